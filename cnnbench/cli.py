@@ -1,0 +1,192 @@
+"""The command line: argv to a verb, errors to a message and an exit code. The only importer of Hydra."""
+
+import errno
+import hashlib
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+import cnnbench
+from cnnbench import config
+from cnnbench.commands.check import check
+from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean
+from cnnbench.runs.directory import claim_exactly, claim_new
+from cnnbench.runs.stopwatch import Stopwatch
+
+__all__ = ["RunDirectoryCallback", "main"]
+
+SIGINT_CODE, SIGTERM_CODE = 130, 143
+
+# What the machine says when it will not take or give a file; anything else from the system is a bug.
+REFUSALS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR,
+    errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
+}  # fmt: skip
+
+
+def main() -> int:
+    """Run the verb that sys.argv names; returns the exit code."""
+    signal.signal(signal.SIGTERM, _end)
+    arguments = sys.argv[1:]
+    verb = arguments[0] if arguments and _is_word(arguments[0]) else "train"
+    rest = arguments[1:] if verb in arguments[:1] else arguments
+    try:
+        if rest[:1] == ["--version"]:
+            print(f"cnnbench {cnnbench.__version__}")
+            return 0
+        if verb not in VERBS:
+            raise ConfigError(f"There is no verb '{verb}'. {did_you_mean(verb, VERBS)}")
+        return VERBS[verb](rest)
+    except KeyboardInterrupt:
+        print("cnnbench: interrupted", file=sys.stderr)
+        return SIGINT_CODE
+    except Exception as error:
+        return _report(error)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    print("cnnbench: terminated", file=sys.stderr)
+    raise SystemExit(SIGTERM_CODE)
+
+
+def _is_word(argument: str) -> bool:
+    """Whether an argument is a bare word: neither a flag nor a Hydra override."""
+    return "=" not in argument and argument[:1] not in ("-", "~", "+")
+
+
+def _train(arguments: list[str]) -> int:
+    """Let Hydra compose the configuration, and train: one run, or the jobs of a sweep."""
+    failures: list[int] = []
+
+    def job(composed: DictConfig) -> float | None:
+        try:
+            return _train_one(config.load(composed))
+        except Exception as error:
+            failures.append(_report(error))  # the other jobs of a sweep go on
+            return None
+
+    sys.argv[1:] = arguments
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to `main` instead of printing them
+    ConfigStore.instance().store("schema", config.Schema)
+    OmegaConf.register_new_resolver("job_directory", _job_directory, replace=True)
+    hydra.main(config_path=str(_conf_folder()), config_name="train", version_base="1.3")(job)()
+    return failures[0] if failures else 0
+
+
+def _train_one(settings: config.Config) -> float:
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    started = cnnbench.STARTED
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        started = time.perf_counter()
+        claim_exactly(directory)
+        check(settings)
+    from cnnbench.commands import train
+
+    return train.run(settings, directory, Stopwatch(started))
+
+
+class RunDirectoryCallback(Callback):
+    """Hydra calls it when a single run is composed, before any directory is made or log opened."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the configuration, then claim a run directory and tell Hydra its name.
+
+        Hydra turns an Exception of a callback into a warning, so errors leave as SystemExit.
+        """
+        try:
+            composed = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+            check(cnnbench.config.load(composed))
+            wanted = Path(config.hydra.run.dir)
+            if any(override.startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra):
+                claim_exactly(wanted)
+            else:
+                wanted = claim_new(wanted)
+        except Exception as error:
+            raise SystemExit(_report(error)) from error
+        with read_write(config), open_dict(config):
+            config.hydra.run.dir = str(wanted)
+
+
+def _conf_folder() -> Path:
+    """conf/: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
+
+
+def _job_directory(overrides: str) -> str:
+    """The overrides of a job as the name of one directory, which may have no slash and 255 bytes."""
+    name = overrides.replace("/", "_") or "as_configured"
+    if len(name.encode()) <= 200:
+        return name
+    return f"{name.encode()[:180].decode(errors='ignore')}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _data(arguments: list[str]) -> int:
+    from cnnbench.commands import data
+
+    data.run(arguments)
+    return 0
+
+
+VERBS = {"train": _train, "data": _data}
+
+
+def _report(error: Exception) -> int:
+    """Print an error as one block on stderr, with a traceback only if it is a bug; returns the exit code."""
+    known = _as_cnnbench_error(error)
+    if known is None or os.environ.get("CNNBENCH_DEBUG") == "1":
+        traceback.print_exception(error)
+    if known is None:
+        print("cnnbench: this is a bug in cnnbench; the lines above say where.", file=sys.stderr)
+        return 1
+    print(f"cnnbench: {known}", file=sys.stderr)
+    return known.exit_code
+
+
+def _as_cnnbench_error(error: Exception) -> CnnbenchError | None:
+    """The error as one for people, or None if it is a bug."""
+    match error:
+        case CnnbenchError():
+            return error
+        case HydraException():
+            return ConfigError(_explain_hydra(error))
+        case OmegaConfBaseException():
+            return ConfigError(config.explain(error))
+        case OSError() if error.errno in REFUSALS:
+            place = error.filename or "the run directory"
+            return ConfigError(
+                f"{place} cannot be written: {error.strerror}. "
+                "Free space or permit writing there, or name another place with hydra.run.dir=DIR."
+            )
+    return None
+
+
+def _explain_hydra(error: HydraException) -> str:
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException):
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if not group:
+            return f"There is no primary configuration '{name}'."
+        return f"{group}={name} is not known. {did_you_mean(name, error.options or [])}"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"'{error.override}' is not an override. Write KEY=VALUE, such as train.epochs=3, "
+            "and quote values with special characters: \"data.root='/my folder'\"."
+        )
+    if isinstance(cause, OmegaConfBaseException):
+        return config.explain(cause)
+    return str(error).strip()

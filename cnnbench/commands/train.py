@@ -1,0 +1,202 @@
+"""`cnnbench train`: one run, from a checked configuration to a finished run directory."""
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from cnnbench import models
+from cnnbench.config import Config, to_yaml
+from cnnbench.data import catalog
+from cnnbench.data.catalog import Dataset
+from cnnbench.data.resident import ResidentData
+from cnnbench.data.transforms import Preprocess
+from cnnbench.errors import DivergedError
+from cnnbench.reports import curves
+from cnnbench.runs import environment
+from cnnbench.runs.directory import RunDirectory, write_atomically
+from cnnbench.runs.stopwatch import Stopwatch
+from cnnbench.training import checkpoint, loop
+from cnnbench.training.device import Device, select
+from cnnbench.training.engine import EagerEngine, Metrics
+from cnnbench.training.initialisation import initialise
+from cnnbench.training.loop import Row
+from cnnbench.training.losses import make_loss
+from cnnbench.training.optimizers import make_optimizer
+
+__all__ = ["run"]
+
+log = logging.getLogger("cnnbench")
+
+
+def run(config: Config, directory: Path, watch: Stopwatch) -> float:
+    """Train, measure on the test set, and record it all in `directory`, which this run has claimed.
+
+    Returns the accuracy that runs may be compared by: the best validation accuracy or, with
+    data.validation=0, the last test accuracy.
+
+    Raises:
+        CnnbenchError: the data are not to be had, or training diverged.
+        OSError: the run directory cannot be written to.
+    """
+    run = RunDirectory(directory)
+    with run.recorded_status():
+        run.write_text("config.yaml", to_yaml(config))
+        dataset = catalog.get(config.data.name)
+        device = select(config.device, config.seed)
+        engine = _make_engine(config, dataset, device)
+        watch.seconds["start"] = watch.total_s
+        with watch("data"):
+            data = ResidentData.load(config.data, dataset, config.seed, device.kind)
+        _record_environment(run, device, data)
+        _announce(config, dataset, engine, data)
+
+        rows = []
+        title = f"{config.model.name} on {dataset.title}, {config.data.resize} px"
+        held_out = data.validation if len(data.validation) else data.test
+        for row in loop.fit(engine, data.train, held_out, config, run, watch):
+            rows.append(row)
+            with tqdm.external_write_mode():
+                log.info(_epoch_line(row, config.train.epochs))
+            with watch("records"):
+                write_atomically(run.path / "curves.png", lambda file: curves.draw(rows, title, file))
+
+        best = max(rows, key=lambda row: row["validation_accuracy"]) if len(data.validation) else None
+        test = _measure_test(engine, data, config, run, watch, rows[-1], best)
+        _record_result(config, run, engine, watch, rows, best, test)
+        _conclude(config, dataset, run, watch, rows, best, test)
+        if config.train.require_learning and not rows[-1]["train_loss"] < rows[0]["train_loss"]:
+            raise DivergedError(
+                f"The training loss did not fall: {rows[0]['train_loss']:.4f} in the first epoch, "
+                f"{rows[-1]['train_loss']:.4f} in the last, and train.require_learning=true asks that it does."
+            )
+    return best["validation_accuracy"] if best else test.accuracy
+
+
+def _make_engine(config: Config, dataset: Dataset, device: Device) -> EagerEngine:
+    model = models.build(
+        config.model.name,
+        dataset.in_channels,
+        len(dataset.classes),
+        config.data.resize,
+        **config.model.arguments,
+    )
+    initialise(model, config.train.init)
+    memory_format = torch.channels_last if config.device.channels_last else torch.contiguous_format
+    model = model.to(device.kind).to(memory_format=memory_format)
+    return EagerEngine(
+        model,
+        make_loss(config.train),
+        make_optimizer(config.optimizer, model.parameters(), device.kind),
+        Preprocess(config.data.resize, dataset.mean, dataset.std),
+        device,
+        l1=config.train.l1,
+        memory_format=memory_format,
+    )
+
+
+def _record_environment(run: RunDirectory, device: Device, data: ResidentData) -> None:
+    chosen = {
+        "device": str(device.kind),
+        "chip": device.describe(),
+        "precision": device.precision,
+        "threads": torch.get_num_threads(),
+    }
+    run.write_json("environment.json", {**environment.describe(), **chosen, "data": data.split.summary()})
+
+
+def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: ResidentData) -> None:
+    device = engine.device
+    log.info(
+        f"{config.model.name}, {_num_parameters(engine):,} parameters, on {dataset.title} "
+        f"at {config.data.resize} x {config.data.resize}: {len(data.train):,} training, "
+        f"{len(data.validation):,} validation and {len(data.test):,} test examples"
+    )
+    log.info(f"{device.kind} ({device.describe()}), {device.precision}, {torch.get_num_threads()} threads")
+    held_out = "validation" if len(data.validation) else "test"
+    log.info(f"{'epoch':>7}  {'lr':>8}  {'train':>15}  {held_out:>15}  {'time':>8}  {'examples/s':>10}")
+    log.info(f"{'':>7}  {'':>8}  {'loss':>7} {'acc.':>7}  {'loss':>7} {'acc.':>7}")
+
+
+def _num_parameters(engine: EagerEngine) -> int:
+    return sum(parameter.numel() for parameter in engine.model.parameters())
+
+
+def _epoch_line(row: Row, epochs: int) -> str:
+    held_out = "validation" if "validation_loss" in row else "test"
+    return (
+        f"{row['epoch']:>3}/{epochs:<3}  {row['lr']:>8.3g}  "
+        f"{row['train_loss']:7.4f} {row['train_accuracy']:7.4f}  "
+        f"{row[f'{held_out}_loss']:7.4f} {row[f'{held_out}_accuracy']:7.4f}  "
+        f"{row['epoch_s']:6.2f} s  {row['examples_per_s']:10,.0f}"
+    )
+
+
+def _measure_test(
+    engine: EagerEngine,
+    data: ResidentData,
+    config: Config,
+    run: RunDirectory,
+    watch: Stopwatch,
+    last: Row,
+    best: Row | None,
+) -> Metrics:
+    """Measure the best epoch's weights on the test set; without a validation set the last epoch has done so."""
+    if best is None:
+        return Metrics(last["test_loss"], last["test_accuracy"])
+    with watch("evaluation"):
+        engine.model.load_state_dict(checkpoint.load(run.checkpoints / "best.pt")["model"])
+        return engine.evaluate(data.test, config.train.batch_size)
+
+
+def _record_result(
+    config: Config,
+    run: RunDirectory,
+    engine: EagerEngine,
+    watch: Stopwatch,
+    rows: list[Row],
+    best: Row | None,
+    test: Metrics,
+) -> None:
+    run.write_json(
+        "result.json",
+        {
+            "model": config.model.name,
+            "data": config.data.name,
+            "image_size": config.data.resize,
+            "parameters": _num_parameters(engine),
+            "device": str(engine.device.kind),
+            "precision": engine.device.precision,
+            "test_accuracy": test.accuracy,
+            "test_loss": test.loss,
+            "best": best,
+            "final": rows[-1],
+            "wall_s": {**watch.seconds, "total": watch.total_s},
+        },
+    )
+
+
+def _conclude(
+    config: Config,
+    dataset: Dataset,
+    run: RunDirectory,
+    watch: Stopwatch,
+    rows: list[Row],
+    best: Row | None,
+    test: Metrics,
+) -> None:
+    whose = (
+        f"with the weights of epoch {best['epoch']}, the best on the validation set" if best else "after the last epoch"
+    )
+    log.info(f"Test accuracy {test.accuracy:.4f}, {whose}.")
+    parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in watch.seconds.items())
+    log.info(f"{watch.total_s:.1f} s in all: {parts}.")
+    log.info(f"{os.path.relpath(run.path)}")
+    chance = 1 / len(dataset.classes)
+    if max(row["train_accuracy"] for row in rows) < 1.5 * chance:
+        log.info(
+            f"The network learnt nothing: its accuracy stayed at chance ({chance:.2f}). "
+            f"Try another learning rate than optimizer.lr={config.optimizer.lr:g}, more epochs, or another train.init."
+        )

@@ -1,0 +1,81 @@
+"""Images and labels that live on the device as they are on disk: uint8, a batch gathered by index."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cnnbench.config import DataConfig
+from cnnbench.data import storage
+from cnnbench.data.catalog import FILES, Dataset
+from cnnbench.data.splits import Split, make_split
+
+__all__ = ["Examples", "ResidentData", "epoch_order"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """`images` uint8 (N, C, H, W) and `labels` int64 (N) on one device."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: npt.NDArray[np.uint8],
+        labels: npt.NDArray[np.uint8],
+        indices: npt.NDArray[np.int64],
+        device: torch.device,
+    ) -> "Examples":
+        """The examples at `indices` of images [N, H, W] and labels [N], copied to the device."""
+        return cls(
+            torch.from_numpy(images[indices]).unsqueeze(1).to(device),
+            torch.from_numpy(labels[indices].astype(np.int64)).to(device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, batch_size: int, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """All examples in the given order; the last batch holds what is left."""
+        for indices in torch.split(order.to(self.labels.device), batch_size):
+            yield self.images[indices], self.labels[indices]
+
+    def batches_in_order(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return zip(torch.split(self.images, batch_size), torch.split(self.labels, batch_size), strict=True)
+
+
+@dataclass(frozen=True)
+class ResidentData:
+    """The parts of a data set on one device; `validation` may be empty."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    split: Split
+
+    @classmethod
+    def load(cls, config: DataConfig, dataset: Dataset, seed: int, device: torch.device) -> "ResidentData":
+        """Find or fetch the files, split them, and copy them to the device.
+
+        Raises:
+            DataError: the files are not to be had.
+        """
+        arrays = storage.load(dataset, config.root)
+        train_images, train_labels, test_images, test_labels = (arrays[name] for name in FILES)
+        split = make_split(config, train_labels, test_labels, seed)
+        return cls(
+            Examples.from_arrays(train_images, train_labels, split.train, device),
+            Examples.from_arrays(train_images, train_labels, split.validation, device),
+            Examples.from_arrays(test_images, test_labels, split.test, device),
+            split,
+        )
+
+
+def epoch_order(num_examples: int, seed: int, epoch: int) -> torch.Tensor:
+    """The order of one epoch: int64 (num_examples), the same on every device, from seed and epoch alone."""
+    state = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
+    return torch.randperm(num_examples, generator=torch.Generator().manual_seed(state & (2**63 - 1)))

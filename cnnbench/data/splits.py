@@ -1,0 +1,91 @@
+"""Which examples train, which are held out. Seeded, class-balanced, and free of torch."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnbench.config import DataConfig
+from cnnbench.data.catalog import Dataset
+from cnnbench.errors import ConfigError
+
+__all__ = ["Split", "check_sizes", "make_split"]
+
+Labels = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Indices into the training files (`train`, `validation`) and the test files (`test`)."""
+
+    train: Indices
+    validation: Indices
+    test: Indices
+
+    def summary(self) -> dict[str, object]:
+        """How many examples each part has, and a digest that equal splits share."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.validation, self.test):
+            digest.update(np.sort(part).astype("<i8").tobytes() + b"/")
+        sizes = {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
+        return {**sizes, "sha256": digest.hexdigest()}
+
+
+def check_sizes(config: DataConfig, dataset: Dataset) -> None:
+    """Check the numbers of examples asked for against the data set, before any of it is read.
+
+    Raises:
+        ConfigError: more is asked for than there is.
+    """
+    available = dataset.train_examples
+    if config.folds is not None:
+        if config.folds > available:
+            raise ConfigError(f"data.folds={config.folds}: {dataset.name} has {available:,} training examples.")
+        held_out = -(-available // config.folds)
+    else:
+        held_out = config.validation
+        if held_out >= available:
+            raise ConfigError(
+                f"data.validation={held_out} leaves nothing to train on: {dataset.name} has {available:,} training "
+                f"examples. It must be at most {available - 1}; 0 trains on all of them."
+            )
+    if config.train_examples is not None and config.train_examples > available - held_out:
+        raise ConfigError(
+            f"data.train_examples={config.train_examples}: {dataset.name} has {available - held_out:,} of its "
+            f"{available:,} training examples left beside the {held_out:,} held out. Lower it or data.validation."
+        )
+    if config.test_examples is not None and config.test_examples > dataset.test_examples:
+        raise ConfigError(
+            f"data.test_examples={config.test_examples}: {dataset.name} has {dataset.test_examples:,} test examples."
+        )
+
+
+def make_split(config: DataConfig, train_labels: Labels, test_labels: Labels, seed: int) -> Split:
+    """The split that the configuration and the seed say; the sizes have passed `check_sizes`."""
+    order = _balanced_order(train_labels, np.random.default_rng([seed, 0]))
+    if config.folds is not None:
+        parts = np.array_split(order, config.folds)
+        validation = parts.pop(config.fold or 0)
+        train = np.concatenate(parts)
+    else:
+        validation, train = order[: config.validation], order[config.validation :]
+    test = np.arange(len(test_labels))
+    if config.test_examples is not None:
+        test = _balanced_order(test_labels, np.random.default_rng([seed, 1]))[: config.test_examples]
+    return Split(train[: config.train_examples], validation, test)
+
+
+def _balanced_order(labels: Labels, generator: np.random.Generator) -> Indices:
+    """A random order of all indices, any stretch of which holds the classes in their proportions.
+
+    Each example's place within its own shuffled class, as a fraction, is its place in the whole.
+    """
+    place = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        place[generator.permutation(members)] = (np.arange(len(members)) + generator.random(len(members))) / len(
+            members
+        )
+    return np.argsort(place, kind="stable")

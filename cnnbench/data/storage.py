@@ -1,0 +1,180 @@
+"""Finding, verifying and fetching the files of a data set.
+
+A file is looked for in the cache, then in the folders of CNNBENCH_DATA, then in system folders, and
+then fetched into the cache. It is used only if the SHA-256 of its decompressed content is the known
+one: mirrors recompress, and Fashion-MNIST's files bear the same names as MNIST's.
+"""
+
+import gzip
+import hashlib
+import os
+import struct
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+from platformdirs import user_cache_path
+from tqdm import tqdm
+
+from cnnbench.data.catalog import CATALOG, FILES, Dataset
+from cnnbench.errors import DataError
+
+__all__ = ["Arrays", "cache_folder", "find", "load", "parse_idx"]
+
+Arrays = dict[str, npt.NDArray[np.uint8]]
+
+ATTEMPTS = 2  # at each mirror
+TIMEOUT_S = 15
+
+
+def cache_folder(root: str | None) -> Path:
+    """Where fetched data sets are kept: `root` or, if None, the platform's user cache."""
+    return user_cache_path("cnnbench") if root is None else Path(root).expanduser()
+
+
+def load(dataset: Dataset, root: str | None = None) -> Arrays:
+    """The content of the four files, fetched if it must be: images [N, H, W], labels [N].
+
+    Raises:
+        DataError: a file is nowhere to be had, with all that was tried.
+    """
+    tried: list[str] = []
+    found = {name: find(dataset, name, root, tried) for name in FILES}
+    contents = {name: content for name, (_, content) in found.items() if content is not None}
+    missing = [name for name in FILES if name not in contents]
+    if missing:
+        contents |= _fetch(dataset, missing, cache_folder(root), tried)
+    return {name: parse_idx(contents[name]) for name in FILES}
+
+
+def find(dataset: Dataset, name: str, root: str | None, tried: list[str]) -> tuple[Path, bytes] | tuple[None, None]:
+    """The path and verified content of one file on this machine; what was passed over goes to `tried`."""
+    for folder in _folders(dataset, root):
+        for path in (folder / name, folder / f"{name}.gz"):
+            if not path.is_file():
+                continue
+            content, problem = _read_verified(dataset, name, path)
+            if content is not None:
+                return path, content
+            tried.append(f"{path}: {problem}")
+    return None, None
+
+
+def _folders(dataset: Dataset, root: str | None) -> list[Path]:
+    """Every folder the files may lie in, in the order they are looked at."""
+    given = [Path(part).expanduser() for part in os.environ.get("CNNBENCH_DATA", "").split(os.pathsep) if part]
+    folders = [cache_folder(root), *given]
+    named = [place / name for place in folders for name in ("", *dataset.folders)]
+    return [*dataset.places, *named] if dataset.name == "sample" else [*named, *dataset.places]
+
+
+def _read_verified(dataset: Dataset, name: str, path: Path) -> tuple[bytes | None, str]:
+    """The decompressed content of the file, or None and what is wrong with it."""
+    try:
+        packed = path.read_bytes()
+        content = gzip.decompress(packed) if path.suffix == ".gz" else packed
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        return None, f"damaged or truncated ({error})"
+    except OSError as error:
+        return None, f"cannot be read ({error.strerror})"
+    digest = hashlib.sha256(content).hexdigest()
+    if digest == dataset.sha256[name]:
+        return content, ""
+    for other in CATALOG.values():
+        for other_name, other_digest in other.sha256.items():
+            if digest == other_digest:
+                return None, f"holds {other.title}'s {other_name}, not {dataset.title}'s {name}"
+    return None, f"damaged or truncated, or not {dataset.title}'s: its SHA-256 is {digest[:12]}..."
+
+
+def _fetch(dataset: Dataset, missing: list[str], cache: Path, tried: list[str]) -> dict[str, bytes]:
+    """Download `missing` into the cache; parallel runs wait for the first and use what it fetched."""
+    if not dataset.mirrors:
+        raise DataError(_not_to_be_had(dataset, missing, cache, tried))
+    folder = cache / dataset.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):
+            return {name: _fetch_one(dataset, name, folder, missing, tried) for name in missing}
+    except OSError as error:
+        raise DataError(
+            f"Cannot write to the cache {folder}: {error}. Name another folder with data.root=DIR."
+        ) from error
+
+
+def _fetch_one(dataset: Dataset, name: str, folder: Path, missing: list[str], tried: list[str]) -> bytes:
+    target = folder / f"{name}.gz"
+    damaged = False
+    if target.is_file():  # put there while we waited for the lock, or the damaged one that `find` passed over
+        content, _ = _read_verified(dataset, name, target)
+        if content is not None:
+            return content
+        damaged = True
+    partial = target.with_name(f".part.{target.name}")
+    for mirror in dataset.mirrors * ATTEMPTS:
+        url = f"{mirror}{name}.gz"
+        try:
+            _download(url, partial)
+        except (urllib.error.URLError, TimeoutError, ConnectionError, EOFError) as error:
+            tried.append(f"{url}: {getattr(error, 'reason', error)}")
+            continue
+        content, problem = _read_verified(dataset, name, partial)
+        if content is None:
+            tried.append(f"{url}: {problem}")
+            continue
+        if damaged:
+            target.replace(target.with_name(f"{target.name}.damaged"))
+        partial.replace(target)
+        return content
+    partial.unlink(missing_ok=True)
+    raise DataError(_not_to_be_had(dataset, missing, folder.parent, tried))
+
+
+def _download(url: str, path: Path) -> None:
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, path.open("wb") as file:
+        size = int(answer.headers.get("Content-Length") or 0)
+        name = url.rpartition("/")[2]
+        with tqdm(total=size or None, unit="B", unit_scale=True, desc=name, disable=None, leave=False) as bar:
+            while chunk := answer.read(1 << 18):
+                file.write(chunk)
+                bar.update(len(chunk))
+        if bar.n < size:
+            raise EOFError(f"the connection ended after {bar.n} of {size} bytes")
+
+
+def _not_to_be_had(dataset: Dataset, missing: list[str], cache: Path, tried: list[str]) -> str:
+    lines = [
+        f"{dataset.title} is not complete on this machine and could not be fetched.",
+        "Missing: " + ", ".join(missing),
+    ]
+    lines += ["What was tried:", *(f"  {attempt}" for attempt in dict.fromkeys(tried))] if tried else []
+    lines += [
+        "How to go on:",
+        f"  put the four .gz files into {cache / dataset.name}, or name their folder in CNNBENCH_DATA,",
+        *([f"  {dataset.hint}"] if dataset.hint else []),
+        "  or use data=sample, real images that are installed with cnnbench",
+    ]
+    return "\n".join(lines)
+
+
+def parse_idx(content: bytes) -> npt.NDArray[np.uint8]:
+    """An IDX file of unsigned bytes as an array.
+
+    Format: two zero bytes, the type (8 for unsigned bytes), the number of dimensions, each size as a
+    big-endian 32-bit integer, the data (yann.lecun.com/exdb/mnist).
+
+    Raises:
+        DataError: the header and the length do not say such an array.
+    """
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08":
+        raise DataError("Not an IDX file of unsigned bytes: it does not begin with 00 00 08.")
+    dimensions = content[3]
+    start = 4 + 4 * dimensions
+    shape = struct.unpack(f">{dimensions}I", content[4:start]) if len(content) >= start else ()
+    if len(content) != start + int(np.prod(shape, dtype=np.int64)) or not shape:
+        raise DataError(f"A damaged IDX file: {len(content)} bytes do not hold the shape {shape}.")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

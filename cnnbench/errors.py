@@ -1,0 +1,55 @@
+"""What can go wrong, one class per exit code.
+
+The message of each says what was given, what is allowed and what to do next; the command line prints
+it as it stands and exits with the code. Any other exception is a bug: traceback, exit code 1.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "CnnbenchError",
+    "ConfigError",
+    "DataError",
+    "DivergedError",
+    "did_you_mean",
+]
+
+
+class CnnbenchError(Exception):
+    """An error that a person can mend. Never raised itself: its children are."""
+
+    exit_code: int
+
+
+class ConfigError(CnnbenchError):
+    """Bad usage or configuration, or a place that cannot be written to."""
+
+    exit_code = 2
+
+
+class DataError(CnnbenchError):
+    """Data missing or damaged."""
+
+    exit_code = 3
+
+
+class DivergedError(CnnbenchError):
+    """Training diverged, or did not learn where it had to."""
+
+    exit_code = 4
+
+
+class CheckpointError(CnnbenchError):
+    """A damaged or refused checkpoint."""
+
+    exit_code = 5
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """``Did you mean 'x'?`` and the allowed words, for the end of an error message."""
+    words = sorted(allowed)
+    near = difflib.get_close_matches(word, words, n=1)
+    guess = f"Did you mean '{near[0]}'? " if near else ""
+    return f"{guess}Allowed: {', '.join(words)}."

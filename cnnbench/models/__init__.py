@@ -1,0 +1,124 @@
+"""The networks. Adding one takes its file, a line in `REGISTRY` and a YAML in conf/model."""
+
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.models.alexnet import AlexNet
+from cnnbench.models.lenet import LeNet, LeNetReLU
+from cnnbench.models.mlp import MLP
+
+__all__ = ["REGISTRY", "ModelSpec", "build", "dry_run", "names"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """`build` takes (in_channels, num_classes, image_size, ...) and returns a network that gives logits."""
+
+    build: Callable[..., nn.Module]
+    min_image_size: int
+    source: str
+
+
+REGISTRY = {
+    "lenet": ModelSpec(LeNet, 12, "LeCun et al. 1998; Dive into Deep Learning, 7.6"),
+    "lenet_relu": ModelSpec(LeNetReLU, 16, "course notes"),
+    "alexnet": ModelSpec(AlexNet, 67, "Krizhevsky et al. 2012; Dive into Deep Learning, 8.1"),
+    "mlp": ModelSpec(MLP, 1, "course notes"),
+}
+
+
+def names() -> list[str]:
+    """The names in the registry, sorted."""
+    return sorted(REGISTRY)
+
+
+def build(name: str, in_channels: int = 1, num_classes: int = 10, image_size: int = 28, **arguments: Any) -> nn.Module:
+    """Build a network that maps (N, in_channels, image_size, image_size) to logits (N, num_classes).
+
+    `name` is in the registry, or is ``my_module:MyNet`` for a class of your own.
+
+    Raises:
+        ConfigError: an unknown name, an argument the network does not take, or too small an image.
+    """
+    spec = _custom(name) if ":" in name else REGISTRY.get(name)
+    if spec is None:
+        raise ConfigError(f"model.name={name} is not known. {did_you_mean(name, REGISTRY)}")
+    if image_size < spec.min_image_size:
+        raise ConfigError(
+            f"{name} cannot take images of {image_size} pixels. The smallest size is data.resize={spec.min_image_size}."
+        )
+    _check_arguments(name, spec.build, arguments)
+    try:
+        return spec.build(in_channels=in_channels, num_classes=num_classes, image_size=image_size, **arguments)
+    except ValueError as error:
+        raise ConfigError(f"model {name}: {error}") from error
+
+
+def dry_run(name: str, in_channels: int, num_classes: int, image_size: int, **arguments: Any) -> None:
+    """Build the network without memory for its weights and run one image through it.
+
+    Raises:
+        ConfigError: as `build`, or the network fails on such an image or does not return logits.
+    """
+    with torch.device("meta"):
+        network = build(name, in_channels, num_classes, image_size, **arguments).eval()
+        image = torch.empty(1, in_channels, image_size, image_size)
+    try:
+        logits = network(image)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"{name} fails on an image of {image_size} pixels: {error}") from error
+    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if shape != (1, num_classes):
+        raise ConfigError(f"{name} must return logits of shape (1, {num_classes}) for one image, not {shape}.")
+
+
+def _custom(name: str) -> ModelSpec:
+    """The class ``my_module:MyNet``."""
+    module_name, _, class_name = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"model.name={name}: {error}. It must name an importable module and a class in it, as in my_module:MyNet."
+        ) from error
+    return ModelSpec(factory, 1, module_name)
+
+
+def _check_arguments(name: str, factory: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(factory).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    own = [key for key in parameters if key not in ("in_channels", "num_classes", "image_size")]
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    for key, value in arguments.items():
+        if key not in own:
+            allowed = did_you_mean(key, own) if own else "It takes none."
+            raise ConfigError(f"{name} takes no argument 'model.{key}'. {allowed}")
+        if key in hints and not _fits(value, hints[key]):
+            wanted = getattr(hints[key], "__name__", None) if isinstance(hints[key], type) else None
+            raise ConfigError(f"model.{key}={value} has the wrong type. {name} wants {wanted or hints[key]}.")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a plain value from YAML may stand for an argument annotated with `hint`."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in inner
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, each) for each in inner)
+    if origin is not None:  # list[int], Sequence[int], tuple[int, ...]
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if hint is Any:
+        return True
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

@@ -1,0 +1,55 @@
+"""AlexNet.
+
+Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, 2012,
+section 3.5; in the form of Dive into Deep Learning, section 8.1 (first edition: 7.1).
+
+Deviations from the paper, as in the book: one tower instead of two halves on two GPUs, so the second,
+fourth and fifth convolution see all maps; no local response normalisation; no padding of the first
+convolution (54 x 54 maps where the paper has 55 x 55).
+"""
+
+import torch
+from torch import nn
+
+__all__ = ["AlexNet"]
+
+
+class AlexNet(nn.Module):
+    """Five ReLU convolutions with overlapping max pooling, three linear layers with dropout."""
+
+    def __init__(
+        self, in_channels: int = 1, num_classes: int = 10, image_size: int = 224, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        side = (image_size - 11) // 4 + 1
+        for _ in range(3):
+            side = (side - 3) // 2 + 1
+        self.features = nn.Sequential(  # (N, 1, 224, 224)
+            nn.Conv2d(in_channels, 96, kernel_size=11, stride=4),  # (N, 96, 54, 54)
+            nn.ReLU(),
+            nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 96, 26, 26)
+            nn.Conv2d(96, 256, kernel_size=5, padding=2),  # (N, 256, 26, 26)
+            nn.ReLU(),
+            nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 256, 12, 12)
+            nn.Conv2d(256, 384, kernel_size=3, padding=1),  # (N, 384, 12, 12)
+            nn.ReLU(),
+            nn.Conv2d(384, 384, kernel_size=3, padding=1),  # (N, 384, 12, 12)
+            nn.ReLU(),
+            nn.Conv2d(384, 256, kernel_size=3, padding=1),  # (N, 256, 12, 12)
+            nn.ReLU(),
+            nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 256, 5, 5)
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),  # (N, 6400)
+            nn.Linear(256 * side * side, 4096),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(4096, 4096),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(4096, num_classes),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.classifier(self.features(images))
+        return logits

@@ -1,0 +1,1 @@
+"""Training: the loop, the step engine, and what they are made of."""

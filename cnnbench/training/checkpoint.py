@@ -1,0 +1,77 @@
+"""Checkpoints: tensors and plain values, with a format version and a checksum, replaced atomically."""
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnnbench.errors import CheckpointError
+from cnnbench.runs.directory import write_atomically
+
+__all__ = ["FORMAT", "load", "save", "save_rotating"]
+
+FORMAT = 1
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint. A reader sees the whole new file or the whole old one.
+
+    Raises:
+        OSError: the disk will not take it; what was at `path` is still there.
+    """
+    sealed = {**state, "format": FORMAT, "sha256": _digest(state)}
+    write_atomically(path, lambda file: torch.save(sealed, file))
+
+
+def save_rotating(folder: Path, state: dict[str, Any]) -> None:
+    """Write last.pt, after what it was has become previous.pt."""
+    last = folder / "last.pt"
+    if last.exists():
+        last.replace(folder / "previous.pt")
+    save(last, state)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; it can hold no code.
+
+    Raises:
+        CheckpointError: not there, damaged, of another format, or it holds more than tensors and plain values.
+    """
+    try:
+        sealed = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is not there.") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or is no checkpoint: {str(error).splitlines()[0]}") from error
+    if not isinstance(sealed, dict) or sealed.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}, which this version of cnnbench reads.")
+    state = {key: value for key, value in sealed.items() if key not in ("format", "sha256")}
+    if sealed.get("sha256") != _digest(state):
+        raise CheckpointError(f"{path} is damaged: its content does not match its checksum.")
+    return state
+
+
+def _digest(value: Any) -> str:
+    digest = hashlib.sha256()
+
+    def add(item: Any) -> None:
+        if isinstance(item, torch.Tensor):
+            plain = item.detach().cpu().contiguous()
+            digest.update(f"tensor {plain.dtype} {tuple(plain.shape)} ".encode())
+            digest.update(plain.flatten().view(torch.uint8).numpy().data)
+        elif isinstance(item, dict):
+            digest.update(f"dict {len(item)} ".encode())
+            for key, inner in item.items():
+                add(key)
+                add(inner)
+        elif isinstance(item, (list, tuple)):
+            digest.update(f"list {len(item)} ".encode())
+            for inner in item:
+                add(inner)
+        else:
+            digest.update(f"{type(item).__name__} {item!r} ".encode())
+
+    add(value)
+    return digest.hexdigest()

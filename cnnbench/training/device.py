@@ -1,0 +1,99 @@
+"""The device of a run: chosen, set up, described."""
+
+import os
+import platform
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cnnbench.config import DeviceConfig
+from cnnbench.errors import ConfigError
+
+__all__ = ["Device", "select"]
+
+_DEFAULT_THREADS = torch.get_num_threads()
+_GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device and the precision of its arithmetic: fp32, tf32, bf16 or fp16."""
+
+    kind: torch.device
+    precision: str
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+
+    def describe(self) -> str:
+        """The maker's name of the chip."""
+        if self.kind.type == "cuda":
+            return torch.cuda.get_device_name(self.kind)
+        return _cpu_name()
+
+    def peak_memory_gib(self) -> float:
+        """The most memory held so far: of the GPU by tensors, of the CPU by the whole process."""
+        if self.kind.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.kind) / _GIB
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def choose(config: DeviceConfig) -> Device:
+    """The device and precision that the configuration means on this machine; changes nothing.
+
+    ``precision=auto`` is tf32 on a CUDA GPU that has it, else fp32.
+
+    Raises:
+        ConfigError: the device is not there or lacks the precision.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    there = {"cpu": True, "cuda": cuda, "mps": mps}
+    name = config.name
+    if name == "auto":
+        name = "cuda" if cuda else "mps" if mps else "cpu"
+    if not there[name]:
+        present = ", ".join(key for key, value in there.items() if value)
+        raise ConfigError(f"device={name}: PyTorch {torch.__version__} finds no such device here. Present: {present}.")
+    tf32 = cuda and name == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+    precision = config.precision
+    if precision == "auto":
+        precision = "tf32" if tf32 else "fp32"
+    if precision == "tf32" and not tf32:
+        raise ConfigError("device.precision=tf32 needs a CUDA GPU of the Ampere generation or later. Use fp32 or bf16.")
+    return Device(torch.device(name), precision)
+
+
+def select(config: DeviceConfig, seed: int) -> Device:
+    """Choose the device and set the whole process up for it: threads, precision, determinism, seeds.
+
+    Every setting is set, not only those that differ from PyTorch's, so that nothing is left over from
+    an earlier run in this process.
+
+    Raises:
+        ConfigError: as `choose`.
+    """
+    device = choose(config)
+    torch.set_num_threads(_DEFAULT_THREADS if config.threads is None else config.threads)
+    fp32 = "tf32" if device.precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = fp32
+    torch.backends.cudnn.conv.fp32_precision = fp32  # type: ignore[attr-defined]  # missing in torch's stubs
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.deterministic)
+    torch.backends.cudnn.benchmark = not config.deterministic
+    torch.manual_seed(seed)
+    if device.kind.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device.kind)
+    return device

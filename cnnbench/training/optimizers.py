@@ -1,0 +1,50 @@
+"""The optimizers, all of torch.optim."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+
+from cnnbench.config import AdagradConfig, AdamConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+
+__all__ = ["make_optimizer", "set_lr"]
+
+
+def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], device: torch.device) -> Optimizer:
+    """The optimizer of the group `optimizer`, in its fused form where PyTorch has one for the device."""
+    parameters = list(parameters)
+    fused = device.type in ("cpu", "cuda")
+    lr, weight_decay = config.lr, config.weight_decay
+    match config:
+        case SgdConfig():
+            return SGD(
+                parameters,
+                lr=lr,
+                momentum=config.momentum,
+                weight_decay=weight_decay,
+                nesterov=config.name == "nesterov",
+                fused=fused,
+            )
+        case AdagradConfig():
+            return Adagrad(
+                parameters, lr=lr, eps=config.eps, weight_decay=weight_decay, fused=device.type == "cpu" or None
+            )
+        case AdamConfig():
+            kind = Adam if config.name == "adam" else AdamW
+            beta1, beta2 = config.betas
+            return kind(parameters, lr=lr, betas=(beta1, beta2), eps=config.eps, weight_decay=weight_decay, fused=fused)
+        case RMSpropConfig():
+            return RMSprop(
+                parameters,
+                lr=lr,
+                alpha=config.alpha,
+                eps=config.eps,
+                momentum=config.momentum,
+                weight_decay=weight_decay,
+            )
+
+
+def set_lr(optimizer: Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr

@@ -1,0 +1,53 @@
+"""Learning rate schedules: pure functions of the step, so a resumed run needs nothing to go on."""
+
+import math
+
+from cnnbench.config import (
+    ConstantConfig,
+    CosineConfig,
+    ExponentialConfig,
+    OneCycleConfig,
+    SchedulerConfig,
+    StepConfig,
+)
+
+__all__ = ["lr_factor"]
+
+
+def lr_factor(config: SchedulerConfig, step: int, steps_per_epoch: int, total_steps: int) -> float:
+    """What the learning rate is multiplied by at `step`, counted from 0 over the whole run.
+
+    A warm-up goes up in a straight line to the schedule's value at its end; the schedule's own clock
+    runs from step 0.
+    """
+    if isinstance(config, OneCycleConfig):
+        return _one_cycle(config, step, total_steps)
+    warmup_steps = config.warmup_epochs * steps_per_epoch
+    return _decay(config, step, steps_per_epoch, total_steps) * min(1.0, (step + 1) / max(1.0, warmup_steps))
+
+
+def _decay(config: SchedulerConfig, step: int, steps_per_epoch: int, total_steps: int) -> float:
+    match config:
+        case StepConfig():
+            return math.pow(config.gamma, step // max(1, round(config.step_epochs * steps_per_epoch)))
+        case ExponentialConfig():
+            return config.gamma ** (step / steps_per_epoch)
+        case CosineConfig():
+            return _cosine(1.0, config.min_lr_ratio, step / total_steps)
+        case _:
+            assert isinstance(config, ConstantConfig)
+            return 1.0
+
+
+def _one_cycle(config: OneCycleConfig, step: int, total_steps: int) -> float:
+    start, last = 1 / config.div_factor, total_steps - 1
+    end = start / config.final_div_factor
+    peak = config.pct_start * total_steps - 1
+    if step <= peak:
+        return _cosine(start, 1.0, step / peak if peak > 0 else 1.0)
+    return _cosine(1.0, end, (step - peak) / (last - peak) if last > peak else 1.0)
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    """From `start` to `end` along half a cosine as progress goes from 0 to 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
