@@ -178,8 +178,8 @@ SCHEDULERS: dict[str, type[SchedulerConfig]] = {
 class DeviceConfig:
     name: str
     precision: str
-    channels_last: bool
-    threads: int | None
+    channels_last: bool | str
+    threads: int | str
     deterministic: bool
 
 
@@ -309,6 +309,11 @@ def _check_name(key: str, name: str, allowed: Any) -> None:
         raise ConfigError(f"{key}={name} is not known. {did_you_mean(name, allowed)}")
 
 
+def _check_auto(key: str, value: object, kind: type, allowed: str) -> None:
+    if value != "auto" and type(value) is not kind:
+        raise ConfigError(f"{key}={value} is not known. Allowed: {allowed} or auto.")
+
+
 def _check_range(key: str, value: float | None, low: float, high: float = math.inf, *, above: bool = False) -> None:
     """`value` must lie in [low, high], or in (low, high] with `above`; None is let through."""
     if value is None:
@@ -335,7 +340,10 @@ def validate(config: Config) -> None:
     _check_name("augment.name", config.augment.name, AUGMENTS)
     _check_name("device.name", config.device.name, DEVICES)
     _check_name("device.precision", config.device.precision, PRECISIONS)
-    _check_range("device.threads", config.device.threads, 1)
+    _check_auto("device.channels_last", config.device.channels_last, bool, "true, false")
+    _check_auto("device.threads", config.device.threads, int, "a number")
+    if isinstance(config.device.threads, int):
+        _check_range("device.threads", config.device.threads, 1)
     for group, part in (("optimizer", config.optimizer), ("scheduler", config.scheduler)):
         for field in dataclasses.fields(part):
             key, value = f"{group}.{field.name}", getattr(part, field.name)

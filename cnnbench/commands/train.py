@@ -84,8 +84,7 @@ def _make_engine(config: Config, dataset: Dataset, device: Device) -> EagerEngin
         **config.model.arguments,
     )
     initialise(model, config.train.init)
-    memory_format = torch.channels_last if config.device.channels_last else torch.contiguous_format
-    model = model.to(device.kind).to(memory_format=memory_format)
+    model = model.to(device.kind).to(memory_format=device.memory_format)
     return EagerEngine(
         model,
         make_loss(config.train),
@@ -93,7 +92,6 @@ def _make_engine(config: Config, dataset: Dataset, device: Device) -> EagerEngin
         Preprocess(config.data.resize, dataset.mean, dataset.std),
         device,
         l1=config.train.l1,
-        memory_format=memory_format,
     )
 
 
@@ -102,6 +100,7 @@ def _record_environment(run: RunDirectory, device: Device, data: ResidentData) -
         "device": str(device.kind),
         "chip": device.describe(),
         "precision": device.precision,
+        "channels_last": device.channels_last,
         "threads": torch.get_num_threads(),
     }
     run.write_json("environment.json", {**environment.describe(), **chosen, "data": data.split.summary()})

@@ -61,7 +61,6 @@ class EagerEngine:
         device: Device,
         *,
         l1: float = 0.0,
-        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -69,7 +68,7 @@ class EagerEngine:
         self.preprocess = preprocess
         self.device = device
         self.l1 = l1
-        self.memory_format = memory_format
+        self.memory_format = device.memory_format
         self.autocast = torch.autocast(
             device.kind.type, dtype=device.autocast_dtype, enabled=device.autocast_dtype is not None
         )

@@ -31,7 +31,7 @@ def _decay(config: SchedulerConfig, step: int, steps_per_epoch: int, total_steps
         case StepConfig():
             return math.pow(config.gamma, step // max(1, round(config.step_epochs * steps_per_epoch)))
         case ExponentialConfig():
-            return config.gamma ** (step / steps_per_epoch)
+            return math.pow(config.gamma, step / steps_per_epoch)
         case CosineConfig():
             return _cosine(1.0, config.min_lr_ratio, step / total_steps)
         case _:

@@ -1,0 +1,103 @@
+"""Time cnnbench against the book's own package, d2l 1.0.3, both in one run, turn by turn.
+
+    pip install --no-deps d2l==1.0.3
+    pip install pandas scipy matplotlib-inline ipython requests
+    python benchmarks/against_d2l.py [--model lenet] [--rounds 3] [OVERRIDE...]
+
+The same network, batch and image size; wall time per epoch, loading and the evaluation on all 10,000
+test images included. The book's training function runs as it is, but for its plotting, which is
+silenced. Prints each round, the medians and their ratio.
+"""
+
+import argparse
+import csv
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from torch import nn
+
+from cnnbench import config, models
+from cnnbench.data import catalog, storage
+
+warnings.filterwarnings("ignore")
+
+
+def settings_for(model: str, overrides: list[str]) -> config.Config:
+    ConfigStore.instance().store("schema", config.Schema)
+    OmegaConf.register_new_resolver("job_directory", str)
+    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
+        return config.load(compose("train", overrides=[f"model={model}", *overrides]))
+
+
+def place_files(folder: Path) -> None:
+    """Put the verified files where d2l looks: ../data/FashionMNIST/raw beside its working directory."""
+    dataset = catalog.get("fashion_mnist")
+    raw = folder / "data" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in catalog.FILES:
+        path, content = storage.find(dataset, name, None, [])
+        if content is None:
+            sys.exit(f"{name} is not on this machine; run: cnnbench data fashion_mnist")
+        (raw / name).write_bytes(content)
+
+
+def peer_epoch_s(settings: config.Config, device: torch.device) -> float:
+    from d2l import torch as d2l
+
+    class Silent:
+        def __init__(self, *args: object, **kwargs: object) -> None: ...
+        def add(self, *args: object) -> None: ...
+
+    d2l.Animator = Silent
+    size, batch_size = settings.data.resize, settings.train.batch_size
+    resize = None if size == 28 else size
+    train_iter, test_iter = d2l.load_data_fashion_mnist(batch_size, resize=resize)
+    network: nn.Module = models.build(settings.model.name, image_size=size, **settings.model.arguments)
+    began = time.perf_counter()
+    d2l.train_ch6(network, train_iter, test_iter, 1, settings.optimizer.lr, device)
+    return time.perf_counter() - began
+
+
+def our_epoch_s(model: str, overrides: list[str], folder: Path) -> float:
+    command = ["-m", "cnnbench", f"model={model}", "data.validation=0", "train.epochs=2", *overrides]
+    subprocess.run([sys.executable, *command, f"hydra.run.dir={folder}"], check=True, stdout=subprocess.DEVNULL)
+    with (folder / "metrics.csv").open() as file:
+        return statistics.mean(float(row["epoch_s"]) for row in csv.DictReader(file))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="lenet")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("overrides", nargs="*")
+    parsed = parser.parse_args()
+    settings = settings_for(parsed.model, parsed.overrides)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    theirs, ours = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        place_files(folder)
+        (folder / "work").mkdir()
+        for number in range(1, parsed.rounds + 1):
+            import os
+
+            os.chdir(folder / "work")
+            theirs.append(peer_epoch_s(settings, device))
+            ours.append(our_epoch_s(parsed.model, parsed.overrides, folder / f"run{number}"))
+            print(f"round {number}: d2l {theirs[-1]:.2f} s, cnnbench {ours[-1]:.2f} s an epoch", flush=True)
+    median, peer = statistics.median(ours), statistics.median(theirs)
+    print(f"median: d2l {peer:.2f} s, cnnbench {median:.2f} s, ratio {peer / median:.2f}")
+    print(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads, {settings.data.resize} px")
+
+
+if __name__ == "__main__":
+    main()
