@@ -178,8 +178,8 @@ SCHEDULERS: dict[str, type[SchedulerConfig]] = {
 class DeviceConfig:
     name: str
     precision: str
-    channels_last: bool | str
-    threads: int | str
+    channels_last: Any  # bool | Literal["auto"]; OmegaConf 2.3 fails to merge unions
+    threads: Any  # int | Literal["auto"]
     deterministic: bool
 
 
