@@ -19,6 +19,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 import cnnbench
 from cnnbench import config
@@ -166,6 +167,8 @@ def _as_cnnbench_error(error: Exception) -> CnnbenchError | None:
             return ConfigError(_explain_hydra(error))
         case OmegaConfBaseException():
             return ConfigError(config.explain(error))
+        case YAMLError():
+            return ConfigError(f"A configuration file is not YAML: {error}")
         case OSError() if error.errno in REFUSALS:
             place = error.filename or "the run directory"
             return ConfigError(

@@ -14,9 +14,9 @@ from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData
 from cnnbench.data.transforms import Preprocess
 from cnnbench.errors import DivergedError
-from cnnbench.reports import curves
+from cnnbench.reports.curves import Curves
 from cnnbench.runs import environment
-from cnnbench.runs.directory import RunDirectory, write_atomically
+from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.device import Device, select
@@ -53,15 +53,16 @@ def run(config: Config, directory: Path, watch: Stopwatch) -> float:
         _record_environment(run, device, data)
         _announce(config, dataset, engine, data)
 
-        rows = []
+        rows: list[Row] = []
         title = f"{config.model.name} on {dataset.title}, {config.data.resize} px"
+        picture = Curves(run.path / "curves.png", title)
         held_out = data.validation if len(data.validation) else data.test
         for row in loop.fit(engine, data.train, held_out, config, run, watch):
             rows.append(row)
             with tqdm.external_write_mode():
                 log.info(_epoch_line(row, config.train.epochs))
             with watch("records"):
-                write_atomically(run.path / "curves.png", lambda file: curves.draw(rows, title, file))
+                picture.update(rows, last=row["epoch"] == config.train.epochs)
 
         best = max(rows, key=lambda row: row["validation_accuracy"]) if len(data.validation) else None
         test = _measure_test(engine, data, config, run, watch, rows[-1], best)

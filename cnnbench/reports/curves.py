@@ -1,22 +1,45 @@
 """curves.png: loss and accuracy over the epochs."""
 
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import BinaryIO
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from cnnbench.runs.directory import write_atomically
 
-__all__ = ["draw"]
+__all__ = ["Curves", "draw"]
 
 _STYLES = {"train": ("#0072b2", "o", "-"), "validation": ("#d55e00", "s", "--"), "test": ("#009e73", "^", "-.")}
+_SHARE = 0.1  # of a run's time that drawing may take
+
+
+class Curves:
+    """The picture of a run that goes on: redrawn after each epoch, less often where epochs are very short."""
+
+    def __init__(self, path: Path, title: str) -> None:
+        self.path = path
+        self.title = title
+        self.due_at = 0.0
+
+    def update(self, rows: Sequence[Mapping[str, float]], *, last: bool) -> None:
+        """Draw the rows so far, if it is time or they are the `last`."""
+        began = time.perf_counter()
+        if last or began >= self.due_at:
+            write_atomically(self.path, lambda file: draw(rows, self.title, file))
+            ended = time.perf_counter()
+            self.due_at = ended + (ended - began) / _SHARE
 
 
 def draw(rows: Sequence[Mapping[str, float]], title: str, file: BinaryIO) -> None:
     """Draw the rows of metrics.csv, one per epoch, as a PNG into `file`."""
-    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # 0.7 s that the first step need not wait for
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(9, 3.6), dpi=100)
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=11)
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.14, top=0.9, wspace=0.2)
     epochs = [row["epoch"] for row in rows]
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, (colour, marker, line) in _STYLES.items():

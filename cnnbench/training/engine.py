@@ -76,12 +76,12 @@ class EagerEngine:
         self.scaler = torch.amp.GradScaler(device.kind.type, enabled=device.precision == "fp16")
         self.sums = MetricSums(device.kind)
 
-    def train_step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        """One update from uint8 images (N, C, H, W) and labels (N); adds to `sums`."""
+    def train_step(self, images: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> None:
+        """One update from uint8 images (N, C, H, W) and labels (N), its gradient times `weight`; adds to `sums`."""
         loss, logits = self._forward(images, labels)
         self.sums.update(loss, logits, labels)
         objective = loss + self.l1 * l1_penalty(self.model) if self.l1 > 0 else loss
-        self.scaler.scale(objective).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(objective * weight if weight != 1 else objective).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

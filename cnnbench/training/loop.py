@@ -80,18 +80,23 @@ def fit(
 
 
 def _train_epoch(engine: EagerEngine, train: Examples, config: Config, epoch: int, bar: "tqdm[Any]") -> Metrics:
-    """One pass over the training examples; the metrics are means over the epoch, as it went."""
-    steps_per_epoch = math.ceil(len(train) / config.train.batch_size)
+    """One pass over the training examples; the metrics are means over the epoch, as it went.
+
+    Every example counts the same: the last batch, if smaller, moves the weights by its share of a full
+    step. At a full step its noisier gradient would be the last thing before each evaluation.
+    """
+    batch_size = min(config.train.batch_size, len(train))
+    steps_per_epoch = math.ceil(len(train) / batch_size)
     total_steps = config.train.epochs * steps_per_epoch
     step = (epoch - 1) * steps_per_epoch
     bar.set_description(f"epoch {epoch}/{config.train.epochs}")
     engine.model.train()
     engine.sums.reset()
     glanced_at, glanced_step = time.perf_counter(), step
-    for images, labels in train.batches(config.train.batch_size, epoch_order(len(train), config.seed, epoch)):
+    for images, labels in train.batches(batch_size, epoch_order(len(train), config.seed, epoch)):
         factor = lr_factor(config.scheduler, step, steps_per_epoch, total_steps)
         set_lr(engine.optimizer, config.optimizer.lr * factor)
-        engine.train_step(images, labels)
+        engine.train_step(images, labels, weight=len(labels) / batch_size)
         step += 1
         bar.update(len(labels))
         last = step == epoch * steps_per_epoch
