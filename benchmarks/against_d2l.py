@@ -11,6 +11,7 @@ silenced. Prints each round, the medians and their ratio.
 
 import argparse
 import csv
+import os
 import statistics
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def place_files(folder: Path) -> None:
     raw = folder / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for name in catalog.FILES:
-        path, content = storage.find(dataset, name, None, [])
+        _, content = storage.find(dataset, name, None, [])
         if content is None:
             sys.exit(f"{name} is not on this machine; run: cnnbench data fashion_mnist")
         (raw / name).write_bytes(content)
@@ -88,8 +89,6 @@ def main() -> None:
         place_files(folder)
         (folder / "work").mkdir()
         for number in range(1, parsed.rounds + 1):
-            import os
-
             os.chdir(folder / "work")
             theirs.append(peer_epoch_s(settings, device))
             ours.append(our_epoch_s(parsed.model, parsed.overrides, folder / f"run{number}"))

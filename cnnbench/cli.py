@@ -65,8 +65,12 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _is_word(argument: str) -> bool:
-    """Whether an argument is a bare word: neither a flag nor a Hydra override."""
-    return "=" not in argument and argument[:1] not in ("-", "~", "+")
+    """Whether an argument is a bare word, meant as a verb: neither a flag nor a Hydra override, if half of one."""
+    return not any(sign in argument for sign in "=.@/") and argument[:1] not in ("-", "~", "+")
+
+
+def _is_override(argument: str) -> bool:
+    return "=" in argument and not argument.startswith("-")
 
 
 def _train(arguments: list[str]) -> int:
@@ -80,7 +84,7 @@ def _train(arguments: list[str]) -> int:
             failures.append(_report(error))  # the other jobs of a sweep go on
             return None
 
-    sys.argv[1:] = arguments
+    sys.argv[1:] = sorted(arguments, key=_is_override)  # argparse fails on a flag between overrides
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to `main` instead of printing them
     ConfigStore.instance().store("schema", config.Schema)
     OmegaConf.register_new_resolver("job_directory", _job_directory, replace=True)

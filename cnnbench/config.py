@@ -291,17 +291,25 @@ def explain(error: OmegaConfBaseException, group: str = "") -> str:
     """An OmegaConf error as a message for people. `group` is put before the key the error names."""
     key = _join(group, str(error.full_key or ""))
     if isinstance(error, (ConfigKeyError, AttributeError)):
-        parent = error.parent_node
-        allowed = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-        if not allowed and dataclasses.is_dataclass(error.object_type):
-            allowed = [field.name for field in dataclasses.fields(error.object_type)]
-        word = key.rpartition(".")[2]
-        return f"There is no key '{key}'. {did_you_mean(word, allowed)}"
+        return f"There is no key '{key}'. {_nearest_key(key, error)}"
     first_line = str(error.msg or error).splitlines()[0]
     if isinstance(error, ValidationError):
         for theirs, ours in (("Integer", "a whole number"), ("Float", "a number"), ("Boolean", "true or false")):
             first_line = first_line.replace(f"could not be converted to {theirs}", f"is not {ours}")
     return f"{key}: {first_line}" if key else first_line
+
+
+def _nearest_key(key: str, error: OmegaConfBaseException) -> str:
+    """The key that was meant: one further down with this very name, else the most alike where it was given."""
+    word = key.rpartition(".")[2]
+    parent = error.parent_node
+    if isinstance(parent, DictConfig):
+        for group, child in parent.items_ex(resolve=False):
+            if group != "hydra" and isinstance(child, DictConfig) and word in child:
+                return f"Did you mean '{_join(key.rpartition('.')[0], str(group))}.{word}'?"
+        return did_you_mean(word, [str(name) for name in parent if name != "hydra"])
+    assert dataclasses.is_dataclass(error.object_type)
+    return did_you_mean(word, [field.name for field in dataclasses.fields(error.object_type)])
 
 
 def _check_name(key: str, name: str, allowed: Any) -> None:

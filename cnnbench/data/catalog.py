@@ -111,7 +111,7 @@ _SAMPLE = Dataset(
         "3128d790775889812b73c4f13923559c8b9e281d112c6ea7862acf60a206a909",
     ),
     licence="MIT",
-    folders=(),
+    folders=("sample",),
     places=(Path(__file__).parent / "sample",),
 )
 

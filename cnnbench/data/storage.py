@@ -9,9 +9,9 @@ import gzip
 import hashlib
 import os
 import struct
-import urllib.error
 import urllib.request
 import zlib
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,11 @@ def find(dataset: Dataset, name: str, root: str | None, tried: list[str]) -> tup
     """The path and verified content of one file on this machine; what was passed over goes to `tried`."""
     for folder in _folders(dataset, root):
         for path in (folder / name, folder / f"{name}.gz"):
-            if not path.is_file():
+            try:
+                if not path.is_file():
+                    continue
+            except OSError as error:  # such as a folder that may not be entered
+                tried.append(f"{path}: cannot be looked at ({error.strerror})")
                 continue
             content, problem = _read_verified(dataset, name, path)
             if content is not None:
@@ -118,10 +122,11 @@ def _fetch_one(dataset: Dataset, name: str, folder: Path, missing: list[str], tr
     for mirror in dataset.mirrors * ATTEMPTS:
         url = f"{mirror}{name}.gz"
         try:
-            _download(url, partial)
-        except (urllib.error.URLError, TimeoutError, ConnectionError, EOFError) as error:
-            tried.append(f"{url}: {getattr(error, 'reason', error)}")
+            packed = _download(url)
+        except (OSError, HTTPException, EOFError) as error:  # URLError and HTTPError are OSErrors
+            tried.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
             continue
+        partial.write_bytes(packed)
         content, problem = _read_verified(dataset, name, partial)
         if content is None:
             tried.append(f"{url}: {problem}")
@@ -134,16 +139,18 @@ def _fetch_one(dataset: Dataset, name: str, folder: Path, missing: list[str], tr
     raise DataError(_not_to_be_had(dataset, missing, folder.parent, tried))
 
 
-def _download(url: str, path: Path) -> None:
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, path.open("wb") as file:
+def _download(url: str) -> bytes:
+    packed = bytearray()
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
         size = int(answer.headers.get("Content-Length") or 0)
         name = url.rpartition("/")[2]
         with tqdm(total=size or None, unit="B", unit_scale=True, desc=name, disable=None, leave=False) as bar:
             while chunk := answer.read(1 << 18):
-                file.write(chunk)
-                bar.update(len(chunk))
-        if bar.n < size:
-            raise EOFError(f"the connection ended after {bar.n} of {size} bytes")
+                packed += chunk
+                bar.update(len(chunk))  # does not count where there is no terminal
+    if len(packed) < size:
+        raise EOFError(f"the connection ended after {len(packed)} of {size} bytes")
+    return bytes(packed)
 
 
 def _not_to_be_had(dataset: Dataset, missing: list[str], cache: Path, tried: list[str]) -> str:

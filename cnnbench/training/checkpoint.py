@@ -1,6 +1,7 @@
 """Checkpoints: tensors and plain values, with a format version and a checksum, replaced atomically."""
 
 import hashlib
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ def save(path: Path, state: dict[str, Any]) -> None:
         OSError: the disk will not take it; what was at `path` is still there.
     """
     sealed = {**state, "format": FORMAT, "sha256": _digest(state)}
-    write_atomically(path, lambda file: torch.save(sealed, file))
+    packed = io.BytesIO()  # torch.save hides what a full disk says to it
+    torch.save(sealed, packed)
+    write_atomically(path, lambda file: file.write(packed.getbuffer()))
 
 
 def save_rotating(folder: Path, state: dict[str, Any]) -> None:

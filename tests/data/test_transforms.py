@@ -1,0 +1,66 @@
+"""From pixels to the network's input: resizing as torchvision does it, and normalisation."""
+
+import pytest
+import torch
+from torchvision import transforms  # type: ignore[import-untyped]
+from torchvision.transforms import v2  # type: ignore[import-untyped]
+
+from cnnbench.data.storage import Arrays
+from cnnbench.data.transforms import Preprocess
+
+SLACK = 1e-3  # of one grey level of 255, for the rounding of float32
+
+
+@pytest.fixture
+def images(sample: Arrays) -> torch.Tensor:
+    return torch.tensor(sample["t10k-images-idx3-ubyte"][:100]).unsqueeze(1)
+
+
+def grey_levels(size: int, images: torch.Tensor) -> torch.Tensor:
+    """The preprocessed images in units of uint8, with their fractions."""
+    return 255 * Preprocess(size, mean=0, std=1)(images)
+
+
+@pytest.mark.parametrize("size", [20, 96, 224])
+def test_resizing_equals_torchvision_but_for_its_rounding(images: torch.Tensor, size: int) -> None:
+    expected = transforms.Resize((size, size), antialias=True)(images)
+    assert (grey_levels(size, images) - expected).abs().max() <= 0.5 + SLACK
+
+
+@pytest.mark.parametrize("size", [20, 96, 224])
+def test_resizing_equals_torchvision_v2_but_for_its_two_roundings(images: torch.Tensor, size: int) -> None:
+    expected = v2.Resize((size, size), antialias=True)(images)  # rounds after each of its two passes
+    assert (grey_levels(size, images) - expected).abs().max() <= 1 + SLACK
+
+
+def test_images_of_the_right_size_keep_their_pixels(images: torch.Tensor) -> None:
+    assert torch.equal(grey_levels(28, images).round().to(torch.uint8), images)
+
+
+def test_images_of_which_one_side_is_right_are_resized(images: torch.Tensor) -> None:
+    assert Preprocess(28, mean=0, std=1)(images[..., :20]).shape == (100, 1, 28, 28)
+
+
+@pytest.mark.parametrize("size", [20, 28, 96])
+def test_mean_is_subtracted_and_deviation_divided_by(images: torch.Tensor, size: int) -> None:
+    plain = Preprocess(size, mean=0, std=1)(images)
+    normalised = Preprocess(size, mean=0.286, std=0.353)(images)
+    torch.testing.assert_close(normalised, (plain - 0.286) / 0.353, rtol=0, atol=1e-5)
+
+
+def test_black_and_white_become_zero_and_one_without_normalisation() -> None:
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2).expand(1, 1, 2, 2)
+    torch.testing.assert_close(Preprocess(2, mean=0, std=1)(pixels)[0, 0, 0], torch.tensor([0.0, 1.0]))
+
+
+@pytest.mark.parametrize("size", [28, 96])
+def test_output_is_float32_of_the_size_asked_for(images: torch.Tensor, size: int) -> None:
+    output = Preprocess(size, mean=0.286, std=0.353)(images)
+    assert (output.dtype, output.shape) == (torch.float32, (100, 1, size, size))
+
+
+@pytest.mark.parametrize("size", [28, 96])
+def test_input_is_left_as_it_is(images: torch.Tensor, size: int) -> None:
+    before = images.clone()
+    Preprocess(size, mean=0.286, std=0.353)(images)
+    assert torch.equal(images, before)

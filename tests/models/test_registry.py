@@ -1,0 +1,295 @@
+"""What holds for every network of the registry, and how networks are built by name."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from torch.nn import functional
+
+from cnnbench import models
+from cnnbench.config import Recipe
+from cnnbench.errors import ConfigError
+
+CONF = Path(__file__).parents[2] / "conf" / "model"
+NAMES = models.names()
+WITH_A_SMALLEST_SIZE = [name for name in NAMES if models.REGISTRY[name].min_image_size > 1]
+GIVEN = ("in_channels", "num_classes", "image_size")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Networks this small wait for each other's threads longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def build_smallest(name: str, in_channels: int = 1, num_classes: int = 10) -> tuple[nn.Module, torch.Tensor]:
+    """The network at its smallest size, and four random images."""
+    size = models.REGISTRY[name].min_image_size
+    torch.manual_seed(0)
+    return models.build(name, in_channels, num_classes, size), torch.randn(4, in_channels, size, size)
+
+
+def yaml_of(name: str) -> dict[str, Any]:
+    values: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    return {str(key): value for key, value in values.items()}
+
+
+def yaml_arguments(name: str) -> dict[str, Any]:
+    return {key: value for key, value in yaml_of(name).items() if key not in ("name", "recipe")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gives_logits_at_its_smallest_size(name: str) -> None:
+    network, images = build_smallest(name)
+    assert network(images).shape == (4, 10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_takes_three_channels_and_seven_classes(name: str) -> None:
+    with torch.device("meta"):
+        network, images = build_smallest(name, 3, 7)
+    assert network(images).shape == (4, 7)
+
+
+@pytest.mark.parametrize("name", WITH_A_SMALLEST_SIZE)
+def test_one_pixel_below_the_smallest_size_is_refused_by_name(name: str) -> None:
+    smallest = models.REGISTRY[name].min_image_size
+    with pytest.raises(ConfigError, match=rf"{smallest - 1} pixels.*data\.resize={smallest}\b"):
+        models.build(name, image_size=smallest - 1)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("name", WITH_A_SMALLEST_SIZE)
+def test_the_network_cannot_take_one_pixel_less(name: str) -> None:
+    spec = models.REGISTRY[name]
+    size = spec.min_image_size - 1
+    with pytest.raises((RuntimeError, ValueError)):
+        spec.build(image_size=size)(torch.zeros(1, 1, size, size))
+
+
+def test_a_perceptron_takes_a_single_pixel() -> None:
+    assert models.build("mlp", image_size=1)(torch.zeros(2, 1, 1, 1)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
+    network, images = build_smallest(name)
+    functional.cross_entropy(network(images), torch.arange(4)).backward()
+    without = [
+        key
+        for key, parameter in network.named_parameters()
+        if parameter.grad is None or not parameter.grad.isfinite().all() or not parameter.grad.any()
+    ]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_learns_one_batch(name: str) -> None:
+    network, images = build_smallest(name, num_classes=4)
+    network.eval()  # without dropout
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            nn.init.xavier_uniform_(parameter)
+    lr = 3e-4 if sum(parameter.numel() for parameter in network.parameters()) > 1e6 else 1e-2
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
+    losses: list[float] = []
+    while len(losses) < 100 and (not losses or losses[-1] > losses[0] / 2):
+        loss = functional.cross_entropy(network(images), torch.arange(4))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] <= losses[0] / 2
+
+
+def test_every_yaml_is_of_a_network_in_the_registry() -> None:
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_yaml_bears_the_name_of_its_network(name: str) -> None:
+    assert yaml_of(name)["name"] == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_yaml_lists_exactly_the_arguments_of_the_constructor(name: str) -> None:
+    parameters = inspect.signature(models.REGISTRY[name].build).parameters
+    assert list(yaml_arguments(name)) == [key for key in parameters if key not in GIVEN]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_yaml_gives_the_defaults_of_the_constructor(name: str) -> None:
+    size = yaml_of(name)["recipe"]["resize"]
+    with torch.device("meta"):
+        by_yaml, by_default = (
+            models.build(name, image_size=size, **yaml_arguments(name)),
+            models.build(name, 1, 10, size),
+        )
+    assert repr(by_yaml) == repr(by_default)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_recipe_in_the_yaml_is_complete(name: str) -> None:
+    assert list(yaml_of(name)["recipe"]) == [field.name for field in dataclasses.fields(Recipe)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_passes_the_dry_run_at_the_size_of_its_recipe(name: str) -> None:
+    models.dry_run(name, 1, 10, yaml_of(name)["recipe"]["resize"], **yaml_arguments(name))
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"model\.name=lennet .*Did you mean 'lenet'\?"):
+        models.build("lennet")
+
+
+def test_an_unknown_argument_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"'model\.dropuot'.*Did you mean 'dropout'\?"):
+        models.build("alexnet", image_size=96, dropuot=0.1)
+
+
+def test_an_argument_for_a_network_that_takes_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"lenet takes no argument 'model\.dropout'. It takes none\."):
+        models.build("lenet", dropout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [
+        ("alexnet", "dropout", "x"),
+        ("alexnet", "dropout", True),
+        ("alexnet", "dropout", None),
+        ("mlp", "widths", "a"),
+        ("mlp", "widths", 5),
+        ("mlp", "widths", [1.5]),
+        ("mlp", "widths", [True]),
+        ("mlp", "widths", ["5"]),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_refused(name: str, argument: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"model.{argument}={value} has the wrong type")):
+        models.build(name, image_size=96, **{argument: value})
+
+
+@pytest.mark.parametrize(("name", "argument", "value"), [("alexnet", "dropout", 0), ("mlp", "widths", None)])
+def test_a_whole_number_for_a_float_and_none_for_an_optional_are_taken(name: str, argument: str, value: object) -> None:
+    with torch.device("meta"):
+        assert isinstance(models.build(name, image_size=96, **{argument: value}), nn.Module)
+
+
+@pytest.mark.parametrize(("name", "argument", "value"), [("alexnet", "dropout", 2.0), ("mlp", "widths", [8, 0])])
+def test_what_a_constructor_refuses_is_a_configuration_error(name: str, argument: str, value: object) -> None:
+    with torch.device("meta"), pytest.raises(ConfigError, match=f"model {name}: "):
+        models.build(name, image_size=96, **{argument: value})
+
+
+CUSTOM = """
+from torch import nn
+
+class MyNet(nn.Sequential):
+    def __init__(self, in_channels: int, num_classes: int, image_size: int, bias: bool = True) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes, bias=bias))
+
+class Anything(MyNet):
+    def __init__(self, in_channels: int, num_classes: int, image_size: int, **rest: object) -> None:
+        super().__init__(in_channels, num_classes, image_size)
+        self.rest = rest
+"""
+
+
+@pytest.fixture
+def custom_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module of one's own that can be imported."""
+    name = "networks_of_my_own"
+    (tmp_path / f"{name}.py").write_text(CUSTOM)
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def test_a_class_of_ones_own_is_built(custom_module: str) -> None:
+    network = models.build(f"{custom_module}:MyNet", 3, 7, 4, bias=False)
+    assert network(torch.zeros(2, 3, 4, 4)).shape == (2, 7)
+
+
+def test_the_arguments_of_a_class_of_ones_own_are_checked(custom_module: str) -> None:
+    with pytest.raises(ConfigError, match=r"model\.bias=1 has the wrong type"):
+        models.build(f"{custom_module}:MyNet", bias=1)
+
+
+def test_a_class_that_takes_any_argument_gets_it(custom_module: str) -> None:
+    assert models.build(f"{custom_module}:Anything", depth=3).rest == {"depth": 3}
+
+
+@pytest.mark.parametrize("name", ["no_such_module_anywhere:MyNet", "collections:NoSuchClass", ":MyNet", "collections:"])
+def test_a_missing_module_or_class_is_a_configuration_error(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"model.name={name}"):
+        models.build(name)
+
+
+class Probe(nn.Module):
+    """A network of one weight that returns what a test wants."""
+
+    def __init__(self, forward: Callable[[torch.Tensor, torch.Tensor], object]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(10))
+        self.returns = forward
+
+    def forward(self, images: torch.Tensor) -> object:
+        return self.returns(images, self.weight)
+
+
+ProbeMaker = Callable[[Callable[[torch.Tensor, torch.Tensor], object]], str]
+
+
+@pytest.fixture
+def probe(monkeypatch: pytest.MonkeyPatch) -> ProbeMaker:
+    """Puts a network into the registry and gives its name."""
+
+    def register(forward: Callable[[torch.Tensor, torch.Tensor], object]) -> str:
+        monkeypatch.setitem(models.REGISTRY, "probe", models.ModelSpec(lambda **_: Probe(forward), 1, "a test"))
+        return "probe"
+
+    return register
+
+
+@pytest.mark.parametrize(
+    ("output", "shown"),
+    [
+        (lambda images, weight: weight, r"\(10,\)"),
+        (lambda images, weight: weight.expand(1, 1, 10), r"\(1, 1, 10\)"),
+        (lambda images, weight: weight[:9].unsqueeze(0), r"\(1, 9\)"),
+        (lambda images, weight: [weight.unsqueeze(0)], "list"),
+    ],
+    ids=["no batch", "too many dimensions", "too few classes", "no tensor"],
+)
+def test_the_dry_run_refuses_what_are_no_logits(
+    output: Callable[[torch.Tensor, torch.Tensor], object], shown: str, probe: ProbeMaker
+) -> None:
+    with pytest.raises(ConfigError, match=rf"must return logits of shape \(1, 10\).*not {shown}"):
+        models.dry_run(probe(output), 1, 10, 28)
+
+
+def test_the_dry_run_refuses_a_network_that_fails(probe: ProbeMaker) -> None:
+    with pytest.raises(ConfigError, match="probe fails on an image of 28 pixels: "):
+        models.dry_run(probe(lambda images, weight: images @ weight), 1, 10, 28)
+
+
+def test_the_dry_run_uses_no_memory(probe: ProbeMaker) -> None:
+    devices: list[str] = []
+
+    def forward(images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        devices.extend((images.device.type, weight.device.type))
+        return weight.unsqueeze(0)
+
+    models.dry_run(probe(forward), 1, 10, 28)
+    assert devices == ["meta", "meta"]

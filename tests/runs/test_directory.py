@@ -1,0 +1,193 @@
+"""The run directory: one run per directory, whole files, and how it ended."""
+
+import csv
+import json
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any, BinaryIO
+
+import pytest
+
+from cnnbench.errors import ConfigError
+from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, write_atomically
+
+RIVALS = 8
+
+
+def status(directory: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((directory / "status.json").read_text())
+    return values
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(tmp_path / "run")
+
+
+def test_a_directory_is_made_with_its_parents(tmp_path: Path) -> None:
+    claim_exactly(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_claimed_directory_says_which_process_runs(tmp_path: Path) -> None:
+    claim_exactly(tmp_path)
+    said = status(tmp_path)
+    assert (said["state"], said["pid"], said["host"]) == ("running", os.getpid(), socket.gethostname())
+
+
+def test_a_directory_with_other_files_can_be_claimed(tmp_path: Path) -> None:
+    (tmp_path / "train.log").touch()
+    claim_exactly(tmp_path)
+    assert (tmp_path / "train.log").exists()
+
+
+def test_a_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:
+    claim_exactly(tmp_path)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        claim_exactly(tmp_path)
+
+
+def test_a_refusal_leaves_the_other_run_alone(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text('{"state": "finished"}')
+    with pytest.raises(ConfigError):
+        claim_exactly(tmp_path)
+    assert status(tmp_path) == {"state": "finished"}
+
+
+def test_of_many_that_claim_one_directory_one_wins(tmp_path: Path) -> None:
+    together = Barrier(RIVALS)
+
+    def claim(_: int) -> bool:
+        together.wait(timeout=60)
+        try:
+            claim_exactly(tmp_path / "run")
+        except ConfigError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(RIVALS) as rivals:
+        assert sum(rivals.map(claim, range(RIVALS))) == 1
+
+
+def test_many_that_claim_a_new_directory_get_one_each(tmp_path: Path) -> None:
+    together = Barrier(RIVALS)
+
+    def claim(_: int) -> Path:
+        together.wait(timeout=60)
+        return claim_new(tmp_path / "run")
+
+    with ThreadPoolExecutor(RIVALS) as rivals:
+        claimed = sorted(path.name for path in rivals.map(claim, range(RIVALS)))
+    assert claimed == ["run", *(f"run_{number}" for number in range(2, RIVALS + 1))]
+
+
+def test_a_new_directory_bears_the_wanted_name_if_it_is_free(tmp_path: Path) -> None:
+    assert claim_new(tmp_path / "run") == tmp_path / "run"
+
+
+def test_a_new_directory_is_claimed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        claim_exactly(claim_new(tmp_path / "run"))
+
+
+def test_writing_replaces_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    write_atomically(path, lambda file: file.write(b"new"))
+    assert path.read_text() == "new"
+
+
+def test_the_old_content_is_there_until_all_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def write(file: BinaryIO) -> None:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "old"
+
+    write_atomically(path, write)
+
+
+def fail(file: BinaryIO) -> None:
+    file.write(b"half of the new")
+    raise OSError(28, "No space left on device")
+
+
+def test_a_failing_write_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+
+
+def test_a_failing_write_leaves_no_other_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(tmp_path / "file", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_write_leaves_no_other_file(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_there_is_a_place_for_checkpoints(run: RunDirectory) -> None:
+    assert run.checkpoints.is_dir()
+
+
+def test_rows_keep_every_digit(run: RunDirectory) -> None:
+    rows = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-17 / 3}]
+    run.write_rows("metrics.csv", rows)
+    with (run.path / "metrics.csv").open() as file:
+        assert [{"epoch": int(row["epoch"]), "loss": float(row["loss"])} for row in csv.DictReader(file)] == rows
+
+
+def test_text_is_written_as_utf_8(run: RunDirectory) -> None:
+    run.write_text("config.yaml", "données\n")
+    assert (run.path / "config.yaml").read_bytes() == "données\n".encode()
+
+
+def test_values_are_written_as_json(run: RunDirectory) -> None:
+    run.write_json("result.json", {"best": None, "test_accuracy": 0.5})
+    assert json.loads((run.path / "result.json").read_text()) == {"best": None, "test_accuracy": 0.5}
+
+
+def test_a_run_that_ends_is_finished(run: RunDirectory) -> None:
+    with run.recorded_status():
+        pass
+    assert status(run.path)["state"] == "finished"
+
+
+def test_a_run_is_not_finished_before_its_end(run: RunDirectory) -> None:
+    claim_exactly(run.path)
+    with run.recorded_status():
+        assert status(run.path)["state"] == "running"
+
+
+def test_a_run_that_fails_says_why_and_where(run: RunDirectory) -> None:
+    with pytest.raises(ZeroDivisionError), run.recorded_status():
+        1 / 0  # noqa: B018
+    said = status(run.path)
+    assert (said["state"], said["error"]) == ("failed", "ZeroDivisionError: division by zero")
+    assert "in test_a_run_that_fails_says_why_and_where" in said["traceback"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_run_that_is_stopped_is_interrupted(error: type[BaseException], run: RunDirectory) -> None:
+    with pytest.raises(error), run.recorded_status():
+        raise error
+    assert (status(run.path)["state"], status(run.path)["error"]) == ("interrupted", error.__name__)
+
+
+def test_a_full_disk_does_not_hide_the_error_of_the_run(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(ValueError, match="of the run"), run.recorded_status():
+        raise ValueError("of the run")

@@ -1,0 +1,179 @@
+"""Mistakes, typed at the installed command: the exit code, one helpful block, no traceback, nothing left."""
+
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, Command, clean_environment, only_run
+
+SAMPLE = Path(__file__).parents[1] / "cnnbench" / "data" / "sample"
+
+CONFIGURATION_ERRORS = [
+    (["trian"], "Did you mean 'train'?"),
+    (["model=lenett"], "Did you mean 'lenet'?"),
+    (["optimizer=sdg"], "Did you mean 'sgd'?"),
+    (["experiment=smoek"], "Did you mean 'smoke'?"),
+    (["modle=lenet"], "Did you mean 'model'?"),
+    (["train.epoch=3"], "Did you mean 'epochs'?"),
+    (["lr=0.1"], "Did you mean 'optimizer.lr'?"),
+    (["optimizer.momentun=0.9"], "Did you mean 'momentum'?"),
+    (["+train.epoch=3"], "Did you mean 'epochs'?"),
+    (["+data.resise=28"], "Did you mean 'resize'?"),
+    (["+foo=1"], "There is no key 'foo'"),
+    (["+model.widht=2"], "lenet takes no argument 'model.widht'"),
+    (["train.epochs=many"], "train.epochs: Value 'many'"),
+    (["optimizer.lr=fast"], "optimizer.lr: Value 'fast'"),
+    (["optimizer.lr=-1"], "optimizer.lr=-1.0 is out of range. It must be above 0."),
+    (["train.epochs=0"], "train.epochs=0 is out of range. It must be at least 1."),
+    (["data.validation=60001"], "It must be at most 59999"),
+    (["model=alexnet", "data.resize=8"], "The smallest size is data.resize=67."),
+    (["model=alexnet", "model.dropout=2"], "dropout"),
+    (["train.epochs"], "'train.epochs' is not an override"),
+    (["train.init=xavier"], "Did you mean 'xavier_uniform'?"),
+    (["data", "fashionmnist"], "Did you mean 'fashion_mnist'?"),
+    (["--config-dir", "nowhere"], "nowhere"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), CONFIGURATION_ERRORS, ids=lambda value: str(value)[:40])
+def test_a_configuration_error_is_one_helpful_block(
+    cnnbench: Command, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = cnnbench(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("cnnbench: ")
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there, so asking for it is no mistake")
+def test_a_missing_device_is_named_with_those_present(cnnbench: Command) -> None:
+    done = cnnbench("device=cuda", "data=sample")
+    assert done.returncode == 2
+    assert "device=cuda" in done.stderr
+    assert "Present: cpu" in done.stderr
+
+
+@pytest.mark.parametrize("argument", ["model=lenett", "train.epochs=0", "data.validation=60001", "+foo=1"])
+def test_an_error_of_composing_or_of_values_imports_no_torch(tmp_path: Path, argument: str) -> None:
+    code = (
+        f"import sys; sys.argv[1:] = [{argument!r}]\n"
+        "from cnnbench.cli import main\n"
+        "try:\n    code = main()\nexcept SystemExit as end:\n    code = end.code\n"
+        "sys.exit(9 if 'torch' in sys.modules else code)"
+    )
+    environment = clean_environment(tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 2
+
+
+def test_missing_data_without_network_says_what_was_tried_and_how_to_go_on(cnnbench: Command, tmp_path: Path) -> None:
+    done = cnnbench("data=mnist", "model=mlp")
+    assert done.returncode == 3
+    assert "https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz" in done.stderr
+    assert "data=sample" in done.stderr
+    assert "CNNBENCH_DATA" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads((only_run(tmp_path) / "status.json").read_text())["state"] == "failed"
+
+
+def test_a_file_of_another_data_set_is_named_and_not_used(cnnbench: Command, tmp_path: Path) -> None:
+    swapped = tmp_path / "mine" / "train-images-idx3-ubyte.gz"
+    swapped.parent.mkdir()
+    swapped.write_bytes((SAMPLE / swapped.name).read_bytes())
+    done = cnnbench("data", "mnist", CNNBENCH_DATA=str(swapped.parent))
+    assert done.returncode == 3
+    assert f"{swapped}: holds part of Fashion-MNIST's train-images-idx3-ubyte, not MNIST's" in done.stderr
+    assert swapped.exists()
+
+
+def test_a_truncated_file_is_named_and_not_used(cnnbench: Command, tmp_path: Path) -> None:
+    truncated = tmp_path / "mine" / "t10k-images-idx3-ubyte.gz"
+    truncated.parent.mkdir()
+    truncated.write_bytes(gzip.compress(bytes(range(256)) * 100)[:-20])
+    done = cnnbench("data", "mnist", CNNBENCH_DATA=str(truncated.parent))
+    assert done.returncode == 3
+    assert f"{truncated}: damaged or truncated" in done.stderr
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(cnnbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("a file where the folder should be")
+    done = cnnbench(*TINY)
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert "hydra.run.dir=DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_output_folder_without_permission_is_named(cnnbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "outputs").mkdir(mode=0o555)
+    done = cnnbench(*TINY)
+    assert done.returncode == 2
+    assert "Permission denied" in done.stderr
+
+
+def test_a_directory_that_holds_a_run_is_refused(cnnbench: Command, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "status.json").write_text("{}")
+    done = cnnbench(*TINY, f"hydra.run.dir={taken}")
+    assert done.returncode == 2
+    assert "already holds a run" in done.stderr
+    assert [path.name for path in taken.iterdir()] == ["status.json"]
+
+
+def test_a_full_disk_ends_the_run_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+    limit = 100_000  # bytes a file may have: no room for a checkpoint, the same refusal as of a full disk
+    done = subprocess.run(
+        [sys.executable, "-m", "cnnbench", *TINY],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    run = only_run(tmp_path)
+    assert done.returncode == 2
+    assert "cannot be written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((run / "checkpoints").iterdir()) == []
+    assert json.loads((run / "status.json").read_text())["state"] == "failed"
+
+
+def test_divergence_has_its_exit_code_and_names_epoch_and_steps(cnnbench: Command, tmp_path: Path) -> None:
+    done = cnnbench(*TINY, "optimizer.lr=1e30")
+    assert done.returncode == 4
+    assert "in epoch 1, steps 1 to 8" in done.stderr
+    assert "optimizer.lr=1e+30" in done.stderr
+    assert list((only_run(tmp_path) / "checkpoints").iterdir()) == []
+
+
+def test_a_run_that_must_learn_and_does_not_has_the_same_exit_code(cnnbench: Command) -> None:
+    done = cnnbench(*TINY, "optimizer.lr=1e-30")
+    assert done.returncode == 4
+    assert "The training loss did not fall" in done.stderr
+    assert "The network learnt nothing" in done.stdout
+
+
+def test_a_broken_yaml_of_ones_own_is_named(cnnbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "broken.yaml").write_text("name: lenet\nname: lenet\n")
+    done = cnnbench("--config-dir", "mine", "model=broken")
+    assert done.returncode == 2
+    assert "broken.yaml" in done.stderr
+
+
+def test_debugging_shows_the_traceback_of_an_error_for_people(cnnbench: Command) -> None:
+    done = cnnbench("train.epochs=0", CNNBENCH_DEBUG="1")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr

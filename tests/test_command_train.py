@@ -1,0 +1,222 @@
+"""`cnnbench train` through the installed command: what it prints, what it leaves, how it composes."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY, Command, clean_environment, only_run, run_command
+from omegaconf import OmegaConf
+
+from cnnbench import config
+from cnnbench.training import checkpoint
+
+TIMES = {"epoch_s", "examples_per_s", "peak_gib"}
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv but for the columns that no two runs share."""
+    with (run / "metrics.csv").open() as file:
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple["subprocess.CompletedProcess[str]", Path]:
+    """The smoke run, once for all tests that look at it: the finished process and the run directory."""
+    folder = tmp_path_factory.mktemp("smoke")
+    done = run_command(["experiment=smoke"], folder)
+    assert done.returncode == 0, done.stderr
+    return done, only_run(folder)
+
+
+Smoke = tuple["subprocess.CompletedProcess[str]", Path]
+
+
+def test_the_run_directory_says_model_data_and_size(smoke: Smoke) -> None:
+    assert smoke[1].parent.name == "lenet_relu-sample-28px"
+
+
+def test_a_log_gets_one_line_per_epoch_and_no_progress_bar(smoke: Smoke) -> None:
+    done, _ = smoke
+    assert done.stderr == ""
+    assert "\r" not in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines() if "/2 " in line] == ["1/2", "2/2"]
+
+
+def test_the_end_says_accuracy_time_and_directory(smoke: Smoke) -> None:
+    done, run = smoke
+    accuracy, wall, directory = done.stdout.splitlines()[-3:]
+    assert accuracy.startswith("Test accuracy 0.")
+    assert "s in all: start" in wall
+    assert directory == str(run.relative_to(run.parents[2]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".hydra/overrides.yaml", "config.yaml", "environment.json", "status.json", "metrics.csv", "result.json",
+     "curves.png", "train.log", "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"],
+)  # fmt: skip
+def test_the_run_directory_holds(smoke: Smoke, name: str) -> None:
+    assert (smoke[1] / name).stat().st_size > 0
+
+
+def test_no_temporary_file_is_left(smoke: Smoke) -> None:
+    assert not list(smoke[1].rglob("*.tmp"))
+
+
+def test_the_configuration_loads_back(smoke: Smoke) -> None:
+    loaded = config.load(OmegaConf.load(smoke[1] / "config.yaml"))  # type: ignore[arg-type]
+    assert (loaded.model.name, loaded.train.epochs, loaded.optimizer.lr) == ("lenet_relu", 2, 0.95)
+
+
+def test_the_environment_says_device_precision_versions_and_split(smoke: Smoke) -> None:
+    environment = json.loads((smoke[1] / "environment.json").read_text())
+    assert environment["torch"] == torch.__version__ or environment["torch"] == torch.__version__.partition("+")[0]
+    assert (environment["device"], environment["precision"]) == ("cpu", "fp32")
+    assert (environment["data"]["train"], environment["data"]["validation"]) == (1024, 500)
+    assert "experiment=smoke" in environment["command"]
+
+
+def test_the_wall_time_is_split_into_parts_that_sum_up(smoke: Smoke) -> None:
+    wall = json.loads((smoke[1] / "result.json").read_text())["wall_s"]
+    total = wall.pop("total")
+    assert set(wall) == {"start", "data", "train", "evaluation", "records"}
+    assert sum(wall.values()) <= total
+
+
+def test_the_status_is_finished(smoke: Smoke) -> None:
+    assert json.loads((smoke[1] / "status.json").read_text())["state"] == "finished"
+
+
+def test_the_test_accuracy_is_of_the_best_epoch_on_validation(smoke: Smoke) -> None:
+    _, run = smoke
+    result = json.loads((run / "result.json").read_text())
+    best = max(metrics(run), key=lambda row: float(row["validation_accuracy"]))
+    assert result["best"]["epoch"] == int(best["epoch"])
+    assert checkpoint.load(run / "checkpoints" / "best.pt")["epoch"] == int(best["epoch"])
+
+
+def test_the_log_file_repeats_the_terminal(smoke: Smoke) -> None:
+    done, run = smoke
+    logged = (run / "train.log").read_text()
+    assert all(line in logged for line in done.stdout.splitlines())
+
+
+def test_the_same_command_twice_gives_the_same_bits(smoke: Smoke, tmp_path: Path) -> None:
+    run_command(["experiment=smoke"], tmp_path)
+    again = only_run(tmp_path)
+    assert metrics(again) == metrics(smoke[1])
+    ours, theirs = (checkpoint.load(run / "checkpoints" / "last.pt")["model"] for run in (again, smoke[1]))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_another_seed_gives_another_run(smoke: Smoke, tmp_path: Path) -> None:
+    run_command(["experiment=smoke", "seed=1"], tmp_path)
+    assert metrics(only_run(tmp_path)) != metrics(smoke[1])
+
+
+def test_without_validation_the_test_set_is_measured_each_epoch(cnnbench: Command, tmp_path: Path) -> None:
+    assert cnnbench(*TINY, "data.validation=0").returncode == 0
+    run = only_run(tmp_path)
+    rows = metrics(run)
+    assert float(rows[-1]["test_accuracy"]) == json.loads((run / "result.json").read_text())["test_accuracy"]
+    assert not (run / "checkpoints" / "best.pt").exists()
+
+
+def test_a_sweep_makes_a_directory_for_each_combination(cnnbench: Command, tmp_path: Path) -> None:
+    done = cnnbench("-m", "optimizer.lr=0.1,0.5", "train.batch_size=64,256", *TINY, "train.epochs=2", "sweep=mine")
+    assert done.returncode == 0, done.stderr
+    jobs = [path.parent.name for path in (tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json")]
+    assert len(jobs) == 4
+    assert all("optimizer.lr=0." in job and "train.batch_size=" in job for job in jobs)
+
+
+def test_a_failed_job_does_not_stop_a_sweep_and_gives_its_exit_code(cnnbench: Command, tmp_path: Path) -> None:
+    done = cnnbench("-m", "optimizer.lr=-1,0.5", *TINY, "sweep=mine")
+    assert done.returncode == 2
+    assert "optimizer.lr=-1.0 is out of range" in done.stderr
+    assert len(list((tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json"))) == 1
+
+
+def test_a_network_and_a_group_of_ones_own(cnnbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "my_module.py").write_text(
+        "from torch import nn\n"
+        "class MyNet(nn.Sequential):\n"
+        "    def __init__(self, in_channels, num_classes, image_size, width=8):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(in_channels * image_size**2, width), nn.ReLU(),\n"
+        "                         nn.Linear(width, num_classes))\n"
+    )
+    (tmp_path / "mine" / "optimizer").mkdir(parents=True)
+    (tmp_path / "mine" / "optimizer" / "careful.yaml").write_text(
+        "name: adam\nlr: 0.0005\nbetas: [0.9, 0.99]\neps: 1.0e-8\nweight_decay: 0.0\n"
+    )
+    arguments = ["model.name=my_module:MyNet", "+model.width=16", "--config-dir", "mine", "optimizer=careful"]
+    done = cnnbench(*TINY, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "12,730 parameters" in done.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_as_interrupted(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnbench", *TINY, "train.epochs=100000"],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    give_up_at = time.monotonic() + 120
+    while not list(tmp_path.rglob("metrics.csv")) and time.monotonic() < give_up_at:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in stderr
+    assert json.loads((only_run(tmp_path) / "status.json").read_text())["state"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_five_runs_started_at_once_get_five_directories(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen([sys.executable, "-m", "cnnbench", *TINY], cwd=tmp_path, env=clean_environment(tmp_path))
+        for _ in range(5)
+    ]
+    assert [process.wait(timeout=240) for process in processes] == [0] * 5
+    assert len(list(tmp_path.rglob("result.json"))) == 5
+
+
+def test_cfg_job_prints_a_configuration_that_follows_the_recipe(cnnbench: Command) -> None:
+    done = cnnbench("model=alexnet", "data.resize=96", "--cfg", "job", "--resolve")
+    composed = OmegaConf.create(done.stdout)
+    assert (composed.data.resize, composed.train.batch_size, composed.optimizer.lr) == (96, 128, 0.01)
+
+
+def test_help_shows_verbs_choices_and_the_configuration(cnnbench: Command) -> None:
+    done = cnnbench("--help")
+    assert done.returncode == 0
+    assert "cnnbench data [NAME...]" in done.stdout
+    assert "optimizer: adagrad, adam, adamw, momentum, nesterov, rmsprop, sgd" in done.stdout
+    assert "batch_size:" in done.stdout
+
+
+def test_the_shell_completes_names_of_a_group(cnnbench: Command) -> None:
+    done = cnnbench("-sc", "query=bash", COMP_LINE="cnnbench optimizer=ada", COMP_POINT="22")
+    assert done.stdout.split() == ["optimizer=adagrad", "optimizer=adam", "optimizer=adamw"]
+
+
+def test_version(cnnbench: Command) -> None:
+    assert cnnbench("--version").stdout.startswith("cnnbench 0.")
+
+
+def test_data_lists_what_is_here_and_what_is_not(cnnbench: Command) -> None:
+    done = cnnbench("data")
+    assert done.returncode == 0
+    assert "sample: part of Fashion-MNIST, licence MIT" in done.stdout
+    assert "mnist: MNIST, licence CC BY-SA 3.0" in done.stdout
+    assert "not on this machine: train-images-idx3-ubyte" in done.stdout

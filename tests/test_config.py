@@ -1,0 +1,392 @@
+"""The configuration: every YAML composes and loads, and what is wrong is said by name."""
+
+import copy
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cnnbench import config
+from cnnbench.config import Config
+from cnnbench.errors import ConfigError
+
+CONF = Path(__file__).parents[1] / "conf"
+YAMLS = sorted(CONF.rglob("*.yaml"))
+CHOICES = [
+    f"{path.parent.name}={path.stem}"
+    for path in YAMLS
+    if path.parent != CONF and not path.is_relative_to(CONF / "hydra")
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hydra() -> Iterator[None]:
+    """Hydra, set up as the command line does it."""
+    ConfigStore.instance().store("schema", config.Schema)
+    OmegaConf.register_new_resolver("job_directory", str, replace=True)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose("train", overrides=list(overrides))
+
+
+@pytest.fixture(scope="module")
+def chosen(request: pytest.FixtureRequest) -> Config:
+    """The configuration with one choice made."""
+    return config.load(composed(request.param))
+
+
+EVERY_CHOICE = pytest.mark.parametrize("chosen", CHOICES, indirect=True)
+
+
+@EVERY_CHOICE
+def test_every_choice_loads(chosen: Config) -> None:
+    assert isinstance(chosen, Config)
+
+
+@EVERY_CHOICE
+def test_a_configuration_comes_back_from_its_yaml(chosen: Config) -> None:
+    assert config.load(OmegaConf.create(config.to_yaml(chosen))) == chosen
+
+
+@pytest.mark.parametrize("group", ["model", "data", "augment", "optimizer", "scheduler", "device"])
+def test_a_choice_is_named_like_its_file(group: str) -> None:
+    files = sorted((CONF / group).glob("*.yaml"))
+    assert [OmegaConf.load(path)["name"] for path in files] == [path.stem for path in files]
+
+
+@pytest.mark.parametrize(
+    ("group", "names"),
+    [
+        ("augment", config.AUGMENTS),
+        ("device", config.DEVICES),
+        ("optimizer", config.OPTIMIZERS),
+        ("scheduler", config.SCHEDULERS),
+    ],
+)
+def test_there_is_a_yaml_for_each_name(group: str, names: tuple[str, ...]) -> None:
+    assert {path.stem for path in (CONF / group).glob("*.yaml")} == set(names)
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: str(path.relative_to(CONF)))
+def test_every_yaml_opens_with_what_it_is(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert re.match(r"# \w", lines[1] if lines[0].startswith("# @package") else lines[0])
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_says_how_it_is_run(path: Path) -> None:
+    assert f"#     cnnbench experiment={path.stem}\n" in path.read_text()
+
+
+def test_the_recipe_of_the_network_fills_the_other_groups() -> None:
+    settings = config.load(composed("model=mlp"))
+    recipe = settings.model.recipe
+    taken = (settings.data.resize, settings.train.batch_size, settings.train.epochs, settings.optimizer.lr)
+    assert taken == (recipe.resize, recipe.batch_size, recipe.epochs, recipe.lr)
+
+
+def test_what_a_constructor_takes_is_kept_apart_from_name_and_recipe() -> None:
+    assert config.load(composed("model=alexnet", "model.dropout=0.25")).model.arguments == {"dropout": 0.25}
+
+
+@pytest.fixture(scope="module")
+def plain_values() -> dict[str, Any]:
+    """Every group with as many keys as it can have, as plain values."""
+    chosen = composed("optimizer=rmsprop", "scheduler=step")
+    return config.as_dict(config.load(chosen))
+
+
+def test_a_configuration_comes_back_from_its_plain_values(plain_values: dict[str, Any]) -> None:
+    assert config.as_dict(config.load(plain_values)) == plain_values
+
+
+@pytest.fixture
+def values(plain_values: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(plain_values)
+
+
+def replaced(values: dict[str, Any], **by_key: object) -> dict[str, Any]:
+    """The values with some changed; a key's dots are written as two underscores."""
+    for key, value in by_key.items():
+        *groups, last = key.split("__")
+        node = values
+        for group in groups:
+            node = node[group]
+        node[last] = value
+    return values
+
+
+@pytest.mark.parametrize("root", ["1e5", "007", "true", "null", "~", "2024-01-01", "1:30", "a: b", "# c", "ü", ""])
+def test_text_that_yaml_could_take_for_something_else_comes_back(root: str, values: dict[str, Any]) -> None:
+    settings = config.load(replaced(values, data__root=root))
+    assert config.load(OmegaConf.create(config.to_yaml(settings))).data.root == root
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("seed", -1, "at least 0"),
+        ("data__resize", 0, "at least 1"),
+        ("data__resize", 5000, "at most 4096"),
+        ("data__validation", -1, "at least 0"),
+        ("data__train_examples", 0, "at least 1"),
+        ("data__test_examples", 0, "at least 1"),
+        ("device__threads", 0, "at least 1"),
+        ("train__epochs", 0, "at least 1"),
+        ("train__batch_size", 0, "at least 1"),
+        ("train__label_smoothing", -0.1, "at least 0 and at most 1"),
+        ("train__label_smoothing", 1.5, "at least 0 and at most 1"),
+        ("train__l1", -0.1, "at least 0"),
+        ("optimizer__lr", -1.0, "above 0"),
+        ("optimizer__lr", 0.0, "above 0"),
+        ("optimizer__lr", float("nan"), "above 0"),
+        ("optimizer__lr", float("inf"), "above 0"),
+        ("optimizer__alpha", 1.5, "at least 0 and at most 1"),
+        ("optimizer__eps", 0.0, "above 0"),
+        ("optimizer__momentum", -0.1, "at least 0 and at most 1"),
+        ("optimizer__momentum", 2.0, "at least 0 and at most 1"),
+        ("optimizer__weight_decay", -0.1, "at least 0"),
+        ("scheduler__step_epochs", 0.0, "above 0"),
+        ("scheduler__gamma", 1.5, "at least 0 and at most 1"),
+        ("scheduler__warmup_epochs", -1.0, "at least 0"),
+    ],
+)
+def test_a_value_out_of_range_is_told_with_the_range(
+    key: str, value: float, allowed: str, values: dict[str, Any]
+) -> None:
+    shown = re.escape(f"{key.replace('__', '.')}={value} is out of range")
+    with pytest.raises(ConfigError, match=f"{shown}.*{allowed}"):
+        config.load(replaced(values, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        ({"name": "cosine", "min_lr_ratio": 1.5, "warmup_epochs": 0.0}, r"scheduler\.min_lr_ratio=1\.5"),
+        ({"name": "onecycle", "pct_start": 1.5, "div_factor": 25.0, "final_div_factor": 1e4}, "pct_start=1.5"),
+        ({"name": "onecycle", "pct_start": 0.3, "div_factor": 0.0, "final_div_factor": 1e4}, r"\.div_factor=0"),
+        ({"name": "onecycle", "pct_start": 0.3, "div_factor": 25.0, "final_div_factor": 0.0}, "final_div_factor=0"),
+    ],
+)
+def test_the_range_of_each_schedules_own_keys_is_checked(
+    scheduler: dict[str, Any], message: str, values: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.load(replaced(values, scheduler=scheduler))
+
+
+@pytest.mark.parametrize("betas", [[0.9], [0.9, 0.99, 0.999], [0.9, 1.0], [-0.1, 0.9], [0.9, float("nan")]], ids=repr)
+def test_betas_are_two_numbers_below_one(betas: list[float], values: dict[str, Any]) -> None:
+    adam = {"name": "adam", "lr": 0.001, "betas": betas, "eps": 1e-8, "weight_decay": 0.0}
+    with pytest.raises(ConfigError, match=r"optimizer\.betas=.* must be two numbers"):
+        config.load(replaced(values, optimizer=adam))
+
+
+def test_nesterov_needs_a_momentum(values: dict[str, Any]) -> None:
+    nesterov = {"name": "nesterov", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
+    with pytest.raises(ConfigError, match=r"optimizer\.momentum=0\.0 is out of range"):
+        config.load(replaced(values, optimizer=nesterov))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 2**63 - 1},
+        {"train__label_smoothing": 1.0},
+        {"optimizer__momentum": 0.0},
+        {"optimizer__momentum": 1.0},
+        {"device__threads": "auto"},
+        {"device__threads": 1},
+        {"device__channels_last": "auto"},
+        {"device__channels_last": True},
+        {"data__folds": 2, "data__fold": 1},
+        {"data__train_examples": 1},
+        {"train__require_learning": True, "train__epochs": 2},
+        {"train__l1": 1},
+    ],
+    ids=str,
+)
+def test_the_ends_of_the_ranges_are_allowed(changes: dict[str, object], values: dict[str, Any]) -> None:
+    assert isinstance(config.load(replaced(values, **changes)), Config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__folds": 5}, "data.folds=5 data.fold=0"),
+        ({"data__fold": 0}, "data.folds=5 data.fold=0"),
+        ({"data__folds": 1, "data__fold": 0}, "data.folds=1 is out of range"),
+        ({"data__folds": 5, "data__fold": 5}, "data.fold=5 is out of range.*at most 4"),
+        ({"data__folds": 5, "data__fold": -1}, "data.fold=-1 is out of range"),
+        ({"train__label_smoothing": 0.1, "train__loss": "mse"}, "label_smoothing=0.1 is for .*cross_entropy, not mse"),
+        ({"train__label_smoothing": 0.1, "train__loss": "nll"}, "label_smoothing=0.1 is for .*cross_entropy, not nll"),
+        ({"train__require_learning": True, "train__epochs": 1}, "require_learning=true .* train.epochs=2"),
+    ],
+    ids=str,
+)
+def test_keys_that_do_not_go_together_are_refused(
+    changes: dict[str, object], message: str, values: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.load(replaced(values, **changes))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "suggestion"),
+    [
+        ("augment__name", "non", "none"),
+        ("device__name", "cudo", "cuda"),
+        ("device__precision", "fp23", "fp32"),
+        ("optimizer__name", "adamm", "adam"),
+        ("scheduler__name", "cosinus", "cosine"),
+        ("train__init", "kaiming", "kaiming_normal"),
+        ("train__loss", "cross_entropie", "cross_entropy"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(
+    key: str, value: str, suggestion: str, values: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=f"{key.replace('__', '.')}={value} is not known. .*'{suggestion}'"):
+        config.load(replaced(values, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("device__channels_last", "maybe"),
+        ("device__channels_last", 1),
+        ("device__threads", "many"),
+        ("device__threads", 1.5),
+        ("device__threads", True),
+    ],
+)
+def test_what_is_neither_auto_nor_of_the_type_is_refused(key: str, value: object, values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{key.replace('__', '.')}={value} is not known. Allowed: .* or auto"):
+        config.load(replaced(values, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train__epochs", "many", "'many' .* is not a whole number"),
+        ("train__epochs", 2.5, "2.5.* is not a whole number"),
+        ("train__epochs", True, "is not a whole number"),
+        ("seed", "x", "'x' .* is not a whole number"),
+        ("data__validation", "x", "'x' .* is not a whole number"),
+        ("train__require_learning", "perhaps", "is not true or false"),
+        ("optimizer__lr", "fast", "'fast' .* is not a number"),
+        ("optimizer__lr", [0.1], r"'\[0\.1\]' .* is not a number"),
+        ("scheduler__gamma", "x", "'x' .* is not a number"),
+        ("model__recipe__lr", "x", "'x' .* is not a number"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_told_with_its_key(
+    key: str, value: object, message: str, values: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(key.replace('__', '.'))}: .*{message}"):
+        config.load(replaced(values, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    "key", ["seed", "train__epochs", "data__name", "model__name", "model__recipe__lr", "optimizer__lr"]
+)
+def test_null_is_refused_by_name_where_a_value_must_be(key: str, values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(key.replace('__', '.'))}: "):
+        config.load(replaced(values, **{key: None}))
+
+
+@pytest.fixture(scope="module")
+def default() -> DictConfig:
+    return composed()
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("sed", "seed"),
+        ("data.reseize", "resize"),
+        ("augment.nam", "name"),
+        ("device.thread", "threads"),
+        ("train.epoch", "epochs"),
+        ("optimizer.momentun", "momentum"),
+        ("scheduler.warmup_epoch", "warmup_epochs"),
+        ("model.recipe.batchsize", "batch_size"),
+    ],
+)
+def test_a_key_that_nobody_knows_is_answered_with_the_nearest(key: str, suggestion: str, default: DictConfig) -> None:
+    values = copy.deepcopy(default)
+    OmegaConf.update(values, key, 1, force_add=True)
+    with pytest.raises(ConfigError, match=rf"There is no key '{key}'\. Did you mean '{suggestion}'\?"):
+        config.load(values)
+
+
+def test_a_key_that_hydra_was_made_to_add_is_unknown_too() -> None:
+    with pytest.raises(ConfigError, match=r"There is no key 'train\.epoch'"):
+        config.load(composed("+train.epoch=3"))
+
+
+def test_a_key_of_another_optimizer_is_unknown(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"There is no key 'optimizer\.betas'\..*Allowed: alpha"):
+        config.load(replaced(values, optimizer__betas=[0.9, 0.999]))
+
+
+@pytest.mark.parametrize(("group", "key"), [("optimizer", "lr"), ("scheduler", "gamma"), ("train", "epochs")])
+def test_a_missing_key_is_asked_for(group: str, key: str, values: dict[str, Any]) -> None:
+    del values[group][key]
+    with pytest.raises(ConfigError, match=rf"{group}\.{key} has no value\. Set {group}\.{key}="):
+        config.load(values)
+
+
+def test_a_missing_group_is_asked_for(values: dict[str, Any]) -> None:
+    del values["train"]
+    with pytest.raises(ConfigError, match=r"train\S* has no value"):
+        config.load(values)
+
+
+def cause_of(override: str) -> OmegaConfBaseException:
+    """What OmegaConf says to an override that Hydra cannot merge."""
+    with pytest.raises(ConfigCompositionException) as raised:
+        composed(override)
+    assert isinstance(raised.value.__cause__, OmegaConfBaseException)
+    return raised.value.__cause__
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs=many", "train.epochs: Value 'many' of type 'str' is not a whole number"),
+        ("train.l1=much", "train.l1: Value 'much' of type 'str' is not a number"),
+        ("seed=1.5", "seed: Value '1.5' of type 'float' is not a whole number"),
+    ],
+)
+def test_a_wrong_type_is_explained_in_words(override: str, message: str) -> None:
+    assert config.explain(cause_of(override)) == message
+
+
+def test_a_mistyped_key_of_a_typed_group_is_explained_with_the_nearest() -> None:
+    explained = config.explain(cause_of("train.epoch=3"))
+    assert explained.startswith("There is no key 'train.epoch'. Did you mean 'epochs'?")
+
+
+def test_a_mistyped_key_of_a_group_with_choices_is_explained_with_the_nearest() -> None:
+    explained = config.explain(cause_of("optimizer.lrr=3"))
+    assert explained == "There is no key 'optimizer.lrr'. Did you mean 'lr'? Allowed: lr, momentum, name, weight_decay."
+
+
+def test_the_group_goes_before_the_key_in_an_explanation() -> None:
+    assert config.explain(cause_of("train.l1=x"), "group").startswith("group.train.l1: ")
+
+
+def test_an_interpolation_of_nothing_is_told_with_its_key(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^data\.resize: .*model\.no_such_key"):
+        config.load(replaced(values, data__resize="${model.no_such_key}"))

@@ -1,0 +1,133 @@
+"""Which module may import which. The sources are read, not run, so an import inside a function counts too."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cnnbench
+
+PACKAGE = Path(cnnbench.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# Top first. A part imports itself and parts of lower layers: neither upwards nor its neighbours.
+LAYERS = (
+    {"__main__"},
+    {"cli"},
+    {"commands"},
+    {"reports", "training", "reference"},
+    {"models", "data", "runs"},
+    {"config"},
+    {"errors"},
+)
+PARTS = set().union(*LAYERS)
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def label(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def imports(source: str, module: str = "cnnbench") -> set[str]:
+    """The dotted names that the source of `module` imports, and those it reaches as cnnbench.NAME."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import():
+                found.update(alias.name for alias in node.names)
+            case ast.ImportFrom():
+                above = ".".join(module.split(".")[: -node.level]) if node.level else ""
+                base = ".".join(filter(None, (above, node.module)))
+                found.update(f"{base}.{alias.name}" for alias in node.names)
+            case ast.Attribute(value=ast.Name(id="cnnbench")):
+                found.add(f"cnnbench.{node.attr}")
+    return found
+
+
+def roots(source: str) -> set[str]:
+    return {name.partition(".")[0] for name in imports(source)}
+
+
+def forbidden(source: str, module: str) -> list[str]:
+    """The imports that break the layers."""
+    part = module.split(".")[1] if "." in module else ""
+    depth = next((depth for depth, layer in enumerate(LAYERS) if part in layer), len(LAYERS))
+    allowed = {part}.union(*LAYERS[depth + 1 :])
+    return sorted(
+        name
+        for name in imports(source, module)
+        if name.startswith("cnnbench.") and name.split(".")[1] in PARTS - allowed
+    )
+
+
+def test_every_part_of_the_package_has_a_layer() -> None:
+    present = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in SOURCES}
+    assert present - {"__init__"} <= PARTS
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=label)
+def test_imports_go_downwards(path: Path) -> None:
+    assert forbidden(path.read_text(), module_of(path)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("cnnbench.errors", "from cnnbench.config import Config"),
+        ("cnnbench.config", "import cnnbench.models.lenet"),
+        ("cnnbench.models.vgg", "from cnnbench import data"),
+        ("cnnbench.data.splits", "def late() -> None:\n    from cnnbench.runs.directory import claim_new"),
+        ("cnnbench.training.loop", "from cnnbench.reports import curves"),
+        ("cnnbench.training.loop", "from ..commands import train"),
+        ("cnnbench.runs.directory", "import cnnbench\ncnnbench.cli.main()"),
+        ("cnnbench.commands.train", "from cnnbench import cli as downwards"),
+        ("cnnbench", "from cnnbench.errors import ConfigError"),
+    ],
+)
+def test_an_upward_or_sideways_import_is_caught(module: str, source: str) -> None:
+    assert len(forbidden(source, module)) == 1
+
+
+def test_downward_own_and_foreign_imports_are_allowed() -> None:
+    source = (
+        "import torch\nimport cnnbench\nfrom cnnbench.training import loop\nfrom cnnbench.errors import ConfigError"
+    )
+    assert forbidden(source, "cnnbench.training.engine") == []
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if path.parent.name == "models" and path.stem != "__init__"], ids=label
+)
+def test_a_network_needs_torch_and_the_standard_library_alone(path: Path) -> None:
+    assert roots(path.read_text()) - sys.stdlib_module_names <= {"torch"}
+
+
+@pytest.mark.parametrize(
+    ("library", "importers"),
+    [("hydra", {"cli.py"}), ("omegaconf", {"cli.py", "config.py"})],
+    ids=["hydra", "omegaconf"],
+)
+def test_the_configuration_libraries_stay_at_the_edge(library: str, importers: set[str]) -> None:
+    assert {label(path) for path in SOURCES if library in roots(path.read_text())} == importers
+
+
+@pytest.mark.parametrize(
+    "module", ["cnnbench.cli", "cnnbench.config", "cnnbench.commands.check", "cnnbench.data.catalog"]
+)
+def test_is_imported_without_torch(module: str) -> None:
+    code = f"import sys, {module}; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout == "False\n"
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if "__all__" in path.read_text()], ids=label)
+def test_every_name_in_all_exists(path: Path) -> None:
+    module = importlib.import_module(module_of(path))
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []

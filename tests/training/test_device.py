@@ -1,0 +1,157 @@
+"""The device: which one the configuration means, and what is set for the whole process."""
+
+import os
+
+import pytest
+import torch
+
+from cnnbench.config import Config, DeviceConfig
+from cnnbench.errors import ConfigError
+from cnnbench.training.device import Device, choose, select
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool = False, capability: int = 8) -> None:
+    """Let PyTorch say that it finds these devices."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (capability, 0))
+
+
+def settings(name: str, precision: str = "auto", channels_last: object = "auto") -> DeviceConfig:
+    return DeviceConfig(name, precision, channels_last, threads="auto", deterministic=False)
+
+
+def test_auto_is_what_this_machine_has() -> None:
+    mps = torch.backends.mps.is_available()
+    expected = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    assert choose(settings("auto")).kind.type == expected
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_prefers_cuda_then_mps(cuda: bool, mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=cuda, mps=mps)
+    assert choose(settings("auto")).kind.type == expected
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_refused_with_what_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=False)
+    with pytest.raises(ConfigError, match=rf"device={name}: .*Present: cpu\."):
+        choose(settings(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "expected"),
+    [("cuda", 8, "tf32"), ("cuda", 7, "fp32"), ("mps", 8, "fp32"), ("cpu", 8, "fp32")],
+)
+def test_auto_precision_is_tf32_where_the_device_has_it(
+    name: str, capability: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, cuda=True, mps=True, capability=capability)
+    assert choose(settings(name)).precision == expected
+
+
+@pytest.mark.parametrize(("name", "capability"), [("cpu", 8), ("mps", 8), ("cuda", 7)])
+def test_tf32_is_refused_where_the_device_lacks_it(name: str, capability: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=True, mps=True, capability=capability)
+    with pytest.raises(ConfigError, match=r"device\.precision=tf32"):
+        choose(settings(name, "tf32"))
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "expected"),
+    [
+        ("cpu", "fp32", True),
+        ("cuda", "tf32", False),
+        ("cuda", "fp32", False),
+        ("cuda", "bf16", True),
+        ("cuda", "fp16", True),
+        ("mps", "bf16", False),
+    ],
+)
+def test_auto_layout_is_the_quicker_one(
+    name: str, precision: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, cuda=True, mps=True)
+    assert choose(settings(name, precision)).channels_last is expected
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("cpu", False), ("cuda", True)])
+def test_the_layout_asked_for_is_taken(name: str, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=True)
+    assert choose(settings(name, "fp32", wanted)).channels_last is wanted
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [("fp32", None), ("tf32", None), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
+def test_autocast_is_for_half_precision_alone(precision: str, expected: torch.dtype | None) -> None:
+    assert Device(torch.device("cpu"), precision, False).autocast_dtype == expected
+
+
+def test_the_chip_has_a_name(device: Device) -> None:
+    assert device.describe().strip()
+
+
+def test_memory_in_use_is_counted(device: Device) -> None:
+    block = torch.ones(1024**2, device=device.kind)  # 4 MiB
+    assert device.peak_memory_gib() >= block.nbytes / 1024**3
+
+
+def test_the_seed_is_set(config: Config) -> None:
+    select(config.device, seed=7)
+    drawn = torch.rand(3)
+    assert torch.equal(drawn, torch.rand(3, generator=torch.Generator().manual_seed(7)))
+
+
+def test_threads_are_set(config: Config) -> None:
+    config.device.threads = 3
+    select(config.device, seed=0)
+    assert torch.get_num_threads() == 3
+
+
+def test_deterministic_is_set_for_every_library(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    config.device.deterministic = True
+    select(config.device, seed=0)
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.benchmark
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def settings_of_the_process() -> tuple[object, ...]:
+    return (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cudnn.benchmark,
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.cudnn.conv.fp32_precision,
+    )
+
+
+def test_nothing_is_left_of_the_run_before(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    config.device.threads = "auto"
+    select(config.device, seed=0)
+    first = settings_of_the_process()
+    config.device.threads, config.device.deterministic = torch.get_num_threads() + 1, True
+    select(config.device, seed=0)
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"
+    config.device.threads, config.device.deterministic = "auto", False
+    select(config.device, seed=0)
+    assert settings_of_the_process() == first
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_the_peak_of_the_run_before_is_forgotten(config: Config) -> None:
+    config.device.name = "cuda"
+    device = select(config.device, seed=0)
+    block = torch.ones(1024**2, device="cuda")
+    before = device.peak_memory_gib()
+    del block
+    select(config.device, seed=0)
+    assert device.peak_memory_gib() < before

@@ -1,0 +1,281 @@
+"""One step and one evaluation, against the same computed by hand."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cnnbench.config import AdagradConfig, AdamConfig, Config, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.data.resident import Examples
+from cnnbench.training.device import Device
+from cnnbench.training.engine import EagerEngine, Metrics
+
+MakeEngine = Callable[[nn.Module, Config, Device], EagerEngine]
+
+LR = 0.1
+
+CUDA = pytest.param(
+    "cuda",
+    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")],
+)
+EACH_DEVICE = pytest.mark.parametrize("device", ["cpu", CUDA], indirect=True)
+
+
+@pytest.fixture
+def network() -> nn.Sequential:
+    """The logits of four classes are a linear function of 16 pixels."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+
+
+@pytest.fixture
+def plain(config: Config) -> Config:
+    """Gradient descent: what a step adds to the parameters is the gradient times -LR."""
+    config.optimizer = SgdConfig("sgd", LR, momentum=0.0, weight_decay=0.0)
+    return config
+
+
+def pixels(examples: Examples) -> torch.Tensor:
+    return examples.images.flatten(1).float() / 255
+
+
+def by_hand(network: nn.Sequential, examples: Examples) -> tuple[Metrics, torch.Tensor, torch.Tensor]:
+    """Softmax regression: mean loss and accuracy, and the gradients of the weight and the bias."""
+    inputs, labels, layer = pixels(examples).double(), examples.labels, network[1]
+    logits = inputs @ layer.weight.detach().double().T + layer.bias.detach().double()
+    probabilities = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
+    loss = -probabilities[torch.arange(len(labels)), labels].log().mean().item()
+    accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
+    error = (probabilities - functional.one_hot(labels, 4)) / len(labels)
+    return Metrics(loss, accuracy), (error.T @ inputs).float(), error.sum(dim=0).float()
+
+
+def about(metrics: Metrics) -> object:
+    return pytest.approx((metrics.loss, metrics.accuracy), rel=1e-5)
+
+
+def values(metrics: Metrics) -> tuple[float, float]:
+    return metrics.loss, metrics.accuracy
+
+
+def moved(engine: EagerEngine, examples: Examples, **arguments: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """How far one step on all the examples moves the weight and the bias."""
+    weight, bias = engine.model.parameters()
+    before = weight.detach().clone(), bias.detach().clone()
+    engine.model.train()
+    engine.train_step(examples.images, examples.labels, **arguments)
+    return weight.detach() - before[0], bias.detach() - before[1]
+
+
+@EACH_DEVICE
+def test_evaluation_is_the_mean_over_examples_with_a_smaller_last_batch(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(network, plain, device)
+    expected, _, _ = by_hand(network, examples)
+    assert values(engine.evaluate(examples, batch_size=8)) == about(expected)
+
+
+@EACH_DEVICE
+def test_training_sums_the_mean_over_examples_with_a_smaller_last_batch(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    plain.optimizer.lr = 0.0
+    engine = make_engine(network, plain, device)
+    for images, labels in examples.batches_in_order(8):
+        engine.train_step(images, labels)
+    expected, _, _ = by_hand(network, examples)
+    assert values(engine.sums.compute()) == about(expected)
+
+
+def test_sums_begin_anew_after_a_reset(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    plain.optimizer.lr = 0.0
+    engine = make_engine(network, plain, device)
+    engine.train_step(examples.images, torch.zeros_like(examples.labels))
+    engine.sums.reset()
+    engine.train_step(examples.images, examples.labels)
+    expected, _, _ = by_hand(network, examples)
+    assert values(engine.sums.compute()) == about(expected)
+
+
+@EACH_DEVICE
+def test_a_step_of_gradient_descent_is_the_one_by_hand(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(network, plain, device)
+    _, weight_gradient, bias_gradient = by_hand(network, examples)
+    weight, bias = moved(engine, examples)
+    torch.testing.assert_close(weight, -LR * weight_gradient, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(bias, -LR * bias_gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_do_not_add_up_over_steps(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(network, plain, device)
+    moved(engine, examples)
+    _, weight_gradient, _ = by_hand(network, examples)
+    torch.testing.assert_close(moved(engine, examples)[0], -LR * weight_gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_a_weighted_step_moves_by_its_share(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(network, plain, device)
+    _, weight_gradient, _ = by_hand(network, examples)
+    torch.testing.assert_close(
+        moved(engine, examples, weight=0.25)[0], -LR * 0.25 * weight_gradient, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_the_loss_of_a_weighted_step_is_reported_whole(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(network, plain, device)
+    expected, _, _ = by_hand(network, examples)
+    moved(engine, examples, weight=0.25)
+    assert values(engine.sums.compute()) == about(expected)
+
+
+@EACH_DEVICE
+def test_l1_draws_the_weights_and_not_the_biases_towards_zero(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    plain.train.l1 = 0.05
+    engine = make_engine(network, plain, device)
+    _, weight_gradient, bias_gradient = by_hand(network, examples)
+    signs = network[1].weight.detach().sign()
+    weight, bias = moved(engine, examples)
+    torch.testing.assert_close(weight, -LR * (weight_gradient + 0.05 * signs), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(bias, -LR * bias_gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_l1_is_no_part_of_the_reported_loss(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    plain.train.l1 = 0.05
+    engine = make_engine(network, plain, device)
+    expected, _, _ = by_hand(network, examples)
+    moved(engine, examples)
+    assert values(engine.sums.compute()) == about(expected)
+
+
+def test_evaluation_changes_no_parameter_and_no_statistic(
+    plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 4)), plain, device)
+    engine.model.train()
+    before = copy.deepcopy(engine.model.state_dict())
+    engine.evaluate(examples, 8)
+    assert all(torch.equal(value, before[key]) for key, value in engine.model.state_dict().items())
+
+
+def test_evaluation_leaves_the_sums_of_training_alone(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(network, plain, device)
+    engine.train_step(examples.images, examples.labels)
+    before = engine.sums.compute()
+    engine.evaluate(examples, 8)
+    assert engine.sums.compute() == before
+
+
+@EACH_DEVICE
+def test_evaluation_is_without_dropout(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    expected, _, _ = by_hand(network, Examples(examples.images.cpu(), examples.labels.cpu()))
+    engine = make_engine(nn.Sequential(nn.Dropout(0.9), *network), plain, device)
+    engine.model.train()
+    assert values(engine.evaluate(examples, 8)) == about(expected)
+
+
+@pytest.mark.parametrize(("precision", "scaled"), [("fp32", False), ("bf16", False), ("fp16", True)])
+def test_only_fp16_scales_its_gradients(
+    precision: str, scaled: bool, network: nn.Sequential, plain: Config, device: Device, make_engine: MakeEngine
+) -> None:
+    assert make_engine(network, plain, replace(device, precision=precision)).scaler.is_enabled() is scaled
+
+
+@EACH_DEVICE
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_computes_the_layers_in_its_type(
+    precision: str, network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    device = replace(device, precision=precision)
+    engine = make_engine(network, plain, device)
+    seen: list[torch.dtype] = []
+    network.register_forward_hook(lambda _network, _inputs, output: seen.append(output.dtype))
+    engine.train_step(examples.images, examples.labels)
+    assert seen == [device.autocast_dtype]
+
+
+@EACH_DEVICE
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_step_in_half_precision_is_nearly_the_one_by_hand(
+    precision: str, network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(network, plain, replace(device, precision=precision))
+    _, weight_gradient, _ = by_hand(network, examples)
+    torch.testing.assert_close(moved(engine, examples)[0], -LR * weight_gradient, rtol=0.02, atol=2e-4)
+
+
+@EACH_DEVICE
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SgdConfig("momentum", 0.05, 0.9, 0.0),
+        AdagradConfig("adagrad", 0.01, 1e-10, 0.0),
+        AdamConfig("adam", 0.001, [0.9, 0.999], 1e-8, 0.0),
+        RMSpropConfig("rmsprop", 0.001, 0.99, 1e-8, 0.0, 0.0),
+    ],
+    ids=lambda config: config.name,
+)
+def test_half_precision_keeps_finite_float32_parameters(
+    optimizer: OptimizerConfig,
+    precision: str,
+    config: Config,
+    device: Device,
+    examples: Examples,
+    make_engine: MakeEngine,
+) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4))
+    config.optimizer = optimizer
+    engine = make_engine(network, config, replace(device, precision=precision))
+    for _ in range(5):
+        engine.train_step(examples.images, examples.labels)
+    parameters = list(network.parameters())
+    assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in parameters)
+
+
+@EACH_DEVICE
+def test_gradients_too_small_for_fp16_are_not_lost(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    plain.optimizer.lr = 1e9
+    engine = make_engine(network, plain, replace(device, precision="fp16"))
+    full_loss = engine.loss
+    engine.loss = lambda logits, labels: 1e-9 * full_loss(logits, labels)
+    weight, _ = moved(engine, examples)
+    assert weight.any(dim=0).all()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_images_reach_the_network_in_the_layout_of_the_device(
+    channels_last: bool, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    network = nn.Sequential(nn.Conv2d(2, 1, 3), nn.Flatten(), nn.Linear(4, 4))
+    engine = make_engine(network, plain, replace(device, channels_last=channels_last))
+    seen: list[bool] = []
+    network.register_forward_pre_hook(
+        lambda _network, inputs: seen.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    engine.train_step(examples.images.repeat(1, 2, 1, 1), examples.labels)
+    assert seen == [channels_last]

@@ -1,0 +1,103 @@
+"""The optimizers: PyTorch's class and hyperparameters for each name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
+
+from cnnbench import config as configuration
+from cnnbench.config import (
+    OPTIMIZERS,
+    AdagradConfig,
+    AdamConfig,
+    Config,
+    OptimizerConfig,
+    RMSpropConfig,
+    SgdConfig,
+    as_dict,
+)
+from cnnbench.training.device import Device
+from cnnbench.training.optimizers import make_optimizer, set_lr
+
+YAMLS = sorted((Path(__file__).parents[2] / "conf" / "optimizer").glob("*.yaml"))
+CPU = torch.device("cpu")
+CUDA = pytest.param(
+    "cuda",
+    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")],
+)
+EACH_DEVICE = pytest.mark.parametrize("device", ["cpu", CUDA], indirect=True)
+
+MADE = [
+    (SgdConfig("sgd", 0.2, 0.0, 0.01), SGD, {"momentum": 0.0, "nesterov": False}),
+    (SgdConfig("momentum", 0.2, 0.7, 0.01), SGD, {"momentum": 0.7, "nesterov": False}),
+    (SgdConfig("nesterov", 0.2, 0.7, 0.01), SGD, {"momentum": 0.7, "nesterov": True}),
+    (AdagradConfig("adagrad", 0.2, 1e-6, 0.01), Adagrad, {"eps": 1e-6}),
+    (AdamConfig("adam", 0.2, [0.8, 0.95], 1e-6, 0.01), Adam, {"betas": (0.8, 0.95), "eps": 1e-6}),
+    (AdamConfig("adamw", 0.2, [0.8, 0.95], 1e-6, 0.01), AdamW, {"betas": (0.8, 0.95), "eps": 1e-6}),
+    (
+        RMSpropConfig("rmsprop", 0.2, 0.9, 1e-6, 0.7, 0.01),
+        RMSprop,
+        {"alpha": 0.9, "eps": 1e-6, "momentum": 0.7, "centered": False},
+    ),
+]
+BY_NAME = pytest.mark.parametrize(("config", "kind", "own"), MADE, ids=[config.name for config, _, _ in MADE])
+
+
+def load(path: Path, config: Config) -> OptimizerConfig:
+    """The optimizer of a YAML, in an otherwise small configuration."""
+    return configuration.load(OmegaConf.create({**as_dict(config), "optimizer": OmegaConf.load(path)})).optimizer
+
+
+def test_every_name_is_tried_here() -> None:
+    assert {config.name for config, _, _ in MADE} == set(OPTIMIZERS)
+
+
+@BY_NAME
+def test_the_name_makes_its_class(config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]) -> None:
+    assert type(make_optimizer(config, [nn.Parameter(torch.zeros(1))], CPU)) is kind
+
+
+@BY_NAME
+def test_the_class_gets_its_hyperparameters(
+    config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]
+) -> None:
+    wanted = {"lr": 0.2, "weight_decay": 0.01, **own}
+    group = make_optimizer(config, [nn.Parameter(torch.zeros(1))], CPU).param_groups[0]
+    assert {key: group[key] for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_every_yaml_loads_as_the_optimizer_of_its_name(path: Path, config: Config) -> None:
+    loaded = load(path, config)
+    assert (type(loaded), loaded.name) == (OPTIMIZERS[path.stem], path.stem)
+
+
+@EACH_DEVICE
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_every_yaml_lowers_a_square(path: Path, config: Config, device: Device) -> None:
+    point = nn.Parameter(torch.tensor([1.0, -2.0], device=device.kind))
+    optimizer = make_optimizer(load(path, config), [point], device.kind)
+    losses = []
+    for _ in range(20):
+        loss = point.square().sum()
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0]
+
+
+def test_parameters_may_come_from_a_generator() -> None:
+    network = nn.Linear(2, 3)
+    optimizer = make_optimizer(SgdConfig("sgd", 0.1, 0.0, 0.0), network.parameters(), CPU)
+    assert len(optimizer.param_groups[0]["params"]) == 2
+
+
+def test_the_learning_rate_is_set_in_every_group() -> None:
+    optimizer = SGD([{"params": [nn.Parameter(torch.zeros(1))]}, {"params": [nn.Parameter(torch.zeros(1))]}], lr=0.1)
+    set_lr(optimizer, 0.25)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
