@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import signal
 import sys
 import time
@@ -23,7 +24,6 @@ from yaml import YAMLError
 
 import cnnbench
 from cnnbench import config
-from cnnbench.commands.check import check
 from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean
 from cnnbench.runs.directory import claim_exactly, claim_new
 from cnnbench.runs.stopwatch import Stopwatch
@@ -52,6 +52,9 @@ def main() -> int:
         if verb not in VERBS:
             raise ConfigError(f"There is no verb '{verb}'. {did_you_mean(verb, VERBS)}")
         return VERBS[verb](rest)
+    except BrokenPipeError:  # as in `cnnbench --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("cnnbench: interrupted", file=sys.stderr)
         return SIGINT_CODE
@@ -94,6 +97,8 @@ def _train(arguments: list[str]) -> int:
 
 def _train_one(settings: config.Config) -> float:
     directory = Path(HydraConfig.get().runtime.output_dir)
+    from cnnbench.commands.check import check  # what --help need not wait for is imported where it is used
+
     started = cnnbench.STARTED
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         started = time.perf_counter()
@@ -112,6 +117,8 @@ class RunDirectoryCallback(Callback):
 
         Hydra turns an Exception of a callback into a warning, so errors leave as SystemExit.
         """
+        from cnnbench.commands.check import check
+
         try:
             composed = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
             check(cnnbench.config.load(composed))
@@ -171,6 +178,8 @@ def _as_cnnbench_error(error: Exception) -> CnnbenchError | None:
             return ConfigError(_explain_hydra(error))
         case OmegaConfBaseException():
             return ConfigError(config.explain(error))
+        case ValueError() if "hydra" in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts:
+            return ConfigError(str(error))  # how Hydra speaks of flags and overrides that do not go together
         case YAMLError():
             return ConfigError(f"A configuration file is not YAML: {error}")
         case OSError() if error.errno in REFUSALS:
@@ -196,4 +205,7 @@ def _explain_hydra(error: HydraException) -> str:
         )
     if isinstance(cause, OmegaConfBaseException):
         return config.explain(cause)
+    multiple = re.match(r"Multiple values for (\S+?)\.", str(error))
+    if multiple:
+        return f"{multiple[1]} has a choice already. Change it without the +: {multiple[1]}=NAME."
     return str(error).strip()

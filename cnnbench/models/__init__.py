@@ -56,10 +56,13 @@ def build(name: str, in_channels: int = 1, num_classes: int = 10, image_size: in
         raise ConfigError(
             f"{name} cannot take images of {image_size} pixels. The smallest size is data.resize={spec.min_image_size}."
         )
-    _check_arguments(name, spec.build, arguments)
+    expected = Exception if ":" in name else ValueError  # in a network of one's own any mistake is one's own
     try:
+        _check_arguments(name, spec.build, arguments)
         return spec.build(in_channels=in_channels, num_classes=num_classes, image_size=image_size, **arguments)
-    except ValueError as error:
+    except ConfigError:
+        raise
+    except expected as error:
         raise ConfigError(f"model {name}: {error}") from error
 
 
@@ -70,11 +73,13 @@ def dry_run(name: str, in_channels: int, num_classes: int, image_size: int, **ar
         ConfigError: as `build`, or the network fails on such an image or does not return logits.
     """
     with torch.device("meta"):
-        network = build(name, in_channels, num_classes, image_size, **arguments).eval()
+        network = build(name, in_channels, num_classes, image_size, **arguments)
         image = torch.empty(1, in_channels, image_size, image_size)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"{name} must be a torch.nn.Module, not {type(network).__name__}.")
     try:
-        logits = network(image)
-    except (RuntimeError, ValueError) as error:
+        logits = network.eval()(image)
+    except Exception as error:
         raise ConfigError(f"{name} fails on an image of {image_size} pixels: {error}") from error
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != (1, num_classes):
