@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from cnnbench.errors import ConfigError, did_you_mean
 
@@ -287,15 +287,21 @@ def _join(group: str, key: str) -> str:
     return f"{group}.{key}" if group and key else group or key
 
 
+_WORDINGS = {
+    "could not be converted to Integer": "is not a whole number",
+    "could not be converted to Float": "is not a number",
+    "is not a valid bool": "is not true or false",
+}
+
+
 def explain(error: OmegaConfBaseException, group: str = "") -> str:
     """An OmegaConf error as a message for people. `group` is put before the key the error names."""
     key = _join(group, str(error.full_key or ""))
     if isinstance(error, (ConfigKeyError, AttributeError)):
         return f"There is no key '{key}'. {_nearest_key(key, error)}"
     first_line = str(error.msg or error).splitlines()[0]
-    if isinstance(error, ValidationError):
-        for theirs, ours in (("Integer", "a whole number"), ("Float", "a number"), ("Boolean", "true or false")):
-            first_line = first_line.replace(f"could not be converted to {theirs}", f"is not {ours}")
+    for theirs, ours in _WORDINGS.items():
+        first_line = first_line.replace(theirs, ours)
     return f"{key}: {first_line}" if key else first_line
 
 

@@ -77,6 +77,13 @@ def test_the_network_cannot_take_one_pixel_less(name: str) -> None:
         spec.build(image_size=size)(torch.zeros(1, 1, size, size))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_takes_every_size_from_its_smallest_on(name: str) -> None:
+    smallest = models.REGISTRY[name].min_image_size
+    for size in range(smallest, smallest + 32):
+        models.dry_run(name, 1, 10, size)
+
+
 def test_a_perceptron_takes_a_single_pixel() -> None:
     assert models.build("mlp", image_size=1)(torch.zeros(2, 1, 1, 1)).shape == (2, 10)
 

@@ -70,6 +70,7 @@ def test_a_new_file_is_no_change_to_the_commit(checkout: Path) -> None:
 
 def test_an_installed_package_has_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = checkout / "lib" / "cnnbench" / "runs" / "environment.py"  # even inside somebody's checkout
+    installed.parent.mkdir(parents=True)
     monkeypatch.setattr(environment, "__file__", str(installed))
     assert environment.describe()["commit"] is None
 

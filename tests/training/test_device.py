@@ -145,6 +145,12 @@ def test_nothing_is_left_of_the_run_before(config: Config, monkeypatch: pytest.M
     assert settings_of_the_process() == first
 
 
+def test_fp32_is_exact_in_every_library(config: Config) -> None:
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"
+    select(config.device, seed=0)
+    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_the_peak_of_the_run_before_is_forgotten(config: Config) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from cnnbench.config import Config, ConstantConfig, as_dict, load
-from cnnbench.data.resident import Examples
+from cnnbench.data.resident import Examples, epoch_order
 from cnnbench.errors import DivergedError
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopwatch import Stopwatch
@@ -134,6 +134,44 @@ def test_the_last_and_smaller_batch_counts_by_its_share(start: Start) -> None:
     engine.train_step = train_step  # type: ignore[method-assign, assignment]
     next(rows)
     assert weights == [1, 1, 5 / 8]
+
+
+def test_each_epoch_takes_all_examples_in_the_order_of_its_seed(
+    start: Start, config: Config, examples: Examples
+) -> None:
+    config.seed = 3
+    engine, rows = start()
+    seen: list[torch.Tensor] = []
+    preprocess = engine.preprocess
+
+    def watched(images: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            seen.append(images)
+        return preprocess(images)
+
+    engine.preprocess = watched  # type: ignore[assignment]
+    list(rows)
+    orders = torch.cat([epoch_order(21, 3, epoch) for epoch in (1, 2)])
+    assert torch.equal(torch.cat(seen), examples.images[orders])
+
+
+def test_every_step_is_in_training_mode(start: Start) -> None:
+    engine, rows = start()
+    modes: list[bool] = []
+    engine.optimizer.register_step_pre_hook(lambda *_: modes.append(engine.model.training))
+    list(rows)
+    assert modes == [True] * 6
+
+
+def test_the_training_loss_of_a_row_is_of_its_epoch_alone(start: Start) -> None:
+    engine, rows = start()
+    constants = iter([1.0, 1.0, 1.0, 5.0, 5.0, 5.0])
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return 0 * logits.sum() + (next(constants) if torch.is_grad_enabled() else 2.0)
+
+    engine.loss = loss
+    assert [row["train_loss"] for row in rows] == [1.0, 5.0]
 
 
 def test_a_batch_larger_than_the_data_is_a_full_one(start: Start, config: Config) -> None:

@@ -95,7 +95,7 @@ def test_one_cycle_is_torchs(steps_per_epoch: int, epochs: int, pct_start: float
 def test_one_cycle_that_only_rises_ends_at_its_peak() -> None:
     rates = factors(OneCycleConfig("onecycle", 1.0, 20.0, 1e3), 5, 2)
     assert rates == sorted(rates)
-    assert (rates[0], rates[-1]) == close((0.05, 1.0))
+    assert [rates[0], rates[-1]] == close([0.05, 1.0])
 
 
 def test_constant_stays() -> None:
