@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, Command, clean_environment, only_run
+from installed import TINY, Command, clean_environment, only_run
 
 SAMPLE = Path(__file__).parents[1] / "cnnbench" / "data" / "sample"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, Command, clean_environment, only_run, run_command
+from installed import TINY, Command, clean_environment, only_run, run_command
 from omegaconf import OmegaConf
 
 from cnnbench import config

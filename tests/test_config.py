@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench import config
+from cnnbench.commands.check import check
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 
@@ -333,6 +334,12 @@ def test_a_key_that_nobody_knows_is_answered_with_the_nearest(key: str, suggesti
 def test_a_key_that_hydra_was_made_to_add_is_unknown_too() -> None:
     with pytest.raises(ConfigError, match=r"There is no key 'train\.epoch'"):
         config.load(composed("+train.epoch=3"))
+
+
+@pytest.mark.parametrize("key", ["in_channels", "num_classes", "image_size"])
+def test_what_the_data_decide_cannot_be_given_to_the_network(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"model\.{key}"):
+        check(config.load(composed("device=cpu", f"+model.{key}=3")))
 
 
 def test_a_key_of_another_optimizer_is_unknown(values: dict[str, Any]) -> None:

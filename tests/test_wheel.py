@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import clean_environment
+from installed import clean_environment
 
 CHECKOUT = Path(__file__).parents[1]
 

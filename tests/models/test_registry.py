@@ -211,6 +211,9 @@ class Anything(MyNet):
     def __init__(self, in_channels: int, num_classes: int, image_size: int, **rest: object) -> None:
         super().__init__(in_channels, num_classes, image_size)
         self.rest = rest
+
+def no_network(in_channels: int, num_classes: int, image_size: int) -> dict[str, int]:
+    return {}
 """
 
 
@@ -237,10 +240,21 @@ def test_a_class_that_takes_any_argument_gets_it(custom_module: str) -> None:
     assert models.build(f"{custom_module}:Anything", depth=3).rest == {"depth": 3}
 
 
-@pytest.mark.parametrize("name", ["no_such_module_anywhere:MyNet", "collections:NoSuchClass", ":MyNet", "collections:"])
+@pytest.mark.parametrize("name", ["no_such_module:MyNet", "collections:NoSuchClass", ":MyNet", "collections:"])
 def test_a_missing_module_or_class_is_a_configuration_error(name: str) -> None:
     with pytest.raises(ConfigError, match=f"model.name={name}"):
         models.build(name)
+
+
+@pytest.mark.parametrize("name", ["math:pi", "json:JSONDecoder", "torch.nn:Linear"])
+def test_what_cannot_be_built_as_a_network_is_a_configuration_error(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: "):
+        models.build(name)
+
+
+def test_what_builds_something_else_is_a_configuration_error(custom_module: str) -> None:
+    with pytest.raises(ConfigError, match=r"must be a torch\.nn\.Module, not dict"):
+        models.dry_run(f"{custom_module}:no_network", 1, 10, 28)
 
 
 class Probe(nn.Module):

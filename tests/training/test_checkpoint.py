@@ -106,7 +106,7 @@ def damages(path: Path, contents: Iterable[bytes]) -> list[str]:
 def tiny(tmp_path: Path) -> Path:
     """A checkpoint small enough to damage it everywhere."""
     path = tmp_path / "tiny.pt"
-    checkpoint.save(path, {"epoch": 1, "model": {"weight": torch.tensor([[1.0, 2.0]])}})
+    checkpoint.save(path, {"epoch": 1, "model": {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}})
     return path
 
 
@@ -160,11 +160,10 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def write_a_little(state: object, file: BinaryIO) -> None:
-        file.write(b"half of a checkpoint")
+    def no_space(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", write_a_little)
+    monkeypatch.setattr(os, "fsync", no_space)
 
 
 def test_a_failing_write_leaves_what_was_there(saved: Path, full_disk: None) -> None:

@@ -186,6 +186,16 @@ def test_evaluation_leaves_the_sums_of_training_alone(
     assert engine.sums.compute() == before
 
 
+def test_evaluation_keeps_nothing_for_gradients(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(network, plain, device)
+    needed: list[bool] = []
+    network.register_forward_hook(lambda _network, _inputs, output: needed.append(output.requires_grad))
+    engine.evaluate(examples, 21)
+    assert needed == [False]
+
+
 @EACH_DEVICE
 def test_evaluation_is_without_dropout(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine

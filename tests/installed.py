@@ -1,0 +1,47 @@
+"""The installed command, run as a stranger runs it: in a folder of its own, by subprocess."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+NOWHERE = "http://127.0.0.1:9"  # a port that refuses: no network, told at once
+
+TINY = ("experiment=smoke", "data.train_examples=256", "data.test_examples=100", "data.validation=100")
+
+
+def clean_environment(folder: Path) -> dict[str, str]:
+    """No data but the sample, no network, a cache of its own."""
+    own = {
+        "CNNBENCH_DATA": "",
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "MPLCONFIGDIR": str(Path(__file__).parent / ".matplotlib"),
+        "http_proxy": NOWHERE,
+        "https_proxy": NOWHERE,
+        "no_proxy": "",
+        "PYTHONWARNINGS": "error",
+    }
+    return {**os.environ, **own}
+
+
+def run_command(
+    arguments: Sequence[str], folder: Path, changes: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "cnnbench", *arguments],
+        cwd=folder,
+        env=clean_environment(folder) | (changes or {}),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def only_run(folder: Path) -> Path:
+    """The one run directory under outputs/."""
+    (run,) = (status.parent for status in (folder / "outputs").rglob("status.json"))
+    return run
