@@ -279,6 +279,9 @@ def _variant(variants: Mapping[str, type[T]], values: dict[str, Any], group: str
 
 def _model(values: dict[str, Any]) -> ModelConfig:
     arguments = {key: value for key, value in values.items() if key not in ("name", "recipe")}
+    for key in ("in_channels", "num_classes", "image_size"):
+        if key in arguments:
+            raise ConfigError(f"model.{key} cannot be set: it follows from the data set and data.resize.")
     known = {key: values[key] for key in ("name", "recipe") if key in values}
     return _strict(ModelConfig, {**known, "arguments": arguments}, "model")
 
@@ -333,7 +336,7 @@ def _check_range(key: str, value: float | None, low: float, high: float = math.i
     if value is None:
         return
     if not math.isfinite(value) or value > high or (value <= low if above else value < low):
-        allowed = f"above {low:g}" if above else f"at least {low:g}"
+        allowed = ("" if math.isfinite(value) else "finite and ") + (f"above {low:g}" if above else f"at least {low:g}")
         allowed += "" if high == math.inf else f" and at most {high:g}"
         raise ConfigError(f"{key}={value} is out of range. It must be {allowed}.")
 

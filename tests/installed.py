@@ -23,6 +23,7 @@ def clean_environment(folder: Path) -> dict[str, str]:
         "https_proxy": NOWHERE,
         "no_proxy": "",
         "PYTHONWARNINGS": "error",
+        "OMP_NUM_THREADS": "1",  # two threads wait for each other where the cores are busy with other tests
     }
     return {**os.environ, **own}
 

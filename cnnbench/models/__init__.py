@@ -31,7 +31,7 @@ class ModelSpec:
 REGISTRY = {
     "lenet": ModelSpec(LeNet, 12, "LeCun et al. 1998; Dive into Deep Learning, 7.6"),
     "lenet_relu": ModelSpec(LeNetReLU, 16, "course notes"),
-    "alexnet": ModelSpec(AlexNet, 67, "Krizhevsky et al. 2012; Dive into Deep Learning, 8.1"),
+    "alexnet": ModelSpec(AlexNet, 67, "Krizhevsky et al. 2012; Dive into Deep Learning, 1st ed., 7.1"),
     "mlp": ModelSpec(MLP, 1, "course notes"),
 }
 

@@ -1,7 +1,8 @@
 """AlexNet.
 
 Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, 2012,
-section 3.5; in the form of Dive into Deep Learning, section 8.1 (first edition: 7.1).
+section 3.5; in the form of the first edition of Dive into Deep Learning, section 7.1. (Later editions pad
+the first convolution by 1, with maps of the same size at 224 pixels.)
 
 Deviations from the paper, as in the book: one tower instead of two halves on two GPUs, so the second,
 fourth and fifth convolution see all maps; no local response normalisation; no padding of the first

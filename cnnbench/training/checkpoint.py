@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,11 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 def save_rotating(folder: Path, state: dict[str, Any]) -> None:
     """Write last.pt, after what it was has become previous.pt."""
-    last = folder / "last.pt"
+    last, new = folder / "last.pt", folder / ".new.pt"
+    save(new, state)
     if last.exists():
         last.replace(folder / "previous.pt")
-    save(last, state)
+    new.replace(last)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -48,6 +50,8 @@ def load(path: Path) -> dict[str, Any]:
             sealed = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not there.") from error
+    except pickle.UnpicklingError as error:  # PyTorch's own words advise to load it all the same
+        raise CheckpointError(f"{path} is refused: it holds more than tensors and plain values.") from error
     except Exception as error:  # a damaged file can make the unpickler fail in any way
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{path} is damaged or is no checkpoint: {reason}") from error
@@ -64,7 +68,7 @@ def _digest(value: Any) -> str:
 
     def add(item: Any) -> None:
         if isinstance(item, torch.Tensor):
-            plain = item.detach().cpu().contiguous()
+            plain = item.detach().cpu().clone(memory_format=torch.contiguous_format)
             digest.update(f"tensor {plain.dtype} {tuple(plain.shape)} ".encode())
             digest.update(plain.flatten().view(torch.uint8).numpy().data)
         elif isinstance(item, dict):

@@ -116,7 +116,8 @@ def select(config: DeviceConfig, seed: int) -> Device:
     torch.backends.cudnn.conv.fp32_precision = fp32  # type: ignore[attr-defined]  # missing in torch's stubs
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(config.deterministic)
+    # use_deterministic_algorithms sets the same flag, but takes 2 s to import torch._inductor for it
+    torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
     torch.backends.cudnn.benchmark = not config.deterministic
     torch.manual_seed(seed)
     if device.kind.type == "cuda":
