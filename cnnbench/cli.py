@@ -25,7 +25,7 @@ from yaml import YAMLError
 import cnnbench
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean
-from cnnbench.runs.directory import claim_exactly, claim_new
+from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new
 from cnnbench.runs.stopwatch import Stopwatch
 
 __all__ = ["RunDirectoryCallback", "main"]
@@ -82,7 +82,7 @@ def _train(arguments: list[str]) -> int:
 
     def job(composed: DictConfig) -> float | None:
         try:
-            return _train_one(config.load(composed))
+            return _train_one(composed)
         except Exception as error:
             failures.append(_report(error))  # the other jobs of a sweep go on
             return None
@@ -95,18 +95,25 @@ def _train(arguments: list[str]) -> int:
     return failures[0] if failures else 0
 
 
-def _train_one(settings: config.Config) -> float:
+def _train_one(composed: DictConfig) -> float:
     directory = Path(HydraConfig.get().runtime.output_dir)
-    from cnnbench.commands.check import check  # what --help need not wait for is imported where it is used
-
     started = cnnbench.STARTED
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         started = time.perf_counter()
         claim_exactly(directory)
-        check(settings)
-    from cnnbench.commands import train
+    run = RunDirectory(directory)
+    with run.recorded_status():
+        settings = config.load(composed)
+        _check(settings)
+        from cnnbench.commands import train
 
-    return train.run(settings, directory, Stopwatch(started))
+        return train.run(settings, run, Stopwatch(started))
+
+
+def _check(settings: config.Config) -> None:
+    from cnnbench.commands.check import check  # numpy, which --help need not wait for
+
+    check(settings)
 
 
 class RunDirectoryCallback(Callback):
@@ -117,11 +124,9 @@ class RunDirectoryCallback(Callback):
 
         Hydra turns an Exception of a callback into a warning, so errors leave as SystemExit.
         """
-        from cnnbench.commands.check import check
-
         try:
             composed = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-            check(cnnbench.config.load(composed))
+            _check(cnnbench.config.load(composed))
             wanted = Path(config.hydra.run.dir)
             if any(override.startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra):
                 claim_exactly(wanted)

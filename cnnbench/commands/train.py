@@ -2,7 +2,7 @@
 
 import logging
 import os
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from tqdm import tqdm
@@ -31,8 +31,17 @@ __all__ = ["run"]
 log = logging.getLogger("cnnbench")
 
 
-def run(config: Config, directory: Path, watch: Stopwatch) -> float:
-    """Train, measure on the test set, and record it all in `directory`, which this run has claimed.
+@dataclass(frozen=True)
+class Outcome:
+    """The rows of metrics.csv, the one chosen on the validation set, if there is one, and the test metrics."""
+
+    rows: list[Row]
+    best: Row | None
+    test: Metrics
+
+
+def run(config: Config, run: RunDirectory, watch: Stopwatch) -> float:
+    """Train, measure on the test set, and record it all in the run directory.
 
     Returns the accuracy that runs may be compared by: the best validation accuracy or, with
     data.validation=0, the last test accuracy.
@@ -41,38 +50,37 @@ def run(config: Config, directory: Path, watch: Stopwatch) -> float:
         CnnbenchError: the data are not to be had, or training diverged.
         OSError: the run directory cannot be written to.
     """
-    run = RunDirectory(directory)
-    with run.recorded_status():
-        run.write_text("config.yaml", to_yaml(config))
-        dataset = catalog.get(config.data.name)
-        device = select(config.device, config.seed)
-        engine = _make_engine(config, dataset, device)
-        watch.seconds["start"] = watch.total_s
-        with watch("data"):
-            data = ResidentData.load(config.data, dataset, config.seed, device.kind)
-        _record_environment(run, device, data)
-        _announce(config, dataset, engine, data)
+    run.write_text("config.yaml", to_yaml(config))
+    dataset = catalog.get(config.data.name)
+    device = select(config.device, config.seed)
+    engine = _make_engine(config, dataset, device)
+    watch.seconds["start"] = watch.total_s
+    with watch("data"):
+        data = ResidentData.load(config.data, dataset, config.seed, device.kind)
+    _record_environment(run, device, data)
+    _announce(config, dataset, engine, data)
 
-        rows: list[Row] = []
-        title = f"{config.model.name} on {dataset.title}, {config.data.resize} px"
-        picture = Curves(run.path / "curves.png", title)
-        held_out = data.validation if len(data.validation) else data.test
-        for row in loop.fit(engine, data.train, held_out, config, run, watch):
-            rows.append(row)
-            with tqdm.external_write_mode():
-                log.info(_epoch_line(row, config.train.epochs))
-            with watch("records"):
-                picture.update(rows, last=row["epoch"] == config.train.epochs)
+    rows: list[Row] = []
+    picture = Curves(run.path / "curves.png", f"{config.model.name} on {dataset.title}, {config.data.resize} px")
+    held_out = data.validation if len(data.validation) else data.test
+    for row in loop.fit(engine, data.train, held_out, config, run, watch):
+        rows.append(row)
+        with tqdm.external_write_mode():
+            log.info(_epoch_line(row, config.train.epochs))
+        with watch("records"):
+            picture.update(rows, last=row["epoch"] == config.train.epochs)
 
-        best = max(rows, key=lambda row: row["validation_accuracy"]) if len(data.validation) else None
-        test = _measure_test(engine, data, config, run, watch, rows[-1], best)
-        _record_result(config, run, engine, watch, rows, best, test)
-        _conclude(config, dataset, run, watch, rows, best, test)
-        if config.train.require_learning and not rows[-1]["train_loss"] < 0.99 * rows[0]["train_loss"]:
-            raise DivergedError(
-                f"The training loss did not fall by 1 %: {rows[0]['train_loss']:.4f} in the first epoch, "
-                f"{rows[-1]['train_loss']:.4f} in the last, and train.require_learning=true asks that it does."
-            )
+    best = max(rows, key=lambda row: row["validation_accuracy"]) if len(data.validation) else None
+    if best is None:
+        test = Metrics(rows[-1]["test_loss"], rows[-1]["test_accuracy"])
+    else:
+        with watch("evaluation"):
+            engine.model.load_state_dict(checkpoint.load(run.checkpoints / "best.pt")["model"])
+            test = engine.evaluate(data.test, config.train.batch_size)
+    outcome = Outcome(rows, best, test)
+    _record_result(config, run, engine, watch, outcome)
+    _conclude(config, dataset, run, watch, outcome)
+    _require_learning(config, rows)
     return best["validation_accuracy"] if best else test.accuracy
 
 
@@ -134,32 +142,7 @@ def _epoch_line(row: Row, epochs: int) -> str:
     )
 
 
-def _measure_test(
-    engine: EagerEngine,
-    data: ResidentData,
-    config: Config,
-    run: RunDirectory,
-    watch: Stopwatch,
-    last: Row,
-    best: Row | None,
-) -> Metrics:
-    """Measure the best epoch's weights on the test set; without a validation set the last epoch has done so."""
-    if best is None:
-        return Metrics(last["test_loss"], last["test_accuracy"])
-    with watch("evaluation"):
-        engine.model.load_state_dict(checkpoint.load(run.checkpoints / "best.pt")["model"])
-        return engine.evaluate(data.test, config.train.batch_size)
-
-
-def _record_result(
-    config: Config,
-    run: RunDirectory,
-    engine: EagerEngine,
-    watch: Stopwatch,
-    rows: list[Row],
-    best: Row | None,
-    test: Metrics,
-) -> None:
+def _record_result(config: Config, run: RunDirectory, engine: EagerEngine, watch: Stopwatch, outcome: Outcome) -> None:
     run.write_json(
         "result.json",
         {
@@ -169,34 +152,34 @@ def _record_result(
             "parameters": _num_parameters(engine),
             "device": str(engine.device.kind),
             "precision": engine.device.precision,
-            "test_accuracy": test.accuracy,
-            "test_loss": test.loss,
-            "best": best,
-            "final": rows[-1],
+            "test_accuracy": outcome.test.accuracy,
+            "test_loss": outcome.test.loss,
+            "best": outcome.best,
+            "final": outcome.rows[-1],
             "wall_s": {**watch.seconds, "total": watch.total_s},
         },
     )
 
 
-def _conclude(
-    config: Config,
-    dataset: Dataset,
-    run: RunDirectory,
-    watch: Stopwatch,
-    rows: list[Row],
-    best: Row | None,
-    test: Metrics,
-) -> None:
-    whose = (
-        f"with the weights of epoch {best['epoch']}, the best on the validation set" if best else "after the last epoch"
-    )
-    log.info(f"Test accuracy {test.accuracy:.4f}, {whose}.")
+def _conclude(config: Config, dataset: Dataset, run: RunDirectory, watch: Stopwatch, outcome: Outcome) -> None:
+    best = outcome.best
+    whose = f"with the weights of epoch {best['epoch']}, the best on validation" if best else "after the last epoch"
+    log.info(f"Test accuracy {outcome.test.accuracy:.4f}, {whose}.")
     parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in watch.seconds.items())
     log.info(f"{watch.total_s:.1f} s in all: {parts}.")
-    log.info(f"{os.path.relpath(run.path)}")
+    log.info(os.path.relpath(run.path))
     chance = 1 / len(dataset.classes)
-    if max(row["train_accuracy"] for row in rows) < 1.5 * chance:
+    if max(row["train_accuracy"] for row in outcome.rows) < 1.5 * chance:
         log.info(
             f"The network learnt nothing: its accuracy stayed at chance ({chance:.2f}). "
             f"Try another learning rate than optimizer.lr={config.optimizer.lr:g}, more epochs, or another train.init."
+        )
+
+
+def _require_learning(config: Config, rows: list[Row]) -> None:
+    first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
+    if config.train.require_learning and not last < 0.99 * first:
+        raise DivergedError(
+            f"The training loss did not fall by 1 %: {first:.4f} in the first epoch, {last:.4f} in the last, "
+            "and train.require_learning=true asks that it does."
         )
