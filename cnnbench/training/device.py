@@ -65,7 +65,7 @@ def _keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 32 * 1024**2)  # the highest that glibc takes
+        mallopt(M_MMAP_THRESHOLD, 32 * 1024**2)  # the activations of small networks; larger blocks still go back
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
