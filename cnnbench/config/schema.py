@@ -1,0 +1,224 @@
+"""The types of the configuration; its values are the YAML files in conf/."""
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "AUGMENTS",
+    "DEVICES",
+    "INITS",
+    "LOSSES",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "SCHEDULERS",
+    "AdagradConfig",
+    "AdamConfig",
+    "AugmentConfig",
+    "CommonConfig",
+    "Config",
+    "ConstantConfig",
+    "CosineConfig",
+    "DataConfig",
+    "DeviceConfig",
+    "ExponentialConfig",
+    "ModelConfig",
+    "OneCycleConfig",
+    "OptimizerConfig",
+    "RMSpropConfig",
+    "Recipe",
+    "SchedulerConfig",
+    "Schema",
+    "SgdConfig",
+    "StepConfig",
+    "TrainConfig",
+]
+
+INITS = ("default", "kaiming_normal", "normal", "xavier_uniform")
+LOSSES = ("cross_entropy", "mse", "nll")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32", "tf32")
+AUGMENTS = ("none",)
+
+
+@dataclass
+class Recipe:
+    """What the network's source trains it with; the other groups default to it."""
+
+    resize: int
+    batch_size: int
+    lr: float
+    momentum: float
+    epochs: int
+
+
+@dataclass
+class ModelConfig:
+    """A network of the registry, or ``my_module:MyNet``, and the arguments of its constructor."""
+
+    name: str
+    recipe: Recipe
+    arguments: dict[str, Any]
+
+
+@dataclass
+class DataConfig:
+    name: str
+    root: str | None
+    resize: int
+    validation: int
+    train_examples: int | None
+    test_examples: int | None
+    folds: int | None
+    fold: int | None
+
+
+@dataclass
+class AugmentConfig:
+    name: str
+
+
+@dataclass
+class SgdConfig:
+    """Also ``momentum`` and ``nesterov``: stochastic gradient descent with a momentum of its own."""
+
+    name: str
+    lr: float
+    momentum: float
+    weight_decay: float
+
+
+@dataclass
+class AdagradConfig:
+    name: str
+    lr: float
+    eps: float
+    weight_decay: float
+
+
+@dataclass
+class AdamConfig:
+    """Also ``adamw``."""
+
+    name: str
+    lr: float
+    betas: list[float]
+    eps: float
+    weight_decay: float
+
+
+@dataclass
+class RMSpropConfig:
+    name: str
+    lr: float
+    alpha: float
+    eps: float
+    momentum: float
+    weight_decay: float
+
+
+OptimizerConfig = SgdConfig | AdagradConfig | AdamConfig | RMSpropConfig
+
+OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
+    "sgd": SgdConfig,
+    "momentum": SgdConfig,
+    "nesterov": SgdConfig,
+    "adagrad": AdagradConfig,
+    "adam": AdamConfig,
+    "adamw": AdamConfig,
+    "rmsprop": RMSpropConfig,
+}
+
+
+@dataclass
+class ConstantConfig:
+    name: str
+    warmup_epochs: float
+
+
+@dataclass
+class StepConfig:
+    name: str
+    step_epochs: float
+    gamma: float
+    warmup_epochs: float
+
+
+@dataclass
+class ExponentialConfig:
+    name: str
+    gamma: float
+    warmup_epochs: float
+
+
+@dataclass
+class CosineConfig:
+    name: str
+    min_lr_ratio: float
+    warmup_epochs: float
+
+
+@dataclass
+class OneCycleConfig:
+    name: str
+    pct_start: float
+    div_factor: float
+    final_div_factor: float
+
+
+SchedulerConfig = ConstantConfig | StepConfig | ExponentialConfig | CosineConfig | OneCycleConfig
+
+SCHEDULERS: dict[str, type[SchedulerConfig]] = {
+    "constant": ConstantConfig,
+    "step": StepConfig,
+    "exponential": ExponentialConfig,
+    "cosine": CosineConfig,
+    "onecycle": OneCycleConfig,
+}
+
+
+@dataclass
+class DeviceConfig:
+    name: str
+    precision: str
+    channels_last: Any  # bool | Literal["auto"]; OmegaConf 2.3 fails to merge unions
+    threads: Any  # int | Literal["auto"]
+    deterministic: bool
+
+
+@dataclass
+class TrainConfig:
+    epochs: int
+    batch_size: int
+    init: str
+    loss: str
+    label_smoothing: float
+    l1: float
+    require_learning: bool
+
+
+@dataclass
+class CommonConfig:
+    data: DataConfig
+    augment: AugmentConfig
+    device: DeviceConfig
+    train: TrainConfig
+    seed: int
+    sweep: str
+
+
+@dataclass
+class Schema(CommonConfig):
+    """What Hydra composes: groups whose fields depend on the choice made are plain mappings."""
+
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+
+
+@dataclass
+class Config(CommonConfig):
+    """A whole, typed and checked configuration."""
+
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig

@@ -1,0 +1,106 @@
+"""What values may be, and what they mean together."""
+
+import dataclasses
+import math
+from typing import Any
+
+from cnnbench.config.schema import (
+    AUGMENTS,
+    DEVICES,
+    INITS,
+    LOSSES,
+    PRECISIONS,
+    AdamConfig,
+    Config,
+    DataConfig,
+    SgdConfig,
+    TrainConfig,
+)
+from cnnbench.errors import ConfigError, did_you_mean
+
+__all__ = ["check_name", "validate"]
+
+
+def check_name(key: str, name: str, allowed: Any) -> None:
+    if name not in allowed:
+        raise ConfigError(f"{key}={name} is not known. {did_you_mean(name, allowed)}")
+
+
+def _check_auto(key: str, value: object, kind: type, allowed: str) -> None:
+    if value != "auto" and type(value) is not kind:
+        raise ConfigError(f"{key}={value} is not known. Allowed: {allowed} or auto.")
+
+
+def _check_range(key: str, value: float | None, low: float, high: float = math.inf, *, above: bool = False) -> None:
+    """`value` must lie in [low, high], or in (low, high] with `above`; None is let through."""
+    if value is None:
+        return
+    if not math.isfinite(value) or value > high or (value <= low if above else value < low):
+        allowed = ("" if math.isfinite(value) else "finite and ") + (f"above {low:g}" if above else f"at least {low:g}")
+        allowed += "" if high == math.inf else f" and at most {high:g}"
+        raise ConfigError(f"{key}={value} is out of range. It must be {allowed}.")
+
+
+_POSITIVE = {"lr", "eps", "step_epochs", "div_factor", "final_div_factor"}
+_RATIOS = {"momentum", "alpha", "gamma", "min_lr_ratio", "pct_start"}
+
+
+def validate(config: Config) -> None:
+    """Check ranges, and what fields mean together.
+
+    Raises:
+        ConfigError: naming the key, its value and what is allowed.
+    """
+    _check_range("seed", config.seed, 0, 2**63 - 1)
+    _validate_data(config.data)
+    _validate_train(config.train)
+    check_name("augment.name", config.augment.name, AUGMENTS)
+    check_name("device.name", config.device.name, DEVICES)
+    check_name("device.precision", config.device.precision, PRECISIONS)
+    _check_auto("device.channels_last", config.device.channels_last, bool, "true, false")
+    _check_auto("device.threads", config.device.threads, int, "a number")
+    if isinstance(config.device.threads, int):
+        _check_range("device.threads", config.device.threads, 1)
+    for group, part in (("optimizer", config.optimizer), ("scheduler", config.scheduler)):
+        for field in dataclasses.fields(part):
+            key, value = f"{group}.{field.name}", getattr(part, field.name)
+            if field.name in _POSITIVE:
+                _check_range(key, value, 0, above=True)
+            elif field.name in _RATIOS:
+                _check_range(key, value, 0, 1)
+            elif field.name in ("weight_decay", "warmup_epochs"):
+                _check_range(key, value, 0)
+    if isinstance(config.optimizer, AdamConfig):
+        betas = config.optimizer.betas
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ConfigError(f"optimizer.betas={betas} must be two numbers from 0 up to, not including, 1.")
+    if config.optimizer.name == "nesterov":
+        assert isinstance(config.optimizer, SgdConfig)
+        _check_range("optimizer.momentum", config.optimizer.momentum, 0, above=True)
+
+
+def _validate_data(data: DataConfig) -> None:
+    _check_range("data.resize", data.resize, 1, 4096)
+    _check_range("data.validation", data.validation, 0)
+    _check_range("data.train_examples", data.train_examples, 1)
+    _check_range("data.test_examples", data.test_examples, 1)
+    _check_range("data.folds", data.folds, 2)
+    if (data.folds is None) != (data.fold is None):
+        raise ConfigError("Cross-validation needs both keys, such as data.folds=5 data.fold=0.")
+    if data.folds is not None:
+        _check_range("data.fold", data.fold, 0, data.folds - 1)
+
+
+def _validate_train(train: TrainConfig) -> None:
+    _check_range("train.epochs", train.epochs, 1)
+    _check_range("train.batch_size", train.batch_size, 1)
+    check_name("train.init", train.init, INITS)
+    check_name("train.loss", train.loss, LOSSES)
+    _check_range("train.label_smoothing", train.label_smoothing, 0, 1)
+    _check_range("train.l1", train.l1, 0)
+    if train.label_smoothing > 0 and train.loss != "cross_entropy":
+        raise ConfigError(
+            f"train.label_smoothing={train.label_smoothing} is for train.loss=cross_entropy, not {train.loss}."
+        )
+    if train.require_learning and train.epochs < 2:
+        raise ConfigError("train.require_learning=true compares epochs: it needs train.epochs=2 or more.")
