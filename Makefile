@@ -24,6 +24,7 @@ $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: there is no '$(PYTHON)'. Install Python 3.10 to 3.13, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "make: $$($(PYTHON) --version) is too old: cnnbench needs 3.10 or later. Name another: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) lacks venv. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@mkdir -p "$(dir $(VENV))"
 	@free=$$(df -Pk "$(dir $(VENV))" | awk 'NR == 2 {print int($$4 / 1048576)}'); [ -e "$(BIN)/cnnbench" ] || [ $$free -ge $(NEEDED_GB) ] || { echo "make: $(NEEDED_GB) GB of disk are needed for PyTorch and what it brings, $$free GB are free here. Free some, or put the environment elsewhere: make VENV=/other/disk/venv" >&2; exit 1; }
 	@echo "make: installing PyTorch and the rest into $(VENV); this takes some minutes, once"
 	@$(PYTHON) -m venv $(VENV)
