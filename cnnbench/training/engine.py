@@ -81,7 +81,8 @@ class EagerEngine:
         loss, logits = self._forward(images, labels)
         self.sums.update(loss, logits, labels)
         objective = loss + self.l1 * l1_penalty(self.model) if self.l1 > 0 else loss
-        self.scaler.scale(objective * weight if weight != 1 else objective).backward()  # type: ignore[no-untyped-call]
+        # torch leaves backward without types
+        self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

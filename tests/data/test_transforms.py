@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from torchvision import transforms  # type: ignore[import-untyped]
-from torchvision.transforms import v2  # type: ignore[import-untyped]
+from torchvision import transforms
+from torchvision.transforms import v2
 
 from cnnbench.data.storage import Arrays
 from cnnbench.data.transforms import Preprocess

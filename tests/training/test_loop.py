@@ -62,7 +62,7 @@ def reproducible(rows: list[Row]) -> list[Row]:
 def with_accuracies(engine: EagerEngine, accuracies: list[float]) -> None:
     """Let evaluations find these, one after the other."""
     results = iter(accuracies)
-    engine.evaluate = lambda examples, batch_size: Metrics(1.0, next(results))  # type: ignore[method-assign]
+    engine.evaluate = lambda examples, batch_size: Metrics(1.0, next(results))
 
 
 def with_a_loss_that_is_nan_from(engine: EagerEngine, step: int) -> None:
@@ -131,7 +131,7 @@ def test_the_last_and_smaller_batch_counts_by_its_share(start: Start) -> None:
         weights.append(weight)
         step(images, labels, weight)
 
-    engine.train_step = train_step  # type: ignore[method-assign, assignment]
+    engine.train_step = train_step
     next(rows)
     assert weights == [1, 1, 5 / 8]
 
@@ -149,7 +149,7 @@ def test_each_epoch_takes_all_examples_in_the_order_of_its_seed(
             seen.append(images)
         return preprocess(images)
 
-    engine.preprocess = watched  # type: ignore[assignment]
+    engine.preprocess = watched
     list(rows)
     orders = torch.cat([epoch_order(21, 3, epoch) for epoch in (1, 2)])
     assert torch.equal(torch.cat(seen), examples.images[orders])
@@ -285,7 +285,7 @@ def test_divergence_is_seen_during_an_epoch(start: Start, monkeypatch: pytest.Mo
 
 def test_divergence_in_the_validation_loss_is_told(start: Start) -> None:
     engine, rows = start()
-    engine.evaluate = lambda examples, batch_size: Metrics(math.inf, 0.1)  # type: ignore[method-assign]
+    engine.evaluate = lambda examples, batch_size: Metrics(math.inf, 0.1)
     with pytest.raises(DivergedError, match="The validation loss is inf after epoch 1"):
         list(rows)
 
