@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,21 @@ from torch import nn
 
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.models.alexnet import AlexNet
+from cnnbench.models.bn_lenet import BNLeNet
+from cnnbench.models.d2l_densenet import D2LDenseNet
+from cnnbench.models.d2l_resnet import D2LResNet18
+from cnnbench.models.d2l_resnext import D2LRegNetX, D2LResNeXt
+from cnnbench.models.densenet import CifarDenseNet, DenseNet
+from cnnbench.models.googlenet import GoogLeNet
+from cnnbench.models.inception_net import InceptionNet
 from cnnbench.models.lenet import LeNet, LeNetReLU
 from cnnbench.models.mlp import MLP
+from cnnbench.models.nin import NiN
+from cnnbench.models.preact_resnet import PreActResNet
+from cnnbench.models.residual_net import ResidualNet
+from cnnbench.models.resnet import CifarResNet, ResNet
+from cnnbench.models.simple_cnn import SimpleCNN, ThreeConv
+from cnnbench.models.vgg import VGG
 
 __all__ = ["REGISTRY", "ModelSpec", "build", "dry_run", "names"]
 
@@ -28,11 +42,53 @@ class ModelSpec:
     source: str
 
 
+VGG_SOURCE = "Simonyan, Zisserman 2015, table 1"
+RESNET_SOURCE = "He et al. 2015"
+PREACT_SOURCE = "He et al. 2016"
+DENSENET_SOURCE = "Huang et al. 2017"
+
+DenseNetBC = partial(CifarDenseNet, bottleneck=True, compression=0.5)
+
 REGISTRY = {
     "lenet": ModelSpec(LeNet, 12, "LeCun et al. 1998; Dive into Deep Learning, 7.6"),
     "lenet_relu": ModelSpec(LeNetReLU, 16, "course notes"),
+    "bn_lenet": ModelSpec(BNLeNet, 16, "Ioffe, Szegedy 2015; Dive into Deep Learning, 8.5"),
     "alexnet": ModelSpec(AlexNet, 67, "Krizhevsky et al. 2012; Dive into Deep Learning, 1st ed., 7.1"),
+    "vgg11": ModelSpec(partial(VGG, depth=11), 32, f"{VGG_SOURCE} A"),
+    "vgg13": ModelSpec(partial(VGG, depth=13), 32, f"{VGG_SOURCE} B"),
+    "vgg16": ModelSpec(partial(VGG, depth=16), 32, f"{VGG_SOURCE} D"),
+    "vgg19": ModelSpec(partial(VGG, depth=19), 32, f"{VGG_SOURCE} E"),
+    "nin": ModelSpec(NiN, 67, "Lin et al. 2014; Dive into Deep Learning, 8.3"),
+    "googlenet": ModelSpec(GoogLeNet, 1, "Szegedy et al. 2015; Dive into Deep Learning, 8.4"),
+    "d2l_resnet18": ModelSpec(D2LResNet18, 1, "Dive into Deep Learning, 8.6"),
+    "d2l_resnext": ModelSpec(D2LResNeXt, 1, "Xie et al. 2017; Dive into Deep Learning, 8.6.5"),
+    "d2l_densenet": ModelSpec(D2LDenseNet, 29, "Dive into Deep Learning, 8.7"),
+    "d2l_regnetx": ModelSpec(D2LRegNetX, 1, "Radosavovic et al. 2020; Dive into Deep Learning, 8.8"),
     "mlp": ModelSpec(MLP, 1, "course notes"),
+    "simple_cnn": ModelSpec(SimpleCNN, 16, "course notes"),
+    "three_conv": ModelSpec(ThreeConv, 20, "course notes"),
+    "inception_net": ModelSpec(InceptionNet, 16, "course notes"),
+    "residual_net": ModelSpec(ResidualNet, 16, "course notes"),
+    "resnet18": ModelSpec(partial(ResNet, depth=18), 1, f"{RESNET_SOURCE}, table 1"),
+    "resnet34": ModelSpec(partial(ResNet, depth=34), 1, f"{RESNET_SOURCE}, table 1"),
+    "resnet50": ModelSpec(partial(ResNet, depth=50), 1, f"{RESNET_SOURCE}, table 1"),
+    "resnet101": ModelSpec(partial(ResNet, depth=101), 1, f"{RESNET_SOURCE}, table 1"),
+    "resnet152": ModelSpec(partial(ResNet, depth=152), 1, f"{RESNET_SOURCE}, table 1"),
+    "resnet20": ModelSpec(partial(CifarResNet, depth=20), 1, f"{RESNET_SOURCE}, 4.2"),
+    "resnet56": ModelSpec(partial(CifarResNet, depth=56), 1, f"{RESNET_SOURCE}, 4.2"),
+    "resnet110": ModelSpec(partial(CifarResNet, depth=110), 1, f"{RESNET_SOURCE}, 4.2"),
+    "preact_resnet110": ModelSpec(partial(PreActResNet, depth=110, bottleneck=False), 1, PREACT_SOURCE),
+    "preact_resnet164": ModelSpec(partial(PreActResNet, depth=164), 1, PREACT_SOURCE),
+    "preact_resnet1001": ModelSpec(partial(PreActResNet, depth=1001), 1, PREACT_SOURCE),
+    "densenet40": ModelSpec(partial(CifarDenseNet, depth=40), 4, f"{DENSENET_SOURCE}, table 2"),
+    "densenet100": ModelSpec(partial(CifarDenseNet, depth=100), 4, f"{DENSENET_SOURCE}, table 2"),
+    "densenet_bc100": ModelSpec(partial(DenseNetBC, depth=100), 4, f"{DENSENET_SOURCE}, table 2"),
+    "densenet_bc250": ModelSpec(partial(DenseNetBC, depth=250, growth_rate=24), 4, f"{DENSENET_SOURCE}, table 2"),
+    "densenet_bc190": ModelSpec(partial(DenseNetBC, depth=190, growth_rate=40), 4, f"{DENSENET_SOURCE}, table 2"),
+    "densenet121": ModelSpec(partial(DenseNet, depth=121), 29, f"{DENSENET_SOURCE}, table 1"),
+    "densenet169": ModelSpec(partial(DenseNet, depth=169), 29, f"{DENSENET_SOURCE}, table 1"),
+    "densenet201": ModelSpec(partial(DenseNet, depth=201), 29, f"{DENSENET_SOURCE}, table 1"),
+    "densenet264": ModelSpec(partial(DenseNet, depth=264), 29, f"{DENSENET_SOURCE}, table 1"),
 }
 
 
@@ -103,12 +159,16 @@ def _check_arguments(name: str, factory: Callable[..., nn.Module], arguments: Ma
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     own = [key for key in parameters if key not in ("in_channels", "num_classes", "image_size")]
-    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    function = factory.func if isinstance(factory, partial) else factory
+    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     for key, value in arguments.items():
         if key not in own:
             allowed = did_you_mean(key, own) if own else "It takes none."
             raise ConfigError(f"{name} takes no argument 'model.{key}'. {allowed}")
         if key in hints and not _fits(value, hints[key]):
+            if typing.get_origin(hints[key]) is typing.Literal:
+                choices = [str(choice) for choice in typing.get_args(hints[key])]
+                raise ConfigError(f"model.{key}={value} is not known. {did_you_mean(str(value), choices)}")
             wanted = getattr(hints[key], "__name__", None) if isinstance(hints[key], type) else None
             raise ConfigError(f"model.{key}={value} has the wrong type. {name} wants {wanted or hints[key]}.")
 

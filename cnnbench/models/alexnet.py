@@ -9,17 +9,26 @@ fourth and fifth convolution see all maps; no local response normalisation; no p
 convolution (54 x 54 maps where the paper has 55 x 55).
 """
 
+from typing import Literal
+
 import torch
 from torch import nn
 
 __all__ = ["AlexNet"]
+
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class AlexNet(nn.Module):
     """Five ReLU convolutions with overlapping max pooling, three linear layers with dropout."""
 
     def __init__(
-        self, in_channels: int = 1, num_classes: int = 10, image_size: int = 224, dropout: float = 0.5
+        self,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        image_size: int = 224,
+        dropout: float = 0.5,
+        padding_mode: PaddingMode = "zeros",
     ) -> None:
         super().__init__()
         side = (image_size - 11) // 4 + 1
@@ -29,14 +38,14 @@ class AlexNet(nn.Module):
             nn.Conv2d(in_channels, 96, kernel_size=11, stride=4),  # (N, 96, 54, 54)
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 96, 26, 26)
-            nn.Conv2d(96, 256, kernel_size=5, padding=2),  # (N, 256, 26, 26)
+            nn.Conv2d(96, 256, kernel_size=5, padding=2, padding_mode=padding_mode),  # (N, 256, 26, 26)
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 256, 12, 12)
-            nn.Conv2d(256, 384, kernel_size=3, padding=1),  # (N, 384, 12, 12)
+            nn.Conv2d(256, 384, kernel_size=3, padding=1, padding_mode=padding_mode),  # (N, 384, 12, 12)
             nn.ReLU(),
-            nn.Conv2d(384, 384, kernel_size=3, padding=1),  # (N, 384, 12, 12)
+            nn.Conv2d(384, 384, kernel_size=3, padding=1, padding_mode=padding_mode),  # (N, 384, 12, 12)
             nn.ReLU(),
-            nn.Conv2d(384, 256, kernel_size=3, padding=1),  # (N, 256, 12, 12)
+            nn.Conv2d(384, 256, kernel_size=3, padding=1, padding_mode=padding_mode),  # (N, 256, 12, 12)
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 256, 5, 5)
         )

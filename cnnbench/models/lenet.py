@@ -8,32 +8,57 @@ first; pooling has no weights; a linear layer of logits in place of the Gaussian
 convolution is padded by 2, so that 28 pixels serve as the paper's 32.
 """
 
+from typing import Literal
+
 import torch
 from torch import nn
+from torch.nn import functional
 
 __all__ = ["LeNet", "LeNetReLU"]
+
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+
+class MinPool2d(nn.MaxPool2d):
+    """The smallest value of each window, in place of the largest."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return -functional.max_pool2d(-maps, self.kernel_size, self.stride)
+
+
+ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+POOLINGS = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d, "min": MinPool2d}
 
 
 class LeNet(nn.Module):
     """Two sigmoid convolutions with average pooling, three linear layers."""
 
-    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
+    def __init__(
+        self,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        image_size: int = 28,
+        activation: Literal["sigmoid", "tanh", "relu"] = "sigmoid",
+        pooling: Literal["avg", "max", "min"] = "avg",
+        padding_mode: PaddingMode = "zeros",
+    ) -> None:
         super().__init__()
+        act, pool = ACTIVATIONS[activation], POOLINGS[pooling]
         side = (image_size // 2 - 4) // 2
         self.features = nn.Sequential(  # (N, 1, 28, 28)
-            nn.Conv2d(in_channels, 6, kernel_size=5, padding=2),  # (N, 6, 28, 28)
-            nn.Sigmoid(),
-            nn.AvgPool2d(2),  # (N, 6, 14, 14)
+            nn.Conv2d(in_channels, 6, kernel_size=5, padding=2, padding_mode=padding_mode),  # (N, 6, 28, 28)
+            act(),
+            pool(kernel_size=2),  # (N, 6, 14, 14)
             nn.Conv2d(6, 16, kernel_size=5),  # (N, 16, 10, 10)
-            nn.Sigmoid(),
-            nn.AvgPool2d(2),  # (N, 16, 5, 5)
+            act(),
+            pool(kernel_size=2),  # (N, 16, 5, 5)
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),  # (N, 400)
             nn.Linear(16 * side * side, 120),
-            nn.Sigmoid(),
+            act(),
             nn.Linear(120, 84),
-            nn.Sigmoid(),
+            act(),
             nn.Linear(84, num_classes),
         )
 

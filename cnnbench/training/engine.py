@@ -17,6 +17,8 @@ from cnnbench.training.losses import Loss, l1_penalty
 
 __all__ = ["EagerEngine", "MetricSums", "Metrics"]
 
+AUXILIARY_WEIGHT = 0.3  # of the loss of an auxiliary classifier: Szegedy et al. 2015, section 5
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -78,9 +80,14 @@ class EagerEngine:
 
     def train_step(self, images: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> None:
         """One update from uint8 images (N, C, H, W) and labels (N), its gradient times `weight`; adds to `sums`."""
-        loss, logits = self._forward(images, labels)
+        logits, *auxiliary = self._forward(images)
+        loss = self.loss(logits, labels)
         self.sums.update(loss, logits, labels)
-        objective = loss + self.l1 * l1_penalty(self.model) if self.l1 > 0 else loss
+        objective = loss
+        for theirs in auxiliary:
+            objective = objective + AUXILIARY_WEIGHT * self.loss(theirs, labels)
+        if self.l1 > 0:
+            objective = objective + self.l1 * l1_penalty(self.model)
         # torch leaves backward without types
         self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
@@ -93,12 +100,13 @@ class EagerEngine:
         self.model.eval()
         sums = MetricSums(examples.labels.device)
         for images, labels in examples.batches_in_order(batch_size):
-            loss, logits = self._forward(images, labels)
-            sums.update(loss, logits, labels)
+            logits, *_ = self._forward(images)
+            sums.update(self.loss(logits, labels), logits, labels)
         return sums.compute()
 
-    def _forward(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The logits (N, K) in float32, and after them those of auxiliary classifiers, if the network has any."""
         inputs = self.preprocess(images).contiguous(memory_format=self.memory_format)
         with self.autocast:
-            logits = self.model(inputs)
-        return self.loss(logits.float(), labels), logits
+            outputs = self.model(inputs)
+        return tuple(logits.float() for logits in (outputs if isinstance(outputs, tuple) else (outputs,)))

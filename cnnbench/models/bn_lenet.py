@@ -1,0 +1,44 @@
+"""LeNet with batch normalisation.
+
+Ioffe, Szegedy: Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+Shift, 2015; in the form of Dive into Deep Learning, section 7.5 of the first edition, 8.5 of the later.
+
+Deviations: none from the book. Its first convolution is not padded here, as it is in the book's LeNet.
+"""
+
+import torch
+from torch import nn
+
+__all__ = ["BNLeNet"]
+
+
+class BNLeNet(nn.Module):
+    """LeNet with batch normalisation before each sigmoid."""
+
+    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
+        super().__init__()
+        side = ((image_size - 4) // 2 - 4) // 2
+        self.features = nn.Sequential(  # (N, 1, 28, 28)
+            nn.Conv2d(in_channels, 6, kernel_size=5),  # (N, 6, 24, 24)
+            nn.BatchNorm2d(6),
+            nn.Sigmoid(),
+            nn.AvgPool2d(2),  # (N, 6, 12, 12)
+            nn.Conv2d(6, 16, kernel_size=5),  # (N, 16, 8, 8)
+            nn.BatchNorm2d(16),
+            nn.Sigmoid(),
+            nn.AvgPool2d(2),  # (N, 16, 4, 4)
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),  # (N, 256)
+            nn.Linear(16 * side * side, 120),
+            nn.BatchNorm1d(120),
+            nn.Sigmoid(),
+            nn.Linear(120, 84),
+            nn.BatchNorm1d(84),
+            nn.Sigmoid(),
+            nn.Linear(84, num_classes),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.classifier(self.features(images))
+        return logits
