@@ -29,6 +29,7 @@ $(READY): pyproject.toml
 	@echo "make: installing PyTorch and the rest into $(VENV); this takes some minutes, once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps d2l==1.0.3
 	@touch $(READY)
 
 clean:
