@@ -1,5 +1,6 @@
 """The command line: argv to a verb, errors to a message and an exit code. The only importer of Hydra."""
 
+import argparse
 import errno
 import hashlib
 import os
@@ -8,6 +9,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -77,12 +79,17 @@ def _is_override(argument: str) -> bool:
 
 
 def _train(arguments: list[str]) -> int:
-    """Let Hydra compose the configuration, and train: one run, or the jobs of a sweep."""
+    """Train: one run, or the jobs of a sweep."""
+    return _compose("train", arguments, _train_one)
+
+
+def _compose(config_name: str, arguments: list[str], job: Callable[[DictConfig], float | None]) -> int:
+    """Let Hydra compose a configuration and give it to `job`, or several, one after the other."""
     failures: list[int] = []
 
-    def job(composed: DictConfig) -> float | None:
+    def guarded(composed: DictConfig) -> float | None:
         try:
-            return _train_one(composed)
+            return job(composed)
         except Exception as error:
             failures.append(_report(error))  # the other jobs of a sweep go on
             return None
@@ -91,7 +98,7 @@ def _train(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to `main` instead of printing them
     ConfigStore.instance().store("schema", config.Schema)
     OmegaConf.register_new_resolver("job_directory", _job_directory, replace=True)
-    hydra.main(config_path=str(_conf_folder()), config_name="train", version_base="1.3")(job)()
+    hydra.main(config_path=str(_conf_folder()), config_name=config_name, version_base="1.3")(guarded)()
     return failures[0] if failures else 0
 
 
@@ -152,6 +159,34 @@ def _job_directory(overrides: str) -> str:
     return f"{name.encode()[:180].decode(errors='ignore')}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def _summary(arguments: list[str]) -> int:
+    """Look at the network of a composed configuration. Flags that are not summary's own are Hydra's."""
+    parser = argparse.ArgumentParser(prog="cnnbench summary", add_help=False, allow_abbrev=False)
+    parser.add_argument("--depth", type=int)
+    parser.add_argument("--layer")
+    parser.add_argument("--json", action="store_true", dest="as_json")
+    options, rest = parser.parse_known_args(arguments)
+    if options.depth is not None and options.depth < 1:
+        raise ConfigError(f"--depth {options.depth} is out of range. It must be at least 1.")
+    if {"-m", "--multirun"}.intersection(rest):
+        raise ConfigError("cnnbench summary looks at one network: -m is for cnnbench train.")
+
+    def job(composed: DictConfig) -> None:
+        settings = config.load(composed)
+        from cnnbench.commands import summary  # torch, which a mistake need not wait for
+
+        summary.run(settings, **vars(options))
+
+    return _compose("summary", rest, job)
+
+
+def _models(arguments: list[str]) -> int:
+    from cnnbench.commands import models
+
+    models.run(arguments, _conf_folder())
+    return 0
+
+
 def _data(arguments: list[str]) -> int:
     from cnnbench.commands import data
 
@@ -159,7 +194,7 @@ def _data(arguments: list[str]) -> int:
     return 0
 
 
-VERBS = {"train": _train, "data": _data}
+VERBS = {"train": _train, "summary": _summary, "models": _models, "data": _data}
 
 
 def _report(error: Exception) -> int:

@@ -6,6 +6,7 @@ here imports torch, so a mistake in a value is reported at once.
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -74,6 +75,7 @@ __all__ = [
     "as_dict",
     "explain",
     "load",
+    "load_recipe",
     "to_yaml",
     "validate",
 ]
@@ -95,6 +97,15 @@ def load(composed: DictConfig | Mapping[str, Any]) -> Config:
     )
     validate(config)
     return config
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The recipe in the YAML of a network.
+
+    Raises:
+        ConfigError: it is not one.
+    """
+    return _strict(Recipe, OmegaConf.load(path).recipe, "model.recipe")
 
 
 def as_dict(config: Config) -> dict[str, Any]:

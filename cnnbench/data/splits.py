@@ -33,8 +33,10 @@ class Split:
         return {**sizes, "sha256": digest.hexdigest()}
 
 
-def check_sizes(config: DataConfig, dataset: Dataset) -> None:
+def check_sizes(config: DataConfig, dataset: Dataset) -> int:
     """Check the numbers of examples asked for against the data set, before any of it is read.
+
+    Returns how many there are to train on.
 
     Raises:
         ConfigError: more is asked for than there is.
@@ -43,7 +45,8 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> None:
     if config.folds is not None:
         if config.folds > available:
             raise ConfigError(f"data.folds={config.folds}: {dataset.name} has {available:,} training examples.")
-        held_out = -(-available // config.folds)
+        smallest, larger = divmod(available, config.folds)  # as numpy.array_split cuts
+        held_out = smallest + int((config.fold or 0) < larger)
     else:
         held_out = config.validation
         if held_out >= available:
@@ -60,6 +63,7 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> None:
         raise ConfigError(
             f"data.test_examples={config.test_examples}: {dataset.name} has {dataset.test_examples:,} test examples."
         )
+    return available - held_out if config.train_examples is None else config.train_examples
 
 
 def make_split(config: DataConfig, train_labels: Labels, test_labels: Labels, seed: int) -> Split:

@@ -22,6 +22,7 @@ from cnnbench.models.densenet import CifarDenseNet, DenseNet
 from cnnbench.models.googlenet import GoogLeNet
 from cnnbench.models.inception_net import InceptionNet
 from cnnbench.models.lenet import LeNet, LeNetReLU
+from cnnbench.models.meta import ShapeRules
 from cnnbench.models.mlp import MLP
 from cnnbench.models.nin import NiN
 from cnnbench.models.preact_resnet import PreActResNet
@@ -122,8 +123,8 @@ def build(name: str, in_channels: int = 1, num_classes: int = 10, image_size: in
         raise ConfigError(f"model {name}: {error}") from error
 
 
-def dry_run(name: str, in_channels: int, num_classes: int, image_size: int, **arguments: Any) -> None:
-    """Build the network without memory for its weights and run one image through it.
+def dry_run(name: str, in_channels: int, num_classes: int, image_size: int, **arguments: Any) -> nn.Module:
+    """Build the network on the meta device, without memory for its weights, and run one image through it.
 
     Raises:
         ConfigError: as `build`, or the network fails on such an image or does not return logits.
@@ -134,12 +135,14 @@ def dry_run(name: str, in_channels: int, num_classes: int, image_size: int, **ar
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{name} must be a torch.nn.Module, not {type(network).__name__}.")
     try:
-        logits = network.eval()(image)
+        with ShapeRules(), torch.no_grad():
+            logits = network.eval()(image)
     except Exception as error:
         raise ConfigError(f"{name} fails on an image of {image_size} pixels: {error}") from error
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != (1, num_classes):
         raise ConfigError(f"{name} must return logits of shape (1, {num_classes}) for one image, not {shape}.")
+    return network
 
 
 def _custom(name: str) -> ModelSpec:

@@ -1,0 +1,41 @@
+"""`cnnbench models`: the networks there are."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from cnnbench import models
+from cnnbench.config import load_recipe
+from cnnbench.reports.text import align
+
+__all__ = ["run"]
+
+
+def run(arguments: list[str], conf: Path) -> None:
+    """Print the registry as a table; `conf` is the folder with the YAMLs."""
+    parser = argparse.ArgumentParser(prog="cnnbench models", description="List the networks.")
+    parser.parse_args(arguments)
+    rows = [("model", "parameters", "smallest", "recipe: size", "batch", "lr", "momentum", "epochs", "source")]
+    for name, spec in models.REGISTRY.items():
+        recipe = load_recipe(conf / "model" / f"{name}.yaml")
+        with torch.device("meta"):
+            network = models.build(name, image_size=recipe.resize)
+        rows.append(
+            (
+                name,
+                f"{sum(parameter.numel() for parameter in network.parameters()):,}",
+                str(spec.min_image_size),
+                str(recipe.resize),
+                str(recipe.batch_size),
+                f"{recipe.lr:g}",
+                f"{recipe.momentum:g}",
+                str(recipe.epochs),
+                spec.source,
+            )
+        )
+    print(align(rows, right=range(1, 8)))
+    print(
+        "\nSizes are in pixels. Parameters are for one channel and 10 classes at the size of the recipe, by which the\n"
+        "source trains. cnnbench summary model=NAME shows the layers of one."
+    )

@@ -1,0 +1,159 @@
+"""`cnnbench summary`: the layers of a network, what they cost, and the memory that training it takes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnbench import models
+from cnnbench.config import Config
+from cnnbench.data import catalog
+from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.models.meta import ShapeRules
+from cnnbench.reports.layers import Layer, measure, total, what_if
+from cnnbench.reports.memory import TrainingMemory, estimate
+from cnnbench.reports.text import align, in_bytes
+
+__all__ = ["run"]
+
+LONG = 60  # rows from which on folding is offered
+
+
+def run(config: Config, depth: int | None = None, layer: str | None = None, as_json: bool = False) -> None:
+    """Print the table of layers, folded at `depth`; with `layer`, the arithmetic of that convolution.
+
+    Raises:
+        ConfigError: the network cannot be built as configured, or has no such convolution.
+    """
+    dataset = catalog.get(config.data.name)
+    size = config.data.resize
+    network = models.dry_run(
+        config.model.name, dataset.in_channels, len(dataset.classes), size, **config.model.arguments
+    )
+    images = torch.empty(config.train.batch_size, dataset.in_channels, size, size, device="meta")
+    if layer is not None:
+        _print_convolution(network, images[:1], layer, as_json)
+        return
+    layers = measure(network, images[:1], depth)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.device.precision, torch.float32)
+    memory = estimate(network, images, config.optimizer, dtype)
+    if as_json:
+        _print_json(config, layers, memory, dtype)
+        return
+    print(f"{config.model.name} on {dataset.title}, {_by(images.shape[1:])}, {len(dataset.classes)} classes")
+    if config.model.name in models.REGISTRY:
+        print(models.REGISTRY[config.model.name].source)
+    print()
+    _print_layers(layers)
+    _print_memory(config, memory, dtype)
+
+
+def _print_layers(layers: list[Layer]) -> None:
+    whole = total(layers, "total", "", ())
+    rows = [("layer", "kind", "output", "parameters", "", "multiply-adds", "")]
+    rows += [
+        (
+            layer.name,
+            layer.kind,
+            _by(layer.output_shape) or "(in training only)",
+            *_with_share(layer.parameters, whole.parameters),
+            *_with_share(layer.multiplications, whole.multiplications),
+        )
+        for layer in layers
+    ]
+    rows.append(("total", "", "", f"{whole.parameters:,}", "", f"{whole.multiplications:,}", ""))
+    print(align(rows, right=range(3, 7)))
+    if len(rows) > LONG:
+        print("(shorter: --depth 2)")
+    print(f"\nfor one image: {whole.multiplications:,} multiplications, {whole.additions:,} additions")
+
+
+def _with_share(number: int, whole: int) -> tuple[str, str]:
+    return (f"{number:,}", f"{100 * number / whole:.1f} %") if number else ("", "")
+
+
+def _print_memory(config: Config, memory: TrainingMemory, dtype: torch.dtype) -> None:
+    parts = ", ".join(f"{name.replace('_', ' ')} {in_bytes(number)}" for name, number in asdict(memory).items())
+    print(
+        f"training at batch {config.train.batch_size} with {config.optimizer.name}, {_name(dtype)}: "
+        f"about {in_bytes(memory.total)}\n({parts})"
+    )
+
+
+def _print_json(config: Config, layers: list[Layer], memory: TrainingMemory, dtype: torch.dtype) -> None:
+    whole = total(layers, config.model.name, "", layers[-1].output_shape)
+    report = {
+        "model": config.model.name,
+        "data": config.data.name,
+        "image_size": config.data.resize,
+        "layers": [
+            {
+                **_plain(layer),
+                "parameters_share": layer.parameters / whole.parameters if whole.parameters else 0.0,
+                "multiply_adds_share": layer.multiplications / whole.multiplications if whole.multiplications else 0.0,
+            }
+            for layer in layers
+        ],
+        "total": {key: value for key, value in _plain(whole).items() if key not in ("name", "kind", "output_shape")},
+        "training_memory": {
+            "batch_size": config.train.batch_size,
+            "optimizer": config.optimizer.name,
+            "dtype": _name(dtype),
+            **{f"{name}_bytes": number for name, number in asdict(memory).items()},
+            "total_bytes": memory.total,
+        },
+    }
+    print(json.dumps(report, indent=2))
+
+
+def _plain(layer: Layer) -> dict[str, Any]:
+    return {**asdict(layer), "multiply_adds": layer.multiplications}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_json: bool) -> None:
+    """The arithmetic of one convolution by its formula, and what changing it changes."""
+    convolutions = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
+    if name not in convolutions:
+        raise ConfigError(f"--layer {name} is not a convolution of the network. {did_you_mean(name, convolutions)}")
+    layer = convolutions[name]
+    shapes: list[torch.Size] = []
+    layer.register_forward_pre_hook(lambda _layer, inputs: shapes.append(inputs[0].shape[1:]))
+    with ShapeRules(), torch.no_grad():
+        network(image)
+    outcomes = what_if(layer, shapes[0][1:])
+    if as_json:
+        print(json.dumps({change: _plain(outcome) for change, outcome in outcomes.items()}, indent=2))
+        return
+    now = outcomes["as it is"]
+    terms = _by((layer.in_channels // layer.groups, *layer.kernel_size))
+    numbers = _by(now.output_shape)
+    fewer = "" if layer.bias is not None else " - 1"
+    print(f"{name}: {layer}\non maps of {_by(shapes[0])}\n")
+    print(f"multiplications  {numbers} x ({terms}) = {now.multiplications:,}")
+    print(f"additions        {numbers} x ({terms}{fewer}) = {now.additions:,}")
+    print(f"                 sums of {terms} products" + ("" if fewer else ", and the bias") + "\n")
+    rows = [("", "output", "parameters", "multiplications", "", "additions", "")]
+    rows += [
+        (
+            change,
+            _by(outcome.output_shape),
+            f"{outcome.parameters:,}",
+            f"{outcome.multiplications:,}",
+            f"x {outcome.multiplications / now.multiplications:.2f}",
+            f"{outcome.additions:,}",
+            f"x {outcome.additions / now.additions:.2f}" if now.additions else "",
+        )
+        for change, outcome in outcomes.items()
+    ]
+    print(align(rows, right=range(2, 7)))

@@ -1,0 +1,67 @@
+"""The memory that training takes, worked out before it is taken."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from cnnbench.config import AdagradConfig, AdamConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.models.meta import ShapeRules
+
+__all__ = ["TrainingMemory", "estimate"]
+
+
+@dataclass(frozen=True)
+class TrainingMemory:
+    """Bytes. Activations are what the forward pass keeps for the backward pass."""
+
+    weights: int
+    gradients: int
+    optimizer_state: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """As if all were there at once, as where the backward pass begins, but for the gradients still to come."""
+        return self.weights + self.gradients + self.optimizer_state + self.activations
+
+
+def estimate(
+    network: nn.Module, images: torch.Tensor, optimizer: OptimizerConfig, dtype: torch.dtype
+) -> TrainingMemory:
+    """What a step of training on `images` (N, C, H, W) takes; both are on the meta device.
+
+    The tensors that autograd saves are counted, each storage once. With a `dtype` of 16 bits, that of autocast,
+    the network runs in it and the copies of the weights in 16 bits are activations; the network is converted.
+    """
+    weights = sum(parameter.nbytes for parameter in network.parameters())
+    lasting = list(network.to(dtype).buffers())
+    if dtype == torch.float32:
+        lasting += network.parameters()
+    known = {tensor.untyped_storage()._cdata for tensor in lasting}
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in known:
+            saved[storage._cdata] = storage
+        return tensor
+
+    with ShapeRules(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        outputs = network.train()(images.to(dtype))  # held, and with it what was saved
+    activations = sum(storage.nbytes() for storage in saved.values())
+    del outputs
+    return TrainingMemory(weights, weights, weights * _state_tensors(optimizer), activations)
+
+
+def _state_tensors(optimizer: OptimizerConfig) -> int:
+    """How many numbers the optimizer keeps for each weight."""
+    match optimizer:
+        case SgdConfig():
+            return int(optimizer.momentum > 0)
+        case AdagradConfig():
+            return 1
+        case AdamConfig():
+            return 2
+        case RMSpropConfig():
+            return 1 + int(optimizer.momentum > 0)

@@ -1,0 +1,26 @@
+"""Tables and numbers as plain text."""
+
+import math
+from collections.abc import Sequence
+
+__all__ = ["align", "in_bytes"]
+
+
+def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Rows of cells as lines with columns of equal width, two spaces apart; columns in `right` end flush."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def in_bytes(number: int) -> str:
+    """A number of bytes for people: 512 B, 4.2 KiB, 1.5 GiB."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    thousands = min(int(math.log(number, 1024)), 4) if number else 0
+    return f"{number / 1024**thousands:.{int(thousands > 0)}f} {units[thousands]}"
