@@ -8,6 +8,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import cnnbench
+
 __all__ = ["describe"]
 
 _PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
@@ -16,7 +18,7 @@ _PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
 def describe() -> dict[str, object]:
     """Versions, machine, commit (of a checkout of cnnbench; None if installed from a wheel), command line."""
     return {
-        "cnnbench": metadata.version("cnnbench"),
+        "cnnbench": cnnbench.__version__,  # a checkout on PYTHONPATH has no metadata
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in _PACKAGES},
         "platform": platform.platform(),

@@ -18,7 +18,7 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], 
     lr, weight_decay = config.lr, config.weight_decay
     match config:
         case SgdConfig():
-            return SGD(
+            optimizer = SGD(
                 parameters,
                 lr=lr,
                 momentum=config.momentum,
@@ -26,6 +26,12 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], 
                 nesterov=config.name == "nesterov",
                 fused=fused,
             )
+            if config.momentum > 0:
+                # Left to itself, fused SGD takes what is in memory for the momentum if the very first gradients
+                # overflow, as they do in fp16 (PyTorch 2.14). From zero, the first step is the same to the bit.
+                for parameter in parameters:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            return optimizer
         case AdagradConfig():
             return Adagrad(
                 parameters, lr=lr, eps=config.eps, weight_decay=weight_decay, fused=device.type == "cpu" or None

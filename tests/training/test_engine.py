@@ -156,6 +156,38 @@ def test_l1_draws_the_weights_and_not_the_biases_towards_zero(
     torch.testing.assert_close(bias, -LR * bias_gradient, rtol=1e-4, atol=1e-6)
 
 
+class WithAuxiliary(nn.Module):
+    """Twice the same logits while training, as if an auxiliary classifier gave the second."""
+
+    def __init__(self, network: nn.Sequential) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        logits: torch.Tensor = self.network(images)
+        return (logits, logits) if self.training else logits
+
+
+@EACH_DEVICE
+def test_the_loss_of_an_auxiliary_classifier_counts_three_tenths(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    _, weight_gradient, _ = by_hand(network.to(device.kind), examples)
+    engine = make_engine(WithAuxiliary(network), plain, device)
+    before = network[1].weight.detach().clone()
+    engine.train_step(examples.images, examples.labels)
+    torch.testing.assert_close(network[1].weight - before, -LR * 1.3 * weight_gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_of_an_auxiliary_classifier_is_not_reported(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    expected, _, _ = by_hand(network, examples)
+    engine = make_engine(WithAuxiliary(network), plain, device)
+    engine.train_step(examples.images, examples.labels)
+    assert values(engine.sums.compute()) == about(expected)
+
+
 def test_l1_is_no_part_of_the_reported_loss(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:

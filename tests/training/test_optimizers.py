@@ -91,6 +91,33 @@ def test_every_yaml_lowers_a_square(path: Path, config: Config, device: Device) 
     assert losses[-1] < losses[0]
 
 
+@EACH_DEVICE
+@pytest.mark.parametrize("name", ["momentum", "nesterov"])
+def test_gradients_that_overflow_in_the_first_step_leave_the_momentum_at_zero(name: str, device: Device) -> None:
+    weights = nn.Parameter(torch.ones(1000, device=device.kind))
+    optimizer = make_optimizer(SgdConfig(name, 0.1, 0.9, 0.0), [weights], device.kind)
+    scaler = torch.amp.GradScaler(device.kind.type)
+    before = weights.detach().clone()
+    scaler.scale((weights * torch.inf).sum()).backward()  # type: ignore[no-untyped-call]
+    scaler.step(optimizer)
+    assert not optimizer.state[weights]["momentum_buffer"].any()
+    assert torch.equal(weights, before)
+
+
+@pytest.mark.parametrize("name", ["momentum", "nesterov"])
+def test_the_first_steps_with_momentum_are_those_of_pytorch(name: str) -> None:
+    ours, theirs = (nn.Parameter(torch.linspace(-1, 1, 7)) for _ in range(2))
+    optimizers = (
+        make_optimizer(SgdConfig(name, 0.1, 0.9, 0.01), [ours], CPU),
+        SGD([theirs], lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=name == "nesterov", fused=True),
+    )
+    for _ in range(3):
+        for weights, optimizer in zip((ours, theirs), optimizers, strict=True):
+            weights.grad = weights.detach().square()
+            optimizer.step()
+    assert torch.equal(ours, theirs)
+
+
 def test_parameters_may_come_from_a_generator() -> None:
     network = nn.Linear(2, 3)
     optimizer = make_optimizer(SgdConfig("sgd", 0.1, 0.0, 0.0), network.parameters(), CPU)

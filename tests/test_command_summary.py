@@ -1,0 +1,133 @@
+"""`cnnbench summary` and `cnnbench models`, by the installed command."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from installed import Command
+
+from cnnbench import cli, models
+
+
+@pytest.fixture
+def within(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """As the fixture `cnnbench`, but in this process, which has PyTorch imported already."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        monkeypatch.setattr("sys.argv", ["cnnbench", *arguments])
+        try:
+            code = cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        output, errors = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, code, output, errors)
+
+    return call
+
+
+def summarised(within: Command, *arguments: str) -> Any:
+    result = within("summary", *arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_the_table_shows_layers_totals_and_memory(cnnbench: Command) -> None:
+    result = cnnbench("summary", "model=lenet", "optimizer=adam")
+    lines = result.stdout.splitlines()
+    assert result.returncode == 0
+    assert lines[0] == "lenet on Fashion-MNIST, 1 x 28 x 28, 10 classes"
+    assert "features.3 Conv2d 16 x 10 x 10 2,416 3.9 % 240,000 57.6 %" in [" ".join(line.split()) for line in lines]
+    assert "total 61,706 416,520" in [" ".join(line.split()) for line in lines]
+    assert "for one image: 416,520 multiplications, 416,520 additions" in lines
+    assert "training at batch 256 with adam, float32: about 9.6 MiB" in lines
+
+
+def test_it_leaves_nothing_behind(within: Command, tmp_path: Path) -> None:
+    within("summary")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_holds_what_the_table_holds(within: Command) -> None:
+    report = summarised(within, "model=alexnet", "data.resize=96", "train.batch_size=8", "optimizer=momentum")
+    memory = report["training_memory"]
+    parts = ("weights", "gradients", "optimizer_state", "activations")
+    assert report["total"]["parameters"] == sum(layer["parameters"] for layer in report["layers"]) == 21_598_922
+    assert report["total"]["multiply_adds"] == 134_474_112
+    assert sum(layer["multiply_adds_share"] for layer in report["layers"]) == pytest.approx(1)
+    assert report["layers"][0]["output_shape"] == [96, 22, 22]
+    assert memory["total_bytes"] == sum(memory[f"{part}_bytes"] for part in parts)
+    assert memory["optimizer_state_bytes"] == memory["weights_bytes"] == 4 * 21_598_922
+
+
+def test_half_precision_is_that_of_the_configuration(within: Command) -> None:
+    assert summarised(within, "device.precision=bf16")["training_memory"]["dtype"] == "bfloat16"
+
+
+def test_a_gpu_may_be_configured_where_there_is_none(within: Command) -> None:
+    assert summarised(within, "device=cuda")["total"]["parameters"] == 61_706
+
+
+def test_depth_folds(within: Command) -> None:
+    layers = summarised(within, "model=preact_resnet1001", "--depth", "1")["layers"]
+    assert [layer["name"] for layer in layers] == ["stem", "stages", "classifier"]
+
+
+def test_a_layer_is_explained_by_the_formula(within: Command) -> None:
+    result = within("summary", "--layer", "features.3", "model=lenet")
+    assert "multiplications  16 x 10 x 10 x (6 x 5 x 5) = 240,000" in result.stdout
+    assert "twice both 32 x 10 x 10 9,632 960,000 x 4.00 960,000 x 4.00" in " ".join(result.stdout.split())
+
+
+def test_an_explained_layer_as_json(within: Command) -> None:
+    outcomes = summarised(within, "--layer", "features.0")
+    assert outcomes["as it is"]["multiplications"] == 117_600
+    assert outcomes["no padding"]["output_shape"] == [6, 24, 24]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--depth", "0"], "--depth 0 is out of range"),
+        (["--depth", "two"], "invalid int value"),
+        (["--layer", "features.1"], "--layer features.1 is not a convolution of the network."),
+        (["-m", "model=lenet,mlp"], "-m is for cnnbench train"),
+        (["model=resnet18", "model.depth=17"], "Allowed: 18, 34, 50, 101, 152."),
+        (["model=preact_resnet110", "model.depth=111"], "the nearest are 110 and 116"),
+        (["model=preact_resnet110", "model.shortcut=gated"], "model.shortcut=gated is not known."),
+        (["model=vgg11", "model.width=0"], "width=0 must be above 0"),
+        (["model=nin", "data.resize=64"], "nin cannot take images of 64 pixels. The smallest size is data.resize=67."),
+        (["model.colour=red"], "There is no key 'model.colour'."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_mistake_is_told_and_ends_with_code_2(within: Command, arguments: list[str], message: str) -> None:
+    result = within("summary", *arguments)
+    assert (result.returncode, message in result.stderr) == (2, True), result.stderr
+
+
+def test_its_help_tells_its_flags(within: Command) -> None:
+    assert "--layer NAME" in within("summary", "--help").stdout
+
+
+def test_models_lists_the_registry_with_recipes(within: Command) -> None:
+    lines = [" ".join(line.split()) for line in within("models").stdout.splitlines()]
+    assert (
+        "alexnet 46,764,746 67 224 128 0.01 0 10 Krizhevsky et al. 2012; Dive into Deep Learning, 1st ed., 7.1" in lines
+    )
+    assert [line.split()[0] for line in lines[1 : 1 + len(models.REGISTRY)]] == list(models.REGISTRY)
+
+
+def test_models_takes_no_arguments(within: Command) -> None:
+    assert within("models", "lenet").returncode == 2
+
+
+def test_a_batch_of_one_that_cannot_be_trained_on_is_refused_beforehand(within: Command) -> None:
+    result = within(
+        "model=resnet18", "data=sample", "data.resize=28", "data.train_examples=129", "train.batch_size=128"
+    )
+    assert result.returncode == 2
+    assert "train.batch_size=128 leaves a batch of one alone of 129 training examples" in result.stderr
+    assert "data.train_examples=128" in result.stderr
