@@ -3,6 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+import torch
+from torch import nn
+
+from cnnbench import models
 
 Shapes = list[tuple[int, ...]]
 
@@ -41,3 +45,39 @@ def test_number_of_parameters(name: str, expected: int, num_parameters: Callable
 @pytest.mark.parametrize(("name", "expected"), [("lenet", 416_520), ("lenet_relu", 212_520)])
 def test_number_of_multiply_adds(name: str, expected: int, multiply_adds: Callable[[str, int], int]) -> None:
     assert multiply_adds(name, 28) == expected
+
+
+@pytest.mark.parametrize(("activation", "layer"), [("sigmoid", "Sigmoid"), ("tanh", "Tanh"), ("relu", "ReLU")])
+def test_lenets_activation_is_the_one_asked_for(
+    activation: str, layer: str, layer_names: Callable[..., list[str]]
+) -> None:
+    names = layer_names("lenet", 28, activation=activation)
+    assert [name for name in names if name in ("Sigmoid", "Tanh", "ReLU")] == [layer] * 4
+
+
+@pytest.mark.parametrize(("pooling", "expected"), [("avg", 2.75), ("max", 5.0), ("min", 1.0)])
+def test_lenet_pools_as_asked(pooling: str, expected: float) -> None:
+    network = models.build("lenet", pooling=pooling)
+    pools = [layer for layer in network.modules() if isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d))]
+    assert [layer(torch.tensor([[[1.0, 2.0], [3.0, 5.0]]])).tolist() for layer in pools] == [[[[expected]]]] * 2
+
+
+@pytest.mark.parametrize("pooling", ["max", "min"])
+def test_lenets_maps_are_of_the_same_size_with_every_pooling(
+    pooling: str, output_shapes: Callable[..., Shapes]
+) -> None:
+    assert output_shapes("lenet", 28, pooling=pooling) == [
+        (6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (400,), (120,), (84,), (10,),
+    ]  # fmt: skip
+
+
+def test_min_pooling_gives_the_smallest_value_of_each_window() -> None:
+    torch.manual_seed(0)
+    maps = torch.randn(2, 6, 28, 28)
+    minima = maps.unflatten(3, (14, 2)).unflatten(2, (14, 2)).amin(dim=(3, 5))
+    torch.testing.assert_close(models.build("lenet", pooling="min").get_submodule("features.2")(maps), minima)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_the_padding_mode_reaches_the_convolution_that_pads(mode: str, padding_modes: Callable[..., set[str]]) -> None:
+    assert padding_modes("lenet", 28, padding_mode=mode) == {mode}

@@ -1,0 +1,101 @@
+"""The same weights give the same logits as in torchvision's networks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+VGGS = [*("vgg11", "vgg13", "vgg16", "vgg19"), *("vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn")]
+RESNETS = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+DENSENETS = ["densenet121", "densenet169", "densenet201"]
+
+Network = Callable[..., nn.Module]
+Randomise = Callable[[nn.Module], None]
+
+
+def torchvisions(name: str, **arguments: Any) -> nn.Module:
+    """Without memory for its weights, and without the time it takes to draw them."""
+    with torch.device("meta"):
+        network: nn.Module = getattr(torchvision.models, name)(weights=None, **arguments)
+        return network.eval()
+
+
+def split(name: str) -> tuple[str, dict[str, bool]]:
+    """Our name and arguments for torchvision's name."""
+    return name.removesuffix("_bn"), ({"batch_norm": True} if name.endswith("_bn") else {})
+
+
+def count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@torch.no_grad()
+def assert_equal_logits(ours: nn.Module, theirs: nn.Module, size: int, randomise: Randomise) -> None:
+    """Fill `theirs` at random, take its values over one by one, and compare."""
+    theirs = theirs.to_empty(device="cpu")
+    randomise(theirs)
+    mine, values = ours.state_dict(), list(theirs.state_dict().values())
+    assert [value.shape for value in mine.values()] == [value.shape for value in values]
+    ours.load_state_dict(dict(zip(mine, values, strict=True)), assign=True)
+    images = torch.randn(2, 3, size, size)
+    logits = theirs(images)
+    assert logits.std() > 1e-3
+    torch.testing.assert_close(ours(images), logits)
+
+
+@pytest.mark.parametrize("name", [*VGGS, *RESNETS, *DENSENETS])
+def test_number_of_parameters(name: str, meta_network: Network) -> None:
+    ours, arguments = split(name)
+    assert count(meta_network(ours, 224, 3, num_classes=1000, **arguments)) == count(torchvisions(name))
+
+
+@pytest.mark.parametrize("name", VGGS)
+def test_logits_of_a_vgg_for_small_images(name: str, meta_network: Network, randomise: Randomise) -> None:
+    # torchvision's classifier wants the 7 x 7 pixels of images of 224; this one, as ours, the 2 x 2 of images of 64.
+    theirs = torchvisions(name, num_classes=10)
+    theirs.avgpool = nn.Identity()
+    theirs.get_submodule("classifier")[0] = nn.Linear(512 * 2 * 2, 4096, device="meta")
+    ours, arguments = split(name)
+    assert_equal_logits(meta_network(ours, 64, 3, **arguments), theirs, 64, randomise)
+
+
+def test_logits_of_vgg11_for_imagenet(meta_network: Network, randomise: Randomise) -> None:
+    ours = meta_network("vgg11", 224, 3, num_classes=1000)
+    assert_equal_logits(ours, torchvisions("vgg11"), 224, randomise)
+
+
+@pytest.mark.parametrize("name", [*RESNETS, *DENSENETS])
+def test_logits(name: str, meta_network: Network, randomise: Randomise) -> None:
+    assert_equal_logits(meta_network(name, 64, 3, num_classes=1000), torchvisions(name), 64, randomise)
+
+
+def without_biases(network: nn.Module) -> nn.Module:
+    """torchvision's convolutions have none."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.bias = None
+    return network
+
+
+def test_number_of_parameters_of_resnext_but_for_biases(meta_network: Network) -> None:
+    ours = without_biases(meta_network("d2l_resnext", 224, 3, num_classes=1000))
+    assert count(ours) == count(torchvisions("resnext50_32x4d"))
+
+
+def test_logits_of_resnext_but_for_biases(meta_network: Network, randomise: Randomise) -> None:
+    ours = without_biases(meta_network("d2l_resnext", 64, 3, num_classes=1000))
+    assert_equal_logits(ours, torchvisions("resnext50_32x4d"), 64, randomise)
+
+
+def widths(block: nn.Module) -> list[int]:
+    return [layer.out_channels for layer in block.modules() if isinstance(layer, nn.Conv2d)]
+
+
+@pytest.mark.parametrize("block", ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"])
+def test_widths_of_googlenets_branches(block: str, meta_network: Network) -> None:
+    # Of its form torchvision's differs: it has batch normalisation, and 3x3 convolutions in place of 5x5.
+    theirs = torchvisions("googlenet", init_weights=False, aux_logits=False).get_submodule(f"inception{block}")
+    assert widths(meta_network("googlenet", 96, 3).get_submodule(f"inception_{block}")) == widths(theirs)

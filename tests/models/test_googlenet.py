@@ -1,0 +1,193 @@
+"""GoogLeNet, stage by stage, and its auxiliary classifiers."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbench import models
+from cnnbench.errors import ConfigError
+
+Shapes = list[tuple[int, ...]]
+
+BLOCKS = ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"]
+STAGES = [
+    "stem.0", "stem.2", "stem.3", "stem.5", "stem.7",
+    "inception_3a", "inception_3b", "pool_3",
+    "inception_4a", "inception_4b", "inception_4c", "inception_4d", "inception_4e", "pool_4",
+    "inception_5a", "inception_5b",
+    "classifier.0", "classifier.1", "classifier.2",
+]  # fmt: skip
+
+
+def maps_at(sides: list[int]) -> Shapes:
+    """Table 1 of the paper, for the side after the first convolution and after each of the four halvings."""
+    conv, pool, stage_3, stage_4, stage_5 = ([side, side] for side in sides)
+    return [
+        (64, *conv), (64, *pool), (64, *pool), (192, *pool), (192, *stage_3),
+        (256, *stage_3), (480, *stage_3), (480, *stage_4),
+        (512, *stage_4), (512, *stage_4), (512, *stage_4), (528, *stage_4), (832, *stage_4), (832, *stage_5),
+        (832, *stage_5), (1024, *stage_5),
+        (1024, 1, 1), (1024,), (10,),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "sides"), [(96, [48, 24, 12, 6, 3]), (224, [112, 56, 28, 14, 7])])
+def test_has_the_maps_of_the_paper(size: int, sides: list[int], stage_shapes: Callable[..., Shapes]) -> None:
+    assert stage_shapes(STAGES, "googlenet", size) == maps_at(sides)
+
+
+def test_runs_its_stages_in_the_order_of_table_1(meta_network: Callable[..., nn.Module]) -> None:
+    network = meta_network("googlenet", 96)
+    expected = [stage for stage in STAGES if "." not in stage]
+    ran: list[str] = []
+    for stage in expected:
+        hook = lambda _layer, _inputs, _output, stage=stage: ran.append(stage)  # noqa: E731
+        network.get_submodule(stage).register_forward_hook(hook)
+    network(torch.empty(1, 1, 96, 96, device="meta"))
+    assert ran == expected
+
+
+@pytest.mark.parametrize(
+    ("block", "widths"),
+    [
+        ("3a", [64, 96, 128, 16, 32, 32]),
+        ("3b", [128, 128, 192, 32, 96, 64]),
+        ("4a", [192, 96, 208, 16, 48, 64]),
+        ("4b", [160, 112, 224, 24, 64, 64]),
+        ("4c", [128, 128, 256, 24, 64, 64]),
+        ("4d", [112, 144, 288, 32, 64, 64]),
+        ("4e", [256, 160, 320, 32, 128, 128]),
+        ("5a", [256, 160, 320, 32, 128, 128]),
+        ("5b", [384, 192, 384, 48, 128, 128]),
+    ],
+)
+def test_the_branches_have_the_widths_of_table_1(
+    block: str, widths: list[int], meta_network: Callable[..., nn.Module]
+) -> None:
+    layers = meta_network("googlenet", 96).get_submodule(f"inception_{block}").modules()
+    convs = [(layer.out_channels, layer.kernel_size) for layer in layers if isinstance(layer, nn.Conv2d)]
+    kernels = [(1, 1), (1, 1), (3, 3), (1, 1), (5, 5), (1, 1)]
+    assert convs == list(zip(widths, kernels, strict=True))
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_convolution_of_an_inception_block_is_activated(
+    block: str, meta_network: Callable[..., nn.Module], steps: Callable[[nn.Module], list[str]]
+) -> None:
+    assert steps(meta_network("googlenet", 96).get_submodule(f"inception_{block}")) == [
+        "Conv2d", "ReLU",
+        "Conv2d", "ReLU", "Conv2d", "ReLU",
+        "Conv2d", "ReLU", "Conv2d", "ReLU",
+        "MaxPool2d", "Conv2d", "ReLU",
+    ]  # fmt: skip
+
+
+def test_the_branches_are_joined_1x1_3x3_5x5_pool() -> None:
+    block = models.build("googlenet", image_size=32).get_submodule("inception_3a")
+    for branch, value in {"branch_1x1": 1.0, "branch_3x3": 3.0, "branch_5x5": 5.0, "branch_pool": 0.5}.items():
+        last = [layer for layer in block.get_submodule(branch).modules() if isinstance(layer, nn.Conv2d)][-1]
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.get_parameter("bias"), value)
+    joined = block(torch.zeros(1, 192, 1, 1)).flatten().tolist()
+    assert joined == [1.0] * 64 + [3.0] * 128 + [5.0] * 32 + [0.5] * 32
+
+
+def test_layers_of_the_stem(meta_network: Callable[..., nn.Module], steps: Callable[[nn.Module], list[str]]) -> None:
+    assert steps(meta_network("googlenet", 96).get_submodule("stem")) == [
+        "Conv2d", "ReLU", "MaxPool2d", "Conv2d", "ReLU", "Conv2d", "ReLU", "MaxPool2d",
+    ]  # fmt: skip
+
+
+def test_every_pooling_is_3x3_and_four_of_them_halve(meta_network: Callable[..., nn.Module]) -> None:
+    pools = [layer for layer in meta_network("googlenet", 96).modules() if isinstance(layer, nn.MaxPool2d)]
+    assert sorted((pool.kernel_size, pool.stride) for pool in pools) == [(3, 1)] * 9 + [(3, 2)] * 4
+
+
+def test_number_of_parameters(num_parameters: Callable[..., int]) -> None:
+    assert num_parameters("googlenet", 96) == 5_977_530
+
+
+def test_number_of_multiply_adds(multiply_adds: Callable[..., int]) -> None:
+    assert multiply_adds("googlenet", 96) == 276_066_304
+
+
+def test_the_padding_mode_reaches_every_convolution_that_pads(padding_modes: Callable[..., set[str]]) -> None:
+    assert padding_modes("googlenet", 96, padding_mode="reflect") == {"reflect"}
+
+
+def test_without_auxiliary_classifiers_training_gives_logits_alone() -> None:
+    network = models.build("googlenet", image_size=32).train()
+    assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("size", [65, 96, 224])
+def test_while_training_both_auxiliary_logits_follow_the_networks(
+    size: int, meta_network: Callable[..., nn.Module]
+) -> None:
+    outputs = meta_network("googlenet", size, auxiliary=True).train()(torch.empty(2, 1, size, size, device="meta"))
+    assert [tuple(output.shape) for output in outputs] == [(2, 10), (2, 10), (2, 10)]
+
+
+def test_in_eval_auxiliary_classifiers_are_silent(meta_network: Callable[..., nn.Module]) -> None:
+    logits = meta_network("googlenet", 65, auxiliary=True).eval()(torch.empty(2, 1, 65, 65, device="meta"))
+    assert logits.shape == (2, 10)
+
+
+def test_auxiliary_classifiers_do_not_change_the_logits() -> None:
+    torch.manual_seed(0)
+    network, images = models.build("googlenet", image_size=65, auxiliary=True), torch.randn(2, 1, 65, 65)
+    in_training = network.train()(images)[0]
+    torch.testing.assert_close(in_training, network.eval()(images))
+
+
+@pytest.mark.parametrize(("name", "watched"), [("auxiliary_4a", "inception_4a"), ("auxiliary_4d", "inception_4d")])
+def test_an_auxiliary_classifier_watches_the_block_it_is_named_after(
+    name: str, watched: str, meta_network: Callable[..., nn.Module]
+) -> None:
+    network = meta_network("googlenet", 65, auxiliary=True).train()
+    left: list[torch.Tensor] = []
+    entered: list[torch.Tensor] = []
+    network.get_submodule(watched).register_forward_hook(lambda _layer, _inputs, output: left.append(output))
+    network.get_submodule(name).register_forward_pre_hook(lambda _layer, inputs: entered.append(inputs[0]))
+    network(torch.empty(2, 1, 65, 65, device="meta"))
+    assert entered[0] is left[0]
+
+
+@pytest.mark.parametrize(("name", "channels"), [("auxiliary_4a", 512), ("auxiliary_4d", 528)])
+def test_an_auxiliary_classifier_has_the_maps_of_the_paper(
+    name: str, channels: int, meta_network: Callable[..., nn.Module]
+) -> None:
+    head = meta_network("googlenet", 224, auxiliary=True).get_submodule(name)
+    maps = torch.empty(1, channels, 14, 14, device="meta")
+    shapes: Shapes = []
+    for layer in head.children():
+        maps = layer(maps)
+        shapes.append(tuple(maps.shape[1:]))
+    assert shapes == [
+        (channels, 4, 4), (128, 4, 4), (128, 4, 4), (2048,), (1024,), (1024,), (1024,), (10,),
+    ]  # fmt: skip
+
+
+def test_an_auxiliary_classifier_drops_seven_in_ten(meta_network: Callable[..., nn.Module]) -> None:
+    network = meta_network("googlenet", 65, auxiliary=True)
+    assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.7, 0.7]
+
+
+def test_every_parameter_of_the_auxiliary_classifiers_is_used() -> None:
+    torch.manual_seed(0)
+    network = models.build("googlenet", image_size=65, auxiliary=True).train()
+    logits, auxiliary_4a, auxiliary_4d = network(torch.randn(2, 1, 65, 65))
+    (logits + auxiliary_4a + auxiliary_4d).square().sum().backward()
+    unused = [key for key, parameter in network.named_parameters() if parameter.grad is None]
+    assert unused == []
+
+
+def test_auxiliary_classifiers_refuse_maps_smaller_than_their_pooling(meta_network: Callable[..., nn.Module]) -> None:
+    with pytest.raises(ConfigError, match=r"images of 64 pixels.*data\.resize=65\b"):
+        meta_network("googlenet", 64, auxiliary=True)
+
+
+def test_without_auxiliary_classifiers_small_images_are_taken(stage_shapes: Callable[..., Shapes]) -> None:
+    assert stage_shapes(["classifier"], "googlenet", 64) == [(10,)]
