@@ -173,10 +173,3 @@ def test_number_of_multiply_adds(name: str, expected: int, multiply_adds: Callab
 
 def test_number_of_multiply_adds_of_resnext_is_that_of_its_paper(multiply_adds: Callable[..., int]) -> None:
     assert round(multiply_adds("d2l_resnext", 224, 3, num_classes=1000) / 1e9, 1) == 4.2
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_padding_mode_reaches_every_convolution_that_pads(
-    name: str, padding_modes: Callable[..., set[str]]
-) -> None:
-    assert padding_modes(name, 96, padding_mode="reflect") == {"reflect"}

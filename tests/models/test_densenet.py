@@ -208,10 +208,3 @@ def test_a_growth_or_compression_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=f"{argument}={value} must be"):
         meta_network(name, 32, **{argument: value})
-
-
-@pytest.mark.parametrize(("name", "arguments"), SMALL)
-def test_the_padding_mode_reaches_every_convolution_that_pads(
-    name: str, arguments: dict[str, int], padding_modes: Callable[..., set[str]]
-) -> None:
-    assert padding_modes(name, 32, padding_mode="reflect", **arguments) == {"reflect"}

@@ -113,10 +113,6 @@ def test_number_of_multiply_adds(multiply_adds: Callable[..., int]) -> None:
     assert multiply_adds("googlenet", 96) == 276_066_304
 
 
-def test_the_padding_mode_reaches_every_convolution_that_pads(padding_modes: Callable[..., set[str]]) -> None:
-    assert padding_modes("googlenet", 96, padding_mode="reflect") == {"reflect"}
-
-
 def test_without_auxiliary_classifiers_training_gives_logits_alone() -> None:
     network = models.build("googlenet", image_size=32).train()
     assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 10)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import pytest
 import torch
 from torch import nn
 
@@ -55,10 +54,3 @@ def test_no_logit_is_below_zero() -> None:
 def test_dropout_is_what_was_asked_for(meta_network: Callable[..., nn.Module]) -> None:
     network = meta_network("nin", 224, dropout=0.25)
     assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.25]
-
-
-@pytest.mark.parametrize("mode", ["reflect", "circular"])
-def test_the_padding_mode_reaches_every_convolution_that_pads(
-    mode: str, padding_modes: Callable[..., set[str]]
-) -> None:
-    assert padding_modes("nin", 224, padding_mode=mode) == {mode}

@@ -333,10 +333,3 @@ def test_a_depth_that_cannot_be_is_answered_with_the_nearest(
     form = f"{9 if bottleneck else 6}n \\+ 2 with bottleneck={str(bottleneck).lower()}"
     with pytest.raises(ConfigError, match=rf"depth={depth} must be {form}; the nearest are {nearest}\."):
         meta_network("preact_resnet164", 32, depth=depth, bottleneck=bottleneck)
-
-
-@pytest.mark.parametrize("name", ["preact_resnet110", "preact_resnet164"])
-def test_the_padding_mode_reaches_every_convolution_that_pads(
-    name: str, padding_modes: Callable[..., set[str]]
-) -> None:
-    assert padding_modes(name, 8, padding_mode="reflect") == {"reflect"}

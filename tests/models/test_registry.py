@@ -1,9 +1,9 @@
-"""What holds for every network of the registry, and how networks are built by name."""
+"""How networks are built by name, and the YAML of each."""
 
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import nn
-from torch.nn import functional
 
 from cnnbench import models
 from cnnbench.config import Recipe
@@ -19,24 +18,7 @@ from cnnbench.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 NAMES = models.names()
-WITH_A_SMALLEST_SIZE = [name for name in NAMES if models.REGISTRY[name].min_image_size > 1]
 GIVEN = ("in_channels", "num_classes", "image_size")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Networks this small wait for each other's threads longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def build_smallest(name: str, in_channels: int = 1, num_classes: int = 10) -> tuple[nn.Module, torch.Tensor]:
-    """The network at its smallest size, and four random images."""
-    size = models.REGISTRY[name].min_image_size
-    torch.manual_seed(0)
-    return models.build(name, in_channels, num_classes, size), torch.randn(4, in_channels, size, size)
 
 
 def yaml_of(name: str) -> dict[str, Any]:
@@ -48,75 +30,7 @@ def yaml_arguments(name: str) -> dict[str, Any]:
     return {key: value for key, value in yaml_of(name).items() if key not in ("name", "recipe")}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_gives_logits_at_its_smallest_size(name: str) -> None:
-    network, images = build_smallest(name)
-    assert network(images).shape == (4, 10)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_takes_three_channels_and_seven_classes(name: str) -> None:
-    with torch.device("meta"):
-        network, images = build_smallest(name, 3, 7)
-    assert network(images).shape == (4, 7)
-
-
-@pytest.mark.parametrize("name", WITH_A_SMALLEST_SIZE)
-def test_one_pixel_below_the_smallest_size_is_refused_by_name(name: str) -> None:
-    smallest = models.REGISTRY[name].min_image_size
-    with pytest.raises(ConfigError, match=rf"{smallest - 1} pixels.*data\.resize={smallest}\b"):
-        models.build(name, image_size=smallest - 1)
-
-
-@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-@pytest.mark.parametrize("name", WITH_A_SMALLEST_SIZE)
-def test_the_network_cannot_take_one_pixel_less(name: str) -> None:
-    spec = models.REGISTRY[name]
-    size = spec.min_image_size - 1
-    with pytest.raises((RuntimeError, ValueError)):
-        spec.build(image_size=size)(torch.zeros(1, 1, size, size))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_takes_every_size_from_its_smallest_on(name: str) -> None:
-    smallest = models.REGISTRY[name].min_image_size
-    for size in range(smallest, smallest + 32):
-        models.dry_run(name, 1, 10, size)
-
-
-def test_a_perceptron_takes_a_single_pixel() -> None:
-    assert models.build("mlp", image_size=1)(torch.zeros(2, 1, 1, 1)).shape == (2, 10)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
-    network, images = build_smallest(name)
-    functional.cross_entropy(network(images), torch.arange(4)).backward()
-    without = [
-        key
-        for key, parameter in network.named_parameters()
-        if parameter.grad is None or not parameter.grad.isfinite().all() or not parameter.grad.any()
-    ]
-    assert without == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_learns_one_batch(name: str) -> None:
-    network, images = build_smallest(name, num_classes=4)
-    network.eval()  # without dropout
-    for parameter in network.parameters():
-        if parameter.ndim > 1:
-            nn.init.xavier_uniform_(parameter)
-    lr = 3e-4 if sum(parameter.numel() for parameter in network.parameters()) > 1e6 else 1e-2
-    optimizer = torch.optim.Adam(network.parameters(), lr=lr, fused=True)
-    losses: list[float] = []
-    while len(losses) < 100 and (not losses or losses[-1] > losses[0] / 2):
-        loss = functional.cross_entropy(network(images), torch.arange(4))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] <= losses[0] / 2
+PADDING = [name for name in NAMES if "padding_mode" in yaml_arguments(name)]
 
 
 def test_every_yaml_is_of_a_network_in_the_registry() -> None:
@@ -166,8 +80,8 @@ def test_an_unknown_argument_is_answered_with_the_nearest() -> None:
 
 
 def test_an_argument_for_a_network_that_takes_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"lenet takes no argument 'model\.dropout'. It takes none\."):
-        models.build("lenet", dropout=0.1)
+    with pytest.raises(ConfigError, match=r"simple_cnn takes no argument 'model\.dropout'. It takes none\."):
+        models.build("simple_cnn", dropout=0.1)
 
 
 @pytest.mark.parametrize(
@@ -194,10 +108,35 @@ def test_a_whole_number_for_a_float_and_none_for_an_optional_are_taken(name: str
         assert isinstance(models.build(name, image_size=96, **{argument: value}), nn.Module)
 
 
-@pytest.mark.parametrize(("name", "argument", "value"), [("alexnet", "dropout", 2.0), ("mlp", "widths", [8, 0])])
-def test_what_a_constructor_refuses_is_a_configuration_error(name: str, argument: str, value: object) -> None:
-    with torch.device("meta"), pytest.raises(ConfigError, match=f"model {name}: "):
-        models.build(name, image_size=96, **{argument: value})
+@pytest.mark.parametrize(
+    ("name", "argument", "value", "answer"),
+    [
+        ("alexnet", "dropout", 2.0, r"between 0 and 1, but got 2\.0"),
+        ("mlp", "widths", [8, 0], r"widths=\[8, 0\]: every width must be at least 1"),
+        ("resnet18", "stem", "tiny", r"stem=tiny is not known\. Allowed: imagenet, small\."),
+        ("lenet", "pooling", "median", r"pooling=median is not known\. .*Allowed: avg, max, min\."),
+        ("lenet", "activation", "gelu", r"activation=gelu is not known\. .*Allowed: relu, sigmoid, tanh\."),
+        (
+            "preact_resnet110",
+            "shortcut",
+            "gated",
+            r"shortcut=gated is not known\. Allowed: constant_scaling, conv1x1, ",
+        ),
+        (
+            "preact_resnet110",
+            "activation_order",
+            "none",
+            r"order=none is not known\. Allowed: bn_after_addition, full_",
+        ),
+        *[(name, "padding_mode", "wrap", r"mode=wrap is not known\. Allowed: circular, reflect, ") for name in PADDING],
+    ],
+)
+def test_an_impossible_argument_is_answered_with_what_is_allowed(
+    name: str, argument: str, value: object, answer: str
+) -> None:
+    size = yaml_of(name)["recipe"]["resize"]
+    with torch.device("meta"), pytest.raises(ConfigError, match=answer):
+        models.build(name, image_size=size, **{argument: value})
 
 
 CUSTOM = """

@@ -167,10 +167,3 @@ def test_number_of_parameters(name: str, expected: int, num_parameters: Callable
 )  # fmt: skip
 def test_number_of_multiply_adds(name: str, expected: int, multiply_adds: Callable[..., int]) -> None:
     assert multiply_adds(name, 28) == expected
-
-
-@pytest.mark.parametrize("name", ["inception_net", "residual_net"])
-def test_the_padding_mode_reaches_every_convolution_that_pads(
-    name: str, padding_modes: Callable[..., set[str]]
-) -> None:
-    assert padding_modes(name, 28, padding_mode="reflect") == {"reflect"}

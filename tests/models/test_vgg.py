@@ -113,7 +113,3 @@ def test_a_width_without_channels_is_refused(width: float, meta_network: Callabl
 def test_a_depth_that_is_not_in_the_paper_is_refused(meta_network: Callable[..., nn.Module]) -> None:
     with pytest.raises(ConfigError, match=r"depth=12 .* Allowed: 11, 13, 16, 19\."):
         meta_network("vgg11", 32, depth=12)
-
-
-def test_the_padding_mode_reaches_every_convolution(padding_modes: Callable[..., set[str]]) -> None:
-    assert padding_modes("vgg11", 32, padding_mode="reflect") == {"reflect"}

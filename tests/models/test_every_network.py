@@ -1,0 +1,128 @@
+"""What holds for every network of the registry."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cnnbench import models
+from cnnbench.errors import ConfigError
+
+NAMES = models.names()
+WITH_A_SMALLEST_SIZE = [name for name in NAMES if models.REGISTRY[name].min_image_size > 1]
+
+
+def constructor(name: str) -> Callable[..., nn.Module]:
+    build = models.REGISTRY[name].build
+    return build.func if isinstance(build, partial) else build
+
+
+# One of each class: the first in the registry, which lists families from their shallowest.
+SHALLOW = list({constructor(name): name for name in reversed(models.REGISTRY)}.values())
+
+
+def build_small(name: str, num_classes: int = 10) -> tuple[nn.Module, torch.Tensor]:
+    """The network at its smallest size, but not below 8 pixels, and four random images."""
+    size = max(models.REGISTRY[name].min_image_size, 8)
+    torch.manual_seed(0)
+    return models.build(name, 1, num_classes, size), torch.randn(4, 1, size, size)
+
+
+@pytest.mark.parametrize("size", [28, 32, 64, 96, 224])
+@pytest.mark.parametrize("name", NAMES)
+def test_usual_sizes_work_or_are_answered_with_the_smallest(name: str, size: int) -> None:
+    smallest = models.REGISTRY[name].min_image_size
+    if size >= smallest:
+        models.dry_run(name, 3, 7, size)
+    else:
+        with pytest.raises(ConfigError, match=rf"{name} .*{size} pixels.*data\.resize={smallest}\b"):
+            models.dry_run(name, 3, 7, size)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("name", WITH_A_SMALLEST_SIZE)
+def test_the_smallest_size_is_the_smallest_that_works(name: str) -> None:
+    spec = models.REGISTRY[name]
+    models.dry_run(name, 1, 10, spec.min_image_size)
+    size = spec.min_image_size - 1
+    with torch.device("meta"), pytest.raises((RuntimeError, ValueError)):
+        spec.build(in_channels=1, num_classes=10, image_size=size)(torch.zeros(1, 1, size, size))
+
+
+@pytest.mark.parametrize("name", SHALLOW)
+def test_takes_every_size_from_its_smallest_on(name: str) -> None:
+    smallest = models.REGISTRY[name].min_image_size
+    for size in range(smallest, smallest + 33):
+        models.dry_run(name, 1, 10, size)
+
+
+def test_a_perceptron_takes_a_single_pixel() -> None:
+    assert models.build("mlp", image_size=1)(torch.zeros(2, 1, 1, 1)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_padding_mode_reaches_every_convolution_that_pads(
+    name: str, padding_modes: Callable[..., set[str]]
+) -> None:
+    if padding_modes(name, 224) == set():
+        assert "padding_mode" not in inspect.signature(models.REGISTRY[name].build).parameters
+    else:
+        assert padding_modes(name, 224, padding_mode="reflect") == {"reflect"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
+    network, images = build_small(name)
+    functional.cross_entropy(network(images), torch.arange(4)).backward()
+    without = [
+        key
+        for key, parameter in network.named_parameters()
+        if parameter.grad is None or not parameter.grad.isfinite().all() or not parameter.grad.any()
+    ]
+    assert without == []
+
+
+@torch.no_grad()
+def initialise(network: nn.Module) -> None:
+    """Normalisation as PyTorch starts it; weights as He et al. 2015, without which no deep VGG learns."""
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            nn.init.kaiming_uniform_(parameter, nonlinearity="relu")
+
+
+@torch.no_grad()
+def keep_classes_alive(nin: nn.Module) -> None:
+    """NiN ends in three activations of ten maps: one that is zero for all four images never learns again."""
+    *_, spatial, first, second = (layer for layer in nin.modules() if isinstance(layer, nn.Conv2d))
+    for layer in (spatial, first, second):
+        nn.init.constant_(layer.get_parameter("bias"), 0.5)
+    for layer in (first, second):
+        nn.init.dirac_(layer.weight)
+
+
+LEARNING_RATES = {"vgg16": 3e-4, "vgg19": 3e-4, "nin": 1e-4}  # where 1e-3 is too large without normalisation
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_learns_one_batch(name: str) -> None:
+    network, images = build_small(name, num_classes=4)
+    initialise(network)
+    if name == "nin":
+        keep_classes_alive(network)
+    for layer in network.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    labels = torch.arange(4)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATES.get(name, 1e-3), fused=True)
+    for _ in range(100):
+        logits = network(images)
+        if torch.equal(logits.argmax(1), labels):
+            return
+        optimizer.zero_grad()
+        functional.cross_entropy(logits, labels).backward()
+        optimizer.step()
+    pytest.fail(f"after 100 steps it takes {labels.tolist()} for {logits.argmax(1).tolist()}")
