@@ -1,31 +1,13 @@
 """`cnnbench summary` and `cnnbench models`, by the installed command."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from installed import Command
 
-from cnnbench import cli, models
-
-
-@pytest.fixture
-def within(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """As the fixture `cnnbench`, but in this process, which has PyTorch imported already."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        monkeypatch.setattr("sys.argv", ["cnnbench", *arguments])
-        try:
-            code = cli.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        output, errors = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, output, errors)
-
-    return call
+from cnnbench import models
 
 
 def summarised(within: Command, *arguments: str) -> Any:

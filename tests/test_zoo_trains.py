@@ -1,0 +1,52 @@
+"""Every network trains by the README's command, on 28 pixels or on as few as it takes."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from installed import Command, only_run
+
+from cnnbench import models
+
+SLOW = {
+    *("resnet101", "resnet110", "resnet152", "preact_resnet110", "preact_resnet164", "d2l_resnext"),
+    *("densenet169", "densenet201", "densenet264", "densenet40", "densenet_bc100"),
+    *("vgg11", "vgg13", "vgg16", "vgg19"),
+}
+# An epoch of 512 images and what is evaluated after it takes two cores more than a minute.
+GIANTS = {"densenet100", "densenet_bc190", "densenet_bc250", "preact_resnet1001"}
+
+
+def train(within: Command, folder: Path, name: str, *arguments: str) -> list[dict[str, str]]:
+    """Train for one epoch of the sample and return the rows of its metrics."""
+    size = max(28, models.REGISTRY[name].min_image_size)
+    done = within(f"model={name}", "data=sample", "train.epochs=1", f"data.resize={size}", *arguments)
+    assert done.returncode == 0, done.stderr
+    run = only_run(folder)
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+        for name in models.names()
+        if name not in GIANTS
+    ],
+)
+def test_trains_for_an_epoch(name: str, within: Command, tmp_path: Path) -> None:
+    (epoch,) = train(within, tmp_path, name, "data.train_examples=512")
+    assert epoch["epoch"] == "1"
+    assert 0 < float(epoch["train_loss"]) < 100
+    assert 0 <= float(epoch["validation_accuracy"]) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(GIANTS))
+def test_a_giant_trains_for_two_steps(name: str, within: Command, tmp_path: Path) -> None:
+    two_steps = ("train.batch_size=10", "data.train_examples=20", "data.validation=0", "data.test_examples=10")
+    (epoch,) = train(within, tmp_path, name, *two_steps)
+    assert 0 < float(epoch["train_loss"]) < 100
