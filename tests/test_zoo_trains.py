@@ -46,7 +46,8 @@ def test_trains_for_an_epoch(name: str, within: Command, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(GIANTS))
-def test_a_giant_trains_for_two_steps(name: str, within: Command, tmp_path: Path) -> None:
-    two_steps = ("train.batch_size=10", "data.train_examples=20", "data.validation=0", "data.test_examples=10")
-    (epoch,) = train(within, tmp_path, name, *two_steps)
+def test_a_giant_trains_on_twenty_batches_of_two(name: str, within: Command, tmp_path: Path) -> None:
+    # After two batches the running statistics of 1001 layers are still those of no data: its evaluation overflows.
+    few = ("train.batch_size=2", "data.train_examples=40", "data.validation=0", "data.test_examples=10")
+    (epoch,) = train(within, tmp_path, name, *few)
     assert 0 < float(epoch["train_loss"]) < 100
