@@ -97,7 +97,10 @@ def test_the_recipe_of_the_network_fills_the_other_groups() -> None:
 
 
 def test_what_a_constructor_takes_is_kept_apart_from_name_and_recipe() -> None:
-    assert config.load(composed("model=alexnet", "model.dropout=0.25")).model.arguments == {"dropout": 0.25}
+    assert config.load(composed("model=alexnet", "model.dropout=0.25")).model.arguments == {
+        "dropout": 0.25,
+        "padding_mode": "zeros",
+    }
 
 
 @pytest.fixture(scope="module")
