@@ -168,6 +168,8 @@ def _summary(arguments: list[str]) -> int:
     options, rest = parser.parse_known_args(arguments)
     if options.depth is not None and options.depth < 1:
         raise ConfigError(f"--depth {options.depth} is out of range. It must be at least 1.")
+    if options.layer is not None and options.depth is not None:
+        raise ConfigError("--layer looks at one convolution and --depth folds all layers: choose one.")
     if {"-m", "--multirun"}.intersection(rest):
         raise ConfigError("cnnbench summary looks at one network: -m is for cnnbench train.")
 

@@ -47,9 +47,14 @@ class CheckpointError(CnnbenchError):
     exit_code = 5
 
 
+MANY = 60  # words, more than which no message lists all
+
+
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """``Did you mean 'x'?`` and the allowed words, for the end of an error message."""
     words = sorted(allowed)
     near = difflib.get_close_matches(word, words, n=1)
     guess = f"Did you mean '{near[0]}'? " if near else ""
+    if len(words) > MANY:
+        return f"{guess}There are {len(words):,}, such as {', '.join(words[:5])}."
     return f"{guess}Allowed: {', '.join(words)}."

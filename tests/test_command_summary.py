@@ -1,6 +1,7 @@
 """`cnnbench summary` and `cnnbench models`, by the installed command."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def test_the_table_shows_layers_totals_and_memory(cnnbench: Command) -> None:
     assert lines[0] == "lenet on Fashion-MNIST, 1 x 28 x 28, 10 classes"
     assert "features.3 Conv2d 16 x 10 x 10 2,416 3.9 % 240,000 57.6 %" in [" ".join(line.split()) for line in lines]
     assert "total 61,706 416,520" in [" ".join(line.split()) for line in lines]
-    assert "for one image: 416,520 multiplications, 416,520 additions" in lines
+    assert "convolutions and linear layers, one image: 416,520 multiplications, 416,520 additions" in lines
     assert "training at batch 256 with adam, float32: about 9.6 MiB" in lines
 
 
@@ -74,7 +75,12 @@ def test_an_explained_layer_as_json(within: Command) -> None:
     [
         (["--depth", "0"], "--depth 0 is out of range"),
         (["--depth", "two"], "invalid int value"),
-        (["--layer", "features.1"], "--layer features.1 is not a convolution of the network."),
+        (["--layer", "features.1"], "--layer features.1 is not a Conv2d that the network calls. Did you"),
+        (["--layer", "layers.1", "model=mlp"], "--layer layers.1 is not a Conv2d that the network calls. It has none."),
+        (["--layer", "auxiliary_4a.1", "model=googlenet", "model.auxiliary=true"], "auxiliary_4a.1 is not a Conv2d"),
+        (["--layer", "stem", "model=preact_resnet1001"], "Did you mean 'stem.0'? There are 1,003, such as stages.0.0."),
+        (["--layer", "features.0", "--depth", "1"], "choose one"),
+        (["model=resnet18", "data.resize=28", "train.batch_size=1"], "cannot train on a batch of 1: Expected more"),
         (["-m", "model=lenet,mlp"], "-m is for cnnbench train"),
         (["model=resnet18", "model.depth=17"], "Allowed: 18, 34, 50, 101, 152."),
         (["model=preact_resnet110", "model.depth=111"], "the nearest are 110 and 116"),
@@ -87,6 +93,53 @@ def test_an_explained_layer_as_json(within: Command) -> None:
 )  # fmt: skip
 def test_a_mistake_is_told_and_ends_with_code_2(within: Command, arguments: list[str], message: str) -> None:
     result = within("summary", *arguments)
+    assert (result.returncode, message in result.stderr) == (2, True), result.stderr
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The overrides for a network of one's own, in the folder from which the command is called."""
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "networks_of_mine.py").write_text(OWN)
+    return "model.name=networks_of_mine"
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Tiny(nn.Sequential):
+    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28, width: int = 16) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes))
+
+class ByValues(Tiny):
+    def forward(self, images):
+        return super().forward(images if images.max() > 1 else 2 * images)
+
+class FailsInTraining(Tiny):
+    def forward(self, images):
+        return super().forward(images[:, 1:] if self.training else images)
+"""
+
+
+def test_a_network_in_the_working_folder_is_found(within: Command, own: str) -> None:
+    report = summarised(within, "model=simple_cnn", f"{own}:Tiny", "+model.width=32")
+    assert report["total"]["parameters"] == 7_850
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("summary model=lenet {}:Tiny", "Start from a network that brings no arguments: model=simple_cnn"),
+        ("summary model=simple_cnn {}:ByValues", "tried on the meta device, where tensors have no values"),
+        ("summary model=simple_cnn {}:FailsInTraining", "cannot train on a batch of 64"),
+        ("model=simple_cnn data=sample {}:FailsInTraining", "cannot train on a batch of 20"),
+    ],
+)
+def test_a_mistake_in_a_network_of_ones_own_is_no_bug_of_cnnbench(
+    within: Command, own: str, arguments: str, message: str
+) -> None:
+    result = within(*arguments.format(own).split())
     assert (result.returncode, message in result.stderr) == (2, True), result.stderr
 
 
@@ -111,5 +164,8 @@ def test_a_batch_of_one_that_cannot_be_trained_on_is_refused_beforehand(within: 
         "model=resnet18", "data=sample", "data.resize=28", "data.train_examples=129", "train.batch_size=128"
     )
     assert result.returncode == 2
-    assert "train.batch_size=128 leaves a batch of one alone of 129 training examples" in result.stderr
-    assert "data.train_examples=128" in result.stderr
+    assert "resnet18 at 28 pixels cannot train on a batch of 1: " in result.stderr
+    assert (
+        "last batch of 129 training examples. Take another train.batch_size, or data.train_examples=128."
+        in result.stderr
+    )

@@ -29,13 +29,15 @@ def check(config: Config) -> None:
         config.model.name, dataset.in_channels, len(dataset.classes), size, **config.model.arguments
     )
     batch_size = min(config.train.batch_size, num_train)
-    if (num_train % batch_size or batch_size) == 1:
-        try:
-            with ShapeRules(), torch.no_grad():
-                network.train()(torch.empty(1, dataset.in_channels, size, size, device="meta"))
-        except ValueError as error:  # what batch normalisation of 1 x 1 maps raises
-            raise ConfigError(
-                f"train.batch_size={config.train.batch_size} leaves a batch of one alone of {num_train:,} training "
-                f"examples. {config.model.name} at {size} pixels cannot train on that: {error}.\n"
-                f"Take another train.batch_size, or fewer examples: data.train_examples={num_train - 1}."
-            ) from error
+    last = num_train % batch_size or batch_size
+    if last > 1 and ":" not in config.model.name:
+        return
+    try:
+        with ShapeRules(), torch.no_grad():
+            network.train()(torch.empty(last, dataset.in_channels, size, size, device="meta"))
+    except Exception as error:
+        message = f"{config.model.name} at {size} pixels cannot train on a batch of {last}: {error}"
+        if last == 1:  # batch normalisation of 1 x 1 maps needs two examples
+            message += f"\nThat is the last batch of {num_train:,} training examples. Take another train.batch_size"
+            message += f", or data.train_examples={num_train - 1}." if batch_size > 1 else "."
+        raise ConfigError(message) from error

@@ -36,6 +36,7 @@ def run(arguments: list[str], conf: Path) -> None:
         )
     print(align(rows, right=range(1, 8)))
     print(
-        "\nSizes are in pixels. Parameters are for one channel and 10 classes at the size of the recipe, by which the\n"
-        "source trains. cnnbench summary model=NAME shows the layers of one."
+        "\nSizes are in pixels. Parameters are for one channel and 10 classes at the size of the recipe. The recipe\n"
+        "is that of the source: of Dive into Deep Learning the first edition's, whose rates are larger, if the\n"
+        "network is in it. cnnbench summary model=NAME shows the layers of one."
     )

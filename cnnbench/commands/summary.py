@@ -39,7 +39,12 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
         return
     layers = measure(network, images[:1], depth)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.device.precision, torch.float32)
-    memory = estimate(network, images, config.optimizer, dtype)
+    try:
+        memory = estimate(network, images, config.optimizer, dtype)
+    except Exception as error:
+        raise ConfigError(
+            f"{config.model.name} at {size} pixels cannot train on a batch of {len(images)}: {error}"
+        ) from error
     if as_json:
         _print_json(config, layers, memory, dtype)
         return
@@ -47,18 +52,18 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
     if config.model.name in models.REGISTRY:
         print(models.REGISTRY[config.model.name].source)
     print()
-    _print_layers(layers)
+    _print_layers(layers, foldable=depth is None)
     _print_memory(config, memory, dtype)
 
 
-def _print_layers(layers: list[Layer]) -> None:
-    whole = total(layers, "total", "", ())
+def _print_layers(layers: list[Layer], foldable: bool) -> None:
+    whole = total(layers)
     rows = [("layer", "kind", "output", "parameters", "", "multiply-adds", "")]
     rows += [
         (
-            layer.name,
+            layer.name or "(network)",
             layer.kind,
-            _by(layer.output_shape) or "(in training only)",
+            "(not called in evaluation)" if layer.output_shape is None else _by(layer.output_shape),
             *_with_share(layer.parameters, whole.parameters),
             *_with_share(layer.multiplications, whole.multiplications),
         )
@@ -66,9 +71,10 @@ def _print_layers(layers: list[Layer]) -> None:
     ]
     rows.append(("total", "", "", f"{whole.parameters:,}", "", f"{whole.multiplications:,}", ""))
     print(align(rows, right=range(3, 7)))
-    if len(rows) > LONG:
+    if foldable and len(rows) > LONG:
         print("(shorter: --depth 2)")
-    print(f"\nfor one image: {whole.multiplications:,} multiplications, {whole.additions:,} additions")
+    arithmetic = f"{whole.multiplications:,} multiplications, {whole.additions:,} additions"
+    print(f"\nconvolutions and linear layers, one image: {arithmetic}")
 
 
 def _with_share(number: int, whole: int) -> tuple[str, str]:
@@ -84,7 +90,7 @@ def _print_memory(config: Config, memory: TrainingMemory, dtype: torch.dtype) ->
 
 
 def _print_json(config: Config, layers: list[Layer], memory: TrainingMemory, dtype: torch.dtype) -> None:
-    whole = total(layers, config.model.name, "", layers[-1].output_shape)
+    whole = total(layers)
     report = {
         "model": config.model.name,
         "data": config.data.name,
@@ -123,23 +129,29 @@ def _by(shape: Sequence[int]) -> str:
 
 def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_json: bool) -> None:
     """The arithmetic of one convolution by its formula, and what changing it changes."""
-    convolutions = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
-    if name not in convolutions:
-        raise ConfigError(f"--layer {name} is not a convolution of the network. {did_you_mean(name, convolutions)}")
-    layer = convolutions[name]
-    shapes: list[torch.Size] = []
-    layer.register_forward_pre_hook(lambda _layer, inputs: shapes.append(inputs[0].shape[1:]))
+    convolutions = {layer: name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
+    seen: dict[str, tuple[nn.Conv2d, torch.Size]] = {}
+
+    def record(layer: nn.Conv2d, inputs: tuple[torch.Tensor, ...]) -> None:
+        seen[convolutions[layer]] = layer, inputs[0].shape[1:]
+
+    for each in convolutions:
+        each.register_forward_pre_hook(record)
     with ShapeRules(), torch.no_grad():
         network(image)
-    outcomes = what_if(layer, shapes[0][1:])
+    if name not in seen:
+        choices = did_you_mean(name, seen) if seen else "It has none."
+        raise ConfigError(f"--layer {name} is not a Conv2d that the network calls. {choices}")
+    layer, size = seen[name]
+    outcomes = what_if(layer, size[1:])
     if as_json:
         print(json.dumps({change: _plain(outcome) for change, outcome in outcomes.items()}, indent=2))
         return
     now = outcomes["as it is"]
     terms = _by((layer.in_channels // layer.groups, *layer.kernel_size))
-    numbers = _by(now.output_shape)
+    numbers = _by(now.output_shape or ())
     fewer = "" if layer.bias is not None else " - 1"
-    print(f"{name}: {layer}\non maps of {_by(shapes[0])}\n")
+    print(f"{name}: {layer}\non maps of {_by(size)}\n")
     print(f"multiplications  {numbers} x ({terms}) = {now.multiplications:,}")
     print(f"additions        {numbers} x ({terms}{fewer}) = {now.additions:,}")
     print(f"                 sums of {terms} products" + ("" if fewer else ", and the bias") + "\n")
@@ -147,7 +159,7 @@ def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_js
     rows += [
         (
             change,
-            _by(outcome.output_shape),
+            _by(outcome.output_shape or ()),
             f"{outcome.parameters:,}",
             f"{outcome.multiplications:,}",
             f"x {outcome.multiplications / now.multiplications:.2f}",

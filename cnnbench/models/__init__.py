@@ -2,11 +2,13 @@
 
 import importlib
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,7 +45,7 @@ class ModelSpec:
     source: str
 
 
-VGG_SOURCE = "Simonyan, Zisserman 2015, table 1"
+VGG_SOURCE = "Dive into Deep Learning, 8.2; Simonyan, Zisserman 2015, table 1"
 RESNET_SOURCE = "He et al. 2015"
 PREACT_SOURCE = "He et al. 2016"
 DENSENET_SOURCE = "Huang et al. 2017"
@@ -138,7 +140,13 @@ def dry_run(name: str, in_channels: int, num_classes: int, image_size: int, **ar
         with ShapeRules(), torch.no_grad():
             logits = network.eval()(image)
     except Exception as error:
-        raise ConfigError(f"{name} fails on an image of {image_size} pixels: {error}") from error
+        message = f"{name} fails on an image of {image_size} pixels: {error}"
+        if "meta" in str(error):
+            message += (
+                "\nIt is tried on the meta device, where tensors have no values: take decisions by shapes alone, "
+                "and make constants with device=images.device."
+            )
+        raise ConfigError(message) from error
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != (1, num_classes):
         raise ConfigError(f"{name} must return logits of shape (1, {num_classes}) for one image, not {shape}.")
@@ -148,6 +156,9 @@ def dry_run(name: str, in_channels: int, num_classes: int, image_size: int, **ar
 def _custom(name: str) -> ModelSpec:
     """The class ``my_module:MyNet``."""
     module_name, _, class_name = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # `python -m cnnbench` has it there, the installed command has not
+        sys.path.append(here)
     try:
         factory = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
@@ -167,6 +178,8 @@ def _check_arguments(name: str, factory: Callable[..., nn.Module], arguments: Ma
     for key, value in arguments.items():
         if key not in own:
             allowed = did_you_mean(key, own) if own else "It takes none."
+            if ":" in name:
+                allowed += f"\nStart from a network that brings no arguments: model=simple_cnn model.name={name}"
             raise ConfigError(f"{name} takes no argument 'model.{key}'. {allowed}")
         if key in hints and not _fits(value, hints[key]):
             if typing.get_origin(hints[key]) is typing.Literal:

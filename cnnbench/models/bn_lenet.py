@@ -3,7 +3,7 @@
 Ioffe, Szegedy: Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
 Shift, 2015; in the form of Dive into Deep Learning, section 7.5 of the first edition, 8.5 of the later.
 
-Deviations: none from the book. Its first convolution is not padded here, as it is in the book's LeNet.
+Deviations: none from the book, whose LeNet pads its first convolution; this one does not.
 """
 
 import torch

@@ -4,8 +4,9 @@ LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Document Reco
 figure 2; in the form of Dive into Deep Learning, section 7.6.
 
 Deviations from the paper, as in the book: every map of the second convolution sees every map of the
-first; pooling has no weights; a linear layer of logits in place of the Gaussian connections. The first
-convolution is padded by 2, so that 28 pixels serve as the paper's 32.
+first; sigmoid in place of a scaled tanh; pooling has no weights and no activation after it; a linear layer
+of logits in place of the Gaussian connections. The first convolution is padded by 2, so that 28 pixels
+serve as the paper's 32.
 """
 
 from typing import Literal

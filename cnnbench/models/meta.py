@@ -86,6 +86,8 @@ def _max_pool2d(images: torch.Tensor, kernel: list[int], stride: Sequence[int] =
     padding = rest[0] if rest else (0, 0)
     if images.dim() != 4 or len(kernel) != 2 or len(padding) != 2 or len(rest) > 1 or len(stride) not in (0, 2):
         return None
+    if any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
+        return None
     pooled = _slide(images, images.shape[1], kernel, stride or kernel, padding)
     return None if pooled is None else (pooled, torch.empty(pooled.shape, dtype=torch.int64, device="meta"))
 

@@ -3,8 +3,9 @@
 Lin, Chen, Yan: Network In Network, 2014, section 3; in the form of Dive into Deep Learning, section 8.3,
 whose shapes are AlexNet's.
 
-Deviations from the book: none. (As there, a ReLU follows the very last 1x1 convolution, so no logit is
-below zero, and a class whose maps die gets no gradient: some runs lose classes for good.)
+Deviations from the paper, as in the book: four blocks where the paper has three, and dropout before the
+last alone. (As there, a ReLU follows the very last 1x1 convolution, so no logit is below zero, and a class
+whose maps die gets no gradient: some runs lose classes for good.)
 """
 
 from typing import Literal

@@ -3,10 +3,11 @@
 He, Zhang, Ren, Sun: Identity Mappings in Deep Residual Networks, 2016: `shortcut` is table 1 and figure 2,
 measured there with `activation_order=original`; `activation_order` is table 2 and figure 4.
 
-Deviations: none known. What the paper leaves open follows the authors' code (KaimingHe/resnet-1k-layers)
-and their first paper: where channels grow, basic units pad with zeros (its option A), bottlenecks project
-what has been activated and halve the map in their first convolution. Where table 1 has several rows for a
-shortcut, this is the best: both branches scaled by 0.5, gates that start nearly closed (bias -6).
+Deviations: none known. Where channels grow, bottlenecks project what has been activated, as its appendix
+says. What the paper leaves open follows the authors' code (KaimingHe/resnet-1k-layers) and their first paper:
+basic units pad with zeros there (option A), bottlenecks halve the map in their first convolution. Where table
+1 has several rows for a shortcut, this is the best: both branches scaled by 0.5, gates that start nearly
+closed (bias -6).
 """
 
 from itertools import pairwise
@@ -60,9 +61,9 @@ class PreActResNet(nn.Module):
         before, after, _, _ = ORDERS[activation_order]
         out = 4 if bottleneck else 1
 
-        def stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+        def stage(in_channels: int, channels: int, stride: int, after_stem: bool = False) -> nn.Sequential:
             options = (bottleneck, shortcut, activation_order, padding_mode)
-            first = Unit(in_channels, channels, stride, *options, after_stem=channels == 16)
+            first = Unit(in_channels, channels, stride, *options, after_stem)
             return nn.Sequential(first, *(Unit(channels * out, channels, 1, *options) for _ in range(1, units)))
 
         self.stem = nn.Sequential(
@@ -70,7 +71,7 @@ class PreActResNet(nn.Module):
             *norm_and_relu(after, 16),
         )
         self.stages = nn.Sequential(  # the shapes of basic units; bottlenecks have four times the channels
-            stage(16, 16, stride=1),  # (N, 16, 32, 32)
+            stage(16, 16, stride=1, after_stem=True),  # (N, 16, 32, 32)
             stage(16 * out, 32, stride=2),  # (N, 32, 16, 16)
             stage(32 * out, 64, stride=2),  # (N, 64, 8, 8)
         )

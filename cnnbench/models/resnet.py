@@ -3,8 +3,9 @@
 He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, 2015: `ResNet` is table 1, `CifarResNet`
 section 4.2.
 
-Deviations: a bottleneck that halves the map does so in its 3x3 convolution, as torchvision does, where
-the authors' models do so in the 1x1 before it. `stem=small` is for images of 28 and 32 pixels.
+Deviations: as in torchvision, a bottleneck that halves the map does so in its 3x3 convolution, where the
+authors' models do so in the 1x1 before it; and where channels grow, ResNet-18 and 34 too project (option B),
+where the paper's table 2 pads with zeros (option A). `stem=small` is for images of 28 and 32 pixels.
 """
 
 from typing import Literal

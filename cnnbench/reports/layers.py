@@ -7,7 +7,8 @@ C' x H' x W' numbers, each a sum over C / groups channels and k x k pixels. It t
     additions         C' H' W' x ((C / groups) k k - 1), and one more for each number if there is a bias
 
 and a linear layer is one of 1 x 1 on a map of one pixel. A multiply-add is a multiplication and the addition
-of its product, so there are as many as multiplications.
+of its product, so there are as many as multiplications. Transposed convolutions, and whatever a network does
+by functions instead of layers, are not counted.
 """
 
 import math
@@ -26,11 +27,14 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer, or a part of the network as one: its output without the batch, its cost for one image."""
+    """A layer, or a part of the network as one: its output without the batch, its cost for one image.
+
+    The shape is () for an output that is not a tensor, None if the layer is not called.
+    """
 
     name: str
     kind: str
-    output_shape: Shape
+    output_shape: Shape | None
     parameters: int
     multiplications: int
     additions: int
@@ -40,8 +44,9 @@ def measure(network: nn.Module, image: torch.Tensor, depth: int | None = None) -
     """The layers in the order they run, in evaluation mode, on one image (1, C, H, W) on the meta device.
 
     A layer that runs twice is listed twice, its parameters the first time. A part with parameters besides
-    those of its layers is listed for them. Layers with parameters that do not run are listed last, without
-    an output. `depth` puts layers whose names have more parts than that together as the part they are in.
+    those of its layers is listed for them. Layers with parameters that are not called, such as those of an
+    auxiliary classifier, are listed last. `depth` puts layers whose names have more parts than that together as
+    the part they are in.
     """
     names = {module: name for name, module in network.named_modules()}
     layers: list[Layer] = []
@@ -66,14 +71,15 @@ def measure(network: nn.Module, image: torch.Tensor, depth: int | None = None) -
         own = set(module.parameters(recurse=False)) - counted
         if own:
             counted.update(own)
-            layers.append(Layer(name, type(module).__name__, (), sum(parameter.numel() for parameter in own), 0, 0))
+            layers.append(Layer(name, type(module).__name__, None, sum(parameter.numel() for parameter in own), 0, 0))
     if depth is None:
         return layers
     parts: dict[str, list[Layer]] = {}
     for layer in layers:
         parts.setdefault(".".join(layer.name.split(".")[:depth]), []).append(layer)
+    called = {name: any(layer.output_shape is not None for layer in inside) for name, inside in parts.items()}
     return [
-        total(inside, name, type(network.get_submodule(name)).__name__, outputs.get(name, ()))
+        total(inside, name, type(network.get_submodule(name)).__name__, outputs.get(name, () if called[name] else None))
         for name, inside in parts.items()
     ]
 
@@ -91,7 +97,7 @@ def _arithmetic(module: nn.Module, output: object) -> tuple[int, int]:
     return output.numel() * terms, output.numel() * (terms - (module.bias is None))
 
 
-def total(layers: Iterable[Layer], name: str, kind: str, output_shape: Shape) -> Layer:
+def total(layers: Iterable[Layer], name: str = "", kind: str = "", output_shape: Shape | None = None) -> Layer:
     """All of `layers` as one."""
     layers = list(layers)
     return Layer(

@@ -22,7 +22,7 @@ class TrainingMemory:
 
     @property
     def total(self) -> int:
-        """As if all were there at once, as where the backward pass begins, but for the gradients still to come."""
+        """As if all were there at once: the most that there can be of these tensors."""
         return self.weights + self.gradients + self.optimizer_state + self.activations
 
 
@@ -33,6 +33,7 @@ def estimate(
 
     The tensors that autograd saves are counted, each storage once. With a `dtype` of 16 bits, that of autocast,
     the network runs in it and the copies of the weights in 16 bits are activations; the network is converted.
+    Dropout counts as on the CPU, which keeps a number for each; a GPU keeps a byte.
     """
     weights = sum(parameter.nbytes for parameter in network.parameters())
     lasting = list(network.to(dtype).buffers())

@@ -79,13 +79,14 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         lambda: functional.conv2d(meta(1, 3, 8, 8), meta(4, 2, 3, 3)),
         lambda: functional.conv2d(meta(1, 3, 2, 2), meta(4, 3, 3, 3)),
         lambda: functional.max_pool2d(meta(1, 3, 2, 2), 3),
+        lambda: functional.max_pool2d(meta(1, 3, 8, 8), 2, padding=2),
         lambda: functional.avg_pool2d(meta(1, 3, 2, 2), 3),
         lambda: functional.linear(meta(2, 3), meta(5, 4), meta(5)),
         lambda: torch.cat([meta(1, 3, 2, 2), meta(1, 3, 4, 4)], dim=1),
         lambda: meta(2, 3) + meta(2, 4),
         lambda: nn.BatchNorm2d(4, device="meta")(meta(2, 3, 2, 2)),
     ],
-    ids=["channels", "kernel", "max pooling", "average pooling", "features", "cat", "sum", "normalisation"],
+    ids=["channels", "kernel", "max pooling", "padding", "average pooling", "features", "cat", "sum", "normalisation"],
 )
 def test_what_does_not_fit_fails_as_in_pytorch(operation: Any) -> None:
     with pytest.raises(RuntimeError), ShapeRules():

@@ -42,7 +42,7 @@ def test_lenet_is_listed_layer_by_layer() -> None:
 @pytest.mark.parametrize("name", models.names())
 def test_totals_are_those_of_pytorch(name: str) -> None:
     network, image = meta_network(name, max(32, models.REGISTRY[name].min_image_size))
-    whole = total(measure(network, image), "", "", ())
+    whole = total(measure(network, image))
     with ShapeRules(), FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(image)
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -63,7 +63,7 @@ def test_totals_are_those_of_pytorch(name: str) -> None:
 def test_multiplications_and_additions_are_those_of_the_formula(
     layer: nn.Module, multiplications: int, additions: int
 ) -> None:
-    whole = total(measure(layer.to("meta"), torch.empty(1, 3, 6, 6, device="meta")), "", "", ())
+    whole = total(measure(layer.to("meta"), torch.empty(1, 3, 6, 6, device="meta")))
     assert (whole.multiplications, whole.additions) == (multiplications, additions)
 
 
@@ -72,7 +72,7 @@ def test_folded_the_parts_have_their_own_outputs_and_the_same_total() -> None:
     folded, whole = measure(network, image, depth=1), measure(network, image)
     assert by_name(folded)["inception_3a"].output_shape == (256, 12, 12)
     assert by_name(folded)["inception_3a"].kind == "Inception"
-    assert total(folded, "", "", ()) == total(whole, "", "", ())
+    assert total(folded) == total(whole)
 
 
 def test_folded_names_have_no_more_parts_than_the_depth() -> None:
@@ -87,7 +87,7 @@ def test_what_runs_in_training_only_is_listed_last_without_an_output() -> None:
     network, image = meta_network("googlenet", 96, auxiliary=True)
     layers = measure(network, image, depth=1)
     assert [(layer.name, layer.output_shape, layer.multiplications) for layer in layers[-2:]] == [
-        ("auxiliary_4a", (), 0), ("auxiliary_4d", (), 0),
+        ("auxiliary_4a", None, 0), ("auxiliary_4d", None, 0),
     ]  # fmt: skip
 
 
@@ -109,6 +109,20 @@ def test_a_layer_that_runs_twice_costs_twice_and_has_its_parameters_once() -> No
     assert [(layer.name, layer.parameters, layer.multiplications) for layer in layers] == [
         ("conv", 6, 64), ("conv", 0, 64), ("", 3, 0),
     ]  # fmt: skip
+
+
+def test_a_part_that_is_called_piece_by_piece_is_not_taken_for_one_that_is_not_called() -> None:
+    class Pieces(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.called, self.left = nn.ModuleList([nn.Conv2d(1, 1, 1)]), nn.ModuleList([nn.Conv2d(1, 1, 1)])
+
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = self.called[0](maps)
+            return output
+
+    layers = measure(Pieces().to("meta"), torch.empty(1, 1, 4, 4, device="meta"), depth=1)
+    assert [(layer.name, layer.output_shape) for layer in layers] == [("called", ()), ("left", None)]
 
 
 def test_no_hook_stays_behind() -> None:
