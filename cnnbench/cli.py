@@ -54,14 +54,19 @@ def main() -> int:
         if verb not in VERBS:
             raise ConfigError(f"There is no verb '{verb}'. {did_you_mean(verb, VERBS)}")
         return VERBS[verb](rest)
-    except BrokenPipeError:  # as in `cnnbench --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _leave_the_reader()
         return 0
     except KeyboardInterrupt:
         print("cnnbench: interrupted", file=sys.stderr)
         return SIGINT_CODE
     except Exception as error:
         return _report(error)
+
+
+def _leave_the_reader() -> None:
+    """Nobody reads on, as in `cnnbench summary | head`: not to be told again when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -90,6 +95,9 @@ def _compose(config_name: str, arguments: list[str], job: Callable[[DictConfig],
     def guarded(composed: DictConfig) -> float | None:
         try:
             return job(composed)
+        except BrokenPipeError:
+            _leave_the_reader()
+            return None
         except Exception as error:
             failures.append(_report(error))  # the other jobs of a sweep go on
             return None
@@ -225,7 +233,7 @@ def _as_cnnbench_error(error: Exception) -> CnnbenchError | None:
         case YAMLError():
             return ConfigError(f"A configuration file is not YAML: {error}")
         case OSError() if error.errno in REFUSALS:
-            place = error.filename or "the run directory"
+            place = error.filename or "the run directory or the output"
             return ConfigError(
                 f"{place} cannot be written: {error.strerror}. "
                 "Free space or permit writing there, or name another place with hydra.run.dir=DIR."

@@ -1,12 +1,13 @@
 """`cnnbench summary` and `cnnbench models`, by the installed command."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from installed import Command
+from installed import TINY, Command, clean_environment
 
 from cnnbench import models
 
@@ -85,8 +86,13 @@ def test_an_explained_layer_as_json(within: Command) -> None:
         (["model=resnet18", "model.depth=17"], "Allowed: 18, 34, 50, 101, 152."),
         (["model=preact_resnet110", "model.depth=111"], "the nearest are 110 and 116"),
         (["model=preact_resnet110", "model.shortcut=gated"], "model.shortcut=gated is not known."),
-        (["model=vgg11", "model.width=0"], "width=0 must be above 0"),
+        (["model=vgg11", "model.width=0"], "width=0 must be finite and above 0"),
         (["model=nin", "data.resize=64"], "nin cannot take images of 64 pixels. The smallest size is data.resize=67."),
+        (["model=vgg11", "model.width=1e9"], "Storage size calculation overflowed"),
+        (["model=mlp", "model.widths=[100000000000000000000]"], "model mlp: "),
+        (["model=mlp", "model.widths=100"], "mlp wants a list of whole numbers or null."),
+        (["model=vgg11", "model.batch_norm=yes"], "vgg11 wants true or false."),
+        (["model=resnet18", "model.padding_mode=reflect", "data.resize=28"], "padding_mode=reflect is data.resize=33."),
         (["model.colour=red"], "There is no key 'model.colour'."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -101,6 +107,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The overrides for a network of one's own, in the folder from which the command is called."""
     monkeypatch.setattr("sys.path", [*sys.path])
     (tmp_path / "networks_of_mine.py").write_text(OWN)
+    (tmp_path / "no_python.py").write_text("class Net(")
     return "model.name=networks_of_mine"
 
 
@@ -116,6 +123,14 @@ class ByValues(Tiny):
     def forward(self, images):
         return super().forward(images if images.max() > 1 else 2 * images)
 
+class Lazy(nn.Sequential):
+    def __init__(self, in_channels, num_classes, image_size):
+        super().__init__(nn.LazyConv2d(4, 3, padding="same"), nn.Flatten(), nn.LazyLinear(num_classes))
+
+class Empty(nn.Sequential):
+    def __init__(self, in_channels, num_classes, image_size):
+        super().__init__(nn.Flatten(), nn.AdaptiveAvgPool1d(num_classes))
+
 class FailsInTraining(Tiny):
     def forward(self, images):
         return super().forward(images[:, 1:] if self.training else images)
@@ -127,13 +142,30 @@ def test_a_network_in_the_working_folder_is_found(within: Command, own: str) -> 
     assert report["total"]["parameters"] == 7_850
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
+def test_a_network_of_lazy_layers_trains(within: Command, own: str) -> None:
+    result = within("model=simple_cnn", f"{own}:Lazy", *TINY[1:], "data=sample", "train.epochs=1")
+    assert result.returncode == 0, result.stderr
+    assert "31,410 parameters" in result.stdout
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
+def test_a_convolution_that_pads_to_the_same_size_is_explained(within: Command, own: str) -> None:
+    outcomes = summarised(within, "model=simple_cnn", f"{own}:Lazy", "--layer", "0")
+    assert outcomes["a kernel of 5 x 5"]["output_shape"] == [4, 28, 28]
+    assert "twice the stride" not in outcomes
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("summary model=lenet {}:Tiny", "Start from a network that brings no arguments: model=simple_cnn"),
-        ("summary model=simple_cnn {}:ByValues", "tried on the meta device, where tensors have no values"),
+        ("summary model=simple_cnn {}:ByValues", "tried on the meta device, where tensors have shapes but no values"),
         ("summary model=simple_cnn {}:FailsInTraining", "cannot train on a batch of 64"),
         ("model=simple_cnn data=sample {}:FailsInTraining", "cannot train on a batch of 20"),
+        ("model=simple_cnn data=sample {}:Empty", "has no parameters"),
+        ("summary model=simple_cnn model.name=collections:OrderedDict", "with in_channels, num_classes and image_size"),
+        ("summary model=simple_cnn model.name=no_python:Net", "SyntaxError: "),
     ],
 )
 def test_a_mistake_in_a_network_of_ones_own_is_no_bug_of_cnnbench(
@@ -141,6 +173,17 @@ def test_a_mistake_in_a_network_of_ones_own_is_no_bug_of_cnnbench(
 ) -> None:
     result = within(*arguments.format(own).split())
     assert (result.returncode, message in result.stderr) == (2, True), result.stderr
+
+
+def test_a_reader_who_has_read_enough_is_no_error(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnbench", "summary", "model=resnet110"],
+        cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (0, "")
 
 
 def test_its_help_tells_its_flags(within: Command) -> None:

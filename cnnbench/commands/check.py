@@ -28,6 +28,8 @@ def check(config: Config) -> None:
     network = models.dry_run(
         config.model.name, dataset.in_channels, len(dataset.classes), size, **config.model.arguments
     )
+    if not list(network.parameters()):
+        raise ConfigError(f"{config.model.name} has no parameters: there is nothing to train.")
     batch_size = min(config.train.batch_size, num_train)
     last = num_train % batch_size or batch_size
     if last > 1 and ":" not in config.model.name:

@@ -169,7 +169,7 @@ def _conclude(config: Config, dataset: Dataset, run: RunDirectory, watch: Stopwa
     log.info(f"{watch.total_s:.1f} s in all: {parts}.")
     log.info(os.path.relpath(run.path))
     chance = 1 / len(dataset.classes)
-    if max(row["train_accuracy"] for row in outcome.rows) < 1.5 * chance:
+    if max(outcome.test.accuracy, *(row["train_accuracy"] for row in outcome.rows)) < 1.5 * chance:
         log.info(
             f"The network learnt nothing: its accuracy stayed at chance ({chance:.2f}). "
             f"Try another learning rate than optimizer.lr={config.optimizer.lr:g}, more epochs, or another train.init."

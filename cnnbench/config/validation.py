@@ -93,7 +93,7 @@ def _validate_data(data: DataConfig) -> None:
 
 def _validate_train(train: TrainConfig) -> None:
     _check_range("train.epochs", train.epochs, 1)
-    _check_range("train.batch_size", train.batch_size, 1)
+    _check_range("train.batch_size", train.batch_size, 1, 100_000)
     check_name("train.init", train.init, INITS)
     check_name("train.loss", train.loss, LOSSES)
     _check_range("train.label_smoothing", train.label_smoothing, 0, 1)

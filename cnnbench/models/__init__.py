@@ -1,11 +1,9 @@
 """The networks. Adding one takes its file, a line in `REGISTRY` and a YAML in conf/model."""
 
 import importlib
-import inspect
 import sys
-import types
-import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from cnnbench.config.arguments import check_arguments
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.models.alexnet import AlexNet
 from cnnbench.models.bn_lenet import BNLeNet
@@ -49,6 +49,8 @@ VGG_SOURCE = "Dive into Deep Learning, 8.2; Simonyan, Zisserman 2015, table 1"
 RESNET_SOURCE = "He et al. 2015"
 PREACT_SOURCE = "He et al. 2016"
 DENSENET_SOURCE = "Huang et al. 2017"
+
+SHOWS_WHERE = "CNNBENCH_DEBUG=1 shows where."
 
 DenseNetBC = partial(CifarDenseNet, bottleneck=True, compression=0.5)
 
@@ -106,7 +108,7 @@ def build(name: str, in_channels: int = 1, num_classes: int = 10, image_size: in
     `name` is in the registry, or is ``my_module:MyNet`` for a class of your own.
 
     Raises:
-        ConfigError: an unknown name, an argument the network does not take, or too small an image.
+        ConfigError: an unknown name, an argument the network does not take, too small an image, too large a network.
     """
     spec = _custom(name) if ":" in name else REGISTRY.get(name)
     if spec is None:
@@ -115,14 +117,23 @@ def build(name: str, in_channels: int = 1, num_classes: int = 10, image_size: in
         raise ConfigError(
             f"{name} cannot take images of {image_size} pixels. The smallest size is data.resize={spec.min_image_size}."
         )
-    expected = Exception if ":" in name else ValueError  # in a network of one's own any mistake is one's own
     try:
-        _check_arguments(name, spec.build, arguments)
-        return spec.build(in_channels=in_channels, num_classes=num_classes, image_size=image_size, **arguments)
+        check_arguments(name, spec.build, arguments)
+        network = spec.build(in_channels=in_channels, num_classes=num_classes, image_size=image_size, **arguments)
+        if isinstance(network, nn.Module) and any(map(is_lazy, network.parameters())):
+            with torch.no_grad():
+                network.eval()(torch.zeros(1, in_channels, image_size, image_size))
+            network.train()
+        return network
     except ConfigError:
         raise
-    except expected as error:
-        raise ConfigError(f"model {name}: {error}") from error
+    except Exception as error:
+        if ":" in name:  # any mistake in a network of one's own is one's own
+            advice = f"It is called with in_channels, num_classes and image_size. {SHOWS_WHERE}"
+            raise ConfigError(f"model {name}: {error}. {advice}") from error
+        if isinstance(error, (ValueError, RuntimeError, TypeError)):  # the last two are torch's, of sizes too large
+            raise ConfigError(f"model {name}: {str(error).partition(chr(10))[0]}") from error
+        raise
 
 
 def dry_run(name: str, in_channels: int, num_classes: int, image_size: int, **arguments: Any) -> nn.Module:
@@ -131,26 +142,40 @@ def dry_run(name: str, in_channels: int, num_classes: int, image_size: int, **ar
     Raises:
         ConfigError: as `build`, or the network fails on such an image or does not return logits.
     """
-    with torch.device("meta"):
-        network = build(name, in_channels, num_classes, image_size, **arguments)
-        image = torch.empty(1, in_channels, image_size, image_size)
-    if not isinstance(network, nn.Module):
-        raise ConfigError(f"{name} must be a torch.nn.Module, not {type(network).__name__}.")
+    network = _build_on_meta(name, in_channels, num_classes, image_size, arguments)
     try:
-        with ShapeRules(), torch.no_grad():
-            logits = network.eval()(image)
+        logits = _run_on_meta(network, in_channels, image_size)
     except Exception as error:
         message = f"{name} fails on an image of {image_size} pixels: {error}"
-        if "meta" in str(error):
-            message += (
-                "\nIt is tried on the meta device, where tensors have no values: take decisions by shapes alone, "
-                "and make constants with device=images.device."
-            )
+        if ":" in name:
+            message += f"\n{SHOWS_WHERE} It is tried on the meta device, where tensors have shapes but no values."
+        elif "padding_mode" in arguments:
+            for size in range(image_size + 1, 225):
+                with suppress(RuntimeError):
+                    _run_on_meta(_build_on_meta(name, in_channels, num_classes, size, arguments), in_channels, size)
+                    mode = arguments["padding_mode"]
+                    message += f"\nThe smallest size with model.padding_mode={mode} is data.resize={size}."
+                    break
         raise ConfigError(message) from error
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != (1, num_classes):
         raise ConfigError(f"{name} must return logits of shape (1, {num_classes}) for one image, not {shape}.")
     return network
+
+
+def _build_on_meta(
+    name: str, in_channels: int, num_classes: int, image_size: int, arguments: Mapping[str, Any]
+) -> nn.Module:
+    with torch.device("meta"):
+        network = build(name, in_channels, num_classes, image_size, **arguments)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"{name} must be a torch.nn.Module, not {type(network).__name__}.")
+    return network
+
+
+def _run_on_meta(network: nn.Module, in_channels: int, image_size: int) -> object:
+    with ShapeRules(), torch.no_grad():
+        return network.eval()(torch.empty(1, in_channels, image_size, image_size, device="meta"))
 
 
 def _custom(name: str) -> ModelSpec:
@@ -161,45 +186,9 @@ def _custom(name: str) -> ModelSpec:
         sys.path.append(here)
     try:
         factory = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
-            f"model.name={name}: {error}. It must name an importable module and a class in it, as in my_module:MyNet."
+            f"model.name={name}: {type(error).__name__}: {error}. "
+            f"It must name an importable module and a class in it, as in my_module:MyNet. {SHOWS_WHERE}"
         ) from error
     return ModelSpec(factory, 1, module_name)
-
-
-def _check_arguments(name: str, factory: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(factory).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    own = [key for key in parameters if key not in ("in_channels", "num_classes", "image_size")]
-    function = factory.func if isinstance(factory, partial) else factory
-    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    for key, value in arguments.items():
-        if key not in own:
-            allowed = did_you_mean(key, own) if own else "It takes none."
-            if ":" in name:
-                allowed += f"\nStart from a network that brings no arguments: model=simple_cnn model.name={name}"
-            raise ConfigError(f"{name} takes no argument 'model.{key}'. {allowed}")
-        if key in hints and not _fits(value, hints[key]):
-            if typing.get_origin(hints[key]) is typing.Literal:
-                choices = [str(choice) for choice in typing.get_args(hints[key])]
-                raise ConfigError(f"model.{key}={value} is not known. {did_you_mean(str(value), choices)}")
-            wanted = getattr(hints[key], "__name__", None) if isinstance(hints[key], type) else None
-            raise ConfigError(f"model.{key}={value} has the wrong type. {name} wants {wanted or hints[key]}.")
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Whether a plain value from YAML may stand for an argument annotated with `hint`."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return value in inner
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, each) for each in inner)
-    if origin is not None:  # list[int], Sequence[int], tuple[int, ...]
-        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
-    if hint is Any:
-        return True
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))

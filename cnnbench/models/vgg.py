@@ -44,7 +44,7 @@ class VGG(nn.Module):
         if depth not in CONVOLUTIONS:
             raise ValueError(f"depth={depth} is not in the paper. Allowed: {', '.join(map(str, CONVOLUTIONS))}.")
         if not 0 < width < math.inf:
-            raise ValueError(f"width={width} must be above 0; 1 is the paper's, 0.25 the book's.")
+            raise ValueError(f"width={width} must be finite and above 0; 1 is the paper's, 0.25 the book's.")
         blocks: list[nn.Module] = []
         for convolutions, channels in zip(CONVOLUTIONS[depth], CHANNELS, strict=True):
             out_channels = max(1, round(channels * width))

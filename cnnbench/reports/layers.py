@@ -148,9 +148,9 @@ def what_if(convolution: nn.Conv2d, size: Shape) -> dict[str, Layer]:
         if changed in tried:  # no padding where there is none
             continue
         tried.append(changed)
-        layer = nn.Conv2d(**changed, device="meta")  # type: ignore[arg-type]
         try:
+            layer = nn.Conv2d(**changed, device="meta")  # type: ignore[arg-type]
             outcomes[change] = measure(layer, torch.empty(1, layer.in_channels, *size, device="meta"))[0]
-        except RuntimeError:
+        except (RuntimeError, ValueError):  # ValueError: a stride with padding="same"
             continue
     return outcomes

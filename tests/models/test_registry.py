@@ -98,7 +98,8 @@ def test_an_argument_for_a_network_that_takes_none_is_refused() -> None:
     ],
 )
 def test_an_argument_of_the_wrong_type_is_refused(name: str, argument: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=re.escape(f"model.{argument}={value} has the wrong type")):
+    shown = "null" if value is None else value
+    with pytest.raises(ConfigError, match=re.escape(f"model.{argument}={shown} has the wrong type")):
         models.build(name, image_size=96, **{argument: value})
 
 

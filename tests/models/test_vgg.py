@@ -106,7 +106,7 @@ def test_a_very_small_width_leaves_one_channel(meta_network: Callable[..., nn.Mo
 
 @pytest.mark.parametrize("width", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_width_without_channels_is_refused(width: float, meta_network: Callable[..., nn.Module]) -> None:
-    with pytest.raises(ConfigError, match=rf"width={width} must be above 0"):
+    with pytest.raises(ConfigError, match=rf"width={width} must be finite and above 0"):
         meta_network("vgg11", 32, width=width)
 
 

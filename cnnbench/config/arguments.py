@@ -1,0 +1,65 @@
+"""The arguments of a network from YAML, checked against its constructor."""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from cnnbench.errors import ConfigError, did_you_mean
+
+__all__ = ["check_arguments"]
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+
+
+def check_arguments(name: str, factory: Callable[..., object], arguments: Mapping[str, Any]) -> None:
+    """Check that `factory` takes the arguments and that their types are those of its annotations.
+
+    Raises:
+        ConfigError: an argument that it does not take, or of another type.
+    """
+    parameters = inspect.signature(factory).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    own = [key for key in parameters if key not in ("in_channels", "num_classes", "image_size")]
+    function = factory.func if isinstance(factory, partial) else factory
+    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    for key, value in arguments.items():
+        shown = f"model.{key}={'null' if value is None else value}"
+        if key not in own:
+            allowed = did_you_mean(key, own) if own else "It takes none."
+            if ":" in name:
+                allowed += f"\nStart from a network that brings no arguments: model=simple_cnn model.name={name}"
+            raise ConfigError(f"{name} takes no argument 'model.{key}'. {allowed}")
+        if key in hints and not _fits(value, hints[key]):
+            if typing.get_origin(hints[key]) is typing.Literal:
+                choices = [str(choice) for choice in typing.get_args(hints[key])]
+                raise ConfigError(f"{shown} is not known. {did_you_mean(str(value), choices)}")
+            raise ConfigError(f"{shown} has the wrong type. {name} wants {_in_words(hints[key])}.")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a plain value from YAML may stand for an argument annotated with `hint`."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in inner
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, each) for each in inner)
+    if origin is not None:  # list[int], Sequence[int], tuple[int, ...]
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+    if hint is Any:
+        return True
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _in_words(hint: Any) -> str:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(each) for each in inner)
+    if origin is not None:
+        return f"a list of {_in_words(inner[0]).removeprefix('a ')}s"
+    return WORDS.get(hint) or str(hint)
