@@ -38,6 +38,11 @@ def _run(network: nn.Module, size: int, in_channels: int = 1, **_arguments: Any)
     network(_image(size, in_channels))
 
 
+def _noting(shapes: Shapes) -> Callable[..., None]:
+    """A hook that adds the shape of a layer's output, without the batch, to `shapes`."""
+    return lambda _layer, _inputs, output: shapes.append(tuple(output.shape[1:]))
+
+
 @pytest.fixture(scope="session")
 def meta_network() -> Callable[..., nn.Module]:
     """Gives the network, in eval mode and without memory, for a name, an image size and arguments of `models.build`."""
@@ -53,7 +58,7 @@ def output_shapes() -> Callable[..., Shapes]:
         shapes: Shapes = []
         for layer in network.modules():
             if isinstance(layer, (nn.Conv2d, *POOLINGS, nn.Flatten, nn.Linear)):
-                layer.register_forward_hook(lambda _layer, _inputs, output: shapes.append(tuple(output.shape[1:])))
+                layer.register_forward_hook(_noting(shapes))
         _run(network, *args, **kwargs)
         return shapes
 
@@ -68,8 +73,7 @@ def stage_shapes() -> Callable[..., Shapes]:
         network = _on_meta(name, *args, **kwargs)
         shapes: Shapes = []
         for stage in stages:
-            hook = lambda _layer, _inputs, output: shapes.append(tuple(output.shape[1:]))  # noqa: E731
-            network.get_submodule(stage).register_forward_hook(hook)
+            network.get_submodule(stage).register_forward_hook(_noting(shapes))
         _run(network, *args, **kwargs)
         return shapes
 

@@ -43,8 +43,7 @@ def test_runs_its_stages_in_the_order_of_table_1(meta_network: Callable[..., nn.
     expected = [stage for stage in STAGES if "." not in stage]
     ran: list[str] = []
     for stage in expected:
-        hook = lambda _layer, _inputs, _output, stage=stage: ran.append(stage)  # noqa: E731
-        network.get_submodule(stage).register_forward_hook(hook)
+        network.get_submodule(stage).register_forward_hook(lambda *_, stage=stage: ran.append(stage))
     network(torch.empty(1, 1, 96, 96, device="meta"))
     assert ran == expected
 
