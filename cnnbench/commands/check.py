@@ -20,7 +20,6 @@ def check(config: Config) -> None:
     import torch
 
     from cnnbench import models
-    from cnnbench.models.meta import ShapeRules
     from cnnbench.training.device import choose
 
     choose(config.device)
@@ -32,14 +31,13 @@ def check(config: Config) -> None:
         raise ConfigError(f"{config.model.name} has no parameters: there is nothing to train.")
     batch_size = min(config.train.batch_size, num_train)
     last = num_train % batch_size or batch_size
-    if last > 1 and ":" not in config.model.name:
-        return
     try:
-        with ShapeRules(), torch.no_grad():
-            network.train()(torch.empty(last, dataset.in_channels, size, size, device="meta"))
-    except Exception as error:
-        message = f"{config.model.name} at {size} pixels cannot train on a batch of {last}: {error}"
-        if last == 1:  # batch normalisation of 1 x 1 maps needs two examples
-            message += f"\nThat is the last batch of {num_train:,} training examples. Take another train.batch_size"
-            message += f", or data.train_examples={num_train - 1}." if batch_size > 1 else "."
-        raise ConfigError(message) from error
+        models.dry_train(config.model.name, network, torch.empty(last, dataset.in_channels, size, size, device="meta"))
+    except ConfigError as error:
+        if last > 1:
+            raise
+        advice = f", or data.train_examples={num_train - 1}" if batch_size > 1 else ""
+        raise ConfigError(
+            f"{error}\nThat is the last batch of {num_train:,} training examples. "
+            f"Take another train.batch_size{advice}."
+        ) from error

@@ -39,12 +39,8 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
         return
     layers = measure(network, images[:1], depth)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.device.precision, torch.float32)
-    try:
-        memory = estimate(network, images, config.optimizer, dtype)
-    except Exception as error:
-        raise ConfigError(
-            f"{config.model.name} at {size} pixels cannot train on a batch of {len(images)}: {error}"
-        ) from error
+    models.dry_train(config.model.name, network, images)
+    memory = estimate(network, images, config.optimizer, dtype)
     if as_json:
         _print_json(config, layers, memory, dtype)
         return

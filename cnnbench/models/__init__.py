@@ -33,7 +33,7 @@ from cnnbench.models.resnet import CifarResNet, ResNet
 from cnnbench.models.simple_cnn import SimpleCNN, ThreeConv
 from cnnbench.models.vgg import VGG
 
-__all__ = ["REGISTRY", "ModelSpec", "build", "dry_run", "names"]
+__all__ = ["REGISTRY", "ModelSpec", "build", "dry_run", "dry_train", "names"]
 
 
 @dataclass(frozen=True)
@@ -150,17 +150,42 @@ def dry_run(name: str, in_channels: int, num_classes: int, image_size: int, **ar
         if ":" in name:
             message += f"\n{SHOWS_WHERE} It is tried on the meta device, where tensors have shapes but no values."
         elif "padding_mode" in arguments:
-            for size in range(image_size + 1, 225):
-                with suppress(RuntimeError):
-                    _run_on_meta(_build_on_meta(name, in_channels, num_classes, size, arguments), in_channels, size)
-                    mode = arguments["padding_mode"]
-                    message += f"\nThe smallest size with model.padding_mode={mode} is data.resize={size}."
-                    break
+            message += _smallest_with_padding(name, in_channels, num_classes, image_size, arguments)
         raise ConfigError(message) from error
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != (1, num_classes):
         raise ConfigError(f"{name} must return logits of shape (1, {num_classes}) for one image, not {shape}.")
     return network
+
+
+def dry_train(name: str, network: nn.Module, images: torch.Tensor) -> None:
+    """Run a training pass of a network on the meta device, where it may fail when `dry_run` does not.
+
+    That is for a network of one's own, and for batch normalisation of a single example.
+
+    Raises:
+        ConfigError: it fails on `images` (N, C, H, W).
+    """
+    if len(images) > 1 and ":" not in name:
+        return
+    try:
+        with ShapeRules(), torch.no_grad():
+            network.train()(images)
+    except Exception as error:
+        raise ConfigError(
+            f"{name} at {images.shape[-1]} pixels cannot train on a batch of {len(images)}: {error}"
+        ) from error
+
+
+def _smallest_with_padding(
+    name: str, in_channels: int, num_classes: int, image_size: int, arguments: Mapping[str, Any]
+) -> str:
+    """Reflected and circular padding need maps larger than the padding: which images give them, as a line of text."""
+    for size in range(image_size + 1, 225):
+        with suppress(RuntimeError):
+            _run_on_meta(_build_on_meta(name, in_channels, num_classes, size, arguments), in_channels, size)
+            return f"\nThe smallest size with model.padding_mode={arguments['padding_mode']} is data.resize={size}."
+    return ""
 
 
 def _build_on_meta(

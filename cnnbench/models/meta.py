@@ -18,11 +18,11 @@ aten = torch.ops.aten
 Output = torch.Tensor | tuple[torch.Tensor, ...] | None
 
 
-class ShapeRules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves its constructors without types
+class ShapeRules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's has a hook without types
     """While it is active, `RULES` give the outputs of operations on meta tensors: right in shape, without content."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves its constructor without types
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None

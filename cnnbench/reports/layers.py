@@ -149,7 +149,7 @@ def what_if(convolution: nn.Conv2d, size: Shape) -> dict[str, Layer]:
             continue
         tried.append(changed)
         try:
-            layer = nn.Conv2d(**changed, device="meta")  # type: ignore[arg-type]  # of many types
+            layer = nn.Conv2d(**changed, device="meta")  # type: ignore[arg-type]  # values of several types in one dict
             outcomes[change] = measure(layer, torch.empty(1, layer.in_channels, *size, device="meta"))[0]
         except (RuntimeError, ValueError):  # ValueError: a stride with padding="same"
             continue

@@ -89,7 +89,7 @@ class EagerEngine:
         if self.l1 > 0:
             objective = objective + self.l1 * l1_penalty(self.model)
         # torch leaves backward without types
-        self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]  # so in torch
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

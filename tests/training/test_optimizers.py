@@ -98,7 +98,7 @@ def test_gradients_that_overflow_in_the_first_step_leave_the_momentum_at_zero(na
     optimizer = make_optimizer(SgdConfig(name, 0.1, 0.9, 0.0), [weights], device.kind)
     scaler = torch.amp.GradScaler(device.kind.type)
     before = weights.detach().clone()
-    scaler.scale((weights * torch.inf).sum()).backward()  # type: ignore[no-untyped-call]
+    scaler.scale((weights * torch.inf).sum()).backward()  # type: ignore[no-untyped-call]  # so in torch
     scaler.step(optimizer)
     assert not optimizer.state[weights]["momentum_buffer"].any()
     assert torch.equal(weights, before)
