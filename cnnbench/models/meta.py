@@ -18,7 +18,7 @@ aten = torch.ops.aten
 Output = torch.Tensor | tuple[torch.Tensor, ...] | None
 
 
-class ShapeRules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's has a hook without types
+class ShapeRules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__ has no types
     """While it is active, `RULES` give the outputs of operations on meta tensors: right in shape, without content."""
 
     def __init__(self) -> None:
