@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cnnbench.errors import ConfigError
+from cnnbench.errors import CnnbenchError, ConfigError
 
 __all__ = ["RunDirectory", "claim_exactly", "claim_new", "write_atomically"]
 
@@ -104,10 +104,11 @@ class RunDirectory:
         """status.json says how the block ended: finished, interrupted or failed with its error."""
         try:
             yield
-        except (KeyboardInterrupt, SystemExit) as error:
-            self._try_status("interrupted", error=type(error).__name__)
-            raise
         except BaseException as error:
+            stop = _interruption(error)
+            if stop is not None:
+                self._try_status("interrupted", error=type(stop).__name__)
+                raise stop from None
             self._try_status("failed", error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
             raise
         self.set_status("finished")
@@ -116,3 +117,14 @@ class RunDirectory:
         """As `set_status`, while another error is on its way and must not be hidden by a full disk."""
         with suppress(OSError):
             self.set_status(state, **more)
+
+
+def _interruption(error: BaseException | None) -> BaseException | None:
+    """What stopped the program, if that is what `error` comes from.
+
+    Before 3.12 Python makes a RuntimeError of an interruption while a class body ends, as during an import.
+    """
+    while error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+        told = isinstance(error, CnnbenchError)  # whatever it came from, it is meant as it is
+        error = None if told else error.__cause__ or error.__context__
+    return error

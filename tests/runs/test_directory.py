@@ -184,6 +184,21 @@ def test_a_run_that_is_stopped_is_interrupted(error: type[BaseException], run: R
     assert (status(run.path)["state"], status(run.path)["error"]) == ("interrupted", error.__name__)
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_a_run_is_interrupted_too_where_python_makes_another_error_of_it(
+    stop: type[BaseException], run: RunDirectory
+) -> None:
+    with pytest.raises(stop), run.recorded_status():
+        raise RuntimeError("Error calling __set_name__") from stop()
+    assert (status(run.path)["state"], status(run.path)["error"]) == ("interrupted", stop.__name__)
+
+
+def test_an_error_for_people_stays_one_whatever_it_came_from(run: RunDirectory) -> None:
+    with pytest.raises(ConfigError), run.recorded_status():
+        raise ConfigError("model.name=mine:Net ends the program") from SystemExit()
+    assert status(run.path)["state"] == "failed"
+
+
 def test_a_full_disk_does_not_hide_the_error_of_the_run(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
