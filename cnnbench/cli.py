@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import hashlib
 import os
 import re
@@ -93,6 +94,7 @@ def _compose(config_name: str, arguments: list[str], job: Callable[[DictConfig],
     failures: list[int] = []
 
     def guarded(composed: DictConfig) -> float | None:
+        gc.enable()
         try:
             return job(composed)
         except BrokenPipeError:
@@ -106,8 +108,25 @@ def _compose(config_name: str, arguments: list[str], job: Callable[[DictConfig],
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to `main` instead of printing them
     ConfigStore.instance().store("schema", config.Schema)
     OmegaConf.register_new_resolver("job_directory", _job_directory, replace=True)
-    hydra.main(config_path=str(_conf_folder()), config_name=config_name, version_base="1.3")(guarded)()
+    _share_config_store()
+    gc.disable()  # composing and the import of PyTorch leave no garbage; looking for it takes an eighth of their time
+    try:
+        hydra.main(config_path=str(_conf_folder()), config_name=config_name, version_base="1.3")(guarded)()
+    finally:
+        gc.enable()
     return failures[0] if failures else 0
+
+
+def _share_config_store() -> None:
+    """Keep Hydra from copying its store of configurations, which holds what nobody changes.
+
+    It is copied whenever a group is looked at: 90 times for --help, half of the time that takes.
+    """
+
+    def itself(store: ConfigStore, memo: dict[int, Any]) -> ConfigStore:
+        return store
+
+    ConfigStore.__deepcopy__ = itself  # type: ignore[attr-defined]  # Hydra has none of its own
 
 
 def _train_one(composed: DictConfig) -> float:

@@ -1,7 +1,7 @@
 """Everything about a configuration that can be known to be wrong before any data is read."""
 
 from cnnbench.config import Config
-from cnnbench.data import catalog
+from cnnbench.data import catalog, storage
 from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError
 
@@ -16,6 +16,7 @@ def check(config: Config) -> None:
     """
     dataset = catalog.get(config.data.name)
     num_train = check_sizes(config.data, dataset)
+    storage.read_ahead(dataset, config.data.root)  # while PyTorch is imported; `load` tells what is wrong with them
 
     import torch
 

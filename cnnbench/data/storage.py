@@ -11,8 +11,10 @@ import os
 import struct
 import urllib.request
 import zlib
+from concurrent.futures import Future
 from http.client import HTTPException
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +25,13 @@ from tqdm import tqdm
 from cnnbench.data.catalog import CATALOG, FILES, Dataset
 from cnnbench.errors import DataError
 
-__all__ = ["Arrays", "cache_folder", "find", "load", "parse_idx"]
+__all__ = ["Arrays", "cache_folder", "find", "load", "parse_idx", "read_ahead"]
 
 Arrays = dict[str, npt.NDArray[np.uint8]]
+
+Found = tuple[dict[str, bytes], list[str]]  # the contents of the files that are here, and what was passed over
+
+_ahead: dict[tuple[str, ...], "Future[Found]"] = {}  # what `read_ahead` has begun, by data set and folders
 
 ATTEMPTS = 2  # at each mirror
 TIMEOUT_S = 15
@@ -42,13 +48,37 @@ def load(dataset: Dataset, root: str | None = None) -> Arrays:
     Raises:
         DataError: a file is nowhere to be had, with all that was tried.
     """
-    tried: list[str] = []
-    found = {name: find(dataset, name, root, tried) for name in FILES}
-    contents = {name: content for name, (_, content) in found.items() if content is not None}
+    ahead = _ahead.pop(_places(dataset, root), None)
+    contents, tried = ahead.result() if ahead is not None else _find_all(dataset, root)
     missing = [name for name in FILES if name not in contents]
     if missing:
         contents |= _fetch(dataset, missing, cache_folder(root), tried)
     return {name: parse_idx(contents[name]) for name in FILES}
+
+
+def read_ahead(dataset: Dataset, root: str | None = None) -> None:
+    """Begin to find and verify the files in the background, for the next `load`. Nothing is fetched.
+
+    Decompressing and hashing leave the interpreter free for the import of PyTorch, which takes longer.
+    """
+    places = _places(dataset, root)
+    if places not in _ahead:
+        _ahead[places] = Future()
+        # a daemon, so that the end of the program need not wait for it
+        Thread(target=_complete, args=(_ahead[places], dataset, root), daemon=True).start()
+
+
+def _complete(future: "Future[Found]", dataset: Dataset, root: str | None) -> None:
+    try:
+        future.set_result(_find_all(dataset, root))
+    except BaseException as error:  # it is `load` that raises it
+        future.set_exception(error)
+
+
+def _find_all(dataset: Dataset, root: str | None) -> Found:
+    tried: list[str] = []
+    found = {name: find(dataset, name, root, tried) for name in FILES}
+    return {name: content for name, (_, content) in found.items() if content is not None}, tried
 
 
 def find(dataset: Dataset, name: str, root: str | None, tried: list[str]) -> tuple[Path, bytes] | tuple[None, None]:
@@ -66,6 +96,10 @@ def find(dataset: Dataset, name: str, root: str | None, tried: list[str]) -> tup
                 return path, content
             tried.append(f"{path}: {problem}")
     return None, None
+
+
+def _places(dataset: Dataset, root: str | None) -> tuple[str, ...]:
+    return (dataset.name, *map(str, _folders(dataset, root)))
 
 
 def _folders(dataset: Dataset, root: str | None) -> list[Path]:

@@ -1,6 +1,8 @@
 """The optimizers, all of torch.optim."""
 
+import inspect
 from collections.abc import Iterable
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -18,7 +20,7 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], 
     lr, weight_decay = config.lr, config.weight_decay
     match config:
         case SgdConfig():
-            optimizer = SGD(
+            optimizer = _eager(SGD)(
                 parameters,
                 lr=lr,
                 momentum=config.momentum,
@@ -33,15 +35,15 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], 
                     optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
             return optimizer
         case AdagradConfig():
-            return Adagrad(
+            return _eager(Adagrad)(
                 parameters, lr=lr, eps=config.eps, weight_decay=weight_decay, fused=device.type == "cpu" or None
             )
         case AdamConfig():
-            kind = Adam if config.name == "adam" else AdamW
+            kind = _eager(Adam if config.name == "adam" else AdamW)
             beta1, beta2 = config.betas
             return kind(parameters, lr=lr, betas=(beta1, beta2), eps=config.eps, weight_decay=weight_decay, fused=fused)
         case RMSpropConfig():
-            return RMSprop(
+            return _eager(RMSprop)(
                 parameters,
                 lr=lr,
                 alpha=config.alpha,
@@ -49,6 +51,21 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], 
                 momentum=config.momentum,
                 weight_decay=weight_decay,
             )
+
+
+T = TypeVar("T", bound=Optimizer)
+
+
+def _eager(kind: type[T]) -> type[T]:
+    """The optimizer `kind` without what keeps torch.compile away from its methods.
+
+    PyTorch wraps them in functions that import its compiler when first called, 1.5 s before the first step, and
+    change nothing outside of a compiled function. A release that wraps them without `__wrapped__` is slower to start.
+    """
+    names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))  # as its wrapper does unless `differentiable`
+    return cast("type[T]", type(kind.__name__, (kind,), methods))
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import multiprocessing
 import os
+import shutil
 import struct
 import sys
 import threading
@@ -23,7 +24,7 @@ import pytest
 
 from cnnbench.data import storage
 from cnnbench.data.catalog import CATALOG, FILES, Dataset, get
-from cnnbench.data.storage import Arrays, cache_folder, find, load, parse_idx
+from cnnbench.data.storage import Arrays, cache_folder, find, load, parse_idx, read_ahead
 from cnnbench.errors import DataError
 
 Contents = dict[str, bytes]
@@ -683,3 +684,55 @@ def test_idx_content_is_read_as_its_array(shape: tuple[int, ...]) -> None:
 def test_content_that_is_no_idx_file_is_a_data_error(content: bytes) -> None:
     with pytest.raises(DataError, match="IDX"):
         parse_idx(content)
+
+
+def test_what_was_read_ahead_is_loaded(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+    put(cache, arrays)
+    read_ahead(fashion, str(cache))
+    reading_is_done()
+    shutil.rmtree(cache)
+    assert same(load(fashion, str(cache)), arrays)
+
+
+def test_what_was_read_ahead_is_loaded_once(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+    put(cache, arrays)
+    read_ahead(fashion, str(cache))
+    load(fashion, str(cache))
+    shutil.rmtree(cache)
+    with pytest.raises(DataError):
+        load(fashion, str(cache))
+
+
+def test_what_was_read_ahead_elsewhere_is_not_loaded(
+    fashion: Dataset, arrays: Arrays, cache: Path, tmp_path: Path
+) -> None:
+    put(cache, arrays)
+    read_ahead(fashion, str(cache))
+    with pytest.raises(DataError):
+        load(fashion, str(tmp_path / "elsewhere"))
+
+
+def test_what_is_wrong_with_files_read_ahead_is_told_by_load(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+    put(cache, arrays)
+    (cache / f"{IMAGES}.gz").write_bytes(b"not gzipped")
+    with pytest.raises(DataError) as told:
+        load(fashion, str(cache))
+    read_ahead(fashion, str(cache))
+    with pytest.raises(DataError) as told_later:
+        load(fashion, str(cache))
+    assert str(told_later.value) == str(told.value)
+
+
+def test_an_error_while_reading_ahead_is_raised_by_load(fashion: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(storage, "find", fail)
+    read_ahead(fashion)
+    with pytest.raises(MemoryError):
+        load(fashion)
+
+
+def reading_is_done() -> None:
+    for future in storage._ahead.values():
+        future.result()

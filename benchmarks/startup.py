@@ -1,0 +1,90 @@
+"""Time what a user waits for before anything happens: help, mistakes, the first training step.
+
+    python benchmarks/startup.py [--rounds 7] [--against CHECKOUT]
+
+Wall time of whole processes, Python's own start included, each case in turn. With --against, another checkout
+runs beside this one, turn by turn. Prints the medians and the median of the ratios round by round. Fashion-MNIST
+must be on this machine.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[1]
+
+# The command as it is, but for its end after the first step. Nothing is imported earlier than it would be.
+TO_THE_FIRST_STEP = """
+import os
+from cnnbench import cli
+train_one = cli._train_one
+def stopping(composed):
+    from cnnbench.training.engine import EagerEngine
+    step = EagerEngine.train_step
+    def stop(*args, **kwargs):
+        step(*args, **kwargs)
+        os._exit(0)
+    EagerEngine.train_step = stop
+    return train_one(composed)
+cli._train_one = stopping
+raise SystemExit(cli.main())
+"""
+
+COMMAND = ["-m", "cnnbench"]
+CASES = {
+    "--help": ([*COMMAND, "--help"], 0),
+    "lr=0.1": ([*COMMAND, "lr=0.1"], 2),
+    "model=lenett": ([*COMMAND, "model=lenett"], 2),
+    "optimizer.lr=-1": ([*COMMAND, "optimizer.lr=-1"], 2),
+    "data.resize=3, which needs the network": ([*COMMAND, "data.resize=3"], 2),
+    "LeNet to the end of its first step": (["-c", TO_THE_FIRST_STEP, "device=cpu"], 0),
+    "import torch, to compare": (["-c", "import torch"], 0),
+}
+
+
+def seconds(checkout: Path, arguments: list[str], expected: int) -> float:
+    """The wall time of one process, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(checkout)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        wall_s = time.perf_counter() - began
+    if done.returncode != expected:
+        sys.exit(f"{' '.join(arguments)} ended with {done.returncode}, not {expected}:\n{done.stderr}")
+    return wall_s
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT")
+    parsed = parser.parse_args()
+    checkouts = [HERE] if parsed.against is None else [parsed.against.resolve(), HERE]
+    for case in CASES.values():
+        seconds(HERE, *case)  # so that files are in memory and compiled
+    walls = {
+        name: [[seconds(each, *case) for each in checkouts] for _ in range(parsed.rounds)]
+        for name, case in CASES.items()
+    }
+    print("| case |" + " before | after | ratio |" if parsed.against else "| case | wall |")
+    for name, rounds in walls.items():
+        medians = [f"{statistics.median(column):.2f} s" for column in zip(*rounds, strict=True)]
+        if parsed.against:
+            medians.append(f"{statistics.median(after / before for before, after in rounds):.2f}")
+        print(f"| {name} | {' | '.join(medians)} |")
+    print(f"Medians of {parsed.rounds} rounds, {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main()

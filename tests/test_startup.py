@@ -1,0 +1,70 @@
+"""What the command leaves undone so that it starts fast. The time itself is measured in benchmarks/startup.py."""
+
+import copy
+import gc
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.config_store import ConfigStore
+from installed import TINY, Command, clean_environment
+
+from cnnbench import cli
+
+IMPORTED_BY_THE_COMMAND = """
+import sys
+from cnnbench import cli
+watched, sys.argv[1:] = sys.argv[1].split(), sys.argv[2:]
+try:
+    cli.main()
+finally:
+    print([name for name in watched if name in sys.modules])
+"""
+
+
+def imported(watched: str, arguments: tuple[str, ...], folder: Path) -> str:
+    """Which of the modules `watched` the command has imported when it ends."""
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_BY_THE_COMMAND, watched, *arguments],
+        cwd=folder,
+        env=clean_environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("lr=0.1",), ("optimizer.lr=-1",)], ids=lambda each: each[0])
+def test_help_and_mistakes_in_values_import_neither_torch_nor_numpy(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    assert imported("cnnbench.cli torch numpy", arguments, tmp_path) == "['cnnbench.cli']"
+
+
+def test_training_imports_neither_the_compiler_nor_torchvision(tmp_path: Path) -> None:
+    watched = "torch torch._dynamo torch._inductor torchvision sympy"
+    assert imported(watched, TINY, tmp_path) == "['torch']"
+
+
+def test_hydra_does_not_copy_its_store(within: Command) -> None:
+    within("--cfg", "job")
+    assert copy.deepcopy(ConfigStore.instance()) is ConfigStore.instance()
+
+
+def test_a_configuration_composed_before_leaves_nothing_in_the_next(within: Command) -> None:
+    first = within("--cfg", "job", "optimizer=adam").stdout
+    within("--cfg", "job", "model=alexnet", "optimizer=rmsprop", "+model.width=3", "train.epochs=99")
+    assert within("--cfg", "job", "optimizer=adam").stdout == first
+
+
+def test_garbage_is_collected_while_a_job_runs(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    collected: list[bool] = []
+    monkeypatch.setattr(cli, "_train_one", lambda composed: collected.append(gc.isenabled()))
+    within("data=sample", "device=cpu")
+    assert collected == [True]
+
+
+def test_garbage_is_collected_after_a_command_without_a_job(within: Command) -> None:
+    within("--help")
+    assert gc.isenabled()
