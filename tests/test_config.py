@@ -78,6 +78,19 @@ def test_there_is_a_yaml_for_each_name(group: str, names: tuple[str, ...]) -> No
     assert {path.stem for path in (CONF / group).glob("*.yaml")} == set(names)
 
 
+@pytest.mark.parametrize("path", sorted((CONF / "augment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_preset_of_augmentation_switches_on_what_it_is_named_after(path: Path) -> None:
+    values = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(values, dict)
+    named = [] if path.stem == "none" else path.stem.split("_")
+    assert [key for key, value in values.items() if key != "name" and value] == named
+
+
+def test_presets_of_augmentation_are_combined_by_keys() -> None:
+    augment = config.load(composed("augment=flip_shift", "augment.cutout=8")).augment
+    assert (augment.flip, augment.shift, augment.cutout) == (True, 2, 8)
+
+
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: str(path.relative_to(CONF)))
 def test_every_yaml_opens_with_what_it_is(path: Path) -> None:
     lines = path.read_text().splitlines()
@@ -145,6 +158,16 @@ def test_text_that_yaml_could_take_for_something_else_comes_back(root: str, valu
         ("data__validation", -1, "at least 0"),
         ("data__train_examples", 0, "at least 1"),
         ("data__test_examples", 0, "at least 1"),
+        ("augment__shift", -1, "at least 0"),
+        ("augment__shift", 28, r"at most 27, with images of data\.resize=28"),
+        ("augment__cutout", -1, "at least 0"),
+        ("augment__cutout", 29, r"at most 28, with images of data\.resize=28"),
+        ("augment__erase", -0.1, "at least 0 and at most 1"),
+        ("augment__erase", 1.5, "at least 0 and at most 1"),
+        ("augment__mixup", -0.1, "at least 0"),
+        ("augment__mixup", float("inf"), "finite"),
+        ("augment__cutmix", -0.1, "at least 0"),
+        ("augment__cutmix", float("inf"), "finite"),
         ("device__threads", 0, "at least 1"),
         ("train__epochs", 0, "at least 1"),
         ("train__batch_size", 0, "at least 1"),
@@ -209,6 +232,11 @@ def test_nesterov_needs_a_momentum(values: dict[str, Any]) -> None:
         {"train__label_smoothing": 1.0},
         {"optimizer__momentum": 0.0},
         {"optimizer__momentum": 1.0},
+        {"augment__shift": 27},
+        {"augment__cutout": 28},
+        {"augment__erase": 1.0},
+        {"augment__mixup": 0.2},
+        {"augment__cutmix": 1.0, "train__label_smoothing": 0.1},
         {"device__threads": "auto"},
         {"device__threads": 1},
         {"device__channels_last": "auto"},
@@ -232,6 +260,7 @@ def test_the_ends_of_the_ranges_are_allowed(changes: dict[str, object], values: 
         ({"data__folds": 1, "data__fold": 0}, "data.folds=1 is out of range"),
         ({"data__folds": 5, "data__fold": 5}, "data.fold=5 is out of range.*at most 4"),
         ({"data__folds": 5, "data__fold": -1}, "data.fold=-1 is out of range"),
+        ({"augment__mixup": 0.2, "augment__cutmix": 1.0}, "mixup=0.2 and augment.cutmix=1.0 .* Set augment.mixup=0 or"),
         ({"train__label_smoothing": 0.1, "train__loss": "mse"}, "label_smoothing=0.1 is for .*cross_entropy, not mse"),
         ({"train__label_smoothing": 0.1, "train__loss": "nll"}, "label_smoothing=0.1 is for .*cross_entropy, not nll"),
         ({"train__require_learning": True, "train__epochs": 1}, "require_learning=true .* train.epochs=2"),

@@ -37,7 +37,7 @@ INITS = ("default", "kaiming_normal", "normal", "xavier_uniform")
 LOSSES = ("cross_entropy", "mse", "nll")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "tf32")
-AUGMENTS = ("none",)
+AUGMENTS = ("cutmix", "cutout", "erase", "flip_shift", "mixup", "none")
 
 
 @dataclass
@@ -74,7 +74,15 @@ class DataConfig:
 
 @dataclass
 class AugmentConfig:
+    """A preset, whose keys can be combined; pixels are those of the resized image."""
+
     name: str
+    flip: bool
+    shift: int
+    cutout: int
+    erase: float
+    mixup: float
+    cutmix: float
 
 
 @dataclass

@@ -11,6 +11,7 @@ from cnnbench.config.schema import (
     LOSSES,
     PRECISIONS,
     AdamConfig,
+    AugmentConfig,
     Config,
     DataConfig,
     SgdConfig,
@@ -31,14 +32,19 @@ def _check_auto(key: str, value: object, kind: type, allowed: str) -> None:
         raise ConfigError(f"{key}={value} is not known. Allowed: {allowed} or auto.")
 
 
-def _check_range(key: str, value: float | None, low: float, high: float = math.inf, *, above: bool = False) -> None:
-    """`value` must lie in [low, high], or in (low, high] with `above`; None is let through."""
+def _check_range(
+    key: str, value: float | None, low: float, high: float = math.inf, *, above: bool = False, given: str = ""
+) -> None:
+    """`value` must lie in [low, high], or in (low, high] with `above`; None is let through.
+
+    `given` ends the message: what the range depends on.
+    """
     if value is None:
         return
     if not math.isfinite(value) or value > high or (value <= low if above else value < low):
         allowed = ("" if math.isfinite(value) else "finite and ") + (f"above {low:g}" if above else f"at least {low:g}")
         allowed += "" if high == math.inf else f" and at most {high:g}"
-        raise ConfigError(f"{key}={value} is out of range. It must be {allowed}.")
+        raise ConfigError(f"{key}={value} is out of range. It must be {allowed}{given}.")
 
 
 _POSITIVE = {"lr", "eps", "step_epochs", "div_factor", "final_div_factor"}
@@ -54,7 +60,7 @@ def validate(config: Config) -> None:
     _check_range("seed", config.seed, 0, 2**63 - 1)
     _validate_data(config.data)
     _validate_train(config.train)
-    check_name("augment.name", config.augment.name, AUGMENTS)
+    _validate_augment(config.augment, config.data.resize)
     check_name("device.name", config.device.name, DEVICES)
     check_name("device.precision", config.device.precision, PRECISIONS)
     _check_auto("device.channels_last", config.device.channels_last, bool, "true, false")
@@ -89,6 +95,21 @@ def _validate_data(data: DataConfig) -> None:
         raise ConfigError("Cross-validation needs both keys, such as data.folds=5 data.fold=0.")
     if data.folds is not None:
         _check_range("data.fold", data.fold, 0, data.folds - 1)
+
+
+def _validate_augment(augment: AugmentConfig, size: int) -> None:
+    check_name("augment.name", augment.name, AUGMENTS)
+    of_size = f", with images of data.resize={size}"
+    _check_range("augment.shift", augment.shift, 0, size - 1, given=of_size)
+    _check_range("augment.cutout", augment.cutout, 0, size, given=of_size)
+    _check_range("augment.erase", augment.erase, 0, 1)
+    _check_range("augment.mixup", augment.mixup, 0)
+    _check_range("augment.cutmix", augment.cutmix, 0)
+    if augment.mixup > 0 and augment.cutmix > 0:
+        raise ConfigError(
+            f"augment.mixup={augment.mixup} and augment.cutmix={augment.cutmix} both mix images: "
+            "one of them must be 0. Set augment.mixup=0 or augment.cutmix=0."
+        )
 
 
 def _validate_train(train: TrainConfig) -> None:

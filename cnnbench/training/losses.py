@@ -1,4 +1,8 @@
-"""The losses: logits (N, K) and labels (N) to the mean loss of the batch."""
+"""The losses: logits (N, K) and targets to the mean loss of the batch.
+
+The targets are labels, int64 (N), or the probabilities of the classes, float (N, K), as mixed images have them.
+One-hot probabilities are the same as labels.
+"""
 
 from collections.abc import Callable
 
@@ -16,21 +20,25 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 def make_loss(config: TrainConfig) -> Loss:
     """The loss that train.loss names."""
 
-    def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+    def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
 
     return {"cross_entropy": cross_entropy, "nll": _nll, "mse": _mse}[config.loss]
 
 
-def _nll(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Log-softmax, then the negative log-likelihood: cross-entropy in two steps."""
-    return functional.nll_loss(functional.log_softmax(logits, dim=1), labels)
+    log_probabilities = functional.log_softmax(logits, dim=1)
+    if targets.is_floating_point():
+        return -(targets * log_probabilities).sum(dim=1).mean()
+    return functional.nll_loss(log_probabilities, targets)
 
 
-def _mse(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The mean square difference between softmax and one-hot labels, over all N * K numbers."""
-    one_hot = functional.one_hot(labels, logits.shape[1])
-    return functional.mse_loss(logits.softmax(dim=1), one_hot.to(logits.dtype))
+def _mse(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The mean square difference between softmax and targets, one-hot if labels, over all N * K numbers."""
+    if not targets.is_floating_point():
+        targets = functional.one_hot(targets, logits.shape[1])
+    return functional.mse_loss(logits.softmax(dim=1), targets.to(logits.dtype))
 
 
 def l1_penalty(model: nn.Module) -> torch.Tensor:

@@ -15,9 +15,9 @@ EXPONENTIALS = [[math.exp(logit) for logit in row] for row in LOGITS.tolist()]
 PROBABILITIES = [[value / sum(row) for value in row] for row in EXPONENTIALS]
 
 
-def loss_of(config: Config, name: str, label_smoothing: float = 0.0) -> float:
+def loss_of(config: Config, name: str, label_smoothing: float = 0.0, targets: torch.Tensor = LABELS) -> float:
     config.train.loss, config.train.label_smoothing = name, label_smoothing
-    return make_loss(config.train)(LOGITS, LABELS).item()
+    return make_loss(config.train)(LOGITS, targets).item()
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "nll"])
@@ -43,6 +43,30 @@ def test_label_smoothing_spreads_its_share_over_all_classes(config: Config) -> N
     all_classes = -sum(math.log(p) for row in PROBABILITIES for p in row) / 6
     expected = (1 - share) * labels + share * all_classes
     assert loss_of(config, "cross_entropy", share) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "label_smoothing"), [("cross_entropy", 0.0), ("cross_entropy", 0.3), ("nll", 0.0), ("mse", 0.0)]
+)
+def test_one_hot_probabilities_are_the_same_as_labels(name: str, label_smoothing: float, config: Config) -> None:
+    one_hot = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    expected = loss_of(config, name, label_smoothing)
+    assert loss_of(config, name, label_smoothing, one_hot) == pytest.approx(expected, rel=1e-6)
+
+
+MIXED = [[0.0, 0.7, 0.3], [0.6, 0.4, 0.0]]
+PAIRS = [pair for rows in zip(PROBABILITIES, MIXED, strict=True) for pair in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll"])
+def test_is_the_mean_of_negative_log_probabilities_by_their_targets(name: str, config: Config) -> None:
+    expected = -sum(target * math.log(probability) for probability, target in PAIRS) / 2
+    assert loss_of(config, name, targets=torch.tensor(MIXED)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_mse_is_the_mean_square_to_the_probabilities_of_the_targets(config: Config) -> None:
+    expected = sum((probability - target) ** 2 for probability, target in PAIRS) / 6
+    assert loss_of(config, "mse", targets=torch.tensor(MIXED)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_l1_adds_the_absolute_weights_and_neither_biases_nor_normalisation() -> None:
