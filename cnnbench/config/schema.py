@@ -10,6 +10,7 @@ __all__ = [
     "LOSSES",
     "OPTIMIZERS",
     "PRECISIONS",
+    "RESTS",
     "SCHEDULERS",
     "AdagradConfig",
     "AdamConfig",
@@ -22,6 +23,7 @@ __all__ = [
     "DeviceConfig",
     "ExponentialConfig",
     "ModelConfig",
+    "MuonConfig",
     "OneCycleConfig",
     "OptimizerConfig",
     "RMSpropConfig",
@@ -38,6 +40,7 @@ LOSSES = ("cross_entropy", "mse", "nll")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "tf32")
 AUGMENTS = ("cutmix", "cutout", "erase", "flip_shift", "mixup", "none")
+RESTS = ("adamw", "sgd")
 
 
 @dataclass
@@ -124,7 +127,19 @@ class RMSpropConfig:
     weight_decay: float
 
 
-OptimizerConfig = SgdConfig | AdagradConfig | AdamConfig | RMSpropConfig
+@dataclass
+class MuonConfig:
+    """Muon for the weights that are matrices; the others get the optimizer `rest` with a rate of its own."""
+
+    name: str
+    lr: float
+    momentum: float
+    weight_decay: float
+    rest: str
+    rest_lr: float
+
+
+OptimizerConfig = SgdConfig | AdagradConfig | AdamConfig | RMSpropConfig | MuonConfig
 
 OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
     "sgd": SgdConfig,
@@ -134,6 +149,7 @@ OPTIMIZERS: dict[str, type[OptimizerConfig]] = {
     "adam": AdamConfig,
     "adamw": AdamConfig,
     "rmsprop": RMSpropConfig,
+    "muon": MuonConfig,
 }
 
 

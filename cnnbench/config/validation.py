@@ -10,10 +10,12 @@ from cnnbench.config.schema import (
     INITS,
     LOSSES,
     PRECISIONS,
+    RESTS,
     AdamConfig,
     AugmentConfig,
     Config,
     DataConfig,
+    MuonConfig,
     SgdConfig,
     TrainConfig,
 )
@@ -47,7 +49,7 @@ def _check_range(
         raise ConfigError(f"{key}={value} is out of range. It must be {allowed}{given}.")
 
 
-_POSITIVE = {"lr", "eps", "step_epochs", "div_factor", "final_div_factor"}
+_POSITIVE = {"lr", "rest_lr", "eps", "step_epochs", "div_factor", "final_div_factor"}
 _RATIOS = {"momentum", "alpha", "gamma", "min_lr_ratio", "pct_start"}
 
 
@@ -80,6 +82,8 @@ def validate(config: Config) -> None:
         betas = config.optimizer.betas
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ConfigError(f"optimizer.betas={betas} must be two numbers from 0 up to, not including, 1.")
+    if isinstance(config.optimizer, MuonConfig):
+        check_name("optimizer.rest", config.optimizer.rest, RESTS)
     if config.optimizer.name == "nesterov":
         assert isinstance(config.optimizer, SgdConfig)
         _check_range("optimizer.momentum", config.optimizer.momentum, 0, above=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from cnnbench.config import AdagradConfig, AdamConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
 from cnnbench.models.meta import ShapeRules
 
 __all__ = ["TrainingMemory", "estimate"]
@@ -66,3 +66,5 @@ def _state_tensors(optimizer: OptimizerConfig) -> int:
             return 2
         case RMSpropConfig():
             return 1 + int(optimizer.momentum > 0)
+        case MuonConfig():
+            return 1  # AdamW keeps 2 for the rest, which is little but for the classifier of a perceptron

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from cnnbench import models
-from cnnbench.config import AdagradConfig, AdamConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
 from cnnbench.reports.memory import TrainingMemory, estimate
+from cnnbench.training.muon import Muon, rest_config, split_parameters
 from cnnbench.training.optimizers import make_optimizer
 
 SGD = SgdConfig("sgd", 0.1, 0.0, 0.0)
@@ -38,6 +39,15 @@ def test_the_optimizer_state_is_what_the_optimizer_keeps(optimizer: OptimizerCon
     kept = [value for state in made.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
     held = sum(tensor.nbytes for tensor in kept if tensor.ndim > 0)  # without the counts of steps
     assert estimate_of(nn.Linear(64, 32), (2, 64), optimizer).optimizer_state == held
+
+
+def test_the_state_of_muon_is_what_it_and_sgd_for_the_rest_keep() -> None:
+    config = MuonConfig("muon", 0.1, 0.9, 0.0, "sgd", 0.1)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 8))
+    for_muon, rest = split_parameters(network)
+    made = (Muon(for_muon, 0.1), make_optimizer(rest_config(config), rest, torch.device("cpu")))
+    held = sum(tensor.nbytes for optimizer in made for state in optimizer.state.values() for tensor in state.values())
+    assert estimate_of(network, (2, 1, 6, 6), config).optimizer_state == held
 
 
 def test_weights_and_gradients_take_four_bytes_each() -> None:
