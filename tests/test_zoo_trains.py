@@ -11,6 +11,7 @@ from cnnbench import models
 
 SLOW = {
     *("resnet101", "resnet110", "resnet152", "preact_resnet110", "preact_resnet164", "d2l_resnext"),
+    *("resnet9", "wide_resnet16_8", "wide_resnet28_10", "wide_resnet40_4"),
     *("densenet169", "densenet201", "densenet264", "densenet40", "densenet_bc100"),
     *("vgg11", "vgg13", "vgg16", "vgg19"),
 }

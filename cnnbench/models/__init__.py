@@ -30,8 +30,10 @@ from cnnbench.models.nin import NiN
 from cnnbench.models.preact_resnet import PreActResNet
 from cnnbench.models.residual_net import ResidualNet
 from cnnbench.models.resnet import CifarResNet, ResNet
+from cnnbench.models.resnet9 import ResNet9
 from cnnbench.models.simple_cnn import SimpleCNN, ThreeConv
 from cnnbench.models.vgg import VGG
+from cnnbench.models.wide_resnet import WideResNet
 
 __all__ = ["REGISTRY", "ModelSpec", "build", "dry_run", "dry_train", "names"]
 
@@ -48,6 +50,7 @@ class ModelSpec:
 VGG_SOURCE = "Dive into Deep Learning, 8.2; Simonyan, Zisserman 2015, table 1"
 RESNET_SOURCE = "He et al. 2015"
 PREACT_SOURCE = "He et al. 2016"
+WIDE_SOURCE = "Zagoruyko, Komodakis 2016"
 DENSENET_SOURCE = "Huang et al. 2017"
 
 SHOWS_WHERE = "CNNBENCH_DEBUG=1 shows where."
@@ -85,6 +88,10 @@ REGISTRY = {
     "preact_resnet110": ModelSpec(partial(PreActResNet, depth=110, bottleneck=False), 1, PREACT_SOURCE),
     "preact_resnet164": ModelSpec(partial(PreActResNet, depth=164), 1, PREACT_SOURCE),
     "preact_resnet1001": ModelSpec(partial(PreActResNet, depth=1001), 1, PREACT_SOURCE),
+    "wide_resnet16_8": ModelSpec(partial(WideResNet, depth=16, width=8), 1, f"{WIDE_SOURCE}, table 5"),
+    "wide_resnet28_10": ModelSpec(partial(WideResNet, depth=28, width=10), 1, f"{WIDE_SOURCE}, table 5"),
+    "wide_resnet40_4": ModelSpec(partial(WideResNet, depth=40, width=4), 1, f"{WIDE_SOURCE}, table 5"),
+    "resnet9": ModelSpec(ResNet9, 8, "Page 2018, part 4"),
     "densenet40": ModelSpec(partial(CifarDenseNet, depth=40), 4, f"{DENSENET_SOURCE}, table 2"),
     "densenet100": ModelSpec(partial(CifarDenseNet, depth=100), 4, f"{DENSENET_SOURCE}, table 2"),
     "densenet_bc100": ModelSpec(partial(DenseNetBC, depth=100), 4, f"{DENSENET_SOURCE}, table 2"),

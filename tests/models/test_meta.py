@@ -28,6 +28,8 @@ NETWORKS: list[tuple[str, int, dict[str, Any]]] = [
     ("d2l_densenet", 45, {}),
     ("resnet18", 29, {}),
     ("resnet20", 29, {}),
+    ("resnet9", 29, {}),
+    ("wide_resnet16_8", 29, {"dropout": 0.3}),
     ("densenet_bc100", 32, {"dropout": 0.2}),
     *(("preact_resnet110", 32, {"depth": 8, "shortcut": shortcut}) for shortcut in (
         "identity", "constant_scaling", "exclusive_gating", "shortcut_only_gating", "conv1x1", "dropout",
