@@ -85,7 +85,7 @@ def test_the_environment_says_device_precision_versions_and_split(smoke: Smoke) 
 def test_the_wall_time_is_split_into_parts_that_sum_up(smoke: Smoke) -> None:
     wall = json.loads((smoke[1] / "result.json").read_text())["wall_s"]
     total = wall.pop("total")
-    assert set(wall) == {"start", "data", "train", "evaluation", "records"}
+    assert set(wall) == {"start", "data", "preparation", "train", "evaluation", "records"}
     assert sum(wall.values()) <= total
 
 
@@ -201,7 +201,7 @@ def test_help_shows_verbs_choices_and_the_configuration(cnnbench: Command) -> No
     done = cnnbench("--help")
     assert done.returncode == 0
     assert "cnnbench data [NAME...]" in done.stdout
-    assert "optimizer: adagrad, adam, adamw, momentum, nesterov, rmsprop, sgd" in done.stdout
+    assert "optimizer: adagrad, adam, adamw, momentum, muon, nesterov, rmsprop, sgd" in done.stdout
     assert "batch_size:" in done.stdout
 
 

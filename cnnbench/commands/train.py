@@ -4,27 +4,21 @@ import logging
 import os
 from dataclasses import dataclass
 
-import torch
 from tqdm import tqdm
 
-from cnnbench import models
+from cnnbench.commands.assemble import assemble, describe
 from cnnbench.config import Config, to_yaml
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData
-from cnnbench.data.transforms import Preprocess
 from cnnbench.errors import DivergedError
 from cnnbench.reports.curves import Curves
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint, loop
-from cnnbench.training.device import Device, select
 from cnnbench.training.engine import EagerEngine, Metrics
-from cnnbench.training.initialisation import initialise
 from cnnbench.training.loop import Row
-from cnnbench.training.losses import make_loss
-from cnnbench.training.optimizers import make_optimizer
 
 __all__ = ["run"]
 
@@ -52,12 +46,13 @@ def run(config: Config, run: RunDirectory, watch: Stopwatch) -> float:
     """
     run.write_text("config.yaml", to_yaml(config))
     dataset = catalog.get(config.data.name)
-    device = select(config.device, config.seed)
-    engine = _make_engine(config, dataset, device)
+    engine = assemble(config, dataset)
     watch.seconds["start"] = watch.total_s
     with watch("data"):
-        data = ResidentData.load(config.data, dataset, config.seed, device.kind)
-    _record_environment(run, device, data)
+        data = ResidentData.load(config.data, dataset, config.seed, engine.device.kind)
+    with watch("preparation"):
+        engine.prepare(data.train, min(config.train.batch_size, len(data.train)))
+    run.write_json("environment.json", {**environment.describe(), **describe(engine), "data": data.split.summary()})
     _announce(config, dataset, engine, data)
 
     rows: list[Row] = []
@@ -75,7 +70,7 @@ def run(config: Config, run: RunDirectory, watch: Stopwatch) -> float:
         test = Metrics(rows[-1]["test_loss"], rows[-1]["test_accuracy"])
     else:
         with watch("evaluation"):
-            engine.model.load_state_dict(checkpoint.load(run.checkpoints / "best.pt")["model"])
+            engine.evaluated.load_state_dict(checkpoint.load(run.checkpoints / "best.pt")["model"])
             test = engine.evaluate(data.test, config.train.batch_size)
     outcome = Outcome(rows, best, test)
     _record_result(config, run, engine, watch, outcome)
@@ -84,45 +79,18 @@ def run(config: Config, run: RunDirectory, watch: Stopwatch) -> float:
     return best["validation_accuracy"] if best else test.accuracy
 
 
-def _make_engine(config: Config, dataset: Dataset, device: Device) -> EagerEngine:
-    model = models.build(
-        config.model.name,
-        dataset.in_channels,
-        len(dataset.classes),
-        config.data.resize,
-        **config.model.arguments,
-    )
-    initialise(model, config.train.init)
-    model = model.to(device.kind).to(memory_format=device.memory_format)
-    return EagerEngine(
-        model,
-        make_loss(config.train),
-        make_optimizer(config.optimizer, model.parameters(), device.kind),
-        Preprocess(config.data.resize, dataset.mean, dataset.std),
-        device,
-        l1=config.train.l1,
-    )
-
-
-def _record_environment(run: RunDirectory, device: Device, data: ResidentData) -> None:
-    chosen = {
-        "device": str(device.kind),
-        "chip": device.describe(),
-        "precision": device.precision,
-        "channels_last": device.channels_last,
-        "threads": torch.get_num_threads(),
-    }
-    run.write_json("environment.json", {**environment.describe(), **chosen, "data": data.split.summary()})
-
-
 def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: ResidentData) -> None:
-    device = engine.device
     log.info(
         f"{config.model.name}, {_num_parameters(engine):,} parameters, on {dataset.title} "
         f"at {config.data.resize} x {config.data.resize}: {len(data.train):,} training, "
         f"{len(data.validation):,} validation and {len(data.test):,} test examples"
     )
-    log.info(f"{device.kind} ({device.describe()}), {device.precision}, {torch.get_num_threads()} threads")
+    chosen = describe(engine)
+    how = [chosen["precision"], "channels last" if chosen["channels_last"] else "channels first"]
+    how += ["CUDA graph"] if chosen["engine"] == "graph" else []
+    how += ["compiled"] if chosen["compile"] else []
+    how += ["test-time flip averaging"] if config.train.flip_averaging else []
+    log.info(f"{chosen['device']} ({chosen['chip']}), {', '.join(map(str, how))}, {chosen['threads']} threads")
     held_out = "validation" if len(data.validation) else "test"
     log.info(f"{'epoch':>7}  {'lr':>8}  {'train':>15}  {held_out:>15}  {'time':>8}  {'examples/s':>10}")
     log.info(f"{'':>7}  {'':>8}  {'loss':>7} {'acc.':>7}  {'loss':>7} {'acc.':>7}")
@@ -152,6 +120,8 @@ def _record_result(config: Config, run: RunDirectory, engine: EagerEngine, watch
             "parameters": _num_parameters(engine),
             "device": str(engine.device.kind),
             "precision": engine.device.precision,
+            "engine": engine.name,
+            "flip_averaging": config.train.flip_averaging,
             "test_accuracy": outcome.test.accuracy,
             "test_loss": outcome.test.loss,
             "best": outcome.best,
@@ -164,8 +134,9 @@ def _record_result(config: Config, run: RunDirectory, engine: EagerEngine, watch
 def _conclude(config: Config, dataset: Dataset, run: RunDirectory, watch: Stopwatch, outcome: Outcome) -> None:
     best = outcome.best
     whose = f"with the weights of epoch {best['epoch']}, the best on validation" if best else "after the last epoch"
-    log.info(f"Test accuracy {outcome.test.accuracy:.4f}, {whose}.")
-    parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in watch.seconds.items())
+    labelled = " with flip averaging" if config.train.flip_averaging else ""
+    log.info(f"Test accuracy{labelled} {outcome.test.accuracy:.4f}, {whose}.")
+    parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in watch.seconds.items() if seconds >= 0.05)
     log.info(f"{watch.total_s:.1f} s in all: {parts}.")
     log.info(os.path.relpath(run.path))
     chance = 1 / len(dataset.classes)

@@ -206,6 +206,8 @@ class DeviceConfig:
     precision: str
     channels_last: Any  # bool | Literal["auto"]; OmegaConf 2.3 fails to merge unions
     threads: Any  # int | Literal["auto"]
+    compile: bool
+    graph: Any  # bool | Literal["auto"]
     deterministic: bool
 
 
@@ -217,6 +219,9 @@ class TrainConfig:
     loss: str
     label_smoothing: float
     l1: float
+    clip_norm: float | None
+    ema_decay: float | None
+    flip_averaging: bool
     require_learning: bool
 
 

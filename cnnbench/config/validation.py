@@ -66,6 +66,7 @@ def validate(config: Config) -> None:
     check_name("device.name", config.device.name, DEVICES)
     check_name("device.precision", config.device.precision, PRECISIONS)
     _check_auto("device.channels_last", config.device.channels_last, bool, "true, false")
+    _check_auto("device.graph", config.device.graph, bool, "true, false")
     _check_auto("device.threads", config.device.threads, int, "a number")
     if isinstance(config.device.threads, int):
         _check_range("device.threads", config.device.threads, 1)
@@ -123,6 +124,8 @@ def _validate_train(train: TrainConfig) -> None:
     check_name("train.loss", train.loss, LOSSES)
     _check_range("train.label_smoothing", train.label_smoothing, 0, 1)
     _check_range("train.l1", train.l1, 0)
+    _check_range("train.clip_norm", train.clip_norm, 0, above=True)
+    _check_range("train.ema_decay", train.ema_decay, 0, 1)
     if train.label_smoothing > 0 and train.loss != "cross_entropy":
         raise ConfigError(
             f"train.label_smoothing={train.label_smoothing} is for train.loss=cross_entropy, not {train.loss}."

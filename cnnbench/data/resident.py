@@ -39,10 +39,14 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The images and labels at `indices` (N), which are on the same device."""
+        return self.images[indices], self.labels[indices]
+
     def batches(self, batch_size: int, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All examples in the given order; the last batch holds what is left."""
         for indices in torch.split(order.to(self.labels.device), batch_size):
-            yield self.images[indices], self.labels[indices]
+            yield self.take(indices)
 
     def batches_in_order(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         return zip(torch.split(self.images, batch_size), torch.split(self.labels, batch_size), strict=True)

@@ -5,6 +5,7 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +18,23 @@ __all__ = ["Device", "select"]
 
 _DEFAULT_THREADS = torch.get_num_threads()
 _GIB = 1024**3
+BF16_INTENSITY = 5.0  # see benchmarks/NOTES.md
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @dataclass(frozen=True)
 class Device:
-    """A torch device, the precision of its arithmetic (fp32, tf32, bf16 or fp16) and the layout of its images."""
+    """A torch device and how it works.
+
+    `precision` of its arithmetic (fp32, tf32, bf16 or fp16), layout of its images, whether the network is
+    compiled, whether steps are to be captured in CUDA graphs.
+    """
 
     kind: torch.device
     precision: str
     channels_last: bool
+    compile: bool = False
+    graph: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -42,6 +50,11 @@ class Device:
             return torch.cuda.get_device_name(self.kind)
         return _cpu_name()
 
+    def synchronize(self) -> None:
+        """Wait until the device has done all it was asked to."""
+        if self.kind.type != "cpu":
+            torch.accelerator.synchronize(self.kind)
+
     def peak_memory_gib(self) -> float:
         """The most memory held so far: of the GPU by tensors, of the CPU by the whole process."""
         if self.kind.type == "cuda":
@@ -51,10 +64,18 @@ class Device:
 
 
 def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _multiplies_in_bf16() -> bool:
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(_cpu_info("flags").split())
+
+
+def _cpu_info(key: str) -> str:
+    """What Linux tells of the first core under `key`; nothing elsewhere."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
 def _keep_freed_memory() -> None:
@@ -69,14 +90,17 @@ def _keep_freed_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def choose(config: DeviceConfig) -> Device:
-    """The device and precision that the configuration means on this machine; changes nothing.
+def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -> Device:
+    """The device and how it is to work, as the configuration means it on this machine; changes nothing.
 
-    ``precision=auto`` is tf32 on a CUDA GPU that has it, else fp32. ``channels_last=auto`` is true on the
+    ``graph=auto`` is true on a CUDA GPU. ``precision=auto`` is bf16 on one of the Ampere generation or later
+    whose steps are captured, tf32 on one whose steps are not: casting costs as many launches as it saves
+    arithmetic. On a CPU that multiplies in bf16 it is bf16 for a network of at least BF16_INTENSITY
+    multiply-adds per parameter and image (`intensity`). Elsewhere it is fp32. ``channels_last=auto`` is true on the
     CPU, and on a CUDA GPU in bf16 and fp16, whose kernels are written for that layout.
 
     Raises:
-        ConfigError: the device is not there or lacks the precision.
+        ConfigError: the device is not there or lacks what was asked of it.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     there = {"cpu": True, "cuda": cuda, "mps": mps}
@@ -86,19 +110,25 @@ def choose(config: DeviceConfig) -> Device:
     if not there[name]:
         present = ", ".join(key for key, value in there.items() if value)
         raise ConfigError(f"device={name}: PyTorch {torch.__version__} finds no such device here. Present: {present}.")
-    tf32 = cuda and name == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+    graph = name == "cuda" if isinstance(config.graph, str) else config.graph
+    if graph and name != "cuda":
+        raise ConfigError(f"device.graph=true needs device=cuda, not {name}: only a CUDA GPU has graphs.")
+    ampere = name == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
     precision = config.precision
-    if precision == "auto":
-        precision = "tf32" if tf32 else "fp32"
-    if precision == "tf32" and not tf32:
+    if precision == "auto" and ampere:
+        precision = "bf16" if graph else "tf32"
+    elif precision == "auto":
+        quick = name == "cpu" and _multiplies_in_bf16() and intensity() >= BF16_INTENSITY
+        precision = "bf16" if quick else "fp32"
+    if precision == "tf32" and not ampere:
         raise ConfigError("device.precision=tf32 needs a CUDA GPU of the Ampere generation or later. Use fp32 or bf16.")
     channels_last = config.channels_last
     if isinstance(channels_last, str):
         channels_last = name == "cpu" or (name == "cuda" and precision in ("bf16", "fp16"))
-    return Device(torch.device(name), precision, channels_last)
+    return Device(torch.device(name), precision, channels_last, config.compile, graph)
 
 
-def select(config: DeviceConfig, seed: int) -> Device:
+def select(config: DeviceConfig, seed: int, intensity: Callable[[], float] = lambda: 0.0) -> Device:
     """Choose the device and set the whole process up for it: threads, precision, determinism, seeds.
 
     Every setting is set, not only those that differ from PyTorch's, so that nothing is left over from
@@ -107,7 +137,7 @@ def select(config: DeviceConfig, seed: int) -> Device:
     Raises:
         ConfigError: as `choose`.
     """
-    device = choose(config)
+    device = choose(config, intensity)
     torch.set_num_threads(_DEFAULT_THREADS if isinstance(config.threads, str) else config.threads)
     if device.kind.type == "cpu":
         _keep_freed_memory()

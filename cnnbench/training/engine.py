@@ -1,21 +1,30 @@
-"""Step engines: how one batch is trained on and how a data set is evaluated.
+"""Step engines: how batches are trained on and how a data set is evaluated.
 
 Metrics are summed on the device; reading them is what makes the host wait, so the loop does it when
 something is to be shown.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from cnnbench.config import TrainConfig
+from cnnbench.data.augment import Augment
 from cnnbench.data.resident import Examples
 from cnnbench.data.transforms import Preprocess
+from cnnbench.errors import ConfigError
+from cnnbench.training.averaging import WeightAverage
 from cnnbench.training.device import Device
-from cnnbench.training.losses import Loss, l1_penalty
+from cnnbench.training.losses import l1_penalty, make_loss
+from cnnbench.training.optimizers import set_lr
 
 __all__ = ["EagerEngine", "MetricSums", "Metrics"]
+
+Pass = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
 AUXILIARY_WEIGHT = 0.3  # of the loss of an auxiliary classifier: Szegedy et al. 2015, section 5
 
@@ -52,61 +61,178 @@ class MetricSums:
 
 
 class EagerEngine:
-    """Runs each operation as it comes, on any device."""
+    """Runs each operation as it comes, on any device.
+
+    `sums` are the metrics of training since the last reset.
+    """
 
     def __init__(
         self,
         model: nn.Module,
-        loss: Loss,
-        optimizer: Optimizer,
+        optimizers: Sequence[Optimizer],
         preprocess: Preprocess,
+        augment: Augment,
         device: Device,
-        *,
-        l1: float = 0.0,
+        config: TrainConfig,
     ) -> None:
         self.model = model
-        self.loss = loss
-        self.optimizer = optimizer
+        self.optimizers = optimizers
         self.preprocess = preprocess
+        self.augment = augment
         self.device = device
-        self.l1 = l1
-        self.memory_format = device.memory_format
+        self.config = config
+        self.loss = make_loss(config)
+        self.average = None if config.ema_decay is None else WeightAverage(model, config.ema_decay)
         self.autocast = torch.autocast(
             device.kind.type, dtype=device.autocast_dtype, enabled=device.autocast_dtype is not None
         )
         # fp16 alone needs its gradients scaled: its smallest number is 6e-8
         self.scaler = torch.amp.GradScaler(device.kind.type, enabled=device.precision == "fp16")
         self.sums = MetricSums(device.kind)
+        self.evaluation_sums = MetricSums(device.kind)
+        self.compiled: dict[str, Pass] = {}
+        self.compiled_batch_size = 0
+
+    @property
+    def name(self) -> str:
+        """How the steps run: eager or graph."""
+        return "eager"
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is measured and kept: the one that trains, or the average of its weights over time."""
+        return self.model if self.average is None else self.average.model
+
+    def prepare(self, train: Examples, batch_size: int) -> None:
+        """Do ahead of training what takes time once. Leaves no trace in weights, statistics or generators.
+
+        Raises:
+            ConfigError: the network cannot be compiled.
+        """
+        if not self.device.compile:
+            return
+        self.compiled = {each.__name__: torch.compile(each, dynamic=False) for each in (self._objective, self._measure)}
+        self.compiled_batch_size = batch_size
+        images, labels = train.take(torch.arange(batch_size, device=self.device.kind))
+        try:
+            with self.unchanged():
+                self.model.train()
+                self.train_step(images, labels)
+                self.evaluate(Examples(images, labels), batch_size)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ConfigError(
+                f"device.compile=on: PyTorch cannot compile this network here: {reason} Use device.compile=off."
+            ) from error
+
+    def steps(
+        self, examples: Examples, order: torch.Tensor, batch_size: int, lr_factors: Sequence[float]
+    ) -> Iterator[int]:
+        """Train on the examples in the given order, batch by batch; yields after each step how many it took.
+
+        The learning rates of step i are the configured ones times lr_factors[i]. A last batch that is
+        smaller moves the weights by its share of a full step. At a full step its noisier gradient would be
+        the last thing before each evaluation.
+        """
+        self.model.train()
+        for (images, labels), factor in zip(examples.batches(batch_size, order), lr_factors, strict=True):
+            set_lr(self.optimizers, factor)
+            self.train_step(images, labels, weight=len(labels) / batch_size)
+            yield len(labels)
 
     def train_step(self, images: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> None:
         """One update from uint8 images (N, C, H, W) and labels (N), its gradient times `weight`; adds to `sums`."""
-        logits, *auxiliary = self._forward(images)
-        loss = self.loss(logits, labels)
+        inputs, targets = self.augment(self._inputs(images), labels)
+        objective, loss, logits = self._run(self._objective, inputs, targets)
         self.sums.update(loss, logits, labels)
-        objective = loss
-        for theirs in auxiliary:
-            objective = objective + AUXILIARY_WEIGHT * self.loss(theirs, labels)
-        if self.l1 > 0:
-            objective = objective + self.l1 * l1_penalty(self.model)
         # torch leaves backward without types
         self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]  # so in torch
-        self.scaler.step(self.optimizer)
+        if self.config.clip_norm is not None:
+            for optimizer in self.optimizers:
+                self.scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update()
 
     @torch.inference_mode()
     def evaluate(self, examples: Examples, batch_size: int) -> Metrics:
-        """The metrics of all examples, by the model as it is in evaluation mode."""
-        self.model.eval()
-        sums = MetricSums(examples.labels.device)
+        """The metrics of all examples, by the network as it is in evaluation mode."""
+        self.evaluated.eval()
+        self.evaluation_sums.reset()
         for images, labels in examples.batches_in_order(batch_size):
-            logits, *_ = self._forward(images)
-            sums.update(self.loss(logits, labels), logits, labels)
-        return sums.compute()
+            self.evaluate_step(images, labels)
+        return self.evaluation_sums.compute()
 
-    def _forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def evaluate_step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        """Add the metrics of uint8 images (N, C, H, W) and labels (N) to `evaluation_sums`."""
+        loss, logits = self._run(self._measure, self._inputs(images), labels)
+        self.evaluation_sums.update(loss, logits, labels)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """For trial steps: puts weights, statistics, optimizers, sums and generators back as they were."""
+        kept = [*self.model.state_dict().values(), self.sums.sums, self.evaluation_sums.sums]
+        kept += [] if self.average is None else self.average.model.state_dict().values()
+        copies = [tensor.clone() for tensor in kept]
+        states = [{key: value.clone() for key, value in _tensors(each).items()} for each in self.optimizers]
+        scaler = self.scaler.state_dict()
+        try:
+            with torch.random.fork_rng([self.device.kind] if self.device.kind.type == "cuda" else []):
+                yield
+        finally:
+            torch._foreach_copy_(kept, copies)
+            for optimizer, state in zip(self.optimizers, states, strict=True):
+                optimizer.zero_grad(set_to_none=True)
+                for key, value in _tensors(optimizer).items():
+                    value.copy_(state[key]) if key in state else value.zero_()  # all of PyTorch's begin with zeros
+            self.scaler.load_state_dict(scaler)
+            self.sums.examples = self.evaluation_sums.examples = 0
+
+    def _inputs(self, images: torch.Tensor) -> torch.Tensor:
+        return self.preprocess(images).contiguous(memory_format=self.device.memory_format)
+
+    def _run(self, forward: Pass, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """`forward`, or what it was compiled to: for full batches, as every other size would be compiled anew."""
+        full = len(labels) == self.compiled_batch_size
+        return (self.compiled[forward.__name__] if full else forward)(inputs, labels)
+
+    def _objective(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What the gradient is of, the loss that is reported, and the logits (N, K) in float32."""
+        logits, *auxiliary = self._forward(self.model, inputs)
+        loss = self.loss(logits, targets)
+        objective = loss
+        for theirs in auxiliary:
+            objective = objective + AUXILIARY_WEIGHT * self.loss(theirs, targets)
+        if self.config.l1 > 0:
+            objective = objective + self.config.l1 * l1_penalty(self.model)
+        return objective, loss, logits
+
+    def _measure(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The loss and the logits (N, K), with train.flip_averaging the mean of both ways round."""
+        logits, *_ = self._forward(self.evaluated, inputs)
+        if self.config.flip_averaging:
+            mirrored, *_ = self._forward(self.evaluated, inputs.flip(-1))
+            logits = (logits + mirrored) / 2
+        return self.loss(logits, labels), logits
+
+    def _forward(self, model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The logits (N, K) in float32, and after them those of auxiliary classifiers, if the network has any."""
-        inputs = self.preprocess(images).contiguous(memory_format=self.memory_format)
         with self.autocast:
-            outputs = self.model(inputs)
+            outputs = model(inputs)
         return tuple(logits.float() for logits in (outputs if isinstance(outputs, tuple) else (outputs,)))
+
+
+def _tensors(optimizer: Optimizer) -> dict[tuple[torch.Tensor, str], torch.Tensor]:
+    """All that the optimizer remembers, by parameter and name."""
+    return {
+        (parameter, name): value
+        for parameter, state in optimizer.state.items()
+        for name, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }

@@ -15,7 +15,6 @@ from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint
 from cnnbench.training.engine import EagerEngine, Metrics
-from cnnbench.training.optimizers import set_lr
 from cnnbench.training.schedules import lr_factor
 
 __all__ = ["Row", "fit"]
@@ -44,14 +43,16 @@ def fit(
     selects = config.data.validation > 0 or config.data.folds is not None
     name = "validation" if selects else "test"
     best_accuracy = -1.0
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     with tqdm(
         total=config.train.epochs * len(train), unit=" examples", unit_scale=True, disable=None, leave=False
     ) as bar:
         for epoch in range(1, config.train.epochs + 1):
             began = time.perf_counter()
+            lr_factors = _lr_factors(config, train, epoch)
             with watch("train"):
-                trained = _train_epoch(engine, train, config, epoch, bar)
+                trained = _train_epoch(engine, train, config, epoch, lr_factors, bar)
             train_s = time.perf_counter() - began
             with watch("evaluation"):
                 measured = engine.evaluate(held_out, config.train.batch_size)
@@ -60,7 +61,7 @@ def fit(
             rows.append(
                 {
                     "epoch": epoch,
-                    "lr": engine.optimizer.param_groups[0]["lr"],
+                    "lr": config.optimizer.lr * lr_factors[-1],
                     "train_loss": trained.loss,
                     "train_accuracy": trained.accuracy,
                     f"{name}_loss": measured.loss,
@@ -79,27 +80,19 @@ def fit(
             yield rows[-1]
 
 
-def _train_epoch(engine: EagerEngine, train: Examples, config: Config, epoch: int, bar: "tqdm[Any]") -> Metrics:
-    """One pass over the training examples; the metrics are means over the epoch, as it went.
-
-    Every example counts the same: the last batch, if smaller, moves the weights by its share of a full
-    step. At a full step its noisier gradient would be the last thing before each evaluation.
-    """
-    batch_size = min(config.train.batch_size, len(train))
-    steps_per_epoch = math.ceil(len(train) / batch_size)
-    total_steps = config.train.epochs * steps_per_epoch
-    step = (epoch - 1) * steps_per_epoch
+def _train_epoch(
+    engine: EagerEngine, train: Examples, config: Config, epoch: int, lr_factors: list[float], bar: "tqdm[Any]"
+) -> Metrics:
+    """One pass over the training examples; the metrics are means over the epoch, as it went."""
     bar.set_description(f"epoch {epoch}/{config.train.epochs}")
-    engine.model.train()
     engine.sums.reset()
+    first = step = (epoch - 1) * len(lr_factors)
     glanced_at, glanced_step = time.perf_counter(), step
-    for images, labels in train.batches(batch_size, epoch_order(len(train), config.seed, epoch)):
-        factor = lr_factor(config.scheduler, step, steps_per_epoch, total_steps)
-        set_lr(engine.optimizer, config.optimizer.lr * factor)
-        engine.train_step(images, labels, weight=len(labels) / batch_size)
+    order = epoch_order(len(train), config.seed, epoch)
+    for examples in engine.steps(train, order, _batch_size(config, train), lr_factors):
         step += 1
-        bar.update(len(labels))
-        last = step == epoch * steps_per_epoch
+        bar.update(examples)
+        last = step == first + len(lr_factors)
         if last or time.perf_counter() - glanced_at > GLANCE_S:
             metrics = engine.sums.compute()
             if not math.isfinite(metrics.loss):
@@ -108,6 +101,17 @@ def _train_epoch(engine: EagerEngine, train: Examples, config: Config, epoch: in
             bar.set_postfix(loss=f"{metrics.loss:.4f}", accuracy=f"{metrics.accuracy:.4f}", refresh=False)
             glanced_at, glanced_step = time.perf_counter(), step
     return metrics
+
+
+def _batch_size(config: Config, train: Examples) -> int:
+    return min(config.train.batch_size, len(train))
+
+
+def _lr_factors(config: Config, train: Examples, epoch: int) -> list[float]:
+    """What the learning rate is multiplied by at each step of the epoch."""
+    steps = math.ceil(len(train) / _batch_size(config, train))
+    first = (epoch - 1) * steps
+    return [lr_factor(config.scheduler, first + step, steps, config.train.epochs * steps) for step in range(steps)]
 
 
 def _diverged(what: str, config: Config, epoch: int) -> DivergedError:
@@ -119,7 +123,7 @@ def _diverged(what: str, config: Config, epoch: int) -> DivergedError:
 
 def _weights(engine: EagerEngine, config: Config, epoch: int) -> dict[str, Any]:
     """What a checkpoint needs to be evaluated."""
-    return {"epoch": epoch, "model": engine.model.state_dict(), "config": as_dict(config)}
+    return {"epoch": epoch, "model": engine.evaluated.state_dict(), "config": as_dict(config)}
 
 
 def _everything(engine: EagerEngine, config: Config, rows: list[Row], best_accuracy: float) -> dict[str, Any]:
@@ -127,7 +131,9 @@ def _everything(engine: EagerEngine, config: Config, rows: list[Row], best_accur
     on_cuda = engine.device.kind.type == "cuda"
     return {
         **_weights(engine, config, len(rows)),
-        "optimizer": engine.optimizer.state_dict(),
+        "model": engine.model.state_dict(),
+        "average": None if engine.average is None else engine.average.model.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in engine.optimizers],
         "scaler": engine.scaler.state_dict(),
         "generators": {
             "cpu": torch.get_rng_state(),

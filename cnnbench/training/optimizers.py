@@ -1,4 +1,4 @@
-"""The optimizers, all of torch.optim."""
+"""The optimizers: torch.optim's and Muon."""
 
 import inspect
 from collections.abc import Iterable
@@ -8,9 +8,23 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-from cnnbench.config import AdagradConfig, AdamConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.training.muon import Muon, rest_config, split_parameters
 
-__all__ = ["make_optimizer", "set_lr"]
+__all__ = ["make_optimizer", "make_optimizers", "set_lr"]
+
+
+def make_optimizers(config: OptimizerConfig, model: nn.Module, device: torch.device) -> list[Optimizer]:
+    """What updates the network: the optimizer of the configuration, and another for what that one is not for."""
+    parts = [(config, list(model.parameters()))]
+    if isinstance(config, MuonConfig):
+        matrices, rest = split_parameters(model)
+        parts = [(config, matrices), (rest_config(config), rest)]
+    optimizers = [make_optimizer(each, parameters, device) for each, parameters in parts if parameters]
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return optimizers
 
 
 def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], device: torch.device) -> Optimizer:
@@ -51,6 +65,8 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], 
                 momentum=config.momentum,
                 weight_decay=weight_decay,
             )
+        case MuonConfig():
+            return Muon(parameters, lr, config.momentum, weight_decay)
 
 
 T = TypeVar("T", bound=Optimizer)
@@ -68,6 +84,8 @@ def _eager(kind: type[T]) -> type[T]:
     return cast("type[T]", type(kind.__name__, (kind,), methods))
 
 
-def set_lr(optimizer: Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+def set_lr(optimizers: Iterable[Optimizer], factor: float) -> None:
+    """Let each learning rate be `factor` times the one that was configured."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor

@@ -13,12 +13,12 @@ from torch import nn
 
 from cnnbench import config as configuration
 from cnnbench.config import Config
+from cnnbench.data.augment import Augment
 from cnnbench.data.resident import Examples
 from cnnbench.data.transforms import Preprocess
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.losses import make_loss
-from cnnbench.training.optimizers import make_optimizer
+from cnnbench.training.optimizers import make_optimizers
 
 CONF = Path(__file__).parents[2] / "conf"
 SMALL = [
@@ -79,22 +79,22 @@ def examples(device: Device) -> Examples:
     return Examples(images.to(device.kind), (torch.arange(21) % 4).to(device.kind))
 
 
-MakeEngine = Callable[[nn.Module, Config, Device], EagerEngine]
+MakeEngine = Callable[..., EagerEngine]
 
 
 @pytest.fixture
 def make_engine() -> MakeEngine:
     """Makes an engine that trains a network as the configuration says, on pixels in [0, 1]."""
 
-    def make(model: nn.Module, config: Config, device: Device) -> EagerEngine:
+    def make(model: nn.Module, config: Config, device: Device, kind: type[EagerEngine] = EagerEngine) -> EagerEngine:
         model = model.to(device.kind)
-        return EagerEngine(
+        return kind(
             model,
-            make_loss(config.train),
-            make_optimizer(config.optimizer, model.parameters(), device.kind),
+            make_optimizers(config.optimizer, model, device.kind),
             Preprocess(config.data.resize, 0.0, 1.0),
+            Augment(config.augment, 4, 0.0),
             device,
-            l1=config.train.l1,
+            config.train,
         )
 
     return make

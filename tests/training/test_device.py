@@ -7,6 +7,7 @@ import torch
 
 from cnnbench.config import Config, DeviceConfig
 from cnnbench.errors import ConfigError
+from cnnbench.training import device as device_module
 from cnnbench.training.device import Device, choose, select
 
 
@@ -17,8 +18,10 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool = False, c
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (capability, 0))
 
 
-def settings(name: str, precision: str = "auto", channels_last: object = "auto") -> DeviceConfig:
-    return DeviceConfig(name, precision, channels_last, threads="auto", deterministic=False)
+def settings(
+    name: str, precision: str = "auto", channels_last: object = "auto", graph: object = "auto"
+) -> DeviceConfig:
+    return DeviceConfig(name, precision, channels_last, "auto", compile=False, graph=graph, deterministic=False)
 
 
 def test_auto_is_what_this_machine_has() -> None:
@@ -43,14 +46,49 @@ def test_a_device_that_is_not_there_is_refused_with_what_is(name: str, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("name", "capability", "expected"),
-    [("cuda", 8, "tf32"), ("cuda", 7, "fp32"), ("mps", 8, "fp32"), ("cpu", 8, "fp32")],
+    ("name", "capability", "graph", "expected"),
+    [
+        ("cuda", 8, "auto", "bf16"),
+        ("cuda", 8, False, "tf32"),
+        ("cuda", 7, "auto", "fp32"),
+        ("mps", 8, "auto", "fp32"),
+        ("cpu", 8, "auto", "fp32"),
+    ],
 )
-def test_auto_precision_is_tf32_where_the_device_has_it(
-    name: str, capability: int, expected: str, monkeypatch: pytest.MonkeyPatch
+def test_auto_precision_follows_the_generation_and_whether_steps_are_captured(
+    name: str, capability: int, graph: object, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(monkeypatch, cuda=True, mps=True, capability=capability)
-    assert choose(settings(name)).precision == expected
+    monkeypatch.setattr(device_module, "_cpu_info", lambda key: "fpu avx2")
+    assert choose(settings(name, graph=graph)).precision == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "intensity", "expected"),
+    [
+        ("fpu amx_bf16", 20.0, "bf16"),
+        ("fpu avx512_bf16", 20.0, "bf16"),
+        ("fpu amx_bf16", 3.0, "fp32"),
+        ("fpu avx512f avx2", 20.0, "fp32"),
+        ("", 20.0, "fp32"),
+    ],
+)
+def test_auto_precision_of_a_cpu_is_bf16_where_it_multiplies_in_it_and_the_network_gives_it_enough_to_do(
+    flags: str, intensity: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_module, "_cpu_info", lambda key: flags)
+    assert choose(settings("cpu"), lambda: intensity).precision == expected
+
+
+@pytest.mark.parametrize(("name", "expected"), [("cuda", True), ("cpu", False), ("mps", False)])
+def test_steps_are_captured_on_a_cuda_gpu(name: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, cuda=True, mps=True)
+    assert choose(settings(name)).graph is expected
+
+
+def test_a_graph_is_refused_where_there_is_none() -> None:
+    with pytest.raises(ConfigError, match=r"device\.graph=true needs device=cuda, not cpu"):
+        choose(settings("cpu", graph=True))
 
 
 @pytest.mark.parametrize(("name", "capability"), [("cpu", 8), ("mps", 8), ("cuda", 7)])

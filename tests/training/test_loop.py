@@ -19,7 +19,7 @@ from cnnbench.training.device import Device, select
 from cnnbench.training.engine import EagerEngine, Metrics
 from cnnbench.training.loop import Row
 
-MakeEngine = Callable[[nn.Module, Config, Device], EagerEngine]
+MakeEngine = Callable[..., EagerEngine]
 Start = Callable[[], tuple[EagerEngine, Iterator[Row]]]
 
 CUDA = pytest.param(
@@ -117,7 +117,7 @@ def test_the_schedule_sets_the_rate_of_each_step(start: Start, config: Config) -
     config.scheduler = ConstantConfig("constant", warmup_epochs=1.0)
     engine, rows = start()
     rates: list[float] = []
-    engine.optimizer.register_step_pre_hook(lambda *_: rates.append(engine.optimizer.param_groups[0]["lr"]))
+    engine.optimizers[0].register_step_pre_hook(lambda *_: rates.append(engine.optimizers[0].param_groups[0]["lr"]))
     list(rows)
     assert rates == pytest.approx([config.optimizer.lr * factor for factor in (1 / 3, 2 / 3, 1, 1, 1, 1)])
 
@@ -158,7 +158,7 @@ def test_each_epoch_takes_all_examples_in_the_order_of_its_seed(
 def test_every_step_is_in_training_mode(start: Start) -> None:
     engine, rows = start()
     modes: list[bool] = []
-    engine.optimizer.register_step_pre_hook(lambda *_: modes.append(engine.model.training))
+    engine.optimizers[0].register_step_pre_hook(lambda *_: modes.append(engine.model.training))
     list(rows)
     assert modes == [True] * 6
 
@@ -238,7 +238,7 @@ def test_last_and_previous_are_of_the_last_two_epochs(start: Start, run: RunDire
 def test_last_holds_all_that_training_needs_to_go_on(start: Start, run: RunDirectory) -> None:
     rows_of(start)
     assert set(checkpoint.load(run.checkpoints / "last.pt")) == {
-        "epoch", "model", "config", "optimizer", "scaler", "generators", "rows", "best_accuracy",
+        "epoch", "model", "config", "average", "optimizers", "scaler", "generators", "rows", "best_accuracy",
     }  # fmt: skip
 
 
@@ -246,9 +246,9 @@ def test_last_holds_all_that_training_needs_to_go_on(start: Start, run: RunDirec
 def test_last_holds_the_optimizer_as_it_is(start: Start, run: RunDirectory) -> None:
     engine, rows = start()
     list(rows)
-    kept = checkpoint.load(run.checkpoints / "last.pt")["optimizer"]
+    kept = checkpoint.load(run.checkpoints / "last.pt")["optimizers"][0]
     for index, parameter in enumerate(engine.model.parameters()):
-        momentum = engine.optimizer.state[parameter]["momentum_buffer"].cpu()
+        momentum = engine.optimizers[0].state[parameter]["momentum_buffer"].cpu()
         assert torch.equal(kept["state"][index]["momentum_buffer"], momentum)
 
 

@@ -16,13 +16,15 @@ from cnnbench.config import (
     AdagradConfig,
     AdamConfig,
     Config,
+    MuonConfig,
     OptimizerConfig,
     RMSpropConfig,
     SgdConfig,
     as_dict,
 )
 from cnnbench.training.device import Device
-from cnnbench.training.optimizers import make_optimizer, set_lr
+from cnnbench.training.muon import Muon
+from cnnbench.training.optimizers import make_optimizer, make_optimizers, set_lr
 
 YAMLS = sorted((Path(__file__).parents[2] / "conf" / "optimizer").glob("*.yaml"))
 CPU = torch.device("cpu")
@@ -44,6 +46,7 @@ MADE = [
         RMSprop,
         {"alpha": 0.9, "eps": 1e-6, "momentum": 0.7, "centered": False},
     ),
+    (MuonConfig("muon", 0.2, 0.7, 0.01, "sgd", 0.05), Muon, {"momentum": 0.7}),
 ]
 BY_NAME = pytest.mark.parametrize(("config", "kind", "own"), MADE, ids=[config.name for config, _, _ in MADE])
 
@@ -59,7 +62,7 @@ def test_every_name_is_tried_here() -> None:
 
 @BY_NAME
 def test_the_name_makes_its_class(config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]) -> None:
-    made = make_optimizer(config, [nn.Parameter(torch.zeros(1))], CPU)
+    made = make_optimizer(config, [nn.Parameter(torch.zeros(2, 3))], CPU)
     assert kind in (type(made), *type(made).__bases__)  # not isinstance: AdamW is an Adam
 
 
@@ -68,7 +71,7 @@ def test_the_class_gets_its_hyperparameters(
     config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]
 ) -> None:
     wanted = {"lr": 0.2, "weight_decay": 0.01, **own}
-    group = make_optimizer(config, [nn.Parameter(torch.zeros(1))], CPU).param_groups[0]
+    group = make_optimizer(config, [nn.Parameter(torch.zeros(2, 3))], CPU).param_groups[0]
     assert {key: group[key] for key in wanted} == wanted
 
 
@@ -81,7 +84,7 @@ def test_every_yaml_loads_as_the_optimizer_of_its_name(path: Path, config: Confi
 @EACH_DEVICE
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_every_yaml_lowers_a_square(path: Path, config: Config, device: Device) -> None:
-    point = nn.Parameter(torch.tensor([1.0, -2.0], device=device.kind))
+    point = nn.Parameter(torch.tensor([[1.0, -2.0]], device=device.kind))
     optimizer = make_optimizer(load(path, config), [point], device.kind)
     losses = []
     for _ in range(20):
@@ -110,7 +113,7 @@ def test_gradients_that_overflow_in_the_first_step_leave_the_momentum_at_zero(na
 def test_the_first_steps_are_those_of_pytorch(
     config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]
 ) -> None:
-    ours, theirs = (nn.Parameter(torch.linspace(-1, 1, 7)) for _ in range(2))
+    ours, theirs = (nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3)) for _ in range(2))
     made = make_optimizer(config, [ours], CPU)
     settings = made.param_groups[0]
     options = {
@@ -127,7 +130,7 @@ def test_the_first_steps_are_those_of_pytorch(
 def test_the_state_goes_into_pytorchs_own_optimizer(
     config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]
 ) -> None:
-    weights = nn.Parameter(torch.linspace(-1, 1, 7))
+    weights = nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3))
     made = make_optimizer(config, [weights], CPU)
     weights.grad = weights.detach().square()
     made.step()
@@ -154,7 +157,23 @@ def test_parameters_may_come_from_a_generator() -> None:
     assert len(optimizer.param_groups[0]["params"]) == 2
 
 
-def test_the_learning_rate_is_set_in_every_group() -> None:
+def test_a_factor_multiplies_the_initial_learning_rate_of_every_group() -> None:
     optimizer = SGD([{"params": [nn.Parameter(torch.zeros(1))]}, {"params": [nn.Parameter(torch.zeros(1))]}], lr=0.1)
-    set_lr(optimizer, 0.25)
-    assert [group["lr"] for group in optimizer.param_groups] == [0.25, 0.25]
+    for group, initial in zip(optimizer.param_groups, (0.1, 0.4), strict=True):
+        group["initial_lr"] = initial
+    set_lr([optimizer], 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.2]
+
+
+def test_muon_leaves_biases_and_the_classifier_to_an_optimizer_of_their_own() -> None:
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    hidden, bias, *classifier = network.parameters()
+    muon, rest = make_optimizers(MuonConfig("muon", 0.2, 0.7, 0.0, "sgd", 0.05), network, CPU)
+    assert (type(muon), muon.param_groups[0]["params"]) == (Muon, [hidden])
+    assert rest.param_groups[0]["params"] == [bias, *classifier]
+    assert [each.param_groups[0]["initial_lr"] for each in (muon, rest)] == [0.2, 0.05]
+
+
+def test_muon_without_a_hidden_layer_is_the_other_optimizer_alone() -> None:
+    (rest,) = make_optimizers(MuonConfig("muon", 0.2, 0.7, 0.0, "adamw", 0.05), nn.Linear(4, 3), CPU)
+    assert isinstance(rest, AdamW)

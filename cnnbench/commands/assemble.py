@@ -1,0 +1,60 @@
+"""From a checked configuration to an engine, as training and benchmarks need it."""
+
+import torch
+
+from cnnbench import models
+from cnnbench.config import Config
+from cnnbench.data.augment import Augment
+from cnnbench.data.catalog import Dataset
+from cnnbench.data.transforms import Preprocess
+from cnnbench.reports.layers import measure, total
+from cnnbench.training.device import select
+from cnnbench.training.engine import EagerEngine
+from cnnbench.training.graph import GraphEngine
+from cnnbench.training.initialisation import initialise
+from cnnbench.training.optimizers import make_optimizers
+
+__all__ = ["assemble", "describe"]
+
+
+def assemble(config: Config, dataset: Dataset) -> EagerEngine:
+    """Set this process up for the device, and build the network and what trains it there."""
+    device = select(config.device, config.seed, lambda: _intensity(config, dataset))
+    model = models.build(
+        config.model.name, dataset.in_channels, len(dataset.classes), config.data.resize, **config.model.arguments
+    )
+    initialise(model, config.train.init)
+    model = model.to(device.kind).to(memory_format=device.memory_format)
+    black = -dataset.mean / dataset.std
+    return (GraphEngine if device.graph else EagerEngine)(
+        model,
+        make_optimizers(config.optimizer, model, device.kind),
+        Preprocess(config.data.resize, dataset.mean, dataset.std),
+        Augment(config.augment, len(dataset.classes), black),
+        device,
+        config.train,
+    )
+
+
+def _intensity(config: Config, dataset: Dataset) -> float:
+    """Multiply-adds per parameter and image."""
+    size = config.data.resize
+    network = models.dry_run(
+        config.model.name, dataset.in_channels, len(dataset.classes), size, **config.model.arguments
+    )
+    whole = total(measure(network, torch.empty(1, dataset.in_channels, size, size, device="meta")))
+    return whole.multiplications / max(1, whole.parameters)
+
+
+def describe(engine: EagerEngine) -> dict[str, object]:
+    """What the device is and what was chosen for it, in plain values."""
+    device = engine.device
+    return {
+        "device": str(device.kind),
+        "chip": device.describe(),
+        "precision": device.precision,
+        "channels_last": device.channels_last,
+        "threads": torch.get_num_threads(),
+        "engine": engine.name,
+        "compile": device.compile,
+    }
