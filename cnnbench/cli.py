@@ -10,7 +10,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -130,18 +131,28 @@ def _share_config_store() -> None:
 
 
 def _train_one(composed: DictConfig) -> float:
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    started = cnnbench.STARTED
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        started = time.perf_counter()
-        claim_exactly(directory)
-    run = RunDirectory(directory)
-    with run.recorded_status():
+    started = time.perf_counter() if _sweeps() else cnnbench.STARTED
+    with _run_directory() as run:
         settings = config.load(composed)
         _check(settings)
         from cnnbench.commands import train
 
         return train.run(settings, run, Stopwatch(started))
+
+
+def _sweeps() -> bool:
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+@contextmanager
+def _run_directory() -> Iterator[RunDirectory]:
+    """The directory of this run, in which its end is recorded. A single run has claimed it before, a job has not."""
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    if _sweeps():
+        claim_exactly(directory)
+    run = RunDirectory(directory)
+    with run.recorded_status():
+        yield run
 
 
 def _check(settings: config.Config) -> None:
@@ -209,6 +220,32 @@ def _summary(arguments: list[str]) -> int:
     return _compose("summary", rest, job)
 
 
+def _benchmark(arguments: list[str]) -> int:
+    """Measure networks. Flags that are not benchmark's own are Hydra's."""
+    parser = argparse.ArgumentParser(prog="cnnbench benchmark", add_help=False, allow_abbrev=False)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--epoch-limit", type=float, default=60.0, dest="epoch_limit_s")
+    options, rest = parser.parse_known_args(arguments)
+    if options.rounds < 1:
+        raise ConfigError(f"--rounds {options.rounds} is out of range. It must be at least 1.")
+    results: list[dict[str, Any]] = []
+
+    def job(composed: DictConfig) -> None:
+        with _run_directory() as run:
+            settings = config.load(composed)
+            _check(settings)
+            from cnnbench.commands import benchmark
+
+            results.append(benchmark.run(settings, run, **vars(options)))
+
+    code = _compose("benchmark", rest, job)
+    if results:
+        from cnnbench.commands.benchmark import print_table
+
+        print_table(results)
+    return code
+
+
 def _models(arguments: list[str]) -> int:
     from cnnbench.commands import models
 
@@ -223,7 +260,7 @@ def _data(arguments: list[str]) -> int:
     return 0
 
 
-VERBS = {"train": _train, "summary": _summary, "models": _models, "data": _data}
+VERBS = {"train": _train, "summary": _summary, "benchmark": _benchmark, "models": _models, "data": _data}
 
 
 def _report(error: Exception) -> int:

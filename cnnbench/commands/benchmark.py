@@ -1,0 +1,152 @@
+"""`cnnbench benchmark`: how fast a network trains and infers here, with what memory, near what the chip can do."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from cnnbench import models
+from cnnbench.commands.assemble import assemble, describe
+from cnnbench.config import Config, to_yaml
+from cnnbench.data import catalog
+from cnnbench.data.catalog import Dataset
+from cnnbench.data.resident import ResidentData, epoch_order
+from cnnbench.reports.text import align
+from cnnbench.runs import environment
+from cnnbench.runs.directory import RunDirectory
+from cnnbench.training.engine import EagerEngine
+from cnnbench.training.measure import endless_steps, flops, matrix_peak, seconds, time_rounds
+
+__all__ = ["print_table", "run"]
+
+log = logging.getLogger("cnnbench")
+
+Result = dict[str, Any]
+
+HEADER = (
+    *("network", "px", "batch", "how"),
+    *("step ms", "range", "ex./s", "infer ms", "ex./s", "epoch s", "ex./s"),
+    *("GiB", "GFLOP", "of peak"),
+)
+
+
+def run(config: Config, run: RunDirectory, rounds: int, epoch_limit_s: float) -> Result:
+    """Measure one network, and record it in benchmark.json.
+
+    Memory that does not suffice is a result, not an error: the batch is never made smaller.
+
+    Raises:
+        CnnbenchError: the data are not to be had, or the network cannot be compiled.
+    """
+    dataset = catalog.get(config.data.name)
+    log.info(f"{config.model.name} at {config.data.resize} pixels ...")
+    run.write_text("config.yaml", to_yaml(config))
+    engine = assemble(config, dataset)
+    result: Result = {
+        "model": config.model.name,
+        "data": config.data.name,
+        "image_size": config.data.resize,
+        "batch_size": config.train.batch_size,
+        "parameters": sum(parameter.numel() for parameter in engine.model.parameters()),
+    }
+    try:
+        result |= _measure(config, dataset, engine, rounds, epoch_limit_s)
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        result["out_of_memory"] = str(error).partition("\n")[0]
+    result |= describe(engine)
+    run.write_json("benchmark.json", {**result, **environment.describe()})
+    return result
+
+
+def _measure(config: Config, dataset: Dataset, engine: EagerEngine, rounds: int, epoch_limit_s: float) -> Result:
+    device = engine.device
+    data = ResidentData.load(config.data, dataset, config.seed, device.kind)
+    batch_size = min(config.train.batch_size, len(data.train))
+    engine.prepare(data.train, batch_size)
+    images, labels = data.train.take(torch.arange(batch_size, device=device.kind))
+
+    steps = endless_steps(engine, data.train, batch_size)
+    training = time_rounds(lambda: next(steps), device, rounds)
+    engine.evaluated.eval()
+    with torch.inference_mode():
+        inference = time_rounds(lambda: engine.evaluate_step(images, labels), device, rounds)
+    peak_gib = device.peak_memory_gib()
+
+    expected_s = (len(data.train) * training.median_s + len(data.test) * inference.median_s) / batch_size
+    epoch_s = _time_epoch(engine, data, batch_size, config.seed) if expected_s <= epoch_limit_s else None
+    shape = (batch_size, dataset.in_channels, config.data.resize, config.data.resize)
+    training_flops, inference_flops = _count(config, dataset, torch.empty(shape, device="meta"))
+    peak = matrix_peak(device, rounds)
+    return {
+        "batch_size": batch_size,
+        "training": training.as_dict(batch_size),
+        "inference": inference.as_dict(batch_size),
+        "epoch": {
+            "train_examples": len(data.train),
+            "test_examples": len(data.test),
+            "seconds": epoch_s,
+            "examples_per_s": epoch_s and len(data.train) / epoch_s,
+        },
+        "peak_gib": peak_gib,
+        "flops": {"training_step": training_flops, "inference_batch": inference_flops, "matrix_peak_per_s": peak},
+        "share_of_peak": training_flops / training.median_s / peak,
+    }
+
+
+def _time_epoch(engine: EagerEngine, data: ResidentData, batch_size: int, seed: int) -> float:
+    """Seconds of one epoch: the order, every training step, the sums, the evaluation on the test set."""
+
+    def epoch() -> None:
+        lr_factors = [1.0] * -(-len(data.train) // batch_size)
+        for _ in engine.steps(data.train, epoch_order(len(data.train), seed, 1), batch_size, lr_factors):
+            pass
+        engine.sums.compute()
+        engine.evaluate(data.test, batch_size)
+
+    return seconds(epoch, engine.device)
+
+
+def _count(config: Config, dataset: Dataset, images: torch.Tensor) -> tuple[int, int]:
+    network = models.dry_run(
+        config.model.name, dataset.in_channels, len(dataset.classes), config.data.resize, **config.model.arguments
+    )
+    return flops(network, images)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)  # on a GPU, on the CPU
+
+
+def print_table(results: Sequence[Result]) -> None:
+    """One row for each network, and what they ran on."""
+    print(align([HEADER, *map(_row, results)], right=[1, 2, *range(4, len(HEADER))]))
+    for chip in dict.fromkeys(f"{r['device']} ({r['chip']}), {r['threads']} threads" for r in results):
+        print(chip)
+    print(f"torch {torch.__version__}; step and infer: medians of rounds; epoch: with evaluation; GFLOP: of a step")
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    how = [result["precision"], result["engine"], *(["compiled"] if result["compile"] else [])]
+    start = (result["model"], str(result["image_size"]), str(result["batch_size"]), " ".join(how))
+    if "out_of_memory" in result:
+        return (*start, "out of memory", *[""] * 9)
+    training, inference, epoch = result["training"], result["inference"], result["epoch"]
+    return (
+        *start,
+        f"{1e3 * training['median_s']:.3g}",
+        f"{1e3 * training['min_s']:.3g}-{1e3 * training['max_s']:.3g}",
+        f"{training['examples_per_s']:,.0f}",
+        f"{1e3 * inference['median_s']:.3g}",
+        f"{inference['examples_per_s']:,.0f}",
+        *(
+            ("not run", "")
+            if epoch["seconds"] is None
+            else (f"{epoch['seconds']:.2f}", f"{epoch['examples_per_s']:,.0f}")
+        ),
+        f"{result['peak_gib']:.2f}",
+        f"{result['flops']['training_step'] / 1e9:,.1f}",
+        f"{100 * result['share_of_peak']:.1f} %",
+    )
