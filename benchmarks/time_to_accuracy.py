@@ -4,9 +4,8 @@
 
 Trains on all training examples and measures the test set each epoch; nothing is chosen on it, so the accuracy is that
 after the last epoch. Three times are printed: `epochs`, the sum of epoch_s in metrics.csv, training and evaluation;
-`parts`, the same as result.json has it, beside `compile` if a run records that; and `whole`, from the start of the
-process to its end, with imports, data and warm-up. What a run does not record as `compile` but does in its first
-epoch, such as choosing kernels, counts as that epoch's. The goal is for the mean over the seeds.
+`preparation`, warm-up, capture and compilation, which come before; and `whole`, from the start of the process to its
+end, with imports and data. The goal is for the mean over the seeds.
 """
 
 import argparse
@@ -19,9 +18,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Run:
 
     accuracy: float
     epochs_s: float
-    parts: dict[str, float]
+    preparation_s: float
     whole_s: float
     label: str
     machine: str
@@ -48,30 +44,22 @@ def train(experiment: str, seed: int, overrides: list[str], folder: Path) -> Run
 
 
 def read(folder: Path, whole_s: float) -> Run:
-    result, environment = (read_json(folder / name) for name in ("result.json", "environment.json"))
+    result, environment = (json.loads((folder / name).read_text()) for name in ("result.json", "environment.json"))
     with (folder / "metrics.csv").open() as file:
         epochs_s = sum(float(row["epoch_s"]) for row in csv.DictReader(file))
-    flips = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "train.flip_averaging", default=False)
     return Run(
         accuracy=result["test_accuracy"],
         epochs_s=epochs_s,
-        parts=result["wall_s"],
+        preparation_s=result["wall_s"]["preparation"],
         whole_s=whole_s,
-        label="with flip averaging" if flips else "",
-        machine="{device} ({chip}), {precision}, torch {torch}".format(**environment),
+        label=" with flip averaging" if result["flip_averaging"] else "",
+        machine="{device} ({chip}), {precision}, {engine}, torch {torch}".format(**environment),
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
-
-
 def line(run: Run) -> str:
-    trained = run.parts["train"] + run.parts["evaluation"]
-    compiled = f", compile {run.parts['compile']:.2f} s" if "compile" in run.parts else ""
-    times = f"epochs {run.epochs_s:.2f} s, parts {trained:.2f} s{compiled}, whole {run.whole_s:.2f} s"
-    return f"{run.accuracy:.4f} {run.label}".strip() + f", {times}"
+    times = f"epochs {run.epochs_s:.2f} s, preparation {run.preparation_s:.2f} s, whole {run.whole_s:.2f} s"
+    return f"{run.accuracy:.4f}{run.label}, {times}"
 
 
 def mean_and_sd(values: list[float], digits: int) -> str:
@@ -81,11 +69,9 @@ def mean_and_sd(values: list[float], digits: int) -> str:
 
 def summary(runs: list[Run], goal: float | None) -> str:
     accuracies = [run.accuracy for run in runs]
-    lines = [
-        f"mean of {len(runs)}: {mean_and_sd(accuracies, 4)} {runs[0].label}".strip()
-        + f", epochs {mean_and_sd([run.epochs_s for run in runs], 2)} s"
-        + f", whole {mean_and_sd([run.whole_s for run in runs], 2)} s"
-    ]
+    times = {"epochs": [run.epochs_s for run in runs], "whole": [run.whole_s for run in runs]}
+    spent = ", ".join(f"{name} {mean_and_sd(seconds, 2)} s" for name, seconds in times.items())
+    lines = [f"mean of {len(runs)}: {mean_and_sd(accuracies, 4)}{runs[0].label}, {spent}"]
     if goal is not None:
         reached = "reached" if statistics.mean(accuracies) >= goal else "not reached"
         lines.append(f"goal {goal:g}: {reached}")

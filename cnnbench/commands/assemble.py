@@ -13,6 +13,7 @@ from cnnbench.training.engine import EagerEngine
 from cnnbench.training.graph import GraphEngine
 from cnnbench.training.initialisation import initialise
 from cnnbench.training.optimizers import make_optimizers
+from cnnbench.training.space_to_depth import use_space_to_depth
 
 __all__ = ["assemble", "describe"]
 
@@ -24,6 +25,8 @@ def assemble(config: Config, dataset: Dataset) -> EagerEngine:
         config.model.name, dataset.in_channels, len(dataset.classes), config.data.resize, **config.model.arguments
     )
     initialise(model, config.train.init)
+    if device.kind.type == "cuda" and device.autocast_dtype is not None:  # where it was measured to help
+        use_space_to_depth(model)
     model = model.to(device.kind).to(memory_format=device.memory_format)
     black = -dataset.mean / dataset.std
     return (GraphEngine if device.graph else EagerEngine)(
