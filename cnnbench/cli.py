@@ -28,7 +28,7 @@ from yaml import YAMLError
 
 import cnnbench
 from cnnbench import config
-from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean
+from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, is_out_of_memory
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new
 from cnnbench.runs.stopwatch import Stopwatch
 
@@ -288,6 +288,12 @@ def _as_cnnbench_error(error: Exception) -> CnnbenchError | None:
             return ConfigError(str(error))  # how Hydra speaks of flags and overrides that do not go together
         case YAMLError():
             return ConfigError(f"A configuration file is not YAML: {error}")
+        case RuntimeError() if is_out_of_memory(error):
+            reason = str(error).partition("\n")[0]
+            return ConfigError(
+                f"The memory of the device does not suffice: {reason}\n"
+                "Lower train.batch_size or data.resize. cnnbench summary estimates what training takes."
+            )
         case OSError() if error.errno in REFUSALS:
             place = error.filename or "the run directory or the output"
             return ConfigError(

@@ -14,6 +14,7 @@ __all__ = [
     "DataError",
     "DivergedError",
     "did_you_mean",
+    "is_out_of_memory",
 ]
 
 
@@ -45,6 +46,11 @@ class CheckpointError(CnnbenchError):
     """A damaged or refused checkpoint."""
 
     exit_code = 5
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether PyTorch says that the memory of the device does not suffice. (Nothing here imports it.)"""
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 MANY = 60  # words, more than which no message lists all

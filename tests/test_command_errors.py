@@ -186,3 +186,25 @@ def test_debugging_shows_the_traceback_of_an_error_for_people(cnnbench: Command)
     done = cnnbench("train.epochs=0", CNNBENCH_DEBUG="1")
     assert done.returncode == 2
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nProcess 1 has 70 GiB in use."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=["gpu", "cpu"],
+)
+def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
+    error: RuntimeError, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("cnnbench.training.engine.EagerEngine.train_step", fail)
+    done = within(*TINY)
+    assert done.returncode == 2
+    assert str(error).partition("\n")[0] in done.stderr
+    assert "Lower train.batch_size or data.resize" in done.stderr
+    assert "Traceback" not in done.stderr

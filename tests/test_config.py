@@ -174,6 +174,9 @@ def test_text_that_yaml_could_take_for_something_else_comes_back(root: str, valu
         ("train__label_smoothing", -0.1, "at least 0 and at most 1"),
         ("train__label_smoothing", 1.5, "at least 0 and at most 1"),
         ("train__l1", -0.1, "at least 0"),
+        ("train__clip_norm", 0.0, "above 0"),
+        ("train__ema_decay", -0.1, "at least 0 and at most 1"),
+        ("train__ema_decay", 1.1, "at least 0 and at most 1"),
         ("optimizer__lr", -1.0, "above 0"),
         ("optimizer__lr", 0.0, "above 0"),
         ("optimizer__lr", float("nan"), "above 0"),
@@ -245,6 +248,8 @@ def test_nesterov_needs_a_momentum(values: dict[str, Any]) -> None:
         {"data__train_examples": 1},
         {"train__require_learning": True, "train__epochs": 2},
         {"train__l1": 1},
+        {"train__clip_norm": 0.1, "train__ema_decay": 1.0, "train__flip_averaging": True},
+        {"device__compile": True, "device__graph": False},
     ],
     ids=str,
 )
@@ -298,6 +303,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(
     [
         ("device__channels_last", "maybe"),
         ("device__channels_last", 1),
+        ("device__graph", "maybe"),
         ("device__threads", "many"),
         ("device__threads", 1.5),
         ("device__threads", True),

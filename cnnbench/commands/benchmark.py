@@ -12,6 +12,7 @@ from cnnbench.config import Config, to_yaml
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData, epoch_order
+from cnnbench.errors import is_out_of_memory
 from cnnbench.reports.text import align
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory
@@ -53,7 +54,7 @@ def run(config: Config, run: RunDirectory, rounds: int, epoch_limit_s: float) ->
     try:
         result |= _measure(config, dataset, engine, rounds, epoch_limit_s)
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         result["out_of_memory"] = str(error).partition("\n")[0]
     result |= describe(engine)
@@ -114,10 +115,6 @@ def _count(config: Config, dataset: Dataset, images: torch.Tensor) -> tuple[int,
         config.model.name, dataset.in_channels, len(dataset.classes), config.data.resize, **config.model.arguments
     )
     return flops(network, images)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)  # on a GPU, on the CPU
 
 
 def print_table(results: Sequence[Result]) -> None:

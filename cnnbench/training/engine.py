@@ -16,7 +16,7 @@ from cnnbench.config import TrainConfig
 from cnnbench.data.augment import Augment
 from cnnbench.data.resident import Examples
 from cnnbench.data.transforms import Preprocess
-from cnnbench.errors import ConfigError
+from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.training.averaging import WeightAverage
 from cnnbench.training.device import Device
 from cnnbench.training.losses import l1_penalty, make_loss
@@ -119,12 +119,12 @@ class EagerEngine:
                 self.model.train()
                 self.train_step(images, labels)
                 self.evaluate(Examples(images, labels), batch_size)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
-            reason = str(error).strip().partition("\n")[0]
+            if is_out_of_memory(error):
+                raise
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise ConfigError(
-                f"device.compile=on: PyTorch cannot compile this network here: {reason} Use device.compile=off."
+                f"device.compile=on: PyTorch cannot compile this network here: {reason}. Use device.compile=off."
             ) from error
 
     def steps(

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from cnnbench.data.resident import Examples
+from cnnbench.errors import is_out_of_memory
 from cnnbench.training.engine import EagerEngine
 
 __all__ = ["GraphEngine"]
@@ -55,9 +56,9 @@ class GraphEngine(EagerEngine):
             with self.unchanged(), torch.inference_mode():
                 self.evaluated.eval()
                 self._replay_evaluation = self.capture(partial(super().evaluate_step, self._images, self._labels))
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             self._replay_training = self._replay_evaluation = None
             interrupted, self.scaler = self.scaler, torch.amp.GradScaler(device.type, enabled=self.scaler.is_enabled())
             self.scaler.load_state_dict(interrupted.state_dict())

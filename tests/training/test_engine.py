@@ -321,3 +321,68 @@ def test_images_reach_the_network_in_the_layout_of_the_device(
     )
     engine.train_step(examples.images.repeat(1, 2, 1, 1), examples.labels)
     assert seen == [channels_last]
+
+
+def test_the_network_trains_on_augmented_images_and_mixed_targets(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    engine = make_engine(network, plain, device)
+    mirrored = Examples(examples.images.flip(-1), examples.labels)
+    _, weight_gradient, _ = by_hand(network, mirrored)
+    engine.augment = lambda images, labels: (images.flip(-1), functional.one_hot(labels, 4).float())
+    torch.testing.assert_close(moved(engine, examples)[0], -LR * weight_gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_evaluation_is_of_images_as_they_are(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    plain.augment.flip, plain.augment.shift, plain.augment.mixup = True, 1, 1.0
+    expected, _, _ = by_hand(network, examples)
+    assert values(make_engine(network, plain, device).evaluate(examples, 8)) == about(expected)
+
+
+def test_flip_averaging_measures_the_mean_logits_of_both_ways_round(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    plain.train.flip_averaging = True
+    with torch.no_grad():
+        logits = (network(examples.images / 255) + network(examples.images.flip(-1) / 255)) / 2
+    expected = functional.cross_entropy(logits, examples.labels).item()
+    assert make_engine(network, plain, device).evaluate(examples, 8).loss == pytest.approx(expected, rel=1e-5)
+
+
+@EACH_DEVICE
+def test_a_gradient_that_is_too_long_is_shortened_to_the_norm_allowed(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    plain.train.clip_norm = 0.01
+    weight, bias = moved(make_engine(network, plain, device), examples)
+    assert (weight.square().sum() + bias.square().sum()).sqrt().item() == pytest.approx(LR * 0.01, rel=1e-3)
+
+
+def test_a_gradient_that_is_short_enough_stays(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    plain.train.clip_norm = 100.0
+    _, weight_gradient, _ = by_hand(network, examples)
+    torch.testing.assert_close(
+        moved(make_engine(network, plain, device), examples)[0], -LR * weight_gradient, rtol=1e-4, atol=1e-6
+    )
+
+
+def test_gradients_in_fp16_are_clipped_at_their_own_length(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    plain.train.clip_norm = 0.01
+    weight, bias = moved(make_engine(network, plain, replace(device, precision="fp16")), examples)
+    assert (weight.square().sum() + bias.square().sum()).sqrt().item() == pytest.approx(LR * 0.01, rel=1e-2)
+
+
+def test_averaged_weights_are_what_is_evaluated(
+    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> None:
+    plain.train.ema_decay = 1.0  # the initial weights for ever
+    expected, _, _ = by_hand(network, examples)
+    engine = make_engine(network, plain, device)
+    moved(engine, examples)
+    assert values(engine.evaluate(examples, 8)) == about(expected)

@@ -298,3 +298,17 @@ def test_divergence_leaves_the_checkpoint_of_the_epoch_before(start: Start, run:
     kept = checkpoint.load(run.checkpoints / "last.pt")
     assert kept["epoch"] == 1
     assert all(value.isfinite().all() for value in kept["model"].values())
+
+
+def test_averaged_weights_are_kept_as_best_and_beside_those_that_train_as_last(
+    start: Start, config: Config, run: RunDirectory
+) -> None:
+    config.train.ema_decay, config.train.epochs = 0.5, 1
+    engine, rows = start()
+    list(rows)
+    best, last = (checkpoint.load(run.checkpoints / name) for name in ("best.pt", "last.pt"))
+    averaged, trained = engine.evaluated.state_dict(), engine.model.state_dict()
+    assert not torch.equal(averaged["1.weight"], trained["1.weight"])
+    assert torch.equal(best["model"]["1.weight"], averaged["1.weight"])
+    assert torch.equal(last["average"]["1.weight"], averaged["1.weight"])
+    assert torch.equal(last["model"]["1.weight"], trained["1.weight"])
