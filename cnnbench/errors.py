@@ -50,7 +50,8 @@ class CheckpointError(CnnbenchError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether PyTorch says that the memory of the device does not suffice. (Nothing here imports it.)"""
-    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    forms = ("DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+    return type(error).__name__ == "OutOfMemoryError" or any(form in str(error) for form in forms)
 
 
 MANY = 60  # words, more than which no message lists all

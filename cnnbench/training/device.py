@@ -141,11 +141,12 @@ def select(config: DeviceConfig, seed: int, intensity: Callable[[], float] = lam
     torch.set_num_threads(_DEFAULT_THREADS if isinstance(config.threads, str) else config.threads)
     if device.kind.type == "cpu":
         _keep_freed_memory()
-    fp32 = "tf32" if device.precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = fp32
-    torch.backends.cudnn.conv.fp32_precision = fp32  # type: ignore[attr-defined]  # missing in torch's stubs
-    if config.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    tf32 = device.precision == "tf32"
+    # not cuda.matmul.fp32_precision, after which torch.compile of PyTorch 2.9 and 2.10 cannot read the setting
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.conv.fp32_precision = "tf32" if tf32 else "ieee"  # type: ignore[attr-defined]  # missing in torch's stubs
+    # in each run: cuBLAS reads it once in a process, and a later run may be deterministic
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # use_deterministic_algorithms sets the same flag, but takes 2 s to import torch._inductor for it
     torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
     torch.backends.cudnn.benchmark = not config.deterministic

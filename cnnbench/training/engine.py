@@ -179,14 +179,15 @@ class EagerEngine:
         """For trial steps: puts weights, statistics, optimizers, sums and generators back as they were."""
         kept = [*self.model.state_dict().values(), self.sums.sums, self.evaluation_sums.sums]
         kept += [] if self.average is None else self.average.model.state_dict().values()
-        copies = [tensor.clone() for tensor in kept]
-        states = [{key: value.clone() for key, value in _tensors(each).items()} for each in self.optimizers]
+        copies = [_on_host(tensor) for tensor in kept]
+        states = [{key: _on_host(value) for key, value in _tensors(each).items()} for each in self.optimizers]
         scaler = self.scaler.state_dict()
         try:
             with torch.random.fork_rng([self.device.kind] if self.device.kind.type == "cuda" else []):
                 yield
         finally:
-            torch._foreach_copy_(kept, copies)
+            for tensor, copy in zip(kept, copies, strict=True):
+                tensor.copy_(copy)
             for optimizer, state in zip(self.optimizers, states, strict=True):
                 optimizer.zero_grad(set_to_none=True)
                 for key, value in _tensors(optimizer).items():
@@ -226,6 +227,11 @@ class EagerEngine:
         with self.autocast:
             outputs = model(inputs)
         return tuple(logits.float() for logits in (outputs if isinstance(outputs, tuple) else (outputs,)))
+
+
+def _on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy that takes no memory of the GPU, whose peak is to be that of training."""
+    return tensor.to("cpu", copy=True)
 
 
 def _tensors(optimizer: Optimizer) -> dict[tuple[torch.Tensor, str], torch.Tensor]:

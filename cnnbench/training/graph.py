@@ -5,6 +5,7 @@ about as long as the GPU takes to run it. A graph launches them all at once. Not
 either: the order of the epoch and the learning rates lie on the device, where a counter tells whose turn it is.
 """
 
+import gc
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,20 +28,24 @@ log = logging.getLogger("cnnbench")
 WARM_UP_STEPS = 3  # in which cuDNN chooses its algorithms and Triton compiles: a capture cannot wait for that
 
 
+class CaptureError(Exception):
+    """What a step does that a graph cannot hold."""
+
+
 class GraphEngine(EagerEngine):
     """Replays the step of a full batch; the last, smaller batch of an epoch runs as in the eager engine."""
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
-        self._pool: Any = None
-        self._replay_training: Step | None = None
-        self._replay_evaluation: Step | None = None
+    _pool: Any = None
+    _replay_training: Step | None = None
+    _replay_evaluation: Step | None = None
 
     @property
     def name(self) -> str:
         return "eager" if self._replay_training is None else "graph"
 
     def prepare(self, train: Examples, batch_size: int) -> None:
+        self._replay_training = self._replay_evaluation = None
+        gc.collect()  # graphs of a run before: PyTorch frees what they work in when they go, and this one shares it
         super().prepare(train, batch_size)
         device = self.device.kind
         rows = max(len(train) // batch_size, WARM_UP_STEPS + 1)
@@ -56,33 +61,43 @@ class GraphEngine(EagerEngine):
             with self.unchanged(), torch.inference_mode():
                 self.evaluated.eval()
                 self._replay_evaluation = self.capture(partial(super().evaluate_step, self._images, self._labels))
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
+        except CaptureError as error:
             self._replay_training = self._replay_evaluation = None
             interrupted, self.scaler = self.scaler, torch.amp.GradScaler(device.type, enabled=self.scaler.is_enabled())
             self.scaler.load_state_dict(interrupted.state_dict())
-            reason = str(error).strip().partition("\n")[0]
-            log.warning(f"The step cannot be captured in a CUDA graph ({reason}). It runs eagerly instead.")
+            log.warning(f"The step cannot be captured in a CUDA graph ({error}). It runs eagerly instead.")
 
     def capture(self, step: Step) -> Step:
-        """Run `step` a few times, then record it as a CUDA graph; returns what replays it.
+        """Run `step` a few times, then record it; returns what replays it.
 
         Raises:
-            RuntimeError: the step waits for the GPU, or does something else that a graph cannot hold.
+            CaptureError: the step does something that a graph cannot hold.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optimizers made for capture warn when they run without it
             for _ in range(WARM_UP_STEPS):
                 step()
-            torch.cuda.set_sync_debug_mode("error")  # a capture that fails would leave the generators unusable
             try:
-                step()
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
-                step()
+                return self.record(step)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                raise CaptureError(str(error).strip().partition("\n")[0]) from error
+
+    def record(self, step: Step) -> Step:
+        """Record `step` as a CUDA graph; returns what replays it.
+
+        Raises:
+            RuntimeError: the step waits for the GPU, or PyTorch refuses to record it.
+        """
+        torch.cuda.set_sync_debug_mode("error")  # first, as a capture that fails leaves the generators unusable
+        try:
+            step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            step()
         self._pool = graph.pool()  # two graphs that never run at once may use the same memory
         return graph.replay
 

@@ -42,13 +42,14 @@ def _process_as_it_was() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     matmul, conv = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
-    benchmark = torch.backends.cudnn.benchmark
+    benchmark, deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    torch.backends.cudnn.conv.fp32_precision, torch.backends.cudnn.deterministic = "ieee", True  # as exact as the CPU
     with torch.random.fork_rng(devices=[]):
         yield
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("default")
     torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = matmul, conv
-    torch.backends.cudnn.benchmark = benchmark
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, deterministic
 
 
 @pytest.fixture(scope="session")

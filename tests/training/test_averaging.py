@@ -22,7 +22,9 @@ def change(model: nn.Module) -> None:
 def test_it_begins_with_the_initial_weights() -> None:
     model = network()
     average = WeightAverage(model, 0.9)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(average.model.parameters(), model.parameters()))
+    assert all(
+        torch.equal(ours, theirs) for ours, theirs in zip(average.model.parameters(), model.parameters(), strict=True)
+    )
 
 
 def test_each_update_moves_weights_and_statistics_by_their_share() -> None:

@@ -1,0 +1,60 @@
+"""Training on an NVIDIA GPU, as a user meets it: what is captured, what it takes, that it repeats itself."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from installed import Command, only_run
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+]
+
+SMALL = ("data=sample", "device=cuda", "train.epochs=2", "data.train_examples=1000", "data.test_examples=300")
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (only_run(folder) / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("model=lenet_relu",),
+        ("model=bn_lenet", "device.precision=fp16"),
+        ("model=bn_lenet", "device.precision=fp32", "device.deterministic=true"),
+        ("model=bn_lenet", "optimizer=muon"),
+        ("model=bn_lenet", "optimizer=adamw", "train.clip_norm=1", "train.ema_decay=0.9", "train.flip_averaging=true"),
+        ("model=bn_lenet", "augment=flip_shift", "augment.erase=0.5", "augment.cutout=8", "augment.mixup=0.2"),
+        ("model=bn_lenet", "augment=cutmix", "device.channels_last=true"),
+        ("model=bn_lenet", "device.compile=on"),
+        ("model=alexnet", "data.resize=96", "train.batch_size=64"),
+        ("model=googlenet", "data.resize=32", "model.auxiliary=false", "train.batch_size=64"),
+        ("model=resnet9", "scheduler=onecycle"),
+    ],
+    ids=" ".join,
+)
+def test_steps_are_captured(options: tuple[str, ...], within: Command, tmp_path: Path) -> None:
+    done = within(*SMALL, *options)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((only_run(tmp_path) / "environment.json").read_text())["engine"] == "graph"
+    assert all(float(row["train_loss"]) > 0 for row in rows(tmp_path))
+
+
+def test_captured_dropout_and_augmentation_follow_the_seed(within: Command, tmp_path: Path) -> None:
+    options = (*SMALL, "model=alexnet", "data.resize=67", "augment=flip_shift", "device.deterministic=true")
+    losses = []
+    for name in ("first", "second"):
+        assert within(*options, f"hydra.run.dir=outputs/{name}").returncode == 0
+        with (tmp_path / "outputs" / name / "metrics.csv").open() as file:
+            losses.append([row["train_loss"] for row in csv.DictReader(file)])
+    assert losses[0] == losses[1]
+
+
+def test_alexnet_at_224_pixels_trains_within_three_gib(within: Command, tmp_path: Path) -> None:
+    assert within(*SMALL, "model=alexnet", "data.resize=224", "train.batch_size=128").returncode == 0
+    assert max(float(row["peak_gib"]) for row in rows(tmp_path)) < 3
