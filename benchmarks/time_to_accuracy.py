@@ -53,7 +53,7 @@ def read(folder: Path, whole_s: float) -> Run:
         preparation_s=result["wall_s"]["preparation"],
         whole_s=whole_s,
         label=" with flip averaging" if result["flip_averaging"] else "",
-        machine="{device} ({chip}), {precision}, {engine}, torch {torch}".format(**environment),
+        machine="{device} ({chip}), {precision}, {engine}, compile={compile}, torch {torch}".format(**environment),
     )
 
 
@@ -87,6 +87,8 @@ def main() -> None:
     parsed = parser.parse_intermixed_args()
     if parsed.seeds < 1:
         parser.error(f"--seeds {parsed.seeds} must be at least 1")
+    if parsed.goal is not None and not 0 < parsed.goal < 1:
+        parser.error(f"--goal {parsed.goal} must be between 0 and 1, such as 0.94")
     runs = []
     with tempfile.TemporaryDirectory() as name:
         for seed in range(parsed.seeds):

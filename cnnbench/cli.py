@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -197,9 +197,19 @@ def _job_directory(overrides: str) -> str:
     return f"{name.encode()[:180].decode(errors='ignore')}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+class _Flags(argparse.ArgumentParser):
+    """The flags of a verb that are not Hydra's."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}.")
+
+
 def _summary(arguments: list[str]) -> int:
     """Look at the network of a composed configuration. Flags that are not summary's own are Hydra's."""
-    parser = argparse.ArgumentParser(prog="cnnbench summary", add_help=False, allow_abbrev=False)
+    parser = _Flags()
     parser.add_argument("--depth", type=int)
     parser.add_argument("--layer")
     parser.add_argument("--json", action="store_true", dest="as_json")
@@ -222,12 +232,14 @@ def _summary(arguments: list[str]) -> int:
 
 def _benchmark(arguments: list[str]) -> int:
     """Measure networks. Flags that are not benchmark's own are Hydra's."""
-    parser = argparse.ArgumentParser(prog="cnnbench benchmark", add_help=False, allow_abbrev=False)
+    parser = _Flags()
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--epoch-limit", type=float, default=60.0, dest="epoch_limit_s")
     options, rest = parser.parse_known_args(arguments)
     if options.rounds < 1:
         raise ConfigError(f"--rounds {options.rounds} is out of range. It must be at least 1.")
+    if not options.epoch_limit_s >= 0:
+        raise ConfigError(f"--epoch-limit {options.epoch_limit_s:g} is out of range. It must be at least 0.")
     results: list[dict[str, Any]] = []
 
     def job(composed: DictConfig) -> None:
@@ -236,14 +248,16 @@ def _benchmark(arguments: list[str]) -> int:
             _check(settings)
             from cnnbench.commands import benchmark
 
-            results.append(benchmark.run(settings, run, **vars(options)))
+            overrides = list(HydraConfig.get().overrides.task)
+            results.append(benchmark.run(settings, run, overrides, **vars(options)))
 
-    code = _compose("benchmark", rest, job)
-    if results:
-        from cnnbench.commands.benchmark import print_table
+    try:
+        return _compose("benchmark", rest, job)
+    finally:  # what was measured before an interruption, too
+        if results:
+            from cnnbench.commands.benchmark import print_table
 
-        print_table(results)
-    return code
+            print_table(results)
 
 
 def _models(arguments: list[str]) -> int:

@@ -7,6 +7,9 @@ import pytest
 import torch
 from installed import TINY, Command
 
+from cnnbench.commands import benchmark
+from cnnbench.config import Config
+
 QUICK = (*TINY, "device.threads=1")
 
 
@@ -81,6 +84,38 @@ def test_any_other_error_of_torch_is_not_taken_for_that(within: Command, monkeyp
     assert within("benchmark", *QUICK).returncode == 1
 
 
-def test_rounds_must_be_positive(within: Command) -> None:
-    done = within("benchmark", "--rounds", "0")
-    assert (done.returncode, done.stderr) == (2, "cnnbench: --rounds 0 is out of range. It must be at least 1.\n")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--rounds", "0"), "--rounds 0 is out of range. It must be at least 1."),
+        (("--rounds", "x"), "argument --rounds: invalid int value: 'x'."),
+        (("--epoch-limit", "-1"), "--epoch-limit -1 is out of range. It must be at least 0."),
+        (("--epoch-limit", "nan"), "--epoch-limit nan is out of range. It must be at least 0."),
+        ((*QUICK, "train.batch_size=257"), "train.batch_size=257: there are 256 training examples."),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[-2:]),
+)
+def test_a_mistake_is_told_in_a_line(arguments: tuple[str, ...], message: str, within: Command) -> None:
+    done = within("benchmark", *arguments)
+    assert (done.returncode, done.stderr) == (2, f"cnnbench: {message}\n")
+
+
+def test_rows_show_the_overrides_in_which_they_differ(within: Command) -> None:
+    done = within("benchmark", "-m", *QUICK, "optimizer=sgd,muon", "--rounds", "1")
+    rows = [line for line in done.stdout.splitlines() if line.startswith("lenet_relu ") and " fp32 " in line]
+    assert ["fp32 eager optimizer=sgd" in rows[0], "fp32 eager optimizer=muon" in rows[1]] == [True, True]
+    assert "data.test_examples" not in done.stdout.partition("network ")[2]
+
+
+def test_what_was_measured_before_an_interruption_is_printed(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = benchmark.run
+
+    def interrupted(config: Config, *arguments: object, **options: object) -> object:
+        if config.model.name == "mlp":
+            raise KeyboardInterrupt
+        return measured(config, *arguments, **options)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(benchmark, "run", interrupted)
+    done = within("benchmark", "-m", *QUICK, "model=lenet,mlp", "--rounds", "1")
+    assert done.returncode == 130
+    assert [line.split()[0] for line in done.stdout.splitlines() if " fp32 eager " in line] == ["lenet"]

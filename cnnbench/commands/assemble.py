@@ -60,4 +60,5 @@ def describe(engine: EagerEngine) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "engine": engine.name,
         "compile": device.compile,
+        "flip_averaging": engine.config.flip_averaging,
     }

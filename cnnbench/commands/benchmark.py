@@ -12,8 +12,9 @@ from cnnbench.config import Config, to_yaml
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData, epoch_order
-from cnnbench.errors import is_out_of_memory
-from cnnbench.reports.text import align
+from cnnbench.data.splits import check_sizes
+from cnnbench.errors import ConfigError, is_out_of_memory
+from cnnbench.reports.text import align, three_digits
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training.engine import EagerEngine
@@ -25,6 +26,7 @@ log = logging.getLogger("cnnbench")
 
 Result = dict[str, Any]
 
+SHOWN = ("model=", "data.resize=", "train.batch_size=", "device.precision=", "device.graph=", "device.compile=")
 HEADER = (
     *("network", "px", "batch", "how"),
     *("step ms", "range", "ex./s", "infer ms", "ex./s", "epoch s", "ex./s"),
@@ -32,15 +34,18 @@ HEADER = (
 )
 
 
-def run(config: Config, run: RunDirectory, rounds: int, epoch_limit_s: float) -> Result:
+def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, epoch_limit_s: float) -> Result:
     """Measure one network, and record it in benchmark.json.
 
     Memory that does not suffice is a result, not an error: the batch is never made smaller.
 
     Raises:
-        CnnbenchError: the data are not to be had, or the network cannot be compiled.
+        CnnbenchError: too few examples for a batch, the data are not to be had, the network cannot be compiled.
     """
     dataset = catalog.get(config.data.name)
+    num_train = check_sizes(config.data, dataset)
+    if config.train.batch_size > num_train:
+        raise ConfigError(f"train.batch_size={config.train.batch_size}: there are {num_train:,} training examples.")
     log.info(f"{config.model.name} at {config.data.resize} pixels ...")
     run.write_text("config.yaml", to_yaml(config))
     engine = assemble(config, dataset)
@@ -50,6 +55,7 @@ def run(config: Config, run: RunDirectory, rounds: int, epoch_limit_s: float) ->
         "image_size": config.data.resize,
         "batch_size": config.train.batch_size,
         "parameters": sum(parameter.numel() for parameter in engine.model.parameters()),
+        "overrides": overrides,
     }
     try:
         result |= _measure(config, dataset, engine, rounds, epoch_limit_s)
@@ -65,7 +71,7 @@ def run(config: Config, run: RunDirectory, rounds: int, epoch_limit_s: float) ->
 def _measure(config: Config, dataset: Dataset, engine: EagerEngine, rounds: int, epoch_limit_s: float) -> Result:
     device = engine.device
     data = ResidentData.load(config.data, dataset, config.seed, device.kind)
-    batch_size = min(config.train.batch_size, len(data.train))
+    batch_size = config.train.batch_size
     engine.prepare(data.train, batch_size)
     images, labels = data.train.take(torch.arange(batch_size, device=device.kind))
 
@@ -82,7 +88,6 @@ def _measure(config: Config, dataset: Dataset, engine: EagerEngine, rounds: int,
     training_flops, inference_flops = _count(config, dataset, torch.empty(shape, device="meta"))
     peak = matrix_peak(device, rounds)
     return {
-        "batch_size": batch_size,
         "training": training.as_dict(batch_size),
         "inference": inference.as_dict(batch_size),
         "epoch": {
@@ -118,25 +123,31 @@ def _count(config: Config, dataset: Dataset, images: torch.Tensor) -> tuple[int,
 
 
 def print_table(results: Sequence[Result]) -> None:
-    """One row for each network, and what they ran on."""
-    print(align([HEADER, *map(_row, results)], right=[1, 2, *range(4, len(HEADER))]))
+    """One row for each network, with the overrides that are not the same for all, and what they ran on."""
+    shared = set.intersection(*(set(result["overrides"]) for result in results))
+    rows = [_row(result, shared) for result in results]
+    print(align([HEADER, *rows], right=[1, 2, *range(4, len(HEADER))]))
     for chip in dict.fromkeys(f"{r['device']} ({r['chip']}), {r['threads']} threads" for r in results):
         print(chip)
-    print(f"torch {torch.__version__}; step and infer: medians of rounds; epoch: with evaluation; GFLOP: of a step")
+    print(
+        f"torch {torch.__version__}; step and infer: medians of rounds; epoch: with evaluation; GFLOP: of a step; "
+        "GiB: the most so far, on a CPU of the whole process"
+    )
 
 
-def _row(result: Result) -> tuple[str, ...]:
+def _row(result: Result, shared: set[str]) -> tuple[str, ...]:
     how = [result["precision"], result["engine"], *(["compiled"] if result["compile"] else [])]
+    how += [each for each in result["overrides"] if each not in shared and not each.startswith(SHOWN)]
     start = (result["model"], str(result["image_size"]), str(result["batch_size"]), " ".join(how))
     if "out_of_memory" in result:
         return (*start, "out of memory", *[""] * 9)
     training, inference, epoch = result["training"], result["inference"], result["epoch"]
     return (
         *start,
-        f"{1e3 * training['median_s']:.3g}",
-        f"{1e3 * training['min_s']:.3g}-{1e3 * training['max_s']:.3g}",
+        three_digits(1e3 * training["median_s"]),
+        f"{three_digits(1e3 * training['min_s'])}-{three_digits(1e3 * training['max_s'])}",
         f"{training['examples_per_s']:,.0f}",
-        f"{1e3 * inference['median_s']:.3g}",
+        three_digits(1e3 * inference["median_s"]),
         f"{inference['examples_per_s']:,.0f}",
         *(
             ("not run", "")
@@ -144,6 +155,6 @@ def _row(result: Result) -> tuple[str, ...]:
             else (f"{epoch['seconds']:.2f}", f"{epoch['examples_per_s']:,.0f}")
         ),
         f"{result['peak_gib']:.2f}",
-        f"{result['flops']['training_step'] / 1e9:,.1f}",
+        three_digits(result["flops"]["training_step"] / 1e9),
         f"{100 * result['share_of_peak']:.1f} %",
     )

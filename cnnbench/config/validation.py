@@ -69,7 +69,7 @@ def validate(config: Config) -> None:
     _check_auto("device.graph", config.device.graph, bool, "true, false")
     _check_auto("device.threads", config.device.threads, int, "a number")
     if isinstance(config.device.threads, int):
-        _check_range("device.threads", config.device.threads, 1)
+        _check_range("device.threads", config.device.threads, 1, 1024)
     for group, part in (("optimizer", config.optimizer), ("scheduler", config.scheduler)):
         for field in dataclasses.fields(part):
             key, value = f"{group}.{field.name}", getattr(part, field.name)
@@ -126,6 +126,8 @@ def _validate_train(train: TrainConfig) -> None:
     _check_range("train.l1", train.l1, 0)
     _check_range("train.clip_norm", train.clip_norm, 0, above=True)
     _check_range("train.ema_decay", train.ema_decay, 0, 1)
+    if train.ema_decay == 1:
+        raise ConfigError("train.ema_decay=1 keeps the initial weights for ever. It must be below 1, such as 0.99.")
     if train.label_smoothing > 0 and train.loss != "cross_entropy":
         raise ConfigError(
             f"train.label_smoothing={train.label_smoothing} is for train.loss=cross_entropy, not {train.loss}."

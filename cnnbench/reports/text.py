@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-__all__ = ["align", "in_bytes"]
+__all__ = ["align", "in_bytes", "three_digits"]
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -24,3 +24,8 @@ def in_bytes(number: int) -> str:
     units = ("B", "KiB", "MiB", "GiB", "TiB")
     thousands = min(int(math.log(number, 1024)), 4) if number else 0
     return f"{number / 1024**thousands:.{int(thousands > 0)}f} {units[thousands]}"
+
+
+def three_digits(number: float) -> str:
+    """A number above 0 with three digits that count, or all of those before the point: 0.0123, 1.23, 12,345."""
+    return f"{number:,.{max(0, 2 - math.floor(math.log10(number)))}f}" if number > 0 else f"{number:g}"

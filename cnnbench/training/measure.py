@@ -17,6 +17,7 @@ from cnnbench.training.engine import EagerEngine
 __all__ = ["Timing", "endless_steps", "flops", "matrix_peak", "seconds", "time_rounds"]
 
 WARM_UP_S = 0.5  # and at least two calls
+MOST_ROWS = 8192  # in the matrix product that stands for the chip's peak
 ROUND_S = 0.3  # a round repeats the call until it takes this long, so that reading the clock costs nothing
 
 
@@ -79,7 +80,20 @@ def flops(network: nn.Module, images: torch.Tensor) -> tuple[int, int]:
 
 
 def matrix_peak(device: Device, rounds: int) -> float:
-    """Floating-point operations per second of a large square matrix product in the device's precision."""
-    size = 8192 if device.kind.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, device=device.kind).to(device.autocast_dtype or torch.float32) for _ in range(2))
-    return 2 * size**3 / time_rounds(lambda: a @ b, device, rounds).min_s
+    """Floating-point operations per second of a large square matrix product in the device's precision.
+
+    Of 512 rows, and twice as many as long as a product of those takes no more than a tenth of a second.
+    """
+    size = 512
+    while True:
+        multiply = _product(size, device)
+        seconds(multiply, device)
+        if size == MOST_ROWS or 8 * seconds(multiply, device) > 0.1:
+            return 2 * size**3 / time_rounds(multiply, device, rounds).min_s
+        size *= 2
+
+
+def _product(size: int, device: Device) -> Callable[[], torch.Tensor]:
+    dtype = device.autocast_dtype or torch.float32
+    a, b = (torch.randn(size, size, device=device.kind).to(dtype) for _ in range(2))
+    return lambda: a @ b

@@ -57,9 +57,14 @@ def test_the_outputs_of_auxiliary_classifiers_count_in_training() -> None:
     assert measure.flops(network, images) == (4 * 2 * 5 * 16 * 8, 2 * 5 * 16 * 8)
 
 
-def test_the_peak_is_the_rate_of_a_matrix_product(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("seconds", "size"), [(0.001, 1024), (1.0, 512)])
+def test_the_peak_is_the_rate_of_a_matrix_product_that_does_not_take_long(
+    seconds: float, size: int, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "MOST_ROWS", 1024)
+    monkeypatch.setattr(measure, "seconds", lambda call, device: seconds)
     monkeypatch.setattr(measure, "time_rounds", lambda call, device, rounds: measure.Timing(2.0, 1.0, 3.0, 1, 1))
-    assert measure.matrix_peak(device, 1) == 2 * 2048**3
+    assert measure.matrix_peak(device, 1) == 2 * size**3
 
 
 def test_steps_go_on_after_an_epoch(device: Device) -> None:
