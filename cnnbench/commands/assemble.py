@@ -1,6 +1,7 @@
 """From a checked configuration to an engine, as training and benchmarks need it."""
 
 import torch
+from torch import nn
 
 from cnnbench import models
 from cnnbench.config import Config
@@ -15,7 +16,7 @@ from cnnbench.training.initialisation import initialise
 from cnnbench.training.optimizers import make_optimizers
 from cnnbench.training.space_to_depth import use_space_to_depth
 
-__all__ = ["assemble", "describe"]
+__all__ = ["assemble", "describe", "on_meta"]
 
 
 def assemble(config: Config, dataset: Dataset) -> EagerEngine:
@@ -39,13 +40,16 @@ def assemble(config: Config, dataset: Dataset) -> EagerEngine:
     )
 
 
+def on_meta(config: Config, dataset: Dataset, batch_size: int) -> tuple[nn.Module, torch.Tensor]:
+    """The network and a batch of images (N, C, H, W) on the meta device: with shapes, without memory."""
+    size, channels = config.data.resize, dataset.in_channels
+    network = models.dry_run(config.model.name, channels, len(dataset.classes), size, **config.model.arguments)
+    return network, torch.empty(batch_size, channels, size, size, device="meta")
+
+
 def _intensity(config: Config, dataset: Dataset) -> float:
     """Multiply-adds per parameter and image."""
-    size = config.data.resize
-    network = models.dry_run(
-        config.model.name, dataset.in_channels, len(dataset.classes), size, **config.model.arguments
-    )
-    whole = total(measure(network, torch.empty(1, dataset.in_channels, size, size, device="meta")))
+    whole = total(measure(*on_meta(config, dataset, 1)))
     return whole.multiplications / max(1, whole.parameters)
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from cnnbench import models
-from cnnbench.commands.assemble import assemble, describe
+from cnnbench.commands.assemble import assemble, describe, on_meta
 from cnnbench.config import Config, to_yaml
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
@@ -84,8 +83,7 @@ def _measure(config: Config, dataset: Dataset, engine: EagerEngine, rounds: int,
 
     expected_s = (len(data.train) * training.median_s + len(data.test) * inference.median_s) / batch_size
     epoch_s = _time_epoch(engine, data, batch_size, config.seed) if expected_s <= epoch_limit_s else None
-    shape = (batch_size, dataset.in_channels, config.data.resize, config.data.resize)
-    training_flops, inference_flops = _count(config, dataset, torch.empty(shape, device="meta"))
+    training_flops, inference_flops = flops(*on_meta(config, dataset, batch_size))
     peak = matrix_peak(device, rounds)
     return {
         "training": training.as_dict(batch_size),
@@ -113,13 +111,6 @@ def _time_epoch(engine: EagerEngine, data: ResidentData, batch_size: int, seed: 
         engine.evaluate(data.test, batch_size)
 
     return seconds(epoch, engine.device)
-
-
-def _count(config: Config, dataset: Dataset, images: torch.Tensor) -> tuple[int, int]:
-    network = models.dry_run(
-        config.model.name, dataset.in_channels, len(dataset.classes), config.data.resize, **config.model.arguments
-    )
-    return flops(network, images)
 
 
 def print_table(results: Sequence[Result]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cnnbench import models
+from cnnbench.commands.assemble import on_meta
 from cnnbench.config import Config
 from cnnbench.data import catalog
 from cnnbench.errors import ConfigError, did_you_mean
@@ -29,11 +30,7 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
         ConfigError: the network cannot be built as configured, or has no such convolution.
     """
     dataset = catalog.get(config.data.name)
-    size = config.data.resize
-    network = models.dry_run(
-        config.model.name, dataset.in_channels, len(dataset.classes), size, **config.model.arguments
-    )
-    images = torch.empty(config.train.batch_size, dataset.in_channels, size, size, device="meta")
+    network, images = on_meta(config, dataset, config.train.batch_size)
     if layer is not None:
         _print_convolution(network, images[:1], layer, as_json)
         return
