@@ -147,7 +147,6 @@ class EagerEngine:
         inputs, targets = self.augment(self._inputs(images), labels)
         objective, loss, logits = self._run(self._objective, inputs, targets)
         self.sums.update(loss, logits, labels)
-        # torch leaves backward without types
         self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]  # so in torch
         if self.config.clip_norm is not None:
             for optimizer in self.optimizers:

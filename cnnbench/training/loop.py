@@ -43,7 +43,6 @@ def fit(
     selects = config.data.validation > 0 or config.data.folds is not None
     name = "validation" if selects else "test"
     best_accuracy = -1.0
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     with tqdm(
         total=config.train.epochs * len(train), unit=" examples", unit_scale=True, disable=None, leave=False
