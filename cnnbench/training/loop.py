@@ -43,6 +43,7 @@ def fit(
     selects = config.data.validation > 0 or config.data.folds is not None
     name = "validation" if selects else "test"
     best_accuracy = -1.0
+    checkpoints = run.checkpoints  # there from the start, if nothing is kept
     rows: list[Row] = []
     with tqdm(
         total=config.train.epochs * len(train), unit=" examples", unit_scale=True, disable=None, leave=False
@@ -74,8 +75,8 @@ def fit(
                 run.write_rows("metrics.csv", rows)
                 if selects and measured.accuracy > best_accuracy:
                     best_accuracy = measured.accuracy
-                    checkpoint.save(run.checkpoints / "best.pt", _weights(engine, config, epoch))
-                checkpoint.save_rotating(run.checkpoints, _everything(engine, config, rows, best_accuracy))
+                    checkpoint.save(checkpoints / "best.pt", _weights(engine, config, epoch))
+                checkpoint.save_rotating(checkpoints, _everything(engine, config, rows, best_accuracy))
             yield rows[-1]
 
 
