@@ -4,21 +4,25 @@ import argparse
 import errno
 import gc
 import hashlib
+import logging.config
 import os
 import re
+import shlex
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -29,12 +33,27 @@ from yaml import YAMLError
 import cnnbench
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, is_out_of_memory
-from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new
+from cnnbench.runs.directory import RunDirectory, claim, claim_exactly, claim_new
+from cnnbench.runs.reading import find_runs
+from cnnbench.runs.stopping import SIGTERM_CODE
 from cnnbench.runs.stopwatch import Stopwatch
 
 __all__ = ["RunDirectoryCallback", "main"]
 
-SIGINT_CODE, SIGTERM_CODE = 130, 143
+SIGINT_CODE = 130
+
+RESUME_HELP = """\
+cnnbench resume goes on with a training run from its last checkpoint, and ends with the same numbers as one that was
+never interrupted. Given the directory of a sweep, it goes on with all that is unfinished there.
+
+usage: cnnbench resume DIR [KEY=VALUE...] [--allow-custom-model]
+
+  KEY=VALUE             change what may be changed: train.epochs, train.checkpoint_every.*, train.on_divergence,
+                        train.clip_norm, optimizer.lr, device.*, data.root
+  --allow-custom-model  run the code of a network that is not cnnbench's own
+
+cnnbench resume outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00
+cnnbench resume outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 train.epochs=20"""
 
 # What the machine says when it will not take or give a file; anything else from the system is a bug.
 REFUSALS = {
@@ -46,6 +65,9 @@ REFUSALS = {
 def main() -> int:
     """Run the verb that sys.argv names; returns the exit code."""
     signal.signal(signal.SIGTERM, _end)
+    logging.raiseExceptions = (
+        False  # a line that a full disk does not take is lost, and what is lost with it will be told
+    )
     arguments = sys.argv[1:]
     verb = arguments[0] if arguments and _is_word(arguments[0]) else "train"
     rest = arguments[1:] if verb in arguments[:1] else arguments
@@ -131,28 +153,91 @@ def _share_config_store() -> None:
 
 
 def _train_one(composed: DictConfig) -> float:
-    started = time.perf_counter() if _sweeps() else cnnbench.STARTED
-    with _run_directory() as run:
+    watch = Stopwatch(time.perf_counter() if _sweeps() else cnnbench.STARTED)
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    run = claim(directory) if _sweeps() else RunDirectoryCallback.claimed
+    if run is None:
         settings = config.load(composed)
-        _check(settings)
-        from cnnbench.commands import train
+        from cnnbench.commands import resume
 
-        return train.run(settings, run, Stopwatch(started))
+        with _told_how_to_go_on(lambda: _this_command(settings)):
+            return resume.repeat(directory, settings, watch)
+    with run.recorded_status():
+        settings = config.load(composed)
+        run.write_text("config.yaml", config.to_yaml(settings))  # from here on the run can go on, whatever happens
+        _check(settings)
+        from cnnbench.commands import resume, train
+
+        go_on = _this_command if _sweeps() else partial(resume.command, directory)
+        with _told_how_to_go_on(lambda: go_on(settings)):
+            return train.run(settings, run, watch)
+
+
+@contextmanager
+def _told_how_to_go_on(command: Callable[[], str]) -> Iterator[None]:
+    """If a signal ends the block, print the command that goes on."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        print(f"To go on: {command()}", file=sys.stderr)
+        raise
+
+
+def _this_command(settings: config.Config) -> str:
+    """The command line of a sweep, with the name under which its jobs go on."""
+    given = any(argument.startswith("sweep=") for argument in sys.argv)
+    return shlex.join(["cnnbench", *sys.argv[1:], *([] if given else [f"sweep={settings.sweep}"])])
+
+
+def _resume(arguments: list[str]) -> int:
+    """Go on with what is unfinished in a run directory, or in those of a sweep."""
+    parser = _Flags()
+    parser.add_argument("directory", type=Path, nargs="?")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--allow-custom-model", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.help:
+        print(RESUME_HELP)
+        return 0
+    if options.directory is None:
+        raise ConfigError("Which run? Give its directory: cnnbench resume outputs/MODEL-DATA-SIZEpx/DATE_TIME")
+    changes = _as_changes(options.overrides)
+    failures = []
+    for directory in find_runs(options.directory):
+        from cnnbench.commands import resume
+
+        def begin(settings: config.Config, directory: Path = directory) -> None:
+            _log_to(directory)
+
+        try:
+            resume.run(directory, changes, options.allow_custom_model, Stopwatch(time.perf_counter()), begin)
+        except Exception as error:
+            failures.append(_report(error))  # the other jobs of a sweep go on
+    return failures[0] if failures else 0
+
+
+def _as_changes(overrides: list[str]) -> dict[str, Any]:
+    """Overrides as keys and values, by Hydra's grammar."""
+    changes = {}
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.is_add() or override.is_delete() or override.is_sweep_override():
+            raise ConfigError(
+                f"'{override.input_line}' is not possible here. Write KEY=VALUE, such as train.epochs=20."
+            )
+        changes[override.key_or_group] = override.value()
+    return changes
+
+
+def _log_to(directory: Path) -> None:
+    """Log as a run does that Hydra starts."""
+    plain = OmegaConf.load(_conf_folder() / "hydra" / "job_logging" / "plain.yaml")
+    settings = OmegaConf.merge(plain, {"hydra": {"runtime": {"output_dir": str(directory)}}})
+    logging.config.dictConfig(cast("dict[str, Any]", OmegaConf.to_container(settings, resolve=True)))
 
 
 def _sweeps() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-@contextmanager
-def _run_directory() -> Iterator[RunDirectory]:
-    """The directory of this run, in which its end is recorded. A single run has claimed it before, a job has not."""
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    if _sweeps():
-        claim_exactly(directory)
-    run = RunDirectory(directory)
-    with run.recorded_status():
-        yield run
 
 
 def _check(settings: config.Config) -> None:
@@ -164,6 +249,8 @@ def _check(settings: config.Config) -> None:
 class RunDirectoryCallback(Callback):
     """Hydra calls it when a single run is composed, before any directory is made or log opened."""
 
+    claimed: ClassVar[RunDirectory]
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the configuration, then claim a run directory and tell Hydra its name.
 
@@ -172,15 +259,13 @@ class RunDirectoryCallback(Callback):
         try:
             composed = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
             _check(cnnbench.config.load(composed))
-            wanted = Path(config.hydra.run.dir)
-            if any(override.startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra):
-                claim_exactly(wanted)
-            else:
-                wanted = claim_new(wanted)
+            named = any(override.startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra)
+            run = (claim_exactly if named else claim_new)(Path(config.hydra.run.dir), config.hydra.job.config_name)
         except Exception as error:
             raise SystemExit(_report(error)) from error
         with read_write(config), open_dict(config):
-            config.hydra.run.dir = str(wanted)
+            config.hydra.run.dir = str(run.path)
+        type(self).claimed = run
 
 
 def _conf_folder() -> Path:
@@ -243,7 +328,9 @@ def _benchmark(arguments: list[str]) -> int:
     results: list[dict[str, Any]] = []
 
     def job(composed: DictConfig) -> None:
-        with _run_directory() as run:
+        directory = Path(HydraConfig.get().runtime.output_dir)
+        run = claim_exactly(directory, "benchmark") if _sweeps() else RunDirectoryCallback.claimed
+        with run.recorded_status():
             settings = config.load(composed)
             _check(settings)
             from cnnbench.commands import benchmark
@@ -274,7 +361,14 @@ def _data(arguments: list[str]) -> int:
     return 0
 
 
-VERBS = {"train": _train, "summary": _summary, "benchmark": _benchmark, "models": _models, "data": _data}
+VERBS = {
+    "train": _train,
+    "resume": _resume,
+    "summary": _summary,
+    "benchmark": _benchmark,
+    "models": _models,
+    "data": _data,
+}
 
 
 def _report(error: Exception) -> int:

@@ -206,5 +206,7 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
     done = within(*TINY)
     assert done.returncode == 2
     assert str(error).partition("\n")[0] in done.stderr
-    assert "Lower train.batch_size or data.resize" in done.stderr
+    assert "a batch of 32 images of 28 x 28 pixels" in done.stderr
+    assert "This process has held up to" in done.stderr
+    assert "Lower train.batch_size=32 or data.resize=28" in done.stderr
     assert "Traceback" not in done.stderr

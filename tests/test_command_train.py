@@ -77,7 +77,8 @@ def test_the_configuration_loads_back(smoke: Smoke) -> None:
 def test_the_environment_says_device_precision_versions_and_split(smoke: Smoke) -> None:
     environment = json.loads((smoke[1] / "environment.json").read_text())
     assert environment["torch"] == torch.__version__ or environment["torch"] == torch.__version__.partition("+")[0]
-    assert (environment["device"], environment["precision"]) == ("cpu", "fp32")
+    assert environment["device"] == "cpu"
+    assert environment["precision"] in ("fp32", "bf16")  # as the chip multiplies
     assert (environment["data"]["train"], environment["data"]["validation"]) == (1024, 500)
     assert "experiment=smoke" in environment["command"]
 
@@ -85,7 +86,7 @@ def test_the_environment_says_device_precision_versions_and_split(smoke: Smoke) 
 def test_the_wall_time_is_split_into_parts_that_sum_up(smoke: Smoke) -> None:
     wall = json.loads((smoke[1] / "result.json").read_text())["wall_s"]
     total = wall.pop("total")
-    assert set(wall) == {"start", "data", "preparation", "train", "evaluation", "records"}
+    assert set(wall) == {"start", "data", "preparation", "train", "evaluation", "records", "checkpoints"}
     assert sum(wall.values()) <= total
 
 

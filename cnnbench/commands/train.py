@@ -2,25 +2,29 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tqdm import tqdm
 
 from cnnbench.commands.assemble import assemble, describe
-from cnnbench.config import Config, to_yaml
+from cnnbench.config import Config
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData
-from cnnbench.errors import DivergedError
+from cnnbench.errors import ConfigError, DivergedError, is_out_of_memory
 from cnnbench.reports.curves import Curves
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint, loop
+from cnnbench.training.checkpoint import State
 from cnnbench.training.engine import EagerEngine, Metrics
-from cnnbench.training.loop import Row
+from cnnbench.training.progress import Progress, Row, restore
 
-__all__ = ["run"]
+__all__ = ["Earlier", "run"]
 
 log = logging.getLogger("cnnbench")
 
@@ -34,49 +38,92 @@ class Outcome:
     test: Metrics
 
 
-def run(config: Config, run: RunDirectory, watch: Stopwatch) -> float:
+@dataclass(frozen=True)
+class Earlier:
+    """What a run goes on from: last.pt, best.pt if there is one, and the configuration's keys that were changed."""
+
+    last: State
+    best: State | None
+    changes: Mapping[str, Any]
+
+
+def run(config: Config, run: RunDirectory, watch: Stopwatch, earlier: Earlier | None = None) -> float:
     """Train, measure on the test set, and record it all in the run directory.
 
     Returns the accuracy that runs may be compared by: the best validation accuracy or, with
     data.validation=0, the last test accuracy.
 
     Raises:
-        CnnbenchError: the data are not to be had, or training diverged.
+        CnnbenchError: the data are not to be had, training diverged, memory is short, or `earlier` does not fit.
+        KeyboardInterrupt, SystemExit: a signal asked for it; what was done is saved.
         OSError: the run directory cannot be written to.
     """
-    run.write_text("config.yaml", to_yaml(config))
     dataset = catalog.get(config.data.name)
     engine = assemble(config, dataset)
-    watch.seconds["start"] = watch.total_s
-    with watch("data"):
-        data = ResidentData.load(config.data, dataset, config.seed, engine.device.kind)
-    with watch("preparation"):
-        engine.prepare(data.train, min(config.train.batch_size, len(data.train)))
-    run.write_json("environment.json", {**environment.describe(), **describe(engine), "data": data.split.summary()})
-    _announce(config, dataset, engine, data)
+    watch.add({"start": watch.total_s})
+    progress = Progress(watch) if earlier is None else restore(engine, earlier.last, earlier.best, watch)
+    try:
+        with watch("data"):
+            data = ResidentData.load(config.data, dataset, config.seed, engine.device.kind)
+        with watch("preparation"):
+            engine.prepare(data.train, min(config.train.batch_size, len(data.train)))
+        _record_environment(run, engine, data, progress, earlier)
+        _announce(config, dataset, engine, data)
+        with Stopping() as stopping:
+            outcome = _train(config, dataset, run, engine, data, progress, stopping)
+            _record_result(config, run, engine, watch, outcome)
+            _conclude(config, dataset, run, watch, outcome)
+            stopping.check()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise _out_of_memory(config, engine, error) from error
+    _require_learning(config, outcome.rows)
+    return outcome.best["validation_accuracy"] if outcome.best else outcome.test.accuracy
 
-    rows: list[Row] = []
+
+def _train(
+    config: Config,
+    dataset: Dataset,
+    run: RunDirectory,
+    engine: EagerEngine,
+    data: ResidentData,
+    progress: Progress,
+    stopping: Stopping,
+) -> Outcome:
     picture = Curves(run.path / "curves.png", f"{config.model.name} on {dataset.title}, {config.data.resize} px")
     held_out = data.validation if len(data.validation) else data.test
-    for row in loop.fit(engine, data.train, held_out, config, run, watch):
-        rows.append(row)
+    for row in loop.fit(engine, data.train, held_out, config, run, progress, stopping):
         with tqdm.external_write_mode():
             log.info(_epoch_line(row, config.train.epochs))
-        with watch("records"):
-            picture.update(rows, last=row["epoch"] == config.train.epochs)
+        if row["epoch"] < config.train.epochs:
+            with progress.watch("records"):
+                picture.update(progress.rows)
+    rows = progress.rows
+    with progress.watch("records"):
+        run.write_rows("metrics.csv", rows)  # again, where a run goes on that was killed before it had written them all
+        picture.draw(rows)
+    if not len(data.validation):
+        return Outcome(rows, None, Metrics(rows[-1]["test_loss"], rows[-1]["test_accuracy"]))
+    best = checkpoint.load(run.checkpoints / "best.pt")
+    with progress.watch("evaluation"), stopping.raising():
+        engine.evaluated.load_state_dict(best["model"])
+        return Outcome(rows, best["row"], engine.evaluate(data.test, config.train.batch_size))
 
-    best = max(rows, key=lambda row: row["validation_accuracy"]) if len(data.validation) else None
-    if best is None:
-        test = Metrics(rows[-1]["test_loss"], rows[-1]["test_accuracy"])
-    else:
-        with watch("evaluation"):
-            engine.evaluated.load_state_dict(checkpoint.load(run.checkpoints / "best.pt")["model"])
-            test = engine.evaluate(data.test, config.train.batch_size)
-    outcome = Outcome(rows, best, test)
-    _record_result(config, run, engine, watch, outcome)
-    _conclude(config, dataset, run, watch, outcome)
-    _require_learning(config, rows)
-    return best["validation_accuracy"] if best else test.accuracy
+
+def _record_environment(
+    run: RunDirectory, engine: EagerEngine, data: ResidentData, progress: Progress, earlier: Earlier | None
+) -> None:
+    """Write environment.json, or add to it where, when and how the run goes on."""
+    now = {**environment.describe(), **describe(engine), "data": data.split.summary()}
+    if earlier is None:
+        run.write_json("environment.json", now)
+        return
+    epoch, step = len(progress.rows), progress.step
+    log.info(f"Goes on after {epoch} epochs" + (f" and {step} steps of the next." if step else "."))
+    differs = environment.add_continuation(run, now, {"epoch": epoch, "step": step, "changes": dict(earlier.changes)})
+    if differs:
+        log.info(f"It does not go on as it began, so its figures may differ: {'; '.join(differs)}.")
 
 
 def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: ResidentData) -> None:
@@ -126,7 +173,7 @@ def _record_result(config: Config, run: RunDirectory, engine: EagerEngine, watch
             "test_loss": outcome.test.loss,
             "best": outcome.best,
             "final": outcome.rows[-1],
-            "wall_s": {**watch.seconds, "total": watch.total_s},
+            "wall_s": watch.as_dict(),
         },
     )
 
@@ -145,6 +192,18 @@ def _conclude(config: Config, dataset: Dataset, run: RunDirectory, watch: Stopwa
             f"The network learnt nothing: its accuracy stayed at chance ({chance:.2f}). "
             f"Try another learning rate than optimizer.lr={config.optimizer.lr:g}, more epochs, or another train.init."
         )
+
+
+def _out_of_memory(config: Config, engine: EagerEngine, error: RuntimeError) -> ConfigError:
+    """What did not fit, with figures, and what to lower."""
+    size, device = config.data.resize, engine.device
+    return ConfigError(
+        f"The memory of the device does not suffice for a batch of {config.train.batch_size} images of {size} x {size} "
+        f"pixels: {str(error).partition(chr(10))[0]}\n"
+        f"{device.memory_in_words()}\n"
+        f"Lower train.batch_size={config.train.batch_size} or data.resize={size}. cnnbench summary estimates what "
+        "training takes; nothing is made smaller by itself."
+    )
 
 
 def _require_learning(config: Config, rows: list[Row]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
@@ -24,6 +25,7 @@ from cnnbench.config.schema import (
     AdagradConfig,
     AdamConfig,
     AugmentConfig,
+    CheckpointEvery,
     CommonConfig,
     Config,
     ConstantConfig,
@@ -58,6 +60,7 @@ __all__ = [
     "AdagradConfig",
     "AdamConfig",
     "AugmentConfig",
+    "CheckpointEvery",
     "CommonConfig",
     "Config",
     "ConstantConfig",
@@ -80,6 +83,7 @@ __all__ = [
     "explain",
     "load",
     "load_recipe",
+    "parse",
     "to_yaml",
     "validate",
 ]
@@ -123,6 +127,26 @@ def as_dict(config: Config) -> dict[str, Any]:
 def to_yaml(config: Config) -> str:
     """YAML that `load` takes back, for a run directory's config.yaml."""
     return OmegaConf.to_yaml(OmegaConf.create(as_dict(config)))
+
+
+def parse(text: str) -> dict[str, Any]:
+    """The values of a config.yaml that may be anyone's, for `load`.
+
+    What `to_yaml` never writes is refused: aliases, by which a small file grows without bound, and
+    interpolations, which can look into this machine's environment.
+
+    Raises:
+        ConfigError: it is damaged or refused.
+    """
+    try:
+        if "${" in text or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ConfigError("it has aliases or interpolations, which cnnbench never writes.")
+        values = OmegaConf.to_container(OmegaConf.create(text))
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
+        raise ConfigError(f"it is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError("it holds no keys.")
+    return {str(key): value for key, value in values.items()}
 
 
 T = TypeVar("T")

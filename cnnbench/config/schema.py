@@ -8,6 +8,7 @@ __all__ = [
     "DEVICES",
     "INITS",
     "LOSSES",
+    "ON_DIVERGENCE",
     "OPTIMIZERS",
     "PRECISIONS",
     "RESTS",
@@ -15,6 +16,7 @@ __all__ = [
     "AdagradConfig",
     "AdamConfig",
     "AugmentConfig",
+    "CheckpointEvery",
     "CommonConfig",
     "Config",
     "ConstantConfig",
@@ -41,6 +43,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "tf32")
 AUGMENTS = ("cutmix", "cutout", "erase", "flip_shift", "mixup", "none")
 RESTS = ("adamw", "sgd")
+ON_DIVERGENCE = ("skip", "stop")
 
 
 @dataclass
@@ -212,6 +215,15 @@ class DeviceConfig:
 
 
 @dataclass
+class CheckpointEvery:
+    """How much training lies between two checkpoints: whichever comes first; None for never."""
+
+    epochs: int | None
+    steps: int | None
+    minutes: float | None
+
+
+@dataclass
 class TrainConfig:
     epochs: int
     batch_size: int
@@ -223,6 +235,8 @@ class TrainConfig:
     ema_decay: float | None
     flip_averaging: bool
     require_learning: bool
+    on_divergence: str
+    checkpoint_every: CheckpointEvery
 
 
 @dataclass

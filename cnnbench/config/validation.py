@@ -9,6 +9,7 @@ from cnnbench.config.schema import (
     DEVICES,
     INITS,
     LOSSES,
+    ON_DIVERGENCE,
     PRECISIONS,
     RESTS,
     AdamConfig,
@@ -122,6 +123,10 @@ def _validate_train(train: TrainConfig) -> None:
     _check_range("train.batch_size", train.batch_size, 1, 100_000)
     check_name("train.init", train.init, INITS)
     check_name("train.loss", train.loss, LOSSES)
+    check_name("train.on_divergence", train.on_divergence, ON_DIVERGENCE)
+    _check_range("train.checkpoint_every.epochs", train.checkpoint_every.epochs, 1)
+    _check_range("train.checkpoint_every.steps", train.checkpoint_every.steps, 1)
+    _check_range("train.checkpoint_every.minutes", train.checkpoint_every.minutes, 0)
     _check_range("train.label_smoothing", train.label_smoothing, 0, 1)
     _check_range("train.l1", train.l1, 0)
     _check_range("train.clip_norm", train.clip_norm, 0, above=True)

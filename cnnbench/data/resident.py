@@ -45,7 +45,7 @@ class Examples:
 
     def batches(self, batch_size: int, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All examples in the given order; the last batch holds what is left."""
-        for indices in torch.split(order.to(self.labels.device), batch_size):
+        for indices in torch.split(order.to(self.labels.device), batch_size) if len(order) else ():
             yield self.take(indices)
 
     def batches_in_order(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -21,13 +21,16 @@ class Curves:
         self.title = title
         self.due_at = 0.0
 
-    def update(self, rows: Sequence[Mapping[str, float]], *, last: bool) -> None:
-        """Draw the rows so far, if it is time or they are the `last`."""
+    def update(self, rows: Sequence[Mapping[str, float]]) -> None:
+        """Draw the rows so far, if it is time."""
         began = time.perf_counter()
-        if last or began >= self.due_at:
-            write_atomically(self.path, lambda file: draw(rows, self.title, file))
+        if began >= self.due_at:
+            self.draw(rows)
             ended = time.perf_counter()
             self.due_at = ended + (ended - began) / _SHARE
+
+    def draw(self, rows: Sequence[Mapping[str, float]]) -> None:
+        write_atomically(self.path, lambda file: draw(rows, self.title, file))
 
 
 def draw(rows: Sequence[Mapping[str, float]], title: str, file: BinaryIO) -> None:

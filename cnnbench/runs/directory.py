@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import socket
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,47 +14,79 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cnnbench.errors import CnnbenchError, ConfigError
+from cnnbench.runs.lock import Lock
 
-__all__ = ["RunDirectory", "claim_exactly", "claim_new", "write_atomically"]
+__all__ = ["LOCK", "STATUS", "RunDirectory", "claim", "claim_exactly", "claim_new", "reopen", "write_atomically"]
 
-STATUS = "status.json"
+STATUS, LOCK = "status.json", ".lock"
+WAIT_S = 1.0  # for a lock that someone holds for a moment to see whether it is free
 
 
-def _claim(directory: Path) -> bool:
-    """Make `directory` this run's own: of many processes that try, one gets True.
+def claim(directory: Path, verb: str = "train") -> "RunDirectory | None":
+    """Make `directory` the run's own: of many processes that try, one gets it, the others None.
 
     Raises:
         OSError: the directory cannot be made or written to.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    if (directory / STATUS).exists():
+        return None
+    lock = Lock(directory / LOCK)
+    if not lock.acquire():
+        return None
     try:
-        with (directory / STATUS).open("x") as file:
-            json.dump(_status("running"), file)
-    except FileExistsError:
-        return False
-    return True
+        with (directory / STATUS).open("x") as file:  # where there are no locks this alone decides
+            json.dump(_status("running", verb), file)
+    except OSError as error:
+        lock.release()
+        if isinstance(error, FileExistsError):
+            return None
+        raise
+    return RunDirectory(directory, verb, lock)
 
 
-def claim_exactly(directory: Path) -> None:
+def claim_exactly(directory: Path, verb: str = "train") -> "RunDirectory":
     """Claim the directory that was asked for by name.
 
     Raises:
         ConfigError: it already holds a run.
     """
-    if not _claim(directory):
+    run = claim(directory, verb)
+    if run is None:
         raise ConfigError(
-            f"{directory} already holds a run, and a run directory is never used twice. "
-            "Name another (hydra.run.dir=DIR, or sweep=NAME for a sweep) or leave the name to cnnbench."
+            f"{directory} already holds a run, and a run directory is never used twice. To go on with that run: "
+            f"cnnbench resume {shlex.quote(str(directory))}. For a new one name another directory (hydra.run.dir=DIR, "
+            "or sweep=NAME for a sweep), or leave the name to cnnbench."
         )
+    return run
 
 
-def claim_new(wanted: Path) -> Path:
+def claim_new(wanted: Path, verb: str = "train") -> "RunDirectory":
     """Claim `wanted` or, where it belongs to another run, the first free of `wanted`_2, _3, ..."""
     directory, number = wanted, 2
-    while not _claim(directory):
+    while (run := claim(directory, verb)) is None:
         directory = wanted.with_name(f"{wanted.name}_{number}")
         number += 1
-    return directory
+    return run
+
+
+@contextmanager
+def reopen(directory: Path) -> "Iterator[RunDirectory]":
+    """The directory of a training run that is not running any more, for this process alone while the block lasts.
+
+    Raises:
+        ConfigError: it is running; the message says where.
+    """
+    lock = Lock(directory / LOCK)
+    if not lock.acquire(WAIT_S):
+        raise ConfigError(f"{directory} is in use: {lock.holder()} writes there. Wait for it, or end it first.")
+    try:
+        for folder in (directory, directory / "checkpoints"):
+            for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
+                leftover.unlink()
+        yield RunDirectory(directory, "train", lock)
+    finally:
+        lock.release()
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -65,21 +98,38 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _status(state: str, **more: object) -> dict[str, object]:
+def sync_folder(folder: Path) -> None:
+    """See to it that the names of files in `folder` are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _status(state: str, verb: str, **more: object) -> dict[str, object]:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    return {"state": state, "since": now, "pid": os.getpid(), "host": socket.gethostname(), **more}
+    return {"state": state, "verb": verb, "since": now, "pid": os.getpid(), "host": socket.gethostname(), **more}
 
 
 class RunDirectory:
     """The files of one run. All methods that write raise OSError if the disk will not take it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, verb: str = "train", lock: Lock | None = None) -> None:
         self.path = path
+        self.verb = verb
+        self._lock = lock
         path.mkdir(parents=True, exist_ok=True)
+
+    def release(self) -> None:
+        """Let another process write here. The end of the process does that too, whatever ends it."""
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def checkpoints(self) -> Path:
@@ -103,13 +153,14 @@ class RunDirectory:
         self.write_text(name, text.getvalue())
 
     def set_status(self, state: str, **more: object) -> None:
-        self.write_json(STATUS, _status(state, **more))
+        self.write_json(STATUS, _status(state, self.verb, **more))
 
     @contextmanager
     def recorded_status(self) -> Iterator[None]:
-        """status.json says how the block ended: finished, interrupted or failed with its error."""
+        """status.json says how the block ended: finished, interrupted or failed, with its error. Releases the run."""
         try:
             yield
+            self.set_status("finished")
         except BaseException as error:
             stop = _interruption(error)
             if stop is not None:
@@ -117,7 +168,8 @@ class RunDirectory:
                 raise stop from None
             self._try_status("failed", error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
             raise
-        self.set_status("finished")
+        finally:
+            self.release()
 
     def _try_status(self, state: str, **more: object) -> None:
         """As `set_status`, while another error is on its way and must not be hidden by a full disk."""

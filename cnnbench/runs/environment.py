@@ -5,14 +5,23 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import cnnbench
+from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.reading import read_json
 
-__all__ = ["describe"]
+__all__ = ["add_continuation", "describe"]
 
 _PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
+_DECIDES_BITS = (
+    *("cnnbench", "commit", "torch", "numpy", "device", "chip", "threads"),
+    *("precision", "channels_last", "engine", "compile", "data"),
+)
 
 
 def describe() -> dict[str, object]:
@@ -28,6 +37,31 @@ def describe() -> dict[str, object]:
         "command": shlex.join(sys.orig_argv),
         "folder": str(Path.cwd()),
     }
+
+
+def add_continuation(run: RunDirectory, now: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
+    """Add to environment.json that the run goes on, `where` and in what environment; returns what is not as it was.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        began = read_json(run.path / "environment.json")
+    except (OSError, ValueError):  # lost or damaged: the environment it goes on in is all there is to record
+        began = dict(now)
+    differs = {key: now[key] for key in _DECIDES_BITS if key in began and began[key] != now.get(key)}
+    continuation = {
+        "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": now["command"],
+        "host": now["host"],
+        **where,
+        "differs": differs,
+    }
+    earlier = began.get("continued")
+    run.write_json(
+        "environment.json", {**began, "continued": [*(earlier if isinstance(earlier, list) else []), continuation]}
+    )
+    return [f"{key} {began[key]} is now {value}" for key, value in differs.items()]
 
 
 def _commit(checkout: Path) -> str | None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 from cnnbench.errors import CheckpointError
 from cnnbench.runs.directory import write_atomically
 
-__all__ = ["FORMAT", "load", "save", "save_rotating"]
+__all__ = ["FORMAT", "State", "load", "load_newest", "save", "save_rotating"]
 
-FORMAT = 1
+FORMAT = 2
+
+State = dict[str, Any]
 
 
-def save(path: Path, state: dict[str, Any]) -> None:
+def save(path: Path, state: State) -> None:
     """Write a checkpoint. A reader sees the whole new file or the whole old one.
 
     Raises:
@@ -29,7 +32,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     write_atomically(path, lambda file: file.write(packed.getbuffer()))
 
 
-def save_rotating(folder: Path, state: dict[str, Any]) -> None:
+def save_rotating(folder: Path, state: State) -> None:
     """Write last.pt, after what it was has become previous.pt."""
     last, new = folder / "last.pt", folder / ".new.pt"
     save(new, state)
@@ -38,13 +41,36 @@ def save_rotating(folder: Path, state: dict[str, Any]) -> None:
     new.replace(last)
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU; it can hold no code.
+def load_newest(folder: Path) -> tuple[State | None, list[str]]:
+    """What training goes on from: last.pt or, where that is not there or damaged, previous.pt; None where neither is.
+
+    Also gives what is to be told of a damaged last.pt.
+
+    Raises:
+        CheckpointError: what there is cannot be used.
+    """
+    problems: list[str] = []
+    for path in (folder / "last.pt", folder / "previous.pt"):
+        if path.exists():
+            try:
+                return load(path), problems
+            except CheckpointError as error:
+                problems.append(str(error))
+    if problems:
+        raise CheckpointError(
+            "\n".join([*problems, "There is no other checkpoint to go on from. Nothing was changed."])
+        )
+    return None, []
+
+
+def load(path: Path) -> State:
+    """Read a checkpoint onto the CPU; it can hold no code, and takes no more memory than the file.
 
     Raises:
         CheckpointError: not there, damaged, of another format, or it holds more than tensors and plain values.
     """
     try:
+        size = _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sealed = torch.load(path, map_location="cpu", weights_only=True)
@@ -55,12 +81,32 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged file can make the unpickler fail in any way
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{path} is damaged or is no checkpoint: {reason}") from error
+    if _bytes(sealed) > size:
+        raise CheckpointError(f"{path} is refused: its tensors are larger than the file.")
     if not isinstance(sealed, dict) or sealed.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}, which this version of cnnbench reads.")
     state = {key: value for key, value in sealed.items() if key not in ("format", "sha256")}
     if sealed.get("sha256") != _digest(state):
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum.")
     return state
+
+
+def _check_archive(path: Path) -> int:
+    """Check that the file is a ZIP archive without compression, as PyTorch writes; returns how many bytes it has."""
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED for part in parts) or sum(part.file_size for part in parts) > size:
+        raise ValueError("it is compressed, or claims to be larger than it is")
+    return size
+
+
+def _bytes(value: Any) -> int:
+    """How many bytes the tensors in `value` have, each with all that its shape says."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return sum(map(_bytes, inner))
 
 
 def _digest(value: Any) -> str:

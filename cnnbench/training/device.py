@@ -62,6 +62,16 @@ class Device:
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB
 
+    def memory_in_words(self) -> str:
+        """How much memory there is, is free, and is held by tensors."""
+        if self.kind.type != "cuda":
+            return f"This process has held up to {self.peak_memory_gib():.2f} GiB."
+        free, total = (each / _GIB for each in torch.cuda.mem_get_info(self.kind))
+        held = torch.cuda.memory_allocated(self.kind) / _GIB
+        return (
+            f"Of {total:.2f} GiB, {free:.2f} are free; tensors hold {held:.2f}, at most {self.peak_memory_gib():.2f}."
+        )
+
 
 def _cpu_name() -> str:
     return _cpu_info("model name") or platform.processor() or platform.machine()

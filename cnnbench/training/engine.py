@@ -4,6 +4,7 @@ Metrics are summed on the device; reading them is what makes the host wait, so t
 something is to be shown.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,19 +32,27 @@ AUXILIARY_WEIGHT = 0.3  # of the loss of an auxiliary classifier: Szegedy et al.
 
 @dataclass(frozen=True)
 class Metrics:
-    """The mean loss and the accuracy, in [0, 1], over some examples."""
+    """The mean loss and the accuracy, in [0, 1], over some examples.
+
+    `left_out` of them, whose loss was not finite, are not in the mean loss.
+    """
 
     loss: float
     accuracy: float
+    left_out: int = 0
 
 
 class MetricSums:
-    """Sums over examples on the device: `update` never waits for it, `compute` does."""
+    """Sums over examples on the device: `update` never waits for it, `compute` does.
 
-    def __init__(self, device: torch.device) -> None:
+    Batches whose loss is not finite are left out of the mean loss if `leaves_out` is true.
+    """
+
+    def __init__(self, device: torch.device, leaves_out: bool = False) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        self.sums = torch.zeros(2, dtype=dtype, device=device)  # loss, correct
+        self.sums = torch.zeros(3, dtype=dtype, device=device)  # loss, correct, left out
         self.examples = 0
+        self.leaves_out = leaves_out
 
     def reset(self) -> None:
         self.sums.zero_()
@@ -52,12 +61,17 @@ class MetricSums:
     def update(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """Add a batch: its mean `loss`, `logits` (N, K), `labels` (N)."""
         correct = (logits.argmax(dim=1) == labels).sum()
-        self.sums += torch.stack([loss.detach() * len(labels), correct])
+        loss, left_out = loss.detach(), torch.zeros_like(correct)
+        if self.leaves_out:
+            left_out = ~loss.isfinite()
+            loss = loss.masked_fill(left_out, 0.0)
+        self.sums += torch.stack([loss * len(labels), correct, left_out * len(labels)])
         self.examples += len(labels)
 
     def compute(self) -> Metrics:
-        loss, correct = self.sums.tolist()
-        return Metrics(loss / self.examples, correct / self.examples)
+        loss, correct, left_out = self.sums.tolist()
+        counted = self.examples - left_out
+        return Metrics(loss / counted if counted else math.nan, correct / self.examples, round(left_out))
 
 
 class EagerEngine:
@@ -86,9 +100,12 @@ class EagerEngine:
         self.autocast = torch.autocast(
             device.kind.type, dtype=device.autocast_dtype, enabled=device.autocast_dtype is not None
         )
-        # fp16 alone needs its gradients scaled: its smallest number is 6e-8
-        self.scaler = torch.amp.GradScaler(device.kind.type, enabled=device.precision == "fp16")
-        self.sums = MetricSums(device.kind)
+        self.scales = device.precision == "fp16"  # alone needs its gradients scaled: its smallest number is 6e-8
+        self.skips = config.on_divergence == "skip"  # which is what a scaler does, be it by 1
+        self.scaler = torch.amp.GradScaler(
+            device.kind.type, init_scale=2.0**16 if self.scales else 1.0, enabled=self.scales or self.skips
+        )
+        self.sums = MetricSums(device.kind, leaves_out=self.skips)
         self.evaluation_sums = MetricSums(device.kind)
         self.compiled: dict[str, Pass] = {}
         self.compiled_batch_size = 0
@@ -145,9 +162,12 @@ class EagerEngine:
     def train_step(self, images: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> None:
         """One update from uint8 images (N, C, H, W) and labels (N), its gradient times `weight`; adds to `sums`."""
         inputs, targets = self.augment(self._inputs(images), labels)
+        statistics = [each.clone() for each in self.model.buffers()] if self.skips else []
         objective, loss, logits = self._run(self._objective, inputs, targets)
         self.sums.update(loss, logits, labels)
         self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]  # so in torch
+        for now, before in zip(self.model.buffers(), statistics, strict=False):
+            now.copy_(torch.where(loss.isfinite(), now, before))
         if self.config.clip_norm is not None:
             for optimizer in self.optimizers:
                 self.scaler.unscale_(optimizer)
@@ -155,7 +175,7 @@ class EagerEngine:
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
-        self.scaler.update()
+        self.scaler.update(None if self.scales else 1.0)
         if self.average is not None:
             self.average.update()
 
@@ -181,6 +201,7 @@ class EagerEngine:
         copies = [_on_host(tensor) for tensor in kept]
         states = [{key: _on_host(value) for key, value in _tensors(each).items()} for each in self.optimizers]
         scaler = self.scaler.state_dict()
+        examples = self.sums.examples, self.evaluation_sums.examples
         try:
             with torch.random.fork_rng([self.device.kind] if self.device.kind.type == "cuda" else []):
                 yield
@@ -192,7 +213,7 @@ class EagerEngine:
                 for key, value in _tensors(optimizer).items():
                     value.copy_(state[key]) if key in state else value.zero_()  # all of PyTorch's begin with zeros
             self.scaler.load_state_dict(scaler)
-            self.sums.examples = self.evaluation_sums.examples = 0
+            self.sums.examples, self.evaluation_sums.examples = examples
 
     def _inputs(self, images: torch.Tensor) -> torch.Tensor:
         return self.preprocess(images).contiguous(memory_format=self.device.memory_format)

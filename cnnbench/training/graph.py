@@ -141,6 +141,10 @@ class GraphEngine(EagerEngine):
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         before = [dict(group) for group in groups]
         self._lrs = [(torch.zeros((), device=self.device.kind), group["initial_lr"]) for group in groups]
+        for optimizer in self.optimizers:
+            if "capturable" in optimizer.defaults:
+                for state in optimizer.state.values():  # a run that goes on has read its steps onto the host
+                    state["step"] = state["step"].to(self.device.kind)
         for group, (lr, _) in zip(groups, self._lrs, strict=True):
             group["lr"] = lr
             if "capturable" in group:

@@ -1,25 +1,25 @@
 """The training loop, to be read from top to bottom."""
 
+import logging
 import math
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from cnnbench.config import Config, as_dict
+from cnnbench.config import Config
 from cnnbench.data.resident import Examples, epoch_order
-from cnnbench.errors import DivergedError
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.stopwatch import Stopwatch
-from cnnbench.training import checkpoint
+from cnnbench.runs.stopping import Stopping
 from cnnbench.training.engine import EagerEngine, Metrics
+from cnnbench.training.progress import Progress, Row
+from cnnbench.training.saving import Saver
 from cnnbench.training.schedules import lr_factor
 
-__all__ = ["Row", "fit"]
+__all__ = ["fit"]
 
-Row = dict[str, float]
+log = logging.getLogger("cnnbench")
 
 GLANCE_S = 0.5  # how often the host reads the sums during an epoch
 
@@ -30,77 +30,107 @@ def fit(
     held_out: Examples,
     config: Config,
     run: RunDirectory,
-    watch: Stopwatch,
+    progress: Progress,
+    stopping: Stopping,
 ) -> Iterator[Row]:
-    """Train for the configured epochs; yield the row of metrics.csv after each.
+    """Train from `progress` on for the configured epochs; yield the row of metrics.csv after each.
 
     `held_out` is the validation set, on which best.pt is chosen; with data.validation=0 it is the test
     set, which is measured each epoch and on which nothing is chosen.
 
     Raises:
-        DivergedError: a loss is not finite. The checkpoints are of the epochs before.
+        DivergedError: a loss or a weight is not finite. The checkpoints are from before.
+        KeyboardInterrupt, SystemExit: a signal asked for it. What was done is saved.
+        OSError: a checkpoint cannot be written.
     """
     selects = config.data.validation > 0 or config.data.folds is not None
     name = "validation" if selects else "test"
-    best_accuracy = -1.0
-    checkpoints = run.checkpoints  # there from the start, if nothing is kept
-    rows: list[Row] = []
-    with tqdm(
-        total=config.train.epochs * len(train), unit=" examples", unit_scale=True, disable=None, leave=False
-    ) as bar:
-        for epoch in range(1, config.train.epochs + 1):
-            began = time.perf_counter()
-            lr_factors = _lr_factors(config, train, epoch)
+    watch = progress.watch
+    saver = Saver(run.checkpoints, engine, progress, config)
+    bar = tqdm(total=config.train.epochs * len(train), unit=" examples", unit_scale=True, disable=None, leave=False)
+    try:
+        for epoch in range(len(progress.rows) + 1, config.train.epochs + 1):
             with watch("train"):
-                trained = _train_epoch(engine, train, config, epoch, lr_factors, bar)
-            train_s = time.perf_counter() - began
-            with watch("evaluation"):
+                trained = _train_epoch(engine, train, config, progress, saver, stopping, bar)
+            if trained.left_out:
+                log.info(f"In epoch {epoch} the steps of {trained.left_out:,} examples are skipped: no finite loss.")
+            evaluated_s = watch.spent("evaluation")
+            with watch("evaluation"), stopping.raising():
                 measured = engine.evaluate(held_out, config.train.batch_size)
+            evaluated_s = watch.spent("evaluation") - evaluated_s
             if not math.isfinite(measured.loss):
-                raise _diverged(f"The {name} loss is {measured.loss} after epoch {epoch}", config, epoch)
-            rows.append(
+                raise saver.diverged(f"The {name} loss is {measured.loss} after epoch {epoch}")
+            progress.rows.append(
                 {
                     "epoch": epoch,
-                    "lr": config.optimizer.lr * lr_factors[-1],
+                    "lr": config.optimizer.lr * _lr_factors(config, train, epoch)[-1],
                     "train_loss": trained.loss,
                     "train_accuracy": trained.accuracy,
                     f"{name}_loss": measured.loss,
                     f"{name}_accuracy": measured.accuracy,
-                    "epoch_s": time.perf_counter() - began,
-                    "examples_per_s": len(train) / train_s,
+                    "epoch_s": progress.train_s + evaluated_s,
+                    "examples_per_s": len(train) / progress.train_s,
                     "peak_gib": engine.device.peak_memory_gib(),
                 }
             )
+            row = progress.rows[-1]
+            progress.step, progress.train_s = 0, 0.0
             with watch("records"):
-                run.write_rows("metrics.csv", rows)
-                if selects and measured.accuracy > best_accuracy:
-                    best_accuracy = measured.accuracy
-                    checkpoint.save(checkpoints / "best.pt", _weights(engine, config, epoch))
-                checkpoint.save_rotating(checkpoints, _everything(engine, config, rows, best_accuracy))
-            yield rows[-1]
+                run.write_rows("metrics.csv", progress.rows)
+            better = selects and (progress.best is None or measured.accuracy > progress.best["validation_accuracy"])
+            if better:
+                progress.best = row
+            if better or saver.due_after_epoch(epoch):
+                saver.save(best=row if better else None)
+            yield row
+    except (KeyboardInterrupt, SystemExit):
+        if not stopping.at_once:
+            saver.save()
+            log.info(f"Stopped. checkpoints/last.pt holds {saver.kept or 'the start'}.")
+        raise
+    finally:
+        bar.close()
+        if not stopping.at_once:
+            saver.close()
 
 
 def _train_epoch(
-    engine: EagerEngine, train: Examples, config: Config, epoch: int, lr_factors: list[float], bar: "tqdm[Any]"
+    engine: EagerEngine,
+    train: Examples,
+    config: Config,
+    progress: Progress,
+    saver: Saver,
+    stopping: Stopping,
+    bar: "tqdm[Any]",
 ) -> Metrics:
-    """One pass over the training examples; the metrics are means over the epoch, as it went."""
+    """What is left of a pass over the training examples; the metrics are means over the epoch, as it went."""
+    epoch, watch = len(progress.rows) + 1, progress.watch
+    batch_size, lr_factors = _batch_size(config, train), _lr_factors(config, train, epoch)
+    if progress.step == 0:
+        engine.sums.reset()
+    before = (epoch - 1) * len(lr_factors)  # steps, of earlier epochs
     bar.set_description(f"epoch {epoch}/{config.train.epochs}")
-    engine.sums.reset()
-    first = step = (epoch - 1) * len(lr_factors)
-    glanced_at, glanced_step = time.perf_counter(), step
-    order = epoch_order(len(train), config.seed, epoch)
-    for examples in engine.steps(train, order, _batch_size(config, train), lr_factors):
-        step += 1
+    bar.update((epoch - 1) * len(train) + engine.sums.examples - bar.n)
+    earlier_s = progress.train_s - watch.spent("train")
+    glanced_at, glanced_step = time.perf_counter(), progress.step
+    order = epoch_order(len(train), config.seed, epoch)[progress.step * batch_size :]
+    for examples in engine.steps(train, order, batch_size, lr_factors[progress.step :]):
+        progress.step += 1
+        progress.train_s = earlier_s + watch.spent("train")
         bar.update(examples)
-        last = step == first + len(lr_factors)
-        if last or time.perf_counter() - glanced_at > GLANCE_S:
+        last = progress.step == len(lr_factors)
+        due = not last and saver.due_in_epoch(before + progress.step)
+        if last or due or stopping.signal is not None or time.perf_counter() - glanced_at > GLANCE_S:
             metrics = engine.sums.compute()
             if not math.isfinite(metrics.loss):
-                steps = f"steps {glanced_step + 1} to {step}"
-                raise _diverged(f"The training loss became {metrics.loss} in epoch {epoch}, {steps}", config, epoch)
+                steps = f"steps {before + glanced_step + 1} to {before + progress.step}"
+                raise saver.diverged(f"The training loss became {metrics.loss} in epoch {epoch}, {steps}")
             bar.set_postfix(loss=f"{metrics.loss:.4f}", accuracy=f"{metrics.accuracy:.4f}", refresh=False)
-            glanced_at, glanced_step = time.perf_counter(), step
-    return metrics
+            glanced_at, glanced_step = time.perf_counter(), progress.step
+            stopping.check()
+        if due:
+            saver.save()
+    return engine.sums.compute()
 
 
 def _batch_size(config: Config, train: Examples) -> int:
@@ -112,33 +142,3 @@ def _lr_factors(config: Config, train: Examples, epoch: int) -> list[float]:
     steps = math.ceil(len(train) / _batch_size(config, train))
     first = (epoch - 1) * steps
     return [lr_factor(config.scheduler, first + step, steps, config.train.epochs * steps) for step in range(steps)]
-
-
-def _diverged(what: str, config: Config, epoch: int) -> DivergedError:
-    kept = f"checkpoints/last.pt holds epoch {epoch - 1}." if epoch > 1 else "No epoch was finished: no checkpoint."
-    return DivergedError(
-        f"{what}. {kept}\nLower optimizer.lr={config.optimizer.lr:g}, or warm up with scheduler.warmup_epochs=1."
-    )
-
-
-def _weights(engine: EagerEngine, config: Config, epoch: int) -> dict[str, Any]:
-    """What a checkpoint needs to be evaluated."""
-    return {"epoch": epoch, "model": engine.evaluated.state_dict(), "config": as_dict(config)}
-
-
-def _everything(engine: EagerEngine, config: Config, rows: list[Row], best_accuracy: float) -> dict[str, Any]:
-    """What a checkpoint needs for training to go on with the same bits."""
-    on_cuda = engine.device.kind.type == "cuda"
-    return {
-        **_weights(engine, config, len(rows)),
-        "model": engine.model.state_dict(),
-        "average": None if engine.average is None else engine.average.model.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in engine.optimizers],
-        "scaler": engine.scaler.state_dict(),
-        "generators": {
-            "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state(engine.device.kind) if on_cuda else None,
-        },
-        "rows": rows,
-        "best_accuracy": best_accuracy,
-    }

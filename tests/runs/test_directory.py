@@ -77,7 +77,7 @@ def test_many_that_claim_a_new_directory_get_one_each(tmp_path: Path) -> None:
 
     def claim(_: int) -> Path:
         together.wait(timeout=60)
-        return claim_new(tmp_path / "run")
+        return claim_new(tmp_path / "run").path
 
     with ThreadPoolExecutor(RIVALS) as rivals:
         claimed = sorted(path.name for path in rivals.map(claim, range(RIVALS)))
@@ -85,12 +85,12 @@ def test_many_that_claim_a_new_directory_get_one_each(tmp_path: Path) -> None:
 
 
 def test_a_new_directory_bears_the_wanted_name_if_it_is_free(tmp_path: Path) -> None:
-    assert claim_new(tmp_path / "run") == tmp_path / "run"
+    assert claim_new(tmp_path / "run").path == tmp_path / "run"
 
 
 def test_a_new_directory_is_claimed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
-        claim_exactly(claim_new(tmp_path / "run"))
+        claim_exactly(claim_new(tmp_path / "run").path)
 
 
 def test_writing_replaces_the_content(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from cnnbench.config import Config, ConstantConfig, as_dict, load
 from cnnbench.data.resident import Examples, epoch_order
 from cnnbench.errors import DivergedError
 from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.device import Device, select
 from cnnbench.training.engine import EagerEngine, Metrics
-from cnnbench.training.loop import Row
+from cnnbench.training.progress import Progress, Row
 
 MakeEngine = Callable[..., EagerEngine]
 Start = Callable[[], tuple[EagerEngine, Iterator[Row]]]
@@ -45,7 +46,8 @@ def start(config: Config, device: Device, examples: Examples, run: RunDirectory,
         select(config.device, config.seed)
         network = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4))
         engine = make_engine(network, config, device)
-        return engine, loop.fit(engine, examples, examples, config, run, Stopwatch(0.0))
+        progress = Progress(Stopwatch(0.0))
+        return engine, loop.fit(engine, examples, examples, config, run, progress, Stopping())
 
     return begin
 
@@ -238,7 +240,8 @@ def test_last_and_previous_are_of_the_last_two_epochs(start: Start, run: RunDire
 def test_last_holds_all_that_training_needs_to_go_on(start: Start, run: RunDirectory) -> None:
     rows_of(start)
     assert set(checkpoint.load(run.checkpoints / "last.pt")) == {
-        "epoch", "model", "config", "average", "optimizers", "scaler", "generators", "rows", "best_accuracy",
+        "epoch", "step", "train_s", "rows", "wall_s", "config", "sums", "examples", "model", "average", "optimizers",
+        "scaler", "generators",
     }  # fmt: skip
 
 
@@ -249,7 +252,7 @@ def test_last_holds_the_optimizer_as_it_is(start: Start, run: RunDirectory) -> N
     kept = checkpoint.load(run.checkpoints / "last.pt")["optimizers"][0]
     for index, parameter in enumerate(engine.model.parameters()):
         momentum = engine.optimizers[0].state[parameter]["momentum_buffer"].cpu()
-        assert torch.equal(kept["state"][index]["momentum_buffer"], momentum)
+        assert torch.equal(kept[index]["momentum_buffer"], momentum)
 
 
 def test_last_holds_the_generator_as_it_is(start: Start, run: RunDirectory) -> None:
@@ -279,7 +282,7 @@ def test_divergence_is_seen_during_an_epoch(start: Start, monkeypatch: pytest.Mo
     monkeypatch.setattr(loop, "GLANCE_S", -1.0)  # the sums are read at every step
     engine, rows = start()
     with_a_loss_that_is_nan_from(engine, step=2)
-    with pytest.raises(DivergedError, match=r"in epoch 1, steps 2 to 2\. No epoch was finished"):
+    with pytest.raises(DivergedError, match=r"in epoch 1, steps 2 to 2\. There is no checkpoint yet"):
         list(rows)
 
 

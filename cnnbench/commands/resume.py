@@ -1,0 +1,218 @@
+"""`cnnbench resume`: a training run goes on from its last checkpoint, in the middle of an epoch too."""
+
+import copy
+import logging
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnnbench import config as configuration
+from cnnbench.commands import train
+from cnnbench.commands.check import check
+from cnnbench.config import Config, as_dict, to_yaml
+from cnnbench.errors import CheckpointError, ConfigError
+from cnnbench.runs.directory import RunDirectory, reopen
+from cnnbench.runs.reading import read_json, read_status, read_text, refuse_ways_out
+from cnnbench.runs.stopwatch import Stopwatch
+from cnnbench.training import checkpoint
+from cnnbench.training.checkpoint import State
+
+__all__ = ["command", "repeat", "run"]
+
+log = logging.getLogger("cnnbench")
+
+Values = dict[str, Any]
+
+# What may differ from the run that goes on. Those that end with a dot stand for all keys below.
+CHANGEABLE = (
+    *("train.epochs", "train.checkpoint_every.", "train.on_divergence", "train.clip_norm"),
+    *("optimizer.lr", "device.", "data.root"),
+)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a run directory holds: the configuration, last.pt and best.pt if they are there, and what is wrong."""
+
+    values: Values | None
+    last: State | None
+    best: State | None
+    problems: list[str]
+
+    @property
+    def epochs(self) -> int:
+        """How many are finished."""
+        return 0 if self.last is None else len(self.last["rows"])
+
+
+def command(directory: Path, config: Config) -> str:
+    """The command line that goes on with a run."""
+    words = ["cnnbench", "resume", os.path.relpath(directory)]
+    words += [] if config.data.root is None else [f"data.root={config.data.root}"]
+    words += ["--allow-custom-model"] if ":" in config.model.name else []
+    return shlex.join(words)
+
+
+def run(
+    directory: Path,
+    changes: Mapping[str, Any],
+    allow_custom_model: bool,
+    watch: Stopwatch,
+    begin: Callable[[Config], None],
+) -> None:
+    """Go on with the training run in `directory`, which may be anyone's; of one that is finished, say so.
+
+    `changes` are keys of the configuration and their new values. `begin` is called when it is clear that the run
+    goes on, before anything is logged.
+
+    Raises:
+        ConfigError: it holds no training run, is in use, leads out of itself, or cannot be changed so.
+        CheckpointError: what it holds is damaged or refused. Nothing is overwritten.
+        CnnbenchError: as training itself.
+    """
+    for key in changes:
+        if not any(key == each or (each.endswith(".") and key.startswith(each)) for each in CHANGEABLE):
+            allowed = ", ".join(f"{each}*" if each.endswith(".") else each for each in CHANGEABLE)
+            raise ConfigError(f"{key} cannot be changed in a run that goes on. Allowed: {allowed}.")
+    refuse_ways_out(directory)
+    status = read_status(directory)
+    if status.get("verb", "train") != "train":
+        raise ConfigError(f"{directory} holds no training run but what cnnbench {status['verb']} left.")
+    with reopen(directory) as opened:
+        recorded = _read(directory)
+        if recorded.values is None:
+            raise ConfigError(f"{directory} holds nothing to go on from. Start the run again with its own command.")
+        settings = configuration.load(_changed(recorded.values, changes))
+        _require_consent(directory, settings, changes, allow_custom_model)
+        _require_epochs(directory, settings, recorded)
+        if status["state"] == "finished" and settings.train.epochs == recorded.epochs:
+            longer = f"cnnbench resume {shlex.quote(os.path.relpath(directory))} train.epochs={2 * recorded.epochs}"
+            print(f"{_finished(directory)} To train it longer: {longer}")
+            return
+        check(settings)
+        begin(settings)
+        _go_on(opened, settings, recorded, changes, watch)
+
+
+def repeat(directory: Path, settings: Config, watch: Stopwatch) -> float:
+    """A job of a sweep whose directory holds a run: goes on with it. Returns what it is compared by.
+
+    Raises:
+        ConfigError: it is in use, or a run with other values.
+        CnnbenchError: as training itself.
+    """
+    refuse_ways_out(directory)
+    status = read_status(directory)
+    with reopen(directory) as opened:
+        recorded = _read(directory)
+        wanted = as_dict(settings)
+        if recorded.values is not None:
+            differences = _differences(recorded.values, wanted)
+            if differences:
+                raise ConfigError(
+                    f"{directory} holds a run with other values: {', '.join(differences)}. "
+                    "Name another sweep=NAME, or change what the run goes on with: cnnbench resume."
+                )
+        if status["state"] == "finished":
+            log.info(_finished(directory))
+            result = read_json(directory / "result.json")
+            return float(result["best"]["validation_accuracy"] if result["best"] else result["test_accuracy"])
+        check(settings)
+        return _go_on(opened, settings, recorded, {}, watch)
+
+
+def _read(directory: Path) -> Recorded:
+    """What training goes on from. The checkpoint's configuration counts: it has a checksum.
+
+    Raises:
+        CheckpointError: no checkpoint that is there can be used.
+    """
+    last, problems = checkpoint.load_newest(directory / "checkpoints")
+    values: Values | None = None
+    try:
+        values = configuration.parse(read_text(directory / "config.yaml"))
+    except (OSError, ValueError, ConfigError) as error:
+        if last is not None:
+            problems.append(f"config.yaml is damaged ({error}); the checkpoint's configuration is used.")
+    if last is None:
+        return Recorded(values, None, None, problems)
+    if values is not None and values != last["config"]:
+        problems.append("config.yaml is not what the run was trained with; the checkpoint's configuration is used.")
+    chooses = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
+    best = checkpoint.load(directory / "checkpoints" / "best.pt") if chooses else None
+    return Recorded(last["config"], last, best, problems)
+
+
+def _changed(values: Values, changes: Mapping[str, Any]) -> Values:
+    values = copy.deepcopy(values)
+    for key, value in changes.items():
+        *groups, name = key.split(".")
+        node: Any = values
+        for group in groups:
+            node = node.get(group) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise ConfigError(f"There is no key '{key}'.")
+        node[name] = value
+    return values
+
+
+def _require_consent(directory: Path, settings: Config, changes: Mapping[str, Any], allow_custom_model: bool) -> None:
+    """What a run directory of a stranger may not decide by itself: which code runs, where data are written."""
+    if ":" in settings.model.name and not allow_custom_model:
+        raise ConfigError(
+            f"The network of {directory} is {settings.model.name}, code that is not cnnbench's. "
+            f"If you trust it: {command(directory, settings)}"
+        )
+    if settings.data.root is not None and "data.root" not in changes:
+        raise ConfigError(
+            f"{directory} keeps its data in a folder of its own, data.root={settings.data.root}. "
+            f"If that is yours: {command(directory, settings)}"
+        )
+
+
+def _require_epochs(directory: Path, settings: Config, recorded: Recorded) -> None:
+    """There must be training left to do, or none at all; and where there is, something to go on from."""
+    epochs = settings.train.epochs
+    if recorded.last is None and read_status(directory)["state"] == "finished":
+        raise CheckpointError(f"{_finished(directory)} It has no checkpoint to train it longer from.")
+    step = 0 if recorded.last is None else recorded.last["step"]
+    if epochs < recorded.epochs + (step > 0):
+        done = f"{recorded.epochs} epochs" + (f" and {step} steps of the next" if step else "")
+        raise ConfigError(f"train.epochs={epochs}: {directory} has finished {done}. It can only become more.")
+
+
+def _finished(directory: Path) -> str:
+    """That the run is finished, and how it ended."""
+    try:
+        accuracy = f" with a test accuracy of {read_json(directory / 'result.json')['test_accuracy']:.4f}"
+    except (OSError, ValueError, KeyError, TypeError):
+        accuracy = ""
+    return f"{os.path.relpath(directory)} is finished{accuracy}."
+
+
+def _differences(recorded: Any, wanted: Any, key: str = "") -> list[str]:
+    """The keys whose values are not the same, such as ``train.epochs=5 instead of 10``."""
+    if isinstance(recorded, dict) and isinstance(wanted, dict):
+        names = [name for name in {**recorded, **wanted} if f"{key}{name}" != "sweep"]
+        return [each for name in names for each in _differences(recorded.get(name), wanted.get(name), f"{key}{name}.")]
+    return [] if recorded == wanted else [f"{key[:-1]}={recorded} instead of {wanted}"]
+
+
+def _go_on(
+    opened: RunDirectory, settings: Config, recorded: Recorded, changes: Mapping[str, Any], watch: Stopwatch
+) -> float:
+    with opened.recorded_status():
+        opened.set_status("running")
+        opened.write_text("config.yaml", to_yaml(settings))
+        for problem in recorded.problems:
+            log.warning(problem)
+        if recorded.last is None:
+            log.info("There is no checkpoint yet: training begins anew.")
+            return train.run(settings, opened, watch)
+        if changes:  # the checkpoint must know at once what it goes on with
+            recorded.last["config"] = as_dict(settings)
+            checkpoint.save_rotating(opened.checkpoints, recorded.last)
+        return train.run(settings, opened, watch, train.Earlier(recorded.last, recorded.best, changes))

@@ -1,0 +1,77 @@
+"""One writer per run directory: a lock that is gone when its process is, and says whose it is."""
+
+import errno
+import fcntl
+import os
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["Lock"]
+
+_NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+_POLL_S = 0.02
+
+
+class Lock:
+    """flock(2) on a file, which the system lets go of however the process ends.
+
+    Over NFS it is kept by the server. On a file system without locks `acquire` lets everyone in, and
+    `is_held` does not know.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self, wait_s: float = 0.0) -> bool:
+        """Take the lock; False if another still holds it after `wait_s` seconds."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        give_up_at = time.monotonic() + wait_s
+        while _try(descriptor, fcntl.LOCK_EX) is False:
+            if time.monotonic() >= give_up_at:
+                os.close(descriptor)
+                return False
+            time.sleep(_POLL_S)
+        with suppress(OSError):  # on a full disk the lock has no name, but holds
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def is_held(self) -> bool | None:
+        """Whether any process holds the lock now; None where that cannot be known."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            free = _try(descriptor, fcntl.LOCK_SH)
+            return None if free is None else not free
+        finally:
+            os.close(descriptor)
+
+    def holder(self) -> str:
+        """Who took the lock last, such as ``process 7 on gauss``."""
+        with suppress(OSError):
+            return self.path.read_bytes()[:200].decode(errors="replace") or "another process"
+        return "another process"
+
+
+def _try(descriptor: int, kind: int) -> bool | None:
+    """Whether the lock was free; None if the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS_HERE:
+            return None
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True

@@ -1,0 +1,110 @@
+"""Reading a run directory that may be anyone's: still in use, damaged, or made to harm."""
+
+import json
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+from cnnbench.errors import ConfigError
+from cnnbench.runs.directory import LOCK, STATUS
+from cnnbench.runs.lock import Lock
+
+__all__ = ["find_runs", "read_json", "read_status", "read_text", "refuse_ways_out"]
+
+MAX_BYTES = 1 << 20  # of a file of text; ours have a few thousand
+
+
+def find_runs(directory: Path) -> list[Path]:
+    """The run directory itself, or those inside the directory of a sweep.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if (directory / STATUS).exists():
+        return [directory]
+    runs = sorted(status.parent for status in directory.glob(f"*/{STATUS}"))
+    if not runs:
+        there = f"holds no run: it has no {STATUS}, nor has a folder in it" if directory.is_dir() else "is no directory"
+        raise ConfigError(f"{directory} {there}. Give a run or sweep directory, such as those under outputs/.")
+    return runs
+
+
+def refuse_ways_out(directory: Path) -> None:
+    """Refuse links that lead out of the directory, and what is neither file nor folder.
+
+    Raises:
+        ConfigError: there is such a thing.
+    """
+    root = directory.resolve()
+    for folder, folders, files in os.walk(directory):
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            kind = path.lstat().st_mode
+            if stat.S_ISLNK(kind) and not path.resolve().is_relative_to(root):
+                raise ConfigError(f"{path} is a link that leads out of the run directory, and is not followed.")
+            if not (stat.S_ISLNK(kind) or stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
+                raise ConfigError(f"{path} is neither a file nor a folder: a run directory has nothing else.")
+
+
+def read_status(directory: Path) -> dict[str, Any]:
+    """What status.json says, put right: whose process is gone is not running but interrupted.
+
+    `state` is running, finished, interrupted or failed, whatever became of the file.
+    """
+    try:
+        status = read_json(directory / STATUS)
+    except (OSError, ValueError):
+        status = {}
+    if status.get("state") not in ("running", "finished", "interrupted", "failed"):
+        status["state"] = "running"
+    held = Lock(directory / LOCK).is_held()
+    if held:
+        status["state"] = "running"
+    elif status["state"] == "running" and (held is False or not _may_be_alive(status)):
+        status["state"] = "interrupted"
+    return status
+
+
+def _may_be_alive(status: dict[str, Any]) -> bool:
+    """Whether the process of a run may still be there, where the file system has no locks to tell."""
+    pid = status.get("pid")
+    if status.get("host") != socket.gethostname() or not isinstance(pid, int):
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged.
+    """
+    try:
+        values = json.loads(read_text(path))
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply.") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no object.")
+    return values
+
+
+def read_text(path: Path) -> str:
+    """A file of text.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no UTF-8, or much too long.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{path} is longer than {MAX_BYTES:,} bytes.")
+    return content.decode()

@@ -1,0 +1,109 @@
+"""Where training stands, as a checkpoint holds it: all that is needed to go on with the same bits."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from cnnbench.config import Config, as_dict
+from cnnbench.errors import CheckpointError, is_out_of_memory
+from cnnbench.runs.stopwatch import Stopwatch
+from cnnbench.training.checkpoint import State
+from cnnbench.training.engine import EagerEngine
+
+__all__ = ["Progress", "Row", "restore", "snapshot"]
+
+Row = dict[str, float]
+
+
+@dataclass
+class Progress:
+    """The rows of the epochs that are finished, how many steps of the next are, and how long those took.
+
+    `best` is the row of the weights in best.pt, if any are chosen; `watch` knows where all the time went.
+    """
+
+    watch: Stopwatch
+    rows: list[Row] = field(default_factory=list)
+    step: int = 0
+    train_s: float = 0.0
+    best: Row | None = None
+
+
+def snapshot(engine: EagerEngine, progress: Progress, config: Config) -> State:
+    """A copy on the host of all that training needs to go on."""
+    on_cuda = engine.device.kind.type == "cuda"
+    state = {
+        "epoch": len(progress.rows),
+        "step": progress.step,
+        "train_s": progress.train_s,
+        "rows": list(progress.rows),
+        "wall_s": progress.watch.as_dict(),
+        "config": as_dict(config),
+        "sums": engine.sums.sums,
+        "examples": engine.sums.examples,
+        "model": engine.model.state_dict(),
+        "average": None if engine.average is None else engine.average.model.state_dict(),
+        "optimizers": [optimizer.state_dict()["state"] for optimizer in engine.optimizers],
+        "scaler": engine.scaler.state_dict(),
+        "generators": {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(engine.device.kind) if on_cuda else None,
+        },
+    }
+    copied: State = _on_host(state)
+    return copied
+
+
+def restore(engine: EagerEngine, state: State, best: State | None, watch: Stopwatch) -> Progress:
+    """Put the engine and the generators where they were when `state` was taken; returns how far training had come.
+
+    `watch` goes on from the seconds it had counted then. `best` is what best.pt holds. To be called before
+    `engine.prepare`, which looks at the optimizers' state.
+
+    Raises:
+        CheckpointError: the checkpoint is of another network, optimizer or data, or was tampered with.
+    """
+    try:
+        engine.model.load_state_dict(state["model"])
+        if engine.average is not None:
+            engine.average.model.load_state_dict(state["average"])
+        for optimizer, values in zip(engine.optimizers, state["optimizers"], strict=True):
+            _load(optimizer, values)
+        engine.scaler.load_state_dict(state["scaler"])
+        engine.sums.sums.copy_(state["sums"])
+        engine.sums.examples = int(state["examples"])
+        torch.set_rng_state(state["generators"]["cpu"])
+        if engine.device.kind.type == "cuda" and state["generators"]["cuda"] is not None:
+            torch.cuda.set_rng_state(state["generators"]["cuda"], engine.device.kind)
+        rows = [{str(key): value for key, value in row.items()} for row in state["rows"]]
+        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+            raise ValueError("its rows are not those of one epoch after the other")
+        watch.add({str(part): float(seconds) for part, seconds in state["wall_s"].items()})
+        chosen = None if best is None else best["row"]
+        return Progress(watch, rows, max(0, int(state["step"])), float(state["train_s"]), chosen)
+    except Exception as error:  # whatever the values of a stranger's file lead to
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"The checkpoint does not fit this run: {reason}") from error
+
+
+def _load(optimizer: Optimizer, values: dict[int, dict[str, Any]]) -> None:
+    """Give the optimizer what it remembers; learning rates and the like stay those of the configuration."""
+    whole = optimizer.state_dict()
+    ours = {index: state for index, state in whole["state"].items() if index not in values}
+    optimizer.load_state_dict({**whole, "state": {**ours, **values}})
+
+
+def _on_host(value: Any) -> Any:
+    """A copy of nested values, with all tensors in host memory."""
+    match value:
+        case torch.Tensor():
+            return value.to("cpu", copy=True)
+        case dict():
+            return {key: _on_host(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_on_host(inner) for inner in value]
+    return value

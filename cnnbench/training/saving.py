@@ -1,0 +1,162 @@
+"""Checkpoints on their way to the disk, which training does not wait for."""
+
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Condition, Thread
+
+import torch
+from torch import nn
+
+from cnnbench.config import Config
+from cnnbench.errors import DivergedError
+from cnnbench.training.checkpoint import State, save, save_rotating
+from cnnbench.training.engine import EagerEngine
+from cnnbench.training.progress import Progress, Row, snapshot
+
+__all__ = ["Saver", "Writer"]
+
+
+class Writer:
+    """Writes checkpoints in a thread of its own.
+
+    What is submitted while it is busy replaces what still waits. best.pt is written before last.pt, so that it
+    is never older than what last.pt tells of.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._changed = Condition()
+        self._waiting: dict[str, State] = {}
+        self._busy = self._closed = False
+        self._error: BaseException | None = None
+        Thread(target=self._work, name="checkpoints", daemon=True).start()
+
+    def submit(self, states: Mapping[str, State]) -> None:
+        """Have `states`, by the names best and last, written soon.
+
+        Raises:
+            OSError: those before could not be written.
+        """
+        with self._changed:
+            self._raise()
+            self._waiting.update(states)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until all is on disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._error or not (self._waiting or self._busy))
+            self._raise()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                states, self._waiting = self._waiting, {}
+                self._busy = bool(states)
+            if not states:
+                return
+            try:
+                if "best" in states:
+                    save(self.folder / "best.pt", states["best"])
+                if "last" in states:
+                    save_rotating(self.folder, states["last"])
+            except BaseException as error:  # it is whoever waits that raises it
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                return
+
+
+class Saver:
+    """Takes the checkpoints of a run when they are due: the copy here and now, the rest in a thread.
+
+    `kept` says in words what last.pt holds.
+    """
+
+    def __init__(self, folder: Path, engine: EagerEngine, progress: Progress, config: Config) -> None:
+        self.engine = engine
+        self.progress = progress
+        self.config = config
+        self.writer = Writer(folder)
+        self.saved_at = time.monotonic()
+        self.kept = _in_words(progress)
+
+    def due_in_epoch(self, steps: int) -> bool:
+        """Whether it is time in the middle of an epoch; `steps` are all since training began."""
+        every = self.config.train.checkpoint_every
+        timely = every.minutes is not None and time.monotonic() - self.saved_at >= 60 * every.minutes
+        return timely or (every.steps is not None and steps % every.steps == 0)
+
+    def due_after_epoch(self, epoch: int) -> bool:
+        every = self.config.train.checkpoint_every.epochs
+        return epoch == self.config.train.epochs or (every is not None and epoch % every == 0)
+
+    def save(self, best: Row | None = None) -> None:
+        """Save where training stands, and the weights that are measured as best.pt, if `best` is their row.
+
+        Raises:
+            DivergedError: there is nothing worth saving: a weight is not finite.
+            OSError: an earlier checkpoint could not be written.
+        """
+        with self.progress.watch("checkpoints"):
+            if not _is_finite(self.engine.model):
+                raise self.diverged(f"The weights are no longer finite after {_in_words(self.progress)}")
+            last = snapshot(self.engine, self.progress, self.config)
+            states = {"last": last}
+            if best is not None:
+                weights = last["model"] if last["average"] is None else last["average"]
+                states["best"] = {"epoch": best["epoch"], "row": best, "model": weights, "config": last["config"]}
+            self.writer.submit(states)
+        self.saved_at = time.monotonic()
+        self.kept = _in_words(self.progress)
+
+    def close(self) -> None:
+        """Wait until all is on disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        with self.progress.watch("checkpoints"):
+            self.writer.close()
+
+    def diverged(self, what: str) -> DivergedError:
+        """The error that `what` is, with what is kept and what to do."""
+        lr, run = self.config.optimizer.lr, os.path.relpath(self.writer.folder.parent)
+        kept = f"checkpoints/last.pt holds {self.kept}." if self.kept else "There is no checkpoint yet."
+        go_on = (
+            f"\nTo go on from there: cnnbench resume {shlex.quote(run)} optimizer.lr={lr / 10:g}" if self.kept else ""
+        )
+        return DivergedError(
+            f"{what}. {kept}\n"
+            f"Lower optimizer.lr={lr:g}, warm up with scheduler.warmup_epochs=1, or shorten gradients with "
+            f"train.clip_norm=1.{go_on}"
+        )
+
+
+def _in_words(progress: Progress) -> str:
+    """What is finished, such as ``epoch 2 and 14 steps of epoch 3``; nothing if nothing is."""
+    epoch = len(progress.rows)
+    parts = [f"epoch {epoch}"] if epoch else []
+    return " and ".join(parts + ([f"{progress.step} steps of epoch {epoch + 1}"] if progress.step else []))
+
+
+def _is_finite(model: nn.Module) -> bool:
+    """Whether all weights and statistics are; waits for the device."""
+    values = [value.isfinite().all() for value in model.state_dict().values() if value.is_floating_point()]
+    return bool(torch.stack(values).all())
