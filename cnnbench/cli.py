@@ -1,9 +1,7 @@
 """The command line: argv to a verb, errors to a message and an exit code. The only importer of Hydra."""
 
 import argparse
-import errno
 import gc
-import hashlib
 import logging.config
 import os
 import re
@@ -22,7 +20,6 @@ from typing import Any, ClassVar, NoReturn, cast
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -32,8 +29,8 @@ from yaml import YAMLError
 
 import cnnbench
 from cnnbench import config
-from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, is_out_of_memory
-from cnnbench.runs.directory import RunDirectory, claim, claim_exactly, claim_new
+from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, from_machine
+from cnnbench.runs.directory import RunDirectory, claim, claim_exactly, claim_new, job_directory_name
 from cnnbench.runs.reading import find_runs
 from cnnbench.runs.stopping import SIGTERM_CODE
 from cnnbench.runs.stopwatch import Stopwatch
@@ -41,25 +38,6 @@ from cnnbench.runs.stopwatch import Stopwatch
 __all__ = ["RunDirectoryCallback", "main"]
 
 SIGINT_CODE = 130
-
-RESUME_HELP = """\
-cnnbench resume goes on with a training run from its last checkpoint, and ends with the same numbers as one that was
-never interrupted. Given the directory of a sweep, it goes on with all that is unfinished there.
-
-usage: cnnbench resume DIR [KEY=VALUE...] [--allow-custom-model]
-
-  KEY=VALUE             change what may be changed: train.epochs, train.checkpoint_every.*, train.on_divergence,
-                        train.clip_norm, optimizer.lr, device.*, data.root
-  --allow-custom-model  run the code of a network that is not cnnbench's own
-
-cnnbench resume outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00
-cnnbench resume outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 train.epochs=20"""
-
-# What the machine says when it will not take or give a file; anything else from the system is a bug.
-REFUSALS = {
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR,
-    errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
-}  # fmt: skip
 
 
 def main() -> int:
@@ -130,7 +108,7 @@ def _compose(config_name: str, arguments: list[str], job: Callable[[DictConfig],
     sys.argv[1:] = sorted(arguments, key=_is_override)  # argparse fails on a flag between overrides
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to `main` instead of printing them
     ConfigStore.instance().store("schema", config.Schema)
-    OmegaConf.register_new_resolver("job_directory", _job_directory, replace=True)
+    OmegaConf.register_new_resolver("job_directory", job_directory_name, replace=True)
     _share_config_store()
     gc.disable()  # composing and the import of PyTorch leave no garbage; looking for it takes an eighth of their time
     try:
@@ -191,42 +169,27 @@ def _this_command(settings: config.Config) -> str:
 
 def _resume(arguments: list[str]) -> int:
     """Go on with what is unfinished in a run directory, or in those of a sweep."""
-    parser = _Flags()
-    parser.add_argument("directory", type=Path, nargs="?")
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--allow-custom-model", action="store_true")
-    parser.add_argument("-h", "--help", action="store_true")
-    options = parser.parse_args(arguments)
-    if options.help:
-        print(RESUME_HELP)
-        return 0
-    if options.directory is None:
-        raise ConfigError("Which run? Give its directory: cnnbench resume outputs/MODEL-DATA-SIZEpx/DATE_TIME")
-    changes = _as_changes(options.overrides)
+    parser = argparse.ArgumentParser(
+        prog="cnnbench resume",
+        description="Go on with a training run from its last checkpoint. It ends with the numbers of a run that was "
+        "never interrupted. Given the directory of a sweep, go on with every run in it that is not finished.",
+        epilog="Example: cnnbench resume outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 train.epochs=20",
+    )
+    parser.add_argument("directory", type=Path, help="a run or sweep directory, such as those under outputs/")
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(config.CHANGEABLE)}")
+    parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
+    options = parser.parse_intermixed_args(arguments)
+    changes = config.parse_changes(options.changes)
     failures = []
     for directory in find_runs(options.directory):
         from cnnbench.commands import resume
 
-        def begin(settings: config.Config, directory: Path = directory) -> None:
-            _log_to(directory)
-
+        watch = Stopwatch(time.perf_counter())
         try:
-            resume.run(directory, changes, options.allow_custom_model, Stopwatch(time.perf_counter()), begin)
+            resume.run(directory, changes, options.allow_custom_model, watch, partial(_log_to, directory))
         except Exception as error:
             failures.append(_report(error))  # the other jobs of a sweep go on
     return failures[0] if failures else 0
-
-
-def _as_changes(overrides: list[str]) -> dict[str, Any]:
-    """Overrides as keys and values, by Hydra's grammar."""
-    changes = {}
-    for override in OverridesParser.create().parse_overrides(overrides):
-        if override.is_add() or override.is_delete() or override.is_sweep_override():
-            raise ConfigError(
-                f"'{override.input_line}' is not possible here. Write KEY=VALUE, such as train.epochs=20."
-            )
-        changes[override.key_or_group] = override.value()
-    return changes
 
 
 def _log_to(directory: Path) -> None:
@@ -272,14 +235,6 @@ def _conf_folder() -> Path:
     """conf/: inside the package when installed from a wheel, beside it in a checkout."""
     package = Path(__file__).resolve().parent
     return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
-
-
-def _job_directory(overrides: str) -> str:
-    """The overrides of a job as the name of one directory, which may have no slash and 255 bytes."""
-    name = overrides.replace("/", "_") or "as_configured"
-    if len(name.encode()) <= 200:
-        return name
-    return f"{name.encode()[:180].decode(errors='ignore')}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 class _Flags(argparse.ArgumentParser):
@@ -396,19 +351,7 @@ def _as_cnnbench_error(error: Exception) -> CnnbenchError | None:
             return ConfigError(str(error))  # how Hydra speaks of flags and overrides that do not go together
         case YAMLError():
             return ConfigError(f"A configuration file is not YAML: {error}")
-        case RuntimeError() if is_out_of_memory(error):
-            reason = str(error).partition("\n")[0]
-            return ConfigError(
-                f"The memory of the device does not suffice: {reason}\n"
-                "Lower train.batch_size or data.resize. cnnbench summary estimates what training takes."
-            )
-        case OSError() if error.errno in REFUSALS:
-            place = error.filename or "the run directory or the output"
-            return ConfigError(
-                f"{place} cannot be written: {error.strerror}. "
-                "Free space or permit writing there, or name another place with hydra.run.dir=DIR."
-            )
-    return None
+    return from_machine(error)
 
 
 def _explain_hydra(error: HydraException) -> str:

@@ -5,6 +5,7 @@ it as it stands and exits with the code. Any other exception is a bug: traceback
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "DataError",
     "DivergedError",
     "did_you_mean",
+    "from_machine",
     "is_out_of_memory",
 ]
 
@@ -52,6 +54,32 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether PyTorch says that the memory of the device does not suffice. (Nothing here imports it.)"""
     forms = ("DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
     return type(error).__name__ == "OutOfMemoryError" or any(form in str(error) for form in forms)
+
+
+# What the machine says when it will not take or give a file; anything else from the system is a bug.
+REFUSALS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR,
+    errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
+}  # fmt: skip
+
+
+def from_machine(error: Exception) -> CnnbenchError | None:
+    """What the machine refuses, memory or a file, as an error for people; None if it is anything else."""
+    if isinstance(error, RuntimeError) and is_out_of_memory(error):
+        reason = str(error).partition("\n")[0]
+        return ConfigError(
+            f"The memory of the device does not suffice: {reason}\n"
+            "Lower train.batch_size or data.resize. cnnbench summary estimates what training takes."
+        )
+    if not isinstance(error, OSError) or error.errno not in REFUSALS:
+        return None
+    place = error.filename or "the run directory or the output"
+    if error.errno == errno.ENOENT:
+        return ConfigError(f"{place} is gone: its folder was moved or deleted while it was in use.")
+    return ConfigError(
+        f"{place} cannot be written: {error.strerror}. "
+        "Free space or permit writing there, or name another place with hydra.run.dir=DIR."
+    )
 
 
 MANY = 60  # words, more than which no message lists all

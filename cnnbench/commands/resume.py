@@ -1,6 +1,5 @@
 """`cnnbench resume`: a training run goes on from its last checkpoint, in the middle of an epoch too."""
 
-import copy
 import logging
 import os
 import shlex
@@ -25,12 +24,6 @@ __all__ = ["command", "repeat", "run"]
 log = logging.getLogger("cnnbench")
 
 Values = dict[str, Any]
-
-# What may differ from the run that goes on. Those that end with a dot stand for all keys below.
-CHANGEABLE = (
-    *("train.epochs", "train.checkpoint_every.", "train.on_divergence", "train.clip_norm"),
-    *("optimizer.lr", "device.", "data.root"),
-)
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,7 @@ def run(
     changes: Mapping[str, Any],
     allow_custom_model: bool,
     watch: Stopwatch,
-    begin: Callable[[Config], None],
+    begin: Callable[[], None],
 ) -> None:
     """Go on with the training run in `directory`, which may be anyone's; of one that is finished, say so.
 
@@ -73,10 +66,6 @@ def run(
         CheckpointError: what it holds is damaged or refused. Nothing is overwritten.
         CnnbenchError: as training itself.
     """
-    for key in changes:
-        if not any(key == each or (each.endswith(".") and key.startswith(each)) for each in CHANGEABLE):
-            allowed = ", ".join(f"{each}*" if each.endswith(".") else each for each in CHANGEABLE)
-            raise ConfigError(f"{key} cannot be changed in a run that goes on. Allowed: {allowed}.")
     refuse_ways_out(directory)
     status = read_status(directory)
     if status.get("verb", "train") != "train":
@@ -85,7 +74,7 @@ def run(
         recorded = _read(directory)
         if recorded.values is None:
             raise ConfigError(f"{directory} holds nothing to go on from. Start the run again with its own command.")
-        settings = configuration.load(_changed(recorded.values, changes))
+        settings = configuration.changed(recorded.values, changes)
         _require_consent(directory, settings, changes, allow_custom_model)
         _require_epochs(directory, settings, recorded)
         if status["state"] == "finished" and settings.train.epochs == recorded.epochs:
@@ -93,7 +82,7 @@ def run(
             print(f"{_finished(directory)} To train it longer: {longer}")
             return
         check(settings)
-        begin(settings)
+        begin()
         _go_on(opened, settings, recorded, changes, watch)
 
 
@@ -144,19 +133,6 @@ def _read(directory: Path) -> Recorded:
     chooses = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
     best = checkpoint.load(directory / "checkpoints" / "best.pt") if chooses else None
     return Recorded(last["config"], last, best, problems)
-
-
-def _changed(values: Values, changes: Mapping[str, Any]) -> Values:
-    values = copy.deepcopy(values)
-    for key, value in changes.items():
-        *groups, name = key.split(".")
-        node: Any = values
-        for group in groups:
-            node = node.get(group) if isinstance(node, dict) else None
-        if not isinstance(node, dict):
-            raise ConfigError(f"There is no key '{key}'.")
-        node[name] = value
-    return values
 
 
 def _require_consent(directory: Path, settings: Config, changes: Mapping[str, Any], allow_custom_model: bool) -> None:

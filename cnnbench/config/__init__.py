@@ -6,6 +6,7 @@ here imports torch, so a mistake in a value is reported at once.
 
 import dataclasses
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,6 +51,7 @@ from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = [
     "AUGMENTS",
+    "CHANGEABLE",
     "DEVICES",
     "INITS",
     "LOSSES",
@@ -80,10 +82,12 @@ __all__ = [
     "StepConfig",
     "TrainConfig",
     "as_dict",
+    "changed",
     "explain",
     "load",
     "load_recipe",
     "parse",
+    "parse_changes",
     "to_yaml",
     "validate",
 ]
@@ -147,6 +151,48 @@ def parse(text: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError("it holds no keys.")
     return {str(key): value for key, value in values.items()}
+
+
+# what may differ in a run that goes on
+CHANGEABLE = (
+    *("train.epochs", "train.checkpoint_every.*", "train.on_divergence", "train.clip_norm"),
+    *("optimizer.lr", "device.*", "data.root"),
+)
+
+
+def parse_changes(overrides: list[str]) -> dict[str, Any]:
+    """Keys and values from KEY=VALUE, for a run that goes on.
+
+    Raises:
+        ConfigError: it is not of that form, or a key that may not change.
+    """
+    changes = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"'{override}' is not an override. Write KEY=VALUE, such as train.epochs=20.")
+        if not any(fnmatch(key, each) for each in CHANGEABLE):
+            raise ConfigError(f"{key} cannot be changed in a run that goes on. Allowed: {', '.join(CHANGEABLE)}.")
+        try:
+            changes[key] = OmegaConf.from_dotlist([f"value={value}"]).value
+        except (yaml.YAMLError, OmegaConfBaseException) as error:
+            raise ConfigError(f"{override} has no value that can be read.") from error
+    return changes
+
+
+def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
+    """The configuration with these plain values, after changes to some keys.
+
+    Raises:
+        ConfigError: there is no such key, or as `load`.
+    """
+    try:
+        merged = OmegaConf.create(dict(values))
+        for key, value in changes.items():
+            OmegaConf.update(merged, key, value)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+    return load(merged)
 
 
 T = TypeVar("T")

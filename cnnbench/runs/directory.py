@@ -1,6 +1,7 @@
 """A run directory: claimed by one run, and written so that no reader ever sees half a file."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -16,7 +17,17 @@ from typing import Any, BinaryIO
 from cnnbench.errors import CnnbenchError, ConfigError
 from cnnbench.runs.lock import Lock
 
-__all__ = ["LOCK", "STATUS", "RunDirectory", "claim", "claim_exactly", "claim_new", "reopen", "write_atomically"]
+__all__ = [
+    "LOCK",
+    "STATUS",
+    "RunDirectory",
+    "claim",
+    "claim_exactly",
+    "claim_new",
+    "job_directory_name",
+    "reopen",
+    "write_atomically",
+]
 
 STATUS, LOCK = "status.json", ".lock"
 WAIT_S = 1.0  # for a lock that someone holds for a moment to see whether it is free
@@ -87,6 +98,14 @@ def reopen(directory: Path) -> "Iterator[RunDirectory]":
         yield RunDirectory(directory, "train", lock)
     finally:
         lock.release()
+
+
+def job_directory_name(overrides: str) -> str:
+    """The overrides of a job as the name of one directory, which may have no slash and 255 bytes."""
+    name = overrides.replace("/", "_") or "as_configured"
+    if len(name.encode()) <= 200:
+        return name
+    return f"{name.encode()[:180].decode(errors='ignore')}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

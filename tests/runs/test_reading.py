@@ -1,0 +1,144 @@
+"""Reading run directories that may be in use, damaged, or made to harm."""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnbench.errors import ConfigError
+from cnnbench.runs.directory import claim
+from cnnbench.runs.reading import find_runs, read_json, read_status, read_text, refuse_ways_out
+
+GONE = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True).stdout
+
+
+def write_status(directory: Path, **values: Any) -> None:
+    (directory / "status.json").write_text(json.dumps(values))
+
+
+def test_a_run_whose_process_holds_the_directory_is_running(tmp_path: Path) -> None:
+    run = claim(tmp_path)
+    assert run is not None
+    state = read_status(tmp_path)["state"]
+    run.release()
+    assert state == "running"
+
+
+def test_a_run_that_was_let_go_without_a_word_is_interrupted(tmp_path: Path) -> None:
+    run = claim(tmp_path)
+    assert run is not None
+    run.release()
+    assert read_status(tmp_path)["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
+def test_how_a_run_ended_is_as_it_wrote(tmp_path: Path, state: str) -> None:
+    write_status(tmp_path, state=state, error="x")
+    assert read_status(tmp_path) == {"state": state, "error": "x"}
+
+
+@pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
+def test_a_run_that_goes_on_is_running_before_it_has_written_so(tmp_path: Path, state: str) -> None:
+    run = claim(tmp_path)
+    assert run is not None
+    write_status(tmp_path, state=state)
+    said = read_status(tmp_path)["state"]
+    run.release()
+    assert said == "running"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null", '{"state": 3}', '{"state": "finishfd"}', "[" * 100_000])
+def test_a_damaged_status_is_that_of_an_interrupted_run(tmp_path: Path, content: str) -> None:
+    (tmp_path / "status.json").write_text(content)
+    assert read_status(tmp_path)["state"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("pid", "host", "state"),
+    [
+        (os.getpid(), socket.gethostname(), "running"),
+        (int(GONE), socket.gethostname(), "interrupted"),
+        (int(GONE), "elsewhere", "running"),
+        ("x", socket.gethostname(), "running"),
+        (10**30, socket.gethostname(), "interrupted"),
+    ],
+    ids=["alive", "gone", "on another machine", "no number", "no process"],
+)
+def test_without_locks_the_process_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: object, host: str, state: str
+) -> None:
+    def refuse(descriptor: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".lock").touch()
+    write_status(tmp_path, state="running", pid=pid, host=host)
+    assert read_status(tmp_path)["state"] == state
+
+
+def test_a_run_directory_is_found_itself(tmp_path: Path) -> None:
+    write_status(tmp_path)
+    assert find_runs(tmp_path) == [tmp_path]
+
+
+def test_the_runs_of_a_sweep_are_found(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        write_status(tmp_path / name)
+    (tmp_path / "c").mkdir()
+    assert find_runs(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+
+
+@pytest.mark.parametrize(("name", "message"), [("", "holds no run"), ("nothing", "is no directory")])
+def test_a_folder_without_a_run_is_told(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        find_runs(tmp_path / name)
+
+
+def test_a_directory_of_files_and_links_within_is_let_through(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").touch()
+    (tmp_path / "newest").symlink_to(tmp_path / "checkpoints" / "last.pt")
+    refuse_ways_out(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train.log", "checkpoints", ".hydra/config.yaml"])
+def test_a_link_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+    link = tmp_path / "run" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "outside")
+    with pytest.raises(ConfigError, match=f"{name} is a link that leads out"):
+        refuse_ways_out(tmp_path / "run")
+
+
+def test_a_directory_reached_by_a_link_of_ones_own_is_let_through(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "status.json").touch()
+    (tmp_path / "mine").symlink_to(tmp_path / "run")
+    refuse_ways_out(tmp_path / "mine")
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="neither a file nor a folder"):
+        refuse_ways_out(tmp_path)
+
+
+def test_a_text_of_any_length_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "long").write_text("x" * (1 << 20) + "x")
+    with pytest.raises(ValueError, match="longer than"):
+        read_text(tmp_path / "long")
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"[1]", b"1", b"{", b"[" * 100_000])
+def test_what_is_no_object_is_damaged(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match=r"."):
+        read_json(tmp_path / "file")

@@ -1,0 +1,102 @@
+"""Signals while a run trains: the first is noted, the second ends it."""
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from cnnbench.runs.stopping import Stopping
+
+EACH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+@pytest.fixture(autouse=True)
+def _handlers_as_they_were() -> Iterator[None]:
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@EACH
+def test_the_first_signal_is_noted(number: int) -> None:
+    with Stopping() as stopping:
+        send(number)
+    assert (stopping.signal, stopping.at_once) == (number, False)
+
+
+def test_check_lets_a_run_go_on_that_nobody_stops() -> None:
+    with Stopping() as stopping:
+        stopping.check()
+    assert stopping.signal is None
+
+
+def test_check_ends_the_run_as_an_interruption() -> None:
+    with Stopping() as stopping:
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            stopping.check()
+
+
+def test_check_ends_the_run_with_the_code_of_a_termination() -> None:
+    with Stopping() as stopping:
+        send(signal.SIGTERM)
+        with pytest.raises(SystemExit) as ended:
+            stopping.check()
+    assert ended.value.code == 143
+
+
+def test_the_second_signal_ends_the_run_where_it_is() -> None:
+    with Stopping() as stopping:
+        send(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+    assert stopping.at_once
+
+
+def test_the_third_signal_kills() -> None:
+    with Stopping():
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+
+
+def test_what_can_be_broken_off_is() -> None:
+    with Stopping() as stopping, pytest.raises(KeyboardInterrupt), stopping.raising():
+        send(signal.SIGINT)
+        raise AssertionError("it went on")
+
+
+def test_what_can_be_broken_off_does_not_begin_after_a_signal() -> None:
+    with Stopping() as stopping:
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), stopping.raising():
+            raise AssertionError("it began")
+
+
+def test_after_what_can_be_broken_off_signals_are_noted_again() -> None:
+    with Stopping() as stopping:
+        with stopping.raising():
+            pass
+        send(signal.SIGINT)
+    assert stopping.signal == signal.SIGINT
+
+
+@EACH
+def test_the_handlers_are_as_before_in_the_end(number: int) -> None:
+    before = signal.getsignal(number)
+    with Stopping():
+        send(number)
+    assert signal.getsignal(number) == before
+
+
+def test_it_says_what_it_does_and_how_to_be_quicker(capfd: pytest.CaptureFixture[str]) -> None:
+    with Stopping():
+        send(signal.SIGINT)
+    assert "stopping after this step, with a checkpoint (once more: at once)" in capfd.readouterr().err
