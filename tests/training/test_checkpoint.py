@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -156,6 +157,63 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(
     with pytest.raises(CheckpointError, match=r"trap\.pt"):
         checkpoint.load(tmp_path / "trap.pt")
     assert not trap.path.exists()
+
+
+def test_a_compressed_archive_is_refused(saved: Path) -> None:
+    with zipfile.ZipFile(saved) as archive:
+        parts = [(part.filename, archive.read(part)) for part in archive.infolist()]
+    with zipfile.ZipFile(saved, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts:
+            archive.writestr(name, content)
+    with pytest.raises(CheckpointError, match="it is compressed"):
+        checkpoint.load(saved)
+
+
+def test_a_tensor_larger_than_its_file_is_refused(tmp_path: Path) -> None:
+    endless = torch.zeros(1).expand(2**40)
+    torch.save({"format": checkpoint.FORMAT, "sha256": "", "model": {"weight": [endless]}}, tmp_path / "endless.pt")
+    with pytest.raises(CheckpointError, match="its tensors are larger than the file"):
+        checkpoint.load(tmp_path / "endless.pt")
+
+
+def save_both(folder: Path) -> None:
+    for epoch in (1, 2):
+        checkpoint.save_rotating(folder, {"epoch": epoch})
+
+
+def newest(folder: Path) -> tuple[int | None, int]:
+    """The epoch of the newest checkpoint, and how many problems there were."""
+    state, problems = checkpoint.load_newest(folder)
+    return None if state is None else state["epoch"], len(problems)
+
+
+def test_the_newest_is_the_last(tmp_path: Path) -> None:
+    save_both(tmp_path)
+    assert newest(tmp_path) == (2, 0)
+
+
+def test_where_the_last_is_damaged_the_newest_is_the_one_before_and_that_is_told(tmp_path: Path) -> None:
+    save_both(tmp_path)
+    (tmp_path / "last.pt").write_bytes(b"")
+    assert newest(tmp_path) == (1, 1)
+
+
+def test_where_the_last_is_not_there_the_newest_is_the_one_before(tmp_path: Path) -> None:
+    save_both(tmp_path)
+    (tmp_path / "last.pt").unlink()
+    assert newest(tmp_path) == (1, 0)
+
+
+def test_where_all_are_damaged_each_is_told(tmp_path: Path) -> None:
+    save_both(tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match=r"last\.pt.*\n.*previous\.pt.*\n.*Nothing was changed"):
+        checkpoint.load_newest(tmp_path)
+
+
+def test_where_there_is_none_there_is_none(tmp_path: Path) -> None:
+    assert newest(tmp_path) == (None, 0)
 
 
 @pytest.fixture
