@@ -8,6 +8,8 @@ import pytest
 import torch
 from installed import Command, only_run
 
+from cnnbench.training import checkpoint
+
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
@@ -58,3 +60,25 @@ def test_captured_dropout_and_augmentation_follow_the_seed(within: Command, tmp_
 def test_alexnet_at_224_pixels_trains_within_three_gib(within: Command, tmp_path: Path) -> None:
     assert within(*SMALL, "model=alexnet", "data.resize=224", "train.batch_size=128").returncode == 0
     assert max(float(row["peak_gib"]) for row in rows(tmp_path)) < 3
+
+
+@pytest.mark.parametrize("graph", ["true", "false"])
+def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(
+    graph: str, within: Command, tmp_path: Path
+) -> None:
+    options = ("model=bn_lenet", "augment=flip_shift", "device.deterministic=true", f"device.graph={graph}")
+    assert within(*SMALL, *options, "train.checkpoint_every.steps=3").returncode == 0
+    run = only_run(tmp_path)
+    whole, last = rows(tmp_path), checkpoint.load(run / "checkpoints" / "last.pt")
+    (run / "checkpoints" / "last.pt").unlink()  # previous.pt is of the middle of the last epoch
+    (run / "status.json").write_text('{"state": "interrupted"}')
+    assert within("resume", str(run)).returncode == 0
+    measured = ("epoch_s", "examples_per_s", "peak_gib")
+    assert all(
+        one[key] == two[key]
+        for one, two in zip(whole, rows(tmp_path), strict=True)
+        for key in one
+        if key not in measured
+    )
+    weights = checkpoint.load(run / "checkpoints" / "last.pt")["model"]
+    assert all(torch.equal(last["model"][key], value) for key, value in weights.items())

@@ -118,9 +118,13 @@ def _train_epoch(
         progress.step += 1
         progress.train_s = earlier_s + watch.spent("train")
         bar.update(examples)
-        last = progress.step == len(lr_factors)
-        due = not last and saver.due_in_epoch(before + progress.step)
-        if last or due or stopping.signal is not None or time.perf_counter() - glanced_at > GLANCE_S:
+        due = saver.due_in_epoch(before + progress.step)
+        if (
+            progress.step == len(lr_factors)
+            or due
+            or stopping.signal is not None
+            or time.perf_counter() - glanced_at > GLANCE_S
+        ):
             metrics = engine.sums.compute()
             if not math.isfinite(metrics.loss):
                 steps = f"steps {before + glanced_step + 1} to {before + progress.step}"

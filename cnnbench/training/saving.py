@@ -98,7 +98,7 @@ class Saver:
         self.kept = _in_words(progress)
 
     def due_in_epoch(self, steps: int) -> bool:
-        """Whether it is time in the middle of an epoch; `steps` are all since training began."""
+        """Whether it is time after a step, before an evaluation too; `steps` are all since training began."""
         every = self.config.train.checkpoint_every
         timely = every.minutes is not None and time.monotonic() - self.saved_at >= 60 * every.minutes
         return timely or (every.steps is not None and steps % every.steps == 0)

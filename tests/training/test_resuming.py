@@ -265,8 +265,8 @@ def count_checkpoints(training: Training, monkeypatch: pytest.MonkeyPatch) -> li
         (1, None, None, [(1, 0), (2, 0), (3, 0)]),
         (2, None, None, [(2, 0), (3, 0)]),
         (None, None, None, [(3, 0)]),
-        (None, 2, None, [(0, 2), (1, 1), (2, 2), (3, 0)]),
-        (None, None, 0.0, [(0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2), (3, 0)]),
+        (None, 2, None, [(0, 2), (1, 1), (1, 3), (2, 2), (3, 0)]),
+        (None, None, 0.0, [(epoch, step) for epoch in range(3) for step in (1, 2, 3)] + [(3, 0)]),
         (None, None, 5.0, [(3, 0)]),
     ],
 )
