@@ -186,7 +186,8 @@ def _resume(arguments: list[str]) -> int:
 
         watch = Stopwatch(time.perf_counter())
         try:
-            resume.run(directory, changes, options.allow_custom_model, watch, partial(_log_to, directory))
+            with _told_how_to_go_on(lambda: shlex.join(["cnnbench", *sys.argv[1:]])):
+                resume.run(directory, changes, options.allow_custom_model, watch, partial(_log_to, directory))
         except Exception as error:
             failures.append(_report(error))  # the other jobs of a sweep go on
     return failures[0] if failures else 0
@@ -223,7 +224,8 @@ class RunDirectoryCallback(Callback):
             composed = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
             _check(cnnbench.config.load(composed))
             named = any(override.startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra)
-            run = (claim_exactly if named else claim_new)(Path(config.hydra.run.dir), config.hydra.job.config_name)
+            verb = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
+            run = (claim_exactly if named else claim_new)(Path(config.hydra.run.dir), verb)
         except Exception as error:
             raise SystemExit(_report(error)) from error
         with read_write(config), open_dict(config):

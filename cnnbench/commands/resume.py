@@ -78,8 +78,7 @@ def run(
         _require_consent(directory, settings, changes, allow_custom_model)
         _require_epochs(directory, settings, recorded)
         if status["state"] == "finished" and settings.train.epochs == recorded.epochs:
-            longer = f"cnnbench resume {shlex.quote(os.path.relpath(directory))} train.epochs={2 * recorded.epochs}"
-            print(f"{_finished(directory)} To train it longer: {longer}")
+            print(f"{_finished(directory)} Nothing to do; train.epochs={2 * recorded.epochs} would train it longer.")
             return
         check(settings)
         begin()

@@ -64,10 +64,10 @@ def claim_exactly(directory: Path, verb: str = "train") -> "RunDirectory":
     """
     run = claim(directory, verb)
     if run is None:
+        go_on = f" To go on with that run: cnnbench resume {shlex.quote(str(directory))}." if verb == "train" else ""
         raise ConfigError(
-            f"{directory} already holds a run, and a run directory is never used twice. To go on with that run: "
-            f"cnnbench resume {shlex.quote(str(directory))}. For a new one name another directory (hydra.run.dir=DIR, "
-            "or sweep=NAME for a sweep), or leave the name to cnnbench."
+            f"{directory} already holds a run, and a run directory is never used twice.{go_on} For a new one name "
+            "another directory (hydra.run.dir=DIR, or sweep=NAME for a sweep), or leave the name to cnnbench."
         )
     return run
 

@@ -150,10 +150,10 @@ class Saver:
 
 
 def _in_words(progress: Progress) -> str:
-    """What is finished, such as ``epoch 2 and 14 steps of epoch 3``; nothing if nothing is."""
+    """What is finished, such as ``epoch 2 and epoch 3 up to step 14``; nothing if nothing is."""
     epoch = len(progress.rows)
     parts = [f"epoch {epoch}"] if epoch else []
-    return " and ".join(parts + ([f"{progress.step} steps of epoch {epoch + 1}"] if progress.step else []))
+    return " and ".join(parts + ([f"epoch {epoch + 1} up to step {progress.step}"] if progress.step else []))
 
 
 def _is_finite(model: nn.Module) -> bool:
