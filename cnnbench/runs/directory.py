@@ -118,6 +118,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
+    except OSError as error:
+        error.filename = str(path)  # not of the temporary file, or of none, as for a full disk
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

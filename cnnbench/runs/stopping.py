@@ -14,7 +14,7 @@ SIGTERM_CODE = 143
 
 
 class Stopping:
-    """While it is entered, the first signal is only noted, and a second one ends the run at once.
+    """While it is entered, the first signal is only noted, and a SIGINT after it ends the run at once.
 
     After that one more SIGINT kills the process: files are replaced whole, so nothing on disk is harmed.
     """
@@ -54,6 +54,8 @@ class Stopping:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
+            if number == signal.SIGTERM:
+                return  # schedulers repeat it: to the process and to its group
             self.at_once = True
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise KeyboardInterrupt

@@ -51,12 +51,20 @@ def test_check_ends_the_run_with_the_code_of_a_termination() -> None:
     assert ended.value.code == 143
 
 
-def test_the_second_signal_ends_the_run_where_it_is() -> None:
+@EACH
+def test_ctrl_c_after_a_signal_ends_the_run_where_it_is(number: int) -> None:
     with Stopping() as stopping:
-        send(signal.SIGTERM)
+        send(number)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
     assert stopping.at_once
+
+
+def test_a_termination_that_is_repeated_changes_nothing() -> None:
+    with Stopping() as stopping:
+        for _ in range(3):
+            send(signal.SIGTERM)
+    assert (stopping.signal, stopping.at_once) == (signal.SIGTERM, False)
 
 
 def test_the_third_signal_kills() -> None:
