@@ -11,14 +11,16 @@ from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = ["check_arguments"]
 
+MOST_LAYERS = 10_000  # the deepest published networks have about 1,200; these take seconds to build, not minutes
+
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
 
 
 def check_arguments(name: str, factory: Callable[..., object], arguments: Mapping[str, Any]) -> None:
-    """Check that `factory` takes the arguments and that their types are those of its annotations.
+    """Check that `factory` takes the arguments, that their types are those of its annotations, and their depth.
 
     Raises:
-        ConfigError: an argument that it does not take, or of another type.
+        ConfigError: an argument that it does not take, of another type, or that asks for more than MOST_LAYERS.
     """
     parameters = inspect.signature(factory).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -38,6 +40,23 @@ def check_arguments(name: str, factory: Callable[..., object], arguments: Mappin
                 choices = [str(choice) for choice in typing.get_args(hints[key])]
                 raise ConfigError(f"{shown} is not known. {did_you_mean(str(value), choices)}")
             raise ConfigError(f"{shown} has the wrong type. {name} wants {_in_words(hints[key])}.")
+        if ":" not in name:  # a network of one's own may mean something else by its words
+            _check_depth(key, value)
+
+
+def _check_depth(key: str, value: object) -> None:
+    """A network is built to be checked: one of a million layers would be at that for minutes, without a word."""
+    if key == "depth" and isinstance(value, int):
+        layers, shown = value, f"model.depth={value}"
+    elif isinstance(value, list):
+        layers, shown = len(value), f"model.{key} with {len(value):,} entries"
+    else:
+        return
+    if layers > MOST_LAYERS:
+        raise ConfigError(
+            f"{shown} is out of range. It must be at most {MOST_LAYERS:,}: "
+            "the deepest published networks have about 1,200 layers."
+        )
 
 
 def _fits(value: object, hint: Any) -> bool:

@@ -103,6 +103,20 @@ def test_an_argument_of_the_wrong_type_is_refused(name: str, argument: str, valu
         models.build(name, image_size=96, **{argument: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "argument", "value", "shown"),
+    [
+        *[(name, "depth", 10**6, "model.depth=1000000") for name in NAMES if "depth" in yaml_arguments(name)],
+        ("mlp", "widths", [1] * 10_001, "model.widths with 10,001 entries"),
+    ],
+)
+def test_an_absurd_depth_is_refused_before_anything_is_built(
+    name: str, argument: str, value: object, shown: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"{shown} is out of range\. It must be at most 10,000: "):
+        models.build(name, image_size=32, **{argument: value})
+
+
 @pytest.mark.parametrize(("name", "argument", "value"), [("alexnet", "dropout", 0), ("mlp", "widths", None)])
 def test_a_whole_number_for_a_float_and_none_for_an_optional_are_taken(name: str, argument: str, value: object) -> None:
     with torch.device("meta"):
@@ -147,6 +161,10 @@ class MyNet(nn.Sequential):
     def __init__(self, in_channels: int, num_classes: int, image_size: int, bias: bool = True) -> None:
         super().__init__(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes, bias=bias))
 
+class Deep(MyNet):
+    def __init__(self, in_channels: int, num_classes: int, image_size: int, depth: int) -> None:
+        super().__init__(in_channels, num_classes, image_size)
+
 class Anything(MyNet):
     def __init__(self, in_channels: int, num_classes: int, image_size: int, **rest: object) -> None:
         super().__init__(in_channels, num_classes, image_size)
@@ -174,6 +192,10 @@ def test_a_class_of_ones_own_is_built(custom_module: str) -> None:
 def test_the_arguments_of_a_class_of_ones_own_are_checked(custom_module: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.bias=1 has the wrong type"):
         models.build(f"{custom_module}:MyNet", bias=1)
+
+
+def test_a_depth_of_a_class_of_ones_own_has_no_limit(custom_module: str) -> None:
+    assert isinstance(models.build(f"{custom_module}:Deep", depth=10**6), nn.Module)
 
 
 def test_a_class_that_takes_any_argument_gets_it(custom_module: str) -> None:
