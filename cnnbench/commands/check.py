@@ -1,5 +1,7 @@
 """Everything about a configuration that can be known to be wrong before any data is read."""
 
+import math
+
 from cnnbench.config import Config
 from cnnbench.data import catalog, storage
 from cnnbench.data.splits import check_sizes
@@ -9,7 +11,7 @@ __all__ = ["check"]
 
 
 def check(config: Config) -> None:
-    """Check the data set's sizes, the device, and the network on one image without memory.
+    """Check the data set's sizes, the device, the network on one image without memory, and the memory it will take.
 
     Raises:
         ConfigError: the first thing that is wrong. What needs no torch is looked at first.
@@ -21,9 +23,10 @@ def check(config: Config) -> None:
     import torch
 
     from cnnbench import models
+    from cnnbench.commands.memory_check import check_memory
     from cnnbench.training.device import choose
 
-    choose(config.device)
+    device = choose(config.device, lambda: math.inf)  # bf16 wherever it may come to that, which takes less memory
     size = config.data.resize
     network = models.dry_run(
         config.model.name, dataset.in_channels, len(dataset.classes), size, **config.model.arguments
@@ -42,3 +45,4 @@ def check(config: Config) -> None:
             f"{error}\nThat is the last batch of {num_train:,} training examples. "
             f"Take another train.batch_size{advice}."
         ) from error
+    check_memory(config, device, network, torch.empty(batch_size, dataset.in_channels, size, size, device="meta"))

@@ -1,14 +1,15 @@
 """The memory that training takes, worked out before it is taken."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.errors import ConfigError
 from cnnbench.models.meta import ShapeRules
 
-__all__ = ["TrainingMemory", "estimate"]
+__all__ = ["TrainingMemory", "estimate", "without_activations"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,17 @@ class TrainingMemory:
         """As if all were there at once: the most that there can be of these tensors."""
         return self.weights + self.gradients + self.optimizer_state + self.activations
 
+    @property
+    def least(self) -> int:
+        """What is certainly there at once: gradients are freed before the forward pass fills the activations."""
+        return self.weights + self.optimizer_state + max(self.gradients, self.activations)
+
+
+def without_activations(network: nn.Module, optimizer: OptimizerConfig) -> TrainingMemory:
+    """What training takes whatever the batch is."""
+    weights = sum(parameter.nbytes for parameter in network.parameters())
+    return TrainingMemory(weights, weights, weights * _state_tensors(optimizer), 0)
+
 
 def estimate(
     network: nn.Module, images: torch.Tensor, optimizer: OptimizerConfig, dtype: torch.dtype
@@ -34,8 +46,11 @@ def estimate(
     The tensors that autograd saves are counted, each storage once. With a `dtype` of 16 bits, that of autocast,
     the network runs in it and the copies of the weights in 16 bits are activations; the network is converted.
     Dropout counts as on the CPU, which keeps a number for each; a GPU keeps a byte.
+
+    Raises:
+        ConfigError: it is more than a computer can count.
     """
-    weights = sum(parameter.nbytes for parameter in network.parameters())
+    memory = without_activations(network, optimizer)
     lasting = list(network.to(dtype).buffers())
     if dtype == torch.float32:
         lasting += network.parameters()
@@ -48,11 +63,18 @@ def estimate(
             saved[storage._cdata] = storage
         return tensor
 
-    with ShapeRules(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        outputs = network.train()(images.to(dtype))  # held, and with it what was saved
+    try:
+        with ShapeRules(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            outputs = network.train()(images.to(dtype))  # held, and with it what was saved
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise ConfigError(
+            f"The memory that a batch takes is beyond counting: {error}. Lower train.batch_size or data.resize."
+        ) from error
     activations = sum(storage.nbytes() for storage in saved.values())
     del outputs
-    return TrainingMemory(weights, weights, weights * _state_tensors(optimizer), activations)
+    return replace(memory, activations=activations)
 
 
 def _state_tensors(optimizer: OptimizerConfig) -> int:

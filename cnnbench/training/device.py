@@ -19,6 +19,7 @@ __all__ = ["Device", "select"]
 _DEFAULT_THREADS = torch.get_num_threads()
 _GIB = 1024**3
 BF16_INTENSITY = 5.0  # see benchmarks/NOTES.md
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # v2, v1
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -54,6 +55,14 @@ class Device:
         """Wait until the device has done all it was asked to."""
         if self.kind.type != "cpu":
             torch.accelerator.synchronize(self.kind)
+
+    def whole_memory(self) -> int:
+        """Bytes, used or not: of the GPU; else of this machine, or of the container that this runs in."""
+        if self.kind.type == "cuda":
+            return torch.cuda.get_device_properties(self.kind).total_memory
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limits = [path.read_text().strip() for path in CGROUP_LIMITS if path.exists()]
+        return min([machine, *(int(limit) for limit in limits if limit.isdigit())])  # "max": none
 
     def peak_memory_gib(self) -> float:
         """The most memory held so far: of the GPU by tensors, of the CPU by the whole process."""

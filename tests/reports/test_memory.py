@@ -1,5 +1,6 @@
 """The estimate of the memory that training takes."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ from torch import nn
 
 from cnnbench import models
 from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
-from cnnbench.reports.memory import TrainingMemory, estimate
+from cnnbench.errors import ConfigError
+from cnnbench.reports.memory import TrainingMemory, estimate, without_activations
 from cnnbench.training.muon import Muon, rest_config, split_parameters
 from cnnbench.training.optimizers import make_optimizer
 
@@ -103,6 +105,23 @@ def test_the_estimate_is_what_autograd_keeps_of_real_tensors(name: str, size: in
     held = sum(storage.nbytes() for storage in kept.values())
     assert outputs is not None
     assert estimate_of(models.build(name, image_size=size, **arguments), (4, 1, size, size)).activations == held
+
+
+def test_what_no_computer_can_count_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"beyond counting: .*Lower train\.batch_size"):
+        estimate_of(nn.Conv2d(1, 100, 1), (2**40, 1, 2**10, 2**10))
+
+
+def test_without_activations_is_what_the_estimate_has_besides() -> None:
+    network = nn.Linear(64, 32)
+    lasting = without_activations(network, OPTIMIZERS[3])
+    assert lasting == dataclasses.replace(estimate_of(network, (2, 64), OPTIMIZERS[3]), activations=0)
+
+
+@pytest.mark.parametrize(("activations", "least"), [(0, 15), (2, 15), (100, 111)])
+def test_the_least_counts_either_gradients_or_activations(activations: int, least: int) -> None:
+    memory = TrainingMemory(weights=4, gradients=4, optimizer_state=7, activations=activations)
+    assert memory.least == least
 
 
 @pytest.mark.cuda

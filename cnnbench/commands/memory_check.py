@@ -1,0 +1,41 @@
+"""Whether a machine has the memory that training takes. Without this a system ends the process, and nobody says why."""
+
+from dataclasses import asdict
+
+import torch
+from torch import nn
+
+from cnnbench.config import Config
+from cnnbench.errors import ConfigError
+from cnnbench.reports.memory import TrainingMemory, estimate, without_activations
+from cnnbench.reports.text import in_bytes
+from cnnbench.training.device import Device
+
+__all__ = ["check_memory"]
+
+
+def check_memory(config: Config, device: Device, network: nn.Module, images: torch.Tensor) -> None:
+    """Compare the least that training on batches such as `images`, on the meta device, takes with all there is.
+
+    Raises:
+        ConfigError: it cannot fit, whatever else is running.
+    """
+    _compare(config, device, without_activations(network, config.optimizer))
+    # A GPU's libraries, a compiler and a network of one's own may keep less than what is estimated.
+    if device.kind.type == "cpu" and not device.compile and ":" not in config.model.name:
+        dtype = device.autocast_dtype or torch.float32
+        _compare(config, device, estimate(network, images, config.optimizer, dtype))
+
+
+def _compare(config: Config, device: Device, memory: TrainingMemory) -> None:
+    whole = device.whole_memory()
+    if memory.least <= whole:
+        return
+    parts = ", ".join(f"{name.replace('_', ' ')} {in_bytes(number)}" for name, number in asdict(memory).items())
+    smaller = "train.batch_size or data.resize" if memory.activations else "data.resize, or take a smaller network"
+    raise ConfigError(
+        f"The memory of the device does not suffice: training {config.model.name} with "
+        f"train.batch_size={config.train.batch_size} data.resize={config.data.resize} takes at least "
+        f"{in_bytes(memory.least)} ({parts}), and {device.kind} has {in_bytes(whole)} in all.\n"
+        f"Lower {smaller}. cnnbench summary estimates what training takes."
+    )
