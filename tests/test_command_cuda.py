@@ -82,3 +82,10 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(
     )
     weights = checkpoint.load(run / "checkpoints" / "last.pt")["model"]
     assert all(torch.equal(last["model"][key], value) for key, value in weights.items())
+
+
+def test_a_batch_that_does_not_fit_is_named_with_the_memory_there_is(within: Command) -> None:
+    done = within("data=sample", "device=cuda", "model=vgg19", "data.resize=1024", "train.batch_size=4500")
+    assert done.returncode == 2
+    assert "a batch of 4500 images of 1024 x 1024 pixels" in done.stderr
+    assert "GiB" in done.stderr
