@@ -1,9 +1,11 @@
 """What all tests may use."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forking import ForkServer
 from installed import Command, run_command
 
 from cnnbench import cli
@@ -17,6 +19,14 @@ def cnnbench(tmp_path: Path) -> Command:
         return run_command(arguments, tmp_path, changes)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Commands in processes of their own, to be killed and sent signals, quickly: see forking.py."""
+    server = ForkServer(tmp_path_factory.mktemp("forks"))
+    yield server
+    server.close()
 
 
 @pytest.fixture

@@ -1,0 +1,148 @@
+"""Commands without the seconds that each takes to import PyTorch, in processes of their own that can be killed.
+
+Run as a script this is the server: it imports all that training needs, and forks for each line of stdin. It runs no
+operation of PyTorch, which would start threads; what is forked with threads may stand still.
+"""
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from installed import clean_environment
+
+__all__ = ["ForkServer", "Running"]
+
+TIMEOUT_S = 120.0
+
+
+class Running:
+    """A command that was started; `pid` is its process, until `wait` has returned."""
+
+    def __init__(self, server: "ForkServer", arguments: Sequence[str], pid: int, output: Path, errors: Path) -> None:
+        self.pid = pid
+        self._server = server
+        self._arguments = arguments
+        self._output = output
+        self._errors = errors
+        self._code: int | None = None
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def is_running(self) -> bool:
+        if self._code is None:
+            self._code = self._server.ask({"ended": self.pid})
+        return self._code is None
+
+    def send(self, number: int) -> None:
+        """Send a signal, if it is not too late."""
+        if self.is_running():
+            os.kill(self.pid, number)
+
+    def kill(self) -> "subprocess.CompletedProcess[str]":
+        """SIGKILL; the code is -9 unless it was too late."""
+        self.send(signal.SIGKILL)
+        return self.wait()
+
+    def wait(self, timeout_s: float = TIMEOUT_S) -> "subprocess.CompletedProcess[str]":
+        """As subprocess.run gives it. What is not done in time is killed, and fails the test."""
+        give_up_at = time.monotonic() + timeout_s
+        while self.is_running():
+            if time.monotonic() > give_up_at:
+                self.kill()
+                raise AssertionError(f"{self._arguments} still ran after {timeout_s:g} s:\n{self.output}{self.errors}")
+            time.sleep(0.002)
+        assert self._code is not None
+        return subprocess.CompletedProcess(self._arguments, self._code, self.output, self.errors)
+
+
+class ForkServer:
+    """Starts commands, each in a folder, with the environment of `clean_environment` and `changes`."""
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` holds what commands write to stdout and stderr."""
+        self.folder = folder
+        self._commands = 0
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean_environment(folder),
+        )
+
+    def start(self, *arguments: str, folder: Path, **changes: str) -> Running:
+        self._commands += 1
+        output, errors = (self.folder / f"{self._commands}.{name}" for name in ("out", "err"))
+        for path in (output, errors):
+            path.touch()
+        environment = clean_environment(folder) | changes
+        order = {"arguments": arguments, "folder": str(folder), "environment": environment}
+        pid = self.ask({**order, "output": str(output), "errors": str(errors)})
+        assert pid is not None
+        return Running(self, arguments, pid, output, errors)
+
+    def run(self, *arguments: str, folder: Path, **changes: str) -> "subprocess.CompletedProcess[str]":
+        return self.start(*arguments, folder=folder, **changes).wait()
+
+    def ask(self, order: dict[str, Any]) -> int | None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answer: int | None = json.loads(self._process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def _serve() -> int:
+    """Answer each line on stdin: the process that was forked, or how one ended. In the fork: the exit code."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
+
+    import cnnbench
+    from cnnbench import cli
+    from cnnbench.commands import resume  # noqa: F401  # and all that it imports
+
+    gc.freeze()  # the end of a fork need not look through all that was imported
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "ended" in order:
+            pid, status = os.waitpid(order["ended"], os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        else:
+            answer = os.fork()
+            if answer == 0:
+                _become(order)
+                cnnbench.STARTED = time.perf_counter()
+                return cli.main()
+        print(json.dumps(answer), flush=True)
+    return 0
+
+
+def _become(order: dict[str, Any]) -> None:
+    os.chdir(order["folder"])
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    for descriptor, path in ((0, os.devnull), (1, order["output"]), (2, order["errors"])):
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644), descriptor)
+    sys.argv[1:] = order["arguments"]
+    sys.orig_argv[:] = ["cnnbench", *order["arguments"]]
+
+
+if __name__ == "__main__":
+    sys.exit(_serve())
