@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from installed import clean_environment
+from strikes import Strike, arm
 
 __all__ = ["ForkServer", "Running"]
 
@@ -83,19 +84,21 @@ class ForkServer:
             env=clean_environment(folder),
         )
 
-    def start(self, *arguments: str, folder: Path, **changes: str) -> Running:
+    def start(self, *arguments: str, folder: Path, strikes: Sequence[Strike] = (), **changes: str) -> Running:
         self._commands += 1
         output, errors = (self.folder / f"{self._commands}.{name}" for name in ("out", "err"))
         for path in (output, errors):
             path.touch()
         environment = clean_environment(folder) | changes
-        order = {"arguments": arguments, "folder": str(folder), "environment": environment}
+        order = {"arguments": arguments, "folder": str(folder), "environment": environment, "strikes": strikes}
         pid = self.ask({**order, "output": str(output), "errors": str(errors)})
         assert pid is not None
         return Running(self, arguments, pid, output, errors)
 
-    def run(self, *arguments: str, folder: Path, **changes: str) -> "subprocess.CompletedProcess[str]":
-        return self.start(*arguments, folder=folder, **changes).wait()
+    def run(
+        self, *arguments: str, folder: Path, strikes: Sequence[Strike] = (), **changes: str
+    ) -> "subprocess.CompletedProcess[str]":
+        return self.start(*arguments, folder=folder, strikes=strikes, **changes).wait()
 
     def ask(self, order: dict[str, Any]) -> int | None:
         assert self._process.stdin is not None
@@ -142,6 +145,8 @@ def _become(order: dict[str, Any]) -> None:
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644), descriptor)
     sys.argv[1:] = order["arguments"]
     sys.orig_argv[:] = ["cnnbench", *order["arguments"]]
+    if order["strikes"]:
+        arm([tuple(strike) for strike in order["strikes"]])
 
 
 if __name__ == "__main__":

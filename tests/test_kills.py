@@ -1,0 +1,139 @@
+"""Runs that are killed, anywhere and again and again, and end as if they never had been."""
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from forking import ForkServer
+from same_run import differences
+from strikes import Strike
+
+from cnnbench.runs.reading import read_status
+from cnnbench.training import checkpoint
+
+SMALL = (
+    *("data=sample", "data.train_examples=250", "data.validation=90", "data.test_examples=90", "device=cpu"),
+    *("train.batch_size=32", "train.epochs=3", "train.checkpoint_every.steps=3"),
+)
+RECIPES = {
+    "batch_norm_dropout_average": (
+        *("model=densenet40", "model.depth=7", "model.growth_rate=4", "model.dropout=0.2", "augment=flip_shift"),
+        *("optimizer=adamw", "optimizer.lr=0.01", "scheduler=cosine", "train.ema_decay=0.9"),
+    ),
+    "momentum_measured_on_the_test_set": (
+        *("model=bn_lenet", "data.validation=0", "optimizer=momentum", "optimizer.lr=0.1", "augment=cutmix"),
+        *("scheduler=step", "train.checkpoint_every.epochs=null"),
+    ),
+    "muon_mixed_images_skipping": (
+        *("model=lenet_relu", "augment=mixup", "augment.erase=0.5", "optimizer=muon", "optimizer.lr=0.02"),
+        *("scheduler=onecycle", "train.on_divergence=skip", "train.clip_norm=1"),
+    ),
+}
+
+Reference = Callable[[str], Path]
+
+
+@pytest.fixture(scope="module")
+def reference(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """The directory of a run that nothing interrupts, by the name of its recipe."""
+    made: dict[str, Path] = {}
+
+    def get(recipe: str) -> Path:
+        if recipe not in made:
+            folder = tmp_path_factory.mktemp(recipe)
+            done = forks.run(*SMALL, *RECIPES[recipe], "hydra.run.dir=run", folder=folder)
+            assert done.returncode == 0, done.stderr
+            made[recipe] = folder / "run"
+        return made[recipe]
+
+    return get
+
+
+def go_on(run: Path, recipe: str) -> list[str]:
+    """The command that goes on with a run. One that was killed before it wrote anything down begins again."""
+    if (run / "config.yaml").exists():
+        return ["resume", "run"]
+    shutil.rmtree(run, ignore_errors=True)
+    return [*SMALL, *RECIPES[recipe], "hydra.run.dir=run"]
+
+
+def what_is_left(run: Path) -> str:
+    """The state of a killed run in words; fails where it is not as it should be."""
+    if not run.exists():
+        return "nothing"
+    status = read_status(run)
+    assert status["state"] in ("interrupted", "finished")
+    last, problems = checkpoint.load_newest(run / "checkpoints")
+    assert not problems
+    return status["state"] + ("" if last is None else f" after epoch {last['epoch']} and {last['step']} steps")
+
+
+def kill(forks: ForkServer, folder: Path, arguments: list[str], moment: float | Strike) -> int:
+    """Run a command, killed after so many seconds or by a strike, if it is not done before; returns its exit code."""
+    if not isinstance(moment, float):
+        return forks.run(*arguments, folder=folder, strikes=[moment]).returncode
+    running = forks.start(*arguments, folder=folder)
+    time.sleep(moment)
+    return running.kill().returncode
+
+
+def any_moment(chance: random.Random) -> float | Strike:
+    """Seconds since the start, or the step, batch of an evaluation, or change of a file that is the last."""
+    what, most = chance.choice([("s", 0), ("file", 60), ("file", 20), ("step", 20), ("evaluation", 12)])
+    return chance.uniform(0.0, 0.9) if what == "s" else (signal.SIGKILL, what, chance.randint(1, most))
+
+
+def kill_again_and_again(forks: ForkServer, folder: Path, recipe: str, unharmed: Path, seed: int, kills: int) -> None:
+    chance, run, moments = random.Random(seed), folder / "run", []
+    code, had = -signal.SIGKILL, False
+    while code == -signal.SIGKILL and len(moments) < kills:
+        moment = any_moment(chance)
+        code = kill(forks, folder, go_on(run, recipe), moment)
+        left = what_is_left(run)
+        moments.append(f"{moment}: {left}")
+        story = f"{recipe}, seed {seed}, killed at\n" + "\n".join(moments)
+        assert code in (0, -signal.SIGKILL), story
+        assert not (had and " after " not in left), f"No checkpoint any more. {story}"
+        had = " after " in left
+    done = forks.run(*go_on(run, recipe), folder=folder)
+    assert done.returncode == 0, f"{done.stderr}\n{story}"
+    assert differences(run, unharmed) == [], story
+    assert read_status(run)["state"] == "finished", story
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_run_killed_four_times_ends_with_the_same_bits(
+    forks: ForkServer, reference: Reference, tmp_path: Path, recipe: str
+) -> None:
+    kill_again_and_again(forks, tmp_path, recipe, reference(recipe), seed=0, kills=4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_run_killed_six_times_ends_with_the_same_bits(
+    forks: ForkServer, reference: Reference, tmp_path: Path, recipe: str, seed: int
+) -> None:
+    kill_again_and_again(forks, tmp_path, recipe, reference(recipe), seed, kills=6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_run_killed_between_any_two_changes_of_the_disk_ends_with_the_same_bits(
+    forks: ForkServer, reference: Reference, tmp_path: Path
+) -> None:
+    recipe, number, code = "batch_norm_dropout_average", 0, -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        code = kill(forks, folder, go_on(folder / "run", recipe), (signal.SIGKILL, "file", number))
+        left = what_is_left(folder / "run")
+        done = forks.run(*go_on(folder / "run", recipe), folder=folder)
+        assert done.returncode == 0, f"{done.stderr}\nkilled before change {number}, which left {left}"
+        assert differences(folder / "run", reference(recipe)) == [], f"killed before change {number}: {left}"
+    assert number > 50
