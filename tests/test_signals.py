@@ -1,0 +1,147 @@
+"""SIGINT and SIGTERM: the step is finished and saved, and the command that is printed goes on from there."""
+
+import random
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from forking import ForkServer
+from same_run import differences
+
+from cnnbench.runs.reading import read_status
+
+INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
+Done = subprocess.CompletedProcess[str]
+
+# 7 steps an epoch, 3 batches of the validation set after each, then 2 of the test set
+JOB = (
+    *("model=bn_lenet", "data=sample", "data.train_examples=200", "data.validation=90", "data.test_examples=60"),
+    *("train.batch_size=32", "train.epochs=3", "train.ema_decay=0.9", "augment=flip_shift", "scheduler=cosine"),
+    *("optimizer=momentum", "optimizer.lr=0.1", "device=cpu"),
+)
+MOMENTS = {"mid_epoch": ("step", 10), "validation": ("evaluation", 5), "final_evaluation": ("evaluation", 11)}
+
+
+@pytest.fixture(scope="module")
+def unharmed(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("unharmed")
+    done = forks.run(*JOB, "hydra.run.dir=run", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def printed_command(done: Done) -> list[str]:
+    """The arguments of the command that goes on, as a person would copy it from the end of stderr."""
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("To go on: "))
+    program, *arguments = shlex.split(line.removeprefix("To go on: "))
+    assert program == "cnnbench"
+    return arguments
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("number", "code", "name"), [(INT, 130, "KeyboardInterrupt"), (TERM, 143, "SystemExit")])
+def test_what_a_signal_prints_goes_on_to_the_same_bits(
+    forks: ForkServer, tmp_path: Path, unharmed: Path, number: int, code: int, name: str, moment: str
+) -> None:
+    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(number, *MOMENTS[moment])])
+    status = read_status(tmp_path / "run")
+    assert (struck.returncode, status["state"], status["error"]) == (code, "interrupted", name), struck.stderr
+    assert "Traceback" not in struck.stderr
+    done = forks.run(*printed_command(struck), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert differences(tmp_path / "run", unharmed) == []
+
+
+def test_a_signal_in_an_epoch_is_followed_by_one_more_step_at_most(forks: ForkServer, tmp_path: Path) -> None:
+    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(INT, "step", 10)])
+    assert "checkpoints/last.pt holds epoch 1 and 3 steps of epoch 2." in struck.stdout
+
+
+# as the checkpoint is copied, just before it is written, put into place twice, and as the status is
+@pytest.mark.parametrize("second", [("save", 2), ("file", 33), ("file", 36), ("file", 37), ("file", 39)])
+def test_a_second_sigint_ends_at_once_and_harms_nothing(
+    forks: ForkServer, tmp_path: Path, unharmed: Path, second: tuple[str, int]
+) -> None:
+    strikes = [(INT, "step", 10), (INT, *second)]
+    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    assert struck.returncode == 130, struck.stderr
+    assert "Traceback" not in struck.stderr
+    assert read_status(tmp_path / "run")["state"] == "interrupted"
+    done = forks.run(*printed_command(struck), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert differences(tmp_path / "run", unharmed) == []
+
+
+def signal_at_random(forks: ForkServer, folder: Path, unharmed: Path, seed: int) -> None:
+    """Signals from outside, anywhere in the life of a run, up to three before it may finish.
+
+    One that comes after all is done, while Python ends, ends it with the signal itself. To a shell that is the same.
+    """
+    chance, story = random.Random(seed), [f"seed {seed}"]
+    arguments = [*JOB, "hydra.run.dir=run"]
+    for _ in range(3):
+        number, code = chance.choice([(INT, 130), (TERM, 143)])
+        wait_s = chance.uniform(0.0, 1.0)
+        running = forks.start(*arguments, folder=folder)
+        time.sleep(wait_s)
+        running.send(number)
+        done = running.wait()
+        story.append(f"{wait_s:.3f} s, signal {number}: {done.returncode}\n{done.stderr}")
+        assert "Traceback" not in done.stderr, "\n".join(story)
+        assert done.returncode in (0, code, -number), "\n".join(story)
+        if (folder / "run" / "config.yaml").exists():
+            state = read_status(folder / "run")["state"]
+            assert state == ("interrupted" if done.returncode == code else "finished"), "\n".join(story)
+            arguments = ["resume", "run"]
+    done = forks.run(*arguments, folder=folder)
+    assert done.returncode == 0, "\n".join([*story, done.stderr])
+    assert differences(folder / "run", unharmed) == [], "\n".join(story)
+
+
+def test_signals_at_random_moments_leave_the_same_bits(forks: ForkServer, tmp_path: Path, unharmed: Path) -> None:
+    signal_at_random(forks, tmp_path, unharmed, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 16))
+def test_signals_at_many_random_moments_leave_the_same_bits(
+    forks: ForkServer, tmp_path: Path, unharmed: Path, seed: int
+) -> None:
+    signal_at_random(forks, tmp_path, unharmed, seed)
+
+
+Sweep = tuple[Done, Path, Path]
+SWEEP = ("-m", *JOB, "seed=0,1,2")
+
+
+@pytest.fixture(scope="module")
+def sweep(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """A sweep interrupted in its second job, then gone on with by the command that was printed; one uninterrupted."""
+    folder = tmp_path_factory.mktemp("sweep")
+    unharmed = forks.run(*SWEEP, "sweep=unharmed", folder=folder)
+    assert unharmed.returncode == 0, unharmed.stderr
+    struck = forks.run(*SWEEP, folder=folder, strikes=[(INT, "step", 21 + 10)])
+    assert struck.returncode == 130, struck.stderr
+    done = forks.run(*printed_command(struck), folder=folder)
+    assert done.returncode == 0, done.stderr
+    sweeps = folder / "outputs" / "sweeps"
+    (ours,) = (each for each in sweeps.iterdir() if each.name != "unharmed")
+    return done, ours, sweeps / "unharmed"
+
+
+def test_the_command_printed_in_a_sweep_ends_with_the_same_bits_in_all_jobs(sweep: Sweep) -> None:
+    _, ours, unharmed = sweep
+    jobs = {each.name for each in unharmed.iterdir() if each.is_dir()}
+    assert len(jobs) == 3
+    assert {job: differences(ours / job, unharmed / job) for job in jobs} == {job: [] for job in jobs}
+
+
+def test_a_sweep_that_goes_on_trains_no_finished_job_again(sweep: Sweep) -> None:
+    done, *_ = sweep
+    assert done.stdout.count(" is finished with a test accuracy of ") == 1
+    assert done.stdout.count("Goes on after 1 epochs and 3 steps of the next.") == 1
+    assert done.stdout.count("Test accuracy") == 2
