@@ -73,7 +73,10 @@ def run(
     with reopen(directory) as opened:
         recorded = _read(directory)
         if recorded.values is None:
-            raise ConfigError(f"{directory} holds nothing to go on from. Start the run again with its own command.")
+            raise ConfigError(
+                f"{directory} holds nothing to go on from: the run had not begun. Delete it, and start the run again "
+                "with its own command."
+            )
         settings = configuration.changed(recorded.values, changes)
         _require_consent(directory, settings, changes, allow_custom_model)
         _require_epochs(directory, settings, recorded)
