@@ -42,7 +42,7 @@ SIGINT_CODE = 130
 
 def main() -> int:
     """Run the verb that sys.argv names; returns the exit code."""
-    signal.signal(signal.SIGTERM, _end)
+    ended_before = signal.signal(signal.SIGTERM, _end)
     logging.raiseExceptions = (
         False  # a line that a full disk does not take is lost, and what is lost with it will be told
     )
@@ -64,6 +64,8 @@ def main() -> int:
         return SIGINT_CODE
     except Exception as error:
         return _report(error)
+    finally:
+        signal.signal(signal.SIGTERM, ended_before)  # an exception while Python ends would be shown with its traceback
 
 
 def _leave_the_reader() -> None:
