@@ -1,6 +1,7 @@
 """The installed command, run as a stranger runs it: in a folder of its own, by subprocess."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -46,3 +47,11 @@ def only_run(folder: Path) -> Path:
     """The one run directory under outputs/."""
     (run,) = (status.parent for status in (folder / "outputs").rglob("status.json"))
     return run
+
+
+def go_on(run: Path, job: Sequence[str]) -> list[str]:
+    """The arguments that go on with a run, in its folder's parent; one that had written nothing down begins again."""
+    if (run / "config.yaml").exists():
+        return ["resume", run.name]
+    shutil.rmtree(run, ignore_errors=True)
+    return [*job, f"hydra.run.dir={run.name}"]

@@ -10,6 +10,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 __all__ = ["Strike", "arm"]
@@ -27,7 +28,7 @@ CHANGES = {"os.rename", "os.remove", "os.mkdir"}
 def arm(strikes: Sequence[Strike]) -> None:
     """Have this process strike itself; files count if they are below the current folder."""
     counts: Counter[str] = Counter()
-    folder = os.path.join(os.getcwd(), "")
+    folder = Path.cwd()
 
     def happens(what: str) -> None:
         counts[what] += 1
@@ -36,9 +37,9 @@ def arm(strikes: Sequence[Strike]) -> None:
                 os.kill(os.getpid(), number)
 
     def heard(event: str, values: tuple[Any, ...]) -> None:
-        writes = event == "open" and values[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        if (writes or event in CHANGES) and not isinstance(values[0], int):
-            if os.path.abspath(os.fsdecode(values[0])).startswith(folder):
+        if event in CHANGES or (event == "open" and values[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+            path = values[0]
+            if not isinstance(path, int) and Path(os.fsdecode(path)).absolute().is_relative_to(folder):
                 happens("file")
 
     for _, what, _ in strikes:

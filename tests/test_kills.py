@@ -1,7 +1,6 @@
 """Runs that are killed, anywhere and again and again, and end as if they never had been."""
 
 import random
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from forking import ForkServer
+from installed import go_on
 from same_run import differences
 from strikes import Strike
 
@@ -53,14 +53,6 @@ def reference(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Re
     return get
 
 
-def go_on(run: Path, recipe: str) -> list[str]:
-    """The command that goes on with a run. One that was killed before it wrote anything down begins again."""
-    if (run / "config.yaml").exists():
-        return ["resume", "run"]
-    shutil.rmtree(run, ignore_errors=True)
-    return [*SMALL, *RECIPES[recipe], "hydra.run.dir=run"]
-
-
 def what_is_left(run: Path) -> str:
     """The state of a killed run in words; fails where it is not as it should be."""
     if not run.exists():
@@ -88,18 +80,18 @@ def any_moment(chance: random.Random) -> float | Strike:
 
 
 def kill_again_and_again(forks: ForkServer, folder: Path, recipe: str, unharmed: Path, seed: int, kills: int) -> None:
-    chance, run, moments = random.Random(seed), folder / "run", []
+    chance, run, job, moments = random.Random(seed), folder / "run", (*SMALL, *RECIPES[recipe]), []
     code, had = -signal.SIGKILL, False
     while code == -signal.SIGKILL and len(moments) < kills:
         moment = any_moment(chance)
-        code = kill(forks, folder, go_on(run, recipe), moment)
+        code = kill(forks, folder, go_on(run, job), moment)
         left = what_is_left(run)
         moments.append(f"{moment}: {left}")
         story = f"{recipe}, seed {seed}, killed at\n" + "\n".join(moments)
         assert code in (0, -signal.SIGKILL), story
         assert not (had and " after " not in left), f"No checkpoint any more. {story}"
         had = " after " in left
-    done = forks.run(*go_on(run, recipe), folder=folder)
+    done = forks.run(*go_on(run, job), folder=folder)
     assert done.returncode == 0, f"{done.stderr}\n{story}"
     assert differences(run, unharmed) == [], story
     assert read_status(run)["state"] == "finished", story
@@ -127,13 +119,14 @@ def test_a_run_killed_between_any_two_changes_of_the_disk_ends_with_the_same_bit
     forks: ForkServer, reference: Reference, tmp_path: Path
 ) -> None:
     recipe, number, code = "batch_norm_dropout_average", 0, -signal.SIGKILL
+    job = (*SMALL, *RECIPES[recipe])
     while code == -signal.SIGKILL:
         number += 1
         folder = tmp_path / str(number)
         folder.mkdir()
-        code = kill(forks, folder, go_on(folder / "run", recipe), (signal.SIGKILL, "file", number))
+        code = kill(forks, folder, go_on(folder / "run", job), (signal.SIGKILL, "file", number))
         left = what_is_left(folder / "run")
-        done = forks.run(*go_on(folder / "run", recipe), folder=folder)
+        done = forks.run(*go_on(folder / "run", job), folder=folder)
         assert done.returncode == 0, f"{done.stderr}\nkilled before change {number}, which left {left}"
         assert differences(folder / "run", reference(recipe)) == [], f"killed before change {number}: {left}"
     assert number > 50

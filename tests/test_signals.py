@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from forking import ForkServer
+from installed import Command, go_on
 from same_run import differences
 
 from cnnbench.runs.reading import read_status
@@ -81,25 +82,27 @@ def signal_at_random(forks: ForkServer, folder: Path, unharmed: Path, seed: int)
 
     One that comes after all is done, while Python ends, ends it with the signal itself. To a shell that is the same.
     """
-    chance, story = random.Random(seed), [f"seed {seed}"]
-    arguments = [*JOB, "hydra.run.dir=run"]
+    chance, run, story = random.Random(seed), folder / "run", [f"seed {seed}"]
     for _ in range(3):
         number, code = chance.choice([(INT, 130), (TERM, 143)])
-        wait_s = chance.uniform(0.0, 1.0)
-        running = forks.start(*arguments, folder=folder)
+        wait_s = chance.uniform(0.05, 1.0)
+        running = forks.start(*go_on(run, JOB), folder=folder)
         time.sleep(wait_s)
         running.send(number)
         done = running.wait()
-        story.append(f"{wait_s:.3f} s, signal {number}: {done.returncode}\n{done.stderr}")
-        assert "Traceback" not in done.stderr, "\n".join(story)
+        state = read_status(run)["state"] if run.exists() else "nothing"
+        story.append(f"{wait_s:.3f} s, signal {number}: {done.returncode}, {state}\n{done.stderr}")
         assert done.returncode in (0, code, -number), "\n".join(story)
-        if (folder / "run" / "config.yaml").exists():
-            state = read_status(folder / "run")["state"]
-            assert state == ("interrupted" if done.returncode == code else "finished"), "\n".join(story)
-            arguments = ["resume", "run"]
-    done = forks.run(*arguments, folder=folder)
+        assert state == "finished" or (done.returncode == code and "Traceback" not in done.stderr), "\n".join(story)
+    done = forks.run(*go_on(run, JOB), folder=folder)
     assert done.returncode == 0, "\n".join([*story, done.stderr])
-    assert differences(folder / "run", unharmed) == [], "\n".join(story)
+    assert differences(run, unharmed) == [], "\n".join(story)
+
+
+def test_a_signal_after_the_command_finds_what_it_found_before(within: Command) -> None:
+    before = signal.getsignal(TERM)
+    within("--version")
+    assert signal.getsignal(TERM) == before
 
 
 def test_signals_at_random_moments_leave_the_same_bits(forks: ForkServer, tmp_path: Path, unharmed: Path) -> None:

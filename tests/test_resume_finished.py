@@ -1,0 +1,131 @@
+"""Runs that are finished: they say so, are trained longer when asked, and are never trained with other values."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forking import ForkServer
+from installed import TINY
+from same_run import differences
+
+from cnnbench import config
+
+JOB = (*TINY, "augment=flip_shift", "train.ema_decay=0.9", "optimizer=adam", "scheduler=constant")
+
+
+@pytest.fixture(scope="module")
+def extended(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the run of 3 epochs, made one of 5, and the run of 5 epochs from the start."""
+    folder = tmp_path_factory.mktemp("extended")
+    commands = [
+        (*JOB, "train.epochs=5", "hydra.run.dir=straight"),
+        (*JOB, "train.epochs=3", "hydra.run.dir=run"),
+        ("resume", "run", "train.epochs=5"),
+    ]
+    for command in commands:
+        done = forks.run(*command, folder=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+def content(run: Path) -> dict[Path, bytes]:
+    """All files but the lock, which says who had it last, and what Hydra notes of each command by itself."""
+    paths = (path for path in run.rglob("[!.]*") if path.is_file() and path.parent.name != ".hydra")
+    return {path: path.read_bytes() for path in paths}
+
+
+def recorded(run: Path, name: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((run / name).read_text())
+    return values
+
+
+def test_a_run_trained_longer_equals_one_as_long_from_the_start(extended: Path) -> None:
+    assert differences(extended / "run", extended / "straight") == []
+
+
+def test_the_configuration_says_how_long_it_trained_in_the_end(extended: Path) -> None:
+    values = config.parse((extended / "run" / "config.yaml").read_text())
+    assert values["train"]["epochs"] == 5
+
+
+def test_the_environment_says_where_it_went_on_and_with_what(extended: Path) -> None:
+    (where,) = recorded(extended / "run", "environment.json")["continued"]
+    assert (where["epoch"], where["step"], where["changes"]) == (3, 0, {"train.epochs": 5})
+    assert where["command"] == "cnnbench resume run train.epochs=5"
+
+
+def test_the_result_is_that_of_the_last_epoch(extended: Path) -> None:
+    assert recorded(extended / "run", "result.json")["final"]["epoch"] == 5
+
+
+def test_a_finished_run_says_so_and_nothing_is_written(forks: ForkServer, extended: Path) -> None:
+    before = content(extended / "run")
+    done = forks.run("resume", "run", folder=extended)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("run is finished with a test accuracy of 0.")
+    assert "cnnbench resume run train.epochs=10" in done.stdout
+    assert content(extended / "run") == before
+
+
+@pytest.mark.parametrize("change", ["train.epochs=2", "seed=1", "optimizer=sgd", "model.width=3", "train.epochs=0"])
+def test_what_cannot_be_changed_is_refused_and_nothing_is_written(
+    forks: ForkServer, extended: Path, change: str
+) -> None:
+    before = content(extended / "run")
+    done = forks.run("resume", "run", change, folder=extended)
+    assert (done.returncode, done.stderr.startswith(f"cnnbench: {change.partition('=')[0]}")) == (2, True), done.stderr
+    assert "Traceback" not in done.stderr
+    assert content(extended / "run") == before
+
+
+def test_an_extension_that_is_killed_goes_on_as_one(forks: ForkServer, extended: Path, tmp_path: Path) -> None:
+    done = [
+        forks.run(*JOB, "train.epochs=3", "hydra.run.dir=run", folder=tmp_path),
+        forks.run("resume", "run", "train.epochs=5", folder=tmp_path, strikes=[(signal.SIGKILL, "step", 12)]),
+        forks.run("resume", "run", folder=tmp_path),
+    ]
+    assert [each.returncode for each in done] == [0, -signal.SIGKILL, 0], [each.stderr for each in done]
+    assert differences(tmp_path / "run", extended / "straight") == []
+
+
+SWEEP = ("-m", *JOB, "seed=0,1", "sweep=twice")
+
+
+@pytest.fixture(scope="module")
+def sweep(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where a sweep has finished."""
+    folder = tmp_path_factory.mktemp("sweep")
+    done = forks.run(*SWEEP, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_finished_sweep_repeated_says_that_each_job_is_finished(forks: ForkServer, sweep: Path) -> None:
+    done = forks.run(*SWEEP, folder=sweep)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("is finished with a test accuracy of") == 2
+    assert "epoch" not in done.stdout
+
+
+def test_a_finished_sweep_resumed_says_that_each_job_is_finished(forks: ForkServer, sweep: Path) -> None:
+    done = forks.run("resume", "outputs/sweeps/twice", folder=sweep)
+    assert (done.returncode, done.stdout.count("is finished with a test accuracy of")) == (0, 2), done
+
+
+def test_a_sweep_under_the_name_of_another_is_told_what_differs(forks: ForkServer, sweep: Path, tmp_path: Path) -> None:
+    # a job's directory is named after its overrides, so what changes is in a configuration of the user's own
+    (tmp_path / "experiment").mkdir()
+    mine = tmp_path / "experiment" / "mine.yaml"
+    job = ("--config-dir", str(tmp_path), "-m", "experiment=mine", "sweep=mine")
+    text = "# @package _global_\ndefaults: [smoke]\ntrain: {label_smoothing: 0.%d}\n"
+    mine.write_text(text % 1)
+    assert forks.run(*job, folder=sweep).returncode == 0
+    mine.write_text(text % 2)
+    (run,) = (sweep / "outputs" / "sweeps" / "mine").glob("*/")
+    before = content(run)
+    done = forks.run(*job, folder=sweep)
+    assert done.returncode == 2
+    assert "holds a run with other values: train.label_smoothing=0.1 instead of 0.2. " in done.stderr
+    assert content(run) == before
