@@ -65,7 +65,7 @@ def test_a_finished_run_says_so_and_nothing_is_written(forks: ForkServer, extend
     done = forks.run("resume", "run", folder=extended)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("run is finished with a test accuracy of 0.")
-    assert "cnnbench resume run train.epochs=10" in done.stdout
+    assert "train.epochs=10 would train it longer" in done.stdout
     assert content(extended / "run") == before
 
 

@@ -59,7 +59,7 @@ def test_what_a_signal_prints_goes_on_to_the_same_bits(
 
 def test_a_signal_in_an_epoch_is_followed_by_one_more_step_at_most(forks: ForkServer, tmp_path: Path) -> None:
     struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(INT, "step", 10)])
-    assert "checkpoints/last.pt holds epoch 1 and 3 steps of epoch 2." in struck.stdout
+    assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in struck.stdout
 
 
 # as the checkpoint is copied, just before it is written, put into place twice, and as the status is
