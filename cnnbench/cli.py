@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, NoReturn, cast
@@ -20,6 +21,8 @@ from typing import Any, ClassVar, NoReturn, cast
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -38,6 +41,11 @@ from cnnbench.runs.stopwatch import Stopwatch
 __all__ = ["RunDirectoryCallback", "main"]
 
 SIGINT_CODE = 130
+
+# What `_as_cnnbench_error` has words for wherever it comes from.
+EXPLAINED = (CnnbenchError, HydraException, OmegaConfBaseException, YAMLError, OSError)
+
+MOST_JOBS = 10_000  # of a sweep
 
 
 def main() -> int:
@@ -115,6 +123,10 @@ def _compose(config_name: str, arguments: list[str], job: Callable[[DictConfig],
     gc.disable()  # composing and the import of PyTorch leave no garbage; looking for it takes an eighth of their time
     try:
         hydra.main(config_path=str(_conf_folder()), config_name=config_name, version_base="1.3")(guarded)()
+    except EXPLAINED:
+        raise
+    except Exception as error:  # an assertion or the like in Hydra: what is our own is guarded
+        raise ConfigError(f"Hydra cannot work with this command line: {str(error) or type(error).__name__}") from error
     finally:
         gc.enable()
     return failures[0] if failures else 0
@@ -217,6 +229,13 @@ class RunDirectoryCallback(Callback):
 
     claimed: ClassVar[RunDirectory]
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse a sweep of too many jobs: Hydra lists all before the first, until the memory is full."""
+        try:
+            _check_number_of_jobs(list(config.hydra.overrides.task))
+        except Exception as error:
+            raise SystemExit(_report(error)) from error
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the configuration, then claim a run directory and tell Hydra its name.
 
@@ -233,6 +252,21 @@ class RunDirectoryCallback(Callback):
         with read_write(config), open_dict(config):
             config.hydra.run.dir = str(run.path)
         type(self).claimed = run
+
+
+def _check_number_of_jobs(overrides: list[str]) -> None:
+    jobs = 1
+    for override in OverridesParser.create().parse_overrides(overrides):
+        match override.value():
+            case ChoiceSweep() as choices:
+                jobs *= len(choices.list)
+            case RangeSweep() as numbers if numbers.step:  # Hydra says what it thinks of a step of 0
+                jobs *= sum(1 for _ in islice(numbers.range(), MOST_JOBS + 1))
+        if jobs > MOST_JOBS:
+            raise ConfigError(
+                f"{override.input_line} makes this a sweep of more than {MOST_JOBS:,} jobs, which is too many. "
+                "Give fewer values, or several sweeps of the same name (sweep=NAME)."
+            )
 
 
 def _conf_folder() -> Path:
@@ -351,8 +385,6 @@ def _as_cnnbench_error(error: Exception) -> CnnbenchError | None:
             return ConfigError(_explain_hydra(error))
         case OmegaConfBaseException():
             return ConfigError(config.explain(error))
-        case ValueError() if "hydra" in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parts:
-            return ConfigError(str(error))  # how Hydra speaks of flags and overrides that do not go together
         case YAMLError():
             return ConfigError(f"A configuration file is not YAML: {error}")
     return from_machine(error)

@@ -1,0 +1,203 @@
+"""Command lines that nobody would type, at random: every one ends in an answer, none in a traceback."""
+
+# ruff: noqa: SIM905  # a list of words is easier to read as a line of them
+
+import io
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from installed import clean_environment
+from omegaconf import OmegaConf
+
+from cnnbench import cli
+
+CONF = Path(__file__).parents[1] / "conf"
+GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
+CHOICES = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in GROUPS}
+
+
+def keys_of(values: Any, above: str) -> Iterator[str]:
+    """The dotted keys of a mapping from YAML, those of groups too."""
+    for key, value in values.items():
+        name = f"{above}{key}"
+        yield name
+        if isinstance(value, dict):
+            yield from keys_of(value, f"{name}.")
+
+
+def keys_in(path: Path, above: str) -> set[str]:
+    values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return {key for key in keys_of(values, above) if not key.startswith(("defaults", "hydra"))}
+
+
+KEYS = sorted(
+    keys_in(CONF / "train.yaml", "").union(
+        *(
+            keys_in(CONF / group / f"{choice}.yaml", "" if group == "experiment" else f"{group}.")
+            for group, choices in CHOICES.items()
+            for choice in choices
+        )
+    )
+)
+HYDRA_KEYS = """
+    hydra hydra.mode hydra.verbose hydra.output_subdir hydra.run hydra.run.dir hydra.sweep hydra.sweep.dir
+    hydra.sweep.subdir hydra.job hydra.job.chdir hydra.job.name hydra.job.num hydra.job.env_set hydra.job.env_set.X
+    hydra.job.config.override_dirname hydra.job_logging hydra.job_logging.version hydra.hydra_logging hydra.launcher
+    hydra.sweeper.max_batch_size hydra.sweeper.params hydra.callbacks hydra.searchpath hydra.help.template hydra.x
+    hydra.runtime.output_dir hydra.overrides.task hydra/launcher hydra/sweeper hydra/help hydra/job_logging
+    hydra/callbacks hydra/output
+""".split()
+NUMBERS = ["0", "1", "-1", "3", "1000000", "9" * 30, "9" * 5000, "-0.0", "1e-300", "1e300", "1e999", "nan", "-inf"]
+WORDS = ["", "''", *"null true auto none ??? lenet ü 日本 😀 \udcff 0x10 1_0".split(), "a" * 300]
+NESTED = ["[]", "{}", "[1,[2,{a: 3}]]", "{a:{b:[null]}}", "[8,0]", "[-1]", "[nan]", "{name: lenet}", "[" * 60, "}", "'"]
+REFERENCES = """
+    ${x} ${seed} ${model} ${model.name} ${.name} ${...x} ${ ${} $ \\${x} ${oc.env:HOME} ${oc.env:NOT_SET}
+    ${oc.decode:'[1'} ${oc.create:{a:1}} ${oc.dict.keys:model} ${hydra:job.num} ${now:} ${now:%Y} ${job_directory:}
+    ${job_directory:x/y} ${nobody:1} ${oc.select:a,b}
+""".split()
+SWEEPS = "1,2 a,b range(1,3) range(3,1) choice(1,2) interval(0,1) glob(*) sort(2,1) int(x) , x,".split()
+FLAGS = """
+    -m --multirun --run --help --hydra-help --version --resolve --info --cfg -x -- - --cfg=job --cfg=all --cfg=hydra
+    --cfg=x --info=all --info=defaults --info=x --package=model --package=_global_ --config-name=summary
+    --config-name=x --config-dir=x --config-path=x -sc --shell-completion --experimental-rerun=x --depth=1 --depth=x
+    --layer=x --json --rounds=0
+""".split()
+VERBS = ["train", "summary", "benchmark", "trian", "", " "]
+
+text = st.text(st.characters(exclude_characters="\0/"), max_size=8).filter(lambda word: ".." not in word)
+
+
+@st.composite
+def mutated(draw: st.DrawFn, word: str) -> str:
+    """A word with a letter lost, doubled or changed."""
+    place = draw(st.integers(0, len(word)))
+    return word[:place] + draw(st.sampled_from(["", ".", "-", "Z", word[place : place + 1] * 2])) + word[place + 1 :]
+
+
+def seldom(*odd: str, usual: str) -> st.SearchStrategy[str]:
+    """Mostly what is usual, so that most lines come as far as the checks of what they mean together."""
+    return st.integers(0, 7).flatmap(lambda number: st.sampled_from(odd) if number == 7 else st.just(usual))
+
+
+@st.composite
+def override(draw: st.DrawFn) -> str:
+    """KEY=VALUE or GROUP=CHOICE, with the signs of Hydra before and between."""
+    if draw(st.booleans()):
+        key = draw(st.sampled_from(GROUPS))
+        value = draw(st.sampled_from(CHOICES[key]))
+    else:
+        key = draw(st.sampled_from([*KEYS, *KEYS, *HYDRA_KEYS]))
+        value = draw(st.sampled_from([*NUMBERS, *WORDS, *NESTED, *REFERENCES, *SWEEPS]) | text)
+    key = draw(st.just(key) | mutated(key)) if draw(seldom("x", usual="")) else key
+    sign = draw(seldom("+", "++", "~", usual=""))
+    package = draw(seldom("@", "@_global_", "@model", "@x.y", "@:x", usual=""))
+    return f"{sign}{key}{package}{draw(seldom('', '==', ':', usual='='))}{value}"
+
+
+lines = st.builds(
+    lambda verb, flags, overrides: [*verb, *flags, *overrides],
+    st.one_of(st.just([]), st.just([]), st.sampled_from(VERBS).map(lambda verb: [verb])),
+    st.one_of(st.just([]), st.just([]), st.lists(st.sampled_from(FLAGS), max_size=2)),
+    st.lists(override(), min_size=1, max_size=3),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What passes every check is not trained or measured: that is no matter of command lines."""
+    folder = tmp_path_factory.mktemp("lines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for key, value in {**clean_environment(folder), "HOME": str(folder)}.items():
+            patch.setenv(key, value)
+        patch.setattr("os.fsync", lambda _: None)
+        patch.setattr("cnnbench.commands.train.run", lambda *_: 0.0)
+        patch.setattr("cnnbench.commands.benchmark.run", lambda *_, **__: {})
+        patch.setattr("cnnbench.commands.benchmark.print_table", lambda _: None)
+        yield
+
+
+def outcome(arguments: list[str]) -> tuple[object, str]:
+    """The exit code of a command line and what it prints, in this process, to streams such as Python opens."""
+    output = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    errors = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="backslashreplace")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.setattr(sys, "argv", ["cnnbench", *arguments])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a warning is an answer too
+            try:
+                code: object = cli.main()
+            except SystemExit as ended:
+                code = ended.code or 0
+    shown = b""
+    for stream in (output, errors):
+        stream.flush()
+        shown += stream.buffer.getvalue()
+    return code, shown.decode()
+
+
+def check(arguments: list[str]) -> None:
+    code, shown = outcome(arguments)
+    assert code in (0, 2, 3), shown
+    assert "Traceback" not in shown
+    assert "bug in cnnbench" not in shown
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["hydra.verbose=nan"],
+        ["hydra.mode=foo"],
+        ["hydra/launcher=nonsense"],
+        ["hydra.job_logging.version=3", "data=sample"],
+        ["-sc", f"augment={'9' * 5000}"],
+        ["data=sample", "data.root=\udcff"],
+        ["model=mlp", "model.widths=[1000000000000000000000]"],
+        ["summary", "model=resnet9", "model.width=1000000", "data.resize=4096", "train.batch_size=100000"],
+        ["-m", "seed=range(1,3,0)"],
+    ],
+    ids=lambda line: ascii(" ".join(line))[:40],
+)
+def test_a_line_that_no_part_expects_is_answered(line: list[str]) -> None:
+    check(line)
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        ["seed=range(1,1000000000)"],
+        ["seed=shuffle(range(1,1000000000))"],
+        ["seed=range(0,1,1e-9)"],
+        ["seed=range(1,200)", "train.batch_size=range(1,200)"],
+        [f"seed={','.join(map(str, range(101)))}", "train.epochs=range(1,102)"],
+    ],
+    ids=lambda sweep: " ".join(sweep)[:40],
+)
+def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_listed(sweep: list[str]) -> None:
+    code, shown = outcome(["-m", *sweep])
+    assert code == 2
+    assert "makes this a sweep of more than 10,000 jobs" in shown
+
+
+RANDOM = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+@settings(RANDOM, max_examples=120)
+@given(lines)
+def test_no_line_ends_in_a_traceback(arguments: list[str]) -> None:
+    check(arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@settings(RANDOM, max_examples=600)
+@given(lines)
+def test_none_of_more_lines_ends_in_a_traceback(arguments: list[str]) -> None:
+    check(arguments)
