@@ -13,7 +13,7 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench import config
+from cnnbench import cli, config
 from cnnbench.commands.check import check
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
@@ -32,6 +32,7 @@ def _hydra() -> Iterator[None]:
     """Hydra, set up as the command line does it."""
     ConfigStore.instance().store("schema", config.Schema)
     OmegaConf.register_new_resolver("job_directory", str, replace=True)
+    cli._share_config_store()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 

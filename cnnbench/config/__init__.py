@@ -99,7 +99,7 @@ def load(composed: DictConfig | Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: a key nobody knows, a value of the wrong type or out of range.
     """
-    fields = _strict(Schema, composed, "")
+    fields = _strict(Schema, _plain(composed), "")
     values = {field.name: getattr(fields, field.name) for field in dataclasses.fields(CommonConfig)}
     config = Config(
         **values,
@@ -117,7 +117,7 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: it is not one.
     """
-    return _strict(Recipe, OmegaConf.load(path).recipe, "model.recipe")
+    return _strict(Recipe, _plain(OmegaConf.load(path).recipe), "model.recipe")
 
 
 def as_dict(config: Config) -> dict[str, Any]:
@@ -198,10 +198,17 @@ def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
 T = TypeVar("T")
 
 
-def _strict(schema: type[T], values: Any, group: str) -> T:
+def _plain(values: DictConfig | Mapping[str, Any]) -> Any:
+    """The values without references to each other, nor the types of Hydra's nodes, which let extra keys pass."""
+    try:
+        return OmegaConf.to_container(OmegaConf.create(values) if isinstance(values, dict) else values, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain(error)) from error
+
+
+def _strict(schema: type[T], plain: Any, group: str) -> T:
     """An instance of the dataclass `schema`; unknown, missing and mistyped keys are ConfigErrors."""
     try:
-        plain = OmegaConf.to_container(OmegaConf.create(values), resolve=True)  # typed nodes let extra keys pass
         merged = OmegaConf.merge(OmegaConf.structured(schema), plain)
         missing = sorted(OmegaConf.missing_keys(merged))
         if missing:
