@@ -13,7 +13,8 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench import cli, config
+from cnnbench import config
+from cnnbench.cli import composing
 from cnnbench.commands.check import check
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
@@ -32,7 +33,7 @@ def _hydra() -> Iterator[None]:
     """Hydra, set up as the command line does it."""
     ConfigStore.instance().store("schema", config.Schema)
     OmegaConf.register_new_resolver("job_directory", str, replace=True)
-    cli._share_config_store()
+    composing.share_config_store()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 

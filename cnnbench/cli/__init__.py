@@ -1,0 +1,234 @@
+"""The command line: argv to a verb, errors to a message and an exit code. No other part imports Hydra."""
+
+import argparse
+import logging
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from omegaconf import DictConfig
+
+import cnnbench
+from cnnbench import config
+from cnnbench.cli.composing import (
+    RunDirectoryCallback,
+    check,
+    compose,
+    conf_folder,
+    log_to,
+    output_directory,
+    overrides_of_the_job,
+    sweeps,
+)
+from cnnbench.cli.reporting import leave_the_reader, report
+from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.runs.directory import claim, claim_exactly
+from cnnbench.runs.reading import find_runs
+from cnnbench.runs.stopping import SIGTERM_CODE
+from cnnbench.runs.stopwatch import Stopwatch
+
+__all__ = ["RunDirectoryCallback", "main"]
+
+SIGINT_CODE = 130
+
+
+def main() -> int:
+    """Run the verb that sys.argv names; returns the exit code."""
+    ended_before = signal.signal(signal.SIGTERM, _end)
+    logging.raiseExceptions = (
+        False  # a line that a full disk does not take is lost, and what is lost with it will be told
+    )
+    arguments = sys.argv[1:]
+    verb = arguments[0] if arguments and _is_word(arguments[0]) else "train"
+    rest = arguments[1:] if verb in arguments[:1] else arguments
+    try:
+        if rest[:1] == ["--version"]:
+            print(f"cnnbench {cnnbench.__version__}")
+            return 0
+        if verb not in VERBS:
+            raise ConfigError(f"There is no verb '{verb}'. {did_you_mean(verb, VERBS)}")
+        return VERBS[verb](rest)
+    except BrokenPipeError:
+        leave_the_reader()
+        return 0
+    except KeyboardInterrupt:
+        print("cnnbench: interrupted", file=sys.stderr)
+        return SIGINT_CODE
+    except Exception as error:
+        return report(error)
+    finally:
+        signal.signal(signal.SIGTERM, ended_before)  # an exception while Python ends would be shown with its traceback
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    print("cnnbench: terminated", file=sys.stderr)
+    raise SystemExit(SIGTERM_CODE)
+
+
+def _is_word(argument: str) -> bool:
+    """Whether an argument is a bare word, meant as a verb: neither a flag nor a Hydra override, if half of one."""
+    return not any(sign in argument for sign in "=.@/") and argument[:1] not in ("-", "~", "+")
+
+
+def _train(arguments: list[str]) -> int:
+    """Train: one run, or the jobs of a sweep."""
+    return compose("train", arguments, _train_one)
+
+
+def _train_one(composed: DictConfig) -> float:
+    watch = Stopwatch(time.perf_counter() if sweeps() else cnnbench.STARTED)
+    directory = output_directory()
+    run = claim(directory) if sweeps() else RunDirectoryCallback.claimed
+    if run is None:
+        settings = config.load(composed)
+        from cnnbench.commands import resume
+
+        with _told_how_to_go_on(lambda: _this_command(settings)):
+            return resume.repeat(directory, settings, watch)
+    with run.recorded_status():
+        settings = config.load(composed)
+        run.write_text("config.yaml", config.to_yaml(settings))  # from here on the run can go on, whatever happens
+        check(settings)
+        from cnnbench.commands import resume, train
+
+        go_on = _this_command if sweeps() else partial(resume.command, directory)
+        with _told_how_to_go_on(lambda: go_on(settings)):
+            return train.run(settings, run, watch)
+
+
+@contextmanager
+def _told_how_to_go_on(command: Callable[[], str]) -> Iterator[None]:
+    """If a signal ends the block, print the command that goes on."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        print(f"To go on: {command()}", file=sys.stderr)
+        raise
+
+
+def _this_command(settings: config.Config) -> str:
+    """The command line of a sweep, with the name under which its jobs go on."""
+    given = any(argument.startswith("sweep=") for argument in sys.argv)
+    return shlex.join(["cnnbench", *sys.argv[1:], *([] if given else [f"sweep={settings.sweep}"])])
+
+
+def _resume(arguments: list[str]) -> int:
+    """Go on with what is unfinished in a run directory, or in those of a sweep."""
+    parser = argparse.ArgumentParser(
+        prog="cnnbench resume",
+        description="Go on with a training run from its last checkpoint. It ends with the numbers of a run that was "
+        "never interrupted. Given the directory of a sweep, go on with every run in it that is not finished.",
+        epilog="Example: cnnbench resume outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 train.epochs=20",
+    )
+    parser.add_argument("directory", type=Path, help="a run or sweep directory, such as those under outputs/")
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(config.CHANGEABLE)}")
+    parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
+    options = parser.parse_intermixed_args(arguments)
+    changes = config.parse_changes(options.changes)
+    failures = []
+    for directory in find_runs(options.directory):
+        from cnnbench.commands import resume
+
+        watch = Stopwatch(time.perf_counter())
+        try:
+            with _told_how_to_go_on(lambda: shlex.join(["cnnbench", *sys.argv[1:]])):
+                resume.run(directory, changes, options.allow_custom_model, watch, partial(log_to, directory))
+        except Exception as error:
+            failures.append(report(error))  # the other jobs of a sweep go on
+    return failures[0] if failures else 0
+
+
+class _Flags(argparse.ArgumentParser):
+    """The flags of a verb that are not Hydra's."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}.")
+
+
+def _summary(arguments: list[str]) -> int:
+    """Look at the network of a composed configuration. Flags that are not summary's own are Hydra's."""
+    parser = _Flags()
+    parser.add_argument("--depth", type=int)
+    parser.add_argument("--layer")
+    parser.add_argument("--json", action="store_true", dest="as_json")
+    options, rest = parser.parse_known_args(arguments)
+    if options.depth is not None and options.depth < 1:
+        raise ConfigError(f"--depth {options.depth} is out of range. It must be at least 1.")
+    if options.layer is not None and options.depth is not None:
+        raise ConfigError("--layer looks at one convolution and --depth folds all layers: choose one.")
+    if {"-m", "--multirun"}.intersection(rest):
+        raise ConfigError("cnnbench summary looks at one network: -m is for cnnbench train.")
+
+    def job(composed: DictConfig) -> None:
+        settings = config.load(composed)
+        from cnnbench.commands import summary  # torch, which a mistake need not wait for
+
+        summary.run(settings, **vars(options))
+
+    return compose("summary", rest, job)
+
+
+def _benchmark(arguments: list[str]) -> int:
+    """Measure networks. Flags that are not benchmark's own are Hydra's."""
+    parser = _Flags()
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--epoch-limit", type=float, default=60.0, dest="epoch_limit_s")
+    options, rest = parser.parse_known_args(arguments)
+    if options.rounds < 1:
+        raise ConfigError(f"--rounds {options.rounds} is out of range. It must be at least 1.")
+    if not options.epoch_limit_s >= 0:
+        raise ConfigError(f"--epoch-limit {options.epoch_limit_s:g} is out of range. It must be at least 0.")
+    results: list[dict[str, Any]] = []
+
+    def job(composed: DictConfig) -> None:
+        directory = output_directory()
+        run = claim_exactly(directory, "benchmark") if sweeps() else RunDirectoryCallback.claimed
+        with run.recorded_status():
+            settings = config.load(composed)
+            check(settings)
+            from cnnbench.commands import benchmark
+
+            overrides = overrides_of_the_job()
+            results.append(benchmark.run(settings, run, overrides, **vars(options)))
+
+    try:
+        return compose("benchmark", rest, job)
+    finally:  # what was measured before an interruption, too
+        if results:
+            from cnnbench.commands.benchmark import print_table
+
+            print_table(results)
+
+
+def _models(arguments: list[str]) -> int:
+    from cnnbench.commands import models
+
+    models.run(arguments, conf_folder())
+    return 0
+
+
+def _data(arguments: list[str]) -> int:
+    from cnnbench.commands import data
+
+    data.run(arguments)
+    return 0
+
+
+VERBS = {
+    "train": _train,
+    "resume": _resume,
+    "summary": _summary,
+    "benchmark": _benchmark,
+    "models": _models,
+    "data": _data,
+}

@@ -1,0 +1,69 @@
+"""Errors as one block on stderr and an exit code."""
+
+import os
+import re
+import sys
+import traceback
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from cnnbench import config
+from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, from_machine
+
+__all__ = ["EXPLAINED", "leave_the_reader", "report"]
+
+# What `_as_cnnbench_error` has words for wherever it comes from.
+EXPLAINED = (CnnbenchError, HydraException, OmegaConfBaseException, YAMLError, OSError)
+
+
+def report(error: Exception) -> int:
+    """Print an error as one block on stderr, with a traceback only if it is a bug; returns the exit code."""
+    known = _as_cnnbench_error(error)
+    if known is None or os.environ.get("CNNBENCH_DEBUG") == "1":
+        traceback.print_exception(error)
+    if known is None:
+        print("cnnbench: this is a bug in cnnbench; the lines above say where.", file=sys.stderr)
+        return 1
+    print(f"cnnbench: {known}", file=sys.stderr)
+    return known.exit_code
+
+
+def _as_cnnbench_error(error: Exception) -> CnnbenchError | None:
+    """The error as one for people, or None if it is a bug."""
+    match error:
+        case CnnbenchError():
+            return error
+        case HydraException():
+            return ConfigError(_explain_hydra(error))
+        case OmegaConfBaseException():
+            return ConfigError(config.explain(error))
+        case YAMLError():
+            return ConfigError(f"A configuration file is not YAML: {error}")
+    return from_machine(error)
+
+
+def _explain_hydra(error: HydraException) -> str:
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException):
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if not group:
+            return f"There is no primary configuration '{name}'."
+        return f"{group}={name} is not known. {did_you_mean(name, error.options or [])}"
+    if isinstance(error, OverrideParseException):
+        return (
+            f"'{error.override}' is not an override. Write KEY=VALUE, such as train.epochs=3, "
+            "and quote values with special characters: \"data.root='/my folder'\"."
+        )
+    if isinstance(cause, OmegaConfBaseException):
+        return config.explain(cause)
+    multiple = re.match(r"Multiple values for (\S+?)\.", str(error))
+    if multiple:
+        return f"{multiple[1]} has a choice already. Change it without the +: {multiple[1]}=NAME."
+    return str(error).strip()
+
+
+def leave_the_reader() -> None:
+    """Nobody reads on, as in `cnnbench summary | head`: not to be told again when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
