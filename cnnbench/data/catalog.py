@@ -40,6 +40,14 @@ class Dataset:
     image_size: int = 28
     in_channels: int = 1
 
+    def file_size(self, name: str) -> int:
+        """Bytes of one of `FILES`, decompressed: the header of its IDX format, a byte per label or value of a pixel."""
+        examples = self.train_examples if name.startswith("train") else self.test_examples
+        if "labels" in name:
+            return 8 + examples
+        dimensions = 3 if self.in_channels == 1 else 4
+        return 4 + 4 * dimensions + examples * self.in_channels * self.image_size**2
+
 
 _CLOTHES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

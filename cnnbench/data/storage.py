@@ -2,7 +2,8 @@
 
 A file is looked for in the cache, then in the folders of CNNBENCH_DATA, then in system folders, and
 then fetched into the cache. It is used only if the SHA-256 of its decompressed content is the known
-one: mirrors recompress, and Fashion-MNIST's files bear the same names as MNIST's.
+one: mirrors recompress, and Fashion-MNIST's files bear the same names as MNIST's. Of what is longer
+than the known file no more is read than shows it, be it on disk, compressed or on its way.
 """
 
 import gzip
@@ -13,6 +14,7 @@ import urllib.request
 import zlib
 from concurrent.futures import Future
 from http.client import HTTPException
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from threading import Thread
 
@@ -113,8 +115,9 @@ def _folders(dataset: Dataset, root: str | None) -> list[Path]:
 def _read_verified(dataset: Dataset, name: str, path: Path) -> tuple[bytes | None, str]:
     """The decompressed content of the file, or None and what is wrong with it."""
     try:
-        packed = path.read_bytes()
-        content = gzip.decompress(packed) if path.suffix == ".gz" else packed
+        content = _read(path, dataset.file_size(name))
+    except _TooLargeError as error:
+        return None, str(error)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         return None, f"damaged or truncated ({error})"
     except OSError as error:
@@ -127,6 +130,32 @@ def _read_verified(dataset: Dataset, name: str, path: Path) -> tuple[bytes | Non
             if digest == other_digest:
                 return None, f"holds {other.title}'s {other_name}, not {dataset.title}'s {name}"
     return None, f"damaged or truncated, or not {dataset.title}'s: its SHA-256 is {digest[:12]}..."
+
+
+class _TooLargeError(ValueError):
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"larger than {limit:,} bytes, the most that it may have")
+
+
+def _read(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        if path.suffix != ".gz":
+            return _read_at_most(file, size)
+        # bounded too: a file of empty members would take for ever and come to nothing
+        packed = _read_at_most(file, _packed_size(size))
+    return _read_at_most(gzip.GzipFile(fileobj=BytesIO(packed)), size)
+
+
+def _read_at_most(stream: BufferedIOBase, limit: int) -> bytes:
+    content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise _TooLargeError(limit)
+    return content
+
+
+def _packed_size(size: int) -> int:
+    """The most bytes a gzip file of `size` bytes has: what cannot be compressed is stored, in blocks with headers."""
+    return size + size // 100 + 4096
 
 
 def _fetch(dataset: Dataset, missing: list[str], cache: Path, tried: list[str]) -> dict[str, bytes]:
@@ -156,8 +185,8 @@ def _fetch_one(dataset: Dataset, name: str, folder: Path, missing: list[str], tr
     for mirror in dataset.mirrors * ATTEMPTS:
         url = f"{mirror}{name}.gz"
         try:
-            packed = _download(url)
-        except (OSError, HTTPException, EOFError) as error:  # URLError and HTTPError are OSErrors
+            packed = _download(url, _packed_size(dataset.file_size(name)))
+        except (OSError, HTTPException, EOFError, ValueError) as error:  # URLError and HTTPError are OSErrors
             tried.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
             continue
         partial.write_bytes(packed)
@@ -173,14 +202,18 @@ def _fetch_one(dataset: Dataset, name: str, folder: Path, missing: list[str], tr
     raise DataError(_not_to_be_had(dataset, missing, folder.parent, tried))
 
 
-def _download(url: str) -> bytes:
+def _download(url: str, limit: int) -> bytes:
     packed = bytearray()
     with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
         size = int(answer.headers.get("Content-Length") or 0)
+        if size > limit:
+            raise _TooLargeError(limit)
         name = url.rpartition("/")[2]
         with tqdm(total=size or None, unit="B", unit_scale=True, desc=name, disable=None, leave=False) as bar:
             while chunk := answer.read(1 << 18):
                 packed += chunk
+                if len(packed) > limit:
+                    raise _TooLargeError(limit)
                 bar.update(len(chunk))  # does not count where there is no terminal
     if len(packed) < size:
         raise EOFError(f"the connection ended after {len(packed)} of {size} bytes")

@@ -1,14 +1,18 @@
 """What the tests of the data layer share."""
 
-from collections.abc import Callable
+import dataclasses
+import gzip
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from mirrors import Mirror, idx, made_up, made_up_arrays
 from omegaconf import OmegaConf
 
 from cnnbench.config import DataConfig
 from cnnbench.data import storage
-from cnnbench.data.catalog import get
+from cnnbench.data.catalog import CATALOG, Dataset, get
 from cnnbench.data.storage import Arrays
 
 SAMPLE_YAML = Path(__file__).parents[2] / "conf" / "data" / "sample.yaml"
@@ -30,3 +34,65 @@ def data_config() -> Callable[..., DataConfig]:
         return config
 
     return make
+
+
+@pytest.fixture
+def nothing_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CNNBENCH_DATA", raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(storage, "user_cache_path", lambda name: tmp_path / "user-cache" / name)
+
+
+@pytest.fixture
+def arrays() -> Arrays:
+    return made_up_arrays(0)
+
+
+@pytest.fixture
+def fashion(arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Fashion-MNIST made of `arrays`."""
+    dataset = made_up("fashion_mnist", arrays)
+    monkeypatch.setitem(CATALOG, dataset.name, dataset)
+    return dataset
+
+
+@pytest.fixture
+def digit_arrays() -> Arrays:
+    return made_up_arrays(1)
+
+
+@pytest.fixture
+def mnist(digit_arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """MNIST made of `digit_arrays`."""
+    dataset = made_up("mnist", digit_arrays)
+    monkeypatch.setitem(CATALOG, dataset.name, dataset)
+    return dataset
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def start_mirror() -> Iterator[Callable[[Arrays], Mirror]]:
+    """Starts a mirror of these arrays."""
+    with ExitStack() as stack:
+
+        def start(arrays: Arrays) -> Mirror:
+            mirror = Mirror({f"{name}.gz": gzip.compress(idx(array)) for name, array in arrays.items()})
+            stack.callback(mirror.close)
+            return mirror
+
+        yield start
+
+
+@pytest.fixture
+def mirror(start_mirror: Callable[[Arrays], Mirror], arrays: Arrays) -> Mirror:
+    return start_mirror(arrays)
+
+
+@pytest.fixture
+def online(fashion: Dataset, mirror: Mirror) -> Dataset:
+    """Fashion-MNIST made of `arrays`, to be had at `mirror`."""
+    return dataclasses.replace(fashion, mirrors=(mirror.url,))

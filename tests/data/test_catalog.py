@@ -43,6 +43,12 @@ def test_get_of_an_unknown_name_suggests_a_near_one() -> None:
         get("fashion-mnist")
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_the_size_of_a_file_follows_from_the_facts(name: str) -> None:
+    content = gzip.decompress((SAMPLE_FOLDER / f"{name}.gz").read_bytes())
+    assert get("sample").file_size(name) == len(content)
+
+
 def test_no_two_files_of_the_catalog_share_a_digest() -> None:
     digests = [digest for dataset in CATALOG.values() for digest in dataset.sha256.values()]
     assert len(set(digests)) == len(CATALOG) * len(FILES)

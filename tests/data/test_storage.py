@@ -2,203 +2,40 @@
 
 import dataclasses
 import gzip
-import hashlib
 import io
-import multiprocessing
 import os
 import shutil
-import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from http.client import HTTPResponse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from mirrors import (
+    IMAGES,
+    NOWHERE,
+    ChunkedAnswer,
+    Contents,
+    EndlessAnswer,
+    Mirror,
+    RudeAnswer,
+    SilentAnswer,
+    UncountableAnswer,
+    idx,
+    made_up,
+    put,
+    same,
+)
 
 from cnnbench.data import storage
-from cnnbench.data.catalog import CATALOG, FILES, Dataset, get
+from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.storage import Arrays, cache_folder, find, load, parse_idx, read_ahead
 from cnnbench.errors import DataError
 
-Contents = dict[str, bytes]
-IMAGES = FILES[0]
-NOWHERE = "http://127.0.0.1:9/"  # refuses every connection
-
-
-def idx(array: npt.NDArray[np.uint8]) -> bytes:
-    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-
-
-def made_up_arrays(seed: int) -> Arrays:
-    generator = np.random.default_rng(seed)
-    shapes = ((30, 4, 4), (30,), (10, 4, 4), (10,))
-    return {name: generator.integers(0, 10, shape, np.uint8) for name, shape in zip(FILES, shapes, strict=True)}
-
-
-def made_up(name: str, arrays: Arrays) -> Dataset:
-    """The data set `name` with this content instead of its own, to be had nowhere."""
-    digests = {file: hashlib.sha256(idx(array)).hexdigest() for file, array in arrays.items()}
-    return dataclasses.replace(get(name), sha256=digests, places=(), mirrors=(NOWHERE,))
-
-
-def put(folder: Path, arrays: Arrays, packed: bool = True) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
-        else:
-            (folder / name).write_bytes(idx(array))
-
-
-def same(one: Arrays, other: Arrays) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
-
-
-class Mirror(ThreadingHTTPServer):
-    """Serves `files` by name and notes what it was asked for.
-
-    Of the first `cut_short` answers, only half is sent.
-    """
-
-    def __init__(self, files: Contents) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.url = f"http://127.0.0.1:{self.server_port}/"
-        self.files = files
-        self.requests: list[str] = []
-        self.cut_short = 0
-        self.names_length = True
-        self.delay_s = 0.0
-        self.closing = threading.Event()
-        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def close(self) -> None:
-        self.closing.set()
-        self.shutdown()
-        self.thread.join()
-        self.server_close()
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Mirror
-
-    def do_GET(self) -> None:
-        name = self.path.removeprefix("/")
-        self.server.requests.append(name)
-        self.server.closing.wait(self.server.delay_s)
-        if name not in self.server.files:
-            self.send_error(404)
-            return
-        body = self.server.files[name]
-        self.send_response(200)
-        if self.server.names_length:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.server.cut_short > 0:
-            self.server.cut_short -= 1
-            body = body[: len(body) // 2]
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-class SilentAnswer(Answer):
-    """Nothing at all; the first time, not even the end of the connection."""
-
-    def do_GET(self) -> None:
-        self.server.requests.append(self.path)
-        if len(self.server.requests) == 1:
-            self.server.closing.wait()
-
-
-class RudeAnswer(Answer):
-    """Something that is not HTTP."""
-
-    def do_GET(self) -> None:
-        self.wfile.write(b"hello\r\n\r\n")
-
-
-class ChunkedAnswer(Answer):
-    """A chunk that ends before the length it gives."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        self.wfile.write(b"64\r\nshort")
-        self.close_connection = True
-
-
-@pytest.fixture(autouse=True)
-def _nothing_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CNNBENCH_DATA", raising=False)
-    monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(storage, "user_cache_path", lambda name: tmp_path / "user-cache" / name)
-
-
-@pytest.fixture
-def arrays() -> Arrays:
-    return made_up_arrays(0)
-
-
-@pytest.fixture
-def fashion(arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """Fashion-MNIST made of `arrays`."""
-    dataset = made_up("fashion_mnist", arrays)
-    monkeypatch.setitem(CATALOG, dataset.name, dataset)
-    return dataset
-
-
-@pytest.fixture
-def digit_arrays() -> Arrays:
-    return made_up_arrays(1)
-
-
-@pytest.fixture
-def mnist(digit_arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """MNIST made of `digit_arrays`."""
-    dataset = made_up("mnist", digit_arrays)
-    monkeypatch.setitem(CATALOG, dataset.name, dataset)
-    return dataset
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def start_mirror() -> Iterator[Callable[[Arrays], Mirror]]:
-    """Starts a mirror of these arrays."""
-    with ExitStack() as stack:
-
-        def start(arrays: Arrays) -> Mirror:
-            mirror = Mirror({f"{name}.gz": gzip.compress(idx(array)) for name, array in arrays.items()})
-            stack.callback(mirror.close)
-            return mirror
-
-        yield start
-
-
-@pytest.fixture
-def mirror(start_mirror: Callable[[Arrays], Mirror], arrays: Arrays) -> Mirror:
-    return start_mirror(arrays)
-
-
-@pytest.fixture
-def online(fashion: Dataset, mirror: Mirror) -> Dataset:
-    """Fashion-MNIST made of `arrays`, to be had at `mirror`."""
-    return dataclasses.replace(fashion, mirrors=(mirror.url,))
+pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
 
 
 # Finding
@@ -390,11 +227,11 @@ def test_a_file_under_the_name_of_another_is_recognised(fashion: Dataset, arrays
 def test_a_file_that_may_not_be_read_is_passed_over(
     fashion: Dataset, arrays: Arrays, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, mode: str) -> bytes:
         raise PermissionError(13, "Permission denied")
 
     put(cache, arrays)
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     tried: list[str] = []
     find(fashion, IMAGES, str(cache), tried)
     assert tried == [f"{cache / IMAGES}.gz: cannot be read (Permission denied)"]
@@ -497,6 +334,8 @@ BAD_MIRRORS: dict[str, Callable[[Mirror], None]] = {
     "ends too soon": lambda mirror: setattr(mirror, "cut_short", 1000),
     "ends within a chunk": lambda mirror: setattr(mirror, "RequestHandlerClass", ChunkedAnswer),
     "speaks no HTTP": lambda mirror: setattr(mirror, "RequestHandlerClass", RudeAnswer),
+    "announces no number": lambda mirror: setattr(mirror, "RequestHandlerClass", UncountableAnswer),
+    "sends without end": lambda mirror: setattr(mirror, "RequestHandlerClass", EndlessAnswer),
     "is silent": lambda mirror: setattr(mirror, "RequestHandlerClass", SilentAnswer),
     "refuses connections": lambda mirror: setattr(mirror, "url", NOWHERE),
 }
@@ -624,23 +463,6 @@ def test_threads_that_fetch_at_once_download_each_file_once(
     monkeypatch.setattr(storage, "_fetch", fetch_together)
     with ThreadPoolExecutor(count) as pool:
         list(pool.map(lambda _: load(online, str(cache)), range(count)))
-    assert sorted(mirror.requests) == sorted(f"{name}.gz" for name in FILES)
-
-
-def load_together(barrier: Barrier, dataset: Dataset, root: str) -> None:
-    barrier.wait()
-    load(dataset, root)
-
-
-def test_processes_that_fetch_at_once_download_each_file_once(online: Dataset, mirror: Mirror, cache: Path) -> None:
-    mirror.delay_s = 0.1
-    spawn = multiprocessing.get_context("spawn")
-    barrier = spawn.Barrier(2, timeout=60)
-    processes = [spawn.Process(target=load_together, args=(barrier, online, str(cache))) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
     assert sorted(mirror.requests) == sorted(f"{name}.gz" for name in FILES)
 
 
