@@ -10,9 +10,12 @@ import gzip
 import hashlib
 import os
 import struct
+import sys
 import urllib.request
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from http.client import HTTPException
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
@@ -20,7 +23,7 @@ from threading import Thread
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 from tqdm import tqdm
 
@@ -37,6 +40,7 @@ _ahead: dict[tuple[str, ...], "Future[Found]"] = {}  # what `read_ahead` has beg
 
 ATTEMPTS = 2  # at each mirror
 TIMEOUT_S = 15
+PATIENCE_S = 1  # before a run that waits for another says so
 
 
 def cache_folder(root: str | None) -> Path:
@@ -165,12 +169,26 @@ def _fetch(dataset: Dataset, missing: list[str], cache: Path, tried: list[str]) 
     folder = cache / dataset.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):
+        with _locked(dataset, folder):
             return {name: _fetch_one(dataset, name, folder, missing, tried) for name in missing}
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter is filelock's, of a file system without locks
         raise DataError(
-            f"Cannot write to the cache {folder}: {error}. Name another folder with data.root=DIR."
+            f"Cannot write to the cache {folder}, or lock it: {error}. Name another folder with data.root=DIR."
         ) from error
+
+
+@contextmanager
+def _locked(dataset: Dataset, folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=PATIENCE_S)
+    except Timeout:
+        print(f"cnnbench: waiting for another run, which is fetching {dataset.title} into {folder}", file=sys.stderr)
+        lock.acquire()  # ends with the other, however that ends: the lock dies with its process
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fetch_one(dataset: Dataset, name: str, folder: Path, missing: list[str], tried: list[str]) -> bytes:

@@ -1,19 +1,36 @@
-"""Files that are larger than they may be."""
+"""Files that are larger than they may be, and processes that want the same files at once."""
 
 import dataclasses
+import errno
+import fcntl
 import gzip
+import io
+import multiprocessing
+import os
+import sys
+import time
 import tracemalloc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from installed import Command
 from mirrors import ENDLESS, IMAGES, Answer, BoastfulAnswer, EndlessAnswer, Mirror, put, same
 
-from cnnbench.data.catalog import Dataset, get
+from cnnbench.data import storage
+from cnnbench.data.catalog import FILES, Dataset, get
 from cnnbench.data.storage import Arrays, find, load
 from cnnbench.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
+
+SPAWN = multiprocessing.get_context("spawn")
+Start = Callable[..., SpawnProcess]
+
 
 # Too large
 
@@ -91,3 +108,121 @@ def test_a_run_with_a_bomb_ends_with_an_error_of_the_data(cnnbench: Command, tmp
     done = cnnbench("data=mnist", "model=mlp", CNNBENCH_DATA=str(bomb.parent))
     told = f"{bomb}: larger than 47,040,016 bytes" in done.stderr
     assert (done.returncode, told, "Traceback" in done.stderr) == (3, True, False)
+
+
+# At once
+
+
+def prepare(barrier: Barrier, dataset: Dataset, root: str) -> None:
+    barrier.wait()
+    load(dataset, root)
+
+
+def prepare_with_notes(dataset: Dataset, root: str, notes: Path) -> None:
+    """As a run that says what it waits for to the file `notes`, and soon."""
+    storage.PATIENCE_S = 0.05
+    with notes.open("w", buffering=1) as sys.stderr:
+        load(dataset, root)
+
+
+def until(come_true: Callable[[], bool]) -> None:
+    """Wait; it is the time limit of the test that ends it otherwise."""
+    while not come_true():
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a process that calls a function; what still runs at the end is killed."""
+    processes: list[SpawnProcess] = []
+
+    def start(function: Callable[..., None], *arguments: object) -> SpawnProcess:
+        process = SPAWN.Process(target=function, args=arguments)
+        process.start()
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.join()
+
+
+@pytest.mark.timeout(60)
+def test_processes_that_fetch_at_once_end_well_with_one_download_of_each_file(
+    online: Dataset, mirror: Mirror, cache: Path, start: Start
+) -> None:
+    mirror.delay_s = 0.1
+    barrier = SPAWN.Barrier(4, timeout=60)
+    processes = [start(prepare, barrier, online, str(cache)) for _ in range(4)]
+    for process in processes:
+        process.join()
+    codes = [process.exitcode for process in processes]
+    assert (codes, mirror.requests) == ([0] * 4, [f"{name}.gz" for name in FILES])
+
+
+@pytest.mark.timeout(60)
+def test_processes_that_wait_for_one_that_is_killed_go_on(
+    online: Dataset, mirror: Mirror, cache: Path, tmp_path: Path, start: Start
+) -> None:
+    mirror.delay_s = 600
+    notes = [tmp_path / f"notes-{number}" for number in range(4)]
+    holder = start(prepare_with_notes, online, str(cache), notes[0])
+    until(lambda: len(mirror.requests) == 1)
+    others = [start(prepare_with_notes, online, str(cache), note) for note in notes[1:]]
+    until(lambda: all(note.exists() and note.read_text() for note in notes[1:]))
+    mirror.delay_s = 0
+    holder.kill()
+    for process in others:
+        process.join()
+    codes = [process.exitcode for process in others]
+    assert (codes, mirror.requests[1:]) == ([0] * 3, [f"{name}.gz" for name in FILES])
+
+
+def test_a_run_that_waits_says_for_which_data_set_and_folder(
+    online: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(storage, "PATIENCE_S", 0.05)
+    folder = cache / "fashion_mnist"
+    folder.mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool:
+        with FileLock(folder / ".lock"):
+            waiting = pool.submit(load, online, str(cache))
+            until(lambda: bool(said.getvalue()) or waiting.done())
+        waiting.result()
+    assert said.getvalue() == f"cnnbench: waiting for another run, which is fetching Fashion-MNIST into {folder}\n"
+
+
+def test_a_run_that_need_not_wait_says_nothing(
+    online: Dataset, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(online, str(cache))
+    assert capsys.readouterr().err == ""
+
+
+# File systems that cannot lock
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def test_a_folder_that_cannot_be_locked_is_a_data_error(
+    online: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(DataError, match=rf"{cache}.* lock it: .*{os.strerror(number)}.*data\.root"):
+        load(online, str(cache))
+
+
+def test_a_lock_that_is_not_implemented_is_a_data_error(
+    online: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(lock: FileLock, timeout: float) -> None:
+        raise NotImplementedError("no flock here")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(DataError, match=r"lock it: no flock here.*data\.root"):
+        load(online, str(cache))
