@@ -19,6 +19,8 @@ FORMAT = 2
 
 State = dict[str, Any]
 
+_NEW = ".new.pt"  # is last.pt to be; all there is where the process was killed as a damaged last.pt became previous.pt
+
 
 def save(path: Path, state: State) -> None:
     """Write a checkpoint. A reader sees the whole new file or the whole old one.
@@ -34,7 +36,7 @@ def save(path: Path, state: State) -> None:
 
 def save_rotating(folder: Path, state: State) -> None:
     """Write last.pt, after what it was has become previous.pt."""
-    last, new = folder / "last.pt", folder / ".new.pt"
+    last, new = folder / "last.pt", folder / _NEW
     save(new, state)
     if last.exists():
         last.replace(folder / "previous.pt")
@@ -42,15 +44,16 @@ def save_rotating(folder: Path, state: State) -> None:
 
 
 def load_newest(folder: Path) -> tuple[State | None, list[str]]:
-    """What training goes on from: last.pt or, where that is not there or damaged, previous.pt; None where neither is.
+    """What training goes on from: last.pt or, where that is not there or damaged, previous.pt or one not yet named.
 
+    None where there is none.
     Also gives what is to be told of a damaged last.pt.
 
     Raises:
         CheckpointError: what there is cannot be used.
     """
     problems: list[str] = []
-    for path in (folder / "last.pt", folder / "previous.pt"):
+    for path in (folder / name for name in ("last.pt", "previous.pt", _NEW)):
         if path.exists():
             try:
                 return load(path), problems
@@ -74,6 +77,10 @@ def load(path: Path) -> State:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sealed = torch.load(path, map_location="cpu", weights_only=True)
+        _check_size(sealed, size)
+        state = dict(sealed) if isinstance(sealed, dict) else {}
+        form, digest = state.pop("format", None), state.pop("sha256", None)
+        intact = digest == _digest(state)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not there.") from error
     except pickle.UnpicklingError as error:  # PyTorch's own words advise to load it all the same
@@ -81,12 +88,9 @@ def load(path: Path) -> State:
     except Exception as error:  # a damaged file can make the unpickler fail in any way
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{path} is damaged or is no checkpoint: {reason}") from error
-    if _bytes(sealed) > size:
-        raise CheckpointError(f"{path} is refused: its tensors are larger than the file.")
-    if not isinstance(sealed, dict) or sealed.get("format") != FORMAT:
+    if form != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}, which this version of cnnbench reads.")
-    state = {key: value for key, value in sealed.items() if key not in ("format", "sha256")}
-    if sealed.get("sha256") != _digest(state):
+    if not intact:
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum.")
     return state
 
@@ -101,12 +105,18 @@ def _check_archive(path: Path) -> int:
     return size
 
 
-def _bytes(value: Any) -> int:
-    """How many bytes the tensors in `value` have, each with all that its shape says."""
-    if isinstance(value, torch.Tensor):
-        return value.numel() * value.element_size()
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
-    return sum(map(_bytes, inner))
+def _check_size(value: Any, size: int) -> None:
+    """Check that nested values, written one by one, would fit into a file of `size` bytes.
+
+    A tensor can claim more than it has, and lists that are shared double at each level, or never end.
+    """
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        size -= item.numel() * item.element_size() if isinstance(item, torch.Tensor) else 1
+        if size < 0:
+            raise ValueError("its values are larger than the file")
+        waiting += item.values() if isinstance(item, dict) else item if isinstance(item, (list, tuple)) else ()
 
 
 def _digest(value: Any) -> str:
