@@ -133,18 +133,24 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(as_dict(config)))
 
 
+DEEPEST = 20  # level of nesting in a config.yaml; ours have three
+
+
 def parse(text: str) -> dict[str, Any]:
     """The values of a config.yaml that may be anyone's, for `load`.
 
-    What `to_yaml` never writes is refused: aliases, by which a small file grows without bound, and
-    interpolations, which can look into this machine's environment.
+    What `to_yaml` never writes is refused: aliases, by which a small file grows without bound, nesting, which
+    takes time by its square, and interpolations, which can look into this machine's environment.
 
     Raises:
         ConfigError: it is damaged or refused.
     """
     try:
-        if "${" in text or any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ConfigError("it has aliases or interpolations, which cnnbench never writes.")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if "${" in text or isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+                raise ConfigError("it has aliases, interpolations or deep nesting, which cnnbench never writes.")
         values = OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         raise ConfigError(f"it is not YAML: {error}") from error
