@@ -59,7 +59,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 # What the machine says when it will not take or give a file; anything else from the system is a bug.
 REFUSALS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR,
-    errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT,
+    errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ELOOP,
 }  # fmt: skip
 
 

@@ -161,4 +161,7 @@ def log_to(directory: Path) -> None:
     """Log as a run does that Hydra starts."""
     plain = OmegaConf.load(conf_folder() / "hydra" / "job_logging" / "plain.yaml")
     settings = OmegaConf.merge(plain, {"hydra": {"runtime": {"output_dir": str(directory)}}})
-    logging.config.dictConfig(cast("dict[str, Any]", OmegaConf.to_container(settings, resolve=True)))
+    try:
+        logging.config.dictConfig(cast("dict[str, Any]", OmegaConf.to_container(settings, resolve=True)))
+    except ValueError as error:  # which is what becomes of a train.log that cannot be opened
+        raise error.__cause__ or error from None

@@ -17,14 +17,14 @@ MAX_BYTES = 1 << 20  # of a file of text; ours have a few thousand
 
 
 def find_runs(directory: Path) -> list[Path]:
-    """The run directory itself, or those inside the directory of a sweep.
+    """The run directory itself, or those inside the directory of a sweep; links there may lead anywhere.
 
     Raises:
         ConfigError: there is none.
     """
     if (directory / STATUS).exists():
         return [directory]
-    runs = sorted(status.parent for status in directory.glob(f"*/{STATUS}"))
+    runs = sorted(status.parent for status in directory.glob(f"*/{STATUS}") if not status.parent.is_symlink())
     if not runs:
         there = f"holds no run: it has no {STATUS}, nor has a folder in it" if directory.is_dir() else "is no directory"
         raise ConfigError(f"{directory} {there}. Give a run or sweep directory, such as those under outputs/.")
@@ -41,7 +41,8 @@ def refuse_ways_out(directory: Path) -> None:
     for folder, folders, files in os.walk(directory):
         for path in (Path(folder, name) for name in (*folders, *files)):
             kind = path.lstat().st_mode
-            if stat.S_ISLNK(kind) and not path.resolve().is_relative_to(root):
+            # not path.resolve(), which fails on a link to itself
+            if stat.S_ISLNK(kind) and not Path(os.path.realpath(path)).is_relative_to(root):
                 raise ConfigError(f"{path} is a link that leads out of the run directory, and is not followed.")
             if not (stat.S_ISLNK(kind) or stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
                 raise ConfigError(f"{path} is neither a file nor a folder: a run directory has nothing else.")
