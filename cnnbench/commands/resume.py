@@ -18,6 +18,7 @@ from cnnbench.runs.reading import read_json, read_status, read_text, refuse_ways
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint
 from cnnbench.training.checkpoint import State
+from cnnbench.training.progress import check_values
 
 __all__ = ["command", "repeat", "run"]
 
@@ -130,6 +131,7 @@ def _read(directory: Path) -> Recorded:
             problems.append(f"config.yaml is damaged ({error}); the checkpoint's configuration is used.")
     if last is None:
         return Recorded(values, None, None, problems)
+    check_values(last)
     if values is not None and values != last["config"]:
         problems.append("config.yaml is not what the run was trained with; the checkpoint's configuration is used.")
     chooses = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
@@ -190,7 +192,4 @@ def _go_on(
         if recorded.last is None:
             log.info("There is no checkpoint yet: training begins anew.")
             return train.run(settings, opened, watch)
-        if changes:  # the checkpoint must know at once what it goes on with
-            recorded.last["config"] = as_dict(settings)
-            checkpoint.save_rotating(opened.checkpoints, recorded.last)
         return train.run(settings, opened, watch, train.Earlier(recorded.last, recorded.best, changes))

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnbench.commands.assemble import assemble, describe
-from cnnbench.config import Config
+from cnnbench.config import Config, as_dict
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData
@@ -65,8 +65,11 @@ def run(config: Config, run: RunDirectory, watch: Stopwatch, earlier: Earlier | 
     try:
         with watch("data"):
             data = ResidentData.load(config.data, dataset, config.seed, engine.device.kind)
+        loop.require_fitting(progress, engine, data.train, config)
         with watch("preparation"):
             engine.prepare(data.train, min(config.train.batch_size, len(data.train)))
+        if earlier is not None and earlier.changes:  # the checkpoint must know at once what it goes on with
+            checkpoint.save_rotating(run.checkpoints, {**earlier.last, "config": as_dict(config)})
         _record_environment(run, engine, data, progress, earlier)
         _announce(config, dataset, engine, data)
         with Stopping() as stopping:

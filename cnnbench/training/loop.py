@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from cnnbench.config import Config
 from cnnbench.data.resident import Examples, epoch_order
+from cnnbench.errors import CheckpointError
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopping import Stopping
 from cnnbench.training.engine import EagerEngine, Metrics
@@ -17,7 +18,7 @@ from cnnbench.training.progress import Progress, Row
 from cnnbench.training.saving import Saver
 from cnnbench.training.schedules import lr_factor
 
-__all__ = ["fit"]
+__all__ = ["fit", "require_fitting"]
 
 log = logging.getLogger("cnnbench")
 
@@ -43,8 +44,8 @@ def fit(
         KeyboardInterrupt, SystemExit: a signal asked for it. What was done is saved.
         OSError: a checkpoint cannot be written.
     """
-    selects = config.data.validation > 0 or config.data.folds is not None
-    name = "validation" if selects else "test"
+    name = _held_out_name(config)
+    selects = name == "validation"
     watch = progress.watch
     saver = Saver(run.checkpoints, engine, progress, config)
     bar = tqdm(total=config.train.epochs * len(train), unit=" examples", unit_scale=True, disable=None, leave=False)
@@ -135,6 +136,24 @@ def _train_epoch(
         if due:
             saver.save()
     return engine.sums.compute()
+
+
+def require_fitting(progress: Progress, engine: EagerEngine, train: Examples, config: Config) -> None:
+    """Check that a run with these examples can have come as far as `progress` says.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    batch_size = _batch_size(config, train)
+    taken = min(progress.step * batch_size, len(train)) if progress.step else engine.sums.examples
+    if progress.step > math.ceil(len(train) / batch_size) or engine.sums.examples != taken:
+        raise CheckpointError(f"The checkpoint does not fit this run: no epoch of it has {progress.step} such steps.")
+    if any(f"{_held_out_name(config)}_loss" not in row for row in progress.rows):
+        raise CheckpointError("The checkpoint does not fit this run: another part of the data was measured.")
+
+
+def _held_out_name(config: Config) -> str:
+    return "validation" if config.data.validation > 0 or config.data.folds is not None else "test"
 
 
 def _batch_size(config: Config, train: Examples) -> int:

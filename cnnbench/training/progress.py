@@ -12,7 +12,7 @@ from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training.checkpoint import State
 from cnnbench.training.engine import EagerEngine
 
-__all__ = ["Progress", "Row", "restore", "snapshot"]
+__all__ = ["Progress", "Row", "check_values", "restore", "snapshot"]
 
 Row = dict[str, float]
 
@@ -56,6 +56,40 @@ def snapshot(engine: EagerEngine, progress: Progress, config: Config) -> State:
     return copied
 
 
+def check_values(last: State) -> None:
+    """Check the plain values of last.pt. That a checksum is right says nothing: anyone can compute it.
+
+    Raises:
+        CheckpointError: they are not such as are written here.
+    """
+    config, rows, step, wall_s = (last.get(key) for key in ("config", "rows", "step", "wall_s"))
+    train_s: Any = last.get("train_s")
+    sound = {
+        "config": isinstance(config, dict) and "${" not in repr(config),
+        "rows": isinstance(rows, list) and all(_is_row(row) for row in rows),
+        "step": type(step) is int and step >= 0,
+        "examples": type(last.get("examples")) is int,
+        "train_s": _is_number(train_s) and train_s >= 0 and (train_s > 0 or step == 0),
+        "wall_s": isinstance(wall_s, dict) and all(_is_number(each) and each >= 0 for each in wall_s.values()),
+    }
+    wrong = [key for key, is_sound in sound.items() if not is_sound]
+    if wrong:
+        raise CheckpointError(f"The checkpoint does not fit this run: cnnbench writes no such {' and '.join(wrong)}.")
+
+
+def _is_row(value: Any) -> bool:
+    ends = ("epoch_s", "examples_per_s", "peak_gib")
+    columns = [
+        ("epoch", "lr", "train_loss", "train_accuracy", f"{name}_loss", f"{name}_accuracy", *ends)
+        for name in ("validation", "test")
+    ]
+    return isinstance(value, dict) and tuple(value) in columns and all(map(_is_number, value.values()))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300  # and so neither NaN nor too large for a float
+
+
 def restore(engine: EagerEngine, state: State, best: State | None, watch: Stopwatch) -> Progress:
     """Put the engine and the generators where they were when `state` was taken; returns how far training had come.
 
@@ -66,6 +100,10 @@ def restore(engine: EagerEngine, state: State, best: State | None, watch: Stopwa
         CheckpointError: the checkpoint is of another network, optimizer or data, or was tampered with.
     """
     try:
+        if best is not None:
+            if not _is_row(best["row"]):
+                raise ValueError("best.pt does not say what it was chosen by")
+            engine.evaluated.load_state_dict(best["model"])  # to see that it fits; what follows replaces it
         engine.model.load_state_dict(state["model"])
         if engine.average is not None:
             engine.average.model.load_state_dict(state["average"])
@@ -92,6 +130,14 @@ def restore(engine: EagerEngine, state: State, best: State | None, watch: Stopwa
 
 def _load(optimizer: Optimizer, values: dict[int, dict[str, Any]]) -> None:
     """Give the optimizer what it remembers; learning rates and the like stay those of the configuration."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, state in values.items():
+        for key, value in state.items():
+            shape = torch.Size() if key == "step" else weights[index].shape
+            if value is not None and value.shape != shape:
+                raise ValueError(f"the optimizer's {key} has not the shape of its weights")
+    if len({tuple(state) for state in values.values()}) > 1:
+        raise ValueError("the optimizer does not remember the same of all weights")
     whole = optimizer.state_dict()
     ours = {index: state for index, state in whole["state"].items() if index not in values}
     optimizer.load_state_dict({**whole, "state": {**ours, **values}})
