@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from forking import ForkServer
 from installed import Command, run_command
+from small_runs import Runs
 
 from cnnbench import cli
 
@@ -27,6 +28,12 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     server = ForkServer(tmp_path_factory.mktemp("forks"))
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def runs(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Small runs to be copied, broken and gone on with: see small_runs.py."""
+    return Runs(forks, tmp_path_factory.mktemp("small_runs"))
 
 
 @pytest.fixture

@@ -1,0 +1,111 @@
+"""Run directories with damaged files: they go on to the same bits, or are refused and left as they are."""
+
+import random
+from pathlib import Path
+
+import pytest
+from forking import ForkServer
+from same_run import differences
+from small_runs import STATES, Runs, checkpoints, contents
+
+QUICK, ALL = 36, 348  # cases; in the quick ones each file of each state is damaged once
+
+
+def damage(path: Path, chance: random.Random) -> str:
+    """Damage a file as disks and transfers do; returns what was done."""
+    content = bytearray(path.read_bytes())
+    how = chance.choice(["flip", "flip", "truncate", "zeros"])
+    at = chance.randrange(len(content) + (how == "truncate")) if content else 0
+    if how == "truncate" or not content:
+        del content[at:]
+    elif how == "flip":
+        for place in (at, *chance.choices(range(len(content)), k=chance.choice([0, 0, 4]))):
+            content[place] ^= 1 << chance.randrange(8)
+    else:
+        content[at : at + 512] = bytes(len(content[at : at + 512]))
+    path.write_bytes(content)
+    return f"{how} at {at} of {path}"
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=() if seed < QUICK else pytest.mark.slow) for seed in range(ALL)]
+)
+def test_a_damaged_file_is_survived_with_the_same_bits_or_refused_with_nothing_overwritten(
+    seed: int, forks: ForkServer, runs: Runs, tmp_path: Path
+) -> None:
+    state = list(STATES)[seed % len(STATES)]
+    run = runs.copy(state, tmp_path / "run")
+    files = sorted(path for path in run.rglob("*") if path.is_file())
+    told = damage(files[seed // len(STATES) % len(files)], random.Random(seed))
+    before = checkpoints(run)
+    done = forks.run("resume", "run", *runs.changes(state), folder=tmp_path)
+    told = f"seed {seed}, {state}, {told}:\n{done.stdout}{done.stderr}"
+    assert done.returncode in (0, 2, 5), told
+    assert "Traceback" not in told
+    if done.returncode == 0:
+        assert differences(run, runs.uninterrupted(state)) == [], told
+    else:
+        assert checkpoints(run) == before, told
+
+
+def break_file(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_damaged_last_checkpoint_is_told_of_and_the_previous_one_used(
+    state: str, forks: ForkServer, runs: Runs, tmp_path: Path
+) -> None:
+    run = runs.copy(state, tmp_path / "run")
+    break_file(run / "checkpoints" / "last.pt")
+    done = forks.run("resume", "run", *runs.changes(state), folder=tmp_path)
+    assert "last.pt is damaged" in done.stdout, done.stderr
+    assert differences(run, runs.uninterrupted(state)) == []
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_previous_checkpoint_is_used_where_the_last_is_gone(
+    state: str, forks: ForkServer, runs: Runs, tmp_path: Path
+) -> None:
+    run = runs.copy(state, tmp_path / "run")
+    (run / "checkpoints" / "last.pt").unlink()
+    done = forks.run("resume", "run", *runs.changes(state), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert differences(run, runs.uninterrupted(state)) == []
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_with_both_checkpoints_damaged_nothing_in_the_directory_changes(
+    state: str, forks: ForkServer, runs: Runs, tmp_path: Path
+) -> None:
+    run = runs.copy(state, tmp_path / "run")
+    break_file(run / "checkpoints" / "last.pt")
+    break_file(run / "checkpoints" / "previous.pt")
+    before = contents(run)
+    done = forks.run("resume", "run", *runs.changes(state), folder=tmp_path)
+    assert (done.returncode, contents(run) == before) == (5, True), done.stderr
+
+
+def test_a_damaged_best_checkpoint_is_refused_with_nothing_in_the_directory_changed(
+    forks: ForkServer, runs: Runs, tmp_path: Path
+) -> None:
+    run = runs.copy("in_second_epoch", tmp_path / "run")
+    break_file(run / "checkpoints" / "best.pt")
+    before = contents(run)
+    done = forks.run("resume", "run", folder=tmp_path)
+    assert (done.returncode, contents(run) == before) == (5, True), done.stderr
+
+
+def test_a_run_goes_on_that_was_killed_while_a_damaged_checkpoint_was_replaced(
+    forks: ForkServer, runs: Runs, tmp_path: Path
+) -> None:
+    run = runs.copy("in_second_epoch", tmp_path / "run")
+    folder = run / "checkpoints"
+    (folder / "previous.pt").replace(folder / ".new.pt")
+    (folder / "last.pt").replace(folder / "previous.pt")
+    break_file(folder / "previous.pt")
+    done = forks.run("resume", "run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert differences(run, runs.uninterrupted("in_second_epoch")) == []
