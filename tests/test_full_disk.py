@@ -1,0 +1,178 @@
+"""Disks that fill up or are taken away, and clocks that go back, while a run trains."""
+
+import csv
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from forking import ForkServer, Running
+from installed import Command, clean_environment
+from same_run import differences
+from small_runs import SMALL, Runs, contents
+
+from cnnbench.runs import directory
+from cnnbench.training import checkpoint
+
+LONG = (*SMALL, "train.epochs=100000", "hydra.run.dir=run")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, to be filled up."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip("a file system may be mounted by root alone")
+    yield path
+    subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def fill(disk: Path, room: int) -> None:
+    """Leave `room` bytes free."""
+    with (disk / "ballast").open("wb") as file:
+        left = os.statvfs(disk)
+        file.write(bytes(left.f_bavail * left.f_frsize - room))
+
+
+def ended_clearly(done: "subprocess.CompletedProcess[str]") -> bool:
+    return done.returncode == 2 and "cnnbench: " in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kilobytes", [0, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192])
+def test_a_run_on_a_full_disk_ends_clearly_and_goes_on_once_there_is_room(
+    kilobytes: int, forks: ForkServer, runs: Runs, disk: Path
+) -> None:
+    fill(disk, kilobytes << 10)
+    done = forks.run(*SMALL, "hydra.run.dir=run", folder=disk)
+    assert ended_clearly(done), done
+    assert "Logging error" not in done.stderr
+    (disk / "ballast").unlink()
+    for path in disk.glob("run/checkpoints/*.pt"):
+        checkpoint.load(path)
+    if (disk / "run" / "config.yaml").exists():
+        done = forks.run("resume", "run", folder=disk)
+        assert done.returncode == 0, done.stderr
+        assert differences(disk / "run", runs.uninterrupted("in_first_epoch")) == []
+
+
+@pytest.mark.parametrize("kilobytes", [0, 4, 8, 16, 32, 64])
+def test_a_run_that_goes_on_on_a_full_disk_leaves_what_is_there(
+    kilobytes: int, forks: ForkServer, runs: Runs, disk: Path
+) -> None:
+    run = runs.copy("in_second_epoch", disk / "run")
+    fill(disk, kilobytes << 10)
+    done = forks.run("resume", "run", folder=disk)
+    assert ended_clearly(done), done
+    (disk / "ballast").unlink()
+    done = forks.run("resume", "run", folder=disk)
+    assert done.returncode == 0, done.stderr
+    assert differences(run, runs.uninterrupted("in_second_epoch")) == []
+
+
+def test_a_disk_that_is_read_only_is_told_of_and_nothing_lost(forks: ForkServer, runs: Runs, disk: Path) -> None:
+    run = runs.copy("in_second_epoch", disk / "run")
+    before = contents(run)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    done = forks.run("resume", "run", folder=disk)
+    assert ended_clearly(done), done
+    assert "Read-only" in done.stderr
+    assert contents(run) == before
+
+
+def limited() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def test_a_checkpoint_larger_than_a_file_may_be_ends_clearly(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cnnbench", *SMALL, "hydra.run.dir=run"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=clean_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=limited,
+    )
+    assert ended_clearly(done), done
+    assert "too large" in done.stderr
+
+
+def begun(forks: ForkServer, folder: Path) -> Running:
+    """A run that would go on for hours, and has saved something."""
+    running = forks.start(*LONG, folder=folder)
+    while not (folder / "run" / "checkpoints" / "last.pt").exists():
+        assert running.is_running(), running.errors
+        time.sleep(0.01)
+    return running
+
+
+def test_a_run_whose_folder_is_deleted_ends_clearly(forks: ForkServer, tmp_path: Path) -> None:
+    running = begun(forks, tmp_path)
+    (tmp_path / "run").rename(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
+    assert ended_clearly(running.wait()), running.errors
+
+
+def test_a_run_whose_folder_of_checkpoints_is_deleted_ends_clearly(forks: ForkServer, tmp_path: Path) -> None:
+    running = begun(forks, tmp_path)
+    (tmp_path / "run" / "checkpoints").rename(tmp_path / "gone")
+    assert ended_clearly(running.wait()), running.errors
+
+
+@pytest.mark.parametrize("name", ["run", "run/checkpoints"])
+def test_a_run_that_may_no_longer_write_ends_clearly(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cnnbench", *LONG]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write anywhere, and there is no setpriv to take that away")
+        command = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", *command]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=clean_environment(tmp_path), stdout=pipe, stderr=pipe, text=True
+    )
+    while not (tmp_path / "run" / "checkpoints" / "last.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    (tmp_path / name).chmod(0o555)
+    output, errors = process.communicate(timeout=120)
+    (tmp_path / name).chmod(0o755)
+    assert ended_clearly(subprocess.CompletedProcess(command, process.returncode, output, errors)), errors
+    assert "Permission denied" in errors
+
+
+class Backwards(datetime):
+    """A clock that goes back an hour whenever it is looked at."""
+
+    looks = 0
+
+    @classmethod
+    def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+        cls.looks += 1
+        return datetime(2026, 1, 1) - timedelta(hours=cls.looks)
+
+
+def test_durations_do_not_follow_a_clock_that_goes_back(
+    within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = time.time()
+    monkeypatch.setattr(directory, "datetime", Backwards)
+    monkeypatch.setattr(time, "time", lambda: began - 3600 * time.perf_counter())
+    done = within(*SMALL, "hydra.run.dir=run")
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        durations = [float(row[name]) for row in csv.DictReader(file) for name in ("epoch_s", "examples_per_s")]
+    durations += json.loads((tmp_path / "run" / "result.json").read_text())["wall_s"].values()
+    assert done.returncode == 0, done.stderr
+    assert min(durations) >= 0
