@@ -4,6 +4,7 @@ import logging
 import os
 import shlex
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,11 @@ def repeat(directory: Path, settings: Config, watch: Stopwatch) -> float:
                     "Name another sweep=NAME, or change what the run goes on with: cnnbench resume."
                 )
         if status["state"] == "finished":
-            log.info(_finished(directory))
-            result = read_json(directory / "result.json")
-            return float(result["best"]["validation_accuracy"] if result["best"] else result["test_accuracy"])
+            with suppress(OSError, ValueError, KeyError, TypeError):  # a result that is damaged is made again
+                result = read_json(directory / "result.json")
+                accuracy = float(result["best"]["validation_accuracy"] if result["best"] else result["test_accuracy"])
+                log.info(_finished(directory))
+                return accuracy
         check(settings)
         return _go_on(opened, settings, recorded, {}, watch)
 
