@@ -1,12 +1,13 @@
 """Run directories with damaged files: they go on to the same bits, or are refused and left as they are."""
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 from forking import ForkServer
 from same_run import differences
-from small_runs import STATES, Runs, checkpoints, contents
+from small_runs import SMALL, STATES, Runs, checkpoints, contents
 
 QUICK, ALL = 36, 348  # cases; in the quick ones each file of each state is damaged once
 
@@ -109,3 +110,18 @@ def test_a_run_goes_on_that_was_killed_while_a_damaged_checkpoint_was_replaced(
     done = forks.run("resume", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert differences(run, runs.uninterrupted("in_second_epoch")) == []
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"best": 7}', "{"])
+def test_a_finished_job_of_a_sweep_makes_a_damaged_result_again(
+    content: str | None, forks: ForkServer, tmp_path: Path
+) -> None:
+    command = ("-m", *SMALL, "sweep=again")
+    forks.run(*command, folder=tmp_path)
+    (result,) = tmp_path.rglob("result.json")
+    was = json.loads(result.read_text())
+    result.unlink() if content is None else result.write_text(content)
+    done = forks.run(*command, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    again = json.loads(result.read_text())
+    assert again == was | {"wall_s": again["wall_s"]}
