@@ -10,7 +10,7 @@ from installed import TINY, Command
 from cnnbench.commands import benchmark
 from cnnbench.config import Config
 
-QUICK = (*TINY, "device.threads=1")
+QUICK = (*TINY, "device.threads=1", "device.precision=fp32")  # auto depends on the chip
 
 
 def results(folder: Path) -> list[dict[str, object]]:

@@ -67,17 +67,22 @@ def trained_by_hand(shapes: list[tuple[int, ...]], lr: float, momentum: float, w
     return [weight.detach() for weight in weights]
 
 
+@pytest.fixture
+def pytorch_counts_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Muon does here on a CPU. PyTorch's converts by one or the other of these, by version."""
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.float)
+    monkeypatch.setattr(torch, "bfloat16", torch.float32)
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_linear_weights_move_as_in_pytorch(weight_decay: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.float)  # so that PyTorch's counts in float32 as well
+def test_linear_weights_move_as_in_pytorch(weight_decay: float, pytorch_counts_in_float32: None) -> None:
     ours, theirs = random_weights(LINEAR), random_weights(LINEAR)
     moved = train(Muon(ours, 0.1, momentum=0.9, weight_decay=weight_decay), ours)
     expected = train(torch.optim.Muon(theirs, lr=0.1, momentum=0.9, weight_decay=weight_decay), theirs)
     torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_momentum_is_that_of_pytorch_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.float)
+def test_the_momentum_is_that_of_pytorch_where_none_is_given(pytorch_counts_in_float32: None) -> None:
     ours, theirs = random_weights(LINEAR), random_weights(LINEAR)
     expected = train(torch.optim.Muon(theirs, lr=0.1, weight_decay=0.0), theirs)
     torch.testing.assert_close(train(Muon(ours, 0.1), ours), expected, rtol=1e-4, atol=1e-4)
