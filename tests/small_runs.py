@@ -2,11 +2,15 @@
 
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from forking import ForkServer
 
-__all__ = ["SMALL", "STATES", "Runs", "checkpoints", "contents"]
+from cnnbench.training import checkpoint
+
+__all__ = ["BETWEEN", "SMALL", "STATES", "Runs", "State", "checkpoints", "contents", "forge", "refused"]
 
 SMALL = (
     *("model=mlp", "model.widths=[8]", "data=sample", "data.train_examples=64", "data.validation=20"),
@@ -14,6 +18,10 @@ SMALL = (
     *("train.checkpoint_every.steps=1", "optimizer=momentum", "optimizer.lr=0.01"),
 )
 STATES = {"in_first_epoch": 3, "in_second_epoch": 6, "finished": None}  # the step a signal comes at, of 4 an epoch
+
+
+BETWEEN = "in_second_epoch"  # with every file that a run has but the result
+State = dict[str, Any]
 
 
 class Runs:
@@ -32,6 +40,12 @@ class Runs:
     def copy(self, state: str, path: Path) -> Path:
         return Path(shutil.copytree(self.folder / state, path))
 
+    def last_chance(self, path: Path) -> Path:
+        """A copy with no checkpoint to fall back on."""
+        run = self.copy(BETWEEN, path)
+        (run / "checkpoints" / "previous.pt").unlink()
+        return run
+
     def changes(self, state: str) -> list[str]:
         """What a run in this state is resumed with."""
         return ["train.epochs=3"] if state == "finished" else []
@@ -49,3 +63,20 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def checkpoints(run: Path) -> dict[str, bytes]:
     return contents(run / "checkpoints")
+
+
+def refused(forks: ForkServer, run: Path, *changes: str, **environment: str) -> tuple[int, str]:
+    """Resume, and see that it ends in plain words with the checkpoints as they were: the code and the words."""
+    before = checkpoints(run)
+    running = forks.start("resume", run.name, *changes, folder=run.parent, **environment)
+    done = running.wait(timeout_s=60)
+    assert "Traceback" not in done.stderr, done.stderr
+    assert checkpoints(run) == before
+    return done.returncode, done.stdout + done.stderr
+
+
+def forge(path: Path, change: Callable[[State], Any]) -> None:
+    """Change a checkpoint, and give it the checksum of what it now holds."""
+    state = checkpoint.load(path)
+    change(state)
+    checkpoint.save(path, state)
