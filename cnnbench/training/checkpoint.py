@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from cnnbench.errors import CheckpointError
@@ -18,6 +19,8 @@ __all__ = ["FORMAT", "State", "load", "load_newest", "save", "save_rotating"]
 FORMAT = 2
 
 State = dict[str, Any]
+
+_SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # NumPy has no bfloat16
 
 _NEW = ".new.pt"  # is last.pt to be; all there is where the process was killed as a damaged last.pt became previous.pt
 
@@ -124,9 +127,11 @@ def _digest(value: Any) -> str:
 
     def add(item: Any) -> None:
         if isinstance(item, torch.Tensor):
-            plain = item.detach().cpu().clone(memory_format=torch.contiguous_format)
-            digest.update(f"tensor {plain.dtype} {tuple(plain.shape)} ".encode())
-            digest.update(plain.flatten().view(torch.uint8).numpy().data)
+            digest.update(f"tensor {item.dtype} {tuple(item.shape)} ".encode())
+            # By NumPy, as PyTorch would copy in several threads: a second team of them, in the thread that writes
+            # checkpoints, lets OpenMP put those that train to sleep between operations. LeNet's epoch took 1.2 times as long.
+            numbers = item.detach().cpu().view(_SAME_SIZE[item.element_size()]).numpy()
+            digest.update(np.ascontiguousarray(numbers).data)
         elif isinstance(item, dict):
             digest.update(f"dict {len(item)} ".encode())
             for key, inner in item.items():
