@@ -128,8 +128,8 @@ def _digest(value: Any) -> str:
     def add(item: Any) -> None:
         if isinstance(item, torch.Tensor):
             digest.update(f"tensor {item.dtype} {tuple(item.shape)} ".encode())
-            # By NumPy, as PyTorch would copy in several threads: a second team of them, in the thread that writes
-            # checkpoints, lets OpenMP put those that train to sleep between operations. LeNet's epoch took 1.2 times as long.
+            # By NumPy, as PyTorch would copy in several threads. A second team of them, in the thread that writes
+            # checkpoints, lets OpenMP send those that train to sleep between operations (benchmarks/NOTES.md).
             numbers = item.detach().cpu().view(_SAME_SIZE[item.element_size()]).numpy()
             digest.update(np.ascontiguousarray(numbers).data)
         elif isinstance(item, dict):
