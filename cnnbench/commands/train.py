@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,12 +97,14 @@ def _train(
 ) -> Outcome:
     picture = Curves(run.path / "curves.png", f"{config.model.name} on {dataset.title}, {config.data.resize} px")
     held_out = data.validation if len(data.validation) else data.test
-    for row in loop.fit(engine, data.train, held_out, config, run, progress, stopping):
-        with tqdm.external_write_mode():
-            log.info(_epoch_line(row, config.train.epochs))
-        if row["epoch"] < config.train.epochs:
-            with progress.watch("records"):
-                picture.update(progress.rows)
+    # closed here, whatever ends the block, so that an error of the last checkpoint is heard
+    with closing(loop.fit(engine, data.train, held_out, config, run, progress, stopping)) as new_rows:
+        for row in new_rows:
+            with tqdm.external_write_mode():
+                log.info(_epoch_line(row, config.train.epochs))
+            if row["epoch"] < config.train.epochs:
+                with progress.watch("records"):
+                    picture.update(progress.rows)
     rows = progress.rows
     with progress.watch("records"):
         run.write_rows("metrics.csv", rows)  # again, where a run goes on that was killed before it had written them all

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from tqdm import tqdm
@@ -33,7 +33,7 @@ def fit(
     run: RunDirectory,
     progress: Progress,
     stopping: Stopping,
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """Train from `progress` on for the configured epochs; yield the row of metrics.csv after each.
 
     `held_out` is the validation set, on which best.pt is chosen; with data.validation=0 it is the test
