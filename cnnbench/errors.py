@@ -63,7 +63,7 @@ REFUSALS = {
 }  # fmt: skip
 
 
-def from_machine(error: Exception) -> CnnbenchError | None:
+def from_machine(error: BaseException) -> CnnbenchError | None:
     """What the machine refuses, memory or a file, as an error for people; None if it is anything else."""
     if isinstance(error, RuntimeError) and is_out_of_memory(error):
         reason = str(error).partition("\n")[0]

@@ -112,8 +112,11 @@ def test_a_network_needs_torch_and_the_standard_library_alone(path: Path) -> Non
 @pytest.mark.parametrize(
     ("library", "importers"),
     [
-        ("hydra", {"cli/composing.py", "cli/reporting.py"}),
-        ("omegaconf", {"cli/__init__.py", "cli/composing.py", "cli/reporting.py", "config/__init__.py"}),
+        ("hydra", {"cli/composing.py", "cli/reporting.py", "cli/sweeping.py"}),
+        (
+            "omegaconf",
+            {"cli/__init__.py", "cli/composing.py", "cli/reporting.py", "cli/sweeping.py", "config/__init__.py"},
+        ),
     ],
     ids=["hydra", "omegaconf"],
 )

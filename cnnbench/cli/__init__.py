@@ -28,13 +28,15 @@ from cnnbench.cli.composing import (
     sweeps,
 )
 from cnnbench.cli.reporting import leave_the_reader, report
+from cnnbench.cli.sweeping import Sweep, SweepCallback, quoted, read_pairs, require_harmless
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.runs.directory import claim, claim_exactly
+from cnnbench.runs.directory import STATUS, claim, claim_exactly
 from cnnbench.runs.reading import find_runs
 from cnnbench.runs.stopping import SIGTERM_CODE
 from cnnbench.runs.stopwatch import Stopwatch
+from cnnbench.runs.sweep import recorded_jobs
 
-__all__ = ["RunDirectoryCallback", "main"]
+__all__ = ["RunDirectoryCallback", "SweepCallback", "main"]
 
 SIGINT_CODE = 130
 
@@ -79,7 +81,49 @@ def _is_word(argument: str) -> bool:
 
 def _train(arguments: list[str]) -> int:
     """Train: one run, or the jobs of a sweep."""
-    return compose("train", arguments, _train_one)
+    parser = _Flags()
+    parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--dry-run", action="store_true")
+    options, rest = parser.parse_known_args(arguments)
+    if not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.intersection(rest):
+        if options.pairs or options.dry_run:
+            raise ConfigError("--pairs and --dry-run are for a sweep: add -m.")
+        return compose("train", rest, _train_one)
+    pairs = [[]] if options.pairs is None else read_pairs(options.pairs)
+    return _sweep(rest, Sweep(arguments, pairs, instead=_plan if options.dry_run else None))
+
+
+def _sweep(arguments: list[str], sweep: Sweep) -> int:
+    """Run what is left of a sweep, and tell how its jobs went."""
+    try:
+        with sweep.directing_hydra():
+            code = compose("train", arguments, _train_one)
+    except (KeyboardInterrupt, SystemExit):
+        if sweep.launched:
+            _compare(sweep)
+            print(f"To go on: {sweep.to_go_on}", file=sys.stderr)
+        raise
+    if not sweep.launched:
+        return code
+    codes = _compare(sweep)
+    return code or (codes[0] if codes else 0)
+
+
+def _compare(sweep: Sweep) -> list[int]:
+    """Print the table of a sweep, and write it; returns the exit codes of the jobs that failed."""
+    from cnnbench.commands import report
+
+    assert sweep.directory is not None
+    print()
+    runs = {run.path.name: run for run in report.run([sweep.directory])}
+    return [int(runs[name].status.get("exit_code", 1)) for name in sweep.jobs if runs[name].state == "failed"]
+
+
+def _plan(sweep: Sweep) -> NoReturn:
+    from cnnbench.commands import plan
+
+    assert sweep.directory is not None
+    raise SystemExit(plan.run(sweep.directory, sweep.jobs, sweep.compose))
 
 
 def _train_one(composed: DictConfig) -> float:
@@ -90,16 +134,16 @@ def _train_one(composed: DictConfig) -> float:
         settings = config.load(composed)
         from cnnbench.commands import resume
 
-        with _told_how_to_go_on(lambda: _this_command(settings)):
-            return resume.repeat(directory, settings, watch)
+        return resume.repeat(directory, settings, watch)
     with run.recorded_status():
         settings = config.load(composed)
         run.write_text("config.yaml", config.to_yaml(settings))  # from here on the run can go on, whatever happens
         check(settings)
         from cnnbench.commands import resume, train
 
-        go_on = _this_command if sweeps() else partial(resume.command, directory)
-        with _told_how_to_go_on(lambda: go_on(settings)):
+        if sweeps():
+            return train.run(settings, run, watch)
+        with _told_how_to_go_on(lambda: resume.command(directory, settings)):
             return train.run(settings, run, watch)
 
 
@@ -111,12 +155,6 @@ def _told_how_to_go_on(command: Callable[[], str]) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit):
         print(f"To go on: {command()}", file=sys.stderr)
         raise
-
-
-def _this_command(settings: config.Config) -> str:
-    """The command line of a sweep, with the name under which its jobs go on."""
-    given = any(argument.startswith("sweep=") for argument in sys.argv)
-    return shlex.join(["cnnbench", *sys.argv[1:], *([] if given else [f"sweep={settings.sweep}"])])
 
 
 def _resume(arguments: list[str]) -> int:
@@ -131,7 +169,14 @@ def _resume(arguments: list[str]) -> int:
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(config.CHANGEABLE)}")
     parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
     options = parser.parse_intermixed_args(arguments)
-    changes = config.parse_changes(options.changes)
+    jobs = {} if (options.directory / STATUS).exists() else recorded_jobs(options.directory)
+    launcher = [word for word in options.changes if jobs and word.startswith(("hydra/launcher=", "hydra.launcher."))]
+    given = [word for word in options.changes if word not in launcher]
+    changes = config.parse_changes(given)
+    if jobs and changes.keys() <= {"data.root"}:
+        require_harmless(options.directory, jobs, given, options.allow_custom_model)
+        where = f"hydra.sweep.dir={quoted(options.directory)}"
+        return _sweep(["-m", where, *launcher], Sweep(["resume", *arguments], recorded=list(jobs.values())))
     failures = []
     for directory in find_runs(options.directory):
         from cnnbench.commands import resume
@@ -224,11 +269,28 @@ def _data(arguments: list[str]) -> int:
     return 0
 
 
+def _report(arguments: list[str]) -> int:
+    """Compare runs."""
+    parser = argparse.ArgumentParser(
+        prog="cnnbench report",
+        description="Compare runs: a table by validation accuracy, mean and standard deviation over seeds and folds, "
+        "and sweep.csv in the directory of a sweep.",
+        epilog="Example: cnnbench report outputs/sweeps/mine",
+    )
+    parser.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="run or sweep directories")
+    options = parser.parse_args(arguments)
+    from cnnbench.commands import report
+
+    report.run(options.directories)
+    return 0
+
+
 VERBS = {
     "train": _train,
     "resume": _resume,
     "summary": _summary,
     "benchmark": _benchmark,
+    "report": _report,
     "models": _models,
     "data": _data,
 }

@@ -3,17 +3,15 @@
 import gc
 import logging.config
 import os
+import signal
 import sys
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -23,6 +21,7 @@ from cnnbench import config
 from cnnbench.cli.reporting import EXPLAINED, leave_the_reader, report
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
+from cnnbench.runs.sweep import is_stopped, stop
 
 __all__ = [
     "RunDirectoryCallback",
@@ -34,41 +33,72 @@ __all__ = [
     "overrides_of_the_job",
     "share_config_store",
     "sweeps",
+    "without_hydra",
 ]
 
-MOST_JOBS = 10_000  # of a sweep
+# at import, so that it is known wherever a launcher starts a job
+OmegaConf.register_new_resolver("job_directory", job_directory_name, replace=True)
+
+log = logging.getLogger("cnnbench")
 
 
-def compose(config_name: str, arguments: list[str], job: Callable[[DictConfig], float | None]) -> int:
-    """Let Hydra compose a configuration and give it to `job`, or several, one after the other."""
-    failures: list[int] = []
+class Job:
+    """The work of a verb on one composed configuration, as Hydra calls it: here, or in a process of a launcher's."""
 
-    def guarded(composed: DictConfig) -> float | None:
+    def __init__(self, work: Callable[[DictConfig], float | None]) -> None:
+        self.work = work
+        self.failures: list[int] = []  # exit codes, of jobs in this process
+
+    def __call__(self, composed: DictConfig) -> float | None:
         gc.enable()
+        sweep = Path(HydraConfig.get().sweep.dir) if sweeps() else None
+        among_others = sweep is not None and HydraConfig.get().runtime.choices["hydra/launcher"] == "joblib"
+        if among_others:
+            _share_the_terminal()
+        if sweep is not None and is_stopped(sweep):
+            log.info("Not begun: the sweep was stopped.")
+            return None
         try:
-            return job(composed)
+            return self.work(composed)
         except BrokenPipeError:
             leave_the_reader()
-            return None
+        except (KeyboardInterrupt, SystemExit):
+            if not among_others:
+                raise
+            log.info("Interrupted.")
         except Exception as error:
-            failures.append(report(error))  # the other jobs of a sweep go on
-            return None
+            self.failures.append(report(error))  # the other jobs of a sweep go on
+            if sweep is not None and composed.get("sweep_on_error") == "stop":
+                stop(sweep)
+        return None
 
+
+def _share_the_terminal() -> None:
+    """What a job says when others talk as well: no bars, and each line with the number of the job."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the process that waits for the jobs that ends them
+    os.environ["TQDM_DISABLE"] = "1"
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(logging.Formatter(f"#{HydraConfig.get().job.num} %(message)s"))
+
+
+def compose(config_name: str, arguments: list[str], work: Callable[[DictConfig], float | None]) -> int:
+    """Let Hydra compose a configuration and give it to `work`, or several; returns the exit code."""
+    job = Job(work)
     sys.argv[1:] = sorted(arguments, key=_is_override)  # argparse fails on a flag between overrides
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to `main` instead of printing them
     ConfigStore.instance().store("schema", config.Schema)
-    OmegaConf.register_new_resolver("job_directory", job_directory_name, replace=True)
     share_config_store()
     gc.disable()  # composing and the import of PyTorch leave no garbage; looking for it takes an eighth of their time
     try:
-        hydra.main(config_path=str(conf_folder()), config_name=config_name, version_base="1.3")(guarded)()
+        hydra.main(config_path=str(conf_folder()), config_name=config_name, version_base="1.3")(job)()
     except EXPLAINED:
         raise
     except Exception as error:  # an assertion or the like in Hydra: what is our own is guarded
         raise ConfigError(f"Hydra cannot work with this command line: {str(error) or type(error).__name__}") from error
     finally:
         gc.enable()
-    return failures[0] if failures else 0
+    return job.failures[0] if job.failures else 0
 
 
 def share_config_store() -> None:
@@ -92,21 +122,13 @@ class RunDirectoryCallback(Callback):
 
     claimed: ClassVar[RunDirectory]
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Refuse a sweep of too many jobs: Hydra lists all before the first, until the memory is full."""
-        try:
-            _check_number_of_jobs(list(config.hydra.overrides.task))
-        except Exception as error:
-            raise SystemExit(report(error)) from error
-
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the configuration, then claim a run directory and tell Hydra its name.
 
         Hydra turns an Exception of a callback into a warning, so errors leave as SystemExit.
         """
         try:
-            composed = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-            check(cnnbench.config.load(composed))
+            check(cnnbench.config.load(without_hydra(config)))
             named = any(override.startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra)
             verb = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
             run = (claim_exactly if named else claim_new)(Path(config.hydra.run.dir), verb)
@@ -117,19 +139,9 @@ class RunDirectoryCallback(Callback):
         type(self).claimed = run
 
 
-def _check_number_of_jobs(overrides: list[str]) -> None:
-    jobs = 1
-    for override in OverridesParser.create().parse_overrides(overrides):
-        match override.value():
-            case ChoiceSweep() as choices:
-                jobs *= len(choices.list)
-            case RangeSweep() as numbers if numbers.step:  # Hydra says what it thinks of a step of 0
-                jobs *= sum(1 for _ in islice(numbers.range(), MOST_JOBS + 1))
-        if jobs > MOST_JOBS:
-            raise ConfigError(
-                f"{override.input_line} makes this a sweep of more than {MOST_JOBS:,} jobs, which is too many. "
-                "Give fewer values, or several sweeps of the same name (sweep=NAME)."
-            )
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """What Hydra has composed, less what it keeps there for itself."""
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
 def conf_folder() -> Path:

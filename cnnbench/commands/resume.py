@@ -4,7 +4,6 @@ import logging
 import os
 import shlex
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from cnnbench.commands.check import check
 from cnnbench.config import Config, as_dict, to_yaml
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import RunDirectory, reopen
-from cnnbench.runs.reading import read_json, read_status, read_text, refuse_ways_out
+from cnnbench.runs.reading import read_accuracy, read_json, read_status, read_text, refuse_ways_out
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint
 from cnnbench.training.checkpoint import State
@@ -101,18 +100,11 @@ def repeat(directory: Path, settings: Config, watch: Stopwatch) -> float:
     status = read_status(directory)
     with reopen(directory) as opened:
         recorded = _read(directory)
-        wanted = as_dict(settings)
         if recorded.values is not None:
-            differences = _differences(recorded.values, wanted)
-            if differences:
-                raise ConfigError(
-                    f"{directory} holds a run with other values: {', '.join(differences)}. "
-                    "Name another sweep=NAME, or change what the run goes on with: cnnbench resume."
-                )
+            configuration.require_same(directory, recorded.values, as_dict(settings))
         if status["state"] == "finished":
-            with suppress(OSError, ValueError, KeyError, TypeError):  # a result that is damaged is made again
-                result = read_json(directory / "result.json")
-                accuracy = float(result["best"]["validation_accuracy"] if result["best"] else result["test_accuracy"])
+            accuracy = read_accuracy(directory)
+            if accuracy is not None:
                 log.info(_finished(directory))
                 return accuracy
         check(settings)
@@ -174,14 +166,6 @@ def _finished(directory: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         accuracy = ""
     return f"{os.path.relpath(directory)} is finished{accuracy}."
-
-
-def _differences(recorded: Any, wanted: Any, key: str = "") -> list[str]:
-    """The keys whose values are not the same, such as ``train.epochs=5 instead of 10``."""
-    if isinstance(recorded, dict) and isinstance(wanted, dict):
-        names = [name for name in {**recorded, **wanted} if f"{key}{name}" != "sweep"]
-        return [each for name in names for each in _differences(recorded.get(name), wanted.get(name), f"{key}{name}.")]
-    return [] if recorded == wanted else [f"{key[:-1]}={recorded} instead of {wanted}"]
 
 
 def _go_on(

@@ -55,6 +55,7 @@ __all__ = [
     "DEVICES",
     "INITS",
     "LOSSES",
+    "NOT_OF_THE_JOB",
     "OPTIMIZERS",
     "PRECISIONS",
     "RESTS",
@@ -88,6 +89,7 @@ __all__ = [
     "load_recipe",
     "parse",
     "parse_changes",
+    "require_same",
     "to_yaml",
     "validate",
 ]
@@ -199,6 +201,32 @@ def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     return load(merged)
+
+
+NOT_OF_THE_JOB = ("sweep", "sweep_on_error")  # keys that say nothing about what a run computes
+
+
+def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Check that the run in `place` was made with the values that are wanted.
+
+    Raises:
+        ConfigError: it has others.
+    """
+    same = dict.fromkeys(NOT_OF_THE_JOB)
+    differences = _differences({**recorded, **same}, {**wanted, **same})
+    if differences:
+        raise ConfigError(
+            f"{place} holds a run with other values: {', '.join(differences)}. "
+            "Name another sweep=NAME, or change what the run goes on with: cnnbench resume."
+        )
+
+
+def _differences(recorded: Any, wanted: Any, key: str = "") -> list[str]:
+    """The keys whose values are not the same, such as ``train.epochs=5 instead of 10``."""
+    if isinstance(recorded, dict) and isinstance(wanted, dict):
+        names = {**recorded, **wanted}
+        return [each for name in names for each in _differences(recorded.get(name), wanted.get(name), f"{key}{name}.")]
+    return [] if recorded == wanted else [f"{key[:-1]}={recorded} instead of {wanted}"]
 
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ __all__ = [
     "INITS",
     "LOSSES",
     "ON_DIVERGENCE",
+    "ON_ERROR",
     "OPTIMIZERS",
     "PRECISIONS",
     "RESTS",
@@ -44,6 +45,7 @@ PRECISIONS = ("auto", "bf16", "fp16", "fp32", "tf32")
 AUGMENTS = ("cutmix", "cutout", "erase", "flip_shift", "mixup", "none")
 RESTS = ("adamw", "sgd")
 ON_DIVERGENCE = ("skip", "stop")
+ON_ERROR = ("continue", "stop")
 
 
 @dataclass
@@ -247,6 +249,7 @@ class CommonConfig:
     train: TrainConfig
     seed: int
     sweep: str
+    sweep_on_error: str
 
 
 @dataclass

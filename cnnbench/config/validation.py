@@ -10,6 +10,7 @@ from cnnbench.config.schema import (
     INITS,
     LOSSES,
     ON_DIVERGENCE,
+    ON_ERROR,
     PRECISIONS,
     RESTS,
     AdamConfig,
@@ -61,6 +62,7 @@ def validate(config: Config) -> None:
         ConfigError: naming the key, its value and what is allowed.
     """
     _check_range("seed", config.seed, 0, 2**63 - 1)
+    check_name("sweep_on_error", config.sweep_on_error, ON_ERROR)
     _validate_data(config.data)
     _validate_train(config.train)
     _validate_augment(config.augment, config.data.resize)

@@ -10,7 +10,7 @@ from cnnbench.config import DataConfig
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import ConfigError
 
-__all__ = ["Split", "check_sizes", "make_split"]
+__all__ = ["Split", "check_sizes", "make_split", "num_held_out"]
 
 Labels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
@@ -42,18 +42,14 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
         ConfigError: more is asked for than there is.
     """
     available = dataset.train_examples
-    if config.folds is not None:
-        if config.folds > available:
-            raise ConfigError(f"data.folds={config.folds}: {dataset.name} has {available:,} training examples.")
-        smallest, larger = divmod(available, config.folds)  # as numpy.array_split cuts
-        held_out = smallest + int((config.fold or 0) < larger)
-    else:
-        held_out = config.validation
-        if held_out >= available:
-            raise ConfigError(
-                f"data.validation={held_out} leaves nothing to train on: {dataset.name} has {available:,} training "
-                f"examples. It must be at most {available - 1}; 0 trains on all of them."
-            )
+    if config.folds is not None and config.folds > available:
+        raise ConfigError(f"data.folds={config.folds}: {dataset.name} has {available:,} training examples.")
+    held_out = num_held_out(config, dataset)
+    if held_out >= available:
+        raise ConfigError(
+            f"data.validation={held_out} leaves nothing to train on: {dataset.name} has {available:,} training "
+            f"examples. It must be at most {available - 1}; 0 trains on all of them."
+        )
     if config.train_examples is not None and config.train_examples > available - held_out:
         raise ConfigError(
             f"data.train_examples={config.train_examples}: {dataset.name} has {available - held_out:,} of its "
@@ -64,6 +60,14 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
             f"data.test_examples={config.test_examples}: {dataset.name} has {dataset.test_examples:,} test examples."
         )
     return available - held_out if config.train_examples is None else config.train_examples
+
+
+def num_held_out(config: DataConfig, dataset: Dataset) -> int:
+    """How many of the training examples are held out for validation."""
+    if config.folds is None:
+        return config.validation
+    smallest, larger = divmod(dataset.train_examples, config.folds)  # as numpy.array_split cuts
+    return smallest + int((config.fold or 0) < larger)
 
 
 def make_split(config: DataConfig, train_labels: Labels, test_labels: Labels, seed: int) -> Split:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-__all__ = ["align", "in_bytes", "three_digits"]
+__all__ = ["align", "in_bytes", "in_time", "printable", "three_digits"]
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -26,6 +26,21 @@ def in_bytes(number: int) -> str:
     return f"{number / 1024**thousands:.{int(thousands > 0)}f} {units[thousands]}"
 
 
+def in_time(seconds: float) -> str:
+    """A duration for people: 0.8 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.{int(seconds < 10)}f} s"
+    minutes = round(seconds / 60)
+    return (
+        f"{int(seconds // 60)} min {int(seconds % 60)} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    )
+
+
 def three_digits(number: float) -> str:
     """A number above 0 with three digits that count, or all of those before the point: 0.0123, 1.23, 12,345."""
     return f"{number:,.{max(0, 2 - math.floor(math.log10(number)))}f}" if number > 0 else f"{number:g}"
+
+
+def printable(text: str) -> str:
+    """The text without what could steer a terminal: it may come from anyone's run directory."""
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)

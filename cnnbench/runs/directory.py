@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cnnbench.errors import CnnbenchError, ConfigError
+from cnnbench.errors import CnnbenchError, ConfigError, from_machine
 from cnnbench.runs.lock import Lock
 
 __all__ = [
@@ -188,7 +188,10 @@ class RunDirectory:
             if stop is not None:
                 self._try_status("interrupted", error=type(stop).__name__)
                 raise stop from None
-            self._try_status("failed", error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+            known = error if isinstance(error, CnnbenchError) else from_machine(error)
+            told = f"{type(error).__name__}: {error}" if known is None else str(known)
+            code = 1 if known is None else known.exit_code
+            self._try_status("failed", exit_code=code, error=told, traceback=traceback.format_exc())
             raise
         finally:
             self.release()

@@ -11,7 +11,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import LOCK, STATUS
 from cnnbench.runs.lock import Lock
 
-__all__ = ["find_runs", "read_json", "read_status", "read_text", "refuse_ways_out"]
+__all__ = ["find_runs", "read_accuracy", "read_json", "read_status", "read_text", "refuse_ways_out"]
 
 MAX_BYTES = 1 << 20  # of a file of text; ours have a few thousand
 
@@ -65,6 +65,18 @@ def read_status(directory: Path) -> dict[str, Any]:
     elif status["state"] == "running" and (held is False or not _may_be_alive(status)):
         status["state"] = "interrupted"
     return status
+
+
+def read_accuracy(directory: Path) -> float | None:
+    """What finished runs are compared by, the accuracy on the validation set or, if nothing was held out, the test set.
+
+    None if result.json is not there or damaged.
+    """
+    try:
+        result = read_json(directory / "result.json")
+        return float(result["best"]["validation_accuracy"] if result["best"] else result["test_accuracy"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _may_be_alive(status: dict[str, Any]) -> bool:

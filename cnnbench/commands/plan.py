@@ -1,0 +1,106 @@
+"""`cnnbench -m --dry-run`: the jobs of a sweep, and how long they will take, by the measured speed of the first."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cnnbench.commands.assemble import assemble, on_meta
+from cnnbench.commands.check import check
+from cnnbench.config import Config, load
+from cnnbench.data import catalog
+from cnnbench.data.resident import ResidentData
+from cnnbench.data.splits import check_sizes, num_held_out
+from cnnbench.errors import CnnbenchError
+from cnnbench.reports.text import align, in_time, printable
+from cnnbench.runs.directory import STATUS
+from cnnbench.runs.records import Record, read_records
+from cnnbench.training.measure import endless_steps, flops, time_rounds
+
+__all__ = ["run"]
+
+PAIR = 2  # of images, whose arithmetic is counted: one alone is too few for batch normalisation
+
+
+@dataclass(frozen=True)
+class Work:
+    """Floating-point operations of training and of evaluation; in a speed, the seconds that one of each takes."""
+
+    training: float
+    evaluation: float
+
+    def seconds(self, speed: "Work") -> float:
+        return self.training * speed.training + self.evaluation * speed.evaluation
+
+
+def run(directory: Path, jobs: Mapping[str, Sequence[str]], compose: Callable[[Sequence[str]], Config]) -> int:
+    """List the jobs of the sweep in `directory`, by name their overrides; start none. Returns the exit code.
+
+    That is 0, or the code of the first job that would fail.
+    """
+    begun = any(directory.glob(f"*/{STATUS}"))
+    recorded = {record.path.name: record for record in (read_records(directory) if begun else [])}
+    rows, codes, left_s = [], [], 0.0
+    speed: tuple[Work, str] | None = None
+    for number, (name, overrides) in enumerate(jobs.items()):
+        record = recorded.get(name)
+        state = "to run" if record is None else record.state
+        time = ""
+        try:
+            settings = compose(overrides)
+            check(settings)
+            if state != "finished":
+                speed = speed or _recorded(recorded.values()) or _measure(settings)
+                seconds = _work(settings, 0 if record is None else len(record.rows)).seconds(speed[0])
+                left_s += seconds
+                time = in_time(seconds)
+        except CnnbenchError as error:
+            codes.append(error.exit_code)
+            state = f"would fail: {str(error).partition(chr(10))[0]}"
+        rows.append([f"#{number}", " ".join(overrides), time, state])
+    print(printable(align(rows, right=[0, 2])))
+    print(f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'} in {directory}. Nothing was started.")
+    if speed is not None:
+        print(f"Training and evaluation will take about {in_time(left_s)} one after another, {speed[1]}.")
+    return codes[0] if codes else 0
+
+
+def _work(config: Config, epochs_done: int = 0) -> Work:
+    """What is left of a run."""
+    dataset = catalog.get(config.data.name)
+    num_train, held_out = check_sizes(config.data, dataset), num_held_out(config.data, dataset)
+    num_test = config.data.test_examples or dataset.test_examples
+    epochs = config.train.epochs - epochs_done
+    evaluated = epochs * held_out + num_test if held_out else epochs * num_test
+    of_training, of_inference = flops(*on_meta(config, dataset, PAIR))
+    return Work(epochs * num_train * of_training / PAIR, evaluated * of_inference / PAIR)
+
+
+def _recorded(records: Iterable[Record]) -> tuple[Work, str] | None:
+    """The speed of the first run that is finished."""
+    for record in records:
+        training_s, evaluation_s = record.figure("wall_s", "train"), record.figure("wall_s", "evaluation")
+        if training_s and evaluation_s:
+            work = _work(load(record.config))
+            return Work(training_s / work.training, evaluation_s / work.evaluation), f"as {record.path.name} ran"
+    return None
+
+
+def _measure(config: Config) -> tuple[Work, str]:
+    """The speed of some steps of a job, taken here and now."""
+    dataset = catalog.get(config.data.name)
+    engine = assemble(config, dataset)
+    data = ResidentData.load(config.data, dataset, config.seed, engine.device.kind)
+    batch_size = min(config.train.batch_size, len(data.train))
+    engine.prepare(data.train, batch_size)
+    steps = endless_steps(engine, data.train, batch_size)
+    training = time_rounds(lambda: next(steps), engine.device, rounds=1)
+    images, labels = data.train.take(torch.arange(batch_size, device=engine.device.kind))
+    engine.evaluated.eval()
+    with torch.inference_mode():
+        evaluation = time_rounds(lambda: engine.evaluate_step(images, labels), engine.device, rounds=1)
+    of_training, of_evaluation = flops(*on_meta(config, dataset, batch_size))
+    rate = f"{batch_size / training.median_s:,.0f} training examples/s"
+    source = f"as the first was measured just now on {engine.device.kind}, {rate}"
+    return Work(training.median_s / of_training, evaluation.median_s / of_evaluation), source

@@ -1,0 +1,68 @@
+"""The directory of a sweep: which jobs belong to it, and the mark that lets no more of them begin."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from cnnbench.errors import ConfigError
+from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.reading import read_json
+
+__all__ = ["Jobs", "add_jobs", "allow", "is_stopped", "recorded_jobs", "stop"]
+
+JOBS, STOP = "sweep.json", ".stop"
+
+Jobs = Mapping[str, Sequence[str]]  # the overrides of each job, by the name of its directory
+
+
+def add_jobs(directory: Path, jobs: Jobs) -> None:
+    """Record `jobs` as belonging to the sweep, beside those that do already.
+
+    Raises:
+        ConfigError: what is recorded there is damaged.
+        OSError: it cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    together = {**recorded_jobs(directory), **{name: list(overrides) for name, overrides in jobs.items()}}
+    RunDirectory(directory).write_json(JOBS, {"jobs": together})
+
+
+def recorded_jobs(directory: Path) -> dict[str, list[str]]:
+    """The jobs that were ever given to the sweep in `directory`; none if it is no sweep.
+
+    Raises:
+        ConfigError: the record is damaged.
+    """
+    path = directory / JOBS
+    try:
+        jobs = read_json(path).get("jobs")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error}. Delete it, and start the sweep by its own command."
+        ) from error
+    if not isinstance(jobs, dict) or not all(_is_job(name, overrides) for name, overrides in jobs.items()):
+        raise ConfigError(f"{path} does not list jobs. Delete it, and start the sweep by its own command.")
+    return jobs
+
+
+def _is_job(name: str, overrides: object) -> bool:
+    """Whether it names a directory in the sweep's own and holds words."""
+    plain = name not in ("", ".", "..") and "/" not in name and "\0" not in name
+    return plain and isinstance(overrides, list) and all(isinstance(each, str) for each in overrides)
+
+
+def stop(directory: Path) -> None:
+    """Let no more jobs begin, in whatever process or machine they wait."""
+    with suppress(OSError):  # whoever stops a sweep has an error to tell already
+        (directory / STOP).touch()
+
+
+def is_stopped(directory: Path) -> bool:
+    return (directory / STOP).exists()
+
+
+def allow(directory: Path) -> None:
+    """Let jobs begin."""
+    (directory / STOP).unlink(missing_ok=True)
