@@ -32,7 +32,7 @@ from cnnbench.cli.sweeping import Sweep, SweepCallback, quoted, read_pairs, requ
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.directory import STATUS, claim, claim_exactly
 from cnnbench.runs.reading import find_runs
-from cnnbench.runs.stopping import SIGTERM_CODE
+from cnnbench.runs.stopping import end
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.sweep import recorded_jobs
 
@@ -71,7 +71,7 @@ def main() -> int:
 
 def _end(number: int, frame: FrameType | None) -> None:
     print("cnnbench: terminated", file=sys.stderr)
-    raise SystemExit(SIGTERM_CODE)
+    end(number, frame)
 
 
 def _is_word(argument: str) -> bool:
@@ -98,7 +98,7 @@ def _sweep(arguments: list[str], sweep: Sweep) -> int:
     try:
         with sweep.directing_hydra():
             code = compose("train", arguments, _train_one)
-    except (KeyboardInterrupt, SystemExit):
+    except BaseException:
         if sweep.launched:
             _compare(sweep)
             print(f"To go on: {sweep.to_go_on}", file=sys.stderr)

@@ -21,6 +21,7 @@ from cnnbench import config
 from cnnbench.cli.reporting import EXPLAINED, leave_the_reader, report
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
+from cnnbench.runs.stopping import end
 from cnnbench.runs.sweep import is_stopped, stop
 
 __all__ = [
@@ -76,6 +77,7 @@ class Job:
 def _share_the_terminal() -> None:
     """What a job says when others talk as well: no bars, and each line with the number of the job."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the process that waits for the jobs that ends them
+    signal.signal(signal.SIGTERM, end)
     os.environ["TQDM_DISABLE"] = "1"
     for handler in logging.getLogger().handlers:
         if type(handler) is logging.StreamHandler:

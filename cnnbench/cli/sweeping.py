@@ -87,12 +87,16 @@ class Sweep:
         self.composed = composed
         self.directory = Path(composed.hydra.sweep.dir)
         self.launcher = str(composed.hydra.runtime.choices["hydra/launcher"])
-        self.named = [] if any(word.startswith("sweep=") for word in self.command) else [f"sweep={composed.sweep}"]
+        self.named = (
+            []
+            if self.recorded or any(word.startswith("sweep=") for word in self.command)
+            else [f"sweep={composed.sweep}"]
+        )
 
     @property
     def to_go_on(self) -> str:
         """The command line that goes on with the sweep."""
-        return shlex.join(["cnnbench", *self.command, *([] if self.recorded else self.named)])
+        return shlex.join(["cnnbench", *self.command, *self.named])
 
     @contextmanager
     def directing_hydra(self) -> Iterator[None]:
@@ -176,14 +180,24 @@ class Sweep:
         handlers: dict[int, Any] = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
-        except Exception:
+        except Exception as error:
             if not signals:  # else it is what joblib says of processes that ended
-                raise
+                raise _explained(error) from error
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         if signals:
             handlers[signals[0]](signals[0], None)
+
+
+def _explained(error: Exception) -> Exception:
+    """What joblib says when the system has killed one of its processes, for people; any other error as it is."""
+    if type(error.__cause__).__name__ != "TerminatedWorkerError":
+        return error
+    return ConfigError(
+        "A process that ran jobs was killed, as systems do when memory is short; the others were ended with it. "
+        "Lower hydra.launcher.n_jobs."
+    )
 
 
 def _end_job(run: Path) -> None:

@@ -94,9 +94,8 @@ def _group(finished: Sequence[Record], columns: Sequence[str]) -> list[Group]:
 
 def _how_many(runs: Sequence[Record]) -> str:
     states = Counter(run.state for run in runs)
-    return f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}: " + ", ".join(
-        f"{n:,} {state}" for state, n in states.items()
-    )
+    number = f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}"
+    return f"{number}: " + ", ".join(f"{states[state]:,} {state}" for state in STATES if states[state])
 
 
 def _table(groups: Sequence[Group], columns: Sequence[str], repeats: Sequence[str]) -> str:

@@ -8,9 +8,14 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["SIGTERM_CODE", "Stopping"]
+__all__ = ["SIGTERM_CODE", "Stopping", "end"]
 
 SIGTERM_CODE = 143
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """Handle SIGTERM outside training: as Ctrl-C, by an exception."""
+    raise SystemExit(SIGTERM_CODE)
 
 
 class Stopping:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from collections.abc import Generator
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = ["fit", "require_fitting"]
 
 log = logging.getLogger("cnnbench")
 
+NO_BAR = True if "TQDM_DISABLE" in os.environ else None  # None: only where there is no terminal
 GLANCE_S = 0.5  # how often the host reads the sums during an epoch
 
 
@@ -48,7 +50,7 @@ def fit(
     selects = name == "validation"
     watch = progress.watch
     saver = Saver(run.checkpoints, engine, progress, config)
-    bar = tqdm(total=config.train.epochs * len(train), unit=" examples", unit_scale=True, disable=None, leave=False)
+    bar = tqdm(total=config.train.epochs * len(train), unit=" examples", unit_scale=True, disable=NO_BAR, leave=False)
     try:
         for epoch in range(len(progress.rows) + 1, config.train.epochs + 1):
             with watch("train"):

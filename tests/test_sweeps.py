@@ -1,0 +1,224 @@
+"""Sweeps: which jobs they have, how they go on, what they say of their jobs."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from forking import ForkServer
+from installed import Command
+from same_run import differences
+from small_runs import SMALL
+
+SWEEP = ("-m", *SMALL, "sweep=mine")
+Done = subprocess.CompletedProcess[str]
+
+
+def job(sweep: Path, *overrides: str) -> Path:
+    """The directory of the one job that has the overrides."""
+    jobs = json.loads((sweep / "sweep.json").read_text())["jobs"]
+    (found,) = (name for name, given in jobs.items() if set(overrides) <= set(given))
+    return sweep / found
+
+
+def table(sweep: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((sweep / "sweep.csv").read_text().splitlines()))
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    return tmp_path / "outputs" / "sweeps" / "mine"
+
+
+Grid = tuple[Path, Done]
+
+
+@pytest.fixture(scope="module")
+def grid(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Grid:
+    """A sweep over momentum and seeds, in which one momentum cannot be, and what it said."""
+    folder = tmp_path_factory.mktemp("grid")
+    done = forks.run(*SWEEP, "optimizer.momentum=0.5,0.9,-1", "seed=0,1", folder=folder)
+    return folder / "outputs" / "sweeps" / "mine", done
+
+
+def test_the_table_has_mean_and_deviation_over_seeds(grid: Grid) -> None:
+    sweep, done = grid
+    rows = table(sweep)
+    first, second = (float(row["validation_accuracy"]) for row in rows if row["optimizer.momentum"] == "0.9")
+    mean, deviation = (first + second) / 2, abs(first - second) / 2**0.5
+    assert re.search(rf"^0\.9 +{mean:.4f} ± {deviation:.4f} ", done.stdout, re.MULTILINE), done.stdout
+    assert "mean ± standard deviation over seeds" in done.stdout
+
+
+def test_the_best_command_line_repeats_the_best_job(grid: Grid, forks: ForkServer, tmp_path: Path) -> None:
+    sweep, done = grid
+    (line,) = re.findall(r"^the best: cnnbench (.*)$", done.stdout, re.MULTILINE)
+    again = forks.run(*line.replace("'", "").split(), "hydra.run.dir=again", folder=tmp_path)
+    assert again.returncode == 0, again.stderr
+    varied = [word for word in line.split() if word.startswith(("optimizer.momentum", "seed"))]
+    assert differences(job(sweep, *varied), tmp_path / "again") == []
+
+
+def test_failed_jobs_do_not_stop_the_others_and_are_told_at_the_end(grid: Grid) -> None:
+    sweep, done = grid
+    assert done.returncode == 2
+    assert "6 runs: 4 finished, 2 failed" in done.stdout
+    told = done.stdout.partition("failed: optimizer.momentum=-1 seed=1\n")[2].splitlines()
+    assert told[0] == "  optimizer.momentum=-1.0 is out of range. It must be at least 0 and at most 1."
+    place = job(sweep, "optimizer.momentum=-1", "seed=1").relative_to(sweep.parents[2])
+    assert told[1] == f"  more: {place}/status.json"
+    assert "Traceback" in json.loads((sweep.parents[2] / place / "status.json").read_text())["traceback"]
+
+
+def test_the_csv_has_a_row_for_each_job_the_best_first(grid: Grid) -> None:
+    sweep, _ = grid
+    rows = table(sweep)
+    accuracies = [float(row["validation_accuracy"] or 0) for row in rows]
+    assert (len(rows), accuracies) == (6, sorted(accuracies, reverse=True))
+    assert [(row["state"], row["optimizer.momentum"]) for row in rows[4:]] == [("failed", "-1")] * 2
+
+
+def test_report_repeats_the_table_of_a_sweep_and_its_csv(grid: Grid, forks: ForkServer) -> None:
+    sweep, done = grid
+    table = (sweep / "sweep.csv").read_bytes()
+    (sweep / "sweep.csv").unlink()
+    again = forks.run("report", "outputs/sweeps/mine", folder=sweep.parents[2])
+    assert (again.returncode, again.stdout) == (0, done.stdout.partition("\n\n")[2]), again.stderr
+    assert (sweep / "sweep.csv").read_bytes() == table
+
+
+def test_report_compares_single_runs_by_what_they_were_given(grid: Grid, forks: ForkServer) -> None:
+    sweep, _ = grid
+    runs = [str(job(sweep, f"optimizer.momentum={value}", "seed=0")) for value in (0.5, 0.9)]
+    done = forks.run("report", *runs, folder=sweep.parents[2])
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^optimizer\.momentum +validation accuracy", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_a_sweep_that_changed_adds_what_is_new_and_keeps_what_is_there(
+    forks: ForkServer, tmp_path: Path, mine: Path
+) -> None:
+    assert forks.run(*SWEEP, "seed=0,1", folder=tmp_path).returncode == 0
+    before = (job(mine, "seed=1") / "status.json").read_bytes()
+    done = forks.run(*SWEEP, "seed=1,2", folder=tmp_path)
+    assert "1 of 2 jobs are finished already." in done.stdout
+    assert "3 runs: 3 finished" in done.stdout
+    assert (job(mine, "seed=1") / "status.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [(*SWEEP, "model.name=mlp,own:Net"), ("resume", "outputs/sweeps/mine")])
+def test_a_failed_job_is_tried_again(forks: ForkServer, tmp_path: Path, command: tuple[str, ...]) -> None:
+    own = "from cnnbench.models.mlp import MLP as Net\n"
+    assert forks.run(*SWEEP, "model.name=mlp,own:Net", folder=tmp_path).returncode == 2
+    (tmp_path / "own.py").write_text(own)
+    allowed = ["--allow-custom-model"] if command[0] == "resume" else []
+    done = forks.run(*command, *allowed, folder=tmp_path)
+    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_after_a_failed_job_no_more_begin_if_asked_so_and_resume_begins_them(
+    cnnbench: Command, forks: ForkServer, tmp_path: Path, launcher: str
+) -> None:
+    elsewhere = [] if launcher == "basic" else ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"]
+    sweep = [*SWEEP, "sweep_on_error=stop", "optimizer.momentum=-1,0.5,0.9"]
+    done = cnnbench(*sweep, *elsewhere)
+    assert done.returncode == 2
+    assert "3 runs: 1 failed, 2 not begun" in done.stdout, done.stdout + done.stderr
+    done = forks.run("resume", "outputs/sweeps/mine", folder=tmp_path)
+    assert "3 runs: 1 failed, 2 not begun" in done.stdout, done.stdout  # it fails again
+    (tmp_path / "outputs" / "sweeps" / "mine" / "sweep.json").write_text(
+        (tmp_path / "outputs" / "sweeps" / "mine" / "sweep.json").read_text().replace("=stop", "=continue")
+    )
+    done = forks.run("resume", "outputs/sweeps/mine", folder=tmp_path)
+    assert "3 runs: 2 finished, 1 failed" in done.stdout, done.stdout
+
+
+def test_resume_begins_the_jobs_that_had_not_begun_with_their_bits(
+    forks: ForkServer, grid: Grid, tmp_path: Path, mine: Path
+) -> None:
+    sweep = (*SWEEP, "optimizer.momentum=0.5,0.9", "seed=0,1")
+    struck = forks.run(*sweep, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 6)])
+    assert (struck.returncode, "4 runs: 1 interrupted, 3 not begun" in struck.stdout) == (130, True), struck.stdout
+    done = forks.run("resume", "outputs/sweeps/mine", folder=tmp_path)
+    assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    finished = [each.parent.name for each in mine.glob("*/result.json")]
+    assert {name: differences(mine / name, grid[0] / name) for name in finished} == {name: [] for name in finished}
+
+
+def test_pairs_are_jobs_and_what_is_swept_beside_them_multiplies(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
+    (tmp_path / "pairs").write_text("# two\noptimizer.momentum=0.5 train.clip_norm=1 # one\n\noptimizer.momentum=0.9\n")
+    done = forks.run(*SWEEP, "--pairs", "pairs", "seed=0,1", folder=tmp_path)
+    assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "train.clip_norm" not in job(mine, "optimizer.momentum=0.9", "seed=1").name
+    assert job(mine, "optimizer.momentum=0.5", "train.clip_norm=1", "seed=1")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("optimizer.momentum 0.5", "line 1: 'optimizer.momentum' is not an override"),
+        ("\n\n--cfg=job", "line 3: '--cfg=job' is not an override"),
+        ("# nothing", "has no line with overrides"),
+        ("optimizer.momentum='0.5", "cannot be read: No closing quotation"),
+        ("seed=1", "seed is given by the pairs and on the command line"),
+        (None, "cannot be read: [Errno 2]"),
+    ],
+)
+def test_pairs_that_cannot_be_are_refused(forks: ForkServer, tmp_path: Path, lines: str | None, told: str) -> None:
+    if lines is not None:
+        (tmp_path / "pairs").write_text(lines)
+    done = forks.run(*SWEEP, "--pairs", "pairs", "seed=0,1", folder=tmp_path)
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("flag", [["--dry-run"], ["--pairs", "pairs"]])
+def test_flags_of_sweeps_want_a_sweep(forks: ForkServer, tmp_path: Path, flag: Sequence[str]) -> None:
+    done = forks.run(*SMALL, *flag, folder=tmp_path)
+    assert (done.returncode, "are for a sweep: add -m" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_dry_run_lists_jobs_and_time_and_starts_nothing(forks: ForkServer, tmp_path: Path) -> None:
+    done = forks.run(*SWEEP, "seed=0,1", "train.epochs=1000,2000", "--dry-run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    times = [float(each) for each in re.findall(r"seed=\d .* ([\d.]+) s  to run$", done.stdout, re.MULTILINE)]
+    assert len(times) == 4, done.stdout
+    assert times[2] == pytest.approx(2 * times[0], rel=0.2)  # rounded to one or two digits
+    assert "4 jobs in outputs/sweeps/mine. Nothing was started." in done.stdout
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_dry_run_of_a_sweep_that_has_begun_says_how_far_it_is(grid: Grid, forks: ForkServer) -> None:
+    sweep, _ = grid
+    command = (*SWEEP, "optimizer.momentum=0.9,-1", "seed=1,2", "--dry-run")
+    done = forks.run(*command, folder=sweep.parents[2])
+    lines = [line for line in done.stdout.splitlines() if line.startswith("#")]
+    assert [line.rpartition("  ")[2] for line in lines] == [
+        *("finished", "to run"),
+        *(["would fail: optimizer.momentum=-1.0 is out of range. It must be at least 0 and at most 1."] * 2),
+    ]
+    assert done.returncode == 2
+    assert "as data.test_examples=20," in done.stdout, done.stdout  # whose speed it was estimated by
+
+
+def test_folds_are_repetitions_of_one_another(forks: ForkServer, tmp_path: Path) -> None:
+    done = forks.run(*SWEEP, "data.folds=3", "data.fold=0,1,2", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (row,) = re.findall(r"^ *([\d.]+) ± ([\d.]+) +[\d.]+ ± [\d.]+ +3 +2 ", done.stdout, re.MULTILINE)
+    assert "mean ± standard deviation over folds" in done.stdout
+    assert float(row[0]) > 0
+
+
+def test_jobs_side_by_side_are_those_of_one_after_another(grid: Grid, cnnbench: Command, mine: Path) -> None:
+    done = cnnbench(
+        *SWEEP, "optimizer.momentum=0.5,0.9", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
+    )
+    assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert re.search(r"^#3 Test accuracy", done.stdout, re.MULTILINE), done.stdout
+    names = [each.parent.name for each in mine.glob("*/result.json")]
+    assert {name: differences(mine / name, grid[0] / name) for name in names} == {name: [] for name in names}
