@@ -222,3 +222,12 @@ def test_jobs_side_by_side_are_those_of_one_after_another(grid: Grid, cnnbench: 
     assert re.search(r"^#3 Test accuracy", done.stdout, re.MULTILINE), done.stdout
     names = [each.parent.name for each in mine.glob("*/result.json")]
     assert {name: differences(mine / name, grid[0] / name) for name in names} == {name: [] for name in names}
+
+
+def test_directories_named_by_the_user_are_found_again(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
+    sweep = (*SWEEP, "seed=0,1", "hydra.sweep.subdir=${hydra.job.num}")
+    assert forks.run(*sweep, folder=tmp_path).returncode == 0
+    done = forks.run(*sweep, folder=tmp_path)
+    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert done.stdout.count("is finished with a test accuracy of") == 2
+    assert sorted(each.parent.name for each in mine.glob("*/result.json")) == ["0", "1"]

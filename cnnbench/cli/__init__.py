@@ -115,8 +115,8 @@ def _compare(sweep: Sweep) -> list[int]:
 
     assert sweep.directory is not None
     print()
-    runs = {run.path.name: run for run in report.run([sweep.directory])}
-    return [int(runs[name].status.get("exit_code", 1)) for name in sweep.jobs if runs[name].state == "failed"]
+    failed = [run for run in report.run([sweep.directory]) if run.state == "failed"]
+    return [int(run.status["exit_code"]) for run in failed if sweep.renamed or run.path.name in sweep.jobs]
 
 
 def _plan(sweep: Sweep) -> NoReturn:

@@ -18,13 +18,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cnnbench import config
 from cnnbench.cli.composing import without_hydra
 from cnnbench.cli.reporting import report
 from cnnbench.errors import ConfigError
-from cnnbench.runs.directory import job_directory_name
+from cnnbench.runs.directory import STATUS, job_directory_name
 from cnnbench.runs.reading import read_accuracy, read_status, read_text
 from cnnbench.runs.sweep import Jobs, add_jobs, allow, stop
 
@@ -47,7 +47,7 @@ class SweepCallback(Callback):
         """
         try:
             pairs = 1 if self.sweep is None else len(self.sweep.pairs)
-            _check_number_of_jobs(list(config.hydra.overrides.task), pairs)
+            _check_number_of_jobs(_written(config.hydra.overrides.task), pairs)
             if self.sweep is not None:
                 self.sweep.begin(config)
         except Exception as error:
@@ -86,6 +86,8 @@ class Sweep:
         BasicSweeper.split_arguments = staticmethod(self._batches)  # type: ignore[method-assign]
         self.composed = composed
         self.directory = Path(composed.hydra.sweep.dir)
+        # then only Hydra knows where jobs are, and perhaps by their number
+        self.renamed = any(each.startswith("hydra.sweep.subdir=") for each in _written(composed.hydra.overrides.hydra))
         self.launcher = str(composed.hydra.runtime.choices["hydra/launcher"])
         self.named = (
             []
@@ -126,10 +128,11 @@ class Sweep:
         if self.instead is not None:
             self.instead(self)
             return []
-        add_jobs(self.directory, {name: [*overrides, *self.named] for name, overrides in self.jobs.items()})
+        if not self.renamed:
+            add_jobs(self.directory, {name: [*overrides, *self.named] for name, overrides in self.jobs.items()})
         allow(self.directory)
         self.launched = True
-        waiting = [each for name, each in self.jobs.items() if not self.is_finished(name)]
+        waiting = [each for name, each in self.jobs.items() if self.renamed or not self.is_finished(name)]
         if len(waiting) < len(self.jobs):
             print(f"{len(self.jobs) - len(waiting):,} of {len(self.jobs):,} jobs are finished already.")
         size = max_batch_size or max(1, len(waiting))
@@ -174,8 +177,8 @@ class Sweep:
             signals.append(number)
             os.write(2, b"\ncnnbench: stopping all jobs, with a checkpoint of each (once more: at once)\n")
             stop(self.directory)
-            for name in self.jobs:
-                _end_job(self.directory / name)
+            for status in self.directory.glob(f"*/{STATUS}"):
+                _end_job(status.parent)
 
         handlers: dict[int, Any] = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -206,6 +209,11 @@ def _end_job(run: Path) -> None:
         status = read_status(run)
         if status["state"] == "running" and status["host"] == socket.gethostname():
             os.kill(int(status["pid"]), signal.SIGTERM)
+
+
+def _written(overrides: ListConfig) -> Overrides:
+    """Overrides as they were written, with their interpolations."""
+    return [str(each) for each in OmegaConf.to_container(overrides, resolve=False) or ()]
 
 
 def _directory_name(overrides: Sequence[str]) -> str:
