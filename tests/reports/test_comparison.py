@@ -1,0 +1,96 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnbench.reports.comparison import as_rows, compare
+from cnnbench.runs.records import Record
+
+
+def run(
+    accuracy: float | None, *overrides: str, test: float | None = 0.5, state: str = "finished", **more: Any
+) -> Record:
+    best = None if accuracy is None else {"epoch": 1, "validation_accuracy": accuracy, "validation_loss": 1.0}
+    result = {"best": best, "test_accuracy": test, "wall_s": {"total": 2.0}} if state == "finished" else {}
+    values: dict[str, Any] = {
+        "config": {"optimizer": {"name": "sgd", "lr": 0.1}, "seed": 0, "device": {"compile": False}},
+        "status": {},
+        "rows": [{"epoch": 1.0}],
+    }
+    return Record(Path("job"), state, overrides, result=result, **(values | more))
+
+
+def body(text: str) -> list[list[str]]:
+    """The cells of the table's rows."""
+    table = next(part for part in text.split("\n\n") if "accuracy" in part.partition("\n")[0])
+    return [line.split() for line in table.splitlines()[1:]]
+
+
+def test_rows_are_sorted_by_their_mean_on_the_validation_set() -> None:
+    runs = [
+        *(run(value, "a=low", f"seed={seed}", test=0.9) for seed, value in enumerate((0.1, 0.6))),
+        *(run(value, "a=high", f"seed={seed}", test=0.1) for seed, value in enumerate((0.4, 0.5))),
+    ]
+    assert [row[0] for row in body(compare(runs))[:2]] == ["high", "low"]
+
+
+def test_the_deviation_is_that_of_a_sample() -> None:
+    runs = [run(value, f"seed={seed}") for seed, value in enumerate((0.1, 0.2, 0.6))]
+    assert body(compare(runs))[0][:3] == ["0.3000", "±", "0.2646"]  # sqrt((0.04 + 0.01 + 0.09) / 2)
+
+
+def test_a_single_run_has_no_deviation() -> None:
+    assert "±" not in compare([run(0.1, "a=1"), run(0.2, "a=2")])
+
+
+def test_without_a_validation_set_the_test_set_sorts_and_that_is_said() -> None:
+    text = compare([run(None, "a=low", test=0.2), run(None, "a=high", test=0.3)])
+    assert [row[0] for row in body(text)[:2]] == ["high", "low"]
+    assert "nothing was held out: sorted by test accuracy" in text
+
+
+def test_a_key_that_a_run_was_not_given_has_the_value_of_its_configuration() -> None:
+    runs = [run(0.2, "optimizer.lr=0.5", config={"optimizer": {"lr": 0.5}}), run(0.1)]
+    assert [row[0] for row in body(compare(runs))] == ["0.5", "0.1"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("optimizer.lr", "0.1"), ("optimizer", "sgd"), ("device.compile", "false"), ("experiment", "mine"), ("seed", "0")],
+)
+def test_values_are_those_the_run_has_now(key: str, value: str) -> None:
+    # a resumed run may have another rate than it was first given
+    assert run(0.1, "optimizer.lr=0.9", "experiment=mine").value(key) == value
+
+
+def test_keys_that_are_the_same_for_all_stand_above_the_table() -> None:
+    text = compare([run(0.1, "b=same", "a=1"), run(0.2, "b=same", "a=2")])
+    assert "all with b=same" in text
+    assert "b" not in body(text)[0]
+
+
+def test_the_best_command_leaves_out_what_belongs_to_the_sweep() -> None:
+    text = compare([run(0.2, "optimizer.lr=0.1", "sweep=mine", "sweep_on_error=stop"), run(0.1, "optimizer.lr=0.2")])
+    assert "the best: cnnbench optimizer.lr=0.1\n" in text + "\n"
+
+
+def test_what_is_not_finished_is_listed_the_failed_first() -> None:
+    runs = [
+        run(None, "a=1", state="not begun", rows=[]),
+        run(None, "a=2", state="interrupted"),
+        run(None, "a=3", state="failed", status={"error": "why\nmore"}, rows=[]),
+    ]
+    text = compare(runs)
+    assert "3 runs: 1 interrupted, 1 failed, 1 not begun" in text
+    lines = text.splitlines()
+    first = lines.index("failed: a=3")
+    assert lines[first + 1] == "  why"
+    assert lines[first + 3 :] == ["not begun: a=1", "interrupted after epoch 1: a=2"]
+
+
+def test_figures_that_are_none_leave_their_cells_empty() -> None:
+    damaged = run(0.1, "a=1")
+    damaged.result.update(best={"validation_accuracy": "x"}, wall_s=7, test_accuracy=float("nan"))
+    (row,) = as_rows([damaged])
+    assert [row[name] for name in ("validation_accuracy", "test_accuracy", "wall_s")] == [None, None, None]
+    assert "1 run: 1 finished" in compare([damaged])
