@@ -51,15 +51,27 @@ class Record:
         return self.figure("best", "validation_accuracy")
 
     def value(self, key: str) -> str:
-        """What the run has for a key of the configuration, or for a group; nothing if it has no such key."""
-        given = dict(override.split("=", 1) for override in self.overrides if "=" in override)
+        """What the run has for a key of the configuration, or for a group; nothing if it has no such key.
+
+        It is spelt as it was given, unless a run that went on has another value by now.
+        """
+        given = dict(override.split("=", 1) for override in self.overrides if "=" in override).get(key)
         value: Any = self.config
         for part in key.lstrip("+").split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        if value is None or isinstance(value, dict):
-            named = value.get("name", "") if isinstance(value, dict) else ""
-            return given.get(key, str(named))
-        return str(value).lower() if isinstance(value, bool) else str(value)
+        if isinstance(value, dict):
+            value = value.get("name", "")
+        elif given is None or (value is not None and not _same(given, value)):
+            return "" if value is None else str(value)
+        return str(value) if given is None else given
+
+
+def _same(given: str, value: Any) -> bool:
+    """Whether a word of the command line stands for the value."""
+    try:
+        return bool(given == str(value) or yaml.safe_load(given) == value or float(given) == value)
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError):
+        return False
 
 
 def read_records(directory: Path) -> list[Record]:

@@ -56,11 +56,17 @@ def test_a_key_that_a_run_was_not_given_has_the_value_of_its_configuration() -> 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("optimizer.lr", "0.1"), ("optimizer", "sgd"), ("device.compile", "false"), ("experiment", "mine"), ("seed", "0")],
+    [("optimizer.lr", "0.1"), ("optimizer", "sgd"), ("device.compile", "False"), ("experiment", "mine"), ("seed", "0")],
 )
 def test_values_are_those_the_run_has_now(key: str, value: str) -> None:
     # a resumed run may have another rate than it was first given
     assert run(0.1, "optimizer.lr=0.9", "experiment=mine").value(key) == value
+
+
+@pytest.mark.parametrize("given", ["seed=0", "optimizer.lr=1e-1", "optimizer.lr=.1", "device.compile=false"])
+def test_values_are_spelt_as_they_were_given(given: str) -> None:
+    key, _, value = given.partition("=")
+    assert run(0.1, given).value(key) == value
 
 
 def test_keys_that_are_the_same_for_all_stand_above_the_table() -> None:
