@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,7 +119,7 @@ def _a_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         for key, value in {**clean_environment(folder), "HOME": str(folder)}.items():
             patch.setenv(key, value)
         patch.setattr("os.fsync", lambda _: None)
-        patch.setattr("cnnbench.commands.train.run", lambda *_: 0.0)
+        patch.setattr("cnnbench.commands.train.run", lambda *_: SimpleNamespace(value=0.0))
         patch.setattr("cnnbench.commands.benchmark.run", lambda *_, **__: {})
         patch.setattr("cnnbench.commands.benchmark.print_table", lambda _: None)
         yield

@@ -1,6 +1,7 @@
 """Training that a machine cannot hold is refused before it starts, and nothing that it might hold is."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ WEIGHTS, ACTIVATIONS = 241.04 * KIB, 8.66 * 1024 * KIB  # as `cnnbench summary` 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnbench.commands.train.run", lambda *_: 0.0)
+    monkeypatch.setattr("cnnbench.commands.train.run", lambda *_: SimpleNamespace(value=0.0))
 
 
 def give(monkeypatch: pytest.MonkeyPatch, memory: float) -> None:

@@ -142,9 +142,9 @@ def _train_one(composed: DictConfig) -> float:
         from cnnbench.commands import resume, train
 
         if sweeps():
-            return train.run(settings, run, watch)
+            return train.run(settings, run, watch).value
         with _told_how_to_go_on(lambda: resume.command(directory, settings)):
-            return train.run(settings, run, watch)
+            return train.run(settings, run, watch).value
 
 
 @contextmanager

@@ -5,20 +5,25 @@ import logging.config
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import hydra
+from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobRuntime
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-import cnnbench
 from cnnbench import config
-from cnnbench.cli.reporting import EXPLAINED, leave_the_reader, report
+from cnnbench.cli.reporting import EXPLAINED, as_cnnbench_error, leave_the_reader, report
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
 from cnnbench.runs.stopping import end
@@ -27,8 +32,11 @@ from cnnbench.runs.sweep import is_stopped, stop
 __all__ = [
     "RunDirectoryCallback",
     "check",
+    "claim_checked",
     "compose",
+    "compose_here",
     "conf_folder",
+    "leave_record",
     "log_to",
     "output_directory",
     "overrides_of_the_job",
@@ -41,6 +49,8 @@ __all__ = [
 OmegaConf.register_new_resolver("job_directory", job_directory_name, replace=True)
 
 log = logging.getLogger("cnnbench")
+
+_OF_AN_APPLICATION = (GlobalHydra, JobRuntime, VersionBase)  # what Hydra has one of for all that run in a process
 
 
 class Job:
@@ -103,6 +113,68 @@ def compose(config_name: str, arguments: list[str], work: Callable[[DictConfig],
     return job.failures[0] if job.failures else 0
 
 
+def compose_here(overrides: Sequence[str]) -> DictConfig:
+    """What the command line would compose for one run, Hydra's part included, for a program that goes on.
+
+    What Hydra keeps in this process is afterwards as it was.
+
+    Raises:
+        ConfigError: in the words of the command line, what is wrong.
+    """
+    try:
+        with _hydra_of_its_own(), initialize_config_dir(str(conf_folder()), "cnnbench", version_base="1.3"):
+            return hydra.compose("train", list(overrides), return_hydra_config=True)
+    except Exception as error:
+        known = as_cnnbench_error(error)
+        raise known or ConfigError(f"Hydra cannot work with these overrides: {error}") from error
+
+
+@contextmanager
+def _hydra_of_its_own() -> Iterator[None]:
+    """While the block lasts, Hydra is as in a new process: the caller may be a Hydra application itself."""
+    store = ConfigStore.instance()
+    before, configurations = dict(Singleton._instances), store.repo
+    for each in _OF_AN_APPLICATION:
+        Singleton._instances.pop(each, None)
+    store.repo = dict(configurations)
+    store.store("schema", config.Schema)
+    try:
+        yield
+    finally:
+        store.repo = configurations
+        for each in _OF_AN_APPLICATION:
+            Singleton._instances.pop(each, None)
+            if each in before:
+                Singleton._instances[each] = before[each]
+
+
+def claim_checked(composed: DictConfig, directory: Path | None = None, verb: str = "train") -> RunDirectory:
+    """Check the configuration, then claim `directory` or, if that is None, what Hydra's part names.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the directory that was asked for holds a run.
+        OSError: the directory cannot be made.
+    """
+    check(config.load(without_hydra(composed)))
+    asked_for = directory is not None or any(
+        each.startswith("hydra.run.dir=") for each in composed.hydra.overrides.hydra
+    )
+    return (claim_exactly if asked_for else claim_new)(directory or Path(composed.hydra.run.dir), verb)
+
+
+def leave_record(composed: DictConfig, directory: Path) -> None:
+    """Leave in a run directory what Hydra leaves there of a command line."""
+    parts = {
+        "config.yaml": without_hydra(composed),
+        "hydra.yaml": OmegaConf.masked_copy(composed, "hydra"),
+        "overrides.yaml": composed.hydra.overrides.task,
+    }
+    folder = directory / ".hydra"
+    folder.mkdir(exist_ok=True)
+    for name, part in parts.items():
+        (folder / name).write_text(OmegaConf.to_yaml(part))
+
+
 def share_config_store() -> None:
     """Keep Hydra from copying its store of configurations, which holds what nobody changes.
 
@@ -130,10 +202,8 @@ class RunDirectoryCallback(Callback):
         Hydra turns an Exception of a callback into a warning, so errors leave as SystemExit.
         """
         try:
-            check(cnnbench.config.load(without_hydra(config)))
-            named = any(override.startswith("hydra.run.dir=") for override in config.hydra.overrides.hydra)
             verb = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
-            run = (claim_exactly if named else claim_new)(Path(config.hydra.run.dir), verb)
+            run = claim_checked(config, verb=verb)
         except Exception as error:
             raise SystemExit(report(error)) from error
         with read_write(config), open_dict(config):

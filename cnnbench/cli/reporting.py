@@ -12,15 +12,15 @@ from yaml import YAMLError
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, from_machine
 
-__all__ = ["EXPLAINED", "leave_the_reader", "report"]
+__all__ = ["EXPLAINED", "as_cnnbench_error", "leave_the_reader", "report"]
 
-# What `_as_cnnbench_error` has words for wherever it comes from.
+# What `as_cnnbench_error` has words for wherever it comes from.
 EXPLAINED = (CnnbenchError, HydraException, OmegaConfBaseException, YAMLError, OSError)
 
 
 def report(error: Exception) -> int:
     """Print an error as one block on stderr, with a traceback only if it is a bug; returns the exit code."""
-    known = _as_cnnbench_error(error)
+    known = as_cnnbench_error(error)
     if known is None or os.environ.get("CNNBENCH_DEBUG") == "1":
         traceback.print_exception(error)
     if known is None:
@@ -30,7 +30,7 @@ def report(error: Exception) -> int:
     return known.exit_code
 
 
-def _as_cnnbench_error(error: Exception) -> CnnbenchError | None:
+def as_cnnbench_error(error: Exception) -> CnnbenchError | None:
     """The error as one for people, or None if it is a bug."""
     match error:
         case CnnbenchError():

@@ -178,5 +178,5 @@ def _go_on(
             log.warning(problem)
         if recorded.last is None:
             log.info("There is no checkpoint yet: training begins anew.")
-            return train.run(settings, opened, watch)
-        return train.run(settings, opened, watch, train.Earlier(recorded.last, recorded.best, changes))
+            return train.run(settings, opened, watch).value
+        return train.run(settings, opened, watch, train.Earlier(recorded.last, recorded.best, changes)).value

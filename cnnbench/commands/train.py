@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -25,18 +25,39 @@ from cnnbench.training.checkpoint import State
 from cnnbench.training.engine import EagerEngine, Metrics
 from cnnbench.training.progress import Progress, Row, restore
 
-__all__ = ["Earlier", "run"]
+__all__ = ["Earlier", "OnEpoch", "Outcome", "StoppedByOnEpoch", "Trained", "run"]
 
 log = logging.getLogger("cnnbench")
 
+OnEpoch = Callable[[Row], bool | None]  # what is called with the row of each epoch; False: no further
+
 
 @dataclass(frozen=True)
-class Outcome:
-    """The rows of metrics.csv, the one chosen on the validation set, if there is one, and the test metrics."""
+class Trained:
+    """The rows of metrics.csv, and the one chosen on the validation set, if there is one."""
 
     rows: list[Row]
     best: Row | None
+
+    @property
+    def value(self) -> float:
+        """What runs are compared by: the best validation accuracy or, with data.validation=0, the last test one."""
+        return self.best["validation_accuracy"] if self.best else self.rows[-1]["test_accuracy"]
+
+
+@dataclass(frozen=True)
+class Outcome(Trained):
+    """As training ended, with the test metrics."""
+
     test: Metrics
+
+
+class StoppedByOnEpoch(KeyboardInterrupt):
+    """An interruption that the caller's `on_epoch` asked for: as at any other, what was done is saved."""
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        self.trained = trained
 
 
 @dataclass(frozen=True)
@@ -48,14 +69,18 @@ class Earlier:
     changes: Mapping[str, Any]
 
 
-def run(config: Config, run: RunDirectory, watch: Stopwatch, earlier: Earlier | None = None) -> float:
+def run(
+    config: Config,
+    run: RunDirectory,
+    watch: Stopwatch,
+    earlier: Earlier | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Outcome:
     """Train, measure on the test set, and record it all in the run directory.
-
-    Returns the accuracy that runs may be compared by: the best validation accuracy or, with
-    data.validation=0, the last test accuracy.
 
     Raises:
         CnnbenchError: the data are not to be had, training diverged, memory is short, or `earlier` does not fit.
+        StoppedByOnEpoch: `on_epoch` returned False; what was done is saved.
         KeyboardInterrupt, SystemExit: a signal asked for it; what was done is saved.
         OSError: the run directory cannot be written to.
     """
@@ -74,7 +99,7 @@ def run(config: Config, run: RunDirectory, watch: Stopwatch, earlier: Earlier | 
         _record_environment(run, engine, data, progress, earlier)
         _announce(config, dataset, engine, data)
         with Stopping() as stopping:
-            outcome = _train(config, dataset, run, engine, data, progress, stopping)
+            outcome = _train(config, dataset, run, engine, data, progress, stopping, on_epoch)
             _record_result(config, run, engine, watch, outcome)
             _conclude(config, dataset, run, watch, outcome)
             stopping.check()
@@ -83,7 +108,7 @@ def run(config: Config, run: RunDirectory, watch: Stopwatch, earlier: Earlier | 
             raise
         raise _out_of_memory(config, engine, error) from error
     _require_learning(config, outcome.rows)
-    return outcome.best["validation_accuracy"] if outcome.best else outcome.test.accuracy
+    return outcome
 
 
 def _train(
@@ -94,6 +119,7 @@ def _train(
     data: ResidentData,
     progress: Progress,
     stopping: Stopping,
+    on_epoch: OnEpoch | None,
 ) -> Outcome:
     picture = Curves(run.path / "curves.png", f"{config.model.name} on {dataset.title}, {config.data.resize} px")
     held_out = data.validation if len(data.validation) else data.test
@@ -105,6 +131,9 @@ def _train(
             if row["epoch"] < config.train.epochs:
                 with progress.watch("records"):
                     picture.update(progress.rows)
+            goes_on = None if on_epoch is None else on_epoch(dict(row))
+            if goes_on is not None and not goes_on:
+                new_rows.throw(StoppedByOnEpoch(Trained(progress.rows, progress.best)))
     rows = progress.rows
     with progress.watch("records"):
         run.write_rows("metrics.csv", rows)  # again, where a run goes on that was killed before it had written them all

@@ -1,0 +1,92 @@
+"""The example of a search with Optuna, run in this process on tiny data."""
+
+import importlib.util
+import json
+import shlex
+from pathlib import Path
+from types import ModuleType
+
+import optuna
+import pytest
+from installed import TINY
+from same_run import differences
+
+from cnnbench.api import train
+
+SOURCE = Path(__file__).parents[1] / "examples" / "optuna_search.py"
+
+
+class TheSecondTrial(optuna.pruners.BasePruner):
+    """Prunes trial 1, after its first epoch."""
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return trial.number == 1
+
+
+@pytest.fixture(scope="module")
+def example() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("optuna_search", SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def study(example: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> optuna.Study:
+    """Three trials, the second of which is pruned."""
+    study = optuna.create_study(direction="maximize", pruner=TheSecondTrial())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("search"))
+        example.search(study, 3, [*TINY, "train.require_learning=false"])
+    return study
+
+
+def directory(trial: optuna.trial.FrozenTrial) -> Path:
+    return Path(trial.user_attrs["directory"])
+
+
+def test_a_trial_is_pruned_after_the_epoch_that_is_worse(study: optuna.Study) -> None:
+    assert [(trial.state.name, trial.last_step) for trial in study.trials] == [
+        ("COMPLETE", 2), ("PRUNED", 1), ("COMPLETE", 2)
+    ]  # fmt: skip
+
+
+def test_the_run_of_a_pruned_trial_is_interrupted(study: optuna.Study) -> None:
+    assert json.loads((directory(study.trials[1]) / "status.json").read_text())["state"] == "interrupted"
+
+
+def test_the_test_set_of_a_pruned_trial_is_not_measured(study: optuna.Study) -> None:
+    assert not (directory(study.trials[1]) / "result.json").exists()
+
+
+def test_the_best_value_is_that_of_the_best_row(study: optuna.Study) -> None:
+    best = json.loads((directory(study.best_trial) / "result.json").read_text())["best"]
+    assert study.best_value == best["validation_accuracy"]
+
+
+def test_the_command_of_a_trial_repeats_it(study: optuna.Study, tmp_path: Path) -> None:
+    best = study.best_trial
+    repeated = train(*shlex.split(best.user_attrs["command"])[1:], directory=tmp_path / "repeated")
+    assert differences(repeated.directory, directory(best)) == []
+
+
+def test_an_interrupted_search_goes_on(
+    example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    search = ["--epochs=1", "--storage=sqlite:///search.db", *TINY, "train.require_learning=false"]
+    example.main(["--trials=1", *search])
+    assert len(example.main(["--trials=2", *search]).trials) == 2
+
+
+def test_a_trial_that_diverges_does_not_end_the_search(
+    example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(example.LEARNING_RATES, "adam", (1e30, 1e31))
+    monkeypatch.setitem(example.LEARNING_RATES, "momentum", (1e30, 1e31))
+    study = optuna.create_study(direction="maximize")
+    example.search(study, 2, TINY)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "FAIL"]
