@@ -8,9 +8,10 @@ from typing import Any
 
 from forking import ForkServer
 
+from cnnbench.runs.sweep import recorded_jobs
 from cnnbench.training import checkpoint
 
-__all__ = ["BETWEEN", "SMALL", "STATES", "Runs", "State", "checkpoints", "contents", "forge", "refused"]
+__all__ = ["BETWEEN", "SMALL", "STATES", "Runs", "State", "checkpoints", "contents", "forge", "job_of", "refused"]
 
 SMALL = (
     *("model=mlp", "model.widths=[8]", "data=sample", "data.train_examples=64", "data.validation=20"),
@@ -52,6 +53,12 @@ class Runs:
 
     def uninterrupted(self, state: str) -> Path:
         return self.folder / ("extended" if state == "finished" else "finished")
+
+
+def job_of(sweep: Path, override: str) -> Path:
+    """The directory of the one job of a sweep that was given `override`."""
+    (name,) = (name for name, overrides in recorded_jobs(sweep).items() if override in overrides)
+    return sweep / name
 
 
 def contents(folder: Path) -> dict[str, bytes]:

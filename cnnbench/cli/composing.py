@@ -26,6 +26,7 @@ from cnnbench import config
 from cnnbench.cli.reporting import EXPLAINED, as_cnnbench_error, leave_the_reader, report
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
+from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopping import end
 from cnnbench.runs.sweep import is_stopped, stop
 
@@ -73,9 +74,9 @@ class Job:
             return self.work(composed)
         except BrokenPipeError:
             leave_the_reader()
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit) as ending:
             if not among_others:
-                raise
+                end_or_restart(ending)
             log.info("Interrupted.")
         except Exception as error:
             self.failures.append(report(error))  # the other jobs of a sweep go on
@@ -107,6 +108,9 @@ def compose(config_name: str, arguments: list[str], work: Callable[[DictConfig],
     except EXPLAINED:
         raise
     except Exception as error:  # an assertion or the like in Hydra: what is our own is guarded
+        if type(error).__module__.startswith("submitit."):
+            told = "Jobs that Slurm has taken go on, but are not waited for: see squeue."
+            raise ConfigError(f"submitit: {error}\n{told}") from error
         raise ConfigError(f"Hydra cannot work with this command line: {str(error) or type(error).__name__}") from error
     finally:
         gc.enable()

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while a run trains: noted, so that the step is finished and saved before the run ends."""
+"""Signals while a run trains: noted, so that the step is finished and saved before the run ends."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["SIGTERM_CODE", "Stopping", "end"]
+__all__ = ["SIGTERM_CODE", "Preempted", "Stopping", "end", "preemption_signal"]
 
 SIGTERM_CODE = 143
 
@@ -18,10 +18,15 @@ def end(number: int, frame: FrameType | None) -> None:
     raise SystemExit(SIGTERM_CODE)
 
 
+class Preempted(SystemExit):
+    """The run has ended because a scheduler wants the machine back, and means to start it again."""
+
+
 class Stopping:
     """While it is entered, the first signal is only noted, and a SIGINT after it ends the run at once.
 
     After that one more SIGINT kills the process: files are replaced whole, so nothing on disk is harmed.
+    Noted are SIGINT, SIGTERM and, in a job of a scheduler, its `preemption_signal`, also after a SIGTERM.
     """
 
     def __init__(self) -> None:
@@ -32,20 +37,23 @@ class Stopping:
 
     def __enter__(self) -> "Stopping":
         if threading.current_thread() is threading.main_thread():  # only there can signals be handled
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for number in (signal.SIGINT, signal.SIGTERM, preemption_signal()):
+                if number is not None:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if isinstance(error, SystemExit):
+            self.check()  # again: the scheduler's signal may have come since
 
     def check(self) -> None:
-        """End the run if a signal has asked for it: with KeyboardInterrupt or, for SIGTERM, SystemExit."""
+        """End the run if a signal has asked for it: with KeyboardInterrupt, SystemExit for SIGTERM, or Preempted."""
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.signal == signal.SIGTERM:
-            raise SystemExit(SIGTERM_CODE)
+        if self.signal is not None:
+            raise (SystemExit if self.signal == signal.SIGTERM else Preempted)(SIGTERM_CODE)
 
     @contextmanager
     def raising(self) -> Iterator[None]:
@@ -59,8 +67,9 @@ class Stopping:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            if number == signal.SIGTERM:
-                return  # schedulers repeat it: to the process and to its group
+            if number != signal.SIGINT:  # schedulers repeat theirs, and send one after the other
+                self.signal = number if self.signal == signal.SIGTERM else self.signal
+                return
             self.at_once = True
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise KeyboardInterrupt
@@ -69,3 +78,8 @@ class Stopping:
         os.write(2, b"\ncnnbench: stopping after this step, with a checkpoint (once more: at once)\n")
         if self._raises:
             self.check()
+
+
+def preemption_signal() -> int | None:
+    """The signal by which a scheduler says that it wants the machine back: one that its library handles (submitit)."""
+    return next((number for number in (signal.SIGUSR2, signal.SIGUSR1) if callable(signal.getsignal(number))), None)

@@ -1,4 +1,4 @@
-"""Signals while a run trains: the first is noted, the second ends it."""
+"""Signals while a run trains: the first is noted, a second SIGINT ends it."""
 
 import os
 import signal
@@ -6,17 +6,28 @@ from collections.abc import Iterator
 
 import pytest
 
-from cnnbench.runs.stopping import Stopping
+from cnnbench.runs.stopping import Preempted, Stopping, preemption_signal
 
 EACH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+USER = pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
 
 
 @pytest.fixture(autouse=True)
 def _handlers_as_they_were() -> Iterator[None]:
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    before = [(number, signal.getsignal(number)) for number in signals]
     yield
     for number, handler in before:
         signal.signal(number, handler)
+
+
+def in_a_job_of_a_scheduler(number: int = signal.SIGUSR2) -> None:
+    """As submitit does: the process ends wherever it is."""
+
+    def end(number: int, frame: object) -> None:
+        raise AssertionError("the scheduler's handler was not kept from ending the step")
+
+    signal.signal(number, end)
 
 
 def send(number: int) -> None:
@@ -107,3 +118,85 @@ def test_it_says_what_it_does_and_how_to_be_quicker(capfd: pytest.CaptureFixture
     with Stopping():
         send(signal.SIGINT)
     assert "stopping after this step, with a checkpoint (once more: at once)" in capfd.readouterr().err
+
+
+def test_no_signal_is_a_preemption_where_no_scheduler_handles_one() -> None:
+    assert preemption_signal() is None
+
+
+@USER
+def test_the_signal_that_a_scheduler_handles_is_the_preemption(number: int) -> None:
+    in_a_job_of_a_scheduler(number)
+    assert preemption_signal() == number
+
+
+@USER
+def test_a_preemption_is_noted(number: int) -> None:
+    in_a_job_of_a_scheduler(number)
+    with Stopping() as stopping:
+        send(number)
+    assert (stopping.signal, stopping.at_once) == (number, False)
+
+
+def test_check_ends_a_run_that_is_preempted() -> None:
+    in_a_job_of_a_scheduler()
+    with Stopping() as stopping:
+        send(signal.SIGUSR2)
+        with pytest.raises(Preempted):
+            stopping.check()
+
+
+def test_a_termination_does_not_end_the_run_as_preempted() -> None:
+    in_a_job_of_a_scheduler()
+    with Stopping() as stopping:
+        send(signal.SIGTERM)
+        with pytest.raises(SystemExit) as ended:
+            stopping.check()
+    assert not isinstance(ended.value, Preempted)
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGTERM, signal.SIGUSR2), (signal.SIGUSR2, signal.SIGTERM)])
+def test_termination_and_preemption_together_are_a_preemption(signals: tuple[int, int]) -> None:
+    in_a_job_of_a_scheduler()
+    with Stopping() as stopping:
+        for number in signals:
+            send(number)
+        with pytest.raises(Preempted):
+            stopping.check()
+
+
+def test_a_preemption_that_comes_while_a_termination_is_saved_counts() -> None:
+    def save_after_a_termination() -> None:
+        with Stopping() as stopping:
+            send(signal.SIGTERM)
+            try:
+                stopping.check()
+            finally:
+                send(signal.SIGUSR2)
+
+    in_a_job_of_a_scheduler()
+    with pytest.raises(Preempted):
+        save_after_a_termination()
+
+
+def test_ctrl_c_after_a_preemption_ends_the_run_where_it_is() -> None:
+    in_a_job_of_a_scheduler()
+    with Stopping() as stopping:
+        send(signal.SIGUSR2)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+    assert stopping.at_once
+
+
+def test_a_preemption_breaks_off_what_can_be() -> None:
+    in_a_job_of_a_scheduler()
+    with pytest.raises(Preempted), Stopping() as stopping, stopping.raising():
+        send(signal.SIGUSR2)
+
+
+def test_the_scheduler_has_its_handler_back_in_the_end() -> None:
+    in_a_job_of_a_scheduler()
+    before = signal.getsignal(signal.SIGUSR2)
+    with Stopping():
+        send(signal.SIGUSR2)
+    assert signal.getsignal(signal.SIGUSR2) == before

@@ -1,0 +1,82 @@
+"""Sweeps whose jobs submitit starts, without Slurm: in processes that are sent signals and started again as Slurm does.
+
+tests/test_slurm_cluster.py has the same with a Slurm that runs.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from forking import ForkServer
+from same_run import differences
+from small_runs import SMALL, job_of
+
+from cnnbench.runs.reading import read_status
+
+JOB = tuple(word for word in SMALL if not word.startswith("optimizer.lr="))
+GOOD, BAD = "optimizer.lr=0.01", "optimizer.lr=1e+30"
+SEARCH_PATH = ":".join(map(str, [Path(__file__).parent / "striking", *filter(None, sys.path)]))
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """The exit code and the directory of a sweep of submitit's, and a sweep that nothing interrupts."""
+
+    code: int
+    ours: Path
+    unharmed: Path
+
+
+@pytest.fixture(scope="module")
+def sweeps(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweeps:
+    """Two jobs, one of which diverges; the other is preempted once, in the middle of its second epoch."""
+    folder = tmp_path_factory.mktemp("locally")
+    unharmed = forks.run("-m", *JOB, GOOD, "sweep=unharmed", folder=folder)
+    assert unharmed.returncode == 0, unharmed.stderr
+    jobs = (*JOB, "optimizer.lr=0.01,1e+30", "sweep=ours", "hydra/launcher=slurm_local")
+    done = forks.run("-m", *jobs, folder=folder, PYTHONPATH=SEARCH_PATH, STRIKE="kill -USR2 $PPID")
+    assert done.returncode == 4, done.stdout + done.stderr
+    return Sweeps(done.returncode, folder / "outputs/sweeps/ours", folder / "outputs/sweeps/unharmed")
+
+
+def test_each_job_has_its_own_end(sweeps: Sweeps) -> None:
+    states = {job: read_status(job_of(sweeps.ours, job))["state"] for job in (GOOD, BAD)}
+    assert states == {GOOD: "finished", BAD: "failed"}
+
+
+def test_the_exit_code_is_that_of_the_failure(sweeps: Sweeps) -> None:
+    assert sweeps.code == 4
+
+
+def test_a_job_that_is_preempted_goes_on_where_it_stood(sweeps: Sweeps) -> None:
+    continued = json.loads((job_of(sweeps.ours, GOOD) / "environment.json").read_text())["continued"]
+    assert [(each["epoch"], each["step"]) for each in continued] == [(1, 2)]
+
+
+def test_a_job_that_is_preempted_ends_with_the_same_bits(sweeps: Sweeps) -> None:
+    assert differences(job_of(sweeps.ours, GOOD), job_of(sweeps.unharmed, GOOD)) == []
+
+
+@pytest.fixture
+def slurm_that_refuses(tmp_path: Path) -> str:
+    """A PATH with commands of Slurm's that fail."""
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\necho invalid partition specified: gpu >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    return f"{tmp_path}:/usr/bin:/bin"
+
+
+def test_what_sbatch_says_is_told(forks: ForkServer, tmp_path: Path, slurm_that_refuses: str) -> None:
+    done = forks.run("-m", *SMALL, "hydra/launcher=slurm", folder=tmp_path, PATH=slurm_that_refuses)
+    assert done.returncode == 2, done.stderr
+    assert "invalid partition specified: gpu" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_where_there_is_no_slurm_that_is_told(forks: ForkServer, tmp_path: Path) -> None:
+    done = forks.run("-m", *SMALL, "hydra/launcher=slurm", folder=tmp_path, PATH=str(tmp_path))
+    assert done.returncode == 2, done.stderr
+    assert 'Could not detect "srun"' in done.stderr
+    assert "Traceback" not in done.stderr
