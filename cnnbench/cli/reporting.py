@@ -14,6 +14,9 @@ from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, from_machi
 
 __all__ = ["EXPLAINED", "as_cnnbench_error", "leave_the_reader", "report"]
 
+# The extra of cnnbench that brings a launcher of Hydra's.
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+
 # What `as_cnnbench_error` has words for wherever it comes from.
 EXPLAINED = (CnnbenchError, HydraException, OmegaConfBaseException, YAMLError, OSError)
 
@@ -50,6 +53,8 @@ def _explain_hydra(error: HydraException) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if not group:
             return f"There is no primary configuration '{name}'."
+        if group == "hydra/launcher" and name in EXTRAS:
+            return f"This launcher of Hydra's is not installed: pip install 'cnnbench[{EXTRAS[name]}]'"
         return f"{group}={name} is not known. {did_you_mean(name, error.options or [])}"
     if isinstance(error, OverrideParseException):
         return (

@@ -1,0 +1,56 @@
+"""Without the packages of an extra: all else works, and the error says which extra to install."""
+
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from installed import Command, clean_environment
+
+import cnnbench
+
+EXTRAS = ("hydra_plugins", "submitit", "joblib")
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All that is installed but the extras."""
+    folder = tmp_path_factory.mktemp("packages")
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if package.name not in EXTRAS:
+            (folder / package.name).symlink_to(package)
+    return folder
+
+
+@pytest.fixture
+def without_extras(tmp_path: Path, packages: Path) -> Command:
+    search_path = f"{Path(cnnbench.__file__).parents[1]}:{packages}"
+
+    def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-S", "-m", "cnnbench", *arguments],
+            cwd=tmp_path,
+            env=clean_environment(tmp_path) | {"PYTHONPATH": search_path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return call
+
+
+@pytest.mark.parametrize(("launcher", "extra"), [("slurm", "slurm"), ("slurm_local", "slurm"), ("joblib", "joblib")])
+def test_a_launcher_that_is_not_installed_is_named_by_its_extra(
+    without_extras: Command, launcher: str, extra: str
+) -> None:
+    done = without_extras("-m", "seed=0,1", f"hydra/launcher={launcher}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"pip install 'cnnbench[{extra}]'" in done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--help", "--info"])
+def test_looking_around_needs_no_extra(without_extras: Command, flag: str) -> None:
+    done = without_extras(flag)
+    assert (done.returncode, done.stderr) == (0, "")
