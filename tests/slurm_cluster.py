@@ -19,7 +19,7 @@ __all__ = ["SlurmCluster", "missing_programs"]
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where Debian keeps daemons; not everyone has it
-START_S = 30.0
+PATIENCE_S = 30.0
 
 CONFIGURATION = """\
 ClusterName=test
@@ -45,6 +45,7 @@ JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
 SchedulerParameters=sched_interval=2,bf_interval=2
 ReturnToService=2
+KillWait=5
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2048 State=UNKNOWN
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -101,7 +102,11 @@ class SlurmCluster:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop()
+        try:
+            self.output("scancel", "--user", getpass.getuser())
+            self._wait_until("no job is left", lambda: self.output("squeue", "-h") == "")  # or its processes outlive us
+        finally:
+            self._stop()
 
     def output(self, *command: str) -> str:
         """What a command of Slurm's prints."""
@@ -123,11 +128,11 @@ class SlurmCluster:
             )
 
     def _wait_until(self, what: str, happened: Callable[[], bool]) -> None:
-        give_up_at = time.monotonic() + START_S
+        give_up_at = time.monotonic() + PATIENCE_S
         while not happened():
             if time.monotonic() > give_up_at or any(each.poll() is not None for each in self._daemons):
                 logs = "\n".join(f"{path.name}:\n{path.read_text()[-2000:]}" for path in self.folder.glob("*.out"))
-                raise RuntimeError(f"Slurm does not start: waited until {what}.\n{logs}")
+                raise RuntimeError(f"Slurm does not do what it should: waited until {what}.\n{logs}")
             time.sleep(0.1)
 
     def _stop(self) -> None:
