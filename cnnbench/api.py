@@ -19,6 +19,7 @@ from cnnbench.cli.composing import claim_checked, compose_here, leave_record, wi
 from cnnbench.commands import train as command
 from cnnbench.commands.train import OnEpoch, StoppedByOnEpoch, Trained
 from cnnbench.errors import ConfigError
+from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training.progress import Row
 
@@ -78,6 +79,9 @@ def train(*overrides: str, on_epoch: OnEpoch | None = None, directory: Path | No
                 test_accuracy = outcome.test.accuracy
         except StoppedByOnEpoch as stopped:
             trained = stopped.trained
+        except (KeyboardInterrupt, SystemExit) as ending:
+            end_or_restart(ending)
+            raise
     return Result(run.path.absolute(), trained.rows, trained.best, trained.value, test_accuracy)
 
 

@@ -166,6 +166,21 @@ def test_a_sigint_is_raised_once_the_run_is_saved(tmp_path: Path) -> None:
     assert (run / "checkpoints" / "last.pt").exists()
 
 
+def test_a_schedulers_signal_reaches_its_handler_once_the_run_is_saved() -> None:
+    states = []
+
+    def handle(number: int, frame: object) -> None:
+        states.append(json.loads((only_run(Path()) / "status.json").read_text())["state"])
+
+    before = signal.signal(signal.SIGUSR2, handle)
+    try:
+        with pytest.raises(SystemExit):
+            train(*TINY, on_epoch=lambda row: os.kill(os.getpid(), signal.SIGUSR2))
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert states == ["interrupted"]
+
+
 def test_the_callers_signal_handlers_are_as_before() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     train(*ONE_EPOCH)

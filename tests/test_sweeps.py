@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -231,3 +232,15 @@ def test_directories_named_by_the_user_are_found_again(forks: ForkServer, tmp_pa
     assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
     assert done.stdout.count("is finished with a test accuracy of") == 2
     assert sorted(each.parent.name for each in mine.glob("*/result.json")) == ["0", "1"]
+
+
+def test_a_job_elsewhere_records_the_command_that_was_typed(grid: Grid, cnnbench: Command, mine: Path) -> None:
+    done = cnnbench(*SWEEP, "seed=0", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1")
+    assert done.returncode == 0, done.stderr
+    command = json.loads((job(mine, "seed=0") / "environment.json").read_text())["command"]
+    assert shlex.split(command)[1:] == done.args[1:]
+
+
+def test_benchmarks_are_not_taken_side_by_side(forks: ForkServer, tmp_path: Path) -> None:
+    done = forks.run("benchmark", "-m", *SMALL, "seed=0,1", "hydra/launcher=joblib", folder=tmp_path)
+    assert (done.returncode, "measures one network after another" in done.stderr) == (2, True), done.stderr

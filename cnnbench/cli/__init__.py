@@ -32,7 +32,7 @@ from cnnbench.cli.sweeping import Sweep, SweepCallback, quoted, read_pairs, requ
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.directory import STATUS, claim, claim_exactly
 from cnnbench.runs.reading import find_runs
-from cnnbench.runs.stopping import end
+from cnnbench.runs.stopping import SIGTERM_CODE, end
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.sweep import recorded_jobs
 
@@ -101,22 +101,21 @@ def _sweep(arguments: list[str], sweep: Sweep) -> int:
     except BaseException:
         if sweep.launched:
             _compare(sweep)
-            print(f"To go on: {sweep.to_go_on}", file=sys.stderr)
+            print(sweep.to_go_on, file=sys.stderr)
         raise
-    if not sweep.launched:
-        return code
-    codes = _compare(sweep)
-    return code or (codes[0] if codes else 0)
+    return _compare(sweep) or code if sweep.launched else code
 
 
-def _compare(sweep: Sweep) -> list[int]:
-    """Print the table of a sweep, and write it; returns the exit codes of the jobs that failed."""
+def _compare(sweep: Sweep) -> int:
+    """Print the table of a sweep, and write it; returns the exit code of the first of its jobs that failed."""
     from cnnbench.commands import report
 
     assert sweep.directory is not None
     print()
-    failed = [run for run in report.run([sweep.directory]) if run.state == "failed"]
-    return [int(run.status["exit_code"]) for run in failed if sweep.renamed or run.path.name in sweep.jobs]
+    runs = [run for run in report.run([sweep.directory]) if sweep.renamed or run.path.name in sweep.jobs]
+    codes = [int(run.status["exit_code"]) for run in runs if run.state == "failed"]
+    codes += [SIGTERM_CODE for run in runs if run.state == "interrupted"]  # as by a scheduler
+    return codes[0] if codes else 0
 
 
 def _plan(sweep: Sweep) -> NoReturn:

@@ -60,9 +60,11 @@ class Job:
     def __init__(self, work: Callable[[DictConfig], float | None]) -> None:
         self.work = work
         self.failures: list[int] = []  # exit codes, of jobs in this process
+        self.command = list(sys.orig_argv)
 
     def __call__(self, composed: DictConfig) -> float | None:
         gc.enable()
+        sys.orig_argv[:] = self.command  # to be recorded, in a process of a launcher's too
         sweep = Path(HydraConfig.get().sweep.dir) if sweeps() else None
         among_others = sweep is not None and HydraConfig.get().runtime.choices["hydra/launcher"] == "joblib"
         if among_others:

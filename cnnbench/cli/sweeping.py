@@ -31,6 +31,7 @@ from cnnbench.runs.sweep import Jobs, add_jobs, allow, stop
 __all__ = ["Sweep", "SweepCallback", "quoted", "read_pairs", "require_harmless"]
 
 MOST_JOBS = 10_000  # of a sweep
+HERE, JOBLIB = "basic", "joblib"  # hydra/launcher
 
 Overrides = list[str]
 
@@ -47,6 +48,11 @@ class SweepCallback(Callback):
         """
         try:
             pairs = 1 if self.sweep is None else len(self.sweep.pairs)
+            if self.sweep is None and config.hydra.runtime.choices["hydra/launcher"] != HERE:
+                raise ConfigError(
+                    "cnnbench benchmark measures one network after another: side by side they would take each other's "
+                    "time. Leave hydra/launcher out."
+                )
             _check_number_of_jobs(_written(config.hydra.overrides.task), pairs)
             if self.sweep is not None:
                 self.sweep.begin(config)
@@ -97,8 +103,10 @@ class Sweep:
 
     @property
     def to_go_on(self) -> str:
-        """The command line that goes on with the sweep."""
-        return shlex.join(["cnnbench", *self.command, *self.named])
+        """What to tell whoever ended the command before its jobs."""
+        if self.launcher not in (HERE, JOBLIB):
+            return f"Jobs that are submitted go on: cnnbench report {self.directory} shows how far they are."
+        return f"To go on: {shlex.join(['cnnbench', *self.command, *self.named])}"
 
     @contextmanager
     def directing_hydra(self) -> Iterator[None]:
@@ -171,7 +179,7 @@ class Sweep:
         signals: list[int] = []
 
         def end(number: int, frame: FrameType | None) -> None:
-            if signals or self.directory is None or self.launcher != "joblib":
+            if signals or self.directory is None or self.launcher != JOBLIB:
                 handlers[number](number, frame)  # a second time: at once
                 return
             signals.append(number)
