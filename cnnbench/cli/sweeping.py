@@ -17,11 +17,13 @@ from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cnnbench import config
 from cnnbench.cli.composing import without_hydra
+from cnnbench.cli.remembering import remember_composed
 from cnnbench.cli.reporting import report
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import STATUS, job_directory_name
@@ -56,8 +58,14 @@ class SweepCallback(Callback):
             _check_number_of_jobs(_written(config.hydra.overrides.task), pairs)
             if self.sweep is not None:
                 self.sweep.begin(config)
+            if config.hydra.runtime.choices["hydra/launcher"] == "basic":  # others compose in processes of their own
+                remember_composed(GlobalHydra.instance().config_loader())
         except Exception as error:
             raise SystemExit(report(error)) from error
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Let go of the job's configuration: Hydra keeps what a job returns to the end of the sweep, 1 MiB of each."""
+        job_return.cfg = job_return.hydra_cfg = None
 
 
 class Sweep:

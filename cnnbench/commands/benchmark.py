@@ -16,6 +16,7 @@ from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.reports.text import align, three_digits
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory
+from cnnbench.training.cleanup import cleaned_up
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.measure import endless_steps, flops, matrix_peak, seconds, time_rounds
 
@@ -33,6 +34,7 @@ HEADER = (
 )
 
 
+@cleaned_up()
 def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, epoch_limit_s: float) -> Result:
     """Measure one network, and record it in benchmark.json.
 

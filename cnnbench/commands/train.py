@@ -22,6 +22,7 @@ from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.checkpoint import State
+from cnnbench.training.cleanup import cleaned_up
 from cnnbench.training.engine import EagerEngine, Metrics
 from cnnbench.training.progress import Progress, Row, restore
 
@@ -69,6 +70,7 @@ class Earlier:
     changes: Mapping[str, Any]
 
 
+@cleaned_up()
 def run(
     config: Config,
     run: RunDirectory,

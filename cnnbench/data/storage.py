@@ -28,15 +28,15 @@ from platformdirs import user_cache_path
 from tqdm import tqdm
 
 from cnnbench.data.catalog import CATALOG, FILES, Dataset
+from cnnbench.data.kept import Arrays, Kept
 from cnnbench.errors import DataError
 
 __all__ = ["Arrays", "cache_folder", "find", "load", "parse_idx", "read_ahead"]
 
-Arrays = dict[str, npt.NDArray[np.uint8]]
-
-Found = tuple[dict[str, bytes], list[str]]  # the contents of the files that are here, and what was passed over
+Found = tuple[dict[str, tuple[Path, bytes]], list[str]]  # the files that are here, verified; what was passed over
 
 _ahead: dict[tuple[str, ...], "Future[Found]"] = {}  # what `read_ahead` has begun, by data set and folders
+_kept: Kept | None = None  # what was loaded last
 
 ATTEMPTS = 2  # at each mirror
 TIMEOUT_S = 15
@@ -54,12 +54,20 @@ def load(dataset: Dataset, root: str | None = None) -> Arrays:
     Raises:
         DataError: a file is nowhere to be had, with all that was tried.
     """
+    global _kept
     ahead = _ahead.pop(_places(dataset, root), None)
-    contents, tried = ahead.result() if ahead is not None else _find_all(dataset, root)
+    if _kept is not None and _kept.is_of(dataset, _places(dataset, root)):
+        return dict(_kept.arrays)
+    _kept = None  # before others are read, so that both are never in memory
+    found, tried = ahead.result() if ahead is not None else _find_all(dataset, root)
+    contents = {name: content for name, (_, content) in found.items()}
     missing = [name for name in FILES if name not in contents]
     if missing:
         contents |= _fetch(dataset, missing, cache_folder(root), tried)
-    return {name: parse_idx(contents[name]) for name in FILES}
+    arrays = {name: parse_idx(contents[name]) for name in FILES}
+    if not missing:
+        _kept = Kept.now(dataset, _places(dataset, root), [path for path, _ in found.values()], arrays)
+    return arrays
 
 
 def read_ahead(dataset: Dataset, root: str | None = None) -> None:
@@ -68,7 +76,7 @@ def read_ahead(dataset: Dataset, root: str | None = None) -> None:
     Decompressing and hashing leave the interpreter free for the import of PyTorch, which takes longer.
     """
     places = _places(dataset, root)
-    if places not in _ahead:
+    if places not in _ahead and not (_kept is not None and _kept.is_of(dataset, _places(dataset, root))):
         _ahead[places] = Future()
         # a daemon, so that the end of the program need not wait for it
         Thread(target=_complete, args=(_ahead[places], dataset, root), daemon=True).start()
@@ -83,8 +91,12 @@ def _complete(future: "Future[Found]", dataset: Dataset, root: str | None) -> No
 
 def _find_all(dataset: Dataset, root: str | None) -> Found:
     tried: list[str] = []
-    found = {name: find(dataset, name, root, tried) for name in FILES}
-    return {name: content for name, (_, content) in found.items() if content is not None}, tried
+    found: dict[str, tuple[Path, bytes]] = {}
+    for name in FILES:
+        path, content = find(dataset, name, root, tried)
+        if path is not None and content is not None:
+            found[name] = (path, content)
+    return found, tried
 
 
 def find(dataset: Dataset, name: str, root: str | None, tried: list[str]) -> tuple[Path, bytes] | tuple[None, None]:

@@ -2,10 +2,14 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from cnnbench.runs.directory import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Curves", "draw"]
 
@@ -35,24 +39,35 @@ class Curves:
 
 def draw(rows: Sequence[Mapping[str, float]], title: str, file: BinaryIO) -> None:
     """Draw the rows of metrics.csv, one per epoch, as a PNG into `file`."""
+    figure = _empty_figure()
+    figure.suptitle(title, fontsize=11)
+    epochs = [row["epoch"] for row in rows]
+    for axes, quantity in zip(figure.axes, ("loss", "accuracy"), strict=True):
+        for line in axes.get_lines():
+            line.remove()  # of the picture before
+        for part, (colour, marker, style) in _STYLES.items():
+            name = f"{part}_{quantity}"
+            if name in rows[0]:
+                values = [row[name] for row in rows]
+                axes.plot(epochs, values, color=colour, marker=marker, markersize=4, linestyle=style, label=part)
+        axes.relim()
+        axes.legend(frameon=False)
+    figure.savefig(file, format="png")
+
+
+@cache
+def _empty_figure() -> "Figure":
+    """Two axes side by side, made once: ticks and their labels take half of the time of a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # 0.7 s that the first step need not wait for
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 3.6), dpi=100)
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.14, top=0.9, wspace=0.2)
-    epochs = [row["epoch"] for row in rows]
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for part, (colour, marker, line) in _STYLES.items():
-            name = f"{part}_{quantity}"
-            if name in rows[0]:
-                values = [row[name] for row in rows]
-                axes.plot(epochs, values, color=colour, marker=marker, markersize=4, linestyle=line, label=part)
         axes.set_xlabel("epoch")
         axes.set_ylabel(quantity)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    figure.savefig(file, format="png")
+    return figure

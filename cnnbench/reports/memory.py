@@ -57,15 +57,17 @@ def estimate(
     known = {tensor.untyped_storage()._cdata for tensor in lasting}
     saved: dict[int, torch.UntypedStorage] = {}
 
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
+    nothing = torch.empty(0, device="meta")
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in known:
             saved[storage._cdata] = storage
-        return tensor
+        return nothing  # a graph that is given its own tensors holds itself, for ever
 
     try:
-        with ShapeRules(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            outputs = network.train()(images.to(dtype))  # held, and with it what was saved
+        with ShapeRules(), torch.autograd.graph.saved_tensors_hooks(count, lambda packed: packed):
+            network.train()(images.to(dtype))
     except RuntimeError as error:
         if "overflow" not in str(error):
             raise
@@ -73,7 +75,6 @@ def estimate(
             f"The memory that a batch takes is beyond counting: {error}. Lower train.batch_size or data.resize."
         ) from error
     activations = sum(storage.nbytes() for storage in saved.values())
-    del outputs
     return replace(memory, activations=activations)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,9 @@ def add_continuation(run: RunDirectory, now: Mapping[str, Any], where: Mapping[s
     return [f"{key} {began[key]} is now {value}" for key, value in differs.items()]
 
 
+@cache
 def _commit(checkout: Path) -> str | None:
-    """The commit checked out at `checkout`, with ``+changes`` if files differ from it."""
+    """The commit checked out at `checkout`, with ``+changes`` if files differ from it; as it is when first asked."""
     if not (checkout / ".git").exists():
         return None
 

@@ -1,0 +1,196 @@
+"""Jobs that follow one another in a process: each has the bits it has alone, and leaves nothing for the next."""
+
+import gc
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn
+from installed import TINY, Command
+from same_run import differences
+
+from cnnbench.api import train
+from cnnbench.cli import SweepCallback
+from cnnbench.commands import train as command
+from cnnbench.data import storage
+from cnnbench.data.catalog import FILES
+from cnnbench.training.cleanup import cleaned_up
+
+ONE_EPOCH = (*TINY, "train.epochs=1", "train.require_learning=false")
+
+# after all of which a job must be what it is alone
+UNLIKE = (
+    ("seed=7", "device.precision=bf16", "device.threads=2"),
+    ("device.deterministic=true", "device.channels_last=false", "train.ema_decay=0.9"),
+    ("model=bn_lenet", "optimizer=adam", "augment=flip_shift", "data.resize=32", "train.clip_norm=1"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_job_after_others_has_the_bits_it_has_alone(cnnbench: Command, tmp_path: Path) -> None:
+    alone = cnnbench(*TINY, "model=mlp", "seed=3", "device.threads=1", "hydra.run.dir=alone")
+    assert alone.returncode == 0
+    for overrides in UNLIKE:
+        train(*ONE_EPOCH, *overrides)
+    after_others = train(*TINY, "model=mlp", "seed=3", "device.threads=1").directory
+    assert differences(after_others, tmp_path / "alone") == []
+
+
+def test_the_jobs_of_a_sweep_have_the_bits_they_have_alone(within: Command, tmp_path: Path) -> None:
+    assert within("-m", *TINY, "sweep=both", "seed=1,2").returncode == 0
+    jobs = sorted((tmp_path / "outputs" / "sweeps" / "both").glob("*seed=*"))
+    assert [differences(job, train(*TINY, f"seed={seed}").directory) for seed, job in enumerate(jobs, 1)] == [[], []]
+
+
+def settings() -> dict[str, Any]:
+    """All that a job may set for the whole process."""
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "matmul": torch.get_float32_matmul_precision(),
+        "cudnn": (torch.backends.cudnn.benchmark, torch.backends.cudnn.conv.fp32_precision),
+        "deterministic": torch.get_deterministic_debug_mode(),
+        "grad": torch.is_grad_enabled(),
+        "environment": dict(os.environ),
+        "folder": Path.cwd(),
+        "warnings": list(warnings.filters),
+    }
+
+
+def test_settings_are_those_of_the_last_job_alone() -> None:
+    train(*ONE_EPOCH)
+    alone = settings()
+    train(*ONE_EPOCH, "device.threads=2", "device.deterministic=true", "device.precision=bf16")
+    train(*ONE_EPOCH)
+    assert settings() == alone
+
+
+class Remains:
+    """What the process holds once a job has ended."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old names in torch, when all objects are looked at
+            alive = gc.get_objects()
+            self.tensors = sum(issubclass(type(each), torch.Tensor) for each in alive)
+        self.descriptors = Counter(map(_target, Path("/proc/self/fd").iterdir()))
+        self.threads = sorted(thread.name for thread in threading.enumerate())
+        self.handlers = len(logging.getLogger().handlers) + len(logging.getLogger("cnnbench").handlers)
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except OSError:  # that of the list itself
+        return ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("ends", ["finished", "stopped", "failed"])
+def test_a_third_job_leaves_what_the_second_left(ends: str) -> None:
+    def on_epoch(row: object) -> bool:
+        if ends == "failed":
+            raise ValueError("as a job may")
+        return ends == "finished"
+
+    remains = []
+    for seed in range(3):
+        try:
+            train(*ONE_EPOCH, f"seed={seed}", on_epoch=on_epoch)
+        except ValueError:
+            assert ends == "failed"
+        remains.append(vars(Remains()))
+    assert remains[2] == remains[1]
+
+
+def test_jobs_of_a_sweep_leave_no_tensors(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = []
+    run = command.run
+
+    def counting(*arguments: Any, **more: Any) -> Any:
+        tensors.append(Remains().tensors)
+        return run(*arguments, **more)
+
+    monkeypatch.setattr(command, "run", counting)
+    within("-m", *ONE_EPOCH, "seed=1,2,3")
+    assert tensors[1:] == tensors[1:2] * 2
+
+
+def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_kept", None)
+    opened: list[str] = []
+    read = storage._read
+    monkeypatch.setattr(storage, "_read", lambda path, size: opened.append(path.name) or read(path, size))
+    within("-m", *ONE_EPOCH, "seed=1,2,3")
+    assert sorted(opened) == sorted(f"{name}.gz" for name in FILES)
+
+
+def test_each_job_of_a_sweep_is_composed_once(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    composed: list[str] = []
+    monkeypatch.setattr(command, "run", lambda *_: command.Trained([{"test_accuracy": 0.0}], None))
+    compose = ConfigLoaderImpl.load_sweep_config
+
+    def counting(loader: ConfigLoaderImpl, master_config: Any, sweep_overrides: list[str]) -> Any:
+        composed.append(sweep_overrides[-1])
+        return compose(loader, master_config, sweep_overrides)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counting)
+    assert within("-m", *ONE_EPOCH, "seed=1,2,3").returncode == 0
+    assert sorted(composed) == ["seed=1", "seed=2", "seed=3"]
+
+
+def test_hydra_keeps_no_configuration_of_a_job(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    returned: list[JobReturn] = []
+    end = SweepCallback.on_job_end
+
+    def collecting(callback: SweepCallback, config: Any, job_return: JobReturn, **more: Any) -> None:
+        end(callback, config, job_return, **more)
+        returned.append(job_return)
+
+    monkeypatch.setattr(SweepCallback, "on_job_end", collecting)
+    within("-m", *ONE_EPOCH, "seed=1,2")
+    assert [(each.cfg, each.hydra_cfg) for each in returned] == [(None, None)] * 2
+
+
+def test_no_hydra_is_left_after_a_sweep(within: Command) -> None:
+    within("-m", *ONE_EPOCH, "seed=1,2")
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_the_compiler_forgets_what_a_job_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    class Compiler:
+        @staticmethod
+        def reset() -> None:
+            calls.append("reset")
+
+    monkeypatch.setitem(sys.modules, "torch._dynamo", Compiler)
+    with pytest.raises(ValueError, match="a job that fails"), cleaned_up():
+        raise ValueError("a job that fails")
+    assert calls == ["reset"]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("override", ["device.graph=true", "device.graph=false"])
+def test_jobs_on_a_gpu_leave_no_memory_there(override: str) -> None:
+    reserved = []
+    for seed in range(3):
+        train(*ONE_EPOCH, "device=cuda", override, f"seed={seed}")
+        reserved.append((torch.cuda.memory_allocated(), torch.cuda.memory_reserved()))
+    assert reserved[2] == reserved[1]
