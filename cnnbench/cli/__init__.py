@@ -31,6 +31,7 @@ from cnnbench.cli.reporting import leave_the_reader, report
 from cnnbench.cli.sweeping import Sweep, SweepCallback, quoted, read_pairs, require_harmless
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.directory import STATUS, claim, claim_exactly
+from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import find_runs
 from cnnbench.runs.stopping import SIGTERM_CODE, end
 from cnnbench.runs.stopwatch import Stopwatch
@@ -42,7 +43,10 @@ SIGINT_CODE = 130
 
 
 def main() -> int:
-    """Run the verb that sys.argv names; returns the exit code."""
+    """Run the verb that sys.argv names; returns the exit code.
+
+    Of several processes the first is the command line, and the others take part in what it trains.
+    """
     ended_before = signal.signal(signal.SIGTERM, _end)
     logging.raiseExceptions = (
         False  # a line that a full disk does not take is lost, and what is lost with it will be told
@@ -50,6 +54,10 @@ def main() -> int:
     arguments = sys.argv[1:]
     verb = arguments[0] if arguments and _is_word(arguments[0]) else "train"
     rest = arguments[1:] if verb in arguments[:1] else arguments
+    ours = processes()
+    together = ours.several and verb in ("train", "resume")
+    if ours.rank > 0:
+        return _follow(ours.rank) if together else 0
     try:
         if rest[:1] == ["--version"]:
             print(f"cnnbench {cnnbench.__version__}")
@@ -66,7 +74,21 @@ def main() -> int:
     except Exception as error:
         return report(error)
     finally:
+        if together:
+            from cnnbench.commands.together import dismiss
+
+            dismiss()
         signal.signal(signal.SIGTERM, ended_before)  # an exception while Python ends would be shown with its traceback
+
+
+def _follow(rank: int) -> int:
+    """Take part in what the first process trains; its errors are told by it, here those of this process alone."""
+    try:
+        from cnnbench.commands.together import follow
+
+        return follow()
+    except Exception as error:
+        return report(error, f"cnnbench (process {rank})")
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -182,7 +204,7 @@ def _resume(arguments: list[str]) -> int:
 
         watch = Stopwatch(time.perf_counter())
         try:
-            with _told_how_to_go_on(lambda: shlex.join(["cnnbench", *sys.argv[1:]])):
+            with _told_how_to_go_on(lambda: shlex.join([*processes().program(), *sys.argv[1:]])):
                 resume.run(directory, changes, options.allow_custom_model, watch, partial(log_to, directory))
         except Exception as error:
             failures.append(report(error))  # the other jobs of a sweep go on
@@ -224,6 +246,8 @@ def _summary(arguments: list[str]) -> int:
 
 def _benchmark(arguments: list[str]) -> int:
     """Measure networks. Flags that are not benchmark's own are Hydra's."""
+    if processes().several:
+        raise ConfigError("cnnbench benchmark measures one process. Start it without torchrun.")
     parser = _Flags()
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--epoch-limit", type=float, default=60.0, dest="epoch_limit_s")

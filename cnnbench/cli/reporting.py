@@ -21,15 +21,15 @@ EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slur
 EXPLAINED = (CnnbenchError, HydraException, OmegaConfBaseException, YAMLError, OSError)
 
 
-def report(error: Exception) -> int:
+def report(error: Exception, who: str = "cnnbench") -> int:
     """Print an error as one block on stderr, with a traceback only if it is a bug; returns the exit code."""
     known = as_cnnbench_error(error)
     if known is None or os.environ.get("CNNBENCH_DEBUG") == "1":
         traceback.print_exception(error)
     if known is None:
-        print("cnnbench: this is a bug in cnnbench; the lines above say where.", file=sys.stderr)
+        print(f"{who}: this is a bug in cnnbench; the lines above say where.", file=sys.stderr)
         return 1
-    print(f"cnnbench: {known}", file=sys.stderr)
+    print(f"{who}: {known}", file=sys.stderr)
     return known.exit_code
 
 

@@ -27,6 +27,7 @@ from cnnbench.cli.remembering import remember_composed
 from cnnbench.cli.reporting import report
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import STATUS, job_directory_name
+from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_accuracy, read_status, read_text
 from cnnbench.runs.sweep import Jobs, add_jobs, allow, stop
 
@@ -114,7 +115,7 @@ class Sweep:
         """What to tell whoever ended the command before its jobs."""
         if self.launcher not in (HERE, JOBLIB):
             return f"Jobs that are submitted go on: cnnbench report {self.directory} shows how far they are."
-        return f"To go on: {shlex.join(['cnnbench', *self.command, *self.named])}"
+        return f"To go on: {shlex.join([*processes().program(), *self.command, *self.named])}"
 
     @contextmanager
     def directing_hydra(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from cnnbench.data.augment import Augment
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.transforms import Preprocess
 from cnnbench.reports.layers import measure, total
+from cnnbench.runs.processes import processes
 from cnnbench.training.device import select
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.graph import GraphEngine
@@ -30,7 +31,12 @@ def assemble(config: Config, dataset: Dataset) -> EagerEngine:
         use_space_to_depth(model)
     model = model.to(device.kind).to(memory_format=device.memory_format)
     black = -dataset.mean / dataset.std
-    return (GraphEngine if device.graph else EagerEngine)(
+    kind: type[EagerEngine] = GraphEngine if device.graph else EagerEngine
+    if processes().several:
+        from cnnbench.training.distributed import DistributedEngine  # which one process need not wait for
+
+        kind = DistributedEngine
+    return kind(
         model,
         make_optimizers(config.optimizer, model, device.kind),
         Preprocess(config.data.resize, dataset.mean, dataset.std),
@@ -57,12 +63,14 @@ def describe(engine: EagerEngine) -> dict[str, object]:
     """What the device is and what was chosen for it, in plain values."""
     device = engine.device
     return {
-        "device": str(device.kind),
+        "device": device.kind.type,
         "chip": device.describe(),
         "precision": device.precision,
         "channels_last": device.channels_last,
         "threads": torch.get_num_threads(),
         "engine": engine.name,
         "compile": device.compile,
+        "world_size": engine.world_size,
+        "backend": engine.backend,
         "flip_averaging": engine.config.flip_averaging,
     }

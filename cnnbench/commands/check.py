@@ -6,6 +6,7 @@ from cnnbench.config import Config
 from cnnbench.data import catalog, storage
 from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError
+from cnnbench.runs.processes import processes
 
 __all__ = ["check"]
 
@@ -33,8 +34,15 @@ def check(config: Config) -> None:
     )
     if not list(network.parameters()):
         raise ConfigError(f"{config.model.name} has no parameters: there is nothing to train.")
-    batch_size = min(config.train.batch_size, num_train)
+    ours, batch_size = processes(), min(config.train.batch_size, num_train)
+    if batch_size < ours.world_size:
+        raise ConfigError(
+            f"train.batch_size={config.train.batch_size} with {num_train:,} training examples: a batch of {batch_size} "
+            f"has no example for each of {ours.world_size} processes. Take a larger batch, or start fewer processes."
+        )
     last = num_train % batch_size or batch_size
+    if not config.device.sync_batchnorm:
+        last = max(1, last // ours.world_size)
     try:
         models.dry_train(config.model.name, network, torch.empty(last, dataset.in_channels, size, size, device="meta"))
     except ConfigError as error:

@@ -14,6 +14,7 @@ from cnnbench.commands.check import check
 from cnnbench.config import Config, as_dict, to_yaml
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import RunDirectory, reopen
+from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_accuracy, read_json, read_status, read_text, refuse_ways_out
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint
@@ -44,7 +45,7 @@ class Recorded:
 
 def command(directory: Path, config: Config) -> str:
     """The command line that goes on with a run."""
-    words = ["cnnbench", "resume", os.path.relpath(directory)]
+    words = [*processes().program(), "resume", os.path.relpath(directory)]
     words += [] if config.data.root is None else [f"data.root={config.data.root}"]
     words += ["--allow-custom-model"] if ":" in config.model.name else []
     return shlex.join(words)

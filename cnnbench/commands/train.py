@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,23 +94,35 @@ def run(
         with watch("data"):
             data = ResidentData.load(config.data, dataset, config.seed, engine.device.kind)
         loop.require_fitting(progress, engine, data.train, config)
-        with watch("preparation"):
-            engine.prepare(data.train, min(config.train.batch_size, len(data.train)))
-        if earlier is not None and earlier.changes:  # the checkpoint must know at once what it goes on with
-            checkpoint.save_rotating(run.checkpoints, {**earlier.last, "config": as_dict(config)})
-        _record_environment(run, engine, data, progress, earlier)
-        _announce(config, dataset, engine, data)
-        with Stopping() as stopping:
-            outcome = _train(config, dataset, run, engine, data, progress, stopping, on_epoch)
-            _record_result(config, run, engine, watch, outcome)
-            _conclude(config, dataset, run, watch, outcome)
-            stopping.check()
+        with _together(engine, config, progress, earlier):
+            with watch("preparation"):
+                engine.prepare(data.train, min(config.train.batch_size, len(data.train)))
+            if earlier is not None and earlier.changes:  # the checkpoint must know at once what it goes on with
+                checkpoint.save_rotating(run.checkpoints, {**earlier.last, "config": as_dict(config)})
+            _record_environment(run, engine, data, progress, earlier)
+            _announce(config, dataset, engine, data)
+            with Stopping() as stopping:
+                outcome = _train(config, dataset, run, engine, data, progress, stopping, on_epoch)
+                _record_result(config, run, engine, watch, outcome)
+                _conclude(config, dataset, run, watch, outcome)
+                stopping.check()
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise _out_of_memory(config, engine, error) from error
     _require_learning(config, outcome.rows)
     return outcome
+
+
+def _together(
+    engine: EagerEngine, config: Config, progress: Progress, earlier: Earlier | None
+) -> AbstractContextManager[None]:
+    """What has the other processes take part, if there are any."""
+    if engine.world_size == 1:
+        return nullcontext()
+    from cnnbench.commands.together import leading  # half a second, which one process can do without
+
+    return leading(engine, config, earlier.last if earlier else None, progress.best)
 
 
 def _train(
@@ -143,7 +155,7 @@ def _train(
     if not len(data.validation):
         return Outcome(rows, None, Metrics(rows[-1]["test_loss"], rows[-1]["test_accuracy"]))
     best = checkpoint.load(run.checkpoints / "best.pt")
-    with progress.watch("evaluation"), stopping.raising():
+    with progress.watch("evaluation"), engine.stoppable(stopping):
         engine.evaluated.load_state_dict(best["model"])
         return Outcome(rows, best["row"], engine.evaluate(data.test, config.train.batch_size))
 
@@ -174,7 +186,8 @@ def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: Resid
     how += ["CUDA graph"] if chosen["engine"] == "graph" else []
     how += ["compiled"] if chosen["compile"] else []
     how += ["test-time flip averaging"] if config.train.flip_averaging else []
-    log.info(f"{chosen['device']} ({chosen['chip']}), {', '.join(map(str, how))}, {chosen['threads']} threads")
+    several = f"{engine.world_size} processes ({engine.backend}), each with " if engine.world_size > 1 else ""
+    log.info(f"{chosen['device']} ({chosen['chip']}), {', '.join(map(str, how))}, {several}{chosen['threads']} threads")
     held_out = "validation" if len(data.validation) else "test"
     log.info(f"{'epoch':>7}  {'lr':>8}  {'train':>15}  {held_out:>15}  {'time':>8}  {'examples/s':>10}")
     log.info(f"{'':>7}  {'':>8}  {'loss':>7} {'acc.':>7}  {'loss':>7} {'acc.':>7}")
@@ -202,7 +215,8 @@ def _record_result(config: Config, run: RunDirectory, engine: EagerEngine, watch
             "data": config.data.name,
             "image_size": config.data.resize,
             "parameters": _num_parameters(engine),
-            "device": str(engine.device.kind),
+            "device": engine.device.kind.type,
+            "world_size": engine.world_size,
             "precision": engine.device.precision,
             "engine": engine.name,
             "flip_averaging": config.train.flip_averaging,

@@ -214,6 +214,7 @@ class DeviceConfig:
     compile: bool
     graph: Any  # bool | Literal["auto"]
     deterministic: bool
+    sync_batchnorm: bool = False  # which a run of an earlier version does not say
 
 
 @dataclass

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from cnnbench.errors import CnnbenchError, ConfigError, from_machine
 from cnnbench.runs.lock import Lock
+from cnnbench.runs.processes import processes
 
 __all__ = [
     "LOCK",
@@ -136,7 +137,9 @@ def sync_folder(folder: Path) -> None:
 
 def _status(state: str, verb: str, **more: object) -> dict[str, object]:
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    return {"state": state, "verb": verb, "since": now, "pid": os.getpid(), "host": socket.gethostname(), **more}
+    launch = processes().launch
+    who = {"pid": os.getpid(), "host": socket.gethostname(), **({} if launch is None else {"launch": launch})}
+    return {"state": state, "verb": verb, "since": now, **who, **more}
 
 
 class RunDirectory:

@@ -21,7 +21,7 @@ __all__ = ["add_continuation", "describe"]
 _PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
 _DECIDES_BITS = (
     *("cnnbench", "commit", "torch", "numpy", "device", "chip", "threads"),
-    *("precision", "channels_last", "engine", "compile", "data"),
+    *("precision", "channels_last", "engine", "compile", "world_size", "data"),
 )
 
 

@@ -29,7 +29,9 @@ class Stopping:
     Noted are SIGINT, SIGTERM and, in a job of a scheduler, its `preemption_signal`, also after a SIGTERM.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, told: bool = True) -> None:
+        """`told`: whether a person is told what becomes of a signal, as one of several processes does for all."""
+        self.told = told
         self.signal: int | None = None
         self.at_once = False
         self._raises = False
@@ -74,8 +76,8 @@ class Stopping:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise KeyboardInterrupt
         self.signal = number
-        # not print: the signal may have come in the middle of one
-        os.write(2, b"\ncnnbench: stopping after this step, with a checkpoint (once more: at once)\n")
+        if self.told:  # not by print: the signal may have come in the middle of one
+            os.write(2, b"\ncnnbench: stopping after this step, with a checkpoint (once more: at once)\n")
         if self._raises:
             self.check()
 

@@ -13,6 +13,7 @@ import torch
 
 from cnnbench.config import DeviceConfig
 from cnnbench.errors import ConfigError
+from cnnbench.runs.processes import processes
 
 __all__ = ["Device", "select"]
 
@@ -118,10 +119,13 @@ def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -
     multiply-adds per parameter and image (`intensity`). Elsewhere it is fp32. ``channels_last=auto`` is true on the
     CPU, and on a CUDA GPU in bf16 and fp16, whose kernels are written for that layout.
 
+    Of several processes each has a GPU of its own, and captures nothing.
+
     Raises:
         ConfigError: the device is not there or lacks what was asked of it.
     """
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    ours = processes()
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available() and not ours.several
     there = {"cpu": True, "cuda": cuda, "mps": mps}
     name = config.name
     if name == "auto":
@@ -129,7 +133,16 @@ def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -
     if not there[name]:
         present = ", ".join(key for key, value in there.items() if value)
         raise ConfigError(f"device={name}: PyTorch {torch.__version__} finds no such device here. Present: {present}.")
-    graph = name == "cuda" if isinstance(config.graph, str) else config.graph
+    if name == "cuda" and ours.local_size > torch.cuda.device_count():
+        raise ConfigError(
+            f"{ours.local_size} processes on this machine need a GPU each, and it has {torch.cuda.device_count()}. "
+            f"Use torchrun --nproc-per-node={torch.cuda.device_count()}, or device=cpu."
+        )
+    if config.graph is True and ours.several:
+        raise ConfigError(
+            "device.graph=true is for one process: CUDA graphs do not wait for other processes. Use auto."
+        )
+    graph = name == "cuda" and not ours.several if isinstance(config.graph, str) else config.graph
     if graph and name != "cuda":
         raise ConfigError(f"device.graph=true needs device=cuda, not {name}: only a CUDA GPU has graphs.")
     ampere = name == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
@@ -144,7 +157,8 @@ def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -
     channels_last = config.channels_last
     if isinstance(channels_last, str):
         channels_last = name == "cpu" or (name == "cuda" and precision in ("bf16", "fp16"))
-    return Device(torch.device(name), precision, channels_last, config.compile, graph)
+    kind = torch.device(name, ours.local_rank) if name == "cuda" and ours.several else torch.device(name)
+    return Device(kind, precision, channels_last, config.compile, graph)
 
 
 def select(config: DeviceConfig, seed: int, intensity: Callable[[], float] = lambda: 0.0) -> Device:
@@ -171,5 +185,7 @@ def select(config: DeviceConfig, seed: int, intensity: Callable[[], float] = lam
     torch.backends.cudnn.benchmark = not config.deterministic
     torch.manual_seed(seed)
     if device.kind.type == "cuda":
+        if device.kind.index is not None:
+            torch.cuda.set_device(device.kind)
         torch.cuda.reset_peak_memory_stats(device.kind)
     return device

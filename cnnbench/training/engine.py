@@ -6,8 +6,9 @@ something is to be shown.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,12 +19,13 @@ from cnnbench.data.augment import Augment
 from cnnbench.data.resident import Examples
 from cnnbench.data.transforms import Preprocess
 from cnnbench.errors import ConfigError, is_out_of_memory
+from cnnbench.runs.stopping import Stopping
 from cnnbench.training.averaging import WeightAverage
 from cnnbench.training.device import Device
 from cnnbench.training.losses import l1_penalty, make_loss
 from cnnbench.training.optimizers import set_lr
 
-__all__ = ["EagerEngine", "MetricSums", "Metrics"]
+__all__ = ["EagerEngine", "MetricSums", "Metrics", "Pass", "on_host"]
 
 Pass = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
@@ -68,8 +70,12 @@ class MetricSums:
         self.sums += torch.stack([loss * len(labels), correct, left_out * len(labels)])
         self.examples += len(labels)
 
+    def total(self) -> torch.Tensor:
+        """The sums of the loss, of those classified correctly, and of those left out: float64 (3)."""
+        return self.sums
+
     def compute(self) -> Metrics:
-        loss, correct, left_out = self.sums.tolist()
+        loss, correct, left_out = self.total().tolist()
         counted = self.examples - left_out
         return Metrics(loss / counted if counted else math.nan, correct / self.examples, round(left_out))
 
@@ -105,8 +111,8 @@ class EagerEngine:
         self.scaler = torch.amp.GradScaler(
             device.kind.type, init_scale=2.0**16 if self.scales else 1.0, enabled=self.scales or self.skips
         )
-        self.sums = MetricSums(device.kind, leaves_out=self.skips)
-        self.evaluation_sums = MetricSums(device.kind)
+        self.sums = self.make_sums(leaves_out=self.skips)
+        self.evaluation_sums = self.make_sums()
         self.compiled: dict[str, Pass] = {}
         self.compiled_batch_size = 0
 
@@ -116,9 +122,49 @@ class EagerEngine:
         return "eager"
 
     @property
+    def rank(self) -> int:
+        """Which of the processes that train together this is; the first, 0, records what all do."""
+        return 0
+
+    @property
+    def world_size(self) -> int:
+        return 1
+
+    @property
+    def backend(self) -> str | None:
+        """What the processes talk to each other with, if there are several."""
+        return None
+
+    @property
     def evaluated(self) -> nn.Module:
         """The network that is measured and kept: the one that trains, or the average of its weights over time."""
         return self.model if self.average is None else self.average.model
+
+    def make_sums(self, leaves_out: bool = False) -> MetricSums:
+        return MetricSums(self.device.kind, leaves_out)
+
+    def share(self) -> None:
+        """Give all processes the weights and statistics of the first."""
+
+    def state(self) -> dict[str, Any]:
+        """The sums, and the generators of random numbers, for a checkpoint."""
+        kind = self.device.kind
+        return {
+            "sums": self.sums.sums,
+            "examples": self.sums.examples,
+            "generators": {
+                "cpu": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state(kind) if kind.type == "cuda" else None,
+            },
+        }
+
+    def agree(self, wishes: Sequence[int]) -> Sequence[int]:
+        """What all processes do alike: of each number the largest that any of them wishes."""
+        return wishes
+
+    def stoppable(self, stopping: Stopping) -> AbstractContextManager[None]:
+        """For evaluations, which a signal ends at once, and in all processes."""
+        return stopping.raising()
 
     def prepare(self, train: Examples, batch_size: int) -> None:
         """Do ahead of training what takes time once. Leaves no trace in weights, statistics or generators.
@@ -135,7 +181,9 @@ class EagerEngine:
             with self.unchanged():
                 self.model.train()
                 self.train_step(images, labels)
-                self.evaluate(Examples(images, labels), batch_size)
+                self.evaluated.eval()
+                with torch.inference_mode():
+                    self.evaluate_step(images, labels)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
@@ -198,8 +246,8 @@ class EagerEngine:
         """For trial steps: puts weights, statistics, optimizers, sums and generators back as they were."""
         kept = [*self.model.state_dict().values(), self.sums.sums, self.evaluation_sums.sums]
         kept += [] if self.average is None else self.average.model.state_dict().values()
-        copies = [_on_host(tensor) for tensor in kept]
-        states = [{key: _on_host(value) for key, value in _tensors(each).items()} for each in self.optimizers]
+        copies = [on_host(tensor) for tensor in kept]  # not in memory of the GPU, whose peak is to be that of training
+        states = [{key: on_host(value) for key, value in _tensors(each).items()} for each in self.optimizers]
         scaler = self.scaler.state_dict()
         examples = self.sums.examples, self.evaluation_sums.examples
         try:
@@ -249,9 +297,16 @@ class EagerEngine:
         return tuple(logits.float() for logits in (outputs if isinstance(outputs, tuple) else (outputs,)))
 
 
-def _on_host(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy that takes no memory of the GPU, whose peak is to be that of training."""
-    return tensor.to("cpu", copy=True)
+def on_host(value: Any) -> Any:
+    """A copy of nested values, with all tensors in host memory."""
+    match value:
+        case torch.Tensor():
+            return value.to("cpu", copy=True)
+        case dict():
+            return {key: on_host(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [on_host(inner) for inner in value]
+    return value
 
 
 def _tensors(optimizer: Optimizer) -> dict[tuple[torch.Tensor, str], torch.Tensor]:

@@ -32,14 +32,14 @@ def fit(
     train: Examples,
     held_out: Examples,
     config: Config,
-    run: RunDirectory,
+    run: RunDirectory | None,
     progress: Progress,
     stopping: Stopping,
 ) -> Generator[Row, None, None]:
     """Train from `progress` on for the configured epochs; yield the row of metrics.csv after each.
 
     `held_out` is the validation set, on which best.pt is chosen; with data.validation=0 it is the test
-    set, which is measured each epoch and on which nothing is chosen.
+    set, which is measured each epoch and on which nothing is chosen. A process that follows another has no `run`.
 
     Raises:
         DivergedError: a loss or a weight is not finite. The checkpoints are from before.
@@ -49,8 +49,9 @@ def fit(
     name = _held_out_name(config)
     selects = name == "validation"
     watch = progress.watch
-    saver = Saver(run.checkpoints, engine, progress, config)
-    bar = tqdm(total=config.train.epochs * len(train), unit=" examples", unit_scale=True, disable=NO_BAR, leave=False)
+    saver = Saver(run.checkpoints if run else None, engine, progress, config)
+    silent = NO_BAR if run else True
+    bar = tqdm(total=config.train.epochs * len(train), unit=" examples", unit_scale=True, disable=silent, leave=False)
     try:
         for epoch in range(len(progress.rows) + 1, config.train.epochs + 1):
             with watch("train"):
@@ -58,7 +59,7 @@ def fit(
             if trained.left_out:
                 log.info(f"In epoch {epoch} the steps of {trained.left_out:,} examples are skipped: no finite loss.")
             evaluated_s = watch.spent("evaluation")
-            with watch("evaluation"), stopping.raising():
+            with watch("evaluation"), engine.stoppable(stopping):
                 measured = engine.evaluate(held_out, config.train.batch_size)
             evaluated_s = watch.spent("evaluation") - evaluated_s
             if not math.isfinite(measured.loss):
@@ -78,8 +79,9 @@ def fit(
             )
             row = progress.rows[-1]
             progress.step, progress.train_s = 0, 0.0
-            with watch("records"):
-                run.write_rows("metrics.csv", progress.rows)
+            if run:
+                with watch("records"):
+                    run.write_rows("metrics.csv", progress.rows)
             better = selects and (progress.best is None or measured.accuracy > progress.best["validation_accuracy"])
             if better:
                 progress.best = row
@@ -121,20 +123,19 @@ def _train_epoch(
         progress.step += 1
         progress.train_s = earlier_s + watch.spent("train")
         bar.update(examples)
-        due = saver.due_in_epoch(before + progress.step)
-        if (
-            progress.step == len(lr_factors)
-            or due
-            or stopping.signal is not None
-            or time.perf_counter() - glanced_at > GLANCE_S
-        ):
+        wishes = stopping.signal or 0, saver.is_timely(), time.perf_counter() - glanced_at > GLANCE_S
+        stop, timely, glance = engine.agree(wishes)
+        due = timely or saver.due_at_step(before + progress.step)
+        if progress.step == len(lr_factors) or due or stop or glance:
             metrics = engine.sums.compute()
             if not math.isfinite(metrics.loss):
                 steps = f"steps {before + glanced_step + 1} to {before + progress.step}"
                 raise saver.diverged(f"The training loss became {metrics.loss} in epoch {epoch}, {steps}")
             bar.set_postfix(loss=f"{metrics.loss:.4f}", accuracy=f"{metrics.accuracy:.4f}", refresh=False)
             glanced_at, glanced_step = time.perf_counter(), progress.step
-            stopping.check()
+            if stop:
+                stopping.signal = stop  # which may have come to another process
+                stopping.check()
         if due:
             saver.save()
     return engine.sums.compute()

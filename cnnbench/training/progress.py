@@ -10,7 +10,7 @@ from cnnbench.config import Config, as_dict
 from cnnbench.errors import CheckpointError, is_out_of_memory
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training.checkpoint import State
-from cnnbench.training.engine import EagerEngine
+from cnnbench.training.engine import EagerEngine, on_host
 
 __all__ = ["Progress", "Row", "check_values", "restore", "snapshot"]
 
@@ -31,28 +31,23 @@ class Progress:
     best: Row | None = None
 
 
-def snapshot(engine: EagerEngine, progress: Progress, config: Config) -> State:
-    """A copy on the host of all that training needs to go on."""
-    on_cuda = engine.device.kind.type == "cuda"
-    state = {
-        "epoch": len(progress.rows),
-        "step": progress.step,
-        "train_s": progress.train_s,
-        "rows": list(progress.rows),
-        "wall_s": progress.watch.as_dict(),
-        "config": as_dict(config),
-        "sums": engine.sums.sums,
-        "examples": engine.sums.examples,
-        "model": engine.model.state_dict(),
-        "average": None if engine.average is None else engine.average.model.state_dict(),
-        "optimizers": [optimizer.state_dict()["state"] for optimizer in engine.optimizers],
-        "scaler": engine.scaler.state_dict(),
-        "generators": {
-            "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state(engine.device.kind) if on_cuda else None,
-        },
-    }
-    copied: State = _on_host(state)
+def snapshot(engine: EagerEngine, progress: Progress, config: Config, shared: State) -> State:
+    """A copy on the host of all that training needs to go on; `shared` is the engine's own state."""
+    copied: State = on_host(
+        {
+            "epoch": len(progress.rows),
+            "step": progress.step,
+            "train_s": progress.train_s,
+            "rows": list(progress.rows),
+            "wall_s": progress.watch.as_dict(),
+            "config": as_dict(config),
+            "model": engine.model.state_dict(),
+            "average": None if engine.average is None else engine.average.model.state_dict(),
+            "optimizers": [optimizer.state_dict()["state"] for optimizer in engine.optimizers],
+            "scaler": engine.scaler.state_dict(),
+            **shared,
+        }
+    )
     return copied
 
 
@@ -110,11 +105,14 @@ def restore(engine: EagerEngine, state: State, best: State | None, watch: Stopwa
         for optimizer, values in zip(engine.optimizers, state["optimizers"], strict=True):
             _load(optimizer, values)
         engine.scaler.load_state_dict(state["scaler"])
-        engine.sums.sums.copy_(state["sums"])
         engine.sums.examples = int(state["examples"])
-        torch.set_rng_state(state["generators"]["cpu"])
-        if engine.device.kind.type == "cuda" and state["generators"]["cuda"] is not None:
-            torch.cuda.set_rng_state(state["generators"]["cuda"], engine.device.kind)
+        own = _of_process(engine.rank, engine.world_size, state)
+        if "sums" in own:
+            engine.sums.sums.copy_(own["sums"])
+        if "generators" in own:
+            torch.set_rng_state(own["generators"]["cpu"])
+            if engine.device.kind.type == "cuda" and own["generators"]["cuda"] is not None:
+                torch.cuda.set_rng_state(own["generators"]["cuda"], engine.device.kind)
         rows = [{str(key): value for key, value in row.items()} for row in state["rows"]]
         if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
             raise ValueError("its rows are not those of one epoch after the other")
@@ -126,6 +124,19 @@ def restore(engine: EagerEngine, state: State, best: State | None, watch: Stopwa
             raise
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"The checkpoint does not fit this run: {reason}") from error
+
+
+def _of_process(rank: int, world_size: int, state: State) -> State:
+    """The sums and generators that process `rank` goes on with, as far as there are any for it.
+
+    Where there were as many processes, each has its own. Else the first has the sums of all.
+    """
+    parts = state.get("processes", [])
+    if len(parts) == world_size:
+        return {"sums": parts[rank]["sums"], "generators": parts[rank]["generators"]}
+    if rank == 0:
+        return {"sums": state["sums"], "generators": state["generators"]}
+    return {"generators": parts[rank]["generators"]} if rank < len(parts) else {}
 
 
 def _load(optimizer: Optimizer, values: dict[int, dict[str, Any]]) -> None:
@@ -141,15 +152,3 @@ def _load(optimizer: Optimizer, values: dict[int, dict[str, Any]]) -> None:
     whole = optimizer.state_dict()
     ours = {index: state for index, state in whole["state"].items() if index not in values}
     optimizer.load_state_dict({**whole, "state": {**ours, **values}})
-
-
-def _on_host(value: Any) -> Any:
-    """A copy of nested values, with all tensors in host memory."""
-    match value:
-        case torch.Tensor():
-            return value.to("cpu", copy=True)
-        case dict():
-            return {key: _on_host(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_on_host(inner) for inner in value]
-    return value

@@ -12,6 +12,7 @@ from torch import nn
 
 from cnnbench.config import Config
 from cnnbench.errors import DivergedError
+from cnnbench.runs.processes import processes
 from cnnbench.training.checkpoint import State, save, save_rotating
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.progress import Progress, Row, snapshot
@@ -86,22 +87,27 @@ class Writer:
 class Saver:
     """Takes the checkpoints of a run when they are due: the copy here and now, the rest in a thread.
 
-    `kept` says in words what last.pt holds.
+    `kept` says in words what last.pt holds. Without a folder, in a process that follows the one that records, nothing
+    is written.
     """
 
-    def __init__(self, folder: Path, engine: EagerEngine, progress: Progress, config: Config) -> None:
+    def __init__(self, folder: Path | None, engine: EagerEngine, progress: Progress, config: Config) -> None:
         self.engine = engine
         self.progress = progress
         self.config = config
-        self.writer = Writer(folder)
+        self.writer = None if folder is None else Writer(folder)
         self.saved_at = time.monotonic()
         self.kept = _in_words(progress)
 
-    def due_in_epoch(self, steps: int) -> bool:
-        """Whether it is time after a step, before an evaluation too; `steps` are all since training began."""
-        every = self.config.train.checkpoint_every
-        timely = every.minutes is not None and time.monotonic() - self.saved_at >= 60 * every.minutes
-        return timely or (every.steps is not None and steps % every.steps == 0)
+    def is_timely(self) -> bool:
+        """Whether the clock asks for a checkpoint after a step, before an evaluation too."""
+        minutes = self.config.train.checkpoint_every.minutes
+        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+
+    def due_at_step(self, steps: int) -> bool:
+        """Whether the number of steps asks for one; `steps` are all since training began."""
+        every = self.config.train.checkpoint_every.steps
+        return every is not None and steps % every == 0
 
     def due_after_epoch(self, epoch: int) -> bool:
         every = self.config.train.checkpoint_every.epochs
@@ -115,14 +121,13 @@ class Saver:
             OSError: an earlier checkpoint could not be written.
         """
         with self.progress.watch("checkpoints"):
+            self.engine.share()
             if not _is_finite(self.engine.model):
                 raise self.diverged(f"The weights are no longer finite after {_in_words(self.progress)}")
-            last = snapshot(self.engine, self.progress, self.config)
-            states = {"last": last}
-            if best is not None:
-                weights = last["model"] if last["average"] is None else last["average"]
-                states["best"] = {"epoch": best["epoch"], "row": best, "model": weights, "config": last["config"]}
-            self.writer.submit(states)
+            shared = self.engine.state()
+            if self.writer is not None:
+                last = snapshot(self.engine, self.progress, self.config, shared)
+                self.writer.submit({"last": last} | ({} if best is None else {"best": _as_best(last, best)}))
         self.saved_at = time.monotonic()
         self.kept = _in_words(self.progress)
 
@@ -132,21 +137,31 @@ class Saver:
         Raises:
             OSError: it could not be written.
         """
-        with self.progress.watch("checkpoints"):
-            self.writer.close()
+        if self.writer is not None:
+            with self.progress.watch("checkpoints"):
+                self.writer.close()
 
     def diverged(self, what: str) -> DivergedError:
         """The error that `what` is, with what is kept and what to do."""
+        if self.writer is None:
+            return DivergedError(what)
         lr, run = self.config.optimizer.lr, os.path.relpath(self.writer.folder.parent)
         kept = f"checkpoints/last.pt holds {self.kept}." if self.kept else "There is no checkpoint yet."
+        program = shlex.join(processes().program())
         go_on = (
-            f"\nTo go on from there: cnnbench resume {shlex.quote(run)} optimizer.lr={lr / 10:g}" if self.kept else ""
+            f"\nTo go on from there: {program} resume {shlex.quote(run)} optimizer.lr={lr / 10:g}" if self.kept else ""
         )
         return DivergedError(
             f"{what}. {kept}\n"
             f"Lower optimizer.lr={lr:g}, warm up with scheduler.warmup_epochs=1, or shorten gradients with "
             f"train.clip_norm=1.{go_on}"
         )
+
+
+def _as_best(last: State, row: Row) -> State:
+    """best.pt: the weights in `last` that are measured, and their row."""
+    weights = last["model"] if last["average"] is None else last["average"]
+    return {"epoch": row["epoch"], "row": row, "model": weights, "config": last["config"]}
 
 
 def _in_words(progress: Progress) -> str:
