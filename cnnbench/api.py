@@ -19,6 +19,7 @@ from cnnbench.cli.composing import claim_checked, compose_here, leave_record, wi
 from cnnbench.commands import train as command
 from cnnbench.commands.train import OnEpoch, StoppedByOnEpoch, Trained
 from cnnbench.errors import ConfigError
+from cnnbench.runs.processes import processes
 from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training.progress import Row
@@ -65,6 +66,10 @@ def train(*overrides: str, on_epoch: OnEpoch | None = None, directory: Path | No
         OSError: the run directory cannot be written to.
     """
     watch = Stopwatch(time.perf_counter())
+    if processes().several:
+        raise ConfigError(
+            "cnnbench.api trains in one process. Several train together by torchrun -m cnnbench OVERRIDE..."
+        )
     with _the_only_one():
         composed = compose_here(overrides)
         run = claim_checked(composed, directory)

@@ -32,7 +32,7 @@ from cnnbench.cli.sweeping import Sweep, SweepCallback, quoted, read_pairs, requ
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.directory import STATUS, claim, claim_exactly
 from cnnbench.runs.processes import processes
-from cnnbench.runs.reading import find_runs
+from cnnbench.runs.reading import find_runs, of_this_launch
 from cnnbench.runs.stopping import SIGTERM_CODE, end
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.sweep import recorded_jobs
@@ -111,6 +111,8 @@ def _train(arguments: list[str]) -> int:
         if options.pairs or options.dry_run:
             raise ConfigError("--pairs and --dry-run are for a sweep: add -m.")
         return compose("train", rest, _train_one)
+    if not any(each.startswith("sweep=") for each in rest):  # by default it is the time that names a sweep
+        rest += [f"sweep={job.parent.name}" for job in of_this_launch(Path("outputs/sweeps/*/*"))[-1:]]
     pairs = [[]] if options.pairs is None else read_pairs(options.pairs)
     return _sweep(rest, Sweep(arguments, pairs, instead=_plan if options.dry_run else None))
 
@@ -155,7 +157,10 @@ def _train_one(composed: DictConfig) -> float:
         settings = config.load(composed)
         from cnnbench.commands import resume
 
-        return resume.repeat(directory, settings, watch)
+        if sweeps():
+            return resume.repeat(directory, settings, watch)
+        with _told_how_to_go_on(lambda: resume.command(directory, settings)):
+            return resume.repeat(directory, settings, watch)
     with run.recorded_status():
         settings = config.load(composed)
         run.write_text("config.yaml", config.to_yaml(settings))  # from here on the run can go on, whatever happens
@@ -261,6 +266,7 @@ def _benchmark(arguments: list[str]) -> int:
     def job(composed: DictConfig) -> None:
         directory = output_directory()
         run = claim_exactly(directory, "benchmark") if sweeps() else RunDirectoryCallback.claimed
+        assert run is not None  # torchrun, which may start it again, is refused
         with run.recorded_status():
             settings = config.load(composed)
             check(settings)

@@ -26,6 +26,7 @@ from cnnbench import config
 from cnnbench.cli.reporting import EXPLAINED, as_cnnbench_error, leave_the_reader, report
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
+from cnnbench.runs.reading import of_this_launch, read_text
 from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopping import end
 from cnnbench.runs.sweep import is_stopped, stop
@@ -200,7 +201,7 @@ def _is_override(argument: str) -> bool:
 class RunDirectoryCallback(Callback):
     """Hydra calls it when a single run is composed, before any directory is made or log opened."""
 
-    claimed: ClassVar[RunDirectory]
+    claimed: ClassVar[RunDirectory | None]  # None: of an attempt before torchrun restarted, which goes on
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the configuration, then claim a run directory and tell Hydra its name.
@@ -209,17 +210,34 @@ class RunDirectoryCallback(Callback):
         """
         try:
             verb = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
-            run = claim_checked(config, verb=verb)
+            earlier = _earlier_attempt(config)
+            run = None if earlier else claim_checked(config, verb=verb)
         except Exception as error:
             raise SystemExit(report(error)) from error
         with read_write(config), open_dict(config):
-            config.hydra.run.dir = str(run.path)
+            config.hydra.run.dir = str(earlier or (run and run.path))
         type(self).claimed = run
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
     """What Hydra has composed, less what it keeps there for itself."""
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+
+
+def _earlier_attempt(composed: DictConfig) -> Path | None:
+    """The directory of this run, if torchrun has restarted in the middle of it: its own name may hold the time."""
+
+    def values(text: str) -> dict[str, Any]:
+        return {**config.parse(text), "sweep": None}
+
+    directory = Path(composed.hydra.run.dir)
+    named = any(each.startswith("hydra.run.dir=") for each in composed.hydra.overrides.hydra)
+    for attempt in reversed(of_this_launch(directory if named else directory.with_name("*"))):
+        written = attempt / "config.yaml"
+        wanted = values(config.to_yaml(config.load(without_hydra(composed))))
+        if not written.exists() or values(read_text(written)) == wanted:
+            return attempt
+    return None
 
 
 def conf_folder() -> Path:

@@ -14,7 +14,7 @@ from cnnbench.commands.assemble import assemble
 from cnnbench.config import Config, as_dict
 from cnnbench.data import catalog
 from cnnbench.data.resident import ResidentData
-from cnnbench.errors import ConfigError, DivergedError
+from cnnbench.errors import DivergedError
 from cnnbench.runs.stopping import SIGTERM_CODE, Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import loop
@@ -38,8 +38,6 @@ def leading(engine: EagerEngine, config: Config, last: State | None, best: Row |
     if not isinstance(engine, DistributedEngine):
         yield
         return
-    if engine.rank > 0:
-        raise ConfigError("Under torchrun, runs are trained by the command: torchrun -m cnnbench.")
     try:
         orders().send({"config": as_dict(config), "backend": engine.backend})
         with process_group(engine.backend) as control:

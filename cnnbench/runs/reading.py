@@ -10,8 +10,17 @@ from typing import Any
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import LOCK, STATUS
 from cnnbench.runs.lock import Lock
+from cnnbench.runs.processes import processes
 
-__all__ = ["find_runs", "read_accuracy", "read_json", "read_status", "read_text", "refuse_ways_out"]
+__all__ = [
+    "find_runs",
+    "of_this_launch",
+    "read_accuracy",
+    "read_json",
+    "read_status",
+    "read_text",
+    "refuse_ways_out",
+]
 
 MAX_BYTES = 1 << 20  # of a file of text; ours have a few thousand
 
@@ -29,6 +38,24 @@ def find_runs(directory: Path) -> list[Path]:
         there = f"holds no run: it has no {STATUS}, nor has a folder in it" if directory.is_dir() else "is no directory"
         raise ConfigError(f"{directory} {there}. Give a run or sweep directory, such as those under outputs/.")
     return runs
+
+
+def of_this_launch(pattern: Path, verb: str = "train") -> list[Path]:
+    """The unfinished runs in the folders of this form that this very torchrun began before it restarted; newest last.
+
+    `pattern` may end in ``*``s.
+    """
+    ours = processes()
+    if not ours.restarts:
+        return []
+    fixed = next(folder for folder in pattern.parents if "*" not in str(folder))
+    found = sorted(fixed.glob(str(pattern.relative_to(fixed) / STATUS)), key=lambda status: status.stat().st_mtime)
+    runs = [(status.parent, read_status(status.parent)) for status in found]
+    return [
+        folder
+        for folder, status in runs
+        if status["state"] != "finished" and (status.get("launch"), status.get("verb")) == (ours.launch, verb)
+    ]
 
 
 def refuse_ways_out(directory: Path) -> None:

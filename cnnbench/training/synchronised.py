@@ -34,7 +34,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         if not self.training:
             return super().forward(inputs)
         self._check_input_dim(inputs)  # type: ignore[no-untyped-call]  # so in torch
-        values = inputs.float()
+        values = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
         others = [dimension for dimension in range(inputs.ndim) if dimension != 1]
         each = [-1 if dimension == 1 else 1 for dimension in range(inputs.ndim)]
 
@@ -42,7 +42,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
             sums: torch.Tensor = _SumOverProcesses.apply(terms.sum(others) * self.counts)
             return sums
 
-        count = torch.tensor([self.counts * inputs.numel() / inputs.shape[1]], device=inputs.device)
+        count = values.new_tensor([self.counts * inputs.numel() / inputs.shape[1]])
         dist.all_reduce(count)
         mean = total(values) / count
         centred = values - mean.view(each)
