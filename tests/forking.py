@@ -119,7 +119,7 @@ def _serve() -> int:
 
     import cnnbench
     from cnnbench import cli
-    from cnnbench.commands import resume  # noqa: F401  # and all that it imports
+    from cnnbench.commands import resume, together  # noqa: F401  # and all that they import
 
     gc.freeze()  # the end of a fork need not look through all that was imported
     for line in sys.stdin:

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -56,6 +57,8 @@ def main() -> int:
     rest = arguments[1:] if verb in arguments[:1] else arguments
     ours = processes()
     together = ours.several and verb in ("train", "resume")
+    if ours.several:  # what is lost is told in words, not by PyTorch with the frames of its C++ stack
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if ours.rank > 0:
         return _follow(ours.rank) if together else 0
     try:

@@ -133,7 +133,7 @@ def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -
     if not there[name]:
         present = ", ".join(key for key, value in there.items() if value)
         raise ConfigError(f"device={name}: PyTorch {torch.__version__} finds no such device here. Present: {present}.")
-    if name == "cuda" and ours.local_size > torch.cuda.device_count():
+    if name == "cuda" and ours.several and ours.local_size > torch.cuda.device_count():
         raise ConfigError(
             f"{ours.local_size} processes on this machine need a GPU each, and it has {torch.cuda.device_count()}. "
             f"Use torchrun --nproc-per-node={torch.cuda.device_count()}, or device=cpu."

@@ -169,6 +169,7 @@ class DistributedEngine(EagerEngine):
         self._agreement = _Agreement(self._control)
         self._synchronised = synchronise(self.model) if sync_batchnorm else []
         self.share()
+        warnings.filterwarnings("ignore", "Grad strides do not match")  # where a layout costs a copy
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.15 has a new name for broadcast_buffers
             self._network = DistributedDataParallel(

@@ -1,0 +1,43 @@
+"""Two processes of one run, told who they are as torchrun tells it, but forked: nobody waits for imports."""
+
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from forking import ForkServer, Running
+from strikes import Strike
+
+__all__ = ["Done", "run_together", "start_together", "told_apart"]
+
+Done = subprocess.CompletedProcess[str]
+
+
+def told_apart(world_size: int) -> list[dict[str, str]]:
+    """What the environment of each process says."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    return [{**shared, "RANK": str(rank)} for rank in range(world_size)]
+
+
+def start_together(
+    forks: ForkServer,
+    *arguments: str,
+    folder: Path,
+    processes: int = 2,
+    strikes: Sequence[Strike] = (),
+    strikes_on: int = 0,
+    **changes: str,
+) -> list[Running]:
+    """Start them all; `strikes` are for process number `strikes_on`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        forks.start(*arguments, folder=folder, strikes=strikes if rank == strikes_on else (), **changes, **environment)
+        for rank, environment in enumerate(told_apart(processes))
+    ]
+
+
+def run_together(forks: ForkServer, *arguments: str, folder: Path, processes: int = 2, **more: object) -> list[Done]:
+    running = start_together(forks, *arguments, folder=folder, processes=processes, **more)  # type: ignore[arg-type]
+    return [each.wait() for each in running]
