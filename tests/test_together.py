@@ -86,6 +86,7 @@ def test_two_processes_have_the_metrics_of_one(alone: Path, pair: tuple[list[Don
     assert metrics(pair[1]) == pytest.approx(metrics(alone), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_three_processes_have_the_metrics_of_one(forks: ForkServer, tmp_path: Path, alone: Path) -> None:
     succeeded(run_together(forks, *JOB, folder=tmp_path, processes=3))
     assert metrics(tmp_path / "run") == pytest.approx(metrics(alone), rel=1e-4)
@@ -111,7 +112,7 @@ def test_the_records_say_how_many_processes_there_were(pair: tuple[list[Done], P
     assert "2 processes (gloo)" in pair[0][0].stdout
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_with_sync_batchnorm_the_metrics_are_those_of_one_process(
     forks: ForkServer, tmp_path: Path, processes: int
 ) -> None:
@@ -123,8 +124,12 @@ def test_with_sync_batchnorm_the_metrics_are_those_of_one_process(
 
 @pytest.mark.parametrize(
     ("strikes_on", "number", "moment", "code"),
-    [(0, signal.SIGINT, ("step", 4), 130), (1, signal.SIGTERM, ("step", 4), 143), (1, signal.SIGINT, ("save", 1), 130)],
-    ids=["first", "second", "second_while_saving"],
+    [
+        pytest.param(1, signal.SIGTERM, ("step", 4), 143, id="second"),
+        pytest.param(0, signal.SIGINT, ("step", 4), 130, id="first", marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGINT, ("save", 1), 130, id="second_while_saving", marks=pytest.mark.slow),
+        pytest.param(1, signal.SIGINT, ("evaluation", 2), 130, id="second_in_evaluation", marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_to_any_process_stops_all_and_the_run_goes_on_to_the_same_bits(
     forks: ForkServer,
@@ -143,7 +148,9 @@ def test_a_signal_to_any_process_stops_all_and_the_run_goes_on_to_the_same_bits(
     assert differences(tmp_path / "run", random_pair) == []
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(2, 1), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1, 2), (2, 3)))]
+)
 def test_checkpoints_go_on_with_another_number_of_processes(
     forks: ForkServer, tmp_path: Path, alone: Path, before: int, after: int
 ) -> None:
@@ -167,7 +174,7 @@ def test_processes_without_a_generator_to_go_on_with_get_one_of_their_own(
     assert generators[0] == last["generators"]["cpu"].tolist() != generators[1]
 
 
-@pytest.mark.parametrize("killed", [0, 1])
+@pytest.mark.parametrize("killed", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_process_that_is_killed_ends_the_run_with_the_last_good_checkpoint(
     forks: ForkServer, tmp_path: Path, random_pair: Path, killed: int
 ) -> None:
@@ -185,6 +192,7 @@ def test_a_process_that_is_killed_ends_the_run_with_the_last_good_checkpoint(
     assert differences(tmp_path / "run", random_pair) == []
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_all_its_jobs_with_the_same_processes(forks: ForkServer, tmp_path: Path, alone: Path) -> None:
     job = [each for each in JOB if not each.startswith("hydra.run.dir")]
     succeeded(run_together(forks, "-m", *job, "seed=0,1", "sweep=s", folder=tmp_path))

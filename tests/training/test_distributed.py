@@ -1,0 +1,88 @@
+"""Each process's share of the work, and of what it may do by itself; whole runs are in tests/test_together.py."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from conftest import MakeEngine
+from torch import nn
+
+from cnnbench.config import Config, DeviceConfig
+from cnnbench.data.resident import epoch_order
+from cnnbench.errors import ConfigError
+from cnnbench.training.device import Device, choose
+from cnnbench.training.distributed import DistributedEngine, is_peer_lost, seed_for
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment of the first of three processes on one machine."""
+    for key, value in {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(key, value)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("batch_size", [3, 7, 8])
+def test_each_example_is_in_the_share_of_one_process(
+    told: pytest.MonkeyPatch, make_engine: MakeEngine, config: Config, device: Device, batch_size: int
+) -> None:
+    engine = make_engine(nn.Sequential(nn.Flatten(), nn.Linear(16, 4)), config, device, DistributedEngine)
+    taken: list[int] = []
+    for rank in range(3):
+        told.setenv("RANK", str(rank))
+        taken += [int(each) for batch in epoch_order(22, 0, 1).split(batch_size) for each in engine._part(batch)]
+    assert sorted(taken) == list(range(22))
+
+
+def test_seeds_differ_by_process_and_by_where_the_run_goes_on() -> None:
+    places = [(rank, epoch, step) for rank in range(3) for epoch in range(3) for step in range(3)]
+    assert len({seed_for(0, *place) for place in places}) == len(places)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:49059. This is"),
+        RuntimeError("[/gloo/transport/tcp/pair.cc:547] Read error [127.0.0.1]:5: Connection reset by peer"),
+        dist.DistBackendError("NCCL error"),
+    ],
+)
+def test_the_loss_of_a_process_is_recognised(error: Exception) -> None:
+    assert is_peer_lost(error)
+
+
+def test_it_is_recognised_behind_another_error() -> None:
+    error = ConfigError("PyTorch cannot compile this network")
+    error.__cause__ = dist.DistBackendError("NCCL error")
+    assert is_peer_lost(error)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("shapes do not match"), torch.OutOfMemoryError("out of memory"), OSError("No space left")]
+)
+def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
+    assert not is_peer_lost(error)
+
+
+def device_config(name: str, graph: object) -> DeviceConfig:
+    return DeviceConfig(name, "fp32", "auto", "auto", compile=False, graph=graph, deterministic=False)
+
+
+def test_graphs_are_refused_for_several_processes(told: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"device\.graph=true is for one process"):
+        choose(device_config("cpu", True))
+
+
+def test_each_process_has_the_gpu_of_its_number_and_captures_nothing(told: pytest.MonkeyPatch) -> None:
+    told.setattr("torch.cuda.is_available", lambda: True)
+    told.setattr("torch.cuda.device_count", lambda: 4)
+    told.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
+    told.setenv("LOCAL_RANK", "2")
+    chosen = choose(device_config("cuda", "auto"))
+    assert (chosen.kind, chosen.graph) == (torch.device("cuda", 2), False)
+
+
+def test_more_processes_than_gpus_are_refused(told: pytest.MonkeyPatch) -> None:
+    told.setattr("torch.cuda.is_available", lambda: True)
+    told.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="3 processes on this machine need a GPU each, and it has 2"):
+        choose(device_config("cuda", "auto"))
