@@ -28,8 +28,9 @@ from cnnbench.cli.composing import (
     overrides_of_the_job,
     sweeps,
 )
+from cnnbench.cli.overrides import quoted, read_pairs, require_harmless
 from cnnbench.cli.reporting import leave_the_reader, report
-from cnnbench.cli.sweeping import Sweep, SweepCallback, quoted, read_pairs, require_harmless
+from cnnbench.cli.sweeping import Sweep, SweepCallback
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.directory import STATUS, claim, claim_exactly
 from cnnbench.runs.processes import processes

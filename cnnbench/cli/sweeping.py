@@ -1,42 +1,36 @@
 """Sweeps (-m): which jobs there are, which of them Hydra's launcher is given, and how they are ended together."""
 
 import os
-import re
 import shlex
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
 
-from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig
 
 from cnnbench import config
 from cnnbench.cli.composing import without_hydra
+from cnnbench.cli.overrides import Overrides, as_written, check_number_of_jobs, directory_name
 from cnnbench.cli.remembering import remember_composed
 from cnnbench.cli.reporting import report
 from cnnbench.errors import ConfigError
-from cnnbench.runs.directory import STATUS, job_directory_name
+from cnnbench.runs.directory import STATUS
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_accuracy, read_status, read_text
-from cnnbench.runs.sweep import Jobs, add_jobs, allow, stop
+from cnnbench.runs.sweep import add_jobs, allow, stop
 
-__all__ = ["Sweep", "SweepCallback", "quoted", "read_pairs", "require_harmless"]
+__all__ = ["Sweep", "SweepCallback"]
 
-MOST_JOBS = 10_000  # of a sweep
 HERE, JOBLIB = "basic", "joblib"  # hydra/launcher
-
-Overrides = list[str]
 
 
 class SweepCallback(Callback):
@@ -56,10 +50,10 @@ class SweepCallback(Callback):
                     "cnnbench benchmark measures one network after another: side by side they would take each other's "
                     "time. Leave hydra/launcher out."
                 )
-            _check_number_of_jobs(_written(config.hydra.overrides.task), pairs)
+            check_number_of_jobs(as_written(config.hydra.overrides.task), pairs)
             if self.sweep is not None:
                 self.sweep.begin(config)
-            if config.hydra.runtime.choices["hydra/launcher"] == "basic":  # others compose in processes of their own
+            if config.hydra.runtime.choices["hydra/launcher"] == HERE:  # others compose in processes of their own
                 remember_composed(GlobalHydra.instance().config_loader())
         except Exception as error:
             raise SystemExit(report(error)) from error
@@ -102,7 +96,9 @@ class Sweep:
         self.composed = composed
         self.directory = Path(composed.hydra.sweep.dir)
         # then only Hydra knows where jobs are, and perhaps by their number
-        self.renamed = any(each.startswith("hydra.sweep.subdir=") for each in _written(composed.hydra.overrides.hydra))
+        self.renamed = any(
+            each.startswith("hydra.sweep.subdir=") for each in as_written(composed.hydra.overrides.hydra)
+        )
         self.launcher = str(composed.hydra.runtime.choices["hydra/launcher"])
         self.named = (
             []
@@ -141,17 +137,17 @@ class Sweep:
         """The jobs to run, in place of Hydra's own list of all."""
         assert self.directory is not None
         jobs = self._list(overrides) if self.recorded is None else self.recorded
-        self.jobs = {_directory_name(each): list(each) for each in jobs}
+        self.jobs = {directory_name(each): list(each) for each in jobs}
         if self.instead is not None:
             self.instead(self)
             return []
         if not self.renamed:
             add_jobs(self.directory, {name: [*overrides, *self.named] for name, overrides in self.jobs.items()})
         allow(self.directory)
-        self.launched = True
         waiting = [each for name, each in self.jobs.items() if self.renamed or not self.is_finished(name)]
         if len(waiting) < len(self.jobs):
             print(f"{len(self.jobs) - len(waiting):,} of {len(self.jobs):,} jobs are finished already.")
+        self.launched = True
         size = max_batch_size or max(1, len(waiting))
         return [waiting[first : first + size] for first in range(0, len(waiting), size)]
 
@@ -197,7 +193,11 @@ class Sweep:
             for status in self.directory.glob(f"*/{STATUS}"):
                 _end_job(status.parent)
 
-        handlers: dict[int, Any] = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers: dict[int, Any] = {
+            number: signal.signal(number, end)
+            for number in (signal.SIGINT, signal.SIGTERM)
+            if callable(signal.getsignal(number))  # nohup and the like have SIGINT ignored
+        }
         try:
             yield
         except Exception as error:
@@ -226,85 +226,3 @@ def _end_job(run: Path) -> None:
         status = read_status(run)
         if status["state"] == "running" and status["host"] == socket.gethostname():
             os.kill(int(status["pid"]), signal.SIGTERM)
-
-
-def _written(overrides: ListConfig) -> Overrides:
-    """Overrides as they were written, with their interpolations."""
-    return [str(each) for each in OmegaConf.to_container(overrides, resolve=False) or ()]
-
-
-def _directory_name(overrides: Sequence[str]) -> str:
-    """The name of a job's directory, as hydra.sweep.subdir in conf/train.yaml has it."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return job_directory_name(get_overrides_dirname(parsed, list(config.NOT_OF_THE_JOB), ",", "="))
-
-
-def read_pairs(path: Path) -> list[Overrides]:
-    """The overrides of each job, from a file with a line for each, as typed on a command line.
-
-    Raises:
-        ConfigError: it cannot be read, or a line has something else.
-    """
-    try:
-        lines = path.read_text().splitlines()
-        pairs = [shlex.split(line, comments=True) for line in lines]
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--pairs {path} cannot be read: {error}.") from error
-    for number, pair in enumerate(pairs, start=1):
-        for word in pair:
-            if "=" not in word or word.startswith("-"):
-                raise ConfigError(
-                    f"{path}, line {number}: '{word}' is not an override. Each line is a job, as on the command line: "
-                    "optimizer.lr=0.1 train.batch_size=64"
-                )
-    pairs = [pair for pair in pairs if pair]
-    if not pairs:
-        raise ConfigError(f"{path} has no line with overrides, such as: optimizer.lr=0.1 train.batch_size=64")
-    return pairs
-
-
-def require_harmless(directory: Path, jobs: Jobs, given: Sequence[str], allow_custom_model: bool) -> None:
-    """Check that a sweep which may be anyone's says what to train with and nothing else.
-
-    Raises:
-        ConfigError: it would run code, look into this machine, write elsewhere, or leads out of its directory.
-    """
-    for name, overrides in jobs.items():
-        if (directory / name).is_symlink():
-            raise ConfigError(f"{directory / name} is a link, and is not followed.")
-        for override in overrides:
-            key, _, value = override.lstrip("+~").partition("=")
-            if re.match(r"hydra\b", key) or re.search(r"\$\{[^}]*:", value):
-                raise ConfigError(
-                    f"{directory} asks for {override}, which is more than values to train with. Give it yourself."
-                )
-            if key == "model.name" and ":" in value and not allow_custom_model:
-                raise ConfigError(
-                    f"{directory} asks for {override}, code that is not cnnbench's. If you trust it: "
-                    f"{shlex.join(['cnnbench', 'resume', str(directory), '--allow-custom-model'])}"
-                )
-            if key == "data.root" and override not in given:
-                raise ConfigError(
-                    f"{directory} keeps its data in a folder of its own, {override}. If that is yours: "
-                    f"{shlex.join(['cnnbench', 'resume', str(directory), override])}"
-                )
-
-
-def quoted(path: Path) -> str:
-    """The path as the value of an override."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _check_number_of_jobs(overrides: Overrides, jobs: int) -> None:
-    for override in OverridesParser.create().parse_overrides(overrides):
-        match override.value():
-            case ChoiceSweep() as choices:
-                jobs *= len(choices.list)
-            case RangeSweep() as numbers if numbers.step:  # Hydra says what it thinks of a step of 0
-                jobs *= sum(1 for _ in islice(numbers.range(), MOST_JOBS + 1))
-        if jobs > MOST_JOBS:
-            raise ConfigError(
-                f"{override.input_line} makes this a sweep of more than {MOST_JOBS:,} jobs, which is too many. "
-                "Give fewer values, or several sweeps of the same name (sweep=NAME)."
-            )

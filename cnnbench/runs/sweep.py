@@ -5,12 +5,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from cnnbench.errors import ConfigError
-from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.directory import LOCK, RunDirectory
+from cnnbench.runs.lock import Lock
 from cnnbench.runs.reading import read_json
 
 __all__ = ["Jobs", "add_jobs", "allow", "is_stopped", "recorded_jobs", "stop"]
 
 JOBS, STOP = "sweep.json", ".stop"
+WAIT_S = 10.0
 
 Jobs = Mapping[str, Sequence[str]]  # the overrides of each job, by the name of its directory
 
@@ -23,8 +25,13 @@ def add_jobs(directory: Path, jobs: Jobs) -> None:
         OSError: it cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    together = {**recorded_jobs(directory), **{name: list(overrides) for name, overrides in jobs.items()}}
-    RunDirectory(directory).write_json(JOBS, {"jobs": together})
+    lock = Lock(directory / LOCK)
+    lock.acquire(WAIT_S)  # of another command that adds jobs at this moment
+    try:
+        together = {**recorded_jobs(directory), **{name: list(overrides) for name, overrides in jobs.items()}}
+        RunDirectory(directory).write_json(JOBS, {"jobs": together})
+    finally:
+        lock.release()
 
 
 def recorded_jobs(directory: Path) -> dict[str, list[str]]:
