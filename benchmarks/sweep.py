@@ -106,9 +106,9 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     clock = Clock()
-    Sweeper.validate_batch_is_legal = clock.timed("validate", Sweeper.validate_batch_is_legal)  # type: ignore[method-assign]
+    Sweeper.validate_batch_is_legal = clock.timed("validate", Sweeper.validate_batch_is_legal)  # type: ignore[method-assign]  # to time it
     cli.check = clock.timed("check", cli.check)
-    composing.Job.__call__ = clock.job(composing.Job.__call__)  # type: ignore[method-assign]
+    composing.Job.__call__ = clock.job(composing.Job.__call__)  # type: ignore[method-assign]  # to time it
     sys.argv = ["cnnbench", "-m", f"seed=range(0,{options.jobs})", "data=sample", "train.epochs=1", *options.overrides]
     with in_an_empty_folder():
         with redirect_stdout(io.StringIO()):

@@ -92,7 +92,7 @@ class Sweep:
 
         self._combinations = BasicSweeper.split_arguments
         self._restore = partial(setattr, BasicSweeper, "split_arguments", staticmethod(BasicSweeper.split_arguments))
-        BasicSweeper.split_arguments = staticmethod(self._batches)  # type: ignore[method-assign]
+        BasicSweeper.split_arguments = staticmethod(self._batches)  # type: ignore[method-assign]  # it is how Hydra is told
         self.composed = composed
         self.directory = Path(composed.hydra.sweep.dir)
         # then only Hydra knows where jobs are, and perhaps by their number
