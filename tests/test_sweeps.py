@@ -244,3 +244,10 @@ def test_a_job_elsewhere_records_the_command_that_was_typed(grid: Grid, cnnbench
 def test_benchmarks_are_not_taken_side_by_side(forks: ForkServer, tmp_path: Path) -> None:
     done = forks.run("benchmark", "-m", *SMALL, "seed=0,1", "hydra/launcher=joblib", folder=tmp_path)
     assert (done.returncode, "measures one network after another" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_sweep_that_cannot_be_composed_leaves_no_list_of_jobs(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
+    done = forks.run(*SWEEP, "model=mlp,lenett", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, ""), done.stdout
+    assert "Did you mean 'lenet'?" in done.stderr
+    assert not (mine / "sweep.json").exists()

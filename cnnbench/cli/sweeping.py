@@ -5,8 +5,7 @@ import shlex
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
@@ -82,7 +81,7 @@ class Sweep:
         self.recorded = recorded
         self.instead = instead
         self.launched = False
-        self._restore: Callable[[], None] = lambda: None
+        self._restore = ExitStack()
         self.directory: Path | None = None
         self.jobs: dict[str, Overrides] = {}
 
@@ -90,9 +89,17 @@ class Sweep:
         """Learn what the command line means, from the configuration that all jobs share; tell Hydra's sweeper."""
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper  # Hydra has executed it anew by now
 
-        self._combinations = BasicSweeper.split_arguments
-        self._restore = partial(setattr, BasicSweeper, "split_arguments", staticmethod(BasicSweeper.split_arguments))
+        lists, validates = BasicSweeper.split_arguments, BasicSweeper.validate_batch_is_legal
+
+        def validate_and_record(sweeper: Any, batch: Sequence[Sequence[str]]) -> None:
+            validates(sweeper, batch)
+            self._record()
+
+        self._combinations = lists
+        self._restore.callback(setattr, BasicSweeper, "split_arguments", staticmethod(lists))
+        self._restore.callback(setattr, BasicSweeper, "validate_batch_is_legal", validates)
         BasicSweeper.split_arguments = staticmethod(self._batches)  # type: ignore[method-assign]  # it is how Hydra is told
+        BasicSweeper.validate_batch_is_legal = validate_and_record  # type: ignore[method-assign]  # likewise
         self.composed = composed
         self.directory = Path(composed.hydra.sweep.dir)
         # then only Hydra knows where jobs are, and perhaps by their number
@@ -121,7 +128,7 @@ class Sweep:
             with self._ended_together():
                 yield
         finally:
-            self._restore()
+            self._restore.close()
             SweepCallback.sweep = None
 
     def compose(self, overrides: Sequence[str]) -> config.Config:
@@ -141,15 +148,21 @@ class Sweep:
         if self.instead is not None:
             self.instead(self)
             return []
-        if not self.renamed:
-            add_jobs(self.directory, {name: [*overrides, *self.named] for name, overrides in self.jobs.items()})
-        allow(self.directory)
         waiting = [each for name, each in self.jobs.items() if self.renamed or not self.is_finished(name)]
         if len(waiting) < len(self.jobs):
             print(f"{len(self.jobs) - len(waiting):,} of {len(self.jobs):,} jobs are finished already.")
-        self.launched = True
+        if not waiting:
+            self._record()
         size = max_batch_size or max(1, len(waiting))
         return [waiting[first : first + size] for first in range(0, len(waiting), size)]
+
+    def _record(self) -> None:
+        """Record the jobs of the sweep, once it is known that all can be composed, and let them begin."""
+        assert self.directory is not None
+        if not self.renamed:
+            add_jobs(self.directory, {name: [*overrides, *self.named] for name, overrides in self.jobs.items()})
+        allow(self.directory)
+        self.launched = True
 
     def _list(self, overrides: list[Override]) -> list[Overrides]:
         """Every combination of values, with each of the pairs."""
