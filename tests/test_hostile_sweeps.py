@@ -1,13 +1,14 @@
 """Directories of sweeps that may be anyone's: they say what to train with, and nothing else happens."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forking import ForkServer
-from small_runs import SMALL
+from small_runs import SMALL, Runs
 
 
 def make(folder: Path, jobs: Any) -> Path:
@@ -31,6 +32,10 @@ REFUSED = {
     "environment in a list": ["model.widths=[8,'${oc.env:SECRET}']"],
     "module": ["model.name=own:Evil"],
     "added module": ["++model.name=own:Evil"],
+    "module by another key": ["sweep=own:Evil", "model.name=${sweep}"],
+    "configuration elsewhere": ["experiment=../../../evil"],
+    "configuration by its path": ["experiment='/evil'"],
+    "part of Hydra": ["+model@hydra.job.env_set=mlp"],
     "data": ["data.root=/elsewhere"],
 }
 
@@ -42,7 +47,7 @@ def test_what_is_more_than_values_is_refused_before_any_job(
     (tmp_path / "own.py").write_text("open('ran', 'w')\n")
     sweep = make(tmp_path, {"harmless": [*SMALL], "job": [*SMALL, *overrides]})
     code, said = resumed(forks, tmp_path)
-    assert (code, overrides[0] in said) == (2, True), said
+    assert (code, overrides[-1].lstrip("+") in said) == (2, True), said
     assert [each.name for each in sweep.iterdir()] == ["sweep.json"]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["own.py", "sweep"]
 
@@ -51,6 +56,7 @@ def test_what_is_more_than_values_is_refused_before_any_job(
     "jobs",
     [
         *("", "[1]", "{}", '{"jobs": 7}', "[" * 100_000),
+        *({"job": ["seed=1"] * 2_000}, {"job": ["seed=\ud800"]}),
         *({"../out": []}, {"..": []}, {"": []}, {"a/b": []}, {"job": "seed=1"}, {"job": [1]}, {"job": None}),
     ],
     ids=lambda jobs: str(jobs)[:12],
@@ -60,6 +66,52 @@ def test_a_damaged_list_of_jobs_is_told(forks: ForkServer, tmp_path: Path, jobs:
     code, said = resumed(forks, tmp_path)
     assert (code, "sweep.json" in said) == (2, True), said
     assert [each.name for each in tmp_path.iterdir()] == ["sweep"]
+
+
+def test_what_a_configuration_of_ones_own_asks_for_needs_consent_too(forks: ForkServer, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("open('ran', 'w')\n")
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    evil = "# @package _global_\nmodel: {name: 'own:Evil'}\n"
+    (tmp_path / "mine" / "experiment" / "evil.yaml").write_text(evil)
+    make(tmp_path, {"job": [*SMALL, "experiment=evil"]})
+    code, said = resumed(forks, tmp_path, "--config-dir", "mine")
+    assert (code, "model.name=own:Evil, code that is not cnnbench's" in said) == (2, True), said
+    (tmp_path / "mine" / "experiment" / "evil.yaml").write_text(
+        "# @package _global_\nhydra: {sweep: {subdir: ../out}}\n"
+    )
+    code, said = resumed(forks, tmp_path, "--config-dir", "mine")
+    assert (code, "it changes how Hydra works" in said) == (2, True), said
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["mine", "own.py", "sweep"]
+
+
+def test_report_writes_through_no_link(forks: ForkServer, tmp_path: Path) -> None:
+    sweep = make(tmp_path, {"job": []})
+    (tmp_path / "outside").write_text("mine")
+    (sweep / "sweep.csv").symlink_to(tmp_path / "outside")
+    for pid in range(os.getpid(), os.getpid() + 2_000):  # of the processes to come
+        (sweep / f".sweep.csv.{pid}.tmp").symlink_to(tmp_path / "outside")
+    assert forks.run("report", "sweep", folder=tmp_path).returncode == 0
+    assert (tmp_path / "outside").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["result.json", "metrics.csv", "config.yaml", ".hydra/overrides.yaml", "status.json"])
+@pytest.mark.parametrize("content", [None, "- !!bool x", "- !!timestamp x", "seed: !!bool x", '"' + "x" * 200_000])
+def test_report_survives_whatever_a_file_holds(
+    forks: ForkServer, runs: Runs, tmp_path: Path, name: str, content: str | None
+) -> None:
+    path = runs.copy("finished", tmp_path / "run") / name
+    path.unlink()
+    os.mkfifo(path) if content is None else path.write_text(content)
+    done = forks.start("report", "run", folder=tmp_path).wait(timeout_s=30)
+    assert (done.returncode, "1 run: 1 " in done.stdout) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize("accuracy", [10**400, float("nan"), "1", None, [0.5]])
+def test_report_survives_figures_that_are_none(forks: ForkServer, runs: Runs, tmp_path: Path, accuracy: Any) -> None:
+    path = runs.copy("finished", tmp_path / "run") / "result.json"
+    path.write_text(json.dumps({"best": {"validation_accuracy": accuracy}, "test_accuracy": accuracy, "wall_s": []}))
+    done = forks.run("report", "run", folder=tmp_path)
+    assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stderr
 
 
 def test_a_job_that_is_a_link_is_not_followed(forks: ForkServer, tmp_path: Path) -> None:

@@ -162,8 +162,10 @@ def test_pairs_are_jobs_and_what_is_swept_beside_them_multiplies(forks: ForkServ
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        ("optimizer.momentum 0.5", "line 1: 'optimizer.momentum' is not an override"),
-        ("\n\n--cfg=job", "line 3: '--cfg=job' is not an override"),
+        ("optimizer.momentum 0.5", "line 1: 'optimizer.momentum' is not a value of one job"),
+        ("\n\n--cfg=job", "line 3: '--cfg=job' is not a value of one job"),
+        ("hydra/launcher=joblib", "'hydra/launcher=joblib' is not a value of one job"),
+        ("sweep=other", "'sweep=other' is not a value of one job"),
         ("# nothing", "has no line with overrides"),
         ("optimizer.momentum='0.5", "cannot be read: No closing quotation"),
         ("seed=1", "seed is given by the pairs and on the command line"),
@@ -251,3 +253,42 @@ def test_a_sweep_that_cannot_be_composed_leaves_no_list_of_jobs(forks: ForkServe
     assert (done.returncode, done.stdout) == (2, ""), done.stdout
     assert "Did you mean 'lenet'?" in done.stderr
     assert not (mine / "sweep.json").exists()
+
+
+@pytest.mark.parametrize("name", ["sweep=", "sweep=a,b", "sweep=../up"])
+def test_what_is_no_name_for_a_sweep_is_refused(forks: ForkServer, tmp_path: Path, name: str) -> None:
+    done = forks.run("-m", *SMALL, "seed=0,1", name, folder=tmp_path)
+    assert (done.returncode, "is no name for a folder" in done.stderr) == (2, True), done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_run_that_is_given_to_report_twice_counts_once(grid: Grid, forks: ForkServer) -> None:
+    sweep, _ = grid
+    one = str(job(sweep, "optimizer.momentum=0.9", "seed=0"))
+    done = forks.run("report", one, one, f"{one}/", "outputs/sweeps/mine", folder=sweep.parents[2])
+    assert "6 runs: 4 finished, 2 failed" in done.stdout, done.stdout
+
+
+def test_a_dry_run_tells_that_a_finished_job_has_other_values(forks: ForkServer, tmp_path: Path) -> None:
+    mine = tmp_path / "experiment" / "mine.yaml"
+    mine.parent.mkdir()
+    mine.write_text("# @package _global_\nseed: 5\n")
+    sweep = ("--config-dir", str(tmp_path), *SWEEP, "experiment=mine")
+    assert forks.run(*sweep, folder=tmp_path).returncode == 0
+    mine.write_text("# @package _global_\nseed: 6\n")
+    done = forks.run(*sweep, "--dry-run", folder=tmp_path)
+    assert (done.returncode, "holds a run with other values: seed=5 instead of 6" in done.stdout) == (2, True), done
+
+
+def test_resume_finds_the_groups_of_the_user(forks: ForkServer, tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "experiment" / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("# @package _global_\nseed: 5\n")
+    struck = forks.run(
+        *("--config-dir", "mine", *SWEEP, "experiment=mine"),
+        folder=tmp_path,
+        strikes=[(int(signal.SIGINT), "step", 3)],
+    )
+    assert struck.returncode == 130, struck.stderr
+    done = forks.run("resume", "outputs/sweeps/mine", "--config-dir", "mine", folder=tmp_path)
+    assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stdout + done.stderr

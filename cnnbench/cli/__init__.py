@@ -28,7 +28,7 @@ from cnnbench.cli.composing import (
     overrides_of_the_job,
     sweeps,
 )
-from cnnbench.cli.overrides import quoted, read_pairs, require_harmless
+from cnnbench.cli.overrides import Consent, quoted, read_pairs
 from cnnbench.cli.reporting import leave_the_reader, report
 from cnnbench.cli.sweeping import Sweep, SweepCallback
 from cnnbench.errors import ConfigError, did_you_mean
@@ -141,16 +141,16 @@ def _compare(sweep: Sweep) -> int:
     assert sweep.directory is not None
     print()
     runs = [run for run in report.run([sweep.directory]) if sweep.renamed or run.path.name in sweep.jobs]
-    codes = [int(run.status["exit_code"]) for run in runs if run.state == "failed"]
+    codes = [run.status.get("exit_code") for run in runs if run.state == "failed"]
     codes += [SIGTERM_CODE for run in runs if run.state == "interrupted"]  # as by a scheduler
-    return codes[0] if codes else 0
+    return next((code for code in codes if isinstance(code, int)), 0)
 
 
 def _plan(sweep: Sweep) -> NoReturn:
     from cnnbench.commands import plan
 
     assert sweep.directory is not None
-    raise SystemExit(plan.run(sweep.directory, sweep.jobs, sweep.compose))
+    raise SystemExit(plan.run(sweep.directory, sweep.jobs, sweep.compose, sweep.is_finished))
 
 
 def _train_one(composed: DictConfig) -> float:
@@ -198,15 +198,19 @@ def _resume(arguments: list[str]) -> int:
     parser.add_argument("directory", type=Path, help="a run or sweep directory, such as those under outputs/")
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(config.CHANGEABLE)}")
     parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
+    parser.add_argument("--config-dir", metavar="DIR", help="of groups of your own, for a sweep that was given one")
     options = parser.parse_intermixed_args(arguments)
     jobs = {} if (options.directory / STATUS).exists() else recorded_jobs(options.directory)
     launcher = [word for word in options.changes if jobs and word.startswith(("hydra/launcher=", "hydra.launcher."))]
     given = [word for word in options.changes if word not in launcher]
     changes = config.parse_changes(given)
     if jobs and changes.keys() <= {"data.root"}:
-        require_harmless(options.directory, jobs, given, options.allow_custom_model)
+        consent = Consent(options.directory, given, options.allow_custom_model)
+        consent.check_words(jobs)
+        flags = ["-m", *(["--config-dir", options.config_dir] if options.config_dir else [])]
         where = f"hydra.sweep.dir={quoted(options.directory)}"
-        return _sweep(["-m", where, *launcher], Sweep(["resume", *arguments], recorded=list(jobs.values())))
+        sweep = Sweep(["resume", *arguments], recorded=list(jobs.values()), consent=consent)
+        return _sweep([*flags, where, *launcher], sweep)
     failures = []
     for directory in find_runs(options.directory):
         from cnnbench.commands import resume

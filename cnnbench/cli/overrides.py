@@ -1,15 +1,16 @@
 """Overrides as they are written: on command lines, in files, in the records of sweeps."""
 
-import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
-from omegaconf import ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cnnbench import config
 from cnnbench.errors import ConfigError
@@ -18,13 +19,13 @@ from cnnbench.runs.reading import read_text
 from cnnbench.runs.sweep import Jobs
 
 __all__ = [
+    "Consent",
     "Overrides",
     "as_written",
     "check_number_of_jobs",
     "directory_name",
     "quoted",
     "read_pairs",
-    "require_harmless",
 ]
 
 MOST_JOBS = 10_000  # of a sweep
@@ -50,16 +51,16 @@ def read_pairs(path: Path) -> list[Overrides]:
         ConfigError: it cannot be read, or a line has something else.
     """
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path).removeprefix("\ufeff").splitlines()
         pairs = [shlex.split(line, comments=True) for line in lines]
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--pairs {path} cannot be read: {error}.") from error
+        raise ConfigError(f"--pairs {path} cannot be read: {str(error).rstrip('.')}.") from error
     for number, pair in enumerate(pairs, start=1):
         for word in pair:
-            if "=" not in word or word.startswith("-"):
+            if "=" not in word or word.startswith(("-", "hydra", "sweep=")):
                 raise ConfigError(
-                    f"{path}, line {number}: '{word}' is not an override. Each line is a job, as on the command line: "
-                    "optimizer.lr=0.1 train.batch_size=64"
+                    f"{path}, line {number}: '{word}' is not a value of one job. Each line is a job, as on the command "
+                    "line: optimizer.lr=0.1 train.batch_size=64"
                 )
     pairs = [pair for pair in pairs if pair]
     if not pairs:
@@ -67,36 +68,67 @@ def read_pairs(path: Path) -> list[Overrides]:
     return pairs
 
 
-def require_harmless(directory: Path, jobs: Jobs, given: Sequence[str], allow_custom_model: bool) -> None:
-    """Check that a sweep which may be anyone's says what to train with and nothing else.
+@dataclass(frozen=True)
+class Consent:
+    """What a sweep that may be anyone's may do beside training with values: what the user has said here and now."""
 
-    Raises:
-        ConfigError: it would run code, look into this machine, write elsewhere, or leads out of its directory.
-    """
-    for name, overrides in jobs.items():
-        if (directory / name).is_symlink():
-            raise ConfigError(f"{directory / name} is a link, and is not followed.")
-        for override in overrides:
-            key, _, value = override.lstrip("+~").partition("=")
-            if re.match(r"hydra\b", key) or re.search(r"\$\{[^}]*:", value):
-                raise ConfigError(
-                    f"{directory} asks for {override}, which is more than values to train with. Give it yourself."
-                )
-            if key == "model.name" and ":" in value and not allow_custom_model:
-                raise ConfigError(
-                    f"{directory} asks for {override}, code that is not cnnbench's. If you trust it: "
-                    f"{shlex.join(['cnnbench', 'resume', str(directory), '--allow-custom-model'])}"
-                )
-            if key == "data.root" and override not in given:
-                raise ConfigError(
-                    f"{directory} keeps its data in a folder of its own, {override}. If that is yours: "
-                    f"{shlex.join(['cnnbench', 'resume', str(directory), override])}"
-                )
+    directory: Path
+    given: Sequence[str]
+    allow_custom_model: bool
+
+    def check_words(self, jobs: Jobs) -> None:
+        """Check the record of the jobs, before any of it is composed.
+
+        Raises:
+            ConfigError: it would look into this machine, change how Hydra works, or lead out of its directory.
+        """
+        for name, overrides in jobs.items():
+            if (self.directory / name).is_symlink():
+                raise ConfigError(f"{self.directory / name} is a link, and is not followed.")
+            for override in overrides:
+                key, _, value = override.partition("=")
+                path = key != "data.root" and (".." in value or value.lstrip("'\"").startswith("/"))
+                if path or "hydra" in key or "@" in key or "${" in override:
+                    raise ConfigError(
+                        f"{self.directory} asks for {override}, which is more than values to train with. "
+                        "Give the command of the sweep itself again."
+                    )
+
+    def check_composed(self, composed: DictConfig, plain: DictConfig) -> None:
+        """Check what a job was composed to; `plain` is without any of its overrides.
+
+        Raises:
+            ConfigError: it would run code, write elsewhere, or change how Hydra works.
+        """
+        again = ["cnnbench", "resume", str(self.directory)]
+        name, root = (OmegaConf.select(composed, key) for key in ("model.name", "data.root"))
+        if ":" in str(name) and not self.allow_custom_model:
+            raise ConfigError(
+                f"{self.directory} asks for model.name={name}, code that is not cnnbench's. If you trust it: "
+                f"{shlex.join([*again, '--allow-custom-model'])}"
+            )
+        if root is not None and f"data.root={root}" not in self.given:
+            raise ConfigError(
+                f"{self.directory} keeps its data in a folder of its own, data.root={root}. If that is yours: "
+                f"{shlex.join([*again, f'data.root={root}'])}"
+            )
+        if _of_hydra(composed) != _of_hydra(plain):
+            raise ConfigError(f"{self.directory} asks for more than values to train with: it changes how Hydra works.")
+
+
+def _of_hydra(composed: DictConfig) -> Any:
+    """What Hydra does with a job, less which job it is."""
+    hydra: Any = OmegaConf.to_container(composed.hydra, resolve=False)
+    for key in ("mode", "overrides", "runtime"):
+        del hydra[key]
+    for key in ("override_dirname", "num", "id"):
+        hydra["job"].pop(key, None)
+    return hydra
 
 
 def quoted(path: Path) -> str:
     """The path as the value of an override."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
     return f"'{escaped}'"
 
 

@@ -8,7 +8,7 @@ __all__ = ["remember_composed"]
 
 
 def remember_composed(loader: Any) -> None:
-    """Let Hydra's `loader` keep each job's configuration (5 kB, packed) until it is asked for it once more.
+    """Let Hydra's `loader` keep each job's configuration (5 kB, packed).
 
     To compose it takes 70 ms, to unpack it 1 ms.
     """
@@ -18,7 +18,7 @@ def remember_composed(loader: Any) -> None:
     def load(master_config: Any, sweep_overrides: list[str]) -> Any:
         key = tuple(sweep_overrides)
         if key in packed:
-            return pickle.loads(zlib.decompress(packed.pop(key)))
+            return pickle.loads(zlib.decompress(packed[key]))
         composed = compose(master_config, sweep_overrides)
         packed[key] = zlib.compress(pickle.dumps(composed))
         return composed

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from cnnbench import config
 from cnnbench.cli.composing import without_hydra
-from cnnbench.cli.overrides import Overrides, as_written, check_number_of_jobs, directory_name
+from cnnbench.cli.overrides import Consent, Overrides, as_written, check_number_of_jobs, directory_name
 from cnnbench.cli.remembering import remember_composed
 from cnnbench.cli.reporting import report
 from cnnbench.errors import ConfigError
@@ -70,15 +70,17 @@ class Sweep:
         command: Sequence[str],
         pairs: Sequence[Sequence[str]] = ((),),
         recorded: Sequence[Overrides] | None = None,
+        consent: Consent | None = None,
         instead: Callable[["Sweep"], None] | None = None,
     ) -> None:
-        """Each job has the overrides of one of `pairs`, or is one of those `recorded` by an earlier command.
+        """Each job has the overrides of one of `pairs`, or is one of those `recorded`, as far as there is `consent`.
 
         `command` is what the user typed; `instead` is called instead of launching the jobs.
         """
         self.command = list(command)
         self.pairs = pairs
         self.recorded = recorded
+        self.consent = consent
         self.instead = instead
         self.launched = False
         self._restore = ExitStack()
@@ -99,9 +101,12 @@ class Sweep:
         self._restore.callback(setattr, BasicSweeper, "split_arguments", staticmethod(lists))
         self._restore.callback(setattr, BasicSweeper, "validate_batch_is_legal", validates)
         BasicSweeper.split_arguments = staticmethod(self._batches)  # type: ignore[method-assign]  # it is how Hydra is told
-        BasicSweeper.validate_batch_is_legal = validate_and_record  # type: ignore[method-assign]  # likewise
+        BasicSweeper.validate_batch_is_legal = validate_and_record  # type: ignore[method-assign, assignment]  # likewise
         self.composed = composed
         self.directory = Path(composed.hydra.sweep.dir)
+        swept = [each for each in as_written(composed.hydra.overrides.task) if each.startswith("sweep=")]
+        if any("," in each for each in swept) or not composed.sweep or ".." in Path(composed.sweep).parts:
+            raise ConfigError(f"sweep={composed.sweep} is no name for a folder. Give one, such as sweep=rates.")
         # then only Hydra knows where jobs are, and perhaps by their number
         self.renamed = any(
             each.startswith("hydra.sweep.subdir=") for each in as_written(composed.hydra.overrides.hydra)
@@ -145,6 +150,12 @@ class Sweep:
         assert self.directory is not None
         jobs = self._list(overrides) if self.recorded is None else self.recorded
         self.jobs = {directory_name(each): list(each) for each in jobs}
+        if len(self.jobs) < len({tuple(sorted(each)) for each in jobs}):
+            raise ConfigError("Two jobs would have the same directory, as their values differ in slashes alone.")
+        if self.consent is not None:
+            loader = GlobalHydra.instance().config_loader()
+            for each in jobs:
+                self.consent.check_composed(loader.load_sweep_config(self.composed, list(each)), self.composed)
         if self.instead is not None:
             self.instead(self)
             return []
@@ -204,7 +215,8 @@ class Sweep:
             os.write(2, b"\ncnnbench: stopping all jobs, with a checkpoint of each (once more: at once)\n")
             stop(self.directory)
             for status in self.directory.glob(f"*/{STATUS}"):
-                _end_job(status.parent)
+                if self.renamed or status.parent.name in self.jobs:
+                    _end_job(status.parent)
 
         handlers: dict[int, Any] = {
             number: signal.signal(number, end)
@@ -237,5 +249,5 @@ def _end_job(run: Path) -> None:
     """Send SIGTERM to a job that runs on this machine. Where Ctrl-C has reached it already, it ignores that."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         status = read_status(run)
-        if status["state"] == "running" and status["host"] == socket.gethostname():
-            os.kill(int(status["pid"]), signal.SIGTERM)
+        if status["state"] == "running" and status["host"] == socket.gethostname() and status["pid"] > 1:
+            os.kill(status["pid"], signal.SIGTERM)

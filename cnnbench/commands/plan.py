@@ -34,7 +34,12 @@ class Work:
         return self.training * speed.training + self.evaluation * speed.evaluation
 
 
-def run(directory: Path, jobs: Mapping[str, Sequence[str]], compose: Callable[[Sequence[str]], Config]) -> int:
+def run(
+    directory: Path,
+    jobs: Mapping[str, Sequence[str]],
+    compose: Callable[[Sequence[str]], Config],
+    is_finished: Callable[[str], bool],
+) -> int:
     """List the jobs of the sweep in `directory`, by name their overrides; start none. Returns the exit code.
 
     That is 0, or the code of the first job that would fail.
@@ -50,7 +55,7 @@ def run(directory: Path, jobs: Mapping[str, Sequence[str]], compose: Callable[[S
         try:
             settings = compose(overrides)
             check(settings)
-            if state != "finished":
+            if not is_finished(name):
                 speed = speed or _recorded(recorded.values()) or _measure(settings)
                 seconds = _work(settings, 0 if record is None else len(record.rows)).seconds(speed[0])
                 left_s += seconds

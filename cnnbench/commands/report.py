@@ -20,11 +20,11 @@ def run(directories: Sequence[Path]) -> list[Record]:
         ConfigError: a directory holds no run.
         OSError: sweep.csv cannot be written.
     """
-    found = []
+    found: dict[Path, Record] = {}  # a run that is given twice is one
     for directory in directories:
         runs = read_records(directory)
         if recorded_jobs(directory):
             RunDirectory(directory).write_rows(CSV, as_rows(runs))
-        found += runs
-    print(compare(found))
-    return found
+        found |= {each.path.resolve(): each for each in runs}
+    print(compare(list(found.values())))
+    return list(found.values())

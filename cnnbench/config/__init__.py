@@ -154,7 +154,7 @@ def parse(text: str) -> dict[str, Any]:
             if "${" in text or isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
                 raise ConfigError("it has aliases, interpolations or deep nesting, which cnnbench never writes.")
         values = OmegaConf.to_container(OmegaConf.create(text))
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise ConfigError(f"it is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError("it holds no keys.")

@@ -4,8 +4,9 @@ import os
 import shlex
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cnnbench.reports.text import align, printable
 from cnnbench.runs.records import Record
@@ -14,6 +15,7 @@ __all__ = ["as_rows", "compare"]
 
 REPEATS = ("seed", "data.fold")  # runs that differ in these alone are repetitions of one another
 STATES = ("finished", "running", "interrupted", "failed", "not begun")
+NO_MATTER = ("sweep", "data.root", "device.threads", "train.checkpoint_every", "model.recipe")  # to what is computed
 ADMINISTRATION = ("sweep", "sweep_on_error")
 
 
@@ -39,6 +41,7 @@ def compare(runs: Sequence[Record]) -> str:
     keys = _keys(runs)
     differing = [key for key in keys if len({run.value(key) for run in runs}) > 1]
     columns = [key for key in differing if key not in REPEATS]
+    columns += _hidden(finished, columns)
     same = " ".join(f"{key}={runs[0].value(key)}" for key in keys if key not in differing)
     parts = [_how_many(runs) + (f"\nall with {same}" if same else "")]
     if finished:
@@ -92,6 +95,27 @@ def _group(finished: Sequence[Record], columns: Sequence[str]) -> list[Group]:
     return sorted((Group(values, runs) for values, runs in together.items()), key=lambda group: -group.rank)
 
 
+def _hidden(finished: Sequence[Record], columns: Sequence[str]) -> list[str]:
+    """The keys that nobody gave and that differ all the same between runs whose given values are equal.
+
+    They come of other versions of a recipe, or of runs that went on with other values.
+    """
+    hidden: dict[str, None] = {}
+    for group in _group(finished, columns):
+        flat = [dict(_flat(run.config)) for run in group.runs]
+        names = dict.fromkeys(name for each in flat for name in each)
+        hidden |= dict.fromkeys(name for name in names if len({repr(each.get(name)) for each in flat}) > 1)
+    return [name for name in hidden if name not in columns and not name.startswith((*REPEATS, *NO_MATTER))]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _how_many(runs: Sequence[Record]) -> str:
     states = Counter(run.state for run in runs)
     number = f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}"
@@ -129,8 +153,10 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _best(group: Group) -> str:
-    overrides = [each for each in group.runs[0].overrides if each.partition("=")[0] not in ADMINISTRATION]
-    return f"the best: {shlex.join(['cnnbench', *overrides])}"
+    run = group.runs[0]
+    words = [each for each in run.overrides if each.partition("=")[0] not in ADMINISTRATION]
+    now = [f"{key}={run.value(key)}" if "=" in each else each for each in words for key in [each.partition("=")[0]]]
+    return f"the best: {shlex.join(['cnnbench', *now])}"
 
 
 def _unfinished(runs: Sequence[Record], differing: Sequence[str]) -> list[str]:

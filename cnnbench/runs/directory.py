@@ -113,7 +113,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Replace `path` with what `write` puts into the file it is given, on disk before it is seen."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:  # which follows no link
             write(file)
             file.flush()
             os.fsync(file.fileno())

@@ -48,7 +48,7 @@ class Lock:
     def is_held(self) -> bool | None:
         """Whether any process holds the lock now; None where that cannot be known."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return False
         try:

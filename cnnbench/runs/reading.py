@@ -102,7 +102,7 @@ def read_accuracy(directory: Path) -> float | None:
     try:
         result = read_json(directory / "result.json")
         return float(result["best"]["validation_accuracy"] if result["best"] else result["test_accuracy"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
 
 
@@ -120,7 +120,7 @@ def _may_be_alive(status: dict[str, Any]) -> bool:
     return True
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
@@ -128,7 +128,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: it is damaged.
     """
     try:
-        values = json.loads(read_text(path))
+        values = json.loads(read_text(path, max_bytes))
     except RecursionError as error:
         raise ValueError(f"{path} is nested too deeply.") from error
     if not isinstance(values, dict):
@@ -136,15 +136,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """A file of text.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no UTF-8, or much too long.
+        ValueError: it is no file of its own, no UTF-8, or much too long.
     """
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} is longer than {MAX_BYTES:,} bytes.")
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # the other end of a pipe may never be opened
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path} is not a file of text.")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{path} is longer than {max_bytes:,} bytes.")
     return content.decode()

@@ -2,10 +2,10 @@
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,17 @@ class Record:
     result: dict[str, Any]
     rows: list[dict[str, float]]
 
+    @cached_property
+    def _given(self) -> dict[str, str]:
+        """The overrides, by key."""
+        return dict(override.split("=", 1) for override in self.overrides if "=" in override)
+
     def figure(self, *keys: str) -> float | None:
         """A number of result.json, such as ``figure("best", "validation_accuracy")``; None if there is none."""
         value: Any = self.result
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
-        return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+        return float(value) if type(value) in (int, float) and abs(value) < 1e300 else None  # which NaN is not
 
     @property
     def validation_accuracy(self) -> float | None:
@@ -55,7 +60,7 @@ class Record:
 
         It is spelt as it was given, unless a run that went on has another value by now.
         """
-        given = dict(override.split("=", 1) for override in self.overrides if "=" in override).get(key)
+        given = self._given.get(key)
         value: Any = self.config
         for part in key.lstrip("+").split("."):
             value = value.get(part) if isinstance(value, dict) else None
@@ -70,8 +75,8 @@ def _same(given: str, value: Any) -> bool:
     """Whether a word of the command line stands for the value."""
     try:
         return bool(given == str(value) or yaml.safe_load(given) == value or float(given) == value)
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError):
-        return False
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, yaml.YAMLError):
+        return False  # some are what YAML's tags lead to
 
 
 def read_records(directory: Path) -> list[Record]:
@@ -104,9 +109,9 @@ def _read(run: Path, overrides: Sequence[str] | None) -> Record:
 
 
 def _hydras(run: Path) -> list[str]:
-    """The overrides as Hydra recorded them."""
+    """The overrides as Hydra recorded them; all are strings."""
     try:
-        overrides = yaml.safe_load(read_text(run / ".hydra" / "overrides.yaml"))
+        overrides = yaml.load(read_text(run / ".hydra" / "overrides.yaml"), yaml.BaseLoader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return []
     return [each for each in overrides if isinstance(each, str)] if isinstance(overrides, list) else []
@@ -114,6 +119,6 @@ def _hydras(run: Path) -> list[str]:
 
 def _rows(run: Path) -> Iterator[dict[str, float]]:
     """The rows of metrics.csv, up to the first that is damaged."""
-    with suppress(OSError, ValueError, TypeError):
+    with suppress(OSError, ValueError, TypeError, csv.Error):
         for row in csv.DictReader(io.StringIO(read_text(run / "metrics.csv"))):
             yield {str(name): float(value) for name, value in row.items()}

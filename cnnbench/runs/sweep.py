@@ -1,8 +1,10 @@
 """The directory of a sweep: which jobs belong to it, and the mark that lets no more of them begin."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import LOCK, RunDirectory
@@ -13,6 +15,8 @@ __all__ = ["Jobs", "add_jobs", "allow", "is_stopped", "recorded_jobs", "stop"]
 
 JOBS, STOP = "sweep.json", ".stop"
 WAIT_S = 10.0
+MAX_BYTES = 16 << 20  # of the record: 10,000 jobs of 1.6 kB
+MOST_OVERRIDES = 1_000  # of a job
 
 Jobs = Mapping[str, Sequence[str]]  # the overrides of each job, by the name of its directory
 
@@ -26,7 +30,8 @@ def add_jobs(directory: Path, jobs: Jobs) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     lock = Lock(directory / LOCK)
-    lock.acquire(WAIT_S)  # of another command that adds jobs at this moment
+    if not lock.acquire(WAIT_S):  # another command adds jobs at this moment
+        raise ConfigError(f"{directory} is in use: {lock.holder()} writes there. Wait for it, or end it first.")
     try:
         together = {**recorded_jobs(directory), **{name: list(overrides) for name, overrides in jobs.items()}}
         RunDirectory(directory).write_json(JOBS, {"jobs": together})
@@ -42,7 +47,7 @@ def recorded_jobs(directory: Path) -> dict[str, list[str]]:
     """
     path = directory / JOBS
     try:
-        jobs = read_json(path).get("jobs")
+        jobs = read_json(path, MAX_BYTES).get("jobs")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
@@ -54,16 +59,26 @@ def recorded_jobs(directory: Path) -> dict[str, list[str]]:
     return jobs
 
 
-def _is_job(name: str, overrides: object) -> bool:
+def _is_job(name: str, overrides: Any) -> bool:
     """Whether it names a directory in the sweep's own and holds words."""
     plain = name not in ("", ".", "..") and "/" not in name and "\0" not in name
-    return plain and isinstance(overrides, list) and all(isinstance(each, str) for each in overrides)
+    words = isinstance(overrides, list) and all(isinstance(each, str) for each in overrides)
+    return plain and words and len(overrides) <= MOST_OVERRIDES and _is_text("".join([name, *overrides]))
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be encoded: JSON can hold half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def stop(directory: Path) -> None:
     """Let no more jobs begin, in whatever process or machine they wait."""
     with suppress(OSError):  # whoever stops a sweep has an error to tell already
-        (directory / STOP).touch()
+        os.close(os.open(directory / STOP, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o644))
 
 
 def is_stopped(directory: Path) -> bool:

@@ -80,6 +80,19 @@ def test_the_best_command_leaves_out_what_belongs_to_the_sweep() -> None:
     assert "the best: cnnbench optimizer.lr=0.1\n" in text + "\n"
 
 
+def test_runs_that_differ_in_what_nobody_gave_are_no_repetitions() -> None:
+    runs = [
+        run(0.1, "seed=0", config={"train": {"epochs": 10}, "seed": 0}),
+        run(0.2, "seed=1", config={"train": {"epochs": 20}, "seed": 1}),
+    ]
+    assert [row[:2] for row in body(compare(runs))[:2]] == [["20", "0.2000"], ["10", "0.1000"]]
+
+
+def test_the_best_command_has_the_values_a_run_went_on_with() -> None:
+    changed = run(0.2, "optimizer.lr=0.9", config={"optimizer": {"lr": 0.01}})
+    assert "the best: cnnbench optimizer.lr=0.01" in compare([changed])
+
+
 def test_what_is_not_finished_is_listed_the_failed_first() -> None:
     runs = [
         run(None, "a=1", state="not begun", rows=[]),
