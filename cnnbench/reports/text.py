@@ -30,10 +30,8 @@ def in_time(seconds: float) -> str:
     """A duration for people: 0.8 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds < 60:
         return f"{seconds:.{int(seconds < 10)}f} s"
-    minutes = round(seconds / 60)
-    return (
-        f"{int(seconds // 60)} min {int(seconds % 60)} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-    )
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def three_digits(number: float) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnbench.reports.text import three_digits
+from cnnbench.reports.text import in_time, printable, three_digits
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,18 @@ from cnnbench.reports.text import three_digits
 )
 def test_three_digits_count(number: float, text: str) -> None:
     assert three_digits(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (60, "1 min 0 s"), (200.9, "3 min 20 s")),
+        *((3599, "59 min 59 s"), (3600, "1 h 0 min"), (7530, "2 h 5 min"), (360_000, "100 h 0 min")),
+    ],
+)
+def test_in_time(seconds: float, text: str) -> None:
+    assert in_time(seconds) == text
+
+
+def test_printable_leaves_lines_and_letters_and_takes_what_steers_a_terminal() -> None:
+    assert printable("a ± é\n\x1b[2J\r\x9b") == "a ± é\n?[2J??"
