@@ -66,15 +66,14 @@ def test_a_run_on_a_full_disk_ends_clearly_and_goes_on_once_there_is_room(
         assert differences(disk / "run", runs.uninterrupted("in_first_epoch")) == []
 
 
-@pytest.mark.parametrize("kilobytes", [0, 4, 8, 16, 32, 64])
+@pytest.mark.parametrize("kilobytes", [0, 4, 8, 16, 32, 56, 60])  # a checkpoint has a little more than 60
 def test_a_run_that_goes_on_on_a_full_disk_leaves_what_is_there(
     kilobytes: int, forks: ForkServer, runs: Runs, disk: Path
 ) -> None:
     run = runs.copy("in_second_epoch", disk / "run")
     fill(disk, kilobytes << 10)
     done = forks.run("resume", "run", folder=disk)
-    suffices = kilobytes == 64 and done.returncode == 0  # if the thread that writes checkpoints takes them one by one
-    assert ended_clearly(done) or suffices, done
+    assert ended_clearly(done), done
     (disk / "ballast").unlink()
     done = forks.run("resume", "run", folder=disk)
     assert done.returncode == 0, done.stderr
