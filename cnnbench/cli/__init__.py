@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -203,7 +204,7 @@ def _resume(arguments: list[str]) -> int:
     jobs = {} if (options.directory / STATUS).exists() else recorded_jobs(options.directory)
     launcher = [word for word in options.changes if jobs and word.startswith(("hydra/launcher=", "hydra.launcher."))]
     given = [word for word in options.changes if word not in launcher]
-    changes = config.parse_changes(given)
+    changes = config.parse_changes(given, config.CHANGEABLE, "in a run that goes on")
     if jobs and changes.keys() <= {"data.root"}:
         consent = Consent(options.directory, given, options.allow_custom_model)
         consent.check_words(jobs)
@@ -292,6 +293,12 @@ def _benchmark(arguments: list[str]) -> int:
             print_table(results)
 
 
+def _of_a_run(verb: str, arguments: list[str]) -> int:
+    """Read a run directory; the verb's module reads its own arguments."""
+    import_module(f"cnnbench.commands.{verb}").run(arguments, conf_folder())
+    return 0
+
+
 def _models(arguments: list[str]) -> int:
     from cnnbench.commands import models
 
@@ -322,11 +329,15 @@ def _report(arguments: list[str]) -> int:
     return 0
 
 
-VERBS = {
+VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "resume": _resume,
     "summary": _summary,
     "benchmark": _benchmark,
+    "evaluate": partial(_of_a_run, "evaluate"),
+    "predict": partial(_of_a_run, "predict"),
+    "inspect": partial(_of_a_run, "inspect"),
+    "export": partial(_of_a_run, "export"),
     "report": _report,
     "models": _models,
     "data": _data,

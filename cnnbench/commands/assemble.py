@@ -7,7 +7,7 @@ from cnnbench import models
 from cnnbench.config import Config
 from cnnbench.data.augment import Augment
 from cnnbench.data.catalog import Dataset
-from cnnbench.data.transforms import Preprocess
+from cnnbench.data.transforms import Preprocess, per_channel
 from cnnbench.reports.layers import measure, total
 from cnnbench.runs.processes import processes
 from cnnbench.training.device import select
@@ -30,7 +30,7 @@ def assemble(config: Config, dataset: Dataset) -> EagerEngine:
     if device.kind.type == "cuda" and device.autocast_dtype is not None:  # where it was measured to help
         use_space_to_depth(model)
     model = model.to(device.kind).to(memory_format=device.memory_format)
-    black = -dataset.mean / dataset.std
+    black = [-mean / std for mean, std in zip(dataset.mean, dataset.std, strict=True)]
     kind: type[EagerEngine] = GraphEngine if device.graph else EagerEngine
     if processes().several:
         from cnnbench.training.distributed import DistributedEngine  # which one process need not wait for
@@ -39,8 +39,8 @@ def assemble(config: Config, dataset: Dataset) -> EagerEngine:
     return kind(
         model,
         make_optimizers(config.optimizer, model, device.kind),
-        Preprocess(config.data.resize, dataset.mean, dataset.std),
-        Augment(config.augment, len(dataset.classes), black),
+        Preprocess(config.data.resize, dataset.mean, dataset.std, device.kind),
+        Augment(config.augment, len(dataset.classes), per_channel(black, device.kind)),
         device,
         config.train,
     )

@@ -17,7 +17,7 @@ from cnnbench.data.resident import ResidentData
 from cnnbench.errors import ConfigError, DivergedError, is_out_of_memory
 from cnnbench.reports.curves import Curves
 from cnnbench.runs import environment
-from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.directory import DATASET, RunDirectory
 from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint, loop
@@ -99,7 +99,7 @@ def run(
                 engine.prepare(data.train, min(config.train.batch_size, len(data.train)))
             if earlier is not None and earlier.changes:  # the checkpoint must know at once what it goes on with
                 checkpoint.save_rotating(run.checkpoints, {**earlier.last, "config": as_dict(config)})
-            _record_environment(run, engine, data, progress, earlier)
+            _record_environment(run, dataset, engine, data, progress, earlier)
             _announce(config, dataset, engine, data)
             with Stopping() as stopping:
                 outcome = _train(config, dataset, run, engine, data, progress, stopping, on_epoch)
@@ -161,10 +161,16 @@ def _train(
 
 
 def _record_environment(
-    run: RunDirectory, engine: EagerEngine, data: ResidentData, progress: Progress, earlier: Earlier | None
+    run: RunDirectory,
+    dataset: Dataset,
+    engine: EagerEngine,
+    data: ResidentData,
+    progress: Progress,
+    earlier: Earlier | None,
 ) -> None:
-    """Write environment.json, or add to it where, when and how the run goes on."""
+    """Write dataset.json and environment.json, or add to it where, when and how the run goes on."""
     now = {**environment.describe(), **describe(engine), "data": data.split.summary()}
+    run.write_json(DATASET, dataset.as_record())
     if earlier is None:
         run.write_json("environment.json", now)
         return

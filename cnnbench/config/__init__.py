@@ -5,10 +5,10 @@ here imports torch, so a mistake in a value is reported at once.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -56,6 +56,7 @@ __all__ = [
     "INITS",
     "LOSSES",
     "NOT_OF_THE_JOB",
+    "OF_USE",
     "OPTIMIZERS",
     "PRECISIONS",
     "RESTS",
@@ -84,6 +85,7 @@ __all__ = [
     "TrainConfig",
     "as_dict",
     "changed",
+    "chosen",
     "explain",
     "load",
     "load_recipe",
@@ -168,8 +170,12 @@ CHANGEABLE = (
 )
 
 
-def parse_changes(overrides: list[str]) -> dict[str, Any]:
-    """Keys and values from KEY=VALUE, for a run that goes on.
+# what may differ where a network that was trained is used
+OF_USE = ("data", "data.*", "device", "device.*", "train.batch_size", "train.flip_averaging")
+
+
+def parse_changes(overrides: list[str], changeable: Sequence[str], where: str) -> dict[str, Any]:
+    """Keys and values from KEY=VALUE, of the keys that are `changeable`; `where` ends what is said of others.
 
     Raises:
         ConfigError: it is not of that form, or a key that may not change.
@@ -179,13 +185,28 @@ def parse_changes(overrides: list[str]) -> dict[str, Any]:
         key, equals, value = override.partition("=")
         if not equals:
             raise ConfigError(f"'{override}' is not an override. Write KEY=VALUE, such as train.epochs=20.")
-        if not any(fnmatch(key, each) for each in CHANGEABLE):
-            raise ConfigError(f"{key} cannot be changed in a run that goes on. Allowed: {', '.join(CHANGEABLE)}.")
+        if not any(fnmatch(key, each) for each in changeable):
+            raise ConfigError(f"{key} cannot be changed {where}. Allowed: {', '.join(changeable)}.")
         try:
             changes[key] = OmegaConf.from_dotlist([f"value={value}"]).value
         except (yaml.YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(f"{override} has no value that can be read.") from error
     return changes
+
+
+def chosen(changes: Mapping[str, Any], conf: Path) -> dict[str, Any]:
+    """`changes` with the keys of each group that was chosen, such as data=mnist, from its YAML in the folder `conf`.
+
+    Raises:
+        ConfigError: there is no such choice.
+    """
+    keys: dict[str, Any] = {}
+    for group, name in changes.items():
+        if "." not in group:
+            check_name(group, str(name), [path.stem for path in (conf / group).glob("*.yaml")])
+            values = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(conf / group / f"{name}.yaml")))
+            keys |= {f"{group}.{key}": value for key, value in values.items()}
+    return keys | {key: value for key, value in changes.items() if "." in key}
 
 
 def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:

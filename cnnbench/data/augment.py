@@ -23,8 +23,8 @@ class Augment:
     Args:
         config: what to do; what is 0 or false in it is left out.
         num_classes: K, of the targets where images are mixed.
-        black: what a black pixel is after normalisation: it comes in where an image is shifted. Erased and
-            cut-out pixels become 0, which after normalisation is the mean of the data.
+        black: what a black pixel is after normalisation, a number or (C, 1, 1): it comes in where an image is
+            shifted. Erased and cut-out pixels become 0, which after normalisation is the mean of the data.
 
     **Deviations**
 
@@ -36,7 +36,7 @@ class Augment:
       max(lambda, 1 - lambda). In CutMix its share is what the square leaves of it, be it little.
     """
 
-    def __init__(self, config: AugmentConfig, num_classes: int, black: float) -> None:
+    def __init__(self, config: AugmentConfig, num_classes: int, black: float | torch.Tensor) -> None:
         self.config = config
         self.num_classes = num_classes
         self.black = black
@@ -75,7 +75,8 @@ class Augment:
         # dimensions that are indexed come first: (N, S, S, C)
         moved = images[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]]
         # copied for the memory format: a new tensor has that of the indexing
-        return torch.empty_like(images).copy_(moved.permute(0, 3, 1, 2)).masked_fill_(black[:, None], self.black)
+        moved = torch.empty_like(images).copy_(moved.permute(0, 3, 1, 2))
+        return torch.where(black[:, None].logical_not(), moved, self.black)  # the first decides the memory format
 
     def _mixup(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Each image faded into the one before it: Zhang et al. 2018."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cnnbench.errors import ConfigError, did_you_mean
 
@@ -16,19 +17,26 @@ FILES = (
 )
 
 
+# of a data set, that a network which was trained on it must know
+FACTS = (
+    *("name", "title", "classes", "mean", "std"),
+    *("image_size", "train_examples", "test_examples", "sha256", "licence"),
+)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Facts of one data set.
 
-    `mean` and `std` are of the training pixels in [0, 1]. `sha256` gives, for each of `FILES`, the
-    digest of its decompressed content. `folders` are the names it goes by inside a folder of data sets.
+    `mean` and `std` are of the training pixels in [0, 1], one for each channel. `sha256` gives, for each of `FILES`,
+    the digest of its decompressed content. `folders` are the names it goes by inside a folder of data sets.
     """
 
     name: str
     title: str
     classes: tuple[str, ...]
-    mean: float
-    std: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     train_examples: int
     test_examples: int
     sha256: Mapping[str, str]
@@ -38,7 +46,10 @@ class Dataset:
     mirrors: tuple[str, ...] = ()
     hint: str = ""
     image_size: int = 28
-    in_channels: int = 1
+
+    @property
+    def in_channels(self) -> int:
+        return len(self.mean)
 
     def file_size(self, name: str) -> int:
         """Bytes of one of `FILES`, decompressed: the header of its IDX format, a byte per label or value of a pixel."""
@@ -47,6 +58,44 @@ class Dataset:
             return 8 + examples
         dimensions = 3 if self.in_channels == 1 else 4
         return 4 + 4 * dimensions + examples * self.in_channels * self.image_size**2
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain values of what a network that was trained on it must know, and of which files they were."""
+        return {**{fact: getattr(self, fact) for fact in FACTS}, "sha256": dict(self.sha256)}
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> "Dataset":
+        """What `as_record` gave, from a file that may be anyone's. It is nowhere to be found by this alone.
+
+        Raises:
+            ValueError: they are not such values.
+        """
+        facts: dict[str, Any] = {fact: values.get(fact) for fact in FACTS}
+        classes, mean, std = (facts[fact] for fact in ("classes", "mean", "std"))
+        sound = {
+            **{fact: isinstance(facts[fact], str) for fact in ("name", "title", "licence")},
+            **{fact: _is_count(facts[fact]) for fact in ("image_size", "train_examples", "test_examples")},
+            "classes": isinstance(classes, list)
+            and all(isinstance(each, str) for each in classes)
+            and len(classes) > 1,
+            "mean": _are_finite(mean),
+            "std": _are_finite(std) and min(std) > 0 and len(std) == len(mean or ()),
+            "sha256": isinstance(facts["sha256"], dict),
+        }
+        wrong = [fact for fact, is_sound in sound.items() if not is_sound]
+        if wrong:
+            raise ValueError(f"cnnbench writes no such {' and '.join(wrong)}")
+        return cls(**{**facts, "classes": tuple(classes), "mean": tuple(mean), "std": tuple(std), "folders": ()})
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _are_finite(values: Any) -> bool:
+    """Whether it is a list of one or more numbers."""
+    numbers = isinstance(values, list) and bool(values) and all(type(each) in (int, float) for each in values)
+    return numbers and all(abs(each) < 1e300 for each in values)
 
 
 _CLOTHES = (
@@ -62,8 +111,8 @@ _FASHION_MNIST = Dataset(
     name="fashion_mnist",
     title="Fashion-MNIST",
     classes=_CLOTHES,
-    mean=0.2860,
-    std=0.3530,
+    mean=(0.2860,),
+    std=(0.3530,),
     train_examples=60_000,
     test_examples=10_000,
     sha256=_digests(
@@ -86,8 +135,8 @@ _MNIST = Dataset(
     name="mnist",
     title="MNIST",
     classes=tuple("0123456789"),
-    mean=0.1307,
-    std=0.3081,
+    mean=(0.1307,),
+    std=(0.3081,),
     train_examples=60_000,
     test_examples=10_000,
     sha256=_digests(
@@ -108,8 +157,8 @@ _SAMPLE = Dataset(
     name="sample",
     title="part of Fashion-MNIST",
     classes=_CLOTHES,
-    mean=0.2860,
-    std=0.3530,
+    mean=(0.2860,),
+    std=(0.3530,),
     train_examples=5_000,
     test_examples=1_000,
     sha256=_digests(

@@ -30,9 +30,10 @@ class Examples:
         indices: npt.NDArray[np.int64],
         device: torch.device,
     ) -> "Examples":
-        """The examples at `indices` of images [N, H, W] and labels [N], copied to the device."""
+        """The examples at `indices` of images [N, H, W] or [N, C, H, W] and labels [N], copied to the device."""
+        chosen = torch.from_numpy(images[indices])
         return cls(
-            torch.from_numpy(images[indices]).unsqueeze(1).to(device),
+            (chosen.unsqueeze(1) if chosen.ndim == 3 else chosen).to(device),
             torch.from_numpy(labels[indices].astype(np.int64)).to(device),
         )
 

@@ -19,6 +19,7 @@ from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import processes
 
 __all__ = [
+    "DATASET",
     "LOCK",
     "STATUS",
     "RunDirectory",
@@ -30,7 +31,7 @@ __all__ = [
     "write_atomically",
 ]
 
-STATUS, LOCK = "status.json", ".lock"
+STATUS, DATASET, LOCK = "status.json", "dataset.json", ".lock"
 WAIT_S = 1.0  # for a lock that someone holds for a moment to see whether it is free
 
 

@@ -241,6 +241,12 @@ class EagerEngine:
         loss, logits = self._run(self._measure, self._inputs(images), labels)
         self.evaluation_sums.update(loss, logits, labels)
 
+    @torch.inference_mode()
+    def classify(self, images: torch.Tensor) -> torch.Tensor:
+        """The logits (N, K) in float32 of uint8 images (N, C, H, W), by the network as it is in evaluation mode."""
+        self.evaluated.eval()
+        return self._logits(self._inputs(images))
+
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """For trial steps: puts weights, statistics, optimizers, sums and generators back as they were."""
@@ -283,12 +289,17 @@ class EagerEngine:
         return objective, loss, logits
 
     def _measure(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The loss and the logits (N, K), with train.flip_averaging the mean of both ways round."""
+        """The loss and the logits (N, K) of the network that is measured."""
+        logits = self._logits(inputs)
+        return self.loss(logits, labels), logits
+
+    def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Those of the network that is measured (N, K), with train.flip_averaging the mean of both ways round."""
         logits, *_ = self._forward(self.evaluated, inputs)
         if self.config.flip_averaging:
             mirrored, *_ = self._forward(self.evaluated, inputs.flip(-1))
             logits = (logits + mirrored) / 2
-        return self.loss(logits, labels), logits
+        return logits
 
     def _forward(self, model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The logits (N, K) in float32, and after them those of auxiliary classifiers, if the network has any."""

@@ -18,7 +18,7 @@ def images(sample: Arrays) -> torch.Tensor:
 
 def grey_levels(size: int, images: torch.Tensor) -> torch.Tensor:
     """The preprocessed images in units of uint8, with their fractions."""
-    return 255 * Preprocess(size, mean=0, std=1)(images)
+    return 255 * Preprocess(size, mean=[0], std=[1])(images)
 
 
 @pytest.mark.parametrize("size", [20, 96, 224])
@@ -38,29 +38,36 @@ def test_images_of_the_right_size_keep_their_pixels(images: torch.Tensor) -> Non
 
 
 def test_images_of_which_one_side_is_right_are_resized(images: torch.Tensor) -> None:
-    assert Preprocess(28, mean=0, std=1)(images[..., :20]).shape == (100, 1, 28, 28)
+    assert Preprocess(28, mean=[0], std=[1])(images[..., :20]).shape == (100, 1, 28, 28)
 
 
 @pytest.mark.parametrize("size", [20, 28, 96])
 def test_mean_is_subtracted_and_deviation_divided_by(images: torch.Tensor, size: int) -> None:
-    plain = Preprocess(size, mean=0, std=1)(images)
-    normalised = Preprocess(size, mean=0.286, std=0.353)(images)
+    plain = Preprocess(size, mean=[0], std=[1])(images)
+    normalised = Preprocess(size, mean=[0.286], std=[0.353])(images)
     torch.testing.assert_close(normalised, (plain - 0.286) / 0.353, rtol=0, atol=1e-5)
 
 
 def test_black_and_white_become_zero_and_one_without_normalisation() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2).expand(1, 1, 2, 2)
-    torch.testing.assert_close(Preprocess(2, mean=0, std=1)(pixels)[0, 0, 0], torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(Preprocess(2, mean=[0], std=[1])(pixels)[0, 0, 0], torch.tensor([0.0, 1.0]))
 
 
 @pytest.mark.parametrize("size", [28, 96])
 def test_output_is_float32_of_the_size_asked_for(images: torch.Tensor, size: int) -> None:
-    output = Preprocess(size, mean=0.286, std=0.353)(images)
+    output = Preprocess(size, mean=[0.286], std=[0.353])(images)
     assert (output.dtype, output.shape) == (torch.float32, (100, 1, size, size))
 
 
 @pytest.mark.parametrize("size", [28, 96])
 def test_input_is_left_as_it_is(images: torch.Tensor, size: int) -> None:
     before = images.clone()
-    Preprocess(size, mean=0.286, std=0.353)(images)
+    Preprocess(size, mean=[0.286], std=[0.353])(images)
     assert torch.equal(images, before)
+
+
+def test_each_channel_is_normalised_by_its_own_mean_and_deviation(images: torch.Tensor) -> None:
+    colours = torch.cat([images, 255 - images, images // 2], dim=1)
+    mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+    alone = [Preprocess(28, mean[c : c + 1], std[c : c + 1])(colours[:, c : c + 1]) for c in range(3)]
+    torch.testing.assert_close(Preprocess(28, mean, std)(colours), torch.cat(alone, dim=1), rtol=0, atol=1e-6)

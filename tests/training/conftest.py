@@ -92,7 +92,7 @@ def make_engine() -> MakeEngine:
         return kind(
             model,
             make_optimizers(config.optimizer, model, device.kind),
-            Preprocess(config.data.resize, 0.0, 1.0),
+            Preprocess(config.data.resize, [0.0], [1.0]),
             Augment(config.augment, 4, 0.0),
             device,
             config.train,
