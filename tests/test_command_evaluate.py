@@ -1,0 +1,142 @@
+"""`cnnbench evaluate`: figures, files, other data, and what is wrong."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from installed import Command
+from matplotlib.image import imread
+from small_runs import Runs
+
+from cnnbench.data import catalog
+from cnnbench.data.catalog import CATALOG
+
+
+@pytest.fixture
+def run(runs: Runs, tmp_path: Path) -> Path:
+    return runs.copy("finished", tmp_path / "run")
+
+
+def read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text())
+    return values
+
+
+def test_the_figures_are_those_that_the_run_measured(run: Path, within: Command) -> None:
+    done = within("evaluate", "run")
+    assert (done.returncode, done.stderr) == (0, "")
+    evaluation, result = read(run / "evaluation.json"), read(run / "result.json")
+    assert (evaluation["accuracy"], evaluation["loss"]) == (result["test_accuracy"], result["test_loss"])
+    assert "The run itself measured" not in done.stdout
+
+
+def test_what_is_printed_is_what_is_recorded(run: Path, within: Command) -> None:
+    lines = within("evaluate", "run", "--topk", "2", "3").stdout.splitlines()
+    evaluation = read(run / "evaluation.json")
+    assert lines[0] == "mlp (best.pt, epoch 2) on the test set of part of Fashion-MNIST: 20 examples"
+    assert f"accuracy           {evaluation['accuracy']:.4f}" in "\n".join(lines)
+    assert [line.split()[2] for line in lines if line.startswith("top ")] == [
+        f"{evaluation['topk_accuracy'][k]:.4f}" for k in ("2", "3")
+    ]
+    assert lines[-2:] == ["run/evaluation.json", "run/confusion.png"]
+
+
+def test_classes_bear_their_names_and_the_picture_is_one(run: Path, within: Command) -> None:
+    within("evaluate", "run")
+    assert tuple(each["name"] for each in read(run / "evaluation.json")["classes"]) == catalog.get("sample").classes
+    assert imread(run / "confusion.png").ndim == 3
+
+
+def test_a_run_that_measured_something_else_is_told_so(run: Path, within: Command) -> None:
+    result = read(run / "result.json")
+    (run / "result.json").write_text(json.dumps({**result, "test_accuracy": 0.123}))
+    assert "The run itself measured 0.1230" in within("evaluate", "run").stdout
+
+
+def test_overrides_have_files_of_their_own(run: Path, within: Command) -> None:
+    within("evaluate", "run")
+    before = (run / "evaluation.json").read_bytes()
+    done = within("evaluate", "run", "data.test_examples=10")
+    assert done.returncode == 0, done.stderr
+    assert read(run / "evaluation_data.test_examples=10.json")["examples"] == 10
+    assert (run / "confusion_data.test_examples=10.png").exists()
+    assert (run / "evaluation.json").read_bytes() == before
+
+
+def test_other_data_are_evaluated_with_the_normalisation_of_the_training_data(
+    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same images under another name and other facts: had those been used, the logits would be others."""
+    other = dataclasses.replace(CATALOG["sample"], name="mnist", mean=(0.9,), std=(0.1,))
+    monkeypatch.setitem(CATALOG, "mnist", other)
+    within("evaluate", "run")
+    done = within("evaluate", "run", "data=mnist", "data.test_examples=20")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = read(run / "evaluation.json"), read(run / "evaluation_data=mnist,data.test_examples=20.json")
+    assert ours["loss"] == theirs["loss"]
+
+
+def test_the_classes_of_other_data_are_known_by_their_names(
+    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the names in reverse, label 0 is what the network knows as class 9."""
+    everything = ("evaluate", "run", "data.test_examples=null")
+    record = run / "evaluation_data.test_examples=null.json"
+    assert within(*everything).returncode == 0
+    before = read(record)["confusion"]
+    other = dataclasses.replace(CATALOG["sample"], classes=CATALOG["sample"].classes[::-1])
+    monkeypatch.setitem(CATALOG, "sample", other)
+    assert within(*everything).returncode == 0
+    assert read(record)["confusion"] == before[::-1]
+
+
+def test_data_of_other_classes_are_compared_in_their_order_and_that_is_told(
+    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CATALOG, "sample", dataclasses.replace(CATALOG["sample"], classes=tuple("0123456789")))
+    assert "The network was taught other classes (T-shirt/top, " in within("evaluate", "run").stdout
+
+
+def test_data_of_more_classes_or_other_channels_are_refused(
+    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = CATALOG["sample"]
+    for facts, told in (
+        ({"classes": tuple("0123456789a")}, "has 11 classes; the network was taught 10"),
+        ({"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}, "has images of 3 channels; the network takes 1"),
+    ):
+        monkeypatch.setitem(CATALOG, "sample", dataclasses.replace(sample, **facts))
+        done = within("evaluate", "run")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("evaluate",), 2, "directory"),
+        (("evaluate", "nowhere"), 2, "nowhere is no directory"),
+        (("evaluate", "run", "--topk", "0"), 2, "--topk 0 is out of range"),
+        (("evaluate", "run", "data=samples"), 2, "Did you mean 'sample'?"),
+        (("evaluate", "run", "data.resize=56"), 2, "the network was built for images of 28 pixels"),
+        (("evaluate", "run", "optimizer.lr=1"), 2, "optimizer.lr cannot be changed by evaluate"),
+        (("evaluate", "run", "device.precison=fp32"), 2, "Did you mean 'precision'?"),
+        (("evaluate", "run", "data.test_examples=1001"), 2, "has 1,000 test examples"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_mistakes_are_told_in_one_block(
+    arguments: tuple[str, ...], code: int, told: str, run: Path, within: Command
+) -> None:
+    done = within(*arguments)
+    assert done.returncode == code
+    assert told in done.stderr
+    assert not (run / "evaluation.json").exists()
+
+
+def test_data_that_are_not_here_are_told_with_code_3(run: Path, cnnbench: Command) -> None:
+    done = cnnbench("evaluate", "run", "data=mnist")
+    assert done.returncode == 3
+    assert "MNIST is not complete on this machine" in done.stderr
