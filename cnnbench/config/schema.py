@@ -70,14 +70,19 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
+    """`path`, `image_size` and `channels` are of ``folder`` alone; `root` is of all others."""
+
     name: str
-    root: str | None
     resize: int
-    validation: int
+    validation: Any  # int | float: a share below 1
     train_examples: int | None
     test_examples: int | None
     folds: int | None
     fold: int | None
+    root: str | None = None
+    path: str | None = None  # which a run of an earlier version does not say, nor the two below
+    image_size: int | None = None
+    channels: int | None = None
 
 
 @dataclass
