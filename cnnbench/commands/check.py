@@ -53,4 +53,6 @@ def check(config: Config) -> None:
             f"{error}\nThat is the last batch of {num_train:,} training examples. "
             f"Take another train.batch_size{advice}."
         ) from error
-    check_memory(config, device, network, torch.empty(batch_size, dataset.in_channels, size, size, device="meta"))
+    check_memory(
+        config, dataset, device, network, torch.empty(batch_size, dataset.in_channels, size, size, device="meta")
+    )

@@ -189,6 +189,8 @@ def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: Resid
         f"at {config.data.resize} x {config.data.resize}: {len(data.train):,} training, "
         f"{len(data.validation):,} validation and {len(data.test):,} test examples"
     )
+    for note in dataset.notes:
+        log.info(note)
     chosen = describe(engine)
     how = [chosen["precision"], "channels last" if chosen["channels_last"] else "channels first"]
     how += ["CUDA graph"] if chosen["engine"] == "graph" else []

@@ -41,6 +41,8 @@ class Dataset:
     `mean` and `std` are of the training pixels in [0, 1], one for each channel. The files are the four of `FILES`, or
     one of `archives`, whose sizes in bytes it gives, the one to be fetched last. `sha256` has the digest of each, of
     `FILES` that of the decompressed content. `folders` are the names it goes by inside a folder of data sets.
+    Of a folder of one's own, `split_here` tells that the test part was not apart there, `notes` what people ought to
+    know; neither is recorded.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Dataset:
     hint: str = ""
     image_size: int = 28
     archives: Mapping[str, int] = field(default_factory=dict)
+    split_here: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def in_channels(self) -> int:

@@ -1,5 +1,6 @@
 """A data set that stays in memory for the next job of a process: the one that was loaded last."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
 
-__all__ = ["Stamp", "forget", "keep", "recall", "stamp"]
+__all__ = ["Stamp", "forget", "keep", "recall", "stamp", "stamp_of"]
 
 Stamp = tuple[int, ...]
 
@@ -51,7 +52,10 @@ def forget() -> None:
 def stamp(path: Path) -> Stamp:
     """What changes when a file does; nothing if it is not there."""
     try:
-        status = path.stat()
+        return stamp_of(path.stat())
     except OSError:
         return ()
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -73,7 +73,7 @@ def num_held_out(config: DataConfig, dataset: Dataset) -> int:
 def _num_validation(config: DataConfig, num_examples: int) -> int:
     """data.validation as a number: of a share the nearest one, but at least 1."""
     asked: int | float = config.validation
-    return asked if isinstance(asked, int) else max(1, round(asked * num_examples))
+    return max(1, round(asked * num_examples)) if 0 < asked < 1 else int(asked)
 
 
 def make_split(config: DataConfig, train_labels: Labels, test_labels: Labels, seed: int) -> Split:
