@@ -27,6 +27,8 @@ def run(arguments: list[str]) -> None:
         storage.load(dataset, parsed.root)
     for dataset in [catalog.get(name) for name in parsed.names] or CATALOG.values():
         _describe(dataset, parsed.root)
+    if not parsed.names:
+        print("Your own images are a data set too: data=folder data.path=DIR")
 
 
 def _describe(dataset: Dataset, root: str | None) -> None:

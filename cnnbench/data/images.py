@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from cnnbench.data.own import shown
 from cnnbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def read_image(path: Path, in_channels: int, size: int) -> Pixels:
         return _read(path, in_channels, size)
 
 
-def read_images(paths: Sequence[Path], in_channels: int, size: int, title: str) -> tuple[Pixels, list[str]]:
+def read_images(paths: Sequence[str | Path], in_channels: int, size: int, title: str) -> tuple[Pixels, list[str]]:
     """The files as `read_image` reads them, uint8 (N, in_channels, size, size), by several threads; what is wrong.
 
     A bar with the title shows how far it is where that takes long.
@@ -71,18 +72,18 @@ def read_images(paths: Sequence[Path], in_channels: int, size: int, title: str) 
     return pixels, problems
 
 
-def are_grey(paths: Sequence[Path]) -> bool:
+def are_grey(paths: Sequence[str | Path]) -> bool:
     """Whether no file is in colour, by their headers; those that cannot be read do not count."""
     from PIL import Image
 
-    def is_coloured(path: Path) -> bool:
+    def is_coloured(path: str | Path) -> bool:
         try:
             with Image.open(path, formats=FORMATS) as image:
-                if image.mode != "P":
+                if image.mode != "P" or image.palette is None:
                     return image.mode not in GREY_MODES
                 colours = np.frombuffer(image.palette.palette, np.uint8).reshape(-1, 3)
                 return bool((colours != colours[:, :1]).any())
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, Warning):
+        except Exception:  # it is told when the pixels are read
             return False
 
     with _warnings_decided():
@@ -103,24 +104,46 @@ def _warnings_decided() -> Iterator[None]:
         yield
 
 
-def _read(path: Path, in_channels: int, size: int) -> Pixels:
-    from PIL import Image, ImageOps, UnidentifiedImageError  # a tenth of a second that other commands can do without
+def _read(path: str | Path, in_channels: int, size: int) -> Pixels:
+    from PIL import Image, UnidentifiedImageError  # a tenth of a second that other commands can do without
 
     try:
         with Image.open(path, formats=FORMATS) as file:
-            image = _plain(ImageOps.exif_transpose(file), "L" if in_channels == 1 else "RGB")
+            file.load()
+            image = _plain(_upright(file), "L" if in_channels == 1 else "RGB")
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not a PNG or JPEG image.") from error
+        raise DataError(f"{shown(path)} is not a PNG or JPEG image.") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels.") from error
+        raise DataError(f"{shown(path)} has more than {Image.MAX_IMAGE_PIXELS:,} pixels.") from error
     except OSError as error:  # of the file system, or what Pillow says of a damaged file
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (SyntaxError, ValueError, EOFError) as error:  # likewise
-        raise DataError(f"{path} is damaged: {error}.") from error
+        raise DataError(f"{shown(path)} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # Pillow raises whatever a damaged file leads to
+        raise DataError(f"{shown(path)} is damaged: {str(error) or type(error).__name__}.") from error
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     pixels: Pixels = np.asarray(image).reshape(size, size, in_channels).transpose(2, 0, 1)
     return pixels
+
+
+def _upright(image: "Image") -> "Image":
+    """The image turned as its EXIF orientation says; what cannot be read there turns nothing."""
+    from PIL.ExifTags import Base
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    try:
+        turn = turns.get(image.getexif().get(Base.Orientation, 1))
+    except Exception:  # Pillow raises whatever damaged EXIF leads to
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _plain(image: "Image", mode: str) -> "Image":

@@ -18,15 +18,16 @@ __all__ = ["ImageFile", "Listing", "list_images"]
 
 TEST_NAMES = ("test", "val")  # of the folder beside train/; the first that is there
 SET_APART = 6  # where there is none: one in so many images
+MOST_KINDS = 5  # of files that are not used, beyond which they are counted together
 
 
 class ImageFile(NamedTuple):
-    path: Path
+    path: str  # there may be a million
     label: int
     stamp: Stamp
 
 
-Files = list[tuple[Path, Stamp]]
+Files = list[tuple[str, Stamp]]
 Classes = dict[str, Files]
 
 
@@ -74,8 +75,8 @@ def _labelled(classes: Classes) -> tuple[ImageFile, ...]:
 def _set_apart(folder: Path, classes: Classes) -> tuple[Classes, Classes]:
     """Of each class what is left to train on, and a sixth, at least one image if there are two."""
 
-    def by_hash(file: tuple[Path, Stamp]) -> bytes:
-        return hashlib.sha256(os.fsencode(file[0].relative_to(folder).as_posix())).digest()
+    def by_hash(file: tuple[str, Stamp]) -> bytes:
+        return hashlib.sha256(os.fsencode(Path(file[0]).relative_to(folder).as_posix())).digest()
 
     train, test = {}, {}
     for name, files in classes.items():
@@ -86,8 +87,8 @@ def _set_apart(folder: Path, classes: Classes) -> tuple[Classes, Classes]:
     return train, test
 
 
-def _require_classes(folder: Path, classes: Classes, unused: Sequence[Path]) -> None:
-    if not classes and any(path.suffix.lower() in SUFFIXES for path in unused):
+def _require_classes(folder: Path, classes: Classes, unused: Sequence[str]) -> None:
+    if not classes and any(path.lower().endswith(SUFFIXES) for path in unused):
         raise DataError(
             f"{shown(folder)} holds images, but no folders: the images of each class need one of their own."
         )
@@ -119,7 +120,7 @@ class _Search:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.problems: list[str] = []
-        self.unused: list[Path] = []
+        self.unused: list[str] = []
 
     def parts(self) -> tuple[Path, Path | None]:
         """Where the images to train on lie and, if they are apart, those to test on."""
@@ -128,7 +129,7 @@ class _Search:
             return self.folder, None
         tests = [inside[name] for name in TEST_NAMES if name in inside]
         if tests:
-            self.unused += tests[1:]
+            self.unused += [f"{each}/" for each in tests[1:]]
             return inside["train"], tests[0]
         if any(_is_folder(entry) for entry in self._entries(inside["train"])):
             raise DataError(
@@ -142,44 +143,43 @@ class _Search:
         classes: Classes = {}
         for entry in self._entries(folder):
             if not _is_folder(entry):
-                self.unused.append(Path(entry))
+                self.unused.append(entry.path)
             elif not entry.name.isprintable():
                 self.problems.append(f"{shown(entry)}: a class cannot have this name.")
             else:
                 unused = len(self.unused)
-                classes[entry.name] = sorted(self._images(Path(entry)))
+                classes[entry.name] = sorted(self._images(entry.path))
                 if not classes[entry.name]:
                     others = f", but {_counts(self.unused[unused:])}" if self.unused[unused:] else ""
                     self.problems.append(f"{shown(entry)} has no PNG or JPEG files{others}.")
         return classes
 
-    def _images(self, folder: Path) -> Iterator[tuple[Path, Stamp]]:
+    def _images(self, folder: str) -> Iterator[tuple[str, Stamp]]:
         waiting, seen = [folder], set()
         while waiting:
             inside = waiting.pop()
-            status = inside.stat()
+            status = Path(inside).stat()
             if (status.st_dev, status.st_ino) in seen:  # a link back
                 continue
             seen.add((status.st_dev, status.st_ino))
             for entry in self._entries(inside):
-                path = Path(entry)
                 if _is_folder(entry):
-                    waiting.append(path)
-                elif path.suffix.lower() not in SUFFIXES:
-                    self.unused.append(path)
+                    waiting.append(entry.path)
+                elif not entry.name.lower().endswith(SUFFIXES):
+                    self.unused.append(entry.path)
                 else:
                     try:
                         status = entry.stat()
                     except OSError as error:
                         broken = "is a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
-                        self.problems.append(f"{shown(path)} {broken}.")
+                        self.problems.append(f"{shown(entry)} {broken}.")
                         continue
                     if stat.S_ISREG(status.st_mode):
-                        yield path, stamp_of(status)
+                        yield entry.path, stamp_of(status)
                     else:
-                        self.problems.append(f"{shown(path)} is not a file.")
+                        self.problems.append(f"{shown(entry)} is not a file.")
 
-    def _entries(self, folder: Path) -> "list[os.DirEntry[str]]":
+    def _entries(self, folder: Path | str) -> "list[os.DirEntry[str]]":
         """What is in a folder, in the order of the names, but for what is hidden."""
         try:
             with os.scandir(folder) as entries:
@@ -191,7 +191,7 @@ class _Search:
     def notes(self) -> list[str]:
         if not self.unused:
             return []
-        example = shown(self.unused[0].relative_to(self.folder))
+        example = shown(Path(self.unused[0]).relative_to(self.folder))
         return [f"Not used: {_counts(self.unused)}, such as {example}. Images are PNG or JPEG files of a class."]
 
 
@@ -202,7 +202,9 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _counts(paths: Sequence[Path]) -> str:
-    """How many files there are of each kind: 12 .gif, 1 .txt."""
-    kinds = Counter(shown(path.suffix.lower()) or path.name for path in paths)
-    return ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
+def _counts(paths: Sequence[str]) -> str:
+    """How many files there are of each kind: 12 .gif, 1 .txt, 2 others."""
+    kinds = Counter("folder" if path.endswith("/") else shown(Path(path).suffix.lower()) for path in paths)
+    told = [(kind, number) for kind, number in kinds.most_common(MOST_KINDS) if kind]
+    others = len(paths) - sum(number for _, number in told)
+    return ", ".join(f"{number:,} {kind}" for kind, number in [*told, *([("other", others)] if others else [])])

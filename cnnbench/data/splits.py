@@ -9,7 +9,7 @@ import numpy.typing as npt
 from cnnbench.config import DataConfig
 from cnnbench.data.arrays import Labels
 from cnnbench.data.catalog import Dataset
-from cnnbench.errors import ConfigError
+from cnnbench.errors import ConfigError, DataError
 
 __all__ = ["Split", "check_sizes", "make_split", "num_held_out"]
 
@@ -40,8 +40,11 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
 
     Raises:
         ConfigError: more is asked for than there is.
+        DataError: there is nothing to test on.
     """
     available = dataset.train_examples
+    if not dataset.test_examples:
+        raise DataError(f"{dataset.title} has no images to test on: a sixth of each class is none. Add images.")
     if config.folds is not None and config.folds > available:
         raise ConfigError(f"data.folds={config.folds}: {dataset.name} has {available:,} training examples.")
     held_out = num_held_out(config, dataset)

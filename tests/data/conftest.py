@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from cnnbench.config import DataConfig
 from cnnbench.data import storage
 from cnnbench.data.catalog import CATALOG, FILES, Dataset, get
+from cnnbench.data.idx import parse_idx
 
 SAMPLE_YAML = Path(__file__).parents[2] / "conf" / "data" / "sample.yaml"
 
@@ -20,6 +21,17 @@ SAMPLE_YAML = Path(__file__).parents[2] / "conf" / "data" / "sample.yaml"
 @pytest.fixture(scope="session")
 def sample() -> ByFile:
     return dict(zip(FILES, storage.load(get("sample")), strict=True))
+
+
+@pytest.fixture(scope="session")
+def full_set() -> ByFile:
+    """Fashion-MNIST as it lies on this machine; never fetched."""
+    dataset = get("fashion_mnist")
+    found = {name: storage.find(dataset, name, None, [])[1] for name in FILES}
+    contents = {name: content for name, content in found.items() if content is not None}
+    if len(contents) < len(FILES):
+        pytest.skip("Fashion-MNIST is not on this machine; CNNBENCH_DATA may name its folder")
+    return {name: parse_idx(content) for name, content in contents.items()}
 
 
 @pytest.fixture

@@ -10,23 +10,11 @@ from mirrors import ByFile
 
 from cnnbench.data import storage
 from cnnbench.data.catalog import CATALOG, FILES, get
-from cnnbench.data.idx import parse_idx
 from cnnbench.errors import ConfigError
 
 SAMPLE_FOLDER = get("sample").places[0]
 PARTS = ("train", "t10k")
 BYTE = np.dtype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def full_set() -> ByFile:
-    """Fashion-MNIST as it lies on this machine; never fetched."""
-    dataset = get("fashion_mnist")
-    found = {name: storage.find(dataset, name, None, [])[1] for name in FILES}
-    contents = {name: content for name, content in found.items() if content is not None}
-    if len(contents) < len(FILES):
-        pytest.skip("Fashion-MNIST is not on this machine; CNNBENCH_DATA may name its folder")
-    return {name: parse_idx(content) for name, content in contents.items()}
 
 
 def pairs(arrays: ByFile, part: str) -> set[tuple[bytes, int]]:
