@@ -27,7 +27,7 @@ def idx(array: npt.NDArray[np.uint8]) -> bytes:
 
 
 def main() -> None:
-    arrays = load(get("fashion_mnist"))
+    arrays = dict(zip(FILES, load(get("fashion_mnist")), strict=True))
     FOLDER.mkdir(exist_ok=True)
     for name in FILES:
         part = name.partition("-")[0]

@@ -28,6 +28,10 @@ CHOICES = [
 ]
 
 
+MULTISTEP = {"name": "multistep", "milestones": [1.0], "gamma": 0.1, "warmup_epochs": 0.0, "warmup_ratio": None}
+FOLDER = {"data__name": "folder", "data__path": "photos"}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _hydra() -> Iterator[None]:
     """Hydra, set up as the command line does it."""
@@ -45,7 +49,8 @@ def composed(*overrides: str) -> DictConfig:
 @pytest.fixture(scope="module")
 def chosen(request: pytest.FixtureRequest) -> Config:
     """The configuration with one choice made."""
-    return config.load(composed(request.param))
+    needed = ["data.path=photos"] if request.param == "data=folder" else []
+    return config.load(composed(request.param, *needed))
 
 
 EVERY_CHOICE = pytest.mark.parametrize("chosen", CHOICES, indirect=True)
@@ -158,6 +163,11 @@ def test_text_that_yaml_could_take_for_something_else_comes_back(root: str, valu
         ("data__resize", 0, "at least 1"),
         ("data__resize", 5000, "at most 4096"),
         ("data__validation", -1, "at least 0"),
+        ("data__validation", -0.1, "at least 0"),
+        ("data__validation", 1.0, "a share of them below 1"),
+        ("data__validation", float("nan"), "a share of them below 1"),
+        ("data__validation", "x", "a whole number of examples, or a share"),
+        ("data__validation", True, "a whole number of examples, or a share"),
         ("data__train_examples", 0, "at least 1"),
         ("data__test_examples", 0, "at least 1"),
         ("augment__shift", -1, "at least 0"),
@@ -206,6 +216,11 @@ def test_a_value_out_of_range_is_told_with_the_range(
     ("scheduler", "message"),
     [
         ({"name": "cosine", "min_lr_ratio": 1.5, "warmup_epochs": 0.0}, r"scheduler\.min_lr_ratio=1\.5"),
+        (MULTISTEP | {"milestones": [0.0]}, r"scheduler\.milestones=0\.0 is out of range"),
+        (MULTISTEP | {"milestones": [1.0, float("nan")]}, r"scheduler\.milestones=nan is out of range"),
+        (MULTISTEP | {"gamma": 1.5}, r"scheduler\.gamma=1\.5"),
+        (MULTISTEP | {"warmup_ratio": 1.5}, r"scheduler\.warmup_ratio=1\.5"),
+        (MULTISTEP | {"warmup_epochs": -1.0}, r"scheduler\.warmup_epochs=-1\.0"),
         ({"name": "onecycle", "pct_start": 1.5, "div_factor": 25.0, "final_div_factor": 1e4}, "pct_start=1.5"),
         ({"name": "onecycle", "pct_start": 0.3, "div_factor": 0.0, "final_div_factor": 1e4}, r"\.div_factor=0"),
         ({"name": "onecycle", "pct_start": 0.3, "div_factor": 25.0, "final_div_factor": 0.0}, "final_div_factor=0"),
@@ -249,6 +264,10 @@ def test_nesterov_needs_a_momentum(values: dict[str, Any]) -> None:
         {"device__channels_last": True},
         {"data__folds": 2, "data__fold": 1},
         {"data__train_examples": 1},
+        {"data__validation": 0.5},
+        {"data__validation": 0.0},
+        FOLDER,
+        {**FOLDER, "data__channels": 3, "data__image_size": 1},
         {"train__require_learning": True, "train__epochs": 2},
         {"train__l1": 1},
         {"train__clip_norm": 0.1, "train__ema_decay": 0.0, "train__flip_averaging": True},
@@ -268,6 +287,13 @@ def test_the_ends_of_the_ranges_are_allowed(changes: dict[str, object], values: 
         ({"data__folds": 1, "data__fold": 0}, "data.folds=1 is out of range"),
         ({"data__folds": 5, "data__fold": 5}, "data.fold=5 is out of range.*at most 4"),
         ({"data__folds": 5, "data__fold": -1}, "data.fold=-1 is out of range"),
+        ({"data__path": "photos"}, "data.path=photos is for data=folder, not for data=fashion_mnist"),
+        ({"data__image_size": 32}, "data.image_size=32 is for data=folder"),
+        ({"data__channels": 3}, "data.channels=3 is for data=folder"),
+        ({"data__name": "folder"}, "data=folder needs data.path=DIR"),
+        ({**FOLDER, "data__root": "cache"}, "data.root=cache is for data sets that are fetched"),
+        ({**FOLDER, "data__channels": 2}, "data.channels=2 is not known. Allowed: 1 for grey, 3 for colour"),
+        ({**FOLDER, "data__image_size": 0}, "data.image_size=0 is out of range"),
         ({"augment__mixup": 0.2, "augment__cutmix": 1.0}, "mixup=0.2 and augment.cutmix=1.0 .* Set augment.mixup=0 or"),
         ({"train__ema_decay": 1.0}, "ema_decay=1 keeps the initial weights"),
         ({"train__label_smoothing": 0.1, "train__loss": "mse"}, "label_smoothing=0.1 is for .*cross_entropy, not mse"),
@@ -325,7 +351,6 @@ def test_what_is_neither_auto_nor_of_the_type_is_refused(key: str, value: object
         ("train__epochs", 2.5, "2.5.* is not a whole number"),
         ("train__epochs", True, "is not a whole number"),
         ("seed", "x", "'x' .* is not a whole number"),
-        ("data__validation", "x", "'x' .* is not a whole number"),
         ("train__require_learning", "perhaps", "is not true or false"),
         ("optimizer__lr", "fast", "'fast' .* is not a number"),
         ("optimizer__lr", [0.1], r"'\[0\.1\]' .* is not a number"),
@@ -439,3 +464,22 @@ def test_the_group_goes_before_the_key_in_an_explanation() -> None:
 def test_an_interpolation_of_nothing_is_told_with_its_key(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"^data\.resize: .*model\.no_such_key"):
         config.load(replaced(values, data__resize="${model.no_such_key}"))
+
+
+def test_the_configuration_of_an_earlier_version_loads(values: dict[str, Any]) -> None:
+    for key in ("path", "image_size", "channels"):
+        del values["data"][key]
+    assert config.load(values).data.path is None
+
+
+def test_another_choice_of_a_group_leaves_nothing_of_the_one_before(values: dict[str, Any]) -> None:
+    photos = replaced(values, **FOLDER, data__channels=3, data__image_size=64)
+    changes = config.chosen({"data": "mnist", "data.resize": 28}, CONF)
+    data = config.changed(photos, changes).data
+    assert (data.name, data.path, data.image_size, data.channels) == ("mnist", None, None, None)
+
+
+def test_of_another_choice_every_key_of_its_yaml_counts(values: dict[str, Any]) -> None:
+    changes = config.chosen({"data": "folder", "data.path": "photos"}, CONF)
+    data = config.changed(replaced(values, data__root="mine", data__validation=7), changes).data
+    assert (data.name, data.root, data.validation, data.image_size) == ("folder", None, 0.1, 28)

@@ -8,7 +8,8 @@ import torch
 
 from cnnbench.commands.assemble import assemble, describe, on_meta
 from cnnbench.config import Config, to_yaml
-from cnnbench.data import catalog
+from cnnbench.data import sources
+from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData, epoch_order
 from cnnbench.data.splits import check_sizes
@@ -43,12 +44,13 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
     Raises:
         CnnbenchError: too few examples for a batch, the data are not to be had, the network cannot be compiled.
     """
-    dataset = catalog.get(config.data.name)
+    dataset = sources.facts(config.data)
     num_train = check_sizes(config.data, dataset)
     if config.train.batch_size > num_train:
         raise ConfigError(f"train.batch_size={config.train.batch_size}: there are {num_train:,} training examples.")
     log.info(f"{config.model.name} at {config.data.resize} pixels ...")
     run.write_text("config.yaml", to_yaml(config))
+    dataset, arrays = sources.load(config.data)
     engine = assemble(config, dataset)
     result: Result = {
         "model": config.model.name,
@@ -59,7 +61,7 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
         "overrides": overrides,
     }
     try:
-        result |= _measure(config, dataset, engine, rounds, epoch_limit_s)
+        result |= _measure(config, dataset, arrays, engine, rounds, epoch_limit_s)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -69,9 +71,11 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
     return result
 
 
-def _measure(config: Config, dataset: Dataset, engine: EagerEngine, rounds: int, epoch_limit_s: float) -> Result:
+def _measure(
+    config: Config, dataset: Dataset, arrays: Arrays, engine: EagerEngine, rounds: int, epoch_limit_s: float
+) -> Result:
     device = engine.device
-    data = ResidentData.load(config.data, dataset, config.seed, device.kind)
+    data = ResidentData.from_arrays(config.data, arrays, config.seed, device.kind)
     batch_size = config.train.batch_size
     engine.prepare(data.train, batch_size)
     images, labels = data.train.take(torch.arange(batch_size, device=device.kind))

@@ -3,7 +3,7 @@
 import math
 
 from cnnbench.config import Config
-from cnnbench.data import catalog, storage
+from cnnbench.data import sources
 from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError
 from cnnbench.runs.processes import processes
@@ -17,9 +17,9 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: the first thing that is wrong. What needs no torch is looked at first.
     """
-    dataset = catalog.get(config.data.name)
+    dataset = sources.facts(config.data)
     num_train = check_sizes(config.data, dataset)
-    storage.read_ahead(dataset, config.data.root)  # while PyTorch is imported; `load` tells what is wrong with them
+    sources.read_ahead(config.data)  # while PyTorch is imported; `load` tells what is wrong with them
 
     import torch
 
@@ -53,4 +53,6 @@ def check(config: Config) -> None:
             f"{error}\nThat is the last batch of {num_train:,} training examples. "
             f"Take another train.batch_size{advice}."
         ) from error
-    check_memory(config, device, network, torch.empty(batch_size, dataset.in_channels, size, size, device="meta"))
+    check_memory(
+        config, dataset, device, network, torch.empty(batch_size, dataset.in_channels, size, size, device="meta")
+    )

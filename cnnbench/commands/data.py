@@ -4,7 +4,7 @@ import argparse
 import textwrap
 
 from cnnbench.data import catalog, storage
-from cnnbench.data.catalog import CATALOG, FILES, Dataset
+from cnnbench.data.catalog import CATALOG, Dataset
 
 __all__ = ["run"]
 
@@ -27,11 +27,13 @@ def run(arguments: list[str]) -> None:
         storage.load(dataset, parsed.root)
     for dataset in [catalog.get(name) for name in parsed.names] or CATALOG.values():
         _describe(dataset, parsed.root)
+    if not parsed.names:
+        print("Your own images are a data set too: data=folder data.path=DIR")
 
 
 def _describe(dataset: Dataset, root: str | None) -> None:
     tried: list[str] = []
-    places = {name: storage.find(dataset, name, root, tried)[0] for name in FILES}
+    places = {name: storage.find(dataset, name, root, tried)[0] for name in dataset.files}
     folders = sorted({str(place.parent) for place in places.values() if place is not None})
     missing = [name for name, place in places.items() if place is None]
     print(f"{dataset.name}: {dataset.title}, licence {dataset.licence}")

@@ -5,7 +5,8 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
-from cnnbench.config import Config
+from cnnbench.config import FOLDER, Config
+from cnnbench.data.catalog import Dataset
 from cnnbench.errors import ConfigError
 from cnnbench.reports.memory import TrainingMemory, estimate, without_activations
 from cnnbench.reports.text import in_bytes
@@ -14,17 +15,30 @@ from cnnbench.training.device import Device
 __all__ = ["check_memory"]
 
 
-def check_memory(config: Config, device: Device, network: nn.Module, images: torch.Tensor) -> None:
+def check_memory(config: Config, dataset: Dataset, device: Device, network: nn.Module, images: torch.Tensor) -> None:
     """Compare the least that training on batches such as `images`, on the meta device, takes with all there is.
 
     Raises:
         ConfigError: it cannot fit, whatever else is running.
     """
+    if config.data.name == FOLDER:  # those of the catalog are small
+        _compare_images(dataset, device)
     _compare(config, device, without_activations(network, config.optimizer))
     # A GPU's libraries, a compiler and a network of one's own may keep less than what is estimated.
     if device.kind.type == "cpu" and not device.compile and ":" not in config.model.name:
         dtype = device.autocast_dtype or torch.float32
         _compare(config, device, estimate(network, images, config.optimizer, dtype))
+
+
+def _compare_images(dataset: Dataset, device: Device) -> None:
+    whole, size = device.whole_memory(), dataset.image_size
+    number = dataset.train_examples + dataset.test_examples
+    if number * dataset.in_channels * size**2 > whole:
+        raise ConfigError(
+            f"The memory of the device does not suffice: {number:,} images of {size} x {size} pixels in "
+            f"{dataset.title} take {in_bytes(number * dataset.in_channels * size**2)}, and {device.kind} has "
+            f"{in_bytes(whole)} in all.\nLower data.image_size, or take fewer images."
+        )
 
 
 def _compare(config: Config, device: Device, memory: TrainingMemory) -> None:

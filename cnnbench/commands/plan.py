@@ -9,7 +9,7 @@ import torch
 from cnnbench.commands.assemble import assemble, on_meta
 from cnnbench.commands.check import check
 from cnnbench.config import Config, load
-from cnnbench.data import catalog
+from cnnbench.data import sources
 from cnnbench.data.resident import ResidentData
 from cnnbench.data.splits import check_sizes, num_held_out
 from cnnbench.errors import CnnbenchError
@@ -73,7 +73,7 @@ def run(
 
 def _work(config: Config, epochs_done: int = 0) -> Work:
     """What is left of a run."""
-    dataset = catalog.get(config.data.name)
+    dataset = sources.facts(config.data)
     num_train, held_out = check_sizes(config.data, dataset), num_held_out(config.data, dataset)
     num_test = config.data.test_examples or dataset.test_examples
     epochs = config.train.epochs - epochs_done
@@ -94,9 +94,9 @@ def _recorded(records: Iterable[Record]) -> tuple[Work, str] | None:
 
 def _measure(config: Config) -> tuple[Work, str]:
     """The speed of some steps of a job, taken here and now."""
-    dataset = catalog.get(config.data.name)
+    dataset, arrays = sources.load(config.data)
     engine = assemble(config, dataset)
-    data = ResidentData.load(config.data, dataset, config.seed, engine.device.kind)
+    data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.kind)
     batch_size = min(config.train.batch_size, len(data.train))
     engine.prepare(data.train, batch_size)
     steps = endless_steps(engine, data.train, batch_size)

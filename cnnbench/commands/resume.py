@@ -11,7 +11,10 @@ from typing import Any
 from cnnbench import config as configuration
 from cnnbench.commands import train
 from cnnbench.commands.check import check
-from cnnbench.config import Config, as_dict, to_yaml
+from cnnbench.commands.trained import read_dataset
+from cnnbench.config import FOLDER, Config, as_dict, to_yaml
+from cnnbench.data import sources
+from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import RunDirectory, reopen
 from cnnbench.runs.processes import processes
@@ -86,6 +89,7 @@ def run(
             print(f"{_finished(directory)} Nothing to do; train.epochs={2 * recorded.epochs} would train it longer.")
             return
         check(settings)
+        _require_same_images(directory, settings, recorded)
         begin()
         _go_on(opened, settings, recorded, changes, watch)
 
@@ -109,6 +113,7 @@ def repeat(directory: Path, settings: Config, watch: Stopwatch) -> float:
                 log.info(_finished(directory))
                 return accuracy
         check(settings)
+        _require_same_images(directory, settings, recorded)
         return _go_on(opened, settings, recorded, {}, watch)
 
 
@@ -147,6 +152,33 @@ def _require_consent(directory: Path, settings: Config, changes: Mapping[str, An
             f"{directory} keeps its data in a folder of its own, data.root={settings.data.root}. "
             f"If that is yours: {command(directory, settings)}"
         )
+
+
+def _require_same_images(directory: Path, settings: Config, recorded: Recorded) -> None:
+    """The images of a folder must be those that the run has trained on. What is in the catalog is always the same.
+
+    Raises:
+        ConfigError: they are others.
+        CheckpointError: the run does not say which they were.
+    """
+    if settings.data.name != FOLDER or recorded.last is None:
+        return
+    then, (now, _) = read_dataset(directory, settings), sources.load(settings.data)
+    if (then.sha256, then.classes) != (now.sha256, now.classes):
+        raise ConfigError(
+            f"The images in data.path={settings.data.path} are not those that {directory} was trained on: "
+            f"{_changes(then, now)}. Restore them, name the folder they are in with data.path=DIR, or start a new run."
+        )
+
+
+def _changes(then: Dataset, now: Dataset) -> str:
+    """What is not the same in two data sets, in words."""
+    new = [name for name in now.classes if name not in then.classes]
+    gone = [name for name in then.classes if name not in now.classes]
+    told = [f"{what} {', '.join(names)}" for what, names in (("new classes", new), ("missing classes", gone)) if names]
+    number, before = (each.train_examples + each.test_examples for each in (now, then))
+    told += [f"{number:,} images, not {before:,}"] if number != before else []
+    return "; ".join(told) or f"some of the {number:,} images were changed, renamed or moved"
 
 
 def _require_epochs(directory: Path, settings: Config, recorded: Recorded) -> None:

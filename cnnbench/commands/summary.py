@@ -11,7 +11,7 @@ from torch import nn
 from cnnbench import models
 from cnnbench.commands.assemble import on_meta
 from cnnbench.config import Config
-from cnnbench.data import catalog
+from cnnbench.data import sources
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.models.meta import ShapeRules
 from cnnbench.reports.layers import Layer, measure, total, what_if
@@ -29,7 +29,7 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
     Raises:
         ConfigError: the network cannot be built as configured, or has no such convolution.
     """
-    dataset = catalog.get(config.data.name)
+    dataset = sources.facts(config.data)
     network, images = on_meta(config, dataset, config.train.batch_size)
     if layer is not None:
         _print_convolution(network, images[:1], layer, as_json)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from cnnbench import config as configuration
 from cnnbench.commands.assemble import assemble
 from cnnbench.config import Config, as_dict
-from cnnbench.data import catalog
+from cnnbench.data import sources
 from cnnbench.data.resident import ResidentData
 from cnnbench.errors import DivergedError
 from cnnbench.runs.stopping import SIGTERM_CODE, Stopping
@@ -86,7 +86,7 @@ def _take_part(config: Config, backend: str) -> None:
         told: list[Any] = [None]
         dist.broadcast_object_list(told, 0, group=control)
         last, best = told[0]
-        dataset = catalog.get(config.data.name)
+        dataset, arrays = sources.load(config.data)
         engine = assemble(config, dataset)
         assert isinstance(engine, DistributedEngine)
         epoch, step = (0, 0) if last is None else (len(last["rows"]), last["step"])
@@ -94,7 +94,7 @@ def _take_part(config: Config, backend: str) -> None:
         watch = Stopwatch(0.0)
         progress = Progress(watch) if last is None else restore(engine, last, None, watch)
         progress.best = best
-        data = ResidentData.load(config.data, dataset, config.seed, engine.device.kind)
+        data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.kind)
         engine.join(control, config.device.sync_batchnorm)
         engine.prepare(data.train, min(config.train.batch_size, len(data.train)))
         held_out = data.validation if len(data.validation) else data.test

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cnnbench.commands.assemble import assemble, describe
 from cnnbench.config import Config, as_dict
-from cnnbench.data import catalog
+from cnnbench.data import sources
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData
 from cnnbench.errors import ConfigError, DivergedError, is_out_of_memory
@@ -86,13 +86,15 @@ def run(
         KeyboardInterrupt, SystemExit: a signal asked for it; what was done is saved.
         OSError: the run directory cannot be written to.
     """
-    dataset = catalog.get(config.data.name)
-    engine = assemble(config, dataset)
     watch.add({"start": watch.total_s})
-    progress = Progress(watch) if earlier is None else restore(engine, earlier.last, earlier.best, watch)
+    with watch("data"):
+        dataset, arrays = sources.load(config.data)
+    with watch("start"):
+        engine = assemble(config, dataset)
+        progress = Progress(watch) if earlier is None else restore(engine, earlier.last, earlier.best, watch)
     try:
         with watch("data"):
-            data = ResidentData.load(config.data, dataset, config.seed, engine.device.kind)
+            data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.kind)
         loop.require_fitting(progress, engine, data.train, config)
         with _together(engine, config, progress, earlier):
             with watch("preparation"):
@@ -187,6 +189,8 @@ def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: Resid
         f"at {config.data.resize} x {config.data.resize}: {len(data.train):,} training, "
         f"{len(data.validation):,} validation and {len(data.test):,} test examples"
     )
+    for note in dataset.notes:
+        log.info(note)
     chosen = describe(engine)
     how = [chosen["precision"], "channels last" if chosen["channels_last"] else "channels first"]
     how += ["CUDA graph"] if chosen["engine"] == "graph" else []

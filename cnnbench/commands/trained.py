@@ -18,7 +18,7 @@ from cnnbench.runs.reading import find_runs, read_json, read_status, refuse_ways
 from cnnbench.training import checkpoint
 from cnnbench.training.engine import EagerEngine
 
-__all__ = ["Trained", "open_run"]
+__all__ = ["Trained", "open_run", "read_dataset"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def open_run(directory: Path, overrides: list[str], conf: Path, verb: str, allow
     if not isinstance(values, dict) or "${" in repr(values):
         raise CheckpointError(f"{directory / 'checkpoints' / name} does not say how its network is built.")
     recorded = configuration.load(values)
-    dataset = _read_dataset(directory, recorded)
+    dataset = read_dataset(directory, recorded)
     settings = configuration.changed(values, _kept_fixed(configuration.chosen(changes, conf), recorded, dataset))
     _require_consent(directory, settings, changes, verb, allow_custom_model)
     eager = replace(settings, device=replace(settings.device, graph=False, compile=False))  # worth it in training alone
@@ -101,8 +101,12 @@ def _load(directory: Path) -> tuple[checkpoint.State, str]:
     return state, "last.pt"
 
 
-def _read_dataset(directory: Path, recorded: Config) -> Dataset:
-    """What the network was trained on."""
+def read_dataset(directory: Path, recorded: Config) -> Dataset:
+    """What the network was trained on, by a run directory that may be anyone's.
+
+    Raises:
+        CheckpointError: it does not say so, or is damaged.
+    """
     try:
         return Dataset.from_record(read_json(directory / DATASET))
     except FileNotFoundError as error:

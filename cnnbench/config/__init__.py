@@ -17,6 +17,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from cnnbench.config.schema import (
     AUGMENTS,
     DEVICES,
+    FOLDER,
     INITS,
     LOSSES,
     OPTIMIZERS,
@@ -35,6 +36,7 @@ from cnnbench.config.schema import (
     DeviceConfig,
     ExponentialConfig,
     ModelConfig,
+    MultiStepConfig,
     MuonConfig,
     OneCycleConfig,
     OptimizerConfig,
@@ -53,6 +55,7 @@ __all__ = [
     "AUGMENTS",
     "CHANGEABLE",
     "DEVICES",
+    "FOLDER",
     "INITS",
     "LOSSES",
     "NOT_OF_THE_JOB",
@@ -73,6 +76,7 @@ __all__ = [
     "DeviceConfig",
     "ExponentialConfig",
     "ModelConfig",
+    "MultiStepConfig",
     "MuonConfig",
     "OneCycleConfig",
     "OptimizerConfig",
@@ -166,7 +170,7 @@ def parse(text: str) -> dict[str, Any]:
 # what may differ in a run that goes on
 CHANGEABLE = (
     *("train.epochs", "train.checkpoint_every.*", "train.on_divergence", "train.clip_norm"),
-    *("optimizer.lr", "device.*", "data.root"),
+    *("optimizer.lr", "device.*", "data.root", "data.path"),
 )
 
 
@@ -205,8 +209,15 @@ def chosen(changes: Mapping[str, Any], conf: Path) -> dict[str, Any]:
         if "." not in group:
             check_name(group, str(name), [path.stem for path in (conf / group).glob("*.yaml")])
             values = cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.load(conf / group / f"{name}.yaml")))
-            keys |= {f"{group}.{key}": value for key, value in values.items()}
+            keys |= {f"{group}.{key}": value for key, value in {**_defaults(group), **values}.items()}
     return keys | {key: value for key, value in changes.items() if "." in key}
+
+
+def _defaults(group: str) -> dict[str, Any]:
+    """What the keys of a group mean that its YAMLs need not have: those of a choice before are not to stay."""
+    kind = next(field.type for field in dataclasses.fields(CommonConfig) if field.name == group)
+    fields = dataclasses.fields(cast("Any", kind))
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
 
 
 def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:

@@ -6,6 +6,7 @@ from typing import Any
 __all__ = [
     "AUGMENTS",
     "DEVICES",
+    "FOLDER",
     "INITS",
     "LOSSES",
     "ON_DIVERGENCE",
@@ -26,6 +27,7 @@ __all__ = [
     "DeviceConfig",
     "ExponentialConfig",
     "ModelConfig",
+    "MultiStepConfig",
     "MuonConfig",
     "OneCycleConfig",
     "OptimizerConfig",
@@ -46,6 +48,7 @@ AUGMENTS = ("cutmix", "cutout", "erase", "flip_shift", "mixup", "none")
 RESTS = ("adamw", "sgd")
 ON_DIVERGENCE = ("skip", "stop")
 ON_ERROR = ("continue", "stop")
+FOLDER = "folder"  # the data set that is not known beforehand
 
 
 @dataclass
@@ -70,14 +73,19 @@ class ModelConfig:
 
 @dataclass
 class DataConfig:
+    """`path`, `image_size` and `channels` are of ``folder`` alone; `root` is of all others."""
+
     name: str
-    root: str | None
     resize: int
-    validation: int
+    validation: Any  # int | float: a share below 1
     train_examples: int | None
     test_examples: int | None
     folds: int | None
     fold: int | None
+    root: str | None = None
+    path: str | None = None  # which a run of an earlier version does not say, nor the two below
+    image_size: int | None = None
+    channels: int | None = None
 
 
 @dataclass
@@ -173,6 +181,20 @@ class StepConfig:
 
 
 @dataclass
+class MultiStepConfig:
+    """`milestones` in epochs, None for those after half and three quarters of all steps.
+
+    With `warmup_ratio` the warm-up has this share of the rate throughout, instead of a straight line.
+    """
+
+    name: str
+    milestones: list[float] | None
+    gamma: float
+    warmup_epochs: float
+    warmup_ratio: float | None
+
+
+@dataclass
 class ExponentialConfig:
     name: str
     gamma: float
@@ -194,11 +216,12 @@ class OneCycleConfig:
     final_div_factor: float
 
 
-SchedulerConfig = ConstantConfig | StepConfig | ExponentialConfig | CosineConfig | OneCycleConfig
+SchedulerConfig = ConstantConfig | StepConfig | MultiStepConfig | ExponentialConfig | CosineConfig | OneCycleConfig
 
 SCHEDULERS: dict[str, type[SchedulerConfig]] = {
     "constant": ConstantConfig,
     "step": StepConfig,
+    "multistep": MultiStepConfig,
     "exponential": ExponentialConfig,
     "cosine": CosineConfig,
     "onecycle": OneCycleConfig,

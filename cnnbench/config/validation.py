@@ -7,6 +7,7 @@ from typing import Any
 from cnnbench.config.schema import (
     AUGMENTS,
     DEVICES,
+    FOLDER,
     INITS,
     LOSSES,
     ON_DIVERGENCE,
@@ -17,6 +18,7 @@ from cnnbench.config.schema import (
     AugmentConfig,
     Config,
     DataConfig,
+    MultiStepConfig,
     MuonConfig,
     SgdConfig,
     TrainConfig,
@@ -52,7 +54,7 @@ def _check_range(
 
 
 _POSITIVE = {"lr", "rest_lr", "eps", "step_epochs", "div_factor", "final_div_factor"}
-_RATIOS = {"momentum", "alpha", "gamma", "min_lr_ratio", "pct_start"}
+_RATIOS = {"momentum", "alpha", "gamma", "min_lr_ratio", "pct_start", "warmup_ratio"}
 
 
 def validate(config: Config) -> None:
@@ -82,6 +84,9 @@ def validate(config: Config) -> None:
                 _check_range(key, value, 0, 1)
             elif field.name in ("weight_decay", "warmup_epochs"):
                 _check_range(key, value, 0)
+    if isinstance(config.scheduler, MultiStepConfig):
+        for milestone in config.scheduler.milestones or []:
+            _check_range("scheduler.milestones", milestone, 0, above=True)
     if isinstance(config.optimizer, AdamConfig):
         betas = config.optimizer.betas
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
@@ -95,7 +100,12 @@ def validate(config: Config) -> None:
 
 def _validate_data(data: DataConfig) -> None:
     _check_range("data.resize", data.resize, 1, 4096)
-    _check_range("data.validation", data.validation, 0)
+    share = type(data.validation) is float and 0 <= data.validation < 1
+    if not share and not (type(data.validation) is int and data.validation >= 0):
+        raise ConfigError(
+            f"data.validation={data.validation} is out of range. It must be at least 0: a whole number of examples, or "
+            "a share of them below 1."
+        )
     _check_range("data.train_examples", data.train_examples, 1)
     _check_range("data.test_examples", data.test_examples, 1)
     _check_range("data.folds", data.folds, 2)
@@ -103,6 +113,27 @@ def _validate_data(data: DataConfig) -> None:
         raise ConfigError("Cross-validation needs both keys, such as data.folds=5 data.fold=0.")
     if data.folds is not None:
         _check_range("data.fold", data.fold, 0, data.folds - 1)
+    _validate_folder(data)
+
+
+def _validate_folder(data: DataConfig) -> None:
+    """What goes with data=folder, and with that alone."""
+    if data.name != FOLDER:
+        for key in ("path", "image_size", "channels"):
+            if getattr(data, key) is not None:
+                raise ConfigError(f"data.{key}={getattr(data, key)} is for data=folder, not for data={data.name}.")
+        return
+    if data.path is None:
+        raise ConfigError(
+            "data=folder needs data.path=DIR, the folder of your images: a folder in it for each class, or IDX files."
+        )
+    if data.root is not None:
+        raise ConfigError(f"data.root={data.root} is for data sets that are fetched. Your images are in data.path.")
+    _check_range("data.image_size", data.image_size, 1, 4096)
+    if data.channels not in (None, 1, 3):
+        raise ConfigError(
+            f"data.channels={data.channels} is not known. Allowed: 1 for grey, 3 for colour, null for either."
+        )
 
 
 def _validate_augment(augment: AugmentConfig, size: int) -> None:

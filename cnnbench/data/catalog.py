@@ -1,13 +1,13 @@
 """What is known of each data set. Nothing here imports torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import ConfigError, did_you_mean
 
-__all__ = ["CATALOG", "FILES", "Dataset", "get"]
+__all__ = ["CATALOG", "FILES", "Dataset", "Form", "get"]
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -25,11 +25,24 @@ FACTS = (
 
 
 @dataclass(frozen=True)
+class Form:
+    """A file as it may lie in a folder: its name, and the bytes and digest of its content, unpacked if `gzipped`."""
+
+    name: str
+    size: int
+    sha256: str
+    gzipped: bool
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Facts of one data set.
 
-    `mean` and `std` are of the training pixels in [0, 1], one for each channel. `sha256` gives, for each of `FILES`,
-    the digest of its decompressed content. `folders` are the names it goes by inside a folder of data sets.
+    `mean` and `std` are of the training pixels in [0, 1], one for each channel. The files are the four of `FILES`, or
+    one of `archives`, whose sizes in bytes it gives, the one to be fetched last. `sha256` has the digest of each, of
+    `FILES` that of the decompressed content. `folders` are the names it goes by inside a folder of data sets.
+    Of a folder of one's own, `split_here` tells that the test part was not apart there, `notes` what people ought to
+    know; neither is recorded.
     """
 
     name: str
@@ -46,18 +59,30 @@ class Dataset:
     mirrors: tuple[str, ...] = ()
     hint: str = ""
     image_size: int = 28
+    archives: Mapping[str, int] = field(default_factory=dict)
+    split_here: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def in_channels(self) -> int:
         return len(self.mean)
 
-    def file_size(self, name: str) -> int:
-        """Bytes of one of `FILES`, decompressed: the header of its IDX format, a byte per label or value of a pixel."""
-        examples = self.train_examples if name.startswith("train") else self.test_examples
-        if "labels" in name:
-            return 8 + examples
-        dimensions = 3 if self.in_channels == 1 else 4
-        return 4 + 4 * dimensions + examples * self.in_channels * self.image_size**2
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of what must be had."""
+        return tuple(self.archives)[-1:] or FILES
+
+    def forms(self, file: str) -> list[Form]:
+        """The forms in which one of `files` may lie in a folder; the last is what mirrors have."""
+        if self.archives:
+            return [Form(name, size, self.sha256[name], False) for name, size in self.archives.items()]
+        content = self._idx_size(file), self.sha256[file]
+        return [Form(file, *content, False), Form(f"{file}.gz", *content, True)]
+
+    def _idx_size(self, file: str) -> int:
+        """Bytes of one of `FILES`: the header of its IDX format, then a byte for each label or pixel."""
+        examples = self.train_examples if file.startswith("train") else self.test_examples
+        return 8 + examples if "labels" in file else 16 + examples * self.image_size**2
 
     def as_record(self) -> dict[str, Any]:
         """Plain values of what a network that was trained on it must know, and of which files they were."""
@@ -172,7 +197,60 @@ _SAMPLE = Dataset(
     places=(Path(__file__).parent / "sample",),
 )
 
-CATALOG = {dataset.name: dataset for dataset in (_FASHION_MNIST, _MNIST, _SAMPLE)}
+_CIFAR = "https://www.cs.toronto.edu/~kriz/"
+_CIFAR_LICENCE = "not stated (to be cited: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009)"
+
+# Mean and deviation of both are those that are in common use; they were not computed anew from the files.
+_CIFAR10 = Dataset(
+    name="cifar10",
+    title="CIFAR-10",
+    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+    image_size=32,
+    train_examples=50_000,
+    test_examples=10_000,
+    archives={"cifar-10-python.tar.gz": 170_498_071, "cifar-10-binary.tar.gz": 170_052_171},
+    sha256={
+        "cifar-10-python.tar.gz": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+        "cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    },
+    licence=_CIFAR_LICENCE,
+    folders=("cifar10", "CIFAR10"),
+    mirrors=(_CIFAR,),
+)
+
+_CIFAR100 = Dataset(
+    name="cifar100",
+    title="CIFAR-100",
+    classes=(
+        "apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle",
+        "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle",
+        "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch", "crab", "crocodile", "cup", "dinosaur",
+        "dolphin", "elephant", "flatfish", "forest", "fox", "girl", "hamster", "house", "kangaroo", "keyboard",
+        "lamp", "lawn_mower", "leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain",
+        "mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear", "pickup_truck", "pine_tree",
+        "plain", "plate", "poppy", "porcupine", "possum", "rabbit", "raccoon", "ray", "road", "rocket",
+        "rose", "sea", "seal", "shark", "shrew", "skunk", "skyscraper", "snail", "snake", "spider",
+        "squirrel", "streetcar", "sunflower", "sweet_pepper", "table", "tank", "telephone", "television", "tiger",
+        "tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree", "wolf", "woman", "worm",
+    ),
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+    image_size=32,
+    train_examples=50_000,
+    test_examples=10_000,
+    archives={"cifar-100-python.tar.gz": 169_001_437, "cifar-100-binary.tar.gz": 168_513_733},
+    sha256={
+        "cifar-100-python.tar.gz": "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+        "cifar-100-binary.tar.gz": "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+    },
+    licence=_CIFAR_LICENCE,
+    folders=("cifar100", "CIFAR100"),
+    mirrors=(_CIFAR,),
+)  # fmt: skip
+
+CATALOG = {dataset.name: dataset for dataset in (_FASHION_MNIST, _MNIST, _CIFAR10, _CIFAR100, _SAMPLE)}
 
 
 def get(name: str) -> Dataset:

@@ -1,25 +1,37 @@
 """Image files as the arrays that networks are trained on."""
 
 import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
+from cnnbench.data.own import shown
 from cnnbench.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["SUFFIXES", "read_image"]
+__all__ = ["SUFFIXES", "are_grey", "read_image", "read_images"]
 
 SUFFIXES = (".jpeg", ".jpg", ".png")  # of the files that are looked for in folders
 
+FORMATS = ("PNG", "JPEG")
+GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B")
 WHITE = (255, 255, 255, 255)  # what shows through a transparent image, as on a page
 
+PORTION = 64  # images that a thread takes at a time
+PATIENCE_S = 1  # before a bar shows how far reading has come
 
-def read_image(path: Path, in_channels: int, size: int) -> npt.NDArray[np.uint8]:
+Pixels = npt.NDArray[np.uint8]
+
+
+def read_image(path: Path, in_channels: int, size: int) -> Pixels:
     """A PNG or JPEG file as uint8 (in_channels, size, size): grey for one channel, else red, green and blue.
 
     It is turned as its EXIF orientation says, what is transparent becomes white, colour becomes luma (ITU-R 601-2).
@@ -28,26 +40,110 @@ def read_image(path: Path, in_channels: int, size: int) -> npt.NDArray[np.uint8]
     Raises:
         DataError: it cannot be read, is no such image, is damaged or is absurdly large.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError  # a tenth of a second that other commands can do without
+    with _warnings_decided():
+        return _read(path, in_channels, size)
+
+
+def read_images(paths: Sequence[str | Path], in_channels: int, size: int, title: str) -> tuple[Pixels, list[str]]:
+    """The files as `read_image` reads them, uint8 (N, in_channels, size, size), by several threads; what is wrong.
+
+    A bar with the title shows how far it is where that takes long.
+    """
+    from PIL import Image
+
+    Image.preinit()  # in one thread
+    pixels = np.empty((len(paths), in_channels, size, size), np.uint8)
+
+    def read(start: int) -> list[str]:
+        problems = []
+        for number, path in enumerate(paths[start : start + PORTION], start):
+            try:
+                pixels[number] = _read(path, in_channels, size)
+            except DataError as error:
+                problems.append(str(error))
+        return problems
+
+    problems: list[str] = []
+    bar = tqdm(total=len(paths), unit=" images", desc=title, disable=None, leave=False, delay=PATIENCE_S)
+    with _warnings_decided(), bar, ThreadPoolExecutor() as pool:  # Pillow leaves the interpreter free
+        for number, found in enumerate(pool.map(read, range(0, len(paths), PORTION)), 1):
+            problems += found
+            bar.update(min(PORTION, len(paths) - PORTION * (number - 1)))
+    return pixels, problems
+
+
+def are_grey(paths: Sequence[str | Path]) -> bool:
+    """Whether no file is in colour, by their headers; those that cannot be read do not count."""
+    from PIL import Image
+
+    def is_coloured(path: str | Path) -> bool:
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                if image.mode != "P" or image.palette is None:
+                    return image.mode not in GREY_MODES
+                colours = np.frombuffer(image.palette.palette, np.uint8).reshape(-1, 3)
+                return bool((colours != colours[:, :1]).any())
+        except Exception:  # it is told when the pixels are read
+            return False
+
+    with _warnings_decided():
+        return not any(map(is_coloured, paths))
+
+
+@contextmanager
+def _warnings_decided() -> Iterator[None]:
+    """Odd but legible files are none of people's business; absurdly large ones are errors.
+
+    Not for a thread beside others: it is the whole process that warns.
+    """
+    from PIL.Image import DecompressionBombWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", DecompressionBombWarning)
+        yield
+
+
+def _read(path: str | Path, in_channels: int, size: int) -> Pixels:
+    from PIL import Image, UnidentifiedImageError  # a tenth of a second that other commands can do without
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd but legible files
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=("PNG", "JPEG")) as file:
-                image = _plain(ImageOps.exif_transpose(file), "L" if in_channels == 1 else "RGB")
+        with Image.open(path, formats=FORMATS) as file:
+            file.load()
+            image = _plain(_upright(file), "L" if in_channels == 1 else "RGB")
     except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not a PNG or JPEG image.") from error
+        raise DataError(f"{shown(path)} is not a PNG or JPEG image.") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} has more than {Image.MAX_IMAGE_PIXELS:,} pixels.") from error
+        raise DataError(f"{shown(path)} has more than {Image.MAX_IMAGE_PIXELS:,} pixels.") from error
     except OSError as error:  # of the file system, or what Pillow says of a damaged file
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except (SyntaxError, ValueError, EOFError) as error:  # likewise
-        raise DataError(f"{path} is damaged: {error}.") from error
+        raise DataError(f"{shown(path)} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # Pillow raises whatever a damaged file leads to
+        raise DataError(f"{shown(path)} is damaged: {str(error) or type(error).__name__}.") from error
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
-    pixels: npt.NDArray[np.uint8] = np.asarray(image).reshape(size, size, in_channels).transpose(2, 0, 1)
+    pixels: Pixels = np.asarray(image).reshape(size, size, in_channels).transpose(2, 0, 1)
     return pixels
+
+
+def _upright(image: "Image") -> "Image":
+    """The image turned as its EXIF orientation says; what cannot be read there turns nothing."""
+    from PIL.ExifTags import Base
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    try:
+        turn = turns.get(image.getexif().get(Base.Orientation, 1))
+    except Exception:  # Pillow raises whatever damaged EXIF leads to
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _plain(image: "Image", mode: str) -> "Image":

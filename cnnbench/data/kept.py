@@ -1,47 +1,61 @@
-"""A data set that stays in memory for the next job of a process."""
+"""A data set that stays in memory for the next job of a process: the one that was loaded last."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
 
-__all__ = ["Arrays", "Kept"]
-
-Arrays = dict[str, npt.NDArray[np.uint8]]
+__all__ = ["Stamp", "forget", "keep", "recall", "stamp", "stamp_of"]
 
 Stamp = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The verified content of some files, the folders they were looked for in, and how the files were."""
+class _Kept:
+    """The content of files, what they were asked for as, and how they were."""
 
-    dataset: Dataset
-    places: tuple[str, ...]
+    key: Any
     stamps: dict[Path, Stamp]
-    arrays: Arrays
-
-    @classmethod
-    def now(cls, dataset: Dataset, places: tuple[str, ...], paths: Sequence[Path], arrays: Arrays) -> "Kept":
-        """`arrays`, which nobody may write to from now on, as they are in `paths`."""
-        for array in arrays.values():
-            array.flags.writeable = False
-        return cls(dataset, places, {path: _stamp(path) for path in paths}, arrays)
-
-    def is_of(self, dataset: Dataset, places: tuple[str, ...]) -> bool:
-        """Whether it is this data set, to be looked for in the same folders, and its files are as they were."""
-        same = (self.dataset, self.places) == (dataset, places)
-        return same and all(_stamp(path) == stamp for path, stamp in self.stamps.items())
+    content: tuple[Dataset, Arrays]
 
 
-def _stamp(path: Path) -> Stamp:
+_kept: _Kept | None = None
+
+
+def keep(key: Any, paths: Iterable[Path], dataset: Dataset, arrays: Arrays) -> None:
+    """Keep a data set as long as the files at `paths` are as they are; nobody may write to `arrays` from now on.
+
+    `key` says all that decides which files those are and what becomes of them.
+    """
+    global _kept
+    for array in arrays:
+        array.flags.writeable = False
+    _kept = _Kept(key, {path: stamp(path) for path in paths}, (dataset, arrays))
+
+
+def recall(key: Any) -> tuple[Dataset, Arrays] | None:
+    """What was kept for `key`, if its files are as they were."""
+    if _kept is None or _kept.key != key or any(stamp(path) != then for path, then in _kept.stamps.items()):
+        return None
+    return _kept.content
+
+
+def forget() -> None:
+    global _kept
+    _kept = None
+
+
+def stamp(path: Path) -> Stamp:
     """What changes when a file does; nothing if it is not there."""
     try:
-        status = path.stat()
+        return stamp_of(path.stat())
     except OSError:
         return ()
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
     return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

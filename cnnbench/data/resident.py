@@ -8,8 +8,7 @@ import numpy.typing as npt
 import torch
 
 from cnnbench.config import DataConfig
-from cnnbench.data import storage
-from cnnbench.data.catalog import FILES, Dataset
+from cnnbench.data.arrays import Arrays, Images, Labels
 from cnnbench.data.splits import Split, make_split
 
 __all__ = ["Examples", "ResidentData", "epoch_order"]
@@ -25,8 +24,8 @@ class Examples:
     @classmethod
     def from_arrays(
         cls,
-        images: npt.NDArray[np.uint8],
-        labels: npt.NDArray[np.uint8],
+        images: Images,
+        labels: Labels,
         indices: npt.NDArray[np.int64],
         device: torch.device,
     ) -> "Examples":
@@ -63,14 +62,9 @@ class ResidentData:
     split: Split
 
     @classmethod
-    def load(cls, config: DataConfig, dataset: Dataset, seed: int, device: torch.device) -> "ResidentData":
-        """Find or fetch the files, split them, and copy them to the device.
-
-        Raises:
-            DataError: the files are not to be had.
-        """
-        arrays = storage.load(dataset, config.root)
-        train_images, train_labels, test_images, test_labels = (arrays[name] for name in FILES)
+    def from_arrays(cls, config: DataConfig, arrays: Arrays, seed: int, device: torch.device) -> "ResidentData":
+        """Split a data set as the configuration and the seed say, and copy it to the device."""
+        train_images, train_labels, test_images, test_labels = arrays
         split = make_split(config, train_labels, test_labels, seed)
         return cls(
             Examples.from_arrays(train_images, train_labels, split.train, device),

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnbench.config import DataConfig
+from cnnbench.data.arrays import Labels
 from cnnbench.data.catalog import Dataset
-from cnnbench.errors import ConfigError
+from cnnbench.errors import ConfigError, DataError
 
 __all__ = ["Split", "check_sizes", "make_split", "num_held_out"]
 
-Labels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
 
@@ -40,15 +40,18 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
 
     Raises:
         ConfigError: more is asked for than there is.
+        DataError: there is nothing to test on.
     """
     available = dataset.train_examples
+    if not dataset.test_examples:
+        raise DataError(f"{dataset.title} has no images to test on: a sixth of each class is none. Add images.")
     if config.folds is not None and config.folds > available:
         raise ConfigError(f"data.folds={config.folds}: {dataset.name} has {available:,} training examples.")
     held_out = num_held_out(config, dataset)
     if held_out >= available:
         raise ConfigError(
-            f"data.validation={held_out} leaves nothing to train on: {dataset.name} has {available:,} training "
-            f"examples. It must be at most {available - 1}; 0 trains on all of them."
+            f"data.validation={config.validation} leaves nothing to train on: {dataset.name} has {available:,} "
+            f"training examples. It must be at most {available - 1}; 0 trains on all of them."
         )
     if config.train_examples is not None and config.train_examples > available - held_out:
         raise ConfigError(
@@ -65,9 +68,15 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
 def num_held_out(config: DataConfig, dataset: Dataset) -> int:
     """How many of the training examples are held out for validation."""
     if config.folds is None:
-        return config.validation
+        return _num_validation(config, dataset.train_examples)
     smallest, larger = divmod(dataset.train_examples, config.folds)  # as numpy.array_split cuts
     return smallest + int((config.fold or 0) < larger)
+
+
+def _num_validation(config: DataConfig, num_examples: int) -> int:
+    """data.validation as a number: of a share the nearest one, but at least 1."""
+    asked: int | float = config.validation
+    return max(1, round(asked * num_examples)) if 0 < asked < 1 else int(asked)
 
 
 def make_split(config: DataConfig, train_labels: Labels, test_labels: Labels, seed: int) -> Split:
@@ -78,7 +87,8 @@ def make_split(config: DataConfig, train_labels: Labels, test_labels: Labels, se
         validation = parts.pop(config.fold or 0)
         train = np.concatenate(parts)
     else:
-        validation, train = order[: config.validation], order[config.validation :]
+        held_out = _num_validation(config, len(train_labels))
+        validation, train = order[:held_out], order[held_out:]
     test = np.arange(len(test_labels))
     if config.test_examples is not None:
         test = _balanced_order(test_labels, np.random.default_rng([seed, 1]))[: config.test_examples]

@@ -1,6 +1,7 @@
 """curves.png: loss and accuracy over the epochs."""
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -40,7 +41,7 @@ class Curves:
 def draw(rows: Sequence[Mapping[str, float]], title: str, file: BinaryIO) -> None:
     """Draw the rows of metrics.csv, one per epoch, as a PNG into `file`."""
     figure = _empty_figure()
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)  # a folder may be called by dollars
     epochs = [row["epoch"] for row in rows]
     for axes, quantity in zip(figure.axes, ("loss", "accuracy"), strict=True):
         for line in axes.get_lines():
@@ -52,7 +53,9 @@ def draw(rows: Sequence[Mapping[str, float]], title: str, file: BinaryIO) -> Non
                 axes.plot(epochs, values, color=colour, marker=marker, markersize=4, linestyle=style, label=part)
         axes.relim()
         axes.legend(frameon=False)
-    figure.savefig(file, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
+        figure.savefig(file, format="png")
 
 
 @cache

@@ -6,6 +6,7 @@ from cnnbench.config import (
     ConstantConfig,
     CosineConfig,
     ExponentialConfig,
+    MultiStepConfig,
     OneCycleConfig,
     SchedulerConfig,
     StepConfig,
@@ -17,19 +18,26 @@ __all__ = ["lr_factor"]
 def lr_factor(config: SchedulerConfig, step: int, steps_per_epoch: int, total_steps: int) -> float:
     """What the learning rate is multiplied by at `step`, counted from 0 over the whole run.
 
-    A warm-up goes up in a straight line to the schedule's value at its end; the schedule's own clock
-    runs from step 0.
+    A warm-up goes up in a straight line to the schedule's value at its end, or stays at `warmup_ratio` of it; the
+    schedule's own clock runs from step 0.
     """
     if isinstance(config, OneCycleConfig):
         return _one_cycle(config, step, total_steps)
     warmup_steps = config.warmup_epochs * steps_per_epoch
-    return _decay(config, step, steps_per_epoch, total_steps) * min(1.0, (step + 1) / max(1.0, warmup_steps))
+    factor = _decay(config, step, steps_per_epoch, total_steps)
+    if isinstance(config, MultiStepConfig) and config.warmup_ratio is not None:
+        return factor * (config.warmup_ratio if step < round(warmup_steps) else 1.0)
+    return factor * min(1.0, (step + 1) / max(1.0, warmup_steps))
 
 
 def _decay(config: SchedulerConfig, step: int, steps_per_epoch: int, total_steps: int) -> float:
     match config:
         case StepConfig():
             return math.pow(config.gamma, step // max(1, round(config.step_epochs * steps_per_epoch)))
+        case MultiStepConfig(milestones=None):
+            return math.pow(config.gamma, sum(step >= round(share * total_steps) for share in (0.5, 0.75)))
+        case MultiStepConfig(milestones=list(milestones)):
+            return math.pow(config.gamma, sum(step >= round(epoch * steps_per_epoch) for epoch in milestones))
         case ExponentialConfig():
             return math.pow(config.gamma, step / steps_per_epoch)
         case CosineConfig():

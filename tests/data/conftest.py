@@ -7,20 +7,31 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from mirrors import Mirror, idx, made_up, made_up_arrays
+from mirrors import ByFile, Mirror, idx, made_up, made_up_arrays
 from omegaconf import OmegaConf
 
 from cnnbench.config import DataConfig
 from cnnbench.data import storage
-from cnnbench.data.catalog import CATALOG, Dataset, get
-from cnnbench.data.storage import Arrays
+from cnnbench.data.catalog import CATALOG, FILES, Dataset, get
+from cnnbench.data.idx import parse_idx
 
 SAMPLE_YAML = Path(__file__).parents[2] / "conf" / "data" / "sample.yaml"
 
 
 @pytest.fixture(scope="session")
-def sample() -> Arrays:
-    return storage.load(get("sample"))
+def sample() -> ByFile:
+    return dict(zip(FILES, storage.load(get("sample")), strict=True))
+
+
+@pytest.fixture(scope="session")
+def full_set() -> ByFile:
+    """Fashion-MNIST as it lies on this machine; never fetched."""
+    dataset = get("fashion_mnist")
+    found = {name: storage.find(dataset, name, None, [])[1] for name in FILES}
+    contents = {name: content for name, content in found.items() if content is not None}
+    if len(contents) < len(FILES):
+        pytest.skip("Fashion-MNIST is not on this machine; CNNBENCH_DATA may name its folder")
+    return {name: parse_idx(content) for name, content in contents.items()}
 
 
 @pytest.fixture
@@ -44,12 +55,12 @@ def nothing_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def arrays() -> Arrays:
+def arrays() -> ByFile:
     return made_up_arrays(0)
 
 
 @pytest.fixture
-def fashion(arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+def fashion(arrays: ByFile, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """Fashion-MNIST made of `arrays`."""
     dataset = made_up("fashion_mnist", arrays)
     monkeypatch.setitem(CATALOG, dataset.name, dataset)
@@ -57,12 +68,12 @@ def fashion(arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> Dataset:
 
 
 @pytest.fixture
-def digit_arrays() -> Arrays:
+def digit_arrays() -> ByFile:
     return made_up_arrays(1)
 
 
 @pytest.fixture
-def mnist(digit_arrays: Arrays, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+def mnist(digit_arrays: ByFile, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """MNIST made of `digit_arrays`."""
     dataset = made_up("mnist", digit_arrays)
     monkeypatch.setitem(CATALOG, dataset.name, dataset)
@@ -75,12 +86,12 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start_mirror() -> Iterator[Callable[[Arrays], Mirror]]:
-    """Starts a mirror of these arrays."""
+def start_server() -> Iterator[Callable[[dict[str, bytes]], Mirror]]:
+    """Starts a mirror of these files."""
     with ExitStack() as stack:
 
-        def start(arrays: Arrays) -> Mirror:
-            mirror = Mirror({f"{name}.gz": gzip.compress(idx(array)) for name, array in arrays.items()})
+        def start(files: dict[str, bytes]) -> Mirror:
+            mirror = Mirror(files)
             stack.callback(mirror.close)
             return mirror
 
@@ -88,7 +99,13 @@ def start_mirror() -> Iterator[Callable[[Arrays], Mirror]]:
 
 
 @pytest.fixture
-def mirror(start_mirror: Callable[[Arrays], Mirror], arrays: Arrays) -> Mirror:
+def start_mirror(start_server: Callable[[dict[str, bytes]], Mirror]) -> Callable[[ByFile], Mirror]:
+    """Starts a mirror of these arrays."""
+    return lambda arrays: start_server({f"{name}.gz": gzip.compress(idx(array)) for name, array in arrays.items()})
+
+
+@pytest.fixture
+def mirror(start_mirror: Callable[[ByFile], Mirror], arrays: ByFile) -> Mirror:
     return start_mirror(arrays)
 
 

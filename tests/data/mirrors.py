@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import FILES, Dataset, get
-from cnnbench.data.storage import Arrays
 
+ByFile = dict[str, npt.NDArray[np.uint8]]
 Contents = dict[str, bytes]
 IMAGES = FILES[0]
 ENDLESS = 1 << 28
@@ -25,20 +26,20 @@ def idx(array: npt.NDArray[np.uint8]) -> bytes:
     return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
-def made_up_arrays(seed: int) -> Arrays:
+def made_up_arrays(seed: int) -> ByFile:
     generator = np.random.default_rng(seed)
     shapes = ((30, 4, 4), (30,), (10, 4, 4), (10,))
     return {name: generator.integers(0, 10, shape, np.uint8) for name, shape in zip(FILES, shapes, strict=True)}
 
 
-def made_up(name: str, arrays: Arrays) -> Dataset:
+def made_up(name: str, arrays: ByFile) -> Dataset:
     """The data set `name` with this content instead of its own, to be had nowhere."""
     digests = {file: hashlib.sha256(idx(array)).hexdigest() for file, array in arrays.items()}
     facts = {"train_examples": 30, "test_examples": 10, "image_size": 4}
     return dataclasses.replace(get(name), sha256=digests, places=(), mirrors=(NOWHERE,), **facts)
 
 
-def put(folder: Path, arrays: Arrays, packed: bool = True) -> None:
+def put(folder: Path, arrays: ByFile, packed: bool = True) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
         if packed:
@@ -47,8 +48,8 @@ def put(folder: Path, arrays: Arrays, packed: bool = True) -> None:
             (folder / name).write_bytes(idx(array))
 
 
-def same(one: Arrays, other: Arrays) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+def same(loaded: Arrays, expected: ByFile) -> bool:
+    return all(np.array_equal(array, expected[file]) for array, file in zip(loaded, FILES, strict=True))
 
 
 class Mirror(ThreadingHTTPServer):

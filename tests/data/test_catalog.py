@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mirrors import ByFile
 
 from cnnbench.data import storage
 from cnnbench.data.catalog import CATALOG, FILES, get
-from cnnbench.data.storage import Arrays
 from cnnbench.errors import ConfigError
 
 SAMPLE_FOLDER = get("sample").places[0]
@@ -17,18 +17,7 @@ PARTS = ("train", "t10k")
 BYTE = np.dtype(np.uint8)
 
 
-@pytest.fixture(scope="module")
-def full_set() -> Arrays:
-    """Fashion-MNIST as it lies on this machine; never fetched."""
-    dataset = get("fashion_mnist")
-    found = {name: storage.find(dataset, name, None, [])[1] for name in FILES}
-    contents = {name: content for name, content in found.items() if content is not None}
-    if len(contents) < len(FILES):
-        pytest.skip("Fashion-MNIST is not on this machine; CNNBENCH_DATA may name its folder")
-    return {name: storage.parse_idx(content) for name, content in contents.items()}
-
-
-def pairs(arrays: Arrays, part: str) -> set[tuple[bytes, int]]:
+def pairs(arrays: ByFile, part: str) -> set[tuple[bytes, int]]:
     images, labels = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
     return {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
 
@@ -46,12 +35,12 @@ def test_get_of_an_unknown_name_suggests_a_near_one() -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_the_size_of_a_file_follows_from_the_facts(name: str) -> None:
     content = gzip.decompress((SAMPLE_FOLDER / f"{name}.gz").read_bytes())
-    assert get("sample").file_size(name) == len(content)
+    assert {form.size for form in get("sample").forms(name)} == {len(content)}
 
 
 def test_no_two_files_of_the_catalog_share_a_digest() -> None:
     digests = [digest for dataset in CATALOG.values() for digest in dataset.sha256.values()]
-    assert len(set(digests)) == len(CATALOG) * len(FILES)
+    assert len(set(digests)) == len(digests)
 
 
 @pytest.mark.parametrize("name", [name for name in CATALOG if name != "sample"])
@@ -65,7 +54,7 @@ def test_sample_file_has_the_catalog_digest(name: str) -> None:
     assert hashlib.sha256(content).hexdigest() == get("sample").sha256[name]
 
 
-def test_sample_loads_as_bytes_of_the_documented_shapes(sample: Arrays) -> None:
+def test_sample_loads_as_bytes_of_the_documented_shapes(sample: ByFile) -> None:
     assert {name: (array.shape, array.dtype) for name, array in sample.items()} == {
         "train-images-idx3-ubyte": ((5000, 28, 28), BYTE),
         "train-labels-idx1-ubyte": ((5000,), BYTE),
@@ -75,14 +64,14 @@ def test_sample_loads_as_bytes_of_the_documented_shapes(sample: Arrays) -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_sample_has_the_numbers_of_examples_the_catalog_says(sample: Arrays, part: str) -> None:
+def test_sample_has_the_numbers_of_examples_the_catalog_says(sample: ByFile, part: str) -> None:
     dataset = get("sample")
     expected = {"train": dataset.train_examples, "t10k": dataset.test_examples}
     assert len(sample[f"{part}-labels-idx1-ubyte"]) == expected[part]
 
 
 @pytest.mark.parametrize(("part", "per_class"), [("train", 500), ("t10k", 100)])
-def test_sample_has_as_many_of_each_class(sample: Arrays, part: str, per_class: int) -> None:
+def test_sample_has_as_many_of_each_class(sample: ByFile, part: str, per_class: int) -> None:
     assert np.bincount(sample[f"{part}-labels-idx1-ubyte"]).tolist() == [per_class] * 10
 
 
@@ -102,11 +91,11 @@ def test_sample_is_read_from_the_package_before_any_other_place(
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_sample_is_a_part_of_fashion_mnist(sample: Arrays, full_set: Arrays, part: str) -> None:
+def test_sample_is_a_part_of_fashion_mnist(sample: ByFile, full_set: ByFile, part: str) -> None:
     assert pairs(sample, part) <= pairs(full_set, part)
 
 
-def test_catalog_has_the_mean_and_deviation_of_the_training_pixels(full_set: Arrays) -> None:
+def test_catalog_has_the_mean_and_deviation_of_the_training_pixels(full_set: ByFile) -> None:
     pixels, dataset = full_set["train-images-idx3-ubyte"], get("fashion_mnist")
     mean = pixels.mean()
     std = (np.square(pixels, dtype=np.uint16).mean() - mean**2) ** 0.5

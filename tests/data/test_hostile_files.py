@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from installed import Command
-from mirrors import ENDLESS, IMAGES, Answer, BoastfulAnswer, EndlessAnswer, Mirror, put, same
+from mirrors import ENDLESS, IMAGES, Answer, BoastfulAnswer, ByFile, EndlessAnswer, Mirror, put, same
 
-from cnnbench.data import storage
+from cnnbench.data import fetching
 from cnnbench.data.catalog import FILES, Dataset, get
-from cnnbench.data.storage import Arrays, find, load
+from cnnbench.data.storage import find, load
 from cnnbench.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
@@ -71,7 +71,7 @@ def test_memory_does_not_grow_with_a_file(fashion: Dataset, cache: Path, too_lar
 
 
 def test_a_good_file_elsewhere_stands_in(
-    fashion: Dataset, arrays: Arrays, cache: Path, too_large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Dataset, arrays: ByFile, cache: Path, too_large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path / "good", arrays)
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "good"))
@@ -120,7 +120,7 @@ def prepare(barrier: Barrier, dataset: Dataset, root: str) -> None:
 
 def prepare_with_notes(dataset: Dataset, root: str, notes: Path) -> None:
     """As a run that says what it waits for to the file `notes`, and soon."""
-    storage.PATIENCE_S = 0.05
+    fetching.PATIENCE_S = 0.05
     with notes.open("w", buffering=1) as sys.stderr:
         load(dataset, root)
 
@@ -184,7 +184,7 @@ def test_a_run_that_waits_says_for_which_data_set_and_folder(
 ) -> None:
     said = io.StringIO()
     monkeypatch.setattr(sys, "stderr", said)
-    monkeypatch.setattr(storage, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(fetching, "PATIENCE_S", 0.05)
     folder = cache / "fashion_mnist"
     folder.mkdir(parents=True)
     with ThreadPoolExecutor(1) as pool:

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mirrors import made_up, made_up_arrays, put, same
+from mirrors import ByFile, made_up, made_up_arrays, put, same
 
-from cnnbench.data import storage
+from cnnbench.data import kept, verifying
 from cnnbench.data.catalog import FILES, Dataset
-from cnnbench.data.storage import Arrays, load, read_ahead
+from cnnbench.data.storage import load, read_ahead
 from cnnbench.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
@@ -17,19 +17,19 @@ pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
 
 @pytest.fixture(autouse=True)
 def _nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_kept", None)
+    monkeypatch.setattr(kept, "_kept", None)
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """The files that are read, as they are."""
     paths: list[Path] = []
-    read = storage._read
-    monkeypatch.setattr(storage, "_read", lambda path, size: paths.append(path) or read(path, size))
+    read = verifying._read
+    monkeypatch.setattr(verifying, "_read", lambda path, form: paths.append(path) or read(path, form))
     return paths
 
 
-def test_a_second_load_opens_no_file(fashion: Dataset, arrays: Arrays, cache: Path, opened: list[Path]) -> None:
+def test_a_second_load_opens_no_file(fashion: Dataset, arrays: ByFile, cache: Path, opened: list[Path]) -> None:
     put(cache, arrays)
     load(fashion, str(cache))
     opened.clear()
@@ -38,7 +38,7 @@ def test_a_second_load_opens_no_file(fashion: Dataset, arrays: Arrays, cache: Pa
 
 
 def test_nothing_is_read_ahead_of_a_second_load(
-    fashion: Dataset, arrays: Arrays, cache: Path, opened: list[Path]
+    fashion: Dataset, arrays: ByFile, cache: Path, opened: list[Path]
 ) -> None:
     put(cache, arrays)
     load(fashion, str(cache))
@@ -48,15 +48,15 @@ def test_nothing_is_read_ahead_of_a_second_load(
     assert opened == []
 
 
-def test_nobody_can_change_what_others_are_given(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_nobody_can_change_what_others_are_given(fashion: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache, arrays)
     with pytest.raises(ValueError, match="read-only"):
-        load(fashion, str(cache))[FILES[0]][0] = 0
+        load(fashion, str(cache)).train_images[0] = 0
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_was_damaged_meanwhile_is_not_used(
-    fashion: Dataset, arrays: Arrays, cache: Path, name: str
+    fashion: Dataset, arrays: ByFile, cache: Path, name: str
 ) -> None:
     put(cache, arrays)
     load(fashion, str(cache))
@@ -69,7 +69,7 @@ def test_a_file_that_was_damaged_meanwhile_is_not_used(
 
 
 def test_a_file_that_was_replaced_with_the_time_of_the_old_is_read(
-    fashion: Dataset, arrays: Arrays, cache: Path, opened: list[Path]
+    fashion: Dataset, arrays: ByFile, cache: Path, opened: list[Path]
 ) -> None:
     put(cache, arrays)
     load(fashion, str(cache))
@@ -84,7 +84,7 @@ def test_a_file_that_was_replaced_with_the_time_of_the_old_is_read(
     assert path in opened
 
 
-def test_a_file_that_is_gone_is_missed(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_a_file_that_is_gone_is_missed(fashion: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache, arrays)
     load(fashion, str(cache))
     next(cache.glob(f"{FILES[0]}*")).unlink()
@@ -92,7 +92,7 @@ def test_a_file_that_is_gone_is_missed(fashion: Dataset, arrays: Arrays, cache: 
         load(fashion, str(cache))
 
 
-def test_another_root_is_looked_into(fashion: Dataset, arrays: Arrays, cache: Path, tmp_path: Path) -> None:
+def test_another_root_is_looked_into(fashion: Dataset, arrays: ByFile, cache: Path, tmp_path: Path) -> None:
     put(cache, arrays)
     load(fashion, str(cache))
     with pytest.raises(DataError):
@@ -100,7 +100,7 @@ def test_another_root_is_looked_into(fashion: Dataset, arrays: Arrays, cache: Pa
 
 
 def test_another_folder_of_the_environment_is_looked_into(
-    fashion: Dataset, arrays: Arrays, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[Path]
+    fashion: Dataset, arrays: ByFile, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: list[Path]
 ) -> None:
     for folder in ("one", "other"):
         put(tmp_path / folder, arrays)
@@ -112,7 +112,7 @@ def test_another_folder_of_the_environment_is_looked_into(
     assert {path.parent.name for path in opened} == {"other"}
 
 
-def test_another_data_set_of_the_same_name_is_not_the_same(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_another_data_set_of_the_same_name_is_not_the_same(fashion: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache, arrays)
     load(fashion, str(cache))
     with pytest.raises(DataError):
@@ -120,11 +120,11 @@ def test_another_data_set_of_the_same_name_is_not_the_same(fashion: Dataset, arr
 
 
 def test_the_second_of_two_data_sets_takes_the_place_of_the_first(
-    fashion: Dataset, mnist: Dataset, arrays: Arrays, digit_arrays: Arrays, cache: Path, tmp_path: Path
+    fashion: Dataset, mnist: Dataset, arrays: ByFile, digit_arrays: ByFile, cache: Path, tmp_path: Path
 ) -> None:
     put(cache, arrays)
     put(tmp_path / "digits", digit_arrays)
     load(fashion, str(cache))
     load(mnist, str(tmp_path / "digits"))
-    assert storage._kept is not None
-    assert storage._kept.dataset == mnist
+    assert kept._kept is not None
+    assert kept._kept.content[0] == mnist

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mirrors import ByFile
 
 from cnnbench.config import DataConfig
-from cnnbench.data.catalog import get
+from cnnbench.data import sources
 from cnnbench.data.resident import Examples, ResidentData, epoch_order
-from cnnbench.data.storage import Arrays
 
 CPU = torch.device("cpu")
 COUNT = 10
@@ -27,7 +27,7 @@ def examples() -> Examples:
 @pytest.fixture
 def resident(data_config: Callable[..., DataConfig], tmp_path: Path) -> ResidentData:
     config = data_config(root=str(tmp_path), validation=500, train_examples=1000, test_examples=200)
-    return ResidentData.load(config, get("sample"), 3, CPU)
+    return ResidentData.from_arrays(config, sources.load(config)[1], 3, CPU)
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 4, 2]), (5, [5, 5]), (10, [10]), (64, [10]), (1, [1] * 10)])
@@ -117,17 +117,18 @@ def test_loaded_images_are_bytes_with_one_channel(resident: ResidentData) -> Non
 
 
 @pytest.mark.parametrize(("part", "file"), [("train", "train"), ("validation", "train"), ("test", "t10k")])
-def test_loaded_images_are_those_of_the_split(resident: ResidentData, sample: Arrays, part: str, file: str) -> None:
+def test_loaded_images_are_those_of_the_split(resident: ResidentData, sample: ByFile, part: str, file: str) -> None:
     expected = sample[f"{file}-images-idx3-ubyte"][getattr(resident.split, part)]
     assert np.array_equal(getattr(resident, part).images[:, 0].numpy(), expected)
 
 
 @pytest.mark.parametrize(("part", "file"), [("train", "train"), ("validation", "train"), ("test", "t10k")])
-def test_loaded_labels_are_those_of_the_split(resident: ResidentData, sample: Arrays, part: str, file: str) -> None:
+def test_loaded_labels_are_those_of_the_split(resident: ResidentData, sample: ByFile, part: str, file: str) -> None:
     expected = sample[f"{file}-labels-idx1-ubyte"][getattr(resident.split, part)]
     assert getattr(resident, part).labels.tolist() == expected.tolist()
 
 
 def test_validation_may_be_empty(data_config: Callable[..., DataConfig], tmp_path: Path) -> None:
-    data = ResidentData.load(data_config(root=str(tmp_path), validation=0), get("sample"), 0, CPU)
+    config = data_config(root=str(tmp_path), validation=0)
+    data = ResidentData.from_arrays(config, sources.load(config)[1], 0, CPU)
     assert (len(data.train), len(data.validation)) == (5000, 0)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cnnbench.config import DataConfig
+from cnnbench.data.arrays import Labels
 from cnnbench.data.catalog import get
-from cnnbench.data.splits import Indices, Labels, Split, check_sizes, make_split
+from cnnbench.data.splits import Indices, Split, check_sizes, make_split
 from cnnbench.errors import ConfigError
 
 ConfigMaker = Callable[..., DataConfig]

@@ -17,6 +17,7 @@ import pytest
 from mirrors import (
     IMAGES,
     NOWHERE,
+    ByFile,
     ChunkedAnswer,
     Contents,
     EndlessAnswer,
@@ -24,15 +25,14 @@ from mirrors import (
     RudeAnswer,
     SilentAnswer,
     UncountableAnswer,
-    idx,
     made_up,
     put,
     same,
 )
 
-from cnnbench.data import storage
+from cnnbench.data import fetching, storage
 from cnnbench.data.catalog import FILES, Dataset
-from cnnbench.data.storage import Arrays, cache_folder, find, load, parse_idx, read_ahead
+from cnnbench.data.storage import cache_folder, find, load, read_ahead
 from cnnbench.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
 @pytest.mark.parametrize("inside", ["", "fashion_mnist", "fashion-mnist", "FashionMNIST/raw"])
 def test_files_are_found_in_a_named_folder(
     fashion: Dataset,
-    arrays: Arrays,
+    arrays: ByFile,
     cache: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -59,26 +59,26 @@ def test_files_are_found_in_a_named_folder(
 
 @pytest.mark.parametrize("inside", ["", "mnist", "MNIST/raw"])
 def test_two_data_sets_lie_beside_each_other(
-    fashion: Dataset, mnist: Dataset, arrays: Arrays, digit_arrays: Arrays, cache: Path, inside: str
+    fashion: Dataset, mnist: Dataset, arrays: ByFile, digit_arrays: ByFile, cache: Path, inside: str
 ) -> None:
     put(cache / "FashionMNIST/raw", arrays)
     put(cache / inside, digit_arrays)
     assert (same(load(fashion, str(cache)), arrays), same(load(mnist, str(cache)), digit_arrays)) == (True, True)
 
 
-def test_files_are_found_in_the_cache(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_files_are_found_in_the_cache(fashion: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache / "fashion_mnist", arrays)
     assert same(load(fashion, str(cache)), arrays)
 
 
-def test_files_are_found_in_a_system_folder(fashion: Dataset, arrays: Arrays, cache: Path, tmp_path: Path) -> None:
+def test_files_are_found_in_a_system_folder(fashion: Dataset, arrays: ByFile, cache: Path, tmp_path: Path) -> None:
     put(tmp_path / "system", arrays)
     dataset = dataclasses.replace(fashion, places=(tmp_path / "system",))
     assert same(load(dataset, str(cache)), arrays)
 
 
 def test_files_may_be_spread_over_several_folders(
-    fashion: Dataset, arrays: Arrays, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Dataset, arrays: ByFile, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in FILES:
         put(tmp_path / name, {name: arrays[name]})
@@ -87,7 +87,7 @@ def test_files_may_be_spread_over_several_folders(
 
 
 def test_folders_are_looked_at_in_order_the_cache_first(
-    fashion: Dataset, arrays: Arrays, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Dataset, arrays: ByFile, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_order = [cache, tmp_path / "first", tmp_path / "second", tmp_path / "system"]
     for folder in in_order:
@@ -103,7 +103,7 @@ def test_folders_are_looked_at_in_order_the_cache_first(
 
 
 def test_empty_parts_of_the_variable_do_not_mean_the_working_folder(
-    fashion: Dataset, arrays: Arrays, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Dataset, arrays: ByFile, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path / "here", arrays)
     monkeypatch.chdir(tmp_path / "here")
@@ -112,7 +112,7 @@ def test_empty_parts_of_the_variable_do_not_mean_the_working_folder(
 
 
 def test_a_tilde_in_the_variable_is_the_home_folder(
-    fashion: Dataset, arrays: Arrays, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Dataset, arrays: ByFile, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path / "home" / "data", arrays)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -121,7 +121,7 @@ def test_a_tilde_in_the_variable_is_the_home_folder(
 
 
 def test_a_folder_that_cannot_be_looked_at_is_passed_over(
-    fashion: Dataset, arrays: Arrays, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Dataset, arrays: ByFile, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path / "good", arrays)
     too_long = "x" * 5000
@@ -156,7 +156,7 @@ damages = pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys()
 
 @damages
 def test_a_damaged_file_is_reported_as_such(
-    fashion: Dataset, arrays: Arrays, cache: Path, damage: Callable[[bytes], bytes]
+    fashion: Dataset, arrays: ByFile, cache: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     put(cache, arrays)
     path = cache / f"{IMAGES}.gz"
@@ -168,7 +168,7 @@ def test_a_damaged_file_is_reported_as_such(
 
 @damages
 def test_a_damaged_file_is_not_used(
-    fashion: Dataset, arrays: Arrays, cache: Path, damage: Callable[[bytes], bytes]
+    fashion: Dataset, arrays: ByFile, cache: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     put(cache, arrays)
     path = cache / f"{IMAGES}.gz"
@@ -176,14 +176,14 @@ def test_a_damaged_file_is_not_used(
     assert find(fashion, IMAGES, str(cache), []) == (None, None)
 
 
-def test_a_truncated_plain_file_is_not_used(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_a_truncated_plain_file_is_not_used(fashion: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache, arrays, packed=False)
     (cache / IMAGES).write_bytes((cache / IMAGES).read_bytes()[:-1])
     assert find(fashion, IMAGES, str(cache), []) == (None, None)
 
 
 def test_a_damaged_file_is_skipped_in_favour_of_a_later_one(
-    fashion: Dataset, arrays: Arrays, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Dataset, arrays: ByFile, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path / "bad", {IMAGES: np.zeros((1, 1, 1), np.uint8)})
     put(tmp_path / "good", arrays)
@@ -191,7 +191,7 @@ def test_a_damaged_file_is_skipped_in_favour_of_a_later_one(
     assert same(load(fashion, str(cache)), arrays)
 
 
-def test_a_plain_file_does_not_hide_a_gzipped_one_that_is_right(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_a_plain_file_does_not_hide_a_gzipped_one_that_is_right(fashion: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache, arrays)
     (cache / IMAGES).write_bytes(b"something else")
     assert same(load(fashion, str(cache)), arrays)
@@ -209,7 +209,7 @@ def test_a_wrong_file_outside_the_cache_is_left_as_it_is(
 
 
 def test_mnist_in_place_of_fashion_mnist_is_recognised(
-    fashion: Dataset, mnist: Dataset, digit_arrays: Arrays, cache: Path
+    fashion: Dataset, mnist: Dataset, digit_arrays: ByFile, cache: Path
 ) -> None:
     put(cache, digit_arrays)
     tried: list[str] = []
@@ -217,7 +217,7 @@ def test_mnist_in_place_of_fashion_mnist_is_recognised(
     assert tried == [f"{cache / IMAGES}.gz: holds MNIST's {IMAGES}, not Fashion-MNIST's {IMAGES}"]
 
 
-def test_a_file_under_the_name_of_another_is_recognised(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_a_file_under_the_name_of_another_is_recognised(fashion: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache, {IMAGES: arrays[FILES[2]]})
     tried: list[str] = []
     find(fashion, IMAGES, str(cache), tried)
@@ -225,7 +225,7 @@ def test_a_file_under_the_name_of_another_is_recognised(fashion: Dataset, arrays
 
 
 def test_a_file_that_may_not_be_read_is_passed_over(
-    fashion: Dataset, arrays: Arrays, cache: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Dataset, arrays: ByFile, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, mode: str) -> bytes:
         raise PermissionError(13, "Permission denied")
@@ -240,7 +240,7 @@ def test_a_file_that_may_not_be_read_is_passed_over(
 # Nothing to be had
 
 
-def test_every_missing_file_is_named(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_every_missing_file_is_named(fashion: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache, {IMAGES: arrays[IMAGES]})
     with pytest.raises(DataError, match=f"Missing: {', '.join(FILES[1:])}\n"):
         load(fashion, str(cache))
@@ -254,7 +254,7 @@ def test_every_mirror_tried_is_named(fashion: Dataset, cache: Path) -> None:
         load(dataset, str(cache))
 
 
-def test_every_file_passed_over_is_named(fashion: Dataset, mnist: Dataset, digit_arrays: Arrays, cache: Path) -> None:
+def test_every_file_passed_over_is_named(fashion: Dataset, mnist: Dataset, digit_arrays: ByFile, cache: Path) -> None:
     put(cache, digit_arrays)
     with pytest.raises(DataError) as caught:
         load(fashion, str(cache))
@@ -269,7 +269,7 @@ def test_ways_to_go_on_are_named(fashion: Dataset, cache: Path, way: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "mnist", "sample"])
-def test_files_put_where_the_error_says_are_found(arrays: Arrays, cache: Path, name: str) -> None:
+def test_files_put_where_the_error_says_are_found(arrays: ByFile, cache: Path, name: str) -> None:
     dataset = dataclasses.replace(made_up(name, arrays), mirrors=())
     with pytest.raises(DataError) as caught:
         load(dataset, str(cache))
@@ -300,13 +300,13 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("stderr", [io.StringIO, Terminal], ids=["log file", "terminal"])
 def test_missing_files_are_fetched(
-    online: Dataset, arrays: Arrays, cache: Path, monkeypatch: pytest.MonkeyPatch, stderr: type[io.StringIO]
+    online: Dataset, arrays: ByFile, cache: Path, monkeypatch: pytest.MonkeyPatch, stderr: type[io.StringIO]
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stderr())
     assert same(load(online, str(cache)), arrays)
 
 
-def test_fetched_files_are_kept(online: Dataset, mirror: Mirror, arrays: Arrays, cache: Path) -> None:
+def test_fetched_files_are_kept(online: Dataset, mirror: Mirror, arrays: ByFile, cache: Path) -> None:
     load(online, str(cache))
     assert same(load(dataclasses.replace(online, mirrors=()), str(cache)), arrays)
 
@@ -316,13 +316,13 @@ def test_each_file_is_fetched_once(online: Dataset, mirror: Mirror, cache: Path)
     assert mirror.requests == [f"{name}.gz" for name in FILES]
 
 
-def test_only_missing_files_are_fetched(online: Dataset, mirror: Mirror, arrays: Arrays, cache: Path) -> None:
+def test_only_missing_files_are_fetched(online: Dataset, mirror: Mirror, arrays: ByFile, cache: Path) -> None:
     put(cache, {name: arrays[name] for name in FILES[1:]})
     load(online, str(cache))
     assert mirror.requests == [f"{IMAGES}.gz"]
 
 
-def test_an_answer_that_names_no_length_is_taken(online: Dataset, mirror: Mirror, arrays: Arrays, cache: Path) -> None:
+def test_an_answer_that_names_no_length_is_taken(online: Dataset, mirror: Mirror, arrays: ByFile, cache: Path) -> None:
     mirror.names_length = False
     assert same(load(online, str(cache)), arrays)
 
@@ -345,20 +345,20 @@ BAD_MIRRORS: dict[str, Callable[[Mirror], None]] = {
 @pytest.mark.parametrize("worsen", BAD_MIRRORS.values(), ids=BAD_MIRRORS.keys())
 def test_a_good_mirror_stands_in_for_one_that(
     online: Dataset,
-    arrays: Arrays,
-    start_mirror: Callable[[Arrays], Mirror],
+    arrays: ByFile,
+    start_mirror: Callable[[ByFile], Mirror],
     cache: Path,
     monkeypatch: pytest.MonkeyPatch,
     worsen: Callable[[Mirror], None],
 ) -> None:
-    monkeypatch.setattr(storage, "TIMEOUT_S", 1)
+    monkeypatch.setattr(fetching, "TIMEOUT_S", 1)
     bad = start_mirror(arrays)
     worsen(bad)
     assert same(load(dataclasses.replace(online, mirrors=(bad.url, *online.mirrors)), str(cache)), arrays)
 
 
 def test_an_answer_that_ends_too_soon_is_asked_for_again(
-    online: Dataset, mirror: Mirror, arrays: Arrays, cache: Path
+    online: Dataset, mirror: Mirror, arrays: ByFile, cache: Path
 ) -> None:
     mirror.cut_short = 1
     assert same(load(online, str(cache)), arrays)
@@ -385,8 +385,8 @@ def test_a_broken_connection_is_not_taken_for_an_unwritable_cache(
 def test_mnist_from_a_mirror_of_fashion_mnist_is_recognised(
     fashion: Dataset,
     mnist: Dataset,
-    digit_arrays: Arrays,
-    start_mirror: Callable[[Arrays], Mirror],
+    digit_arrays: ByFile,
+    start_mirror: Callable[[ByFile], Mirror],
     cache: Path,
 ) -> None:
     wrong = dataclasses.replace(fashion, mirrors=(start_mirror(digit_arrays).url,))
@@ -394,13 +394,13 @@ def test_mnist_from_a_mirror_of_fashion_mnist_is_recognised(
         load(wrong, str(cache))
 
 
-def test_a_damaged_file_of_the_cache_is_fetched_anew(online: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_a_damaged_file_of_the_cache_is_fetched_anew(online: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache / "fashion_mnist", arrays)
     (cache / "fashion_mnist" / f"{IMAGES}.gz").write_bytes(b"damaged")
     assert same(load(online, str(cache)), arrays)
 
 
-def test_a_damaged_file_of_the_cache_is_kept_beside_the_new_one(online: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_a_damaged_file_of_the_cache_is_kept_beside_the_new_one(online: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache / "fashion_mnist", arrays)
     (cache / "fashion_mnist" / f"{IMAGES}.gz").write_bytes(b"damaged")
     load(online, str(cache))
@@ -432,7 +432,7 @@ def test_a_fetch_leaves_the_four_files_alone(online: Dataset, cache: Path) -> No
     assert names == {f"{name}.gz" for name in FILES}
 
 
-def test_what_a_killed_run_left_is_not_added_to(online: Dataset, mirror: Mirror, arrays: Arrays, cache: Path) -> None:
+def test_what_a_killed_run_left_is_not_added_to(online: Dataset, mirror: Mirror, arrays: ByFile, cache: Path) -> None:
     read = HTTPResponse.read
 
     def die(answer: HTTPResponse, amount: int) -> bytes:
@@ -454,61 +454,22 @@ def test_threads_that_fetch_at_once_download_each_file_once(
     online: Dataset, mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 4
-    barrier, fetch = threading.Barrier(count, timeout=30), storage._fetch
+    barrier, fetch = threading.Barrier(count, timeout=30), storage.fetch
 
     def fetch_together(dataset: Dataset, missing: list[str], cache: Path, tried: list[str]) -> Contents:
         barrier.wait()  # until all have seen that the files are missing
         return fetch(dataset, missing, cache, tried)
 
-    monkeypatch.setattr(storage, "_fetch", fetch_together)
+    monkeypatch.setattr(storage, "fetch", fetch_together)
     with ThreadPoolExecutor(count) as pool:
         list(pool.map(lambda _: load(online, str(cache)), range(count)))
     assert sorted(mirror.requests) == sorted(f"{name}.gz" for name in FILES)
 
 
-# The IDX format
+# Reading ahead
 
 
-@pytest.mark.parametrize("shape", [(5,), (3, 4, 2), (0,)], ids=str)
-def test_idx_content_is_read_as_its_array(shape: tuple[int, ...]) -> None:
-    array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
-    parsed = parse_idx(idx(array))
-    assert (parsed.shape, parsed.dtype.name, parsed.tolist()) == (shape, "uint8", array.tolist())
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\x00\x00\x08",
-        b"\x00\x00\x08\x00",
-        b"\x00\x00\x08\x00x",
-        b"\x00\x00\x09\x01\x00\x00\x00\x02xy",
-        b"\x01\x00\x08\x01\x00\x00\x00\x02xy",
-        b"\x00\x00\x08\x01\x00\x00\x00\x02x",
-        b"\x00\x00\x08\x01\x00\x00\x00\x02xyz",
-        b"\x00\x00\x08\x01\x00\x00",
-        b"\x00\x00\x08\x02\x00\x00\x00\x02xy",
-    ],
-    ids=[
-        "empty",
-        "no number of dimensions",
-        "no dimensions",
-        "no dimensions but data",
-        "signed bytes",
-        "wrong first byte",
-        "data too short",
-        "data too long",
-        "ends in the sizes",
-        "one size missing",
-    ],
-)
-def test_content_that_is_no_idx_file_is_a_data_error(content: bytes) -> None:
-    with pytest.raises(DataError, match="IDX"):
-        parse_idx(content)
-
-
-def test_what_was_read_ahead_is_loaded(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_what_was_read_ahead_is_loaded(fashion: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache, arrays)
     read_ahead(fashion, str(cache))
     reading_is_done()
@@ -516,7 +477,7 @@ def test_what_was_read_ahead_is_loaded(fashion: Dataset, arrays: Arrays, cache: 
     assert same(load(fashion, str(cache)), arrays)
 
 
-def test_what_was_read_ahead_is_loaded_once(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_what_was_read_ahead_is_loaded_once(fashion: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache, arrays)
     read_ahead(fashion, str(cache))
     load(fashion, str(cache))
@@ -526,7 +487,7 @@ def test_what_was_read_ahead_is_loaded_once(fashion: Dataset, arrays: Arrays, ca
 
 
 def test_what_was_read_ahead_elsewhere_is_not_loaded(
-    fashion: Dataset, arrays: Arrays, cache: Path, tmp_path: Path
+    fashion: Dataset, arrays: ByFile, cache: Path, tmp_path: Path
 ) -> None:
     put(cache, arrays)
     read_ahead(fashion, str(cache))
@@ -534,7 +495,7 @@ def test_what_was_read_ahead_elsewhere_is_not_loaded(
         load(fashion, str(tmp_path / "elsewhere"))
 
 
-def test_what_is_wrong_with_files_read_ahead_is_told_by_load(fashion: Dataset, arrays: Arrays, cache: Path) -> None:
+def test_what_is_wrong_with_files_read_ahead_is_told_by_load(fashion: Dataset, arrays: ByFile, cache: Path) -> None:
     put(cache, arrays)
     (cache / f"{IMAGES}.gz").write_bytes(b"not gzipped")
     with pytest.raises(DataError) as told:

@@ -4,6 +4,8 @@ import io
 import subprocess
 import sys
 
+import pytest
+
 from cnnbench.reports.curves import draw
 
 DRAW_ALONE = """
@@ -26,3 +28,9 @@ def test_a_picture_has_nothing_of_the_one_before() -> None:
     draw(rows(40, "validation"), "of forty epochs", io.BytesIO())
     draw(rows(3, "test"), "of three epochs", after_another)
     assert after_another.getvalue() == alone
+
+
+@pytest.mark.parametrize("title", ["mlp on $x$, 28 px", r"mlp on $\nothing{, 28 px", "mlp on 照片, 28 px"])
+def test_a_folder_may_have_any_name(title: str) -> None:
+    draw(rows(2, "test"), title, file := io.BytesIO())
+    assert file.getvalue().startswith(b"\x89PNG")

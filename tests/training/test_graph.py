@@ -15,7 +15,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench.config import AdagradConfig, AdamConfig, Config, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.data.augment import Augment
 from cnnbench.data.resident import Examples, epoch_order
+from cnnbench.data.transforms import Preprocess, per_channel
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.graph import GraphEngine
@@ -226,6 +228,28 @@ def test_a_clipped_gradient_is_clipped_in_replays(
     config.train.clip_norm = 0.01
     eager, captured = (trained(make(kind), examples) for kind in (EagerEngine, TapeEngine))
     assert_same(captured, eager)
+
+
+@EACH_DEVICE
+def test_colour_is_normalised_and_augmented_in_replays(make_engine: MakeEngine, config: Config, device: Device) -> None:
+    """Mean, deviation and black are tensors there, one value for each channel."""
+    config.optimizer = SGD
+    config.augment.flip, config.augment.shift = True, 1
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (21, 3, 4, 4), dtype=torch.uint8, generator=generator)
+    examples = Examples(pixels.to(device.kind), (torch.arange(21) % 4).to(device.kind))
+    engines = []
+    for kind in (EagerEngine, TapeEngine):
+        network = Net()
+        network[0] = nn.Conv2d(3, 3, 3, bias=False)
+        engine = make_engine(network, config, device, kind)
+        engine.preprocess = Preprocess(4, [0.4, 0.5, 0.6], [0.1, 0.2, 0.3], device.kind)
+        engine.augment = Augment(config.augment, 4, per_channel([-4.0, -2.5, -2.0], device.kind))
+        torch.manual_seed(2)
+        engine.prepare(examples, BATCH)
+        engines.append(trained(engine, examples))
+    assert engines[1].name == "graph"
+    assert_same(engines[1], engines[0])
 
 
 class Waits(Net):

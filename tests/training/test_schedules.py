@@ -6,12 +6,13 @@ from itertools import pairwise
 import pytest
 import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, MultiStepLR, OneCycleLR, StepLR
 
 from cnnbench.config import (
     ConstantConfig,
     CosineConfig,
     ExponentialConfig,
+    MultiStepConfig,
     OneCycleConfig,
     SchedulerConfig,
     StepConfig,
@@ -46,6 +47,28 @@ def close(expected: list[float]) -> object:
 def test_step_is_torchs(steps_per_epoch: int, epochs: int) -> None:
     expected = rates_of_torch(lambda optimizer: StepLR(optimizer, 2 * steps_per_epoch, 0.1), steps_per_epoch * epochs)
     assert factors(StepConfig("step", 2.0, 0.1, 0.0), steps_per_epoch, epochs) == close(expected)
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "epochs"), LENGTHS)
+@pytest.mark.parametrize("milestones", [[], [1.0], [2.0, 3.0], [3.0, 2.0], [2.0, 2.0]], ids=str)
+def test_multistep_is_torchs(steps_per_epoch: int, epochs: int, milestones: list[float]) -> None:
+    steps = [int(milestone * steps_per_epoch) for milestone in milestones]
+    expected = rates_of_torch(lambda optimizer: MultiStepLR(optimizer, steps, 0.2), steps_per_epoch * epochs)
+    assert factors(MultiStepConfig("multistep", milestones, 0.2, 0.0, None), steps_per_epoch, epochs) == close(expected)
+
+
+def test_multistep_falls_at_half_and_three_quarters_of_training_unless_told_where() -> None:
+    rates = factors(MultiStepConfig("multistep", None, 0.1, 0.0, None), 3, 4)
+    assert rates == close([1.0] * 6 + [0.1] * 3 + [0.01] * 3)
+
+
+def test_milestones_may_lie_within_an_epoch() -> None:
+    assert factors(MultiStepConfig("multistep", [1.1], 0.5, 0.0, None), 10, 2) == [1.0] * 11 + [0.5] * 9
+
+
+def test_a_warm_up_with_a_ratio_stays_at_it() -> None:
+    rates = factors(MultiStepConfig("multistep", [1.5], 0.5, 1.25, 0.1), 4, 2)
+    assert rates == close([0.1] * 5 + [1.0] + [0.5] * 2)
 
 
 @pytest.mark.parametrize(("steps_per_epoch", "epochs"), LENGTHS)
@@ -108,7 +131,12 @@ def test_warm_up_is_a_straight_line_to_the_full_rate() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [StepConfig("step", 2.0, 0.1, 0.0), ExponentialConfig("exponential", 0.8, 0.0), CosineConfig("cosine", 0.0, 0.0)],
+    [
+        StepConfig("step", 2.0, 0.1, 0.0),
+        MultiStepConfig("multistep", [2.0, 3.0], 0.1, 0.0, None),
+        ExponentialConfig("exponential", 0.8, 0.0),
+        CosineConfig("cosine", 0.0, 0.0),
+    ],
     ids=lambda config: config.name,
 )
 def test_the_clock_runs_during_the_warm_up(config: SchedulerConfig) -> None:

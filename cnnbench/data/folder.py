@@ -1,0 +1,88 @@
+"""`data=folder`: the user's own images."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from cnnbench.config import FOLDER, DataConfig
+from cnnbench.data import kept
+from cnnbench.data.arrays import Arrays, mean_and_deviation
+from cnnbench.data.catalog import FILES, Dataset
+from cnnbench.data.idx import idx_digest
+from cnnbench.data.idx_folder import holds_idx, open_idx
+from cnnbench.data.image_folder import open_images
+from cnnbench.data.own import OwnData, shown
+from cnnbench.errors import DataError
+
+__all__ = ["facts", "load"]
+
+DIGITS = 4  # of mean and deviation, as many as of data sets that are known
+
+
+def facts(config: DataConfig) -> Dataset:
+    """What is known of the folder without reading the images; mean and deviation, and the digests, are not.
+
+    Raises:
+        DataError: what is there is no data set.
+        ConfigError: it does not go with the configuration.
+    """
+    return _facts(_folder(config), _open(config))
+
+
+def load(config: DataConfig) -> tuple[Dataset, Arrays]:
+    """All of the folder, with mean and deviation of the training images, and the digests of the content.
+
+    Raises:
+        DataError, ConfigError: as `facts`; or images cannot be read, or are all alike.
+    """
+    folder, own = _folder(config), _open(config)
+    key = (folder.resolve(), own.classes, own.content)
+    recalled = kept.recall(key)
+    if recalled is not None:
+        return recalled
+    kept.forget()  # before others are read, so that both are never in memory
+    arrays = own.read()
+    measured = mean_and_deviation(arrays.train_images)
+    mean, std = (tuple(round(value, DIGITS) for value in values) for values in measured)
+    if 0 in std:
+        where = f" in channel {std.index(0) + 1} of 3" if len(std) > 1 else ""
+        raise DataError(f"The training images in {shown(folder)} have one and the same value everywhere{where}.")
+    digests = {file: idx_digest(array) for file, array in zip(FILES, arrays, strict=True)}
+    dataset = replace(_facts(folder, own), mean=mean, std=std, sha256=digests)
+    kept.keep(key, [], dataset, arrays)
+    return dataset, arrays
+
+
+def _folder(config: DataConfig) -> Path:
+    assert config.path is not None
+    folder = Path(config.path)
+    try:
+        return folder.expanduser()
+    except RuntimeError:  # there is no such user
+        return folder
+
+
+def _open(config: DataConfig) -> OwnData:
+    folder = _folder(config)
+    if not folder.is_dir():
+        is_what = "is a file, not a folder" if folder.exists() else "is not there"
+        where = "" if folder.is_absolute() else f" (looked for in {Path.cwd()})"
+        raise DataError(f"data.path={shown(folder)} {is_what}{where}. Name the folder of your images.")
+    return open_idx(folder, config) if holds_idx(folder) else open_images(folder, config)
+
+
+def _facts(folder: Path, own: OwnData) -> Dataset:
+    return Dataset(
+        name=FOLDER,
+        title=shown(folder.resolve().name) or str(folder),
+        classes=own.classes,
+        mean=(0.0,) * own.in_channels,
+        std=(1.0,) * own.in_channels,
+        train_examples=own.num_train,
+        test_examples=own.num_test,
+        sha256={},
+        licence="your own",
+        folders=(),
+        image_size=own.image_size,
+        split_here=own.split_here,
+        notes=own.notes,
+    )

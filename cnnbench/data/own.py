@@ -1,0 +1,47 @@
+"""What is common to all folders of one's own images."""
+
+import os
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnnbench.data.arrays import Arrays
+from cnnbench.errors import DataError
+
+__all__ = ["OwnData", "refuse", "shown"]
+
+MOST_TOLD = 10  # problems, beyond which they are only counted
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """A data set in a folder, of which no more is read than it takes to know this.
+
+    `content` changes when the files do. `read` gives what is in them, or raises a DataError. `split_here` tells that
+    the test part was not apart there; `notes` are for people.
+    """
+
+    classes: tuple[str, ...]
+    num_train: int
+    num_test: int
+    in_channels: int
+    image_size: int
+    content: Hashable
+    read: Callable[[], Arrays]
+    split_here: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def refuse(folder: Path, problems: Sequence[str]) -> DataError:
+    """The error that says what is wrong in a folder: the first problems, and how many more there are."""
+    if len(problems) == 1:
+        return DataError(problems[0])
+    told = [f"  {each}" for each in problems[:MOST_TOLD]]
+    more = [f"  and {len(problems) - MOST_TOLD:,} more"] if len(problems) > MOST_TOLD else []
+    return DataError("\n".join([f"There are {len(problems):,} problems in {shown(folder)}:", *told, *more]))
+
+
+def shown(path: "str | os.PathLike[str]") -> str:
+    """A name for people: files may be called by what would steer a terminal, or is no text at all."""
+    name = os.fspath(path)
+    return name if name.isprintable() else ascii(name)

@@ -1,0 +1,304 @@
+"""What is found in a folder of one's own, and what is said of one that is no data set."""
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from image_folders import fill, put_images
+
+from cnnbench.data.listing import ImageFile, Listing, list_images
+from cnnbench.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "photos"
+
+
+def names(files: tuple[ImageFile, ...], folder: Path) -> list[str]:
+    return [str(Path(file.path).relative_to(folder)) for file in files]
+
+
+def all_names(listing: Listing, folder: Path) -> list[str]:
+    return sorted(names((*listing.train, *listing.test), folder))
+
+
+def problems(folder: Path) -> str:
+    with pytest.raises(DataError) as told:
+        list_images(folder)
+    return str(told.value)
+
+
+# Layouts
+
+
+def test_classes_are_the_folders_in_the_order_of_their_names(folder: Path) -> None:
+    fill(folder, {"dogs": 2, "Birds": 2, "cats": 2, "10": 2, "9": 2})
+    assert list_images(folder).classes == ("10", "9", "Birds", "cats", "dogs")
+
+
+def test_labels_are_places_in_the_classes(folder: Path) -> None:
+    listing = list_images(fill(folder, {"cats": 7, "dogs": 9}))
+    for file in (*listing.train, *listing.test):
+        assert listing.classes[file.label] == Path(file.path).parent.name
+
+
+def test_png_and_jpeg_are_found_whatever_the_case_and_however_deep(folder: Path) -> None:
+    found = ["cats/a.png", "cats/b.PNG", "cats/in/c.jpg", "cats/in/deep/d.JPEG", "dogs/e.Jpg"]
+    put_images(folder, found)
+    assert all_names(list_images(folder), folder) == found
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+@pytest.mark.parametrize("train", ["train", "Train"])
+def test_train_and_test_are_taken_as_they_are(folder: Path, train: str, test: str) -> None:
+    fill(folder / train, {"cats": 3, "dogs": 2})
+    fill(folder / test, {"cats": 1, "dogs": 2})
+    listing = list_images(folder)
+    assert (listing.classes, len(listing.train), len(listing.test)) == (("cats", "dogs"), 5, 3)
+    assert (listing.split_here, listing.notes) == (False, ())
+    assert {Path(name).parts[0] for name in names(listing.test, folder)} == {test}
+
+
+def test_of_test_and_val_the_first_is_taken_and_the_other_is_told(folder: Path) -> None:
+    for part in ("train", "val", "test"):
+        fill(folder / part, {"cats": 2, "dogs": 2})
+    listing = list_images(folder)
+    assert {Path(name).parts[0] for name in names(listing.test, folder)} == {"test"}
+    assert listing.notes[0].startswith("Not used: 1 folder, such as val.")
+
+
+def test_a_class_may_be_called_train(folder: Path) -> None:
+    assert list_images(fill(folder, {"car": 2, "train": 2})).classes == ("car", "train")
+
+
+def test_a_link_to_a_folder_is_a_class(folder: Path, tmp_path: Path) -> None:
+    fill(folder, {"cats": 2})
+    fill(tmp_path / "elsewhere", {"dogs": 3})
+    (folder / "dogs").symlink_to(tmp_path / "elsewhere" / "dogs")
+    assert len(all_names(list_images(folder), folder)) == 5
+
+
+def test_a_link_back_is_followed_once(folder: Path) -> None:
+    fill(folder, {"cats": 2, "dogs": 2})
+    (folder / "cats" / "again").symlink_to(folder / "cats")
+    assert len(all_names(list_images(folder), folder)) == 4
+
+
+@pytest.mark.parametrize("hidden", [".DS_Store", "cats/._000.png", "cats/.thumbs/000.png", ".cache/000.png"])
+def test_what_is_hidden_is_passed_over(folder: Path, hidden: str) -> None:
+    fill(folder, {"cats": 2, "dogs": 2})
+    (folder / hidden).parent.mkdir(exist_ok=True)
+    (folder / hidden).write_text("nothing")
+    listing = list_images(folder)
+    assert (len(listing.train) + len(listing.test), listing.classes, len(listing.notes)) == (4, ("cats", "dogs"), 1)
+
+
+# The part that is set apart
+
+
+@pytest.mark.parametrize(("number", "apart"), [(1, 0), (2, 1), (6, 1), (8, 1), (9, 2), (12, 2), (60, 10)])
+def test_a_sixth_of_each_class_is_set_apart_but_one_at_least_of_two(folder: Path, number: int, apart: int) -> None:
+    listing = list_images(fill(folder, {"cats": number, "dogs": 6}))
+    labels = [file.label for file in listing.test]
+    assert (labels.count(0), labels.count(1), len(listing.train)) == (apart, 1, number + 6 - apart - 1)
+    assert listing.split_here
+
+
+def test_every_image_is_in_one_part(folder: Path) -> None:
+    listing = list_images(fill(folder, {"cats": 20, "dogs": 13}))
+    assert len(set(all_names(listing, folder))) == len(listing.train) + len(listing.test) == 33
+
+
+def test_how_many_are_set_apart_is_told(folder: Path) -> None:
+    assert (
+        "Set apart for testing: 5 images, a sixth of each class"
+        in list_images(fill(folder, {"a": 12, "b": 20})).notes[0]
+    )
+
+
+def test_it_does_not_depend_on_the_order_of_the_file_system(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(folder, {"cats": 20, "dogs": 20})
+    expected = list_images(folder)
+    scan = os.scandir
+
+    class Shuffled(list):  # type: ignore[type-arg]
+        def __enter__(self) -> "Shuffled":
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    monkeypatch.setattr(
+        os, "scandir", lambda path: Shuffled(random.Random(1).sample(found := list(scan(path)), len(found)))
+    )
+    assert list_images(folder) == expected
+
+
+def test_it_is_the_same_where_the_folder_is_moved_to(folder: Path, tmp_path: Path) -> None:
+    fill(folder, {"cats": 20, "dogs": 20})
+    before = names(list_images(folder).test, folder)
+    moved = folder.rename(tmp_path / "moved")
+    assert names(list_images(moved).test, moved) == before
+
+
+def test_it_does_not_follow_the_numbers_of_the_files(folder: Path) -> None:
+    numbers = [int(Path(file.path).stem) for file in list_images(fill(folder, {"cats": 60, "dogs": 1})).test]
+    assert len({later - earlier for earlier, later in pairwise(numbers)}) > 3
+
+
+def test_few_others_change_parts_where_images_are_added(folder: Path) -> None:
+    before = set(names(list_images(fill(folder, {"cats": 60, "dogs": 60})).test, folder))
+    after = set(names(list_images(fill(folder, {"cats": 66, "dogs": 60})).test, folder))
+    assert len(before - after) <= 2
+
+
+# What is not used
+
+
+def test_other_files_are_counted_by_kind_with_an_example(folder: Path) -> None:
+    fill(folder, {"cats": 2, "dogs": 2})
+    for name in ("cats/a.gif", "cats/b.GIF", "dogs/c.webp", "dogs/README", "list.txt"):
+        (folder / name).touch()
+    assert list_images(folder).notes[1].startswith("Not used: 2 .gif, 1 .webp, 1 .txt, 1 other, such as cats/a.gif.")
+
+
+def test_of_many_kinds_the_rarest_are_counted_together(folder: Path) -> None:
+    fill(folder, {"cats": 2, "dogs": 2})
+    for number in range(20):
+        (folder / f"cats/a.{number:03d}").touch()
+    assert ", 15 other, such as cats/a.000." in list_images(folder).notes[1]
+
+
+def test_an_image_beside_the_classes_is_not_used(folder: Path) -> None:
+    fill(folder, {"cats": 2, "dogs": 2})
+    put_images(folder, ["stray.png"])
+    assert "Not used: 1 .png, such as stray.png" in list_images(folder).notes[1]
+
+
+# What is wrong
+
+
+def test_a_folder_without_anything_is_no_data_set(folder: Path) -> None:
+    folder.mkdir()
+    assert problems(folder).startswith(f"{folder} holds no data set: neither a folder of PNG or JPEG files")
+
+
+def test_images_without_folders_are_told_what_they_need(folder: Path) -> None:
+    put_images(folder, ["a.png", "b.png"])
+    assert problems(folder).startswith(f"{folder} holds images, but no folders")
+
+
+def test_a_single_class_is_nothing_to_tell_apart(folder: Path) -> None:
+    fill(folder / "images", {"cats": 2, "dogs": 2})
+    assert f"{folder} has a single class, images: " in problems(folder)
+    assert f"give data.path={folder / 'images'}" in problems(folder)
+
+
+def test_an_empty_class_is_told(folder: Path) -> None:
+    fill(folder, {"cats": 2, "dogs": 2})
+    (folder / "birds").mkdir()
+    assert problems(folder) == f"{folder}/birds has no PNG or JPEG files."
+
+
+def test_a_class_of_another_format_is_told_with_what_it_has(folder: Path) -> None:
+    fill(folder, {"cats": 2})
+    (folder / "birds").mkdir()
+    for name in ("a.gif", "b.gif", "c.txt"):
+        (folder / "birds" / name).touch()
+    assert problems(folder) == f"{folder}/birds has no PNG or JPEG files, but 2 .gif, 1 .txt."
+
+
+def test_a_link_to_nothing_is_told(folder: Path) -> None:
+    fill(folder, {"cats": 2, "dogs": 2})
+    (folder / "cats" / "broken.png").symlink_to(folder / "nowhere.png")
+    (folder / "cats" / "itself.png").symlink_to("itself.png")
+    assert f"{folder}/cats/broken.png is a link to nothing." in problems(folder)
+    assert f"{folder}/cats/itself.png is a link to nothing." in problems(folder)
+
+
+def test_what_is_no_file_is_not_opened(folder: Path) -> None:
+    fill(folder, {"cats": 2, "dogs": 2})
+    os.mkfifo(folder / "cats" / "pipe.png")
+    assert problems(folder) == f"{folder}/cats/pipe.png is not a file."
+
+
+def refuse_below(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a folder that may not be listed; of an administrator nothing is hidden."""
+    scan = os.scandir
+
+    def refuse(path: str | Path) -> object:
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+@pytest.mark.parametrize("inside", ["", "cats", "cats/deep"])
+def test_a_folder_that_may_not_be_listed_is_told(folder: Path, inside: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_images(folder, ["cats/deep/a.png", "cats/b.png", "dogs/c.png"])
+    refuse_below(folder / inside, monkeypatch)
+    assert f"{folder / inside} cannot be looked into: Permission denied." in problems(folder)
+
+
+def test_train_without_test_is_told_with_what_to_do(folder: Path) -> None:
+    fill(folder / "train", {"cats": 2, "dogs": 2})
+    fill(folder / "other", {"cats": 2, "dogs": 2})
+    assert f"{folder} has train/ but neither test/ nor val/." in problems(folder)
+    assert f"data.path={folder / 'train'}" in problems(folder)
+
+
+def test_classes_that_train_and_test_do_not_share_are_named(folder: Path) -> None:
+    fill(folder / "train", {"cats": 2, "dogs": 2, "cows": 2})
+    fill(folder / "test", {"cats": 2, "birds": 2})
+    assert problems(folder).splitlines()[1:] == [
+        f"{folder}/train has no folder for birds.",
+        f"{folder}/test has no folder for cows, dogs.",
+    ]
+
+
+def test_a_class_that_has_no_name_for_people_is_told(folder: Path) -> None:
+    fill(folder, {"cats": 2, "dogs": 2, "\x1b[2J": 2})
+    assert r"\x1b[2J': a class cannot have this name." in problems(folder)
+    assert "\x1b" not in problems(folder)
+
+
+def test_all_problems_are_told_at_once(folder: Path) -> None:
+    fill(folder / "train", {"cats": 2, "dogs": 2})
+    fill(folder / "test", {"cats": 2})
+    for name in ("train/birds", "test/cows"):
+        (folder / name).mkdir()
+    told = problems(folder).splitlines()
+    assert told[0] == f"There are 2 problems in {folder}:"
+    assert [line.split()[0] for line in told[1:]] == [f"{folder}/train/birds", f"{folder}/test/cows"]
+
+
+def test_of_many_problems_the_first_ten_are_told_and_the_others_counted(folder: Path) -> None:
+    fill(folder, {"cats": 2, "dogs": 2})
+    for number in range(1234):
+        (folder / f"empty{number:04d}").mkdir()
+    told = problems(folder).splitlines()
+    assert (len(told), told[0], told[-1]) == (12, f"There are 1,234 problems in {folder}:", "  and 1,224 more")
+
+
+Change = Callable[[Path], object]
+CHANGES: dict[str, Change] = {
+    "another content": lambda path: (path / "cats/000.png").write_bytes((path / "cats/001.png").read_bytes()),
+    "one more": lambda path: shutil.copy(path / "cats/000.png", path / "cats/new.png"),
+    "one less": lambda path: (path / "cats/000.png").unlink(),
+    "another name": lambda path: (path / "cats/000.png").rename(path / "cats/new.png"),
+    "another class": lambda path: (path / "cats/000.png").rename(path / "dogs/new.png"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_the_listing_is_another_after(folder: Path, change: Change) -> None:
+    before = list_images(fill(folder, {"cats": 8, "dogs": 8}))
+    assert list_images(folder) == before
+    change(folder)
+    assert list_images(folder) != before

@@ -1,0 +1,293 @@
+"""data=folder through the command: the user's own images, from the first look at them to a run that goes on."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from forking import ForkServer
+from image_folders import fill, put_images
+from installed import Command, only_run
+from small_runs import contents
+
+from cnnbench.data import catalog, folder, kept, sources
+from cnnbench.data.catalog import CATALOG
+from cnnbench.training import checkpoint
+from cnnbench.training.device import Device
+
+SMALL = (
+    *("data=folder", "data.path=photos", "data.image_size=8", "model=mlp", "model.widths=[8]", "device=cpu"),
+    *("device.precision=fp32", "device.threads=1", "train.epochs=1", "train.batch_size=8", "optimizer=momentum"),
+)
+
+
+PHOTOS = {"cats": 24, "dogs": 18}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> None:
+    kept.forget()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return fill(tmp_path / "photos", PHOTOS)
+
+
+# Training
+
+
+def test_a_run_says_what_it_is_of(within: Command, photos: Path, tmp_path: Path) -> None:
+    done = within(*SMALL)
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    assert run.parent.name == "mlp-folder-8px"
+    assert "on photos at 8 x 8: 31 training, 4 validation and 7 test examples" in done.stdout
+    assert "Set apart for testing: 7 images, a sixth of each class, the same with any seed." in done.stdout
+    known = json.loads((run / "dataset.json").read_text())
+    assert (known["name"], known["title"], known["classes"]) == ("folder", "photos", ["cats", "dogs"])
+    assert (known["image_size"], len(known["mean"]), len(known["sha256"])) == (8, 3, 4)
+    assert min(known["std"]) > 0
+
+
+def test_another_seed_has_the_same_test_set(within: Command, photos: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        assert within(*SMALL, f"seed={seed}", f"hydra.run.dir=run{seed}").returncode == 0
+    one, other = (json.loads((tmp_path / f"run{seed}" / "dataset.json").read_text()) for seed in (0, 1))
+    assert one == other
+
+
+def test_images_that_are_not_used_are_told(within: Command, photos: Path) -> None:
+    (photos / "cats" / "more.gif").touch()
+    assert "Not used: 1 .gif, such as cats/more.gif." in within(*SMALL).stdout
+
+
+def test_a_folder_of_the_samples_files_trains_to_the_same_bits(
+    within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = CATALOG["sample"].places[0]
+    shutil.copytree(place, tmp_path / "photos")
+    monkeypatch.setattr(
+        folder, "mean_and_deviation", lambda images: (catalog.get("sample").mean, catalog.get("sample").std)
+    )
+    small = [each for each in SMALL if not each.startswith("data")]
+    part = ("data.resize=28", "data.validation=100", "data.train_examples=200", "data.test_examples=50")
+    for name in ("data=sample", "data=folder"):
+        path = ("data.path=photos",) if name == "data=folder" else ()
+        done = within(*small, name, *path, *part, f"hydra.run.dir={name[5:]}")
+        assert done.returncode == 0, done.stderr
+    ours, theirs = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("folder", "sample"))
+    assert all(torch.equal(ours["model"][key], theirs["model"][key]) for key in theirs["model"])
+    losses = [[row["train_loss"], row["validation_loss"]] for row in (ours["rows"][0], theirs["rows"][0])]
+    assert losses[0] == losses[1]
+
+
+NETWORKS = {
+    "lenet": ("model=lenet", "data.image_size=28"),
+    "resnet20": ("model=resnet20", "model.depth=8", "data.image_size=32"),
+    "vgg11": ("model=vgg11", "model.width=0.1", "data.image_size=32"),
+    "d2l_resnet18": ("model=d2l_resnet18", "data.image_size=32"),
+}
+AUGMENTS = {"flip_shift": "augment=flip_shift", "cutout": "augment=cutout", "mixup": "augment=mixup"}
+
+
+@pytest.mark.parametrize(
+    ("network", "augment", "channels_last"),
+    [
+        ("lenet", "flip_shift", False),
+        ("resnet20", "cutout", True),
+        ("vgg11", "mixup", False),
+        ("d2l_resnet18", "flip_shift", True),
+    ],
+)
+def test_networks_train_on_colour(
+    network: str, augment: str, channels_last: bool, within: Command, photos: Path, tmp_path: Path
+) -> None:
+    changes = (*NETWORKS[network], AUGMENTS[augment], f"device.channels_last={channels_last}", "optimizer.lr=0.01")
+    few = ("data.train_examples=8", "data.test_examples=4")
+    small = [each for each in SMALL if not each.startswith(("model", "data.image_size"))]
+    done = within(*small, *changes, *few)
+    assert done.returncode == 0, done.stderr
+    weights = checkpoint.load(only_run(tmp_path) / "checkpoints" / "last.pt")["model"]
+    assert next(value for value in weights.values() if value.ndim == 4).shape[1] == 3
+
+
+def test_the_jobs_of_a_sweep_read_the_images_once(
+    within: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnbench.data import image_folder
+
+    read = image_folder.read_images
+    calls: list[int] = []
+    monkeypatch.setattr(
+        image_folder, "read_images", lambda paths, *more: calls.append(len(paths)) or read(paths, *more)
+    )
+    assert within("-m", *SMALL, "optimizer.lr=0.01,0.1").returncode == 0
+    assert calls == [42]
+
+
+# The other verbs
+
+
+def test_summary_knows_channels_and_classes_without_reading_an_image(
+    within: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "load", None)
+    done = within("summary", "data=folder", "data.path=photos", "model=lenet")
+    assert done.stdout.startswith("lenet on photos, 3 x 28 x 28, 2 classes")
+
+
+def test_a_benchmark_measures_on_the_images(within: Command, photos: Path, tmp_path: Path) -> None:
+    done = within("benchmark", *SMALL, "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    measured = json.loads(next(tmp_path.rglob("benchmark.json")).read_text())
+    assert (measured["epoch"]["train_examples"], measured["epoch"]["test_examples"]) == (31, 7)
+
+
+def test_a_dry_run_measures_the_first_job(within: Command, photos: Path) -> None:
+    done = within("-m", "--dry-run", *SMALL, "optimizer.lr=0.01,0.1")
+    assert "2 jobs in" in done.stdout, done.stderr
+
+
+def test_the_data_verb_says_how_own_images_are_named(within: Command) -> None:
+    assert "data=folder data.path=DIR" in within("data").stdout.splitlines()[-1]
+
+
+# What is wrong, told before a run directory is made
+
+
+def test_without_a_path_it_is_asked_for(within: Command, tmp_path: Path) -> None:
+    done = within("data=folder")
+    assert (done.returncode, "needs data.path=DIR" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
+    "no folder": (shutil.rmtree, 3, "data.path=photos is not there"),
+    "an empty class": (lambda photos: (photos / "cows").mkdir(), 3, "photos/cows has no PNG or JPEG files."),
+    "one class": (lambda photos: shutil.rmtree(photos / "cats"), 3, "photos has a single class, dogs"),
+    "a broken link": (
+        lambda photos: (photos / "cats/a.png").symlink_to("b"),
+        3,
+        "photos/cats/a.png is a link to nothing.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "code", "message"), WRONG.values(), ids=WRONG.keys())
+def test_what_the_names_tell_is_told_at_once(
+    change: Callable[[Path], object], code: int, message: str, within: Command, photos: Path, tmp_path: Path
+) -> None:
+    change(photos)
+    done = within(*SMALL)
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_network_that_needs_larger_images_is_told_before_they_are_read(
+    within: Command, photos: Path, tmp_path: Path
+) -> None:
+    done = within(*SMALL, "model=alexnet", "~model.widths")
+    assert done.returncode == 2
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_image_that_cannot_be_read_is_told_by_name(within: Command, photos: Path) -> None:
+    (photos / "cats" / "003.png").write_text("I am text")
+    done = within(*SMALL)
+    assert (done.returncode, "photos/cats/003.png is not a PNG or JPEG image." in done.stderr) == (3, True)
+
+
+def test_too_few_images_to_hold_some_out_are_told(within: Command, tmp_path: Path) -> None:
+    put_images(tmp_path / "photos", ["cats/1.png", "dogs/1.png"])
+    done = within(*SMALL)
+    assert (done.returncode, "no images to test on" in done.stderr) == (3, True), done.stderr
+
+
+def test_more_images_than_memory_are_told_before_they_are_read(
+    within: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Device, "whole_memory", lambda device: 42 * 3 * 64 - 1)
+    done = within(*SMALL)
+    assert done.returncode == 2
+    assert "42 images of 8 x 8 pixels in photos take 7.9 KiB" in done.stderr
+    assert "Lower data.image_size" in done.stderr
+
+
+# Going on
+
+
+@pytest.fixture(scope="module")
+def finished(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run and its photos, to be copied."""
+    place = tmp_path_factory.mktemp("finished")
+    fill(place / "photos", PHOTOS)
+    done = forks.run(*SMALL, "hydra.run.dir=run", folder=place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A run of one epoch, beside photos/."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "run"
+
+
+def test_a_run_goes_on_with_the_same_images(within: Command, run: Path) -> None:
+    done = within("resume", "run", "train.epochs=2")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_goes_on_with_the_same_images_elsewhere(within: Command, run: Path) -> None:
+    (run.parent / "photos").rename(run.parent / "moved")
+    assert "data.path=photos is not there" in within("resume", "run", "train.epochs=2").stderr
+    assert within("resume", "run", "train.epochs=2", "data.path=moved").returncode == 0
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "one more": (lambda photos: put_images(photos, ["cats/new.png"]), "43 images, not 42."),
+    "one less": (lambda photos: (photos / "cats/000.png").unlink(), "41 images, not 42."),
+    "another": (
+        lambda photos: shutil.copy(photos / "cats/000.png", photos / "cats/001.png"),
+        "some of the 42 images were",
+    ),
+    "another class": (
+        lambda photos: (photos / "cats").rename(photos / "cows"),
+        "new classes cows; missing classes cats.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=CHANGES.keys())
+def test_a_run_does_not_go_on_with_other_images(
+    change: Callable[[Path], object], message: str, within: Command, run: Path
+) -> None:
+    change(run.parent / "photos")
+    before = contents(run)
+    done = within("resume", "run", "train.epochs=2")
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    assert contents(run) == before
+
+
+def test_a_job_of_a_sweep_does_not_go_on_with_other_images(within: Command, photos: Path, tmp_path: Path) -> None:
+    job = ("-m", *SMALL, "train.epochs=2", "optimizer.lr=0.01", "sweep=mine")
+    assert within(*job).returncode == 0
+    (result,) = tmp_path.rglob("result.json")
+    result.unlink()
+    status = json.loads((result.parent / "status.json").read_text())
+    (result.parent / "status.json").write_text(json.dumps({**status, "state": "interrupted"}))
+    put_images(photos, ["cats/new.png"])
+    done = within(*job)
+    assert "43 images, not 42." in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{}")])
+def test_a_run_that_does_not_say_what_it_was_trained_on_does_not_go_on(
+    damage: Callable[[Path], object], within: Command, run: Path
+) -> None:
+    damage(run / "dataset.json")
+    done = within("resume", "run", "train.epochs=2")
+    assert (done.returncode, "dataset.json" in done.stderr) == (5, True)
