@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forking import ForkServer
+from image_folders import fill
 from installed import Command
 from matplotlib.image import imread
 from small_runs import Runs
@@ -140,3 +143,45 @@ def test_data_that_are_not_here_are_told_with_code_3(run: Path, cnnbench: Comman
     done = cnnbench("evaluate", "run", "data=mnist")
     assert done.returncode == 3
     assert "MNIST is not complete on this machine" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained_on_folder(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a grey data set of three classes, `own`, and a run on it, `run`."""
+    folder = tmp_path_factory.mktemp("trained_on_folder")
+    fill(folder / "own", {"a": 12, "b": 12, "c": 12}, "L")
+    data = ("data=folder", "data.path=own", "data.image_size=8", "train.batch_size=8", "train.epochs=1", "device=cpu")
+    done = forks.run("model=mlp", "model.widths=[8]", *data, "hydra.run.dir=run", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def evaluate(folder: Path, within: Command, *overrides: str) -> dict[str, Any]:
+    os.chdir(folder)  # which `within` puts back
+    done = within("evaluate", "run", *overrides)
+    assert done.returncode == 0, done.stderr
+    return read(folder / done.stdout.splitlines()[-2])
+
+
+def test_of_the_folder_that_was_trained_on_only_what_was_left_out_is_evaluated(
+    trained_on_folder: Path, within: Command
+) -> None:
+    evaluation = evaluate(trained_on_folder, within, f"data.path={trained_on_folder / 'own'}")
+    assert [each["support"] for each in evaluation["classes"]] == [2, 2, 2]
+    assert evaluation["accuracy"] == read(trained_on_folder / "run" / "result.json")["test_accuracy"]
+
+
+def test_of_another_folder_all_images_are_evaluated_in_the_channels_and_by_the_classes_of_the_network(
+    trained_on_folder: Path, within: Command
+) -> None:
+    fill(trained_on_folder / "others", {"c": 7, "b": 4}, "RGB")
+    evaluation = evaluate(trained_on_folder, within, "data.path=others")
+    supports = {each["name"]: each["support"] for each in evaluation["classes"]}
+    assert supports == {"a": 0, "b": 4, "c": 7}
+
+
+def test_a_folder_with_a_test_part_is_evaluated_on_that_part(trained_on_folder: Path, within: Command) -> None:
+    fill(trained_on_folder / "split" / "train", {"a": 3, "b": 3, "c": 3}, "L")
+    fill(trained_on_folder / "split" / "test", {"a": 1, "b": 2, "c": 3}, "L")
+    evaluation = evaluate(trained_on_folder, within, "data.path=split")
+    assert [each["support"] for each in evaluation["classes"]] == [1, 2, 3]

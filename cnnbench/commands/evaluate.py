@@ -3,17 +3,15 @@
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from cnnbench.commands.assemble import describe
+from cnnbench.commands.test_set import load_test_set
 from cnnbench.commands.trained import Trained, open_run
-from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
-from cnnbench.data.resident import Examples, ResidentData
-from cnnbench.data.splits import check_sizes
+from cnnbench.data.resident import Examples
 from cnnbench.errors import ConfigError
 from cnnbench.reports import confusion
 from cnnbench.reports.evaluation import Evaluation, evaluate
@@ -51,44 +49,14 @@ def run(arguments: list[str], conf: Path) -> None:
     if min(options.topk) < 1:
         raise ConfigError(f"--topk {min(options.topk)} is out of range. It must be at least 1.")
     trained = open_run(options.directory, options.overrides, conf, "evaluate", options.allow_custom_model)
-    dataset = catalog.get(trained.config.data.name)
-    examples, notes = _test_examples(trained, dataset)
-    result = _measure(trained, examples, sorted(set(options.topk)))
-    heading = f"{trained.config.model.name} ({trained.weights}) on the test set of {dataset.title}"
+    test = load_test_set(trained)
+    result = _measure(trained, test.examples, sorted(set(options.topk)))
+    heading = f"{trained.config.model.name} ({trained.weights}) on the test set of {test.dataset.title}"
     how = describe(trained.engine)
-    print(printable(f"{heading}: {len(examples):,} examples"))
+    print(printable(f"{heading}: {len(test.examples):,} examples"))
     print(f"{how['device']} ({how['chip']}), {how['precision']}")
-    print(printable("\n".join(["", *notes, result.table(), ""])))
-    _record(trained, dataset, result, heading, options.overrides)
-
-
-def _test_examples(trained: Trained, dataset: Dataset) -> tuple[Examples, list[str]]:
-    """The test set, its labels as the network was taught them; and what is to be told of that.
-
-    Raises:
-        ConfigError: the network cannot have learnt these classes, or there are not so many examples.
-    """
-    ours = trained.dataset
-    if dataset.in_channels != ours.in_channels:
-        raise ConfigError(
-            f"data={dataset.name} has images of {dataset.in_channels} channels; the network takes {ours.in_channels}."
-        )
-    config = replace(trained.config.data, validation=0, train_examples=None, folds=None, fold=None)
-    check_sizes(config, dataset)
-    examples = ResidentData.load(config, dataset, trained.config.seed, trained.engine.device.kind).test
-    if dataset.classes == ours.classes:
-        return examples, []
-    if set(dataset.classes) <= set(ours.classes):
-        places = torch.tensor([ours.classes.index(name) for name in dataset.classes], device=examples.labels.device)
-        return Examples(examples.images, places[examples.labels]), []
-    if len(dataset.classes) > len(ours.classes):
-        raise ConfigError(
-            f"data={dataset.name} has {len(dataset.classes)} classes; the network was taught {len(ours.classes)}: "
-            f"{', '.join(ours.classes)}."
-        )
-    return examples, [
-        f"The network was taught other classes ({', '.join(ours.classes)}). They are compared in their order.\n"
-    ]
+    print(printable("\n".join([*test.notes, "", result.table(), ""])))
+    _record(trained, test.dataset, result, heading, options.overrides)
 
 
 def _measure(trained: Trained, examples: Examples, topk: Sequence[int]) -> Evaluation:

@@ -1,0 +1,85 @@
+"""What a trained network is measured on: the test set of its own data, or of others."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cnnbench.commands.trained import Trained
+from cnnbench.config import FOLDER, DataConfig
+from cnnbench.data import sources
+from cnnbench.data.arrays import Arrays
+from cnnbench.data.catalog import Dataset
+from cnnbench.data.resident import Examples, ResidentData
+from cnnbench.data.splits import check_sizes
+from cnnbench.errors import ConfigError
+
+__all__ = ["TestSet", "load_test_set"]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """`examples` on the network's device, their labels as it was taught them; `notes` are for people."""
+
+    __test__ = False  # pytest collects what is called Test...
+
+    dataset: Dataset
+    examples: Examples
+    notes: tuple[str, ...]
+
+
+def load_test_set(trained: Trained) -> TestSet:
+    """The test set of the data that the configuration names. Of a folder that has none set apart it is all images.
+
+    If the network was trained on that very folder, it is the sixth that training left out. Classes are known by their
+    names; where those are others, by their order, which is told.
+
+    Raises:
+        ConfigError: the network cannot have learnt these classes, or there are not so many examples.
+        DataError: the data are not to be had.
+    """
+    config, ours = _config(trained), trained.dataset
+    dataset, arrays = sources.load(config)
+    if dataset.split_here and dataset.sha256 != ours.sha256:
+        dataset, arrays = _all_of(dataset, arrays)
+    check_sizes(config, dataset)
+    if dataset.in_channels != ours.in_channels:
+        raise ConfigError(
+            f"data={dataset.name} has images of {dataset.in_channels} channels; the network takes {ours.in_channels}."
+        )
+    places, notes = _places(dataset, ours)
+    arrays = arrays._replace(test_labels=places[arrays.test_labels])
+    examples = ResidentData.from_arrays(config, arrays, trained.config.seed, trained.engine.device.kind).test
+    return TestSet(dataset, examples, (*dataset.notes, *notes))
+
+
+def _config(trained: Trained) -> DataConfig:
+    """The data as the network was shown them; none are held out of the training set, which is of no concern here."""
+    data, ours = trained.config.data, trained.dataset
+    data = replace(data, validation=0, train_examples=None, folds=None, fold=None)
+    if data.name != FOLDER:
+        return data
+    size = ours.image_size
+    return replace(data, image_size=size, resize=min(data.resize, size), channels=ours.in_channels)
+
+
+def _all_of(dataset: Dataset, arrays: Arrays) -> tuple[Dataset, Arrays]:
+    """All examples of a data set as those to test on."""
+    images = np.concatenate([arrays.train_images, arrays.test_images])
+    labels = np.concatenate([arrays.train_labels, arrays.test_labels])
+    return replace(dataset, test_examples=len(labels), notes=()), arrays._replace(
+        test_images=images, test_labels=labels
+    )
+
+
+def _places(dataset: Dataset, ours: Dataset) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[str]]:
+    """For each class of the data set which of the network's it is, and what is to be told of that."""
+    names = list(ours.classes)
+    if set(dataset.classes) <= set(names):
+        return np.array([names.index(name) for name in dataset.classes]), []
+    if len(dataset.classes) > len(names):
+        raise ConfigError(
+            f"data={dataset.name} has {len(dataset.classes)} classes; the network was taught {len(names)}: "
+            f"{', '.join(names)}."
+        )
+    told = f"The network was taught other classes ({', '.join(names)}). They are compared in their order."
+    return np.arange(len(dataset.classes)), [told]
