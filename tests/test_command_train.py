@@ -12,8 +12,10 @@ import pytest
 import torch
 from installed import TINY, Command, clean_environment, only_run, run_command
 from omegaconf import OmegaConf
+from small_runs import SMALL
 
 from cnnbench import config
+from cnnbench.reports import curves
 from cnnbench.training import checkpoint
 
 TIMES = {"epoch_s", "examples_per_s", "peak_gib"}
@@ -127,6 +129,17 @@ def test_without_validation_the_test_set_is_measured_each_epoch(cnnbench: Comman
     rows = metrics(run)
     assert float(rows[-1]["test_accuracy"]) == json.loads((run / "result.json").read_text())["test_accuracy"]
     assert not (run / "checkpoints" / "best.pt").exists()
+
+
+def test_the_last_picture_has_the_test_accuracy_of_the_result(
+    within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(curves, "draw", lambda rows, title, file: titles.append(title))
+    assert within(*SMALL, "hydra.run.dir=run", "train.flip_averaging=true").returncode == 0
+    accuracy = json.loads((tmp_path / "run" / "result.json").read_text())["test_accuracy"]
+    title = "mlp on part of Fashion-MNIST, 28 px, flip averaging"
+    assert titles == [title, f"{title}: test accuracy {accuracy:.4f}"]
 
 
 def test_a_sweep_makes_a_directory_for_each_combination(cnnbench: Command, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_configuration_composed_before_leaves_nothing_in_the_next(within: Comm
 
 def test_garbage_is_collected_while_a_job_runs(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     collected: list[bool] = []
-    monkeypatch.setattr(cli, "_train_one", lambda composed: collected.append(gc.isenabled()))
+    monkeypatch.setattr(cli, "_train_one", lambda composed, plot: collected.append(gc.isenabled()))
     within("data=sample", "device=cpu")
     assert collected == [True]
 

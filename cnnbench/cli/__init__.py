@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +30,7 @@ from cnnbench.cli.composing import (
     sweeps,
 )
 from cnnbench.cli.overrides import Consent, quoted, read_pairs
+from cnnbench.cli.plotting import plotted
 from cnnbench.cli.reporting import leave_the_reader, report
 from cnnbench.cli.sweeping import Sweep, SweepCallback
 from cnnbench.errors import ConfigError, did_you_mean
@@ -111,22 +112,23 @@ def _train(arguments: list[str]) -> int:
     parser = _Flags()
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--plot", action="store_true")
     options, rest = parser.parse_known_args(arguments)
     if not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.intersection(rest):
         if options.pairs or options.dry_run:
             raise ConfigError("--pairs and --dry-run are for a sweep: add -m.")
-        return compose("train", rest, _train_one)
+        return compose("train", rest, partial(_train_one, plot=options.plot))
     if not any(each.startswith("sweep=") for each in rest):  # by default it is the time that names a sweep
         rest += [f"sweep={job.parent.name}" for job in of_this_launch(Path("outputs/sweeps/*/*"))[-1:]]
     pairs = [[]] if options.pairs is None else read_pairs(options.pairs)
-    return _sweep(rest, Sweep(arguments, pairs, instead=_plan if options.dry_run else None))
+    return _sweep(rest, Sweep(arguments, pairs, instead=_plan if options.dry_run else None), options.plot)
 
 
-def _sweep(arguments: list[str], sweep: Sweep) -> int:
+def _sweep(arguments: list[str], sweep: Sweep, plot: bool) -> int:
     """Run what is left of a sweep, and tell how its jobs went."""
     try:
         with sweep.directing_hydra():
-            code = compose("train", arguments, _train_one)
+            code = compose("train", arguments, partial(_train_one, plot=plot))
     except BaseException:
         if sweep.launched:
             _compare(sweep)
@@ -154,7 +156,7 @@ def _plan(sweep: Sweep) -> NoReturn:
     raise SystemExit(plan.run(sweep.directory, sweep.jobs, sweep.compose, sweep.is_finished))
 
 
-def _train_one(composed: DictConfig) -> float:
+def _train_one(composed: DictConfig, plot: bool) -> float:
     watch = Stopwatch(time.perf_counter() if sweeps() else cnnbench.STARTED)
     directory = output_directory()
     run = claim(directory) if sweeps() else RunDirectoryCallback.claimed
@@ -162,20 +164,26 @@ def _train_one(composed: DictConfig) -> float:
         settings = config.load(composed)
         from cnnbench.commands import resume
 
-        if sweeps():
-            return resume.repeat(directory, settings, watch)
-        with _told_how_to_go_on(lambda: resume.command(directory, settings)):
+        with _seen_off(directory, settings, plot):
             return resume.repeat(directory, settings, watch)
     with run.recorded_status():
         settings = config.load(composed)
         run.write_text("config.yaml", config.to_yaml(settings))  # from here on the run can go on, whatever happens
         check(settings)
-        from cnnbench.commands import resume, train
+        from cnnbench.commands import train
 
-        if sweeps():
+        with _seen_off(directory, settings, plot):
             return train.run(settings, run, watch).value
-        with _told_how_to_go_on(lambda: resume.command(directory, settings)):
-            return train.run(settings, run, watch).value
+
+
+@contextmanager
+def _seen_off(directory: Path, settings: config.Config, plot: bool) -> Iterator[None]:
+    """What is shown when the run in the block has ended: its curves, and how to go on, unless a sweep tells that."""
+    from cnnbench.commands import resume
+
+    told = nullcontext() if sweeps() else _told_how_to_go_on(lambda: resume.command(directory, settings))
+    with told, plotted(directory, plot, named=sweeps()):
+        yield
 
 
 @contextmanager
@@ -200,6 +208,7 @@ def _resume(arguments: list[str]) -> int:
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(config.CHANGEABLE)}")
     parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
     parser.add_argument("--config-dir", metavar="DIR", help="of groups of your own, for a sweep that was given one")
+    parser.add_argument("--plot", action="store_true", help="at the end draw accuracy and loss on the terminal")
     options = parser.parse_intermixed_args(arguments)
     jobs = {} if (options.directory / STATUS).exists() else recorded_jobs(options.directory)
     launcher = [word for word in options.changes if jobs and word.startswith(("hydra/launcher=", "hydra.launcher."))]
@@ -211,14 +220,15 @@ def _resume(arguments: list[str]) -> int:
         flags = ["-m", *(["--config-dir", options.config_dir] if options.config_dir else [])]
         where = f"hydra.sweep.dir={quoted(options.directory)}"
         sweep = Sweep(["resume", *arguments], recorded=list(jobs.values()), consent=consent)
-        return _sweep([*flags, where, *launcher], sweep)
+        return _sweep([*flags, where, *launcher], sweep, options.plot)
     failures = []
     for directory in find_runs(options.directory):
         from cnnbench.commands import resume
 
         watch = Stopwatch(time.perf_counter())
         try:
-            with _told_how_to_go_on(lambda: shlex.join([*processes().program(), *sys.argv[1:]])):
+            told = _told_how_to_go_on(lambda: shlex.join([*processes().program(), *sys.argv[1:]]))
+            with told, plotted(directory, options.plot):
                 resume.run(directory, changes, options.allow_custom_model, watch, partial(log_to, directory))
         except Exception as error:
             failures.append(report(error))  # the other jobs of a sweep go on

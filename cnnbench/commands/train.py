@@ -137,7 +137,9 @@ def _train(
     stopping: Stopping,
     on_epoch: OnEpoch | None,
 ) -> Outcome:
-    picture = Curves(run.path / "curves.png", f"{config.model.name} on {dataset.title}, {config.data.resize} px")
+    labelled = ", flip averaging" if config.train.flip_averaging else ""
+    title = f"{config.model.name} on {dataset.title}, {config.data.resize} px{labelled}"
+    picture = Curves(run.path / "curves.png", title)
     held_out = data.validation if len(data.validation) else data.test
     # closed here, whatever ends the block, so that an error of the last checkpoint is heard
     with closing(loop.fit(engine, data.train, held_out, config, run, progress, stopping)) as new_rows:
@@ -150,10 +152,19 @@ def _train(
             goes_on = None if on_epoch is None else on_epoch(dict(row))
             if goes_on is not None and not goes_on:
                 new_rows.throw(StoppedByOnEpoch(Trained(progress.rows, progress.best)))
-    rows = progress.rows
+    with progress.watch("records"):  # again, where a run goes on that was killed before it had written them all
+        run.write_rows("metrics.csv", progress.rows)
+    outcome = _measure(config, run, engine, data, progress, stopping)
     with progress.watch("records"):
-        run.write_rows("metrics.csv", rows)  # again, where a run goes on that was killed before it had written them all
-        picture.draw(rows)
+        picture.draw(outcome.rows, outcome.test.accuracy)
+    return outcome
+
+
+def _measure(
+    config: Config, run: RunDirectory, engine: EagerEngine, data: ResidentData, progress: Progress, stopping: Stopping
+) -> Outcome:
+    """How training ended, with the test metrics of the weights that were chosen, if any were."""
+    rows = progress.rows
     if not len(data.validation):
         return Outcome(rows, None, Metrics(rows[-1]["test_loss"], rows[-1]["test_accuracy"]))
     best = checkpoint.load(run.checkpoints / "best.pt")

@@ -17,7 +17,7 @@ from cnnbench.runs.directory import STATUS
 from cnnbench.runs.reading import find_runs, read_json, read_status, read_text
 from cnnbench.runs.sweep import recorded_jobs
 
-__all__ = ["Record", "read_records"]
+__all__ = ["Record", "read_records", "read_rows"]
 
 NOT_BEGUN = "not begun"
 
@@ -105,7 +105,7 @@ def _read(run: Path, overrides: Sequence[str] | None) -> Record:
             result = read_json(run / "result.json")
     if overrides is None:
         overrides = _hydras(run)
-    return Record(run, status["state"], overrides, values, status, result, list(_rows(run)))
+    return Record(run, status["state"], overrides, values, status, result, list(read_rows(run)))
 
 
 def _hydras(run: Path) -> list[str]:
@@ -117,7 +117,7 @@ def _hydras(run: Path) -> list[str]:
     return [each for each in overrides if isinstance(each, str)] if isinstance(overrides, list) else []
 
 
-def _rows(run: Path) -> Iterator[dict[str, float]]:
+def read_rows(run: Path) -> Iterator[dict[str, float]]:
     """The rows of metrics.csv, up to the first that is damaged."""
     with suppress(OSError, ValueError, TypeError, csv.Error):
         for row in csv.DictReader(io.StringIO(read_text(run / "metrics.csv"))):

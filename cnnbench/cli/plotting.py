@@ -1,0 +1,49 @@
+"""`--plot`: the curves of a run on the terminal when it has ended."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cnnbench.cli.reporting import leave_the_reader
+from cnnbench.errors import DivergedError
+
+__all__ = ["plotted"]
+
+
+@contextmanager
+def plotted(run: Path, wanted: bool, *, named: bool = False) -> Iterator[None]:
+    """Plot the run when the block has ended, if `wanted` and no mistake ended it; `named`: by its directory.
+
+    An interruption is no mistake, and how a run diverged is worth a look.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, DivergedError):
+        if wanted:
+            _plot(run, named)
+        raise
+    if wanted:
+        _plot(run, named)
+
+
+def _plot(run: Path, named: bool) -> None:
+    from cnnbench.reports.epochs import sound
+    from cnnbench.reports.terminal_plot import plot
+    from cnnbench.reports.text import printable
+    from cnnbench.runs.records import read_rows
+
+    rows = sound(read_rows(run))
+    if not rows:
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        unicode = bool("┤⠿▲".encode(encoding))
+    except UnicodeEncodeError:
+        unicode = False
+    heading = f"{printable(run.name)}\n".encode(encoding, "replace").decode(encoding) if named else ""
+    try:  # in one piece: jobs side by side print too
+        print(f"\n{heading}{plot(rows, shutil.get_terminal_size().columns, unicode)}", flush=True)
+    except BrokenPipeError:
+        leave_the_reader()

@@ -1,0 +1,114 @@
+"""Accuracy and loss over the epochs as text, for the end of a run on a terminal."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+from cnnbench.reports.epochs import Lines, Rows, Scale, best_row, lines_of, scale_of
+
+__all__ = ["plot"]
+
+_HEIGHT = 10  # lines of a chart, without its heading and the epochs below it
+_WIDEST, _NARROWEST = 60, 28  # columns of a chart, with its labels
+_GAP = 3  # columns between charts that are side by side
+
+Dots = set[tuple[int, int]]  # of a curve, from the left and from the top
+
+
+def _braille(train: Dots, held_out: Dots, column: int, line: int) -> str:
+    """The curve of train is solid, the other one dashed: it leaves every second column out."""
+    dots = train if column % 2 else train | held_out
+    bits = ((1, 8), (2, 16), (4, 32), (64, 128))
+    shown = sum(bits[y][x] for x, y in product(range(2), range(4)) if (2 * column + x, 4 * line + y) in dots)
+    return chr(0x2800 + shown) if shown else " "
+
+
+def _letter(train: Dots, held_out: Dots, column: int, line: int) -> str:
+    return " .o8"[((column, line) in train) + 2 * ((column, line) in held_out)]
+
+
+@dataclass(frozen=True)
+class _Pen:
+    """What charts are drawn with: a character shows `across` x `down` dots, and says whose they are."""
+
+    across: int
+    down: int
+    character: Callable[[Dots, Dots, int, int], str]
+    frame: tuple[str, ...]  # left of a line with a label, of one without, of the axis; the axis; its best epoch
+    curves: tuple[str, ...]  # of train, of what is held out, and of both, as the legend has them
+
+
+_BRAILLE = _Pen(2, 4, _braille, tuple("┤│└─▲"), ("⠒⠒⠒", "⠒ ⠒"))
+_ASCII = _Pen(1, 1, _letter, tuple("+|+-^"), (".", "o", "8"))
+
+
+def plot(rows: Rows, columns: int, unicode: bool) -> str:
+    """Charts of accuracy and loss: side by side where `columns` suffice for both, else one above the other.
+
+    They are drawn in braille, or in ASCII without `unicode`; in both, curves are told apart without colour.
+    """
+    pen = _BRAILLE if unicode and len(rows) > 1 else _ASCII  # no dash can be seen in a single dot
+    beside = columns >= 2 * _NARROWEST + _GAP
+    width = max(_NARROWEST, min((columns - _GAP) // 2 if beside else columns, _WIDEST))
+    accuracy, loss = (_chart(rows, quantity, width, pen) for quantity in ("accuracy", "loss"))
+    pairs = [left.ljust(width + _GAP) + right for left, right in zip(accuracy, loss, strict=True)]
+    parts = (*lines_of(rows, "loss"), "both")
+    entries = [f"{curve} {part}" for curve, part in zip(pen.curves, parts, strict=False)]
+    best = best_row(rows)
+    if best is not None:
+        value = best["validation_accuracy"]
+        entries.append(f"{pen.frame[-1]} best: epoch {rows.index(best) + 1}, validation accuracy {value:.4f}")
+    legend = "   ".join(entries)
+    lines = [*(pairs if beside else (*accuracy, *loss)), *([legend] if len(legend) <= columns else entries)]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _chart(rows: Rows, quantity: str, width: int, pen: _Pen) -> list[str]:
+    """The lines of a chart, each at most `width` long: a heading, the curves, the epochs."""
+    curves = lines_of(rows, quantity)
+    scale = scale_of(curves, may_be_log=quantity == "loss")
+    high, low = (f"{value:.4f}" if quantity == "accuracy" else f"{value:.4g}" for value in (scale.high, scale.low))
+    margin = max(len(high), len(low))
+    columns = width - margin - 1
+    train, held_out = (_trace(values, scale, columns * pen.across, _HEIGHT * pen.down) for values in curves.values())
+    labelled, plain, corner, below, mark = pen.frame
+    edges = [high.rjust(margin) + labelled, *[" " * margin + plain] * (_HEIGHT - 2), low.rjust(margin) + labelled]
+    drawn = [
+        edge + "".join(pen.character(train, held_out, column, line) for column in range(columns))
+        for line, edge in enumerate(edges)
+    ]
+    axis = [below] * columns
+    best = best_row(rows)
+    if best is not None:
+        axis[_across(rows.index(best), len(rows), columns * pen.across) // pen.across] = mark
+    last = str(len(rows)) if len(rows) > 1 else ""
+    epochs = "1" + "epoch".center(columns - 1 - len(last)) + last
+    indent = " " * (margin + 1)
+    return [indent + _heading(quantity, curves, scale), *drawn, " " * margin + corner + "".join(axis), indent + epochs]
+
+
+def _heading(quantity: str, curves: Lines, scale: Scale) -> str:
+    first = [scale.position(values[0]) for values in curves.values()]
+    notes = ["log scale"] if scale.log else []
+    notes += ["epoch 1 above"] if max(first) > 1 else []
+    notes += ["epoch 1 below"] if min(first) < 0 else []
+    return f"{quantity} ({', '.join(notes)})" if notes else quantity
+
+
+def _across(index: int, num_epochs: int, dots: int) -> int:
+    """How far from the left an epoch is."""
+    return round(index * (dots - 1) / max(1, num_epochs - 1))
+
+
+def _trace(values: Sequence[float], scale: Scale, across: int, down: int) -> Dots:
+    """The dots of a curve through the values that the scale shows."""
+    places = [
+        (_across(index, len(values), across), round((1 - position) * (down - 1)))
+        for index, position in enumerate(map(scale.position, values))
+        if 0 <= position <= 1
+    ]
+    dots = set(places)
+    for (x, y), (next_x, next_y) in pairwise(places):
+        steps = max(next_x - x, abs(next_y - y), 1)
+        dots |= {(x + round(k * (next_x - x) / steps), y + round(k * (next_y - y) / steps)) for k in range(steps)}
+    return dots

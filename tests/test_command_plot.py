@@ -1,0 +1,150 @@
+"""`--plot`: the curves of a run on the terminal when it has ended."""
+
+import csv
+import io
+import re
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from forking import ForkServer
+from installed import Command
+from small_runs import BETWEEN, SMALL, Runs
+from some_epochs import Row, epochs
+
+from cnnbench.cli.plotting import plotted
+from cnnbench.errors import ConfigError, DivergedError
+from cnnbench.reports.terminal_plot import plot
+
+ROWS = epochs([0.1, 0.5, 0.7], [0.2, 0.5, 0.6])
+
+
+def write_rows(run: Path, rows: list[Row]) -> Path:
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / "metrics.csv").open("w") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return run
+
+
+def read_rows(run: Path) -> list[Row]:
+    with (run / "metrics.csv").open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_a_run_ends_with_its_curves(within: Command, tmp_path: Path) -> None:
+    done = within(*SMALL, "--plot", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"\nrun\n\n{plot(read_rows(tmp_path / 'run'), 80, unicode=True)}\n")
+
+
+def test_the_curves_do_not_go_to_the_log(within: Command, tmp_path: Path) -> None:
+    assert "accuracy  " in within(*SMALL, "--plot", "hydra.run.dir=run").stdout
+    assert (tmp_path / "run" / "train.log").read_text().splitlines()[-1].endswith(" INFO run")
+
+
+def test_nothing_is_plotted_unasked(within: Command) -> None:
+    assert within(*SMALL, "hydra.run.dir=run").stdout.endswith("\nrun\n")
+
+
+def test_the_plot_fits_the_terminal(within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    done = within(*SMALL, "--plot", "hydra.run.dir=run")
+    assert done.stdout.endswith(f"\n\n{plot(read_rows(tmp_path / 'run'), 50, unicode=True)}\n")
+
+
+def test_an_interrupted_run_shows_how_far_it_came(forks: ForkServer, tmp_path: Path) -> None:
+    strikes = [(int(signal.SIGINT), "step", 6)]  # of 4 an epoch
+    done = forks.run(*SMALL, "--plot", "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    assert done.returncode == 130
+    assert done.stdout.endswith(f"\n{plot(read_rows(tmp_path / 'run'), 80, unicode=True)}\n")
+
+
+def test_resume_plots_the_run_it_has_finished(runs: Runs, within: Command, tmp_path: Path) -> None:
+    run = runs.copy(BETWEEN, tmp_path / "run")
+    done = within("resume", "run", "--plot")
+    assert done.returncode == 0, done.stderr
+    assert len(read_rows(run)) == 2
+    assert done.stdout.endswith(f"\n\n{plot(read_rows(run), 80, unicode=True)}\n")
+
+
+def test_resume_plots_a_run_that_is_finished_already(runs: Runs, within: Command, tmp_path: Path) -> None:
+    run = runs.copy("finished", tmp_path / "run")
+    assert within("resume", "run", "--plot").stdout.endswith(f"\n\n{plot(read_rows(run), 80, unicode=True)}\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "epoch,train_loss\n1,2\n", "\x00\xff", "train_accuracy,train_accuracy\n\x1b[2J,1,2\n"]
+)
+def test_metrics_that_are_none_are_not_plotted(runs: Runs, within: Command, tmp_path: Path, text: str) -> None:
+    run = runs.copy("finished", tmp_path / "run")
+    (run / "metrics.csv").write_text(text)
+    done = within("resume", "run", "--plot")
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done
+
+
+def test_each_job_of_a_sweep_shows_its_curves_under_its_name(forks: ForkServer, tmp_path: Path) -> None:
+    done = forks.run("-m", *SMALL, "--plot", "seed=0,1", "sweep=mine", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    sweep = tmp_path / "outputs" / "sweeps" / "mine"
+    for run in (status.parent for status in sweep.glob("*/status.json")):
+        assert f"\n\n{run.name}\n{plot(read_rows(run), 80, unicode=True)}\n" in done.stdout
+    assert len(re.findall("┤.*┤", done.stdout)) == 4  # the first and the last line of two pairs of charts
+
+
+def test_the_jobs_that_resume_begins_are_plotted_too(forks: ForkServer, tmp_path: Path) -> None:
+    sweep = ("-m", *SMALL, "seed=0,1", "sweep=mine")
+    assert forks.run(*sweep, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 3)]).returncode == 130
+    done = forks.run("resume", "outputs/sweeps/mine", "--plot", folder=tmp_path)
+    assert (done.returncode, len(re.findall("┤.*┤", done.stdout))) == (0, 4), done.stdout + done.stderr
+
+
+def test_the_flag_takes_no_value(within: Command) -> None:
+    done = within(*SMALL, "--plot=yes")
+    assert (done.returncode, done.stderr) == (2, "cnnbench: argument --plot: ignored explicit argument 'yes'.\n")
+
+
+@pytest.mark.parametrize(("encoding", "unicode"), [("ascii", False), ("iso-8859-1", False), ("utf-8", True)])
+def test_what_the_output_cannot_hold_is_drawn_in_ascii(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, unicode: bool
+) -> None:
+    output = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding))
+    with plotted(write_rows(tmp_path / "größe=ℵ\x1b", ROWS), True, named=True):
+        pass
+    heading, _, text = output.getvalue().decode(encoding).lstrip("\n").partition("\n")
+    assert text == plot(ROWS, 80, unicode) + "\n"
+    assert heading == {"ascii": "gr??e=??", "iso-8859-1": "größe=??", "utf-8": "größe=ℵ?"}[encoding]
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), SystemExit(143), DivergedError("It became nan.")])
+def test_whatever_ends_a_run_its_curves_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: BaseException
+) -> None:
+    with suppress(type(ending)), plotted(write_rows(tmp_path, ROWS), True):
+        raise ending
+    assert capsys.readouterr().out == f"\n{plot(ROWS, 80, unicode=True)}\n"
+
+
+def test_after_a_mistake_nothing_is_shown_of_the_run_that_was_there_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with suppress(ConfigError), plotted(write_rows(tmp_path, ROWS), True):
+        raise ConfigError("It holds a run with other values.")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_reader_who_has_left_does_not_make_a_run_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Left(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    left: list[bool] = []
+    monkeypatch.setattr("cnnbench.cli.plotting.leave_the_reader", lambda: left.append(True))
+    monkeypatch.setattr(sys, "stdout", Left())
+    with plotted(write_rows(tmp_path, ROWS), True):
+        pass
+    assert left == [True]
