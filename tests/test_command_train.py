@@ -104,6 +104,11 @@ def test_the_test_accuracy_is_of_the_best_epoch_on_validation(smoke: Smoke) -> N
     assert checkpoint.load(run / "checkpoints" / "best.pt")["epoch"] == int(best["epoch"])
 
 
+def test_the_result_has_what_the_network_costs(smoke: Smoke) -> None:
+    result = json.loads((smoke[1] / "result.json").read_text())
+    assert (result["model"], result["parameters"], result["multiply_adds"]) == ("lenet_relu", 32_000, 212_520)
+
+
 def test_the_log_file_repeats_the_terminal(smoke: Smoke) -> None:
     done, run = smoke
     logged = (run / "train.log").read_text()

@@ -88,7 +88,8 @@ def test_report_repeats_the_table_of_a_sweep_and_its_csv(grid: Grid, forks: Fork
     table = (sweep / "sweep.csv").read_bytes()
     (sweep / "sweep.csv").unlink()
     again = forks.run("report", "outputs/sweeps/mine", folder=sweep.parents[2])
-    assert (again.returncode, again.stdout) == (0, done.stdout.partition("\n\n")[2]), again.stderr
+    written = "".join(f"outputs/sweeps/mine/report.{kind}\n" for kind in ("html", "csv", "md"))
+    assert (again.returncode, again.stdout) == (0, done.stdout.partition("\n\n")[2] + written), again.stderr
     assert (sweep / "sweep.csv").read_bytes() == table
 
 

@@ -31,6 +31,8 @@ def test_the_smoke_run_works_from_the_wheel_in_another_directory(installed: Path
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["conf/train.yaml", "data/sample/LICENSE"])
+@pytest.mark.parametrize(
+    "name", ["conf/train.yaml", "data/sample/LICENSE", "reports/page/template.html.jinja", "reports/page/charts.js"]
+)
 def test_the_wheel_holds(installed: Path, name: str) -> None:
     assert (installed / "cnnbench" / name).is_file()

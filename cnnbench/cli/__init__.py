@@ -143,7 +143,7 @@ def _compare(sweep: Sweep) -> int:
 
     assert sweep.directory is not None
     print()
-    runs = [run for run in report.run([sweep.directory]) if sweep.renamed or run.path.name in sweep.jobs]
+    runs = [run for run in report.compare_runs([sweep.directory]) if sweep.renamed or run.path.name in sweep.jobs]
     codes = [run.status.get("exit_code") for run in runs if run.state == "failed"]
     codes += [SIGTERM_CODE for run in runs if run.state == "interrupted"]  # as by a scheduler
     return next((code for code in codes if isinstance(code, int)), 0)
@@ -324,18 +324,9 @@ def _data(arguments: list[str]) -> int:
 
 
 def _report(arguments: list[str]) -> int:
-    """Compare runs."""
-    parser = argparse.ArgumentParser(
-        prog="cnnbench report",
-        description="Compare runs: a table by validation accuracy, mean and standard deviation over seeds and folds, "
-        "and sweep.csv in the directory of a sweep.",
-        epilog="Example: cnnbench report outputs/sweeps/mine",
-    )
-    parser.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="run or sweep directories")
-    options = parser.parse_args(arguments)
     from cnnbench.commands import report
 
-    report.run(options.directories)
+    report.run(arguments)
     return 0
 
 

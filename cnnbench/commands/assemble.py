@@ -17,7 +17,7 @@ from cnnbench.training.initialisation import initialise
 from cnnbench.training.optimizers import make_optimizers
 from cnnbench.training.space_to_depth import use_space_to_depth
 
-__all__ = ["assemble", "describe", "on_meta"]
+__all__ = ["assemble", "describe", "multiply_adds", "on_meta"]
 
 
 def assemble(config: Config, dataset: Dataset) -> EagerEngine:
@@ -51,6 +51,11 @@ def on_meta(config: Config, dataset: Dataset, batch_size: int) -> tuple[nn.Modul
     size, channels = config.data.resize, dataset.in_channels
     network = models.dry_run(config.model.name, channels, len(dataset.classes), size, **config.model.arguments)
     return network, torch.empty(batch_size, channels, size, size, device="meta")
+
+
+def multiply_adds(config: Config, dataset: Dataset) -> int:
+    """Of the network, forward, for one image: see reports/layers.py for what is counted."""
+    return total(measure(*on_meta(config, dataset, 1))).multiplications
 
 
 def _intensity(config: Config, dataset: Dataset) -> float:

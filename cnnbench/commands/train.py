@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cnnbench.commands.assemble import assemble, describe
+from cnnbench.commands.assemble import assemble, describe, multiply_adds
 from cnnbench.config import Config, as_dict
 from cnnbench.data import sources
 from cnnbench.data.catalog import Dataset
@@ -105,7 +105,7 @@ def run(
             _announce(config, dataset, engine, data)
             with Stopping() as stopping:
                 outcome = _train(config, dataset, run, engine, data, progress, stopping, on_epoch)
-                _record_result(config, run, engine, watch, outcome)
+                _record_result(config, dataset, run, engine, watch, outcome)
                 _conclude(config, dataset, run, watch, outcome)
                 stopping.check()
     except RuntimeError as error:
@@ -228,7 +228,9 @@ def _epoch_line(row: Row, epochs: int) -> str:
     )
 
 
-def _record_result(config: Config, run: RunDirectory, engine: EagerEngine, watch: Stopwatch, outcome: Outcome) -> None:
+def _record_result(
+    config: Config, dataset: Dataset, run: RunDirectory, engine: EagerEngine, watch: Stopwatch, outcome: Outcome
+) -> None:
     run.write_json(
         "result.json",
         {
@@ -236,6 +238,7 @@ def _record_result(config: Config, run: RunDirectory, engine: EagerEngine, watch
             "data": config.data.name,
             "image_size": config.data.resize,
             "parameters": _num_parameters(engine),
+            "multiply_adds": multiply_adds(config, dataset),
             "device": engine.device.kind.type,
             "world_size": engine.world_size,
             "precision": engine.device.precision,

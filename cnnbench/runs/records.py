@@ -2,9 +2,11 @@
 
 import csv
 import io
+import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,20 +16,22 @@ import yaml
 from cnnbench import config
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import STATUS
-from cnnbench.runs.reading import find_runs, read_json, read_status, read_text
+from cnnbench.runs.reading import read_json, read_status, read_text, refuse_ways_out
 from cnnbench.runs.sweep import recorded_jobs
 
 __all__ = ["Record", "read_records", "read_rows"]
 
-NOT_BEGUN = "not begun"
+NOT_BEGUN, REFUSED = "not begun", "refused"
+DEEPEST = 4  # folders below the one given: ./outputs/sweeps/<sweep>/<job>
 
 
 @dataclass(frozen=True)
 class Record:
     """A run: where it is, how it went, what it was asked for, and its figures.
 
-    `state` is running, finished, interrupted, failed or, for a job that has no directory yet, not begun. `rows` are
-    those of metrics.csv.
+    `state` is running, finished, interrupted, failed or, for a job that has no directory yet, not begun; or refused,
+    with the reason in `status`, if links in it lead elsewhere. `rows` are those of metrics.csv; the last three are JSON
+    files of that name, empty if there is none.
     """
 
     path: Path
@@ -37,6 +41,9 @@ class Record:
     status: dict[str, Any]
     result: dict[str, Any]
     rows: list[dict[str, float]]
+    environment: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def _given(self) -> dict[str, str]:
@@ -48,27 +55,40 @@ class Record:
         value: Any = self.result
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
-        return float(value) if type(value) in (int, float) and abs(value) < 1e300 else None  # which NaN is not
+        is_number = type(value) in (int, float) and abs(value) < 1e150  # which NaN is not; its square is a number too
+        return float(value) if is_number else None
 
     @property
     def validation_accuracy(self) -> float | None:
         """Of the epoch that was chosen; None with data.validation=0, where nothing is chosen."""
         return self.figure("best", "validation_accuracy")
 
+    def column(self, name: str) -> list[float]:
+        """The numbers in a column of metrics.csv, without those that are not finite."""
+        return [row[name] for row in self.rows if math.isfinite(row.get(name, math.nan))]
+
     def value(self, key: str) -> str:
         """What the run has for a key of the configuration, or for a group; nothing if it has no such key.
 
         It is spelt as it was given, unless a run that went on has another value by now.
         """
-        given = self._given.get(key)
+        given, value = self._given.get(key), self._configured(key)
+        if given is None or (value is not None and not isinstance(value, dict) and not _same(given, value)):
+            return self.plain_value(key)
+        return given
+
+    def plain_value(self, key: str) -> str:
+        """As `value`, spelt the same in all runs: 0.001 for 1e-3 too."""
+        value = self._configured(key)
+        if isinstance(value, dict):
+            value = value.get("name")
+        return self._given.get(key, "") if value is None else str(value)
+
+    def _configured(self, key: str) -> Any:
         value: Any = self.config
         for part in key.lstrip("+").split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        if isinstance(value, dict):
-            value = value.get("name", "")
-        elif given is None or (value is not None and not _same(given, value)):
-            return "" if value is None else str(value)
-        return str(value) if given is None else given
+        return value
 
 
 def _same(given: str, value: Any) -> bool:
@@ -80,32 +100,69 @@ def _same(given: str, value: Any) -> bool:
 
 
 def read_records(directory: Path) -> list[Record]:
-    """The run in `directory` or, of a sweep, all its jobs, those that are not begun too.
+    """The training run in `directory`, or those below it; of sweeps all jobs, those that are not begun too.
+
+    Looked into are folders up to `DEEPEST` below, neither links nor what is inside a run.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or the record of a sweep is damaged.
     """
-    jobs = {} if (directory / STATUS).exists() else recorded_jobs(directory)
-    begun = {} if jobs and not any(directory.glob(f"*/{STATUS}")) else {run.name: run for run in find_runs(directory)}
-    waiting = [name for name in jobs if name not in begun]
-    return [
-        *(_read(run, jobs.get(name)) for name, run in begun.items()),
-        *(Record(directory / name, NOT_BEGUN, jobs[name], {}, {}, {}, []) for name in waiting),
-    ]
+    found = [_read(directory, None)] if (directory / STATUS).exists() else _below(directory, DEEPEST)
+    runs = [run for run in found if run.status.get("verb", "train") == "train"]  # those of benchmarks have no epochs
+    if not runs:
+        there = f"holds no run: there is no {STATUS} of training up to {DEEPEST} folders down"
+        raise ConfigError(
+            f"{directory} {there if directory.is_dir() else 'is no directory'}. "
+            "Give run or sweep directories, or a folder of them, such as outputs."
+        )
+    return runs
+
+
+def _below(folder: Path, depth: int) -> Iterator[Record]:
+    jobs = recorded_jobs(folder)
+    begun = set()
+    try:
+        inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+    except OSError:  # it is no folder, or not ours to look into
+        inside = []
+    for name in inside:
+        path = folder / name
+        if os.access(path / STATUS, os.F_OK):
+            begun.add(name)
+            yield _read(path, jobs.get(name))
+        elif depth > 1:
+            yield from _below(path, depth - 1)
+    for name in (name for name in jobs if name not in begun):
+        yield Record(folder / name, NOT_BEGUN, jobs[name], {}, {}, {}, [])
 
 
 def _read(run: Path, overrides: Sequence[str] | None) -> Record:
-    status = read_status(run)
+    try:
+        refuse_ways_out(run)  # what they lead to may be secret, and a report is made to be shown
+        status = read_status(run)
+    except (ConfigError, OSError) as error:
+        return Record(run, REFUSED, overrides or [], {}, {"error": str(error)}, {}, [])
     values: dict[str, Any] = {}
-    result: dict[str, Any] = {}
     with suppress(OSError, ValueError, ConfigError):
         values = config.parse(read_text(run / "config.yaml"))
-    if status["state"] == "finished":
-        with suppress(OSError, ValueError):
-            result = read_json(run / "result.json")
-    if overrides is None:
-        overrides = _hydras(run)
-    return Record(run, status["state"], overrides, values, status, result, list(read_rows(run)))
+    return Record(
+        run,
+        status["state"],
+        _hydras(run) if overrides is None else overrides,
+        values,
+        status,
+        _object(run / "result.json") if status["state"] == "finished" else {},
+        list(read_rows(run)),
+        *(_object(run / name) for name in ("environment.json", "dataset.json", "evaluation.json")),
+    )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing if it is not there or damaged."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return {}
 
 
 def _hydras(run: Path) -> list[str]:

@@ -12,8 +12,9 @@ def run(
 ) -> Record:
     best = None if accuracy is None else {"epoch": 1, "validation_accuracy": accuracy, "validation_loss": 1.0}
     result = {"best": best, "test_accuracy": test, "wall_s": {"total": 2.0}} if state == "finished" else {}
+    seed = next((int(each.removeprefix("seed=")) for each in overrides if each.startswith("seed=")), 0)
     values: dict[str, Any] = {
-        "config": {"optimizer": {"name": "sgd", "lr": 0.1}, "seed": 0, "device": {"compile": False}},
+        "config": {"optimizer": {"name": "sgd", "lr": 0.1}, "seed": seed, "device": {"compile": False}},
         "status": {},
         "rows": [{"epoch": 1.0}],
     }
@@ -37,6 +38,20 @@ def test_rows_are_sorted_by_their_mean_on_the_validation_set() -> None:
 def test_the_deviation_is_that_of_a_sample() -> None:
     runs = [run(value, f"seed={seed}") for seed, value in enumerate((0.1, 0.2, 0.6))]
     assert body(compare(runs))[0][:3] == ["0.3000", "±", "0.2646"]  # sqrt((0.04 + 0.01 + 0.09) / 2)
+
+
+def test_the_same_seed_again_makes_no_deviation() -> None:
+    runs = [
+        run(value, status={"since": since}) for value, since in ((0.3, "2026-02"), (0.2, "2026-03"), (0.1, "2026-01"))
+    ]
+    (row,) = body(compare(runs))
+    assert row[0] == "0.2000"  # the latest
+    assert "±" not in row
+
+
+def test_a_value_that_is_spelt_in_two_ways_is_one() -> None:
+    runs = [run(0.1, "optimizer.lr=0.1", "seed=0"), run(0.2, "optimizer.lr=1e-1", "seed=1")]
+    assert body(compare(runs))[0][:2] == ["0.1500", "±"]
 
 
 def test_a_single_run_has_no_deviation() -> None:
@@ -105,6 +120,11 @@ def test_what_is_not_finished_is_listed_the_failed_first() -> None:
     first = lines.index("failed: a=3")
     assert lines[first + 1] == "  why"
     assert lines[first + 3 :] == ["not begun: a=1", "interrupted after epoch 1: a=2"]
+
+
+def test_a_run_that_was_refused_is_listed_with_the_reason() -> None:
+    lines = compare([run(0.1, "a=1"), run(None, "a=2", state="refused", status={"error": "a link"})]).splitlines()
+    assert lines[-2:] == ["refused after epoch 1: a=2", "  a link"]
 
 
 def test_figures_that_are_none_leave_their_cells_empty() -> None:

@@ -131,6 +131,12 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
         refuse_ways_out(tmp_path)
 
 
+def test_a_file_that_is_gone_by_now_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # such as the temporary file of a run that goes on
+    monkeypatch.setattr("cnnbench.runs.reading.os.walk", lambda folder: [(str(folder), [], [".metrics.csv.7.tmp"])])
+    refuse_ways_out(tmp_path)
+
+
 def test_a_text_of_any_length_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "long").write_text("x" * (1 << 20) + "x")
     with pytest.raises(ValueError, match="longer than"):

@@ -1,0 +1,226 @@
+"""The table of runs in columns, for the page, report.csv and report.md, and that of their means over seeds."""
+
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from cnnbench.reports.comparison import error
+from cnnbench.reports.groups import REPEATS, Group, differing, distinguishing, group
+from cnnbench.reports.text import printable
+from cnnbench.runs.records import Record
+
+__all__ = [
+    "NAMED",
+    "Cell",
+    "Column",
+    "as_text",
+    "columns_of_groups",
+    "columns_of_runs",
+    "csv_rows",
+    "escaped",
+    "markdown",
+]
+
+LONGEST = 300  # characters of a cell, which anyone may have written
+SETTINGS = {
+    "model": "network",
+    "data": "data",
+    "data.resize": "size (px)",
+    "optimizer": "optimizer",
+    "optimizer.lr": "lr",
+    "train.batch_size": "batch",
+    "seed": "seed",
+    "data.fold": "fold",
+}
+NAMED = ("model", "data", "optimizer")  # groups of the configuration, which go by the name of the choice
+
+
+class Cell(NamedTuple):
+    """What is shown, nothing if there is nothing, and the number it stands for, if it is one."""
+
+    text: str
+    number: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One cell for each row. `name` is that of the configuration's key or, of a figure, that in the run's files."""
+
+    name: str
+    heading: str  # with the unit
+    cells: list[Cell]
+    kind: Literal["setting", "figure", "fact"] = "setting"
+    more_is_better: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(cell.text for cell in self.cells)
+
+    @property
+    def is_numeric(self) -> bool:
+        return not self.is_empty and all(cell.number is not None for cell in self.cells if cell.text)
+
+
+def columns_of_runs(runs: Sequence[Record]) -> list[Column]:
+    """What is known of each run: settings, among them all that differ, figures, and how it ended."""
+    known = [
+        _figures("parameters", "parameters", ",.0f", [run.figure("parameters") for run in runs]),
+        _figures("multiply_adds", "multiply-adds", ",.0f", [run.figure("multiply_adds") for run in runs]),
+        _figures("test_accuracy", "test accuracy", ".4f", [run.figure("test_accuracy") for run in runs], True),
+        _figures("validation_accuracy", "best validation accuracy", ".4f", [_validation(run) for run in runs], True),
+        _figures("epochs", "epochs", ",.0f", [len(run.rows) or None for run in runs]),
+        _figures("wall_s", "time (s)", ",.1f", [run.figure("wall_s", "total") for run in runs]),
+        _figures("examples_per_s", "examples/s", ",.0f", _over_epochs(runs, "examples_per_s", statistics.median), True),
+        _figures("peak_gib", "memory (GiB)", ".2f", _over_epochs(runs, "peak_gib", max)),
+        *(_texts(name, name.replace("_", " "), value, runs) for name, value in FACTS.items()),
+    ]
+    given = [key.lstrip("+") for key in (*differing(runs), *distinguishing(runs))]
+    taken = {column.name for column in known}  # device=cpu, too, which is device.name
+    others = dict.fromkeys(f"{key}.name" if key in taken else key for key in given)
+    keys = [*SETTINGS, *(key for key in others if key not in SETTINGS and key.removesuffix(".name") not in NAMED)]
+    return [*(_settings(key, runs) for key in keys), *known]
+
+
+def columns_of_groups(runs: Sequence[Record]) -> list[Column]:
+    """Mean and standard deviation over seeds and folds; no columns if there is but one of each."""
+    keys = distinguishing(runs)
+    groups = group([run for run in runs if run.state == "finished"], keys)
+    if all(len(each.repetitions) == 1 for each in groups):
+        return []
+    firsts = [each.runs[0] for each in groups]
+    return [
+        *(_settings(key.lstrip("+"), firsts) for key in keys),
+        _figures("n", "n", ".0f", [len(each.repetitions) for each in groups]),
+        *(Column(key, f"{SETTINGS[key]}s", [_values(each, key) for each in groups]) for key in REPEATS),
+        *(
+            Column(
+                f"{part}_accuracy", heading, [_mean(each.accuracies(part), ".4f") for each in groups], "figure", True
+            )
+            for part, heading in (("test", "test accuracy"), ("validation", "best validation accuracy"))
+        ),
+        Column("wall_s", "time (s)", [_mean(_numbers(each, "wall_s", "total"), ",.1f") for each in groups], "figure"),
+    ]
+
+
+def csv_rows(columns: Sequence[Column]) -> list[dict[str, object]]:
+    """For report.csv: figures with every digit, and no text that a spreadsheet would take for a formula."""
+    cells = zip(*(column.cells for column in columns), strict=True)
+    names = [_no_formula(column.name) for column in columns]
+    return [dict(zip(names, map(_plain, row, columns), strict=True)) for row in cells]
+
+
+def markdown(columns: Sequence[Column]) -> str:
+    """A table in GitHub's Markdown; columns without any value are left out."""
+    columns = [column for column in columns if not column.is_empty]
+    lines = [
+        [escaped(column.heading) for column in columns],
+        ["---:" if column.is_numeric else "---" for column in columns],
+        *([escaped(cell.text) for cell in row] for row in zip(*(column.cells for column in columns), strict=True)),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def as_text(value: object) -> str:
+    """Anyone's value as text: one line, not without end, with nothing that steers a terminal or hides in a page."""
+    text = " ".join(printable(str(value)).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _settings(key: str, runs: Sequence[Record]) -> Column:
+    heading = SETTINGS.get(key, key.removesuffix(".name"))
+    return Column(as_text(key), as_text(heading), [_setting(run, key) for run in runs])
+
+
+def _setting(run: Record, key: str) -> Cell:
+    names = (f"{key}.name", key) if key in NAMED else (key, f"+{key}")
+    value = next(filter(None, map(run.plain_value, names)), "")
+    title = run.dataset.get("title")
+    if key == "data" and value == "folder" and isinstance(title, str):
+        value = title
+    try:
+        number = float(value)
+    except ValueError:
+        return Cell(value.lower() if value in ("True", "False") else as_text(value))
+    return Cell(as_text(value.removesuffix(".0")), number if abs(number) < 1e300 else None)  # which NaN is not
+
+
+def _figures(
+    name: str, heading: str, form: str, values: Iterable[float | None], more_is_better: bool = False
+) -> Column:
+    cells = [Cell("") if value is None else Cell(format(value, form), float(value)) for value in values]
+    return Column(name, heading, cells, "figure", more_is_better)
+
+
+def _validation(run: Record) -> float | None:
+    """Of the epoch that was chosen or, in a run that is not finished, the best so far."""
+    return run.validation_accuracy if run.result else max(run.column("validation_accuracy"), default=None)
+
+
+def _over_epochs(
+    runs: Sequence[Record], name: str, statistic: Callable[[Sequence[float]], float]
+) -> list[float | None]:
+    columns = [run.column(name) for run in runs]
+    return [statistic(column) if column else None for column in columns]
+
+
+def _numbers(alike: Group, *keys: str) -> list[float]:
+    return [number for run in alike.repetitions if (number := run.figure(*keys)) is not None]
+
+
+def _mean(values: Sequence[float], form: str) -> Cell:
+    if not values:
+        return Cell("")
+    mean = statistics.fmean(values)
+    spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+    return Cell(f"{mean:{form}}{spread}", mean)
+
+
+def _values(alike: Group, key: str) -> Cell:
+    """Of all that are counted, such as ``0, 1, 2``."""
+    cells = sorted((_setting(run, key) for run in alike.repetitions), key=lambda cell: cell.number or 0.0)
+    return Cell(", ".join(dict.fromkeys(cell.text for cell in cells if cell.text)))
+
+
+def _texts(name: str, heading: str, value: Callable[[Record], str], runs: Sequence[Record]) -> Column:
+    return Column(name, heading, [Cell(as_text(value(run))) for run in runs], "fact")
+
+
+def _device(run: Record) -> str:
+    """Such as ``cuda (NVIDIA H100)``."""
+    where = run.environment
+    device, chip, processes = (where.get(key) for key in ("device", "chip", "world_size"))
+    if not isinstance(device, str):
+        device = run.result.get("device")
+    several = f"{processes} x " if isinstance(processes, int) and processes > 1 else ""
+    return "" if not isinstance(device, str) else f"{several}{device}" + (f" ({chip})" if isinstance(chip, str) else "")
+
+
+def _precision(run: Record) -> str:
+    return str(run.environment.get("precision", run.result.get("precision", "")))
+
+
+FACTS: dict[str, Callable[[Record], str]] = {
+    "device": _device,
+    "precision": _precision,
+    "flip_averaging": lambda run: "yes" if run.result.get("flip_averaging") is True else "",
+    "status": lambda run: run.state,
+    "error": error,
+    "directory": lambda run: str(run.path),
+}
+
+
+def _plain(cell: Cell, column: Column) -> object:
+    if column.kind == "figure":
+        return int(cell.number) if cell.number is not None and cell.number.is_integer() else cell.number
+    return cell.text if cell.number is not None else _no_formula(cell.text)
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is; underscores inside a word are none of its signs."""
+    return re.sub(r"([\\`*\[\]<>|&~$#]|\b_|_\b)", r"\\\1", text)

@@ -1,0 +1,119 @@
+"""Run directories as training leaves them, with figures that are made up, in milliseconds each."""
+
+import csv
+import json
+import math
+import random
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["grid", "make_run"]
+
+COSTS = {  # parameters and multiply-adds
+    "lenet": (61_706, 416_520),
+    "lenet_relu": (32_000, 212_520),
+    "nin": (1_992_166, 33_423_360),
+    "resnet18": (11_175_370, 33_010_944),
+    "mlp": (575_050, 574_080),
+}
+
+
+def configuration(model: str, lr: float, batch_size: int, seed: int, epochs: int) -> dict[str, Any]:
+    return {
+        "data": {"name": "fashion_mnist", "root": None, "resize": 28, "validation": 5000, "folds": None, "fold": None},
+        "augment": {"name": "none", "flip": False, "shift": 0, "cutout": 0, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0},
+        "device": {"name": "auto", "precision": "auto", "threads": "auto", "compile": False, "graph": "auto"},
+        "train": {"epochs": epochs, "batch_size": batch_size, "init": "xavier_uniform", "loss": "cross_entropy"},
+        "seed": seed,
+        "sweep": "made",
+        "model": {"name": model, "recipe": {"resize": 28, "batch_size": 256, "lr": 0.9}},
+        "optimizer": {"name": "sgd", "lr": lr, "momentum": 0.0, "weight_decay": 0.0},
+        "scheduler": {"name": "constant", "warmup_epochs": 0.0},
+    }
+
+
+def metrics(accuracy: float, epochs: int, rng: random.Random) -> list[dict[str, float]]:
+    """Curves that rise to about `accuracy`, at a speed of their own."""
+    speed = rng.uniform(2, 8)
+    rows = []
+    for epoch in range(1, epochs + 1):
+        train = accuracy * (1 - 0.8 * math.exp(-epoch / speed)) + 0.02
+        validation = train - 0.03 * epoch / epochs + rng.gauss(0, 0.005)
+        rows.append(
+            {
+                "epoch": epoch,
+                "lr": 0.1,
+                "train_loss": -math.log(min(train, 0.999)),
+                "train_accuracy": train,
+                "validation_loss": -math.log(min(max(validation, 0.001), 0.999)),
+                "validation_accuracy": validation,
+                "epoch_s": 1.5 + rng.random(),
+                "examples_per_s": 55_000 / (1.4 + rng.random()),
+                "peak_gib": 0.6 + epoch / 1000,
+            }
+        )
+    return rows
+
+
+def make_run(
+    path: Path,
+    model: str = "lenet",
+    lr: float = 0.1,
+    batch_size: int = 64,
+    seed: int = 0,
+    epochs: int = 5,
+    state: str = "finished",
+    accuracy: float = 0.8,
+    **files: Any,
+) -> Path:
+    """A run in `path`; `files` are values for JSON files of that name, beside or instead of what is made here."""
+    rng = random.Random(repr((model, lr, batch_size, seed)))
+    rows = [] if state == "failed" else metrics(accuracy, epochs // 2 if state == "interrupted" else epochs, rng)
+    parameters, multiply_adds = COSTS.get(model, (1_000, 2_000))
+    overrides = [f"model={model}", f"optimizer.lr={lr}", f"train.batch_size={batch_size}", f"seed={seed}"]
+    path.mkdir(parents=True)
+    (path / ".hydra").mkdir()
+    (path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
+    (path / "config.yaml").write_text(yaml.safe_dump(configuration(model, lr, batch_size, seed, epochs)))
+    if rows:
+        with (path / "metrics.csv").open("w") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    error = {"error": "The training loss became nan in epoch 1.\nLower optimizer.lr.", "exit_code": 4}
+    made = {
+        "status": {"state": state, "verb": "train", **(error if state == "failed" else {})},
+        "environment": {"device": "cuda", "chip": "NVIDIA H100", "precision": "bf16", "world_size": 1},
+        **({"result": result(rows, parameters, multiply_adds)} if state == "finished" else {}),
+    }
+    for name, values in (made | files).items():
+        (path / f"{name}.json").write_text(json.dumps(values))
+    return path
+
+
+def result(rows: list[dict[str, float]], parameters: int, multiply_adds: int) -> dict[str, Any]:
+    best = max(rows, key=lambda row: row["validation_accuracy"])
+    return {
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "test_accuracy": best["validation_accuracy"] - 0.01,
+        "test_loss": best["validation_loss"],
+        "best": best,
+        "final": rows[-1],
+        "flip_averaging": False,
+        "wall_s": {"total": sum(row["epoch_s"] for row in rows)},
+    }
+
+
+def grid(
+    folder: Path, models: list[str], rates: list[float], batch_sizes: list[int], seeds: list[int], epochs: int
+) -> None:
+    """A run for each combination; of the highest rate those with the smallest batches failed, one was interrupted."""
+    for number, (model, lr, batch_size, seed) in enumerate(product(models, rates, batch_sizes, seeds)):
+        diverged = lr == max(rates) and batch_size == min(batch_sizes)
+        state = "failed" if diverged else "interrupted" if number == 1 else "finished"
+        accuracy = 0.9 - 0.04 * abs(math.log10(lr / rates[len(rates) // 2])) - 0.01 * models.index(model)
+        make_run(folder / f"run{number:03}", model, lr, batch_size, seed, epochs, state, accuracy)

@@ -1,0 +1,152 @@
+"""What goes into the page. How it behaves is tests/test_report_browser.py's."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_runs import grid, make_run
+
+from cnnbench.reports.groups import ranked
+from cnnbench.reports.page import data_of, render
+from cnnbench.reports.table import columns_of_runs
+from cnnbench.runs.records import read_records
+
+
+def data(folder: Path) -> Any:
+    runs = ranked(read_records(folder))
+    return json.loads(json.dumps(data_of(runs, columns_of_runs(runs)), allow_nan=False))
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_curves_are_those_of_metrics_csv(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "metrics.csv").write_text(
+        "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy\n1,2.5,0.1,2,0.2\n2,1.23456789,0.3,inf,nan\n"
+    )
+    (found,) = data(tmp_path)["runs"]
+    assert found["curves"] == {
+        "held_out": "validation",
+        "epoch": [1, 2],
+        "train_loss": [2.5, 1.2346],
+        "train_accuracy": [0.1, 0.3],
+        "held_out_loss": [2, None],
+        "held_out_accuracy": [0.2, None],
+    }
+
+
+def test_without_a_validation_set_curves_are_of_the_test_set(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "metrics.csv").write_text("epoch,test_accuracy\n1,0.5\n")
+    curves = data(tmp_path)["runs"][0]["curves"]
+    assert (curves["held_out"], curves["held_out_accuracy"], curves["held_out_loss"]) == ("test", [0.5], [None])
+
+
+def test_of_very_many_epochs_some_are_drawn_the_last_among_them(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", epochs=1_700)
+    epochs = data(tmp_path)["runs"][0]["curves"]["epoch"]
+    assert 400 < len(epochs) <= 500
+    assert (epochs[-1], epochs[-1] - epochs[-2]) == (1_700, 4)
+
+
+def test_configurations_are_of_the_keys_that_differ(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", lr=0.1)
+    make_run(tmp_path / "b", lr=0.2)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "status.json").write_text('{"state": "failed"}')  # before it had a configuration
+    assert [run["config"] for run in data(tmp_path)["runs"]] == [{"optimizer.lr": "0.1"}, {"optimizer.lr": "0.2"}, {}]
+
+
+def test_runs_are_told_apart_by_the_settings_in_which_they_differ(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", model="lenet", seed=0)
+    make_run(tmp_path / "b", model="mlp", seed=1)
+    settings = [run["settings"] for run in data(tmp_path)["runs"]]
+    assert settings == [{"model": "lenet", "seed": "seed 0"}, {"model": "mlp", "seed": "seed 1"}]
+
+
+def test_runs_that_differ_in_nothing_go_by_their_network(tmp_path: Path) -> None:
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b")
+    assert [run["settings"] for run in data(tmp_path)["runs"]] == [{"model": "lenet"}] * 2
+
+
+def test_a_heat_map_has_means_deviations_and_what_became_of_others(tmp_path: Path) -> None:
+    grid(tmp_path, ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 3)  # 0.2 with 64 failed, 0.1 with 64 once interrupted
+    (found,) = data(tmp_path)["grids"]
+    assert (found["rates"], found["batch_sizes"], found["part"]) == (["0.1", "0.2"], ["64", "128"], "validation")
+    assert (found["counts"], found["states"][0][1]) == ([[1, 0], [2, 2]], "failed")
+    assert [[mean is None for mean in row] for row in found["means"]] == [[False, True], [False, False]]
+    assert [[each is None for each in row] for row in found["deviations"]] == [[True, True], [False, False]]
+
+
+def test_several_heat_maps_are_titled_by_what_tells_them_apart(tmp_path: Path) -> None:
+    grid(tmp_path, ["lenet", "mlp"], [0.1, 0.2], [64, 128], [0], 2)
+    assert [each["title"] for each in data(tmp_path)["grids"]] == ["model=mlp", "model=lenet"]
+
+
+EVALUATED = [{"name": "Bag", "precision": 0.5, "recall": 0.25, "f1": 0.3, "support": 10}, {"name": "Coat", "recall": 1}]
+
+
+def test_recall_is_that_of_an_evaluation(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", evaluation={"accuracy": 0.5, "classes": EVALUATED})
+    assert data(tmp_path)["runs"][0]["recall"] == {"Bag": 0.25, "Coat": 1}
+
+
+@pytest.mark.parametrize(
+    "classes", [None, 3, {}, [3], [{}], [{"name": "a", "recall": "1"}], [{"recall": float("nan")}]]
+)
+def test_an_evaluation_that_makes_no_sense_is_not_shown(tmp_path: Path, classes: Any) -> None:
+    make_run(tmp_path / "run", evaluation={"classes": classes})
+    assert data(tmp_path)["runs"][0]["recall"] == {}
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)>&amp;\"'<!--"
+
+
+def test_nothing_of_a_run_is_markup(tmp_path: Path) -> None:
+    make_run(tmp_path / "harmless")
+    before = Elements(render(read_records(tmp_path), "runs")).found
+    run = make_run(tmp_path / "run", model=HOSTILE, evaluation={"classes": [{"name": HOSTILE, "recall": 0.5}]})
+    (run / ".hydra" / "overrides.yaml").write_text(json.dumps([f"{HOSTILE.replace('=', '')}={HOSTILE}"]))
+    make_run(tmp_path / HOSTILE.replace("/", ""), status={"state": "failed", "error": HOSTILE})
+    page = render(read_records(tmp_path), HOSTILE)
+    after = Elements(page).found
+    assert {tag for tag, _ in after} == {tag for tag, _ in before}
+    assert not [attributes for _, attributes in after if any(name.startswith("on") for name in attributes)]
+
+
+def test_the_data_in_the_page_are_what_they_were(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", model=HOSTILE)
+    page = render(read_records(tmp_path), "runs")
+    (embedded,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert json.loads(embedded)["runs"][0]["settings"] == {"model": HOSTILE}
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    found = Elements(render(read_records(tmp_path), "runs")).found
+    assert [attributes for _, attributes in found if {"src", "href", "action", "data"} & attributes.keys()] == []
+
+
+def test_the_best_of_each_of_the_best_groups_is_chosen_at_first(tmp_path: Path) -> None:
+    for number in range(14):
+        result = {"best": {"validation_accuracy": number / 20}}
+        make_run(tmp_path / str(number), lr=number // 2 + 1, seed=number % 2, result=result)
+    found = Elements(render(read_records(tmp_path), "runs")).found
+    boxes = [
+        "checked" in attributes for tag, attributes in found if (tag, attributes.get("type")) == ("input", "checkbox")
+    ]
+    assert boxes[:14] == [True, False] * 5 + [False] * 4

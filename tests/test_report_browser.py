@@ -1,0 +1,379 @@
+"""The page of `cnnbench report` in a real browser, opened from disk."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_runs import grid, make_run
+
+from cnnbench.reports.page import render
+from cnnbench.runs.records import read_records
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+expect = sync_api.expect
+CHROMIUM = Path("/usr/bin/chromium")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium"),
+]
+
+DESKTOP, PHONE = {"width": 1400, "height": 900}, {"width": 360, "height": 740}
+HOSTILE = "</script><img src=x onerror=document.title='run'><b>%{x}</b>&lt;i&gt;"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])  # root needs that
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of a grid of 8 runs with two failed and one interrupted, and of two others, one of them evaluated."""
+    folder = tmp_path_factory.mktemp("report")
+    grid(folder / "runs", ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 4)
+    make_run(folder / "runs" / "mlp", "mlp", lr=0.01, batch_size=32, accuracy=0.5)
+    classes = [{"name": "Bag", "recall": 0.25}, {"name": "Coat", "recall": 0.75}]
+    make_run(folder / "runs" / "nin", "nin", lr=0.02, batch_size=32, accuracy=0.99, evaluation={"classes": classes})
+    return write(folder)
+
+
+def write(folder: Path) -> str:
+    """The address of a page over the runs in `folder`."""
+    page = folder / "report.html"
+    page.write_text(render(read_records(folder), "runs"))
+    return page.as_uri()
+
+
+class Window:
+    """A page that is open, and what the browser had to complain of; that it asked for other addresses, too."""
+
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(10_000)
+        self.complaints: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.complaints.append(request.url) if request.url != address else None)
+        self.page.goto(address)
+
+
+@contextmanager
+def window(browser: Any, address: str, **options: Any) -> Iterator[Any]:
+    """The page in a window of its own."""
+    window = Window(browser, address, **options)
+    yield window.page
+    window.context.close()
+    assert window.complaints == []
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Any, report: str) -> Iterator[Window]:
+    """One window for most tests: it is the opening that takes time."""
+    window = Window(browser, report, viewport=DESKTOP)
+    yield window
+    window.context.close()
+
+
+@pytest.fixture
+def opened(shared: Window) -> Iterator[Any]:
+    """The page with nothing filtered and nothing chosen."""
+    page = shared.page
+    page.get_by_label("Filter").fill("")
+    page.get_by_label("Status").select_option("")
+    page.get_by_role("button", name="Choose none").click()
+    settle(page)
+    yield page
+    assert shared.complaints == []
+
+
+def column(page: Any, name: str, table: str = "runs") -> list[str]:
+    """The cells of a column that are shown, from the top."""
+    at = page.locator(f"#{table} thead th").evaluate_all(
+        "(all, name) => all.findIndex((th) => th.dataset.name === name)", name
+    )
+    assert at >= 0
+    texts = page.locator(f"#{table} tbody tr:visible > :nth-child({at + 1})").all_inner_texts()
+    return [text.strip() for text in texts]
+
+
+def heading(page: Any, name: str) -> Any:
+    return page.locator(f"#runs th[data-name='{name}']")
+
+
+def settle(page: Any) -> None:
+    """Wait until all is drawn."""
+    page.evaluate("new Promise((done) => (function look() { isWaiting ? setTimeout(look) : done(); })())")
+
+
+def drawn(page: Any, chart: str = "curves") -> Any:
+    return page.locator(f"#{chart} .scatterlayer .trace")
+
+
+def box(page: Any, run: int) -> Any:
+    return page.get_by_role("checkbox", name=f"choose run {run}:")
+
+
+def test_the_page_opens_from_disk_with_its_charts(opened: Any) -> None:
+    assert opened.title() == "10 runs: 7 finished, 1 interrupted, 2 failed (cnnbench)"
+    box(opened, 1).check()
+    expect(opened.locator("#curves .scatterlayer .trace").first).to_be_visible()
+    expect(opened.locator("#cost-chart .point").first).to_be_visible()
+    expect(opened.locator("#grid-chart .heatmaplayer image")).to_be_visible()
+
+
+def test_a_heading_sorts_numbers_either_way_what_is_missing_last(opened: Any) -> None:
+    numbers = [text for text in column(opened, "test_accuracy") if text]
+    assert len(numbers) == 7
+    button = heading(opened, "test_accuracy").get_by_role("button")
+    button.click()
+    expect(heading(opened, "test_accuracy")).to_have_attribute("aria-sort", "descending")
+    assert column(opened, "test_accuracy") == [*sorted(numbers, reverse=True), "", "", ""]
+    button.click()
+    expect(heading(opened, "test_accuracy")).to_have_attribute("aria-sort", "ascending")
+    assert column(opened, "test_accuracy") == [*sorted(numbers), "", "", ""]
+
+
+def test_numbers_are_sorted_as_numbers(opened: Any) -> None:
+    heading(opened, "train.batch_size").get_by_role("button").click()
+    assert column(opened, "train.batch_size") == ["32"] * 2 + ["64"] * 4 + ["128"] * 4
+
+
+def test_a_heading_sorts_text_and_no_other_stays_marked(opened: Any) -> None:
+    for name in ("seed", "model"):
+        heading(opened, name).get_by_role("button").click()
+    assert column(opened, "model") == ["lenet"] * 8 + ["mlp", "nin"]
+    assert opened.locator("#runs th[aria-sort]").count() == 1
+
+
+def test_means_over_seeds_are_sorted_too(opened: Any) -> None:
+    before = column(opened, "train.batch_size", "groups")
+    opened.locator("#groups th[data-name='train.batch_size'] button").click()
+    assert column(opened, "train.batch_size", "groups") == sorted(before, key=int) != before
+
+
+@pytest.mark.parametrize(
+    ("typed", "networks"),
+    [
+        ("mlp", ["mlp"]),
+        ("MLP", ["mlp"]),
+        ("lenet seed=1 failed", ["lenet"]),
+        ("optimizer.lr=0.010", ["mlp"]),
+        ("lr<0.1 batch=32", ["nin", "mlp"]),
+        ("parameters>1000000", ["nin"]),
+        ("network=len", []),
+        ("device=cuda mlp", ["mlp"]),
+        ("parameters=61706 0.2 status=finished", ["lenet", "lenet"]),
+        ("became nan", ["lenet", "lenet"]),
+        ("test_accuracy<1 mlp", ["mlp"]),
+    ],
+)
+def test_the_filter_shows_what_has_all_its_words(opened: Any, typed: str, networks: list[str]) -> None:
+    opened.get_by_label("Filter").fill(typed)
+    assert sorted(column(opened, "model")) == sorted(networks)
+    expect(opened.locator("#count")).to_contain_text(f"{len(networks)} of 10 shown")
+
+
+def test_the_status_filters_beside_the_words(opened: Any) -> None:
+    opened.get_by_label("Status").select_option("failed")
+    assert column(opened, "status") == ["failed", "failed"]
+    opened.get_by_label("Filter").fill("seed=1")
+    assert column(opened, "status") == ["failed"]
+
+
+def test_the_filter_is_that_of_the_cost_chart_too(opened: Any) -> None:
+    points = opened.locator("#cost-chart .point")
+    expect(points).to_have_count(7)
+    opened.get_by_label("Filter").fill("lenet")
+    expect(points).to_have_count(5)
+
+
+def test_choosing_changes_curves_and_differences(opened: Any) -> None:
+    expect(drawn(opened)).to_have_count(0)
+    expect(opened.locator("#differences-note")).to_have_text("Choose two runs or more.")
+    box(opened, 1).check()
+    expect(drawn(opened)).to_have_count(2)  # validation and training
+    box(opened, 2).check()
+    expect(drawn(opened)).to_have_count(4)
+    expect(opened.locator("#curves-legend li")).to_have_text(
+        [re.compile("1: nin.*lr 0.02"), re.compile("2: lenet.*lr 0.1")]
+    )
+    keys = opened.locator("#differences tbody th")
+    expect(keys).to_have_text(["model.name", "optimizer.lr", "train.batch_size", "train.epochs"])
+    opened.get_by_label("training too").uncheck()
+    expect(drawn(opened)).to_have_count(2)
+    opened.get_by_label("training too").check()
+
+
+def test_a_run_keeps_its_colour_while_it_is_chosen(opened: Any) -> None:
+    for run in (1, 2):
+        box(opened, run).check()
+    look = "(mark) => mark.textContent + mark.style.color"
+    second = opened.locator("#runs .mark").nth(1)
+    before = second.evaluate(look)
+    box(opened, 1).uncheck()
+    for run in (3, 4):
+        box(opened, run).check()
+    looks = opened.locator("#runs .mark:not(:empty)").evaluate_all(f"(marks) => marks.map({look})")
+    assert second.evaluate(look) == before
+    assert len(set(looks)) == 3
+
+
+def test_all_that_are_shown_can_be_chosen(opened: Any) -> None:
+    opened.get_by_label("Filter").fill("lenet finished")
+    opened.get_by_role("button", name="Choose all shown").click()
+    expect(opened.locator("#count")).to_have_text("5 of 10 shown, 5 chosen")
+    expect(opened.locator("#curves-legend li")).to_have_count(5)
+
+
+def test_curves_are_of_accuracy_or_loss(opened: Any) -> None:
+    for quantity in ("loss", "accuracy"):
+        opened.locator("#quantity").select_option(quantity)
+        expect(opened.locator("#curves .ytitle")).to_have_text(quantity)
+
+
+def test_cost_is_what_is_asked_for(opened: Any) -> None:
+    for cost in ("parameters", "multiply-adds", "time (s)"):
+        opened.locator("#cost").select_option(label=cost)
+        expect(opened.locator("#cost-chart .xtitle")).to_have_text(cost)
+
+
+def test_the_heat_map_has_a_number_in_each_cell_or_says_why_not(opened: Any) -> None:
+    cells = opened.locator("#grid-chart .annotation-text")
+    expect(cells).to_have_count(4)
+    assert sum(bool(re.fullmatch(r"0\.\d{4}", text)) for text in cells.all_text_contents()) == 3
+    assert "failed" in cells.all_text_contents()
+
+
+def test_a_choice_of_one_is_not_offered(opened: Any) -> None:
+    expect(opened.locator("#grid")).to_be_hidden()
+    expect(opened.locator("#cost")).to_be_visible()
+
+
+def test_recall_is_shown_of_chosen_runs_that_have_it(opened: Any) -> None:
+    box(opened, 1).check()
+    expect(opened.locator("#recall tbody tr")).to_have_text([re.compile("Bag.*0.2500"), re.compile("Coat.*0.7500")])
+    box(opened, 1).uncheck()
+    expect(opened.locator("#recall-section")).to_be_hidden()
+
+
+def test_the_keyboard_alone_sorts_filters_and_chooses(opened: Any) -> None:
+    def tab_to(what: str) -> None:
+        for _ in range(60):
+            opened.keyboard.press("Tab")
+            if opened.evaluate(f"document.activeElement.matches({what!r})"):
+                return
+        raise AssertionError(f"Tab does not lead to {what}")
+
+    opened.get_by_role("button", name="Dark").focus()
+    tab_to("#filter")
+    opened.keyboard.type("lenet")
+    assert column(opened, "model") == ["lenet"] * 8
+    tab_to("th[data-name='optimizer.lr'] button")
+    opened.keyboard.press("Enter")
+    opened.keyboard.press("Enter")
+    assert column(opened, "optimizer.lr") == ["0.2"] * 4 + ["0.1"] * 4
+    tab_to("#runs input:not(:checked)")
+    opened.keyboard.press("Space")
+    expect(opened.locator("#count")).to_have_text("8 of 10 shown, 1 chosen")
+    assert opened.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+LUMINANCE = """(selector) => {
+    const element = document.querySelector(selector);
+    const style = getComputedStyle(element);
+    const paint = selector === "body" ? style.backgroundColor : style.fill;
+    return paint.match(/[\\d.]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3;
+}"""
+
+
+def test_dark_is_as_the_system_has_it_until_the_button_changes_it(browser: Any, report: str) -> None:
+    with window(browser, report, viewport=DESKTOP, color_scheme="dark") as page:
+        expect(page.locator("#curves .xtitle")).to_be_visible()
+        assert page.evaluate(LUMINANCE, "body") < 50
+        assert page.evaluate(LUMINANCE, "#curves .xtitle") > 200
+        page.get_by_role("button", name="Light").click()
+        settle(page)
+        assert page.evaluate(LUMINANCE, "body") > 200
+        assert page.evaluate(LUMINANCE, "#curves .xtitle") < 50
+        expect(page.get_by_role("button", name="Dark")).to_be_visible()
+
+
+def test_on_a_phone_tables_scroll_and_the_page_does_not(browser: Any, report: str) -> None:
+    with window(browser, report, viewport=PHONE, is_mobile=True, has_touch=True) as page:
+        expect(drawn(page).first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        first = page.locator("#runs tbody th.first").first
+        before = first.bounding_box()["x"]
+        page.evaluate("document.querySelector('.scroll').scrollLeft = 300")
+        assert page.evaluate("document.querySelector('.scroll').scrollLeft") == 300
+        assert first.bounding_box()["x"] == before
+        for chart in page.locator(".chart").all():
+            assert chart.bounding_box()["width"] <= 360
+
+
+def test_a_page_over_runs_that_have_nothing_opens_too(browser: Any, tmp_path: Path) -> None:
+    (tmp_path / "sweep").mkdir()
+    jobs = {"one": ["seed=1"], "two": ["seed=2"]}
+    (tmp_path / "sweep" / "sweep.json").write_text(json.dumps({"jobs": jobs}))
+    with window(browser, write(tmp_path), viewport=DESKTOP) as page:
+        page.get_by_role("button", name="Choose all shown").click()
+        settle(page)
+        assert column(page, "status") == ["not begun", "not begun"]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("hostile")
+    grid(folder / "runs", [HOSTILE], [0.1, 0.2], [64, 128], [0], 4)
+    make_run(
+        folder / "runs" / HOSTILE.replace("/", ""),
+        model="long" * 100,
+        state="failed",
+        status={"state": "failed", "error": HOSTILE},
+    )
+    run = make_run(folder / "runs" / "evaluated", evaluation={"classes": [{"name": HOSTILE, "recall": 0.5}]})
+    config = run / "config.yaml"
+    config.write_text(config.read_text() + f"? {HOSTILE!r}\n: 1\n__proto__: {{polluted: 1}}\n")
+    return write(folder)
+
+
+def test_whatever_a_run_is_named_it_is_text(browser: Any, hostile: str) -> None:
+    with window(browser, hostile, viewport=DESKTOP) as page:
+        page.get_by_role("button", name="Choose all shown").click()
+        expect(page.locator("#curves-legend li")).to_have_count(4)
+        page.locator("#cost-chart .point").first.hover(force=True)
+        expect(page.locator("#cost-chart .hovertext")).to_contain_text(HOSTILE)
+        assert page.title() == "6 runs: 3 finished, 1 interrupted, 2 failed (cnnbench)"
+        assert page.locator("img, b, i").count() == 0
+        assert HOSTILE in column(page, "model")
+        assert HOSTILE in column(page, "error")
+        expect(page.locator("#curves-legend li").first).to_contain_text(HOSTILE)
+        assert HOSTILE in page.locator("#differences tbody th").all_inner_texts()
+        assert page.locator("#recall tbody th").all_inner_texts() == [HOSTILE]
+        assert page.evaluate("({}).polluted") is None
+
+
+def test_markup_that_got_in_all_the_same_could_run_nothing(browser: Any, hostile: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(hostile)
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', `<img src='x' onerror='document.title = 1'>`)")
+    page.evaluate(
+        "document.body.append(Object.assign(document.createElement('script'), {textContent: 'document.title = 1'}))"
+    )
+    page.wait_for_timeout(100)
+    title = page.title()
+    context.close()
+    assert title.startswith("6 runs")
+    assert any("Content Security Policy" in line for line in refused)
