@@ -30,7 +30,7 @@ def test_a_picture_has_nothing_of_the_one_before() -> None:
     assert after_another.getvalue() == alone
 
 
-@pytest.mark.parametrize("title", ["mlp on $x$, 28 px", r"mlp on $\nothing$, 28 px", "mlp on 照片, 28 px"])
+@pytest.mark.parametrize("title", ["mlp on $x$, 28 px", r"mlp on $\nothing{, 28 px", "mlp on 照片, 28 px"])
 def test_a_folder_may_have_any_name(title: str) -> None:
     draw(rows(2, "test"), title, file := io.BytesIO())
     assert file.getvalue().startswith(b"\x89PNG")
