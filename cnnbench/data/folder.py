@@ -63,11 +63,15 @@ def _folder(config: DataConfig) -> Path:
 
 def _open(config: DataConfig) -> OwnData:
     folder = _folder(config)
-    if not folder.is_dir():
-        is_what = "is a file, not a folder" if folder.exists() else "is not there"
-        where = "" if folder.is_absolute() else f" (looked for in {Path.cwd()})"
-        raise DataError(f"data.path={shown(folder)} {is_what}{where}. Name the folder of your images.")
-    return open_idx(folder, config) if holds_idx(folder) else open_images(folder, config)
+    try:
+        if not folder.is_dir():
+            is_what = "is a file, not a folder" if folder.exists() else "is not there"
+            where = "" if folder.is_absolute() else f" (looked for in {Path.cwd()})"
+            raise DataError(f"data.path={shown(folder)} {is_what}{where}. Name the folder of your images.")
+        is_idx = holds_idx(folder)
+    except OSError as error:  # a folder that may not be entered, or a name too long for one
+        raise DataError(f"data.path={shown(folder)} cannot be looked into: {error.strerror}.") from error
+    return open_idx(folder, config) if is_idx else open_images(folder, config)
 
 
 def _facts(folder: Path, own: OwnData) -> Dataset:

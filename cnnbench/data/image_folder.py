@@ -10,7 +10,7 @@ from cnnbench.config import DataConfig
 from cnnbench.data.arrays import Arrays, Labels
 from cnnbench.data.images import are_grey, read_images
 from cnnbench.data.listing import ImageFile, list_images
-from cnnbench.data.own import OwnData, refuse
+from cnnbench.data.own import OwnData, refuse, shown
 from cnnbench.errors import ConfigError
 
 __all__ = ["open_images"]
@@ -35,7 +35,9 @@ def open_images(folder: Path, config: DataConfig) -> OwnData:
     kind = np.uint8 if len(listing.classes) <= 256 else np.int32
 
     def read() -> Arrays:
-        pixels, problems = read_images([file.path for file in files], in_channels, size, f"reading {folder.name}")
+        pixels, problems = read_images(
+            [file.path for file in files], in_channels, size, f"reading {shown(folder.resolve().name)}"
+        )
         if problems:
             raise refuse(folder, problems)
         middle = len(listing.train)

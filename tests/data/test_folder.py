@@ -122,6 +122,12 @@ def test_a_path_may_be_written_in_any_way(
     assert sources.facts(of_folder(path=path.format(folder=folder))).title == "photos"
 
 
+@pytest.mark.parametrize("of", [sources.facts, sources.load])
+def test_a_path_that_cannot_be_looked_at_is_told(of_folder: Make, of: Callable[[DataConfig], object]) -> None:
+    with pytest.raises(DataError, match=r"data\.path=x+ cannot be looked into: File name too long"):
+        of(of_folder(path="x" * 5000))
+
+
 def test_a_home_of_nobody_is_not_there(of_folder: Make) -> None:
     with pytest.raises(DataError, match="is not there"):
         sources.facts(of_folder(path="~nobody-of-this-name/photos"))
