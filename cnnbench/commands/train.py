@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnbench.commands.assemble import assemble, describe
+from cnnbench.commands.tracking import Trackers, tracked
 from cnnbench.config import Config, as_dict
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
@@ -99,18 +100,20 @@ def run(
                 engine.prepare(data.train, min(config.train.batch_size, len(data.train)))
             if earlier is not None and earlier.changes:  # the checkpoint must know at once what it goes on with
                 checkpoint.save_rotating(run.checkpoints, {**earlier.last, "config": as_dict(config)})
-            _record_environment(run, engine, data, progress, earlier)
-            _announce(config, dataset, engine, data)
-            with Stopping() as stopping:
-                outcome = _train(config, dataset, run, engine, data, progress, stopping, on_epoch)
-                _record_result(config, run, engine, watch, outcome)
-                _conclude(config, dataset, run, watch, outcome)
-                stopping.check()
+            now = _record_environment(run, engine, data, progress, earlier)
+            stopping = Stopping()
+            with tracked(config, run, now, progress.rows, stopping) as trackers:
+                _announce(config, dataset, engine, data)
+                with stopping:
+                    outcome = _train(config, dataset, run, engine, data, progress, stopping, trackers, on_epoch)
+                    trackers.result(_record_result(config, run, engine, watch, outcome))
+                    _conclude(config, dataset, run, watch, outcome)
+                    stopping.check()
+                _require_learning(config, outcome.rows)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise _out_of_memory(config, engine, error) from error
-    _require_learning(config, outcome.rows)
     return outcome
 
 
@@ -133,6 +136,7 @@ def _train(
     data: ResidentData,
     progress: Progress,
     stopping: Stopping,
+    trackers: Trackers,
     on_epoch: OnEpoch | None,
 ) -> Outcome:
     picture = Curves(run.path / "curves.png", f"{config.model.name} on {dataset.title}, {config.data.resize} px")
@@ -142,6 +146,7 @@ def _train(
         for row in new_rows:
             with tqdm.external_write_mode():
                 log.info(_epoch_line(row, config.train.epochs))
+            trackers.epoch(row)
             if row["epoch"] < config.train.epochs:
                 with progress.watch("records"):
                     picture.update(progress.rows)
@@ -162,17 +167,18 @@ def _train(
 
 def _record_environment(
     run: RunDirectory, engine: EagerEngine, data: ResidentData, progress: Progress, earlier: Earlier | None
-) -> None:
-    """Write environment.json, or add to it where, when and how the run goes on."""
+) -> dict[str, Any]:
+    """Write environment.json, or add to it where, when and how the run goes on; returns what it is now."""
     now = {**environment.describe(), **describe(engine), "data": data.split.summary()}
     if earlier is None:
         run.write_json("environment.json", now)
-        return
+        return now
     epoch, step = len(progress.rows), progress.step
     log.info(f"Goes on after {epoch} epochs" + (f" and {step} steps of the next." if step else "."))
     differs = environment.add_continuation(run, now, {"epoch": epoch, "step": step, "changes": dict(earlier.changes)})
     if differs:
         log.info(f"It does not go on as it began, so its figures may differ: {'; '.join(differs)}.")
+    return now
 
 
 def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: ResidentData) -> None:
@@ -207,26 +213,28 @@ def _epoch_line(row: Row, epochs: int) -> str:
     )
 
 
-def _record_result(config: Config, run: RunDirectory, engine: EagerEngine, watch: Stopwatch, outcome: Outcome) -> None:
-    run.write_json(
-        "result.json",
-        {
-            "model": config.model.name,
-            "data": config.data.name,
-            "image_size": config.data.resize,
-            "parameters": _num_parameters(engine),
-            "device": engine.device.kind.type,
-            "world_size": engine.world_size,
-            "precision": engine.device.precision,
-            "engine": engine.name,
-            "flip_averaging": config.train.flip_averaging,
-            "test_accuracy": outcome.test.accuracy,
-            "test_loss": outcome.test.loss,
-            "best": outcome.best,
-            "final": outcome.rows[-1],
-            "wall_s": watch.as_dict(),
-        },
-    )
+def _record_result(
+    config: Config, run: RunDirectory, engine: EagerEngine, watch: Stopwatch, outcome: Outcome
+) -> dict[str, Any]:
+    """Write result.json; returns what it holds."""
+    result = {
+        "model": config.model.name,
+        "data": config.data.name,
+        "image_size": config.data.resize,
+        "parameters": _num_parameters(engine),
+        "device": engine.device.kind.type,
+        "world_size": engine.world_size,
+        "precision": engine.device.precision,
+        "engine": engine.name,
+        "flip_averaging": config.train.flip_averaging,
+        "test_accuracy": outcome.test.accuracy,
+        "test_loss": outcome.test.loss,
+        "best": outcome.best,
+        "final": outcome.rows[-1],
+        "wall_s": watch.as_dict(),
+    }
+    run.write_json("result.json", result)
+    return result
 
 
 def _conclude(config: Config, dataset: Dataset, run: RunDirectory, watch: Stopwatch, outcome: Outcome) -> None:

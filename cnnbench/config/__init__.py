@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from cnnbench.config.schema import (
@@ -23,6 +23,7 @@ from cnnbench.config.schema import (
     PRECISIONS,
     RESTS,
     SCHEDULERS,
+    TRACKERS,
     AdagradConfig,
     AdamConfig,
     AugmentConfig,
@@ -34,6 +35,7 @@ from cnnbench.config.schema import (
     DataConfig,
     DeviceConfig,
     ExponentialConfig,
+    MlflowConfig,
     ModelConfig,
     MuonConfig,
     OneCycleConfig,
@@ -44,6 +46,8 @@ from cnnbench.config.schema import (
     Schema,
     SgdConfig,
     StepConfig,
+    TensorboardConfig,
+    TrackerConfig,
     TrainConfig,
 )
 from cnnbench.config.validation import check_name, validate
@@ -55,11 +59,13 @@ __all__ = [
     "DEVICES",
     "INITS",
     "LOSSES",
+    "NEED_CONSENT",
     "NOT_OF_THE_JOB",
     "OPTIMIZERS",
     "PRECISIONS",
     "RESTS",
     "SCHEDULERS",
+    "TRACKERS",
     "AdagradConfig",
     "AdamConfig",
     "AugmentConfig",
@@ -71,6 +77,7 @@ __all__ = [
     "DataConfig",
     "DeviceConfig",
     "ExponentialConfig",
+    "MlflowConfig",
     "ModelConfig",
     "MuonConfig",
     "OneCycleConfig",
@@ -81,12 +88,15 @@ __all__ = [
     "Schema",
     "SgdConfig",
     "StepConfig",
+    "TensorboardConfig",
+    "TrackerConfig",
     "TrainConfig",
     "as_dict",
     "changed",
     "explain",
     "load",
     "load_recipe",
+    "of_the_job",
     "parse",
     "parse_changes",
     "require_same",
@@ -108,6 +118,7 @@ def load(composed: DictConfig | Mapping[str, Any]) -> Config:
         model=_model(fields.model),
         optimizer=_variant(OPTIMIZERS, fields.optimizer, "optimizer"),
         scheduler=_variant(SCHEDULERS, fields.scheduler, "scheduler"),
+        tracker=_strict(TrackerConfig, fields.tracker, "tracker"),
     )
     validate(config)
     return config
@@ -127,6 +138,7 @@ def as_dict(config: Config) -> dict[str, Any]:
     values = dataclasses.asdict(config)
     arguments = values["model"].pop("arguments")
     values["model"] |= arguments
+    values["tracker"] = {name: each for name, each in values["tracker"].items() if each is not None}
     return values
 
 
@@ -164,8 +176,14 @@ def parse(text: str) -> dict[str, Any]:
 # what may differ in a run that goes on
 CHANGEABLE = (
     *("train.epochs", "train.checkpoint_every.*", "train.on_divergence", "train.clip_norm"),
-    *("optimizer.lr", "device.*", "data.root"),
+    *("optimizer.lr", "device.*", "data.root", "tracker", "tracker.*"),
 )
+
+# what a run directory of a stranger may not decide by itself
+NEED_CONSENT = {
+    "data.root": "keeps its data in a folder of its own",
+    "tracker.mlflow.uri": "is tracked by a server that it names (tracker=none goes on without)",
+}
 
 
 def parse_changes(overrides: list[str]) -> dict[str, Any]:
@@ -194,16 +212,34 @@ def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: there is no such key, or as `load`.
     """
+    load(values)  # in what is not a configuration, keys cannot be changed
     try:
         merged = OmegaConf.create(dict(values))
+        if "tracker" in changes:  # first, whatever the order: its other keys change what was chosen
+            OmegaConf.update(merged, "tracker", _trackers(changes["tracker"]), merge=False)
         for key, value in changes.items():
-            OmegaConf.update(merged, key, value)
+            if key != "tracker":
+                OmegaConf.update(merged, key, value)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     return load(merged)
 
 
-NOT_OF_THE_JOB = ("sweep", "sweep_on_error")  # keys that say nothing about what a run computes
+def _trackers(choice: Any) -> dict[str, Any]:
+    """What the choice of a tracker, or of a list of them, stands for."""
+    names = choice if isinstance(choice, (list, ListConfig)) else [choice]
+    for name in names:
+        check_name("tracker", str(name), (*TRACKERS, "none"))
+    return {name: {} for name in names if name != "none"}
+
+
+# keys that say nothing about what a run computes
+NOT_OF_THE_JOB = ("sweep", "sweep_on_error", "tracker", "tracker.mlflow.uri", "tracker.mlflow.experiment")
+
+
+def of_the_job(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of a configuration that say what a run computes, and on what."""
+    return {key: value for key, value in values.items() if key not in NOT_OF_THE_JOB}
 
 
 def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -212,8 +248,7 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
     Raises:
         ConfigError: it has others.
     """
-    same = dict.fromkeys(NOT_OF_THE_JOB)
-    differences = _differences({**recorded, **same}, {**wanted, **same})
+    differences = _differences(of_the_job(recorded), of_the_job(wanted))
     if differences:
         raise ConfigError(
             f"{place} holds a run with other values: {', '.join(differences)}. "
@@ -293,12 +328,14 @@ def explain(error: OmegaConfBaseException, group: str = "") -> str:
 
 def _nearest_key(key: str, error: OmegaConfBaseException) -> str:
     """The key that was meant: one further down with this very name, else the most alike where it was given."""
-    word = key.rpartition(".")[2]
+    group_key, _, word = key.rpartition(".")
+    if group_key == "tracker":
+        return f"It comes with tracker={word}." if word in TRACKERS else did_you_mean(word, TRACKERS)
     parent = error.parent_node
     if isinstance(parent, DictConfig):
         for group, child in parent.items_ex(resolve=False):
             if group != "hydra" and isinstance(child, DictConfig) and word in child:
-                return f"Did you mean '{_join(key.rpartition('.')[0], str(group))}.{word}'?"
+                return f"Did you mean '{_join(group_key, str(group))}.{word}'?"
         return did_you_mean(word, [str(name) for name in parent if name != "hydra"])
     assert dataclasses.is_dataclass(error.object_type)
     return did_you_mean(word, [field.name for field in dataclasses.fields(error.object_type)])

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cnnbench.config import NOT_OF_THE_JOB
 from cnnbench.reports.text import align, printable
 from cnnbench.runs.records import Record
 
@@ -15,8 +16,9 @@ __all__ = ["as_rows", "compare"]
 
 REPEATS = ("seed", "data.fold")  # runs that differ in these alone are repetitions of one another
 STATES = ("finished", "running", "interrupted", "failed", "not begun")
-NO_MATTER = ("sweep", "data.root", "device.threads", "train.checkpoint_every", "model.recipe")  # to what is computed
-ADMINISTRATION = ("sweep", "sweep_on_error")
+NO_MATTER = (  # to what is computed
+    *("sweep", "tracker", "data.root", "device.threads", "train.checkpoint_every", "model.recipe"),
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def _keys(runs: Sequence[Record]) -> list[str]:
     """The keys that were given to any run, in the order of their first use."""
     given = (override.partition("=")[0] for run in runs for override in run.overrides if "=" in override)
     return [
-        key for key in dict.fromkeys(given) if key not in ADMINISTRATION and not key.startswith(("hydra.", "hydra/"))
+        key for key in dict.fromkeys(given) if key not in NOT_OF_THE_JOB and not key.startswith(("hydra.", "hydra/"))
     ]
 
 
@@ -154,7 +156,7 @@ def _mean(values: Sequence[float]) -> str:
 
 def _best(group: Group) -> str:
     run = group.runs[0]
-    words = [each for each in run.overrides if each.partition("=")[0] not in ADMINISTRATION]
+    words = [each for each in run.overrides if each.partition("=")[0] not in NOT_OF_THE_JOB]
     now = [f"{key}={run.value(key)}" if "=" in each else each for each in words for key in [each.partition("=")[0]]]
     return f"the best: {shlex.join(['cnnbench', *now])}"
 
