@@ -37,6 +37,7 @@ REFUSED = {
     "configuration by its path": ["experiment='/evil'"],
     "part of Hydra": ["+model@hydra.job.env_set=mlp"],
     "data": ["data.root=/elsewhere"],
+    "server": ["seed=1", "tracker=mlflow", "tracker.mlflow.uri=http://127.0.0.1:9"],
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from cnnbench.config.schema import (
@@ -200,7 +200,7 @@ def parse_changes(overrides: list[str]) -> dict[str, Any]:
         if not any(fnmatch(key, each) for each in CHANGEABLE):
             raise ConfigError(f"{key} cannot be changed in a run that goes on. Allowed: {', '.join(CHANGEABLE)}.")
         try:
-            changes[key] = OmegaConf.from_dotlist([f"value={value}"]).value
+            changes[key] = _plain(OmegaConf.from_dotlist([f"value={value}"]))["value"]
         except (yaml.YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(f"{override} has no value that can be read.") from error
     return changes
@@ -227,7 +227,7 @@ def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
 
 def _trackers(choice: Any) -> dict[str, Any]:
     """What the choice of a tracker, or of a list of them, stands for."""
-    names = choice if isinstance(choice, (list, ListConfig)) else [choice]
+    names = choice if isinstance(choice, list) else [choice]
     for name in names:
         check_name("tracker", str(name), (*TRACKERS, "none"))
     return {name: {} for name in names if name != "none"}
