@@ -240,7 +240,7 @@ def test_where_to_look_is_said(within: Command) -> None:
     assert "Tracked by tensorboard: tensorboard --logdir outputs/run\n" in done.stdout
 
 
-def test_mlflow_is_kept_from_telling_anyone_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_is_kept_from_telling_anyone_else_and_from_signals_of_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[dict[str, Any]] = []
 
     def start(*words: object, **how: Any) -> None:
@@ -254,7 +254,7 @@ def test_mlflow_is_kept_from_telling_anyone_else(tmp_path: Path, monkeypatch: py
     with pytest.raises(OSError):  # noqa: PT011  # the one above
         Mlflow(MlflowConfig(), tmp_path).start(told)
     (how,) = started
-    assert how["env"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert (how["env"]["MLFLOW_DISABLE_TELEMETRY"], how["start_new_session"]) == ("true", True)
     timeouts = [how["env"][f"MLFLOW_HTTP_REQUEST_{name}"] for name in ("TIMEOUT", "MAX_RETRIES")]
     assert timeouts == ["77", mlflow_tracker.PATIENCE["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]]
 
