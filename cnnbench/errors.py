@@ -88,6 +88,8 @@ MANY = 60  # words, more than which no message lists all
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """``Did you mean 'x'?`` and the allowed words, for the end of an error message."""
     words = sorted(allowed)
+    if not words:
+        return "There are none."
     near = difflib.get_close_matches(word, words, n=1)
     guess = f"Did you mean '{near[0]}'? " if near else ""
     if len(words) > MANY:

@@ -79,6 +79,7 @@ def test_a_choice_is_named_like_its_file(group: str) -> None:
         ("device", config.DEVICES),
         ("optimizer", config.OPTIMIZERS),
         ("scheduler", config.SCHEDULERS),
+        ("tracker", (*config.TRACKERS, "none")),
     ],
 )
 def test_there_is_a_yaml_for_each_name(group: str, names: tuple[str, ...]) -> None:
@@ -96,6 +97,76 @@ def test_a_preset_of_augmentation_switches_on_what_it_is_named_after(path: Path)
 def test_presets_of_augmentation_are_combined_by_keys() -> None:
     augment = config.load(composed("augment=flip_shift", "augment.cutout=8")).augment
     assert (augment.flip, augment.shift, augment.cutout) == (True, 2, 8)
+
+
+def trackers(*overrides: str) -> dict[str, Any]:
+    """The trackers of a composed configuration, as a run records them."""
+    return config.as_dict(config.load(composed(*overrides)))["tracker"]
+
+
+def test_there_is_no_tracker_unless_asked_for() -> None:
+    assert trackers() == {}
+
+
+def test_several_trackers_are_chosen_as_a_list() -> None:
+    both = trackers("tracker=[tensorboard,mlflow]")
+    assert both == {**trackers("tracker=tensorboard"), **trackers("tracker=mlflow")}
+
+
+def test_a_tracker_that_a_run_goes_on_with_is_that_of_its_yaml(plain_values: dict[str, Any]) -> None:
+    changed = config.changed(plain_values, {"tracker": ["tensorboard", "mlflow"]})
+    assert config.as_dict(changed)["tracker"] == trackers("tracker=[tensorboard,mlflow]")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"tracker": "none"}, {}),
+        ({"tracker": "tensorboard"}, {"tensorboard": {}}),
+        ({"tracker": "mlflow"}, {"mlflow": {"uri": None, "experiment": "cnnbench"}}),
+        ({"tracker.mlflow.uri": "x"}, {"mlflow": {"uri": "x", "experiment": "mine"}}),
+        ({"tracker.mlflow.uri": "x", "tracker": "mlflow"}, {"mlflow": {"uri": "x", "experiment": "cnnbench"}}),
+    ],
+    ids=str,
+)
+def test_the_trackers_of_a_run_that_goes_on_are_chosen_anew_or_changed(
+    changes: dict[str, Any], expected: dict[str, Any], plain_values: dict[str, Any]
+) -> None:
+    recorded = {**plain_values, "tracker": {"mlflow": {"uri": "theirs", "experiment": "mine"}}}
+    assert config.as_dict(config.changed(recorded, changes))["tracker"] == expected
+
+
+@pytest.mark.parametrize("choice", ["mlfow", None, ["mlflow", 7], [["mlflow"]], {"mlflow": 1}], ids=repr)
+def test_a_tracker_that_nobody_knows_is_refused_in_a_run_that_goes_on(
+    choice: object, plain_values: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=r"tracker=.* is not known\..* Allowed: mlflow, none, tensorboard"):
+        config.changed(plain_values, {"tracker": choice})
+
+
+@pytest.mark.parametrize("tracker", [None, 7, "x", [1], {"mlflow": 7}, {"mlflow": []}, {"x": 1}], ids=repr)
+def test_recorded_trackers_that_are_none_are_refused(tracker: object, plain_values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        config.changed({**plain_values, "tracker": tracker}, {"tracker.mlflow.uri": "x"})
+
+
+def test_a_list_of_trackers_is_read_as_one() -> None:
+    assert config.parse_changes(["tracker=[tensorboard,mlflow]"]) == {"tracker": ["tensorboard", "mlflow"]}
+
+
+def test_a_run_of_an_earlier_version_has_no_trackers(values: dict[str, Any]) -> None:
+    del values["tracker"]
+    assert config.load(values).tracker == config.TrackerConfig()
+
+
+def test_runs_that_differ_in_trackers_alone_are_the_same(plain_values: dict[str, Any]) -> None:
+    tracked = {**plain_values, "tracker": {"tensorboard": {}}}
+    config.require_same(Path("run"), {**plain_values, "sweep": "other"}, tracked)
+
+
+def test_what_is_not_of_the_job_is_not_in_its_name() -> None:
+    excluded = OmegaConf.load(CONF / "train.yaml").hydra.job.config.override_dirname.exclude_keys
+    assert tuple(excluded) == config.NOT_OF_THE_JOB
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: str(path.relative_to(CONF)))

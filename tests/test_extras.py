@@ -10,7 +10,7 @@ from installed import Command, clean_environment
 
 import cnnbench
 
-EXTRAS = ("hydra_plugins", "submitit", "joblib")
+EXTRAS = ("hydra_plugins", "submitit", "joblib", "tensorboard", "mlflow")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,17 @@ def test_a_launcher_that_is_not_installed_is_named_by_its_extra(
     done = without_extras("-m", "seed=0,1", f"hydra/launcher={launcher}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert f"pip install 'cnnbench[{extra}]'" in done.stderr
+
+
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow"])
+def test_a_tracker_that_is_not_installed_is_named_by_its_extra_before_anything_starts(
+    without_extras: Command, tmp_path: Path, tracker: str
+) -> None:
+    (tmp_path / tracker).mkdir()  # which Python would import as well
+    done = without_extras("data=sample", f"tracker={tracker}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"pip install 'cnnbench[{tracker}]'" in done.stderr
+    assert [each.name for each in tmp_path.iterdir()] == [tracker]
 
 
 @pytest.mark.parametrize("flag", ["--help", "--info"])

@@ -33,6 +33,14 @@ def test_data_outside_are_used_with_consent_alone(forks: ForkServer, run: Path) 
     assert (code, "data.root=../../outside" in words) == (2, True), words
 
 
+def test_a_server_is_told_of_the_run_with_consent_alone(forks: ForkServer, run: Path) -> None:
+    uri = "http://127.0.0.1:9"
+    forge(run / "checkpoints" / "last.pt", lambda state: state["config"].update(tracker={"mlflow": {"uri": uri}}))
+    code, words = refused(forks, run)
+    assert (code, f"cnnbench resume run tracker.mlflow.uri={uri}\n" in words) == (2, True), words
+    assert "tracker=none" in words
+
+
 def test_a_function_of_the_system_is_no_network(forks: ForkServer, run: Path) -> None:
     configured(run, "model", name="os:system")
     code, words = refused(forks, run)

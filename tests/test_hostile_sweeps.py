@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ REFUSED = {
     "configuration by its path": ["experiment='/evil'"],
     "part of Hydra": ["+model@hydra.job.env_set=mlp"],
     "data": ["data.root=/elsewhere"],
+    "server": ["seed=1", "tracker=mlflow", "tracker.mlflow.uri=http://127.0.0.1:9"],
 }
 
 
@@ -50,6 +52,14 @@ def test_what_is_more_than_values_is_refused_before_any_job(
     assert (code, overrides[-1].lstrip("+") in said) == (2, True), said
     assert [each.name for each in sweep.iterdir()] == ["sweep.json"]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["own.py", "sweep"]
+
+
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra mlflow is not installed")
+def test_a_server_that_is_named_again_is_told_of_the_jobs(forks: ForkServer, tmp_path: Path) -> None:
+    uri = "tracker.mlflow.uri=nonsense://x"  # so it is told, and fails
+    make(tmp_path, {"job": [*SMALL, "train.epochs=1", "tracker=mlflow", uri]})
+    code, said = resumed(forks, tmp_path, uri)
+    assert (code, "The tracker mlflow failed at the start" in said) == (0, True), said
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,9 @@ def test_help_and_mistakes_in_values_import_neither_torch_nor_numpy(arguments: t
     assert imported("cnnbench.cli torch numpy", arguments, tmp_path) == "['cnnbench.cli']"
 
 
-def test_training_imports_neither_the_compiler_nor_torchvision(tmp_path: Path) -> None:
-    watched = "torch torch._dynamo torch._inductor torchvision sympy"
+def test_training_imports_neither_the_compiler_nor_torchvision_nor_trackers(tmp_path: Path) -> None:
+    trackers = "tensorboard mlflow cnnbench.runs.trackers.tensorboard cnnbench.runs.trackers.mlflow"
+    watched = f"torch torch._dynamo torch._inductor torchvision sympy {trackers}"
     assert imported(watched, TINY, tmp_path) == "['torch']"
 
 

@@ -214,7 +214,7 @@ def _resume(arguments: list[str]) -> int:
     launcher = [word for word in options.changes if jobs and word.startswith(("hydra/launcher=", "hydra.launcher."))]
     given = [word for word in options.changes if word not in launcher]
     changes = config.parse_changes(given, config.CHANGEABLE, "in a run that goes on")
-    if jobs and changes.keys() <= {"data.root"}:
+    if jobs and changes.keys() <= config.NEED_CONSENT.keys():
         consent = Consent(options.directory, given, options.allow_custom_model)
         consent.check_words(jobs)
         flags = ["-m", *(["--config-dir", options.config_dir] if options.config_dir else [])]

@@ -87,7 +87,7 @@ class Consent:
                 raise ConfigError(f"{self.directory / name} is a link, and is not followed.")
             for override in overrides:
                 key, _, value = override.partition("=")
-                path = key != "data.root" and (".." in value or value.lstrip("'\"").startswith("/"))
+                path = key not in config.NEED_CONSENT and (".." in value or value.lstrip("'\"").startswith("/"))
                 if path or "hydra" in key or "@" in key or "${" in override:
                     raise ConfigError(
                         f"{self.directory} asks for {override}, which is more than values to train with. "
@@ -101,17 +101,17 @@ class Consent:
             ConfigError: it would run code, write elsewhere, or change how Hydra works.
         """
         again = ["cnnbench", "resume", str(self.directory)]
-        name, root = (OmegaConf.select(composed, key) for key in ("model.name", "data.root"))
+        name = OmegaConf.select(composed, "model.name")
         if ":" in str(name) and not self.allow_custom_model:
             raise ConfigError(
                 f"{self.directory} asks for model.name={name}, code that is not cnnbench's. If you trust it: "
                 f"{shlex.join([*again, '--allow-custom-model'])}"
             )
-        if root is not None and f"data.root={root}" not in self.given:
-            raise ConfigError(
-                f"{self.directory} keeps its data in a folder of its own, data.root={root}. If that is yours: "
-                f"{shlex.join([*again, f'data.root={root}'])}"
-            )
+        for key, what in config.NEED_CONSENT.items():
+            value = OmegaConf.select(composed, key)
+            if value is not None and f"{key}={value}" not in self.given:
+                command = shlex.join([*again, *self.given, f"{key}={value}"])
+                raise ConfigError(f"{self.directory} {what}: {key}={value}. If that is yours: {command}")
         if _of_hydra(composed) != _of_hydra(plain):
             raise ConfigError(f"{self.directory} asks for more than values to train with: it changes how Hydra works.")
 

@@ -55,7 +55,8 @@ def _explain_hydra(error: HydraException) -> str:
             return f"There is no primary configuration '{name}'."
         if group == "hydra/launcher" and name in EXTRAS:
             return f"This launcher of Hydra's is not installed: pip install 'cnnbench[{EXTRAS[name]}]'"
-        return f"{group}={name} is not known. {did_you_mean(name, error.options or [])}"
+        listed = (*config.TRACKERS, "none") if group == "tracker" else ()  # Hydra gives no options for lists of choices
+        return f"{group}={name} is not known. {did_you_mean(name, error.options or listed)}"
     if isinstance(error, OverrideParseException):
         return (
             f"'{error.override}' is not an override. Write KEY=VALUE, such as train.epochs=3, "

@@ -151,7 +151,10 @@ class Sweep:
         jobs = self._list(overrides) if self.recorded is None else self.recorded
         self.jobs = {directory_name(each): list(each) for each in jobs}
         if len(self.jobs) < len({tuple(sorted(each)) for each in jobs}):
-            raise ConfigError("Two jobs would have the same directory, as their values differ in slashes alone.")
+            raise ConfigError(
+                "Two jobs would have the same directory, as their values differ in slashes alone, or in what is no "
+                "part of a job: sweep and tracker. (Two trackers for each job are tracker=[tensorboard,mlflow].)"
+            )
         if self.consent is not None:
             loader = GlobalHydra.instance().config_loader()
             for each in jobs:

@@ -1,8 +1,9 @@
 """Everything about a configuration that can be known to be wrong before any data is read."""
 
 import math
+from importlib.util import find_spec
 
-from cnnbench.config import Config
+from cnnbench.config import TRACKERS, Config
 from cnnbench.data import sources
 from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError
@@ -12,11 +13,12 @@ __all__ = ["check"]
 
 
 def check(config: Config) -> None:
-    """Check the data set's sizes, the device, the network on one image without memory, and the memory it will take.
+    """Check the trackers, the data set's sizes, the device, the network on one image without memory, and its memory.
 
     Raises:
         ConfigError: the first thing that is wrong. What needs no torch is looked at first.
     """
+    _check_trackers(config)
     dataset = sources.facts(config.data)
     num_train = check_sizes(config.data, dataset)
     sources.read_ahead(config.data)  # while PyTorch is imported; `load` tells what is wrong with them
@@ -56,3 +58,14 @@ def check(config: Config) -> None:
     check_memory(
         config, dataset, device, network, torch.empty(batch_size, dataset.in_channels, size, size, device="meta")
     )
+
+
+def _check_trackers(config: Config) -> None:
+    """Their packages are looked for, not imported: that takes a second, and what they do to a process stays with it."""
+    for name in (each for each in TRACKERS if getattr(config.tracker, each) is not None):
+        package = find_spec(name)
+        if package is None or package.origin is None:  # a mere folder of that name
+            raise ConfigError(
+                f"The packages of tracker={name} are not installed: pip install 'cnnbench[{name}]'. "
+                "Without a tracker: tracker=none."
+            )

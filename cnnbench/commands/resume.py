@@ -12,7 +12,7 @@ from cnnbench import config as configuration
 from cnnbench.commands import train
 from cnnbench.commands.check import check
 from cnnbench.commands.trained import read_dataset
-from cnnbench.config import FOLDER, Config, as_dict, to_yaml
+from cnnbench.config import FOLDER, NEED_CONSENT, Config, as_dict, to_yaml
 from cnnbench.data import sources
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
@@ -49,9 +49,16 @@ class Recorded:
 def command(directory: Path, config: Config) -> str:
     """The command line that goes on with a run."""
     words = [*processes().program(), "resume", os.path.relpath(directory)]
-    words += [] if config.data.root is None else [f"data.root={config.data.root}"]
+    words += [f"{key}={value}" for key, value in _elsewhere(config).items()]
     words += ["--allow-custom-model"] if ":" in config.model.name else []
     return shlex.join(words)
+
+
+def _elsewhere(config: Config) -> dict[str, str]:
+    """The keys by which a run writes outside its directory, where they have a value."""
+    uri = None if config.tracker.mlflow is None else config.tracker.mlflow.uri
+    values = {"data.root": config.data.root, "tracker.mlflow.uri": uri}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def run(
@@ -133,7 +140,7 @@ def _read(directory: Path) -> Recorded:
     if last is None:
         return Recorded(values, None, None, problems)
     check_values(last)
-    if values is not None and values != last["config"]:
+    if values is not None and configuration.of_the_job(values) != configuration.of_the_job(last["config"]):
         problems.append("config.yaml is not what the run was trained with; the checkpoint's configuration is used.")
     chooses = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
     best = checkpoint.load(directory / "checkpoints" / "best.pt") if chooses else None
@@ -141,17 +148,17 @@ def _read(directory: Path) -> Recorded:
 
 
 def _require_consent(directory: Path, settings: Config, changes: Mapping[str, Any], allow_custom_model: bool) -> None:
-    """What a run directory of a stranger may not decide by itself: which code runs, where data are written."""
+    """What a run directory of a stranger may not decide by itself: which code runs, and what is written elsewhere."""
     if ":" in settings.model.name and not allow_custom_model:
         raise ConfigError(
             f"The network of {directory} is {settings.model.name}, code that is not cnnbench's. "
             f"If you trust it: {command(directory, settings)}"
         )
-    if settings.data.root is not None and "data.root" not in changes:
-        raise ConfigError(
-            f"{directory} keeps its data in a folder of its own, data.root={settings.data.root}. "
-            f"If that is yours: {command(directory, settings)}"
-        )
+    for key, value in _elsewhere(settings).items():
+        if key not in changes:
+            raise ConfigError(
+                f"{directory} {NEED_CONSENT[key]}: {key}={value}. If that is yours: {command(directory, settings)}"
+            )
 
 
 def _require_same_images(directory: Path, settings: Config, recorded: Recorded) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnbench.commands.assemble import assemble, describe, multiply_adds
+from cnnbench.commands.tracking import Trackers, tracked
 from cnnbench.config import Config, as_dict
 from cnnbench.data import sources
 from cnnbench.data.catalog import Dataset
@@ -101,18 +102,20 @@ def run(
                 engine.prepare(data.train, min(config.train.batch_size, len(data.train)))
             if earlier is not None and earlier.changes:  # the checkpoint must know at once what it goes on with
                 checkpoint.save_rotating(run.checkpoints, {**earlier.last, "config": as_dict(config)})
-            _record_environment(run, dataset, engine, data, progress, earlier)
-            _announce(config, dataset, engine, data)
-            with Stopping() as stopping:
-                outcome = _train(config, dataset, run, engine, data, progress, stopping, on_epoch)
-                _record_result(config, dataset, run, engine, watch, outcome)
-                _conclude(config, dataset, run, watch, outcome)
-                stopping.check()
+            now = _record_environment(run, dataset, engine, data, progress, earlier)
+            stopping = Stopping()
+            with tracked(config, run, now, progress.rows, stopping) as trackers:
+                _announce(config, dataset, engine, data)
+                with stopping:
+                    outcome = _train(config, dataset, run, engine, data, progress, stopping, trackers, on_epoch)
+                    trackers.result(_record_result(config, dataset, run, engine, watch, outcome))
+                    _conclude(config, dataset, run, watch, outcome)
+                    stopping.check()
+                _require_learning(config, outcome.rows)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise _out_of_memory(config, engine, error) from error
-    _require_learning(config, outcome.rows)
     return outcome
 
 
@@ -135,6 +138,7 @@ def _train(
     data: ResidentData,
     progress: Progress,
     stopping: Stopping,
+    trackers: Trackers,
     on_epoch: OnEpoch | None,
 ) -> Outcome:
     labelled = ", flip averaging" if config.train.flip_averaging else ""
@@ -146,6 +150,7 @@ def _train(
         for row in new_rows:
             with tqdm.external_write_mode():
                 log.info(_epoch_line(row, config.train.epochs))
+            trackers.epoch(row)
             if row["epoch"] < config.train.epochs:
                 with progress.watch("records"):
                     picture.update(progress.rows)
@@ -180,18 +185,19 @@ def _record_environment(
     data: ResidentData,
     progress: Progress,
     earlier: Earlier | None,
-) -> None:
-    """Write dataset.json and environment.json, or add to it where, when and how the run goes on."""
+) -> dict[str, Any]:
+    """Write dataset.json and environment.json, or add to it where, when and how the run goes on; returns it."""
     now = {**environment.describe(), **describe(engine), "data": data.split.summary()}
     run.write_json(DATASET, dataset.as_record())
     if earlier is None:
         run.write_json("environment.json", now)
-        return
+        return now
     epoch, step = len(progress.rows), progress.step
     log.info(f"Goes on after {epoch} epochs" + (f" and {step} steps of the next." if step else "."))
     differs = environment.add_continuation(run, now, {"epoch": epoch, "step": step, "changes": dict(earlier.changes)})
     if differs:
         log.info(f"It does not go on as it began, so its figures may differ: {'; '.join(differs)}.")
+    return now
 
 
 def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: ResidentData) -> None:
@@ -230,27 +236,27 @@ def _epoch_line(row: Row, epochs: int) -> str:
 
 def _record_result(
     config: Config, dataset: Dataset, run: RunDirectory, engine: EagerEngine, watch: Stopwatch, outcome: Outcome
-) -> None:
-    run.write_json(
-        "result.json",
-        {
-            "model": config.model.name,
-            "data": config.data.name,
-            "image_size": config.data.resize,
-            "parameters": _num_parameters(engine),
-            "multiply_adds": multiply_adds(config, dataset),
-            "device": engine.device.kind.type,
-            "world_size": engine.world_size,
-            "precision": engine.device.precision,
-            "engine": engine.name,
-            "flip_averaging": config.train.flip_averaging,
-            "test_accuracy": outcome.test.accuracy,
-            "test_loss": outcome.test.loss,
-            "best": outcome.best,
-            "final": outcome.rows[-1],
-            "wall_s": watch.as_dict(),
-        },
-    )
+) -> dict[str, Any]:
+    """Write result.json; returns what it holds."""
+    result = {
+        "model": config.model.name,
+        "data": config.data.name,
+        "image_size": config.data.resize,
+        "parameters": _num_parameters(engine),
+        "multiply_adds": multiply_adds(config, dataset),
+        "device": engine.device.kind.type,
+        "world_size": engine.world_size,
+        "precision": engine.device.precision,
+        "engine": engine.name,
+        "flip_averaging": config.train.flip_averaging,
+        "test_accuracy": outcome.test.accuracy,
+        "test_loss": outcome.test.loss,
+        "best": outcome.best,
+        "final": outcome.rows[-1],
+        "wall_s": watch.as_dict(),
+    }
+    run.write_json("result.json", result)
+    return result
 
 
 def _conclude(config: Config, dataset: Dataset, run: RunDirectory, watch: Stopwatch, outcome: Outcome) -> None:

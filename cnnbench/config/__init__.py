@@ -24,6 +24,7 @@ from cnnbench.config.schema import (
     PRECISIONS,
     RESTS,
     SCHEDULERS,
+    TRACKERS,
     AdagradConfig,
     AdamConfig,
     AugmentConfig,
@@ -35,6 +36,7 @@ from cnnbench.config.schema import (
     DataConfig,
     DeviceConfig,
     ExponentialConfig,
+    MlflowConfig,
     ModelConfig,
     MultiStepConfig,
     MuonConfig,
@@ -46,6 +48,8 @@ from cnnbench.config.schema import (
     Schema,
     SgdConfig,
     StepConfig,
+    TensorboardConfig,
+    TrackerConfig,
     TrainConfig,
 )
 from cnnbench.config.validation import check_name, validate
@@ -58,12 +62,14 @@ __all__ = [
     "FOLDER",
     "INITS",
     "LOSSES",
+    "NEED_CONSENT",
     "NOT_OF_THE_JOB",
     "OF_USE",
     "OPTIMIZERS",
     "PRECISIONS",
     "RESTS",
     "SCHEDULERS",
+    "TRACKERS",
     "AdagradConfig",
     "AdamConfig",
     "AugmentConfig",
@@ -75,6 +81,7 @@ __all__ = [
     "DataConfig",
     "DeviceConfig",
     "ExponentialConfig",
+    "MlflowConfig",
     "ModelConfig",
     "MultiStepConfig",
     "MuonConfig",
@@ -86,6 +93,8 @@ __all__ = [
     "Schema",
     "SgdConfig",
     "StepConfig",
+    "TensorboardConfig",
+    "TrackerConfig",
     "TrainConfig",
     "as_dict",
     "changed",
@@ -93,6 +102,7 @@ __all__ = [
     "explain",
     "load",
     "load_recipe",
+    "of_the_job",
     "parse",
     "parse_changes",
     "require_same",
@@ -114,6 +124,7 @@ def load(composed: DictConfig | Mapping[str, Any]) -> Config:
         model=_model(fields.model),
         optimizer=_variant(OPTIMIZERS, fields.optimizer, "optimizer"),
         scheduler=_variant(SCHEDULERS, fields.scheduler, "scheduler"),
+        tracker=_strict(TrackerConfig, fields.tracker, "tracker"),
     )
     validate(config)
     return config
@@ -133,6 +144,7 @@ def as_dict(config: Config) -> dict[str, Any]:
     values = dataclasses.asdict(config)
     arguments = values["model"].pop("arguments")
     values["model"] |= arguments
+    values["tracker"] = {name: each for name, each in values["tracker"].items() if each is not None}
     return values
 
 
@@ -170,8 +182,14 @@ def parse(text: str) -> dict[str, Any]:
 # what may differ in a run that goes on
 CHANGEABLE = (
     *("train.epochs", "train.checkpoint_every.*", "train.on_divergence", "train.clip_norm"),
-    *("optimizer.lr", "device.*", "data.root", "data.path"),
+    *("optimizer.lr", "device.*", "data.root", "data.path", "tracker", "tracker.*"),
 )
+
+# what a run directory of a stranger may not decide by itself
+NEED_CONSENT = {
+    "data.root": "keeps its data in a folder of its own",
+    "tracker.mlflow.uri": "is tracked by a server that it names (tracker=none goes on without)",
+}
 
 
 # what may differ where a network that was trained is used
@@ -192,7 +210,7 @@ def parse_changes(overrides: list[str], changeable: Sequence[str], where: str) -
         if not any(fnmatch(key, each) for each in changeable):
             raise ConfigError(f"{key} cannot be changed {where}. Allowed: {', '.join(changeable)}.")
         try:
-            changes[key] = OmegaConf.from_dotlist([f"value={value}"]).value
+            changes[key] = _plain(OmegaConf.from_dotlist([f"value={value}"]))["value"]
         except (yaml.YAMLError, OmegaConfBaseException) as error:
             raise ConfigError(f"{override} has no value that can be read.") from error
     return changes
@@ -226,16 +244,34 @@ def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: there is no such key, or as `load`.
     """
+    load(values)  # in what is not a configuration, keys cannot be changed
     try:
         merged = OmegaConf.create(dict(values))
+        if "tracker" in changes:  # first, whatever the order: its other keys change what was chosen
+            OmegaConf.update(merged, "tracker", _trackers(changes["tracker"]), merge=False)
         for key, value in changes.items():
-            OmegaConf.update(merged, key, value)
+            if key != "tracker":
+                OmegaConf.update(merged, key, value)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     return load(merged)
 
 
-NOT_OF_THE_JOB = ("sweep", "sweep_on_error")  # keys that say nothing about what a run computes
+def _trackers(choice: Any) -> dict[str, Any]:
+    """What the choice of a tracker, or of a list of them, stands for."""
+    names = choice if isinstance(choice, list) else [choice]
+    for name in names:
+        check_name("tracker", str(name), (*TRACKERS, "none"))
+    return {name: {} for name in names if name != "none"}
+
+
+# keys that say nothing about what a run computes
+NOT_OF_THE_JOB = ("sweep", "sweep_on_error", "tracker", "tracker.mlflow.uri", "tracker.mlflow.experiment")
+
+
+def of_the_job(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of a configuration that say what a run computes, and on what."""
+    return {key: value for key, value in values.items() if key not in NOT_OF_THE_JOB}
 
 
 def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -244,8 +280,7 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
     Raises:
         ConfigError: it has others.
     """
-    same = dict.fromkeys(NOT_OF_THE_JOB)
-    differences = _differences({**recorded, **same}, {**wanted, **same})
+    differences = _differences(of_the_job(recorded), of_the_job(wanted))
     if differences:
         raise ConfigError(
             f"{place} holds a run with other values: {', '.join(differences)}. "
@@ -325,12 +360,14 @@ def explain(error: OmegaConfBaseException, group: str = "") -> str:
 
 def _nearest_key(key: str, error: OmegaConfBaseException) -> str:
     """The key that was meant: one further down with this very name, else the most alike where it was given."""
-    word = key.rpartition(".")[2]
+    group_key, _, word = key.rpartition(".")
+    if group_key == "tracker":
+        return f"It comes with tracker={word}." if word in TRACKERS else did_you_mean(word, TRACKERS)
     parent = error.parent_node
     if isinstance(parent, DictConfig):
         for group, child in parent.items_ex(resolve=False):
             if group != "hydra" and isinstance(child, DictConfig) and word in child:
-                return f"Did you mean '{_join(key.rpartition('.')[0], str(group))}.{word}'?"
+                return f"Did you mean '{_join(group_key, str(group))}.{word}'?"
         return did_you_mean(word, [str(name) for name in parent if name != "hydra"])
     assert dataclasses.is_dataclass(error.object_type)
     return did_you_mean(word, [field.name for field in dataclasses.fields(error.object_type)])

@@ -1,6 +1,6 @@
 """The types of the configuration; its values are the YAML files in conf/."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "PRECISIONS",
     "RESTS",
     "SCHEDULERS",
+    "TRACKERS",
     "AdagradConfig",
     "AdamConfig",
     "AugmentConfig",
@@ -26,6 +27,7 @@ __all__ = [
     "DataConfig",
     "DeviceConfig",
     "ExponentialConfig",
+    "MlflowConfig",
     "ModelConfig",
     "MultiStepConfig",
     "MuonConfig",
@@ -37,6 +39,8 @@ __all__ = [
     "Schema",
     "SgdConfig",
     "StepConfig",
+    "TensorboardConfig",
+    "TrackerConfig",
     "TrainConfig",
 ]
 
@@ -49,6 +53,7 @@ RESTS = ("adamw", "sgd")
 ON_DIVERGENCE = ("skip", "stop")
 ON_ERROR = ("continue", "stop")
 FOLDER = "folder"  # the data set that is not known beforehand
+TRACKERS = ("mlflow", "tensorboard")
 
 
 @dataclass
@@ -266,6 +271,27 @@ class TrainConfig:
 
 
 @dataclass
+class TensorboardConfig:
+    """There is nothing to choose: the files are in the run directory."""
+
+
+@dataclass
+class MlflowConfig:
+    """The defaults are those of conf/, for a run that goes on with a tracker it did not have."""
+
+    uri: str | None = None
+    experiment: str = "cnnbench"
+
+
+@dataclass
+class TrackerConfig:
+    """The trackers that show a run; None for those that do not."""
+
+    tensorboard: TensorboardConfig | None = None
+    mlflow: MlflowConfig | None = None
+
+
+@dataclass
 class CommonConfig:
     data: DataConfig
     augment: AugmentConfig
@@ -283,6 +309,7 @@ class Schema(CommonConfig):
     model: dict[str, Any]
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
+    tracker: dict[str, Any] = field(default_factory=dict)  # which a run of an earlier version does not say
 
 
 @dataclass
@@ -292,3 +319,4 @@ class Config(CommonConfig):
     model: ModelConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
+    tracker: TrackerConfig

@@ -75,6 +75,10 @@ def validate(config: Config) -> None:
     _check_auto("device.threads", config.device.threads, int, "a number")
     if isinstance(config.device.threads, int):
         _check_range("device.threads", config.device.threads, 1, 1024)
+    if config.tracker.mlflow is not None:
+        for key in ("uri", "experiment"):
+            if getattr(config.tracker.mlflow, key) == "":
+                raise ConfigError(f"tracker.mlflow.{key} is empty. Leave it out, or give it a value.")
     for group, part in (("optimizer", config.optimizer), ("scheduler", config.scheduler)):
         for field in dataclasses.fields(part):
             key, value = f"{group}.{field.name}", getattr(part, field.name)

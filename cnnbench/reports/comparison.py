@@ -6,7 +6,8 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from cnnbench.reports.groups import ADMINISTRATION, REPEATS, Group, differing, distinguishing, given, group, ranked
+from cnnbench.config import NOT_OF_THE_JOB
+from cnnbench.reports.groups import REPEATS, Group, differing, distinguishing, given, group, ranked
 from cnnbench.reports.text import align, printable
 from cnnbench.runs.records import Record
 
@@ -97,7 +98,7 @@ def _mean(values: Sequence[float]) -> str:
 
 def _best(group: Group) -> str:
     run = group.runs[0]
-    words = [each for each in run.overrides if each.partition("=")[0] not in ADMINISTRATION]
+    words = [each for each in run.overrides if each.partition("=")[0] not in NOT_OF_THE_JOB]
     now = [f"{key}={run.value(key)}" if "=" in each else each for each in words for key in [each.partition("=")[0]]]
     return f"the best: {shlex.join(['cnnbench', *now])}"
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cnnbench.config import NOT_OF_THE_JOB
 from cnnbench.runs.records import Record
 
 __all__ = [
-    "ADMINISTRATION",
     "NO_MATTER",
     "REPEATS",
     "Group",
@@ -22,8 +22,8 @@ __all__ = [
 ]
 
 REPEATS = ("seed", "data.fold")  # runs that differ in these alone are repetitions of one another
-NO_MATTER = ("sweep", "data.root", "device.threads", "train.checkpoint_every", "model.recipe")  # to what is computed
-ADMINISTRATION = ("sweep", "sweep_on_error")
+# to what is computed
+NO_MATTER = ("sweep", "tracker", "data.root", "device.threads", "train.checkpoint_every", "model.recipe")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def given(runs: Sequence[Record]) -> list[str]:
     """The keys that were given to any run, in the order of their first use."""
     keys = (override.partition("=")[0] for run in runs for override in run.overrides if "=" in override)
     return [
-        key for key in dict.fromkeys(keys) if key not in ADMINISTRATION and not key.startswith(("hydra.", "hydra/"))
+        key for key in dict.fromkeys(keys) if key not in NOT_OF_THE_JOB and not key.startswith(("hydra.", "hydra/"))
     ]
 
 

@@ -11,7 +11,7 @@ from cnnbench.runs.directory import LOCK, RunDirectory
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.reading import read_json
 
-__all__ = ["Jobs", "add_jobs", "allow", "is_stopped", "recorded_jobs", "stop"]
+__all__ = ["JOBS", "Jobs", "add_jobs", "allow", "is_stopped", "recorded_jobs", "stop"]
 
 JOBS, STOP = "sweep.json", ".stop"
 WAIT_S = 10.0

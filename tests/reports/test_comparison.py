@@ -95,6 +95,18 @@ def test_the_best_command_leaves_out_what_belongs_to_the_sweep() -> None:
     assert "the best: cnnbench optimizer.lr=0.1\n" in text + "\n"
 
 
+def test_trackers_make_no_difference() -> None:
+    runs = [
+        run(
+            0.2, "a=1", "tracker=mlflow", "tracker.mlflow.uri=x", "seed=0", config={"tracker": {"mlflow": {"uri": "x"}}}
+        ),
+        run(0.1, "a=1", "seed=1", config={"tracker": {}}),
+    ]
+    text = compare(runs)
+    assert "tracker" not in text
+    assert body(text)[0][0] == "0.1500"
+
+
 def test_runs_that_differ_in_what_nobody_gave_are_no_repetitions() -> None:
     runs = [
         run(0.1, "seed=0", config={"train": {"epochs": 10}, "seed": 0}),
