@@ -151,7 +151,9 @@ def test_recorded_trackers_that_are_none_are_refused(tracker: object, plain_valu
 
 
 def test_a_list_of_trackers_is_read_as_one() -> None:
-    assert config.parse_changes(["tracker=[tensorboard,mlflow]"]) == {"tracker": ["tensorboard", "mlflow"]}
+    assert config.parse_changes(["tracker=[tensorboard,mlflow]"], config.CHANGEABLE, "") == {
+        "tracker": ["tensorboard", "mlflow"]
+    }
 
 
 def test_a_run_of_an_earlier_version_has_no_trackers(values: dict[str, Any]) -> None:
