@@ -64,10 +64,15 @@ def test_of_very_many_epochs_some_are_drawn_the_last_among_them(tmp_path: Path) 
 
 def test_configurations_are_of_the_keys_that_differ(tmp_path: Path) -> None:
     make_run(tmp_path / "a", lr=0.1)
-    make_run(tmp_path / "b", lr=0.2)
+    config = make_run(tmp_path / "b", lr=0.2) / "config.yaml"
+    config.write_text(config.read_text().replace("compile: false", "compile: null"))
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "status.json").write_text('{"state": "failed"}')  # before it had a configuration
-    assert [run["config"] for run in data(tmp_path)["runs"]] == [{"optimizer.lr": "0.1"}, {"optimizer.lr": "0.2"}, {}]
+    assert [run["config"] for run in data(tmp_path)["runs"]] == [
+        {"device.compile": "false", "optimizer.lr": "0.1"},
+        {"device.compile": "null", "optimizer.lr": "0.2"},
+        {},
+    ]
 
 
 def test_runs_are_told_apart_by_the_settings_in_which_they_differ(tmp_path: Path) -> None:

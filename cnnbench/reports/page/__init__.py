@@ -139,7 +139,12 @@ def _configurations(runs: Sequence[Record]) -> list[dict[str, str]]:
         if len({each.get(key) for each in values if each}) > 1 and not key.startswith(UNIMPORTANT)
     ]
     plain = [dict(flat(run.config)) for run in runs]
-    return [{as_text(key): as_text(each[key]) for key in keys if key in each} for each in plain]
+    return [{as_text(key): _as_given(each[key]) for key in keys if key in each} for each in plain]
+
+
+def _as_given(value: Any) -> str:
+    """A value of a configuration as YAML has it."""
+    return as_text(value if isinstance(value, str) else json.dumps(value, default=str))
 
 
 def _recall(run: Record) -> Iterator[tuple[str, float]]:
