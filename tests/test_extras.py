@@ -10,7 +10,7 @@ from installed import Command, clean_environment
 
 import cnnbench
 
-EXTRAS = ("hydra_plugins", "submitit", "joblib")
+EXTRAS = ("hydra_plugins", "submitit", "joblib", "onnx", "onnxscript", "onnxruntime", "safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,17 @@ def test_a_launcher_that_is_not_installed_is_named_by_its_extra(
     done = without_extras("-m", "seed=0,1", f"hydra/launcher={launcher}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert f"pip install 'cnnbench[{extra}]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("form", "needed"), [("onnx", "onnx and onnxscript and onnxruntime"), ("safetensors", "safetensors")]
+)
+def test_a_format_whose_packages_are_not_installed_is_refused_before_any_run_is_looked_at(
+    without_extras: Command, form: str, needed: str
+) -> None:
+    done = without_extras("export", "nowhere", "--format", form)
+    told = f"cnnbench: --format {form} needs {needed}: pip install 'cnnbench[onnx]'\n"
+    assert (done.returncode, done.stderr) == (2, told)
 
 
 @pytest.mark.parametrize("flag", ["--help", "--info"])

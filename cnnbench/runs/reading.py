@@ -67,7 +67,10 @@ def refuse_ways_out(directory: Path) -> None:
     root = directory.resolve()
     for folder, folders, files in os.walk(directory):
         for path in (Path(folder, name) for name in (*folders, *files)):
-            kind = path.lstat().st_mode
+            try:
+                kind = path.lstat().st_mode
+            except FileNotFoundError:  # replaced by now, in a run that is running
+                continue
             # not path.resolve(), which fails on a link to itself
             if stat.S_ISLNK(kind) and not Path(os.path.realpath(path)).is_relative_to(root):
                 raise ConfigError(f"{path} is a link that leads out of the run directory, and is not followed.")
