@@ -17,7 +17,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.reports.text import in_bytes, printable
 from cnnbench.runs.directory import write_atomically
 from cnnbench.runs.reading import read_json, read_status
-from cnnbench.training.exporting import FORMATS, Classifier, Preprocessing, differences, pack, unpack
+from cnnbench.training.exporting import FORMATS, Classifier, Preprocessing, differences, pack
 
 __all__ = ["TOLERANCE", "run"]
 
@@ -133,8 +133,9 @@ def _check(form: str, content: bytes, trained: Trained, preprocessing: bool) -> 
         ConfigError: it does not.
     """
     images, whose = _images(trained)
-    run = unpack(form, content, lambda: _rebuild(trained))
-    difference, largest = differences(run, trained.engine, images, not preprocessing)
+    difference, largest = differences(
+        form, content, lambda: _rebuild(trained), trained.engine, images, preprocessed=not preprocessing
+    )
     if not difference <= TOLERANCE * largest:  # which NaN is not
         raise ConfigError(
             f"--format {form}: what was exported does not compute what the network does. On {whose} logits differ by "

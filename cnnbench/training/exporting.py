@@ -19,7 +19,7 @@ from cnnbench.data.transforms import Preprocess
 from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.training.engine import EagerEngine
 
-__all__ = ["FORMATS", "METADATA", "Classifier", "Format", "Preprocessing", "Run", "differences", "pack", "unpack"]
+__all__ = ["FORMATS", "METADATA", "Classifier", "Format", "Preprocessing", "Run", "differences", "pack"]
 
 Run = Callable[[torch.Tensor], torch.Tensor]  # images (N, C, H, W) to logits (N, K)
 
@@ -81,33 +81,47 @@ def pack(form: str, classifier: Classifier, images: torch.Tensor, metadata: Mapp
     Raises:
         ConfigError: the network has what the format has not.
     """
+    with _explained(f"--format {form}: PyTorch cannot export this network"), _as_torch_export_wants_it():
+        return FORMATS[form].pack(classifier, images, metadata)
+
+
+def differences(
+    form: str,
+    content: bytes,
+    rebuild: Callable[[], Classifier],
+    engine: EagerEngine,
+    images: torch.Tensor,
+    preprocessed: bool,
+) -> tuple[float, float]:
+    """Run such a file on the CPU, by the program it is for: the largest difference of a logit from the engine's.
+
+    Also gives the largest logit; NaN if any is. `rebuild` makes what weights alone go into. The uint8 `images`
+    (N, C, H, W), N above 10, go in as batches of several sizes; if the file has no preprocessing, `preprocessed`.
+
+    Raises:
+        ConfigError: it does not run.
+    """
+    largest = difference = torch.zeros(())
+    with _explained(f"--format {form}: what was exported does not run"):
+        run = FORMATS[form].unpack(content, rebuild)
+        for batch in torch.split(images, [*BATCHES, len(images) - sum(BATCHES)]):
+            expected = engine.classify(batch)
+            given = run(engine.preprocess(batch) if preprocessed else batch)
+            difference = torch.maximum(difference, (given - expected).abs().max())
+            largest = torch.maximum(largest, expected.abs().max())
+    return difference.item(), largest.item()
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Make what other programs raise of a network, which may be anyone's, an error for people."""
     try:
-        with _as_torch_export_wants_it():
-            return FORMATS[form].pack(classifier, images, metadata)
-    except Exception as error:  # of a network of one's own, anything
+        yield
+    except Exception as error:
         if is_out_of_memory(error):
             raise
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        raise ConfigError(f"--format {form}: PyTorch cannot export this network: {reason}.") from error
-
-
-def unpack(form: str, content: bytes, rebuild: Callable[[], Classifier]) -> Run:
-    """What such a file computes, on the CPU, by the program it is for. `rebuild` makes what weights alone go into."""
-    return FORMATS[form].unpack(content, rebuild)
-
-
-def differences(run: Run, engine: EagerEngine, images: torch.Tensor, preprocessed: bool) -> tuple[float, float]:
-    """The largest difference of a logit from the engine's for uint8 images (N, C, H, W), N above 10; the largest logit.
-
-    The images are given to `run` in batches of several sizes; if it has no preprocessing itself, `preprocessed`.
-    """
-    largest = difference = torch.zeros(())
-    for batch in torch.split(images, [*BATCHES, len(images) - sum(BATCHES)]):
-        expected = engine.classify(batch)
-        given = run(engine.preprocess(batch) if preprocessed else batch)
-        difference = torch.maximum(difference, (given - expected).abs().max())  # NaN if any is
-        largest = torch.maximum(largest, expected.abs().max())
-    return difference.item(), largest.item()
+        raise ConfigError(f"{what}: {reason}.") from error
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Networks as files for other programs: each computes what the network does, for batches of any size."""
 
+import dataclasses
 import io
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,7 @@ from cnnbench.data.transforms import Preprocess
 from cnnbench.errors import ConfigError
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.exporting import FORMATS, METADATA, Classifier, Preprocessing, differences, pack, unpack
+from cnnbench.training.exporting import FORMATS, METADATA, Classifier, Preprocessing, Run, differences, pack
 
 RELATIVE = 2e-6  # of the largest logit; single precision has made up to 1e-6
 
@@ -59,7 +61,8 @@ def size_of(name: str, **arguments: Any) -> int:
 def relative_difference(form: str, network: nn.Module, size: int, in_channels: int = 1) -> float:
     """The largest difference of a logit, in parts of the largest."""
     classifier = Classifier(network, flip_averaging=False)
-    run = unpack(form, pack(form, classifier, torch.zeros(2, in_channels, size, size), {}), lambda: classifier)
+    content = pack(form, classifier, torch.zeros(2, in_channels, size, size), {})
+    run = FORMATS[form].unpack(content, lambda: classifier)
     difference = largest = 0.0
     for batch in (1, 2, 7):
         images = torch.randn(batch, in_channels, size, size)
@@ -126,29 +129,51 @@ def test_what_is_exported_computes_what_the_engine_does(form: str, preprocessing
     inside = Preprocessing(engine.preprocess, 8) if preprocessing else None
     classifier = Classifier(engine.evaluated, engine.config.flip_averaging, inside)
     takes = torch.zeros(2, 1, 8, 8, dtype=torch.uint8) if preprocessing else torch.zeros(2, 1, 12, 12)
-    run = unpack(form, pack(form, classifier, takes, {}), lambda: classifier)
+    content = pack(form, classifier, takes, {})
     images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
-    difference, largest = differences(run, engine, images, preprocessed=not preprocessing)
+    difference, largest = differences(form, content, rebuild, engine, images, preprocessed=not preprocessing)
     assert largest == pytest.approx(float(engine.classify(images).abs().max()))
     assert difference < RELATIVE * largest
 
 
-def test_a_difference_in_any_batch_is_seen(engine: EagerEngine) -> None:
+def rebuild() -> Classifier:
+    raise AssertionError("this format needs no network")
+
+
+@pytest.fixture
+def run_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], None]:
+    """Lets a function be what comes of any file."""
+    return lambda run: monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], unpack=lambda *_: run))
+
+
+@pytest.mark.parametrize(("size", "change"), [(1, 0.5), (2, -0.25), (7, 0.125), (10, 1.0)])
+def test_a_difference_in_any_batch_is_seen(
+    size: int, change: float, engine: EagerEngine, run_by: Callable[[Run], None]
+) -> None:
+    def wrong(batch: torch.Tensor) -> torch.Tensor:
+        logits = engine.classify(batch).clone()
+        logits[-1, -1] += change * (len(batch) == size)
+        return logits
+
+    run_by(wrong)
     images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
-    for size, change in ((1, 0.5), (2, -0.25), (7, 0.125), (10, 1.0)):
-
-        def wrong(batch: torch.Tensor, size: int = size, change: float = change) -> torch.Tensor:
-            logits = engine.classify(batch).clone()
-            logits[-1, -1] += change * (len(batch) == size)
-            return logits
-
-        assert differences(wrong, engine, images, preprocessed=False)[0] == pytest.approx(abs(change), rel=1e-5)
+    difference, _ = differences("onnx", b"", rebuild, engine, images, preprocessed=False)
+    assert difference == pytest.approx(abs(change), rel=1e-5)
 
 
-def test_a_logit_that_is_no_number_makes_the_difference_none(engine: EagerEngine) -> None:
+def test_a_logit_that_is_no_number_makes_the_difference_none(
+    engine: EagerEngine, run_by: Callable[[Run], None]
+) -> None:
+    run_by(lambda batch: engine.classify(batch) * (torch.nan if len(batch) == 1 else 1))
     images = torch.zeros(20, 1, 8, 8, dtype=torch.uint8)
-    difference, _ = differences(lambda batch: engine.classify(batch) * torch.nan, engine, images, preprocessed=False)
-    assert difference != difference
+    difference, _ = differences("onnx", b"", rebuild, engine, images, preprocessed=False)
+    assert math.isnan(difference)
+
+
+def test_a_file_that_does_not_run_is_told(engine: EagerEngine) -> None:
+    images = torch.zeros(20, 1, 8, 8, dtype=torch.uint8)
+    with pytest.raises(ConfigError, match=r"^--format onnx: what was exported does not run: .+\.$"):
+        differences("onnx", b"no model", rebuild, engine, images, preprocessed=False)
 
 
 # the files
