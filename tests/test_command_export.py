@@ -255,6 +255,12 @@ def test_a_damaged_checkpoint_is_told_with_code_5(run: Path, within: Command) ->
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1)
 
 
+def test_words_of_a_hostile_run_do_not_steer_the_terminal(run: Path, within: Command) -> None:
+    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["model"].update(name="\x1b[31m:Net"))
+    done = within("export", "run")
+    assert (done.returncode, "\x1b" in done.stderr) == (2, False)
+
+
 NETWORK = """
 from cnnbench.models.mlp import MLP
 class Net(MLP):
