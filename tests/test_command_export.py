@@ -18,6 +18,7 @@ from cnnbench import models
 from cnnbench.commands import export
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data import catalog, storage
+from cnnbench.training import device
 
 CONF = Path(__file__).parents[1] / "conf"
 SUFFIXES = {"onnx": "onnx", "torch_export": "pt2", "safetensors": "safetensors"}
@@ -107,8 +108,12 @@ def test_the_weights_go_back_into_the_network_that_the_metadata_describe(
     torch.testing.assert_close(given.detach(), opened(run).engine.classify(clothes), rtol=1e-5, atol=1e-6)
 
 
-def test_a_run_in_16_bits_is_exported_in_32(run: Path, clothes: torch.Tensor, within: Command) -> None:
+def test_a_run_in_16_bits_is_exported_in_32(
+    run: Path, clothes: torch.Tensor, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     precise = opened(run).engine.classify(clothes)
+    monkeypatch.setattr(device, "_multiplies_in_bf16", lambda: True)  # where bf16 is what auto means
+    monkeypatch.setattr(device, "BF16_INTENSITY", 0)
     forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["device"].update(precision="bf16"))
     assert within("export", "run", "--preprocessing").returncode == 0
     assert not torch.equal(opened(run).engine.classify(clothes), precise)

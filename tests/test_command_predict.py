@@ -186,6 +186,11 @@ def test_the_device_may_be_another(
     assert prediction["probability"] != pytest.approx(float(probabilities(run, clothes[:1]).max()))
 
 
+def test_a_file_may_be_named_like_an_override(images: list[str], within: Command, tmp_path: Path) -> None:
+    (tmp_path / images[0]).rename(tmp_path / "device=cpu")
+    assert [each["image"] for each in as_json(within, "device=cpu", "device.threads=1")] == ["device=cpu"]
+
+
 def test_flips_are_averaged_if_the_run_has_them(run: Path, images: list[str], within: Command) -> None:
     (plain,) = as_json(within, images[0])
     forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["train"].update(flip_averaging=True))
@@ -214,6 +219,7 @@ def test_data_in_a_folder_of_its_own_need_no_consent_as_none_are_read(
         (("run", "0.png", "--json", "--csv"), "not allowed with"),
         (("run", "0.png", "device=tpu"), "device=tpu is not known"),
         (("run", "0.png", "device.speed=1"), "There is no key 'device.speed'"),
+        (("run", "0.png", "optimizer.lr=1"), "optimizer.lr cannot be changed by predict"),
         (("nowhere", "0.png"), "nowhere is no directory"),
         (("0.png", "0.png"), "0.png is no directory"),
     ],

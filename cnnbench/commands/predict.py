@@ -31,7 +31,7 @@ def run(arguments: list[str], conf: Path) -> None:
     """
     parser = _parser()
     options = parser.parse_intermixed_args(arguments)
-    overrides = [word for word in options.images if re.match(r"device(\.\w+)?=", word)]
+    overrides = [word for word in options.images if re.match(r"[a-z_]+(\.\w+)*=", word) and not Path(word).exists()]
     paths = [Path(word) for word in options.images if word not in overrides]
     if not paths:
         parser.error("give at least one image, folder or IDX file")

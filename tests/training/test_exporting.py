@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -256,11 +257,12 @@ class Foreign(nn.Module):
 @pytest.mark.parametrize("network", [Undecided(), OfTwo(), Foreign()], ids=lambda network: type(network).__name__)
 @pytest.mark.parametrize("form", ["onnx", "torch_export"])
 def test_what_cannot_be_exported_is_told_in_one_line(
-    form: str, network: nn.Module, capfd: pytest.CaptureFixture[str]
+    form: str, network: nn.Module, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(ConfigError, match=rf"^--format {form}: PyTorch cannot export this network: .+\.$"):
         pack(form, Classifier(network, False), torch.zeros(2, 1, 8, 8), {})
     assert capfd.readouterr() == ("", "")
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_the_first_of_several_outputs_are_the_logits() -> None:
