@@ -54,8 +54,9 @@ def test_a_launcher_that_is_not_installed_is_named_by_its_extra(
     ("form", "needed"), [("onnx", "onnx and onnxscript and onnxruntime"), ("safetensors", "safetensors")]
 )
 def test_a_format_whose_packages_are_not_installed_is_refused_before_any_run_is_looked_at(
-    without_extras: Command, form: str, needed: str
+    without_extras: Command, tmp_path: Path, form: str, needed: str
 ) -> None:
+    (tmp_path / form).mkdir()  # which Python would import as well
     done = without_extras("export", "nowhere", "--format", form)
     told = f"cnnbench: --format {form} needs {needed}: pip install 'cnnbench[onnx]'\n"
     assert (done.returncode, done.stderr) == (2, told)

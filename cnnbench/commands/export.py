@@ -24,6 +24,7 @@ __all__ = ["TOLERANCE", "run"]
 TOLERANCE = 1e-4  # the most that logits may differ by, in parts of the largest; single precision makes some 1e-6 of it
 
 COMPARED = 64  # images
+TEST_IMAGES = catalog.FILES[2]
 
 # the network as it was trained, but computed as other programs compute; the data are not read from where it says
 SETTINGS = ("device=cpu", "device.precision=fp32", "device.channels_last=false", "data.root=null")
@@ -41,7 +42,7 @@ def run(arguments: list[str], conf: Path) -> None:
     form = FORMATS[options.format]
     if options.preprocessing and options.format == "safetensors":
         raise ConfigError("--preprocessing: safetensors holds weights alone. Use --format onnx or torch_export.")
-    missing = [package for package in form.packages if find_spec(package) is None]
+    missing = [package for package in form.packages if not _is_installed(package)]
     if missing:
         raise ConfigError(f"--format {options.format} needs {' and '.join(missing)}: pip install 'cnnbench[onnx]'")
     trained = open_run(options.directory, list(SETTINGS), conf, "export", options.allow_custom_model)
@@ -58,6 +59,11 @@ def run(arguments: list[str], conf: Path) -> None:
     heading = f"{os.path.relpath(path)}, {in_bytes(len(content))}: {trained.config.model.name} ({trained.weights})"
     lines = [heading, f"takes    {metadata['input']}", f"gives    {metadata['output']}", f"checked  {checked}"]
     print(printable("\n".join(lines)))
+
+
+def _is_installed(package: str) -> bool:
+    found = find_spec(package)
+    return found is not None and found.origin is not None  # else it is a mere folder of that name
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -171,8 +177,8 @@ def _images(trained: Trained) -> tuple[torch.Tensor, str]:
     dataset = trained.dataset
     shape = (COMPARED, dataset.in_channels, dataset.image_size, dataset.image_size)
     known = catalog.CATALOG.get(dataset.name)
-    if known is not None and known.sha256 == dataset.sha256:
-        _, content = storage.find(known, catalog.FILES[2], None, [])
+    if known is not None and known.sha256 == dataset.sha256 and TEST_IMAGES in known.sha256:
+        _, content = storage.find(known, TEST_IMAGES, None, [])
         if content is not None:
             images = torch.from_numpy(storage.parse_idx(content)[:COMPARED].copy())
             return images.view(shape), f"{COMPARED} test images of {dataset.title}"
