@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from clothes import clothes
 from installed import Command
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -29,9 +30,7 @@ def run(runs: Runs, tmp_path: Path) -> Path:
     return runs.copy("finished", tmp_path / "run")
 
 
-@pytest.fixture(scope="session")
-def clothes() -> torch.Tensor:
-    return torch.tensor(storage.load(catalog.get("sample"))["t10k-images-idx3-ubyte"][:5]).view(-1, 1, 28, 28)
+CLOTHES = torch.tensor(clothes()[:5]).view(-1, 1, 28, 28)
 
 
 def opened(run: Path) -> Trained:
@@ -75,7 +74,7 @@ def test_the_file_is_named_after_the_network_and_what_is_printed_says_what_it_is
     assert " on 64 test images of part of Fashion-MNIST: largest difference " in checked
 
 
-def test_with_preprocessing_the_file_takes_pixels(run: Path, clothes: torch.Tensor, within: Command) -> None:
+def test_with_preprocessing_the_file_takes_pixels(run: Path, within: Command) -> None:
     def enlarge(state: dict[str, Any]) -> None:
         state["config"]["data"]["resize"] = 40
         state["model"]["layers.1.weight"] = torch.rand(8, 40 * 40) - 0.5
@@ -83,41 +82,37 @@ def test_with_preprocessing_the_file_takes_pixels(run: Path, clothes: torch.Tens
     forge(run / "checkpoints" / "best.pt", enlarge)
     done = within("export", "run", "--preprocessing")
     assert "takes    images: uint8 (N, 1, 28, 28)" in done.stdout
-    expected = opened(run).engine.classify(clothes)
-    torch.testing.assert_close(logits(run / "export" / "mlp.onnx", clothes), expected, rtol=1e-5, atol=1e-5)
+    expected = opened(run).engine.classify(CLOTHES)
+    torch.testing.assert_close(logits(run / "export" / "mlp.onnx", CLOTHES), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_without_it_the_file_takes_what_the_network_does(run: Path, clothes: torch.Tensor, within: Command) -> None:
+def test_without_it_the_file_takes_what_the_network_does(run: Path, within: Command) -> None:
     within("export", "run")
     engine = opened(run).engine
-    given = logits(run / "export" / "mlp.onnx", engine.preprocess(clothes))
-    torch.testing.assert_close(given, engine.classify(clothes), rtol=1e-5, atol=1e-6)
+    given = logits(run / "export" / "mlp.onnx", engine.preprocess(CLOTHES))
+    torch.testing.assert_close(given, engine.classify(CLOTHES), rtol=1e-5, atol=1e-6)
 
 
-def test_the_weights_go_back_into_the_network_that_the_metadata_describe(
-    run: Path, clothes: torch.Tensor, within: Command
-) -> None:
+def test_the_weights_go_back_into_the_network_that_the_metadata_describe(run: Path, within: Command) -> None:
     within("export", "run", "--format", "safetensors")
     path = run / "export" / "mlp.safetensors"
     facts = metadata_of(path)
     network = models.build(facts["model"], 1, len(json.loads(facts["classes"])), **json.loads(facts["arguments"]))
     network.load_state_dict(load_file(path))
-    pixels = clothes.numpy() / 255
+    pixels = CLOTHES.numpy() / 255
     inputs = (pixels - np.array(json.loads(facts["mean"]))) / np.array(json.loads(facts["std"]))
     given = network(torch.tensor(inputs, dtype=torch.float32))
-    torch.testing.assert_close(given.detach(), opened(run).engine.classify(clothes), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(given.detach(), opened(run).engine.classify(CLOTHES), rtol=1e-5, atol=1e-6)
 
 
-def test_a_run_in_16_bits_is_exported_in_32(
-    run: Path, clothes: torch.Tensor, within: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    precise = opened(run).engine.classify(clothes)
+def test_a_run_in_16_bits_is_exported_in_32(run: Path, within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    precise = opened(run).engine.classify(CLOTHES)
     monkeypatch.setattr(device, "_multiplies_in_bf16", lambda: True)  # where bf16 is what auto means
     monkeypatch.setattr(device, "BF16_INTENSITY", 0)
     forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["device"].update(precision="bf16"))
     assert within("export", "run", "--preprocessing").returncode == 0
-    assert not torch.equal(opened(run).engine.classify(clothes), precise)
-    torch.testing.assert_close(logits(run / "export" / "mlp.onnx", clothes), precise, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(opened(run).engine.classify(CLOTHES), precise)
+    torch.testing.assert_close(logits(run / "export" / "mlp.onnx", CLOTHES), precise, rtol=1e-5, atol=1e-6)
 
 
 def test_a_run_on_a_device_that_is_not_here_is_exported(run: Path, within: Command) -> None:

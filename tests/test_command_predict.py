@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from clothes import clothes
 from installed import Command
 from PIL import Image
 from small_runs import Runs, forge
 
 from cnnbench.commands.predict import BATCH
 from cnnbench.commands.trained import open_run
-from cnnbench.data import catalog, storage
+from cnnbench.data import catalog
 
 CONF = Path(__file__).parents[1] / "conf"
 CLASSES = catalog.get("sample").classes
@@ -27,16 +28,11 @@ def run(runs: Runs, tmp_path: Path) -> Path:
     return runs.copy("finished", tmp_path / "run")
 
 
-@pytest.fixture(scope="session")
-def clothes() -> npt.NDArray[np.uint8]:
-    return storage.load(catalog.get("sample"))["t10k-images-idx3-ubyte"]
-
-
 @pytest.fixture
-def images(clothes: npt.NDArray[np.uint8], tmp_path: Path) -> list[str]:
+def images(tmp_path: Path) -> list[str]:
     """Three image files."""
     for index in range(3):
-        Image.fromarray(clothes[index]).save(tmp_path / f"{index}.png")
+        Image.fromarray(clothes()[index]).save(tmp_path / f"{index}.png")
     return ["0.png", "1.png", "2.png"]
 
 
@@ -50,12 +46,10 @@ def as_json(within: Command, *arguments: str) -> list[dict[str, Any]]:
     return predictions
 
 
-def test_the_classes_are_those_that_the_network_gives(
-    run: Path, images: list[str], clothes: npt.NDArray[np.uint8], within: Command
-) -> None:
+def test_the_classes_are_those_that_the_network_gives(run: Path, images: list[str], within: Command) -> None:
     predictions = as_json(within, *images, "--top", "10")
     assert [each["image"] for each in predictions] == images
-    expected = probabilities(run, clothes[:3])
+    expected = probabilities(run, clothes()[:3])
     for each, row in zip(predictions, expected, strict=True):
         assert each["class"] == CLASSES[int(row.argmax())]
         assert each["probability"] == pytest.approx(float(row.max()))
@@ -64,14 +58,14 @@ def test_the_classes_are_those_that_the_network_gives(
 
 
 def test_images_are_first_brought_to_the_size_of_the_data_set_and_then_to_that_of_the_network(
-    run: Path, clothes: npt.NDArray[np.uint8], within: Command
+    run: Path, within: Command
 ) -> None:
     def enlarge(state: dict[str, Any]) -> None:
         state["config"]["data"]["resize"] = 40
         state["model"]["layers.1.weight"] = torch.rand(8, 40 * 40) - 0.5
 
     forge(run / "checkpoints" / "best.pt", enlarge)
-    large = Image.fromarray(clothes[0]).resize((300, 300), Image.Resampling.BICUBIC)
+    large = Image.fromarray(clothes()[0]).resize((300, 300), Image.Resampling.BICUBIC)
     large.save(run.parent / "large.png")
     small = np.asarray(large.resize((28, 28), Image.Resampling.BILINEAR))
     (prediction,) = as_json(within, "large.png", "--top", "10")
@@ -108,15 +102,13 @@ def test_stdout_is_for_programs_alone(form: str, images: list[str], within: Comm
     ]
 
 
-def test_a_set_of_more_than_a_batch_keeps_its_order(
-    run: Path, clothes: npt.NDArray[np.uint8], within: Command, tmp_path: Path
-) -> None:
+def test_a_set_of_more_than_a_batch_keeps_its_order(run: Path, within: Command, tmp_path: Path) -> None:
     count = 2 * BATCH + 3
     header = bytes([0, 0, 8, 3]) + struct.pack(">3I", count, 28, 28)
-    (tmp_path / "images").write_bytes(header + clothes[:count].tobytes())
+    (tmp_path / "images").write_bytes(header + clothes()[:count].tobytes())
     predictions = as_json(within, "images")
     assert [each["image"] for each in predictions] == [f"images[{index}]" for index in range(count)]
-    expected = [CLASSES[place] for place in probabilities(run, clothes[:count]).argmax(dim=1).tolist()]
+    expected = [CLASSES[place] for place in probabilities(run, clothes()[:count]).argmax(dim=1).tolist()]
     assert [each["class"] for each in predictions] == expected
 
 
@@ -149,11 +141,9 @@ def test_without_a_network_that_gives_numbers_an_image_has_no_class(
 # inverted images
 
 
-def test_inverted_images_are_told_once_with_what_to_do(
-    images: list[str], clothes: npt.NDArray[np.uint8], within: Command, tmp_path: Path
-) -> None:
+def test_inverted_images_are_told_once_with_what_to_do(images: list[str], within: Command, tmp_path: Path) -> None:
     for index in range(4):
-        Image.fromarray(255 - clothes[index]).save(tmp_path / f"inverted_{index}.png")
+        Image.fromarray(255 - clothes()[index]).save(tmp_path / f"inverted_{index}.png")
     done = within("predict", "run", *images, *(f"inverted_{index}.png" for index in range(4)))
     assert done.returncode == 0
     assert done.stderr == (
@@ -162,10 +152,8 @@ def test_inverted_images_are_told_once_with_what_to_do(
     )
 
 
-def test_inverting_gives_what_the_image_itself_gives(
-    images: list[str], clothes: npt.NDArray[np.uint8], within: Command, tmp_path: Path
-) -> None:
-    Image.fromarray(255 - clothes[0]).save(tmp_path / "inverted.png")
+def test_inverting_gives_what_the_image_itself_gives(images: list[str], within: Command, tmp_path: Path) -> None:
+    Image.fromarray(255 - clothes()[0]).save(tmp_path / "inverted.png")
     (plain,), (inverted,) = as_json(within, images[0]), as_json(within, "inverted.png", "--invert")
     assert inverted == {**plain, "image": "inverted.png"}
 
@@ -177,13 +165,11 @@ def test_what_looks_inverted_after_inverting_is_told_to_be_left(images: list[str
 # the device
 
 
-def test_the_device_may_be_another(
-    run: Path, images: list[str], clothes: npt.NDArray[np.uint8], within: Command
-) -> None:
+def test_the_device_may_be_another(run: Path, images: list[str], within: Command) -> None:
     (prediction,) = as_json(within, "device=cpu", images[0], "device.precision=bf16")
-    expected = probabilities(run, clothes[:1], "device.precision=bf16")
+    expected = probabilities(run, clothes()[:1], "device.precision=bf16")
     assert prediction["probability"] == pytest.approx(float(expected.max()))
-    assert prediction["probability"] != pytest.approx(float(probabilities(run, clothes[:1]).max()))
+    assert prediction["probability"] != pytest.approx(float(probabilities(run, clothes()[:1]).max()))
 
 
 def test_a_file_may_be_named_like_an_override(images: list[str], within: Command, tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from clothes import clothes
 from installed import Command
 from PIL import Image
 from small_runs import Runs
 
-from cnnbench.data import catalog, storage
 from cnnbench.models.mlp import MLP
 
 PAGE = (Path(__file__).parents[1] / "docs" / "using.md").read_text()
@@ -24,8 +24,7 @@ def _run(runs: Runs, tmp_path: Path) -> None:
 def test_onnx_runtime_names_the_class_that_predict_names(
     within: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clothes = storage.load(catalog.get("sample"))["t10k-images-idx3-ubyte"]
-    Image.fromarray(clothes[7]).convert("RGB").resize((300, 200)).save(tmp_path / "shirt.png")
+    Image.fromarray(clothes()[7]).convert("RGB").resize((300, 200)).save(tmp_path / "shirt.png")
     predicted = within("predict", "run", "shirt.png", "--csv").stdout.splitlines()[1].split(",")[1]
     within("export", "run", "--preprocessing", "--output", "lenet.onnx")
     exec(OF_ONNX, {})

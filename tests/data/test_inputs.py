@@ -10,14 +10,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from mirrors import idx
+from clothes import clothes
 from PIL import Image
 
 from cnnbench.data.images import read_image
 from cnnbench.data.inputs import Given, looks_inverted, read_all
-from cnnbench.data.storage import Arrays
 
 Pixels = npt.NDArray[np.uint8]
+
+
+def idx(array: Pixels) -> bytes:
+    return header(*array.shape) + array.tobytes()
+
+
+def header(*shape: int) -> bytes:
+    return bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
 
 
 def noise(*shape: int) -> Pixels:
@@ -170,10 +177,6 @@ def test_an_image_of_another_form_is_as_it_would_be_as_a_file(
     np.testing.assert_array_equal(pixels_of(ours), pixels_of(theirs))
 
 
-def header(*shape: int) -> bytes:
-    return bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
-
-
 BROKEN = {
     "labels": (idx(noise(5)), "is an IDX file of 1 dimensions"),
     "five channels": (idx(noise(1, 5, 8, 8)), "holds images of 5 x 8 x 8"),
@@ -199,25 +202,23 @@ def test_a_broken_idx_file_is_told(what: str, tmp_path: Path) -> None:
 
 # inverted images
 
-CLOTHES, LIGHT_PAGES = (0.286,), (0.87,)
+DARK, LIGHT = (0.286,), (0.87,)  # means of training pixels
 
 
-def of_sample(sample: Arrays) -> Pixels:
-    return np.concatenate([array for name, array in sample.items() if "images" in name])[:, None]
+IMAGES = np.concatenate([clothes("train"), clothes()])[:, None]
 
 
-def test_no_image_of_fashion_mnist_looks_inverted(sample: Arrays) -> None:
-    assert not looks_inverted(of_sample(sample), CLOTHES).any()
+def test_no_image_of_fashion_mnist_looks_inverted() -> None:
+    assert not looks_inverted(IMAGES, DARK).any()
 
 
-def test_every_inverted_image_of_fashion_mnist_does(sample: Arrays) -> None:
-    assert looks_inverted(255 - of_sample(sample), CLOTHES).all()
+def test_every_inverted_image_of_fashion_mnist_does() -> None:
+    assert looks_inverted(255 - IMAGES, DARK).all()
 
 
-def test_on_light_ground_it_is_the_reverse(sample: Arrays) -> None:
-    images = of_sample(sample)
-    assert looks_inverted(images, LIGHT_PAGES).all()
-    assert not looks_inverted(255 - images, LIGHT_PAGES).any()
+def test_on_light_ground_it_is_the_reverse() -> None:
+    assert looks_inverted(IMAGES, LIGHT).all()
+    assert not looks_inverted(255 - IMAGES, LIGHT).any()
 
 
 @pytest.mark.parametrize("mean", [(0.45,), (0.34,), (0.66,), (0.1, 0.1, 0.1), (0.9, 0.9, 0.9)])
@@ -229,11 +230,11 @@ def test_photographs_have_backgrounds_of_all_kinds(mean: tuple[float, ...]) -> N
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_the_smallest_images_have_a_border(size: int) -> None:
     images = np.stack([np.full((1, size, size), value, np.uint8) for value in (0, 255)])
-    assert looks_inverted(images, CLOTHES).tolist() == [False, True]
+    assert looks_inverted(images, DARK).tolist() == [False, True]
 
 
 @pytest.mark.parametrize(("border", "inside", "inverted"), [(0, 255, False), (160, 0, True)])
 def test_the_outermost_pixels_alone_decide(border: int, inside: int, inverted: bool) -> None:
     image = np.full((1, 1, 8, 8), border, np.uint8)
     image[:, :, 1:-1, 1:-1] = inside
-    assert looks_inverted(image, CLOTHES).tolist() == [inverted]
+    assert looks_inverted(image, DARK).tolist() == [inverted]
