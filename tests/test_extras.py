@@ -10,7 +10,10 @@ from installed import Command, clean_environment
 
 import cnnbench
 
-EXTRAS = ("hydra_plugins", "submitit", "joblib", "tensorboard", "mlflow")
+EXTRAS = (
+    *("hydra_plugins", "submitit", "joblib", "tensorboard", "mlflow"),
+    *("onnx", "onnxscript", "onnxruntime", "safetensors"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,18 @@ def test_a_tracker_that_is_not_installed_is_named_by_its_extra_before_anything_s
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert f"pip install 'cnnbench[{tracker}]'" in done.stderr
     assert [each.name for each in tmp_path.iterdir()] == [tracker]
+
+
+@pytest.mark.parametrize(
+    ("form", "needed"), [("onnx", "onnx and onnxscript and onnxruntime"), ("safetensors", "safetensors")]
+)
+def test_a_format_whose_packages_are_not_installed_is_refused_before_any_run_is_looked_at(
+    without_extras: Command, tmp_path: Path, form: str, needed: str
+) -> None:
+    (tmp_path / form).mkdir()  # which Python would import as well
+    done = without_extras("export", "nowhere", "--format", form)
+    told = f"cnnbench: --format {form} needs {needed}: pip install 'cnnbench[onnx]'\n"
+    assert (done.returncode, done.stderr) == (2, told)
 
 
 @pytest.mark.parametrize("flag", ["--help", "--info"])

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hydra.core.config_store import ConfigStore
 from installed import TINY, Command, clean_environment
+from PIL import Image
+from small_runs import Runs
 
 from cnnbench import cli
 
@@ -46,6 +48,13 @@ def test_training_imports_neither_the_compiler_nor_torchvision_nor_trackers(tmp_
     trackers = "tensorboard mlflow cnnbench.runs.trackers.tensorboard cnnbench.runs.trackers.mlflow"
     watched = f"torch torch._dynamo torch._inductor torchvision sympy {trackers}"
     assert imported(watched, TINY, tmp_path) == "['torch']"
+
+
+def test_an_image_is_classified_without_what_else_pytorch_and_cnnbench_can_do(runs: Runs, tmp_path: Path) -> None:
+    runs.copy("finished", tmp_path / "run")
+    Image.new("L", (28, 28)).save(tmp_path / "black.png")
+    watched = "torch PIL torch._dynamo torch._inductor torchvision sympy matplotlib onnx onnxruntime"
+    assert imported(watched, ("predict", "run", "black.png"), tmp_path) == "['torch', 'PIL']"
 
 
 def test_hydra_does_not_copy_its_store(within: Command) -> None:

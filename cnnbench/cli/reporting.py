@@ -11,6 +11,7 @@ from yaml import YAMLError
 
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, from_machine
+from cnnbench.reports.text import printable
 
 __all__ = ["EXPLAINED", "as_cnnbench_error", "leave_the_reader", "report"]
 
@@ -29,7 +30,7 @@ def report(error: Exception, who: str = "cnnbench") -> int:
     if known is None:
         print(f"{who}: this is a bug in cnnbench; the lines above say where.", file=sys.stderr)
         return 1
-    print(f"{who}: {known}", file=sys.stderr)
+    print(f"{who}: {printable(str(known))}", file=sys.stderr)
     return known.exit_code
 
 

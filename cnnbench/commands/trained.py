@@ -1,17 +1,21 @@
 """A network that was trained, as a run directory holds it, for the verbs that use one."""
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cnnbench import config as configuration
-from cnnbench.commands.assemble import assemble
+from cnnbench.commands.assemble import assemble, on_meta
 from cnnbench.config import OF_USE, Config
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
+from cnnbench.reports.text import printable
 from cnnbench.runs.directory import DATASET
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import find_runs, read_json, read_status, refuse_ways_out
@@ -19,6 +23,8 @@ from cnnbench.training import checkpoint
 from cnnbench.training.engine import EagerEngine
 
 __all__ = ["Trained", "open_run", "read_dataset"]
+
+MAX_SIDE = 4096  # pixels of a training image, as of data.resize
 
 
 @dataclass(frozen=True)
@@ -60,25 +66,25 @@ def open_run(directory: Path, overrides: list[str], conf: Path, verb: str, allow
     settings = configuration.changed(values, _kept_fixed(configuration.chosen(changes, conf), recorded, dataset))
     _require_consent(directory, settings, changes, verb, allow_custom_model)
     eager = replace(settings, device=replace(settings.device, graph=False, compile=False))  # worth it in training alone
+    weights: Any = state.get("model") if state.get("average") is None else state["average"]
+    place = directory / "checkpoints" / name
+    _require_fitting(place, eager, dataset, weights)  # before a stranger's configuration takes any memory
     engine = assemble(eager, dataset)
-    weights = state["model"] if state.get("average") is None else state["average"]
     try:
         engine.evaluated.load_state_dict(weights)
+        reached = _in_words(int(state["epoch"]), int(state.get("step", 0)))
     except Exception as error:  # whatever the values of a stranger's file lead to
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise CheckpointError(
-            f"{directory / 'checkpoints' / name} does not fit {settings.model.name}: {reason}"
-        ) from error
+        raise CheckpointError(f"{place} does not fit {settings.model.name}: {reason}") from error
     engine.evaluated.eval()
-    epoch = state.get("epoch")
-    return Trained(directory, settings, dataset, engine, f"{name}, epoch {epoch}", changes)
+    return Trained(directory, settings, dataset, engine, f"{name}, {reached}", changes)
 
 
 def _require_run(directory: Path) -> None:
     runs = find_runs(directory)
     if runs != [directory]:
         raise ConfigError(
-            f"{directory} holds {len(runs):,} runs. Give one of them, such as {runs[0]}. "
+            f"{directory} is no run but holds {len(runs):,}. Give one of them, such as {runs[0]}. "
             f"cnnbench report {shlex.quote(str(directory))} compares them."
         )
     refuse_ways_out(directory)
@@ -92,13 +98,15 @@ def _load(directory: Path) -> tuple[checkpoint.State, str]:
     folder = directory / "checkpoints"
     if (folder / "best.pt").exists():
         return checkpoint.load(folder / "best.pt"), "best.pt"
-    state, _ = checkpoint.load_newest(folder)
+    state, problems = checkpoint.load_newest(folder)
     if state is None:
         raise CheckpointError(
             f"{directory} has no checkpoint: its run had not come to the first, or they were deleted. "
             "Train it, or give another run."
         )
-    return state, "last.pt"
+    for problem in problems:
+        print(printable(f"cnnbench: {problem} The checkpoint before it is used."), file=sys.stderr)
+    return state, "previous.pt" if problems else "last.pt"
 
 
 def read_dataset(directory: Path, recorded: Config) -> Dataset:
@@ -108,13 +116,45 @@ def read_dataset(directory: Path, recorded: Config) -> Dataset:
         CheckpointError: it does not say so, or is damaged.
     """
     try:
-        return Dataset.from_record(read_json(directory / DATASET))
+        dataset = Dataset.from_record(read_json(directory / DATASET))
+        if dataset.image_size > MAX_SIDE:
+            raise ValueError(f"its images have {dataset.image_size:,} pixels a side")
+        return dataset
     except FileNotFoundError as error:
         if recorded.data.name not in catalog.CATALOG:
             raise CheckpointError(f"{directory / DATASET} is gone: it held the names of the classes.") from error
         return catalog.get(recorded.data.name)  # a run of an earlier version
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{directory / DATASET} is damaged: {error}.") from error
+
+
+def _require_fitting(place: Path, config: Config, dataset: Dataset, weights: Any) -> None:
+    """Check that the weights are those of the network that the configuration describes, which takes no memory.
+
+    Raises:
+        CheckpointError: they are of another.
+        ConfigError: there is no such network.
+    """
+    network, _ = on_meta(config, dataset, 1)
+    wanted, given = _kinds(network.state_dict()), _kinds(weights if isinstance(weights, dict) else {})
+    for name in {**wanted, **given}:
+        if wanted.get(name) != given.get(name):
+            raise CheckpointError(
+                f"{place} does not fit {config.model.name}: {name} is {given.get(name, 'missing')} there, "
+                f"and {wanted.get(name, 'missing')} in the network."
+            )
+
+
+def _kinds(weights: Mapping[str, Any]) -> dict[str, str]:
+    """Of each of the weights, by name, what it is but for its values."""
+    return {
+        str(name): f"{each.dtype} of shape {tuple(each.shape)}" if isinstance(each, torch.Tensor) else "a plain value"
+        for name, each in weights.items()
+    }
+
+
+def _in_words(epoch: int, step: int) -> str:
+    return f"epoch {epoch:,}" + (f" and {step:,} steps" if step else "")
 
 
 def _kept_fixed(changes: Mapping[str, Any], recorded: Config, dataset: Dataset) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""Predictions as a table, as JSON and as CSV."""
+
+import csv
+import json
+
+from cnnbench.reports.predictions import BLOCK, Prediction, as_csv, as_json, as_table
+
+SHIRT = Prediction("shirt.png", [("Shirt", 0.75), ("T-shirt/top", 0.125), ("Coat", 0.0625)], looks_inverted=True)
+TEXT = Prediction("a, b.png", [], error="a, b.png is not a PNG or JPEG image.")
+BAG = Prediction("photos/bag.jpeg", [("Bag", 1.0), ("Coat", 0.0), ("Shirt", 0.0)])
+HOSTILE = Prediction("\x1b[2J\udcff\n.png", [("\x1b[31mred\n", 1.0)])
+NAMES = ["T-shirt/top", "Shirt", "Coat", "Bag"]
+
+
+def test_the_table_has_a_row_for_each_image_that_was_classified() -> None:
+    assert list(as_table([SHIRT, TEXT, BAG], NAMES)) == [
+        "image            class        probability  then",
+        "shirt.png        Shirt             0.7500  T-shirt/top 0.1250, Coat 0.0625",
+        "photos/bag.jpeg  Bag               1.0000  Coat 0.0000, Shirt 0.0000",
+    ]
+
+
+def test_with_one_class_the_table_ends_with_its_probability() -> None:
+    assert list(as_table([Prediction("a", [("Bag", 0.5)])], ["Bag"])) == [
+        "image  class  probability",
+        "a      Bag         0.5000",
+    ]
+
+
+def test_a_table_of_nothing_has_no_header() -> None:
+    assert list(as_table([TEXT], NAMES)) == []
+
+
+def test_long_tables_have_one_header_and_begin_before_all_is_read() -> None:
+    waiting = iter([SHIRT] * (2 * BLOCK))
+    lines = as_table(waiting, NAMES)
+    assert next(lines).startswith("image")
+    assert len(list(waiting)) == BLOCK
+    assert len(list(lines)) == BLOCK
+
+
+def test_json_is_one_array_of_objects() -> None:
+    assert json.loads("\n".join(as_json([SHIRT, TEXT]))) == [
+        {
+            "image": "shirt.png",
+            "class": "Shirt",
+            "probability": 0.75,
+            "classes": {"Shirt": 0.75, "T-shirt/top": 0.125, "Coat": 0.0625},
+            "looks_inverted": True,
+        },
+        {"image": "a, b.png", "error": "a, b.png is not a PNG or JPEG image."},
+    ]
+
+
+def test_json_has_a_line_for_each_image() -> None:
+    assert len(list(as_json([SHIRT, TEXT, BAG]))) == 5
+
+
+def test_csv_has_columns_for_the_top_classes_and_every_digit() -> None:
+    third = Prediction("a.png", [("Bag", 1 / 3)])
+    assert list(csv.DictReader(as_csv([third], 1))) == [
+        {
+            "image": "a.png",
+            "class": "Bag",
+            "probability": "0.3333333333333333",
+            "looks_inverted": "false",
+            "error": "",
+        }
+    ]
+    assert next(as_csv([], 3)) == (
+        "image,class,probability,class_2,probability_2,class_3,probability_3,looks_inverted,error"
+    )
+
+
+def test_csv_has_a_row_with_the_error_of_an_image_that_could_not_be_read() -> None:
+    shirt, text = csv.DictReader(as_csv([SHIRT, TEXT], 3))
+    assert (shirt["class_3"], shirt["looks_inverted"]) == ("Coat", "true")
+    assert {key: value for key, value in text.items() if value} == {"image": TEXT.image, "error": TEXT.error}
+
+
+def test_nothing_steers_the_terminal() -> None:
+    told = [*as_table([HOSTILE], ["\x1b[31mred\n"]), *as_json([HOSTILE]), *as_csv([HOSTILE], 1)]
+    assert all(line.isprintable() for line in told)
+    assert json.loads("".join(as_json([HOSTILE])))[0]["image"] == HOSTILE.image

@@ -1,0 +1,291 @@
+"""`cnnbench export`: files that other programs read, what they say of themselves, and what is refused."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from clothes import clothes
+from installed import Command
+from safetensors import safe_open
+from safetensors.torch import load_file
+from small_runs import Runs, forge
+
+from cnnbench import models
+from cnnbench.commands import export
+from cnnbench.commands.trained import Trained, open_run
+from cnnbench.data import catalog, storage
+from cnnbench.training import device
+
+CONF = Path(__file__).parents[1] / "conf"
+SUFFIXES = {"onnx": "onnx", "torch_export": "pt2", "safetensors": "safetensors"}
+
+
+@pytest.fixture(autouse=True)
+def run(runs: Runs, tmp_path: Path) -> Path:
+    return runs.copy("finished", tmp_path / "run")
+
+
+CLOTHES = torch.tensor(clothes()[:5]).view(-1, 1, 28, 28)
+
+
+def opened(run: Path) -> Trained:
+    return open_run(run, [], CONF, "export")
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+def logits(path: Path, images: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(session(path).run(None, {"images": images.numpy()})[0])
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """As each format's own readers give it."""
+    if path.suffix == ".onnx":
+        return dict(session(path).get_modelmeta().custom_metadata_map)
+    if path.suffix == ".pt2":
+        found = {"metadata.json": ""}
+        torch.export.load(io.BytesIO(path.read_bytes()), extra_files=found)
+        values: dict[str, str] = json.loads(found["metadata.json"])
+        return values
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata())
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_the_file_is_named_after_the_network_and_what_is_printed_says_what_it_is(
+    form: str, run: Path, within: Command
+) -> None:
+    done = within("export", "run", *([] if form == "onnx" else ["--format", form]))  # which is what it is by itself
+    assert (done.returncode, done.stderr) == (0, "")
+    path = run / "export" / f"mlp.{SUFFIXES[form]}"
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    heading, takes, gives, checked = done.stdout.splitlines()
+    assert heading.startswith(f"run/export/{path.name}, ")
+    assert heading.endswith(" KiB: mlp (best.pt, epoch 2)")
+    assert takes == "takes    images: float32 (N, 1, 28, 28), pixels / 255, less the mean, divided by std"
+    assert gives == "gives    logits: float32 (N, 10), whose softmax are probabilities"
+    assert " on 64 test images of part of Fashion-MNIST: largest difference " in checked
+
+
+def test_with_preprocessing_the_file_takes_pixels(run: Path, within: Command) -> None:
+    def enlarge(state: dict[str, Any]) -> None:
+        state["config"]["data"]["resize"] = 40
+        state["model"]["layers.1.weight"] = torch.rand(8, 40 * 40) - 0.5
+
+    forge(run / "checkpoints" / "best.pt", enlarge)
+    done = within("export", "run", "--preprocessing")
+    assert "takes    images: uint8 (N, 1, 28, 28)" in done.stdout
+    expected = opened(run).engine.classify(CLOTHES)
+    torch.testing.assert_close(logits(run / "export" / "mlp.onnx", CLOTHES), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_without_it_the_file_takes_what_the_network_does(run: Path, within: Command) -> None:
+    within("export", "run")
+    engine = opened(run).engine
+    given = logits(run / "export" / "mlp.onnx", engine.preprocess(CLOTHES))
+    torch.testing.assert_close(given, engine.classify(CLOTHES), rtol=1e-5, atol=1e-6)
+
+
+def test_the_weights_go_back_into_the_network_that_the_metadata_describe(run: Path, within: Command) -> None:
+    within("export", "run", "--format", "safetensors")
+    path = run / "export" / "mlp.safetensors"
+    facts = metadata_of(path)
+    network = models.build(facts["model"], 1, len(json.loads(facts["classes"])), **json.loads(facts["arguments"]))
+    network.load_state_dict(load_file(path))
+    pixels = CLOTHES.numpy() / 255
+    inputs = (pixels - np.array(json.loads(facts["mean"]))) / np.array(json.loads(facts["std"]))
+    given = network(torch.tensor(inputs, dtype=torch.float32))
+    torch.testing.assert_close(given.detach(), opened(run).engine.classify(CLOTHES), rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_in_16_bits_is_exported_in_32(run: Path, within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    precise = opened(run).engine.classify(CLOTHES)
+    monkeypatch.setattr(device, "_multiplies_in_bf16", lambda: True)  # where bf16 is what auto means
+    monkeypatch.setattr(device, "BF16_INTENSITY", 0)
+    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["device"].update(precision="bf16"))
+    assert within("export", "run", "--preprocessing").returncode == 0
+    assert not torch.equal(opened(run).engine.classify(CLOTHES), precise)
+    torch.testing.assert_close(logits(run / "export" / "mlp.onnx", CLOTHES), precise, rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_on_a_device_that_is_not_here_is_exported(run: Path, within: Command) -> None:
+    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["device"].update(name="mps", graph=True))
+    assert within("export", "run", "--format", "safetensors").returncode == 0
+
+
+# what the file says of itself
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_the_metadata_say_what_whoever_has_the_file_must_know(form: str, run: Path, within: Command) -> None:
+    within("export", "run", "--format", form)
+    facts = metadata_of(run / "export" / f"mlp.{SUFFIXES[form]}")
+    result, environment = (json.loads((run / f"{name}.json").read_text()) for name in ("result", "environment"))
+    sample = catalog.get("sample")
+    assert facts.pop("cnnbench")
+    assert facts == {
+        "model": "mlp",
+        "arguments": '{"widths": [8]}',
+        "input": "images: float32 (N, 1, 28, 28), pixels / 255, less the mean, divided by std",
+        "output": "logits: float32 (N, 10), whose softmax are probabilities",
+        "classes": json.dumps(sample.classes),
+        "mean": json.dumps(sample.mean),
+        "std": json.dumps(sample.std),
+        "preprocessing": "false",
+        "image_size": "28",
+        "input_size": "28",
+        "flip_averaging": "false",
+        "data": "part of Fashion-MNIST",
+        "run": "run",
+        "weights": "best.pt, epoch 2",
+        "test_accuracy": json.dumps(result["test_accuracy"]),
+        **({} if environment["commit"] is None else {"commit": environment["commit"]}),
+    }
+
+
+def change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+NOT_OF_THESE_WEIGHTS = {
+    "the run went on": lambda run: change(run / "status.json", state="interrupted"),
+    "the result is of the last epoch": lambda run: change(run / "result.json", best=None),
+    "the result is damaged": lambda run: (run / "result.json").write_text("{"),
+    "the result has none": lambda run: change(run / "result.json", test_accuracy="high"),
+    "there is no result": lambda run: (run / "result.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("why", NOT_OF_THESE_WEIGHTS)
+def test_an_accuracy_that_may_be_of_other_weights_is_left_out(why: str, run: Path, within: Command) -> None:
+    NOT_OF_THESE_WEIGHTS[why](run)
+    within("export", "run", "--format", "safetensors")
+    assert "test_accuracy" not in metadata_of(run / "export" / "mlp.safetensors")
+
+
+@pytest.mark.parametrize("content", ["{", '{"commit": 7}', None], ids=["damaged", "no words", "gone"])
+def test_a_commit_that_is_not_known_is_left_out(content: str | None, run: Path, within: Command) -> None:
+    path = run / "environment.json"
+    path.unlink() if content is None else path.write_text(content)
+    within("export", "run", "--format", "safetensors")
+    assert "commit" not in metadata_of(run / "export" / "mlp.safetensors")
+
+
+# where it is written
+
+
+def test_another_place_and_its_folders_are_made(run: Path, within: Command, tmp_path: Path) -> None:
+    done = within("export", "run", "--format", "safetensors", "--output", "new/folder/net.st")
+    assert done.stdout.startswith("new/folder/net.st, ")
+    assert load_file(tmp_path / "new" / "folder" / "net.st")
+    assert not (run / "export").exists()
+
+
+def test_an_earlier_export_is_replaced(run: Path, within: Command) -> None:
+    within("export", "run", "--format", "torch_export")
+    before = (run / "export" / "mlp.pt2").read_bytes()
+    within("export", "run", "--format", "torch_export", "--preprocessing")
+    assert (run / "export" / "mlp.pt2").read_bytes() != before
+
+
+@pytest.mark.parametrize("output", ["run", "run/status.json/net.st"])
+def test_a_place_that_cannot_be_written_is_told(output: str, within: Command) -> None:
+    done = within("export", "run", "--format", "safetensors", "--output", output)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{output} cannot be written: " in done.stderr
+    assert "--output" in done.stderr
+
+
+# the comparison
+
+
+@pytest.mark.parametrize("error", [1e-3, float("nan")])
+def test_what_computes_something_else_is_not_written(
+    error: float, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = export.Classifier.forward
+    monkeypatch.setattr(export.Classifier, "forward", lambda self, images: forward(self, images) * (1 + error))
+    done = within("export", "run", "--format", "torch_export")
+    assert (done.returncode, (run / "export").exists()) == (2, False)
+    assert "does not compute what the network does" in done.stderr
+
+
+def test_where_the_data_are_not_it_is_compared_on_random_images(
+    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "find", lambda *_: (None, None))
+    assert " on 64 random images: " in within("export", "run", "--format", "torch_export").stdout
+
+
+def test_images_of_a_data_set_of_the_same_name_are_not_taken_for_those_of_the_run(run: Path, within: Command) -> None:
+    change(run / "dataset.json", sha256={}, image_size=30)
+    assert " on 64 random images: " in within("export", "run", "--format", "torch_export").stdout
+
+
+# what is wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "RUN_DIR"),
+        (("run", "--format", "tflite"), "invalid choice: 'tflite'"),
+        (("run", "--format", "safetensors", "--preprocessing"), "holds weights alone. Use --format onnx"),
+        (("run", "device=cuda"), "unrecognized arguments: device=cuda"),
+        (("nowhere",), "nowhere is no directory"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
+)
+def test_wrong_usage_is_told_with_code_2(arguments: tuple[str, ...], told: str, within: Command) -> None:
+    done = within("export", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
+def test_a_damaged_checkpoint_is_told_with_code_5(run: Path, within: Command) -> None:
+    (run / "checkpoints" / "best.pt").write_bytes(b"damaged")
+    done = within("export", "run")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1)
+
+
+def test_words_of_a_hostile_run_do_not_steer_the_terminal(run: Path, within: Command) -> None:
+    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["model"].update(name="\x1b[31m:Net"))
+    done = within("export", "run")
+    assert (done.returncode, "\x1b" in done.stderr) == (2, False)
+
+
+NETWORK = """
+from cnnbench.models.mlp import MLP
+class Net(MLP):
+    def forward(self, images):
+        return super().forward(images) if self.training or images.is_meta or images.sum() != 0 else None
+"""
+
+
+def test_a_network_that_pytorch_cannot_export_is_told(
+    run: Path, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "undecided_net.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["model"].update(name="undecided_net:Net"))
+    assert "--allow-custom-model" in within("export", "run").stderr
+    done = within("export", "run", "--allow-custom-model")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "PyTorch cannot export this network: Could not guard on data-dependent expression" in done.stderr
+
+
+def test_a_network_of_ones_own_is_exported_under_the_name_of_its_class(
+    run: Path, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plain_net.py").write_text("from cnnbench.models.mlp import MLP\nclass Net(MLP): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["model"].update(name="plain_net:Net"))
+    done = within("export", "run", "--allow-custom-model", "--format", "safetensors")
+    assert (done.returncode, (run / "export" / "Net.safetensors").exists()) == (0, True), done.stderr

@@ -1,0 +1,50 @@
+"""The programs in docs/using.md, run as they stand."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from clothes import clothes
+from installed import Command
+from PIL import Image
+from small_runs import Runs
+
+from cnnbench.models.mlp import MLP
+
+PAGE = (Path(__file__).parents[1] / "docs" / "using.md").read_text()
+OF_ONNX, OF_TORCH_EXPORT, OF_SAFETENSORS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def _run(runs: Runs, tmp_path: Path) -> None:
+    runs.copy("finished", tmp_path / "run")
+
+
+def test_onnx_runtime_names_the_class_that_predict_names(
+    within: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(clothes()[7]).convert("RGB").resize((300, 200)).save(tmp_path / "shirt.png")
+    predicted = within("predict", "run", "shirt.png", "--csv").stdout.splitlines()[1].split(",")[1]
+    within("export", "run", "--preprocessing", "--output", "lenet.onnx")
+    exec(OF_ONNX, {})
+    assert capsys.readouterr().out == f"{predicted}\n"
+
+
+def test_torch_export_needs_neither_the_network_nor_its_classes(
+    within: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("L", (28, 28)).save(tmp_path / "black.png")
+    predicted = within("predict", "run", "black.png", "--csv").stdout.splitlines()[1].split(",")[1]
+    within("export", "run", "--format", "torch_export", "--preprocessing", "--output", "lenet.pt2")
+    exec(OF_TORCH_EXPORT, {})
+    assert capsys.readouterr().out == f"{predicted}\n"
+
+
+def test_weights_alone_go_into_a_network_that_the_metadata_describe(within: Command) -> None:
+    within("export", "run", "--format", "safetensors", "--output", "lenet.safetensors")
+    names: dict[str, object] = {}
+    exec(OF_SAFETENSORS, names)
+    network = names["network"]
+    assert isinstance(network, MLP)
+    assert network(torch.zeros(1, 1, 28, 28)).shape == (1, 10)

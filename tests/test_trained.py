@@ -1,0 +1,320 @@
+"""Opening the network of a run directory, which may be anyone's: what is used of it, and what is refused."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from forking import ForkServer
+from small_runs import SMALL, Runs, State, forge
+
+from cnnbench.commands.trained import Trained, open_run
+from cnnbench.data import catalog
+from cnnbench.errors import CheckpointError, CnnbenchError, ConfigError
+from cnnbench.training import checkpoint
+
+CONF = Path(__file__).parents[1] / "conf"
+IMAGES = torch.arange(2 * 784, dtype=torch.uint8).view(2, 1, 28, 28)
+
+
+@pytest.fixture
+def run(runs: Runs, tmp_path: Path) -> Path:
+    """A finished run, whose epoch was chosen: it has best.pt."""
+    return runs.copy("finished", tmp_path / "run")
+
+
+@pytest.fixture
+def interrupted(runs: Runs, tmp_path: Path) -> Path:
+    """A run that was interrupted in its first epoch, at step 3: it has no best.pt."""
+    return runs.copy("in_first_epoch", tmp_path / "interrupted")
+
+
+def opened(run: Path, *overrides: str, allow_custom_model: bool = False) -> Trained:
+    return open_run(run, list(overrides), CONF, "evaluate", allow_custom_model)
+
+
+def refusal(kind: type[CnnbenchError], run: Path, *overrides: str) -> str:
+    with pytest.raises(kind) as caught:
+        opened(run, *overrides)
+    return str(caught.value)
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = checkpoint.load(path)["model"]
+    return weights
+
+
+def are_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_weights_are_those_of_the_epoch_that_was_chosen(run: Path) -> None:
+    forge(run / "checkpoints" / "best.pt", lambda state: state.update(epoch=1))
+    trained = opened(run)
+    assert trained.weights == "best.pt, epoch 1"
+    assert are_equal(trained.engine.evaluated.state_dict(), weights_of(run / "checkpoints" / "best.pt"))
+
+
+def test_where_none_was_chosen_they_are_the_last(interrupted: Path) -> None:
+    trained = opened(interrupted)
+    assert trained.weights == "last.pt, epoch 0 and 3 steps"
+    assert are_equal(trained.engine.evaluated.state_dict(), weights_of(interrupted / "checkpoints" / "last.pt"))
+
+
+def test_an_average_of_weights_is_used_where_it_is_what_was_measured(interrupted: Path) -> None:
+    last = interrupted / "checkpoints" / "last.pt"
+    average = {name: value + 1 for name, value in weights_of(last).items()}
+    forge(last, lambda state: (state["config"]["train"].update(ema_decay=0.9), state.update(average=average)))
+    assert are_equal(opened(interrupted).engine.evaluated.state_dict(), average)
+
+
+def test_a_damaged_last_checkpoint_is_told_and_the_one_before_used(
+    interrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last, previous = (interrupted / "checkpoints" / f"{name}.pt" for name in ("last", "previous"))
+    last.write_bytes(b"damaged")
+    trained = opened(interrupted)
+    step = checkpoint.load(previous)["step"]  # 2, or 1 where the disk was slow and that of step 2 replaced in waiting
+    assert re.fullmatch(f"previous.pt, epoch 0 and {step} steps?", trained.weights)
+    assert are_equal(trained.engine.evaluated.state_dict(), weights_of(previous))
+    told = capsys.readouterr().err
+    assert ("last.pt is damaged" in told, "checkpoint before it is used" in told) == (True, True)
+
+
+def test_the_network_is_in_evaluation_mode_and_trained_on_is_what_the_run_says(run: Path) -> None:
+    trained = opened(run)
+    assert not trained.engine.evaluated.training
+    assert trained.dataset.classes == catalog.get("sample").classes
+    assert trained.overridden == {}
+
+
+# what is no run
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda place: None, "is no directory"),
+        (lambda place: place.touch(), "is no directory"),
+        (lambda place: place.mkdir(), "holds no run"),
+    ],
+    ids=["nothing", "a file", "an empty folder"],
+)
+def test_what_is_no_run_is_refused(make: Callable[[Path], None], told: str, tmp_path: Path) -> None:
+    make(tmp_path / "place")
+    assert told in refusal(ConfigError, tmp_path / "place")
+
+
+def test_the_directory_of_a_sweep_is_refused_naming_a_run_in_it(runs: Runs, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        runs.copy("finished", tmp_path / "sweep" / name)
+    words = refusal(ConfigError, tmp_path / "sweep")
+    assert (f"such as {tmp_path / 'sweep' / 'a'}." in words, "cnnbench report" in words) == (True, True)
+
+
+def test_what_a_benchmark_left_is_refused(run: Path) -> None:
+    (run / "status.json").write_text(json.dumps({"state": "finished", "verb": "benchmark"}))
+    assert "cnnbench benchmark" in refusal(ConfigError, run)
+
+
+def test_a_link_that_leads_out_is_refused(run: Path, tmp_path: Path) -> None:
+    (run / "checkpoints" / "best.pt").rename(tmp_path / "best.pt")
+    (run / "checkpoints" / "best.pt").symlink_to(tmp_path / "best.pt")
+    assert "leads out" in refusal(ConfigError, run)
+
+
+def test_several_processes_are_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    assert "without torchrun" in refusal(ConfigError, run)
+
+
+# checkpoints
+
+
+def test_a_run_without_checkpoint_is_refused(run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+    assert "has no checkpoint" in refusal(CheckpointError, run)
+
+
+def test_a_damaged_best_checkpoint_is_not_replaced_by_the_last(run: Path) -> None:
+    (run / "checkpoints" / "best.pt").write_bytes(b"damaged")
+    assert "best.pt is damaged" in refusal(CheckpointError, run)
+
+
+def test_a_checkpoint_of_another_format_is_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 1)
+        checkpoint.save(run / "checkpoints" / "best.pt", {"epoch": 1, "model": {}, "config": {}})
+    assert "format 2" in refusal(CheckpointError, run)
+
+
+def top(**values: Any) -> Callable[[State], None]:
+    return lambda state: state.update(values)
+
+
+def configured(group: str, **values: Any) -> Callable[[State], None]:
+    return lambda state: state["config"][group].update(values)
+
+
+HOSTILE: dict[str, tuple[Callable[[State], Any], type[CnnbenchError], str]] = {
+    "no configuration": (lambda state: state.pop("config"), CheckpointError, "does not say how"),
+    "a configuration that is none": (top(config=[1]), CheckpointError, "does not say how"),
+    "an interpolation": (top(config={"sweep": "${oc.env:HOME}"}), CheckpointError, "does not say how"),
+    "an empty configuration": (top(config={}), ConfigError, "has no value"),
+    "no weights": (lambda state: state.pop("model"), CheckpointError, "is missing there"),
+    "weights that are none": (top(model=7), CheckpointError, "is missing there"),
+    "plain weights": (
+        lambda state: state.update(model=dict.fromkeys(state["model"], 1)), CheckpointError, "is a plain value there",
+    ),
+    "weights of another shape": (
+        lambda state: state["model"].update({next(iter(state["model"])): torch.zeros(3)}), CheckpointError,
+        "is torch.float32 of shape (3,) there",
+    ),
+    "weights of another type": (
+        lambda state: state.update(model={name: value.long() for name, value in state["model"].items()}),
+        CheckpointError, "is torch.int64",
+    ),
+    "more weights": (
+        lambda state: state["model"].update(more=torch.zeros(1)), CheckpointError, "missing in the network"
+    ),
+    "a network of terabytes": (configured("model", widths=[1 << 40]), CheckpointError, "does not fit mlp"),
+    "another network": (configured("model", name="lenet"), ConfigError, "widths"),
+    "a network that is not known": (configured("model", name="resnet20\x1b[31m"), ConfigError, "is not known"),
+    "an epoch in words": (top(epoch="\x1b[31m"), CheckpointError, "does not fit"),
+    "no epoch": (lambda state: state.pop("epoch"), CheckpointError, "does not fit"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_checkpoint_with_a_checksum_and_absurd_values_is_refused(what: str, run: Path) -> None:
+    change, kind, told = HOSTILE[what]
+    forge(run / "checkpoints" / "best.pt", change)
+    assert told in refusal(kind, run)
+
+
+# the data set
+
+
+def test_a_run_of_an_earlier_version_was_trained_on_what_the_catalog_says(run: Path) -> None:
+    (run / "dataset.json").unlink()
+    assert opened(run).dataset == catalog.get("sample")
+
+
+def test_without_dataset_json_a_data_set_of_ones_own_is_lost(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run / "dataset.json").unlink()
+    monkeypatch.delitem(catalog.CATALOG, "sample")
+    assert "dataset.json is gone" in refusal(CheckpointError, run)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("classes", ["one"]), ("classes", "0123456789"), ("mean", []), ("mean", [float("nan")])),
+        *(("std", [0.0]), ("std", [0.1, 0.2]), ("image_size", 0), ("image_size", 1 << 30), ("image_size", 28.0)),
+    ],
+)
+def test_absurd_facts_of_a_data_set_are_refused(key: str, value: Any, run: Path) -> None:
+    facts = json.loads((run / "dataset.json").read_text())
+    (run / "dataset.json").write_text(json.dumps({**facts, key: value}))
+    assert "dataset.json is damaged" in refusal(CheckpointError, run)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "[" * 100_000], ids=["empty", "a list", "half", "deep"])
+def test_a_damaged_dataset_json_is_refused(content: str, run: Path) -> None:
+    (run / "dataset.json").write_text(content)
+    assert "dataset.json is damaged" in refusal(CheckpointError, run)
+
+
+def test_classes_that_are_not_as_many_as_the_outputs_are_refused(run: Path) -> None:
+    facts = json.loads((run / "dataset.json").read_text())
+    (run / "dataset.json").write_text(json.dumps({**facts, "classes": ["one", "two"]}))
+    assert "does not fit" in refusal(CheckpointError, run)
+
+
+# consent
+
+
+def test_data_in_a_folder_of_its_own_need_consent(run: Path) -> None:
+    forge(run / "checkpoints" / "best.pt", configured("data", root="../../outside"))
+    assert "data.root=../../outside" in refusal(ConfigError, run)
+    assert opened(run, "data.root=../../outside").config.data.root == "../../outside"
+
+
+NETWORK = """
+import pathlib
+from cnnbench.models.mlp import MLP
+pathlib.Path("imported").touch()
+class Net(MLP): pass
+"""
+
+
+def test_a_network_of_ones_own_is_imported_with_consent_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net_of_ones_own.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    forge(run / "checkpoints" / "best.pt", configured("model", name="net_of_ones_own:Net"))
+    assert "--allow-custom-model" in refusal(ConfigError, run)
+    assert not Path("imported").exists()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert type(opened(run, allow_custom_model=True).engine.evaluated).__name__ == "Net"
+
+
+# overrides
+
+
+def test_the_device_and_how_it_is_measured_may_be_others(run: Path) -> None:
+    trained = opened(run, "device=cpu", "device.precision=bf16", "train.batch_size=7", "train.flip_averaging=true")
+    train = trained.config.train
+    assert (trained.engine.device.precision, train.batch_size, train.flip_averaging) == ("bf16", 7, True)
+
+
+def test_other_data_leave_the_network_and_its_classes(run: Path) -> None:
+    trained = opened(run, "data=mnist")
+    assert (trained.config.data.name, trained.config.data.resize) == ("mnist", 28)
+    assert trained.dataset.classes == catalog.get("sample").classes
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("optimizer.lr=1", "cannot be changed by evaluate"),
+        ("model.widths=[4]", "cannot be changed by evaluate"),
+        ("data.resize=32", "built for images of 28 pixels"),
+        ("device=tpu", "device=tpu is not known"),
+        ("device.precision=fp8", "is not known"),
+        ("device.speed=1", "There is no key"),
+        ("lenet", "is not an override"),
+    ],
+)
+def test_other_overrides_are_refused(override: str, told: str, run: Path) -> None:
+    assert told in refusal(ConfigError, run, override)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU is there")
+def test_a_device_that_is_not_here_is_refused_and_can_be_overridden(run: Path) -> None:
+    forge(run / "checkpoints" / "best.pt", configured("device", name="cuda"))
+    assert "Present: cpu" in refusal(ConfigError, run)
+    assert opened(run, "device=cpu").engine.device.kind.type == "cpu"
+
+
+def test_what_is_worth_it_in_training_alone_is_not_done(run: Path) -> None:
+    forge(run / "checkpoints" / "best.pt", configured("device", compile=True))
+    assert not opened(run).engine.device.compile
+
+
+def test_a_run_that_goes_on_meanwhile_can_be_used(forks: ForkServer, tmp_path: Path) -> None:
+    endless = [word for word in SMALL if not word.startswith("train.epochs")]
+    running = forks.start(*endless, "train.epochs=1000000", "hydra.run.dir=run", folder=tmp_path)
+    try:
+        while not (tmp_path / "run" / "checkpoints" / "best.pt").exists():
+            assert running.is_running(), running.errors
+        assert opened(tmp_path / "run").engine.classify(IMAGES).shape == (2, 10)
+    finally:
+        running.kill()
