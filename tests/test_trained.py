@@ -77,10 +77,11 @@ def test_a_damaged_last_checkpoint_is_told_and_the_one_before_used(
     last, previous = (interrupted / "checkpoints" / f"{name}.pt" for name in ("last", "previous"))
     last.write_bytes(b"damaged")
     trained = opened(interrupted)
-    assert trained.weights == "previous.pt, epoch 0 and 2 steps"
+    step = checkpoint.load(previous)["step"]
+    assert trained.weights == f"previous.pt, epoch 0 and {step} step{'s' if step > 1 else ''}"
     assert are_equal(trained.engine.evaluated.state_dict(), weights_of(previous))
     told = capsys.readouterr().err
-    assert ("last.pt is damaged" in told, "checkpoint before it is used" in told) == (True, True)
+    assert ("last.pt is damaged" in told, ". The checkpoint before it is used." in told) == (True, True)
 
 
 def test_the_network_is_in_evaluation_mode_and_trained_on_is_what_the_run_says(run: Path) -> None:
