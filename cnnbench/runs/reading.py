@@ -69,7 +69,7 @@ def refuse_ways_out(directory: Path) -> None:
         for path in (Path(folder, name) for name in (*folders, *files)):
             try:
                 kind = path.lstat().st_mode
-            except FileNotFoundError:  # replaced by now, in a run that is running
+            except FileNotFoundError:  # a temporary file of a run that goes on
                 continue
             # not path.resolve(), which fails on a link to itself
             if stat.S_ISLNK(kind) and not Path(os.path.realpath(path)).is_relative_to(root):
