@@ -1,6 +1,7 @@
 """Opening the network of a run directory, which may be anyone's: what is used of it, and what is refused."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -82,7 +83,7 @@ def test_a_damaged_last_checkpoint_is_told_and_the_one_before_used(
     assert re.fullmatch(f"previous.pt, epoch 0 and {step} steps?", trained.weights)
     assert are_equal(trained.engine.evaluated.state_dict(), weights_of(previous))
     told = capsys.readouterr().err
-    assert ("last.pt is damaged" in told, "checkpoint before it is used" in told) == (True, True)
+    assert ("last.pt is damaged" in told, ". The checkpoint before it is used." in told) == (True, True)
 
 
 def test_the_network_is_in_evaluation_mode_and_trained_on_is_what_the_run_says(run: Path) -> None:
@@ -152,6 +153,23 @@ def test_a_checkpoint_of_another_format_is_refused(run: Path, monkeypatch: pytes
         patch.setattr(checkpoint, "FORMAT", 1)
         checkpoint.save(run / "checkpoints" / "best.pt", {"epoch": 1, "model": {}, "config": {}})
     assert "format 2" in refusal(CheckpointError, run)
+
+
+class Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(run: Path, tmp_path: Path) -> None:
+    best = run / "checkpoints" / "best.pt"
+    torch.save({**checkpoint.load(best), "format": checkpoint.FORMAT, "more": Evil(tmp_path / "evil")}, best)
+    assert "holds more than tensors and plain values" in refusal(CheckpointError, run)
+    assert not (tmp_path / "evil").exists()
 
 
 def top(**values: Any) -> Callable[[State], None]:

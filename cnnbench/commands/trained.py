@@ -105,7 +105,7 @@ def _load(directory: Path) -> tuple[checkpoint.State, str]:
             "Train it, or give another run."
         )
     for problem in problems:
-        print(printable(f"cnnbench: {problem} The checkpoint before it is used."), file=sys.stderr)
+        print(printable(f"cnnbench: {problem.rstrip('.')}. The checkpoint before it is used."), file=sys.stderr)
     return state, "previous.pt" if problems else "last.pt"
 
 
@@ -154,7 +154,7 @@ def _kinds(weights: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _in_words(epoch: int, step: int) -> str:
-    return f"epoch {epoch:,}" + (f" and {step:,} steps" if step else "")
+    return f"epoch {epoch:,}" + (f" and {step:,} step{'s' * (step > 1)}" if step else "")
 
 
 def _kept_fixed(changes: Mapping[str, Any], recorded: Config, dataset: Dataset) -> dict[str, Any]:

@@ -148,8 +148,3 @@ def test_what_is_no_object_is_damaged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError, match=r"."):
         read_json(tmp_path / "file")
-
-
-def test_a_file_that_is_replaced_meanwhile_is_let_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "walk", lambda directory: [(str(directory), [], [".last.pt.1.tmp"])])
-    refuse_ways_out(tmp_path)
