@@ -25,9 +25,9 @@ from cnnbench.reports.inspection.probing import LayerOutputs
 from cnnbench.reports.inspection.receptive_field import Traced, trace
 from cnnbench.reports.inspection.sections import BATCH_SIZE, MOST_MULTIPLY_ADDS, Section, Subject
 from cnnbench.reports.layers import measure, total
-from cnnbench.reports.text import align, printable
+from cnnbench.reports.text import align, printable, shortened
 
-__all__ = ["run"]
+__all__ = ["look", "run"]
 
 FOLDER = "inspect"
 MOST_IMAGES = 24
@@ -46,13 +46,23 @@ def run(arguments: list[str], conf: Path) -> None:
     # in full precision, whatever the run was trained in, unless another is asked for
     overrides = ["device.precision=fp32", *options.overrides]
     trained = open_run(options.directory, overrides, conf, "inspect", options.allow_custom_model)
+    look(trained, _test_examples(trained), options.images, options.layers, options.mistakes)
+
+
+def look(trained: Trained, test: Examples, images: list[int], layers: list[str], most_mistakes: int) -> None:
+    """Make the pictures and the page, of the `images` and `layers` that are named or, without, of some that are chosen.
+
+    Raises:
+        ConfigError: there is no such image or layer.
+        CheckpointError: the weights give no finite logits.
+    """
     network, image = on_meta(trained.config, trained.dataset, 1)
     traced = trace(network, image)
-    layers = named_layers(traced, network, options.layers) if options.layers else choose_layers(traced)
-    predictions = _predict(trained, _test_examples(trained))
-    chosen = _there(options.images, len(predictions.labels)) if options.images else _choose(predictions)
+    watched = named_layers(traced, network, layers) if layers else choose_layers(traced)
+    indices = _there(images, len(test))
+    predictions = _predict(trained, test)
     subject = _subject(trained, network, image, traced)
-    page, outputs = _draw(subject, trained, predictions, chosen, layers, options.mistakes)
+    page, outputs = _draw(subject, trained, predictions, indices or _choose(predictions), watched, most_mistakes)
     path = subject.folder / "index.html"
     write_page(path, subject.title, _facts(trained, predictions), page)
     print(_summary(subject, trained, predictions, outputs))
@@ -250,7 +260,11 @@ def _summary(subject: Subject, trained: Trained, predictions: Predictions, outpu
     lines = [f"{subject.title}, {trained.weights}", *(f"{name}: {facts[name]}" for name in list(facts)[2:])]
     pairs = predictions.pairs.most_common(5)
     if pairs:
-        table = [(f"  {true}", f"taken for {taken}", f"{times:,}") for (true, taken), times in pairs]
+        names = [[shortened(name, 40) for name in pair] for pair, _ in pairs]
+        table = [
+            (f"  {true}", f"taken for {taken}", f"{times:,}")
+            for (true, taken), (_, times) in zip(names, pairs, strict=True)
+        ]
         lines += ["most often:", align(table, right=[2])]
     dead = {each.layer.label: each.dead_units for each in outputs if each.dead_units is not None}
     saturated = {each.layer.label: each.saturated for each in outputs if each.saturated is not None}

@@ -1,31 +1,28 @@
 """A sheet to lay pictures and words on, in inches from its upper left corner."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cnnbench.reports.text import printable
+from cnnbench.reports.text import shortened
 from cnnbench.runs.directory import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["DIVERGING", "GREY", "SEQUENTIAL", "WIDTH", "Array", "Canvas", "as_picture", "shortened"]
+__all__ = ["DIVERGING", "GREY", "SEQUENTIAL", "WIDTH", "Array", "Canvas", "as_picture"]
 
 Array = npt.NDArray[Any]
 
 WIDTH, DOTS_PER_INCH = 11.0, 150  # as wide as a slide
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"  # both can be read by the colour-blind
 GREY = "#555555"
-
-
-def shortened(words: str, most: int) -> str:
-    """Words that may be anyone's on one line, of at most so many characters."""
-    line = " ".join(printable(words).split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+MOST_LETTERS = 120  # in a line
 
 
 def as_picture(image: Array) -> Array:
@@ -33,10 +30,18 @@ def as_picture(image: Array) -> Array:
     return np.moveaxis(image, 0, -1) if len(image) == 3 else image.mean(axis=0)
 
 
-class Canvas:
-    """A white sheet, `WIDTH` x `height` inches, with a title."""
+@contextmanager
+def _letters_that_the_font_lacks() -> Iterator[None]:
+    """Boxes stand for them, without a warning for each; the page has the words in all letters."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        yield
 
-    def __init__(self, title: str, height: float) -> None:
+
+class Canvas:
+    """A white sheet, `WIDTH` x `height` inches, with a title, and below it how to read it: the uppermost 0.7 inches."""
+
+    def __init__(self, title: str, reading: str, height: float) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # 0.7 s that nothing else need wait for
         from matplotlib.figure import Figure
 
@@ -45,11 +50,24 @@ class Canvas:
         FigureCanvasAgg(self.figure)
         self._axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(height, 0))
         self._axes.axis("off")
-        self.text(0.2, 0.32, shortened(title, 110), size=13, weight="bold")
+        self.text(0.2, 0.32, title, room=WIDTH - 0.4, size=13, weight="bold")
+        self.text(0.2, 0.53, reading, room=WIDTH - 0.4, color=GREY)
 
-    def text(self, x: float, y: float, words: str, *, size: float = 9, align: str = "left", **style: Any) -> None:
-        """Words on the line `y`, which begin, end (align="right") or have their middle ("center") at `x`."""
-        self._axes.text(x, y, words, size=size, ha=align, va="baseline", **style)
+    def text(
+        self, x: float, y: float, words: str, *, room: float = WIDTH, size: float = 9, align: str = "left", **style: Any
+    ) -> None:
+        """Words on the line `y` that begin or, with align="right", end at `x`, cut to the room there is in inches.
+
+        They may be anyone's.
+        """
+        renderer = self.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of Agg
+        words = shortened(words, MOST_LETTERS)
+        # not as a formula, which a class named $x would be
+        text = self._axes.text(x, y, words, size=size, ha=align, va="baseline", parse_math=False, **style)
+        with _letters_that_the_font_lacks():
+            while (too_long := text.get_window_extent(renderer).width / DOTS_PER_INCH / room) > 1 and len(words) > 1:
+                words = f"{words[: min(int(len(words) / too_long), len(words) - 2)]}…"
+                text.set_text(words)
 
     def image(
         self, x: float, y: float, side: float, values: Array, colours: str = "gray", low: float = 0, high: float = 1
@@ -80,12 +98,7 @@ class Canvas:
         return self.figure.add_axes((x / WIDTH, bottom / self.height, width / WIDTH, height / self.height))
 
     def save(self, path: Path) -> None:
-        from matplotlib.text import Text
-
-        for text in self.figure.findobj(Text):
-            text.set_parse_math(False)  # a class may be named $x
-        with warnings.catch_warnings():  # the words are in the page, in all letters
-            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        with _letters_that_the_font_lacks():
             write_atomically(path, lambda file: self.figure.savefig(file, format="png"))
 
     def _show(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnbench.reports.inspection.canvas import GREY, WIDTH, Array, Canvas, as_picture, shortened
+from cnnbench.reports.inspection.canvas import GREY, WIDTH, Array, Canvas, as_picture
 from cnnbench.reports.inspection.layers import describe, in_words
 from cnnbench.reports.inspection.probing import Histogram
 from cnnbench.reports.inspection.receptive_field import Traced
@@ -25,15 +25,15 @@ class Diagram:
     histogram: Histogram
 
 
-def draw_diagrams(title: str, diagrams: Sequence[Diagram], colour: str, log: bool) -> Canvas:
+def draw_diagrams(title: str, reading: str, diagrams: Sequence[Diagram], colour: str, log: bool) -> Canvas:
     """Small multiples, each with its own axis."""
     rows, width, height = -(-len(diagrams) // COLUMNS), (WIDTH - 0.2) / COLUMNS, 2.0
-    canvas = Canvas(title, 0.6 + rows * height)
+    canvas = Canvas(title, reading, 0.7 + rows * height)
     for place, diagram in enumerate(diagrams):
         row, column = divmod(place, COLUMNS)
-        x, y = 0.2 + column * width, 0.75 + row * height
+        x, y = 0.2 + column * width, 0.9 + row * height
         histogram = diagram.histogram
-        canvas.text(x, y, shortened(diagram.name, 32), weight="bold")
+        canvas.text(x, y, diagram.name, room=width - 0.15, weight="bold")
         canvas.text(x, y + 0.17, f"mean {histogram.mean:.3g}, sd {histogram.sd:.3g}", size=8, color=GREY)
         canvas.text(x, y + 0.33, diagram.words, size=8, color=GREY)
         axes = canvas.axes(x, y + 0.42, width - 0.25, 1.05)
@@ -51,10 +51,10 @@ def draw_receptive_fields(title: str, image: Array, layers: Sequence[Traced]) ->
     """For each layer the image (C, S, S), bright where a unit in the middle of the layer's maps sees it."""
     side = (WIDTH - 0.4) / COLUMNS - 0.2
     rows = -(-len(layers) // COLUMNS)
-    canvas = Canvas(title, 0.55 + rows * (side + 0.6))
+    canvas = Canvas(title, "bright: what a unit in the middle of a layer's maps sees", 0.7 + rows * (side + 0.65))
     for place, layer in enumerate(layers):
         row, column = divmod(place, COLUMNS)
-        _draw_field(canvas, 0.2 + column * (side + 0.2), 0.8 + row * (side + 0.6), side, as_picture(image), layer)
+        _draw_field(canvas, 0.2 + column * (side + 0.2), 0.95 + row * (side + 0.65), side, as_picture(image), layer)
     return canvas
 
 
@@ -65,9 +65,9 @@ def _draw_field(canvas: Canvas, x: float, y: float, side: float, picture: Array,
     (top, bottom), (left, right) = ([int(min(max(0, end), size)) for end in (a, b + 1)] for a, b in seen)
     bright = np.zeros(picture.shape, bool)
     bright[top:bottom, left:right] = True
-    canvas.text(x, y - 0.07, shortened(layer.label, 20), weight="bold")
-    canvas.text(x + side, y - 0.07, in_words(layer, size), weight="bold", align="right", color=ORANGE)
-    canvas.text(x, y + side + 0.17, describe(layer.module), size=8, color=GREY)
+    canvas.text(x, y - 0.07, layer.label, room=side, weight="bold")
+    canvas.text(x, y + side + 0.18, in_words(layer, size), weight="bold", color=ORANGE)
+    canvas.text(x + side, y + side + 0.18, describe(layer.module), size=8, align="right", color=GREY)
     canvas.image(x, y, side, np.where(bright, picture, 0.3 * picture + 0.25))
     scale = side / size
     frame = (x + left * scale, y + top * scale, (right - left) * scale, (bottom - top) * scale)

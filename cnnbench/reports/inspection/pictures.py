@@ -5,16 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnbench.reports.inspection.canvas import (
-    DIVERGING,
-    GREY,
-    SEQUENTIAL,
-    WIDTH,
-    Array,
-    Canvas,
-    as_picture,
-    shortened,
-)
+from cnnbench.reports.inspection.canvas import DIVERGING, GREY, SEQUENTIAL, WIDTH, Array, Canvas, as_picture
+from cnnbench.reports.text import shortened
 
 __all__ = ["LayerMaps", "Shown", "draw_feature_maps", "draw_kernels", "draw_mistakes", "draw_saliency"]
 
@@ -48,15 +40,15 @@ def draw_mistakes(title: str, shown: Sequence[Shown]) -> Canvas:
     """A gallery, with below each image its number, true class, predicted class and probability."""
     columns = max(5, round((1.8 * len(shown)) ** 0.5))
     side = (WIDTH - 0.4) / columns - 0.14
-    canvas = Canvas(title, 0.65 + -(-len(shown) // columns) * (side + 0.6))
-    letters = int((side - 0.4) * 13)
+    reading = "true class → predicted class; at the right the number of the test image, and the probability it is given"
+    canvas = Canvas(title, reading, 0.75 + -(-len(shown) // columns) * (side + 0.55))
     for place, each in enumerate(shown):
         row, column = divmod(place, columns)
-        x, y = 0.2 + column * (side + 0.14), 0.6 + row * (side + 0.6)
+        x, y = 0.2 + column * (side + 0.14), 0.72 + row * (side + 0.55)
         canvas.image(x, y, side, as_picture(each.image))
-        canvas.text(x, y + side + 0.16, shortened(each.true, letters), size=8)
+        canvas.text(x, y + side + 0.16, each.true, room=side - 0.4, size=8)
         canvas.text(x + side, y + side + 0.16, f"{each.index:,}", size=7, align="right", color=GREY)
-        canvas.text(x, y + side + 0.32, f"→ {shortened(each.predicted, letters - 2)}", size=8, weight="bold")
+        canvas.text(x, y + side + 0.32, f"→ {each.predicted}", room=side - 0.36, size=8, weight="bold")
         canvas.text(x + side, y + side + 0.32, f"{each.probability:.3f}", size=7, align="right", weight="bold")
     return canvas
 
@@ -65,24 +57,27 @@ def draw_saliency(title: str, shown: Sequence[Shown], gradients: Sequence[Array]
     """In columns the image, the gradient (S, S), and by how much hiding a place lowers the probability."""
     side = min(2.0, (WIDTH - 1.1) / min(PER_ROW, len(shown)) - 0.12)
     step, height = side + 0.12, 3 * (side + 0.12) + 0.55
-    canvas = Canvas(title, 0.5 + -(-len(shown) // PER_ROW) * height + 0.35)
+    reading = (
+        "gradient: what moves the logit of the predicted class; occlusion: where it is lost if a patch hides the image"
+    )
+    canvas = Canvas(title, reading, 0.7 + -(-len(shown) // PER_ROW) * height + 0.35)
     high = max(0.01, *(float(np.abs(drop).max()) for drop in drops))
-    letters = int(side * 10)
     for place, (each, gradient, drop) in enumerate(zip(shown, gradients, drops, strict=True)):
         block, column = divmod(place, PER_ROW)
-        x, y = 1.0 + column * step, 0.9 + block * height
+        x, y = 1.0 + column * step, 1.1 + block * height
         if column == 0:
             for row, words in enumerate(("image", "gradient", "occlusion")):
                 canvas.text(0.2, y + row * step + side / 2, words, color=GREY)
-        truth = "" if each.is_right else f", is {shortened(each.true, letters - 8)}"
-        canvas.text(x, y - 0.23, shortened(each.predicted, letters), weight="bold")
-        canvas.text(x, y - 0.07, f"{each.probability:.2f}{truth}", size=8, color="black" if each.is_right else RED)
+        truth = "" if each.is_right else f", is {each.true}"
+        canvas.text(x, y - 0.23, each.predicted, room=side, weight="bold")
+        colour = "black" if each.is_right else RED
+        canvas.text(x, y - 0.07, f"{each.probability:.2f}{truth}", room=side, size=8, color=colour)
         canvas.image(x, y, side, as_picture(each.image))
         canvas.image(x, y + step, side, gradient, "gray", 0, max(float(gradient.max()), SMALLEST))
         canvas.image(x, y + 2 * step, side, drop, DIVERGING, -high, high)
         canvas.box(x, y + 2 * step, side, side, fill=False, edgecolor="#bbbbbb", linewidth=0.5)
-    words = f"fall of the probability, {-high:.2f} to {high:.2f}"
-    canvas.colour_bar(1.0, canvas.height - 0.28, 1.6, DIVERGING, words)
+    words = f"by how much the probability falls, from {-high:.2f} to {high:.2f}"
+    canvas.colour_bar(1.0, canvas.height - 0.3, 1.6, DIVERGING, words)
     return canvas
 
 
@@ -90,20 +85,21 @@ def draw_kernels(title: str, kernels: Array, numbers: Sequence[int]) -> Canvas:
     """Kernels (N, C, h, w): in colour if C is 3, each on a scale of its own; else in one scale around 0."""
     columns = min(len(kernels), 8 if len(kernels) <= 24 else 16)
     side = min(1.6, (WIDTH - 0.4) / columns - 0.12)
-    canvas = Canvas(title, 1.1 + -(-len(kernels) // columns) * (side + 0.3))
-    if kernels.shape[1] == 3:
+    is_coloured = kernels.shape[1] == 3
+    reading = "grey is 0; each kernel has a scale of its own" if is_coloured else ""
+    canvas = Canvas(title, reading, 0.75 + -(-len(kernels) // columns) * (side + 0.3))
+    if is_coloured:
         highest = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
         pictures = np.moveaxis(kernels / np.maximum(highest, SMALLEST) / 2 + 0.5, 1, -1)
         colours, low, high = "gray", 0.0, 1.0
-        canvas.text(0.2, 0.62, "grey is 0; each kernel has its own scale", size=8, color=GREY)
     else:
         pictures = kernels.mean(axis=1)
         high = max(float(np.abs(pictures).max()), SMALLEST)
         colours, low = DIVERGING, -high
-        canvas.colour_bar(0.2, 0.53, 1.6, DIVERGING, f"weight, {low:.2g} to {high:.2g}")
+        canvas.colour_bar(0.2, 0.45, 1.6, DIVERGING, f"weight, {low:.2g} to {high:.2g}")
     for place, (number, picture) in enumerate(zip(numbers, pictures, strict=True)):
         row, column = divmod(place, columns)
-        x, y = 0.2 + column * (side + 0.12), 1.0 + row * (side + 0.3)
+        x, y = 0.2 + column * (side + 0.12), 0.9 + row * (side + 0.3)
         canvas.text(x, y - 0.05, str(number), size=8, color=GREY)
         canvas.image(x, y, side, picture, colours, low, high)
         canvas.box(x, y, side, side, fill=False, edgecolor="#bbbbbb", linewidth=0.5)
@@ -131,16 +127,19 @@ def draw_feature_maps(title: str, shown: Shown, layers: Sequence[LayerMaps]) -> 
     sides = [
         min(0.8, width / min(MOST_MAPS, len(each.values)) - gap) if each.values.ndim == 3 else 0.25 for each in layers
     ]
-    canvas = Canvas(title, max(3.9, 0.75 + sum(side + 0.46 for side in sides)))
-    canvas.text(0.2, 0.78, f"test image {shown.index:,}", color=GREY)
-    canvas.image(0.2, 0.86, 1.6, as_picture(shown.image))
-    canvas.text(0.2, 2.7, "true class", size=8, color=GREY)
-    canvas.text(0.2, 2.88, shortened(shown.true, 18), size=10, weight="bold")
-    canvas.text(0.2, 3.12, "predicted", size=8, color=GREY)
+    reading = (
+        "a row for each layer: its name, kind and shape (channels × height × width), and the scale that its maps share"
+    )
+    canvas = Canvas(title, reading, max(4.1, 0.9 + sum(side + 0.46 for side in sides)))
+    canvas.text(0.2, 0.95, f"test image {shown.index:,}", color=GREY)
+    canvas.image(0.2, 1.03, 1.6, as_picture(shown.image))
+    canvas.text(0.2, 2.87, "true class", size=8, color=GREY)
+    canvas.text(0.2, 3.05, shown.true, room=1.7, size=10, weight="bold")
+    canvas.text(0.2, 3.29, "predicted", size=8, color=GREY)
     colour = "black" if shown.is_right else RED
-    canvas.text(0.2, 3.3, shortened(shown.predicted, 18), size=10, weight="bold", color=colour)
-    canvas.text(0.2, 3.48, f"with probability {shown.probability:.2f}", size=8, color=GREY)
-    y = 0.78
+    canvas.text(0.2, 3.47, shown.predicted, room=1.7, size=10, weight="bold", color=colour)
+    canvas.text(0.2, 3.65, f"with probability {shown.probability:.2f}", size=8, color=GREY)
+    y = 0.95
     for layer, side in zip(layers, sides, strict=True):
         _draw_layer(canvas, (left, y), width, side, gap, layer)
         y += side + 0.46
@@ -153,7 +152,7 @@ def _draw_layer(
     """A line of words from `corner` on, and the maps below."""
     (x, y), values = corner, layer.values
     low, high = float(values.min()), float(values.max())
-    canvas.text(x, y, f"{shortened(layer.name, 40)}    {layer.kind}", size=9.5, weight="bold")
+    canvas.text(x, y, f"{layer.name} · {layer.kind}", room=width - 2.0, size=9.5, weight="bold")
     canvas.colour_bar(x + width - 1.9, y - 0.11, 0.8, SEQUENTIAL, f"{low:.2g} to {high:.2g}")
     if values.ndim != 3:
         canvas.strip(x, y + 0.1, width, side, values, SEQUENTIAL, low, high)

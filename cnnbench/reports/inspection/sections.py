@@ -140,7 +140,7 @@ def feature_maps(
     for each, image in zip(shown, inputs, strict=True):
         outputs = outputs_of(subject.network, subject.forward, image, layers)
         maps = [
-            LayerMaps(layer.label, f"{describe(layer.module)}    {by(layer.shape)}", values)
+            LayerMaps(layer.label, f"{describe(layer.module)} · {by(layer.shape)}", values)
             for layer, values in zip(layers, outputs, strict=True)
         ]
         picture = subject.save(
@@ -160,7 +160,9 @@ def kernels(subject: Subject) -> Section:
     first = next(iter(convolutions or layers), None)
     if first is None:
         return Section(note="The network has neither convolutions nor linear layers.")
-    weight = subject.network.get_submodule(first.name).get_parameter("weight").detach().float().cpu()
+    weight = subject.network.get_submodule(first.name).weight
+    assert isinstance(weight, torch.Tensor)
+    weight = weight.detach().float().cpu()
     if not convolutions and weight.shape[1] != np.prod(subject.image_shape):
         return Section(note="The network has no convolution, and its first linear layer does not see the image.")
     values = (weight if convolutions else weight.view(-1, *subject.image_shape)).numpy()
@@ -181,7 +183,7 @@ def weights(subject: Subject) -> Section:
     chosen, number = statistics_of_weights(subject.network, MOST_DIAGRAMS)
     diagrams = [Diagram(name, by(weight.shape), histogram) for name, weight, histogram in chosen]
     picture = subject.save(
-        draw_diagrams(f"{subject.title}: weights", diagrams, "#0072b2", log=False),
+        draw_diagrams(f"{subject.title}: weights", "", diagrams, "#0072b2", log=False),
         "weights.png",
         f"Histograms of {len(diagrams)} weight tensors",
         _of_all(len(diagrams), number, "weight tensors") + ".",
@@ -196,12 +198,15 @@ def activations(
     layers = layers_with_statistics(subject.traced)
     outputs = statistics_of_outputs(subject.network, subject.forward, batches, layers, MOST_DIAGRAMS)
     diagrams = [
-        Diagram(f"{each.layer.label}  {type(each.layer.module).__name__}", _state(each), each.histogram)
+        Diagram(f"{each.layer.label} · {type(each.layer.module).__name__}", _state(each), each.histogram)
         for each in outputs
         if each.histogram is not None
     ]
+    reading = (
+        f"logarithmic counts over {images:,} test images; dead: 0 for each of them; saturated: within 0.01 of the ends"
+    )
     picture = subject.save(
-        draw_diagrams(f"{subject.title}: outputs of layers, logarithmic counts", diagrams, "#009e73", log=True),
+        draw_diagrams(f"{subject.title}: outputs of the layers", reading, diagrams, "#009e73", log=True),
         "activations.png",
         f"Histograms of the outputs of {len(diagrams)} layers",
         f"{_of_all(len(diagrams), len(outputs), 'layers')}, over {images:,} images, evenly spread over the test set.",
@@ -228,9 +233,11 @@ def receptive_fields(subject: Subject, shown: Shown) -> Section:
     table: list[tuple[str, ...]] = [("layer", "kind", "output", "receptive field", "jump", "centre of the first unit")]
     rows = [layer for layer in subject.traced if layer in windows([layer]) or isinstance(layer.module, nn.Linear)]
     table += [_row(layer, subject.size) for layer in rows]
-    known = [layer for layer in windows(subject.traced) if layer.field is not None and np.isfinite(layer.field[0].size)]
-    first_of_size = {layer.field: layer for layer in reversed(known)}
-    growing = [layer for layer in known if first_of_size[layer.field] is layer]
+    growing: list[Traced] = []
+    for layer in windows(subject.traced):
+        so_far = _side(growing[-1]) if growing else 0
+        if so_far < _side(layer) < np.inf and so_far < subject.size:
+            growing.append(layer)
     if not growing:
         return Section(table=table)
     drawn = evenly(growing, MOST_FIELDS)
@@ -238,16 +245,20 @@ def receptive_fields(subject: Subject, shown: Shown) -> Section:
         draw_receptive_fields(f"{subject.title}: receptive fields", shown.image, drawn),
         "receptive_field.png",
         f"The receptive fields of {len(drawn)} layers as boxes on test image {shown.index}",
-        f"Bright is what a unit in the middle of the layer's maps sees. "
-        f"{_of_all(len(drawn), len(growing), 'layers with a field of their own')}.",
+        f"{_of_all(len(drawn), len(growing), 'layers that see more than those before')}, up to the whole image.",
     )
     return Section([picture], table)
+
+
+def _side(layer: Traced) -> float:
+    """Of its receptive field, where that is known."""
+    return 0 if layer.field is None else layer.field[0].size
 
 
 def _row(layer: Traced, size: int) -> tuple[str, ...]:
     """Of the table of receptive fields, whose sides are alike in all but the strangest networks."""
     cells = (layer.label, describe(layer.module), by(layer.shape), in_words(layer, size))
-    if layer.field is None or not np.isfinite(layer.field[0].size):
+    if layer.field is None or _side(layer) == np.inf:
         return (*cells, "", "")
     down, _ = layer.field
     return (*cells, f"{down.jump:g}", f"{(down.first + down.last) / 2:g}")
