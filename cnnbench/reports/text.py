@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-__all__ = ["align", "in_bytes", "in_time", "printable", "three_digits"]
+__all__ = ["align", "in_bytes", "in_time", "printable", "shortened", "three_digits"]
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -42,3 +42,9 @@ def three_digits(number: float) -> str:
 def printable(text: str) -> str:
     """The text without what could steer a terminal: it may come from anyone's run directory."""
     return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, which may be anyone's, on one line of at most so many characters."""
+    line = " ".join(printable(text[: 10 * most]).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -216,7 +216,7 @@ class DistributedEngine(EagerEngine):
         with self.unchanged():
             self.model.train()
             images, labels = train.take(self._part(torch.arange(batch_size, device=self.device.kind)))
-            self._objective(*self.augment(self._inputs(images), labels))[0].backward()  # type: ignore[no-untyped-call]  # so in torch
+            self._objective(*self.augment(self.inputs(images), labels))[0].backward()  # type: ignore[no-untyped-call]  # so in torch
 
     def steps(
         self, examples: Examples, order: torch.Tensor, batch_size: int, lr_factors: Sequence[float]

@@ -209,7 +209,7 @@ class EagerEngine:
 
     def train_step(self, images: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> None:
         """One update from uint8 images (N, C, H, W) and labels (N), its gradient times `weight`; adds to `sums`."""
-        inputs, targets = self.augment(self._inputs(images), labels)
+        inputs, targets = self.augment(self.inputs(images), labels)
         statistics = [each.clone() for each in self.model.buffers()] if self.skips else []
         objective, loss, logits = self._run(self._objective, inputs, targets)
         self.sums.update(loss, logits, labels)
@@ -238,14 +238,29 @@ class EagerEngine:
 
     def evaluate_step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         """Add the metrics of uint8 images (N, C, H, W) and labels (N) to `evaluation_sums`."""
-        loss, logits = self._run(self._measure, self._inputs(images), labels)
+        loss, logits = self._run(self._measure, self.inputs(images), labels)
         self.evaluation_sums.update(loss, logits, labels)
 
     @torch.inference_mode()
     def classify(self, images: torch.Tensor) -> torch.Tensor:
         """The logits (N, K) in float32 of uint8 images (N, C, H, W), by the network as it is in evaluation mode."""
         self.evaluated.eval()
-        return self._logits(self._inputs(images))
+        return self.logits(self.inputs(images))
+
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        """What the network is given, (N, C, size, size), of uint8 images (N, C, H, W)."""
+        return self.preprocess(images).contiguous(memory_format=self.device.memory_format)
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Those of the network that is measured, (N, K) in float32, of inputs (N, C, size, size).
+
+        With train.flip_averaging the mean of both ways round.
+        """
+        logits, *_ = self._forward(self.evaluated, inputs)
+        if self.config.flip_averaging:
+            mirrored, *_ = self._forward(self.evaluated, inputs.flip(-1))
+            logits = (logits + mirrored) / 2
+        return logits
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -269,9 +284,6 @@ class EagerEngine:
             self.scaler.load_state_dict(scaler)
             self.sums.examples, self.evaluation_sums.examples = examples
 
-    def _inputs(self, images: torch.Tensor) -> torch.Tensor:
-        return self.preprocess(images).contiguous(memory_format=self.device.memory_format)
-
     def _run(self, forward: Pass, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """`forward`, or what it was compiled to: for full batches, as every other size would be compiled anew."""
         full = len(labels) == self.compiled_batch_size
@@ -290,16 +302,8 @@ class EagerEngine:
 
     def _measure(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The loss and the logits (N, K) of the network that is measured."""
-        logits = self._logits(inputs)
+        logits = self.logits(inputs)
         return self.loss(logits, labels), logits
-
-    def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Those of the network that is measured (N, K), with train.flip_averaging the mean of both ways round."""
-        logits, *_ = self._forward(self.evaluated, inputs)
-        if self.config.flip_averaging:
-            mirrored, *_ = self._forward(self.evaluated, inputs.flip(-1))
-            logits = (logits + mirrored) / 2
-        return logits
 
     def _forward(self, model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The logits (N, K) in float32, and after them those of auxiliary classifiers, if the network has any."""

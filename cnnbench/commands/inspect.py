@@ -1,0 +1,280 @@
+"""`cnnbench inspect`: what a trained network gets wrong, what it looks at and what it has learnt, as pictures."""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from cnnbench.commands.assemble import on_meta
+from cnnbench.commands.trained import Trained, open_run
+from cnnbench.data import catalog
+from cnnbench.data.resident import Examples, ResidentData
+from cnnbench.errors import CheckpointError, ConfigError
+from cnnbench.reports.inspection import sections
+from cnnbench.reports.inspection.layers import choose_layers, evenly, in_words, named_layers
+from cnnbench.reports.inspection.page import write_page
+from cnnbench.reports.inspection.pictures import Shown
+from cnnbench.reports.inspection.probing import LayerOutputs
+from cnnbench.reports.inspection.receptive_field import Traced, trace
+from cnnbench.reports.inspection.sections import BATCH_SIZE, MOST_MULTIPLY_ADDS, Section, Subject
+from cnnbench.reports.layers import measure, total
+from cnnbench.reports.text import align, printable, shortened
+
+__all__ = ["look", "run"]
+
+FOLDER = "inspect"
+MOST_IMAGES = 24
+MOST_MISTAKES = 200
+CLASSES = 4  # of which an image each is looked at, and the worst mistake
+IMAGES = (32, 256)  # the least and the most whose activations are looked at: fewer where an image is much work
+
+
+def run(arguments: list[str], conf: Path) -> None:
+    """Write pictures and a page into the folder `inspect` of a run directory; `conf` is the folder with the YAMLs.
+
+    Raises:
+        CnnbenchError: as `open_run`, the data are not to be had, or there is no such image or layer.
+    """
+    options = _parse(arguments)
+    # in full precision, whatever the run was trained in, unless another is asked for
+    overrides = ["device.precision=fp32", *options.overrides]
+    trained = open_run(options.directory, overrides, conf, "inspect", options.allow_custom_model)
+    look(trained, _test_examples(trained), options.images, options.layers, options.mistakes)
+
+
+def look(trained: Trained, test: Examples, images: list[int], layers: list[str], most_mistakes: int) -> None:
+    """Make the pictures and the page, of the `images` and `layers` that are named or, without, of some that are chosen.
+
+    Raises:
+        ConfigError: there is no such image or layer.
+        CheckpointError: the weights give no finite logits.
+    """
+    network, image = on_meta(trained.config, trained.dataset, 1)
+    traced = trace(network, image)
+    watched = named_layers(traced, network, layers) if layers else choose_layers(traced)
+    indices = _there(images, len(test))
+    predictions = _predict(trained, test)
+    subject = _subject(trained, network, image, traced)
+    page, outputs = _draw(subject, trained, predictions, indices or _choose(predictions), watched, most_mistakes)
+    path = subject.folder / "index.html"
+    write_page(path, subject.title, _facts(trained, predictions), page)
+    print(_summary(subject, trained, predictions, outputs))
+    print("", *subject.written, path, sep="\n")
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="cnnbench inspect",
+        description="Make pictures of what a trained network gets wrong, what it looks at and what it has learnt: its "
+        "most confident mistakes, saliency, feature maps, first-layer filters, activations, weights and receptive "
+        f"fields. They are written into the folder {FOLDER} of the run directory, with a page that shows them.",
+        epilog="Example: cnnbench inspect outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 --images 3,17",
+    )
+    parser.add_argument("directory", type=Path, metavar="RUN_DIR", help="a run directory, such as those under outputs/")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other data or device, such as device=cpu")
+    parser.add_argument("--images", metavar="I,J,...", help="the test images to look at, counted from 0")
+    parser.add_argument("--layers", metavar="NAME,...", help="the layers whose feature maps are shown")
+    parser.add_argument("--mistakes", type=int, default=25, metavar="N", help="how many mistakes are shown (25)")
+    parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
+    options = parser.parse_intermixed_args(arguments)
+    if not 1 <= options.mistakes <= MOST_MISTAKES:
+        raise ConfigError(f"--mistakes {options.mistakes} is out of range. It must be from 1 to {MOST_MISTAKES}.")
+    options.layers = _words(options.layers)
+    options.images = _numbers(options.images)
+    return options
+
+
+def _words(given: str | None) -> list[str]:
+    return list(dict.fromkeys(word.strip() for word in (given or "").split(",") if word.strip()))
+
+
+def _numbers(given: str | None) -> list[int]:
+    words = _words(given)
+    odd = next((word for word in words if not word.isdecimal()), None)
+    if odd is not None:
+        raise ConfigError(f"--images: '{odd}' is no test image. Give their numbers, counted from 0, as in 3,17.")
+    if len(words) > MOST_IMAGES:
+        raise ConfigError(f"--images: {len(words)} are too many to look at. Give at most {MOST_IMAGES}.")
+    return [int(word) for word in words]
+
+
+def _there(images: list[int], number: int) -> list[int]:
+    beyond = [each for each in images if each >= number]
+    if beyond:
+        raise ConfigError(f"--images: there is no test image {beyond[0]:,}. There are {number:,}, 0 to {number - 1:,}.")
+    return images
+
+
+def _test_examples(trained: Trained) -> Examples:
+    """The test set, of the classes that the network knows."""
+    config, dataset = trained.config, catalog.get(trained.config.data.name)
+    if (dataset.classes, dataset.in_channels) != (trained.dataset.classes, trained.dataset.in_channels):
+        raise ConfigError(
+            f"data={dataset.name} has other classes or channels than {trained.dataset.name}, which the network was "
+            "trained on. Take data of the same."
+        )
+    return ResidentData.load(config.data, dataset, config.seed, trained.engine.device.kind).test
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the network makes of the test set: of each image the true and the predicted class, and its probability."""
+
+    examples: Examples
+    classes: Sequence[str]
+    labels: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+    probability: npt.NDArray[np.float32]
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.labels == self.predicted).mean())
+
+    @property
+    def mistakes(self) -> list[int]:
+        """The images it gets wrong, those first of which it is surest."""
+        order = np.argsort(-self.probability, kind="stable")
+        return [int(index) for index in order if self.labels[index] != self.predicted[index]]
+
+    @property
+    def pairs(self) -> Counter[tuple[str, str]]:
+        """How often one class was taken for another: (true, predicted)."""
+        return Counter((self.classes[self.labels[i]], self.classes[self.predicted[i]]) for i in self.mistakes)
+
+    def show(self, index: int, image: npt.NDArray[np.float32]) -> Shown:
+        true, predicted = (self.classes[each[index]] for each in (self.labels, self.predicted))
+        return Shown(index, image, true, predicted, float(self.probability[index]))
+
+
+def _predict(trained: Trained, test: Examples) -> Predictions:
+    batches = test.batches_in_order(trained.config.train.batch_size)
+    with tqdm(total=len(test), unit=" images", unit_scale=True, disable=None, leave=False) as bar:
+        logits = []
+        for images, _ in batches:
+            logits.append(trained.engine.classify(images).cpu())
+            bar.update(len(images))
+    together = torch.cat(logits)
+    if not together.isfinite().all():
+        raise CheckpointError(f"The weights of {trained.directory} are damaged: they give logits that are not finite.")
+    probability, predicted = together.softmax(dim=1).max(dim=1)
+    labels = test.labels.cpu().numpy()
+    return Predictions(test, trained.dataset.classes, labels, predicted.numpy(), probability.numpy())
+
+
+def _choose(predictions: Predictions) -> list[int]:
+    """An image each of some classes, the first that is classified correctly, and the worst mistake."""
+    right = np.flatnonzero(predictions.labels == predictions.predicted)
+    firsts = {int(predictions.labels[index]): int(index) for index in right[::-1]}
+    return [*(firsts[each] for each in evenly(sorted(firsts), CLASSES)), *predictions.mistakes[:1]]
+
+
+def _subject(trained: Trained, network: nn.Module, image: torch.Tensor, traced: Sequence[Traced]) -> Subject:
+    """The network as the pictures need it; `network` and `image` are on the meta device. Makes the folder."""
+    folder = trained.directory / FOLDER
+    folder.mkdir(exist_ok=True)
+    for stale in folder.glob("feature_maps_*.png"):  # of images that were chosen before
+        stale.unlink()
+    engine = trained.engine
+
+    def forward(inputs: torch.Tensor) -> object:
+        with engine.autocast:
+            return engine.evaluated(inputs)
+
+    return Subject(
+        folder,
+        f"{trained.config.model.name} on {trained.dataset.title}",
+        engine.evaluated,
+        forward,
+        engine.logits,
+        traced,
+        total(measure(network, image)).multiplications,
+        (image.shape[1], image.shape[2], image.shape[3]),
+    )
+
+
+def _draw(
+    subject: Subject,
+    trained: Trained,
+    predictions: Predictions,
+    chosen: Sequence[int],
+    layers: Sequence[Traced],
+    most_mistakes: int,
+) -> tuple[dict[str, Section], list[LayerOutputs]]:
+    """The sections of the page by name, and the statistics of the layers' outputs."""
+    engine, examples = trained.engine, predictions.examples
+    inputs = [engine.inputs(examples.images[index : index + 1]) for index in chosen]
+    shown = [predictions.show(index, _as_seen(trained, each)) for index, each in zip(chosen, inputs, strict=True)]
+    wrong = predictions.mistakes
+    gallery = [predictions.show(i, examples.images[i].cpu().numpy() / np.float32(255)) for i in wrong[:most_mistakes]]
+    fewest, most = IMAGES
+    affordable = int(MOST_MULTIPLY_ADDS / max(1, subject.multiply_adds))
+    some = evenly(range(len(examples)), max(fewest, min(most, affordable)))
+
+    def batches() -> Iterator[torch.Tensor]:
+        for indices in torch.split(torch.tensor(some, device=examples.images.device), BATCH_SIZE):
+            yield engine.inputs(examples.images[indices])
+
+    activations, outputs = sections.activations(subject, batches, len(some))
+    return {
+        "mistakes": sections.mistakes(subject, gallery, len(wrong), predictions.pairs),
+        "saliency": sections.saliency(subject, shown, inputs, [int(predictions.predicted[index]) for index in chosen]),
+        "feature_maps": sections.feature_maps(subject, shown, inputs, layers),
+        "kernels": sections.kernels(subject),
+        "activations": activations,
+        "weights": sections.weights(subject),
+        "receptive_fields": sections.receptive_fields(subject, shown[0]),
+    }, outputs
+
+
+def _as_seen(trained: Trained, inputs: torch.Tensor) -> npt.NDArray[np.float32]:
+    """An input (1, C, S, S) as an image (C, S, S) of values from 0 to 1."""
+    mean, std = (np.array(each, np.float32).reshape(-1, 1, 1) for each in (trained.dataset.mean, trained.dataset.std))
+    image: npt.NDArray[np.float32] = np.clip(inputs[0].float().cpu().numpy() * std + mean, 0, 1)
+    return image
+
+
+def _facts(trained: Trained, predictions: Predictions) -> dict[str, str]:
+    wrong = len(predictions.mistakes)
+    both_ways = (
+        "; logits are the mean over the image and its mirror image" if trained.config.train.flip_averaging else ""
+    )
+    return {
+        "run": str(trained.directory.resolve()),
+        "weights": trained.weights,
+        "test images": f"{len(predictions.labels):,} of {trained.config.data.name}",
+        "accuracy": f"{predictions.accuracy:.4f}, {wrong:,} {'mistake' if wrong == 1 else 'mistakes'}",
+        "computed": f"on {trained.engine.device.describe()} in {trained.engine.device.precision}{both_ways}",
+    }
+
+
+def _summary(subject: Subject, trained: Trained, predictions: Predictions, outputs: Sequence[LayerOutputs]) -> str:
+    """The main findings as plain text."""
+    facts = _facts(trained, predictions)
+    lines = [f"{subject.title}, {trained.weights}", *(f"{name}: {facts[name]}" for name in list(facts)[2:])]
+    pairs = predictions.pairs.most_common(5)
+    if pairs:
+        names = [[shortened(name, 40) for name in pair] for pair, _ in pairs]
+        table = [
+            (f"  {true}", f"taken for {taken}", f"{times:,}")
+            for (true, taken), (_, times) in zip(names, pairs, strict=True)
+        ]
+        lines += ["most often:", align(table, right=[2])]
+    dead = {each.layer.label: each.dead_units for each in outputs if each.dead_units is not None}
+    saturated = {each.layer.label: each.saturated for each in outputs if each.saturated is not None}
+    for what, shares in (("dead units of ReLU", dead), ("saturated outputs of sigmoid and tanh", saturated)):
+        if shares:
+            most = max(shares, key=lambda name: shares[name])
+            lines.append(f"{what}: at most {shares[most]:.1%}, in {most}")
+    convolutions = [each for each in subject.traced if isinstance(each.module, nn.Conv2d) and each.field is not None]
+    if convolutions:
+        last = max(reversed(convolutions), key=lambda each: each.field[0].size if each.field else 0)
+        field = in_words(last, subject.size).replace("×", "x")
+        lines.append(f"largest receptive field of a convolution: {field}, in {last.label}")
+    return printable("\n".join(lines))

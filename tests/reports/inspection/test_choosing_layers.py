@@ -1,0 +1,130 @@
+"""Which layers are looked at, and what they are called."""
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbench import models
+from cnnbench.errors import ConfigError
+from cnnbench.reports.inspection.layers import (
+    MOST_ROWS,
+    choose_layers,
+    describe,
+    evenly,
+    in_words,
+    layers_with_statistics,
+    named_layers,
+    windows,
+)
+from cnnbench.reports.inspection.receptive_field import Traced, trace
+
+
+def traced(network: nn.Module, size: int) -> list[Traced]:
+    return trace(network.to("meta"), torch.empty(1, 1, size, size, device="meta"))
+
+
+def network(name: str, size: int) -> nn.Module:
+    with torch.device("meta"):
+        return models.build(name, image_size=size)
+
+
+def names(layers: list[Traced]) -> list[str]:
+    return [layer.name for layer in layers]
+
+
+def test_of_a_small_network_all_layers_with_maps_are_shown() -> None:
+    assert names(choose_layers(traced(network("lenet", 28), 28))) == [f"features.{index}" for index in range(6)]
+
+
+def test_of_a_larger_one_activations_are_left_out() -> None:
+    kinds = [type(layer.module) for layer in choose_layers(traced(network("alexnet", 224), 224))]
+    assert kinds == [*(nn.Conv2d, nn.MaxPool2d) * 2, *[nn.Conv2d] * 3, nn.MaxPool2d]
+
+
+@pytest.mark.parametrize("name", ["vgg19", "resnet20", "densenet40", "preact_resnet164", "googlenet"])
+def test_of_a_deep_one_some_are_from_its_first_to_its_last(name: str) -> None:
+    layers = traced(network(name, 32), 32)
+    candidates = names([layer for layer in windows(layers) if layer.shape[1] > 1])
+    shown = names(choose_layers(layers))
+    assert (len(shown), shown[0], shown[-1]) == (MOST_ROWS, candidates[0], candidates[-1])
+
+
+def test_a_perceptron_is_shown_by_its_vectors() -> None:
+    assert names(choose_layers(traced(network("mlp", 28), 28)))[:3] == ["layers.1", "layers.2", "layers.3"]
+
+
+class Scale(nn.Module):
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return 2 * maps
+
+
+def test_layers_of_ones_own_are_shown_where_there_are_no_others() -> None:
+    layers = traced(nn.Sequential(Scale(), nn.Flatten(), nn.Linear(25, 3)), 5)
+    assert names(choose_layers(layers)) == ["0"]
+
+
+def test_statistics_are_of_weights_and_activations() -> None:
+    assert names(layers_with_statistics(traced(network("lenet_relu", 28), 28)))[:3] == [
+        "features.0",
+        "features.1",
+        "features.3",
+    ]
+
+
+def test_named_layers_come_in_the_order_they_run() -> None:
+    net = network("lenet", 28)
+    assert names(named_layers(traced(net, 28), net, ["classifier.1", "features", "features.1"])) == [
+        "features.1",
+        "features",
+        "classifier.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("feature.3", "there is no layer 'feature.3'. Did you mean 'features.3'?"),
+        ("auxiliary", "auxiliary gives out no tensor when the network is evaluated"),
+        ("rows", "rows gives out 2 dimensions"),
+    ],
+)
+def test_a_layer_that_cannot_be_shown_is_refused(name: str, told: str) -> None:
+    net = nn.ModuleDict(
+        {"features": nn.Sequential(*[nn.Identity()] * 4), "auxiliary": nn.ReLU(), "rows": nn.Flatten(2)}
+    )
+    net["features"] = nn.Sequential(*[nn.Conv2d(1, 1, 1) for _ in range(4)])
+    net.forward = lambda images: net["rows"](net["features"](images))
+    with pytest.raises(ConfigError, match=told.replace("?", r"\?")):
+        named_layers(traced(net, 4), net, [name])
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (nn.Conv2d(1, 1, 5), "Conv2d 5 × 5"),
+        (nn.Conv2d(1, 1, (3, 1), stride=(2, 2)), "Conv2d 3 × 1, stride 2"),
+        (nn.MaxPool2d(2), "MaxPool2d 2 × 2"),
+        (nn.MaxPool2d(3, 2), "MaxPool2d 3 × 3, stride 2"),
+        (nn.AdaptiveAvgPool2d(1), "AdaptiveAvgPool2d"),
+        (nn.ReLU(), "ReLU"),
+    ],
+)
+def test_a_layer_is_described_by_kind_and_window(layer: nn.Module, words: str) -> None:
+    assert describe(layer) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("features.3", "14 × 14, whole image"),
+        ("features.2", "6 × 6"),
+        ("classifier.1", "whole image"),
+    ],
+)
+def test_a_field_is_told_in_pixels_and_against_the_image(name: str, words: str) -> None:
+    layer = next(each for each in traced(network("lenet", 28), 28) if each.name == name)
+    assert in_words(layer, 14) == words
+
+
+def test_some_are_chosen_evenly_with_both_ends() -> None:
+    assert (evenly(range(10), 4), evenly("abc", 4)) == ([0, 3, 6, 9], ["a", "b", "c"])

@@ -1,0 +1,244 @@
+"""`cnnbench inspect`: the pictures and the page of a run, and what it refuses."""
+
+import json
+import math
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from installed import Command
+from omegaconf import OmegaConf
+from small_runs import Runs, contents, forge
+from torch import nn
+
+from cnnbench import config as configuration
+from cnnbench import models
+from cnnbench.commands.assemble import assemble
+from cnnbench.commands.inspect import look
+from cnnbench.commands.trained import Trained
+from cnnbench.data import catalog
+from cnnbench.data.resident import Examples
+from cnnbench.models import ModelSpec
+from cnnbench.reports.inspection import sections
+from cnnbench.reports.inspection.canvas import Canvas
+
+CONF = Path(__file__).parents[1] / "conf"
+PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"}
+
+
+@pytest.fixture
+def run(runs: Runs, tmp_path: Path) -> Path:
+    """A perceptron for the sample, with 20 test images."""
+    return runs.copy("finished", tmp_path / "run")
+
+
+class Pictures(HTMLParser):
+    """The files of the pictures of a page."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.files: set[str] = set()
+        self.feed((folder / "index.html").read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.files |= {str(value) for key, value in attrs if (tag, key) == ("img", "src")}
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_it_leaves_pictures_and_a_page_and_says_where(within: Command, run: Path) -> None:
+    before = contents(run)
+    done = within("inspect", "run")
+    assert done.returncode == 0, done.stderr
+    made = names(run / "inspect")
+    printed = {Path(line).name for line in done.stdout.splitlines() if line.startswith("run/inspect/")}
+    assert printed == made == Pictures(run / "inspect").files | {"index.html"} >= PICTURES
+    assert {name: content for name, content in contents(run).items() if "/inspect/" not in name} == before
+
+
+def test_the_terminal_tells_the_main_findings(within: Command, run: Path) -> None:
+    result = json.loads((run / "result.json").read_text())
+    done = within("inspect", "run")
+    wrong = round(20 * (1 - result["test_accuracy"]))
+    assert f"accuracy: {result['test_accuracy']:.4f}, {wrong} mistakes" in done.stdout
+    assert "taken for" in done.stdout
+    assert "dead units of ReLU: at most" in done.stdout
+
+
+def test_the_same_run_gives_the_same_files(within: Command, run: Path) -> None:
+    within("inspect", "run")
+    first = contents(run / "inspect")
+    within("inspect", "run")
+    assert contents(run / "inspect") == first
+
+
+def test_images_and_layers_can_be_named_and_pictures_of_others_go(within: Command, run: Path) -> None:
+    within("inspect", "run")
+    within("inspect", "run", "--images", "3,17,3", "--layers", "layers.1", "--mistakes", "2")
+    maps = {name for name in names(run / "inspect") if name.startswith("feature_maps")}
+    page = (run / "inspect" / "index.html").read_text()
+    assert maps == {"feature_maps_3.png", "feature_maps_17.png"}
+    assert "What 1 layers make of test image 3" in page
+    assert "The 2 most confident of" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--layers", "layer.1"], "there is no layer 'layer.1'. Did you mean 'layers.1'? Allowed: layers, layers.0,"),
+        (["--images", "20"], "there is no test image 20. There are 20, 0 to 19."),
+        (["--images", "1,-2"], "'-2' is no test image"),
+        (["--images", ",".join(map(str, range(25)))], "25 are too many to look at. Give at most 24."),
+        (["--mistakes", "0"], "--mistakes 0 is out of range. It must be from 1 to 200."),
+        (["train.epochs=3"], "train.epochs cannot be changed by inspect"),
+        (["data=mnist"], "data=mnist has other classes"),
+        (["data.resize=14"], "the network was built for images of 28 pixels"),
+    ],
+)
+def test_a_mistake_is_told(arguments: list[str], told: str, within: Command, run: Path) -> None:
+    done = within("inspect", "run", *arguments)
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+
+
+def test_weights_that_give_no_logits_are_a_damaged_checkpoint(within: Command, run: Path) -> None:
+    for path in (run / "checkpoints").glob("*.pt"):
+        forge(path, lambda state: next(iter(state["model"].values())).fill_(math.nan))
+    done = within("inspect", "run")
+    assert (done.returncode, "they give logits that are not finite" in done.stderr) == (5, True), done.stderr
+
+
+def test_other_data_of_the_same_classes_can_be_looked_at(within: Command, run: Path) -> None:
+    done = within("inspect", "run", "data.test_examples=7")
+    assert "test images: 7 of sample" in done.stdout, done.stderr
+
+
+# What there is to look at, whatever the network
+
+
+Make = Callable[..., tuple[Trained, Examples]]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Makes a network with weights by chance, and random images."""
+    ConfigStore.instance().store("schema", configuration.Schema)
+    OmegaConf.register_new_resolver("job_directory", str, replace=True)
+
+    def of(*overrides: str, images: int = 5, channels: int = 1, classes: tuple[str, ...] = ()) -> Any:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            small = ("data=sample", "device=cpu", "device.precision=fp32", "device.threads=1", *overrides)
+            config = configuration.load(compose("train", overrides=list(small)))
+        dataset = catalog.get("sample")
+        many = {"mean": dataset.mean * channels, "std": dataset.std * channels, "classes": classes or dataset.classes}
+        dataset = replace(dataset, **many)
+        engine = assemble(config, dataset)
+        engine.evaluated.eval()
+        size = config.data.resize
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (images, channels, size, size), dtype=torch.uint8, generator=generator)
+        labels = torch.arange(images) % len(dataset.classes)
+        return Trained(tmp_path, config, dataset, engine, "last.pt, epoch 1", {}), Examples(pixels, labels)
+
+    return of
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=mlp", "model.widths=[5]", "data.resize=5"],
+        ["model=lenet", "model.pooling=min", "model.activation=tanh", "model.padding_mode=circular", "data.resize=12"],
+        ["model=lenet_relu", "data.resize=16", "train.flip_averaging=true", "train.ema_decay=0.9"],
+        ["model=googlenet", "model.auxiliary=true", "data.resize=65"],
+        ["model=resnet9", "model.width=4", "data.resize=8"],
+        ["model=preact_resnet110", "model.depth=20", "data.resize=8", "model.shortcut=dropout"],
+        ["model=densenet40", "model.depth=10", "model.dropout=0.2", "data.resize=8"],
+    ],
+    ids=lambda overrides: overrides[0].partition("=")[2],
+)
+def test_any_network_can_be_looked_at(overrides: list[str], make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Canvas, "save", lambda canvas, path: path.touch())  # which takes half of the time
+    monkeypatch.setattr(sections, "MOST_MULTIPLY_ADDS", 1e8)
+    trained, examples = make(*overrides)
+    look(trained, examples, [], [], 25)
+    made = names(trained.directory / "inspect")
+    fields = set() if "mlp" in overrides[0] else {"receptive_field.png"}
+    assert {name for name in made if not name.startswith("feature_maps")} == PICTURES | fields | {"index.html"}
+
+
+def test_colour_images_of_many_classes_with_any_names_can_be_looked_at(make: Make) -> None:
+    classes = ("$\\frac{", "<i>", "a\nb", "\ud800", "W" * 999, *map(str, range(95)))
+    trained, examples = make("model=simple_cnn", "data.resize=16", channels=3, classes=classes, images=9)
+    look(trained, examples, [], [], 25)
+    assert "<i>" not in (trained.directory / "inspect" / "index.html").read_text()
+
+
+def test_a_single_image_can_be_looked_at(make: Make) -> None:
+    trained, examples = make("model=simple_cnn", "data.resize=16", images=1)
+    look(trained, examples, [], [], 25)
+    assert "feature_maps_0.png" in names(trained.directory / "inspect")
+
+
+def test_where_there_are_no_mistakes_that_is_said(make: Make) -> None:
+    trained, examples = make("model=simple_cnn", "data.resize=16", images=6)
+    right = trained.engine.classify(examples.images).argmax(1)
+    look(trained, Examples(examples.images, right), [], [], 25)
+    folder = trained.directory / "inspect"
+    assert "There are none: every test image is classified correctly." in (folder / "index.html").read_text()
+    assert "mistakes.png" not in names(folder)
+
+
+class Odd(nn.Module):
+    """Functions in place of layers, a layer that runs twice, in place, and weights of no layer's."""
+
+    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.randn(in_channels, 4))
+        self.relu = nn.ReLU(inplace=True)
+        self.out = nn.Parameter(torch.randn(4, num_classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = torch.einsum("nchw,cd->ndhw", images, self.mix)
+        maps = self.relu(-self.relu(maps).roll(1, 2))
+        return maps.mean((2, 3)) @ self.out
+
+
+def test_a_network_of_ones_own_without_layers_can_be_looked_at(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(models.REGISTRY, "simple_cnn", ModelSpec(Odd, 1, "a test"))
+    trained, examples = make("model=simple_cnn", "data.resize=6")
+    look(trained, examples, [], [], 25)
+    page = (trained.directory / "inspect" / "index.html").read_text()
+    assert "The network has neither convolutions nor linear layers." in page
+    assert "dead units of ReLU: at most 100.0%, in relu (call 2)" in capsys.readouterr().out
+
+
+def test_the_most_confident_mistake_comes_first(make: Make) -> None:
+    trained, examples = make("model=simple_cnn", "data.resize=16", images=30)
+    probability, predicted = trained.engine.classify(examples.images).softmax(1).max(1)
+    wrong = probability.masked_fill(predicted == examples.labels, 0.0)
+    look(trained, examples, [], [], 25)
+    page = (trained.directory / "inspect" / "index.html").read_text()
+    assert f"The worst is test image {int(wrong.argmax())}: " in page
+    assert f"feature_maps_{int(wrong.argmax())}.png" in names(trained.directory / "inspect")
+
+
+def test_a_custom_model_needs_consent(within: Command, run: Path) -> None:
+    for path in (run / "checkpoints").glob("*.pt"):
+        forge(path, lambda state: state["config"]["model"].update(name="os:system"))
+    done = within("inspect", "run")
+    assert (done.returncode, "cnnbench inspect run --allow-custom-model" in done.stderr) == (2, True), done.stderr
+
+
+def test_help_says_what_it_takes(within: Command) -> None:
+    done: subprocess.CompletedProcess[str] = within("inspect", "--help")
+    assert (done.returncode, "RUN_DIR" in done.stdout) == (0, True)
