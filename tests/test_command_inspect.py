@@ -100,7 +100,7 @@ def test_images_and_layers_can_be_named_and_pictures_of_others_go(within: Comman
         (["--images", ",".join(map(str, range(25)))], "25 are too many to look at. Give at most 24."),
         (["--mistakes", "0"], "--mistakes 0 is out of range. It must be from 1 to 200."),
         (["train.epochs=3"], "train.epochs cannot be changed by inspect"),
-        (["data=mnist"], "data=mnist has other classes"),
+        (["data=cifar10"], "data=cifar10 has images of 3 channels; the network takes 1"),
         (["data.resize=14"], "the network was built for images of 28 pixels"),
     ],
 )

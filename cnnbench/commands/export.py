@@ -13,7 +13,6 @@ import cnnbench
 from cnnbench import models
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data import catalog, storage
-from cnnbench.data.idx import parse_idx
 from cnnbench.errors import ConfigError
 from cnnbench.reports.text import in_bytes, printable
 from cnnbench.runs.directory import write_atomically
@@ -25,7 +24,6 @@ __all__ = ["TOLERANCE", "run"]
 TOLERANCE = 1e-4  # the most that logits may differ by, in parts of the largest; single precision makes some 1e-6 of it
 
 COMPARED = 64  # images
-TEST_IMAGES = catalog.FILES[2]
 
 # the network as it was trained, but computed as other programs compute; the data are not read from where it says
 SETTINGS = ("device=cpu", "device.precision=fp32", "device.channels_last=false", "data.root=null")
@@ -178,10 +176,10 @@ def _images(trained: Trained) -> tuple[torch.Tensor, str]:
     dataset = trained.dataset
     shape = (COMPARED, dataset.in_channels, dataset.image_size, dataset.image_size)
     known = catalog.CATALOG.get(dataset.name)
-    if known is not None and known.sha256 == dataset.sha256 and TEST_IMAGES in known.sha256:
-        _, content = storage.find(known, TEST_IMAGES, None, [])
-        if content is not None:
-            images = torch.from_numpy(parse_idx(content)[:COMPARED].copy())
+    if known is not None and known.sha256 == dataset.sha256:
+        arrays = storage.load_here(known)
+        if arrays is not None:
+            images = torch.from_numpy(arrays.test_images[:COMPARED].copy())
             return images.view(shape), f"{COMPARED} test images of {dataset.title}"
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator), f"{COMPARED} random images"

@@ -13,9 +13,9 @@ from torch import nn
 from tqdm import tqdm
 
 from cnnbench.commands.assemble import on_meta
+from cnnbench.commands.test_set import load_test_set
 from cnnbench.commands.trained import Trained, open_run
-from cnnbench.data import catalog
-from cnnbench.data.resident import Examples, ResidentData
+from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.layers import choose_layers, evenly, in_words, named_layers
@@ -46,7 +46,10 @@ def run(arguments: list[str], conf: Path) -> None:
     # in full precision, whatever the run was trained in, unless another is asked for
     overrides = ["device.precision=fp32", *options.overrides]
     trained = open_run(options.directory, overrides, conf, "inspect", options.allow_custom_model)
-    look(trained, _test_examples(trained), options.images, options.layers, options.mistakes)
+    test = load_test_set(trained)
+    for note in test.notes:
+        print(printable(note))
+    look(trained, test.examples, options.images, options.layers, options.mistakes)
 
 
 def look(trained: Trained, test: Examples, images: list[int], layers: list[str], most_mistakes: int) -> None:
@@ -110,17 +113,6 @@ def _there(images: list[int], number: int) -> list[int]:
     if beyond:
         raise ConfigError(f"--images: there is no test image {beyond[0]:,}. There are {number:,}, 0 to {number - 1:,}.")
     return images
-
-
-def _test_examples(trained: Trained) -> Examples:
-    """The test set, of the classes that the network knows."""
-    config, dataset = trained.config, catalog.get(trained.config.data.name)
-    if (dataset.classes, dataset.in_channels) != (trained.dataset.classes, trained.dataset.in_channels):
-        raise ConfigError(
-            f"data={dataset.name} has other classes or channels than {trained.dataset.name}, which the network was "
-            "trained on. Take data of the same."
-        )
-    return ResidentData.load(config.data, dataset, config.seed, trained.engine.device.kind).test
 
 
 @dataclass(frozen=True)

@@ -38,15 +38,16 @@ def load_test_set(trained: Trained) -> TestSet:
         DataError: the data are not to be had.
     """
     config, ours = _config(trained), trained.dataset
+    facts = sources.facts(config)
+    if facts.in_channels != ours.in_channels:
+        raise ConfigError(
+            f"data={facts.name} has images of {facts.in_channels} channels; the network takes {ours.in_channels}."
+        )
+    places, notes = _places(facts, ours)
     dataset, arrays = sources.load(config)
     if dataset.split_here and dataset.sha256 != ours.sha256:
         dataset, arrays = _all_of(dataset, arrays)
     check_sizes(config, dataset)
-    if dataset.in_channels != ours.in_channels:
-        raise ConfigError(
-            f"data={dataset.name} has images of {dataset.in_channels} channels; the network takes {ours.in_channels}."
-        )
-    places, notes = _places(dataset, ours)
     arrays = arrays._replace(test_labels=places[arrays.test_labels])
     examples = ResidentData.from_arrays(config, arrays, trained.config.seed, trained.engine.device.kind).test
     return TestSet(dataset, examples, (*dataset.notes, *notes))

@@ -21,7 +21,7 @@ from cnnbench.data.fetching import fetch
 from cnnbench.data.idx import parse_idx
 from cnnbench.data.verifying import read_verified
 
-__all__ = ["cache_folder", "find", "load", "read_ahead"]
+__all__ = ["cache_folder", "find", "load", "load_here", "read_ahead"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ def load(dataset: Dataset, root: str | None = None) -> Arrays:
         return found.arrays
     missing = [file for file in dataset.files if file not in found.contents]
     return _parse(dataset, found.contents | fetch(dataset, missing, cache_folder(root), found.tried))
+
+
+def load_here(dataset: Dataset, root: str | None = None) -> Arrays | None:
+    """As `load`, but nothing is fetched: None if a file is not on this machine."""
+    return _find_all(dataset, root).arrays
 
 
 def read_ahead(dataset: Dataset, root: str | None = None) -> None:
