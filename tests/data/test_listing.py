@@ -53,6 +53,13 @@ def test_png_and_jpeg_are_found_whatever_the_case_and_however_deep(folder: Path)
     assert all_names(list_images(folder), folder) == found
 
 
+def test_images_are_in_the_order_of_their_names(folder: Path) -> None:
+    in_order = [f"cats/{name}/{number}.png" for name in "abcdef" for number in range(3)]
+    put_images(folder, [*(f"cats/{name}.png" for name in "bdf"), *in_order, "dogs/1.png", "dogs/2.png"])
+    train = list_images(folder).train
+    assert [file.path for file in train] == sorted(file.path for file in train)
+
+
 @pytest.mark.parametrize("test", ["test", "val"])
 @pytest.mark.parametrize("train", ["train", "Train"])
 def test_train_and_test_are_taken_as_they_are(folder: Path, train: str, test: str) -> None:
