@@ -223,7 +223,8 @@ def test_more_images_than_memory_are_told_before_they_are_read(
 def finished(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run and its photos, to be copied."""
     place = tmp_path_factory.mktemp("finished")
-    fill(place / "photos", PHOTOS)
+    for part in ("train", "test"):
+        fill(place / "photos" / part, {"cats": 12, "dogs": 9})
     done = forks.run(*SMALL, "hydra.run.dir=run", folder=place)
     assert done.returncode == 0, done.stderr
     return place
@@ -248,14 +249,14 @@ def test_a_run_goes_on_with_the_same_images_elsewhere(within: Command, run: Path
 
 
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "one more": (lambda photos: put_images(photos, ["cats/new.png"]), "43 images, not 42."),
-    "one less": (lambda photos: (photos / "cats/000.png").unlink(), "41 images, not 42."),
+    "one more": (lambda photos: put_images(photos, ["train/cats/new.png"]), "43 images, not 42."),
+    "one less": (lambda photos: (photos / "test/cats/000.png").unlink(), "41 images, not 42."),
     "another": (
-        lambda photos: shutil.copy(photos / "cats/000.png", photos / "cats/001.png"),
-        "some of the 42 images were",
+        lambda photos: shutil.copy(photos / "test/cats/000.png", photos / "test/cats/001.png"),
+        "some of the 42 images were changed, renamed or moved.",
     ),
     "another class": (
-        lambda photos: (photos / "cats").rename(photos / "cows"),
+        lambda photos: [(photos / part / "cats").rename(photos / part / "cows") for part in ("train", "test")],
         "new classes cows; missing classes cats.",
     ),
 }

@@ -35,7 +35,7 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
         DataError, ConfigError: as `facts`; or images cannot be read, or are all alike.
     """
     folder, own = _folder(config), _open(config)
-    key = (folder.resolve(), own.classes, own.content)
+    key = (folder.resolve(), own.content)
     recalled = kept.recall(key)
     if recalled is not None:
         return recalled

@@ -46,7 +46,7 @@ def open_idx(folder: Path, config: DataConfig) -> OwnData:
     labels = [] if problems else [_told(path, read_idx, problems) for path in paths[1::2]]
     if problems:
         raise refuse(folder, problems)
-    train_images, train_labels, test_images, _ = (shape or () for shape in shapes)
+    train_images, _, test_images, _ = (shape or () for shape in shapes)
     classes = _classes(folder, paths[1::2], [each for each in labels if each is not None])
     in_channels = 1 if len(train_images) == 3 else train_images[1]
     if config.channels not in (None, in_channels):
@@ -61,8 +61,15 @@ def open_idx(folder: Path, config: DataConfig) -> OwnData:
             raise refuse(folder, problems)
         return Arrays(*(each for each in arrays if each is not None))
 
-    content = tuple(stamp(path) for path in (*paths, folder / CLASSES))
-    return OwnData(classes, train_labels[0], test_images[0], in_channels, max(train_images[-2:]), content, read)
+    return OwnData(
+        classes=classes,
+        num_train=train_images[0],
+        num_test=test_images[0],
+        in_channels=in_channels,
+        image_size=max(train_images[-2:]),
+        content=tuple(stamp(path) for path in (*paths, folder / CLASSES)),
+        read=read,
+    )
 
 
 def _place(folder: Path, file: str) -> Path:

@@ -44,15 +44,15 @@ def open_images(folder: Path, config: DataConfig) -> OwnData:
         return Arrays(pixels[:middle], _labels(listing.train, kind), pixels[middle:], _labels(listing.test, kind))
 
     return OwnData(
-        listing.classes,
-        len(listing.train),
-        len(listing.test),
-        in_channels,
-        size,
-        (files, size, in_channels),
-        read,
-        listing.split_here,
-        listing.notes,
+        classes=listing.classes,
+        num_train=len(listing.train),
+        num_test=len(listing.test),
+        in_channels=in_channels,
+        image_size=size,
+        content=(files, size, in_channels),
+        read=read,
+        split_here=listing.split_here,
+        notes=listing.notes,
     )
 
 

@@ -22,7 +22,7 @@ MOST_KINDS = 5  # of files that are not used, beyond which they are counted toge
 
 
 class ImageFile(NamedTuple):
-    path: str  # there may be a million
+    path: str  # a Path takes longer to make, and there may be a million
     label: int
     stamp: Stamp
 
@@ -124,13 +124,15 @@ class _Search:
 
     def parts(self) -> tuple[Path, Path | None]:
         """Where the images to train on lie and, if they are apart, those to test on."""
-        inside = {entry.name.lower(): Path(entry) for entry in self._entries(self.folder) if _is_folder(entry)}
+        entries = self._entries(self.folder)
+        inside = {entry.name.lower(): Path(entry) for entry in entries if _is_folder(entry)}
         if "train" not in inside:
             return self.folder, None
-        tests = [inside[name] for name in TEST_NAMES if name in inside]
-        if tests:
-            self.unused += [f"{each}/" for each in tests[1:]]
-            return inside["train"], tests[0]
+        test = next((inside[name] for name in TEST_NAMES if name in inside), None)
+        if test is not None:
+            others = [entry for entry in entries if Path(entry) not in (inside["train"], test)]
+            self.unused += [f"{entry.path}/" if _is_folder(entry) else entry.path for entry in others]
+            return inside["train"], test
         if any(_is_folder(entry) for entry in self._entries(inside["train"])):
             raise DataError(
                 f"{shown(self.folder)} has train/ but neither test/ nor val/. Rename the folder of the images to test "
@@ -167,17 +169,21 @@ class _Search:
                     waiting.append(entry.path)
                 elif not entry.name.lower().endswith(SUFFIXES):
                     self.unused.append(entry.path)
-                else:
-                    try:
-                        status = entry.stat()
-                    except OSError as error:
-                        broken = "is a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
-                        self.problems.append(f"{shown(entry)} {broken}.")
-                        continue
-                    if stat.S_ISREG(status.st_mode):
-                        yield entry.path, stamp_of(status)
-                    else:
-                        self.problems.append(f"{shown(entry)} is not a file.")
+                elif (stamp := self._stamp(entry)) is not None:
+                    yield entry.path, stamp
+
+    def _stamp(self, entry: "os.DirEntry[str]") -> Stamp | None:
+        """The stamp of a file, or None and one problem more."""
+        try:
+            status = entry.stat()
+        except OSError as error:
+            broken = "is a link to nothing" if entry.is_symlink() else f"cannot be read: {error.strerror}"
+            self.problems.append(f"{shown(entry)} {broken}.")
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            self.problems.append(f"{shown(entry)} is not a file.")
+            return None
+        return stamp_of(status)
 
     def _entries(self, folder: Path | str) -> "list[os.DirEntry[str]]":
         """What is in a folder, in the order of the names, but for what is hidden."""

@@ -34,6 +34,7 @@ class OwnData:
 
 def refuse(folder: Path, problems: Sequence[str]) -> DataError:
     """The error that says what is wrong in a folder: the first problems, and how many more there are."""
+    problems = list(dict.fromkeys(problems))
     if len(problems) == 1:
         return DataError(problems[0])
     told = [f"  {each}" for each in problems[:MOST_TOLD]]

@@ -1,10 +1,13 @@
 """The IDX format."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 from mirrors import idx
 
-from cnnbench.data.idx import parse_idx
+from cnnbench.data import idx as module
+from cnnbench.data.idx import parse_idx, read_idx
 from cnnbench.errors import DataError
 
 
@@ -45,3 +48,21 @@ def test_idx_content_is_read_as_its_array(shape: tuple[int, ...]) -> None:
 def test_content_that_is_no_idx_file_is_a_data_error(content: bytes) -> None:
     with pytest.raises(DataError, match="IDX"):
         parse_idx(content)
+
+
+@pytest.mark.parametrize("portion", [1, 2, 3, 100])
+@pytest.mark.parametrize(
+    ("change", "message"), [(b"x", "more bytes than the shape 4"), (b"", ""), (None, "fewer bytes")]
+)
+def test_a_stream_is_read_in_portions_to_its_end_and_no_further(
+    portion: int, change: bytes | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PORTION", portion)
+    content = idx(np.arange(4, dtype=np.uint8))
+    stream = BytesIO(content[:-1] if change is None else content + change * 50)
+    if message:
+        with pytest.raises(DataError, match=message):
+            read_idx(stream)
+        assert stream.tell() <= len(content) + 1
+    else:
+        assert read_idx(stream).tolist() == [0, 1, 2, 3]

@@ -65,6 +65,11 @@ def test_gzipped_and_plain_files_may_lie_beside_each_other(config: DataConfig, f
     sources.load(config)
 
 
+def test_of_a_plain_and_a_gzipped_file_it_is_the_plain_one(config: DataConfig, folder: Path) -> None:
+    (folder / f"{TRAIN_IMAGES}.gz").write_bytes(b"damaged")
+    sources.load(config)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_may_have_channels(config: DataConfig, folder: Path, channels: int) -> None:
     for file, number in ((TRAIN_IMAGES, 30), (TEST_IMAGES, 10)):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mirrors import ByFile, made_up, made_up_arrays, put, same
 
-from cnnbench.data import kept, verifying
+from cnnbench.data import kept, storage, verifying
 from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.storage import load, read_ahead
 from cnnbench.errors import DataError
@@ -44,6 +44,7 @@ def test_nothing_is_read_ahead_of_a_second_load(
     load(fashion, str(cache))
     opened.clear()
     read_ahead(fashion, str(cache))
+    assert storage._ahead == {}
     load(fashion, str(cache))
     assert opened == []
 

@@ -53,6 +53,13 @@ def test_png_and_jpeg_are_found_whatever_the_case_and_however_deep(folder: Path)
     assert all_names(list_images(folder), folder) == found
 
 
+def test_images_are_in_the_order_of_their_names(folder: Path) -> None:
+    in_order = [f"cats/{name}/{number}.png" for name in "abcdef" for number in range(3)]
+    put_images(folder, [*(f"cats/{name}.png" for name in "bdf"), *in_order, "dogs/1.png", "dogs/2.png"])
+    train = list_images(folder).train
+    assert [file.path for file in train] == sorted(file.path for file in train)
+
+
 @pytest.mark.parametrize("test", ["test", "val"])
 @pytest.mark.parametrize("train", ["train", "Train"])
 def test_train_and_test_are_taken_as_they_are(folder: Path, train: str, test: str) -> None:
@@ -70,6 +77,13 @@ def test_of_test_and_val_the_first_is_taken_and_the_other_is_told(folder: Path) 
     listing = list_images(folder)
     assert {Path(name).parts[0] for name in names(listing.test, folder)} == {"test"}
     assert listing.notes[0].startswith("Not used: 1 folder, such as val.")
+
+
+def test_what_lies_beside_train_and_test_is_not_used_and_told(folder: Path) -> None:
+    for part in ("train", "test", "more"):
+        fill(folder / part, {"cats": 2, "dogs": 2})
+    (folder / "labels.csv").touch()
+    assert list_images(folder).notes[0].startswith("Not used: 1 .csv, 1 folder, such as labels.csv.")
 
 
 def test_a_class_may_be_called_train(folder: Path) -> None:
@@ -243,7 +257,7 @@ def refuse_below(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_folder_that_may_not_be_listed_is_told(folder: Path, inside: str, monkeypatch: pytest.MonkeyPatch) -> None:
     put_images(folder, ["cats/deep/a.png", "cats/b.png", "dogs/c.png"])
     refuse_below(folder / inside, monkeypatch)
-    assert f"{folder / inside} cannot be looked into: Permission denied." in problems(folder)
+    assert problems(folder).count(f"{folder / inside} cannot be looked into: Permission denied.") == 1
 
 
 def test_train_without_test_is_told_with_what_to_do(folder: Path) -> None:

@@ -53,6 +53,23 @@ def test_validation_part_has_the_size_asked_for(data_config: ConfigMaker, valida
     assert len(split(data_config(validation=validation)).validation) == validation
 
 
+@pytest.mark.parametrize(("share", "number"), [(0.25, 250), (0.0006, 1), (0.0001, 1), (0.0, 0), (0.9996, 1000)])
+def test_a_share_held_out_is_the_nearest_number_but_not_none(
+    data_config: ConfigMaker, share: float, number: int
+) -> None:
+    assert len(split(data_config(validation=share)).validation) == number
+
+
+def test_a_share_of_all_but_nothing_leaves_nothing_to_train_on(data_config: ConfigMaker) -> None:
+    with pytest.raises(ConfigError, match=r"data\.validation=0\.999999 leaves nothing to train on"):
+        check_sizes(data_config(validation=0.999999), get("fashion_mnist"))
+
+
+def test_sizes_are_checked_against_a_share(data_config: ConfigMaker) -> None:
+    with pytest.raises(ConfigError, match="55,000 of its 60,000 training examples left beside the 5,000 held out"):
+        check_sizes(data_config(validation=1 / 12, train_examples=55_001), get("fashion_mnist"))
+
+
 @pytest.mark.parametrize("train_examples", [1, 255, 900])
 def test_training_part_has_the_size_asked_for(data_config: ConfigMaker, train_examples: int) -> None:
     config = data_config(validation=100, train_examples=train_examples)

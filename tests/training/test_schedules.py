@@ -63,7 +63,7 @@ def test_multistep_falls_at_half_and_three_quarters_of_training_unless_told_wher
 
 
 def test_milestones_may_lie_within_an_epoch() -> None:
-    assert factors(MultiStepConfig("multistep", [1.1], 0.5, 0.0, None), 10, 2) == [1.0] * 11 + [0.5] * 9
+    assert factors(MultiStepConfig("multistep", [0.07], 0.5, 0.0, None), 100, 1) == [1.0] * 7 + [0.5] * 93
 
 
 def test_a_warm_up_with_a_ratio_stays_at_it() -> None:
