@@ -364,6 +364,7 @@ def test_the_ends_of_the_ranges_are_allowed(changes: dict[str, object], values: 
         ({"data__image_size": 32}, "data.image_size=32 is for data=folder"),
         ({"data__channels": 3}, "data.channels=3 is for data=folder"),
         ({"data__name": "folder"}, "data=folder needs data.path=DIR"),
+        ({"data__name": "folder", "data__path": ""}, "data=folder needs data.path=DIR"),
         ({**FOLDER, "data__root": "cache"}, "data.root=cache is for data sets that are fetched"),
         ({**FOLDER, "data__channels": 2}, "data.channels=2 is not known. Allowed: 1 for grey, 3 for colour"),
         ({**FOLDER, "data__image_size": 0}, "data.image_size=0 is out of range"),

@@ -127,7 +127,7 @@ def _validate_folder(data: DataConfig) -> None:
             if getattr(data, key) is not None:
                 raise ConfigError(f"data.{key}={getattr(data, key)} is for data=folder, not for data={data.name}.")
         return
-    if data.path is None:
+    if not data.path:
         raise ConfigError(
             "data=folder needs data.path=DIR, the folder of your images: a folder in it for each class, or IDX files."
         )

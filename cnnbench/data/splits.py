@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cnnbench.config import DataConfig
+from cnnbench.config import FOLDER, DataConfig
 from cnnbench.data.arrays import Labels
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import ConfigError, DataError
@@ -43,24 +43,25 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
         DataError: there is nothing to test on.
     """
     available = dataset.train_examples
+    name = dataset.title if dataset.name == FOLDER else dataset.name
     if not dataset.test_examples:
         raise DataError(f"{dataset.title} has no images to test on: a sixth of each class is none. Add images.")
     if config.folds is not None and config.folds > available:
-        raise ConfigError(f"data.folds={config.folds}: {dataset.name} has {available:,} training examples.")
+        raise ConfigError(f"data.folds={config.folds}: {name} has {available:,} training examples.")
     held_out = num_held_out(config, dataset)
     if held_out >= available:
         raise ConfigError(
-            f"data.validation={config.validation} leaves nothing to train on: {dataset.name} has {available:,} "
+            f"data.validation={config.validation} leaves nothing to train on: {name} has {available:,} "
             f"training examples. It must be at most {available - 1}; 0 trains on all of them."
         )
     if config.train_examples is not None and config.train_examples > available - held_out:
         raise ConfigError(
-            f"data.train_examples={config.train_examples}: {dataset.name} has {available - held_out:,} of its "
+            f"data.train_examples={config.train_examples}: {name} has {available - held_out:,} of its "
             f"{available:,} training examples left beside the {held_out:,} held out. Lower it or data.validation."
         )
     if config.test_examples is not None and config.test_examples > dataset.test_examples:
         raise ConfigError(
-            f"data.test_examples={config.test_examples}: {dataset.name} has {dataset.test_examples:,} test examples."
+            f"data.test_examples={config.test_examples}: {name} has {dataset.test_examples:,} test examples."
         )
     return available - held_out if config.train_examples is None else config.train_examples
 
