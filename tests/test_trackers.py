@@ -261,6 +261,18 @@ def test_mlflow_is_kept_from_telling_anyone_else_and_from_signals_of_the_termina
     assert timeouts == ["77", mlflow_tracker.PATIENCE["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]]
 
 
+def test_mlflow_takes_more_than_it_does_at_once(reader: Reader, tmp_path: Path) -> None:
+    parameters = {**{f"model.n{number}": number for number in range(150)}, "model.a{ü}'": "x" * 10_000, "k" * 300: "y"}
+    many = [({"epoch": epoch, **{f"m{number}": 0.5 for number in range(9)}}, 0.0) for epoch in range(1, 151)]
+    tracker = Mlflow(MlflowConfig(), tmp_path)
+    tracker.start(worker.Told(tmp_path, 0.0, parameters, "", {}, many))
+    tracker.end("finished")
+    tracker.close()
+    (ours,) = reader.read(tmp_path)
+    assert (len(ours["parameters"]), len(ours["metrics"]["m8"])) == (152, 150)
+    assert ours["parameters"]["model.a_ü__"] == "x" * 6000
+
+
 def test_an_address_is_the_configurations_then_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://theirs")
     given = [address(MlflowConfig(uri)) for uri in ("http://ours", None)]
@@ -418,6 +430,24 @@ def test_whatever_fails_in_a_tracker_the_run_ends_as_without_it(
     assert "ZeroDivisionError" in warnings(done)[0]
     differ = differences(tmp_path / "outputs" / "run", runs.folder / "finished")
     assert [name for name in differ if ".config.tracker" not in name] == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "state"),
+    [
+        ([], "finished"),
+        (["optimizer.lr=1e30"], "failed"),
+        (["optimizer.lr=1e-9", "train.require_learning=true"], "failed"),
+    ],
+    ids=str,
+)
+def test_trackers_are_told_how_the_run_ended(
+    overrides: list[str], state: str, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(Tensorboard, "end", lambda tracker, how: told.append(how))
+    within(*SMALL, "tracker=tensorboard", HERE, *overrides)
+    assert told == [state] == [read_status(tmp_path / "outputs" / "run")["state"]]
 
 
 def test_files_that_cannot_be_written_are_the_trackers_concern(within: Command, tmp_path: Path) -> None:

@@ -21,10 +21,9 @@ __all__ = ["main"]
 
 FILES = ("config.yaml", "curves.png", "result.json")
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's pages begin with what language models do
 WAIT_S = 60.0  # for another run that makes the local store
 MOST_PARAMETERS, MOST_METRICS = 100, 1000  # of a call
-LONGEST_KEY, LONGEST_VALUE = 250, 6000  # characters
+LONGEST_KEY, LONGEST_VALUE = 240, 6000  # characters; MLflow takes 250 of a key, and of a tag made of it
 
 Row = Mapping[str, float]
 
@@ -48,7 +47,6 @@ class Client:
         rows: Sequence[tuple[Row, float]],
     ) -> str:
         """Begin a run in MLflow, or go on with the one that `run_id` names; returns its id."""
-        from mlflow.entities import Param, RunTag
         from mlflow.tracking import MlflowClient
 
         self.directory = Path(directory)
@@ -61,21 +59,7 @@ class Client:
         else:
             self.client.update_run(run.info.run_id, status="RUNNING")
         self.run_id = str(run.info.run_id)
-        # what MLflow does not allow in a name becomes an underscore
-        named = {
-            re.sub(r"[^\w\-. :/]", "_", key)[:LONGEST_KEY]: each[:LONGEST_VALUE] for key, each in parameters.items()
-        }
-        there = run.data.params
-        new = [Param(key, value) for key, value in named.items() if key not in there]
-        tagged = {f"changed.{key}": value for key, value in named.items()}  # a parameter itself cannot be changed
-        changed = {
-            tag: value
-            for tag, value in tagged.items()
-            if there.get(tag.removeprefix("changed."), value) != value or tag in run.data.tags
-        }
-        for first in range(0, len(new), MOST_PARAMETERS):
-            self.client.log_batch(self.run_id, params=new[first : first + MOST_PARAMETERS])
-        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in {**tags, **changed}.items()])
+        self._log_parameters(run, parameters, tags)
         self.there = {each.step: each.value for each in self.client.get_metric_history(self.run_id, "train_loss")}
         self._log(rows)
         return self.run_id
@@ -100,7 +84,7 @@ class Client:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self.client.create_experiment(name, artifacts, tags=KIND))
+                return str(self.client.create_experiment(name, artifacts))
             except MlflowException:  # another run has made it at this moment, or what follows fails as well
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
@@ -119,6 +103,22 @@ class Client:
             return None
         ours = run.data.tags.get("run_directory") == str(self.directory)
         return run if ours and (run.info.experiment_id, run.info.lifecycle_stage) == (experiment_id, "active") else None
+
+    def _log_parameters(self, run: Any, parameters: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """What MLflow does not allow in a name becomes an underscore; what cannot be changed there becomes a tag."""
+        from mlflow.entities import Param, RunTag
+
+        there, tags_there = run.data.params, run.data.tags
+        new, changed = [], {}
+        for key, value in parameters.items():
+            name, value = re.sub(r"[^\w\-. :/]", "_", key)[:LONGEST_KEY], value[:LONGEST_VALUE]
+            if name not in there:
+                new.append(Param(name, value))
+            elif there[name] != value or f"changed.{name}" in tags_there:
+                changed[f"changed.{name}"] = value
+        for first in range(0, len(new), MOST_PARAMETERS):
+            self.client.log_batch(self.run_id, params=new[first : first + MOST_PARAMETERS])
+        self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in {**tags, **changed}.items()])
 
     def _log(self, rows: Sequence[tuple[Row, float]]) -> None:
         """Log rows, less those of a run that goes on which are there already: MLflow would keep both."""
