@@ -28,6 +28,9 @@ from cnnbench.data.resident import Examples
 from cnnbench.models import ModelSpec
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.canvas import Canvas
+from cnnbench.reports.inspection.layers import evenly
+from cnnbench.reports.inspection.pictures import Shown
+from cnnbench.reports.inspection.sections import Section
 
 CONF = Path(__file__).parents[1] / "conf"
 PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"}
@@ -87,7 +90,7 @@ def test_images_and_layers_can_be_named_and_pictures_of_others_go(within: Comman
     maps = {name for name in names(run / "inspect") if name.startswith("feature_maps")}
     page = (run / "inspect" / "index.html").read_text()
     assert maps == {"feature_maps_3.png", "feature_maps_17.png"}
-    assert "What 1 layers make of test image 3" in page
+    assert "What layers.1 give out for test image 3" in page
     assert "The 2 most confident of" in page
 
 
@@ -119,6 +122,13 @@ def test_weights_that_give_no_logits_are_a_damaged_checkpoint(within: Command, r
 def test_other_data_of_the_same_classes_can_be_looked_at(within: Command, run: Path) -> None:
     done = within("inspect", "run", "data.test_examples=7")
     assert "test images: 7 of sample" in done.stdout, done.stderr
+
+
+def test_pictures_are_made_in_full_precision_unless_another_is_asked_for(within: Command, run: Path) -> None:
+    for path in (run / "checkpoints").glob("*.pt"):
+        forge(path, lambda state: state["config"]["device"].update(precision="bf16"))
+    assert " in fp32\n" in within("inspect", "run").stdout
+    assert " in bf16\n" in within("inspect", "run", "device.precision=bf16").stdout
 
 
 # What there is to look at, whatever the network
@@ -189,11 +199,26 @@ def test_a_single_image_can_be_looked_at(make: Make) -> None:
 
 def test_where_there_are_no_mistakes_that_is_said(make: Make) -> None:
     trained, examples = make("model=simple_cnn", "data.resize=16", images=6)
+    (trained.directory / "inspect").mkdir()
+    (trained.directory / "inspect" / "mistakes.png").touch()  # of data that were looked at before
     right = trained.engine.classify(examples.images).argmax(1)
     look(trained, Examples(examples.images, right), [], [], 25)
     folder = trained.directory / "inspect"
     assert "There are none: every test image is classified correctly." in (folder / "index.html").read_text()
     assert "mistakes.png" not in names(folder)
+
+
+def test_the_first_image_of_each_class_that_is_right_is_looked_at(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[Shown] = []
+    monkeypatch.setattr(sections, "feature_maps", lambda subject, shown, *rest: looked_at.extend(shown) or Section())
+    trained, examples = make("model=simple_cnn", "data.resize=16", images=20)
+    predicted = trained.engine.classify(examples.images).argmax(1)
+    labels = predicted.clone()
+    labels[0] = (predicted[0] + 1) % 10
+    look(trained, Examples(examples.images, labels), [], [], 25)
+    firsts = [next(i for i in range(1, 20) if predicted[i] == each) for each in predicted[1:].unique()]
+    assert [each.index for each in looked_at] == [*evenly(firsts, 4), 0]
+    assert torch.allclose(torch.from_numpy(looked_at[-1].image), examples.images[0] / 255, atol=1e-6)
 
 
 class Odd(nn.Module):
@@ -219,7 +244,24 @@ def test_a_network_of_ones_own_without_layers_can_be_looked_at(
     look(trained, examples, [], [], 25)
     page = (trained.directory / "inspect" / "index.html").read_text()
     assert "The network has neither convolutions nor linear layers." in page
-    assert "dead units of ReLU: at most 100.0%, in relu (call 2)" in capsys.readouterr().out
+    assert "dead units of ReLU: at most 100.0 %, in relu (call 2)" in capsys.readouterr().out
+
+
+class WithoutLayers(nn.Module):
+    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(in_channels, num_classes))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean((2, 3)) @ self.weight
+
+
+def test_a_network_without_layers_can_be_looked_at(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(models.REGISTRY, "simple_cnn", ModelSpec(WithoutLayers, 1, "a test"))
+    trained, examples = make("model=simple_cnn", "data.resize=6")
+    look(trained, examples, [], [], 25)
+    page = (trained.directory / "inspect" / "index.html").read_text()
+    assert "The network has no layers that give out maps or vectors." in page
 
 
 def test_the_most_confident_mistake_comes_first(make: Make) -> None:

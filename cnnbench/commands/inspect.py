@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
-from cnnbench.reports.inspection.layers import choose_layers, evenly, in_words, named_layers
+from cnnbench.reports.inspection.layers import choose_layers, evenly, in_words, named_layers, side_of_field
 from cnnbench.reports.inspection.page import write_page
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.probing import LayerOutputs
@@ -30,6 +30,7 @@ from cnnbench.reports.text import align, printable, shortened
 __all__ = ["look", "run"]
 
 FOLDER = "inspect"
+ONLY_OF_SOME = ("feature_maps_*.png", "mistakes.png", "filters.png", "receptive_field.png")  # may be left from before
 MOST_IMAGES = 24
 MOST_MISTAKES = 200
 CLASSES = 4  # of which an image each is looked at, and the worst mistake
@@ -66,9 +67,10 @@ def look(trained: Trained, test: Examples, images: list[int], layers: list[str],
     predictions = _predict(trained, test)
     subject = _subject(trained, network, image, traced)
     page, outputs = _draw(subject, trained, predictions, indices or _choose(predictions), watched, most_mistakes)
+    facts = _facts(trained, predictions)
     path = subject.folder / "index.html"
-    write_page(path, subject.title, _facts(trained, predictions), page)
-    print(_summary(subject, trained, predictions, outputs))
+    write_page(path, subject.title, facts, page)
+    print(_summary(subject, facts, predictions, outputs))
     print("", *subject.written, path, sep="\n")
 
 
@@ -133,7 +135,8 @@ class Predictions:
     def mistakes(self) -> list[int]:
         """The images it gets wrong, those first of which it is surest."""
         order = np.argsort(-self.probability, kind="stable")
-        return [int(index) for index in order if self.labels[index] != self.predicted[index]]
+        wrong: list[int] = order[self.labels[order] != self.predicted[order]].tolist()
+        return wrong
 
     @property
     def pairs(self) -> Counter[tuple[str, str]]:
@@ -171,8 +174,9 @@ def _subject(trained: Trained, network: nn.Module, image: torch.Tensor, traced: 
     """The network as the pictures need it; `network` and `image` are on the meta device. Makes the folder."""
     folder = trained.directory / FOLDER
     folder.mkdir(exist_ok=True)
-    for stale in folder.glob("feature_maps_*.png"):  # of images that were chosen before
-        stale.unlink()
+    for pattern in ONLY_OF_SOME:
+        for left in folder.glob(pattern):
+            left.unlink(missing_ok=True)
     engine = trained.engine
 
     def forward(inputs: torch.Tensor) -> object:
@@ -233,40 +237,37 @@ def _as_seen(trained: Trained, inputs: torch.Tensor) -> npt.NDArray[np.float32]:
 
 
 def _facts(trained: Trained, predictions: Predictions) -> dict[str, str]:
-    wrong = len(predictions.mistakes)
-    both_ways = (
-        "; logits are the mean over the image and its mirror image" if trained.config.train.flip_averaging else ""
-    )
+    wrong, train, device = len(predictions.mistakes), trained.config.train, trained.engine.device
+    mirrored = "; logits are the mean over the image and its mirror image" if train.flip_averaging else ""
     return {
         "run": str(trained.directory.resolve()),
         "weights": trained.weights,
         "test images": f"{len(predictions.labels):,} of {trained.config.data.name}",
         "accuracy": f"{predictions.accuracy:.4f}, {wrong:,} {'mistake' if wrong == 1 else 'mistakes'}",
-        "computed": f"on {trained.engine.device.describe()} in {trained.engine.device.precision}{both_ways}",
+        "computed": f"on {device.describe()} in {device.precision}{mirrored}",
     }
 
 
-def _summary(subject: Subject, trained: Trained, predictions: Predictions, outputs: Sequence[LayerOutputs]) -> str:
+def _summary(
+    subject: Subject, facts: Mapping[str, str], predictions: Predictions, outputs: Sequence[LayerOutputs]
+) -> str:
     """The main findings as plain text."""
-    facts = _facts(trained, predictions)
-    lines = [f"{subject.title}, {trained.weights}", *(f"{name}: {facts[name]}" for name in list(facts)[2:])]
-    pairs = predictions.pairs.most_common(5)
+    lines = [subject.title, *(f"{name}: {value}" for name, value in facts.items() if name != "run")]
+    pairs = [
+        (f"  {shortened(true, 40)}", f"taken for {shortened(taken, 40)}", f"{times:,}")
+        for (true, taken), times in predictions.pairs.most_common(5)
+    ]
     if pairs:
-        names = [[shortened(name, 40) for name in pair] for pair, _ in pairs]
-        table = [
-            (f"  {true}", f"taken for {taken}", f"{times:,}")
-            for (true, taken), (_, times) in zip(names, pairs, strict=True)
-        ]
-        lines += ["most often:", align(table, right=[2])]
+        lines += ["most often:", align(pairs, right=[2])]
     dead = {each.layer.label: each.dead_units for each in outputs if each.dead_units is not None}
     saturated = {each.layer.label: each.saturated for each in outputs if each.saturated is not None}
     for what, shares in (("dead units of ReLU", dead), ("saturated outputs of sigmoid and tanh", saturated)):
         if shares:
             most = max(shares, key=lambda name: shares[name])
-            lines.append(f"{what}: at most {shares[most]:.1%}, in {most}")
-    convolutions = [each for each in subject.traced if isinstance(each.module, nn.Conv2d) and each.field is not None]
+            lines.append(f"{what}: at most {100 * shares[most]:.1f} %, in {most}")
+    convolutions = [each for each in subject.traced if isinstance(each.module, nn.Conv2d)]
     if convolutions:
-        last = max(reversed(convolutions), key=lambda each: each.field[0].size if each.field else 0)
+        last = max(reversed(convolutions), key=side_of_field)
         field = in_words(last, subject.size).replace("×", "x")
         lines.append(f"largest receptive field of a convolution: {field}, in {last.label}")
     return printable("\n".join(lines))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnbench.reports.text import in_time, printable, three_digits
+from cnnbench.reports.text import in_time, printable, shortened, three_digits
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,11 @@ def test_in_time(seconds: float, text: str) -> None:
 
 def test_printable_leaves_lines_and_letters_and_takes_what_steers_a_terminal() -> None:
     assert printable("a ± é\n\x1b[2J\r\x9b") == "a ± é\n?[2J??"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a coat", "a coat"), ("an ankle boot", "an an…"), ("a\n\tb\x1b", "a ?b?"), ("x" * 10**6, "xxxxx…")],
+)
+def test_a_long_text_is_cut_to_a_line(text: str, line: str) -> None:
+    assert shortened(text, 6) == line

@@ -41,6 +41,7 @@ def draw_diagrams(title: str, reading: str, diagrams: Sequence[Diagram], colour:
         axes.axvline(0, color="black", linewidth=0.6)
         axes.set_yscale("symlog" if log else "linear")
         axes.yaxis.set_visible(False)
+        axes.locator_params(axis="x", nbins=5)
         axes.tick_params(labelsize=7)
         axes.spines[["left", "right", "top"]].set_visible(False)
         axes.margins(x=0.02)

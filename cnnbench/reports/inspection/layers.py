@@ -15,9 +15,10 @@ __all__ = [
     "describe",
     "evenly",
     "in_words",
+    "is_window",
     "layers_with_statistics",
     "named_layers",
-    "windows",
+    "side_of_field",
 ]
 
 T = TypeVar("T")
@@ -56,6 +57,11 @@ def _sides(size: Any) -> list[int]:
     return [size, size] if isinstance(size, int) else list(size)
 
 
+def side_of_field(layer: Traced) -> float:
+    """In pixels, down; the sides are alike in all but the strangest networks. 0 where it is not known."""
+    return 0 if layer.field is None else layer.field[0].size
+
+
 def in_words(layer: Traced, size: int) -> str:
     """Its receptive field, such as 14 × 14, with a word where that is no less than the image of `size` pixels."""
     if layer.field is None:
@@ -67,16 +73,12 @@ def in_words(layer: Traced, size: int) -> str:
 
 
 def is_window(layer: Traced) -> bool:
+    """Whether it is a convolution or pooling, which make receptive fields."""
     return layer.is_layer and isinstance(layer.module, (nn.Conv2d, *POOLINGS))
 
 
 def is_activation(layer: Traced) -> bool:
     return layer.is_layer and type(layer.module).__module__ == nn.ReLU.__module__
-
-
-def windows(traced: Sequence[Traced]) -> list[Traced]:
-    """The convolutions and poolings, which make receptive fields."""
-    return [layer for layer in traced if is_window(layer)]
 
 
 def layers_with_statistics(traced: Sequence[Traced]) -> list[Traced]:
@@ -95,7 +97,7 @@ def choose_layers(traced: Sequence[Traced]) -> list[Traced]:
     maps = [layer for layer in layers if len(layer.shape) == 3 and max(layer.shape[1:]) > 1]
     usual = [layer for layer in maps if is_window(layer) or is_activation(layer)]
     if len(usual) > MOST_ROWS:
-        usual = windows(usual) or usual
+        usual = [layer for layer in usual if is_window(layer)] or usual
     vectors = [layer for layer in layers if len(layer.shape) == 1 and not isinstance(layer.module, nn.Flatten)]
     return evenly(usual or maps or vectors, MOST_ROWS)
 

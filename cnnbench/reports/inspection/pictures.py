@@ -146,14 +146,18 @@ def draw_feature_maps(title: str, shown: Shown, layers: Sequence[LayerMaps]) -> 
     return canvas
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e6 else f"{value:.2g}"
+
+
 def _draw_layer(
     canvas: Canvas, corner: tuple[float, float], width: float, side: float, gap: float, layer: LayerMaps
 ) -> None:
     """A line of words from `corner` on, and the maps below."""
     (x, y), values = corner, layer.values
     low, high = float(values.min()), float(values.max())
-    canvas.text(x, y, f"{layer.name} · {layer.kind}", room=width - 2.0, size=9.5, weight="bold")
-    canvas.colour_bar(x + width - 1.9, y - 0.11, 0.8, SEQUENTIAL, f"{low:.2g} to {high:.2g}")
+    canvas.text(x, y, f"{layer.name} · {layer.kind}", room=width - 2.2, size=9.5, weight="bold")
+    canvas.colour_bar(x + width - 2.1, y - 0.11, 0.8, SEQUENTIAL, f"{_short(low)} to {_short(high)}")
     if values.ndim != 3:
         canvas.strip(x, y + 0.1, width, side, values, SEQUENTIAL, low, high)
         return

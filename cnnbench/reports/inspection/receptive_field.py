@@ -51,7 +51,7 @@ class Traced:
     @property
     def is_layer(self) -> bool:
         """Whether it has no parts."""
-        return not any(True for _ in self.module.children())
+        return next(self.module.children(), None) is None
 
 
 def trace(network: nn.Module, image: torch.Tensor) -> list[Traced]:

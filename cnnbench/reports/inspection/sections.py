@@ -14,7 +14,15 @@ from torch import nn
 
 from cnnbench.reports.inspection.canvas import Canvas
 from cnnbench.reports.inspection.diagrams import Diagram, draw_diagrams, draw_receptive_fields
-from cnnbench.reports.inspection.layers import by, describe, evenly, in_words, layers_with_statistics, windows
+from cnnbench.reports.inspection.layers import (
+    by,
+    describe,
+    evenly,
+    in_words,
+    is_window,
+    layers_with_statistics,
+    side_of_field,
+)
 from cnnbench.reports.inspection.pictures import (
     LayerMaps,
     Shown,
@@ -136,6 +144,8 @@ def feature_maps(
     subject: Subject, shown: Sequence[Shown], inputs: Sequence[torch.Tensor], layers: Sequence[Traced]
 ) -> Section:
     """A picture for each image."""
+    if not layers:
+        return Section(note="The network has no layers that give out maps or vectors.")
     pictures = []
     for each, image in zip(shown, inputs, strict=True):
         outputs = outputs_of(subject.network, subject.forward, image, layers)
@@ -146,7 +156,7 @@ def feature_maps(
         picture = subject.save(
             draw_feature_maps(f"{subject.title}: feature maps", each, maps),
             f"feature_maps_{each.index}.png",
-            f"What {len(maps)} layers make of test image {each.index}, as small images",
+            f"What {', '.join(layer.label for layer in layers)} give out for test image {each.index}, as small images",
             f"Test image {each.index:,}: {each.verdict(40)}.",
         )
         pictures.append(picture)
@@ -168,13 +178,14 @@ def kernels(subject: Subject) -> Section:
     values = (weight if convolutions else weight.view(-1, *subject.image_shape)).numpy()
     norms = np.sqrt((values**2).sum(axis=(1, 2, 3)))
     numbers = sorted(np.argsort(-norms, kind="stable")[:MOST_KERNELS].tolist())
-    some = f"the {len(numbers)} of {len(values):,} with the largest norm" if len(numbers) < len(values) else "all"
+    some = f"those {len(numbers)} of {len(values):,}" if len(numbers) < len(values) else f"all {len(values)}"
+    largest = " with the largest norm" if len(numbers) < len(values) else ""
     mean = f" Shown is the mean over {values.shape[1]} input channels." if values.shape[1] not in (1, 3) else ""
     picture = subject.save(
         draw_kernels(f"{subject.title}: weights of {first.label}, {describe(first.module)}", values[numbers], numbers),
         "filters.png",
         f"{len(numbers)} kernels of {first.name} as small images",
-        f"{first.label}, {describe(first.module)}: {some}, numbered by output channel.{mean}",
+        f"{first.label}, {describe(first.module)}: {some} kernels{largest}, numbered by output channel.{mean}",
     )
     return Section([picture])
 
@@ -183,7 +194,7 @@ def weights(subject: Subject) -> Section:
     chosen, number = statistics_of_weights(subject.network, MOST_DIAGRAMS)
     diagrams = [Diagram(name, by(weight.shape), histogram) for name, weight, histogram in chosen]
     picture = subject.save(
-        draw_diagrams(f"{subject.title}: weights", "", diagrams, "#0072b2", log=False),
+        draw_diagrams(f"{subject.title}: weights", "without biases and normalisation", diagrams, "#0072b2", log=False),
         "weights.png",
         f"Histograms of {len(diagrams)} weight tensors",
         _of_all(len(diagrams), number, "weight tensors") + ".",
@@ -196,6 +207,8 @@ def activations(
 ) -> tuple[Section, list[LayerOutputs]]:
     """Over so many images, the inputs of which `batches` gives each time it is called."""
     layers = layers_with_statistics(subject.traced)
+    if not layers:
+        return Section(note="The network has no layers."), []
     outputs = statistics_of_outputs(subject.network, subject.forward, batches, layers, MOST_DIAGRAMS)
     diagrams = [
         Diagram(f"{each.layer.label} · {type(each.layer.module).__name__}", _state(each), each.histogram)
@@ -222,21 +235,21 @@ def _state(outputs: LayerOutputs) -> str:
     shape = outputs.layer.shape
     if outputs.dead_units is not None:
         maps = "" if outputs.dead_maps is None else f", {outputs.dead_maps} of {shape[0]} maps"
-        return f"dead: {outputs.dead_units:.1%} of units{maps}"
+        return f"dead: {100 * outputs.dead_units:.1f} % of units{maps}"
     if outputs.saturated is not None:
-        return f"saturated: {outputs.saturated:.1%}"
+        return f"saturated: {100 * outputs.saturated:.1f} %"
     return by(shape) + (" units" if len(shape) == 1 else "")
 
 
 def receptive_fields(subject: Subject, shown: Shown) -> Section:
     """A table of the layers with windows or weights, and a picture of some on an image."""
     table: list[tuple[str, ...]] = [("layer", "kind", "output", "receptive field", "jump", "centre of the first unit")]
-    rows = [layer for layer in subject.traced if layer in windows([layer]) or isinstance(layer.module, nn.Linear)]
+    rows = [layer for layer in subject.traced if is_window(layer) or isinstance(layer.module, nn.Linear)]
     table += [_row(layer, subject.size) for layer in rows]
     growing: list[Traced] = []
-    for layer in windows(subject.traced):
-        so_far = _side(growing[-1]) if growing else 0
-        if so_far < _side(layer) < np.inf and so_far < subject.size:
+    for layer in filter(is_window, subject.traced):
+        so_far = side_of_field(growing[-1]) if growing else 0
+        if so_far < side_of_field(layer) < np.inf and so_far < subject.size:
             growing.append(layer)
     if not growing:
         return Section(table=table)
@@ -250,15 +263,9 @@ def receptive_fields(subject: Subject, shown: Shown) -> Section:
     return Section([picture], table)
 
 
-def _side(layer: Traced) -> float:
-    """Of its receptive field, where that is known."""
-    return 0 if layer.field is None else layer.field[0].size
-
-
 def _row(layer: Traced, size: int) -> tuple[str, ...]:
-    """Of the table of receptive fields, whose sides are alike in all but the strangest networks."""
     cells = (layer.label, describe(layer.module), by(layer.shape), in_words(layer, size))
-    if layer.field is None or _side(layer) == np.inf:
+    if layer.field is None or side_of_field(layer) == np.inf:
         return (*cells, "", "")
     down, _ = layer.field
     return (*cells, f"{down.jump:g}", f"{(down.first + down.last) / 2:g}")

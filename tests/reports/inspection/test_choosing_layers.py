@@ -12,9 +12,9 @@ from cnnbench.reports.inspection.layers import (
     describe,
     evenly,
     in_words,
+    is_window,
     layers_with_statistics,
     named_layers,
-    windows,
 )
 from cnnbench.reports.inspection.receptive_field import Traced, trace
 
@@ -44,7 +44,7 @@ def test_of_a_larger_one_activations_are_left_out() -> None:
 @pytest.mark.parametrize("name", ["vgg19", "resnet20", "densenet40", "preact_resnet164", "googlenet"])
 def test_of_a_deep_one_some_are_from_its_first_to_its_last(name: str) -> None:
     layers = traced(network(name, 32), 32)
-    candidates = names([layer for layer in windows(layers) if layer.shape[1] > 1])
+    candidates = names([layer for layer in layers if is_window(layer) and layer.shape[1] > 1])
     shown = names(choose_layers(layers))
     assert (len(shown), shown[0], shown[-1]) == (MOST_ROWS, candidates[0], candidates[-1])
 

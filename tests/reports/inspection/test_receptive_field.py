@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from cnnbench import models
 from cnnbench.reports.inspection.field_rules import WHOLE
-from cnnbench.reports.inspection.layers import evenly, windows
+from cnnbench.reports.inspection.layers import evenly, is_window
 from cnnbench.reports.inspection.receptive_field import Traced, trace
 
 NAMES = models.names()
@@ -104,7 +104,9 @@ def linear_parts(network: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module
 @pytest.mark.parametrize("name", SHALLOW)
 def test_a_unit_depends_on_exactly_the_pixels_of_its_field(name: str) -> None:
     size, rows = max(64, models.REGISTRY[name].min_image_size), 1200
-    layers = [each for each in windows(traced(name, size)) if each.field != WHOLE and max(each.shape[1:]) > 1]
+    layers = [
+        each for each in traced(name, size) if is_window(each) and each.field != WHOLE and max(each.shape[1:]) > 1
+    ]
     network = models.build(name, image_size=size).eval().double()
     for parent, key, child in list(linear_parts(network)):
         setattr(parent, key, child)

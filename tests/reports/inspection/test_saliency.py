@@ -54,3 +54,10 @@ def test_the_patches_cover_the_image_and_are_bounded_in_number(size: int, multip
     assert set(range(size)) <= covered
     assert len(set(corners)) == how.places <= 28
     assert how.places <= 7 or 5 * how.places**2 * multiply_adds <= 5e10
+
+
+@pytest.mark.parametrize("size", [28, 32, 224])
+@pytest.mark.parametrize("how", [Occlusion(6, 28), Occlusion(6, 18), Occlusion(45, 7)])
+def test_a_patch_lies_around_the_place_it_stands_for(size: int, how: Occlusion) -> None:
+    places = (np.arange(how.places) + 0.5) * size / how.places
+    assert np.abs(np.array(how.corners(size)) + how.patch / 2 - places).max() <= 0.5
