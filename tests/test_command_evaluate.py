@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from forking import ForkServer
-from image_folders import fill
+from image_folders import fill, picture
 from installed import Command
 from matplotlib.image import imread
 from small_runs import Runs
@@ -185,3 +185,16 @@ def test_a_folder_with_a_test_part_is_evaluated_on_that_part(trained_on_folder: 
     fill(trained_on_folder / "split" / "test", {"a": 1, "b": 2, "c": 3}, "L")
     evaluation = evaluate(trained_on_folder, within, "data.path=split")
     assert [each["support"] for each in evaluation["classes"]] == [1, 2, 3]
+
+
+def test_a_folder_that_was_trained_on_and_has_changed_is_refused(trained_on_folder: Path, within: Command) -> None:
+    os.chdir(trained_on_folder)
+    Path("copy").symlink_to("own")
+    picture(99, "L").save("own/a/new.png")
+    for path in ("own", "copy"):
+        done = within("evaluate", "run", f"data.path={path}")
+        assert (done.returncode, "which of them it has not seen cannot be told" in done.stderr) == (2, True), (
+            done.stderr
+        )
+    Path("own/a/new.png").unlink()
+    assert within("evaluate", "run").returncode == 0

@@ -1,6 +1,7 @@
 """What a trained network is measured on: the test set of its own data, or of others."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -30,11 +31,11 @@ class TestSet:
 def load_test_set(trained: Trained) -> TestSet:
     """The test set of the data that the configuration names. Of a folder that has none set apart it is all images.
 
-    If the network was trained on that very folder, it is the sixth that training left out. Classes are known by their
+    If the network was trained on those very images, it is the sixth that training left out. Classes are known by their
     names; where those are others, by their order, which is told.
 
     Raises:
-        ConfigError: the network cannot have learnt these classes, or there are not so many examples.
+        ConfigError: the network cannot have learnt these classes, or may have seen the images, or there are too few.
         DataError: the data are not to be had.
     """
     config, ours = _config(trained), trained.dataset
@@ -46,6 +47,7 @@ def load_test_set(trained: Trained) -> TestSet:
     places, notes = _places(facts, ours)
     dataset, arrays = sources.load(config)
     if dataset.split_here and dataset.sha256 != ours.sha256:
+        _require_unseen(trained, config)
         dataset, arrays = _all_of(dataset, arrays)
     check_sizes(config, dataset)
     arrays = arrays._replace(test_labels=places[arrays.test_labels])
@@ -61,6 +63,21 @@ def _config(trained: Trained) -> DataConfig:
         return data
     size = ours.image_size
     return replace(data, image_size=size, resize=min(data.resize, size), channels=ours.in_channels)
+
+
+def _require_unseen(trained: Trained, config: DataConfig) -> None:
+    """The images must not lie where those did that the network was trained on: some of them may be the same.
+
+    Raises:
+        ConfigError: they do.
+    """
+    own, given = (Path(path).expanduser().resolve() if path else None for path in (trained.own_folder, config.path))
+    if own == given:
+        raise ConfigError(
+            f"The images in data.path={config.path} have changed since {trained.directory} was trained on them: "
+            "which of them it has not seen cannot be told. Name a folder of other images with data.path=DIR, or put "
+            "these into train/ and test/."
+        )
 
 
 def _all_of(dataset: Dataset, arrays: Arrays) -> tuple[Dataset, Arrays]:

@@ -41,6 +41,7 @@ class Trained:
     engine: EagerEngine
     weights: str
     overridden: Mapping[str, Any]
+    own_folder: str | None = None  # data.path of the run, if it was trained on a folder
 
 
 def open_run(directory: Path, overrides: list[str], conf: Path, verb: str, allow_custom_model: bool = False) -> Trained:
@@ -77,7 +78,7 @@ def open_run(directory: Path, overrides: list[str], conf: Path, verb: str, allow
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{place} does not fit {settings.model.name}: {reason}") from error
     engine.evaluated.eval()
-    return Trained(directory, settings, dataset, engine, f"{name}, {reached}", changes)
+    return Trained(directory, settings, dataset, engine, f"{name}, {reached}", changes, recorded.data.path)
 
 
 def _require_run(directory: Path) -> None:
