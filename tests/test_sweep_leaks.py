@@ -21,8 +21,9 @@ from same_run import differences
 from cnnbench.api import train
 from cnnbench.cli import SweepCallback
 from cnnbench.commands import train as command
-from cnnbench.data import storage
-from cnnbench.data.catalog import FILES
+from cnnbench.data import kept, storage
+from cnnbench.data.catalog import FILES, Dataset, Form
+from cnnbench.data.verifying import read_verified
 from cnnbench.training.cleanup import cleaned_up
 
 ONE_EPOCH = (*TINY, "train.epochs=1", "train.require_learning=false")
@@ -131,10 +132,14 @@ def test_jobs_of_a_sweep_leave_no_tensors(within: Command, monkeypatch: pytest.M
 
 
 def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_kept", None)
+    kept.forget()
     opened: list[str] = []
-    read = storage._read
-    monkeypatch.setattr(storage, "_read", lambda path, size: opened.append(path.name) or read(path, size))
+
+    def reading(dataset: Dataset, form: Form, path: Path) -> tuple[bytes | None, str]:
+        opened.append(path.name)
+        return read_verified(dataset, form, path)
+
+    monkeypatch.setattr(storage, "read_verified", reading)
     within("-m", *ONE_EPOCH, "seed=1,2,3")
     assert sorted(opened) == sorted(f"{name}.gz" for name in FILES)
 
