@@ -99,15 +99,18 @@ def test_data_of_other_classes_are_compared_in_their_order_and_that_is_told(
     run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(CATALOG, "sample", dataclasses.replace(CATALOG["sample"], classes=tuple("0123456789")))
-    assert "The network was taught other classes (T-shirt/top, " in within("evaluate", "run").stdout
+    told = "The network was taught other classes; they are compared in their order: 0 as T-shirt/top, 1 as Trouser, "
+    assert told in within("evaluate", "run").stdout
 
 
-def test_data_of_more_classes_or_other_channels_are_refused(
+def test_data_of_other_classes_in_part_or_in_number_or_of_other_channels_are_refused(
     run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = CATALOG["sample"]
     for facts, told in (
-        ({"classes": tuple("0123456789a")}, "has 11 classes; the network was taught 10"),
+        ({"classes": tuple("0123456789a")}, "classes that the network was not taught: 0, 1, 2"),
+        ({"classes": (*sample.classes[:9], "Hat")}, "classes that the network was not taught: Hat."),
+        ({"classes": tuple("012")}, "classes that the network was not taught: 0, 1, 2."),
         ({"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}, "has images of 3 channels; the network takes 1"),
     ):
         monkeypatch.setitem(CATALOG, "sample", dataclasses.replace(sample, **facts))
@@ -122,6 +125,7 @@ def test_data_of_more_classes_or_other_channels_are_refused(
         (("evaluate",), 2, "directory"),
         (("evaluate", "nowhere"), 2, "nowhere is no directory"),
         (("evaluate", "run", "--topk", "0"), 2, "--topk 0 is out of range"),
+        (("evaluate", "run", "--topk", "2", "10"), 2, "--topk 10 is out of range. It must be at most 9"),
         (("evaluate", "run", "data=samples"), 2, "Did you mean 'sample'?"),
         (("evaluate", "run", "data.resize=56"), 2, "the network was built for images of 28 pixels"),
         (("evaluate", "run", "optimizer.lr=1"), 2, "optimizer.lr cannot be changed by evaluate"),
@@ -187,14 +191,31 @@ def test_a_folder_with_a_test_part_is_evaluated_on_that_part(trained_on_folder: 
     assert [each["support"] for each in evaluation["classes"]] == [1, 2, 3]
 
 
-def test_a_folder_that_was_trained_on_and_has_changed_is_refused(trained_on_folder: Path, within: Command) -> None:
+def test_a_folder_that_was_trained_on_and_has_changed_is_refused_whatever_it_is_called(
+    trained_on_folder: Path, within: Command
+) -> None:
     os.chdir(trained_on_folder)
     Path("copy").symlink_to("own")
+    Path("elsewhere").mkdir()
     picture(99, "L").save("own/a/new.png")
-    for path in ("own", "copy"):
-        done = within("evaluate", "run", f"data.path={path}")
-        assert (done.returncode, "which of them it has not seen cannot be told" in done.stderr) == (2, True), (
-            done.stderr
-        )
-    Path("own/a/new.png").unlink()
-    assert within("evaluate", "run").returncode == 0
+    for folder, run, path in ((".", "run", "own"), (".", "run", "copy"), ("elsewhere", "../run", "../own")):
+        os.chdir(trained_on_folder / folder)
+        for overrides in ([], ["data=folder", f"data.path={path}"]):
+            done = within("evaluate", run, *overrides)
+            assert (done.returncode, "it has not seen cannot be told" in done.stderr) == (2, True), done.stderr
+    (trained_on_folder / "own/a/new.png").unlink()
+    assert within("evaluate", "../run").returncode == 0
+
+
+@pytest.mark.parametrize(("part", "code"), [("train", 2), ("test", 0)])
+def test_of_a_folder_with_parts_the_one_that_was_trained_on_is_refused(
+    part: str, code: int, forks: ForkServer, within: Command, tmp_path: Path
+) -> None:
+    for each, number in (("train", 4), ("test", 2)):
+        fill(tmp_path / "own" / each, {"a": number, "b": number}, "L")
+    data = ("data=folder", "data.path=own", "data.image_size=8", "data.validation=0", "train.epochs=1", "device=cpu")
+    done = forks.run("model=mlp", "model.widths=[8]", *data, "hydra.run.dir=run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = within("evaluate", "run", f"data.path=own/{part}")
+    assert done.returncode == code, done.stderr
+    assert (f"on all images of {part}: 4 examples" in done.stdout) == (code == 0)

@@ -22,6 +22,8 @@ from cnnbench.runs.reading import read_json
 
 __all__ = ["run"]
 
+TOP = 5
+
 
 def run(arguments: list[str], conf: Path) -> None:
     """Evaluate the network of a run; print the figures, write evaluation.json and confusion.png.
@@ -42,16 +44,21 @@ def run(arguments: list[str], conf: Path) -> None:
     parser.add_argument("directory", type=Path, help="a run directory, such as those under outputs/")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other data or device: data=mnist device=cpu")
     parser.add_argument(
-        "--topk", type=int, nargs="+", default=[5], metavar="K", help="also count a class among the K most probable"
+        "--topk", type=int, nargs="+", metavar="K", help=f"also count a class among the K most probable ({TOP})"
     )
     parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
     options = parser.parse_intermixed_args(arguments)
-    if min(options.topk) < 1:
+    if options.topk is not None and min(options.topk) < 1:
         raise ConfigError(f"--topk {min(options.topk)} is out of range. It must be at least 1.")
     trained = open_run(options.directory, options.overrides, conf, "evaluate", options.allow_custom_model)
+    most = len(trained.dataset.classes) - 1
+    if options.topk is not None and max(options.topk) > most:
+        raise ConfigError(
+            f"--topk {max(options.topk)} is out of range. It must be at most {most}: all classes are sure."
+        )
     test = load_test_set(trained)
-    result = _measure(trained, test.examples, sorted(set(options.topk)))
-    heading = f"{trained.config.model.name} ({trained.weights}) on the test set of {test.dataset.title}"
+    result = _measure(trained, test.examples, sorted(set(options.topk or [min(TOP, most)])))
+    heading = f"{trained.config.model.name} ({trained.weights}) on {test.title}"
     how = describe(trained.engine)
     print(printable(f"{heading}: {len(test.examples):,} examples"))
     print(f"{how['device']} ({how['chip']}), {how['precision']}")

@@ -242,7 +242,7 @@ def _facts(trained: Trained, predictions: Predictions) -> dict[str, str]:
     return {
         "run": str(trained.directory.resolve()),
         "weights": trained.weights,
-        "test images": f"{len(predictions.labels):,} of {trained.config.data.name}",
+        "test images": f"{len(predictions.labels):,} of {trained.config.data.path or trained.config.data.name}",
         "accuracy": f"{predictions.accuracy:.4f}, {wrong:,} {'mistake' if wrong == 1 else 'mistakes'}",
         "computed": f"on {device.describe()} in {device.precision}{mirrored}",
     }

@@ -41,7 +41,6 @@ class Trained:
     engine: EagerEngine
     weights: str
     overridden: Mapping[str, Any]
-    own_folder: str | None = None  # data.path of the run, if it was trained on a folder
 
 
 def open_run(directory: Path, overrides: list[str], conf: Path, verb: str, allow_custom_model: bool = False) -> Trained:
@@ -78,7 +77,7 @@ def open_run(directory: Path, overrides: list[str], conf: Path, verb: str, allow
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{place} does not fit {settings.model.name}: {reason}") from error
     engine.evaluated.eval()
-    return Trained(directory, settings, dataset, engine, f"{name}, {reached}", changes, recorded.data.path)
+    return Trained(directory, settings, dataset, engine, f"{name}, {reached}", changes)
 
 
 def _require_run(directory: Path) -> None:
@@ -126,7 +125,8 @@ def read_dataset(directory: Path, recorded: Config) -> Dataset:
             raise CheckpointError(f"{directory / DATASET} is gone: it held the names of the classes.") from error
         return catalog.get(recorded.data.name)  # a run of an earlier version
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{directory / DATASET} is damaged: {error}.") from error
+        reason = str(error).removeprefix(f"{directory / DATASET} ").rstrip(".")
+        raise CheckpointError(f"{directory / DATASET} is damaged: {reason}.") from error
 
 
 def _require_fitting(place: Path, config: Config, dataset: Dataset, weights: Any) -> None:

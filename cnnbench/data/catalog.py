@@ -41,8 +41,8 @@ class Dataset:
     `mean` and `std` are of the training pixels in [0, 1], one for each channel. The files are the four of `FILES`, or
     one of `archives`, whose sizes in bytes it gives, the one to be fetched last. `sha256` has the digest of each, of
     `FILES` that of the decompressed content. `folders` are the names it goes by inside a folder of data sets.
-    Of a folder of one's own, `split_here` tells that the test part was not apart there, `notes` what people ought to
-    know; neither is recorded.
+    Of a folder of one's own, `path` says where it is; `split_here`, that the test part was not apart there; `notes`,
+    what people ought to know. The last two are not recorded.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Dataset:
     hint: str = ""
     image_size: int = 28
     archives: Mapping[str, int] = field(default_factory=dict)
+    path: str = ""
     split_here: bool = False
     notes: tuple[str, ...] = ()
 
@@ -86,7 +87,8 @@ class Dataset:
 
     def as_record(self) -> dict[str, Any]:
         """Plain values of what a network that was trained on it must know, and of which files they were."""
-        return {**{fact: getattr(self, fact) for fact in FACTS}, "sha256": dict(self.sha256)}
+        where = {"path": self.path} if self.path else {}
+        return {**{fact: getattr(self, fact) for fact in FACTS}, "sha256": dict(self.sha256), **where}
 
     @classmethod
     def from_record(cls, values: Mapping[str, Any]) -> "Dataset":
@@ -110,7 +112,9 @@ class Dataset:
         wrong = [fact for fact, is_sound in sound.items() if not is_sound]
         if wrong:
             raise ValueError(f"cnnbench writes no such {' and '.join(wrong)}")
-        return cls(**{**facts, "classes": tuple(classes), "mean": tuple(mean), "std": tuple(std), "folders": ()})
+        path = values.get("path", "")
+        plain = {"classes": tuple(classes), "mean": tuple(mean), "std": tuple(std), "folders": ()}
+        return cls(**{**facts, **plain, "path": path if isinstance(path, str) else ""})
 
 
 def _is_count(value: Any) -> bool:

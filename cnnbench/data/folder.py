@@ -86,6 +86,7 @@ def _facts(folder: Path, own: OwnData) -> Dataset:
         sha256={},
         licence="your own",
         folders=(),
+        path=str(folder.resolve()),
         image_size=own.image_size,
         split_here=own.split_here,
         notes=own.notes,

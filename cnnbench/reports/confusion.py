@@ -34,7 +34,8 @@ def draw(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str,
         # small shares are what is looked for, so they get more of the scale
         image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
         figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046, pad=0.02)
-        axes.set(xlabel="predicted", ylabel="true", title=title)
+        axes.set(xlabel="predicted", ylabel="true")
+        figure.suptitle(title, fontsize=11)
         if count <= MOST_NAMED:
             _name(axes, classes)
         if count <= MOST_NUMBERED:

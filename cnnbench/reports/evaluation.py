@@ -60,10 +60,10 @@ class Evaluation:
             "confusion": self.confusion,
         }
 
-    def mean(self, key: str) -> float | None:
-        """The mean of a figure over the classes for which there is one."""
-        values = [value for each in self.classes if (value := getattr(each, key)) is not None]
-        return sum(values) / len(values) if values else None
+    def mean(self, key: str) -> float:
+        """The mean of a figure over the classes that have examples; where one is never predicted, precision is 0."""
+        values = [getattr(each, key) or 0.0 for each in self.classes if each.support]
+        return sum(values) / len(values)
 
     def most_confused(self) -> list[tuple[str, str, int]]:
         """True class, predicted class, and how often; the most frequent first."""

@@ -79,8 +79,8 @@ def columns_of_runs(runs: Sequence[Record]) -> list[Column]:
     given = [key.lstrip("+") for key in (*differing(runs), *distinguishing(runs))]
     taken = {column.name for column in known}  # device=cpu, too, which is device.name
     others = dict.fromkeys(f"{key}.name" if key in taken else key for key in given)
-    keys = [*SETTINGS, *(key for key in others if key not in SETTINGS and key.removesuffix(".name") not in NAMED)]
-    return [*(_settings(key, runs) for key in keys), *known]
+    more = [key for key in others if key not in SETTINGS and key.removesuffix(".name") not in NAMED]
+    return [*(_settings(key, runs) for key in SETTINGS), *known, *(_settings(key, runs) for key in more)]
 
 
 def columns_of_groups(runs: Sequence[Record]) -> list[Column]:

@@ -60,9 +60,10 @@ def test_a_class_without_examples_that_is_never_predicted_has_no_figures() -> No
     assert (last.precision, last.recall, last.f1, last.support) == (None, None, None, 0)
 
 
-def test_means_are_over_the_classes_that_have_the_figure() -> None:
+def test_means_are_over_the_classes_with_examples_and_a_precision_that_is_none_counts_as_zero() -> None:
     result = of(torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]), torch.tensor([0, 1]))
-    assert (result.mean("precision"), result.mean("recall")) == (0.5, 0.5)
+    expected = metrics.precision_recall_fscore_support([0, 1], [0, 0], average="macro", zero_division=0)[:3]
+    assert [result.mean(key) for key in ("precision", "recall", "f1")] == pytest.approx(list(expected))
 
 
 def test_calibration_error_is_the_mean_difference_of_the_bins_by_their_size() -> None:
