@@ -61,7 +61,7 @@ def python_files(name: str, arrays: Arrays) -> dict[str, bytes]:
 class PythonTwoPickler(pickle._Pickler):  # type: ignore[name-defined]  # the one in Python, which can be changed
     """Writes byte strings as Python 2 did, whose `str` they were: the archives are of 2009."""
 
-    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]  # private
 
     def save_bytes(self, value: bytes) -> None:
         self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)

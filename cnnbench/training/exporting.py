@@ -138,7 +138,7 @@ def _as_torch_export_wants_it() -> Iterator[None]:
             yield
         sys.stderr.write(told.getvalue())
     finally:
-        logger.disabled, cudnn.conv.fp32_precision = disabled, convolution  # type: ignore[attr-defined]
+        logger.disabled, cudnn.conv.fp32_precision = disabled, convolution  # type: ignore[attr-defined]  # no stub
 
 
 def _capture(classifier: Classifier, images: torch.Tensor) -> torch.export.ExportedProgram:

@@ -55,7 +55,7 @@ def rule_of(func: Any) -> Rule | None:
 
 def _union(output: Any, *args: Any, **kwargs: Any) -> Field | None:
     """What any of the arguments sees: each unit depends on those at its own place."""
-    fields = [each.field for each in followed([*args, *kwargs.values()])]  # type: ignore[attr-defined]
+    fields = [each.field for each in followed([*args, *kwargs.values()])]  # type: ignore[attr-defined]  # our mark
     if WHOLE in fields:
         return WHOLE
     sides = []

@@ -108,7 +108,7 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
             field = None if rule is None or None in map(_field_of, inputs) else rule(output, *args, **kwargs)
             for each in output if isinstance(output, (tuple, list)) else (output,):
                 if isinstance(each, torch.Tensor):
-                    each.field = field  # type: ignore[attr-defined]
+                    each.field = field  # type: ignore[attr-defined]  # our mark
         return output
 
     @classmethod
