@@ -119,6 +119,7 @@ def test_a_network_needs_torch_and_the_standard_library_alone(path: Path) -> Non
             {
                 "cli/__init__.py",
                 "cli/composing.py",
+                "cli/looking.py",
                 "cli/overrides.py",
                 "cli/reporting.py",
                 "cli/sweeping.py",
@@ -134,7 +135,7 @@ def test_the_configuration_libraries_stay_at_the_edge(library: str, importers: s
 
 
 @pytest.mark.parametrize(
-    "module", ["cnnbench.cli", "cnnbench.config", "cnnbench.commands.check", "cnnbench.data.catalog"]
+    "module", ["cnnbench.cli", "cnnbench.config", "cnnbench.commands.preflight", "cnnbench.data.catalog"]
 )
 def test_is_imported_without_torch(module: str) -> None:
     code = f"import sys, {module}; print('torch' in sys.modules)"

@@ -13,7 +13,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from omegaconf import DictConfig
 
@@ -26,15 +26,15 @@ from cnnbench.cli.composing import (
     conf_folder,
     log_to,
     output_directory,
-    overrides_of_the_job,
     sweeps,
 )
+from cnnbench.cli.looking import Flags, benchmark, check_by_hand, summary
 from cnnbench.cli.overrides import Consent, quoted, read_pairs
 from cnnbench.cli.plotting import plotted
 from cnnbench.cli.reporting import leave_the_reader, report
 from cnnbench.cli.sweeping import Sweep, SweepCallback
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.runs.directory import STATUS, claim, claim_exactly
+from cnnbench.runs.directory import STATUS, claim
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import find_runs, of_this_launch
 from cnnbench.runs.stopping import SIGTERM_CODE, end
@@ -109,7 +109,7 @@ def _is_word(argument: str) -> bool:
 
 def _train(arguments: list[str]) -> int:
     """Train: one run, or the jobs of a sweep."""
-    parser = _Flags()
+    parser = Flags()
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--plot", action="store_true")
@@ -235,74 +235,6 @@ def _resume(arguments: list[str]) -> int:
     return failures[0] if failures else 0
 
 
-class _Flags(argparse.ArgumentParser):
-    """The flags of a verb that are not Hydra's."""
-
-    def __init__(self) -> None:
-        super().__init__(add_help=False, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}.")
-
-
-def _summary(arguments: list[str]) -> int:
-    """Look at the network of a composed configuration. Flags that are not summary's own are Hydra's."""
-    parser = _Flags()
-    parser.add_argument("--depth", type=int)
-    parser.add_argument("--layer")
-    parser.add_argument("--json", action="store_true", dest="as_json")
-    options, rest = parser.parse_known_args(arguments)
-    if options.depth is not None and options.depth < 1:
-        raise ConfigError(f"--depth {options.depth} is out of range. It must be at least 1.")
-    if options.layer is not None and options.depth is not None:
-        raise ConfigError("--layer looks at one convolution and --depth folds all layers: choose one.")
-    if {"-m", "--multirun"}.intersection(rest):
-        raise ConfigError("cnnbench summary looks at one network: -m is for cnnbench train.")
-
-    def job(composed: DictConfig) -> None:
-        settings = config.load(composed)
-        from cnnbench.commands import summary  # torch, which a mistake need not wait for
-
-        summary.run(settings, **vars(options))
-
-    return compose("summary", rest, job)
-
-
-def _benchmark(arguments: list[str]) -> int:
-    """Measure networks. Flags that are not benchmark's own are Hydra's."""
-    if processes().several:
-        raise ConfigError("cnnbench benchmark measures one process. Start it without torchrun.")
-    parser = _Flags()
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--epoch-limit", type=float, default=60.0, dest="epoch_limit_s")
-    options, rest = parser.parse_known_args(arguments)
-    if options.rounds < 1:
-        raise ConfigError(f"--rounds {options.rounds} is out of range. It must be at least 1.")
-    if not options.epoch_limit_s >= 0:
-        raise ConfigError(f"--epoch-limit {options.epoch_limit_s:g} is out of range. It must be at least 0.")
-    results: list[dict[str, Any]] = []
-
-    def job(composed: DictConfig) -> None:
-        directory = output_directory()
-        run = claim_exactly(directory, "benchmark") if sweeps() else RunDirectoryCallback.claimed
-        assert run is not None  # torchrun, which may start it again, is refused
-        with run.recorded_status():
-            settings = config.load(composed)
-            check(settings)
-            from cnnbench.commands import benchmark
-
-            overrides = overrides_of_the_job()
-            results.append(benchmark.run(settings, run, overrides, **vars(options)))
-
-    try:
-        return compose("benchmark", rest, job)
-    finally:  # what was measured before an interruption, too
-        if results:
-            from cnnbench.commands.benchmark import print_table
-
-            print_table(results)
-
-
 def _of_a_run(verb: str, arguments: list[str]) -> int:
     """Read a run directory; the verb's module reads its own arguments."""
     import_module(f"cnnbench.commands.{verb}").run(arguments, conf_folder())
@@ -333,8 +265,9 @@ def _report(arguments: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "resume": _resume,
-    "summary": _summary,
-    "benchmark": _benchmark,
+    "summary": summary,
+    "benchmark": benchmark,
+    "check": check_by_hand,
     "evaluate": partial(_of_a_run, "evaluate"),
     "predict": partial(_of_a_run, "predict"),
     "inspect": partial(_of_a_run, "inspect"),

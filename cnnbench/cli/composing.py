@@ -247,7 +247,7 @@ def conf_folder() -> Path:
 
 
 def check(settings: config.Config) -> None:
-    from cnnbench.commands.check import check  # numpy, which --help need not wait for
+    from cnnbench.commands.preflight import check  # numpy, which --help need not wait for
 
     check(settings)
 

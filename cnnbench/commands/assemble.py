@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from cnnbench import models
+from cnnbench.commands.by_hand import device_config, losses_of, optimizer_by_hand
 from cnnbench.config import Config
 from cnnbench.data.augment import Augment
 from cnnbench.data.catalog import Dataset
@@ -22,14 +23,18 @@ __all__ = ["assemble", "describe", "multiply_adds", "on_meta"]
 
 def assemble(config: Config, dataset: Dataset) -> EagerEngine:
     """Set this process up for the device, and build the network and what trains it there."""
-    device = select(config.device, config.seed, lambda: _intensity(config, dataset))
+    device = select(device_config(config), config.seed, lambda: _intensity(config, dataset))
     model = models.build(
         config.model.name, dataset.in_channels, len(dataset.classes), config.data.resize, **config.model.arguments
     )
     initialise(model, config.train.init)
     if device.kind.type == "cuda" and device.autocast_dtype is not None:  # where it was measured to help
         use_space_to_depth(model)
-    model = model.to(device.kind).to(memory_format=device.memory_format)
+    if config.train.layers == "reference":
+        from cnnbench.reference.swap import use_reference  # all of its chapters, which other runs need not wait for
+
+        use_reference(model)
+    model = model.to(device.kind, device.dtype).to(memory_format=device.memory_format)
     black = [-mean / std for mean, std in zip(dataset.mean, dataset.std, strict=True)]
     kind: type[EagerEngine] = GraphEngine if device.graph else EagerEngine
     if processes().several:
@@ -38,11 +43,12 @@ def assemble(config: Config, dataset: Dataset) -> EagerEngine:
         kind = DistributedEngine
     return kind(
         model,
-        make_optimizers(config.optimizer, model, device.kind),
-        Preprocess(config.data.resize, dataset.mean, dataset.std, device.kind),
+        make_optimizers(config.optimizer, model, device.kind, optimizer_by_hand),
+        Preprocess(config.data.resize, dataset.mean, dataset.std, device.kind, device.dtype),
         Augment(config.augment, len(dataset.classes), per_channel(black, device.kind)),
         device,
         config.train,
+        losses_of(config.train),
     )
 
 

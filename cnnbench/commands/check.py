@@ -1,71 +1,105 @@
-"""Everything about a configuration that can be known to be wrong before any data is read."""
+"""`cnnbench check`: the layers of a network by hand, against those of PyTorch."""
 
-import math
-from importlib.util import find_spec
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 
-from cnnbench.config import TRACKERS, Config
+import torch
+from torch import nn
+
+from cnnbench import models
+from cnnbench.commands.by_hand import losses_of
+from cnnbench.config import Config
 from cnnbench.data import sources
-from cnnbench.data.splits import check_sizes
-from cnnbench.errors import ConfigError
-from cnnbench.runs.processes import processes
+from cnnbench.reference.checking import Differences, compare, compare_layer, compare_network, shapes_seen
+from cnnbench.reference.swap import twin_of
+from cnnbench.reports.text import align
+from cnnbench.training.device import choose
+from cnnbench.training.initialisation import initialise
 
-__all__ = ["check"]
+__all__ = ["run"]
+
+# Shares of the largest number. Numerical derivatives err by their steps; and in a network some unit is always near the
+# kink of its ReLU or near the tie of a maximum, which a step of a weight before it may cross.
+TOLERANCE = Differences(outputs=1e-9, gradients=1e-9, numerical=1e-6)
+TOLERANCE_OF_NETWORK = Differences(outputs=1e-9, gradients=1e-9, numerical=1e-4)
+EXCEEDED = 1  # exit code
 
 
-def check(config: Config) -> None:
-    """Check the trackers, the data set's sizes, the device, the network on one image without memory, and its memory.
+@dataclass(frozen=True)
+class Row:
+    """A layer, loss or network and its differences: None if there is nothing to compare with."""
+
+    name: str
+    kind: str
+    differences: Differences | None
+    tolerance: Differences = TOLERANCE
+
+    @property
+    def beyond(self) -> dict[str, float]:
+        """The differences that exceed their tolerance; what is not a number does."""
+        found, allowed = asdict(self.differences) if self.differences else {}, asdict(self.tolerance)
+        return {name: value for name, value in found.items() if not value <= allowed[name]}
+
+
+def run(config: Config, batch_size: int, as_json: bool = False) -> int:
+    """Print the table of differences; returns the exit code.
 
     Raises:
-        ConfigError: the first thing that is wrong. What needs no torch is looked at first.
+        ConfigError: the network cannot be built as configured, or the device has no float64.
     """
-    _check_trackers(config)
     dataset = sources.facts(config.data)
-    num_train = check_sizes(config.data, dataset)
-    sources.read_ahead(config.data)  # while PyTorch is imported; `load` tells what is wrong with them
+    device = choose(config.device).kind
+    torch.manual_seed(config.seed)
+    classes, size = len(dataset.classes), config.data.resize
+    network = models.build(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
+    initialise(network, config.train.init)
+    network = network.to(device, torch.float64)
+    images = torch.randn(batch_size, dataset.in_channels, size, size, dtype=torch.float64, device=device)
+    rows = list(_rows(config, network, images, classes))
+    failed = [row for row in rows if row.beyond]
+    if as_json:
+        print(json.dumps([{**asdict(row), "beyond": row.beyond} for row in rows], indent=2))
+    else:
+        print(f"{config.model.name} on {' x '.join(map(str, images.shape))} random numbers, float64, {device.type}\n")
+        _print(rows, failed)
+    return EXCEEDED if failed else 0
 
-    import torch
 
-    from cnnbench import models
-    from cnnbench.commands.memory_check import check_memory
-    from cnnbench.training.device import choose
+def _rows(config: Config, network: nn.Module, images: torch.Tensor, num_classes: int) -> Iterator[Row]:
+    """The layers in the order in which the network calls them, then the loss, then the network."""
+    for name, shape in shapes_seen(network, images).items():
+        layer = network.get_submodule(name)
+        differences = compare_layer(layer, shape, images.device) if twin_of(layer) else None
+        yield Row(name, type(layer).__name__, differences)
+    by_hand = losses_of(replace(config.train, loss_implementation="reference")).loss
+    library = losses_of(replace(config.train, loss_implementation="torch")).loss
+    logits = torch.randn(len(images), num_classes, dtype=torch.float64, device=images.device)
+    labels = torch.randint(num_classes, (len(images),), device=images.device)
+    yield Row("loss", config.train.loss, compare(lambda x: by_hand(x, labels), lambda x: library(x, labels), logits))
+    yield Row("network", config.model.name, compare_network(network, images), TOLERANCE_OF_NETWORK)
 
-    device = choose(config.device, lambda: math.inf)  # bf16 wherever it may come to that, which takes less memory
-    size = config.data.resize
-    network = models.dry_run(
-        config.model.name, dataset.in_channels, len(dataset.classes), size, **config.model.arguments
+
+def _print(rows: list[Row], failed: list[Row]) -> None:
+    header = ("layer", "kind", "outputs", "gradients", "numerical", "")
+    allowed = [
+        (name, "", *(f"{value:.0e}" for value in asdict(tolerance).values()), "")
+        for name, tolerance in (("tolerance", TOLERANCE), ("of the network", TOLERANCE_OF_NETWORK))
+    ]
+    print(align([header, *map(_cells, rows), *allowed], right=range(2, 5)))
+    print(
+        "\nThe largest differences of what is computed by hand: from torch's outputs, from the gradients of autograd,\n"
+        "and from numerical derivatives, each as a share of the largest number there is."
     )
-    if not list(network.parameters()):
-        raise ConfigError(f"{config.model.name} has no parameters: there is nothing to train.")
-    ours, batch_size = processes(), min(config.train.batch_size, num_train)
-    if batch_size < ours.world_size:
-        raise ConfigError(
-            f"train.batch_size={config.train.batch_size} with {num_train:,} training examples: a batch of {batch_size} "
-            f"has no example for each of {ours.world_size} processes. Take a larger batch, or start fewer processes."
-        )
-    last = num_train % batch_size or batch_size
-    if not config.device.sync_batchnorm:
-        last = max(1, last // ours.world_size)
-    try:
-        models.dry_train(config.model.name, network, torch.empty(last, dataset.in_channels, size, size, device="meta"))
-    except ConfigError as error:
-        if last > 1:
-            raise
-        advice = f", or data.train_examples={num_train - 1}" if batch_size > 1 else ""
-        raise ConfigError(
-            f"{error}\nThat is the last batch of {num_train:,} training examples. "
-            f"Take another train.batch_size{advice}."
-        ) from error
-    check_memory(
-        config, dataset, device, network, torch.empty(batch_size, dataset.in_channels, size, size, device="meta")
-    )
+    alone = sorted({row.kind for row in rows if row.differences is None})
+    if alone:
+        print(f"Not written by hand, and torch's in both: {', '.join(alone)}.")
+    if failed:
+        print(f"Beyond the tolerance: {', '.join(row.name for row in failed)}.")
 
 
-def _check_trackers(config: Config) -> None:
-    """Their packages are looked for, not imported: that takes a second, and what they do to a process stays with it."""
-    for name in (each for each in TRACKERS if getattr(config.tracker, each) is not None):
-        package = find_spec(name)
-        if package is None or package.origin is None:  # a mere folder of that name
-            raise ConfigError(
-                f"The packages of tracker={name} are not installed: pip install 'cnnbench[{name}]'. "
-                "Without a tracker: tracker=none."
-            )
+def _cells(row: Row) -> tuple[str, ...]:
+    if row.differences is None:
+        return row.name, row.kind, "", "", "", ""
+    values = (f"{value:.1e}" for value in asdict(row.differences).values())
+    return row.name, row.kind, *values, "BEYOND" if row.beyond else ""

@@ -26,7 +26,10 @@ TOLERANCE = 1e-4  # the most that logits may differ by, in parts of the largest;
 COMPARED = 64  # images
 
 # the network as it was trained, but computed as other programs compute; the data are not read from where it says
-SETTINGS = ("device=cpu", "device.precision=fp32", "device.channels_last=false", "data.root=null")
+SETTINGS = (
+    *("device=cpu", "device.precision=fp32", "device.channels_last=false"),
+    *("train.layers=torch", "data.root=null"),
+)
 
 
 def run(arguments: list[str], conf: Path) -> None:

@@ -44,8 +44,8 @@ def run(arguments: list[str], conf: Path) -> None:
         CnnbenchError: as `open_run`, the data are not to be had, or there is no such image or layer.
     """
     options = _parse(arguments)
-    # in full precision, whatever the run was trained in, unless another is asked for
-    overrides = ["device.precision=fp32", *options.overrides]
+    # by torch in full precision, whatever the run was trained in, unless another is asked for
+    overrides = ["train.layers=torch", "device.precision=fp32", *options.overrides]
     trained = open_run(options.directory, overrides, conf, "inspect", options.allow_custom_model)
     test = load_test_set(trained)
     for note in test.notes:

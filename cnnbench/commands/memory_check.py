@@ -26,7 +26,7 @@ def check_memory(config: Config, dataset: Dataset, device: Device, network: nn.M
     _compare(config, device, without_activations(network, config.optimizer))
     # A GPU's libraries, a compiler and a network of one's own may keep less than what is estimated.
     if device.kind.type == "cpu" and not device.compile and ":" not in config.model.name:
-        dtype = device.autocast_dtype or torch.float32
+        dtype = device.autocast_dtype or device.dtype
         _compare(config, device, estimate(network, images, config.optimizer, dtype))
 
 

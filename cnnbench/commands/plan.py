@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from cnnbench.commands.assemble import assemble, on_meta
-from cnnbench.commands.check import check
+from cnnbench.commands.preflight import check
 from cnnbench.config import Config, load
 from cnnbench.data import sources
 from cnnbench.data.resident import ResidentData

@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnbench import config as configuration
 from cnnbench.commands import train
-from cnnbench.commands.check import check
+from cnnbench.commands.preflight import check
 from cnnbench.commands.trained import read_dataset
 from cnnbench.config import FOLDER, NEED_CONSENT, Config, as_dict, to_yaml
 from cnnbench.data import sources

@@ -68,7 +68,9 @@ def open_run(directory: Path, overrides: list[str], conf: Path, verb: str, allow
     eager = replace(settings, device=replace(settings.device, graph=False, compile=False))  # worth it in training alone
     weights: Any = state.get("model") if state.get("average") is None else state["average"]
     place = directory / "checkpoints" / name
-    _require_fitting(place, eager, dataset, weights)  # before a stranger's configuration takes any memory
+    _require_fitting(
+        place, replace(eager, device=recorded.device), dataset, weights
+    )  # before a stranger's configuration takes any memory
     engine = assemble(eager, dataset)
     try:
         engine.evaluated.load_state_dict(weights)
@@ -137,6 +139,8 @@ def _require_fitting(place: Path, config: Config, dataset: Dataset, weights: Any
         ConfigError: there is no such network.
     """
     network, _ = on_meta(config, dataset, 1)
+    if config.device.precision == "fp64":
+        network.double()
     wanted, given = _kinds(network.state_dict()), _kinds(weights if isinstance(weights, dict) else {})
     for name in {**wanted, **given}:
         if wanted.get(name) != given.get(name):

@@ -10,7 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cnnbench.config.loading import explain, load, plain
+from cnnbench.config.loading import as_dict, explain, load, plain
 from cnnbench.config.schema import TRACKERS, CommonConfig, Config
 from cnnbench.config.validation import check_name
 from cnnbench.errors import ConfigError
@@ -40,7 +40,7 @@ NEED_CONSENT = {
 }
 
 # what may differ where a network that was trained is used
-OF_USE = ("data", "data.*", "device", "device.*", "train.batch_size", "train.flip_averaging")
+OF_USE = ("data", "data.*", "device", "device.*", "train.batch_size", "train.flip_averaging", "train.layers")
 
 
 def parse_changes(overrides: list[str], changeable: Sequence[str], where: str) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
     Raises:
         ConfigError: it has others.
     """
-    differences = _differences(of_the_job(recorded), of_the_job(wanted))
+    differences = _differences(of_the_job(as_dict(load(recorded))), of_the_job(wanted))  # loaded, as it may be older
     if differences:
         raise ConfigError(
             f"{place} holds a run with other values: {', '.join(differences)}. "

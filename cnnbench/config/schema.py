@@ -7,6 +7,7 @@ __all__ = [
     "AUGMENTS",
     "DEVICES",
     "FOLDER",
+    "IMPLEMENTATIONS",
     "INITS",
     "LOSSES",
     "ON_DIVERGENCE",
@@ -47,13 +48,15 @@ __all__ = [
 INITS = ("default", "kaiming_normal", "normal", "xavier_uniform")
 LOSSES = ("cross_entropy", "mse", "nll")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "bf16", "fp16", "fp32", "tf32")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32", "fp64", "tf32")
+IMPLEMENTATIONS = ("reference", "torch")
 AUGMENTS = ("cutmix", "cutout", "erase", "flip_shift", "mixup", "none")
 RESTS = ("adamw", "sgd")
 ON_DIVERGENCE = ("skip", "stop")
 ON_ERROR = ("continue", "stop")
 FOLDER = "folder"  # the data set that is not known beforehand
 TRACKERS = ("mlflow", "tensorboard")
+TORCH = "torch"  # of `IMPLEMENTATIONS`, for a run of an earlier version, which does not say
 
 
 @dataclass
@@ -114,6 +117,7 @@ class SgdConfig:
     lr: float
     momentum: float
     weight_decay: float
+    implementation: str = TORCH
 
 
 @dataclass
@@ -122,6 +126,7 @@ class AdagradConfig:
     lr: float
     eps: float
     weight_decay: float
+    implementation: str = TORCH
 
 
 @dataclass
@@ -133,6 +138,7 @@ class AdamConfig:
     betas: list[float]
     eps: float
     weight_decay: float
+    implementation: str = TORCH
 
 
 @dataclass
@@ -143,6 +149,7 @@ class RMSpropConfig:
     eps: float
     momentum: float
     weight_decay: float
+    implementation: str = TORCH
 
 
 @dataclass
@@ -155,6 +162,7 @@ class MuonConfig:
     weight_decay: float
     rest: str
     rest_lr: float
+    implementation: str = TORCH
 
 
 OptimizerConfig = SgdConfig | AdagradConfig | AdamConfig | RMSpropConfig | MuonConfig
@@ -268,6 +276,8 @@ class TrainConfig:
     require_learning: bool
     on_divergence: str
     checkpoint_every: CheckpointEvery
+    layers: str = TORCH
+    loss_implementation: str = TORCH
 
 
 @dataclass

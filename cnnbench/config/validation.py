@@ -8,6 +8,7 @@ from cnnbench.config.schema import (
     AUGMENTS,
     DEVICES,
     FOLDER,
+    IMPLEMENTATIONS,
     INITS,
     LOSSES,
     ON_DIVERGENCE,
@@ -68,6 +69,7 @@ def validate(config: Config) -> None:
     _validate_data(config.data)
     _validate_train(config.train)
     _validate_augment(config.augment, config.data.resize)
+    _validate_implementations(config)
     check_name("device.name", config.device.name, DEVICES)
     check_name("device.precision", config.device.precision, PRECISIONS)
     _check_auto("device.channels_last", config.device.channels_last, bool, "true, false")
@@ -153,6 +155,29 @@ def _validate_augment(augment: AugmentConfig, size: int) -> None:
             f"augment.mixup={augment.mixup} and augment.cutmix={augment.cutmix} both mix images: "
             "one of them must be 0. Set augment.mixup=0 or augment.cutmix=0."
         )
+
+
+BY_HAND = ("adagrad", "adam", "momentum", "sgd")  # the optimizers that there are in cnnbench/reference
+
+
+def _validate_implementations(config: Config) -> None:
+    """What may be computed by the reference in place of torch."""
+    for key, value in (
+        ("train.layers", config.train.layers),
+        ("train.loss_implementation", config.train.loss_implementation),
+        ("optimizer.implementation", config.optimizer.implementation),
+    ):
+        check_name(key, value, IMPLEMENTATIONS)
+    name, precision = config.optimizer.name, config.device.precision
+    if config.optimizer.implementation == "reference" and name not in BY_HAND:
+        raise ConfigError(f"optimizer.implementation=reference is for {', '.join(BY_HAND)}, not for {name}.")
+    if config.train.layers == "reference" and precision in ("bf16", "fp16"):
+        raise ConfigError(
+            f"train.layers=reference computes in fp32, tf32 or fp64, not in device.precision={precision}: "
+            "autocast knows PyTorch's own operations alone."
+        )
+    if config.train.layers == "reference" and config.device.sync_batchnorm:
+        raise ConfigError("train.layers=reference and device.sync_batchnorm=true both replace batch normalisation.")
 
 
 def _validate_train(train: TrainConfig) -> None:

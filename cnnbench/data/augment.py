@@ -45,7 +45,7 @@ class Augment:
         """Normalised float images (N, C, S, S) and labels int64 (N) to images alike and the targets of the loss.
 
         Type and memory format stay; the arguments are not changed. The targets are `labels` themselves or,
-        where images are mixed, the probabilities of the classes: float32 (N, K).
+        where images are mixed, the probabilities of the classes: (N, K), of the type of the images.
         """
         config = self.config
         if config.flip or config.shift > 0:
@@ -83,19 +83,19 @@ class Augment:
         share = _symmetric_beta(self.config.mixup, images)
         share = torch.minimum(share, 1 - share)  # of the other image
         mixed = images.lerp(images.roll(1, 0), share.to(images.dtype)[:, None, None, None])
-        return mixed, self._probabilities(labels, share)
+        return mixed, self._probabilities(labels, share.to(images.dtype))
 
     def _cutmix(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A square of each image replaced by the same one of the image before it: Yun et al. 2019."""
         share = _symmetric_beta(self.config.cutmix, images)
         squares = _squares(images, (images.shape[-1] * share.sqrt()).long())
         mixed = torch.where(squares.logical_not(), images, images.roll(1, 0))  # the first decides the memory format
-        return mixed, self._probabilities(labels, squares.float().mean(dim=(1, 2, 3)))
+        return mixed, self._probabilities(labels, squares.to(images.dtype).mean(dim=(1, 2, 3)))
 
     def _probabilities(self, labels: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         """Targets (N, K) in which the label of the image before has `share` (N)."""
         classes = torch.arange(self.num_classes, device=labels.device)
-        one_hot = (labels[:, None] == classes).float()  # functional.one_hot reads labels on the host
+        one_hot = (labels[:, None] == classes).to(share.dtype)  # functional.one_hot reads labels on the host
         return one_hot.lerp(one_hot.roll(1, 0), share[:, None])
 
 

@@ -43,16 +43,17 @@ def estimate(
 ) -> TrainingMemory:
     """What a step of training on `images` (N, C, H, W) takes; both are on the meta device.
 
-    The tensors that autograd saves are counted, each storage once. With a `dtype` of 16 bits, that of autocast,
-    the network runs in it and the copies of the weights in 16 bits are activations; the network is converted.
+    The tensors that autograd saves are counted, each storage once. The network is converted to `dtype`. One of 16 bits
+    is that of autocast: the weights then have 32, and their copies in 16 are activations.
     Dropout counts as on the CPU, which keeps a number for each; a GPU keeps a byte.
 
     Raises:
         ConfigError: it is more than a computer can count.
     """
-    memory = without_activations(network, optimizer)
+    own = torch.promote_types(dtype, torch.float32)
+    memory = without_activations(network.to(own), optimizer)
     lasting = list(network.to(dtype).buffers())
-    if dtype == torch.float32:
+    if dtype == own:
         lasting += network.parameters()
     known = {tensor.untyped_storage()._cdata for tensor in lasting}
     saved: dict[int, torch.UntypedStorage] = {}

@@ -28,7 +28,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 class Device:
     """A torch device and how it works.
 
-    `precision` of its arithmetic (fp32, tf32, bf16 or fp16), layout of its images, whether the network is
+    `precision` of its arithmetic (fp64, fp32, tf32, bf16 or fp16), layout of its images, whether the network is
     compiled, whether steps are to be captured in CUDA graphs.
     """
 
@@ -41,6 +41,11 @@ class Device:
     @property
     def memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights, images and logits."""
+        return torch.float64 if self.precision == "fp64" else torch.float32
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:
@@ -154,6 +159,8 @@ def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -
         precision = "bf16" if quick else "fp32"
     if precision == "tf32" and not ampere:
         raise ConfigError("device.precision=tf32 needs a CUDA GPU of the Ampere generation or later. Use fp32 or bf16.")
+    if precision == "fp64" and name == "mps":
+        raise ConfigError("device.precision=fp64 is not for device=mps, which has no such numbers. Use device=cpu.")
     channels_last = config.channels_last
     if isinstance(channels_last, str):
         channels_last = name == "cpu" or (name == "cuda" and precision in ("bf16", "fp16"))

@@ -22,7 +22,7 @@ from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.runs.stopping import Stopping
 from cnnbench.training.averaging import WeightAverage
 from cnnbench.training.device import Device
-from cnnbench.training.losses import l1_penalty, make_loss
+from cnnbench.training.losses import Losses
 from cnnbench.training.optimizers import set_lr
 
 __all__ = ["EagerEngine", "MetricSums", "Metrics", "Pass", "on_host"]
@@ -94,6 +94,7 @@ class EagerEngine:
         augment: Augment,
         device: Device,
         config: TrainConfig,
+        losses: Losses,
     ) -> None:
         self.model = model
         self.optimizers = optimizers
@@ -101,7 +102,7 @@ class EagerEngine:
         self.augment = augment
         self.device = device
         self.config = config
-        self.loss = make_loss(config)
+        self.loss, self.l1_penalty = losses
         self.average = None if config.ema_decay is None else WeightAverage(model, config.ema_decay)
         self.autocast = torch.autocast(
             device.kind.type, dtype=device.autocast_dtype, enabled=device.autocast_dtype is not None
@@ -243,7 +244,7 @@ class EagerEngine:
 
     @torch.inference_mode()
     def classify(self, images: torch.Tensor) -> torch.Tensor:
-        """The logits (N, K) in float32 of uint8 images (N, C, H, W), by the network as it is in evaluation mode."""
+        """The logits (N, K) of uint8 images (N, C, H, W), by the network as it is in evaluation mode."""
         self.evaluated.eval()
         return self.logits(self.inputs(images))
 
@@ -252,7 +253,7 @@ class EagerEngine:
         return self.preprocess(images).contiguous(memory_format=self.device.memory_format)
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Those of the network that is measured, (N, K) in float32, of inputs (N, C, size, size).
+        """Those of the network that is measured, (N, K), of inputs (N, C, size, size).
 
         With train.flip_averaging the mean of both ways round.
         """
@@ -290,14 +291,14 @@ class EagerEngine:
         return (self.compiled[forward.__name__] if full else forward)(inputs, labels)
 
     def _objective(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What the gradient is of, the loss that is reported, and the logits (N, K) in float32."""
+        """What the gradient is of, the loss that is reported, and the logits (N, K)."""
         logits, *auxiliary = self._forward(self.model, inputs)
         loss = self.loss(logits, targets)
         objective = loss
         for theirs in auxiliary:
             objective = objective + AUXILIARY_WEIGHT * self.loss(theirs, targets)
         if self.config.l1 > 0:
-            objective = objective + self.config.l1 * l1_penalty(self.model)
+            objective = objective + self.config.l1 * self.l1_penalty(self.model)
         return objective, loss, logits
 
     def _measure(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -306,10 +307,10 @@ class EagerEngine:
         return self.loss(logits, labels), logits
 
     def _forward(self, model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The logits (N, K) in float32, and after them those of auxiliary classifiers, if the network has any."""
+        """The logits (N, K) in `device.dtype`, and after them those of auxiliary classifiers, if there are any."""
         with self.autocast:
             outputs = model(inputs)
-        return tuple(logits.float() for logits in (outputs if isinstance(outputs, tuple) else (outputs,)))
+        return tuple(logits.to(self.device.dtype) for logits in (outputs if isinstance(outputs, tuple) else (outputs,)))
 
 
 def on_host(value: Any) -> Any:

@@ -5,6 +5,7 @@ One-hot probabilities are the same as labels.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -12,18 +13,26 @@ from torch.nn import functional
 
 from cnnbench.config import TrainConfig
 
-__all__ = ["Loss", "l1_penalty", "make_loss"]
+__all__ = ["Loss", "Losses", "make_losses"]
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def make_loss(config: TrainConfig) -> Loss:
-    """The loss that train.loss names."""
+class Losses(NamedTuple):
+    """What training makes small: `loss` of a batch, and `l1_penalty` of the network, times train.l1."""
+
+    loss: Loss
+    l1_penalty: Callable[[nn.Module], torch.Tensor]
+
+
+def make_losses(config: TrainConfig) -> Losses:
+    """The loss that train.loss names, and the penalty."""
 
     def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
 
-    return {"cross_entropy": cross_entropy, "nll": _nll, "mse": _mse}[config.loss]
+    loss = {"cross_entropy": cross_entropy, "nll": _nll, "mse": _mse}[config.loss]
+    return Losses(loss, _l1_penalty)
 
 
 def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -41,6 +50,6 @@ def _mse(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return functional.mse_loss(logits.softmax(dim=1), targets.to(logits.dtype))
 
 
-def l1_penalty(model: nn.Module) -> torch.Tensor:
+def _l1_penalty(model: nn.Module) -> torch.Tensor:
     """The sum of the absolute values of all weights; biases and normalisation, which have one dimension, are free."""
     return torch.stack([p.abs().sum() for p in model.parameters() if p.ndim > 1]).sum()

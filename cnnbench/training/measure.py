@@ -94,6 +94,6 @@ def matrix_peak(device: Device, rounds: int) -> float:
 
 
 def _product(size: int, device: Device) -> Callable[[], torch.Tensor]:
-    dtype = device.autocast_dtype or torch.float32
+    dtype = device.autocast_dtype or device.dtype
     a, b = (torch.randn(size, size, device=device.kind).to(dtype) for _ in range(2))
     return lambda: a @ b

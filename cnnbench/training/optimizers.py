@@ -1,7 +1,7 @@
 """The optimizers: torch.optim's and Muon."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar, cast
 
 import torch
@@ -14,13 +14,21 @@ from cnnbench.training.muon import Muon, rest_config, split_parameters
 __all__ = ["make_optimizer", "make_optimizers", "set_lr"]
 
 
-def make_optimizers(config: OptimizerConfig, model: nn.Module, device: torch.device) -> list[Optimizer]:
-    """What updates the network: the optimizer of the configuration, and another for what that one is not for."""
+Make = Callable[[OptimizerConfig, Iterable[nn.Parameter], torch.device], Optimizer]
+
+
+def make_optimizers(
+    config: OptimizerConfig, model: nn.Module, device: torch.device, make: Make | None = None
+) -> list[Optimizer]:
+    """What updates the network: the optimizer of the configuration, and another for what that one is not for.
+
+    Each is what `make` makes of it, in place of `make_optimizer`.
+    """
     parts = [(config, list(model.parameters()))]
     if isinstance(config, MuonConfig):
         matrices, rest = split_parameters(model)
         parts = [(config, matrices), (rest_config(config), rest)]
-    optimizers = [make_optimizer(each, parameters, device) for each, parameters in parts if parameters]
+    optimizers = [(make or make_optimizer)(each, parameters, device) for each, parameters in parts if parameters]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]

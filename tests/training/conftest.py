@@ -18,6 +18,7 @@ from cnnbench.data.resident import Examples
 from cnnbench.data.transforms import Preprocess
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
+from cnnbench.training.losses import make_losses
 from cnnbench.training.optimizers import make_optimizers
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -96,6 +97,7 @@ def make_engine() -> MakeEngine:
             Augment(config.augment, 4, 0.0),
             device,
             config.train,
+            make_losses(config.train),
         )
 
     return make

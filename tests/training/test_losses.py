@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cnnbench.config import Config
-from cnnbench.training.losses import l1_penalty, make_loss
+from cnnbench.training.losses import make_losses
 
 LOGITS = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
 LABELS = torch.tensor([1, 0])
@@ -17,7 +17,7 @@ PROBABILITIES = [[value / sum(row) for value in row] for row in EXPONENTIALS]
 
 def loss_of(config: Config, name: str, label_smoothing: float = 0.0, targets: torch.Tensor = LABELS) -> float:
     config.train.loss, config.train.label_smoothing = name, label_smoothing
-    return make_loss(config.train)(LOGITS, targets).item()
+    return make_losses(config.train).loss(LOGITS, targets).item()
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "nll"])
@@ -28,7 +28,7 @@ def test_is_the_mean_negative_log_probability_of_the_label(name: str, config: Co
 
 def test_nll_is_finite_where_a_probability_rounds_to_zero(config: Config) -> None:
     config.train.loss = "nll"
-    assert make_loss(config.train)(torch.tensor([[0.0, 1000.0]]), torch.tensor([0])).item() == 1000
+    assert make_losses(config.train).loss(torch.tensor([[0.0, 1000.0]]), torch.tensor([0])).item() == 1000
 
 
 def test_mse_is_the_mean_square_to_one_hot_over_all_classes(config: Config) -> None:
@@ -69,11 +69,11 @@ def test_mse_is_the_mean_square_to_the_probabilities_of_the_targets(config: Conf
     assert loss_of(config, "mse", targets=torch.tensor(MIXED)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_l1_adds_the_absolute_weights_and_neither_biases_nor_normalisation() -> None:
+def test_l1_adds_the_absolute_weights_and_neither_biases_nor_normalisation(config: Config) -> None:
     network = nn.Sequential(nn.Conv2d(1, 1, 2), nn.BatchNorm2d(1), nn.Linear(2, 1))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(100.0)
         network[0].weight.copy_(torch.tensor([[[[1.0, -2.0], [3.0, -4.0]]]]))
         network[2].weight.copy_(torch.tensor([[-0.5, 0.25]]))
-    assert l1_penalty(network).item() == 10.75
+    assert make_losses(config.train).l1_penalty(network).item() == 10.75
