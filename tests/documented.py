@@ -1,0 +1,47 @@
+"""The commands that README and docs show, and how each is run here: as it stands, but on little data."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAMS = ("cnnbench", "torchrun", "python", "pip", "make")
+
+_IN_BLOCK = re.compile(r"^ {4}(?:\$ )?((?:" + "|".join(PROGRAMS) + r")(?: .*)?)$")
+_IN_LINE = re.compile(r"`((?:" + "|".join(PROGRAMS) + r") [^`]+)`")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A command on a page, without its comment, and the line after it, which may be what it says."""
+
+    page: str
+    line: int
+    text: str
+    after: str
+
+    @property
+    def words(self) -> list[str]:
+        return shlex.split(self.text)
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}: {self.text}"
+
+
+def shown() -> Iterator[Shown]:
+    """All of them, each with what follows it."""
+    for page in PAGES:
+        lines = page.read_text().splitlines()
+        for number, line in enumerate(lines):
+            block = _IN_BLOCK.match(line)
+            texts = [block[1]] if block else [] if line.startswith("    ") else _IN_LINE.findall(line)
+            for text in texts:
+                ends = number
+                while text.endswith("\\"):
+                    ends += 1
+                    text = text[:-1] + lines[ends].strip()
+                after = lines[ends + 1].strip() if ends + 1 < len(lines) else ""
+                yield Shown(page.name, number + 1, re.sub(r"\s{2,}#.*$|\s# .*$", "", text).strip(), after)

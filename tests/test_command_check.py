@@ -1,0 +1,89 @@
+"""`cnnbench check`: the table of differences, and how it ends."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from installed import Command
+from torch import nn
+
+from cnnbench.reference import swap
+
+
+class Wrong(nn.Linear):
+    """Outputs that are right, and a gradient of the weights that is not."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs @ self.weight.T + self.bias + 1e-6 * (self.weight.sum() - self.weight.sum().detach())
+
+
+def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(within: Command, tmp_path: Path) -> None:
+    result = within("check", "model=lenet")
+    assert (result.returncode, result.stderr) == (0, "")
+    names = [line.split()[0] for line in result.stdout.splitlines()[3:17]]
+    assert names == [
+        *(f"features.{i}" for i in range(6)),
+        *(f"classifier.{i}" for i in range(6)),
+        "loss",
+        "network",
+    ]
+    assert "BEYOND" not in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=bn_lenet", "train.loss=mse"],
+        ["model=lenet", "model.pooling=max", "model.activation=relu", "model.padding_mode=reflect", "train.loss=nll"],
+        ["model=resnet20", "data.resize=12", "train.label_smoothing=0.1"],
+        ["model=densenet_bc100", "model.depth=16", "data.resize=12", "model.dropout=0.5"],
+        ["model=preact_resnet110", "model.depth=20", "data.resize=8"],
+        ["model=googlenet", "model.auxiliary=true", "data.resize=32", "--batch", "3"],
+        ["data=cifar10", "model=simple_cnn"],
+    ],
+    ids=" ".join,
+)
+def test_other_networks_agree(within: Command, overrides: list[str]) -> None:
+    result = within("check", *overrides)
+    assert result.returncode == 0, result.stdout
+
+
+def test_layers_that_are_torchs_in_both_are_named(within: Command) -> None:
+    output = within("check", "model=preact_resnet110", "model.depth=20", "data.resize=8").stdout
+    assert "Not written by hand, and torch's in both: ConstantPad3d." in output
+
+
+def test_a_wrong_gradient_ends_it_with_another_code_and_is_named(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(swap.TWINS, nn.Linear, Wrong)
+    result = within("check", "model=simple_cnn")
+    assert result.returncode == 1
+    assert "Beyond the tolerance: classifier.1, network." in result.stdout
+
+
+def test_json_holds_what_the_table_holds(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(swap.TWINS, nn.Linear, Wrong)
+    rows = json.loads(within("check", "model=simple_cnn", "--json").stdout)
+    linear = next(row for row in rows if row["kind"] == "Linear")
+    assert linear["differences"]["outputs"] < 1e-9 < linear["differences"]["gradients"]
+    assert list(linear["beyond"]) == ["gradients"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "model=lenet,nin"], "cnnbench check looks at one network: -m is for cnnbench train."),
+        (["--batch", "1"], "--batch 1 is out of range. It must be at least 2, to be normalised."),
+        (["--batch", "x"], "argument --batch: invalid int value: 'x'."),
+        (["model=alexnet", "data.resize=28"], "The smallest size is data.resize=67."),
+        (["model=lenett"], "lenet"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_said(within: Command, arguments: list[str], message: str) -> None:
+    result = within("check", *arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert message in result.stderr

@@ -1,0 +1,133 @@
+"""Every command that README and docs show, run: where it trains or measures, on little data and for one epoch."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from clothes import clothes
+from documented import ROOT, Shown, shown
+from forking import ForkServer
+from image_folders import fill
+from installed import Command
+from PIL import Image
+
+SHOWN = list({(each.text, each.after.startswith("cnnbench: ")): each for each in shown()}.values())
+OF_CNNBENCH = [each for each in SHOWN if each.words[0] in ("cnnbench", "torchrun")]
+OTHERS = [each for each in SHOWN if each not in OF_CNNBENCH]
+
+LITTLE_DATA = ("data=sample", "data.train_examples=40", "data.test_examples=20", "data.validation=10")
+LITTLE = {
+    "train": (*LITTLE_DATA, "train.epochs=1", "train.batch_size=20", "device=cpu", "device.threads=1"),
+    "benchmark": ("data=sample", "train.batch_size=2", "device=cpu", "--rounds", "1", "--epoch-limit", "0"),
+}
+# of these the configuration is composed, or their jobs are listed, and that is all
+COMPOSED = {
+    "device.compile=on": "compiling takes half a minute; tests/training/test_compile.py does it",
+    "hydra/launcher=slurm": "needs a cluster; tests/test_slurm_cluster.py starts one",
+    "hydra/launcher=joblib": "16 jobs; tests/test_many_at_once.py runs some",
+    "tracker=mlflow": "starts a process of its own; tests/test_trackers.py does",
+    "tracker=[tensorboard,mlflow]": "likewise",
+}
+NOT_RUN = {
+    "tracker.mlflow.uri=http://HOST:5000": "there is no such server; tests/test_trackers.py starts one",
+    "outputs/sweeps/seeds": "goes on with the jobs of a cluster; tests/test_slurm_cluster.py does",
+    "model=tiny": "once the network is added: see the test below",
+}
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Path:
+    """A folder with all that the commands speak of."""
+    folder = tmp_path_factory.mktemp("documented")
+    for arguments in (["hydra.run.dir=RUN"], ["-m", "optimizer.lr=0.1", "sweep=rates"]):
+        done = forks.run("model=lenet", *LITTLE["train"], *arguments, folder=folder)
+        assert done.returncode == 0, done.stderr
+    for copy in ("DIR", "outputs/resnet18-fashion_mnist-224px/2026-11-24_10-00-00"):
+        shutil.copytree(folder / "RUN", folder / copy)
+    for copy in ("NAME", "seeds"):
+        shutil.copytree(folder / "outputs/sweeps/rates", folder / "outputs/sweeps" / copy)
+    fill(folder / "photos", {"Bag": 12, "Sandal": 12}, "L")
+    Image.fromarray(clothes()[7]).save(folder / "shirt.png")
+    (folder / "notes.png").write_text("these are notes")
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    (folder / "rates.txt").write_text(re.search(r"# rates.txt.*\n((?: {4}\S.*\n)+)", page)[1])
+    (folder / "my_module.py").write_text(tiny("python"))
+    return folder
+
+
+def tiny(language: str) -> str:
+    """The network that the README adds, or its YAML."""
+    section = (ROOT / "README.md").read_text().partition("## Add a network")[2]
+    return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
+
+
+def as_run(command: Shown) -> list[str]:
+    """The arguments of cnnbench: those of the page, with what cuts them down."""
+    words = command.words[command.words.index("cnnbench") + 1 :]
+    words = [word.replace("$RUN", "RUN").removesuffix("...") for word in words if word != "..."]
+    if any(word in COMPOSED for word in words):
+        return [*words, *LITTLE["train"], "--dry-run"] if "-m" in words else [*words, "--cfg", "job"]
+    verb = words[0] if words and not re.search(r"[=.@/-]", words[0]) else "train"
+    little = [] if {"--help", "--cfg", "experiment=smoke"}.intersection(words) else LITTLE.get(verb, ())
+    if "data=folder" in words:
+        little = [word for word in little if not word.startswith("data")]
+    swept = {word.partition("=")[0] for word in words if "," in word}
+    swept |= {"train.batch_size"} if "--pairs" in words else set()
+    little = [word for word in little if word.partition("=")[0] not in swept]
+    fixed = {word.partition("=")[0] for word in little if "=" in word}
+    return [*(word for word in words if word.partition("=")[0] not in fixed), *little]
+
+
+@pytest.mark.parametrize(
+    "command", [each for each in OF_CNNBENCH if not any(word in NOT_RUN for word in each.words)], ids=str
+)
+def test_a_command_of_the_docs_does_what_they_say(
+    command: Shown, within: Command, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = shutil.copytree(prepared, tmp_path / "place")
+    monkeypatch.chdir(place)
+    said = command.after if command.after.startswith("cnnbench: ") else ""
+    if "problems in photos" in said:
+        shutil.rmtree(place / "photos")
+        fill(place / "photos", {"cat": 8, "dog": 8})
+        cat = place / "photos" / "cat" / "003.png"
+        cat.with_name("3.png").write_bytes(cat.read_bytes()[:150])
+        (place / "photos" / "dog" / "7.png").write_text("not a picture")
+    result = within(*as_run(command))
+    assert "Traceback" not in result.stderr
+    if said:
+        assert said in result.stderr
+        assert result.returncode in (2, 3)
+    elif command.text == "cnnbench data fashion_mnist" and result.returncode == 3:
+        assert "fashion_mnist" in result.stderr  # where it is neither on this machine nor to be fetched
+    else:
+        assert result.returncode == 0, result.stderr
+
+
+def test_the_network_that_the_readme_adds_trains_once_it_is_added(
+    within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnbench import models
+
+    names: dict[str, object] = {}
+    exec(tiny("python"), names)
+    monkeypatch.setitem(models.REGISTRY, "tiny", models.ModelSpec(names["Tiny"], 3, "my own"))
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "tiny.yaml").write_text(tiny("yaml"))
+    (command,) = (each for each in OF_CNNBENCH if "model=tiny" in each.words)
+    result = within("--config-dir", "mine", *as_run(command))
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("command", OTHERS, ids=str)
+def test_what_is_not_cnnbenchs_own_is_there(command: Shown) -> None:
+    words = command.words
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    elif words[0] == "python" and words[1] != "-m":
+        assert (ROOT / words[1]).is_file()
+    elif words[0] == "pip":
+        named = re.search(r"\[(.*)\]", command.text)
+        for extra in named[1].split(",") if named else ():
+            assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
