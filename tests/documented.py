@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -16,12 +17,12 @@ _IN_LINE = re.compile(r"`((?:" + "|".join(PROGRAMS) + r") [^`]+)`")
 
 @dataclass(frozen=True)
 class Shown:
-    """A command on a page, without its comment, and the line after it, which may be what it says."""
+    """A command on a page, without its comment, and what it is shown to print, if it is after a $."""
 
     page: str
     line: int
     text: str
-    after: str
+    output: str
 
     @property
     def words(self) -> list[str]:
@@ -32,7 +33,7 @@ class Shown:
 
 
 def shown() -> Iterator[Shown]:
-    """All of them, each with what follows it."""
+    """All of them."""
     for page in PAGES:
         lines = page.read_text().splitlines()
         for number, line in enumerate(lines):
@@ -43,5 +44,6 @@ def shown() -> Iterator[Shown]:
                 while text.endswith("\\"):
                     ends += 1
                     text = text[:-1] + lines[ends].strip()
-                after = lines[ends + 1].strip() if ends + 1 < len(lines) else ""
-                yield Shown(page.name, number + 1, re.sub(r"\s{2,}#.*$|\s# .*$", "", text).strip(), after)
+                shows = takewhile(lambda each: each.startswith("    ") or not each, lines[ends + 1 :])
+                output = "\n".join(each[4:] for each in shows).strip() if line.startswith("    $") else ""
+                yield Shown(page.name, number + 1, re.sub(r"\s{2,}#.*$|\s# .*$", "", text).strip(), output)

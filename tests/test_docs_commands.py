@@ -12,7 +12,7 @@ from image_folders import fill
 from installed import Command
 from PIL import Image
 
-SHOWN = list({(each.text, each.after.startswith("cnnbench: ")): each for each in shown()}.values())
+SHOWN = list({(each.text, each.output): each for each in shown()}.values())
 OF_CNNBENCH = [each for each in SHOWN if each.words[0] in ("cnnbench", "torchrun")]
 OTHERS = [each for each in SHOWN if each not in OF_CNNBENCH]
 
@@ -87,7 +87,7 @@ def test_a_command_of_the_docs_does_what_they_say(
 ) -> None:
     place = shutil.copytree(prepared, tmp_path / "place")
     monkeypatch.chdir(place)
-    said = command.after if command.after.startswith("cnnbench: ") else ""
+    said = command.output.partition("\n")[0] if command.output.startswith("cnnbench: ") else ""
     if "problems in photos" in said:
         shutil.rmtree(place / "photos")
         fill(place / "photos", {"cat": 8, "dog": 8})
@@ -103,6 +103,8 @@ def test_a_command_of_the_docs_does_what_they_say(
         assert "fashion_mnist" in result.stderr  # where it is neither on this machine nor to be fetched
     else:
         assert result.returncode == 0, result.stderr
+    if command.words[1:2] == ["summary"] and command.output:  # which says the same on every machine
+        assert result.stdout.strip() == command.output
 
 
 def test_the_network_that_the_readme_adds_trains_once_it_is_added(
