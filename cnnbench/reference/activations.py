@@ -74,7 +74,7 @@ class Logistic(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        (outputs,) = ctx.saved_tensors
+        outputs: torch.Tensor = ctx.saved_tensors[0]
         return grad * outputs * (1 - outputs)
 
 
@@ -91,7 +91,7 @@ class HyperbolicTangent(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        (outputs,) = ctx.saved_tensors
+        outputs: torch.Tensor = ctx.saved_tensors[0]
         return grad * (1 - outputs * outputs)
 
 
@@ -107,7 +107,7 @@ class Rectifier(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        (outputs,) = ctx.saved_tensors
+        outputs: torch.Tensor = ctx.saved_tensors[0]
         return grad * (outputs > 0)
 
 

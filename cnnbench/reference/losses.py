@@ -82,7 +82,7 @@ class Softmax(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        (probabilities,) = ctx.saved_tensors
+        probabilities: torch.Tensor = ctx.saved_tensors[0]
         return probabilities * (grad - (grad * probabilities).sum(dim=1, keepdim=True))
 
 
@@ -98,7 +98,7 @@ class LogSoftmax(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        (log_probabilities,) = ctx.saved_tensors
+        log_probabilities: torch.Tensor = ctx.saved_tensors[0]
         return grad - log_probabilities.exp() * grad.sum(dim=1, keepdim=True)
 
 
@@ -114,7 +114,7 @@ class NegativeLogLikelihood(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> Gradients:
-        (targets,) = ctx.saved_tensors
+        targets: torch.Tensor = ctx.saved_tensors[0]
         return targets * (-grad / len(targets)), None
 
 
@@ -149,7 +149,7 @@ class MeanSquaredError(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> Gradients:
-        (errors,) = ctx.saved_tensors
+        errors: torch.Tensor = ctx.saved_tensors[0]
         return errors * (2 * grad / errors.numel()), None
 
 
