@@ -156,7 +156,7 @@ def _outputs(layer: nn.BatchNorm1d | nn.BatchNorm2d, inputs: torch.Tensor) -> to
     if numbers == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {inputs.size()}")
     outputs, mean, variance = NormaliseByBatch.apply(inputs, layer.weight, layer.bias, layer.eps)
-    if layer.training and layer.track_running_stats:
+    if layer.track_running_stats:
         _move(layer, mean, variance * (numbers / (numbers - 1)))
     return outputs
 

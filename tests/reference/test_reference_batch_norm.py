@@ -1,6 +1,7 @@
 """Batch normalisation by hand, against torch's."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from torch.testing import assert_close
 from cnnbench.reference.batch_norm import BatchNorm1d, BatchNorm2d, NormaliseByBatch, NormaliseByMoving
 
 TWINS = {nn.BatchNorm1d: BatchNorm1d, nn.BatchNorm2d: BatchNorm2d}
-SHAPES = st.tuples(st.integers(2, 5), st.integers(1, 4)) | st.tuples(
-    st.integers(2, 4), st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)
+SIZES = st.integers(1, 4)
+SHAPES = (st.tuples(SIZES, SIZES) | st.tuples(SIZES, SIZES, SIZES, SIZES)).filter(
+    lambda shape: math.prod(shape) > shape[1]  # at least 2 values per channel
 )
 OPTIONS = st.fixed_dictionaries(
     {
@@ -119,7 +121,7 @@ def test_the_variance_is_not_lost_beside_a_large_mean() -> None:
     inputs = drawn(1000, 3).detach() + 1e5
     expected, _, _ = NormaliseByBatch.apply(inputs, None, None, 1e-5)
     outputs, _, _ = NormaliseByBatch.apply(inputs.float(), None, None, 1e-5)
-    assert_close(outputs.double(), expected, rtol=0, atol=0.02)  # the inputs themselves are rounded to 1/128
+    assert_close(outputs, expected.float(), rtol=0, atol=0.02)  # the inputs themselves are rounded to 1/128
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
