@@ -18,9 +18,10 @@ the means of all batches so far):
     moving mean      <- (1 - momentum) moving mean      + momentum mu
     moving variance  <- (1 - momentum) moving variance  + momentum v M / (M - 1)
 
-v itself is biased: deviations from the batch's own mean are on average smaller than those from the true one, by the
-factor (M - 1) / M. What stands for all data is freed of that; what normalises the batch is not, so that the variance
-of h is 1.
+v itself is biased: the squares of deviations from the batch's own mean are on average smaller than of those from the
+true one, by the factor (M - 1) / M. What stands for all data is freed of that; what normalises the batch is not, so
+that the variance of h is 1 (but for epsilon). With M = 1 there is nothing to normalise by, which is an error. With
+M = 2, h is +-1 whatever x is, unless epsilon is large beside v: little is left of it.
 
 Backward, in training. Let dy[i] be the derivative of the loss with respect to y[i]. By y = g h + b,
 

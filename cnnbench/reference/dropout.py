@@ -5,14 +5,15 @@
 X, Y and the mask have any one shape. A network that may lose any of its units at any step cannot rely on a few of
 them working together.
 
-Why 1 / (1 - p). The layer after this one sums over its inputs. Were those that are kept passed on unchanged, the
-expected value of each would be (1 - p) x, and the sums would be larger by 1 / (1 - p) when nothing is dropped any
-more. Divided by the probability to be kept, the expected value is that of evaluation:
+Why 1 / (1 - p). The layer after this one sums over its inputs. Were those that are kept passed on unchanged, each
+would be (1 - p) x on average in training, but x in evaluation: the sums would be larger there by the factor
+1 / (1 - p) than those the layer has learnt from. Divided by the probability to be kept, the average is the same:
 
     E[y] = p 0 + (1 - p) x / (1 - p) = x
 
-so that evaluation has nothing to do: Y = X. This is called inverted dropout; the original (Srivastava and others,
-2014) left training as it was and multiplied by 1 - p in evaluation. For p = 1 all are dropped, and Y = 0.
+and evaluation has nothing to do: Y = X. This is called inverted dropout; the original (Srivastava and others, 2014)
+divides nothing in training and multiplies the weights of the layer after by 1 - p in evaluation. For p = 1 all are
+dropped, and Y = 0.
 
 Backward. The mask is a constant: dX = dY * mask. What was dropped gets no gradient.
 

@@ -35,7 +35,7 @@ takes a logarithm in log-softmax, and the K - 1 comparisons that find m:
     log-softmax                 1 exponential, 3 A                              1 exponential, 1 M, 2 A
     negative log-likelihood     1 M, 1 A                                        1 M
     cross-entropy               1 exponential, 1 M, 4 A                         1 exponential, 1 M, 1 A
-    mean squared error          1 M, 2 A                                        1 M, 1 A
+    mean squared error          1 M, 2 A                                        1 M
 """
 
 from typing import Any

@@ -7,17 +7,18 @@ The sums are over all numbers w of a tensor of any shape. With a factor lambda t
 gradient is that of the loss plus lambda dR/dw, whatever the weight does in the network. (Backward: dW = dR dR/dw,
 where dR, the derivative of the objective with respect to R, is lambda.)
 
-L2 pulls a weight towards 0 in proportion to its size, so large ones shrink most and none gets to 0. The half is there
-to cancel the 2 of the derivative: lambda w is exactly what the `weight_decay` lambda of SGD, momentum, AdaGrad,
-RMSprop and Adam adds to the gradient, for each parameter they are given. By plain descent the step is
+L2 pulls a weight towards 0 in proportion to its size: large ones shrink most, and none is brought to 0 itself. The
+half is there to cancel the 2 of the derivative: lambda w is exactly what the `weight_decay` lambda of SGD, momentum,
+AdaGrad, RMSprop and Adam adds to the gradient, for each parameter they are given. By plain descent the step is
 
     w <- w - lr (dloss/dw + lambda w) = (1 - lr lambda) w - lr dloss/dw
 
 The optimizers that divide by a history of gradients, such as Adam, divide lambda w with the rest; AdamW applies the
 factor 1 - lr lambda to the weight itself, which for them is something else than a penalty.
 
-L1 pulls every weight with the same force: small ones get to 0, and the network becomes sparse. |w| has a kink at 0
-and no derivative there; 0 is taken, one of its subgradients, and a weight that is 0 is left in peace.
+L1 pulls every weight with the same force, however small it is: those that the loss needs less than lambda go to 0,
+and few weights do the work. (By plain descent, to within a step of lr lambda around 0.) |w| has a kink at 0 and no
+derivative there; 0 is taken, one of its subgradients, and a weight that is 0 is left in peace.
 
 Cost for W weights: L2 W multiplications and W additions, backward W multiplications; L1 W additions, and W
 multiplications with the sign backward.

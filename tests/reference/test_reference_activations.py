@@ -121,7 +121,7 @@ def test_the_layout_of_memory_is_kept(by_hand: Operation) -> None:
 
 @pytest.mark.parametrize("by_hand", ALL)
 def test_no_value_is_read(by_hand: Operation) -> None:
-    inputs = torch.ones(2, 3, device="meta", requires_grad=True)  # where there are none
+    inputs = torch.ones(2, 3, device="meta", requires_grad=True)  # where there is none
     by_hand(inputs).sum().backward()
     assert inputs.grad is not None
 

@@ -74,6 +74,6 @@ def test_dropout_in_place_changes_what_it_is_given() -> None:
 
 def test_no_value_is_read() -> None:
     _, twin = layer_and_twin(0.5)
-    inputs = torch.ones(2, 3, device="meta", requires_grad=True)  # where there are none
+    inputs = torch.ones(2, 3, device="meta", requires_grad=True)  # where there is none
     twin(inputs).sum().backward()
     assert inputs.grad is not None
