@@ -19,17 +19,21 @@ ReLU has a kink at 0 and no derivative there; 0 is taken, one of its subgradient
 its jump. Its derivative is 0, hence dX = 0 whatever dY is: no weight before a step ever gets a gradient, and nothing
 can be learnt through it by descent. That is what the sigmoid, a step made smooth, is for.
 
-Far from 0, e^-x or e^x overflows. With z = e^-|x|, which is at most 1, nothing does:
+Far from 0, e^-x or e^x overflows. No exponent is above 0, and nothing overflows, if the sigmoid is taken as
 
-    sigmoid     1 / (1 + z) if x >= 0;  e^x / (1 + e^x) = z / (1 + z) if x < 0
-    tanh        of |x|: (1 - z^2) / (1 + z^2) = -m / (2 + m), m = z^2 - 1 = expm1(-2 |x|); the sign is that of x.
-                expm1(t) = e^t - 1 keeps the digits that a subtraction of two numbers near 1 would lose
+    1 / (1 + e^-x) if x >= 0, and e^x / (1 + e^x) if x < 0, which in one is e^min(x, 0) / (1 + e^-|x|)
+
+and tanh, with z = e^-2|x| and m = z - 1, as that of |x| with the sign of x:
+
+    (1 - z) / (1 + z) = -m / (2 + m)
+
+where expm1(t) = e^t - 1 gives m with the digits that a subtraction of two numbers near 1 loses.
 
 Cost for each number, M multiplications or divisions, A additions or subtractions:
 
                 forward                                         backward
     identity    nothing                                         nothing
-    sigmoid     1 exponential, 1 M, 1 A                         2 M, 1 A
+    sigmoid     2 exponentials, 1 M, 1 A                        2 M, 1 A
     tanh        1 exponential, 2 M, 1 A                         2 M, 1 A
     ReLU        1 comparison                                    1 comparison, 1 M
     step        1 comparison                                    nothing
@@ -66,8 +70,7 @@ class Logistic(Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor) -> torch.Tensor:
-        z = torch.exp(-inputs.abs())
-        outputs = torch.where(inputs >= 0, 1.0, z) / (1 + z)
+        outputs = inputs.clamp(max=0).exp() / (1 + torch.exp(-inputs.abs()))
         ctx.save_for_backward(outputs)
         return outputs
 
