@@ -1,0 +1,62 @@
+"""Dropout: in training, each number is dropped with probability p; in evaluation, none is.
+
+    Y = X * mask           each number of the mask by itself: 0 with probability p, else 1 / (1 - p)
+
+X, Y and the mask have any one shape. A network that may lose any of its units at any step cannot rely on a few of
+them working together.
+
+Why 1 / (1 - p). The layer after this one sums over its inputs. Were those that are kept passed on unchanged, each
+would be (1 - p) x on average in training, but x in evaluation: the sums would be larger there by the factor
+1 / (1 - p) than those the layer has learnt from. Divided by the probability to be kept, the average is the same:
+
+    E[y] = p 0 + (1 - p) x / (1 - p) = x
+
+and evaluation has nothing to do: Y = X. This is called inverted dropout; the original (Srivastava and others, 2014)
+divides nothing in training and multiplies the weights of the layer after by 1 - p in evaluation. For p = 1 all are
+dropped, and Y = 0.
+
+Backward. The mask is a constant: dX = dY * mask. What was dropped gets no gradient.
+
+Cost for each number: forward a random number and 1 multiplication, and 1 division for the mask; backward
+1 multiplication. In evaluation, nothing.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+__all__ = ["Dropout", "InvertedDropout"]
+
+
+class InvertedDropout(Function):
+    """inputs of any shape, and p in [0, 1], to outputs of the same shape.
+
+    On the CPU the mask is the one that torch draws from the same seed. With p = 0 or 1 nothing is drawn.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, p: float) -> torch.Tensor:
+        mask = torch.full_like(inputs, 1 - p)
+        if 0 < p < 1:
+            mask.bernoulli_(1 - p).div_(1 - p)
+        ctx.save_for_backward(mask)
+        return inputs * mask
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        mask: torch.Tensor = ctx.saved_tensors[0]
+        return grad * mask, None
+
+
+class Dropout(nn.Dropout):
+    """In training computed by `InvertedDropout`; with `inplace` the inputs become the outputs."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return inputs
+        outputs: torch.Tensor = InvertedDropout.apply(inputs, self.p)
+        return inputs.copy_(outputs) if self.inplace else outputs
