@@ -80,7 +80,7 @@ class _ByHand(Optimizer):
 
 
 class SGD(_ByHand):
-    """Stochastic gradient descent: a step against the gradient, of the examples of a batch, times the learning rate.
+    """Stochastic gradient descent: stochastic, since each step follows the gradient of some examples alone.
 
     H. Robbins and S. Monro: A stochastic approximation method. Annals of Mathematical Statistics 22 (1951).
     """
