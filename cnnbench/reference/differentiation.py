@@ -120,7 +120,7 @@ def gradient_check(f: Function, gradient: torch.Tensor, x: torch.Tensor, entries
 
 def gradient_descent(f: Function, start: torch.Tensor, lr: float, steps: int) -> torch.Tensor:
     """Follow x <- x - lr times the gradient of f, numerically; returns all points, (steps + 1, *start.shape)."""
-    points = [start.clone()]
+    points = [start]
     for _ in range(steps):
         points.append(points[-1] - lr * numerical_gradient(f, points[-1]))
     return torch.stack(points)

@@ -224,9 +224,10 @@ def test_a_right_gradient_passes_its_check(shape: list[int]) -> None:
     assert gradient_check(waves, slope_of_waves(x), x) < 1e-9
 
 
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize(("entries", "expected"), [(None, 0.025), ([1], 0.025), ([0, 2], 0.0)], ids=str)
-def test_a_wrong_entry_is_told_as_a_share_of_the_largest(entries: list[int] | None, expected: float) -> None:
-    x = torch.tensor([1.0, 3.0, 20.0], dtype=torch.float64)
+def test_a_wrong_entry_is_told_as_a_share_of_the_largest(entries: list[int] | None, expected: float, sign: int) -> None:
+    x = sign * torch.tensor([1.0, 3.0, 20.0], dtype=torch.float64)
     wrong = 2 * x + torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
     assert gradient_check(bowl, wrong, x, entries) == pytest.approx(expected, abs=1e-9)
 
@@ -237,9 +238,10 @@ def test_a_gradient_of_zeros_is_checked_by_the_difference_itself() -> None:
     assert gradient_check(lambda _: 5.0, torch.zeros_like(x), x) == 0.0
 
 
-def test_a_gradient_that_is_not_a_number_does_not_pass() -> None:
+@pytest.mark.parametrize("entries", [None, [0], [1]], ids=str)
+def test_a_gradient_that_is_not_a_number_does_not_pass(entries: list[int] | None) -> None:
     x = torch.tensor([1.0, 3.0], dtype=torch.float64)
-    assert math.isnan(gradient_check(bowl, torch.tensor([2.0, math.nan], dtype=torch.float64), x))
+    assert math.isnan(gradient_check(bowl, torch.tensor([2.0, math.nan], dtype=torch.float64), x, entries))
 
 
 START = torch.tensor([-3.0, 4.0], dtype=torch.float64)
