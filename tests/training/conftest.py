@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from cnnbench import config as configuration
+from cnnbench.commands.by_hand import optimizer_by_hand
 from cnnbench.config import Config
 from cnnbench.data.augment import Augment
 from cnnbench.data.resident import Examples
@@ -92,7 +93,7 @@ def make_engine() -> MakeEngine:
         model = model.to(device.kind)
         return kind(
             model,
-            make_optimizers(config.optimizer, model, device.kind),
+            make_optimizers(config.optimizer, model, device.kind, optimizer_by_hand),
             Preprocess(config.data.resize, [0.0], [1.0]),
             Augment(config.augment, 4, 0.0),
             device,

@@ -36,6 +36,10 @@ OPTIMIZERS = [
     SgdConfig("sgd", 0.05, 0.0, 0.0),
     SGD,
     SgdConfig("nesterov", 0.05, 0.9, 0.0),
+    SgdConfig("sgd", 0.05, 0.0, 0.001, "reference"),
+    SgdConfig("momentum", 0.05, 0.9, 0.0, "reference"),
+    AdagradConfig("adagrad", 0.01, 1e-10, 0.0, "reference"),
+    AdamConfig("adam", 0.01, [0.9, 0.999], 1e-8, 0.0, "reference"),
     AdamConfig("adam", 0.01, [0.9, 0.999], 1e-8, 0.0),
     AdamConfig("adamw", 0.01, [0.9, 0.999], 1e-8, 0.01),
     MuonConfig("muon", 0.05, 0.6, 0.01, "sgd", 0.05),
@@ -135,7 +139,7 @@ def assert_same(ours: EagerEngine, theirs: EagerEngine, rtol: float = 1e-5) -> N
 
 
 @EACH_DEVICE
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: optimizer.name)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda optimizer: f"{optimizer.name}-{optimizer.implementation}")
 def test_sixty_steps_are_those_of_the_eager_engine(
     optimizer: OptimizerConfig, make: Callable[..., EagerEngine], config: Config, examples: Examples
 ) -> None:
