@@ -51,7 +51,7 @@ class GraphEngine(EagerEngine):
         rows = max(len(train) // batch_size, WARM_UP_STEPS + 1)
         self._train = train
         self._order = torch.arange(batch_size, device=device).repeat(rows, 1)
-        self._lr_factors = torch.zeros(rows, device=device)
+        self._lr_factors = torch.zeros(rows, device=device, dtype=self.device.dtype)
         self._row = torch.zeros(1, dtype=torch.int64, device=device)
         self._images, self._labels = (tensor.clone() for tensor in train.take(self._order[0]))
         try:
@@ -109,7 +109,7 @@ class GraphEngine(EagerEngine):
             assert examples is self._train
             replayed = len(order) // batch_size
             self._order[:replayed] = order[: replayed * batch_size].view(replayed, batch_size)
-            self._lr_factors[:replayed] = torch.tensor(lr_factors[:replayed])
+            self._lr_factors[:replayed] = torch.tensor(lr_factors[:replayed], dtype=self.device.dtype)
             self._row.zero_()
             for _ in range(replayed):
                 self._replay_training()
@@ -140,7 +140,9 @@ class GraphEngine(EagerEngine):
         """Let the optimizers take their learning rates from tensors: a graph would keep a number for ever."""
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         before = [dict(group) for group in groups]
-        self._lrs = [(torch.zeros((), device=self.device.kind), group["initial_lr"]) for group in groups]
+        self._lrs = [
+            (torch.zeros((), dtype=self.device.dtype, device=self.device.kind), group["initial_lr"]) for group in groups
+        ]
         for optimizer in self.optimizers:
             if "capturable" in optimizer.defaults:
                 for state in optimizer.state.values():  # a run that goes on has read its steps onto the host

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from cnnbench.reference import losses
 from cnnbench.reference.losses import CrossEntropy, LogSoftmax, MeanSquaredError, NegativeLogLikelihood, Softmax
-from cnnbench.training.losses import make_loss
+from cnnbench.training.losses import make_losses
 
 NUMBERS = st.sampled_from([0.0, 1000.0, -1000.0]) | st.floats(-1000, 1000) | st.floats(-3, 3)
 LABELS, PROBABILITIES = torch.tensor([2, 0, 1]), drawn(3, 4).softmax(dim=1).detach()
@@ -101,7 +101,7 @@ def test_mean_squared_error_is_that_of_torch(case: tuple[torch.Tensor, torch.Ten
 @CASES
 @given(case=logits_and_targets(), smoothing=st.just(0.0) | st.floats(0, 1))
 def test_training_gets_the_same_losses(name: str, case: tuple[torch.Tensor, torch.Tensor], smoothing: float) -> None:
-    in_training = make_loss(SimpleNamespace(loss=name, label_smoothing=smoothing))
+    in_training = make_losses(SimpleNamespace(loss=name, label_smoothing=smoothing)).loss
     rest = [smoothing] if name == "cross_entropy" else []
 
     def by_hand(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
