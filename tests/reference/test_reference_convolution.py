@@ -1,0 +1,191 @@
+"""Convolution by hand: loops against products, and both against torch's."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from drawing import CASES, EXACTLY, drawn, grads
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import signal
+from torch import nn
+from torch.autograd import gradcheck
+from torch.nn import functional
+from torch.testing import assert_close
+
+from cnnbench.reference.convolution import (
+    Conv2d,
+    CrossCorrelation,
+    col2im,
+    convolve,
+    cross_correlate_loops,
+    im2col,
+    output_size,
+    pointwise,
+)
+from cnnbench.reference.linear import Affine
+
+Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, tuple[int, int], int]
+FEW = st.integers(1, 3)
+
+
+@st.composite
+def inputs(draw: st.DrawFn, largest_group: int = 3) -> Inputs:
+    """Images, weight, bias or None, stride and groups that fit together."""
+    kernel, stride = draw(st.tuples(FEW, FEW)), draw(st.tuples(FEW, FEW))
+    height, width = (size + draw(st.integers(0, 5)) for size in kernel)
+    groups = draw(st.integers(1, largest_group))
+    images = drawn(draw(FEW), groups * draw(FEW), height, width)
+    weight = drawn(groups * draw(FEW), images.shape[1] // groups, *kernel)
+    bias = drawn(len(weight)) if draw(st.booleans()) else None
+    return images, weight, bias, stride, groups
+
+
+def library(images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *options: Any) -> torch.Tensor:
+    stride, groups = options
+    return functional.conv2d(images, weight, bias, stride, groups=groups)
+
+
+@CASES
+@given(inputs())
+def test_outputs_are_those_of_torch(case: Inputs) -> None:
+    assert_close(CrossCorrelation.apply(*case), library(*case), **EXACTLY)
+
+
+@CASES
+@given(inputs())
+def test_gradients_are_those_of_torch(case: Inputs) -> None:
+    assert_close(grads(CrossCorrelation.apply, *case), grads(library, *case), **EXACTLY)
+
+
+@CASES
+@given(inputs(largest_group=1))
+def test_loops_and_the_matrix_product_agree(case: Inputs) -> None:
+    images, weight, bias, stride, _ = (each.detach() if isinstance(each, torch.Tensor) else each for each in case)
+    by_loops = cross_correlate_loops(images, weight, bias, stride)
+    assert_close(CrossCorrelation.apply(images, weight, bias, stride, 1), by_loops, **EXACTLY)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_backward_is_the_derivative_of_forward(groups: int) -> None:
+    images, weight, bias = drawn(2, 4, 5, 4), drawn(2, 4 // groups, 3, 2), drawn(2)
+    assert gradcheck(CrossCorrelation.apply, (images, weight, bias, (2, 1), groups))
+
+
+def test_gradients_are_computed_for_what_wants_them_alone() -> None:
+    images, weight, bias = drawn(2, 2, 4, 4), drawn(3, 2, 2, 2), drawn(3)
+    expected = grads(CrossCorrelation.apply, images, weight, bias, (1, 1), 1)
+    for index in range(3):
+        chosen = [each if each is (images, weight, bias)[index] else each.detach() for each in (images, weight, bias)]
+        assert_close(grads(CrossCorrelation.apply, *chosen, (1, 1), 1), [expected[index]], **EXACTLY)
+
+
+@CASES
+@given(inputs())
+def test_col2im_is_the_transpose_of_im2col(case: Inputs) -> None:
+    images, weight, _, stride, _ = case
+    columns = im2col(images.detach(), weight.shape[2:], stride)
+    others = torch.randn(columns.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    there = (columns * others).sum()
+    assert_close((images * col2im(others, images.shape[2:], stride)).sum(), there, rtol=1e-9, atol=1e-9)
+
+
+def test_the_columns_are_the_windows() -> None:
+    images = torch.arange(12.0).view(1, 1, 3, 4)
+    columns = im2col(images, (2, 2), (1, 2)).reshape(4, -1)
+    assert columns.T.tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [4, 5, 8, 9], [6, 7, 10, 11]]
+
+
+@CASES
+@given(inputs(largest_group=1))
+def test_true_convolution_is_torchs_with_the_kernel_turned(case: Inputs) -> None:
+    images, weight, _, stride, _ = case
+
+    def turned(images: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int]) -> torch.Tensor:
+        return functional.conv2d(images, weight.flip(2, 3), stride=stride)
+
+    assert_close(convolve(images, weight, stride), turned(images, weight, stride), **EXACTLY)
+    assert_close(grads(convolve, images, weight, stride), grads(turned, images, weight, stride), **EXACTLY)
+
+
+def test_true_convolution_is_that_of_scipy() -> None:
+    image, kernel = drawn(6, 7).detach(), drawn(3, 2).detach()
+    expected = torch.from_numpy(signal.convolve2d(image.numpy(), kernel.numpy(), mode="valid"))
+    assert_close(convolve(image[None, None], kernel[None, None])[0, 0], expected, **EXACTLY)
+
+
+@CASES
+@given(n=FEW, c=FEW, h=FEW, w=FEW, m=FEW)
+def test_a_1x1_convolution_is_an_affine_layer_over_channels(n: int, c: int, h: int, w: int, m: int) -> None:
+    images, weight, bias = drawn(n, c, h, w).detach(), drawn(m, c).detach(), drawn(m).detach()
+    by_windows = CrossCorrelation.apply(images, weight[:, :, None, None], bias, (1, 1), 1)
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, c)
+    assert_close(Affine.apply(pixels, weight, bias).view(n, h, w, m).permute(0, 3, 1, 2), by_windows, **EXACTLY)
+    assert_close(pointwise(images, weight, bias), by_windows, **EXACTLY)
+
+
+@CASES
+@given(kernel=st.integers(1, 7), stride=FEW, padding=st.integers(0, 4), more=st.integers(0, 9))
+def test_the_size_of_the_outputs_follows_the_formula(kernel: int, stride: int, padding: int, more: int) -> None:
+    size = max(kernel - 2 * padding, 1) + more
+    outputs = functional.conv2d(torch.empty(1, 1, size, size), torch.empty(1, 1, kernel, kernel), None, stride, padding)
+    assert output_size(size, kernel, stride, padding) == outputs.shape[2]
+
+
+def test_a_kernel_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="A kernel of 5 does not fit into 4 pixels with a padding of 0"):
+        CrossCorrelation.apply(drawn(1, 1, 6, 4), drawn(1, 1, 5, 5), None, (1, 1), 1)
+
+
+LAYERS: dict[str, dict[str, Any]] = {
+    "square": {"kernel_size": 3},
+    "rectangular": {"kernel_size": (3, 2), "stride": (1, 2), "padding": (2, 1)},
+    "no bias": {"kernel_size": 3, "stride": 2, "padding": 1, "bias": False},
+    "two groups": {"kernel_size": 3, "padding": 1, "groups": 2},
+    "depthwise": {"kernel_size": 3, "padding": 1, "groups": 4},
+    "1x1": {"kernel_size": 1, "stride": 2},
+    "same, odd": {"kernel_size": 3, "padding": "same"},
+    "same, even": {"kernel_size": (4, 2), "padding": "same"},
+    "valid": {"kernel_size": 3, "padding": "valid"},
+    "reflect": {"kernel_size": 3, "padding": (1, 2), "padding_mode": "reflect"},
+    "replicate": {"kernel_size": 3, "padding": (1, 2), "padding_mode": "replicate"},
+    "circular": {"kernel_size": 3, "padding": (1, 2), "padding_mode": "circular"},
+    "same, reflect": {"kernel_size": 4, "padding": "same", "padding_mode": "reflect"},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
+def test_the_layer_with_its_class_changed_has_the_same_outputs_and_gradients(
+    options: dict[str, Any], channels_last: bool
+) -> None:
+    layer = nn.Conv2d(4, 4, **options).double()
+    twin = copy.deepcopy(layer)
+    twin.__class__ = Conv2d
+    images = drawn(2, 4, 7, 6)
+    if channels_last:
+        images = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert_close(twin(images), layer(images), **EXACTLY)
+
+    def gradients(layer: nn.Module) -> list[torch.Tensor]:
+        return grads(lambda images, *_: layer(images), images, *layer.parameters())
+
+    assert_close(gradients(twin), gradients(layer), **EXACTLY)
+
+
+def test_the_layer_computes_in_float32_too() -> None:
+    layer = nn.Conv2d(3, 4, 3, padding=1)
+    images = drawn(2, 3, 6, 6).detach().float()
+    expected = layer(images)
+    layer.__class__ = Conv2d
+    assert layer(images).dtype == torch.float32
+    assert_close(layer(images), expected)
+
+
+def test_dilation_is_refused_in_words() -> None:
+    layer = nn.Conv2d(1, 1, 3, dilation=2)
+    layer.__class__ = Conv2d
+    with pytest.raises(ValueError, match=r"\(dilation\) are not written by hand. Allowed: dilation=1"):
+        layer(drawn(1, 1, 8, 8).float())
