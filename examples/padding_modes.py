@@ -1,0 +1,90 @@
+"""What padding does at the border of an image: a real image in five modes, and what two kernels then see there.
+
+    python examples/padding_modes.py
+
+writes padding_modes.png. A kernel of 5 x 5 needs two more pixels on each side to give an image of the same size. If
+these are zeros, the image becomes dark at its border, and a kernel that looks for edges finds a frame that nobody saw.
+"""
+
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from cnnbench.data import catalog, storage
+from cnnbench.reference.convolution import cross_correlate_loops
+from cnnbench.reference.padding import pad
+
+PICTURE = Path("padding_modes.png")
+PADDING = 8
+PULLOVER = 337  # of the test images of the sample
+MODES = {
+    "zeros": ("constant", 0.0),
+    "constant 0.5": ("constant", 0.5),
+    "reflect": ("reflect", 0.0),
+    "replicate": ("replicate", 0.0),
+    "circular": ("circular", 0.0),
+}
+SMOOTHING = torch.full((5, 5), 1 / 25)
+EDGES = torch.tensor([[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]])  # a pixel and the eight around it
+
+
+def image() -> torch.Tensor:
+    """The middle of a pullover, (1, 1, 20, 20) in [0, 1]: it reaches every border."""
+    pixels = storage.load(catalog.get("sample"), None).test_images[PULLOVER, 5:25, 4:24]
+    return torch.from_numpy(pixels / 255).float()[None, None]
+
+
+def same_size(pixels: torch.Tensor, kernel: torch.Tensor, mode: str, value: float) -> torch.Tensor:
+    """The cross-correlation of pixels (1, 1, H, W), padded so that the result has their size."""
+    side = len(kernel) // 2
+    return cross_correlate_loops(pad(pixels, (side, side, side, side), mode, value), kernel[None, None])
+
+
+def at_border(pixels: torch.Tensor) -> float:
+    """The mean of the outermost pixels."""
+    inside = torch.zeros_like(pixels, dtype=torch.bool)
+    inside[..., 1:-1, 1:-1] = True
+    return pixels[~inside].mean().item()
+
+
+def draw(pixels: torch.Tensor) -> Figure:
+    """A column for each mode: the image padded, smoothed, and its edges."""
+    figure = Figure(figsize=(12, 7.6), layout="constrained")
+    axes = figure.subplots(3, len(MODES))
+    for (name, (mode, value)), column in zip(MODES.items(), axes.T, strict=True):
+        padded = pad(pixels, (PADDING, PADDING, PADDING, PADDING), mode, value)
+        smoothed = same_size(pixels, SMOOTHING, mode, value)
+        edges = same_size(pixels, EDGES, mode, value).abs()
+        for axis, picture, white in zip(column, (padded, smoothed, edges), (1, 1, 3), strict=True):
+            axis.imshow(picture[0, 0].numpy(), cmap="gray", vmin=0, vmax=white)
+            axis.set(xticks=[], yticks=[])
+        column[0].set_title(name, fontsize=16)
+        column[0].add_patch(frame(*pixels.shape[2:]))
+        column[1].set_xlabel(f"border {at_border(smoothed):.2f}", fontsize=14)
+        column[2].set_xlabel(f"border {at_border(edges):.2f}", fontsize=14)
+    for axis, label in zip(axes[:, 0], (f"padded by {PADDING} pixels", "smoothed, 5 x 5", "edges, 3 x 3"), strict=True):
+        axis.set_ylabel(label, fontsize=16)
+    return figure
+
+
+def frame(height: int, width: int) -> Rectangle:
+    """Around what is not padding."""
+    corner = (PADDING - 0.5, PADDING - 0.5)
+    return Rectangle(corner, width, height, fill=False, edgecolor="#d55e00", linewidth=2)
+
+
+def main() -> None:
+    pixels = image()
+    print(f"mean of the outermost pixels of the image: {at_border(pixels):.2f}")
+    print(f"{'padding':12}  smoothed  edges")
+    for name, (mode, value) in MODES.items():
+        smoothed, edges = (same_size(pixels, kernel, mode, value) for kernel in (SMOOTHING, EDGES))
+        print(f"{name:12}  {at_border(smoothed):8.2f}  {at_border(edges.abs()):5.2f}")
+    draw(pixels).savefig(PICTURE, dpi=120)
+    print(f"Written: {PICTURE}")
+
+
+if __name__ == "__main__":
+    main()
