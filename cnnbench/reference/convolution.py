@@ -144,10 +144,10 @@ class CrossCorrelation(Function):
         *_, count, rows, cols = columns.shape
         kernels = weight.reshape(groups, len(weight) // groups, -1)  # (g, M / g, K)
         products = kernels @ columns.view(groups, kernels.shape[2], -1)  # (g, M / g, P)
-        outputs = products.view(-1, count, rows, cols)  # (M, N, H', W')
+        outputs = products.view(-1, count, rows, cols).transpose(0, 1).contiguous()  # (N, M, H', W')
         if bias is not None:
-            outputs += bias[:, None, None, None]
-        return outputs.transpose(0, 1)
+            outputs += bias[:, None, None]
+        return outputs
 
     @staticmethod
     @once_differentiable
