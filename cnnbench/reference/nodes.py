@@ -100,7 +100,7 @@ class Flatten(nn.Flatten):
     """The layer of the networks, computed by `Reshape`: maps (N, C, H, W) to features (N, C H W)."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        first, last = self.start_dim % maps.ndim, self.end_dim % maps.ndim
-        flat = math.prod(maps.shape[first : last + 1])
-        features: torch.Tensor = Reshape.apply(maps, (*maps.shape[:first], flat, *maps.shape[last + 1 :]))
+        first, after = self.start_dim, self.end_dim % maps.ndim + 1
+        flat = math.prod(maps.shape[first:after])
+        features: torch.Tensor = Reshape.apply(maps, (*maps.shape[:first], flat, *maps.shape[after:]))
         return features

@@ -70,7 +70,7 @@ class MaxPool(Function):
             candidate = maps[place]
             larger = (candidate > largest) | candidate.isnan()  # what is not a number must not be hidden
             largest = torch.where(larger, candidate, largest)
-            where = torch.where(larger, number, where)
+            where.masked_fill_(larger, number)
         ctx.save_for_backward(where)
         return largest
 

@@ -1,5 +1,7 @@
 """The nodes of a computation graph by hand, against torch's arithmetic."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from drawing import CASES, EXACTLY, drawn, grads
@@ -60,6 +62,14 @@ def test_an_input_without_gradient_is_given_none(operation: object) -> None:
     x, y = two((2, 3, 2, 2), set(), set())
     assert_close(grads(operation, x, y.detach()), grads(operation, x, y)[:1], **EXACTLY)
     assert_close(grads(operation, x.detach(), y), grads(operation, x, y)[1:], **EXACTLY)
+
+
+def test_an_input_has_a_gradient_of_its_own_shape() -> None:
+    x, y = drawn(2, 3, 1, 1).detach(), drawn(3, 4, 5).detach()
+    of_outputs = torch.ones(2, 3, 4, 5, dtype=torch.float64)
+    context = SimpleNamespace(shapes=(x.shape, y.shape), saved_tensors=(x, y), needs_input_grad=(True, True))
+    for node in (Add, Multiply):  # autograd would mend it
+        assert [gradient.shape for gradient in node.backward(context, of_outputs)] == [x.shape, y.shape]
 
 
 def test_a_value_that_is_used_twice_has_the_sum_of_both_gradients() -> None:
