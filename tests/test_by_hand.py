@@ -61,13 +61,13 @@ def test_a_run_by_hand_goes_on_with_the_same_bits(within: Command, optimizer: st
     trained(within, "whole", *overrides)
     trained(within, "parts", *overrides, "train.epochs=2")
     assert within("resume", "parts", "train.epochs=3").returncode == 0
-    assert differences(Path("whole"), Path("parts")) == []
+    assert set(differences(Path("whole"), Path("parts"))) <= {"best.pt.config.train.epochs"}
 
 
 def evaluated(within: Command, *arguments: str) -> Any:
     result = within("evaluate", *arguments)
     assert result.returncode == 0, result.stderr
-    return result.stdout
+    return result.stdout.partition("most confused")[0]
 
 
 def test_what_was_trained_by_hand_is_evaluated_by_either(within: Command) -> None:

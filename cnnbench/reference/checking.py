@@ -19,6 +19,7 @@ __all__ = ["Differences", "compare", "compare_layer", "compare_network", "shapes
 
 ENTRIES = 4  # of each tensor, whose derivatives are taken numerically: two calls for each
 MOST_TENSORS = 8  # of a network, likewise
+STEP = 1e-7  # of a network: the smaller, the fewer kinks of its ReLUs are crossed
 LEAST = 1e-3  # of the largest gradient of all: what others are compared with at the least
 TINY = 1e-300
 SEED = 0
@@ -38,10 +39,12 @@ class Differences:
     numerical: float
 
 
-def compare(by_hand: Operation, library: Operation, *tensors: torch.Tensor, most: int | None = None) -> Differences:
+def compare(
+    by_hand: Operation, library: Operation, *tensors: torch.Tensor, most: int | None = None, h: float | None = None
+) -> Differences:
     """Two forms of an operation on the same float64 tensors, with the gradients of a random mixture of its outputs.
 
-    The numerical derivatives are those of no more than `most` of the tensors.
+    The numerical derivatives are those of no more than `most` of the tensors, by steps of `h`.
     """
     ours, theirs = ([each.detach().clone().requires_grad_() for each in tensors] for _ in range(2))
     outputs, expected = _seeded(by_hand, *ours), _seeded(library, *theirs)
@@ -59,7 +62,7 @@ def compare(by_hand: Operation, library: Operation, *tensors: torch.Tensor, most
 
         gradient = gradients[index]
         entries = torch.randperm(gradient.numel())[:ENTRIES].tolist()
-        estimates = numerical_gradient(mixed, tensors[index].detach().clone(), entries=entries)
+        estimates = numerical_gradient(mixed, tensors[index].detach().clone(), entries, h)
         return _largest(estimates - gradient.flatten()[entries]) / scales[index]
 
     every = -(-len(tensors) // most) if most else 1
@@ -76,7 +79,11 @@ def shapes_seen(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Siz
     def record(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
         return lambda _, inputs: shapes.update({} if name in shapes else {name: inputs[0].shape})
 
-    innermost = [(name, layer) for name, layer in network.named_modules() if not list(layer.children())]
+    innermost = [
+        (name, layer)
+        for name, layer in network.named_modules()
+        if not list(layer.children()) and not isinstance(layer, nn.Sequential)  # one with nothing in it
+    ]
     hooks = [layer.register_forward_pre_hook(record(name)) for name, layer in innermost]
     with torch.no_grad():
         network(images)
@@ -94,12 +101,22 @@ def compare_layer(layer: nn.Module, shape: Sequence[int], device: torch.device) 
     return compare(_of(by_hand, parameters), _of(library, parameters), inputs, *parameters.values())
 
 
-def compare_network(network: nn.Module, images: torch.Tensor) -> Differences:
-    """A network, in float64, and what it is by hand, on images (N, C, H, W): by its logits and all of its weights."""
-    by_hand = copy.deepcopy(network)
-    use_reference(by_hand)
+def compare_network(network: nn.Module, images: torch.Tensor) -> tuple[Differences, Differences]:
+    """A network, in float64, and what it is by hand, on images (N, C, H, W): by its logits and all of its weights.
+
+    And the network and itself, where its images are rounded another way: what a difference of the first is worth. Batch
+    normalisation of few numbers makes rounding large, and in a deep network a step may cross the kink of a ReLU.
+    """
+    reference = copy.deepcopy(network)
+    use_reference(reference)
     parameters = dict(network.named_parameters())
-    return compare(_of(by_hand, parameters), _of(network, parameters), images, *parameters.values(), most=MOST_TENSORS)
+    ours, library, tensors = _of(reference, parameters), _of(network, parameters), (images, *parameters.values())
+
+    def rounded(inputs: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        return library(inputs * (1 + torch.finfo(inputs.dtype).eps), *values)
+
+    by_hand, itself = (compare(each, library, *tensors, most=MOST_TENSORS, h=STEP) for each in (ours, rounded))
+    return by_hand, itself
 
 
 def _of(network: nn.Module, parameters: dict[str, nn.Parameter]) -> Operation:

@@ -7,12 +7,33 @@ shortcut, is left to torch.
 
 from torch import nn
 
+from cnnbench.models.lenet import MinPool2d
+from cnnbench.reference.activations import Identity, ReLU, Sigmoid, Tanh
+from cnnbench.reference.batch_norm import BatchNorm1d, BatchNorm2d
+from cnnbench.reference.convolution import Conv2d
+from cnnbench.reference.dropout import Dropout
 from cnnbench.reference.linear import Linear
+from cnnbench.reference.nodes import Flatten
+from cnnbench.reference.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from cnnbench.reference.pooling import MinPool2d as MinPool2dByHand
 
 __all__ = ["TWINS", "twin_of", "use_reference"]
 
 TWINS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: Conv2d,
     nn.Linear: Linear,
+    nn.MaxPool2d: MaxPool2d,
+    nn.AvgPool2d: AvgPool2d,
+    MinPool2d: MinPool2dByHand,
+    nn.AdaptiveAvgPool2d: AdaptiveAvgPool2d,
+    nn.Identity: Identity,
+    nn.ReLU: ReLU,
+    nn.Sigmoid: Sigmoid,
+    nn.Tanh: Tanh,
+    nn.BatchNorm1d: BatchNorm1d,
+    nn.BatchNorm2d: BatchNorm2d,
+    nn.Dropout: Dropout,
+    nn.Flatten: Flatten,
 }
 
 
