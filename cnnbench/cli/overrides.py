@@ -123,6 +123,7 @@ def _of_hydra(composed: DictConfig) -> Any:
         del hydra[key]
     for key in ("override_dirname", "num", "id"):
         hydra["job"].pop(key, None)
+    hydra["sweeper"].pop("params", None)  # which jobs an experiment proposes: nothing to one of them
     return hydra
 
 

@@ -49,7 +49,7 @@ class SweepCallback(Callback):
                     "cnnbench benchmark measures one network after another: side by side they would take each other's "
                     "time. Leave hydra/launcher out."
                 )
-            check_number_of_jobs(as_written(config.hydra.overrides.task), pairs)
+            check_number_of_jobs([*_params(config), *as_written(config.hydra.overrides.task)], pairs)
             if self.sweep is not None:
                 self.sweep.begin(config)
             if config.hydra.runtime.choices["hydra/launcher"] == HERE:  # others compose in processes of their own
@@ -179,7 +179,14 @@ class Sweep:
         self.launched = True
 
     def _list(self, overrides: list[Override]) -> list[Overrides]:
-        """Every combination of values, with each of the pairs."""
+        """Every combination of values, with each of the pairs.
+
+        What an experiment proposes to vary, hydra.sweeper.params, gives way to both.
+        """
+        of_pairs = {each.partition("=")[0] for pair in self.pairs for each in pair}
+        proposed = [each.partition("=")[0] for each in _params(self.composed)]  # by an experiment; they come first
+        kept = [each for each in overrides[: len(proposed)] if each.get_key_element() not in of_pairs]
+        overrides = [*kept, *overrides[len(proposed) :]]
         (combinations,) = self._combinations(overrides, None)
         given = {override.get_key_element() for override in overrides}
         for pair in self.pairs:
@@ -236,6 +243,11 @@ class Sweep:
                 signal.signal(number, handler)
         if signals:
             handlers[signals[0]](signals[0], None)
+
+
+def _params(composed: DictConfig) -> Overrides:
+    """What an experiment proposes to vary, as Hydra's sweeper puts it before the command line."""
+    return [f"{key}={values}" for key, values in (composed.hydra.sweeper.params or {}).items()]
 
 
 def _explained(error: Exception) -> Exception:
