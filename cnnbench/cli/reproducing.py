@@ -141,4 +141,3 @@ def _sorted(words: Sequence[str]) -> tuple[str, list[str]]:
                 f"Allowed: {', '.join(OF_THE_MACHINE)}. Other values: cnnbench -m experiment=NAME {word}"
             )
     return (parts or ["all"])[0], given
-

@@ -3,18 +3,20 @@
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from cnnbench.reports.comparison import error
 from cnnbench.reports.groups import Group
 from cnnbench.reports.reproduction.verdicts import Figure
+from cnnbench.reports.table import as_text
 from cnnbench.runs.records import Record
 
 __all__ = ["Arm", "Experiment", "experiments"]
 
 EXPERIMENT, SEED = "experiment", "seed"
 DIVERGED = 4  # exit code
+OF_THE_MACHINE = ("device", "data.root", "tracker", "train.checkpoint_every")  # keys that change no figure by intent
 IN_WORDS: dict[str, Callable[[str], str]] = {
     "data.train_examples": lambda value: f"{int(value):,} training examples",
     "data.test_examples": lambda value: f"{int(value):,} test examples",
@@ -84,7 +86,7 @@ class Arm:
         parts = []
         for state, number in Counter(run.state for run in others).items():
             told = next((error(run) for run in others if run.state == state and error(run)), "")
-            parts.append(f"{number} {state}" + (f" ({told})" if told else ""))
+            parts.append(f"{number} {state}" + (f" ({as_text(told).rstrip('.')})" if told else ""))
         return ", ".join(parts)
 
     def by_seed(self) -> dict[str, float | None]:
@@ -98,13 +100,21 @@ class Arm:
 class Experiment:
     """`name` is that of its YAML, `keys` are those that it varies beside the seed, `arms` are in their order.
 
-    `reductions` says in words what is not as the YAML has it.
+    `changes` says in words what is not as the YAML has it, and `num_seeds` of how many seeds the runs are, where it
+    asks for more.
     """
 
     name: str
     keys: tuple[str, ...] = ()
     arms: Sequence[Arm] = ()
-    reductions: Sequence[str] = field(default=())
+    changes: Sequence[str] = ()
+    num_seeds: int | None = None
+
+    @property
+    def reductions(self) -> list[str]:
+        """All of that in words."""
+        fewer = [] if self.num_seeds is None else [f"{self.num_seeds} seed{'' if self.num_seeds == 1 else 's'}"]
+        return [*self.changes, *fewer]
 
     def arm(self, *values: str) -> Arm:
         """The one with these values of the keys; one without runs if there is none."""
@@ -129,12 +139,22 @@ def _experiment(
     keys = tuple(key for key in varied if key != SEED)
     together: dict[tuple[str, ...], list[Record]] = {}
     for run in sorted(runs, key=lambda run: _place(run, varied)):
-        together.setdefault(tuple(run.plain_value(key) for key in keys), []).append(run)
+        together.setdefault(tuple(_value(run, key) for key in keys), []).append(run)
     arms = []
     for values, alike in together.items():
         known = next((memory for run in alike if run.state == "finished" and (memory := memory_of(run))), None)
         arms.append(Arm(values, alike, known))
-    return Experiment(name, keys, arms, _reductions(varied, runs))
+    num_seeds, asked = len({run.value(SEED) for run in runs}), len(varied.get(SEED, "").split(","))
+    return Experiment(name, keys, arms, _changes(varied, runs), num_seeds if 0 < num_seeds < asked else None)
+
+
+def _value(run: Record, key: str) -> str:
+    """Spelt the same whether or not the run has begun and has a configuration: 10 for 10.0 too."""
+    value = run.plain_value(key)
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return as_text(value)
 
 
 def _place(run: Record, varied: Mapping[str, str]) -> list[tuple[int, str]]:
@@ -146,20 +166,22 @@ def _place(run: Record, varied: Mapping[str, str]) -> list[tuple[int, str]]:
     ]
 
 
-def _reductions(varied: Mapping[str, str], runs: Sequence[Record]) -> list[str]:
-    """What was given beside the experiment and its own values, in words, and seeds that were left out."""
+def _changes(varied: Mapping[str, str], runs: Sequence[Record]) -> list[str]:
+    """What was given beside the experiment and the values that it varies, in words."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
         for key, equals, value in (override.partition("=") for override in run.overrides):
-            own = key == EXPERIMENT or key == SEED or value in varied.get(key, "").split(",")
-            if equals and not own and not key.startswith(("device", "data.root", "tracker", "train.checkpoint_every")):
+            own = key in (EXPERIMENT, SEED) or value in varied.get(key, "").split(",")
+            if equals and not own and not key.startswith(OF_THE_MACHINE):
                 found.setdefault(key, {})[value] = None
-    words = [_in_words(key, list(values)) for key, values in found.items()]
-    seeds, asked = len({run.value(SEED) for run in runs}), len(varied.get(SEED, "").split(","))
-    return words + ([f"{seeds} seed{'' if seeds == 1 else 's'}"] if 0 < seeds < asked else [])
+    return [_in_words(key, list(values)) for key, values in found.items()]
 
 
 def _in_words(key: str, values: Sequence[str]) -> str:
-    if len(values) == 1 and key in IN_WORDS and (not key.startswith(("data.", "train.")) or values[0].isdecimal()):
+    if (
+        len(values) == 1
+        and key in IN_WORDS
+        and (not key.startswith(("data.", "train.")) or (values[0].isdecimal() and len(values[0]) < 10))
+    ):
         return IN_WORDS[key](values[0])
-    return f"{key} {', '.join(values)}"
+    return as_text(f"{key} {', '.join(values)}")

@@ -53,10 +53,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence with what was measured, and its verdict: None for a remark that decides nothing."""
+    """A sentence with what was measured, and the verdict on what was `stated`; None for a remark on nothing stated."""
 
     sentence: str
     verdict: str | None = None
+    stated: str = ""
 
 
 def difference(one: Figure | None, other: Figure | None) -> Figure | None:
