@@ -69,7 +69,7 @@ class LeNet(nn.Module):
 
 
 class LeNetReLU(nn.Module):
-    """The course notes' improved LeNet: ReLU and max pooling, and ten maps, `second_maps`, suffice in the second layer."""
+    """The course notes' improved LeNet: ReLU and max pooling, and ten `second_maps` suffice in the second layer."""
 
     def __init__(
         self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28, second_maps: int = 10

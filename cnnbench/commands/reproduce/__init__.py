@@ -30,9 +30,9 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def write(
     directory: Path, output: Path, scale: str, varied: Mapping[str, Mapping[str, str]], computed: Computed
 ) -> list[Record]:
-    """Judge all runs that there are in the sweep, print the verdicts and write the results into `output`; returns the runs.
+    """Judge all runs that there are in the sweep, print the verdicts and write the results into `output`.
 
-    `varied` is what each experiment varies, by its name.
+    Returns the runs. `varied` is what each experiment varies, by its name.
 
     Raises:
         ConfigError: the results cannot be written there.

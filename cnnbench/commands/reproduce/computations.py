@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from cnnbench.config import DataConfig
 from cnnbench.data import sources
-from cnnbench.models.lenet import POOLINGS
+from cnnbench.models.lenet import POOLINGS, PaddingMode
 from cnnbench.reports.reproduction.computed import Computed, Convolutions, Pooled
 from cnnbench.reports.reproduction.verdicts import Figure
 
@@ -17,7 +17,8 @@ __all__ = ["border_deviation", "compute", "convolutions", "deviation_of_brightne
 
 MOST_IMAGES = 10_000
 SIZE = 28
-PADDING_MODES = ("zeros", "reflect")
+PADDED = 2  # pixels
+PADDING_MODES: tuple[PaddingMode, ...] = ("zeros", "reflect")
 
 
 def compute(data: DataConfig) -> Computed:
@@ -63,29 +64,28 @@ def _mean(values: torch.Tensor) -> Figure:
     return Figure(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
 
 
-def _layers(padding_mode: str) -> dict[str, nn.Conv2d]:
+def _layers(padding_mode: PaddingMode) -> dict[str, nn.Conv2d]:
     """A kernel that averages, and the first layer of LeNet as PyTorch makes it: 5 x 5, padded by 2, no bias."""
     generator = torch.Generator().manual_seed(0)
-    smoothing = nn.Conv2d(1, 1, 5, padding=2, padding_mode=padding_mode, bias=False, dtype=torch.float64)
+    smoothing = nn.Conv2d(1, 1, 5, padding=PADDED, padding_mode=padding_mode, bias=False, dtype=torch.float64)
     nn.init.constant_(smoothing.weight, 1 / 25)
-    first = nn.Conv2d(1, 6, 5, padding=2, padding_mode=padding_mode, bias=False, dtype=torch.float64)
+    first = nn.Conv2d(1, 6, 5, padding=PADDED, padding_mode=padding_mode, bias=False, dtype=torch.float64)
     nn.init.kaiming_uniform_(first.weight, a=math.sqrt(5), generator=generator)
-    return {"smoothing": smoothing, "first layer": first}
+    return {"smoothing kernel": smoothing, "first layer of LeNet": first}
 
 
 @torch.no_grad()
-def border_deviation(layer: nn.Conv2d) -> float:
+def border_deviation(layer: nn.Module) -> float:
     """How far outputs at the border of a uniform image are from those inside.
 
-    The mean of their absolute differences over the ring that padding reaches, as a share of the mean of absolute outputs
-    inside; both over all maps.
+    The mean of their absolute differences over the ring that padding reaches, as a share of the mean of absolute
+    outputs inside; both over all maps.
     """
-    (ring, _) = layer.padding
-    maps = layer(torch.ones(1, 1, SIZE, SIZE, dtype=layer.weight.dtype))
+    maps = layer(torch.ones(1, 1, SIZE, SIZE, dtype=torch.float64))
     inside = maps[..., SIZE // 2 : SIZE // 2 + 1, SIZE // 2 : SIZE // 2 + 1]  # all outputs inside are alike
     differences = (maps - inside).abs()
     at_border = torch.ones(SIZE, SIZE, dtype=torch.bool)
-    at_border[ring:-ring, ring:-ring] = False
+    at_border[PADDED:-PADDED, PADDED:-PADDED] = False
     return float(differences[..., at_border].mean() / inside.abs().mean())
 
 
@@ -93,8 +93,8 @@ def border_deviation(layer: nn.Conv2d) -> float:
 def convolutions(dtype: torch.dtype) -> Convolutions:
     """A convolution directly and as a matrix product, and one of 1 x 1 beside a linear layer over channels.
 
-    Random images (8, 6, 28, 28) and 16 kernels of 5 x 5, and of 1 x 1. Sums of 150 products may differ by the rounding of
-    each: 150 times the machine epsilon.
+    Random images (8, 6, 28, 28) and 16 kernels of 5 x 5, and of 1 x 1. Sums of 150 products may differ by the rounding
+    of each: 150 times the machine epsilon.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(8, 6, SIZE, SIZE, generator=generator, dtype=torch.float64).to(dtype)
@@ -116,7 +116,7 @@ def _as_matrix_product(images: torch.Tensor, kernels: torch.Tensor) -> torch.Ten
     columns = functional.unfold(images, size)  # (N, C k k, L)
     maps = kernels.flatten(1) @ columns  # (N, M, L)
     side = images.shape[-1] - size + 1
-    return maps.unflatten(-1, (side, side))
+    return maps.reshape(len(images), len(kernels), side, side)
 
 
 def _largest_difference(one: torch.Tensor, other: torch.Tensor) -> float:

@@ -11,9 +11,9 @@ __all__ = ["BOOK", "RULE", "Network", "judge", "only_arm"]
 WITHIN, ABOVE, BELOW, NOT_COMPARABLE = "within", "above", "below", "not comparable"
 
 RULE = (
-    "The book's range is that of the test accuracies of two runs of its code. Our mean over seeds is within it if it lies "
-    "between them, or less than two of its standard errors beside them; else above or below. One seed alone is undecided; "
-    "what was reduced is not comparable."
+    "The book's range is that of the test accuracies of two runs of its code. Our mean over seeds is within it if it "
+    "lies between them, or less than two of its standard errors beside them; else above or below. One seed alone is "
+    "undecided; what was reduced is not comparable."
 )
 
 

@@ -3,23 +3,34 @@
 Every statement that a claim makes is a range for a figure: see verdicts.py. Accuracies are shares of 1.
 """
 
-import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cnnbench.reports.reproduction.arms import Arm, Experiment
+from cnnbench.reports.reproduction.arms import Experiment
 from cnnbench.reports.reproduction.computed import Computed
-from cnnbench.reports.reproduction.verdicts import UNDECIDED, Figure, Finding, difference, lies_in, ratio
-from cnnbench.reports.reproduction.words import accuracy, memory, points, seconds, times
-from cnnbench.reports.text import three_digits
+from cnnbench.reports.reproduction.statements import (
+    ANY,
+    MARGIN,
+    ends,
+    epochs_in_words,
+    epochs_to_learn,
+    largest_rates,
+    more_accurate,
+    number,
+    ranges,
+    reaches,
+    remark,
+    takes_memory,
+    takes_time,
+)
+from cnnbench.reports.reproduction.verdicts import UNDECIDED, Figure, Finding, difference, lies_in
+from cnnbench.reports.reproduction.words import points
 
 __all__ = ["CLAIMS", "Claim", "Experiments"]
 
 Experiments = Mapping[str, Experiment]
-ANY = math.inf
 ABOUT = 1.5  # "about three times": from two to four and a half
-MARGIN = 0.01  # of accuracy, which is no loss
 VISIBLE = 0.05  # of memory, a change that is seen
 
 
@@ -38,21 +49,21 @@ def _relu(found: Experiments, computed: Computed) -> list[Finding]:
     sigmoid, relu = lift.arm("lenet"), lift.arm("lenet_relu")
     few, many = maps.arm("10"), maps.arm("16")
     return [
-        _more_accurate(relu, sigmoid, 0.03, ANY, "at least three points"),
-        _reaches(relu, 0.881, bool(lift.changes)),
-        _more_accurate(few, many, -MARGIN, ANY, "no more than a point less", "10 maps", "16 maps"),
+        more_accurate(relu, sigmoid, 0.03, ANY, "at least three points"),
+        reaches(relu, 0.881, bool(lift.changes)),
+        more_accurate(few, many, -MARGIN, ANY, "no more than a point less", "10 maps", "16 maps"),
     ]
 
 
 def _alexnet_lenet(found: Experiments, computed: Computed) -> list[Finding]:
     lenet, alexnet = (found["claims/alexnet_lenet"].arm(name) for name in ("lenet", "alexnet"))
-    slower = difference(_epochs_to_learn(alexnet), _epochs_to_learn(lenet))
+    slower = difference(epochs_to_learn(alexnet), epochs_to_learn(lenet))
     return [
-        _takes(alexnet, lenet, 3 / ABOUT, 3 * ABOUT, "2 to 4.5 times"),
-        _more_accurate(alexnet, lenet, 0.05, 0.15, "5 to 15 points"),
+        takes_time(alexnet, lenet, 3 / ABOUT, 3 * ABOUT, "2 to 4.5 times"),
+        more_accurate(alexnet, lenet, 0.05, 0.15, "5 to 15 points"),
         Finding(
-            f"To come within five points of the accuracy that it ends with takes {_epochs_in_words(alexnet)}, "
-            f"{_epochs_in_words(lenet)}.",
+            f"To come within five points of the accuracy that it ends with takes {epochs_in_words(alexnet)}, "
+            f"{epochs_in_words(lenet)}.",
             lies_in(slower, 0, ANY),
             "more epochs with alexnet",
         ),
@@ -60,24 +71,29 @@ def _alexnet_lenet(found: Experiments, computed: Computed) -> list[Finding]:
 
 
 def _alexnet_batch(found: Experiments, computed: Computed) -> list[Finding]:
-    small, large = _ends(found["claims/alexnet_batch"])
+    small, large = ends(found["claims/alexnet_batch"])
     return [
-        _more_accurate(large, small, -ANY, 0, "less", f"batch {large.label}", f"batch {small.label}"),
-        _memory(large, small, 1 - VISIBLE, 1 + VISIBLE, "within 5 %", f"batch {large.label}", f"batch {small.label}"),
+        more_accurate(large, small, -ANY, 0, "less", f"batch {large.label}", f"batch {small.label}"),
+        takes_memory(
+            large, small, 1 - VISIBLE, 1 + VISIBLE, "within 5 %", f"batch {large.label}", f"batch {small.label}"
+        ),
     ]
 
 
 def _vgg_alexnet(found: Experiments, computed: Computed) -> list[Finding]:
     alexnet, vgg = (found["claims/vgg_alexnet"].arm(name) for name in ("alexnet", "vgg11"))
-    return [_takes(vgg, alexnet, 1, ANY, "more than once"), _memory(vgg, alexnet, 1, ANY, "more", "vgg11", "alexnet")]
+    return [
+        takes_time(vgg, alexnet, 1, ANY, "more than once"),
+        takes_memory(vgg, alexnet, 1, ANY, "more", "vgg11", "alexnet"),
+    ]
 
 
 def _vgg_size(found: Experiments, computed: Computed) -> list[Finding]:
-    small, large = _ends(found["claims/vgg_size"])
+    small, large = ends(found["claims/vgg_size"])
     names = f"{small.label} px", f"{large.label} px"
     return [
-        _takes(small, large, 0.25 / ABOUT, 0.25 * ABOUT, "0.17 to 0.38 times", *names),
-        _more_accurate(small, large, -0.03, 0, "up to three points less", *names),
+        takes_time(small, large, 0.25 / ABOUT, 0.25 * ABOUT, "0.17 to 0.38 times", *names),
+        more_accurate(small, large, -0.03, 0, "up to three points less", *names),
     ]
 
 
@@ -88,8 +104,8 @@ def _pooling(found: Experiments, computed: Computed) -> list[Finding]:
     return [
         Finding(
             f"The mean brightness of {computed.num_images:,} test images, which is mostly their background, changes by "
-            f"{pooled['avg'].brightness.value:.1%} with average pooling, {pooled['max'].brightness.value:.1%} with max and "
-            f"{pooled['min'].brightness.value:.1%} with min pooling.",
+            f"{pooled['avg'].brightness.value:.1%} with average pooling, {pooled['max'].brightness.value:.1%} with max "
+            f"and {pooled['min'].brightness.value:.1%} with min pooling.",
             lies_in(computed.more_brightness, 0, ANY),
             "less with average than with max pooling",
         ),
@@ -100,7 +116,7 @@ def _pooling(found: Experiments, computed: Computed) -> list[Finding]:
             lies_in(computed.more_texture, 0, ANY),
             "more with max than with average pooling",
         ),
-        _more_accurate(least, other, -ANY, -0.1, "at least ten points less", "min", f"{other.label}, the better other"),
+        more_accurate(least, other, -ANY, -0.1, "at least ten points less", "min", f"{other.label}, the better other"),
     ]
 
 
@@ -113,25 +129,25 @@ def _init(found: Experiments, computed: Computed) -> list[Finding]:
     ):
         xavier, he = (experiment.arm(activation, each) for each in ("xavier_uniform", "kaiming_normal"))
         findings.append(
-            _more_accurate(xavier, he, low, high, word, f"{activation} with Xavier", f"{activation} with He")
+            more_accurate(xavier, he, low, high, word, f"{activation} with Xavier", f"{activation} with He")
         )
     return findings
 
 
 def _batch_norm(found: Experiments, computed: Computed) -> list[Finding]:
     rates, inits = found["claims/batch_norm_rate"], found["claims/batch_norm_init"]
-    plain, normalised = (Figure.mean(_largest_rates(rates, name)) for name in ("lenet", "bn_lenet"))
-    narrow, wide = (Figure.mean(_ranges(inits, name)) for name in ("bn_lenet", "lenet"))
+    plain, normalised = (Figure.mean(largest_rates(rates, name)) for name in ("lenet", "bn_lenet"))
+    narrow, wide = (Figure.mean(ranges(inits, name)) for name in ("bn_lenet", "lenet"))
     return [
         Finding(
             "The largest rate that costs no more than five points against the best one, as the mean over seeds: "
-            f"{_number(normalised)} with batch normalisation, {_number(plain)} without.",
+            f"{number(normalised)} with batch normalisation, {number(plain)} without.",
             lies_in(difference(normalised, plain), 0, ANY),
             "larger with it",
         ),
         Finding(
-            f"From the best initialisation to the worst the accuracy falls by {points(narrow)} with batch normalisation, "
-            f"{points(wide)} without.",
+            f"From the best initialisation to the worst the accuracy falls by {points(narrow)} with batch "
+            f"normalisation, by {points(wide)} without.",
             lies_in(difference(wide, narrow), 0, ANY),
             "by less with it",
         ),
@@ -141,23 +157,23 @@ def _batch_norm(found: Experiments, computed: Computed) -> list[Finding]:
 def _optimizers(found: Experiments, computed: Computed) -> list[Finding]:
     experiment = found["claims/optimizers"]
     sgd = experiment.arm("sgd")
-    return [_more_accurate(experiment.arm(name), sgd, 0, ANY, "more") for name in ("momentum", "adagrad", "adam")]
+    return [more_accurate(experiment.arm(name), sgd, 0, ANY, "more") for name in ("momentum", "adagrad", "adam")]
 
 
 def _overfitting(name: str, what: str) -> Callable[[Experiments, Computed], list[Finding]]:
     def judge(found: Experiments, computed: Computed) -> list[Finding]:
-        without, given = _ends(found[name])
+        without, given = ends(found[name])
         overfits = without.gap is not None and without.gap.value > 0.05
         verdict = lies_in(difference(without.gap, given.gap), 0, ANY) if overfits else UNDECIDED
         none = "" if overfits or without.gap is None else "; without it too little overfits to judge"
         return [
             Finding(
-                f"Train accuracy is above test accuracy by {points(without.gap)} without {what}, by {points(given.gap)} "
-                f"with {given.label}{none}.",
+                f"Train accuracy is above test accuracy by {points(without.gap)} without {what}, by "
+                f"{points(given.gap)} with {given.label}{none}.",
                 verdict,
                 "by less with it",
             ),
-            _more_accurate(given, without, 0, ANY, "more", f"{what} {given.label}", f"{what} {without.label}"),
+            more_accurate(given, without, 0, ANY, "more", f"{what} {given.label}", f"{what} {without.label}"),
         ]
 
     return judge
@@ -169,15 +185,15 @@ def _padding(found: Experiments, computed: Computed) -> list[Finding]:
     rounding = 1e-6
     return [
         Finding(
-            f"At the border of a uniform image the outputs of a {name} differ from those inside by {zeros[name]:.1%} of "
-            f"them with zero padding, by {mirror[name]:.1%} with mirror padding.",
+            f"At the border of a uniform image the outputs of a {name} differ from those inside by {zeros[name]:.1%} "
+            f"of them with zero padding, by {mirror[name]:.1%} with mirror padding.",
             lies_in(Figure(zeros[name], 0.0), 0.01, ANY)
             if mirror[name] < rounding
             else lies_in(Figure(mirror[name], 0.0), -ANY, rounding),
             "at least 1 % with zeros, nothing with mirror padding",
         )
         for name in zeros
-    ] + [_remark(trained.arm("reflect"), trained.arm("zeros"))]
+    ] + [remark(trained.arm("reflect"), trained.arm("zeros"))]
 
 
 def _im2col(found: Experiments, computed: Computed) -> list[Finding]:
@@ -189,123 +205,14 @@ def _im2col(found: Experiments, computed: Computed) -> list[Finding]:
         ):
             findings.append(
                 Finding(
-                    f"{what} differ in {dtype} by at most {value:.1e} of the largest output.",
+                    f"{what} differ in {dtype} by at most {value:.1e} of the largest output."
+                    if value
+                    else f"{what} are equal in {dtype}.",
                     lies_in(Figure(value, 0.0), -ANY, figures.rounding),
                     f"no more than rounding explains, {figures.rounding:.1e}",
                 )
             )
     return findings
-
-
-def _ends(experiment: Experiment) -> tuple[Arm, Arm]:
-    """The arms with the smallest and the largest value of a number that is varied."""
-    arms = sorted((arm for arm in experiment.arms if _is_number(arm.values[0])), key=lambda arm: float(arm.values[0]))
-    return (arms[0], arms[-1]) if len(arms) > 1 else (Arm(("the smaller",), []), Arm(("the larger",), []))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _more_accurate(
-    one: Arm, other: Arm, low: float, high: float, stated: str, name: str = "", other_name: str = ""
-) -> Finding:
-    gained = difference(one.accuracy, other.accuracy)
-    return Finding(
-        f"Test accuracy of {name or one.label} {accuracy(one.accuracies)}, of {other_name or other.label} "
-        f"{accuracy(other.accuracies)}: {points(gained, signed=True)}.",
-        lies_in(gained, low, high),
-        stated,
-    )
-
-
-def _remark(one: Arm, other: Arm) -> Finding:
-    gained = points(difference(one.accuracy, other.accuracy), signed=True)
-    return Finding(
-        f"Trained, test accuracy of {one.label} {accuracy(one.accuracies)}, of {other.label} "
-        f"{accuracy(other.accuracies)}: {gained}."
-    )
-
-
-def _reaches(arm: Arm, goal: float, reduced: bool) -> Finding:
-    """Within a point; what was reduced is not comparable with a figure of others."""
-    verdict = UNDECIDED if reduced else lies_in(arm.accuracy, goal - MARGIN, goal + MARGIN)
-    but = ", which is not comparable, as the experiment was reduced" if reduced else ""
-    return Finding(f"{arm.label} ends at {accuracy(arm.accuracies)}{but}.", verdict, f"{goal:g}, within a point")
-
-
-def _takes(one: Arm, other: Arm, low: float, high: float, stated: str, name: str = "", other_name: str = "") -> Finding:
-    compared = ratio(one.epoch_s, other.epoch_s)
-    return Finding(
-        f"An epoch takes {seconds(one.epoch_times_s)} with {name or one.label}, {seconds(other.epoch_times_s)} with "
-        f"{other_name or other.label}: {times(compared)}.",
-        lies_in(compared, low, high),
-        stated,
-    )
-
-
-def _memory(one: Arm, other: Arm, low: float, high: float, stated: str, name: str, other_name: str) -> Finding:
-    """By the tensors that training needs, worked out: exact, so one run is enough."""
-    figures = [None if arm.memory_bytes is None else Figure(arm.memory_bytes, 0.0) for arm in (one, other)]
-    compared = ratio(*figures)
-    return Finding(
-        f"The tensors of training take {memory(one)} with {name}, {memory(other)} with {other_name}: "
-        f"{times(compared)}.",
-        lies_in(compared, low, high),
-        stated,
-    )
-
-
-def _epochs_to_learn(arm: Arm) -> Figure | None:
-    return Figure.mean([float(epochs) for epochs, _ in map(_learnt, (run.rows for run in arm.finished))])
-
-
-def _learnt(rows: Sequence[Mapping[str, float]]) -> tuple[int, float]:
-    """Epochs and seconds until the test accuracy is within five points of the last."""
-    goal = rows[-1].get("test_accuracy", math.nan) - 0.05
-    number = next(
-        (number for number, row in enumerate(rows) if row.get("test_accuracy", math.nan) >= goal), len(rows) - 1
-    )
-    return number + 1, sum(row.get("epoch_s", 0.0) for row in rows[: number + 1])
-
-
-def _epochs_in_words(arm: Arm) -> str:
-    learnt = [_learnt(run.rows) for run in arm.finished]
-    if not learnt:
-        return f"{arm.label}: not measured"
-    epochs, spent = (statistics.fmean(each) for each in zip(*learnt, strict=True))
-    return f"{arm.label} {epochs:.1f} epochs ({three_digits(spent)} s)"
-
-
-def _largest_rates(experiment: Experiment, network: str) -> list[float]:
-    """Of each seed, the largest rate whose accuracy is within five points of the best; diverged is none."""
-    rates: dict[str, dict[float, float]] = {}
-    for arm in experiment.arms:
-        if arm.values[0] == network and _is_number(arm.values[1]):
-            for seed, reached in arm.by_seed().items():
-                rates.setdefault(seed, {})[float(arm.values[1])] = reached or 0.0
-    return [
-        max(rate for rate, reached in each.items() if reached >= max(each.values()) - 0.05)
-        for each in rates.values()
-        if len(each) > 1
-    ]
-
-
-def _ranges(experiment: Experiment, network: str) -> list[float]:
-    """Of each seed, the accuracy with the best initialisation less that with the worst; diverged is none."""
-    reached: dict[str, list[float]] = {}
-    for arm in experiment.arms:
-        if arm.values[0] == network:
-            for seed, each in arm.by_seed().items():
-                reached.setdefault(seed, []).append(each or 0.0)
-    return [max(each) - min(each) for each in reached.values() if len(each) > 1]
-
-
-def _number(figure: Figure | None) -> str:
-    return "not measured" if figure is None else f"{figure.value:.3g}"
 
 
 CLAIMS = (
@@ -363,8 +270,8 @@ CLAIMS = (
     Claim("9", "Mirror padding avoids the border artefacts that zero padding makes.", ("claims/padding",), _padding),
     Claim(
         "10",
-        "Convolution as a matrix product (im2col) gives the same numbers up to rounding; a 1 x 1 convolution is a fully "
-        "connected layer over channels.",
+        "Convolution as a matrix product (im2col) gives the same numbers up to rounding; a 1 x 1 convolution is a "
+        "fully connected layer over channels.",
         (),
         _im2col,
     ),

@@ -12,8 +12,8 @@ __all__ = ["Computed", "Convolutions", "Pooled"]
 class Pooled:
     """What pooling by 2 x 2 keeps of test images, each figure the mean over them with its standard error.
 
-    `brightness` is how far the mean of the pooled image is from that of the image, as a share of it; `texture` is the mean
-    squared difference of neighbouring pixels of the pooled image, as a share of that of the image.
+    `brightness` is how far the mean of the pooled image is from that of the image, as a share of it; `texture` is the
+    mean squared difference of neighbouring pixels of the pooled image, as a share of that of the image.
     """
 
     brightness: Figure

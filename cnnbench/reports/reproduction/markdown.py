@@ -12,8 +12,8 @@ def lead(results: Results) -> str:
     """What the results are, in a sentence or two."""
     reduced = {
         "full": "",
-        "reduced": " It is of the reduced scale: what was made smaller stands beside each figure, and figures of what was "
-        "made smaller are not those of the book.",
+        "reduced": " It is of the reduced scale: what was made smaller stands beside each figure, and figures of what "
+        "was made smaller are not those of the book.",
         "smoke": " It is of the smoke scale, which only shows that everything runs: no figure says anything.",
     }
     return (

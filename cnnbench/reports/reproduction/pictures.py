@@ -4,7 +4,7 @@ import io
 import re
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from cnnbench.reports.reproduction.results import Curve
 
@@ -27,8 +27,9 @@ def learning_curves(curves: Sequence[Curve]) -> str:
     from matplotlib.ticker import MaxNLocator
 
     drawn = io.StringIO()
-    colours = dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "cnnbench", "font.size": 10, **colours}):
+    settings: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": "cnnbench", "font.size": 10}
+    settings |= dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+    with rc_context(cast("Any", settings)):
         figure = Figure(figsize=(7.2, 3.2), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()

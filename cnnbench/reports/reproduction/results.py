@@ -20,10 +20,10 @@ from cnnbench.runs.records import Record
 __all__ = ["Curve", "Judged", "Part", "Results", "Table", "results"]
 
 NOTES = (
-    "Test accuracies are those after the last epoch; nothing is selected on the test set. After ± is the standard deviation "
-    "over seeds; of a difference, in points, and of a ratio it is the standard error.",
-    "Times are of an epoch with its evaluation: the median of each run, and their mean. Memory is that of the tensors which "
-    "training needs, worked out; what a GPU held at most is in brackets.",
+    "Test accuracies are those after the last epoch; nothing is selected on the test set. After ± is the standard "
+    "deviation over seeds; of a difference, in points, and of a ratio it is the standard error.",
+    "Times are of an epoch with its evaluation: the median of each run, and their mean. Memory is that of the tensors "
+    "which training needs, worked out; what a GPU held at most is in brackets.",
 )
 
 
