@@ -17,18 +17,18 @@ def made_record(
     seed: int = 0,
     accuracy: float = 0.8,
     train_accuracy: float | None = None,
-    accuracies: Sequence[float] = (),
+    earlier: Sequence[float] = (),
     epoch_s: float = 2.0,
     state: str = "finished",
     environment: dict[str, Any] | None = None,
     result: dict[str, Any] | None = None,
     **status: Any,
 ) -> Record:
-    """`values` are the overrides by key; `accuracies` those after each epoch, of which the last is `accuracy`."""
+    """`values` are the overrides by key; `earlier` the accuracies after the epochs before the last."""
     overrides = [f"experiment={experiment}", *(f"{key}={value}" for key, value in values.items()), f"seed={seed}"]
     rows = [
         {"epoch": epoch, "test_accuracy": each, "train_accuracy": each, "epoch_s": epoch_s, "peak_gib": 1.5}
-        for epoch, each in enumerate((*accuracies, accuracy), start=1)
+        for epoch, each in enumerate((*earlier, accuracy), start=1)
     ]
     final = {"train_accuracy": accuracy if train_accuracy is None else train_accuracy}
     figures = {"test_accuracy": accuracy, "final": final, "device": "cpu", "wall_s": {"total": 10.0}}
@@ -57,6 +57,4 @@ def configuration(values: dict[str, str], seed: int) -> dict[str, Any]:
 
 def made(experiment: str, values: dict[str, str], accuracies: Sequence[float], **others: Any) -> list[Record]:
     """A run for each accuracy, each with a seed of its own."""
-    return [
-        made_record(experiment, values, seed, accuracy, **others) for seed, accuracy in enumerate(accuracies)
-    ]
+    return [made_record(experiment, values, seed, accuracy, **others) for seed, accuracy in enumerate(accuracies)]

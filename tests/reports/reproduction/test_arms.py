@@ -51,7 +51,7 @@ def test_of_a_seed_that_was_run_twice_the_latest_counts() -> None:
 
 
 def test_the_time_of_an_epoch_is_the_mean_over_runs_of_their_medians() -> None:
-    runs = [made_record(NAME, LENET, seed, accuracies=[0.1], epoch_s=seconds) for seed, seconds in ((0, 1.0), (1, 3.0))]
+    runs = [made_record(NAME, LENET, seed, earlier=[0.1], epoch_s=seconds) for seed, seconds in ((0, 1.0), (1, 3.0))]
     runs[0].rows[0]["epoch_s"] = 2.0
     (arm,) = experiment(runs).arms
     assert arm.epoch_times_s == [1.5, 3.0]

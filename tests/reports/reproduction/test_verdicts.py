@@ -35,7 +35,9 @@ def test_a_figure_is_judged_with_two_standard_errors(value: float, error: float 
     assert lies_in(Figure(value, error), 0, math.inf) == verdict
 
 
-@pytest.mark.parametrize(("value", "verdict"), [(0.9, NOT_REPEATED), (3.0, REPEATED), (4.4, UNDECIDED), (5.0, NOT_REPEATED)])
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(0.9, NOT_REPEATED), (3.0, REPEATED), (4.4, UNDECIDED), (5.0, NOT_REPEATED)]
+)
 def test_a_range_has_two_ends(value: float, verdict: str) -> None:
     assert lies_in(Figure(value, 0.1), 2, 4.5) == verdict
 
