@@ -178,10 +178,8 @@ def _changes(varied: Mapping[str, str], runs: Sequence[Record]) -> list[str]:
 
 
 def _in_words(key: str, values: Sequence[str]) -> str:
-    if (
-        len(values) == 1
-        and key in IN_WORDS
-        and (not key.startswith(("data.", "train.")) or (values[0].isdecimal() and len(values[0]) < 10))
-    ):
-        return IN_WORDS[key](values[0])
+    (value, *others) = values
+    number = value.isdecimal() and len(value) < 10
+    if not others and (number or key == "data") and key in IN_WORDS:
+        return as_text(IN_WORDS[key](value))
     return as_text(f"{key} {', '.join(values)}")

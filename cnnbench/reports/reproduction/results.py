@@ -110,7 +110,18 @@ def _of_the_book(found: Experiments) -> Table:
 
 
 def _part(experiment: Experiment) -> Part:
-    header = [*experiment.keys, "test accuracy", "seeds", "train less test", "s per epoch", "memory", "others"]
+    header = [
+        *experiment.keys,
+        "test accuracy",
+        "seeds",
+        "train less test",
+        "s per epoch",
+        "memory",
+        "precision",
+        "others",
+    ]
+    precisions = [_precisions(arm) for arm in experiment.arms]
+    differ = len(set(filter(None, precisions))) > 1  # times of several are not of the same arithmetic
     rows = [
         [
             *arm.values,
@@ -119,11 +130,16 @@ def _part(experiment: Experiment) -> Part:
             "" if arm.gap is None else points(arm.gap).removesuffix(" points"),
             seconds(arm.epoch_times_s).removesuffix(" s") if arm.epoch_times_s else "",
             "" if arm.memory_bytes is None else memory(arm),
+            precision if differ else "",
             arm.unfinished,
         ]
-        for arm in experiment.arms
+        for arm, precision in zip(experiment.arms, precisions, strict=True)
     ]
     return Part(experiment.name, _without_empty(Table(header, rows)), _curves(experiment.arms), experiment.reductions)
+
+
+def _precisions(arm: Arm) -> str:
+    return as_text(", ".join(sorted({str(run.environment.get("precision", "?")) for run in arm.finished})))
 
 
 def _without_empty(table: Table) -> Table:
