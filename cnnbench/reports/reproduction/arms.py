@@ -16,7 +16,8 @@ __all__ = ["Arm", "Experiment", "experiments"]
 
 EXPERIMENT, SEED = "experiment", "seed"
 DIVERGED = 4  # exit code
-OF_THE_MACHINE = ("device", "data.root", "tracker", "train.checkpoint_every")  # keys that change no figure by intent
+# keys that say nothing about what is trained
+OF_THE_MACHINE = ("device", "data.root", "tracker", "train.checkpoint_every", "sweep")
 IN_WORDS: dict[str, Callable[[str], str]] = {
     "data.train_examples": lambda value: f"{int(value):,} training examples",
     "data.test_examples": lambda value: f"{int(value):,} test examples",

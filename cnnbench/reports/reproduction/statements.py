@@ -47,8 +47,8 @@ def more_accurate(
 ) -> Finding:
     gained = difference(one.accuracy, other.accuracy)
     return Finding(
-        f"Test accuracy of {name or one.label} {accuracy(one.accuracies)}, of {other_name or other.label} "
-        f"{accuracy(other.accuracies)}: {points(gained, signed=True)}.",
+        f"Test accuracy {accuracy(one.accuracies)} with {name or one.label}, {accuracy(other.accuracies)} with "
+        f"{other_name or other.label}: {points(gained, signed=True)}.",
         lies_in(gained, low, high),
         stated,
     )
@@ -57,8 +57,8 @@ def more_accurate(
 def remark(one: Arm, other: Arm) -> Finding:
     gained = points(difference(one.accuracy, other.accuracy), signed=True)
     return Finding(
-        f"Trained, test accuracy of {one.label} {accuracy(one.accuracies)}, of {other.label} "
-        f"{accuracy(other.accuracies)}: {gained}."
+        f"Trained, test accuracy {accuracy(one.accuracies)} with {one.label}, {accuracy(other.accuracies)} with "
+        f"{other.label}: {gained}."
     )
 
 

@@ -38,8 +38,8 @@ def points(figure: Figure | None, signed: bool = False) -> str:
     if figure is None:
         return NONE
     error = "" if figure.error is None else f" ± {100 * figure.error:.1f}"
-    value = f"{100 * figure.value:+.1f}" if signed else f"{100 * figure.value:.1f}"
-    return f"{value}{error} points"
+    value = round(100 * figure.value, 1) + 0.0  # which makes 0.0 of -0.0
+    return f"{value:{'+' if signed else ''}.1f}{error} points"
 
 
 def times(figure: Figure | None) -> str:

@@ -279,5 +279,19 @@ def test_values_that_are_no_numbers_are_not_ordered() -> None:
 
 
 def test_an_arm_that_is_not_there_is_told_as_not_measured() -> None:
-    assert "of lenet not measured" in findings("1")[0].sentence
+    assert "not measured with lenet:" in findings("1")[0].sentence
     assert Arm(("lenet",), []).accuracy is None
+
+
+def test_a_difference_is_told_in_points_with_its_standard_error() -> None:
+    runs = several("claims/optimizers", {"optimizer": "sgd"}, 0.8)
+    runs += several("claims/optimizers", {"optimizer": "adam"}, 0.9)
+    expected = "Test accuracy 0.9000 ± 0.0100 with adam, 0.8000 ± 0.0100 with sgd: +10.0 ± 0.8 points."
+    assert findings("8a", runs)[2].sentence == expected
+
+
+def test_no_difference_is_not_minus_zero() -> None:
+    runs = made("claims/optimizers", {"optimizer": "sgd"}, [0.8]) + made(
+        "claims/optimizers", {"optimizer": "adam"}, [0.79999]
+    )
+    assert findings("8a", runs)[2].sentence.endswith(": +0.0 points.")
