@@ -1,5 +1,7 @@
 """What claims 6, 9 and 10 rest on that needs no training, on tensors that can be worked out by hand."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import nn
@@ -22,7 +24,7 @@ def test_the_brightness_of_an_average_is_that_of_the_image() -> None:
 
 
 def test_the_brightness_changes_by_a_share_of_that_of_the_image() -> None:
-    image = torch.tensor([[[[0.0, 4.0], [0.0, 0.0]]]])  # its mean is 1, its maximum 4
+    image = torch.tensor([[[[0.0, 8.0], [0.0, 0.0]]]])  # its mean is 2, its maximum 8
     assert deviation_of_brightness(functional.max_pool2d(image, 2), image).tolist() == [3.0]
 
 
@@ -31,11 +33,8 @@ def test_texture_is_the_mean_of_squared_differences_across_and_down() -> None:
     assert texture(image).tolist() == [(4 + 0) / 2 + (1 + 1) / 2]
 
 
-def smoothing(padding_mode: str) -> nn.Conv2d:
-    layer = nn.Conv2d(1, 1, 5, padding=2, bias=False, dtype=torch.float64)
-    layer.padding_mode = padding_mode
-    if padding_mode != "zeros":
-        layer = nn.Conv2d(1, 1, 5, padding=2, padding_mode="reflect", bias=False, dtype=torch.float64)
+def smoothing(padding_mode: Literal["zeros", "reflect"]) -> nn.Conv2d:
+    layer = nn.Conv2d(1, 1, 5, padding=2, padding_mode=padding_mode, bias=False, dtype=torch.float64)
     nn.init.constant_(layer.weight, 1 / 25)
     return layer
 

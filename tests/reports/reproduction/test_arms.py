@@ -51,10 +51,12 @@ def test_of_a_seed_that_was_run_twice_the_latest_counts() -> None:
 
 
 def test_the_time_of_an_epoch_is_the_mean_over_runs_of_their_medians() -> None:
-    runs = [made_record(NAME, LENET, seed, earlier=[0.1], epoch_s=seconds) for seed, seconds in ((0, 1.0), (1, 3.0))]
-    runs[0].rows[0]["epoch_s"] = 2.0
+    runs = [made_record(NAME, LENET, seed, earlier=[0.1] * 2, epoch_s=time) for seed, time in ((0, 1.0), (1, 3.0))]
+    runs[0].rows[0]["epoch_s"] = 90.0  # the first, which prepares
     (arm,) = experiment(runs).arms
-    assert arm.epoch_times_s == [1.5, 3.0]
+    assert arm.epoch_times_s == [1.0, 3.0]
+    assert arm.epoch_s is not None
+    assert arm.epoch_s.value == 2.0
 
 
 def test_the_gap_is_train_less_test_accuracy() -> None:
@@ -87,6 +89,10 @@ def test_what_is_reduced_is_told_in_words() -> None:
     values = {**LENET, "optimizer.lr": "3", "data.train_examples": "10000", "train.epochs": "1", "device": "cpu"}
     found = experiment(made(NAME, values, [0.7]))
     assert found.reductions == ["optimizer.lr 3", "10,000 training examples", "1 epoch", "1 seed"]
+
+
+def test_other_seeds_are_no_change() -> None:
+    assert experiment(made(NAME, LENET, [0.7, 0.8, 0.9, 0.9])).reductions == []
 
 
 def test_fewer_seeds_alone_change_nothing_in_a_run() -> None:

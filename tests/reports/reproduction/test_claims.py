@@ -91,6 +91,13 @@ def test_1_relu_lifts_lenet_and_fewer_maps_suffice(relu: float, few: float, expe
     assert verdicts("1", runs) == expected
 
 
+@pytest.mark.parametrize(("few", "expected"), [(0.895, REPEATED), (0.885, NOT_REPEATED)])
+def test_1_a_loss_of_up_to_a_point_suffices(few: float, expected: str) -> None:
+    runs = made("claims/relu_maps", {"model.second_maps": "10"}, [few - 0.001, few, few + 0.001])
+    runs += made("claims/relu_maps", {"model.second_maps": "16"}, [0.899, 0.900, 0.901])
+    assert verdicts("1", runs)[2] == expected
+
+
 def test_1_an_accuracy_of_fewer_examples_is_not_held_against_that_of_the_notes() -> None:
     values = {"model": "lenet_relu", "data.train_examples": "100"}
     assert verdicts("1", made("claims/relu_lenet", values, [0.881, 0.881, 0.881]))[1] == UNDECIDED
