@@ -253,6 +253,10 @@ def test_10_two_ways_to_convolve_differ_by_rounding(difference: float, expected:
     assert verdicts("10", im2col=difference, one_by_one=difference) == [expected, expected]
 
 
+def test_10_each_of_the_two_is_judged_by_itself() -> None:
+    assert verdicts("10", im2col=0.0, one_by_one=1e-3) == [REPEATED, NOT_REPEATED]
+
+
 @pytest.mark.parametrize(
     ("accuracies", "values", "expected"),
     [
