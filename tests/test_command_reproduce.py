@@ -110,7 +110,7 @@ def test_help_says_how_long_each_scale_takes(within: Command) -> None:
     assert done.returncode == 0
     for scale in SCALES:
         assert f"\n  {scale} " in done.stdout
-    assert "about an hour on two CPU cores" in done.stdout
+    assert "a good hour on two CPU cores" in done.stdout
 
 
 def test_without_data_nothing_is_begun(forks: ForkServer, tmp_path: Path) -> None:

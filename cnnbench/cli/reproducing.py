@@ -29,11 +29,11 @@ command goes on after an interruption, and a job that fails does not stop the ot
 EPILOG = """\
 scales:
   full      what the experiments say: all of Fashion-MNIST, three seeds, ten epochs. Estimated
-            from measured speeds, not run yet: 40 minutes on an H100, days on two CPU cores.
+            from measured speeds, not run yet: 40 minutes on an H100, two days on two CPU cores.
             Its checkpoints take about 15 GB.
-  reduced   about an hour on two CPU cores: the small networks in full, the large ones with
-            fewer examples, epochs and seeds and smaller images, as conf/reproduce.yaml has it
-            and the results say beside each figure
+  reduced   a good hour on two CPU cores, estimated likewise: the small networks in full, the
+            large ones with fewer examples, epochs and seeds and smaller images, as the results
+            say beside each figure
   smoke     half a minute on two CPU cores, no network: does everything work?
 
 examples:

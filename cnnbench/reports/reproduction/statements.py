@@ -116,26 +116,26 @@ def epochs_in_words(arm: Arm) -> str:
 
 def largest_rates(experiment: Experiment, network: str) -> list[float]:
     """Of each seed, the largest rate whose accuracy is within five points of the best; diverged is none."""
-    rates: dict[str, dict[float, float]] = {}
-    for arm in experiment.arms:
-        if arm.values[0] == network and _is_number(arm.values[1]):
-            for seed, reached in arm.by_seed().items():
-                rates.setdefault(seed, {})[float(arm.values[1])] = reached or 0.0
     return [
-        max(rate for rate, reached in each.items() if reached >= max(each.values()) - 0.05)
-        for each in rates.values()
-        if len(each) > 1
+        max(float(rate) for rate, accuracy in reached.items() if accuracy >= max(reached.values()) - 0.05)
+        for reached in _by_value(experiment, network)
+        if all(map(_is_number, reached))
     ]
 
 
 def ranges(experiment: Experiment, network: str) -> list[float]:
     """Of each seed, the accuracy with the best initialisation less that with the worst; diverged is none."""
-    reached: dict[str, list[float]] = {}
-    for arm in experiment.arms:
-        if arm.values[0] == network:
-            for seed, each in arm.by_seed().items():
-                reached.setdefault(seed, []).append(each or 0.0)
-    return [max(each) - min(each) for each in reached.values() if len(each) > 1]
+    return [max(reached.values()) - min(reached.values()) for reached in _by_value(experiment, network)]
+
+
+def _by_value(experiment: Experiment, network: str) -> list[dict[str, float]]:
+    """Of each seed that has run with all values of the second key, the accuracy with each: 0 for what diverged."""
+    arms = [arm for arm in experiment.arms if arm.values[0] == network]
+    reached: dict[str, dict[str, float]] = {}
+    for arm in arms:
+        for seed, accuracy in arm.by_seed().items():
+            reached.setdefault(seed, {})[arm.values[1]] = accuracy or 0.0
+    return [each for each in reached.values() if len(each) == len(arms) > 1]
 
 
 def number(figure: Figure | None) -> str:

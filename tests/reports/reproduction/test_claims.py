@@ -198,6 +198,13 @@ def test_7b_batch_normalisation_allows_a_larger_rate(normalised: dict[str, float
     assert verdicts("7b", runs)[0] == expected
 
 
+def test_7b_a_seed_that_has_not_run_with_every_rate_is_left_out() -> None:
+    runs = rates("lenet", {"1": 0.8, "3": 0.1}) + rates("bn_lenet", {"1": 0.88})
+    waiting = {"model": "bn_lenet", "optimizer.lr": "3"}
+    runs += [made_record("claims/batch_norm_rate", waiting, seed, state="not begun") for seed in range(3)]
+    assert verdicts("7b", runs)[0] == UNDECIDED
+
+
 @pytest.mark.parametrize(("worst", "expected"), [(0.85, REPEATED), (0.1, NOT_REPEATED)])
 def test_7b_batch_normalisation_cares_less_about_the_initialisation(worst: float, expected: str) -> None:
     runs = []
