@@ -117,7 +117,7 @@ def epochs_in_words(arm: Arm) -> str:
 def largest_rates(experiment: Experiment, network: str) -> list[float]:
     """Of each seed, the largest rate whose accuracy is within five points of the best; diverged is none."""
     return [
-        max(float(rate) for rate, accuracy in reached.items() if accuracy >= max(reached.values()) - 0.05)
+        max(float(rate) for rate, figure in reached.items() if figure >= max(reached.values()) - 0.05)
         for reached in _by_value(experiment, network)
         if all(map(_is_number, reached))
     ]
@@ -133,8 +133,8 @@ def _by_value(experiment: Experiment, network: str) -> list[dict[str, float]]:
     arms = [arm for arm in experiment.arms if arm.values[0] == network]
     reached: dict[str, dict[str, float]] = {}
     for arm in arms:
-        for seed, accuracy in arm.by_seed().items():
-            reached.setdefault(seed, {})[arm.values[1]] = accuracy or 0.0
+        for seed, figure in arm.by_seed().items():
+            reached.setdefault(seed, {})[arm.values[1]] = figure or 0.0
     return [each for each in reached.values() if len(each) == len(arms) > 1]
 
 
