@@ -1,7 +1,7 @@
 """`cnnbench reproduce`: the sweep of all experiments of the book and the claims, at one of several scales."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def run(arguments: list[str], launch: Callable[[list[str], Sweep, Callable[[Swee
     `launch` is called with words for Hydra, the sweep and what is to be done at its end.
     """
     options = _parser().parse_intermixed_args(arguments)
-    part, given = _sorted(options.words)
+    part, given = _part_and_overrides(options.words)
     if processes().several:
         raise ConfigError("cnnbench reproduce measures times, in one process. Start it without torchrun.")
     jobs = jobs_of(part, options.scale, given)
@@ -95,12 +95,9 @@ def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]
     for name, varied in proposed().items():
         if name.partition("/")[0] in PARTS[part]:
             of_the_scale = [*changes["all"].split(), *changes.get(name, "").split()]
-            jobs += every_combination([f"experiment={name}", *_as_overrides(varied), *of_the_scale, *given])
+            of_its_own = [f"{key}={values}" for key, values in varied.items()]
+            jobs += every_combination([f"experiment={name}", *of_its_own, *of_the_scale, *given])
     return jobs
-
-
-def _as_overrides(values: Mapping[str, str]) -> Overrides:
-    return [f"{key}={value}" for key, value in values.items()]
 
 
 def _load(path: Path) -> Any:
@@ -124,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sorted(words: Sequence[str]) -> tuple[str, list[str]]:
+def _part_and_overrides(words: Sequence[str]) -> tuple[str, list[str]]:
     """The part, and overrides.
 
     Raises:
