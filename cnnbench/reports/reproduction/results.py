@@ -24,6 +24,8 @@ NOTES = (
     "deviation over seeds; of a difference, in points, and of a ratio it is the standard error.",
     "Times are of an epoch with its evaluation: the median of each run, and their mean. Memory is that of the tensors "
     "which training needs, worked out; what a GPU held at most is in brackets.",
+    "Train accuracy is that of the last epoch as it went, with dropout where there is any: it is lower than the "
+    "network's own, and so is its distance from the test accuracy.",
 )
 
 
