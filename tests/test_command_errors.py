@@ -210,3 +210,29 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
     assert "This process has held up to" in done.stderr
     assert "Lower train.batch_size=32 or data.resize=28" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("experiment=book/alexnt", "experiment=book/alexnt is not known. Did you mean 'book/alexnet'?"),
+        ("experiment=alexnet", "experiment=alexnet is not known. Did you mean 'book/alexnet'?"),
+        ("experiment=book", "experiment=book is a folder of experiments. Name one: book/alexnet, "),
+        ("experiment/book=lenet", "Experiments in folders are chosen by their whole name: experiment=book/NAME."),
+    ],
+)
+def test_an_experiment_in_a_folder_is_found_whatever_was_mistyped(within: Command, override: str, told: str) -> None:
+    done = within(override)
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+
+
+def test_help_lists_experiments_in_folders_as_they_are_chosen(within: Command) -> None:
+    (line,) = (line for line in within("--help").stdout.splitlines() if line.startswith("experiment"))
+    listed = line.removeprefix("experiment: ").split(", ")
+    assert {"book/alexnet", "claims/init", "demo"} <= set(listed)
+
+
+def test_the_shell_completes_experiments_in_folders(cnnbench: Command) -> None:
+    line = "cnnbench experiment=book/al"
+    done = cnnbench("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+    assert (done.returncode, done.stdout.split()) == (0, ["experiment=book/alexnet"]), done.stderr

@@ -21,10 +21,19 @@ from cnnbench.errors import ConfigError
 
 CONF = Path(__file__).parents[1] / "conf"
 YAMLS = sorted(CONF.rglob("*.yaml"))
-CHOICES = [
-    f"{path.parent.name}={path.stem}"
+EXPERIMENTS = {
+    path.relative_to(CONF / "experiment").with_suffix("").as_posix(): path
     for path in YAMLS
-    if path.parent != CONF and not path.is_relative_to(CONF / "hydra")
+    if path.is_relative_to(CONF / "experiment")
+}
+SWEEPS = [name for name in EXPERIMENTS if "/" in name]  # the book's and the claims
+CHOICES = [
+    *(
+        f"{path.parent.name}={path.stem}"
+        for path in YAMLS
+        if path.parent != CONF and path.relative_to(CONF).parts[0] not in ("hydra", "experiment")
+    ),
+    *(f"experiment={name}" for name in EXPERIMENTS),
 ]
 
 
@@ -177,9 +186,31 @@ def test_every_yaml_opens_with_what_it_is(path: Path) -> None:
     assert re.match(r"# \w", lines[1] if lines[0].startswith("# @package") else lines[0])
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_says_how_it_is_run(path: Path) -> None:
-    assert f"#     cnnbench experiment={path.stem}\n" in path.read_text()
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_says_how_it_is_run(name: str) -> None:
+    flag = "-m " if name in SWEEPS else ""
+    assert f"#     cnnbench {flag}experiment={name}\n" in EXPERIMENTS[name].read_text()
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_experiments_of_book_and_claims_select_nothing_on_the_test_set(name: str) -> None:
+    settings = config.load(composed(f"experiment={name}"))
+    assert (settings.data.name, settings.data.validation) == ("fashion_mnist", 0)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_experiments_of_book_and_claims_repeat_over_three_seeds(name: str) -> None:
+    assert OmegaConf.load(EXPERIMENTS[name]).hydra.sweeper.params.seed == "0,1,2"
+
+
+@pytest.mark.parametrize("name", [name for name in SWEEPS if name.startswith("book/")])
+def test_the_experiments_of_the_book_have_its_recipe(name: str) -> None:
+    settings = config.load(composed(f"experiment={name}"))
+    recipe, optimizer = settings.model.recipe, settings.optimizer
+    assert isinstance(optimizer, config.SgdConfig)
+    taken = (settings.data.resize, settings.train.batch_size, settings.train.epochs, optimizer.lr, optimizer.momentum)
+    assert taken == (recipe.resize, recipe.batch_size, 10, recipe.lr, 0.0)
+    assert settings.train.init == "xavier_uniform"
 
 
 def test_the_recipe_of_the_network_fills_the_other_groups() -> None:

@@ -293,3 +293,45 @@ def test_resume_finds_the_groups_of_the_user(forks: ForkServer, tmp_path: Path) 
     assert struck.returncode == 130, struck.stderr
     done = forks.run("resume", "outputs/sweeps/mine", "--config-dir", "mine", folder=tmp_path)
     assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
+PROPOSED = (*SWEEP, "experiment=claims/weight_decay")  # which varies the decay, 0 and 0.001, and the seed, 0 to 2
+
+
+def decays_and_seeds(done: Done) -> list[tuple[str, ...]]:
+    """Of each job that a dry run lists."""
+    return re.findall(r"^#\d+ .*optimizer\.weight_decay=(\S+) seed=(\d) ", done.stdout, re.MULTILINE)
+
+
+def test_a_sweep_varies_what_its_experiment_proposes(forks: ForkServer, tmp_path: Path) -> None:
+    done = forks.run(*PROPOSED, "--dry-run", folder=tmp_path)
+    assert decays_and_seeds(done) == [(decay, seed) for decay in ("0", "0.001") for seed in "012"], done.stdout
+
+
+def test_the_command_line_wins_over_what_an_experiment_proposes(forks: ForkServer, tmp_path: Path) -> None:
+    done = forks.run(*PROPOSED, "seed=5", "--dry-run", folder=tmp_path)
+    assert decays_and_seeds(done) == [("0", "5"), ("0.001", "5")], done.stdout
+
+
+def test_pairs_win_over_what_an_experiment_proposes(forks: ForkServer, tmp_path: Path) -> None:
+    (tmp_path / "pairs").write_text("seed=7\nseed=8 train.clip_norm=1\n")
+    done = forks.run(*PROPOSED, "--pairs", "pairs", "--dry-run", folder=tmp_path)
+    assert re.findall(r"^#\d+ +seed=(\d) .*weight_decay=(\S+)", done.stdout, re.MULTILINE) == [
+        ("7", "0"),
+        ("7", "0.001"),
+        ("8", "0"),
+        ("8", "0.001"),
+    ], done.stdout
+
+
+def test_what_an_experiment_proposes_counts_when_a_sweep_is_too_large(forks: ForkServer, tmp_path: Path) -> None:
+    done = forks.run(*PROPOSED, "train.batch_size=range(1,2001)", folder=tmp_path)
+    assert (done.returncode, "more than 10,000 jobs" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_sweep_that_an_experiment_proposes_is_resumed(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
+    strikes = [(int(signal.SIGINT), "step", 3)]
+    assert forks.run(*PROPOSED, "seed=0", folder=tmp_path, strikes=strikes).returncode == 130
+    done = forks.run("resume", "outputs/sweeps/mine", folder=tmp_path)
+    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert job(mine, "experiment=claims/weight_decay", "optimizer.weight_decay=0").is_dir()

@@ -32,12 +32,12 @@ from cnnbench.cli.looking import Flags, benchmark, check_by_hand, summary
 from cnnbench.cli.overrides import Consent, quoted, read_pairs
 from cnnbench.cli.plotting import plotted
 from cnnbench.cli.reporting import leave_the_reader, report
-from cnnbench.cli.sweeping import Sweep, SweepCallback
+from cnnbench.cli.sweeping import Sweep, SweepCallback, plan
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.directory import STATUS, claim
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import find_runs, of_this_launch
-from cnnbench.runs.stopping import SIGTERM_CODE, end
+from cnnbench.runs.stopping import end
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.sweep import recorded_jobs
 
@@ -121,20 +121,20 @@ def _train(arguments: list[str]) -> int:
     if not any(each.startswith("sweep=") for each in rest):  # by default it is the time that names a sweep
         rest += [f"sweep={job.parent.name}" for job in of_this_launch(Path("outputs/sweeps/*/*"))[-1:]]
     pairs = [[]] if options.pairs is None else read_pairs(options.pairs)
-    return _sweep(rest, Sweep(arguments, pairs, instead=_plan if options.dry_run else None), options.plot)
+    return _sweep(rest, Sweep(arguments, pairs, instead=plan if options.dry_run else None), options.plot, _compare)
 
 
-def _sweep(arguments: list[str], sweep: Sweep, plot: bool) -> int:
-    """Run what is left of a sweep, and tell how its jobs went."""
+def _sweep(arguments: list[str], sweep: Sweep, plot: bool, tell: Callable[[Sweep], int]) -> int:
+    """Run what is left of a sweep, and `tell` how its jobs went."""
     try:
         with sweep.directing_hydra():
             code = compose("train", arguments, partial(_train_one, plot=plot))
     except BaseException:
         if sweep.launched:
-            _compare(sweep)
+            tell(sweep)
             print(sweep.to_go_on, file=sys.stderr)
         raise
-    return _compare(sweep) or code if sweep.launched else code
+    return tell(sweep) or code if sweep.launched else code
 
 
 def _compare(sweep: Sweep) -> int:
@@ -143,17 +143,7 @@ def _compare(sweep: Sweep) -> int:
 
     assert sweep.directory is not None
     print()
-    runs = [run for run in report.compare_runs([sweep.directory]) if sweep.renamed or run.path.name in sweep.jobs]
-    codes = [run.status.get("exit_code") for run in runs if run.state == "failed"]
-    codes += [SIGTERM_CODE for run in runs if run.state == "interrupted"]  # as by a scheduler
-    return next((code for code in codes if isinstance(code, int)), 0)
-
-
-def _plan(sweep: Sweep) -> NoReturn:
-    from cnnbench.commands import plan
-
-    assert sweep.directory is not None
-    raise SystemExit(plan.run(sweep.directory, sweep.jobs, sweep.compose, sweep.is_finished))
+    return sweep.exit_code(report.compare_runs([sweep.directory]))
 
 
 def _train_one(composed: DictConfig, plot: bool) -> float:
@@ -220,7 +210,7 @@ def _resume(arguments: list[str]) -> int:
         flags = ["-m", *(["--config-dir", options.config_dir] if options.config_dir else [])]
         where = f"hydra.sweep.dir={quoted(options.directory)}"
         sweep = Sweep(["resume", *arguments], recorded=list(jobs.values()), consent=consent)
-        return _sweep([*flags, where, *launcher], sweep, options.plot)
+        return _sweep([*flags, where, *launcher], sweep, options.plot, _compare)
     failures = []
     for directory in find_runs(options.directory):
         from cnnbench.commands import resume
@@ -233,6 +223,12 @@ def _resume(arguments: list[str]) -> int:
         except Exception as error:
             failures.append(report(error))  # the other jobs of a sweep go on
     return failures[0] if failures else 0
+
+
+def _reproduce(arguments: list[str]) -> int:
+    from cnnbench.cli import reproducing
+
+    return reproducing.run(arguments, lambda words, sweep, tell: _sweep(words, sweep, False, tell))
 
 
 def _of_a_run(verb: str, arguments: list[str]) -> int:
@@ -273,6 +269,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "inspect": partial(_of_a_run, "inspect"),
     "export": partial(_of_a_run, "export"),
     "report": _report,
+    "reproduce": _reproduce,
     "models": _models,
     "data": _data,
 }

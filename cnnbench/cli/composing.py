@@ -12,9 +12,11 @@ from typing import Any, ClassVar, cast
 
 import hydra
 from hydra import initialize_config_dir
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobRuntime
 from hydra.experimental.callback import Callback
@@ -105,6 +107,7 @@ def compose(config_name: str, arguments: list[str], work: Callable[[DictConfig],
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to `main` instead of printing them
     ConfigStore.instance().store("schema", config.Schema)
     share_config_store()
+    list_experiments_in_folders()
     gc.disable()  # composing and the import of PyTorch leave no garbage; looking for it takes an eighth of their time
     try:
         hydra.main(config_path=str(conf_folder()), config_name=config_name, version_base="1.3")(job)()
@@ -192,6 +195,28 @@ def share_config_store() -> None:
         return store
 
     ConfigStore.__deepcopy__ = itself  # type: ignore[attr-defined]  # Hydra has none of its own
+
+
+def list_experiments_in_folders() -> None:
+    """Let Hydra list them as they are chosen, book/alexnet, in help and completion: to it a folder is another group."""
+
+    def options(repository: ConfigRepository, group_name: str, results_filter: Any = ObjectType.CONFIG) -> list[str]:
+        found = _group_options(repository, group_name, results_filter)
+        if group_name != "experiment":
+            return found
+        if results_filter == ObjectType.GROUP:
+            return []
+        folders = _group_options(repository, group_name, ObjectType.GROUP)
+        return found + [
+            f"{folder}/{name}"
+            for folder in folders
+            for name in _group_options(repository, f"{group_name}/{folder}", ObjectType.CONFIG)
+        ]
+
+    ConfigRepository.get_group_options = options  # type: ignore[assignment, method-assign]  # it is how Hydra is told
+
+
+_group_options = ConfigRepository.get_group_options  # as Hydra has it
 
 
 def _is_override(argument: str) -> bool:

@@ -24,6 +24,7 @@ __all__ = [
     "as_written",
     "check_number_of_jobs",
     "directory_name",
+    "every_combination",
     "quoted",
     "read_pairs",
 ]
@@ -42,6 +43,15 @@ def directory_name(overrides: Sequence[str]) -> str:
     """The name of a job's directory, as hydra.sweep.subdir in conf/train.yaml has it."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return job_directory_name(get_overrides_dirname(parsed, list(config.NOT_OF_THE_JOB), ",", "="))
+
+
+def every_combination(overrides: Sequence[str]) -> list[Overrides]:
+    """The overrides of each job of a sweep; of several for one key the last counts."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    (combinations,) = BasicSweeper.split_arguments(parsed, None)
+    return combinations
 
 
 def read_pairs(path: Path) -> list[Overrides]:
@@ -123,6 +133,7 @@ def _of_hydra(composed: DictConfig) -> Any:
         del hydra[key]
     for key in ("override_dirname", "num", "id"):
         hydra["job"].pop(key, None)
+    hydra["sweeper"].pop("params", None)  # which jobs an experiment proposes: nothing to one of them
     return hydra
 
 

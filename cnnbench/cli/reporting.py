@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterable
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -56,6 +57,8 @@ def _explain_hydra(error: HydraException) -> str:
             return f"There is no primary configuration '{name}'."
         if group == "hydra/launcher" and name in EXTRAS:
             return f"This launcher of Hydra's is not installed: pip install 'cnnbench[{EXTRAS[name]}]'"
+        if group.split("/")[0] == "experiment":
+            return _explain_experiment(str(error.missing_cfg_file).partition("/")[2], error.options or ())
         listed = (*config.TRACKERS, "none") if group == "tracker" else ()  # Hydra gives no options for lists of choices
         return f"{group}={name} is not known. {did_you_mean(name, error.options or listed)}"
     if isinstance(error, OverrideParseException):
@@ -65,10 +68,25 @@ def _explain_hydra(error: HydraException) -> str:
         )
     if isinstance(cause, OmegaConfBaseException):
         return config.explain(cause)
+    inside = re.match(r"Could not override 'experiment/(\S+)'", str(error))
+    if inside:
+        return f"Experiments in folders are chosen by their whole name: experiment={inside[1]}/NAME."
     multiple = re.match(r"Multiple values for (\S+?)\.", str(error))
     if multiple:
         return f"{multiple[1]} has a choice already. Change it without the +: {multiple[1]}=NAME."
     return str(error).strip()
+
+
+def _explain_experiment(name: str, listed: Iterable[str]) -> str:
+    """What an experiment that is not there could have been meant to be: Hydra lists none of those in folders."""
+    from cnnbench.cli.composing import conf_folder  # which imports this
+
+    folder = conf_folder() / "experiment"
+    known = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}.union(listed)
+    inside = sorted(each for each in known if each.startswith(f"{name}/"))
+    if inside:
+        return f"experiment={name} is a folder of experiments. Name one: {', '.join(inside)}."
+    return f"experiment={name} is not known. {did_you_mean(name, known)}"
 
 
 def leave_the_reader() -> None:

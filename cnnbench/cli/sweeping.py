@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
@@ -25,9 +25,11 @@ from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import STATUS
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_accuracy, read_status, read_text
+from cnnbench.runs.records import Record
+from cnnbench.runs.stopping import SIGTERM_CODE
 from cnnbench.runs.sweep import add_jobs, allow, stop
 
-__all__ = ["Sweep", "SweepCallback"]
+__all__ = ["Sweep", "SweepCallback", "plan"]
 
 HERE, JOBLIB = "basic", "joblib"  # hydra/launcher
 
@@ -49,7 +51,7 @@ class SweepCallback(Callback):
                     "cnnbench benchmark measures one network after another: side by side they would take each other's "
                     "time. Leave hydra/launcher out."
                 )
-            check_number_of_jobs(as_written(config.hydra.overrides.task), pairs)
+            check_number_of_jobs([*_params(config), *as_written(config.hydra.overrides.task)], pairs)
             if self.sweep is not None:
                 self.sweep.begin(config)
             if config.hydra.runtime.choices["hydra/launcher"] == HERE:  # others compose in processes of their own
@@ -125,6 +127,13 @@ class Sweep:
             return f"Jobs that are submitted go on: cnnbench report {self.directory} shows how far they are."
         return f"To go on: {shlex.join([*processes().program(), *self.command, *self.named])}"
 
+    def exit_code(self, runs: Sequence[Record]) -> int:
+        """The exit code of the first of its jobs that failed; `runs` may be those of other commands too."""
+        ours = [run for run in runs if self.renamed or run.path.name in self.jobs]
+        codes = [run.status.get("exit_code") for run in ours if run.state == "failed"]
+        codes += [SIGTERM_CODE for run in ours if run.state == "interrupted"]  # as by a scheduler
+        return next((code for code in codes if isinstance(code, int)), 0)
+
     @contextmanager
     def directing_hydra(self) -> Iterator[None]:
         """While the block lasts, Hydra's sweeper runs the jobs of this sweep that are not finished."""
@@ -179,7 +188,14 @@ class Sweep:
         self.launched = True
 
     def _list(self, overrides: list[Override]) -> list[Overrides]:
-        """Every combination of values, with each of the pairs."""
+        """Every combination of values, with each of the pairs.
+
+        What an experiment proposes to vary, hydra.sweeper.params, gives way to both.
+        """
+        of_pairs = {each.partition("=")[0] for pair in self.pairs for each in pair}
+        proposed = [each.partition("=")[0] for each in _params(self.composed)]  # by an experiment; they come first
+        kept = [each for each in overrides[: len(proposed)] if each.get_key_element() not in of_pairs]
+        overrides = [*kept, *overrides[len(proposed) :]]
         (combinations,) = self._combinations(overrides, None)
         given = {override.get_key_element() for override in overrides}
         for pair in self.pairs:
@@ -236,6 +252,19 @@ class Sweep:
                 signal.signal(number, handler)
         if signals:
             handlers[signals[0]](signals[0], None)
+
+
+def plan(sweep: Sweep) -> NoReturn:
+    """List the jobs of a sweep and how long they will take, in place of launching them."""
+    from cnnbench.commands import plan
+
+    assert sweep.directory is not None
+    raise SystemExit(plan.run(sweep.directory, sweep.jobs, sweep.compose, sweep.is_finished))
+
+
+def _params(composed: DictConfig) -> Overrides:
+    """What an experiment proposes to vary, as Hydra's sweeper puts it before the command line."""
+    return [f"{key}={values}" for key, values in (composed.hydra.sweeper.params or {}).items()]
 
 
 def _explained(error: Exception) -> Exception:

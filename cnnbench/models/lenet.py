@@ -69,22 +69,24 @@ class LeNet(nn.Module):
 
 
 class LeNetReLU(nn.Module):
-    """The course notes' improved LeNet: ReLU and max pooling, and ten maps suffice in the second layer."""
+    """The course notes' improved LeNet: ReLU and max pooling, and ten `second_maps` suffice in the second layer."""
 
-    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
+    def __init__(
+        self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28, second_maps: int = 10
+    ) -> None:
         super().__init__()
         side = ((image_size - 4) // 2 - 4) // 2
         self.features = nn.Sequential(  # (N, 1, 28, 28)
             nn.Conv2d(in_channels, 6, kernel_size=5),  # (N, 6, 24, 24)
             nn.ReLU(),
             nn.MaxPool2d(2),  # (N, 6, 12, 12)
-            nn.Conv2d(6, 10, kernel_size=5),  # (N, 10, 8, 8)
+            nn.Conv2d(6, second_maps, kernel_size=5),  # (N, 10, 8, 8)
             nn.ReLU(),
             nn.MaxPool2d(2),  # (N, 10, 4, 4)
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),  # (N, 160)
-            nn.Linear(10 * side * side, 120),
+            nn.Linear(second_maps * side * side, 120),
             nn.Sigmoid(),
             nn.Linear(120, 84),
             nn.Sigmoid(),

@@ -1,0 +1,140 @@
+"""`cnnbench reproduce`: the sweep of all experiments of the book and the claims, at one of several scales."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cnnbench import config
+from cnnbench.cli.composing import compose_here, conf_folder, without_hydra
+from cnnbench.cli.overrides import Overrides, every_combination, quoted
+from cnnbench.cli.sweeping import Sweep, plan
+from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.runs.processes import processes
+
+__all__ = ["jobs_of", "proposed", "run"]
+
+PARTS = {"book": ("book",), "claims": ("claims",), "all": ("book", "claims")}
+OF_THE_MACHINE = ("device", "device.*", "data.root", "train.checkpoint_every.*", "tracker", "tracker.*")
+
+DESCRIPTION = """\
+Train the book's nine networks and run the experiments of the notes' ten claims, each over
+several seeds, as one sweep in outputs/sweeps/reproduce-SCALE, and write what was measured and
+what it says of each claim: results.md, and results.html with the learning curves. The same
+command goes on after an interruption, and a job that fails does not stop the others."""
+
+EPILOG = """\
+scales:
+  full      what the experiments say: all of Fashion-MNIST, three seeds, ten epochs. Estimated
+            from measured speeds, not run yet: 40 minutes on an H100, two days on two CPU cores.
+            Its checkpoints take about 15 GB.
+  reduced   a good hour on two CPU cores, estimated likewise: the small networks in full, the
+            large ones with fewer examples, epochs and seeds and smaller images, as the results
+            say beside each figure
+  smoke     half a minute on two CPU cores, no network: does everything work?
+
+examples:
+  cnnbench reproduce                              all at full scale
+  cnnbench reproduce claims --scale reduced       the claims alone
+  cnnbench reproduce book device.compile=on       with overrides for this machine"""
+
+
+def run(arguments: list[str], launch: Callable[[list[str], Sweep, Callable[[Sweep], int]], int]) -> int:
+    """Run what is left of the sweep, and write the results; returns the exit code.
+
+    `launch` is called with words for Hydra, the sweep and what is to be done at its end.
+    """
+    options = _parser().parse_intermixed_args(arguments)
+    part, given = _part_and_overrides(options.words)
+    if processes().several:
+        raise ConfigError("cnnbench reproduce measures times, in one process. Start it without torchrun.")
+    jobs = jobs_of(part, options.scale, given)
+    directory = Path("outputs/sweeps") / f"reproduce-{options.scale}"
+    words = ["-m", f"hydra.sweep.dir={quoted(directory)}"]
+    command = ["reproduce", *arguments]
+    if options.dry_run:
+        return launch(words, Sweep(command, recorded=jobs, instead=plan), lambda sweep: 0)
+    output = options.output or (directory if options.scale == "smoke" else Path("docs"))
+    from cnnbench.commands import reproduce
+
+    settings = config.load(without_hydra(compose_here(jobs[0])))
+    computed = reproduce.compute(settings.data)  # first: it needs the data, which may be missing
+
+    def tell(sweep: Sweep) -> int:
+        print()
+        return sweep.exit_code(reproduce.write(directory, output, options.scale, proposed(), computed))
+
+    return launch(words, Sweep(command, recorded=jobs), tell)
+
+
+def proposed() -> dict[str, dict[str, str]]:
+    """What each experiment of the book and the claims varies, by its name, such as ``{"seed": "0,1,2"}``."""
+    folder = conf_folder() / "experiment"
+    paths = sorted(path for part in PARTS["all"] for path in (folder / part).glob("*.yaml"))
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): _load(path)["hydra"]["sweeper"]["params"] for path in paths
+    }
+
+
+def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]:
+    """The overrides of each job: those of the experiment, of the scale and those `given`, of which the last count.
+
+    Raises:
+        ConfigError: there is no such part or scale.
+    """
+    scales: dict[str, dict[str, str]] = _load(conf_folder() / "reproduce.yaml")
+    if part not in PARTS:
+        raise ConfigError(f"cnnbench reproduce knows no part '{part}'. {did_you_mean(part, PARTS)}")
+    if scale not in scales:
+        raise ConfigError(f"--scale {scale} is not known. {did_you_mean(scale, scales)}")
+    changes = scales[scale]
+    jobs: list[Overrides] = []
+    for name, varied in proposed().items():
+        if name.partition("/")[0] in PARTS[part]:
+            of_the_scale = [*changes["all"].split(), *changes.get(name, "").split()]
+            of_its_own = [f"{key}={values}" for key, values in varied.items()]
+            jobs += every_combination([f"experiment={name}", *of_its_own, *of_the_scale, *given])
+    return jobs
+
+
+def _load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cnnbench reproduce",
+        usage="cnnbench reproduce [book|claims|all] [--scale SCALE] [--output DIR] [--dry-run] [OVERRIDE...]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="*", metavar="PART", help="book, claims or all (the default), and overrides")
+    parser.add_argument("--scale", default="full", help="full (the default), reduced or smoke")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where the results go (default: docs; at smoke scale the sweep)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list the jobs and estimate their time, start none")
+    return parser
+
+
+def _part_and_overrides(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The part, and overrides.
+
+    Raises:
+        ConfigError: there are two parts, or an override would change what is measured.
+    """
+    parts, given = [word for word in words if "=" not in word], [word for word in words if "=" in word]
+    if len(parts) > 1:
+        raise ConfigError(f"cnnbench reproduce takes one part, not {' and '.join(parts)}. Both are: all.")
+    for word in given:
+        key = word.partition("=")[0]
+        if not any(fnmatch(key, each) for each in OF_THE_MACHINE):
+            raise ConfigError(
+                f"{key} would change what is measured, so cnnbench reproduce does not take it. "
+                f"Allowed: {', '.join(OF_THE_MACHINE)}. Other values: cnnbench -m experiment=NAME {word}"
+            )
+    return (parts or ["all"])[0], given

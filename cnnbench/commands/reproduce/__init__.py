@@ -1,0 +1,75 @@
+"""`cnnbench reproduce`: from the runs of its sweep to what they say, as Markdown and as a page."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from cnnbench import config, models
+from cnnbench.commands.assemble import on_meta
+from cnnbench.commands.reproduce.computations import compute
+from cnnbench.data import sources
+from cnnbench.errors import CnnbenchError, ConfigError
+from cnnbench.reports.memory import estimate
+from cnnbench.reports.reproduction.arms import experiments
+from cnnbench.reports.reproduction.computed import Computed
+from cnnbench.reports.reproduction.markdown import as_markdown
+from cnnbench.reports.reproduction.page import render
+from cnnbench.reports.reproduction.results import Results, results
+from cnnbench.reports.text import align, printable
+from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.records import Record, read_records
+
+__all__ = ["compute", "write"]
+
+MARKDOWN, PAGE = "results.md", "results.html"
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def write(
+    directory: Path, output: Path, scale: str, varied: Mapping[str, Mapping[str, str]], computed: Computed
+) -> list[Record]:
+    """Judge all runs that there are in the sweep, print the verdicts and write the results into `output`.
+
+    Returns the runs. `varied` is what each experiment varies, by its name.
+
+    Raises:
+        ConfigError: the results cannot be written there.
+    """
+    runs = read_records(directory)
+    judged = results(scale, runs, experiments(runs, varied, _memory), computed)
+    _print(judged)
+    try:
+        folder = RunDirectory(output)
+        folder.write_text(MARKDOWN, as_markdown(judged))
+        folder.write_text(PAGE, render(judged))
+    except OSError as error:
+        place = error.filename or output
+        raise ConfigError(f"{place} cannot be written: {error.strerror}. Name another place: --output DIR.") from error
+    for name in (MARKDOWN, PAGE):
+        print(printable(os.path.relpath(output / name)))
+    return runs
+
+
+def _print(judged: Results) -> None:
+    """The verdicts, without what was measured."""
+    rows = [[row[0], row[1], row[-1]] for row in judged.book.rows if row[1]]
+    rows += [[f"claim {claim.name}", "", claim.verdict] for claim in judged.claims]
+    print(printable(align(rows)))
+    print(printable(judged.facts["runs"]))
+
+
+def _memory(run: Record) -> int | None:
+    """The bytes of the tensors that training took, in the precision that it had; None if they cannot be worked out."""
+    try:
+        settings = config.load(run.config)
+        if (
+            settings.model.name not in models.REGISTRY or settings.data.name == config.FOLDER
+        ):  # not to run or read theirs
+            return None
+        network, images = on_meta(settings, sources.facts(settings.data), settings.train.batch_size)
+        dtype = DTYPES.get(str(run.result.get("precision")), torch.float32)
+        return estimate(network, images, settings.optimizer, dtype).total
+    except CnnbenchError:
+        return None
