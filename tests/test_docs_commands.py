@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -45,13 +46,17 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Pat
         assert done.returncode == 0, done.stderr
     for copy in ("DIR", "outputs/resnet18-fashion_mnist-224px/2026-11-24_10-00-00"):
         shutil.copytree(folder / "RUN", folder / copy)
-    for copy in ("NAME", "seeds"):
+    for copy in ("NAME", "seeds", "baseline"):
         shutil.copytree(folder / "outputs/sweeps/rates", folder / "outputs/sweeps" / copy)
     fill(folder / "photos", {"Bag": 12, "Sandal": 12}, "L")
     Image.fromarray(clothes()[7]).save(folder / "shirt.png")
     (folder / "notes.png").write_text("these are notes")
     page = (ROOT / "docs" / "sweeps.md").read_text()
     (folder / "rates.txt").write_text(re.search(r"# rates.txt.*\n((?: {4}\S.*\n)+)", page)[1])
+    (folder / "mine" / "experiment").mkdir(parents=True)
+    (folder / "mine" / "experiment" / "rates.yaml").write_text(
+        textwrap.dedent(re.search(r" {4}# @package _global_\n(?: {4}.*\n)+", page)[0])
+    )
     (folder / "my_module.py").write_text(tiny("python"))
     return folder
 
@@ -68,6 +73,8 @@ def as_run(command: Shown) -> list[str]:
     words = [word.replace("$RUN", "RUN").removesuffix("...") for word in words if word != "..."]
     if any(word in COMPOSED for word in words):
         return [*words, *LITTLE["train"], "--dry-run"] if "-m" in words else [*words, "--cfg", "job"]
+    if words[0:1] == ["reproduce"]:  # tests/test_command_reproduce.py runs it to its end
+        return [word for word in words if word not in ("--scale", "reduced")] + ["--scale", "smoke", "--dry-run"]
     verb = words[0] if words and not re.search(r"[=.@/-]", words[0]) else "train"
     little = [] if {"--help", "--cfg", "experiment=smoke"}.intersection(words) else LITTLE.get(verb, ())
     if "data=folder" in words:

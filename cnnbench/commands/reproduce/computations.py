@@ -10,6 +10,7 @@ from torch.nn import functional
 from cnnbench.config import DataConfig
 from cnnbench.data import sources
 from cnnbench.models.lenet import POOLINGS, PaddingMode
+from cnnbench.reference.convolution import CrossCorrelation, pointwise
 from cnnbench.reports.reproduction.computed import Computed, Convolutions, Pooled
 from cnnbench.reports.reproduction.verdicts import Figure
 
@@ -91,7 +92,7 @@ def border_deviation(layer: nn.Module) -> float:
 
 @torch.no_grad()
 def convolutions(dtype: torch.dtype) -> Convolutions:
-    """A convolution directly and as a matrix product, and one of 1 x 1 beside a linear layer over channels.
+    """Convolutions of PyTorch beside those by hand: as a matrix product, and of 1 x 1 as a layer over channels.
 
     Random images (8, 6, 28, 28) and 16 kernels of 5 x 5, and of 1 x 1. Sums of 150 products may differ by the rounding
     of each: 150 times the machine epsilon.
@@ -100,23 +101,13 @@ def convolutions(dtype: torch.dtype) -> Convolutions:
     images = torch.randn(8, 6, SIZE, SIZE, generator=generator, dtype=torch.float64).to(dtype)
     kernels = torch.randn(16, 6, 5, 5, generator=generator, dtype=torch.float64).to(dtype)
     points = torch.randn(16, 6, 1, 1, generator=generator, dtype=torch.float64).to(dtype)
-    direct, product = functional.conv2d(images, kernels), _as_matrix_product(images, kernels)
-    pointwise = functional.conv2d(images, points)
-    linear = functional.linear(images.movedim(1, -1), points.flatten(1)).movedim(-1, 1)
+    product = CrossCorrelation.apply(images, kernels, None, (1, 1), 1)
+    linear = pointwise(images, points.flatten(1), torch.zeros(16, dtype=dtype))
     return Convolutions(
-        _largest_difference(product, direct),
-        _largest_difference(linear, pointwise),
+        _largest_difference(product, functional.conv2d(images, kernels)),
+        _largest_difference(linear, functional.conv2d(images, points)),
         kernels[0].numel() * torch.finfo(dtype).eps,
     )
-
-
-def _as_matrix_product(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
-    """im2col: every window a column, every kernel a row."""
-    size = kernels.shape[-1]
-    columns = functional.unfold(images, size)  # (N, C k k, L)
-    maps = kernels.flatten(1) @ columns  # (N, M, L)
-    side = images.shape[-1] - size + 1
-    return maps.reshape(len(images), len(kernels), side, side)
 
 
 def _largest_difference(one: torch.Tensor, other: torch.Tensor) -> float:
