@@ -37,9 +37,8 @@ Cost:
     forward     M P K multiplications, M P K additions (K - 1 for a sum of K products, one for the bias)
     backward    M P K of both for dW, M P K for W^T dY, M P additions for db, g K P in col2im: about twice as much as
                 forward
-    memory      about k k / (s s) times that of the image for the columns, and once more for their gradients. They are
-                not kept between forward and backward but made again from the image: that takes less time than the
-                products do
+    memory      about k k / (s s) times that of the image for the columns, and as much for their gradients. The columns
+                are not kept between forward and backward but made again from the image: time for memory
 """
 
 from collections.abc import Sequence

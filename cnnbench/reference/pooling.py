@@ -22,7 +22,7 @@ Of several largest pixels it is the first, row by row. There the maximum has no 
 
 Cost for P = N C H' W' windows; there is nothing to learn:
 
-    maximum, minimum    forward P (k k - 1) comparisons; backward P additions
+    maximum, minimum    forward P (k k - 1) comparisons; backward P additions (here P k k, most of them of zeros)
     mean                forward P (k k - 1) additions and P divisions; backward P divisions and P k k additions
 """
 

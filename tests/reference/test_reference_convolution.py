@@ -179,6 +179,18 @@ def test_the_layer_with_its_class_changed_has_the_same_outputs_and_gradients(
     assert_close(gradients(twin), gradients(layer), **EXACTLY)
 
 
+def test_dropout_of_the_maps_draws_the_same_mask_as_of_torchs() -> None:
+    layer, images = nn.Conv2d(2, 3, 3).double(), drawn(2, 2, 5, 5).detach()
+
+    def dropped() -> torch.Tensor:
+        torch.manual_seed(0)
+        return functional.dropout(layer(images))
+
+    expected = dropped()
+    layer.__class__ = Conv2d
+    assert_close(dropped(), expected, **EXACTLY)
+
+
 def test_the_layer_computes_in_float32_too() -> None:
     layer = nn.Conv2d(3, 4, 3, padding=1)
     images = drawn(2, 3, 6, 6).detach().float()
