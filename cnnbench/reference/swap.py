@@ -37,8 +37,20 @@ TWINS: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
+# What is written by hand of the options that a network of one's own may have; none of the zoo has others.
+WRITTEN: dict[str, tuple[object, ...]] = {
+    "dilation": (1, (1, 1)),
+    "ceil_mode": (False,),
+    "count_include_pad": (True,),
+    "divisor_override": (None,),
+    "return_indices": (False,),
+}
+
+
 def twin_of(layer: nn.Module) -> type[nn.Module] | None:
     """The class that computes by hand what `layer` does; None if there is none."""
+    if any(getattr(layer, option, values[0]) not in values for option, values in WRITTEN.items()):
+        return None
     return TWINS.get(type(layer))
 
 

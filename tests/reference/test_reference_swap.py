@@ -104,6 +104,23 @@ def test_parameters_buffers_names_and_hooks_stay() -> None:
     assert set(calls) == {name for name, _ in network.named_modules()}
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(1, 1, 3, dilation=2),
+        nn.MaxPool2d(2, ceil_mode=True),
+        nn.MaxPool2d(2, dilation=2),
+        nn.AvgPool2d(3, padding=1, count_include_pad=False),
+        nn.AvgPool2d(2, divisor_override=3),
+    ],
+    ids=str,
+)
+def test_a_layer_with_an_option_that_is_not_written_by_hand_stays_as_it_is(layer: nn.Module) -> None:
+    network = nn.Sequential(layer, nn.ReLU())
+    use_reference(network)
+    assert [type(each) for each in network] == [type(layer), TWINS[nn.ReLU]]
+
+
 def test_a_layer_is_swapped_once_and_a_kind_of_ones_own_is_left() -> None:
     class Mine(nn.Linear):
         pass
