@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from clothes import clothes
-from documented import ROOT, Shown, shown
+from documented import PAGES, ROOT, Shown, shown
 from forking import ForkServer
 from image_folders import fill
 from installed import Command
@@ -140,3 +140,21 @@ def test_what_is_not_cnnbenchs_own_is_there(command: Shown) -> None:
         named = re.search(r"\[(.*)\]", command.text)
         for extra in named[1].split(",") if named else ():
             assert re.search(rf"^{extra} = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+
+
+LINKS = [
+    (page, target)
+    for page in PAGES
+    for target in dict.fromkeys(re.findall(r"\]\(([^)]+)\)", page.read_text()))
+    if "://" not in target
+]
+
+
+@pytest.mark.parametrize(("page", "target"), LINKS, ids=lambda each: each.name if isinstance(each, Path) else each)
+def test_a_link_leads_somewhere(page: Path, target: str) -> None:
+    path, _, heading = target.partition("#")
+    linked = page.parent / path if path else page
+    assert linked.exists()
+    if heading:
+        headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+        assert heading in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
