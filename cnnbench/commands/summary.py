@@ -15,12 +15,11 @@ from cnnbench.data import sources
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.models.meta import ShapeRules
 from cnnbench.reports.layers import Layer, measure, total, what_if
-from cnnbench.reports.memory import TrainingMemory, estimate
+from cnnbench.reports.memory import TrainingMemory, dtype_of, estimate
 from cnnbench.reports.text import align, in_bytes
 
 __all__ = ["run"]
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}  # of other precisions: float32
 LONG = 60  # rows from which on folding is offered
 
 
@@ -36,7 +35,7 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
         _print_convolution(network, images[:1], layer, as_json)
         return
     layers = measure(network, images[:1], depth)
-    dtype = DTYPES.get(config.device.precision, torch.float32)
+    dtype = dtype_of(config.device.precision)
     models.dry_train(config.model.name, network, images)
     memory = estimate(network, images, config.optimizer, dtype)
     if as_json:

@@ -9,7 +9,7 @@ from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConf
 from cnnbench.errors import ConfigError
 from cnnbench.models.meta import ShapeRules
 
-__all__ = ["TrainingMemory", "estimate", "without_activations"]
+__all__ = ["TrainingMemory", "dtype_of", "estimate", "without_activations"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class TrainingMemory:
     def least(self) -> int:
         """What is certainly there at once: gradients are freed before the forward pass fills the activations."""
         return self.weights + self.optimizer_state + max(self.gradients, self.activations)
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """What the network computes in, of a value of device.precision."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}.get(precision, torch.float32)
 
 
 def without_activations(network: nn.Module, optimizer: OptimizerConfig) -> TrainingMemory:

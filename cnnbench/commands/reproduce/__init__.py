@@ -11,7 +11,7 @@ from cnnbench.commands.assemble import on_meta
 from cnnbench.commands.reproduce.computations import compute
 from cnnbench.data import sources
 from cnnbench.errors import CnnbenchError, ConfigError
-from cnnbench.reports.memory import estimate
+from cnnbench.reports.memory import dtype_of, estimate
 from cnnbench.reports.reproduction.arms import experiments
 from cnnbench.reports.reproduction.computed import Computed
 from cnnbench.reports.reproduction.markdown import as_markdown
@@ -24,7 +24,6 @@ from cnnbench.runs.records import Record, read_records
 __all__ = ["compute", "write"]
 
 MARKDOWN, PAGE = "results.md", "results.html"
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def write(
@@ -64,12 +63,10 @@ def _memory(run: Record) -> int | None:
     """The bytes of the tensors that training took, in the precision that it had; None if they cannot be worked out."""
     try:
         settings = config.load(run.config)
-        if (
-            settings.model.name not in models.REGISTRY or settings.data.name == config.FOLDER
-        ):  # not to run or read theirs
-            return None
+        if settings.model.name not in models.REGISTRY or settings.data.name == config.FOLDER:
+            return None  # code to run, or files to read, that are anyone's
         network, images = on_meta(settings, sources.facts(settings.data), settings.train.batch_size)
-        dtype = DTYPES.get(str(run.result.get("precision")), torch.float32)
+        dtype = dtype_of(str(run.result.get("precision")))
         return estimate(network, images, settings.optimizer, dtype).total
     except CnnbenchError:
         return None
