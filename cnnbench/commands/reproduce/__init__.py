@@ -4,8 +4,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
 from cnnbench import config, models
 from cnnbench.commands.assemble import on_meta
 from cnnbench.commands.reproduce.computations import compute
