@@ -174,7 +174,14 @@ def test_a_network_and_a_group_of_ones_own(cnnbench: Command, tmp_path: Path) ->
     (tmp_path / "mine" / "optimizer" / "careful.yaml").write_text(
         "name: adam\nlr: 0.0005\nbetas: [0.9, 0.99]\neps: 1.0e-8\nweight_decay: 0.0\n"
     )
-    arguments = ["model.name=my_module:MyNet", "+model.width=16", "--config-dir", "mine", "optimizer=careful"]
+    arguments = [
+        "model=simple_cnn",
+        "model.name=my_module:MyNet",
+        "+model.width=16",
+        "--config-dir",
+        "mine",
+        "optimizer=careful",
+    ]
     done = cnnbench(*TINY, *arguments)
     assert done.returncode == 0, done.stderr
     assert "12,730 parameters" in done.stdout
