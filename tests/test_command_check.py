@@ -50,6 +50,37 @@ def test_other_networks_agree(within: Command, overrides: list[str]) -> None:
     assert result.returncode == 0, result.stdout
 
 
+MINE = """
+import torch
+from torch import nn
+
+
+class MyNet(nn.Module):
+    def __init__(self, in_channels, num_classes, image_size):
+        super().__init__()
+        self.first = nn.Conv2d(in_channels, 4, 3, padding=1)
+        self.again = nn.Conv2d(4, 4, 3, padding=1)
+        self.gaps = nn.Conv2d(4, 4, 3, dilation=2)
+        self.relu = nn.ReLU(inplace=True)
+        self.gelu = nn.GELU()
+        self.unused = nn.Linear(3, 3)
+        self.scale = nn.Parameter(torch.ones(1))
+        self.last = nn.Linear(4 * (image_size - 4) ** 2, num_classes)
+
+    def forward(self, images):
+        maps = self.again(self.relu(self.again(self.relu(self.first(images)))))
+        return self.last(self.gelu(self.relu(self.gaps(maps))).view(len(images), -1) * self.scale)
+"""
+
+
+def test_a_network_of_ones_own_may_have_what_those_of_the_zoo_have_not(within: Command, tmp_path: Path) -> None:
+    (tmp_path / "check_my_module.py").write_text(MINE)
+    result = within("check", "model=simple_cnn", "model.name=check_my_module:MyNet", "data.resize=9")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "Not written by hand, and torch's in both: Conv2d, GELU." in result.stdout
+    assert "unused" not in result.stdout
+
+
 def test_layers_that_are_torchs_in_both_are_named(within: Command) -> None:
     output = within("check", "model=preact_resnet110", "model.depth=20", "data.resize=8").stdout
     assert "Not written by hand, and torch's in both: ConstantPad3d." in output

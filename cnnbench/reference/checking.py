@@ -49,7 +49,10 @@ def compare(
     ours, theirs = ([each.detach().clone().requires_grad_() for each in tensors] for _ in range(2))
     outputs, expected = _seeded(by_hand, *ours), _seeded(library, *theirs)
     mixture = torch.randn_like(expected)
-    gradients, autograds = torch.autograd.grad(outputs, ours, mixture), torch.autograd.grad(expected, theirs, mixture)
+    gradients, autograds = (
+        torch.autograd.grad(out, given, mixture, materialize_grads=True)  # of a weight that is not used: zeros
+        for out, given in ((outputs, ours), (expected, theirs))
+    )
     # A gradient that is next to nothing beside the others, as of a bias before batch normalisation, is rounding.
     floor = max(LEAST * max(map(_largest, autograds)), TINY)
     scales = [max(_largest(each), floor) for each in autograds]
@@ -77,7 +80,11 @@ def shapes_seen(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Siz
     shapes: dict[str, torch.Size] = {}
 
     def record(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
-        return lambda _, inputs: shapes.update({} if name in shapes else {name: inputs[0].shape})
+        def see(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            if inputs and isinstance(inputs[0], torch.Tensor):
+                shapes.setdefault(name, inputs[0].shape)
+
+        return see
 
     innermost = [
         (name, layer)
@@ -133,7 +140,8 @@ def _seeded(operation: Operation, *tensors: torch.Tensor) -> torch.Tensor:
     """The outputs of an operation that draws the same random numbers, such as those of dropout, each time."""
     with torch.random.fork_rng([tensors[0].device] if tensors[0].is_cuda else []):
         torch.manual_seed(SEED)
-        return operation(*tensors)
+        inputs, *others = tensors
+        return operation(inputs.clone(), *others)  # which an operation in place may change
 
 
 def _largest(tensor: torch.Tensor) -> float:
