@@ -1,6 +1,7 @@
 """`cnnbench check`: the table of differences, and how it ends."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from installed import Command
 from torch import nn
 
-from cnnbench.reference import swap
+from cnnbench.reference import batch_norm, swap
 
 
 class Wrong(nn.Linear):
@@ -50,6 +51,18 @@ def test_other_networks_agree(within: Command, overrides: list[str]) -> None:
     assert result.returncode == 0, result.stdout
 
 
+MOVING = batch_norm.NormaliseByMoving.forward
+LISTS = """
+from torch import nn
+
+
+class Lists(nn.Flatten):
+    def __init__(self, in_channels, num_classes, image_size):
+        super().__init__()
+
+    def forward(self, images):
+        return [super().forward(images)]
+"""
 MINE = """
 import torch
 from torch import nn
@@ -95,6 +108,27 @@ def test_a_wrong_gradient_ends_it_with_another_code_and_is_named(
     assert "Beyond the tolerance: layers.7, network." in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("operation", "broken"),
+    [
+        ("forward", lambda ctx, inputs, mean, *others: MOVING(ctx, inputs, mean + 1, *others)),
+        ("backward", lambda ctx, grad: (2 * grad, None, None, None, None, None)),
+    ],
+)
+def test_evaluation_is_looked_at_where_it_is_another(
+    within: Command, monkeypatch: pytest.MonkeyPatch, operation: str, broken: Callable[..., object]
+) -> None:
+    monkeypatch.setattr(batch_norm.NormaliseByMoving, operation, staticmethod(broken))
+    result = within("check", "model=bn_lenet")
+    assert result.returncode == 1
+    assert "BatchNorm2d" in next(line for line in result.stdout.splitlines() if line.endswith("BEYOND"))
+
+
+def test_moving_averages_are_looked_at(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_norm, "_move", lambda layer, mean, variance: layer.running_mean.add_(mean))
+    assert within("check", "model=bn_lenet").returncode == 1
+
+
 def test_json_holds_what_the_table_holds(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(swap.TWINS, nn.Linear, Wrong)
     rows = json.loads(within("check", "model=simple_cnn", "--json").stdout)
@@ -111,10 +145,12 @@ def test_json_holds_what_the_table_holds(within: Command, monkeypatch: pytest.Mo
         (["--batch", "x"], "argument --batch: invalid int value: 'x'."),
         (["model=alexnet", "data.resize=28"], "The smallest size is data.resize=67."),
         (["model=lenett"], "lenet"),
+        (["model=simple_cnn", "model.name=check_lists:Lists"], "must return logits of shape (1, 10) for one image"),
     ],
     ids=str,
 )
-def test_a_mistake_is_said(within: Command, arguments: list[str], message: str) -> None:
+def test_a_mistake_is_said(within: Command, tmp_path: Path, arguments: list[str], message: str) -> None:
+    (tmp_path / "check_lists.py").write_text(LISTS)
     result = within("check", *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr

@@ -50,6 +50,7 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
     device = choose(config.device).kind
     torch.manual_seed(config.seed)
     classes, size = len(dataset.classes), config.data.resize
+    models.dry_run(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
     network = models.build(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
     initialise(network, config.train.init)
     network = network.to(device, torch.float64)

@@ -57,7 +57,7 @@ class IdentityMap(Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor) -> torch.Tensor:
-        return inputs
+        return inputs.clone()  # what follows may work in place
 
     @staticmethod
     @once_differentiable

@@ -71,7 +71,7 @@ def _per_channel(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def _scaled(normalised: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
     """y = g h + b; without a weight g is 1, without a bias b is 0."""
-    outputs = normalised if weight is None else normalised * _per_channel(weight, normalised)
+    outputs = normalised.clone() if weight is None else normalised * _per_channel(weight, normalised)
     return outputs if bias is None else outputs + _per_channel(bias, outputs)
 
 

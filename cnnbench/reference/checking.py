@@ -100,12 +100,28 @@ def shapes_seen(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Siz
 
 
 def compare_layer(layer: nn.Module, shape: Sequence[int], device: torch.device) -> Differences:
-    """A layer of a network, in float64, and its twin, on random inputs of `shape`."""
-    by_hand, library = copy.deepcopy(layer), copy.deepcopy(layer)
+    """A layer of a network, in float64, and its twin, on random inputs of `shape`.
+
+    One that remembers something, such as moving averages, is compared in that and in evaluation too.
+    """
+    by_hand, library = copy.deepcopy(layer).train(), copy.deepcopy(layer).train()
     use_reference(by_hand)
     parameters = dict(layer.named_parameters())
     inputs = torch.randn(*shape, dtype=torch.float64, device=device)
-    return compare(_of(by_hand, parameters), _of(library, parameters), inputs, *parameters.values())
+    with torch.no_grad():
+        _seeded(by_hand, inputs), _seeded(library, inputs)
+    remembered = [
+        _largest(a - b) / max(_largest(b), TINY) for a, b in zip(by_hand.buffers(), library.buffers(), strict=True)
+    ]
+    found = []
+    for training in (True, False) if remembered else (True,):
+        ours, theirs = (_of(copy.deepcopy(each).train(training), parameters) for each in (by_hand, library))
+        found.append(compare(ours, theirs, inputs, *parameters.values()))
+    return Differences(
+        max([*remembered, *(each.outputs for each in found)]),
+        max(each.gradients for each in found),
+        max(each.numerical for each in found),
+    )
 
 
 def compare_network(network: nn.Module, images: torch.Tensor) -> tuple[Differences, Differences]:

@@ -50,5 +50,6 @@ class Linear(nn.Linear):
     """The layer of the networks, with its parameters, computed by `Affine`."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        outputs: torch.Tensor = Affine.apply(inputs, self.weight, self.bias)
-        return outputs
+        examples = inputs.reshape(-1, self.in_features)  # of (N, T, D) all N T
+        outputs: torch.Tensor = Affine.apply(examples, self.weight, self.bias)
+        return outputs.reshape(*inputs.shape[:-1], self.out_features)

@@ -88,7 +88,7 @@ class Reshape(Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         ctx.shape = x.shape
-        return x.reshape(shape)
+        return x.reshape(shape).clone()  # what follows may work in place
 
     @staticmethod
     @once_differentiable

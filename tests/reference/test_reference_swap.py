@@ -121,6 +121,35 @@ def test_a_layer_with_an_option_that_is_not_written_by_hand_stays_as_it_is(layer
     assert [type(each) for each in network] == [type(layer), TWINS[nn.ReLU]]
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Flatten(), (4, 2, 3, 3)),
+        (nn.Identity(), (4, 3)),
+        (nn.BatchNorm2d(2, affine=False), (4, 2, 3, 3)),
+        (nn.Linear(3, 2), (4, 3)),
+        (nn.Linear(3, 2), (4, 5, 3)),
+        (nn.Conv2d(2, 2, 3), (4, 2, 3, 3)),
+        (nn.MaxPool2d(2), (4, 2, 4, 4)),
+        (nn.Dropout(0.5), (4, 3)),
+    ],
+    ids=str,
+)
+def test_what_follows_a_layer_may_work_in_place(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(copy.deepcopy(layer), nn.ReLU(inplace=True)).double()
+    by_hand = copy.deepcopy(network)
+    use_reference(by_hand)
+    given = torch.randn(*shape, dtype=torch.float64)
+    gradients = []
+    for each in (by_hand, network):
+        inputs = given.clone().requires_grad_()
+        torch.manual_seed(1)
+        each(inputs * 1).square().sum().backward()
+        gradients.append(inputs.grad)
+    assert_close(gradients[0], gradients[1], **EXACTLY)
+
+
 def test_a_layer_is_swapped_once_and_a_kind_of_ones_own_is_left() -> None:
     class Mine(nn.Linear):
         pass
