@@ -18,18 +18,21 @@ def made_record(
     accuracy: float = 0.8,
     train_accuracy: float | None = None,
     earlier: Sequence[float] = (),
+    test_losses: Sequence[float] = (),
     epoch_s: float = 2.0,
     state: str = "finished",
     environment: dict[str, Any] | None = None,
     result: dict[str, Any] | None = None,
     **status: Any,
 ) -> Record:
-    """`values` are the overrides by key; `earlier` the accuracies after the epochs before the last."""
+    """`values` are overrides by key, `earlier` the accuracies of the epochs before the last, `test_losses` of all."""
     overrides = [f"experiment={experiment}", *(f"{key}={value}" for key, value in values.items()), f"seed={seed}"]
     rows = [
         {"epoch": epoch, "test_accuracy": each, "train_accuracy": each, "epoch_s": epoch_s, "peak_gib": 1.5}
         for epoch, each in enumerate((*earlier, accuracy), start=1)
     ]
+    for row, loss in zip(rows, test_losses, strict=False):
+        row["test_loss"] = loss
     final = {"train_accuracy": accuracy if train_accuracy is None else train_accuracy}
     figures = {"test_accuracy": accuracy, "final": final, "device": "cpu", "wall_s": {"total": 10.0}}
     return Record(

@@ -131,10 +131,15 @@ def test_moving_averages_are_looked_at(within: Command, monkeypatch: pytest.Monk
 
 def test_json_holds_what_the_table_holds(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(swap.TWINS, nn.Linear, Wrong)
-    rows = json.loads(within("check", "model=simple_cnn", "--json").stdout)
-    linear = next(row for row in rows if row["kind"] == "Linear")
+    told = json.loads(within("check", "model=simple_cnn", "--json").stdout)
+    assert (told["model"], told["passed"]) == ("simple_cnn", False)
+    linear = next(row for row in told["compared"] if row["kind"] == "Linear")
     assert linear["differences"]["outputs"] < 1e-9 < linear["differences"]["gradients"]
     assert list(linear["beyond"]) == ["gradients"]
+
+
+def test_json_says_that_all_passed(within: Command) -> None:
+    assert json.loads(within("check", "model=lenet", "--json").stdout)["passed"] is True
 
 
 @pytest.mark.parametrize(

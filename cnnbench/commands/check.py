@@ -58,7 +58,8 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
     rows = list(_rows(config, network, images, classes))
     failed = [row for row in rows if row.beyond]
     if as_json:
-        print(json.dumps([{**asdict(row), "beyond": row.beyond} for row in rows], indent=2))
+        compared = [{**asdict(row), "beyond": row.beyond} for row in rows]
+        print(json.dumps({"model": config.model.name, "passed": not failed, "compared": compared}, indent=2))
     else:
         print(f"{config.model.name} on {' x '.join(map(str, images.shape))} random numbers, float64, {device.type}\n")
         _print(rows, failed)

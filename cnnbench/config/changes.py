@@ -131,7 +131,7 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
     if differences:
         raise ConfigError(
             f"{place} holds a run with other values: {', '.join(differences)}. "
-            "Name another sweep=NAME, or change what the run goes on with: cnnbench resume."
+            "Name another sweep=NAME, change what the run goes on with (cnnbench resume), or delete it to run it anew."
         )
 
 

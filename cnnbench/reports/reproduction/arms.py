@@ -75,6 +75,12 @@ class Arm:
         return Figure.mean([train - test for train, test in ends if train is not None and test is not None])
 
     @property
+    def test_loss_rise(self) -> Figure | None:
+        """How far the test loss ends above its lowest: the sign of overfitting that needs no train accuracy."""
+        columns = [run.column("test_loss") for run in self.finished]
+        return Figure.mean([losses[-1] - min(losses) for losses in columns if losses])
+
+    @property
     def peaks_gib(self) -> list[float]:
         """The most memory that tensors took on a GPU; on a CPU nothing is known of a run by itself."""
         on_gpu = [run for run in self.finished if run.result.get("device") == "cuda"]

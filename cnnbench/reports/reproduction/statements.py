@@ -12,6 +12,7 @@ from cnnbench.reports.text import three_digits
 __all__ = [
     "ANY",
     "MARGIN",
+    "at_full_scale",
     "ends",
     "epochs_in_words",
     "epochs_to_learn",
@@ -62,11 +63,16 @@ def remark(one: Arm, other: Arm) -> Finding:
     )
 
 
-def reaches(arm: Arm, goal: float, reduced: bool) -> Finding:
-    """Within a point; what was reduced is not comparable with a figure of others."""
-    verdict = UNDECIDED if reduced else lies_in(arm.accuracy, goal - MARGIN, goal + MARGIN)
-    but = ", which is not comparable, as the experiment was reduced" if reduced else ""
-    return Finding(f"{arm.label} ends at {accuracy(arm.accuracies)}{but}.", verdict, f"{goal:g}, within a point")
+def reaches(arm: Arm, goal: float) -> Finding:
+    least = goal - MARGIN
+    return Finding(f"{arm.label} ends at {accuracy(arm.accuracies)}.", lies_in(arm.accuracy, least, ANY), f"{least:g}")
+
+
+def at_full_scale(experiment: Experiment, finding: Finding) -> Finding:
+    """Undecided if the experiment was reduced: for what depends on how long, with how much and on what it trained."""
+    if not experiment.changes:
+        return finding
+    return Finding(f"{finding.sentence} The experiment was reduced: not comparable.", UNDECIDED, finding.stated)
 
 
 def takes_time(

@@ -30,8 +30,8 @@ ERRORS = 2.0  # standard errors to either side
 RULE = (
     "A statement is a range that a figure must lie in. It is repeated if the figure lies there with two standard "
     "errors to either side, not repeated if it lies outside with them, undecided otherwise: the difference is within "
-    "noise, there is one seed only, or runs are missing. A claim of several statements is repeated in part if one is "
-    "repeated and another is not, or is undecided."
+    "noise or none, there is one seed only, or runs are missing. A claim of several statements is repeated in part if "
+    "one is repeated and another is not, or is undecided."
 )
 
 

@@ -7,7 +7,7 @@ from cnnbench.reports.reproduction.arms import Arm
 from cnnbench.reports.reproduction.verdicts import Figure
 from cnnbench.reports.text import in_bytes, three_digits
 
-__all__ = ["accuracy", "memory", "points", "seconds", "times"]
+__all__ = ["accuracy", "loss", "memory", "points", "seconds", "times"]
 
 NONE = "not measured"
 
@@ -40,6 +40,14 @@ def points(figure: Figure | None, signed: bool = False) -> str:
     error = "" if figure.error is None else f" ± {100 * figure.error:.1f}"
     value = round(100 * figure.value, 1) + 0.0  # which makes 0.0 of -0.0
     return f"{value:{'+' if signed else ''}.1f}{error} points"
+
+
+def loss(figure: Figure | None) -> str:
+    """A difference of losses, with its standard error."""
+    if figure is None:
+        return NONE
+    error = "" if figure.error is None else f" ± {figure.error:.3f}"
+    return f"{figure.value:.3f}{error}"
 
 
 def times(figure: Figure | None) -> str:
