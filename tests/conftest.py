@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from forking import ForkServer
@@ -34,6 +35,17 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
 def runs(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Small runs to be copied, broken and gone on with: see small_runs.py."""
     return Runs(forks, tmp_path_factory.mktemp("small_runs"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, for tests that are marked by what browsing.py says of it."""
+    from browsing import CHROMIUM, sync_api
+
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])  # root needs that
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

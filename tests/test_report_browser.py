@@ -3,35 +3,20 @@
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import DESKTOP, MARKS, PHONE, Window, sync_api, window
 from made_runs import grid, make_run
 
 from cnnbench.reports.page import render
 from cnnbench.runs.records import read_records
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 expect = sync_api.expect
-CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = MARKS
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium"),
-]
-
-DESKTOP, PHONE = {"width": 1400, "height": 900}, {"width": 360, "height": 740}
 HOSTILE = "</script><img src=x onerror=document.title='run'><b>%{x}</b>&lt;i&gt;"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])  # root needs that
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +35,6 @@ def write(folder: Path) -> str:
     page = folder / "report.html"
     page.write_text(render(read_records(folder), "runs"))
     return page.as_uri()
-
-
-class Window:
-    """A page that is open, and what the browser had to complain of; that it asked for other addresses, too."""
-
-    def __init__(self, browser: Any, address: str, **options: Any) -> None:
-        self.context = browser.new_context(**options)
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(10_000)
-        self.complaints: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.complaints.append(request.url) if request.url != address else None)
-        self.page.goto(address)
-
-
-@contextmanager
-def window(browser: Any, address: str, **options: Any) -> Iterator[Any]:
-    """The page in a window of its own."""
-    window = Window(browser, address, **options)
-    yield window.page
-    window.context.close()
-    assert window.complaints == []
 
 
 @pytest.fixture(scope="module")

@@ -1,28 +1,16 @@
 """The page of `cnnbench reproduce` in a real browser, opened from disk."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from browsing import DESKTOP, MARKS, PHONE, window
 from made_records import made
-from test_report_browser import CHROMIUM, DESKTOP, PHONE, sync_api, window
 from test_reproduction_rendering import HOSTILE, of
 
 from cnnbench.reports.reproduction.book import BOOK
 from cnnbench.reports.reproduction.page import render
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}: apt-get install chromium"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])  # root needs that
-        yield browser
-        browser.close()
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
