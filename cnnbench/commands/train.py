@@ -193,9 +193,8 @@ def _record_environment(
         run.write_json("environment.json", now)
         return now
     epoch, step = len(progress.rows), progress.step
-    log.info(
-        f"Goes on after {epoch} epoch{'' if epoch == 1 else 's'}" + (f" and {step} steps of the next." if step else ".")
-    )
+    part = f" and {step} steps of the next" if step else ""
+    log.info(f"Goes on after {epoch} epoch{'' if epoch == 1 else 's'}{part}.")
     differs = environment.add_continuation(run, now, {"epoch": epoch, "step": step, "changes": dict(earlier.changes)})
     if differs:
         log.info(f"It does not go on as it began, so its figures may differ: {'; '.join(differs)}.")

@@ -56,8 +56,9 @@ def _claim(claim: Judged) -> Iterator[str]:
         for finding in claim.findings
     )
     for part in claim.parts:
-        reduced = f", reduced to {', '.join(part.reductions)}" if part.reductions else ""
-        yield f"`{part.name}`{escaped(reduced)}:" + ("" if part.table.rows else " not run.")
+        yield (
+            ", ".join([f"`{part.name}`", *map(escaped, part.remarks)]) + ":" + ("" if part.table.rows else " not run.")
+        )
         if part.table.rows:
             yield _table(part.table)
 

@@ -45,12 +45,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Part:
-    """An experiment of a claim: its runs in groups, and what is not as its YAML has it."""
+    """An experiment of a claim: its runs in groups; `remarks` are what is not as its YAML has it, and its time."""
 
     name: str
     table: Table
     curves: Sequence[Curve]
-    reductions: Sequence[str]
+    remarks: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,16 @@ def results(scale: str, runs: Sequence[Record], found: Experiments, computed: Co
 
 
 def _of_the_book(found: Experiments) -> Table:
-    header = ["network", "test accuracy", "seeds", "the book's two runs", "s per epoch", "reductions", "verdict"]
+    header = [
+        "network",
+        "test accuracy",
+        "seeds",
+        "the book's two runs",
+        "s per epoch",
+        "in all",
+        "reductions",
+        "verdict",
+    ]
     rows = []
     for name, network in BOOK.items():
         experiment, arm = found[name], only_arm(found[name])
@@ -104,6 +113,7 @@ def _of_the_book(found: Experiments) -> Table:
                 str(len(arm.accuracies)),
                 theirs,
                 seconds(arm.epoch_times_s).removesuffix(" s") if arm.epoch_times_s else "",
+                in_time(_spent(arm.finished)) if arm.finished else "",
                 ", ".join(experiment.reductions),
                 "; ".join(filter(None, [verdict, arm.unfinished if arm.accuracies else ""])),
             ]
@@ -137,7 +147,16 @@ def _part(experiment: Experiment) -> Part:
         ]
         for arm, precision in zip(experiment.arms, precisions, strict=True)
     ]
-    return Part(experiment.name, _without_empty(Table(header, rows)), _curves(experiment.arms), experiment.reductions)
+    remarks = [f"reduced to {', '.join(experiment.reductions)}"] if experiment.reductions else []
+    finished = [run for arm in experiment.arms for run in arm.finished]
+    if finished:
+        remarks.append(f"{in_time(_spent(finished))} in all")
+    return Part(experiment.name, _without_empty(Table(header, rows)), _curves(experiment.arms), remarks)
+
+
+def _spent(finished: Iterable[Record]) -> float:
+    """Seconds from the start of each run to its end."""
+    return sum(run.figure("wall_s", "total") or 0.0 for run in finished)
 
 
 def _precisions(arm: Arm) -> str:
@@ -159,11 +178,12 @@ def _curves(arms: Iterable[Arm], title: str = "") -> list[Curve]:
 def _facts(scale: str, runs: Sequence[Record]) -> dict[str, str]:
     """How the results were made; where runs differ in that, with the number of runs of each."""
     finished = [run for run in runs if run.state == "finished"]
-    spent = sum(run.figure("wall_s", "total") or 0.0 for run in finished)
     return {
         "command": f"cnnbench reproduce --scale {scale}",
         "made": datetime.now().astimezone().isoformat(" ", timespec="minutes"),
-        "runs": f"{how_many(runs)}; {in_time(spent)} of training, evaluation and the rest" if runs else "none yet",
+        "runs": f"{how_many(runs)}; {in_time(_spent(finished))} of training, evaluation and the rest"
+        if runs
+        else "none yet",
         "machine": _counted(_machine(run) for run in finished),
         "versions": _counted(_versions(run) for run in finished),
         "commit": _counted(str(run.environment.get("commit") or "not known") for run in finished),

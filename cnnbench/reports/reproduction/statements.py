@@ -65,7 +65,8 @@ def remark(one: Arm, other: Arm) -> Finding:
 
 def reaches(arm: Arm, goal: float) -> Finding:
     least = goal - MARGIN
-    return Finding(f"{arm.label} ends at {accuracy(arm.accuracies)}.", lies_in(arm.accuracy, least, ANY), f"{least:g}")
+    sentence = f"{arm.label} ends at {accuracy(arm.accuracies)}."
+    return Finding(sentence, lies_in(arm.accuracy, least, ANY), f"at least {least:g}")
 
 
 def at_full_scale(experiment: Experiment, finding: Finding) -> Finding:

@@ -30,7 +30,7 @@ def lines(text: str, start: str) -> list[str]:
 
 def test_the_table_of_the_book_has_our_mean_the_books_runs_and_the_verdict() -> None:
     text = as_markdown(of(made("book/lenet", {}, [0.776, 0.778, 0.780], epoch_s=1.5)))
-    assert lines(text, "| LeNet |") == ["| LeNet | 0.7780 ± 0.0020 | 3 | 0.776, 0.779 | 1.50 |  | within |"]
+    assert lines(text, "| LeNet |") == ["| LeNet | 0.7780 ± 0.0020 | 3 | 0.776, 0.779 | 1.50 | 30 s |  | within |"]
 
 
 def test_what_is_reduced_stands_beside_the_figure() -> None:
@@ -45,7 +45,7 @@ def test_a_network_whose_runs_failed_is_told_with_the_reason() -> None:
         for seed in range(3)
     ]
     (line,) = lines(as_markdown(of(failed)), "| NiN |")
-    assert line == "| NiN |  | 0 | 0.865, 0.790 |  |  | 3 failed (The memory does not suffice) |"
+    assert line == "| NiN |  | 0 | 0.865, 0.790 |  |  |  | 3 failed (The memory does not suffice) |"
 
 
 def test_a_seed_that_failed_is_told_beside_those_that_did_not() -> None:
@@ -59,7 +59,7 @@ def test_a_seed_that_failed_is_told_beside_those_that_did_not() -> None:
 
 def test_a_network_that_was_not_run_says_so() -> None:
     (line,) = lines(as_markdown(of([])), "| ResNet-18 |")
-    assert line == "| ResNet-18 |  | 0 | 0.919, 0.893 |  |  | not run |"
+    assert line == "| ResNet-18 |  | 0 | 0.919, 0.893 |  |  |  | not run |"
 
 
 def test_every_claim_has_a_line_and_a_section() -> None:
@@ -72,7 +72,7 @@ def test_every_claim_has_a_line_and_a_section() -> None:
 def test_the_section_of_a_claim_has_its_runs_in_groups() -> None:
     runs = made("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82], train_accuracy=0.9)
     text = as_markdown(of(runs))
-    assert "`claims/pooling`, reduced to 2 seeds:" in text
+    assert "`claims/pooling`, reduced to 2 seeds, 20 s in all:" in text
     assert lines(text, "| max |") == ["| max | 0.8100 ± 0.0141 | 2 | 9.0 ± 1.0 | 2.00 |"]
 
 
@@ -132,7 +132,7 @@ def test_words_of_a_run_are_text_in_markdown() -> None:
     assert not re.search(r"(?<!\\)<", text.replace("<br>", ""))
     assert "\x1b" not in text
     (line,) = lines(text, "| NiN |")
-    assert len(re.findall(r"(?<!\\)\|", line)) == 8
+    assert len(re.findall(r"(?<!\\)\|", line)) == 9
 
 
 def test_a_page_without_a_run_has_no_picture_and_says_what_is_missing() -> None:
