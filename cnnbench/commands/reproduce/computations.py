@@ -62,7 +62,7 @@ def texture(images: torch.Tensor) -> torch.Tensor:
 
 def _mean(values: torch.Tensor) -> Figure:
     """With the standard error over the images; where two ways are compared, `values` are differences by image."""
-    return Figure(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
+    return Figure(float(values.mean()), float(values.std()) / math.sqrt(len(values)), len(values) - 1)
 
 
 def _layers(padding_mode: PaddingMode) -> dict[str, nn.Conv2d]:

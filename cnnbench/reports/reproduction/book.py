@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cnnbench.reports.reproduction.arms import Arm, Experiment
-from cnnbench.reports.reproduction.verdicts import ERRORS, UNDECIDED
+from cnnbench.reports.reproduction.verdicts import UNDECIDED
 
 __all__ = ["BOOK", "RULE", "Network", "judge", "only_arm"]
 
@@ -12,7 +12,7 @@ WITHIN, ABOVE, BELOW, NOT_COMPARABLE = "within", "above", "below", "not comparab
 
 RULE = (
     "The book's range is that of the test accuracies of two runs of its code. Our mean over seeds is within it if it "
-    "lies between them, or less than two of its standard errors beside them; else above or below. One seed alone is "
+    "lies between them, or if its 95 % confidence interval reaches them; else above or below. One seed alone is "
     "undecided; what was reduced is not comparable."
 )
 
@@ -46,12 +46,11 @@ def judge(network: Network, experiment: Experiment) -> str:
     if experiment.changes:
         return NOT_COMPARABLE
     mean = arm.accuracy
-    if mean is None or mean.error is None:
+    if mean is None or mean.margin is None:
         return UNDECIDED
-    noise = ERRORS * mean.error
-    if mean.value > max(network.book) + noise:
+    if mean.value > max(network.book) + mean.margin:
         return ABOVE
-    return BELOW if mean.value < min(network.book) - noise else WITHIN
+    return BELOW if mean.value < min(network.book) - mean.margin else WITHIN
 
 
 def only_arm(experiment: Experiment) -> Arm:

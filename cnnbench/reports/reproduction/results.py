@@ -21,7 +21,7 @@ __all__ = ["Curve", "Judged", "Part", "Results", "Table", "results"]
 
 NOTES = (
     "Test accuracies are those after the last epoch; nothing is selected on the test set. After ± is the standard "
-    "deviation over seeds; of a difference, in points, and of a ratio it is the standard error.",
+    "deviation over seeds; of a difference and of a ratio it is half of the 95 % confidence interval.",
     "Times are of an epoch with its evaluation: the median of each run, and their mean. Memory is that of the tensors "
     "which training needs, worked out; what a GPU held at most is in brackets.",
     "Train accuracy is that of the last epoch as it went, with dropout where there is any: it is lower than the "

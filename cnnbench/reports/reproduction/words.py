@@ -34,25 +34,25 @@ def memory(arm: Arm) -> str:
 
 
 def points(figure: Figure | None, signed: bool = False) -> str:
-    """A difference of accuracies in points, with its standard error."""
+    """A difference of accuracies in points, with its margin."""
     if figure is None:
         return NONE
-    error = "" if figure.error is None else f" ± {100 * figure.error:.1f}"
+    margin = "" if figure.margin is None else f" ± {100 * figure.margin:.1f}"
     value = round(100 * figure.value, 1) + 0.0  # which makes 0.0 of -0.0
-    return f"{value:{'+' if signed else ''}.1f}{error} points"
+    return f"{value:{'+' if signed else ''}.1f}{margin} points"
 
 
 def loss(figure: Figure | None) -> str:
-    """A difference of losses, with its standard error."""
+    """A difference of losses, with its margin."""
     if figure is None:
         return NONE
-    error = "" if figure.error is None else f" ± {figure.error:.3f}"
-    return f"{figure.value:.3f}{error}"
+    margin = "" if figure.margin is None else f" ± {figure.margin:.3f}"
+    return f"{figure.value:.3f}{margin}"
 
 
 def times(figure: Figure | None) -> str:
-    """A ratio, with its standard error."""
+    """A ratio, with its margin."""
     if figure is None:
         return NONE
-    error = f" ± {figure.error:.2f}" if figure.error else ""
-    return f"{figure.value:.2f}{error} times"
+    margin = f" ± {figure.margin:.2f}" if figure.margin else ""
+    return f"{figure.value:.2f}{margin} times"

@@ -3,11 +3,13 @@
 import math
 
 import pytest
+from scipy import stats
 
 from cnnbench.reports.reproduction.verdicts import (
     IN_PART,
     NOT_REPEATED,
     REPEATED,
+    STUDENT,
     UNDECIDED,
     Figure,
     Finding,
@@ -21,18 +23,33 @@ from cnnbench.reports.reproduction.verdicts import (
 @pytest.mark.parametrize(
     ("value", "error", "verdict"),
     [
-        (0.05, 0.02, REPEATED),
-        (0.05, 0.0249, REPEATED),
-        (0.05, 0.0251, UNDECIDED),  # two standard errors reach the end of the range
-        (-0.05, 0.0251, UNDECIDED),
-        (-0.05, 0.0249, NOT_REPEATED),
+        (0.05, 0.0179, REPEATED),
+        (0.05, 0.0181, UNDECIDED),  # 2.78 standard errors, of 4 degrees of freedom, reach the end of the range
+        (-0.05, 0.0181, UNDECIDED),
+        (-0.05, 0.0179, NOT_REPEATED),
         (0.0, 0.0, UNDECIDED),  # no difference at all is neither above nor below
         (0.5, 0.0, REPEATED),
         (0.05, None, UNDECIDED),  # one seed
     ],
 )
-def test_a_figure_is_judged_with_two_standard_errors(value: float, error: float | None, verdict: str) -> None:
-    assert lies_in(Figure(value, error), 0, math.inf) == verdict
+def test_a_figure_is_judged_with_its_confidence_interval(value: float, error: float | None, verdict: str) -> None:
+    assert lies_in(Figure(value, error, 4), 0, math.inf) == verdict
+
+
+def test_the_interval_is_students() -> None:
+    expected = [stats.t.ppf(0.975, freedom) for freedom in range(1, len(STUDENT) + 1)]
+    assert expected == pytest.approx(STUDENT, abs=0.005)
+    assert Figure(1.0, 0.1, 2.9).margin == pytest.approx(0.43)
+    assert Figure(1.0, 0.1, 500).margin == pytest.approx(0.223)
+
+
+def test_the_interval_of_a_difference_is_welchs() -> None:
+    groups = [0.80, 0.82, 0.81], [0.70, 0.76, 0.71, 0.79]
+    one, other = map(Figure.mean, groups)
+    found = difference(one, other)
+    assert found is not None
+    assert found.freedom == pytest.approx(stats.ttest_ind(*groups, equal_var=False).df)
+    assert difference(Figure(1.0, 0.0), other) == Figure(pytest.approx(0.26), other and other.error, pytest.approx(3))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +70,9 @@ def test_the_mean_has_the_standard_error_of_its_runs() -> None:
 
 
 def test_one_run_alone_has_no_error() -> None:
-    assert Figure.mean([0.5]) == Figure(0.5, None)
+    figure = Figure.mean([0.5])
+    assert figure is not None
+    assert (figure.value, figure.error, figure.margin) == (0.5, None, None)
 
 
 def test_no_runs_have_no_mean() -> None:
