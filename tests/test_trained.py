@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 from forking import ForkServer
+from installed import Command
+from safetensors import safe_open
 from small_runs import SMALL, Runs, State, forge
 
 from cnnbench.commands.trained import Trained, open_run
@@ -299,12 +301,25 @@ def test_other_data_leave_the_network_and_its_classes(run: Path) -> None:
     assert trained.dataset.classes == catalog.get("sample").classes
 
 
+def test_pixels_that_were_not_normalized_stay_from_0_to_1(within: Command) -> None:
+    assert within(*SMALL, "train.epochs=1", "data.normalize=false", "hydra.run.dir=plain").returncode == 0
+    white = torch.full((1, 1, 28, 28), 255, dtype=torch.uint8)
+    for overrides in ([], ["data=mnist"]):
+        trained = opened(Path("plain"), *overrides)
+        assert trained.engine.preprocess(white).unique().tolist() == [1.0]
+    assert trained.dataset.mean == catalog.get("sample").mean  # which tells whether an image looks inverted
+    assert within("export", "plain", "--format", "safetensors").returncode == 0
+    with safe_open("plain/export/mlp.safetensors", "pt") as file:
+        assert (file.metadata()["mean"], file.metadata()["std"]) == ("[0.0]", "[1.0]")
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
         ("optimizer.lr=1", "cannot be changed by evaluate"),
         ("model.widths=[4]", "cannot be changed by evaluate"),
         ("data.resize=32", "built for images of 28 pixels"),
+        ("data.normalize=false", "trained on images that were normalized"),
         ("device=tpu", "device=tpu is not known"),
         ("device.precision=fp8", "is not known"),
         ("device.speed=1", "There is no key"),

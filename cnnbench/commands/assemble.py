@@ -8,6 +8,7 @@ from cnnbench.commands.by_hand import device_config, losses_of, optimizer_by_han
 from cnnbench.config import Config
 from cnnbench.data.augment import Augment
 from cnnbench.data.catalog import Dataset
+from cnnbench.data.sources import normalization
 from cnnbench.data.transforms import Preprocess, per_channel
 from cnnbench.reports.layers import measure, total
 from cnnbench.runs.processes import processes
@@ -35,7 +36,8 @@ def assemble(config: Config, dataset: Dataset) -> EagerEngine:
 
         use_reference(model)
     model = model.to(device.kind, device.dtype).to(memory_format=device.memory_format)
-    black = [-mean / std for mean, std in zip(dataset.mean, dataset.std, strict=True)]
+    means, stds = normalization(config.data, dataset)
+    black = [-mean / std for mean, std in zip(means, stds, strict=True)]
     kind: type[EagerEngine] = GraphEngine if device.graph else EagerEngine
     if processes().several:
         from cnnbench.training.distributed import DistributedEngine  # which one process need not wait for
@@ -44,7 +46,7 @@ def assemble(config: Config, dataset: Dataset) -> EagerEngine:
     return kind(
         model,
         make_optimizers(config.optimizer, model, device.kind, optimizer_by_hand),
-        Preprocess(config.data.resize, dataset.mean, dataset.std, device.kind, device.dtype),
+        Preprocess(config.data.resize, means, stds, device.kind, device.dtype),
         Augment(config.augment, len(dataset.classes), per_channel(black, device.kind)),
         device,
         config.train,

@@ -231,7 +231,8 @@ def _draw(
 
 def _as_seen(trained: Trained, inputs: torch.Tensor) -> npt.NDArray[np.float32]:
     """An input (1, C, S, S) as an image (C, S, S) of values from 0 to 1."""
-    mean, std = (np.array(each, np.float32).reshape(-1, 1, 1) for each in (trained.dataset.mean, trained.dataset.std))
+    done = trained.engine.preprocess
+    mean, std = (np.array(each, np.float32).reshape(-1, 1, 1) for each in (done.mean, done.std))
     image: npt.NDArray[np.float32] = np.clip(inputs[0].float().cpu().numpy() * std + mean, 0, 1)
     return image
 

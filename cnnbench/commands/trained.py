@@ -163,15 +163,17 @@ def _in_words(epoch: int, step: int) -> str:
 
 
 def _kept_fixed(changes: Mapping[str, Any], recorded: Config, dataset: Dataset) -> dict[str, Any]:
-    """The changes, with the size of the network's input as it was trained.
+    """The changes, with the network's input as it was trained: its size, and how its pixels are scaled.
 
     Raises:
-        ConfigError: another size is asked for.
+        ConfigError: another one is asked for.
     """
     size = recorded.data.resize
     if changes.get("data.resize", size) not in (size, "${model.recipe.resize}", "${data.image_size}"):
         raise ConfigError(f"data.resize={changes['data.resize']}: the network was built for images of {size} pixels.")
-    return {**changes, "data.resize": size}
+    if recorded.data.normalize and not changes.get("data.normalize", True):
+        raise ConfigError("data.normalize=false: the network was trained on images that were normalized.")
+    return {**changes, "data.resize": size, "data.normalize": recorded.data.normalize}
 
 
 def _require_consent(

@@ -91,9 +91,10 @@ class DataConfig:
     folds: int | None
     fold: int | None
     root: str | None = None
-    path: str | None = None  # which a run of an earlier version does not say, nor the two below
+    path: str | None = None  # which a run of an earlier version does not say, nor those below
     image_size: int | None = None
     channels: int | None = None
+    normalize: bool = True
 
 
 @dataclass

@@ -1,11 +1,13 @@
 """The data set that a configuration names: one of the catalog, or a folder of the user's own."""
 
+from collections.abc import Sequence
+
 from cnnbench.config import FOLDER, DataConfig
 from cnnbench.data import catalog, folder, storage
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
 
-__all__ = ["facts", "load", "read_ahead"]
+__all__ = ["facts", "load", "normalization", "read_ahead"]
 
 
 def facts(config: DataConfig) -> Dataset:
@@ -29,6 +31,13 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
         return folder.load(config)
     dataset = catalog.get(config.name)
     return dataset, storage.load(dataset, config.root)
+
+
+def normalization(config: DataConfig, dataset: Dataset) -> tuple[Sequence[float], Sequence[float]]:
+    """For each channel what is taken from pixels in [0, 1], and what they are then divided by."""
+    if config.normalize:
+        return dataset.mean, dataset.std
+    return (0.0,) * dataset.in_channels, (1.0,) * dataset.in_channels
 
 
 def read_ahead(config: DataConfig) -> None:
