@@ -1,20 +1,23 @@
 """`cnnbench reproduce`: its jobs, its words, and the whole of it at smoke scale."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from forking import ForkServer
 from installed import Command
+from made_records import made_record
 
 from cnnbench import config
 from cnnbench.cli.composing import compose_here, conf_folder, without_hydra
-from cnnbench.cli.reproducing import jobs_of, proposed
+from cnnbench.cli.reproducing import jobs_of, of_the_scale, proposed
 from cnnbench.commands.preflight import check
 from cnnbench.errors import ConfigError
 from cnnbench.reports.reproduction.book import BOOK
@@ -81,6 +84,16 @@ def test_the_scale_names_no_experiment_that_is_not_there(scale: str) -> None:
 def test_the_last_job_of_each_experiment_can_be_run_at_reduced_scale(name: str) -> None:
     job = [job for job in jobs_of("all", "reduced") if experiment_of(job) == name][-1]
     check(config.load(without_hydra(compose_here([*job, "device=cpu"]))))
+
+
+def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:
+    job, run = jobs_of("book", "reduced")[0], made_record("book/alexnet", {})
+    asked = [
+        replace(run, overrides=[*job[::-1], "device=cpu"]),
+        replace(run, overrides=[*job, "device.precision=bf16"]),
+    ]
+    left = [replace(run, overrides=[word.replace("seed=0", "seed=9") for word in job]), run]
+    assert of_the_scale("reduced", [*left, *asked]) == asked
 
 
 @pytest.mark.parametrize(
@@ -172,7 +185,7 @@ def test_the_results_have_a_figure_for_each_network_and_a_verdict_for_each_claim
     for network in BOOK.values():
         (line,) = (line for line in text.splitlines() if line.startswith(f"| {network.title} |"))
         assert f"{float(line.split('|')[2]):.4f}" in line
-    assert "not run" not in text
+    assert not re.search("not run|no figures|Not measured", text)  # each arm that is judged was found
     assert text.count("Verdict: **repeated**") >= 2  # of what is computed, whatever was trained
     assert "## The notes' claims" in text
 
@@ -181,7 +194,14 @@ def test_results_are_made_of_all_that_was_found(smoke: tuple[Path, list[Done]]) 
     first, again = (
         (smoke[0] / folder / "results.md").read_text().splitlines() for folder in (SWEEP, Path("elsewhere"))
     )
-    assert {line for line in first if "made:" not in line} == {line for line in again if "made:" not in line}
+    assert (
+        "- command: cnnbench reproduce claims --scale smoke device=cpu device.precision=fp32 --output elsewhere"
+        in again
+    )
+    differ = ("- made:", "- command:")
+    assert [line for line in first if not line.startswith(differ)] == [
+        line for line in again if not line.startswith(differ)
+    ]
 
 
 def test_a_job_that_failed_leaves_the_others_and_shows_in_the_results(

@@ -1,6 +1,7 @@
 """`cnnbench reproduce`: the sweep of all experiments of the book and the claims, at one of several scales."""
 
 import argparse
+import shlex
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,8 +15,9 @@ from cnnbench.cli.overrides import Overrides, every_combination, quoted
 from cnnbench.cli.sweeping import Sweep, plan
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.processes import processes
+from cnnbench.runs.records import Record, read_records
 
-__all__ = ["jobs_of", "proposed", "run"]
+__all__ = ["jobs_of", "of_the_scale", "proposed", "run"]
 
 PARTS = {"book": ("book",), "claims": ("claims",), "all": ("book", "claims")}
 OF_THE_MACHINE = ("device", "device.*", "data.root", "train.checkpoint_every.*", "tracker", "tracker.*")
@@ -28,7 +30,7 @@ command goes on after an interruption, and a job that fails does not stop the ot
 
 EPILOG = """\
 scales:
-  full      what the experiments say: all of Fashion-MNIST, three seeds, ten epochs. Estimated
+  full      what the experiments say: all of Fashion-MNIST for most, three seeds. Estimated
             from measured speeds, not run yet: 40 minutes on an H100, two days on two CPU cores.
             Its checkpoints take about 15 GB.
   reduced   a good hour on two CPU cores, estimated likewise: the small networks in full, the
@@ -64,10 +66,27 @@ def run(arguments: list[str], launch: Callable[[list[str], Sweep, Callable[[Swee
     computed = reproduce.compute(settings.data)  # first: it needs the data, which may be missing
 
     def tell(sweep: Sweep) -> int:
+        runs = of_the_scale(options.scale, read_records(directory))
         print()
-        return sweep.exit_code(reproduce.write(directory, output, options.scale, proposed(), computed))
+        reproduce.write(runs, output, options.scale, shlex.join(["cnnbench", *command]), proposed(), computed)
+        return sweep.exit_code(runs)
 
     return launch(words, Sweep(command, recorded=jobs), tell)
+
+
+def of_the_scale(scale: str, runs: Sequence[Record]) -> list[Record]:
+    """Those that are jobs of the scale as it is today; others were left by one that was."""
+    asked = {_measured(job) for job in jobs_of("all", scale)}
+    return [run for run in runs if _measured(run.overrides) in asked]
+
+
+def _measured(overrides: Sequence[str]) -> frozenset[str]:
+    """What says what is measured: all but what is of the machine."""
+    return frozenset(each for each in overrides if not _is_of_the_machine(each))
+
+
+def _is_of_the_machine(override: str) -> bool:
+    return any(fnmatch(override.partition("=")[0], each) for each in OF_THE_MACHINE)
 
 
 def proposed() -> dict[str, dict[str, str]]:
@@ -131,10 +150,9 @@ def _part_and_overrides(words: Sequence[str]) -> tuple[str, list[str]]:
     if len(parts) > 1:
         raise ConfigError(f"cnnbench reproduce takes one part, not {' and '.join(parts)}. Both are: all.")
     for word in given:
-        key = word.partition("=")[0]
-        if not any(fnmatch(key, each) for each in OF_THE_MACHINE):
+        if not _is_of_the_machine(word):
             raise ConfigError(
-                f"{key} would change what is measured, so cnnbench reproduce does not take it. "
+                f"{word.partition('=')[0]} would change what is measured, so cnnbench reproduce does not take it. "
                 f"Allowed: {', '.join(OF_THE_MACHINE)}. Other values: cnnbench -m experiment=NAME {word}"
             )
     return (parts or ["all"])[0], given

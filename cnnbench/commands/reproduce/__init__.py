@@ -1,7 +1,7 @@
 """`cnnbench reproduce`: from the runs of its sweep to what they say, as Markdown and as a page."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cnnbench import config, models
@@ -17,7 +17,7 @@ from cnnbench.reports.reproduction.page import render
 from cnnbench.reports.reproduction.results import Results, results
 from cnnbench.reports.text import align, printable
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.records import Record, read_records
+from cnnbench.runs.records import Record
 
 __all__ = ["compute", "write"]
 
@@ -25,17 +25,21 @@ MARKDOWN, PAGE = "results.md", "results.html"
 
 
 def write(
-    directory: Path, output: Path, scale: str, varied: Mapping[str, Mapping[str, str]], computed: Computed
-) -> list[Record]:
-    """Judge all runs that there are in the sweep, print the verdicts and write the results into `output`.
+    runs: Sequence[Record],
+    output: Path,
+    scale: str,
+    command: str,
+    varied: Mapping[str, Mapping[str, str]],
+    computed: Computed,
+) -> None:
+    """Judge the runs, print the verdicts and write the results into `output`.
 
-    Returns the runs. `varied` is what each experiment varies, by its name.
+    `varied` is what each experiment varies, by its name.
 
     Raises:
         ConfigError: the results cannot be written there.
     """
-    runs = read_records(directory)
-    judged = results(scale, runs, experiments(runs, varied, _memory), computed)
+    judged = results(scale, command, runs, experiments(runs, varied, _memory), computed)
     _print(judged)
     try:
         folder = RunDirectory(output)
@@ -46,7 +50,6 @@ def write(
         raise ConfigError(f"{place} cannot be written: {error.strerror}. Name another place: --output DIR.") from error
     for name in (MARKDOWN, PAGE):
         print(printable(os.path.relpath(output / name)))
-    return runs
 
 
 def _print(judged: Results) -> None:

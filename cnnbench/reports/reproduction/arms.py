@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from cnnbench.errors import DivergedError
 from cnnbench.reports.comparison import error
 from cnnbench.reports.groups import Group
 from cnnbench.reports.reproduction.verdicts import Figure
@@ -15,7 +16,6 @@ from cnnbench.runs.records import Record
 __all__ = ["Arm", "Experiment", "experiments"]
 
 EXPERIMENT, SEED = "experiment", "seed"
-DIVERGED = 4  # exit code
 # keys that say nothing about what is trained
 OF_THE_MACHINE = ("device", "data.root", "tracker", "train.checkpoint_every", "sweep")
 IN_WORDS: dict[str, Callable[[str], str]] = {
@@ -96,11 +96,22 @@ class Arm:
             parts.append(f"{number} {state}" + (f" ({as_text(told).rstrip('.')})" if told else ""))
         return ", ".join(parts)
 
+    @property
+    def precisions(self) -> set[str]:
+        return {str(run.environment.get("precision", "?")) for run in self.finished}
+
+    @property
+    def num_diverged(self) -> int:
+        return sum(map(_diverged, self.runs))
+
     def by_seed(self) -> dict[str, float | None]:
         """The accuracy of each seed; None where training diverged."""
-        diverged = [run for run in self.runs if run.state == "failed" and run.status.get("exit_code") == DIVERGED]
         accuracies = {run.plain_value(SEED): run.figure("test_accuracy") for run in self.finished}
-        return {**{run.value(SEED): None for run in diverged}, **accuracies}
+        return {**{run.value(SEED): None for run in self.runs if _diverged(run)}, **accuracies}
+
+
+def _diverged(run: Record) -> bool:
+    return run.state == "failed" and run.status.get("exit_code") == DivergedError.exit_code
 
 
 @dataclass(frozen=True)

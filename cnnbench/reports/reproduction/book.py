@@ -13,7 +13,8 @@ WITHIN, ABOVE, BELOW, NOT_COMPARABLE = "within", "above", "below", "not comparab
 RULE = (
     "The book's range is that of the test accuracies of two runs of its code. Our mean over seeds is within it if it "
     "lies between them, or if its 95 % confidence interval reaches them; else above or below. One seed alone is "
-    "undecided; what was reduced is not comparable."
+    "undecided; what was reduced is not comparable. Two runs say little of how far runs of the book's code differ: the "
+    "verdict is on these two."
 )
 
 

@@ -11,29 +11,32 @@ from cnnbench.reports.reproduction.arms import Experiment
 from cnnbench.reports.reproduction.computed import Computed
 from cnnbench.reports.reproduction.statements import (
     ANY,
+    LESS,
     MARGIN,
+    MORE,
+    Pair,
+    Stated,
     at_full_scale,
     ends,
-    epochs_in_words,
-    epochs_to_learn,
+    geometric_mean,
     largest_rates,
+    learns_slower,
     more_accurate,
-    number,
+    overfits_less,
     ranges,
     reaches,
     remark,
     takes_memory,
     takes_time,
 )
-from cnnbench.reports.reproduction.verdicts import UNDECIDED, Figure, Finding, difference, lies_in
-from cnnbench.reports.reproduction.words import loss, points
+from cnnbench.reports.reproduction.verdicts import Figure, Finding, difference, lies_in
+from cnnbench.reports.reproduction.words import points
 
 __all__ = ["CLAIMS", "Claim", "Experiments"]
 
 Experiments = Mapping[str, Experiment]
 ABOUT = 1.5  # "about three times": from two to four and a half
 VISIBLE = 0.05  # of memory, a change that is seen
-OVERFITS = 0.05  # a rise of the test loss that is seen
 
 
 @dataclass(frozen=True)
@@ -47,33 +50,32 @@ class Claim:
 
 
 def _relu(found: Experiments, computed: Computed) -> list[Finding]:
-    lift, maps = found["claims/relu_lenet"], found["claims/relu_maps"]
-    sigmoid, relu = lift.arm("lenet"), lift.arm("lenet_relu")
-    few, many = maps.arm("10"), maps.arm("16")
-    with_relu, with_sigmoid = (found["claims/init"].arm(each, "xavier_uniform") for each in ("relu", "sigmoid"))
+    lift, maps, alone = found["claims/relu_lenet"], found["claims/relu_maps"], found["claims/init"]
+    relu = lift.arm("lenet_relu")
+    activations = Pair(
+        alone.arm("relu", "xavier_uniform"),
+        alone.arm("sigmoid", "xavier_uniform"),
+        "ReLU in lenet (claims/init: nothing else changed)",
+        "sigmoid",
+    )
     return [
-        more_accurate(relu, sigmoid, 0.03, ANY, "at least three points"),
+        more_accurate(Pair(relu, lift.arm("lenet")), Stated(0.03, ANY, "at least three points more")),
         at_full_scale(lift, reaches(relu, 0.881)),
+        more_accurate(activations, MORE),
         more_accurate(
-            with_relu, with_sigmoid, 0, ANY, "more", "ReLU in lenet, nothing else changed (claims/init)", "sigmoid"
+            Pair(maps.arm("10"), maps.arm("16"), "10 maps", "16 maps"),
+            Stated(-MARGIN, ANY, "no more than a point less"),
         ),
-        more_accurate(few, many, -MARGIN, ANY, "no more than a point less", "10 maps", "16 maps"),
     ]
 
 
 def _alexnet_lenet(found: Experiments, computed: Computed) -> list[Finding]:
     experiment = found["claims/alexnet_lenet"]
-    lenet, alexnet = (experiment.arm(name) for name in ("lenet", "alexnet"))
-    slower = difference(epochs_to_learn(alexnet), epochs_to_learn(lenet))
+    pair = Pair(experiment.arm("alexnet"), experiment.arm("lenet"))
     findings = [
-        takes_time(alexnet, lenet, 3 / ABOUT, 3 * ABOUT, "2 to 4.5 times"),
-        more_accurate(alexnet, lenet, 0.05, 0.15, "5 to 15 points"),
-        Finding(
-            f"To come within five points of the accuracy that it ends with takes {epochs_in_words(alexnet)}, "
-            f"{epochs_in_words(lenet)}.",
-            lies_in(slower, 0, ANY),
-            "more epochs with alexnet",
-        ),
+        takes_time(pair, Stated(3 / ABOUT, 3 * ABOUT, "2 to 4.5 times")),
+        more_accurate(pair, Stated(0.05, 0.15, "5 to 15 points more")),
+        learns_slower(pair, MORE),
     ]
     return [at_full_scale(experiment, finding) for finding in findings]
 
@@ -81,38 +83,38 @@ def _alexnet_lenet(found: Experiments, computed: Computed) -> list[Finding]:
 def _alexnet_batch(found: Experiments, computed: Computed) -> list[Finding]:
     experiment = found["claims/alexnet_batch"]
     small, large = ends(experiment)
-    names = f"batch {large.label}", f"batch {small.label}"
-    memory = takes_memory(large, small, 1 - VISIBLE, 1 + VISIBLE, "within 5 %", *names)
-    return [more_accurate(large, small, -ANY, 0, "less", *names), at_full_scale(experiment, memory)]
+    pair = Pair(large, small, f"batch {large.label}", f"batch {small.label}")
+    findings = [more_accurate(pair, LESS), takes_memory(pair, Stated(1 - VISIBLE, 1 + VISIBLE, "within 5 %"))]
+    return [at_full_scale(experiment, finding) for finding in findings]
 
 
 def _vgg_alexnet(found: Experiments, computed: Computed) -> list[Finding]:
-    alexnet, vgg = (found["claims/vgg_alexnet"].arm(name) for name in ("alexnet", "vgg11"))
-    return [
-        takes_time(vgg, alexnet, 1, ANY, "more than once"),
-        takes_memory(vgg, alexnet, 1, ANY, "more", "vgg11", "alexnet"),
-    ]
+    experiment = found["claims/vgg_alexnet"]
+    pair = Pair(experiment.arm("vgg11"), experiment.arm("alexnet"))
+    return [takes_time(pair, Stated(1, ANY, "more")), takes_memory(pair, Stated(1, ANY, "more"))]
 
 
 def _vgg_size(found: Experiments, computed: Computed) -> list[Finding]:
     experiment = found["claims/vgg_size"]
     small, large = ends(experiment)
-    names = f"{small.label} px", f"{large.label} px"
+    pair = Pair(small, large, f"{small.label} px", f"{large.label} px")
+    less_accurate = more_accurate(pair, Stated(-0.03, 0, "up to three points less"))
     return [
-        takes_time(small, large, 0.25 / ABOUT, 0.25 * ABOUT, "0.17 to 0.38 times", *names),
-        at_full_scale(experiment, more_accurate(small, large, -0.03, 0, "up to three points less", *names)),
+        takes_time(pair, Stated(0.25 / ABOUT, 0.25 * ABOUT, "0.17 to 0.38 times")),
+        at_full_scale(experiment, less_accurate),
     ]
 
 
 def _pooling(found: Experiments, computed: Computed) -> list[Finding]:
     avg, largest, least = (found["claims/pooling"].arm(name) for name in ("avg", "max", "min"))
-    best, other = sorted((avg, largest), key=lambda arm: -statistics.fmean(arm.accuracies or [0.0]))
+    other = max((avg, largest), key=lambda arm: statistics.fmean(arm.accuracies or [0.0]))
     pooled = computed.pooled
     return [
         Finding(
-            f"The mean brightness of {computed.num_images:,} test images, which is mostly their background, changes by "
-            f"{pooled['avg'].brightness.value:.1%} with average pooling, {pooled['max'].brightness.value:.1%} with max "
-            f"and {pooled['min'].brightness.value:.1%} with min pooling.",
+            f"The mean brightness of {computed.num_images:,} test images changes by "
+            f"{pooled['avg'].brightness.value:.1%} with average pooling, whose mean is that of the image by what it "
+            f"does, by {pooled['max'].brightness.value:.1%} with max and by {pooled['min'].brightness.value:.1%} with "
+            "min pooling.",
             lies_in(computed.more_brightness, 0, ANY),
             "less with average than with max pooling",
         ),
@@ -124,67 +126,54 @@ def _pooling(found: Experiments, computed: Computed) -> list[Finding]:
             "more with max than with average pooling",
         ),
         more_accurate(
-            least, best, -ANY, -0.1, "at least ten points less", "min", f"{best.label}, no worse than {other.label}"
+            Pair(least, other, "min", f"{other.label} (the best of the others)"),
+            Stated(-ANY, -0.1, "at least ten points less"),
         ),
     ]
 
 
 def _init(found: Experiments, computed: Computed) -> list[Finding]:
     experiment, findings = found["claims/init"], []
-    for activation, low, high, word in (
-        ("sigmoid", 0, ANY, "more"),
-        ("tanh", 0, ANY, "more"),
-        ("relu", -ANY, 0, "less"),
-    ):
+    for activation, stated in (("sigmoid", MORE), ("tanh", MORE), ("relu", LESS)):
         xavier, he = (experiment.arm(activation, each) for each in ("xavier_uniform", "kaiming_normal"))
-        findings.append(more_accurate(xavier, he, low, high, word, f"{activation} and Xavier", f"{activation} and He"))
+        findings.append(more_accurate(Pair(xavier, he, f"{activation} and Xavier", f"{activation} and He"), stated))
     return findings
 
 
 def _batch_norm(found: Experiments, computed: Computed) -> list[Finding]:
     rates, inits = found["claims/batch_norm_rate"], found["claims/batch_norm_init"]
-    tried = ", ".join(dict.fromkeys(arm.values[1] for arm in rates.arms))
+    tried = ", ".join(dict.fromkeys(arm.values[1] for arm in rates.arms)) or "none"
     plain, normalised = (Figure.mean(largest_rates(rates, name)) for name in ("lenet", "bn_lenet"))
     narrow, wide = (Figure.mean(ranges(inits, name)) for name in ("bn_lenet", "lenet"))
     return [
         Finding(
             f"Of the rates tried ({tried}), the largest that costs no more than five points against the best, as the "
-            f"mean over seeds: {number(normalised)} with batch normalisation, {number(plain)} without.",
+            f"geometric mean over seeds: {geometric_mean(normalised)} with batch normalisation, "
+            f"{geometric_mean(plain)} without.",
             lies_in(difference(normalised, plain), 0, ANY),
             "larger with it",
         ),
         Finding(
-            f"From the best initialisation to the worst the accuracy falls by {points(narrow)} with batch "
-            f"normalisation, by {points(wide)} without.",
+            f"From the best initialisation to the worst, in accuracy: {points(narrow)} with batch normalisation, "
+            f"{points(wide)} without.",
             lies_in(difference(wide, narrow), 0, ANY),
-            "by less with it",
+            "less with it",
         ),
     ]
 
 
 def _optimizers(found: Experiments, computed: Computed) -> list[Finding]:
     experiment = found["claims/optimizers"]
-    sgd = experiment.arm("sgd")
-    return [more_accurate(experiment.arm(name), sgd, 0, ANY, "more") for name in ("momentum", "adagrad", "adam")]
+    return [
+        more_accurate(Pair(experiment.arm(name), experiment.arm("sgd"), f"{name} at its default rate"), MORE)
+        for name in ("momentum", "adagrad", "adam")
+    ]
 
 
 def _overfitting(name: str, what: str) -> Callable[[Experiments, Computed], list[Finding]]:
-    """By test loss and accuracy alone: dropout lowers the train accuracy that is measured as it trains."""
-
     def judge(found: Experiments, computed: Computed) -> list[Finding]:
         without, given = ends(found[name])
-        rise = without.test_loss_rise
-        overfits = rise is not None and rise.value > OVERFITS
-        none = "" if overfits or rise is None else " Without it too little overfits to judge."
-        return [
-            Finding(
-                f"The test loss ends above its lowest by {loss(rise)} without {what}, by "
-                f"{loss(given.test_loss_rise)} with {given.label}.{none}",
-                lies_in(difference(rise, given.test_loss_rise), 0, ANY) if overfits else UNDECIDED,
-                "by less with it",
-            ),
-            more_accurate(given, without, 0, ANY, "more", f"{what} {given.label}", f"{what} {without.label}"),
-        ]
+        return overfits_less(given, without, what)
 
     return judge
 
@@ -203,7 +192,7 @@ def _padding(found: Experiments, computed: Computed) -> list[Finding]:
             "at least 1 % with zeros, nothing with mirror padding",
         )
         for name in zeros
-    ] + [remark(trained.arm("reflect"), trained.arm("zeros"))]
+    ] + [remark(Pair(trained.arm("reflect"), trained.arm("zeros"), "reflect, trained,"))]
 
 
 def _im2col(found: Experiments, computed: Computed) -> list[Finding]:

@@ -14,7 +14,8 @@ def lead(results: Results) -> str:
         "full": "",
         "reduced": " It is of the reduced scale: what was made smaller stands beside each figure, and figures of what "
         "was made smaller are not those of the book.",
-        "smoke": " It is of the smoke scale, which only shows that everything runs: no figure says anything.",
+        "smoke": " It is of the smoke scale, which only shows that everything runs: no figure of a training says "
+        "anything.",
     }
     return (
         "The networks of Dive into Deep Learning and the claims of the course notes, trained again, measured and "

@@ -76,8 +76,8 @@ class Results:
     claims: Sequence[Judged]
 
 
-def results(scale: str, runs: Sequence[Record], found: Experiments, computed: Computed) -> Results:
-    """Judge whatever runs there are; `found` are the experiments that they belong to."""
+def results(scale: str, command: str, runs: Sequence[Record], found: Experiments, computed: Computed) -> Results:
+    """Judge whatever runs there are; `found` are the experiments that they belong to, `command` made them."""
     whole = {
         name: found.get(name, Experiment(name)) for name in (*BOOK, *(each for c in CLAIMS for each in c.experiments))
     }
@@ -87,7 +87,7 @@ def results(scale: str, runs: Sequence[Record], found: Experiments, computed: Co
         parts = [_part(whole[name]) for name in claim.experiments]
         claims.append(Judged(claim.name, claim.text, together(findings), findings, parts))
     curves = [curve for name, network in BOOK.items() for curve in _curves([only_arm(whole[name])], network.title)]
-    return Results(scale, _facts(scale, runs), (*NOTES, RULE, book.RULE), _of_the_book(whole), curves, claims)
+    return Results(scale, _facts(command, runs), (*NOTES, RULE, book.RULE), _of_the_book(whole), curves, claims)
 
 
 def _of_the_book(found: Experiments) -> Table:
@@ -105,7 +105,9 @@ def _of_the_book(found: Experiments) -> Table:
     for name, network in BOOK.items():
         experiment, arm = found[name], only_arm(found[name])
         theirs = "not known" if network.book is None else ", ".join(f"{each:.3f}" for each in network.book)
-        verdict = book.judge(network, experiment) or ("" if arm.accuracies else arm.unfinished or "not run")
+        verdict = book.judge(network, experiment) or (
+            "" if arm.accuracies else arm.unfinished or ("no figures" if arm.runs else "not run")
+        )
         rows.append(
             [
                 network.title,
@@ -132,7 +134,7 @@ def _part(experiment: Experiment) -> Part:
         "precision",
         "others",
     ]
-    precisions = [_precisions(arm) for arm in experiment.arms]
+    precisions = [as_text(", ".join(sorted(arm.precisions))) for arm in experiment.arms]
     differ = len(set(filter(None, precisions))) > 1  # times of several are not of the same arithmetic
     rows = [
         [
@@ -159,10 +161,6 @@ def _spent(finished: Iterable[Record]) -> float:
     return sum(run.figure("wall_s", "total") or 0.0 for run in finished)
 
 
-def _precisions(arm: Arm) -> str:
-    return as_text(", ".join(sorted({str(run.environment.get("precision", "?")) for run in arm.finished})))
-
-
 def _without_empty(table: Table) -> Table:
     """Without the columns that have nothing in any row."""
     kept = [place for place in range(len(table.header)) if any(row[place] for row in table.rows)]
@@ -175,11 +173,11 @@ def _curves(arms: Iterable[Arm], title: str = "") -> list[Curve]:
     return [Curve(each.label, [run for run in each.runs if run]) for each in curves if any(each.runs)]
 
 
-def _facts(scale: str, runs: Sequence[Record]) -> dict[str, str]:
+def _facts(command: str, runs: Sequence[Record]) -> dict[str, str]:
     """How the results were made; where runs differ in that, with the number of runs of each."""
     finished = [run for run in runs if run.state == "finished"]
     return {
-        "command": f"cnnbench reproduce --scale {scale}",
+        "command": command,
         "made": datetime.now().astimezone().isoformat(" ", timespec="minutes"),
         "runs": f"{how_many(runs)}; {in_time(_spent(finished))} of training, evaluation and the rest"
         if runs

@@ -34,7 +34,8 @@ RULE = (
     "A statement is a range that a figure must lie in. It is repeated if all of the figure's 95 % confidence interval "
     "(Student's, of differences Welch's) lies there, not repeated if all of it lies outside, undecided otherwise: the "
     "difference is within noise or none, there is one seed only, or runs are missing. A claim of several statements is "
-    "repeated in part if one is repeated and another is not, or is undecided."
+    "repeated in part if one is repeated and another is not, or is undecided; not repeated if none is repeated and one "
+    "is not."
 )
 
 
@@ -62,7 +63,7 @@ class Figure:
         """Half of the 95 % confidence interval."""
         if not self.error:
             return self.error
-        return STUDENT[int(min(self.freedom, len(STUDENT))) - 1] * self.error
+        return STUDENT[int(min(self.freedom, len(STUDENT))) - 1] * self.error  # by fewer degrees: rather too wide
 
 
 @dataclass(frozen=True)
@@ -115,4 +116,6 @@ def together(findings: Sequence[Finding]) -> str:
     verdicts = {finding.verdict for finding in findings if finding.verdict is not None}
     if len(verdicts) == 1:
         return verdicts.pop()
-    return IN_PART if REPEATED in verdicts else UNDECIDED
+    if REPEATED in verdicts:
+        return IN_PART
+    return NOT_REPEATED if NOT_REPEATED in verdicts else UNDECIDED

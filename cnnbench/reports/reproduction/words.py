@@ -7,7 +7,7 @@ from cnnbench.reports.reproduction.arms import Arm
 from cnnbench.reports.reproduction.verdicts import Figure
 from cnnbench.reports.text import in_bytes, three_digits
 
-__all__ = ["accuracy", "loss", "memory", "points", "seconds", "times"]
+__all__ = ["NONE", "accuracy", "loss", "memory", "points", "seconds", "times"]
 
 NONE = "not measured"
 
@@ -42,12 +42,12 @@ def points(figure: Figure | None, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}.1f}{margin} points"
 
 
-def loss(figure: Figure | None) -> str:
+def loss(figure: Figure | None, signed: bool = False) -> str:
     """A difference of losses, with its margin."""
     if figure is None:
         return NONE
     margin = "" if figure.margin is None else f" ± {figure.margin:.3f}"
-    return f"{figure.value:.3f}{margin}"
+    return f"{figure.value:{'+' if signed else ''}.3f}{margin}"
 
 
 def times(figure: Figure | None) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from made_records import made, made_record
 
+from cnnbench.cli.reproducing import proposed
 from cnnbench.reports.reproduction.arms import Arm, experiments
 from cnnbench.reports.reproduction.book import BOOK, judge
 from cnnbench.reports.reproduction.claims import CLAIMS
@@ -14,22 +15,7 @@ from cnnbench.reports.reproduction.verdicts import NOT_REPEATED, REPEATED, UNDEC
 from cnnbench.runs.records import Record
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}
-VARIED = {
-    "claims/relu_lenet": {"model": "lenet,lenet_relu", "seed": "0,1,2"},
-    "claims/relu_maps": {"model.second_maps": "10,16", "seed": "0,1,2"},
-    "claims/alexnet_lenet": {"model": "lenet,alexnet", "seed": "0,1,2"},
-    "claims/alexnet_batch": {"train.batch_size": "128,256", "seed": "0,1,2"},
-    "claims/vgg_alexnet": {"model": "alexnet,vgg11", "seed": "0,1,2"},
-    "claims/vgg_size": {"data.resize": "96,224", "seed": "0,1,2"},
-    "claims/pooling": {"model.pooling": "avg,max,min", "seed": "0,1,2"},
-    "claims/init": {"model.activation": "sigmoid,tanh,relu", "train.init": "xavier_uniform,kaiming_normal"},
-    "claims/batch_norm_rate": {"model": "lenet,bn_lenet", "optimizer.lr": "0.3,1,3,10", "seed": "0,1,2"},
-    "claims/batch_norm_init": {"model": "lenet,bn_lenet", "train.init": "xavier_uniform,normal", "seed": "0,1,2"},
-    "claims/optimizers": {"optimizer": "sgd,momentum,adagrad,adam", "seed": "0,1,2"},
-    "claims/weight_decay": {"optimizer.weight_decay": "0,0.001", "seed": "0,1,2"},
-    "claims/dropout": {"model.dropout": "0,0.5", "seed": "0,1,2"},
-    "claims/padding": {"model.padding_mode": "zeros,reflect", "seed": "0,1,2"},
-}
+VARIED = {name: varied for name, varied in proposed().items() if name.startswith("claims/")}
 POOLED = {name: Pooled(Figure(0.1, 0.01), Figure(1.0, 0.01)) for name in ("avg", "max", "min")}
 
 
@@ -112,7 +98,7 @@ def test_1_an_accuracy_of_fewer_examples_is_not_held_against_that_of_the_notes()
     values = {"model": "lenet_relu", "data.train_examples": "100"}
     reached = findings("1", made("claims/relu_lenet", values, [0.881, 0.881, 0.881]))[1]
     assert reached.verdict == UNDECIDED
-    assert reached.sentence.endswith("The experiment was reduced: not comparable.")
+    assert reached.sentence.endswith("Not comparable: the experiment was reduced.")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +121,21 @@ def test_5_of_fewer_examples_the_times_compare_and_the_accuracies_do_not() -> No
     runs = several("claims/vgg_size", {"data.resize": "224", **fewer}, 0.9)
     runs += several("claims/vgg_size", {"data.resize": "96", **fewer}, 0.5, epoch_s=0.5)
     assert verdicts("5", runs) == [REPEATED, UNDECIDED]
+
+
+def test_3_says_nothing_of_fewer_examples() -> None:
+    fewer = {"data.train_examples": "2000"}
+    runs = several("claims/alexnet_batch", {"train.batch_size": "128", **fewer}, 0.9)
+    runs += several("claims/alexnet_batch", {"train.batch_size": "256", **fewer}, 0.8)
+    memory = {"train.batch_size=128": 100, "train.batch_size=256": 101}
+    assert [finding.verdict for finding in findings("3", runs, memory)] == [UNDECIDED, UNDECIDED]
+
+
+def test_4_times_in_two_precisions_are_not_compared() -> None:
+    runs = several("claims/vgg_alexnet", {"model": "alexnet"}, 0.5)
+    runs += several("claims/vgg_alexnet", {"model": "vgg11"}, 0.5, epoch_s=3.0, environment={"precision": "bf16"})
+    time = findings("4", runs)[0]
+    assert (time.verdict, time.sentence.endswith("Not comparable: in bf16 and fp32.")) == (UNDECIDED, True)
 
 
 def test_2_says_nothing_of_smaller_images() -> None:
@@ -224,6 +225,22 @@ def test_7b_batch_normalisation_allows_a_larger_rate(normalised: dict[str, float
     assert verdicts("7b", runs)[0] == expected
 
 
+@pytest.mark.parametrize("accuracy", [0.1, None])
+def test_7b_a_network_that_learns_at_no_rate_has_none(accuracy: float | None) -> None:
+    runs = rates("lenet", {"1": 0.8, "3": 0.1}) + rates("bn_lenet", {"1": accuracy, "3": accuracy})
+    assert verdicts("7b", runs)[0] == UNDECIDED
+    assert "not measured with batch normalisation, 1 without" in findings("7b", runs)[0].sentence
+
+
+def test_7b_rates_are_compared_by_their_logarithms() -> None:
+    runs = rates("lenet", {"1": 0.8, "10": 0.1})
+    for seed, most in enumerate(("3", "10", "10")):
+        for rate in ("3", "10"):
+            values = {"model": "bn_lenet", "optimizer.lr": rate}
+            runs.append(made_record("claims/batch_norm_rate", values, seed, 0.9 if float(rate) <= float(most) else 0.1))
+    assert verdicts("7b", runs)[0] == REPEATED  # 10 / 3, three times apart from 1, and not 3 and 10 from 1
+
+
 def test_7b_a_seed_that_has_not_run_with_every_rate_is_left_out() -> None:
     runs = rates("lenet", {"1": 0.8, "3": 0.1}) + rates("bn_lenet", {"1": 0.88})
     waiting = {"model": "bn_lenet", "optimizer.lr": "3"}
@@ -251,6 +268,15 @@ def test_8a_each_optimizer_is_held_against_sgd() -> None:
     assert verdicts("8a", runs) == [REPEATED, NOT_REPEATED, UNDECIDED]
 
 
+def test_8a_an_optimizer_that_diverged_is_not_judged_by_the_seeds_that_did_not() -> None:
+    runs = several("claims/optimizers", {"optimizer": "sgd"}, 0.8) + several(
+        "claims/optimizers", {"optimizer": "adam"}, 0.9
+    )
+    runs.append(made_record("claims/optimizers", {"optimizer": "adam"}, 3, state="failed", exit_code=4))
+    found = findings("8a", runs)[2]
+    assert (found.verdict, found.sentence.endswith("diverged: 1 with adam at its default rate.")) == (UNDECIDED, True)
+
+
 @pytest.mark.parametrize(
     ("claim", "name", "key"), [("8b", "weight_decay", "optimizer.weight_decay"), ("8c", "dropout", "model.dropout")]
 )
@@ -268,10 +294,10 @@ def test_8_overfitting_is_a_test_loss_that_rises(
 
 def test_8_where_nothing_overfits_nothing_can_work_against_it() -> None:
     runs = several("claims/dropout", {"model.dropout": "0"}, 0.8, earlier=[0.7], test_losses=[0.5, 0.52])
-    runs += several("claims/dropout", {"model.dropout": "0.5"}, 0.8, earlier=[0.7], test_losses=[0.5, 0.5])
-    (rise, _) = findings("8c", runs)
-    assert rise.verdict == UNDECIDED
-    assert "too little overfits" in rise.sentence
+    runs += several("claims/dropout", {"model.dropout": "0.5"}, 0.9, earlier=[0.7], test_losses=[0.5, 0.5])
+    for finding in findings("8c", runs):
+        assert finding.verdict == UNDECIDED
+        assert finding.sentence.endswith("Too little overfits to judge.")
 
 
 def test_8_a_lower_train_accuracy_alone_says_nothing_of_dropout() -> None:
@@ -329,14 +355,19 @@ def test_values_that_are_no_numbers_are_not_ordered() -> None:
 
 
 def test_an_arm_that_is_not_there_is_told_as_not_measured() -> None:
-    assert "not measured with lenet:" in findings("1")[0].sentence
+    assert findings("1")[0].sentence == "Not measured: lenet_relu and lenet."
+    assert (
+        findings("1", several("claims/relu_lenet", {"model": "lenet"}, 0.8))[1].sentence == "Not measured: lenet_relu."
+    )
     assert Arm(("lenet",), []).accuracy is None
 
 
 def test_a_difference_is_told_in_points_with_its_interval() -> None:
     runs = several("claims/optimizers", {"optimizer": "sgd"}, 0.8)
     runs += several("claims/optimizers", {"optimizer": "adam"}, 0.9)
-    expected = "Test accuracy 0.9000 ± 0.0100 with adam, 0.8000 ± 0.0100 with sgd: +10.0 ± 2.3 points."
+    expected = (
+        "Test accuracy 0.9000 ± 0.0100 with adam at its default rate and 0.8000 ± 0.0100 with sgd: +10.0 ± 2.3 points."
+    )
     assert findings("8a", runs)[2].sentence == expected
 
 

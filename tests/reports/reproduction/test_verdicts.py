@@ -106,7 +106,8 @@ def test_nothing_is_a_multiple_of_zero() -> None:
         ([UNDECIDED], UNDECIDED),
         ([REPEATED, UNDECIDED], IN_PART),
         ([REPEATED, NOT_REPEATED], IN_PART),
-        ([NOT_REPEATED, UNDECIDED], UNDECIDED),
+        ([NOT_REPEATED, UNDECIDED], NOT_REPEATED),
+        ([REPEATED, NOT_REPEATED, UNDECIDED], IN_PART),
         ([None], UNDECIDED),
     ],
 )
