@@ -54,10 +54,11 @@ def write(
 
 def _print(judged: Results) -> None:
     """The verdicts, without what was measured."""
-    rows = [[row[0], row[1], row[-1]] for row in judged.book.rows if row[1]]
+    at = judged.book.header.index("verdict")
+    rows = [[row[0], row[1], row[at]] for row in judged.book.rows if row[1]]
     rows += [[f"claim {claim.name}", "", claim.verdict] for claim in judged.claims]
     print(printable(align(rows)))
-    print(printable(judged.facts["runs"]))
+    print(printable(judged.facts["trained"]))
 
 
 def _memory(run: Record) -> int | None:

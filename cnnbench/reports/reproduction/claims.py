@@ -3,11 +3,10 @@
 Every statement that a claim makes is a range for a figure: see verdicts.py. Accuracies are shares of 1.
 """
 
-import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cnnbench.reports.reproduction.arms import Experiment
+from cnnbench.reports.reproduction.arms import Arm, Experiment
 from cnnbench.reports.reproduction.computed import Computed
 from cnnbench.reports.reproduction.statements import (
     ANY,
@@ -22,6 +21,7 @@ from cnnbench.reports.reproduction.statements import (
     largest_rates,
     learns_slower,
     more_accurate,
+    most_accurate,
     overfits_less,
     ranges,
     reaches,
@@ -107,13 +107,13 @@ def _vgg_size(found: Experiments, computed: Computed) -> list[Finding]:
 
 def _pooling(found: Experiments, computed: Computed) -> list[Finding]:
     avg, largest, least = (found["claims/pooling"].arm(name) for name in ("avg", "max", "min"))
-    other = max((avg, largest), key=lambda arm: statistics.fmean(arm.accuracies or [0.0]))
+    other = most_accurate((avg, largest))
     pooled = computed.pooled
     return [
         Finding(
             f"The mean brightness of {computed.num_images:,} test images changes by "
-            f"{pooled['avg'].brightness.value:.1%} with average pooling, whose mean is that of the image by what it "
-            f"does, by {pooled['max'].brightness.value:.1%} with max and by {pooled['min'].brightness.value:.1%} with "
+            f"{pooled['avg'].brightness.value:.1%} with average pooling, as it must, by "
+            f"{pooled['max'].brightness.value:.1%} with max and by {pooled['min'].brightness.value:.1%} with "
             "min pooling.",
             lies_in(computed.more_brightness, 0, ANY),
             "less with average than with max pooling",
@@ -163,11 +163,13 @@ def _batch_norm(found: Experiments, computed: Computed) -> list[Finding]:
 
 
 def _optimizers(found: Experiments, computed: Computed) -> list[Finding]:
-    experiment = found["claims/optimizers"]
-    return [
-        more_accurate(Pair(experiment.arm(name), experiment.arm("sgd"), f"{name} at its default rate"), MORE)
-        for name in ("momentum", "adagrad", "adam")
+    arms = found["claims/optimizers"].arms
+    names = ("sgd", "momentum", "adagrad", "adam")
+    at_their_best = [
+        most_accurate([arm for arm in arms if arm.values[0] == name] or [Arm((name, "any"), [])]) for name in names
     ]
+    (sgd, its_name), *others = [(arm, " at rate ".join(arm.values)) for arm in at_their_best]
+    return [more_accurate(Pair(arm, sgd, name, its_name), MORE) for arm, name in others]
 
 
 def _overfitting(name: str, what: str) -> Callable[[Experiments, Computed], list[Finding]]:

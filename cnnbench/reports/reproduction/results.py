@@ -96,10 +96,10 @@ def _of_the_book(found: Experiments) -> Table:
         "test accuracy",
         "seeds",
         "the book's two runs",
+        "verdict",
         "s per epoch",
         "in all",
         "reductions",
-        "verdict",
     ]
     rows = []
     for name, network in BOOK.items():
@@ -114,10 +114,10 @@ def _of_the_book(found: Experiments) -> Table:
                 accuracy(arm.accuracies) if arm.accuracies else "",
                 str(len(arm.accuracies)),
                 theirs,
+                "; ".join(filter(None, [verdict, arm.unfinished if arm.accuracies else ""])),
                 seconds(arm.epoch_times_s).removesuffix(" s") if arm.epoch_times_s else "",
                 in_time(_spent(arm.finished)) if arm.finished else "",
                 ", ".join(experiment.reductions),
-                "; ".join(filter(None, [verdict, arm.unfinished if arm.accuracies else ""])),
             ]
         )
     return Table(header, rows)
@@ -179,12 +179,12 @@ def _facts(command: str, runs: Sequence[Record]) -> dict[str, str]:
     return {
         "command": command,
         "made": datetime.now().astimezone().isoformat(" ", timespec="minutes"),
-        "runs": f"{how_many(runs)}; {in_time(_spent(finished))} of training, evaluation and the rest"
+        "trained": f"{how_many(runs)}; {in_time(_spent(finished))} of training, evaluation and the rest"
         if runs
         else "none yet",
         "machine": _counted(_machine(run) for run in finished),
         "versions": _counted(_versions(run) for run in finished),
-        "commit": _counted(str(run.environment.get("commit") or "not known") for run in finished),
+        "commit": _counted(str(run.environment.get("commit") or "not known")[:12] for run in finished),
     }
 
 

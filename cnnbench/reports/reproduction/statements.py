@@ -23,6 +23,7 @@ __all__ = [
     "largest_rates",
     "learns_slower",
     "more_accurate",
+    "most_accurate",
     "overfits_less",
     "ranges",
     "reaches",
@@ -75,6 +76,10 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
+
+
+def most_accurate(arms: Sequence[Arm]) -> Arm:
+    return max(arms, key=lambda arm: statistics.fmean(arm.accuracies or [0.0]))
 
 
 def more_accurate(pair: Pair, stated: Stated) -> Finding:

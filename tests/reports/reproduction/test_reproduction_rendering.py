@@ -30,13 +30,13 @@ def lines(text: str, start: str) -> list[str]:
 
 def test_the_table_of_the_book_has_our_mean_the_books_runs_and_the_verdict() -> None:
     text = as_markdown(of(made("book/lenet", {}, [0.776, 0.778, 0.780], epoch_s=1.5)))
-    assert lines(text, "| LeNet |") == ["| LeNet | 0.7780 ± 0.0020 | 3 | 0.776, 0.779 | 1.50 | 30 s |  | within |"]
+    assert lines(text, "| LeNet |") == ["| LeNet | 0.7780 ± 0.0020 | 3 | 0.776, 0.779 | within | 1.50 | 30 s |  |"]
 
 
 def test_what_is_reduced_stands_beside_the_figure() -> None:
     runs = made("book/lenet", {"data.train_examples": "1000"}, [0.5])
     (line,) = lines(as_markdown(of(runs, "reduced")), "| LeNet |")
-    assert line.endswith("| 1,000 training examples, 1 seed | not comparable |")
+    assert line.endswith("| not comparable | 2.00 | 10 s | 1,000 training examples, 1 seed |")
 
 
 def test_a_network_whose_runs_failed_is_told_with_the_reason() -> None:
@@ -45,7 +45,7 @@ def test_a_network_whose_runs_failed_is_told_with_the_reason() -> None:
         for seed in range(3)
     ]
     (line,) = lines(as_markdown(of(failed)), "| NiN |")
-    assert line == "| NiN |  | 0 | 0.865, 0.790 |  |  |  | 3 failed (The memory does not suffice) |"
+    assert line == "| NiN |  | 0 | 0.865, 0.790 | 3 failed (The memory does not suffice) |  |  |  |"
 
 
 def test_a_seed_that_failed_is_told_beside_those_that_did_not() -> None:
@@ -54,12 +54,12 @@ def test_a_seed_that_failed_is_told_beside_those_that_did_not() -> None:
         made_record("book/nin", {}, 2, state="failed", error="No.", exit_code=2),
     ]
     (line,) = lines(as_markdown(of(runs)), "| NiN |")
-    assert line.endswith("| within; 1 failed (No) |")
+    assert "| within; 1 failed (No) |" in line
 
 
 def test_a_network_that_was_not_run_says_so() -> None:
     (line,) = lines(as_markdown(of([])), "| ResNet-18 |")
-    assert line == "| ResNet-18 |  | 0 | 0.919, 0.893 |  |  |  | not run |"
+    assert line == "| ResNet-18 |  | 0 | 0.919, 0.893 | not run |  |  |  |"
 
 
 def test_every_claim_has_a_line_and_a_section() -> None:
