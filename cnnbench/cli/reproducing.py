@@ -33,9 +33,9 @@ scales:
   full      what the experiments say: all of Fashion-MNIST for most, three seeds. Estimated
             from measured speeds, not run yet: 40 minutes on an H100, two days on two CPU cores.
             Its checkpoints take about 15 GB.
-  reduced   a good hour on two CPU cores, estimated likewise: the small networks in full, the
-            large ones with fewer examples, epochs and seeds and smaller images, as the results
-            say beside each figure
+  reduced   a good hour on two CPU cores, as measured: the small networks in full, the large
+            ones with fewer examples, epochs and seeds and smaller images, as the results say
+            beside each figure
   smoke     half a minute on two CPU cores, no network: does everything work?
 
 examples:

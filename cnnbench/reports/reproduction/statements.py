@@ -30,7 +30,6 @@ __all__ = [
     "remark",
     "takes_memory",
     "takes_time",
-    "undecided",
 ]
 
 ANY = math.inf
