@@ -30,7 +30,7 @@ def learning_curves(curves: Sequence[Curve]) -> str:
     settings: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": "cnnbench", "font.size": 10}
     settings |= dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
     with rc_context(cast("Any", settings)):
-        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
+        figure = Figure(figsize=(7.2, max(3.2, 0.3 + 0.21 * len(curves))), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         for number, curve in enumerate(curves):
