@@ -55,9 +55,7 @@ def _plot(axes: "Axes", curve: Curve, number: int) -> None:
     colour = COLOURS[number % len(COLOURS)]
     means = [statistics.fmean(column) for column in columns]
     every = max(1, len(means) // 10)
-    marker = MARKERS[
-        (number + number // len(COLOURS)) % len(MARKERS)
-    ]  # as the colours, but not again with the same one
+    marker = MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]  # with each colour another one in each round
     label = curve.label.lstrip("_") or "(no name)"  # Matplotlib leaves out names that begin so
     axes.plot(epochs, means, color=colour, label=label, marker=marker, markersize=4, markevery=every, linewidth=1.6)
     if len(curve.runs) > 1:
