@@ -1,24 +1,35 @@
-# make test    the environment, then all tests that need neither network nor GPU
-# make demo    the environment, then the main job on real images that are installed with cnnbench
-# make check   format, lint, types, layers
-# With each: PYTHON=python3.12 chooses the Python, VENV=DIR puts the environment elsewhere.
+# make demo      train the demo on real images that are installed with cnnbench
+# make test      run the tests that need neither network nor GPU, but for the slow ones
+# make test-all  run the slow ones, too
+# make check     check format, lint, types and the layers of imports
+# Each makes the environment that it needs. PYTHON=python3.12 chooses the Python, VENV=DIR puts it elsewhere.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
+TEST_READY := $(VENV)/.ready-test
+DEV_READY := $(VENV)/.ready-dev
 NEEDED_GB := 8
+# Two workers of one thread each. Threads that wait do so passively, or the workers slow each other.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2
 
-.PHONY: test demo check clean
-
-test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not cuda and not network"
+.PHONY: demo test test-all check dev clean
 
 demo: $(READY)
 	@$(BIN)/cnnbench experiment=demo
 
-check: $(READY)
+test: $(TEST_READY)
+	$(PYTEST) -m "not slow and not cuda and not network"
+
+test-all: $(TEST_READY)
+	$(PYTEST) -m "not cuda and not network"
+
+check: $(DEV_READY)
 	PATH="$(abspath $(BIN)):$$PATH" scripts/check
+
+dev: $(DEV_READY)
 
 $(READY): pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "make: there is no '$(PYTHON)'. Install Python 3.10 to 3.13, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -28,9 +39,18 @@ $(READY): pyproject.toml
 	@free=$$(df -Pk "$(dir $(VENV))" | awk 'NR == 2 {print int($$4 / 1048576)}'); [ -e "$(BIN)/cnnbench" ] || [ $$free -ge $(NEEDED_GB) ] || { echo "make: $(NEEDED_GB) GB of disk are needed for PyTorch and what it brings, $$free GB are free here. Free some, or put the environment elsewhere: make VENV=/other/disk/venv" >&2; exit 1; }
 	@echo "make: installing PyTorch and the rest into $(VENV); this takes some minutes, once"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps d2l==1.0.3
-	@touch $(READY)
+	@$(PIP) -e .
+	@touch $@
+
+$(TEST_READY): $(READY)
+	@echo "make: installing what the tests need into $(VENV)"
+	@$(PIP) -e '.[test]'
+	@$(PIP) --no-deps d2l==1.0.3
+	@touch $@
+
+$(DEV_READY): $(TEST_READY)
+	@$(PIP) -e '.[dev]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,5 +1,11 @@
 """What all tests may use."""
 
+import os
+
+# Before anything imports torch: two workers share two cores, and threads that spin while they wait slow both.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,18 +13,18 @@ from typing import Any
 
 import pytest
 from forking import ForkServer
-from installed import Command, run_command
+from installed import Command
 from small_runs import Runs
 
 from cnnbench import cli
 
 
 @pytest.fixture
-def cnnbench(tmp_path: Path) -> Command:
-    """Call as cnnbench("data=sample", "train.epochs=1"): stdout, stderr and returncode of the command."""
+def cnnbench(forks: ForkServer, tmp_path: Path) -> Command:
+    """Call as cnnbench("data=sample", "train.epochs=1"): stdout, stderr and returncode of a process of its own."""
 
     def call(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-        return run_command(arguments, tmp_path, changes)
+        return forks.run(*arguments, folder=tmp_path, **changes)
 
     return call
 

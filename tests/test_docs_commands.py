@@ -1,4 +1,7 @@
-"""Every command that README and docs show, run: where it trains or measures, on little data and for one epoch."""
+"""Every command that README and docs show, run: where it trains or measures, on little data and for one epoch.
+
+What takes longer than two seconds even so is slow, and has a quick form: its configuration or its jobs.
+"""
 
 import re
 import shutil
@@ -26,7 +29,7 @@ LITTLE = {
 COMPOSED = {
     "device.compile=on": "compiling takes half a minute; tests/training/test_compile.py does it",
     "hydra/launcher=slurm": "needs a cluster; tests/test_slurm_cluster.py starts one",
-    "hydra/launcher=joblib": "16 jobs; tests/test_many_at_once.py runs some",
+    "hydra/launcher=joblib": "16 jobs; tests/test_sweeps.py runs some",
     "tracker=mlflow": "starts a process of its own; tests/test_trackers.py does",
     "tracker=[tensorboard,mlflow]": "likewise",
 }
@@ -86,8 +89,35 @@ def as_run(command: Shown) -> list[str]:
     return [*(word for word in words if word.partition("=")[0] not in fixed), *little]
 
 
+def quick_form(command: Shown) -> list[str] | None:
+    """Return arguments that compose what a slow command runs, or list its jobs; None if the command is quick.
+
+    Slow are sweeps, reproduce, and measuring, checking or training large networks.
+    """
+    words = as_run(command)
+    if {"--dry-run", "--cfg"}.intersection(words):
+        return ["reproduce", "--help"] if words[0] == "reproduce" else None
+    if words[0] == "benchmark" or {"model=preact_resnet164", "model=alexnet", "experiment=book/alexnet"} & {*words}:
+        return [*(word.partition(",")[0] for word in words if word != "-m"), "--cfg", "job"]
+    return [*words, "--dry-run"] if "-m" in words else None
+
+
+RUN = [command for command in OF_CNNBENCH if not any(word in NOT_RUN for word in command.words)]
+SLOW = [command for command in RUN if quick_form(command) is not None]
+
+
+@pytest.mark.parametrize("command", SLOW, ids=str)
+def test_a_slow_command_of_the_docs_composes(
+    command: Shown, within: Command, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(prepared)
+    result = within(*quick_form(command))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout
+
+
 @pytest.mark.parametrize(
-    "command", [each for each in OF_CNNBENCH if not any(word in NOT_RUN for word in each.words)], ids=str
+    "command", [pytest.param(each, marks=pytest.mark.slow) if each in SLOW else each for each in RUN], ids=str
 )
 def test_a_command_of_the_docs_does_what_they_say(
     command: Shown, within: Command, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

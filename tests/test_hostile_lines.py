@@ -190,7 +190,7 @@ def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_listed(sweep: list[
 RANDOM = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
-@settings(RANDOM, max_examples=120)
+@settings(RANDOM, max_examples=40)
 @given(lines)
 def test_no_line_ends_in_a_traceback(arguments: list[str]) -> None:
     check(arguments)

@@ -46,6 +46,11 @@ def test_each_job_has_its_own_end(sweeps: Sweeps) -> None:
     assert states == {GOOD: "finished", BAD: "failed"}
 
 
+def test_threads_of_a_job_spin_briefly(sweeps: Sweeps) -> None:
+    environment = json.loads((job_of(sweeps.ours, GOOD) / "environment.json").read_text())
+    assert environment["openmp"] == {"GOMP_SPINCOUNT": "20000"}
+
+
 def test_the_exit_code_is_that_of_the_failure(sweeps: Sweeps) -> None:
     assert sweeps.code == 4
 

@@ -46,8 +46,9 @@ def rows(run: Path) -> list[dict[str, float]]:
 def metrics(run: Path) -> dict[str, float]:
     """All losses and accuracies of a run, by name and epoch."""
     result = json.loads((run / "result.json").read_text())
-    each = {f"{key} {row['epoch']:g}": row[key] for row in rows(run) for key in row if key.endswith(("loss", "acc"))}
-    return {**each, **{key: result[key] for key in ("test_loss", "test_accuracy")}}
+    columns = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    by_epoch = {f"{key} {row['epoch']:g}": row[key] for row in rows(run) for key in columns}
+    return {**by_epoch, **{key: result[key] for key in ("test_loss", "test_accuracy")}}
 
 
 def succeeded(done: list[Done]) -> None:

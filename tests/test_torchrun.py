@@ -65,6 +65,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def test_threads_of_a_rank_spin_briefly(whole: Path) -> None:
+    assert json.loads((whole / "environment.json").read_text())["openmp"] == {"GOMP_SPINCOUNT": "20000"}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of torchrun in /proc")
 def test_what_torchrun_restarts_goes_on_in_its_directory_to_the_same_bits(tmp_path: Path, whole: Path) -> None:
     done = torchrun(tmp_path, "--max-restarts=1", "-m", "cnnbench", *JOB, strike=kill_second)

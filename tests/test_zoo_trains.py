@@ -15,6 +15,7 @@ SLOW = {
     *("densenet169", "densenet201", "densenet264", "densenet40", "densenet_bc100"),
     *("vgg11", "vgg13", "vgg16", "vgg19"),
 }
+FEW = ("data.train_examples=64", "train.batch_size=32", "data.validation=30", "data.test_examples=30")
 # An epoch of 512 images and what is evaluated after it takes two cores more than a minute.
 GIANTS = {"densenet100", "densenet_bc190", "densenet_bc250", "preact_resnet1001"}
 
@@ -39,7 +40,7 @@ def train(within: Command, folder: Path, name: str, *arguments: str) -> list[dic
     ],
 )
 def test_trains_for_an_epoch(name: str, within: Command, tmp_path: Path) -> None:
-    (epoch,) = train(within, tmp_path, name, "data.train_examples=512")
+    (epoch,) = train(within, tmp_path, name, *FEW)
     assert epoch["epoch"] == "1"
     assert 0 < float(epoch["train_loss"]) < 100
     assert 0 <= float(epoch["validation_accuracy"]) <= 1

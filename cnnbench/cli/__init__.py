@@ -34,6 +34,7 @@ from cnnbench.cli.reporting import leave_the_reader, report
 from cnnbench.cli.sweeping import Sweep, SweepCallback, plan
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.directory import STATUS, claim
+from cnnbench.runs.openmp_env import limit_spinning
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import find_runs, of_this_launch
 from cnnbench.runs.stopping import end
@@ -43,6 +44,8 @@ from cnnbench.runs.sweep import recorded_jobs
 __all__ = ["RunDirectoryCallback", "SweepCallback", "main"]
 
 SIGINT_CODE = 130
+
+limit_spinning()  # at import: jobs of launchers and cnnbench.api import this module, too, and only then torch
 
 
 def main() -> int:
@@ -54,6 +57,7 @@ def main() -> int:
     logging.raiseExceptions = (
         False  # a line that a full disk does not take is lost, and what is lost with it will be told
     )
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns that it lists fonts, once on a machine
     arguments = sys.argv[1:]
     verb = arguments[0] if arguments and _is_word(arguments[0]) else "train"
     rest = arguments[1:] if verb in arguments[:1] else arguments

@@ -17,13 +17,15 @@ from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData
 from cnnbench.errors import ConfigError, DivergedError, is_out_of_memory
 from cnnbench.reports.curves import Curves
-from cnnbench.runs import environment
+from cnnbench.runs import environment, openmp_env
+from cnnbench.runs.cpu_limits import usable_cpus
 from cnnbench.runs.directory import DATASET, RunDirectory
 from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.checkpoint import State
 from cnnbench.training.cleanup import cleaned_up
+from cnnbench.training.device import describe_threads
 from cnnbench.training.engine import EagerEngine, Metrics
 from cnnbench.training.progress import Progress, Row, restore
 
@@ -215,7 +217,13 @@ def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: Resid
     how += ["compiled"] if chosen["compile"] else []
     how += ["test-time flip averaging"] if config.train.flip_averaging else []
     several = f"{engine.world_size} processes ({engine.backend}), each with " if engine.world_size > 1 else ""
-    log.info(f"{chosen['device']} ({chosen['chip']}), {', '.join(map(str, how))}, {several}{chosen['threads']} threads")
+    threads = config.device.threads
+    how.append(f"{several}{describe_threads(threads)}")
+    log.info(f"{chosen['device']} ({chosen['chip']}), {', '.join(map(str, how))}")
+    if threads != "auto" and threads > usable_cpus():
+        log.info(f"device.threads={threads} is more than the CPUs that this process may use ({usable_cpus()}).")
+    if openmp_env.replaced_wait_policy is not None:
+        log.warning(f"OMP_WAIT_POLICY={openmp_env.replaced_wait_policy} is neither ACTIVE nor PASSIVE: it is ignored.")
     held_out = "validation" if len(data.validation) else "test"
     log.info(f"{'epoch':>7}  {'lr':>8}  {'train':>15}  {held_out:>15}  {'time':>8}  {'examples/s':>10}")
     log.info(f"{'':>7}  {'':>8}  {'loss':>7} {'acc.':>7}  {'loss':>7} {'acc.':>7}")

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import cnnbench
+from cnnbench.runs.cpu_limits import cpu_quota, usable_cpus
 from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.openmp_env import recorded_variables
 from cnnbench.runs.reading import read_json
 
 __all__ = ["add_continuation", "describe"]
@@ -34,6 +36,9 @@ def describe() -> dict[str, object]:
         "platform": platform.platform(),
         "host": platform.node(),
         "cpus": os.cpu_count(),
+        "usable_cpus": usable_cpus(),
+        "cpu_quota": cpu_quota(),
+        "openmp": recorded_variables(),
         "commit": _commit(Path(__file__).parents[2]),
         "command": shlex.join(sys.orig_argv),
         "folder": str(Path.cwd()),

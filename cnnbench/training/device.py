@@ -13,11 +13,12 @@ import torch
 
 from cnnbench.config import DeviceConfig
 from cnnbench.errors import ConfigError
+from cnnbench.runs.cpu_limits import cpu_quota, usable_cpus
 from cnnbench.runs.processes import processes
 
-__all__ = ["Device", "select"]
+__all__ = ["Device", "describe_threads", "select"]
 
-_DEFAULT_THREADS = torch.get_num_threads()
+_DEFAULT_THREADS = torch.get_num_threads()  # by OMP_NUM_THREADS, or one per physical core
 _GIB = 1024**3
 BF16_INTENSITY = 5.0  # see benchmarks/NOTES.md
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # v2, v1
@@ -168,6 +169,20 @@ def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -
     return Device(kind, precision, channels_last, config.compile, graph)
 
 
+def _resolve_threads(threads: int | str) -> int:
+    """Return a number as it is, and ``auto`` as torch's own number, but no more than the CPUs this process may use."""
+    return min(_DEFAULT_THREADS, usable_cpus()) if isinstance(threads, str) else threads
+
+
+def describe_threads(threads: int | str) -> str:
+    """Return the number of threads in words, with the CPU quota if ``auto`` was decided by it."""
+    number, quota = _resolve_threads(threads), cpu_quota()
+    text = "1 thread" if number == 1 else f"{number} threads"
+    if threads == "auto" and quota is not None and number == max(1, int(quota)) < _DEFAULT_THREADS:
+        text += f" (CPU quota {quota:g})"
+    return text
+
+
 def select(config: DeviceConfig, seed: int, intensity: Callable[[], float] = lambda: 0.0) -> Device:
     """Choose the device and set the whole process up for it: threads, precision, determinism, seeds.
 
@@ -178,7 +193,7 @@ def select(config: DeviceConfig, seed: int, intensity: Callable[[], float] = lam
         ConfigError: as `choose`.
     """
     device = choose(config, intensity)
-    torch.set_num_threads(_DEFAULT_THREADS if isinstance(config.threads, str) else config.threads)
+    torch.set_num_threads(_resolve_threads(config.threads))
     if device.kind.type == "cpu":
         _keep_freed_memory()
     tf32 = device.precision == "tf32"

@@ -10,7 +10,7 @@ import torch
 from cnnbench.config import Config, DeviceConfig
 from cnnbench.errors import ConfigError
 from cnnbench.training import device as device_module
-from cnnbench.training.device import Device, choose, select
+from cnnbench.training.device import Device, choose, describe_threads, select
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool = False, capability: int = 8) -> None:
@@ -151,6 +151,45 @@ def test_threads_are_set(config: Config) -> None:
     config.device.threads = 3
     select(config.device, seed=0)
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(
+    ("default", "usable", "quota", "expected", "described"),
+    [
+        (8, 8, None, 8, "8 threads"),
+        (8, 4, None, 4, "4 threads"),  # by affinity
+        (2, 8, None, 2, "2 threads"),  # by OMP_NUM_THREADS
+        (8, 2, 2.5, 2, "2 threads (CPU quota 2.5)"),
+        (8, 1, 0.5, 1, "1 thread (CPU quota 0.5)"),
+        (8, 8, 12.0, 8, "8 threads"),
+        (1, 1, 1.0, 1, "1 thread"),
+    ],
+)
+def test_auto_threads_are_those_the_process_may_use(
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    default: int,
+    usable: int,
+    quota: float | None,
+    expected: int,
+    described: str,
+) -> None:
+    monkeypatch.setattr(device_module, "_DEFAULT_THREADS", default)
+    monkeypatch.setattr(device_module, "usable_cpus", lambda: usable)
+    monkeypatch.setattr(device_module, "cpu_quota", lambda: quota)
+    config.device.threads = "auto"
+    select(config.device, seed=0)
+    assert torch.get_num_threads() == expected
+    assert describe_threads("auto") == described
+
+
+def test_a_number_of_threads_is_taken_whatever_the_quota(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "usable_cpus", lambda: 1)
+    monkeypatch.setattr(device_module, "cpu_quota", lambda: 1.0)
+    config.device.threads = 3
+    select(config.device, seed=0)
+    assert torch.get_num_threads() == 3
+    assert describe_threads(3) == "3 threads"
 
 
 def test_deterministic_is_set_for_every_library(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,157 @@
+"""Time training on an idle machine and beside busy processes: plain PyTorch, d2l 1.0.3 and cnnbench, in turns.
+
+    pip install --no-deps d2l==1.0.3
+    pip install pandas scipy requests matplotlib-inline ipython
+    python benchmarks/busy.py [--rounds 3] [--examples 5120 1000] [--also GOMP_SPINCOUNT=0] [--also device.threads=1]
+
+Each trains LeNet at batch 256 on Fashion-MNIST in a process of its own. The seconds of its second epoch count,
+evaluation and (for d2l) loading included. The neighbors are pure-Python loops, or trainings in plain PyTorch as it
+comes. --also measures cnnbench once more, with an environment variable or an override. Prints a table of medians, and
+the range of the rounds below each.
+"""
+
+import argparse
+import csv
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+BATCH_SIZE = 256
+NEIGHBORS = {
+    "idle": ("", 0),
+    "1 Python loop": ("python", 1),
+    "2 Python loops": ("python", 2),
+    "1 training": ("plain", 1),
+    "2 trainings": ("plain", 2),
+}
+
+
+def plain_epochs(examples: list[int]) -> Iterator[float]:
+    """Yield the seconds of each epoch of a training loop as tutorials write it, its data in memory."""
+    import torch
+    from torch import nn
+
+    from cnnbench import models
+    from cnnbench.data import catalog, storage
+
+    arrays = storage.load(catalog.get("fashion_mnist"))
+    (images, labels), (test_images, test_labels) = (
+        (torch.from_numpy(x[:n]).unsqueeze(1) / 255, torch.from_numpy(y[:n]).long())
+        for x, y, n in zip(arrays[::2], arrays[1::2], examples, strict=True)
+    )
+    net, criterion = models.build("lenet"), nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.9)
+    while True:
+        began = time.perf_counter()
+        for batch in torch.randperm(len(images)).split(BATCH_SIZE):
+            optimizer.zero_grad()
+            criterion(net(images[batch]), labels[batch]).backward()
+            optimizer.step()
+        with torch.no_grad():
+            for batch in torch.arange(len(test_images)).split(BATCH_SIZE):
+                (net(test_images[batch]).argmax(1) == test_labels[batch]).sum().item()
+        yield time.perf_counter() - began
+
+
+def d2l_epochs(examples: list[int]) -> Iterator[float]:
+    """Yield the seconds of each epoch of the book's own loop."""
+    import torch
+    from against_d2l import peer_epoch_s, settings_for
+
+    settings = settings_for("lenet", [f"train.batch_size={BATCH_SIZE}"])
+    while True:
+        yield peer_epoch_s(settings, examples, torch.device("cpu"))
+
+
+LOOPS = {"plain": plain_epochs, "d2l": d2l_epochs}
+
+
+def second_epoch_s(way: str, setting: str, examples: list[int], folder: Path) -> float:
+    """Return the seconds of the second epoch of a new process."""
+    environment = dict(os.environ)
+    if setting.isupper() or setting.partition("=")[0].isupper():
+        name, _, value = setting.partition("=")
+        environment[name] = value
+        setting = ""
+    if way in LOOPS:
+        command = [__file__, "--loop", way, "--examples", *map(str, examples)]
+        output = subprocess.run(
+            [sys.executable, *command], cwd=folder, env=environment, check=True, text=True, stdout=subprocess.PIPE
+        ).stdout
+        return float(output.split()[-1])
+    with tempfile.TemporaryDirectory() as run:
+        sizes = [f"data.train_examples={examples[0]}", f"data.test_examples={examples[1]}", "data.validation=0"]
+        command = ["-m", "cnnbench", "device=cpu", "train.epochs=2", f"train.batch_size={BATCH_SIZE}", *sizes]
+        command += [setting] if setting else []
+        subprocess.run(
+            [sys.executable, *command, f"hydra.run.dir={run}/run"],
+            cwd=folder,
+            env=environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        with (Path(run) / "run" / "metrics.csv").open() as file:
+            return float(list(csv.DictReader(file))[-1]["epoch_s"])
+
+
+@contextmanager
+def neighbors(kind: str, number: int, examples: list[int], folder: Path) -> Iterator[None]:
+    """Keep processes busy beside the block, once all of them have begun their work."""
+    loop = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    if kind == "plain":
+        loop = [sys.executable, __file__, "--loop", "plain", "--forever", "--examples", *map(str, examples)]
+    with ExitStack() as stack:
+        for _ in range(number):
+            process = stack.enter_context(subprocess.Popen(loop, cwd=folder, stdout=subprocess.PIPE))
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            process.stdout.readline()
+        yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--examples", type=int, nargs=2, default=[5120, 1000], metavar=("TRAIN", "TEST"))
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--only-cnnbench", action="store_true", help="leave out plain PyTorch and d2l")
+    parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
+    parser.add_argument("--forever", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.loop:
+        for epoch, epoch_s in enumerate(LOOPS[options.loop](options.examples), 1):
+            print(epoch_s, flush=True)
+            if epoch == 2 and not options.forever:
+                return
+    peers = [] if options.only_cnnbench else [("plain", ""), ("d2l", "")]
+    ways = [*peers, ("cnnbench", ""), *(("cnnbench", setting) for setting in options.also)]
+    seconds: dict[tuple[str, str, str], list[float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        from against_d2l import place_files
+
+        place_files(Path(name))
+        work = Path(name) / "work"
+        work.mkdir()
+        for _ in range(options.rounds):
+            for situation, (kind, number) in NEIGHBORS.items():
+                for way in ways:
+                    with neighbors(kind, number, options.examples, work):
+                        epoch_s = second_epoch_s(*way, options.examples, work)
+                    seconds.setdefault((situation, *way), []).append(epoch_s)
+                    print(f"{situation}: {' '.join(way)} {epoch_s:.2f} s", file=sys.stderr, flush=True)
+    print("| beside | " + " | ".join(f"{way} {setting}".strip() for way, setting in ways) + " |")
+    print("| --- |" + " --- |" * len(ways))
+    for situation in NEIGHBORS:
+        cells = [seconds[(situation, *way)] for way in ways]
+        print(f"| {situation} | " + " | ".join(f"{statistics.median(cell):.2f}" for cell in cells) + " |")
+        print("| | " + " | ".join(f"{min(cell):.2f}-{max(cell):.2f}" for cell in cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

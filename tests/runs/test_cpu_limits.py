@@ -1,0 +1,138 @@
+"""The CPUs that a process may use, with files that stand in for its control groups."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnnbench.runs import cpu_limits
+from cnnbench.runs.cpu_limits import cpu_quota, usable_cpus
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the folder that stands in for /sys/fs/cgroup, with 8 CPUs in the process's affinity."""
+    monkeypatch.setattr(cpu_limits, "CGROUP_ROOT", tmp_path / "cgroup")
+    monkeypatch.setattr(cpu_limits, "CGROUP_OF_PROCESS", tmp_path / "self")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    return tmp_path / "cgroup"
+
+
+def put_process_in(root: Path, *lines: str) -> None:
+    (root.parent / "self").write_text("\n".join(lines) + "\n")
+
+
+def limit_v2(group: Path, cpu_max: str) -> None:
+    group.mkdir(parents=True, exist_ok=True)
+    (group / "cpu.max").write_text(cpu_max + "\n")
+
+
+def limit_v1(group: Path, quota_us: str, period_us: str = "100000") -> None:
+    group.mkdir(parents=True, exist_ok=True)
+    (group / "cpu.cfs_quota_us").write_text(quota_us + "\n")
+    (group / "cpu.cfs_period_us").write_text(period_us + "\n")
+
+
+def test_version_2_quota_limits_cpus(root: Path) -> None:
+    put_process_in(root, "0::/user/session")
+    limit_v2(root / "user" / "session", "300000 100000")
+    assert (cpu_quota(), usable_cpus()) == (3.0, 3)
+
+
+def test_version_1_quota_limits_cpus(root: Path) -> None:
+    put_process_in(root, "5:memory:/elsewhere", "4:cpu,cpuacct:/docker/1234", "0::/")
+    limit_v1(root / "cpu" / "docker" / "1234", "50000", "25000")
+    assert (cpu_quota(), usable_cpus()) == (2.0, 2)
+
+
+def test_quota_of_another_controllers_group_does_not_count(root: Path) -> None:
+    put_process_in(root, "5:cpuset:/small", "4:cpu:/large")
+    limit_v1(root / "cpu" / "small", "100000")
+    limit_v1(root / "cpu" / "large", "400000")
+    assert cpu_quota() == 4.0
+
+
+def test_quota_of_an_ancestor_counts_where_the_group_has_none(root: Path) -> None:
+    put_process_in(root, "0::/slice/service/session")
+    limit_v2(root / "slice" / "service" / "session", "max 100000")
+    limit_v2(root / "slice", "250000 100000")
+    assert (cpu_quota(), usable_cpus()) == (2.5, 2)
+
+
+def test_smallest_quota_on_the_way_to_the_root_counts(root: Path) -> None:
+    put_process_in(root, "0::/outer/inner")
+    limit_v2(root / "outer" / "inner", "600000 100000")
+    limit_v2(root / "outer", "200000 100000")
+    assert cpu_quota() == 2.0
+
+
+def test_container_that_sees_its_group_as_the_root_reads_the_root(root: Path) -> None:
+    put_process_in(root, "4:cpu,cpuacct:/docker/not-mounted-here")
+    limit_v1(root / "cpu", "200000")
+    assert cpu_quota() == 2.0
+
+
+def test_half_a_cpu_is_one(root: Path) -> None:
+    put_process_in(root, "0::/")
+    limit_v2(root, "50000 100000")
+    assert (cpu_quota(), usable_cpus()) == (0.5, 1)
+
+
+def test_quota_above_the_affinity_does_not_count(root: Path) -> None:
+    put_process_in(root, "0::/")
+    limit_v2(root, "1600000 100000")
+    assert usable_cpus() == 8
+
+
+@pytest.mark.parametrize(
+    "cpu_max", ["", "max", "100000", "many 100000", "100000 0", "100000 often", "-1 100000", "1 2 3", "\x00\xff"]
+)
+def test_file_of_version_2_that_cannot_be_parsed_is_no_limit(root: Path, cpu_max: str) -> None:
+    put_process_in(root, "0::/")
+    limit_v2(root, cpu_max)
+    assert (cpu_quota(), usable_cpus()) == (None, 8)
+
+
+@pytest.mark.parametrize(("quota_us", "period_us"), [("", ""), ("-1", "100000"), ("1e5", "100000"), ("100000", "0")])
+def test_file_of_version_1_that_cannot_be_parsed_is_no_limit(root: Path, quota_us: str, period_us: str) -> None:
+    put_process_in(root, "2:cpu:/")
+    limit_v1(root / "cpu", quota_us, period_us)
+    assert (cpu_quota(), usable_cpus()) == (None, 8)
+
+
+def test_group_that_cannot_be_parsed_hides_no_quota_above_it(root: Path) -> None:
+    put_process_in(root, "0::/outer/inner")
+    limit_v2(root / "outer" / "inner", "garbage")
+    limit_v2(root / "outer", "100000 100000")
+    assert cpu_quota() == 1.0
+
+
+@pytest.mark.parametrize("lines", [[], ["nonsense"], ["0:"], ["0::/../../etc"], ["::"]])
+def test_odd_list_of_groups_is_no_limit(root: Path, lines: list[str]) -> None:
+    put_process_in(root, *lines)
+    assert (cpu_quota(), usable_cpus()) == (None, 8)
+
+
+def test_bytes_that_are_no_text_are_no_limit(root: Path) -> None:
+    (root.parent / "self").write_bytes(b"0::/\xff\xfe\n")
+    limit_v2(root, "max 100000")
+    (root / "cpu.max").write_bytes(b"\xff\xfe")
+    assert cpu_quota() is None
+
+
+def test_system_without_control_groups_has_no_limit(root: Path) -> None:
+    assert (cpu_quota(), usable_cpus()) == (None, 8)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity to set")
+def test_affinity_limits_cpus() -> None:
+    code = "from cnnbench.runs.cpu_limits import usable_cpus; print(usable_cpus())"
+    done = subprocess.run(
+        ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0))), sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "1\n"
