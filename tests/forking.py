@@ -4,16 +4,19 @@ Run as a script this is the server: it imports all that training needs, and fork
 operation of PyTorch, which would start threads; what is forked with threads may stand still.
 """
 
+import atexit
 import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from installed import clean_environment
 from strikes import Strike, arm
@@ -121,7 +124,7 @@ def _serve() -> int:
     from cnnbench import cli
     from cnnbench.commands import resume, together  # noqa: F401  # and all that they import
 
-    gc.freeze()  # the end of a fork need not look through all that was imported
+    gc.freeze()  # a collection in a fork need not look through all that was imported
     for line in sys.stdin:
         order = json.loads(line)
         if "ended" in order:
@@ -132,9 +135,28 @@ def _serve() -> int:
             if answer == 0:
                 _become(order)
                 cnnbench.STARTED = time.perf_counter()
-                return cli.main()
+                _exit_quickly(cli.main)
         print(json.dumps(answer), flush=True)
     return 0
+
+
+def _exit_quickly(main: Callable[[], int]) -> NoReturn:
+    """End this process with the code of `main`, without taking down all that was imported.
+
+    To free those objects would copy most pages of the fork: it takes longer than a small run.
+    """
+    try:
+        code = main()
+    except SystemExit as ending:
+        code = int(ending.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # what Python itself does first: it waits for threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _become(order: dict[str, Any]) -> None:

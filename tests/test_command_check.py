@@ -41,7 +41,10 @@ def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(w
         ["model=resnet20", "data.resize=12", "train.label_smoothing=0.1"],
         ["model=densenet_bc100", "model.depth=16", "data.resize=12", "model.dropout=0.5"],
         ["model=preact_resnet110", "model.depth=20", "data.resize=8"],
-        ["model=googlenet", "model.auxiliary=true", "data.resize=65", "--batch", "3"],
+        pytest.param(
+            ["model=googlenet", "model.auxiliary=true", "data.resize=65", "--batch", "3"], marks=pytest.mark.slow
+        ),
+        ["model=mlp", "model.widths=[5]", "data.resize=4", "--batch", "3"],
         ["data=cifar10", "model=simple_cnn"],
     ],
     ids=" ".join,

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,12 +17,14 @@ from installed import Command
 from made_records import made_record
 
 from cnnbench import config
+from cnnbench.cli import reproducing
 from cnnbench.cli.composing import compose_here, conf_folder, without_hydra
 from cnnbench.cli.reproducing import jobs_of, of_the_scale, proposed
 from cnnbench.commands.preflight import check
 from cnnbench.errors import ConfigError
 from cnnbench.reports.reproduction.book import BOOK
 from cnnbench.reports.reproduction.claims import CLAIMS
+from cnnbench.training.engine import EagerEngine
 
 Done = subprocess.CompletedProcess[str]
 
@@ -141,6 +144,44 @@ SWEEP = Path("outputs") / "sweeps" / "reproduce-smoke"
 SMOKE = ("reproduce", "all", "--scale", "smoke", "device=cpu", "device.precision=fp32")
 
 
+@pytest.fixture
+def few_experiments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave two experiments with small networks, three jobs in all."""
+    few = {name: varied for name, varied in proposed().items() if name in ("book/lenet", "claims/relu_lenet")}
+    monkeypatch.setattr(reproducing, "proposed", lambda: few)
+
+
+@pytest.mark.usefixtures("few_experiments")
+def test_interrupted_reproduction_resumes_and_writes_results(
+    within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_step, steps = EagerEngine.train_step, 0
+
+    def interrupt_in_third_job(*values: Any, **more: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 5:  # each job has two
+            raise KeyboardInterrupt
+        return train_step(*values, **more)
+
+    monkeypatch.setattr(EagerEngine, "train_step", interrupt_in_third_job)
+    struck = within(*SMOKE)
+    assert struck.returncode == 130, struck.stderr
+    assert f"To go on: cnnbench {' '.join(SMOKE)}" in struck.stderr
+    done = within(*SMOKE)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 3 jobs are finished already." in done.stdout
+    assert done.stdout.splitlines()[-2:] == [f"{SWEEP}/results.{kind}" for kind in ("md", "html")]
+    assert not (tmp_path / "docs").exists()
+    lines = (tmp_path / SWEEP / "results.md").read_text().splitlines()
+    (lenet,) = (line for line in lines if line.startswith(f"| {BOOK['book/lenet'].title} |"))
+    assert float(lenet.split("|")[2]) >= 0
+    again = within("reproduce", "claims", *SMOKE[2:], "--output", "elsewhere")
+    assert (again.returncode, "2 of 2 jobs are finished already." in again.stdout) == (0, True), again.stderr
+    assert "epoch" not in again.stdout
+    assert (tmp_path / "elsewhere" / "results.md").exists()
+
+
 @pytest.fixture(scope="module")
 def smoke(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Done]]]:
     """The folder, and what was said: struck in the first epoch of the third job, gone on with, the claims once more."""
@@ -152,12 +193,14 @@ def smoke(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     shutil.rmtree(folder)  # checkpoints of a gigabyte
 
 
+@pytest.mark.slow
 def test_an_interruption_says_how_to_go_on(smoke: tuple[Path, list[Done]]) -> None:
     struck = smoke[1][0]
     assert struck.returncode == 130, struck.stderr
     assert f"To go on: cnnbench {' '.join(SMOKE)}" in struck.stderr
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_with_what_is_left(smoke: tuple[Path, list[Done]]) -> None:
     done = smoke[1][1]
     jobs = len(jobs_of("all", "smoke"))
@@ -166,18 +209,21 @@ def test_the_same_command_goes_on_with_what_is_left(smoke: tuple[Path, list[Done
     assert f"{jobs} runs: {jobs} finished" in done.stdout
 
 
+@pytest.mark.slow
 def test_once_all_is_finished_nothing_is_trained_again(smoke: tuple[Path, list[Done]]) -> None:
     again, jobs = smoke[1][2], len(jobs_of("claims", "smoke"))
     assert (again.returncode, f"{jobs} of {jobs} jobs are finished already." in again.stdout) == (0, True), again.stderr
     assert "epoch" not in again.stdout
 
 
+@pytest.mark.slow
 def test_the_results_of_a_smoke_run_are_in_its_sweep_alone(smoke: tuple[Path, list[Done]]) -> None:
     folder, calls = smoke
     assert not (folder / "docs").exists()
     assert calls[1].stdout.splitlines()[-2:] == [f"{SWEEP}/results.{kind}" for kind in ("md", "html")]
 
 
+@pytest.mark.slow
 def test_the_results_have_a_figure_for_each_network_and_a_verdict_for_each_claim(
     smoke: tuple[Path, list[Done]],
 ) -> None:
@@ -190,6 +236,7 @@ def test_the_results_have_a_figure_for_each_network_and_a_verdict_for_each_claim
     assert "## The notes' claims" in text
 
 
+@pytest.mark.slow
 def test_results_are_made_of_all_that_was_found(smoke: tuple[Path, list[Done]]) -> None:
     first, again = (
         (smoke[0] / folder / "results.md").read_text().splitlines() for folder in (SWEEP, Path("elsewhere"))
@@ -204,6 +251,7 @@ def test_results_are_made_of_all_that_was_found(smoke: tuple[Path, list[Done]]) 
     ]
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_leaves_the_others_and_shows_in_the_results(
     smoke: tuple[Path, list[Done]], forks: ForkServer, tmp_path: Path
 ) -> None:

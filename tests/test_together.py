@@ -193,6 +193,18 @@ def test_a_process_that_is_killed_ends_the_run_with_the_last_good_checkpoint(
     assert differences(tmp_path / "run", random_pair) == []
 
 
+def test_ranks_that_a_launcher_restarts_resume_in_their_directory_to_the_same_bits(
+    forks: ForkServer, tmp_path: Path, random_pair: Path
+) -> None:
+    job = [word for word in RANDOM if not word.startswith("hydra.run.dir")]
+    launch = {"folder": tmp_path, "TORCHELASTIC_RUN_ID": "launch"}
+    run_together(forks, *job, strikes=[(int(signal.SIGKILL), "step", 5)], strikes_on=1, **launch)
+    succeeded(run_together(forks, *job, **launch, TORCHELASTIC_RESTART_COUNT="1"))
+    (run,) = (status.parent for status in (tmp_path / "outputs").glob("*/*/status.json"))
+    assert json.loads((run / "environment.json").read_text())["continued"][0]["epoch"] == 1
+    assert differences(run, random_pair) == []
+
+
 @pytest.mark.slow
 def test_a_sweep_trains_all_its_jobs_with_the_same_processes(forks: ForkServer, tmp_path: Path, alone: Path) -> None:
     job = [each for each in JOB if not each.startswith("hydra.run.dir")]

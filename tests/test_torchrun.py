@@ -1,4 +1,7 @@
-"""The command under torchrun itself: its signals, its restarts, and what a person sees."""
+"""The command under torchrun itself: its signals, its restarts, and what a person sees.
+
+tests/test_together.py has the same, quicker, with ranks that are forked.
+"""
 
 import json
 import os
@@ -65,10 +68,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_threads_of_a_rank_spin_briefly(whole: Path) -> None:
     assert json.loads((whole / "environment.json").read_text())["openmp"] == {"GOMP_SPINCOUNT": "20000"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of torchrun in /proc")
 def test_what_torchrun_restarts_goes_on_in_its_directory_to_the_same_bits(tmp_path: Path, whole: Path) -> None:
     done = torchrun(tmp_path, "--max-restarts=1", "-m", "cnnbench", *JOB, strike=kill_second)
@@ -95,6 +100,7 @@ def test_a_mistake_is_told_once(tmp_path: Path) -> None:
     assert ours(done) == ["cnnbench: train.epochs=0 is out of range. It must be at least 1."]
 
 
+@pytest.mark.slow
 def test_help_is_printed_once_and_ends_all_processes(tmp_path: Path) -> None:
     done = torchrun(tmp_path, "-m", "cnnbench", "--help")
     assert done.returncode == 0, done.stderr

@@ -226,7 +226,7 @@ BETAS: list[tuple[float, Callable[[float], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("alpha", "distribution"), BETAS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("alpha", "distribution"), BETAS, ids=[f"alpha={alpha}" for alpha, _ in BETAS])
 @pytest.mark.parametrize("x", [0.01, 0.1, 0.25, 0.4])
 def test_mixup_shares_are_distributed_as_beta(alpha: float, distribution: Callable[[float], float], x: float) -> None:
     count = 20_000

@@ -107,7 +107,12 @@ def keep_classes_alive(nin: nn.Module) -> None:
 LEARNING_RATES = {"vgg16": 3e-4, "vgg19": 3e-4, "nin": 1e-4}  # where 1e-3 is too large without normalisation
 
 
-@pytest.mark.parametrize("name", NAMES)
+DEEP = {"resnet101", "resnet152", "preact_resnet1001"}  # of families that learn here with fewer layers, too
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in NAMES]
+)
 def test_learns_one_batch(name: str) -> None:
     network, images = build_small(name, num_classes=4)
     initialise(network)
