@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forking import ForkServer
+from forking import BRIEFLY_S, ForkServer
 from installed import Command
 from small_runs import Runs
 
 from cnnbench import cli
+from cnnbench.training import measure
 
 
 @pytest.fixture
@@ -58,6 +59,8 @@ def browser() -> Iterator[Any]:
 def within(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     """As the fixture `cnnbench`, but in this process, which has PyTorch imported already."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(measure, "WARM_UP_S", BRIEFLY_S)
+    monkeypatch.setattr(measure, "ROUND_S", BRIEFLY_S)
 
     def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
         monkeypatch.setattr("sys.argv", ["cnnbench", *arguments])

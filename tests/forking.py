@@ -6,6 +6,7 @@ operation of PyTorch, which would start threads; what is forked with threads may
 
 import atexit
 import gc
+import io
 import json
 import os
 import signal
@@ -15,15 +16,17 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
 from installed import clean_environment
 from strikes import Strike, arm
 
-__all__ = ["ForkServer", "Running"]
+__all__ = ["BRIEFLY_S", "ForkServer", "Running"]
 
 TIMEOUT_S = 120.0
+BRIEFLY_S = 0.01  # that a benchmark and an estimate warm up and measure, where the figures do not matter
 
 
 class Running:
@@ -123,7 +126,11 @@ def _serve() -> int:
     import cnnbench
     from cnnbench import cli
     from cnnbench.commands import resume, together  # noqa: F401  # and all that they import
+    from cnnbench.training import measure
 
+    measure.WARM_UP_S = measure.ROUND_S = BRIEFLY_S
+
+    _warm_up()
     gc.freeze()  # a collection in a fork need not look through all that was imported
     for line in sys.stdin:
         order = json.loads(line)
@@ -138,6 +145,19 @@ def _serve() -> int:
                 _exit_quickly(cli.main)
         print(json.dumps(answer), flush=True)
     return 0
+
+
+def _warm_up() -> None:
+    """Do once what the first command of a process does and all others share: find plugins, parse YAML, draw letters."""
+    from cnnbench import cli
+    from cnnbench.reports import curves
+
+    sys.argv[1:] = ["--cfg", "job"]
+    with redirect_stdout(io.StringIO()):
+        cli.main()
+    row = {"epoch": 1, "lr": 0.1}
+    figures = {f"{part}_{kind}": 0.5 for part in ("train", "validation") for kind in ("loss", "accuracy")}
+    curves.draw([{**row, **figures}], "warm-up", io.BytesIO())
 
 
 def _exit_quickly(main: Callable[[], int]) -> NoReturn:

@@ -132,6 +132,7 @@ def test_a_directory_that_holds_a_run_is_refused(cnnbench: Command, tmp_path: Pa
     assert [path.name for path in taken.iterdir()] == ["status.json"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_leaves_no_checkpoint(tmp_path: Path) -> None:
     limit = 100_000  # bytes a file may have: no room for a checkpoint, the same refusal as of a full disk
     done = subprocess.run(

@@ -98,8 +98,9 @@ AUGMENTS = {"flip_shift": "augment=flip_shift", "cutout": "augment=cutout", "mix
     [
         ("lenet", "flip_shift", False),
         ("resnet20", "cutout", True),
-        ("vgg11", "mixup", False),
-        ("d2l_resnet18", "flip_shift", True),
+        ("lenet", "mixup", False),
+        pytest.param("vgg11", "mixup", False, marks=pytest.mark.slow),
+        pytest.param("d2l_resnet18", "flip_shift", True, marks=pytest.mark.slow),
     ],
 )
 def test_networks_train_on_colour(
@@ -139,6 +140,7 @@ def test_summary_knows_channels_and_classes_without_reading_an_image(
     assert done.stdout.startswith("lenet on photos, 3 x 28 x 28, 2 classes")
 
 
+@pytest.mark.slow
 def test_a_benchmark_measures_on_the_images(within: Command, photos: Path, tmp_path: Path) -> None:
     done = within("benchmark", *SMALL, "--rounds", "1")
     assert done.returncode == 0, done.stderr

@@ -170,7 +170,7 @@ def test_interrupted_reproduction_resumes_and_writes_results(
     assert f"To go on: cnnbench {' '.join(SMOKE)}" in struck.stderr
     done = within(*SMOKE)
     assert done.returncode == 0, done.stderr
-    assert "2 of 3 jobs are finished already." in done.stdout
+    assert "2 of 3 jobs are finished already." in done.stdout, struck.stdout + done.stdout
     assert done.stdout.splitlines()[-2:] == [f"{SWEEP}/results.{kind}" for kind in ("md", "html")]
     assert not (tmp_path / "docs").exists()
     lines = (tmp_path / SWEEP / "results.md").read_text().splitlines()

@@ -6,6 +6,7 @@ What takes longer than two seconds even so is slow, and has a quick form: its co
 import re
 import shutil
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from image_folders import fill
 from installed import Command
 from PIL import Image
 
-SHOWN = list({(each.text, each.output): each for each in shown()}.values())
+SHOWN = list({(each.text, each.output): each for each in reversed(list(shown()))}.values())  # README wins
 OF_CNNBENCH = [each for each in SHOWN if each.words[0] in ("cnnbench", "torchrun")]
 OTHERS = [each for each in SHOWN if each not in OF_CNNBENCH]
 
@@ -70,6 +71,10 @@ def tiny(language: str) -> str:
     return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
 
 
+def verb_of(words: list[str]) -> str:
+    return words[0] if words and not re.search(r"[=.@/-]", words[0]) else "train"
+
+
 def as_run(command: Shown) -> list[str]:
     """The arguments of cnnbench: those of the page, with what cuts them down."""
     words = command.words[command.words.index("cnnbench") + 1 :]
@@ -78,7 +83,7 @@ def as_run(command: Shown) -> list[str]:
         return [*words, *LITTLE["train"], "--dry-run"] if "-m" in words else [*words, "--cfg", "job"]
     if words[0:1] == ["reproduce"]:  # tests/test_command_reproduce.py runs it to its end
         return [word for word in words if word not in ("--scale", "reduced")] + ["--scale", "smoke", "--dry-run"]
-    verb = words[0] if words and not re.search(r"[=.@/-]", words[0]) else "train"
+    verb = verb_of(words)
     little = [] if {"--help", "--cfg", "experiment=smoke"}.intersection(words) else LITTLE.get(verb, ())
     if "data=folder" in words:
         little = [word for word in little if not word.startswith("data")]
@@ -90,16 +95,29 @@ def as_run(command: Shown) -> list[str]:
 
 
 def quick_form(command: Shown) -> list[str] | None:
-    """Return arguments that compose what a slow command runs, or list its jobs; None if the command is quick.
+    """Return arguments that compose the configuration of a slow command, or None if the command itself is quick.
 
-    Slow are sweeps, reproduce, and measuring, checking or training large networks.
+    Slow are sweeps, reproduce, measuring, large networks, and training as pages other than the README have it.
     """
     words = as_run(command)
-    if {"--dry-run", "--cfg"}.intersection(words):
-        return ["reproduce", "--help"] if words[0] == "reproduce" else None
-    if words[0] == "benchmark" or {"model=preact_resnet164", "model=alexnet", "experiment=book/alexnet"} & {*words}:
-        return [*(word.partition(",")[0] for word in words if word != "-m"), "--cfg", "job"]
-    return [*words, "--dry-run"] if "-m" in words else None
+    if words[:1] == ["reproduce"]:
+        return ["reproduce", "--help"]
+    only_composes = {"--cfg", "--info", "--help"}.intersection(words) or command.output.startswith("cnnbench: ")
+    large = {"-m", "model=preact_resnet164", "model=alexnet", "experiment=book/alexnet"}.intersection(words)
+    elsewhere = verb_of(words) == "train" and command.page != "README.md"
+    if only_composes or not (large or elsewhere or words[:1] == ["benchmark"]):
+        return None
+    return [*first_job(words), "--cfg", "job"]
+
+
+def first_job(words: list[str]) -> Iterator[str]:
+    """Yield the words without flags of sweeps and benchmarks, and with the first of several values."""
+    left = iter(words)
+    for word in left:
+        if word in ("--pairs", "--rounds", "--epoch-limit"):
+            next(left)
+        elif word not in ("-m", "--dry-run", "--plot"):
+            yield re.sub(r"range\(\d+\)", "0", word).partition(",")[0] if "-m" in words else word
 
 
 RUN = [command for command in OF_CNNBENCH if not any(word in NOT_RUN for word in command.words)]

@@ -54,6 +54,7 @@ def test_what_is_more_than_values_is_refused_before_any_job(
     assert sorted(each.name for each in tmp_path.iterdir()) == ["own.py", "sweep"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra mlflow is not installed")
 def test_a_server_that_is_named_again_is_told_of_the_jobs(forks: ForkServer, tmp_path: Path) -> None:
     uri = "tracker.mlflow.uri=nonsense://x"  # so it is told, and fails

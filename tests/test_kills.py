@@ -107,7 +107,13 @@ def kill_again_and_again(forks: ForkServer, folder: Path, recipe: str, unharmed:
     assert read_status(run)["state"] == "finished", story
 
 
-@pytest.mark.parametrize(("seed", "recipe"), list(enumerate(RECIPES)))
+@pytest.mark.parametrize(
+    ("seed", "recipe"),
+    [
+        pytest.param(seed, recipe, marks=pytest.mark.slow if "muon" in recipe else ())
+        for seed, recipe in enumerate(RECIPES)
+    ],
+)
 def test_a_run_killed_four_times_ends_with_the_same_bits(
     forks: ForkServer, reference: Reference, tmp_path: Path, recipe: str, seed: int
 ) -> None:

@@ -72,6 +72,7 @@ def test_the_command_of_a_trial_repeats_it(study: optuna.Study, tmp_path: Path) 
     assert differences(repeated.directory, directory(best)) == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

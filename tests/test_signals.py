@@ -153,6 +153,7 @@ def sweep(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return done, ours, sweeps / "unharmed"
 
 
+@pytest.mark.slow
 def test_the_command_printed_in_a_sweep_ends_with_the_same_bits_in_all_jobs(sweep: Sweep) -> None:
     _, ours, unharmed = sweep
     jobs = {each.name for each in unharmed.iterdir() if each.is_dir()}
@@ -160,6 +161,7 @@ def test_the_command_printed_in_a_sweep_ends_with_the_same_bits_in_all_jobs(swee
     assert {job: differences(ours / job, unharmed / job) for job in jobs} == {job: [] for job in jobs}
 
 
+@pytest.mark.slow
 def test_a_sweep_that_goes_on_trains_no_finished_job_again(sweep: Sweep) -> None:
     done, *_ = sweep
     assert "2 of 3 jobs are finished already." in done.stdout

@@ -101,7 +101,7 @@ def _target(descriptor: Path) -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("ends", ["finished", "stopped", "failed"])
+@pytest.mark.parametrize("ends", ["finished", pytest.param("stopped", marks=pytest.mark.slow), "failed"])
 def test_a_third_job_leaves_what_the_second_left(ends: str) -> None:
     def on_epoch(row: object) -> bool:
         if ends == "failed":

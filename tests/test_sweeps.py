@@ -101,6 +101,7 @@ def test_report_compares_single_runs_by_what_they_were_given(grid: Grid, forks: 
     assert re.search(r"^optimizer\.momentum +validation accuracy", done.stdout, re.MULTILINE), done.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_that_changed_adds_what_is_new_and_keeps_what_is_there(
     forks: ForkServer, tmp_path: Path, mine: Path
 ) -> None:
@@ -112,7 +113,10 @@ def test_a_sweep_that_changed_adds_what_is_new_and_keeps_what_is_there(
     assert (job(mine, "seed=1") / "status.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("command", [(*SWEEP, "model.name=mlp,own:Net"), ("resume", "outputs/sweeps/mine")])
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param((*SWEEP, "model.name=mlp,own:Net"), marks=pytest.mark.slow), ("resume", "outputs/sweeps/mine")],
+)
 def test_a_failed_job_is_tried_again(forks: ForkServer, tmp_path: Path, command: tuple[str, ...]) -> None:
     own = "from cnnbench.models.mlp import MLP as Net\n"
     assert forks.run(*SWEEP, "model.name=mlp,own:Net", folder=tmp_path).returncode == 2
@@ -122,7 +126,7 @@ def test_a_failed_job_is_tried_again(forks: ForkServer, tmp_path: Path, command:
     assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
 def test_after_a_failed_job_no_more_begin_if_asked_so_and_resume_begins_them(
     cnnbench: Command, forks: ForkServer, tmp_path: Path, launcher: str
 ) -> None:
@@ -218,6 +222,7 @@ def test_folds_are_repetitions_of_one_another(forks: ForkServer, tmp_path: Path)
     assert float(row[0]) > 0
 
 
+@pytest.mark.slow
 def test_jobs_side_by_side_are_those_of_one_after_another(grid: Grid, cnnbench: Command, mine: Path) -> None:
     done = cnnbench(
         *SWEEP, "optimizer.momentum=0.5,0.9", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
@@ -282,6 +287,7 @@ def test_a_dry_run_tells_that_a_finished_job_has_other_values(forks: ForkServer,
     assert (done.returncode, "holds a run with other values: seed=5 instead of 6" in done.stdout) == (2, True), done
 
 
+@pytest.mark.slow
 def test_resume_finds_the_groups_of_the_user(forks: ForkServer, tmp_path: Path) -> None:
     mine = tmp_path / "mine" / "experiment" / "mine.yaml"
     mine.parent.mkdir(parents=True)
@@ -309,6 +315,7 @@ def test_a_sweep_varies_what_its_experiment_proposes(forks: ForkServer, tmp_path
     assert decays_and_seeds(done) == [(decay, seed) for decay in ("0", "0.001") for seed in "012"], done.stdout
 
 
+@pytest.mark.slow
 def test_the_command_line_wins_over_what_an_experiment_proposes(forks: ForkServer, tmp_path: Path) -> None:
     done = forks.run(*PROPOSED, "seed=5", "--dry-run", folder=tmp_path)
     assert decays_and_seeds(done) == [("0", "5"), ("0.001", "5")], done.stdout

@@ -231,6 +231,7 @@ def test_mlflow_has_a_run_of_the_directorys_name_and_its_files(run: Path, tracke
     }
 
 
+@pytest.mark.slow
 def test_all_is_below_outputs(sweep: Path) -> None:
     assert sorted(path.name for path in sweep.iterdir()) == ["outputs"]
 
@@ -261,6 +262,7 @@ def test_mlflow_is_kept_from_telling_anyone_else_and_from_signals_of_the_termina
     assert timeouts == ["77", mlflow_tracker.PATIENCE["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]]
 
 
+@pytest.mark.slow
 def test_mlflow_takes_more_than_it_does_at_once(reader: Reader, tmp_path: Path) -> None:
     parameters = {**{f"model.n{number}": number for number in range(150)}, "model.a{ü}'": "x" * 10_000, "k" * 300: "y"}
     many = [({"epoch": epoch, **{f"m{number}": 0.5 for number in range(9)}}, 0.0) for epoch in range(1, 151)]
@@ -291,16 +293,19 @@ def sweep(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_is_a_run_with_its_name(sweep: Path, reader: Reader) -> None:
     ours = reader.read(sweep / "outputs")
     found = {(each["tags"]["sweep"], each["experiment"], each["parameters"]["seed"]) for each in ours}
     assert found == {("s", "mine", "0"), ("s", "mine", "1")}
 
 
+@pytest.mark.slow
 def test_jobs_are_called_the_same_with_trackers_and_without(sweep: Path) -> None:
     assert not any("tracker" in run.name for run in (sweep / "outputs" / "sweeps" / "s").iterdir())
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_tracks(forks: ForkServer, tmp_path: Path) -> None:
     words = (*SMALL, "tracker=tensorboard", "train.epochs=1", HERE)
     done = run_together(forks, *words, folder=tmp_path, PYTHONWARNINGS="default")
@@ -357,6 +362,7 @@ def test_what_was_changed_on_the_way_is_a_tag(gone_on: Path, folder: Path, reade
     assert (ours["parameters"]["train.clip_norm"], ours["tags"]["changed.train.clip_norm"]) == ("null", "100.0")
 
 
+@pytest.mark.slow
 def test_a_run_is_tracked_from_its_beginning_where_trackers_are_added_later(
     forks: ForkServer, runs: Runs, reader: Reader, folder: Path
 ) -> None:
@@ -377,6 +383,7 @@ def test_a_run_goes_on_without_its_trackers_when_asked(forks: ForkServer, run: P
     assert not (tmp_path / "outputs" / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 def test_a_copied_run_directory_does_not_go_on_with_the_run_of_another(
     forks: ForkServer, run: Path, folder: Path, reader: Reader, tracked: dict[str, Any]
 ) -> None:
@@ -394,6 +401,7 @@ def test_a_file_that_names_no_run_of_mlflow_is_not_followed(content: str, tmp_pa
     assert mlflow_tracker._remembered(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_known_as_that_in_mlflow(forks: ForkServer, folder: Path, reader: Reader) -> None:
     words = (*SMALL, "tracker=mlflow", "train.epochs=1000000", "hydra.run.dir=outputs/killed")
     running = forks.start(*words, folder=folder)
@@ -476,6 +484,7 @@ def test_a_server_that_refuses_is_told_once_and_the_other_tracker_has_all(within
     assert of_epochs(scalars(run), run) == as_tensorboard_has_it(run)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_never_answers_is_left(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "END_S", 0.5)

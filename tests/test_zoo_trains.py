@@ -10,6 +10,7 @@ from installed import Command, only_run
 from cnnbench import models
 
 SLOW = {
+    *("alexnet", "googlenet", "resnet18", "resnet34", "resnet50", "densenet121", "d2l_resnet18"),
     *("resnet101", "resnet110", "resnet152", "preact_resnet110", "preact_resnet164", "d2l_resnext"),
     *("resnet9", "wide_resnet16_8", "wide_resnet28_10", "wide_resnet40_4"),
     *("densenet169", "densenet201", "densenet264", "densenet40", "densenet_bc100"),

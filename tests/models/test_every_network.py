@@ -107,11 +107,14 @@ def keep_classes_alive(nin: nn.Module) -> None:
 LEARNING_RATES = {"vgg16": 3e-4, "vgg19": 3e-4, "nin": 1e-4}  # where 1e-3 is too large without normalisation
 
 
-DEEP = {"resnet101", "resnet152", "preact_resnet1001"}  # of families that learn here with fewer layers, too
+LARGE = {  # of families that learn here with fewer layers, too
+    *("resnet50", "resnet101", "resnet152", "preact_resnet1001", "vgg13", "vgg16", "vgg19", "d2l_resnext"),
+    "densenet264",
+}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in NAMES]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in NAMES]
 )
 def test_learns_one_batch(name: str) -> None:
     network, images = build_small(name, num_classes=4)

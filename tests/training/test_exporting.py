@@ -31,7 +31,6 @@ QUICK = (
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("lenet", {"pooling": "min", "activation": "tanh"}),
     *(("lenet", {"padding_mode": mode}) for mode in ("reflect", "replicate", "circular")),
-    ("googlenet", {"auxiliary": True}),
     ("resnet20", {"depth": 8, "padding_mode": "reflect"}),
     *(
         ("preact_resnet110", {"depth": 8, "shortcut": shortcut})
@@ -81,7 +80,11 @@ def test_every_network_is_the_same_in_onnx(name: str) -> None:
     assert relative_difference("onnx", network_of(name, size), size) < RELATIVE
 
 
-@pytest.mark.parametrize(("name", "arguments"), OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [*OPTIONS, pytest.param("googlenet", {"auxiliary": True}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_the_options_of_networks_are_the_same_in_onnx(name: str, arguments: dict[str, Any]) -> None:
     size = size_of(name, **arguments)
     assert relative_difference("onnx", network_of(name, size, **arguments), size) < RELATIVE

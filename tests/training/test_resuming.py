@@ -172,7 +172,14 @@ def test_every_optimizer_goes_on(new: NewTraining, config: Config, optimizer: Op
 
 
 @EACH_DEVICE
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        each if each.name in ("momentum", "adam", "muon") else pytest.param(each, marks=pytest.mark.slow)
+        for each in OPTIMIZERS
+    ],
+    ids=lambda each: each.name,
+)
 def test_every_optimizer_goes_on_where_steps_are_replayed(
     new: NewTraining, config: Config, device: Device, optimizer: OptimizerConfig
 ) -> None:
