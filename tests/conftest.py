@@ -1,5 +1,6 @@
 """What all tests may use."""
 
+import gc
 import os
 
 # Before anything imports torch: two workers share two cores, and threads that spin while they wait slow both.
@@ -12,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forking import BRIEFLY_S, ForkServer
+from forking import ForkServer
 from installed import Command
+from shortcuts import SHORTCUTS
 from small_runs import Runs
 
 from cnnbench import cli
-from cnnbench.training import measure
 
 
 @pytest.fixture
@@ -57,10 +58,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def within(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """As the fixture `cnnbench`, but in this process, which has PyTorch imported already."""
+    """As the fixture `cnnbench`, but in this process, which has PyTorch imported already; with `shortcuts.py`."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(measure, "WARM_UP_S", BRIEFLY_S)
-    monkeypatch.setattr(measure, "ROUND_S", BRIEFLY_S)
+    for owner, name, value in SHORTCUTS:
+        monkeypatch.setattr(owner, name, value)
 
     def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
         monkeypatch.setattr("sys.argv", ["cnnbench", *arguments])
@@ -72,3 +73,8 @@ def within(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
         return subprocess.CompletedProcess(arguments, code, output, errors)
 
     return call
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over all that was imported and collected, which stays until the end anyway."""
+    gc.freeze()

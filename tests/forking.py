@@ -23,10 +23,9 @@ from typing import Any, NoReturn
 from installed import clean_environment
 from strikes import Strike, arm
 
-__all__ = ["BRIEFLY_S", "ForkServer", "Running"]
+__all__ = ["ForkServer", "Running"]
 
 TIMEOUT_S = 120.0
-BRIEFLY_S = 0.01  # that a benchmark and an estimate warm up and measure, where the figures do not matter
 
 
 class Running:
@@ -122,13 +121,14 @@ def _serve() -> int:
     """Answer each line on stdin: the process that was forked, or how one ended. In the fork: the exit code."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
+    from shortcuts import SHORTCUTS
 
     import cnnbench
     from cnnbench import cli
     from cnnbench.commands import resume, together  # noqa: F401  # and all that they import
-    from cnnbench.training import measure
 
-    measure.WARM_UP_S = measure.ROUND_S = BRIEFLY_S
+    for owner, name, value in SHORTCUTS:
+        setattr(owner, name, value)
 
     _warm_up()
     gc.freeze()  # a collection in a fork need not look through all that was imported
@@ -148,16 +148,12 @@ def _serve() -> int:
 
 
 def _warm_up() -> None:
-    """Do once what the first command of a process does and all others share: find plugins, parse YAML, draw letters."""
+    """Do once what the first command of a process does and all others share: find plugins, build parsers."""
     from cnnbench import cli
-    from cnnbench.reports import curves
 
     sys.argv[1:] = ["--cfg", "job"]
     with redirect_stdout(io.StringIO()):
         cli.main()
-    row = {"epoch": 1, "lr": 0.1}
-    figures = {f"{part}_{kind}": 0.5 for part in ("train", "validation") for kind in ("loss", "accuracy")}
-    curves.draw([{**row, **figures}], "warm-up", io.BytesIO())
 
 
 def _exit_quickly(main: Callable[[], int]) -> NoReturn:

@@ -38,9 +38,11 @@ def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(w
     [
         ["model=bn_lenet", "train.loss=mse"],
         ["model=lenet", "model.pooling=max", "model.activation=relu", "model.padding_mode=reflect", "train.loss=nll"],
-        ["model=resnet20", "data.resize=12", "train.label_smoothing=0.1"],
-        ["model=densenet_bc100", "model.depth=16", "data.resize=12", "model.dropout=0.5"],
-        ["model=preact_resnet110", "model.depth=20", "data.resize=8"],
+        ["model=resnet20", "data.resize=8", "train.label_smoothing=0.1"],
+        pytest.param(
+            ["model=densenet_bc100", "model.depth=16", "data.resize=12", "model.dropout=0.5"], marks=pytest.mark.slow
+        ),
+        pytest.param(["model=preact_resnet110", "model.depth=20", "data.resize=8"], marks=pytest.mark.slow),
         pytest.param(
             ["model=googlenet", "model.auxiliary=true", "data.resize=65", "--batch", "3"], marks=pytest.mark.slow
         ),

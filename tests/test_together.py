@@ -180,27 +180,20 @@ def test_a_process_that_is_killed_ends_the_run_with_the_last_good_checkpoint(
     forks: ForkServer, tmp_path: Path, random_pair: Path, killed: int
 ) -> None:
     strikes = [(int(signal.SIGKILL), "step", 5)]
-    done = run_together(forks, *RANDOM, folder=tmp_path, strikes=strikes, strikes_on=killed)
+    job = [word for word in RANDOM if not word.startswith("hydra.run.dir")]
+    launch = {"folder": tmp_path, "TORCHELASTIC_RUN_ID": "launch"}
+    done = run_together(forks, *job, strikes=strikes, strikes_on=killed, **launch)
+    (run,) = (status.parent for status in tmp_path.glob("outputs/*/*/status.json"))
     assert done[killed].returncode == -signal.SIGKILL
     assert "Traceback" not in done[1].stderr
     if killed == 1:
         assert done[0].returncode == 143
         assert done[0].stderr.startswith("cnnbench: Another process of this run ended, or cannot be reached: ")
         assert "Traceback" not in done[0].stderr
-        assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "interrupted"
-    assert checkpoint.load(tmp_path / "run" / "checkpoints" / "last.pt")["step"] == 0
-    succeeded(run_together(forks, "resume", "run", folder=tmp_path))
-    assert differences(tmp_path / "run", random_pair) == []
-
-
-def test_ranks_that_a_launcher_restarts_resume_in_their_directory_to_the_same_bits(
-    forks: ForkServer, tmp_path: Path, random_pair: Path
-) -> None:
-    job = [word for word in RANDOM if not word.startswith("hydra.run.dir")]
-    launch = {"folder": tmp_path, "TORCHELASTIC_RUN_ID": "launch"}
-    run_together(forks, *job, strikes=[(int(signal.SIGKILL), "step", 5)], strikes_on=1, **launch)
-    succeeded(run_together(forks, *job, **launch, TORCHELASTIC_RESTART_COUNT="1"))
-    (run,) = (status.parent for status in (tmp_path / "outputs").glob("*/*/status.json"))
+        assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
+    assert checkpoint.load(run / "checkpoints" / "last.pt")["step"] == 0
+    again = ["resume", str(run)] if killed == 0 else job  # which torchrun starts again, and which resumes by itself
+    succeeded(run_together(forks, *again, **launch, TORCHELASTIC_RESTART_COUNT=str(killed)))
     assert json.loads((run / "environment.json").read_text())["continued"][0]["epoch"] == 1
     assert differences(run, random_pair) == []
 
@@ -214,6 +207,7 @@ def test_a_sweep_trains_all_its_jobs_with_the_same_processes(forks: ForkServer, 
     assert json.loads((second / "result.json").read_text())["world_size"] == 2
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_job_whose_training_diverged(forks: ForkServer, tmp_path: Path) -> None:
     job = [each for each in JOB if not each.startswith(("hydra.run.dir", "optimizer.lr"))]
     first, second = run_together(forks, "-m", *job, "optimizer.lr=1e30,0.02", "sweep=s", folder=tmp_path)
