@@ -12,8 +12,8 @@ READY := $(VENV)/.ready
 TEST_READY := $(VENV)/.ready-test
 DEV_READY := $(VENV)/.ready-dev
 NEEDED_GB := 8
-# Two workers of one thread each. Threads that wait do so passively, or the workers slow each other.
-PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2
+# The tests of a file in one process, as they share what was expensive to make; the files in their order.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all check dev clean
 

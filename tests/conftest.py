@@ -75,6 +75,11 @@ def within(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     return call
 
 
+def pytest_configure() -> None:
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass over all that was imported and collected, which stays until the end anyway."""
     gc.freeze()
+    gc.enable()

@@ -38,7 +38,7 @@ def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(w
     [
         ["model=bn_lenet", "train.loss=mse"],
         ["model=lenet", "model.pooling=max", "model.activation=relu", "model.padding_mode=reflect", "train.loss=nll"],
-        ["model=resnet20", "data.resize=8", "train.label_smoothing=0.1"],
+        ["model=resnet20", "model.depth=8", "data.resize=8", "train.label_smoothing=0.1"],
         pytest.param(
             ["model=densenet_bc100", "model.depth=16", "data.resize=12", "model.dropout=0.5"], marks=pytest.mark.slow
         ),
@@ -100,7 +100,7 @@ def test_a_network_of_ones_own_may_have_what_those_of_the_zoo_have_not(within: C
 
 
 def test_layers_that_are_torchs_in_both_are_named(within: Command) -> None:
-    output = within("check", "model=preact_resnet110", "model.depth=20", "data.resize=8").stdout
+    output = within("check", "model=preact_resnet110", "model.depth=8", "data.resize=8").stdout
     assert "Not written by hand, and torch's in both: ConstantPad3d." in output
 
 

@@ -257,6 +257,7 @@ LUMINANCE = """(selector) => {
 }"""
 
 
+@pytest.mark.slow
 def test_dark_is_as_the_system_has_it_until_the_button_changes_it(browser: Any, report: str) -> None:
     with window(browser, report, viewport=DESKTOP, color_scheme="dark") as page:
         expect(page.locator("#curves .xtitle")).to_be_visible()
@@ -269,6 +270,7 @@ def test_dark_is_as_the_system_has_it_until_the_button_changes_it(browser: Any, 
         expect(page.get_by_role("button", name="Dark")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_on_a_phone_tables_scroll_and_the_page_does_not(browser: Any, report: str) -> None:
     with window(browser, report, viewport=PHONE, is_mobile=True, has_touch=True) as page:
         expect(drawn(page).first).to_be_visible()
@@ -282,6 +284,7 @@ def test_on_a_phone_tables_scroll_and_the_page_does_not(browser: Any, report: st
             assert chart.bounding_box()["width"] <= 360
 
 
+@pytest.mark.slow
 def test_a_page_over_runs_that_have_nothing_opens_too(browser: Any, tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     jobs = {"one": ["seed=1"], "two": ["seed=2"]}

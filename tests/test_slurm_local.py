@@ -41,25 +41,30 @@ def sweeps(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweep
     return Sweeps(done.returncode, folder / "outputs/sweeps/ours", folder / "outputs/sweeps/unharmed")
 
 
+@pytest.mark.slow
 def test_each_job_has_its_own_end(sweeps: Sweeps) -> None:
     states = {job: read_status(job_of(sweeps.ours, job))["state"] for job in (GOOD, BAD)}
     assert states == {GOOD: "finished", BAD: "failed"}
 
 
+@pytest.mark.slow
 def test_threads_of_a_job_spin_briefly(sweeps: Sweeps) -> None:
     environment = json.loads((job_of(sweeps.ours, GOOD) / "environment.json").read_text())
     assert environment["openmp"] == {"GOMP_SPINCOUNT": "20000"}
 
 
+@pytest.mark.slow
 def test_the_exit_code_is_that_of_the_failure(sweeps: Sweeps) -> None:
     assert sweeps.code == 4
 
 
+@pytest.mark.slow
 def test_a_job_that_is_preempted_goes_on_where_it_stood(sweeps: Sweeps) -> None:
     continued = json.loads((job_of(sweeps.ours, GOOD) / "environment.json").read_text())["continued"]
     assert [(each["epoch"], each["step"]) for each in continued] == [(1, 2)]
 
 
+@pytest.mark.slow
 def test_a_job_that_is_preempted_ends_with_the_same_bits(sweeps: Sweeps) -> None:
     assert differences(job_of(sweeps.ours, GOOD), job_of(sweeps.unharmed, GOOD)) == []
 
