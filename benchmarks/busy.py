@@ -42,7 +42,7 @@ def plain_epochs(examples: list[int]) -> Iterator[float]:
 
     arrays = storage.load(catalog.get("fashion_mnist"))
     (images, labels), (test_images, test_labels) = (
-        (torch.from_numpy(x[:n]).unsqueeze(1) / 255, torch.from_numpy(y[:n]).long())
+        (torch.tensor(x[:n]).unsqueeze(1) / 255, torch.tensor(y[:n]).long())
         for x, y, n in zip(arrays[::2], arrays[1::2], examples, strict=True)
     )
     net, criterion = models.build("lenet"), nn.CrossEntropyLoss()

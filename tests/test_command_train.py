@@ -2,7 +2,9 @@
 
 import csv
 import json
+import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -112,6 +114,33 @@ def test_more_threads_than_cpus_are_allowed_and_logged_once(within: Command, mon
     done = within(*TINY, "device.threads=2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("device.threads=2 is more than the CPUs that this process may use (1).\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [SMALL, ("-m", *SMALL, "seed=0,1")], ids=["run", "sweep"])
+def test_lines_of_other_libraries_stay_out_of_the_output(
+    within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    def draw(*_: object) -> None:
+        logging.getLogger("matplotlib.font_manager").warning("Matplotlib is building the font cache")
+        logging.getLogger("some.library").info("generated something")
+
+    monkeypatch.setattr(curves, "draw", draw)
+    done = within(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    (log, *_) = (path.read_text() for path in tmp_path.rglob("train.log"))
+    assert "Test accuracy" in log
+    assert not re.search("font cache|generated something", done.stdout + log)
+
+
+@pytest.mark.slow
+def test_a_machine_without_matplotlibs_cache_of_fonts_prints_nothing_of_it(tmp_path: Path) -> None:
+    commands = [(*TINY, "hydra.run.dir=run"), ("inspect", "run"), ("evaluate", "run"), ("report", "run")]
+    for number, command in enumerate(commands):
+        fonts = tmp_path / f"fonts{number}"
+        done = run_command(command, tmp_path, {"MPLCONFIGDIR": str(fonts)})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "font" not in done.stdout.replace(str(fonts), "").lower()
+    assert list((tmp_path / "fonts0").glob("fontlist*"))
 
 
 def test_the_wall_time_is_split_into_parts_that_sum_up(smoke: Smoke) -> None:
