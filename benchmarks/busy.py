@@ -73,29 +73,22 @@ LOOPS = {"plain": plain_epochs, "d2l": d2l_epochs}
 
 
 def second_epoch_s(way: str, setting: str, examples: list[int], folder: Path) -> float:
-    """Return the seconds of the second epoch of a new process."""
-    environment = dict(os.environ)
-    if setting.isupper() or setting.partition("=")[0].isupper():
-        name, _, value = setting.partition("=")
-        environment[name] = value
-        setting = ""
+    """Return the seconds of the second epoch of a new process.
+
+    `setting` is an environment variable if its name is in capitals, else an override.
+    """
+    name, _, value = setting.partition("=")
+    environment = {**os.environ, name: value} if name.isupper() else dict(os.environ)
+    overrides = [setting] if setting and not name.isupper() else []
     if way in LOOPS:
         command = [__file__, "--loop", way, "--examples", *map(str, examples)]
-        output = subprocess.run(
-            [sys.executable, *command], cwd=folder, env=environment, check=True, text=True, stdout=subprocess.PIPE
-        ).stdout
-        return float(output.split()[-1])
+        done = subprocess.run([sys.executable, *command], cwd=folder, check=True, text=True, stdout=subprocess.PIPE)
+        return float(done.stdout.split()[-1])
     with tempfile.TemporaryDirectory() as run:
         sizes = [f"data.train_examples={examples[0]}", f"data.test_examples={examples[1]}", "data.validation=0"]
         command = ["-m", "cnnbench", "device=cpu", "train.epochs=2", f"train.batch_size={BATCH_SIZE}", *sizes]
-        command += [setting] if setting else []
-        subprocess.run(
-            [sys.executable, *command, f"hydra.run.dir={run}/run"],
-            cwd=folder,
-            env=environment,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        command += [*overrides, f"hydra.run.dir={run}/run"]
+        subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
         with (Path(run) / "run" / "metrics.csv").open() as file:
             return float(list(csv.DictReader(file))[-1]["epoch_s"])
 
@@ -120,7 +113,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--examples", type=int, nargs=2, default=[5120, 1000], metavar=("TRAIN", "TEST"))
     parser.add_argument("--also", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--only-cnnbench", action="store_true", help="leave out plain PyTorch and d2l")
     parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
     parser.add_argument("--forever", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -129,8 +121,7 @@ def main() -> None:
             print(epoch_s, flush=True)
             if epoch == 2 and not options.forever:
                 return
-    peers = [] if options.only_cnnbench else [("plain", ""), ("d2l", "")]
-    ways = [*peers, ("cnnbench", ""), *(("cnnbench", setting) for setting in options.also)]
+    ways = [("plain", ""), ("d2l", ""), ("cnnbench", ""), *(("cnnbench", setting) for setting in options.also)]
     seconds: dict[tuple[str, str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         from against_d2l import place_files
