@@ -118,7 +118,7 @@ class ForkServer:
 
 
 def _serve() -> int:
-    """Answer each line on stdin: the process that was forked, or how one ended. In the fork: the exit code."""
+    """Answer each line on stdin: the process that was forked, or how one ended."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
     from shortcuts import SHORTCUTS
