@@ -122,7 +122,7 @@ def test_lines_of_other_libraries_stay_out_of_the_output(
 ) -> None:
     def draw(*_: object) -> None:
         logging.getLogger("matplotlib.font_manager").warning("Matplotlib is building the font cache")
-        logging.getLogger("some.library").info("generated something")
+        logging.getLogger("another").info("generated something")
 
     monkeypatch.setattr(curves, "draw", draw)
     done = within(*arguments)
