@@ -18,9 +18,10 @@ replaced_wait_policy: str | None = None  # the user's OMP_WAIT_POLICY, if it was
 def limit_spinning() -> None:
     """Set GOMP_SPINCOUNT, unless the user has decided how threads wait.
 
-    Threads that spin for long keep busy cores from the very threads they wait for; threads that sleep at once made an
-    epoch on an idle machine 1.4 times as long. Call this before torch is imported, when the variable is read. It is that of
-    GNU's OpenMP, which torch has on Linux; another OpenMP stays as it is.
+    Threads that spin for long keep busy cores from the very threads they wait for. Threads that
+    sleep at once made an epoch on an idle machine 1.4 times as long. Call this before torch is
+    imported, when the variable is read. It is that of GNU's OpenMP, which torch has on Linux;
+    another OpenMP stays as it is.
     """
     global replaced_wait_policy
     if "torch" in sys.modules:
