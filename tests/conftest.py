@@ -7,28 +7,22 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forking import ForkServer
+from in_process import main, run_in_process
 from installed import Command
-from shortcuts import SHORTCUTS
 from small_runs import Runs
-
-from cnnbench import cli
 
 
 @pytest.fixture
-def cnnbench(forks: ForkServer, tmp_path: Path) -> Command:
-    """Call as cnnbench("data=sample", "train.epochs=1"): stdout, stderr and returncode of a process of its own."""
-
-    def call(*arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-        return forks.run(*arguments, folder=tmp_path, **changes)
-
-    return call
+def cnnbench(tmp_path: Path) -> Command:
+    """Call as cnnbench("data=sample", "train.epochs=1"): stdout, stderr and returncode, with a clean environment."""
+    return partial(run_in_process, folder=tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -57,22 +51,10 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def within(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """As the fixture `cnnbench`, but in this process, which has PyTorch imported already; with `shortcuts.py`."""
+def within(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """As the fixture `cnnbench`, with the environment of the test."""
     monkeypatch.chdir(tmp_path)
-    for owner, name, value in SHORTCUTS:
-        monkeypatch.setattr(owner, name, value)
-
-    def call(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        monkeypatch.setattr("sys.argv", ["cnnbench", *arguments])
-        try:
-            code = cli.main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        output, errors = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, output, errors)
-
-    return call
+    return lambda *arguments: main(arguments)
 
 
 def pytest_configure() -> None:

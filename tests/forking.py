@@ -127,7 +127,7 @@ def _serve() -> int:
     from cnnbench import cli
     from cnnbench.commands import resume, together  # noqa: F401  # and all that they import
 
-    for owner, name, value in SHORTCUTS:
+    for (owner, name), value in SHORTCUTS.items():
         setattr(owner, name, value)
 
     _warm_up()

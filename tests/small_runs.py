@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from forking import ForkServer
+from in_process import run_in_process
 
 from cnnbench.runs.sweep import recorded_jobs
 from cnnbench.training import checkpoint
@@ -35,7 +36,7 @@ class Runs:
             done = forks.run(*SMALL, f"hydra.run.dir={state}", folder=folder, strikes=strikes)
             assert done.returncode == (0 if step is None else 130), done.stderr
         shutil.copytree(folder / "finished", folder / "extended")
-        done = forks.run("resume", "extended", "train.epochs=3", folder=folder)
+        done = run_in_process("resume", "extended", "train.epochs=3", folder=folder)
         assert done.returncode == 0, done.stderr
 
     def copy(self, state: str, path: Path) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forking import ForkServer
 from image_folders import fill, picture
+from in_process import run_in_process
 from installed import Command
 from matplotlib.image import imread
 from small_runs import Runs
@@ -150,12 +150,12 @@ def test_data_that_are_not_here_are_told_with_code_3(run: Path, cnnbench: Comman
 
 
 @pytest.fixture(scope="module")
-def trained_on_folder(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_on_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a grey data set of three classes, `own`, and a run on it, `run`."""
     folder = tmp_path_factory.mktemp("trained_on_folder")
     fill(folder / "own", {"a": 12, "b": 12, "c": 12}, "L")
     data = ("data=folder", "data.path=own", "data.image_size=8", "train.batch_size=8", "train.epochs=1", "device=cpu")
-    done = forks.run("model=mlp", "model.widths=[8]", *data, "hydra.run.dir=run", folder=folder)
+    done = run_in_process("model=mlp", "model.widths=[8]", *data, "hydra.run.dir=run", folder=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -209,12 +209,12 @@ def test_a_folder_that_was_trained_on_and_has_changed_is_refused_whatever_it_is_
 
 @pytest.mark.parametrize(("part", "code"), [("train", 2), ("test", 0)])
 def test_of_a_folder_with_parts_the_one_that_was_trained_on_is_refused(
-    part: str, code: int, forks: ForkServer, within: Command, tmp_path: Path
+    part: str, code: int, within: Command, tmp_path: Path
 ) -> None:
     for each, number in (("train", 4), ("test", 2)):
         fill(tmp_path / "own" / each, {"a": number, "b": number}, "L")
     data = ("data=folder", "data.path=own", "data.image_size=8", "data.validation=0", "train.epochs=1", "device=cpu")
-    done = forks.run("model=mlp", "model.widths=[8]", *data, "hydra.run.dir=run", folder=tmp_path)
+    done = run_in_process("model=mlp", "model.widths=[8]", *data, "hydra.run.dir=run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     done = within("evaluate", "run", f"data.path=own/{part}")
     assert done.returncode == code, done.stderr

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from forking import ForkServer
 from image_folders import fill, put_images
+from in_process import run_in_process
 from installed import Command, only_run
 from small_runs import contents
 
@@ -222,12 +222,12 @@ def test_more_images_than_memory_are_told_before_they_are_read(
 
 
 @pytest.fixture(scope="module")
-def finished(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run and its photos, to be copied."""
     place = tmp_path_factory.mktemp("finished")
     for part in ("train", "test"):
         fill(place / "photos" / part, {"cats": 12, "dogs": 9})
-    done = forks.run(*SMALL, "hydra.run.dir=run", folder=place)
+    done = run_in_process(*SMALL, "hydra.run.dir=run", folder=place)
     assert done.returncode == 0, done.stderr
     return place
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from forking import ForkServer
+from in_process import run_in_process
 from installed import Command
 from small_runs import BETWEEN, SMALL, Runs
 from some_epochs import Row, epochs
@@ -86,8 +87,8 @@ def test_metrics_that_are_none_are_not_plotted(runs: Runs, within: Command, tmp_
     assert (done.returncode, done.stdout.count("\n")) == (0, 1), done
 
 
-def test_each_job_of_a_sweep_shows_its_curves_under_its_name(forks: ForkServer, tmp_path: Path) -> None:
-    done = forks.run("-m", *SMALL, "--plot", "seed=0,1", "sweep=mine", folder=tmp_path)
+def test_each_job_of_a_sweep_shows_its_curves_under_its_name(tmp_path: Path) -> None:
+    done = run_in_process("-m", *SMALL, "--plot", "seed=0,1", "sweep=mine", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     sweep = tmp_path / "outputs" / "sweeps" / "mine"
     for run in (status.parent for status in sweep.glob("*/status.json")):
@@ -98,7 +99,7 @@ def test_each_job_of_a_sweep_shows_its_curves_under_its_name(forks: ForkServer, 
 def test_the_jobs_that_resume_begins_are_plotted_too(forks: ForkServer, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "seed=0,1", "sweep=mine")
     assert forks.run(*sweep, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 3)]).returncode == 130
-    done = forks.run("resume", "outputs/sweeps/mine", "--plot", folder=tmp_path)
+    done = run_in_process("resume", "outputs/sweeps/mine", "--plot", folder=tmp_path)
     assert (done.returncode, len(re.findall("┤.*┤", done.stdout))) == (0, 4), done.stdout + done.stderr
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from forking import ForkServer
+from in_process import run_in_process
 from installed import Command
 from made_records import made_record
 
@@ -129,14 +130,14 @@ def test_help_says_how_long_each_scale_takes(within: Command) -> None:
     assert "a good hour on two CPU cores" in done.stdout
 
 
-def test_without_data_nothing_is_begun(forks: ForkServer, tmp_path: Path) -> None:
-    done = forks.run("reproduce", "book", folder=tmp_path)
+def test_without_data_nothing_is_begun(tmp_path: Path) -> None:
+    done = run_in_process("reproduce", "book", folder=tmp_path)
     assert (done.returncode, "Fashion-MNIST" in done.stderr) == (3, True), done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
-def test_of_several_processes_it_is_refused(forks: ForkServer, tmp_path: Path) -> None:
-    done = forks.run("reproduce", folder=tmp_path, **TORCHRUN)
+def test_of_several_processes_it_is_refused(tmp_path: Path) -> None:
+    done = run_in_process("reproduce", folder=tmp_path, **TORCHRUN)
     assert (done.returncode, "Start it without torchrun" in done.stderr) == (2, True), done.stderr
 
 
@@ -187,8 +188,8 @@ def smoke(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """The folder, and what was said: struck in the first epoch of the third job, gone on with, the claims once more."""
     folder = tmp_path_factory.mktemp("smoke")
     struck = forks.run(*SMOKE, folder=folder, strikes=[(int(signal.SIGINT), "step", 5)])
-    done = forks.run(*SMOKE, folder=folder)
-    again = forks.run("reproduce", "claims", *SMOKE[2:], "--output", "elsewhere", folder=folder)
+    done = run_in_process(*SMOKE, folder=folder)
+    again = run_in_process("reproduce", "claims", *SMOKE[2:], "--output", "elsewhere", folder=folder)
     yield folder, [struck, done, again]
     shutil.rmtree(folder)  # checkpoints of a gigabyte
 
@@ -253,7 +254,7 @@ def test_results_are_made_of_all_that_was_found(smoke: tuple[Path, list[Done]]) 
 
 @pytest.mark.slow
 def test_a_job_that_failed_leaves_the_others_and_shows_in_the_results(
-    smoke: tuple[Path, list[Done]], forks: ForkServer, tmp_path: Path
+    smoke: tuple[Path, list[Done]], tmp_path: Path
 ) -> None:
     shutil.copytree(smoke[0] / SWEEP, tmp_path / SWEEP, ignore=shutil.ignore_patterns("checkpoints"))
     (nin,) = (path for path in (tmp_path / SWEEP).iterdir() if "experiment=book_nin" in path.name)
@@ -262,7 +263,7 @@ def test_a_job_that_failed_leaves_the_others_and_shows_in_the_results(
     (nin / "metrics.csv").unlink()
     (nin / "checkpoints").mkdir()
     (nin / "checkpoints" / "last.pt").write_bytes(b"no checkpoint")
-    done = forks.run("reproduce", "book", *SMOKE[2:], folder=tmp_path)
+    done = run_in_process("reproduce", "book", *SMOKE[2:], folder=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
     text = (tmp_path / SWEEP / "results.md").read_text()
     (line,) = (line for line in text.splitlines() if line.startswith("| NiN |"))

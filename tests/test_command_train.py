@@ -17,6 +17,7 @@ import torch
 from forking import ForkServer
 from installed import TINY, Command, clean_environment, only_run, run_command
 from omegaconf import OmegaConf
+from shortcuts import SHORTCUTS
 from small_runs import SMALL
 
 from cnnbench import config
@@ -124,7 +125,7 @@ def test_lines_of_other_libraries_stay_out_of_the_output(
         logging.getLogger("matplotlib.font_manager").warning("Matplotlib is building the font cache")
         logging.getLogger("another").info("generated something")
 
-    monkeypatch.setattr(curves, "draw", draw)
+    monkeypatch.setitem(SHORTCUTS, (curves, "draw"), draw)
     done = within(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     (log, *_) = (path.read_text() for path in tmp_path.rglob("train.log"))
@@ -199,7 +200,7 @@ def test_the_last_picture_has_the_test_accuracy_of_the_result(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     titles: list[str] = []
-    monkeypatch.setattr(curves, "draw", lambda rows, title, file: titles.append(title))
+    monkeypatch.setitem(SHORTCUTS, (curves, "draw"), lambda rows, title, file: titles.append(title))
     assert within(*SMALL, "hydra.run.dir=run", "train.flip_averaging=true").returncode == 0
     accuracy = json.loads((tmp_path / "run" / "result.json").read_text())["test_accuracy"]
     title = "mlp on part of Fashion-MNIST, 28 px, flip averaging"

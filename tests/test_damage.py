@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
-from forking import ForkServer
+from in_process import run_in_process
 from same_run import differences
 from small_runs import SMALL, STATES, Runs, checkpoints, contents
 
@@ -32,14 +32,14 @@ def damage(path: Path, chance: random.Random) -> str:
     "seed", [pytest.param(seed, marks=() if seed < QUICK else pytest.mark.slow) for seed in range(ALL)]
 )
 def test_a_damaged_file_is_survived_with_the_same_bits_or_refused_with_nothing_overwritten(
-    seed: int, forks: ForkServer, runs: Runs, tmp_path: Path
+    seed: int, runs: Runs, tmp_path: Path
 ) -> None:
     state = list(STATES)[seed % len(STATES)]
     run = runs.copy(state, tmp_path / "run")
     files = sorted(path for path in run.rglob("*") if path.is_file())
     told = damage(files[seed // len(STATES) % len(files)], random.Random(seed))
     before = checkpoints(run)
-    done = forks.run("resume", "run", *runs.changes(state), folder=tmp_path)
+    done = run_in_process("resume", "run", *runs.changes(state), folder=tmp_path)
     told = f"seed {seed}, {state}, {told}:\n{done.stdout}{done.stderr}"
     assert done.returncode in (0, 2, 5), told
     assert "Traceback" not in told
@@ -56,72 +56,60 @@ def break_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_a_damaged_last_checkpoint_is_told_of_and_the_previous_one_used(
-    state: str, forks: ForkServer, runs: Runs, tmp_path: Path
-) -> None:
+def test_a_damaged_last_checkpoint_is_told_of_and_the_previous_one_used(state: str, runs: Runs, tmp_path: Path) -> None:
     run = runs.copy(state, tmp_path / "run")
     break_file(run / "checkpoints" / "last.pt")
-    done = forks.run("resume", "run", *runs.changes(state), folder=tmp_path)
+    done = run_in_process("resume", "run", *runs.changes(state), folder=tmp_path)
     assert "last.pt is damaged" in done.stdout, done.stderr
     assert differences(run, runs.uninterrupted(state)) == []
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_the_previous_checkpoint_is_used_where_the_last_is_gone(
-    state: str, forks: ForkServer, runs: Runs, tmp_path: Path
-) -> None:
+def test_the_previous_checkpoint_is_used_where_the_last_is_gone(state: str, runs: Runs, tmp_path: Path) -> None:
     run = runs.copy(state, tmp_path / "run")
     (run / "checkpoints" / "last.pt").unlink()
-    done = forks.run("resume", "run", *runs.changes(state), folder=tmp_path)
+    done = run_in_process("resume", "run", *runs.changes(state), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert differences(run, runs.uninterrupted(state)) == []
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_with_both_checkpoints_damaged_nothing_in_the_directory_changes(
-    state: str, forks: ForkServer, runs: Runs, tmp_path: Path
-) -> None:
+def test_with_both_checkpoints_damaged_nothing_in_the_directory_changes(state: str, runs: Runs, tmp_path: Path) -> None:
     run = runs.copy(state, tmp_path / "run")
     break_file(run / "checkpoints" / "last.pt")
     break_file(run / "checkpoints" / "previous.pt")
     before = contents(run)
-    done = forks.run("resume", "run", *runs.changes(state), folder=tmp_path)
+    done = run_in_process("resume", "run", *runs.changes(state), folder=tmp_path)
     assert (done.returncode, contents(run) == before) == (5, True), done.stderr
 
 
-def test_a_damaged_best_checkpoint_is_refused_with_nothing_in_the_directory_changed(
-    forks: ForkServer, runs: Runs, tmp_path: Path
-) -> None:
+def test_a_damaged_best_checkpoint_is_refused_with_nothing_in_the_directory_changed(runs: Runs, tmp_path: Path) -> None:
     run = runs.copy("in_second_epoch", tmp_path / "run")
     break_file(run / "checkpoints" / "best.pt")
     before = contents(run)
-    done = forks.run("resume", "run", folder=tmp_path)
+    done = run_in_process("resume", "run", folder=tmp_path)
     assert (done.returncode, contents(run) == before) == (5, True), done.stderr
 
 
-def test_a_run_goes_on_that_was_killed_while_a_damaged_checkpoint_was_replaced(
-    forks: ForkServer, runs: Runs, tmp_path: Path
-) -> None:
+def test_a_run_goes_on_that_was_killed_while_a_damaged_checkpoint_was_replaced(runs: Runs, tmp_path: Path) -> None:
     run = runs.copy("in_second_epoch", tmp_path / "run")
     folder = run / "checkpoints"
     (folder / "previous.pt").replace(folder / ".new.pt")
     (folder / "last.pt").replace(folder / "previous.pt")
     break_file(folder / "previous.pt")
-    done = forks.run("resume", "run", folder=tmp_path)
+    done = run_in_process("resume", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert differences(run, runs.uninterrupted("in_second_epoch")) == []
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"best": 7}', "{"])
-def test_a_finished_job_of_a_sweep_makes_a_damaged_result_again(
-    content: str | None, forks: ForkServer, tmp_path: Path
-) -> None:
+def test_a_finished_job_of_a_sweep_makes_a_damaged_result_again(content: str | None, tmp_path: Path) -> None:
     command = ("-m", *SMALL, "sweep=again")
-    forks.run(*command, folder=tmp_path)
+    run_in_process(*command, folder=tmp_path)
     (result,) = tmp_path.rglob("result.json")
     was = json.loads(result.read_text())
     result.unlink() if content is None else result.write_text(content)
-    done = forks.run(*command, folder=tmp_path)
+    done = run_in_process(*command, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     again = json.loads(result.read_text())
     assert again == was | {"wall_s": again["wall_s"]}

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from clothes import clothes
 from documented import PAGES, ROOT, Shown, shown
-from forking import ForkServer
 from image_folders import fill
+from in_process import run_in_process
 from installed import Command
 from PIL import Image
 
@@ -42,11 +42,11 @@ NOT_RUN = {
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory, forks: ForkServer) -> Path:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that the commands speak of."""
     folder = tmp_path_factory.mktemp("documented")
     for arguments in (["hydra.run.dir=RUN"], ["-m", "optimizer.lr=0.1", "sweep=rates"]):
-        done = forks.run("model=lenet", *LITTLE["train"], *arguments, folder=folder)
+        done = run_in_process("model=lenet", *LITTLE["train"], *arguments, folder=folder)
         assert done.returncode == 0, done.stderr
     for copy in ("DIR", "outputs/resnet18-fashion_mnist-224px/2026-11-24_10-00-00"):
         shutil.copytree(folder / "RUN", folder / copy)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from forking import ForkServer, Running
+from in_process import run_in_process
 from installed import Command, clean_environment
 from same_run import differences
 from small_runs import SMALL, Runs, contents
@@ -51,40 +52,38 @@ def ended_clearly(done: "subprocess.CompletedProcess[str]") -> bool:
 
 @pytest.mark.parametrize("kilobytes", [0, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192])
 def test_a_run_on_a_full_disk_ends_clearly_and_goes_on_once_there_is_room(
-    kilobytes: int, forks: ForkServer, runs: Runs, disk: Path
+    kilobytes: int, runs: Runs, disk: Path
 ) -> None:
     fill(disk, kilobytes << 10)
-    done = forks.run(*SMALL, "hydra.run.dir=run", folder=disk)
+    done = run_in_process(*SMALL, "hydra.run.dir=run", folder=disk)
     assert ended_clearly(done), done
     assert "Logging error" not in done.stderr
     (disk / "ballast").unlink()
     for path in disk.glob("run/checkpoints/*.pt"):
         checkpoint.load(path)
     if (disk / "run" / "config.yaml").exists():
-        done = forks.run("resume", "run", folder=disk)
+        done = run_in_process("resume", "run", folder=disk)
         assert done.returncode == 0, done.stderr
         assert differences(disk / "run", runs.uninterrupted("in_first_epoch")) == []
 
 
 @pytest.mark.parametrize("kilobytes", [0, 4, 8, 16, 32, 56, 60])  # a checkpoint has a little more than 60
-def test_a_run_that_goes_on_on_a_full_disk_leaves_what_is_there(
-    kilobytes: int, forks: ForkServer, runs: Runs, disk: Path
-) -> None:
+def test_a_run_that_goes_on_on_a_full_disk_leaves_what_is_there(kilobytes: int, runs: Runs, disk: Path) -> None:
     run = runs.copy("in_second_epoch", disk / "run")
     fill(disk, kilobytes << 10)
-    done = forks.run("resume", "run", folder=disk)
+    done = run_in_process("resume", "run", folder=disk)
     assert ended_clearly(done), done
     (disk / "ballast").unlink()
-    done = forks.run("resume", "run", folder=disk)
+    done = run_in_process("resume", "run", folder=disk)
     assert done.returncode == 0, done.stderr
     assert differences(run, runs.uninterrupted("in_second_epoch")) == []
 
 
-def test_a_disk_that_is_read_only_is_told_of_and_nothing_lost(forks: ForkServer, runs: Runs, disk: Path) -> None:
+def test_a_disk_that_is_read_only_is_told_of_and_nothing_lost(runs: Runs, disk: Path) -> None:
     run = runs.copy("in_second_epoch", disk / "run")
     before = contents(run)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    done = forks.run("resume", "run", folder=disk)
+    done = run_in_process("resume", "run", folder=disk)
     assert ended_clearly(done), done
     assert "Read-only" in done.stderr
     assert contents(run) == before

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from forking import ForkServer
+from in_process import run_in_process
 from same_run import differences
 from small_runs import BETWEEN, SMALL, Runs, contents, forge, refused
 
@@ -66,7 +67,7 @@ def test_a_network_of_ones_own_is_imported_with_consent_alone(
     strikes = [(int(signal.SIGINT), "step", 6)]
     forks.run(*SMALL, "model.name=my:Net", "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
     flags = ["--allow-custom-model"] if allowed else []
-    done = forks.run("resume", "run", *flags, folder=tmp_path, MARK=str(tmp_path / "mark"))
+    done = run_in_process("resume", "run", *flags, folder=tmp_path, MARK=str(tmp_path / "mark"))
     assert (done.returncode, (tmp_path / "mark").exists()) == ((0, True) if allowed else (2, False)), done.stderr
 
 
@@ -137,33 +138,31 @@ def test_a_link_to_what_is_not_there_yet_creates_nothing(forks: ForkServer, run:
     assert (code, (tmp_path / "new").exists()) == (2, False), words
 
 
-def test_a_job_of_a_sweep_that_is_a_link_out_of_it_is_left_alone(forks: ForkServer, runs: Runs, tmp_path: Path) -> None:
+def test_a_job_of_a_sweep_that_is_a_link_out_of_it_is_left_alone(runs: Runs, tmp_path: Path) -> None:
     outside = runs.copy(BETWEEN, tmp_path / "outside")
     before = contents(outside)
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "job").symlink_to(outside)
-    done = forks.run("resume", "sweep", folder=tmp_path)
+    done = run_in_process("resume", "sweep", folder=tmp_path)
     assert (done.returncode, contents(outside) == before) == (2, True), done.stderr
 
 
-def test_links_within_the_directory_are_followed(forks: ForkServer, runs: Runs, run: Path) -> None:
+def test_links_within_the_directory_are_followed(runs: Runs, run: Path) -> None:
     for name, kept in (("checkpoints", "kept"), ("train.log", "log"), ("status.json", "status")):
         (run / name).rename(run / kept)
         (run / name).symlink_to(kept)
-    done = forks.run("resume", "run", folder=run.parent)
+    done = run_in_process("resume", "run", folder=run.parent)
     assert done.returncode == 0, done.stderr
     assert differences(run, runs.uninterrupted(BETWEEN)) == []
 
 
 @pytest.mark.parametrize("name", ["train.log", ".lock", "checkpoints/last.pt", "config.yaml"])
 @pytest.mark.parametrize("target", ["itself", "the directory", "a file"])
-def test_odd_links_within_the_directory_end_in_plain_words(
-    name: str, target: str, forks: ForkServer, run: Path
-) -> None:
+def test_odd_links_within_the_directory_end_in_plain_words(name: str, target: str, run: Path) -> None:
     path = run / name
     path.unlink()
     path.symlink_to({"itself": path, "the directory": run, "a file": run / "metrics.csv"}[target])
-    done = forks.run("resume", "run", folder=run.parent)
+    done = run_in_process("resume", "run", folder=run.parent)
     assert "Traceback" not in done.stderr, done.stderr
 
 
@@ -177,26 +176,26 @@ def test_a_pipe_is_refused_without_waiting_for_its_other_end(name: str, forks: F
 
 
 @pytest.mark.parametrize("name", ["checkpoints/last.pt", "status.json", ".lock", "config.yaml", "train.log"])
-def test_a_folder_in_the_place_of_a_file_ends_in_plain_words(name: str, forks: ForkServer, run: Path) -> None:
+def test_a_folder_in_the_place_of_a_file_ends_in_plain_words(name: str, run: Path) -> None:
     (run / name).unlink()
     (run / name).mkdir()
-    done = forks.run("resume", "run", folder=run.parent)
+    done = run_in_process("resume", "run", folder=run.parent)
     assert "Traceback" not in done.stderr, done.stderr
 
 
-def test_a_directory_of_a_benchmark_is_no_training_run(forks: ForkServer, tmp_path: Path) -> None:
+def test_a_directory_of_a_benchmark_is_no_training_run(tmp_path: Path) -> None:
     benchmark = claim_exactly(tmp_path / "run", "benchmark")
     with benchmark.recorded_status():
         benchmark.write_json("benchmark.json", {})
     before = contents(tmp_path / "run")
-    done = forks.run("resume", "run", folder=tmp_path)
+    done = run_in_process("resume", "run", folder=tmp_path)
     assert (done.returncode, "benchmark" in done.stderr) == (2, True), done.stderr
     assert contents(tmp_path / "run") == before
 
 
 @pytest.mark.parametrize("name", ["empty", "file", "nothing"])
-def test_what_is_no_run_directory_is_refused(name: str, forks: ForkServer, tmp_path: Path) -> None:
+def test_what_is_no_run_directory_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
-    done = forks.run("resume", name, folder=tmp_path)
+    done = run_in_process("resume", name, folder=tmp_path)
     assert (done.returncode, "Give a run or sweep directory" in done.stderr) == (2, True), done.stderr

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from forking import ForkServer
+from in_process import run_in_process
 from small_runs import SMALL, Runs
 
 
@@ -19,8 +20,8 @@ def make(folder: Path, jobs: Any) -> Path:
     return sweep
 
 
-def resumed(forks: ForkServer, folder: Path, *more: str) -> tuple[int, str]:
-    done = forks.run("resume", "sweep", *more, folder=folder, SECRET="told")
+def resumed(folder: Path, *more: str) -> tuple[int, str]:
+    done = run_in_process("resume", "sweep", *more, folder=folder, SECRET="told")
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, done.stdout + done.stderr
 
@@ -43,12 +44,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("overrides", REFUSED.values(), ids=REFUSED)
-def test_what_is_more_than_values_is_refused_before_any_job(
-    forks: ForkServer, tmp_path: Path, overrides: Sequence[str]
-) -> None:
+def test_what_is_more_than_values_is_refused_before_any_job(tmp_path: Path, overrides: Sequence[str]) -> None:
     (tmp_path / "own.py").write_text("open('ran', 'w')\n")
     sweep = make(tmp_path, {"harmless": [*SMALL], "job": [*SMALL, *overrides]})
-    code, said = resumed(forks, tmp_path)
+    code, said = resumed(tmp_path)
     assert (code, overrides[-1].lstrip("+") in said) == (2, True), said
     assert [each.name for each in sweep.iterdir()] == ["sweep.json"]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["own.py", "sweep"]
@@ -56,10 +55,10 @@ def test_what_is_more_than_values_is_refused_before_any_job(
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra mlflow is not installed")
-def test_a_server_that_is_named_again_is_told_of_the_jobs(forks: ForkServer, tmp_path: Path) -> None:
+def test_a_server_that_is_named_again_is_told_of_the_jobs(tmp_path: Path) -> None:
     uri = "tracker.mlflow.uri=nonsense://x"  # so it is told, and fails
     make(tmp_path, {"job": [*SMALL, "train.epochs=1", "tracker=mlflow", uri]})
-    code, said = resumed(forks, tmp_path, uri)
+    code, said = resumed(tmp_path, uri)
     assert (code, "The tracker mlflow failed at the start" in said) == (0, True), said
 
 
@@ -72,36 +71,36 @@ def test_a_server_that_is_named_again_is_told_of_the_jobs(forks: ForkServer, tmp
     ],
     ids=lambda jobs: str(jobs)[:12],
 )
-def test_a_damaged_list_of_jobs_is_told(forks: ForkServer, tmp_path: Path, jobs: Any) -> None:
+def test_a_damaged_list_of_jobs_is_told(tmp_path: Path, jobs: Any) -> None:
     make(tmp_path, jobs)
-    code, said = resumed(forks, tmp_path)
+    code, said = resumed(tmp_path)
     assert (code, "sweep.json" in said) == (2, True), said
     assert [each.name for each in tmp_path.iterdir()] == ["sweep"]
 
 
-def test_what_a_configuration_of_ones_own_asks_for_needs_consent_too(forks: ForkServer, tmp_path: Path) -> None:
+def test_what_a_configuration_of_ones_own_asks_for_needs_consent_too(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("open('ran', 'w')\n")
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     evil = "# @package _global_\nmodel: {name: 'own:Evil'}\n"
     (tmp_path / "mine" / "experiment" / "evil.yaml").write_text(evil)
     make(tmp_path, {"job": [*SMALL, "experiment=evil"]})
-    code, said = resumed(forks, tmp_path, "--config-dir", "mine")
+    code, said = resumed(tmp_path, "--config-dir", "mine")
     assert (code, "model.name=own:Evil, code that is not cnnbench's" in said) == (2, True), said
     (tmp_path / "mine" / "experiment" / "evil.yaml").write_text(
         "# @package _global_\nhydra: {sweep: {subdir: ../out}}\n"
     )
-    code, said = resumed(forks, tmp_path, "--config-dir", "mine")
+    code, said = resumed(tmp_path, "--config-dir", "mine")
     assert (code, "it changes how Hydra works" in said) == (2, True), said
     assert sorted(each.name for each in tmp_path.iterdir()) == ["mine", "own.py", "sweep"]
 
 
-def test_report_writes_through_no_link(forks: ForkServer, tmp_path: Path) -> None:
+def test_report_writes_through_no_link(tmp_path: Path) -> None:
     sweep = make(tmp_path, {"job": []})
     (tmp_path / "outside").write_text("mine")
     (sweep / "sweep.csv").symlink_to(tmp_path / "outside")
     for pid in range(os.getpid(), os.getpid() + 2_000):  # of the processes to come
         (sweep / f".sweep.csv.{pid}.tmp").symlink_to(tmp_path / "outside")
-    assert forks.run("report", "sweep", folder=tmp_path).returncode == 0
+    assert run_in_process("report", "sweep", folder=tmp_path).returncode == 0
     assert (tmp_path / "outside").read_text() == "mine"
 
 
@@ -118,34 +117,32 @@ def test_report_survives_whatever_a_file_holds(
 
 
 @pytest.mark.parametrize("accuracy", [10**400, float("nan"), "1", None, [0.5]])
-def test_report_survives_figures_that_are_none(forks: ForkServer, runs: Runs, tmp_path: Path, accuracy: Any) -> None:
+def test_report_survives_figures_that_are_none(runs: Runs, tmp_path: Path, accuracy: Any) -> None:
     path = runs.copy("finished", tmp_path / "run") / "result.json"
     path.write_text(json.dumps({"best": {"validation_accuracy": accuracy}, "test_accuracy": accuracy, "wall_s": []}))
-    done = forks.run("report", "run", folder=tmp_path)
+    done = run_in_process("report", "run", folder=tmp_path)
     assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stderr
 
 
-def test_a_job_that_is_a_link_is_not_followed(forks: ForkServer, tmp_path: Path) -> None:
+def test_a_job_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     sweep = make(tmp_path, {"job": [*SMALL]})
     (tmp_path / "outside").mkdir()
     (sweep / "job").symlink_to(tmp_path / "outside")
-    code, said = resumed(forks, tmp_path)
+    code, said = resumed(tmp_path)
     assert (code, "is a link, and is not followed" in said) == (2, True), said
     assert list((tmp_path / "outside").iterdir()) == []
 
 
-def test_the_directory_of_a_job_is_named_by_its_overrides_whatever_the_record_says(
-    forks: ForkServer, tmp_path: Path
-) -> None:
+def test_the_directory_of_a_job_is_named_by_its_overrides_whatever_the_record_says(tmp_path: Path) -> None:
     sweep = make(tmp_path, {"harmless": [*SMALL]})
-    code, said = resumed(forks, tmp_path)
+    code, said = resumed(tmp_path)
     assert (code, "1 finished, 1 not begun" in said) == (0, True), said
     assert not (sweep / "harmless").exists()
 
 
-def test_names_and_errors_cannot_steer_the_terminal(forks: ForkServer, tmp_path: Path) -> None:
+def test_names_and_errors_cannot_steer_the_terminal(tmp_path: Path) -> None:
     make(tmp_path, {"job\x1b[2J": ["seed=1\x1b[2J"], "other": ["seed=2"]})
-    done = forks.run("report", "sweep", folder=tmp_path)
+    done = run_in_process("report", "sweep", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "seed=1?[2J" in done.stdout
     assert "\x1b" not in done.stdout

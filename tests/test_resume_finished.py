@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from forking import ForkServer
+from in_process import run_in_process
 from installed import TINY
 from same_run import differences
 
@@ -16,7 +17,7 @@ JOB = (*TINY, "augment=flip_shift", "train.ema_decay=0.9", "optimizer=adam", "sc
 
 
 @pytest.fixture(scope="module")
-def extended(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the run of 3 epochs, made one of 5, and the run of 5 epochs from the start."""
     folder = tmp_path_factory.mktemp("extended")
     commands = [
@@ -25,7 +26,7 @@ def extended(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Pat
         ("resume", "run", "train.epochs=5"),
     ]
     for command in commands:
-        done = forks.run(*command, folder=folder)
+        done = run_in_process(*command, folder=folder)
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -60,9 +61,9 @@ def test_the_result_is_that_of_the_last_epoch(extended: Path) -> None:
     assert recorded(extended / "run", "result.json")["final"]["epoch"] == 5
 
 
-def test_a_finished_run_says_so_and_nothing_is_written(forks: ForkServer, extended: Path) -> None:
+def test_a_finished_run_says_so_and_nothing_is_written(extended: Path) -> None:
     before = content(extended / "run")
-    done = forks.run("resume", "run", folder=extended)
+    done = run_in_process("resume", "run", folder=extended)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("run is finished with a test accuracy of 0.")
     assert "train.epochs=10 would train it longer" in done.stdout
@@ -70,11 +71,9 @@ def test_a_finished_run_says_so_and_nothing_is_written(forks: ForkServer, extend
 
 
 @pytest.mark.parametrize("change", ["train.epochs=2", "seed=1", "optimizer=sgd", "model.width=3", "train.epochs=0"])
-def test_what_cannot_be_changed_is_refused_and_nothing_is_written(
-    forks: ForkServer, extended: Path, change: str
-) -> None:
+def test_what_cannot_be_changed_is_refused_and_nothing_is_written(extended: Path, change: str) -> None:
     before = content(extended / "run")
-    done = forks.run("resume", "run", change, folder=extended)
+    done = run_in_process("resume", "run", change, folder=extended)
     assert (done.returncode, done.stderr.startswith(f"cnnbench: {change.partition('=')[0]}")) == (2, True), done.stderr
     assert "Traceback" not in done.stderr
     assert content(extended / "run") == before
@@ -82,9 +81,9 @@ def test_what_cannot_be_changed_is_refused_and_nothing_is_written(
 
 def test_an_extension_that_is_killed_goes_on_as_one(forks: ForkServer, extended: Path, tmp_path: Path) -> None:
     done = [
-        forks.run(*JOB, "train.epochs=3", "hydra.run.dir=run", folder=tmp_path),
+        run_in_process(*JOB, "train.epochs=3", "hydra.run.dir=run", folder=tmp_path),
         forks.run("resume", "run", "train.epochs=5", folder=tmp_path, strikes=[(signal.SIGKILL, "step", 12)]),
-        forks.run("resume", "run", folder=tmp_path),
+        run_in_process("resume", "run", folder=tmp_path),
     ]
     assert [each.returncode for each in done] == [0, -signal.SIGKILL, 0], [each.stderr for each in done]
     assert differences(tmp_path / "run", extended / "straight") == []
@@ -94,38 +93,38 @@ SWEEP = ("-m", *JOB, "seed=0,1", "sweep=twice")
 
 
 @pytest.fixture(scope="module")
-def sweep(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder where a sweep has finished."""
     folder = tmp_path_factory.mktemp("sweep")
-    done = forks.run(*SWEEP, folder=folder)
+    done = run_in_process(*SWEEP, folder=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def test_a_finished_sweep_repeated_says_so_and_trains_nothing(forks: ForkServer, sweep: Path) -> None:
-    done = forks.run(*SWEEP, folder=sweep)
+def test_a_finished_sweep_repeated_says_so_and_trains_nothing(sweep: Path) -> None:
+    done = run_in_process(*SWEEP, folder=sweep)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 jobs are finished already." in done.stdout
     assert "examples/s" not in done.stdout
 
 
-def test_a_finished_sweep_resumed_says_so(forks: ForkServer, sweep: Path) -> None:
-    done = forks.run("resume", "outputs/sweeps/twice", folder=sweep)
+def test_a_finished_sweep_resumed_says_so(sweep: Path) -> None:
+    done = run_in_process("resume", "outputs/sweeps/twice", folder=sweep)
     assert (done.returncode, "2 of 2 jobs are finished already." in done.stdout) == (0, True), done
 
 
-def test_a_sweep_under_the_name_of_another_is_told_what_differs(forks: ForkServer, sweep: Path, tmp_path: Path) -> None:
+def test_a_sweep_under_the_name_of_another_is_told_what_differs(sweep: Path, tmp_path: Path) -> None:
     # a job's directory is named after its overrides, so what changes is in a configuration of the user's own
     (tmp_path / "experiment").mkdir()
     mine = tmp_path / "experiment" / "mine.yaml"
     job = ("--config-dir", str(tmp_path), "-m", "experiment=mine", "sweep=mine")
     text = "# @package _global_\ndefaults: [smoke]\ntrain: {label_smoothing: 0.%d}\n"
     mine.write_text(text % 1)
-    assert forks.run(*job, folder=sweep).returncode == 0
+    assert run_in_process(*job, folder=sweep).returncode == 0
     mine.write_text(text % 2)
     (run,) = (sweep / "outputs" / "sweeps" / "mine").glob("*/")
     before = content(run)
-    done = forks.run(*job, folder=sweep)
+    done = run_in_process(*job, folder=sweep)
     assert done.returncode == 2
     assert "holds a run with other values: train.label_smoothing=0.1 instead of 0.2. " in done.stderr
     assert content(run) == before

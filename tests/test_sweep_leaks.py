@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from forking import ForkServer
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn
@@ -41,8 +42,8 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_job_after_others_has_the_bits_it_has_alone(cnnbench: Command, tmp_path: Path) -> None:
-    alone = cnnbench(*TINY, "model=mlp", "seed=3", "device.threads=1", "hydra.run.dir=alone")
+def test_a_job_after_others_has_the_bits_it_has_alone(forks: ForkServer, tmp_path: Path) -> None:
+    alone = forks.run(*TINY, "model=mlp", "seed=3", "device.threads=1", "hydra.run.dir=alone", folder=tmp_path)
     assert alone.returncode == 0
     for overrides in UNLIKE:
         train(*ONE_EPOCH, *overrides)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from forking import ForkServer
-from installed import Command, run_command
+from in_process import run_in_process
+from installed import run_command
 from same_run import differences
 from small_runs import SMALL
 
@@ -39,10 +40,10 @@ Grid = tuple[Path, Done]
 
 
 @pytest.fixture(scope="module")
-def grid(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Grid:
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
     """A sweep over momentum and seeds, in which one momentum cannot be, and what it said."""
     folder = tmp_path_factory.mktemp("grid")
-    done = forks.run(*SWEEP, "optimizer.momentum=0.5,0.9,-1", "seed=0,1", folder=folder)
+    done = run_in_process(*SWEEP, "optimizer.momentum=0.5,0.9,-1", "seed=0,1", folder=folder)
     return folder / "outputs" / "sweeps" / "mine", done
 
 
@@ -55,10 +56,10 @@ def test_the_table_has_mean_and_deviation_over_seeds(grid: Grid) -> None:
     assert "mean ± standard deviation over seeds" in done.stdout
 
 
-def test_the_best_command_line_repeats_the_best_job(grid: Grid, forks: ForkServer, tmp_path: Path) -> None:
+def test_the_best_command_line_repeats_the_best_job(grid: Grid, tmp_path: Path) -> None:
     sweep, done = grid
     (line,) = re.findall(r"^the best: cnnbench (.*)$", done.stdout, re.MULTILINE)
-    again = forks.run(*line.replace("'", "").split(), "hydra.run.dir=again", folder=tmp_path)
+    again = run_in_process(*line.replace("'", "").split(), "hydra.run.dir=again", folder=tmp_path)
     assert again.returncode == 0, again.stderr
     varied = [word for word in line.split() if word.startswith(("optimizer.momentum", "seed"))]
     assert differences(job(sweep, *varied), tmp_path / "again") == []
@@ -83,31 +84,29 @@ def test_the_csv_has_a_row_for_each_job_the_best_first(grid: Grid) -> None:
     assert [(row["state"], row["optimizer.momentum"]) for row in rows[4:]] == [("failed", "-1")] * 2
 
 
-def test_report_repeats_the_table_of_a_sweep_and_its_csv(grid: Grid, forks: ForkServer) -> None:
+def test_report_repeats_the_table_of_a_sweep_and_its_csv(grid: Grid) -> None:
     sweep, done = grid
     table = (sweep / "sweep.csv").read_bytes()
     (sweep / "sweep.csv").unlink()
-    again = forks.run("report", "outputs/sweeps/mine", folder=sweep.parents[2])
+    again = run_in_process("report", "outputs/sweeps/mine", folder=sweep.parents[2])
     written = "".join(f"outputs/sweeps/mine/report.{kind}\n" for kind in ("html", "csv", "md"))
     assert (again.returncode, again.stdout) == (0, done.stdout.partition("\n\n")[2] + written), again.stderr
     assert (sweep / "sweep.csv").read_bytes() == table
 
 
-def test_report_compares_single_runs_by_what_they_were_given(grid: Grid, forks: ForkServer) -> None:
+def test_report_compares_single_runs_by_what_they_were_given(grid: Grid) -> None:
     sweep, _ = grid
     runs = [str(job(sweep, f"optimizer.momentum={value}", "seed=0")) for value in (0.5, 0.9)]
-    done = forks.run("report", *runs, folder=sweep.parents[2])
+    done = run_in_process("report", *runs, folder=sweep.parents[2])
     assert done.returncode == 0, done.stderr
     assert re.search(r"^optimizer\.momentum +validation accuracy", done.stdout, re.MULTILINE), done.stdout
 
 
 @pytest.mark.slow
-def test_a_sweep_that_changed_adds_what_is_new_and_keeps_what_is_there(
-    forks: ForkServer, tmp_path: Path, mine: Path
-) -> None:
-    assert forks.run(*SWEEP, "seed=0,1", folder=tmp_path).returncode == 0
+def test_a_sweep_that_changed_adds_what_is_new_and_keeps_what_is_there(tmp_path: Path, mine: Path) -> None:
+    assert run_in_process(*SWEEP, "seed=0,1", folder=tmp_path).returncode == 0
     before = (job(mine, "seed=1") / "status.json").read_bytes()
-    done = forks.run(*SWEEP, "seed=1,2", folder=tmp_path)
+    done = run_in_process(*SWEEP, "seed=1,2", folder=tmp_path)
     assert "1 of 2 jobs are finished already." in done.stdout
     assert "3 runs: 3 finished" in done.stdout
     assert (job(mine, "seed=1") / "status.json").read_bytes() == before
@@ -117,30 +116,30 @@ def test_a_sweep_that_changed_adds_what_is_new_and_keeps_what_is_there(
     "command",
     [pytest.param((*SWEEP, "model.name=mlp,own:Net"), marks=pytest.mark.slow), ("resume", "outputs/sweeps/mine")],
 )
-def test_a_failed_job_is_tried_again(forks: ForkServer, tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_failed_job_is_tried_again(tmp_path: Path, command: tuple[str, ...]) -> None:
     own = "from cnnbench.models.mlp import MLP as Net\n"
-    assert forks.run(*SWEEP, "model.name=mlp,own:Net", folder=tmp_path).returncode == 2
+    assert run_in_process(*SWEEP, "model.name=mlp,own:Net", folder=tmp_path).returncode == 2
     (tmp_path / "own.py").write_text(own)
     allowed = ["--allow-custom-model"] if command[0] == "resume" else []
-    done = forks.run(*command, *allowed, folder=tmp_path)
+    done = run_in_process(*command, *allowed, folder=tmp_path)
     assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
 def test_after_a_failed_job_no_more_begin_if_asked_so_and_resume_begins_them(
-    cnnbench: Command, forks: ForkServer, tmp_path: Path, launcher: str
+    forks: ForkServer, tmp_path: Path, launcher: str
 ) -> None:
     elsewhere = [] if launcher == "basic" else ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"]
     sweep = [*SWEEP, "sweep_on_error=stop", "optimizer.momentum=-1,0.5,0.9"]
-    done = cnnbench(*sweep, *elsewhere)
+    done = forks.run(*sweep, *elsewhere, folder=tmp_path)
     assert done.returncode == 2
     assert "3 runs: 1 failed, 2 not begun" in done.stdout, done.stdout + done.stderr
-    done = forks.run("resume", "outputs/sweeps/mine", folder=tmp_path)
+    done = run_in_process("resume", "outputs/sweeps/mine", folder=tmp_path)
     assert "3 runs: 1 failed, 2 not begun" in done.stdout, done.stdout  # it fails again
     (tmp_path / "outputs" / "sweeps" / "mine" / "sweep.json").write_text(
         (tmp_path / "outputs" / "sweeps" / "mine" / "sweep.json").read_text().replace("=stop", "=continue")
     )
-    done = forks.run("resume", "outputs/sweeps/mine", folder=tmp_path)
+    done = run_in_process("resume", "outputs/sweeps/mine", folder=tmp_path)
     assert "3 runs: 2 finished, 1 failed" in done.stdout, done.stdout
 
 
@@ -150,15 +149,15 @@ def test_resume_begins_the_jobs_that_had_not_begun_with_their_bits(
     sweep = (*SWEEP, "optimizer.momentum=0.5,0.9", "seed=0,1")
     struck = forks.run(*sweep, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 6)])
     assert (struck.returncode, "4 runs: 1 interrupted, 3 not begun" in struck.stdout) == (130, True), struck.stdout
-    done = forks.run("resume", "outputs/sweeps/mine", folder=tmp_path)
+    done = run_in_process("resume", "outputs/sweeps/mine", folder=tmp_path)
     assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
     finished = [each.parent.name for each in mine.glob("*/result.json")]
     assert {name: differences(mine / name, grid[0] / name) for name in finished} == {name: [] for name in finished}
 
 
-def test_pairs_are_jobs_and_what_is_swept_beside_them_multiplies(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
+def test_pairs_are_jobs_and_what_is_swept_beside_them_multiplies(tmp_path: Path, mine: Path) -> None:
     (tmp_path / "pairs").write_text("# two\noptimizer.momentum=0.5 train.clip_norm=1 # one\n\noptimizer.momentum=0.9\n")
-    done = forks.run(*SWEEP, "--pairs", "pairs", "seed=0,1", folder=tmp_path)
+    done = run_in_process(*SWEEP, "--pairs", "pairs", "seed=0,1", folder=tmp_path)
     assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
     assert "train.clip_norm" not in job(mine, "optimizer.momentum=0.9", "seed=1").name
     assert job(mine, "optimizer.momentum=0.5", "train.clip_norm=1", "seed=1")
@@ -177,22 +176,22 @@ def test_pairs_are_jobs_and_what_is_swept_beside_them_multiplies(forks: ForkServ
         (None, "cannot be read: [Errno 2]"),
     ],
 )
-def test_pairs_that_cannot_be_are_refused(forks: ForkServer, tmp_path: Path, lines: str | None, told: str) -> None:
+def test_pairs_that_cannot_be_are_refused(tmp_path: Path, lines: str | None, told: str) -> None:
     if lines is not None:
         (tmp_path / "pairs").write_text(lines)
-    done = forks.run(*SWEEP, "--pairs", "pairs", "seed=0,1", folder=tmp_path)
+    done = run_in_process(*SWEEP, "--pairs", "pairs", "seed=0,1", folder=tmp_path)
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.parametrize("flag", [["--dry-run"], ["--pairs", "pairs"]])
-def test_flags_of_sweeps_want_a_sweep(forks: ForkServer, tmp_path: Path, flag: Sequence[str]) -> None:
-    done = forks.run(*SMALL, *flag, folder=tmp_path)
+def test_flags_of_sweeps_want_a_sweep(tmp_path: Path, flag: Sequence[str]) -> None:
+    done = run_in_process(*SMALL, *flag, folder=tmp_path)
     assert (done.returncode, "are for a sweep: add -m" in done.stderr) == (2, True), done.stderr
 
 
-def test_a_dry_run_lists_jobs_and_time_and_starts_nothing(forks: ForkServer, tmp_path: Path) -> None:
-    done = forks.run(*SWEEP, "seed=0,1", "train.epochs=1000,2000", "--dry-run", folder=tmp_path)
+def test_a_dry_run_lists_jobs_and_time_and_starts_nothing(tmp_path: Path) -> None:
+    done = run_in_process(*SWEEP, "seed=0,1", "train.epochs=1000,2000", "--dry-run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     times = [float(each) for each in re.findall(r"seed=\d .* ([\d.]+) s  to run$", done.stdout, re.MULTILINE)]
     assert len(times) == 4, done.stdout
@@ -201,10 +200,10 @@ def test_a_dry_run_lists_jobs_and_time_and_starts_nothing(forks: ForkServer, tmp
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_dry_run_of_a_sweep_that_has_begun_says_how_far_it_is(grid: Grid, forks: ForkServer) -> None:
+def test_a_dry_run_of_a_sweep_that_has_begun_says_how_far_it_is(grid: Grid) -> None:
     sweep, _ = grid
     command = (*SWEEP, "optimizer.momentum=0.9,-1", "seed=1,2", "--dry-run")
-    done = forks.run(*command, folder=sweep.parents[2])
+    done = run_in_process(*command, folder=sweep.parents[2])
     lines = [line for line in done.stdout.splitlines() if line.startswith("#")]
     assert [line.rpartition("  ")[2] for line in lines] == [
         *("finished", "to run"),
@@ -214,8 +213,8 @@ def test_a_dry_run_of_a_sweep_that_has_begun_says_how_far_it_is(grid: Grid, fork
     assert "as data.test_examples=20," in done.stdout, done.stdout  # whose speed it was estimated by
 
 
-def test_folds_are_repetitions_of_one_another(forks: ForkServer, tmp_path: Path) -> None:
-    done = forks.run(*SWEEP, "data.folds=3", "data.fold=0,1,2", folder=tmp_path)
+def test_folds_are_repetitions_of_one_another(tmp_path: Path) -> None:
+    done = run_in_process(*SWEEP, "data.folds=3", "data.fold=0,1,2", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (row,) = re.findall(r"^ *([\d.]+) ± ([\d.]+) +[\d.]+ ± [\d.]+ +3 +2 ", done.stdout, re.MULTILINE)
     assert "mean ± standard deviation over folds" in done.stdout
@@ -223,20 +222,21 @@ def test_folds_are_repetitions_of_one_another(forks: ForkServer, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_jobs_side_by_side_are_those_of_one_after_another(grid: Grid, cnnbench: Command, mine: Path) -> None:
-    done = cnnbench(
-        *SWEEP, "optimizer.momentum=0.5,0.9", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
-    )
+def test_jobs_side_by_side_are_those_of_one_after_another(
+    grid: Grid, forks: ForkServer, tmp_path: Path, mine: Path
+) -> None:
+    side_by_side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    done = forks.run(*SWEEP, "optimizer.momentum=0.5,0.9", "seed=0,1", *side_by_side, folder=tmp_path)
     assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
     assert re.search(r"^#3 Test accuracy", done.stdout, re.MULTILINE), done.stdout
     names = [each.parent.name for each in mine.glob("*/result.json")]
     assert {name: differences(mine / name, grid[0] / name) for name in names} == {name: [] for name in names}
 
 
-def test_directories_named_by_the_user_are_found_again(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
+def test_directories_named_by_the_user_are_found_again(tmp_path: Path, mine: Path) -> None:
     sweep = (*SWEEP, "seed=0,1", "hydra.sweep.subdir=${hydra.job.num}")
-    assert forks.run(*sweep, folder=tmp_path).returncode == 0
-    done = forks.run(*sweep, folder=tmp_path)
+    assert run_in_process(*sweep, folder=tmp_path).returncode == 0
+    done = run_in_process(*sweep, folder=tmp_path)
     assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
     assert done.stdout.count("is finished with a test accuracy of") == 2
     assert sorted(each.parent.name for each in mine.glob("*/result.json")) == ["0", "1"]
@@ -250,40 +250,40 @@ def test_a_job_elsewhere_records_the_command_that_was_typed(tmp_path: Path, mine
     assert environment["openmp"] == {"GOMP_SPINCOUNT": "20000"}
 
 
-def test_benchmarks_are_not_taken_side_by_side(forks: ForkServer, tmp_path: Path) -> None:
-    done = forks.run("benchmark", "-m", *SMALL, "seed=0,1", "hydra/launcher=joblib", folder=tmp_path)
+def test_benchmarks_are_not_taken_side_by_side(tmp_path: Path) -> None:
+    done = run_in_process("benchmark", "-m", *SMALL, "seed=0,1", "hydra/launcher=joblib", folder=tmp_path)
     assert (done.returncode, "measures one network after another" in done.stderr) == (2, True), done.stderr
 
 
-def test_a_sweep_that_cannot_be_composed_leaves_no_list_of_jobs(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
-    done = forks.run(*SWEEP, "model=mlp,lenett", folder=tmp_path)
+def test_a_sweep_that_cannot_be_composed_leaves_no_list_of_jobs(tmp_path: Path, mine: Path) -> None:
+    done = run_in_process(*SWEEP, "model=mlp,lenett", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, ""), done.stdout
     assert "Did you mean 'lenet'?" in done.stderr
     assert not (mine / "sweep.json").exists()
 
 
 @pytest.mark.parametrize("name", ["sweep=", "sweep=a,b", "sweep=../up"])
-def test_what_is_no_name_for_a_sweep_is_refused(forks: ForkServer, tmp_path: Path, name: str) -> None:
-    done = forks.run("-m", *SMALL, "seed=0,1", name, folder=tmp_path)
+def test_what_is_no_name_for_a_sweep_is_refused(tmp_path: Path, name: str) -> None:
+    done = run_in_process("-m", *SMALL, "seed=0,1", name, folder=tmp_path)
     assert (done.returncode, "is no name for a folder" in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_run_that_is_given_to_report_twice_counts_once(grid: Grid, forks: ForkServer) -> None:
+def test_a_run_that_is_given_to_report_twice_counts_once(grid: Grid) -> None:
     sweep, _ = grid
     one = str(job(sweep, "optimizer.momentum=0.9", "seed=0"))
-    done = forks.run("report", one, one, f"{one}/", "outputs/sweeps/mine", folder=sweep.parents[2])
+    done = run_in_process("report", one, one, f"{one}/", "outputs/sweeps/mine", folder=sweep.parents[2])
     assert "6 runs: 4 finished, 2 failed" in done.stdout, done.stdout
 
 
-def test_a_dry_run_tells_that_a_finished_job_has_other_values(forks: ForkServer, tmp_path: Path) -> None:
+def test_a_dry_run_tells_that_a_finished_job_has_other_values(tmp_path: Path) -> None:
     mine = tmp_path / "experiment" / "mine.yaml"
     mine.parent.mkdir()
     mine.write_text("# @package _global_\nseed: 5\n")
     sweep = ("--config-dir", str(tmp_path), *SWEEP, "experiment=mine")
-    assert forks.run(*sweep, folder=tmp_path).returncode == 0
+    assert run_in_process(*sweep, folder=tmp_path).returncode == 0
     mine.write_text("# @package _global_\nseed: 6\n")
-    done = forks.run(*sweep, "--dry-run", folder=tmp_path)
+    done = run_in_process(*sweep, "--dry-run", folder=tmp_path)
     assert (done.returncode, "holds a run with other values: seed=5 instead of 6" in done.stdout) == (2, True), done
 
 
@@ -298,7 +298,7 @@ def test_resume_finds_the_groups_of_the_user(forks: ForkServer, tmp_path: Path) 
         strikes=[(int(signal.SIGINT), "step", 3)],
     )
     assert struck.returncode == 130, struck.stderr
-    done = forks.run("resume", "outputs/sweeps/mine", "--config-dir", "mine", folder=tmp_path)
+    done = run_in_process("resume", "outputs/sweeps/mine", "--config-dir", "mine", folder=tmp_path)
     assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
@@ -310,20 +310,20 @@ def decays_and_seeds(done: Done) -> list[tuple[str, ...]]:
     return re.findall(r"^#\d+ .*optimizer\.weight_decay=(\S+) seed=(\d) ", done.stdout, re.MULTILINE)
 
 
-def test_a_sweep_varies_what_its_experiment_proposes(forks: ForkServer, tmp_path: Path) -> None:
-    done = forks.run(*PROPOSED, "--dry-run", folder=tmp_path)
+def test_a_sweep_varies_what_its_experiment_proposes(tmp_path: Path) -> None:
+    done = run_in_process(*PROPOSED, "--dry-run", folder=tmp_path)
     assert decays_and_seeds(done) == [(decay, seed) for decay in ("0", "0.001") for seed in "012"], done.stdout
 
 
 @pytest.mark.slow
-def test_the_command_line_wins_over_what_an_experiment_proposes(forks: ForkServer, tmp_path: Path) -> None:
-    done = forks.run(*PROPOSED, "seed=5", "--dry-run", folder=tmp_path)
+def test_the_command_line_wins_over_what_an_experiment_proposes(tmp_path: Path) -> None:
+    done = run_in_process(*PROPOSED, "seed=5", "--dry-run", folder=tmp_path)
     assert decays_and_seeds(done) == [("0", "5"), ("0.001", "5")], done.stdout
 
 
-def test_pairs_win_over_what_an_experiment_proposes(forks: ForkServer, tmp_path: Path) -> None:
+def test_pairs_win_over_what_an_experiment_proposes(tmp_path: Path) -> None:
     (tmp_path / "pairs").write_text("seed=7\nseed=8 train.clip_norm=1\n")
-    done = forks.run(*PROPOSED, "--pairs", "pairs", "--dry-run", folder=tmp_path)
+    done = run_in_process(*PROPOSED, "--pairs", "pairs", "--dry-run", folder=tmp_path)
     assert re.findall(r"^#\d+ +seed=(\d) .*weight_decay=(\S+)", done.stdout, re.MULTILINE) == [
         ("7", "0"),
         ("7", "0.001"),
@@ -332,14 +332,14 @@ def test_pairs_win_over_what_an_experiment_proposes(forks: ForkServer, tmp_path:
     ], done.stdout
 
 
-def test_what_an_experiment_proposes_counts_when_a_sweep_is_too_large(forks: ForkServer, tmp_path: Path) -> None:
-    done = forks.run(*PROPOSED, "train.batch_size=range(1,2001)", folder=tmp_path)
+def test_what_an_experiment_proposes_counts_when_a_sweep_is_too_large(tmp_path: Path) -> None:
+    done = run_in_process(*PROPOSED, "train.batch_size=range(1,2001)", folder=tmp_path)
     assert (done.returncode, "more than 10,000 jobs" in done.stderr) == (2, True), done.stderr
 
 
 def test_a_sweep_that_an_experiment_proposes_is_resumed(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
     strikes = [(int(signal.SIGINT), "step", 3)]
     assert forks.run(*PROPOSED, "seed=0", folder=tmp_path, strikes=strikes).returncode == 130
-    done = forks.run("resume", "outputs/sweeps/mine", folder=tmp_path)
+    done = run_in_process("resume", "outputs/sweeps/mine", folder=tmp_path)
     assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
     assert job(mine, "experiment=claims/weight_decay", "optimizer.weight_decay=0").is_dir()

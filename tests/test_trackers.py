@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from forking import ForkServer
+from in_process import run_in_process
 from installed import NOWHERE, Command
 from mlflow_store import Reader, Server
 from same_run import differences
@@ -61,12 +62,12 @@ def starting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def folder(forks: ForkServer, starting: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(starting: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a run was tracked by both, among files of somebody's that MLflow must not find when it imports its own."""
     folder = tmp_path_factory.mktemp("tracked")
     for name in ("html.py", "mlflow.py"):
         (folder / name).write_text("raise SystemExit('not this one')")
-    done = forks.run(*SMALL, BOTH, HERE, folder=folder)
+    done = run_in_process(*SMALL, BOTH, HERE, folder=folder)
     assert (done.returncode, done.stderr) == (0, "")
     return folder
 
@@ -323,13 +324,13 @@ def interrupted(forks: ForkServer, folder: Path) -> subprocess.CompletedProcess[
 
 
 @pytest.fixture(scope="module")
-def gone_on(interrupted: object, forks: ForkServer, folder: Path) -> Path:
+def gone_on(interrupted: object, folder: Path) -> Path:
     """That run, gone on with to its end, and then once more from where it had been interrupted."""
     run = folder / "outputs" / "struck"
-    assert forks.run("resume", "outputs/struck", folder=folder).returncode == 0
+    assert run_in_process("resume", "outputs/struck", folder=folder).returncode == 0
     shutil.rmtree(run / "checkpoints")
     shutil.copytree(folder / "early", run / "checkpoints")
-    assert forks.run("resume", "outputs/struck", "train.clip_norm=100", folder=folder).returncode == 0
+    assert run_in_process("resume", "outputs/struck", "train.clip_norm=100", folder=folder).returncode == 0
     return run
 
 
@@ -364,20 +365,20 @@ def test_what_was_changed_on_the_way_is_a_tag(gone_on: Path, folder: Path, reade
 
 @pytest.mark.slow
 def test_a_run_is_tracked_from_its_beginning_where_trackers_are_added_later(
-    forks: ForkServer, runs: Runs, reader: Reader, folder: Path
+    runs: Runs, reader: Reader, folder: Path
 ) -> None:
     run = runs.copy("in_second_epoch", folder / "outputs" / "later")
-    done = forks.run("resume", "outputs/later", BOTH, folder=folder)
+    done = run_in_process("resume", "outputs/later", BOTH, folder=folder)
     assert done.returncode == 0, done.stderr
     assert of_epochs(scalars(run), run) == as_tensorboard_has_it(run)
     (ours,) = (each for each in reader.read(folder / "outputs") if each["name"] == "later")
     assert of_epochs(ours["metrics"], run) == columns(run)
 
 
-def test_a_run_goes_on_without_its_trackers_when_asked(forks: ForkServer, run: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_without_its_trackers_when_asked(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "outputs" / "run"))
     before = sorted((copy / "tensorboard").iterdir())
-    done = forks.run("resume", "outputs/run", "tracker=none", "train.epochs=3", folder=tmp_path)
+    done = run_in_process("resume", "outputs/run", "tracker=none", "train.epochs=3", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted((copy / "tensorboard").iterdir()) == before
     assert not (tmp_path / "outputs" / "mlflow.db").exists()
@@ -385,10 +386,10 @@ def test_a_run_goes_on_without_its_trackers_when_asked(forks: ForkServer, run: P
 
 @pytest.mark.slow
 def test_a_copied_run_directory_does_not_go_on_with_the_run_of_another(
-    forks: ForkServer, run: Path, folder: Path, reader: Reader, tracked: dict[str, Any]
+    run: Path, folder: Path, reader: Reader, tracked: dict[str, Any]
 ) -> None:
     shutil.copytree(run, folder / "outputs" / "copy")
-    done = forks.run("resume", "outputs/copy", "train.epochs=3", folder=folder)
+    done = run_in_process("resume", "outputs/copy", "train.epochs=3", folder=folder)
     assert done.returncode == 0, done.stderr
     found = {each["name"]: each for each in reader.read(folder / "outputs")}
     assert found["copy"]["metrics"]["train_loss"] == columns(folder / "outputs" / "copy")["train_loss"]

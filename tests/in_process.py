@@ -1,0 +1,50 @@
+"""Commands in the process of the tests, which has all imported: for what a process of its own proves no more of."""
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from unittest.mock import patch
+
+from installed import clean_environment
+from shortcuts import SHORTCUTS
+
+from cnnbench import cli
+
+__all__ = ["main", "run_in_process"]
+
+
+def run_in_process(*arguments: str, folder: Path, **changes: str) -> "subprocess.CompletedProcess[str]":
+    """As ForkServer.run, but a signal would end the tests."""
+    with patch.dict(os.environ, clean_environment(folder) | changes, clear=True), _working_in(folder):
+        return main(arguments)
+
+
+def main(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    """The command line in the folder and environment of the tests, with `shortcuts.py`."""
+    output, errors = io.StringIO(), io.StringIO()
+    with ExitStack() as stack:
+        for (owner, name), value in SHORTCUTS.items():
+            stack.enter_context(patch.object(owner, name, value))
+        for name in ("argv", "orig_argv"):
+            stack.enter_context(patch.object(sys, name, ["cnnbench", *arguments]))
+        stack.enter_context(redirect_stdout(output))
+        stack.enter_context(redirect_stderr(errors))
+        try:
+            code = cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
