@@ -161,21 +161,28 @@ def make(tmp_path: Path) -> Make:
     return of
 
 
+@pytest.fixture
+def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn but not saved, which takes half of the time."""
+    monkeypatch.setattr(Canvas, "save", lambda canvas, path: path.touch())
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
         ["model=mlp", "model.widths=[5]", "data.resize=5"],
         ["model=lenet", "model.pooling=min", "model.activation=tanh", "model.padding_mode=circular", "data.resize=12"],
         ["model=lenet_relu", "data.resize=16", "train.flip_averaging=true", "train.ema_decay=0.9"],
-        ["model=googlenet", "model.auxiliary=true", "data.resize=65"],
+        pytest.param(["model=googlenet", "model.auxiliary=true", "data.resize=65"], marks=pytest.mark.slow),
         ["model=resnet9", "model.width=4", "data.resize=8"],
         ["model=preact_resnet110", "model.depth=20", "data.resize=8", "model.shortcut=dropout"],
         ["model=densenet40", "model.depth=10", "model.dropout=0.2", "data.resize=8"],
     ],
     ids=lambda overrides: overrides[0].partition("=")[2],
 )
-def test_any_network_can_be_looked_at(overrides: list[str], make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Canvas, "save", lambda canvas, path: path.touch())  # which takes half of the time
+def test_any_network_can_be_looked_at(
+    overrides: list[str], make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sections, "MOST_MULTIPLY_ADDS", 1e8)
     trained, examples = make(*overrides)
     look(trained, examples, [], [], 25)
@@ -197,7 +204,7 @@ def test_a_single_image_can_be_looked_at(make: Make) -> None:
     assert "feature_maps_0.png" in names(trained.directory / "inspect")
 
 
-def test_where_there_are_no_mistakes_that_is_said(make: Make) -> None:
+def test_where_there_are_no_mistakes_that_is_said(make: Make, unsaved: None) -> None:
     trained, examples = make("model=simple_cnn", "data.resize=16", images=6)
     (trained.directory / "inspect").mkdir()
     (trained.directory / "inspect" / "mistakes.png").touch()  # of data that were looked at before
@@ -208,7 +215,9 @@ def test_where_there_are_no_mistakes_that_is_said(make: Make) -> None:
     assert "mistakes.png" not in names(folder)
 
 
-def test_the_first_image_of_each_class_that_is_right_is_looked_at(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_image_of_each_class_that_is_right_is_looked_at(
+    make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looked_at: list[Shown] = []
     monkeypatch.setattr(sections, "feature_maps", lambda subject, shown, *rest: looked_at.extend(shown) or Section())
     trained, examples = make("model=simple_cnn", "data.resize=16", images=20)
@@ -237,7 +246,7 @@ class Odd(nn.Module):
 
 
 def test_a_network_of_ones_own_without_layers_can_be_looked_at(
-    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(models.REGISTRY, "simple_cnn", ModelSpec(Odd, 1, "a test"))
     trained, examples = make("model=simple_cnn", "data.resize=6")
@@ -256,7 +265,7 @@ class WithoutLayers(nn.Module):
         return images.mean((2, 3)) @ self.weight
 
 
-def test_a_network_without_layers_can_be_looked_at(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_without_layers_can_be_looked_at(make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(models.REGISTRY, "simple_cnn", ModelSpec(WithoutLayers, 1, "a test"))
     trained, examples = make("model=simple_cnn", "data.resize=6")
     look(trained, examples, [], [], 25)
@@ -264,7 +273,7 @@ def test_a_network_without_layers_can_be_looked_at(make: Make, monkeypatch: pyte
     assert "The network has no layers that give out maps or vectors." in page
 
 
-def test_the_most_confident_mistake_comes_first(make: Make) -> None:
+def test_the_most_confident_mistake_comes_first(make: Make, unsaved: None) -> None:
     trained, examples = make("model=simple_cnn", "data.resize=16", images=30)
     probability, predicted = trained.engine.classify(examples.images).softmax(1).max(1)
     wrong = probability.masked_fill(predicted == examples.labels, 0.0)

@@ -97,11 +97,14 @@ def as_run(command: Shown) -> list[str]:
 def quick_form(command: Shown) -> list[str] | None:
     """Return arguments that compose the configuration of a slow command, or None if the command itself is quick.
 
-    Slow are sweeps, reproduce, measuring, large networks, and training as pages other than the README have it.
+    Slow are sweeps, reproduce, measuring, large networks, and training and pictures as pages other than the README
+    have them.
     """
     words = as_run(command)
     if words[:1] == ["reproduce"]:
         return ["reproduce", "--help"]
+    if words[:1] == ["inspect"] and command.page != "README.md":
+        return ["inspect", "--help"]
     only_composes = {"--cfg", "--info", "--help"}.intersection(words) or command.output.startswith("cnnbench: ")
     large = {"-m", "model=preact_resnet164", "model=alexnet", "experiment=book/alexnet"}.intersection(words)
     elsewhere = verb_of(words) == "train" and command.page != "README.md"

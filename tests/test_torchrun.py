@@ -95,6 +95,7 @@ def test_ctrl_c_saves_and_prints_the_command_of_torchrun_that_goes_on(tmp_path: 
     assert differences(tmp_path / "run", whole) == []
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_once(tmp_path: Path) -> None:
     done = torchrun(tmp_path, "-m", "cnnbench", "train.epochs=0")
     assert ours(done) == ["cnnbench: train.epochs=0 is out of range. It must be at least 1."]

@@ -22,6 +22,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_the_smoke_run_works_from_the_wheel_in_another_directory(installed: Path, tmp_path: Path) -> None:
     environment = clean_environment(tmp_path) | {"PYTHONPATH": os.fspath(installed)}
     where = "import cnnbench, sys; sys.exit(not cnnbench.__file__.startswith(sys.argv[1]))"

@@ -6,14 +6,18 @@ from functools import partial
 
 import pytest
 import torch
+from networks import EVERY_NETWORK, LARGE
 from torch import nn
 from torch.nn import functional
 
 from cnnbench import models
 from cnnbench.errors import ConfigError
 
-NAMES = models.names()
-WITH_A_SMALLEST_SIZE = [name for name in NAMES if models.REGISTRY[name].min_image_size > 1]
+WITH_A_SMALLEST_SIZE = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name
+    for name in models.names()
+    if models.REGISTRY[name].min_image_size > 1
+]
 
 
 def constructor(name: str) -> Callable[..., nn.Module]:
@@ -33,7 +37,7 @@ def build_small(name: str, num_classes: int = 10) -> tuple[nn.Module, torch.Tens
 
 
 @pytest.mark.parametrize("size", [28, 32, 64, 96, 224])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_usual_sizes_work_or_are_answered_with_the_smallest(name: str, size: int) -> None:
     smallest = models.REGISTRY[name].min_image_size
     if size >= smallest:
@@ -64,7 +68,7 @@ def test_a_perceptron_takes_a_single_pixel() -> None:
     assert models.build("mlp", image_size=1)(torch.zeros(2, 1, 1, 1)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_the_padding_mode_reaches_every_convolution_that_pads(
     name: str, padding_modes: Callable[..., set[str]]
 ) -> None:
@@ -74,7 +78,7 @@ def test_the_padding_mode_reaches_every_convolution_that_pads(
         assert padding_modes(name, 224, padding_mode="reflect") == {"reflect"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
     network, images = build_small(name)
     functional.cross_entropy(network(images), torch.arange(4)).backward()
@@ -107,14 +111,11 @@ def keep_classes_alive(nin: nn.Module) -> None:
 LEARNING_RATES = {"vgg16": 3e-4, "vgg19": 3e-4, "nin": 1e-4}  # where 1e-3 is too large without normalisation
 
 
-LARGE = {  # of families that learn here with fewer layers, too
-    *("resnet50", "resnet101", "resnet152", "preact_resnet1001", "vgg13", "vgg16", "vgg19", "d2l_resnext"),
-    "densenet264",
-}
+LEARN_SLOWLY = {*LARGE, "resnet34", "resnet50", "vgg13", "d2l_resnext"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in NAMES]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LEARN_SLOWLY else name for name in models.names()]
 )
 def test_learns_one_batch(name: str) -> None:
     network, images = build_small(name, num_classes=4)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from drawing import EXACTLY
+from networks import EVERY_NETWORK
 from torch import nn
 from torch.testing import assert_close
 
@@ -21,16 +22,16 @@ NETWORKS = [
     ("lenet", {"activation": "relu", "pooling": "max", "padding_mode": "circular"}),
     ("lenet_relu", {}),
     ("bn_lenet", {}),
-    ("alexnet", {}),
+    pytest.param("alexnet", {}, marks=pytest.mark.slow),
     ("nin", {"padding_mode": "replicate"}),
-    ("vgg11", {"width": 0.1, "batch_norm": True}),
+    ("vgg11", {"width": 0.05, "batch_norm": True}),
     ("googlenet", {"auxiliary": True}),
     ("mlp", {}),
     ("simple_cnn", {}),
     ("inception_net", {}),
     ("residual_net", {}),
     ("resnet18", {"stem": "small"}),
-    ("resnet50", {}),
+    pytest.param("resnet50", {}, marks=pytest.mark.slow),
     ("resnet20", {}),
     ("preact_resnet110", {"depth": 20}),
     ("preact_resnet164", {"depth": 11, "shortcut": "exclusive_gating"}),
@@ -41,7 +42,7 @@ NETWORKS = [
     ("densenet_bc100", {"depth": 16, "dropout": 0.2}),
     ("d2l_resnet18", {}),
     ("d2l_densenet", {}),
-    ("d2l_resnext", {}),
+    pytest.param("d2l_resnext", {}, marks=pytest.mark.slow),
     ("d2l_regnetx", {}),
 ]
 
@@ -82,7 +83,7 @@ def test_evaluation_is_the_same_by_hand() -> None:
     assert_close(by_hand.eval()(images), network.eval()(images), **EXACTLY)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_every_layer_of_the_zoo_has_a_twin_but_those_that_are_known_to_have_none(name: str) -> None:
     with torch.device("meta"):
         network = models.build(name, image_size=max(models.REGISTRY[name].min_image_size, 32))

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from networks import EVERY_NETWORK
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -39,7 +40,7 @@ def test_lenet_is_listed_layer_by_layer() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_totals_are_those_of_pytorch(name: str) -> None:
     network, image = meta_network(name, max(32, models.REGISTRY[name].min_image_size))
     whole = total(measure(network, image))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from networks import EVERY_NETWORK, LARGE
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -262,7 +263,7 @@ def names_with_a_row_per_class(name: str, **arguments: Any) -> list[str]:
     return [name for name in ten if ten[name].ndim > 1 and len(ten[name]) != len(eleven[name])]
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_every_parameter_is_on_one_side(name: str) -> None:
     network = on_meta(name, 10)
     for_muon, rest = split_parameters(network)
@@ -270,14 +271,14 @@ def test_every_parameter_is_on_one_side(name: str) -> None:
     assert {*for_muon, *rest} == set(network.parameters())
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_muon_gets_matrices_alone(name: str) -> None:
     for_muon, _ = split_parameters(on_meta(name, 10))
     assert for_muon != []
     assert all(parameter.ndim > 1 for parameter in for_muon)
 
 
-@pytest.mark.parametrize("name", [name for name in models.names() if name != "nin"])
+@pytest.mark.parametrize("name", [name for name in models.names() if name not in {*LARGE, "nin"}])
 def test_the_rest_has_the_classifier_and_no_other_matrix(name: str) -> None:
     assert names_of_rest_matrices(on_meta(name, 10)) == names_with_a_row_per_class(name)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from networks import EVERY_NETWORK
 from torch import nn
 from torch.nn import functional
 
@@ -15,8 +16,6 @@ from cnnbench import models
 from cnnbench.reports.inspection.field_rules import WHOLE
 from cnnbench.reports.inspection.layers import evenly, is_window
 from cnnbench.reports.inspection.receptive_field import Traced, trace
-
-NAMES = models.names()
 
 
 def constructor(name: str) -> Callable[..., nn.Module]:
@@ -67,9 +66,7 @@ def test_jumps_and_places_are_those_of_lenet() -> None:
     assert (down, down.jump, down.of_unit(0), down.of_unit(2)) == (across, 4, (-2, 13), (6, 21))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "preact_resnet1001" else name for name in NAMES]
-)
+@pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_a_network_ends_with_the_whole_image_in_view(name: str) -> None:
     layers = traced(name, max(32, models.REGISTRY[name].min_image_size))
     assert [layer.name for layer in layers if layer.field is None] == []
