@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     """The command line in the folder and environment of the tests, with `shortcuts.py`."""
     output, errors = io.StringIO(), io.StringIO()
     with ExitStack() as stack:
+        stack.callback(_forget_modules_of, Path.cwd(), set(sys.modules))
         for (owner, name), value in SHORTCUTS.items():
             stack.enter_context(patch.object(owner, name, value))
         for name in ("argv", "orig_argv"):
@@ -38,6 +39,13 @@ def main(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         except SystemExit as ended:
             code = int(ended.code or 0)
     return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
+
+
+def _forget_modules_of(folder: Path, known: set[str]) -> None:
+    """Let the next command import its own module of a name that one in `folder` had."""
+    for name in sys.modules.keys() - known:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
 
 
 @contextmanager

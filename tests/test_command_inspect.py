@@ -14,7 +14,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from installed import Command
-from omegaconf import OmegaConf
 from small_runs import Runs, contents, forge
 from torch import nn
 
@@ -141,7 +140,6 @@ Make = Callable[..., tuple[Trained, Examples]]
 def make(tmp_path: Path) -> Make:
     """Makes a network with weights by chance, and random images."""
     ConfigStore.instance().store("schema", configuration.Schema)
-    OmegaConf.register_new_resolver("job_directory", str, replace=True)
 
     def of(*overrides: str, images: int = 5, channels: int = 1, classes: tuple[str, ...] = ()) -> Any:
         with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -45,7 +45,6 @@ FOLDER = {"data__name": "folder", "data__path": "photos"}
 def _hydra() -> Iterator[None]:
     """Hydra, set up as the command line does it."""
     ConfigStore.instance().store("schema", config.Schema)
-    OmegaConf.register_new_resolver("job_directory", str, replace=True)
     composing.share_config_store()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield

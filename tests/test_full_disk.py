@@ -50,7 +50,13 @@ def ended_clearly(done: "subprocess.CompletedProcess[str]") -> bool:
     return done.returncode == 2 and "cnnbench: " in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("kilobytes", [0, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160, 192])
+@pytest.mark.parametrize(
+    "kilobytes",
+    [
+        *(0, 8, 16, 48, 96, 128, 192),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in (4, 12, 24, 32, 64, 160)),
+    ],
+)
 def test_a_run_on_a_full_disk_ends_clearly_and_goes_on_once_there_is_room(
     kilobytes: int, runs: Runs, disk: Path
 ) -> None:

@@ -24,7 +24,7 @@ NETWORKS = [
     ("bn_lenet", {}),
     pytest.param("alexnet", {}, marks=pytest.mark.slow),
     ("nin", {"padding_mode": "replicate"}),
-    ("vgg11", {"width": 0.05, "batch_norm": True}),
+    pytest.param("vgg11", {"width": 0.1, "batch_norm": True}, marks=pytest.mark.slow),
     ("googlenet", {"auxiliary": True}),
     ("mlp", {}),
     ("simple_cnn", {}),

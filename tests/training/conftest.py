@@ -8,7 +8,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
 from torch import nn
 
 from cnnbench import config as configuration
@@ -57,7 +56,6 @@ def _process_as_it_was() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_values() -> dict[str, Any]:
     ConfigStore.instance().store("schema", configuration.Schema)
-    OmegaConf.register_new_resolver("job_directory", str, replace=True)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return configuration.as_dict(configuration.load(compose("train", overrides=SMALL)))
 
