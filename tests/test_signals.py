@@ -12,6 +12,7 @@ from forking import ForkServer
 from installed import Command, go_on
 from same_run import differences
 
+from cnnbench import cli
 from cnnbench.runs.reading import read_status
 
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
@@ -41,6 +42,14 @@ def printed_command(done: Done) -> list[str]:
     program, *arguments = shlex.split(line.removeprefix("To go on: "))
     assert program == "cnnbench"
     return arguments
+
+
+def test_sigterm_before_training_ends_the_command_with_its_code(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cli.VERBS, "models", lambda arguments: signal.raise_signal(TERM))
+    done = within("models")
+    assert (done.returncode, done.stderr) == (143, "cnnbench: terminated\n")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from in_process import run_in_process
 from installed import run_command
 from same_run import differences
 from small_runs import SMALL
+from together import told_apart
 
 SWEEP = ("-m", *SMALL, "sweep=mine")
 Done = subprocess.CompletedProcess[str]
@@ -153,6 +154,18 @@ def test_resume_begins_the_jobs_that_had_not_begun_with_their_bits(
     assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
     finished = [each.parent.name for each in mine.glob("*/result.json")]
     assert {name: differences(mine / name, grid[0] / name) for name in finished} == {name: [] for name in finished}
+
+
+def test_a_sweep_that_torchrun_restarts_goes_on_whatever_it_was_named(forks: ForkServer, tmp_path: Path) -> None:
+    launch = {**told_apart(1)[0], "TORCHELASTIC_RUN_ID": "launch"}
+    words = ("-m", *SMALL, "seed=0,1")
+    struck = forks.run(*words, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 6)], **launch)
+    assert struck.returncode == 130, struck.stderr
+    (named_by_the_time,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    named_by_the_time.rename(named_by_the_time.with_name("earlier"))
+    done = run_in_process(*words, folder=tmp_path, TORCHELASTIC_RESTART_COUNT="1", **launch)
+    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert [each.name for each in (tmp_path / "outputs" / "sweeps").iterdir()] == ["earlier"]
 
 
 def test_pairs_are_jobs_and_what_is_swept_beside_them_multiplies(tmp_path: Path, mine: Path) -> None:

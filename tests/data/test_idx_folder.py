@@ -104,6 +104,12 @@ def test_classes_are_called_as_a_file_says(config: DataConfig, folder: Path, tex
     assert sources.facts(config).classes == tuple(names)
 
 
+def test_two_classes_are_enough(config: DataConfig, folder: Path) -> None:
+    put(folder, {TRAIN_LABELS: np.array([0, 1] * 15, np.uint8), TEST_LABELS: np.ones(10, np.uint8)}, packed=False)
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    assert sources.facts(config).classes == ("cat", "dog")
+
+
 def test_a_change_of_the_names_is_seen(config: DataConfig, folder: Path) -> None:
     for names in ("abcdefghij", "klmnopqrst"):
         (folder / "classes.txt").write_text("\n".join(names))

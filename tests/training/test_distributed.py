@@ -33,6 +33,20 @@ def test_each_example_is_in_the_share_of_one_process(
     assert sorted(taken) == list(range(22))
 
 
+def test_a_step_is_skipped_where_the_loss_of_another_process_is_not_finite(
+    told: pytest.MonkeyPatch, make_engine: MakeEngine, config: Config, device: Device
+) -> None:
+    config.train.on_divergence = "skip"
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4)).to(device.kind)
+    engine = make_engine(network, config, device, DistributedEngine)
+    told.setattr(engine, "_network", network, raising=False)  # it is made when training begins
+    told.setattr(dist, "all_reduce", lambda total: total.fill_(torch.nan))  # what the other process adds
+    images, labels = torch.zeros(2, 1, 4, 4, device=device.kind), torch.tensor([0, 1], device=device.kind)
+    _, training_loss, _ = engine._run(engine._objective, images, labels)
+    measured, _ = engine._run(engine._measure, images, labels)
+    assert (training_loss.isnan().all(), measured.isfinite().all()) == (True, True)
+
+
 def test_seeds_differ_by_process_and_by_where_the_run_goes_on() -> None:
     places = [(rank, epoch, step) for rank in range(3) for epoch in range(3) for step in range(3)]
     assert len({seed_for(0, *place) for place in places}) == len(places)
