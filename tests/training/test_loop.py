@@ -102,6 +102,16 @@ def test_the_file_of_metrics_is_there_after_the_first_epoch(start: Start, run: R
 
 
 @EACH_DEVICE
+def test_on_a_terminal_no_bar_stays(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "NO_BAR", False)
+    rows_of(start)
+    shown = capsys.readouterr().err
+    assert "examples/s" in shown
+    assert shown.rpartition("\r")[2] == ""  # behind blanks that the next line is written over
+
+
 def test_training_lowers_the_loss(start: Start, config: Config) -> None:
     config.train.epochs = 15
     rows = rows_of(start)
