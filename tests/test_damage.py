@@ -113,3 +113,13 @@ def test_a_finished_job_of_a_sweep_makes_a_damaged_result_again(content: str | N
     assert done.returncode == 0, done.stderr
     again = json.loads(result.read_text())
     assert again == was | {"wall_s": again["wall_s"]}
+
+
+def test_a_finished_job_of_a_sweep_whose_configuration_is_damaged_is_looked_at_again(tmp_path: Path) -> None:
+    command = ("-m", *SMALL, "sweep=again")
+    run_in_process(*command, folder=tmp_path)
+    (configuration,) = tmp_path.glob("outputs/sweeps/again/*/config.yaml")
+    configuration.write_text("{")
+    done = run_in_process(*command, folder=tmp_path)
+    assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert "Launching 1 jobs locally" in done.stdout
