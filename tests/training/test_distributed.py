@@ -1,9 +1,10 @@
 """Each process's share of the work, and of what it may do by itself; whole runs are in tests/test_together.py."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import MakeEngine
 from torch import nn
 
 from cnnbench.config import Config, DeviceConfig
@@ -11,6 +12,9 @@ from cnnbench.data.resident import epoch_order
 from cnnbench.errors import ConfigError
 from cnnbench.training.device import Device, choose
 from cnnbench.training.distributed import DistributedEngine, is_peer_lost, seed_for
+from cnnbench.training.engine import EagerEngine
+
+MakeEngine = Callable[..., EagerEngine]
 
 
 @pytest.fixture
