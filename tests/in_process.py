@@ -1,6 +1,7 @@
 """Commands in the process of the tests, which has all imported: for what a process of its own proves no more of."""
 
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     output, errors = io.StringIO(), io.StringIO()
     with ExitStack() as stack:
         stack.callback(_forget_modules_of, Path.cwd(), set(sys.modules))
+        stack.callback(_log_only_to, list(logging.getLogger().handlers))
         for (owner, name), value in SHORTCUTS.items():
             stack.enter_context(patch.object(owner, name, value))
         for name in ("argv", "orig_argv"):
@@ -46,6 +48,15 @@ def _forget_modules_of(folder: Path, known: set[str]) -> None:
     for name in sys.modules.keys() - known:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
             del sys.modules[name]
+
+
+def _log_only_to(handlers: list[logging.Handler]) -> None:
+    """Close what a command has logged to: a later test would write there, too."""
+    root = logging.getLogger()
+    for each in root.handlers:
+        if each not in handlers:
+            each.close()
+    root.handlers[:] = handlers
 
 
 @contextmanager
