@@ -6,7 +6,6 @@ operation of PyTorch, which would start threads; what is forked with threads may
 
 import atexit
 import gc
-import io
 import json
 import os
 import signal
@@ -16,7 +15,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -121,6 +119,7 @@ def _serve() -> int:
     """Answer each line on stdin: the process that was forked, or how one ended."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
+    from in_process import main
     from shortcuts import SHORTCUTS
 
     import cnnbench
@@ -130,7 +129,7 @@ def _serve() -> int:
     for (owner, name), value in SHORTCUTS.items():
         setattr(owner, name, value)
 
-    _warm_up()
+    main(["--cfg", "job"])  # what the first command of a process does and all others share: find plugins, build parsers
     gc.freeze()  # a collection in a fork need not look through all that was imported
     for line in sys.stdin:
         order = json.loads(line)
@@ -145,15 +144,6 @@ def _serve() -> int:
                 _exit_quickly(cli.main)
         print(json.dumps(answer), flush=True)
     return 0
-
-
-def _warm_up() -> None:
-    """Do once what the first command of a process does and all others share: find plugins, build parsers."""
-    from cnnbench import cli
-
-    sys.argv[1:] = ["--cfg", "job"]
-    with redirect_stdout(io.StringIO()):
-        cli.main()
 
 
 def _exit_quickly(main: Callable[[], int]) -> NoReturn:
