@@ -41,7 +41,7 @@ def train(within: Command, folder: Path, name: str, *arguments: str) -> list[dic
     ],
 )
 def test_trains_for_an_epoch(name: str, within: Command, tmp_path: Path) -> None:
-    (epoch,) = train(within, tmp_path, name, *FEW)
+    (epoch,) = train(within, tmp_path, name, *(["data.train_examples=512"] if name in SLOW else FEW))
     assert epoch["epoch"] == "1"
     assert 0 < float(epoch["train_loss"]) < 100
     assert 0 <= float(epoch["validation_accuracy"]) <= 1
