@@ -62,7 +62,7 @@ def train(*overrides: str, on_epoch: OnEpoch | None = None, directory: Path | No
 
     Raises:
         CnnbenchError: as the command line would report it; ConfigError also if another run is under way.
-        KeyboardInterrupt, SystemExit: SIGINT or SIGTERM; what was done is saved.
+        KeyboardInterrupt, SystemExit: a signal, such as SIGINT or SIGTERM; what was done is saved.
         OSError: the run directory cannot be written to.
     """
     watch = Stopwatch(time.perf_counter())
@@ -111,7 +111,7 @@ def _kept_in(path: Path) -> Iterator[None]:
     """Write all that the run says to `path`, and pass on what the caller's logging would have passed on."""
     log = logging.getLogger("cnnbench")
     level, passed_on = log.level, log.getEffectiveLevel()
-    file = logging.FileHandler(path)
+    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
 
     def keep(record: logging.LogRecord) -> bool:

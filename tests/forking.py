@@ -87,21 +87,31 @@ class ForkServer:
             env=clean_environment(folder),
         )
 
-    def start(self, *arguments: str, folder: Path, strikes: Sequence[Strike] = (), **changes: str) -> Running:
+    def start(
+        self,
+        *arguments: str,
+        folder: Path,
+        strikes: Sequence[Strike] = (),
+        ignored_signals: Sequence[int] = (),
+        unwritable: str = "",
+        **changes: str,
+    ) -> Running:
+        """`unwritable` makes stdout and stderr a "full" disk, or a "pipe" that nobody reads."""
         self._commands += 1
         output, errors = (self.folder / f"{self._commands}.{name}" for name in ("out", "err"))
         for path in (output, errors):
             path.touch()
         environment = clean_environment(folder) | changes
         order = {"arguments": arguments, "folder": str(folder), "environment": environment, "strikes": strikes}
+        order |= {"ignored_signals": ignored_signals, "unwritable": unwritable}
         pid = self.ask({**order, "output": str(output), "errors": str(errors)})
         assert pid is not None
         return Running(self, arguments, pid, output, errors)
 
     def run(
-        self, *arguments: str, folder: Path, strikes: Sequence[Strike] = (), **changes: str
+        self, *arguments: str, folder: Path, strikes: Sequence[Strike] = (), **more: Any
     ) -> "subprocess.CompletedProcess[str]":
-        return self.start(*arguments, folder=folder, strikes=strikes, **changes).wait()
+        return self.start(*arguments, folder=folder, strikes=strikes, **more).wait()
 
     def ask(self, order: dict[str, Any]) -> int | None:
         assert self._process.stdin is not None
@@ -171,6 +181,18 @@ def _become(order: dict[str, Any]) -> None:
     os.environ.update(order["environment"])
     for descriptor, path in ((0, os.devnull), (1, order["output"]), (2, order["errors"])):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644), descriptor)
+    if order["unwritable"] == "full":
+        for descriptor in (1, 2):
+            os.dup2(os.open("/dev/full", os.O_WRONLY), descriptor)
+    if order["unwritable"] == "pipe":
+        left, end = os.pipe()
+        for descriptor in (1, 2):
+            os.dup2(end, descriptor)
+        os.close(left)
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # which the tests may be run without
+        signal.signal(number, signal.SIG_DFL)
+    for number in order["ignored_signals"]:
+        signal.signal(number, signal.SIG_IGN)
     sys.argv[1:] = order["arguments"]
     sys.orig_argv[:] = ["cnnbench", *order["arguments"]]
     if order["strikes"]:

@@ -1,9 +1,11 @@
-"""SIGINT and SIGTERM: the step is finished and saved, and the command that is printed goes on from there."""
+"""Signals: the step is finished and saved, and the command that is printed goes on from there."""
 
+import json
 import random
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -45,11 +47,11 @@ def printed_command(done: Done) -> list[str]:
 
 
 def test_sigterm_before_training_ends_the_command_with_its_code(
-    within: Command, monkeypatch: pytest.MonkeyPatch
+    within: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(cli.VERBS, "models", lambda arguments: signal.raise_signal(TERM))
     done = within("models")
-    assert (done.returncode, done.stderr) == (143, "cnnbench: terminated\n")
+    assert (done.returncode, capfd.readouterr().err) == (143, "cnnbench: terminated\n")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,94 @@ def test_what_a_signal_prints_goes_on_to_the_same_bits(
     done = forks.run(*printed_command(struck), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert differences(tmp_path / "run", unharmed) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGHUP, 129),
+        (signal.SIGUSR1, 138),
+        (signal.SIGUSR2, 140),
+        (signal.SIGXCPU, 152),
+        (signal.SIGALRM, 142),
+    ],
+)
+def test_each_signal_that_would_kill_saves_and_logs_the_command_that_resumes(
+    forks: ForkServer, tmp_path: Path, number: int, code: int
+) -> None:
+    strikes = [(number, "step", 10)]
+    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in log
+    assert "To go on: cnnbench resume run" in log
+
+
+def test_a_closed_terminal_loses_nothing(forks: ForkServer, tmp_path: Path, unharmed: Path) -> None:
+    strikes = [(signal.SIGHUP, "step", 10)]
+    closed = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable="pipe")
+    assert closed.returncode == 129
+    done = forks.run("resume", "run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert differences(tmp_path / "run", unharmed) == []
+
+
+def test_an_ignored_hangup_stays_ignored(forks: ForkServer, tmp_path: Path) -> None:
+    ignored = [signal.SIGHUP]
+    strikes = [(signal.SIGHUP, "step", 10)]
+    done = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, ignored_signals=ignored)
+    assert done.returncode == 0, done.stderr
+
+
+def is_suspended(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the state of a process in /proc")
+def test_the_time_in_which_a_process_was_suspended_is_not_training(forks: ForkServer, tmp_path: Path) -> None:
+    running = forks.start(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(signal.SIGSTOP, "step", 10)])
+    while running.is_running() and not is_suspended(running.pid):
+        time.sleep(0.01)
+    time.sleep(1)
+    running.send(signal.SIGCONT)
+    assert running.wait().returncode == 0
+    wall_s = json.loads((tmp_path / "run" / "result.json").read_text())["wall_s"]
+    assert wall_s.pop("total") - sum(wall_s.values()) > 0.9
+
+
+@pytest.mark.parametrize("unwritable", ["full", "pipe"])
+@pytest.mark.parametrize(("number", "code"), [(INT, 130), (TERM, 143)])
+def test_a_signal_saves_where_nothing_can_be_printed(
+    forks: ForkServer, tmp_path: Path, number: int, code: int, unwritable: str
+) -> None:
+    strikes = [(number, "step", 10)]
+    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable=unwritable)
+    assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in log
+
+
+@pytest.mark.parametrize("unwritable", ["full", "pipe"])
+def test_a_run_is_finished_where_nothing_can_be_printed(forks: ForkServer, tmp_path: Path, unwritable: str) -> None:
+    done = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, unwritable=unwritable)
+    assert done.returncode == 0
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_a_signal_ends_a_sweep_where_nothing_can_be_printed(forks: ForkServer, tmp_path: Path) -> None:
+    strikes = [(signal.SIGHUP, "step", 10)]
+    sweep = forks.run(*("-m", *JOB, "sweep=x", "seed=1,2"), folder=tmp_path, strikes=strikes, unwritable="pipe")
+    assert sweep.returncode == 129
+    folder = tmp_path / "outputs" / "sweeps" / "x"
+    (job,) = folder.glob("*/status.json")
+    assert read_status(job.parent)["state"] == "interrupted"
+    assert (folder / "sweep.csv").exists()
+
+
+def test_what_only_prints_ends_with_its_reader(forks: ForkServer, tmp_path: Path) -> None:
+    for command in (["models"], ["--cfg", "job"]):
+        done = forks.run(*command, folder=tmp_path, unwritable="pipe")
+        assert done.returncode == 141, command
 
 
 def test_a_signal_in_an_epoch_is_followed_by_one_more_step_at_most(forks: ForkServer, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from installed import run_command
 from same_run import differences
 from small_runs import SMALL
 from together import told_apart
+
+from cnnbench.runs.reading import read_status
 
 SWEEP = ("-m", *SMALL, "sweep=mine")
 Done = subprocess.CompletedProcess[str]
@@ -244,6 +247,24 @@ def test_jobs_side_by_side_are_those_of_one_after_another(
     assert re.search(r"^#3 Test accuracy", done.stdout, re.MULTILINE), done.stdout
     names = [each.parent.name for each in mine.glob("*/result.json")]
     assert {name: differences(mine / name, grid[0] / name) for name in names} == {name: [] for name in names}
+
+
+@pytest.mark.slow
+def test_jobs_side_by_side_are_saved_when_their_parent_is_killed(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
+    words = [*SWEEP, "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    endless = [*words, "train.epochs=100000", "train.checkpoint_every.epochs=100000"]
+    parent = forks.start(*endless, folder=tmp_path)
+    while parent.is_running() and len(list(mine.glob("*/metrics.csv"))) < 2:
+        time.sleep(0.05)
+    again = forks.run(*endless, folder=tmp_path)
+    assert (again.returncode, again.stderr.count("is in use")) == (2, 2), again.stderr
+    parent.kill()
+    jobs = [path.parent for path in mine.glob("*/metrics.csv")]
+    give_up_at = time.monotonic() + 60
+    while any(read_status(job)["state"] == "running" for job in jobs):
+        assert time.monotonic() < give_up_at
+        time.sleep(0.05)
+    assert all((job / "checkpoints" / "last.pt").exists() for job in jobs)
 
 
 def test_directories_named_by_the_user_are_found_again(tmp_path: Path, mine: Path) -> None:

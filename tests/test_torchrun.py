@@ -18,6 +18,8 @@ from installed import clean_environment
 from same_run import differences
 from together import Done, told_apart
 
+from cnnbench.runs.reading import read_status
+
 # 4 epochs of a second: long enough to be struck after the first checkpoint
 JOB = (
     *("model=lenet_relu", "data=sample", "data.train_examples=1500", "data.validation=30", "data.test_examples=30"),
@@ -52,6 +54,10 @@ def kill_second(torchrun: int) -> None:
 
 def interrupt(torchrun: int) -> None:
     os.kill(torchrun, signal.SIGINT)
+
+
+def hang_up(torchrun: int) -> None:
+    os.kill(torchrun, signal.SIGHUP)
 
 
 def ours(done: Done) -> list[str]:
@@ -91,6 +97,18 @@ def test_ctrl_c_saves_and_prints_the_command_of_torchrun_that_goes_on(tmp_path: 
     words = shlex.split(printed.removeprefix("To go on: "))
     assert words[:2] == ["torchrun", "--nproc-per-node=2"]
     done = torchrun(tmp_path, *words[2:])
+    assert done.returncode == 0, done.stderr
+    assert differences(tmp_path / "run", whole) == []
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_saves_what_the_processes_have_done(tmp_path: Path, whole: Path) -> None:
+    struck = torchrun(tmp_path, "-m", "cnnbench", *JOB, "hydra.run.dir=run", strike=hang_up)
+    assert struck.returncode != 0
+    assert read_status(tmp_path / "run")["state"] == "interrupted"
+    log = (tmp_path / "run" / "train.log").read_text("utf-8")
+    (printed,) = (line for line in log.splitlines() if "To go on: " in line)
+    done = torchrun(tmp_path, *shlex.split(printed.partition("torchrun --nproc-per-node=2 ")[2]))
     assert done.returncode == 0, done.stderr
     assert differences(tmp_path / "run", whole) == []
 

@@ -4,15 +4,13 @@ import argparse
 import logging
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 
 from omegaconf import DictConfig
 
@@ -24,26 +22,34 @@ from cnnbench.cli.composing import (
     compose,
     conf_folder,
     log_to,
+    log_to_file,
     output_directory,
     sweeps,
 )
 from cnnbench.cli.looking import Flags, benchmark, check_by_hand, summary
 from cnnbench.cli.overrides import Consent, quoted, read_pairs
 from cnnbench.cli.plotting import plotted
-from cnnbench.cli.reporting import leave_the_reader, report
+from cnnbench.cli.reporting import report
+from cnnbench.cli.streams import discard_unwritten, open_missing_streams, shield_stream
 from cnnbench.cli.sweeping import Sweep, SweepCallback, plan
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.directory import STATUS, claim
 from cnnbench.runs.openmp_env import limit_spinning
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import find_runs, of_this_launch
-from cnnbench.runs.stopping import end
+from cnnbench.runs.stopping import end_on_signals
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.sweep import recorded_jobs
 
 __all__ = ["RunDirectoryCallback", "SweepCallback", "main"]
 
-SIGINT_CODE = 130
+SIGINT_CODE, SIGPIPE_CODE = 130, 141
+
+PRINTING_VERBS = ("summary", "check", "predict", "models", "data")
+PRINTING_FLAGS = {
+    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"),
+    *("--shell-completion", "-sc"),
+}
 
 limit_spinning()  # at import: jobs of launchers and cnnbench.api import this module, too, and only then torch
 
@@ -53,41 +59,52 @@ def main() -> int:
 
     Of several processes the first is the command line, and the others take part in what it trains.
     """
-    ended_before = signal.signal(signal.SIGTERM, _end)
-    logging.raiseExceptions = (
-        False  # a line that a full disk does not take is lost, and what is lost with it will be told
-    )
+    open_missing_streams()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns that it lists fonts, once on a machine
     arguments = sys.argv[1:]
     verb = arguments[0] if arguments and _is_word(arguments[0]) else "train"
     rest = arguments[1:] if verb in arguments[:1] else arguments
+    shield_stream("stdout", lossy=not _only_prints(verb, rest))
+    shield_stream("stderr", lossy=True)
     ours = processes()
     together = ours.several and verb in ("train", "resume")
     if ours.several:  # what is lost is told in words, not by PyTorch with the frames of its C++ stack
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    if ours.rank > 0:
-        return _follow(ours.rank) if together else 0
-    try:
-        if rest[:1] == ["--version"]:
-            print(f"cnnbench {cnnbench.__version__}")
-            return 0
-        if verb not in VERBS:
-            raise ConfigError(f"There is no verb '{verb}'. {did_you_mean(verb, VERBS)}")
-        return VERBS[verb](rest)
-    except BrokenPipeError:
-        leave_the_reader()
-        return 0
-    except KeyboardInterrupt:
-        print("cnnbench: interrupted", file=sys.stderr)
-        return SIGINT_CODE
-    except Exception as error:
-        return report(error)
-    finally:
-        if together:
-            from cnnbench.commands.together import dismiss
+    with end_on_signals():
+        if ours.rank > 0:
+            return _follow(ours.rank) if together else 0
+        try:
+            code = _run(verb, rest)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # nobody reads on, as in `cnnbench models | head`
+            return SIGPIPE_CODE
+        except KeyboardInterrupt:
+            print("cnnbench: interrupted", file=sys.stderr)
+            return SIGINT_CODE
+        except Exception as error:
+            return report(error)
+        finally:
+            discard_unwritten()
+            if together:
+                from cnnbench.commands.together import dismiss
 
-            dismiss()
-        signal.signal(signal.SIGTERM, ended_before)  # an exception while Python ends would be shown with its traceback
+                dismiss()
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    if arguments[:1] == ["--version"]:
+        print(f"cnnbench {cnnbench.__version__}")
+        return 0
+    if verb not in VERBS:
+        raise ConfigError(f"There is no verb '{verb}'. {did_you_mean(verb, VERBS)}")
+    return VERBS[verb](arguments)
+
+
+def _only_prints(verb: str, arguments: list[str]) -> bool:
+    """Whether a command is over when nobody reads what it prints. All others go on with what they do."""
+    words = {argument.partition("=")[0] for argument in arguments}
+    return verb in PRINTING_VERBS or not words.isdisjoint(PRINTING_FLAGS)
 
 
 def _follow(rank: int) -> int:
@@ -98,11 +115,6 @@ def _follow(rank: int) -> int:
         return follow()
     except Exception as error:
         return report(error, f"cnnbench (process {rank})")
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    print("cnnbench: terminated", file=sys.stderr)
-    end(number, frame)
 
 
 def _is_word(argument: str) -> bool:
@@ -174,18 +186,21 @@ def _seen_off(directory: Path, settings: config.Config, plot: bool) -> Iterator[
     """What is shown when the run in the block has ended: its curves, and how to go on, unless a sweep tells that."""
     from cnnbench.commands import resume
 
-    told = nullcontext() if sweeps() else _told_how_to_go_on(lambda: resume.command(directory, settings))
+    told = _told_how_to_go_on(lambda: resume.command(directory, settings), on_terminal=not sweeps())
     with told, plotted(directory, plot, named=sweeps()):
         yield
 
 
 @contextmanager
-def _told_how_to_go_on(command: Callable[[], str]) -> Iterator[None]:
-    """If a signal ends the block, print the command that goes on."""
+def _told_how_to_go_on(command: Callable[[], str], *, on_terminal: bool = True) -> Iterator[None]:
+    """If a signal ends the block, log the command that goes on: the terminal may be gone."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
-        print(f"To go on: {command()}", file=sys.stderr)
+        line = f"To go on: {command()}"
+        log_to_file(line)
+        if on_terminal:
+            print(line, file=sys.stderr)
         raise
 
 

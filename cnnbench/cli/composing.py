@@ -5,8 +5,11 @@ import logging.config
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -25,12 +28,13 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from cnnbench import config
-from cnnbench.cli.reporting import EXPLAINED, as_cnnbench_error, leave_the_reader, report
+from cnnbench.cli.reporting import EXPLAINED, as_cnnbench_error, report
+from cnnbench.cli.streams import shield_stream
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
 from cnnbench.runs.reading import of_this_launch, read_text
 from cnnbench.runs.slurm import end_or_restart
-from cnnbench.runs.stopping import end
+from cnnbench.runs.stopping import STOP_SIGNALS, end
 from cnnbench.runs.sweep import is_stopped, stop
 
 __all__ = [
@@ -42,6 +46,7 @@ __all__ = [
     "conf_folder",
     "leave_record",
     "log_to",
+    "log_to_file",
     "output_directory",
     "overrides_of_the_job",
     "share_config_store",
@@ -64,12 +69,16 @@ class Job:
         self.work = work
         self.failures: list[int] = []  # exit codes, of jobs in this process
         self.command = list(sys.orig_argv)
+        self.launched_by = os.getpid()
 
     def __call__(self, composed: DictConfig) -> float | None:
         gc.enable()
         sys.orig_argv[:] = self.command  # to be recorded, in a process of a launcher's too
         sweep = Path(HydraConfig.get().sweep.dir) if sweeps() else None
-        among_others = sweep is not None and HydraConfig.get().runtime.choices["hydra/launcher"] == "joblib"
+        for name in ("stdout", "stderr"):
+            shield_stream(name, lossy=False)
+        by_joblib = sweep is not None and HydraConfig.get().runtime.choices["hydra/launcher"] == "joblib"
+        among_others = by_joblib and os.getpid() != self.launched_by  # it may run a single job here
         if among_others:
             _share_the_terminal()
         if sweep is not None and is_stopped(sweep):
@@ -78,7 +87,7 @@ class Job:
         try:
             return self.work(composed)
         except BrokenPipeError:
-            leave_the_reader()
+            raise
         except (KeyboardInterrupt, SystemExit) as ending:
             if not among_others:
                 end_or_restart(ending)
@@ -92,12 +101,28 @@ class Job:
 
 def _share_the_terminal() -> None:
     """What a job says when others talk as well: no bars, and each line with the number of the job."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the process that waits for the jobs that ends them
+    for number in (signal.SIGINT, *STOP_SIGNALS):  # the process that waits for the jobs ends them, by SIGTERM
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, end)
+    _end_with_parent()
     os.environ["TQDM_DISABLE"] = "1"
     for handler in logging.getLogger().handlers:
         if type(handler) is logging.StreamHandler:
             handler.setFormatter(logging.Formatter(f"#{HydraConfig.get().job.num} %(message)s"))
+
+
+@cache  # a process of joblib's has one job after another
+def _end_with_parent() -> None:
+    """End this process by SIGTERM soon after the process that started it is gone, even if that was killed."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while True:  # the first SIGTERM may end a job, the next the process that waits for another
+            time.sleep(1)
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def compose(config_name: str, arguments: list[str], work: Callable[[DictConfig], float | None]) -> int:
@@ -182,7 +207,7 @@ def leave_record(composed: DictConfig, directory: Path) -> None:
     folder = directory / ".hydra"
     folder.mkdir(exist_ok=True)
     for name, part in parts.items():
-        (folder / name).write_text(OmegaConf.to_yaml(part))
+        (folder / name).write_text(OmegaConf.to_yaml(part), encoding="utf-8")
 
 
 def share_config_store() -> None:
@@ -298,3 +323,11 @@ def log_to(directory: Path) -> None:
         logging.config.dictConfig(cast("dict[str, Any]", OmegaConf.to_container(settings, resolve=True)))
     except ValueError as error:  # which is what becomes of a train.log that cannot be opened
         raise error.__cause__ or error from None
+
+
+def log_to_file(line: str) -> None:
+    """Write a line to train.log alone, where the log has a file."""
+    record = log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)

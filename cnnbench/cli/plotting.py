@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cnnbench.cli.reporting import leave_the_reader
 from cnnbench.errors import DivergedError
 
 __all__ = ["plotted"]
@@ -43,7 +42,5 @@ def _plot(run: Path, named: bool) -> None:
     except UnicodeEncodeError:
         unicode = False
     heading = f"{printable(run.name)}\n".encode(encoding, "replace").decode(encoding) if named else ""
-    try:  # in one piece: jobs side by side print too
-        print(f"\n{heading}{plot(rows, shutil.get_terminal_size().columns, unicode)}", flush=True)
-    except BrokenPipeError:
-        leave_the_reader()
+    # in one piece: jobs side by side print too
+    print(f"\n{heading}{plot(rows, shutil.get_terminal_size().columns, unicode)}", flush=True)

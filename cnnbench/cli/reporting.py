@@ -14,7 +14,7 @@ from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, from_machine
 from cnnbench.reports.text import printable
 
-__all__ = ["EXPLAINED", "as_cnnbench_error", "leave_the_reader", "report"]
+__all__ = ["EXPLAINED", "as_cnnbench_error", "report"]
 
 # The extra of cnnbench that brings a launcher of Hydra's.
 EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
@@ -87,8 +87,3 @@ def _explain_experiment(name: str, listed: Iterable[str]) -> str:
     if inside:
         return f"experiment={name} is a folder of experiments. Name one: {', '.join(inside)}."
     return f"experiment={name} is not known. {did_you_mean(name, known)}"
-
-
-def leave_the_reader() -> None:
-    """Nobody reads on, as in `cnnbench summary | head`: not to be told again when the process ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -26,7 +26,7 @@ from cnnbench.runs.directory import STATUS
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_accuracy, read_status, read_text
 from cnnbench.runs.records import Record
-from cnnbench.runs.stopping import SIGTERM_CODE
+from cnnbench.runs.stopping import SIGTERM_CODE, STOP_SIGNALS, print_from_handler
 from cnnbench.runs.sweep import add_jobs, allow, stop
 
 __all__ = ["Sweep", "SweepCallback", "plan"]
@@ -132,6 +132,8 @@ class Sweep:
         ours = [run for run in runs if self.renamed or run.path.name in self.jobs]
         codes = [run.status.get("exit_code") for run in ours if run.state == "failed"]
         codes += [SIGTERM_CODE for run in ours if run.state == "interrupted"]  # as by a scheduler
+        if self.launcher in (HERE, JOBLIB):  # all have ended, so another command has these
+            codes += [ConfigError.exit_code for run in ours if run.state == "running"]
         return next((code for code in codes if isinstance(code, int)), 0)
 
     @contextmanager
@@ -231,7 +233,7 @@ class Sweep:
                 handlers[number](number, frame)  # a second time: at once
                 return
             signals.append(number)
-            os.write(2, b"\ncnnbench: stopping all jobs, with a checkpoint of each (once more: at once)\n")
+            print_from_handler("\ncnnbench: stopping all jobs, with a checkpoint of each (once more: at once)")
             stop(self.directory)
             for status in self.directory.glob(f"*/{STATUS}"):
                 if self.renamed or status.parent.name in self.jobs:
@@ -239,8 +241,8 @@ class Sweep:
 
         handlers: dict[int, Any] = {
             number: signal.signal(number, end)
-            for number in (signal.SIGINT, signal.SIGTERM)
-            if callable(signal.getsignal(number))  # nohup and the like have SIGINT ignored
+            for number in (signal.SIGINT, *STOP_SIGNALS)
+            if callable(signal.getsignal(number))  # nohup and the like have some ignored
         }
         try:
             yield

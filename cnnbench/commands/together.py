@@ -15,7 +15,7 @@ from cnnbench.config import Config, as_dict
 from cnnbench.data import sources
 from cnnbench.data.resident import ResidentData
 from cnnbench.errors import DivergedError
-from cnnbench.runs.stopping import SIGTERM_CODE, Stopping
+from cnnbench.runs.stopping import SIGTERM_CODE, STOP_SIGNALS, Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import loop
 from cnnbench.training.checkpoint import State
@@ -67,8 +67,9 @@ def follow() -> int:
     Raises:
         CnnbenchError: what is missing or refused here, such as data or memory of this machine.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # while it waits for orders there is nothing to save
-        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGINT, *STOP_SIGNALS):  # while it waits for orders there is nothing to save
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     while (order := orders().receive()) is not None:
         try:
             _take_part(configuration.load(order["config"]), order["backend"])

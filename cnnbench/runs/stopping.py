@@ -4,18 +4,56 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["SIGTERM_CODE", "Preempted", "Stopping", "end", "preemption_signal"]
+__all__ = [
+    "SIGTERM_CODE",
+    "STOP_SIGNALS",
+    "Preempted",
+    "Stopping",
+    "end",
+    "end_on_signals",
+    "preemption_signal",
+    "print_from_handler",
+]
 
 SIGTERM_CODE = 143
 
+# Beside SIGINT. Schedulers send several of these before a time limit, and a terminal sends SIGHUP when it closes.
+_NAMES = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGALRM", "SIGPWR")
+STOP_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
 
 def end(number: int, frame: FrameType | None) -> None:
-    """Handle SIGTERM outside training: as Ctrl-C, by an exception."""
-    raise SystemExit(SIGTERM_CODE)
+    """Handle a signal outside training: as Ctrl-C, by an exception. The exit code is the shell's."""
+    raise SystemExit(128 + number)
+
+
+def end_with_notice(number: int, frame: FrameType | None) -> None:
+    """As `end`, with a line on stderr."""
+    print_from_handler("cnnbench: terminated")
+    end(number, frame)
+
+
+@contextmanager
+def end_on_signals() -> Iterator[None]:
+    """While the block lasts, end it by SystemExit at each of STOP_SIGNALS that would kill the process."""
+    fatal = [number for number in STOP_SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
+    for number in fatal:
+        signal.signal(number, end_with_notice)
+    try:
+        yield
+    finally:
+        for number in fatal:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def print_from_handler(line: str) -> None:
+    """Print a line on stderr, wherever the signal came: in the middle of a print, or when nobody reads on."""
+    with suppress(OSError):
+        os.write(2, f"{line}\n".encode())
 
 
 class Preempted(SystemExit):
@@ -26,7 +64,10 @@ class Stopping:
     """While it is entered, the first signal is only noted, and a SIGINT after it ends the run at once.
 
     After that one more SIGINT kills the process: files are replaced whole, so nothing on disk is harmed.
-    Noted are SIGINT, SIGTERM and, in a job of a scheduler, its `preemption_signal`, also after a SIGTERM.
+    Noted are SIGINT, SIGTERM, others of STOP_SIGNALS that would end the process (ignored ones, as by nohup, stay so)
+    and, in a job of a scheduler, its `preemption_signal`, also after a SIGTERM.
+
+    `suspended` becomes true when the process has been suspended (Ctrl-Z, SIGSTOP) and goes on.
     """
 
     def __init__(self, *, told: bool = True) -> None:
@@ -34,28 +75,43 @@ class Stopping:
         self.told = told
         self.signal: int | None = None
         self.at_once = False
+        self.suspended = False
         self._raises = False
+        self._preemption: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stopping":
         if threading.current_thread() is threading.main_thread():  # only there can signals be handled
-            for number in (signal.SIGINT, signal.SIGTERM, preemption_signal()):
-                if number is not None:
+            self._preemption = preemption_signal()
+            wanted = {signal.SIGINT, signal.SIGTERM, self._preemption}
+            fatal = (signal.SIG_DFL, end, end_with_notice)
+            for number in (signal.SIGINT, *STOP_SIGNALS):
+                if number in wanted or signal.getsignal(number) in fatal:
                     self._before[number] = signal.signal(number, self._note)
+            if signal.getsignal(signal.SIGCONT) == signal.SIG_DFL:
+                self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, self._note_suspension)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if isinstance(error, SystemExit):
             self.check()  # again: the scheduler's signal may have come since
 
     def check(self) -> None:
-        """End the run if a signal has asked for it: with KeyboardInterrupt, SystemExit for SIGTERM, or Preempted."""
+        """End the run if a signal asked for it: by KeyboardInterrupt, Preempted, or SystemExit with 128 + signal."""
+        if self.signal is None:
+            return
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.signal is not None:
-            raise (SystemExit if self.signal == signal.SIGTERM else Preempted)(SIGTERM_CODE)
+        if self.signal == self._preemption:
+            raise Preempted(SIGTERM_CODE)
+        raise SystemExit(128 + self.signal)
 
     @contextmanager
     def raising(self) -> Iterator[None]:
@@ -69,19 +125,27 @@ class Stopping:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            if number != signal.SIGINT:  # schedulers repeat theirs, and send one after the other
-                self.signal = number if self.signal == signal.SIGTERM else self.signal
-                return
-            self.at_once = True
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                self.at_once = True
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                raise KeyboardInterrupt
+            if number == self._preemption and self.signal != signal.SIGINT:
+                self.signal = number  # schedulers repeat theirs, and send one after the other
+            return
         self.signal = number
-        if self.told:  # not by print: the signal may have come in the middle of one
-            os.write(2, b"\ncnnbench: stopping after this step, with a checkpoint (once more: at once)\n")
+        if self.told:
+            print_from_handler("\ncnnbench: stopping after this step, with a checkpoint (once more: at once)")
         if self._raises:
             self.check()
+
+    def _note_suspension(self, number: int, frame: FrameType | None) -> None:
+        self.suspended = True
 
 
 def preemption_signal() -> int | None:
     """The signal by which a scheduler says that it wants the machine back: one that its library handles (submitit)."""
-    return next((number for number in (signal.SIGUSR2, signal.SIGUSR1) if callable(signal.getsignal(number))), None)
+    for number in (signal.SIGUSR2, signal.SIGUSR1):
+        handler = signal.getsignal(number)
+        if callable(handler) and handler not in (end, end_with_notice):
+            return number
+    return None

@@ -33,6 +33,10 @@ class Stopwatch:
         running = time.perf_counter() - self._since if part == self._part else 0.0
         return self.seconds.get(part, 0.0) + running
 
+    def exclude(self, seconds: float) -> None:
+        """Take these last seconds out of the part that is running; `total_s` keeps them."""
+        self._since += seconds
+
     @property
     def total_s(self) -> float:
         return time.perf_counter() - self.started

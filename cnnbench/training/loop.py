@@ -121,6 +121,10 @@ def _train_epoch(
     order = epoch_order(len(train), config.seed, epoch)[progress.step * batch_size :]
     for examples in engine.steps(train, order, batch_size, lr_factors[progress.step :]):
         progress.step += 1
+        if stopping.suspended:  # the time since the last step says nothing about the speed
+            stopping.suspended = False
+            if progress.train_s > 0:
+                watch.exclude(earlier_s + watch.spent("train") - progress.train_s)
         progress.train_s = earlier_s + watch.spent("train")
         bar.update(examples)
         wishes = stopping.signal or 0, saver.is_timely(), time.perf_counter() - glanced_at > GLANCE_S

@@ -1,0 +1,89 @@
+"""Standard streams that cannot end a run: full disks, closed terminals, left pipes and small encodings."""
+
+import codecs
+import io
+import logging
+import os
+import select
+import sys
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["discard_unwritten", "open_missing_streams", "shield_stream"]
+
+# What the tool prints beyond ASCII, for terminals that cannot show it. All else is escaped, as in \u5b66.
+_ASCII = {"±": "+-", "×": "x", "·": "*", "…": "...", "→": "->"}
+
+
+def open_missing_streams() -> None:
+    """Open the null device in place of standard streams that were closed, as by ``2>&-``.
+
+    Else the next file that is opened, perhaps a checkpoint, would get their number and all that is printed.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+        if getattr(sys, name) is None:
+            mode = "r" if descriptor == 0 else "w"
+            stream = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  # it stays open
+            setattr(sys, name, stream)
+
+
+def shield_stream(name: str, *, lossy: bool) -> None:
+    """Let sys.stdout or sys.stderr print any text and, if `lossy`, go on where the system takes no more of it.
+
+    A stream that is not Python's own is left alone.
+    """
+    logging.raiseExceptions = False  # a line of the log that cannot be written is lost, too
+    stream = getattr(sys, name)
+    if not isinstance(stream, io.TextIOWrapper):
+        return
+    with suppress(OSError):
+        stream.reconfigure(errors="cnnbench")
+    if not lossy or type(stream) is not io.TextIOWrapper or isinstance(stream.buffer, io.BytesIO):
+        return
+    file = io.BufferedWriter(_LossyFile(stream.fileno()))
+    shielded = io.TextIOWrapper(
+        file, stream.encoding, "cnnbench", line_buffering=stream.line_buffering, write_through=stream.write_through
+    )
+    setattr(sys, name, shielded)
+
+
+def discard_unwritten() -> None:
+    """Discard what stdout did not take, so that Python does not report it when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _LossyFile(io.FileIO):
+    """A file descriptor to which every write succeeds. What it does not take is lost."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+
+    def write(self, data: Any) -> int:
+        try:
+            while (written := super().write(data)) is None:  # it is full and does not block: wait
+                select.select([], [self], [])
+        except OSError:
+            return memoryview(data).nbytes
+        return written
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """Replace what an encoding does not have."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    part = error.object[error.start : error.end]
+    escaped = [_ASCII.get(sign) or sign.encode("ascii", "backslashreplace").decode() for sign in part]
+    return "".join(escaped), error.end
+
+
+codecs.register_error("cnnbench", _replace)
