@@ -77,7 +77,8 @@ def _commit(checkout: Path) -> str | None:
         return None
 
     def git(*words: str) -> str:
-        command = ["git", "-C", str(checkout), *words]
+        # without locks: one that is killed, as by Ctrl-C, would leave its own behind
+        command = ["git", "--no-optional-locks", "-C", str(checkout), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:

@@ -1,6 +1,7 @@
 """What a run records of its surroundings."""
 
 import json
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -55,6 +56,15 @@ def test_the_folder_that_paths_are_relative_to_is_recorded(tmp_path: Path, monke
 
 def test_the_commit_of_a_checkout_is_recorded(checkout: Path) -> None:
     assert environment.describe()["commit"] == git(checkout, "rev-parse", "HEAD")
+
+
+def test_asking_for_the_commit_takes_no_lock(checkout: Path) -> None:
+    """A lock would stay if the command is killed; without one the index is not brought up to date either."""
+    index = checkout / ".git" / "index"
+    os.utime(checkout / "tracked")
+    before = index.read_bytes()
+    environment._commit.__wrapped__(checkout)
+    assert index.read_bytes() == before
 
 
 def test_a_changed_file_is_recorded_with_the_commit(checkout: Path) -> None:
