@@ -61,7 +61,7 @@ def test_the_commit_of_a_checkout_is_recorded(checkout: Path) -> None:
 def test_asking_for_the_commit_takes_no_lock(checkout: Path) -> None:
     """A lock would stay if the command is killed; without one the index is not brought up to date either."""
     index = checkout / ".git" / "index"
-    os.utime(checkout / "tracked")
+    os.utime(checkout / "tracked", (0, 0))
     before = index.read_bytes()
     environment._commit.__wrapped__(checkout)
     assert index.read_bytes() == before
