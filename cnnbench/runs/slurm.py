@@ -54,6 +54,7 @@ def _show_job() -> str:
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     command = ["scontrol", "show", "job", "--oneliner", job]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        return done.stdout.decode(errors="replace")
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.runs.lock import Lock
+from cnnbench.runs.stopping import STOP_SIGNALS
 
 __all__ = ["main"]
 
@@ -155,7 +156,7 @@ def _user() -> dict[str, str]:
 
 
 def main() -> None:
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # a scheduler sends them to all processes of a job
+    for number in STOP_SIGNALS:  # a scheduler sends them to all processes of a job
         signal.signal(number, signal.SIG_IGN)
     client, ended = Client(), False
     answers = os.fdopen(os.dup(1), "w")
