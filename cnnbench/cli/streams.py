@@ -35,7 +35,7 @@ def open_missing_streams() -> None:
 
 
 def shield_stream(name: str, *, lossy: bool) -> None:
-    """Let sys.stdout or sys.stderr print any text and, if `lossy`, go on where the system takes no more of it.
+    """Let sys.stdout or sys.stderr print any text and, if `lossy`, discard what the system does not take.
 
     A stream that is not Python's own is left alone.
     """
@@ -45,13 +45,19 @@ def shield_stream(name: str, *, lossy: bool) -> None:
         return
     with suppress(OSError):
         stream.reconfigure(errors="cnnbench")
-    if not lossy or type(stream) is not io.TextIOWrapper or isinstance(stream.buffer, io.BytesIO):
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # it is kept in memory
         return
-    file = io.BufferedWriter(_LossyFile(stream.fileno()))
-    shielded = io.TextIOWrapper(
-        file, stream.encoding, "cnnbench", line_buffering=stream.line_buffering, write_through=stream.write_through
-    )
-    setattr(sys, name, shielded)
+    if lossy:
+        shielded = io.TextIOWrapper(
+            io.BufferedWriter(_LossyFile(descriptor)),
+            stream.encoding,
+            "cnnbench",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        setattr(sys, name, shielded)
 
 
 def discard_unwritten() -> None:
