@@ -14,6 +14,7 @@ from small_runs import contents
 
 from cnnbench.data import catalog, folder, kept, sources
 from cnnbench.data.catalog import CATALOG
+from cnnbench.data.images import KNOWN
 from cnnbench.training import checkpoint
 from cnnbench.training.device import Device
 
@@ -168,7 +169,7 @@ def test_without_a_path_it_is_asked_for(within: Command, tmp_path: Path) -> None
 
 WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "no folder": (shutil.rmtree, 3, "data.path=photos is not there"),
-    "an empty class": (lambda photos: (photos / "cows").mkdir(), 3, "photos/cows has no PNG or JPEG files."),
+    "an empty class": (lambda photos: (photos / "cows").mkdir(), 3, "photos/cows has no image files."),
     "one class": (lambda photos: shutil.rmtree(photos / "cats"), 3, "photos has a single class, dogs"),
     "a broken link": (
         lambda photos: (photos / "cats/a.png").symlink_to("b"),
@@ -199,7 +200,7 @@ def test_a_network_that_needs_larger_images_is_told_before_they_are_read(
 def test_an_image_that_cannot_be_read_is_told_by_name(within: Command, photos: Path) -> None:
     (photos / "cats" / "003.png").write_text("I am text")
     done = within(*SMALL)
-    assert (done.returncode, "photos/cats/003.png is not a PNG or JPEG image." in done.stderr) == (3, True)
+    assert (done.returncode, f"photos/cats/003.png is not a {KNOWN} image." in done.stderr) == (3, True)
 
 
 def test_too_few_images_to_hold_some_out_are_told(within: Command, tmp_path: Path) -> None:

@@ -38,9 +38,10 @@ class Form:
 class Dataset:
     """Facts of one data set.
 
-    `mean` and `std` are of the training pixels in [0, 1], one for each channel. The files are the four of `FILES`, or
-    one of `archives`, whose sizes in bytes it gives, the one to be fetched last. `sha256` has the digest of each, of
-    `FILES` that of the decompressed content. `folders` are the names it goes by inside a folder of data sets.
+    `mean` and `std` are of the training pixels in [0, 1], one for each channel. Of `train_examples` the last
+    `validation_examples` are the validation set, if there is one in files of its own. The files are the four of
+    `FILES`, or one of `archives`, whose sizes in bytes it gives, the one to be fetched last. `sha256` has the digest of
+    each, of `FILES` that of the decompressed content. `folders` are the names it goes by inside a folder of data sets.
     Of a folder of one's own, `path` says where it is; `split_here`, that the test part was not apart there; `notes`,
     what people ought to know. The last two are not recorded.
     """
@@ -61,6 +62,7 @@ class Dataset:
     image_size: int = 28
     archives: Mapping[str, int] = field(default_factory=dict)
     path: str = ""
+    validation_examples: int = 0
     split_here: bool = False
     notes: tuple[str, ...] = ()
 
@@ -87,8 +89,8 @@ class Dataset:
 
     def as_record(self) -> dict[str, Any]:
         """Plain values of what a network that was trained on it must know, and of which files they were."""
-        where = {"path": self.path} if self.path else {}
-        return {**{fact: getattr(self, fact) for fact in FACTS}, "sha256": dict(self.sha256), **where}
+        given = {key: getattr(self, key) for key in ("validation_examples", "path") if getattr(self, key)}
+        return {**{fact: getattr(self, fact) for fact in FACTS}, "sha256": dict(self.sha256), **given}
 
     @classmethod
     def from_record(cls, values: Mapping[str, Any]) -> "Dataset":
@@ -114,6 +116,8 @@ class Dataset:
             raise ValueError(f"cnnbench writes no such {' and '.join(wrong)}")
         path = values.get("path", "")
         plain = {"classes": tuple(classes), "mean": tuple(mean), "std": tuple(std), "folders": ()}
+        given = values.get("validation_examples")
+        facts |= {"validation_examples": given if _is_count(given) else 0}
         return cls(**{**facts, **plain, "path": path if isinstance(path, str) else ""})
 
 

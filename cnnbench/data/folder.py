@@ -35,21 +35,31 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
         DataError, ConfigError: as `facts`; or images cannot be read, or are all alike.
     """
     folder, own = _folder(config), _open(config)
-    key = (folder.resolve(), own.content)
+    key = (folder.resolve(), own.content, own.notes)
     recalled = kept.recall(key)
     if recalled is not None:
         return recalled
     kept.forget()  # before others are read, so that both are never in memory
-    arrays = own.read()
-    measured = mean_and_deviation(arrays.train_images)
+    arrays, notes = own.read()
+    measured = mean_and_deviation(arrays.train_images[: own.num_train - own.num_validation])
     mean, std = (tuple(round(value, DIGITS) for value in values) for values in measured)
     if 0 in std:
         where = f" in channel {std.index(0) + 1} of 3" if len(std) > 1 else ""
         raise DataError(f"The training images in {shown(folder)} have one and the same value everywhere{where}.")
-    digests = {file: idx_digest(array) for file, array in zip(FILES, arrays, strict=True)}
-    dataset = replace(_facts(folder, own), mean=mean, std=std, sha256=digests)
+    digests = {file: idx_digest(array) for file, array in zip(FILES, arrays[:4], strict=True)}
+    notes = (*own.notes, *notes, *_copies(arrays))
+    dataset = replace(_facts(folder, own), mean=mean, std=std, sha256=digests, notes=notes)
     kept.keep(key, [], dataset, arrays)
     return dataset, arrays
+
+
+def _copies(arrays: Arrays) -> list[str]:
+    """Tell of test images that are among those to train on, which measures memory."""
+    known = {hash(image.tobytes()) for image in arrays.train_images}
+    copies = sum(hash(image.tobytes()) in known for image in arrays.test_images)
+    if not copies:
+        return []
+    return [f"{copies:,} of the {len(arrays.test_images):,} test images are also among the training images."]
 
 
 def _folder(config: DataConfig) -> Path:
@@ -83,6 +93,7 @@ def _facts(folder: Path, own: OwnData) -> Dataset:
         std=(1.0,) * own.in_channels,
         train_examples=own.num_train,
         test_examples=own.num_test,
+        validation_examples=own.num_validation,
         sha256={},
         licence="your own",
         folders=(),

@@ -1,15 +1,15 @@
-"""A folder of one's own with PNG and JPEG files."""
+"""A folder of one's own with image files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from cnnbench.config import DataConfig
-from cnnbench.data.arrays import Arrays, Labels
+from cnnbench.data.arrays import Arrays
 from cnnbench.data.images import are_grey, read_images
-from cnnbench.data.listing import ImageFile, list_images
+from cnnbench.data.listing import ImageFile, Listing, list_images
 from cnnbench.data.own import OwnData, refuse, shown
 from cnnbench.errors import ConfigError
 
@@ -30,34 +30,57 @@ def open_images(folder: Path, config: DataConfig) -> OwnData:
             f"Set data.image_size={config.resize}; data.resize follows it."
         )
     listing = list_images(folder)
-    files = (*listing.train, *listing.test)
+    files = (*listing.train, *listing.validation, *listing.test)
+    title = f"reading {shown(folder.resolve().name)}"
+    if listing.problems:  # all that is wrong is told at once
+        reading = read_images([file.path for file in files], 1, 1, title)
+        raise refuse(folder, [*listing.problems, *reading.problems])
     in_channels = config.channels or (1 if _are_grey(files) else 3)
     kind = np.uint8 if len(listing.classes) <= 256 else np.int32
 
-    def read() -> Arrays:
-        pixels, problems = read_images(
-            [file.path for file in files], in_channels, size, f"reading {shown(folder.resolve().name)}"
-        )
-        if problems:
-            raise refuse(folder, problems)
-        middle = len(listing.train)
-        return Arrays(pixels[:middle], _labels(listing.train, kind), pixels[middle:], _labels(listing.test, kind))
+    def read() -> tuple[Arrays, Sequence[str]]:
+        reading = read_images([file.path for file in files], in_channels, size, title)
+        if reading.problems:
+            raise refuse(folder, reading.problems)
+        labels, test = np.array([file.label for file in files], kind), len(files) - len(listing.test)
+        parts = reading.pixels[:test], labels[:test], reading.pixels[test:], labels[test:]
+        return Arrays(*parts, num_validation=len(listing.validation)), _misnamed(folder, reading.misnamed)
 
     return OwnData(
         classes=listing.classes,
-        num_train=len(listing.train),
+        num_train=len(listing.train) + len(listing.validation),
         num_test=len(listing.test),
         in_channels=in_channels,
         image_size=size,
         content=(files, size, in_channels),
         read=read,
         split_here=listing.split_here,
-        notes=listing.notes,
+        num_validation=len(listing.validation),
+        notes=(*_validation(listing, config), *listing.notes),
     )
 
 
-def _labels(files: Sequence[ImageFile], kind: type[np.uint8 | np.int32]) -> Labels:
-    return np.array([file.label for file in files], kind)
+def _validation(listing: Listing, config: DataConfig) -> list[str]:
+    """Tell what becomes of the validation part, if there is one."""
+    if not listing.validation:
+        return []
+    name, number = shown(listing.validation_folder), len(listing.validation)
+    if config.folds is not None:
+        return [f"The {number:,} images in {name}/ are divided into data.folds={config.folds} with those to train on."]
+    if not config.validation:
+        return [f"The {number:,} images in {name}/ are not used: data.validation=0."]
+    return [f"The validation set is {name}/, {number:,} images; none of those to train on are held out."]
+
+
+def _misnamed(folder: Path, misnamed: Mapping[str, str]) -> list[str]:
+    """Tell of images whose names say another format than they have, which were read all the same."""
+    if not misnamed:
+        return []
+    path, format_ = next(iter(misnamed.items()))
+    return [
+        f"Of another format than their names say: {len(misnamed):,} images, such as "
+        f"{shown(Path(path).relative_to(folder))}, which is {format_}."
+    ]
 
 
 @lru_cache(maxsize=1)  # it is asked when a configuration is checked and when the images are read

@@ -48,7 +48,7 @@ def problem(config: DataConfig) -> str:
 def test_the_files_are_read_as_they_are(config: DataConfig, folder: Path, arrays: ByFile, packed: bool) -> None:
     put(folder, arrays, packed)
     dataset, loaded = sources.load(config)
-    assert all(np.array_equal(array, arrays[file]) for array, file in zip(loaded, FILES, strict=True))
+    assert all(np.array_equal(array, arrays[file]) for array, file in zip(loaded[:4], FILES, strict=True))
     assert (dataset.train_examples, dataset.test_examples, dataset.image_size, dataset.in_channels) == (30, 10, 4, 1)
     assert (dataset.split_here, dataset.notes) == (False, ())
 

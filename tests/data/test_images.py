@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 
 from cnnbench.data import images
-from cnnbench.data.images import are_grey, read_image, read_images
+from cnnbench.data.images import KNOWN, are_grey, read_image, read_images
 from cnnbench.errors import DataError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -208,13 +208,13 @@ def cut(content: bytes) -> bytes:
 
 
 NO_IMAGES = {
-    "empty": (b"", "is not a PNG or JPEG image"),
-    "text": (b"hello, I am no image\n", "is not a PNG or JPEG image"),
-    "another format": (saved_as("GIF"), "is not a PNG or JPEG image"),
+    "empty": (b"", "is empty"),
+    "text": (b"hello, I am no image\n", f"is not a {KNOWN} image"),
+    "another format": (saved_as("PPM"), f"is not a {KNOWN} image"),
     "truncated JPEG": (cut(saved_as("JPEG")), "cannot be read: image file is truncated"),
     "truncated PNG": (cut(saved_as("PNG")), "cannot be read: image file is truncated"),
-    "header alone": (b"\x89PNG\r\n\x1a\n", "is not a PNG or JPEG image"),
-    "wrong checksum": (saved_as("PNG").replace(b"IHDR", b"IHDX"), "is not a PNG or JPEG image"),
+    "header alone": (b"\x89PNG\r\n\x1a\n", f"is not a {KNOWN} image"),
+    "wrong checksum": (saved_as("PNG").replace(b"IHDR", b"IHDX"), f"is not a {KNOWN} image"),
     "many pixels": (png_of(10_000, 10_000), "has more than 89,478,485 pixels"),
     "very many pixels": (png_of(100_000, 100_000), "has more than 89,478,485 pixels"),
 }
@@ -258,7 +258,7 @@ def many(save: Save, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_many_are_read_in_their_order(many: list[Path]) -> None:
-    pixels, problems = read_images(many, 1, 2, "")
+    pixels, problems, _ = read_images(many, 1, 2, "")
     assert (pixels[:, 0, 0, 0].tolist(), problems) == ([10 * number for number in range(10)], [])
 
 
@@ -272,11 +272,11 @@ def test_each_of_many_that_cannot_be_read_is_told_in_order(many: list[Path]) -> 
     for number in (8, 1, 2):
         many[number].write_text("no image")
     problems = read_images(many, 1, 2, "")[1]
-    assert problems == [f"{many[number]} is not a PNG or JPEG image." for number in (1, 2, 8)]
+    assert problems == [f"{many[number]} is not a {KNOWN} image." for number in (1, 2, 8)]
 
 
 def test_none_are_read_as_none() -> None:
-    pixels, problems = read_images([], 3, 5, "")
+    pixels, problems, _ = read_images([], 3, 5, "")
     assert (pixels.shape, problems) == ((0, 3, 5, 5), [])
 
 

@@ -11,6 +11,7 @@ import pytest
 from image_folders import fill, put_images
 
 from cnnbench.data.listing import ImageFile, Listing, list_images
+from cnnbench.data.own import refuse
 from cnnbench.errors import DataError
 
 
@@ -24,13 +25,14 @@ def names(files: tuple[ImageFile, ...], folder: Path) -> list[str]:
 
 
 def all_names(listing: Listing, folder: Path) -> list[str]:
-    return sorted(names((*listing.train, *listing.test), folder))
+    return sorted(names((*listing.train, *listing.validation, *listing.test), folder))
 
 
 def problems(folder: Path) -> str:
-    with pytest.raises(DataError) as told:
-        list_images(folder)
-    return str(told.value)
+    try:
+        return str(refuse(folder, list_images(folder).problems))
+    except DataError as error:
+        return str(error)
 
 
 # Layouts
@@ -103,13 +105,31 @@ def test_a_link_back_is_followed_once(folder: Path) -> None:
     assert len(all_names(list_images(folder), folder)) == 4
 
 
-@pytest.mark.parametrize("hidden", [".DS_Store", "cats/._000.png", "cats/.thumbs/000.png", ".cache/000.png"])
-def test_what_is_hidden_is_passed_over(folder: Path, hidden: str) -> None:
+@pytest.mark.parametrize(
+    ("hidden", "told"),
+    [
+        (".DS_Store", ".DS_Store"),
+        ("cats/._000.png", "._*"),
+        ("cats/.thumbs/000.png", ".thumbs"),
+        (".cache/000.png", ".cache"),
+        ("cats/.ipynb_checkpoints/000.png", ".ipynb_checkpoints"),
+        ("__MACOSX/cats/000.png", "__MACOSX"),
+        ("cats/@eaDir/000.png", "@eaDir"),
+        ("lost+found/000.png", "lost+found"),
+        ("$RECYCLE.BIN/000.png", "$RECYCLE.BIN"),
+        ("System Volume Information/000.png", "System Volume Information"),
+        ("cats/Thumbs.db", "Thumbs.db"),
+        ("desktop.ini", "desktop.ini"),
+        ("cats/__pycache__/000.png", "__pycache__"),
+    ],
+)
+def test_what_is_hidden_or_a_systems_is_passed_over_and_named(folder: Path, hidden: str, told: str) -> None:
     fill(folder, {"cats": 2, "dogs": 2})
-    (folder / hidden).parent.mkdir(exist_ok=True)
+    (folder / hidden).parent.mkdir(parents=True, exist_ok=True)
     (folder / hidden).write_text("nothing")
     listing = list_images(folder)
-    assert (len(listing.train) + len(listing.test), listing.classes, len(listing.notes)) == (4, ("cats", "dogs"), 1)
+    assert (len(listing.train) + len(listing.test), listing.classes) == (4, ("cats", "dogs"))
+    assert listing.notes[1:] == (f"Passed over: {told}.",)
 
 
 # The part that is set apart
@@ -176,9 +196,9 @@ def test_few_others_change_parts_where_images_are_added(folder: Path) -> None:
 
 def test_other_files_are_counted_by_kind_with_an_example(folder: Path) -> None:
     fill(folder, {"cats": 2, "dogs": 2})
-    for name in ("cats/a.gif", "cats/b.GIF", "dogs/c.webp", "dogs/README", "list.txt"):
+    for name in ("cats/a.svg", "cats/b.SVG", "dogs/c.heic", "dogs/README", "list.txt"):
         (folder / name).touch()
-    assert list_images(folder).notes[1].startswith("Not used: 2 .gif, 1 .webp, 1 .txt, 1 other, such as cats/a.gif.")
+    assert list_images(folder).notes[1].startswith("Not used: 2 .svg, 1 .heic, 1 .txt, 1 other, such as cats/a.svg.")
 
 
 def test_of_many_kinds_the_rarest_are_counted_together(folder: Path) -> None:
@@ -199,7 +219,7 @@ def test_an_image_beside_the_classes_is_not_used(folder: Path) -> None:
 
 def test_a_folder_without_anything_is_no_data_set(folder: Path) -> None:
     folder.mkdir()
-    assert problems(folder).startswith(f"{folder} holds no data set: neither a folder of PNG or JPEG files")
+    assert problems(folder).startswith(f"{folder} holds no data set: neither a folder of image files")
 
 
 def test_images_without_folders_are_told_what_they_need(folder: Path) -> None:
@@ -216,15 +236,15 @@ def test_a_single_class_is_nothing_to_tell_apart(folder: Path) -> None:
 def test_an_empty_class_is_told(folder: Path) -> None:
     fill(folder, {"cats": 2, "dogs": 2})
     (folder / "birds").mkdir()
-    assert problems(folder) == f"{folder}/birds has no PNG or JPEG files."
+    assert problems(folder) == f"{folder}/birds has no image files."
 
 
 def test_a_class_of_another_format_is_told_with_what_it_has(folder: Path) -> None:
     fill(folder, {"cats": 2})
     (folder / "birds").mkdir()
-    for name in ("a.gif", "b.gif", "c.txt"):
+    for name in ("a.svg", "b.svg", "c.txt"):
         (folder / "birds" / name).touch()
-    assert problems(folder) == f"{folder}/birds has no PNG or JPEG files, but 2 .gif, 1 .txt."
+    assert problems(folder) == f"{folder}/birds has no image files, but 2 .svg, 1 .txt."
 
 
 def test_a_link_to_nothing_is_told(folder: Path) -> None:
