@@ -61,8 +61,8 @@ def test_another_seed_has_the_same_test_set(within: Command, photos: Path, tmp_p
 
 
 def test_images_that_are_not_used_are_told(within: Command, photos: Path) -> None:
-    (photos / "cats" / "more.gif").touch()
-    assert "Not used: 1 .gif, such as cats/more.gif." in within(*SMALL).stdout
+    (photos / "cats" / "more.svg").touch()
+    assert "Not used: 1 .svg, such as cats/more.svg." in within(*SMALL).stdout
 
 
 def test_a_folder_of_the_samples_files_trains_to_the_same_bits(

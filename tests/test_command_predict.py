@@ -18,6 +18,7 @@ from small_runs import Runs, forge
 from cnnbench.commands.predict import BATCH
 from cnnbench.commands.trained import open_run
 from cnnbench.data import catalog
+from cnnbench.data.images import KNOWN
 
 CONF = Path(__file__).parents[1] / "conf"
 CLASSES = catalog.get("sample").classes

@@ -62,13 +62,13 @@ def open_images(folder: Path, config: DataConfig) -> OwnData:
 
 def _validation(listing: Listing, config: DataConfig) -> list[str]:
     """Tell what becomes of the validation part, if there is one."""
-    if not listing.validation:
-        return []
     name, number = shown(listing.validation_folder), len(listing.validation)
+    if not number:
+        return []
     if config.folds is not None:
         return [f"The {number:,} images in {name}/ are divided into data.folds={config.folds} with those to train on."]
-    if not config.validation:
-        return [f"The {number:,} images in {name}/ are not used: data.validation=0."]
+    if not config.validation:  # as the user asked, or where the network is only to be tested
+        return []
     return [f"The validation set is {name}/, {number:,} images; none of those to train on are held out."]
 
 

@@ -30,7 +30,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # that Pillow is to rea
 KNOWN = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B")
-COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "CMYK", "YCbCr")
+COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 # How files begin that often have an image's name, and what is to be done with them.
 OTHER_FILES = (
     (rb"\s*<(!doctype html|html|head)", "is a web page: it was not downloaded as an image"),
@@ -80,9 +80,9 @@ def read_images(paths: Sequence[str | Path], in_channels: int, size: int, title:
 
     A bar with the title shows how far it is where that takes long.
     """
-    from PIL import Image
+    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  # all that `FORMATS` needs, in one thread
 
-    Image.preinit()  # in one thread
+    Image.preinit()
     pixels = np.empty((len(paths), in_channels, size, size), np.uint8)
 
     def read(start: int) -> tuple[list[str], dict[str, str]]:

@@ -4,7 +4,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,8 @@ __all__ = ["ImageFile", "Listing", "list_images"]
 
 SET_APART = 6  # where there is no test part: one in so many images
 MOST_KINDS = 5  # of files that are not used, beyond which they are counted together
+USUAL_NAMES = {"train", "val", "valid", "validation", "test"}
+TASKS = {TRAIN: "train", VALIDATION: "validate", TEST: "test"}
 LARGE_CLASS = 1.5  # times an even share of the training images, above which it is told
 
 
@@ -65,13 +67,14 @@ def list_images(folder: Path) -> Listing:
     parts = {kind: search.classes(place) for kind, place in folders.items()}
     train = parts[TRAIN]
     search.require_images(folders[TRAIN], train)
-    notes = search.compare(folders, parts)
+    notes = [*_unusual(folder, folders), *search.compare(folders, parts)]
+    single = [name for name, files in train.items() if len(files) == 1]
+    if single:
+        notes.append(f"A single image to train on, and none to hold out: {name_some(single)}.")
     if TEST not in parts:
-        single = [name for name, files in train.items() if len(files) == 1]
         parts[TRAIN], parts[TEST] = _set_apart(folders[TRAIN], train)
         number = sum(map(len, parts[TEST].values()))
         notes.insert(0, f"Set apart for testing: {number:,} images, a sixth of each class, the same with any seed.")
-        notes += [f"A single image, which is trained on and not tested on: {name_some(single)}."] if single else []
     files = {
         kind: tuple(
             ImageFile(path, label, stamp) for label, name in enumerate(train) for path, stamp in classes.get(name, [])
@@ -88,6 +91,14 @@ def list_images(folder: Path) -> Listing:
         notes=(*notes, *_largest(parts[TRAIN]), *search.notes()),
         problems=tuple(search.problems),
     )
+
+
+def _unusual(folder: Path, folders: Mapping[str, Path]) -> list[str]:
+    """Tell which folder is which part, if the names are not the usual ones."""
+    names = {kind: place.relative_to(folder).as_posix() for kind, place in folders.items()}
+    if len(folders) == 1 or {name.lower() for name in names.values()} <= USUAL_NAMES:
+        return []
+    return [f"Parts: {', '.join(f'{shown(name)}/ to {TASKS[kind]} on' for kind, name in names.items())}."]
 
 
 def _set_apart(folder: Path, classes: Classes) -> tuple[Classes, Classes]:
@@ -187,7 +198,7 @@ class _Search(FolderScan):
                 f"If the classes are the folders in it, give data.path={shown(folder / name)}"
             )
 
-    def compare(self, folders: dict[str, Path], parts: dict[str, Classes]) -> list[str]:
+    def compare(self, folders: Mapping[str, Path], parts: Mapping[str, Classes]) -> list[str]:
         """Compare the classes of the other parts to those to train on.
 
         Remembers as problems those that are not trained on. Returns notes of those that have no images.

@@ -56,9 +56,10 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
             f"training examples. It must be at most {available - 1}; 0 trains on all of them."
         )
     if config.train_examples is not None and config.train_examples > available - held_out:
+        left = f"{available - held_out:,} of its {available:,} training examples left beside the {held_out:,} held out"
         raise ConfigError(
-            f"data.train_examples={config.train_examples}: {name} has {available - held_out:,} of its "
-            f"{available:,} training examples left beside the {held_out:,} held out. Lower it or data.validation."
+            f"data.train_examples={config.train_examples}: {name} has "
+            + (f"{left}. Lower it or data.validation." if held_out else f"{available:,} training examples.")
         )
     if config.test_examples is not None and config.test_examples > dataset.test_examples:
         raise ConfigError(

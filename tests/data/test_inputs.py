@@ -132,7 +132,10 @@ def test_a_folder_that_may_not_be_entered_is_told_and_the_rest_read(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse_a)
-    assert [each.error for each in read(tmp_path)] == ["", f"{tmp_path / 'a'} cannot be looked into: Permission denied."]
+    assert [each.error for each in read(tmp_path)] == [
+        "",
+        f"{tmp_path / 'a'} cannot be looked into: Permission denied.",
+    ]
 
 
 def test_a_file_that_the_system_does_not_give_is_told(tmp_path: Path) -> None:
