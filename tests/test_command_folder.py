@@ -53,6 +53,60 @@ def test_a_run_says_what_it_is_of(within: Command, photos: Path, tmp_path: Path)
     assert min(known["std"]) > 0
 
 
+@pytest.fixture
+def three_parts(tmp_path: Path) -> Path:
+    """photos/ with train/, val/ and test/, no image of which is another's."""
+    for part, number in (("train", 12), ("val", 5), ("test", 3)):
+        put_images(tmp_path / "photos" / part, [f"{name}/{part}{i}.png" for name in PHOTOS for i in range(number)])
+    return tmp_path / "photos"
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_a_validation_set_of_its_own_chooses_and_the_test_set_is_measured_once(within: Command, tmp_path: Path) -> None:
+    done = within(*SMALL, "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert "24 training, 10 validation and 6 test examples" in done.stdout
+    assert "The validation set is val/, 10 images; none of those to train on are held out." in done.stdout
+    split = json.loads((tmp_path / "run" / "environment.json").read_text())["data"]
+    assert [split[part] for part in ("train", "validation", "test")] == [24, 10, 6]
+    assert json.loads((tmp_path / "run" / "dataset.json").read_text())["validation_examples"] == 10
+    assert "validation_accuracy" in (tmp_path / "run" / "metrics.csv").read_text()
+    done = within("evaluate", "run")
+    assert "on the test set of photos: 6 examples" in done.stdout, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["accuracy"] == result["test_accuracy"]
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_a_run_with_a_validation_set_of_its_own_goes_on_to_the_same_bits(within: Command, tmp_path: Path) -> None:
+    assert within(*SMALL, "train.epochs=2", "hydra.run.dir=whole").returncode == 0
+    assert within(*SMALL, "hydra.run.dir=parts").returncode == 0
+    assert within("resume", "parts", "train.epochs=2").returncode == 0
+    whole, parts = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "parts"))
+    assert all(torch.equal(whole["model"][key], parts["model"][key]) for key in whole["model"])
+    measured = [[row["validation_loss"] for row in run["rows"]] for run in (whole, parts)]
+    assert measured[0] == measured[1]
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_without_validation_the_test_set_is_measured_each_epoch(within: Command, tmp_path: Path) -> None:
+    done = within(*SMALL, "data.validation=0", "hydra.run.dir=run")
+    assert "24 training, 0 validation and 6 test examples" in done.stdout, done.stderr
+    assert "test_accuracy" in (tmp_path / "run" / "metrics.csv").read_text()
+
+
+def test_a_class_without_test_images_has_no_figures_of_its_own(within: Command, three_parts: Path) -> None:
+    shutil.rmtree(three_parts / "test" / "dogs")
+    done = within(*SMALL, "hydra.run.dir=run")
+    assert (done.returncode, "Without images in test/: dogs." in done.stdout) == (0, True), done.stderr
+    done = within("evaluate", "run")
+    assert done.returncode == 0, done.stderr
+    evaluation = json.loads((three_parts.parent / "run" / "evaluation.json").read_text())
+    assert [each["support"] for each in evaluation["classes"]] == [3, 0]
+    assert evaluation["classes"][1]["recall"] is None
+    assert evaluation["macro_mean"]["recall"] == evaluation["classes"][0]["recall"]
+
+
 def test_another_seed_has_the_same_test_set(within: Command, photos: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
         assert within(*SMALL, f"seed={seed}", f"hydra.run.dir=run{seed}").returncode == 0

@@ -1,11 +1,14 @@
 """`data=folder`: the user's own images."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from cnnbench.config import FOLDER, DataConfig
 from cnnbench.data import kept
-from cnnbench.data.arrays import Arrays, mean_and_deviation
+from cnnbench.data.arrays import Arrays, Labels, mean_and_deviation
 from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.idx import idx_digest
 from cnnbench.data.idx_folder import holds_idx, open_idx
@@ -16,6 +19,7 @@ from cnnbench.errors import DataError
 __all__ = ["facts", "load"]
 
 DIGITS = 4  # of mean and deviation, as many as of data sets that are known
+LARGE_CLASS = 1.5  # times an even share of the training images, above which it is told
 
 
 def facts(config: DataConfig) -> Dataset:
@@ -41,16 +45,27 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
         return recalled
     kept.forget()  # before others are read, so that both are never in memory
     arrays, notes = own.read()
-    measured = mean_and_deviation(arrays.train_images[: own.num_train - own.num_validation])
+    num_trained = own.num_train - own.num_validation
+    measured = mean_and_deviation(arrays.train_images[:num_trained])
     mean, std = (tuple(round(value, DIGITS) for value in values) for values in measured)
     if 0 in std:
         where = f" in channel {std.index(0) + 1} of 3" if len(std) > 1 else ""
         raise DataError(f"The training images in {shown(folder)} have one and the same value everywhere{where}.")
     digests = {file: idx_digest(array) for file, array in zip(FILES, arrays[:4], strict=True)}
-    notes = (*own.notes, *notes, *_copies(arrays))
+    notes = (*own.notes, *notes, *_largest(arrays.train_labels[:num_trained], own.classes), *_copies(arrays))
     dataset = replace(_facts(folder, own), mean=mean, std=std, sha256=digests, notes=notes)
     kept.keep(key, [], dataset, arrays)
     return dataset, arrays
+
+
+def _largest(labels: Labels, classes: Sequence[str]) -> list[str]:
+    """Tell of the largest class if it has far more than an even share of the training images."""
+    counts = np.bincount(labels)
+    largest = int(counts.argmax())
+    share, even = counts[largest] / len(labels), 1 / len(classes)
+    if share <= LARGE_CLASS * even:
+        return []
+    return [f"{share:.0%} of the training images are of class {shown(classes[largest])}; an even share is {even:.0%}."]
 
 
 def _copies(arrays: Arrays) -> list[str]:

@@ -22,7 +22,6 @@ SET_APART = 6  # where there is no test part: one in so many images
 MOST_KINDS = 5  # of files that are not used, beyond which they are counted together
 USUAL_NAMES = {"train", "val", "valid", "validation", "test"}
 TASKS = {TRAIN: "train", VALIDATION: "validate", TEST: "test"}
-LARGE_CLASS = 1.5  # times an even share of the training images, above which it is told
 
 
 class ImageFile(NamedTuple):
@@ -88,7 +87,7 @@ def list_images(folder: Path) -> Listing:
         test=files[TEST],
         validation_folder=folders[VALIDATION].name if VALIDATION in folders else "",
         split_here=TEST not in folders,
-        notes=(*notes, *_largest(parts[TRAIN]), *search.notes()),
+        notes=(*notes, *search.notes()),
         problems=tuple(search.problems),
     )
 
@@ -114,16 +113,6 @@ def _set_apart(folder: Path, classes: Classes) -> tuple[Classes, Classes]:
         train[name] = [file for file in files if file not in chosen]
         test[name] = [file for file in files if file in chosen]
     return train, test
-
-
-def _largest(classes: Classes) -> list[str]:
-    """Tell of the largest class if it has far more than its share of the training images."""
-    numbers = {name: len(files) for name, files in classes.items()}
-    name = max(numbers, key=lambda each: numbers[each], default="")
-    share, even = numbers.get(name, 0) / max(1, sum(numbers.values())), 1 / max(1, len(numbers))
-    if share <= LARGE_CLASS * even:
-        return []
-    return [f"{share:.0%} of the training images are of class {shown(name)}; an even share is {even:.0%}."]
 
 
 class _Search(FolderScan):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from image_folders import fill, put_images
+from image_folders import fill, picture, put_images
 from mirrors import ByFile, idx, put
 from PIL import Image
 
@@ -21,6 +21,7 @@ from cnnbench.data.idx import idx_digest
 from cnnbench.data.images import KNOWN, read_image
 from cnnbench.data.listing import list_images
 from cnnbench.data.resident import ResidentData
+from cnnbench.data.splits import check_sizes, num_held_out
 from cnnbench.errors import ConfigError, DataError
 
 Make = Callable[..., DataConfig]
@@ -211,6 +212,122 @@ def test_two_parts_of_the_images_may_be_held_out(folder: Path, of_folder: Make) 
     assert [len(part) for part in (data.train, data.validation, data.test)] == [30, 10, 8]
 
 
+def test_everything_that_is_wrong_is_told_at_once(folder: Path, of_folder: Make) -> None:
+    fill(folder, {"cats": 3, "dogs": 3})
+    (folder / "cats/000.png").write_text("I am text")
+    (folder / "dogs/001.png").write_bytes((folder / "dogs/001.png").read_bytes()[:-60])
+    (folder / "dogs/broken.png").symlink_to("nowhere")
+    (folder / "cows").mkdir()
+    for of in (sources.facts, sources.load):
+        with pytest.raises(DataError) as told:
+            of(of_folder())
+        assert str(told.value).splitlines() == [
+            f"There are 4 problems in {folder}:",
+            f"  {folder}/dogs/broken.png is a link to nothing.",
+            f"  {folder}/cows has no image files.",
+            f"  {folder}/cats/000.png is not a {KNOWN} image.",
+            f"  {folder}/dogs/001.png cannot be read: image file is truncated.",
+        ]
+
+
+# A validation set in files of its own
+
+
+@pytest.fixture
+def three_parts(folder: Path) -> Path:
+    for part, number in (("train", 12), ("val", 4), ("test", 2)):
+        put_images(folder, [f"{part}/{name}/{part}{index}.png" for name in ("cats", "dogs") for index in range(number)])
+    return folder
+
+
+def parts_of(config: DataConfig, seed: int = 0) -> ResidentData:
+    return ResidentData.from_arrays(config, sources.load(config)[1], seed, torch.device("cpu"))
+
+
+def pixels(paths: list[Path]) -> list[bytes]:
+    return sorted(read_image(path, 3, 6).tobytes() for path in paths)
+
+
+@pytest.mark.usefixtures("three_parts")
+@pytest.mark.parametrize("validation", [0.1, 7])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_parts_are_the_folders_whatever_the_seed(
+    folder: Path, of_folder: Make, validation: float, seed: int
+) -> None:
+    config = of_folder(validation=validation)
+    data = parts_of(config, seed)
+    for part, name in ((data.train, "train"), (data.validation, "val"), (data.test, "test")):
+        assert sorted(image.numpy().tobytes() for image in part.images) == pixels([*folder.glob(f"{name}/*/*.png")])
+    assert sources.load(config)[0].notes[0].startswith("The validation set is val/, 8 images")
+    assert check_sizes(config, sources.facts(config)) == len(data.train)
+    assert num_held_out(config, sources.facts(config)) == len(data.validation)
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_without_validation_the_folder_of_it_is_not_used(folder: Path, of_folder: Make) -> None:
+    config = of_folder(validation=0)
+    data = parts_of(config)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [24, 0, 4]
+    assert (check_sizes(config, sources.facts(config)), num_held_out(config, sources.facts(config))) == (24, 0)
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_folds_are_of_train_and_val_together_and_it_is_told(folder: Path, of_folder: Make) -> None:
+    folds = [of_folder(folds=4, fold=fold) for fold in range(4)]
+    held_out = [image.numpy().tobytes() for config in folds for image in parts_of(config).validation.images]
+    assert sorted(held_out) == pixels([*folder.glob("train/*/*.png"), *folder.glob("val/*/*.png")])
+    assert sources.facts(folds[0]).notes == (
+        "The 8 images in val/ are divided into data.folds=4 with those to train on.",
+    )
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_fewer_training_examples_leave_val_as_it_is(of_folder: Make) -> None:
+    data = parts_of(of_folder(train_examples=9))
+    assert [len(part) for part in (data.train, data.validation)] == [9, 8]
+    with pytest.raises(ConfigError, match=r"data\.train_examples=25: photos has 24 training examples\."):
+        check_sizes(of_folder(train_examples=25), sources.facts(of_folder()))
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_mean_and_deviation_are_of_the_images_to_train_on_alone(folder: Path, of_folder: Make) -> None:
+    dataset, arrays = sources.load(of_folder())
+    shutil.rmtree(folder / "val")
+    alone, _ = sources.load(of_folder())
+    assert (dataset.mean, dataset.std) == (alone.mean, alone.std)
+    assert (dataset.train_examples, dataset.validation_examples, arrays.num_validation) == (32, 8, 8)
+
+
+# What people ought to know
+
+
+def test_images_named_for_another_format_are_told(folder: Path, of_folder: Make) -> None:
+    fill(folder, {"cats": 4, "dogs": 4})
+    for name in ("cats/000.png", "dogs/002.png"):
+        picture(1 + ord(name[0])).save(folder / name, "WEBP")
+    assert sources.load(of_folder())[0].notes[1] == (
+        "Of another format than their names say: 2 images, such as cats/000.png, which is WEBP."
+    )
+
+
+def test_test_images_that_are_trained_on_are_told(folder: Path, of_folder: Make) -> None:
+    fill(folder / "train", {"cats": 4, "dogs": 4})
+    put_images(folder, [f"test/{name}/{number}.png" for name in ("cats", "dogs") for number in range(3)])
+    assert sources.load(of_folder())[0].notes == ()
+    shutil.copy(folder / "train/cats/000.png", folder / "test/cats/copy.png")
+    assert sources.load(of_folder())[0].notes == ("1 of the 7 test images are also among the training images.",)
+
+
+@pytest.mark.parametrize(("number", "told"), [(8, False), (10, True)])
+def test_a_class_that_has_far_more_than_its_share_is_told(
+    folder: Path, of_folder: Make, number: int, told: bool
+) -> None:
+    fill(folder / "train", {"cats": number, "cows": 4, "dogs": 4})
+    put_images(folder, [f"test/{name}/1.png" for name in ("cats", "cows", "dogs")])
+    expected = ("56% of the training images are of class cats; an even share is 33%.",) if told else ()
+    assert sources.load(of_folder())[0].notes == expected
+
+
 # Digests
 
 
@@ -226,8 +343,10 @@ def test_a_digest_tells_apart_large_labels() -> None:
     assert len(digests) == 4
 
 
-def test_what_is_recorded_comes_back(folder: Path, of_folder: Make) -> None:
-    fill(folder, {"cats": 9, "dogs": 7})
+@pytest.mark.parametrize("parts", [("",), ("train", "val", "test")])
+def test_what_is_recorded_comes_back(folder: Path, of_folder: Make, parts: tuple[str, ...]) -> None:
+    for part in parts:
+        fill(folder / part, {"cats": 9, "dogs": 7})
     dataset, _ = sources.load(of_folder())
     record = {key: list(value) if isinstance(value, tuple) else value for key, value in dataset.as_record().items()}
     again = type(dataset).from_record(record)
