@@ -66,7 +66,7 @@ def test_a_validation_set_of_its_own_chooses_and_the_test_set_is_measured_once(w
     done = within(*SMALL, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     assert "24 training, 10 validation and 6 test examples" in done.stdout
-    assert "The validation set is val/, 10 images; none of those to train on are held out." in done.stdout
+    assert "Validation set: the 10 images in val/; data.validation is not used." in done.stdout
     split = json.loads((tmp_path / "run" / "environment.json").read_text())["data"]
     assert [split[part] for part in ("train", "validation", "test")] == [24, 10, 6]
     assert json.loads((tmp_path / "run" / "dataset.json").read_text())["validation_examples"] == 10

@@ -19,7 +19,7 @@ from cnnbench.errors import DataError
 __all__ = ["facts", "load"]
 
 DIGITS = 4  # of mean and deviation, as many as of data sets that are known
-LARGE_CLASS = 1.5  # times an even share of the training images, above which it is told
+LARGE_CLASS = 1.5  # times an even share of the training images, above which a note says so
 
 
 def facts(config: DataConfig) -> Dataset:
@@ -59,7 +59,7 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
 
 
 def _largest(labels: Labels, classes: Sequence[str]) -> list[str]:
-    """Tell of the largest class if it has far more than an even share of the training images."""
+    """Return a note on the largest class if it has far more than an even share of the training images."""
     counts = np.bincount(labels)
     largest = int(counts.argmax())
     share, even = counts[largest] / len(labels), 1 / len(classes)
@@ -69,7 +69,7 @@ def _largest(labels: Labels, classes: Sequence[str]) -> list[str]:
 
 
 def _copies(arrays: Arrays) -> list[str]:
-    """Tell of test images that are among those to train on, which measures memory."""
+    """Return a note on the test images that are also training images: these measure memory."""
     known = {hash(image.tobytes()) for image in arrays.train_images}
     copies = sum(hash(image.tobytes()) in known for image in arrays.test_images)
     if not copies:

@@ -32,7 +32,7 @@ def open_images(folder: Path, config: DataConfig) -> OwnData:
     listing = list_images(folder)
     files = (*listing.train, *listing.validation, *listing.test)
     title = f"reading {shown(folder.resolve().name)}"
-    if listing.problems:  # all that is wrong is told at once
+    if listing.problems:  # report damaged images with them, not only after they are mended
         reading = read_images([file.path for file in files], 1, 1, title)
         raise refuse(folder, [*listing.problems, *reading.problems])
     in_channels = config.channels or (1 if _are_grey(files) else 3)
@@ -61,25 +61,25 @@ def open_images(folder: Path, config: DataConfig) -> OwnData:
 
 
 def _validation(listing: Listing, config: DataConfig) -> list[str]:
-    """Tell what becomes of the validation part, if there is one."""
+    """Return a note on the use of the validation part, if there is one."""
     name, number = shown(listing.validation_folder), len(listing.validation)
     if not number:
         return []
     if config.folds is not None:
-        return [f"The {number:,} images in {name}/ are divided into data.folds={config.folds} with those to train on."]
-    if not config.validation:  # as the user asked, or where the network is only to be tested
+        return [f"data.folds={config.folds} divides the training images and the {number:,} images in {name}/ together."]
+    if not config.validation:  # the user asked for it, or the network is only tested
         return []
-    return [f"The validation set is {name}/, {number:,} images; none of those to train on are held out."]
+    return [f"Validation set: the {number:,} images in {name}/; data.validation is not used."]
 
 
 def _misnamed(folder: Path, misnamed: Mapping[str, str]) -> list[str]:
-    """Tell of images whose names say another format than they have, which were read all the same."""
+    """Return a note on the images that are named for another format."""
     if not misnamed:
         return []
     path, format_ = next(iter(misnamed.items()))
     return [
-        f"Of another format than their names say: {len(misnamed):,} images, such as "
-        f"{shown(Path(path).relative_to(folder))}, which is {format_}."
+        f"{len(misnamed):,} images are named for another format, such as {shown(Path(path).relative_to(folder))}, "
+        f"which is {format_}."
     ]
 
 

@@ -23,15 +23,16 @@ __all__ = ["KNOWN", "SUFFIXES", "are_grey", "read_image", "read_images"]
 FORMAT_OF_SUFFIX = {
     **dict.fromkeys((".jpeg", ".jpg", ".jpe", ".jfif"), "JPEG"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
-    **{".png": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP"},
+    **{".png": "PNG", ".webp": "WebP", ".gif": "GIF", ".bmp": "BMP"},
 }
 SUFFIXES = tuple(FORMAT_OF_SUFFIX)  # of the files that are looked for in folders
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")  # that Pillow is to read, and no others
-KNOWN = "PNG, JPEG, WebP, GIF, BMP or TIFF"
+FORMATS = ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")  # that Pillow may read, and no others
+KNOWN = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+NAMES_OF_PILLOW = {"MPO": "JPEG", "WEBP": "WebP"}  # MPO is a JPEG with others behind it
 
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B")
 COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-# How files begin that often have an image's name, and what is to be done with them.
+# How other files begin that often bear the name of an image, and what to do about each.
 OTHER_FILES = (
     (rb"\s*<(!doctype html|html|head)", "is a web page: it was not downloaded as an image"),
     (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*-->\s*)?<svg", "is an SVG drawing: convert it to PNG"),
@@ -54,7 +55,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Reading(NamedTuple):
-    """What `read_images` gives: `problems` for people, and by path the format of files that are `misnamed`."""
+    """What `read_images` returns; `misnamed` has by path the format of the files that are named for another."""
 
     pixels: Pixels
     problems: list[str]
@@ -117,7 +118,9 @@ def are_grey(paths: Sequence[str | Path]) -> bool:
             with Image.open(path, formats=FORMATS) as image:
                 if image.mode != "P" or image.palette is None:
                     return image.mode not in GREY_MODES
-                colours = np.frombuffer(image.palette.palette, np.uint8).reshape(-1, 3)
+                known = image.palette.rawmode == "RGB"  # otherwise Pillow must read the pixels to sort it
+                palette = image.palette.palette if known else bytes(image.getpalette() or ())
+                colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
                 return bool((colours != colours[:, :1]).any())
         except Exception:  # it is told when the pixels are read
             return False
@@ -141,13 +144,13 @@ def _warnings_decided() -> Iterator[None]:
 
 
 def _read(path: str | Path, in_channels: int, size: int) -> tuple[Pixels, str]:
-    """The pixels and the format of a file."""
+    """Return the pixels and the format of a file."""
     from PIL import Image, UnidentifiedImageError  # a tenth of a second that other commands can do without
 
     try:
         with Image.open(path, formats=FORMATS) as file:
             file.load()
-            format_ = "JPEG" if file.format == "MPO" else str(file.format)  # a JPEG with others behind it
+            format_ = NAMES_OF_PILLOW.get(str(file.format), str(file.format))
             _require_bytes(path, file)
             image = _plain(_upright(file), "L" if in_channels == 1 else "RGB")
     except UnidentifiedImageError as error:
@@ -167,7 +170,7 @@ def _read(path: str | Path, in_channels: int, size: int) -> tuple[Pixels, str]:
 
 
 def _explain(path: str | Path) -> str:
-    """What a file is that is no image to be read, as far as its first bytes tell."""
+    """Return what a file is that cannot be read as an image, by its first bytes."""
     try:
         with Path(path).open("rb") as file:
             start = file.read(512)
@@ -180,10 +183,10 @@ def _explain(path: str | Path) -> str:
 
 
 def _require_bytes(path: str | Path, image: "Image") -> None:
-    """Check that it is known which values of the pixels are black and white.
+    """Check that the pixels have 8 or 16 bits without a sign, so that black and white are known.
 
     Raises:
-        DataError: they are floating-point numbers, or whole ones of more than 16 bits or with a sign.
+        DataError: the pixels are floating-point numbers, or integers with a sign or more than 16 bits.
     """
     if image.mode not in (*GREY_MODES, *COLOUR_MODES) or (image.mode == "I" and image.format == "TIFF"):
         raise DataError(

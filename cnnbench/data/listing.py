@@ -93,7 +93,7 @@ def list_images(folder: Path) -> Listing:
 
 
 def _unusual(folder: Path, folders: Mapping[str, Path]) -> list[str]:
-    """Tell which folder is which part, if the names are not the usual ones."""
+    """Return a note on which folder is which part, if the names are not the usual ones."""
     names = {kind: place.relative_to(folder).as_posix() for kind, place in folders.items()}
     if len(folders) == 1 or {name.lower() for name in names.values()} <= USUAL_NAMES:
         return []
@@ -116,7 +116,7 @@ def _set_apart(folder: Path, classes: Classes) -> tuple[Classes, Classes]:
 
 
 class _Search(FolderScan):
-    """Looks through the folders of classes; also remembers what is not used, and which folders are one class."""
+    """Finds the images of each class; collects the files that are `unused`, and classes `joined` from two folders."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -133,7 +133,8 @@ class _Search(FolderScan):
             elif name is None:
                 self.problems.append(f"{shown(entry)}: a class cannot have this name. Rename it.")
             else:
-                self.joined += [name] if name in classes else []
+                if name in classes and name not in self.joined:
+                    self.joined.append(name)
                 classes[name] = [*classes.get(name, []), *self._images(entry.path)]
         return {name: sorted(files, key=lambda file: nfc(file[0])) for name, files in classes.items()}
 
@@ -160,7 +161,7 @@ class _Search(FolderScan):
         return stamp_of(status)
 
     def require_images(self, folder: Path, classes: Classes) -> None:
-        """Check that there is more than one class to train on; remember those without images as problems.
+        """Check that there is more than one class to train on; a class without images is a problem.
 
         Raises:
             DataError: there are no classes, or one.
@@ -188,13 +189,13 @@ class _Search(FolderScan):
             )
 
     def compare(self, folders: Mapping[str, Path], parts: Mapping[str, Classes]) -> list[str]:
-        """Compare the classes of the other parts to those to train on.
+        """Compare the classes of the validation and the test part to the training classes.
 
-        Remembers as problems those that are not trained on. Returns notes of those that have no images.
+        A class that is not trained on is a problem. Returns notes on classes without images.
         """
         train, notes = parts[TRAIN], []
-        for kind, ours in parts.items():
-            place = folders[kind]
+        for kind in [kind for kind in parts if kind != TRAIN]:
+            ours, place = parts[kind], folders[kind]
             unknown = [name for name in ours if name not in train]
             without = [name for name in train if not ours.get(name)]
             if not any(ours.values()):

@@ -65,13 +65,13 @@ def _choose(scan: FolderScan, folders: "list[os.DirEntry[str]]") -> Group:
             return group
     if split:
         twice = [entry.name for kind, entry in split[0] if sum(kind == other for other, _ in split[0]) > 1]
-        raise DataError(f"{shown(scan.folder)} has {name_some(twice)}: which is which part cannot be told. Rename one.")
+        raise DataError(f"{shown(scan.folder)} has {name_some(twice)}: both are one part. Rename one.")
     if only_parts and groups and TRAIN not in dict(every) and all(_is_split(scan, entry) for _, entry in every):
         names = " and ".join(f"{shown(entry.name)}/" for _, entry in every)
         raise DataError(f"{shown(scan.folder)} has {names}, but no train/ with images to train on.")
     plain = {entry.name.lower() for entry in folders}
     if {"train"} < plain <= {"train", "val", "test"}:
-        return every  # all images lie in them without folders of classes, which is told
+        return every  # all images lie in them without folders of classes: the caller reports it
     return _lone_train(scan, folders, by_rest[""])
 
 
@@ -87,7 +87,7 @@ def _lone_train(scan: FolderScan, folders: "list[os.DirEntry[str]]", plain: Grou
 
 
 def _read_name(name: str) -> tuple[str, str]:
-    """Return the part that a folder's name tells of, or "", and the rest of the name."""
+    """Return the part that a folder is named for, or "", and the rest of the name."""
     words = [word.lower() for word in _WORD.findall(name)]
     parts = [word for word in words if _PART.fullmatch(word)]
     if len(parts) != 1:

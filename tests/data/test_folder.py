@@ -212,7 +212,7 @@ def test_two_parts_of_the_images_may_be_held_out(folder: Path, of_folder: Make) 
     assert [len(part) for part in (data.train, data.validation, data.test)] == [30, 10, 8]
 
 
-def test_everything_that_is_wrong_is_told_at_once(folder: Path, of_folder: Make) -> None:
+def test_everything_that_is_wrong_is_reported_at_once(folder: Path, of_folder: Make) -> None:
     fill(folder, {"cats": 3, "dogs": 3})
     (folder / "cats/000.png").write_text("I am text")
     (folder / "dogs/001.png").write_bytes((folder / "dogs/001.png").read_bytes()[:-60])
@@ -258,7 +258,7 @@ def test_the_parts_are_the_folders_whatever_the_seed(
     data = parts_of(config, seed)
     for part, name in ((data.train, "train"), (data.validation, "val"), (data.test, "test")):
         assert sorted(image.numpy().tobytes() for image in part.images) == pixels([*folder.glob(f"{name}/*/*.png")])
-    assert sources.load(config)[0].notes[0].startswith("The validation set is val/, 8 images")
+    assert sources.load(config)[0].notes[0].startswith("Validation set: the 8 images in val/")
     assert check_sizes(config, sources.facts(config)) == len(data.train)
     assert num_held_out(config, sources.facts(config)) == len(data.validation)
 
@@ -272,12 +272,12 @@ def test_without_validation_the_folder_of_it_is_not_used(folder: Path, of_folder
 
 
 @pytest.mark.usefixtures("three_parts")
-def test_folds_are_of_train_and_val_together_and_it_is_told(folder: Path, of_folder: Make) -> None:
+def test_folds_are_of_train_and_val_together_and_it_is_reported(folder: Path, of_folder: Make) -> None:
     folds = [of_folder(folds=4, fold=fold) for fold in range(4)]
     held_out = [image.numpy().tobytes() for config in folds for image in parts_of(config).validation.images]
     assert sorted(held_out) == pixels([*folder.glob("train/*/*.png"), *folder.glob("val/*/*.png")])
     assert sources.facts(folds[0]).notes == (
-        "The 8 images in val/ are divided into data.folds=4 with those to train on.",
+        "data.folds=4 divides the training images and the 8 images in val/ together.",
     )
 
 
@@ -301,16 +301,16 @@ def test_mean_and_deviation_are_of_the_images_to_train_on_alone(folder: Path, of
 # What people ought to know
 
 
-def test_images_named_for_another_format_are_told(folder: Path, of_folder: Make) -> None:
+def test_images_named_for_another_format_are_reported(folder: Path, of_folder: Make) -> None:
     fill(folder, {"cats": 4, "dogs": 4})
     for name in ("cats/000.png", "dogs/002.png"):
         picture(1 + ord(name[0])).save(folder / name, "WEBP")
     assert sources.load(of_folder())[0].notes[1] == (
-        "Of another format than their names say: 2 images, such as cats/000.png, which is WEBP."
+        "2 images are named for another format, such as cats/000.png, which is WebP."
     )
 
 
-def test_test_images_that_are_trained_on_are_told(folder: Path, of_folder: Make) -> None:
+def test_test_images_that_are_trained_on_are_reported(folder: Path, of_folder: Make) -> None:
     fill(folder / "train", {"cats": 4, "dogs": 4})
     put_images(folder, [f"test/{name}/{number}.png" for name in ("cats", "dogs") for number in range(3)])
     assert sources.load(of_folder())[0].notes == ()
@@ -319,7 +319,7 @@ def test_test_images_that_are_trained_on_are_told(folder: Path, of_folder: Make)
 
 
 @pytest.mark.parametrize(("number", "told"), [(8, False), (10, True)])
-def test_a_class_that_has_far_more_than_its_share_is_told(
+def test_a_class_that_has_far_more_than_its_share_is_reported(
     folder: Path, of_folder: Make, number: int, told: bool
 ) -> None:
     fill(folder / "train", {"cats": number, "cows": 4, "dogs": 4})

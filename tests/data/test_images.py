@@ -152,8 +152,8 @@ def test_of_several_images_in_a_file_the_first_is_read(save: Save, kind: str) ->
     assert set(read_image(path, 1, 8).ravel().tolist()) == {255}
 
 
-@pytest.mark.parametrize("kind", ["WEBP", "GIF", "BMP", "TIFF", "PNG"])
-def test_a_file_that_is_named_as_another_is_read_and_told(save: Save, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["WebP", "GIF", "BMP", "TIFF", "PNG"])
+def test_a_file_that_is_named_as_another_is_read_and_reported(save: Save, kind: str) -> None:
     path = save(Image.new("RGB", (8, 8), (7, 7, 7)), "image.jpg", format=kind)
     other = save(Image.new("L", (8, 8)), "image.JPEG")
     reading = read_images([path, other], 1, 8, "")
@@ -395,6 +395,19 @@ def palette(*colours: tuple[int, int, int]) -> Image.Image:
 )
 def test_a_file_is_grey_by_its_header(save: Save, image: Image.Image, grey: bool) -> None:
     assert are_grey([save(image)]) is grey
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize(("colour", "grey"), [((9, 9, 9), True), ((9, 9, 8), False)])
+def test_a_palette_is_looked_at_in_every_kind_of_file(
+    save: Save, kind: str, colour: tuple[int, int, int], grey: bool
+) -> None:
+    image = palette((200, 200, 200), colour, (0, 0, 0), (50, 50, 50))
+    image.putdata([0, 1, 2, 3])
+    path = save(image, "image", format=kind)
+    with Image.open(path) as saved:
+        assert saved.mode == "P" or grey
+    assert are_grey([path]) is grey
 
 
 def test_one_file_in_colour_is_enough(save: Save) -> None:

@@ -305,7 +305,7 @@ def test_a_folder_that_may_not_be_listed_is_told(folder: Path, inside: str, monk
     assert problems(folder).count(f"{folder / inside} cannot be looked into: Permission denied.") == 1
 
 
-def test_train_beside_a_folder_of_another_name_is_told_with_what_to_do(folder: Path) -> None:
+def test_train_beside_a_folder_of_another_name_is_refused_with_what_to_do(folder: Path) -> None:
     fill(folder / "train", {"cats": 2, "dogs": 2})
     fill(folder / "other", {"cats": 2, "dogs": 2})
     assert f"{folder} has train/ but neither test/ nor val/." in problems(folder)
@@ -321,7 +321,7 @@ def test_a_class_that_is_not_trained_on_is_refused(folder: Path, part: str) -> N
 
 @pytest.mark.parametrize("part", ["test", "val"])
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()], ids=["missing", "empty"])
-def test_a_class_without_images_to_test_on_is_told_and_kept(
+def test_a_class_without_images_to_test_on_is_reported_and_kept(
     folder: Path, part: str, make: Callable[[Path], None]
 ) -> None:
     fill(folder / "train", {"cats": 2, "cows": 2, "dogs": 2})
@@ -384,7 +384,7 @@ def test_one_name_in_two_forms_of_unicode_is_one_class(folder: Path) -> None:
     assert [file.label for file in listing.test] == [0, 0, 1, 1]
 
 
-def test_folders_that_differ_in_the_form_of_unicode_alone_are_joined_and_told(folder: Path) -> None:
+def test_folders_that_differ_in_the_form_of_unicode_alone_are_joined_and_reported(folder: Path) -> None:
     fill(folder, {COMPOSED: 3, DECOMPOSED: 4, "dogs": 2})
     listing = list_images(folder)
     assert [file.label for file in (*listing.train, *listing.test)].count(0) == 7
@@ -402,7 +402,7 @@ def test_the_form_of_unicode_decides_neither_the_order_nor_what_is_set_apart(fol
 # What people ought to know
 
 
-def test_a_class_of_one_image_is_told(folder: Path) -> None:
+def test_a_class_of_one_image_is_reported(folder: Path) -> None:
     notes = list_images(fill(folder, {"cats": 6, "cows": 1, "dogs": 6})).notes
     assert notes[1] == "A single image to train on, and none to hold out: cows."
 

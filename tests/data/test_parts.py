@@ -46,7 +46,7 @@ def test_folders_named_like_a_validation_set_are_one(folder: Path, name: str) ->
     assert first_folders(list_images(folder), folder) == [{"train"}, {name}, {"test"}]
 
 
-def test_parts_of_unusual_names_are_told(folder: Path) -> None:
+def test_parts_of_unusual_names_are_reported(folder: Path) -> None:
     for part in ("my_test", "my_train"):
         fill(folder / part, CLASSES)
     assert list_images(folder).notes == ("Parts: my_test/ to test on, my_train/ to train on.",)
@@ -82,7 +82,7 @@ def test_classes_of_folders_may_be_called_like_a_part(folder: Path, names: tuple
     assert list_images(folder).classes == names
 
 
-def test_images_in_train_and_test_themselves_are_told_what_they_need(folder: Path) -> None:
+def test_images_in_train_and_test_themselves_are_reported_with_what_they_need(folder: Path) -> None:
     fill(folder, {"train": 2, "test": 2})
     with pytest.raises(DataError, match="photos/train holds images, but no folders"):
         list_images(folder)
@@ -98,11 +98,11 @@ def test_parts_without_one_to_train_on_are_refused(folder: Path) -> None:
 def test_two_folders_for_one_part_are_refused(folder: Path) -> None:
     for part in ("train", "val", "valid"):
         fill(folder / part, CLASSES)
-    with pytest.raises(DataError, match="photos has val, valid: which is which part cannot be told"):
+    with pytest.raises(DataError, match="photos has val, valid: both are one part"):
         list_images(folder)
 
 
-def test_a_folder_around_the_parts_is_told_what_to_do(folder: Path) -> None:
+def test_a_folder_around_the_parts_is_reported_with_what_to_do(folder: Path) -> None:
     for part in ("train", "test"):
         fill(folder / "photos" / part, CLASSES)
     with pytest.raises(DataError, match=f"single class, photos.*data.path={folder}/photos"):

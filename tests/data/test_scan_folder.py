@@ -43,7 +43,7 @@ def test_a_folder_with_some_images_is_looked_through(tmp_path: Path) -> None:
     assert list_images(tmp_path).classes == ("cats", "dogs")
 
 
-def test_a_folder_that_vanishes_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_vanishes_is_reported(tmp_path: Path) -> None:
     scan = FolderScan(tmp_path)
     fill(tmp_path, {"1": 1, "2": 1})
     names = []
@@ -54,7 +54,7 @@ def test_a_folder_that_vanishes_is_told(tmp_path: Path) -> None:
     assert scan.problems == [f"{tmp_path}/2 cannot be looked into: No such file or directory."]
 
 
-def test_a_file_that_vanishes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_vanishes_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, {"cats": 3, "dogs": 3})
     put_images(tmp_path, ["dogs/last.png"])
     is_image = scan_folder.is_image
