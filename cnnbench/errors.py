@@ -99,9 +99,11 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     return f"{guess}Allowed: {', '.join(words)}."
 
 
-JOINERS = "\u200c\u200d"  # which hold letters apart or together, as words of many scripts and emoji need them
+JOINERS = "\u200c\u200d"  # between letters of many scripts, and in emoji
 
 
 def is_harmless(character: str) -> bool:
     """Return whether a character can be shown on a terminal without steering it."""
-    return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
+    if character.isprintable() or character in JOINERS:
+        return True
+    return unicodedata.category(character) == "Zs"  # spaces of all kinds

@@ -57,12 +57,14 @@ def test_a_run_says_what_it_is_of(within: Command, photos: Path, tmp_path: Path)
 def three_parts(tmp_path: Path) -> Path:
     """photos/ with train/, val/ and test/, no image of which is another's."""
     for part, number in (("train", 12), ("val", 5), ("test", 3)):
-        put_images(tmp_path / "photos" / part, [f"{name}/{part}{i}.png" for name in PHOTOS for i in range(number)])
+        for name in PHOTOS:
+            files = [f"{name}/{part}{index}.png" for index in range(number)]
+            put_images(tmp_path / "photos" / part, files)
     return tmp_path / "photos"
 
 
 @pytest.mark.usefixtures("three_parts")
-def test_a_validation_set_of_its_own_chooses_and_the_test_set_is_measured_once(within: Command, tmp_path: Path) -> None:
+def test_val_chooses_the_epoch_and_test_is_measured(within: Command, tmp_path: Path) -> None:
     done = within(*SMALL, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     assert "24 training, 10 validation and 6 test examples" in done.stdout
@@ -74,15 +76,17 @@ def test_a_validation_set_of_its_own_chooses_and_the_test_set_is_measured_once(w
     done = within("evaluate", "run")
     assert "on the test set of photos: 6 examples" in done.stdout, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["accuracy"] == result["test_accuracy"]
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert evaluation["accuracy"] == result["test_accuracy"]
 
 
 @pytest.mark.usefixtures("three_parts")
-def test_a_run_with_a_validation_set_of_its_own_goes_on_to_the_same_bits(within: Command, tmp_path: Path) -> None:
+def test_a_run_with_val_resumes_to_the_same_bits(within: Command, tmp_path: Path) -> None:
     assert within(*SMALL, "train.epochs=2", "hydra.run.dir=whole").returncode == 0
     assert within(*SMALL, "hydra.run.dir=parts").returncode == 0
     assert within("resume", "parts", "train.epochs=2").returncode == 0
-    whole, parts = (checkpoint.load(tmp_path / name / "checkpoints" / "last.pt") for name in ("whole", "parts"))
+    runs = [tmp_path / name / "checkpoints" / "last.pt" for name in ("whole", "parts")]
+    whole, parts = map(checkpoint.load, runs)
     assert all(torch.equal(whole["model"][key], parts["model"][key]) for key in whole["model"])
     measured = [[row["validation_loss"] for row in run["rows"]] for run in (whole, parts)]
     assert measured[0] == measured[1]

@@ -38,10 +38,10 @@ class Form:
 class Dataset:
     """Facts of one data set.
 
-    `mean` and `std` are of the training pixels in [0, 1], one for each channel. Of `train_examples` the last
-    `validation_examples` are the validation set, if there is one in files of its own. The files are the four of
-    `FILES`, or one of `archives`, whose sizes in bytes it gives, the one to be fetched last. `sha256` has the digest of
-    each, of `FILES` that of the decompressed content. `folders` are the names it goes by inside a folder of data sets.
+    `mean` and `std` are of the training pixels in [0, 1], one for each channel. The files are the four of `FILES`, or
+    one of `archives`, whose sizes in bytes it gives, the one to be fetched last. `sha256` has the digest of each, of
+    `FILES` that of the decompressed content. `folders` are the names it goes by inside a folder of data sets.
+    Of `train_examples` the last `validation_examples` are the validation set, if it was given.
     Of a folder of one's own, `path` says where it is; `split_here`, that the test part was not apart there; `notes`,
     what people ought to know. The last two are not recorded.
     """
@@ -89,8 +89,9 @@ class Dataset:
 
     def as_record(self) -> dict[str, Any]:
         """Plain values of what a network that was trained on it must know, and of which files they were."""
-        given = {key: getattr(self, key) for key in ("validation_examples", "path") if getattr(self, key)}
-        return {**{fact: getattr(self, fact) for fact in FACTS}, "sha256": dict(self.sha256), **given}
+        record = {fact: getattr(self, fact) for fact in FACTS} | {"sha256": dict(self.sha256)}
+        given = {"validation_examples": self.validation_examples, "path": self.path}
+        return record | {key: value for key, value in given.items() if value}
 
     @classmethod
     def from_record(cls, values: Mapping[str, Any]) -> "Dataset":

@@ -52,20 +52,22 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
         where = f" in channel {std.index(0) + 1} of 3" if len(std) > 1 else ""
         raise DataError(f"The training images in {shown(folder)} have one and the same value everywhere{where}.")
     digests = {file: idx_digest(array) for file, array in zip(FILES, arrays[:4], strict=True)}
-    notes = (*own.notes, *notes, *_largest(arrays.train_labels[:num_trained], own.classes), *_copies(arrays))
+    largest = _largest(arrays.train_labels[:num_trained], own.classes)
+    notes = (*own.notes, *notes, *largest, *_copies(arrays))
     dataset = replace(_facts(folder, own), mean=mean, std=std, sha256=digests, notes=notes)
     kept.keep(key, [], dataset, arrays)
     return dataset, arrays
 
 
 def _largest(labels: Labels, classes: Sequence[str]) -> list[str]:
-    """Return a note on the largest class if it has far more than an even share of the training images."""
+    """Return a note on the largest class if it has far more than an even share of the images."""
     counts = np.bincount(labels)
     largest = int(counts.argmax())
     share, even = counts[largest] / len(labels), 1 / len(classes)
     if share <= LARGE_CLASS * even:
         return []
-    return [f"{share:.0%} of the training images are of class {shown(classes[largest])}; an even share is {even:.0%}."]
+    name = shown(classes[largest])
+    return [f"{share:.0%} of the training images are of class {name}; an even share is {even:.0%}."]
 
 
 def _copies(arrays: Arrays) -> list[str]:
@@ -74,7 +76,8 @@ def _copies(arrays: Arrays) -> list[str]:
     copies = sum(hash(image.tobytes()) in known for image in arrays.test_images)
     if not copies:
         return []
-    return [f"{copies:,} of the {len(arrays.test_images):,} test images are also among the training images."]
+    number = len(arrays.test_images)
+    return [f"{copies:,} of the {number:,} test images are also among the training images."]
 
 
 def _folder(config: DataConfig) -> Path:

@@ -36,26 +36,28 @@ def open_images(folder: Path, config: DataConfig) -> OwnData:
         reading = read_images([file.path for file in files], 1, 1, title)
         raise refuse(folder, [*listing.problems, *reading.problems])
     in_channels = config.channels or (1 if _are_grey(files) else 3)
+    num_validation = len(listing.validation)
     kind = np.uint8 if len(listing.classes) <= 256 else np.int32
 
     def read() -> tuple[Arrays, Sequence[str]]:
         reading = read_images([file.path for file in files], in_channels, size, title)
         if reading.problems:
             raise refuse(folder, reading.problems)
-        labels, test = np.array([file.label for file in files], kind), len(files) - len(listing.test)
-        parts = reading.pixels[:test], labels[:test], reading.pixels[test:], labels[test:]
-        return Arrays(*parts, num_validation=len(listing.validation)), _misnamed(folder, reading.misnamed)
+        pixels, labels = reading.pixels, np.array([file.label for file in files], kind)
+        test = len(files) - len(listing.test)
+        arrays = Arrays(pixels[:test], labels[:test], pixels[test:], labels[test:], num_validation)
+        return arrays, _misnamed(folder, reading.misnamed)
 
     return OwnData(
         classes=listing.classes,
-        num_train=len(listing.train) + len(listing.validation),
+        num_train=len(listing.train) + num_validation,
         num_test=len(listing.test),
         in_channels=in_channels,
         image_size=size,
         content=(files, size, in_channels),
         read=read,
         split_here=listing.split_here,
-        num_validation=len(listing.validation),
+        num_validation=num_validation,
         notes=(*_validation(listing, config), *listing.notes),
     )
 
@@ -66,7 +68,8 @@ def _validation(listing: Listing, config: DataConfig) -> list[str]:
     if not number:
         return []
     if config.folds is not None:
-        return [f"data.folds={config.folds} divides the training images and the {number:,} images in {name}/ together."]
+        together = f"the training images and the {number:,} images in {name}/ together"
+        return [f"data.folds={config.folds} divides {together}."]
     if not config.validation:  # the user asked for it, or the network is only tested
         return []
     return [f"Validation set: the {number:,} images in {name}/; data.validation is not used."]
@@ -77,10 +80,8 @@ def _misnamed(folder: Path, misnamed: Mapping[str, str]) -> list[str]:
     if not misnamed:
         return []
     path, format_ = next(iter(misnamed.items()))
-    return [
-        f"{len(misnamed):,} images are named for another format, such as {shown(Path(path).relative_to(folder))}, "
-        f"which is {format_}."
-    ]
+    example = f"{shown(Path(path).relative_to(folder))}, which is {format_}"
+    return [f"{len(misnamed):,} images are named for another format, such as {example}."]
 
 
 @lru_cache(maxsize=1)  # it is asked when a configuration is checked and when the images are read

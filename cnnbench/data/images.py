@@ -55,7 +55,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Reading(NamedTuple):
-    """What `read_images` returns; `misnamed` has by path the format of the files that are named for another."""
+    """What `read_images` returns; `misnamed` has the formats of files named for another."""
 
     pixels: Pixels
     problems: list[str]
@@ -63,11 +63,11 @@ class Reading(NamedTuple):
 
 
 def read_image(path: Path, in_channels: int, size: int) -> Pixels:
-    """An image file as uint8 (in_channels, size, size): grey for one channel, else red, green and blue.
+    """Read an image file as uint8 (in_channels, size, size): grey for one channel, else RGB.
 
-    Of several images in a file it is the first. It is turned as its EXIF orientation says, what is transparent becomes
-    white, colour becomes luma (ITU-R 601-2). Both sides are resized, bilinear with antialiasing, so a picture that is
-    not square is squeezed.
+    Of several images in a file it is the first. It is turned as its EXIF orientation says, what is
+    transparent becomes white, colour becomes luma (ITU-R 601-2). Both sides are resized, bilinear
+    with antialiasing, so a picture that is not square is squeezed.
 
     Raises:
         DataError: it cannot be read, is no such image, is damaged or is absurdly large.
@@ -77,13 +77,13 @@ def read_image(path: Path, in_channels: int, size: int) -> Pixels:
 
 
 def read_images(paths: Sequence[str | Path], in_channels: int, size: int, title: str) -> Reading:
-    """Read the files as `read_image` does, to uint8 (N, in_channels, size, size), in several threads.
+    """Read files as `read_image` does, in several threads, as uint8 (N, in_channels, size, size).
 
     A bar with the title shows how far it is where that takes long.
     """
-    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  # all that `FORMATS` needs, in one thread
+    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401
 
-    Image.preinit()
+    Image.preinit()  # with the plugins above all that `FORMATS` needs, loaded in one thread
     pixels = np.empty((len(paths), in_channels, size, size), np.uint8)
 
     def read(start: int) -> tuple[list[str], dict[str, str]]:
@@ -118,7 +118,7 @@ def are_grey(paths: Sequence[str | Path]) -> bool:
             with Image.open(path, formats=FORMATS) as image:
                 if image.mode != "P" or image.palette is None:
                     return image.mode not in GREY_MODES
-                known = image.palette.rawmode == "RGB"  # otherwise Pillow must read the pixels to sort it
+                known = image.palette.rawmode == "RGB"  # others are sorted when pixels are read
                 palette = image.palette.palette if known else bytes(image.getpalette() or ())
                 colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
                 return bool((colours != colours[:, :1]).any())
@@ -186,12 +186,13 @@ def _require_bytes(path: str | Path, image: "Image") -> None:
     """Check that the pixels have 8 or 16 bits without a sign, so that black and white are known.
 
     Raises:
-        DataError: the pixels are floating-point numbers, or integers with a sign or more than 16 bits.
+        DataError: the pixels are floating-point numbers, or integers of other kinds.
     """
-    if image.mode not in (*GREY_MODES, *COLOUR_MODES) or (image.mode == "I" and image.format == "TIFF"):
+    known = image.mode in (*GREY_MODES, *COLOUR_MODES)
+    if not known or (image.mode == "I" and image.format == "TIFF"):
         raise DataError(
-            f"{shown(path)} has pixels of the kind {image.mode}, whose black and white are not known. "
-            "Save it with 8 or 16 bits a channel."
+            f"{shown(path)} has pixels of the kind {image.mode}, whose black and white are not "
+            "known. Save it with 8 or 16 bits a channel."
         )
 
 

@@ -39,8 +39,9 @@ class Given:
 def read_all(paths: Sequence[Path], in_channels: int, size: int) -> Iterator[Given]:
     """The images of all paths in their order, each read when it is asked for, as uint8 (in_channels, size, size).
 
-    A path is an image file, a folder, whose images and folders are taken in the order of their names and those that are
-    hidden or a system's are not, or an IDX file of images, plain or gzipped: image 17 of it is named ``file[17]``.
+    A path is an image file, a folder, whose images and folders are taken in the order of their
+    names without those that are hidden or a system's, or an IDX file of images, plain or gzipped:
+    image 17 of it is named ``file[17]``.
     """
     for path in paths:
         try:
@@ -64,7 +65,7 @@ def _read_folder(folder: Path, in_channels: int, size: int) -> Iterator[Given]:
     for problem in scan.problems:
         yield Given(str(folder), None, problem)
     if not scan.num_images and not scan.problems:
-        raise DataError(f"{folder} holds no image files. An IDX file is to be given by its own name.")
+        raise DataError(f"{folder} holds no image files. Name an IDX file itself.")
 
 
 def _read_file(path: Path, in_channels: int, size: int) -> Given:

@@ -38,8 +38,8 @@ Classes = dict[str, Files]
 class Listing:
     """The files of each part; `split_here` and `notes` as in `OwnData`.
 
-    `validation_folder` is the name of the folder of `validation`, if there is one. Where there are `problems`, the
-    files are those that are there all the same.
+    `validation_folder` is the name of the folder of `validation`, if there is one. If there are
+    `problems`, the files are those that were found all the same.
     """
 
     classes: tuple[str, ...]
@@ -53,10 +53,10 @@ class Listing:
 
 
 def list_images(folder: Path) -> Listing:
-    """List the images in `folder`, which has a folder for each class, or the parts of `find_parts` that do.
+    """List the images in `folder`, which has a folder for each class, or parts that have.
 
-    Classes and files are in the order of their names; what is hidden is passed over. Where no images are apart for
-    testing, a sixth of each class is, by a hash of the names: whatever the seed and the file system.
+    Classes and files are in the order of their names. Without a part to test on, a sixth of each
+    class is set apart, by a hash of the names: the same whatever the seed and the file system.
 
     Raises:
         DataError: it is no data set.
@@ -73,13 +73,9 @@ def list_images(folder: Path) -> Listing:
     if TEST not in parts:
         parts[TRAIN], parts[TEST] = _set_apart(folders[TRAIN], train)
         number = sum(map(len, parts[TEST].values()))
-        notes.insert(0, f"Set apart for testing: {number:,} images, a sixth of each class, the same with any seed.")
-    files = {
-        kind: tuple(
-            ImageFile(path, label, stamp) for label, name in enumerate(train) for path, stamp in classes.get(name, [])
-        )
-        for kind, classes in parts.items()
-    }
+        apart = f"Set apart for testing: {number:,} images, a sixth of each class"
+        notes.insert(0, f"{apart}, the same with any seed.")
+    files = {kind: _label(classes, tuple(train)) for kind, classes in parts.items()}
     return Listing(
         classes=tuple(train),
         train=files[TRAIN],
@@ -97,14 +93,22 @@ def _unusual(folder: Path, folders: Mapping[str, Path]) -> list[str]:
     names = {kind: place.relative_to(folder).as_posix() for kind, place in folders.items()}
     if len(folders) == 1 or {name.lower() for name in names.values()} <= USUAL_NAMES:
         return []
-    return [f"Parts: {', '.join(f'{shown(name)}/ to {TASKS[kind]} on' for kind, name in names.items())}."]
+    tasks = [f"{shown(name)}/ to {TASKS[kind]} on" for kind, name in names.items()]
+    return [f"Parts: {', '.join(tasks)}."]
+
+
+def _label(classes: Classes, names: Sequence[str]) -> tuple[ImageFile, ...]:
+    """Return the files of a part, labeled by the place of their class in `names`."""
+    labeled = [(label, file) for label, name in enumerate(names) for file in classes.get(name, ())]
+    return tuple(ImageFile(path, label, stamp) for label, (path, stamp) in labeled)
 
 
 def _set_apart(folder: Path, classes: Classes) -> tuple[Classes, Classes]:
     """Of each class what is left to train on, and a sixth, at least one image if there are two."""
 
     def by_hash(file: tuple[str, Stamp]) -> bytes:
-        return hashlib.sha256(os.fsencode(nfc(Path(file[0]).relative_to(folder).as_posix()))).digest()
+        name = nfc(Path(file[0]).relative_to(folder).as_posix())
+        return hashlib.sha256(os.fsencode(name)).digest()
 
     train, test = {}, {}
     for name, files in classes.items():
@@ -116,7 +120,7 @@ def _set_apart(folder: Path, classes: Classes) -> tuple[Classes, Classes]:
 
 
 class _Search(FolderScan):
-    """Finds the images of each class; collects the files that are `unused`, and classes `joined` from two folders."""
+    """Finds the images of each class; collects files that are `unused`, and classes `joined`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -136,7 +140,9 @@ class _Search(FolderScan):
                 if name in classes and name not in self.joined:
                     self.joined.append(name)
                 classes[name] = [*classes.get(name, []), *self._images(entry.path)]
-        return {name: sorted(files, key=lambda file: nfc(file[0])) for name, files in classes.items()}
+        for files in classes.values():
+            files.sort(key=lambda file: nfc(file[0]))
+        return classes
 
     def _images(self, folder: str) -> Files:
         files = []
@@ -168,23 +174,21 @@ class _Search(FolderScan):
         """
         for name, files in classes.items():
             if not files:
-                inside = [path for path in self.unused if path.startswith(f"{folder / name}{os.sep}")]
+                below = f"{folder / name}{os.sep}"
+                inside = [path for path in self.unused if path.startswith(below)]
                 others = f", but {_counts(inside)}" if inside else ""
                 self.problems.append(f"{shown(folder / name)} has no image files{others}.")
+        place = shown(folder)
         if self.problems:
             return
         if not classes and any(map(is_image, self.unused)):
-            raise DataError(
-                f"{shown(folder)} holds images, but no folders: the images of each class need one of their own."
-            )
+            raise DataError(f"{place} holds images, but no folders: each class needs its own.")
         if not classes:
-            raise DataError(
-                f"{shown(folder)} holds no data set: neither a folder of image files for each class nor IDX files."
-            )
+            raise DataError(f"{place} holds no data set: neither folders of images nor IDX files.")
         if len(classes) == 1:
             (name,) = classes
             raise DataError(
-                f"{shown(folder)} has a single class, {shown(name)}: there is nothing to tell apart. "
+                f"{place} has a single class, {shown(name)}: there is nothing to tell apart. "
                 f"If the classes are the folders in it, give data.path={shown(folder / name)}"
             )
 
@@ -195,26 +199,28 @@ class _Search(FolderScan):
         """
         train, notes = parts[TRAIN], []
         for kind in [kind for kind in parts if kind != TRAIN]:
-            ours, place = parts[kind], folders[kind]
-            unknown = [name for name in ours if name not in train]
-            without = [name for name in train if not ours.get(name)]
-            if not any(ours.values()):
-                self.problems.append(f"{shown(place)} holds no images in folders of classes. Add them, or remove it.")
+            classes, place = parts[kind], shown(folders[kind])
+            unknown = name_some([name for name in classes if name not in train])
+            without = name_some([name for name in train if not classes.get(name)])
+            if not any(classes.values()):
+                problem = "holds no images in folders of classes. Add them, or remove it."
+                self.problems.append(f"{place} {problem}")
             elif unknown:
-                self.problems.append(
-                    f"{shown(folders[TRAIN])} has no folder for {name_some(unknown)}, which {shown(place)} has."
-                )
+                problem = f"has no folder for {unknown}, which {place} has."
+                self.problems.append(f"{shown(folders[TRAIN])} {problem}")
             elif without:
-                notes.append(f"Without images in {shown(place.name)}/: {name_some(without)}.")
+                notes.append(f"Without images in {shown(folders[kind].name)}/: {without}.")
         return notes
 
     def notes(self) -> list[str]:
         notes = []
         if self.joined:
-            notes.append(f"Folders whose names differ in Unicode's form alone are one class: {name_some(self.joined)}.")
+            joined = "Folders whose names differ in Unicode's form alone are one class"
+            notes.append(f"{joined}: {name_some(self.joined)}.")
         if self.unused:
             example = shown(Path(self.unused[0]).relative_to(self.folder))
-            notes.append(f"Not used: {_counts(self.unused)}, such as {example}. Images are {KNOWN} files of a class.")
+            unused = f"Not used: {_counts(self.unused)}, such as {example}."
+            notes.append(f"{unused} Images are {KNOWN} files of a class.")
         if self.passed_over:
             notes.append(f"Passed over: {name_some(list(self.passed_over))}.")
         return notes

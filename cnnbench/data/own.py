@@ -18,9 +18,9 @@ MOST_TOLD = 10  # problems, beyond which they are only counted
 class OwnData:
     """A data set in a folder, of which no more is read than it takes to know this.
 
-    Of `num_train` images the last `num_validation` are the validation set. `content` changes when the files do. `read`
-    gives what is in them and notes on it, or raises a DataError. `split_here` tells that the test part was not apart
-    there; `notes` are for people.
+    Of `num_train` images the last `num_validation` are the validation set. `content` changes when
+    the files do. `read` gives what is in them and notes on it, or raises a DataError. `split_here`
+    tells that the test part was not apart there; `notes` are for people.
     """
 
     classes: tuple[str, ...]
@@ -52,7 +52,7 @@ def shown(path: "str | os.PathLike[str]") -> str:
 
 
 def nfc(text: str) -> str:
-    """Return the text in Unicode's composed form, which is the same however a system writes an accent."""
+    """Return the text in Unicode's composed form: systems write an accent in different ways."""
     return unicodedata.normalize("NFC", text)
 
 

@@ -1,8 +1,10 @@
-"""The parts of a folder of images: which of its folders are to train, to validate and to test on."""
+"""Which folders in a folder of images are its parts: to train on, to validate on and to test on."""
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from cnnbench.data.own import shown
 from cnnbench.data.scan_folder import FolderScan, is_folder, is_image, name_some
@@ -18,27 +20,36 @@ _KINDS = {
     **dict.fromkeys(("test", "testing"), TEST),
 }
 _PART = re.compile(rf"({'|'.join(_KINDS)})(set|data|images?|imgs?)?")  # trainset is train
-_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")  # TrainSet is two words, val2017 is one
+# TrainSet is two words, val2017 is one
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")
 
-Group = list[tuple[str, "os.DirEntry[str]"]]
+
+class _Part(NamedTuple):
+    """A folder that is named like a part; `rest` is what else is in its name, such as seg."""
+
+    kind: str
+    rest: str
+    folder: "os.DirEntry[str]"
 
 
 def find_parts(scan: FolderScan) -> tuple[dict[str, Path], list[str]]:
-    """Return the folder of each part, that of TRAIN at least, and what lies beside them.
+    """Return the folder of each part, that of TRAIN at least, and the paths of what is beside them.
 
-    Without parts the folder itself is the one to train on. Parts are known by their names, such as train and val,
-    Training and Testing, seg_train and seg_test, if there are folders in them: classes may be called so too.
+    Parts are known by their names, such as train and val, Training and Testing, seg_train and
+    seg_test. Folders that hold no folders are classes, whatever their names. Without parts the
+    folder itself is the one to train on.
 
     Raises:
-        DataError: there are parts, but none to train on, or two of a kind, or train/ beside what has another name.
+        DataError: no part is to train on, one is there twice, or the only one is beside classes.
     """
     entries = scan.entries(scan.folder)
-    group = _choose(scan, [entry for entry in entries if is_folder(entry)])
-    if not group:
+    parts = _choose_parts(scan, [entry for entry in entries if is_folder(entry)])
+    if not parts:
         return {TRAIN: scan.folder}, []
-    used = {entry.path for _, entry in group}
-    beside = [f"{entry.path}/" if is_folder(entry) else entry.path for entry in entries if entry.path not in used]
-    return {kind: _unwrap(scan, entry, kind) for kind, entry in group}, beside
+    used = {part.folder.path for part in parts}
+    beside = [entry for entry in entries if entry.path not in used]
+    paths = [f"{entry.path}/" if is_folder(entry) else entry.path for entry in beside]
+    return {part.kind: _unwrap(scan, part) for part in parts}, paths
 
 
 def find_test_folder(folder: Path) -> Path | None:
@@ -49,72 +60,85 @@ def find_test_folder(folder: Path) -> Path | None:
         return None
 
 
-def _choose(scan: FolderScan, folders: "list[os.DirEntry[str]]") -> Group:
-    """Return the folders that are parts, each with its kind; none if all are classes."""
-    by_rest: dict[str, Group] = {"": []}  # those that share the rest of their names, such as seg_
-    for entry in folders:
-        kind, rest = _read_name(entry.name)
-        if kind:
-            by_rest.setdefault(rest, []).append((kind, entry))
-    every = [part for group in by_rest.values() for part in group]
-    only_parts = len(every) == len(folders)
-    groups = [group for group in ([every] if only_parts else []) + [*by_rest.values()] if _num_kinds(group) > 1]
-    split = [group for group in groups if any(kind == TRAIN and _holds_folders(scan, entry) for kind, entry in group)]
-    for group in split:
-        if _num_kinds(group) == len(group):
+def _choose_parts(scan: FolderScan, folders: "list[os.DirEntry[str]]") -> list[_Part]:
+    """Return the folders that are parts; none if all are classes."""
+    parts = [part for folder in folders if (part := _read_name(folder)) is not None]
+    groups = _group(parts)
+    if len(parts) == len(folders):  # together they are parts, however they are named
+        groups.insert(0, parts)
+    groups = [group for group in groups if len(_count_kinds(group)) > 1]
+    trained = [group for group in groups if _holds_classes_to_train_on(scan, group)]
+    for group in trained:
+        if max(_count_kinds(group).values()) == 1:
             return group
-    if split:
-        twice = [entry.name for kind, entry in split[0] if sum(kind == other for other, _ in split[0]) > 1]
-        raise DataError(f"{shown(scan.folder)} has {name_some(twice)}: both are one part. Rename one.")
-    if only_parts and groups and TRAIN not in dict(every) and all(_is_split(scan, entry) for _, entry in every):
-        names = " and ".join(f"{shown(entry.name)}/" for _, entry in every)
-        raise DataError(f"{shown(scan.folder)} has {names}, but no train/ with images to train on.")
-    plain = {entry.name.lower() for entry in folders}
-    if {"train"} < plain <= {"train", "val", "test"}:
-        return every  # all images lie in them without folders of classes: the caller reports it
-    return _lone_train(scan, folders, by_rest[""])
+    if trained:
+        counts = _count_kinds(trained[0])
+        twice = [part.folder.name for part in trained[0] if counts[part.kind] > 1]
+        raise DataError(f"{shown(scan.folder)} has {name_some(twice)} for one part. Rename one.")
+    if parts in groups:
+        _require_train(scan, parts)
+        if {"train"} < {folder.name.lower() for folder in folders} <= {"train", "val", "test"}:
+            return parts  # the images lie in them without folders of classes: the caller says so
+    return _find_lone_train(scan, len(folders), parts)
 
 
-def _lone_train(scan: FolderScan, folders: "list[os.DirEntry[str]]", plain: Group) -> Group:
+def _group(parts: list[_Part]) -> list[list[_Part]]:
+    """Return the parts by the rest of their names, plain names first."""
+    rests = sorted({part.rest for part in parts})
+    return [[part for part in parts if part.rest == rest] for rest in rests]
+
+
+def _require_train(scan: FolderScan, parts: list[_Part]) -> None:
+    """Check that folders of classes are not in parts to validate and to test on alone."""
+    if TRAIN in _count_kinds(parts) or not all(_holds_only_folders(scan, part) for part in parts):
+        return
+    names = " and ".join(f"{shown(part.folder.name)}/" for part in parts)
+    raise DataError(f"{shown(scan.folder)} has {names}, but no train/ with images to train on.")
+
+
+def _find_lone_train(scan: FolderScan, num_folders: int, parts: list[_Part]) -> list[_Part]:
     """Return the part to train on if it is the only folder."""
-    train = [part for part in plain if part[0] == TRAIN and _is_split(scan, part[1])]
-    if len(folders) > 1 and any(entry.name.lower() == "train" for _, entry in train):
+    plain = [part for part in parts if (part.kind, part.rest) == (TRAIN, "")]
+    train = [part for part in plain if _holds_only_folders(scan, part)]
+    if num_folders == 1:
+        return train
+    if any(part.folder.name.lower() == "train" for part in train):
         raise DataError(
-            f"{shown(scan.folder)} has train/ but neither test/ nor val/. Rename the folder of the images to test "
-            f"on, or give data.path={shown(train[0][1])}, of which a sixth is then set apart for that."
+            f"{shown(scan.folder)} has train/ but neither test/ nor val/. Rename the folder of the "
+            f"images to test on, or give data.path={shown(train[0].folder)}, of which a sixth is "
+            "then set apart for that."
         )
-    return train if len(folders) == 1 else []
+    return []
 
 
-def _read_name(name: str) -> tuple[str, str]:
-    """Return the part that a folder is named for, or "", and the rest of the name."""
-    words = [word.lower() for word in _WORD.findall(name)]
-    parts = [word for word in words if _PART.fullmatch(word)]
-    if len(parts) != 1:
-        return "", ""
-    words.remove(parts[0])
-    match = _PART.fullmatch(parts[0])
-    assert match is not None
-    return _KINDS[match[1]], " ".join(words)
+def _read_name(folder: "os.DirEntry[str]") -> _Part | None:
+    """Return the part that a folder is named like, if it is one."""
+    words = [word.lower() for word in _WORD.findall(folder.name)]
+    matches = [match for word in words if (match := _PART.fullmatch(word))]
+    if len(matches) != 1:
+        return None
+    words.remove(matches[0][0])
+    return _Part(_KINDS[matches[0][1]], " ".join(words), folder)
 
 
-def _num_kinds(group: Group) -> int:
-    return len({kind for kind, _ in group})
+def _count_kinds(parts: list[_Part]) -> Counter[str]:
+    return Counter(part.kind for part in parts)
 
 
-def _holds_folders(scan: FolderScan, folder: "os.DirEntry[str]") -> bool:
-    return any(is_folder(entry) for entry in scan.entries(folder.path))
+def _holds_classes_to_train_on(scan: FolderScan, parts: list[_Part]) -> bool:
+    entries = [scan.entries(part.folder.path) for part in parts if part.kind == TRAIN]
+    return any(is_folder(entry) for found in entries for entry in found)
 
 
-def _is_split(scan: FolderScan, folder: "os.DirEntry[str]") -> bool:
-    """Return whether there are folders and no images in it."""
-    entries = scan.entries(folder.path)
+def _holds_only_folders(scan: FolderScan, part: _Part) -> bool:
+    """Return whether there are folders in a part, and no images beside them."""
+    entries = scan.entries(part.folder.path)
     files = [entry for entry in entries if not is_folder(entry)]
     return len(files) < len(entries) and not any(is_image(entry.name) for entry in files)
 
 
-def _unwrap(scan: FolderScan, folder: "os.DirEntry[str]", kind: str) -> Path:
-    """Return the folder or, if all that it holds is one of the same kind, that one: seg_train/seg_train."""
-    inside = [entry for entry in scan.entries(folder.path) if is_folder(entry)]
-    doubled = len(inside) == 1 and _read_name(inside[0].name)[0] == kind
-    return Path(inside[0] if doubled else folder)
+def _unwrap(scan: FolderScan, part: _Part) -> Path:
+    """Return the folder of a part, or the only one in it that is the same: seg_train/seg_train."""
+    inside = [entry for entry in scan.entries(part.folder.path) if is_folder(entry)]
+    same = [entry for entry in inside if (found := _read_name(entry)) and found.kind == part.kind]
+    return Path(same[0] if len(inside) == len(same) == 1 else part.folder)

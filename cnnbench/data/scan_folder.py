@@ -1,4 +1,4 @@
-"""Look through a folder that may be anyone's: skip what a system leaves there, and stop where there are no images."""
+"""Look through a folder of images: skip what systems leave there, stop if there are no images."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -12,17 +12,18 @@ __all__ = ["FolderScan", "is_folder", "is_image", "name_some"]
 
 SYSTEM_NAMES = {
     *("__macosx", "__pycache__", "icon\r", "lost+found"),
-    *("$recycle.bin", "recycler", "system volume information", "desktop.ini", "thumbs.db", "ehthumbs.db"),
-    *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot"),  # of network storage
+    *("$recycle.bin", "recycler", "system volume information"),
+    *("desktop.ini", "thumbs.db", "ehthumbs.db"),
+    *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot"),  # network disks
 }
 
 MAX_NAMED = 5  # names in a message
-MAX_ENTRIES_WITHOUT_IMAGES = 20_000  # files and folders, of which after so many
-MIN_IMAGE_SHARE = 0.02  # must be images
+MAX_ENTRIES_WITHOUT_IMAGES = 20_000  # files and folders after which there must be images among them
+MIN_IMAGE_SHARE = 0.02  # of all files and folders
 
 
 class FolderScan:
-    """Looks through `folder`; collects `problems`, and the names that were `passed_over`."""
+    """Looks through `folder`; collects `problems`, and the names that are `passed_over`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -32,7 +33,7 @@ class FolderScan:
         self.num_images = 0
 
     def entries(self, folder: Path | str) -> "list[os.DirEntry[str]]":
-        """Return what is in a folder, in the order of the names, without what is hidden or a system's."""
+        """Return what is in a folder, by name, without what is hidden or a system's."""
         try:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda entry: nfc(entry.name))
@@ -78,8 +79,9 @@ class FolderScan:
         least = MIN_IMAGE_SHARE * self.num_entries
         if self.num_entries > MAX_ENTRIES_WITHOUT_IMAGES and self.num_images < least:
             raise DataError(
-                f"{shown(self.folder)} is no folder of images: of the first {self.num_entries:,} files and folders in "
-                f"it {self.num_images:,} are images. Name the folder that holds the images alone."
+                f"{shown(self.folder)} is no folder of images: of the first {self.num_entries:,} "
+                f"files and folders in it {self.num_images:,} are images. Name the folder that "
+                "holds the images alone."
             )
 
 
@@ -95,7 +97,7 @@ def is_image(name: str) -> bool:
 
 
 def name_some(names: Sequence[str]) -> str:
-    """Return the names for people: cats, dogs, or the first of many and how many others there are."""
+    """Return the names for people: cats, dogs; of many the first and the number of the others."""
     others = len(names) - MAX_NAMED
     named = ", ".join(shown(name) for name in names[:MAX_NAMED])
     return f"{named} and {others:,} more" if others > 0 else named

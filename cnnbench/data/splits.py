@@ -42,7 +42,7 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
         ConfigError: more is asked for than there is.
         DataError: there is nothing to test on.
     """
-    given = dataset.validation_examples if config.folds is None else 0  # a validation set in files of its own
+    given = 0 if config.folds else dataset.validation_examples  # in files of their own
     available = dataset.train_examples - given
     name = dataset.title if dataset.name == FOLDER else dataset.name
     if not dataset.test_examples:
@@ -56,11 +56,13 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
             f"training examples. It must be at most {available - 1}; 0 trains on all of them."
         )
     if config.train_examples is not None and config.train_examples > available - held_out:
-        left = f"{available - held_out:,} of its {available:,} training examples left beside the {held_out:,} held out"
-        raise ConfigError(
-            f"data.train_examples={config.train_examples}: {name} has "
-            + (f"{left}. Lower it or data.validation." if held_out else f"{available:,} training examples.")
-        )
+        left = f"{available:,} training examples."
+        if held_out:
+            left = (
+                f"{available - held_out:,} of its {available:,} training examples left beside the "
+                f"{held_out:,} held out. Lower it or data.validation."
+            )
+        raise ConfigError(f"data.train_examples={config.train_examples}: {name} has {left}")
     if config.test_examples is not None and config.test_examples > dataset.test_examples:
         raise ConfigError(
             f"data.test_examples={config.test_examples}: {name} has {dataset.test_examples:,} test examples."
@@ -85,14 +87,18 @@ def _num_validation(config: DataConfig, num_examples: int) -> int:
 
 
 def make_split(
-    config: DataConfig, train_labels: Labels, test_labels: Labels, seed: int, num_validation: int = 0
+    config: DataConfig,
+    train_labels: Labels,
+    test_labels: Labels,
+    seed: int,
+    num_validation: int = 0,
 ) -> Split:
     """The split that the configuration and the seed say; the sizes have passed `check_sizes`.
 
-    The last `num_validation` of the training examples are the validation set, not used with data.validation=0; for
-    data.folds they are as all others.
+    The last `num_validation` of the training examples are the validation set, not used with
+    data.validation=0; data.folds divides them with all others.
     """
-    given = num_validation if config.folds is None else 0
+    given = 0 if config.folds else num_validation
     num_train = len(train_labels) - given
     order = _balanced_order(train_labels[:num_train], np.random.default_rng([seed, 0]))
     if config.folds is not None:
@@ -100,7 +106,8 @@ def make_split(
         validation = parts.pop(config.fold or 0)
         train = np.concatenate(parts)
     elif given:
-        train, validation = order, np.arange(num_train, len(train_labels) if config.validation else num_train)
+        train, validation = order, np.arange(num_train, len(train_labels))
+        validation = validation if config.validation else validation[:0]
     else:
         held_out = _num_validation(config, len(train_labels))
         validation, train = order[:held_out], order[held_out:]

@@ -104,7 +104,7 @@ def test_classes_are_called_as_a_file_says(config: DataConfig, folder: Path, tex
     assert sources.facts(config).classes == tuple(names)
 
 
-def test_names_of_classes_may_have_joiners_and_a_mark_of_windows_before_them(config: DataConfig, folder: Path) -> None:
+def test_names_may_have_joiners_and_a_byte_order_mark(config: DataConfig, folder: Path) -> None:
     names = ["\u0646\u0645\u06cc\u200c\u062e", "two\u00a0words", "cafe\u0301", *"defghij"]
     (folder / "classes.txt").write_bytes("\n".join(names).encode("utf-8-sig"))
     assert sources.facts(config).classes == (*names[:2], "caf\u00e9", *"defghij")

@@ -111,7 +111,7 @@ def test_what_cannot_be_read_does_not_stop_the_rest(tmp_path: Path) -> None:
         ("folder/a.png", f"folder/a.png is not a {KNOWN} image."),
         ("folder/b.png", ""),
         ("nothing", "nothing is not there."),
-        ("empty", "empty holds no image files. An IDX file is to be given by its own name."),
+        ("empty", "empty holds no image files. Name an IDX file itself."),
         ("half[0]", ""),
         ("half", "half is shorter than it says. It ends in image 1 of 3."),
         ("pipe", "pipe is neither a file nor a folder."),

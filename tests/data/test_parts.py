@@ -27,7 +27,8 @@ def first_folders(listing: Listing, folder: Path) -> list[set[str]]:
     ("train", "test"),
     [
         *(("training", "testing"), ("Training", "Testing"), ("TRAIN", "TEST"), ("train", "Testing")),
-        *(("train_set", "test_set"), ("training_set", "test_set"), ("trainset", "testset"), ("TrainSet", "TestSet")),
+        *(("train_set", "test_set"), ("training_set", "test_set")),
+        *(("trainset", "testset"), ("TrainSet", "TestSet")),
         *(("seg_train", "seg_test"), ("data-train", "data-test"), ("train images", "test images")),
         *(("train2017", "test2017"), ("fruits_train", "test"), ("xTrain", "xTest")),
     ],
@@ -67,7 +68,7 @@ def test_a_part_in_a_folder_of_its_own_name_is_found(folder: Path) -> None:
     assert list_images(folder).classes == ("cats", "dogs")
 
 
-@pytest.mark.parametrize("names", [("bus", "car", "train"), ("resting", "training"), ("airport", "train_station")])
+@pytest.mark.parametrize("names", [("bus", "car", "train"), ("resting", "training"), ("port", "train_station")])
 @pytest.mark.parametrize("below", ["", "below/"])
 def test_a_class_may_be_called_like_a_part(folder: Path, names: tuple[str, ...], below: str) -> None:
     put_images(folder, [f"{name}/{number}.png" for name in names for number in range(2)])
@@ -91,14 +92,14 @@ def test_images_in_train_and_test_themselves_are_reported_with_what_they_need(fo
 def test_parts_without_one_to_train_on_are_refused(folder: Path) -> None:
     for part in ("test", "Val"):
         fill(folder / part, CLASSES)
-    with pytest.raises(DataError, match="photos has Val/ and test/, but no train/ with images to train on"):
+    with pytest.raises(DataError, match="photos has Val/ and test/, but no train/ with images"):
         list_images(folder)
 
 
 def test_two_folders_for_one_part_are_refused(folder: Path) -> None:
     for part in ("train", "val", "valid"):
         fill(folder / part, CLASSES)
-    with pytest.raises(DataError, match="photos has val, valid: both are one part"):
+    with pytest.raises(DataError, match="photos has val, valid for one part"):
         list_images(folder)
 
 

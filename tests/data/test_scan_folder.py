@@ -65,7 +65,8 @@ def test_a_file_that_vanishes_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
         return is_image(name)
 
     monkeypatch.setattr(scan_folder, "is_image", remove)
-    assert list_images(tmp_path).problems == (f"{tmp_path}/dogs/last.png cannot be read: No such file or directory.",)
+    (problem,) = list_images(tmp_path).problems
+    assert problem == f"{tmp_path}/dogs/last.png cannot be read: No such file or directory."
 
 
 def test_files_of_a_folder_come_before_those_of_its_folders(tmp_path: Path) -> None:
