@@ -148,7 +148,8 @@ def _read(path: str | Path, in_channels: int, size: int) -> tuple[Pixels, str]:
     from PIL import Image, UnidentifiedImageError  # a tenth of a second that other commands can do without
 
     try:
-        with Image.open(path, formats=FORMATS) as file:
+        # Pillow maps a file that it opens into memory: if that becomes shorter, the process dies.
+        with Path(path).open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
             file.load()
             format_ = NAMES_OF_PILLOW.get(str(file.format), str(file.format))
             _require_bytes(path, file)

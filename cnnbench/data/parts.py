@@ -3,10 +3,11 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnbench.data.own import shown
+from cnnbench.data.own import nfc, shown
 from cnnbench.data.scan_folder import FolderScan, is_folder, is_image, name_some
 from cnnbench.errors import DataError
 
@@ -22,6 +23,9 @@ _KINDS = {
 _PART = re.compile(rf"({'|'.join(_KINDS)})(set|data|images?|imgs?)?")  # trainset is train
 # TrainSet is two words, val2017 is one
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_A-Za-z]+")
+
+
+_Entries = Sequence["os.DirEntry[str]"]
 
 
 class _Part(NamedTuple):
@@ -60,9 +64,10 @@ def find_test_folder(folder: Path) -> Path | None:
         return None
 
 
-def _choose_parts(scan: FolderScan, folders: "list[os.DirEntry[str]]") -> list[_Part]:
+def _choose_parts(scan: FolderScan, folders: _Entries) -> list[_Part]:
     """Return the folders that are parts; none if all are classes."""
     parts = [part for folder in folders if (part := _read_name(folder)) is not None]
+    _require_train(scan, folders, parts)
     groups = _group(parts)
     if len(parts) == len(folders):  # together they are parts, however they are named
         groups.insert(0, parts)
@@ -75,10 +80,8 @@ def _choose_parts(scan: FolderScan, folders: "list[os.DirEntry[str]]") -> list[_
         counts = _count_kinds(trained[0])
         twice = [part.folder.name for part in trained[0] if counts[part.kind] > 1]
         raise DataError(f"{shown(scan.folder)} has {name_some(twice)} for one part. Rename one.")
-    if parts in groups:
-        _require_train(scan, parts)
-        if {"train"} < {folder.name.lower() for folder in folders} <= {"train", "val", "test"}:
-            return parts  # the images lie in them without folders of classes: the caller says so
+    if {"train"} < {folder.name.lower() for folder in folders} <= {"train", "val", "test"}:
+        return parts  # the images lie in them without folders of classes: the caller says so
     return _find_lone_train(scan, len(folders), parts)
 
 
@@ -88,12 +91,21 @@ def _group(parts: list[_Part]) -> list[list[_Part]]:
     return [[part for part in parts if part.rest == rest] for rest in rests]
 
 
-def _require_train(scan: FolderScan, parts: list[_Part]) -> None:
-    """Check that folders of classes are not in parts to validate and to test on alone."""
-    if TRAIN in _count_kinds(parts) or not all(_holds_only_folders(scan, part) for part in parts):
+def _require_train(scan: FolderScan, folders: _Entries, parts: list[_Part]) -> None:
+    """Check that parts to validate or to test on are not alone, nor beside their own classes."""
+    if TRAIN in _count_kinds(parts):
         return
-    names = " and ".join(f"{shown(part.folder.name)}/" for part in parts)
-    raise DataError(f"{shown(scan.folder)} has {names}, but no train/ with images to train on.")
+    names = {nfc(folder.name) for folder in folders}
+    for part in parts:
+        inside = [entry for entry in scan.entries(part.folder.path) if is_folder(entry)]
+        twice = [entry.name for entry in inside if nfc(entry.name) in names]
+        if len(twice) > 1:
+            where = f"{name_some(twice)} in {shown(part.folder.name)}/ and beside it"
+            raise DataError(f"{shown(scan.folder)} has {where}. Move those to train on to train/.")
+    split = [part for part in parts if _holds_only_folders(scan, part)]
+    if len(_count_kinds(split)) > 1 and len(split) == len(folders):
+        all_parts = " and ".join(f"{shown(part.folder.name)}/" for part in parts)
+        raise DataError(f"{shown(scan.folder)} has {all_parts}, but no train/ to train on.")
 
 
 def _find_lone_train(scan: FolderScan, num_folders: int, parts: list[_Part]) -> list[_Part]:

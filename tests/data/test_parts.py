@@ -92,7 +92,7 @@ def test_images_in_train_and_test_themselves_are_reported_with_what_they_need(fo
 def test_parts_without_one_to_train_on_are_refused(folder: Path) -> None:
     for part in ("test", "Val"):
         fill(folder / part, CLASSES)
-    with pytest.raises(DataError, match="photos has Val/ and test/, but no train/ with images"):
+    with pytest.raises(DataError, match="photos has Val/ and test/, but no train/ to train on"):
         list_images(folder)
 
 
@@ -115,3 +115,11 @@ def test_the_folder_to_test_on_is_known_by_its_name(folder: Path) -> None:
     for part in ("Training", "val", "Testing"):
         fill(folder / part, CLASSES)
     assert find_test_folder(folder) == folder / "Testing"
+
+
+@pytest.mark.parametrize("part", ["test", "Validation"])
+def test_a_part_beside_the_classes_that_are_in_it_is_refused(folder: Path, part: str) -> None:
+    for place in (folder, folder / part):
+        fill(place, CLASSES)
+    with pytest.raises(DataError, match=rf"photos has cats, dogs in {part}/ and beside it\. Move"):
+        list_images(folder)
