@@ -141,7 +141,7 @@ class _Search(FolderScan):
                     self.joined.append(name)
                 classes[name] = [*classes.get(name, []), *self._images(entry.path)]
         for files in classes.values():
-            files.sort(key=lambda file: nfc(file[0]))
+            files.sort(key=lambda file: (nfc(file[0]), file[0]))
         return classes
 
     def _images(self, folder: str) -> Files:

@@ -36,7 +36,7 @@ class FolderScan:
         """Return what is in a folder, by name, without what is hidden or a system's."""
         try:
             with os.scandir(folder) as found:
-                entries = sorted(found, key=lambda entry: nfc(entry.name))
+                entries = sorted(found, key=lambda entry: (nfc(entry.name), entry.name))
         except OSError as error:
             self.problems.append(f"{shown(folder)} cannot be looked into: {error.strerror}.")
             return []
