@@ -6,6 +6,7 @@ it as it stands and exits with the code. Any other exception is a bug: traceback
 
 import difflib
 import errno
+import unicodedata
 from collections.abc import Iterable
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "DivergedError",
     "did_you_mean",
     "from_machine",
+    "is_harmless",
     "is_out_of_memory",
 ]
 
@@ -95,3 +97,13 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     if len(words) > MANY:
         return f"{guess}There are {len(words):,}, such as {', '.join(words[:5])}."
     return f"{guess}Allowed: {', '.join(words)}."
+
+
+JOINERS = "\u200c\u200d"  # between letters of many scripts, and in emoji
+
+
+def is_harmless(character: str) -> bool:
+    """Return whether a character can be shown on a terminal without steering it."""
+    if character.isprintable() or character in JOINERS:
+        return True
+    return unicodedata.category(character) == "Zs"  # spaces of all kinds

@@ -14,6 +14,7 @@ from small_runs import contents
 
 from cnnbench.data import catalog, folder, kept, sources
 from cnnbench.data.catalog import CATALOG
+from cnnbench.data.images import KNOWN
 from cnnbench.training import checkpoint
 from cnnbench.training.device import Device
 
@@ -52,6 +53,64 @@ def test_a_run_says_what_it_is_of(within: Command, photos: Path, tmp_path: Path)
     assert min(known["std"]) > 0
 
 
+@pytest.fixture
+def three_parts(tmp_path: Path) -> Path:
+    """photos/ with train/, val/ and test/, no image of which is another's."""
+    for part, number in (("train", 12), ("val", 5), ("test", 3)):
+        for name in PHOTOS:
+            files = [f"{name}/{part}{index}.png" for index in range(number)]
+            put_images(tmp_path / "photos" / part, files)
+    return tmp_path / "photos"
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_val_chooses_the_epoch_and_test_is_measured(within: Command, tmp_path: Path) -> None:
+    done = within(*SMALL, "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    assert "24 training, 10 validation and 6 test examples" in done.stdout
+    assert "Validation set: the 10 images in val/; data.validation is not used." in done.stdout
+    split = json.loads((tmp_path / "run" / "environment.json").read_text())["data"]
+    assert [split[part] for part in ("train", "validation", "test")] == [24, 10, 6]
+    assert json.loads((tmp_path / "run" / "dataset.json").read_text())["validation_examples"] == 10
+    assert "validation_accuracy" in (tmp_path / "run" / "metrics.csv").read_text()
+    done = within("evaluate", "run")
+    assert "on the test set of photos: 6 examples" in done.stdout, done.stderr
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert evaluation["accuracy"] == result["test_accuracy"]
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_a_run_with_val_resumes_to_the_same_bits(within: Command, tmp_path: Path) -> None:
+    assert within(*SMALL, "train.epochs=2", "hydra.run.dir=whole").returncode == 0
+    assert within(*SMALL, "hydra.run.dir=parts").returncode == 0
+    assert within("resume", "parts", "train.epochs=2").returncode == 0
+    runs = [tmp_path / name / "checkpoints" / "last.pt" for name in ("whole", "parts")]
+    whole, parts = map(checkpoint.load, runs)
+    assert all(torch.equal(whole["model"][key], parts["model"][key]) for key in whole["model"])
+    measured = [[row["validation_loss"] for row in run["rows"]] for run in (whole, parts)]
+    assert measured[0] == measured[1]
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_without_validation_the_test_set_is_measured_each_epoch(within: Command, tmp_path: Path) -> None:
+    done = within(*SMALL, "data.validation=0", "hydra.run.dir=run")
+    assert "24 training, 0 validation and 6 test examples" in done.stdout, done.stderr
+    assert "test_accuracy" in (tmp_path / "run" / "metrics.csv").read_text()
+
+
+def test_a_class_without_test_images_has_no_figures_of_its_own(within: Command, three_parts: Path) -> None:
+    shutil.rmtree(three_parts / "test" / "dogs")
+    done = within(*SMALL, "hydra.run.dir=run")
+    assert (done.returncode, "Without images in test/: dogs." in done.stdout) == (0, True), done.stderr
+    done = within("evaluate", "run")
+    assert done.returncode == 0, done.stderr
+    evaluation = json.loads((three_parts.parent / "run" / "evaluation.json").read_text())
+    assert [each["support"] for each in evaluation["classes"]] == [3, 0]
+    assert evaluation["classes"][1]["recall"] is None
+    assert evaluation["macro_mean"]["recall"] == evaluation["classes"][0]["recall"]
+
+
 def test_another_seed_has_the_same_test_set(within: Command, photos: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
         assert within(*SMALL, f"seed={seed}", f"hydra.run.dir=run{seed}").returncode == 0
@@ -60,8 +119,8 @@ def test_another_seed_has_the_same_test_set(within: Command, photos: Path, tmp_p
 
 
 def test_images_that_are_not_used_are_told(within: Command, photos: Path) -> None:
-    (photos / "cats" / "more.gif").touch()
-    assert "Not used: 1 .gif, such as cats/more.gif." in within(*SMALL).stdout
+    (photos / "cats" / "more.svg").touch()
+    assert "Not used: 1 .svg, such as cats/more.svg." in within(*SMALL).stdout
 
 
 def test_a_folder_of_the_samples_files_trains_to_the_same_bits(
@@ -168,7 +227,7 @@ def test_without_a_path_it_is_asked_for(within: Command, tmp_path: Path) -> None
 
 WRONG: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "no folder": (shutil.rmtree, 3, "data.path=photos is not there"),
-    "an empty class": (lambda photos: (photos / "cows").mkdir(), 3, "photos/cows has no PNG or JPEG files."),
+    "an empty class": (lambda photos: (photos / "cows").mkdir(), 3, "photos/cows has no image files."),
     "one class": (lambda photos: shutil.rmtree(photos / "cats"), 3, "photos has a single class, dogs"),
     "a broken link": (
         lambda photos: (photos / "cats/a.png").symlink_to("b"),
@@ -199,7 +258,7 @@ def test_a_network_that_needs_larger_images_is_told_before_they_are_read(
 def test_an_image_that_cannot_be_read_is_told_by_name(within: Command, photos: Path) -> None:
     (photos / "cats" / "003.png").write_text("I am text")
     done = within(*SMALL)
-    assert (done.returncode, "photos/cats/003.png is not a PNG or JPEG image." in done.stderr) == (3, True)
+    assert (done.returncode, f"photos/cats/003.png is not a {KNOWN} image." in done.stderr) == (3, True)
 
 
 def test_too_few_images_to_hold_some_out_are_told(within: Command, tmp_path: Path) -> None:

@@ -66,8 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="a PNG or JPEG file, a folder of them, with all folders in it, or an IDX file of images, plain or "
-        "gzipped; also the device, as in device=cpu",
+        help="an image file, a folder of them, with all folders in it, or an IDX file of images, "
+        "plain or gzipped; also the device, as in device=cpu",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one array of objects instead of a table")

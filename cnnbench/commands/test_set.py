@@ -10,7 +10,7 @@ from cnnbench.config import FOLDER, DataConfig
 from cnnbench.data import sources
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
-from cnnbench.data.listing import TEST_NAMES
+from cnnbench.data.parts import find_test_folder
 from cnnbench.data.resident import Examples, ResidentData
 from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError
@@ -81,9 +81,9 @@ def _require_unseen(directory: Path, ours: Dataset, dataset: Dataset) -> None:
         ConfigError: they do.
     """
     own, given = Path(ours.path), Path(dataset.path)
-    apart = [own / name for name in TEST_NAMES]
+    apart = find_test_folder(own)
     overlap = given.is_relative_to(own) or own.is_relative_to(given)
-    if ours.path and overlap and not any(given.is_relative_to(each) for each in apart):
+    if ours.path and overlap and not (apart and given.is_relative_to(apart)):
         raise ConfigError(
             f"{directory} was trained on images in {own}, which {given} has too, and they have changed or are others "
             "today: which of them it has not seen cannot be told. Name a folder of other images with data.path=DIR, or "

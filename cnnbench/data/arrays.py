@@ -12,12 +12,16 @@ Labels = npt.NDArray[np.integer[Any]]
 
 
 class Arrays(NamedTuple):
-    """Images uint8 [N, H, W] or [N, C, H, W] and their labels [N], whole numbers from 0."""
+    """Images uint8 [N, H, W] or [N, C, H, W] and their labels [N], whole numbers from 0.
+
+    The last `num_validation` examples to train on are the validation set, where that was given.
+    """
 
     train_images: Images
     train_labels: Labels
     test_images: Images
     test_labels: Labels
+    num_validation: int = 0
 
 
 PORTION = 1024  # images whose levels are counted at a time

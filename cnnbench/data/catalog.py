@@ -1,5 +1,6 @@
 """What is known of each data set. Nothing here imports torch."""
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ class Dataset:
     `mean` and `std` are of the training pixels in [0, 1], one for each channel. The files are the four of `FILES`, or
     one of `archives`, whose sizes in bytes it gives, the one to be fetched last. `sha256` has the digest of each, of
     `FILES` that of the decompressed content. `folders` are the names it goes by inside a folder of data sets.
+    Of `train_examples` the last `validation_examples` are the validation set, if it was given.
     Of a folder of one's own, `path` says where it is; `split_here`, that the test part was not apart there; `notes`,
     what people ought to know. The last two are not recorded.
     """
@@ -61,6 +63,7 @@ class Dataset:
     image_size: int = 28
     archives: Mapping[str, int] = field(default_factory=dict)
     path: str = ""
+    validation_examples: int = 0
     split_here: bool = False
     notes: tuple[str, ...] = ()
 
@@ -87,8 +90,9 @@ class Dataset:
 
     def as_record(self) -> dict[str, Any]:
         """Plain values of what a network that was trained on it must know, and of which files they were."""
-        where = {"path": self.path} if self.path else {}
-        return {**{fact: getattr(self, fact) for fact in FACTS}, "sha256": dict(self.sha256), **where}
+        record = {fact: getattr(self, fact) for fact in FACTS} | {"sha256": dict(self.sha256)}
+        given = {"validation_examples": self.validation_examples, "path": self.path}
+        return record | {key: value for key, value in given.items() if value}
 
     @classmethod
     def from_record(cls, values: Mapping[str, Any]) -> "Dataset":
@@ -113,7 +117,10 @@ class Dataset:
         if wrong:
             raise ValueError(f"cnnbench writes no such {' and '.join(wrong)}")
         path = values.get("path", "")
-        plain = {"classes": tuple(classes), "mean": tuple(mean), "std": tuple(std), "folders": ()}
+        names = tuple(unicodedata.normalize("NFC", name) for name in classes)  # as folders are read
+        plain = {"classes": names, "mean": tuple(mean), "std": tuple(std), "folders": ()}
+        given = values.get("validation_examples")
+        facts |= {"validation_examples": given if _is_count(given) else 0}
         return cls(**{**facts, **plain, "path": path if isinstance(path, str) else ""})
 
 

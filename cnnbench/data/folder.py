@@ -1,11 +1,14 @@
 """`data=folder`: the user's own images."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from cnnbench.config import FOLDER, DataConfig
 from cnnbench.data import kept
-from cnnbench.data.arrays import Arrays, mean_and_deviation
+from cnnbench.data.arrays import Arrays, Labels, mean_and_deviation
 from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.idx import idx_digest
 from cnnbench.data.idx_folder import holds_idx, open_idx
@@ -16,6 +19,7 @@ from cnnbench.errors import DataError
 __all__ = ["facts", "load"]
 
 DIGITS = 4  # of mean and deviation, as many as of data sets that are known
+LARGE_CLASS = 1.5  # times an even share of the training images, above which a note says so
 
 
 def facts(config: DataConfig) -> Dataset:
@@ -35,21 +39,45 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
         DataError, ConfigError: as `facts`; or images cannot be read, or are all alike.
     """
     folder, own = _folder(config), _open(config)
-    key = (folder.resolve(), own.content)
+    key = (folder.resolve(), own.content, own.notes)
     recalled = kept.recall(key)
     if recalled is not None:
         return recalled
     kept.forget()  # before others are read, so that both are never in memory
-    arrays = own.read()
-    measured = mean_and_deviation(arrays.train_images)
+    arrays, notes = own.read()
+    num_trained = own.num_train - own.num_validation
+    measured = mean_and_deviation(arrays.train_images[:num_trained])
     mean, std = (tuple(round(value, DIGITS) for value in values) for values in measured)
     if 0 in std:
         where = f" in channel {std.index(0) + 1} of 3" if len(std) > 1 else ""
         raise DataError(f"The training images in {shown(folder)} have one and the same value everywhere{where}.")
-    digests = {file: idx_digest(array) for file, array in zip(FILES, arrays, strict=True)}
-    dataset = replace(_facts(folder, own), mean=mean, std=std, sha256=digests)
+    digests = {file: idx_digest(array) for file, array in zip(FILES, arrays[:4], strict=True)}
+    largest = _largest(arrays.train_labels[:num_trained], own.classes)
+    notes = (*own.notes, *notes, *largest, *_copies(arrays))
+    dataset = replace(_facts(folder, own), mean=mean, std=std, sha256=digests, notes=notes)
     kept.keep(key, [], dataset, arrays)
     return dataset, arrays
+
+
+def _largest(labels: Labels, classes: Sequence[str]) -> list[str]:
+    """Return a note on the largest class if it has far more than an even share of the images."""
+    counts = np.bincount(labels)
+    largest = int(counts.argmax())
+    share, even = counts[largest] / len(labels), 1 / len(classes)
+    if share <= LARGE_CLASS * even:
+        return []
+    name = shown(classes[largest])
+    return [f"{share:.0%} of the training images are of class {name}; an even share is {even:.0%}."]
+
+
+def _copies(arrays: Arrays) -> list[str]:
+    """Return a note on the test images that are also training images: these measure memory."""
+    known = {hash(image.tobytes()) for image in arrays.train_images}
+    copies = sum(hash(image.tobytes()) in known for image in arrays.test_images)
+    if not copies:
+        return []
+    number = len(arrays.test_images)
+    return [f"{copies:,} of the {number:,} test images are also among the training images."]
 
 
 def _folder(config: DataConfig) -> Path:
@@ -83,6 +111,7 @@ def _facts(folder: Path, own: OwnData) -> Dataset:
         std=(1.0,) * own.in_channels,
         train_examples=own.num_train,
         test_examples=own.num_test,
+        validation_examples=own.num_validation,
         sha256={},
         licence="your own",
         folders=(),

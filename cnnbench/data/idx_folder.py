@@ -1,8 +1,9 @@
 """A folder of one's own with the four files of an IDX data set, named as MNIST's."""
 
 import gzip
+import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BufferedIOBase
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +15,7 @@ from cnnbench.data.arrays import Arrays, Labels
 from cnnbench.data.catalog import FILES
 from cnnbench.data.idx import read_idx, read_shape
 from cnnbench.data.kept import stamp
-from cnnbench.data.own import OwnData, refuse, shown
+from cnnbench.data.own import OwnData, class_name, refuse, shown
 from cnnbench.errors import ConfigError, DataError
 
 __all__ = ["holds_idx", "open_idx"]
@@ -55,11 +56,12 @@ def open_idx(folder: Path, config: DataConfig) -> OwnData:
             f"{in_channels} channels, which are taken as they are."
         )
 
-    def read() -> Arrays:
+    def read() -> tuple[Arrays, Sequence[str]]:
         arrays = [_told(path, read_idx, problems) for path in paths]
         if problems:
             raise refuse(folder, problems)
-        return Arrays(*(each for each in arrays if each is not None))
+        train, train_labels, test, test_labels = (each for each in arrays if each is not None)
+        return Arrays(train, train_labels, test, test_labels), ()
 
     return OwnData(
         classes=classes,
@@ -140,17 +142,13 @@ def _names(path: Path) -> tuple[str, ...] | None:
     """The lines of classes.txt, None if there is no such file."""
     try:
         with path.open("rb") as file:
-            text = file.read(MOST_BYTES).decode()
+            text = file.read(MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{shown(path)} cannot be read: {error}.") from error
-    names = tuple(line.strip() for line in text.splitlines())
-    if (
-        not all(names)
-        or len(set(names)) < len(names)
-        or len(names) < 2
-        or not text.replace("\n", "").replace("\r", "").isprintable()
-    ):
+    lines = [line.strip() for line in re.split(r"\r\n|\r|\n", text.rstrip())]
+    names = tuple(filter(None, map(class_name, lines)))
+    if len(set(names)) < len(lines) or len(names) < 2:
         raise DataError(f"{shown(path)} must have the name of a class on each line, each another one and at least two.")
     return names

@@ -2,7 +2,6 @@
 
 import gzip
 import math
-import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cnnbench.data.images import SUFFIXES, read_image
+from cnnbench.data.images import read_image
+from cnnbench.data.scan_folder import FolderScan, is_image
 from cnnbench.errors import DataError
 
 __all__ = ["Given", "looks_inverted", "read_all"]
@@ -39,8 +39,9 @@ class Given:
 def read_all(paths: Sequence[Path], in_channels: int, size: int) -> Iterator[Given]:
     """The images of all paths in their order, each read when it is asked for, as uint8 (in_channels, size, size).
 
-    A path is a PNG or JPEG file, a folder, whose images and folders are taken in the order of their names and those
-    that begin with a dot are not, or an IDX file of images, plain or gzipped: image 17 of it is named ``file[17]``.
+    A path is an image file, a folder, whose images and folders are taken in the order of their
+    names without those that are hidden or a system's, or an IDX file of images, plain or gzipped:
+    image 17 of it is named ``file[17]``.
     """
     for path in paths:
         try:
@@ -57,18 +58,14 @@ def read_all(paths: Sequence[Path], in_channels: int, size: int) -> Iterator[Giv
 
 
 def _read_folder(folder: Path, in_channels: int, size: int) -> Iterator[Given]:
-    refused: list[OSError] = []
-    empty = True
-    for place, folders, files in os.walk(folder, onerror=refused.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                empty = False
-                yield _read_file(Path(place, name), in_channels, size)
-    for error in refused:
-        yield Given(str(error.filename), None, f"{error.filename} cannot be read: {error.strerror}.")
-    if empty and not refused:
-        raise DataError(f"{folder} holds no PNG or JPEG files. An IDX file is to be given by its own name.")
+    scan = FolderScan(folder)
+    for entry in scan.files(folder):
+        if is_image(entry.name):
+            yield _read_file(Path(entry), in_channels, size)
+    for problem in scan.problems:
+        yield Given(str(folder), None, problem)
+    if not scan.num_images and not scan.problems:
+        raise DataError(f"{folder} holds no image files. Name an IDX file itself.")
 
 
 def _read_file(path: Path, in_channels: int, size: int) -> Given:

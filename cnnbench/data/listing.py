@@ -4,21 +4,24 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from cnnbench.data.images import SUFFIXES
+from cnnbench.data.images import KNOWN
 from cnnbench.data.kept import Stamp, stamp_of
-from cnnbench.data.own import refuse, shown
+from cnnbench.data.own import class_name, nfc, shown
+from cnnbench.data.parts import TEST, TRAIN, VALIDATION, find_parts
+from cnnbench.data.scan_folder import FolderScan, is_folder, is_image, name_some
 from cnnbench.errors import DataError
 
 __all__ = ["ImageFile", "Listing", "list_images"]
 
-TEST_NAMES = ("test", "val")  # of the folder beside train/; the first that is there
-SET_APART = 6  # where there is none: one in so many images
+SET_APART = 6  # where there is no test part: one in so many images
 MOST_KINDS = 5  # of files that are not used, beyond which they are counted together
+USUAL_NAMES = {"train", "val", "valid", "validation", "test"}
+TASKS = {TRAIN: "train", VALIDATION: "validate", TEST: "test"}
 
 
 class ImageFile(NamedTuple):
@@ -33,50 +36,79 @@ Classes = dict[str, Files]
 
 @dataclass(frozen=True)
 class Listing:
-    """The files to train on and to test on; `split_here` and `notes` as in `OwnData`."""
+    """The files of each part; `split_here` and `notes` as in `OwnData`.
+
+    `validation_folder` is the name of the folder of `validation`, if there is one. If there are
+    `problems`, the files are those that were found all the same.
+    """
 
     classes: tuple[str, ...]
     train: tuple[ImageFile, ...]
+    validation: tuple[ImageFile, ...]
     test: tuple[ImageFile, ...]
+    validation_folder: str
     split_here: bool
     notes: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 def list_images(folder: Path) -> Listing:
-    """The images in `folder`, which has a folder for each class, or train/ and test/ (or val/) that do.
+    """List the images in `folder`, which has a folder for each class, or parts that have.
 
-    Classes and files are in the order of their names; what is hidden is passed over. Where no images are apart for
-    testing, a sixth of each class is, by a hash of the names: whatever the seed and the file system.
+    Classes and files are in the order of their names. Without a part to test on, a sixth of each
+    class is set apart, by a hash of the names: the same whatever the seed and the file system.
 
     Raises:
-        DataError: all that is wrong there.
+        DataError: it is no data set.
     """
     search = _Search(folder)
-    train_folder, test_folder = search.parts()
-    train = search.classes(train_folder)
-    test = None if test_folder is None else search.classes(test_folder)
-    if search.problems:
-        raise refuse(folder, search.problems)
-    _require_classes(train_folder, train, search.unused)
-    notes = search.notes()
-    if test_folder is not None and test is not None:
-        _require_same_classes(train_folder, train, test_folder, test)
-    else:
-        train, test = _set_apart(folder, train)
-        number = sum(map(len, test.values()))
-        notes = [f"Set apart for testing: {number:,} images, a sixth of each class, the same with any seed.", *notes]
-    return Listing(tuple(train), _labelled(train), _labelled(test), test_folder is None, tuple(notes))
+    folders, search.unused = find_parts(search)
+    parts = {kind: search.classes(place) for kind, place in folders.items()}
+    train = parts[TRAIN]
+    search.require_images(folders[TRAIN], train)
+    notes = [*_unusual(folder, folders), *search.compare(folders, parts)]
+    single = [name for name, files in train.items() if len(files) == 1]
+    if single:
+        notes.append(f"A single image to train on, and none to hold out: {name_some(single)}.")
+    if TEST not in parts:
+        parts[TRAIN], parts[TEST] = _set_apart(folders[TRAIN], train)
+        number = sum(map(len, parts[TEST].values()))
+        apart = f"Set apart for testing: {number:,} images, a sixth of each class"
+        notes.insert(0, f"{apart}, the same with any seed.")
+    files = {kind: _label(classes, tuple(train)) for kind, classes in parts.items()}
+    return Listing(
+        classes=tuple(train),
+        train=files[TRAIN],
+        validation=files.get(VALIDATION, ()),
+        test=files[TEST],
+        validation_folder=folders[VALIDATION].name if VALIDATION in folders else "",
+        split_here=TEST not in folders,
+        notes=(*notes, *search.notes()),
+        problems=tuple(search.problems),
+    )
 
 
-def _labelled(classes: Classes) -> tuple[ImageFile, ...]:
-    return tuple(ImageFile(path, label, stamp) for label, files in enumerate(classes.values()) for path, stamp in files)
+def _unusual(folder: Path, folders: Mapping[str, Path]) -> list[str]:
+    """Return a note on which folder is which part, if the names are not the usual ones."""
+    names = {kind: place.relative_to(folder).as_posix() for kind, place in folders.items()}
+    if len(folders) == 1 or {name.lower() for name in names.values()} <= USUAL_NAMES:
+        return []
+    tasks = [f"{shown(name)}/ to {TASKS[kind]} on" for kind, name in names.items()]
+    return [f"Parts: {', '.join(tasks)}."]
+
+
+def _label(classes: Classes, names: Sequence[str]) -> tuple[ImageFile, ...]:
+    """Return the files of a part, labeled by the place of their class in `names`."""
+    labeled = [(label, file) for label, name in enumerate(names) for file in classes.get(name, ())]
+    return tuple(ImageFile(path, label, stamp) for label, (path, stamp) in labeled)
 
 
 def _set_apart(folder: Path, classes: Classes) -> tuple[Classes, Classes]:
     """Of each class what is left to train on, and a sixth, at least one image if there are two."""
 
     def by_hash(file: tuple[str, Stamp]) -> bytes:
-        return hashlib.sha256(os.fsencode(Path(file[0]).relative_to(folder).as_posix())).digest()
+        name = nfc(Path(file[0]).relative_to(folder).as_posix())
+        return hashlib.sha256(os.fsencode(name)).digest()
 
     train, test = {}, {}
     for name, files in classes.items():
@@ -87,90 +119,39 @@ def _set_apart(folder: Path, classes: Classes) -> tuple[Classes, Classes]:
     return train, test
 
 
-def _require_classes(folder: Path, classes: Classes, unused: Sequence[str]) -> None:
-    if not classes and any(path.lower().endswith(SUFFIXES) for path in unused):
-        raise DataError(
-            f"{shown(folder)} holds images, but no folders: the images of each class need one of their own."
-        )
-    if not classes:
-        raise DataError(
-            f"{shown(folder)} holds no data set: neither a folder of PNG or JPEG files for each class nor IDX files."
-        )
-    if len(classes) == 1:
-        (name,) = classes
-        raise DataError(
-            f"{shown(folder)} has a single class, {name}: there is nothing to tell apart. "
-            f"If the classes are the folders in it, give data.path={shown(folder / name)}"
-        )
-
-
-def _require_same_classes(train_folder: Path, train: Classes, test_folder: Path, test: Classes) -> None:
-    lines = [
-        f"{shown(folder)} has no folder for {', '.join(sorted(theirs.keys() - ours.keys()))}."
-        for folder, ours, theirs in ((train_folder, train, test), (test_folder, test, train))
-        if theirs.keys() - ours.keys()
-    ]
-    if lines:
-        raise DataError("\n".join(["The classes to train on and to test on are not the same.", *lines]))
-
-
-class _Search:
-    """Looks through a folder; remembers what is wrong and what is not used."""
+class _Search(FolderScan):
+    """Finds the images of each class; collects files that are `unused`, and classes `joined`."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.problems: list[str] = []
+        super().__init__(folder)
         self.unused: list[str] = []
-
-    def parts(self) -> tuple[Path, Path | None]:
-        """Where the images to train on lie and, if they are apart, those to test on."""
-        entries = self._entries(self.folder)
-        inside = {entry.name.lower(): Path(entry) for entry in entries if _is_folder(entry)}
-        if "train" not in inside:
-            return self.folder, None
-        test = next((inside[name] for name in TEST_NAMES if name in inside), None)
-        if test is not None:
-            others = [entry for entry in entries if Path(entry) not in (inside["train"], test)]
-            self.unused += [f"{entry.path}/" if _is_folder(entry) else entry.path for entry in others]
-            return inside["train"], test
-        if any(_is_folder(entry) for entry in self._entries(inside["train"])):
-            raise DataError(
-                f"{shown(self.folder)} has train/ but neither test/ nor val/. Rename the folder of the images to test "
-                f"on, or give data.path={shown(inside['train'])}, of which a sixth is then set apart for that."
-            )
-        return self.folder, None
+        self.joined: list[str] = []
 
     def classes(self, folder: Path) -> Classes:
         """The image files in and below each folder in `folder`, by its name."""
         classes: Classes = {}
-        for entry in self._entries(folder):
-            if not _is_folder(entry):
+        for entry in self.entries(folder):
+            name = class_name(entry.name)
+            if not is_folder(entry):
                 self.unused.append(entry.path)
-            elif not entry.name.isprintable():
-                self.problems.append(f"{shown(entry)}: a class cannot have this name.")
+            elif name is None:
+                self.problems.append(f"{shown(entry)}: a class cannot have this name. Rename it.")
             else:
-                unused = len(self.unused)
-                classes[entry.name] = sorted(self._images(entry.path))
-                if not classes[entry.name]:
-                    others = f", but {_counts(self.unused[unused:])}" if self.unused[unused:] else ""
-                    self.problems.append(f"{shown(entry)} has no PNG or JPEG files{others}.")
+                if name in classes and name not in self.joined:
+                    self.joined.append(name)
+                classes[name] = [*classes.get(name, []), *self._images(entry.path)]
+        for files in classes.values():
+            files.sort(key=lambda file: (nfc(file[0]), file[0]))
         return classes
 
-    def _images(self, folder: str) -> Iterator[tuple[str, Stamp]]:
-        waiting, seen = [folder], set()
-        while waiting:
-            inside = waiting.pop()
-            status = Path(inside).stat()
-            if (status.st_dev, status.st_ino) in seen:  # a link back
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            for entry in self._entries(inside):
-                if _is_folder(entry):
-                    waiting.append(entry.path)
-                elif not entry.name.lower().endswith(SUFFIXES):
-                    self.unused.append(entry.path)
-                elif (stamp := self._stamp(entry)) is not None:
-                    yield entry.path, stamp
+    def _images(self, folder: str) -> Files:
+        files = []
+        for entry in self.files(folder):
+            if not is_image(entry.name):
+                self.unused.append(entry.path)
+            elif (stamp := self._stamp(entry)) is not None:
+                files.append((entry.path, stamp))
+        return files
 
     def _stamp(self, entry: "os.DirEntry[str]") -> Stamp | None:
         """The stamp of a file, or None and one problem more."""
@@ -185,31 +166,68 @@ class _Search:
             return None
         return stamp_of(status)
 
-    def _entries(self, folder: Path | str) -> "list[os.DirEntry[str]]":
-        """What is in a folder, in the order of the names, but for what is hidden."""
-        try:
-            with os.scandir(folder) as entries:
-                return sorted((each for each in entries if not each.name.startswith(".")), key=lambda each: each.name)
-        except OSError as error:
-            self.problems.append(f"{shown(folder)} cannot be looked into: {error.strerror}.")
-            return []
+    def require_images(self, folder: Path, classes: Classes) -> None:
+        """Check that there is more than one class to train on; a class without images is a problem.
+
+        Raises:
+            DataError: there are no classes, or one.
+        """
+        for name, files in classes.items():
+            if not files:
+                below = f"{folder / name}{os.sep}"
+                inside = [path for path in self.unused if path.startswith(below)]
+                others = f", but {_counts(inside)}" if inside else ""
+                self.problems.append(f"{shown(folder / name)} has no image files{others}.")
+        place = shown(folder)
+        if self.problems:
+            return
+        if not classes and any(map(is_image, self.unused)):
+            raise DataError(f"{place} holds images, but no folders: each class needs its own.")
+        if not classes:
+            raise DataError(f"{place} holds no data set: neither folders of images nor IDX files.")
+        if len(classes) == 1:
+            (name,) = classes
+            raise DataError(
+                f"{place} has a single class, {shown(name)}: there is nothing to tell apart. "
+                f"If the classes are the folders in it, give data.path={shown(folder / name)}"
+            )
+
+    def compare(self, folders: Mapping[str, Path], parts: Mapping[str, Classes]) -> list[str]:
+        """Compare the classes of the validation and the test part to the training classes.
+
+        A class that is not trained on is a problem. Returns notes on classes without images.
+        """
+        train, notes = parts[TRAIN], []
+        for kind in [kind for kind in parts if kind != TRAIN]:
+            classes, place = parts[kind], shown(folders[kind])
+            unknown = name_some([name for name in classes if name not in train])
+            without = name_some([name for name in train if not classes.get(name)])
+            if not any(classes.values()):
+                problem = "holds no images in folders of classes. Add them, or remove it."
+                self.problems.append(f"{place} {problem}")
+            elif unknown:
+                problem = f"has no folder for {unknown}, which {place} has."
+                self.problems.append(f"{shown(folders[TRAIN])} {problem}")
+            elif without:
+                notes.append(f"Without images in {shown(folders[kind].name)}/: {without}.")
+        return notes
 
     def notes(self) -> list[str]:
-        if not self.unused:
-            return []
-        example = shown(Path(self.unused[0]).relative_to(self.folder))
-        return [f"Not used: {_counts(self.unused)}, such as {example}. Images are PNG or JPEG files of a class."]
-
-
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+        notes = []
+        if self.joined:
+            joined = "Folders whose names differ in Unicode's form alone are one class"
+            notes.append(f"{joined}: {name_some(self.joined)}.")
+        if self.unused:
+            example = shown(Path(self.unused[0]).relative_to(self.folder))
+            unused = f"Not used: {_counts(self.unused)}, such as {example}."
+            notes.append(f"{unused} Images are {KNOWN} files of a class.")
+        if self.passed_over:
+            notes.append(f"Passed over: {name_some(list(self.passed_over))}.")
+        return notes
 
 
 def _counts(paths: Sequence[str]) -> str:
-    """How many files there are of each kind: 12 .gif, 1 .txt, 2 others."""
+    """How many files there are of each kind: 12 .svg, 1 .txt, 2 others."""
     kinds = Counter("folder" if path.endswith("/") else shown(Path(path).suffix.lower()) for path in paths)
     told = [(kind, number) for kind, number in kinds.most_common(MOST_KINDS) if kind]
     others = len(paths) - sum(number for _, number in told)

@@ -64,8 +64,8 @@ class ResidentData:
     @classmethod
     def from_arrays(cls, config: DataConfig, arrays: Arrays, seed: int, device: torch.device) -> "ResidentData":
         """Split a data set as the configuration and the seed say, and copy it to the device."""
-        train_images, train_labels, test_images, test_labels = arrays
-        split = make_split(config, train_labels, test_labels, seed)
+        train_images, train_labels, test_images, test_labels, num_validation = arrays
+        split = make_split(config, train_labels, test_labels, seed, num_validation)
         return cls(
             Examples.from_arrays(train_images, train_labels, split.train, device),
             Examples.from_arrays(train_images, train_labels, split.validation, device),

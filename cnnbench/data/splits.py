@@ -42,23 +42,27 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
         ConfigError: more is asked for than there is.
         DataError: there is nothing to test on.
     """
-    available = dataset.train_examples
+    given = 0 if config.folds else dataset.validation_examples  # in files of their own
+    available = dataset.train_examples - given
     name = dataset.title if dataset.name == FOLDER else dataset.name
     if not dataset.test_examples:
         raise DataError(f"{dataset.title} has no images to test on: a sixth of each class is none. Add images.")
     if config.folds is not None and config.folds > available:
         raise ConfigError(f"data.folds={config.folds}: {name} has {available:,} training examples.")
-    held_out = num_held_out(config, dataset)
+    held_out = 0 if given else num_held_out(config, dataset)
     if held_out >= available:
         raise ConfigError(
             f"data.validation={config.validation} leaves nothing to train on: {name} has {available:,} "
             f"training examples. It must be at most {available - 1}; 0 trains on all of them."
         )
     if config.train_examples is not None and config.train_examples > available - held_out:
-        raise ConfigError(
-            f"data.train_examples={config.train_examples}: {name} has {available - held_out:,} of its "
-            f"{available:,} training examples left beside the {held_out:,} held out. Lower it or data.validation."
-        )
+        left = f"{available:,} training examples."
+        if held_out:
+            left = (
+                f"{available - held_out:,} of its {available:,} training examples left beside the "
+                f"{held_out:,} held out. Lower it or data.validation."
+            )
+        raise ConfigError(f"data.train_examples={config.train_examples}: {name} has {left}")
     if config.test_examples is not None and config.test_examples > dataset.test_examples:
         raise ConfigError(
             f"data.test_examples={config.test_examples}: {name} has {dataset.test_examples:,} test examples."
@@ -68,6 +72,8 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
 
 def num_held_out(config: DataConfig, dataset: Dataset) -> int:
     """How many of the training examples are held out for validation."""
+    if config.folds is None and dataset.validation_examples:
+        return dataset.validation_examples if config.validation else 0
     if config.folds is None:
         return _num_validation(config, dataset.train_examples)
     smallest, larger = divmod(dataset.train_examples, config.folds)  # as numpy.array_split cuts
@@ -80,13 +86,28 @@ def _num_validation(config: DataConfig, num_examples: int) -> int:
     return max(1, round(asked * num_examples)) if 0 < asked < 1 else int(asked)
 
 
-def make_split(config: DataConfig, train_labels: Labels, test_labels: Labels, seed: int) -> Split:
-    """The split that the configuration and the seed say; the sizes have passed `check_sizes`."""
-    order = _balanced_order(train_labels, np.random.default_rng([seed, 0]))
+def make_split(
+    config: DataConfig,
+    train_labels: Labels,
+    test_labels: Labels,
+    seed: int,
+    num_validation: int = 0,
+) -> Split:
+    """The split that the configuration and the seed say; the sizes have passed `check_sizes`.
+
+    The last `num_validation` of the training examples are the validation set, not used with
+    data.validation=0; data.folds divides them with all others.
+    """
+    given = 0 if config.folds else num_validation
+    num_train = len(train_labels) - given
+    order = _balanced_order(train_labels[:num_train], np.random.default_rng([seed, 0]))
     if config.folds is not None:
         parts = np.array_split(order, config.folds)
         validation = parts.pop(config.fold or 0)
         train = np.concatenate(parts)
+    elif given:
+        train, validation = order, np.arange(num_train, len(train_labels))
+        validation = validation if config.validation else validation[:0]
     else:
         held_out = _num_validation(config, len(train_labels))
         validation, train = order[:held_out], order[held_out:]

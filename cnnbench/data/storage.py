@@ -105,7 +105,8 @@ def _find_all(dataset: Dataset, root: str | None) -> Found:
 def _parse(dataset: Dataset, contents: dict[str, bytes]) -> Arrays:
     if dataset.archives:
         return parse_archive(*contents.values())
-    return Arrays(*(parse_idx(contents[file]) for file in FILES))
+    train, train_labels, test, test_labels = (parse_idx(contents[file]) for file in FILES)
+    return Arrays(train, train_labels, test, test_labels)
 
 
 def find(dataset: Dataset, file: str, root: str | None, tried: list[str]) -> tuple[Path, bytes] | tuple[None, None]:

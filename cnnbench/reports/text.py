@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from cnnbench.errors import is_harmless
+
 __all__ = ["align", "in_bytes", "in_time", "printable", "shortened", "three_digits"]
 
 
@@ -41,7 +43,7 @@ def three_digits(number: float) -> str:
 
 def printable(text: str) -> str:
     """The text without what could steer a terminal: it may come from anyone's run directory."""
-    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
+    return "".join(each if is_harmless(each) or each == "\n" else "?" for each in text)
 
 
 def shortened(text: str, most: int) -> str:

@@ -20,7 +20,7 @@ SAMPLE_YAML = Path(__file__).parents[2] / "conf" / "data" / "sample.yaml"
 
 @pytest.fixture(scope="session")
 def sample() -> ByFile:
-    return dict(zip(FILES, storage.load(get("sample")), strict=True))
+    return dict(zip(FILES, storage.load(get("sample"))[:4], strict=True))
 
 
 @pytest.fixture(scope="session")

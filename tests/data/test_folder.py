@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from image_folders import fill, put_images
+from image_folders import fill, picture, put_images
 from mirrors import ByFile, idx, put
 from PIL import Image
 
@@ -18,9 +18,10 @@ from cnnbench.data import image_folder, images, kept, sources
 from cnnbench.data.arrays import mean_and_deviation
 from cnnbench.data.catalog import FILES, get
 from cnnbench.data.idx import idx_digest
-from cnnbench.data.images import read_image
+from cnnbench.data.images import KNOWN, read_image
 from cnnbench.data.listing import list_images
 from cnnbench.data.resident import ResidentData
+from cnnbench.data.splits import check_sizes, num_held_out
 from cnnbench.errors import ConfigError, DataError
 
 Make = Callable[..., DataConfig]
@@ -150,7 +151,7 @@ def test_labels_go_with_their_images(folder: Path, of_folder: Make) -> None:
             (folder / name).mkdir(parents=True, exist_ok=True)
             Image.new("L", (8, 8), 50 * number + copy).save(folder / name / f"{copy}.png")
     _, arrays = sources.load(of_folder())
-    for pixels, labels in (arrays[:2], arrays[2:]):
+    for pixels, labels in (arrays[:2], arrays[2:4]):
         assert (pixels[:, 0, 0, 0] // 50).tolist() == labels.tolist()
 
 
@@ -200,7 +201,7 @@ def test_every_file_that_cannot_be_read_is_told(folder: Path, of_folder: Make) -
         path.write_text("I am text")
     with pytest.raises(DataError) as told:
         sources.load(of_folder())
-    lines = [f"There are 3 problems in {folder}:", *(f"  {path} is not a PNG or JPEG image." for path in bad)]
+    lines = [f"There are 3 problems in {folder}:", *(f"  {path} is not a {KNOWN} image." for path in bad)]
     assert str(told.value).splitlines() == lines
 
 
@@ -211,13 +212,134 @@ def test_two_parts_of_the_images_may_be_held_out(folder: Path, of_folder: Make) 
     assert [len(part) for part in (data.train, data.validation, data.test)] == [30, 10, 8]
 
 
+def test_everything_that_is_wrong_is_reported_at_once(folder: Path, of_folder: Make) -> None:
+    fill(folder, {"cats": 3, "dogs": 3})
+    (folder / "cats/000.png").write_text("I am text")
+    (folder / "dogs/001.png").write_bytes((folder / "dogs/001.png").read_bytes()[:-60])
+    (folder / "dogs/broken.png").symlink_to("nowhere")
+    (folder / "cows").mkdir()
+    for of in (sources.facts, sources.load):
+        with pytest.raises(DataError) as told:
+            of(of_folder())
+        assert str(told.value).splitlines() == [
+            f"There are 4 problems in {folder}:",
+            f"  {folder}/dogs/broken.png is a link to nothing.",
+            f"  {folder}/cows has no image files.",
+            f"  {folder}/cats/000.png is not a {KNOWN} image.",
+            f"  {folder}/dogs/001.png cannot be read: image file is truncated.",
+        ]
+
+
+# A validation set in files of its own
+
+
+@pytest.fixture
+def three_parts(folder: Path) -> Path:
+    for part, number in (("train", 12), ("val", 4), ("test", 2)):
+        for name in ("cats", "dogs"):
+            put_images(folder, [f"{part}/{name}/{part}{index}.png" for index in range(number)])
+    return folder
+
+
+def parts_of(config: DataConfig, seed: int = 0) -> ResidentData:
+    return ResidentData.from_arrays(config, sources.load(config)[1], seed, torch.device("cpu"))
+
+
+def pixels(paths: list[Path]) -> list[bytes]:
+    return sorted(read_image(path, 3, 6).tobytes() for path in paths)
+
+
+@pytest.mark.usefixtures("three_parts")
+@pytest.mark.parametrize("validation", [0.1, 7])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_parts_are_the_folders_whatever_the_seed(
+    folder: Path, of_folder: Make, validation: float, seed: int
+) -> None:
+    config = of_folder(validation=validation)
+    data = parts_of(config, seed)
+    for part, name in ((data.train, "train"), (data.validation, "val"), (data.test, "test")):
+        files = [*folder.glob(f"{name}/*/*.png")]
+        assert sorted(image.numpy().tobytes() for image in part.images) == pixels(files)
+    assert sources.load(config)[0].notes[0].startswith("Validation set: the 8 images in val/")
+    assert check_sizes(config, sources.facts(config)) == len(data.train)
+    assert num_held_out(config, sources.facts(config)) == len(data.validation)
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_without_validation_the_folder_of_it_is_not_used(folder: Path, of_folder: Make) -> None:
+    config = of_folder(validation=0)
+    data = parts_of(config)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [24, 0, 4]
+    facts = sources.facts(config)
+    assert (check_sizes(config, facts), num_held_out(config, facts)) == (24, 0)
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_folds_are_of_train_and_val_together(folder: Path, of_folder: Make) -> None:
+    folds = [of_folder(folds=4, fold=fold) for fold in range(4)]
+    parts = [parts_of(config).validation for config in folds]
+    images = [image.numpy().tobytes() for part in parts for image in part.images]
+    assert sorted(images) == pixels([*folder.glob("train/*/*.png"), *folder.glob("val/*/*.png")])
+    assert sources.facts(folds[0]).notes == (
+        "data.folds=4 divides the training images and the 8 images in val/ together.",
+    )
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_fewer_training_examples_leave_val_as_it_is(of_folder: Make) -> None:
+    data = parts_of(of_folder(train_examples=9))
+    assert [len(part) for part in (data.train, data.validation)] == [9, 8]
+    with pytest.raises(ConfigError, match=r"data\.train_examples=25: photos has 24 training examples\."):
+        check_sizes(of_folder(train_examples=25), sources.facts(of_folder()))
+
+
+@pytest.mark.usefixtures("three_parts")
+def test_validation_images_do_not_enter_mean_and_deviation(folder: Path, of_folder: Make) -> None:
+    dataset, arrays = sources.load(of_folder())
+    shutil.rmtree(folder / "val")
+    alone, _ = sources.load(of_folder())
+    assert (dataset.mean, dataset.std) == (alone.mean, alone.std)
+    assert (dataset.train_examples, dataset.validation_examples, arrays.num_validation) == (32, 8, 8)
+
+
+# What people ought to know
+
+
+def test_images_named_for_another_format_are_reported(folder: Path, of_folder: Make) -> None:
+    fill(folder, {"cats": 4, "dogs": 4})
+    for name in ("cats/000.png", "dogs/002.png"):
+        picture(1 + ord(name[0])).save(folder / name, "WEBP")
+    assert sources.load(of_folder())[0].notes[1] == (
+        "2 images are named for another format, such as cats/000.png, which is WebP."
+    )
+
+
+def test_test_images_that_are_trained_on_are_reported(folder: Path, of_folder: Make) -> None:
+    fill(folder / "train", {"cats": 4, "dogs": 4})
+    put_images(folder, [f"test/{name}/{number}.png" for name in ("cats", "dogs") for number in range(3)])
+    assert sources.load(of_folder())[0].notes == ()
+    shutil.copy(folder / "train/cats/000.png", folder / "test/cats/copy.png")
+    (note,) = sources.load(of_folder())[0].notes
+    assert note == "1 of the 7 test images are also among the training images."
+
+
+@pytest.mark.parametrize(("number", "told"), [(8, False), (10, True)])
+def test_a_class_that_has_far_more_than_its_share_is_reported(
+    folder: Path, of_folder: Make, number: int, told: bool
+) -> None:
+    fill(folder / "train", {"cats": number, "cows": 4, "dogs": 4})
+    put_images(folder, [f"test/{name}/1.png" for name in ("cats", "cows", "dogs")])
+    expected = ["56% of the training images are of class cats; an even share is 33%."]
+    assert list(sources.load(of_folder())[0].notes) == (expected if told else [])
+
+
 # Digests
 
 
 def test_digests_are_those_of_the_idx_files_of_the_content(folder: Path, of_folder: Make) -> None:
     fill(folder, {"cats": 9, "dogs": 7})
     dataset, arrays = sources.load(of_folder())
-    expected = {file: hashlib.sha256(idx(array)).hexdigest() for file, array in zip(FILES, arrays, strict=True)}
+    expected = {file: hashlib.sha256(idx(array)).hexdigest() for file, array in zip(FILES, arrays[:4], strict=True)}
     assert dataset.sha256 == expected
 
 
@@ -226,8 +348,10 @@ def test_a_digest_tells_apart_large_labels() -> None:
     assert len(digests) == 4
 
 
-def test_what_is_recorded_comes_back(folder: Path, of_folder: Make) -> None:
-    fill(folder, {"cats": 9, "dogs": 7})
+@pytest.mark.parametrize("parts", [("",), ("train", "val", "test")])
+def test_what_is_recorded_comes_back(folder: Path, of_folder: Make, parts: tuple[str, ...]) -> None:
+    for part in parts:
+        fill(folder / part, {"cats": 9, "dogs": 7})
     dataset, _ = sources.load(of_folder())
     record = {key: list(value) if isinstance(value, tuple) else value for key, value in dataset.as_record().items()}
     again = type(dataset).from_record(record)
@@ -285,7 +409,7 @@ def test_a_folder_of_the_samples_files_is_the_sample(folder: Path, of_folder: Ma
     put(folder, sample)
     dataset, arrays = sources.load(of_folder())
     known = get("sample")
-    assert all(np.array_equal(array, sample[file]) for file, array in zip(FILES, arrays, strict=True))
+    assert all(np.array_equal(array, sample[file]) for file, array in zip(FILES, arrays[:4], strict=True))
     assert (dataset.sha256, dataset.in_channels) == (known.sha256, known.in_channels)
     assert (dataset.train_examples, dataset.test_examples, dataset.image_size) == (5000, 1000, 28)
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 
 from cnnbench.data import images
-from cnnbench.data.images import are_grey, read_image, read_images
+from cnnbench.data.images import KNOWN, SUFFIXES, are_grey, read_image, read_images
 from cnnbench.errors import DataError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -120,6 +120,61 @@ def test_a_jpeg_is_near_what_was_saved(save: Save, mode: str) -> None:
     assert np.abs(colours(path, 16).astype(int) - expected).max() <= 3
 
 
+# Kinds of files
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "options"),
+    [
+        ("PNG", "a.png", {}),
+        ("JPEG", "a.jfif", {"quality": 95}),
+        ("JPEG", "a.jpe", {"quality": 95}),
+        ("WEBP", "a.webp", {"quality": 95}),
+        ("WEBP", "a.webp", {"lossless": True}),
+        ("BMP", "a.bmp", {}),
+        ("GIF", "a.gif", {}),
+        ("TIFF", "a.tif", {}),
+        ("TIFF", "a.tiff", {"compression": "tiff_lzw"}),
+    ],
+    ids=str,
+)
+def test_every_kind_of_file_is_read(save: Save, kind: str, name: str, options: dict[str, Any]) -> None:
+    path = save(Image.new("RGB", (16, 16), (200, 60, 60)), name, format=kind, **options)
+    assert path.suffix in SUFFIXES
+    assert np.abs(colours(path, 16).astype(int) - (200, 60, 60)).max() <= 4
+    assert read_images([path], 3, 16, "").misnamed == {}
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "TIFF", "PNG"])
+def test_of_several_images_in_a_file_the_first_is_read(save: Save, kind: str) -> None:
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ((255, 255, 255), (0, 0, 0)))
+    path = save(first, "image", format=kind, save_all=True, append_images=[second])
+    assert set(read_image(path, 1, 8).ravel().tolist()) == {255}
+
+
+@pytest.mark.parametrize("kind", ["WebP", "GIF", "BMP", "TIFF", "PNG"])
+def test_a_file_that_is_named_as_another_is_read_and_reported(save: Save, kind: str) -> None:
+    path = save(Image.new("RGB", (8, 8), (7, 7, 7)), "image.jpg", format=kind)
+    other = save(Image.new("L", (8, 8)), "image.JPEG")
+    reading = read_images([path, other], 1, 8, "")
+    assert (reading.pixels[0].max(), reading.problems, reading.misnamed) == (7, [], {str(path): kind})
+
+
+@pytest.mark.parametrize("byte_order", ["<u2", ">u2"])
+def test_of_16_bits_in_a_tiff_the_first_eight_are_kept(save: Save, byte_order: str) -> None:
+    image = Image.fromarray(np.full((4, 4), 0x1234, np.dtype(byte_order)))
+    path = save(image, "image.tif")
+    assert set(read_image(path, 1, 4).ravel().tolist()) == {0x12}
+    assert are_grey([path])
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "LAB"])
+def test_pixels_whose_black_and_white_are_not_known_are_refused(save: Save, mode: str) -> None:
+    path = save(Image.new(mode, (4, 4)), "image.tif")
+    with pytest.raises(DataError, match=f"^{path} has pixels of the kind {mode}, .* Save it with 8"):
+        read_image(path, 1, 4)
+
+
 # Turned
 
 
@@ -208,13 +263,23 @@ def cut(content: bytes) -> bytes:
 
 
 NO_IMAGES = {
-    "empty": (b"", "is not a PNG or JPEG image"),
-    "text": (b"hello, I am no image\n", "is not a PNG or JPEG image"),
-    "another format": (saved_as("GIF"), "is not a PNG or JPEG image"),
+    "empty": (b"", "is empty"),
+    "text": (b"hello, I am no image\n", f"is not a {KNOWN} image"),
+    "another format": (saved_as("PPM"), f"is not a {KNOWN} image"),
+    "web page": (b"\n<!DOCTYPE html><html>", "is a web page"),
+    "drawing": (b"<?xml version='1.0'?>\n<!-- mine -->\n<svg>", "is an SVG drawing: convert it to PNG"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS: fetch the image with"),
+    "HEIC": (b"\0\0\0\x18ftypheic" + bytes(90), "is a HEIC image: convert it to JPEG or PNG"),
+    "AVIF": (b"\0\0\0\x18ftypavif" + bytes(90), "is an AVIF image: convert it to JPEG or PNG"),
+    "PostScript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", f"is not a {KNOWN} image"),
+    "truncated WebP": (cut(saved_as("WEBP")), "(cannot be read|is damaged)"),
+    "truncated GIF": (cut(saved_as("GIF")), "(cannot be read|is damaged)"),
+    "truncated BMP": (cut(saved_as("BMP")), "(cannot be read|is damaged)"),
+    "truncated TIFF": (cut(saved_as("TIFF")), "(cannot be read|is damaged|is not a)"),
     "truncated JPEG": (cut(saved_as("JPEG")), "cannot be read: image file is truncated"),
     "truncated PNG": (cut(saved_as("PNG")), "cannot be read: image file is truncated"),
-    "header alone": (b"\x89PNG\r\n\x1a\n", "is not a PNG or JPEG image"),
-    "wrong checksum": (saved_as("PNG").replace(b"IHDR", b"IHDX"), "is not a PNG or JPEG image"),
+    "header alone": (b"\x89PNG\r\n\x1a\n", f"is not a {KNOWN} image"),
+    "wrong checksum": (saved_as("PNG").replace(b"IHDR", b"IHDX"), f"is not a {KNOWN} image"),
     "many pixels": (png_of(10_000, 10_000), "has more than 89,478,485 pixels"),
     "very many pixels": (png_of(100_000, 100_000), "has more than 89,478,485 pixels"),
 }
@@ -258,7 +323,7 @@ def many(save: Save, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_many_are_read_in_their_order(many: list[Path]) -> None:
-    pixels, problems = read_images(many, 1, 2, "")
+    pixels, problems, _ = read_images(many, 1, 2, "")
     assert (pixels[:, 0, 0, 0].tolist(), problems) == ([10 * number for number in range(10)], [])
 
 
@@ -272,11 +337,11 @@ def test_each_of_many_that_cannot_be_read_is_told_in_order(many: list[Path]) -> 
     for number in (8, 1, 2):
         many[number].write_text("no image")
     problems = read_images(many, 1, 2, "")[1]
-    assert problems == [f"{many[number]} is not a PNG or JPEG image." for number in (1, 2, 8)]
+    assert problems == [f"{many[number]} is not a {KNOWN} image." for number in (1, 2, 8)]
 
 
 def test_none_are_read_as_none() -> None:
-    pixels, problems = read_images([], 3, 5, "")
+    pixels, problems, _ = read_images([], 3, 5, "")
     assert (pixels.shape, problems) == ((0, 3, 5, 5), [])
 
 
@@ -330,6 +395,19 @@ def palette(*colours: tuple[int, int, int]) -> Image.Image:
 )
 def test_a_file_is_grey_by_its_header(save: Save, image: Image.Image, grey: bool) -> None:
     assert are_grey([save(image)]) is grey
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize(("colour", "grey"), [((9, 9, 9), True), ((9, 9, 8), False)])
+def test_a_palette_is_looked_at_in_every_kind_of_file(
+    save: Save, kind: str, colour: tuple[int, int, int], grey: bool
+) -> None:
+    image = palette((200, 200, 200), colour, (0, 0, 0), (50, 50, 50))
+    image.putdata([0, 1, 2, 3])
+    path = save(image, "image", format=kind)
+    with Image.open(path) as saved:
+        assert saved.mode == "P" or grey
+    assert are_grey([path]) is grey
 
 
 def test_one_file_in_colour_is_enough(save: Save) -> None:

@@ -13,7 +13,7 @@ import pytest
 from clothes import clothes
 from PIL import Image
 
-from cnnbench.data.images import read_image
+from cnnbench.data.images import KNOWN, read_image
 from cnnbench.data.inputs import Given, looks_inverted, read_all
 
 Pixels = npt.NDArray[np.uint8]
@@ -108,10 +108,10 @@ def test_what_cannot_be_read_does_not_stop_the_rest(tmp_path: Path) -> None:
         (os.path.relpath(each.name, tmp_path), each.error.replace(f"{tmp_path}/", "")) for each in read(*paths, last)
     ]
     assert told == [
-        ("folder/a.png", "folder/a.png is not a PNG or JPEG image."),
+        ("folder/a.png", f"folder/a.png is not a {KNOWN} image."),
         ("folder/b.png", ""),
         ("nothing", "nothing is not there."),
-        ("empty", "empty holds no PNG or JPEG files. An IDX file is to be given by its own name."),
+        ("empty", "empty holds no image files. Name an IDX file itself."),
         ("half[0]", ""),
         ("half", "half is shorter than it says. It ends in image 1 of 3."),
         ("pipe", "pipe is neither a file nor a folder."),
@@ -132,7 +132,10 @@ def test_a_folder_that_may_not_be_entered_is_told_and_the_rest_read(
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse_a)
-    assert [each.error for each in read(tmp_path)] == ["", f"{tmp_path / 'a'} cannot be read: Permission denied."]
+    assert [each.error for each in read(tmp_path)] == [
+        "",
+        f"{tmp_path / 'a'} cannot be looked into: Permission denied.",
+    ]
 
 
 def test_a_file_that_the_system_does_not_give_is_told(tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ BROKEN = {
     "half a gzip file": (gzip.compress(idx(noise(1, 8, 8)))[:-20], "is damaged"),
     "a gzip file with an error": (gzip.compress(idx(noise(9, 8, 8)))[:-8] + bytes(8), "is damaged"),
     "a gzip header alone": (b"\x1f\x8b", "is damaged"),
-    "nothing": (b"", "is not a PNG or JPEG image"),
+    "nothing": (b"", "is empty"),
 }
 
 

@@ -32,6 +32,12 @@ def test_in_time(seconds: float, text: str) -> None:
     assert in_time(seconds) == text
 
 
+def test_printable_leaves_joiners_and_spaces_of_all_scripts() -> None:
+    text = "\u0646\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f52c a\u00a0b \u72ac\u3000\u732b"
+    assert printable(text) == text
+    assert printable("a\u202eb\u2028c\u2066") == "a?b?c?"
+
+
 def test_printable_leaves_lines_and_letters_and_takes_what_steers_a_terminal() -> None:
     assert printable("a ± é\n\x1b[2J\r\x9b") == "a ± é\n?[2J??"
 
