@@ -17,6 +17,7 @@ from types import FrameType
 from omegaconf import DictConfig
 
 import cnnbench
+import cnnbench.runs.supported_systems  # first: it ends the program on a system without file locks
 from cnnbench import config
 from cnnbench.cli.composing import (
     RunDirectoryCallback,
@@ -27,7 +28,9 @@ from cnnbench.cli.composing import (
     output_directory,
     sweeps,
 )
+from cnnbench.cli.library_caches import place_library_caches
 from cnnbench.cli.looking import Flags, benchmark, check_by_hand, summary
+from cnnbench.cli.other_libraries import silence_libraries
 from cnnbench.cli.overrides import Consent, quoted, read_pairs
 from cnnbench.cli.plotting import plotted
 from cnnbench.cli.reporting import leave_the_reader, report
@@ -46,6 +49,7 @@ __all__ = ["RunDirectoryCallback", "SweepCallback", "main"]
 SIGINT_CODE = 130
 
 limit_spinning()  # at import: jobs of launchers and cnnbench.api import this module, too, and only then torch
+place_library_caches()  # likewise
 
 
 def main() -> int:
@@ -57,6 +61,7 @@ def main() -> int:
     logging.raiseExceptions = (
         False  # a line that a full disk does not take is lost, and what is lost with it will be told
     )
+    silence_libraries()
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns that it lists fonts, once on a machine
     arguments = sys.argv[1:]
     verb = arguments[0] if arguments and _is_word(arguments[0]) else "train"

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
-from platformdirs import user_cache_path
-
 from cnnbench.data import kept
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.cifar import parse_archive
 from cnnbench.data.fetching import fetch
 from cnnbench.data.idx import parse_idx
+from cnnbench.data.user_folders import expand_user, user_cache
 from cnnbench.data.verifying import read_verified
+from cnnbench.errors import ConfigError
 
 __all__ = ["cache_folder", "find", "load", "load_here", "read_ahead"]
 
@@ -41,8 +41,17 @@ _ahead: dict[tuple[str, ...], "Future[Found]"] = {}  # what `read_ahead` has beg
 
 
 def cache_folder(root: str | None) -> Path:
-    """Where fetched data sets are kept: `root` or, if None, the platform's user cache."""
-    return user_cache_path("cnnbench") if root is None else Path(root).expanduser()
+    """Return where fetched data sets are kept: `root` or, if None, the user's cache.
+
+    Raises:
+        ConfigError: it is in a home folder that is not known.
+    """
+    if root is None:
+        return user_cache()
+    folder = expand_user(root)
+    if folder.parts[:1] and folder.parts[0].startswith("~"):
+        raise ConfigError(f"data.root={root}: no home folder is known for {folder.parts[0]}. Give the whole path.")
+    return folder
 
 
 def load(dataset: Dataset, root: str | None = None) -> Arrays:
@@ -132,7 +141,7 @@ def _places(dataset: Dataset, root: str | None) -> tuple[str, ...]:
 
 def _folders(dataset: Dataset, root: str | None) -> list[Path]:
     """Every folder the files may lie in, in the order they are looked at."""
-    given = [Path(part).expanduser() for part in os.environ.get("CNNBENCH_DATA", "").split(os.pathsep) if part]
+    given = [expand_user(part) for part in os.environ.get("CNNBENCH_DATA", "").split(os.pathsep) if part]
     folders = [cache_folder(root), *given]
     named = [place / name for place in folders for name in ("", *dataset.folders)]
     return [*dataset.places, *named] if dataset.name == "sample" else [*named, *dataset.places]

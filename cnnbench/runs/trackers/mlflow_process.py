@@ -157,6 +157,10 @@ def _user() -> dict[str, str]:
 def main() -> None:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):  # a scheduler sends them to all processes of a job
         signal.signal(number, signal.SIG_IGN)
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"  # MLflow does not start without a home folder, but needs nothing in it
     client, ended = Client(), False
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what others print is no answer

@@ -1,0 +1,62 @@
+"""What other libraries log and warn of: it does not reach the output of a run, unless it is an error or asked for."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TextIO
+
+__all__ = ["OwnLines", "silence_libraries"]
+
+OWN = ("cnnbench", "hydra", "hydra_plugins", "submitit")
+LIBRARY_FOLDERS = ("/site-packages/", "/dist-packages/", os.path.dirname(logging.__file__))
+
+log = logging.getLogger("cnnbench")
+
+
+def silence_libraries() -> None:
+    """Show no warnings of other libraries, unless the user has decided. Call this before torch is imported.
+
+    Warnings of a custom model are shown. That CUDA does not start is told as a line of cnnbench's.
+    """
+    os.environ.setdefault("TORCH_LOGS", "-all")  # torch's own handlers show errors alone
+    if not sys.warnoptions and warnings.showwarning is not _show_warning:
+        warnings.showwarning = _show_warning
+
+
+_show_as_python_does = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if not _is_library(filename):
+        _show_as_python_does(message, category, filename, lineno, file, line)
+    elif str(message).startswith("CUDA initialization"):
+        log.warning("PyTorch finds no GPU. %s", str(message).partition("\n")[0])
+
+
+class OwnLines(logging.Filter):
+    """Pass the lines of cnnbench, Hydra and custom models, and errors of all libraries.
+
+    `verbose` is hydra.verbose: loggers that it names pass, too.
+    """
+
+    def __init__(self, verbose: bool | str | Sequence[str] = False) -> None:
+        super().__init__()
+        named = [verbose] if isinstance(verbose, str) else [] if isinstance(verbose, bool) else verbose
+        self.names = (*OWN, *named)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        is_named = any(f"{record.name}.".startswith(f"{name}.") for name in self.names)
+        return is_named or record.levelno >= logging.ERROR or not _is_library(record.pathname)
+
+
+def _is_library(path: str) -> bool:
+    return any(folder in path for folder in LIBRARY_FOLDERS)
