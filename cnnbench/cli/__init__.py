@@ -280,4 +280,5 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "reproduce": _reproduce,
     "models": _models,
     "data": _data,
+    "doctor": lambda arguments: int(import_module("cnnbench.commands.doctor").run(arguments)),
 }

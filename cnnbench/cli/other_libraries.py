@@ -5,12 +5,13 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 __all__ = ["OwnLines", "silence_libraries"]
 
 OWN = ("cnnbench", "hydra", "hydra_plugins", "submitit")
-LIBRARY_FOLDERS = ("/site-packages/", "/dist-packages/", os.path.dirname(logging.__file__))
+LIBRARY_FOLDERS = ("/site-packages/", "/dist-packages/", str(Path(warnings.__file__).parent))
 
 log = logging.getLogger("cnnbench")
 

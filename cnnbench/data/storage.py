@@ -21,7 +21,7 @@ from cnnbench.data.user_folders import expand_user, user_cache
 from cnnbench.data.verifying import read_verified
 from cnnbench.errors import ConfigError
 
-__all__ = ["cache_folder", "find", "load", "load_here", "read_ahead"]
+__all__ = ["cache_folder", "find", "load", "load_here", "locate", "read_ahead"]
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,19 @@ def _parse(dataset: Dataset, contents: dict[str, bytes]) -> Arrays:
     if dataset.archives:
         return parse_archive(*contents.values())
     return Arrays(*(parse_idx(contents[file]) for file in FILES))
+
+
+def locate(dataset: Dataset) -> Path | None:
+    """Return the folder that holds all files, or None; only the smallest is verified, as the others take time."""
+    if dataset.archives:
+        sizes = [(folder / name, size) for folder in _folders(dataset, None) for name, size in dataset.archives.items()]
+        return next((path.parent for path, size in sizes if kept.stamp(path)[1:2] == (size,)), None)
+    path, _ = find(dataset, FILES[-1], None, [])
+    if path is None or not all(
+        any((path.parent / form.name).is_file() for form in dataset.forms(file)) for file in dataset.files
+    ):
+        return None
+    return path.parent
 
 
 def find(dataset: Dataset, file: str, root: str | None, tried: list[str]) -> tuple[Path, bytes] | tuple[None, None]:
