@@ -44,19 +44,21 @@ def _show_warning(
 
 
 class OwnLines(logging.Filter):
-    """Pass the lines of cnnbench, Hydra and custom models, and errors of all libraries.
+    """Pass the lines of cnnbench and Hydra, errors of libraries, and warnings of custom models.
 
-    `verbose` is hydra.verbose: loggers that it names pass, too.
+    `verbose` is hydra.verbose: loggers that it names pass, too; if it is true, all lines of custom models do.
     """
 
     def __init__(self, verbose: bool | str | Sequence[str] = False) -> None:
         super().__init__()
         named = [verbose] if isinstance(verbose, str) else [] if isinstance(verbose, bool) else verbose
         self.names = (*OWN, *named)
+        self.custom_level = logging.DEBUG if verbose is True else logging.WARNING
 
     def filter(self, record: logging.LogRecord) -> bool:
-        is_named = any(f"{record.name}.".startswith(f"{name}.") for name in self.names)
-        return is_named or record.levelno >= logging.ERROR or not _is_library(record.pathname)
+        if any(f"{record.name}.".startswith(f"{name}.") for name in self.names):
+            return True
+        return record.levelno >= (logging.ERROR if _is_library(record.pathname) else self.custom_level)
 
 
 def _is_library(path: str) -> bool:
