@@ -43,7 +43,7 @@ def _as_text(diagnosis: Diagnosis) -> str:
     rows = {section: [_row(section, *fact) for fact in facts.items()] for section, facts in diagnosis.facts.items()}
     width = 2 + max(len(label) for section in rows.values() for label, _ in section)
     for section, facts in rows.items():
-        lines.append("PyTorch" if section == "pytorch" else section.capitalize())
+        lines += [{"pytorch": "PyTorch"}.get(section, section.capitalize())] if facts else []
         for label, value in facts:
             lines += _wrapped(f"  {label.ljust(width)}{value}", 2 + width)
     for title, notes in (("Unusual", diagnosis.unusual), ("A run cannot work here", diagnosis.obstacles)):

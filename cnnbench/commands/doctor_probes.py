@@ -211,7 +211,7 @@ def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
 
 def examine_data(diagnosis: Diagnosis) -> Facts:
     """Return where the data sets are."""
-    if "torch" not in sys.modules:
+    if sys.modules.get("torch") is None:
         raise ImportError("it needs what PyTorch needs")
     from cnnbench.data import storage
     from cnnbench.data.catalog import CATALOG

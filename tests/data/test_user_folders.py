@@ -53,7 +53,7 @@ def test_temporary_cache_that_another_user_has_made_is_refused(
     have_no_home(monkeypatch, None)
     with pytest.raises(PermissionError, match="belongs to another user"):
         temporary_cache()
-    with pytest.raises(ConfigError, match="belongs to another user.*XDG_CACHE_HOME"):
+    with pytest.raises(ConfigError, match=r"belongs to another user.*XDG_CACHE_HOME"):
         user_cache()
 
 

@@ -1,0 +1,78 @@
+"""Users without a home folder or a name, as in a container that runs under a bare number."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from installed import TINY, Command, clean_environment
+from small_runs import SMALL
+
+NAMES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOGNAME", "USER", "LNAME", "USERNAME")
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let this process have a user id that is in no list of users, and no HOME."""
+
+    def know_nobody(uid: int) -> pwd.struct_passwd:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", know_nobody)
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_home_or_name_trains(within: Command, tmp_path: Path) -> None:
+    done = within(*SMALL, "train.epochs=1", "hydra.run.dir=run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "tmp"]
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_home_or_name_lists_data_sets(within: Command, tmp_path: Path) -> None:
+    done = within("data")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sample: part of Fashion-MNIST" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp"]
+
+
+@pytest.mark.usefixtures("homeless")
+@pytest.mark.parametrize("root", ["~/data", "~no-such-user/data"])
+def test_data_in_a_home_that_is_not_known_is_a_configuration_error(within: Command, tmp_path: Path, root: str) -> None:
+    done = within(*SMALL, f"data.root='{root}'")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"cnnbench: data.root={root}: no home folder is known for ~")
+    assert len(done.stderr.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.getuid() != 0 or shutil.which("setpriv") is None, reason="changes the user id, as root can")
+def test_a_process_of_such_a_user_leaves_only_its_run(tmp_path: Path) -> None:
+    """The capability lets it read an interpreter that lies in root's home."""
+    tmp_path.chmod(0o777)
+    uid = 54321
+    environment = {key: value for key, value in clean_environment(tmp_path).items() if key not in NAMES}
+    del environment["MPLCONFIGDIR"]
+    become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    become += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    done = subprocess.run(
+        [*become, sys.executable, "-m", "cnnbench", *TINY, "hydra.run.dir=run"],
+        cwd=tmp_path,
+        env=environment | {"TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"cnnbench-{uid}", "run"]
+    assert [path.name for path in (tmp_path / f"cnnbench-{uid}").iterdir()] == ["matplotlib"]
