@@ -63,17 +63,19 @@ REFUSALS = {
 }  # fmt: skip
 
 
-# What libraries that are loaded, and threads that are started, say where the memory of the process is limited.
-LACK_OF_MEMORY = ("failed to map segment from shared object", "Cannot allocate memory", "can't start new thread")
+# What the loader of libraries, the system and threads say if the process may have no more memory.
+LACK_OF_MEMORY = ("failed to map segment", "Cannot allocate memory", "can't start new thread")
 
 
 def from_machine(error: BaseException) -> CnnbenchError | None:
     """What the machine refuses, memory or a file, as an error for people; None if it is anything else."""
-    if isinstance(error, MemoryError) or any(form in str(error) for form in LACK_OF_MEMORY):
-        reason = next((line for line in str(error).splitlines() if any(form in line for form in LACK_OF_MEMORY)), "")
+    lines = str(error).splitlines()
+    reasons = [line for line in lines if any(form in line for form in LACK_OF_MEMORY)]
+    if isinstance(error, MemoryError) or reasons:
+        reason = (*reasons, *lines, "no more can be had")[0]
         return ConfigError(
-            f"The memory of this process does not suffice: {reason or str(error) or 'no more can be had'}.\n"
-            "Raise its limit (ulimit -v, or that of the container or the scheduler's job). cnnbench doctor shows it."
+            f"The memory of this process does not suffice: {reason}.\n"
+            "Raise its limit (ulimit -v, or that of the container or job). cnnbench doctor shows it."
         )
     if isinstance(error, RuntimeError) and is_out_of_memory(error):
         reason = str(error).partition("\n")[0]

@@ -1,4 +1,4 @@
-"""`cnnbench doctor`: what it finds, what it calls unusual, and that no odd machine keeps it from telling."""
+"""`cnnbench doctor`: what it finds, what it calls unusual, and that it works on odd machines."""
 
 import errno
 import fcntl
@@ -36,7 +36,7 @@ def _ordinary_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_probes, "LITTLE_MEMORY", 0)
     monkeypatch.setattr(doctor_probes, "LITTLE_DISK", 0)
     monkeypatch.setattr(doctor_probes, "SLOW_FSYNC_S", 3600.0)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     monkeypatch.setattr(doctor_probes, "is_writable", lambda _: True)
 
 
@@ -46,14 +46,14 @@ def examined(within: Command) -> Any:
     return json.loads(done.stdout)
 
 
-def test_an_ordinary_machine_is_listed_and_nothing_is_unusual(within: Command, tmp_path: Path) -> None:
+def test_nothing_is_unusual_about_an_ordinary_machine(within: Command, tmp_path: Path) -> None:
     done = within("doctor")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("\n\nNothing is unusual.\n")
     lines = done.stdout.splitlines()
     assert max(len(line) for line in lines if "/" not in line) <= 80  # a path is not broken
-    titles = [line for line in lines[:-2] if not line.startswith(" ")]
-    assert titles == ["Versions", "Processor", "Memory", "PyTorch", "Outputs", "Cache", "Data", "Extras", "User"]
+    titles = " ".join(line for line in lines[:-2] if not line.startswith(" "))
+    assert titles == "Versions Processor Memory PyTorch Outputs Cache Data Extras User"
     assert f"{tmp_path}/outputs" in done.stdout.split()
 
 
@@ -73,6 +73,11 @@ def test_json_holds_every_probe_in_plain_values(within: Command) -> None:
     assert (found["unusual"], found["works"]) == ([], True)
 
 
+def answer(monkeypatch: pytest.MonkeyPatch, file: str, text: str) -> None:
+    """Let `text` be what is found in `file`, and nothing in others."""
+    monkeypatch.setattr(doctor_probes, "_search", lambda path, _: text if path == file else None)
+
+
 def limit_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_probes, "usable_cpus", lambda: 1)
     monkeypatch.setattr(doctor_probes, "cpu_quota", lambda: 1.5)
@@ -88,7 +93,7 @@ def set_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def have_no_avx2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_probes.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(doctor_probes, "_search", lambda path, pattern: "fpu sse2" if "flags" in pattern else None)
+    answer(monkeypatch, "/proc/cpuinfo", "fpu sse2")
 
 
 def have_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +109,7 @@ def limit_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
 def hide_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(doctor_probes, "_search", lambda path, _: "570.86.10" if "nvidia" in path else None)
+    answer(monkeypatch, "/proc/driver/nvidia/version", "570.86.10")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
@@ -158,14 +163,14 @@ def have_ascii_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         (have_no_avx2, "The chip has no AVX2: training is several times slower."),
         (have_little_memory, "Only 1.0 GiB of memory can be had."),
         (limit_addresses, "ulimit -v allows 8.0 GiB of addresses."),
-        (hide_gpu, "There is an NVIDIA driver, but no GPU is used. CUDA_VISIBLE_DEVICES hides all GPUs."),
-        (have_no_locks, "locks do not work in "),
-        (have_no_fsync, "fsync do not work in "),
-        (have_slow_disk, "is slow: fsync took 0.0 s. Use another with hydra.run.dir=DIR."),
-        (have_full_disk, "Free some, or use hydra.run.dir=DIR."),
+        (hide_gpu, "but no GPU is used. CUDA_VISIBLE_DEVICES hides all GPUs."),
+        (have_no_locks, "cannot be locked (Operation not supported): two runs could"),
+        (have_no_fsync, "cannot be synced (Invalid argument): a power failure may"),
+        (have_slow_disk, "is slow: fsync took 0.0 s. Use another disk: hydra.run.dir=DIR."),
+        (have_full_disk, "Free some. Use another disk: hydra.run.dir=DIR."),
         (name_missing_data, "CNNBENCH_DATA names /no/such/folder, which is no folder."),
         (have_no_home, "There is no home folder: caches are in the temporary folder. Set HOME"),
-        (have_ascii_terminal, "The terminal's encoding is ascii: some signs are replaced. Set LC_ALL=C.UTF-8"),
+        (have_ascii_terminal, "encoding is ascii: some signs are replaced. Set LC_ALL"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -211,7 +216,7 @@ def have_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (forbid_writing, "outputs cannot be written: Permission denied. Change to another folder"),
         (break_torch, "PyTorch cannot be imported: import of torch halted"),
-        (have_too_little_memory, "There are 256.0 MiB of memory. Training takes at least 512.0 MiB"),
+        (have_too_little_memory, "There are 256.0 MiB of memory. Training takes at least"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -230,14 +235,14 @@ def test_a_limit_of_addresses_is_tried_in_another_process(monkeypatch: pytest.Mo
     diagnosis = Diagnosis()
     with pytest.raises(ImportError, match="exit code 1"):
         PROBES["pytorch"](diagnosis)
-    assert diagnosis.obstacles == ["PyTorch cannot be imported: exit code 1. Raise ulimit -v, or install PyTorch anew."]
+    assert "PyTorch cannot be imported: exit code 1. Raise ulimit -v" in diagnosis.obstacles[0]
 
 
 def test_extras_are_those_of_the_package() -> None:
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     section = text.partition("[project.optional-dependencies]\n")[2].partition("test = [")[0]
-    listed = {line.partition(" = ")[0]: re.findall(r'"([\w-]+)', line) for line in section.splitlines()}
-    assert listed == {extra: list(packages) for extra, packages in EXTRAS.items()}
+    lines = [line.partition(" = ") for line in section.splitlines()]
+    assert {extra: tuple(re.findall(r'"([\w-]+)', listed)) for extra, _, listed in lines} == EXTRAS
 
 
 @pytest.mark.parametrize("argument", ["x", "--plain", "data=sample"])

@@ -218,7 +218,7 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
     "error",
     [
         MemoryError(),
-        ImportError("Importing the numpy C-extensions failed.\n\nlibblas.so: failed to map segment from shared object"),
+        ImportError("numpy failed.\n\nlibblas.so: failed to map segment from shared object"),
         RuntimeError("can't start new thread"),
         OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
     ],

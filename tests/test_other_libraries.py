@@ -61,7 +61,8 @@ def test_verbose_shows_debug_lines_of_cnnbench_alone(
 
     def talk(*values: object) -> object:
         logging.getLogger("cnnbench").debug("a detail")
-        record = logging.LogRecord("matplotlib", logging.DEBUG, INSTALLED, 1, "generated new fontManager", (), None)
+        text = "generated new fontManager"
+        record = logging.LogRecord("matplotlib", logging.DEBUG, INSTALLED, 1, text, (), None)
         logging.getLogger().handle(record)
         return describe(*values)
 
@@ -99,15 +100,16 @@ def test_warnings_of_libraries_are_not_shown(capsys: pytest.CaptureFixture[str])
 @pytest.mark.usefixtures("silenced")
 def test_warnings_of_custom_models_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    monkeypatch.setattr(other_libraries, "_show_as_python_does", lambda message, *_: shown.append(str(message)))
+    show = "_show_as_python_does"
+    monkeypatch.setattr(other_libraries, show, lambda message, *_: shown.append(str(message)))
     warn("a hint", CUSTOM)
     assert shown == ["a hint"]
 
 
 @pytest.mark.usefixtures("silenced")
 def test_why_cuda_does_not_start_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    warn("CUDA initialization: The NVIDIA driver is too old.\n(Triggered internally at ...)", INSTALLED)
-    assert caplog.messages == ["PyTorch finds no GPU. CUDA initialization: The NVIDIA driver is too old."]
+    warn("CUDA initialization: The driver is too old.\n(Triggered internally at ...)", INSTALLED)
+    assert caplog.messages == ["PyTorch finds no GPU. CUDA initialization: The driver is too old."]
 
 
 @pytest.mark.usefixtures("silenced")

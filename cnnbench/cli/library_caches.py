@@ -1,4 +1,4 @@
-"""Caches of other libraries, for users whose home folder cannot be written, or who have no home or no name."""
+"""Caches of other libraries, for users without a name or a home folder that can be written."""
 
 import getpass
 import os
@@ -12,10 +12,11 @@ __all__ = ["place_library_caches"]
 
 
 def place_library_caches() -> None:
-    """Put caches into the temporary folder where a library has no place of its own, unless the user has named one.
+    """Put caches into the temporary folder if a library has no place of its own.
 
-    Without a place to keep it, matplotlib makes its list of fonts anew in each process. Without the name of the user,
-    compilers of some releases of torch fail. Call this before the libraries are imported, when they read the variables.
+    Without one, matplotlib lists the fonts anew in each process. Without the name of the user, the
+    compiler of some releases of torch fails. Call this before the libraries are imported, when
+    they read the variables. What the user has set stays.
     """
     with suppress(OSError):  # no temporary folder either: each library says what it lacks
         if not os.environ.get("MPLCONFIGDIR") and not _matplotlib_has_place():
@@ -31,13 +32,14 @@ def _matplotlib_has_place() -> bool:
         return False
     if sys.platform != "linux":
         return is_writable(home / ".matplotlib")
-    places = {"XDG_CONFIG_HOME": ".config", "XDG_CACHE_HOME": ".cache"}
-    return all(is_writable(Path(os.environ.get(name) or home / path, "matplotlib")) for name, path in places.items())
+    config = os.environ.get("XDG_CONFIG_HOME") or home / ".config"
+    cache = os.environ.get("XDG_CACHE_HOME") or home / ".cache"
+    return is_writable(Path(config, "matplotlib")) and is_writable(Path(cache, "matplotlib"))
 
 
 def _user_has_name() -> bool:
     try:
         getpass.getuser()
-    except (KeyError, OSError, ImportError):  # of Python before 3.13, of later ones, and where there is no pwd
+    except (KeyError, OSError):  # of Python before 3.13, and of later releases
         return False
     return True

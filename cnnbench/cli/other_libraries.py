@@ -1,4 +1,4 @@
-"""What other libraries log and warn of: it does not reach the output of a run, unless it is an error or asked for."""
+"""Keep what other libraries log and warn of out of the output, except errors."""
 
 import logging
 import os
@@ -17,9 +17,10 @@ log = logging.getLogger("cnnbench")
 
 
 def silence_libraries() -> None:
-    """Show no warnings of other libraries, unless the user has decided. Call this before torch is imported.
+    """Hide warnings of other libraries, unless the user has set how to show them.
 
-    Warnings of a custom model are shown. That CUDA does not start is told as a line of cnnbench's.
+    Call this before torch is imported. Warnings of a custom model are shown, and that CUDA does
+    not start is logged.
     """
     os.environ.setdefault("TORCH_LOGS", "-all")  # torch's own handlers show errors alone
     if not sys.warnoptions and warnings.showwarning is not _show_warning:
@@ -46,19 +47,22 @@ def _show_warning(
 class OwnLines(logging.Filter):
     """Pass the lines of cnnbench and Hydra, errors of libraries, and warnings of custom models.
 
-    `verbose` is hydra.verbose: loggers that it names pass, too; if it is true, all lines of custom models do.
+    `verbose` is hydra.verbose: loggers that it names pass, too. If it is true, all lines of custom
+    models pass.
     """
 
     def __init__(self, verbose: bool | str | Sequence[str] = False) -> None:
         super().__init__()
-        named = [verbose] if isinstance(verbose, str) else [] if isinstance(verbose, bool) else verbose
-        self.names = (*OWN, *named)
+        if isinstance(verbose, str):
+            verbose = [verbose]
+        self.names = OWN if isinstance(verbose, bool) else (*OWN, *verbose)
         self.custom_level = logging.DEBUG if verbose is True else logging.WARNING
 
     def filter(self, record: logging.LogRecord) -> bool:
         if any(f"{record.name}.".startswith(f"{name}.") for name in self.names):
             return True
-        return record.levelno >= (logging.ERROR if _is_library(record.pathname) else self.custom_level)
+        level = logging.ERROR if _is_library(record.pathname) else self.custom_level
+        return record.levelno >= level
 
 
 def _is_library(path: str) -> bool:

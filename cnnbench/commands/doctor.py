@@ -1,4 +1,4 @@
-"""`cnnbench doctor`: this machine as a run finds it, what is unusual about it, and what to do about that."""
+"""`cnnbench doctor`: what a run finds on this machine, what is unusual, and what to do."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cnnbench.commands.doctor_probes import PROBES, Diagnosis
-from cnnbench.reports.text import in_bytes
+from cnnbench.reports.text import in_bytes, printable
 
 __all__ = ["run"]
 
@@ -16,19 +16,19 @@ WIDTH = 80
 
 
 def run(arguments: list[str]) -> int:
-    """Print what is found; return 0, or 2 if a run could not work on this machine and in this folder."""
+    """Print what is found; return 0, or 2 if a run could not work in this place."""
     parser = argparse.ArgumentParser(
         prog="cnnbench doctor",
-        description="Look at this machine as a run finds it: chip, memory, GPU, folders, data sets, packages. "
+        description="Look at chip, memory, GPU, folders, data sets and packages as a run does. "
         "Say what is unusual and what to do. Exit code 2: a run could not work here.",
     )
-    parser.add_argument("--json", action="store_true", dest="as_json", help="one object, for programs")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="for programs")
     as_json = parser.parse_args(arguments).as_json
     diagnosis = Diagnosis()
     for name, probe in PROBES.items():
         try:
             diagnosis.facts[name] = probe(diagnosis)
-        except Exception as error:  # on an odd machine any probe may fail, and the others still tell
+        except Exception as error:  # any probe may fail on an odd machine
             reason = " ".join(str(error).split())
             diagnosis.facts[name] = {"error": f"{type(error).__name__}: {reason}"}
     if as_json:
@@ -39,33 +39,51 @@ def run(arguments: list[str]) -> int:
 
 
 def _as_text(diagnosis: Diagnosis) -> str:
-    lines: list[str] = []
-    rows = {section: [_row(section, *fact) for fact in facts.items()] for section, facts in diagnosis.facts.items()}
+    rows: dict[str, list[tuple[str, str]]] = {}
+    for section, facts in diagnosis.facts.items():
+        rows[section] = [(_label(section, key), _in_words(key, facts[key])) for key in facts]
     width = 2 + max(len(label) for section in rows.values() for label, _ in section)
-    for section, facts in rows.items():
-        lines += [{"pytorch": "PyTorch"}.get(section, section.capitalize())] if facts else []
-        for label, value in facts:
-            lines += _wrapped(f"  {label.ljust(width)}{value}", 2 + width)
-    for title, notes in (("Unusual", diagnosis.unusual), ("A run cannot work here", diagnosis.obstacles)):
-        lines += ["", title] if notes else []
-        for note in notes:
-            lines += _wrapped(f"- {note}", 2)
-    return "\n".join(lines if diagnosis.unusual or diagnosis.obstacles else [*lines, "", "Nothing is unusual."])
+    lines: list[str] = []
+    for section, pairs in rows.items():
+        if pairs:
+            lines.append("PyTorch" if section == "pytorch" else section.capitalize())
+        for label, value in pairs:
+            lines += _wrap(f"  {label.ljust(width)}{value}", 2 + width)
+    lines += ["", "Unusual" if diagnosis.unusual else "Nothing is unusual."]
+    for note in diagnosis.unusual:
+        lines += _wrap(f"- {note}", 2)
+    if diagnosis.obstacles:
+        lines += ["", "A run cannot work here"]
+    for note in diagnosis.obstacles:
+        lines += _wrap(f"- {note}", 2)
+    return printable("\n".join(lines))
 
 
-def _wrapped(text: str, indent: int) -> list[str]:
-    return textwrap.wrap(text, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+def _wrap(text: str, indent: int) -> list[str]:
+    """Return lines of at most WIDTH characters; a path is not broken."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
-def _row(section: str, key: str, value: Any) -> tuple[str, str]:
-    """Return the label and the value in words; the end of a key says the unit."""
-    label = key if section in ("data", "environment") else re.sub("_(bytes|s)$", "", key).replace("_", " ")
+def _label(section: str, key: str) -> str:
+    if section in ("data", "environment"):
+        return key
+    return re.sub("_(bytes|s)$", "", key).replace("_", " ")
+
+
+def _in_words(key: str, value: Any) -> str:
+    """Return a value for people; the end of its key says the unit."""
     if value in (None, [], ""):
-        return label, "none"
+        return "none"
     if isinstance(value, bool):
-        return label, "yes" if value else "no"
+        return "yes" if value else "no"
     if key.endswith("_bytes"):
-        return label, in_bytes(value)
+        return in_bytes(value)
     if key.endswith("_s"):
-        return label, f"{value * 1000:.1f} ms"
-    return label, ", ".join(value) if isinstance(value, list) else f"{value}"
+        return f"{value * 1000:.1f} ms"
+    return ", ".join(value) if isinstance(value, list) else str(value)

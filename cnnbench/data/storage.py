@@ -50,7 +50,8 @@ def cache_folder(root: str | None) -> Path:
         return user_cache()
     folder = expand_user(root)
     if folder.parts[:1] and folder.parts[0].startswith("~"):
-        raise ConfigError(f"data.root={root}: no home folder is known for {folder.parts[0]}. Give the whole path.")
+        name = folder.parts[0]
+        raise ConfigError(f"data.root={root}: {name} stands for no folder. Give the whole path.")
     return folder
 
 
@@ -118,15 +119,19 @@ def _parse(dataset: Dataset, contents: dict[str, bytes]) -> Arrays:
 
 
 def locate(dataset: Dataset) -> Path | None:
-    """Return the folder that holds all files, or None; only the smallest is verified, as the others take time."""
+    """Return the folder that holds all files, or None. Only the smallest file is verified."""
+    for folder in _folders(dataset, None):
+        for name, size in dataset.archives.items():
+            if kept.stamp(folder / name)[1:2] == (size,):
+                return folder
     if dataset.archives:
-        sizes = [(folder / name, size) for folder in _folders(dataset, None) for name, size in dataset.archives.items()]
-        return next((path.parent for path, size in sizes if kept.stamp(path)[1:2] == (size,)), None)
-    path, _ = find(dataset, FILES[-1], None, [])
-    if path is None or not all(
-        any((path.parent / form.name).is_file() for form in dataset.forms(file)) for file in dataset.files
-    ):
         return None
+    path, _ = find(dataset, FILES[-1], None, [])
+    if path is None:
+        return None
+    for file in dataset.files:
+        if not any((path.parent / form.name).is_file() for form in dataset.forms(file)):
+            return None
     return path.parent
 
 
@@ -154,7 +159,7 @@ def _places(dataset: Dataset, root: str | None) -> tuple[str, ...]:
 
 def _folders(dataset: Dataset, root: str | None) -> list[Path]:
     """Every folder the files may lie in, in the order they are looked at."""
-    given = [expand_user(part) for part in os.environ.get("CNNBENCH_DATA", "").split(os.pathsep) if part]
-    folders = [cache_folder(root), *given]
+    given = os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)
+    folders = [cache_folder(root), *(expand_user(part) for part in given if part)]
     named = [place / name for place in folders for name in ("", *dataset.folders)]
     return [*dataset.places, *named] if dataset.name == "sample" else [*named, *dataset.places]

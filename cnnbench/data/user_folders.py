@@ -1,4 +1,4 @@
-"""Folders of the user. A user may have no home folder, as in a container that runs under a bare number."""
+"""Folders of the user, who may have no home: a container may run under a bare number."""
 
 import os
 from contextlib import suppress
@@ -10,7 +10,7 @@ __all__ = ["expand_user", "is_writable", "temporary_cache", "user_cache"]
 
 
 def expand_user(path: str | Path) -> Path:
-    """Return `path` with the home folder in place of its ~, or as it is if that home is not known."""
+    """Return `path` with the home folder in place of its ~, or as it is if no home is known."""
     try:
         return Path(path).expanduser()
     except RuntimeError:  # no such user, or no home folder
@@ -18,7 +18,7 @@ def expand_user(path: str | Path) -> Path:
 
 
 def user_cache() -> Path:
-    """Return the user's cache folder of cnnbench; for a user without a home, one in the temporary folder.
+    """Return the user's cache folder of cnnbench, or for a user without a home a temporary one.
 
     Raises:
         ConfigError: there is neither.
@@ -39,7 +39,7 @@ def user_cache() -> Path:
 
 
 def temporary_cache() -> Path:
-    """Return this user's own folder in the temporary folder, the same one each time; make it if it is not there.
+    """Make a folder of this user's in the temporary folder, the same one each time; return it.
 
     Raises:
         OSError: it cannot be made, or another user has made it.

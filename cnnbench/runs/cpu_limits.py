@@ -1,4 +1,4 @@
-"""What this process may use: CPUs by its affinity, CPUs and memory by its control groups on Linux."""
+"""The CPUs and the memory that this process may use, by affinity and by control groups on Linux."""
 
 import os
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def cpu_quota() -> float | None:
 
 
 def memory_limit() -> int | None:
-    """Return the bytes of memory that the control groups of this process allow, or None without a limit."""
+    """Return the bytes that the control groups of this process allow, or None without a limit."""
     limits: list[int] = []
     for group in _control_groups("memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):

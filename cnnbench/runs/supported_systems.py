@@ -1,4 +1,4 @@
-"""End the program with one line where the system lacks what runs are locked with. Import this before runs.lock."""
+"""End the program with one line on a system without file locks. Import this before runs.lock."""
 
 import sys
 
@@ -6,8 +6,8 @@ try:
     import fcntl  # noqa: F401
 except ImportError:
     print(
-        f"cnnbench: {sys.platform} is not supported. Use Linux, macOS, or on Windows the Windows Subsystem "
-        "for Linux (WSL).",
+        f"cnnbench: {sys.platform} is not supported. "
+        "Use Linux, macOS, or on Windows the Windows Subsystem for Linux (WSL).",
         file=sys.stderr,
     )
     raise SystemExit(2) from None

@@ -143,16 +143,20 @@ def test_files_are_located_without_reading_all(
 
 
 def test_files_of_another_data_set_and_of_a_part_are_not_located(
-    fashion: Dataset, arrays: ByFile, digit_arrays: ByFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Dataset,
+    arrays: ByFile,
+    digit_arrays: ByFile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     put(tmp_path / "digits", digit_arrays)
     put(tmp_path / "part", arrays)
     (tmp_path / "part" / f"{IMAGES}.gz").unlink()
-    monkeypatch.setenv("CNNBENCH_DATA", os.pathsep.join(str(tmp_path / name) for name in ("digits", "part")))
+    monkeypatch.setenv("CNNBENCH_DATA", f"{tmp_path / 'digits'}{os.pathsep}{tmp_path / 'part'}")
     assert locate(fashion) is None
 
 
-def test_archives_are_located_by_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_are_located_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = CATALOG["cifar10"]
     name, size = next(iter(dataset.archives.items()))
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path))

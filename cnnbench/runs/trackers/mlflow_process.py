@@ -155,7 +155,7 @@ def _user() -> dict[str, str]:
 
 
 def name_home() -> None:
-    """Name a home folder if there is none: MLflow does not start without, but needs nothing in it."""
+    """Name a home folder if there is none: MLflow does not start without one."""
     try:
         Path.home()
     except RuntimeError:
