@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,9 @@ def test_data_in_an_unknown_home_is_an_error(within: Command, tmp_path: Path, ro
 @pytest.mark.slow
 @pytest.mark.skipif(os.getuid() != 0, reason="changes the user id")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="changes the user id by setpriv")
-def test_a_process_of_such_a_user_leaves_only_its_run(tmp_path: Path) -> None:
-    """The capability lets it read an interpreter that lies in root's home."""
+@pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra mlflow is not installed")
+def test_a_process_of_such_a_user_leaves_only_its_run_and_is_tracked(tmp_path: Path) -> None:
+    """Let the user read an interpreter that lies in root's home, by a capability."""
     tmp_path.chmod(0o777)
     uid = 54321
     environment = clean_environment(tmp_path) | {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -68,7 +70,7 @@ def test_a_process_of_such_a_user_leaves_only_its_run(tmp_path: Path) -> None:
     become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
     become += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     done = subprocess.run(
-        [*become, sys.executable, "-m", "cnnbench", *TINY, "hydra.run.dir=run"],
+        [*become, sys.executable, "-m", "cnnbench", *TINY, "tracker=mlflow", "hydra.run.dir=run"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -77,5 +79,6 @@ def test_a_process_of_such_a_user_leaves_only_its_run(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"cnnbench-{uid}", "run"]
+    assert "The tracker mlflow failed" not in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"cnnbench-{uid}", "outputs", "run"]
     assert [path.name for path in (tmp_path / f"cnnbench-{uid}").iterdir()] == ["matplotlib"]

@@ -1,6 +1,7 @@
 """What other libraries log and warn of, and what of that is shown."""
 
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -75,6 +76,15 @@ def test_verbose_shows_debug_lines_of_cnnbench_alone(
         assert not re.search("fontManager|STREAM", text)
 
 
+def test_commands_silence_torch(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TORCH_LOGS", "TORCH_CPP_LOG_LEVEL"):
+        monkeypatch.setenv(name, "")  # so that it is restored in any case
+        monkeypatch.delenv(name)
+    within("--version")
+    assert os.environ["TORCH_LOGS"] == "-all"
+    assert os.environ["TORCH_CPP_LOG_LEVEL"] == "ERROR"
+
+
 @pytest.fixture
 def silenced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Silence warnings as in a process whose user has decided nothing about them."""
@@ -114,4 +124,4 @@ def test_why_cuda_does_not_start_is_told(caplog: pytest.LogCaptureFixture) -> No
 
 @pytest.mark.usefixtures("silenced")
 def test_log_settings_of_torch_that_the_user_has_made_stay() -> None:
-    assert other_libraries.os.environ["TORCH_LOGS"] == "+dynamo"
+    assert os.environ["TORCH_LOGS"] == "+dynamo"

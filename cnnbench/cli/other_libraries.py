@@ -22,7 +22,8 @@ def silence_libraries() -> None:
     Call this before torch is imported. Warnings of a custom model are shown, and that CUDA does
     not start is logged.
     """
-    os.environ.setdefault("TORCH_LOGS", "-all")  # torch's own handlers show errors alone
+    os.environ.setdefault("TORCH_LOGS", "-all")  # torch's handlers show errors alone
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if not sys.warnoptions and warnings.showwarning is not _show_warning:
         warnings.showwarning = _show_warning
 
