@@ -1,7 +1,7 @@
 """Caches of other libraries, for users without a name or a home folder that can be written."""
 
-import getpass
 import os
+import pwd
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -38,8 +38,10 @@ def _matplotlib_has_place() -> bool:
 
 
 def _user_has_name() -> bool:
+    if any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
+        return True
     try:
-        getpass.getuser()
-    except (KeyError, OSError):  # of Python before 3.13, and of later releases
+        pwd.getpwuid(os.getuid())
+    except KeyError:
         return False
     return True
