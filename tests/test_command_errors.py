@@ -14,6 +14,8 @@ import pytest
 import torch
 from installed import TINY, Command, clean_environment, only_run
 
+from cnnbench.errors import from_machine
+
 SAMPLE = Path(__file__).parents[1] / "cnnbench" / "data" / "sample"
 
 CONFIGURATION_ERRORS = [
@@ -236,6 +238,12 @@ def test_memory_of_the_process_that_does_not_suffice_is_no_bug(
     assert "The memory of this process does not suffice: " in done.stderr
     assert (str(error).splitlines() or ["no more can be had"])[-1] in done.stderr
     assert "ulimit -v" in done.stderr
+
+
+def test_memory_that_tensors_lack_is_that_of_the_device() -> None:
+    text = "DefaultCPUAllocator: can't allocate memory. Error code 12 (Cannot allocate memory)"
+    error = from_machine(RuntimeError(text))
+    assert "Lower train.batch_size or data.resize" in str(error)
 
 
 def test_addresses_that_do_not_suffice_to_load_pytorch_are_told(tmp_path: Path) -> None:
