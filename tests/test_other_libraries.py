@@ -76,13 +76,13 @@ def test_verbose_shows_debug_lines_of_cnnbench_alone(
         assert not re.search("fontManager|STREAM", text)
 
 
-def test_commands_silence_torch(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TORCH_LOGS", "TORCH_CPP_LOG_LEVEL"):
+def test_commands_silence_libraries(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {"TORCH_LOGS": "-all", "TORCH_CPP_LOG_LEVEL": "ERROR", "ORT_DISABLE_TELEMETRY": "1"}
+    for name in wanted:
         monkeypatch.setenv(name, "")  # so that it is restored in any case
         monkeypatch.delenv(name)
     within("--version")
-    assert os.environ["TORCH_LOGS"] == "-all"
-    assert os.environ["TORCH_CPP_LOG_LEVEL"] == "ERROR"
+    assert {name: os.environ[name] for name in wanted} == wanted
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ def silence_libraries() -> None:
     """
     os.environ.setdefault("TORCH_LOGS", "-all")  # torch's handlers show errors alone
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime warns if it has no home
     if not sys.warnoptions and warnings.showwarning is not _show_warning:
         warnings.showwarning = _show_warning
 
