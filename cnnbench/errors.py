@@ -65,6 +65,10 @@ REFUSALS = {
 }  # fmt: skip
 
 
+# What the loader of libraries, the system and threads say if the process may have no more memory.
+LACK_OF_MEMORY = ("failed to map segment", "Cannot allocate memory", "can't start new thread")
+
+
 def from_machine(error: BaseException) -> CnnbenchError | None:
     """What the machine refuses, memory or a file, as an error for people; None if it is anything else."""
     if isinstance(error, RuntimeError) and is_out_of_memory(error):
@@ -72,6 +76,14 @@ def from_machine(error: BaseException) -> CnnbenchError | None:
         return ConfigError(
             f"The memory of the device does not suffice: {reason}\n"
             "Lower train.batch_size or data.resize. cnnbench summary estimates what training takes."
+        )
+    lines = str(error).splitlines()
+    reasons = [line for line in lines if any(form in line for form in LACK_OF_MEMORY)]
+    if isinstance(error, MemoryError) or reasons:
+        reason = (*reasons, *lines, "no more can be had")[0]
+        return ConfigError(
+            f"The memory of this process does not suffice: {reason}.\n"
+            "Raise its limit (ulimit -v, or that of the container or job). cnnbench doctor shows it."
         )
     if not isinstance(error, OSError) or error.errno not in REFUSALS:
         return None

@@ -32,7 +32,7 @@ from cnnbench.commands.resume import command
 from cnnbench.config import MlflowConfig
 from cnnbench.runs.reading import read_status
 from cnnbench.runs.trackers import mlflow as mlflow_tracker
-from cnnbench.runs.trackers import worker
+from cnnbench.runs.trackers import mlflow_process, worker
 from cnnbench.runs.trackers.mlflow import Mlflow, address
 from cnnbench.runs.trackers.tensorboard import Tensorboard, tag_of
 
@@ -261,6 +261,18 @@ def test_mlflow_is_kept_from_telling_anyone_else_and_from_signals_of_the_termina
     assert (how["env"]["MLFLOW_DISABLE_TELEMETRY"], how["start_new_session"]) == ("true", True)
     timeouts = [how["env"][f"MLFLOW_HTTP_REQUEST_{name}"] for name in ("TIMEOUT", "MAX_RETRIES")]
     assert timeouts == ["77", mlflow_tracker.PATIENCE["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]]
+
+
+def test_mlflow_starts_for_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def have_no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("HOME", "/home/gauss")
+    mlflow_process.name_home()
+    assert os.environ["HOME"] == "/home/gauss"
+    monkeypatch.setattr(Path, "home", have_no_home)
+    mlflow_process.name_home()
+    assert os.environ["HOME"] == "/nonexistent"
 
 
 @pytest.mark.slow

@@ -1,8 +1,6 @@
 """The command line: argv to a verb, errors to a message and an exit code. No other part imports Hydra."""
 
 import argparse
-import logging
-import os
 import shlex
 import sys
 import time
@@ -15,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 import cnnbench
+import cnnbench.runs.supported_systems  # first: it ends the program on a system without file locks
 from cnnbench import config
 from cnnbench.cli.composing import (
     RunDirectoryCallback,
@@ -26,7 +25,9 @@ from cnnbench.cli.composing import (
     output_directory,
     sweeps,
 )
+from cnnbench.cli.library_caches import place_library_caches
 from cnnbench.cli.looking import Flags, benchmark, check_by_hand, summary
+from cnnbench.cli.other_libraries import silence_libraries
 from cnnbench.cli.overrides import Consent, quoted, read_pairs
 from cnnbench.cli.plotting import plotted
 from cnnbench.cli.reporting import report
@@ -45,13 +46,14 @@ __all__ = ["RunDirectoryCallback", "SweepCallback", "main"]
 
 SIGINT_CODE, SIGPIPE_CODE = 130, 141
 
-PRINTING_VERBS = ("summary", "check", "predict", "models", "data")
+PRINTING_VERBS = ("summary", "check", "predict", "models", "data", "doctor")
 PRINTING_FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"),
     *("--shell-completion", "-sc"),
 }
 
 limit_spinning()  # at import: jobs of launchers and cnnbench.api import this module, too, and only then torch
+place_library_caches()  # likewise
 
 
 def main() -> int:
@@ -60,7 +62,7 @@ def main() -> int:
     Of several processes the first is the command line, and the others take part in what it trains.
     """
     open_missing_streams()
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns that it lists fonts, once on a machine
+    silence_libraries()
     arguments = sys.argv[1:]
     verb = arguments[0] if arguments and _is_word(arguments[0]) else "train"
     rest = arguments[1:] if verb in arguments[:1] else arguments
@@ -68,8 +70,6 @@ def main() -> int:
     shield_stream("stderr", lossy=True)
     ours = processes()
     together = ours.several and verb in ("train", "resume")
-    if ours.several:  # what is lost is told in words, not by PyTorch with the frames of its C++ stack
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with end_on_signals():
         if ours.rank > 0:
             return _follow(ours.rank) if together else 0
@@ -290,4 +290,5 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "reproduce": _reproduce,
     "models": _models,
     "data": _data,
+    "doctor": lambda arguments: int(import_module("cnnbench.commands.doctor").run(arguments)),
 }

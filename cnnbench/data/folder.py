@@ -14,6 +14,7 @@ from cnnbench.data.idx import idx_digest
 from cnnbench.data.idx_folder import holds_idx, open_idx
 from cnnbench.data.image_folder import open_images
 from cnnbench.data.own import OwnData, shown
+from cnnbench.data.user_folders import expand_user
 from cnnbench.errors import DataError
 
 __all__ = ["facts", "load"]
@@ -82,11 +83,7 @@ def _copies(arrays: Arrays) -> list[str]:
 
 def _folder(config: DataConfig) -> Path:
     assert config.path is not None
-    folder = Path(config.path)
-    try:
-        return folder.expanduser()
-    except RuntimeError:  # there is no such user
-        return folder
+    return expand_user(config.path)
 
 
 def _open(config: DataConfig) -> OwnData:

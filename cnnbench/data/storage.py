@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
-from platformdirs import user_cache_path
-
 from cnnbench.data import kept
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.cifar import parse_archive
 from cnnbench.data.fetching import fetch
 from cnnbench.data.idx import parse_idx
+from cnnbench.data.user_folders import expand_user, user_cache
 from cnnbench.data.verifying import read_verified
+from cnnbench.errors import ConfigError
 
-__all__ = ["cache_folder", "find", "load", "load_here", "read_ahead"]
+__all__ = ["cache_folder", "find", "load", "load_here", "locate", "read_ahead"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,18 @@ _ahead: dict[tuple[str, ...], "Future[Found]"] = {}  # what `read_ahead` has beg
 
 
 def cache_folder(root: str | None) -> Path:
-    """Where fetched data sets are kept: `root` or, if None, the platform's user cache."""
-    return user_cache_path("cnnbench") if root is None else Path(root).expanduser()
+    """Return where fetched data sets are kept: `root` or, if None, the user's cache.
+
+    Raises:
+        ConfigError: it is in a home folder that is not known.
+    """
+    if root is None:
+        return user_cache()
+    folder = expand_user(root)
+    if folder.parts[:1] and folder.parts[0].startswith("~"):
+        name = folder.parts[0]
+        raise ConfigError(f"data.root={root}: {name} stands for no folder. Give the whole path.")
+    return folder
 
 
 def load(dataset: Dataset, root: str | None = None) -> Arrays:
@@ -109,6 +119,23 @@ def _parse(dataset: Dataset, contents: dict[str, bytes]) -> Arrays:
     return Arrays(train, train_labels, test, test_labels)
 
 
+def locate(dataset: Dataset) -> Path | None:
+    """Return the folder that holds all files, or None. Only the smallest file is verified."""
+    for folder in _folders(dataset, None):
+        for name, size in dataset.archives.items():
+            if kept.stamp(folder / name)[1:2] == (size,):
+                return folder
+    if dataset.archives:
+        return None
+    path, _ = find(dataset, FILES[-1], None, [])
+    if path is None:
+        return None
+    for file in dataset.files:
+        if not any((path.parent / form.name).is_file() for form in dataset.forms(file)):
+            return None
+    return path.parent
+
+
 def find(dataset: Dataset, file: str, root: str | None, tried: list[str]) -> tuple[Path, bytes] | tuple[None, None]:
     """The path and verified content of one file on this machine; what was passed over goes to `tried`."""
     for folder in _folders(dataset, root):
@@ -133,7 +160,7 @@ def _places(dataset: Dataset, root: str | None) -> tuple[str, ...]:
 
 def _folders(dataset: Dataset, root: str | None) -> list[Path]:
     """Every folder the files may lie in, in the order they are looked at."""
-    given = [Path(part).expanduser() for part in os.environ.get("CNNBENCH_DATA", "").split(os.pathsep) if part]
-    folders = [cache_folder(root), *given]
+    given = os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)
+    folders = [cache_folder(root), *(expand_user(part) for part in given if part)]
     named = [place / name for place in folders for name in ("", *dataset.folders)]
     return [*dataset.places, *named] if dataset.name == "sample" else [*named, *dataset.places]

@@ -1,11 +1,11 @@
-"""The CPUs that this process may use: its affinity, and the quota of its control group on Linux."""
+"""The CPUs and the memory that this process may use, by affinity and by control groups on Linux."""
 
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["cpu_quota", "usable_cpus"]
+__all__ = ["cpu_quota", "memory_limit", "usable_cpus"]
 
 CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -25,17 +25,27 @@ def cpu_quota() -> float | None:
     as the root, the folders that /proc names are missing and the root is read. Files that cannot be read or parsed
     are no limit.
     """
-    quotas = (_quota_of(group) for group in _control_groups())
+    quotas = (_quota_of(group) for group in _control_groups("cpu"))
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
-def _control_groups() -> Iterator[Path]:
+def memory_limit() -> int | None:
+    """Return the bytes that the control groups of this process allow, or None without a limit."""
+    limits: list[int] = []
+    for group in _control_groups("memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):  # "max", or no such file
+                limits.append(int((group / name).read_text()))
+    return min(limits, default=None)
+
+
+def _control_groups(controller: str) -> Iterator[Path]:
     """Yield the folders of the groups that this process is in, and of all groups above them (versions 1 and 2)."""
     with suppress(OSError, ValueError):
         for line in CGROUP_OF_PROCESS.read_text().splitlines():
             _, controllers, path = (*line.split(":", 2), "", "")[:3]
-            if "cpu" in controllers.split(","):
-                mount = CGROUP_ROOT / "cpu"
+            if controller in controllers.split(","):
+                mount = CGROUP_ROOT / controller
             elif not controllers:
                 mount = CGROUP_ROOT
             else:

@@ -175,17 +175,18 @@ class EagerEngine:
         """
         if not self.device.compile:
             return
-        self.compiled = {each.__name__: torch.compile(each, dynamic=False) for each in (self._objective, self._measure)}
-        self.compiled_batch_size = batch_size
         images, labels = train.take(torch.arange(batch_size, device=self.device.kind))
+        passes = (self._objective, self._measure)
         try:
+            self.compiled = {each.__name__: torch.compile(each, dynamic=False) for each in passes}
+            self.compiled_batch_size = batch_size
             with self.unchanged():
                 self.model.train()
                 self.train_step(images, labels)
                 self.evaluated.eval()
                 with torch.inference_mode():
                     self.evaluate_step(images, labels)
-        except RuntimeError as error:
+        except (RuntimeError, OSError, KeyError) as error:  # the last two: its cache has no place
             if is_out_of_memory(error):
                 raise
             reason = str(error).strip().partition("\n")[0].rstrip(".")

@@ -51,7 +51,7 @@ def data_config() -> Callable[..., DataConfig]:
 def nothing_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CNNBENCH_DATA", raising=False)
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(storage, "user_cache_path", lambda name: tmp_path / "user-cache" / name)
+    monkeypatch.setattr(storage, "user_cache", lambda: tmp_path / "user-cache" / "cnnbench")
 
 
 @pytest.fixture

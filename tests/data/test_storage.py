@@ -31,8 +31,8 @@ from mirrors import (
 )
 
 from cnnbench.data import fetching, storage
-from cnnbench.data.catalog import FILES, Dataset
-from cnnbench.data.storage import cache_folder, find, load, read_ahead
+from cnnbench.data.catalog import CATALOG, FILES, Dataset
+from cnnbench.data.storage import cache_folder, find, load, locate, read_ahead
 from cnnbench.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
@@ -131,6 +131,39 @@ def test_a_folder_that_cannot_be_looked_at_is_passed_over(
 
 def test_cache_is_the_users_own_unless_a_root_is_given(tmp_path: Path) -> None:
     assert (cache_folder(None), cache_folder("/given")) == (tmp_path / "user-cache" / "cnnbench", Path("/given"))
+
+
+def test_files_are_located_without_reading_all(
+    fashion: Dataset, arrays: ByFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "data", arrays)
+    (tmp_path / "data" / f"{IMAGES}.gz").write_bytes(b"not looked at")
+    monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "data"))
+    assert locate(fashion) == tmp_path / "data"
+
+
+def test_files_of_another_data_set_and_of_a_part_are_not_located(
+    fashion: Dataset,
+    arrays: ByFile,
+    digit_arrays: ByFile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put(tmp_path / "digits", digit_arrays)
+    put(tmp_path / "part", arrays)
+    (tmp_path / "part" / f"{IMAGES}.gz").unlink()
+    monkeypatch.setenv("CNNBENCH_DATA", f"{tmp_path / 'digits'}{os.pathsep}{tmp_path / 'part'}")
+    assert locate(fashion) is None
+
+
+def test_archives_are_located_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = CATALOG["cifar10"]
+    name, size = next(iter(dataset.archives.items()))
+    monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path))
+    (tmp_path / name).write_bytes(b"a part of it")
+    assert locate(dataset) is None
+    os.truncate(tmp_path / name, size)
+    assert locate(dataset) == tmp_path
 
 
 # Verifying

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnnbench.runs import cpu_limits
-from cnnbench.runs.cpu_limits import cpu_quota, usable_cpus
+from cnnbench.runs.cpu_limits import cpu_quota, memory_limit, usable_cpus
 
 
 @pytest.fixture
@@ -124,6 +124,28 @@ def test_bytes_that_are_no_text_are_no_limit(root: Path) -> None:
 
 def test_system_without_control_groups_has_no_limit(root: Path) -> None:
     assert (cpu_quota(), usable_cpus()) == (None, 8)
+
+
+def put_memory_limit(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
+
+
+def test_version_2_memory_limit_is_the_smallest_of_all_groups_above(root: Path) -> None:
+    put_process_in(root, "0::/slice/service")
+    put_memory_limit(root / "slice" / "service" / "memory.max", "max")
+    put_memory_limit(root / "slice" / "memory.max", "1073741824")
+    assert memory_limit() == 2**30
+
+
+def test_version_1_memory_limit_is_that_of_the_memory_controller(root: Path) -> None:
+    put_process_in(root, "5:memory:/docker/1", "4:cpu:/elsewhere", "0::/")
+    put_memory_limit(root / "memory" / "docker" / "1" / "memory.limit_in_bytes", "2147483648")
+    assert memory_limit() == 2**31
+
+
+def test_system_without_control_groups_has_no_memory_limit(root: Path) -> None:
+    assert memory_limit() is None
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity to set")

@@ -99,6 +99,25 @@ def test_a_network_that_cannot_be_compiled_is_a_configuration_error(
         make(True).prepare(examples, BATCH)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(13, "Permission denied", "/home"), KeyError("uid not found: 12345")],
+    ids=["folder that cannot be written", "user without a name"],
+)
+def test_a_compiler_without_a_place_for_its_cache_is_a_configuration_error(
+    make: Callable[[bool], EagerEngine],
+    examples: Examples,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "compile", failing)
+    with pytest.raises(ConfigError, match=r"device\.compile=on: .*(/home|uid not found).* Use dev"):
+        make(True).prepare(examples, BATCH)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own imports
 def test_compiled_steps_are_those_of_the_eager_engine(make: Callable[[bool], EagerEngine], examples: Examples) -> None:

@@ -155,9 +155,18 @@ def _user() -> dict[str, str]:
         return {}
 
 
+def name_home() -> None:
+    """Name a home folder if there is none: MLflow does not start without one."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
+
+
 def main() -> None:
     for number in STOP_SIGNALS:  # a scheduler sends them to all processes of a job
         signal.signal(number, signal.SIG_IGN)
+    name_home()
     client, ended = Client(), False
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what others print is no answer

@@ -1,0 +1,89 @@
+"""`cnnbench doctor`: what a run finds on this machine, what is unusual, and what to do."""
+
+import argparse
+import json
+import re
+import textwrap
+from dataclasses import asdict
+from typing import Any
+
+from cnnbench.commands.doctor_probes import PROBES, Diagnosis
+from cnnbench.reports.text import in_bytes, printable
+
+__all__ = ["run"]
+
+WIDTH = 80
+
+
+def run(arguments: list[str]) -> int:
+    """Print what is found; return 0, or 2 if a run could not work in this place."""
+    parser = argparse.ArgumentParser(
+        prog="cnnbench doctor",
+        description="Look at chip, memory, GPU, folders, data sets and packages as a run does. "
+        "Say what is unusual and what to do. Exit code 2: a run could not work here.",
+    )
+    parser.add_argument("--json", action="store_true", dest="as_json", help="for programs")
+    as_json = parser.parse_args(arguments).as_json
+    diagnosis = Diagnosis()
+    for name, probe in PROBES.items():
+        try:
+            diagnosis.facts[name] = probe(diagnosis)
+        except Exception as error:  # any probe may fail on an odd machine
+            reason = " ".join(str(error).split())
+            diagnosis.facts[name] = {"error": f"{type(error).__name__}: {reason}"}
+    if as_json:
+        print(json.dumps({**asdict(diagnosis), "works": not diagnosis.obstacles}, indent=2))
+    else:
+        print(_as_text(diagnosis))
+    return 2 if diagnosis.obstacles else 0
+
+
+def _as_text(diagnosis: Diagnosis) -> str:
+    rows: dict[str, list[tuple[str, str]]] = {}
+    for section, facts in diagnosis.facts.items():
+        rows[section] = [(_label(section, key), _in_words(key, facts[key])) for key in facts]
+    width = 2 + max(len(label) for section in rows.values() for label, _ in section)
+    lines: list[str] = []
+    for section, pairs in rows.items():
+        if pairs:
+            lines.append("PyTorch" if section == "pytorch" else section.capitalize())
+        for label, value in pairs:
+            lines += _wrap(f"  {label.ljust(width)}{value}", 2 + width)
+    lines += ["", "Unusual" if diagnosis.unusual else "Nothing is unusual."]
+    for note in diagnosis.unusual:
+        lines += _wrap(f"- {note}", 2)
+    if diagnosis.obstacles:
+        lines += ["", "A run cannot work here"]
+    for note in diagnosis.obstacles:
+        lines += _wrap(f"- {note}", 2)
+    return printable("\n".join(lines))
+
+
+def _wrap(text: str, indent: int) -> list[str]:
+    """Return lines of at most WIDTH characters; a path is not broken."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _label(section: str, key: str) -> str:
+    if section in ("data", "environment"):
+        return key
+    return re.sub("_(bytes|s)$", "", key).replace("_", " ")
+
+
+def _in_words(key: str, value: Any) -> str:
+    """Return a value for people; the end of its key says the unit."""
+    if value in (None, [], ""):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key.endswith("_bytes"):
+        return in_bytes(value)
+    if key.endswith("_s"):
+        return f"{value * 1000:.1f} ms"
+    return ", ".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,44 @@
+"""Systems that lack what runs are locked with, such as Windows."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HIDING = "import sys; sys.modules.update(dict.fromkeys(('fcntl', 'resource', 'pwd', 'termios')));"
+
+
+def run_without_fcntl(code: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-W", "ignore", "-c", HIDING + code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import runpy; runpy.run_module('cnnbench', run_name='__main__')", "import cnnbench.cli"],
+    ids=["module", "command"],
+)
+def test_a_system_without_file_locks_is_told_in_one_line_what_is_supported(code: str) -> None:
+    done = run_without_fcntl(code)
+    assert (done.returncode, done.stdout) == (2, "")
+    told = r"cnnbench: \S+ is not supported\. Use Linux, macOS, .*\(WSL\)\.\n"
+    assert re.fullmatch(told, done.stderr)
+
+
+def test_configuration_and_data_can_be_imported_there() -> None:
+    done = run_without_fcntl("import cnnbench, cnnbench.config, cnnbench.data.sources")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_networks_and_reference_can_be_imported_there() -> None:
+    done = run_without_fcntl("import cnnbench.models, cnnbench.reference.swap")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_package_names_the_systems_that_are_supported() -> None:
+    listed = re.findall(r'"Operating System :: (.*)"', (ROOT / "pyproject.toml").read_text())
+    assert listed == ["MacOS", "POSIX :: Linux"]
