@@ -189,5 +189,5 @@ def _require_consent(
     if settings.data.root is not None and "data.root" not in changes:
         raise ConfigError(
             f"{directory} keeps its data in a folder of its own, data.root={settings.data.root}. "
-            f"If that is yours: {command} {shlex.quote(f'data.root={settings.data.root}')}"
+            f"If that is yours: {command} {shlex.quote(configuration.format_override('data.root', settings.data.root))}"
         )
