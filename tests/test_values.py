@@ -180,10 +180,11 @@ def test_a_sweep_over_texts_takes_each_as_it_is_typed(trained: Callable[..., lis
 
 def test_an_experiment_proposes_each_text_as_it_is_written(trained: Callable[..., list[str]], tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
-    proposed = "# @package _global_\nhydra: {sweeper: {params: {data.path: '2024_11_24,1e3,on'}}}\n"
+    proposed = "# @package _global_\nsweep: '1e3'\nhydra: {sweeper: {params: {data.path: '2024_11_24,1_0,on'}}}\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(proposed)
-    words = ("--config-dir", str(tmp_path), "-m", "data=folder", "experiment=mine")
-    assert trained(*words) == ["2024_11_24", "1e3", "on"]
+    mine = ("--config-dir", str(tmp_path))
+    assert trained("-m", *mine, "data=folder", "experiment=mine") == ["2024_11_24", "1_0", "on"]
+    assert trained("resume", "outputs/sweeps/1e3", *mine) == ["2024_11_24", "1_0", "on"]
 
 
 def test_jobs_of_a_file_take_a_text_as_it_is_typed_and_are_resumed_with_it(
