@@ -71,6 +71,7 @@ REFUSED = {
     "range": ["seed=range(1,3)"],
     "list of paths": ["model.widths=[/elsewhere]"],
     "home": ["sweep='~/x'"],
+    "number of too many digits": [f"seed={'9' * 5000}"],
     "choice out of the folder": ["experiment='book/../../evil'"],
 }
 

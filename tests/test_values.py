@@ -248,7 +248,7 @@ def test_commands_that_read_runs_take_one_value(typed: str) -> None:
         config.parse_changes([f"data.path={typed}"], config.CHANGEABLE, "")
 
 
-@pytest.mark.parametrize("typed", ["'", "it's", "{a", "'a'b"])
+@pytest.mark.parametrize("typed", ["'", "it's", "{a", "'a'b", "9" * 5000])
 def test_commands_that_read_runs_say_how_to_quote(typed: str) -> None:
     with pytest.raises(ConfigError, match=r"has no value that can be read\. Quote a text with special characters: "):
         config.parse_changes([f"optimizer.lr={typed}"], config.CHANGEABLE, "")

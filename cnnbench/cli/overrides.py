@@ -206,7 +206,7 @@ def _parse_plain(word: str) -> Override | None:
     """Parse a recorded override; return None if it is not in the grammar, or calls a function."""
     try:
         return PLAIN.parse_override(word)
-    except (HydraException, RecursionError):
+    except (HydraException, RecursionError, ValueError):  # the last for numbers of too many digits
         return None
 
 

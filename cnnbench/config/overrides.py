@@ -52,8 +52,8 @@ def parse_override(override: str) -> Override:
 def _parse(override: str) -> Override:
     try:
         return OverridesParser.create().parse_override(override)
-    except RecursionError as error:
-        raise HydraException("It is nested too deeply.") from error
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of too many digits
+        raise HydraException(str(error)) from error
 
 
 def quote_texts(overrides: Sequence[str]) -> list[str]:
