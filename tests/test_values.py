@@ -278,7 +278,7 @@ def test_a_path_given_to_hydra_is_that_path(path: str) -> None:
 
 @pytest.mark.parametrize("override", ["data.root=\\${oc.env:FROM}", "sweep='\\${oc.env:FROM}'"])
 def test_what_only_looks_like_a_reference_is_not_resolved(override: str) -> None:
-    with pytest.raises(ConfigError, match=r"\w=\${oc\.env:FROM} is no text that can be kept: it holds '\${'"):
+    with pytest.raises(ConfigError, match=r"\w=\${oc\.env:FROM} cannot be kept: it holds '\${'"):
         composed("data=sample", override)
 
 

@@ -103,7 +103,8 @@ def _share_the_terminal() -> None:
 def compose(config_name: str, arguments: list[str], work: Callable[[DictConfig], float | None]) -> int:
     """Let Hydra compose a configuration and give it to `work`, or several; returns the exit code."""
     job = Job(work)
-    sys.argv[1:] = config.quote_texts(sorted(arguments, key=_is_override))  # argparse fails on a flag between overrides
+    words = sorted(arguments, key=_is_override)  # argparse fails on a flag between overrides
+    sys.argv[1:] = config.quote_texts(words)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to `main` instead of printing them
     ConfigStore.instance().store("schema", config.Schema)
     share_config_store()

@@ -36,7 +36,8 @@ __all__ = [
 
 MOST_JOBS = 10_000  # of a sweep
 
-PLAIN = OverridesParser(functions=type(OverridesParser.create().functions)())  # knows no functions, casts nor sweeps
+# a parser that knows no functions: neither casts nor sweeps
+PLAIN = OverridesParser(functions=type(OverridesParser.create().functions)())
 
 Overrides = list[str]
 
@@ -58,7 +59,8 @@ def every_combination(overrides: Sequence[str]) -> list[Overrides]:
 
     parsed = OverridesParser.create().parse_overrides(config.quote_texts(overrides))
     (combinations,) = BasicSweeper.split_arguments(parsed, None)
-    return [config.quote_texts(job) for job in combinations]  # the texts of choice(...) have lost their quotes
+    # choice(...) takes the quotes away from its texts
+    return [config.quote_texts(job) for job in combinations]
 
 
 def parse_texts(overrides: Sequence[Override]) -> list[Override]:
@@ -92,13 +94,15 @@ def read_pairs(path: Path) -> list[Overrides]:
     return pairs
 
 
-PATH = "data.path"  # which may lead anywhere, too, but is needed and mostly does not
-CHOICE = re.compile(r"\w[\w .+-]*(/\w[\w .+-]*)*")  # no part of it is "..", nor begins with a slash
+PATH = "data.path"  # it needs consent where it leads out of the folder
+CHOICE = re.compile(r"\w[\w .+-]*(/\w[\w .+-]*)*")  # the name of a YAML, which may be in folders
 
 
 @dataclass(frozen=True)
 class Consent:
-    """What a sweep that may be anyone's may do beside training with values: what the user has said here and now.
+    """What a sweep that may be anyone's may do beside training with values.
+
+    It is what the user has said here and now.
 
     `arguments` are those of `cnnbench resume`, and `given` the overrides among them.
     """
@@ -111,21 +115,24 @@ class Consent:
 
     @cached_property
     def _agreed(self) -> set[tuple[str, str]]:
-        """The keys and values that the user has given."""
-        changes = [config.parse_changes([override], config.CHANGEABLE, "") for override in self.given]
+        """Return the keys and values that the user has given."""
+        changes = [config.parse_changes([word], config.CHANGEABLE, "") for word in self.given]
         return {(key, str(value)) for change in changes for key, value in change.items()}
 
     def changes_nothing(self, jobs: Jobs) -> bool:
         """Return whether what the user has given lets the jobs go on as they are recorded."""
         words = {word for overrides in jobs.values() for word in overrides if PATH in word}
-        paths = {str(override.value()) for override in map(_parse_plain, words) if override is not None}
-        return all(key in config.NEED_CONSENT or (key == PATH and value in paths) for key, value in self._agreed)
+        overrides = [_parse_plain(word) for word in words]
+        paths = {str(override.value()) for override in overrides if override is not None}
+        new = {(key, value) for key, value in self._agreed if key != PATH or value not in paths}
+        return {key for key, _ in new} <= config.NEED_CONSENT.keys()
 
     def check_words(self, jobs: Jobs) -> None:
         """Check the record of the jobs, before any of it is composed: plain values of known keys.
 
         Raises:
-            ConfigError: it would look into this machine, change how Hydra works, or lead out of its directory.
+            ConfigError: it would look into this machine, change how Hydra works, or lead out of
+                its directory.
         """
         for name in jobs:
             if (self.directory / name).is_symlink():
@@ -157,7 +164,8 @@ class Consent:
         key, value = override.key_or_group, override.value()
         of_model = key.startswith("model.") and key not in config.KEYS
         if self._is_group(key):
-            is_allowed = all(isinstance(name, str) and CHOICE.fullmatch(name) for name in _list_values(value))
+            names = _list_values(value)
+            is_allowed = all(isinstance(name, str) and CHOICE.fullmatch(name) for name in names)
         else:
             is_allowed = (key in config.KEYS or of_model) and _is_plain(value)
             is_allowed &= key in (*config.NEED_CONSENT, PATH) or not _leads_out(value)
@@ -165,7 +173,7 @@ class Consent:
             raise refused
         if of_model and override.get_key_element() != key and not self.allow_custom_model:
             raise ConfigError(
-                f"{self.directory} asks for {word}, an argument of a network that is not cnnbench's. "
+                f"{self.directory} asks for {word}, an argument of a custom model. "
                 f"If you trust it: {self._again('--allow-custom-model')}"
             )
         return key, value
@@ -175,7 +183,9 @@ class Consent:
         if key in config.GROUPS:
             return True
         is_hydras = key.partition("/")[0].partition(".")[0] == "hydra"
-        return bool(self.config_dir and key) and not is_hydras and Path(self.config_dir or "", key).is_dir()
+        if not key or is_hydras or self.config_dir is None:
+            return False
+        return Path(self.config_dir, key).is_dir()
 
     def _again(self, *more: str) -> str:
         """Return the command with more consent."""
@@ -218,8 +228,12 @@ def _list_values(value: Any) -> list[Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether it is text, numbers, truth values or null, or a list of them, that refer to nothing else."""
-    return all(isinstance(each, (str, int, float)) and "${" not in str(each) for each in _list_values(value))
+    """Return whether it is a text, a number, a truth value or null, or a list of these.
+
+    A text with a reference is none.
+    """
+    values = _list_values(value)
+    return all(isinstance(each, (str, int, float)) and "${" not in str(each) for each in values)
 
 
 def _leads_out(value: Any) -> bool:

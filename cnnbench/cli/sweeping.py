@@ -202,7 +202,8 @@ class Sweep:
             twice = given.intersection(each.partition("=")[0] for each in pair)
             if twice:
                 raise ConfigError(f"{min(twice)} is given by the pairs and on the command line. Leave one out.")
-        return [config.quote_texts([*pair, *combination]) for pair in self.pairs for combination in combinations]
+        jobs = [[*pair, *combination] for pair in self.pairs for combination in combinations]
+        return [config.quote_texts(job) for job in jobs]
 
     def is_finished(self, name: str) -> bool:
         """Whether a job is, with the values that it has today.

@@ -58,7 +58,8 @@ def parse_changes(overrides: list[str], changeable: Sequence[str], where: str) -
             raise ConfigError(f"{key} cannot be changed {where}. Allowed: {', '.join(changeable)}.")
         parsed = parse_override(override)
         if parsed.is_sweep_override():
-            raise ConfigError(f"{override} gives several values, as for a sweep. Give one. {HOW_TO_QUOTE}")
+            several = "gives several values, as for a sweep. Give one."
+            raise ConfigError(f"{override} {several} {HOW_TO_QUOTE}")
         changes[key] = plain({key: parsed.value()})[key]
     return changes
 

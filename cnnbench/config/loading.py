@@ -84,8 +84,8 @@ def parse(text: str) -> dict[str, Any]:
         depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            reference = isinstance(event, yaml.ScalarEvent) and "${" in event.value  # however it is spelled in YAML
-            if reference or isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+            value = event.value if isinstance(event, yaml.ScalarEvent) else ""
+            if "${" in value or isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
                 raise ConfigError("it has aliases, interpolations or deep nesting, which cnnbench never writes.")
         values = OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, RecursionError) as error:
@@ -99,7 +99,9 @@ T = TypeVar("T")
 
 
 def plain(values: DictConfig | Mapping[str, Any]) -> Any:
-    """The values without references to each other, nor the types of Hydra's nodes, which let extra keys pass.
+    """Return the values without references to each other, and without the types of Hydra's nodes.
+
+    These would let extra keys pass.
 
     Raises:
         ConfigError: a reference leads nowhere, or is left as a text.
@@ -115,7 +117,7 @@ def plain(values: DictConfig | Mapping[str, Any]) -> Any:
 
 
 def _refuse_references(value: Any, key: str = "") -> None:
-    """Refuse a text that looks like a reference to another value: whoever reads it next would resolve it."""
+    """Refuse a text that looks like a reference: whoever reads it next would resolve it."""
     if isinstance(value, dict):
         for name, inner in value.items():
             _refuse_references(inner, _join(key, str(name)))
@@ -123,7 +125,7 @@ def _refuse_references(value: Any, key: str = "") -> None:
         for inner in value:
             _refuse_references(inner, key)
     elif "${" in str(value):
-        raise ConfigError(f"{key}={value} is no text that can be kept: it holds '${{'. Choose a name without.")
+        raise ConfigError(f"{key}={value} cannot be kept: it holds '${{'. Choose a name without.")
 
 
 def _strict(schema: type[T], plain: Any, group: str) -> T:

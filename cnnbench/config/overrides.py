@@ -1,10 +1,14 @@
-"""Overrides, KEY=VALUE, as all commands read and write them: in Hydra's grammar, but a text is what was typed."""
+"""Overrides, KEY=VALUE, as all commands read and write them.
+
+The grammar is Hydra's. In addition, a text is what was typed.
+"""
 
 import dataclasses
 import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,7 +24,10 @@ HOW_TO_QUOTE = "Quote a text with special characters: \"data.path='a, b'\"."
 
 
 def _list_keys(schema: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys of a dataclass, those of every variant of a group, and the types of their values."""
+    """Yield the dotted keys of a dataclass and the types of their values.
+
+    A group with variants has the keys of all of them.
+    """
     for name, hint in typing.get_type_hints(schema).items():
         for kind in typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,):
             if dataclasses.is_dataclass(kind):
@@ -29,9 +36,11 @@ def _list_keys(schema: Any, above: str = "") -> Iterator[tuple[str, Any]]:
                 yield f"{above}{name}", kind
 
 
-KEYS = frozenset(key for key, _ in _list_keys(Config)) - {"model.arguments"}  # which are keys of model itself
+# arguments of the network are keys of model itself
+KEYS = frozenset(key for key, _ in _list_keys(Config)) - {"model.arguments"}
 TEXT_KEYS = frozenset(key for key, kind in _list_keys(Config) if kind is str)
-GROUPS = frozenset({field.name for field in dataclasses.fields(Schema)} - KEYS - {"train"} | {"experiment"})
+GROUPS = frozenset(field.name for field in dataclasses.fields(Schema)) - KEYS - {"train"}
+GROUPS |= {"experiment"}
 
 BLANKS = " \t"  # around a value, they are no part of it
 PIECE = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|\\.|[^,()])+""", re.DOTALL)
@@ -52,18 +61,20 @@ def parse_override(override: str) -> Override:
 def _parse(override: str) -> Override:
     try:
         return OverridesParser.create().parse_override(override)
-    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of too many digits
+    except (RecursionError, ValueError) as error:  # deep nesting, a number of too many digits
         raise HydraException(str(error)) from error
 
 
 def quote_texts(overrides: Sequence[str]) -> list[str]:
-    """Quote the values of text keys and groups that Hydra would take for something else: 2024_11_24, 1e3, true.
+    """Quote the values of text keys and groups that Hydra would take for something else.
 
-    Values with quotes, commas or parentheses keep their meaning in the grammar, as does null.
+    Such are 2024_11_24, 1e3, true. What means something to the grammar keeps its meaning: null,
+    quotes, the commas of a sweep, functions.
     """
     return [_quote_text(override) for override in overrides]
 
 
+@lru_cache(1 << 14)  # the jobs of a sweep share most of theirs
 def _quote_text(override: str) -> str:
     sign_and_key, equals, typed = override.partition("=")
     key = sign_and_key.lstrip("+")
@@ -81,7 +92,10 @@ def _quote_text(override: str) -> str:
 
 
 def _quote_piece(key: str, piece: str) -> str:
-    """Quote a value, or one of those of a sweep, if it is a number or truth value that would be spelled anew."""
+    """Quote a value, or one of those of a sweep, if Hydra would read it as a number or truth value.
+
+    A number that is spelled as Python does needs no quotes, unless it names a choice.
+    """
     text = piece.strip(BLANKS)
     try:
         value = _parse(f"{key}={text}").value()
