@@ -2,15 +2,28 @@
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forking import ForkServer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from in_process import run_in_process
+from omegaconf import DictConfig, OmegaConf
 from small_runs import SMALL, Runs
+
+from cnnbench import config
+from cnnbench.cli import composing
+from cnnbench.cli.composing import compose_here, without_hydra
+from cnnbench.cli.overrides import Consent
+from cnnbench.errors import CnnbenchError, ConfigError
+
+SECRET = "hush-hush"
 
 
 def make(folder: Path, jobs: Any) -> Path:
@@ -21,8 +34,9 @@ def make(folder: Path, jobs: Any) -> Path:
 
 
 def resumed(folder: Path, *more: str) -> tuple[int, str]:
-    done = run_in_process("resume", "sweep", *more, folder=folder, SECRET="told")
+    done = run_in_process("resume", "sweep", *more, folder=folder, SECRET=SECRET)
     assert "Traceback" not in done.stderr, done.stderr
+    assert SECRET not in done.stdout + done.stderr
     return done.returncode, done.stdout + done.stderr
 
 
@@ -40,6 +54,25 @@ REFUSED = {
     "part of Hydra": ["+model@hydra.job.env_set=mlp"],
     "data": ["data.root=/elsewhere"],
     "server": ["seed=1", "tracker=mlflow", "tracker.mlflow.uri=http://127.0.0.1:9"],
+    "mapping": ["data={path: /elsewhere}"],
+    "mapping of plain values": ["data={name: sample}"],
+    "cast": ["data=folder", "data.path=str(/elsewhere)"],
+    "cast of a plain value": ["seed=int(3)"],
+    "blank before a key": [" data.path=/elsewhere"],
+    "escaped reference": ["sweep=\\${oc.env:SECRET}"],
+    "escaped brace": ["sweep=$\\{oc.env:SECRET\\}"],
+    "quoted reference": ["sweep='\\${oc.env:SECRET}'"],
+    "escaped reference in a list": ['model.widths=["\\${oc.env:SECRET}"]'],
+    "deletion": ["~tracker"],
+    "new key": ["+x=1"],
+    "new key of a group": ["++train.x=1"],
+    "argument of a custom model": ["+model.x=1"],
+    "jobs of a job": ["seed=1,2"],
+    "range": ["seed=range(1,3)"],
+    "list of paths": ["model.widths=[/elsewhere]"],
+    "home": ["sweep='~/x'"],
+    "number of too many digits": [f"seed={'9' * 5000}"],
+    "choice out of the folder": ["experiment='book/../../evil'"],
 }
 
 
@@ -51,6 +84,163 @@ def test_what_is_more_than_values_is_refused_before_any_job(tmp_path: Path, over
     assert (code, overrides[-1].lstrip("+") in said) == (2, True), said
     assert [each.name for each in sweep.iterdir()] == ["sweep.json"]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["own.py", "sweep"]
+
+
+@pytest.mark.parametrize("path", ["/my photos, all", "~/photos", "a/../../photos", "/2024_11_24"])
+@pytest.mark.parametrize("spelled", ["data.path={}", "data.path= {}", "++data.path={}"])
+def test_images_from_elsewhere_need_the_command_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, spelled: str
+) -> None:
+    seen = []
+
+    def note(composed: Any, plot: bool) -> float:
+        seen.append(config.load(composed).data.path)
+        return 0.0
+
+    monkeypatch.setattr("cnnbench.cli._train_one", note)
+    make(tmp_path, {"a": ["data=folder", spelled.format(config.quote(path))], "b": ["data=folder", "data.path=here"]})
+    code, said = resumed(tmp_path, "--plot")
+    assert code == 2, said
+    assert f"sweep reads images from elsewhere: {config.format_override('data.path', path)}. " in said
+    told = said.partition("If that is yours: cnnbench resume sweep --plot ")[2]
+    code, said = resumed(tmp_path, "--plot", *shlex.split(told))
+    assert (code, seen) == (0, [path, "here"]), said
+
+
+def test_other_images_than_the_recorded_are_no_consent(tmp_path: Path) -> None:
+    make(tmp_path, {"a": ["data=folder", "data.path=/photos"]})
+    code, said = resumed(tmp_path, "data.path=/others")
+    assert code == 2, said
+    assert [each.name for each in (tmp_path / "sweep").iterdir()] == ["sweep.json"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=mlp", "model.widths=[8,16]", "optimizer=adam", "optimizer.betas=[0.9,0.99]", "++optimizer.lr=1e-3"],
+        [
+            "experiment=book/lenet",
+            "tracker=[tensorboard]",
+            "train.clip_norm=null",
+            "device.graph=False",
+            "sweep='a, b'",
+        ],
+        ["tracker=mlflow", "tracker.mlflow.experiment='my: #1'", "scheduler=multistep", "scheduler.milestones=[1.5,2]"],
+        ["data=folder", "data.path='2024_11_24'", "train.checkpoint_every.minutes=.5", "sweep=a..b"],
+    ],
+)
+def test_plain_values_and_choices_are_composed(overrides: list[str]) -> None:
+    Consent(Path("sweep"), [], [], allow_custom_model=False, config_dir=None).check_words({"job": overrides})
+    assert config.load(without_hydra(compose_here(overrides)))
+
+
+def test_arguments_of_a_custom_model_and_groups_of_ones_own_are_the_users_to_allow(tmp_path: Path) -> None:
+    jobs = {"job": ["model.name=own:Net", "+model.x=[1,{}]", "+mine=a"]}
+    (tmp_path / "mine").mkdir()
+    plain = {"job": [each.format("2") for each in jobs["job"]]}
+    Consent(Path("sweep"), [], [], allow_custom_model=True, config_dir=str(tmp_path)).check_words(plain)
+    for allowed, folder in ((False, str(tmp_path)), (True, None)):
+        with pytest.raises(ConfigError, match=r"sweep asks for \+m"):
+            Consent(Path("sweep"), [], [], allowed, folder).check_words(plain)
+
+
+def mostly(usual: str, *odd: str) -> st.SearchStrategy[str]:
+    """Draw one thing in three of four cases, so that most examples are odd in one way alone."""
+    return st.sampled_from([usual] * 3 * len(odd) + list(odd))
+
+
+AROUND = ("[{}]", "[[{}]]", "str({})", "choice({})", "sort({})", "{{path: {}}}", "{{name: folder, path: {}}}", "a,{}")
+
+
+@st.composite
+def spelled(draw: st.DrawFn, value: str) -> str:
+    """Draw one of the many ways to write a value."""
+    escape = draw(st.sampled_from(["\\", "\\\\"]))
+    escaped = draw(st.sets(st.sampled_from("${}/.:")) | st.just(set()))
+    value = "".join(escape + each if each in escaped else each for each in value)
+    quote = draw(st.sampled_from(["", "'", '"']))
+    value = draw(mostly("{}", *AROUND)).format(f"{quote}{value}{quote}")
+    return f"{draw(mostly('', ' '))}{value}"
+
+
+REFERENCES = [
+    "${oc.env:SECRET}",
+    "${oc.env:SECRET,x}",
+    "${oc.decode:${oc.env:SECRET}}",
+    "a${oc.env:SECRET}",
+    "${data.root}",
+]
+PATHS = ["/elsewhere", "~/elsewhere", "../elsewhere", "here/../../elsewhere"]
+TEXTS = ["sweep", "data.path", "data.root", "tracker.mlflow.uri", "tracker.mlflow.experiment", "model.name"]
+OTHERS = [
+    "seed",
+    "model.widths",
+    "data",
+    "tracker",
+    "experiment",
+    "hydra.job.name",
+    "hydra/launcher",
+    "x",
+    "train.x",
+    "model.x",
+]
+hostile = st.builds(
+    lambda before, key, package, value: f"{before}{key}{package}={value}",
+    mostly("", "+", "++", "~", " "),
+    st.sampled_from(TEXTS) | mostly("sweep", *OTHERS),
+    mostly("", "@data", "@", " "),
+    st.sampled_from([*REFERENCES, *PATHS, "own:Evil"]).flatmap(spelled),
+)
+
+
+@cache
+def compose_default() -> DictConfig:
+    composing.share_config_store()
+    return compose_here([])
+
+
+def compose_recorded(overrides: list[str]) -> DictConfig | None:
+    """What a recorded job is composed to, or None where that is refused in words."""
+    consent = Consent(Path("sweep"), [], [], allow_custom_model=False, config_dir=None)
+    try:
+        consent.check_words({"job": overrides})
+        composed = compose_here(overrides)
+        consent.check_composed(composed, compose_default())
+        config.load(without_hydra(composed))
+    except CnnbenchError as error:
+        told = str(error)
+    else:
+        return composed
+    assert SECRET not in told
+    return None
+
+
+def check_spelling(override: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECRET", SECRET)
+        composed = compose_recorded(["tracker=mlflow", override])
+        if composed is not None:
+            assert SECRET not in OmegaConf.to_yaml(without_hydra(composed), resolve=True)
+            texts = [composed.data.path, composed.data.root, composed.sweep, composed.tracker.mlflow.experiment]
+            assert not [text for text in texts if text and (text.startswith(("/", "~")) or "../" in text)]
+            assert ":" not in composed.model.name
+            assert composed.tracker.mlflow.uri is None
+
+
+RANDOM = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+@settings(RANDOM, max_examples=100)
+@given(hostile)
+def test_no_spelling_of_what_is_forbidden_is_composed(override: str) -> None:
+    check_spelling(override)
+
+
+@pytest.mark.slow
+@settings(RANDOM, max_examples=1_000)
+@given(hostile)
+def test_none_of_more_spellings_is_composed(override: str) -> None:
+    check_spelling(override)
 
 
 @pytest.mark.slow

@@ -113,7 +113,16 @@ def test_a_network_needs_torch_and_the_standard_library_alone(path: Path) -> Non
 @pytest.mark.parametrize(
     ("library", "importers"),
     [
-        ("hydra", {"cli/composing.py", "cli/overrides.py", "cli/reporting.py", "cli/sweeping.py"}),
+        (
+            "hydra",
+            {
+                "cli/composing.py",
+                "cli/overrides.py",
+                "cli/reporting.py",
+                "cli/sweeping.py",
+                "config/overrides.py",
+            },
+        ),
         (
             "omegaconf",
             {

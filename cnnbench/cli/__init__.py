@@ -134,7 +134,8 @@ def _train(arguments: list[str]) -> int:
             raise ConfigError("--pairs and --dry-run are for a sweep: add -m.")
         return compose("train", rest, partial(_train_one, plot=options.plot))
     if not any(each.startswith("sweep=") for each in rest):  # by default it is the time that names a sweep
-        rest += [f"sweep={job.parent.name}" for job in of_this_launch(Path("outputs/sweeps/*/*"))[-1:]]
+        earlier = of_this_launch(Path("outputs/sweeps/*/*"))[-1:]
+        rest += [config.format_override("sweep", job.parent.name) for job in earlier]
     pairs = [[]] if options.pairs is None else read_pairs(options.pairs)
     return _sweep(rest, Sweep(arguments, pairs, instead=plan if options.dry_run else None), options.plot, _compare)
 
@@ -218,12 +219,14 @@ def _resume(arguments: list[str]) -> int:
     parser.add_argument("--config-dir", metavar="DIR", help="of groups of your own, for a sweep that was given one")
     parser.add_argument("--plot", action="store_true", help="at the end draw accuracy and loss on the terminal")
     options = parser.parse_intermixed_args(arguments)
-    jobs = {} if (options.directory / STATUS).exists() else recorded_jobs(options.directory)
+    recorded = {} if (options.directory / STATUS).exists() else recorded_jobs(options.directory)
+    jobs = {name: config.quote_texts(overrides) for name, overrides in recorded.items()}
     launcher = [word for word in options.changes if jobs and word.startswith(("hydra/launcher=", "hydra.launcher."))]
     given = [word for word in options.changes if word not in launcher]
     changes = config.parse_changes(given, config.CHANGEABLE, "in a run that goes on")
-    if jobs and changes.keys() <= config.NEED_CONSENT.keys():
-        consent = Consent(options.directory, given, options.allow_custom_model)
+    allowed = (options.allow_custom_model, options.config_dir)
+    consent = Consent(options.directory, arguments, given, *allowed)
+    if jobs and consent.changes_nothing(jobs):
         consent.check_words(jobs)
         flags = ["-m", *(["--config-dir", options.config_dir] if options.config_dir else [])]
         where = f"hydra.sweep.dir={quoted(options.directory)}"

@@ -128,7 +128,8 @@ def _end_with_parent() -> None:
 def compose(config_name: str, arguments: list[str], work: Callable[[DictConfig], float | None]) -> int:
     """Let Hydra compose a configuration and give it to `work`, or several; returns the exit code."""
     job = Job(work)
-    sys.argv[1:] = sorted(arguments, key=_is_override)  # argparse fails on a flag between overrides
+    words = sorted(arguments, key=_is_override)  # argparse fails on a flag between overrides
+    sys.argv[1:] = config.quote_texts(words)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to `main` instead of printing them
     ConfigStore.instance().store("schema", config.Schema)
     share_config_store()
@@ -158,7 +159,7 @@ def compose_here(overrides: Sequence[str]) -> DictConfig:
     """
     try:
         with _hydra_of_its_own(), initialize_config_dir(str(conf_folder()), "cnnbench", version_base="1.3"):
-            return hydra.compose("train", list(overrides), return_hydra_config=True)
+            return hydra.compose("train", config.quote_texts(overrides), return_hydra_config=True)
     except Exception as error:
         known = as_cnnbench_error(error)
         raise known or ConfigError(f"Hydra cannot work with these overrides: {error}") from error

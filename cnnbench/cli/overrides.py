@@ -1,20 +1,24 @@
 """Overrides as they are written: on command lines, in files, in the records of sweeps."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cnnbench import config
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import job_directory_name
+from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_text
 from cnnbench.runs.sweep import Jobs
 
@@ -25,11 +29,15 @@ __all__ = [
     "check_number_of_jobs",
     "directory_name",
     "every_combination",
+    "parse_texts",
     "quoted",
     "read_pairs",
 ]
 
 MOST_JOBS = 10_000  # of a sweep
+
+# a parser that knows no functions: neither casts nor sweeps
+PLAIN = OverridesParser(functions=type(OverridesParser.create().functions)())
 
 Overrides = list[str]
 
@@ -49,9 +57,17 @@ def every_combination(overrides: Sequence[str]) -> list[Overrides]:
     """The overrides of each job of a sweep; of several for one key the last counts."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = OverridesParser.create().parse_overrides(config.quote_texts(overrides))
     (combinations,) = BasicSweeper.split_arguments(parsed, None)
-    return combinations
+    # choice(...) takes the quotes away from its texts
+    return [config.quote_texts(job) for job in combinations]
+
+
+def parse_texts(overrides: Sequence[Override]) -> list[Override]:
+    """Parse overrides again that Hydra has parsed, so that each text is what was typed."""
+    loader = overrides[0].config_loader if overrides else None
+    typed = [str(override.input_line) for override in overrides]
+    return OverridesParser.create(loader).parse_overrides(config.quote_texts(typed))
 
 
 def read_pairs(path: Path) -> list[Overrides]:
@@ -78,31 +94,102 @@ def read_pairs(path: Path) -> list[Overrides]:
     return pairs
 
 
+PATH = "data.path"  # it needs consent where it leads out of the folder
+CHOICE = re.compile(r"\w[\w .+-]*(/\w[\w .+-]*)*")  # the name of a YAML, which may be in folders
+
+
 @dataclass(frozen=True)
 class Consent:
-    """What a sweep that may be anyone's may do beside training with values: what the user has said here and now."""
+    """What a sweep that may be anyone's may do beside training with values.
+
+    It is what the user has said here and now.
+
+    `arguments` are those of `cnnbench resume`, and `given` the overrides among them.
+    """
 
     directory: Path
+    arguments: Sequence[str]
     given: Sequence[str]
     allow_custom_model: bool
+    config_dir: str | None
+
+    @cached_property
+    def _agreed(self) -> set[tuple[str, str]]:
+        """Return the keys and values that the user has given."""
+        changes = [config.parse_changes([word], config.CHANGEABLE, "") for word in self.given]
+        return {(key, str(value)) for change in changes for key, value in change.items()}
+
+    def changes_nothing(self, jobs: Jobs) -> bool:
+        """Return whether what the user has given lets the jobs go on as they are recorded."""
+        words = {word for overrides in jobs.values() for word in overrides if PATH in word}
+        overrides = [_parse_plain(word) for word in words]
+        paths = {str(override.value()) for override in overrides if override is not None}
+        new = {(key, value) for key, value in self._agreed if key != PATH or value not in paths}
+        return {key for key, _ in new} <= config.NEED_CONSENT.keys()
 
     def check_words(self, jobs: Jobs) -> None:
-        """Check the record of the jobs, before any of it is composed.
+        """Check the record of the jobs, before any of it is composed: plain values of known keys.
 
         Raises:
-            ConfigError: it would look into this machine, change how Hydra works, or lead out of its directory.
+            ConfigError: it would look into this machine, change how Hydra works, or lead out of
+                its directory.
         """
-        for name, overrides in jobs.items():
+        for name in jobs:
             if (self.directory / name).is_symlink():
                 raise ConfigError(f"{self.directory / name} is a link, and is not followed.")
-            for override in overrides:
-                key, _, value = override.partition("=")
-                path = key not in config.NEED_CONSENT and (".." in value or value.lstrip("'\"").startswith("/"))
-                if path or "hydra" in key or "@" in key or "${" in override:
-                    raise ConfigError(
-                        f"{self.directory} asks for {override}, which is more than values to train with. "
-                        "Give the command of the sweep itself again."
-                    )
+        outside: dict[str, None] = {}
+        for word in dict.fromkeys(word for overrides in jobs.values() for word in overrides):
+            key, value = self._check_word(word)
+            if key == PATH and _leads_out(value) and (key, str(value)) not in self._agreed:
+                outside[config.format_override(key, str(value))] = None
+        if outside:
+            raise ConfigError(
+                f"{self.directory} reads images from elsewhere: {', '.join(outside)}. "
+                f"If that is yours: {self._again(*outside)}"
+            )
+
+    def _check_word(self, word: str) -> tuple[str, Any]:
+        """Return the key and the value of a recorded override.
+
+        Raises:
+            ConfigError: it is more than a plain value of a known key, or the name of a choice.
+        """
+        refused = ConfigError(
+            f"{self.directory} asks for {word}, which is more than values to train with. "
+            "Give the command of the sweep itself again."
+        )
+        override = _parse_plain(word)
+        if override is None:
+            raise refused
+        key, value = override.key_or_group, override.value()
+        of_model = key.startswith("model.") and key not in config.KEYS
+        if self._is_group(key):
+            names = _list_values(value)
+            is_allowed = all(isinstance(name, str) and CHOICE.fullmatch(name) for name in names)
+        else:
+            is_allowed = (key in config.KEYS or of_model) and _is_plain(value)
+            is_allowed &= key in (*config.NEED_CONSENT, PATH) or not _leads_out(value)
+        if not is_allowed or override.is_delete() or override.package is not None:
+            raise refused
+        if of_model and override.get_key_element() != key and not self.allow_custom_model:
+            raise ConfigError(
+                f"{self.directory} asks for {word}, an argument of a custom model. "
+                f"If you trust it: {self._again('--allow-custom-model')}"
+            )
+        return key, value
+
+    def _is_group(self, key: str) -> bool:
+        """Return whether the key chooses a configuration of cnnbench, or one of the user's."""
+        if key in config.GROUPS:
+            return True
+        is_hydras = key.partition("/")[0].partition(".")[0] == "hydra"
+        if not key or is_hydras or self.config_dir is None:
+            return False
+        return Path(self.config_dir, key).is_dir()
+
+    def _again(self, *more: str) -> str:
+        """Return the command with more consent."""
+        return shlex.join([*processes().program(), "resume", *self.arguments, *more])
 
     def check_composed(self, composed: DictConfig, plain: DictConfig) -> None:
         """Check what a job was composed to; `plain` is without any of its overrides.
@@ -110,20 +197,49 @@ class Consent:
         Raises:
             ConfigError: it would run code, write elsewhere, or change how Hydra works.
         """
-        again = ["cnnbench", "resume", str(self.directory)]
         name = OmegaConf.select(composed, "model.name")
         if ":" in str(name) and not self.allow_custom_model:
             raise ConfigError(
                 f"{self.directory} asks for model.name={name}, code that is not cnnbench's. If you trust it: "
-                f"{shlex.join([*again, '--allow-custom-model'])}"
+                f"{self._again('--allow-custom-model')}"
             )
         for key, what in config.NEED_CONSENT.items():
             value = OmegaConf.select(composed, key)
-            if value is not None and f"{key}={value}" not in self.given:
-                command = shlex.join([*again, *self.given, f"{key}={value}"])
+            if value is not None and (key, str(value)) not in self._agreed:
+                command = self._again(config.format_override(key, str(value)))
                 raise ConfigError(f"{self.directory} {what}: {key}={value}. If that is yours: {command}")
         if _of_hydra(composed) != _of_hydra(plain):
             raise ConfigError(f"{self.directory} asks for more than values to train with: it changes how Hydra works.")
+
+
+def _parse_plain(word: str) -> Override | None:
+    """Parse a recorded override; return None if it is not in the grammar, or calls a function."""
+    try:
+        return PLAIN.parse_override(word)
+    except (HydraException, RecursionError, ValueError):  # the last for numbers of too many digits
+        return None
+
+
+def _list_values(value: Any) -> list[Any]:
+    """Return the plain values in a value: those of a list, none of null."""
+    if isinstance(value, list):
+        return [inner for each in value for inner in _list_values(each)]
+    return [] if value is None else [value]
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether it is a text, a number, a truth value or null, or a list of these.
+
+    A text with a reference is none.
+    """
+    values = _list_values(value)
+    return all(isinstance(each, (str, int, float)) and "${" not in str(each) for each in values)
+
+
+def _leads_out(value: Any) -> bool:
+    """Return whether a text in it is a path that leads out of the folder where it is used."""
+    texts = [each for each in _list_values(value) if isinstance(each, str)]
+    return any(text.startswith(("/", "~")) or ".." in PurePosixPath(text).parts for text in texts)
 
 
 def _of_hydra(composed: DictConfig) -> Any:
@@ -138,9 +254,8 @@ def _of_hydra(composed: DictConfig) -> Any:
 
 
 def quoted(path: Path) -> str:
-    """The path as the value of an override."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"'{escaped}'"
+    """Quote a path as the value of an override that holds no reference."""
+    return config.quote(re.sub(r"(\\*)\$\{", r"\1\1\\${", str(path)))
 
 
 def check_number_of_jobs(overrides: Sequence[str], jobs: int) -> None:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from cnnbench import config
 from cnnbench.cli.composing import without_hydra
-from cnnbench.cli.overrides import Consent, Overrides, as_written, check_number_of_jobs, directory_name
+from cnnbench.cli.overrides import Consent, Overrides, as_written, check_number_of_jobs, directory_name, parse_texts
 from cnnbench.cli.remembering import remember_composed
 from cnnbench.cli.reporting import report
 from cnnbench.errors import ConfigError
@@ -117,7 +117,7 @@ class Sweep:
         self.named = (
             []
             if self.recorded or any(word.startswith("sweep=") for word in self.command)
-            else [f"sweep={composed.sweep}"]
+            else [config.format_override("sweep", composed.sweep)]
         )
 
     @property
@@ -197,14 +197,15 @@ class Sweep:
         of_pairs = {each.partition("=")[0] for pair in self.pairs for each in pair}
         proposed = [each.partition("=")[0] for each in _params(self.composed)]  # by an experiment; they come first
         kept = [each for each in overrides[: len(proposed)] if each.get_key_element() not in of_pairs]
-        overrides = [*kept, *overrides[len(proposed) :]]
+        overrides = parse_texts([*kept, *overrides[len(proposed) :]])
         (combinations,) = self._combinations(overrides, None)
         given = {override.get_key_element() for override in overrides}
         for pair in self.pairs:
             twice = given.intersection(each.partition("=")[0] for each in pair)
             if twice:
                 raise ConfigError(f"{min(twice)} is given by the pairs and on the command line. Leave one out.")
-        return [[*pair, *combination] for pair in self.pairs for combination in combinations]
+        jobs = [[*pair, *combination] for pair in self.pairs for combination in combinations]
+        return [config.quote_texts(job) for job in jobs]
 
     def is_finished(self, name: str) -> bool:
         """Whether a job is, with the values that it has today.

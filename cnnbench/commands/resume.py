@@ -49,7 +49,8 @@ class Recorded:
 def command(directory: Path, config: Config) -> str:
     """The command line that goes on with a run."""
     words = [*processes().program(), "resume", os.path.relpath(directory)]
-    words += [f"{key}={value}" for key, value in _elsewhere(config).items()]
+    values = _elsewhere(config)
+    words += [configuration.format_override(key, value) for key, value in values.items()]
     words += ["--allow-custom-model"] if ":" in config.model.name else []
     return shlex.join(words)
 

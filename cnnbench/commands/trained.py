@@ -187,7 +187,8 @@ def _require_consent(
             f"If you trust it: {command} --allow-custom-model"
         )
     if settings.data.root is not None and "data.root" not in changes:
+        root = configuration.format_override("data.root", settings.data.root)
         raise ConfigError(
             f"{directory} keeps its data in a folder of its own, data.root={settings.data.root}. "
-            f"If that is yours: {command} {shlex.quote(f'data.root={settings.data.root}')}"
+            f"If that is yours: {command} {shlex.quote(root)}"
         )

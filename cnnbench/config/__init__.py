@@ -16,6 +16,7 @@ from cnnbench.config.changes import (
     require_same,
 )
 from cnnbench.config.loading import as_dict, explain, load, load_recipe, parse, to_yaml
+from cnnbench.config.overrides import GROUPS, KEYS, TEXT_KEYS, format_override, parse_override, quote, quote_texts
 from cnnbench.config.schema import (
     AUGMENTS,
     DEVICES,
@@ -61,7 +62,9 @@ __all__ = [
     "CHANGEABLE",
     "DEVICES",
     "FOLDER",
+    "GROUPS",
     "INITS",
+    "KEYS",
     "LOSSES",
     "NEED_CONSENT",
     "NOT_OF_THE_JOB",
@@ -70,6 +73,7 @@ __all__ = [
     "PRECISIONS",
     "RESTS",
     "SCHEDULERS",
+    "TEXT_KEYS",
     "TRACKERS",
     "AdagradConfig",
     "AdamConfig",
@@ -101,11 +105,15 @@ __all__ = [
     "changed",
     "chosen",
     "explain",
+    "format_override",
     "load",
     "load_recipe",
     "of_the_job",
     "parse",
     "parse_changes",
+    "parse_override",
+    "quote",
+    "quote_texts",
     "require_same",
     "to_yaml",
     "validate",

@@ -6,11 +6,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.loading import as_dict, explain, load, plain
+from cnnbench.config.overrides import HOW_TO_QUOTE, parse_override
 from cnnbench.config.schema import TRACKERS, CommonConfig, Config
 from cnnbench.config.validation import check_name
 from cnnbench.errors import ConfigError
@@ -51,15 +51,16 @@ def parse_changes(overrides: list[str], changeable: Sequence[str], where: str) -
     """
     changes = {}
     for override in overrides:
-        key, equals, value = override.partition("=")
+        key, equals, _ = override.partition("=")
         if not equals:
             raise ConfigError(f"'{override}' is not an override. Write KEY=VALUE, such as train.epochs=20.")
         if not any(fnmatch(key, each) for each in changeable):
             raise ConfigError(f"{key} cannot be changed {where}. Allowed: {', '.join(changeable)}.")
-        try:
-            changes[key] = plain(OmegaConf.from_dotlist([f"value={value}"]))["value"]
-        except (yaml.YAMLError, OmegaConfBaseException) as error:
-            raise ConfigError(f"{override} has no value that can be read.") from error
+        parsed = parse_override(override)
+        if parsed.is_sweep_override():
+            several = "gives several values, as for a sweep. Give one."
+            raise ConfigError(f"{override} {several} {HOW_TO_QUOTE}")
+        changes[key] = plain({key: parsed.value()})[key]
     return changes
 
 

@@ -84,7 +84,8 @@ def parse(text: str) -> dict[str, Any]:
         depth = 0
         for event in yaml.parse(text, yaml.SafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if "${" in text or isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+            value = event.value if isinstance(event, yaml.ScalarEvent) else ""
+            if "${" in value or isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
                 raise ConfigError("it has aliases, interpolations or deep nesting, which cnnbench never writes.")
         values = OmegaConf.to_container(OmegaConf.create(text))
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, LookupError, AttributeError, RecursionError) as error:
@@ -98,11 +99,33 @@ T = TypeVar("T")
 
 
 def plain(values: DictConfig | Mapping[str, Any]) -> Any:
-    """The values without references to each other, nor the types of Hydra's nodes, which let extra keys pass."""
+    """Return the values without references to each other, and without the types of Hydra's nodes.
+
+    These would let extra keys pass.
+
+    Raises:
+        ConfigError: a reference leads nowhere, or is left as a text.
+    """
     try:
-        return OmegaConf.to_container(OmegaConf.create(values) if isinstance(values, dict) else values, resolve=True)
+        resolved = OmegaConf.to_container(
+            OmegaConf.create(values) if isinstance(values, dict) else values, resolve=True
+        )
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
+    _refuse_references(resolved)
+    return resolved
+
+
+def _refuse_references(value: Any, key: str = "") -> None:
+    """Refuse a text that looks like a reference: whoever reads it next would resolve it."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _refuse_references(inner, _join(key, str(name)))
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_references(inner, key)
+    elif "${" in str(value):
+        raise ConfigError(f"{key}={value} cannot be kept: it holds '${{'. Choose a name without.")
 
 
 def _strict(schema: type[T], plain: Any, group: str) -> T:

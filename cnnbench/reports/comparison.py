@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from cnnbench.config import NOT_OF_THE_JOB
+from cnnbench.config import NOT_OF_THE_JOB, format_override
 from cnnbench.reports.groups import REPEATS, Group, differing, distinguishing, given, group, ranked
 from cnnbench.reports.text import align, printable
 from cnnbench.runs.records import Record
@@ -98,9 +98,13 @@ def _mean(values: Sequence[float]) -> str:
 
 def _best(group: Group) -> str:
     run = group.runs[0]
-    words = [each for each in run.overrides if each.partition("=")[0] not in NOT_OF_THE_JOB]
-    now = [f"{key}={run.value(key)}" if "=" in each else each for each in words for key in [each.partition("=")[0]]]
-    return f"the best: {shlex.join(['cnnbench', *now])}"
+    words = []
+    for override in run.overrides:
+        key, equals, given = override.partition("=")
+        if key not in NOT_OF_THE_JOB:
+            is_as_given = not equals or run.value(key) == given
+            words.append(override if is_as_given else format_override(key, run.value(key)))
+    return f"the best: {shlex.join(['cnnbench', *words])}"
 
 
 def _unfinished(runs: Sequence[Record], varied: Sequence[str]) -> list[str]:

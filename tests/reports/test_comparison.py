@@ -120,6 +120,11 @@ def test_the_best_command_has_the_values_a_run_went_on_with() -> None:
     assert "the best: cnnbench optimizer.lr=0.01" in compare([changed])
 
 
+def test_the_best_command_line_quotes_a_text_that_was_changed() -> None:
+    moved = run(0.5, "data.path=there", "seed=1", config={"data": {"path": "a, b"}, "seed": 1})
+    assert """the best: cnnbench 'data.path='"'"'a, b'"'"'' seed=1""" in compare([moved])
+
+
 def test_what_is_not_finished_is_listed_the_failed_first() -> None:
     runs = [
         run(None, "a=1", state="not begun", rows=[]),

@@ -1,0 +1,290 @@
+"""A value given for a text is that text, and a number is the same number, in all commands."""
+
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from in_process import main
+from omegaconf import OmegaConf
+
+from cnnbench import config
+from cnnbench.cli import composing
+from cnnbench.cli.composing import compose_here, without_hydra
+from cnnbench.cli.overrides import every_combination, quoted
+from cnnbench.commands import resume
+from cnnbench.config import Config
+from cnnbench.errors import ConfigError
+
+# as typed, and the text that is meant
+TEXTS = {
+    **{
+        text: text
+        for text in (
+            *(
+                "2024_11_24",
+                "2024-11-24",
+                "1e3",
+                "1E+3",
+                "1.50",
+                ".5",
+                "5.",
+                "+1",
+                "-0",
+                "007",
+                "03",
+                "0x5",
+                "1:30",
+                "1_0",
+            ),
+            *(
+                "true",
+                "TRUE",
+                "on",
+                "off",
+                "no",
+                "y",
+                "none",
+                "nan",
+                "Inf",
+                "2024",
+                "0.5",
+                "a: b",
+                "a #b",
+                "#",
+                "a=b",
+                "~",
+            ),
+            *(
+                "~/photos",
+                "photos (1)",
+                "[a",
+                "a b",
+                "我的照片",
+                "é",
+                "😀",
+                "a&b",
+                "%d",
+                "a\tb",
+                "a\nb",
+                "!x",
+                "*",
+                "&a",
+                "- a",
+            ),
+        )
+    },
+    "'2024_11_24'": "2024_11_24",
+    '"true"': "true",
+    "'null'": "null",
+    "'a, b'": "a, b",
+    "a\\,b": "a,b",
+    '"it\'s"': "it's",
+    "'it\\'s'": "it's",
+    "' a '": " a ",
+    " a ": "a",
+    "'${oc.env:FROM}/x'": "there/x",
+    "${oc.env:FROM}/x": "there/x",
+}
+ODD = sorted(
+    {
+        *TEXTS.values(),
+        "",
+        "'",
+        '"',
+        "a,b",
+        "a\\",
+        "\\'",
+        "a\\\\",
+        "$HOME",
+        "$",
+        "null",
+        "{}",
+        "{a: 1}",
+        "[1]",
+        "x" * 300,
+    }
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hydra() -> None:
+    composing.share_config_store()
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FROM", "there")
+
+
+def composed(*overrides: str) -> Config:
+    return config.load(without_hydra(compose_here(overrides)))
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Mapping[str, Any]:
+    return config.as_dict(composed("data=sample", "tracker=mlflow"))
+
+
+def test_a_run_takes_each_text_as_it_is_typed() -> None:
+    keys = ("data.root", "sweep", "tracker.mlflow.uri", "++tracker.mlflow.experiment")
+    typed = list(TEXTS)
+    for some in (typed[first : first + len(keys)] for first in range(0, len(typed), len(keys))):
+        settings = composed(
+            "data=sample", "tracker=mlflow", *(f"{key}={word}" for key, word in zip(keys, some, strict=False))
+        )
+        assert settings.tracker.mlflow is not None
+        taken = (settings.data.root, settings.sweep, settings.tracker.mlflow.uri, settings.tracker.mlflow.experiment)
+        assert taken[: len(some)] == tuple(TEXTS[word] for word in some)
+
+
+@pytest.mark.parametrize(("typed", "text"), TEXTS.items(), ids=ascii)
+def test_commands_that_read_runs_take_a_text_as_it_is_typed(typed: str, text: str, recorded: Mapping[str, Any]) -> None:
+    for keys in (config.CHANGEABLE, config.OF_USE):
+        changes = config.parse_changes([f"data.root={typed}"], keys, "")
+        assert config.changed(recorded, changes).data.root == text
+
+
+def test_null_is_no_text(recorded: Mapping[str, Any]) -> None:
+    assert composed("data=sample", "data.root=null").data.root is None
+    with_root = {**recorded, "data": {**recorded["data"], "root": "mine"}}
+    assert config.changed(with_root, config.parse_changes(["data.root=null"], ["data.root"], "")).data.root is None
+
+
+@pytest.fixture
+def trained(within: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str | None]]:
+    """The folders of images that the jobs of a command would train with."""
+
+    def run(*arguments: str) -> list[str | None]:
+        paths: list[str | None] = []
+
+        def note(composed: Any, plot: bool) -> float:
+            paths.append(config.load(composed).data.path)
+            return 0.0
+
+        monkeypatch.setattr("cnnbench.cli._train_one", note)
+        done = main(arguments)
+        assert done.returncode == 0, done.stderr
+        return paths
+
+    return run
+
+
+@pytest.mark.parametrize("sweep", ["{}, {}, {}, {}, {}, {}, {}", "choice({},{},{},{},{},{},{})"])
+def test_a_sweep_over_texts_takes_each_as_it_is_typed(trained: Callable[..., list[str]], sweep: str) -> None:
+    typed = ["2024_11_24", "1e3", "2024", "'a, b'", "true", "007", "${oc.env:FROM}/x"]
+    assert trained("-m", "data=folder", f"data.path={sweep.format(*typed)}") == [TEXTS[word] for word in typed]
+
+
+def test_an_experiment_proposes_each_text_as_it_is_written(trained: Callable[..., list[str]], tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    proposed = "# @package _global_\nsweep: '1e3'\nhydra: {sweeper: {params: {data.path: '2024_11_24,1_0,on'}}}\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(proposed)
+    mine = ("--config-dir", str(tmp_path))
+    assert trained("-m", *mine, "data=folder", "experiment=mine") == ["2024_11_24", "1_0", "on"]
+    assert trained("resume", "outputs/sweeps/1e3", *mine) == ["2024_11_24", "1_0", "on"]
+
+
+def test_jobs_of_a_file_take_a_text_as_it_is_typed_and_are_resumed_with_it(
+    trained: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    typed = ["2024_11_24", "1e3", "true", "0x5", "a: b", "a #b", "a=b", "photos (1)", "我的照片", "'a, b'", '"it\'s"']
+    Path("jobs").write_text("\n".join(shlex.quote(f"data.path={word}") for word in typed), encoding="utf-8")
+    texts = [TEXTS[word] for word in typed]
+    assert trained("-m", "data=folder", "sweep=2024_11_24", "--pairs", "jobs") == texts
+    assert trained("resume", "outputs/sweeps/2024_11_24") == texts
+
+
+def test_the_jobs_of_reproduce_take_a_text_as_it_is_typed() -> None:
+    assert every_combination(["data.root=2024_11_24", "seed=1_0"]) == [["data.root='2024_11_24'", "seed=10"]]
+
+
+def test_a_configuration_of_ones_own_may_be_named_like_a_number(tmp_path: Path, within: Callable[..., Any]) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "2024_11_24.yaml").write_text("# @package _global_\nseed: 7\n")
+    done = within("--config-dir", str(tmp_path), "experiment=2024_11_24", "--cfg", "job")
+    assert (done.returncode, "seed: 7\n" in done.stdout) == (0, True), done.stderr
+
+
+NUMBERS = {
+    "train.epochs": ["1_0", "+5", "03", "010", "'5'", "5.0", "1:30", "0x5", "true", "null", "", "[5]"],
+    "train.checkpoint_every.epochs": ["null", "1:30", "~"],
+    "optimizer.lr": ["1_0.5", ".5", "1:30.5", "nan", "0x5"],
+    "device.compile": ["FALSE", "on", "no", "1", "2"],
+    "device.graph": ["auto", "on"],
+    "device.threads": ["03", "0x5", "2.0"],
+    "train.on_divergence": ["skip", "on", "1e3"],
+}
+
+
+@pytest.mark.parametrize(("key", "typed"), [(key, typed) for key, words in NUMBERS.items() for typed in words])
+def test_a_run_and_its_resumption_agree_on_a_value(key: str, typed: str, recorded: Mapping[str, Any]) -> None:
+    def value(settings: Callable[[], Config]) -> str:
+        try:
+            found: Any = config.as_dict(settings())
+        except ConfigError:
+            return "refused"
+        for part in key.split("."):
+            found = found[part]
+        return repr(found)
+
+    word = f"{key}={typed}"
+    resumed = value(lambda: config.changed(recorded, config.parse_changes([word], config.CHANGEABLE, "")))
+    assert resumed == value(lambda: composed("data=sample", word))
+
+
+@pytest.mark.parametrize("typed", ["1:30", "0x5"])
+def test_what_is_no_number_is_refused_in_words(typed: str, recorded: Mapping[str, Any]) -> None:
+    changes = config.parse_changes([f"train.epochs={typed}"], config.CHANGEABLE, "")
+    with pytest.raises(ConfigError, match=rf"train\.epochs: Value '{typed}' .*is not a whole number"):
+        config.changed(recorded, changes)
+
+
+@pytest.mark.parametrize("typed", ["1,2", "range(1,3)", "glob(*)", "choice(a,b)"])
+def test_commands_that_read_runs_take_one_value(typed: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.path=.* gives several values, as for a sweep\. Give one\."):
+        config.parse_changes([f"data.path={typed}"], config.CHANGEABLE, "")
+
+
+@pytest.mark.parametrize("typed", ["'", "it's", "{a", "'a'b", "9" * 5000])
+def test_commands_that_read_runs_say_how_to_quote(typed: str) -> None:
+    with pytest.raises(ConfigError, match=r"has no value that can be read\. Quote a text with special characters: "):
+        config.parse_changes([f"optimizer.lr={typed}"], config.CHANGEABLE, "")
+
+
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+def test_a_text_comes_back_from_config_yaml(text: str, recorded: Mapping[str, Any]) -> None:
+    settings = config.load({**recorded, "data": {**recorded["data"], "root": text}, "sweep": text})
+    assert config.load(config.parse(config.to_yaml(settings))) == settings
+
+
+@pytest.mark.parametrize("text", ODD, ids=ascii)
+def test_the_command_that_resumes_gives_the_same_text(text: str, recorded: Mapping[str, Any]) -> None:
+    tracker = {"mlflow": {"uri": text or "x", "experiment": "cnnbench"}}
+    settings = config.load({**recorded, "data": {**recorded["data"], "root": text}, "tracker": tracker})
+    words = shlex.split(resume.command(Path("run"), settings))
+    assert words[:3] == ["cnnbench", "resume", "run"]
+    changed = config.changed(recorded, config.parse_changes(words[3:], config.CHANGEABLE, ""))
+    assert (changed.data.root, changed.tracker) == (text, settings.tracker)
+
+
+@pytest.mark.parametrize("path", [*ODD[1:], "${x}", "\\${x}", "a\\\\${x}'", "${", "a\\b${x}\\"], ids=ascii)
+def test_a_path_given_to_hydra_is_that_path(path: str) -> None:
+    value = OverridesParser.create().parse_override(f"x={quoted(Path(path))}").value()
+    assert OmegaConf.to_container(OmegaConf.create({"x": value}), resolve=True) == {"x": str(Path(path))}
+
+
+@pytest.mark.parametrize("override", ["data.root=\\${oc.env:FROM}", "sweep='\\${oc.env:FROM}'"])
+def test_what_only_looks_like_a_reference_is_not_resolved(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"\w=\${oc\.env:FROM} cannot be kept: it holds '\${'"):
+        composed("data=sample", override)
+
+
+@pytest.mark.parametrize(
+    "spelled", ['"\\x24{oc.env:FROM}"', '"\\u0024{oc.env:FROM}"', '"$\\\n  {oc.env:FROM}"', "${oc.env:FROM}"]
+)
+def test_no_spelling_of_a_reference_is_read_from_config_yaml(spelled: str) -> None:
+    with pytest.raises(ConfigError, match="it has aliases, interpolations"):
+        config.parse(f"data:\n  root: {spelled}\n")
