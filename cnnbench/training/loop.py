@@ -80,8 +80,8 @@ def fit(
             row = progress.rows[-1]
             progress.step, progress.train_s = 0, 0.0
             if run:
-                with watch("records"):
-                    run.write_rows("metrics.csv", progress.rows)
+                with watch("records"):  # the checkpoint has the rows too: training need not wait for the disk
+                    run.write_rows("metrics.csv", progress.rows, sync=False)
             better = selects and (progress.best is None or measured.accuracy > progress.best["validation_accuracy"])
             if better:
                 progress.best = row
