@@ -21,7 +21,7 @@ __all__ = [
     "did_you_mean",
     "from_machine",
     "is_out_of_memory",
-    "unwritable",
+    "write_error",
 ]
 
 
@@ -71,9 +71,10 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM}
 _NAMES = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 _DEVICE = {
-    errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EBUSY, errno.ETXTBSY, errno.ETIMEDOUT, errno.ENOTCONN,
-    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNABORTED, errno.ECONNRESET,
-    getattr(errno, "EREMOTEIO", errno.EIO), errno.ENOLCK, errno.EBADF,
+    errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EBUSY, errno.ETXTBSY, errno.EBADF,
+    errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNABORTED, errno.ECONNRESET, errno.EHOSTDOWN,
+    errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOLCK,
+    getattr(errno, "EREMOTEIO", errno.EIO),
 }  # fmt: skip
 
 # What the system says of a file that may well be sound. A bad sector, EIO, is damage.
@@ -85,7 +86,7 @@ _ADVICE = (
     (_FORBIDDEN, "Permit access to it, or choose another folder."),
     (_NAMES, "Choose another folder."),
     (_LIMITS, "Close other programs or raise the limit (ulimit -a), and try again."),
-    (_DEVICE, "Look after the disk or the network share, and try again."),
+    (_DEVICE, "Check the disk or the network share, and try again."),
 )
 
 
@@ -114,9 +115,10 @@ def from_machine(error: BaseException) -> CnnbenchError | None:
     return ConfigError(f"{place}{written}: {error.strerror}. {advice or _ADVICE[-1][1]}")
 
 
-def unwritable(place: object, error: OSError, option: str) -> ConfigError:
+def write_error(place: object, error: OSError, option: str) -> ConfigError:
     """Return the error that `place` cannot be written, with the option that names another."""
-    return ConfigError(f"{place} cannot be written: {error.strerror}. Name another place: {option}.")
+    reason = error.strerror
+    return ConfigError(f"{place} cannot be written: {reason}. Name another place: {option}.")
 
 
 MANY = 60  # words, more than which no message lists all

@@ -1,4 +1,4 @@
-"""Errors of the machine in any command: told in words, whatever file they meet, and never a bug of cnnbench."""
+"""Errors of the machine in any command: told in words, whatever file they meet, never as a bug."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""File systems that cannot sync or lock, fail, or take their time: a run goes on and loses nothing."""
+"""File systems that cannot sync or lock, that fail or are slow: a run goes on and loses nothing."""
 
 import errno
 import fcntl
@@ -22,7 +22,7 @@ Disk = Callable[..., None]
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """Call as disk(errno.EIO, files=True): from now on folders, and files too, cannot be synced, nor locked."""
+    """Call as disk(errno.EIO, files=True): folders, and files too, can no longer be synced or locked."""
     monkeypatch.setattr(directory, "_warned", False)
 
     def become(number: int, *, files: bool) -> None:

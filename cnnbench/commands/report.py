@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.errors import unwritable
+from cnnbench.errors import write_error
 from cnnbench.reports.comparison import as_rows, compare, how_many, shared
 from cnnbench.reports.groups import ranked
 from cnnbench.reports.page import render
@@ -69,8 +69,8 @@ def compare_runs(directories: Sequence[Path]) -> list[Record]:
                 RunDirectory(directory).write_rows(CSV, as_rows(runs))
             except OSError as error:
                 again = f"cnnbench report {shlex.quote(str(directory))} tries again."
-                told = f"{error.filename} cannot be written: {error.strerror}. {again}"
-                print(f"cnnbench: {printable(told)}", file=sys.stderr)
+                message = f"{error.filename} cannot be written: {error.strerror}. {again}"
+                print(f"cnnbench: {printable(message)}", file=sys.stderr)
         found |= {each.path.resolve(): each for each in runs}
     print(compare(list(found.values())))
     return list(found.values())
@@ -85,7 +85,7 @@ def _write(runs: Sequence[Record], output: Path, source: str) -> None:
         folder.write_rows(TABLE, csv_rows(columns))
         folder.write_text(MARKDOWN, _in_markdown(runs, columns))
     except OSError as error:
-        raise unwritable(error.filename or output, error, "--output DIR") from error
+        raise write_error(error.filename or output, error, "--output DIR") from error
     for name in (PAGE, TABLE, MARKDOWN):
         print(printable(os.path.relpath(output / name)))
 

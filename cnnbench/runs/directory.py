@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cnnbench.errors import NOT_SUPPORTED, CnnbenchError, ConfigError, from_machine, unwritable
+from cnnbench.errors import NOT_SUPPORTED, CnnbenchError, ConfigError, from_machine, write_error
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import processes
 
@@ -97,7 +97,7 @@ def _claim_or_explain(directory: Path, verb: str) -> "RunDirectory | None":
     try:
         return claim(directory, verb)
     except OSError as error:
-        raise unwritable(error.filename or directory, error, "hydra.run.dir=DIR") from error
+        raise write_error(error.filename or directory, error, "hydra.run.dir=DIR") from error
 
 
 @contextmanager
@@ -130,8 +130,8 @@ def job_directory_name(overrides: str) -> str:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
     """Replace `path` with what `write` puts into the file it is given.
 
-    No reader sees half a file. With `sync` the file is on disk before it is seen, so that it outlives
-    the machine. A file that can be made again needs no `sync`, which may take seconds.
+    No reader sees half a file. With `sync` the file is on disk before it is seen. A file that can
+    be made again needs no `sync`, which may take seconds.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -188,7 +188,7 @@ def _warn_if_failing(path: Path, error: OSError) -> None:
         _warned = True
         log.warning(
             f"{path} may not be on disk: {error.strerror}. Nothing is lost as long as the machine "
-            "stays up. Look after the disk or the network share."
+            "stays up. Check the disk or the network share."
         )
 
 

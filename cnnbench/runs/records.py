@@ -29,9 +29,10 @@ DEEPEST = 4  # folders below the one given: ./outputs/sweeps/<sweep>/<job>
 class Record:
     """A run: where it is, how it went, what it was asked for, and its figures.
 
-    `state` is running, finished, interrupted, failed or, for a job that has no directory yet, not begun.
+    `state` is running, finished, interrupted, failed or, for a job without a directory, not begun.
     It is refused, with the reason in `status`, if links in it lead elsewhere or it cannot be read.
-    `rows` are those of metrics.csv; the last three are JSON files of that name, empty if there is none.
+    `rows` are those of metrics.csv; the last three are JSON files of that name, empty if there is
+    none.
     """
 
     path: Path
@@ -136,8 +137,10 @@ def _below(folder: Path, depth: int) -> list[Record]:
         except (ConfigError, OSError) as error:
             found.append(_refused(path, jobs.get(name), error))
     begun = {run.path for run in found}
-    waiting = [name for name in jobs if folder / name not in begun]
-    return found + [Record(folder / name, NOT_BEGUN, jobs[name], {}, {}, {}, []) for name in waiting]
+    for name, overrides in jobs.items():
+        if folder / name not in begun:
+            found.append(Record(folder / name, NOT_BEGUN, overrides, {}, {}, {}, []))
+    return found
 
 
 def _is_run(folder: Path) -> bool:

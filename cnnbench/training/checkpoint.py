@@ -94,7 +94,8 @@ def load(path: Path) -> State:
         if isinstance(error, OSError) and error.errno in UNREACHABLE:
             error.filename = str(path)
             raise
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        reason = reason or type(error).__name__
         raise CheckpointError(f"{path} is damaged or is no checkpoint: {reason}") from error
     if form != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}, which this version of cnnbench reads.")

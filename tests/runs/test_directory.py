@@ -167,7 +167,7 @@ def test_a_failing_disk_is_warned_of_once_and_files_are_written(
     assert [(tmp_path / name).read_text() for name in ("a", "b")] == ["new", "new"]
     assert [record.message for record in caplog.records] == [
         f"{tmp_path / 'a'} may not be on disk: {os.strerror(number)}. Nothing is lost as long as the machine stays "
-        "up. Look after the disk or the network share."
+        "up. Check the disk or the network share."
     ]
 
 

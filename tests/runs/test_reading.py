@@ -105,9 +105,10 @@ def test_an_error_in_reading_names_the_file(tmp_path: Path, monkeypatch: pytest.
     def refuse(descriptor: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with pytest.raises(OSError, match=r"status\.json"), monkeypatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", refuse)
-        read_text(tmp_path / "status.json")
+        with pytest.raises(OSError, match=r"status\.json"):
+            read_text(tmp_path / "status.json")
 
 
 def test_a_run_directory_is_found_itself(tmp_path: Path) -> None:
