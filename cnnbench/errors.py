@@ -6,10 +6,14 @@ it as it stands and exits with the code. Any other exception is a bug: traceback
 
 import difflib
 import errno
+import os
 import unicodedata
 from collections.abc import Iterable
 
 __all__ = [
+    "NOT_SUPPORTED",
+    "NO_LOCKS",
+    "UNREACHABLE",
     "CheckpointError",
     "CnnbenchError",
     "ConfigError",
@@ -19,6 +23,7 @@ __all__ = [
     "from_machine",
     "is_harmless",
     "is_out_of_memory",
+    "write_error",
 ]
 
 
@@ -29,7 +34,7 @@ class CnnbenchError(Exception):
 
 
 class ConfigError(CnnbenchError):
-    """Bad usage or configuration, or a place that cannot be written to."""
+    """Bad usage or configuration, or a file that the machine refuses."""
 
     exit_code = 2
 
@@ -58,11 +63,33 @@ def is_out_of_memory(error: BaseException) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or any(form in str(error) for form in forms)
 
 
-# What the machine says when it will not take or give a file; anything else from the system is a bug.
-REFUSALS = {
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR,
-    errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOENT, errno.ELOOP,
+# What a file system says to fsync or flock if it has none.
+NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
+NO_LOCKS = NOT_SUPPORTED | {errno.ENOLCK, errno.EIO}
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_READ_ONLY = {errno.EROFS}
+_FORBIDDEN = {errno.EACCES, errno.EPERM}
+_NAMES = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
+_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+_DEVICE = {
+    errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EBUSY, errno.ETXTBSY, errno.EBADF,
+    errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNABORTED, errno.ECONNRESET, errno.EHOSTDOWN,
+    errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENOLCK,
+    getattr(errno, "EREMOTEIO", errno.EIO),
 }  # fmt: skip
+
+# What the system says of a file that may well be sound. A bad sector, EIO, is damage.
+UNREACHABLE = (_FORBIDDEN | _LIMITS | _DEVICE) - {errno.EIO}
+
+_ADVICE = (
+    (_FULL, "Free space there, or choose another folder."),
+    (_READ_ONLY, "Permit writing there, or choose another folder."),
+    (_FORBIDDEN, "Permit access to it, or choose another folder."),
+    (_NAMES, "Choose another folder."),
+    (_LIMITS, "Close other programs or raise the limit (ulimit -a), and try again."),
+    (_DEVICE, "Check the disk or the network share, and try again."),
+)
 
 
 # What the loader of libraries, the system and threads say if the process may have no more memory.
@@ -70,7 +97,11 @@ LACK_OF_MEMORY = ("failed to map segment", "Cannot allocate memory", "can't star
 
 
 def from_machine(error: BaseException) -> CnnbenchError | None:
-    """What the machine refuses, memory or a file, as an error for people; None if it is anything else."""
+    """Return what the machine refuses, memory or a file, as an error for people; None for others.
+
+    An error of the system that names no file is one of the machine if a disk, a device or a limit
+    can be its cause. Any other is a bug.
+    """
     if isinstance(error, RuntimeError) and is_out_of_memory(error):
         reason = str(error).partition("\n")[0]
         return ConfigError(
@@ -85,15 +116,23 @@ def from_machine(error: BaseException) -> CnnbenchError | None:
             f"The memory of this process does not suffice: {reason}.\n"
             "Raise its limit (ulimit -v, or that of the container or job). cnnbench doctor shows it."
         )
-    if not isinstance(error, OSError) or error.errno not in REFUSALS:
+    if not isinstance(error, OSError) or error.errno is None:
         return None
-    place = error.filename or "the run directory or the output"
+    is_named = isinstance(error.filename, (str, bytes, os.PathLike))  # else it is a descriptor
+    place = os.fsdecode(error.filename) if is_named else "The run directory or the output"
     if error.errno == errno.ENOENT:
         return ConfigError(f"{place} is gone: its folder was moved or deleted while it was in use.")
-    return ConfigError(
-        f"{place} cannot be written: {error.strerror}. "
-        "Free space or permit writing there, or name another place with hydra.run.dir=DIR."
-    )
+    advice = next((advice for kind, advice in _ADVICE if error.errno in kind), None)
+    if advice is None and not is_named:
+        return None
+    written = " cannot be written" if error.errno in _FULL | _READ_ONLY else ""
+    return ConfigError(f"{place}{written}: {error.strerror}. {advice or _ADVICE[-1][1]}")
+
+
+def write_error(place: object, error: OSError, option: str) -> ConfigError:
+    """Return the error that `place` cannot be written, with the option that names another."""
+    reason = error.strerror
+    return ConfigError(f"{place} cannot be written: {reason}. Name another place: {option}.")
 
 
 MANY = 60  # words, more than which no message lists all

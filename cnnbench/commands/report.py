@@ -3,10 +3,11 @@
 import argparse
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.errors import ConfigError
+from cnnbench.errors import write_error
 from cnnbench.reports.comparison import as_rows, compare, how_many, shared
 from cnnbench.reports.groups import ranked
 from cnnbench.reports.page import render
@@ -35,7 +36,7 @@ def run(arguments: list[str]) -> None:
 
     Raises:
         ConfigError: a directory holds no run, or the place for the report cannot be written to.
-        OSError: sweep.csv cannot be written.
+        OSError: a directory cannot be read.
     """
     parser = argparse.ArgumentParser(
         prog="cnnbench report",
@@ -54,15 +55,22 @@ def run(arguments: list[str]) -> None:
 def compare_runs(directories: Sequence[Path]) -> list[Record]:
     """Print how the runs in or below these directories compare; write sweep.csv into those of sweeps.
 
+    A sweep.csv that cannot be written, as in the sweep of another person, is told on stderr.
+
     Raises:
         ConfigError: a directory holds no run.
-        OSError: sweep.csv cannot be written.
+        OSError: a directory cannot be read.
     """
     found: dict[Path, Record] = {}  # a run that is given twice is one
     for directory in directories:
         runs = read_records(directory)
         if recorded_jobs(directory):
-            RunDirectory(directory).write_rows(CSV, as_rows(runs))
+            try:
+                RunDirectory(directory).write_rows(CSV, as_rows(runs))
+            except OSError as error:
+                again = f"cnnbench report {shlex.quote(str(directory))} tries again."
+                message = f"{error.filename} cannot be written: {error.strerror}. {again}"
+                print(f"cnnbench: {printable(message)}", file=sys.stderr)
         found |= {each.path.resolve(): each for each in runs}
     print(compare(list(found.values())))
     return list(found.values())
@@ -77,8 +85,7 @@ def _write(runs: Sequence[Record], output: Path, source: str) -> None:
         folder.write_rows(TABLE, csv_rows(columns))
         folder.write_text(MARKDOWN, _in_markdown(runs, columns))
     except OSError as error:
-        place = error.filename or output
-        raise ConfigError(f"{place} cannot be written: {error.strerror}. Name another place: --output DIR.") from error
+        raise write_error(error.filename or output, error, "--output DIR") from error
     for name in (PAGE, TABLE, MARKDOWN):
         print(printable(os.path.relpath(output / name)))
 

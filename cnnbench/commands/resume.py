@@ -130,12 +130,15 @@ def _read(directory: Path) -> Recorded:
 
     Raises:
         CheckpointError: no checkpoint that is there can be used.
+        OSError: the machine gives neither a checkpoint nor config.yaml.
     """
     last, problems = checkpoint.load_newest(directory / "checkpoints")
     values: Values | None = None
     try:
         values = configuration.parse(read_text(directory / "config.yaml"))
     except (OSError, ValueError, ConfigError) as error:
+        if last is None and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise  # what cannot be read has begun all the same
         if last is not None:
             problems.append(f"config.yaml is damaged ({error}); the checkpoint's configuration is used.")
     if last is None:

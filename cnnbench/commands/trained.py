@@ -116,6 +116,7 @@ def read_dataset(directory: Path, recorded: Config) -> Dataset:
 
     Raises:
         CheckpointError: it does not say so, or is damaged.
+        OSError: it cannot be read.
     """
     try:
         dataset = Dataset.from_record(read_json(directory / DATASET))
@@ -126,7 +127,7 @@ def read_dataset(directory: Path, recorded: Config) -> Dataset:
         if recorded.data.name not in catalog.CATALOG:
             raise CheckpointError(f"{directory / DATASET} is gone: it held the names of the classes.") from error
         return catalog.get(recorded.data.name)  # a run of an earlier version
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         reason = str(error).removeprefix(f"{directory / DATASET} ").rstrip(".")
         raise CheckpointError(f"{directory / DATASET} is damaged: {reason}.") from error
 

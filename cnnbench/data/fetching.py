@@ -1,7 +1,9 @@
 """Fetching files of a data set from its mirrors into the cache; parallel runs fetch once."""
 
+import os
 import sys
 import urllib.request
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -12,7 +14,7 @@ from tqdm import tqdm
 
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.verifying import TooLargeError, packed_size, read_verified
-from cnnbench.errors import DataError
+from cnnbench.errors import NO_LOCKS, DataError
 
 __all__ = ["fetch"]
 
@@ -34,7 +36,7 @@ def fetch(dataset: Dataset, missing: Sequence[str], cache: Path, tried: list[str
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(dataset, folder):
             return {file: _fetch_one(dataset, file, folder, missing, tried) for file in missing}
-    except (OSError, NotImplementedError) as error:  # the latter is filelock's, of a file system without locks
+    except OSError as error:
         raise DataError(
             f"Cannot write to the cache {folder}, or lock it: {error}. Name another folder with data.root=DIR."
         ) from error
@@ -42,16 +44,30 @@ def fetch(dataset: Dataset, missing: Sequence[str], cache: Path, tried: list[str
 
 @contextmanager
 def _locked(dataset: Dataset, folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder. Where the file system has none, each run fetches for itself."""
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=PATIENCE_S)
-    except Timeout:
-        print(f"cnnbench: waiting for another run, which is fetching {dataset.title} into {folder}", file=sys.stderr)
-        lock.acquire()  # ends with the other, however that ends: the lock dies with its process
+        _acquire(lock, dataset, folder)
+    except NotImplementedError:  # filelock's, up to version 3, for ENOSYS
+        pass
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, dataset: Dataset, folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "flock not supported")  # filelock then marks the folder
+        try:
+            lock.acquire(timeout=PATIENCE_S)
+        except Timeout:
+            waiting = f"waiting for another run, which is fetching {dataset.title} into {folder}"
+            print(f"cnnbench: {waiting}", file=sys.stderr)
+            lock.acquire()  # ends with the other, however that ends: the lock dies with its process
 
 
 def _fetch_one(dataset: Dataset, file: str, folder: Path, missing: Sequence[str], tried: list[str]) -> bytes:
@@ -63,24 +79,26 @@ def _fetch_one(dataset: Dataset, file: str, folder: Path, missing: Sequence[str]
         if content is not None:
             return content
         damaged = True
-    partial = target.with_name(f".part.{target.name}")
-    for mirror in dataset.mirrors * ATTEMPTS:
-        url = f"{mirror}{form.name}"
-        try:
-            packed = _download(url, packed_size(form))
-        except (OSError, HTTPException, EOFError, ValueError) as error:  # URLError and HTTPError are OSErrors
-            tried.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
-            continue
-        partial.write_bytes(packed)
-        content, problem = read_verified(dataset, form, partial)
-        if content is None:
-            tried.append(f"{url}: {problem}")
-            continue
-        if damaged:
-            target.replace(target.with_name(f"{target.name}.damaged"))
-        partial.replace(target)
-        return content
-    partial.unlink(missing_ok=True)
+    partial = target.with_name(f".part.{os.getpid()}.{target.name}")
+    try:
+        for mirror in dataset.mirrors * ATTEMPTS:
+            url = f"{mirror}{form.name}"
+            try:
+                packed = _download(url, packed_size(form))
+            except (OSError, HTTPException, EOFError, ValueError) as error:  # URLError and HTTPError are OSErrors
+                tried.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
+                continue
+            partial.write_bytes(packed)
+            content, problem = read_verified(dataset, form, partial)
+            if content is None:
+                tried.append(f"{url}: {problem}")
+                continue
+            if damaged:
+                target.replace(target.with_name(f"{target.name}.damaged"))
+            partial.replace(target)
+            return content
+    finally:
+        partial.unlink(missing_ok=True)
     raise DataError(_not_to_be_had(dataset, missing, folder.parent, tried))
 
 

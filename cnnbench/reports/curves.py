@@ -41,14 +41,14 @@ class Curves:
         """Draw the rows so far, if it is time."""
         began = time.perf_counter()
         if began >= self.due_at:
-            self.draw(rows)
+            self.draw(rows, sync=False)
             ended = time.perf_counter()
             self.due_at = ended + (ended - began) / _SHARE
 
-    def draw(self, rows: Rows, test_accuracy: float | None = None) -> None:
+    def draw(self, rows: Rows, test_accuracy: float | None = None, *, sync: bool = True) -> None:
         """Draw the rows, under a title with the test accuracy that the run ended with, once it is known."""
         title = self.title if test_accuracy is None else f"{self.title}: test accuracy {test_accuracy:.4f}"
-        write_atomically(self.path, lambda file: draw(rows, title, file))
+        write_atomically(self.path, lambda file: draw(rows, title, file), sync=sync)
 
 
 def draw(rows: Rows, title: str, file: BinaryIO) -> None:

@@ -1,9 +1,11 @@
 """A run directory: claimed by one run, and written so that no reader ever sees half a file."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
+import logging
 import os
 import shlex
 import socket
@@ -14,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cnnbench.errors import CnnbenchError, ConfigError, from_machine
+from cnnbench.errors import NOT_SUPPORTED, CnnbenchError, ConfigError, from_machine, write_error
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import processes
 
@@ -31,8 +33,11 @@ __all__ = [
     "write_atomically",
 ]
 
+log = logging.getLogger("cnnbench")
+
 STATUS, DATASET, LOCK = "status.json", "dataset.json", ".lock"
 WAIT_S = 1.0  # for a lock that someone holds for a moment to see whether it is free
+FAILING = {errno.EIO, errno.ESTALE}  # what a disk or a network share says that is about to be lost
 
 
 def claim(directory: Path, verb: str = "train") -> "RunDirectory | None":
@@ -62,9 +67,9 @@ def claim_exactly(directory: Path, verb: str = "train") -> "RunDirectory":
     """Claim the directory that was asked for by name.
 
     Raises:
-        ConfigError: it already holds a run.
+        ConfigError: it already holds a run, or cannot be written to.
     """
-    run = claim(directory, verb)
+    run = _claim_or_explain(directory, verb)
     if run is None:
         go_on = f" To go on with that run: cnnbench resume {shlex.quote(str(directory))}." if verb == "train" else ""
         raise ConfigError(
@@ -75,12 +80,24 @@ def claim_exactly(directory: Path, verb: str = "train") -> "RunDirectory":
 
 
 def claim_new(wanted: Path, verb: str = "train") -> "RunDirectory":
-    """Claim `wanted` or, where it belongs to another run, the first free of `wanted`_2, _3, ..."""
+    """Claim `wanted` or, where it belongs to another run, the first free of `wanted`_2, _3, ...
+
+    Raises:
+        ConfigError: the directory cannot be made or written to.
+    """
     directory, number = wanted, 2
-    while (run := claim(directory, verb)) is None:
+    while (run := _claim_or_explain(directory, verb)) is None:
         directory = wanted.with_name(f"{wanted.name}_{number}")
         number += 1
     return run
+
+
+def _claim_or_explain(directory: Path, verb: str) -> "RunDirectory | None":
+    """Claim a directory as `claim` does; an error of the machine names the option for another."""
+    try:
+        return claim(directory, verb)
+    except OSError as error:
+        raise write_error(error.filename or directory, error, "hydra.run.dir=DIR") from error
 
 
 @contextmanager
@@ -110,31 +127,69 @@ def job_directory_name(overrides: str) -> str:
     return f"{name.encode()[:180].decode(errors='ignore')}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Replace `path` with what `write` puts into the file it is given, on disk before it is seen."""
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
+    """Replace `path` with what `write` puts into the file it is given.
+
+    No reader sees half a file. With `sync` the file is on disk before it is seen. A file that can
+    be made again needs no `sync`, which may take seconds.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:  # which follows no link
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                _sync(file.fileno(), path)
         temporary.replace(path)
-        sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except OSError as error:
         error.filename = str(path)  # not of the temporary file, or of none, as for a full disk
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the error of a failing disk is on its way
+            temporary.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """See to it that the names of files in `folder` are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names of files in `folder` are on disk, if it can be opened for that."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        _warn_if_failing(folder, error)
+        return
+    try:
+        _sync(descriptor, folder)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int, path: Path) -> None:
+    """Wait until `path` is on disk. Go on where the file system does not support that, or fails.
+
+    What was written can be read as long as the machine stays up, so a run need not end.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED | FAILING:
+            raise
+        _warn_if_failing(path, error)
+
+
+_warned = False
+
+
+def _warn_if_failing(path: Path, error: OSError) -> None:
+    """Warn, once in a process, that what is written may be lost with the machine."""
+    global _warned
+    if error.errno in FAILING and not _warned:
+        _warned = True
+        log.warning(
+            f"{path} may not be on disk: {error.strerror}. Nothing is lost as long as the machine "
+            "stays up. Check the disk or the network share."
+        )
 
 
 def _status(state: str, verb: str, **more: object) -> dict[str, object]:
@@ -165,19 +220,19 @@ class RunDirectory:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def write_text(self, name: str, text: str) -> None:
-        write_atomically(self.path / name, lambda file: file.write(text.encode()))
+    def write_text(self, name: str, text: str, *, sync: bool = True) -> None:
+        write_atomically(self.path / name, lambda file: file.write(text.encode()), sync=sync)
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         self.write_text(name, json.dumps(values, indent=2) + "\n")
 
-    def write_rows(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+    def write_rows(self, name: str, rows: Sequence[Mapping[str, object]], *, sync: bool = True) -> None:
         """A CSV file with a line of names and a line for each row; floats keep every digit."""
         text = io.StringIO()
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        self.write_text(name, text.getvalue())
+        self.write_text(name, text.getvalue(), sync=sync)
 
     def set_status(self, state: str, **more: object) -> None:
         self.write_json(STATUS, _status(state, self.verb, **more))

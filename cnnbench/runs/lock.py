@@ -8,9 +8,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from cnnbench.errors import NO_LOCKS
+
 __all__ = ["Lock"]
 
-_NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 _POLL_S = 0.02
 
 
@@ -69,7 +70,7 @@ def _try(descriptor: int, kind: int) -> bool | None:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in _NO_LOCKS_HERE:
+        if error.errno in NO_LOCKS:
             return None
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from cnnbench.errors import ConfigError
+from cnnbench.errors import UNREACHABLE, ConfigError
 from cnnbench.runs.directory import LOCK, STATUS
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import processes
@@ -82,10 +82,15 @@ def read_status(directory: Path) -> dict[str, Any]:
     """What status.json says, put right: whose process is gone is not running but interrupted.
 
     `state` is running, finished, interrupted or failed, whatever became of the file.
+
+    Raises:
+        OSError: the file cannot be reached.
     """
     try:
         status = read_json(directory / STATUS)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in UNREACHABLE:
+            raise
         status = {}
     if status.get("state") not in ("running", "finished", "interrupted", "failed"):
         status["state"] = "running"
@@ -146,11 +151,17 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
         OSError: it cannot be read.
         ValueError: it is no file of its own, no UTF-8, or much too long.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # the other end of a pipe may never be opened
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError(f"{path} is not a file of text.")
-        content = file.read(max_bytes + 1)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # the other end of a pipe may never be opened
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError(f"{path} is not a file of text.")
+            content = file.read(max_bytes + 1)
+    except IsADirectoryError as error:
+        raise ValueError(f"{path} is not a file of text.") from error
+    except OSError as error:
+        error.filename = str(path)  # of which an error in reading says nothing
+        raise
     if len(content) > max_bytes:
         raise ValueError(f"{path} is longer than {max_bytes:,} bytes.")
     return content.decode()

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from cnnbench import config
-from cnnbench.errors import ConfigError
+from cnnbench.errors import ConfigError, from_machine
 from cnnbench.runs.directory import STATUS
 from cnnbench.runs.reading import read_json, read_status, read_text, refuse_ways_out
 from cnnbench.runs.sweep import recorded_jobs
@@ -29,9 +29,10 @@ DEEPEST = 4  # folders below the one given: ./outputs/sweeps/<sweep>/<job>
 class Record:
     """A run: where it is, how it went, what it was asked for, and its figures.
 
-    `state` is running, finished, interrupted, failed or, for a job that has no directory yet, not begun; or refused,
-    with the reason in `status`, if links in it lead elsewhere. `rows` are those of metrics.csv; the last three are JSON
-    files of that name, empty if there is none.
+    `state` is running, finished, interrupted, failed or, for a job without a directory, not begun.
+    It is refused, with the reason in `status`, if links in it lead elsewhere or it cannot be read.
+    `rows` are those of metrics.csv; the last three are JSON files of that name, empty if there is
+    none.
     """
 
     path: Path
@@ -105,7 +106,8 @@ def read_records(directory: Path) -> list[Record]:
     Looked into are folders up to `DEEPEST` below, neither links nor what is inside a run.
 
     Raises:
-        ConfigError: there is none, or the record of a sweep is damaged.
+        ConfigError: there is none, or `directory` has a damaged record of a sweep.
+        OSError: `directory` cannot be read. What cannot be below it is refused.
     """
     found = [_read(directory, None)] if (directory / STATUS).exists() else _below(directory, DEEPEST)
     runs = [run for run in found if run.status.get("verb", "train") == "train"]  # those of benchmarks have no epochs
@@ -118,22 +120,45 @@ def read_records(directory: Path) -> list[Record]:
     return runs
 
 
-def _below(folder: Path, depth: int) -> Iterator[Record]:
+def _below(folder: Path, depth: int) -> list[Record]:
     jobs = recorded_jobs(folder)
-    begun = set()
     try:
         inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
-    except OSError:  # it is no folder, or not ours to look into
+    except (FileNotFoundError, NotADirectoryError):
         inside = []
+    found: list[Record] = []
     for name in inside:
         path = folder / name
-        if os.access(path / STATUS, os.F_OK):
-            begun.add(name)
-            yield _read(path, jobs.get(name))
-        elif depth > 1:
-            yield from _below(path, depth - 1)
-    for name in (name for name in jobs if name not in begun):
-        yield Record(folder / name, NOT_BEGUN, jobs[name], {}, {}, {}, [])
+        try:
+            if _is_run(path):
+                found.append(_read(path, jobs.get(name)))
+            elif depth > 1:
+                found += _below(path, depth - 1)
+        except (ConfigError, OSError) as error:
+            found.append(_refused(path, jobs.get(name), error))
+    begun = {run.path for run in found}
+    for name, overrides in jobs.items():
+        if folder / name not in begun:
+            found.append(Record(folder / name, NOT_BEGUN, overrides, {}, {}, {}, []))
+    return found
+
+
+def _is_run(folder: Path) -> bool:
+    """Return whether a run is in `folder`.
+
+    Raises:
+        OSError: the folder cannot be looked into.
+    """
+    try:
+        (folder / STATUS).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _refused(run: Path, overrides: Sequence[str] | None, error: Exception) -> Record:
+    reason = str(from_machine(error) or error)
+    return Record(run, REFUSED, overrides or [], {}, {"error": reason}, {}, [])
 
 
 def _read(run: Path, overrides: Sequence[str] | None) -> Record:
@@ -141,7 +166,7 @@ def _read(run: Path, overrides: Sequence[str] | None) -> Record:
         refuse_ways_out(run)  # what they lead to may be secret, and a report is made to be shown
         status = read_status(run)
     except (ConfigError, OSError) as error:
-        return Record(run, REFUSED, overrides or [], {}, {"error": str(error)}, {}, [])
+        return _refused(run, overrides, error)
     values: dict[str, Any] = {}
     with suppress(OSError, ValueError, ConfigError):
         values = config.parse(read_text(run / "config.yaml"))

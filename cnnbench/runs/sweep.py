@@ -44,13 +44,14 @@ def recorded_jobs(directory: Path) -> dict[str, list[str]]:
 
     Raises:
         ConfigError: the record is damaged.
+        OSError: it cannot be read.
     """
     path = directory / JOBS
     try:
         jobs = read_json(path, MAX_BYTES).get("jobs")
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(
             f"{path} cannot be read: {error}. Delete it, and start the sweep by its own command."
         ) from error

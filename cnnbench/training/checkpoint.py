@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnnbench.errors import CheckpointError
+from cnnbench.errors import UNREACHABLE, CheckpointError
 from cnnbench.runs.directory import write_atomically
 
 __all__ = ["FORMAT", "State", "load", "load_newest", "save", "save_rotating"]
@@ -54,6 +54,7 @@ def load_newest(folder: Path) -> tuple[State | None, list[str]]:
 
     Raises:
         CheckpointError: what there is cannot be used.
+        OSError: what may be sound cannot be reached.
     """
     problems: list[str] = []
     for path in (folder / name for name in ("last.pt", "previous.pt", _NEW)):
@@ -74,6 +75,7 @@ def load(path: Path) -> State:
 
     Raises:
         CheckpointError: not there, damaged, of another format, or it holds more than tensors and plain values.
+        OSError: it cannot be reached, and may be sound.
     """
     try:
         size = _check_archive(path)
@@ -89,7 +91,11 @@ def load(path: Path) -> State:
     except pickle.UnpicklingError as error:  # PyTorch's own words advise to load it all the same
         raise CheckpointError(f"{path} is refused: it holds more than tensors and plain values.") from error
     except Exception as error:  # a damaged file can make the unpickler fail in any way
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, OSError) and error.errno in UNREACHABLE:
+            error.filename = str(path)
+            raise
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        reason = reason or type(error).__name__
         raise CheckpointError(f"{path} is damaged or is no checkpoint: {reason}") from error
     if form != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}, which this version of cnnbench reads.")

@@ -80,8 +80,9 @@ def fit(
             row = progress.rows[-1]
             progress.step, progress.train_s = 0, 0.0
             if run:
+                # Not synced: the checkpoint has the rows, and training need not wait for the disk.
                 with watch("records"):
-                    run.write_rows("metrics.csv", progress.rows)
+                    run.write_rows("metrics.csv", progress.rows, sync=False)
             better = selects and (progress.best is None or measured.accuracy > progress.best["validation_accuracy"])
             if better:
                 progress.best = row

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -194,6 +195,18 @@ def test_the_test_accuracy_is_in_the_title_once_it_is_known(titles: list[str], t
     picture.draw(some(2))
     picture.draw(some(2), 0.98765)
     assert titles == ["lenet on MNIST", "lenet on MNIST: test accuracy 0.9877"]
+
+
+def test_only_the_last_picture_is_waited_for_until_it_is_on_disk(
+    titles: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    picture = Curves(tmp_path / "curves.png", "")
+    picture.update(some(2))
+    assert (titles, synced) == ([""], [])
+    picture.draw(some(2), 0.5)
+    assert len(synced) == 2  # the file and its folder
 
 
 def test_drawing_takes_no_more_than_a_tenth_of_the_time(

@@ -85,10 +85,13 @@ def test_a_link_in_its_place_is_not_followed(path: Path, tmp_path: Path) -> None
     assert outside.read_text() == "mine"
 
 
-@pytest.fixture
-def no_locks_here(monkeypatch: pytest.MonkeyPatch) -> None:
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF, errno.EIO}
+
+
+@pytest.fixture(params=sorted(NO_LOCKS), ids=errno.errorcode.get)
+def no_locks_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int, kind: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(request.param, os.strerror(request.param))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
 

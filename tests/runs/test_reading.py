@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,33 @@ def test_without_locks_the_process_tells(
     (tmp_path / ".lock").touch()
     write_status(tmp_path, state="running", pid=pid, host=host)
     assert read_status(tmp_path)["state"] == state
+
+
+@pytest.mark.parametrize(
+    ("number", "is_reached"), [(errno.EACCES, False), (errno.ESTALE, False), (errno.EIO, True), (errno.ELOOP, True)]
+)
+def test_a_status_that_cannot_be_reached_is_not_that_of_an_interrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_reached: bool
+) -> None:
+    def refuse(path: Path, flags: int) -> int:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr("cnnbench.runs.reading.Lock.is_held", lambda lock: False)
+    with nullcontext() if is_reached else pytest.raises(OSError, match=r"status\.json"):
+        assert read_status(tmp_path)["state"] == "interrupted"
+
+
+def test_an_error_in_reading_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_status(tmp_path)
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", refuse)
+        with pytest.raises(OSError, match=r"status\.json"):
+            read_text(tmp_path / "status.json")
 
 
 def test_a_run_directory_is_found_itself(tmp_path: Path) -> None:

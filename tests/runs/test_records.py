@@ -85,17 +85,43 @@ def test_a_run_with_a_link_out_of_it_is_refused_unread(tmp_path: Path, name: str
     assert str(path) in record.status["error"]
 
 
-def test_a_folder_that_may_not_be_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path / "mine")
     (tmp_path / "theirs").mkdir()
 
     def scandir(folder: Path, scan=os.scandir):  # type: ignore[no-untyped-def]  # root may read anything
         if folder == tmp_path / "theirs":
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(13, "Permission denied", str(folder))
         return scan(folder)
 
     monkeypatch.setattr("cnnbench.runs.records.os.scandir", scandir)
-    assert names(tmp_path) == ["mine"]
+    found = [(run.path.name, run.state, run.status.get("error", "")) for run in read_records(tmp_path)]
+    told = f"{tmp_path / 'theirs'}: Permission denied. Permit access to it, or choose another folder."
+    assert found == [("mine", "finished", ""), ("theirs", "refused", told)]
+
+
+def test_a_job_that_may_not_be_looked_into_is_refused_not_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "theirs")
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": {"theirs": ["seed=7"], "waiting": ["seed=8"]}}))
+
+    def stat(path: Path, real=Path.stat, **more):  # type: ignore[no-untyped-def]
+        if path.parent == tmp_path / "theirs":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **more)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    found = [(run.path.name, run.state, run.overrides) for run in read_records(tmp_path)]
+    assert found == [("theirs", "refused", ["seed=7"]), ("waiting", "not begun", ["seed=8"])]
+
+
+def test_a_damaged_record_of_one_sweep_does_not_end_the_report_of_others(tmp_path: Path) -> None:
+    make_run(tmp_path / "sound")
+    make_run(tmp_path / "sweep" / "job")
+    (tmp_path / "sweep" / "sweep.json").write_text("{")
+    found = [(run.path.name, run.state) for run in read_records(tmp_path)]
+    assert found == [("sound", "finished"), ("sweep", "refused")]
 
 
 def test_what_is_not_finite_is_no_number_of_a_column(tmp_path: Path) -> None:

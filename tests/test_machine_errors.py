@@ -1,0 +1,195 @@
+"""Errors of the machine in any command: told in words, whatever file they meet, never as a bug."""
+
+import errno
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from installed import Command
+from made_runs import make_run
+from PIL import Image
+from small_runs import SMALL, Runs
+
+from cnnbench.errors import ConfigError, from_machine
+
+REFUSALS = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR, errno.EEXIST),
+    *(errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EBUSY),
+    *(errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETXTBSY),
+    *(errno.EBADF, getattr(errno, "EREMOTEIO", errno.EIO)),
+}
+
+
+def refusal(number: int, *name: object) -> OSError:
+    return OSError(number, os.strerror(number), *name)
+
+
+@pytest.mark.parametrize("name", [(), ("run/file",)], ids=["unnamed", "named"])
+@pytest.mark.parametrize("number", sorted(REFUSALS), ids=errno.errorcode.get)
+def test_what_the_system_refuses_is_an_error_for_people(number: int, name: tuple[str, ...]) -> None:
+    known = from_machine(refusal(number, *name))
+    assert isinstance(known, ConfigError)
+    assert str(known).startswith(name or "The run directory or the output")
+    assert os.strerror(number) in str(known)
+    assert "hydra.run.dir" not in str(known)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EPROTO], ids=errno.errorcode.get)
+def test_whatever_the_system_says_of_a_named_file_is_an_error_for_people(number: int) -> None:
+    assert f"run/file: {os.strerror(number)}. " in str(from_machine(refusal(number, "run/file")))
+
+
+@pytest.mark.parametrize("error", [refusal(errno.EINVAL), refusal(errno.ESRCH), OSError("not an image"), KeyError("x")])
+def test_anything_else_is_a_bug(error: Exception) -> None:
+    assert from_machine(error) is None
+
+
+def test_a_descriptor_is_not_told_as_the_name_of_a_file() -> None:
+    assert str(from_machine(refusal(errno.EIO, 7))).startswith("The run directory or the output: ")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
+def test_only_what_comes_of_writing_alone_is_told_as_that(number: int) -> None:
+    assert "run/file cannot be written: " in str(from_machine(refusal(number, "run/file")))
+    assert "written" not in str(from_machine(refusal(errno.EACCES, "run/file")))
+
+
+@pytest.fixture
+def run(runs: Runs, tmp_path: Path) -> Path:
+    """A run in its second epoch, and an image beside it."""
+    Image.new("L", (28, 28)).save(tmp_path / "image.png")
+    return runs.copy("in_second_epoch", tmp_path / "run")
+
+
+def fail(patch: pytest.MonkeyPatch, owner: Any, method: str, number: int, name: str, place: int = 0) -> None:
+    """Have `owner.method` fail where its argument at `place` is a path that ends in `name`."""
+    real: Callable[..., Any] = getattr(owner, method)
+
+    def failing(*arguments: Any, **more: Any) -> Any:
+        if str(arguments[place]).endswith(name):
+            raise refusal(number, *([arguments[place]] if place == 0 else []))
+        return real(*arguments, **more)
+
+    patch.setattr(owner, method, failing)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "number"),
+    [
+        ((*SMALL, "hydra.run.dir=new"), "new/metrics.csv", errno.ESTALE),
+        ((*SMALL, "hydra.run.dir=new"), "new/checkpoints/.new.pt", errno.ENOTCONN),
+        (("-m", *SMALL, "sweep=x"), "outputs/sweeps/x/sweep.json", errno.EIO),
+        (("resume", "run"), "run/environment.json", errno.ETIMEDOUT),
+        (("evaluate", "run"), "run/evaluation.json", errno.EMFILE),
+        (("inspect", "run"), "run/inspect/mistakes.png", errno.ENODEV),
+        (("export", "run", "--format=safetensors"), "run/export/mlp.safetensors", errno.EBUSY),
+        (("report", "run"), "run/report.html", errno.EBADF),
+    ],
+)
+def test_a_file_that_cannot_be_written_ends_in_words(
+    command: tuple[str, ...], name: str, number: int, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, Path, "replace", number, name, place=1)
+    done = within(*command)
+    assert (done.returncode, "Traceback" in done.stderr, "hydra.run.dir" in done.stderr) == (2, False, False)
+    assert done.stderr.startswith(f"cnnbench: {name}")
+    assert os.strerror(number) in done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENFILE], ids=errno.errorcode.get)
+@pytest.mark.parametrize("command", ["evaluate", "inspect", "export", "predict"])
+def test_a_file_that_cannot_be_read_ends_in_words(
+    command: str, number: int, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, os, "open", number, "dataset.json")
+    done = within(command, "run", *(["image.png"] if command == "predict" else []))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith(f"cnnbench: run/dataset.json: {os.strerror(number)}. ")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "resume"])
+def test_a_checkpoint_that_cannot_be_reached_is_not_told_as_damaged(
+    command: str, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_files(path: Path) -> None:
+        raise refusal(errno.EMFILE)
+
+    monkeypatch.setattr(zipfile, "ZipFile", out_of_files)
+    done = within(command, "run")
+    assert (done.returncode, "damaged" in done.stderr + done.stdout) == (2, False), done.stderr
+    assert f"pt: {os.strerror(errno.EMFILE)}. " in done.stderr
+
+
+def test_a_bad_sector_in_the_last_checkpoint_is_damage(
+    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, zipfile, "ZipFile", errno.EIO, "last.pt")
+    monkeypatch.setattr(
+        "cnnbench.commands.resume._go_on", lambda opened, config, recorded, *_: print(recorded.problems)
+    )
+    done = within("resume", "run")
+    assert "last.pt is damaged or is no checkpoint: Input/output error" in done.stdout, done.stderr
+
+
+def test_a_run_whose_configuration_cannot_be_read_is_not_said_to_have_not_begun(
+    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (run / "checkpoints").iterdir():
+        path.unlink()
+    fail(monkeypatch, os, "open", errno.EACCES, "config.yaml")
+    done = within("resume", "run")
+    assert (done.returncode, "Delete" in done.stderr) == (2, False)
+    assert "config.yaml: Permission denied" in done.stderr
+
+
+def test_the_record_of_a_sweep_that_cannot_be_read_need_not_be_deleted(
+    within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text('{"jobs": {}}')
+    fail(monkeypatch, os, "open", errno.EACCES, "sweep.json")
+    done = within("resume", "sweep")
+    assert (done.returncode, "Delete" in done.stderr) == (2, False)
+    assert "sweep/sweep.json: Permission denied" in done.stderr
+
+
+@pytest.fixture
+def locked_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a sweep with a sound job and one that may not be looked into, by root neither."""
+    for name in ("sound", "theirs"):
+        make_run(tmp_path / "runs" / name)
+    theirs = tmp_path / "runs" / "theirs"
+    for owner, method in ((Path, "stat"), (os, "open"), (os, "scandir")):
+        real = getattr(owner, method)
+
+        def refuse(path: Any, *arguments: Any, _real: Callable[..., Any] = real, **more: Any) -> Any:
+            if "runs/theirs/" in f"{path}/" and Path(path).name != "theirs":
+                raise refusal(errno.EACCES, str(path))
+            return _real(path, *arguments, **more)
+
+        monkeypatch.setattr(owner, method, refuse)
+    return theirs
+
+
+def test_a_run_that_may_not_be_read_is_listed_and_the_others_reported(within: Command, locked_away: Path) -> None:
+    done = within("report", "runs")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("2 runs: 1 finished, 1 refused\n")
+    assert "runs/theirs/status.json: Permission denied" in done.stdout
+    assert "Permission denied" in (locked_away.parent / "report.html").read_text()
+
+
+def test_a_sweep_of_another_person_is_reported_elsewhere(
+    within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "sweep" / "job")
+    (tmp_path / "sweep" / "sweep.json").write_text('{"jobs": {"job": ["seed=0"]}}')
+    fail(monkeypatch, Path, "replace", errno.EACCES, "sweep/sweep.csv", place=1)
+    done = within("report", "sweep", "--output", "mine")
+    assert (done.returncode, (tmp_path / "mine" / "report.html").exists()) == (0, True)
+    assert done.stderr == (
+        "cnnbench: sweep/sweep.csv cannot be written: Permission denied. cnnbench report sweep tries again.\n"
+    )

@@ -1,0 +1,86 @@
+"""File systems that cannot sync or lock, that fail or are slow: a run goes on and loses nothing."""
+
+import errno
+import fcntl
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from installed import Command
+from same_run import differences
+from small_runs import SMALL, Runs
+
+from cnnbench.runs import directory
+
+WARNING = "may not be on disk: Input/output error"
+
+Disk = Callable[..., None]
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    """Call as disk(errno.EIO, files=True): folders, and files too, can no longer be synced or locked."""
+    monkeypatch.setattr(directory, "_warned", False)
+
+    def become(number: int, *, files: bool) -> None:
+        def refuse(descriptor: int, kind: int = 0) -> None:
+            if files or stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        monkeypatch.setattr(fcntl, "flock", refuse)
+
+    return become
+
+
+def trained_and_resumed(within: Command) -> str:
+    """Train for two epochs and resume for a third; returns what was printed."""
+    done = within(*SMALL, "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    resumed = within("resume", "run", "train.epochs=3")
+    assert resumed.returncode == 0, resumed.stderr
+    return done.stdout + done.stderr + resumed.stdout + resumed.stderr
+
+
+@pytest.mark.parametrize("files", [False, True], ids=["folders", "all"])
+def test_where_nothing_can_be_synced_runs_train_and_resume_without_a_word(
+    files: bool, disk: Disk, within: Command, runs: Runs, tmp_path: Path
+) -> None:
+    disk(errno.EINVAL, files=files)
+    said = trained_and_resumed(within)
+    assert ("may not be" in said, "Invalid argument" in said) == (False, False)
+    assert differences(tmp_path / "run", runs.uninterrupted("finished")) == []
+
+
+@pytest.mark.parametrize("files", [False, True], ids=["folders", "all"])
+def test_a_failing_disk_is_warned_of_once_and_runs_train_and_resume(
+    files: bool, disk: Disk, within: Command, runs: Runs, tmp_path: Path
+) -> None:
+    disk(errno.EIO, files=files)
+    assert trained_and_resumed(within).count(WARNING) == 1
+    assert (tmp_path / "run" / "train.log").read_text().count(WARNING) == 1
+    assert differences(tmp_path / "run", runs.uninterrupted("finished")) == []
+
+
+def test_commands_that_log_nothing_warn_of_a_failing_disk_too(
+    disk: Disk, within: Command, runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs.copy("finished", tmp_path / "run")
+    disk(errno.EIO, files=True)
+    done = within("export", "run", "--format=safetensors")
+    assert (done.returncode, caplog.text.count(WARNING)) == (0, 1), done.stderr
+
+
+def test_training_does_not_wait_for_the_disk_after_each_epoch(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[threading.Thread] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: waited.append(threading.current_thread()))
+    numbers = []
+    for epochs in (2, 5):
+        waited.clear()
+        assert within(*SMALL, f"train.epochs={epochs}", f"hydra.run.dir=run{epochs}").returncode == 0
+        numbers.append(waited.count(threading.main_thread()))
+        assert len(waited) > numbers[-1]  # checkpoints are synced, by their own thread
+    assert numbers[0] == numbers[1] > 0
