@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from forking import ForkServer
 from installed import TINY, run_command
+from small_runs import SMALL
 
 from cnnbench.cli.streams import shield_stream
 
@@ -66,6 +68,13 @@ def test_the_log_is_utf8_in_an_ascii_locale(tmp_path: Path) -> None:
     environment = {**os.environ, **ASCII_LOCALE}
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, timeout=60, check=True)
     assert (tmp_path / "train.log").read_text("utf-8").endswith("größe 学 \\udcff\n")
+
+
+def test_a_sweep_may_be_named_by_bytes_that_are_no_text(forks: ForkServer, tmp_path: Path) -> None:
+    sweep = ("-m", *SMALL, "sweep=gr\udcf6\udcdfe", "data.root=\udcff", "seed=1")
+    for _ in range(2):
+        done = forks.run(*sweep, folder=tmp_path)
+        assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stdout
 
 
 def test_a_run_in_an_ascii_locale_prints_every_line(tmp_path: Path) -> None:

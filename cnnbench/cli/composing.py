@@ -140,6 +140,8 @@ def compose(config_name: str, arguments: list[str], work: Callable[[DictConfig],
     except EXPLAINED:
         raise
     except Exception as error:  # an assertion or the like in Hydra: what is our own is guarded
+        if isinstance(error.__cause__, OSError):  # of a train.log that cannot be opened
+            raise error.__cause__ from error
         if type(error).__module__.startswith("submitit."):
             told = "Jobs that Slurm has taken go on, but are not waited for: see squeue."
             raise ConfigError(f"submitit: {error}\n{told}") from error
@@ -189,7 +191,6 @@ def claim_checked(composed: DictConfig, directory: Path | None = None, verb: str
 
     Raises:
         ConfigError: the configuration is wrong, or the directory that was asked for holds a run.
-        OSError: the directory cannot be made.
     """
     check(config.load(without_hydra(composed)))
     asked_for = directory is not None or any(

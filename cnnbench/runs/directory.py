@@ -122,9 +122,10 @@ def reopen(directory: Path) -> "Iterator[RunDirectory]":
 def job_directory_name(overrides: str) -> str:
     """The overrides of a job as the name of one directory, which may have no slash and 255 bytes."""
     name = overrides.replace("/", "_") or "as_configured"
-    if len(name.encode()) <= 200:
+    encoded = name.encode(errors="surrogateescape")  # bytes of the command line may be no UTF-8
+    if len(encoded) <= 200:
         return name
-    return f"{name.encode()[:180].decode(errors='ignore')}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{encoded[:180].decode(errors='ignore')}...{hashlib.sha256(encoded).hexdigest()[:8]}"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
@@ -221,7 +222,9 @@ class RunDirectory:
         return folder
 
     def write_text(self, name: str, text: str, *, sync: bool = True) -> None:
-        write_atomically(self.path / name, lambda file: file.write(text.encode()), sync=sync)
+        """Write text as UTF-8. Bytes of a file's name that are no text are escaped."""
+        content = text.encode(errors="backslashreplace")
+        write_atomically(self.path / name, lambda file: file.write(content), sync=sync)
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         self.write_text(name, json.dumps(values, indent=2) + "\n")

@@ -68,9 +68,9 @@ def _is_job(name: str, overrides: Any) -> bool:
 
 
 def _is_text(text: str) -> bool:
-    """Whether it can be encoded: JSON can hold half a character."""
+    """Whether it can be the name of a file: JSON can hold half a character."""
     try:
-        text.encode()
+        text.encode(errors="surrogateescape")
     except UnicodeEncodeError:
         return False
     return True
