@@ -110,7 +110,7 @@ def from_machine(error: BaseException) -> CnnbenchError | None:
         )
     lines = str(error).splitlines()
     reasons = [line for line in lines if any(form in line for form in LACK_OF_MEMORY)]
-    if isinstance(error, MemoryError) or reasons:
+    if isinstance(error, MemoryError) or (reasons and not isinstance(error, OSError)):
         reason = (*reasons, *lines, "no more can be had")[0]
         return ConfigError(
             f"The memory of this process does not suffice: {reason}.\n"

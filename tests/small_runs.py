@@ -33,8 +33,12 @@ class Runs:
         self.folder = folder
         for state, step in STATES.items():
             strikes = [] if step is None else [(int(signal.SIGINT), "step", step)]
-            done = forks.run(*SMALL, f"hydra.run.dir={state}", folder=folder, strikes=strikes)
-            assert done.returncode == (0 if step is None else 130), done.stderr
+            done = None
+            while done is None or not (folder / state / "checkpoints" / "previous.pt").exists():
+                # again, where the thread that writes checkpoints was too busy to write two
+                shutil.rmtree(folder / state, ignore_errors=True)
+                done = forks.run(*SMALL, f"hydra.run.dir={state}", folder=folder, strikes=strikes)
+                assert done.returncode == (0 if step is None else 130), done.stderr
         shutil.copytree(folder / "finished", folder / "extended")
         done = run_in_process("resume", "extended", "train.epochs=3", folder=folder)
         assert done.returncode == 0, done.stderr

@@ -136,16 +136,3 @@ def test_after_a_mistake_nothing_is_shown_of_the_run_that_was_there_before(
     with suppress(ConfigError), plotted(write_rows(tmp_path, ROWS), True):
         raise ConfigError("It holds a run with other values.")
     assert capsys.readouterr().out == ""
-
-
-def test_a_reader_who_has_left_does_not_make_a_run_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Left(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
-    left: list[bool] = []
-    monkeypatch.setattr("cnnbench.cli.plotting.leave_the_reader", lambda: left.append(True))
-    monkeypatch.setattr(sys, "stdout", Left())
-    with plotted(write_rows(tmp_path, ROWS), True):
-        pass
-    assert left == [True]

@@ -175,7 +175,7 @@ def test_a_mistake_in_a_network_of_ones_own_is_no_bug_of_cnnbench(
     assert (result.returncode, message in result.stderr) == (2, True), result.stderr
 
 
-def test_a_reader_who_has_read_enough_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_who_has_read_enough_gets_no_error_but_a_code_for_it(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "cnnbench", "summary", "model=resnet110"],
         cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -183,7 +183,7 @@ def test_a_reader_who_has_read_enough_is_no_error(tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdout.close()
     _, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (0, "")
+    assert (process.returncode, errors) == (141, "")
 
 
 def test_its_help_tells_its_flags(within: Command) -> None:

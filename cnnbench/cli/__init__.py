@@ -31,7 +31,7 @@ from cnnbench.cli.other_libraries import silence_libraries
 from cnnbench.cli.overrides import Consent, quoted, read_pairs
 from cnnbench.cli.plotting import plotted
 from cnnbench.cli.reporting import report
-from cnnbench.cli.streams import discard_unwritten, open_missing_streams, shield_stream
+from cnnbench.cli.streams import SIGPIPE_CODE, discard_unwritten, open_missing_streams, shield_stream
 from cnnbench.cli.sweeping import Sweep, SweepCallback, plan
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.directory import STATUS, claim
@@ -44,7 +44,7 @@ from cnnbench.runs.sweep import recorded_jobs
 
 __all__ = ["RunDirectoryCallback", "SweepCallback", "main"]
 
-SIGINT_CODE, SIGPIPE_CODE = 130, 141
+SIGINT_CODE = 130
 
 PRINTING_VERBS = ("summary", "check", "predict", "models", "data", "doctor")
 PRINTING_FLAGS = {

@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from cnnbench import config
 from cnnbench.cli.reporting import EXPLAINED, as_cnnbench_error, report
-from cnnbench.cli.streams import shield_stream
+from cnnbench.cli.streams import SIGPIPE_CODE, shield_stream
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
 from cnnbench.runs.reading import of_this_launch, read_text
@@ -86,8 +86,8 @@ class Job:
             return None
         try:
             return self.work(composed)
-        except BrokenPipeError:
-            raise
+        except BrokenPipeError:  # of what only prints
+            self.failures.append(SIGPIPE_CODE)
         except (KeyboardInterrupt, SystemExit) as ending:
             if not among_others:
                 end_or_restart(ending)

@@ -9,7 +9,9 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["discard_unwritten", "open_missing_streams", "shield_stream"]
+__all__ = ["SIGPIPE_CODE", "discard_unwritten", "open_missing_streams", "shield_stream"]
+
+SIGPIPE_CODE = 141  # as if the process had been killed when its reader left
 
 # What the tool prints beyond ASCII, for terminals that cannot show it. All else is escaped, as in \u5b66.
 _ASCII = {"±": "+-", "×": "x", "·": "*", "…": "...", "→": "->"}

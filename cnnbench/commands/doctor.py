@@ -48,23 +48,24 @@ def _as_text(diagnosis: Diagnosis) -> str:
         if pairs:
             lines.append("PyTorch" if section == "pytorch" else section.capitalize())
         for label, value in pairs:
-            lines += _wrap(f"  {label.ljust(width)}{value}", 2 + width)
+            lines += _wrap(f"  {label.ljust(width)}", value)
     lines += ["", "Unusual" if diagnosis.unusual else "Nothing is unusual."]
     for note in diagnosis.unusual:
-        lines += _wrap(f"- {note}", 2)
+        lines += _wrap("- ", note)
     if diagnosis.obstacles:
         lines += ["", "A run cannot work here"]
     for note in diagnosis.obstacles:
-        lines += _wrap(f"- {note}", 2)
+        lines += _wrap("- ", note)
     return printable("\n".join(lines))
 
 
-def _wrap(text: str, indent: int) -> list[str]:
-    """Return lines of at most WIDTH characters; a path is not broken."""
+def _wrap(label: str, text: str) -> list[str]:
+    """Return lines of at most WIDTH characters, the first with the label; a path is not broken."""
     return textwrap.wrap(
         text,
         WIDTH,
-        subsequent_indent=" " * indent,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
         break_long_words=False,
         break_on_hyphens=False,
     )
