@@ -250,6 +250,17 @@ def test_a_run_goes_on_with_the_same_images_elsewhere(within: Command, run: Path
     assert within("resume", "run", "train.epochs=2", "data.path=moved").returncode == 0
 
 
+def test_a_run_goes_on_with_the_letters_of_a_class_taken_apart(within: Command, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        fill(tmp_path / "photos" / part, {"caf\u00e9": 9, "dogs": 9})
+    assert within(*SMALL, "hydra.run.dir=run").returncode == 0
+    for part in ("train", "test"):
+        folder = tmp_path / "photos" / part
+        (folder / "caf\u00e9").rename(folder / "cafe\u0301")
+    done = within("resume", "run", "train.epochs=2")
+    assert done.returncode == 0, done.stderr
+
+
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "one more": (lambda photos: put_images(photos, ["train/cats/new.png"]), "43 images, not 42."),
     "one less": (lambda photos: (photos / "test/cats/000.png").unlink(), "41 images, not 42."),
