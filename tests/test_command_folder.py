@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from image_folders import fill, put_images
+from image_folders import draw_shapes, fill, put_images
 from in_process import run_in_process
 from installed import Command, only_run
 from small_runs import contents
@@ -129,6 +129,27 @@ def test_the_jobs_of_a_sweep_read_the_images_once(
     assert calls == [42]
 
 
+def test_the_recipe_for_photos_learns_shapes_from_a_few_drawings(
+    within: Command, tmp_path: Path
+) -> None:
+    draw_shapes(tmp_path / "photos" / "train", 20, seed=0)
+    draw_shapes(tmp_path / "photos" / "test", 20, seed=1)
+    tiny = ("data.image_size=24", "augment.shift=2", "model.width=8", "train.epochs=15")
+    exact = ("device=cpu", "device.precision=fp32", "device.threads=1")
+    done = within("experiment=photos", "data.path=photos", *tiny, *exact)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((only_run(tmp_path) / "result.json").read_text())
+    assert result["test_accuracy"] >= 0.6  # by chance 1/3
+
+
+def test_a_network_that_learnt_nothing_of_photos_is_told_with_the_recipe_for_them(
+    within: Command, photos: Path
+) -> None:
+    told = within(*SMALL, "optimizer.lr=1e-30").stdout
+    assert "The network learnt nothing" in told
+    assert "experiment=photos" in told
+
+
 # The other verbs
 
 
@@ -160,8 +181,9 @@ def test_the_data_verb_says_how_own_images_are_named(within: Command) -> None:
 # What is wrong, told before a run directory is made
 
 
-def test_without_a_path_it_is_asked_for(within: Command, tmp_path: Path) -> None:
-    done = within("data=folder")
+@pytest.mark.parametrize("choice", ["data=folder", "experiment=photos"])
+def test_without_a_path_it_is_asked_for(choice: str, within: Command, tmp_path: Path) -> None:
+    done = within(choice)
     assert (done.returncode, "needs data.path=DIR" in done.stderr) == (2, True)
     assert list(tmp_path.iterdir()) == []
 
