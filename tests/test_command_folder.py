@@ -129,9 +129,7 @@ def test_the_jobs_of_a_sweep_read_the_images_once(
     assert calls == [42]
 
 
-def test_the_recipe_for_photos_learns_shapes_from_a_few_drawings(
-    within: Command, tmp_path: Path
-) -> None:
+def test_the_recipe_for_photos_learns_from_few_drawings(within: Command, tmp_path: Path) -> None:
     draw_shapes(tmp_path / "photos" / "train", 20, seed=0)
     draw_shapes(tmp_path / "photos" / "test", 20, seed=1)
     tiny = ("data.image_size=24", "augment.shift=2", "model.width=8", "train.epochs=15")
@@ -142,9 +140,7 @@ def test_the_recipe_for_photos_learns_shapes_from_a_few_drawings(
     assert result["test_accuracy"] >= 0.6  # by chance 1/3
 
 
-def test_a_network_that_learnt_nothing_of_photos_is_told_with_the_recipe_for_them(
-    within: Command, photos: Path
-) -> None:
+def test_a_run_that_learnt_nothing_of_photos_names_their_recipe(within: Command, photos: Path) -> None:
     told = within(*SMALL, "optimizer.lr=1e-30").stdout
     assert "The network learnt nothing" in told
     assert "experiment=photos" in told
