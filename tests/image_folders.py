@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw
 
-__all__ = ["fill", "picture", "put_images"]
+__all__ = ["draw_shapes", "fill", "picture", "put_images"]
 
 
 def picture(number: int, mode: str = "RGB", size: tuple[int, int] = (9, 7)) -> Image.Image:
@@ -29,3 +29,31 @@ def fill(folder: Path, per_class: Mapping[str, int], mode: str = "RGB") -> Path:
     """So many PNG files for each class; returns the folder."""
     put_images(folder, [f"{name}/{i:03d}.png" for name, number in per_class.items() for i in range(number)], mode)
     return folder
+
+
+def draw_shapes(folder: Path, number: int, seed: int, side: int = 32) -> None:
+    """Draw `number` PNG files for each of disc, cross and stripes.
+
+    Place, size and both colors are random, and pixels are noisy: no mean color tells the classes.
+    """
+    random = np.random.default_rng(seed)
+    for name in ("disc", "cross", "stripes"):
+        (folder / name).mkdir(parents=True)
+        for i in range(number):
+            colors = random.integers(0, 256, (2, 3))
+            colors[1] = (colors[0] + random.integers(80, 176, 3)) % 256
+            shade, color = (tuple(map(int, each)) for each in colors)
+            image = Image.new("RGB", (side, side), shade)
+            pen = ImageDraw.Draw(image)
+            x, y = random.integers(side // 3, side - side // 3, 2).tolist()
+            reach = int(random.integers(side // 5, side // 3))
+            if name == "disc":
+                pen.ellipse((x - reach, y - reach, x + reach, y + reach), color)
+            elif name == "cross":
+                pen.line((x - reach, y, x + reach, y), color, side // 8)
+                pen.line((x, y - reach, x, y + reach), color, side // 8)
+            else:
+                for height in range(y % 8, side, 8):
+                    pen.line((0, height, side, height), color, side // 10)
+            noisy = np.asarray(image) + random.normal(0, 20, (side, side, 3))
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / name / f"{i:03d}.png")

@@ -11,7 +11,7 @@ from image_folders import fill, picture
 from in_process import run_in_process
 from installed import Command
 from matplotlib.image import imread
-from small_runs import Runs
+from small_runs import Runs, contents
 
 from cnnbench.data import catalog
 from cnnbench.data.catalog import CATALOG
@@ -95,12 +95,83 @@ def test_the_classes_of_other_data_are_known_by_their_names(
     assert read(record)["confusion"] == before[::-1]
 
 
-def test_data_of_other_classes_are_compared_in_their_order_and_that_is_told(
+@pytest.fixture
+def digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data set `mnist` has the images of the sample, and none of its names."""
+    other = dataclasses.replace(CATALOG["sample"], name="mnist", classes=tuple("0123456789"))
+    monkeypatch.setitem(CATALOG, "mnist", other)
+
+
+@pytest.mark.usefixtures("digits")
+@pytest.mark.parametrize("command", ["evaluate", "inspect"])
+def test_classes_of_other_names_are_refused_with_what_would_compare_them(
+    command: str, run: Path, within: Command
+) -> None:
+    before = contents(run)
+    done = within(command, "run", "data=mnist")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "data=mnist has classes that the network was not taught: 0, 1, 2, 3, " in done.stderr
+    assert "It knows T-shirt/top, Trouser, " in done.stderr
+    assert "(0 as T-shirt/top, 1 as Trouser, " in done.stderr
+    assert "--match-by-order" in done.stderr
+    assert contents(run) == before
+
+
+@pytest.mark.usefixtures("digits")
+def test_a_flag_compares_classes_of_other_names_in_their_order(run: Path, within: Command) -> None:
+    assert within("evaluate", "run").returncode == 0
+    done = within("evaluate", "run", "data=mnist", "--match-by-order")
+    assert done.returncode == 0, done.stderr
+    assert "compared in their order: 0 as T-shirt/top, 1 as Trouser, " in done.stdout
+    assert "classes matched by order: 1,000 examples" in done.stdout
+    by_name, by_order = read(run / "evaluation.json"), read(run / "evaluation_data=mnist.json")
+    assert (by_name["matched_by_order"], by_order["matched_by_order"]) == (False, True)
+    assert by_order["classes"][1]["name"] == "Trouser"
+
+
+@pytest.mark.usefixtures("digits")
+def test_pictures_say_that_classes_were_matched_by_order(run: Path, within: Command) -> None:
+    words = ("inspect", "run", "data=mnist", "data.test_examples=10", "--match-by-order")
+    done = within(*words)
+    assert done.returncode == 0, done.stderr
+    note = "compared in their order: 0 as T-shirt/top, 1 as Trouser, "
+    assert note in done.stdout
+    assert note in (run / "inspect" / "index.html").read_text()
+
+
+def test_the_flag_to_match_by_order_has_no_effect_on_names_that_agree(
     run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(CATALOG, "sample", dataclasses.replace(CATALOG["sample"], classes=tuple("0123456789")))
-    told = "The network was taught other classes; they are compared in their order: 0 as T-shirt/top, 1 as Trouser, "
-    assert told in within("evaluate", "run").stdout
+    sample = CATALOG["sample"]
+    reversed_names = dataclasses.replace(sample, classes=sample.classes[::-1])
+    monkeypatch.setitem(CATALOG, "sample", reversed_names)
+    assert within("evaluate", "run").returncode == 0
+    before = read(run / "evaluation.json")
+    done = within("evaluate", "run", "--match-by-order")
+    assert "--match-by-order has no effect" in done.stdout
+    assert read(run / "evaluation.json")["confusion"] == before["confusion"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "matches"),
+    [
+        ("T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Hat", True),
+        ("Trouser T-shirt/top Pullover Dress Coat Sandal Shirt Sneaker Bag Hat", False),
+        ("0 1 2 3 4 5 6 7 8", False),
+        ("0 1 2 3 4 5 6 7 8 9 10", False),
+    ],
+    ids=["one other name", "names at other places", "fewer", "more"],
+)
+def test_only_as_many_classes_whose_names_are_not_elsewhere_are_matched_by_order(
+    classes: str, matches: bool, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = dataclasses.replace(CATALOG["sample"], classes=tuple(classes.split()))
+    monkeypatch.setitem(CATALOG, "sample", other)
+    refused = within("evaluate", "run")
+    assert (refused.returncode, "--match-by-order" in refused.stderr) == (2, matches)
+    done = within("evaluate", "run", "--match-by-order")
+    assert done.returncode == (0 if matches else 2)
+    assert ("--match-by-order does not help" in done.stderr) is not matches
 
 
 def test_data_of_other_classes_in_part_or_in_number_or_of_other_channels_are_refused(
@@ -144,7 +215,7 @@ def test_mistakes_are_told_in_one_block(
 
 
 def test_data_that_are_not_here_are_told_with_code_3(run: Path, cnnbench: Command) -> None:
-    done = cnnbench("evaluate", "run", "data=mnist")
+    done = cnnbench("evaluate", "run", "data=mnist", "--match-by-order")
     assert done.returncode == 3
     assert "MNIST is not complete on this machine" in done.stderr
 
@@ -182,6 +253,19 @@ def test_of_another_folder_all_images_are_evaluated_in_the_channels_and_by_the_c
     evaluation = evaluate(trained_on_folder, within, "data.path=others")
     supports = {each["name"]: each["support"] for each in evaluation["classes"]}
     assert supports == {"a": 0, "b": 4, "c": 7}
+
+
+def test_a_class_is_the_same_with_its_letters_composed_or_apart(within: Command, tmp_path: Path) -> None:
+    """As one system names a file `é`, and another `e` with a mark."""
+    fill(tmp_path / "own", {"caf\u00e9": 6, "th\u00e9": 6}, "L")
+    fill(tmp_path / "others", {"cafe\u0301": 3, "the\u0301": 4}, "L")
+    small = ("data=folder", "data.path=own", "data.image_size=8", "train.epochs=1", "device=cpu")
+    net = ("model=mlp", "model.widths=[8]", "train.batch_size=8", "data.validation=0")
+    assert within(*net, *small, "hydra.run.dir=run").returncode == 0
+    evaluation = evaluate(tmp_path, within, "data.path=others")
+    supports = {each["name"]: each["support"] for each in evaluation["classes"]}
+    assert supports == {"caf\u00e9": 3, "th\u00e9": 4}
+    assert evaluation["matched_by_order"] is False
 
 
 def test_a_folder_with_a_test_part_is_evaluated_on_that_part(trained_on_folder: Path, within: Command) -> None:

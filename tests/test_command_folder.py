@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from image_folders import fill, put_images
+from image_folders import draw_shapes, fill, put_images
 from in_process import run_in_process
 from installed import Command, only_run
 from small_runs import contents
@@ -188,6 +188,23 @@ def test_the_jobs_of_a_sweep_read_the_images_once(
     assert calls == [42]
 
 
+def test_the_recipe_for_photos_learns_from_few_drawings(within: Command, tmp_path: Path) -> None:
+    draw_shapes(tmp_path / "photos" / "train", 20, seed=0)
+    draw_shapes(tmp_path / "photos" / "test", 20, seed=1)
+    tiny = ("data.image_size=24", "augment.shift=2", "model.width=8", "train.epochs=15")
+    exact = ("device=cpu", "device.precision=fp32", "device.threads=1")
+    done = within("experiment=photos", "data.path=photos", *tiny, *exact)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((only_run(tmp_path) / "result.json").read_text())
+    assert result["test_accuracy"] >= 0.6  # by chance 1/3
+
+
+def test_a_run_that_learnt_nothing_of_photos_names_their_recipe(within: Command, photos: Path) -> None:
+    told = within(*SMALL, "optimizer.lr=1e-30").stdout
+    assert "The network learnt nothing" in told
+    assert "experiment=photos" in told
+
+
 # The other verbs
 
 
@@ -219,8 +236,9 @@ def test_the_data_verb_says_how_own_images_are_named(within: Command) -> None:
 # What is wrong, told before a run directory is made
 
 
-def test_without_a_path_it_is_asked_for(within: Command, tmp_path: Path) -> None:
-    done = within("data=folder")
+@pytest.mark.parametrize("choice", ["data=folder", "experiment=photos"])
+def test_without_a_path_it_is_asked_for(choice: str, within: Command, tmp_path: Path) -> None:
+    done = within(choice)
     assert (done.returncode, "needs data.path=DIR" in done.stderr) == (2, True)
     assert list(tmp_path.iterdir()) == []
 
@@ -307,6 +325,17 @@ def test_a_run_goes_on_with_the_same_images_elsewhere(within: Command, run: Path
     (run.parent / "photos").rename(run.parent / "moved")
     assert "data.path=photos is not there" in within("resume", "run", "train.epochs=2").stderr
     assert within("resume", "run", "train.epochs=2", "data.path=moved").returncode == 0
+
+
+def test_a_run_goes_on_with_the_letters_of_a_class_taken_apart(within: Command, tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        fill(tmp_path / "photos" / part, {"caf\u00e9": 9, "dogs": 9})
+    assert within(*SMALL, "hydra.run.dir=run").returncode == 0
+    for part in ("train", "test"):
+        folder = tmp_path / "photos" / part
+        (folder / "caf\u00e9").rename(folder / "cafe\u0301")
+    done = within("resume", "run", "train.epochs=2")
+    assert done.returncode == 0, done.stderr
 
 
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {

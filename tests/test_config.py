@@ -57,7 +57,8 @@ def composed(*overrides: str) -> DictConfig:
 @pytest.fixture(scope="module")
 def chosen(request: pytest.FixtureRequest) -> Config:
     """The configuration with one choice made."""
-    needed = ["data.path=photos"] if request.param == "data=folder" else []
+    of_folder = request.param in ("data=folder", "experiment=photos")
+    needed = ["data.path=photos"] if of_folder else []
     return config.load(composed(request.param, *needed))
 
 
@@ -188,7 +189,8 @@ def test_every_yaml_opens_with_what_it_is(path: Path) -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_says_how_it_is_run(name: str) -> None:
     flag = "-m " if name in SWEEPS else ""
-    assert f"#     cnnbench {flag}experiment={name}\n" in EXPERIMENTS[name].read_text()
+    path = " data.path=photos" if name == "photos" else ""
+    assert f"#     cnnbench {flag}experiment={name}{path}\n" in EXPERIMENTS[name].read_text()
 
 
 @pytest.mark.parametrize("name", SWEEPS)

@@ -85,7 +85,7 @@ def as_run(command: Shown) -> list[str]:
         return [word for word in words if word not in ("--scale", "reduced")] + ["--scale", "smoke", "--dry-run"]
     verb = verb_of(words)
     little = [] if {"--help", "--cfg", "experiment=smoke"}.intersection(words) else LITTLE.get(verb, ())
-    if "data=folder" in words:
+    if {"data=folder", "experiment=photos"}.intersection(words):
         little = [word for word in little if not word.startswith("data")]
     swept = {word.partition("=")[0] for word in words if "," in word}
     swept |= {"train.batch_size"} if "--pairs" in words else set()

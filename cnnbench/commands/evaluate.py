@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 
 from cnnbench.commands.assemble import describe
-from cnnbench.commands.test_set import load_test_set
+from cnnbench.commands.test_set import TestSet, load_test_set
 from cnnbench.commands.trained import Trained, open_run
-from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import Examples
 from cnnbench.errors import ConfigError
 from cnnbench.reports import confusion
@@ -46,6 +45,7 @@ def run(arguments: list[str], conf: Path) -> None:
     parser.add_argument(
         "--topk", type=int, nargs="+", metavar="K", help=f"also count a class among the K most probable ({TOP})"
     )
+    parser.add_argument("--match-by-order", action="store_true", help="match other classes by their order")
     parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
     options = parser.parse_intermixed_args(arguments)
     if options.topk is not None and min(options.topk) < 1:
@@ -56,14 +56,14 @@ def run(arguments: list[str], conf: Path) -> None:
         raise ConfigError(
             f"--topk {max(options.topk)} is out of range. It must be at most {most}: all classes are sure."
         )
-    test = load_test_set(trained)
+    test = load_test_set(trained, options.match_by_order)
     result = _measure(trained, test.examples, sorted(set(options.topk or [min(TOP, most)])))
     heading = f"{trained.config.model.name} ({trained.weights}) on {test.title}"
     how = describe(trained.engine)
     print(printable(f"{heading}: {len(test.examples):,} examples"))
     print(f"{how['device']} ({how['chip']}), {how['precision']}")
     print(printable("\n".join([*test.notes, "", result.table(), ""])))
-    _record(trained, test.dataset, result, heading, options.overrides)
+    _record(trained, test, result, heading, options.overrides)
 
 
 def _measure(trained: Trained, examples: Examples, topk: Sequence[int]) -> Evaluation:
@@ -76,14 +76,15 @@ def _measure(trained: Trained, examples: Examples, topk: Sequence[int]) -> Evalu
     return evaluate(torch.cat(logits), examples.labels, loss, trained.dataset.classes, topk)
 
 
-def _record(trained: Trained, dataset: Dataset, result: Evaluation, heading: str, overrides: Sequence[str]) -> None:
+def _record(trained: Trained, test: TestSet, result: Evaluation, heading: str, overrides: Sequence[str]) -> None:
     """Write the files, say where they are, and what the run itself had measured if that was something else."""
     run = RunDirectory(trained.directory)
     of_another = f"_{job_directory_name(','.join(overrides))}" if overrides else ""
     record = {
         "model": trained.config.model.name,
         "weights": trained.weights,
-        "data": dataset.as_record(),
+        "data": test.dataset.as_record(),
+        "matched_by_order": test.matched_by_order,
         "overrides": list(overrides),
         **result.as_dict(),
         "environment": {**environment.describe(), **describe(trained.engine)},

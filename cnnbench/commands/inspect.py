@@ -47,14 +47,21 @@ def run(arguments: list[str], conf: Path) -> None:
     # by torch in full precision, whatever the run was trained in, unless another is asked for
     overrides = ["train.layers=torch", "device.precision=fp32", *options.overrides]
     trained = open_run(options.directory, overrides, conf, "inspect", options.allow_custom_model)
-    test = load_test_set(trained)
-    for note in test.notes:
-        print(printable(note))
-    look(trained, test.examples, options.images, options.layers, options.mistakes)
+    test = load_test_set(trained, options.match_by_order)
+    look(trained, test.examples, options.images, options.layers, options.mistakes, test.notes)
 
 
-def look(trained: Trained, test: Examples, images: list[int], layers: list[str], most_mistakes: int) -> None:
+def look(
+    trained: Trained,
+    test: Examples,
+    images: list[int],
+    layers: list[str],
+    most_mistakes: int,
+    notes: Sequence[str] = (),
+) -> None:
     """Make the pictures and the page, of the `images` and `layers` that are named or, without, of some that are chosen.
+
+    `notes` on the test set are shown with the findings.
 
     Raises:
         ConfigError: there is no such image or layer.
@@ -68,6 +75,8 @@ def look(trained: Trained, test: Examples, images: list[int], layers: list[str],
     subject = _subject(trained, network, image, traced)
     page, outputs = _draw(subject, trained, predictions, indices or _choose(predictions), watched, most_mistakes)
     facts = _facts(trained, predictions)
+    if notes:
+        facts["note"] = " ".join(notes)
     path = subject.folder / "index.html"
     write_page(path, subject.title, facts, page)
     print(_summary(subject, facts, predictions, outputs))
@@ -87,6 +96,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--images", metavar="I,J,...", help="the test images to look at, counted from 0")
     parser.add_argument("--layers", metavar="NAME,...", help="the layers whose feature maps are shown")
     parser.add_argument("--mistakes", type=int, default=25, metavar="N", help="how many mistakes are shown (25)")
+    parser.add_argument("--match-by-order", action="store_true", help="match other classes by their order")
     parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
     options = parser.parse_intermixed_args(arguments)
     if not 1 <= options.mistakes <= MOST_MISTAKES:

@@ -22,7 +22,8 @@ __all__ = ["TestSet", "load_test_set"]
 class TestSet:
     """`examples` on the network's device, their labels as it was taught them.
 
-    `title` says what they are, such as "the test set of MNIST"; `notes` are for people.
+    `title` says what they are, such as "the test set of MNIST"; `notes` are for people. With
+    `matched_by_order` the classes have other names than those that the network was taught.
     """
 
     __test__ = False  # pytest collects what is called Test...
@@ -31,16 +32,18 @@ class TestSet:
     title: str
     examples: Examples
     notes: tuple[str, ...]
+    matched_by_order: bool
 
 
-def load_test_set(trained: Trained) -> TestSet:
+def load_test_set(trained: Trained, match_by_order: bool = False) -> TestSet:
     """The test set of the data that the configuration names. Of a folder that has none set apart it is all images.
 
     If the network was trained on those very images, it is the sixth that training left out. Classes are known by their
-    names; where all of those are others, and as many, by their order, which is told.
+    names, or by their order if these are others and `match_by_order` allows it.
 
     Raises:
-        ConfigError: the network cannot have learnt these classes, or may have seen the images, or there are too few.
+        ConfigError: the network was taught other classes, or may have seen the images, or there
+            are too few.
         DataError: the data are not to be had.
     """
     config, ours = _config(trained), trained.dataset
@@ -49,17 +52,19 @@ def load_test_set(trained: Trained) -> TestSet:
         raise ConfigError(
             f"data={facts.name} has images of {facts.in_channels} channels; the network takes {ours.in_channels}."
         )
-    places, notes = _places(facts, ours)
+    places, by_order, notes = _match_classes(facts, ours, match_by_order)
     dataset, arrays = sources.load(config)
     title = f"the test set of {dataset.title}"
     if dataset.split_here and dataset.sha256 != ours.sha256:
         _require_unseen(trained.directory, ours, dataset)
         dataset, arrays = _all_of(dataset, arrays)
         title = f"all images of {dataset.title}"
+    if by_order:
+        title += ", classes matched by order"
     check_sizes(config, dataset)
     arrays = arrays._replace(test_labels=places[arrays.test_labels])
     examples = ResidentData.from_arrays(config, arrays, trained.config.seed, trained.engine.device.kind).test
-    return TestSet(dataset, title, examples, (*dataset.notes, *notes))
+    return TestSet(dataset, title, examples, (*dataset.notes, *notes), by_order)
 
 
 def _config(trained: Trained) -> DataConfig:
@@ -100,16 +105,33 @@ def _all_of(dataset: Dataset, arrays: Arrays) -> tuple[Dataset, Arrays]:
     )
 
 
-def _places(dataset: Dataset, ours: Dataset) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[str]]:
-    """For each class of the data set which of the network's it is, and what is to be told of that."""
+def _match_classes(
+    dataset: Dataset, ours: Dataset, match_by_order: bool
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], bool, list[str]]:
+    """Return the network's class for each of `dataset`, whether by order, and notes for people.
+
+    Raises:
+        ConfigError: the network was taught other classes, and they are not to be matched by order.
+    """
     names = list(ours.classes)
     unknown = [name for name in dataset.classes if name not in names]
     if not unknown:
-        return np.array([names.index(name) for name in dataset.classes]), []
-    if len(unknown) < len(dataset.classes) or len(dataset.classes) != len(names):
-        raise ConfigError(
-            f"data={dataset.name} has classes that the network was not taught: {', '.join(unknown)}. It knows "
-            f"{', '.join(names)}."
+        no_effect = "--match-by-order has no effect: the network knows all these classes by name."
+        places = np.array([names.index(name) for name in dataset.classes])
+        return places, False, [no_effect] if match_by_order else []
+    pairs = list(zip(dataset.classes, names, strict=False))
+    in_words = ", ".join(f"{theirs} as {name}" for theirs, name in pairs)
+    fits = len(dataset.classes) == len(names) and all(a == b or a not in names for a, b in pairs)
+    if fits and match_by_order:
+        note = f"The network was taught other classes; they are compared in their order: {in_words}"
+        return np.arange(len(names)), True, [f"{note}."]
+    advice = f" To compare them in their order ({in_words}): --match-by-order." if fits else ""
+    if match_by_order:
+        advice = (
+            " --match-by-order does not help: it needs the same number of classes, and names that "
+            "both have at the same places."
         )
-    pairs = ", ".join(f"{theirs} as {name}" for theirs, name in zip(dataset.classes, names, strict=True))
-    return np.arange(len(names)), [f"The network was taught other classes; they are compared in their order: {pairs}."]
+    raise ConfigError(
+        f"data={dataset.name} has classes that the network was not taught: {', '.join(unknown)}. "
+        f"It knows {', '.join(names)}.{advice}"
+    )

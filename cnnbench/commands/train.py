@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cnnbench.commands.assemble import assemble, describe, multiply_adds
 from cnnbench.commands.tracking import Trackers, tracked
-from cnnbench.config import Config, as_dict
+from cnnbench.config import FOLDER, Config, as_dict
 from cnnbench.data import sources
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData
@@ -211,6 +211,9 @@ def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: Resid
     )
     for note in dataset.notes:
         log.info(note)
+    if dataset.validation_examples and not len(data.validation):
+        unused = f"The {dataset.validation_examples:,} images in the validation folder"
+        log.info(f"{unused} are not used, as data.validation=0. Set data.validation=0.1 to use them.")
     chosen = describe(engine)
     how = [chosen["precision"], "channels last" if chosen["channels_last"] else "channels first"]
     how += ["CUDA graph"] if chosen["engine"] == "graph" else []
@@ -278,9 +281,11 @@ def _conclude(config: Config, dataset: Dataset, run: RunDirectory, watch: Stopwa
     log.info(os.path.relpath(run.path))
     chance = 1 / len(dataset.classes)
     if max(outcome.test.accuracy, *(row["train_accuracy"] for row in outcome.rows)) < 1.5 * chance:
+        recipe = " Or take the recipe experiment=photos." if dataset.name == FOLDER else ""
         log.info(
             f"The network learnt nothing: its accuracy stayed at chance ({chance:.2f}). "
             f"Try another learning rate than optimizer.lr={config.optimizer.lr:g}, more epochs, or another train.init."
+            f"{recipe}"
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from cnnbench.errors import ConfigError, did_you_mean
 
@@ -44,7 +45,8 @@ class Dataset:
     `FILES` that of the decompressed content. `folders` are the names it goes by inside a folder of data sets.
     Of `train_examples` the last `validation_examples` are the validation set, if it was given.
     Of a folder of one's own, `path` says where it is; `split_here`, that the test part was not apart there; `notes`,
-    what people ought to know. The last two are not recorded.
+    what people ought to know. The last two are not recorded. The names of `classes` are in
+    NFC, as some systems compose the accented letters of a file's name and others take them apart.
     """
 
     name: str
@@ -66,6 +68,10 @@ class Dataset:
     validation_examples: int = 0
     split_here: bool = False
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = tuple(normalize("NFC", name) for name in self.classes)
+        object.__setattr__(self, "classes", names)
 
     @property
     def in_channels(self) -> int:
