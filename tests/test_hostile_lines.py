@@ -222,7 +222,7 @@ def test_no_line_ends_in_a_traceback(arguments: list[str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@settings(RANDOM, max_examples=600)
+@settings(RANDOM, max_examples=1000)
 @given(lines)
 def test_none_of_more_lines_ends_in_a_traceback(arguments: list[str]) -> None:
     check(arguments)

@@ -38,8 +38,9 @@ def test_a_second_load_opens_no_file(fashion: Dataset, arrays: ByFile, cache: Pa
 
 
 def test_nothing_is_read_ahead_of_a_second_load(
-    fashion: Dataset, arrays: ByFile, cache: Path, opened: list[Path]
+    fashion: Dataset, arrays: ByFile, cache: Path, opened: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(storage, "_ahead", {})  # in which refused commands may have left some
     put(cache, arrays)
     load(fashion, str(cache))
     opened.clear()
