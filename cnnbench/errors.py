@@ -20,10 +20,10 @@ __all__ = [
     "DataError",
     "DivergedError",
     "did_you_mean",
+    "explain_write_error",
     "from_machine",
     "is_harmless",
     "is_out_of_memory",
-    "write_error",
 ]
 
 
@@ -114,7 +114,8 @@ def from_machine(error: BaseException) -> CnnbenchError | None:
         reason = (*reasons, *lines, "no more can be had")[0]
         return ConfigError(
             f"The memory of this process does not suffice: {reason}.\n"
-            "Raise its limit (ulimit -v, or that of the container or job). cnnbench doctor shows it."
+            "Raise its limit (ulimit -v, of threads ulimit -u, or that of the container or job). "
+            "cnnbench doctor shows it."
         )
     if not isinstance(error, OSError) or error.errno is None:
         return None
@@ -123,16 +124,18 @@ def from_machine(error: BaseException) -> CnnbenchError | None:
     if error.errno == errno.ENOENT:
         return ConfigError(f"{place} is gone: its folder was moved or deleted while it was in use.")
     advice = next((advice for kind, advice in _ADVICE if error.errno in kind), None)
-    if advice is None and not is_named:
+    if not is_named and (advice is None or error.errno == errno.EBADF):
         return None
     written = " cannot be written" if error.errno in _FULL | _READ_ONLY else ""
     return ConfigError(f"{place}{written}: {error.strerror}. {advice or _ADVICE[-1][1]}")
 
 
-def write_error(place: object, error: OSError, option: str) -> ConfigError:
+def explain_write_error(place: object, error: OSError, option: str) -> ConfigError:
     """Return the error that `place` cannot be written, with the option that names another."""
-    reason = error.strerror
-    return ConfigError(f"{place} cannot be written: {reason}. Name another place: {option}.")
+    advice = f"Name another place: {option}."
+    if error.errno in _LIMITS:
+        advice = next(advice for kind, advice in _ADVICE if error.errno in kind)
+    return ConfigError(f"{place} cannot be written: {error.strerror}. {advice}")
 
 
 MANY = 60  # words, more than which no message lists all

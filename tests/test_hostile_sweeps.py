@@ -81,7 +81,7 @@ def test_what_is_more_than_values_is_refused_before_any_job(tmp_path: Path, over
     (tmp_path / "own.py").write_text("open('ran', 'w')\n")
     sweep = make(tmp_path, {"harmless": [*SMALL], "job": [*SMALL, *overrides]})
     code, said = resumed(tmp_path)
-    assert (code, overrides[-1].lstrip("+") in said) == (2, True), said
+    assert (code, overrides[-1].lstrip("+")[:150] in said) == (2, True), said
     assert [each.name for each in sweep.iterdir()] == ["sweep.json"]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["own.py", "sweep"]
 

@@ -155,6 +155,7 @@ def test_a_signal_ends_a_sweep_where_nothing_can_be_printed(forks: ForkServer, t
     folder = tmp_path / "outputs" / "sweeps" / "x"
     (job,) = folder.glob("*/status.json")
     assert read_status(job.parent)["state"] == "interrupted"
+    assert "holds epoch 1 and epoch 2 up to step 3." in (job.parent / "train.log").read_text()
     assert (folder / "sweep.csv").exists()
 
 

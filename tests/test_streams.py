@@ -44,9 +44,10 @@ def test_a_file_that_is_not_blocking_gets_all_lines(tmp_path: Path) -> None:
 
 def test_closed_streams_do_not_give_their_numbers_to_files(tmp_path: Path) -> None:
     program = (
-        "import sys\n"
+        "import subprocess, sys\n"
         "from cnnbench.cli.streams import open_missing_streams\n"
         "open_missing_streams()\n"
+        "subprocess.run([sys.executable, '-c', 'import os; os.write(1, bytes(1))'], check=True)\n"
         "with open('file', 'w') as file:\n"
         "    print('to nobody')\n"
         "    print('to nobody', file=sys.stderr)\n"

@@ -250,6 +250,38 @@ def test_jobs_side_by_side_are_those_of_one_after_another(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("unwritable", ["pipe", "full"])
+def test_jobs_side_by_side_finish_where_nothing_can_be_printed(
+    forks: ForkServer, tmp_path: Path, mine: Path, unwritable: str
+) -> None:
+    side_by_side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "--plot")
+    words = (*SWEEP, "data.train_examples=9999999,64", *side_by_side)
+    done = forks.run(*words, folder=tmp_path, unwritable=unwritable)
+    assert done.returncode == 2
+    states = {str(run): read_status(run)["state"] for run in mine.glob("data*")}
+    assert sorted(states.values()) == ["failed", "finished"], states
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_jobs_side_by_side_are_saved_when_their_parent_gets_a_signal_twice(
+    forks: ForkServer, tmp_path: Path, mine: Path, number: int
+) -> None:
+    endless = [*SWEEP, "train.epochs=100000", "train.checkpoint_every.steps=null"]
+    rare = ["train.checkpoint_every.epochs=100000", "seed=0,1"]
+    side_by_side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    parent = forks.start(*endless, *rare, *side_by_side, folder=tmp_path)
+    while parent.is_running() and len(list(mine.glob("*/metrics.csv"))) < 2:
+        time.sleep(0.05)
+    parent.send(number)
+    time.sleep(0.02)
+    parent.send(number)
+    assert parent.wait().returncode == 128 + number
+    saved = [(path.parent / "checkpoints" / "last.pt").exists() for path in mine.glob("*/metrics.csv")]
+    assert saved == [True, True]
+
+
+@pytest.mark.slow
 def test_jobs_side_by_side_are_saved_when_their_parent_is_killed(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
     words = [*SWEEP, "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     endless = [*words, "train.epochs=100000", "train.checkpoint_every.epochs=100000"]

@@ -49,7 +49,7 @@ SIGINT_CODE = 130
 PRINTING_VERBS = ("summary", "check", "predict", "models", "data", "doctor")
 PRINTING_FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"),
-    *("--shell-completion", "-sc"),
+    *("--shell-completion", "-sc", "--dry-run"),
 }
 
 limit_spinning()  # at import: jobs of launchers and cnnbench.api import this module, too, and only then torch
@@ -102,7 +102,7 @@ def _run(verb: str, arguments: list[str]) -> int:
 
 
 def _only_prints(verb: str, arguments: list[str]) -> bool:
-    """Whether a command is over when nobody reads what it prints. All others go on with what they do."""
+    """Return whether a command has nothing to do but print, so that it may end with its reader."""
     words = {argument.partition("=")[0] for argument in arguments}
     return verb in PRINTING_VERBS or not words.isdisjoint(PRINTING_FLAGS)
 
@@ -224,8 +224,13 @@ def _resume(arguments: list[str]) -> int:
     launcher = [word for word in options.changes if jobs and word.startswith(("hydra/launcher=", "hydra.launcher."))]
     given = [word for word in options.changes if word not in launcher]
     changes = config.parse_changes(given, config.CHANGEABLE, "in a run that goes on")
-    allowed = (options.allow_custom_model, options.config_dir)
-    consent = Consent(options.directory, arguments, given, *allowed)
+    consent = Consent(
+        options.directory,
+        arguments,
+        given,
+        allow_custom_model=options.allow_custom_model,
+        config_dir=options.config_dir,
+    )
     if jobs and consent.changes_nothing(jobs):
         consent.check_words(jobs)
         flags = ["-m", *(["--config-dir", options.config_dir] if options.config_dir else [])]

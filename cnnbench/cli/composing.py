@@ -28,6 +28,7 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from cnnbench import config
+from cnnbench.cli.other_libraries import silence_libraries
 from cnnbench.cli.reporting import EXPLAINED, as_cnnbench_error, report
 from cnnbench.cli.streams import SIGPIPE_CODE, shield_stream
 from cnnbench.errors import ConfigError
@@ -73,10 +74,11 @@ class Job:
 
     def __call__(self, composed: DictConfig) -> float | None:
         gc.enable()
+        silence_libraries()
         sys.orig_argv[:] = self.command  # to be recorded, in a process of a launcher's too
         sweep = Path(HydraConfig.get().sweep.dir) if sweeps() else None
         for name in ("stdout", "stderr"):
-            shield_stream(name, lossy=False)
+            shield_stream(name, lossy=os.getpid() != self.launched_by)
         by_joblib = sweep is not None and HydraConfig.get().runtime.choices["hydra/launcher"] == "joblib"
         among_others = by_joblib and os.getpid() != self.launched_by  # it may run a single job here
         if among_others:
@@ -86,7 +88,7 @@ class Job:
             return None
         try:
             return self.work(composed)
-        except BrokenPipeError:  # of what only prints
+        except BrokenPipeError:  # from a command that only prints
             self.failures.append(SIGPIPE_CODE)
         except (KeyboardInterrupt, SystemExit) as ending:
             if not among_others:
@@ -101,9 +103,10 @@ class Job:
 
 def _share_the_terminal() -> None:
     """What a job says when others talk as well: no bars, and each line with the number of the job."""
-    for number in (signal.SIGINT, *STOP_SIGNALS):  # the process that waits for the jobs ends them, by SIGTERM
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end)
+    # The process that waits for the jobs ends them, by SIGTERM. The limit of CPU time is each one's.
+    for number in (signal.SIGINT, *STOP_SIGNALS):
+        own = number in (signal.SIGTERM, signal.SIGXCPU)
+        signal.signal(number, end if own else signal.SIG_IGN)
     _end_with_parent()
     os.environ["TQDM_DISABLE"] = "1"
     for handler in logging.getLogger().handlers:

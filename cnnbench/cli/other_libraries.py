@@ -11,7 +11,11 @@ from typing import TextIO
 __all__ = ["OwnLines", "silence_libraries"]
 
 OWN = ("cnnbench", "hydra", "hydra_plugins", "submitit")
-LIBRARY_FOLDERS = ("/site-packages/", "/dist-packages/", str(Path(warnings.__file__).parent))
+# torch's C++ part warns in the name of the line that called it, which is one of cnnbench
+LIBRARY_FOLDERS = (
+    *("/site-packages/", "/dist-packages/", str(Path(warnings.__file__).parent)),
+    str(Path(__file__).parents[1]),
+)
 
 log = logging.getLogger("cnnbench")
 

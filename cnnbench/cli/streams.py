@@ -30,6 +30,7 @@ def open_missing_streams() -> None:
             if null != descriptor:
                 os.dup2(null, descriptor)
                 os.close(null)
+            os.set_inheritable(descriptor, True)
         if getattr(sys, name) is None:
             mode = "r" if descriptor == 0 else "w"
             stream = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  # it stays open

@@ -230,6 +230,8 @@ class Sweep:
         signals: list[int] = []
 
         def end(number: int, frame: FrameType | None) -> None:
+            if signals and number != signal.SIGINT:
+                return  # terminals and schedulers repeat theirs
             if signals or self.directory is None or self.launcher != JOBLIB:
                 handlers[number](number, frame)  # a second time: at once
                 return

@@ -22,7 +22,12 @@ from typing import Any
 
 import cnnbench
 from cnnbench.config import DeviceConfig
-from cnnbench.data.user_folders import expand_user, is_writable, user_cache
+from cnnbench.data.user_folders import (
+    expand_user,
+    find_existing_parent,
+    is_writable,
+    user_cache,
+)
 from cnnbench.reports.text import in_bytes
 from cnnbench.runs.cpu_limits import cpu_quota, memory_limit, usable_cpus
 
@@ -200,9 +205,7 @@ def examine_cache(diagnosis: Diagnosis) -> Facts:
 
 def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
     """Write, lock and sync a small file where `folder` is or would be made."""
-    place = folder.absolute()
-    while not os.access(place, os.F_OK) and place != place.parent:
-        place = place.parent
+    place = find_existing_parent(folder.absolute())
     free = shutil.disk_usage(place).free
     facts = {"path": str(folder.absolute()), "free_bytes": free, "filesystem": _filesystem(place)}
     try:

@@ -13,7 +13,7 @@ import cnnbench
 from cnnbench import models
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data import catalog, storage
-from cnnbench.errors import ConfigError, write_error
+from cnnbench.errors import ConfigError, explain_write_error
 from cnnbench.reports.text import in_bytes, printable
 from cnnbench.runs.directory import write_atomically
 from cnnbench.runs.reading import read_json, read_status
@@ -162,7 +162,7 @@ def _write(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content))
     except OSError as error:
-        raise write_error(path, error, "--output FILE") from error
+        raise explain_write_error(path, error, "--output FILE") from error
 
 
 def _rebuild(trained: Trained) -> Classifier:

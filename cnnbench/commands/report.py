@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.errors import write_error
+from cnnbench.errors import explain_write_error
 from cnnbench.reports.comparison import as_rows, compare, how_many, shared
 from cnnbench.reports.groups import ranked
 from cnnbench.reports.page import render
@@ -85,7 +85,7 @@ def _write(runs: Sequence[Record], output: Path, source: str) -> None:
         folder.write_rows(TABLE, csv_rows(columns))
         folder.write_text(MARKDOWN, _in_markdown(runs, columns))
     except OSError as error:
-        raise write_error(error.filename or output, error, "--output DIR") from error
+        raise explain_write_error(error.filename or output, error, "--output DIR") from error
     for name in (PAGE, TABLE, MARKDOWN):
         print(printable(os.path.relpath(output / name)))
 

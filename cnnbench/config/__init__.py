@@ -16,7 +16,14 @@ from cnnbench.config.changes import (
     require_same,
 )
 from cnnbench.config.loading import as_dict, explain, load, load_recipe, parse, to_yaml
-from cnnbench.config.overrides import GROUPS, KEYS, TEXT_KEYS, format_override, parse_override, quote, quote_texts
+from cnnbench.config.overrides import (
+    GROUPS,
+    KEYS,
+    format_override,
+    parse_override,
+    quote,
+    quote_texts,
+)
 from cnnbench.config.schema import (
     AUGMENTS,
     DEVICES,
@@ -73,7 +80,6 @@ __all__ = [
     "PRECISIONS",
     "RESTS",
     "SCHEDULERS",
-    "TEXT_KEYS",
     "TRACKERS",
     "AdagradConfig",
     "AdamConfig",

@@ -1,6 +1,5 @@
 """What is known of each data set. Nothing here imports torch."""
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,8 +122,7 @@ class Dataset:
         if wrong:
             raise ValueError(f"cnnbench writes no such {' and '.join(wrong)}")
         path = values.get("path", "")
-        names = tuple(unicodedata.normalize("NFC", name) for name in classes)  # as folders are read
-        plain = {"classes": names, "mean": tuple(mean), "std": tuple(std), "folders": ()}
+        plain = {"classes": tuple(classes), "mean": tuple(mean), "std": tuple(std), "folders": ()}
         given = values.get("validation_examples")
         facts |= {"validation_examples": given if _is_count(given) else 0}
         return cls(**{**facts, **plain, "path": path if isinstance(path, str) else ""})

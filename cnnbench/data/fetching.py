@@ -67,7 +67,7 @@ def _acquire(lock: FileLock, dataset: Dataset, folder: Path) -> None:
         except Timeout:
             waiting = f"waiting for another run, which is fetching {dataset.title} into {folder}"
             print(f"cnnbench: {waiting}", file=sys.stderr)
-            lock.acquire()  # ends with the other, however that ends: the lock dies with its process
+            lock.acquire()  # the lock dies with its process, but not a mark that stands for it
 
 
 def _fetch_one(dataset: Dataset, file: str, folder: Path, missing: Sequence[str], tried: list[str]) -> bytes:

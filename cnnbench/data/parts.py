@@ -71,6 +71,8 @@ def _choose_parts(scan: FolderScan, folders: _Entries) -> list[_Part]:
     groups = _group(parts)
     if len(parts) == len(folders):  # together they are parts, however they are named
         groups.insert(0, parts)
+    elif _share_classes(scan, parts):
+        groups.append(parts)
     groups = [group for group in groups if len(_count_kinds(group)) > 1]
     trained = [group for group in groups if _holds_classes_to_train_on(scan, group)]
     for group in trained:
@@ -140,6 +142,15 @@ def _count_kinds(parts: list[_Part]) -> Counter[str]:
 def _holds_classes_to_train_on(scan: FolderScan, parts: list[_Part]) -> bool:
     entries = [scan.entries(part.folder.path) for part in parts if part.kind == TRAIN]
     return any(is_folder(entry) for found in entries for entry in found)
+
+
+def _share_classes(scan: FolderScan, parts: list[_Part]) -> bool:
+    """Return whether the parts to train on and others hold folders of the same names, two at least."""
+    names: dict[bool, set[str]] = {True: set(), False: set()}
+    for part in parts:
+        folders = [entry for entry in scan.entries(part.folder.path) if is_folder(entry)]
+        names[part.kind == TRAIN].update(nfc(folder.name) for folder in folders)
+    return len(names[True] & names[False]) > 1
 
 
 def _holds_only_folders(scan: FolderScan, part: _Part) -> bool:

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from cnnbench.errors import ConfigError
 
-__all__ = ["expand_user", "is_writable", "temporary_cache", "user_cache"]
+__all__ = [
+    "expand_user",
+    "find_existing_parent",
+    "is_writable",
+    "temporary_cache",
+    "user_cache",
+]
 
 
 def expand_user(path: str | Path) -> Path:
@@ -18,7 +24,7 @@ def expand_user(path: str | Path) -> Path:
 
 
 def user_cache() -> Path:
-    """Return the user's cache folder of cnnbench, or for a user without a home a temporary one.
+    """Return the user's cache folder of cnnbench, or a temporary one where that cannot be made.
 
     Raises:
         ConfigError: there is neither.
@@ -27,13 +33,13 @@ def user_cache() -> Path:
 
     with suppress(RuntimeError):  # old releases return "~/.cache" if there is no home
         cache = user_cache_path("cnnbench")
-        if cache.is_absolute():
+        if cache.is_absolute() and (cache.is_dir() or is_writable(cache)):
             return cache
     try:
         return temporary_cache()
     except OSError as error:
         raise ConfigError(
-            f"There is no home folder and no temporary folder for the cache: {error}. "
+            f"There is neither a home nor a temporary folder for the cache: {error}. "
             "Set XDG_CACHE_HOME to a folder of yours."
         ) from error
 
@@ -56,6 +62,12 @@ def temporary_cache() -> Path:
 
 def is_writable(folder: Path) -> bool:
     """Return whether files can be made in `folder`, which itself may have to be made first."""
+    place = find_existing_parent(folder)
+    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+
+
+def find_existing_parent(folder: Path) -> Path:
+    """Return `folder`, or the nearest folder above it that exists."""
     while not os.access(folder, os.F_OK) and folder != folder.parent:
         folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    return folder

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cnnbench.errors import NOT_SUPPORTED, CnnbenchError, ConfigError, from_machine, write_error
+from cnnbench.errors import NOT_SUPPORTED, CnnbenchError, ConfigError, explain_write_error, from_machine
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import processes
 
@@ -97,7 +97,7 @@ def _claim_or_explain(directory: Path, verb: str) -> "RunDirectory | None":
     try:
         return claim(directory, verb)
     except OSError as error:
-        raise write_error(error.filename or directory, error, "hydra.run.dir=DIR") from error
+        raise explain_write_error(error.filename or directory, error, "hydra.run.dir=DIR") from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 
-from cnnbench.runs.stopping import SIGTERM_CODE, Preempted, preemption_signal
+from cnnbench.runs.stopping import STOP_SIGNALS, Preempted, preemption_signal
 
 __all__ = ["end_or_restart"]
 
@@ -21,7 +21,8 @@ def end_or_restart(stop: KeyboardInterrupt | SystemExit) -> None:
         KeyboardInterrupt, SystemExit: `stop`, where it is not submitit that has started this process.
     """
     number = preemption_signal()
-    if number is None or (isinstance(stop, SystemExit) and stop.code != SIGTERM_CODE):
+    codes = [128 + each for each in STOP_SIGNALS]
+    if number is None or (isinstance(stop, SystemExit) and stop.code not in codes):
         raise stop  # also where submitit's handler was not kept from ending the process, as the run had not begun
     if isinstance(stop, Preempted) or _in_grace_time():
         restart = signal.getsignal(number)

@@ -84,9 +84,9 @@ class Stopping:
         if threading.current_thread() is threading.main_thread():  # only there can signals be handled
             self._preemption = preemption_signal()
             wanted = {signal.SIGINT, signal.SIGTERM, self._preemption}
-            fatal = (signal.SIG_DFL, end, end_with_notice)
             for number in (signal.SIGINT, *STOP_SIGNALS):
-                if number in wanted or signal.getsignal(number) in fatal:
+                handler = signal.getsignal(number)
+                if number in wanted or handler == signal.SIG_DFL or _is_own(handler):
                     self._before[number] = signal.signal(number, self._note)
             if signal.getsignal(signal.SIGCONT) == signal.SIG_DFL:
                 self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, self._note_suspension)
@@ -146,6 +146,11 @@ def preemption_signal() -> int | None:
     """The signal by which a scheduler says that it wants the machine back: one that its library handles (submitit)."""
     for number in (signal.SIGUSR2, signal.SIGUSR1):
         handler = signal.getsignal(number)
-        if callable(handler) and not handler.__module__.startswith("cnnbench."):
+        if callable(handler) and not _is_own(handler):
             return number
     return None
+
+
+def _is_own(handler: Any) -> bool:
+    """Return whether a handler of a signal is one of cnnbench's."""
+    return str(getattr(handler, "__module__", None)).startswith("cnnbench.")

@@ -13,7 +13,7 @@ import torch
 
 from cnnbench.config import DeviceConfig
 from cnnbench.errors import ConfigError
-from cnnbench.runs.cpu_limits import cpu_quota, usable_cpus
+from cnnbench.runs.cpu_limits import cpu_quota, memory_limit, usable_cpus
 from cnnbench.runs.processes import processes
 
 __all__ = ["Device", "describe_threads", "select"]
@@ -21,7 +21,6 @@ __all__ = ["Device", "describe_threads", "select"]
 _DEFAULT_THREADS = torch.get_num_threads()  # by OMP_NUM_THREADS, or one per physical core
 _GIB = 1024**3
 BF16_INTENSITY = 5.0  # see benchmarks/NOTES.md
-CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # v2, v1
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -68,8 +67,7 @@ class Device:
         if self.kind.type == "cuda":
             return torch.cuda.get_device_properties(self.kind).total_memory
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        limits = [path.read_text().strip() for path in CGROUP_LIMITS if path.exists()]
-        return min([machine, *(int(limit) for limit in limits if limit.isdigit())])  # "max": none
+        return min(machine, memory_limit() or machine)
 
     def peak_memory_gib(self) -> float:
         """The most memory held so far: of the GPU by tensors, of the CPU by the whole process."""

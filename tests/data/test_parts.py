@@ -62,6 +62,14 @@ def test_parts_share_the_rest_of_their_names_where_there_are_others(folder: Path
     assert "Not used: 1 folder, such as seg_pred." in listing.notes[1]
 
 
+def test_parts_with_the_same_classes_are_parts_beside_another_folder(folder: Path) -> None:
+    for part in ("training_data", "test_images"):
+        fill(folder / part, CLASSES)
+    put_images(folder, ["annotations/1.png"])
+    listing = list_images(folder)
+    assert first_folders(listing, folder) == [{"training_data"}, set(), {"test_images"}]
+
+
 def test_a_part_in_a_folder_of_its_own_name_is_found(folder: Path) -> None:
     for part in ("seg_train/seg_train", "seg_test/seg_test"):
         fill(folder / part, CLASSES)

@@ -8,7 +8,7 @@ from cnnbench import config, models
 from cnnbench.commands.assemble import on_meta
 from cnnbench.commands.reproduce.computations import compute
 from cnnbench.data import sources
-from cnnbench.errors import CnnbenchError, write_error
+from cnnbench.errors import CnnbenchError, explain_write_error
 from cnnbench.reports.memory import dtype_of, estimate
 from cnnbench.reports.reproduction.arms import experiments
 from cnnbench.reports.reproduction.computed import Computed
@@ -46,7 +46,7 @@ def write(
         folder.write_text(MARKDOWN, as_markdown(judged))
         folder.write_text(PAGE, render(judged))
     except OSError as error:
-        raise write_error(error.filename or output, error, "--output DIR") from error
+        raise explain_write_error(error.filename or output, error, "--output DIR") from error
     for name in (MARKDOWN, PAGE):
         print(printable(os.path.relpath(output / name)))
 
