@@ -25,7 +25,6 @@ from cnnbench.cli.composing import (
     output_directory,
     sweeps,
 )
-from cnnbench.cli.library_caches import place_library_caches
 from cnnbench.cli.looking import Flags, benchmark, check_by_hand, summary
 from cnnbench.cli.other_libraries import silence_libraries
 from cnnbench.cli.overrides import Consent, quoted, read_pairs
@@ -33,6 +32,7 @@ from cnnbench.cli.plotting import plotted
 from cnnbench.cli.reporting import report
 from cnnbench.cli.streams import SIGPIPE_CODE, discard_unwritten, open_missing_streams, shield_stream
 from cnnbench.cli.sweeping import Sweep, SweepCallback, plan
+from cnnbench.cli.third_party_caches import place_third_party_caches
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.directory import STATUS, claim
 from cnnbench.runs.openmp_env import limit_spinning
@@ -53,7 +53,7 @@ PRINTING_FLAGS = {
 }
 
 limit_spinning()  # at import: jobs of launchers and cnnbench.api import this module, too, and only then torch
-place_library_caches()  # likewise
+place_third_party_caches()  # likewise
 
 
 def main() -> int:

@@ -77,10 +77,11 @@ class Job:
         silence_libraries()
         sys.orig_argv[:] = self.command  # to be recorded, in a process of a launcher's too
         sweep = Path(HydraConfig.get().sweep.dir) if sweeps() else None
+        is_elsewhere = os.getpid() != self.launched_by
+        launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
         for name in ("stdout", "stderr"):
-            shield_stream(name, lossy=os.getpid() != self.launched_by)
-        by_joblib = sweep is not None and HydraConfig.get().runtime.choices["hydra/launcher"] == "joblib"
-        among_others = by_joblib and os.getpid() != self.launched_by  # it may run a single job here
+            shield_stream(name, lossy=is_elsewhere)
+        among_others = sweep is not None and launcher == "joblib" and is_elsewhere
         if among_others:
             _share_the_terminal()
         if sweep is not None and is_stopped(sweep):
@@ -103,7 +104,7 @@ class Job:
 
 def _share_the_terminal() -> None:
     """What a job says when others talk as well: no bars, and each line with the number of the job."""
-    # The process that waits for the jobs ends them, by SIGTERM. The limit of CPU time is each one's.
+    # The process that waits for the jobs ends them, by SIGTERM. The limit of CPU time is their own.
     for number in (signal.SIGINT, *STOP_SIGNALS):
         own = number in (signal.SIGTERM, signal.SIGXCPU)
         signal.signal(number, end if own else signal.SIG_IGN)
@@ -116,7 +117,7 @@ def _share_the_terminal() -> None:
 
 @cache  # a process of joblib's has one job after another
 def _end_with_parent() -> None:
-    """End this process by SIGTERM soon after the process that started it is gone, even if that was killed."""
+    """End this process by SIGTERM soon after its parent is gone, even if that was killed."""
     parent = os.getppid()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""Standard streams that cannot end a run: full disks, closed terminals, left pipes and small encodings."""
+"""Standard streams that cannot end a run, whatever becomes of the terminal, disk or pipe behind."""
 
 import codecs
 import io
@@ -13,14 +13,14 @@ __all__ = ["SIGPIPE_CODE", "discard_unwritten", "open_missing_streams", "shield_
 
 SIGPIPE_CODE = 141  # as if the process had been killed when its reader left
 
-# What the tool prints beyond ASCII, for terminals that cannot show it. All else is escaped, as in \u5b66.
+# What the tool prints beyond ASCII, for terminals that cannot show it. All else is escaped: \u5b66.
 _ASCII = {"±": "+-", "×": "x", "·": "*", "…": "...", "→": "->"}
 
 
 def open_missing_streams() -> None:
     """Open the null device in place of standard streams that were closed, as by ``2>&-``.
 
-    Else the next file that is opened, perhaps a checkpoint, would get their number and all that is printed.
+    Else the next file that is opened, perhaps a checkpoint, gets their number and what is printed.
     """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -33,14 +33,14 @@ def open_missing_streams() -> None:
             os.set_inheritable(descriptor, True)
         if getattr(sys, name) is None:
             mode = "r" if descriptor == 0 else "w"
-            stream = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  # it stays open
-            setattr(sys, name, stream)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
 
 
 def shield_stream(name: str, *, lossy: bool) -> None:
-    """Let sys.stdout or sys.stderr print any text and, if `lossy`, discard what the system does not take.
+    """Let sys.stdout or sys.stderr print any text.
 
-    A stream that is not Python's own is left alone.
+    If `lossy`, discard what the system does not take, in place of an error. A stream that is not
+    Python's own is left alone.
     """
     logging.raiseExceptions = False  # a line of the log that cannot be written is lost, too
     stream = getattr(sys, name)
@@ -90,9 +90,10 @@ def _replace(error: UnicodeError) -> tuple[str, int]:
     """Replace what an encoding does not have."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    part = error.object[error.start : error.end]
-    escaped = [_ASCII.get(sign) or sign.encode("ascii", "backslashreplace").decode() for sign in part]
-    return "".join(escaped), error.end
+    replaced = ""
+    for sign in error.object[error.start : error.end]:
+        replaced += _ASCII.get(sign) or sign.encode("ascii", "backslashreplace").decode()
+    return replaced, error.end
 
 
 codecs.register_error("cnnbench", _replace)

@@ -67,7 +67,7 @@ def follow() -> int:
     Raises:
         CnnbenchError: what is missing or refused here, such as data or memory of this machine.
     """
-    for number in (signal.SIGINT, *STOP_SIGNALS):  # while it waits for orders there is nothing to save
+    for number in (signal.SIGINT, *STOP_SIGNALS):  # before an order there is nothing to save
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     while (order := orders().receive()) is not None:

@@ -212,8 +212,8 @@ def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: Resid
     for note in dataset.notes:
         log.info(note)
     if dataset.validation_examples and not len(data.validation):
-        unused = f"The {dataset.validation_examples:,} images in the validation folder"
-        log.info(f"{unused} are not used, as data.validation=0. Set data.validation=0.1 to use them.")
+        unused = f"The {dataset.validation_examples:,} images in the validation folder are not used"
+        log.info(f"{unused}, as data.validation=0. Set data.validation=0.1 to use them.")
     chosen = describe(engine)
     how = [chosen["precision"], "channels last" if chosen["channels_last"] else "channels first"]
     how += ["CUDA graph"] if chosen["engine"] == "graph" else []

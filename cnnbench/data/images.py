@@ -55,7 +55,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Reading(NamedTuple):
-    """What `read_images` returns; `misnamed` has the formats of files named for another."""
+    """Images as `read_images` returns them; `misnamed` has the formats of files named for another."""
 
     pixels: Pixels
     problems: list[str]

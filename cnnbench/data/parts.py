@@ -145,7 +145,7 @@ def _holds_classes_to_train_on(scan: FolderScan, parts: list[_Part]) -> bool:
 
 
 def _share_classes(scan: FolderScan, parts: list[_Part]) -> bool:
-    """Return whether the parts to train on and others hold folders of the same names, two at least."""
+    """Return whether two or more folders are both in parts to train on and in other parts."""
     names: dict[bool, set[str]] = {True: set(), False: set()}
     for part in parts:
         folders = [entry for entry in scan.entries(part.folder.path) if is_folder(entry)]

@@ -152,7 +152,8 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
         ValueError: it is no file of its own, no UTF-8, or much too long.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # the other end of a pipe may never be opened
+        # the other end of a pipe may never be opened
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ValueError(f"{path} is not a file of text.")

@@ -21,25 +21,25 @@ __all__ = [
 
 SIGTERM_CODE = 143
 
-# Beside SIGINT. Schedulers send several of these before a time limit, and a terminal sends SIGHUP when it closes.
+# Beside SIGINT. Schedulers send several of these before a time limit, a terminal SIGHUP at its end.
 _NAMES = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGALRM", "SIGPWR")
 STOP_SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 def end(number: int, frame: FrameType | None) -> None:
-    """Handle a signal outside training: as Ctrl-C, by an exception. The exit code is the shell's."""
+    """Raise SystemExit, as Ctrl-C raises KeyboardInterrupt. The exit code is that of shells."""
     raise SystemExit(128 + number)
 
 
 def end_with_notice(number: int, frame: FrameType | None) -> None:
-    """As `end`, with a line on stderr."""
+    """Print a line on stderr, then end as `end` does."""
     print_from_handler("cnnbench: terminated")
     end(number, frame)
 
 
 @contextmanager
 def end_on_signals() -> Iterator[None]:
-    """While the block lasts, end it by SystemExit at each of STOP_SIGNALS that would kill the process."""
+    """End the block by SystemExit at each of STOP_SIGNALS that would kill the process."""
     fatal = [number for number in STOP_SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
     for number in fatal:
         signal.signal(number, end_with_notice)
@@ -51,7 +51,10 @@ def end_on_signals() -> Iterator[None]:
 
 
 def print_from_handler(line: str) -> None:
-    """Print a line on stderr, wherever the signal came: in the middle of a print, or when nobody reads on."""
+    """Print a line on stderr from the handler of a signal, if anybody reads on.
+
+    The signal may have come in the middle of a print, so this is none.
+    """
     with suppress(OSError):
         os.write(2, f"{line}\n".encode())
 
@@ -64,8 +67,9 @@ class Stopping:
     """While it is entered, the first signal is only noted, and a SIGINT after it ends the run at once.
 
     After that one more SIGINT kills the process: files are replaced whole, so nothing on disk is harmed.
-    Noted are SIGINT, SIGTERM, others of STOP_SIGNALS that would end the process (ignored ones, as by nohup, stay so)
-    and, in a job of a scheduler, its `preemption_signal`, also after a SIGTERM.
+    Noted are SIGINT, SIGTERM and others of STOP_SIGNALS that would end the process. Ignored ones, as
+    by nohup, stay ignored. In a job of a scheduler its `preemption_signal` is noted, also after a
+    SIGTERM.
 
     `suspended` becomes true when the process has been suspended (Ctrl-Z, SIGSTOP) and goes on.
     """
@@ -104,7 +108,7 @@ class Stopping:
             self.check()  # again: the scheduler's signal may have come since
 
     def check(self) -> None:
-        """End the run if a signal asked for it: by KeyboardInterrupt, Preempted, or SystemExit with 128 + signal."""
+        """End the run if a signal asked for it: by KeyboardInterrupt, SystemExit or Preempted."""
         if self.signal is None:
             return
         if self.signal == signal.SIGINT:

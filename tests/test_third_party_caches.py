@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.cli.library_caches import place_library_caches
+from cnnbench.cli.third_party_caches import place_third_party_caches
 
 VARIABLES = ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
 
@@ -29,7 +29,7 @@ def have_no_home() -> Path:
 
 
 def placed() -> list[str | None]:
-    place_library_caches()
+    place_third_party_caches()
     return [os.environ.get(name) for name in VARIABLES]
 
 

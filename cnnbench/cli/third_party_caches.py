@@ -8,10 +8,10 @@ from pathlib import Path
 
 from cnnbench.data.user_folders import is_writable, temporary_cache
 
-__all__ = ["place_library_caches"]
+__all__ = ["place_third_party_caches"]
 
 
-def place_library_caches() -> None:
+def place_third_party_caches() -> None:
     """Put caches into the temporary folder if a library has no place of its own.
 
     Without one, matplotlib lists the fonts anew in each process. Without the name of the user, the
