@@ -9,6 +9,7 @@ import errno
 import os
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 __all__ = [
     "NOT_SUPPORTED",
@@ -110,7 +111,8 @@ def from_machine(error: BaseException) -> CnnbenchError | None:
         )
     lines = str(error).splitlines()
     reasons = [line for line in lines if any(form in line for form in LACK_OF_MEMORY)]
-    if isinstance(error, MemoryError) or (reasons and not isinstance(error, OSError)):
+    is_of_file = getattr(error, "filename", None) is not None
+    if isinstance(error, MemoryError) or (reasons and not is_of_file):
         reason = (*reasons, *lines, "no more can be had")[0]
         return ConfigError(
             f"The memory of this process does not suffice: {reason}.\n"
@@ -133,6 +135,9 @@ def from_machine(error: BaseException) -> CnnbenchError | None:
 def explain_write_error(place: object, error: OSError, option: str) -> ConfigError:
     """Return the error that `place` cannot be written, with the option that names another."""
     advice = f"Name another place: {option}."
+    path = Path(str(place))
+    if path.is_symlink() and not os.access(path, os.F_OK):
+        return ConfigError(f"{place} is a link to nothing. {advice}")
     if error.errno in _LIMITS:
         advice = next(advice for kind, advice in _ADVICE if error.errno in kind)
     return ConfigError(f"{place} cannot be written: {error.strerror}. {advice}")

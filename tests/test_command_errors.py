@@ -286,3 +286,14 @@ def test_the_shell_completes_experiments_in_folders(cnnbench: Command) -> None:
     line = "cnnbench experiment=book/al"
     done = cnnbench("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
     assert (done.returncode, done.stdout.split()) == (0, ["experiment=book/alexnet"]), done.stderr
+
+
+def test_a_working_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    shell = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -m cnnbench models'
+    command = ["sh", "-c", shell, sys.executable]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    said = "cnnbench: The working folder is gone. Change to another.\n"
+    assert (done.returncode, done.stderr) == (2, said)

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -13,7 +14,9 @@ import pytest
 from forking import ForkServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from image_folders import fill
 from in_process import run_in_process
+from installed import Command
 from omegaconf import DictConfig, OmegaConf
 from small_runs import SMALL, Runs
 
@@ -84,6 +87,44 @@ def test_what_is_more_than_values_is_refused_before_any_job(tmp_path: Path, over
     assert (code, overrides[-1].lstrip("+")[:150] in said) == (2, True), said
     assert [each.name for each in sweep.iterdir()] == ["sweep.json"]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["own.py", "sweep"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["multirun.yaml", "job/train.log", "job/.hydra", "job/checkpoints", "other", "photos", ".lock"],
+)
+def test_a_link_that_leads_out_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    sweep = make(tmp_path, {"job": [*SMALL], "other": [*SMALL, "seed=1"]})
+    (sweep / name).parent.mkdir(exist_ok=True)
+    (sweep / name).symlink_to(victim)
+    code, said = resumed(tmp_path)
+    assert (code, f"{name} is a link that leads out of sweep" in said) == (2, True), said
+    assert list(victim.iterdir()) == []
+
+
+def test_a_pipe_in_a_sweep_is_refused(tmp_path: Path) -> None:
+    sweep = make(tmp_path, {"job": [*SMALL]})
+    os.mkfifo(sweep / "multirun.yaml")
+    code, said = resumed(tmp_path)
+    assert (code, "multirun.yaml is neither a file nor a folder" in said) == (2, True), said
+
+
+def test_a_run_that_has_not_begun_reads_no_images_from_elsewhere(tmp_path: Path, within: Command) -> None:
+    photos = fill(tmp_path / "photos", {"cats": 6, "dogs": 6})
+    folder = ("data=folder", f"data.path={photos}", "data.image_size=28")
+    small = [word for word in SMALL if not word.startswith("data")]
+    done = within(*small, *folder, "data.validation=2", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "status.json").write_text('{"state": "interrupted", "verb": "train"}')
+    refused = within("resume", "run")
+    assert refused.returncode == 2
+    assert f"run reads images from elsewhere: data.path={photos}. If that is yours: " in refused.stderr
+    words = shlex.split(refused.stderr.partition("If that is yours: ")[2])
+    assert words[:2] == ["cnnbench", "resume"]
+    assert within(*words[1:]).returncode == 0
 
 
 @pytest.mark.parametrize("path", ["/my photos, all", "~/photos", "a/../../photos", "/2024_11_24"])
@@ -319,7 +360,7 @@ def test_a_job_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir()
     (sweep / "job").symlink_to(tmp_path / "outside")
     code, said = resumed(tmp_path)
-    assert (code, "is a link, and is not followed" in said) == (2, True), said
+    assert (code, "job is a link that leads out of sweep" in said) == (2, True), said
     assert list((tmp_path / "outside").iterdir()) == []
 
 

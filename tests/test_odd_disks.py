@@ -84,3 +84,24 @@ def test_training_does_not_wait_for_the_disk_after_each_epoch(within: Command, m
         numbers.append(waited.count(threading.main_thread()))
         assert len(waited) > numbers[-1]  # checkpoints are synced, by their own thread
     assert numbers[0] == numbers[1] > 0
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTTY, errno.EISDIR, errno.EACCES], ids=errno.errorcode.get)
+def test_whatever_else_a_file_system_says_ends_no_run(number: int, disk: Disk, within: Command, tmp_path: Path) -> None:
+    disk(number, files=True)
+    printed = trained_and_resumed(within)
+    assert printed.count("may not be on disk: ") == 1, printed
+
+
+def test_a_full_disk_ends_a_run_though_it_is_told_by_a_sync(disk: Disk, within: Command) -> None:
+    disk(errno.ENOSPC, files=True)
+    done = within(*SMALL, "hydra.run.dir=run")
+    assert (done.returncode, "No space left on device" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_link_to_a_disk_that_is_not_there_is_named_as_that(within: Command, tmp_path: Path) -> None:
+    (tmp_path / "outputs").symlink_to(tmp_path / "missing")
+    done = within(*SMALL)
+    assert (done.returncode, "outputs is a link to nothing. Name another place" in done.stderr) == (2, True)
+    assert "writable" in within("doctor").stdout
+    assert "it is a link to nothing" in " ".join(within("doctor").stdout.split())

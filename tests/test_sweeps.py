@@ -237,6 +237,11 @@ def test_folds_are_repetitions_of_one_another(tmp_path: Path) -> None:
     assert float(row[0]) > 0
 
 
+def test_a_wrong_value_of_a_sweep_is_told_as_in_a_single_run(tmp_path: Path) -> None:
+    done = run_in_process(*SWEEP, "seed=x,2", folder=tmp_path)
+    assert (done.returncode, "seed: Value 'x'" in done.stderr) == (2, True), done.stderr
+
+
 @pytest.mark.slow
 def test_jobs_side_by_side_are_those_of_one_after_another(
     grid: Grid, forks: ForkServer, tmp_path: Path, mine: Path

@@ -93,6 +93,10 @@ def main() -> int:
 
 
 def _run(verb: str, arguments: list[str]) -> int:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("The working folder is gone. Change to another.") from None
     if arguments[:1] == ["--version"]:
         print(f"cnnbench {cnnbench.__version__}")
         return 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
@@ -20,7 +20,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.reports.text import shortened
 from cnnbench.runs.directory import job_directory_name
 from cnnbench.runs.processes import processes
-from cnnbench.runs.reading import read_text
+from cnnbench.runs.reading import read_text, refuse_ways_out
 from cnnbench.runs.sweep import Jobs
 
 __all__ = [
@@ -135,9 +135,7 @@ class Consent:
             ConfigError: it would look into this machine, change how Hydra works, or lead out of
                 its directory.
         """
-        for name in jobs:
-            if (self.directory / name).is_symlink():
-                raise ConfigError(f"{self.directory / name} is a link, and is not followed.")
+        refuse_ways_out(self.directory)  # Hydra writes there before a job begins
         outside: dict[str, None] = {}
         for word in dict.fromkeys(word for overrides in jobs.values() for word in overrides):
             key, value = self._check_word(word)
@@ -240,7 +238,7 @@ def _is_plain(value: Any) -> bool:
 def _leads_out(value: Any) -> bool:
     """Return whether a text in it is a path that leads out of the folder where it is used."""
     texts = [each for each in _list_values(value) if isinstance(each, str)]
-    return any(text.startswith(("/", "~")) or ".." in PurePosixPath(text).parts for text in texts)
+    return any(config.leads_out(text) for text in texts)
 
 
 def _of_hydra(composed: DictConfig) -> Any:

@@ -251,7 +251,8 @@ class Sweep:
             yield
         except Exception as error:
             if not signals:  # else it is what joblib says of processes that ended
-                raise _explained(error) from error
+                explained = _explained(error)
+                raise explained from (error.__cause__ if explained is error else error)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)

@@ -31,6 +31,8 @@ def run(arguments: list[str]) -> int:
         except Exception as error:  # any probe may fail on an odd machine
             reason = " ".join(str(error).split())
             diagnosis.facts[name] = {"error": f"{type(error).__name__}: {reason}"}
+            if not diagnosis.obstacles:
+                diagnosis.note(f"The probe {name} failed: {reason}.", "Please report it.")
     if as_json:
         print(json.dumps({**asdict(diagnosis), "works": not diagnosis.obstacles}, indent=2))
     else:

@@ -206,6 +206,8 @@ def examine_cache(diagnosis: Diagnosis) -> Facts:
 def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
     """Write, lock and sync a small file where `folder` is or would be made."""
     place = find_existing_parent(folder.absolute())
+    if place.is_symlink() and not place.exists():
+        return {"path": str(folder.absolute()), "writable": "it is a link to nothing"}
     free = shutil.disk_usage(place).free
     facts = {"path": str(folder.absolute()), "free_bytes": free, "filesystem": _filesystem(place)}
     try:
@@ -301,7 +303,7 @@ def _run(*command: str) -> "subprocess.CompletedProcess[str]":
 
 def _search(path: str, pattern: str) -> str | None:
     """Return what the group of `pattern` matches in a file, if there is such a file."""
-    text = Path(path).read_text() if Path(path).exists() else ""
+    text = Path(path).read_text(errors="replace") if Path(path).exists() else ""
     found = re.search(pattern, text, re.MULTILINE)
     return found[1] if found else None
 
@@ -317,8 +319,14 @@ def _attempt(call: Callable[[], object]) -> str:
 def _filesystem(place: Path) -> str | None:
     """Return the type of the file system, where /proc lists what is mounted."""
     mounts = Path("/proc/mounts")
-    rows = [line.split() for line in mounts.read_text().splitlines()] if mounts.exists() else []
-    around = [(len(row[1]), row[2]) for row in rows if place.is_relative_to(row[1])]
+    if not mounts.exists():
+        return None
+    around: list[tuple[int, str]] = []
+    for line in mounts.read_bytes().splitlines():
+        _, folder, kind, *_ = line.split(b" ")
+        folder = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), folder)
+        if place.is_relative_to(os.fsdecode(folder)):
+            around.append((len(folder), os.fsdecode(kind)))
     return max(around)[1] if around else None
 
 

@@ -92,6 +92,7 @@ def run(
             )
         settings = configuration.changed(recorded.values, changes)
         _require_consent(directory, settings, changes, allow_custom_model)
+        _require_own_images(directory, settings, recorded, changes)
         _require_epochs(directory, settings, recorded)
         if status["state"] == "finished" and settings.train.epochs == recorded.epochs:
             print(f"{_finished(directory)} Nothing to do; train.epochs={2 * recorded.epochs} would train it longer.")
@@ -163,6 +164,23 @@ def _require_consent(directory: Path, settings: Config, changes: Mapping[str, An
             raise ConfigError(
                 f"{directory} {NEED_CONSENT[key]}: {key}={value}. If that is yours: {command(directory, settings)}"
             )
+
+
+def _require_own_images(directory: Path, settings: Config, recorded: Recorded, changes: Mapping[str, Any]) -> None:
+    """Check that a run without a checkpoint reads no folder elsewhere unless the user has named it.
+
+    With a checkpoint the images must be those of before, which who made it must have had.
+
+    Raises:
+        ConfigError: it would.
+    """
+    path = settings.data.path
+    if path is None or recorded.last is not None or "data.path" in changes:
+        return
+    if configuration.leads_out(path):
+        override = configuration.format_override("data.path", path)
+        again = f"{command(directory, settings)} {shlex.quote(override)}"
+        raise ConfigError(f"{directory} reads images from elsewhere: {override}. If that is yours: {again}")
 
 
 def _require_same_images(directory: Path, settings: Config, recorded: Recorded) -> None:

@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import PurePosixPath
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,7 +19,17 @@ from hydra.errors import HydraException
 from cnnbench.config.schema import Config, Schema
 from cnnbench.errors import ConfigError
 
-__all__ = ["GROUPS", "HOW_TO_QUOTE", "KEYS", "TEXT_KEYS", "format_override", "parse_override", "quote", "quote_texts"]
+__all__ = [
+    "GROUPS",
+    "HOW_TO_QUOTE",
+    "KEYS",
+    "TEXT_KEYS",
+    "format_override",
+    "leads_out",
+    "parse_override",
+    "quote",
+    "quote_texts",
+]
 
 HOW_TO_QUOTE = "Quote a text with special characters: \"data.path='a, b'\"."
 
@@ -103,6 +114,11 @@ def _quote_piece(key: str, piece: str) -> str:
         return piece
     is_no_text = isinstance(value, (bool, int, float))
     return quote(text) if is_no_text and (key in GROUPS or str(value) != text) else piece
+
+
+def leads_out(path: str) -> bool:
+    """Return whether a path leads out of the folder in which it is used."""
+    return path.startswith(("/", "~")) or ".." in PurePosixPath(path).parts
 
 
 def quote(text: str) -> str:

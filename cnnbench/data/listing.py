@@ -67,6 +67,7 @@ def list_images(folder: Path) -> Listing:
     train = parts[TRAIN]
     search.require_images(folders[TRAIN], train)
     notes = [*_unusual(folder, folders), *search.compare(folders, parts)]
+    notes += search.note_alike(folders[TRAIN])
     single = [name for name, files in train.items() if len(files) == 1]
     if single:
         notes.append(f"A single image to train on, and none to hold out: {name_some(single)}.")
@@ -191,6 +192,18 @@ class _Search(FolderScan):
                 f"{place} has a single class, {shown(name)}: there is nothing to tell apart. "
                 f"If the classes are the folders in it, give data.path={shown(folder / name)}"
             )
+
+    def note_alike(self, folder: Path) -> list[str]:
+        """Return a note if all classes hold the same folders: they, or those, may be parts."""
+        classes = [entry.path for entry in self.entries(folder) if is_folder(entry)]
+        names: Counter[str] = Counter()
+        for path in classes:
+            names.update(entry.name for entry in self.entries(path) if is_folder(entry))
+        shared = [name for name, number in names.items() if number == len(classes)]
+        if len(shared) < 2:
+            return []
+        together = f"Each class holds folders of the same names, taken together: {name_some(shared)}"
+        return [f"{together}. Parts must be called train/, val/ and test/, and hold the classes."]
 
     def compare(self, folders: Mapping[str, Path], parts: Mapping[str, Classes]) -> list[str]:
         """Compare the classes of the validation and the test part to the training classes.

@@ -16,9 +16,9 @@ __all__ = ["TEST", "TRAIN", "VALIDATION", "find_parts", "find_test_folder"]
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 
 _KINDS = {
-    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("train", "training", "trainval", "trn"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), VALIDATION),
-    **dict.fromkeys(("test", "testing"), TEST),
+    **dict.fromkeys(("test", "testing", "tst"), TEST),
 }
 _PART = re.compile(rf"({'|'.join(_KINDS)})(set|data|images?|imgs?)?")  # trainset is train
 # TrainSet is two words, val2017 is one

@@ -56,7 +56,9 @@ class FolderScan:
         Raises:
             DataError: there are many files and folders, and hardly an image among them.
         """
-        waiting, seen = [os.fspath(folder)], set()
+        waiting = [os.fspath(folder)]
+        above = [parent.stat() for parent in Path(folder).resolve().parents]
+        seen = {(status.st_dev, status.st_ino) for status in above}  # a link there leads to other classes
         while waiting:
             inside = waiting.pop()
             try:

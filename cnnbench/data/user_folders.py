@@ -68,6 +68,6 @@ def is_writable(folder: Path) -> bool:
 
 def find_existing_parent(folder: Path) -> Path:
     """Return `folder`, or the nearest folder above it that exists."""
-    while not os.access(folder, os.F_OK) and folder != folder.parent:
+    while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder

@@ -37,7 +37,6 @@ log = logging.getLogger("cnnbench")
 
 STATUS, DATASET, LOCK = "status.json", "dataset.json", ".lock"
 WAIT_S = 1.0  # for a lock that someone holds for a moment to see whether it is free
-FAILING = {errno.EIO, errno.ESTALE}  # what a disk or a network share says that is about to be lost
 
 
 def claim(directory: Path, verb: str = "train") -> "RunDirectory | None":
@@ -158,7 +157,8 @@ def _sync_folder(folder: Path) -> None:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        _warn_if_failing(folder, error)
+        if error.errno in (errno.EIO, errno.ESTALE):
+            _warn_once(folder, error)
         return
     try:
         _sync(descriptor, folder)
@@ -174,18 +174,19 @@ def _sync(descriptor: int, path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in NOT_SUPPORTED | FAILING:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _warn_if_failing(path, error)
+        if error.errno not in NOT_SUPPORTED:
+            _warn_once(path, error)
 
 
 _warned = False
 
 
-def _warn_if_failing(path: Path, error: OSError) -> None:
+def _warn_once(path: Path, error: OSError) -> None:
     """Warn, once in a process, that what is written may be lost with the machine."""
     global _warned
-    if error.errno in FAILING and not _warned:
+    if not _warned:
         _warned = True
         log.warning(
             f"{path} may not be on disk: {error.strerror}. Nothing is lost as long as the machine "

@@ -8,8 +8,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from cnnbench.errors import NO_LOCKS
-
 __all__ = ["Lock"]
 
 _POLL_S = 0.02
@@ -70,9 +68,5 @@ def _try(descriptor: int, kind: int) -> bool | None:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in NO_LOCKS:
-            return None
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        raise
+        return False if error.errno == errno.EWOULDBLOCK else None
     return True

@@ -73,9 +73,9 @@ def refuse_ways_out(directory: Path) -> None:
                 continue
             # not path.resolve(), which fails on a link to itself
             if stat.S_ISLNK(kind) and not Path(os.path.realpath(path)).is_relative_to(root):
-                raise ConfigError(f"{path} is a link that leads out of the run directory, and is not followed.")
+                raise ConfigError(f"{path} is a link that leads out of {directory}, and is not followed.")
             if not (stat.S_ISLNK(kind) or stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
-                raise ConfigError(f"{path} is neither a file nor a folder: a run directory has nothing else.")
+                raise ConfigError(f"{path} is neither a file nor a folder: cnnbench makes nothing else.")
 
 
 def read_status(directory: Path) -> dict[str, Any]:

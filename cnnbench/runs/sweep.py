@@ -53,7 +53,7 @@ def recorded_jobs(directory: Path) -> dict[str, list[str]]:
         return {}
     except ValueError as error:
         raise ConfigError(
-            f"{path} cannot be read: {error}. Delete it, and start the sweep by its own command."
+            f"{path} cannot be read: {str(error).rstrip('.')}. Delete it, and start the sweep by its own command."
         ) from error
     if not isinstance(jobs, dict) or not all(_is_job(name, overrides) for name, overrides in jobs.items()):
         raise ConfigError(f"{path} does not list jobs. Delete it, and start the sweep by its own command.")

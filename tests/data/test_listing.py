@@ -254,6 +254,22 @@ def test_images_without_folders_are_told_what_they_need(folder: Path) -> None:
     assert problems(folder).startswith(f"{folder} holds images, but no folders")
 
 
+@pytest.mark.parametrize("layout", ["{part}/{name}", "{name}/{part}"])
+def test_classes_that_hold_the_same_folders_are_reported(folder: Path, layout: str) -> None:
+    for part in ("lernen", "pruefen"):
+        for name in ("cats", "dogs"):
+            put_images(folder, [f"{layout.format(part=part, name=name)}/{i}.png" for i in (1, 2)])
+    notes = " ".join(list_images(folder).notes)
+    assert "Each class holds folders of the same names, taken together: " in notes
+
+
+def test_a_link_to_a_folder_above_leads_to_no_other_class(folder: Path) -> None:
+    fill(folder, {"cats": 3, "dogs": 3})
+    (folder / "cats" / "up").symlink_to(folder)
+    listing = list_images(folder)
+    assert len(listing.train) + len(listing.test) == 6
+
+
 def test_a_single_class_is_nothing_to_tell_apart(folder: Path) -> None:
     fill(folder / "images", {"cats": 2, "dogs": 2})
     assert f"{folder} has a single class, images: " in problems(folder)

@@ -30,6 +30,7 @@ def first_folders(listing: Listing, folder: Path) -> list[set[str]]:
         *(("train_set", "test_set"), ("training_set", "test_set")),
         *(("trainset", "testset"), ("TrainSet", "TestSet")),
         *(("seg_train", "seg_test"), ("data-train", "data-test"), ("train images", "test images")),
+        *(("trainval", "test"), ("trn", "tst")),
         *(("train2017", "test2017"), ("fruits_train", "test"), ("xTrain", "xTest")),
     ],
 )
