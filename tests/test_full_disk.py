@@ -137,7 +137,7 @@ def test_a_run_whose_folder_of_checkpoints_is_deleted_ends_clearly(forks: ForkSe
     assert ended_clearly(running.wait()), running.errors
 
 
-@pytest.mark.parametrize("name", ["run", "run/checkpoints"])
+@pytest.mark.parametrize("name", ["run", pytest.param("run/checkpoints", marks=pytest.mark.slow)])
 def test_a_run_that_may_no_longer_write_ends_clearly(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cnnbench", *LONG]
     if os.geteuid() == 0:

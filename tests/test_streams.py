@@ -78,6 +78,7 @@ def test_a_sweep_may_be_named_by_bytes_that_are_no_text(forks: ForkServer, tmp_p
         assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stdout
 
 
+@pytest.mark.slow  # quick: the tests of the stream and of the log, above
 def test_a_run_in_an_ascii_locale_prints_every_line(tmp_path: Path) -> None:
     done = run_command([*TINY, "hydra.run.dir='größe'"], tmp_path, ASCII_LOCALE)
     assert done.returncode == 0, done.stderr

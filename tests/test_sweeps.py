@@ -313,6 +313,7 @@ def test_directories_named_by_the_user_are_found_again(tmp_path: Path, mine: Pat
     assert sorted(each.parent.name for each in mine.glob("*/result.json")) == ["0", "1"]
 
 
+@pytest.mark.slow
 def test_a_job_elsewhere_records_the_command_that_was_typed(tmp_path: Path, mine: Path) -> None:
     done = run_command([*SWEEP, "seed=0", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1"], tmp_path)
     assert done.returncode == 0, done.stderr
