@@ -39,7 +39,11 @@ def imported(watched: str, arguments: tuple[str, ...], folder: Path) -> str:
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("lr=0.1",), ("optimizer.lr=-1",)], ids=lambda each: each[0])
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("lr=0.1",), ("optimizer.lr=-1",), ("evaluate", "nowhere")],
+    ids=lambda each: each[0],
+)
 def test_help_and_mistakes_in_values_import_neither_torch_nor_numpy(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert imported("cnnbench.cli torch numpy", arguments, tmp_path) == "['cnnbench.cli']"
 
