@@ -268,7 +268,8 @@ def _reproduce(arguments: list[str]) -> int:
 
 def _of_a_run(verb: str, arguments: list[str]) -> int:
     """Read a run directory; the verb's module reads its own arguments."""
-    if arguments and not arguments[0].startswith("-") and not Path(arguments[0]).is_dir():
+    is_named = bool(arguments) and not arguments[0].startswith("-")
+    if verb != "export" and is_named and not Path(arguments[0]).is_dir():
         find_runs(Path(arguments[0]))  # an error that need not wait for PyTorch
     import_module(f"cnnbench.commands.{verb}").run(arguments, conf_folder())
     return 0
