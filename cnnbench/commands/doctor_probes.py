@@ -182,7 +182,7 @@ def _import_torch() -> None:
         if done.returncode:
             said = done.stderr.strip() or f"exit code {done.returncode}"
             raise ImportError(said.splitlines()[-1])
-    import torch  # noqa: F401
+    import torch  # noqa: F401  # to see that it can be
 
 
 def examine_outputs(diagnosis: Diagnosis) -> Facts:

@@ -81,7 +81,7 @@ def read_images(paths: Sequence[str | Path], in_channels: int, size: int, title:
 
     A bar with the title shows how far it is where that takes long.
     """
-    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  # registers them
 
     Image.preinit()  # with the plugins above all that `FORMATS` needs, loaded in one thread
     pixels = np.empty((len(paths), in_channels, size, size), np.uint8)
