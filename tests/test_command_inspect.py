@@ -19,6 +19,7 @@ from torch import nn
 
 from cnnbench import config as configuration
 from cnnbench import models
+from cnnbench.analysis.activations import pick_evenly
 from cnnbench.commands.assemble import assemble
 from cnnbench.commands.inspect import look
 from cnnbench.commands.trained import Trained
@@ -27,7 +28,6 @@ from cnnbench.data.resident import Examples
 from cnnbench.models import ModelSpec
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.canvas import Canvas
-from cnnbench.reports.inspection.layers import evenly
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import Section
 
@@ -224,7 +224,7 @@ def test_the_first_image_of_each_class_that_is_right_is_looked_at(
     labels[0] = (predicted[0] + 1) % 10
     look(trained, Examples(examples.images, labels), [], [], 25)
     firsts = [next(i for i in range(1, 20) if predicted[i] == each) for each in predicted[1:].unique()]
-    assert [each.index for each in looked_at] == [*evenly(firsts, 4), 0]
+    assert [each.index for each in looked_at] == [*pick_evenly(firsts, 4), 0]
     assert torch.allclose(torch.from_numpy(looked_at[-1].image), examples.images[0] / 255, atol=1e-6)
 
 
