@@ -32,7 +32,7 @@ __all__ = [
     "every_combination",
     "parse_texts",
     "quoted",
-    "read_pairs",
+    "read_jobs_file",
 ]
 
 MOST_JOBS = 10_000  # of a sweep
@@ -71,7 +71,7 @@ def parse_texts(overrides: Sequence[Override]) -> list[Override]:
     return OverridesParser.create(loader).parse_overrides(config.quote_texts(typed))
 
 
-def read_pairs(path: Path) -> list[Overrides]:
+def read_jobs_file(path: Path) -> list[Overrides]:
     """The overrides of each job, from a file with a line for each, as typed on a command line.
 
     Raises:
@@ -81,7 +81,7 @@ def read_pairs(path: Path) -> list[Overrides]:
         lines = read_text(path).removeprefix("\ufeff").splitlines()
         pairs = [shlex.split(line, comments=True) for line in lines]
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--pairs {path} cannot be read: {str(error).rstrip('.')}.") from error
+        raise ConfigError(f"--jobs-file {path} cannot be read: {str(error).rstrip('.')}.") from error
     for number, pair in enumerate(pairs, start=1):
         for word in pair:
             if "=" not in word or word.startswith(("-", "hydra", "sweep=")):

@@ -203,7 +203,7 @@ class Sweep:
         for pair in self.pairs:
             twice = given.intersection(each.partition("=")[0] for each in pair)
             if twice:
-                raise ConfigError(f"{min(twice)} is given by the pairs and on the command line. Leave one out.")
+                raise ConfigError(f"{min(twice)} is given by the jobs file and on the command line. Leave one out.")
         jobs = [[*pair, *combination] for pair in self.pairs for combination in combinations]
         return [config.quote_texts(job) for job in jobs]
 

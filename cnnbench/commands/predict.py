@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--json", action="store_true", help="one array of objects instead of a table")
     form.add_argument("--csv", action="store_true", help="comma-separated values instead of a table")
     parser.add_argument(
-        "--top", type=_at_least_one, default=3, metavar="K", help="how many classes of each (default: 3)"
+        "--topk", type=_at_least_one, default=3, metavar="K", help="how many classes of each (default: 3)"
     )
     parser.add_argument("--invert", action="store_true", help="invert all images first: dark becomes light")
     parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
