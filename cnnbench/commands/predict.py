@@ -38,7 +38,7 @@ def run(arguments: list[str], conf: Path) -> None:
     # the data are not read, so it does not matter whose folder they are in
     words = [*overrides, "data.root=null"]
     trained = open_run(options.directory, words, conf, "predict", options.allow_custom_model)
-    top = min(options.top, len(trained.dataset.classes))
+    top = min(options.topk, len(trained.dataset.classes))
     tally = Tally(trained, options.invert)
     predictions = tally.counting(_predict(trained, paths, top, options.invert))
     if options.json:
