@@ -52,7 +52,7 @@ def read(folder: Path, whole_s: float) -> Run:
         epochs_s=epochs_s,
         preparation_s=result["wall_s"]["preparation"],
         whole_s=whole_s,
-        label=" with flip averaging" if result["flip_averaging"] else "",
+        label=" with TTA hflip" if result["tta"] == "hflip" else "",
         machine="{device} ({chip}), {precision}, {engine}, compile={compile}, torch {torch}".format(**environment),
     )
 

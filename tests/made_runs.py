@@ -24,8 +24,16 @@ COSTS = {  # parameters and multiply-adds
 def configuration(model: str, lr: float, batch_size: int, seed: int, epochs: int) -> dict[str, Any]:
     return {
         "data": {"name": "fashion_mnist", "root": None, "resize": 28, "validation": 5000, "folds": None, "fold": None},
-        "augment": {"name": "none", "flip": False, "shift": 0, "cutout": 0, "erase": 0.0, "mixup": 0.0, "cutmix": 0.0},
-        "device": {"name": "auto", "precision": "auto", "threads": "auto", "compile": False, "graph": "auto"},
+        "augment": {
+            "name": "none",
+            "hflip": False,
+            "translate": 0,
+            "cutout": 0,
+            "random_erasing": 0.0,
+            "mixup": 0.0,
+            "cutmix": 0.0,
+        },
+        "device": {"name": "auto", "precision": "auto", "threads": "auto", "compile": False, "cuda_graphs": "auto"},
         "train": {"epochs": epochs, "batch_size": batch_size, "init": "xavier_uniform", "loss": "cross_entropy"},
         "seed": seed,
         "sweep": "made",
@@ -103,7 +111,7 @@ def result(rows: list[dict[str, float]], parameters: int, multiply_adds: int) ->
         "test_loss": best["validation_loss"],
         "best": best,
         "final": rows[-1],
-        "flip_averaging": False,
+        "tta": "none",
         "wall_s": {"total": sum(row["epoch_s"] for row in rows)},
     }
 

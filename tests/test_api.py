@@ -19,7 +19,7 @@ from same_run import differences
 from cnnbench.api import Result, Row, train
 from cnnbench.errors import ConfigError, DivergedError
 
-ONE_EPOCH = (*TINY, "train.epochs=1", "train.require_learning=false")
+ONE_EPOCH = (*TINY, "train.epochs=1", "train.fail_if_not_learning=false")
 LOG = logging.getLogger("cnnbench")
 
 

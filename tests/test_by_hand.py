@@ -38,10 +38,10 @@ def trained(within: Command, name: str, *overrides: str) -> list[dict[str, float
         (["optimizer.implementation=reference"], ["optimizer=sgd", "optimizer.weight_decay=0.01"]),
         (["optimizer.implementation=reference"], ["optimizer=momentum", "scheduler=onecycle"]),
         (["optimizer.implementation=reference"], ["optimizer=adagrad", "scheduler.warmup_epochs=1"]),
-        (["optimizer.implementation=reference"], ["optimizer=adam", "train.clip_norm=1"]),
+        (["optimizer.implementation=reference"], ["optimizer=adam", "train.grad_clip_norm=1"]),
         (
             ["train.layers=reference", "train.loss_implementation=reference", "optimizer.implementation=reference"],
-            ["model=simple_cnn", "train.ema_decay=0.9", "train.on_divergence=skip"],
+            ["model=simple_cnn", "train.ema_decay=0.9", "train.on_nonfinite_loss=skip"],
         ),
     ],
     ids=str,

@@ -30,8 +30,14 @@ def rows(folder: Path) -> list[dict[str, str]]:
         ("model=bn_lenet", "device.precision=fp16"),
         ("model=bn_lenet", "device.precision=fp32", "device.deterministic=true"),
         ("model=bn_lenet", "optimizer=muon"),
-        ("model=bn_lenet", "optimizer=adamw", "train.clip_norm=1", "train.ema_decay=0.9", "train.flip_averaging=true"),
-        ("model=bn_lenet", "augment=flip_shift", "augment.erase=0.5", "augment.cutout=8", "augment.mixup=0.2"),
+        ("model=bn_lenet", "optimizer=adamw", "train.grad_clip_norm=1", "train.ema_decay=0.9", "train.tta=hflip"),
+        (
+            "model=bn_lenet",
+            "augment=hflip_translate",
+            "augment.random_erasing=0.5",
+            "augment.cutout=8",
+            "augment.mixup=0.2",
+        ),
         ("model=bn_lenet", "augment=cutmix", "device.channels_last=true"),
         ("model=bn_lenet", "device.compile=on"),
         ("model=alexnet", "data.resize=96", "train.batch_size=64"),
@@ -48,7 +54,7 @@ def test_steps_are_captured(options: tuple[str, ...], within: Command, tmp_path:
 
 
 def test_captured_dropout_and_augmentation_follow_the_seed(within: Command, tmp_path: Path) -> None:
-    options = (*SMALL, "model=alexnet", "data.resize=67", "augment=flip_shift", "device.deterministic=true")
+    options = (*SMALL, "model=alexnet", "data.resize=67", "augment=hflip_translate", "device.deterministic=true")
     losses = []
     for name in ("first", "second"):
         assert within(*options, f"hydra.run.dir=outputs/{name}").returncode == 0
@@ -66,7 +72,7 @@ def test_alexnet_at_224_pixels_trains_within_three_gib(within: Command, tmp_path
 def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(
     graph: str, within: Command, tmp_path: Path
 ) -> None:
-    options = ("model=bn_lenet", "augment=flip_shift", "device.deterministic=true", f"device.graph={graph}")
+    options = ("model=bn_lenet", "augment=hflip_translate", "device.deterministic=true", f"device.cuda_graphs={graph}")
     assert within(*SMALL, *options, "train.checkpoint_every.steps=3").returncode == 0
     run = only_run(tmp_path)
     whole, last = rows(tmp_path), checkpoint.load(run / "checkpoints" / "last.pt")

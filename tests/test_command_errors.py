@@ -172,7 +172,12 @@ def test_a_run_that_must_learn_and_does_not_has_the_same_exit_code(cnnbench: Com
 
 def test_a_network_that_learnt_in_its_only_step_is_not_said_to_have_learnt_nothing(within: Command) -> None:
     # Training accuracy is the mean as the epoch went: that of one step is from before the step.
-    one_step = ("data.train_examples=1000", "train.batch_size=1000", "train.epochs=1", "train.require_learning=false")
+    one_step = (
+        "data.train_examples=1000",
+        "train.batch_size=1000",
+        "train.epochs=1",
+        "train.fail_if_not_learning=false",
+    )
     done = within(*TINY, *one_step, "data.validation=0", "model=simple_cnn", "optimizer.lr=0.2", "seed=2")
     assert done.returncode == 0, done.stderr
     assert "The network learnt nothing" not in done.stdout

@@ -116,7 +116,7 @@ def test_a_run_in_16_bits_is_exported_in_32(run: Path, within: Command, monkeypa
 
 
 def test_a_run_on_a_device_that_is_not_here_is_exported(run: Path, within: Command) -> None:
-    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["device"].update(name="mps", graph=True))
+    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["device"].update(name="mps", cuda_graphs=True))
     assert within("export", "run", "--format", "safetensors").returncode == 0
 
 
@@ -141,7 +141,7 @@ def test_the_metadata_say_what_whoever_has_the_file_must_know(form: str, run: Pa
         "preprocessing": "false",
         "image_size": "28",
         "input_size": "28",
-        "flip_averaging": "false",
+        "tta": "none",
         "data": "part of Fashion-MNIST",
         "run": "run",
         "weights": "best.pt, epoch 2",

@@ -150,17 +150,17 @@ NETWORKS = {
     "vgg11": ("model=vgg11", "model.width=0.1", "data.image_size=32"),
     "d2l_resnet18": ("model=d2l_resnet18", "data.image_size=32"),
 }
-AUGMENTS = {"flip_shift": "augment=flip_shift", "cutout": "augment=cutout", "mixup": "augment=mixup"}
+AUGMENTS = {"hflip_translate": "augment=hflip_translate", "cutout": "augment=cutout", "mixup": "augment=mixup"}
 
 
 @pytest.mark.parametrize(
     ("network", "augment", "channels_last"),
     [
-        ("lenet", "flip_shift", False),
+        ("lenet", "hflip_translate", False),
         ("resnet20", "cutout", True),
         ("lenet", "mixup", False),
         pytest.param("vgg11", "mixup", False, marks=pytest.mark.slow),
-        pytest.param("d2l_resnet18", "flip_shift", True, marks=pytest.mark.slow),
+        pytest.param("d2l_resnet18", "hflip_translate", True, marks=pytest.mark.slow),
     ],
 )
 def test_networks_train_on_colour(
@@ -192,7 +192,7 @@ def test_the_jobs_of_a_sweep_read_the_images_once(
 def test_the_recipe_for_photos_learns_from_few_drawings(within: Command, tmp_path: Path) -> None:
     draw_shapes(tmp_path / "photos" / "train", 20, seed=0)
     draw_shapes(tmp_path / "photos" / "test", 20, seed=1)
-    tiny = ("data.image_size=24", "augment.shift=2", "model.width=8", "train.epochs=15")
+    tiny = ("data.image_size=24", "augment.translate=2", "model.width=8", "train.epochs=15")
     exact = ("device=cpu", "device.precision=fp32", "device.threads=1")
     done = within("experiment=photos", "data.path=photos", *tiny, *exact)
     assert done.returncode == 0, done.stderr

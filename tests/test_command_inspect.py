@@ -170,7 +170,7 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ["model=mlp", "model.widths=[5]", "data.resize=5"],
         ["model=lenet", "model.pooling=min", "model.activation=tanh", "model.padding_mode=circular", "data.resize=12"],
-        ["model=lenet_relu", "data.resize=16", "train.flip_averaging=true", "train.ema_decay=0.9"],
+        ["model=lenet_relu", "data.resize=16", "train.tta=hflip", "train.ema_decay=0.9"],
         pytest.param(["model=googlenet", "model.auxiliary=true", "data.resize=65"], marks=pytest.mark.slow),
         ["model=resnet9", "model.width=4", "data.resize=8"],
         ["model=preact_resnet110", "model.depth=20", "data.resize=8", "model.shortcut=dropout"],

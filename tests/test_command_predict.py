@@ -48,7 +48,7 @@ def as_json(within: Command, *arguments: str) -> list[dict[str, Any]]:
 
 
 def test_the_classes_are_those_that_the_network_gives(run: Path, images: list[str], within: Command) -> None:
-    predictions = as_json(within, *images, "--top", "10")
+    predictions = as_json(within, *images, "--topk", "10")
     assert [each["image"] for each in predictions] == images
     expected = probabilities(run, clothes()[:3])
     for each, row in zip(predictions, expected, strict=True):
@@ -69,7 +69,7 @@ def test_images_are_first_brought_to_the_size_of_the_data_set_and_then_to_that_o
     large = Image.fromarray(clothes()[0]).resize((300, 300), Image.Resampling.BICUBIC)
     large.save(run.parent / "large.png")
     small = np.asarray(large.resize((28, 28), Image.Resampling.BILINEAR))
-    (prediction,) = as_json(within, "large.png", "--top", "10")
+    (prediction,) = as_json(within, "large.png", "--topk", "10")
     expected = dict(zip(CLASSES, probabilities(run, small)[0].tolist(), strict=True))
     assert prediction["classes"] == pytest.approx(expected)
 
@@ -126,7 +126,7 @@ def test_a_folder_of_nothing_but_unreadable_images_gives_an_error_for_each(withi
 
 
 def test_more_classes_than_there_are_are_all(images: list[str], within: Command) -> None:
-    assert len(as_json(within, images[0], "--top", "99")[0]["classes"]) == 10
+    assert len(as_json(within, images[0], "--topk", "99")[0]["classes"]) == 10
 
 
 def test_without_a_network_that_gives_numbers_an_image_has_no_class(
@@ -180,7 +180,7 @@ def test_a_file_may_be_named_like_an_override(images: list[str], within: Command
 
 def test_flips_are_averaged_if_the_run_has_them(run: Path, images: list[str], within: Command) -> None:
     (plain,) = as_json(within, images[0])
-    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["train"].update(flip_averaging=True))
+    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["train"].update(tta="hflip"))
     (averaged,) = as_json(within, images[0])
     assert averaged["probability"] != plain["probability"]
 
@@ -201,8 +201,8 @@ def test_data_in_a_folder_of_its_own_need_no_consent_as_none_are_read(
         ((), "RUN_DIR, IMAGE"),
         (("run",), "IMAGE"),
         (("run", "device=cpu"), "give at least one image"),
-        (("run", "0.png", "--top", "0"), "'0' is no whole number from 1 on"),
-        (("run", "0.png", "--top", "two"), "'two' is no whole number from 1 on"),
+        (("run", "0.png", "--topk", "0"), "'0' is no whole number from 1 on"),
+        (("run", "0.png", "--topk", "two"), "'two' is no whole number from 1 on"),
         (("run", "0.png", "--json", "--csv"), "not allowed with"),
         (("run", "0.png", "device=tpu"), "device=tpu is not known"),
         (("run", "0.png", "device.speed=1"), "There is no key 'device.speed'"),

@@ -201,9 +201,9 @@ def test_the_last_picture_has_the_test_accuracy_of_the_result(
 ) -> None:
     titles: list[str] = []
     monkeypatch.setitem(SHORTCUTS, (curves, "draw"), lambda rows, title, file: titles.append(title))
-    assert within(*SMALL, "hydra.run.dir=run", "train.flip_averaging=true").returncode == 0
+    assert within(*SMALL, "hydra.run.dir=run", "train.tta=hflip").returncode == 0
     accuracy = json.loads((tmp_path / "run" / "result.json").read_text())["test_accuracy"]
-    title = "mlp on part of Fashion-MNIST, 28 px, flip averaging"
+    title = "mlp on part of Fashion-MNIST, 28 px, TTA hflip"
     assert titles == [title, f"{title}: test accuracy {accuracy:.4f}"]
 
 

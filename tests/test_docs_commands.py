@@ -88,7 +88,7 @@ def as_run(command: Shown) -> list[str]:
     if {"data=folder", "experiment=photos"}.intersection(words):
         little = [word for word in little if not word.startswith("data")]
     swept = {word.partition("=")[0] for word in words if "," in word}
-    swept |= {"train.batch_size"} if "--pairs" in words else set()
+    swept |= {"train.batch_size"} if "--jobs-file" in words else set()
     little = [word for word in little if word.partition("=")[0] not in swept]
     fixed = {word.partition("=")[0] for word in little if "=" in word}
     return [*(word for word in words if word.partition("=")[0] not in fixed), *little]
@@ -117,7 +117,7 @@ def first_job(words: list[str]) -> Iterator[str]:
     """Yield the words without flags of sweeps and benchmarks, and with the first of several values."""
     left = iter(words)
     for word in left:
-        if word in ("--pairs", "--rounds", "--epoch-limit"):
+        if word in ("--jobs-file", "--rounds", "--epoch-limit"):
             next(left)
         elif word not in ("-m", "--dry-run", "--plot"):
             yield re.sub(r"range\(\d+\)", "0", word).partition(",")[0] if "-m" in words else word

@@ -162,8 +162,8 @@ def test_other_images_than_the_recorded_are_no_consent(tmp_path: Path) -> None:
         [
             "experiment=book/lenet",
             "tracker=[tensorboard]",
-            "train.clip_norm=null",
-            "device.graph=False",
+            "train.grad_clip_norm=null",
+            "device.cuda_graphs=False",
             "sweep='a, b'",
         ],
         ["tracker=mlflow", "tracker.mlflow.experiment='my: #1'", "scheduler=multistep", "scheduler.milestones=[1.5,2]"],

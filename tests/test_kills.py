@@ -21,7 +21,7 @@ SMALL = (
 )
 RECIPES = {
     "batch_norm_dropout_average": (
-        *("model=densenet40", "model.depth=7", "model.growth_rate=4", "model.dropout=0.2", "augment=flip_shift"),
+        *("model=densenet40", "model.depth=7", "model.growth_rate=4", "model.dropout=0.2", "augment=hflip_translate"),
         *("optimizer=adamw", "optimizer.lr=0.01", "scheduler=cosine", "train.ema_decay=0.9"),
     ),
     "momentum_measured_on_the_test_set": (
@@ -29,8 +29,8 @@ RECIPES = {
         *("scheduler=step", "train.checkpoint_every.epochs=null"),
     ),
     "muon_mixed_images_skipping": (
-        *("model=lenet_relu", "augment=mixup", "augment.erase=0.5", "optimizer=muon", "optimizer.lr=0.02"),
-        *("scheduler=onecycle", "train.on_divergence=skip", "train.clip_norm=1"),
+        *("model=lenet_relu", "augment=mixup", "augment.random_erasing=0.5", "optimizer=muon", "optimizer.lr=0.02"),
+        *("scheduler=onecycle", "train.on_nonfinite_loss=skip", "train.grad_clip_norm=1"),
     ),
 }
 

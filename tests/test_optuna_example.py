@@ -39,7 +39,7 @@ def study(example: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> optu
     study = optuna.create_study(direction="maximize", pruner=TheSecondTrial())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("search"))
-        example.search(study, 3, [*TINY, "train.require_learning=false"])
+        example.search(study, 3, [*TINY, "train.fail_if_not_learning=false"])
     return study
 
 
@@ -77,7 +77,7 @@ def test_an_interrupted_search_goes_on(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    search = ["--epochs=1", "--storage=sqlite:///search.db", *TINY, "train.require_learning=false"]
+    search = ["--epochs=1", "--storage=sqlite:///search.db", *TINY, "train.fail_if_not_learning=false"]
     example.main(["--trials=1", *search])
     assert len(example.main(["--trials=2", *search]).trials) == 2
 

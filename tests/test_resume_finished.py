@@ -13,7 +13,7 @@ from same_run import differences
 
 from cnnbench import config
 
-JOB = (*TINY, "augment=flip_shift", "train.ema_decay=0.9", "optimizer=adam", "scheduler=constant")
+JOB = (*TINY, "augment=hflip_translate", "train.ema_decay=0.9", "optimizer=adam", "scheduler=constant")
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ Done = subprocess.CompletedProcess[str]
 # 7 steps an epoch, 3 batches of the validation set after each, then 2 of the test set
 JOB = (
     *("model=bn_lenet", "data=sample", "data.train_examples=200", "data.validation=90", "data.test_examples=60"),
-    *("train.batch_size=32", "train.epochs=3", "train.ema_decay=0.9", "augment=flip_shift", "scheduler=cosine"),
+    *("train.batch_size=32", "train.epochs=3", "train.ema_decay=0.9", "augment=hflip_translate", "scheduler=cosine"),
     *("optimizer=momentum", "optimizer.lr=0.1", "device=cpu"),
 )
 MOMENTS = {"mid_epoch": ("step", 10), "validation": ("evaluation", 5), "final_evaluation": ("evaluation", 11)}

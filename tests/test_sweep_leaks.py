@@ -27,13 +27,13 @@ from cnnbench.data.catalog import FILES, Dataset, Form
 from cnnbench.data.verifying import read_verified
 from cnnbench.training.cleanup import cleaned_up
 
-ONE_EPOCH = (*TINY, "train.epochs=1", "train.require_learning=false")
+ONE_EPOCH = (*TINY, "train.epochs=1", "train.fail_if_not_learning=false")
 
 # after all of which a job must be what it is alone
 UNLIKE = (
     ("seed=7", "device.precision=bf16", "device.threads=2"),
     ("device.deterministic=true", "device.channels_last=false", "train.ema_decay=0.9"),
-    ("model=bn_lenet", "optimizer=adam", "augment=flip_shift", "data.resize=32", "train.clip_norm=1"),
+    ("model=bn_lenet", "optimizer=adam", "augment=hflip_translate", "data.resize=32", "train.grad_clip_norm=1"),
 )
 
 
@@ -194,7 +194,7 @@ def test_the_compiler_forgets_what_a_job_compiled(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize("override", ["device.graph=true", "device.graph=false"])
+@pytest.mark.parametrize("override", ["device.cuda_graphs=true", "device.cuda_graphs=false"])
 def test_jobs_on_a_gpu_leave_no_memory_there(override: str) -> None:
     reserved = []
     for seed in range(3):

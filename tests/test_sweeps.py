@@ -172,11 +172,13 @@ def test_a_sweep_that_torchrun_restarts_goes_on_whatever_it_was_named(forks: For
 
 
 def test_pairs_are_jobs_and_what_is_swept_beside_them_multiplies(tmp_path: Path, mine: Path) -> None:
-    (tmp_path / "pairs").write_text("# two\noptimizer.momentum=0.5 train.clip_norm=1 # one\n\noptimizer.momentum=0.9\n")
-    done = run_in_process(*SWEEP, "--pairs", "pairs", "seed=0,1", folder=tmp_path)
+    (tmp_path / "jobs").write_text(
+        "# two\noptimizer.momentum=0.5 train.grad_clip_norm=1 # one\n\noptimizer.momentum=0.9\n"
+    )
+    done = run_in_process(*SWEEP, "--jobs-file", "jobs", "seed=0,1", folder=tmp_path)
     assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
-    assert "train.clip_norm" not in job(mine, "optimizer.momentum=0.9", "seed=1").name
-    assert job(mine, "optimizer.momentum=0.5", "train.clip_norm=1", "seed=1")
+    assert "train.grad_clip_norm" not in job(mine, "optimizer.momentum=0.9", "seed=1").name
+    assert job(mine, "optimizer.momentum=0.5", "train.grad_clip_norm=1", "seed=1")
 
 
 @pytest.mark.parametrize(
@@ -188,19 +190,19 @@ def test_pairs_are_jobs_and_what_is_swept_beside_them_multiplies(tmp_path: Path,
         ("sweep=other", "'sweep=other' is not a value of one job"),
         ("# nothing", "has no line with overrides"),
         ("optimizer.momentum='0.5", "cannot be read: No closing quotation"),
-        ("seed=1", "seed is given by the pairs and on the command line"),
+        ("seed=1", "seed is given by the jobs file and on the command line"),
         (None, "cannot be read: [Errno 2]"),
     ],
 )
 def test_pairs_that_cannot_be_are_refused(tmp_path: Path, lines: str | None, told: str) -> None:
     if lines is not None:
-        (tmp_path / "pairs").write_text(lines)
-    done = run_in_process(*SWEEP, "--pairs", "pairs", "seed=0,1", folder=tmp_path)
+        (tmp_path / "jobs").write_text(lines)
+    done = run_in_process(*SWEEP, "--jobs-file", "jobs", "seed=0,1", folder=tmp_path)
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
-@pytest.mark.parametrize("flag", [["--dry-run"], ["--pairs", "pairs"]])
+@pytest.mark.parametrize("flag", [["--dry-run"], ["--jobs-file", "jobs"]])
 def test_flags_of_sweeps_want_a_sweep(tmp_path: Path, flag: Sequence[str]) -> None:
     done = run_in_process(*SMALL, *flag, folder=tmp_path)
     assert (done.returncode, "are for a sweep: add -m" in done.stderr) == (2, True), done.stderr
@@ -394,8 +396,8 @@ def test_the_command_line_wins_over_what_an_experiment_proposes(tmp_path: Path) 
 
 
 def test_pairs_win_over_what_an_experiment_proposes(tmp_path: Path) -> None:
-    (tmp_path / "pairs").write_text("seed=7\nseed=8 train.clip_norm=1\n")
-    done = run_in_process(*PROPOSED, "--pairs", "pairs", "--dry-run", folder=tmp_path)
+    (tmp_path / "jobs").write_text("seed=7\nseed=8 train.grad_clip_norm=1\n")
+    done = run_in_process(*PROPOSED, "--jobs-file", "jobs", "--dry-run", folder=tmp_path)
     assert re.findall(r"^#\d+ +seed=(\d) .*weight_decay=(\S+)", done.stdout, re.MULTILINE) == [
         ("7", "0"),
         ("7", "0.001"),

@@ -20,7 +20,7 @@ JOB = (
 )
 # A network with a dropout of its own in every process, augmentation, an average and a smaller last batch.
 RANDOM = (
-    *("model=densenet40", "model.depth=7", "model.growth_rate=4", "model.dropout=0.3", "augment=flip_shift"),
+    *("model=densenet40", "model.depth=7", "model.growth_rate=4", "model.dropout=0.3", "augment=hflip_translate"),
     *(
         "train.ema_decay=0.5",
         "data=sample",
@@ -33,7 +33,13 @@ RANDOM = (
     "hydra.run.dir=run",
 )
 SYNCHRONISED = (
-    *("model=bn_lenet", "data.train_examples=102", "train.clip_norm=1", "train.l1=1e-5", "device.sync_batchnorm=true"),
+    *(
+        "model=bn_lenet",
+        "data.train_examples=102",
+        "train.grad_clip_norm=1",
+        "train.l1=1e-5",
+        "device.sync_batchnorm=true",
+    ),
     "optimizer.lr=0.01",
 )
 
@@ -220,7 +226,7 @@ def test_a_sweep_goes_on_after_a_job_whose_training_diverged(forks: ForkServer, 
     [
         ("train.batch_size=1", "has no example for each of 2 processes"),
         ("model=bn_lenet", "cannot train on a batch of 1"),
-        ("device.graph=true", "device.graph=true is for one process"),
+        ("device.cuda_graphs=true", "device.cuda_graphs=true is for one process"),
         ("train.epochs=0", "train.epochs=0 is out of range"),
     ],
 )

@@ -290,9 +290,9 @@ def test_a_network_of_ones_own_is_imported_with_consent_alone(
 
 
 def test_the_device_and_how_it_is_measured_may_be_others(run: Path) -> None:
-    trained = opened(run, "device=cpu", "device.precision=bf16", "train.batch_size=7", "train.flip_averaging=true")
+    trained = opened(run, "device=cpu", "device.precision=bf16", "train.batch_size=7", "train.tta=hflip")
     train = trained.config.train
-    assert (trained.engine.device.precision, train.batch_size, train.flip_averaging) == ("bf16", 7, True)
+    assert (trained.engine.device.precision, train.batch_size, train.tta) == ("bf16", 7, "hflip")
 
 
 def test_other_data_leave_the_network_and_its_classes(run: Path) -> None:

@@ -193,7 +193,7 @@ def test_jobs_of_a_file_take_a_text_as_it_is_typed_and_are_resumed_with_it(
     typed = ["2024_11_24", "true", "a #b", "我的照片", "'a, b'"]
     Path("jobs").write_text("\n".join(shlex.quote(f"data.path={word}") for word in typed), encoding="utf-8")
     texts = [TEXTS[word] for word in typed]
-    assert trained("-m", "data=folder", "sweep=2024_11_24", "--pairs", "jobs") == texts
+    assert trained("-m", "data=folder", "sweep=2024_11_24", "--jobs-file", "jobs") == texts
     assert trained("resume", "outputs/sweeps/2024_11_24") == texts
 
 
@@ -213,9 +213,9 @@ NUMBERS = {
     "train.checkpoint_every.epochs": ["null", "1:30", "~"],
     "optimizer.lr": ["1_0.5", ".5", "1:30.5", "nan", "0x5"],
     "device.compile": ["FALSE", "on", "no", "1", "2"],
-    "device.graph": ["auto", "on"],
+    "device.cuda_graphs": ["auto", "on"],
     "device.threads": ["03", "0x5", "2.0"],
-    "train.on_divergence": ["skip", "on", "1e3"],
+    "train.on_nonfinite_loss": ["skip", "on", "1e3"],
 }
 
 

@@ -26,9 +26,9 @@ from cnnbench.cli.composing import (
     output_directory,
     sweeps,
 )
-from cnnbench.cli.looking import Flags, benchmark, check_by_hand, summary
+from cnnbench.cli.looking import Flags, benchmark, gradcheck, summary
 from cnnbench.cli.other_libraries import silence_libraries
-from cnnbench.cli.overrides import Consent, quoted, read_pairs
+from cnnbench.cli.overrides import Consent, quoted, read_jobs_file
 from cnnbench.cli.plotting import plotted
 from cnnbench.cli.reporting import report
 from cnnbench.cli.streams import SIGPIPE_CODE, discard_unwritten, open_missing_streams, shield_stream
@@ -47,7 +47,7 @@ __all__ = ["RunDirectoryCallback", "SweepCallback", "main"]
 
 SIGINT_CODE = 130
 
-PRINTING_VERBS = ("summary", "check", "predict", "models", "data", "doctor")
+PRINTING_VERBS = ("summary", "gradcheck", "predict", "models", "data", "doctor")
 PRINTING_FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"),
     *("--shell-completion", "-sc", "--dry-run"),
@@ -134,18 +134,18 @@ def _is_word(argument: str) -> bool:
 def _train(arguments: list[str]) -> int:
     """Train: one run, or the jobs of a sweep."""
     parser = Flags()
-    parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--jobs-file", type=Path)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--plot", action="store_true")
     options, rest = parser.parse_known_args(arguments)
     if not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.intersection(rest):
-        if options.pairs or options.dry_run:
-            raise ConfigError("--pairs and --dry-run are for a sweep: add -m.")
+        if options.jobs_file or options.dry_run:
+            raise ConfigError("--jobs-file and --dry-run are for a sweep: add -m.")
         return compose("train", rest, partial(_train_one, plot=options.plot))
     if not any(each.startswith("sweep=") for each in rest):  # by default it is the time that names a sweep
         earlier = of_this_launch(Path("outputs/sweeps/*/*"))[-1:]
         rest += [config.format_override("sweep", job.parent.name) for job in earlier]
-    pairs = [[]] if options.pairs is None else read_pairs(options.pairs)
+    pairs = [[]] if options.jobs_file is None else read_jobs_file(options.jobs_file)
     return _sweep(rest, Sweep(arguments, pairs, instead=plan if options.dry_run else None), options.plot, _compare)
 
 
@@ -301,7 +301,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "resume": _resume,
     "summary": summary,
     "benchmark": benchmark,
-    "check": check_by_hand,
+    "gradcheck": gradcheck,
     "evaluate": partial(_of_a_run, "evaluate"),
     "predict": partial(_of_a_run, "predict"),
     "inspect": partial(_of_a_run, "inspect"),

@@ -18,7 +18,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import claim_exactly
 from cnnbench.runs.processes import processes
 
-__all__ = ["Flags", "benchmark", "check_by_hand", "summary"]
+__all__ = ["Flags", "benchmark", "gradcheck", "summary"]
 
 
 class Flags(argparse.ArgumentParser):
@@ -53,24 +53,24 @@ def summary(arguments: list[str]) -> int:
     return compose("summary", rest, job)
 
 
-def check_by_hand(arguments: list[str]) -> int:
-    """Compare a network by hand with the library's. Flags that are not check's own are Hydra's."""
+def gradcheck(arguments: list[str]) -> int:
+    """Compare a network by hand with the library's. Flags that are not gradcheck's own are Hydra's."""
     parser = Flags()
     parser.add_argument("--batch", type=int, default=2, dest="batch_size")
     parser.add_argument("--json", action="store_true", dest="as_json")
     options, rest = parser.parse_known_args(arguments)
     if options.batch_size < 2:
         raise ConfigError(f"--batch {options.batch_size} is out of range. It must be at least 2, to be normalised.")
-    _refuse_sweep("check", rest)
+    _refuse_sweep("gradcheck", rest)
     codes = []
 
     def job(composed: DictConfig) -> None:
         settings = config.load(composed)
-        from cnnbench.commands import check
+        from cnnbench.commands import gradcheck
 
-        codes.append(check.run(settings, **vars(options)))
+        codes.append(gradcheck.run(settings, **vars(options)))
 
-    return compose("check", rest, job) or max(codes, default=0)
+    return compose("gradcheck", rest, job) or max(codes, default=0)
 
 
 def _refuse_sweep(verb: str, arguments: list[str]) -> None:

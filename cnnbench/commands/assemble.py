@@ -39,7 +39,7 @@ def assemble(config: Config, dataset: Dataset) -> EagerEngine:
     model = model.to(device.kind, device.dtype).to(memory_format=device.memory_format)
     means, stds = normalization(config.data, dataset)
     black = [-mean / std for mean, std in zip(means, stds, strict=True)]
-    kind: type[EagerEngine] = GraphEngine if device.graph else EagerEngine
+    kind: type[EagerEngine] = GraphEngine if device.cuda_graphs else EagerEngine
     if processes().several:
         from cnnbench.training.distributed import DistributedEngine  # which one process need not wait for
 
@@ -86,5 +86,5 @@ def describe(engine: EagerEngine) -> dict[str, object]:
         "compile": device.compile,
         "world_size": engine.world_size,
         "backend": engine.backend,
-        "flip_averaging": engine.config.flip_averaging,
+        "tta": engine.config.tta,
     }

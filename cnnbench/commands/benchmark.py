@@ -27,7 +27,7 @@ log = logging.getLogger("cnnbench")
 
 Result = dict[str, Any]
 
-SHOWN = ("model=", "data.resize=", "train.batch_size=", "device.precision=", "device.graph=", "device.compile=")
+SHOWN = ("model=", "data.resize=", "train.batch_size=", "device.precision=", "device.cuda_graphs=", "device.compile=")
 HEADER = (
     *("network", "px", "batch", "how"),
     *("step ms", "range", "ex./s", "infer ms", "ex./s", "epoch s", "ex./s"),

@@ -51,7 +51,7 @@ def run(arguments: list[str], conf: Path) -> None:
     engine, dataset = trained.engine, trained.dataset
     side = dataset.image_size if options.preprocessing else trained.config.data.resize
     preprocessing = Preprocessing(engine.preprocess, side) if options.preprocessing else None
-    classifier = Classifier(engine.evaluated, engine.config.flip_averaging, preprocessing)
+    classifier = Classifier(engine.evaluated, engine.config.tta, preprocessing)
     takes = torch.zeros(2, dataset.in_channels, side, side, dtype=torch.uint8 if preprocessing else torch.float32)
     metadata = _metadata(trained, options.preprocessing, side)
     content = pack(options.format, classifier, takes, metadata)
@@ -104,7 +104,7 @@ def _metadata(trained: Trained, preprocessing: bool, side: int) -> dict[str, str
         "preprocessing": json.dumps(preprocessing),
         "image_size": json.dumps(dataset.image_size),
         "input_size": json.dumps(config.data.resize),
-        "flip_averaging": json.dumps(trained.engine.config.flip_averaging),
+        "tta": trained.engine.config.tta,
         "data": dataset.title,
         "run": str(trained.directory),
         "weights": trained.weights,
@@ -171,7 +171,7 @@ def _rebuild(trained: Trained) -> Classifier:
     network = models.build(
         config.model.name, dataset.in_channels, len(dataset.classes), config.data.resize, **config.model.arguments
     )
-    return Classifier(network, trained.engine.config.flip_averaging)
+    return Classifier(network, trained.engine.config.tta)
 
 
 def _images(trained: Trained) -> tuple[torch.Tensor, str]:

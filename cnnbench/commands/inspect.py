@@ -249,7 +249,7 @@ def _as_seen(trained: Trained, inputs: torch.Tensor) -> npt.NDArray[np.float32]:
 
 def _facts(trained: Trained, predictions: Predictions) -> dict[str, str]:
     wrong, train, device = len(predictions.mistakes), trained.config.train, trained.engine.device
-    mirrored = "; logits are the mean over the image and its mirror image" if train.flip_averaging else ""
+    mirrored = "; logits are the mean over the image and its mirror image" if train.tta == "hflip" else ""
     return {
         "run": str(trained.directory.resolve()),
         "weights": trained.weights,

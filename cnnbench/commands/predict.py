@@ -38,7 +38,7 @@ def run(arguments: list[str], conf: Path) -> None:
     # the data are not read, so it does not matter whose folder they are in
     words = [*overrides, "data.root=null"]
     trained = open_run(options.directory, words, conf, "predict", options.allow_custom_model)
-    top = min(options.top, len(trained.dataset.classes))
+    top = min(options.topk, len(trained.dataset.classes))
     tally = Tally(trained, options.invert)
     predictions = tally.counting(_predict(trained, paths, top, options.invert))
     if options.json:
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--json", action="store_true", help="one array of objects instead of a table")
     form.add_argument("--csv", action="store_true", help="comma-separated values instead of a table")
     parser.add_argument(
-        "--top", type=_at_least_one, default=3, metavar="K", help="how many classes of each (default: 3)"
+        "--topk", type=_at_least_one, default=3, metavar="K", help="how many classes of each (default: 3)"
     )
     parser.add_argument("--invert", action="store_true", help="invert all images first: dark becomes light")
     parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")

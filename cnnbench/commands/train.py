@@ -143,7 +143,7 @@ def _train(
     trackers: Trackers,
     on_epoch: OnEpoch | None,
 ) -> Outcome:
-    labelled = ", flip averaging" if config.train.flip_averaging else ""
+    labelled = ", TTA hflip" if config.train.tta == "hflip" else ""
     title = f"{config.model.name} on {dataset.title}, {config.data.resize} px{labelled}"
     picture = Curves(run.path / "curves.png", title)
     held_out = data.validation if len(data.validation) else data.test
@@ -218,7 +218,7 @@ def _announce(config: Config, dataset: Dataset, engine: EagerEngine, data: Resid
     how = [chosen["precision"], "channels last" if chosen["channels_last"] else "channels first"]
     how += ["CUDA graph"] if chosen["engine"] == "graph" else []
     how += ["compiled"] if chosen["compile"] else []
-    how += ["test-time flip averaging"] if config.train.flip_averaging else []
+    how += ["test-time augmentation hflip"] if config.train.tta == "hflip" else []
     several = f"{engine.world_size} processes ({engine.backend}), each with " if engine.world_size > 1 else ""
     threads = config.device.threads
     how.append(f"{several}{describe_threads(threads)}")
@@ -260,7 +260,7 @@ def _record_result(
         "world_size": engine.world_size,
         "precision": engine.device.precision,
         "engine": engine.name,
-        "flip_averaging": config.train.flip_averaging,
+        "tta": config.train.tta,
         "test_accuracy": outcome.test.accuracy,
         "test_loss": outcome.test.loss,
         "best": outcome.best,
@@ -274,7 +274,7 @@ def _record_result(
 def _conclude(config: Config, dataset: Dataset, run: RunDirectory, watch: Stopwatch, outcome: Outcome) -> None:
     best = outcome.best
     whose = f"with the weights of epoch {best['epoch']}, the best on validation" if best else "after the last epoch"
-    labelled = " with flip averaging" if config.train.flip_averaging else ""
+    labelled = " with TTA hflip" if config.train.tta == "hflip" else ""
     log.info(f"Test accuracy{labelled} {outcome.test.accuracy:.4f}, {whose}.")
     parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in watch.seconds.items() if seconds >= 0.05)
     log.info(f"{watch.total_s:.1f} s in all: {parts}.")
@@ -303,8 +303,8 @@ def _out_of_memory(config: Config, engine: EagerEngine, error: RuntimeError) -> 
 
 def _require_learning(config: Config, rows: list[Row]) -> None:
     first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
-    if config.train.require_learning and not last < 0.99 * first:
+    if config.train.fail_if_not_learning and not last < 0.99 * first:
         raise DivergedError(
             f"The training loss did not fall by 1 %: {first:.4f} in the first epoch, {last:.4f} in the last, "
-            "and train.require_learning=true asks that it does."
+            "and train.fail_if_not_learning=true asks that it does."
         )

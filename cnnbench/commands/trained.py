@@ -65,7 +65,9 @@ def open_run(directory: Path, overrides: list[str], conf: Path, verb: str, allow
     dataset = read_dataset(directory, recorded)
     settings = configuration.changed(values, _kept_fixed(configuration.chosen(changes, conf), recorded, dataset))
     _require_consent(directory, settings, changes, verb, allow_custom_model)
-    eager = replace(settings, device=replace(settings.device, graph=False, compile=False))  # worth it in training alone
+    eager = replace(
+        settings, device=replace(settings.device, cuda_graphs=False, compile=False)
+    )  # worth it in training alone
     weights: Any = state.get("model") if state.get("average") is None else state["average"]
     place = directory / "checkpoints" / name
     _require_fitting(

@@ -29,7 +29,7 @@ __all__ = [
 
 # what may differ in a run that goes on
 CHANGEABLE = (
-    *("train.epochs", "train.checkpoint_every.*", "train.on_divergence", "train.clip_norm"),
+    *("train.epochs", "train.checkpoint_every.*", "train.on_nonfinite_loss", "train.grad_clip_norm"),
     *("optimizer.lr", "device.*", "data.root", "data.path", "tracker", "tracker.*"),
 )
 
@@ -40,7 +40,7 @@ NEED_CONSENT = {
 }
 
 # what may differ where a network that was trained is used
-OF_USE = ("data", "data.*", "device", "device.*", "train.batch_size", "train.flip_averaging", "train.layers")
+OF_USE = ("data", "data.*", "device", "device.*", "train.batch_size", "train.tta", "train.layers")
 
 
 def parse_changes(overrides: list[str], changeable: Sequence[str], where: str) -> dict[str, Any]:

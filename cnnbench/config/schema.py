@@ -10,13 +10,14 @@ __all__ = [
     "IMPLEMENTATIONS",
     "INITS",
     "LOSSES",
-    "ON_DIVERGENCE",
+    "MUON_FALLBACKS",
     "ON_ERROR",
+    "ON_NONFINITE_LOSS",
     "OPTIMIZERS",
     "PRECISIONS",
-    "RESTS",
     "SCHEDULERS",
     "TRACKERS",
+    "TTAS",
     "AdagradConfig",
     "AdamConfig",
     "AugmentConfig",
@@ -50,9 +51,10 @@ LOSSES = ("cross_entropy", "mse", "nll")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "fp64", "tf32")
 IMPLEMENTATIONS = ("reference", "torch")
-AUGMENTS = ("cutmix", "cutout", "erase", "flip_shift", "mixup", "none")
-RESTS = ("adamw", "sgd")
-ON_DIVERGENCE = ("skip", "stop")
+AUGMENTS = ("cutmix", "cutout", "hflip_translate", "mixup", "none", "random_erasing")
+MUON_FALLBACKS = ("adamw", "sgd")
+ON_NONFINITE_LOSS = ("skip", "stop")
+TTAS = ("hflip", "none")
 ON_ERROR = ("continue", "stop")
 FOLDER = "folder"  # the data set that is not known beforehand
 TRACKERS = ("mlflow", "tensorboard")
@@ -102,10 +104,10 @@ class AugmentConfig:
     """A preset, whose keys can be combined; pixels are those of the resized image."""
 
     name: str
-    flip: bool
-    shift: int
+    hflip: bool
+    translate: int
     cutout: int
-    erase: float
+    random_erasing: float
     mixup: float
     cutmix: float
 
@@ -155,14 +157,14 @@ class RMSpropConfig:
 
 @dataclass
 class MuonConfig:
-    """Muon for the weights that are matrices; the others get the optimizer `rest` with a rate of its own."""
+    """Muon for the weights that are matrices; the others get the optimizer `fallback` with a rate of its own."""
 
     name: str
     lr: float
     momentum: float
     weight_decay: float
-    rest: str
-    rest_lr: float
+    fallback: str
+    fallback_lr: float
     implementation: str = TORCH
 
 
@@ -249,7 +251,7 @@ class DeviceConfig:
     channels_last: Any  # bool | Literal["auto"]; OmegaConf 2.3 fails to merge unions
     threads: Any  # int | Literal["auto"]
     compile: bool
-    graph: Any  # bool | Literal["auto"]
+    cuda_graphs: Any  # bool | Literal["auto"]
     deterministic: bool
     sync_batchnorm: bool = False  # which a run of an earlier version does not say
 
@@ -271,11 +273,11 @@ class TrainConfig:
     loss: str
     label_smoothing: float
     l1: float
-    clip_norm: float | None
+    grad_clip_norm: float | None
     ema_decay: float | None
-    flip_averaging: bool
-    require_learning: bool
-    on_divergence: str
+    tta: str
+    fail_if_not_learning: bool
+    on_nonfinite_loss: str
     checkpoint_every: CheckpointEvery
     layers: str = TORCH
     loss_implementation: str = TORCH

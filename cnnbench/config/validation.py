@@ -11,10 +11,11 @@ from cnnbench.config.schema import (
     IMPLEMENTATIONS,
     INITS,
     LOSSES,
-    ON_DIVERGENCE,
+    MUON_FALLBACKS,
     ON_ERROR,
+    ON_NONFINITE_LOSS,
     PRECISIONS,
-    RESTS,
+    TTAS,
     AdamConfig,
     AugmentConfig,
     Config,
@@ -54,7 +55,7 @@ def _check_range(
         raise ConfigError(f"{key}={value} is out of range. It must be {allowed}{given}.")
 
 
-_POSITIVE = {"lr", "rest_lr", "eps", "step_epochs", "div_factor", "final_div_factor"}
+_POSITIVE = {"lr", "fallback_lr", "eps", "step_epochs", "div_factor", "final_div_factor"}
 _RATIOS = {"momentum", "alpha", "gamma", "min_lr_ratio", "pct_start", "warmup_ratio"}
 
 
@@ -73,7 +74,7 @@ def validate(config: Config) -> None:
     check_name("device.name", config.device.name, DEVICES)
     check_name("device.precision", config.device.precision, PRECISIONS)
     _check_auto("device.channels_last", config.device.channels_last, bool, "true, false")
-    _check_auto("device.graph", config.device.graph, bool, "true, false")
+    _check_auto("device.cuda_graphs", config.device.cuda_graphs, bool, "true, false")
     _check_auto("device.threads", config.device.threads, int, "a number")
     if isinstance(config.device.threads, int):
         _check_range("device.threads", config.device.threads, 1, 1024)
@@ -98,7 +99,7 @@ def validate(config: Config) -> None:
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ConfigError(f"optimizer.betas={betas} must be two numbers from 0 up to, not including, 1.")
     if isinstance(config.optimizer, MuonConfig):
-        check_name("optimizer.rest", config.optimizer.rest, RESTS)
+        check_name("optimizer.fallback", config.optimizer.fallback, MUON_FALLBACKS)
     if config.optimizer.name == "nesterov":
         assert isinstance(config.optimizer, SgdConfig)
         _check_range("optimizer.momentum", config.optimizer.momentum, 0, above=True)
@@ -145,9 +146,9 @@ def _validate_folder(data: DataConfig) -> None:
 def _validate_augment(augment: AugmentConfig, size: int) -> None:
     check_name("augment.name", augment.name, AUGMENTS)
     of_size = f", with images of data.resize={size}"
-    _check_range("augment.shift", augment.shift, 0, size - 1, given=of_size)
+    _check_range("augment.translate", augment.translate, 0, size - 1, given=of_size)
     _check_range("augment.cutout", augment.cutout, 0, size, given=of_size)
-    _check_range("augment.erase", augment.erase, 0, 1)
+    _check_range("augment.random_erasing", augment.random_erasing, 0, 1)
     _check_range("augment.mixup", augment.mixup, 0)
     _check_range("augment.cutmix", augment.cutmix, 0)
     if augment.mixup > 0 and augment.cutmix > 0:
@@ -185,13 +186,14 @@ def _validate_train(train: TrainConfig) -> None:
     _check_range("train.batch_size", train.batch_size, 1, 100_000)
     check_name("train.init", train.init, INITS)
     check_name("train.loss", train.loss, LOSSES)
-    check_name("train.on_divergence", train.on_divergence, ON_DIVERGENCE)
+    check_name("train.tta", train.tta, TTAS)
+    check_name("train.on_nonfinite_loss", train.on_nonfinite_loss, ON_NONFINITE_LOSS)
     _check_range("train.checkpoint_every.epochs", train.checkpoint_every.epochs, 1)
     _check_range("train.checkpoint_every.steps", train.checkpoint_every.steps, 1)
     _check_range("train.checkpoint_every.minutes", train.checkpoint_every.minutes, 0)
     _check_range("train.label_smoothing", train.label_smoothing, 0, 1)
     _check_range("train.l1", train.l1, 0)
-    _check_range("train.clip_norm", train.clip_norm, 0, above=True)
+    _check_range("train.grad_clip_norm", train.grad_clip_norm, 0, above=True)
     _check_range("train.ema_decay", train.ema_decay, 0, 1)
     if train.ema_decay == 1:
         raise ConfigError("train.ema_decay=1 keeps the initial weights for ever. It must be below 1, such as 0.99.")
@@ -199,5 +201,5 @@ def _validate_train(train: TrainConfig) -> None:
         raise ConfigError(
             f"train.label_smoothing={train.label_smoothing} is for train.loss=cross_entropy, not {train.loss}."
         )
-    if train.require_learning and train.epochs < 2:
-        raise ConfigError("train.require_learning=true compares epochs: it needs train.epochs=2 or more.")
+    if train.fail_if_not_learning and train.epochs < 2:
+        raise ConfigError("train.fail_if_not_learning=true compares epochs: it needs train.epochs=2 or more.")

@@ -48,10 +48,10 @@ class Augment:
         where images are mixed, the probabilities of the classes: (N, K), of the type of the images.
         """
         config = self.config
-        if config.flip or config.shift > 0:
+        if config.hflip or config.translate > 0:
             images = self._flip_and_shift(images)
-        if config.erase > 0:
-            images = _without(images, _rectangles(images, config.erase))
+        if config.random_erasing > 0:
+            images = _without(images, _rectangles(images, config.random_erasing))
         if config.cutout > 0:
             images = _without(images, _squares(images, config.cutout))
         if config.mixup > 0:
@@ -63,11 +63,11 @@ class Augment:
     def _flip_and_shift(self, images: torch.Tensor) -> torch.Tensor:
         count, _, size, _ = images.shape
         pixels = torch.arange(size, device=images.device)
-        shift = self.config.shift
+        shift = self.config.translate
         down, right = torch.randint(-shift, shift + 1, (2, count, 1), device=images.device).unbind()
         rows, columns = pixels - down, pixels - right  # (N, S): where each row and column comes from
         black = _outside(rows, size)[:, :, None] | _outside(columns, size)[:, None, :]  # (N, S, S)
-        if self.config.flip:
+        if self.config.hflip:
             mirrored = torch.rand(count, 1, device=images.device) < 0.5
             columns = torch.where(mirrored, size - 1 - columns, columns)
         batch = torch.arange(count, device=images.device)

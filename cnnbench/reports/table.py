@@ -204,7 +204,7 @@ def _precision(run: Record) -> str:
 FACTS: dict[str, Callable[[Record], str]] = {
     "device": _device,
     "precision": _precision,
-    "flip_averaging": lambda run: "yes" if run.result.get("flip_averaging") is True else "",
+    "tta": lambda run: "hflip" if run.result.get("tta") == "hflip" else "",
     "status": lambda run: run.state,
     "error": error,
     "directory": lambda run: str(run.path),

@@ -36,7 +36,7 @@ class Device:
     precision: str
     channels_last: bool
     compile: bool = False
-    graph: bool = False
+    cuda_graphs: bool = False
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -117,7 +117,7 @@ def _keep_freed_memory() -> None:
 def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -> Device:
     """The device and how it is to work, as the configuration means it on this machine; changes nothing.
 
-    ``graph=auto`` is true on a CUDA GPU. ``precision=auto`` is bf16 on one of the Ampere generation or later
+    ``cuda_graphs=auto`` is true on a CUDA GPU. ``precision=auto`` is bf16 on one of the Ampere generation or later
     whose steps are captured, tf32 on one whose steps are not: casting costs as many launches as it saves
     arithmetic. On a CPU that multiplies in bf16 it is bf16 for a network of at least BF16_INTENSITY
     multiply-adds per parameter and image (`intensity`). Elsewhere it is fp32. ``channels_last=auto`` is true on the
@@ -142,13 +142,13 @@ def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -
             f"{ours.local_size} processes on this machine need a GPU each, and it has {torch.cuda.device_count()}. "
             f"Use torchrun --nproc-per-node={torch.cuda.device_count()}, or device=cpu."
         )
-    if config.graph is True and ours.several:
+    if config.cuda_graphs is True and ours.several:
         raise ConfigError(
-            "device.graph=true is for one process: CUDA graphs do not wait for other processes. Use auto."
+            "device.cuda_graphs=true is for one process: CUDA graphs do not wait for other processes. Use auto."
         )
-    graph = name == "cuda" and not ours.several if isinstance(config.graph, str) else config.graph
+    graph = name == "cuda" and not ours.several if isinstance(config.cuda_graphs, str) else config.cuda_graphs
     if graph and name != "cuda":
-        raise ConfigError(f"device.graph=true needs device=cuda, not {name}: only a CUDA GPU has graphs.")
+        raise ConfigError(f"device.cuda_graphs=true needs device=cuda, not {name}: only a CUDA GPU has graphs.")
     ampere = name == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
     precision = config.precision
     if precision == "auto" and ampere:

@@ -108,7 +108,7 @@ class EagerEngine:
             device.kind.type, dtype=device.autocast_dtype, enabled=device.autocast_dtype is not None
         )
         self.scales = device.precision == "fp16"  # alone needs its gradients scaled: its smallest number is 6e-8
-        self.skips = config.on_divergence == "skip"  # which is what a scaler does, be it by 1
+        self.skips = config.on_nonfinite_loss == "skip"  # which is what a scaler does, be it by 1
         self.scaler = torch.amp.GradScaler(
             device.kind.type, init_scale=2.0**16 if self.scales else 1.0, enabled=self.scales or self.skips
         )
@@ -218,10 +218,10 @@ class EagerEngine:
         self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]  # so in torch
         for now, before in zip(self.model.buffers(), statistics, strict=False):
             now.copy_(torch.where(loss.isfinite(), now, before))
-        if self.config.clip_norm is not None:
+        if self.config.grad_clip_norm is not None:
             for optimizer in self.optimizers:
                 self.scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip_norm)
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
@@ -256,10 +256,10 @@ class EagerEngine:
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Those of the network that is measured, (N, K), of inputs (N, C, size, size).
 
-        With train.flip_averaging the mean of both ways round.
+        With train.tta=hflip the mean of both ways round.
         """
         logits, *_ = self._forward(self.evaluated, inputs)
-        if self.config.flip_averaging:
+        if self.config.tta == "hflip":
             mirrored, *_ = self._forward(self.evaluated, inputs.flip(-1))
             logits = (logits + mirrored) / 2
         return logits

@@ -57,17 +57,17 @@ class Preprocessing(nn.Module):
 class Classifier(nn.Module):
     """Images (N, C, H, W), as the network takes them or before `preprocessing`, to logits (N, K)."""
 
-    def __init__(self, network: nn.Module, flip_averaging: bool, preprocessing: Preprocessing | None = None) -> None:
+    def __init__(self, network: nn.Module, tta: str, preprocessing: Preprocessing | None = None) -> None:
         super().__init__()
         self.network = network
-        self.flip_averaging = flip_averaging
+        self.tta = tta
         self.preprocessing = preprocessing
         self.eval().requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         inputs = images if self.preprocessing is None else self.preprocessing(images)
         logits = self._logits(inputs)
-        return (logits + self._logits(inputs.flip(-1))) / 2 if self.flip_averaging else logits
+        return (logits + self._logits(inputs.flip(-1))) / 2 if self.tta == "hflip" else logits
 
     def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
         outputs = self.network(inputs)

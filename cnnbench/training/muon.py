@@ -18,7 +18,7 @@ from torch.optim.optimizer import ParamsT
 
 from cnnbench.config import AdamConfig, MuonConfig, SgdConfig
 
-__all__ = ["Muon", "orthogonalise", "rest_config", "split_parameters"]
+__all__ = ["Muon", "fallback_config", "orthogonalise", "split_parameters"]
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of x, x^3 and x^5: steepest at zero, and near 1 after five steps
 NEWTON_SCHULZ_STEPS = 5
@@ -129,8 +129,8 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     return for_muon, [parameter for parameter in model.parameters() if parameter not in taken]
 
 
-def rest_config(config: MuonConfig) -> AdamConfig | SgdConfig:
+def fallback_config(config: MuonConfig) -> AdamConfig | SgdConfig:
     """The optimizer of the parameters that Muon is not for, with the numbers that its author gives it."""
-    if config.rest == "adamw":
-        return AdamConfig("adamw", config.rest_lr, [0.9, 0.95], 1e-10, config.weight_decay)
-    return SgdConfig("nesterov", config.rest_lr, 0.85, config.weight_decay)
+    if config.fallback == "adamw":
+        return AdamConfig("adamw", config.fallback_lr, [0.9, 0.95], 1e-10, config.weight_decay)
+    return SgdConfig("nesterov", config.fallback_lr, 0.85, config.weight_decay)

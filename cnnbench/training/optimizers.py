@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
-from cnnbench.training.muon import Muon, rest_config, split_parameters
+from cnnbench.training.muon import Muon, fallback_config, split_parameters
 
 __all__ = ["make_optimizer", "make_optimizers", "set_lr"]
 
@@ -27,7 +27,7 @@ def make_optimizers(
     parts = [(config, list(model.parameters()))]
     if isinstance(config, MuonConfig):
         matrices, rest = split_parameters(model)
-        parts = [(config, matrices), (rest_config(config), rest)]
+        parts = [(config, matrices), (fallback_config(config), rest)]
     optimizers = [(make or make_optimizer)(each, parameters, device) for each, parameters in parts if parameters]
     for optimizer in optimizers:
         for group in optimizer.param_groups:

@@ -154,7 +154,7 @@ class Saver:
         return DivergedError(
             f"{what}. {kept}\n"
             f"Lower optimizer.lr={lr:g}, warm up with scheduler.warmup_epochs=1, or shorten gradients with "
-            f"train.clip_norm=1.{go_on}"
+            f"train.grad_clip_norm=1.{go_on}"
         )
 
 

@@ -11,7 +11,7 @@ from cnnbench import models
 from cnnbench.analysis.memory import TrainingMemory, estimate_fixed_memory, estimate_memory
 from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
 from cnnbench.errors import ConfigError
-from cnnbench.training.muon import Muon, rest_config, split_parameters
+from cnnbench.training.muon import Muon, fallback_config, split_parameters
 from cnnbench.training.optimizers import make_optimizer
 
 SGD = SgdConfig("sgd", 0.1, 0.0, 0.0)
@@ -47,7 +47,7 @@ def test_the_state_of_muon_is_what_it_and_sgd_for_the_rest_keep() -> None:
     config = MuonConfig("muon", 0.1, 0.9, 0.0, "sgd", 0.1)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 8))
     for_muon, rest = split_parameters(network)
-    made = (Muon(for_muon, 0.1), make_optimizer(rest_config(config), rest, torch.device("cpu")))
+    made = (Muon(for_muon, 0.1), make_optimizer(fallback_config(config), rest, torch.device("cpu")))
     held = sum(tensor.nbytes for optimizer in made for state in optimizer.state.values() for tensor in state.values())
     assert estimate_of(network, (2, 1, 6, 6), config).optimizer_state == held
 

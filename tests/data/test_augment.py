@@ -17,15 +17,15 @@ from cnnbench.data.augment import Augment
 SIZE = 6
 CLASSES = 5
 BLACK = -0.8
-OFF = AugmentConfig("none", flip=False, shift=0, cutout=0, erase=0.0, mixup=0.0, cutmix=0.0)
-ALL_BUT_MIXING: dict[str, Any] = {"flip": True, "shift": 2, "cutout": 3, "erase": 0.5}
+OFF = AugmentConfig("none", hflip=False, translate=0, cutout=0, random_erasing=0.0, mixup=0.0, cutmix=0.0)
+ALL_BUT_MIXING: dict[str, Any] = {"hflip": True, "translate": 2, "cutout": 3, "random_erasing": 0.5}
 COMBINATIONS: list[dict[str, Any]] = [
     {},
-    {"flip": True},
-    {"shift": 2},
-    {"flip": True, "shift": 2},
+    {"hflip": True},
+    {"translate": 2},
+    {"hflip": True, "translate": 2},
     {"cutout": 3},
-    {"erase": 0.5},
+    {"random_erasing": 0.5},
     {"mixup": 0.2},
     {"cutmix": 1.0},
     ALL_BUT_MIXING,
@@ -98,25 +98,25 @@ def moves_of(images: torch.Tensor, flips: Sequence[bool], shift: int) -> list[Mo
 
 
 def test_flip_mirrors_half_of_the_images_left_to_right() -> None:
-    moves = moves_of(augmented(numbered(400), flip=True), (False, True), 0)
+    moves = moves_of(augmented(numbered(400), hflip=True), (False, True), 0)
     assert 0.4 < sum(mirrored for mirrored, _, _ in moves) / 400 < 0.6
 
 
 def test_shift_moves_by_each_distance_alike_and_fills_with_black() -> None:
-    moves = moves_of(augmented(numbered(1000), shift=2), (False,), 2)
+    moves = moves_of(augmented(numbered(1000), translate=2), (False,), 2)
     counts = [sum((down, right) == to for _, down, right in moves) for to in product(range(-2, 3), repeat=2)]
     assert min(counts) > 15  # of 40 expected
     assert max(counts) < 70
 
 
 def test_flip_and_shift_are_drawn_apart() -> None:
-    moves = moves_of(augmented(numbered(600), flip=True, shift=1), (False, True), 1)
+    moves = moves_of(augmented(numbered(600), hflip=True, translate=1), (False, True), 1)
     counts = [moves.count(move) for move in product((False, True), (-1, 0, 1), (-1, 0, 1))]
     assert min(counts) > 10  # of 33 expected
 
 
 def test_an_image_can_be_shifted_out_but_for_one_row_or_column() -> None:
-    moves_of(augmented(numbered(50), flip=True, shift=SIZE - 1), (False, True), SIZE - 1)
+    moves_of(augmented(numbered(50), hflip=True, translate=SIZE - 1), (False, True), SIZE - 1)
 
 
 # Erased and cut out
@@ -154,7 +154,7 @@ def erased_sides() -> list[tuple[int, int]]:
     """Height and width of 2,000 rectangles erased from images of 40 x 40 pixels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [sides_of(hole_of(image)) for image in augmented(numbered(2000, 40), erase=1.0)]
+        return [sides_of(hole_of(image)) for image in augmented(numbered(2000, 40), random_erasing=1.0)]
 
 
 def test_erased_shares_lie_where_the_paper_has_them(erased_sides: list[tuple[int, int]]) -> None:
@@ -180,7 +180,7 @@ def test_erased_aspects_are_uniform_as_in_the_paper(erased_sides: list[tuple[int
 
 
 def test_erased_rectangles_reach_opposite_borders_alike() -> None:
-    erased = (augmented(numbered(2000), erase=1.0) == 0)[:, 0].float()
+    erased = (augmented(numbered(2000), random_erasing=1.0) == 0)[:, 0].float()
     rows, columns = erased.amax(dim=2).mean(dim=0), erased.amax(dim=1).mean(dim=0)
     assert rows[0].item() == pytest.approx(rows[-1].item(), abs=0.05)
     assert columns[0].item() == pytest.approx(columns[-1].item(), abs=0.05)
@@ -193,12 +193,12 @@ def test_erasing_a_tall_rectangle_does_not_pass_the_border(erased_sides: list[tu
 
 @pytest.mark.parametrize("probability", [0.25, 1.0])
 def test_erase_is_the_probability_that_an_image_is_erased_in(probability: float) -> None:
-    erased = (augmented(numbered(1000), erase=probability) == 0).flatten(1).any(dim=1)
+    erased = (augmented(numbered(1000), random_erasing=probability) == 0).flatten(1).any(dim=1)
     assert erased.float().mean().item() == pytest.approx(probability, abs=0.05)
 
 
 def test_an_image_of_one_pixel_can_be_erased() -> None:
-    assert augmented(numbered(1, 1), erase=1.0).tolist() == [[[[0.0]], [[0.0]]]]
+    assert augmented(numbered(1, 1), random_erasing=1.0).tolist() == [[[[0.0]], [[0.0]]]]
 
 
 # Mixed

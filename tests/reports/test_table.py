@@ -105,8 +105,8 @@ def test_devices_that_were_asked_for_have_a_column_beside_those_that_were_used(t
 
 
 def test_flip_averaging_is_said_where_it_was_measured_with(tmp_path: Path) -> None:
-    columns = of_one(tmp_path, result={"flip_averaging": True})
-    assert texts(columns, "flip_averaging") == ["yes"]
+    columns = of_one(tmp_path, result={"tta": "hflip"})
+    assert texts(columns, "tta") == ["hflip"]
 
 
 def test_a_failed_run_has_its_error_and_no_figures(tmp_path: Path) -> None:

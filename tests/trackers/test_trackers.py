@@ -341,7 +341,7 @@ def gone_on(interrupted: object, folder: Path) -> Path:
     assert run_in_process("resume", "outputs/struck", folder=folder).returncode == 0
     shutil.rmtree(run / "checkpoints")
     shutil.copytree(folder / "early", run / "checkpoints")
-    assert run_in_process("resume", "outputs/struck", "train.clip_norm=100", folder=folder).returncode == 0
+    assert run_in_process("resume", "outputs/struck", "train.grad_clip_norm=100", folder=folder).returncode == 0
     return run
 
 
@@ -371,7 +371,10 @@ def test_a_run_that_goes_on_is_the_same_run_in_mlflow_with_each_row_once(
 
 def test_what_was_changed_on_the_way_is_a_tag(gone_on: Path, folder: Path, reader: Reader) -> None:
     (ours,) = (each for each in reader.read(folder / "outputs") if each["name"] == "struck")
-    assert (ours["parameters"]["train.clip_norm"], ours["tags"]["changed.train.clip_norm"]) == ("null", "100.0")
+    assert (ours["parameters"]["train.grad_clip_norm"], ours["tags"]["changed.train.grad_clip_norm"]) == (
+        "null",
+        "100.0",
+    )
 
 
 @pytest.mark.slow
@@ -457,7 +460,7 @@ def test_whatever_fails_in_a_tracker_the_run_ends_as_without_it(
     [
         ([], "finished"),
         (["optimizer.lr=1e30"], "failed"),
-        (["optimizer.lr=1e-9", "train.require_learning=true"], "failed"),
+        (["optimizer.lr=1e-9", "train.fail_if_not_learning=true"], "failed"),
     ],
     ids=str,
 )

@@ -20,9 +20,17 @@ def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool = False, c
 
 
 def settings(
-    name: str, precision: str = "auto", channels_last: object = "auto", graph: object = "auto"
+    name: str, precision: str = "auto", channels_last: object = "auto", cuda_graphs: object = "auto"
 ) -> DeviceConfig:
-    return DeviceConfig(name, precision, channels_last, "auto", compile=False, graph=graph, deterministic=False)
+    return DeviceConfig(
+        name,
+        precision,
+        channels_last,
+        "auto",
+        compile=False,
+        cuda_graphs=cuda_graphs,
+        deterministic=False,
+    )
 
 
 def test_auto_is_what_this_machine_has() -> None:
@@ -61,7 +69,7 @@ def test_auto_precision_follows_the_generation_and_whether_steps_are_captured(
 ) -> None:
     pretend(monkeypatch, cuda=True, mps=True, capability=capability)
     monkeypatch.setattr(device_module, "_cpu_info", lambda key: "fpu avx2")
-    assert choose(settings(name, graph=graph)).precision == expected
+    assert choose(settings(name, cuda_graphs=graph)).precision == expected
 
 
 @pytest.mark.parametrize(
@@ -84,12 +92,12 @@ def test_auto_precision_of_a_cpu_is_bf16_where_it_multiplies_in_it_and_the_netwo
 @pytest.mark.parametrize(("name", "expected"), [("cuda", True), ("cpu", False), ("mps", False)])
 def test_steps_are_captured_on_a_cuda_gpu(name: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=True, mps=True)
-    assert choose(settings(name)).graph is expected
+    assert choose(settings(name)).cuda_graphs is expected
 
 
 def test_a_graph_is_refused_where_there_is_none() -> None:
-    with pytest.raises(ConfigError, match=r"device\.graph=true needs device=cuda, not cpu"):
-        choose(settings("cpu", graph=True))
+    with pytest.raises(ConfigError, match=r"device\.cuda_graphs=true needs device=cuda, not cpu"):
+        choose(settings("cpu", cuda_graphs=True))
 
 
 @pytest.mark.parametrize(("name", "capability"), [("cpu", 8), ("mps", 8), ("cuda", 7)])

@@ -40,7 +40,7 @@ def test_each_example_is_in_the_share_of_one_process(
 def test_a_step_is_skipped_where_the_loss_of_another_process_is_not_finite(
     told: pytest.MonkeyPatch, make_engine: MakeEngine, config: Config, device: Device
 ) -> None:
-    config.train.on_divergence = "skip"
+    config.train.on_nonfinite_loss = "skip"
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4)).to(device.kind)
     engine = make_engine(network, config, device, DistributedEngine)
     told.setattr(engine, "_network", network, raising=False)  # it is made when training begins
@@ -82,11 +82,11 @@ def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
 
 
 def device_config(name: str, graph: object) -> DeviceConfig:
-    return DeviceConfig(name, "fp32", "auto", "auto", compile=False, graph=graph, deterministic=False)
+    return DeviceConfig(name, "fp32", "auto", "auto", compile=False, cuda_graphs=graph, deterministic=False)
 
 
 def test_graphs_are_refused_for_several_processes(told: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"device\.graph=true is for one process"):
+    with pytest.raises(ConfigError, match=r"device\.cuda_graphs=true is for one process"):
         choose(device_config("cpu", True))
 
 
@@ -96,7 +96,7 @@ def test_each_process_has_the_gpu_of_its_number_and_captures_nothing(told: pytes
     told.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
     told.setenv("LOCAL_RANK", "2")
     chosen = choose(device_config("cuda", "auto"))
-    assert (chosen.kind, chosen.graph) == (torch.device("cuda", 2), False)
+    assert (chosen.kind, chosen.cuda_graphs) == (torch.device("cuda", 2), False)
 
 
 def test_more_processes_than_gpus_are_refused(told: pytest.MonkeyPatch) -> None:

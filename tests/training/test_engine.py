@@ -337,7 +337,7 @@ def test_the_network_trains_on_augmented_images_and_mixed_targets(
 def test_evaluation_is_of_images_as_they_are(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.augment.flip, plain.augment.shift, plain.augment.mixup = True, 1, 1.0
+    plain.augment.hflip, plain.augment.translate, plain.augment.mixup = True, 1, 1.0
     expected, _, _ = by_hand(network, examples)
     assert values(make_engine(network, plain, device).evaluate(examples, 8)) == about(expected)
 
@@ -345,7 +345,7 @@ def test_evaluation_is_of_images_as_they_are(
 def test_flip_averaging_measures_the_mean_logits_of_both_ways_round(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.train.flip_averaging = True
+    plain.train.tta = "hflip"
     with torch.no_grad():
         logits = (network(examples.images / 255) + network(examples.images.flip(-1) / 255)) / 2
     expected = functional.cross_entropy(logits, examples.labels).item()
@@ -356,7 +356,7 @@ def test_flip_averaging_measures_the_mean_logits_of_both_ways_round(
 def test_a_gradient_that_is_too_long_is_shortened_to_the_norm_allowed(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.train.clip_norm = 0.01
+    plain.train.grad_clip_norm = 0.01
     weight, bias = moved(make_engine(network, plain, device), examples)
     assert (weight.square().sum() + bias.square().sum()).sqrt().item() == pytest.approx(LR * 0.01, rel=1e-3)
 
@@ -364,7 +364,7 @@ def test_a_gradient_that_is_too_long_is_shortened_to_the_norm_allowed(
 def test_a_gradient_that_is_short_enough_stays(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.train.clip_norm = 100.0
+    plain.train.grad_clip_norm = 100.0
     _, weight_gradient, _ = by_hand(network, examples)
     torch.testing.assert_close(
         moved(make_engine(network, plain, device), examples)[0], -LR * weight_gradient, rtol=1e-4, atol=1e-6
@@ -374,7 +374,7 @@ def test_a_gradient_that_is_short_enough_stays(
 def test_gradients_in_fp16_are_clipped_at_their_own_length(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.train.clip_norm = 0.01
+    plain.train.grad_clip_norm = 0.01
     weight, bias = moved(make_engine(network, plain, replace(device, precision="fp16")), examples)
     assert (weight.square().sum() + bias.square().sum()).sqrt().item() == pytest.approx(LR * 0.01, rel=1e-2)
 

@@ -63,7 +63,7 @@ def size_of(name: str, **arguments: Any) -> int:
 
 def relative_difference(form: str, network: nn.Module, size: int, in_channels: int = 1) -> float:
     """The largest difference of a logit, in parts of the largest."""
-    classifier = Classifier(network, flip_averaging=False)
+    classifier = Classifier(network, tta="none")
     content = pack(form, classifier, torch.zeros(2, in_channels, size, size), {})
     run = FORMATS[form].unpack(content, lambda: classifier)
     difference = largest = 0.0
@@ -126,7 +126,7 @@ MakeEngine = Callable[..., EagerEngine]
 @pytest.fixture
 def engine(make_engine: MakeEngine, config: Config, device: Device) -> EagerEngine:
     """Of a network that is not the same for a mirrored image, on images that are enlarged and flipped."""
-    config.data.resize, config.train.flip_averaging = 12, True
+    config.data.resize, config.train.tta = 12, "hflip"
     return make_engine(network_of("lenet", 12, activation="relu"), config, device)
 
 
@@ -134,7 +134,7 @@ def engine(make_engine: MakeEngine, config: Config, device: Device) -> EagerEngi
 @pytest.mark.parametrize("form", ["onnx", "torch_export"])
 def test_what_is_exported_computes_what_the_engine_does(form: str, preprocessing: bool, engine: EagerEngine) -> None:
     inside = Preprocessing(engine.preprocess, 8) if preprocessing else None
-    classifier = Classifier(engine.evaluated, engine.config.flip_averaging, inside)
+    classifier = Classifier(engine.evaluated, engine.config.tta, inside)
     takes = torch.zeros(2, 1, 8, 8, dtype=torch.uint8) if preprocessing else torch.zeros(2, 1, 12, 12)
     content = pack(form, classifier, takes, {})
     images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)

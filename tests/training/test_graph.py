@@ -229,7 +229,7 @@ def test_averaged_weights_follow_the_replayed_steps(
 def test_a_clipped_gradient_is_clipped_in_replays(
     make: Callable[..., EagerEngine], config: Config, examples: Examples
 ) -> None:
-    config.train.clip_norm = 0.01
+    config.train.grad_clip_norm = 0.01
     eager, captured = (trained(make(kind), examples) for kind in (EagerEngine, TapeEngine))
     assert_same(captured, eager)
 
@@ -238,7 +238,7 @@ def test_a_clipped_gradient_is_clipped_in_replays(
 def test_colour_is_normalised_and_augmented_in_replays(make_engine: MakeEngine, config: Config, device: Device) -> None:
     """Mean, deviation and black are tensors there, one value for each channel."""
     config.optimizer = SGD
-    config.augment.flip, config.augment.shift = True, 1
+    config.augment.hflip, config.augment.translate = True, 1
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (21, 3, 4, 4), dtype=torch.uint8, generator=generator)
     examples = Examples(pixels.to(device.kind), (torch.arange(21) % 4).to(device.kind))

@@ -15,7 +15,7 @@ from cnnbench import models
 from cnnbench.config import AdamConfig, Config, MuonConfig, SgdConfig, as_dict
 from cnnbench.errors import ConfigError
 from cnnbench.training import muon
-from cnnbench.training.muon import Muon, orthogonalise, rest_config, split_parameters
+from cnnbench.training.muon import Muon, fallback_config, orthogonalise, split_parameters
 
 CONVOLUTIONS = [(8, 4, 3, 3), (8, 4, 3, 3), (4, 8, 1, 1), (16, 1, 3, 3), (8, 4, 3, 3)]  # wide, square and tall
 LINEAR = [(12, 20), (20, 12), (12, 20), (6, 6)]
@@ -310,22 +310,22 @@ def test_linear_layers_within_a_network_are_for_muon() -> None:
     assert names_of_rest_matrices(network) == ["2.0.weight"]
 
 
-RESTS = [
+MUON_FALLBACKS = [
     ("adamw", AdamConfig("adamw", 0.003, [0.9, 0.95], 1e-10, 0.01)),
     ("sgd", SgdConfig("nesterov", 0.003, 0.85, 0.01)),
 ]
 
 
-@pytest.mark.parametrize(("rest", "expected"), RESTS)
+@pytest.mark.parametrize(("rest", "expected"), MUON_FALLBACKS)
 def test_the_rest_gets_the_optimizer_of_its_name(rest: str, expected: AdamConfig | SgdConfig) -> None:
-    assert rest_config(MuonConfig("muon", 0.02, 0.95, 0.01, rest, 0.003)) == expected
+    assert fallback_config(MuonConfig("muon", 0.02, 0.95, 0.01, rest, 0.003)) == expected
 
 
 def test_every_name_for_the_rest_is_tried_here() -> None:
-    assert {rest for rest, _ in RESTS} == set(configuration.RESTS)
+    assert {rest for rest, _ in MUON_FALLBACKS} == set(configuration.MUON_FALLBACKS)
 
 
-MUON = {"name": "muon", "lr": 0.02, "momentum": 0.95, "weight_decay": 0.0, "rest": "adamw", "rest_lr": 0.001}
+MUON = {"name": "muon", "lr": 0.02, "momentum": 0.95, "weight_decay": 0.0, "fallback": "adamw", "fallback_lr": 0.001}
 
 
 @pytest.mark.parametrize(
@@ -334,8 +334,8 @@ MUON = {"name": "muon", "lr": 0.02, "momentum": 0.95, "weight_decay": 0.0, "rest
         ({"lr": 0.0}, r"optimizer\.lr=0\.0 is out of range.*above 0"),
         ({"momentum": 1.5}, r"optimizer\.momentum=1\.5 is out of range.*at most 1"),
         ({"weight_decay": -0.1}, r"optimizer\.weight_decay=-0\.1 is out of range.*at least 0"),
-        ({"rest_lr": 0.0}, r"optimizer\.rest_lr=0\.0 is out of range.*above 0"),
-        ({"rest": "adam"}, r"optimizer\.rest=adam is not known\. Did you mean 'adamw'\? Allowed: adamw, sgd"),
+        ({"fallback_lr": 0.0}, r"optimizer\.fallback_lr=0\.0 is out of range.*above 0"),
+        ({"fallback": "adam"}, r"optimizer\.fallback=adam is not known\. Did you mean 'adamw'\? Allowed: adamw, sgd"),
     ],
     ids=str,
 )

@@ -126,7 +126,7 @@ def new(tmp_path: Path, config: Config, device: Device, examples: Examples, make
     """Makes a training of `Net` with all that has a memory: dropout, statistics, augmentation, an average."""
     config.optimizer = OPTIMIZERS[2]
     config.scheduler = CosineConfig("cosine", 0.0, 0.5)
-    config.augment.flip, config.augment.mixup = True, 0.4
+    config.augment.hflip, config.augment.mixup = True, 0.4
     config.train.epochs, config.train.ema_decay = 3, 0.8
 
     def make(name: str, kind: type[EagerEngine] = EagerEngine, precision: str = "fp32") -> Training:
@@ -191,10 +191,10 @@ def test_every_optimizer_goes_on_where_steps_are_replayed(
     assert_same(new("whole", TapeEngine), parts, parts.go())
 
 
-@pytest.mark.parametrize("on_divergence", ["stop", "skip"])
+@pytest.mark.parametrize("on_nonfinite_loss", ["stop", "skip"])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_every_precision_goes_on(new: NewTraining, config: Config, precision: str, on_divergence: str) -> None:
-    config.train.on_divergence = on_divergence
+def test_every_precision_goes_on(new: NewTraining, config: Config, precision: str, on_nonfinite_loss: str) -> None:
+    config.train.on_nonfinite_loss = on_nonfinite_loss
     parts = new("parts", precision=precision)
     parts.go(stop_after=4)
     assert_same(new("whole", precision=precision), parts, parts.go())

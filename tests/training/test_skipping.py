@@ -1,4 +1,4 @@
-"""Steps without a finite loss are left out, if train.on_divergence=skip asks for it."""
+"""Steps without a finite loss are left out, if train.on_nonfinite_loss=skip asks for it."""
 
 import copy
 import math
@@ -25,7 +25,7 @@ def network() -> nn.Sequential:
 def plain(config: Config) -> Config:
     """Gradient descent that skips."""
     config.optimizer = SgdConfig("sgd", 0.1, momentum=0.0, weight_decay=0.0)
-    config.train.on_divergence = "skip"
+    config.train.on_nonfinite_loss = "skip"
     return config
 
 
@@ -95,5 +95,5 @@ def test_steps_that_are_not_skipped_are_the_same_to_the_bit(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
     skipping = moved(make_engine(copy.deepcopy(network), plain, device), examples)
-    plain.train.on_divergence = "stop"
+    plain.train.on_nonfinite_loss = "stop"
     assert all(map(torch.equal, moved(make_engine(network, plain, device), examples), skipping))

@@ -1,4 +1,4 @@
-"""`cnnbench check`: the table of differences, and how it ends."""
+"""`cnnbench gradcheck`: the table of differences, and how it ends."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Wrong(nn.Linear):
 
 
 def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(within: Command, tmp_path: Path) -> None:
-    result = within("check", "model=lenet")
+    result = within("gradcheck", "model=lenet")
     assert (result.returncode, result.stderr) == (0, "")
     names = [line.split()[0] for line in result.stdout.splitlines()[3:17]]
     assert names == [
@@ -52,7 +52,7 @@ def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(w
     ids=" ".join,
 )
 def test_other_networks_agree(within: Command, overrides: list[str]) -> None:
-    result = within("check", *overrides)
+    result = within("gradcheck", *overrides)
     assert result.returncode == 0, result.stdout
 
 
@@ -93,14 +93,14 @@ class MyNet(nn.Module):
 
 def test_a_network_of_ones_own_may_have_what_those_of_the_zoo_have_not(within: Command, tmp_path: Path) -> None:
     (tmp_path / "check_my_module.py").write_text(MINE)
-    result = within("check", "model=simple_cnn", "model.name=check_my_module:MyNet", "data.resize=9")
+    result = within("gradcheck", "model=simple_cnn", "model.name=check_my_module:MyNet", "data.resize=9")
     assert (result.returncode, result.stderr) == (0, "")
     assert "Not written by hand, and torch's in both: Conv2d, GELU." in result.stdout
     assert "unused" not in result.stdout
 
 
 def test_layers_that_are_torchs_in_both_are_named(within: Command) -> None:
-    output = within("check", "model=preact_resnet110", "model.depth=8", "data.resize=8").stdout
+    output = within("gradcheck", "model=preact_resnet110", "model.depth=8", "data.resize=8").stdout
     assert "Not written by hand, and torch's in both: ConstantPad3d." in output
 
 
@@ -108,8 +108,8 @@ def test_a_wrong_gradient_ends_it_with_another_code_and_is_named(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(swap.TWINS, nn.Linear, Wrong)
-    result = within("check", "model=simple_cnn")
-    assert result.returncode == 1
+    result = within("gradcheck", "model=simple_cnn")
+    assert result.returncode == 6
     assert "Beyond the tolerance: layers.7, network." in result.stdout
 
 
@@ -124,19 +124,19 @@ def test_evaluation_is_looked_at_where_it_is_another(
     within: Command, monkeypatch: pytest.MonkeyPatch, operation: str, broken: Callable[..., object]
 ) -> None:
     monkeypatch.setattr(batch_norm.NormaliseByMoving, operation, staticmethod(broken))
-    result = within("check", "model=bn_lenet")
-    assert result.returncode == 1
+    result = within("gradcheck", "model=bn_lenet")
+    assert result.returncode == 6
     assert "BatchNorm2d" in next(line for line in result.stdout.splitlines() if line.endswith("BEYOND"))
 
 
 def test_moving_averages_are_looked_at(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_norm, "_move", lambda layer, mean, variance: layer.running_mean.add_(mean))
-    assert within("check", "model=bn_lenet").returncode == 1
+    assert within("gradcheck", "model=bn_lenet").returncode == 6
 
 
 def test_json_holds_what_the_table_holds(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(swap.TWINS, nn.Linear, Wrong)
-    told = json.loads(within("check", "model=simple_cnn", "--json").stdout)
+    told = json.loads(within("gradcheck", "model=simple_cnn", "--json").stdout)
     assert (told["model"], told["passed"]) == ("simple_cnn", False)
     linear = next(row for row in told["compared"] if row["kind"] == "Linear")
     assert linear["differences"]["outputs"] < 1e-9 < linear["differences"]["gradients"]
@@ -144,13 +144,13 @@ def test_json_holds_what_the_table_holds(within: Command, monkeypatch: pytest.Mo
 
 
 def test_json_says_that_all_passed(within: Command) -> None:
-    assert json.loads(within("check", "model=lenet", "--json").stdout)["passed"] is True
+    assert json.loads(within("gradcheck", "model=lenet", "--json").stdout)["passed"] is True
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-m", "model=lenet,nin"], "cnnbench check looks at one network: -m is for cnnbench train."),
+        (["-m", "model=lenet,nin"], "cnnbench gradcheck looks at one network: -m is for cnnbench train."),
         (["--batch", "1"], "--batch 1 is out of range. It must be at least 2, to be normalised."),
         (["--batch", "x"], "argument --batch: invalid int value: 'x'."),
         (["model=alexnet", "data.resize=28"], "The smallest size is data.resize=67."),
@@ -161,6 +161,6 @@ def test_json_says_that_all_passed(within: Command) -> None:
 )
 def test_a_mistake_is_said(within: Command, tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "check_lists.py").write_text(LISTS)
-    result = within("check", *arguments)
+    result = within("gradcheck", *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr
