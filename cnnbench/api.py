@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnbench import config
-from cnnbench.cli.composing import claim_checked, compose_here, leave_record, without_hydra
+from cnnbench.cli.hydra_app import claim_run, compose_config, write_hydra_files
 from cnnbench.commands import train as command
 from cnnbench.commands.train import OnEpoch, StoppedByOnEpoch, Trained
 from cnnbench.errors import ConfigError
@@ -71,14 +71,16 @@ def train(*overrides: str, on_epoch: OnEpoch | None = None, directory: Path | No
             "cnnbench.api trains in one process. Several train together by torchrun -m cnnbench OVERRIDE..."
         )
     with _the_only_one():
-        composed = compose_here(overrides)
-        run = claim_checked(composed, directory)
+        composed = compose_config(overrides)
+        claimed = claim_run(composed, directory)
+        run = claimed.run
+        assert run is not None
         trained: Trained
         test_accuracy = None
         try:
             with run.recorded_status(), _kept_in(run.path / "train.log"):
-                leave_record(composed, run.path)
-                settings = config.load(without_hydra(composed))
+                write_hydra_files(composed, run.path)
+                settings = claimed.settings
                 run.write_text("config.yaml", config.to_yaml(settings))
                 trained = outcome = command.run(settings, run, watch, on_epoch=on_epoch)
                 test_accuracy = outcome.test.accuracy

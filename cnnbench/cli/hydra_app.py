@@ -35,8 +35,7 @@ from cnnbench.runs.reading import of_this_launch, read_text
 from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopping import STOP_SIGNALS, end
 from cnnbench.runs.sweep import is_stopped, stop
-from cnnbench.sweeps.jobs import without_hydra
-from cnnbench.sweeps.sweeper import SweepRequest
+from cnnbench.sweeps.jobs import SweepRequest, without_hydra
 
 if TYPE_CHECKING:
     from cnnbench.training.preflight import Preflight
@@ -48,6 +47,7 @@ __all__ = [
     "compose_config",
     "conf_folder",
     "is_multirun",
+    "is_override",
     "log_to",
     "log_to_file",
     "output_directory",
@@ -59,6 +59,8 @@ __all__ = [
 OmegaConf.register_new_resolver("job_directory", job_directory_name, replace=True)
 
 log = logging.getLogger("cnnbench")
+
+HELP_FLAGS = {"--help", "-h"}
 
 # Ranks of torchrun beyond the first compose the same configuration, and write nothing.
 SILENT = (
@@ -165,7 +167,12 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
     Raises:
         ConfigError: Hydra fails in a way that it has no words for.
     """
-    words = sorted(arguments, key=_is_override)  # argparse fails on a flag between overrides
+    if not HELP_FLAGS.isdisjoint(arguments):
+        from cnnbench.cli.help import print_help
+
+        print_help(config_name, arguments)
+        return 0
+    words = sorted(arguments, key=is_override)  # argparse fails on a flag between overrides
     if processes().rank > 0:
         words = [word for word in words if not word.startswith("hydra/")] + list(SILENT)
     sys.argv[1:] = config.quote_texts(words)
@@ -196,11 +203,11 @@ def _explain_foreign(error: Exception, job: HydraJob) -> Exception:
     return ConfigError(f"Hydra cannot work with this command line: {reason}")
 
 
-def _is_override(argument: str) -> bool:
+def is_override(argument: str) -> bool:
     return "=" in argument and not argument.startswith("-")
 
 
-def compose_config(overrides: Sequence[str]) -> DictConfig:
+def compose_config(overrides: Sequence[str], config_name: str = "train") -> DictConfig:
     """Compose what the command line would for one run, Hydra's settings included.
 
     The caller may be a Hydra application itself: its Hydra is afterwards as it was.
@@ -213,7 +220,8 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(conf_folder()), name, version_base="1.3"):
-            return hydra.compose("train", config.quote_texts(overrides), return_hydra_config=True)
+            words = config.quote_texts(overrides)
+            return hydra.compose(config_name, words, return_hydra_config=True)
     except Exception as error:
         known = as_cnnbench_error(error)
         raise known or ConfigError(f"Hydra cannot work with these overrides: {error}") from error
@@ -230,7 +238,7 @@ def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "
     Raises:
         ConfigError: the configuration is wrong, or the directory that was asked for holds a run.
     """
-    from cnnbench.training import preflight  # numpy, which --help need not wait for
+    from cnnbench.commands import preflight  # numpy, which --help need not wait for
 
     settings = config.load(without_hydra(composed))
     checked = preflight.check(settings)

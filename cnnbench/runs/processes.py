@@ -51,3 +51,12 @@ def processes() -> Processes:
         int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
         run_id if run_id != "none" else f"process {os.getppid()} on {socket.gethostname()}",
     )
+
+
+class RankLostError(Exception):
+    """Rank 0 is gone. It reports why."""
+
+
+def broadcast(value):
+    assert not processes().several
+    return value

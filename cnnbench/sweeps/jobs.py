@@ -2,10 +2,12 @@
 
 import itertools
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,11 +18,38 @@ from cnnbench import config
 from cnnbench.errors import ConfigError
 from cnnbench.runs.reading import read_text
 
-__all__ = ["MAX_JOBS", "Overrides", "list_jobs", "read_jobs_file", "without_hydra"]
+if TYPE_CHECKING:
+    from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
+
+__all__ = [
+    "MAX_JOBS",
+    "Overrides",
+    "SweepRequest",
+    "list_jobs",
+    "quote_path",
+    "read_jobs_file",
+    "without_hydra",
+]
 
 MAX_JOBS = 10_000
 
 Overrides = list[str]
+
+
+@dataclass
+class SweepRequest:
+    """What a command asks of a sweep, beside values. `launched` and `exit_code` are the answer.
+
+    `command` is what the user typed. `jobs` take the place of those that the values span, and
+    are subject to `policy`, if there is one.
+    """
+
+    command: Sequence[str]
+    jobs: Sequence[Overrides] | None = None
+    policy: "UntrustedSweepPolicy | None" = None
+    prints_table: bool = True
+    launched: bool = False
+    exit_code: int = 0
 
 
 def list_jobs(
@@ -122,3 +151,8 @@ def read_jobs_file(path: Path) -> list[Overrides]:
 def without_hydra(composed: DictConfig) -> DictConfig:
     """Return what Hydra has composed, less its own settings."""
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+
+
+def quote_path(path: Path) -> str:
+    """Quote a path as the value of an override that holds no reference."""
+    return config.quote(re.sub(r"(\\*)\$\{", r"\1\1\\${", str(path)))

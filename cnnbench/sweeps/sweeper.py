@@ -25,32 +25,21 @@ from cnnbench.runs.reading import read_accuracy, read_status, read_text
 from cnnbench.runs.records import Record, read_records
 from cnnbench.runs.stopping import SIGTERM_CODE, STOP_SIGNALS, print_from_handler
 from cnnbench.runs.sweep import add_jobs, allow, stop
-from cnnbench.sweeps.jobs import Overrides, list_jobs, read_jobs_file, without_hydra
-from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
+from cnnbench.sweeps.jobs import (
+    Overrides,
+    SweepRequest,
+    list_jobs,
+    read_jobs_file,
+    without_hydra,
+)
 
 if TYPE_CHECKING:
     from hydra_plugins.cnnbench_sweeper import CnnbenchSweeper
 
-__all__ = ["Sweep", "SweepRequest", "run_sweep"]
+__all__ = ["Job", "Sweep", "run_sweep"]
 
 JOBLIB = "joblib"
 LOCAL = ("basic", JOBLIB)  # launchers that run jobs on this machine, and return when they have ended
-
-
-@dataclass
-class SweepRequest:
-    """What a command asks of a sweep, beside values. `launched` and `exit_code` are the answer.
-
-    `command` is what the user typed. `jobs` take the place of those that the values span, and
-    are subject to `policy`, if there is one.
-    """
-
-    command: Sequence[str]
-    jobs: Sequence[Overrides] | None = None
-    policy: UntrustedSweepPolicy | None = None
-    prints_table: bool = True
-    launched: bool = False
-    exit_code: int = 0
 
 
 def run_sweep(sweeper: "CnnbenchSweeper", arguments: Sequence[str]) -> Sequence[JobReturn]:
@@ -79,17 +68,17 @@ class Sweep:
     mistakes: dict[str, CnnbenchError | None] = field(default_factory=dict)
 
     @property
-    def config(self) -> DictConfig:
+    def composed(self) -> DictConfig:
         """What all jobs share."""
         return self.sweeper.config
 
     @property
     def directory(self) -> Path:
-        return Path(self.config.hydra.sweep.dir)
+        return Path(self.composed.hydra.sweep.dir)
 
     @property
     def launcher(self) -> str:
-        return str(self.config.hydra.runtime.choices["hydra/launcher"])
+        return str(self.composed.hydra.runtime.choices["hydra/launcher"])
 
     def run(self, arguments: Sequence[str]) -> Sequence[JobReturn]:
         """Run the jobs that are not finished, and print the table of all.
@@ -135,7 +124,7 @@ class Sweep:
             print(f"{len(finished):,} of {len(self.jobs):,} jobs are finished already.")
         named = self._claim_name()
         add_jobs(self.directory, {name: [*job.overrides, *named] for name, job in self.jobs.items()})
-        OmegaConf.save(self.config, self.directory / "multirun.yaml")  # as Hydra's own sweeper does
+        OmegaConf.save(self.composed, self.directory / "multirun.yaml")  # as Hydra's own sweeper does
         allow(self.directory)
         self.request.launched = True
         # a directory that is named by the number of its job is found by running all in order
@@ -144,14 +133,14 @@ class Sweep:
 
     def _check_names(self) -> None:
         """Check what names the directories of the sweep and of its jobs."""
-        name = self.config.sweep
+        name = self.composed.sweep
         swept = [word for word in self._written("task") if word.startswith("sweep=") and "," in word]
         if swept or not name or ".." in Path(name).parts:
             raise ConfigError(f"sweep={name} is no name for a folder. Give one, such as sweep=rates.")
 
     def _written(self, kind: str) -> Overrides:
         """Return the overrides of the command, task or hydra, with their interpolations."""
-        overrides = OmegaConf.to_container(self.config.hydra.overrides[kind], resolve=False)
+        overrides = OmegaConf.to_container(self.composed.hydra.overrides[kind], resolve=False)
         return [str(override) for override in overrides or ()]
 
     def _claim_name(self) -> Overrides:
@@ -163,14 +152,14 @@ class Sweep:
             return []
         if any(word.startswith("hydra.sweep.dir=") for word in self._written("hydra")):
             return []
-        name, number = self.config.sweep, 2
+        name, number = self.composed.sweep, 2
         while True:
             try:
                 self.directory.mkdir(parents=True)
             except FileExistsError:
-                self.config.sweep, number = f"{name}_{number}", number + 1
+                self.composed.sweep, number = f"{name}_{number}", number + 1
             else:
-                return [config.format_override("sweep", self.config.sweep)]
+                return [config.format_override("sweep", self.composed.sweep)]
 
     def _compose(self, jobs: Sequence[Overrides]) -> None:
         """Compose each job, for the name of its directory and its configuration.
@@ -181,9 +170,9 @@ class Sweep:
         """
         loader = self.sweeper.hydra_context.config_loader
         for number, overrides in enumerate(jobs):
-            composed = loader.load_sweep_config(self.config, list(overrides))
+            composed = loader.load_sweep_config(self.composed, list(overrides))
             if self.request.policy is not None:
-                self.request.policy.check_composed(composed, self.config)
+                self.request.policy.check_composed(composed, self.composed)
             with open_dict(composed):
                 composed.hydra.job.num = composed.hydra.job.id = number
             name = str(composed.hydra.sweep.subdir)
@@ -204,17 +193,21 @@ class Sweep:
                 settings = error
             self.jobs[name] = Job(list(overrides), settings)
 
-    def find_mistake(self, job: Job) -> CnnbenchError | None:
-        """Return what is wrong with a job, as far as can be known before its data are read."""
+    def check(self, job: Job) -> config.Config:
+        """Return the configuration of a job, checked as far as it can be before data are read.
+
+        Raises:
+            CnnbenchError: it has a mistake.
+        """
         if isinstance(job.settings, ConfigError):
-            return job.settings
+            raise job.settings
         if self.launcher not in LOCAL:
-            return None  # its network and memory are the other machine's to judge
-        from cnnbench.training import preflight
+            return job.settings  # its network and memory are the other machine's to judge
+        from cnnbench.commands import preflight
 
         values = config.as_dict(job.settings)
         values["optimizer"] = values["optimizer"]["name"]
-        for key in ("seed", "scheduler", "augment", "sweep"):  # which preflight does not look at
+        for key in ("seed", "scheduler", "augment", "sweep"):  # preflight does not look at these
             del values[key]
         key = json.dumps(values)
         if key not in self.mistakes:
@@ -223,15 +216,19 @@ class Sweep:
                 preflight.check(job.settings)
             except CnnbenchError as error:
                 self.mistakes[key] = error
-        return self.mistakes[key]
+        mistake = self.mistakes[key]
+        if mistake is not None:
+            raise mistake
+        return job.settings
 
     def _refuse_mistakes(self) -> None:
         """Raise the mistakes of all jobs as one error, before the first job begins."""
         jobs_by_mistake: dict[str, list[Job]] = {}
         codes = []
         for job in self.jobs.values():
-            error = self.find_mistake(job)
-            if error is not None:
+            try:
+                self.check(job)
+            except CnnbenchError as error:
                 jobs_by_mistake.setdefault(str(error), []).append(job)
                 codes.append(type(error))
         if not codes:
@@ -265,7 +262,7 @@ class Sweep:
 
     def _are_numbered(self) -> bool:
         """Return whether directories have the numbers of jobs: then all are launched, in order."""
-        subdir = str(OmegaConf.to_container(self.config.hydra.sweep, resolve=False)["subdir"])
+        subdir = str(OmegaConf.to_container(self.composed.hydra.sweep, resolve=False)["subdir"])
         return "hydra.job.num" in subdir or "hydra.job.id" in subdir
 
     def _conclude(self) -> None:
@@ -292,7 +289,7 @@ class Sweep:
             )
         words = [*processes().program(), *self.request.command]
         if not self.request.jobs and not any(word.startswith("sweep=") for word in words):
-            words.append(config.format_override("sweep", self.config.sweep))
+            words.append(config.format_override("sweep", self.composed.sweep))
         return f"To go on: {shlex.join(words)}"
 
     @contextmanager

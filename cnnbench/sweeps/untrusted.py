@@ -14,8 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from cnnbench import config
+from cnnbench.analysis.format import truncate
 from cnnbench.errors import ConfigError
-from cnnbench.reports.text import shortened
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import refuse_ways_out
 from cnnbench.runs.sweep import Jobs
@@ -82,7 +82,7 @@ class UntrustedSweepPolicy:
             ConfigError: it is more than a plain value of a known key, or the name of a choice.
         """
         refused = ConfigError(
-            f"Refused override {shortened(word, 200)} from {self.directory / 'sweep.json'}: recorded "
+            f"Refused override {truncate(word, 200)} from {self.directory / 'sweep.json'}: recorded "
             "jobs may only set training values. Run the original sweep command again."
         )
         override = _parse_plain(word)
