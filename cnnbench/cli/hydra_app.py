@@ -28,8 +28,10 @@ from cnnbench import config
 from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, report
 from cnnbench.cli.other_libraries import silence_libraries
 from cnnbench.cli.streams import SIGPIPE_CODE, shield_stream
+from cnnbench.cli.third_party_caches import place_third_party_caches
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
+from cnnbench.runs.openmp_env import limit_spinning
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import of_this_launch, read_text
 from cnnbench.runs.slurm import end_or_restart
@@ -55,7 +57,9 @@ __all__ = [
     "write_hydra_files",
 ]
 
-# at import, so that it is known wherever a launcher starts a job
+# All at import, so that it is done wherever a launcher starts a job, and before torch is imported.
+limit_spinning()
+place_third_party_caches()
 OmegaConf.register_new_resolver("job_directory", job_directory_name, replace=True)
 
 log = logging.getLogger("cnnbench")
