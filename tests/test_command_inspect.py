@@ -19,7 +19,7 @@ from torch import nn
 
 from cnnbench import config as configuration
 from cnnbench import models
-from cnnbench.commands.assemble import assemble
+from cnnbench.training.build import build_engine
 from cnnbench.commands.inspect import look
 from cnnbench.commands.trained import Trained
 from cnnbench.data import catalog
@@ -148,7 +148,7 @@ def make(tmp_path: Path) -> Make:
         dataset = catalog.get("sample")
         many = {"mean": dataset.mean * channels, "std": dataset.std * channels, "classes": classes or dataset.classes}
         dataset = replace(dataset, **many)
-        engine = assemble(config, dataset)
+        engine = build_engine(config, dataset)
         engine.evaluated.eval()
         size = config.data.resize
         generator = torch.Generator().manual_seed(0)

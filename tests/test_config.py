@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench import config
 from cnnbench.cli import composing
-from cnnbench.commands.preflight import check
+from cnnbench.training.preflight import check
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cnnbench.commands.assemble import assemble, describe, on_meta
+from cnnbench.training.build import build_engine, describe, on_meta
 from cnnbench.config import Config, to_yaml
 from cnnbench.data import sources
 from cnnbench.data.arrays import Arrays
@@ -51,7 +51,7 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
     log.info(f"{config.model.name} at {config.data.resize} pixels ...")
     run.write_text("config.yaml", to_yaml(config))
     dataset, arrays = sources.load(config.data)
-    engine = assemble(config, dataset)
+    engine = build_engine(config, dataset)
     result: Result = {
         "model": config.model.name,
         "data": config.data.name,

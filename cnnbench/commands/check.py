@@ -15,7 +15,7 @@ from cnnbench.reference.checking import Differences, compare, compare_layer, com
 from cnnbench.reference.swap import twin_of
 from cnnbench.reports.text import align
 from cnnbench.training.device import choose
-from cnnbench.training.initialisation import initialise
+from cnnbench.training.init import initialize
 
 __all__ = ["run"]
 
@@ -52,7 +52,7 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
     classes, size = len(dataset.classes), config.data.resize
     models.dry_run(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
     network = models.build(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
-    initialise(network, config.train.init)
+    initialize(network, config.train.init)
     network = network.to(device, torch.float64)
     images = torch.randn(batch_size, dataset.in_channels, size, size, dtype=torch.float64, device=device)
     rows = list(_rows(config, network, images, classes))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from cnnbench.commands.assemble import describe
+from cnnbench.training.build import describe
 from cnnbench.commands.test_set import TestSet, load_test_set
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data.resident import Examples

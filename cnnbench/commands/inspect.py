@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from cnnbench.commands.assemble import on_meta
+from cnnbench.training.build import on_meta
 from cnnbench.commands.test_set import load_test_set
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data.resident import Examples

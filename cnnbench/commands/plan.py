@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from cnnbench.commands.assemble import assemble, on_meta
-from cnnbench.commands.preflight import check
+from cnnbench.training.build import build_engine, on_meta
+from cnnbench.training.preflight import check
 from cnnbench.config import Config, load
 from cnnbench.data import sources
 from cnnbench.data.resident import ResidentData
@@ -95,7 +95,7 @@ def _recorded(records: Iterable[Record]) -> tuple[Work, str] | None:
 def _measure(config: Config) -> tuple[Work, str]:
     """The speed of some steps of a job, taken here and now."""
     dataset, arrays = sources.load(config.data)
-    engine = assemble(config, dataset)
+    engine = build_engine(config, dataset)
     data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.kind)
     batch_size = min(config.train.batch_size, len(data.train))
     engine.prepare(data.train, batch_size)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cnnbench import models
-from cnnbench.commands.assemble import on_meta
+from cnnbench.training.build import on_meta
 from cnnbench.config import Config
 from cnnbench.data import sources
 from cnnbench.errors import ConfigError, did_you_mean

@@ -20,7 +20,7 @@ from cnnbench.data.resident import Examples
 from cnnbench.data.transforms import Preprocess
 from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.runs.stopping import Stopping
-from cnnbench.training.averaging import WeightAverage
+from cnnbench.training.ema import WeightEma
 from cnnbench.training.device import Device
 from cnnbench.training.losses import Losses
 from cnnbench.training.optimizers import set_lr
@@ -103,7 +103,7 @@ class EagerEngine:
         self.device = device
         self.config = config
         self.loss, self.l1_penalty = losses
-        self.average = None if config.ema_decay is None else WeightAverage(model, config.ema_decay)
+        self.average = None if config.ema_decay is None else WeightEma(model, config.ema_decay)
         self.autocast = torch.autocast(
             device.kind.type, dtype=device.autocast_dtype, enabled=device.autocast_dtype is not None
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cnnbench import config, models
-from cnnbench.commands.assemble import on_meta
+from cnnbench.training.build import on_meta
 from cnnbench.commands.reproduce.computations import compute
 from cnnbench.data import sources
 from cnnbench.errors import CnnbenchError, explain_write_error

@@ -20,7 +20,7 @@ from cnnbench.data.resident import Examples, epoch_order
 from cnnbench.data.transforms import Preprocess, per_channel
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.graph import GraphEngine
+from cnnbench.training.cuda_graph import GraphEngine
 
 MakeEngine = Callable[..., EagerEngine]
 Step = Callable[[], None]

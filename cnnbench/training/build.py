@@ -14,21 +14,21 @@ from cnnbench.reports.layers import measure, total
 from cnnbench.runs.processes import processes
 from cnnbench.training.device import select
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.graph import GraphEngine
-from cnnbench.training.initialisation import initialise
+from cnnbench.training.cuda_graph import GraphEngine
+from cnnbench.training.init import initialize
 from cnnbench.training.optimizers import make_optimizers
 from cnnbench.training.space_to_depth import use_space_to_depth
 
-__all__ = ["assemble", "describe", "multiply_adds", "on_meta"]
+__all__ = ["build_engine", "describe", "multiply_adds", "on_meta"]
 
 
-def assemble(config: Config, dataset: Dataset) -> EagerEngine:
+def build_engine(config: Config, dataset: Dataset) -> EagerEngine:
     """Set this process up for the device, and build the network and what trains it there."""
     device = select(device_config(config), config.seed, lambda: _intensity(config, dataset))
     model = models.build(
         config.model.name, dataset.in_channels, len(dataset.classes), config.data.resize, **config.model.arguments
     )
-    initialise(model, config.train.init)
+    initialize(model, config.train.init)
     if device.kind.type == "cuda" and device.autocast_dtype is not None:  # where it was measured to help
         use_space_to_depth(model)
     if config.train.layers == "reference":
