@@ -4,7 +4,6 @@ import torch
 from torch import nn
 
 from cnnbench import models
-from cnnbench.commands.by_hand import device_config, losses_of, optimizer_by_hand
 from cnnbench.config import Config
 from cnnbench.data.augment import Augment
 from cnnbench.data.catalog import Dataset
@@ -12,7 +11,7 @@ from cnnbench.data.sources import normalization
 from cnnbench.data.transforms import Preprocess, per_channel
 from cnnbench.reports.layers import measure, total
 from cnnbench.runs.processes import processes
-from cnnbench.training.device import select
+from cnnbench.training.device import device_config, select
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.init import initialize
@@ -45,12 +44,11 @@ def build_engine(config: Config, dataset: Dataset) -> EagerEngine:
         kind = DistributedEngine
     return kind(
         model,
-        make_optimizers(config.optimizer, model, device.kind, optimizer_by_hand),
+        make_optimizers(config.optimizer, model, device.kind),
         Preprocess(config.data.resize, means, stds, device.kind, device.dtype),
         Augment(config.augment, len(dataset.classes), per_channel(black, device.kind)),
         device,
-        config.train,
-        losses_of(config.train),
+        config,
     )
 
 
