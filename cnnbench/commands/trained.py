@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from cnnbench import config as configuration
+from cnnbench.analysis.format import printable
 from cnnbench.commands.assemble import assemble, on_meta
 from cnnbench.config import OF_USE, Config
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
-from cnnbench.reports.text import printable
 from cnnbench.runs.directory import DATASET
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import find_runs, read_json, read_status, refuse_ways_out

@@ -25,7 +25,7 @@ from cnnbench.training.device import Device
 from cnnbench.training.losses import Losses
 from cnnbench.training.optimizers import set_lr
 
-__all__ = ["EagerEngine", "MetricSums", "Metrics", "Pass", "on_host"]
+__all__ = ["EagerEngine", "MetricSums", "Metrics", "Pass", "endless_steps", "on_host"]
 
 Pass = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
@@ -334,3 +334,11 @@ def _tensors(optimizer: Optimizer) -> dict[tuple[torch.Tensor, str], torch.Tenso
         for name, value in state.items()
         if isinstance(value, torch.Tensor)
     }
+
+
+def endless_steps(engine: EagerEngine, train: Examples, batch_size: int) -> Iterator[int]:
+    """Take training steps on full batches, epoch after epoch."""
+    steps = len(train) // batch_size
+    while True:
+        order = torch.randperm(len(train))[: steps * batch_size]
+        yield from engine.steps(train, order, batch_size, [1.0] * steps)
