@@ -19,7 +19,6 @@ from torch import nn
 
 from cnnbench import config as configuration
 from cnnbench import models
-from cnnbench.training.build import build_engine
 from cnnbench.commands.inspect import look
 from cnnbench.commands.trained import Trained
 from cnnbench.data import catalog
@@ -30,6 +29,7 @@ from cnnbench.reports.inspection.canvas import Canvas
 from cnnbench.reports.inspection.layers import evenly
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import Section
+from cnnbench.training.build import build_engine
 
 CONF = Path(__file__).parents[1] / "conf"
 PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"}

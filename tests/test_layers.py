@@ -13,12 +13,16 @@ import cnnbench
 PACKAGE = Path(cnnbench.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-# Top first. A part imports itself and parts of lower layers: neither upwards nor its neighbours.
+# Top first. A part imports itself and parts of lower layers: neither upwards nor its neighbors.
 LAYERS = (
     {"__main__", "api"},
     {"cli"},
     {"commands"},
-    {"reports", "training", "reference"},
+    {"sweeps"},
+    {"reports"},
+    {"training"},
+    {"reference", "trackers"},
+    {"analysis"},
     {"models", "data", "runs"},
     {"config"},
     {"errors"},
@@ -83,6 +87,8 @@ def test_imports_go_downwards(path: Path) -> None:
         ("cnnbench.errors", "from cnnbench.config import Config"),
         ("cnnbench.config", "import cnnbench.models.lenet"),
         ("cnnbench.models.vgg", "from cnnbench import data"),
+        ("cnnbench.analysis.timing", "from cnnbench.training.device import Device"),
+        ("cnnbench.reference.swap", "import cnnbench.trackers"),
         ("cnnbench.data.splits", "def late() -> None:\n    from cnnbench.runs.directory import claim_new"),
         ("cnnbench.training.loop", "from cnnbench.reports import curves"),
         ("cnnbench.training.loop", "from ..commands import train"),

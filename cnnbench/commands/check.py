@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from cnnbench import models
+from cnnbench.analysis.format import align
+from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.config import Config
 from cnnbench.data import sources
 from cnnbench.reference.checking import Differences, compare, compare_layer, compare_network, shapes_seen
 from cnnbench.reference.swap import twin_of
-from cnnbench.reports.text import align
 from cnnbench.training.device import choose
 from cnnbench.training.init import initialize
 from cnnbench.training.losses import make_losses
@@ -50,7 +51,7 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
     device = choose(config.device).kind
     torch.manual_seed(config.seed)
     classes, size = len(dataset.classes), config.data.resize
-    models.dry_run(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
+    check_forward(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
     network = models.build(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
     initialize(network, config.train.init)
     network = network.to(device, torch.float64)

@@ -7,8 +7,8 @@ import textwrap
 from dataclasses import asdict
 from typing import Any
 
+from cnnbench.analysis.format import format_bytes, printable
 from cnnbench.commands.doctor_probes import PROBES, Diagnosis
-from cnnbench.reports.text import in_bytes, printable
 
 __all__ = ["run"]
 
@@ -86,7 +86,7 @@ def _in_words(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if key.endswith("_bytes"):
-        return in_bytes(value)
+        return format_bytes(value)
     if key.endswith("_s"):
         return f"{value * 1000:.1f} ms"
     return ", ".join(value) if isinstance(value, list) else str(value)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import cnnbench
+from cnnbench.analysis.format import format_bytes
 from cnnbench.config import DeviceConfig
 from cnnbench.data.user_folders import (
     expand_user,
@@ -28,7 +29,6 @@ from cnnbench.data.user_folders import (
     is_writable,
     user_cache,
 )
-from cnnbench.reports.text import in_bytes
 from cnnbench.runs.cpu_limits import cpu_quota, memory_limit, usable_cpus
 
 __all__ = ["PROBES", "Diagnosis"]
@@ -122,14 +122,14 @@ def examine_memory(diagnosis: Diagnosis) -> Facts:
     whole = min(total, limit or total)
     free = min(whole, available or whole)
     if whole < MIN_MEMORY:
-        advice = f"Training takes at least {in_bytes(MIN_MEMORY)}: raise the container's limit."
-        diagnosis.obstruct(f"There are {in_bytes(whole)} of memory.", advice)
+        advice = f"Training takes at least {format_bytes(MIN_MEMORY)}: raise the container's limit."
+        diagnosis.obstruct(f"There are {format_bytes(whole)} of memory.", advice)
     elif free < LITTLE_MEMORY:
         advice = "End other programs, or lower train.batch_size."
-        diagnosis.note(f"Only {in_bytes(free)} of memory can be had.", advice)
+        diagnosis.note(f"Only {format_bytes(free)} of memory can be had.", advice)
     if addresses != resource.RLIM_INFINITY:
         advice = "PyTorch reserves more than it uses: ulimit -v unlimited."
-        diagnosis.note(f"ulimit -v allows {in_bytes(addresses)} of addresses.", advice)
+        diagnosis.note(f"ulimit -v allows {format_bytes(addresses)} of addresses.", advice)
     return {
         "total_bytes": total,
         "available_bytes": available,
@@ -167,7 +167,7 @@ def examine_pytorch(diagnosis: Diagnosis) -> Facts:
         precision = f"fp32, for large networks {precision}"
     return {
         "built_for": f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU",
-        "cuda": [f"{each.name}, {in_bytes(each.total_memory)}" for each in devices],
+        "cuda": [f"{each.name}, {format_bytes(each.total_memory)}" for each in devices],
         "cuda_driver": driver,
         "mps": torch.backends.mps.is_available(),
         "cpu_threads": describe_threads("auto"),
@@ -230,7 +230,7 @@ def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
     if fsync_s > SLOW_FSYNC_S:
         diagnosis.note(f"The disk of {place} is slow: fsync took {fsync_s:.1f} s.", advice)
     if free < LITTLE_DISK:
-        diagnosis.note(f"Only {in_bytes(free)} are free in {place}.", f"Free some. {advice}")
+        diagnosis.note(f"Only {format_bytes(free)} are free in {place}.", f"Free some. {advice}")
     found = {"writable": True, "locks": locks, "fsync": fsync, "fsync_takes_s": fsync_s}
     return {**facts, **found}
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import torch
 
-from cnnbench.training.build import describe
+from cnnbench.analysis.format import printable
 from cnnbench.commands.test_set import TestSet, load_test_set
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data.resident import Examples
 from cnnbench.errors import ConfigError
 from cnnbench.reports import confusion
 from cnnbench.reports.evaluation import Evaluation, evaluate
-from cnnbench.reports.text import printable
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory, job_directory_name, write_atomically
 from cnnbench.runs.reading import read_json
+from cnnbench.training.build import describe
 
 __all__ = ["run"]
 

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from cnnbench.training.build import on_meta
+from cnnbench.analysis.format import align, printable, truncate
+from cnnbench.analysis.layers import measure_layers, sum_layers
 from cnnbench.commands.test_set import load_test_set
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data.resident import Examples
@@ -24,8 +25,7 @@ from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.probing import LayerOutputs
 from cnnbench.reports.inspection.receptive_field import Traced, trace
 from cnnbench.reports.inspection.sections import BATCH_SIZE, MOST_MULTIPLY_ADDS, Section, Subject
-from cnnbench.reports.layers import measure, total
-from cnnbench.reports.text import align, printable, shortened
+from cnnbench.training.build import on_meta
 
 __all__ = ["look", "run"]
 
@@ -200,7 +200,7 @@ def _subject(trained: Trained, network: nn.Module, image: torch.Tensor, traced: 
         forward,
         engine.logits,
         traced,
-        total(measure(network, image)).multiplications,
+        sum_layers(measure_layers(network, image)).multiplications,
         (image.shape[1], image.shape[2], image.shape[3]),
     )
 
@@ -265,7 +265,7 @@ def _summary(
     """The main findings as plain text."""
     lines = [subject.title, *(f"{name}: {value}" for name, value in facts.items() if name != "run")]
     pairs = [
-        (f"  {shortened(true, 40)}", f"taken for {shortened(taken, 40)}", f"{times:,}")
+        (f"  {truncate(true, 40)}", f"taken for {truncate(taken, 40)}", f"{times:,}")
         for (true, taken), times in predictions.pairs.most_common(5)
     ]
     if pairs:

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 
 from cnnbench import config as configuration
-from cnnbench.training.build import build_engine
 from cnnbench.config import Config, as_dict
 from cnnbench.data import sources
 from cnnbench.data.resident import ResidentData
@@ -18,6 +17,7 @@ from cnnbench.errors import DivergedError
 from cnnbench.runs.stopping import SIGTERM_CODE, STOP_SIGNALS, Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import loop
+from cnnbench.training.build import build_engine
 from cnnbench.training.checkpoint import State
 from cnnbench.training.distributed import DistributedEngine, is_peer_lost, orders, process_group, seed_for
 from cnnbench.training.engine import EagerEngine

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cnnbench.reports.text import align
+from cnnbench.analysis.format import align
 
 __all__ = ["ClassFigures", "Evaluation", "evaluate", "wilson_interval"]
 

@@ -4,16 +4,17 @@ import torch
 from torch import nn
 
 from cnnbench import models
+from cnnbench.analysis.layers import measure_layers, sum_layers
+from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.config import Config
 from cnnbench.data.augment import Augment
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.sources import normalization
 from cnnbench.data.transforms import Preprocess, per_channel
-from cnnbench.reports.layers import measure, total
 from cnnbench.runs.processes import processes
+from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.device import device_config, select
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.init import initialize
 from cnnbench.training.optimizers import make_optimizers
 from cnnbench.training.space_to_depth import use_space_to_depth
@@ -55,18 +56,18 @@ def build_engine(config: Config, dataset: Dataset) -> EagerEngine:
 def on_meta(config: Config, dataset: Dataset, batch_size: int) -> tuple[nn.Module, torch.Tensor]:
     """The network and a batch of images (N, C, H, W) on the meta device: with shapes, without memory."""
     size, channels = config.data.resize, dataset.in_channels
-    network = models.dry_run(config.model.name, channels, len(dataset.classes), size, **config.model.arguments)
+    network = check_forward(config.model.name, channels, len(dataset.classes), size, **config.model.arguments)
     return network, torch.empty(batch_size, channels, size, size, device="meta")
 
 
 def multiply_adds(config: Config, dataset: Dataset) -> int:
-    """Of the network, forward, for one image: see reports/layers.py for what is counted."""
-    return total(measure(*on_meta(config, dataset, 1))).multiplications
+    """Of the network, forward, for one image: see analysis/layers.py for what is counted."""
+    return sum_layers(measure_layers(*on_meta(config, dataset, 1))).multiplications
 
 
 def _intensity(config: Config, dataset: Dataset) -> float:
     """Multiply-adds per parameter and image."""
-    whole = total(measure(*on_meta(config, dataset, 1)))
+    whole = sum_layers(measure_layers(*on_meta(config, dataset, 1)))
     return whole.multiplications / max(1, whole.parameters)
 
 

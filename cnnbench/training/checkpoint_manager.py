@@ -17,7 +17,7 @@ from cnnbench.training.checkpoint import State, save, save_rotating
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.state import Progress, Row, snapshot
 
-__all__ = ["CheckpointManager", "AsyncCheckpointWriter"]
+__all__ = ["AsyncCheckpointWriter", "CheckpointManager"]
 
 
 class AsyncCheckpointWriter:

@@ -20,12 +20,12 @@ from cnnbench.data.resident import Examples
 from cnnbench.data.transforms import Preprocess
 from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.runs.stopping import Stopping
-from cnnbench.training.ema import WeightEma
 from cnnbench.training.device import Device
+from cnnbench.training.ema import WeightEma
 from cnnbench.training.losses import make_losses
 from cnnbench.training.optimizers import set_lr
 
-__all__ = ["EagerEngine", "MetricSums", "Metrics", "Pass", "on_host"]
+__all__ = ["EagerEngine", "MetricSums", "Metrics", "Pass", "endless_steps", "on_host"]
 
 Pass = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
@@ -336,3 +336,11 @@ def _tensors(optimizer: Optimizer) -> dict[tuple[torch.Tensor, str], torch.Tenso
         for name, value in state.items()
         if isinstance(value, torch.Tensor)
     }
+
+
+def endless_steps(engine: EagerEngine, train: Examples, batch_size: int) -> Iterator[int]:
+    """Take training steps on full batches, epoch after epoch."""
+    steps = len(train) // batch_size
+    while True:
+        order = torch.randperm(len(train))[: steps * batch_size]
+        yield from engine.steps(train, order, batch_size, [1.0] * steps)

@@ -14,10 +14,10 @@ from cnnbench.data.resident import Examples, epoch_order
 from cnnbench.errors import CheckpointError
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopping import Stopping
-from cnnbench.training.engine import EagerEngine, Metrics
-from cnnbench.training.state import Progress, Row
 from cnnbench.training.checkpoint_manager import CheckpointManager
+from cnnbench.training.engine import EagerEngine, Metrics
 from cnnbench.training.schedules import lr_factor
+from cnnbench.training.state import Progress, Row
 
 __all__ = ["fit", "require_fitting"]
 

@@ -14,26 +14,20 @@ from cnnbench.training.muon import Muon, rest_config, split_parameters
 __all__ = ["make_optimizer", "make_optimizers", "set_lr"]
 
 
-def make_optimizers(
-    config: OptimizerConfig, model: nn.Module, device: torch.device
-) -> list[Optimizer]:
+def make_optimizers(config: OptimizerConfig, model: nn.Module, device: torch.device) -> list[Optimizer]:
     """Return the optimizer of the configuration, and for Muon the one of the other parameters."""
     parts = [(config, list(model.parameters()))]
     if isinstance(config, MuonConfig):
         matrices, rest = split_parameters(model)
         parts = [(config, matrices), (rest_config(config), rest)]
-    optimizers = [
-        make_optimizer(part, parameters, device) for part, parameters in parts if parameters
-    ]
+    optimizers = [make_optimizer(part, parameters, device) for part, parameters in parts if parameters]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
     return optimizers
 
 
-def make_optimizer(
-    config: OptimizerConfig, parameters: Iterable[nn.Parameter], device: torch.device
-) -> Optimizer:
+def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], device: torch.device) -> Optimizer:
     """Return the optimizer of `config`, in its fused form where PyTorch has one for the device."""
     parameters = list(parameters)
     if config.implementation == "reference":

@@ -25,7 +25,7 @@ def check(config: Config) -> None:
 
     import torch
 
-    from cnnbench import models
+    from cnnbench.analysis.meta_shapes import check_forward, check_training_forward
     from cnnbench.commands.memory_check import check_memory
     from cnnbench.training.device import choose, device_config
 
@@ -33,7 +33,7 @@ def check(config: Config) -> None:
         device_config(config), lambda: math.inf
     )  # bf16 wherever it may come to that, which takes less memory
     size = config.data.resize
-    network = models.dry_run(
+    network = check_forward(
         config.model.name, dataset.in_channels, len(dataset.classes), size, **config.model.arguments
     )
     if not list(network.parameters()):
@@ -48,7 +48,8 @@ def check(config: Config) -> None:
     if not config.device.sync_batchnorm:
         last = max(1, last // ours.world_size)
     try:
-        models.dry_train(config.model.name, network, torch.empty(last, dataset.in_channels, size, size, device="meta"))
+        images = torch.empty(last, dataset.in_channels, size, size, device="meta")
+        check_training_forward(config.model.name, network, images)
     except ConfigError as error:
         if last > 1:
             raise

@@ -5,19 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cnnbench import config, models
-from cnnbench.training.build import on_meta
+from cnnbench.analysis.format import align, printable
+from cnnbench.analysis.memory import compute_dtype, estimate_memory
 from cnnbench.commands.reproduce.computations import compute
 from cnnbench.data import sources
 from cnnbench.errors import CnnbenchError, explain_write_error
-from cnnbench.reports.memory import dtype_of, estimate
 from cnnbench.reports.reproduction.arms import experiments
 from cnnbench.reports.reproduction.computed import Computed
 from cnnbench.reports.reproduction.markdown import as_markdown
 from cnnbench.reports.reproduction.page import render
 from cnnbench.reports.reproduction.results import Results, results
-from cnnbench.reports.text import align, printable
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import Record
+from cnnbench.training.build import on_meta
 
 __all__ = ["compute", "write"]
 
@@ -67,7 +67,7 @@ def _memory(run: Record) -> int | None:
         if settings.model.name not in models.REGISTRY or settings.data.name == config.FOLDER:
             return None  # code to run, or files to read, that are anyone's
         network, images = on_meta(settings, sources.facts(settings.data), settings.train.batch_size)
-        dtype = dtype_of(str(run.result.get("precision")))
-        return estimate(network, images, settings.optimizer, dtype).total
+        dtype = compute_dtype(str(run.result.get("precision")))
+        return estimate_memory(network, images, settings.optimizer, dtype).total
     except CnnbenchError:
         return None

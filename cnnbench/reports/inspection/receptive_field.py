@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnnbench.models.meta import ShapeRules
+from cnnbench.analysis.meta_shapes import ShapeRules
 from cnnbench.reports.inspection.field_rules import PIXEL, WHOLE, Field, Span, followed, rule_of
 
 __all__ = ["WHOLE", "Field", "Span", "Traced", "trace"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnbench.reports.text import in_time, printable, shortened, three_digits
+from cnnbench.analysis.format import format_duration, printable, three_digits, truncate
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_three_digits_count(number: float, text: str) -> None:
     ],
 )
 def test_in_time(seconds: float, text: str) -> None:
-    assert in_time(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_printable_leaves_joiners_and_spaces_of_all_scripts() -> None:
@@ -47,4 +47,4 @@ def test_printable_leaves_lines_and_letters_and_takes_what_steers_a_terminal() -
     [("a coat", "a coat"), ("an ankle boot", "an an…"), ("a\n\tb\x1b", "a ?b?"), ("x" * 10**6, "xxxxx…")],
 )
 def test_a_long_text_is_cut_to_a_line(text: str, line: str) -> None:
-    assert shortened(text, 6) == line
+    assert truncate(text, 6) == line

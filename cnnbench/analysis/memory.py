@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from cnnbench.analysis.meta_shapes import ShapeRules
 from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
 from cnnbench.errors import ConfigError
-from cnnbench.models.meta import ShapeRules
 
-__all__ = ["TrainingMemory", "dtype_of", "estimate", "without_activations"]
+__all__ = ["TrainingMemory", "compute_dtype", "estimate_fixed_memory", "estimate_memory"]
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class TrainingMemory:
         return self.weights + self.optimizer_state + max(self.gradients, self.activations)
 
 
-def dtype_of(precision: str) -> torch.dtype:
+def compute_dtype(precision: str) -> torch.dtype:
     """What the network computes in, of a value of device.precision."""
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}.get(precision, torch.float32)
 
 
-def without_activations(network: nn.Module, optimizer: OptimizerConfig) -> TrainingMemory:
+def estimate_fixed_memory(network: nn.Module, optimizer: OptimizerConfig) -> TrainingMemory:
     """What training takes whatever the batch is."""
     weights = sum(parameter.nbytes for parameter in network.parameters())
     return TrainingMemory(weights, weights, weights * _state_tensors(optimizer), 0)
 
 
-def estimate(
+def estimate_memory(
     network: nn.Module, images: torch.Tensor, optimizer: OptimizerConfig, dtype: torch.dtype
 ) -> TrainingMemory:
     """What a step of training on `images` (N, C, H, W) takes; both are on the meta device.
@@ -56,7 +56,7 @@ def estimate(
         ConfigError: it is more than a computer can count.
     """
     own = torch.promote_types(dtype, torch.float32)
-    memory = without_activations(network.to(own), optimizer)
+    memory = estimate_fixed_memory(network.to(own), optimizer)
     lasting = list(network.to(dtype).buffers())
     if dtype == own:
         lasting += network.parameters()

@@ -18,13 +18,13 @@ from urllib.parse import quote
 from cnnbench.config import MlflowConfig
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.reading import read_json
-from cnnbench.runs.trackers.worker import Row, Told, TrackerError
+from cnnbench.trackers.worker import Row, Told, TrackerError
 
 __all__ = ["Mlflow", "address"]
 
 REMEMBERED = "mlflow.json"
 # With -m it would import from the current folder first, which may hold an html.py of somebody's.
-PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from cnnbench.runs.trackers.mlflow_process import main; main()"
+PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from cnnbench.trackers.mlflow_process import main; main()"
 # Of each call, where the environment does not say: with these a server that is gone is known in half a minute, not in
 # four to fourteen.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}

@@ -15,12 +15,12 @@ from matplotlib.lines import Line2D
 from PIL import Image
 from some_epochs import Row, epochs
 
-from cnnbench.reports import curves
-from cnnbench.reports.curves import Curves, draw, render
+from cnnbench.trackers import curves
+from cnnbench.trackers.curves import Curves, draw, render
 
 DRAW_ALONE = """
 import sys
-from cnnbench.reports.curves import draw
+from cnnbench.trackers.curves import draw
 draw(eval(sys.argv[1]), "of three epochs", sys.stdout.buffer)
 """
 MEMORISED = [1 / epoch**2 for epoch in range(1, 13)]
@@ -213,7 +213,7 @@ def test_drawing_takes_no_more_than_a_tenth_of_the_time(
     titles: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock: Iterator[float] = iter([100.0, 101.0, 110.9, 111.0, 113.0, 132.9, 133.0, 134.0])  # a look; drawn, 1 s or 2
-    monkeypatch.setattr("cnnbench.reports.curves.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("cnnbench.trackers.curves.time.perf_counter", lambda: next(clock))
     picture = Curves(tmp_path / "curves.png", "")
     drawn_after = []
     for _ in range(5):

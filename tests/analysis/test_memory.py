@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from cnnbench import models
+from cnnbench.analysis.memory import TrainingMemory, estimate_fixed_memory, estimate_memory
 from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
 from cnnbench.errors import ConfigError
-from cnnbench.reports.memory import TrainingMemory, estimate, without_activations
 from cnnbench.training.muon import Muon, rest_config, split_parameters
 from cnnbench.training.optimizers import make_optimizer
 
@@ -29,7 +29,7 @@ OPTIMIZERS: list[OptimizerConfig] = [
 def estimate_of(
     network: nn.Module, shape: tuple[int, ...], optimizer: OptimizerConfig = SGD, dtype: torch.dtype = torch.float32
 ) -> TrainingMemory:
-    return estimate(network.to("meta"), torch.empty(shape, device="meta"), optimizer, dtype)
+    return estimate_memory(network.to("meta"), torch.empty(shape, device="meta"), optimizer, dtype)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda config: f"{config.name} {getattr(config, 'momentum', '')}")
@@ -114,7 +114,7 @@ def test_what_no_computer_can_count_is_refused() -> None:
 
 def test_without_activations_is_what_the_estimate_has_besides() -> None:
     network = nn.Linear(64, 32)
-    lasting = without_activations(network, OPTIMIZERS[3])
+    lasting = estimate_fixed_memory(network, OPTIMIZERS[3])
     assert lasting == dataclasses.replace(estimate_of(network, (2, 64), OPTIMIZERS[3]), activations=0)
 
 

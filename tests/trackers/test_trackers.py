@@ -27,14 +27,13 @@ from small_runs import SMALL, Runs
 from together import run_together
 
 from cnnbench import api, config
-from cnnbench.commands import tracking
 from cnnbench.commands.resume import command
 from cnnbench.config import MlflowConfig
 from cnnbench.runs.reading import read_status
-from cnnbench.runs.trackers import mlflow as mlflow_tracker
-from cnnbench.runs.trackers import mlflow_process, worker
-from cnnbench.runs.trackers.mlflow import Mlflow, address
-from cnnbench.runs.trackers.tensorboard import Tensorboard, tag_of
+from cnnbench.trackers import mlflow as mlflow_tracker
+from cnnbench.trackers import mlflow_process, run_trackers, worker
+from cnnbench.trackers.mlflow import Mlflow, address
+from cnnbench.trackers.tensorboard import Tensorboard, tag_of
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -550,7 +549,7 @@ def test_a_process_that_is_gone_is_told_once(within: Command, monkeypatch: pytes
 
 
 def test_passwords_in_addresses_are_not_said() -> None:
-    said = tracking._without_password("failed at http://me:secret@host:5000/x and https://host/a@b")
+    said = run_trackers._without_password("failed at http://me:secret@host:5000/x and https://host/a@b")
     assert said == "failed at http://host:5000/x and https://host/a@b"
 
 

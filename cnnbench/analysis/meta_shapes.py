@@ -1,18 +1,23 @@
-"""Shapes on the meta device, fast.
+"""Compute shapes on the meta device, fast, and check there that a network runs.
 
-There PyTorch works out the shape of an addition or a batch normalisation in Python, after importing sympy
+On that device PyTorch works out the shape of an addition or a batch normalisation in Python, after importing sympy
 and its compiler: two seconds before the first answer, and milliseconds for each. `ShapeRules` answers for
 the operations that convolutional networks are made of and leaves all others, and whatever looks unusual,
 to PyTorch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["ShapeRules"]
+from cnnbench.errors import ConfigError
+from cnnbench.models import DEBUG_HINT, build
+
+__all__ = ["ShapeRules", "check_forward", "check_training_forward"]
 
 aten = torch.ops.aten
 Output = torch.Tensor | tuple[torch.Tensor, ...] | None
@@ -34,6 +39,81 @@ class ShapeRules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
     @classmethod
     def _should_skip_dynamo(cls) -> bool:  # otherwise PyTorch imports its compiler to keep it from this class
         return False
+
+
+def check_forward(name: str, in_channels: int, num_classes: int, image_size: int, **arguments: Any) -> nn.Module:
+    """Build the network on the meta device, run one image through it and return it.
+
+    The weights take no memory there.
+
+    Raises:
+        ConfigError: as `models.build`, or the network fails on the image or does not return logits.
+    """
+    network = _build_on_meta(name, in_channels, num_classes, image_size, arguments)
+    try:
+        logits = _run_on_meta(network, in_channels, image_size)
+    except Exception as error:
+        message = f"{name} fails on an image of {image_size} pixels: {error}"
+        if ":" in name:
+            message += f"\n{DEBUG_HINT} It is tried on the meta device, where tensors have shapes but no values."
+        elif "padding_mode" in arguments:
+            message += _smallest_with_padding(name, in_channels, num_classes, image_size, arguments)
+        raise ConfigError(message) from error
+    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if shape != (1, num_classes):
+        raise ConfigError(f"{name} must return logits of shape (1, {num_classes}) for one image, not {shape}.")
+    return network
+
+
+def check_training_forward(name: str, network: nn.Module, images: torch.Tensor) -> None:
+    """Run a forward pass in training mode, which may fail where `check_forward` does not.
+
+    Only custom models and batch normalization of a single example can fail: others are skipped.
+    `network` and `images` (N, C, H, W) are on the meta device.
+
+    Raises:
+        ConfigError: the network fails on `images`.
+    """
+    if len(images) > 1 and ":" not in name:
+        return
+    try:
+        with ShapeRules(), torch.no_grad():
+            network.train()(images)
+    except Exception as error:
+        size = images.shape[-1]
+        raise ConfigError(f"{name} at {size} pixels cannot train on a batch of {len(images)}: {error}") from error
+
+
+def _smallest_with_padding(
+    name: str, in_channels: int, num_classes: int, image_size: int, arguments: Mapping[str, Any]
+) -> str:
+    """Return a line with the smallest size for reflected or circular padding, "" if there is none.
+
+    Such padding needs maps larger than itself.
+    """
+    for size in range(image_size + 1, 225):
+        with suppress(RuntimeError):
+            network = _build_on_meta(name, in_channels, num_classes, size, arguments)
+            _run_on_meta(network, in_channels, size)
+            mode = arguments["padding_mode"]
+            return f"\nThe smallest size with model.padding_mode={mode} is data.resize={size}."
+    return ""
+
+
+def _build_on_meta(
+    name: str, in_channels: int, num_classes: int, image_size: int, arguments: Mapping[str, Any]
+) -> nn.Module:
+    with torch.device("meta"):
+        network = build(name, in_channels, num_classes, image_size, **arguments)
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"{name} must be a torch.nn.Module, not {type(network).__name__}.")
+    return network
+
+
+def _run_on_meta(network: nn.Module, in_channels: int, image_size: int) -> object:
+    image = torch.empty(1, in_channels, image_size, image_size, device="meta")
+    with ShapeRules(), torch.no_grad():
+        return network.eval()(image)
 
 
 def _all_on_meta(args: Sequence[Any]) -> bool:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from cnnbench.models.meta import ShapeRules
+from cnnbench.analysis.meta_shapes import ShapeRules
 
-__all__ = ["Layer", "measure", "total", "what_if"]
+__all__ = ["Layer", "measure_layers", "sum_layers", "vary_convolution"]
 
 Shape = tuple[int, ...]
 
@@ -40,7 +40,7 @@ class Layer:
     additions: int
 
 
-def measure(network: nn.Module, image: torch.Tensor, depth: int | None = None) -> list[Layer]:
+def measure_layers(network: nn.Module, image: torch.Tensor, depth: int | None = None) -> list[Layer]:
     """The layers in the order they run, in evaluation mode, on one image (1, C, H, W) on the meta device.
 
     A layer that runs twice is listed twice, its parameters the first time. A part with parameters besides
@@ -79,7 +79,9 @@ def measure(network: nn.Module, image: torch.Tensor, depth: int | None = None) -
         parts.setdefault(".".join(layer.name.split(".")[:depth]), []).append(layer)
     called = {name: any(layer.output_shape is not None for layer in inside) for name, inside in parts.items()}
     return [
-        total(inside, name, type(network.get_submodule(name)).__name__, outputs.get(name, () if called[name] else None))
+        sum_layers(
+            inside, name, type(network.get_submodule(name)).__name__, outputs.get(name, () if called[name] else None)
+        )
         for name, inside in parts.items()
     ]
 
@@ -97,7 +99,7 @@ def _arithmetic(module: nn.Module, output: object) -> tuple[int, int]:
     return output.numel() * terms, output.numel() * (terms - (module.bias is None))
 
 
-def total(layers: Iterable[Layer], name: str = "", kind: str = "", output_shape: Shape | None = None) -> Layer:
+def sum_layers(layers: Iterable[Layer], name: str = "", kind: str = "", output_shape: Shape | None = None) -> Layer:
     """All of `layers` as one."""
     layers = list(layers)
     return Layer(
@@ -110,7 +112,7 @@ def total(layers: Iterable[Layer], name: str = "", kind: str = "", output_shape:
     )
 
 
-def what_if(convolution: nn.Conv2d, size: Shape) -> dict[str, Layer]:
+def vary_convolution(convolution: nn.Conv2d, size: Shape) -> dict[str, Layer]:
     """A convolution of maps of `size` (height, width): as it is, and with one thing changed.
 
     Changes that cannot be, such as a kernel larger than the padded map, are left out.
@@ -150,7 +152,7 @@ def what_if(convolution: nn.Conv2d, size: Shape) -> dict[str, Layer]:
         tried.append(changed)
         try:
             layer = nn.Conv2d(**changed, device="meta")  # type: ignore[arg-type]  # values of several types in one dict
-            outcomes[change] = measure(layer, torch.empty(1, layer.in_channels, *size, device="meta"))[0]
+            outcomes[change] = measure_layers(layer, torch.empty(1, layer.in_channels, *size, device="meta"))[0]
         except (RuntimeError, ValueError):  # ValueError: a stride with padding="same"
             continue
     return outcomes

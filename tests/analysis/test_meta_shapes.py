@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from cnnbench import models
-from cnnbench.models.meta import ShapeRules
+from cnnbench.analysis.meta_shapes import ShapeRules
 
 # Every operation that a network of the registry is made of, and each way in which options change them.
 NETWORKS: list[tuple[str, int, dict[str, Any]]] = [
@@ -130,7 +130,7 @@ def test_the_numbers_of_real_tensors_are_left_alone() -> None:
 
 def test_neither_sympy_nor_the_compiler_is_imported() -> None:
     code = (
-        "import sys; from cnnbench import models; models.dry_run('resnet18', 1, 10, 32);"
+        "import sys; from cnnbench.analysis.meta_shapes import check_forward; check_forward('resnet18', 1, 10, 32);"
         "print([name for name in ('sympy', 'torch._dynamo') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)

@@ -9,8 +9,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnnbench import models
-from cnnbench.models.meta import ShapeRules
-from cnnbench.reports.layers import Layer, measure, total, what_if
+from cnnbench.analysis.layers import Layer, measure_layers, sum_layers, vary_convolution
+from cnnbench.analysis.meta_shapes import ShapeRules
 
 
 def meta_network(name: str, size: int, **arguments: Any) -> tuple[nn.Module, torch.Tensor]:
@@ -23,7 +23,7 @@ def by_name(layers: list[Layer]) -> dict[str, Layer]:
 
 
 def test_lenet_is_listed_layer_by_layer() -> None:
-    layers = measure(*meta_network("lenet", 28))
+    layers = measure_layers(*meta_network("lenet", 28))
     assert [(it.name, it.kind, it.output_shape, it.parameters, it.multiplications) for it in layers] == [
         ("features.0", "Conv2d", (6, 28, 28), 156, 117_600),
         ("features.1", "Sigmoid", (6, 28, 28), 0, 0),
@@ -43,7 +43,7 @@ def test_lenet_is_listed_layer_by_layer() -> None:
 @pytest.mark.parametrize("name", EVERY_NETWORK)
 def test_totals_are_those_of_pytorch(name: str) -> None:
     network, image = meta_network(name, max(32, models.REGISTRY[name].min_image_size))
-    whole = total(measure(network, image))
+    whole = sum_layers(measure_layers(network, image))
     with ShapeRules(), FlopCounterMode(display=False) as counter, torch.no_grad():
         network.eval()(image)
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -64,20 +64,20 @@ def test_totals_are_those_of_pytorch(name: str) -> None:
 def test_multiplications_and_additions_are_those_of_the_formula(
     layer: nn.Module, multiplications: int, additions: int
 ) -> None:
-    whole = total(measure(layer.to("meta"), torch.empty(1, 3, 6, 6, device="meta")))
+    whole = sum_layers(measure_layers(layer.to("meta"), torch.empty(1, 3, 6, 6, device="meta")))
     assert (whole.multiplications, whole.additions) == (multiplications, additions)
 
 
 def test_folded_the_parts_have_their_own_outputs_and_the_same_total() -> None:
     network, image = meta_network("googlenet", 96)
-    folded, whole = measure(network, image, depth=1), measure(network, image)
+    folded, whole = measure_layers(network, image, depth=1), measure_layers(network, image)
     assert by_name(folded)["inception_3a"].output_shape == (256, 12, 12)
     assert by_name(folded)["inception_3a"].kind == "Inception"
-    assert total(folded) == total(whole)
+    assert sum_layers(folded) == sum_layers(whole)
 
 
 def test_folded_names_have_no_more_parts_than_the_depth() -> None:
-    layers = measure(*meta_network("resnet18", 32), depth=2)
+    layers = measure_layers(*meta_network("resnet18", 32), depth=2)
     assert [layer.name for layer in layers] == [
         "stem.0", "stem.1", "stem.2", "stem.3", "stages.0", "stages.1", "stages.2", "stages.3",
         "classifier.0", "classifier.1", "classifier.2",
@@ -86,7 +86,7 @@ def test_folded_names_have_no_more_parts_than_the_depth() -> None:
 
 def test_what_runs_in_training_only_is_listed_last_without_an_output() -> None:
     network, image = meta_network("googlenet", 96, auxiliary=True)
-    layers = measure(network, image, depth=1)
+    layers = measure_layers(network, image, depth=1)
     assert [(layer.name, layer.output_shape, layer.multiplications) for layer in layers[-2:]] == [
         ("auxiliary_4a", None, 0), ("auxiliary_4d", None, 0),
     ]  # fmt: skip
@@ -106,7 +106,7 @@ class Twice(nn.Module):
 
 
 def test_a_layer_that_runs_twice_costs_twice_and_has_its_parameters_once() -> None:
-    layers = measure(Twice().to("meta"), torch.empty(1, 2, 4, 4, device="meta"))
+    layers = measure_layers(Twice().to("meta"), torch.empty(1, 2, 4, 4, device="meta"))
     assert [(layer.name, layer.parameters, layer.multiplications) for layer in layers] == [
         ("conv", 6, 64), ("conv", 0, 64), ("", 3, 0),
     ]  # fmt: skip
@@ -122,18 +122,18 @@ def test_a_part_that_is_called_piece_by_piece_is_not_taken_for_one_that_is_not_c
             output: torch.Tensor = self.called[0](maps)
             return output
 
-    layers = measure(Pieces().to("meta"), torch.empty(1, 1, 4, 4, device="meta"), depth=1)
+    layers = measure_layers(Pieces().to("meta"), torch.empty(1, 1, 4, 4, device="meta"), depth=1)
     assert [(layer.name, layer.output_shape) for layer in layers] == [("called", ()), ("left", None)]
 
 
 def test_no_hook_stays_behind() -> None:
     network, image = meta_network("lenet", 28)
-    measure(network, image)
+    measure_layers(network, image)
     assert not any(layer._forward_hooks for layer in network.modules())
 
 
 def factors(convolution: nn.Conv2d, size: tuple[int, int]) -> dict[str, float]:
-    outcomes = what_if(convolution.to("meta"), size)
+    outcomes = vary_convolution(convolution.to("meta"), size)
     now = outcomes["as it is"].multiplications
     return {change: outcome.multiplications / now for change, outcome in outcomes.items()}
 

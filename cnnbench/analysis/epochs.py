@@ -5,38 +5,47 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-__all__ = ["Lines", "Rows", "Scale", "best_row", "held_out", "lines_of", "scale_of", "sound"]
+__all__ = [
+    "Lines",
+    "Rows",
+    "Scale",
+    "choose_scale",
+    "evaluated_part",
+    "find_best_row",
+    "metric_lines",
+    "take_valid_rows",
+]
 
 Rows = Sequence[Mapping[str, float]]  # of metrics.csv, one for each epoch from 1 on
 Lines = Mapping[str, Sequence[float]]  # the values of each part over the epochs
 
-_FEWEST_LATER = 4  # epochs that may do without the first
+_MIN_LATER_EPOCHS = 4  # epochs that may do without the first
 
 
-def sound(rows: Iterable[Mapping[str, float]]) -> Rows:
+def take_valid_rows(rows: Iterable[Mapping[str, float]]) -> Rows:
     """The rows up to the first that has not the figures of an epoch: they may come from anyone's metrics.csv."""
-    return list(takewhile(_is_sound, rows))
+    return list(takewhile(_is_valid, rows))
 
 
-def _is_sound(row: Mapping[str, float]) -> bool:
-    parts = ("train", held_out([row]))
+def _is_valid(row: Mapping[str, float]) -> bool:
+    parts = ("train", evaluated_part([row]))
     losses, accuracies = ([row.get(f"{part}_{name}", math.nan) for part in parts] for name in ("loss", "accuracy"))
     return all(abs(loss) < 1e300 for loss in losses) and all(0 <= accuracy <= 1 for accuracy in accuracies)
 
 
-def held_out(rows: Rows) -> str:
+def evaluated_part(rows: Rows) -> str:
     """The part that was measured after each epoch: validation or, where nothing is held out, test."""
     return "validation" if "validation_accuracy" in rows[0] else "test"
 
 
-def lines_of(rows: Rows, quantity: str) -> Lines:
+def metric_lines(rows: Rows, quantity: str) -> Lines:
     """The loss or the accuracy: first that of train, then that of what is held out."""
-    return {part: [row[f"{part}_{quantity}"] for row in rows] for part in ("train", held_out(rows))}
+    return {part: [row[f"{part}_{quantity}"] for row in rows] for part in ("train", evaluated_part(rows))}
 
 
-def best_row(rows: Rows) -> Mapping[str, float] | None:
+def find_best_row(rows: Rows) -> Mapping[str, float] | None:
     """The row that training chooses, the first with the best accuracy on validation; None where nothing is chosen."""
-    return max(rows, key=lambda row: row["validation_accuracy"]) if held_out(rows) == "validation" else None
+    return max(rows, key=lambda row: row["validation_accuracy"]) if evaluated_part(rows) == "validation" else None
 
 
 @dataclass(frozen=True)
@@ -64,22 +73,22 @@ class Scale:
         return math.exp(max(-700.0, min(low + position * (high - low), 700.0)))  # as far as a float reaches
 
 
-def scale_of(lines: Lines, may_be_log: bool = True) -> Scale:
+def choose_scale(lines: Lines, may_be_log: bool = True) -> Scale:
     """The scale for the values of some lines, of all epochs or of all but the first.
 
     A first epoch far from all that follow, as of a network whose loss begins in the thousands, is not shown if it
     would leave the others less than a quarter of the axis. Whoever draws must say so.
     """
-    scale = _showing([value for line in lines.values() for value in line], may_be_log)
+    scale = _fit_scale([value for line in lines.values() for value in line], may_be_log)
     later = [value for line in lines.values() for value in line[1:]]
-    if len(later) >= _FEWEST_LATER * len(lines):
+    if len(later) >= _MIN_LATER_EPOCHS * len(lines):
         share = scale.position(max(later)) - scale.position(min(later))
         if 0 < share < 0.25:
-            return _showing(later, may_be_log)
+            return _fit_scale(later, may_be_log)
     return scale
 
 
-def _showing(values: Sequence[float], may_be_log: bool) -> Scale:
+def _fit_scale(values: Sequence[float], may_be_log: bool) -> Scale:
     """From the least to the greatest. It is logarithmic if on a linear axis a quarter would lie in the lowest tenth.
 
     A few that are small are no reason: a cosine ends near 0, and looks like a cosine on a linear axis alone.

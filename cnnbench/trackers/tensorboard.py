@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cnnbench.runs.trackers.worker import Row, Told
+from cnnbench.trackers.worker import Row, Told
 
 if TYPE_CHECKING:
     from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]

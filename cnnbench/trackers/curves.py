@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cnnbench.reports.epochs import Lines, Rows, best_row, lines_of, scale_of
+from cnnbench.analysis.epochs import Lines, Rows, choose_scale, find_best_row, metric_lines
 from cnnbench.runs.directory import write_atomically
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def render(rows: Rows, title: str) -> "Figure":
         artist.remove()  # of the picture before
     figure.suptitle(title, fontsize=12, parse_math=False)  # a folder may be called by dollars
     loss, accuracy, rate = figure.axes
-    _plot(loss, lines_of(rows, "loss"), "loss")
-    _plot(accuracy, lines_of(rows, "accuracy"), "accuracy")
+    _plot(loss, metric_lines(rows, "loss"), "loss")
+    _plot(accuracy, metric_lines(rows, "accuracy"), "accuracy")
     _plot(rate, {"lr": [row["lr"] for row in rows]}, "lr")
-    named, best = [*accuracy.get_lines()], best_row(rows)
+    named, best = [*accuracy.get_lines()], find_best_row(rows)
     if best is not None:
         for axes in figure.axes:
             axes.axvline(best["epoch"], zorder=1, **_BEST)
@@ -85,7 +85,7 @@ def _plot(axes: "Axes", lines: Lines, quantity: str) -> None:
     every = math.ceil(num_epochs / _MOST_MARKERS)
     for part, values in lines.items():
         axes.plot(range(1, num_epochs + 1), values, label=part, markevery=every, markersize=5, **_STYLES[part])
-    scale = scale_of(lines, may_be_log=quantity != "accuracy")
+    scale = choose_scale(lines, may_be_log=quantity != "accuracy")
     if axes.get_yscale() != ("log" if scale.log else "linear"):
         _set_scale(axes, quantity, scale.log)
     bottom, top = scale.at(-0.06), scale.at(1.06)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from cnnbench.errors import is_harmless
 
-__all__ = ["align", "in_bytes", "in_time", "printable", "shortened", "three_digits"]
+__all__ = ["align", "format_bytes", "format_duration", "printable", "three_digits", "truncate"]
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -21,14 +21,14 @@ def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def in_bytes(number: int) -> str:
+def format_bytes(number: int) -> str:
     """A number of bytes for people: 512 B, 4.2 KiB, 1.5 GiB."""
     units = ("B", "KiB", "MiB", "GiB", "TiB")
     thousands = min(int(math.log(number, 1024)), 4) if number else 0
     return f"{number / 1024**thousands:.{int(thousands > 0)}f} {units[thousands]}"
 
 
-def in_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people: 0.8 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds < 60:
         return f"{seconds:.{int(seconds < 10)}f} s"
@@ -46,7 +46,7 @@ def printable(text: str) -> str:
     return "".join(each if is_harmless(each) or each == "\n" else "?" for each in text)
 
 
-def shortened(text: str, most: int) -> str:
+def truncate(text: str, most: int) -> str:
     """The text, which may be anyone's, on one line of at most so many characters."""
     line = " ".join(printable(text[: 10 * most]).split())
     return line if len(line) <= most else f"{line[: most - 1]}…"

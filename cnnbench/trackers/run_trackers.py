@@ -1,4 +1,4 @@
-"""What a run tells its trackers while it trains."""
+"""Start the trackers of a run, and pass on to them what it records while it trains."""
 
 import json
 import logging
@@ -14,12 +14,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cnnbench.analysis.format import printable
 from cnnbench.config import Config, as_dict, of_the_job, to_yaml
-from cnnbench.reports.text import printable
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.sweep import JOBS
-from cnnbench.runs.trackers.worker import Row, Told, Worker, finish
+from cnnbench.trackers.worker import Row, Told, Worker, finish
 
 __all__ = ["Trackers", "tracked"]
 
@@ -94,12 +94,12 @@ def _workers(config: Config, directory: Path) -> list[Worker]:
     """A worker for each tracker, where there is one; what is not used is not imported."""
     workers = []
     if config.tracker.tensorboard is not None:
-        from cnnbench.runs.trackers.tensorboard import Tensorboard
+        from cnnbench.trackers.tensorboard import Tensorboard
 
         log.info(f"Tracked by tensorboard: tensorboard --logdir {os.path.relpath(directory)}")
         workers.append(Worker("tensorboard", Tensorboard, _warn))
     if config.tracker.mlflow is not None:
-        from cnnbench.runs.trackers.mlflow import Mlflow, address
+        from cnnbench.trackers.mlflow import Mlflow, address
 
         uri = address(config.tracker.mlflow)
         shown = f"mlflow ui --backend-store-uri sqlite:///{STORE}/mlflow.db" if uri is None else _without_password(uri)

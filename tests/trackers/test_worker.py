@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from cnnbench.runs.trackers import worker
-from cnnbench.runs.trackers.worker import TrackerError, Worker, finish
+from cnnbench.trackers import worker
+from cnnbench.trackers.worker import TrackerError, Worker, finish
 
 METHODS = ("start", "epoch", "result", "end", "close")
 
