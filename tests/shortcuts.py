@@ -1,6 +1,6 @@
 """What commands do quicker in tests: measure briefly, draw learning curves as a small white picture, compose once.
 
-tests/training/test_measure.py and tests/reports/test_curves.py test what is cut short here, and so does every command
+tests/analysis/test_timing.py and tests/trackers/test_curves.py test what is cut short here, and so does every command
 that a test runs by `run_command`.
 """
 
@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 from hydra._internal.hydra import Hydra
 from PIL import Image
 
-from cnnbench.reports import curves
-from cnnbench.training import measure
+from cnnbench.analysis import timing
+from cnnbench.trackers import curves
 
 __all__ = ["SHORTCUTS"]
 
@@ -29,8 +29,8 @@ def find_mode_quickly(hydra: Hydra, config_name: str | None, overrides: list[str
 
 
 SHORTCUTS: dict[tuple[Any, str], object] = {
-    (measure, "WARM_UP_S"): 0.01,
-    (measure, "ROUND_S"): 0.01,
+    (timing, "WARM_UP_S"): 0.01,
+    (timing, "ROUND_S"): 0.01,
     (curves, "draw"): draw_nothing,
     (Hydra, "get_mode"): find_mode_quickly,
 }

@@ -19,8 +19,8 @@ def results(folder: Path) -> list[dict[str, object]]:
 
 @pytest.fixture(autouse=True)
 def _quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnbench.training.measure.WARM_UP_S", 0.01)
-    monkeypatch.setattr("cnnbench.training.measure.ROUND_S", 0.01)
+    monkeypatch.setattr("cnnbench.analysis.timing.WARM_UP_S", 0.01)
+    monkeypatch.setattr("cnnbench.analysis.timing.ROUND_S", 0.01)
     monkeypatch.setattr("cnnbench.commands.benchmark.matrix_peak", lambda device, rounds: 1e10)
 
 

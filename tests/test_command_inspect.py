@@ -19,7 +19,7 @@ from torch import nn
 
 from cnnbench import config as configuration
 from cnnbench import models
-from cnnbench.commands.assemble import assemble
+from cnnbench.analysis.activations import pick_evenly
 from cnnbench.commands.inspect import look
 from cnnbench.commands.trained import Trained
 from cnnbench.data import catalog
@@ -27,9 +27,9 @@ from cnnbench.data.resident import Examples
 from cnnbench.models import ModelSpec
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.canvas import Canvas
-from cnnbench.reports.inspection.layers import evenly
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import Section
+from cnnbench.training.build import build_engine
 
 CONF = Path(__file__).parents[1] / "conf"
 PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"}
@@ -148,7 +148,7 @@ def make(tmp_path: Path) -> Make:
         dataset = catalog.get("sample")
         many = {"mean": dataset.mean * channels, "std": dataset.std * channels, "classes": classes or dataset.classes}
         dataset = replace(dataset, **many)
-        engine = assemble(config, dataset)
+        engine = build_engine(config, dataset)
         engine.evaluated.eval()
         size = config.data.resize
         generator = torch.Generator().manual_seed(0)
@@ -224,7 +224,7 @@ def test_the_first_image_of_each_class_that_is_right_is_looked_at(
     labels[0] = (predicted[0] + 1) % 10
     look(trained, Examples(examples.images, labels), [], [], 25)
     firsts = [next(i for i in range(1, 20) if predicted[i] == each) for each in predicted[1:].unique()]
-    assert [each.index for each in looked_at] == [*evenly(firsts, 4), 0]
+    assert [each.index for each in looked_at] == [*pick_evenly(firsts, 4), 0]
     assert torch.allclose(torch.from_numpy(looked_at[-1].image), examples.images[0] / 255, atol=1e-6)
 
 

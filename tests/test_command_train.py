@@ -22,7 +22,7 @@ from small_runs import SMALL
 
 from cnnbench import config
 from cnnbench.commands import train
-from cnnbench.reports import curves
+from cnnbench.trackers import curves
 from cnnbench.training import checkpoint
 
 TIMES = {"epoch_s", "examples_per_s", "peak_gib"}

@@ -49,7 +49,7 @@ def test_help_and_mistakes_in_values_import_neither_torch_nor_numpy(arguments: t
 
 
 def test_training_imports_neither_the_compiler_nor_torchvision_nor_trackers(tmp_path: Path) -> None:
-    trackers = "tensorboard mlflow cnnbench.runs.trackers.tensorboard cnnbench.runs.trackers.mlflow"
+    trackers = "tensorboard mlflow cnnbench.trackers.tensorboard cnnbench.trackers.mlflow"
     watched = f"torch torch._dynamo torch._inductor torchvision sympy {trackers}"
     assert imported(watched, TINY, tmp_path) == "['torch']"
 

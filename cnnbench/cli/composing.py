@@ -303,7 +303,7 @@ def conf_folder() -> Path:
 
 
 def check(settings: config.Config) -> None:
-    from cnnbench.commands.preflight import check  # numpy, which --help need not wait for
+    from cnnbench.training.preflight import check  # numpy, which --help need not wait for
 
     check(settings)
 

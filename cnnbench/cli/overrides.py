@@ -16,8 +16,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from cnnbench import config
+from cnnbench.analysis.format import truncate
 from cnnbench.errors import ConfigError
-from cnnbench.reports.text import shortened
 from cnnbench.runs.directory import job_directory_name
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_text, refuse_ways_out
@@ -154,7 +154,7 @@ class Consent:
             ConfigError: it is more than a plain value of a known key, or the name of a choice.
         """
         refused = ConfigError(
-            f"{self.directory} asks for {shortened(word, 200)}, which is more than values to train with. "
+            f"{self.directory} asks for {truncate(word, 200)}, which is more than values to train with. "
             "Give the command of the sweep itself again."
         )
         override = _parse_plain(word)

@@ -28,12 +28,12 @@ def plotted(run: Path, wanted: bool, *, named: bool = False) -> Iterator[None]:
 
 
 def _plot(run: Path, named: bool) -> None:
-    from cnnbench.reports.epochs import sound
+    from cnnbench.analysis.epochs import take_valid_rows
+    from cnnbench.analysis.format import printable
     from cnnbench.reports.terminal_plot import plot
-    from cnnbench.reports.text import printable
     from cnnbench.runs.records import read_rows
 
-    rows = sound(read_rows(run))
+    rows = take_valid_rows(read_rows(run))
     if not rows:
         return
     encoding = sys.stdout.encoding or "utf-8"

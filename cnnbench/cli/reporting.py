@@ -11,8 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from cnnbench import config
+from cnnbench.analysis.format import printable
 from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, from_machine
-from cnnbench.reports.text import printable
 
 __all__ = ["EXPLAINED", "as_cnnbench_error", "report"]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from cnnbench.commands.assemble import assemble, describe, on_meta
+from cnnbench.analysis.format import align, three_digits
+from cnnbench.analysis.timing import count_flops, measure_matrix_peak, time_calls, time_rounds
 from cnnbench.config import Config, to_yaml
 from cnnbench.data import sources
 from cnnbench.data.arrays import Arrays
@@ -14,12 +15,11 @@ from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData, epoch_order
 from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError, is_out_of_memory
-from cnnbench.reports.text import align, three_digits
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory
+from cnnbench.training.build import build_engine, describe, on_meta
 from cnnbench.training.cleanup import cleaned_up
-from cnnbench.training.engine import EagerEngine
-from cnnbench.training.measure import endless_steps, flops, matrix_peak, seconds, time_rounds
+from cnnbench.training.engine import EagerEngine, endless_steps
 
 __all__ = ["print_table", "run"]
 
@@ -51,7 +51,7 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
     log.info(f"{config.model.name} at {config.data.resize} pixels ...")
     run.write_text("config.yaml", to_yaml(config))
     dataset, arrays = sources.load(config.data)
-    engine = assemble(config, dataset)
+    engine = build_engine(config, dataset)
     result: Result = {
         "model": config.model.name,
         "data": config.data.name,
@@ -81,16 +81,17 @@ def _measure(
     images, labels = data.train.take(torch.arange(batch_size, device=device.kind))
 
     steps = endless_steps(engine, data.train, batch_size)
-    training = time_rounds(lambda: next(steps), device, rounds)
+    training = time_rounds(lambda: next(steps), device.synchronize, rounds)
     engine.evaluated.eval()
     with torch.inference_mode():
-        inference = time_rounds(lambda: engine.evaluate_step(images, labels), device, rounds)
+        inference = time_rounds(lambda: engine.evaluate_step(images, labels), device.synchronize, rounds)
     peak_gib = device.peak_memory_gib()
 
     expected_s = (len(data.train) * training.median_s + len(data.test) * inference.median_s) / batch_size
     epoch_s = _time_epoch(engine, data, batch_size, config.seed) if expected_s <= epoch_limit_s else None
-    training_flops, inference_flops = flops(*on_meta(config, dataset, batch_size))
-    peak = matrix_peak(device, rounds)
+    training_flops, inference_flops = count_flops(*on_meta(config, dataset, batch_size))
+    dtype = device.autocast_dtype or device.dtype
+    peak = measure_matrix_peak(device.kind, dtype, device.synchronize, rounds)
     return {
         "training": training.as_dict(batch_size),
         "inference": inference.as_dict(batch_size),
@@ -116,7 +117,7 @@ def _time_epoch(engine: EagerEngine, data: ResidentData, batch_size: int, seed: 
         engine.sums.compute()
         engine.evaluate(data.test, batch_size)
 
-    return seconds(epoch, engine.device)
+    return time_calls(epoch, engine.device.synchronize)
 
 
 def print_table(results: Sequence[Result]) -> None:

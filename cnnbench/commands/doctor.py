@@ -2,13 +2,15 @@
 
 import argparse
 import json
+import math
 import re
 import textwrap
 from dataclasses import asdict
 from typing import Any
 
-from cnnbench.commands.doctor_probes import PROBES, Diagnosis
-from cnnbench.reports.text import in_bytes, printable
+from cnnbench.analysis.format import format_bytes, printable
+from cnnbench.analysis.machine import PROBES, Diagnosis, Facts
+from cnnbench.config import DeviceConfig
 
 __all__ = ["run"]
 
@@ -28,6 +30,8 @@ def run(arguments: list[str]) -> int:
     for name, probe in PROBES.items():
         try:
             diagnosis.facts[name] = probe(diagnosis)
+            if name == "pytorch":
+                diagnosis.facts[name] |= _describe_cpu_defaults()
         except Exception as error:  # any probe may fail on an odd machine
             reason = " ".join(str(error).split())
             diagnosis.facts[name] = {"error": f"{type(error).__name__}: {reason}"}
@@ -38,6 +42,17 @@ def run(arguments: list[str]) -> int:
     else:
         print(_as_text(diagnosis))
     return 2 if diagnosis.obstacles else 0
+
+
+def _describe_cpu_defaults() -> Facts:
+    """Return what `auto` means on the CPU."""
+    from cnnbench.training.device import choose, describe_threads
+
+    config = DeviceConfig("cpu", "auto", "auto", "auto", False, "auto", False)
+    precision = choose(config, lambda: math.inf).precision
+    if precision != "fp32":
+        precision = f"fp32, for large networks {precision}"
+    return {"cpu_threads": describe_threads("auto"), "cpu_precision": precision}
 
 
 def _as_text(diagnosis: Diagnosis) -> str:
@@ -86,7 +101,7 @@ def _in_words(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if key.endswith("_bytes"):
-        return in_bytes(value)
+        return format_bytes(value)
     if key.endswith("_s"):
         return f"{value * 1000:.1f} ms"
     return ", ".join(value) if isinstance(value, list) else str(value)

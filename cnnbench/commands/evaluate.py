@@ -7,19 +7,19 @@ from pathlib import Path
 
 import torch
 
-from cnnbench.commands.assemble import describe
+from cnnbench.analysis.format import align, printable
+from cnnbench.analysis.metrics import BINS, Evaluation, compute_metrics
 from cnnbench.commands.test_set import TestSet, load_test_set
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data.resident import Examples
 from cnnbench.errors import ConfigError
 from cnnbench.reports import confusion
-from cnnbench.reports.evaluation import Evaluation, evaluate
-from cnnbench.reports.text import printable
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory, job_directory_name, write_atomically
 from cnnbench.runs.reading import read_json
+from cnnbench.training.build import describe
 
-__all__ = ["run"]
+__all__ = ["format_metrics", "run"]
 
 TOP = 5
 
@@ -62,7 +62,7 @@ def run(arguments: list[str], conf: Path) -> None:
     how = describe(trained.engine)
     print(printable(f"{heading}: {len(test.examples):,} examples"))
     print(f"{how['device']} ({how['chip']}), {how['precision']}")
-    print(printable("\n".join([*test.notes, "", result.table(), ""])))
+    print(printable("\n".join([*test.notes, "", format_metrics(result), ""])))
     _record(trained, test, result, heading, options.overrides)
 
 
@@ -73,7 +73,33 @@ def _measure(trained: Trained, examples: Examples, topk: Sequence[int]) -> Evalu
         logits.append(engine.classify(images))
         losses.append(float(engine.loss(logits[-1], labels)) * len(labels))
     loss = sum(losses) / len(examples)
-    return evaluate(torch.cat(logits), examples.labels, loss, trained.dataset.classes, topk)
+    return compute_metrics(torch.cat(logits), examples.labels, loss, trained.dataset.classes, topk)
+
+
+def format_metrics(result: Evaluation) -> str:
+    """Return the tables that the terminal shows."""
+    low, high = result.interval
+    totals = [
+        ("accuracy", f"{result.accuracy:.4f}", f"95 % interval {low:.4f} to {high:.4f}"),
+        *((f"top {k}", f"{share:.4f}", "") for k, share in result.topk.items()),
+        ("loss", f"{result.loss:.4f}", ""),
+        ("calibration error", f"{result.calibration_error:.4f}", f"expected, {BINS} bins"),
+    ]
+    rows: list[tuple[str, ...]] = [("class", "precision", "recall", "F1", "examples")]
+    for each in result.classes:
+        shares = map(_format_share, (each.precision, each.recall, each.f1))
+        rows.append((each.name, *shares, f"{each.support:,}"))
+    means = (_format_share(result.mean(key)) for key in ("precision", "recall", "f1"))
+    rows.append(("mean", *means, f"{result.examples:,}"))
+    parts = [align(totals), align(rows, right=range(1, 5))]
+    confused = [f"{true} taken for {predicted} ({count:,})" for true, predicted, count in result.most_confused()]
+    if confused:
+        parts.append(f"most confused: {', '.join(confused)}")
+    return "\n\n".join(parts)
+
+
+def _format_share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def _record(trained: Trained, test: TestSet, result: Evaluation, heading: str, overrides: Sequence[str]) -> None:

@@ -11,10 +11,10 @@ import torch
 
 import cnnbench
 from cnnbench import models
+from cnnbench.analysis.format import format_bytes, printable
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data import catalog, storage
 from cnnbench.errors import ConfigError, explain_write_error
-from cnnbench.reports.text import in_bytes, printable
 from cnnbench.runs.directory import write_atomically
 from cnnbench.runs.reading import read_json, read_status
 from cnnbench.training.exporting import FORMATS, Classifier, Preprocessing, differences, pack
@@ -58,7 +58,7 @@ def run(arguments: list[str], conf: Path) -> None:
     checked = _check(options.format, content, trained, options.preprocessing)
     path = options.output or trained.directory / "export" / f"{_name(trained)}{form.suffix}"
     _write(path, content)
-    heading = f"{os.path.relpath(path)}, {in_bytes(len(content))}: {trained.config.model.name} ({trained.weights})"
+    heading = f"{os.path.relpath(path)}, {format_bytes(len(content))}: {trained.config.model.name} ({trained.weights})"
     lines = [heading, f"takes    {metadata['input']}", f"gives    {metadata['output']}", f"checked  {checked}"]
     print(printable("\n".join(lines)))
 

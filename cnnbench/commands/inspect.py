@@ -12,20 +12,20 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from cnnbench.commands.assemble import on_meta
+from cnnbench.analysis.activations import LayerOutputs, pick_evenly
+from cnnbench.analysis.format import align, printable, truncate
+from cnnbench.analysis.layers import measure_layers, sum_layers
+from cnnbench.analysis.receptive_field import Traced, trace
 from cnnbench.commands.test_set import load_test_set
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
-from cnnbench.reports.inspection.layers import choose_layers, evenly, in_words, named_layers, side_of_field
+from cnnbench.reports.inspection.layers import choose_layers, in_words, named_layers, side_of_field
 from cnnbench.reports.inspection.page import write_page
 from cnnbench.reports.inspection.pictures import Shown
-from cnnbench.reports.inspection.probing import LayerOutputs
-from cnnbench.reports.inspection.receptive_field import Traced, trace
 from cnnbench.reports.inspection.sections import BATCH_SIZE, MOST_MULTIPLY_ADDS, Section, Subject
-from cnnbench.reports.layers import measure, total
-from cnnbench.reports.text import align, printable, shortened
+from cnnbench.training.build import on_meta
 
 __all__ = ["look", "run"]
 
@@ -177,7 +177,7 @@ def _choose(predictions: Predictions) -> list[int]:
     """An image each of some classes, the first that is classified correctly, and the worst mistake."""
     right = np.flatnonzero(predictions.labels == predictions.predicted)
     firsts = {int(predictions.labels[index]): int(index) for index in right[::-1]}
-    return [*(firsts[each] for each in evenly(sorted(firsts), CLASSES)), *predictions.mistakes[:1]]
+    return [*(firsts[each] for each in pick_evenly(sorted(firsts), CLASSES)), *predictions.mistakes[:1]]
 
 
 def _subject(trained: Trained, network: nn.Module, image: torch.Tensor, traced: Sequence[Traced]) -> Subject:
@@ -200,7 +200,7 @@ def _subject(trained: Trained, network: nn.Module, image: torch.Tensor, traced: 
         forward,
         engine.logits,
         traced,
-        total(measure(network, image)).multiplications,
+        sum_layers(measure_layers(network, image)).multiplications,
         (image.shape[1], image.shape[2], image.shape[3]),
     )
 
@@ -221,7 +221,7 @@ def _draw(
     gallery = [predictions.show(i, examples.images[i].cpu().numpy() / np.float32(255)) for i in wrong[:most_mistakes]]
     fewest, most = IMAGES
     affordable = int(MOST_MULTIPLY_ADDS / max(1, subject.multiply_adds))
-    some = evenly(range(len(examples)), max(fewest, min(most, affordable)))
+    some = pick_evenly(range(len(examples)), max(fewest, min(most, affordable)))
 
     def batches() -> Iterator[torch.Tensor]:
         for indices in torch.split(torch.tensor(some, device=examples.images.device), BATCH_SIZE):
@@ -265,7 +265,7 @@ def _summary(
     """The main findings as plain text."""
     lines = [subject.title, *(f"{name}: {value}" for name, value in facts.items() if name != "run")]
     pairs = [
-        (f"  {shortened(true, 40)}", f"taken for {shortened(taken, 40)}", f"{times:,}")
+        (f"  {truncate(true, 40)}", f"taken for {truncate(taken, 40)}", f"{times:,}")
         for (true, taken), times in predictions.pairs.most_common(5)
     ]
     if pairs:

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from cnnbench import models
+from cnnbench.analysis.format import align
 from cnnbench.config import load_recipe
-from cnnbench.reports.text import align
 
 __all__ = ["run"]
 

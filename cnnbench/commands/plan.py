@@ -6,17 +6,18 @@ from pathlib import Path
 
 import torch
 
-from cnnbench.commands.assemble import assemble, on_meta
-from cnnbench.commands.preflight import check
+from cnnbench.analysis.format import align, format_duration, printable
+from cnnbench.analysis.timing import count_flops, time_rounds
 from cnnbench.config import Config, load
 from cnnbench.data import sources
 from cnnbench.data.resident import ResidentData
 from cnnbench.data.splits import check_sizes, num_held_out
 from cnnbench.errors import CnnbenchError
-from cnnbench.reports.text import align, in_time, printable
 from cnnbench.runs.directory import STATUS
 from cnnbench.runs.records import Record, read_records
-from cnnbench.training.measure import endless_steps, flops, time_rounds
+from cnnbench.training.build import build_engine, on_meta
+from cnnbench.training.engine import endless_steps
+from cnnbench.training.preflight import check
 
 __all__ = ["run"]
 
@@ -59,7 +60,7 @@ def run(
                 speed = speed or _recorded(recorded.values()) or _measure(settings)
                 seconds = _work(settings, 0 if record is None else len(record.rows)).seconds(speed[0])
                 left_s += seconds
-                time = in_time(seconds)
+                time = format_duration(seconds)
         except CnnbenchError as error:
             codes.append(error.exit_code)
             state = f"would fail: {str(error).partition(chr(10))[0]}"
@@ -67,7 +68,7 @@ def run(
     print(printable(align(rows, right=[0, 2])))
     print(f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'} in {directory}. Nothing was started.")
     if speed is not None:
-        print(f"Training and evaluation will take about {in_time(left_s)} one after another, {speed[1]}.")
+        print(f"Training and evaluation will take about {format_duration(left_s)} one after another, {speed[1]}.")
     return codes[0] if codes else 0
 
 
@@ -78,7 +79,7 @@ def _work(config: Config, epochs_done: int = 0) -> Work:
     num_test = config.data.test_examples or dataset.test_examples
     epochs = config.train.epochs - epochs_done
     evaluated = epochs * held_out + num_test if held_out else epochs * num_test
-    of_training, of_inference = flops(*on_meta(config, dataset, PAIR))
+    of_training, of_inference = count_flops(*on_meta(config, dataset, PAIR))
     return Work(epochs * num_train * of_training / PAIR, evaluated * of_inference / PAIR)
 
 
@@ -95,17 +96,17 @@ def _recorded(records: Iterable[Record]) -> tuple[Work, str] | None:
 def _measure(config: Config) -> tuple[Work, str]:
     """The speed of some steps of a job, taken here and now."""
     dataset, arrays = sources.load(config.data)
-    engine = assemble(config, dataset)
+    engine = build_engine(config, dataset)
     data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.kind)
     batch_size = min(config.train.batch_size, len(data.train))
     engine.prepare(data.train, batch_size)
     steps = endless_steps(engine, data.train, batch_size)
-    training = time_rounds(lambda: next(steps), engine.device, rounds=1)
+    training = time_rounds(lambda: next(steps), engine.device.synchronize, rounds=1)
     images, labels = data.train.take(torch.arange(batch_size, device=engine.device.kind))
     engine.evaluated.eval()
     with torch.inference_mode():
-        evaluation = time_rounds(lambda: engine.evaluate_step(images, labels), engine.device, rounds=1)
-    of_training, of_evaluation = flops(*on_meta(config, dataset, batch_size))
+        evaluation = time_rounds(lambda: engine.evaluate_step(images, labels), engine.device.synchronize, rounds=1)
+    of_training, of_evaluation = count_flops(*on_meta(config, dataset, batch_size))
     rate = f"{batch_size / training.median_s:,.0f} training examples/s"
     source = f"as the first was measured just now on {engine.device.kind}, {rate}"
     return Work(training.median_s / of_training, evaluation.median_s / of_evaluation), source

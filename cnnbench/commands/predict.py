@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cnnbench.analysis.format import printable
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data.inputs import Given, looks_inverted, read_all
 from cnnbench.errors import DataError
 from cnnbench.reports.predictions import Prediction, as_csv, as_json, as_table
-from cnnbench.reports.text import printable
 
 __all__ = ["run"]
 

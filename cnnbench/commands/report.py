@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cnnbench.analysis.format import printable
 from cnnbench.errors import explain_write_error
 from cnnbench.reports.comparison import as_rows, compare, how_many, shared
 from cnnbench.reports.groups import ranked
@@ -20,7 +21,6 @@ from cnnbench.reports.table import (
     escaped,
     markdown,
 )
-from cnnbench.reports.text import printable
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import Record, read_records
 from cnnbench.runs.sweep import recorded_jobs

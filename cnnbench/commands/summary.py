@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from cnnbench import models
-from cnnbench.commands.assemble import on_meta
+from cnnbench.analysis.format import align, format_bytes
+from cnnbench.analysis.layers import Layer, measure_layers, sum_layers, vary_convolution
+from cnnbench.analysis.memory import TrainingMemory, compute_dtype, estimate_memory
+from cnnbench.analysis.meta_shapes import ShapeRules, check_training_forward
 from cnnbench.config import Config
 from cnnbench.data import sources
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.models.meta import ShapeRules
-from cnnbench.reports.layers import Layer, measure, total, what_if
-from cnnbench.reports.memory import TrainingMemory, dtype_of, estimate
-from cnnbench.reports.text import align, in_bytes
+from cnnbench.training.build import on_meta
 
 __all__ = ["run"]
 
@@ -34,10 +34,10 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
     if layer is not None:
         _print_convolution(network, images[:1], layer, as_json)
         return
-    layers = measure(network, images[:1], depth)
-    dtype = dtype_of(config.device.precision)
-    models.dry_train(config.model.name, network, images)
-    memory = estimate(network, images, config.optimizer, dtype)
+    layers = measure_layers(network, images[:1], depth)
+    dtype = compute_dtype(config.device.precision)
+    check_training_forward(config.model.name, network, images)
+    memory = estimate_memory(network, images, config.optimizer, dtype)
     if as_json:
         _print_json(config, layers, memory, dtype)
         return
@@ -50,7 +50,7 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
 
 
 def _print_layers(layers: list[Layer], foldable: bool) -> None:
-    whole = total(layers)
+    whole = sum_layers(layers)
     rows = [("layer", "kind", "output", "parameters", "", "multiply-adds", "")]
     rows += [
         (
@@ -75,15 +75,15 @@ def _with_share(number: int, whole: int) -> tuple[str, str]:
 
 
 def _print_memory(config: Config, memory: TrainingMemory, dtype: torch.dtype) -> None:
-    parts = ", ".join(f"{name.replace('_', ' ')} {in_bytes(number)}" for name, number in asdict(memory).items())
+    parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(number)}" for name, number in asdict(memory).items())
     print(
         f"training at batch {config.train.batch_size} with {config.optimizer.name}, {_name(dtype)}: "
-        f"about {in_bytes(memory.total)}\n({parts})"
+        f"about {format_bytes(memory.total)}\n({parts})"
     )
 
 
 def _print_json(config: Config, layers: list[Layer], memory: TrainingMemory, dtype: torch.dtype) -> None:
-    whole = total(layers)
+    whole = sum_layers(layers)
     report = {
         "model": config.model.name,
         "data": config.data.name,
@@ -136,7 +136,7 @@ def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_js
         choices = did_you_mean(name, seen) if seen else "It has none."
         raise ConfigError(f"--layer {name} is not a Conv2d that the network calls. {choices}")
     layer, size = seen[name]
-    outcomes = what_if(layer, size[1:])
+    outcomes = vary_convolution(layer, size[1:])
     if as_json:
         print(json.dumps({change: _plain(outcome) for change, outcome in outcomes.items()}, indent=2))
         return

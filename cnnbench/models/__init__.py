@@ -2,8 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from cnnbench.models.densenet import CifarDenseNet, DenseNet
 from cnnbench.models.googlenet import GoogLeNet
 from cnnbench.models.inception_net import InceptionNet
 from cnnbench.models.lenet import LeNet, LeNetReLU
-from cnnbench.models.meta import ShapeRules
 from cnnbench.models.mlp import MLP
 from cnnbench.models.nin import NiN
 from cnnbench.models.preact_resnet import PreActResNet
@@ -35,7 +33,7 @@ from cnnbench.models.simple_cnn import SimpleCNN, ThreeConv
 from cnnbench.models.vgg import VGG
 from cnnbench.models.wide_resnet import WideResNet
 
-__all__ = ["REGISTRY", "ModelSpec", "build", "dry_run", "dry_train", "names"]
+__all__ = ["DEBUG_HINT", "REGISTRY", "ModelSpec", "build", "names"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ PREACT_SOURCE = "He et al. 2016"
 WIDE_SOURCE = "Zagoruyko, Komodakis 2016"
 DENSENET_SOURCE = "Huang et al. 2017"
 
-SHOWS_WHERE = "CNNBENCH_DEBUG=1 shows where."
+DEBUG_HINT = "CNNBENCH_DEBUG=1 shows where."
 
 DenseNetBC = partial(CifarDenseNet, bottleneck=True, compression=0.5)
 
@@ -136,78 +134,11 @@ def build(name: str, in_channels: int = 1, num_classes: int = 10, image_size: in
         raise
     except Exception as error:
         if ":" in name:  # any mistake in a network of one's own is one's own
-            advice = f"It is called with in_channels, num_classes and image_size. {SHOWS_WHERE}"
+            advice = f"It is called with in_channels, num_classes and image_size. {DEBUG_HINT}"
             raise ConfigError(f"model {name}: {error}. {advice}") from error
         if isinstance(error, (ValueError, RuntimeError, TypeError)):  # the last two are torch's, of sizes too large
             raise ConfigError(f"model {name}: {str(error).partition(chr(10))[0]}") from error
         raise
-
-
-def dry_run(name: str, in_channels: int, num_classes: int, image_size: int, **arguments: Any) -> nn.Module:
-    """Build the network on the meta device, without memory for its weights, and run one image through it.
-
-    Raises:
-        ConfigError: as `build`, or the network fails on such an image or does not return logits.
-    """
-    network = _build_on_meta(name, in_channels, num_classes, image_size, arguments)
-    try:
-        logits = _run_on_meta(network, in_channels, image_size)
-    except Exception as error:
-        message = f"{name} fails on an image of {image_size} pixels: {error}"
-        if ":" in name:
-            message += f"\n{SHOWS_WHERE} It is tried on the meta device, where tensors have shapes but no values."
-        elif "padding_mode" in arguments:
-            message += _smallest_with_padding(name, in_channels, num_classes, image_size, arguments)
-        raise ConfigError(message) from error
-    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-    if shape != (1, num_classes):
-        raise ConfigError(f"{name} must return logits of shape (1, {num_classes}) for one image, not {shape}.")
-    return network
-
-
-def dry_train(name: str, network: nn.Module, images: torch.Tensor) -> None:
-    """Run a training pass of a network on the meta device, where it may fail when `dry_run` does not.
-
-    That is for a network of one's own, and for batch normalisation of a single example.
-
-    Raises:
-        ConfigError: it fails on `images` (N, C, H, W).
-    """
-    if len(images) > 1 and ":" not in name:
-        return
-    try:
-        with ShapeRules(), torch.no_grad():
-            network.train()(images)
-    except Exception as error:
-        raise ConfigError(
-            f"{name} at {images.shape[-1]} pixels cannot train on a batch of {len(images)}: {error}"
-        ) from error
-
-
-def _smallest_with_padding(
-    name: str, in_channels: int, num_classes: int, image_size: int, arguments: Mapping[str, Any]
-) -> str:
-    """Reflected and circular padding need maps larger than the padding: which images give them, as a line of text."""
-    for size in range(image_size + 1, 225):
-        with suppress(RuntimeError):
-            _run_on_meta(_build_on_meta(name, in_channels, num_classes, size, arguments), in_channels, size)
-            return f"\nThe smallest size with model.padding_mode={arguments['padding_mode']} is data.resize={size}."
-    return ""
-
-
-def _build_on_meta(
-    name: str, in_channels: int, num_classes: int, image_size: int, arguments: Mapping[str, Any]
-) -> nn.Module:
-    with torch.device("meta"):
-        network = build(name, in_channels, num_classes, image_size, **arguments)
-    if not isinstance(network, nn.Module):
-        raise ConfigError(f"{name} must be a torch.nn.Module, not {type(network).__name__}.")
-    return network
-
-
-def _run_on_meta(network: nn.Module, in_channels: int, image_size: int) -> object:
-    with ShapeRules(), torch.no_grad():
-        return network.eval()(torch.empty(1, in_channels, image_size, image_size, device="meta"))
 
 
 def _custom(name: str) -> ModelSpec:
@@ -221,6 +152,6 @@ def _custom(name: str) -> ModelSpec:
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"model.name={name}: {type(error).__name__}: {error}. "
-            f"It must name an importable module and a class in it, as in my_module:MyNet. {SHOWS_WHERE}"
+            f"It must name an importable module and a class in it, as in my_module:MyNet. {DEBUG_HINT}"
         ) from error
     return ModelSpec(factory, 1, module_name)

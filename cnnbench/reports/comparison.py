@@ -6,9 +6,9 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
+from cnnbench.analysis.format import align, printable
 from cnnbench.config import NOT_OF_THE_JOB, format_override
 from cnnbench.reports.groups import REPEATS, Group, differing, distinguishing, given, group, ranked
-from cnnbench.reports.text import align, printable
 from cnnbench.runs.records import Record
 
 __all__ = ["as_rows", "compare", "error", "how_many", "shared"]

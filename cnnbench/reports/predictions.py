@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from cnnbench.reports.text import printable
+from cnnbench.analysis.format import printable
 
 __all__ = ["Prediction", "as_csv", "as_json", "as_table"]
 

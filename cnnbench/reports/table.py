@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from cnnbench.analysis.format import printable
 from cnnbench.reports.comparison import error
 from cnnbench.reports.groups import REPEATS, Group, differing, distinguishing, group
-from cnnbench.reports.text import printable
 from cnnbench.runs.records import Record
 
 __all__ = [

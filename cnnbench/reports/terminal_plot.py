@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
-from cnnbench.reports.epochs import Lines, Rows, Scale, best_row, lines_of, scale_of
+from cnnbench.analysis.epochs import Lines, Rows, Scale, choose_scale, find_best_row, metric_lines
 
 __all__ = ["plot"]
 
@@ -52,9 +52,9 @@ def plot(rows: Rows, columns: int, unicode: bool) -> str:
     width = max(_NARROWEST, min((columns - _GAP) // 2 if beside else columns, _WIDEST))
     accuracy, loss = (_chart(rows, quantity, width, pen) for quantity in ("accuracy", "loss"))
     pairs = [left.ljust(width + _GAP) + right for left, right in zip(accuracy, loss, strict=True)]
-    parts = (*lines_of(rows, "loss"), "both")
+    parts = (*metric_lines(rows, "loss"), "both")
     entries = [f"{curve} {part}" for curve, part in zip(pen.curves, parts, strict=False)]
-    best = best_row(rows)
+    best = find_best_row(rows)
     if best is not None:
         value = best["validation_accuracy"]
         entries.append(f"{pen.frame[-1]} best: epoch {rows.index(best) + 1}, validation accuracy {value:.4f}")
@@ -65,8 +65,8 @@ def plot(rows: Rows, columns: int, unicode: bool) -> str:
 
 def _chart(rows: Rows, quantity: str, width: int, pen: _Pen) -> list[str]:
     """The lines of a chart, each at most `width` long: a heading, the curves, the epochs."""
-    curves = lines_of(rows, quantity)
-    scale = scale_of(curves, may_be_log=quantity == "loss")
+    curves = metric_lines(rows, quantity)
+    scale = choose_scale(curves, may_be_log=quantity == "loss")
     high, low = (f"{value:.4f}" if quantity == "accuracy" else f"{value:.4g}" for value in (scale.high, scale.low))
     margin = max(len(high), len(low))
     columns = width - margin - 1
@@ -78,7 +78,7 @@ def _chart(rows: Rows, quantity: str, width: int, pen: _Pen) -> list[str]:
         for line, edge in enumerate(edges)
     ]
     axis = [below] * columns
-    best = best_row(rows)
+    best = find_best_row(rows)
     if best is not None:
         axis[_across(rows.index(best), len(rows), columns * pen.across) // pen.across] = mark
     last = str(len(rows)) if len(rows) > 1 else ""

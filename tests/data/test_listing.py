@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from image_folders import fill, put_images
 
+from cnnbench.analysis.format import printable
 from cnnbench.data.listing import ImageFile, Listing, list_images
 from cnnbench.data.own import refuse
 from cnnbench.errors import DataError
-from cnnbench.reports.text import printable
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from cnnbench import models
+from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.errors import ConfigError
 
 WITH_A_SMALLEST_SIZE = [
@@ -41,17 +42,17 @@ def build_small(name: str, num_classes: int = 10) -> tuple[nn.Module, torch.Tens
 def test_usual_sizes_work_or_are_answered_with_the_smallest(name: str, size: int) -> None:
     smallest = models.REGISTRY[name].min_image_size
     if size >= smallest:
-        models.dry_run(name, 3, 7, size)
+        check_forward(name, 3, 7, size)
     else:
         with pytest.raises(ConfigError, match=rf"{name} .*{size} pixels.*data\.resize={smallest}\b"):
-            models.dry_run(name, 3, 7, size)
+            check_forward(name, 3, 7, size)
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize("name", WITH_A_SMALLEST_SIZE)
 def test_the_smallest_size_is_the_smallest_that_works(name: str) -> None:
     spec = models.REGISTRY[name]
-    models.dry_run(name, 1, 10, spec.min_image_size)
+    check_forward(name, 1, 10, spec.min_image_size)
     size = spec.min_image_size - 1
     with torch.device("meta"), pytest.raises((RuntimeError, ValueError)):
         spec.build(in_channels=1, num_classes=10, image_size=size).eval()(torch.zeros(1, 1, size, size))
@@ -61,7 +62,7 @@ def test_the_smallest_size_is_the_smallest_that_works(name: str) -> None:
 def test_takes_every_size_from_its_smallest_on(name: str) -> None:
     smallest = models.REGISTRY[name].min_image_size
     for size in range(smallest, smallest + 33):
-        models.dry_run(name, 1, 10, size)
+        check_forward(name, 1, 10, size)
 
 
 def test_a_perceptron_takes_a_single_pixel() -> None:
@@ -91,7 +92,7 @@ def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
 
 
 @torch.no_grad()
-def initialise(network: nn.Module) -> None:
+def initialize(network: nn.Module) -> None:
     """Normalisation as PyTorch starts it; weights as He et al. 2015, without which no deep VGG learns."""
     for parameter in network.parameters():
         if parameter.ndim > 1:
@@ -119,7 +120,7 @@ LEARN_SLOWLY = {*LARGE, "resnet34", "resnet50", "vgg13", "d2l_resnext"}
 )
 def test_learns_one_batch(name: str) -> None:
     network, images = build_small(name, num_classes=4)
-    initialise(network)
+    initialize(network)
     if name == "nin":
         keep_classes_alive(network)
     for layer in network.modules():

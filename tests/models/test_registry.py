@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from cnnbench import models
+from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.config import Recipe
 from cnnbench.errors import ConfigError
 
@@ -66,7 +67,7 @@ def test_the_recipe_in_the_yaml_is_complete(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_passes_the_dry_run_at_the_size_of_its_recipe(name: str) -> None:
-    models.dry_run(name, 1, 10, yaml_of(name)["recipe"]["resize"], **yaml_arguments(name))
+    check_forward(name, 1, 10, yaml_of(name)["recipe"]["resize"], **yaml_arguments(name))
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
@@ -216,7 +217,7 @@ def test_what_cannot_be_built_as_a_network_is_a_configuration_error(name: str) -
 
 def test_what_builds_something_else_is_a_configuration_error(custom_module: str) -> None:
     with pytest.raises(ConfigError, match=r"must be a torch\.nn\.Module, not dict"):
-        models.dry_run(f"{custom_module}:no_network", 1, 10, 28)
+        check_forward(f"{custom_module}:no_network", 1, 10, 28)
 
 
 class Probe(nn.Module):
@@ -259,12 +260,12 @@ def test_the_dry_run_refuses_what_are_no_logits(
     output: Callable[[torch.Tensor, torch.Tensor], object], shown: str, probe: ProbeMaker
 ) -> None:
     with pytest.raises(ConfigError, match=rf"must return logits of shape \(1, 10\).*not {shown}"):
-        models.dry_run(probe(output), 1, 10, 28)
+        check_forward(probe(output), 1, 10, 28)
 
 
 def test_the_dry_run_refuses_a_network_that_fails(probe: ProbeMaker) -> None:
     with pytest.raises(ConfigError, match="probe fails on an image of 28 pixels: "):
-        models.dry_run(probe(lambda images, weight: images @ weight), 1, 10, 28)
+        check_forward(probe(lambda images, weight: images @ weight), 1, 10, 28)
 
 
 def test_the_dry_run_uses_no_memory(probe: ProbeMaker) -> None:
@@ -274,5 +275,5 @@ def test_the_dry_run_uses_no_memory(probe: ProbeMaker) -> None:
         devices.extend((images.device.type, weight.device.type))
         return weight.unsqueeze(0)
 
-    models.dry_run(probe(forward), 1, 10, 28)
+    check_forward(probe(forward), 1, 10, 28)
     assert devices == ["meta", "meta"]

@@ -1,6 +1,7 @@
 """One step and one evaluation, against the same computed by hand."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from torch.nn import functional
 from cnnbench.config import AdagradConfig, AdamConfig, Config, OptimizerConfig, RMSpropConfig, SgdConfig
 from cnnbench.data.resident import Examples
 from cnnbench.training.device import Device
-from cnnbench.training.engine import EagerEngine, Metrics
+from cnnbench.training.engine import EagerEngine, Metrics, endless_steps
 
 MakeEngine = Callable[..., EagerEngine]
 
@@ -386,3 +387,13 @@ def test_averaged_weights_are_what_is_evaluated(
     engine = make_engine(network, plain, device)
     moved(engine, examples)
     assert values(engine.evaluate(examples, 8)) == about(expected)
+
+
+def test_steps_go_on_after_an_epoch() -> None:
+    class Engine:
+        def steps(self, examples: object, order: torch.Tensor, batch_size: int, lr_factors: list[float]) -> object:
+            assert len(order) == len(lr_factors) * batch_size
+            return iter([batch_size] * len(lr_factors))
+
+    steps = endless_steps(Engine(), range(21), 8)  # type: ignore[arg-type]  # stand-ins
+    assert list(itertools.islice(steps, 5)) == [8] * 5

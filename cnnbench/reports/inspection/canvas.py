@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cnnbench.reports.text import shortened
+from cnnbench.analysis.format import truncate
 from cnnbench.runs.directory import write_atomically
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Canvas:
         They may be anyone's.
         """
         renderer = self.figure.canvas.get_renderer()  # type: ignore[attr-defined]  # of Agg
-        words = shortened(words, MOST_LETTERS)
+        words = truncate(words, MOST_LETTERS)
         # not as a formula, which a class named $x would be
         text = self._axes.text(x, y, words, size=size, ha=align, va="baseline", parse_math=False, **style)
         with _letters_that_the_font_lacks():

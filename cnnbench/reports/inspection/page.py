@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from cnnbench.analysis.format import printable
 from cnnbench.reports.inspection.sections import Section
-from cnnbench.reports.text import printable
 from cnnbench.runs.directory import write_atomically
 
 __all__ = ["write_page"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnnbench.analysis.format import truncate
 from cnnbench.reports.inspection.canvas import DIVERGING, GREY, SEQUENTIAL, WIDTH, Array, Canvas, as_picture
-from cnnbench.reports.text import shortened
 
 __all__ = ["LayerMaps", "Shown", "draw_feature_maps", "draw_kernels", "draw_mistakes", "draw_saliency"]
 
@@ -32,8 +32,8 @@ class Shown:
 
     def verdict(self, most: int) -> str:
         """Such as Shirt → Coat, 0.97, or Coat, 0.97 where that is right; names have at most so many characters."""
-        name = shortened(self.predicted, most)
-        return f"{name if self.is_right else f'{shortened(self.true, most)} → {name}'}, {self.probability:.2f}"
+        name = truncate(self.predicted, most)
+        return f"{name if self.is_right else f'{truncate(self.true, most)} → {name}'}, {self.probability:.2f}"
 
 
 def draw_mistakes(title: str, shown: Sequence[Shown]) -> Canvas:

@@ -2,10 +2,10 @@
 
 from importlib import resources
 
+from cnnbench.analysis.format import printable
 from cnnbench.reports.reproduction.markdown import lead
 from cnnbench.reports.reproduction.pictures import learning_curves
 from cnnbench.reports.reproduction.results import Curve, Results
-from cnnbench.reports.text import printable
 
 __all__ = ["render"]
 

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from cnnbench.analysis.claims import Computed
+from cnnbench.analysis.format import format_duration
+from cnnbench.analysis.verdicts import RULE, Finding, together
 from cnnbench.reports.comparison import how_many
 from cnnbench.reports.reproduction import book
 from cnnbench.reports.reproduction.arms import Arm, Experiment
 from cnnbench.reports.reproduction.book import BOOK, only_arm
 from cnnbench.reports.reproduction.claims import CLAIMS, Experiments
-from cnnbench.reports.reproduction.computed import Computed
-from cnnbench.reports.reproduction.verdicts import RULE, Finding, together
 from cnnbench.reports.reproduction.words import accuracy, memory, points, seconds
 from cnnbench.reports.table import as_text
-from cnnbench.reports.text import in_time
 from cnnbench.runs.records import Record
 
 __all__ = ["Curve", "Judged", "Part", "Results", "Table", "results"]
@@ -116,7 +116,7 @@ def _of_the_book(found: Experiments) -> Table:
                 theirs,
                 "; ".join(filter(None, [verdict, arm.unfinished if arm.accuracies else ""])),
                 seconds(arm.epoch_times_s).removesuffix(" s") if arm.epoch_times_s else "",
-                in_time(_spent(arm.finished)) if arm.finished else "",
+                format_duration(_spent(arm.finished)) if arm.finished else "",
                 ", ".join(experiment.reductions),
             ]
         )
@@ -152,7 +152,7 @@ def _part(experiment: Experiment) -> Part:
     remarks = [f"reduced to {', '.join(experiment.reductions)}"] if experiment.reductions else []
     finished = [run for arm in experiment.arms for run in arm.finished]
     if finished:
-        remarks.append(f"{in_time(_spent(finished))} in all")
+        remarks.append(f"{format_duration(_spent(finished))} in all")
     return Part(experiment.name, _without_empty(Table(header, rows)), _curves(experiment.arms), remarks)
 
 
@@ -179,7 +179,7 @@ def _facts(command: str, runs: Sequence[Record]) -> dict[str, str]:
     return {
         "command": command,
         "made": datetime.now().astimezone().isoformat(" ", timespec="minutes"),
-        "trained": f"{how_many(runs)}; {in_time(_spent(finished))} of training, evaluation and the rest"
+        "trained": f"{how_many(runs)}; {format_duration(_spent(finished))} of training, evaluation and the rest"
         if runs
         else "none yet",
         "machine": _counted(_machine(run) for run in finished),

@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cnnbench.analysis.format import three_digits
+from cnnbench.analysis.verdicts import UNDECIDED, Figure, Finding, difference, lies_in, ratio
 from cnnbench.reports.reproduction.arms import Arm, Experiment
-from cnnbench.reports.reproduction.verdicts import UNDECIDED, Figure, Finding, difference, lies_in, ratio
 from cnnbench.reports.reproduction.words import NONE, accuracy, loss, memory, points, seconds, times
-from cnnbench.reports.text import three_digits
 
 __all__ = [
     "ANY",

@@ -3,9 +3,9 @@
 import statistics
 from collections.abc import Sequence
 
+from cnnbench.analysis.format import format_bytes, three_digits
+from cnnbench.analysis.verdicts import Figure
 from cnnbench.reports.reproduction.arms import Arm
-from cnnbench.reports.reproduction.verdicts import Figure
-from cnnbench.reports.text import in_bytes, three_digits
 
 __all__ = ["NONE", "accuracy", "loss", "memory", "points", "seconds", "times"]
 
@@ -30,7 +30,7 @@ def memory(arm: Arm) -> str:
     if arm.memory_bytes is None:
         return NONE
     measured = f" (measured at most {max(arm.peaks_gib):.2f} GiB)" if arm.peaks_gib else ""
-    return in_bytes(arm.memory_bytes) + measured
+    return format_bytes(arm.memory_bytes) + measured
 
 
 def points(figure: Figure | None, signed: bool = False) -> str:

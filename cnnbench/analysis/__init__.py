@@ -1,0 +1,1 @@
+"""Computations without pictures, which training and reports share."""

@@ -1,0 +1,335 @@
+"""Probes of this machine: each returns facts, and notes what is unusual for training."""
+
+import fcntl
+import getpass
+import locale
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cnnbench
+from cnnbench.analysis.format import format_bytes
+from cnnbench.data.user_folders import (
+    expand_user,
+    find_existing_parent,
+    is_writable,
+    user_cache,
+)
+from cnnbench.runs.cpu_limits import cpu_quota, memory_limit, usable_cpus
+
+__all__ = ["PROBES", "Diagnosis", "Facts"]
+
+Facts = dict[str, Any]
+
+PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "matplotlib")
+EXTRAS = {
+    "joblib": ("hydra-joblib-launcher",),
+    "slurm": ("hydra-submitit-launcher",),
+    "optuna": ("optuna",),
+    "tensorboard": ("tensorboard",),
+    "mlflow": ("mlflow",),
+    "onnx": ("onnx", "onnxscript", "onnxruntime", "safetensors"),
+}
+INSTRUCTIONS = {
+    "avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "amx_bf16": "AMX bf16",
+    "asimd": "NEON", "sve": "SVE", "bf16": "bf16",
+}  # fmt: skip
+VARIABLES = re.compile("(CNNBENCH|KMP|MKL|OMP|OPENBLAS)_|CUDA_VISIBLE|LANG$|LC_ALL|PYTHON(IO|UTF8)")
+
+MIN_MEMORY = 512 * 1024**2  # PyTorch and the smallest network take more
+LITTLE_MEMORY = 2 * 1024**3
+LITTLE_DISK = 1024**3
+SLOW_FSYNC_S = 0.5
+
+
+@dataclass
+class Diagnosis:
+    """Facts by section, what is unusual and what to do about it, and why a run cannot work here."""
+
+    facts: dict[str, Facts] = field(default_factory=dict)
+    unusual: list[str] = field(default_factory=list)
+    obstacles: list[str] = field(default_factory=list)
+
+    def note(self, what: str, advice: str) -> None:
+        """Add something unusual, and what to do about it."""
+        self.unusual.append(f"{what} {advice}")
+
+    def obstruct(self, what: str, advice: str) -> None:
+        """Add a reason for which a run cannot work here, and what to do about it."""
+        self.obstacles.append(f"{what} {advice}")
+
+
+def examine_versions(_: Diagnosis) -> Facts:
+    """Return the versions of what runs depend on."""
+    return {
+        "cnnbench": cnnbench.__version__,
+        "python": platform.python_version(),
+        **{name: _version(name) or "missing" for name in PACKAGES},
+        "on": platform.platform(),
+    }
+
+
+def examine_processor(diagnosis: Diagnosis) -> Facts:
+    """Return the chip, what it computes fast with, and the CPUs that may be used."""
+    cpus, usable, quota, load = os.cpu_count() or 1, usable_cpus(), cpu_quota(), os.getloadavg()[0]
+    if usable < cpus:
+        limit = "their quota" if quota is not None and quota < cpus else "the affinity (taskset)"
+        diagnosis.note(f"Only {usable} of {cpus} CPUs may be used.", f"For more, raise {limit}.")
+    if load > cpus:
+        advice = "Wait, or use device.threads=1: times measured now are too long."
+        diagnosis.note(f"The machine is busy: load {load:.1f} on {cpus} CPUs.", advice)
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit() and int(threads) < usable:
+        what = f"OMP_NUM_THREADS={threads} keeps training to fewer threads than CPUs."
+        diagnosis.note(what, "Unset it, or set device.threads.")
+    flags = (_search("/proc/cpuinfo", r"^(?:flags|Features)\s*:(.*)$") or "").split()
+    if platform.machine() == "x86_64" and flags and "avx2" not in flags:
+        what = "The chip has no AVX2: training is several times slower."
+        diagnosis.note(what, "In a virtual machine, choose the host's CPU type.")
+    chip = _search("/proc/cpuinfo", r"^model name\s*:\s*(.*)$")
+    if sys.platform == "darwin":
+        chip = _run("sysctl", "-n", "machdep.cpu.brand_string").stdout.strip()
+    return {
+        "chip": chip or platform.processor() or platform.machine(),
+        "instructions": [name for flag, name in INSTRUCTIONS.items() if flag in flags],
+        "cpus": cpus,
+        "usable_cpus": usable,
+        "cpu_quota": quota,
+        "load": round(load, 1),
+    }
+
+
+def examine_memory(diagnosis: Diagnosis) -> Facts:
+    """Return the memory there is, what is free of it, and the limits of this process."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    listed = _search("/proc/meminfo", r"^MemAvailable:\s+(\d+) kB")
+    available = int(listed) * 1024 if listed else None
+    limit, addresses = memory_limit(), resource.getrlimit(resource.RLIMIT_AS)[0]
+    whole = min(total, limit or total)
+    free = min(whole, available or whole)
+    if whole < MIN_MEMORY:
+        advice = f"Training takes at least {format_bytes(MIN_MEMORY)}: raise the container's limit."
+        diagnosis.obstruct(f"There are {format_bytes(whole)} of memory.", advice)
+    elif free < LITTLE_MEMORY:
+        advice = "End other programs, or lower train.batch_size."
+        diagnosis.note(f"Only {format_bytes(free)} of memory can be had.", advice)
+    if addresses != resource.RLIM_INFINITY:
+        advice = "PyTorch reserves more than it uses: ulimit -v unlimited."
+        diagnosis.note(f"ulimit -v allows {format_bytes(addresses)} of addresses.", advice)
+    return {
+        "total_bytes": total,
+        "available_bytes": available,
+        "limit_bytes": limit if whole == limit else None,
+        "address_limit_bytes": None if addresses == resource.RLIM_INFINITY else addresses,
+    }
+
+
+def examine_pytorch(diagnosis: Diagnosis) -> Facts:
+    """Return what PyTorch was built for, and the GPUs that it uses."""
+    try:
+        _import_torch()
+    except Exception as error:
+        what = f"PyTorch cannot be imported: {' '.join(str(error).split())}."
+        diagnosis.obstruct(what, "Raise ulimit -v, or install PyTorch anew.")
+        raise
+    import torch
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        has_cuda, count = torch.cuda.is_available(), torch.cuda.device_count()
+        devices = [torch.cuda.get_device_properties(number) for number in range(count)]
+    driver = _search("/proc/driver/nvidia/version", r"\s(\d+\.[\d.]+)\s")
+    if driver and not has_cuda:
+        reason = str(caught[0].message).partition("\n")[0] if caught else "PyTorch finds no CUDA."
+        if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+            reason = "CUDA_VISIBLE_DEVICES hides all GPUs."
+        what = f"There is an NVIDIA driver, but no GPU is used. {reason}"
+        diagnosis.note(what, "The driver and PyTorch must go together: see pytorch.org.")
+    return {
+        "built_for": f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU",
+        "cuda": [f"{each.name}, {format_bytes(each.total_memory)}" for each in devices],
+        "cuda_driver": driver,
+        "mps": torch.backends.mps.is_available(),
+    }
+
+
+def _import_torch() -> None:
+    """Import torch. Where the import may end the process, let another process try it first."""
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        done = _run(sys.executable, "-c", "import torch, numpy")
+        if done.returncode:
+            said = done.stderr.strip() or f"exit code {done.returncode}"
+            raise ImportError(said.splitlines()[-1])
+    import torch  # noqa: F401  # to see that it can be
+
+
+def examine_outputs(diagnosis: Diagnosis) -> Facts:
+    """Return whether runs can be written below the working folder, and how well."""
+    facts = _examine_folder(Path("outputs"), "hydra.run.dir=DIR", diagnosis)
+    if facts["writable"] is not True:
+        what = f"{facts['path']} cannot be written: {facts['writable']}."
+        diagnosis.obstruct(what, "Change to another folder, or name one with hydra.run.dir=DIR.")
+    return facts
+
+
+def examine_cache(diagnosis: Diagnosis) -> Facts:
+    """Return whether data sets that are fetched can be kept."""
+    facts = _examine_folder(user_cache(), "data.root=DIR", diagnosis)
+    if facts["writable"] is not True:
+        what = f"Data sets cannot be kept in {facts['path']}: {facts['writable']}."
+        diagnosis.note(what, "Set XDG_CACHE_HOME, or name a folder with data.root=DIR.")
+    return facts
+
+
+def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
+    """Write, lock and sync a small file where `folder` is or would be made."""
+    place = find_existing_parent(folder.absolute())
+    if place.is_symlink() and not place.exists():
+        return {"path": str(folder.absolute()), "writable": "it is a link to nothing"}
+    free = shutil.disk_usage(place).free
+    facts = {"path": str(folder.absolute()), "free_bytes": free, "filesystem": _filesystem(place)}
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".cnnbench-doctor-", dir=place) as file:
+            file.write(bytes(2**16))
+            file.flush()
+            locks = _attempt(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            began_at = time.perf_counter()
+            fsync = _attempt(lambda: os.fsync(file.fileno()))
+            fsync_s = round(time.perf_counter() - began_at, 4)
+    except OSError as error:
+        return {**facts, "writable": error.strerror or str(error)}
+    advice = f"Use another disk: {setting}."
+    if locks != "work":
+        what = f"Files in {place} cannot be locked ({locks}): two runs could use one directory."
+        diagnosis.note(what, advice)
+    if fsync != "work":
+        what = f"Files in {place} cannot be synced ({fsync}): a power failure may lose them."
+        diagnosis.note(what, advice)
+    if fsync_s > SLOW_FSYNC_S:
+        diagnosis.note(f"The disk of {place} is slow: fsync took {fsync_s:.1f} s.", advice)
+    if free < LITTLE_DISK:
+        diagnosis.note(f"Only {format_bytes(free)} are free in {place}.", f"Free some. {advice}")
+    found = {"writable": True, "locks": locks, "fsync": fsync, "fsync_takes_s": fsync_s}
+    return {**facts, **found}
+
+
+def examine_data(diagnosis: Diagnosis) -> Facts:
+    """Return where the data sets are."""
+    if sys.modules.get("torch") is None:
+        raise ImportError("it needs what PyTorch needs")
+    from cnnbench.data import storage
+    from cnnbench.data.catalog import CATALOG
+
+    for part in filter(None, os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)):
+        if not expand_user(part).is_dir():
+            diagnosis.note(f"CNNBENCH_DATA names {part}, which is no folder.", "Correct it.")
+    places = {name: storage.locate(dataset) for name, dataset in CATALOG.items()}
+    return {name: str(place or "not here, fetched when needed") for name, place in places.items()}
+
+
+def examine_extras(_: Diagnosis) -> Facts:
+    """Return the optional packages by the extra that installs them."""
+    found: Facts = {}
+    for extra, names in EXTRAS.items():
+        versions = {name: _version(name) for name in names}
+        found[extra] = [f"{name} {version}" for name, version in versions.items() if version]
+    return found
+
+
+def examine_user(diagnosis: Diagnosis) -> Facts:
+    """Return who runs this, and what signs the terminal takes."""
+    try:
+        home: Path | None = Path.home()
+    except RuntimeError:
+        home = None
+    if not os.environ.get("XDG_CACHE_HOME") and (home is None or not is_writable(home)):
+        state = "There is no home folder" if home is None else f"{home} cannot be written"
+        what = f"{state}: caches are in the temporary folder."
+        diagnosis.note(what, "Set HOME or XDG_CACHE_HOME to a folder of yours.")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if encoding.lower().replace("-", "") != "utf8":
+        what = f"The terminal's encoding is {encoding}: some signs are replaced."
+        diagnosis.note(what, "Set LC_ALL=C.UTF-8 or PYTHONIOENCODING=utf-8.")
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"none (uid {os.getuid()})"
+    return {
+        "name": name,
+        "home": home and str(home),
+        "locale": locale.setlocale(locale.LC_CTYPE),
+        "encoding": encoding,
+    }
+
+
+def examine_environment(_: Diagnosis) -> Facts:
+    """Return the variables that change what a run does."""
+    names = sorted(name for name in os.environ if VARIABLES.match(name))
+    return {name: os.environ[name] for name in names}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _run(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def _search(path: str, pattern: str) -> str | None:
+    """Return what the group of `pattern` matches in a file, if there is such a file."""
+    text = Path(path).read_text(errors="replace") if Path(path).exists() else ""
+    found = re.search(pattern, text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def _attempt(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "work"
+
+
+def _filesystem(place: Path) -> str | None:
+    """Return the type of the file system, where /proc lists what is mounted."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return None
+    around: list[tuple[int, str]] = []
+    for line in mounts.read_bytes().splitlines():
+        _, folder, kind, *_ = line.split(b" ")
+        folder = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), folder)
+        if place.is_relative_to(os.fsdecode(folder)):
+            around.append((len(folder), os.fsdecode(kind)))
+    return max(around)[1] if around else None
+
+
+# By section, in the order they are shown.
+PROBES: dict[str, Callable[[Diagnosis], Facts]] = {
+    "versions": examine_versions,
+    "processor": examine_processor,
+    "memory": examine_memory,
+    "pytorch": examine_pytorch,
+    "outputs": examine_outputs,
+    "cache": examine_cache,
+    "data": examine_data,
+    "extras": examine_extras,
+    "user": examine_user,
+    "environment": examine_environment,
+}

@@ -1,0 +1,50 @@
+"""Numbers as text."""
+
+import pytest
+
+from cnnbench.analysis.format import format_duration, printable, three_digits, truncate
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0.01234, "0.0123"),
+        (0.5, "0.500"),
+        (1.234, "1.23"),
+        (99.99, "100.0"),
+        (416.2, "416"),
+        (12345.6, "12,346"),
+        (0, "0"),
+    ],
+)
+def test_three_digits_count(number: float, text: str) -> None:
+    assert three_digits(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        *((0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (60, "1 min 0 s"), (200.9, "3 min 20 s")),
+        *((3599, "59 min 59 s"), (3600, "1 h 0 min"), (7530, "2 h 5 min"), (360_000, "100 h 0 min")),
+    ],
+)
+def test_in_time(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+def test_printable_leaves_joiners_and_spaces_of_all_scripts() -> None:
+    text = "\u0646\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f52c a\u00a0b \u72ac\u3000\u732b"
+    assert printable(text) == text
+    assert printable("a\u202eb\u2028c\u2066") == "a?b?c?"
+
+
+def test_printable_leaves_lines_and_letters_and_takes_what_steers_a_terminal() -> None:
+    assert printable("a ± é\n\x1b[2J\r\x9b") == "a ± é\n?[2J??"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a coat", "a coat"), ("an ankle boot", "an an…"), ("a\n\tb\x1b", "a ?b?"), ("x" * 10**6, "xxxxx…")],
+)
+def test_a_long_text_is_cut_to_a_line(text: str, line: str) -> None:
+    assert truncate(text, 6) == line

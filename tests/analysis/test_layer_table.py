@@ -1,0 +1,158 @@
+"""The layers of a network: their outputs, parameters and arithmetic."""
+
+from typing import Any
+
+import pytest
+import torch
+from networks import EVERY_NETWORK
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnnbench import models
+from cnnbench.analysis.layers import Layer, measure_layers, sum_layers, vary_convolution
+from cnnbench.analysis.meta_shapes import ShapeRules
+
+
+def meta_network(name: str, size: int, **arguments: Any) -> tuple[nn.Module, torch.Tensor]:
+    with torch.device("meta"):
+        return models.build(name, image_size=size, **arguments), torch.empty(1, 1, size, size)
+
+
+def by_name(layers: list[Layer]) -> dict[str, Layer]:
+    return {layer.name: layer for layer in layers}
+
+
+def test_lenet_is_listed_layer_by_layer() -> None:
+    layers = measure_layers(*meta_network("lenet", 28))
+    assert [(it.name, it.kind, it.output_shape, it.parameters, it.multiplications) for it in layers] == [
+        ("features.0", "Conv2d", (6, 28, 28), 156, 117_600),
+        ("features.1", "Sigmoid", (6, 28, 28), 0, 0),
+        ("features.2", "AvgPool2d", (6, 14, 14), 0, 0),
+        ("features.3", "Conv2d", (16, 10, 10), 2_416, 240_000),
+        ("features.4", "Sigmoid", (16, 10, 10), 0, 0),
+        ("features.5", "AvgPool2d", (16, 5, 5), 0, 0),
+        ("classifier.0", "Flatten", (400,), 0, 0),
+        ("classifier.1", "Linear", (120,), 48_120, 48_000),
+        ("classifier.2", "Sigmoid", (120,), 0, 0),
+        ("classifier.3", "Linear", (84,), 10_164, 10_080),
+        ("classifier.4", "Sigmoid", (84,), 0, 0),
+        ("classifier.5", "Linear", (10,), 850, 840),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVERY_NETWORK)
+def test_totals_are_those_of_pytorch(name: str) -> None:
+    network, image = meta_network(name, max(32, models.REGISTRY[name].min_image_size))
+    whole = sum_layers(measure_layers(network, image))
+    with ShapeRules(), FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(image)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert (whole.parameters, 2 * whole.multiplications) == (parameters, counter.get_total_flops())
+
+
+@pytest.mark.parametrize(
+    ("layer", "multiplications", "additions"),
+    [
+        (nn.Conv2d(3, 4, (3, 2), padding=1), 4 * 6 * 7 * 3 * 6, 4 * 6 * 7 * 3 * 6),
+        (nn.Conv2d(3, 4, (3, 2), padding=1, bias=False), 4 * 6 * 7 * 3 * 6, 4 * 6 * 7 * (3 * 6 - 1)),
+        (nn.Conv2d(3, 6, 3, stride=2, groups=3, bias=False), 6 * 2 * 2 * 9, 6 * 2 * 2 * 8),
+        (nn.Sequential(nn.Flatten(), nn.Linear(108, 5)), 5 * 108, 5 * 108),
+        (nn.Sequential(nn.Flatten(), nn.Linear(108, 5, bias=False)), 5 * 108, 5 * 107),
+    ],
+    ids=["with bias", "without", "in groups", "linear", "linear without"],
+)
+def test_multiplications_and_additions_are_those_of_the_formula(
+    layer: nn.Module, multiplications: int, additions: int
+) -> None:
+    whole = sum_layers(measure_layers(layer.to("meta"), torch.empty(1, 3, 6, 6, device="meta")))
+    assert (whole.multiplications, whole.additions) == (multiplications, additions)
+
+
+def test_folded_the_parts_have_their_own_outputs_and_the_same_total() -> None:
+    network, image = meta_network("googlenet", 96)
+    folded, whole = measure_layers(network, image, depth=1), measure_layers(network, image)
+    assert by_name(folded)["inception_3a"].output_shape == (256, 12, 12)
+    assert by_name(folded)["inception_3a"].kind == "Inception"
+    assert sum_layers(folded) == sum_layers(whole)
+
+
+def test_folded_names_have_no_more_parts_than_the_depth() -> None:
+    layers = measure_layers(*meta_network("resnet18", 32), depth=2)
+    assert [layer.name for layer in layers] == [
+        "stem.0", "stem.1", "stem.2", "stem.3", "stages.0", "stages.1", "stages.2", "stages.3",
+        "classifier.0", "classifier.1", "classifier.2",
+    ]  # fmt: skip
+
+
+def test_what_runs_in_training_only_is_listed_last_without_an_output() -> None:
+    network, image = meta_network("googlenet", 96, auxiliary=True)
+    layers = measure_layers(network, image, depth=1)
+    assert [(layer.name, layer.output_shape, layer.multiplications) for layer in layers[-2:]] == [
+        ("auxiliary_4a", None, 0), ("auxiliary_4d", None, 0),
+    ]  # fmt: skip
+
+
+class Twice(nn.Module):
+    """A layer that runs twice, and a parameter of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 1)
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(self.conv(maps))
+        return maps
+
+
+def test_a_layer_that_runs_twice_costs_twice_and_has_its_parameters_once() -> None:
+    layers = measure_layers(Twice().to("meta"), torch.empty(1, 2, 4, 4, device="meta"))
+    assert [(layer.name, layer.parameters, layer.multiplications) for layer in layers] == [
+        ("conv", 6, 64), ("conv", 0, 64), ("", 3, 0),
+    ]  # fmt: skip
+
+
+def test_a_part_that_is_called_piece_by_piece_is_not_taken_for_one_that_is_not_called() -> None:
+    class Pieces(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.called, self.left = nn.ModuleList([nn.Conv2d(1, 1, 1)]), nn.ModuleList([nn.Conv2d(1, 1, 1)])
+
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = self.called[0](maps)
+            return output
+
+    layers = measure_layers(Pieces().to("meta"), torch.empty(1, 1, 4, 4, device="meta"), depth=1)
+    assert [(layer.name, layer.output_shape) for layer in layers] == [("called", ()), ("left", None)]
+
+
+def test_no_hook_stays_behind() -> None:
+    network, image = meta_network("lenet", 28)
+    measure_layers(network, image)
+    assert not any(layer._forward_hooks for layer in network.modules())
+
+
+def factors(convolution: nn.Conv2d, size: tuple[int, int]) -> dict[str, float]:
+    outcomes = vary_convolution(convolution.to("meta"), size)
+    now = outcomes["as it is"].multiplications
+    return {change: outcome.multiplications / now for change, outcome in outcomes.items()}
+
+
+def test_a_convolution_that_keeps_its_size_changes_as_its_formula_says() -> None:
+    assert factors(nn.Conv2d(4, 8, 3, padding=1), (10, 10)) == pytest.approx(
+        {
+            "as it is": 1,
+            "twice the input channels": 2,
+            "twice the output channels": 2,
+            "twice both": 4,
+            "twice the stride": 25 / 100,
+            "a kernel of 1 x 1": 144 / 100 / 9,
+            "a kernel of 5 x 5": 64 / 100 * 25 / 9,
+            "no padding": 64 / 100,
+            "one more pixel of padding": 144 / 100,
+        }
+    )
+
+
+def test_a_kernel_larger_than_the_map_is_left_out() -> None:
+    assert "a kernel of 5 x 5" not in factors(nn.Conv2d(1, 1, 3), (4, 4))

@@ -1,0 +1,137 @@
+"""The estimate of the memory that training takes."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbench import models
+from cnnbench.analysis.memory import TrainingMemory, estimate_fixed_memory, estimate_memory
+from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.errors import ConfigError
+from cnnbench.training.muon import Muon, fallback_config, split_parameters
+from cnnbench.training.optimizers import make_optimizer
+
+SGD = SgdConfig("sgd", 0.1, 0.0, 0.0)
+OPTIMIZERS: list[OptimizerConfig] = [
+    SGD,
+    SgdConfig("momentum", 0.1, 0.9, 0.0),
+    AdagradConfig("adagrad", 0.1, 1e-8, 0.0),
+    AdamConfig("adam", 0.1, [0.9, 0.999], 1e-8, 0.0),
+    AdamConfig("adamw", 0.1, [0.9, 0.999], 1e-8, 0.0),
+    RMSpropConfig("rmsprop", 0.1, 0.9, 1e-8, 0.0, 0.0),
+    RMSpropConfig("rmsprop", 0.1, 0.9, 1e-8, 0.9, 0.0),
+]
+
+
+def estimate_of(
+    network: nn.Module, shape: tuple[int, ...], optimizer: OptimizerConfig = SGD, dtype: torch.dtype = torch.float32
+) -> TrainingMemory:
+    return estimate_memory(network.to("meta"), torch.empty(shape, device="meta"), optimizer, dtype)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda config: f"{config.name} {getattr(config, 'momentum', '')}")
+def test_the_optimizer_state_is_what_the_optimizer_keeps(optimizer: OptimizerConfig) -> None:
+    network = nn.Linear(64, 32)
+    made = make_optimizer(optimizer, network.parameters(), torch.device("cpu"))
+    network(torch.ones(2, 64)).sum().backward()
+    made.step()
+    kept = [value for state in made.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
+    held = sum(tensor.nbytes for tensor in kept if tensor.ndim > 0)  # without the counts of steps
+    assert estimate_of(nn.Linear(64, 32), (2, 64), optimizer).optimizer_state == held
+
+
+def test_the_state_of_muon_is_what_it_and_sgd_for_the_rest_keep() -> None:
+    config = MuonConfig("muon", 0.1, 0.9, 0.0, "sgd", 0.1)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 8))
+    for_muon, rest = split_parameters(network)
+    made = (Muon(for_muon, 0.1), make_optimizer(fallback_config(config), rest, torch.device("cpu")))
+    held = sum(tensor.nbytes for optimizer in made for state in optimizer.state.values() for tensor in state.values())
+    assert estimate_of(network, (2, 1, 6, 6), config).optimizer_state == held
+
+
+def test_weights_and_gradients_take_four_bytes_each() -> None:
+    memory = estimate_of(nn.Linear(64, 32), (2, 64))
+    assert (memory.weights, memory.gradients) == (4 * (64 * 32 + 32), 4 * (64 * 32 + 32))
+
+
+def test_activations_of_a_small_network_by_hand() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 5))
+    images = 4 * 1 * 8 * 8  # kept by the convolution
+    relu = 4 * 2 * 6 * 6  # kept by itself and by the pooling
+    pooled = 4 * 2 * 3 * 3  # kept by the linear layer; its places, in 8 bytes, by the pooling
+    assert estimate_of(network, (4, 1, 8, 8)).activations == 4 * (images + relu + pooled) + 8 * pooled
+
+
+def test_what_layers_share_counts_once() -> None:
+    one = estimate_of(nn.Sequential(nn.Sigmoid()), (4, 1, 8, 8))
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Sigmoid(), nn.Conv2d(1, 1, 1))
+    assert one.activations == 0  # nothing to train
+    assert estimate_of(network, (4, 1, 8, 8)).activations == 4 * (4 * 64) * 2
+
+
+def test_activations_grow_with_the_batch_and_weights_do_not() -> None:
+    small, large = (estimate_of(models.build("lenet"), (batch, 1, 28, 28)) for batch in (1, 64))
+    assert (large.weights, large.activations) == (small.weights, 64 * small.activations)
+
+
+def test_half_precision_halves_activations_and_adds_copies_of_the_weights() -> None:
+    network: list[nn.Module] = [models.build("vgg11", image_size=32, width=0.25) for _ in range(2)]
+    full = estimate_of(network[0], (8, 1, 32, 32))
+    half = estimate_of(network[1], (8, 1, 32, 32), dtype=torch.bfloat16)
+    assert half.weights == full.weights
+    assert half.activations == pytest.approx(full.activations / 2 + full.weights / 2, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "arguments"),
+    [("lenet", 28, {}), ("bn_lenet", 28, {}), ("residual_net", 28, {}), ("resnet20", 32, {}), ("densenet40", 32, {}),
+     ("googlenet", 65, {"auxiliary": True}), ("vgg11", 32, {"width": 0.1, "batch_norm": True, "dropout": 0.0})],
+)  # fmt: skip
+def test_the_estimate_is_what_autograd_keeps_of_real_tensors(name: str, size: int, arguments: dict[str, Any]) -> None:
+    network = models.build(name, image_size=size, **arguments).train()
+    lasting = {tensor.data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in lasting:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, keep):
+        outputs = network(torch.zeros(4, 1, size, size))
+    held = sum(storage.nbytes() for storage in kept.values())
+    assert outputs is not None
+    assert estimate_of(models.build(name, image_size=size, **arguments), (4, 1, size, size)).activations == held
+
+
+def test_what_no_computer_can_count_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"beyond counting: .*Lower train\.batch_size"):
+        estimate_of(nn.Conv2d(1, 100, 1), (2**40, 1, 2**10, 2**10))
+
+
+def test_without_activations_is_what_the_estimate_has_besides() -> None:
+    network = nn.Linear(64, 32)
+    lasting = estimate_fixed_memory(network, OPTIMIZERS[3])
+    assert lasting == dataclasses.replace(estimate_of(network, (2, 64), OPTIMIZERS[3]), activations=0)
+
+
+@pytest.mark.parametrize(("activations", "least"), [(0, 15), (2, 15), (100, 111)])
+def test_the_least_counts_either_gradients_or_activations(activations: int, least: int) -> None:
+    memory = TrainingMemory(weights=4, gradients=4, optimizer_state=7, activations=activations)
+    assert memory.least == least
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 96), ("densenet_bc100", 32), ("preact_resnet164", 32)])
+def test_a_gpu_holds_after_the_forward_pass_what_was_estimated(name: str, size: int) -> None:
+    memory = estimate_of(models.build(name, image_size=size), (64, 1, size, size))
+    before = torch.cuda.memory_allocated()
+    network = models.build(name, image_size=size).cuda().train()
+    outputs = network(torch.zeros(64, 1, size, size, device="cuda"))
+    held = torch.cuda.memory_allocated() - before
+    assert outputs is not None
+    assert memory.weights + memory.activations == pytest.approx(held, rel=0.05)

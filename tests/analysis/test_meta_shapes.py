@@ -1,0 +1,137 @@
+"""The rules for shapes on the meta device, against PyTorch's own."""
+
+import subprocess
+import sys
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from cnnbench import models
+from cnnbench.analysis.meta_shapes import ShapeRules
+
+# Every operation that a network of the registry is made of, and each way in which options change them.
+NETWORKS: list[tuple[str, int, dict[str, Any]]] = [
+    ("lenet", 29, {}),
+    ("lenet", 28, {"activation": "tanh", "pooling": "min", "padding_mode": "reflect"}),
+    ("mlp", 28, {}),
+    ("alexnet", 97, {}),
+    ("vgg11", 33, {"batch_norm": True, "padding_mode": "circular"}),
+    ("nin", 96, {"padding_mode": "replicate"}),
+    ("googlenet", 65, {"auxiliary": True}),
+    ("inception_net", 28, {}),
+    ("bn_lenet", 28, {}),
+    ("d2l_resnext", 33, {}),
+    ("d2l_densenet", 45, {}),
+    ("resnet18", 29, {}),
+    ("resnet20", 29, {}),
+    ("resnet9", 29, {}),
+    ("wide_resnet16_8", 29, {"dropout": 0.3}),
+    ("densenet_bc100", 32, {"dropout": 0.2}),
+    *(("preact_resnet110", 32, {"depth": 8, "shortcut": shortcut}) for shortcut in (
+        "identity", "constant_scaling", "exclusive_gating", "shortcut_only_gating", "conv1x1", "dropout",
+    )),
+]  # fmt: skip
+
+Shapes = list[tuple[tuple[int, ...], torch.dtype]]
+
+
+def outputs_and_saved(name: str, size: int, arguments: dict[str, Any], *, training: bool, rules: bool) -> Shapes:
+    """What each layer gives out and, while training, what autograd saves, in order."""
+    with torch.device("meta"):
+        network = models.build(name, 3, 7, size, **arguments).train(training)
+        images = torch.empty(4, 3, size, size)
+    seen: Shapes = []
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        seen.append((tuple(tensor.shape), tensor.dtype))
+        return tensor
+
+    def note_outputs(_layer: nn.Module, _inputs: object, outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+        for output in outputs if isinstance(outputs, tuple) else (outputs,):
+            note(output)
+
+    for layer in network.modules():
+        layer.register_forward_hook(note_outputs)
+    saving = torch.autograd.graph.saved_tensors_hooks(note, note)
+    with ShapeRules() if rules else nullcontext(), saving, torch.set_grad_enabled(training):
+        network(images)
+    return seen
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize(("name", "size", "arguments"), NETWORKS, ids=str)
+def test_shapes_and_what_autograd_saves_are_those_of_pytorch(
+    name: str, size: int, arguments: dict[str, Any], training: bool
+) -> None:
+    theirs = outputs_and_saved(name, size, arguments, training=training, rules=False)
+    assert outputs_and_saved(name, size, arguments, training=training, rules=True) == theirs
+
+
+def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda: functional.conv2d(meta(1, 3, 8, 8), meta(4, 2, 3, 3)),
+        lambda: functional.conv2d(meta(1, 3, 2, 2), meta(4, 3, 3, 3)),
+        lambda: functional.max_pool2d(meta(1, 3, 2, 2), 3),
+        lambda: functional.max_pool2d(meta(1, 3, 8, 8), 2, padding=2),
+        lambda: functional.avg_pool2d(meta(1, 3, 2, 2), 3),
+        lambda: functional.linear(meta(2, 3), meta(5, 4), meta(5)),
+        lambda: torch.cat([meta(1, 3, 2, 2), meta(1, 3, 4, 4)], dim=1),
+        lambda: meta(2, 3) + meta(2, 4),
+        lambda: nn.BatchNorm2d(4, device="meta")(meta(2, 3, 2, 2)),
+    ],
+    ids=["channels", "kernel", "max pooling", "padding", "average pooling", "features", "cat", "sum", "normalisation"],
+)
+def test_what_does_not_fit_fails_as_in_pytorch(operation: Any) -> None:
+    with pytest.raises(RuntimeError), ShapeRules():
+        operation()
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda: functional.conv_transpose2d(meta(1, 3, 8, 8), meta(3, 4, 3, 3), stride=2),
+        lambda: functional.conv1d(meta(2, 3, 9), meta(4, 3, 3)),
+        lambda: functional.conv2d(meta(1, 4, 9, 9), meta(6, 2, 3, 3), dilation=2, groups=2),
+        lambda: functional.max_pool2d(meta(1, 3, 8, 8), 3, ceil_mode=True),
+        lambda: functional.avg_pool2d(meta(1, 3, 8, 8), 3, ceil_mode=True),
+        lambda: functional.avg_pool2d(meta(3, 8, 8), 2),
+        lambda: meta(2, 1) + meta(1, 3),
+        lambda: meta(2, 3) + meta(2, 3, dtype=torch.float64),
+        lambda: meta(2, 3, dtype=torch.int64) + 0.5,
+        lambda: torch.cat([meta(2, 3), meta(2, 4)], dim=-1),
+        lambda: meta(2, 3, 4).mean(dim=1),
+        lambda: meta(2, 3, 4, 5).mean(dim=(2, 3)),
+    ],
+    ids=[
+        "transposed", "one dimension", "dilated", "ceil max", "ceil average", "no batch", "broadcast", "types",
+        "integers", "last dimension", "mean of one", "mean of maps",
+    ],
+)  # fmt: skip
+def test_what_is_unusual_is_as_in_pytorch(operation: Any) -> None:
+    expected = operation()
+    with ShapeRules():
+        output = operation()
+    assert (output.shape, output.dtype) == (expected.shape, expected.dtype)
+
+
+def test_the_numbers_of_real_tensors_are_left_alone() -> None:
+    with ShapeRules():
+        assert (torch.ones(2) + torch.ones(2)).tolist() == [2.0, 2.0]
+
+
+def test_neither_sympy_nor_the_compiler_is_imported() -> None:
+    code = (
+        "import sys; from cnnbench.analysis.meta_shapes import check_forward; check_forward('resnet18', 1, 10, 32);"
+        "print([name for name in ('sympy', 'torch._dynamo') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert result.stdout == "[]\n"

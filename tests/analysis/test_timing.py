@@ -1,0 +1,70 @@
+"""Timing, counting arithmetic, and the chip's peak."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbench.analysis import timing
+
+
+def wait() -> None:
+    """Wait for a device that is always done."""
+
+
+def test_rounds_are_timed_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = itertools.count()  # every reading of the clock is a second later
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(now)))
+    calls: list[None] = []
+    taken = timing.time_rounds(lambda: calls.append(None), wait, rounds=3)
+    assert (taken.median_s, taken.min_s, taken.max_s) == (1.0, 1.0, 1.0)
+    assert len(calls) == 2 + 3
+
+
+def test_quick_calls_are_repeated_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = itertools.count()
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(now) / 100)
+    taken = timing.time_rounds(lambda: None, wait, rounds=1)
+    assert taken.calls_per_round == 30
+    assert taken.median_s == pytest.approx(0.01 / 30)
+
+
+def test_the_rate_is_examples_over_the_median() -> None:
+    assert timing.Timing(0.5, 0.4, 0.9, 3, 1).as_dict(64)["examples_per_s"] == 128
+
+
+def test_a_linear_layer_counts_two_operations_for_each_multiply_add() -> None:
+    with torch.device("meta"):
+        network, images = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, 4)), torch.empty(5, 1, 4, 4)
+    first, second = 2 * 5 * 16 * 8, 2 * 5 * 8 * 4
+    # backward: the gradients of both weights, and of the input of the second layer alone
+    assert timing.count_flops(network, images) == (2 * first + 3 * second, first + second)
+
+
+def test_a_convolution_counts_two_operations_for_each_multiply_add() -> None:
+    with torch.device("meta"):
+        network, images = nn.Conv2d(1, 3, 3), torch.empty(5, 1, 4, 4)
+    forward = 2 * 5 * 3 * 2 * 2 * 9
+    assert timing.count_flops(network, images) == (2 * forward, forward)
+
+
+def test_the_outputs_of_auxiliary_classifiers_count_in_training() -> None:
+    class Twice(nn.Linear):
+        def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+            logits = super().forward(images)
+            return (logits, super().forward(images)) if self.training else logits
+
+    with torch.device("meta"):
+        network, images = Twice(16, 8), torch.empty(5, 16)
+    assert timing.count_flops(network, images) == (4 * 2 * 5 * 16 * 8, 2 * 5 * 16 * 8)
+
+
+@pytest.mark.parametrize(("seconds", "size"), [(0.001, 1024), (1.0, 512)])
+def test_the_peak_is_the_rate_of_a_matrix_product_that_does_not_take_long(
+    seconds: float, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "MAX_ROWS", 1024)
+    monkeypatch.setattr(timing, "time_calls", lambda call, synchronize: seconds)
+    monkeypatch.setattr(timing, "time_rounds", lambda *_: timing.Timing(2.0, 1.0, 3.0, 1, 1))
+    assert timing.measure_matrix_peak(torch.device("cpu"), torch.float32, wait, 1) == 2 * size**3
