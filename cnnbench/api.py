@@ -22,7 +22,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.runs.processes import processes
 from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopwatch import Stopwatch
-from cnnbench.training.progress import Row
+from cnnbench.training.state import Row
 
 __all__ = ["Result", "Row", "train"]
 

@@ -237,7 +237,7 @@ def test_memory_of_the_process_that_does_not_suffice_is_no_bug(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("cnnbench.commands.preflight.check_sizes", fail)
+    monkeypatch.setattr("cnnbench.training.preflight.check_sizes", fail)
     done = within(*TINY)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 2), done.stderr
     assert "The memory of this process does not suffice: " in done.stderr

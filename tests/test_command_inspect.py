@@ -20,7 +20,6 @@ from torch import nn
 from cnnbench import config as configuration
 from cnnbench import models
 from cnnbench.analysis.activations import pick_evenly
-from cnnbench.commands.assemble import assemble
 from cnnbench.commands.inspect import look
 from cnnbench.commands.trained import Trained
 from cnnbench.data import catalog
@@ -30,6 +29,7 @@ from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.canvas import Canvas
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import Section
+from cnnbench.training.build import build_engine
 
 CONF = Path(__file__).parents[1] / "conf"
 PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"}
@@ -148,7 +148,7 @@ def make(tmp_path: Path) -> Make:
         dataset = catalog.get("sample")
         many = {"mean": dataset.mean * channels, "std": dataset.std * channels, "classes": classes or dataset.classes}
         dataset = replace(dataset, **many)
-        engine = assemble(config, dataset)
+        engine = build_engine(config, dataset)
         engine.evaluated.eval()
         size = config.data.resize
         generator = torch.Generator().manual_seed(0)

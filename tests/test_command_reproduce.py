@@ -21,11 +21,11 @@ from cnnbench import config
 from cnnbench.cli import reproducing
 from cnnbench.cli.composing import compose_here, conf_folder, without_hydra
 from cnnbench.cli.reproducing import jobs_of, of_the_scale, proposed
-from cnnbench.commands.preflight import check
 from cnnbench.errors import ConfigError
 from cnnbench.reports.reproduction.book import BOOK
 from cnnbench.reports.reproduction.claims import CLAIMS
 from cnnbench.training.engine import EagerEngine
+from cnnbench.training.preflight import check
 
 Done = subprocess.CompletedProcess[str]
 

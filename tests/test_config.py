@@ -15,9 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench import config
 from cnnbench.cli import composing
-from cnnbench.commands.preflight import check
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.training.preflight import check
 
 CONF = Path(__file__).parents[1] / "conf"
 YAMLS = sorted(CONF.rglob("*.yaml"))

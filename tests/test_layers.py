@@ -150,7 +150,7 @@ def test_the_configuration_libraries_stay_at_the_edge(library: str, importers: s
 
 
 @pytest.mark.parametrize(
-    "module", ["cnnbench.cli", "cnnbench.config", "cnnbench.commands.preflight", "cnnbench.data.catalog"]
+    "module", ["cnnbench.cli", "cnnbench.config", "cnnbench.training.preflight", "cnnbench.data.catalog"]
 )
 def test_is_imported_without_torch(module: str) -> None:
     code = f"import sys, {module}; print('torch' in sys.modules)"

@@ -93,7 +93,7 @@ def train_job(composed: DictConfig, claimed: Claimed | None, plot: bool) -> floa
         settings = settings or config.load(without_hydra(composed))
         run.write_text("config.yaml", config.to_yaml(settings))
         if claimed is None:
-            from cnnbench.commands import preflight
+            from cnnbench.training import preflight
             preflight.check(settings)
         from cnnbench.commands import train
         with _plot_and_hint_on_exit(directory, lambda: resume.command(directory, settings), plot):

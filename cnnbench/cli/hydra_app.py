@@ -242,7 +242,7 @@ def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "
     Raises:
         ConfigError: the configuration is wrong, or the directory that was asked for holds a run.
     """
-    from cnnbench.commands import preflight  # numpy, which --help need not wait for
+    from cnnbench.training import preflight  # numpy, which --help need not wait for
 
     settings = config.load(without_hydra(composed))
     checked = preflight.check(settings)

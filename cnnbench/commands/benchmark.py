@@ -8,7 +8,6 @@ import torch
 
 from cnnbench.analysis.format import align, three_digits
 from cnnbench.analysis.timing import count_flops, measure_matrix_peak, time_calls, time_rounds
-from cnnbench.commands.assemble import assemble, describe, on_meta
 from cnnbench.config import Config, to_yaml
 from cnnbench.data import sources
 from cnnbench.data.arrays import Arrays
@@ -18,6 +17,7 @@ from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory
+from cnnbench.training.build import build_engine, describe, on_meta
 from cnnbench.training.cleanup import cleaned_up
 from cnnbench.training.engine import EagerEngine, endless_steps
 
@@ -51,7 +51,7 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
     log.info(f"{config.model.name} at {config.data.resize} pixels ...")
     run.write_text("config.yaml", to_yaml(config))
     dataset, arrays = sources.load(config.data)
-    engine = assemble(config, dataset)
+    engine = build_engine(config, dataset)
     result: Result = {
         "model": config.model.name,
         "data": config.data.name,

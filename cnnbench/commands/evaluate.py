@@ -9,7 +9,6 @@ import torch
 
 from cnnbench.analysis.format import align, printable
 from cnnbench.analysis.metrics import BINS, Evaluation, compute_metrics
-from cnnbench.commands.assemble import describe
 from cnnbench.commands.test_set import TestSet, load_test_set
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data.resident import Examples
@@ -18,6 +17,7 @@ from cnnbench.reports import confusion
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory, job_directory_name, write_atomically
 from cnnbench.runs.reading import read_json
+from cnnbench.training.build import describe
 
 __all__ = ["format_metrics", "run"]
 

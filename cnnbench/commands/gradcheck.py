@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
@@ -10,13 +10,13 @@ from torch import nn
 from cnnbench import models
 from cnnbench.analysis.format import align
 from cnnbench.analysis.meta_shapes import check_forward
-from cnnbench.commands.by_hand import losses_of
 from cnnbench.config import Config
 from cnnbench.data import sources
 from cnnbench.reference.checking import Differences, compare, compare_layer, compare_network, shapes_seen
 from cnnbench.reference.swap import twin_of
 from cnnbench.training.device import choose
-from cnnbench.training.initialisation import initialise
+from cnnbench.training.init import initialize
+from cnnbench.training.losses import make_losses
 
 __all__ = ["run"]
 
@@ -53,7 +53,7 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
     classes, size = len(dataset.classes), config.data.resize
     check_forward(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
     network = models.build(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
-    initialise(network, config.train.init)
+    initialize(network, config.train.init)
     network = network.to(device, torch.float64)
     images = torch.randn(batch_size, dataset.in_channels, size, size, dtype=torch.float64, device=device)
     rows = list(_rows(config, network, images, classes))
@@ -73,8 +73,8 @@ def _rows(config: Config, network: nn.Module, images: torch.Tensor, num_classes:
         layer = network.get_submodule(name)
         differences = compare_layer(layer, shape, images.device) if twin_of(layer) else None
         yield Row(name, type(layer).__name__, differences)
-    by_hand = losses_of(replace(config.train, loss_implementation="reference")).loss
-    library = losses_of(replace(config.train, loss_implementation="torch")).loss
+    by_hand = make_losses(config.train, reference=True).loss
+    library = make_losses(config.train).loss
     logits = torch.randn(len(images), num_classes, dtype=torch.float64, device=images.device)
     labels = torch.randint(num_classes, (len(images),), device=images.device)
     yield Row("loss", config.train.loss, compare(lambda x: by_hand(x, labels), lambda x: library(x, labels), logits))

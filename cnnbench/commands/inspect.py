@@ -16,7 +16,6 @@ from cnnbench.analysis.activations import LayerOutputs, pick_evenly
 from cnnbench.analysis.format import align, printable, truncate
 from cnnbench.analysis.layers import measure_layers, sum_layers
 from cnnbench.analysis.receptive_field import Traced, trace
-from cnnbench.commands.assemble import on_meta
 from cnnbench.commands.test_set import load_test_set
 from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data.resident import Examples
@@ -26,6 +25,7 @@ from cnnbench.reports.inspection.layers import choose_layers, in_words, named_la
 from cnnbench.reports.inspection.page import write_page
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import BATCH_SIZE, MOST_MULTIPLY_ADDS, Section, Subject
+from cnnbench.training.build import on_meta
 
 __all__ = ["look", "run"]
 

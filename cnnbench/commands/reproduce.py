@@ -11,7 +11,6 @@ from cnnbench import config, models
 from cnnbench.analysis.claims import Computed, Convolutions, compute_claims
 from cnnbench.analysis.format import align, printable
 from cnnbench.analysis.memory import compute_dtype, estimate_memory
-from cnnbench.commands.assemble import on_meta
 from cnnbench.config import DataConfig
 from cnnbench.data import sources
 from cnnbench.errors import CnnbenchError, explain_write_error
@@ -22,6 +21,7 @@ from cnnbench.reports.reproduction.page import render
 from cnnbench.reports.reproduction.results import Results, results
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import Record
+from cnnbench.training.build import on_meta
 
 __all__ = ["compare_convolutions", "compute", "write"]
 

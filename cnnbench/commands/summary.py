@@ -13,10 +13,10 @@ from cnnbench.analysis.format import align, format_bytes
 from cnnbench.analysis.layers import Layer, measure_layers, sum_layers, vary_convolution
 from cnnbench.analysis.memory import TrainingMemory, compute_dtype, estimate_memory
 from cnnbench.analysis.meta_shapes import ShapeRules, check_training_forward
-from cnnbench.commands.assemble import on_meta
 from cnnbench.config import Config
 from cnnbench.data import sources
 from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.training.build import on_meta
 
 __all__ = ["run"]
 

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 
 from cnnbench import config as configuration
-from cnnbench.commands.assemble import assemble
 from cnnbench.config import Config, as_dict
 from cnnbench.data import sources
 from cnnbench.data.resident import ResidentData
@@ -18,10 +17,11 @@ from cnnbench.errors import DivergedError
 from cnnbench.runs.stopping import SIGTERM_CODE, STOP_SIGNALS, Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import loop
+from cnnbench.training.build import build_engine
 from cnnbench.training.checkpoint import State
 from cnnbench.training.distributed import DistributedEngine, is_peer_lost, orders, process_group, seed_for
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.progress import Progress, Row, restore
+from cnnbench.training.state import Progress, Row, restore
 
 __all__ = ["dismiss", "follow", "leading"]
 
@@ -88,7 +88,7 @@ def _take_part(config: Config, backend: str) -> None:
         dist.broadcast_object_list(told, 0, group=control)
         last, best = told[0]
         dataset, arrays = sources.load(config.data)
-        engine = assemble(config, dataset)
+        engine = build_engine(config, dataset)
         assert isinstance(engine, DistributedEngine)
         epoch, step = (0, 0) if last is None else (len(last["rows"]), last["step"])
         torch.manual_seed(seed_for(config.seed, engine.rank, epoch, step))

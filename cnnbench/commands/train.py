@@ -9,7 +9,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cnnbench.commands.assemble import assemble, describe, multiply_adds
 from cnnbench.config import FOLDER, Config, as_dict
 from cnnbench.data import sources
 from cnnbench.data.catalog import Dataset
@@ -23,11 +22,12 @@ from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.trackers.curves import Curves
 from cnnbench.trackers.run_trackers import Trackers, tracked
 from cnnbench.training import checkpoint, loop
+from cnnbench.training.build import build_engine, describe, multiply_adds
 from cnnbench.training.checkpoint import State
 from cnnbench.training.cleanup import cleaned_up
 from cnnbench.training.device import describe_threads
 from cnnbench.training.engine import EagerEngine, Metrics
-from cnnbench.training.progress import Progress, Row, restore
+from cnnbench.training.state import Progress, Row, restore
 
 __all__ = ["Earlier", "OnEpoch", "Outcome", "StoppedByOnEpoch", "Trained", "run"]
 
@@ -93,7 +93,7 @@ def run(
     with watch("data"):
         dataset, arrays = sources.load(config.data)
     with watch("start"):
-        engine = assemble(config, dataset)
+        engine = build_engine(config, dataset)
         progress = Progress(watch) if earlier is None else restore(engine, earlier.last, earlier.best, watch)
     try:
         with watch("data"):

@@ -11,7 +11,6 @@ import torch
 
 from cnnbench import config as configuration
 from cnnbench.analysis.format import printable
-from cnnbench.commands.assemble import assemble, on_meta
 from cnnbench.config import OF_USE, Config
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
@@ -20,6 +19,7 @@ from cnnbench.runs.directory import DATASET
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import find_runs, read_json, read_status, refuse_ways_out
 from cnnbench.training import checkpoint
+from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import EagerEngine
 
 __all__ = ["Trained", "open_run", "read_dataset"]
@@ -73,7 +73,7 @@ def open_run(directory: Path, overrides: list[str], conf: Path, verb: str, allow
     _require_fitting(
         place, replace(eager, device=recorded.device), dataset, weights
     )  # before a stranger's configuration takes any memory
-    engine = assemble(eager, dataset)
+    engine = build_engine(eager, dataset)
     try:
         engine.evaluated.load_state_dict(weights)
         reached = _in_words(int(state["epoch"]), int(state.get("step", 0)))

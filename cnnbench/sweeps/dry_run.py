@@ -8,7 +8,6 @@ import torch
 
 from cnnbench.analysis.format import align, format_duration, printable
 from cnnbench.analysis.timing import count_flops, time_rounds
-from cnnbench.commands.assemble import assemble, on_meta
 from cnnbench.config import Config, load
 from cnnbench.data import sources
 from cnnbench.data.resident import ResidentData
@@ -16,6 +15,7 @@ from cnnbench.data.splits import check_sizes, num_held_out
 from cnnbench.errors import CnnbenchError
 from cnnbench.runs.directory import STATUS
 from cnnbench.runs.records import Record, read_records
+from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import endless_steps
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _recorded(records: Iterable[Record]) -> tuple[Work, str] | None:
 def _measure(config: Config) -> tuple[Work, str]:
     """The speed of some steps of a job, taken here and now."""
     dataset, arrays = sources.load(config.data)
-    engine = assemble(config, dataset)
+    engine = build_engine(config, dataset)
     data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.kind)
     batch_size = min(config.train.batch_size, len(data.train))
     engine.prepare(data.train, batch_size)

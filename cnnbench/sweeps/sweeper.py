@@ -203,7 +203,7 @@ class Sweep:
             raise job.settings
         if self.launcher not in LOCAL:
             return job.settings  # its network and memory are the other machine's to judge
-        from cnnbench.commands import preflight
+        from cnnbench.training import preflight
 
         values = config.as_dict(job.settings)
         values["optimizer"] = values["optimizer"]["name"]

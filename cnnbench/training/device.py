@@ -6,17 +6,17 @@ import platform
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from cnnbench.config import DeviceConfig
+from cnnbench.config import Config, DeviceConfig
 from cnnbench.errors import ConfigError
 from cnnbench.runs.cpu_limits import cpu_quota, memory_limit, usable_cpus
 from cnnbench.runs.processes import processes
 
-__all__ = ["Device", "describe_threads", "select"]
+__all__ = ["Device", "describe_threads", "device_config", "select"]
 
 _DEFAULT_THREADS = torch.get_num_threads()  # by OMP_NUM_THREADS, or one per physical core
 _GIB = 1024**3
@@ -112,6 +112,16 @@ def _keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(M_MMAP_THRESHOLD, 32 * 1024**2)  # the activations of small networks; larger blocks still go back
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def device_config(config: Config) -> DeviceConfig:
+    """Return config.device, with what suits the reference layers where `auto` is for PyTorch's."""
+    device = config.device
+    if config.train.layers == "reference" and device.precision == "auto":
+        device = replace(device, precision="fp32")
+    if config.train.layers == "reference" and device.channels_last == "auto":
+        device = replace(device, channels_last=False)
+    return device
 
 
 def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -> Device:

@@ -26,7 +26,7 @@ from cnnbench.runs.processes import processes
 from cnnbench.runs.stopping import Stopping
 from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, Pass, on_host
 from cnnbench.training.optimizers import set_lr
-from cnnbench.training.synchronised import synchronise
+from cnnbench.training.sync_batch_norm import synchronise
 
 __all__ = ["DistributedEngine", "Orders", "is_peer_lost", "orders", "process_group", "seed_for"]
 

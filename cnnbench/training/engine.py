@@ -14,15 +14,15 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from cnnbench.config import TrainConfig
+from cnnbench.config import Config
 from cnnbench.data.augment import Augment
 from cnnbench.data.resident import Examples
 from cnnbench.data.transforms import Preprocess
 from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.runs.stopping import Stopping
-from cnnbench.training.averaging import WeightAverage
 from cnnbench.training.device import Device
-from cnnbench.training.losses import Losses
+from cnnbench.training.ema import WeightEma
+from cnnbench.training.losses import make_losses
 from cnnbench.training.optimizers import set_lr
 
 __all__ = ["EagerEngine", "MetricSums", "Metrics", "Pass", "endless_steps", "on_host"]
@@ -93,22 +93,24 @@ class EagerEngine:
         preprocess: Preprocess,
         augment: Augment,
         device: Device,
-        config: TrainConfig,
-        losses: Losses,
+        config: Config,
     ) -> None:
         self.model = model
         self.optimizers = optimizers
         self.preprocess = preprocess
         self.augment = augment
         self.device = device
-        self.config = config
-        self.loss, self.l1_penalty = losses
-        self.average = None if config.ema_decay is None else WeightAverage(model, config.ema_decay)
+        self.config = config.train
+        self.loss, self.l1_penalty = make_losses(
+            config.train, reference=config.train.loss_implementation == "reference"
+        )
+        decay = config.train.ema_decay
+        self.average = None if decay is None else WeightEma(model, decay)
         self.autocast = torch.autocast(
             device.kind.type, dtype=device.autocast_dtype, enabled=device.autocast_dtype is not None
         )
         self.scales = device.precision == "fp16"  # alone needs its gradients scaled: its smallest number is 6e-8
-        self.skips = config.on_nonfinite_loss == "skip"  # which is what a scaler does, be it by 1
+        self.skips = config.train.on_nonfinite_loss == "skip"  # which is what a scaler does, be it by 1
         self.scaler = torch.amp.GradScaler(
             device.kind.type, init_scale=2.0**16 if self.scales else 1.0, enabled=self.scales or self.skips
         )

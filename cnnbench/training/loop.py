@@ -14,10 +14,10 @@ from cnnbench.data.resident import Examples, epoch_order
 from cnnbench.errors import CheckpointError
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopping import Stopping
+from cnnbench.training.checkpoint_manager import CheckpointManager
 from cnnbench.training.engine import EagerEngine, Metrics
-from cnnbench.training.progress import Progress, Row
-from cnnbench.training.saving import Saver
 from cnnbench.training.schedules import lr_factor
+from cnnbench.training.state import Progress, Row
 
 __all__ = ["fit", "require_fitting"]
 
@@ -49,7 +49,7 @@ def fit(
     name = _held_out_name(config)
     selects = name == "validation"
     watch = progress.watch
-    saver = Saver(run.checkpoints if run else None, engine, progress, config)
+    saver = CheckpointManager(run.checkpoints if run else None, engine, progress, config)
     silent = NO_BAR if run else True
     bar = tqdm(total=config.train.epochs * len(train), unit=" examples", unit_scale=True, disable=silent, leave=False)
     try:
@@ -105,7 +105,7 @@ def _train_epoch(
     train: Examples,
     config: Config,
     progress: Progress,
-    saver: Saver,
+    saver: CheckpointManager,
     stopping: Stopping,
     bar: "tqdm[Any]",
 ) -> Metrics:

@@ -25,14 +25,26 @@ class Losses(NamedTuple):
     l1_penalty: Callable[[nn.Module], torch.Tensor]
 
 
-def make_losses(config: TrainConfig) -> Losses:
-    """The loss that train.loss names, and the penalty."""
+def make_losses(config: TrainConfig, *, reference: bool = False) -> Losses:
+    """Return the loss that train.loss names, and the penalty: PyTorch's, or the reference."""
+    if reference:
+        return _make_reference_losses(config)
 
     def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
 
     loss = {"cross_entropy": cross_entropy, "nll": _nll, "mse": _mse}[config.loss]
     return Losses(loss, _l1_penalty)
+
+
+def _make_reference_losses(config: TrainConfig) -> Losses:
+    from cnnbench.reference import losses, penalties  # other runs need not wait for their import
+
+    def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return losses.cross_entropy(logits, targets, config.label_smoothing)
+
+    loss = {"cross_entropy": cross_entropy, "nll": losses.nll, "mse": losses.mse}[config.loss]
+    return Losses(loss, penalties.l1_penalty)
 
 
 def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
-"""The optimizers: torch.optim's and Muon."""
+"""The optimizers: torch.optim's, Muon, and where the configuration asks for it the reference."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TypeVar, cast
 
 import torch
@@ -14,21 +14,13 @@ from cnnbench.training.muon import Muon, fallback_config, split_parameters
 __all__ = ["make_optimizer", "make_optimizers", "set_lr"]
 
 
-Make = Callable[[OptimizerConfig, Iterable[nn.Parameter], torch.device], Optimizer]
-
-
-def make_optimizers(
-    config: OptimizerConfig, model: nn.Module, device: torch.device, make: Make | None = None
-) -> list[Optimizer]:
-    """What updates the network: the optimizer of the configuration, and another for what that one is not for.
-
-    Each is what `make` makes of it, in place of `make_optimizer`.
-    """
+def make_optimizers(config: OptimizerConfig, model: nn.Module, device: torch.device) -> list[Optimizer]:
+    """Return the optimizer of the configuration, and for Muon the one of the other parameters."""
     parts = [(config, list(model.parameters()))]
     if isinstance(config, MuonConfig):
         matrices, rest = split_parameters(model)
         parts = [(config, matrices), (fallback_config(config), rest)]
-    optimizers = [(make or make_optimizer)(each, parameters, device) for each, parameters in parts if parameters]
+    optimizers = [make_optimizer(part, parameters, device) for part, parameters in parts if parameters]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
@@ -36,8 +28,10 @@ def make_optimizers(
 
 
 def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], device: torch.device) -> Optimizer:
-    """The optimizer of the group `optimizer`, in its fused form where PyTorch has one for the device."""
+    """Return the optimizer of `config`, in its fused form where PyTorch has one for the device."""
     parameters = list(parameters)
+    if config.implementation == "reference":
+        return _make_reference_optimizer(config, parameters)
     fused = device.type in ("cpu", "cuda")
     lr, weight_decay = config.lr, config.weight_decay
     match config:
@@ -75,6 +69,25 @@ def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], 
             )
         case MuonConfig():
             return Muon(parameters, lr, config.momentum, weight_decay)
+
+
+def _make_reference_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> Optimizer:
+    # imported here: other runs need not wait for it
+    from cnnbench.reference.optimizers import SGD, AdaGrad, Adam, Momentum
+
+    lr, weight_decay = config.lr, config.weight_decay
+    match config:
+        case SgdConfig(momentum=0.0):
+            return SGD(parameters, lr=lr, weight_decay=weight_decay)
+        case SgdConfig():
+            momentum = config.momentum
+            return Momentum(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        case AdagradConfig():
+            return AdaGrad(parameters, lr=lr, eps=config.eps, weight_decay=weight_decay)
+        case AdamConfig():
+            betas = cast("tuple[float, float]", tuple(config.betas))
+            return Adam(parameters, lr=lr, betas=betas, eps=config.eps, weight_decay=weight_decay)
+    raise AssertionError(config.name)  # validation allows the reference for these alone
 
 
 T = TypeVar("T", bound=Optimizer)

@@ -92,7 +92,7 @@ def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
 
 
 @torch.no_grad()
-def initialise(network: nn.Module) -> None:
+def initialize(network: nn.Module) -> None:
     """Normalisation as PyTorch starts it; weights as He et al. 2015, without which no deep VGG learns."""
     for parameter in network.parameters():
         if parameter.ndim > 1:
@@ -120,7 +120,7 @@ LEARN_SLOWLY = {*LARGE, "resnet34", "resnet50", "vgg13", "d2l_resnext"}
 )
 def test_learns_one_batch(name: str) -> None:
     network, images = build_small(name, num_classes=4)
-    initialise(network)
+    initialize(network)
     if name == "nin":
         keep_classes_alive(network)
     for layer in network.modules():

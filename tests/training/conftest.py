@@ -11,14 +11,12 @@ from hydra.core.config_store import ConfigStore
 from torch import nn
 
 from cnnbench import config as configuration
-from cnnbench.commands.by_hand import optimizer_by_hand
 from cnnbench.config import Config
 from cnnbench.data.augment import Augment
 from cnnbench.data.resident import Examples
 from cnnbench.data.transforms import Preprocess
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.losses import make_losses
 from cnnbench.training.optimizers import make_optimizers
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -91,12 +89,11 @@ def make_engine() -> MakeEngine:
         model = model.to(device.kind)
         return kind(
             model,
-            make_optimizers(config.optimizer, model, device.kind, optimizer_by_hand),
+            make_optimizers(config.optimizer, model, device.kind),
             Preprocess(config.data.resize, [0.0], [1.0]),
             Augment(config.augment, 4, 0.0),
             device,
-            config.train,
-            make_losses(config.train),
+            config,
         )
 
     return make

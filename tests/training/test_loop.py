@@ -18,7 +18,7 @@ from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.device import Device, select
 from cnnbench.training.engine import EagerEngine, Metrics
-from cnnbench.training.progress import Progress, Row
+from cnnbench.training.state import Progress, Row
 
 MakeEngine = Callable[..., EagerEngine]
 Start = Callable[[], tuple[EagerEngine, Iterator[Row]]]

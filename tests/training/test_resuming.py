@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_graph import Net, TapeEngine
+from test_cuda_graph import Net, TapeEngine
 
 from cnnbench.config import (
     AdagradConfig,
@@ -31,7 +31,7 @@ from cnnbench.training import checkpoint, loop
 from cnnbench.training.checkpoint import State
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.progress import Progress, restore
+from cnnbench.training.state import Progress, restore
 
 MakeEngine = Callable[..., EagerEngine]
 
@@ -261,7 +261,7 @@ def count_checkpoints(training: Training, monkeypatch: pytest.MonkeyPatch) -> li
     def submit(writer: object, states: dict[str, State]) -> None:
         submitted.append((states["last"]["epoch"], states["last"]["step"]))
 
-    monkeypatch.setattr("cnnbench.training.saving.Writer.submit", submit)
+    monkeypatch.setattr("cnnbench.training.checkpoint_manager.AsyncCheckpointWriter.submit", submit)
     training.go()
     return submitted
 

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["WeightAverage"]
+__all__ = ["WeightEma"]
 
 
-class WeightAverage:
+class WeightEma:
     """After each update, average = decay x average + (1 - decay) x value, for all parameters and statistics.
 
     It begins with the initial weights (Polyak and Juditsky 1992; as an exponential average Izmailov et al. 2018).

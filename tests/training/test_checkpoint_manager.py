@@ -5,9 +5,9 @@ from threading import Event
 
 import pytest
 
-from cnnbench.training import checkpoint, saving
+from cnnbench.training import checkpoint, checkpoint_manager
 from cnnbench.training.checkpoint import State
-from cnnbench.training.saving import Writer
+from cnnbench.training.checkpoint_manager import AsyncCheckpointWriter
 
 WAIT_S = 30
 
@@ -23,7 +23,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Event:
         save(path, state)
 
     monkeypatch.setattr(checkpoint, "save", save_when_open)
-    monkeypatch.setattr(saving, "save", save_when_open)
+    monkeypatch.setattr(checkpoint_manager, "save", save_when_open)
     return gate
 
 
@@ -32,19 +32,19 @@ def kept(folder: Path) -> dict[str, int]:
 
 
 def test_what_was_submitted_is_on_disk_after_closing(tmp_path: Path) -> None:
-    writer = Writer(tmp_path)
+    writer = AsyncCheckpointWriter(tmp_path)
     writer.submit({"last": {"epoch": 1}, "best": {"epoch": 1}})
     writer.close()
     assert kept(tmp_path) == {"best.pt": 1, "last.pt": 1}
 
 
 def test_closing_without_anything_to_write_ends(tmp_path: Path) -> None:
-    Writer(tmp_path).close()
+    AsyncCheckpointWriter(tmp_path).close()
     assert kept(tmp_path) == {}
 
 
 def test_submitting_does_not_wait_for_the_disk(tmp_path: Path, gate: Event) -> None:
-    writer = Writer(tmp_path)
+    writer = AsyncCheckpointWriter(tmp_path)
     writer.submit({"last": {"epoch": 1}})
     assert kept(tmp_path) == {}
     gate.set()
@@ -53,7 +53,7 @@ def test_submitting_does_not_wait_for_the_disk(tmp_path: Path, gate: Event) -> N
 
 
 def test_what_still_waits_is_replaced_by_what_is_newer(tmp_path: Path, gate: Event) -> None:
-    writer = Writer(tmp_path)
+    writer = AsyncCheckpointWriter(tmp_path)
     for epoch in range(1, 6):
         writer.submit({"last": {"epoch": epoch}})
     gate.set()
@@ -64,7 +64,7 @@ def test_what_still_waits_is_replaced_by_what_is_newer(tmp_path: Path, gate: Eve
 
 
 def test_the_best_is_not_replaced_by_a_last_that_is_newer(tmp_path: Path, gate: Event) -> None:
-    writer = Writer(tmp_path)
+    writer = AsyncCheckpointWriter(tmp_path)
     for epoch in (1, 2):
         writer.submit({"last": {"epoch": epoch}})
     writer.submit({"last": {"epoch": 3}, "best": {"epoch": 3}})
@@ -79,9 +79,9 @@ def test_the_best_is_not_replaced_by_a_last_that_is_newer(tmp_path: Path, gate: 
 
 def test_the_best_is_on_disk_before_the_last_that_tells_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    monkeypatch.setattr(saving, "save", lambda path, state: order.append("best"))
-    monkeypatch.setattr(saving, "save_rotating", lambda folder, state: order.append("last"))
-    writer = Writer(tmp_path)
+    monkeypatch.setattr(checkpoint_manager, "save", lambda path, state: order.append("best"))
+    monkeypatch.setattr(checkpoint_manager, "save_rotating", lambda folder, state: order.append("last"))
+    writer = AsyncCheckpointWriter(tmp_path)
     writer.submit({"last": {"epoch": 1}, "best": {"epoch": 1}})
     writer.close()
     assert order == ["best", "last"]
@@ -92,14 +92,14 @@ def no_space(*_: object) -> None:
 
 
 def test_an_error_is_heard_when_closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "save_rotating", no_space)
-    writer = Writer(tmp_path)
+    monkeypatch.setattr(checkpoint_manager, "save_rotating", no_space)
+    writer = AsyncCheckpointWriter(tmp_path)
     writer.submit({"last": {"epoch": 1}})
     with pytest.raises(OSError, match="No space"):
         writer.close()
 
 
-def submit_until_told(writer: Writer) -> None:
+def submit_until_told(writer: AsyncCheckpointWriter) -> None:
     for epoch in range(1_000_000):
         writer.submit({"last": {"epoch": epoch}})
 
@@ -111,8 +111,8 @@ def test_an_error_is_heard_at_the_next_submission(tmp_path: Path, monkeypatch: p
         failed.set()
         no_space()
 
-    monkeypatch.setattr(saving, "save_rotating", fail)
-    writer = Writer(tmp_path)
+    monkeypatch.setattr(checkpoint_manager, "save_rotating", fail)
+    writer = AsyncCheckpointWriter(tmp_path)
     writer.submit({"last": {"epoch": 1}})
     assert failed.wait(WAIT_S)
     with pytest.raises(OSError, match="No space"):

@@ -26,9 +26,8 @@ def check(config: Config) -> None:
     import torch
 
     from cnnbench.analysis.meta_shapes import check_forward, check_training_forward
-    from cnnbench.commands.by_hand import device_config
     from cnnbench.commands.memory_check import check_memory
-    from cnnbench.training.device import choose
+    from cnnbench.training.device import choose, device_config
 
     device = choose(
         device_config(config), lambda: math.inf

@@ -18,9 +18,9 @@ from cnnbench.config import AdagradConfig, AdamConfig, Config, MuonConfig, Optim
 from cnnbench.data.augment import Augment
 from cnnbench.data.resident import Examples, epoch_order
 from cnnbench.data.transforms import Preprocess, per_channel
+from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.graph import GraphEngine
 
 MakeEngine = Callable[..., EagerEngine]
 Step = Callable[[], None]

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from cnnbench.training.averaging import WeightAverage
+from cnnbench.training.ema import WeightEma
 
 
 def network() -> nn.Sequential:
@@ -21,7 +21,7 @@ def change(model: nn.Module) -> None:
 
 def test_it_begins_with_the_initial_weights() -> None:
     model = network()
-    average = WeightAverage(model, 0.9)
+    average = WeightEma(model, 0.9)
     assert all(
         torch.equal(ours, theirs) for ours, theirs in zip(average.model.parameters(), model.parameters(), strict=True)
     )
@@ -29,7 +29,7 @@ def test_it_begins_with_the_initial_weights() -> None:
 
 def test_each_update_moves_weights_and_statistics_by_their_share() -> None:
     model = network()
-    average = WeightAverage(model, 0.9)
+    average = WeightEma(model, 0.9)
     expected = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
     for _ in range(3):
         change(model)
@@ -42,7 +42,7 @@ def test_each_update_moves_weights_and_statistics_by_their_share() -> None:
 
 def test_counts_are_those_of_the_network() -> None:
     model = network()
-    average = WeightAverage(model, 0.9)
+    average = WeightEma(model, 0.9)
     for _ in range(2):
         change(model)
         average.update()
@@ -50,5 +50,5 @@ def test_counts_are_those_of_the_network() -> None:
 
 
 def test_the_average_has_no_gradients() -> None:
-    average = WeightAverage(network(), 0.9)
+    average = WeightEma(network(), 0.9)
     assert not any(parameter.requires_grad for parameter in average.model.parameters())

@@ -6,30 +6,29 @@ from torch import nn
 from cnnbench import models
 from cnnbench.analysis.layers import measure_layers, sum_layers
 from cnnbench.analysis.meta_shapes import check_forward
-from cnnbench.commands.by_hand import device_config, losses_of, optimizer_by_hand
 from cnnbench.config import Config
 from cnnbench.data.augment import Augment
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.sources import normalization
 from cnnbench.data.transforms import Preprocess, per_channel
 from cnnbench.runs.processes import processes
-from cnnbench.training.device import select
+from cnnbench.training.cuda_graph import GraphEngine
+from cnnbench.training.device import device_config, select
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.graph import GraphEngine
-from cnnbench.training.initialisation import initialise
+from cnnbench.training.init import initialize
 from cnnbench.training.optimizers import make_optimizers
 from cnnbench.training.space_to_depth import use_space_to_depth
 
-__all__ = ["assemble", "describe", "multiply_adds", "on_meta"]
+__all__ = ["build_engine", "describe", "multiply_adds", "on_meta"]
 
 
-def assemble(config: Config, dataset: Dataset) -> EagerEngine:
+def build_engine(config: Config, dataset: Dataset) -> EagerEngine:
     """Set this process up for the device, and build the network and what trains it there."""
     device = select(device_config(config), config.seed, lambda: _intensity(config, dataset))
     model = models.build(
         config.model.name, dataset.in_channels, len(dataset.classes), config.data.resize, **config.model.arguments
     )
-    initialise(model, config.train.init)
+    initialize(model, config.train.init)
     if device.kind.type == "cuda" and device.autocast_dtype is not None:  # where it was measured to help
         use_space_to_depth(model)
     if config.train.layers == "reference":
@@ -46,12 +45,11 @@ def assemble(config: Config, dataset: Dataset) -> EagerEngine:
         kind = DistributedEngine
     return kind(
         model,
-        make_optimizers(config.optimizer, model, device.kind, optimizer_by_hand),
+        make_optimizers(config.optimizer, model, device.kind),
         Preprocess(config.data.resize, means, stds, device.kind, device.dtype),
         Augment(config.augment, len(dataset.classes), per_channel(black, device.kind)),
         device,
-        config.train,
-        losses_of(config.train),
+        config,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-__all__ = ["initialise"]
+__all__ = ["initialize"]
 
 NORMAL_STD = 0.01
 
@@ -17,7 +17,7 @@ _METHODS: dict[str, Callable[[torch.Tensor], object]] = {
 }
 
 
-def initialise(model: nn.Module, method: str) -> None:
+def initialize(model: nn.Module, method: str) -> None:
     """Fill the weights of every Linear and Conv2d in place; `method` is a value of train.init."""
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):

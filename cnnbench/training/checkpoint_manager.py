@@ -15,12 +15,12 @@ from cnnbench.errors import DivergedError
 from cnnbench.runs.processes import processes
 from cnnbench.training.checkpoint import State, save, save_rotating
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.progress import Progress, Row, snapshot
+from cnnbench.training.state import Progress, Row, snapshot
 
-__all__ = ["Saver", "Writer"]
+__all__ = ["AsyncCheckpointWriter", "CheckpointManager"]
 
 
-class Writer:
+class AsyncCheckpointWriter:
     """Writes checkpoints in a thread of its own.
 
     What is submitted while it is busy replaces what still waits. best.pt is written before last.pt, so that it
@@ -84,7 +84,7 @@ class Writer:
                 return
 
 
-class Saver:
+class CheckpointManager:
     """Takes the checkpoints of a run when they are due: the copy here and now, the rest in a thread.
 
     `kept` says in words what last.pt holds. Without a folder, in a process that follows the one that records, nothing
@@ -95,7 +95,7 @@ class Saver:
         self.engine = engine
         self.progress = progress
         self.config = config
-        self.writer = None if folder is None else Writer(folder)
+        self.writer = None if folder is None else AsyncCheckpointWriter(folder)
         self.saved_at = time.monotonic()
         self.kept = _in_words(progress)
 
