@@ -19,7 +19,7 @@ from installed import clean_environment
 from omegaconf import OmegaConf
 from small_runs import SMALL
 
-from cnnbench import cli
+from cnnbench.cli import main as command_line
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
@@ -158,7 +158,7 @@ def outcome(arguments: list[str]) -> tuple[object, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a warning is an answer too
             try:
-                code: object = cli.main()
+                code: object = command_line.main()
             except SystemExit as ended:
                 code = ended.code or 0
     shown = b""

@@ -12,14 +12,14 @@ from installed import TINY, Command, clean_environment
 from PIL import Image
 from small_runs import Runs
 
-from cnnbench import cli
+from cnnbench.cli import compose
 
 IMPORTED_BY_THE_COMMAND = """
 import sys
-from cnnbench import cli
+from cnnbench.cli.main import main
 watched, sys.argv[1:] = sys.argv[1].split(), sys.argv[2:]
 try:
-    cli.main()
+    main()
 finally:
     print([name for name in watched if name in sys.modules])
 """

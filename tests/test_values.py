@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from cnnbench import config
 from cnnbench.cli import composing
-from cnnbench.cli.composing import compose_here, without_hydra
-from cnnbench.cli.overrides import every_combination, quoted
+from cnnbench.cli.hydra_app import compose_config
+from cnnbench.sweeps.jobs import list_jobs, quote_path
 from cnnbench.commands import resume
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
@@ -120,7 +120,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def composed(*overrides: str) -> Config:
-    return config.load(without_hydra(compose_here(overrides)))
+    return config.load(without_hydra(compose_config(overrides)))
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def trained(within: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Call
             paths.append(config.load(composed).data.path)
             return 0.0
 
-        monkeypatch.setattr("cnnbench.cli._train_one", note)
+        monkeypatch.setattr("cnnbench.cli.compose.train_job", note)
         done = main(arguments)
         assert done.returncode == 0, done.stderr
         return paths
@@ -198,7 +198,7 @@ def test_jobs_of_a_file_take_a_text_as_it_is_typed_and_are_resumed_with_it(
 
 
 def test_the_jobs_of_reproduce_take_a_text_as_it_is_typed() -> None:
-    assert every_combination(["data.root=2024_11_24", "seed=1_0"]) == [["data.root='2024_11_24'", "seed=10"]]
+    assert list_jobs(["data.root=2024_11_24", "seed=1_0"]) == [["data.root='2024_11_24'", "seed=10"]]
 
 
 def test_a_configuration_of_ones_own_may_be_named_like_a_number(tmp_path: Path, within: Callable[..., Any]) -> None:
@@ -272,7 +272,7 @@ def test_the_command_that_resumes_gives_the_same_text(text: str, recorded: Mappi
 
 @pytest.mark.parametrize("path", [*ODD[1:], "${x}", "\\${x}", "a\\\\${x}'", "${", "a\\b${x}\\"], ids=ascii)
 def test_a_path_given_to_hydra_is_that_path(path: str) -> None:
-    value = OverridesParser.create().parse_override(f"x={quoted(Path(path))}").value()
+    value = OverridesParser.create().parse_override(f"x={quote_path(Path(path))}").value()
     assert OmegaConf.to_container(OmegaConf.create({"x": value}), resolve=True) == {"x": str(Path(path))}
 
 

@@ -87,7 +87,7 @@ def train_job(composed: DictConfig, claimed: Claimed | None, plot: bool) -> floa
     from cnnbench.commands import resume
     if run is None:
         settings = settings or config.load(without_hydra(composed))
-        with _plot_and_hint_on_exit(directory, lambda: resume.command(directory, settings), plot):
+        with plot_and_hint_on_exit(directory, lambda: resume.command(directory, settings), plot, is_multirun()):
             return resume.repeat(directory, settings, watch)
     with run.recorded_status():
         settings = settings or config.load(without_hydra(composed))
@@ -96,19 +96,20 @@ def train_job(composed: DictConfig, claimed: Claimed | None, plot: bool) -> floa
             from cnnbench.training import preflight
             preflight.check(settings)
         from cnnbench.commands import train
-        with _plot_and_hint_on_exit(directory, lambda: resume.command(directory, settings), plot):
+        with plot_and_hint_on_exit(directory, lambda: resume.command(directory, settings), plot, is_multirun()):
             return train.run(settings, run, watch).value
 
 
 @contextmanager
-def _plot_and_hint_on_exit(directory: Path, command: Callable[[], str], plot: bool) -> Iterator[None]:
+def plot_and_hint_on_exit(
+    directory: Path, command: Callable[[], str], plot: bool, in_sweep: bool = False
+) -> Iterator[None]:
     """Plot the curves after the block. If it was interrupted, print the command that resumes.
 
     In a sweep that goes to the log alone, as the sweep has a command of its own.
     """
     from cnnbench.reports.terminal_plot import plot_run
 
-    in_sweep = is_multirun()
     try:
         yield
     except (KeyboardInterrupt, SystemExit, DivergedError) as ending:
@@ -199,7 +200,7 @@ def _resume_runs(options: argparse.Namespace) -> int:
         watch = Stopwatch(time.perf_counter())
         command = shlex.join([*processes().program(), *sys.argv[1:]])
         try:
-            with _plot_and_hint_on_exit(directory, lambda: command, options.plot):
+            with plot_and_hint_on_exit(directory, lambda: command, options.plot):
                 allowed = options.allow_custom_model
                 resume.run(directory, changes, allowed, watch, partial(log_to, directory))
         except Exception as error:

@@ -190,8 +190,9 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
         raise _explain_foreign(error, job) from error
     finally:
         gc.enable()
-    codes = [job.sweep.exit_code] if job.sweep is not None and job.sweep.launched else job.exit_codes
-    return codes[0] if codes else 0
+    if job.sweep is not None and job.sweep.exit_code is not None:
+        return job.sweep.exit_code
+    return job.exit_codes[0] if job.exit_codes else 0
 
 
 def _explain_foreign(error: Exception, job: HydraJob) -> Exception:

@@ -49,7 +49,7 @@ class SweepRequest:
     policy: "UntrustedSweepPolicy | None" = None
     prints_table: bool = True
     launched: bool = False
-    exit_code: int = 0
+    exit_code: int | None = None
 
 
 def list_jobs(
