@@ -144,7 +144,7 @@ def test_sweeps_of_the_same_second_have_folders_of_their_own(
     experiment = tmp_path / "experiment" / "mine.yaml"
     experiment.parent.mkdir()
     experiment.write_text(f"# @package _global_\n{now.replace('=', ': ')}\n")
-    words = ("-m", "--config-dir", str(tmp_path), *SMALL, "+experiment=mine", "seed=0,1")
+    words = ("-m", "--config-dir", str(tmp_path), *SMALL, "experiment=mine", "seed=0,1")
     running = [forks.start(*words, folder=tmp_path) for _ in range(2)]
     for command in running:
         done = command.wait()
