@@ -90,7 +90,8 @@ class HydraJob:
     """The task function: Hydra calls it with each composed configuration, perhaps elsewhere.
 
     `work` is called with the configuration, and with the run that was claimed for it, unless it is
-    a job of a sweep. What it returns is the value of the job, NaN if it failed.
+    a job of a sweep. What it returns is the value of the job, NaN if there is none. An error is
+    reported and, unless the sweeper searches, goes no further.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class HydraJob:
         self.sweep = sweep
         self.claimed: Claimed | None = None
         self.exit_codes: list[int] = []  # of jobs in this process that failed
+        self.reported: list[Exception] = []
         self.command = list(sys.orig_argv)
         self.launched_by = os.getpid()
 
@@ -117,7 +119,8 @@ class HydraJob:
         is_elsewhere = os.getpid() != self.launched_by
         for name in ("stdout", "stderr"):
             shield_stream(name, lossy=is_elsewhere)
-        is_parallel = is_elsewhere and HydraConfig.get().runtime.choices["hydra/launcher"] == "joblib"
+        choices = HydraConfig.get().runtime.choices
+        is_parallel = is_elsewhere and choices["hydra/launcher"] == "joblib"
         if is_parallel:
             _configure_parallel_job()
         if sweep is not None and is_stopped(sweep):
@@ -135,7 +138,10 @@ class HydraJob:
             self.exit_codes.append(report(error))  # the other jobs of a sweep go on
             if sweep is not None and composed.get("sweep_on_error") == "stop":
                 stop(sweep)
-        return math.nan  # which sweepers that search take for a failure
+            if choices["hydra/sweeper"] not in ("cnnbench", "basic"):
+                self.reported.append(error)
+                raise  # sweepers that search count it as a failed trial
+        return math.nan
 
 
 def _configure_parallel_job() -> None:
@@ -184,10 +190,9 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
     gc.disable()  # composing and importing leave no garbage; looking for it takes an eighth of it
     try:
         hydra.main(config_path=str(conf_folder()), config_name=config_name, version_base="1.3")(job)()
-    except EXPLAINED:
-        raise
-    except Exception as error:  # an assertion or the like in Hydra: what is our own is guarded
-        raise _explain_foreign(error, job) from error
+    except Exception as error:
+        if error not in job.reported:
+            raise _explain(error, job) from error.__cause__
     finally:
         gc.enable()
     if job.sweep is not None and job.sweep.exit_code is not None:
@@ -195,8 +200,10 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
     return job.exit_codes[0] if job.exit_codes else 0
 
 
-def _explain_foreign(error: Exception, job: HydraJob) -> Exception:
+def _explain(error: Exception, job: HydraJob) -> Exception:
     """Return an error of Hydra, of a launcher or of another sweeper as one for people."""
+    if isinstance(error, EXPLAINED):
+        return error
     if isinstance(error.__cause__, OSError):  # of a train.log that cannot be opened
         return error.__cause__
     if type(error).__module__.startswith("submitit."):

@@ -28,9 +28,13 @@ class Search(Sweeper):
 
     def sweep(self, arguments):
         jobs = [[*arguments, "optimizer.lr=0.01"], [*arguments, "optimizer.lr=1e30"]]
-        returns = self.launcher.launch(jobs, 0)
+        finished, failed = self.launcher.launch(jobs, 0)
+        try:
+            failed.return_value
+        except Exception as error:
+            name = type(error).__name__
         with open("values", "w") as file:
-            print(*(job.return_value for job in returns), file=file)
+            print(finished.return_value, name, file=file)
 '''
 
 
@@ -49,15 +53,16 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     del sys.modules["hydra_plugins.search"]
 
 
-def test_another_sweeper_gets_the_value_of_a_job_and_nan_for_one_that_diverged(
+def test_another_sweeper_gets_the_value_of_a_job_and_the_error_of_one_that_diverged(
     search: tuple[str, ...], tmp_path: Path
 ) -> None:
     done = run_in_process("-m", *SMALL, *search, "sweep=mine", folder=tmp_path)
     assert done.returncode == 4, done.stderr
-    value, diverged = (tmp_path / "values").read_text().split()
+    value, error = (tmp_path / "values").read_text().split()
     (result,) = (tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json")
     best = json.loads(result.read_text())["best"]["validation_accuracy"]
-    assert (float(value), diverged) == (best, "nan")
+    assert (float(value), error) == (best, "DivergedError")
+    assert done.stderr.count("The training loss became") == 1
 
 
 @pytest.mark.parametrize("flag", [("--dry-run",), ("--jobs-file", "jobs")])
