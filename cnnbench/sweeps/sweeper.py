@@ -119,10 +119,10 @@ class Sweep:
             self.request.exit_code = estimate(self)
             return []
         self._refuse_mistakes()
+        named = self._claim_name()
         finished = [name for name in self.jobs if self.is_finished(name)]
         if finished:
             print(f"{len(finished):,} of {len(self.jobs):,} jobs are finished already.")
-        named = self._claim_name()
         add_jobs(self.directory, {name: [*job.overrides, *named] for name, job in self.jobs.items()})
         OmegaConf.save(self.composed, self.directory / "multirun.yaml")  # as Hydra's own sweeper does
         allow(self.directory)
@@ -159,7 +159,7 @@ class Sweep:
             except FileExistsError:
                 self.composed.sweep, number = f"{name}_{number}", number + 1
             else:
-                return [config.format_override("sweep", self.composed.sweep)]
+                return config.quote_texts([f"sweep={self.composed.sweep}"])
 
     def _compose(self, jobs: Sequence[Overrides]) -> None:
         """Compose each job, for the name of its directory and its configuration.

@@ -153,12 +153,12 @@ def test_sweeps_of_the_same_second_have_folders_of_their_own(
     running = [forks.start(*words, folder=tmp_path) for _ in range(2)]
     for command in running:
         done = command.wait()
-        assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stderr
+        assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done
     first, second = sorted((tmp_path / "outputs" / "sweeps").iterdir())
     assert second.name == f"{first.name}_2"
     assert [len(recorded_jobs(sweep)) for sweep in (first, second)] == [2, 2]
     (resumed,) = {override for job in recorded_jobs(second).values() for override in job[-1:]}
-    assert resumed == f"sweep={second.name}"
+    assert resumed == f"sweep='{second.name}'"
 
 
 def test_a_sweep_may_lie_outside_the_working_folder(tmp_path: Path) -> None:
