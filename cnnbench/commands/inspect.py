@@ -41,7 +41,8 @@ def run(arguments: list[str], conf: Path) -> None:
     """Write pictures and a page into the folder `inspect` of a run directory; `conf` is the folder with the YAMLs.
 
     Raises:
-        CnnbenchError: as `load_trained_model`, the data are not to be had, or there is no such image or layer.
+        CnnbenchError: as `load_trained_model`, the data cannot be found or fetched, or there is no
+            such image or layer.
     """
     options = _parse(arguments)
     # by torch in full precision, whatever the run was trained in, unless another is asked for
