@@ -10,7 +10,6 @@ from typing import Any
 
 from cnnbench import config as configuration
 from cnnbench.commands import train
-from cnnbench.commands.trained import read_dataset
 from cnnbench.config import FOLDER, NEED_CONSENT, Config, as_dict, to_yaml
 from cnnbench.data import sources
 from cnnbench.data.catalog import Dataset
@@ -21,6 +20,7 @@ from cnnbench.runs.reading import read_accuracy, read_json, read_status, read_te
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint
 from cnnbench.training.checkpoint import State
+from cnnbench.training.load_model import read_dataset
 from cnnbench.training.preflight import check
 from cnnbench.training.state import check_values
 
