@@ -45,7 +45,7 @@ def run(arguments: list[str], conf: Path) -> None:
     """
     options = _parse(arguments)
     # by torch in full precision, whatever the run was trained in, unless another is asked for
-    overrides = ["train.layers=torch", "device.precision=fp32", *options.overrides]
+    overrides = ["reference=none", "device.precision=fp32", *options.overrides]
     trained = open_run(options.directory, overrides, conf, "inspect", options.allow_custom_model)
     test = load_test_set(trained, options.match_by_order)
     look(trained, test.examples, options.images, options.layers, options.mistakes, test.notes)
