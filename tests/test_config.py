@@ -560,7 +560,7 @@ def test_a_mistyped_key_of_a_typed_group_is_explained_with_the_nearest() -> None
 
 def test_a_mistyped_key_of_a_group_with_choices_is_explained_with_the_nearest() -> None:
     explained = config.explain(cause_of("optimizer.lrr=3"))
-    allowed = "implementation, lr, momentum, name, weight_decay"
+    allowed = "lr, momentum, name, weight_decay"
     assert explained == f"There is no key 'optimizer.lrr'. Did you mean 'lr'? Allowed: {allowed}."
 
 

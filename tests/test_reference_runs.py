@@ -29,18 +29,18 @@ def trained(within: Command, name: str, *overrides: str) -> list[dict[str, float
 @pytest.mark.parametrize(
     ("by_hand", "shared"),
     [
-        (["train.layers=reference"], ["model=lenet", "optimizer.lr=0.5"]),
-        (["train.layers=reference"], ["model=bn_lenet", "scheduler=cosine"]),
-        (["train.layers=reference"], ["model=lenet_relu", "optimizer=adam", "augment=mixup"]),
-        (["train.loss_implementation=reference"], ["train.label_smoothing=0.1", "train.l1=0.001"]),
-        (["train.loss_implementation=reference"], ["train.loss=nll"]),
-        (["train.loss_implementation=reference"], ["train.loss=mse", "augment=cutmix"]),
-        (["optimizer.implementation=reference"], ["optimizer=sgd", "optimizer.weight_decay=0.01"]),
-        (["optimizer.implementation=reference"], ["optimizer=momentum", "scheduler=onecycle"]),
-        (["optimizer.implementation=reference"], ["optimizer=adagrad", "scheduler.warmup_epochs=1"]),
-        (["optimizer.implementation=reference"], ["optimizer=adam", "train.grad_clip_norm=1"]),
+        (["reference.layers=true"], ["model=lenet", "optimizer.lr=0.5"]),
+        (["reference.layers=true"], ["model=bn_lenet", "scheduler=cosine"]),
+        (["reference.layers=true"], ["model=lenet_relu", "optimizer=adam", "augment=mixup"]),
+        (["reference.loss=true"], ["train.label_smoothing=0.1", "train.l1=0.001"]),
+        (["reference.loss=true"], ["train.loss=nll"]),
+        (["reference.loss=true"], ["train.loss=mse", "augment=cutmix"]),
+        (["reference.optimizer=true"], ["optimizer=sgd", "optimizer.weight_decay=0.01"]),
+        (["reference.optimizer=true"], ["optimizer=momentum", "scheduler=onecycle"]),
+        (["reference.optimizer=true"], ["optimizer=adagrad", "scheduler.warmup_epochs=1"]),
+        (["reference.optimizer=true"], ["optimizer=adam", "train.grad_clip_norm=1"]),
         (
-            ["train.layers=reference", "train.loss_implementation=reference", "optimizer.implementation=reference"],
+            ["reference=all"],
             ["model=simple_cnn", "train.ema_decay=0.9", "train.on_nonfinite_loss=skip"],
         ),
     ],
@@ -59,7 +59,7 @@ def test_a_run_by_hand_has_the_same_curve_within_rounding(
     "optimizer", ["momentum", "adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adagrad"))]
 )
 def test_a_run_by_hand_goes_on_with_the_same_bits(within: Command, optimizer: str) -> None:
-    overrides = (f"optimizer={optimizer}", "optimizer.implementation=reference", "train.layers=reference")
+    overrides = (f"optimizer={optimizer}", "reference.optimizer=true", "reference.layers=true")
     trained(within, "whole", *overrides)
     trained(within, "parts", *overrides, "train.epochs=1")
     assert within("resume", "parts", "train.epochs=2").returncode == 0
@@ -73,13 +73,13 @@ def evaluated(within: Command, *arguments: str) -> Any:
 
 
 def test_what_was_trained_by_hand_is_evaluated_by_either(within: Command) -> None:
-    trained(within, "run", "train.layers=reference", "model=simple_cnn")
-    assert evaluated(within, "run", "train.layers=torch") == evaluated(within, "run")
+    trained(within, "run", "reference.layers=true", "model=simple_cnn")
+    assert evaluated(within, "run", "reference=none") == evaluated(within, "run")
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
 def test_the_reference_computes_in_single_precision_unless_told_otherwise(within: Command, precision: str) -> None:
-    result = within(*SMALL, "train.layers=reference", f"device.precision={precision}", "train.epochs=1")
+    result = within(*SMALL, "reference.layers=true", f"device.precision={precision}", "train.epochs=1")
     assert result.returncode == 0, result.stderr
     assert "), fp32, channels first, 1 thread" in result.stdout
 
@@ -87,15 +87,14 @@ def test_the_reference_computes_in_single_precision_unless_told_otherwise(within
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["train.layers=hand"], "train.layers=hand is not known. Allowed: reference, torch."),
-        (["train.loss_implementation=x"], "train.loss_implementation=x is not known. Allowed: reference, torch."),
-        (["optimizer.implementation=x"], "optimizer.implementation=x is not known. Allowed: reference, torch."),
+        (["reference.layers=hand"], "reference.layers: Value 'hand'"),
+        (["reference=some"], "reference=some is not known. Allowed: all, none."),
         (
-            ["optimizer=muon", "optimizer.implementation=reference"],
-            "optimizer.implementation=reference is for adagrad, adam, momentum, sgd, not for muon.",
+            ["optimizer=muon", "reference=all"],
+            "reference.optimizer=true is for adagrad, adam, momentum, sgd, not for muon.",
         ),
-        (["train.layers=reference", "device.precision=bf16"], "train.layers=reference computes in fp32, tf32 or fp64"),
-        (["train.layers=reference", "device.sync_batchnorm=true"], "both replace batch normalisation"),
+        (["reference.layers=true", "device.precision=bf16"], "reference.layers=true computes in fp32, tf32 or fp64"),
+        (["reference.layers=true", "device.sync_batchnorm=true"], "both replace batch normalization"),
     ],
     ids=str,
 )

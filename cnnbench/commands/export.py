@@ -28,7 +28,7 @@ COMPARED = 64  # images
 # the network as it was trained, but computed as other programs compute; the data are not read from where it says
 SETTINGS = (
     *("device=cpu", "device.precision=fp32", "device.channels_last=false"),
-    *("train.layers=torch", "data.root=null"),
+    *("reference=none", "data.root=null"),
 )
 
 

@@ -46,7 +46,7 @@ def run(arguments: list[str], conf: Path) -> None:
     """
     options = _parse(arguments)
     # by torch in full precision, whatever the run was trained in, unless another is asked for
-    overrides = ["train.layers=torch", "device.precision=fp32", *options.overrides]
+    overrides = ["reference=none", "device.precision=fp32", *options.overrides]
     trained = load_trained_model(options.directory, overrides, conf, "inspect", options.allow_custom_model)
     test = load_eval_set(
         trained.config,

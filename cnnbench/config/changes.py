@@ -40,7 +40,7 @@ NEED_CONSENT = {
 }
 
 # what may differ where a network that was trained is used
-OF_USE = ("data", "data.*", "device", "device.*", "train.batch_size", "train.tta", "train.layers")
+OF_USE = ("data", "data.*", "device", "device.*", "train.batch_size", "train.tta", "reference", "reference.*")
 
 
 def parse_changes(overrides: list[str], changeable: Sequence[str], where: str) -> dict[str, Any]:

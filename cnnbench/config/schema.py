@@ -7,7 +7,6 @@ __all__ = [
     "AUGMENTS",
     "DEVICES",
     "FOLDER",
-    "IMPLEMENTATIONS",
     "INITS",
     "LOSSES",
     "MUON_FALLBACKS",
@@ -37,6 +36,7 @@ __all__ = [
     "OptimizerConfig",
     "RMSpropConfig",
     "Recipe",
+    "ReferenceConfig",
     "SchedulerConfig",
     "Schema",
     "SgdConfig",
@@ -50,7 +50,6 @@ INITS = ("default", "kaiming_normal", "normal", "xavier_uniform")
 LOSSES = ("cross_entropy", "mse", "nll")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "fp64", "tf32")
-IMPLEMENTATIONS = ("reference", "torch")
 AUGMENTS = ("cutmix", "cutout", "hflip_translate", "mixup", "none", "random_erasing")
 MUON_FALLBACKS = ("adamw", "sgd")
 ON_NONFINITE_LOSS = ("skip", "stop")
@@ -58,7 +57,6 @@ TTAS = ("hflip", "none")
 ON_ERROR = ("continue", "stop")
 FOLDER = "folder"  # the data set that is not known beforehand
 TRACKERS = ("mlflow", "tensorboard")
-TORCH = "torch"  # of `IMPLEMENTATIONS`, for a run of an earlier version, which does not say
 
 
 @dataclass
@@ -120,7 +118,6 @@ class SgdConfig:
     lr: float
     momentum: float
     weight_decay: float
-    implementation: str = TORCH
 
 
 @dataclass
@@ -129,7 +126,6 @@ class AdagradConfig:
     lr: float
     eps: float
     weight_decay: float
-    implementation: str = TORCH
 
 
 @dataclass
@@ -141,7 +137,6 @@ class AdamConfig:
     betas: list[float]
     eps: float
     weight_decay: float
-    implementation: str = TORCH
 
 
 @dataclass
@@ -152,7 +147,6 @@ class RMSpropConfig:
     eps: float
     momentum: float
     weight_decay: float
-    implementation: str = TORCH
 
 
 @dataclass
@@ -165,7 +159,6 @@ class MuonConfig:
     weight_decay: float
     fallback: str
     fallback_lr: float
-    implementation: str = TORCH
 
 
 OptimizerConfig = SgdConfig | AdagradConfig | AdamConfig | RMSpropConfig | MuonConfig
@@ -257,6 +250,15 @@ class DeviceConfig:
 
 
 @dataclass
+class ReferenceConfig:
+    """What the reference computes in place of PyTorch."""
+
+    layers: bool
+    loss: bool
+    optimizer: bool
+
+
+@dataclass
 class CheckpointEvery:
     """How much training lies between two checkpoints: whichever comes first; None for never."""
 
@@ -279,8 +281,6 @@ class TrainConfig:
     fail_if_not_learning: bool
     on_nonfinite_loss: str
     checkpoint_every: CheckpointEvery
-    layers: str = TORCH
-    loss_implementation: str = TORCH
 
 
 @dataclass
@@ -309,6 +309,7 @@ class CommonConfig:
     data: DataConfig
     augment: AugmentConfig
     device: DeviceConfig
+    reference: ReferenceConfig
     train: TrainConfig
     seed: int
     sweep: str

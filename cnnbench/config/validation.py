@@ -8,7 +8,6 @@ from cnnbench.config.schema import (
     AUGMENTS,
     DEVICES,
     FOLDER,
-    IMPLEMENTATIONS,
     INITS,
     LOSSES,
     MUON_FALLBACKS,
@@ -70,7 +69,7 @@ def validate(config: Config) -> None:
     _validate_data(config.data)
     _validate_train(config.train)
     _validate_augment(config.augment, config.data.resize)
-    _validate_implementations(config)
+    _validate_reference(config)
     check_name("device.name", config.device.name, DEVICES)
     check_name("device.precision", config.device.precision, PRECISIONS)
     _check_auto("device.channels_last", config.device.channels_last, bool, "true, false")
@@ -158,27 +157,22 @@ def _validate_augment(augment: AugmentConfig, size: int) -> None:
         )
 
 
-BY_HAND = ("adagrad", "adam", "momentum", "sgd")  # the optimizers that there are in cnnbench/reference
+REFERENCE_OPTIMIZERS = ("adagrad", "adam", "momentum", "sgd")  # those in cnnbench/reference
 
 
-def _validate_implementations(config: Config) -> None:
-    """What may be computed by the reference in place of torch."""
-    for key, value in (
-        ("train.layers", config.train.layers),
-        ("train.loss_implementation", config.train.loss_implementation),
-        ("optimizer.implementation", config.optimizer.implementation),
-    ):
-        check_name(key, value, IMPLEMENTATIONS)
+def _validate_reference(config: Config) -> None:
+    """Check that there is a reference of what it shall compute."""
     name, precision = config.optimizer.name, config.device.precision
-    if config.optimizer.implementation == "reference" and name not in BY_HAND:
-        raise ConfigError(f"optimizer.implementation=reference is for {', '.join(BY_HAND)}, not for {name}.")
-    if config.train.layers == "reference" and precision in ("bf16", "fp16"):
+    if config.reference.optimizer and name not in REFERENCE_OPTIMIZERS:
+        known = ", ".join(REFERENCE_OPTIMIZERS)
+        raise ConfigError(f"reference.optimizer=true is for {known}, not for {name}.")
+    if config.reference.layers and precision in ("bf16", "fp16"):
         raise ConfigError(
-            f"train.layers=reference computes in fp32, tf32 or fp64, not in device.precision={precision}: "
-            "autocast knows PyTorch's own operations alone."
+            "reference.layers=true computes in fp32, tf32 or fp64, not in "
+            f"device.precision={precision}: autocast knows PyTorch's own operations alone."
         )
-    if config.train.layers == "reference" and config.device.sync_batchnorm:
-        raise ConfigError("train.layers=reference and device.sync_batchnorm=true both replace batch normalisation.")
+    if config.reference.layers and config.device.sync_batchnorm:
+        raise ConfigError("reference.layers=true and device.sync_batchnorm=true both replace batch normalization.")
 
 
 def _validate_train(train: TrainConfig) -> None:

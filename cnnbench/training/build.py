@@ -31,7 +31,7 @@ def build_engine(config: Config, dataset: Dataset) -> EagerEngine:
     initialize(model, config.train.init)
     if device.kind.type == "cuda" and device.autocast_dtype is not None:  # where it was measured to help
         use_space_to_depth(model)
-    if config.train.layers == "reference":
+    if config.reference.layers:
         from cnnbench.reference.swap import use_reference  # all of its chapters, which other runs need not wait for
 
         use_reference(model)
@@ -45,7 +45,7 @@ def build_engine(config: Config, dataset: Dataset) -> EagerEngine:
         kind = DistributedEngine
     return kind(
         model,
-        make_optimizers(config.optimizer, model, device.kind),
+        make_optimizers(config.optimizer, model, device.kind, config.reference.optimizer),
         Preprocess(config.data.resize, means, stds, device.kind, device.dtype),
         Augment(config.augment, len(dataset.classes), per_channel(black, device.kind)),
         device,

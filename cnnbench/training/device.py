@@ -117,9 +117,9 @@ def _keep_freed_memory() -> None:
 def device_config(config: Config) -> DeviceConfig:
     """Return config.device, with what suits the reference layers where `auto` is for PyTorch's."""
     device = config.device
-    if config.train.layers == "reference" and device.precision == "auto":
+    if config.reference.layers and device.precision == "auto":
         device = replace(device, precision="fp32")
-    if config.train.layers == "reference" and device.channels_last == "auto":
+    if config.reference.layers and device.channels_last == "auto":
         device = replace(device, channels_last=False)
     return device
 

@@ -101,9 +101,7 @@ class EagerEngine:
         self.augment = augment
         self.device = device
         self.config = config.train
-        self.loss, self.l1_penalty = make_losses(
-            config.train, reference=config.train.loss_implementation == "reference"
-        )
+        self.loss, self.l1_penalty = make_losses(config.train, reference=config.reference.loss)
         decay = config.train.ema_decay
         self.average = None if decay is None else WeightEma(model, decay)
         self.autocast = torch.autocast(

@@ -14,23 +14,36 @@ from cnnbench.training.muon import Muon, fallback_config, split_parameters
 __all__ = ["make_optimizer", "make_optimizers", "set_lr"]
 
 
-def make_optimizers(config: OptimizerConfig, model: nn.Module, device: torch.device) -> list[Optimizer]:
-    """Return the optimizer of the configuration, and for Muon the one of the other parameters."""
+def make_optimizers(
+    config: OptimizerConfig, model: nn.Module, device: torch.device, reference: bool = False
+) -> list[Optimizer]:
+    """Return the optimizer of the configuration, and for Muon the one of the other parameters.
+
+    With `reference` it is the one of cnnbench/reference.
+    """
     parts = [(config, list(model.parameters()))]
     if isinstance(config, MuonConfig):
         matrices, rest = split_parameters(model)
         parts = [(config, matrices), (fallback_config(config), rest)]
-    optimizers = [make_optimizer(part, parameters, device) for part, parameters in parts if parameters]
+    optimizers = [make_optimizer(part, parameters, device, reference) for part, parameters in parts if parameters]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
     return optimizers
 
 
-def make_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], device: torch.device) -> Optimizer:
-    """Return the optimizer of `config`, in its fused form where PyTorch has one for the device."""
+def make_optimizer(
+    config: OptimizerConfig,
+    parameters: Iterable[nn.Parameter],
+    device: torch.device,
+    reference: bool = False,
+) -> Optimizer:
+    """Return the optimizer of `config`, in its fused form where PyTorch has one for the device.
+
+    With `reference` it is the one of cnnbench/reference.
+    """
     parameters = list(parameters)
-    if config.implementation == "reference":
+    if reference:
         return _make_reference_optimizer(config, parameters)
     fused = device.type in ("cpu", "cuda")
     lr, weight_decay = config.lr, config.weight_decay

@@ -89,7 +89,7 @@ def make_engine() -> MakeEngine:
         model = model.to(device.kind)
         return kind(
             model,
-            make_optimizers(config.optimizer, model, device.kind),
+            make_optimizers(config.optimizer, model, device.kind, config.reference.optimizer),
             Preprocess(config.data.resize, [0.0], [1.0]),
             Augment(config.augment, 4, 0.0),
             device,
