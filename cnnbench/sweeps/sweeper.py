@@ -262,7 +262,8 @@ class Sweep:
 
     def _are_numbered(self) -> bool:
         """Return whether directories have the numbers of jobs: then all are launched, in order."""
-        subdir = str(OmegaConf.to_container(self.composed.hydra.sweep, resolve=False)["subdir"])
+        sweep: Any = OmegaConf.to_container(self.composed.hydra.sweep, resolve=False)
+        subdir = str(sweep["subdir"])
         return "hydra.job.num" in subdir or "hydra.job.id" in subdir
 
     def _conclude(self) -> None:
