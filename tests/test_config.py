@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench import config
-from cnnbench.cli import composing
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
 from cnnbench.training.preflight import check
@@ -44,8 +43,6 @@ FOLDER = {"data__name": "folder", "data__path": "photos"}
 @pytest.fixture(scope="module", autouse=True)
 def _hydra() -> Iterator[None]:
     """Hydra, set up as the command line does it."""
-    ConfigStore.instance().store("schema", config.Schema)
-    composing.share_config_store()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 

@@ -1,13 +1,11 @@
 """What the command leaves undone so that it starts fast. The time itself is measured in benchmarks/startup.py."""
 
-import copy
 import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hydra.core.config_store import ConfigStore
 from installed import TINY, Command, clean_environment
 from PIL import Image
 from small_runs import Runs
@@ -61,11 +59,6 @@ def test_an_image_is_classified_without_what_else_pytorch_and_cnnbench_can_do(ru
     assert imported(watched, ("predict", "run", "black.png"), tmp_path) == "['torch', 'PIL']"
 
 
-def test_hydra_does_not_copy_its_store(within: Command) -> None:
-    within("--cfg", "job")
-    assert copy.deepcopy(ConfigStore.instance()) is ConfigStore.instance()
-
-
 def test_a_configuration_composed_before_leaves_nothing_in_the_next(within: Command) -> None:
     first = within("--cfg", "job", "optimizer=adam").stdout
     within("--cfg", "job", "model=alexnet", "optimizer=rmsprop", "+model.width=3", "train.epochs=99")
@@ -74,7 +67,7 @@ def test_a_configuration_composed_before_leaves_nothing_in_the_next(within: Comm
 
 def test_garbage_is_collected_while_a_job_runs(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     collected: list[bool] = []
-    monkeypatch.setattr(cli, "_train_one", lambda composed, plot: collected.append(gc.isenabled()))
+    monkeypatch.setattr(compose, "train_job", lambda *_, plot: collected.append(gc.isenabled()))
     within("data=sample", "device=cpu")
     assert collected == [True]
 

@@ -11,9 +11,8 @@ from in_process import main
 from omegaconf import OmegaConf
 
 from cnnbench import config
-from cnnbench.cli import composing
 from cnnbench.cli.hydra_app import compose_config
-from cnnbench.sweeps.jobs import list_jobs, quote_path
+from cnnbench.sweeps.jobs import list_jobs, quote_path, without_hydra
 from cnnbench.commands import resume
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
@@ -109,11 +108,6 @@ ODD = sorted(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _hydra() -> None:
-    composing.share_config_store()
-
-
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FROM", "there")
@@ -160,11 +154,12 @@ def trained(within: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Call
     def run(*arguments: str) -> list[str | None]:
         paths: list[str | None] = []
 
-        def note(composed: Any, plot: bool) -> float:
+        def note(composed: Any, claimed: object, plot: bool) -> float:
             paths.append(config.load(composed).data.path)
             return 0.0
 
         monkeypatch.setattr("cnnbench.cli.compose.train_job", note)
+        monkeypatch.setattr("cnnbench.training.preflight.check", lambda settings: None)
         done = main(arguments)
         assert done.returncode == 0, done.stderr
         return paths

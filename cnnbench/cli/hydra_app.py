@@ -250,9 +250,9 @@ def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "
     Raises:
         ConfigError: the configuration is wrong, or the directory that was asked for holds a run.
     """
-    from cnnbench.training import preflight  # numpy, which --help need not wait for
-
     settings = config.load(without_hydra(composed))
+    from cnnbench.training import preflight  # numpy, which a wrong value need not wait for
+
     checked = preflight.check(settings)
     is_named = any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
     claim = claim_new if directory is None and not is_named else claim_exactly
