@@ -64,7 +64,7 @@ def test_a_compiler_may_keep_less_activations(within: Command, monkeypatch: pyte
 def test_a_gpu_may_keep_less_activations(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, 3 * WEIGHTS)
     gpu = Device(torch.device("cuda"), "fp32", channels_last=False)
-    monkeypatch.setattr("cnnbench.training.device.choose", lambda *_: gpu)
+    monkeypatch.setattr("cnnbench.training.device.resolve_device", lambda *_: gpu)
     assert within(*LENET).returncode == 0
 
 

@@ -148,7 +148,7 @@ def examine_pytorch(diagnosis: Diagnosis) -> Facts:
         raise
     import torch
 
-    from cnnbench.training.device import choose, describe_threads
+    from cnnbench.training.device import describe_threads, resolve_device
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -162,7 +162,7 @@ def examine_pytorch(diagnosis: Diagnosis) -> Facts:
         what = f"There is an NVIDIA driver, but no GPU is used. {reason}"
         diagnosis.note(what, "The driver and PyTorch must go together: see pytorch.org.")
     config = DeviceConfig("cpu", "auto", "auto", "auto", False, "auto", False)
-    precision = choose(config, lambda: math.inf).precision
+    precision = resolve_device(config, lambda: math.inf).precision
     if precision != "fp32":
         precision = f"fp32, for large networks {precision}"
     return {

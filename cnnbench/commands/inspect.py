@@ -191,12 +191,12 @@ def _subject(trained: Trained, network: nn.Module, image: torch.Tensor, traced: 
 
     def forward(inputs: torch.Tensor) -> object:
         with engine.autocast:
-            return engine.evaluated(inputs)
+            return engine.eval_model(inputs)
 
     return Subject(
         folder,
         f"{trained.config.model.name} on {trained.dataset.title}",
-        engine.evaluated,
+        engine.eval_model,
         forward,
         engine.logits,
         traced,

@@ -63,7 +63,7 @@ def load_test_set(trained: Trained, match_by_order: bool = False) -> TestSet:
         title += ", classes matched by order"
     check_sizes(config, dataset)
     arrays = arrays._replace(test_labels=places[arrays.test_labels])
-    examples = ResidentData.from_arrays(config, arrays, trained.config.seed, trained.engine.device.kind).test
+    examples = ResidentData.from_arrays(config, arrays, trained.config.seed, trained.engine.device.torch_device).test
     return TestSet(dataset, title, examples, (*dataset.notes, *notes), by_order)
 
 

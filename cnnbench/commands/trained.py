@@ -73,12 +73,12 @@ def open_run(directory: Path, overrides: list[str], conf: Path, verb: str, allow
     )  # before a stranger's configuration takes any memory
     engine = build_engine(eager, dataset)
     try:
-        engine.evaluated.load_state_dict(weights)
+        engine.eval_model.load_state_dict(weights)
         reached = _in_words(int(state["epoch"]), int(state.get("step", 0)))
     except Exception as error:  # whatever the values of a stranger's file lead to
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{place} does not fit {settings.model.name}: {reason}") from error
-    engine.evaluated.eval()
+    engine.eval_model.eval()
     return Trained(directory, settings, dataset, engine, f"{name}, {reached}", changes)
 
 

@@ -183,7 +183,7 @@ def test_every_optimizer_goes_on(new: NewTraining, config: Config, optimizer: Op
 def test_every_optimizer_goes_on_where_steps_are_replayed(
     new: NewTraining, config: Config, device: Device, optimizer: OptimizerConfig
 ) -> None:
-    if optimizer.name == "rmsprop" and device.kind.type == "cpu":
+    if optimizer.name == "rmsprop" and device.torch_device.type == "cpu":
         pytest.skip("PyTorch can record RMSprop on a GPU alone")
     config.optimizer = optimizer
     parts = new("parts", TapeEngine)
