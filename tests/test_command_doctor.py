@@ -17,8 +17,8 @@ import pytest
 import torch
 from installed import Command
 
-from cnnbench.commands import doctor_probes
-from cnnbench.commands.doctor_probes import EXTRAS, PROBES, Diagnosis
+from cnnbench.analysis import machine
+from cnnbench.analysis.machine import EXTRAS, PROBES, Diagnosis
 
 Pretend = Callable[[pytest.MonkeyPatch], None]
 
@@ -26,18 +26,18 @@ Pretend = Callable[[pytest.MonkeyPatch], None]
 @pytest.fixture(autouse=True)
 def _ordinary_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what is unusual about the machine of the tests out of them."""
-    for name in [name for name in os.environ if doctor_probes.VARIABLES.match(name)]:
+    for name in [name for name in os.environ if machine.VARIABLES.match(name)]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     monkeypatch.setattr(os, "getloadavg", lambda: (0.5, 0.5, 0.5))
-    monkeypatch.setattr(doctor_probes, "usable_cpus", lambda: 4)
-    monkeypatch.setattr(doctor_probes, "cpu_quota", lambda: None)
-    monkeypatch.setattr(doctor_probes, "memory_limit", lambda: None)
-    monkeypatch.setattr(doctor_probes, "LITTLE_MEMORY", 0)
-    monkeypatch.setattr(doctor_probes, "LITTLE_DISK", 0)
-    monkeypatch.setattr(doctor_probes, "SLOW_FSYNC_S", 3600.0)
+    monkeypatch.setattr(machine, "usable_cpus", lambda: 4)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: None)
+    monkeypatch.setattr(machine, "memory_limit", lambda: None)
+    monkeypatch.setattr(machine, "LITTLE_MEMORY", 0)
+    monkeypatch.setattr(machine, "LITTLE_DISK", 0)
+    monkeypatch.setattr(machine, "SLOW_FSYNC_S", 3600.0)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    monkeypatch.setattr(doctor_probes, "is_writable", lambda _: True)
+    monkeypatch.setattr(machine, "is_writable", lambda _: True)
 
 
 def examined(within: Command) -> Any:
@@ -75,12 +75,12 @@ def test_json_holds_every_probe_in_plain_values(within: Command) -> None:
 
 def answer(monkeypatch: pytest.MonkeyPatch, file: str, text: str) -> None:
     """Let `text` be what is found in `file`, and nothing in others."""
-    monkeypatch.setattr(doctor_probes, "_search", lambda path, _: text if path == file else None)
+    monkeypatch.setattr(machine, "_search", lambda path, _: text if path == file else None)
 
 
 def limit_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_probes, "usable_cpus", lambda: 1)
-    monkeypatch.setattr(doctor_probes, "cpu_quota", lambda: 1.5)
+    monkeypatch.setattr(machine, "usable_cpus", lambda: 1)
+    monkeypatch.setattr(machine, "cpu_quota", lambda: 1.5)
 
 
 def keep_busy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,18 +92,18 @@ def set_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def have_no_avx2(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_probes.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
     answer(monkeypatch, "/proc/cpuinfo", "fpu sse2")
 
 
 def have_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_probes, "LITTLE_MEMORY", 2**31)
-    monkeypatch.setattr(doctor_probes, "memory_limit", lambda: 2**30)
+    monkeypatch.setattr(machine, "LITTLE_MEMORY", 2**31)
+    monkeypatch.setattr(machine, "memory_limit", lambda: 2**30)
 
 
 def limit_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (2**33, 2**33))
-    monkeypatch.setattr(doctor_probes, "_import_torch", lambda: None)
+    monkeypatch.setattr(machine, "_import_torch", lambda: None)
 
 
 def hide_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,11 +128,11 @@ def have_no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def have_slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_probes, "SLOW_FSYNC_S", -1.0)
+    monkeypatch.setattr(machine, "SLOW_FSYNC_S", -1.0)
 
 
 def have_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_probes, "LITTLE_DISK", 2**70)
+    monkeypatch.setattr(machine, "LITTLE_DISK", 2**70)
 
 
 def name_missing_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def forbid_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(doctor_probes.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(machine.tempfile, "NamedTemporaryFile", refuse)
 
 
 def break_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def break_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def have_too_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_probes, "memory_limit", lambda: 2**28)
+    monkeypatch.setattr(machine, "memory_limit", lambda: 2**28)
 
 
 @pytest.mark.parametrize(

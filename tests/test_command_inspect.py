@@ -19,17 +19,17 @@ from torch import nn
 
 from cnnbench import config as configuration
 from cnnbench import models
+from cnnbench.analysis.activations import pick_evenly
 from cnnbench.commands.inspect import look
-from cnnbench.commands.trained import Trained
 from cnnbench.data import catalog
 from cnnbench.data.resident import Examples
 from cnnbench.models import ModelSpec
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.canvas import Canvas
-from cnnbench.reports.inspection.layers import evenly
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import Section
 from cnnbench.training.build import build_engine
+from cnnbench.training.load_model import TrainedModel
 
 CONF = Path(__file__).parents[1] / "conf"
 PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"}
@@ -133,7 +133,7 @@ def test_pictures_are_made_in_full_precision_unless_another_is_asked_for(within:
 # What there is to look at, whatever the network
 
 
-Make = Callable[..., tuple[Trained, Examples]]
+Make = Callable[..., tuple[TrainedModel, Examples]]
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def make(tmp_path: Path) -> Make:
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (images, channels, size, size), dtype=torch.uint8, generator=generator)
         labels = torch.arange(images) % len(dataset.classes)
-        return Trained(tmp_path, config, dataset, engine, "last.pt, epoch 1", {}), Examples(pixels, labels)
+        return TrainedModel(tmp_path, config, dataset, engine, "last.pt, epoch 1", {}), Examples(pixels, labels)
 
     return of
 
@@ -224,7 +224,7 @@ def test_the_first_image_of_each_class_that_is_right_is_looked_at(
     labels[0] = (predicted[0] + 1) % 10
     look(trained, Examples(examples.images, labels), [], [], 25)
     firsts = [next(i for i in range(1, 20) if predicted[i] == each) for each in predicted[1:].unique()]
-    assert [each.index for each in looked_at] == [*evenly(firsts, 4), 0]
+    assert [each.index for each in looked_at] == [*pick_evenly(firsts, 4), 0]
     assert torch.allclose(torch.from_numpy(looked_at[-1].image), examples.images[0] / 255, atol=1e-6)
 
 

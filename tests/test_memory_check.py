@@ -16,7 +16,7 @@ WEIGHTS, ACTIVATIONS = 241.04 * KIB, 8.66 * 1024 * KIB  # as `cnnbench summary` 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnbench.commands.train.run", lambda *_: SimpleNamespace(value=0.0))
+    monkeypatch.setattr("cnnbench.training.run.train", lambda *_, **__: SimpleNamespace(value=0.0))
 
 
 def give(monkeypatch: pytest.MonkeyPatch, memory: float) -> None:

@@ -2,13 +2,15 @@
 
 import argparse
 import json
+import math
 import re
 import textwrap
 from dataclasses import asdict
 from typing import Any
 
 from cnnbench.analysis.format import format_bytes, printable
-from cnnbench.commands.doctor_probes import PROBES, Diagnosis
+from cnnbench.analysis.machine import PROBES, Diagnosis, Facts
+from cnnbench.config import DeviceConfig
 
 __all__ = ["run"]
 
@@ -28,6 +30,8 @@ def run(arguments: list[str]) -> int:
     for name, probe in PROBES.items():
         try:
             diagnosis.facts[name] = probe(diagnosis)
+            if name == "pytorch":
+                diagnosis.facts[name] |= _describe_cpu_defaults()
         except Exception as error:  # any probe may fail on an odd machine
             reason = " ".join(str(error).split())
             diagnosis.facts[name] = {"error": f"{type(error).__name__}: {reason}"}
@@ -38,6 +42,17 @@ def run(arguments: list[str]) -> int:
     else:
         print(_as_text(diagnosis))
     return 2 if diagnosis.obstacles else 0
+
+
+def _describe_cpu_defaults() -> Facts:
+    """Return what `auto` means on the CPU."""
+    from cnnbench.training.device import describe_threads, resolve_device
+
+    config = DeviceConfig("cpu", "auto", "auto", "auto", False, "auto", False)
+    precision = resolve_device(config, lambda: math.inf).precision
+    if precision != "fp32":
+        precision = f"fp32, for large networks {precision}"
+    return {"cpu_threads": describe_threads("auto"), "cpu_precision": precision}
 
 
 def _as_text(diagnosis: Diagnosis) -> str:

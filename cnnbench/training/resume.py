@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import config as configuration
-from cnnbench.commands.trained import read_dataset
 from cnnbench.config import FOLDER, NEED_CONSENT, Config, as_dict
 from cnnbench.data import sources
 from cnnbench.data.catalog import Dataset
@@ -19,6 +18,7 @@ from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_json, read_status, read_text, refuse_ways_out
 from cnnbench.training import checkpoint
 from cnnbench.training.checkpoint import State
+from cnnbench.training.load_model import read_dataset
 from cnnbench.training.preflight import Preflight, check
 from cnnbench.training.state import check_values
 

@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from training_states import make_state
 
 from cnnbench.config import Config, ConstantConfig, as_dict, load
 from cnnbench.data.resident import Examples, epoch_order
 from cnnbench.errors import DivergedError
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.stopping import Stopping
-from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.device import Device, resolve_device, setup_device
 from cnnbench.training.engine import EagerEngine, Metrics
-from cnnbench.training.state import Progress, Row
+from cnnbench.training.state import Row
 
 MakeEngine = Callable[..., EagerEngine]
 Start = Callable[[], tuple[EagerEngine, Iterator[Row]]]
@@ -46,8 +45,7 @@ def start(config: Config, device: Device, examples: Examples, run: RunDirectory,
         setup_device(resolve_device(config.device), config.device, config.seed)
         network = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4))
         engine = make_engine(network, config, device)
-        progress = Progress(Stopwatch(0.0))
-        return engine, loop.fit(engine, examples, examples, config, run, progress, Stopping())
+        return engine, loop.fit(make_state(config, engine, examples, run))
 
     return begin
 

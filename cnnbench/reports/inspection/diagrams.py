@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnnbench.analysis.activations import Histogram
+from cnnbench.analysis.receptive_field import Traced
 from cnnbench.reports.inspection.canvas import GREY, WIDTH, Array, Canvas, as_picture
 from cnnbench.reports.inspection.layers import describe, in_words
-from cnnbench.reports.inspection.probing import Histogram
-from cnnbench.reports.inspection.receptive_field import Traced
 
 __all__ = ["Diagram", "draw_diagrams", "draw_receptive_fields"]
 
@@ -34,7 +34,7 @@ def draw_diagrams(title: str, reading: str, diagrams: Sequence[Diagram], colour:
         x, y = 0.2 + column * width, 0.9 + row * height
         histogram = diagram.histogram
         canvas.text(x, y, diagram.name, room=width - 0.15, weight="bold")
-        canvas.text(x, y + 0.17, f"mean {histogram.mean:.3g}, sd {histogram.sd:.3g}", size=8, color=GREY)
+        canvas.text(x, y + 0.17, f"mean {histogram.mean:.3g}, sd {histogram.std:.3g}", size=8, color=GREY)
         canvas.text(x, y + 0.33, diagram.words, size=8, color=GREY)
         axes = canvas.axes(x, y + 0.42, width - 0.25, 1.05)
         axes.stairs(histogram.counts, histogram.edges, fill=True, color=colour)

@@ -1,19 +1,18 @@
 """Which layers of a network to look at, and what to call them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 from torch import nn
 
+from cnnbench.analysis.activations import pick_evenly
+from cnnbench.analysis.receptive_field import Traced
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.reports.inspection.receptive_field import Traced
 
 __all__ = [
     "by",
     "choose_layers",
     "describe",
-    "evenly",
     "in_words",
     "is_window",
     "layers_with_statistics",
@@ -21,21 +20,12 @@ __all__ = [
     "side_of_field",
 ]
 
-T = TypeVar("T")
-
 MOST_ROWS = 8  # layers in a picture of feature maps, unless more are named
 POOLINGS = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
 )
-
-
-def evenly(items: Sequence[T], most: int) -> list[T]:
-    """All of them, or so many, the first and the last among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(index)] for index in np.linspace(0, len(items) - 1, most)]
 
 
 def by(sides: Iterable[int]) -> str:
@@ -99,7 +89,7 @@ def choose_layers(traced: Sequence[Traced]) -> list[Traced]:
     if len(usual) > MOST_ROWS:
         usual = [layer for layer in usual if is_window(layer)] or usual
     vectors = [layer for layer in layers if len(layer.shape) == 1 and not isinstance(layer.module, nn.Flatten)]
-    return evenly(usual or maps or vectors, MOST_ROWS)
+    return pick_evenly(usual or maps or vectors, MOST_ROWS)
 
 
 def named_layers(traced: Sequence[Traced], network: nn.Module, names: Sequence[str]) -> list[Traced]:

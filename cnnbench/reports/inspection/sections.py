@@ -12,12 +12,21 @@ import numpy as np
 import torch
 from torch import nn
 
+from cnnbench.analysis.activations import (
+    Forward,
+    LayerOutputs,
+    pick_evenly,
+    record_outputs,
+    summarize_outputs,
+    summarize_weights,
+)
+from cnnbench.analysis.receptive_field import Traced
+from cnnbench.analysis.saliency import Logits, compute_input_gradient, measure_occlusion, plan_occlusion
 from cnnbench.reports.inspection.canvas import Canvas
 from cnnbench.reports.inspection.diagrams import Diagram, draw_diagrams, draw_receptive_fields
 from cnnbench.reports.inspection.layers import (
     by,
     describe,
-    evenly,
     in_words,
     is_window,
     layers_with_statistics,
@@ -31,15 +40,6 @@ from cnnbench.reports.inspection.pictures import (
     draw_mistakes,
     draw_saliency,
 )
-from cnnbench.reports.inspection.probing import (
-    Forward,
-    LayerOutputs,
-    outputs_of,
-    statistics_of_outputs,
-    statistics_of_weights,
-)
-from cnnbench.reports.inspection.receptive_field import Traced
-from cnnbench.reports.inspection.saliency import Logits, input_gradient, occlusion, plan_occlusion
 
 __all__ = [
     "Picture",
@@ -128,8 +128,8 @@ def saliency(subject: Subject, shown: Sequence[Shown], inputs: Sequence[torch.Te
     size = subject.size
     how = plan_occlusion(size, subject.multiply_adds, len(shown), MOST_MULTIPLY_ADDS)
     pairs = list(zip(inputs, targets, strict=True))
-    gradients = [input_gradient(subject.logits, each, target) for each, target in pairs]
-    drops = [occlusion(subject.logits, each, target, how, BATCH_SIZE) for each, target in pairs]
+    gradients = [compute_input_gradient(subject.logits, each, target) for each, target in pairs]
+    drops = [measure_occlusion(subject.logits, each, target, how, BATCH_SIZE) for each, target in pairs]
     picture = subject.save(
         draw_saliency(f"{subject.title}: which pixels decide", shown, gradients, drops),
         "saliency.png",
@@ -148,7 +148,7 @@ def feature_maps(
         return Section(note="The network has no layers that give out maps or vectors.")
     pictures = []
     for each, image in zip(shown, inputs, strict=True):
-        outputs = outputs_of(subject.network, subject.forward, image, layers)
+        outputs = record_outputs(subject.network, subject.forward, image, layers)
         maps = [
             LayerMaps(layer.label, f"{describe(layer.module)} · {by(layer.shape)}", values)
             for layer, values in zip(layers, outputs, strict=True)
@@ -191,7 +191,7 @@ def kernels(subject: Subject) -> Section:
 
 
 def weights(subject: Subject) -> Section:
-    chosen, number = statistics_of_weights(subject.network, MOST_DIAGRAMS)
+    chosen, number = summarize_weights(subject.network, MOST_DIAGRAMS)
     diagrams = [Diagram(name, by(weight.shape), histogram) for name, weight, histogram in chosen]
     picture = subject.save(
         draw_diagrams(f"{subject.title}: weights", "without biases and normalisation", diagrams, "#0072b2", log=False),
@@ -209,7 +209,7 @@ def activations(
     layers = layers_with_statistics(subject.traced)
     if not layers:
         return Section(note="The network has no layers."), []
-    outputs = statistics_of_outputs(subject.network, subject.forward, batches, layers, MOST_DIAGRAMS)
+    outputs = summarize_outputs(subject.network, subject.forward, batches, layers, MOST_DIAGRAMS)
     diagrams = [
         Diagram(f"{each.layer.label} · {type(each.layer.module).__name__}", _state(each), each.histogram)
         for each in outputs
@@ -253,7 +253,7 @@ def receptive_fields(subject: Subject, shown: Shown) -> Section:
             growing.append(layer)
     if not growing:
         return Section(table=table)
-    drawn = evenly(growing, MOST_FIELDS)
+    drawn = pick_evenly(growing, MOST_FIELDS)
     picture = subject.save(
         draw_receptive_fields(f"{subject.title}: receptive fields", shown.image, drawn),
         "receptive_field.png",

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from cnnbench.analysis.verdicts import Figure
 from cnnbench.errors import DivergedError
 from cnnbench.reports.comparison import error
 from cnnbench.reports.groups import Group
-from cnnbench.reports.reproduction.verdicts import Figure
 from cnnbench.reports.table import as_text
 from cnnbench.runs.records import Record
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cnnbench.analysis.verdicts import UNDECIDED
 from cnnbench.reports.reproduction.arms import Arm, Experiment
-from cnnbench.reports.reproduction.verdicts import UNDECIDED
 
 __all__ = ["BOOK", "RULE", "Network", "judge", "only_arm"]
 

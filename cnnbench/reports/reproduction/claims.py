@@ -1,13 +1,14 @@
 """The ten claims of the course notes, and how each is judged by the runs of its experiments.
 
-Every statement that a claim makes is a range for a figure: see verdicts.py. Accuracies are shares of 1.
+Every statement that a claim makes is a range for a figure: see analysis/verdicts.py. Accuracies are shares of 1.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from cnnbench.analysis.claims import Computed
+from cnnbench.analysis.verdicts import Figure, Finding, difference, lies_in
 from cnnbench.reports.reproduction.arms import Arm, Experiment
-from cnnbench.reports.reproduction.computed import Computed
 from cnnbench.reports.reproduction.statements import (
     ANY,
     LESS,
@@ -29,7 +30,6 @@ from cnnbench.reports.reproduction.statements import (
     takes_memory,
     takes_time,
 )
-from cnnbench.reports.reproduction.verdicts import Figure, Finding, difference, lies_in
 from cnnbench.reports.reproduction.words import points
 
 __all__ = ["CLAIMS", "Claim", "Experiments"]

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from cnnbench.analysis.claims import Computed
 from cnnbench.analysis.format import format_duration
+from cnnbench.analysis.verdicts import RULE, Finding, together
 from cnnbench.reports.comparison import how_many
 from cnnbench.reports.reproduction import book
 from cnnbench.reports.reproduction.arms import Arm, Experiment
 from cnnbench.reports.reproduction.book import BOOK, only_arm
 from cnnbench.reports.reproduction.claims import CLAIMS, Experiments
-from cnnbench.reports.reproduction.computed import Computed
-from cnnbench.reports.reproduction.verdicts import RULE, Finding, together
 from cnnbench.reports.reproduction.words import accuracy, memory, points, seconds
 from cnnbench.reports.table import as_text
 from cnnbench.runs.records import Record

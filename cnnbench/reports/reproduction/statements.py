@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnbench.analysis.format import three_digits
+from cnnbench.analysis.verdicts import UNDECIDED, Figure, Finding, difference, lies_in, ratio
 from cnnbench.reports.reproduction.arms import Arm, Experiment
-from cnnbench.reports.reproduction.verdicts import UNDECIDED, Figure, Finding, difference, lies_in, ratio
 from cnnbench.reports.reproduction.words import NONE, accuracy, loss, memory, points, seconds, times
 
 __all__ = [

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Sequence
 
 from cnnbench.analysis.format import format_bytes, three_digits
+from cnnbench.analysis.verdicts import Figure
 from cnnbench.reports.reproduction.arms import Arm
-from cnnbench.reports.reproduction.verdicts import Figure
 
 __all__ = ["NONE", "accuracy", "loss", "memory", "points", "seconds", "times"]
 

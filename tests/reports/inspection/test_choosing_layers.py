@@ -5,18 +5,17 @@ import torch
 from torch import nn
 
 from cnnbench import models
+from cnnbench.analysis.receptive_field import Traced, trace
 from cnnbench.errors import ConfigError
 from cnnbench.reports.inspection.layers import (
     MOST_ROWS,
     choose_layers,
     describe,
-    evenly,
     in_words,
     is_window,
     layers_with_statistics,
     named_layers,
 )
-from cnnbench.reports.inspection.receptive_field import Traced, trace
 
 
 def traced(network: nn.Module, size: int) -> list[Traced]:
@@ -124,7 +123,3 @@ def test_a_layer_is_described_by_kind_and_window(layer: nn.Module, words: str) -
 def test_a_field_is_told_in_pixels_and_against_the_image(name: str, words: str) -> None:
     layer = next(each for each in traced(network("lenet", 28), 28) if each.name == name)
     assert in_words(layer, 14) == words
-
-
-def test_some_are_chosen_evenly_with_both_ends() -> None:
-    assert (evenly(range(10), 4), evenly("abc", 4)) == ([0, 3, 6, 9], ["a", "b", "c"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnnbench.analysis.activations import Histogram
 from cnnbench.reports.inspection.canvas import WIDTH, Canvas, as_picture
 from cnnbench.reports.inspection.diagrams import Diagram, draw_diagrams
 from cnnbench.reports.inspection.pictures import (
@@ -17,7 +18,6 @@ from cnnbench.reports.inspection.pictures import (
     draw_saliency,
     strongest,
 )
-from cnnbench.reports.inspection.probing import Histogram
 
 NAMES = {
     **{"formula": "$\\frac{", "steering": "a\nb\x1b[31m", "Chinese": "名" * 3, "long": "W" * 5000, "empty": ""},

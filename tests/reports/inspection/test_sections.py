@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from cnnbench import models
+from cnnbench.analysis.receptive_field import trace
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.pictures import Shown
-from cnnbench.reports.inspection.receptive_field import trace
 from cnnbench.reports.inspection.sections import Subject
 
 IMAGE = Shown(0, np.zeros((1, 28, 28), np.float32), "Shirt", "Coat", 0.5)

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from made_records import made, made_record
 
+from cnnbench.analysis.claims import Computed, Convolutions, Pooled
+from cnnbench.analysis.verdicts import NOT_REPEATED, REPEATED, UNDECIDED, Figure, Finding
 from cnnbench.cli.reproducing import proposed
 from cnnbench.reports.reproduction.arms import Arm, experiments
 from cnnbench.reports.reproduction.book import BOOK, judge
 from cnnbench.reports.reproduction.claims import CLAIMS
-from cnnbench.reports.reproduction.computed import Computed, Convolutions, Pooled
-from cnnbench.reports.reproduction.verdicts import NOT_REPEATED, REPEATED, UNDECIDED, Figure, Finding
 from cnnbench.runs.records import Record
 
 BY_NAME = {claim.name: claim for claim in CLAIMS}

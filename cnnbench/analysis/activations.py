@@ -1,21 +1,30 @@
-"""What layers give out and hold: outputs for one input, statistics of outputs and of weights."""
+"""Record the outputs of layers, and summarize outputs and weights by histograms."""
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from cnnbench.reports.inspection.layers import evenly
-from cnnbench.reports.inspection.receptive_field import Traced
+from cnnbench.analysis.receptive_field import Traced
 
-__all__ = ["Forward", "Histogram", "LayerOutputs", "outputs_of", "statistics_of_outputs", "statistics_of_weights"]
+__all__ = [
+    "Forward",
+    "Histogram",
+    "LayerOutputs",
+    "pick_evenly",
+    "record_outputs",
+    "summarize_outputs",
+    "summarize_weights",
+]
+
+T = TypeVar("T")
 
 Forward = Callable[[torch.Tensor], object]  # runs a network once, on inputs (N, C, S, S)
 Array = npt.NDArray[Any]
@@ -24,11 +33,18 @@ BINS = 60
 NEAR = 0.01  # of the ends of a sigmoid or tanh, where its gradient is next to nothing
 
 
+def pick_evenly(items: Sequence[T], most: int) -> list[T]:
+    """Return at most so many of the items, evenly spread, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(index)] for index in np.linspace(0, len(items) - 1, most)]
+
+
 @contextmanager
-def _watched(
+def _record_outputs_of(
     network: nn.Module, layers: Sequence[Traced], record: Callable[[int, torch.Tensor], None]
 ) -> Iterator[None]:
-    """While the block lasts, what each of `layers` gives out is recorded with its place among them."""
+    """Record the output of each of `layers` in the block, with its place among them."""
     places = {layer.key: place for place, layer in enumerate(layers)}
     calls: Counter[str] = Counter()
 
@@ -50,14 +66,19 @@ def _watched(
 
 
 @torch.inference_mode()
-def outputs_of(network: nn.Module, forward: Forward, inputs: torch.Tensor, layers: Sequence[Traced]) -> list[Array]:
-    """What each of `layers` gives out for one input (1, C, S, S): (C, H, W) or (F)."""
+def record_outputs(
+    network: nn.Module,
+    forward: Forward,
+    inputs: torch.Tensor,
+    layers: Sequence[Traced],
+) -> list[Array]:
+    """Return the output of each of `layers` for one input (1, C, S, S): (C, H, W) or (F)."""
     found: dict[int, Array] = {}
 
     def record(place: int, output: torch.Tensor) -> None:
         found[place] = output[0].cpu().numpy().copy()  # what comes next may work in place
 
-    with _watched(network, layers, record):
+    with _record_outputs_of(network, layers, record):
         forward(inputs)
     return [found[place] for place in range(len(layers))]
 
@@ -69,7 +90,7 @@ class Histogram:
     counts: Array
     edges: Array
     mean: float
-    sd: float
+    std: float
 
 
 @dataclass(frozen=True)
@@ -127,7 +148,7 @@ class _Sums:
 
     def conclude(self) -> LayerOutputs:
         mean = self.sum / self.values
-        sd = math.sqrt(max(0.0, self.squares / self.values - mean**2))
+        std = math.sqrt(max(0.0, self.squares / self.values - mean**2))
         dead_units, dead_maps = None, None
         if self.was_active is not None:
             dead_units = 1 - self.was_active.float().mean().item()
@@ -135,12 +156,12 @@ class _Sums:
         ended = isinstance(self.layer.module, (nn.Sigmoid, nn.Tanh))
         saturated = self.near_the_ends / self.values if ended else None
         edges = np.linspace(*self.ends, BINS + 1)
-        histogram = None if self.counts is None else Histogram(self.counts, edges, mean, sd)
+        histogram = None if self.counts is None else Histogram(self.counts, edges, mean, std)
         return LayerOutputs(self.layer, histogram, dead_units, dead_maps, saturated)
 
 
 @torch.inference_mode()
-def statistics_of_outputs(
+def summarize_outputs(
     network: nn.Module,
     forward: Forward,
     batches: Callable[[], Iterable[torch.Tensor]],
@@ -152,22 +173,25 @@ def statistics_of_outputs(
     They run twice, as a histogram wants to know its ends first. In memory is one batch.
     """
     sums = [_Sums(layer) for layer in layers]
-    with_histogram = evenly(sums, most_histograms)
+    with_histogram = pick_evenly(sums, most_histograms)
     for inputs in batches():
-        with _watched(network, layers, lambda place, outputs: sums[place].add(outputs)):
+        with _record_outputs_of(network, layers, lambda place, outputs: sums[place].add(outputs)):
             forward(inputs)
     drawn = [each.layer for each in with_histogram]
     for inputs in batches():
-        with _watched(network, drawn, lambda place, outputs: with_histogram[place].count(outputs)):
+        with _record_outputs_of(network, drawn, lambda place, outputs: with_histogram[place].count(outputs)):
             forward(inputs)
     return [each.conclude() for each in sums]
 
 
-def statistics_of_weights(network: nn.Module, most: int) -> tuple[list[tuple[str, nn.Parameter, Histogram]], int]:
-    """Histograms of at most so many weights (parameters of two or more dimensions), and how many there are."""
+def summarize_weights(network: nn.Module, most: int) -> tuple[list[tuple[str, nn.Parameter, Histogram]], int]:
+    """Return histograms of at most so many weights, and how many weights there are.
+
+    Weights are parameters of two or more dimensions.
+    """
     weights = [(name, each) for name, each in network.named_parameters() if each.ndim > 1]
     chosen = []
-    for name, weight in evenly(weights, most):
+    for name, weight in pick_evenly(weights, most):
         values = weight.detach().cpu().double().numpy()
         finite = values[np.isfinite(values)]
         counts, edges = np.histogram(finite, max(10, min(BINS, math.isqrt(finite.size))))

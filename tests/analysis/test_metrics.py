@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from cnnbench.reports.evaluation import Evaluation, evaluate, wilson_interval
+from cnnbench.analysis.metrics import Evaluation, compute_metrics, wilson_interval
+from cnnbench.commands.evaluate import format_metrics
 
 
 def of(logits: torch.Tensor, labels: torch.Tensor, topk: tuple[int, ...] = (2,)) -> Evaluation:
-    return evaluate(logits, labels, 0.5, [f"class {index}" for index in range(logits.shape[1])], topk)
+    return compute_metrics(logits, labels, 0.5, [f"class {index}" for index in range(logits.shape[1])], topk)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,6 @@ def test_plain_values_hold_no_nan_and_all_that_the_table_shows(guesses: Guesses)
 
 
 def test_the_table_has_a_row_for_each_class_and_a_dash_where_nothing_can_be_said() -> None:
-    table = of(torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1])).table()
+    table = format_metrics(of(torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1])))
     (row,) = (line.split() for line in table.splitlines() if line.startswith("class 2"))
     assert row == ["class", "2", "-", "-", "-", "0"]

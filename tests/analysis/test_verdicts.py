@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from cnnbench.reports.reproduction.verdicts import (
+from cnnbench.analysis.verdicts import (
     IN_PART,
     NOT_REPEATED,
     REPEATED,

@@ -1,9 +1,8 @@
-"""What `cnnbench doctor` looks at: each probe returns facts, and notes what is unusual."""
+"""Probes of this machine: each returns facts, and notes what is unusual for training."""
 
 import fcntl
 import getpass
 import locale
-import math
 import os
 import platform
 import re
@@ -22,7 +21,6 @@ from typing import Any
 
 import cnnbench
 from cnnbench.analysis.format import format_bytes
-from cnnbench.config import DeviceConfig
 from cnnbench.data.user_folders import (
     expand_user,
     find_existing_parent,
@@ -31,7 +29,7 @@ from cnnbench.data.user_folders import (
 )
 from cnnbench.runs.cpu_limits import cpu_quota, memory_limit, usable_cpus
 
-__all__ = ["PROBES", "Diagnosis"]
+__all__ = ["PROBES", "Diagnosis", "Facts"]
 
 Facts = dict[str, Any]
 
@@ -139,7 +137,7 @@ def examine_memory(diagnosis: Diagnosis) -> Facts:
 
 
 def examine_pytorch(diagnosis: Diagnosis) -> Facts:
-    """Return the GPUs that PyTorch uses, and what `auto` means on the CPU."""
+    """Return what PyTorch was built for, and the GPUs that it uses."""
     try:
         _import_torch()
     except Exception as error:
@@ -147,8 +145,6 @@ def examine_pytorch(diagnosis: Diagnosis) -> Facts:
         diagnosis.obstruct(what, "Raise ulimit -v, or install PyTorch anew.")
         raise
     import torch
-
-    from cnnbench.training.device import describe_threads, resolve_device
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -161,17 +157,11 @@ def examine_pytorch(diagnosis: Diagnosis) -> Facts:
             reason = "CUDA_VISIBLE_DEVICES hides all GPUs."
         what = f"There is an NVIDIA driver, but no GPU is used. {reason}"
         diagnosis.note(what, "The driver and PyTorch must go together: see pytorch.org.")
-    config = DeviceConfig("cpu", "auto", "auto", "auto", False, "auto", False)
-    precision = resolve_device(config, lambda: math.inf).precision
-    if precision != "fp32":
-        precision = f"fp32, for large networks {precision}"
     return {
         "built_for": f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU",
         "cuda": [f"{each.name}, {format_bytes(each.total_memory)}" for each in devices],
         "cuda_driver": driver,
         "mps": torch.backends.mps.is_available(),
-        "cpu_threads": describe_threads("auto"),
-        "cpu_precision": precision,
     }
 
 

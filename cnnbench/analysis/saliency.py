@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["Occlusion", "input_gradient", "occlusion", "plan_occlusion"]
+__all__ = ["Occlusion", "compute_input_gradient", "measure_occlusion", "plan_occlusion"]
 
 Logits = Callable[[torch.Tensor], torch.Tensor]  # of inputs (N, C, S, S): (N, K)
 
 FINEST, COARSEST = 28, 7  # places of the patch along a side
 
 
-def input_gradient(logits: Logits, inputs: torch.Tensor, target: int) -> npt.NDArray[np.float32]:
+def compute_input_gradient(logits: Logits, inputs: torch.Tensor, target: int) -> npt.NDArray[np.float32]:
     """How strongly each pixel moves the logit of class `target`: |d logit / d input| (S, S) of an input (1, C, S, S).
 
     Of several channels the largest: Simonyan, Vedaldi, Zisserman 2014, section 3.1.
@@ -47,7 +47,7 @@ def plan_occlusion(size: int, multiply_adds: int, images: int, most_multiply_add
 
 
 @torch.inference_mode()
-def occlusion(
+def measure_occlusion(
     logits: Logits, inputs: torch.Tensor, target: int, how: Occlusion, batch_size: int
 ) -> npt.NDArray[np.float32]:
     """By how much the probability of class `target` falls where a patch hides the input (1, C, S, S): (places, places).

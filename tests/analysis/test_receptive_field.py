@@ -13,9 +13,10 @@ from torch import nn
 from torch.nn import functional
 
 from cnnbench import models
-from cnnbench.reports.inspection.field_rules import WHOLE
-from cnnbench.reports.inspection.layers import evenly, is_window
-from cnnbench.reports.inspection.receptive_field import Traced, trace
+from cnnbench.analysis.activations import pick_evenly
+from cnnbench.analysis.receptive_field import Traced, trace
+from cnnbench.analysis.receptive_field_rules import WHOLE
+from cnnbench.reports.inspection.layers import is_window
 
 
 def constructor(name: str) -> Callable[..., nn.Module]:
@@ -119,7 +120,7 @@ def test_a_unit_depends_on_exactly_the_pixels_of_its_field(name: str) -> None:
     image = torch.ones(1, 1, rows, 1, dtype=torch.float64, requires_grad=True)
     with suppress(RuntimeError):  # of a linear layer, which takes no image of this shape
         network(image)
-    for layer in evenly(layers, 12):
+    for layer in pick_evenly(layers, 12):
         output = outputs[layer.name]
         unit = output.shape[2] // 2
         (gradient,) = torch.autograd.grad(output[0, :, unit].sum(), image, retain_graph=True)

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench.analysis.meta_shapes import ShapeRules
-from cnnbench.reports.inspection.field_rules import PIXEL, WHOLE, Field, Span, followed, rule_of
+from cnnbench.analysis.receptive_field_rules import PIXEL, WHOLE, Field, Span, find_rule, tensors_with_field
 
 __all__ = ["WHOLE", "Field", "Span", "Traced", "trace"]
 
@@ -95,8 +95,8 @@ class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        inputs = list(followed([*args, *kwargs.values()]))
-        rule = rule_of(func)
+        inputs = list(tensors_with_field([*args, *kwargs.values()]))
+        rule = find_rule(func)
         # as its parts, for whose shapes there are rules; they are followed where there is none for the whole
         with nullcontext() if rule is not None or not inputs else self:
             output = func.decompose(*args, **kwargs)

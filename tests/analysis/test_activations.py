@@ -8,8 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from cnnbench.reports.inspection.probing import LayerOutputs, outputs_of, statistics_of_outputs, statistics_of_weights
-from cnnbench.reports.inspection.receptive_field import Traced, trace
+from cnnbench.analysis.activations import (
+    LayerOutputs,
+    pick_evenly,
+    record_outputs,
+    summarize_outputs,
+    summarize_weights,
+)
+from cnnbench.analysis.receptive_field import Traced, trace
 
 
 def traced(network: nn.Module, size: int = 6) -> list[Traced]:
@@ -34,12 +40,12 @@ def statistics(network: nn.Module, layers: list[Traced], inputs: torch.Tensor, m
     def batches() -> Iterator[torch.Tensor]:
         yield from inputs.split(5)
 
-    return statistics_of_outputs(network, network, batches, layers, most)
+    return summarize_outputs(network, network, batches, layers, most)
 
 
 def test_outputs_are_those_of_the_layers_before_what_comes_next_changes_them() -> None:
     network, layers = pairs(nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2)))
-    convolved, rectified, pooled = outputs_of(network, network, images(1), layers)
+    convolved, rectified, pooled = record_outputs(network, network, images(1), layers)
     expected = network[0](images(1))[0].detach()
     assert (convolved < 0).any()
     np.testing.assert_allclose(convolved, expected)
@@ -50,7 +56,7 @@ def test_outputs_are_those_of_the_layers_before_what_comes_next_changes_them() -
 def test_outputs_of_each_call_of_a_layer_are_told_apart() -> None:
     again = nn.Conv2d(1, 1, 3)
     network, layers = pairs(nn.Sequential(again, again))
-    first, second = outputs_of(network, network, images(1), layers)
+    first, second = record_outputs(network, network, images(1), layers)
     np.testing.assert_allclose(first, again(images(1))[0].detach())
     np.testing.assert_allclose(second, again(again(images(1)))[0].detach())
 
@@ -58,7 +64,7 @@ def test_outputs_of_each_call_of_a_layer_are_told_apart() -> None:
 def test_no_hooks_are_left() -> None:
     network, layers = pairs(nn.Sequential(nn.Conv2d(1, 1, 3)))
     with pytest.raises(ZeroDivisionError):
-        outputs_of(network, lambda inputs: 1 / 0, images(1), layers)
+        record_outputs(network, lambda inputs: 1 / 0, images(1), layers)
     assert not network[0]._forward_hooks
 
 
@@ -69,7 +75,7 @@ def test_mean_deviation_and_counts_are_those_of_all_images() -> None:
     ):
         histogram = found.histogram
         assert histogram is not None
-        assert (histogram.mean, histogram.sd) == pytest.approx(
+        assert (histogram.mean, histogram.std) == pytest.approx(
             (values.mean().item(), values.std(correction=0).item()), abs=1e-6
         )
         assert (histogram.counts.sum(), histogram.edges[0], histogram.edges[-1]) == (
@@ -142,11 +148,11 @@ def test_only_so_many_histograms_are_made() -> None:
 
 def test_weights_are_those_of_two_or_more_dimensions() -> None:
     network = nn.Sequential(nn.Conv2d(1, 20, 5), nn.BatchNorm2d(20), nn.Flatten(), nn.Linear(4, 3))
-    chosen, number = statistics_of_weights(network, 24)
+    chosen, number = summarize_weights(network, 24)
     values = network[0].weight.detach().double()
     (name, weight, histogram), (other, *_) = chosen
     assert (name, other, number) == ("0.weight", "3.weight", 2)
-    assert (histogram.mean, histogram.sd, histogram.counts.sum()) == pytest.approx(
+    assert (histogram.mean, histogram.std, histogram.counts.sum()) == pytest.approx(
         (values.mean().item(), values.std(correction=0).item(), weight.numel())
     )
 
@@ -154,5 +160,9 @@ def test_weights_are_those_of_two_or_more_dimensions() -> None:
 def test_weights_that_are_no_numbers_are_left_out_of_the_histogram() -> None:
     network = nn.Linear(4, 3)
     nn.init.constant_(network.weight, math.nan)
-    ((_, _, histogram),), _ = statistics_of_weights(network, 24)
+    ((_, _, histogram),), _ = summarize_weights(network, 24)
     assert (histogram.counts.sum(), math.isnan(histogram.mean)) == (0, True)
+
+
+def test_some_are_chosen_evenly_with_both_ends() -> None:
+    assert (pick_evenly(range(10), 4), pick_evenly("abc", 4)) == ([0, 3, 6, 9], ["a", "b", "c"])

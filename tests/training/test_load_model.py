@@ -15,12 +15,12 @@ from installed import Command
 from safetensors import safe_open
 from small_runs import SMALL, Runs, State, forge
 
-from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data import catalog
 from cnnbench.errors import CheckpointError, CnnbenchError, ConfigError
 from cnnbench.training import checkpoint
+from cnnbench.training.load_model import TrainedModel, load_trained_model
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 IMAGES = torch.arange(2 * 784, dtype=torch.uint8).view(2, 1, 28, 28)
 
 
@@ -36,8 +36,8 @@ def interrupted(runs: Runs, tmp_path: Path) -> Path:
     return runs.copy("in_first_epoch", tmp_path / "interrupted")
 
 
-def opened(run: Path, *overrides: str, allow_custom_model: bool = False) -> Trained:
-    return open_run(run, list(overrides), CONF, "evaluate", allow_custom_model)
+def opened(run: Path, *overrides: str, allow_custom_model: bool = False) -> TrainedModel:
+    return load_trained_model(run, list(overrides), CONF, "evaluate", allow_custom_model)
 
 
 def refusal(kind: type[CnnbenchError], run: Path, *overrides: str) -> str:
@@ -92,7 +92,7 @@ def test_the_network_is_in_evaluation_mode_and_trained_on_is_what_the_run_says(r
     trained = opened(run)
     assert not trained.engine.eval_model.training
     assert trained.dataset.classes == catalog.get("sample").classes
-    assert trained.overridden == {}
+    assert trained.overrides == {}
 
 
 # what is no run

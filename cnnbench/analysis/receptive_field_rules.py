@@ -1,4 +1,4 @@
-"""What each operation makes of receptive fields: see receptive_field.py."""
+"""Rules by which operations change receptive fields: see receptive_field.py."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["PIXEL", "WHOLE", "Field", "Span", "followed", "rule_of"]
+__all__ = ["PIXEL", "WHOLE", "Field", "Span", "find_rule", "tensors_with_field"]
 
 aten = torch.ops.aten
 
@@ -37,25 +37,26 @@ PIXEL: Field = (Span(0, 0, 1), Span(0, 0, 1))
 WHOLE: Field = (Span(-math.inf, math.inf, 1), Span(-math.inf, math.inf, 1))
 
 
-def followed(arguments: Sequence[Any]) -> Iterator[torch.Tensor]:
-    """The tensors among them that depend on the image."""
+def tensors_with_field(arguments: Sequence[Any]) -> Iterator[torch.Tensor]:
+    """Yield the tensors among the arguments that depend on the image."""
     for each in arguments:
         if isinstance(each, torch.Tensor) and hasattr(each, "field"):
             yield each
         elif isinstance(each, (list, tuple)):
-            yield from followed(each)
+            yield from tensors_with_field(each)
 
 
 Rule = Callable[..., "Field | None"]  # of the output and the arguments of an operation, whose fields are all known
 
 
-def rule_of(func: Any) -> Rule | None:
+def find_rule(func: Any) -> Rule | None:
     return RULES.get(func) or (_union if torch.Tag.pointwise in func.tags else None)
 
 
 def _union(output: Any, *args: Any, **kwargs: Any) -> Field | None:
     """What any of the arguments sees: each unit depends on those at its own place."""
-    fields = [each.field for each in followed([*args, *kwargs.values()])]  # type: ignore[attr-defined]  # our mark
+    tensors = tensors_with_field([*args, *kwargs.values()])
+    fields = [tensor.field for tensor in tensors]  # type: ignore[attr-defined]  # our mark
     if WHOLE in fields:
         return WHOLE
     sides = []

@@ -1,4 +1,4 @@
-"""What a classifier gets right and wrong: accuracy, per class, confusion, calibration."""
+"""Measure a classifier: accuracy, figures of each class, confusion, calibration."""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +7,19 @@ from typing import Any
 
 import torch
 
-from cnnbench.analysis.format import align
-
-__all__ = ["ClassFigures", "Evaluation", "evaluate", "wilson_interval"]
+__all__ = ["BINS", "ClassMetrics", "Evaluation", "compute_metrics", "wilson_interval"]
 
 BINS = 15  # of confidence, as Guo et al. 2017 have them
 Z = 1.959963984540054  # of the normal distribution, for 95 %
-MOST_CONFUSED = 5  # pairs of classes that are told
+MAX_CONFUSED = 5  # pairs of classes in the list of the most confused
 
 
 @dataclass(frozen=True)
-class ClassFigures:
-    """Of one class: `support` examples bear it, `predicted` are taken for it. None where nothing can be said."""
+class ClassMetrics:
+    """The figures of one class; None where no example tells.
+
+    `support` examples are of the class, `predicted` are classified as it.
+    """
 
     name: str
     precision: float | None
@@ -42,11 +43,11 @@ class Evaluation:
     interval: tuple[float, float]
     topk: dict[int, float]
     calibration_error: float
-    classes: list[ClassFigures]
+    classes: list[ClassMetrics]
     confusion: list[list[int]]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for evaluation.json."""
+        """Return plain values for evaluation.json."""
         means = {key: self.mean(key) for key in ("precision", "recall", "f1")}
         return {
             "examples": self.examples,
@@ -61,12 +62,15 @@ class Evaluation:
         }
 
     def mean(self, key: str) -> float:
-        """The mean of a figure over the classes that have examples; where one is never predicted, precision is 0."""
+        """Return the mean of a figure over the classes with examples.
+
+        The precision of a class that is never predicted counts as 0.
+        """
         values = [getattr(each, key) or 0.0 for each in self.classes if each.support]
         return sum(values) / len(values)
 
     def most_confused(self) -> list[tuple[str, str, int]]:
-        """True class, predicted class, and how often; the most frequent first."""
+        """Return true class, predicted class and count, the most frequent first."""
         names = [each.name for each in self.classes]
         pairs = [
             (names[true], names[predicted], count)
@@ -74,37 +78,13 @@ class Evaluation:
             for predicted, count in enumerate(row)
             if true != predicted and count
         ]
-        return sorted(pairs, key=lambda pair: -pair[2])[:MOST_CONFUSED]
-
-    def table(self) -> str:
-        """For the terminal."""
-        low, high = self.interval
-        lines = [
-            ("accuracy", f"{self.accuracy:.4f}", f"95 % interval {low:.4f} to {high:.4f}"),
-            *((f"top {k}", f"{share:.4f}", "") for k, share in self.topk.items()),
-            ("loss", f"{self.loss:.4f}", ""),
-            ("calibration error", f"{self.calibration_error:.4f}", f"expected, {BINS} bins"),
-        ]
-        header = ("class", "precision", "recall", "F1", "examples")
-        rows = [
-            (each.name, *map(_share, (each.precision, each.recall, each.f1)), f"{each.support:,}")
-            for each in self.classes
-        ]
-        mean = ("mean", *(_share(self.mean(key)) for key in ("precision", "recall", "f1")), f"{self.examples:,}")
-        parts = [align(lines), align([header, *rows, mean], right=range(1, 5))]
-        confused = [f"{true} taken for {predicted} ({count:,})" for true, predicted, count in self.most_confused()]
-        parts += [f"most confused: {', '.join(confused)}"] if confused else []
-        return "\n\n".join(parts)
+        return sorted(pairs, key=lambda pair: -pair[2])[:MAX_CONFUSED]
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def evaluate(
+def compute_metrics(
     logits: torch.Tensor, labels: torch.Tensor, loss: float, classes: Sequence[str], topk: Sequence[int] = (5,)
 ) -> Evaluation:
-    """The figures of logits (N, K) and labels int64 (N), which are on one device; `loss` is their mean loss."""
+    """Return the figures of logits (N, K) and labels int64 (N); `loss` is their mean loss."""
     count, num_classes = logits.shape
     probabilities = logits.double().softmax(dim=1)
     confidence, predicted = probabilities.max(dim=1)
@@ -120,15 +100,15 @@ def evaluate(
         wilson_interval(num_correct, count),
         {k: int((order[:, :k] == labels[:, None]).sum()) / count for k in topk if k < num_classes},
         _calibration_error(confidence, correct),
-        [_of_class(name, confusion, index) for index, name in enumerate(classes)],
+        [_class_metrics(name, confusion, index) for index, name in enumerate(classes)],
         confusion.tolist(),
     )
 
 
-def _of_class(name: str, confusion: torch.Tensor, index: int) -> ClassFigures:
+def _class_metrics(name: str, confusion: torch.Tensor, index: int) -> ClassMetrics:
     hits = int(confusion[index, index])
     support, predicted = int(confusion[index].sum()), int(confusion[:, index].sum())
-    return ClassFigures(
+    return ClassMetrics(
         name,
         hits / predicted if predicted else None,
         hits / support if support else None,
@@ -139,7 +119,10 @@ def _of_class(name: str, confusion: torch.Tensor, index: int) -> ClassFigures:
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `count` examples: Wilson 1927. It is right near 0 and 1 too."""
+    """Return the 95 % interval of a share of `count` examples: Wilson 1927.
+
+    It holds near 0 and 1 too.
+    """
     share = correct / count
     centre = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
     reach = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
@@ -147,7 +130,7 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
 
 
 def _calibration_error(confidence: torch.Tensor, correct: torch.Tensor) -> float:
-    """The expected calibration error: Guo et al. 2017, equation 3.
+    """Return the expected calibration error: Guo et al. 2017, equation 3.
 
     Examples are put into BINS equal bins of confidence (N); the differences of accuracy and mean confidence of the
     bins are averaged, each by its share of the examples.

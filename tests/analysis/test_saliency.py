@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnbench.reports.inspection.saliency import Occlusion, input_gradient, occlusion, plan_occlusion
+from cnnbench.analysis.saliency import Occlusion, compute_input_gradient, measure_occlusion, plan_occlusion
 
 
 def test_the_gradient_of_a_linear_network_is_its_largest_weight_over_the_channels() -> None:
@@ -14,13 +14,13 @@ def test_the_gradient_of_a_linear_network_is_its_largest_weight_over_the_channel
     def logits(inputs: torch.Tensor) -> torch.Tensor:
         return torch.einsum("nchw,kchw->nk", inputs, weight)
 
-    np.testing.assert_allclose(input_gradient(logits, image, 2), weight[2].abs().amax(0), rtol=1e-6)
+    np.testing.assert_allclose(compute_input_gradient(logits, image, 2), weight[2].abs().amax(0), rtol=1e-6)
 
 
 def test_no_gradient_is_left_behind() -> None:
     image = torch.rand(1, 1, 3, 3)
     layer = torch.nn.Linear(9, 2)
-    input_gradient(lambda inputs: layer(inputs.flatten(1)), image, 0)
+    compute_input_gradient(lambda inputs: layer(inputs.flatten(1)), image, 0)
     assert (image.requires_grad, layer.weight.grad) == (False, None)
 
 
@@ -32,7 +32,7 @@ def of_one_pixel(inputs: torch.Tensor) -> torch.Tensor:
 
 def test_hiding_counts_where_the_patch_covers_what_decides() -> None:
     image = torch.full((1, 2, 10, 10), 2.0)
-    drop = occlusion(of_one_pixel, image, 1, Occlusion(patch=3, places=10), batch_size=7)
+    drop = measure_occlusion(of_one_pixel, image, 1, Occlusion(patch=3, places=10), batch_size=7)
     fall = torch.tensor(4.0).sigmoid().item() - 0.5
     expected = np.zeros((10, 10))
     expected[1:4, 6:9] = fall
@@ -41,7 +41,7 @@ def test_hiding_counts_where_the_patch_covers_what_decides() -> None:
 
 def test_the_image_is_left_as_it_is() -> None:
     image = torch.ones(1, 1, 6, 6)
-    occlusion(of_one_pixel, torch.ones(1, 1, 10, 10), 0, Occlusion(3, 4), batch_size=64)
+    measure_occlusion(of_one_pixel, torch.ones(1, 1, 10, 10), 0, Occlusion(3, 4), batch_size=64)
     assert image.eq(1).all()
 
 
