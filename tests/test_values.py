@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
 from cnnbench.sweeps.jobs import list_jobs, quote_path, without_hydra
-from cnnbench.commands import resume
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.training.resume import resume_command
 
 # as typed, and the text that is meant
 TEXTS = {
@@ -259,7 +259,7 @@ def test_a_text_comes_back_from_config_yaml(text: str, recorded: Mapping[str, An
 def test_the_command_that_resumes_gives_the_same_text(text: str, recorded: Mapping[str, Any]) -> None:
     tracker = {"mlflow": {"uri": text or "x", "experiment": "cnnbench"}}
     settings = config.load({**recorded, "data": {**recorded["data"], "root": text}, "tracker": tracker})
-    words = shlex.split(resume.command(Path("run"), settings))
+    words = shlex.split(resume_command(Path("run"), settings))
     assert words[:3] == ["cnnbench", "resume", "run"]
     changed = config.changed(recorded, config.parse_changes(words[3:], config.CHANGEABLE, ""))
     assert (changed.data.root, changed.tracker) == (text, settings.tracker)
