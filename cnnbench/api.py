@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnbench import config
 from cnnbench.cli.hydra_app import claim_run, compose_config, write_hydra_files
 from cnnbench.errors import ConfigError
 from cnnbench.runs.processes import processes

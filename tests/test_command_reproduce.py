@@ -21,10 +21,10 @@ from cnnbench import config
 from cnnbench.cli import reproducing
 from cnnbench.cli.hydra_app import compose_config, conf_folder
 from cnnbench.cli.reproducing import jobs_of, of_the_scale, proposed
-from cnnbench.sweeps.jobs import without_hydra
 from cnnbench.errors import ConfigError
 from cnnbench.reports.reproduction.book import BOOK
 from cnnbench.reports.reproduction.claims import CLAIMS
+from cnnbench.sweeps.jobs import without_hydra
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.preflight import check
 

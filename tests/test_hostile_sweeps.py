@@ -22,9 +22,9 @@ from small_runs import SMALL, Runs
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
+from cnnbench.errors import CnnbenchError, ConfigError
 from cnnbench.sweeps.jobs import without_hydra
 from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
-from cnnbench.errors import CnnbenchError, ConfigError
 
 SECRET = "hush-hush"
 
@@ -172,7 +172,9 @@ def test_other_images_than_the_recorded_are_no_consent(tmp_path: Path) -> None:
     ],
 )
 def test_plain_values_and_choices_are_composed(overrides: list[str]) -> None:
-    UntrustedSweepPolicy(Path("sweep"), [], [], allow_custom_model=False, config_dir=None).check_overrides({"job": overrides})
+    UntrustedSweepPolicy(Path("sweep"), [], [], allow_custom_model=False, config_dir=None).check_overrides(
+        {"job": overrides}
+    )
     assert config.load(without_hydra(compose_config(overrides)))
 
 
@@ -180,7 +182,9 @@ def test_arguments_of_a_custom_model_and_groups_of_ones_own_are_the_users_to_all
     jobs = {"job": ["model.name=own:Net", "+model.x=[1,{}]", "+mine=a"]}
     (tmp_path / "mine").mkdir()
     plain = {"job": [each.format("2") for each in jobs["job"]]}
-    UntrustedSweepPolicy(Path("sweep"), [], [], allow_custom_model=True, config_dir=str(tmp_path)).check_overrides(plain)
+    UntrustedSweepPolicy(Path("sweep"), [], [], allow_custom_model=True, config_dir=str(tmp_path)).check_overrides(
+        plain
+    )
     for allowed, folder in ((False, str(tmp_path)), (True, None)):
         with pytest.raises(ConfigError, match=r"\+m"):
             UntrustedSweepPolicy(Path("sweep"), [], [], allowed, folder).check_overrides(plain)

@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
-from cnnbench.sweeps.jobs import list_jobs, quote_path, without_hydra
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.sweeps.jobs import list_jobs, quote_path, without_hydra
 from cnnbench.training.resume import resume_command
 
 # as typed, and the text that is meant

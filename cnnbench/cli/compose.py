@@ -1,11 +1,13 @@
 """The commands that compose a configuration. Flags that are not their own are Hydra's."""
 
 import argparse
+import logging
+import math
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,21 +22,22 @@ from cnnbench.cli.hydra_app import (
     Claimed,
     HydraJob,
     claim_run,
+    conf_folder,
     is_multirun,
-    log_to,
     log_to_file,
     output_directory,
     run_hydra_app,
 )
 from cnnbench.errors import ConfigError, DivergedError
 from cnnbench.runs.directory import STATUS, claim
-from cnnbench.runs.processes import processes
+from cnnbench.runs.processes import broadcast, one_broadcast, processes
 from cnnbench.runs.reading import find_runs, of_this_launch
-from cnnbench.runs.stopwatch import Stopwatch
-from cnnbench.runs.sweep import recorded_jobs
+from cnnbench.runs.sweep import is_stopped, recorded_jobs
 from cnnbench.sweeps.jobs import SweepRequest, quote_path, without_hydra
 
 __all__ = ["benchmark", "gradcheck", "resume", "run_sweep_command", "summary", "train"]
+
+log = logging.getLogger("cnnbench")
 
 MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
@@ -77,27 +80,54 @@ def run_sweep_command(words: Sequence[str], request: SweepRequest, plot: bool = 
 
 def train_job(composed: DictConfig, claimed: Claimed | None, plot: bool) -> float:
     """Train a single run, which is claimed, or a job of a sweep, or resume what is there of it."""
-    watch = Stopwatch(time.perf_counter() if claimed is None else cnnbench.STARTED)
-    if claimed is None:
-        directory = output_directory()
-        run = claim(directory)
-        settings = None
-    else:
-        directory, run, settings = claimed.directory, claimed.run, claimed.settings
-    from cnnbench.commands import resume
-    if run is None:
-        settings = settings or config.load(without_hydra(composed))
-        with plot_and_hint_on_exit(directory, lambda: resume.command(directory, settings), plot, is_multirun()):
-            return resume.repeat(directory, settings, watch)
-    with run.recorded_status():
-        settings = settings or config.load(without_hydra(composed))
-        run.write_text("config.yaml", config.to_yaml(settings))
-        if claimed is None:
-            from cnnbench.training import preflight
-            preflight.check(settings)
-        from cnnbench.commands import train
-        with plot_and_hint_on_exit(directory, lambda: resume.command(directory, settings), plot, is_multirun()):
-            return train.run(settings, run, watch).value
+    if processes().rank > 0:
+        _train_along()
+        return math.nan
+    with one_broadcast():
+        if claimed is not None:
+            return _train_or_resume(claimed, cnnbench.STARTED, plot)
+        started, directory = time.perf_counter(), output_directory()
+        if is_multirun() and is_stopped(Path(HydraConfig.get().sweep.dir)):
+            log.info("Not begun: the sweep was stopped.")
+            return math.nan
+        settings = config.load(without_hydra(composed))
+        return _train_or_resume(Claimed(settings, None, directory, claim(directory)), started, plot)
+
+
+def _train_or_resume(job: Claimed, started: float, plot: bool) -> float:
+    from cnnbench.training.resume import resume_command
+    from cnnbench.training.run import resume_job, train
+
+    directory, settings = job.directory, job.settings
+    command = partial(resume_command, directory, settings)
+    with plot_and_hint_on_exit(directory, command, plot, in_sweep=is_multirun()):
+        if job.run is None:
+            return resume_job(directory, settings, started)
+        return train(settings, job.run, checked=job.checked, started=started).value
+
+
+def _train_along() -> None:
+    """Train what rank 0 trains, if anything; it reports what all ranks come to alike.
+
+    Raises:
+        SystemExit: this rank alone has an error, which is reported.
+    """
+    values = broadcast()
+    if values is None:
+        return
+    from cnnbench.training.distributed import is_peer_lost
+    from cnnbench.training.run import train
+
+    try:
+        train(config.load(values), None)
+    except (DivergedError, KeyboardInterrupt, SystemExit):
+        pass
+    except Exception as error:
+        if is_peer_lost(error):
+            return
+        with redirect_stderr(sys.__stderr__):
+            code = report(error, f"cnnbench (process {processes().rank})")
+        raise SystemExit(code) from error
 
 
 @contextmanager
@@ -127,30 +157,9 @@ def plot_and_hint_on_exit(
 
 def resume(arguments: list[str]) -> int:
     """Resume what is unfinished in a run directory, or in those of a sweep."""
-    parser = argparse.ArgumentParser(
-        prog="cnnbench resume",
-        description="Resume a training run from its last checkpoint. It ends with the numbers of a "
-        "run that was never interrupted. Given the directory of a sweep, resume every run in it that "
-        "is not finished, and begin the jobs that have not begun.",
-        epilog="Example: cnnbench resume outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 "
-        "train.epochs=20",
-    )
-    parser.add_argument(
-        "directory", type=Path, help="a run or sweep directory, such as those under outputs/"
-    )
-    parser.add_argument(
-        "changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(config.CHANGEABLE)}"
-    )
-    parser.add_argument(
-        "--allow-custom-model", action="store_true", help="run a network that is not cnnbench's"
-    )
-    parser.add_argument(
-        "--config-dir", metavar="DIR", help="groups of your own, if the sweep was given one"
-    )
-    parser.add_argument(
-        "--plot", action="store_true", help="at the end draw accuracy and loss on the terminal"
-    )
-    options = parser.parse_intermixed_args(arguments)
+    from cnnbench.commands.resume import parse_arguments
+
+    options = parse_arguments(arguments)
     is_run = (options.directory / STATUS).exists()
     jobs = {} if is_run else recorded_jobs(options.directory)
     if not jobs:
@@ -158,9 +167,7 @@ def resume(arguments: list[str]) -> int:
     return _resume_sweep(options, arguments, jobs)
 
 
-def _resume_sweep(
-    options: argparse.Namespace, arguments: Sequence[str], recorded: Mapping[str, Sequence[str]]
-) -> int:
+def _resume_sweep(options: argparse.Namespace, arguments: Sequence[str], recorded: Mapping[str, Sequence[str]]) -> int:
     """Run the recorded jobs of a sweep that are not finished, or those that have begun, changed."""
     from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
 
@@ -192,17 +199,24 @@ def _resume_sweep(
 
 def _resume_runs(options: argparse.Namespace) -> int:
     """Resume a run, or all in a directory; return the exit code of the first that failed."""
-    from cnnbench.commands import resume
+    from cnnbench.commands.resume import resume_run
 
     changes = config.parse_changes(options.changes, config.CHANGEABLE, "in a run that is resumed")
+    command = shlex.join([*processes().program(), *sys.argv[1:]])
     codes = []
     for directory in find_runs(options.directory):
-        watch = Stopwatch(time.perf_counter())
-        command = shlex.join([*processes().program(), *sys.argv[1:]])
+        if processes().rank > 0:
+            _train_along()
+            continue
         try:
-            with plot_and_hint_on_exit(directory, lambda: command, options.plot):
-                allowed = options.allow_custom_model
-                resume.run(directory, changes, allowed, watch, partial(log_to, directory))
+            with one_broadcast(), plot_and_hint_on_exit(directory, lambda: command, options.plot):
+                resume_run(
+                    directory,
+                    changes,
+                    allow_custom_model=options.allow_custom_model,
+                    conf=conf_folder(),
+                    started=time.perf_counter(),
+                )
         except Exception as error:
             codes.append(report(error))  # the others go on
     return codes[0] if codes else 0
@@ -237,9 +251,7 @@ def gradcheck(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", dest="as_json")
     options, words = parser.parse_known_args(arguments)
     if options.batch_size < 2:
-        raise ConfigError(
-            f"--batch {options.batch_size} is out of range. It must be at least 2, to be normalized."
-        )
+        raise ConfigError(f"--batch {options.batch_size} is out of range. It must be at least 2, to be normalized.")
     codes = []
 
     def job(composed: DictConfig, claimed: Claimed | None) -> None:

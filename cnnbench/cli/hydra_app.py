@@ -1,7 +1,7 @@
 """Hydra, by its documented interfaces: composing, run directories, logging, and the task function."""
 
 import gc
-import logging.config
+import logging
 import math
 import os
 import signal
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -36,7 +36,7 @@ from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import of_this_launch, read_text
 from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopping import STOP_SIGNALS, end
-from cnnbench.runs.sweep import is_stopped, stop
+from cnnbench.runs.sweep import stop
 from cnnbench.sweeps.jobs import SweepRequest, without_hydra
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ __all__ = [
     "conf_folder",
     "is_multirun",
     "is_override",
-    "log_to",
     "log_to_file",
     "output_directory",
     "run_hydra_app",
@@ -123,9 +122,6 @@ class HydraJob:
         is_parallel = is_elsewhere and choices["hydra/launcher"] == "joblib"
         if is_parallel:
             _configure_parallel_job()
-        if sweep is not None and is_stopped(sweep):
-            log.info("Not begun: the sweep was stopped.")
-            return math.nan
         try:
             return self.work(composed, self.claimed)
         except BrokenPipeError:  # from a command that only prints
@@ -279,9 +275,7 @@ class RunCallback(Callback):
         with read_write(config), open_dict(config):
             config.hydra.run.dir = str(self._claimed.directory)
 
-    def on_job_start(
-        self, config: DictConfig, *, task_function: TaskFunction, **kwargs: Any
-    ) -> None:
+    def on_job_start(self, config: DictConfig, *, task_function: TaskFunction, **kwargs: Any) -> None:
         if isinstance(task_function, HydraJob):
             task_function.claimed = self._claimed
 
@@ -333,18 +327,6 @@ def is_multirun() -> bool:
 def output_directory() -> Path:
     """Return the run directory that Hydra has named."""
     return Path(HydraConfig.get().runtime.output_dir)
-
-
-def log_to(directory: Path) -> None:
-    """Log as a run does that Hydra starts."""
-    plain = OmegaConf.load(conf_folder() / "hydra" / "job_logging" / "plain.yaml")
-    settings = OmegaConf.merge(plain, {"hydra": {"runtime": {"output_dir": str(directory)}}})
-    try:
-        logging.config.dictConfig(
-            cast("dict[str, Any]", OmegaConf.to_container(settings, resolve=True))
-        )
-    except ValueError as error:  # which is what becomes of a train.log that cannot be opened
-        raise error.__cause__ or error from None
 
 
 def log_to_file(line: str) -> None:

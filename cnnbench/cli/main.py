@@ -1,8 +1,12 @@
 """The command line: argv to a command, errors to a message and an exit code."""
 
 import gc
+import logging
+import os
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +26,7 @@ from cnnbench.cli.streams import (
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import find_runs
-from cnnbench.runs.stopping import end_on_signals
+from cnnbench.runs.stopping import STOP_SIGNALS, end_on_signals
 
 __all__ = ["main"]
 
@@ -84,8 +88,21 @@ def _run(command: str, arguments: list[str]) -> int:
 
 
 def _run_worker_rank(command: str, arguments: list[str]) -> int:
-    """Train along with rank 0, which reports all that goes wrong in both."""
-    raise NotImplementedError
+    """Run the same command as rank 0 without a word: what fails here fails there, and is reported."""
+    if command not in ("train", "resume"):
+        return 0
+    for number in (signal.SIGINT, *STOP_SIGNALS):  # before a run there is nothing to save
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    logging.disable()
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+        suppress(Exception),
+    ):
+        _run(command, arguments)
+    return 0
 
 
 def _only_prints(command: str, arguments: list[str]) -> bool:

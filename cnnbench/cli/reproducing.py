@@ -49,9 +49,7 @@ def run(arguments: list[str]) -> int:
     options = _parser().parse_intermixed_args(arguments)
     part, given = _part_and_overrides(options.words)
     if processes().several:
-        raise ConfigError(
-            "cnnbench reproduce measures times, in one process. Start it without torchrun."
-        )
+        raise ConfigError("cnnbench reproduce measures times, in one process. Start it without torchrun.")
     jobs = jobs_of(part, options.scale, given)
     directory = Path("outputs/sweeps") / f"reproduce-{options.scale}"
     words = ["-m", f"hydra.sweep.dir={quote_path(directory)}"]

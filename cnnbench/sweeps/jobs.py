@@ -74,9 +74,7 @@ def list_jobs(
         values[override.get_key_element()] = _expand(override)
     for key in values:
         if key in in_lines:
-            raise ConfigError(
-                f"{key} is given by the jobs file and on the command line. Leave one out."
-            )
+            raise ConfigError(f"{key} is given by the jobs file and on the command line. Leave one out.")
     number = len(lines) * math.prod(map(len, values.values()))
     if number > MAX_JOBS:
         longest = max(values, key=lambda key: len(values[key]))
@@ -142,9 +140,7 @@ def read_jobs_file(path: Path) -> list[Overrides]:
                 raise ConfigError(f"{path}, line {number}: {key} is given twice. Leave one out.")
     jobs = [job for job in jobs if job]
     if not jobs:
-        raise ConfigError(
-            f"{path} has no line with overrides, such as: optimizer.lr=0.1 train.batch_size=64"
-        )
+        raise ConfigError(f"{path} has no line with overrides, such as: optimizer.lr=0.1 train.batch_size=64")
     return jobs
 
 

@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError
 from cnnbench.reports.comparison import print_comparison
-from cnnbench.runs.directory import STATUS
 from cnnbench.runs.processes import broadcast, processes
 from cnnbench.runs.reading import read_accuracy, read_status, read_text
 from cnnbench.runs.records import Record, read_records
@@ -177,9 +176,7 @@ class Sweep:
                 composed.hydra.job.num = composed.hydra.job.id = number
             name = str(composed.hydra.sweep.subdir)
             if name in ("", ".", "..") or "/" in name:
-                raise ConfigError(
-                    f"hydra.sweep.subdir={name} must name one folder in the directory of the sweep."
-                )
+                raise ConfigError(f"hydra.sweep.subdir={name} must name one folder in the directory of the sweep.")
             if name in self.jobs and sorted(self.jobs[name].overrides) != sorted(overrides):
                 raise ConfigError(
                     f"Two jobs would share the directory {name}: {' '.join(self.jobs[name].overrides)} "
@@ -285,9 +282,7 @@ class Sweep:
 
     def _resume_hint(self) -> str:
         if self.launcher not in LOCAL:
-            return (
-                f"Submitted jobs go on. See how far they are: cnnbench report {self.directory}"
-            )
+            return f"Submitted jobs go on. See how far they are: cnnbench report {self.directory}"
         words = [*processes().program(), *self.request.command]
         if not self.request.jobs and not any(word.startswith("sweep=") for word in words):
             words.append(config.format_override("sweep", self.composed.sweep))
@@ -305,9 +300,7 @@ class Sweep:
                 handlers[number](number, frame)  # a second time: at once
                 return
             signals.append(number)
-            print_from_handler(
-                "\ncnnbench: stopping all jobs, with a checkpoint of each (once more: at once)"
-            )
+            print_from_handler("\ncnnbench: stopping all jobs, with a checkpoint of each (once more: at once)")
             stop(self.directory)
             for name in self.jobs:
                 _terminate(self.directory / name)

@@ -134,13 +134,9 @@ class UntrustedSweepPolicy:
             value = OmegaConf.select(composed, key)
             if value is not None and (key, str(value)) not in self._confirmed:
                 command = self._again(config.format_override(key, str(value)))
-                raise ConfigError(
-                    f"{self.directory} {what}: {key}={value}. If that is yours: {command}"
-                )
+                raise ConfigError(f"{self.directory} {what}: {key}={value}. If that is yours: {command}")
         if _hydra_settings(composed) != _hydra_settings(shared):
-            raise ConfigError(
-                f"{self.directory} asks for more than training values: it changes how Hydra works."
-            )
+            raise ConfigError(f"{self.directory} asks for more than training values: it changes how Hydra works.")
 
 
 def _parse_plain(word: str) -> Override | None:

@@ -1,28 +1,23 @@
 """One run over several processes: DistributedDataParallel, each process with its share of every batch.
 
 Every rank runs the same code over the same jobs. Rank 0 alone logs and writes, and decides what all
-must agree on; `broadcast` tells the others. That goes through the store that torchrun keeps, where
-nothing but a value ends the wait. Each training run has a process group of its own.
+must agree on, by `broadcast`. Each training run has a process group of its own.
 """
 
-import functools
-import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch._C._distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from cnnbench.data.resident import Examples
-from cnnbench.runs.processes import processes
+from cnnbench.runs.processes import TIMEOUT, broadcast, processes, shared_store
 from cnnbench.runs.stopping import SIGTERM_CODE, Stopping
 from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, StepFn, copy_to_cpu
 from cnnbench.training.optimizers import set_lr
@@ -36,46 +31,9 @@ __all__ = [
     "process_group",
 ]
 
-BROADCAST_TIMEOUT = timedelta(days=365)
-TIMEOUT = timedelta(minutes=30)  # for what all ranks do together: the slowest may fetch data
 _LOST = ("Connection closed", "Connection reset", "Broken pipe", "gloo", "NCCL", "Timed out", "timed out")
 
 T = TypeVar("T")
-
-
-class _Store:
-    """The store of torchrun, and how often this process has called `broadcast`."""
-
-    def __init__(self) -> None:
-        ours = processes()
-        store, _, _ = next(iter(rendezvous("env://", ours.rank, ours.world_size, timeout=TIMEOUT)))
-        self.store = PrefixStore(f"cnnbench/{ours.restarts}", store)
-        self.broadcasts = 0
-
-
-_store = functools.cache(_Store)
-
-
-def broadcast(value: Any = None) -> Any:
-    """Return the value of rank 0 on every rank; in a single process, the value.
-
-    It is what JSON can hold. All ranks must call this the same number of times. Rank 0 does not
-    wait for the others; they wait as long as rank 0 takes.
-
-    Raises:
-        dist.DistError: rank 0 is gone; `is_peer_lost` is true of it.
-    """
-    ours = processes()
-    if not ours.several:
-        return value
-    shared = _store()
-    shared.broadcasts += 1
-    key = f"broadcast {shared.broadcasts}"
-    if ours.rank == 0:
-        shared.store.set(key, json.dumps(value))
-        return value
-    shared.store.wait([key], BROADCAST_TIMEOUT)
-    return json.loads(shared.store.get(key))
 
 
 @contextmanager
@@ -88,7 +46,7 @@ def process_group(backend: str) -> Iterator[dist.ProcessGroup]:
     Raises:
         SystemExit: another rank is gone; rank 0 says so. Nothing was saved after it.
     """
-    ours, shared = processes(), _store()
+    ours, shared = processes(), shared_store()
     store = PrefixStore(f"run {shared.broadcasts}", shared.store)
     try:
         dist.init_process_group(

@@ -42,7 +42,7 @@ class RunRecorder(Recorder):
 
     def __init__(self, state: TrainingState, run: RunDirectory, trackers: Trackers, multiply_adds: int) -> None:
         config = state.config
-        tta = ", flip averaging" if config.train.flip_averaging else ""
+        tta = ", TTA hflip" if config.train.tta == "hflip" else ""
         title = f"{config.model.name} on {state.dataset.title}, {config.data.resize} px{tta}"
         self.state = state
         self.run = run
@@ -80,7 +80,7 @@ class RunRecorder(Recorder):
             "world_size": engine.world_size,
             "precision": engine.device.precision,
             "engine": engine.name,
-            "flip_averaging": config.train.flip_averaging,
+            "tta": config.train.tta,
             "test_accuracy": result.test.accuracy,
             "test_loss": result.test.loss,
             "best": result.best,
@@ -93,7 +93,7 @@ class RunRecorder(Recorder):
         weights = "after the last epoch"
         if result.best:
             weights = f"with the weights of epoch {result.best['epoch']}, the best on validation"
-        tta = " with flip averaging" if config.train.flip_averaging else ""
+        tta = " with TTA hflip" if config.train.tta == "hflip" else ""
         log.info(f"Test accuracy{tta} {result.test.accuracy:.4f}, {weights}.")
         seconds = [f"{part} {s:.1f}" for part, s in watch.seconds.items() if s >= 0.05]
         log.info(f"{watch.total_s:.1f} s in all: {', '.join(seconds)}.")
@@ -193,7 +193,7 @@ def _describe_device(config: Config, engine: EagerEngine) -> str:
     how += ["channels last" if chosen["channels_last"] else "channels first"]
     how += ["CUDA graph"] if chosen["engine"] == "graph" else []
     how += ["compiled"] if chosen["compile"] else []
-    how += ["test-time flip averaging"] if config.train.flip_averaging else []
+    how += ["test-time augmentation hflip"] if config.train.tta == "hflip" else []
     threads = describe_threads(config.device.threads)
     if engine.world_size > 1:
         threads = f"{engine.world_size} processes ({engine.backend}), each with {threads}"

@@ -218,10 +218,10 @@ def _fit_and_test(state: TrainingState, recorder: Recorder, on_epoch: OnEpoch | 
 
 def _require_learning(config: Config, rows: list[Row]) -> None:
     first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
-    if config.train.require_learning and not last < 0.99 * first:
+    if config.train.fail_if_not_learning and not last < 0.99 * first:
         raise DivergedError(
             f"The training loss did not fall by 1 %: {first:.4f} in the first epoch, {last:.4f} in "
-            "the last, and train.require_learning=true asks that it does."
+            "the last, and train.fail_if_not_learning=true asks that it does."
         )
 
 

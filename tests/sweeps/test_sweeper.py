@@ -46,9 +46,7 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     monkeypatch.syspath_prepend(str(tmp_path))
     Plugins.instance().register(importlib.import_module("hydra_plugins.search").Search)
     (tmp_path / "mine" / "hydra" / "sweeper").mkdir(parents=True)
-    (tmp_path / "mine" / "hydra" / "sweeper" / "search.yaml").write_text(
-        "_target_: hydra_plugins.search.Search\n"
-    )
+    (tmp_path / "mine" / "hydra" / "sweeper" / "search.yaml").write_text("_target_: hydra_plugins.search.Search\n")
     yield ("--config-dir", "mine", "hydra/sweeper=search")
     del sys.modules["hydra_plugins.search"]
 
@@ -102,17 +100,13 @@ def test_the_basic_sweeper_runs_every_job(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_sweep_that_cannot_be_starts_nothing(
-    cnnbench: Command, tmp_path: Path, words: list[str], told: str
-) -> None:
+def test_a_sweep_that_cannot_be_starts_nothing(cnnbench: Command, tmp_path: Path, words: list[str], told: str) -> None:
     done = cnnbench("-m", *SMALL, *words)
     assert (done.returncode, told in done.stderr, done.stdout) == (2, True, ""), done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
-def test_mistakes_of_all_jobs_are_told_before_the_first_begins(
-    cnnbench: Command, tmp_path: Path
-) -> None:
+def test_mistakes_of_all_jobs_are_told_before_the_first_begins(cnnbench: Command, tmp_path: Path) -> None:
     done = cnnbench("-m", *SMALL, "optimizer.lr=0.1,-1", "seed=0,1,x")
     assert done.returncode == 2
     assert "optimizer.lr=-1.0 is out of range" in done.stderr
@@ -122,18 +116,14 @@ def test_mistakes_of_all_jobs_are_told_before_the_first_begins(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_an_image_too_small_for_one_network_is_told_before_the_first_begins(
-    cnnbench: Command, tmp_path: Path
-) -> None:
+def test_an_image_too_small_for_one_network_is_told_before_the_first_begins(cnnbench: Command, tmp_path: Path) -> None:
     small = [word for word in SMALL if not word.startswith("model")]
     done = cnnbench("-m", *small, "model=lenet,alexnet", "data.resize=28")
     assert (done.returncode, "alexnet cannot take images of 28 pixels" in done.stderr) == (2, True)
     assert not (tmp_path / "outputs").exists()
 
 
-def test_keys_left_out_of_names_by_the_user_are_recorded_so(
-    cnnbench: Command, tmp_path: Path
-) -> None:
+def test_keys_left_out_of_names_by_the_user_are_recorded_so(cnnbench: Command, tmp_path: Path) -> None:
     words = ("seed=0,1", "sweep=mine", "hydra.job.config.override_dirname.exclude_keys=[sweep,data]")
     assert cnnbench("-m", *SMALL, *words).returncode == 0
     sweep = tmp_path / "outputs" / "sweeps" / "mine"
@@ -142,9 +132,7 @@ def test_keys_left_out_of_names_by_the_user_are_recorded_so(
     assert "2 of 2 jobs are finished already." in done.stdout, done.stdout
 
 
-def test_sweeps_of_the_same_second_have_folders_of_their_own(
-    forks: ForkServer, tmp_path: Path
-) -> None:
+def test_sweeps_of_the_same_second_have_folders_of_their_own(forks: ForkServer, tmp_path: Path) -> None:
     now = "sweep=${now:%Y}"  # as the default, but a second that lasts for a year
     experiment = tmp_path / "experiment" / "mine.yaml"
     experiment.parent.mkdir()
