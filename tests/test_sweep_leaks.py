@@ -20,7 +20,7 @@ from installed import TINY, Command
 from same_run import differences
 
 from cnnbench.api import train
-from cnnbench.cli import SweepCallback
+from cnnbench.cli.hydra_app import RunCallback
 from cnnbench.data import kept, storage
 from cnnbench.data.catalog import FILES, Dataset, Form
 from cnnbench.data.verifying import read_verified
@@ -147,30 +147,30 @@ def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest
     assert sorted(opened) == sorted(f"{name}.gz" for name in FILES)
 
 
-def test_each_job_of_a_sweep_is_composed_once(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_job_of_a_sweep_is_composed_to_be_checked_and_to_be_run(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     composed: list[str] = []
     history = TrainingHistory([{"test_accuracy": 0.0}], None)
     monkeypatch.setattr(run, "train", lambda *_, **__: history)
     compose = ConfigLoaderImpl.load_sweep_config
 
     def counting(loader: ConfigLoaderImpl, master_config: Any, sweep_overrides: list[str]) -> Any:
-        composed.append(sweep_overrides[-1])
+        composed.extend(sweep_overrides)
         return compose(loader, master_config, sweep_overrides)
 
     monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counting)
     assert within("-m", *ONE_EPOCH, "seed=1,2,3").returncode == 0
-    assert sorted(composed) == ["seed=1", "seed=2", "seed=3"]
+    assert Counter(word for word in composed if word.startswith("seed")) == {"seed=1": 2, "seed=2": 2, "seed=3": 2}
 
 
 def test_hydra_keeps_no_configuration_of_a_job(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     returned: list[JobReturn] = []
-    end = SweepCallback.on_job_end
+    end = RunCallback.on_job_end
 
-    def collecting(callback: SweepCallback, config: Any, job_return: JobReturn, **more: Any) -> None:
+    def collecting(callback: RunCallback, config: Any, job_return: JobReturn, **more: Any) -> None:
         end(callback, config, job_return, **more)
         returned.append(job_return)
 
-    monkeypatch.setattr(SweepCallback, "on_job_end", collecting)
+    monkeypatch.setattr(RunCallback, "on_job_end", collecting)
     within("-m", *ONE_EPOCH, "seed=1,2")
     assert [(each.cfg, each.hydra_cfg) for each in returned] == [(None, None)] * 2
 

@@ -24,7 +24,7 @@ from cnnbench.cli.streams import (
     shield_stream,
 )
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.runs.processes import processes
+from cnnbench.runs.processes import broadcast, processes
 from cnnbench.runs.reading import find_runs
 from cnnbench.runs.stopping import STOP_SIGNALS, end_on_signals
 
@@ -32,6 +32,7 @@ __all__ = ["main"]
 
 SIGINT_CODE = 130
 
+TRAINING_COMMANDS = ("train", "resume")  # which take part in torchrun
 PRINTING_COMMANDS = ("summary", "gradcheck", "predict", "models", "data", "doctor")
 PRINTING_FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"),
@@ -72,6 +73,9 @@ def main() -> int:
             return report(error)
         finally:
             discard_unwritten()
+            if processes().several and command in TRAINING_COMMANDS:
+                with suppress(Exception):  # worker ranks are gone, or none waits
+                    broadcast(None)
 
 
 def _run(command: str, arguments: list[str]) -> int:
@@ -89,7 +93,7 @@ def _run(command: str, arguments: list[str]) -> int:
 
 def _run_worker_rank(command: str, arguments: list[str]) -> int:
     """Run the same command as rank 0 without a word: what fails here fails there, and is reported."""
-    if command not in ("train", "resume"):
+    if command not in TRAINING_COMMANDS:
         return 0
     for number in (signal.SIGINT, *STOP_SIGNALS):  # before a run there is nothing to save
         if signal.getsignal(number) != signal.SIG_IGN:
