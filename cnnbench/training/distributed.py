@@ -26,7 +26,7 @@ from cnnbench.runs.processes import processes
 from cnnbench.runs.stopping import SIGTERM_CODE, Stopping
 from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, StepFn, copy_to_cpu
 from cnnbench.training.optimizers import set_lr
-from cnnbench.training.sync_batch_norm import synchronise
+from cnnbench.training.sync_batch_norm import use_sync_batch_norm
 
 __all__ = [
     "DistributedEngine",
@@ -215,7 +215,7 @@ class DistributedEngine(EagerEngine):
     def join(self, group: dist.ProcessGroup, sync_batchnorm: bool) -> None:
         self._control = group
         self._flags = _DelayedMax(group)
-        self._synchronised = synchronise(self.model) if sync_batchnorm else []
+        self._synchronised = use_sync_batch_norm(self.model) if sync_batchnorm else []
         self.broadcast_weights()
         # where a layout costs a copy
         warnings.filterwarnings("ignore", "Grad strides do not match")
