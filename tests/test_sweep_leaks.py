@@ -24,6 +24,7 @@ from cnnbench.cli.hydra_app import RunCallback
 from cnnbench.data import kept, storage
 from cnnbench.data.catalog import FILES, Dataset, Form
 from cnnbench.data.verifying import read_verified
+from cnnbench.runs.directory import RunDirectory
 from cnnbench.training import run
 from cnnbench.training.cleanup import cleaned_up
 from cnnbench.training.state import TrainingHistory
@@ -149,8 +150,12 @@ def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest
 
 def test_each_job_of_a_sweep_is_composed_to_be_checked_and_to_be_run(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     composed: list[str] = []
-    history = TrainingHistory([{"test_accuracy": 0.0}], None)
-    monkeypatch.setattr(run, "train", lambda *_, **__: history)
+
+    def finish(config: Any, run_directory: RunDirectory, **_: Any) -> TrainingHistory:
+        with run_directory.recorded_status():
+            return TrainingHistory([{"test_accuracy": 0.0}], None)
+
+    monkeypatch.setattr(run, "train", finish)
     compose = ConfigLoaderImpl.load_sweep_config
 
     def counting(loader: ConfigLoaderImpl, master_config: Any, sweep_overrides: list[str]) -> Any:

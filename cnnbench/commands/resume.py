@@ -1,4 +1,4 @@
-"""`cnnbench resume`: a training run goes on from its last checkpoint, in the middle of an epoch too."""
+"""`cnnbench resume`: resume a training run from its last checkpoint, even within an epoch."""
 
 import argparse
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from cnnbench.runs.run_log import log_to
 
 __all__ = ["parse_arguments", "resume_run"]
 
+EXAMPLE = "outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00"
+
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Read the command line of `cnnbench resume`."""
@@ -18,7 +20,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         description="Go on with a training run from its last checkpoint. It ends with the numbers "
         "of a run that was never interrupted. Given the directory of a sweep, go on with every run "
         "in it that is not finished.",
-        epilog="Example: cnnbench resume outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 train.epochs=20",
+        epilog=f"Example: cnnbench resume {EXAMPLE} train.epochs=20",
     )
     add = parser.add_argument
     add("directory", type=Path, help="a run or sweep directory, such as those under outputs/")

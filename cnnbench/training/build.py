@@ -41,7 +41,8 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
         **config.model.arguments,
     )
     initialize(model, config.train.init)
-    if device.torch_device.type == "cuda" and device.autocast_dtype is not None:  # where it was measured to help
+    # where it was measured to help
+    if device.torch_device.type == "cuda" and device.autocast_dtype is not None:
         use_space_to_depth(model)
     if config.reference.layers:
         from cnnbench.reference.swap import use_reference  # other runs need not wait for it
@@ -68,7 +69,13 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
 def on_meta(config: Config, dataset: Dataset, batch_size: int) -> tuple[nn.Module, torch.Tensor]:
     """Return the network and a batch of images (N, C, H, W) on the meta device."""
     size, channels = config.data.resize, dataset.in_channels
-    network = check_forward(config.model.name, channels, len(dataset.classes), size, **config.model.arguments)
+    network = check_forward(
+        config.model.name,
+        channels,
+        len(dataset.classes),
+        size,
+        **config.model.arguments,
+    )
     return network, torch.empty(batch_size, channels, size, size, device="meta")
 
 

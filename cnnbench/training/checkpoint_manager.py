@@ -21,8 +21,8 @@ __all__ = ["AsyncCheckpointWriter", "CheckpointManager"]
 class AsyncCheckpointWriter:
     """Writes checkpoints in a thread of its own.
 
-    What is submitted while it is busy replaces what still waits. best.pt is written before last.pt, so that it
-    is never older than what last.pt tells of.
+    What is submitted while it is busy replaces what still waits. best.pt is written before last.pt,
+    so that it is never older than what last.pt tells of.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,7 +83,7 @@ class AsyncCheckpointWriter:
 
 
 class CheckpointManager:
-    """Takes the checkpoints of a run when they are due: the copy here and now, the rest in a thread.
+    """Takes the checkpoints of a run: the copy here and now, the rest in a thread.
 
     `kept` says in words what last.pt holds. Without a run directory, on a worker rank, nothing is
     written.
@@ -176,5 +176,5 @@ def _describe_progress(state: TrainingState) -> str:
 
 def _is_finite(model: nn.Module) -> bool:
     """Return whether all weights and statistics are finite; waits for the device."""
-    values = [value.isfinite().all() for value in model.state_dict().values() if value.is_floating_point()]
-    return bool(torch.stack(values).all())
+    values = [value for value in model.state_dict().values() if value.is_floating_point()]
+    return bool(torch.stack([value.isfinite().all() for value in values]).all())

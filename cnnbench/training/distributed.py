@@ -1,4 +1,4 @@
-"""One run over several processes: DistributedDataParallel, each process with its share of every batch.
+"""Train one run in several processes, each with its share of every batch.
 
 Every rank runs the same code over the same jobs. Rank 0 alone logs and writes, and decides what all
 must agree on, by `broadcast`. Each training run has a process group of its own.
@@ -21,7 +21,7 @@ from cnnbench.runs.processes import TIMEOUT, broadcast, processes, shared_store
 from cnnbench.runs.stopping import SIGTERM_CODE, Stopping
 from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, StepFn, copy_to_cpu
 from cnnbench.training.optimizers import set_lr
-from cnnbench.training.sync_batch_norm import synchronise
+from cnnbench.training.sync_batch_norm import use_sync_batch_norm
 
 __all__ = [
     "DistributedEngine",
@@ -165,15 +165,18 @@ class DistributedEngine(EagerEngine):
     def join(self, group: dist.ProcessGroup, sync_batchnorm: bool) -> None:
         self._control = group
         self._flags = _DelayedMax(group)
-        self._synchronised = synchronise(self.model) if sync_batchnorm else []
+        self._synchronised = use_sync_batch_norm(self.model) if sync_batchnorm else []
         self.broadcast_weights()
-        warnings.filterwarnings("ignore", "Grad strides do not match")  # where a layout costs a copy
+        # where a layout costs a copy
+        warnings.filterwarnings("ignore", "Grad strides do not match")
+        device = self.device.torch_device
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.15 has a new name for broadcast_buffers
+            # PyTorch 2.15 has a new name for broadcast_buffers
+            warnings.simplefilter("ignore", FutureWarning)
             self._network = DistributedDataParallel(
                 self.model,
-                device_ids=[self.device.torch_device.index] if self.device.torch_device.type == "cuda" else None,
-                broadcast_buffers=False,  # those of the first process count, and are shared where they are used
+                device_ids=[device.index] if device.type == "cuda" else None,
+                broadcast_buffers=False,  # those of rank 0 count, and are sent where they are used
             )
 
     def make_sums(self, skip_nonfinite: bool = False) -> MetricSums:
@@ -206,18 +209,25 @@ class DistributedEngine(EagerEngine):
             self._signals = None
 
     def prepare(self, train: Examples, batch_size: int) -> None:
-        """As in one process; and a trial, after which DistributedDataParallel puts its buckets into their final order.
+        """Prepare as in one process, and run a trial step.
 
-        From then on gradients are added up in the same order in every step, also in those of a run that goes on.
+        After it DistributedDataParallel puts its buckets into their final order, so that gradients
+        are added up in the same order in every step, also in those of a resumed run.
         """
         super().prepare(train, -(-batch_size // self.world_size))
         with self.preserve_state():
             self.model.train()
-            images, labels = train.take(self._part(torch.arange(batch_size, device=self.device.torch_device)))
-            self._objective(*self.augment(self.inputs(images), labels))[0].backward()  # type: ignore[no-untyped-call]  # so in torch
+            batch = torch.arange(batch_size, device=self.device.torch_device)
+            images, labels = train.take(self._part(batch))
+            objective, *_ = self._objective(*self.augment(self.inputs(images), labels))
+            objective.backward()  # type: ignore[no-untyped-call]  # so in torch
 
     def steps(
-        self, examples: Examples, order: torch.Tensor, batch_size: int, lr_factors: Sequence[float]
+        self,
+        examples: Examples,
+        order: torch.Tensor,
+        batch_size: int,
+        lr_factors: Sequence[float],
     ) -> Iterator[int]:
         self.model.train()
         batches = torch.split(order.to(self.device.torch_device), batch_size) if len(order) else ()
@@ -227,7 +237,7 @@ class DistributedEngine(EagerEngine):
             before = self.train_metrics.sums.clone(), self.train_metrics.examples
             for module in self._synchronised:
                 module.counts = len(part) > 0
-            # DistributedDataParallel divides by the number of processes; one that has no share still takes part
+            # DistributedDataParallel divides by the number of ranks; one without a share takes part
             images, labels = examples.take(part if len(part) else batch)
             self.train_step(images, labels, weight=len(part) * self.world_size / batch_size)
             if not len(part):
@@ -240,7 +250,8 @@ class DistributedEngine(EagerEngine):
         self.eval_model.eval()
         self.eval_metrics.reset()
         with torch.inference_mode():
-            for batch in torch.split(torch.arange(len(examples), device=self.device.torch_device), batch_size):
+            indices = torch.arange(len(examples), device=self.device.torch_device)
+            for batch in torch.split(indices, batch_size):
                 part = self._part(batch)
                 if len(part):
                     self.evaluate_step(*examples.take(part))
@@ -259,14 +270,19 @@ class DistributedEngine(EagerEngine):
             signals.check()
 
     def _part(self, batch: torch.Tensor) -> torch.Tensor:
-        """What this process takes of a batch (N); nothing if there are more processes than examples."""
+        """Return what this rank takes of a batch (N), which may be nothing."""
         return batch[self.rank :: self.world_size]
 
     def _forward(self, model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         trains = model is self.model and torch.is_grad_enabled()
         return super()._forward(self._network if trains else model, inputs)
 
-    def _run(self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _run(
+        self,
+        forward: StepFn,
+        inputs: torch.Tensor,
+        labels: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
         results = super()._run(forward, inputs, labels)
         if not self.skips or forward.__name__ != "_objective":
             return results

@@ -74,13 +74,14 @@ class MetricSums:
         self.examples += len(labels)
 
     def total(self) -> torch.Tensor:
-        """The sums of the loss, of those classified correctly, and of those left out: float64 (3)."""
+        """Return the sums of the loss, of correct and of non-finite examples: float64 (3)."""
         return self.sums
 
     def compute(self) -> Metrics:
         loss, correct, num_nonfinite = self.total().tolist()
         counted = self.examples - num_nonfinite
-        return Metrics(loss / counted if counted else math.nan, correct / self.examples, round(num_nonfinite))
+        mean_loss = loss / counted if counted else math.nan
+        return Metrics(mean_loss, correct / self.examples, round(num_nonfinite))
 
 
 class EagerEngine:
@@ -127,7 +128,7 @@ class EagerEngine:
 
     @property
     def rank(self) -> int:
-        """Which of the processes that train together this is; the first, 0, records what all do."""
+        """The number of this process; rank 0 records what all do."""
         return 0
 
     @property
@@ -141,7 +142,7 @@ class EagerEngine:
 
     @property
     def eval_model(self) -> nn.Module:
-        """The network that is measured and kept: the one that trains, or the average of its weights over time."""
+        """The network that is measured and kept: the one that trains, or its average over time."""
         return self.model if self.average is None else self.average.model
 
     def make_sums(self, skip_nonfinite: bool = False) -> MetricSums:
@@ -154,7 +155,7 @@ class EagerEngine:
         """Give all ranks the weights and statistics of rank 0."""
 
     def state(self) -> dict[str, Any]:
-        """The sums, and the generators of random numbers, for a checkpoint."""
+        """Return the metric sums and the generators of random numbers, for a checkpoint."""
         kind = self.device.torch_device
         return {
             "sums": self.train_metrics.sums,
@@ -174,7 +175,7 @@ class EagerEngine:
         return signals.raising()
 
     def prepare(self, train: Examples, batch_size: int) -> None:
-        """Do ahead of training what takes time once. Leaves no trace in weights, statistics or generators.
+        """Do ahead of training what takes time once; weights and generators stay as they were.
 
         Raises:
             ConfigError: the network cannot be compiled.
@@ -203,7 +204,7 @@ class EagerEngine:
     def steps(
         self, examples: Examples, order: torch.Tensor, batch_size: int, lr_factors: Sequence[float]
     ) -> Iterator[int]:
-        """Train on the examples in the given order, batch by batch; yields after each step how many it took.
+        """Train on the examples in the given order; yield after each step how many it took.
 
         The learning rates of step i are the configured ones times lr_factors[i]. A last batch that is
         smaller moves the weights by its share of a full step. At a full step its noisier gradient would be
@@ -216,7 +217,10 @@ class EagerEngine:
             yield len(labels)
 
     def train_step(self, images: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> None:
-        """One update from uint8 images (N, C, H, W) and labels (N), its gradient times `weight`; adds to `sums`."""
+        """Update once from uint8 images (N, C, H, W) and labels (N), the gradient times `weight`.
+
+        Their metrics are added to `train_metrics`.
+        """
         inputs, targets = self.augment(self.inputs(images), labels)
         statistics = [each.clone() for each in self.model.buffers()] if self.skips else []
         objective, loss, logits = self._run(self._objective, inputs, targets)
@@ -237,7 +241,7 @@ class EagerEngine:
 
     @torch.inference_mode()
     def evaluate(self, examples: Examples, batch_size: int) -> Metrics:
-        """The metrics of all examples, by the network as it is in evaluation mode."""
+        """Return the metrics of all examples, by the network in evaluation mode."""
         self.eval_model.eval()
         self.eval_metrics.reset()
         for images, labels in examples.batches_in_order(batch_size):
@@ -251,16 +255,16 @@ class EagerEngine:
 
     @torch.inference_mode()
     def classify(self, images: torch.Tensor) -> torch.Tensor:
-        """The logits (N, K) of uint8 images (N, C, H, W), by the network as it is in evaluation mode."""
+        """Return the logits (N, K) of uint8 images (N, C, H, W), in evaluation mode."""
         self.eval_model.eval()
         return self.logits(self.inputs(images))
 
     def inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """What the network is given, (N, C, size, size), of uint8 images (N, C, H, W)."""
+        """Return the inputs (N, C, size, size) of the network for uint8 images (N, C, H, W)."""
         return self.preprocess(images).contiguous(memory_format=self.device.memory_format)
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Those of the network that is measured, (N, K), of inputs (N, C, size, size).
+        """Return the logits (N, K) of `eval_model` for inputs (N, C, size, size).
 
         With train.tta=hflip the mean of both ways round.
         """
@@ -272,7 +276,7 @@ class EagerEngine:
 
     @contextmanager
     def preserve_state(self) -> Iterator[None]:
-        """For trial steps: puts weights, statistics, optimizers, sums and generators back as they were."""
+        """Put weights, statistics, optimizers, sums and generators back after trial steps."""
         kept = [*self.model.state_dict().values(), self.train_metrics.sums, self.eval_metrics.sums]
         kept += [] if self.average is None else self.average.model.state_dict().values()
         # not in memory of the GPU, whose peak is to be that of training
@@ -281,7 +285,8 @@ class EagerEngine:
         scaler = self.scaler.state_dict()
         examples = self.train_metrics.examples, self.eval_metrics.examples
         try:
-            with torch.random.fork_rng([self.device.torch_device] if self.device.torch_device.type == "cuda" else []):
+            device = self.device.torch_device
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 yield
         finally:
             for tensor, copy in zip(kept, copies, strict=True):
@@ -294,12 +299,12 @@ class EagerEngine:
             self.train_metrics.examples, self.eval_metrics.examples = examples
 
     def _run(self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """`forward`, or what it was compiled to: for full batches, as every other size would be compiled anew."""
+        """Run `forward`, for full batches as compiled: any other size would be compiled anew."""
         full = len(labels) == self.compiled_batch_size
         return (self.compiled[forward.__name__] if full else forward)(inputs, labels)
 
     def _objective(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What the gradient is of, the loss that is reported, and the logits (N, K)."""
+        """Return what the gradient is of, the loss that is reported, and the logits (N, K)."""
         logits, *auxiliary = self._forward(self.model, inputs)
         loss = self.loss(logits, targets)
         objective = loss
@@ -310,15 +315,16 @@ class EagerEngine:
         return objective, loss, logits
 
     def _measure(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The loss and the logits (N, K) of the network that is measured."""
+        """Return the loss and the logits (N, K) of `eval_model`."""
         logits = self.logits(inputs)
         return self.loss(logits, labels), logits
 
     def _forward(self, model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The logits (N, K) in `device.dtype`, and after them those of auxiliary classifiers, if there are any."""
+        """Return the logits (N, K) in `device.dtype`, then those of auxiliary classifiers."""
         with self.autocast:
             outputs = model(inputs)
-        return tuple(logits.to(self.device.dtype) for logits in (outputs if isinstance(outputs, tuple) else (outputs,)))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(logits.to(self.device.dtype) for logits in outputs)
 
 
 def copy_to_cpu(value: Any) -> Any:
@@ -334,7 +340,7 @@ def copy_to_cpu(value: Any) -> Any:
 
 
 def _tensors(optimizer: Optimizer) -> dict[tuple[torch.Tensor, str], torch.Tensor]:
-    """All that the optimizer remembers, by parameter and name."""
+    """Return all that the optimizer remembers, by parameter and name."""
     return {
         (parameter, name): value
         for parameter, state in optimizer.state.items()

@@ -136,7 +136,9 @@ def read_dataset(directory: Path, recorded: Config) -> Dataset:
         return dataset
     except FileNotFoundError as error:
         if recorded.data.name not in catalog.CATALOG:
-            raise CheckpointError(f"{directory / DATASET} is gone: it held the names of the classes.") from error
+            raise CheckpointError(
+                f"{directory / DATASET} is gone: it held the names of the classes.",
+            ) from error
         return catalog.get(recorded.data.name)  # a run of an earlier version
     except ValueError as error:
         reason = str(error).removeprefix(f"{directory / DATASET} ").rstrip(".")

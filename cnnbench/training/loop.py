@@ -144,9 +144,13 @@ def check_resume_compatible(state: TrainingState) -> None:
     examples = state.engine.train_metrics.examples
     taken = min(state.step * state.batch_size, len(state.data.train)) if state.step else examples
     if state.step > state.steps_per_epoch or examples != taken:
-        raise CheckpointError(f"The checkpoint does not fit this run: no epoch of it has {state.step} such steps.")
+        raise CheckpointError(
+            f"The checkpoint does not fit this run: no epoch of it has {state.step} such steps.",
+        )
     if any(f"{state.evaluated_part}_loss" not in row for row in state.rows):
-        raise CheckpointError("The checkpoint does not fit this run: another part of the data was measured.")
+        raise CheckpointError(
+            "The checkpoint does not fit this run: another part of the data was measured.",
+        )
 
 
 def _is_better(row: Row, best: Row | None) -> bool:

@@ -40,7 +40,13 @@ class Recorder:
 class RunRecorder(Recorder):
     """Records a run in its directory and by its trackers, and logs it."""
 
-    def __init__(self, state: TrainingState, run: RunDirectory, trackers: Trackers, multiply_adds: int) -> None:
+    def __init__(
+        self,
+        state: TrainingState,
+        run: RunDirectory,
+        trackers: Trackers,
+        multiply_adds: int,
+    ) -> None:
         config = state.config
         tta = ", TTA hflip" if config.train.tta == "hflip" else ""
         title = f"{config.model.name} on {state.dataset.title}, {config.data.resize} px{tta}"
@@ -112,7 +118,11 @@ class RunRecorder(Recorder):
 
 
 @contextmanager
-def recording(state: TrainingState, checked: Preflight, resume: ResumeState | None) -> Iterator[Recorder]:
+def recording(
+    state: TrainingState,
+    checked: Preflight,
+    resume: ResumeState | None,
+) -> Iterator[Recorder]:
     """Record the environment and log the setup; give what records the training of the block."""
     run = state.run_directory
     if run is None:
@@ -124,7 +134,11 @@ def recording(state: TrainingState, checked: Preflight, resume: ResumeState | No
         yield RunRecorder(state, run, trackers, checked.cost.multiplications)
 
 
-def _record_environment(state: TrainingState, run: RunDirectory, resume: ResumeState | None) -> dict[str, Any]:
+def _record_environment(
+    state: TrainingState,
+    run: RunDirectory,
+    resume: ResumeState | None,
+) -> dict[str, Any]:
     """Record data set and environment, or add where and how the run resumes; return what is now."""
     run.write_json(DATASET, state.dataset.as_record())
     split = state.data.split.summary()
@@ -178,7 +192,8 @@ def _log_setup(state: TrainingState) -> None:
     log.info(_describe_device(config, engine))
     threads = config.device.threads
     if threads != "auto" and threads > usable_cpus():
-        log.info(f"device.threads={threads} is more than the CPUs that this process may use ({usable_cpus()}).")
+        usable = f"the CPUs that this process may use ({usable_cpus()})"
+        log.info(f"device.threads={threads} is more than {usable}.")
     policy = openmp_env.replaced_wait_policy
     if policy is not None:
         log.warning(f"OMP_WAIT_POLICY={policy} is neither ACTIVE nor PASSIVE: it is ignored.")

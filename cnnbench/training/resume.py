@@ -134,7 +134,11 @@ def describe_finished(directory: Path) -> str:
     return f"{os.path.relpath(directory)} is finished{accuracy}."
 
 
-def _read(directory: Path, is_finished: bool, changes: Mapping[str, Any]) -> tuple[Values | None, ResumeState]:
+def _read(
+    directory: Path,
+    is_finished: bool,
+    changes: Mapping[str, Any],
+) -> tuple[Values | None, ResumeState]:
     """Return the values of the recorded configuration, None if there are none, and the state.
 
     The checkpoint's configuration counts: it has a checksum.
@@ -143,6 +147,7 @@ def _read(directory: Path, is_finished: bool, changes: Mapping[str, Any]) -> tup
         CheckpointError: no checkpoint that is there can be used.
         OSError: the machine gives neither a checkpoint nor config.yaml.
     """
+    used = "the checkpoint's configuration is used"
     last, problems = checkpoint.load_newest(directory / "checkpoints")
     values: Values | None = None
     try:
@@ -151,14 +156,13 @@ def _read(directory: Path, is_finished: bool, changes: Mapping[str, Any]) -> tup
         if last is None and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise  # what cannot be read has begun all the same
         if last is not None:
-            used = "the checkpoint's configuration is used"
             problems.append(f"config.yaml is damaged ({error}); {used}.")
     if last is None:
         return values, ResumeState(None, None, problems, changes, is_finished)
     check_values(last)
     job_identity = configuration.of_the_job
     if values is not None and job_identity(values) != job_identity(last["config"]):
-        problems.append("config.yaml is not what the run was trained with; the checkpoint's configuration is used.")
+        problems.append(f"config.yaml is not what the run was trained with; {used}.")
     chooses = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
     best = checkpoint.load(directory / "checkpoints" / "best.pt") if chooses else None
     return last["config"], ResumeState(last, best, problems, changes, is_finished)
@@ -171,7 +175,12 @@ def _external_targets(config: Config) -> dict[str, str]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _require_consent(directory: Path, config: Config, resume: ResumeState, allow_custom_model: bool) -> None:
+def _require_consent(
+    directory: Path,
+    config: Config,
+    resume: ResumeState,
+    allow_custom_model: bool,
+) -> None:
     """Check what an untrusted run directory may not decide: which code runs, what is written where.
 
     Raises:
@@ -185,7 +194,9 @@ def _require_consent(directory: Path, config: Config, resume: ResumeState, allow
         )
     for key, value in _external_targets(config).items():
         if key not in resume.changes:
-            raise ConfigError(f"{directory} {NEED_CONSENT[key]}: {key}={value}. If that is yours: {command}")
+            raise ConfigError(
+                f"{directory} {NEED_CONSENT[key]}: {key}={value}. If that is yours: {command}",
+            )
 
 
 def _require_own_images(directory: Path, config: Config, resume: ResumeState) -> None:
@@ -202,7 +213,9 @@ def _require_own_images(directory: Path, config: Config, resume: ResumeState) ->
     if configuration.leads_out(path):
         override = configuration.format_override("data.path", path)
         command = f"{resume_command(directory, config)} {shlex.quote(override)}"
-        raise ConfigError(f"{directory} reads images from elsewhere: {override}. If that is yours: {command}")
+        raise ConfigError(
+            f"{directory} reads images from elsewhere: {override}. If that is yours: {command}",
+        )
 
 
 def _require_epochs(directory: Path, config: Config, resume: ResumeState) -> None:
@@ -218,7 +231,9 @@ def _require_epochs(directory: Path, config: Config, resume: ResumeState) -> Non
     epochs, step = config.train.epochs, 0 if resume.last is None else resume.last["step"]
     if epochs < resume.epochs + (step > 0):
         done = f"{resume.epochs} epochs" + (f" and {step} steps of the next" if step else "")
-        raise ConfigError(f"train.epochs={epochs}: {directory} has finished {done}. It can only become more.")
+        raise ConfigError(
+            f"train.epochs={epochs}: {directory} has finished {done}. It can only become more.",
+        )
 
 
 def _describe_changes(before: Dataset, now: Dataset) -> str:

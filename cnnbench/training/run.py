@@ -112,7 +112,7 @@ def train(
 
 
 def resume_job(directory: Path, config: Config, started: float | None = None) -> float:
-    """Resume a job of a sweep whose directory holds a run already; return what runs are compared by.
+    """Resume a job of a sweep whose directory holds a run; return what runs are compared by.
 
     Raises:
         ConfigError: the run is in use, or has other values.
@@ -142,7 +142,10 @@ def _record_start(run: RunDirectory, config: Config, resume: ResumeState | None)
 
 @contextmanager
 def _join_ranks(
-    config: Config, run: RunDirectory | None, resume: ResumeState | None, device: Device
+    config: Config,
+    run: RunDirectory | None,
+    resume: ResumeState | None,
+    device: Device,
 ) -> Iterator[tuple["ProcessGroup | None", ResumeState | None]]:
     """Let all ranks take part in the block; give their group, and what rank 0 resumes from."""
     if not processes().several:
@@ -192,8 +195,12 @@ def _set_up(
     return state
 
 
-def _fit_and_test(state: TrainingState, recorder: Recorder, on_epoch: OnEpoch | None) -> TrainingResult:
-    """Train all epochs, then measure the test set with the weights that were chosen, if any were."""
+def _fit_and_test(
+    state: TrainingState,
+    recorder: Recorder,
+    on_epoch: OnEpoch | None,
+) -> TrainingResult:
+    """Train all epochs, then measure the test set with the weights that were chosen."""
     # closed here, whatever ends the block, so that an error of the last checkpoint is heard
     with closing(fit(state)) as rows:
         for row in rows:

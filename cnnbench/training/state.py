@@ -1,4 +1,4 @@
-"""The state of a run in training, and its copy in a checkpoint: all that a resume needs for the same bits."""
+"""The state of a run in training, and its copy in a checkpoint, which resumes to the same bits."""
 
 import math
 from dataclasses import dataclass, field
@@ -121,24 +121,29 @@ def snapshot(state: TrainingState, shared: State) -> State:
 
 
 def check_values(last: State) -> None:
-    """Check the plain values of last.pt. That a checksum is right says nothing: anyone can compute it.
+    """Check the plain values of last.pt.
+
+    That a checksum is right says nothing: anyone can compute it.
 
     Raises:
         CheckpointError: they are not such as are written here.
     """
     config, rows, step, wall_s = (last.get(key) for key in ("config", "rows", "step", "wall_s"))
     train_s: Any = last.get("train_s")
+    has_seconds = isinstance(wall_s, dict) and all(_is_duration(s) for s in wall_s.values())
     sound = {
         "config": isinstance(config, dict) and "${" not in repr(config),
         "rows": isinstance(rows, list) and all(_is_row(row) for row in rows),
         "step": type(step) is int and step >= 0,
         "examples": type(last.get("examples")) is int,
-        "train_s": _is_number(train_s) and train_s >= 0 and (train_s > 0 or step == 0),
-        "wall_s": isinstance(wall_s, dict) and all(_is_number(each) and each >= 0 for each in wall_s.values()),
+        "train_s": _is_duration(train_s) and (train_s > 0 or step == 0),
+        "wall_s": has_seconds,
     }
     wrong = [key for key, is_sound in sound.items() if not is_sound]
     if wrong:
-        raise CheckpointError(f"The checkpoint does not fit this run: cnnbench writes no such {' and '.join(wrong)}.")
+        raise CheckpointError(
+            f"The checkpoint does not fit this run: cnnbench writes no such {' and '.join(wrong)}.",
+        )
 
 
 def _is_row(value: Any) -> bool:
@@ -147,11 +152,18 @@ def _is_row(value: Any) -> bool:
         ("epoch", "lr", "train_loss", "train_accuracy", f"{name}_loss", f"{name}_accuracy", *ends)
         for name in ("validation", "test")
     ]
-    return isinstance(value, dict) and tuple(value) in columns and all(map(_is_number, value.values()))
+    if not isinstance(value, dict) or tuple(value) not in columns:
+        return False
+    return all(map(_is_number, value.values()))
+
+
+def _is_duration(value: Any) -> bool:
+    return _is_number(value) and bool(value >= 0)
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300  # and so neither NaN nor too large for a float
+    # neither NaN nor too large for a float
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
 def restore(state: TrainingState, last: State, best: State | None) -> None:
@@ -160,14 +172,16 @@ def restore(state: TrainingState, last: State, best: State | None) -> None:
     `best` is what best.pt holds. Call it before `engine.prepare`, which looks at the optimizers.
 
     Raises:
-        CheckpointError: the checkpoint is of another network, optimizer or data, or was tampered with.
+        CheckpointError: the checkpoint is of another network, optimizer or data, or was changed.
     """
     engine = state.engine
     try:
         if best is not None:
             if not _is_row(best["row"]):
                 raise ValueError("best.pt does not say what it was chosen by")
-            engine.eval_model.load_state_dict(best["model"])  # to see that it fits; what follows replaces it
+            engine.eval_model.load_state_dict(
+                best["model"],
+            )  # to see that it fits; what follows replaces it
         engine.model.load_state_dict(last["model"])
         if engine.average is not None:
             engine.average.model.load_state_dict(last["average"])
@@ -217,7 +231,7 @@ def _state_of_rank(rank: int, world_size: int, state: State) -> State:
 
 
 def _load(optimizer: Optimizer, values: dict[int, dict[str, Any]]) -> None:
-    """Give the optimizer what it remembers; learning rates and the like stay those of the configuration."""
+    """Give the optimizer what it remembers; its settings stay those of the configuration."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for index, state in values.items():
         for key, value in state.items():

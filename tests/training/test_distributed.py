@@ -11,7 +11,7 @@ from cnnbench.config import Config, DeviceConfig
 from cnnbench.data.resident import epoch_order
 from cnnbench.errors import ConfigError
 from cnnbench.training.device import Device, resolve_device
-from cnnbench.training.distributed import DistributedEngine, is_peer_lost
+from cnnbench.training.distributed import DistributedEngine, broadcast, is_peer_lost
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.state import seed_for
 
@@ -24,6 +24,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for key, value in {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(key, value)
     return monkeypatch
+
+
+def test_one_process_broadcasts_to_itself() -> None:
+    assert broadcast({"value": 1}) == {"value": 1}
 
 
 @pytest.mark.parametrize("batch_size", [3, 7, 8])
