@@ -134,7 +134,8 @@ def _serve() -> int:
 
     import cnnbench
     from cnnbench import cli
-    from cnnbench.commands import resume, together  # noqa: F401  # and all that they import
+    from cnnbench.commands import resume  # noqa: F401
+    from cnnbench.training import distributed, run  # noqa: F401  # and all that they import
 
     for (owner, name), value in SHORTCUTS.items():
         setattr(owner, name, value)

@@ -149,7 +149,7 @@ def make(tmp_path: Path) -> Make:
         many = {"mean": dataset.mean * channels, "std": dataset.std * channels, "classes": classes or dataset.classes}
         dataset = replace(dataset, **many)
         engine = build_engine(config, dataset)
-        engine.evaluated.eval()
+        engine.eval_model.eval()
         size = config.data.resize
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (images, channels, size, size), dtype=torch.uint8, generator=generator)

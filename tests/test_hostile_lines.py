@@ -143,7 +143,7 @@ def _a_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
             patch.setenv(key, value)
         assert run_in_process(*SMALL, "hydra.run.dir=run", folder=folder).returncode == 0
         patch.setattr("os.fsync", lambda _: None)
-        patch.setattr("cnnbench.commands.train.run", lambda *_: SimpleNamespace(value=0.0))
+        patch.setattr("cnnbench.training.run.train", lambda *_, **__: SimpleNamespace(value=0.0))
         patch.setattr("cnnbench.commands.benchmark.run", lambda *_, **__: {})
         patch.setattr("cnnbench.commands.benchmark.print_table", lambda _: None)
         yield

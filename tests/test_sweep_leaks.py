@@ -21,11 +21,12 @@ from same_run import differences
 
 from cnnbench.api import train
 from cnnbench.cli import SweepCallback
-from cnnbench.commands import train as command
 from cnnbench.data import kept, storage
 from cnnbench.data.catalog import FILES, Dataset, Form
 from cnnbench.data.verifying import read_verified
+from cnnbench.training import run
 from cnnbench.training.cleanup import cleaned_up
+from cnnbench.training.state import TrainingHistory
 
 ONE_EPOCH = (*TINY, "train.epochs=1", "train.require_learning=false")
 
@@ -121,13 +122,13 @@ def test_a_third_job_leaves_what_the_second_left(ends: str) -> None:
 
 def test_jobs_of_a_sweep_leave_no_tensors(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = []
-    run = command.run
+    train_run = run.train
 
     def counting(*arguments: Any, **more: Any) -> Any:
         tensors.append(Remains().tensors)
-        return run(*arguments, **more)
+        return train_run(*arguments, **more)
 
-    monkeypatch.setattr(command, "run", counting)
+    monkeypatch.setattr(run, "train", counting)
     assert within("-m", *ONE_EPOCH, "seed=1,2,3").returncode == 0
     assert len(tensors) == 3
     assert tensors[2] == tensors[1]
@@ -148,7 +149,8 @@ def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest
 
 def test_each_job_of_a_sweep_is_composed_once(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     composed: list[str] = []
-    monkeypatch.setattr(command, "run", lambda *_: command.Trained([{"test_accuracy": 0.0}], None))
+    history = TrainingHistory([{"test_accuracy": 0.0}], None)
+    monkeypatch.setattr(run, "train", lambda *_, **__: history)
     compose = ConfigLoaderImpl.load_sweep_config
 
     def counting(loader: ConfigLoaderImpl, master_config: Any, sweep_overrides: list[str]) -> Any:

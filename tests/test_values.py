@@ -14,9 +14,9 @@ from cnnbench import config
 from cnnbench.cli import composing
 from cnnbench.cli.composing import compose_here, without_hydra
 from cnnbench.cli.overrides import every_combination, quoted
-from cnnbench.commands import resume
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.training.resume import resume_command
 
 # as typed, and the text that is meant
 TEXTS = {
@@ -264,7 +264,7 @@ def test_a_text_comes_back_from_config_yaml(text: str, recorded: Mapping[str, An
 def test_the_command_that_resumes_gives_the_same_text(text: str, recorded: Mapping[str, Any]) -> None:
     tracker = {"mlflow": {"uri": text or "x", "experiment": "cnnbench"}}
     settings = config.load({**recorded, "data": {**recorded["data"], "root": text}, "tracker": tracker})
-    words = shlex.split(resume.command(Path("run"), settings))
+    words = shlex.split(resume_command(Path("run"), settings))
     assert words[:3] == ["cnnbench", "resume", "run"]
     changed = config.changed(recorded, config.parse_changes(words[3:], config.CHANGEABLE, ""))
     assert (changed.data.root, changed.tracker) == (text, settings.tracker)

@@ -1,12 +1,13 @@
 """The command line: argv to a verb, errors to a message and an exit code. No other part imports Hydra."""
 
-import argparse
 import gc
+import logging
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -18,10 +19,8 @@ import cnnbench.runs.supported_systems  # first: it ends the program on a system
 from cnnbench import config
 from cnnbench.cli.composing import (
     RunDirectoryCallback,
-    check,
     compose,
     conf_folder,
-    log_to,
     log_to_file,
     output_directory,
     sweeps,
@@ -34,13 +33,12 @@ from cnnbench.cli.reporting import report
 from cnnbench.cli.streams import SIGPIPE_CODE, discard_unwritten, open_missing_streams, shield_stream
 from cnnbench.cli.sweeping import Sweep, SweepCallback, plan
 from cnnbench.cli.third_party_caches import place_third_party_caches
-from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.errors import ConfigError, DivergedError, did_you_mean
 from cnnbench.runs.directory import STATUS, claim
 from cnnbench.runs.openmp_env import limit_spinning
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import find_runs, of_this_launch
-from cnnbench.runs.stopping import end_on_signals
-from cnnbench.runs.stopwatch import Stopwatch
+from cnnbench.runs.stopping import STOP_SIGNALS, end_on_signals
 from cnnbench.runs.sweep import recorded_jobs
 
 __all__ = ["RunDirectoryCallback", "SweepCallback", "main"]
@@ -77,7 +75,7 @@ def main() -> int:
     together = ours.several and verb in ("train", "resume")
     with end_on_signals():
         if ours.rank > 0:
-            return _follow(ours.rank) if together else 0
+            return _run_worker_rank(ours.rank) if together else 0
         try:
             code = _run(verb, rest)
             sys.stdout.flush()
@@ -92,9 +90,10 @@ def main() -> int:
         finally:
             discard_unwritten()
             if together:
-                from cnnbench.commands.together import dismiss
+                from cnnbench.training.distributed import broadcast
 
-                dismiss()
+                with suppress(Exception):  # the other processes are gone, or none waits
+                    broadcast(None)
 
 
 def _run(verb: str, arguments: list[str]) -> int:
@@ -116,14 +115,25 @@ def _only_prints(verb: str, arguments: list[str]) -> bool:
     return verb in PRINTING_VERBS or not words.isdisjoint(PRINTING_FLAGS)
 
 
-def _follow(rank: int) -> int:
-    """Take part in what the first process trains; its errors are told by it, here those of this process alone."""
-    try:
-        from cnnbench.commands.together import follow
+def _run_worker_rank(rank: int) -> int:
+    """Take part in each run that rank 0 begins, until it has no more or is gone.
 
-        return follow()
+    Rank 0 reports what all ranks come to alike; here only errors of this process are.
+    """
+    for number in (signal.SIGINT, *STOP_SIGNALS):  # before a run there is nothing to save
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    logging.disable()
+    try:
+        from cnnbench.training.distributed import broadcast, is_peer_lost
+        from cnnbench.training.run import train
+
+        while (values := broadcast()) is not None:
+            with suppress(DivergedError, KeyboardInterrupt, SystemExit):
+                train(config.load(values), None)
     except Exception as error:
-        return report(error, f"cnnbench (process {rank})")
+        return 0 if is_peer_lost(error) else report(error, f"cnnbench (process {rank})")
+    return 0
 
 
 def _is_word(argument: str) -> bool:
@@ -172,31 +182,29 @@ def _compare(sweep: Sweep) -> int:
 
 
 def _train_one(composed: DictConfig, plot: bool) -> float:
-    watch = Stopwatch(time.perf_counter() if sweeps() else cnnbench.STARTED)
+    started = time.perf_counter() if sweeps() else cnnbench.STARTED
     directory = output_directory()
     run = claim(directory) if sweeps() else RunDirectoryCallback.claimed
-    if run is None:
+    checked = None if sweeps() else RunDirectoryCallback.checked
+    try:
         settings = config.load(composed)
-        from cnnbench.commands import resume
+    except BaseException:
+        with nullcontext() if run is None else run.recorded_status():
+            raise
+    from cnnbench.training.run import resume_job, train
 
-        with _seen_off(directory, settings, plot):
-            return resume.repeat(directory, settings, watch)
-    with run.recorded_status():
-        settings = config.load(composed)
-        run.write_text("config.yaml", config.to_yaml(settings))  # from here on the run can go on, whatever happens
-        check(settings)
-        from cnnbench.commands import train
-
-        with _seen_off(directory, settings, plot):
-            return train.run(settings, run, watch).value
+    with _seen_off(directory, settings, plot):
+        if run is None:
+            return resume_job(directory, settings, started)
+        return train(settings, run, checked=checked, started=started).value
 
 
 @contextmanager
 def _seen_off(directory: Path, settings: config.Config, plot: bool) -> Iterator[None]:
     """What is shown when the run in the block has ended: its curves, and how to go on, unless a sweep tells that."""
-    from cnnbench.commands import resume
+    from cnnbench.training.resume import resume_command
 
-    told = _told_how_to_go_on(lambda: resume.command(directory, settings), on_terminal=not sweeps())
+    told = _told_how_to_go_on(lambda: resume_command(directory, settings), on_terminal=not sweeps())
     with told, plotted(directory, plot, named=sweeps()):
         yield
 
@@ -216,18 +224,9 @@ def _told_how_to_go_on(command: Callable[[], str], *, on_terminal: bool = True) 
 
 def _resume(arguments: list[str]) -> int:
     """Go on with what is unfinished in a run directory, or in those of a sweep."""
-    parser = argparse.ArgumentParser(
-        prog="cnnbench resume",
-        description="Go on with a training run from its last checkpoint. It ends with the numbers of a run that was "
-        "never interrupted. Given the directory of a sweep, go on with every run in it that is not finished.",
-        epilog="Example: cnnbench resume outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 train.epochs=20",
-    )
-    parser.add_argument("directory", type=Path, help="a run or sweep directory, such as those under outputs/")
-    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(config.CHANGEABLE)}")
-    parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
-    parser.add_argument("--config-dir", metavar="DIR", help="of groups of your own, for a sweep that was given one")
-    parser.add_argument("--plot", action="store_true", help="at the end draw accuracy and loss on the terminal")
-    options = parser.parse_intermixed_args(arguments)
+    from cnnbench.commands import resume
+
+    options = resume.parse_arguments(arguments)
     recorded = {} if (options.directory / STATUS).exists() else recorded_jobs(options.directory)
     jobs = {name: config.quote_texts(overrides) for name, overrides in recorded.items()}
     launcher = [word for word in options.changes if jobs and word.startswith(("hydra/launcher=", "hydra.launcher."))]
@@ -248,13 +247,17 @@ def _resume(arguments: list[str]) -> int:
         return _sweep([*flags, where, *launcher], sweep, options.plot, _compare)
     failures = []
     for directory in find_runs(options.directory):
-        from cnnbench.commands import resume
-
-        watch = Stopwatch(time.perf_counter())
+        started = time.perf_counter()
         try:
             told = _told_how_to_go_on(lambda: shlex.join([*processes().program(), *sys.argv[1:]]))
             with told, plotted(directory, options.plot):
-                resume.run(directory, changes, options.allow_custom_model, watch, partial(log_to, directory))
+                resume.resume_run(
+                    directory,
+                    changes,
+                    allow_custom_model=options.allow_custom_model,
+                    conf=conf_folder(),
+                    started=started,
+                )
         except Exception as error:
             failures.append(report(error))  # the other jobs of a sweep go on
     return failures[0] if failures else 0

@@ -1,7 +1,7 @@
 """What Hydra does for the verbs that compose a configuration: composing, sweeps, directories, logging."""
 
 import gc
-import logging.config
+import logging
 import os
 import signal
 import sys
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import hydra
 from hydra import initialize_config_dir
@@ -38,6 +38,9 @@ from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopping import STOP_SIGNALS, end
 from cnnbench.runs.sweep import is_stopped, stop
 
+if TYPE_CHECKING:
+    from cnnbench.training.preflight import Preflight
+
 __all__ = [
     "RunDirectoryCallback",
     "check",
@@ -46,7 +49,6 @@ __all__ = [
     "compose_here",
     "conf_folder",
     "leave_record",
-    "log_to",
     "log_to_file",
     "output_directory",
     "overrides_of_the_job",
@@ -190,17 +192,20 @@ def _hydra_of_its_own() -> Iterator[None]:
                 Singleton._instances[each] = before[each]
 
 
-def claim_checked(composed: DictConfig, directory: Path | None = None, verb: str = "train") -> RunDirectory:
+def claim_checked(
+    composed: DictConfig, directory: Path | None = None, verb: str = "train"
+) -> "tuple[RunDirectory, Preflight]":
     """Check the configuration, then claim `directory` or, if that is None, what Hydra's part names.
 
     Raises:
         ConfigError: the configuration is wrong, or the directory that was asked for holds a run.
     """
-    check(config.load(without_hydra(composed)))
+    checked = check(config.load(without_hydra(composed)))
     asked_for = directory is not None or any(
         each.startswith("hydra.run.dir=") for each in composed.hydra.overrides.hydra
     )
-    return (claim_exactly if asked_for else claim_new)(directory or Path(composed.hydra.run.dir), verb)
+    claim = claim_exactly if asked_for else claim_new
+    return claim(directory or Path(composed.hydra.run.dir), verb), checked
 
 
 def leave_record(composed: DictConfig, directory: Path) -> None:
@@ -258,6 +263,7 @@ class RunDirectoryCallback(Callback):
     """Hydra calls it when a single run is composed, before any directory is made or log opened."""
 
     claimed: ClassVar[RunDirectory | None]  # None: of an attempt before torchrun restarted, which goes on
+    checked: ClassVar["Preflight | None"]
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check the configuration, then claim a run directory and tell Hydra its name.
@@ -267,12 +273,12 @@ class RunDirectoryCallback(Callback):
         try:
             verb = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
             earlier = _earlier_attempt(config)
-            run = None if earlier else claim_checked(config, verb=verb)
+            run, checked = (None, None) if earlier else claim_checked(config, verb=verb)
         except Exception as error:
             raise SystemExit(report(error)) from error
         with read_write(config), open_dict(config):
             config.hydra.run.dir = str(earlier or (run and run.path))
-        type(self).claimed = run
+        type(self).claimed, type(self).checked = run, checked
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
@@ -302,10 +308,10 @@ def conf_folder() -> Path:
     return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
 
 
-def check(settings: config.Config) -> None:
+def check(settings: config.Config) -> "Preflight":
     from cnnbench.training.preflight import check  # numpy, which --help need not wait for
 
-    check(settings)
+    return check(settings)
 
 
 def sweeps() -> bool:
@@ -319,16 +325,6 @@ def output_directory() -> Path:
 
 def overrides_of_the_job() -> list[str]:
     return list(HydraConfig.get().overrides.task)
-
-
-def log_to(directory: Path) -> None:
-    """Log as a run does that Hydra starts."""
-    plain = OmegaConf.load(conf_folder() / "hydra" / "job_logging" / "plain.yaml")
-    settings = OmegaConf.merge(plain, {"hydra": {"runtime": {"output_dir": str(directory)}}})
-    try:
-        logging.config.dictConfig(cast("dict[str, Any]", OmegaConf.to_container(settings, resolve=True)))
-    except ValueError as error:  # which is what becomes of a train.log that cannot be opened
-        raise error.__cause__ or error from None
 
 
 def log_to_file(line: str) -> None:

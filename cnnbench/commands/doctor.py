@@ -46,10 +46,10 @@ def run(arguments: list[str]) -> int:
 
 def _describe_cpu_defaults() -> Facts:
     """Return what `auto` means on the CPU."""
-    from cnnbench.training.device import choose, describe_threads
+    from cnnbench.training.device import describe_threads, resolve_device
 
     config = DeviceConfig("cpu", "auto", "auto", "auto", False, "auto", False)
-    precision = choose(config, lambda: math.inf).precision
+    precision = resolve_device(config, lambda: math.inf).precision
     if precision != "fp32":
         precision = f"fp32, for large networks {precision}"
     return {"cpu_threads": describe_threads("auto"), "cpu_precision": precision}

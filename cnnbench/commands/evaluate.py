@@ -61,7 +61,7 @@ def run(arguments: list[str], conf: Path) -> None:
         trained.dataset,
         trained.directory,
         trained.overrides,
-        trained.engine.device.kind,
+        trained.engine.device.torch_device,
         options.match_by_order,
     )
     result = _measure(trained, test.examples, sorted(set(options.topk or [min(TOP, most)])))

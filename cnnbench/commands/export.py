@@ -51,7 +51,7 @@ def run(arguments: list[str], conf: Path) -> None:
     engine, dataset = trained.engine, trained.dataset
     side = dataset.image_size if options.preprocessing else trained.config.data.resize
     preprocessing = Preprocessing(engine.preprocess, side) if options.preprocessing else None
-    classifier = Classifier(engine.evaluated, engine.config.flip_averaging, preprocessing)
+    classifier = Classifier(engine.eval_model, engine.config.flip_averaging, preprocessing)
     takes = torch.zeros(2, dataset.in_channels, side, side, dtype=torch.uint8 if preprocessing else torch.float32)
     metadata = _metadata(trained, options.preprocessing, side)
     content = pack(options.format, classifier, takes, metadata)

@@ -53,7 +53,7 @@ def run(arguments: list[str], conf: Path) -> None:
         trained.dataset,
         trained.directory,
         trained.overrides,
-        trained.engine.device.kind,
+        trained.engine.device.torch_device,
         options.match_by_order,
     )
     look(trained, test.examples, options.images, options.layers, options.mistakes, test.notes)
@@ -199,12 +199,12 @@ def _subject(trained: TrainedModel, network: nn.Module, image: torch.Tensor, tra
 
     def forward(inputs: torch.Tensor) -> object:
         with engine.autocast:
-            return engine.evaluated(inputs)
+            return engine.eval_model(inputs)
 
     return Subject(
         folder,
         f"{trained.config.model.name} on {trained.dataset.title}",
-        engine.evaluated,
+        engine.eval_model,
         forward,
         engine.logits,
         traced,

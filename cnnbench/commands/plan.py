@@ -97,16 +97,16 @@ def _measure(config: Config) -> tuple[Work, str]:
     """The speed of some steps of a job, taken here and now."""
     dataset, arrays = sources.load(config.data)
     engine = build_engine(config, dataset)
-    data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.kind)
+    data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.torch_device)
     batch_size = min(config.train.batch_size, len(data.train))
     engine.prepare(data.train, batch_size)
     steps = endless_steps(engine, data.train, batch_size)
     training = time_rounds(lambda: next(steps), engine.device.synchronize, rounds=1)
-    images, labels = data.train.take(torch.arange(batch_size, device=engine.device.kind))
-    engine.evaluated.eval()
+    images, labels = data.train.take(torch.arange(batch_size, device=engine.device.torch_device))
+    engine.eval_model.eval()
     with torch.inference_mode():
         evaluation = time_rounds(lambda: engine.evaluate_step(images, labels), engine.device.synchronize, rounds=1)
     of_training, of_evaluation = count_flops(*on_meta(config, dataset, batch_size))
     rate = f"{batch_size / training.median_s:,.0f} training examples/s"
-    source = f"as the first was measured just now on {engine.device.kind}, {rate}"
+    source = f"as the first was measured just now on {engine.device.torch_device}, {rate}"
     return Work(training.median_s / of_training, evaluation.median_s / of_evaluation), source

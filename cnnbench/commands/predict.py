@@ -100,7 +100,7 @@ def _classify(trained: TrainedModel, block: Sequence[Given], top: int, invert: b
         yield from (Prediction(each.name, [], error=each.error) for each in block)
         return
     images = 255 - np.stack(pixels) if invert else np.stack(pixels)
-    logits = trained.engine.classify(torch.from_numpy(images).to(trained.engine.device.kind))
+    logits = trained.engine.classify(torch.from_numpy(images).to(trained.engine.device.torch_device))
     best, places = logits.cpu().double().softmax(dim=1).topk(top)
     classified = zip(best.tolist(), places.tolist(), looks_inverted(images, trained.dataset.mean), strict=True)
     for each in block:

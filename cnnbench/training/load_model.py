@@ -83,12 +83,12 @@ def load_trained_model(
     _check_weights_fit(place, replace(eager, device=recorded.device), dataset, weights)
     engine = build_engine(eager, dataset)
     try:
-        engine.evaluated.load_state_dict(weights)
+        engine.eval_model.load_state_dict(weights)
         progress = _describe_progress(int(state["epoch"]), int(state.get("step", 0)))
     except Exception as error:  # values in an untrusted file may raise anything
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{place} does not fit {config.model.name}: {reason}") from error
-    engine.evaluated.eval()
+    engine.eval_model.eval()
     return TrainedModel(directory, config, dataset, engine, f"{name}, {progress}", changes)
 
 
@@ -136,7 +136,9 @@ def read_dataset(directory: Path, recorded: Config) -> Dataset:
         return dataset
     except FileNotFoundError as error:
         if recorded.data.name not in catalog.CATALOG:
-            raise CheckpointError(f"{directory / DATASET} is gone: it held the names of the classes.") from error
+            raise CheckpointError(
+                f"{directory / DATASET} is gone: it held the names of the classes.",
+            ) from error
         return catalog.get(recorded.data.name)  # a run of an earlier version
     except ValueError as error:
         reason = str(error).removeprefix(f"{directory / DATASET} ").rstrip(".")
