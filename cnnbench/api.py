@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnbench import config
-from cnnbench.cli.composing import claim_checked, compose_here, leave_record, without_hydra
+from cnnbench.cli.composing import claim_checked, compose_here, leave_record
 from cnnbench.commands import train as command
 from cnnbench.commands.train import OnEpoch, StoppedByOnEpoch, Trained
 from cnnbench.errors import ConfigError
@@ -78,7 +78,7 @@ def train(*overrides: str, on_epoch: OnEpoch | None = None, directory: Path | No
         try:
             with run.recorded_status(), _kept_in(run.path / "train.log"):
                 leave_record(composed, run.path)
-                settings = config.load(without_hydra(composed))
+                settings = config.load(config.to_plain(composed))
                 run.write_text("config.yaml", config.to_yaml(settings))
                 trained = outcome = command.run(settings, run, watch, on_epoch=on_epoch)
                 test_accuracy = outcome.test.accuracy

@@ -21,7 +21,6 @@ from omegaconf import DictConfig, OmegaConf
 from small_runs import SMALL, Runs
 
 from cnnbench import config
-from cnnbench.cli import composing
 from cnnbench.cli.composing import compose_here, without_hydra
 from cnnbench.cli.overrides import Consent
 from cnnbench.errors import CnnbenchError, ConfigError
@@ -135,7 +134,7 @@ def test_images_from_elsewhere_need_the_command_that_is_told(
     seen = []
 
     def note(composed: Any, plot: bool) -> float:
-        seen.append(config.load(composed).data.path)
+        seen.append(config.load(config.to_plain(composed)).data.path)
         return 0.0
 
     monkeypatch.setattr("cnnbench.cli._train_one", note)
@@ -172,7 +171,7 @@ def test_other_images_than_the_recorded_are_no_consent(tmp_path: Path) -> None:
 )
 def test_plain_values_and_choices_are_composed(overrides: list[str]) -> None:
     Consent(Path("sweep"), [], [], allow_custom_model=False, config_dir=None).check_words({"job": overrides})
-    assert config.load(without_hydra(compose_here(overrides)))
+    assert config.load(config.to_plain(compose_here(overrides)))
 
 
 def test_arguments_of_a_custom_model_and_groups_of_ones_own_are_the_users_to_allow(tmp_path: Path) -> None:
@@ -236,7 +235,6 @@ hostile = st.builds(
 
 @cache
 def compose_default() -> DictConfig:
-    composing.share_config_store()
     return compose_here([])
 
 
@@ -247,7 +245,7 @@ def compose_recorded(overrides: list[str]) -> DictConfig | None:
         consent.check_words({"job": overrides})
         composed = compose_here(overrides)
         consent.check_composed(composed, compose_default())
-        config.load(without_hydra(composed))
+        config.load(config.to_plain(composed))
     except CnnbenchError as error:
         told = str(error)
     else:

@@ -1,13 +1,11 @@
 """What the command leaves undone so that it starts fast. The time itself is measured in benchmarks/startup.py."""
 
-import copy
 import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from hydra.core.config_store import ConfigStore
 from installed import TINY, Command, clean_environment
 from PIL import Image
 from small_runs import Runs
@@ -59,11 +57,6 @@ def test_an_image_is_classified_without_what_else_pytorch_and_cnnbench_can_do(ru
     Image.new("L", (28, 28)).save(tmp_path / "black.png")
     watched = "torch PIL torch._dynamo torch._inductor torchvision sympy matplotlib onnx onnxruntime"
     assert imported(watched, ("predict", "run", "black.png"), tmp_path) == "['torch', 'PIL']"
-
-
-def test_hydra_does_not_copy_its_store(within: Command) -> None:
-    within("--cfg", "job")
-    assert copy.deepcopy(ConfigStore.instance()) is ConfigStore.instance()
 
 
 def test_a_configuration_composed_before_leaves_nothing_in_the_next(within: Command) -> None:

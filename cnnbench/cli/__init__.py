@@ -176,13 +176,13 @@ def _train_one(composed: DictConfig, plot: bool) -> float:
     directory = output_directory()
     run = claim(directory) if sweeps() else RunDirectoryCallback.claimed
     if run is None:
-        settings = config.load(composed)
+        settings = config.load(config.to_plain(composed))
         from cnnbench.commands import resume
 
         with _seen_off(directory, settings, plot):
             return resume.repeat(directory, settings, watch)
     with run.recorded_status():
-        settings = config.load(composed)
+        settings = config.load(config.to_plain(composed))
         run.write_text("config.yaml", config.to_yaml(settings))  # from here on the run can go on, whatever happens
         check(settings)
         from cnnbench.commands import train
@@ -223,7 +223,7 @@ def _resume(arguments: list[str]) -> int:
         epilog="Example: cnnbench resume outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 train.epochs=20",
     )
     parser.add_argument("directory", type=Path, help="a run or sweep directory, such as those under outputs/")
-    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(config.CHANGEABLE)}")
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(config.RESUME_OVERRIDES)}")
     parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
     parser.add_argument("--config-dir", metavar="DIR", help="of groups of your own, for a sweep that was given one")
     parser.add_argument("--plot", action="store_true", help="at the end draw accuracy and loss on the terminal")
@@ -232,7 +232,7 @@ def _resume(arguments: list[str]) -> int:
     jobs = {name: config.quote_texts(overrides) for name, overrides in recorded.items()}
     launcher = [word for word in options.changes if jobs and word.startswith(("hydra/launcher=", "hydra.launcher."))]
     given = [word for word in options.changes if word not in launcher]
-    changes = config.parse_changes(given, config.CHANGEABLE, "in a run that goes on")
+    changes = config.parse_changes(given, config.RESUME_OVERRIDES, "in a run that goes on")
     consent = Consent(
         options.directory,
         arguments,

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, cast
 import hydra
 from hydra import initialize_config_dir
 from hydra._internal.config_repository import ConfigRepository
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -50,7 +49,6 @@ __all__ = [
     "log_to_file",
     "output_directory",
     "overrides_of_the_job",
-    "share_config_store",
     "sweeps",
     "without_hydra",
 ]
@@ -135,8 +133,6 @@ def compose(config_name: str, arguments: list[str], work: Callable[[DictConfig],
     words = sorted(arguments, key=_is_override)  # argparse fails on a flag between overrides
     sys.argv[1:] = config.quote_texts(words)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands its errors to `main` instead of printing them
-    ConfigStore.instance().store("schema", config.Schema)
-    share_config_store()
     list_experiments_in_folders()
     gc.disable()  # composing and the import of PyTorch leave no garbage; looking for it takes an eighth of their time
     try:
@@ -174,16 +170,12 @@ def compose_here(overrides: Sequence[str]) -> DictConfig:
 @contextmanager
 def _hydra_of_its_own() -> Iterator[None]:
     """While the block lasts, Hydra is as in a new process: the caller may be a Hydra application itself."""
-    store = ConfigStore.instance()
-    before, configurations = dict(Singleton._instances), store.repo
+    before = dict(Singleton._instances)
     for each in _OF_AN_APPLICATION:
         Singleton._instances.pop(each, None)
-    store.repo = dict(configurations)
-    store.store("schema", config.Schema)
     try:
         yield
     finally:
-        store.repo = configurations
         for each in _OF_AN_APPLICATION:
             Singleton._instances.pop(each, None)
             if each in before:
@@ -196,7 +188,7 @@ def claim_checked(composed: DictConfig, directory: Path | None = None, verb: str
     Raises:
         ConfigError: the configuration is wrong, or the directory that was asked for holds a run.
     """
-    check(config.load(without_hydra(composed)))
+    check(config.load(config.to_plain(composed)))
     asked_for = directory is not None or any(
         each.startswith("hydra.run.dir=") for each in composed.hydra.overrides.hydra
     )
@@ -214,18 +206,6 @@ def leave_record(composed: DictConfig, directory: Path) -> None:
     folder.mkdir(exist_ok=True)
     for name, part in parts.items():
         (folder / name).write_text(OmegaConf.to_yaml(part), encoding="utf-8")
-
-
-def share_config_store() -> None:
-    """Keep Hydra from copying its store of configurations, which holds what nobody changes.
-
-    It is copied whenever a group is looked at: 90 times for --help, half of the time that takes.
-    """
-
-    def itself(store: ConfigStore, memo: dict[int, Any]) -> ConfigStore:
-        return store
-
-    ConfigStore.__deepcopy__ = itself  # type: ignore[attr-defined]  # Hydra has none of its own
 
 
 def list_experiments_in_folders() -> None:
@@ -290,7 +270,7 @@ def _earlier_attempt(composed: DictConfig) -> Path | None:
     named = any(each.startswith("hydra.run.dir=") for each in composed.hydra.overrides.hydra)
     for attempt in reversed(of_this_launch(directory if named else directory.with_name("*"))):
         written = attempt / "config.yaml"
-        wanted = values(config.to_yaml(config.load(without_hydra(composed))))
+        wanted = values(config.to_yaml(config.load(config.to_plain(composed))))
         if not written.exists() or values(read_text(written)) == wanted:
             return attempt
     return None

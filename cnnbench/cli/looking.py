@@ -45,7 +45,7 @@ def summary(arguments: list[str]) -> int:
     _refuse_sweep("summary", rest)
 
     def job(composed: DictConfig) -> None:
-        settings = config.load(composed)
+        settings = config.load(config.to_plain(composed))
         from cnnbench.commands import summary  # torch, which a mistake need not wait for
 
         summary.run(settings, **vars(options))
@@ -65,7 +65,7 @@ def gradcheck(arguments: list[str]) -> int:
     codes = []
 
     def job(composed: DictConfig) -> None:
-        settings = config.load(composed)
+        settings = config.load(config.to_plain(composed))
         from cnnbench.commands import gradcheck
 
         codes.append(gradcheck.run(settings, **vars(options)))
@@ -97,7 +97,7 @@ def benchmark(arguments: list[str]) -> int:
         run = claim_exactly(directory, "benchmark") if sweeps() else RunDirectoryCallback.claimed
         assert run is not None  # torchrun, which may start it again, is refused
         with run.recorded_status():
-            settings = config.load(composed)
+            settings = config.load(config.to_plain(composed))
             check(settings)
             from cnnbench.commands import benchmark
 

@@ -51,7 +51,7 @@ def as_written(overrides: ListConfig) -> Overrides:
 def directory_name(overrides: Sequence[str]) -> str:
     """The name of a job's directory, as hydra.sweep.subdir in conf/train.yaml has it."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return job_directory_name(get_overrides_dirname(parsed, list(config.NOT_OF_THE_JOB), ",", "="))
+    return job_directory_name(get_overrides_dirname(parsed, list(config.BOOKKEEPING_KEYS), ",", "="))
 
 
 def every_combination(overrides: Sequence[str]) -> list[Overrides]:
@@ -117,7 +117,7 @@ class Consent:
     @cached_property
     def _agreed(self) -> set[tuple[str, str]]:
         """Return the keys and values that the user has given."""
-        changes = [config.parse_changes([word], config.CHANGEABLE, "") for word in self.given]
+        changes = [config.parse_changes([word], config.RESUME_OVERRIDES, "") for word in self.given]
         return {(key, str(value)) for change in changes for key, value in change.items()}
 
     def changes_nothing(self, jobs: Jobs) -> bool:
@@ -126,7 +126,7 @@ class Consent:
         overrides = [_parse_plain(word) for word in words]
         paths = {str(override.value()) for override in overrides if override is not None}
         new = {(key, value) for key, value in self._agreed if key != PATH or value not in paths}
-        return {key for key, _ in new} <= config.NEED_CONSENT.keys()
+        return {key for key, _ in new} <= config.KEYS_NEEDING_CONFIRMATION.keys()
 
     def check_words(self, jobs: Jobs) -> None:
         """Check the record of the jobs, before any of it is composed: plain values of known keys.
@@ -167,7 +167,7 @@ class Consent:
             is_allowed = all(isinstance(name, str) and CHOICE.fullmatch(name) for name in names)
         else:
             is_allowed = (key in config.KEYS or of_model) and _is_plain(value)
-            is_allowed &= key in (*config.NEED_CONSENT, PATH) or not _leads_out(value)
+            is_allowed &= key in (*config.KEYS_NEEDING_CONFIRMATION, PATH) or not _leads_out(value)
         if not is_allowed or override.is_delete() or override.package is not None:
             raise refused
         if of_model and override.get_key_element() != key and not self.allow_custom_model:
@@ -202,7 +202,7 @@ class Consent:
                 f"{self.directory} asks for model.name={name}, code that is not cnnbench's. If you trust it: "
                 f"{self._again('--allow-custom-model')}"
             )
-        for key, what in config.NEED_CONSENT.items():
+        for key, what in config.KEYS_NEEDING_CONFIRMATION.items():
             value = OmegaConf.select(composed, key)
             if value is not None and (key, str(value)) not in self._agreed:
                 command = self._again(config.format_override(key, str(value)))

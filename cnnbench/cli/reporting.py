@@ -43,7 +43,7 @@ def as_cnnbench_error(error: Exception) -> CnnbenchError | None:
         case HydraException():
             return ConfigError(_explain_hydra(error))
         case OmegaConfBaseException():
-            return ConfigError(config.explain(error))
+            return ConfigError(config.explain_omegaconf(error))
         case YAMLError():
             return ConfigError(f"A configuration file is not YAML: {error}")
     return from_machine(error)
@@ -67,7 +67,7 @@ def _explain_hydra(error: HydraException) -> str:
             "and quote values with special characters: \"data.root='/my folder'\"."
         )
     if isinstance(cause, OmegaConfBaseException):
-        return config.explain(cause)
+        return config.explain_omegaconf(cause)
     inside = re.match(r"Could not override 'experiment/(\S+)'", str(error))
     if inside:
         return f"Experiments in folders are chosen by their whole name: experiment={inside[1]}/NAME."

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from cnnbench import config
-from cnnbench.cli.composing import compose_here, conf_folder, without_hydra
+from cnnbench.cli.composing import compose_here, conf_folder
 from cnnbench.cli.overrides import Overrides, every_combination, quoted
 from cnnbench.cli.sweeping import Sweep, plan
 from cnnbench.errors import ConfigError, did_you_mean
@@ -62,7 +62,7 @@ def run(arguments: list[str], launch: Callable[[list[str], Sweep, Callable[[Swee
     output = options.output or (directory if options.scale == "smoke" else Path("docs"))
     from cnnbench.commands import reproduce
 
-    settings = config.load(without_hydra(compose_here(jobs[0])))
+    settings = config.load(config.to_plain(compose_here(jobs[0])))
     computed = reproduce.compute(settings.data)  # first: it needs the data, which may be missing
 
     def tell(sweep: Sweep) -> int:

@@ -17,7 +17,6 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from cnnbench import config
-from cnnbench.cli.composing import without_hydra
 from cnnbench.cli.overrides import Consent, Overrides, as_written, check_number_of_jobs, directory_name, parse_texts
 from cnnbench.cli.remembering import remember_composed
 from cnnbench.cli.reporting import report
@@ -154,7 +153,7 @@ class Sweep:
             ConfigError: a value is not what it may be.
         """
         loader = GlobalHydra.instance().config_loader()
-        return config.load(without_hydra(loader.load_sweep_config(self.composed, list(overrides))))
+        return config.load(config.to_plain(loader.load_sweep_config(self.composed, list(overrides))))
 
     def _batches(self, overrides: list[Override], max_batch_size: int | None) -> list[list[Overrides]]:
         """The jobs to run, in place of Hydra's own list of all."""

@@ -11,7 +11,7 @@ from typing import Any
 from cnnbench import config as configuration
 from cnnbench.commands import train
 from cnnbench.commands.trained import read_dataset
-from cnnbench.config import FOLDER, NEED_CONSENT, Config, as_dict, to_yaml
+from cnnbench.config import FOLDER, KEYS_NEEDING_CONFIRMATION, Config, as_dict, to_yaml
 from cnnbench.data import sources
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
@@ -90,7 +90,7 @@ def run(
                 f"{directory} holds nothing to go on from: the run had not begun. Delete it, and start the run again "
                 "with its own command."
             )
-        settings = configuration.changed(recorded.values, changes)
+        settings = configuration.apply_overrides(recorded.values, changes)
         _require_consent(directory, settings, changes, allow_custom_model)
         _require_own_images(directory, settings, recorded, changes)
         _require_epochs(directory, settings, recorded)
@@ -145,7 +145,7 @@ def _read(directory: Path) -> Recorded:
     if last is None:
         return Recorded(values, None, None, problems)
     check_values(last)
-    if values is not None and configuration.of_the_job(values) != configuration.of_the_job(last["config"]):
+    if values is not None and configuration.job_identity(values) != configuration.job_identity(last["config"]):
         problems.append("config.yaml is not what the run was trained with; the checkpoint's configuration is used.")
     chooses = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
     best = checkpoint.load(directory / "checkpoints" / "best.pt") if chooses else None
@@ -162,7 +162,8 @@ def _require_consent(directory: Path, settings: Config, changes: Mapping[str, An
     for key, value in _elsewhere(settings).items():
         if key not in changes:
             raise ConfigError(
-                f"{directory} {NEED_CONSENT[key]}: {key}={value}. If that is yours: {command(directory, settings)}"
+                f"{directory} {KEYS_NEEDING_CONFIRMATION[key]}: {key}={value}. "
+                f"If that is yours: {command(directory, settings)}"
             )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from cnnbench.commands.trained import Trained
@@ -70,13 +71,15 @@ def load_test_set(trained: Trained, match_by_order: bool = False) -> TestSet:
 def _config(trained: Trained) -> DataConfig:
     """The data as the network was shown them; none are held out of the training set, which is of no concern here."""
     data, ours = trained.config.data, trained.dataset
-    data = replace(data, validation=0, train_examples=None, folds=None, fold=None)
+    data = msgspec.structs.replace(data, validation=0, train_examples=None, folds=None, fold=None)
     if data.name != FOLDER:
         return data
     size = ours.image_size
     if ours.path and not {"data", "data.path"}.intersection(trained.overridden):
-        data = replace(data, path=ours.path)  # the recorded one may be relative to another folder than today's
-    return replace(data, image_size=size, resize=min(data.resize, size), channels=ours.in_channels)
+        # the recorded one may be relative to another folder than today's
+        data = msgspec.structs.replace(data, path=ours.path)
+    resize, channels = min(data.resize, size), ours.in_channels
+    return msgspec.structs.replace(data, image_size=size, resize=resize, channels=channels)
 
 
 def _require_unseen(directory: Path, ours: Dataset, dataset: Dataset) -> None:

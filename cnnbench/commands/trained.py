@@ -3,15 +3,16 @@
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 
 from cnnbench import config as configuration
 from cnnbench.analysis.format import printable
-from cnnbench.config import OF_USE, Config
+from cnnbench.config import INFERENCE_OVERRIDES, Config
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
@@ -56,14 +57,18 @@ def open_run(directory: Path, overrides: list[str], conf: Path, verb: str, allow
     if processes().several:
         raise ConfigError(f"cnnbench {verb} works in one process. Start it without torchrun.")
     _require_run(directory)
-    changes = configuration.parse_changes(overrides, OF_USE, f"by {verb}: the network is as it was trained")
+    changes = configuration.parse_changes(
+        overrides, INFERENCE_OVERRIDES, f"by {verb}: the network is as it was trained"
+    )
     state, name = _load(directory)
     values = state.get("config")
     if not isinstance(values, dict) or "${" in repr(values):
         raise CheckpointError(f"{directory / 'checkpoints' / name} does not say how its network is built.")
     recorded = configuration.load(values)
     dataset = read_dataset(directory, recorded)
-    settings = configuration.changed(values, _kept_fixed(configuration.chosen(changes, conf), recorded, dataset))
+    settings = configuration.apply_overrides(
+        values, _kept_fixed(configuration.expand_groups(changes, conf), recorded, dataset)
+    )
     _require_consent(directory, settings, changes, verb, allow_custom_model)
     eager = replace(
         settings, device=replace(settings.device, cuda_graphs=False, compile=False)
