@@ -4,7 +4,7 @@
 here imports torch, so a mistake in a value is reported at once.
 """
 
-# ruff: noqa: F403  # each module lists in __all__ what it offers
+# ruff: noqa: F403  # each module lists what it offers
 from cnnbench.config.load import *
 from cnnbench.config.overrides import *
 from cnnbench.config.resume_rules import *
