@@ -24,7 +24,6 @@ from pathlib import Path
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, Subset
@@ -36,10 +35,9 @@ warnings.filterwarnings("ignore")
 
 
 def settings_for(model: str, overrides: list[str]) -> config.Config:
-    ConfigStore.instance().store("schema", config.Schema)
     OmegaConf.register_new_resolver("job_directory", str)
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        return config.load(compose("train", overrides=[f"model={model}", *overrides]))
+        return config.load(config.to_plain(compose("train", overrides=[f"model={model}", *overrides])))
 
 
 def place_files(folder: Path) -> None:

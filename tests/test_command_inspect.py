@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from installed import Command
 from small_runs import Runs, contents, forge
 from torch import nn
@@ -139,12 +138,11 @@ Make = Callable[..., tuple[TrainedModel, Examples]]
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
     """Makes a network with weights by chance, and random images."""
-    ConfigStore.instance().store("schema", configuration.Schema)
 
     def of(*overrides: str, images: int = 5, channels: int = 1, classes: tuple[str, ...] = ()) -> Any:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             small = ("data=sample", "device=cpu", "device.precision=fp32", "device.threads=1", *overrides)
-            config = configuration.load(compose("train", overrides=list(small)))
+            config = configuration.load(configuration.to_plain(compose("train", overrides=list(small))))
         dataset = catalog.get("sample")
         many = {"mean": dataset.mean * channels, "std": dataset.std * channels, "classes": classes or dataset.classes}
         dataset = replace(dataset, **many)

@@ -78,7 +78,7 @@ def test_no_temporary_file_is_left(smoke: Smoke) -> None:
 
 
 def test_the_configuration_loads_back(smoke: Smoke) -> None:
-    loaded = config.load(OmegaConf.load(smoke[1] / "config.yaml"))
+    loaded = config.load(config.to_plain(OmegaConf.load(smoke[1] / "config.yaml")))
     assert (loaded.model.name, loaded.train.epochs, loaded.optimizer.lr) == ("lenet_relu", 2, 0.95)
 
 

@@ -135,7 +135,7 @@ def test_images_from_elsewhere_need_the_command_that_is_told(
     seen = []
 
     def note(composed: Any, claimed: object, plot: bool) -> float:
-        seen.append(config.load(composed).data.path)
+        seen.append(config.load(config.to_plain(composed)).data.path)
         return 0.0
 
     monkeypatch.setattr("cnnbench.cli.compose.train_job", note)
@@ -175,7 +175,7 @@ def test_plain_values_and_choices_are_composed(overrides: list[str]) -> None:
     UntrustedSweepPolicy(Path("sweep"), [], [], allow_custom_model=False, config_dir=None).check_overrides(
         {"job": overrides}
     )
-    assert config.load(without_hydra(compose_config(overrides)))
+    assert config.load(config.to_plain(compose_config(overrides)))
 
 
 def test_arguments_of_a_custom_model_and_groups_of_ones_own_are_the_users_to_allow(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def compose_recorded(overrides: list[str]) -> DictConfig | None:
         consent.check_overrides({"job": overrides})
         composed = compose_config(overrides)
         consent.check_composed(composed, compose_default())
-        config.load(without_hydra(composed))
+        config.load(config.to_plain(composed))
     except CnnbenchError as error:
         told = str(error)
     else:

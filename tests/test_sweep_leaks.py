@@ -148,7 +148,9 @@ def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest
     assert sorted(opened) == sorted(f"{name}.gz" for name in FILES)
 
 
-def test_each_job_of_a_sweep_is_composed_to_be_checked_and_to_be_run(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_job_of_a_sweep_is_composed_to_be_checked_and_to_be_run(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     composed: list[str] = []
 
     def finish(config: Any, run_directory: RunDirectory, **_: Any) -> TrainingHistory:

@@ -14,7 +14,7 @@ from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
-from cnnbench.sweeps.jobs import list_jobs, quote_path, without_hydra
+from cnnbench.sweeps.jobs import list_jobs, quote_path
 from cnnbench.training.resume import resume_command
 
 # as typed, and the text that is meant
@@ -114,7 +114,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def composed(*overrides: str) -> Config:
-    return config.load(without_hydra(compose_config(overrides)))
+    return config.load(config.to_plain(compose_config(overrides)))
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +136,17 @@ def test_a_run_takes_each_text_as_it_is_typed() -> None:
 
 @pytest.mark.parametrize(("typed", "text"), TEXTS.items(), ids=ascii)
 def test_commands_that_read_runs_take_a_text_as_it_is_typed(typed: str, text: str, recorded: Mapping[str, Any]) -> None:
-    for keys in (config.CHANGEABLE, config.OF_USE):
+    for keys in (config.RESUME_OVERRIDES, config.INFERENCE_OVERRIDES):
         changes = config.parse_changes([f"data.root={typed}"], keys, "")
-        assert config.changed(recorded, changes).data.root == text
+        assert config.apply_overrides(recorded, changes).data.root == text
 
 
 def test_null_is_no_text(recorded: Mapping[str, Any]) -> None:
     assert composed("data=sample", "data.root=null").data.root is None
     with_root = {**recorded, "data": {**recorded["data"], "root": "mine"}}
-    assert config.changed(with_root, config.parse_changes(["data.root=null"], ["data.root"], "")).data.root is None
+    assert (
+        config.apply_overrides(with_root, config.parse_changes(["data.root=null"], ["data.root"], "")).data.root is None
+    )
 
 
 @pytest.fixture
@@ -155,7 +157,7 @@ def trained(within: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Call
         paths: list[str | None] = []
 
         def note(composed: Any, claimed: object, plot: bool) -> float:
-            paths.append(config.load(composed).data.path)
+            paths.append(config.load(config.to_plain(composed)).data.path)
             return 0.0
 
         monkeypatch.setattr("cnnbench.cli.compose.train_job", note)
@@ -226,27 +228,27 @@ def test_a_run_and_its_resumption_agree_on_a_value(key: str, typed: str, recorde
         return repr(found)
 
     word = f"{key}={typed}"
-    resumed = value(lambda: config.changed(recorded, config.parse_changes([word], config.CHANGEABLE, "")))
+    resumed = value(lambda: config.apply_overrides(recorded, config.parse_changes([word], config.RESUME_OVERRIDES, "")))
     assert resumed == value(lambda: composed("data=sample", word))
 
 
 @pytest.mark.parametrize("typed", ["1:30", "0x5"])
 def test_what_is_no_number_is_refused_in_words(typed: str, recorded: Mapping[str, Any]) -> None:
-    changes = config.parse_changes([f"train.epochs={typed}"], config.CHANGEABLE, "")
+    changes = config.parse_changes([f"train.epochs={typed}"], config.RESUME_OVERRIDES, "")
     with pytest.raises(ConfigError, match=rf"train\.epochs: Value '{typed}' .*is not a whole number"):
-        config.changed(recorded, changes)
+        config.apply_overrides(recorded, changes)
 
 
 @pytest.mark.parametrize("typed", ["1,2", "range(1,3)", "glob(*)", "choice(a,b)"])
 def test_commands_that_read_runs_take_one_value(typed: str) -> None:
     with pytest.raises(ConfigError, match=r"data\.path=.* gives several values, as for a sweep\. Give one\."):
-        config.parse_changes([f"data.path={typed}"], config.CHANGEABLE, "")
+        config.parse_changes([f"data.path={typed}"], config.RESUME_OVERRIDES, "")
 
 
 @pytest.mark.parametrize("typed", ["'", "it's", "{a", "'a'b", "9" * 5000])
 def test_commands_that_read_runs_say_how_to_quote(typed: str) -> None:
     with pytest.raises(ConfigError, match=r"has no value that can be read\. Quote a text with special characters: "):
-        config.parse_changes([f"optimizer.lr={typed}"], config.CHANGEABLE, "")
+        config.parse_changes([f"optimizer.lr={typed}"], config.RESUME_OVERRIDES, "")
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
@@ -261,7 +263,7 @@ def test_the_command_that_resumes_gives_the_same_text(text: str, recorded: Mappi
     settings = config.load({**recorded, "data": {**recorded["data"], "root": text}, "tracker": tracker})
     words = shlex.split(resume_command(Path("run"), settings))
     assert words[:3] == ["cnnbench", "resume", "run"]
-    changed = config.changed(recorded, config.parse_changes(words[3:], config.CHANGEABLE, ""))
+    changed = config.apply_overrides(recorded, config.parse_changes(words[3:], config.RESUME_OVERRIDES, ""))
     assert (changed.data.root, changed.tracker) == (text, settings.tracker)
 
 

@@ -33,7 +33,7 @@ from cnnbench.runs.directory import STATUS, claim
 from cnnbench.runs.processes import broadcast, one_broadcast, processes
 from cnnbench.runs.reading import find_runs, of_this_launch
 from cnnbench.runs.sweep import is_stopped, recorded_jobs
-from cnnbench.sweeps.jobs import SweepRequest, quote_path, without_hydra
+from cnnbench.sweeps.jobs import SweepRequest, quote_path
 
 __all__ = ["benchmark", "gradcheck", "resume", "run_sweep_command", "summary", "train"]
 
@@ -90,7 +90,7 @@ def train_job(composed: DictConfig, claimed: Claimed | None, plot: bool) -> floa
         if is_multirun() and is_stopped(Path(HydraConfig.get().sweep.dir)):
             log.info("Not begun: the sweep was stopped.")
             return math.nan
-        settings = config.load(without_hydra(composed))
+        settings = config.load(config.to_plain(composed))
         return _train_or_resume(Claimed(settings, None, directory, claim(directory)), started, plot)
 
 
@@ -201,7 +201,7 @@ def _resume_runs(options: argparse.Namespace) -> int:
     """Resume a run, or all in a directory; return the exit code of the first that failed."""
     from cnnbench.commands.resume import resume_run
 
-    changes = config.parse_changes(options.changes, config.CHANGEABLE, "in a run that is resumed")
+    changes = config.parse_changes(options.changes, config.RESUME_OVERRIDES, "in a run that is resumed")
     command = shlex.join([*processes().program(), *sys.argv[1:]])
     codes = []
     for directory in find_runs(options.directory):
@@ -235,7 +235,7 @@ def summary(arguments: list[str]) -> int:
         raise ConfigError("--layer looks at one convolution and --depth folds all: choose one.")
 
     def job(composed: DictConfig, claimed: Claimed | None) -> None:
-        settings = config.load(without_hydra(composed))
+        settings = config.load(config.to_plain(composed))
         from cnnbench.commands import summary  # torch, which a mistake need not wait for
 
         summary.run(settings, **vars(options))
@@ -255,7 +255,7 @@ def gradcheck(arguments: list[str]) -> int:
     codes = []
 
     def job(composed: DictConfig, claimed: Claimed | None) -> None:
-        settings = config.load(without_hydra(composed))
+        settings = config.load(config.to_plain(composed))
         from cnnbench.commands import gradcheck
 
         codes.append(gradcheck.run(settings, **vars(options)))

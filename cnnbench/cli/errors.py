@@ -51,7 +51,7 @@ def as_cnnbench_error(error: Exception) -> CnnbenchError | None:
         case HydraException():
             return ConfigError(_explain_hydra(error))
         case OmegaConfBaseException():
-            return ConfigError(config.explain(error))
+            return ConfigError(config.explain_omegaconf(error))
         case YAMLError():
             return ConfigError(f"A configuration file is not YAML: {error}")
     return from_machine(error)
@@ -79,7 +79,7 @@ def _explain_hydra(error: HydraException) -> str:
     if flag and flag[1] in SWEEPER_FLAGS:
         return f"{SWEEPER_FLAGS[flag[1]]} needs the sweeper of cnnbench: leave hydra/sweeper out."
     if isinstance(cause, OmegaConfBaseException):
-        return config.explain(cause)
+        return config.explain_omegaconf(cause)
     inside = re.match(r"Could not override 'experiment/(\S+)'", str(error))
     if inside:
         return f"Experiments in folders are chosen by their whole name: experiment={inside[1]}/NAME."

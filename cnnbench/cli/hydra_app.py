@@ -246,7 +246,7 @@ def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "
     Raises:
         ConfigError: the configuration is wrong, or the directory that was asked for holds a run.
     """
-    settings = config.load(without_hydra(composed))
+    settings = config.load(config.to_plain(composed))
     from cnnbench.training import preflight  # numpy, which a wrong value need not wait for
 
     checked = preflight.check(settings)
@@ -294,7 +294,7 @@ def _find_earlier_attempt(composed: DictConfig) -> Claimed | None:
     named = any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
     for attempt in reversed(of_this_launch(directory if named else directory.with_name("*"))):
         written = attempt / "config.yaml"
-        settings = config.load(without_hydra(composed))
+        settings = config.load(config.to_plain(composed))
         wanted = values(config.to_yaml(settings))
         if not written.exists() or values(read_text(written)) == wanted:
             return Claimed(settings, None, attempt, None)

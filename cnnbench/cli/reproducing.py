@@ -15,7 +15,7 @@ from cnnbench.cli.hydra_app import compose_config, conf_folder
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.processes import processes
 from cnnbench.runs.records import Record, read_records
-from cnnbench.sweeps.jobs import Overrides, SweepRequest, list_jobs, quote_path, without_hydra
+from cnnbench.sweeps.jobs import Overrides, SweepRequest, list_jobs, quote_path
 
 __all__ = ["jobs_of", "of_the_scale", "proposed", "run"]
 
@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> int:
     output = options.output or (directory if options.scale == "smoke" else Path("docs"))
     from cnnbench.commands import reproduce
 
-    settings = config.load(without_hydra(compose_config(jobs[0])))
+    settings = config.load(config.to_plain(compose_config(jobs[0])))
     computed = reproduce.compute(settings.data)  # first: it needs the data, which may be missing
     try:
         return run_sweep_command(words, request)

@@ -48,7 +48,16 @@ def _describe_cpu_defaults() -> Facts:
     """Return what `auto` means on the CPU."""
     from cnnbench.training.device import describe_threads, resolve_device
 
-    config = DeviceConfig("cpu", "auto", "auto", "auto", False, "auto", False)
+    config = DeviceConfig(
+        name="cpu",
+        precision="auto",
+        channels_last="auto",
+        threads="auto",
+        compile=False,
+        cuda_graphs="auto",
+        deterministic=False,
+        sync_batchnorm=False,
+    )
     precision = resolve_device(config, lambda: math.inf).precision
     if precision != "fp32":
         precision = f"fp32, for large networks {precision}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnbench.config import CHANGEABLE
+from cnnbench.config import RESUME_OVERRIDES
 from cnnbench.runs.run_log import log_to
 
 __all__ = ["parse_arguments", "resume_run"]
@@ -24,7 +24,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("directory", type=Path, help="a run or sweep directory, such as those under outputs/")
-    add("changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(CHANGEABLE)}")
+    add("changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(RESUME_OVERRIDES)}")
     add(
         "--allow-custom-model",
         action="store_true",

@@ -1,57 +1,56 @@
-"""Overrides, KEY=VALUE, as all commands read and write them.
+"""Overrides, KEY=VALUE, as all commands read and write them, and what they make of a configuration.
 
-The grammar is Hydra's. In addition, a text is what was typed.
+The grammar is Hydra's. In addition, a text is what was typed. Interpolations are OmegaConf's. This
+module alone knows either, below the command line and sweeps.
 """
 
-import dataclasses
 import re
-import types
-import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from functools import lru_cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import msgspec
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from cnnbench.config.schema import Config, Schema
-from cnnbench.errors import ConfigError
+from cnnbench.config.explain import explain_unknown_key
+from cnnbench.config.fields import allowed_by, fields_of, list_keys
+from cnnbench.config.load import load
+from cnnbench.config.schema import TRACKERS, Config
+from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = [
     "GROUPS",
-    "HOW_TO_QUOTE",
     "KEYS",
-    "TEXT_KEYS",
+    "apply_overrides",
+    "expand_groups",
+    "explain_omegaconf",
     "format_override",
     "leads_out",
+    "parse_changes",
     "parse_override",
     "quote",
     "quote_texts",
+    "to_plain",
 ]
 
 HOW_TO_QUOTE = "Quote a text with special characters: \"data.path='a, b'\"."
 
 
-def _list_keys(schema: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys of a dataclass and the types of their values.
-
-    A group with variants has the keys of all of them.
-    """
-    for name, hint in typing.get_type_hints(schema).items():
-        for kind in typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,):
-            if dataclasses.is_dataclass(kind):
-                yield from _list_keys(kind, f"{above}{name}.")
-            elif kind is not types.NoneType:
-                yield f"{above}{name}", kind
+def _is_text(hint: Any) -> bool:
+    kinds, choices, *_ = allowed_by(hint)
+    return {*kinds, *map(type, choices)} == {str}
 
 
-# arguments of the network are keys of model itself
-KEYS = frozenset(key for key, _ in _list_keys(Config)) - {"model.arguments"}
-TEXT_KEYS = frozenset(key for key, kind in _list_keys(Config) if kind is str)
-GROUPS = frozenset(field.name for field in dataclasses.fields(Schema)) - KEYS - {"train"}
-GROUPS |= {"experiment"}
+HINTS = dict(list_keys(Config))
+KEYS = frozenset(HINTS) - {"model.arguments"}  # arguments of the network are keys of model itself
+TEXT_KEYS = frozenset(key for key in KEYS if _is_text(HINTS[key]))
+GROUPS = frozenset(fields_of(Config)) - KEYS - {"train"} | {"experiment"}
 
 BLANKS = " \t"  # around a value, they are no part of it
 PIECE = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|\\.|[^,()])+""", re.DOTALL)
@@ -137,3 +136,110 @@ def format_override(key: str, value: str) -> str:
         given = None
     is_same = isinstance(given, (str, int, float)) and str(given) == value
     return override if is_same else f"{key}={quote(value)}"
+
+
+def parse_changes(overrides: Sequence[str], changeable: Sequence[str], where: str) -> dict[str, Any]:
+    """Return keys and values from KEY=VALUE, of keys that are `changeable`.
+
+    `where` ends the message about another key.
+
+    Raises:
+        ConfigError: it is not of that form, or a key that may not change.
+    """
+    changes = {}
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals:
+            raise ConfigError(f"'{override}' is not an override. Write KEY=VALUE, such as train.epochs=20.")
+        if not any(fnmatch(key, pattern) for pattern in changeable):
+            raise ConfigError(f"{key} cannot be changed {where}. Allowed: {', '.join(changeable)}.")
+        parsed = parse_override(override)
+        if parsed.is_sweep_override():
+            several = "gives several values, as for a sweep. Give one."
+            raise ConfigError(f"{override} {several} {HOW_TO_QUOTE}")
+        changes[key] = to_plain(OmegaConf.create({key: parsed.value()}))[key]
+    return changes
+
+
+def expand_groups(changes: Mapping[str, Any], conf: Path) -> dict[str, Any]:
+    """Return changes to keys, in place of those to groups, such as data=mnist.
+
+    A choice stands for the keys of its YAML in the folder `conf`. Keys that this does not have get
+    their defaults: those of a choice before shall not stay.
+
+    Raises:
+        ConfigError: there is no such choice.
+    """
+    keys: dict[str, Any] = {}
+    for group, name in changes.items():
+        if "." in group:
+            continue
+        _check_name(group, str(name), [path.stem for path in (conf / group).glob("*.yaml")])
+        values = {
+            field.name: field.default
+            for field in msgspec.structs.fields(fields_of(Config)[group])
+            if field.default is not msgspec.NODEFAULT
+        }
+        chosen: Any = OmegaConf.to_container(OmegaConf.load(conf / group / f"{name}.yaml"))
+        keys |= {f"{group}.{key}": value for key, value in {**values, **chosen}.items()}
+    return keys | {key: value for key, value in changes.items() if "." in key}
+
+
+def apply_overrides(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
+    """Return the configuration with these plain values, after changes to some keys.
+
+    Raises:
+        ConfigError: there is no such key, or as `load`.
+    """
+    load(values)  # in what is not a configuration, keys cannot be changed
+    try:
+        merged = OmegaConf.create(dict(values))
+        if "tracker" in changes:  # first: its other keys change what was chosen
+            trackers = _trackers(changes["tracker"])
+            OmegaConf.update(merged, "tracker", trackers, merge=False)
+        for key, value in changes.items():
+            if key != "tracker":
+                OmegaConf.update(merged, key, value)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain_omegaconf(error)) from error
+    return load(to_plain(merged))
+
+
+def _trackers(choice: Any) -> dict[str, Any]:
+    """Return what the choice of a tracker, or of a list of them, stands for."""
+    names = choice if isinstance(choice, list) else [choice]
+    for name in names:
+        _check_name("tracker", str(name), (*TRACKERS, "none"))
+    return {name: {} for name in names if name != "none"}
+
+
+def _check_name(group: str, name: str, allowed: Sequence[str]) -> None:
+    if name not in allowed:
+        raise ConfigError(f"{group}={name} is not known. {did_you_mean(name, allowed)}")
+
+
+def to_plain(composed: DictConfig) -> dict[str, Any]:
+    """Return the plain values of what was composed, without Hydra's own.
+
+    Raises:
+        ConfigError: an interpolation leads nowhere, or a value is missing.
+    """
+    ours = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    try:
+        plain: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(explain_omegaconf(error)) from error
+    return {str(key): value for key, value in plain.items()}
+
+
+def explain_omegaconf(error: OmegaConfBaseException) -> str:
+    """Return what OmegaConf refuses, in words for people."""
+    key = str(error.full_key or "")
+    if isinstance(error, MissingMandatoryValue):
+        return f"{key} has no value. Set {key}=..."
+    if isinstance(error, (ConfigKeyError, AttributeError)) and isinstance(error.parent_node, DictConfig):
+        siblings = dict(error.parent_node.items_ex(resolve=False))
+        siblings.pop("hydra", None)
+        return explain_unknown_key(key, siblings)
+    first_line = str(error.msg or error).partition("\n")[0]
+    return f"{key}: {first_line}" if key else first_line

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
@@ -75,15 +76,15 @@ def load_eval_set(
 
 def _adapt_data_config(data: DataConfig, trained_on: Dataset, overrides: Collection[str]) -> DataConfig:
     """Return the settings under which images look as in training; none are held out."""
-    data = replace(data, validation=0, train_examples=None, folds=None, fold=None)
+    data = msgspec.structs.replace(data, validation=0, train_examples=None, folds=None, fold=None)
     if data.name != FOLDER:
         return data
     size = trained_on.image_size
     if trained_on.path and not {"data", "data.path"}.intersection(overrides):
         # The recorded path may be relative to another folder than today's.
-        data = replace(data, path=trained_on.path)
+        data = msgspec.structs.replace(data, path=trained_on.path)
     resize = min(data.resize, size)
-    return replace(data, image_size=size, resize=resize, channels=trained_on.in_channels)
+    return msgspec.structs.replace(data, image_size=size, resize=resize, channels=trained_on.in_channels)
 
 
 def _require_unseen(run: Path, trained_on: Dataset, dataset: Dataset) -> None:

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from cnnbench.config.arguments import check_arguments
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.models.alexnet import AlexNet
+from cnnbench.models.arguments import check_arguments
 from cnnbench.models.bn_lenet import BNLeNet
 from cnnbench.models.d2l_densenet import D2LDenseNet
 from cnnbench.models.d2l_resnet import D2LResNet18

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.analysis.format import align, printable
-from cnnbench.config import NOT_OF_THE_JOB, format_override
+from cnnbench.config import BOOKKEEPING_KEYS, format_override
 from cnnbench.reports.groups import REPEATS, Group, differing, distinguishing, given, group, ranked
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import Record, read_records
@@ -131,7 +131,7 @@ def _best(group: Group) -> str:
     words = []
     for override in run.overrides:
         key, equals, given = override.partition("=")
-        if key not in NOT_OF_THE_JOB:
+        if key not in BOOKKEEPING_KEYS:
             is_as_given = not equals or run.value(key) == given
             words.append(override if is_as_given else format_override(key, run.value(key)))
     return f"the best: {shlex.join(['cnnbench', *words])}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.config import NOT_OF_THE_JOB
+from cnnbench.config import BOOKKEEPING_KEYS
 from cnnbench.runs.records import Record
 
 __all__ = [
@@ -72,7 +72,7 @@ def given(runs: Sequence[Record]) -> list[str]:
     """The keys that were given to any run, in the order of their first use."""
     keys = (override.partition("=")[0] for run in runs for override in run.overrides if "=" in override)
     return [
-        key for key in dict.fromkeys(keys) if key not in NOT_OF_THE_JOB and not key.startswith(("hydra.", "hydra/"))
+        key for key in dict.fromkeys(keys) if key not in BOOKKEEPING_KEYS and not key.startswith(("hydra.", "hydra/"))
     ]
 
 

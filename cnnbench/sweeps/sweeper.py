@@ -29,7 +29,6 @@ from cnnbench.sweeps.jobs import (
     SweepRequest,
     list_jobs,
     read_jobs_file,
-    without_hydra,
 )
 
 if TYPE_CHECKING:
@@ -185,7 +184,7 @@ class Sweep:
                     "(Two trackers for each job are tracker=[tensorboard,mlflow].)"
                 )
             try:
-                settings: config.Config | ConfigError = config.load(without_hydra(composed))
+                settings: config.Config | ConfigError = config.load(config.to_plain(composed))
             except ConfigError as error:
                 settings = error
             self.jobs[name] = Job(list(overrides), settings)

@@ -45,7 +45,7 @@ class UntrustedSweepPolicy:
     @cached_property
     def _confirmed(self) -> set[tuple[str, str]]:
         """Return the keys and values that the user has given."""
-        changes = [config.parse_changes([word], config.CHANGEABLE, "") for word in self.given]
+        changes = [config.parse_changes([word], config.RESUME_OVERRIDES, "") for word in self.given]
         return {(key, str(value)) for change in changes for key, value in change.items()}
 
     def only_confirms(self, jobs: Jobs) -> bool:
@@ -54,7 +54,7 @@ class UntrustedSweepPolicy:
         overrides = [_parse_plain(word) for word in words]
         paths = {str(override.value()) for override in overrides if override is not None}
         new = {(key, value) for key, value in self._confirmed if key != PATH or value not in paths}
-        return {key for key, _ in new} <= config.NEED_CONSENT.keys()
+        return {key for key, _ in new} <= config.KEYS_NEEDING_CONFIRMATION.keys()
 
     def check_overrides(self, jobs: Jobs) -> None:
         """Check recorded jobs before any is composed: plain values of known keys, and choices.
@@ -95,7 +95,7 @@ class UntrustedSweepPolicy:
             is_allowed = all(isinstance(name, str) and CHOICE.fullmatch(name) for name in names)
         else:
             is_allowed = (key in config.KEYS or of_model) and _is_plain(value)
-            is_allowed &= key in (*config.NEED_CONSENT, PATH) or not _leads_out(value)
+            is_allowed &= key in (*config.KEYS_NEEDING_CONFIRMATION, PATH) or not _leads_out(value)
         if not is_allowed or override.is_delete() or override.package is not None:
             raise refused
         if of_model and override.get_key_element() != key and not self.allow_custom_model:
@@ -130,7 +130,7 @@ class UntrustedSweepPolicy:
                 f"{self.directory} asks for model.name={name}, code that is not cnnbench's. "
                 f"If you trust it: {self._again('--allow-custom-model')}"
             )
-        for key, what in config.NEED_CONSENT.items():
+        for key, what in config.KEYS_NEEDING_CONFIRMATION.items():
             value = OmegaConf.select(composed, key)
             if value is not None and (key, str(value)) not in self._confirmed:
                 command = self._again(config.format_override(key, str(value)))

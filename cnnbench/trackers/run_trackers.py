@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnbench.analysis.format import printable
-from cnnbench.config import Config, as_dict, of_the_job, to_yaml
+from cnnbench.config import Config, as_dict, job_identity, to_yaml
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.sweep import JOBS
@@ -128,7 +128,7 @@ def _told(config: Config, directory: Path, environment: Mapping[str, Any], rows:
     return Told(
         directory.absolute(),
         began_at,
-        dict(_flat(of_the_job(as_dict(config)))),
+        dict(_flat(job_identity(as_dict(config)))),
         to_yaml(config),
         {**tags, "run_directory": str(directory.absolute()), **sweep},
         [(dict(row), at) for row, at in zip(rows, ended_at, strict=True)],

@@ -6,10 +6,11 @@ import platform
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from msgspec.structs import replace
 
 from cnnbench.config import Config, DeviceConfig
 from cnnbench.errors import ConfigError

@@ -3,15 +3,16 @@
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 
 from cnnbench import config as configuration
 from cnnbench.analysis.format import printable
-from cnnbench.config import OF_USE, Config
+from cnnbench.config import INFERENCE_OVERRIDES, Config
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
@@ -65,7 +66,7 @@ def load_trained_model(
         raise ConfigError(f"cnnbench {command} works in one process. Start it without torchrun.")
     _check_is_training_run(directory)
     refusal = f"by {command}: the network is as it was trained"
-    changes = configuration.parse_changes(overrides, OF_USE, refusal)
+    changes = configuration.parse_changes(overrides, INFERENCE_OVERRIDES, refusal)
     state, name = _load_checkpoint(directory)
     place = directory / "checkpoints" / name
     values = state.get("config")
@@ -73,8 +74,8 @@ def load_trained_model(
         raise CheckpointError(f"{place} does not say how its network is built.")
     recorded = configuration.load(values)
     dataset = read_dataset(directory, recorded)
-    locked = lock_input_settings(configuration.chosen(changes, conf), recorded)
-    config = configuration.changed(values, locked)
+    locked = lock_input_settings(configuration.expand_groups(changes, conf), recorded)
+    config = configuration.apply_overrides(values, locked)
     _check_trust(directory, config, changes, command, allow_custom_model)
     # Compiling and capturing pay off in training alone.
     eager = replace(config, device=replace(config.device, cuda_graphs=False, compile=False))

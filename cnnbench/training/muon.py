@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
-from cnnbench.config import AdamConfig, MuonConfig, SgdConfig
+from cnnbench.config import AdamConfig, AdamWConfig, MuonConfig, NesterovConfig, SgdConfig
 
 __all__ = ["Muon", "fallback_config", "orthogonalise", "split_parameters"]
 
@@ -132,5 +132,5 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def fallback_config(config: MuonConfig) -> AdamConfig | SgdConfig:
     """The optimizer of the parameters that Muon is not for, with the numbers that its author gives it."""
     if config.fallback == "adamw":
-        return AdamConfig("adamw", config.fallback_lr, [0.9, 0.95], 1e-10, config.weight_decay)
-    return SgdConfig("nesterov", config.fallback_lr, 0.85, config.weight_decay)
+        return AdamWConfig(lr=config.fallback_lr, betas=[0.9, 0.95], eps=1e-10, weight_decay=config.weight_decay)
+    return NesterovConfig(lr=config.fallback_lr, momentum=0.85, weight_decay=config.weight_decay)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import config as configuration
-from cnnbench.config import FOLDER, NEED_CONSENT, Config, as_dict
+from cnnbench.config import FOLDER, KEYS_NEEDING_CONFIRMATION, Config, as_dict
 from cnnbench.data import sources
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
@@ -89,7 +89,7 @@ def reopen_run(
                 f"{directory} holds nothing to go on from: the run had not begun. Delete it, and "
                 "start the run again with its own command."
             )
-        config = configuration.changed(values, resume.changes)
+        config = configuration.apply_overrides(values, resume.changes)
         _require_consent(directory, config, resume, allow_custom_model)
         _require_own_images(directory, config, resume)
         _require_epochs(directory, config, resume)
@@ -160,7 +160,7 @@ def _read(
     if last is None:
         return values, ResumeState(None, None, problems, changes, is_finished)
     check_values(last)
-    job_identity = configuration.of_the_job
+    job_identity = configuration.job_identity
     if values is not None and job_identity(values) != job_identity(last["config"]):
         problems.append(f"config.yaml is not what the run was trained with; {used}.")
     chooses = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
@@ -195,7 +195,7 @@ def _require_consent(
     for key, value in _external_targets(config).items():
         if key not in resume.changes:
             raise ConfigError(
-                f"{directory} {NEED_CONSENT[key]}: {key}={value}. If that is yours: {command}",
+                f"{directory} {KEYS_NEEDING_CONFIRMATION[key]}: {key}={value}. If that is yours: {command}",
             )
 
 

@@ -55,7 +55,9 @@ def test_convolutions_two_ways_differ_by_rounding_alone(dtype: torch.dtype) -> N
 
 
 def test_what_is_computed_is_the_same_each_time() -> None:
-    data = DataConfig("sample", 28, 0, None, None, None, None)
+    data = DataConfig(
+        name="sample", resize=28, validation=0, train_examples=None, test_examples=None, folds=None, fold=None
+    )
     first = compute(data)
     assert first == compute(data)
     assert first.num_images == 1000

@@ -9,20 +9,29 @@ from torch import nn
 
 from cnnbench import models
 from cnnbench.analysis.memory import TrainingMemory, estimate_fixed_memory, estimate_memory
-from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.config import (
+    AdagradConfig,
+    AdamConfig,
+    AdamWConfig,
+    MomentumConfig,
+    MuonConfig,
+    OptimizerConfig,
+    RMSpropConfig,
+    SgdConfig,
+)
 from cnnbench.errors import ConfigError
 from cnnbench.training.muon import Muon, fallback_config, split_parameters
 from cnnbench.training.optimizers import make_optimizer
 
-SGD = SgdConfig("sgd", 0.1, 0.0, 0.0)
+SGD = SgdConfig(lr=0.1, momentum=0.0, weight_decay=0.0)
 OPTIMIZERS: list[OptimizerConfig] = [
     SGD,
-    SgdConfig("momentum", 0.1, 0.9, 0.0),
-    AdagradConfig("adagrad", 0.1, 1e-8, 0.0),
-    AdamConfig("adam", 0.1, [0.9, 0.999], 1e-8, 0.0),
-    AdamConfig("adamw", 0.1, [0.9, 0.999], 1e-8, 0.0),
-    RMSpropConfig("rmsprop", 0.1, 0.9, 1e-8, 0.0, 0.0),
-    RMSpropConfig("rmsprop", 0.1, 0.9, 1e-8, 0.9, 0.0),
+    MomentumConfig(lr=0.1, momentum=0.9, weight_decay=0.0),
+    AdagradConfig(lr=0.1, eps=1e-8, weight_decay=0.0),
+    AdamConfig(lr=0.1, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.0),
+    AdamWConfig(lr=0.1, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.0),
+    RMSpropConfig(lr=0.1, alpha=0.9, eps=1e-8, momentum=0.0, weight_decay=0.0),
+    RMSpropConfig(lr=0.1, alpha=0.9, eps=1e-8, momentum=0.9, weight_decay=0.0),
 ]
 
 
@@ -44,7 +53,7 @@ def test_the_optimizer_state_is_what_the_optimizer_keeps(optimizer: OptimizerCon
 
 
 def test_the_state_of_muon_is_what_it_and_sgd_for_the_rest_keep() -> None:
-    config = MuonConfig("muon", 0.1, 0.9, 0.0, "sgd", 0.1)
+    config = MuonConfig(lr=0.1, momentum=0.9, weight_decay=0.0, fallback="sgd", fallback_lr=0.1)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 8))
     for_muon, rest = split_parameters(network)
     made = (Muon(for_muon, 0.1), make_optimizer(fallback_config(config), rest, torch.device("cpu")))

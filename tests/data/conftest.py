@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 from mirrors import ByFile, Mirror, idx, made_up, made_up_arrays
-from omegaconf import OmegaConf
 
+from cnnbench import config
 from cnnbench.config import DataConfig
 from cnnbench.data import storage
 from cnnbench.data.catalog import CATALOG, FILES, Dataset, get
@@ -39,10 +40,8 @@ def data_config() -> Callable[..., DataConfig]:
     """Makes a configuration of which only the given keys differ from the sample's."""
 
     def make(**changes: object) -> DataConfig:
-        values = OmegaConf.merge(OmegaConf.load(SAMPLE_YAML), {"resize": 28}, changes)
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), values))
-        assert isinstance(config, DataConfig)
-        return config
+        values = yaml.safe_load(SAMPLE_YAML.read_text())
+        return config.from_dict(DataConfig, {**values, "resize": 28, **changes}, "data")
 
     return make
 

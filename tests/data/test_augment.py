@@ -2,13 +2,13 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench.config import AugmentConfig
@@ -17,7 +17,7 @@ from cnnbench.data.augment import Augment
 SIZE = 6
 CLASSES = 5
 BLACK = -0.8
-OFF = AugmentConfig("none", hflip=False, translate=0, cutout=0, random_erasing=0.0, mixup=0.0, cutmix=0.0)
+OFF = AugmentConfig(name="none", hflip=False, translate=0, cutout=0, random_erasing=0.0, mixup=0.0, cutmix=0.0)
 ALL_BUT_MIXING: dict[str, Any] = {"hflip": True, "translate": 2, "cutout": 3, "random_erasing": 0.5}
 COMBINATIONS: list[dict[str, Any]] = [
     {},

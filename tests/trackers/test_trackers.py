@@ -431,7 +431,7 @@ def test_a_killed_run_is_known_as_that_in_mlflow(forks: ForkServer, folder: Path
 
 def test_the_command_to_go_on_names_the_server_again(run: Path) -> None:
     values = config.parse((run / "config.yaml").read_text())
-    settings = config.changed(values, {"tracker.mlflow.uri": "http://127.0.0.1:5000"})
+    settings = config.apply_overrides(values, {"tracker.mlflow.uri": "http://127.0.0.1:5000"})
     assert resume_command(Path("run"), settings) == "cnnbench resume run tracker.mlflow.uri=http://127.0.0.1:5000"
 
 

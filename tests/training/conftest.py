@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from torch import nn
 
 from cnnbench import config as configuration
@@ -53,9 +52,8 @@ def _process_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def small_values() -> dict[str, Any]:
-    ConfigStore.instance().store("schema", configuration.Schema)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return configuration.as_dict(configuration.load(compose("train", overrides=SMALL)))
+        return configuration.as_dict(configuration.load(configuration.to_plain(compose("train", overrides=SMALL))))
 
 
 @pytest.fixture

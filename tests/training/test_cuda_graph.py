@@ -11,10 +11,22 @@ from typing import Any
 
 import pytest
 import torch
+from config_changes import change
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnnbench.config import AdagradConfig, AdamConfig, Config, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.config import (
+    AdagradConfig,
+    AdamConfig,
+    AdamWConfig,
+    Config,
+    MomentumConfig,
+    MuonConfig,
+    NesterovConfig,
+    OptimizerConfig,
+    RMSpropConfig,
+    SgdConfig,
+)
 from cnnbench.data.augment import Augment
 from cnnbench.data.resident import Examples, epoch_order
 from cnnbench.data.transforms import Preprocess, per_channel
@@ -31,20 +43,20 @@ CUDA = pytest.param(
 )
 EACH_DEVICE = pytest.mark.parametrize("device", ["cpu", CUDA], indirect=True)
 
-SGD = SgdConfig("momentum", 0.05, 0.9, 0.001)
+SGD = MomentumConfig(lr=0.05, momentum=0.9, weight_decay=0.001)
 OPTIMIZERS = [
-    SgdConfig("sgd", 0.05, 0.0, 0.0),
+    SgdConfig(lr=0.05, momentum=0.0, weight_decay=0.0),
     SGD,
-    SgdConfig("nesterov", 0.05, 0.9, 0.0),
-    AdamConfig("adam", 0.01, [0.9, 0.999], 1e-8, 0.0),
-    AdamConfig("adamw", 0.01, [0.9, 0.999], 1e-8, 0.01),
-    MuonConfig("muon", 0.05, 0.6, 0.01, "sgd", 0.05),
+    NesterovConfig(lr=0.05, momentum=0.9, weight_decay=0.0),
+    AdamConfig(lr=0.01, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.0),
+    AdamWConfig(lr=0.01, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.01),
+    MuonConfig(lr=0.05, momentum=0.6, weight_decay=0.01, fallback="sgd", fallback_lr=0.05),
 ]
 REFERENCE_OPTIMIZERS = [
-    SgdConfig("sgd", 0.05, 0.0, 0.001),
-    SgdConfig("momentum", 0.05, 0.9, 0.0),
-    AdagradConfig("adagrad", 0.01, 1e-10, 0.0),
-    AdamConfig("adam", 0.01, [0.9, 0.999], 1e-8, 0.0),
+    SgdConfig(lr=0.05, momentum=0.0, weight_decay=0.001),
+    MomentumConfig(lr=0.05, momentum=0.9, weight_decay=0.0),
+    AdagradConfig(lr=0.01, eps=1e-10, weight_decay=0.0),
+    AdamConfig(lr=0.01, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.0),
 ]
 CASES = [
     *(pytest.param(optimizer, False, id=optimizer.name) for optimizer in OPTIMIZERS),
@@ -112,7 +124,7 @@ class Net(nn.Sequential):
 @pytest.fixture
 def make(make_engine: MakeEngine, config: Config, device: Device, examples: Examples) -> Callable[..., EagerEngine]:
     """An engine of a class, prepared, with the generators as they are for the other one."""
-    config.optimizer = SGD
+    change(config, optimizer=SGD)
 
     def prepared(kind: type[EagerEngine]) -> EagerEngine:
         engine = make_engine(Net(), config, device, kind)
@@ -149,7 +161,7 @@ def assert_same(ours: EagerEngine, theirs: EagerEngine, rtol: float = 1e-5) -> N
 def test_sixty_steps_are_those_of_the_eager_engine(
     optimizer: OptimizerConfig, reference: bool, make: Callable[..., EagerEngine], config: Config, examples: Examples
 ) -> None:
-    config.optimizer, config.reference.optimizer = optimizer, reference
+    change(config, optimizer=optimizer, reference__optimizer=reference)
     eager = make(EagerEngine)
     expected = train(eager, examples)
     captured = make(TapeEngine)
@@ -185,7 +197,7 @@ def test_an_evaluation_replays_full_batches_on_other_examples_than_those_capture
 def test_preparing_leaves_no_trace(
     kind: type[EagerEngine], make_engine: MakeEngine, config: Config, device: Device, examples: Examples
 ) -> None:
-    config.train.ema_decay = 0.9
+    change(config, train__ema_decay=0.9)
     engine = make_engine(Net(), config, device, kind)
     torch.manual_seed(2)
     networks = (engine.model, engine.average.model) if engine.average else ()
@@ -201,7 +213,7 @@ def test_preparing_leaves_no_trace(
 
 @EACH_DEVICE
 def test_the_learning_rates_are_numbers_again_after_preparing(make: Callable[..., EagerEngine], config: Config) -> None:
-    config.optimizer = OPTIMIZERS[-2]
+    change(config, optimizer=OPTIMIZERS[-2])
     (group,) = make(TapeEngine).optimizers[0].param_groups
     assert (group["lr"], group["initial_lr"], group["capturable"]) == (0.01, 0.01, False)
 
@@ -210,7 +222,7 @@ def test_the_learning_rates_are_numbers_again_after_preparing(make: Callable[...
 def test_dropout_differs_from_step_to_step(
     make_engine: MakeEngine, config: Config, device: Device, examples: Examples
 ) -> None:
-    config.optimizer = SgdConfig("sgd", 1e-30, 0.0, 0.0)
+    change(config, optimizer=SgdConfig(lr=1e-30, momentum=0.0, weight_decay=0.0))
     engine = make_engine(Net(), config, device, TapeEngine)
     engine.prepare(examples, BATCH)
     losses = []
@@ -225,7 +237,7 @@ def test_dropout_differs_from_step_to_step(
 def test_averaged_weights_follow_the_replayed_steps(
     make: Callable[..., EagerEngine], config: Config, examples: Examples
 ) -> None:
-    config.train.ema_decay = 0.8
+    change(config, train__ema_decay=0.8)
     eager, captured = (trained(make(kind), examples) for kind in (EagerEngine, TapeEngine))
     for ours, theirs in zip(captured.eval_model.parameters(), eager.eval_model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
@@ -235,7 +247,7 @@ def test_averaged_weights_follow_the_replayed_steps(
 def test_a_clipped_gradient_is_clipped_in_replays(
     make: Callable[..., EagerEngine], config: Config, examples: Examples
 ) -> None:
-    config.train.grad_clip_norm = 0.01
+    change(config, train__grad_clip_norm=0.01)
     eager, captured = (trained(make(kind), examples) for kind in (EagerEngine, TapeEngine))
     assert_same(captured, eager)
 
@@ -243,8 +255,8 @@ def test_a_clipped_gradient_is_clipped_in_replays(
 @EACH_DEVICE
 def test_colour_is_normalised_and_augmented_in_replays(make_engine: MakeEngine, config: Config, device: Device) -> None:
     """Mean, deviation and black are tensors there, one value for each channel."""
-    config.optimizer = SGD
-    config.augment.hflip, config.augment.translate = True, 1
+    change(config, optimizer=SGD)
+    change(config, augment__hflip=True, augment__translate=1)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (21, 3, 4, 4), dtype=torch.uint8, generator=generator)
     examples = Examples(pixels.to(device.torch_device), (torch.arange(21) % 4).to(device.torch_device))
@@ -279,7 +291,7 @@ def test_a_step_that_waits_runs_eagerly_and_says_so(
     examples: Examples,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    config.optimizer = SGD
+    change(config, optimizer=SGD)
     engines = [make_engine(Waits(), config, device, kind) for kind in (EagerEngine, TapeEngine)]
     losses = []
     for engine in engines:
@@ -297,9 +309,9 @@ def test_a_step_that_waits_runs_eagerly_and_says_so(
 @pytest.mark.parametrize(
     ("optimizer", "precision", "name"),
     [
-        (AdagradConfig("adagrad", 0.01, 1e-10, 0.0), "fp32", "graph"),
-        (RMSpropConfig("rmsprop", 0.001, 0.99, 1e-8, 0.0, 0.0), "fp32", "graph"),
-        (RMSpropConfig("rmsprop", 0.001, 0.99, 1e-8, 0.9, 0.0), "fp16", "eager"),
+        (AdagradConfig(lr=0.01, eps=1e-10, weight_decay=0.0), "fp32", "graph"),
+        (RMSpropConfig(lr=0.001, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0), "fp32", "graph"),
+        (RMSpropConfig(lr=0.001, alpha=0.99, eps=1e-8, momentum=0.9, weight_decay=0.0), "fp16", "eager"),
         (SGD, "fp16", "graph"),
     ],
     ids=["adagrad", "rmsprop", "rmsprop-fp16", "momentum-fp16"],
@@ -313,7 +325,7 @@ def test_what_can_be_captured_on_a_gpu(
     device: Device,
     examples: Examples,
 ) -> None:
-    config.optimizer = optimizer
+    change(config, optimizer=optimizer)
     engines = [make_engine(Net(), config, replace(device, precision=precision), kind) for kind in KINDS]
     losses = []
     for engine in engines:

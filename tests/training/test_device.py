@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from config_changes import change
 
 from cnnbench.config import Config, DeviceConfig
 from cnnbench.errors import ConfigError
@@ -23,10 +24,10 @@ def settings(
     name: str, precision: str = "auto", channels_last: object = "auto", cuda_graphs: object = "auto"
 ) -> DeviceConfig:
     return DeviceConfig(
-        name,
-        precision,
-        channels_last,
-        "auto",
+        name=name,
+        precision=precision,
+        channels_last=channels_last,
+        threads="auto",
         compile=False,
         cuda_graphs=cuda_graphs,
         deterministic=False,
@@ -155,7 +156,7 @@ def test_the_seed_is_set(config: Config) -> None:
 
 
 def test_threads_are_set(config: Config) -> None:
-    config.device.threads = 3
+    change(config, device__threads=3)
     setup_device(resolve_device(config.device), config.device, seed=0)
     assert torch.get_num_threads() == 3
 
@@ -184,7 +185,7 @@ def test_auto_threads_are_those_the_process_may_use(
     monkeypatch.setattr(device_module, "_DEFAULT_THREADS", default)
     monkeypatch.setattr(device_module, "usable_cpus", lambda: usable)
     monkeypatch.setattr(device_module, "cpu_quota", lambda: quota)
-    config.device.threads = "auto"
+    change(config, device__threads="auto")
     setup_device(resolve_device(config.device), config.device, seed=0)
     assert torch.get_num_threads() == expected
     assert describe_threads("auto") == described
@@ -193,7 +194,7 @@ def test_auto_threads_are_those_the_process_may_use(
 def test_a_number_of_threads_is_taken_whatever_the_quota(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_module, "usable_cpus", lambda: 1)
     monkeypatch.setattr(device_module, "cpu_quota", lambda: 1.0)
-    config.device.threads = 3
+    change(config, device__threads=3)
     setup_device(resolve_device(config.device), config.device, seed=0)
     assert torch.get_num_threads() == 3
     assert describe_threads(3) == "3 threads"
@@ -201,7 +202,7 @@ def test_a_number_of_threads_is_taken_whatever_the_quota(config: Config, monkeyp
 
 def test_deterministic_is_set_for_every_library(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    config.device.deterministic = True
+    change(config, device__deterministic=True)
     setup_device(resolve_device(config.device), config.device, seed=0)
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.benchmark
@@ -220,13 +221,13 @@ def settings_of_the_process() -> tuple[object, ...]:
 
 def test_nothing_is_left_of_the_run_before(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    config.device.threads = "auto"
+    change(config, device__threads="auto")
     setup_device(resolve_device(config.device), config.device, seed=0)
     first = settings_of_the_process()
-    config.device.threads, config.device.deterministic = torch.get_num_threads() + 1, True
+    change(config, device__threads=torch.get_num_threads() + 1, device__deterministic=True)
     setup_device(resolve_device(config.device), config.device, seed=0)
     torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"
-    config.device.threads, config.device.deterministic = "auto", False
+    change(config, device__threads="auto", device__deterministic=False)
     setup_device(resolve_device(config.device), config.device, seed=0)
     assert settings_of_the_process() == first
 
@@ -240,7 +241,7 @@ def test_fp32_is_exact_in_every_library(config: Config) -> None:
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_the_peak_of_the_run_before_is_forgotten(config: Config) -> None:
-    config.device.name = "cuda"
+    change(config, device__name="cuda")
     device = resolve_device(config.device)
     setup_device(device, config.device, seed=0)
     block = torch.ones(1024**2, device="cuda")

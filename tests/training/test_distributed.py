@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.distributed as dist
+from config_changes import change
 from torch import nn
 
 from cnnbench.config import Config, DeviceConfig
@@ -45,7 +46,7 @@ def test_each_example_is_in_the_share_of_one_process(
 def test_a_step_is_skipped_where_the_loss_of_another_process_is_not_finite(
     told: pytest.MonkeyPatch, make_engine: MakeEngine, config: Config, device: Device
 ) -> None:
-    config.train.on_nonfinite_loss = "skip"
+    change(config, train__on_nonfinite_loss="skip")
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4)).to(device.torch_device)
     engine = make_engine(network, config, device, DistributedEngine)
     told.setattr(engine, "_network", network, raising=False)  # it is made when training begins
@@ -90,7 +91,15 @@ def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
 
 
 def device_config(name: str, graph: object) -> DeviceConfig:
-    return DeviceConfig(name, "fp32", "auto", "auto", compile=False, cuda_graphs=graph, deterministic=False)
+    return DeviceConfig(
+        name=name,
+        precision="fp32",
+        channels_last="auto",
+        threads="auto",
+        compile=False,
+        cuda_graphs=graph,
+        deterministic=False,
+    )
 
 
 def test_graphs_are_refused_for_several_processes(told: pytest.MonkeyPatch) -> None:

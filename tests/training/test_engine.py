@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from config_changes import change
 from torch import nn
 from torch.nn import functional
 
-from cnnbench.config import AdagradConfig, AdamConfig, Config, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.config import AdagradConfig, AdamConfig, Config, MomentumConfig, OptimizerConfig, RMSpropConfig, SgdConfig
 from cnnbench.data.resident import Examples
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine, Metrics, endless_steps
@@ -36,7 +37,7 @@ def network() -> nn.Sequential:
 @pytest.fixture
 def plain(config: Config) -> Config:
     """Gradient descent: what a step adds to the parameters is the gradient times -LR."""
-    config.optimizer = SgdConfig("sgd", LR, momentum=0.0, weight_decay=0.0)
+    change(config, optimizer=SgdConfig(lr=LR, momentum=0.0, weight_decay=0.0))
     return config
 
 
@@ -85,7 +86,7 @@ def test_evaluation_is_the_mean_over_examples_with_a_smaller_last_batch(
 def test_training_sums_the_mean_over_examples_with_a_smaller_last_batch(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.optimizer.lr = 0.0
+    change(plain, optimizer__lr=0.0)
     engine = make_engine(network, plain, device)
     for images, labels in examples.batches_in_order(8):
         engine.train_step(images, labels)
@@ -96,7 +97,7 @@ def test_training_sums_the_mean_over_examples_with_a_smaller_last_batch(
 def test_sums_begin_anew_after_a_reset(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.optimizer.lr = 0.0
+    change(plain, optimizer__lr=0.0)
     engine = make_engine(network, plain, device)
     engine.train_step(examples.images, torch.zeros_like(examples.labels))
     engine.train_metrics.reset()
@@ -148,7 +149,7 @@ def test_the_loss_of_a_weighted_step_is_reported_whole(
 def test_l1_draws_the_weights_and_not_the_biases_towards_zero(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.train.l1 = 0.05
+    change(plain, train__l1=0.05)
     engine = make_engine(network, plain, device)
     _, weight_gradient, bias_gradient = by_hand(network, examples)
     signs = network[1].weight.detach().sign()
@@ -192,7 +193,7 @@ def test_the_loss_of_an_auxiliary_classifier_is_not_reported(
 def test_l1_is_no_part_of_the_reported_loss(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.train.l1 = 0.05
+    change(plain, train__l1=0.05)
     engine = make_engine(network, plain, device)
     expected, _, _ = by_hand(network, examples)
     moved(engine, examples)
@@ -274,10 +275,10 @@ def test_a_step_in_half_precision_is_nearly_the_one_by_hand(
 @pytest.mark.parametrize(
     "optimizer",
     [
-        SgdConfig("momentum", 0.05, 0.9, 0.0),
-        AdagradConfig("adagrad", 0.01, 1e-10, 0.0),
-        AdamConfig("adam", 0.001, [0.9, 0.999], 1e-8, 0.0),
-        RMSpropConfig("rmsprop", 0.001, 0.99, 1e-8, 0.0, 0.0),
+        MomentumConfig(lr=0.05, momentum=0.9, weight_decay=0.0),
+        AdagradConfig(lr=0.01, eps=1e-10, weight_decay=0.0),
+        AdamConfig(lr=0.001, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.0),
+        RMSpropConfig(lr=0.001, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0),
     ],
     ids=lambda config: config.name,
 )
@@ -290,7 +291,7 @@ def test_half_precision_keeps_finite_float32_parameters(
     make_engine: MakeEngine,
 ) -> None:
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4))
-    config.optimizer = optimizer
+    change(config, optimizer=optimizer)
     engine = make_engine(network, config, replace(device, precision=precision))
     for _ in range(5):
         engine.train_step(examples.images, examples.labels)
@@ -302,7 +303,7 @@ def test_half_precision_keeps_finite_float32_parameters(
 def test_gradients_too_small_for_fp16_are_not_lost(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.optimizer.lr = 1e9
+    change(plain, optimizer__lr=1e9)
     engine = make_engine(network, plain, replace(device, precision="fp16"))
     full_loss = engine.loss
     engine.loss = lambda logits, labels: 1e-9 * full_loss(logits, labels)
@@ -337,7 +338,7 @@ def test_the_network_trains_on_augmented_images_and_mixed_targets(
 def test_evaluation_is_of_images_as_they_are(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.augment.hflip, plain.augment.translate, plain.augment.mixup = True, 1, 1.0
+    change(plain, augment__hflip=True, augment__translate=1, augment__mixup=1.0)
     expected, _, _ = by_hand(network, examples)
     assert values(make_engine(network, plain, device).evaluate(examples, 8)) == about(expected)
 
@@ -345,7 +346,7 @@ def test_evaluation_is_of_images_as_they_are(
 def test_flip_averaging_measures_the_mean_logits_of_both_ways_round(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.train.tta = "hflip"
+    change(plain, train__tta="hflip")
     with torch.no_grad():
         logits = (network(examples.images / 255) + network(examples.images.flip(-1) / 255)) / 2
     expected = functional.cross_entropy(logits, examples.labels).item()
@@ -356,7 +357,7 @@ def test_flip_averaging_measures_the_mean_logits_of_both_ways_round(
 def test_a_gradient_that_is_too_long_is_shortened_to_the_norm_allowed(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.train.grad_clip_norm = 0.01
+    change(plain, train__grad_clip_norm=0.01)
     weight, bias = moved(make_engine(network, plain, device), examples)
     assert (weight.square().sum() + bias.square().sum()).sqrt().item() == pytest.approx(LR * 0.01, rel=1e-3)
 
@@ -364,7 +365,7 @@ def test_a_gradient_that_is_too_long_is_shortened_to_the_norm_allowed(
 def test_a_gradient_that_is_short_enough_stays(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.train.grad_clip_norm = 100.0
+    change(plain, train__grad_clip_norm=100.0)
     _, weight_gradient, _ = by_hand(network, examples)
     torch.testing.assert_close(
         moved(make_engine(network, plain, device), examples)[0], -LR * weight_gradient, rtol=1e-4, atol=1e-6
@@ -374,7 +375,7 @@ def test_a_gradient_that_is_short_enough_stays(
 def test_gradients_in_fp16_are_clipped_at_their_own_length(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.train.grad_clip_norm = 0.01
+    change(plain, train__grad_clip_norm=0.01)
     weight, bias = moved(make_engine(network, plain, replace(device, precision="fp16")), examples)
     assert (weight.square().sum() + bias.square().sum()).sqrt().item() == pytest.approx(LR * 0.01, rel=1e-2)
 
@@ -382,7 +383,7 @@ def test_gradients_in_fp16_are_clipped_at_their_own_length(
 def test_averaged_weights_are_what_is_evaluated(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.train.ema_decay = 1.0  # the initial weights for ever
+    change(plain, train__ema_decay=1.0)  # the initial weights for ever
     expected, _, _ = by_hand(network, examples)
     engine = make_engine(network, plain, device)
     moved(engine, examples)

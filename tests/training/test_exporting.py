@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from config_changes import change
 from torch import nn
 
 from cnnbench import models
@@ -126,7 +127,7 @@ MakeEngine = Callable[..., EagerEngine]
 @pytest.fixture
 def engine(make_engine: MakeEngine, config: Config, device: Device) -> EagerEngine:
     """Of a network that is not the same for a mirrored image, on images that are enlarged and flipped."""
-    config.data.resize, config.train.tta = 12, "hflip"
+    change(config, data__resize=12, train__tta="hflip")
     return make_engine(network_of("lenet", 12, activation="relu"), config, device)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from config_changes import change
 from torch import nn
 from training_states import make_state
 
@@ -39,7 +40,7 @@ def run(tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def start(config: Config, device: Device, examples: Examples, run: RunDirectory, make_engine: MakeEngine) -> Start:
     """Gives an engine and its rows, trained and validated on the random images with some dropout."""
-    config.device.name = device.torch_device.type
+    change(config, device__name=device.torch_device.type)
 
     def begin() -> tuple[EagerEngine, Iterator[Row]]:
         setup_device(resolve_device(config.device), config.device, config.seed)
@@ -111,7 +112,7 @@ def test_on_a_terminal_no_bar_stays(
 
 
 def test_training_lowers_the_loss(start: Start, config: Config) -> None:
-    config.train.epochs = 15
+    change(config, train__epochs=15)
     rows = rows_of(start)
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
@@ -124,7 +125,7 @@ def test_the_last_row_is_of_the_weights_that_remain(start: Start, examples: Exam
 
 
 def test_the_schedule_sets_the_rate_of_each_step(start: Start, config: Config) -> None:
-    config.scheduler = ConstantConfig("constant", warmup_epochs=1.0)
+    change(config, scheduler=ConstantConfig(warmup_epochs=1.0))
     engine, rows = start()
     rates: list[float] = []
     engine.optimizers[0].register_step_pre_hook(lambda *_: rates.append(engine.optimizers[0].param_groups[0]["lr"]))
@@ -149,7 +150,7 @@ def test_the_last_and_smaller_batch_counts_by_its_share(start: Start) -> None:
 def test_each_epoch_takes_all_examples_in_the_order_of_its_seed(
     start: Start, config: Config, examples: Examples
 ) -> None:
-    config.seed = 3
+    change(config, seed=3)
     engine, rows = start()
     seen: list[torch.Tensor] = []
     preprocess = engine.preprocess
@@ -186,9 +187,9 @@ def test_the_training_loss_of_a_row_is_of_its_epoch_alone(start: Start) -> None:
 
 def test_a_batch_larger_than_the_data_is_a_full_one(start: Start, config: Config) -> None:
     small = rows_of(start)
-    config.train.batch_size = 21
+    change(config, train__batch_size=21)
     exact = rows_of(start)
-    config.train.batch_size = 1000
+    change(config, train__batch_size=1000)
     assert reproducible(rows_of(start)) == reproducible(exact) != reproducible(small)
 
 
@@ -199,12 +200,12 @@ def test_the_same_seed_gives_the_same_rows(start: Start) -> None:
 
 def test_another_seed_gives_other_rows(start: Start, config: Config) -> None:
     first = rows_of(start)
-    config.seed = 1
+    change(config, seed=1)
     assert reproducible(rows_of(start)) != reproducible(first)
 
 
 def test_best_is_the_epoch_of_the_highest_validation_accuracy(start: Start, config: Config, run: RunDirectory) -> None:
-    config.train.epochs = 4
+    change(config, train__epochs=4)
     engine, rows = start()
     with_accuracies(engine, [0.3, 0.6, 0.6, 0.5])
     list(rows)
@@ -223,18 +224,18 @@ def test_best_holds_the_weights_of_its_epoch(start: Start, config: Config, run: 
 
 
 def test_a_fold_is_a_validation_set(start: Start, config: Config, run: RunDirectory) -> None:
-    config.data.validation, config.data.folds, config.data.fold = 0, 2, 0
+    change(config, data__validation=0, data__folds=2, data__fold=0)
     assert "validation_loss" in rows_of(start)[0]
     assert (run.checkpoints / "best.pt").exists()
 
 
 def test_without_a_validation_set_the_columns_are_of_the_test_set(start: Start, config: Config) -> None:
-    config.data.validation = 0
+    change(config, data__validation=0)
     assert list(rows_of(start)[0])[4:6] == ["test_loss", "test_accuracy"]
 
 
 def test_without_a_validation_set_nothing_is_chosen(start: Start, config: Config, run: RunDirectory) -> None:
-    config.data.validation = 0
+    change(config, data__validation=0)
     rows_of(start)
     assert not (run.checkpoints / "best.pt").exists()
 
@@ -314,7 +315,7 @@ def test_divergence_leaves_the_checkpoint_of_the_epoch_before(start: Start, run:
 def test_averaged_weights_are_kept_as_best_and_beside_those_that_train_as_last(
     start: Start, config: Config, run: RunDirectory
 ) -> None:
-    config.train.ema_decay, config.train.epochs = 0.5, 1
+    change(config, train__ema_decay=0.5, train__epochs=1)
     engine, rows = start()
     list(rows)
     best, last = (checkpoint.load(run.checkpoints / name) for name in ("best.pt", "last.pt"))

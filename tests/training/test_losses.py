@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from config_changes import change
 from torch import nn
 
 from cnnbench.config import Config
@@ -16,7 +17,7 @@ PROBABILITIES = [[value / sum(row) for value in row] for row in EXPONENTIALS]
 
 
 def loss_of(config: Config, name: str, label_smoothing: float = 0.0, targets: torch.Tensor = LABELS) -> float:
-    config.train.loss, config.train.label_smoothing = name, label_smoothing
+    change(config, train__loss=name, train__label_smoothing=label_smoothing)
     return make_losses(config.train).loss(LOGITS, targets).item()
 
 
@@ -27,7 +28,7 @@ def test_is_the_mean_negative_log_probability_of_the_label(name: str, config: Co
 
 
 def test_nll_is_finite_where_a_probability_rounds_to_zero(config: Config) -> None:
-    config.train.loss = "nll"
+    change(config, train__loss="nll")
     assert make_losses(config.train).loss(torch.tensor([[0.0, 1000.0]]), torch.tensor([0])).item() == 1000
 
 

@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench import config as configuration
 from cnnbench import models
-from cnnbench.config import AdamConfig, Config, MuonConfig, SgdConfig, as_dict
+from cnnbench.config import AdamConfig, AdamWConfig, Config, MuonConfig, NesterovConfig, SgdConfig, as_dict
+from cnnbench.config.fields import allowed_by, fields_of
 from cnnbench.errors import ConfigError
 from cnnbench.training import muon
 from cnnbench.training.muon import Muon, fallback_config, orthogonalise, split_parameters
@@ -310,19 +311,22 @@ def test_linear_layers_within_a_network_are_for_muon() -> None:
     assert names_of_rest_matrices(network) == ["2.0.weight"]
 
 
-MUON_FALLBACKS = [
-    ("adamw", AdamConfig("adamw", 0.003, [0.9, 0.95], 1e-10, 0.01)),
-    ("sgd", SgdConfig("nesterov", 0.003, 0.85, 0.01)),
+FALLBACKS = [
+    ("adamw", AdamWConfig(lr=0.003, betas=[0.9, 0.95], eps=1e-10, weight_decay=0.01)),
+    ("sgd", NesterovConfig(lr=0.003, momentum=0.85, weight_decay=0.01)),
 ]
 
 
-@pytest.mark.parametrize(("rest", "expected"), MUON_FALLBACKS)
+@pytest.mark.parametrize(("rest", "expected"), FALLBACKS)
 def test_the_rest_gets_the_optimizer_of_its_name(rest: str, expected: AdamConfig | SgdConfig) -> None:
-    assert fallback_config(MuonConfig("muon", 0.02, 0.95, 0.01, rest, 0.003)) == expected
+    assert (
+        fallback_config(MuonConfig(lr=0.02, momentum=0.95, weight_decay=0.01, fallback=rest, fallback_lr=0.003))
+        == expected
+    )
 
 
 def test_every_name_for_the_rest_is_tried_here() -> None:
-    assert {rest for rest, _ in MUON_FALLBACKS} == set(configuration.MUON_FALLBACKS)
+    assert {rest for rest, _ in FALLBACKS} == set(allowed_by(fields_of(MuonConfig)["fallback"]).choices)
 
 
 MUON = {"name": "muon", "lr": 0.02, "momentum": 0.95, "weight_decay": 0.0, "fallback": "adamw", "fallback_lr": 0.001}

@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 import torch
+from config_changes import change
 from test_cuda_graph import Net, TapeEngine
 from training_states import make_state
 
 from cnnbench.config import (
     AdagradConfig,
     AdamConfig,
+    AdamWConfig,
     Config,
     ConstantConfig,
     CosineConfig,
+    MomentumConfig,
     MuonConfig,
+    NesterovConfig,
     OptimizerConfig,
     RMSpropConfig,
     SgdConfig,
@@ -36,14 +40,14 @@ from cnnbench.training.state import restore
 MakeEngine = Callable[..., EagerEngine]
 
 OPTIMIZERS: list[OptimizerConfig] = [
-    SgdConfig("sgd", 0.1, 0.0, 1e-4),
-    SgdConfig("momentum", 0.1, 0.9, 0.0),
-    SgdConfig("nesterov", 0.1, 0.9, 0.0),
-    AdagradConfig("adagrad", 0.1, 1e-10, 0.0),
-    AdamConfig("adam", 0.01, [0.9, 0.999], 1e-8, 0.0),
-    AdamConfig("adamw", 0.01, [0.9, 0.999], 1e-8, 0.01),
-    RMSpropConfig("rmsprop", 0.01, 0.99, 1e-8, 0.9, 0.0),
-    MuonConfig("muon", 0.02, 0.95, 0.0, "adamw", 0.01),
+    SgdConfig(lr=0.1, momentum=0.0, weight_decay=1e-4),
+    MomentumConfig(lr=0.1, momentum=0.9, weight_decay=0.0),
+    NesterovConfig(lr=0.1, momentum=0.9, weight_decay=0.0),
+    AdagradConfig(lr=0.1, eps=1e-10, weight_decay=0.0),
+    AdamConfig(lr=0.01, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.0),
+    AdamWConfig(lr=0.01, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.01),
+    RMSpropConfig(lr=0.01, alpha=0.99, eps=1e-8, momentum=0.9, weight_decay=0.0),
+    MuonConfig(lr=0.02, momentum=0.95, weight_decay=0.0, fallback="adamw", fallback_lr=0.01),
 ]
 MEASURED = ("epoch_s", "examples_per_s", "peak_gib")
 CUDA = pytest.param(
@@ -123,10 +127,10 @@ NewTraining = Callable[..., Training]
 @pytest.fixture
 def new(tmp_path: Path, config: Config, device: Device, examples: Examples, make_engine: MakeEngine) -> NewTraining:
     """Makes a training of `Net` with all that has a memory: dropout, statistics, augmentation, an average."""
-    config.optimizer = OPTIMIZERS[2]
-    config.scheduler = CosineConfig("cosine", 0.0, 0.5)
-    config.augment.hflip, config.augment.mixup = True, 0.4
-    config.train.epochs, config.train.ema_decay = 3, 0.8
+    change(config, optimizer=OPTIMIZERS[2])
+    change(config, scheduler=CosineConfig(min_lr_ratio=0.0, warmup_epochs=0.5))
+    change(config, augment__hflip=True, augment__mixup=0.4)
+    change(config, train__epochs=3, train__ema_decay=0.8)
 
     def make(name: str, kind: type[EagerEngine] = EagerEngine, precision: str = "fp32") -> Training:
         how = replace(device, precision=precision)
@@ -164,7 +168,7 @@ def test_stops_after_every_step_change_nothing(new: NewTraining) -> None:
 @EACH_DEVICE
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda each: each.name)
 def test_every_optimizer_goes_on(new: NewTraining, config: Config, optimizer: OptimizerConfig) -> None:
-    config.optimizer = optimizer
+    change(config, optimizer=optimizer)
     parts = new("parts")
     parts.go(stop_after=4)
     assert_same(new("whole"), parts, parts.go())
@@ -184,7 +188,7 @@ def test_every_optimizer_goes_on_where_steps_are_replayed(
 ) -> None:
     if optimizer.name == "rmsprop" and device.torch_device.type == "cpu":
         pytest.skip("PyTorch can record RMSprop on a GPU alone")
-    config.optimizer = optimizer
+    change(config, optimizer=optimizer)
     parts = new("parts", TapeEngine)
     parts.go(stop_after=4)
     assert_same(new("whole", TapeEngine), parts, parts.go())
@@ -193,33 +197,33 @@ def test_every_optimizer_goes_on_where_steps_are_replayed(
 @pytest.mark.parametrize("on_nonfinite_loss", ["stop", "skip"])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_every_precision_goes_on(new: NewTraining, config: Config, precision: str, on_nonfinite_loss: str) -> None:
-    config.train.on_nonfinite_loss = on_nonfinite_loss
+    change(config, train__on_nonfinite_loss=on_nonfinite_loss)
     parts = new("parts", precision=precision)
     parts.go(stop_after=4)
     assert_same(new("whole", precision=precision), parts, parts.go())
 
 
 def test_without_a_validation_set_it_goes_on_too(new: NewTraining, config: Config) -> None:
-    config.data.validation = 0
+    change(config, data__validation=0)
     parts = new("parts")
     parts.go(stop_after=2)
     assert_same(new("whole"), parts, parts.go())
 
 
 def test_more_epochs_go_on_as_if_they_had_been_asked_for_at_once(new: NewTraining, config: Config) -> None:
-    config.scheduler = ConstantConfig("constant", 0.0)
-    config.train.epochs = 2
+    change(config, scheduler=ConstantConfig(warmup_epochs=0.0))
+    change(config, train__epochs=2)
     parts = new("parts")
     parts.go()
-    config.train.epochs = 3
+    change(config, train__epochs=3)
     assert_same(new("whole"), parts, parts.go())
 
 
 def test_the_learning_rate_is_that_of_the_configuration_it_goes_on_with(new: NewTraining, config: Config) -> None:
-    config.scheduler = ConstantConfig("constant", 0.0)
+    change(config, scheduler=ConstantConfig(warmup_epochs=0.0))
     parts = new("parts")
     parts.go(stop_after=4)
-    config.optimizer.lr = 0.5
+    change(config, optimizer__lr=0.5)
     assert [row["lr"] for row in parts.go()] == [0.1, 0.5, 0.5]
 
 
@@ -285,7 +289,7 @@ def test_checkpoints_are_taken_as_often_as_asked(
     minutes: float | None,
     places: list[tuple[int, int]],
 ) -> None:
-    config.data.validation = 0  # a new best is saved in any case
+    change(config, data__validation=0)  # a new best is saved in any case
     every = config.train.checkpoint_every
     every.epochs, every.steps, every.minutes = epochs, steps, minutes
     assert count_checkpoints(new("run"), monkeypatch) == places

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from config_changes import change
 from test_engine import EACH_DEVICE, MakeEngine, by_hand, moved
 from torch import nn
 
@@ -24,8 +25,8 @@ def network() -> nn.Sequential:
 @pytest.fixture
 def plain(config: Config) -> Config:
     """Gradient descent that skips."""
-    config.optimizer = SgdConfig("sgd", 0.1, momentum=0.0, weight_decay=0.0)
-    config.train.on_nonfinite_loss = "skip"
+    change(config, optimizer=SgdConfig(lr=0.1, momentum=0.0, weight_decay=0.0))
+    change(config, train__on_nonfinite_loss="skip")
     return config
 
 
@@ -58,7 +59,7 @@ def test_a_step_without_a_finite_loss_is_skipped_if_that_is_asked_for(
 def test_skipped_steps_leave_statistics_and_momentum_alone(
     precision: str, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    plain.optimizer.momentum = 0.9
+    change(plain, optimizer__momentum=0.9)
     network = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 4))
     engine = make_engine(network, plain, replace(device, precision=precision))
     nan_at(engine, 2)
@@ -95,5 +96,5 @@ def test_steps_that_are_not_skipped_are_the_same_to_the_bit(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
     skipping = moved(make_engine(copy.deepcopy(network), plain, device), examples)
-    plain.train.on_nonfinite_loss = "stop"
+    change(plain, train__on_nonfinite_loss="stop")
     assert all(map(torch.equal, moved(make_engine(network, plain, device), examples), skipping))

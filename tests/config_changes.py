@@ -1,0 +1,15 @@
+"""Changes to a configuration, which is frozen, in tests whose fixtures share it."""
+
+from typing import Any
+
+from msgspec.structs import force_setattr
+
+
+def change(config: Any, **values: Any) -> None:
+    """Change values in place, unchecked; a key's dots are written as two underscores."""
+    for key, value in values.items():
+        *groups, name = key.split("__")
+        group = config
+        for inner in groups:
+            group = getattr(group, inner)
+        force_setattr(group, name, value)
