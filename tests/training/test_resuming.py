@@ -290,8 +290,7 @@ def test_checkpoints_are_taken_as_often_as_asked(
     places: list[tuple[int, int]],
 ) -> None:
     change(config, data__validation=0)  # a new best is saved in any case
-    every = config.train.checkpoint_every
-    every.epochs, every.steps, every.minutes = epochs, steps, minutes
+    change(config.train.checkpoint_every, epochs=epochs, steps=steps, minutes=minutes)
     assert count_checkpoints(new("run"), monkeypatch) == places
 
 
