@@ -138,13 +138,11 @@ def plot_and_hint_on_exit(
 
     In a sweep that goes to the log alone, as the sweep has a command of its own.
     """
-    from cnnbench.reports.terminal_plot import plot_run
-
     try:
         yield
     except (KeyboardInterrupt, SystemExit, DivergedError) as ending:
         if plot:
-            plot_run(directory, in_sweep)
+            _plot(directory, in_sweep)
         if not isinstance(ending, DivergedError):
             line = f"To go on: {command()}"
             log_to_file(line)  # the terminal may be gone
@@ -152,7 +150,13 @@ def plot_and_hint_on_exit(
                 print(line, file=sys.stderr)
         raise
     if plot:
-        plot_run(directory, in_sweep)
+        _plot(directory, in_sweep)
+
+
+def _plot(run: Path, named: bool) -> None:
+    from cnnbench.reports.terminal_plot import plot_run  # which other commands need not wait for
+
+    plot_run(run, named)
 
 
 def resume(arguments: list[str]) -> int:

@@ -112,12 +112,13 @@ class HydraJob:
 
     def __call__(self, composed: DictConfig) -> float | None:
         gc.enable()
-        silence_libraries()
-        sys.orig_argv[:] = self.command  # to be recorded, in another process too
         sweep = Path(HydraConfig.get().sweep.dir) if is_multirun() else None
         is_elsewhere = os.getpid() != self.launched_by
-        for name in ("stdout", "stderr"):
-            shield_stream(name, lossy=is_elsewhere)
+        if is_elsewhere:
+            silence_libraries()
+            sys.orig_argv[:] = self.command  # to be recorded
+            for name in ("stdout", "stderr"):
+                shield_stream(name, lossy=True)
         choices = HydraConfig.get().runtime.choices
         is_parallel = is_elsewhere and choices["hydra/launcher"] == "joblib"
         if is_parallel:

@@ -35,7 +35,13 @@ KEYS_NEEDING_CONFIRMATION = {
 }
 
 # keys that say nothing about what a run computes
-BOOKKEEPING_KEYS = (*("sweep", "sweep_on_error", "tracker", "tracker.mlflow.uri", "tracker.mlflow.experiment"),)
+BOOKKEEPING_KEYS = (
+    "sweep",
+    "sweep_on_error",
+    "tracker",
+    "tracker.mlflow.uri",
+    "tracker.mlflow.experiment",
+)
 
 
 def job_identity(values: Mapping[str, Any]) -> dict[str, Any]:

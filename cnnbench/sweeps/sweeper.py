@@ -8,13 +8,13 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf, open_dict
 
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError
@@ -56,27 +56,21 @@ class Job:
     settings: config.Config | ConfigError
 
 
-@dataclass
 class Sweep:
-    """The jobs of one command, in the directory of a sweep that other commands may share."""
+    """The jobs of one command, in the directory of a sweep that other commands may share.
 
-    sweeper: "CnnbenchSweeper"
-    request: SweepRequest
-    jobs: dict[str, Job] = field(default_factory=dict)  # by the names of their directories
-    mistakes: dict[str, CnnbenchError | None] = field(default_factory=dict)
+    `composed` is what all jobs share; `jobs` are known by the names of their directories.
+    """
 
-    @property
-    def composed(self) -> DictConfig:
-        """What all jobs share."""
-        return self.sweeper.config
-
-    @property
-    def directory(self) -> Path:
-        return Path(self.composed.hydra.sweep.dir)
-
-    @property
-    def launcher(self) -> str:
-        return str(self.composed.hydra.runtime.choices["hydra/launcher"])
+    def __init__(self, sweeper: "CnnbenchSweeper", request: SweepRequest) -> None:
+        self.sweeper = sweeper
+        self.request = request
+        self.composed = sweeper.config
+        self.written: Any = OmegaConf.to_container(self.composed, resolve=False)
+        self.directory = Path(self.composed.hydra.sweep.dir)
+        self.launcher = str(self.composed.hydra.runtime.choices["hydra/launcher"])
+        self.jobs: dict[str, Job] = {}
+        self.mistakes: dict[str, CnnbenchError | None] = {}
 
     def run(self, arguments: Sequence[str]) -> Sequence[JobReturn]:
         """Run the jobs that are not finished, and print the table of all.
@@ -104,7 +98,7 @@ class Sweep:
     def _prepare(self, arguments: Sequence[str]) -> list[Overrides]:
         """Return the overrides of the jobs to run, once all jobs are known to be sound."""
         sweeper = self.sweeper
-        self._check_names()
+        self._check_name()
         jobs = self.request.jobs
         if jobs is None:
             lines = read_jobs_file(Path(sweeper.jobs_file)) if sweeper.jobs_file else [[]]
@@ -125,30 +119,25 @@ class Sweep:
         OmegaConf.save(self.composed, self.directory / "multirun.yaml")  # as Hydra's own sweeper does
         allow(self.directory)
         self.request.launched = True
-        # a directory that is named by the number of its job is found by running all in order
-        waiting = [name for name in self.jobs if self._are_numbered() or name not in finished]
+        subdir = self.written["hydra"]["sweep"]["subdir"]
+        is_numbered = "hydra.job.num" in subdir or "hydra.job.id" in subdir
+        # directories that have the numbers of jobs are found by launching all in order
+        waiting = [name for name in self.jobs if is_numbered or name not in finished]
         return [[*self.jobs[name].overrides, *named] for name in waiting]
 
-    def _check_names(self) -> None:
-        """Check what names the directories of the sweep and of its jobs."""
-        name = self.composed.sweep
-        swept = [word for word in self._written("task") if word.startswith("sweep=") and "," in word]
-        if swept or not name or ".." in Path(name).parts:
+    def _check_name(self) -> None:
+        name, overrides = self.composed.sweep, self.written["hydra"]["overrides"]["task"]
+        is_swept = any(word.startswith("sweep=") and "," in word for word in overrides)
+        if is_swept or not name or ".." in Path(name).parts:
             raise ConfigError(f"sweep={name} is no name for a folder. Give one, such as sweep=rates.")
 
-    def _written(self, kind: str) -> Overrides:
-        """Return the overrides of the command, task or hydra, with their interpolations."""
-        overrides = OmegaConf.to_container(self.composed.hydra.overrides[kind], resolve=False)
-        return [str(override) for override in overrides or ()]
-
     def _claim_name(self) -> Overrides:
-        """Make the directory of a sweep that the user has not named; return what names it.
+        """Make the directory of a sweep that is named by the time; return the override that names it.
 
-        Of two sweeps that start in the same second the other gets a number.
+        Of two sweeps that start in the same second one gets a number.
         """
-        if any(word.startswith("sweep=") for word in self._written("task")) or self.request.jobs:
-            return []
-        if any(word.startswith("hydra.sweep.dir=") for word in self._written("hydra")):
+        by_time = "${now:" in self.written["sweep"]
+        if not by_time or "${sweep}" not in self.written["hydra"]["sweep"]["dir"]:
             return []
         name, number = self.composed.sweep, 2
         while True:
@@ -156,6 +145,7 @@ class Sweep:
                 self.directory.mkdir(parents=True)
             except FileExistsError:
                 self.composed.sweep, number = f"{name}_{number}", number + 1
+                self.directory = Path(self.composed.hydra.sweep.dir)
             else:
                 return config.quote_texts([f"sweep={self.composed.sweep}"])
 
@@ -255,12 +245,6 @@ class Sweep:
             return False  # the job itself says what is damaged, and mends it
         config.require_same(run, recorded, config.as_dict(settings))
         return True
-
-    def _are_numbered(self) -> bool:
-        """Return whether directories have the numbers of jobs: then all are launched, in order."""
-        sweep: Any = OmegaConf.to_container(self.composed.hydra.sweep, resolve=False)
-        subdir = str(sweep["subdir"])
-        return "hydra.job.num" in subdir or "hydra.job.id" in subdir
 
     def _conclude(self) -> None:
         """Print the table of the sweep, and find the exit code of the first job that failed."""
