@@ -31,6 +31,7 @@ def settings(
         compile=False,
         cuda_graphs=cuda_graphs,
         deterministic=False,
+        sync_batchnorm=False,
     )
 
 

@@ -91,6 +91,7 @@ def device_config(name: str, graph: object) -> DeviceConfig:
         compile=False,
         cuda_graphs=graph,
         deterministic=False,
+        sync_batchnorm=False,
     )
 
 
