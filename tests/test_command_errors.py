@@ -33,7 +33,7 @@ CONFIGURATION_ERRORS = [
     (["+model.widht=2"], "lenet takes no argument 'model.widht'"),
     (["train.epochs=many"], "train.epochs: Value 'many'"),
     (["optimizer.lr=fast"], "optimizer.lr: Value 'fast'"),
-    (["optimizer.lr=-1"], "optimizer.lr=-1.0 is out of range. It must be above 0."),
+    (["optimizer.lr=-1"], "optimizer.lr=-1 is out of range. It must be above 0."),
     (["train.epochs=0"], "train.epochs=0 is out of range. It must be at least 1."),
     (["data.validation=60001"], "It must be at most 59999"),
     (["model=alexnet", "data.resize=8"], "The smallest size is data.resize=67."),

@@ -1,7 +1,7 @@
 """The configuration: typed, converted and checked.
 
-`load` turns what was composed, or what a run directory's config.yaml holds, into a `Config`. Nothing
-here imports torch, so a mistake in a value is reported at once.
+`load` turns what was composed, or what a run directory's config.yaml holds, into a `Config`.
+Nothing here imports torch, so a mistake in a value is reported at once.
 """
 
 # ruff: noqa: F403  # each module lists what it offers

@@ -47,8 +47,8 @@ def explain(error: msgspec.ValidationError, schema: Any, values: Any, group: str
         missing = join_key(key, field[1])
         return f"{missing} has no value. Set {missing}=..."
     if field and message.startswith("Object contains unknown"):
-        names = fields_of(group_of(hint, value))
-        return explain_unknown_key(join_key(key, field[1]), {name: value.get(name) for name in names})
+        siblings = {name: value.get(name) for name in fields_of(group_of(hint, value))}
+        return explain_unknown_key(join_key(key, field[1]), siblings)
     return _explain_value(key, value, allowed_by(hint))
 
 

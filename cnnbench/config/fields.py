@@ -71,7 +71,7 @@ def fields_of(group: Any) -> dict[str, Any]:
 
 
 def group_of(hint: Any, values: Mapping[str, Any]) -> Any:
-    """Return the group that has these values: of several the one with their name. None: there is none."""
+    """Return the group that has these values, by their name if there are several, or None."""
     groups = [kind for kind in allowed_by(hint).kinds if hasattr(kind, "__struct_config__")]
     return next((kind for kind in groups if _tag(kind) in (None, values.get("name"))), None)
 

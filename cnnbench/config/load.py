@@ -92,7 +92,8 @@ def parse(text: str) -> dict[str, Any]:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             value = event.value if isinstance(event, yaml.ScalarEvent) else ""
             if "${" in value or isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-                raise ConfigError("it has aliases, interpolations or deep nesting, which cnnbench never writes.")
+                refused = "aliases, interpolations or deep nesting"
+                raise ConfigError(f"it has {refused}, which cnnbench never writes.")
         values = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise ConfigError(f"it is not YAML: {error}") from error

@@ -53,7 +53,8 @@ TEXT_KEYS = frozenset(key for key in KEYS if _is_text(HINTS[key]))
 GROUPS = frozenset(fields_of(Config)) - KEYS - {"train"} | {"experiment"}
 
 BLANKS = " \t"  # around a value, they are no part of it
-PIECE = re.compile(r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|\\.|[^,()])+""", re.DOTALL)
+# text up to a comma or bracket outside quotes and interpolations
+PIECE = re.compile(r"""(?s:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|\\.|[^,()])+""")
 
 
 def parse_override(override: str) -> Override:
@@ -138,8 +139,8 @@ def format_override(key: str, value: str) -> str:
     return override if is_same else f"{key}={quote(value)}"
 
 
-def parse_changes(overrides: Sequence[str], changeable: Sequence[str], where: str) -> dict[str, Any]:
-    """Return keys and values from KEY=VALUE, of keys that are `changeable`.
+def parse_changes(words: Sequence[str], changeable: Sequence[str], where: str) -> dict[str, Any]:
+    """Return keys and values from words KEY=VALUE, of keys that are `changeable`.
 
     `where` ends the message about another key.
 
@@ -147,16 +148,17 @@ def parse_changes(overrides: Sequence[str], changeable: Sequence[str], where: st
         ConfigError: it is not of that form, or a key that may not change.
     """
     changes = {}
-    for override in overrides:
-        key, equals, _ = override.partition("=")
+    for word in words:
+        key, equals, _ = word.partition("=")
         if not equals:
-            raise ConfigError(f"'{override}' is not an override. Write KEY=VALUE, such as train.epochs=20.")
+            advice = "Write KEY=VALUE, such as train.epochs=20."
+            raise ConfigError(f"'{word}' is not an override. {advice}")
         if not any(fnmatch(key, pattern) for pattern in changeable):
             raise ConfigError(f"{key} cannot be changed {where}. Allowed: {', '.join(changeable)}.")
-        parsed = parse_override(override)
+        parsed = parse_override(word)
         if parsed.is_sweep_override():
             several = "gives several values, as for a sweep. Give one."
-            raise ConfigError(f"{override} {several} {HOW_TO_QUOTE}")
+            raise ConfigError(f"{word} {several} {HOW_TO_QUOTE}")
         changes[key] = to_plain(OmegaConf.create({key: parsed.value()}))[key]
     return changes
 
@@ -237,8 +239,9 @@ def explain_omegaconf(error: OmegaConfBaseException) -> str:
     key = str(error.full_key or "")
     if isinstance(error, MissingMandatoryValue):
         return f"{key} has no value. Set {key}=..."
-    if isinstance(error, (ConfigKeyError, AttributeError)) and isinstance(error.parent_node, DictConfig):
-        siblings = dict(error.parent_node.items_ex(resolve=False))
+    parent = error.parent_node
+    if isinstance(error, (ConfigKeyError, AttributeError)) and isinstance(parent, DictConfig):
+        siblings = dict(parent.items_ex(resolve=False))
         siblings.pop("hydra", None)
         return explain_unknown_key(key, siblings)
     first_line = str(error.msg or error).partition("\n")[0]

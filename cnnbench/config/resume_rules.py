@@ -18,8 +18,9 @@ __all__ = [
 
 # what may change when a run is resumed
 RESUME_OVERRIDES = (
-    *("train.epochs", "train.checkpoint_every.*", "train.on_nonfinite_loss", "train.grad_clip_norm"),
-    *("optimizer.lr", "device.*", "data.root", "data.path", "tracker", "tracker.*"),
+    *("train.epochs", "train.checkpoint_every.*", "train.on_nonfinite_loss"),
+    *("train.grad_clip_norm", "optimizer.lr", "device.*", "data.root", "data.path"),
+    *("tracker", "tracker.*"),
 )
 
 # what may change when a trained network is used

@@ -93,7 +93,8 @@ class ModelConfig(Group, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for key in ("in_channels", "num_classes", "image_size"):
             if key in self.arguments:
-                raise ConfigError(f"model.{key} cannot be set: it follows from the data set and data.resize.")
+                reason = "it follows from the data set and data.resize"
+                raise ConfigError(f"model.{key} cannot be set: {reason}.")
 
 
 class DataConfig(Group, frozen=True, kw_only=True):
@@ -124,7 +125,8 @@ class DataConfig(Group, frozen=True, kw_only=True):
         for key in ("path", "image_size", "channels"):
             value = getattr(self, key)
             if value is not None:
-                raise ConfigError(f"data.{key}={value} is for data=folder, not for data={self.name}.")
+                others = f"data=folder, not for data={self.name}"
+                raise ConfigError(f"data.{key}={value} is for {others}.")
 
     def _check_folder(self) -> None:
         if not self.path:
@@ -133,11 +135,11 @@ class DataConfig(Group, frozen=True, kw_only=True):
                 "a folder in it for each class, or IDX files."
             )
         if self.root is not None:
-            raise ConfigError(f"data.root={self.root} is for data sets that are fetched. Your images are in data.path.")
+            fetched = "data sets that are fetched. Your images are in data.path"
+            raise ConfigError(f"data.root={self.root} is for {fetched}.")
         if self.channels not in (None, 1, 3):
-            raise ConfigError(
-                f"data.channels={self.channels} is not known. Allowed: 1 for gray, 3 for color, null for either."
-            )
+            allowed = "1 for gray, 3 for color, null for either"
+            raise ConfigError(f"data.channels={self.channels} is not known. Allowed: {allowed}.")
 
 
 class AugmentConfig(Group, frozen=True, kw_only=True):
@@ -215,9 +217,8 @@ class MuonConfig(Choice, frozen=True, kw_only=True, tag="muon"):
     fallback_lr: PositiveFloat
 
 
-OptimizerConfig = (
-    SgdConfig | MomentumConfig | NesterovConfig | AdagradConfig | AdamConfig | AdamWConfig | RMSpropConfig | MuonConfig
-)
+Sgds = SgdConfig | MomentumConfig | NesterovConfig
+OptimizerConfig = Sgds | AdagradConfig | AdamConfig | AdamWConfig | RMSpropConfig | MuonConfig
 
 
 class Warmup(Choice, frozen=True, kw_only=True):
@@ -253,7 +254,8 @@ class OneCycleConfig(Choice, frozen=True, kw_only=True, tag="onecycle"):
     final_div_factor: PositiveFloat
 
 
-SchedulerConfig = ConstantConfig | StepConfig | MultiStepConfig | ExponentialConfig | CosineConfig | OneCycleConfig
+Steps = StepConfig | MultiStepConfig
+SchedulerConfig = ConstantConfig | Steps | ExponentialConfig | CosineConfig | OneCycleConfig
 
 
 class DeviceConfig(Group, frozen=True, kw_only=True):
@@ -301,13 +303,14 @@ class TrainConfig(Group, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.ema_decay == 1:
-            raise ConfigError("train.ema_decay=1 keeps the initial weights for ever. It must be below 1, such as 0.99.")
+            advice = "It must be below 1, such as 0.99."
+            raise ConfigError(f"train.ema_decay=1 keeps the initial weights for ever. {advice}")
         if self.label_smoothing > 0 and self.loss != "cross_entropy":
-            raise ConfigError(
-                f"train.label_smoothing={self.label_smoothing} is for train.loss=cross_entropy, not {self.loss}."
-            )
+            given = f"train.label_smoothing={self.label_smoothing}"
+            raise ConfigError(f"{given} is for train.loss=cross_entropy, not {self.loss}.")
         if self.fail_if_not_learning and self.epochs < 2:
-            raise ConfigError("train.fail_if_not_learning=true compares epochs: it needs train.epochs=2 or more.")
+            needed = "it needs train.epochs=2 or more"
+            raise ConfigError(f"train.fail_if_not_learning=true compares epochs: {needed}.")
 
 
 class TensorboardConfig(Group, frozen=True, kw_only=True):
@@ -354,7 +357,8 @@ class Config(Group, frozen=True, kw_only=True):
         _check_range("augment.cutout", self.augment.cutout, size, of_size)
         if self.reference.optimizer and self.optimizer.name not in REFERENCE_OPTIMIZERS:
             known = ", ".join(REFERENCE_OPTIMIZERS)
-            raise ConfigError(f"reference.optimizer=true is for {known}, not for {self.optimizer.name}.")
+            name = self.optimizer.name
+            raise ConfigError(f"reference.optimizer=true is for {known}, not for {name}.")
         if self.reference.layers and self.device.precision in ("bf16", "fp16"):
             raise ConfigError(
                 "reference.layers=true computes in fp32, tf32 or fp64, not in "
@@ -362,10 +366,12 @@ class Config(Group, frozen=True, kw_only=True):
                 "autocast knows PyTorch's own operations alone."
             )
         if self.reference.layers and self.device.sync_batchnorm:
-            raise ConfigError("reference.layers=true and device.sync_batchnorm=true both replace batch normalization.")
+            both = "reference.layers=true and device.sync_batchnorm=true"
+            raise ConfigError(f"{both} both replace batch normalization.")
 
 
 def _check_range(key: str, value: int, high: int, reason: str = "") -> None:
     """Check that 0 <= value <= high, where `high` depends on another key."""
     if not 0 <= value <= high:
-        raise ConfigError(f"{key}={value} is out of range. It must be at least 0 and at most {high}{reason}.")
+        allowed = f"at least 0 and at most {high}{reason}"
+        raise ConfigError(f"{key}={value} is out of range. It must be {allowed}.")

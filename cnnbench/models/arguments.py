@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = ["check_arguments"]
 
-MOST_LAYERS = 10_000  # the deepest published networks have about 1,200; these take seconds to build, not minutes
+MAX_LAYERS = 10_000  # the deepest published networks have about 1,200; these take seconds to build, not minutes
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
 
@@ -20,7 +22,7 @@ def check_arguments(name: str, factory: Callable[..., object], arguments: Mappin
     """Check that `factory` takes the arguments, that their types are those of its annotations, and their depth.
 
     Raises:
-        ConfigError: an argument that it does not take, of another type, or that asks for more than MOST_LAYERS.
+        ConfigError: an argument that it does not take, of another type, or that asks for more than MAX_LAYERS.
     """
     parameters = inspect.signature(factory).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -52,27 +54,22 @@ def _check_depth(key: str, value: object) -> None:
         layers, shown = len(value), f"model.{key} with {len(value):,} entries"
     else:
         return
-    if layers > MOST_LAYERS:
+    if layers > MAX_LAYERS:
         raise ConfigError(
-            f"{shown} is out of range. It must be at most {MOST_LAYERS:,}: "
+            f"{shown} is out of range. It must be at most {MAX_LAYERS:,}: "
             "the deepest published networks have about 1,200 layers."
         )
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a plain value from YAML may stand for an argument annotated with `hint`."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Literal:
-        return value in inner
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, each) for each in inner)
-    if origin is not None:  # list[int], Sequence[int], tuple[int, ...]
-        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
-    if hint is Any:
+    """Return whether a plain value from YAML may stand for an argument annotated with `hint`."""
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        return False
+    except TypeError:  # a type of a custom model that msgspec does not know
         return True
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    return True
 
 
 def _in_words(hint: Any) -> str:

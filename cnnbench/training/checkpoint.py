@@ -16,7 +16,8 @@ from cnnbench.runs.directory import write_atomically
 
 __all__ = ["FORMAT", "State", "load", "load_newest", "save", "save_rotating"]
 
-FORMAT = 2
+FORMAT = 3
+FORMAT_OF_0_1 = 2  # its configuration has other keys
 
 State = dict[str, Any]
 
@@ -97,6 +98,10 @@ def load(path: Path) -> State:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         reason = reason or type(error).__name__
         raise CheckpointError(f"{path} is damaged or is no checkpoint: {reason}") from error
+    if form == FORMAT_OF_0_1:
+        raise CheckpointError(
+            f"{path} was made by cnnbench 0.1, whose configuration had other keys. Train anew, or use cnnbench 0.1."
+        )
     if form != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}, which this version of cnnbench reads.")
     if not intact:

@@ -56,7 +56,14 @@ def test_convolutions_two_ways_differ_by_rounding_alone(dtype: torch.dtype) -> N
 
 def test_what_is_computed_is_the_same_each_time() -> None:
     data = DataConfig(
-        name="sample", resize=28, validation=0, train_examples=None, test_examples=None, folds=None, fold=None
+        name="sample",
+        resize=28,
+        validation=0,
+        train_examples=None,
+        test_examples=None,
+        normalize=True,
+        folds=None,
+        fold=None,
     )
     first = compute(data)
     assert first == compute(data)
