@@ -19,7 +19,7 @@ import cnnbench
 from cnnbench import config
 from cnnbench.cli.errors import report
 from cnnbench.cli.hydra_app import (
-    Claimed,
+    ClaimedRun,
     HydraJob,
     claim_run,
     conf_folder,
@@ -78,7 +78,7 @@ def run_sweep_command(words: Sequence[str], request: SweepRequest, plot: bool = 
     return run_hydra_app("train", words, HydraJob(partial(train_job, plot=plot), request))
 
 
-def train_job(composed: DictConfig, claimed: Claimed | None, plot: bool) -> float:
+def train_job(composed: DictConfig, claimed: ClaimedRun | None, plot: bool) -> float:
     """Train a single run, which is claimed, or a job of a sweep, or resume what is there of it."""
     if processes().rank > 0:
         _train_along()
@@ -91,10 +91,10 @@ def train_job(composed: DictConfig, claimed: Claimed | None, plot: bool) -> floa
             log.info("Not begun: the sweep was stopped.")
             return math.nan
         settings = config.load(config.to_plain(composed))
-        return _train_or_resume(Claimed(settings, None, directory, claim(directory)), started, plot)
+        return _train_or_resume(ClaimedRun(settings, None, directory, claim(directory)), started, plot)
 
 
-def _train_or_resume(job: Claimed, started: float, plot: bool) -> float:
+def _train_or_resume(job: ClaimedRun, started: float, plot: bool) -> float:
     from cnnbench.training.resume import resume_command
     from cnnbench.training.run import resume_job, train
 
@@ -238,7 +238,7 @@ def summary(arguments: list[str]) -> int:
     if options.layer is not None and options.depth is not None:
         raise ConfigError("--layer looks at one convolution and --depth folds all: choose one.")
 
-    def job(composed: DictConfig, claimed: Claimed | None) -> None:
+    def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
         settings = config.load(config.to_plain(composed))
         from cnnbench.commands import summary  # torch, which a mistake need not wait for
 
@@ -258,7 +258,7 @@ def gradcheck(arguments: list[str]) -> int:
         raise ConfigError(f"--batch {options.batch_size} is out of range. It must be at least 2, to be normalized.")
     codes = []
 
-    def job(composed: DictConfig, claimed: Claimed | None) -> None:
+    def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
         settings = config.load(config.to_plain(composed))
         from cnnbench.commands import gradcheck
 
@@ -293,7 +293,7 @@ def benchmark(arguments: list[str]) -> int:
         )
     results: list[dict[str, Any]] = []
 
-    def job(composed: DictConfig, claimed: Claimed | None) -> None:
+    def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
         if claimed is None:  # one of several
             claimed = claim_run(composed, output_directory(), "benchmark")
         assert claimed.run is not None  # torchrun, which may start it again, is refused

@@ -73,7 +73,7 @@ SILENT = (
 
 
 @dataclass(frozen=True)
-class Claimed:
+class ClaimedRun:
     """A single run: its configuration, and its directory, which is this process's alone.
 
     `run` is None if torchrun has restarted: then the run in `directory` is to be resumed.
@@ -95,12 +95,12 @@ class HydraJob:
 
     def __init__(
         self,
-        work: Callable[[DictConfig, Claimed | None], float | None],
+        work: Callable[[DictConfig, ClaimedRun | None], float | None],
         sweep: SweepRequest | None = None,
     ) -> None:
         self.work = work
         self.sweep = sweep
-        self.claimed: Claimed | None = None
+        self.claimed: ClaimedRun | None = None
         self.exit_codes: list[int] = []  # of jobs in this process that failed
         self.reported: list[Exception] = []
         self.command = list(sys.orig_argv)
@@ -241,7 +241,7 @@ def compose_config(overrides: Sequence[str], config_name: str = "train") -> Dict
             VersionBase.instance().setbase(base)
 
 
-def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "train") -> Claimed:
+def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "train") -> ClaimedRun:
     """Check a configuration, then claim `directory` or, if that is None, what Hydra's part names.
 
     Raises:
@@ -254,7 +254,7 @@ def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "
     is_named = any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
     claim = claim_new if directory is None and not is_named else claim_exactly
     run = claim(directory or Path(composed.hydra.run.dir), verb)
-    return Claimed(settings, checked, run.path, run)
+    return ClaimedRun(settings, checked, run.path, run)
 
 
 class RunCallback(Callback):
@@ -263,7 +263,7 @@ class RunCallback(Callback):
     Hydra turns an Exception of a callback into a warning, so errors leave as SystemExit.
     """
 
-    _claimed: Claimed | None = None
+    _claimed: ClaimedRun | None = None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         if processes().rank > 0:
@@ -285,7 +285,7 @@ class RunCallback(Callback):
         job_return.cfg = job_return.hydra_cfg = None
 
 
-def _find_earlier_attempt(composed: DictConfig) -> Claimed | None:
+def _find_earlier_attempt(composed: DictConfig) -> ClaimedRun | None:
     """Find this run if torchrun has restarted in the middle of it: its name may hold the time."""
 
     def values(text: str) -> dict[str, Any]:
@@ -298,7 +298,7 @@ def _find_earlier_attempt(composed: DictConfig) -> Claimed | None:
         settings = config.load(config.to_plain(composed))
         wanted = values(config.to_yaml(settings))
         if not written.exists() or values(read_text(written)) == wanted:
-            return Claimed(settings, None, attempt, None)
+            return ClaimedRun(settings, None, attempt, None)
     return None
 
 

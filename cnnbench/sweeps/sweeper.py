@@ -98,6 +98,8 @@ class Sweep:
     def _prepare(self, arguments: Sequence[str]) -> list[Overrides]:
         """Return the overrides of the jobs to run, once all jobs are known to be sound."""
         sweeper = self.sweeper
+        if processes().several and self.launcher != "basic":
+            raise ConfigError("Under torchrun the processes train each job together: leave hydra/launcher out.")
         self._check_name()
         jobs = self.request.jobs
         if jobs is None:
