@@ -74,7 +74,7 @@ def test_failed_jobs_do_not_stop_the_others_and_are_told_at_the_end(grid: Grid) 
     assert done.returncode == 2
     assert "6 runs: 4 finished, 2 failed" in done.stdout
     told = done.stdout.partition("failed: optimizer.momentum=-1 seed=1\n")[2].splitlines()
-    assert told[0] == "  optimizer.momentum=-1.0 is out of range. It must be at least 0 and at most 1."
+    assert told[0] == "  optimizer.momentum=-1 is out of range. It must be at least 0 and at most 1."
     place = job(sweep, "optimizer.momentum=-1", "seed=1").relative_to(sweep.parents[2])
     assert told[1] == f"  more: {place}/status.json"
     assert "Traceback" in json.loads((sweep.parents[2] / place / "status.json").read_text())["traceback"]
@@ -225,7 +225,7 @@ def test_a_dry_run_of_a_sweep_that_has_begun_says_how_far_it_is(grid: Grid) -> N
     lines = [line for line in done.stdout.splitlines() if line.startswith("#")]
     assert [line.rpartition("  ")[2] for line in lines] == [
         *("finished", "to run"),
-        *(["would fail: optimizer.momentum=-1.0 is out of range. It must be at least 0 and at most 1."] * 2),
+        *(["would fail: optimizer.momentum=-1 is out of range. It must be at least 0 and at most 1."] * 2),
     ]
     assert done.returncode == 2
     assert "as data.test_examples=20," in done.stdout, done.stdout  # whose speed it was estimated by
