@@ -18,21 +18,33 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
 
-# The command as it is, but for its end after the first step. Nothing is imported earlier than it would be.
+# The command as it is, but for its end after the first step. Nothing is imported earlier than it
+# would be, and a checkout of an earlier version can be the other side.
 TO_THE_FIRST_STEP = """
-import os
-from cnnbench import cli
-train_one = cli._train_one
-def stopping(composed):
-    from cnnbench.training.engine import EagerEngine
-    step = EagerEngine.train_step
-    def stop(*args, **kwargs):
-        step(*args, **kwargs)
-        os._exit(0)
-    EagerEngine.train_step = stop
-    return train_one(composed)
-cli._train_one = stopping
-raise SystemExit(cli.main())
+import importlib.abc, importlib.machinery, os, sys
+
+class EndAfterFirstStep(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "cnnbench.training.engine":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        execute = spec.loader.exec_module
+        def exec_module(module):
+            execute(module)
+            step = module.EagerEngine.train_step
+            def stop(*args, **kwargs):
+                step(*args, **kwargs)
+                os._exit(0)
+            module.EagerEngine.train_step = stop
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, EndAfterFirstStep())
+try:
+    from cnnbench.cli.main import main
+except ImportError:
+    from cnnbench.cli import main
+raise SystemExit(main())
 """
 
 COMMAND = ["-m", "cnnbench"]

@@ -3,8 +3,9 @@
     python benchmarks/sweep.py [--jobs 100] [OVERRIDE...]
 
 One process runs LeNet for one epoch on the sample, seed after seed. Prints the memory of the process (RSS) after every
-tenth job; then, as the median of all jobs after the first, the seconds of a job beside training and evaluation, and
-where they went.
+tenth job; then, as the median of all jobs after the first, the seconds from the beginning of a job to that of the next
+beside training and evaluation, and where they went. What comes before the first job, such as checking all jobs, is
+divided by their number.
 """
 
 import argparse
@@ -15,15 +16,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from hydra.plugins.sweeper import Sweeper
-
-from cnnbench import cli
-from cnnbench.cli import composing
+from cnnbench.cli.hydra_app import HydraJob
+from cnnbench.cli.main import main as command_line
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TRAINING = ("train", "evaluation", "preparation")
@@ -34,40 +33,32 @@ def rss_mib() -> float:
 
 
 class Clock:
-    """The seconds in some functions of this process, and the times at which jobs begin and end."""
+    """When each job began and ended, and the memory of the process at its end."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, list[float]] = {}
         self.began: list[float] = []
         self.ended: list[float] = []
         self.memory: list[float] = []
 
-    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter()
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self.seconds.setdefault(part, []).append(time.perf_counter() - began)
+    def watch_jobs(self) -> None:
+        call = HydraJob.__call__
 
-        return wrapped
-
-    def job(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
+        def timed(*args: Any) -> Any:
             self.began.append(time.perf_counter())
             try:
-                return function(*args, **kwargs)
+                return call(*args)
             finally:
                 self.ended.append(time.perf_counter())
                 self.memory.append(rss_mib())
                 if len(self.ended) % 10 == 0:
-                    print(f"{len(self.ended):>5} jobs  {self.memory[-1]:7.1f} MiB", file=sys.stderr, flush=True)
+                    line = f"{len(self.ended):>5} jobs  {self.memory[-1]:7.1f} MiB"
+                    print(line, file=sys.stderr, flush=True)
 
-        return wrapped
+        HydraJob.__call__ = timed  # type: ignore[method-assign]  # to time it
 
 
 @contextmanager
-def in_an_empty_folder() -> Iterator[None]:
+def in_empty_folder() -> Iterator[None]:
     before = Path.cwd()
     with tempfile.TemporaryDirectory(dir=".") as folder:
         os.chdir(folder)
@@ -77,26 +68,22 @@ def in_an_empty_folder() -> Iterator[None]:
             os.chdir(before)
 
 
-def parts_of_a_job(clock: Clock) -> dict[str, float]:
-    """The median seconds of each part, of the jobs after the first; the last part is what is in no other."""
-    walls = [json.loads(path.read_text())["wall_s"] for path in Path("outputs").rglob("result.json")]
-    assert len(walls) == len(clock.began), "a job has failed"
-    jobs = [ended - began for began, ended in zip(clock.began[1:], clock.ended[1:], strict=True)]
-    between = [began - ended for began, ended in zip(clock.began[1:], clock.ended, strict=False)]
+def split_overhead(clock: Clock, started: float) -> dict[str, float]:
+    """Return the median seconds of each part of a job that is no training, the first job aside."""
+    paths = sorted(Path("outputs").rglob("result.json"), key=lambda path: path.stat().st_mtime)
+    walls = [json.loads(path.read_text())["wall_s"] for path in paths][1:]
+    assert len(walls) == len(clock.began) - 1, "a job has failed"
+    jobs = [end - begin for begin, end in zip(clock.began[1:], clock.ended[1:], strict=True)]
+    gaps = [begin - end for begin, end in zip(clock.began[1:], clock.ended, strict=False)]
     parts = {
-        "Hydra composes and validates the job": clock.seconds["validate"][0] / len(clock.began),
-        "Hydra prepares the job": statistics.median(between),
-        "check": statistics.median(clock.seconds["check"][1:]),
+        "listing and checking it, before the first": (clock.began[0] - started) / len(clock.began),
+        "Hydra composes it": statistics.median(gaps),
     }
-    walls = [
-        wall for wall in walls if wall["total"] < max(each["total"] for each in walls)
-    ]  # the first imports PyTorch
-    parts["start, less check"] = statistics.median(wall["start"] for wall in walls) - parts["check"]
-    for part in ("data", "records", "checkpoints"):
+    for part in ("start", "data", "records", "checkpoints"):
         parts[part] = statistics.median(wall.get(part, 0.0) for wall in walls)
-    trained = statistics.median(sum(wall.get(part, 0.0) for part in TRAINING) for wall in walls)
-    known = sum(list(parts.values())[2:])
-    parts["the rest of the job"] = statistics.median(jobs) - trained - known
+    trained = [sum(wall.get(part, 0.0) for part in TRAINING) for wall in walls]
+    beside = statistics.median(job - train for job, train in zip(jobs, trained, strict=True))
+    parts["the rest of the job"] = beside - sum(list(parts.values())[2:])
     return parts
 
 
@@ -106,21 +93,21 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     clock = Clock()
-    Sweeper.validate_batch_is_legal = clock.timed("validate", Sweeper.validate_batch_is_legal)  # type: ignore[method-assign]  # to time it
-    cli.check = clock.timed("check", cli.check)
-    composing.Job.__call__ = clock.job(composing.Job.__call__)  # type: ignore[method-assign]  # to time it
-    sys.argv = ["cnnbench", "-m", f"seed=range(0,{options.jobs})", "data=sample", "train.epochs=1", *options.overrides]
-    with in_an_empty_folder():
+    clock.watch_jobs()
+    seeds = f"seed=range(0,{options.jobs})"
+    sys.argv = ["cnnbench", "-m", seeds, "data=sample", "train.epochs=1", *options.overrides]
+    with in_empty_folder():
+        started = time.perf_counter()
         with redirect_stdout(io.StringIO()):
-            code = cli.main()
+            code = command_line()
         if code != 0:
             sys.exit(code)
-        parts = parts_of_a_job(clock)
+        parts = split_overhead(clock, started)
     print(f"RSS after 10 jobs {clock.memory[9]:.1f} MiB, after {options.jobs} {clock.memory[-1]:.1f} MiB: ", end="")
     print(f"{clock.memory[-1] / clock.memory[9]:.3f}")
-    print(f"{'a job beside training and evaluation':<40} {sum(parts.values()):.3f} s")
+    print(f"{'a job beside training and evaluation':<44} {sum(parts.values()):.3f} s")
     for name, seconds in parts.items():
-        print(f"  {name:<38} {seconds:.3f} s")
+        print(f"  {name:<42} {seconds:.3f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-from cnnbench.cli import main
+from cnnbench.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -14,15 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnbench import config
-from cnnbench.cli.composing import claim_checked, compose_here, leave_record
-from cnnbench.commands import train as command
-from cnnbench.commands.train import OnEpoch, StoppedByOnEpoch, Trained
+from cnnbench.cli.hydra_app import claim_run, compose_config, write_hydra_files
 from cnnbench.errors import ConfigError
 from cnnbench.runs.processes import processes
 from cnnbench.runs.slurm import end_or_restart
-from cnnbench.runs.stopwatch import Stopwatch
-from cnnbench.training.state import Row
+from cnnbench.training import run as training
+from cnnbench.training.run import OnEpoch, StoppedByOnEpoch
+from cnnbench.training.state import Row, TrainingHistory
 
 __all__ = ["Result", "Row", "train"]
 
@@ -65,29 +63,37 @@ def train(*overrides: str, on_epoch: OnEpoch | None = None, directory: Path | No
         KeyboardInterrupt, SystemExit: a signal, such as SIGINT or SIGTERM; what was done is saved.
         OSError: the run directory cannot be written to.
     """
-    watch = Stopwatch(time.perf_counter())
+    started = time.perf_counter()
     if processes().several:
         raise ConfigError(
             "cnnbench.api trains in one process. Several train together by torchrun -m cnnbench OVERRIDE..."
         )
     with _the_only_one():
-        composed = compose_here(overrides)
-        run = claim_checked(composed, directory)
-        trained: Trained
+        composed = compose_config(overrides)
+        claimed = claim_run(composed, directory)
+        run = claimed.run
+        assert run is not None  # torchrun, which may start it again, is refused
+        history: TrainingHistory
         test_accuracy = None
         try:
-            with run.recorded_status(), _kept_in(run.path / "train.log"):
-                leave_record(composed, run.path)
-                settings = config.load(config.to_plain(composed))
-                run.write_text("config.yaml", config.to_yaml(settings))
-                trained = outcome = command.run(settings, run, watch, on_epoch=on_epoch)
-                test_accuracy = outcome.test.accuracy
+            with _kept_in(run.path / "train.log"):
+                write_hydra_files(composed, run.path)
+                history = result = training.train(
+                    claimed.settings,
+                    run,
+                    on_epoch=on_epoch,
+                    checked=claimed.checked,
+                    started=started,
+                )
+                test_accuracy = result.test.accuracy
         except StoppedByOnEpoch as stopped:
-            trained = stopped.trained
+            history = stopped.history
         except (KeyboardInterrupt, SystemExit) as ending:
             end_or_restart(ending)
             raise
-    return Result(run.path.absolute(), trained.rows, trained.best, trained.value, test_accuracy)
+        finally:
+            run.release()
+    return Result(run.path.absolute(), history.rows, history.best, history.value, test_accuracy)
 
 
 _under_way = threading.Lock()

@@ -133,8 +133,9 @@ def _serve() -> int:
     from shortcuts import SHORTCUTS
 
     import cnnbench
-    from cnnbench import cli
-    from cnnbench.commands import resume, together  # noqa: F401  # and all that they import
+    from cnnbench.cli import main as command_line
+    from cnnbench.commands import resume  # noqa: F401
+    from cnnbench.training import distributed, run  # noqa: F401  # and all that they import
 
     for (owner, name), value in SHORTCUTS.items():
         setattr(owner, name, value)
@@ -151,7 +152,7 @@ def _serve() -> int:
             if answer == 0:
                 _become(order)
                 cnnbench.STARTED = time.perf_counter()
-                _exit_quickly(cli.main)
+                _exit_quickly(command_line.main)
         print(json.dumps(answer), flush=True)
     return 0
 

@@ -13,7 +13,7 @@ from unittest.mock import patch
 from installed import clean_environment
 from shortcuts import SHORTCUTS
 
-from cnnbench import cli
+from cnnbench.cli import main as command_line
 
 __all__ = ["main", "run_in_process"]
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         stack.enter_context(redirect_stdout(output))
         stack.enter_context(redirect_stderr(errors))
         try:
-            code = cli.main()
+            code = command_line.main()
         except SystemExit as ended:
             code = int(ended.code or 0)
     return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())

@@ -1,7 +1,7 @@
-"""What commands do quicker in tests: measure briefly, draw learning curves as a small white picture, compose once.
+"""What commands do quicker in tests: measure briefly, draw small white curves, compose once.
 
-tests/analysis/test_timing.py and tests/trackers/test_curves.py test what is cut short here, and so does every command
-that a test runs by `run_command`.
+tests/analysis/test_timing.py and tests/trackers/test_curves.py test what is cut short here, and so
+does every command that a test runs by `run_command`.
 """
 
 from typing import Any, BinaryIO

@@ -21,7 +21,7 @@ def results(folder: Path) -> list[dict[str, object]]:
 def _quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnnbench.analysis.timing.WARM_UP_S", 0.01)
     monkeypatch.setattr("cnnbench.analysis.timing.ROUND_S", 0.01)
-    monkeypatch.setattr("cnnbench.commands.benchmark.matrix_peak", lambda device, rounds: 1e10)
+    monkeypatch.setattr("cnnbench.commands.benchmark.measure_matrix_peak", lambda *_: 1e10)
 
 
 def test_a_network_is_measured_and_recorded(within: Command, tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ from small_runs import Runs, forge
 
 from cnnbench import models
 from cnnbench.commands import export
-from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data import catalog, storage
 from cnnbench.training import device
+from cnnbench.training.load_model import TrainedModel, load_trained_model
 
 CONF = Path(__file__).parents[1] / "conf"
 SUFFIXES = {"onnx": "onnx", "torch_export": "pt2", "safetensors": "safetensors"}
@@ -33,8 +33,8 @@ def run(runs: Runs, tmp_path: Path) -> Path:
 CLOTHES = torch.tensor(clothes()[:5]).view(-1, 1, 28, 28)
 
 
-def opened(run: Path) -> Trained:
-    return open_run(run, [], CONF, "export")
+def opened(run: Path) -> TrainedModel:
+    return load_trained_model(run, [], CONF, "export")
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:

@@ -20,7 +20,6 @@ from cnnbench import config as configuration
 from cnnbench import models
 from cnnbench.analysis.activations import pick_evenly
 from cnnbench.commands.inspect import look
-from cnnbench.commands.trained import Trained
 from cnnbench.data import catalog
 from cnnbench.data.resident import Examples
 from cnnbench.models import ModelSpec
@@ -29,6 +28,7 @@ from cnnbench.reports.inspection.canvas import Canvas
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import Section
 from cnnbench.training.build import build_engine
+from cnnbench.training.load_model import TrainedModel
 
 CONF = Path(__file__).parents[1] / "conf"
 PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"}
@@ -132,7 +132,7 @@ def test_pictures_are_made_in_full_precision_unless_another_is_asked_for(within:
 # What there is to look at, whatever the network
 
 
-Make = Callable[..., tuple[Trained, Examples]]
+Make = Callable[..., tuple[TrainedModel, Examples]]
 
 
 @pytest.fixture
@@ -147,12 +147,12 @@ def make(tmp_path: Path) -> Make:
         many = {"mean": dataset.mean * channels, "std": dataset.std * channels, "classes": classes or dataset.classes}
         dataset = replace(dataset, **many)
         engine = build_engine(config, dataset)
-        engine.evaluated.eval()
+        engine.eval_model.eval()
         size = config.data.resize
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (images, channels, size, size), dtype=torch.uint8, generator=generator)
         labels = torch.arange(images) % len(dataset.classes)
-        return Trained(tmp_path, config, dataset, engine, "last.pt, epoch 1", {}), Examples(pixels, labels)
+        return TrainedModel(tmp_path, config, dataset, engine, "last.pt, epoch 1", {}), Examples(pixels, labels)
 
     return of
 

@@ -9,13 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cnnbench.cli.plotting import plotted
 from forking import ForkServer
 from in_process import run_in_process
 from installed import Command
 from small_runs import BETWEEN, SMALL, Runs
 from some_epochs import Row, epochs
 
-from cnnbench.cli.plotting import plotted
 from cnnbench.errors import ConfigError, DivergedError
 from cnnbench.reports.terminal_plot import plot
 

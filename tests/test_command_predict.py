@@ -16,9 +16,9 @@ from PIL import Image
 from small_runs import Runs, forge
 
 from cnnbench.commands.predict import BATCH
-from cnnbench.commands.trained import open_run
 from cnnbench.data import catalog
 from cnnbench.data.images import KNOWN
+from cnnbench.training.load_model import load_trained_model
 
 CONF = Path(__file__).parents[1] / "conf"
 CLASSES = catalog.get("sample").classes
@@ -38,7 +38,7 @@ def images(tmp_path: Path) -> list[str]:
 
 
 def probabilities(run: Path, images: npt.NDArray[np.uint8], *overrides: str) -> torch.Tensor:
-    engine = open_run(run, list(overrides), CONF, "predict").engine
+    engine = load_trained_model(run, list(overrides), CONF, "predict").engine
     return engine.classify(torch.tensor(images).view(-1, 1, 28, 28)).double().softmax(dim=1)
 
 

@@ -19,7 +19,7 @@ from made_records import made_record
 
 from cnnbench import config
 from cnnbench.cli import reproducing
-from cnnbench.cli.composing import compose_here, conf_folder
+from cnnbench.cli.hydra_app import compose_config, conf_folder
 from cnnbench.cli.reproducing import jobs_of, of_the_scale, proposed
 from cnnbench.errors import ConfigError
 from cnnbench.reports.reproduction.book import BOOK
@@ -87,7 +87,7 @@ def test_the_scale_names_no_experiment_that_is_not_there(scale: str) -> None:
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
 def test_the_last_job_of_each_experiment_can_be_run_at_reduced_scale(name: str) -> None:
     job = [job for job in jobs_of("all", "reduced") if experiment_of(job) == name][-1]
-    check(config.load(config.to_plain(compose_here([*job, "device=cpu"]))))
+    check(config.load(config.to_plain(compose_config([*job, "device=cpu"]))))
 
 
 def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:

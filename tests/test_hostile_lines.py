@@ -19,7 +19,7 @@ from installed import clean_environment
 from omegaconf import OmegaConf
 from small_runs import SMALL
 
-from cnnbench import cli
+from cnnbench.cli import main as command_line
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
@@ -143,7 +143,7 @@ def _a_folder_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
             patch.setenv(key, value)
         assert run_in_process(*SMALL, "hydra.run.dir=run", folder=folder).returncode == 0
         patch.setattr("os.fsync", lambda _: None)
-        patch.setattr("cnnbench.commands.train.run", lambda *_: SimpleNamespace(value=0.0))
+        patch.setattr("cnnbench.training.run.train", lambda *_, **__: SimpleNamespace(value=0.0))
         patch.setattr("cnnbench.commands.benchmark.run", lambda *_, **__: {})
         patch.setattr("cnnbench.commands.benchmark.print_table", lambda _: None)
         yield
@@ -158,7 +158,7 @@ def outcome(arguments: list[str]) -> tuple[object, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a warning is an answer too
             try:
-                code: object = cli.main()
+                code: object = command_line.main()
             except SystemExit as ended:
                 code = ended.code or 0
     shown = b""

@@ -21,9 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from small_runs import SMALL, Runs
 
 from cnnbench import config
-from cnnbench.cli.composing import compose_here, without_hydra
-from cnnbench.cli.overrides import Consent
+from cnnbench.cli.hydra_app import compose_config
 from cnnbench.errors import CnnbenchError, ConfigError
+from cnnbench.sweeps.jobs import without_hydra
+from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
 
 SECRET = "hush-hush"
 
@@ -133,11 +134,12 @@ def test_images_from_elsewhere_need_the_command_that_is_told(
 ) -> None:
     seen = []
 
-    def note(composed: Any, plot: bool) -> float:
+    def note(composed: Any, claimed: object, plot: bool) -> float:
         seen.append(config.load(config.to_plain(composed)).data.path)
         return 0.0
 
-    monkeypatch.setattr("cnnbench.cli._train_one", note)
+    monkeypatch.setattr("cnnbench.cli.compose.train_job", note)
+    monkeypatch.setattr("cnnbench.training.preflight.check", lambda settings: None)
     make(tmp_path, {"a": ["data=folder", spelled.format(config.quote(path))], "b": ["data=folder", "data.path=here"]})
     code, said = resumed(tmp_path, "--plot")
     assert code == 2, said
@@ -170,18 +172,22 @@ def test_other_images_than_the_recorded_are_no_consent(tmp_path: Path) -> None:
     ],
 )
 def test_plain_values_and_choices_are_composed(overrides: list[str]) -> None:
-    Consent(Path("sweep"), [], [], allow_custom_model=False, config_dir=None).check_words({"job": overrides})
-    assert config.load(config.to_plain(compose_here(overrides)))
+    UntrustedSweepPolicy(Path("sweep"), [], [], allow_custom_model=False, config_dir=None).check_overrides(
+        {"job": overrides}
+    )
+    assert config.load(config.to_plain(compose_config(overrides)))
 
 
 def test_arguments_of_a_custom_model_and_groups_of_ones_own_are_the_users_to_allow(tmp_path: Path) -> None:
     jobs = {"job": ["model.name=own:Net", "+model.x=[1,{}]", "+mine=a"]}
     (tmp_path / "mine").mkdir()
     plain = {"job": [each.format("2") for each in jobs["job"]]}
-    Consent(Path("sweep"), [], [], allow_custom_model=True, config_dir=str(tmp_path)).check_words(plain)
+    UntrustedSweepPolicy(Path("sweep"), [], [], allow_custom_model=True, config_dir=str(tmp_path)).check_overrides(
+        plain
+    )
     for allowed, folder in ((False, str(tmp_path)), (True, None)):
-        with pytest.raises(ConfigError, match=r"sweep asks for \+m"):
-            Consent(Path("sweep"), [], [], allowed, folder).check_words(plain)
+        with pytest.raises(ConfigError, match=r"\+m"):
+            UntrustedSweepPolicy(Path("sweep"), [], [], allowed, folder).check_overrides(plain)
 
 
 def mostly(usual: str, *odd: str) -> st.SearchStrategy[str]:
@@ -235,15 +241,15 @@ hostile = st.builds(
 
 @cache
 def compose_default() -> DictConfig:
-    return compose_here([])
+    return compose_config([])
 
 
 def compose_recorded(overrides: list[str]) -> DictConfig | None:
     """What a recorded job is composed to, or None where that is refused in words."""
-    consent = Consent(Path("sweep"), [], [], allow_custom_model=False, config_dir=None)
+    consent = UntrustedSweepPolicy(Path("sweep"), [], [], allow_custom_model=False, config_dir=None)
     try:
-        consent.check_words({"job": overrides})
-        composed = compose_here(overrides)
+        consent.check_overrides({"job": overrides})
+        composed = compose_config(overrides)
         consent.check_composed(composed, compose_default())
         config.load(config.to_plain(composed))
     except CnnbenchError as error:

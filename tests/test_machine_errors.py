@@ -137,7 +137,8 @@ def test_a_bad_sector_in_the_last_checkpoint_is_damage(
 ) -> None:
     fail(monkeypatch, zipfile, "ZipFile", errno.EIO, "last.pt")
     monkeypatch.setattr(
-        "cnnbench.commands.resume._go_on", lambda opened, config, recorded, *_: print(recorded.problems)
+        "cnnbench.training.run.train",
+        lambda config, run_directory, resume, **_: print(resume.problems),
     )
     done = within("resume", "run")
     assert "last.pt is damaged or is no checkpoint: Input/output error" in done.stdout, done.stderr

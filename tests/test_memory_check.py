@@ -16,7 +16,7 @@ WEIGHTS, ACTIVATIONS = 241.04 * KIB, 8.66 * 1024 * KIB  # as `cnnbench summary` 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnnbench.commands.train.run", lambda *_: SimpleNamespace(value=0.0))
+    monkeypatch.setattr("cnnbench.training.run.train", lambda *_, **__: SimpleNamespace(value=0.0))
 
 
 def give(monkeypatch: pytest.MonkeyPatch, memory: float) -> None:
@@ -64,7 +64,7 @@ def test_a_compiler_may_keep_less_activations(within: Command, monkeypatch: pyte
 def test_a_gpu_may_keep_less_activations(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, 3 * WEIGHTS)
     gpu = Device(torch.device("cuda"), "fp32", channels_last=False)
-    monkeypatch.setattr("cnnbench.training.device.choose", lambda *_: gpu)
+    monkeypatch.setattr("cnnbench.training.device.resolve_device", lambda *_: gpu)
     assert within(*LENET).returncode == 0
 
 

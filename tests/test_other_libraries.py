@@ -14,7 +14,7 @@ from small_runs import SMALL
 
 from cnnbench.cli import other_libraries
 from cnnbench.cli.other_libraries import OwnLines, silence_libraries
-from cnnbench.commands import train
+from cnnbench.training import recording
 
 INSTALLED = str(Path(matplotlib.__file__))
 CUSTOM = "/home/gauss/my_module.py"
@@ -58,7 +58,7 @@ def test_a_library_that_hydra_verbose_names_is_shown(verbose: str | list[str]) -
 def test_verbose_shows_debug_lines_of_cnnbench_alone(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    describe = train.describe
+    describe = recording.describe
 
     def talk(*values: object) -> object:
         logging.getLogger("cnnbench").debug("a detail")
@@ -67,7 +67,7 @@ def test_verbose_shows_debug_lines_of_cnnbench_alone(
         logging.getLogger().handle(record)
         return describe(*values)
 
-    monkeypatch.setattr(train, "describe", talk)
+    monkeypatch.setattr(recording, "describe", talk)
     done = within(*arguments, "hydra.verbose=true")
     assert (done.returncode, done.stderr) == (0, "")
     (log, *_) = (path.read_text() for path in tmp_path.rglob("train.log"))

@@ -18,7 +18,7 @@ def run_without_fcntl(code: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize(
     "code",
-    ["import runpy; runpy.run_module('cnnbench', run_name='__main__')", "import cnnbench.cli"],
+    ["import runpy; runpy.run_module('cnnbench', run_name='__main__')", "import cnnbench.cli.main"],
     ids=["module", "command"],
 )
 def test_a_system_without_file_locks_is_told_in_one_line_what_is_supported(code: str) -> None:

@@ -14,7 +14,7 @@ from forking import ForkServer
 from installed import Command, go_on
 from same_run import differences
 
-from cnnbench import cli
+from cnnbench.cli import main
 from cnnbench.runs.reading import read_status
 
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
@@ -49,7 +49,7 @@ def printed_command(done: Done) -> list[str]:
 def test_sigterm_before_training_ends_the_command_with_its_code(
     within: Command, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(cli.VERBS, "models", lambda arguments: signal.raise_signal(TERM))
+    monkeypatch.setitem(main.COMMANDS, "models", lambda arguments: signal.raise_signal(TERM))
     done = within("models")
     assert (done.returncode, capfd.readouterr().err) == (143, "cnnbench: terminated\n")
 

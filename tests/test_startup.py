@@ -10,14 +10,14 @@ from installed import TINY, Command, clean_environment
 from PIL import Image
 from small_runs import Runs
 
-from cnnbench import cli
+from cnnbench.cli import compose
 
 IMPORTED_BY_THE_COMMAND = """
 import sys
-from cnnbench import cli
+from cnnbench.cli.main import main
 watched, sys.argv[1:] = sys.argv[1].split(), sys.argv[2:]
 try:
-    cli.main()
+    main()
 finally:
     print([name for name in watched if name in sys.modules])
 """
@@ -67,7 +67,7 @@ def test_a_configuration_composed_before_leaves_nothing_in_the_next(within: Comm
 
 def test_garbage_is_collected_while_a_job_runs(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     collected: list[bool] = []
-    monkeypatch.setattr(cli, "_train_one", lambda composed, plot: collected.append(gc.isenabled()))
+    monkeypatch.setattr(compose, "train_job", lambda *_, plot: collected.append(gc.isenabled()))
     within("data=sample", "device=cpu")
     assert collected == [True]
 

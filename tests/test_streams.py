@@ -62,7 +62,7 @@ def test_the_log_is_utf8_in_an_ascii_locale(tmp_path: Path) -> None:
     program = (
         "import logging\n"
         "from pathlib import Path\n"
-        "from cnnbench.cli.composing import log_to\n"
+        "from cnnbench.cli.hydra_app import log_to\n"
         "log_to(Path.cwd())\n"
         "logging.getLogger('cnnbench').info('gr\\xf6\\xdfe \\u5b66 \\udcff')\n"
     )

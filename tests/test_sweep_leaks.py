@@ -20,12 +20,14 @@ from installed import TINY, Command
 from same_run import differences
 
 from cnnbench.api import train
-from cnnbench.cli import SweepCallback
-from cnnbench.commands import train as command
+from cnnbench.cli.hydra_app import RunCallback
 from cnnbench.data import kept, storage
 from cnnbench.data.catalog import FILES, Dataset, Form
 from cnnbench.data.verifying import read_verified
+from cnnbench.runs.directory import RunDirectory
+from cnnbench.training import run
 from cnnbench.training.cleanup import cleaned_up
+from cnnbench.training.state import TrainingHistory
 
 ONE_EPOCH = (*TINY, "train.epochs=1", "train.fail_if_not_learning=false")
 
@@ -121,13 +123,13 @@ def test_a_third_job_leaves_what_the_second_left(ends: str) -> None:
 
 def test_jobs_of_a_sweep_leave_no_tensors(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = []
-    run = command.run
+    train_run = run.train
 
     def counting(*arguments: Any, **more: Any) -> Any:
         tensors.append(Remains().tensors)
-        return run(*arguments, **more)
+        return train_run(*arguments, **more)
 
-    monkeypatch.setattr(command, "run", counting)
+    monkeypatch.setattr(run, "train", counting)
     assert within("-m", *ONE_EPOCH, "seed=1,2,3").returncode == 0
     assert len(tensors) == 3
     assert tensors[2] == tensors[1]
@@ -146,29 +148,36 @@ def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest
     assert sorted(opened) == sorted(f"{name}.gz" for name in FILES)
 
 
-def test_each_job_of_a_sweep_is_composed_once(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_job_of_a_sweep_is_composed_to_be_checked_and_to_be_run(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     composed: list[str] = []
-    monkeypatch.setattr(command, "run", lambda *_: command.Trained([{"test_accuracy": 0.0}], None))
+
+    def finish(config: Any, run_directory: RunDirectory, **_: Any) -> TrainingHistory:
+        with run_directory.recorded_status():
+            return TrainingHistory([{"test_accuracy": 0.0}], None)
+
+    monkeypatch.setattr(run, "train", finish)
     compose = ConfigLoaderImpl.load_sweep_config
 
     def counting(loader: ConfigLoaderImpl, master_config: Any, sweep_overrides: list[str]) -> Any:
-        composed.append(sweep_overrides[-1])
+        composed.extend(sweep_overrides)
         return compose(loader, master_config, sweep_overrides)
 
     monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counting)
     assert within("-m", *ONE_EPOCH, "seed=1,2,3").returncode == 0
-    assert sorted(composed) == ["seed=1", "seed=2", "seed=3"]
+    assert Counter(word for word in composed if word.startswith("seed")) == {"seed=1": 2, "seed=2": 2, "seed=3": 2}
 
 
 def test_hydra_keeps_no_configuration_of_a_job(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     returned: list[JobReturn] = []
-    end = SweepCallback.on_job_end
+    end = RunCallback.on_job_end
 
-    def collecting(callback: SweepCallback, config: Any, job_return: JobReturn, **more: Any) -> None:
+    def collecting(callback: RunCallback, config: Any, job_return: JobReturn, **more: Any) -> None:
         end(callback, config, job_return, **more)
         returned.append(job_return)
 
-    monkeypatch.setattr(SweepCallback, "on_job_end", collecting)
+    monkeypatch.setattr(RunCallback, "on_job_end", collecting)
     within("-m", *ONE_EPOCH, "seed=1,2")
     assert [(each.cfg, each.hydra_cfg) for each in returned] == [(None, None)] * 2
 

@@ -11,11 +11,11 @@ from in_process import main
 from omegaconf import OmegaConf
 
 from cnnbench import config
-from cnnbench.cli.composing import compose_here
-from cnnbench.cli.overrides import every_combination, quoted
-from cnnbench.commands import resume
+from cnnbench.cli.hydra_app import compose_config
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.sweeps.jobs import list_jobs, quote_path
+from cnnbench.training.resume import resume_command
 
 # as typed, and the text that is meant
 TEXTS = {
@@ -114,7 +114,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def composed(*overrides: str) -> Config:
-    return config.load(config.to_plain(compose_here(overrides)))
+    return config.load(config.to_plain(compose_config(overrides)))
 
 
 @pytest.fixture(scope="module")
@@ -156,11 +156,12 @@ def trained(within: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Call
     def run(*arguments: str) -> list[str | None]:
         paths: list[str | None] = []
 
-        def note(composed: Any, plot: bool) -> float:
+        def note(composed: Any, claimed: object, plot: bool) -> float:
             paths.append(config.load(config.to_plain(composed)).data.path)
             return 0.0
 
-        monkeypatch.setattr("cnnbench.cli._train_one", note)
+        monkeypatch.setattr("cnnbench.cli.compose.train_job", note)
+        monkeypatch.setattr("cnnbench.training.preflight.check", lambda settings: None)
         done = main(arguments)
         assert done.returncode == 0, done.stderr
         return paths
@@ -194,7 +195,7 @@ def test_jobs_of_a_file_take_a_text_as_it_is_typed_and_are_resumed_with_it(
 
 
 def test_the_jobs_of_reproduce_take_a_text_as_it_is_typed() -> None:
-    assert every_combination(["data.root=2024_11_24", "seed=1_0"]) == [["data.root='2024_11_24'", "seed=10"]]
+    assert list_jobs(["data.root=2024_11_24", "seed=1_0"]) == [["data.root='2024_11_24'", "seed=10"]]
 
 
 def test_a_configuration_of_ones_own_may_be_named_like_a_number(tmp_path: Path, within: Callable[..., Any]) -> None:
@@ -260,7 +261,7 @@ def test_a_text_comes_back_from_config_yaml(text: str, recorded: Mapping[str, An
 def test_the_command_that_resumes_gives_the_same_text(text: str, recorded: Mapping[str, Any]) -> None:
     tracker = {"mlflow": {"uri": text or "x", "experiment": "cnnbench"}}
     settings = config.load({**recorded, "data": {**recorded["data"], "root": text}, "tracker": tracker})
-    words = shlex.split(resume.command(Path("run"), settings))
+    words = shlex.split(resume_command(Path("run"), settings))
     assert words[:3] == ["cnnbench", "resume", "run"]
     changed = config.apply_overrides(recorded, config.parse_changes(words[3:], config.RESUME_OVERRIDES, ""))
     assert (changed.data.root, changed.tracker) == (text, settings.tracker)
@@ -268,7 +269,7 @@ def test_the_command_that_resumes_gives_the_same_text(text: str, recorded: Mappi
 
 @pytest.mark.parametrize("path", [*ODD[1:], "${x}", "\\${x}", "a\\\\${x}'", "${", "a\\b${x}\\"], ids=ascii)
 def test_a_path_given_to_hydra_is_that_path(path: str) -> None:
-    value = OverridesParser.create().parse_override(f"x={quoted(Path(path))}").value()
+    value = OverridesParser.create().parse_override(f"x={quote_path(Path(path))}").value()
     assert OmegaConf.to_container(OmegaConf.create({"x": value}), resolve=True) == {"x": str(Path(path))}
 
 

@@ -1,4 +1,4 @@
-"""Compute the figures of claims 6, 9 and 10 that need no training: pooled images and padded borders."""
+"""Compute the figures of claims that need no training: of pooled images and padded borders."""
 
 import math
 from collections.abc import Mapping
@@ -31,10 +31,10 @@ PADDING_MODES: tuple[PaddingMode, ...] = ("zeros", "reflect")
 
 @dataclass(frozen=True)
 class Pooled:
-    """What pooling by 2 x 2 keeps of test images, each figure the mean over them with its standard error.
+    """What pooling by 2 x 2 keeps of test images: means over them with their standard errors.
 
-    `brightness` is how far the mean of the pooled image is from that of the image, as a share of it; `texture` is the
-    mean squared difference of neighbouring pixels of the pooled image, as a share of that of the image.
+    `brightness` is the change of an image's mean, as a share of it. `texture` is the mean squared
+    difference of neighboring pixels after pooling, as a share of that before.
     """
 
     brightness: Figure
@@ -43,7 +43,10 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Convolutions:
-    """The largest difference of two computations, as a share of the largest output, and what rounding explains."""
+    """Largest differences of two computations, as shares of the largest output.
+
+    `rounding` is the difference that rounding explains.
+    """
 
     im2col: float
     one_by_one: float
@@ -52,10 +55,12 @@ class Convolutions:
 
 @dataclass(frozen=True)
 class Computed:
-    """`pooled` by avg, max and min; `more_brightness` and `more_texture` are the differences max less avg, by image.
+    """The figures of claims 6, 9 and 10.
 
-    `border` is, by padding_mode, how far outputs at the border of a uniform image are from those inside, as a share of
-    them: of a smoothing kernel, and of a first layer as it is made. `convolutions` is by the name of the dtype.
+    `pooled` is by avg, max and min; `more_brightness` and `more_texture` are max less avg by image.
+    `border` is by padding_mode: how far outputs at the border of a uniform image are from those
+    inside, as a share of them, of a smoothing kernel and of a newly built first layer.
+    `convolutions` is by the name of the dtype.
     """
 
     num_images: int

@@ -39,6 +39,11 @@ class Layer:
     multiplications: int
     additions: int
 
+    @property
+    def intensity(self) -> float:
+        """Multiply-adds per parameter and image."""
+        return self.multiplications / max(1, self.parameters)
+
 
 def measure_layers(network: nn.Module, image: torch.Tensor, depth: int | None = None) -> list[Layer]:
     """The layers in the order they run, in evaluation mode, on one image (1, C, H, W) on the meta device.

@@ -1,9 +1,9 @@
 """Compute shapes on the meta device, fast, and check there that a network runs.
 
-On that device PyTorch works out the shape of an addition or a batch normalisation in Python, after importing sympy
-and its compiler: two seconds before the first answer, and milliseconds for each. `ShapeRules` answers for
-the operations that convolutional networks are made of and leaves all others, and whatever looks unusual,
-to PyTorch.
+On that device PyTorch works out the shape of an addition or a batch normalization in Python, after
+importing sympy and its compiler: two seconds before the first answer, and milliseconds for each.
+`ShapeRules` answers for the operations that convolutional networks are made of and leaves all
+others, and whatever looks unusual, to PyTorch.
 """
 
 from collections.abc import Callable, Mapping, Sequence

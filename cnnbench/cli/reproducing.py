@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 
 from cnnbench import config
-from cnnbench.cli.composing import compose_here, conf_folder
-from cnnbench.cli.overrides import Overrides, every_combination, quoted
-from cnnbench.cli.sweeping import Sweep, plan
+from cnnbench.cli.compose import run_sweep_command
+from cnnbench.cli.hydra_app import compose_config, conf_folder
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.processes import processes
 from cnnbench.runs.records import Record, read_records
+from cnnbench.sweeps.jobs import Overrides, SweepRequest, list_jobs, quote_path
 
 __all__ = ["jobs_of", "of_the_scale", "proposed", "run"]
 
@@ -44,34 +44,31 @@ examples:
   cnnbench reproduce book device.compile=on       with overrides for this machine"""
 
 
-def run(arguments: list[str], launch: Callable[[list[str], Sweep, Callable[[Sweep], int]], int]) -> int:
-    """Run what is left of the sweep, and write the results; returns the exit code.
-
-    `launch` is called with words for Hydra, the sweep and what is to be done at its end.
-    """
+def run(arguments: list[str]) -> int:
+    """Run what is left of the sweep, and write the results; return the exit code."""
     options = _parser().parse_intermixed_args(arguments)
     part, given = _part_and_overrides(options.words)
     if processes().several:
         raise ConfigError("cnnbench reproduce measures times, in one process. Start it without torchrun.")
     jobs = jobs_of(part, options.scale, given)
     directory = Path("outputs/sweeps") / f"reproduce-{options.scale}"
-    words = ["-m", f"hydra.sweep.dir={quoted(directory)}"]
-    command = ["reproduce", *arguments]
+    words = ["-m", f"hydra.sweep.dir={quote_path(directory)}"]
+    request = SweepRequest(["reproduce", *arguments], jobs, prints_table=False)
     if options.dry_run:
-        return launch(words, Sweep(command, recorded=jobs, instead=plan), lambda sweep: 0)
+        return run_sweep_command([*words, "hydra.sweeper.dry_run=true"], request)
     output = options.output or (directory if options.scale == "smoke" else Path("docs"))
     from cnnbench.commands import reproduce
 
-    settings = config.load(config.to_plain(compose_here(jobs[0])))
+    settings = config.load(config.to_plain(compose_config(jobs[0])))
     computed = reproduce.compute(settings.data)  # first: it needs the data, which may be missing
-
-    def tell(sweep: Sweep) -> int:
-        runs = of_the_scale(options.scale, read_records(directory))
-        print()
-        reproduce.write(runs, output, options.scale, shlex.join(["cnnbench", *command]), proposed(), computed)
-        return sweep.exit_code(runs)
-
-    return launch(words, Sweep(command, recorded=jobs), tell)
+    try:
+        return run_sweep_command(words, request)
+    finally:  # what there is after an interruption, too
+        if request.launched:
+            runs = of_the_scale(options.scale, read_records(directory))
+            command = shlex.join(["cnnbench", *request.command])
+            print()
+            reproduce.write(runs, output, options.scale, command, proposed(), computed)
 
 
 def of_the_scale(scale: str, runs: Sequence[Record]) -> list[Record]:
@@ -115,7 +112,7 @@ def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]
         if name.partition("/")[0] in PARTS[part]:
             of_the_scale = [*changes["all"].split(), *changes.get(name, "").split()]
             of_its_own = [f"{key}={values}" for key, values in varied.items()]
-            jobs += every_combination([f"experiment={name}", *of_its_own, *of_the_scale, *given])
+            jobs += list_jobs([f"experiment={name}", *of_its_own, *of_the_scale, *given])
     return jobs
 
 

@@ -75,14 +75,14 @@ def _measure(
     config: Config, dataset: Dataset, arrays: Arrays, engine: EagerEngine, rounds: int, epoch_limit_s: float
 ) -> Result:
     device = engine.device
-    data = ResidentData.from_arrays(config.data, arrays, config.seed, device.kind)
+    data = ResidentData.from_arrays(config.data, arrays, config.seed, device.torch_device)
     batch_size = config.train.batch_size
     engine.prepare(data.train, batch_size)
-    images, labels = data.train.take(torch.arange(batch_size, device=device.kind))
+    images, labels = data.train.take(torch.arange(batch_size, device=device.torch_device))
 
     steps = endless_steps(engine, data.train, batch_size)
     training = time_rounds(lambda: next(steps), device.synchronize, rounds)
-    engine.evaluated.eval()
+    engine.eval_model.eval()
     with torch.inference_mode():
         inference = time_rounds(lambda: engine.evaluate_step(images, labels), device.synchronize, rounds)
     peak_gib = device.peak_memory_gib()
@@ -91,7 +91,7 @@ def _measure(
     epoch_s = _time_epoch(engine, data, batch_size, config.seed) if expected_s <= epoch_limit_s else None
     training_flops, inference_flops = count_flops(*on_meta(config, dataset, batch_size))
     dtype = device.autocast_dtype or device.dtype
-    peak = measure_matrix_peak(device.kind, dtype, device.synchronize, rounds)
+    peak = measure_matrix_peak(device.torch_device, dtype, device.synchronize, rounds)
     return {
         "training": training.as_dict(batch_size),
         "inference": inference.as_dict(batch_size),
@@ -114,7 +114,7 @@ def _time_epoch(engine: EagerEngine, data: ResidentData, batch_size: int, seed: 
         lr_factors = [1.0] * -(-len(data.train) // batch_size)
         for _ in engine.steps(data.train, epoch_order(len(data.train), seed, 1), batch_size, lr_factors):
             pass
-        engine.sums.compute()
+        engine.train_metrics.compute()
         engine.evaluate(data.test, batch_size)
 
     return time_calls(epoch, engine.device.synchronize)

@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
 
 def _describe_cpu_defaults() -> Facts:
     """Return what `auto` means on the CPU."""
-    from cnnbench.training.device import choose, describe_threads
+    from cnnbench.training.device import describe_threads, resolve_device
 
     config = DeviceConfig(
         name="cpu",
@@ -58,7 +58,7 @@ def _describe_cpu_defaults() -> Facts:
         deterministic=False,
         sync_batchnorm=False,
     )
-    precision = choose(config, lambda: math.inf).precision
+    precision = resolve_device(config, lambda: math.inf).precision
     if precision != "fp32":
         precision = f"fp32, for large networks {precision}"
     return {"cpu_threads": describe_threads("auto"), "cpu_precision": precision}

@@ -9,8 +9,7 @@ import torch
 
 from cnnbench.analysis.format import align, printable
 from cnnbench.analysis.metrics import BINS, Evaluation, compute_metrics
-from cnnbench.commands.test_set import TestSet, load_test_set
-from cnnbench.commands.trained import Trained, open_run
+from cnnbench.data.eval_set import EvalSet, load_eval_set
 from cnnbench.data.resident import Examples
 from cnnbench.errors import ConfigError
 from cnnbench.reports import confusion
@@ -18,6 +17,7 @@ from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory, job_directory_name, write_atomically
 from cnnbench.runs.reading import read_json
 from cnnbench.training.build import describe
+from cnnbench.training.load_model import TrainedModel, load_trained_model
 
 __all__ = ["format_metrics", "run"]
 
@@ -50,13 +50,20 @@ def run(arguments: list[str], conf: Path) -> None:
     options = parser.parse_intermixed_args(arguments)
     if options.topk is not None and min(options.topk) < 1:
         raise ConfigError(f"--topk {min(options.topk)} is out of range. It must be at least 1.")
-    trained = open_run(options.directory, options.overrides, conf, "evaluate", options.allow_custom_model)
+    trained = load_trained_model(options.directory, options.overrides, conf, "evaluate", options.allow_custom_model)
     most = len(trained.dataset.classes) - 1
     if options.topk is not None and max(options.topk) > most:
         raise ConfigError(
             f"--topk {max(options.topk)} is out of range. It must be at most {most}: all classes are sure."
         )
-    test = load_test_set(trained, options.match_by_order)
+    test = load_eval_set(
+        trained.config,
+        trained.dataset,
+        trained.directory,
+        trained.overrides,
+        trained.engine.device.torch_device,
+        options.match_by_order,
+    )
     result = _measure(trained, test.examples, sorted(set(options.topk or [min(TOP, most)])))
     heading = f"{trained.config.model.name} ({trained.weights}) on {test.title}"
     how = describe(trained.engine)
@@ -66,7 +73,7 @@ def run(arguments: list[str], conf: Path) -> None:
     _record(trained, test, result, heading, options.overrides)
 
 
-def _measure(trained: Trained, examples: Examples, topk: Sequence[int]) -> Evaluation:
+def _measure(trained: TrainedModel, examples: Examples, topk: Sequence[int]) -> Evaluation:
     """In batches of the size that training measured in, so that the figures are the same."""
     engine, logits, losses = trained.engine, [], []
     for images, labels in examples.batches_in_order(trained.config.train.batch_size):
@@ -102,7 +109,7 @@ def _format_share(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _record(trained: Trained, test: TestSet, result: Evaluation, heading: str, overrides: Sequence[str]) -> None:
+def _record(trained: TrainedModel, test: EvalSet, result: Evaluation, heading: str, overrides: Sequence[str]) -> None:
     """Write the files, say where they are, and what the run itself had measured if that was something else."""
     run = RunDirectory(trained.directory)
     of_another = f"_{job_directory_name(','.join(overrides))}" if overrides else ""

@@ -12,12 +12,12 @@ import torch
 import cnnbench
 from cnnbench import models
 from cnnbench.analysis.format import format_bytes, printable
-from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data import catalog, storage
 from cnnbench.errors import ConfigError, explain_write_error
 from cnnbench.runs.directory import write_atomically
 from cnnbench.runs.reading import read_json, read_status
 from cnnbench.training.exporting import FORMATS, Classifier, Preprocessing, differences, pack
+from cnnbench.training.load_model import TrainedModel, load_trained_model
 
 __all__ = ["TOLERANCE", "run"]
 
@@ -47,11 +47,11 @@ def run(arguments: list[str], conf: Path) -> None:
     missing = [package for package in form.packages if not _is_installed(package)]
     if missing:
         raise ConfigError(f"--format {options.format} needs {' and '.join(missing)}: pip install 'cnnbench[onnx]'")
-    trained = open_run(options.directory, list(SETTINGS), conf, "export", options.allow_custom_model)
+    trained = load_trained_model(options.directory, list(SETTINGS), conf, "export", options.allow_custom_model)
     engine, dataset = trained.engine, trained.dataset
     side = dataset.image_size if options.preprocessing else trained.config.data.resize
     preprocessing = Preprocessing(engine.preprocess, side) if options.preprocessing else None
-    classifier = Classifier(engine.evaluated, engine.config.tta, preprocessing)
+    classifier = Classifier(engine.eval_model, engine.config.tta, preprocessing)
     takes = torch.zeros(2, dataset.in_channels, side, side, dtype=torch.uint8 if preprocessing else torch.float32)
     metadata = _metadata(trained, options.preprocessing, side)
     content = pack(options.format, classifier, takes, metadata)
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _metadata(trained: Trained, preprocessing: bool, side: int) -> dict[str, str]:
+def _metadata(trained: TrainedModel, preprocessing: bool, side: int) -> dict[str, str]:
     """What whoever has the file alone must know, each a string."""
     dataset, config = trained.dataset, trained.config
     shape = f"(N, {dataset.in_channels}, {side}, {side})"
@@ -113,7 +113,7 @@ def _metadata(trained: Trained, preprocessing: bool, side: int) -> dict[str, str
     }
 
 
-def _recorded(trained: Trained) -> dict[str, str]:
+def _recorded(trained: TrainedModel) -> dict[str, str]:
     """What the run knows of itself, as far as it does: the commit it was trained by, the accuracy of these weights."""
     environment, result = (_read(trained.directory / name) for name in ("environment.json", "result.json"))
     facts = {}
@@ -134,7 +134,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _check(form: str, content: bytes, trained: Trained, preprocessing: bool) -> str:
+def _check(form: str, content: bytes, trained: TrainedModel, preprocessing: bool) -> str:
     """Run what was exported beside the network; returns in words how nearly it computes the same.
 
     Raises:
@@ -152,7 +152,7 @@ def _check(form: str, content: bytes, trained: Trained, preprocessing: bool) -> 
     return f"with {FORMATS[form].runtime} on {whose}: largest difference {difference:.2g}, largest logit {largest:.3g}"
 
 
-def _name(trained: Trained) -> str:
+def _name(trained: TrainedModel) -> str:
     """Of the network, as a part of a file name."""
     return trained.config.model.name.rpartition(":")[2]
 
@@ -165,7 +165,7 @@ def _write(path: Path, content: bytes) -> None:
         raise explain_write_error(path, error, "--output FILE") from error
 
 
-def _rebuild(trained: Trained) -> Classifier:
+def _rebuild(trained: TrainedModel) -> Classifier:
     """A network of the same kind, with other weights."""
     config, dataset = trained.config, trained.dataset
     network = models.build(
@@ -174,7 +174,7 @@ def _rebuild(trained: Trained) -> Classifier:
     return Classifier(network, trained.engine.config.tta)
 
 
-def _images(trained: Trained) -> tuple[torch.Tensor, str]:
+def _images(trained: TrainedModel) -> tuple[torch.Tensor, str]:
     """What to compare on, uint8 (N, C, H, W): test images if they are on this machine, and what they are in words."""
     dataset = trained.dataset
     shape = (COMPARED, dataset.in_channels, dataset.image_size, dataset.image_size)

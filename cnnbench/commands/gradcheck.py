@@ -14,7 +14,7 @@ from cnnbench.config import Config
 from cnnbench.data import sources
 from cnnbench.reference.checking import Differences, compare, compare_layer, compare_network, shapes_seen
 from cnnbench.reference.swap import twin_of
-from cnnbench.training.device import choose
+from cnnbench.training.device import resolve_device
 from cnnbench.training.init import initialize
 from cnnbench.training.losses import make_losses
 
@@ -48,7 +48,7 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
         ConfigError: the network cannot be built as configured, or the device has no float64.
     """
     dataset = sources.facts(config.data)
-    device = choose(config.device).kind
+    device = resolve_device(config.device).torch_device
     torch.manual_seed(config.seed)
     classes, size = len(dataset.classes), config.data.resize
     check_forward(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)

@@ -16,8 +16,7 @@ from cnnbench.analysis.activations import LayerOutputs, pick_evenly
 from cnnbench.analysis.format import align, printable, truncate
 from cnnbench.analysis.layers import measure_layers, sum_layers
 from cnnbench.analysis.receptive_field import Traced, trace
-from cnnbench.commands.test_set import load_test_set
-from cnnbench.commands.trained import Trained, open_run
+from cnnbench.data.eval_set import load_eval_set
 from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
@@ -26,6 +25,7 @@ from cnnbench.reports.inspection.page import write_page
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import BATCH_SIZE, MOST_MULTIPLY_ADDS, Section, Subject
 from cnnbench.training.build import on_meta
+from cnnbench.training.load_model import TrainedModel, load_trained_model
 
 __all__ = ["look", "run"]
 
@@ -41,18 +41,26 @@ def run(arguments: list[str], conf: Path) -> None:
     """Write pictures and a page into the folder `inspect` of a run directory; `conf` is the folder with the YAMLs.
 
     Raises:
-        CnnbenchError: as `open_run`, the data are not to be had, or there is no such image or layer.
+        CnnbenchError: as `load_trained_model`, the data cannot be found or fetched, or there is no
+            such image or layer.
     """
     options = _parse(arguments)
     # by torch in full precision, whatever the run was trained in, unless another is asked for
     overrides = ["reference=none", "device.precision=fp32", *options.overrides]
-    trained = open_run(options.directory, overrides, conf, "inspect", options.allow_custom_model)
-    test = load_test_set(trained, options.match_by_order)
+    trained = load_trained_model(options.directory, overrides, conf, "inspect", options.allow_custom_model)
+    test = load_eval_set(
+        trained.config,
+        trained.dataset,
+        trained.directory,
+        trained.overrides,
+        trained.engine.device.torch_device,
+        options.match_by_order,
+    )
     look(trained, test.examples, options.images, options.layers, options.mistakes, test.notes)
 
 
 def look(
-    trained: Trained,
+    trained: TrainedModel,
     test: Examples,
     images: list[int],
     layers: list[str],
@@ -158,7 +166,7 @@ class Predictions:
         return Shown(index, image, true, predicted, float(self.probability[index]))
 
 
-def _predict(trained: Trained, test: Examples) -> Predictions:
+def _predict(trained: TrainedModel, test: Examples) -> Predictions:
     batches = test.batches_in_order(trained.config.train.batch_size)
     with tqdm(total=len(test), unit=" images", unit_scale=True, disable=None, leave=False) as bar:
         logits = []
@@ -180,7 +188,7 @@ def _choose(predictions: Predictions) -> list[int]:
     return [*(firsts[each] for each in pick_evenly(sorted(firsts), CLASSES)), *predictions.mistakes[:1]]
 
 
-def _subject(trained: Trained, network: nn.Module, image: torch.Tensor, traced: Sequence[Traced]) -> Subject:
+def _subject(trained: TrainedModel, network: nn.Module, image: torch.Tensor, traced: Sequence[Traced]) -> Subject:
     """The network as the pictures need it; `network` and `image` are on the meta device. Makes the folder."""
     folder = trained.directory / FOLDER
     folder.mkdir(exist_ok=True)
@@ -191,12 +199,12 @@ def _subject(trained: Trained, network: nn.Module, image: torch.Tensor, traced: 
 
     def forward(inputs: torch.Tensor) -> object:
         with engine.autocast:
-            return engine.evaluated(inputs)
+            return engine.eval_model(inputs)
 
     return Subject(
         folder,
         f"{trained.config.model.name} on {trained.dataset.title}",
-        engine.evaluated,
+        engine.eval_model,
         forward,
         engine.logits,
         traced,
@@ -207,7 +215,7 @@ def _subject(trained: Trained, network: nn.Module, image: torch.Tensor, traced: 
 
 def _draw(
     subject: Subject,
-    trained: Trained,
+    trained: TrainedModel,
     predictions: Predictions,
     chosen: Sequence[int],
     layers: Sequence[Traced],
@@ -239,7 +247,7 @@ def _draw(
     }, outputs
 
 
-def _as_seen(trained: Trained, inputs: torch.Tensor) -> npt.NDArray[np.float32]:
+def _as_seen(trained: TrainedModel, inputs: torch.Tensor) -> npt.NDArray[np.float32]:
     """An input (1, C, S, S) as an image (C, S, S) of values from 0 to 1."""
     done = trained.engine.preprocess
     mean, std = (np.array(each, np.float32).reshape(-1, 1, 1) for each in (done.mean, done.std))
@@ -247,7 +255,7 @@ def _as_seen(trained: Trained, inputs: torch.Tensor) -> npt.NDArray[np.float32]:
     return image
 
 
-def _facts(trained: Trained, predictions: Predictions) -> dict[str, str]:
+def _facts(trained: TrainedModel, predictions: Predictions) -> dict[str, str]:
     wrong, train, device = len(predictions.mistakes), trained.config.train, trained.engine.device
     mirrored = "; logits are the mean over the image and its mirror image" if train.tta == "hflip" else ""
     return {

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from cnnbench.analysis.format import printable
-from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data.inputs import Given, looks_inverted, read_all
 from cnnbench.errors import DataError
 from cnnbench.reports.predictions import Prediction, as_csv, as_json, as_table
+from cnnbench.training.load_model import TrainedModel, load_trained_model
 
 __all__ = ["run"]
 
@@ -37,7 +37,7 @@ def run(arguments: list[str], conf: Path) -> None:
         parser.error("give at least one image, folder or IDX file")
     # the data are not read, so it does not matter whose folder they are in
     words = [*overrides, "data.root=null"]
-    trained = open_run(options.directory, words, conf, "predict", options.allow_custom_model)
+    trained = load_trained_model(options.directory, words, conf, "predict", options.allow_custom_model)
     top = min(options.topk, len(trained.dataset.classes))
     tally = Tally(trained, options.invert)
     predictions = tally.counting(_predict(trained, paths, top, options.invert))
@@ -86,21 +86,21 @@ def _at_least_one(word: str) -> int:
     return int(word)
 
 
-def _predict(trained: Trained, paths: Sequence[Path], top: int, invert: bool) -> Iterator[Prediction]:
+def _predict(trained: TrainedModel, paths: Sequence[Path], top: int, invert: bool) -> Iterator[Prediction]:
     dataset = trained.dataset
     waiting = read_all(paths, dataset.in_channels, dataset.image_size)
     while block := list(islice(waiting, BATCH)):
         yield from _classify(trained, block, top, invert)
 
 
-def _classify(trained: Trained, block: Sequence[Given], top: int, invert: bool) -> Iterator[Prediction]:
+def _classify(trained: TrainedModel, block: Sequence[Given], top: int, invert: bool) -> Iterator[Prediction]:
     """What the network makes of a batch of images, some of which may not have been readable."""
     pixels = [each.pixels for each in block if each.pixels is not None]
     if not pixels:
         yield from (Prediction(each.name, [], error=each.error) for each in block)
         return
     images = 255 - np.stack(pixels) if invert else np.stack(pixels)
-    logits = trained.engine.classify(torch.from_numpy(images).to(trained.engine.device.kind))
+    logits = trained.engine.classify(torch.from_numpy(images).to(trained.engine.device.torch_device))
     best, places = logits.cpu().double().softmax(dim=1).topk(top)
     classified = zip(best.tolist(), places.tolist(), looks_inverted(images, trained.dataset.mean), strict=True)
     for each in block:
@@ -118,7 +118,7 @@ def _classify(trained: Trained, block: Sequence[Given], top: int, invert: bool) 
 class Tally:
     """Tells on stderr what is wrong with images: why one was not classified at once, all else in the end."""
 
-    def __init__(self, trained: Trained, invert: bool) -> None:
+    def __init__(self, trained: TrainedModel, invert: bool) -> None:
         self.trained = trained
         self.invert = invert
         self.total = self.failed = self.inverted = 0

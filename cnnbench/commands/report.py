@@ -3,13 +3,12 @@
 import argparse
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.analysis.format import printable
 from cnnbench.errors import explain_write_error
-from cnnbench.reports.comparison import as_rows, compare, how_many, shared
+from cnnbench.reports.comparison import how_many, print_comparison, shared
 from cnnbench.reports.groups import ranked
 from cnnbench.reports.page import render
 from cnnbench.reports.table import (
@@ -22,12 +21,10 @@ from cnnbench.reports.table import (
     markdown,
 )
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.records import Record, read_records
-from cnnbench.runs.sweep import recorded_jobs
+from cnnbench.runs.records import Record
 
-__all__ = ["compare_runs", "run"]
+__all__ = ["run"]
 
-CSV = "sweep.csv"
 PAGE, TABLE, MARKDOWN = "report.html", "report.csv", "report.md"
 
 
@@ -47,33 +44,9 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="runs, sweeps, or folders of them")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to write (default: DIR if it is but one)")
     options = parser.parse_args(arguments)
-    runs = compare_runs(options.directories)
+    runs = print_comparison(options.directories)
     output = options.output or (options.directories[0] if len(options.directories) == 1 else Path())
     _write(runs, output, shlex.join(map(str, options.directories)))
-
-
-def compare_runs(directories: Sequence[Path]) -> list[Record]:
-    """Print how the runs in or below these directories compare; write sweep.csv into those of sweeps.
-
-    A sweep.csv that cannot be written, as in the sweep of another person, is told on stderr.
-
-    Raises:
-        ConfigError: a directory holds no run.
-        OSError: a directory cannot be read.
-    """
-    found: dict[Path, Record] = {}  # a run that is given twice is one
-    for directory in directories:
-        runs = read_records(directory)
-        if recorded_jobs(directory):
-            try:
-                RunDirectory(directory).write_rows(CSV, as_rows(runs))
-            except OSError as error:
-                again = f"cnnbench report {shlex.quote(str(directory))} tries again."
-                message = f"{error.filename} cannot be written: {error.strerror}. {again}"
-                print(f"cnnbench: {printable(message)}", file=sys.stderr)
-        found |= {each.path.resolve(): each for each in runs}
-    print(compare(list(found.values())))
-    return list(found.values())
 
 
 def _write(runs: Sequence[Record], output: Path, source: str) -> None:

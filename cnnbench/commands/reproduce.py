@@ -43,8 +43,8 @@ def compute(data: DataConfig) -> Computed:
 def compare_convolutions(dtype: torch.dtype) -> Convolutions:
     """Compare convolutions of PyTorch with a matrix product, and 1 x 1 with a linear layer.
 
-    Images are random (8, 6, 28, 28), kernels 16 of 5 x 5, and of 1 x 1. Sums of 150 products may differ by the rounding
-    of each: 150 times the machine epsilon.
+    Images are random (8, 6, 28, 28), kernels 16 of 5 x 5, and of 1 x 1. Sums of 150 products may
+    differ by the rounding of each: 150 times the machine epsilon.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(8, 6, 28, 28, generator=generator, dtype=torch.float64).to(dtype)

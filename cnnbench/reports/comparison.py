@@ -3,17 +3,47 @@
 import os
 import shlex
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from cnnbench.analysis.format import align, printable
 from cnnbench.config import BOOKKEEPING_KEYS, format_override
 from cnnbench.reports.groups import REPEATS, Group, differing, distinguishing, given, group, ranked
-from cnnbench.runs.records import Record
+from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.records import Record, read_records
+from cnnbench.runs.sweep import recorded_jobs
 
-__all__ = ["as_rows", "compare", "error", "how_many", "shared"]
+__all__ = ["as_rows", "compare", "error", "how_many", "print_comparison", "shared"]
+
+CSV = "sweep.csv"
 
 STATES = ("finished", "running", "interrupted", "failed", "refused", "not begun")
+
+
+def print_comparison(directories: Sequence[Path]) -> list[Record]:
+    """Print how the runs in or below the directories compare; write sweep.csv into those of sweeps.
+
+    A sweep.csv that cannot be written, as in another user's sweep, is reported on stderr.
+
+    Raises:
+        ConfigError: a directory holds no run.
+        OSError: a directory cannot be read.
+    """
+    found: dict[Path, Record] = {}  # a run that is given twice is one
+    for directory in directories:
+        runs = read_records(directory)
+        if recorded_jobs(directory):
+            try:
+                RunDirectory(directory).write_rows(CSV, as_rows(runs))
+            except OSError as error:
+                again = f"cnnbench report {shlex.quote(str(directory))} tries again."
+                message = f"{error.filename} cannot be written: {error.strerror}. {again}"
+                print(f"cnnbench: {printable(message)}", file=sys.stderr)
+        found |= {run.path.resolve(): run for run in runs}
+    print(compare(list(found.values())))
+    return list(found.values())
 
 
 def compare(runs: Sequence[Record]) -> str:

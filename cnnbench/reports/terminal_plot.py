@@ -1,12 +1,25 @@
 """Accuracy and loss over the epochs as text, for the end of a run on a terminal."""
 
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
+from pathlib import Path
 
-from cnnbench.analysis.epochs import Lines, Rows, Scale, choose_scale, find_best_row, metric_lines
+from cnnbench.analysis.epochs import (
+    Lines,
+    Rows,
+    Scale,
+    choose_scale,
+    find_best_row,
+    metric_lines,
+    take_valid_rows,
+)
+from cnnbench.analysis.format import printable
+from cnnbench.runs.records import read_rows
 
-__all__ = ["plot"]
+__all__ = ["plot", "plot_run"]
 
 _HEIGHT = 10  # lines of a chart, without its heading and the epochs below it
 _WIDEST, _NARROWEST = 60, 28  # columns of a chart, with its labels
@@ -112,3 +125,19 @@ def _trace(values: Sequence[float], scale: Scale, across: int, down: int) -> Dot
         steps = max(next_x - x, abs(next_y - y), 1)
         dots |= {(x + round(k * (next_x - x) / steps), y + round(k * (next_y - y) / steps)) for k in range(steps)}
     return dots
+
+
+def plot_run(run: Path, named: bool) -> None:
+    """Plot the epochs of a run on the terminal, if it has any; `named`: below its directory."""
+    rows = take_valid_rows(read_rows(run))
+    if not rows:
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        unicode = bool("┤⠿▲".encode(encoding))
+    except UnicodeEncodeError:
+        unicode = False
+    heading = f"{printable(run.name)}\n" if named else ""
+    heading = heading.encode(encoding, "replace").decode(encoding)
+    # in one piece: jobs side by side print too
+    print(f"\n{heading}{plot(rows, shutil.get_terminal_size().columns, unicode)}", flush=True)

@@ -1,10 +1,19 @@
-"""Which of the processes of a run this one is, as torchrun tells each of them in its environment."""
+"""Which of the ranks of torchrun this process is, and what rank 0 decides for all of them."""
 
+import json
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any
 
-__all__ = ["Processes", "processes"]
+__all__ = ["TIMEOUT", "Processes", "broadcast", "one_broadcast", "processes", "shared_store"]
+
+BROADCAST_TIMEOUT = timedelta(days=365)
+TIMEOUT = timedelta(minutes=30)  # for what all ranks do together: the slowest may fetch data
 
 _TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -51,3 +60,55 @@ def processes() -> Processes:
         int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)),
         run_id if run_id != "none" else f"process {os.getppid()} on {socket.gethostname()}",
     )
+
+
+class SharedStore:
+    """The store of torchrun, and how often this process has called `broadcast`."""
+
+    def __init__(self) -> None:
+        from torch._C._distributed_c10d import PrefixStore  # which a single process need not wait for
+        from torch.distributed.rendezvous import rendezvous
+
+        ours = processes()
+        store, _, _ = next(iter(rendezvous("env://", ours.rank, ours.world_size, timeout=TIMEOUT)))
+        self.store = PrefixStore(f"cnnbench/{ours.restarts}", store)
+        self.broadcasts = 0
+
+
+shared_store = cache(SharedStore)
+
+
+def broadcast(value: Any = None) -> Any:
+    """Return the value of rank 0 on every rank; in a single process, the value.
+
+    It is what JSON can hold. All ranks must call this the same number of times. Rank 0 does not
+    wait for the others; they wait as long as rank 0 takes.
+
+    Raises:
+        torch.distributed.DistError: rank 0 is gone.
+    """
+    ours = processes()
+    if not ours.several:
+        return value
+    shared = shared_store()
+    shared.broadcasts += 1
+    key = f"broadcast {shared.broadcasts}"
+    if ours.rank == 0:
+        shared.store.set(key, json.dumps(value))
+        return value
+    shared.store.wait([key], BROADCAST_TIMEOUT)
+    return json.loads(shared.store.get(key))
+
+
+@contextmanager
+def one_broadcast() -> Iterator[None]:
+    """On rank 0, broadcast None at the end of the block unless the block has broadcast a value."""
+    if not processes().several:
+        yield
+        return
+    before = shared_store().broadcasts
+    try:
+        yield
+    finally:
+        if shared_store().broadcasts == before:
+            broadcast(None)

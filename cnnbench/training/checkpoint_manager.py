@@ -1,4 +1,4 @@
-"""Checkpoints on their way to the disk, which training does not wait for."""
+"""Take checkpoints when they are due, and write them while training goes on."""
 
 import os
 import shlex
@@ -10,12 +10,10 @@ from threading import Condition, Thread
 import torch
 from torch import nn
 
-from cnnbench.config import Config
 from cnnbench.errors import DivergedError
 from cnnbench.runs.processes import processes
 from cnnbench.training.checkpoint import State, save, save_rotating
-from cnnbench.training.engine import EagerEngine
-from cnnbench.training.state import Progress, Row, snapshot
+from cnnbench.training.state import Row, TrainingState, snapshot
 
 __all__ = ["AsyncCheckpointWriter", "CheckpointManager"]
 
@@ -23,8 +21,8 @@ __all__ = ["AsyncCheckpointWriter", "CheckpointManager"]
 class AsyncCheckpointWriter:
     """Writes checkpoints in a thread of its own.
 
-    What is submitted while it is busy replaces what still waits. best.pt is written before last.pt, so that it
-    is never older than what last.pt tells of.
+    What is submitted while it is busy replaces what still waits. best.pt is written before last.pt,
+    so that it is never older than what last.pt tells of.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -85,51 +83,56 @@ class AsyncCheckpointWriter:
 
 
 class CheckpointManager:
-    """Takes the checkpoints of a run when they are due: the copy here and now, the rest in a thread.
+    """Takes the checkpoints of a run: the copy here and now, the rest in a thread.
 
-    `kept` says in words what last.pt holds. Without a folder, in a process that follows the one that records, nothing
-    is written.
+    `kept` says in words what last.pt holds. Without a run directory, on a worker rank, nothing is
+    written.
     """
 
-    def __init__(self, folder: Path | None, engine: EagerEngine, progress: Progress, config: Config) -> None:
-        self.engine = engine
-        self.progress = progress
-        self.config = config
+    def __init__(self, state: TrainingState) -> None:
+        self.state = state
+        folder = None if state.run_directory is None else state.run_directory.checkpoints
         self.writer = None if folder is None else AsyncCheckpointWriter(folder)
         self.saved_at = time.monotonic()
-        self.kept = _in_words(progress)
+        self.kept = _describe_progress(state)
 
-    def is_timely(self) -> bool:
-        """Whether the clock asks for a checkpoint after a step, before an evaluation too."""
-        minutes = self.config.train.checkpoint_every.minutes
+    def due_by_time(self) -> bool:
+        """Return whether the clock asks for a checkpoint, which may be before an evaluation."""
+        minutes = self.state.config.train.checkpoint_every.minutes
         return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
 
     def due_at_step(self, steps: int) -> bool:
-        """Whether the number of steps asks for one; `steps` are all since training began."""
-        every = self.config.train.checkpoint_every.steps
+        """Return whether the number of steps since training began asks for a checkpoint."""
+        every = self.state.config.train.checkpoint_every.steps
         return every is not None and steps % every == 0
 
     def due_after_epoch(self, epoch: int) -> bool:
-        every = self.config.train.checkpoint_every.epochs
-        return epoch == self.config.train.epochs or (every is not None and epoch % every == 0)
+        train = self.state.config.train
+        every = train.checkpoint_every.epochs
+        return epoch == train.epochs or (every is not None and epoch % every == 0)
 
     def save(self, best: Row | None = None) -> None:
-        """Save where training stands, and the weights that are measured as best.pt, if `best` is their row.
+        """Save the state, and the measured weights as best.pt if `best` is their row.
 
         Raises:
             DivergedError: there is nothing worth saving: a weight is not finite.
             OSError: an earlier checkpoint could not be written.
         """
-        with self.progress.watch("checkpoints"):
-            self.engine.share()
-            if not _is_finite(self.engine.model):
-                raise self.diverged(f"The weights are no longer finite after {_in_words(self.progress)}")
-            shared = self.engine.state()
+        state = self.state
+        with state.watch("checkpoints"):
+            state.engine.broadcast_weights()
+            if not _is_finite(state.engine.model):
+                progress = _describe_progress(state)
+                raise self.diverged(f"The weights are no longer finite after {progress}")
+            shared = state.engine.state()
             if self.writer is not None:
-                last = snapshot(self.engine, self.progress, self.config, shared)
-                self.writer.submit({"last": last} | ({} if best is None else {"best": _as_best(last, best)}))
+                last = snapshot(state, shared)
+                states = {"last": last}
+                if best is not None:
+                    states["best"] = _as_best(last, best)
+                self.writer.submit(states)
         self.saved_at = time.monotonic()
-        self.kept = _in_words(self.progress)
+        self.kept = _describe_progress(state)
 
     def close(self) -> None:
         """Wait until all is on disk.
@@ -138,40 +141,40 @@ class CheckpointManager:
             OSError: it could not be written.
         """
         if self.writer is not None:
-            with self.progress.watch("checkpoints"):
+            with self.state.watch("checkpoints"):
                 self.writer.close()
 
     def diverged(self, what: str) -> DivergedError:
-        """The error that `what` is, with what is kept and what to do."""
+        """Return the error that `what` is, with what is kept and what to do."""
         if self.writer is None:
             return DivergedError(what)
-        lr, run = self.config.optimizer.lr, os.path.relpath(self.writer.folder.parent)
-        kept = f"checkpoints/last.pt holds {self.kept}." if self.kept else "There is no checkpoint yet."
-        program = shlex.join(processes().program())
-        go_on = (
-            f"\nTo go on from there: {program} resume {shlex.quote(run)} optimizer.lr={lr / 10:g}" if self.kept else ""
+        lr = self.state.config.optimizer.lr
+        advice = (
+            f"Lower optimizer.lr={lr:g}, warm up with scheduler.warmup_epochs=1, or shorten "
+            "gradients with train.grad_clip_norm=1."
         )
-        return DivergedError(
-            f"{what}. {kept}\n"
-            f"Lower optimizer.lr={lr:g}, warm up with scheduler.warmup_epochs=1, or shorten gradients with "
-            f"train.grad_clip_norm=1.{go_on}"
-        )
+        if not self.kept:
+            return DivergedError(f"{what}. There is no checkpoint yet.\n{advice}")
+        run = os.path.relpath(self.writer.folder.parent)
+        command = shlex.join([*processes().program(), "resume", run, f"optimizer.lr={lr / 10:g}"])
+        kept = f"checkpoints/last.pt holds {self.kept}."
+        return DivergedError(f"{what}. {kept}\n{advice}\nTo go on from there: {command}")
 
 
 def _as_best(last: State, row: Row) -> State:
-    """best.pt: the weights in `last` that are measured, and their row."""
+    """Return what best.pt holds: the weights in `last` that are measured, and their row."""
     weights = last["model"] if last["average"] is None else last["average"]
     return {"epoch": row["epoch"], "row": row, "model": weights, "config": last["config"]}
 
 
-def _in_words(progress: Progress) -> str:
-    """What is finished, such as ``epoch 2 and epoch 3 up to step 14``; nothing if nothing is."""
-    epoch = len(progress.rows)
-    parts = [f"epoch {epoch}"] if epoch else []
-    return " and ".join(parts + ([f"epoch {epoch + 1} up to step {progress.step}"] if progress.step else []))
+def _describe_progress(state: TrainingState) -> str:
+    """Return what is finished, such as ``epoch 2 and epoch 3 up to step 14``; "" at the start."""
+    parts = [f"epoch {len(state.rows)}"] if state.rows else []
+    parts += [f"epoch {state.epoch} up to step {state.step}"] if state.step else []
+    return " and ".join(parts)
 
 
 def _is_finite(model: nn.Module) -> bool:
-    """Whether all weights and statistics are; waits for the device."""
-    values = [value.isfinite().all() for value in model.state_dict().values() if value.is_floating_point()]
-    return bool(torch.stack(values).all())
+    """Return whether all weights and statistics are finite; waits for the device."""
+    values = [value for value in model.state_dict().values() if value.is_floating_point()]
+    return bool(torch.stack([value.isfinite().all() for value in values]).all())

@@ -14,7 +14,7 @@ __all__ = ["cleaned_up"]
 def cleaned_up() -> Iterator[None]:
     """At the end of the block, let go of what was compiled and captured, and of memory the GPU keeps for later.
 
-    What the block does to settings need not be undone: `device.select` sets them all. On a CPU without a compiler
+    What the block does to settings need not be undone: `device.setup_device` sets them all. On a CPU without a compiler
     nothing is left that reference counting does not free; to look for more would take 0.1 s.
     """
     try:

@@ -47,7 +47,7 @@ class GraphEngine(EagerEngine):
         self._replay_training = self._replay_evaluation = None
         gc.collect()  # graphs of a run before: PyTorch frees what they work in when they go, and this one shares it
         super().prepare(train, batch_size)
-        device = self.device.kind
+        device = self.device.torch_device
         rows = max(len(train) // batch_size, WARM_UP_STEPS + 1)
         self._train = train
         self._order = torch.arange(batch_size, device=device).repeat(rows, 1)
@@ -55,11 +55,11 @@ class GraphEngine(EagerEngine):
         self._row = torch.zeros(1, dtype=torch.int64, device=device)
         self._images, self._labels = (tensor.clone() for tensor in train.take(self._order[0]))
         try:
-            with self.unchanged(), self._lrs_on_device():
+            with self.preserve_state(), self._lrs_on_device():
                 self.model.train()
                 self._replay_training = self.capture(self._step_of_row)
-            with self.unchanged(), torch.inference_mode():
-                self.evaluated.eval()
+            with self.preserve_state(), torch.inference_mode():
+                self.eval_model.eval()
                 self._replay_evaluation = self.capture(partial(super().evaluate_step, self._images, self._labels))
         except CaptureError as error:
             self._replay_training = self._replay_evaluation = None
@@ -113,7 +113,7 @@ class GraphEngine(EagerEngine):
             self._row.zero_()
             for _ in range(replayed):
                 self._replay_training()
-                self.sums.examples += batch_size
+                self.train_metrics.examples += batch_size
                 yield batch_size
         if replayed < len(lr_factors):
             yield from super().steps(examples, order[replayed * batch_size :], batch_size, lr_factors[replayed:])
@@ -125,7 +125,7 @@ class GraphEngine(EagerEngine):
         self._images.copy_(images)
         self._labels.copy_(labels)
         self._replay_evaluation()
-        self.evaluation_sums.examples += len(labels)
+        self.eval_metrics.examples += len(labels)
 
     def _step_of_row(self) -> None:
         """Train on the examples that the next row of the order names."""
@@ -141,12 +141,13 @@ class GraphEngine(EagerEngine):
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         before = [dict(group) for group in groups]
         self._lrs = [
-            (torch.zeros((), dtype=self.device.dtype, device=self.device.kind), group["initial_lr"]) for group in groups
+            (torch.zeros((), dtype=self.device.dtype, device=self.device.torch_device), group["initial_lr"])
+            for group in groups
         ]
         for optimizer in self.optimizers:
             if "capturable" in optimizer.defaults:
                 for state in optimizer.state.values():  # a run that goes on has read its steps onto the host
-                    state["step"] = state["step"].to(self.device.kind)
+                    state["step"] = state["step"].to(self.device.torch_device)
         for group, (lr, _) in zip(groups, self._lrs, strict=True):
             group["lr"] = lr
             if "capturable" in group:

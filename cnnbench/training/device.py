@@ -17,7 +17,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.runs.cpu_limits import cpu_quota, memory_limit, usable_cpus
 from cnnbench.runs.processes import processes
 
-__all__ = ["Device", "describe_threads", "device_config", "select"]
+__all__ = ["Device", "describe_threads", "device_config", "resolve_device", "setup_device"]
 
 _DEFAULT_THREADS = torch.get_num_threads()  # by OMP_NUM_THREADS, or one per physical core
 _GIB = 1024**3
@@ -33,7 +33,7 @@ class Device:
     compiled, whether steps are to be captured in CUDA graphs.
     """
 
-    kind: torch.device
+    torch_device: torch.device
     precision: str
     channels_last: bool
     compile: bool = False
@@ -52,37 +52,42 @@ class Device:
     def autocast_dtype(self) -> torch.dtype | None:
         return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
 
+    @property
+    def backend(self) -> str:
+        """What several processes talk to each other with."""
+        return "nccl" if self.torch_device.type == "cuda" else "gloo"
+
     def describe(self) -> str:
         """The maker's name of the chip."""
-        if self.kind.type == "cuda":
-            return torch.cuda.get_device_name(self.kind)
+        if self.torch_device.type == "cuda":
+            return torch.cuda.get_device_name(self.torch_device)
         return _cpu_name()
 
     def synchronize(self) -> None:
         """Wait until the device has done all it was asked to."""
-        if self.kind.type != "cpu":
-            torch.accelerator.synchronize(self.kind)
+        if self.torch_device.type != "cpu":
+            torch.accelerator.synchronize(self.torch_device)
 
     def whole_memory(self) -> int:
         """Bytes, used or not: of the GPU; else of this machine, or of the container that this runs in."""
-        if self.kind.type == "cuda":
-            return torch.cuda.get_device_properties(self.kind).total_memory
+        if self.torch_device.type == "cuda":
+            return torch.cuda.get_device_properties(self.torch_device).total_memory
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return min(machine, memory_limit() or machine)
 
     def peak_memory_gib(self) -> float:
         """The most memory held so far: of the GPU by tensors, of the CPU by the whole process."""
-        if self.kind.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.kind) / _GIB
+        if self.torch_device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.torch_device) / _GIB
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB
 
     def memory_in_words(self) -> str:
         """How much memory there is, is free, and is held by tensors."""
-        if self.kind.type != "cuda":
+        if self.torch_device.type != "cuda":
             return f"This process has held up to {self.peak_memory_gib():.2f} GiB."
-        free, total = (each / _GIB for each in torch.cuda.mem_get_info(self.kind))
-        held = torch.cuda.memory_allocated(self.kind) / _GIB
+        free, total = (each / _GIB for each in torch.cuda.mem_get_info(self.torch_device))
+        held = torch.cuda.memory_allocated(self.torch_device) / _GIB
         return (
             f"Of {total:.2f} GiB, {free:.2f} are free; tensors hold {held:.2f}, at most {self.peak_memory_gib():.2f}."
         )
@@ -125,8 +130,8 @@ def device_config(config: Config) -> DeviceConfig:
     return device
 
 
-def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -> Device:
-    """The device and how it is to work, as the configuration means it on this machine; changes nothing.
+def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -> Device:
+    """Return the device and how it works, as the configuration means it on this machine.
 
     ``cuda_graphs=auto`` is true on a CUDA GPU. ``precision=auto`` is bf16 on one of the Ampere generation or later
     whose steps are captured, tf32 on one whose steps are not: casting costs as many launches as it saves
@@ -174,8 +179,8 @@ def choose(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -
     channels_last = config.channels_last
     if isinstance(channels_last, str):
         channels_last = name == "cpu" or (name == "cuda" and precision in ("bf16", "fp16"))
-    kind = torch.device(name, ours.local_rank) if name == "cuda" and ours.several else torch.device(name)
-    return Device(kind, precision, channels_last, config.compile, graph)
+    of_rank = f":{ours.local_rank}" if name == "cuda" and ours.several else ""
+    return Device(torch.device(f"{name}{of_rank}"), precision, channels_last, config.compile, graph)
 
 
 def _resolve_threads(threads: int | str) -> int:
@@ -192,18 +197,14 @@ def describe_threads(threads: int | str) -> str:
     return text
 
 
-def select(config: DeviceConfig, seed: int, intensity: Callable[[], float] = lambda: 0.0) -> Device:
-    """Choose the device and set the whole process up for it: threads, precision, determinism, seeds.
+def setup_device(device: Device, config: DeviceConfig, seed: int) -> None:
+    """Set the whole process up for the device: threads, precision, determinism, seeds.
 
-    Every setting is set, not only those that differ from PyTorch's, so that nothing is left over from
-    an earlier run in this process.
-
-    Raises:
-        ConfigError: as `choose`.
+    Every setting is set, not only those that differ from PyTorch's, so that nothing is left over
+    from an earlier run in this process.
     """
-    device = choose(config, intensity)
     torch.set_num_threads(_resolve_threads(config.threads))
-    if device.kind.type == "cpu":
+    if device.torch_device.type == "cpu":
         _keep_freed_memory()
     tf32 = device.precision == "tf32"
     # not cuda.matmul.fp32_precision, after which torch.compile of PyTorch 2.9 and 2.10 cannot read the setting
@@ -215,8 +216,7 @@ def select(config: DeviceConfig, seed: int, intensity: Callable[[], float] = lam
     torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
     torch.backends.cudnn.benchmark = not config.deterministic
     torch.manual_seed(seed)
-    if device.kind.type == "cuda":
-        if device.kind.index is not None:
-            torch.cuda.set_device(device.kind)
-        torch.cuda.reset_peak_memory_stats(device.kind)
-    return device
+    if device.torch_device.type == "cuda":
+        if device.torch_device.index is not None:
+            torch.cuda.set_device(device.torch_device)
+        torch.cuda.reset_peak_memory_stats(device.torch_device)

@@ -1,89 +1,92 @@
-"""One run over several processes: DistributedDataParallel, each process with its share of every batch.
+"""Train one run in several processes, each with its share of every batch.
 
-The first process, of rank 0, is the command line. The others follow it: they wait for its orders, one for each
-training run, and take part in that run. Orders go through the store that torchrun keeps, where nothing but an order
-ends the wait, and for each run a process group of its own is made.
+Every rank runs the same code over the same jobs. Rank 0 alone logs and writes, and decides what all
+must agree on, by `broadcast`. Each training run has a process group of its own.
 """
 
-import functools
-import json
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import timedelta
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch._C._distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from cnnbench.data.resident import Examples
-from cnnbench.runs.processes import processes
-from cnnbench.runs.stopping import Stopping
-from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, Pass, on_host
+from cnnbench.runs.processes import TIMEOUT, broadcast, processes, shared_store
+from cnnbench.runs.stopping import SIGTERM_CODE, Stopping
+from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, StepFn, copy_to_cpu
 from cnnbench.training.optimizers import set_lr
-from cnnbench.training.sync_batch_norm import synchronise
+from cnnbench.training.sync_batch_norm import use_sync_batch_norm
 
-__all__ = ["DistributedEngine", "Orders", "is_peer_lost", "orders", "process_group", "seed_for"]
+__all__ = [
+    "DistributedEngine",
+    "broadcast",
+    "broadcast_checkpoint",
+    "is_peer_lost",
+    "process_group",
+]
 
-ORDER_TIMEOUT = timedelta(days=365)
-TIMEOUT = timedelta(minutes=30)  # for what all processes do together: the slowest may have data to fetch
 _LOST = ("Connection closed", "Connection reset", "Broken pipe", "gloo", "NCCL", "Timed out", "timed out")
 
-
-class Orders:
-    """What the first process tells the others to do, one after the other."""
-
-    def __init__(self) -> None:
-        ours = processes()
-        store, _, _ = next(iter(rendezvous("env://", ours.rank, ours.world_size, timeout=TIMEOUT)))
-        self.store = PrefixStore(f"cnnbench/{ours.restarts}", store)
-        self.count = 0
-
-    def send(self, order: dict[str, Any] | None) -> None:
-        """Tell the others to take part in a training run or, with None, to end."""
-        self.count += 1
-        self.store.set(f"order {self.count}", json.dumps(order))
-
-    def receive(self) -> dict[str, Any] | None:
-        """Wait for the next order; None if there is none to come, or the first process is gone."""
-        self.count += 1
-        with suppress(dist.DistError):
-            self.store.wait([f"order {self.count}"], ORDER_TIMEOUT)
-            order: dict[str, Any] | None = json.loads(self.store.get(f"order {self.count}"))
-            return order
-        return None
-
-
-@functools.cache
-def orders() -> Orders:
-    return Orders()
+T = TypeVar("T")
 
 
 @contextmanager
 def process_group(backend: str) -> Iterator[dist.ProcessGroup]:
-    """The group of the processes that work on the last order, closed at the end whatever ended it.
+    """Open the process group of one training run, and close it whatever ends the block.
 
-    Gives another group of the same, for what lies in host memory.
+    A `broadcast` must have come since the last group. Gives another group of the same ranks, for
+    what lies in host memory.
+
+    Raises:
+        SystemExit: another rank is gone; rank 0 says so. Nothing was saved after it.
     """
-    ours = processes()
-    store = PrefixStore(f"run {orders().count}", orders().store)
-    dist.init_process_group(backend, store=store, rank=ours.rank, world_size=ours.world_size, timeout=TIMEOUT)
+    ours, shared = processes(), shared_store()
+    store = PrefixStore(f"run {shared.broadcasts}", shared.store)
     try:
+        dist.init_process_group(
+            backend,
+            store=store,
+            rank=ours.rank,
+            world_size=ours.world_size,
+            timeout=TIMEOUT,
+        )
         control = dist.new_group(backend="gloo", timeout=TIMEOUT)
         assert isinstance(control, dist.ProcessGroup)
         yield control
-    except BaseException:
-        if backend == "nccl":  # which else waits for those that do not come
+    except BaseException as error:
+        if backend == "nccl" and dist.is_initialized():  # it would wait for those that are gone
             dist.distributed_c10d._abort_process_group()
-        raise
+        if not isinstance(error, Exception) or not is_peer_lost(error):
+            raise
+        if ours.rank == 0:
+            print(
+                "cnnbench: Another process of this run ended, or cannot be reached: "
+                f"{_reason(error)}. What was done since the last checkpoint is lost.",
+                file=sys.stderr,
+            )
+        raise SystemExit(SIGTERM_CODE) from None
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def broadcast_checkpoint(value: T, group: dist.ProcessGroup) -> T:
+    """Return the value of rank 0, which may hold tensors, on every rank of the group."""
+    holder = [value]
+    dist.broadcast_object_list(holder, 0, group=group)
+    return holder[0]
+
+
+def _reason(error: BaseException) -> str:
+    """Return the reason in what gloo or NCCL say, without where in their sources it was found."""
+    reason = str(error).partition("\n")[0].rpartition("] ")[2].partition(". This is")[0]
+    return reason.rstrip(".") or type(error).__name__
 
 
 def is_peer_lost(error: BaseException | None) -> bool:
@@ -97,41 +100,37 @@ def is_peer_lost(error: BaseException | None) -> bool:
     return False
 
 
-def seed_for(seed: int, rank: int, epoch: int, step: int) -> int:
-    """The seed of dropout and augmentation in a process that has no generators to go on with."""
-    state = int(np.random.SeedSequence([seed, rank, epoch, step]).generate_state(1, np.uint64)[0])
-    return state & (2**63 - 1)
+class _DelayedMax:
+    """Reduces flags to their largest over all ranks, one call later: so no rank waits for others.
 
-
-class _Agreement:
-    """Numbers of which all processes know the largest, one call later: so none of them waits for the others.
-
-    An answer that is not zero is not given twice running, as what was asked before it was known is the same request.
+    A result that is not zero is not given twice running: what was asked before it was known is the
+    same request.
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
         self._group = group
-        self._answer: list[int] = []
-        self._asked: tuple[dist.Work, torch.Tensor] | None = None
+        self._result: list[int] = []
+        self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
-    def ask(self, wishes: Sequence[int]) -> list[int]:
-        """The answer to what was asked before; asks for `wishes`."""
-        answer = self.settle() or [0] * len(wishes)
-        numbers = torch.tensor(wishes, dtype=torch.int32)
+    def reduce(self, flags: Sequence[int]) -> list[int]:
+        """Return the result for the flags of the call before, and begin to reduce these."""
+        result = self.settle() or [0] * len(flags)
+        numbers = torch.tensor(flags, dtype=torch.int32)
         work = dist.all_reduce(numbers, dist.ReduceOp.MAX, self._group, async_op=True)
-        self._asked = work, numbers
-        return answer
+        self._pending = work, numbers
+        return result
 
     def settle(self) -> list[int]:
-        """Wait for the answer to what was asked before; nothing if nothing was."""
-        if self._asked is None:
+        """Wait for the result for the flags of the call before; empty if there was none."""
+        if self._pending is None:
             return []
-        work, numbers = self._asked
+        work, numbers = self._pending
         work.wait()
-        before = self._answer or [0] * len(numbers)
-        self._answer = [0 if old else new for old, new in zip(before, numbers.tolist(), strict=True)]
-        self._asked = None
-        return self._answer
+        before = self._result or [0] * len(numbers)
+        pairs = zip(before, numbers.tolist(), strict=True)
+        self._result = [0 if old else new for old, new in pairs]
+        self._pending = None
+        return self._result
 
 
 class _SharedSums(MetricSums):
@@ -144,12 +143,12 @@ class _SharedSums(MetricSums):
 
 
 class DistributedEngine(EagerEngine):
-    """Takes every `world_size`-th example of each batch; gradients and metrics are those of the whole batch.
+    """Takes every `world_size`-th example of a batch; gradients and metrics are of the whole batch.
 
     To be used from `join` on, within a `process_group`.
     """
 
-    _stopping: Stopping | None = None
+    _signals: Stopping | None = None
 
     @property
     def rank(self) -> int:
@@ -161,28 +160,30 @@ class DistributedEngine(EagerEngine):
 
     @property
     def backend(self) -> str:
-        return "nccl" if self.device.kind.type == "cuda" else "gloo"
+        return self.device.backend
 
-    def join(self, control: dist.ProcessGroup, sync_batchnorm: bool) -> None:
-        """Begin to work with the others, who call this too; all have the weights of the first from now on."""
-        self._control = control
-        self._agreement = _Agreement(self._control)
-        self._synchronised = synchronise(self.model) if sync_batchnorm else []
-        self.share()
-        warnings.filterwarnings("ignore", "Grad strides do not match")  # where a layout costs a copy
+    def join(self, group: dist.ProcessGroup, sync_batchnorm: bool) -> None:
+        self._control = group
+        self._flags = _DelayedMax(group)
+        self._synchronised = use_sync_batch_norm(self.model) if sync_batchnorm else []
+        self.broadcast_weights()
+        # where a layout costs a copy
+        warnings.filterwarnings("ignore", "Grad strides do not match")
+        device = self.device.torch_device
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PyTorch 2.15 has a new name for broadcast_buffers
+            # PyTorch 2.15 has a new name for broadcast_buffers
+            warnings.simplefilter("ignore", FutureWarning)
             self._network = DistributedDataParallel(
                 self.model,
-                device_ids=[self.device.kind.index] if self.device.kind.type == "cuda" else None,
-                broadcast_buffers=False,  # those of the first process count, and are shared where they are used
+                device_ids=[device.index] if device.type == "cuda" else None,
+                broadcast_buffers=False,  # those of rank 0 count, and are sent where they are used
             )
 
-    def make_sums(self, leaves_out: bool = False) -> MetricSums:
-        return _SharedSums(self.device.kind, leaves_out)
+    def make_sums(self, skip_nonfinite: bool = False) -> MetricSums:
+        return _SharedSums(self.device.torch_device, skip_nonfinite)
 
     @torch.no_grad()
-    def share(self) -> None:
+    def broadcast_weights(self) -> None:
         average = {} if self.average is None else self.average.model.state_dict()
         for tensor in (*self.model.state_dict().values(), *average.values()):
             flat = tensor.contiguous()  # which one in channels-last format is not
@@ -191,82 +192,97 @@ class DistributedEngine(EagerEngine):
 
     def state(self) -> dict[str, Any]:
         state = super().state()
-        own = on_host({name: state[name] for name in ("sums", "generators")})
+        own = copy_to_cpu({name: state[name] for name in ("sums", "generators")})
         parts = [None] * self.world_size if self.rank == 0 else None
         dist.gather_object(own, parts, 0, group=self._control)
-        return {**state, "sums": self.sums.total(), "processes": parts}
+        return {**state, "sums": self.train_metrics.total(), "processes": parts}
 
-    def agree(self, wishes: Sequence[int]) -> list[int]:
-        return self._agreement.ask(wishes)
+    def reduce_max(self, flags: Sequence[int]) -> list[int]:
+        return self._flags.reduce(flags)
 
     @contextmanager
-    def stoppable(self, stopping: Stopping) -> Iterator[None]:
-        self._stopping = stopping
+    def interruptible(self, signals: Stopping) -> Iterator[None]:
+        self._signals = signals
         try:
             yield
         finally:
-            self._stopping = None
+            self._signals = None
 
     def prepare(self, train: Examples, batch_size: int) -> None:
-        """As in one process; and a trial, after which DistributedDataParallel puts its buckets into their final order.
+        """Prepare as in one process, and run a trial step.
 
-        From then on gradients are added up in the same order in every step, also in those of a run that goes on.
+        After it DistributedDataParallel puts its buckets into their final order, so that gradients
+        are added up in the same order in every step, also in those of a resumed run.
         """
         super().prepare(train, -(-batch_size // self.world_size))
-        with self.unchanged():
+        with self.preserve_state():
             self.model.train()
-            images, labels = train.take(self._part(torch.arange(batch_size, device=self.device.kind)))
-            self._objective(*self.augment(self.inputs(images), labels))[0].backward()  # type: ignore[no-untyped-call]  # so in torch
+            batch = torch.arange(batch_size, device=self.device.torch_device)
+            images, labels = train.take(self._part(batch))
+            objective, *_ = self._objective(*self.augment(self.inputs(images), labels))
+            objective.backward()  # type: ignore[no-untyped-call]  # so in torch
 
     def steps(
-        self, examples: Examples, order: torch.Tensor, batch_size: int, lr_factors: Sequence[float]
+        self,
+        examples: Examples,
+        order: torch.Tensor,
+        batch_size: int,
+        lr_factors: Sequence[float],
     ) -> Iterator[int]:
         self.model.train()
-        batches = torch.split(order.to(self.device.kind), batch_size) if len(order) else ()
+        batches = torch.split(order.to(self.device.torch_device), batch_size) if len(order) else ()
         for batch, factor in zip(batches, lr_factors, strict=True):
             set_lr(self.optimizers, factor)
             part = self._part(batch)
-            before = self.sums.sums.clone(), self.sums.examples
+            before = self.train_metrics.sums.clone(), self.train_metrics.examples
             for module in self._synchronised:
                 module.counts = len(part) > 0
-            # DistributedDataParallel divides by the number of processes; one that has no share still takes part
+            # DistributedDataParallel divides by the number of ranks; one without a share takes part
             images, labels = examples.take(part if len(part) else batch)
             self.train_step(images, labels, weight=len(part) * self.world_size / batch_size)
             if not len(part):
-                self.sums.sums.copy_(before[0])
-            self.sums.examples = before[1] + len(batch)
+                self.train_metrics.sums.copy_(before[0])
+            self.train_metrics.examples = before[1] + len(batch)
             yield len(batch)
 
     def evaluate(self, examples: Examples, batch_size: int) -> Metrics:
-        self.share()
-        self.evaluated.eval()
-        self.evaluation_sums.reset()
+        self.broadcast_weights()
+        self.eval_model.eval()
+        self.eval_metrics.reset()
         with torch.inference_mode():
-            for batch in torch.split(torch.arange(len(examples), device=self.device.kind), batch_size):
+            indices = torch.arange(len(examples), device=self.device.torch_device)
+            for batch in torch.split(indices, batch_size):
                 part = self._part(batch)
                 if len(part):
                     self.evaluate_step(*examples.take(part))
                 self._stop_if_agreed()
             self._stop_if_agreed(last=True)
-            self.evaluation_sums.examples = len(examples)
-            return self.evaluation_sums.compute()
+            self.eval_metrics.examples = len(examples)
+            return self.eval_metrics.compute()
 
     def _stop_if_agreed(self, *, last: bool = False) -> None:
-        if self._stopping is not None:
-            answer = self._agreement.settle() if last else self.agree([self._stopping.signal or 0, 0, 0])
-            if any(answer[:1]):
-                self._stopping.signal = answer[0]
-                self._stopping.check()
+        signals = self._signals
+        if signals is None:
+            return
+        flags = self._flags.settle() if last else self.reduce_max([signals.signal or 0, 0, 0])
+        if any(flags[:1]):
+            signals.signal = flags[0]
+            signals.check()
 
     def _part(self, batch: torch.Tensor) -> torch.Tensor:
-        """What this process takes of a batch (N); nothing if there are more processes than examples."""
+        """Return what this rank takes of a batch (N), which may be nothing."""
         return batch[self.rank :: self.world_size]
 
     def _forward(self, model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         trains = model is self.model and torch.is_grad_enabled()
         return super()._forward(self._network if trains else model, inputs)
 
-    def _run(self, forward: Pass, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _run(
+        self,
+        forward: StepFn,
+        inputs: torch.Tensor,
+        labels: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
         results = super()._run(forward, inputs, labels)
         if not self.skips or forward.__name__ != "_objective":
             return results

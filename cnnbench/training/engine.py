@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -25,9 +25,12 @@ from cnnbench.training.ema import WeightEma
 from cnnbench.training.losses import make_losses
 from cnnbench.training.optimizers import set_lr
 
-__all__ = ["EagerEngine", "MetricSums", "Metrics", "Pass", "endless_steps", "on_host"]
+if TYPE_CHECKING:  # half a second, which one process need not wait
+    from torch.distributed import ProcessGroup
 
-Pass = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
+__all__ = ["EagerEngine", "MetricSums", "Metrics", "StepFn", "copy_to_cpu", "endless_steps"]
+
+StepFn = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
 AUXILIARY_WEIGHT = 0.3  # of the loss of an auxiliary classifier: Szegedy et al. 2015, section 5
 
@@ -36,25 +39,25 @@ AUXILIARY_WEIGHT = 0.3  # of the loss of an auxiliary classifier: Szegedy et al.
 class Metrics:
     """The mean loss and the accuracy, in [0, 1], over some examples.
 
-    `left_out` of them, whose loss was not finite, are not in the mean loss.
+    `num_nonfinite` of them, whose loss was not finite, are not in the mean loss.
     """
 
     loss: float
     accuracy: float
-    left_out: int = 0
+    num_nonfinite: int = 0
 
 
 class MetricSums:
     """Sums over examples on the device: `update` never waits for it, `compute` does.
 
-    Batches whose loss is not finite are left out of the mean loss if `leaves_out` is true.
+    Batches whose loss is not finite are left out of the mean loss if `skip_nonfinite` is true.
     """
 
-    def __init__(self, device: torch.device, leaves_out: bool = False) -> None:
+    def __init__(self, device: torch.device, skip_nonfinite: bool = False) -> None:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.sums = torch.zeros(3, dtype=dtype, device=device)  # loss, correct, left out
         self.examples = 0
-        self.leaves_out = leaves_out
+        self.skip_nonfinite = skip_nonfinite
 
     def reset(self) -> None:
         self.sums.zero_()
@@ -63,21 +66,22 @@ class MetricSums:
     def update(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """Add a batch: its mean `loss`, `logits` (N, K), `labels` (N)."""
         correct = (logits.argmax(dim=1) == labels).sum()
-        loss, left_out = loss.detach(), torch.zeros_like(correct)
-        if self.leaves_out:
-            left_out = ~loss.isfinite()
-            loss = loss.masked_fill(left_out, 0.0)
-        self.sums += torch.stack([loss * len(labels), correct, left_out * len(labels)])
+        loss, num_nonfinite = loss.detach(), torch.zeros_like(correct)
+        if self.skip_nonfinite:
+            num_nonfinite = ~loss.isfinite()
+            loss = loss.masked_fill(num_nonfinite, 0.0)
+        self.sums += torch.stack([loss * len(labels), correct, num_nonfinite * len(labels)])
         self.examples += len(labels)
 
     def total(self) -> torch.Tensor:
-        """The sums of the loss, of those classified correctly, and of those left out: float64 (3)."""
+        """Return the sums of the loss, of correct and of non-finite examples: float64 (3)."""
         return self.sums
 
     def compute(self) -> Metrics:
-        loss, correct, left_out = self.total().tolist()
-        counted = self.examples - left_out
-        return Metrics(loss / counted if counted else math.nan, correct / self.examples, round(left_out))
+        loss, correct, num_nonfinite = self.total().tolist()
+        counted = self.examples - num_nonfinite
+        mean_loss = loss / counted if counted else math.nan
+        return Metrics(mean_loss, correct / self.examples, round(num_nonfinite))
 
 
 class EagerEngine:
@@ -105,16 +109,16 @@ class EagerEngine:
         decay = config.train.ema_decay
         self.average = None if decay is None else WeightEma(model, decay)
         self.autocast = torch.autocast(
-            device.kind.type, dtype=device.autocast_dtype, enabled=device.autocast_dtype is not None
+            device.torch_device.type, dtype=device.autocast_dtype, enabled=device.autocast_dtype is not None
         )
         self.scales = device.precision == "fp16"  # alone needs its gradients scaled: its smallest number is 6e-8
         self.skips = config.train.on_nonfinite_loss == "skip"  # which is what a scaler does, be it by 1
         self.scaler = torch.amp.GradScaler(
-            device.kind.type, init_scale=2.0**16 if self.scales else 1.0, enabled=self.scales or self.skips
+            device.torch_device.type, init_scale=2.0**16 if self.scales else 1.0, enabled=self.scales or self.skips
         )
-        self.sums = self.make_sums(leaves_out=self.skips)
-        self.evaluation_sums = self.make_sums()
-        self.compiled: dict[str, Pass] = {}
+        self.train_metrics = self.make_sums(skip_nonfinite=self.skips)
+        self.eval_metrics = self.make_sums()
+        self.compiled: dict[str, StepFn] = {}
         self.compiled_batch_size = 0
 
     @property
@@ -124,7 +128,7 @@ class EagerEngine:
 
     @property
     def rank(self) -> int:
-        """Which of the processes that train together this is; the first, 0, records what all do."""
+        """The number of this process; rank 0 records what all do."""
         return 0
 
     @property
@@ -137,53 +141,56 @@ class EagerEngine:
         return None
 
     @property
-    def evaluated(self) -> nn.Module:
-        """The network that is measured and kept: the one that trains, or the average of its weights over time."""
+    def eval_model(self) -> nn.Module:
+        """The network that is measured and kept: the one that trains, or its average over time."""
         return self.model if self.average is None else self.average.model
 
-    def make_sums(self, leaves_out: bool = False) -> MetricSums:
-        return MetricSums(self.device.kind, leaves_out)
+    def make_sums(self, skip_nonfinite: bool = False) -> MetricSums:
+        return MetricSums(self.device.torch_device, skip_nonfinite)
 
-    def share(self) -> None:
-        """Give all processes the weights and statistics of the first."""
+    def join(self, group: "ProcessGroup", sync_batchnorm: bool) -> None:
+        """Begin to work with the other ranks, who call this too; all have rank 0's weights then."""
+
+    def broadcast_weights(self) -> None:
+        """Give all ranks the weights and statistics of rank 0."""
 
     def state(self) -> dict[str, Any]:
-        """The sums, and the generators of random numbers, for a checkpoint."""
-        kind = self.device.kind
+        """Return the metric sums and the generators of random numbers, for a checkpoint."""
+        kind = self.device.torch_device
         return {
-            "sums": self.sums.sums,
-            "examples": self.sums.examples,
+            "sums": self.train_metrics.sums,
+            "examples": self.train_metrics.examples,
             "generators": {
                 "cpu": torch.get_rng_state(),
                 "cuda": torch.cuda.get_rng_state(kind) if kind.type == "cuda" else None,
             },
         }
 
-    def agree(self, wishes: Sequence[int]) -> Sequence[int]:
-        """What all processes do alike: of each number the largest that any of them wishes."""
-        return wishes
+    def reduce_max(self, flags: Sequence[int]) -> Sequence[int]:
+        """Return of each flag the largest on any rank, so that all ranks do the same."""
+        return flags
 
-    def stoppable(self, stopping: Stopping) -> AbstractContextManager[None]:
-        """For evaluations, which a signal ends at once, and in all processes."""
-        return stopping.raising()
+    def interruptible(self, signals: Stopping) -> AbstractContextManager[None]:
+        """Let a signal end the block at once, an evaluation, and on all ranks."""
+        return signals.raising()
 
     def prepare(self, train: Examples, batch_size: int) -> None:
-        """Do ahead of training what takes time once. Leaves no trace in weights, statistics or generators.
+        """Do ahead of training what takes time once; weights and generators stay as they were.
 
         Raises:
             ConfigError: the network cannot be compiled.
         """
         if not self.device.compile:
             return
-        images, labels = train.take(torch.arange(batch_size, device=self.device.kind))
+        images, labels = train.take(torch.arange(batch_size, device=self.device.torch_device))
         passes = (self._objective, self._measure)
         try:
             self.compiled = {each.__name__: torch.compile(each, dynamic=False) for each in passes}
             self.compiled_batch_size = batch_size
-            with self.unchanged():
+            with self.preserve_state():
                 self.model.train()
                 self.train_step(images, labels)
-                self.evaluated.eval()
+                self.eval_model.eval()
                 with torch.inference_mode():
                     self.evaluate_step(images, labels)
         except (RuntimeError, OSError, KeyError) as error:  # the last two: its cache has no place
@@ -197,7 +204,7 @@ class EagerEngine:
     def steps(
         self, examples: Examples, order: torch.Tensor, batch_size: int, lr_factors: Sequence[float]
     ) -> Iterator[int]:
-        """Train on the examples in the given order, batch by batch; yields after each step how many it took.
+        """Train on the examples in the given order; yield after each step how many it took.
 
         The learning rates of step i are the configured ones times lr_factors[i]. A last batch that is
         smaller moves the weights by its share of a full step. At a full step its noisier gradient would be
@@ -210,11 +217,14 @@ class EagerEngine:
             yield len(labels)
 
     def train_step(self, images: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> None:
-        """One update from uint8 images (N, C, H, W) and labels (N), its gradient times `weight`; adds to `sums`."""
+        """Update once from uint8 images (N, C, H, W) and labels (N), the gradient times `weight`.
+
+        Their metrics are added to `train_metrics`.
+        """
         inputs, targets = self.augment(self.inputs(images), labels)
         statistics = [each.clone() for each in self.model.buffers()] if self.skips else []
         objective, loss, logits = self._run(self._objective, inputs, targets)
-        self.sums.update(loss, logits, labels)
+        self.train_metrics.update(loss, logits, labels)
         self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]  # so in torch
         for now, before in zip(self.model.buffers(), statistics, strict=False):
             now.copy_(torch.where(loss.isfinite(), now, before))
@@ -231,50 +241,52 @@ class EagerEngine:
 
     @torch.inference_mode()
     def evaluate(self, examples: Examples, batch_size: int) -> Metrics:
-        """The metrics of all examples, by the network as it is in evaluation mode."""
-        self.evaluated.eval()
-        self.evaluation_sums.reset()
+        """Return the metrics of all examples, by the network in evaluation mode."""
+        self.eval_model.eval()
+        self.eval_metrics.reset()
         for images, labels in examples.batches_in_order(batch_size):
             self.evaluate_step(images, labels)
-        return self.evaluation_sums.compute()
+        return self.eval_metrics.compute()
 
     def evaluate_step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add the metrics of uint8 images (N, C, H, W) and labels (N) to `evaluation_sums`."""
+        """Add the metrics of uint8 images (N, C, H, W) and labels (N) to `eval_metrics`."""
         loss, logits = self._run(self._measure, self.inputs(images), labels)
-        self.evaluation_sums.update(loss, logits, labels)
+        self.eval_metrics.update(loss, logits, labels)
 
     @torch.inference_mode()
     def classify(self, images: torch.Tensor) -> torch.Tensor:
-        """The logits (N, K) of uint8 images (N, C, H, W), by the network as it is in evaluation mode."""
-        self.evaluated.eval()
+        """Return the logits (N, K) of uint8 images (N, C, H, W), in evaluation mode."""
+        self.eval_model.eval()
         return self.logits(self.inputs(images))
 
     def inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """What the network is given, (N, C, size, size), of uint8 images (N, C, H, W)."""
+        """Return the inputs (N, C, size, size) of the network for uint8 images (N, C, H, W)."""
         return self.preprocess(images).contiguous(memory_format=self.device.memory_format)
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Those of the network that is measured, (N, K), of inputs (N, C, size, size).
+        """Return the logits (N, K) of `eval_model` for inputs (N, C, size, size).
 
         With train.tta=hflip the mean of both ways round.
         """
-        logits, *_ = self._forward(self.evaluated, inputs)
+        logits, *_ = self._forward(self.eval_model, inputs)
         if self.config.tta == "hflip":
-            mirrored, *_ = self._forward(self.evaluated, inputs.flip(-1))
+            mirrored, *_ = self._forward(self.eval_model, inputs.flip(-1))
             logits = (logits + mirrored) / 2
         return logits
 
     @contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """For trial steps: puts weights, statistics, optimizers, sums and generators back as they were."""
-        kept = [*self.model.state_dict().values(), self.sums.sums, self.evaluation_sums.sums]
+    def preserve_state(self) -> Iterator[None]:
+        """Put weights, statistics, optimizers, sums and generators back after trial steps."""
+        kept = [*self.model.state_dict().values(), self.train_metrics.sums, self.eval_metrics.sums]
         kept += [] if self.average is None else self.average.model.state_dict().values()
-        copies = [on_host(tensor) for tensor in kept]  # not in memory of the GPU, whose peak is to be that of training
-        states = [{key: on_host(value) for key, value in _tensors(each).items()} for each in self.optimizers]
+        # not in memory of the GPU, whose peak is to be that of training
+        copies = [copy_to_cpu(tensor) for tensor in kept]
+        states = [{key: copy_to_cpu(value) for key, value in _tensors(each).items()} for each in self.optimizers]
         scaler = self.scaler.state_dict()
-        examples = self.sums.examples, self.evaluation_sums.examples
+        examples = self.train_metrics.examples, self.eval_metrics.examples
         try:
-            with torch.random.fork_rng([self.device.kind] if self.device.kind.type == "cuda" else []):
+            device = self.device.torch_device
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 yield
         finally:
             for tensor, copy in zip(kept, copies, strict=True):
@@ -284,15 +296,15 @@ class EagerEngine:
                 for key, value in _tensors(optimizer).items():
                     value.copy_(state[key]) if key in state else value.zero_()  # all of PyTorch's begin with zeros
             self.scaler.load_state_dict(scaler)
-            self.sums.examples, self.evaluation_sums.examples = examples
+            self.train_metrics.examples, self.eval_metrics.examples = examples
 
-    def _run(self, forward: Pass, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """`forward`, or what it was compiled to: for full batches, as every other size would be compiled anew."""
+    def _run(self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run `forward`, for full batches as compiled: any other size would be compiled anew."""
         full = len(labels) == self.compiled_batch_size
         return (self.compiled[forward.__name__] if full else forward)(inputs, labels)
 
     def _objective(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What the gradient is of, the loss that is reported, and the logits (N, K)."""
+        """Return what the gradient is of, the loss that is reported, and the logits (N, K)."""
         logits, *auxiliary = self._forward(self.model, inputs)
         loss = self.loss(logits, targets)
         objective = loss
@@ -303,31 +315,32 @@ class EagerEngine:
         return objective, loss, logits
 
     def _measure(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The loss and the logits (N, K) of the network that is measured."""
+        """Return the loss and the logits (N, K) of `eval_model`."""
         logits = self.logits(inputs)
         return self.loss(logits, labels), logits
 
     def _forward(self, model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The logits (N, K) in `device.dtype`, and after them those of auxiliary classifiers, if there are any."""
+        """Return the logits (N, K) in `device.dtype`, then those of auxiliary classifiers."""
         with self.autocast:
             outputs = model(inputs)
-        return tuple(logits.to(self.device.dtype) for logits in (outputs if isinstance(outputs, tuple) else (outputs,)))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(logits.to(self.device.dtype) for logits in outputs)
 
 
-def on_host(value: Any) -> Any:
+def copy_to_cpu(value: Any) -> Any:
     """A copy of nested values, with all tensors in host memory."""
     match value:
         case torch.Tensor():
             return value.to("cpu", copy=True)
         case dict():
-            return {key: on_host(inner) for key, inner in value.items()}
+            return {key: copy_to_cpu(inner) for key, inner in value.items()}
         case list() | tuple():
-            return [on_host(inner) for inner in value]
+            return [copy_to_cpu(inner) for inner in value]
     return value
 
 
 def _tensors(optimizer: Optimizer) -> dict[tuple[torch.Tensor, str], torch.Tensor]:
-    """All that the optimizer remembers, by parameter and name."""
+    """Return all that the optimizer remembers, by parameter and name."""
     return {
         (parameter, name): value
         for parameter, state in optimizer.state.items()

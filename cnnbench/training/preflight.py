@@ -1,55 +1,110 @@
-"""Everything about a configuration that can be known to be wrong before any data is read."""
+"""Check a configuration before any data is read: all that can be known to be wrong by then."""
 
-import math
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-from cnnbench.config import TRACKERS, Config
+from cnnbench.analysis.format import format_bytes
+from cnnbench.config import FOLDER, TRACKERS, Config
 from cnnbench.data import sources
 from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError
 from cnnbench.runs.processes import processes
 
-__all__ = ["check"]
+if TYPE_CHECKING:  # what is wrong without PyTorch is told before PyTorch is imported
+    import torch
+    from torch import nn
+
+    from cnnbench.analysis.layers import Layer
+    from cnnbench.analysis.memory import TrainingMemory
+    from cnnbench.data.catalog import Dataset
+    from cnnbench.training.device import Device
+
+__all__ = ["Preflight", "check"]
 
 
-def check(config: Config) -> None:
-    """Check the trackers, the data set's sizes, the device, the network on one image without memory, and its memory.
+@dataclass(frozen=True)
+class Preflight:
+    """What the check of a configuration has found out.
+
+    Of the data set only what is known before it is read; the network is on the meta device, and
+    `cost` is what it takes for one image.
+    """
+
+    dataset: Dataset
+    network: nn.Module
+    cost: Layer
+    device: Device
+
+
+def check(config: Config) -> Preflight:
+    """Check trackers, sizes of the data set, the network on one image, the device and its memory.
 
     Raises:
-        ConfigError: the first thing that is wrong. What needs no torch is looked at first.
+        ConfigError: the first thing that is wrong. What needs no PyTorch is looked at first.
     """
     _check_trackers(config)
     dataset = sources.facts(config.data)
     num_train = check_sizes(config.data, dataset)
-    sources.read_ahead(config.data)  # while PyTorch is imported; `load` tells what is wrong with them
+    sources.read_ahead(config.data)  # while PyTorch is imported; `load` tells what is wrong
 
     import torch
 
-    from cnnbench.analysis.meta_shapes import check_forward, check_training_forward
-    from cnnbench.commands.memory_check import check_memory
-    from cnnbench.training.device import choose, device_config
+    from cnnbench.analysis.layers import measure_layers, sum_layers
+    from cnnbench.analysis.meta_shapes import check_forward
+    from cnnbench.training.device import device_config, resolve_device
 
-    device = choose(
-        device_config(config), lambda: math.inf
-    )  # bf16 wherever it may come to that, which takes less memory
-    size = config.data.resize
-    network = check_forward(
-        config.model.name, dataset.in_channels, len(dataset.classes), size, **config.model.arguments
-    )
+    name, size = config.model.name, config.data.resize
+    channels, classes = dataset.in_channels, len(dataset.classes)
+    network = check_forward(name, channels, classes, size, **config.model.arguments)
     if not list(network.parameters()):
-        raise ConfigError(f"{config.model.name} has no parameters: there is nothing to train.")
-    ours, batch_size = processes(), min(config.train.batch_size, num_train)
-    if batch_size < ours.world_size:
+        raise ConfigError(f"{name} has no parameters: there is nothing to train.")
+    cost = sum_layers(measure_layers(network, torch.empty(1, channels, size, size, device="meta")))
+    device = resolve_device(device_config(config), lambda: cost.intensity)
+    checked = Preflight(dataset, network, cost, device)
+    batch_size = min(config.train.batch_size, num_train)
+    _check_last_batch(config, checked, num_train)
+    _check_memory(config, checked, torch.empty(batch_size, channels, size, size, device="meta"))
+    network.float()  # the check of memory has computed in the precision of the device
+    return checked
+
+
+def _check_trackers(config: Config) -> None:
+    """Look for the packages of the trackers.
+
+    They are not imported: that takes a second, and what they do to a process stays with it.
+    """
+    for name in (name for name in TRACKERS if getattr(config.tracker, name) is not None):
+        package = find_spec(name)
+        if package is None or package.origin is None:  # a mere folder of that name
+            raise ConfigError(
+                f"The packages of tracker={name} are not installed: "
+                f"pip install 'cnnbench[{name}]'. Without a tracker: tracker=none."
+            )
+
+
+def _check_last_batch(config: Config, checked: Preflight, num_train: int) -> None:
+    """Check that each process has a share of a batch, and that the last batch can be trained on."""
+    import torch
+
+    from cnnbench.analysis.meta_shapes import check_training_forward
+
+    world_size, batch_size = processes().world_size, min(config.train.batch_size, num_train)
+    if batch_size < world_size:
         raise ConfigError(
-            f"train.batch_size={config.train.batch_size} with {num_train:,} training examples: a batch of {batch_size} "
-            f"has no example for each of {ours.world_size} processes. Take a larger batch, or start fewer processes."
+            f"train.batch_size={config.train.batch_size} with {num_train:,} training examples: "
+            f"a batch of {batch_size} has no example for each of {world_size} processes. "
+            "Take a larger batch, or start fewer processes."
         )
     last = num_train % batch_size or batch_size
     if not config.device.sync_batchnorm:
-        last = max(1, last // ours.world_size)
+        last = max(1, last // world_size)
+    size = config.data.resize
+    images = torch.empty(last, checked.dataset.in_channels, size, size, device="meta")
     try:
-        images = torch.empty(last, dataset.in_channels, size, size, device="meta")
-        check_training_forward(config.model.name, network, images)
+        check_training_forward(config.model.name, checked.network, images)
     except ConfigError as error:
         if last > 1:
             raise
@@ -58,17 +113,55 @@ def check(config: Config) -> None:
             f"{error}\nThat is the last batch of {num_train:,} training examples. "
             f"Take another train.batch_size{advice}."
         ) from error
-    check_memory(
-        config, dataset, device, network, torch.empty(batch_size, dataset.in_channels, size, size, device="meta")
+
+
+def _check_memory(config: Config, checked: Preflight, images: torch.Tensor) -> None:
+    """Compare the least that training on batches such as `images` takes with all there is.
+
+    Without this a system ends the process, and nobody says why.
+
+    Raises:
+        ConfigError: it cannot fit, whatever else is running.
+    """
+    from cnnbench.analysis.memory import estimate_fixed_memory, estimate_memory
+
+    device, network = checked.device, checked.network
+    if config.data.name == FOLDER:  # those of the catalog are small
+        _compare_images(checked.dataset, device)
+    _compare(config, device, estimate_fixed_memory(network, config.optimizer))
+    # A GPU's libraries, a compiler and a custom model may keep less than what is estimated.
+    on_cpu = device.torch_device.type == "cpu"
+    if on_cpu and not device.compile and ":" not in config.model.name:
+        dtype = device.autocast_dtype or device.dtype
+        _compare(config, device, estimate_memory(network, images, config.optimizer, dtype))
+
+
+def _compare_images(dataset: Dataset, device: Device) -> None:
+    whole, size = device.whole_memory(), dataset.image_size
+    number = dataset.train_examples + dataset.test_examples
+    num_bytes = number * dataset.in_channels * size**2
+    if num_bytes > whole:
+        raise ConfigError(
+            f"The memory of the device does not suffice: {number:,} images of {size} x {size} "
+            f"pixels in {dataset.title} take {format_bytes(num_bytes)}, and "
+            f"{device.torch_device} has {format_bytes(whole)} in all.\n"
+            "Lower data.image_size, or take fewer images."
+        )
+
+
+def _compare(config: Config, device: Device, memory: TrainingMemory) -> None:
+    whole = device.whole_memory()
+    if memory.least <= whole:
+        return
+    sizes = asdict(memory).items()
+    parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(size)}" for name, size in sizes)
+    smaller = "data.resize, or take a smaller network"
+    if memory.activations:
+        smaller = "train.batch_size or data.resize"
+    raise ConfigError(
+        f"The memory of the device does not suffice: training {config.model.name} with "
+        f"train.batch_size={config.train.batch_size} data.resize={config.data.resize} "
+        f"takes at least {format_bytes(memory.least)} ({parts}), and {device.torch_device} has "
+        f"{format_bytes(whole)} in all.\n"
+        f"Lower {smaller}. cnnbench summary estimates what training takes."
     )
-
-
-def _check_trackers(config: Config) -> None:
-    """Their packages are looked for, not imported: that takes a second, and what they do to a process stays with it."""
-    for name in (each for each in TRACKERS if getattr(config.tracker, each) is not None):
-        package = find_spec(name)
-        if package is None or package.origin is None:  # a mere folder of that name
-            raise ConfigError(
-                f"The packages of tracker={name} are not installed: pip install 'cnnbench[{name}]'. "
-                "Without a tracker: tracker=none."
-            )

@@ -1,46 +1,115 @@
-"""Where training stands, as a checkpoint holds it: all that is needed to go on with the same bits."""
+"""The state of a run in training, and its copy in a checkpoint, which resumes to the same bits."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim import Optimizer
 
 from cnnbench.config import Config, as_dict
+from cnnbench.data.catalog import Dataset
+from cnnbench.data.resident import Examples, ResidentData
 from cnnbench.errors import CheckpointError, is_out_of_memory
+from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training.checkpoint import State
-from cnnbench.training.engine import EagerEngine, on_host
+from cnnbench.training.engine import EagerEngine, Metrics, copy_to_cpu
 
-__all__ = ["Progress", "Row", "check_values", "restore", "snapshot"]
+__all__ = [
+    "Row",
+    "TrainingHistory",
+    "TrainingResult",
+    "TrainingState",
+    "check_values",
+    "restore",
+    "seed_for",
+    "snapshot",
+]
 
 Row = dict[str, float]
 
 
-@dataclass
-class Progress:
-    """The rows of the epochs that are finished, how many steps of the next are, and how long those took.
+@dataclass(frozen=True)
+class TrainingHistory:
+    """The rows of metrics.csv, and the one chosen on the validation set, if there is one."""
 
-    `best` is the row of the weights in best.pt, if any are chosen; `watch` knows where all the time went.
+    rows: list[Row]
+    best: Row | None
+
+    @property
+    def value(self) -> float:
+        """What runs are compared by: the accuracy on the validation set, at its best.
+
+        With data.validation=0 it is the last accuracy on the test set.
+        """
+        return self.best["validation_accuracy"] if self.best else self.rows[-1]["test_accuracy"]
+
+
+@dataclass(frozen=True)
+class TrainingResult(TrainingHistory):
+    """How training ended, with the test metrics of the weights that were chosen."""
+
+    test: Metrics
+
+
+@dataclass
+class TrainingState:
+    """What trains, on what, and how far it has come.
+
+    `rows` are those of the finished epochs. `step` counts the steps of the epoch after, which have
+    taken `train_s` seconds. `best` is the row of the weights in best.pt, if any are chosen.
+    `run_directory` is None on worker ranks, which write nothing.
     """
 
+    config: Config
+    engine: EagerEngine
+    dataset: Dataset
+    data: ResidentData
     watch: Stopwatch
+    signals: Stopping
+    run_directory: RunDirectory | None
     rows: list[Row] = field(default_factory=list)
     step: int = 0
     train_s: float = 0.0
     best: Row | None = None
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that is trained, counted from 1."""
+        return len(self.rows) + 1
 
-def snapshot(engine: EagerEngine, progress: Progress, config: Config, shared: State) -> State:
-    """A copy on the host of all that training needs to go on; `shared` is the engine's own state."""
-    copied: State = on_host(
+    @property
+    def batch_size(self) -> int:
+        return min(self.config.train.batch_size, len(self.data.train))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.data.train) / self.batch_size)
+
+    @property
+    def evaluated_part(self) -> str:
+        """What is measured after each epoch: without a validation set it is the test set."""
+        return "validation" if len(self.data.validation) else "test"
+
+    @property
+    def evaluated_examples(self) -> Examples:
+        return self.data.validation if len(self.data.validation) else self.data.test
+
+
+def snapshot(state: TrainingState, shared: State) -> State:
+    """Return a copy on the host of all that a resume needs; `shared` is the engine's own state."""
+    engine = state.engine
+    copied: State = copy_to_cpu(
         {
-            "epoch": len(progress.rows),
-            "step": progress.step,
-            "train_s": progress.train_s,
-            "rows": list(progress.rows),
-            "wall_s": progress.watch.as_dict(),
-            "config": as_dict(config),
+            "epoch": len(state.rows),
+            "step": state.step,
+            "train_s": state.train_s,
+            "rows": list(state.rows),
+            "wall_s": state.watch.as_dict(),
+            "config": as_dict(state.config),
             "model": engine.model.state_dict(),
             "average": None if engine.average is None else engine.average.model.state_dict(),
             "optimizers": [optimizer.state_dict()["state"] for optimizer in engine.optimizers],
@@ -52,24 +121,29 @@ def snapshot(engine: EagerEngine, progress: Progress, config: Config, shared: St
 
 
 def check_values(last: State) -> None:
-    """Check the plain values of last.pt. That a checksum is right says nothing: anyone can compute it.
+    """Check the plain values of last.pt.
+
+    That a checksum is right says nothing: anyone can compute it.
 
     Raises:
         CheckpointError: they are not such as are written here.
     """
     config, rows, step, wall_s = (last.get(key) for key in ("config", "rows", "step", "wall_s"))
     train_s: Any = last.get("train_s")
+    has_seconds = isinstance(wall_s, dict) and all(_is_duration(s) for s in wall_s.values())
     sound = {
         "config": isinstance(config, dict) and "${" not in repr(config),
         "rows": isinstance(rows, list) and all(_is_row(row) for row in rows),
         "step": type(step) is int and step >= 0,
         "examples": type(last.get("examples")) is int,
-        "train_s": _is_number(train_s) and train_s >= 0 and (train_s > 0 or step == 0),
-        "wall_s": isinstance(wall_s, dict) and all(_is_number(each) and each >= 0 for each in wall_s.values()),
+        "train_s": _is_duration(train_s) and (train_s > 0 or step == 0),
+        "wall_s": has_seconds,
     }
     wrong = [key for key, is_sound in sound.items() if not is_sound]
     if wrong:
-        raise CheckpointError(f"The checkpoint does not fit this run: cnnbench writes no such {' and '.join(wrong)}.")
+        raise CheckpointError(
+            f"The checkpoint does not fit this run: cnnbench writes no such {' and '.join(wrong)}.",
+        )
 
 
 def _is_row(value: Any) -> bool:
@@ -78,47 +152,58 @@ def _is_row(value: Any) -> bool:
         ("epoch", "lr", "train_loss", "train_accuracy", f"{name}_loss", f"{name}_accuracy", *ends)
         for name in ("validation", "test")
     ]
-    return isinstance(value, dict) and tuple(value) in columns and all(map(_is_number, value.values()))
+    if not isinstance(value, dict) or tuple(value) not in columns:
+        return False
+    return all(map(_is_number, value.values()))
+
+
+def _is_duration(value: Any) -> bool:
+    return _is_number(value) and bool(value >= 0)
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300  # and so neither NaN nor too large for a float
+    # neither NaN nor too large for a float
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
-def restore(engine: EagerEngine, state: State, best: State | None, watch: Stopwatch) -> Progress:
-    """Put the engine and the generators where they were when `state` was taken; returns how far training had come.
+def restore(state: TrainingState, last: State, best: State | None) -> None:
+    """Put engine, generators, rows and watch where they were when the checkpoint `last` was taken.
 
-    `watch` goes on from the seconds it had counted then. `best` is what best.pt holds. To be called before
-    `engine.prepare`, which looks at the optimizers' state.
+    `best` is what best.pt holds. Call it before `engine.prepare`, which looks at the optimizers.
 
     Raises:
-        CheckpointError: the checkpoint is of another network, optimizer or data, or was tampered with.
+        CheckpointError: the checkpoint is of another network, optimizer or data, or was changed.
     """
+    engine = state.engine
     try:
         if best is not None:
             if not _is_row(best["row"]):
                 raise ValueError("best.pt does not say what it was chosen by")
-            engine.evaluated.load_state_dict(best["model"])  # to see that it fits; what follows replaces it
-        engine.model.load_state_dict(state["model"])
+            engine.eval_model.load_state_dict(
+                best["model"],
+            )  # to see that it fits; what follows replaces it
+        engine.model.load_state_dict(last["model"])
         if engine.average is not None:
-            engine.average.model.load_state_dict(state["average"])
-        for optimizer, values in zip(engine.optimizers, state["optimizers"], strict=True):
+            engine.average.model.load_state_dict(last["average"])
+        for optimizer, values in zip(engine.optimizers, last["optimizers"], strict=True):
             _load(optimizer, values)
-        engine.scaler.load_state_dict(state["scaler"])
-        engine.sums.examples = int(state["examples"])
-        own = _of_process(engine.rank, engine.world_size, state)
+        engine.scaler.load_state_dict(last["scaler"])
+        engine.train_metrics.examples = int(last["examples"])
+        own = _state_of_rank(engine.rank, engine.world_size, last)
         if "sums" in own:
-            engine.sums.sums.copy_(own["sums"])
+            engine.train_metrics.sums.copy_(own["sums"])
         if "generators" in own:
             torch.set_rng_state(own["generators"]["cpu"])
-            if engine.device.kind.type == "cuda" and own["generators"]["cuda"] is not None:
-                torch.cuda.set_rng_state(own["generators"]["cuda"], engine.device.kind)
-        rows = [{str(key): value for key, value in row.items()} for row in state["rows"]]
+            if engine.device.torch_device.type == "cuda" and own["generators"]["cuda"] is not None:
+                torch.cuda.set_rng_state(own["generators"]["cuda"], engine.device.torch_device)
+        rows = [{str(key): value for key, value in row.items()} for row in last["rows"]]
         if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
             raise ValueError("its rows are not those of one epoch after the other")
-        watch.add({str(part): float(seconds) for part, seconds in state["wall_s"].items()})
-        chosen = None if best is None else best["row"]
-        return Progress(watch, rows, max(0, int(state["step"])), float(state["train_s"]), chosen)
+        state.watch.add({str(part): float(seconds) for part, seconds in last["wall_s"].items()})
+        state.rows = rows
+        state.step = max(0, int(last["step"]))
+        state.train_s = float(last["train_s"])
+        state.best = None if best is None else best["row"]
     except Exception as error:  # whatever the values of a stranger's file lead to
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             raise
@@ -126,10 +211,16 @@ def restore(engine: EagerEngine, state: State, best: State | None, watch: Stopwa
         raise CheckpointError(f"The checkpoint does not fit this run: {reason}") from error
 
 
-def _of_process(rank: int, world_size: int, state: State) -> State:
-    """The sums and generators that process `rank` goes on with, as far as there are any for it.
+def seed_for(seed: int, rank: int, epoch: int, step: int) -> int:
+    """Return the seed of dropout and augmentation on a rank that has no generators to resume."""
+    sequence = np.random.SeedSequence([seed, rank, epoch, step])
+    return int(sequence.generate_state(1, np.uint64)[0]) & (2**63 - 1)
 
-    Where there were as many processes, each has its own. Else the first has the sums of all.
+
+def _state_of_rank(rank: int, world_size: int, state: State) -> State:
+    """Return the sums and generators that `rank` resumes with, as far as there are any for it.
+
+    Where there were as many processes, each has its own. Else rank 0 has the sums of all.
     """
     parts = state.get("processes", [])
     if len(parts) == world_size:
@@ -140,7 +231,7 @@ def _of_process(rank: int, world_size: int, state: State) -> State:
 
 
 def _load(optimizer: Optimizer, values: dict[int, dict[str, Any]]) -> None:
-    """Give the optimizer what it remembers; learning rates and the like stay those of the configuration."""
+    """Give the optimizer what it remembers; its settings stay those of the configuration."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for index, state in values.items():
         for key, value in state.items():

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-__all__ = ["SyncBatchNorm", "synchronise"]
+__all__ = ["SyncBatchNorm", "use_sync_batch_norm"]
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -74,7 +74,7 @@ class _SyncBatchNorm2d(SyncBatchNorm, nn.BatchNorm2d):
 _KINDS: dict[type, type[SyncBatchNorm]] = {nn.BatchNorm1d: _SyncBatchNorm1d, nn.BatchNorm2d: _SyncBatchNorm2d}
 
 
-def synchronise(network: nn.Module) -> list[SyncBatchNorm]:
+def use_sync_batch_norm(network: nn.Module) -> list[SyncBatchNorm]:
     """Let all batch normalisation in `network` be over all processes, with the same parameters and statistics."""
     found = []
     for module in network.modules():

@@ -65,7 +65,7 @@ def test_the_recipe_in_the_yaml_is_complete(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_passes_the_dry_run_at_the_size_of_its_recipe(name: str) -> None:
+def test_passes_the_forward_check_at_the_size_of_its_recipe(name: str) -> None:
     check_forward(name, 1, 10, yaml_of(name)["recipe"]["resize"], **yaml_arguments(name))
 
 
@@ -255,19 +255,19 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> ProbeMaker:
     ],
     ids=["no batch", "too many dimensions", "too few classes", "no tensor"],
 )
-def test_the_dry_run_refuses_what_are_no_logits(
+def test_the_forward_check_refuses_other_outputs_than_logits(
     output: Callable[[torch.Tensor, torch.Tensor], object], shown: str, probe: ProbeMaker
 ) -> None:
     with pytest.raises(ConfigError, match=rf"must return logits of shape \(1, 10\).*not {shown}"):
         check_forward(probe(output), 1, 10, 28)
 
 
-def test_the_dry_run_refuses_a_network_that_fails(probe: ProbeMaker) -> None:
+def test_the_forward_check_refuses_a_network_that_fails(probe: ProbeMaker) -> None:
     with pytest.raises(ConfigError, match="probe fails on an image of 28 pixels: "):
         check_forward(probe(lambda images, weight: images @ weight), 1, 10, 28)
 
 
-def test_the_dry_run_uses_no_memory(probe: ProbeMaker) -> None:
+def test_the_forward_check_uses_no_memory(probe: ProbeMaker) -> None:
     devices: list[str] = []
 
     def forward(images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

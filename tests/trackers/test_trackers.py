@@ -27,13 +27,13 @@ from small_runs import SMALL, Runs
 from together import run_together
 
 from cnnbench import api, config
-from cnnbench.commands.resume import command
 from cnnbench.config import MlflowConfig
 from cnnbench.runs.reading import read_status
 from cnnbench.trackers import mlflow as mlflow_tracker
 from cnnbench.trackers import mlflow_process, run_trackers, worker
 from cnnbench.trackers.mlflow import Mlflow, address
 from cnnbench.trackers.tensorboard import Tensorboard, tag_of
+from cnnbench.training.resume import resume_command
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -432,7 +432,7 @@ def test_a_killed_run_is_known_as_that_in_mlflow(forks: ForkServer, folder: Path
 def test_the_command_to_go_on_names_the_server_again(run: Path) -> None:
     values = config.parse((run / "config.yaml").read_text())
     settings = config.apply_overrides(values, {"tracker.mlflow.uri": "http://127.0.0.1:5000"})
-    assert command(Path("run"), settings) == "cnnbench resume run tracker.mlflow.uri=http://127.0.0.1:5000"
+    assert resume_command(Path("run"), settings) == "cnnbench resume run tracker.mlflow.uri=http://127.0.0.1:5000"
 
 
 @pytest.mark.parametrize("method", ["__init__", "start", "epoch", "result", "end", "close"])

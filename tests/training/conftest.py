@@ -73,7 +73,7 @@ def examples(device: Device) -> Examples:
     """21 random images of 4 x 4 pixels in four classes; batches of 8 leave a last one of 5."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (21, 1, 4, 4), dtype=torch.uint8, generator=generator)
-    return Examples(images.to(device.kind), (torch.arange(21) % 4).to(device.kind))
+    return Examples(images.to(device.torch_device), (torch.arange(21) % 4).to(device.torch_device))
 
 
 MakeEngine = Callable[..., EagerEngine]
@@ -84,10 +84,10 @@ def make_engine() -> MakeEngine:
     """Makes an engine that trains a network as the configuration says, on pixels in [0, 1]."""
 
     def make(model: nn.Module, config: Config, device: Device, kind: type[EagerEngine] = EagerEngine) -> EagerEngine:
-        model = model.to(device.kind)
+        model = model.to(device.torch_device)
         return kind(
             model,
-            make_optimizers(config.optimizer, model, device.kind, config.reference.optimizer),
+            make_optimizers(config.optimizer, model, device.torch_device, config.reference.optimizer),
             Preprocess(config.data.resize, [0.0], [1.0]),
             Augment(config.augment, 4, 0.0),
             device,

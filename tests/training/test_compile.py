@@ -73,7 +73,7 @@ def test_compiling_leaves_no_trace(
     engine.prepare(examples, BATCH)
     assert all(torch.equal(value, before[name]) for name, value in engine.model.state_dict().items())
     assert not any(value.any() for value in engine.optimizers[0].state[engine.model[0].weight].values())
-    assert engine.sums.examples == 0
+    assert engine.train_metrics.examples == 0
 
 
 def test_without_it_nothing_is_compiled(

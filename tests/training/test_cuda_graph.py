@@ -98,7 +98,7 @@ class TapeEngine(GraphEngine):
     """Records on tape on the CPU, in a CUDA graph on a GPU."""
 
     def record(self, step: Step) -> Step:
-        if self.device.kind.type == "cuda":
+        if self.device.torch_device.type == "cuda":
             return super().record(step)
         with Tape() as tape:
             step()
@@ -139,10 +139,10 @@ def train(engine: EagerEngine, examples: Examples, epochs: int = 20) -> list[flo
     """The loss of each epoch; three steps an epoch, the last of five examples, each at another rate."""
     losses = []
     for epoch in range(1, epochs + 1):
-        engine.sums.reset()
+        engine.train_metrics.reset()
         factors = [1 / (epoch + step) for step in range(3)]
         assert sum(engine.steps(examples, epoch_order(21, 0, epoch), BATCH, factors)) == 21
-        losses.append(engine.sums.compute().loss)
+        losses.append(engine.train_metrics.compute().loss)
     return losses
 
 
@@ -202,13 +202,13 @@ def test_preparing_leaves_no_trace(
     torch.manual_seed(2)
     networks = (engine.model, engine.average.model) if engine.average else ()
     before = [value.clone() for network in networks for value in network.state_dict().values()]
-    drawn = torch.rand(3, device=device.kind)
+    drawn = torch.rand(3, device=device.torch_device)
     torch.manual_seed(2)
     engine.prepare(examples, BATCH)
     after = [value for network in networks for value in network.state_dict().values()]
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
-    assert torch.equal(torch.rand(3, device=device.kind), drawn)
-    assert engine.sums.examples == engine.sums.sums.sum() == 0
+    assert torch.equal(torch.rand(3, device=device.torch_device), drawn)
+    assert engine.train_metrics.examples == engine.train_metrics.sums.sum() == 0
 
 
 @EACH_DEVICE
@@ -227,9 +227,9 @@ def test_dropout_differs_from_step_to_step(
     engine.prepare(examples, BATCH)
     losses = []
     for _ in range(4):
-        engine.sums.reset()
+        engine.train_metrics.reset()
         list(engine.steps(examples, torch.arange(8), BATCH, [1.0]))
-        losses.append(engine.sums.compute().loss)
+        losses.append(engine.train_metrics.compute().loss)
     assert len(set(losses)) == 4
 
 
@@ -239,7 +239,7 @@ def test_averaged_weights_follow_the_replayed_steps(
 ) -> None:
     change(config, train__ema_decay=0.8)
     eager, captured = (trained(make(kind), examples) for kind in (EagerEngine, TapeEngine))
-    for ours, theirs in zip(captured.evaluated.parameters(), eager.evaluated.parameters(), strict=True):
+    for ours, theirs in zip(captured.eval_model.parameters(), eager.eval_model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
@@ -259,14 +259,14 @@ def test_colour_is_normalised_and_augmented_in_replays(make_engine: MakeEngine, 
     change(config, augment__hflip=True, augment__translate=1)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (21, 3, 4, 4), dtype=torch.uint8, generator=generator)
-    examples = Examples(pixels.to(device.kind), (torch.arange(21) % 4).to(device.kind))
+    examples = Examples(pixels.to(device.torch_device), (torch.arange(21) % 4).to(device.torch_device))
     engines = []
     for kind in (EagerEngine, TapeEngine):
         network = Net()
         network[0] = nn.Conv2d(3, 3, 3, bias=False)
         engine = make_engine(network, config, device, kind)
-        engine.preprocess = Preprocess(4, [0.4, 0.5, 0.6], [0.1, 0.2, 0.3], device.kind)
-        engine.augment = Augment(config.augment, 4, per_channel([-4.0, -2.5, -2.0], device.kind))
+        engine.preprocess = Preprocess(4, [0.4, 0.5, 0.6], [0.1, 0.2, 0.3], device.torch_device)
+        engine.augment = Augment(config.augment, 4, per_channel([-4.0, -2.5, -2.0], device.torch_device))
         torch.manual_seed(2)
         engine.prepare(examples, BATCH)
         engines.append(trained(engine, examples))

@@ -10,7 +10,7 @@ from config_changes import change
 from cnnbench.config import Config, DeviceConfig
 from cnnbench.errors import ConfigError
 from cnnbench.training import device as device_module
-from cnnbench.training.device import Device, choose, describe_threads, select
+from cnnbench.training.device import Device, describe_threads, resolve_device, setup_device
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool = False, capability: int = 8) -> None:
@@ -38,7 +38,7 @@ def settings(
 def test_auto_is_what_this_machine_has() -> None:
     mps = torch.backends.mps.is_available()
     expected = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    assert choose(settings("auto")).kind.type == expected
+    assert resolve_device(settings("auto")).torch_device.type == expected
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_auto_is_what_this_machine_has() -> None:
 )
 def test_auto_prefers_cuda_then_mps(cuda: bool, mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=cuda, mps=mps)
-    assert choose(settings("auto")).kind.type == expected
+    assert resolve_device(settings("auto")).torch_device.type == expected
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
 def test_a_device_that_is_not_there_is_refused_with_what_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=False)
     with pytest.raises(ConfigError, match=rf"device={name}: .*Present: cpu\."):
-        choose(settings(name))
+        resolve_device(settings(name))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_auto_precision_follows_the_generation_and_whether_steps_are_captured(
 ) -> None:
     pretend(monkeypatch, cuda=True, mps=True, capability=capability)
     monkeypatch.setattr(device_module, "_cpu_info", lambda key: "fpu avx2")
-    assert choose(settings(name, cuda_graphs=graph)).precision == expected
+    assert resolve_device(settings(name, cuda_graphs=graph)).precision == expected
 
 
 @pytest.mark.parametrize(
@@ -88,25 +88,25 @@ def test_auto_precision_of_a_cpu_is_bf16_where_it_multiplies_in_it_and_the_netwo
     flags: str, intensity: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device_module, "_cpu_info", lambda key: flags)
-    assert choose(settings("cpu"), lambda: intensity).precision == expected
+    assert resolve_device(settings("cpu"), lambda: intensity).precision == expected
 
 
 @pytest.mark.parametrize(("name", "expected"), [("cuda", True), ("cpu", False), ("mps", False)])
 def test_steps_are_captured_on_a_cuda_gpu(name: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=True, mps=True)
-    assert choose(settings(name)).cuda_graphs is expected
+    assert resolve_device(settings(name)).cuda_graphs is expected
 
 
 def test_a_graph_is_refused_where_there_is_none() -> None:
     with pytest.raises(ConfigError, match=r"device\.cuda_graphs=true needs device=cuda, not cpu"):
-        choose(settings("cpu", cuda_graphs=True))
+        resolve_device(settings("cpu", cuda_graphs=True))
 
 
 @pytest.mark.parametrize(("name", "capability"), [("cpu", 8), ("mps", 8), ("cuda", 7)])
 def test_tf32_is_refused_where_the_device_lacks_it(name: str, capability: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=True, mps=True, capability=capability)
     with pytest.raises(ConfigError, match=r"device\.precision=tf32"):
-        choose(settings(name, "tf32"))
+        resolve_device(settings(name, "tf32"))
 
 
 @pytest.mark.parametrize(
@@ -124,13 +124,13 @@ def test_auto_layout_is_the_quicker_one(
     name: str, precision: str, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(monkeypatch, cuda=True, mps=True)
-    assert choose(settings(name, precision)).channels_last is expected
+    assert resolve_device(settings(name, precision)).channels_last is expected
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("cpu", False), ("cuda", True)])
 def test_the_layout_asked_for_is_taken(name: str, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, cuda=True)
-    assert choose(settings(name, "fp32", wanted)).channels_last is wanted
+    assert resolve_device(settings(name, "fp32", wanted)).channels_last is wanted
 
 
 @pytest.mark.parametrize(
@@ -146,19 +146,19 @@ def test_the_chip_has_a_name(device: Device) -> None:
 
 
 def test_memory_in_use_is_counted(device: Device) -> None:
-    block = torch.ones(1024**2, device=device.kind)  # 4 MiB
+    block = torch.ones(1024**2, device=device.torch_device)  # 4 MiB
     assert device.peak_memory_gib() >= block.nbytes / 1024**3
 
 
 def test_the_seed_is_set(config: Config) -> None:
-    select(config.device, seed=7)
+    setup_device(resolve_device(config.device), config.device, seed=7)
     drawn = torch.rand(3)
     assert torch.equal(drawn, torch.rand(3, generator=torch.Generator().manual_seed(7)))
 
 
 def test_threads_are_set(config: Config) -> None:
     change(config, device__threads=3)
-    select(config.device, seed=0)
+    setup_device(resolve_device(config.device), config.device, seed=0)
     assert torch.get_num_threads() == 3
 
 
@@ -187,7 +187,7 @@ def test_auto_threads_are_those_the_process_may_use(
     monkeypatch.setattr(device_module, "usable_cpus", lambda: usable)
     monkeypatch.setattr(device_module, "cpu_quota", lambda: quota)
     change(config, device__threads="auto")
-    select(config.device, seed=0)
+    setup_device(resolve_device(config.device), config.device, seed=0)
     assert torch.get_num_threads() == expected
     assert describe_threads("auto") == described
 
@@ -196,7 +196,7 @@ def test_a_number_of_threads_is_taken_whatever_the_quota(config: Config, monkeyp
     monkeypatch.setattr(device_module, "usable_cpus", lambda: 1)
     monkeypatch.setattr(device_module, "cpu_quota", lambda: 1.0)
     change(config, device__threads=3)
-    select(config.device, seed=0)
+    setup_device(resolve_device(config.device), config.device, seed=0)
     assert torch.get_num_threads() == 3
     assert describe_threads(3) == "3 threads"
 
@@ -204,7 +204,7 @@ def test_a_number_of_threads_is_taken_whatever_the_quota(config: Config, monkeyp
 def test_deterministic_is_set_for_every_library(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     change(config, device__deterministic=True)
-    select(config.device, seed=0)
+    setup_device(resolve_device(config.device), config.device, seed=0)
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.benchmark
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
@@ -223,19 +223,19 @@ def settings_of_the_process() -> tuple[object, ...]:
 def test_nothing_is_left_of_the_run_before(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     change(config, device__threads="auto")
-    select(config.device, seed=0)
+    setup_device(resolve_device(config.device), config.device, seed=0)
     first = settings_of_the_process()
     change(config, device__threads=torch.get_num_threads() + 1, device__deterministic=True)
-    select(config.device, seed=0)
+    setup_device(resolve_device(config.device), config.device, seed=0)
     torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"
     change(config, device__threads="auto", device__deterministic=False)
-    select(config.device, seed=0)
+    setup_device(resolve_device(config.device), config.device, seed=0)
     assert settings_of_the_process() == first
 
 
 def test_fp32_is_exact_in_every_library(config: Config) -> None:
     torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"
-    select(config.device, seed=0)
+    setup_device(resolve_device(config.device), config.device, seed=0)
     assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")
 
 
@@ -243,11 +243,12 @@ def test_fp32_is_exact_in_every_library(config: Config) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_the_peak_of_the_run_before_is_forgotten(config: Config) -> None:
     change(config, device__name="cuda")
-    device = select(config.device, seed=0)
+    device = resolve_device(config.device)
+    setup_device(device, config.device, seed=0)
     block = torch.ones(1024**2, device="cuda")
     before = device.peak_memory_gib()
     del block
-    select(config.device, seed=0)
+    setup_device(resolve_device(config.device), config.device, seed=0)
     assert device.peak_memory_gib() < before
 
 

@@ -11,9 +11,10 @@ from torch import nn
 from cnnbench.config import Config, DeviceConfig
 from cnnbench.data.resident import epoch_order
 from cnnbench.errors import ConfigError
-from cnnbench.training.device import Device, choose
-from cnnbench.training.distributed import DistributedEngine, is_peer_lost, seed_for
+from cnnbench.training.device import Device, resolve_device
+from cnnbench.training.distributed import DistributedEngine, broadcast, is_peer_lost
 from cnnbench.training.engine import EagerEngine
+from cnnbench.training.state import seed_for
 
 MakeEngine = Callable[..., EagerEngine]
 
@@ -24,6 +25,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for key, value in {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(key, value)
     return monkeypatch
+
+
+def test_one_process_broadcasts_to_itself() -> None:
+    assert broadcast({"value": 1}) == {"value": 1}
 
 
 @pytest.mark.parametrize("batch_size", [3, 7, 8])
@@ -42,11 +47,14 @@ def test_a_step_is_skipped_where_the_loss_of_another_process_is_not_finite(
     told: pytest.MonkeyPatch, make_engine: MakeEngine, config: Config, device: Device
 ) -> None:
     change(config, train__on_nonfinite_loss="skip")
-    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4)).to(device.kind)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4)).to(device.torch_device)
     engine = make_engine(network, config, device, DistributedEngine)
     told.setattr(engine, "_network", network, raising=False)  # it is made when training begins
     told.setattr(dist, "all_reduce", lambda total: total.fill_(torch.nan))  # what the other process adds
-    images, labels = torch.zeros(2, 1, 4, 4, device=device.kind), torch.tensor([0, 1], device=device.kind)
+    images, labels = (
+        torch.zeros(2, 1, 4, 4, device=device.torch_device),
+        torch.tensor([0, 1], device=device.torch_device),
+    )
     _, training_loss, _ = engine._run(engine._objective, images, labels)
     measured, _ = engine._run(engine._measure, images, labels)
     assert (training_loss.isnan().all(), measured.isfinite().all()) == (True, True)
@@ -97,7 +105,7 @@ def device_config(name: str, graph: object) -> DeviceConfig:
 
 def test_graphs_are_refused_for_several_processes(told: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"device\.cuda_graphs=true is for one process"):
-        choose(device_config("cpu", True))
+        resolve_device(device_config("cpu", True))
 
 
 def test_each_process_has_the_gpu_of_its_number_and_captures_nothing(told: pytest.MonkeyPatch) -> None:
@@ -105,12 +113,12 @@ def test_each_process_has_the_gpu_of_its_number_and_captures_nothing(told: pytes
     told.setattr("torch.cuda.device_count", lambda: 4)
     told.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
     told.setenv("LOCAL_RANK", "2")
-    chosen = choose(device_config("cuda", "auto"))
-    assert (chosen.kind, chosen.cuda_graphs) == (torch.device("cuda", 2), False)
+    chosen = resolve_device(device_config("cuda", "auto"))
+    assert (chosen.torch_device, chosen.cuda_graphs) == (torch.device("cuda", 2), False)
 
 
 def test_more_processes_than_gpus_are_refused(told: pytest.MonkeyPatch) -> None:
     told.setattr("torch.cuda.is_available", lambda: True)
     told.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(ConfigError, match="3 processes on this machine need a GPU each, and it has 2"):
-        choose(device_config("cuda", "auto"))
+        resolve_device(device_config("cuda", "auto"))

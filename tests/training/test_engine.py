@@ -91,7 +91,7 @@ def test_training_sums_the_mean_over_examples_with_a_smaller_last_batch(
     for images, labels in examples.batches_in_order(8):
         engine.train_step(images, labels)
     expected, _, _ = by_hand(network, examples)
-    assert values(engine.sums.compute()) == about(expected)
+    assert values(engine.train_metrics.compute()) == about(expected)
 
 
 def test_sums_begin_anew_after_a_reset(
@@ -100,10 +100,10 @@ def test_sums_begin_anew_after_a_reset(
     change(plain, optimizer__lr=0.0)
     engine = make_engine(network, plain, device)
     engine.train_step(examples.images, torch.zeros_like(examples.labels))
-    engine.sums.reset()
+    engine.train_metrics.reset()
     engine.train_step(examples.images, examples.labels)
     expected, _, _ = by_hand(network, examples)
-    assert values(engine.sums.compute()) == about(expected)
+    assert values(engine.train_metrics.compute()) == about(expected)
 
 
 @EACH_DEVICE
@@ -142,7 +142,7 @@ def test_the_loss_of_a_weighted_step_is_reported_whole(
     engine = make_engine(network, plain, device)
     expected, _, _ = by_hand(network, examples)
     moved(engine, examples, weight=0.25)
-    assert values(engine.sums.compute()) == about(expected)
+    assert values(engine.train_metrics.compute()) == about(expected)
 
 
 @EACH_DEVICE
@@ -174,7 +174,7 @@ class WithAuxiliary(nn.Module):
 def test_the_loss_of_an_auxiliary_classifier_counts_three_tenths(
     network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
 ) -> None:
-    _, weight_gradient, _ = by_hand(network.to(device.kind), examples)
+    _, weight_gradient, _ = by_hand(network.to(device.torch_device), examples)
     engine = make_engine(WithAuxiliary(network), plain, device)
     before = network[1].weight.detach().clone()
     engine.train_step(examples.images, examples.labels)
@@ -187,7 +187,7 @@ def test_the_loss_of_an_auxiliary_classifier_is_not_reported(
     expected, _, _ = by_hand(network, examples)
     engine = make_engine(WithAuxiliary(network), plain, device)
     engine.train_step(examples.images, examples.labels)
-    assert values(engine.sums.compute()) == about(expected)
+    assert values(engine.train_metrics.compute()) == about(expected)
 
 
 def test_l1_is_no_part_of_the_reported_loss(
@@ -197,7 +197,7 @@ def test_l1_is_no_part_of_the_reported_loss(
     engine = make_engine(network, plain, device)
     expected, _, _ = by_hand(network, examples)
     moved(engine, examples)
-    assert values(engine.sums.compute()) == about(expected)
+    assert values(engine.train_metrics.compute()) == about(expected)
 
 
 def test_evaluation_changes_no_parameter_and_no_statistic(
@@ -215,9 +215,9 @@ def test_evaluation_leaves_the_sums_of_training_alone(
 ) -> None:
     engine = make_engine(network, plain, device)
     engine.train_step(examples.images, examples.labels)
-    before = engine.sums.compute()
+    before = engine.train_metrics.compute()
     engine.evaluate(examples, 8)
-    assert engine.sums.compute() == before
+    assert engine.train_metrics.compute() == before
 
 
 def test_evaluation_keeps_nothing_for_gradients(

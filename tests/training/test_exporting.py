@@ -135,7 +135,7 @@ def engine(make_engine: MakeEngine, config: Config, device: Device) -> EagerEngi
 @pytest.mark.parametrize("form", ["onnx", "torch_export"])
 def test_what_is_exported_computes_what_the_engine_does(form: str, preprocessing: bool, engine: EagerEngine) -> None:
     inside = Preprocessing(engine.preprocess, 8) if preprocessing else None
-    classifier = Classifier(engine.evaluated, engine.config.tta, inside)
+    classifier = Classifier(engine.eval_model, engine.config.tta, inside)
     takes = torch.zeros(2, 1, 8, 8, dtype=torch.uint8) if preprocessing else torch.zeros(2, 1, 12, 12)
     content = pack(form, classifier, takes, {})
     images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)

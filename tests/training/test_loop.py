@@ -9,17 +9,16 @@ import pytest
 import torch
 from config_changes import change
 from torch import nn
+from training_states import make_state
 
 from cnnbench.config import Config, ConstantConfig, as_dict, load
 from cnnbench.data.resident import Examples, epoch_order
 from cnnbench.errors import DivergedError
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.stopping import Stopping
-from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint, loop
-from cnnbench.training.device import Device, select
+from cnnbench.training.device import Device, resolve_device, setup_device
 from cnnbench.training.engine import EagerEngine, Metrics
-from cnnbench.training.state import Progress, Row
+from cnnbench.training.state import Row
 
 MakeEngine = Callable[..., EagerEngine]
 Start = Callable[[], tuple[EagerEngine, Iterator[Row]]]
@@ -41,14 +40,13 @@ def run(tmp_path: Path) -> RunDirectory:
 @pytest.fixture
 def start(config: Config, device: Device, examples: Examples, run: RunDirectory, make_engine: MakeEngine) -> Start:
     """Gives an engine and its rows, trained and validated on the random images with some dropout."""
-    change(config, device__name=device.kind.type)
+    change(config, device__name=device.torch_device.type)
 
     def begin() -> tuple[EagerEngine, Iterator[Row]]:
-        select(config.device, config.seed)
+        setup_device(resolve_device(config.device), config.device, config.seed)
         network = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4))
         engine = make_engine(network, config, device)
-        progress = Progress(Stopwatch(0.0))
-        return engine, loop.fit(engine, examples, examples, config, run, progress, Stopping())
+        return engine, loop.fit(make_state(config, engine, examples, run))
 
     return begin
 
@@ -280,7 +278,7 @@ def test_last_holds_rows_and_configuration(start: Start, run: RunDirectory, conf
 
 
 def test_divergence_is_told_with_epoch_and_steps(start: Start, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "GLANCE_S", math.inf)  # the sums are read at the end of the epoch alone
+    monkeypatch.setattr(loop, "REFRESH_S", math.inf)  # the sums are read at the end of the epoch alone
     engine, rows = start()
     with_a_loss_that_is_nan_from(engine, step=5)
     with pytest.raises(
@@ -290,7 +288,7 @@ def test_divergence_is_told_with_epoch_and_steps(start: Start, config: Config, m
 
 
 def test_divergence_is_seen_during_an_epoch(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "GLANCE_S", -1.0)  # the sums are read at every step
+    monkeypatch.setattr(loop, "REFRESH_S", -1.0)  # the sums are read at every step
     engine, rows = start()
     with_a_loss_that_is_nan_from(engine, step=2)
     with pytest.raises(DivergedError, match=r"in epoch 1, steps 2 to 2\. There is no checkpoint yet"):
@@ -321,7 +319,7 @@ def test_averaged_weights_are_kept_as_best_and_beside_those_that_train_as_last(
     engine, rows = start()
     list(rows)
     best, last = (checkpoint.load(run.checkpoints / name) for name in ("best.pt", "last.pt"))
-    averaged, trained = engine.evaluated.state_dict(), engine.model.state_dict()
+    averaged, trained = engine.eval_model.state_dict(), engine.model.state_dict()
     assert not torch.equal(averaged["1.weight"], trained["1.weight"])
     assert torch.equal(best["model"]["1.weight"], averaged["1.weight"])
     assert torch.equal(last["average"]["1.weight"], averaged["1.weight"])

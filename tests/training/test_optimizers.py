@@ -88,8 +88,8 @@ def test_every_yaml_loads_as_the_optimizer_of_its_name(path: Path, config: Confi
 @EACH_DEVICE
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
 def test_every_yaml_lowers_a_square(path: Path, config: Config, device: Device) -> None:
-    point = nn.Parameter(torch.tensor([[1.0, -2.0]], device=device.kind))
-    optimizer = make_optimizer(load(path, config), [point], device.kind)
+    point = nn.Parameter(torch.tensor([[1.0, -2.0]], device=device.torch_device))
+    optimizer = make_optimizer(load(path, config), [point], device.torch_device)
     losses = []
     for _ in range(20):
         loss = point.square().sum()
@@ -105,9 +105,9 @@ def test_every_yaml_lowers_a_square(path: Path, config: Config, device: Device) 
 def test_gradients_that_overflow_in_the_first_step_leave_the_momentum_at_zero(
     kind: type[SgdConfig], device: Device
 ) -> None:
-    weights = nn.Parameter(torch.ones(1000, device=device.kind))
-    optimizer = make_optimizer(kind(lr=0.1, momentum=0.9, weight_decay=0.0), [weights], device.kind)
-    scaler = torch.amp.GradScaler(device.kind.type)
+    weights = nn.Parameter(torch.ones(1000, device=device.torch_device))
+    optimizer = make_optimizer(kind(lr=0.1, momentum=0.9, weight_decay=0.0), [weights], device.torch_device)
+    scaler = torch.amp.GradScaler(device.torch_device.type)
     before = weights.detach().clone()
     scaler.scale((weights * torch.inf).sum()).backward()  # type: ignore[no-untyped-call]  # so in torch
     scaler.step(optimizer)

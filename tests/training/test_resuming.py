@@ -11,12 +11,12 @@ import pytest
 import torch
 from config_changes import change
 from test_cuda_graph import Net, TapeEngine
+from training_states import make_state
 
 from cnnbench.config import (
     AdagradConfig,
     AdamConfig,
     AdamWConfig,
-    CheckpointEvery,
     Config,
     ConstantConfig,
     CosineConfig,
@@ -31,12 +31,11 @@ from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, DivergedError
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopping import Stopping
-from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.checkpoint import State
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.state import Progress, restore
+from cnnbench.training.state import restore
 
 MakeEngine = Callable[..., EagerEngine]
 
@@ -73,29 +72,28 @@ class Training:
         torch.manual_seed(3)
         self.engine = self.make()
         last, _ = checkpoint.load_newest(self.run.checkpoints)
-        progress = Progress(Stopwatch(0.0))
+        state = make_state(self.config, self.engine, self.examples, self.run)
         if last is not None:
             best = checkpoint.load(self.run.checkpoints / "best.pt") if last["rows"] else None
-            progress = restore(self.engine, last, best, Stopwatch(0.0))
+            restore(state, last, best)
         self.engine.prepare(self.examples, self.config.train.batch_size)
-        stopping = Stopping()
-        self._stop_in(stopping, stop_after, in_evaluation)
-        rows = loop.fit(self.engine, self.examples, self.examples, self.config, self.run, progress, stopping)
+        self._stop_in(state.signals, stop_after, in_evaluation)
+        rows = loop.fit(state)
         if stop_after is None:
             list(rows)
         else:
             with pytest.raises(KeyboardInterrupt):
                 list(rows)
-        return [{key: row[key] for key in row if key not in MEASURED} for row in progress.rows]
+        return [{key: row[key] for key in row if key not in MEASURED} for row in state.rows]
 
-    def _stop_in(self, stopping: Stopping, after: int | None, in_evaluation: bool) -> None:
+    def _stop_in(self, signals: Stopping, after: int | None, in_evaluation: bool) -> None:
         steps, evaluate, count = self.engine.steps, self.engine.evaluate, 0
 
         def stopped_steps(*arguments: Any) -> Iterator[int]:
             nonlocal count
             for examples in steps(*arguments):
                 count += 1
-                stopping.signal = signal.SIGINT if count == after and not in_evaluation else None
+                signals.signal = signal.SIGINT if count == after and not in_evaluation else None
                 yield examples
 
         def stopped_evaluate(*arguments: Any) -> Any:
@@ -188,7 +186,7 @@ def test_every_optimizer_goes_on(new: NewTraining, config: Config, optimizer: Op
 def test_every_optimizer_goes_on_where_steps_are_replayed(
     new: NewTraining, config: Config, device: Device, optimizer: OptimizerConfig
 ) -> None:
-    if optimizer.name == "rmsprop" and device.kind.type == "cpu":
+    if optimizer.name == "rmsprop" and device.torch_device.type == "cpu":
         pytest.skip("PyTorch can record RMSprop on a GPU alone")
     change(config, optimizer=optimizer)
     parts = new("parts", TapeEngine)
@@ -292,8 +290,7 @@ def test_checkpoints_are_taken_as_often_as_asked(
     places: list[tuple[int, int]],
 ) -> None:
     change(config, data__validation=0)  # a new best is saved in any case
-    every = CheckpointEvery(epochs=epochs, steps=steps, minutes=minutes)
-    change(config, train__checkpoint_every=every)
+    change(config.train.checkpoint_every, epochs=epochs, steps=steps, minutes=minutes)
     assert count_checkpoints(new("run"), monkeypatch) == places
 
 

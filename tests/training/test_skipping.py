@@ -79,8 +79,8 @@ def test_what_is_skipped_is_counted_and_not_in_the_mean_loss(
     nan_at(engine, 2)
     for _ in range(2):
         engine.train_step(examples.images, examples.labels, weight=0.0)
-    metrics = engine.sums.compute()
-    assert (metrics.loss, metrics.left_out) == (pytest.approx(expected.loss, rel=1e-5), 21)
+    metrics = engine.train_metrics.compute()
+    assert (metrics.loss, metrics.num_nonfinite) == (pytest.approx(expected.loss, rel=1e-5), 21)
 
 
 def test_if_all_is_skipped_there_is_no_loss(
@@ -89,7 +89,7 @@ def test_if_all_is_skipped_there_is_no_loss(
     engine = make_engine(network, plain, device)
     nan_at(engine, 1)
     engine.train_step(examples.images, examples.labels)
-    assert math.isnan(engine.sums.compute().loss)
+    assert math.isnan(engine.train_metrics.compute().loss)
 
 
 def test_steps_that_are_not_skipped_are_the_same_to_the_bit(

@@ -15,12 +15,12 @@ from installed import Command
 from safetensors import safe_open
 from small_runs import SMALL, Runs, State, forge
 
-from cnnbench.commands.trained import Trained, open_run
 from cnnbench.data import catalog
 from cnnbench.errors import CheckpointError, CnnbenchError, ConfigError
 from cnnbench.training import checkpoint
+from cnnbench.training.load_model import TrainedModel, load_trained_model
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 IMAGES = torch.arange(2 * 784, dtype=torch.uint8).view(2, 1, 28, 28)
 
 
@@ -36,8 +36,8 @@ def interrupted(runs: Runs, tmp_path: Path) -> Path:
     return runs.copy("in_first_epoch", tmp_path / "interrupted")
 
 
-def opened(run: Path, *overrides: str, allow_custom_model: bool = False) -> Trained:
-    return open_run(run, list(overrides), CONF, "evaluate", allow_custom_model)
+def opened(run: Path, *overrides: str, allow_custom_model: bool = False) -> TrainedModel:
+    return load_trained_model(run, list(overrides), CONF, "evaluate", allow_custom_model)
 
 
 def refusal(kind: type[CnnbenchError], run: Path, *overrides: str) -> str:
@@ -59,20 +59,20 @@ def test_the_weights_are_those_of_the_epoch_that_was_chosen(run: Path) -> None:
     forge(run / "checkpoints" / "best.pt", lambda state: state.update(epoch=1))
     trained = opened(run)
     assert trained.weights == "best.pt, epoch 1"
-    assert are_equal(trained.engine.evaluated.state_dict(), weights_of(run / "checkpoints" / "best.pt"))
+    assert are_equal(trained.engine.eval_model.state_dict(), weights_of(run / "checkpoints" / "best.pt"))
 
 
 def test_where_none_was_chosen_they_are_the_last(interrupted: Path) -> None:
     trained = opened(interrupted)
     assert trained.weights == "last.pt, epoch 0 and 3 steps"
-    assert are_equal(trained.engine.evaluated.state_dict(), weights_of(interrupted / "checkpoints" / "last.pt"))
+    assert are_equal(trained.engine.eval_model.state_dict(), weights_of(interrupted / "checkpoints" / "last.pt"))
 
 
 def test_an_average_of_weights_is_used_where_it_is_what_was_measured(interrupted: Path) -> None:
     last = interrupted / "checkpoints" / "last.pt"
     average = {name: value + 1 for name, value in weights_of(last).items()}
     forge(last, lambda state: (state["config"]["train"].update(ema_decay=0.9), state.update(average=average)))
-    assert are_equal(opened(interrupted).engine.evaluated.state_dict(), average)
+    assert are_equal(opened(interrupted).engine.eval_model.state_dict(), average)
 
 
 def test_a_damaged_last_checkpoint_is_told_and_the_one_before_used(
@@ -83,16 +83,16 @@ def test_a_damaged_last_checkpoint_is_told_and_the_one_before_used(
     trained = opened(interrupted)
     step = checkpoint.load(previous)["step"]  # 2, or 1 where the disk was slow and that of step 2 replaced in waiting
     assert re.fullmatch(f"previous.pt, epoch 0 and {step} steps?", trained.weights)
-    assert are_equal(trained.engine.evaluated.state_dict(), weights_of(previous))
+    assert are_equal(trained.engine.eval_model.state_dict(), weights_of(previous))
     told = capsys.readouterr().err
     assert ("last.pt is damaged" in told, ". The checkpoint before it is used." in told) == (True, True)
 
 
 def test_the_network_is_in_evaluation_mode_and_trained_on_is_what_the_run_says(run: Path) -> None:
     trained = opened(run)
-    assert not trained.engine.evaluated.training
+    assert not trained.engine.eval_model.training
     assert trained.dataset.classes == catalog.get("sample").classes
-    assert trained.overridden == {}
+    assert trained.overrides == {}
 
 
 # what is no run
@@ -283,7 +283,7 @@ def test_a_network_of_ones_own_is_imported_with_consent_alone(
     assert "--allow-custom-model" in refusal(ConfigError, run)
     assert not Path("imported").exists()
     monkeypatch.syspath_prepend(tmp_path)
-    assert type(opened(run, allow_custom_model=True).engine.evaluated).__name__ == "Net"
+    assert type(opened(run, allow_custom_model=True).engine.eval_model).__name__ == "Net"
 
 
 # overrides
@@ -334,7 +334,7 @@ def test_other_overrides_are_refused(override: str, told: str, run: Path) -> Non
 def test_a_device_that_is_not_here_is_refused_and_can_be_overridden(run: Path) -> None:
     forge(run / "checkpoints" / "best.pt", configured("device", name="cuda"))
     assert "Present: cpu" in refusal(ConfigError, run)
-    assert opened(run, "device=cpu").engine.device.kind.type == "cpu"
+    assert opened(run, "device=cpu").engine.device.torch_device.type == "cpu"
 
 
 def test_what_is_worth_it_in_training_alone_is_not_done(run: Path) -> None:

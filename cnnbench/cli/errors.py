@@ -16,8 +16,16 @@ from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, from_machi
 
 __all__ = ["EXPLAINED", "as_cnnbench_error", "report"]
 
-# The extra of cnnbench that brings a launcher of Hydra's.
-EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+# What installs a plugin of Hydra's.
+PACKAGES = {
+    "hydra/launcher=joblib": "'cnnbench[joblib]'",
+    "hydra/launcher=submitit_local": "'cnnbench[slurm]'",
+    "hydra/launcher=submitit_slurm": "'cnnbench[slurm]'",
+    "hydra/sweeper=optuna": "hydra-optuna-sweeper",
+    "hydra/sweeper=ax": "hydra-ax-sweeper",
+    "hydra/sweeper=nevergrad": "hydra-nevergrad-sweeper",
+}
+SWEEPER_FLAGS = {"dry_run": "--dry-run", "jobs_file": "--jobs-file"}
 
 # What `as_cnnbench_error` has words for wherever it comes from.
 EXPLAINED = (CnnbenchError, HydraException, OmegaConfBaseException, YAMLError, OSError)
@@ -55,8 +63,9 @@ def _explain_hydra(error: HydraException) -> str:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         if not group:
             return f"There is no primary configuration '{name}'."
-        if group == "hydra/launcher" and name in EXTRAS:
-            return f"This launcher of Hydra's is not installed: pip install 'cnnbench[{EXTRAS[name]}]'"
+        package = PACKAGES.get(f"{group}={name}")
+        if package is not None:
+            return f"{group}={name} is not installed: pip install {package}"
         if group.split("/")[0] == "experiment":
             return _explain_experiment(str(error.missing_cfg_file).partition("/")[2], error.options or ())
         listed = (*config.TRACKERS, "none") if group == "tracker" else ()  # Hydra gives no options for lists of choices
@@ -66,6 +75,9 @@ def _explain_hydra(error: HydraException) -> str:
             f"'{error.override}' is not an override. Write KEY=VALUE, such as train.epochs=3, "
             "and quote values with special characters: \"data.root='/my folder'\"."
         )
+    flag = re.match(r"Could not override 'hydra\.sweeper\.(\w+)'", str(error))
+    if flag and flag[1] in SWEEPER_FLAGS:
+        return f"{SWEEPER_FLAGS[flag[1]]} needs the sweeper of cnnbench: leave hydra/sweeper out."
     if isinstance(cause, OmegaConfBaseException):
         return config.explain_omegaconf(cause)
     inside = re.match(r"Could not override 'experiment/(\S+)'", str(error))
@@ -79,7 +91,7 @@ def _explain_hydra(error: HydraException) -> str:
 
 def _explain_experiment(name: str, listed: Iterable[str]) -> str:
     """What an experiment that is not there could have been meant to be: Hydra lists none of those in folders."""
-    from cnnbench.cli.composing import conf_folder  # which imports this
+    from cnnbench.cli.hydra_app import conf_folder  # which imports this
 
     folder = conf_folder() / "experiment"
     known = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}.union(listed)

@@ -1,8 +1,8 @@
 """`cnnbench -m --dry-run`: the jobs of a sweep, and how long they will take, by the measured speed of the first."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,9 +17,11 @@ from cnnbench.runs.directory import STATUS
 from cnnbench.runs.records import Record, read_records
 from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import endless_steps
-from cnnbench.training.preflight import check
 
-__all__ = ["run"]
+if TYPE_CHECKING:
+    from cnnbench.sweeps.sweeper import Sweep
+
+__all__ = ["estimate"]
 
 PAIR = 2  # of images, whose arithmetic is counted: one alone is too few for batch normalisation
 
@@ -35,40 +37,38 @@ class Work:
         return self.training * speed.training + self.evaluation * speed.evaluation
 
 
-def run(
-    directory: Path,
-    jobs: Mapping[str, Sequence[str]],
-    compose: Callable[[Sequence[str]], Config],
-    is_finished: Callable[[str], bool],
-) -> int:
-    """List the jobs of the sweep in `directory`, by name their overrides; start none. Returns the exit code.
+def estimate(sweep: "Sweep") -> int:
+    """List the jobs of a sweep and estimate their time; start none. Return the exit code.
 
     That is 0, or the code of the first job that would fail.
     """
+    directory, jobs = sweep.directory, sweep.jobs
     begun = any(directory.glob(f"*/{STATUS}"))
     recorded = {record.path.name: record for record in (read_records(directory) if begun else [])}
     rows, codes, left_s = [], [], 0.0
     speed: tuple[Work, str] | None = None
-    for number, (name, overrides) in enumerate(jobs.items()):
+    for number, (name, job) in enumerate(jobs.items()):
         record = recorded.get(name)
         state = "to run" if record is None else record.state
         time = ""
         try:
-            settings = compose(overrides)
-            check(settings)
-            if not is_finished(name):
+            settings = sweep.check(job)
+            if not sweep.is_finished(name):
                 speed = speed or _recorded(recorded.values()) or _measure(settings)
-                seconds = _work(settings, 0 if record is None else len(record.rows)).seconds(speed[0])
+                epochs_done = 0 if record is None else len(record.rows)
+                seconds = _work(settings, epochs_done).seconds(speed[0])
                 left_s += seconds
                 time = format_duration(seconds)
         except CnnbenchError as error:
             codes.append(error.exit_code)
             state = f"would fail: {str(error).partition(chr(10))[0]}"
-        rows.append([f"#{number}", " ".join(overrides), time, state])
+        rows.append([f"#{number}", " ".join(job.overrides), time, state])
     print(printable(align(rows, right=[0, 2])))
-    print(f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'} in {directory}. Nothing was started.")
+    count = f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'}"
+    print(f"{count} in {directory}. Nothing was started.")
     if speed is not None:
-        print(f"Training and evaluation will take about {format_duration(left_s)} one after another, {speed[1]}.")
+        duration = format_duration(left_s)
+        print(f"Training and evaluation will take about {duration} one after another, {speed[1]}.")
     return codes[0] if codes else 0
 
 
@@ -97,16 +97,16 @@ def _measure(config: Config) -> tuple[Work, str]:
     """The speed of some steps of a job, taken here and now."""
     dataset, arrays = sources.load(config.data)
     engine = build_engine(config, dataset)
-    data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.kind)
+    data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.torch_device)
     batch_size = min(config.train.batch_size, len(data.train))
     engine.prepare(data.train, batch_size)
     steps = endless_steps(engine, data.train, batch_size)
     training = time_rounds(lambda: next(steps), engine.device.synchronize, rounds=1)
-    images, labels = data.train.take(torch.arange(batch_size, device=engine.device.kind))
-    engine.evaluated.eval()
+    images, labels = data.train.take(torch.arange(batch_size, device=engine.device.torch_device))
+    engine.eval_model.eval()
     with torch.inference_mode():
         evaluation = time_rounds(lambda: engine.evaluate_step(images, labels), engine.device.synchronize, rounds=1)
     of_training, of_evaluation = count_flops(*on_meta(config, dataset, batch_size))
     rate = f"{batch_size / training.median_s:,.0f} training examples/s"
-    source = f"as the first was measured just now on {engine.device.kind}, {rate}"
+    source = f"as the first was measured just now on {engine.device.torch_device}, {rate}"
     return Work(training.median_s / of_training, evaluation.median_s / of_evaluation), source

@@ -1,0 +1,309 @@
+"""The commands that compose a configuration. Flags that are not their own are Hydra's."""
+
+import argparse
+import logging
+import math
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+import cnnbench
+from cnnbench import config
+from cnnbench.cli.errors import report
+from cnnbench.cli.hydra_app import (
+    Claimed,
+    HydraJob,
+    claim_run,
+    conf_folder,
+    is_multirun,
+    log_to_file,
+    output_directory,
+    run_hydra_app,
+)
+from cnnbench.errors import ConfigError, DivergedError
+from cnnbench.runs.directory import STATUS, claim
+from cnnbench.runs.processes import broadcast, one_broadcast, processes
+from cnnbench.runs.reading import find_runs, of_this_launch
+from cnnbench.runs.sweep import is_stopped, recorded_jobs
+from cnnbench.sweeps.jobs import SweepRequest, quote_path
+
+__all__ = ["benchmark", "gradcheck", "resume", "run_sweep_command", "summary", "train"]
+
+log = logging.getLogger("cnnbench")
+
+MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
+
+
+class Flags(argparse.ArgumentParser):
+    """The flags of a command that are not Hydra's."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}.")
+
+
+def train(arguments: list[str]) -> int:
+    """Train: one run, or the jobs of a sweep."""
+    parser = Flags()
+    parser.add_argument("--jobs-file")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--plot", action="store_true")
+    options, words = parser.parse_known_args(arguments)
+    if MULTIRUN.isdisjoint(words):
+        if options.jobs_file or options.dry_run:
+            raise ConfigError("--jobs-file and --dry-run are for a sweep: add -m.")
+        return run_hydra_app("train", words, HydraJob(partial(train_job, plot=options.plot)))
+    if not any(word.startswith("sweep=") for word in words):  # by default it is named by the time
+        attempts = of_this_launch(Path("outputs/sweeps/*/*"))[-1:]
+        words += [config.format_override("sweep", job.parent.name) for job in attempts]
+    if options.jobs_file:
+        words.append(f"hydra.sweeper.jobs_file={config.quote(options.jobs_file)}")
+    if options.dry_run:
+        words.append("hydra.sweeper.dry_run=true")
+    return run_sweep_command(words, SweepRequest(arguments), options.plot)
+
+
+def run_sweep_command(words: Sequence[str], request: SweepRequest, plot: bool = False) -> int:
+    """Let Hydra run a sweep; return the exit code of its first job that failed."""
+    return run_hydra_app("train", words, HydraJob(partial(train_job, plot=plot), request))
+
+
+def train_job(composed: DictConfig, claimed: Claimed | None, plot: bool) -> float:
+    """Train a single run, which is claimed, or a job of a sweep, or resume what is there of it."""
+    if processes().rank > 0:
+        _train_along()
+        return math.nan
+    with one_broadcast():
+        if claimed is not None:
+            return _train_or_resume(claimed, cnnbench.STARTED, plot)
+        started, directory = time.perf_counter(), output_directory()
+        if is_multirun() and is_stopped(Path(HydraConfig.get().sweep.dir)):
+            log.info("Not begun: the sweep was stopped.")
+            return math.nan
+        settings = config.load(config.to_plain(composed))
+        return _train_or_resume(Claimed(settings, None, directory, claim(directory)), started, plot)
+
+
+def _train_or_resume(job: Claimed, started: float, plot: bool) -> float:
+    from cnnbench.training.resume import resume_command
+    from cnnbench.training.run import resume_job, train
+
+    directory, settings = job.directory, job.settings
+    command = partial(resume_command, directory, settings)
+    with plot_and_hint_on_exit(directory, command, plot, in_sweep=is_multirun()):
+        if job.run is None:
+            return resume_job(directory, settings, started)
+        return train(settings, job.run, checked=job.checked, started=started).value
+
+
+def _train_along() -> None:
+    """Train what rank 0 trains, if anything; it reports what all ranks come to alike.
+
+    Raises:
+        SystemExit: this rank alone has an error, which is reported.
+    """
+    values = broadcast()
+    if values is None:
+        return
+    from cnnbench.training.distributed import is_peer_lost
+    from cnnbench.training.run import train
+
+    try:
+        train(config.load(values), None)
+    except (DivergedError, KeyboardInterrupt, SystemExit):
+        pass
+    except Exception as error:
+        if is_peer_lost(error):
+            return
+        with redirect_stderr(sys.__stderr__):
+            code = report(error, f"cnnbench (process {processes().rank})")
+        raise SystemExit(code) from error
+
+
+@contextmanager
+def plot_and_hint_on_exit(
+    directory: Path, command: Callable[[], str], plot: bool, in_sweep: bool = False
+) -> Iterator[None]:
+    """Plot the curves after the block. If it was interrupted, print the command that resumes.
+
+    In a sweep that goes to the log alone, as the sweep has a command of its own.
+    """
+    from cnnbench.reports.terminal_plot import plot_run
+
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, DivergedError) as ending:
+        if plot:
+            plot_run(directory, in_sweep)
+        if not isinstance(ending, DivergedError):
+            line = f"To go on: {command()}"
+            log_to_file(line)  # the terminal may be gone
+            if not in_sweep:
+                print(line, file=sys.stderr)
+        raise
+    if plot:
+        plot_run(directory, in_sweep)
+
+
+def resume(arguments: list[str]) -> int:
+    """Resume what is unfinished in a run directory, or in those of a sweep."""
+    from cnnbench.commands.resume import parse_arguments
+
+    options = parse_arguments(arguments)
+    is_run = (options.directory / STATUS).exists()
+    jobs = {} if is_run else recorded_jobs(options.directory)
+    if not jobs:
+        return _resume_runs(options)
+    return _resume_sweep(options, arguments, jobs)
+
+
+def _resume_sweep(options: argparse.Namespace, arguments: Sequence[str], recorded: Mapping[str, Sequence[str]]) -> int:
+    """Run the recorded jobs of a sweep that are not finished, or those that have begun, changed."""
+    from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
+
+    directory, given = options.directory, options.changes
+    jobs = {name: config.quote_texts(overrides) for name, overrides in recorded.items()}
+    launcher = [word for word in given if word.startswith(("hydra/launcher=", "hydra.launcher."))]
+    options.changes = [word for word in given if word not in launcher]
+    policy = UntrustedSweepPolicy(
+        directory,
+        arguments,
+        options.changes,
+        allow_custom_model=options.allow_custom_model,
+        config_dir=options.config_dir,
+    )
+    if policy.only_confirms(jobs):
+        policy.check_overrides(jobs)
+        flags = ["-m", *(["--config-dir", options.config_dir] if options.config_dir else [])]
+        words = [*flags, f"hydra.sweep.dir={quote_path(directory)}", *launcher]
+        request = SweepRequest(["resume", *arguments], list(jobs.values()), policy)
+        return run_sweep_command(words, request, options.plot)
+    waiting = [name for name in jobs if not (directory / name / STATUS).exists()]
+    if waiting:
+        raise ConfigError(
+            f"{len(waiting):,} of {len(jobs):,} jobs of {directory} have not begun, so that there is "
+            f"nothing to change. Begin them first: cnnbench resume {shlex.quote(str(directory))}"
+        )
+    return _resume_runs(options)
+
+
+def _resume_runs(options: argparse.Namespace) -> int:
+    """Resume a run, or all in a directory; return the exit code of the first that failed."""
+    from cnnbench.commands.resume import resume_run
+
+    changes = config.parse_changes(options.changes, config.RESUME_OVERRIDES, "in a run that is resumed")
+    command = shlex.join([*processes().program(), *sys.argv[1:]])
+    codes = []
+    for directory in find_runs(options.directory):
+        if processes().rank > 0:
+            _train_along()
+            continue
+        try:
+            with one_broadcast(), plot_and_hint_on_exit(directory, lambda: command, options.plot):
+                resume_run(
+                    directory,
+                    changes,
+                    allow_custom_model=options.allow_custom_model,
+                    conf=conf_folder(),
+                    started=time.perf_counter(),
+                )
+        except Exception as error:
+            codes.append(report(error))  # the others go on
+    return codes[0] if codes else 0
+
+
+def summary(arguments: list[str]) -> int:
+    """Print the layers of a network."""
+    parser = Flags()
+    parser.add_argument("--depth", type=int)
+    parser.add_argument("--layer")
+    parser.add_argument("--json", action="store_true", dest="as_json")
+    options, words = parser.parse_known_args(arguments)
+    if options.depth is not None and options.depth < 1:
+        raise ConfigError(f"--depth {options.depth} is out of range. It must be at least 1.")
+    if options.layer is not None and options.depth is not None:
+        raise ConfigError("--layer looks at one convolution and --depth folds all: choose one.")
+
+    def job(composed: DictConfig, claimed: Claimed | None) -> None:
+        settings = config.load(config.to_plain(composed))
+        from cnnbench.commands import summary  # torch, which a mistake need not wait for
+
+        summary.run(settings, **vars(options))
+
+    _refuse_multirun("summary", words)
+    return run_hydra_app("summary", words, HydraJob(job))
+
+
+def gradcheck(arguments: list[str]) -> int:
+    """Compare the reference implementation of a network with PyTorch's."""
+    parser = Flags()
+    parser.add_argument("--batch", type=int, default=2, dest="batch_size")
+    parser.add_argument("--json", action="store_true", dest="as_json")
+    options, words = parser.parse_known_args(arguments)
+    if options.batch_size < 2:
+        raise ConfigError(f"--batch {options.batch_size} is out of range. It must be at least 2, to be normalized.")
+    codes = []
+
+    def job(composed: DictConfig, claimed: Claimed | None) -> None:
+        settings = config.load(config.to_plain(composed))
+        from cnnbench.commands import gradcheck
+
+        codes.append(gradcheck.run(settings, **vars(options)))
+
+    _refuse_multirun("gradcheck", words)
+    return run_hydra_app("gradcheck", words, HydraJob(job)) or max(codes, default=0)
+
+
+def _refuse_multirun(command: str, words: Sequence[str]) -> None:
+    if not MULTIRUN.isdisjoint(words):
+        raise ConfigError(f"cnnbench {command} looks at one network: -m is for cnnbench train.")
+
+
+def benchmark(arguments: list[str]) -> int:
+    """Measure networks, one after another."""
+    if processes().several:
+        raise ConfigError("cnnbench benchmark measures one process. Start it without torchrun.")
+    parser = Flags()
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--epoch-limit", type=float, default=60.0, dest="epoch_limit_s")
+    options, words = parser.parse_known_args(arguments)
+    if options.rounds < 1:
+        raise ConfigError(f"--rounds {options.rounds} is out of range. It must be at least 1.")
+    if not options.epoch_limit_s >= 0:
+        limit = options.epoch_limit_s
+        raise ConfigError(f"--epoch-limit {limit:g} is out of range. It must be at least 0.")
+    if any(word.startswith("hydra/launcher=") for word in words):
+        raise ConfigError(
+            "cnnbench benchmark measures one network after another: side by side they would take "
+            "each other's time. Leave hydra/launcher out."
+        )
+    results: list[dict[str, Any]] = []
+
+    def job(composed: DictConfig, claimed: Claimed | None) -> None:
+        if claimed is None:  # one of several
+            claimed = claim_run(composed, output_directory(), "benchmark")
+        assert claimed.run is not None  # torchrun, which may start it again, is refused
+        from cnnbench.commands import benchmark
+
+        with claimed.run.recorded_status():
+            overrides = list(HydraConfig.get().overrides.task)
+            result = benchmark.run(claimed.settings, claimed.run, overrides, **vars(options))
+            results.append(result)
+
+    try:
+        return run_hydra_app("benchmark", words, HydraJob(job))
+    finally:  # what was measured before an interruption, too
+        if results:
+            from cnnbench.commands.benchmark import print_table
+
+            print_table(results)

@@ -1,0 +1,337 @@
+"""Hydra, by its documented interfaces: composing, run directories, logging, and the task function."""
+
+import gc
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobRuntime
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode, TaskFunction
+from hydra.version import VersionBase
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from packaging.version import Version
+
+from cnnbench import config
+from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, report
+from cnnbench.cli.other_libraries import silence_libraries
+from cnnbench.cli.streams import SIGPIPE_CODE, shield_stream
+from cnnbench.cli.third_party_caches import place_third_party_caches
+from cnnbench.errors import ConfigError
+from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
+from cnnbench.runs.openmp_env import limit_spinning
+from cnnbench.runs.processes import processes
+from cnnbench.runs.reading import of_this_launch, read_text
+from cnnbench.runs.slurm import end_or_restart
+from cnnbench.runs.stopping import STOP_SIGNALS, end
+from cnnbench.runs.sweep import stop
+from cnnbench.sweeps.jobs import SweepRequest, without_hydra
+
+if TYPE_CHECKING:
+    from cnnbench.training.preflight import Preflight
+
+__all__ = [
+    "HydraJob",
+    "RunCallback",
+    "claim_run",
+    "compose_config",
+    "conf_folder",
+    "is_multirun",
+    "is_override",
+    "log_to_file",
+    "output_directory",
+    "run_hydra_app",
+    "write_hydra_files",
+]
+
+# All at import, so that it is done wherever a launcher starts a job, and before torch is imported.
+limit_spinning()
+place_third_party_caches()
+OmegaConf.register_new_resolver("job_directory", job_directory_name, replace=True)
+
+log = logging.getLogger("cnnbench")
+
+HELP_FLAGS = {"--help", "-h"}
+
+# Ranks of torchrun beyond the first compose the same configuration, and write nothing.
+SILENT = (
+    *("hydra.run.dir=.", "hydra.sweep.dir=.", "hydra.sweep.subdir=.", "hydra.output_subdir=null"),
+    *("hydra/job_logging=none", "hydra/hydra_logging=none"),
+)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A single run: its configuration, and its directory, which is this process's alone.
+
+    `run` is None if torchrun has restarted: then the run in `directory` is to be resumed.
+    """
+
+    settings: config.Config
+    checked: "Preflight | None"
+    directory: Path
+    run: RunDirectory | None
+
+
+class HydraJob:
+    """The task function: Hydra calls it with each composed configuration, perhaps elsewhere.
+
+    `work` is called with the configuration, and with the run that was claimed for it, unless it is
+    a job of a sweep. What it returns is the value of the job, NaN if there is none. An error is
+    reported and, unless the sweeper searches, goes no further.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[DictConfig, Claimed | None], float | None],
+        sweep: SweepRequest | None = None,
+    ) -> None:
+        self.work = work
+        self.sweep = sweep
+        self.claimed: Claimed | None = None
+        self.exit_codes: list[int] = []  # of jobs in this process that failed
+        self.reported: list[Exception] = []
+        self.command = list(sys.orig_argv)
+        self.launched_by = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what only the launching process needs: it may list thousands of jobs."""
+        return {**vars(self), "sweep": None}
+
+    def __call__(self, composed: DictConfig) -> float | None:
+        gc.enable()
+        silence_libraries()
+        sys.orig_argv[:] = self.command  # to be recorded, in another process too
+        sweep = Path(HydraConfig.get().sweep.dir) if is_multirun() else None
+        is_elsewhere = os.getpid() != self.launched_by
+        for name in ("stdout", "stderr"):
+            shield_stream(name, lossy=is_elsewhere)
+        choices = HydraConfig.get().runtime.choices
+        is_parallel = is_elsewhere and choices["hydra/launcher"] == "joblib"
+        if is_parallel:
+            _configure_parallel_job()
+        try:
+            return self.work(composed, self.claimed)
+        except BrokenPipeError:  # from a command that only prints
+            self.exit_codes.append(SIGPIPE_CODE)
+        except (KeyboardInterrupt, SystemExit) as ending:
+            if not is_parallel:
+                end_or_restart(ending)
+            log.info("Interrupted.")
+        except Exception as error:
+            self.exit_codes.append(report(error))  # the other jobs of a sweep go on
+            if sweep is not None and composed.get("sweep_on_error") == "stop":
+                stop(sweep)
+            if choices["hydra/sweeper"] not in ("cnnbench", "basic"):
+                self.reported.append(error)
+                raise  # sweepers that search count it as a failed trial
+        return math.nan
+
+
+def _configure_parallel_job() -> None:
+    """Let a job beside others print no bars, and its number in front of each line."""
+    # The process that waits for the jobs ends them, by SIGTERM. The limit of CPU time is their own.
+    for number in (signal.SIGINT, *STOP_SIGNALS):
+        own = number in (signal.SIGTERM, signal.SIGXCPU)
+        signal.signal(number, end if own else signal.SIG_IGN)
+    _end_with_parent()
+    os.environ["TQDM_DISABLE"] = "1"
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(logging.Formatter(f"#{HydraConfig.get().job.num} %(message)s"))
+
+
+@cache  # a process of joblib's has one job after another
+def _end_with_parent() -> None:
+    """End this process by SIGTERM soon after its parent is gone, even if that was killed."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while True:  # the first SIGTERM may end a job, the next the process that waits for another
+            time.sleep(1)
+            if os.getppid() != parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> int:
+    """Let Hydra compose a configuration, or those of a sweep, and call `job`; return the exit code.
+
+    Raises:
+        ConfigError: Hydra fails in a way that it has no words for.
+    """
+    if not HELP_FLAGS.isdisjoint(arguments):
+        from cnnbench.cli.help import print_help
+
+        print_help(config_name, arguments)
+        return 0
+    words = sorted(arguments, key=is_override)  # argparse fails on a flag between overrides
+    if processes().rank > 0:
+        words = [word for word in words if not word.startswith("hydra/")] + list(SILENT)
+    sys.argv[1:] = config.quote_texts(words)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
+    gc.disable()  # composing and importing leave no garbage; looking for it takes an eighth of it
+    try:
+        hydra.main(config_path=str(conf_folder()), config_name=config_name, version_base="1.3")(job)()
+    except Exception as error:
+        if error not in job.reported:
+            raise _explain(error, job) from error.__cause__
+    finally:
+        gc.enable()
+    if job.sweep is not None and job.sweep.exit_code is not None:
+        return job.sweep.exit_code
+    return job.exit_codes[0] if job.exit_codes else 0
+
+
+def _explain(error: Exception, job: HydraJob) -> Exception:
+    """Return an error of Hydra, of a launcher or of another sweeper as one for people."""
+    if isinstance(error, EXPLAINED):
+        return error
+    if isinstance(error.__cause__, OSError):  # of a train.log that cannot be opened
+        return error.__cause__
+    if type(error).__module__.startswith("submitit."):
+        told = "Jobs that Slurm has taken go on, but are not waited for: see squeue."
+        return ConfigError(f"submitit: {error}\n{told}")
+    reason = str(error) or type(error).__name__
+    if job.exit_codes:  # such as Optuna's, if no trial has a value
+        return ConfigError(f"The sweeper ends, as jobs have failed: {reason}")
+    return ConfigError(f"Hydra cannot work with this command line: {reason}")
+
+
+def is_override(argument: str) -> bool:
+    return "=" in argument and not argument.startswith("-")
+
+
+def compose_config(overrides: Sequence[str], config_name: str = "train") -> DictConfig:
+    """Compose what the command line would for one run, Hydra's settings included.
+
+    The caller may be a Hydra application itself: its Hydra is afterwards as it was.
+
+    Raises:
+        ConfigError: in the words of the command line, what is wrong.
+    """
+    app, base = GlobalHydra.instance().hydra, VersionBase.instance().getbase()
+    name = str(JobRuntime.instance().get("name"))
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(conf_folder()), name, version_base="1.3"):
+            words = config.quote_texts(overrides)
+            return hydra.compose(config_name, words, return_hydra_config=True)
+    except Exception as error:
+        known = as_cnnbench_error(error)
+        raise known or ConfigError(f"Hydra cannot work with these overrides: {error}") from error
+    finally:
+        if app is not None:
+            GlobalHydra.instance().initialize(app)
+        if isinstance(base, Version):
+            VersionBase.instance().setbase(base)
+
+
+def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "train") -> Claimed:
+    """Check a configuration, then claim `directory` or, if that is None, what Hydra's part names.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the directory that was asked for holds a run.
+    """
+    settings = config.load(config.to_plain(composed))
+    from cnnbench.training import preflight  # numpy, which a wrong value need not wait for
+
+    checked = preflight.check(settings)
+    is_named = any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
+    claim = claim_new if directory is None and not is_named else claim_exactly
+    run = claim(directory or Path(composed.hydra.run.dir), verb)
+    return Claimed(settings, checked, run.path, run)
+
+
+class RunCallback(Callback):
+    """Claim the directory of a single run before Hydra makes it; free memory after a job.
+
+    Hydra turns an Exception of a callback into a warning, so errors leave as SystemExit.
+    """
+
+    _claimed: Claimed | None = None
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if processes().rank > 0:
+            return
+        verb = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
+        try:
+            self._claimed = _find_earlier_attempt(config) or claim_run(config, verb=verb)
+        except Exception as error:
+            raise SystemExit(report(error)) from error
+        with read_write(config), open_dict(config):
+            config.hydra.run.dir = str(self._claimed.directory)
+
+    def on_job_start(self, config: DictConfig, *, task_function: TaskFunction, **kwargs: Any) -> None:
+        if isinstance(task_function, HydraJob):
+            task_function.claimed = self._claimed
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Drop the job's configuration, 1 MiB, which Hydra keeps to the end of a sweep."""
+        job_return.cfg = job_return.hydra_cfg = None
+
+
+def _find_earlier_attempt(composed: DictConfig) -> Claimed | None:
+    """Find this run if torchrun has restarted in the middle of it: its name may hold the time."""
+
+    def values(text: str) -> dict[str, Any]:
+        return {**config.parse(text), "sweep": None}
+
+    directory = Path(composed.hydra.run.dir)
+    named = any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
+    for attempt in reversed(of_this_launch(directory if named else directory.with_name("*"))):
+        written = attempt / "config.yaml"
+        settings = config.load(config.to_plain(composed))
+        wanted = values(config.to_yaml(settings))
+        if not written.exists() or values(read_text(written)) == wanted:
+            return Claimed(settings, None, attempt, None)
+    return None
+
+
+def write_hydra_files(composed: DictConfig, directory: Path) -> None:
+    """Write into a run directory what Hydra writes there of a command line."""
+    parts = {
+        "config.yaml": without_hydra(composed),
+        "hydra.yaml": OmegaConf.masked_copy(composed, "hydra"),
+        "overrides.yaml": composed.hydra.overrides.task,
+    }
+    folder = directory / ".hydra"
+    folder.mkdir(exist_ok=True)
+    for name, part in parts.items():
+        (folder / name).write_text(OmegaConf.to_yaml(part), encoding="utf-8")
+
+
+def conf_folder() -> Path:
+    """Return conf/: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
+
+
+def is_multirun() -> bool:
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def output_directory() -> Path:
+    """Return the run directory that Hydra has named."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def log_to_file(line: str) -> None:
+    """Write a line to train.log alone, where the log has a file."""
+    record = log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)

@@ -1,0 +1,180 @@
+"""The command line: argv to a command, errors to a message and an exit code."""
+
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import cache, partial
+from importlib import import_module
+from pathlib import Path
+
+import cnnbench
+import cnnbench.runs.supported_systems  # first: it ends the program on a system without file locks
+from cnnbench.cli import compose
+from cnnbench.cli.errors import report
+from cnnbench.cli.hydra_app import conf_folder
+from cnnbench.cli.other_libraries import silence_libraries
+from cnnbench.cli.streams import (
+    SIGPIPE_CODE,
+    discard_unwritten,
+    open_missing_streams,
+    shield_stream,
+)
+from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.runs.processes import broadcast, processes
+from cnnbench.runs.reading import find_runs
+from cnnbench.runs.stopping import STOP_SIGNALS, end_on_signals
+
+__all__ = ["main"]
+
+SIGINT_CODE = 130
+
+TRAINING_COMMANDS = ("train", "resume")  # which take part in torchrun
+PRINTING_COMMANDS = ("summary", "gradcheck", "predict", "models", "data", "doctor")
+PRINTING_FLAGS = {
+    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"),
+    *("--shell-completion", "-sc", "--dry-run"),
+}
+
+# What was imported stays to the end. To look through it again when Python ends takes 0.02 s.
+freeze_imports = cache(gc.freeze)
+
+
+def main() -> int:
+    """Run the command that sys.argv names; return the exit code.
+
+    Under torchrun each rank runs the same command: rank 0 writes and prints, the others train along.
+    """
+    freeze_imports()
+    open_missing_streams()
+    silence_libraries()
+    arguments = sys.argv[1:]
+    is_named = bool(arguments) and _is_command_name(arguments[0])
+    command = arguments[0] if is_named else "train"
+    rest = arguments[1:] if is_named else arguments
+    if processes().rank > 0:
+        return _run_worker_rank(command, rest)
+    shield_stream("stdout", lossy=not _only_prints(command, rest))
+    shield_stream("stderr", lossy=True)
+    with end_on_signals():
+        try:
+            code = _run(command, rest)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # nobody reads on, as in `cnnbench models | head`
+            return SIGPIPE_CODE
+        except KeyboardInterrupt:
+            print("cnnbench: interrupted", file=sys.stderr)
+            return SIGINT_CODE
+        except Exception as error:
+            return report(error)
+        finally:
+            discard_unwritten()
+            if processes().several and command in TRAINING_COMMANDS:
+                with suppress(Exception):  # worker ranks are gone, or none waits
+                    broadcast(None)
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("The working folder is gone. Change to another.") from None
+    if arguments[:1] == ["--version"]:
+        print(f"cnnbench {cnnbench.__version__}")
+        return 0
+    if command not in COMMANDS:
+        raise ConfigError(f"There is no command '{command}'. {did_you_mean(command, COMMANDS)}")
+    return COMMANDS[command](arguments)
+
+
+def _run_worker_rank(command: str, arguments: list[str]) -> int:
+    """Run the same command as rank 0 without a word: what fails here fails there, and is reported."""
+    if command not in TRAINING_COMMANDS:
+        return 0
+    for number in (signal.SIGINT, *STOP_SIGNALS):  # before a run there is nothing to save
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    logging.disable()
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+        suppress(Exception),
+    ):
+        _run(command, arguments)
+    return 0
+
+
+def _only_prints(command: str, arguments: list[str]) -> bool:
+    """Return whether a command does nothing but print, so that it may end with its reader."""
+    words = {argument.partition("=")[0] for argument in arguments}
+    return command in PRINTING_COMMANDS or not words.isdisjoint(PRINTING_FLAGS)
+
+
+def _is_command_name(argument: str) -> bool:
+    """Return whether an argument is a bare word: no flag, and no override or half of one."""
+    return not any(sign in argument for sign in "=.@/") and argument[:1] not in ("-", "~", "+")
+
+
+def _run_directory_command(command: str, arguments: list[str]) -> int:
+    """Run a command that reads a run directory; its module parses the arguments."""
+    is_named = bool(arguments) and not arguments[0].startswith("-")
+    if command != "export" and is_named and not Path(arguments[0]).is_dir():
+        find_runs(Path(arguments[0]))  # an error that need not wait for PyTorch
+    import_module(f"cnnbench.commands.{command}").run(arguments, conf_folder())
+    return 0
+
+
+def _models(arguments: list[str]) -> int:
+    from cnnbench.commands import models
+
+    models.run(arguments, conf_folder())
+    return 0
+
+
+def _data(arguments: list[str]) -> int:
+    from cnnbench.commands import data
+
+    data.run(arguments)
+    return 0
+
+
+def _report(arguments: list[str]) -> int:
+    from cnnbench.commands import report
+
+    report.run(arguments)
+    return 0
+
+
+def _reproduce(arguments: list[str]) -> int:
+    from cnnbench.cli import reproducing
+
+    return reproducing.run(arguments)
+
+
+def _doctor(arguments: list[str]) -> int:
+    from cnnbench.commands import doctor
+
+    return doctor.run(arguments)
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": compose.train,
+    "resume": compose.resume,
+    "summary": compose.summary,
+    "benchmark": compose.benchmark,
+    "gradcheck": compose.gradcheck,
+    "evaluate": partial(_run_directory_command, "evaluate"),
+    "predict": partial(_run_directory_command, "predict"),
+    "inspect": partial(_run_directory_command, "inspect"),
+    "export": partial(_run_directory_command, "export"),
+    "report": _report,
+    "reproduce": _reproduce,
+    "models": _models,
+    "data": _data,
+    "doctor": _doctor,
+}

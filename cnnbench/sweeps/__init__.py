@@ -1,0 +1,1 @@
+"""Sweeps: which jobs there are, which of them are to run, and how they are stopped together."""

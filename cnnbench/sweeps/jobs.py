@@ -1,0 +1,154 @@
+"""The jobs of a sweep: every combination of the values, times the lines of a jobs file."""
+
+import itertools
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from cnnbench import config
+from cnnbench.errors import ConfigError
+from cnnbench.runs.reading import read_text
+
+if TYPE_CHECKING:
+    from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
+
+__all__ = [
+    "MAX_JOBS",
+    "Overrides",
+    "SweepRequest",
+    "list_jobs",
+    "quote_path",
+    "read_jobs_file",
+    "without_hydra",
+]
+
+MAX_JOBS = 10_000
+
+Overrides = list[str]
+
+
+@dataclass
+class SweepRequest:
+    """What a command asks of a sweep, beside values. `launched` and `exit_code` are the answer.
+
+    `command` is what the user typed. `jobs` take the place of those that the values span, and
+    are subject to `policy`, if there is one.
+    """
+
+    command: Sequence[str]
+    jobs: Sequence[Overrides] | None = None
+    policy: "UntrustedSweepPolicy | None" = None
+    prints_table: bool = True
+    launched: bool = False
+    exit_code: int | None = None
+
+
+def list_jobs(
+    overrides: Sequence[str],
+    proposed: Mapping[str, Any] | None = None,
+    lines: Sequence[Sequence[str]] = ((),),
+    loader: ConfigLoader | None = None,
+) -> list[Overrides]:
+    """Return the overrides of each job: every combination of the values, with each of the lines.
+
+    Of several overrides of a key the last counts. `proposed` are those of an experiment,
+    hydra.sweeper.params, which give way to all others. With a `loader` a value may be glob(*).
+
+    Raises:
+        ConfigError: a key has no value or is given twice, or there are more than MAX_JOBS.
+    """
+    in_lines = {word.partition("=")[0] for line in lines for word in line}
+    defaults = [f"{key}={value}" for key, value in (proposed or {}).items() if key not in in_lines]
+    parser = OverridesParser.create(loader)
+    values: dict[str, Overrides] = {}
+    for override in parser.parse_overrides(config.quote_texts([*defaults, *overrides])):
+        values[override.get_key_element()] = _expand(override)
+    for key in values:
+        if key in in_lines:
+            raise ConfigError(f"{key} is given by the jobs file and on the command line. Leave one out.")
+    number = len(lines) * math.prod(map(len, values.values()))
+    if number > MAX_JOBS:
+        longest = max(values, key=lambda key: len(values[key]))
+        raise ConfigError(
+            f"This is a sweep of more than {MAX_JOBS:,} jobs, which is too many: {longest} alone has "
+            f"{min(len(values[longest]), MAX_JOBS):,} values or more. "
+            "Give fewer values, or several sweeps of the same name (sweep=NAME)."
+        )
+    combinations = list(itertools.product(*values.values()))
+    # choice(...) takes the quotes away from its texts
+    return [config.quote_texts([*line, *job]) for line in lines for job in combinations]
+
+
+def _expand(override: Override) -> Overrides:
+    """Return an override for each value of a sweep, at most one more than MAX_JOBS."""
+    key, typed = override.get_key_element(), override.input_line
+    if override.is_interval_sweep():
+        raise ConfigError(
+            f"{typed}: an interval has no values to list. Give values, such as {key}=0.01,0.1 or "
+            f"{key}=range(1,5). Sweepers that search take intervals, such as hydra/sweeper=optuna."
+        )
+    if not override.is_sweep_override():
+        return [str(typed) if override.is_delete() else f"{key}={override.get_value_element_as_str()}"]
+    if not override.is_range_sweep():
+        values = list(override.sweep_string_iterator())
+    else:
+        try:
+            numbers = override.sweep_iterator()
+            values = [_format_number(value) for value in itertools.islice(numbers, MAX_JOBS + 1)]
+        except ValueError as error:  # a step of 0
+            raise ConfigError(f"{typed} is not a range: {error}.") from error
+    if not values:
+        raise ConfigError(f"{typed} has no values: nothing matches, or the range is empty.")
+    return [f"{key}={value}" for value in values]
+
+
+def _format_number(value: Any) -> str:
+    """Write a number of a range without the rounding errors that its steps add up to."""
+    return str(float(f"{value:.12g}")) if isinstance(value, float) else str(value)
+
+
+def read_jobs_file(path: Path) -> list[Overrides]:
+    """Read the overrides of each job: a line for each, as typed on a command line.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line holds more than values of one job.
+    """
+    try:
+        lines = read_text(path).removeprefix("\ufeff").splitlines()
+        jobs = [shlex.split(line, comments=True) for line in lines]
+    except (OSError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise ConfigError(f"The jobs file {path} cannot be read: {reason}.") from error
+    for number, job in enumerate(jobs, start=1):
+        keys = [word.partition("=")[0] for word in job]
+        for word, key in zip(job, keys, strict=True):
+            if "=" not in word or word.startswith(("-", "hydra", "sweep=")):
+                raise ConfigError(
+                    f"{path}, line {number}: '{word}' is not a value of one job. Each line is a job, "
+                    "as on the command line: optimizer.lr=0.1 train.batch_size=64"
+                )
+            if keys.count(key) > 1:
+                raise ConfigError(f"{path}, line {number}: {key} is given twice. Leave one out.")
+    jobs = [job for job in jobs if job]
+    if not jobs:
+        raise ConfigError(f"{path} has no line with overrides, such as: optimizer.lr=0.1 train.batch_size=64")
+    return jobs
+
+
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """Return what Hydra has composed, less its own settings."""
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+
+
+def quote_path(path: Path) -> str:
+    """Quote a path as the value of an override that holds no reference."""
+    return config.quote(re.sub(r"(\\*)\$\{", r"\1\1\\${", str(path)))

@@ -1,0 +1,337 @@
+"""A sweep, from the list of its jobs to the end of the last: what hydra/sweeper=cnnbench does."""
+
+import json
+import os
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.utils import JobReturn
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from cnnbench import config
+from cnnbench.errors import CnnbenchError, ConfigError
+from cnnbench.reports.comparison import print_comparison
+from cnnbench.runs.processes import broadcast, processes
+from cnnbench.runs.reading import read_accuracy, read_status, read_text
+from cnnbench.runs.records import Record, read_records
+from cnnbench.runs.stopping import SIGTERM_CODE, STOP_SIGNALS, print_from_handler
+from cnnbench.runs.sweep import add_jobs, allow, stop
+from cnnbench.sweeps.jobs import (
+    Overrides,
+    SweepRequest,
+    list_jobs,
+    read_jobs_file,
+)
+
+if TYPE_CHECKING:
+    from hydra_plugins.cnnbench_sweeper import CnnbenchSweeper
+
+__all__ = ["Job", "Sweep", "run_sweep"]
+
+JOBLIB = "joblib"
+LOCAL = ("basic", JOBLIB)  # launchers that run jobs on this machine, and return when they have ended
+
+
+def run_sweep(sweeper: "CnnbenchSweeper", arguments: Sequence[str]) -> Sequence[JobReturn]:
+    """Run a sweep, as the command that made the task function asks. See `Sweep.run`."""
+    request = getattr(sweeper.task_function, "sweep", None)
+    if not isinstance(request, SweepRequest):
+        raise ConfigError("hydra/sweeper=cnnbench is for cnnbench train. Leave it out.")
+    return Sweep(sweeper, request).run(arguments)
+
+
+@dataclass
+class Job:
+    """A job of a sweep. `settings` is its configuration, or what is wrong with that."""
+
+    overrides: Overrides
+    settings: config.Config | ConfigError
+
+
+@dataclass
+class Sweep:
+    """The jobs of one command, in the directory of a sweep that other commands may share."""
+
+    sweeper: "CnnbenchSweeper"
+    request: SweepRequest
+    jobs: dict[str, Job] = field(default_factory=dict)  # by the names of their directories
+    mistakes: dict[str, CnnbenchError | None] = field(default_factory=dict)
+
+    @property
+    def composed(self) -> DictConfig:
+        """What all jobs share."""
+        return self.sweeper.config
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.composed.hydra.sweep.dir)
+
+    @property
+    def launcher(self) -> str:
+        return str(self.composed.hydra.runtime.choices["hydra/launcher"])
+
+    def run(self, arguments: Sequence[str]) -> Sequence[JobReturn]:
+        """Run the jobs that are not finished, and print the table of all.
+
+        Raises:
+            CnnbenchError: a job has a mistake. Nothing was started.
+            KeyboardInterrupt, SystemExit: a signal; jobs on this machine are saved.
+        """
+        if processes().rank > 0:
+            waiting = broadcast(None)
+            return self.sweeper.launcher.launch(waiting, 0) if waiting else []
+        waiting = broadcast(self._prepare(arguments))
+        if not self.request.launched:
+            return []
+        try:
+            with self._stopping_together():
+                returns = self.sweeper.launcher.launch(waiting, 0) if waiting else []
+        except BaseException:
+            self._conclude()
+            print(self._resume_hint(), file=sys.stderr)
+            raise
+        self._conclude()
+        return returns
+
+    def _prepare(self, arguments: Sequence[str]) -> list[Overrides]:
+        """Return the overrides of the jobs to run, once all jobs are known to be sound."""
+        sweeper = self.sweeper
+        self._check_names()
+        jobs = self.request.jobs
+        if jobs is None:
+            lines = read_jobs_file(Path(sweeper.jobs_file)) if sweeper.jobs_file else [[]]
+            loader = sweeper.hydra_context.config_loader
+            jobs = list_jobs(arguments, sweeper.params, lines, loader)
+        self._compose(jobs)
+        if sweeper.dry_run:
+            from cnnbench.sweeps.dry_run import estimate
+
+            self.request.exit_code = estimate(self)
+            return []
+        self._refuse_mistakes()
+        named = self._claim_name()
+        finished = [name for name in self.jobs if self.is_finished(name)]
+        if finished:
+            print(f"{len(finished):,} of {len(self.jobs):,} jobs are finished already.")
+        add_jobs(self.directory, {name: [*job.overrides, *named] for name, job in self.jobs.items()})
+        OmegaConf.save(self.composed, self.directory / "multirun.yaml")  # as Hydra's own sweeper does
+        allow(self.directory)
+        self.request.launched = True
+        # a directory that is named by the number of its job is found by running all in order
+        waiting = [name for name in self.jobs if self._are_numbered() or name not in finished]
+        return [[*self.jobs[name].overrides, *named] for name in waiting]
+
+    def _check_names(self) -> None:
+        """Check what names the directories of the sweep and of its jobs."""
+        name = self.composed.sweep
+        swept = [word for word in self._written("task") if word.startswith("sweep=") and "," in word]
+        if swept or not name or ".." in Path(name).parts:
+            raise ConfigError(f"sweep={name} is no name for a folder. Give one, such as sweep=rates.")
+
+    def _written(self, kind: str) -> Overrides:
+        """Return the overrides of the command, task or hydra, with their interpolations."""
+        overrides = OmegaConf.to_container(self.composed.hydra.overrides[kind], resolve=False)
+        return [str(override) for override in overrides or ()]
+
+    def _claim_name(self) -> Overrides:
+        """Make the directory of a sweep that the user has not named; return what names it.
+
+        Of two sweeps that start in the same second the other gets a number.
+        """
+        if any(word.startswith("sweep=") for word in self._written("task")) or self.request.jobs:
+            return []
+        if any(word.startswith("hydra.sweep.dir=") for word in self._written("hydra")):
+            return []
+        name, number = self.composed.sweep, 2
+        while True:
+            try:
+                self.directory.mkdir(parents=True)
+            except FileExistsError:
+                self.composed.sweep, number = f"{name}_{number}", number + 1
+            else:
+                return config.quote_texts([f"sweep={self.composed.sweep}"])
+
+    def _compose(self, jobs: Sequence[Overrides]) -> None:
+        """Compose each job, for the name of its directory and its configuration.
+
+        Raises:
+            ConfigError: jobs would share a directory, or a recorded job is refused.
+            HydraException: a key or choice does not exist.
+        """
+        loader = self.sweeper.hydra_context.config_loader
+        for number, overrides in enumerate(jobs):
+            composed = loader.load_sweep_config(self.composed, list(overrides))
+            if self.request.policy is not None:
+                self.request.policy.check_composed(composed, self.composed)
+            with open_dict(composed):
+                composed.hydra.job.num = composed.hydra.job.id = number
+            name = str(composed.hydra.sweep.subdir)
+            if name in ("", ".", "..") or "/" in name:
+                raise ConfigError(f"hydra.sweep.subdir={name} must name one folder in the directory of the sweep.")
+            if name in self.jobs and sorted(self.jobs[name].overrides) != sorted(overrides):
+                raise ConfigError(
+                    f"Two jobs would share the directory {name}: {' '.join(self.jobs[name].overrides)} "
+                    f"and {' '.join(overrides)}. Its name has neither slashes nor the keys of "
+                    "hydra.job.config.override_dirname.exclude_keys, such as sweep and tracker. "
+                    "(Two trackers for each job are tracker=[tensorboard,mlflow].)"
+                )
+            try:
+                settings: config.Config | ConfigError = config.load(config.to_plain(composed))
+            except ConfigError as error:
+                settings = error
+            self.jobs[name] = Job(list(overrides), settings)
+
+    def check(self, job: Job) -> config.Config:
+        """Return the configuration of a job, checked as far as it can be before data are read.
+
+        Raises:
+            CnnbenchError: it has a mistake.
+        """
+        if isinstance(job.settings, ConfigError):
+            raise job.settings
+        if self.launcher not in LOCAL:
+            return job.settings  # its network and memory are the other machine's to judge
+        from cnnbench.training import preflight
+
+        values = config.as_dict(job.settings)
+        values["optimizer"] = values["optimizer"]["name"]
+        for key in ("seed", "scheduler", "augment", "sweep"):  # preflight does not look at these
+            del values[key]
+        key = json.dumps(values)
+        if key not in self.mistakes:
+            self.mistakes[key] = None
+            try:
+                preflight.check(job.settings)
+            except CnnbenchError as error:
+                self.mistakes[key] = error
+        mistake = self.mistakes[key]
+        if mistake is not None:
+            raise mistake
+        return job.settings
+
+    def _refuse_mistakes(self) -> None:
+        """Raise the mistakes of all jobs as one error, before the first job begins."""
+        jobs_by_mistake: dict[str, list[Job]] = {}
+        codes = []
+        for job in self.jobs.values():
+            try:
+                self.check(job)
+            except CnnbenchError as error:
+                jobs_by_mistake.setdefault(str(error), []).append(job)
+                codes.append(type(error))
+        if not codes:
+            return
+        lines = []
+        for message, jobs in jobs_by_mistake.items():
+            example = " ".join(jobs[0].overrides)
+            count = f"{len(jobs):,} of {len(self.jobs):,} jobs, such as" if len(jobs) > 1 else "The job"
+            lines += [message, f"  {count} {example}"]
+        if len(self.jobs) > 1:
+            lines.append("No job was started.")
+        raise codes[0]("\n".join(lines))
+
+    def is_finished(self, name: str) -> bool:
+        """Return whether a job has finished, with the values that it has today.
+
+        Raises:
+            ConfigError: it has finished with other values.
+        """
+        run, settings = self.directory / name, self.jobs[name].settings
+        if not run.exists() or isinstance(settings, ConfigError):
+            return False
+        if read_status(run)["state"] != "finished" or read_accuracy(run) is None:
+            return False
+        try:
+            recorded = config.parse(read_text(run / "config.yaml"))
+        except (OSError, ValueError, ConfigError):
+            return False  # the job itself says what is damaged, and mends it
+        config.require_same(run, recorded, config.as_dict(settings))
+        return True
+
+    def _are_numbered(self) -> bool:
+        """Return whether directories have the numbers of jobs: then all are launched, in order."""
+        sweep: Any = OmegaConf.to_container(self.composed.hydra.sweep, resolve=False)
+        subdir = str(sweep["subdir"])
+        return "hydra.job.num" in subdir or "hydra.job.id" in subdir
+
+    def _conclude(self) -> None:
+        """Print the table of the sweep, and find the exit code of the first job that failed."""
+        if self.request.prints_table:
+            print()
+            runs = print_comparison([self.directory])
+        else:
+            runs = read_records(self.directory)
+        self.request.exit_code = self._exit_code(runs)
+
+    def _exit_code(self, runs: Sequence[Record]) -> int:
+        ours = [run for run in runs if run.path.name in self.jobs]
+        codes = [run.status.get("exit_code") for run in ours if run.state == "failed"]
+        codes += [SIGTERM_CODE for run in ours if run.state == "interrupted"]  # as by a scheduler
+        if self.launcher in LOCAL:  # all have ended, so another command has these
+            codes += [ConfigError.exit_code for run in ours if run.state == "running"]
+        return next((code for code in codes if isinstance(code, int)), 0)
+
+    def _resume_hint(self) -> str:
+        if self.launcher not in LOCAL:
+            return f"Submitted jobs go on. See how far they are: cnnbench report {self.directory}"
+        words = [*processes().program(), *self.request.command]
+        if not self.request.jobs and not any(word.startswith("sweep=") for word in words):
+            words.append(config.format_override("sweep", self.composed.sweep))
+        return f"To go on: {shlex.join(words)}"
+
+    @contextmanager
+    def _stopping_together(self) -> Iterator[None]:
+        """Save and end all jobs of joblib at a signal to this process, which waits for them."""
+        signals: list[int] = []
+
+        def stop_all(number: int, frame: FrameType | None) -> None:
+            if signals and number != signal.SIGINT:
+                return  # terminals and schedulers repeat theirs
+            if signals or self.launcher != JOBLIB:
+                handlers[number](number, frame)  # a second time: at once
+                return
+            signals.append(number)
+            print_from_handler("\ncnnbench: stopping all jobs, with a checkpoint of each (once more: at once)")
+            stop(self.directory)
+            for name in self.jobs:
+                _terminate(self.directory / name)
+
+        handlers: dict[int, Any] = {
+            number: signal.signal(number, stop_all)
+            for number in (signal.SIGINT, *STOP_SIGNALS)
+            if callable(signal.getsignal(number))  # nohup and the like have some ignored
+        }
+        try:
+            yield
+        except Exception as error:
+            if signals:
+                pass  # joblib reports processes that have ended
+            elif type(error.__cause__).__name__ == "TerminatedWorkerError":
+                raise ConfigError(
+                    "A process that ran jobs was killed, as systems do when memory is short; the "
+                    "others were ended with it. Lower hydra.launcher.n_jobs."
+                ) from error
+            else:
+                raise
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        if signals:
+            handlers[signals[0]](signals[0], None)
+
+
+def _terminate(run: Path) -> None:
+    """Send SIGTERM to a job on this machine. One that Ctrl-C has reached already ignores it."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        status = read_status(run)
+        is_here = status["state"] == "running" and status["host"] == socket.gethostname()
+        if is_here and status["pid"] > 1:
+            os.kill(status["pid"], signal.SIGTERM)

@@ -1,0 +1,220 @@
+"""Load the trained network of a run directory, which may be untrusted."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from msgspec.structs import replace
+
+from cnnbench import config as configuration
+from cnnbench.analysis.format import printable
+from cnnbench.config import INFERENCE_OVERRIDES, Config
+from cnnbench.data import catalog
+from cnnbench.data.catalog import Dataset
+from cnnbench.errors import CheckpointError, ConfigError
+from cnnbench.runs.directory import DATASET
+from cnnbench.runs.processes import processes
+from cnnbench.runs.reading import find_runs, read_json, read_status, refuse_ways_out
+from cnnbench.training import checkpoint
+from cnnbench.training.build import build_engine, on_meta
+from cnnbench.training.engine import EagerEngine
+
+__all__ = ["TrainedModel", "load_trained_model", "read_dataset"]
+
+MAX_SIDE = 4096  # pixels of a training image; data.resize has the same limit
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network on a device, with the weights of a checkpoint.
+
+    `config` is the configuration of the run with `overrides` applied. `dataset` is what the network
+    was trained on: its classes are the outputs. `weights` names the checkpoint and its epoch, such
+    as "best.pt, epoch 5".
+    """
+
+    directory: Path
+    config: Config
+    dataset: Dataset
+    engine: EagerEngine
+    weights: str
+    overrides: Mapping[str, Any]
+
+
+def load_trained_model(
+    directory: Path,
+    overrides: list[str],
+    conf: Path,
+    command: str,
+    allow_custom_model: bool = False,
+) -> TrainedModel:
+    """Load the network that the run in `directory` has trained.
+
+    If the run had a validation set, the weights of its best epoch are used; otherwise the last
+    weights. `overrides` may change the data, the device and how the network is measured; `conf` is
+    the folder of the YAMLs that they choose from. The network and its input size stay.
+
+    Raises:
+        ConfigError: it holds no such run, leads out of itself, or the overrides are wrong.
+        CheckpointError: it has no checkpoint, or a damaged or refused one.
+    """
+    if processes().several:
+        raise ConfigError(f"cnnbench {command} works in one process. Start it without torchrun.")
+    _check_is_training_run(directory)
+    refusal = f"by {command}: the network is as it was trained"
+    changes = configuration.parse_changes(overrides, INFERENCE_OVERRIDES, refusal)
+    state, name = _load_checkpoint(directory)
+    place = directory / "checkpoints" / name
+    values = state.get("config")
+    if not isinstance(values, dict) or "${" in repr(values):
+        raise CheckpointError(f"{place} does not say how its network is built.")
+    recorded = configuration.load(values)
+    dataset = read_dataset(directory, recorded)
+    locked = lock_input_settings(configuration.expand_groups(changes, conf), recorded)
+    config = configuration.apply_overrides(values, locked)
+    _check_trust(directory, config, changes, command, allow_custom_model)
+    # Compiling and capturing pay off in training alone.
+    eager = replace(config, device=replace(config.device, cuda_graphs=False, compile=False))
+    weights: Any = state.get("model") if state.get("average") is None else state["average"]
+    # The check comes before an untrusted configuration takes memory.
+    _check_weights_fit(place, replace(eager, device=recorded.device), dataset, weights)
+    engine = build_engine(eager, dataset)
+    try:
+        engine.eval_model.load_state_dict(weights)
+        progress = _describe_progress(int(state["epoch"]), int(state.get("step", 0)))
+    except Exception as error:  # values in an untrusted file may raise anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{place} does not fit {config.model.name}: {reason}") from error
+    engine.eval_model.eval()
+    return TrainedModel(directory, config, dataset, engine, f"{name}, {progress}", changes)
+
+
+def _check_is_training_run(directory: Path) -> None:
+    runs = find_runs(directory)
+    if runs != [directory]:
+        raise ConfigError(
+            f"{directory} is no run but holds {len(runs):,}. Give one of them, such as {runs[0]}. "
+            f"cnnbench report {shlex.quote(str(directory))} compares them."
+        )
+    refuse_ways_out(directory)
+    command = read_status(directory).get("verb", "train")
+    if command != "train":
+        raise ConfigError(f"{directory} is not a training run: cnnbench {command} created it.")
+
+
+def _load_checkpoint(directory: Path) -> tuple[checkpoint.State, str]:
+    """Return the checkpoint to use and its name: best.pt if there is one, otherwise the last."""
+    folder = directory / "checkpoints"
+    if (folder / "best.pt").exists():
+        return checkpoint.load(folder / "best.pt"), "best.pt"
+    state, problems = checkpoint.load_newest(folder)
+    if state is None:
+        raise CheckpointError(
+            f"{directory} has no checkpoint: its run had not come to the first, or they were deleted. "
+            "Train it, or give another run."
+        )
+    for problem in problems:
+        text = f"cnnbench: {problem.rstrip('.')}. The checkpoint before it is used."
+        print(printable(text), file=sys.stderr)
+    return state, "previous.pt" if problems else "last.pt"
+
+
+def read_dataset(directory: Path, recorded: Config) -> Dataset:
+    """Read what the network was trained on from an untrusted run directory.
+
+    Raises:
+        CheckpointError: the record is missing or damaged.
+        OSError: the record cannot be read.
+    """
+    try:
+        dataset = Dataset.from_record(read_json(directory / DATASET))
+        if dataset.image_size > MAX_SIDE:
+            raise ValueError(f"its images have {dataset.image_size:,} pixels a side")
+        return dataset
+    except FileNotFoundError as error:
+        if recorded.data.name not in catalog.CATALOG:
+            raise CheckpointError(
+                f"{directory / DATASET} is gone: it held the names of the classes.",
+            ) from error
+        return catalog.get(recorded.data.name)  # a run of an earlier version
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{directory / DATASET} ").rstrip(".")
+        raise CheckpointError(f"{directory / DATASET} is damaged: {reason}.") from error
+
+
+def _check_weights_fit(place: Path, config: Config, dataset: Dataset, weights: Any) -> None:
+    """Check on the meta device that the weights are those of the configured network.
+
+    Raises:
+        CheckpointError: they belong to another network.
+        ConfigError: there is no such network.
+    """
+    network, _ = on_meta(config, dataset, 1)
+    if config.device.precision == "fp64":
+        network.double()
+    wanted = _describe_weights(network.state_dict())
+    given = _describe_weights(weights if isinstance(weights, dict) else {})
+    for name in {**wanted, **given}:
+        if wanted.get(name) != given.get(name):
+            raise CheckpointError(
+                f"{place} does not fit {config.model.name}: "
+                f"{name} is {given.get(name, 'missing')} there, and {wanted.get(name, 'missing')} in the network."
+            )
+
+
+def _describe_weights(weights: Mapping[str, Any]) -> dict[str, str]:
+    """Return dtype and shape of each of the weights by name."""
+    described = {}
+    for name, weight in weights.items():
+        described[str(name)] = "a plain value"
+        if isinstance(weight, torch.Tensor):
+            described[str(name)] = f"{weight.dtype} of shape {tuple(weight.shape)}"
+    return described
+
+
+def _describe_progress(epoch: int, step: int) -> str:
+    steps = f" and {step:,} step{'s' * (step > 1)}" if step else ""
+    return f"epoch {epoch:,}{steps}"
+
+
+def lock_input_settings(changes: Mapping[str, Any], recorded: Config) -> dict[str, Any]:
+    """Return the changes with the input as it was in training: its size and normalization.
+
+    Raises:
+        ConfigError: the changes ask for other values.
+    """
+    size = recorded.data.resize
+    allowed = (size, "${model.recipe.resize}", "${data.image_size}")
+    wanted = changes.get("data.resize", size)
+    if wanted not in allowed:
+        raise ConfigError(f"data.resize={wanted}: the network was built for images of {size} pixels.")
+    if recorded.data.normalize and not changes.get("data.normalize", True):
+        reason = "the network was trained on images that were normalized"
+        raise ConfigError(f"data.normalize=false: {reason}.")
+    return {**changes, "data.resize": size, "data.normalize": recorded.data.normalize}
+
+
+def _check_trust(
+    directory: Path,
+    config: Config,
+    changes: Mapping[str, Any],
+    command: str,
+    allow_custom_model: bool,
+) -> None:
+    """Refuse to let an untrusted run directory decide which code runs or where data are written."""
+    again = f"cnnbench {command} {shlex.quote(str(directory))}"
+    if ":" in config.model.name and not allow_custom_model:
+        raise ConfigError(
+            f"The network of {directory} is {config.model.name}, code that is not cnnbench's. "
+            f"If you trust it: {again} --allow-custom-model"
+        )
+    if config.data.root is not None and "data.root" not in changes:
+        root = configuration.format_override("data.root", config.data.root)
+        raise ConfigError(
+            f"{directory} keeps its data in a folder of its own, data.root={config.data.root}. "
+            f"If that is yours: {again} {shlex.quote(root)}"
+        )

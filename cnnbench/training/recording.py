@@ -1,0 +1,229 @@
+"""Record and log a run while it trains: environment, epochs, result. Rank 0 alone does."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+from cnnbench.config import FOLDER, Config, load
+from cnnbench.runs import environment, openmp_env
+from cnnbench.runs.cpu_limits import usable_cpus
+from cnnbench.runs.directory import DATASET, RunDirectory
+from cnnbench.trackers.curves import Curves
+from cnnbench.trackers.run_trackers import Trackers, tracked
+from cnnbench.training.build import describe
+from cnnbench.training.device import describe_threads
+from cnnbench.training.engine import EagerEngine
+from cnnbench.training.preflight import Preflight
+from cnnbench.training.resume import ResumeState
+from cnnbench.training.schedules import lr_factor
+from cnnbench.training.state import Row, TrainingResult, TrainingState
+
+__all__ = ["Recorder", "recording"]
+
+log = logging.getLogger("cnnbench")
+
+
+class Recorder:
+    """Records nothing, as a worker rank does."""
+
+    def epoch(self, row: Row) -> None:
+        """Record and log an epoch that has ended."""
+
+    def result(self, result: TrainingResult) -> None:
+        """Record and log how training ended."""
+
+
+class RunRecorder(Recorder):
+    """Records a run in its directory and by its trackers, and logs it."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        run: RunDirectory,
+        trackers: Trackers,
+        multiply_adds: int,
+    ) -> None:
+        config = state.config
+        tta = ", TTA hflip" if config.train.tta == "hflip" else ""
+        title = f"{config.model.name} on {state.dataset.title}, {config.data.resize} px{tta}"
+        self.state = state
+        self.run = run
+        self.trackers = trackers
+        self.multiply_adds = multiply_adds
+        self.curves = Curves(run.path / "curves.png", title)
+
+    def epoch(self, row: Row) -> None:
+        state, epochs = self.state, self.state.config.train.epochs
+        with tqdm.external_write_mode():
+            log.info(_format_epoch(row, epochs))
+        self.trackers.epoch(row)
+        if row["epoch"] < epochs:
+            with state.watch("records"):
+                self.curves.update(state.rows)
+
+    def result(self, result: TrainingResult) -> None:
+        with self.state.watch("records"):
+            self.curves.draw(result.rows, result.test.accuracy)
+        values = self._values(result)
+        self.run.write_json("result.json", values)
+        self.trackers.result(values)
+        self._log_summary(result)
+
+    def _values(self, result: TrainingResult) -> dict[str, Any]:
+        """Return what result.json holds."""
+        config, engine = self.state.config, self.state.engine
+        return {
+            "model": config.model.name,
+            "data": config.data.name,
+            "image_size": config.data.resize,
+            "parameters": _num_parameters(engine),
+            "multiply_adds": self.multiply_adds,
+            "device": engine.device.torch_device.type,
+            "world_size": engine.world_size,
+            "precision": engine.device.precision,
+            "engine": engine.name,
+            "tta": config.train.tta,
+            "test_accuracy": result.test.accuracy,
+            "test_loss": result.test.loss,
+            "best": result.best,
+            "final": result.rows[-1],
+            "wall_s": self.state.watch.as_dict(),
+        }
+
+    def _log_summary(self, result: TrainingResult) -> None:
+        config, watch = self.state.config, self.state.watch
+        weights = "after the last epoch"
+        if result.best:
+            weights = f"with the weights of epoch {result.best['epoch']}, the best on validation"
+        tta = " with TTA hflip" if config.train.tta == "hflip" else ""
+        log.info(f"Test accuracy{tta} {result.test.accuracy:.4f}, {weights}.")
+        seconds = [f"{part} {s:.1f}" for part, s in watch.seconds.items() if s >= 0.05]
+        log.info(f"{watch.total_s:.1f} s in all: {', '.join(seconds)}.")
+        log.info(os.path.relpath(self.run.path))
+        dataset = self.state.dataset
+        chance = 1 / len(dataset.classes)
+        accuracies = [row["train_accuracy"] for row in result.rows]
+        if max(result.test.accuracy, *accuracies) < 1.5 * chance:
+            photos = " Or take the recipe experiment=photos."
+            recipe = photos if dataset.name == FOLDER else ""
+            log.info(
+                f"The network learnt nothing: its accuracy stayed at chance ({chance:.2f}). "
+                f"Try another learning rate than optimizer.lr={config.optimizer.lr:g}, "
+                f"more epochs, or another train.init.{recipe}"
+            )
+
+
+@contextmanager
+def recording(
+    state: TrainingState,
+    checked: Preflight,
+    resume: ResumeState | None,
+) -> Iterator[Recorder]:
+    """Record the environment and log the setup; give what records the training of the block."""
+    run = state.run_directory
+    if run is None:
+        yield Recorder()
+        return
+    now = _record_environment(state, run, resume)
+    with tracked(state.config, run, now, state.rows, state.signals) as trackers:
+        _log_setup(state)
+        yield RunRecorder(state, run, trackers, checked.cost.multiplications)
+
+
+def _record_environment(
+    state: TrainingState,
+    run: RunDirectory,
+    resume: ResumeState | None,
+) -> dict[str, Any]:
+    """Record data set and environment, or add where and how the run resumes; return what is now."""
+    run.write_json(DATASET, state.dataset.as_record())
+    split = state.data.split.summary()
+    now = {**environment.describe(), **describe(state.engine), "data": split}
+    if resume is None or resume.last is None:
+        run.write_json("environment.json", now)
+        return now
+    epoch, step = len(state.rows), state.step
+    part = f" and {step} steps of the next" if step else ""
+    log.info(f"Goes on after {epoch} epoch{'' if epoch == 1 else 's'}{part}.")
+    where = {"epoch": epoch, "step": step, "changes": dict(resume.changes)}
+    differs = environment.add_continuation(run, now, where)
+    if differs:
+        log.info(f"It does not go on as it began, so its figures may differ: {'; '.join(differs)}.")
+    _log_lr_jump(state, load(resume.last["config"]))
+    return now
+
+
+def _log_lr_jump(state: TrainingState, before: Config) -> None:
+    """Log it where another number of epochs makes the learning rate jump.
+
+    It does where the schedule is one over the whole run, such as a cosine.
+    """
+    now, steps = state.config, state.steps_per_epoch
+    total, total_before = (config.train.epochs * steps for config in (now, before))
+    step = (state.epoch - 1) * steps + state.step
+    common_step = min(step, total_before - 1)  # the old schedule ends there
+    factor_before = lr_factor(now.scheduler, common_step, steps, total_before)
+    if step == total or lr_factor(now.scheduler, common_step, steps, total) == factor_before:
+        return
+    lr_before = before.optimizer.lr * factor_before
+    lr = now.optimizer.lr * lr_factor(now.scheduler, step, steps, total)
+    log.info(
+        f"train.epochs={now.train.epochs} in place of {before.train.epochs} changes the schedule "
+        f"scheduler={now.scheduler.name}: the learning rate jumps from {lr_before:.3g} to {lr:.3g}."
+    )
+
+
+def _log_setup(state: TrainingState) -> None:
+    config, dataset, engine, data = state.config, state.dataset, state.engine, state.data
+    log.info(
+        f"{config.model.name}, {_num_parameters(engine):,} parameters, on {dataset.title} "
+        f"at {config.data.resize} x {config.data.resize}: {len(data.train):,} training, "
+        f"{len(data.validation):,} validation and {len(data.test):,} test examples"
+    )
+    for note in dataset.notes:
+        log.info(note)
+    if dataset.validation_examples and not len(data.validation):
+        unused = f"The {dataset.validation_examples:,} images in the validation folder are not used"
+        log.info(f"{unused}, as data.validation=0. Set data.validation=0.1 to use them.")
+    log.info(_describe_device(config, engine))
+    threads = config.device.threads
+    if threads != "auto" and threads > usable_cpus():
+        usable = f"the CPUs that this process may use ({usable_cpus()})"
+        log.info(f"device.threads={threads} is more than {usable}.")
+    policy = openmp_env.replaced_wait_policy
+    if policy is not None:
+        log.warning(f"OMP_WAIT_POLICY={policy} is neither ACTIVE nor PASSIVE: it is ignored.")
+    part = state.evaluated_part
+    log.info(f"{'epoch':>7}  {'lr':>8}  {'train':>15}  {part:>15}  {'time':>8}  {'examples/s':>10}")
+    log.info(f"{'':>7}  {'':>8}  {'loss':>7} {'acc.':>7}  {'loss':>7} {'acc.':>7}")
+
+
+def _describe_device(config: Config, engine: EagerEngine) -> str:
+    chosen = describe(engine)
+    how = [str(chosen["precision"])]
+    how += ["channels last" if chosen["channels_last"] else "channels first"]
+    how += ["CUDA graph"] if chosen["engine"] == "graph" else []
+    how += ["compiled"] if chosen["compile"] else []
+    how += ["test-time augmentation hflip"] if config.train.tta == "hflip" else []
+    threads = describe_threads(config.device.threads)
+    if engine.world_size > 1:
+        threads = f"{engine.world_size} processes ({engine.backend}), each with {threads}"
+    return f"{chosen['device']} ({chosen['chip']}), {', '.join([*how, threads])}"
+
+
+def _num_parameters(engine: EagerEngine) -> int:
+    return sum(parameter.numel() for parameter in engine.model.parameters())
+
+
+def _format_epoch(row: Row, epochs: int) -> str:
+    part = "validation" if "validation_loss" in row else "test"
+    return (
+        f"{row['epoch']:>3}/{epochs:<3}  {row['lr']:>8.3g}  "
+        f"{row['train_loss']:7.4f} {row['train_accuracy']:7.4f}  "
+        f"{row[f'{part}_loss']:7.4f} {row[f'{part}_accuracy']:7.4f}  "
+        f"{row['epoch_s']:6.2f} s  {row['examples_per_s']:10,.0f}"
+    )

@@ -1,0 +1,250 @@
+"""Read what a run resumes from, and check that it may be resumed as asked."""
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnnbench import config as configuration
+from cnnbench.config import FOLDER, KEYS_NEEDING_CONFIRMATION, Config, as_dict
+from cnnbench.data import sources
+from cnnbench.data.catalog import Dataset
+from cnnbench.errors import CheckpointError, ConfigError
+from cnnbench.runs.directory import RunDirectory, reopen
+from cnnbench.runs.processes import processes
+from cnnbench.runs.reading import read_json, read_status, read_text, refuse_ways_out
+from cnnbench.training import checkpoint
+from cnnbench.training.checkpoint import State
+from cnnbench.training.load_model import read_dataset
+from cnnbench.training.preflight import Preflight, check
+from cnnbench.training.state import check_values
+
+__all__ = [
+    "ResumeState",
+    "check_resume",
+    "describe_finished",
+    "reopen_run",
+    "resume_command",
+]
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ResumeState:
+    """What a run resumes from.
+
+    `last` and `best` are last.pt and best.pt; `last` is None before the first checkpoint.
+    `problems` are to be logged; `changes` are the changed keys of the configuration.
+    """
+
+    last: State | None
+    best: State | None
+    problems: Sequence[str] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    is_finished: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are finished."""
+        return 0 if self.last is None else len(self.last["rows"])
+
+
+@contextmanager
+def reopen_run(
+    directory: Path,
+    wanted: Config | None = None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    allow_custom_model: bool = False,
+) -> Iterator[tuple[RunDirectory, Config, ResumeState]]:
+    """Open a training run that ended, for this process alone, and read what it resumes from.
+
+    Gives its directory, the configuration to go on with, and its state. The configuration is the
+    `wanted` one of a job, whose values the run must have been trained with; without it the recorded
+    one with `changes`. The directory may be untrusted.
+
+    Raises:
+        ConfigError: it holds no training run, is in use, leads out of itself, has other values, or
+            cannot be changed so.
+        CheckpointError: what it holds is damaged or refused. Nothing is overwritten.
+    """
+    refuse_ways_out(directory)
+    status = read_status(directory)
+    if status.get("verb", "train") != "train":
+        verb = status["verb"]
+        raise ConfigError(f"{directory} holds no training run but what cnnbench {verb} left.")
+    with reopen(directory) as run_directory:
+        values, resume = _read(directory, status["state"] == "finished", changes or {})
+        if wanted is not None:
+            if values is not None:
+                configuration.require_same(directory, values, as_dict(wanted))
+            yield run_directory, wanted, resume
+            return
+        if values is None:
+            raise ConfigError(
+                f"{directory} holds nothing to go on from: the run had not begun. Delete it, and "
+                "start the run again with its own command."
+            )
+        config = configuration.apply_overrides(values, resume.changes)
+        _require_consent(directory, config, resume, allow_custom_model)
+        _require_own_images(directory, config, resume)
+        _require_epochs(directory, config, resume)
+        yield run_directory, config, resume
+
+
+def check_resume(directory: Path, config: Config, resume: ResumeState) -> Preflight:
+    """Check the configuration as for a new run, and that the images are those trained on before.
+
+    Raises:
+        ConfigError: the configuration is wrong here, or the images of a folder are others.
+        CheckpointError: the run does not say which images they were.
+    """
+    checked = check(config)
+    if config.data.name == FOLDER and resume.last is not None:  # those of the catalog are the same
+        before, (now, _) = read_dataset(directory, config), sources.load(config.data)
+        if (before.sha256, before.classes) != (now.sha256, now.classes):
+            raise ConfigError(
+                f"The images in data.path={config.data.path} are not those that {directory} was "
+                f"trained on: {_describe_changes(before, now)}. Restore them, name the folder "
+                "they are in with data.path=DIR, or start a new run."
+            )
+    return checked
+
+
+def resume_command(directory: Path, config: Config) -> str:
+    """Return the command line that resumes a run."""
+    words = [*processes().program(), "resume", os.path.relpath(directory)]
+    targets = _external_targets(config)
+    words += [configuration.format_override(key, value) for key, value in targets.items()]
+    words += ["--allow-custom-model"] if ":" in config.model.name else []
+    return shlex.join(words)
+
+
+def describe_finished(directory: Path) -> str:
+    """Return the sentence that the run is finished, with its test accuracy."""
+    try:
+        test_accuracy = read_json(directory / "result.json")["test_accuracy"]
+        accuracy = f" with a test accuracy of {test_accuracy:.4f}"
+    except (OSError, ValueError, KeyError, TypeError):
+        accuracy = ""
+    return f"{os.path.relpath(directory)} is finished{accuracy}."
+
+
+def _read(
+    directory: Path,
+    is_finished: bool,
+    changes: Mapping[str, Any],
+) -> tuple[Values | None, ResumeState]:
+    """Return the values of the recorded configuration, None if there are none, and the state.
+
+    The checkpoint's configuration counts: it has a checksum.
+
+    Raises:
+        CheckpointError: no checkpoint that is there can be used.
+        OSError: the machine gives neither a checkpoint nor config.yaml.
+    """
+    used = "the checkpoint's configuration is used"
+    last, problems = checkpoint.load_newest(directory / "checkpoints")
+    values: Values | None = None
+    try:
+        values = configuration.parse(read_text(directory / "config.yaml"))
+    except (OSError, ValueError, ConfigError) as error:
+        if last is None and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            raise  # what cannot be read has begun all the same
+        if last is not None:
+            problems.append(f"config.yaml is damaged ({error}); {used}.")
+    if last is None:
+        return values, ResumeState(None, None, problems, changes, is_finished)
+    check_values(last)
+    job_identity = configuration.job_identity
+    if values is not None and job_identity(values) != job_identity(last["config"]):
+        problems.append(f"config.yaml is not what the run was trained with; {used}.")
+    chooses = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
+    best = checkpoint.load(directory / "checkpoints" / "best.pt") if chooses else None
+    return last["config"], ResumeState(last, best, problems, changes, is_finished)
+
+
+def _external_targets(config: Config) -> dict[str, str]:
+    """Return the keys by which a run writes outside its directory, where they have a value."""
+    uri = None if config.tracker.mlflow is None else config.tracker.mlflow.uri
+    values = {"data.root": config.data.root, "tracker.mlflow.uri": uri}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _require_consent(
+    directory: Path,
+    config: Config,
+    resume: ResumeState,
+    allow_custom_model: bool,
+) -> None:
+    """Check what an untrusted run directory may not decide: which code runs, what is written where.
+
+    Raises:
+        ConfigError: the user has not confirmed it.
+    """
+    command = resume_command(directory, config)
+    if ":" in config.model.name and not allow_custom_model:
+        raise ConfigError(
+            f"The network of {directory} is {config.model.name}, code that is not cnnbench's. "
+            f"If you trust it: {command}"
+        )
+    for key, value in _external_targets(config).items():
+        if key not in resume.changes:
+            raise ConfigError(
+                f"{directory} {KEYS_NEEDING_CONFIRMATION[key]}: {key}={value}. If that is yours: {command}",
+            )
+
+
+def _require_own_images(directory: Path, config: Config, resume: ResumeState) -> None:
+    """Check that a run without a checkpoint reads no folder elsewhere that the user has not named.
+
+    With a checkpoint the images must be those of before, which who made it must have had.
+
+    Raises:
+        ConfigError: it would.
+    """
+    path = config.data.path
+    if path is None or resume.last is not None or "data.path" in resume.changes:
+        return
+    if configuration.leads_out(path):
+        override = configuration.format_override("data.path", path)
+        command = f"{resume_command(directory, config)} {shlex.quote(override)}"
+        raise ConfigError(
+            f"{directory} reads images from elsewhere: {override}. If that is yours: {command}",
+        )
+
+
+def _require_epochs(directory: Path, config: Config, resume: ResumeState) -> None:
+    """Check that train.epochs is not below what is done, and that there is what to resume from.
+
+    Raises:
+        CheckpointError: the run is finished, and its checkpoints are gone.
+        ConfigError: train.epochs is too small.
+    """
+    if resume.last is None and resume.is_finished:
+        finished = describe_finished(directory)
+        raise CheckpointError(f"{finished} It has no checkpoint to train it longer from.")
+    epochs, step = config.train.epochs, 0 if resume.last is None else resume.last["step"]
+    if epochs < resume.epochs + (step > 0):
+        done = f"{resume.epochs} epochs" + (f" and {step} steps of the next" if step else "")
+        raise ConfigError(
+            f"train.epochs={epochs}: {directory} has finished {done}. It can only become more.",
+        )
+
+
+def _describe_changes(before: Dataset, now: Dataset) -> str:
+    """Return in words what is not the same in two data sets."""
+    new = [name for name in now.classes if name not in before.classes]
+    gone = [name for name in before.classes if name not in now.classes]
+    lists = (("new classes", new), ("missing classes", gone))
+    changes = [f"{what} {', '.join(names)}" for what, names in lists if names]
+    number = now.train_examples + now.test_examples
+    number_before = before.train_examples + before.test_examples
+    if number != number_before:
+        changes.append(f"{number:,} images, not {number_before:,}")
+    same_number = f"some of the {number:,} images were changed, renamed or moved"
+    return "; ".join(changes) or same_number

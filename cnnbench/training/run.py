@@ -1,0 +1,244 @@
+"""Train one run, from a checked configuration to a finished run directory.
+
+The command line, jobs of sweeps, `cnnbench resume`, cnnbench.api and every rank of torchrun come
+through `train`.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from cnnbench.config import Config, as_dict, to_yaml
+from cnnbench.data import sources
+from cnnbench.data.resident import ResidentData
+from cnnbench.errors import ConfigError, DivergedError, is_out_of_memory
+from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.processes import processes
+from cnnbench.runs.reading import read_accuracy
+from cnnbench.runs.stopping import Stopping
+from cnnbench.runs.stopwatch import Stopwatch
+from cnnbench.training import checkpoint
+from cnnbench.training.build import build_engine
+from cnnbench.training.cleanup import cleaned_up
+from cnnbench.training.device import Device
+from cnnbench.training.engine import Metrics
+from cnnbench.training.loop import check_resume_compatible, fit
+from cnnbench.training.preflight import Preflight, check
+from cnnbench.training.recording import Recorder, recording
+from cnnbench.training.resume import ResumeState, check_resume, describe_finished, reopen_run
+from cnnbench.training.state import (
+    Row,
+    TrainingHistory,
+    TrainingResult,
+    TrainingState,
+    restore,
+    seed_for,
+)
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+__all__ = ["OnEpoch", "StoppedByOnEpoch", "resume_job", "train"]
+
+log = logging.getLogger("cnnbench")
+
+OnEpoch = Callable[[Row], bool | None]  # called with the row of each epoch; False ends the run
+
+
+class StoppedByOnEpoch(KeyboardInterrupt):
+    """An interruption that `on_epoch` asked for: as at any other, what was done is saved."""
+
+    def __init__(self, history: TrainingHistory) -> None:
+        super().__init__()
+        self.history = history
+
+
+@cleaned_up()
+def train(
+    config: Config,
+    run_directory: RunDirectory | None,
+    resume: ResumeState | None = None,
+    on_epoch: OnEpoch | None = None,
+    *,
+    checked: Preflight | None = None,
+    started: float | None = None,
+) -> TrainingResult:
+    """Train, measure on the test set, and record it all in the run directory.
+
+    Of several processes each calls this: rank 0 with the run directory, the worker ranks with None
+    and the configuration that this broadcasts to them on rank 0. Worker ranks record nothing.
+
+    Args:
+        config: it is checked here, unless `checked` is given.
+        run_directory: claimed or reopened by the caller; released at the end.
+        resume: what the run resumes from; None for a new run.
+        on_epoch: called after each epoch, once it is recorded. If it returns False the run ends.
+        checked: what `preflight.check` has found out about `config`.
+        started: the perf_counter time that wall time counts from, by default now.
+
+    Raises:
+        CnnbenchError: the configuration is wrong, the data are not to be had, training diverged,
+            memory is short, or the checkpoint does not fit.
+        StoppedByOnEpoch: `on_epoch` returned False; what was done is saved.
+        KeyboardInterrupt, SystemExit: a signal asked for it; what was done is saved.
+        OSError: the run directory cannot be written to.
+    """
+    watch = Stopwatch(time.perf_counter() if started is None else started)
+    with nullcontext() if run_directory is None else run_directory.recorded_status():
+        if run_directory is not None:
+            _record_start(run_directory, config, resume)
+        if checked is None:
+            checked = check(config)
+        watch.add({"start": watch.total_s})
+        try:
+            with _join_ranks(config, run_directory, resume, checked.device) as (group, resume):
+                state = _set_up(config, run_directory, resume, checked, watch, group)
+                with recording(state, checked, resume) as recorder:
+                    with state.signals:
+                        result = _fit_and_test(state, recorder, on_epoch)
+                        recorder.result(result)
+                        state.signals.check()
+                    _require_learning(config, result.rows)
+                    return result
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise _out_of_memory(config, checked.device, error) from error
+
+
+def resume_job(directory: Path, config: Config, started: float | None = None) -> float:
+    """Resume a job of a sweep whose directory holds a run; return what runs are compared by.
+
+    Raises:
+        ConfigError: the run is in use, or has other values.
+        CnnbenchError: as `train`.
+    """
+    with reopen_run(directory, config) as (run_directory, config, resume):
+        if resume.is_finished:
+            accuracy = read_accuracy(directory)
+            if accuracy is not None:
+                log.info(describe_finished(directory))
+                return accuracy
+        checked = check_resume(directory, config, resume)
+        return train(config, run_directory, resume, checked=checked, started=started).value
+
+
+def _record_start(run: RunDirectory, config: Config, resume: ResumeState | None) -> None:
+    """Record the configuration: from here on the run can be resumed, whatever happens."""
+    if resume is not None:
+        run.set_status("running")
+    run.write_text("config.yaml", to_yaml(config))
+    if resume is not None:
+        for problem in resume.problems:
+            log.warning(problem)
+        if resume.last is None:
+            log.info("There is no checkpoint yet: training begins anew.")
+
+
+@contextmanager
+def _join_ranks(
+    config: Config,
+    run: RunDirectory | None,
+    resume: ResumeState | None,
+    device: Device,
+) -> Iterator[tuple["ProcessGroup | None", ResumeState | None]]:
+    """Let all ranks take part in the block; give their group, and what rank 0 resumes from."""
+    if not processes().several:
+        yield None, resume
+        return
+    from cnnbench.training import distributed  # half a second, which one process need not wait
+
+    if run is not None:  # the others wait for it before they call `train`
+        distributed.broadcast(as_dict(config))
+    with distributed.process_group(device.backend) as group:
+        yield group, distributed.broadcast_checkpoint(resume, group)
+
+
+def _set_up(
+    config: Config,
+    run: RunDirectory | None,
+    resume: ResumeState | None,
+    checked: Preflight,
+    watch: Stopwatch,
+    group: "ProcessGroup | None",
+) -> TrainingState:
+    """Load the data, build the network, and restore what the run resumes from."""
+    with watch("data"):
+        dataset, arrays = sources.load(config.data)
+    with watch("start"):
+        engine = build_engine(config, dataset, checked.device)
+    with watch("data"):
+        device = engine.device.torch_device
+        data = ResidentData.from_arrays(config.data, arrays, config.seed, device)
+    signals = Stopping(told=run is not None)
+    state = TrainingState(config, engine, dataset, data, watch, signals, run)
+    last = None if resume is None else resume.last
+    with watch("start"):
+        if engine.rank > 0:  # rank 0 goes on with the generators that have made the weights
+            epoch, step = (0, 0) if last is None else (len(last["rows"]), last["step"])
+            torch.manual_seed(seed_for(config.seed, engine.rank, epoch, step))
+        if resume is not None and last is not None:
+            restore(state, last, resume.best)
+    check_resume_compatible(state)
+    if group is not None:
+        engine.join(group, config.device.sync_batchnorm)
+    with watch("preparation"):
+        engine.prepare(data.train, state.batch_size)
+    if run is not None and resume is not None and last is not None and resume.changes:
+        # the checkpoint must know at once what it is resumed with
+        checkpoint.save_rotating(run.checkpoints, {**last, "config": as_dict(config)})
+    return state
+
+
+def _fit_and_test(
+    state: TrainingState,
+    recorder: Recorder,
+    on_epoch: OnEpoch | None,
+) -> TrainingResult:
+    """Train all epochs, then measure the test set with the weights that were chosen."""
+    # closed here, whatever ends the block, so that an error of the last checkpoint is heard
+    with closing(fit(state)) as rows:
+        for row in rows:
+            recorder.epoch(row)
+            wanted = None if on_epoch is None else on_epoch(dict(row))
+            if wanted is not None and not wanted:
+                rows.throw(StoppedByOnEpoch(TrainingHistory(state.rows, state.best)))
+    engine, run, rows_done = state.engine, state.run_directory, state.rows
+    if run is not None:
+        with state.watch("records"):  # again, where a run was killed before it had written all
+            run.write_rows("metrics.csv", rows_done)
+    if not len(state.data.validation):
+        last = rows_done[-1]
+        return TrainingResult(rows_done, None, Metrics(last["test_loss"], last["test_accuracy"]))
+    with state.watch("evaluation"), engine.interruptible(state.signals):
+        if run is not None:  # the other ranks get these weights from this one
+            best = checkpoint.load(run.checkpoints / "best.pt")
+            engine.eval_model.load_state_dict(best["model"])
+        test = engine.evaluate(state.data.test, state.config.train.batch_size)
+    return TrainingResult(rows_done, state.best, test)
+
+
+def _require_learning(config: Config, rows: list[Row]) -> None:
+    first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
+    if config.train.fail_if_not_learning and not last < 0.99 * first:
+        raise DivergedError(
+            f"The training loss did not fall by 1 %: {first:.4f} in the first epoch, {last:.4f} in "
+            "the last, and train.fail_if_not_learning=true asks that it does."
+        )
+
+
+def _out_of_memory(config: Config, device: Device, error: RuntimeError) -> ConfigError:
+    """Return the error that says what did not fit, with figures, and what to lower."""
+    size = config.data.resize
+    return ConfigError(
+        f"The memory of the device does not suffice for a batch of {config.train.batch_size} "
+        f"images of {size} x {size} pixels: {str(error).partition(chr(10))[0]}\n"
+        f"{device.memory_in_words()}\n"
+        f"Lower train.batch_size={config.train.batch_size} or data.resize={size}. cnnbench summary "
+        "estimates what training takes; nothing is made smaller by itself."
+    )

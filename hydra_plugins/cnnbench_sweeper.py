@@ -1,0 +1,50 @@
+"""The sweeper of cnnbench, hydra/sweeper=cnnbench. Hydra finds its plugins in this package.
+
+Every Hydra application of the environment imports this file, so it imports nothing of cnnbench.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class CnnbenchSweeper(Sweeper):
+    """Run what is left of a sweep: skip finished jobs, resume interrupted ones, retry failed ones.
+
+    The parameters are those of conf/hydra/sweeper/cnnbench.yaml.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, Any] | None = None,
+        jobs_file: str | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        self.params = dict(params or {})
+        self.jobs_file = jobs_file
+        self.dry_run = dry_run
+
+    def setup(
+        self,
+        *,
+        hydra_context: HydraContext,
+        task_function: TaskFunction,
+        config: DictConfig,
+    ) -> None:
+        self.hydra_context: HydraContext = hydra_context
+        self.task_function = task_function
+        self.config: DictConfig = config
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        from cnnbench.sweeps.sweeper import run_sweep
+
+        return run_sweep(self, arguments)

@@ -1,0 +1,76 @@
+"""Which jobs the values of a sweep span, and what a jobs file may hold."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from cnnbench.errors import ConfigError
+from cnnbench.sweeps.jobs import MAX_JOBS, list_jobs, read_jobs_file
+
+
+def test_jobs_are_all_combinations_in_the_order_of_the_command_line() -> None:
+    assert list_jobs(["optimizer.lr=0.1,0.2", "seed=0,1"]) == [
+        ["optimizer.lr=0.1", "seed=0"],
+        ["optimizer.lr=0.1", "seed=1"],
+        ["optimizer.lr=0.2", "seed=0"],
+        ["optimizer.lr=0.2", "seed=1"],
+    ]
+
+
+def test_the_last_override_of_a_key_counts() -> None:
+    assert list_jobs(["seed=0,1", "seed=5"]) == [["seed=5"]]
+
+
+def test_lines_of_a_jobs_file_multiply() -> None:
+    jobs = list_jobs(["seed=0,1"], lines=[["optimizer.lr=0.1"], ["optimizer.lr=0.2"]])
+    assert [" ".join(job) for job in jobs] == [f"optimizer.lr={lr} seed={seed}" for lr in (0.1, 0.2) for seed in (0, 1)]
+
+
+def test_proposed_values_give_way_to_the_command_line_and_to_lines() -> None:
+    proposed = {"seed": "0,1", "optimizer.lr": "0.1,0.2"}
+    assert list_jobs(["seed=7"], proposed, [["optimizer.lr=1"]]) == [["optimizer.lr=1", "seed=7"]]
+
+
+@pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        ("range(0.1,0.35,0.1)", ["0.1", "0.2", "0.3"]),
+        ("range(0.1,0.65,0.1)", ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6"]),
+        ("range(1e-4,4e-4,1e-4)", ["0.0001", "0.0002", "0.0003"]),
+        ("range(1,3)", ["1", "2"]),
+        ("range(1.0,3.0)", ["1.0", "2.0"]),
+        ("choice(0.1,0.5)", ["0.1", "0.5"]),
+        ("sort(3,1,2)", ["1", "2", "3"]),
+    ],
+)
+def test_values_are_written_as_a_person_would(written: str, values: Sequence[str]) -> None:
+    assert list_jobs([f"optimizer.lr={written}"]) == [[f"optimizer.lr={v}"] for v in values]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["seed=range(3,3)"], "seed=range(3,3) has no values"),
+        (["seed=0", "optimizer.lr=interval(0,1)"], "an interval has no values to list"),
+        (["seed=range(1,2,0)"], "seed=range(1,2,0) is not a range"),
+        ([f"seed=range({MAX_JOBS + 1})"], "a sweep of more than 10,000 jobs"),
+        (["seed=range(1000000000000)"], "a sweep of more than 10,000 jobs"),
+        (["seed=range(101)", "train.epochs=range(1,101)"], "seed alone has 101 values"),
+    ],
+)
+def test_what_spans_no_jobs_or_too_many_is_refused(overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        list_jobs(overrides)
+    assert words in str(error.value)
+
+
+def test_a_key_of_the_jobs_file_may_not_be_swept() -> None:
+    with pytest.raises(ConfigError, match="seed is given by the jobs file and on the command line"):
+        list_jobs(["seed=0,1"], lines=[["seed=2"]])
+
+
+def test_a_line_may_not_repeat_a_key(tmp_path: Path) -> None:
+    (tmp_path / "jobs").write_text("seed=1\noptimizer.lr=0.1 seed=1 optimizer.lr=0.2\n")
+    with pytest.raises(ConfigError, match=r"line 2: optimizer\.lr is given twice"):
+        read_jobs_file(tmp_path / "jobs")

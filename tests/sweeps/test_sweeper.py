@@ -1,0 +1,174 @@
+"""The sweeper as a plugin of Hydra's, and other sweepers in its place."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from forking import ForkServer
+from hydra.core.plugins import Plugins
+from in_process import run_in_process
+from installed import Command
+from small_runs import SMALL
+
+from cnnbench.runs.reading import read_status
+from cnnbench.runs.sweep import recorded_jobs
+
+SEARCH = '''
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+
+class Search(Sweeper):
+    """Try two rates, the second of which diverges, and write down what the jobs return."""
+
+    def setup(self, *, hydra_context, task_function, config):
+        self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
+
+    def sweep(self, arguments):
+        jobs = [[*arguments, "optimizer.lr=0.01"], [*arguments, "optimizer.lr=1e30"]]
+        finished, failed = self.launcher.launch(jobs, 0)
+        try:
+            failed.return_value
+        except Exception as error:
+            name = type(error).__name__
+        with open("values", "w") as file:
+            print(finished.return_value, name, file=file)
+'''
+
+
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, ...]]:
+    """The words that choose a sweeper of someone else's."""
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins" / "search.py").write_text(SEARCH)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Plugins.instance().register(importlib.import_module("hydra_plugins.search").Search)
+    (tmp_path / "mine" / "hydra" / "sweeper").mkdir(parents=True)
+    (tmp_path / "mine" / "hydra" / "sweeper" / "search.yaml").write_text("_target_: hydra_plugins.search.Search\n")
+    yield ("--config-dir", "mine", "hydra/sweeper=search")
+    del sys.modules["hydra_plugins.search"]
+
+
+def test_another_sweeper_gets_the_value_of_a_job_and_the_error_of_one_that_diverged(
+    search: tuple[str, ...], tmp_path: Path
+) -> None:
+    done = run_in_process("-m", *SMALL, *search, "sweep=mine", folder=tmp_path)
+    assert done.returncode == 4, done.stderr
+    value, error = (tmp_path / "values").read_text().split()
+    (result,) = (tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json")
+    best = json.loads(result.read_text())["best"]["validation_accuracy"]
+    assert (float(value), error) == (best, "DivergedError")
+    assert done.stderr.count("The training loss became") == 1
+
+
+@pytest.mark.parametrize("flag", [("--dry-run",), ("--jobs-file", "jobs")])
+def test_flags_of_the_sweeper_are_refused_with_another(
+    search: tuple[str, ...], tmp_path: Path, flag: tuple[str, ...]
+) -> None:
+    done = run_in_process("-m", *SMALL, *search, *flag, folder=tmp_path)
+    assert (done.returncode, f"{flag[0]} needs the sweeper of cnnbench" in done.stderr) == (2, True)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_basic_sweeper_runs_every_job(tmp_path: Path) -> None:
+    sweep = ("-m", *SMALL, "seed=0,1", "sweep=mine", "hydra/sweeper=basic")
+    done = run_in_process(*sweep, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    jobs = list((tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json"))
+    assert len(jobs) == 2
+    assert not (tmp_path / "outputs" / "sweeps" / "mine" / "sweep.json").exists()
+    again = run_in_process(*sweep, folder=tmp_path)
+    assert again.stdout.count("is finished with a test accuracy of") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["hydra/sweeper=nope"], "hydra/sweeper=nope is not known. Allowed: basic, cnnbench."),
+        (["hydra/sweeper=ax"], "hydra/sweeper=ax is not installed: pip install hydra-ax-sweeper"),
+        (["lr=0.1,0.2"], "There is no key 'lr'. Did you mean 'optimizer.lr'?"),
+        (["seed=range(3,3)"], "seed=range(3,3) has no values"),
+        (["model=glob(nothing*)"], "model=glob(nothing*) has no values"),
+        (["optimizer.lr=interval(0.1,1)"], "an interval has no values to list"),
+        (["seed=0", "hydra.sweep.subdir=a/b"], "hydra.sweep.subdir=a/b must name one folder"),
+        (["seed=0,1", "hydra.sweep.subdir=same"], "Two jobs would share the directory same"),
+        (
+            ["seed=0,1", "hydra.job.config.override_dirname.exclude_keys=[seed]"],
+            "Two jobs would share the directory",
+        ),
+    ],
+)
+def test_a_sweep_that_cannot_be_starts_nothing(cnnbench: Command, tmp_path: Path, words: list[str], told: str) -> None:
+    done = cnnbench("-m", *SMALL, *words)
+    assert (done.returncode, told in done.stderr, done.stdout) == (2, True, ""), done.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_mistakes_of_all_jobs_are_told_before_the_first_begins(cnnbench: Command, tmp_path: Path) -> None:
+    done = cnnbench("-m", *SMALL, "optimizer.lr=0.1,-1", "seed=0,1,x")
+    assert done.returncode == 2
+    assert "optimizer.lr=-1.0 is out of range" in done.stderr
+    assert "2 of 6 jobs, such as " in done.stderr
+    assert "seed: " in done.stderr
+    assert done.stderr.endswith("No job was started.\n")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_image_too_small_for_one_network_is_told_before_the_first_begins(cnnbench: Command, tmp_path: Path) -> None:
+    small = [word for word in SMALL if not word.startswith("model")]
+    done = cnnbench("-m", *small, "model=lenet,alexnet", "data.resize=28")
+    assert (done.returncode, "alexnet cannot take images of 28 pixels" in done.stderr) == (2, True)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_keys_left_out_of_names_by_the_user_are_recorded_so(cnnbench: Command, tmp_path: Path) -> None:
+    words = ("seed=0,1", "sweep=mine", "hydra.job.config.override_dirname.exclude_keys=[sweep,data]")
+    assert cnnbench("-m", *SMALL, *words).returncode == 0
+    sweep = tmp_path / "outputs" / "sweeps" / "mine"
+    assert all((sweep / name).is_dir() for name in recorded_jobs(sweep))
+    done = cnnbench("-m", *SMALL, *words)
+    assert "2 of 2 jobs are finished already." in done.stdout, done.stdout
+
+
+def test_sweeps_of_the_same_second_have_folders_of_their_own(forks: ForkServer, tmp_path: Path) -> None:
+    now = "sweep=${now:%Y}"  # as the default, but a second that lasts for a year
+    experiment = tmp_path / "experiment" / "mine.yaml"
+    experiment.parent.mkdir()
+    experiment.write_text(f"# @package _global_\n{now.replace('=', ': ')}\n")
+    words = ("-m", "--config-dir", str(tmp_path), *SMALL, "experiment=mine", "seed=0,1")
+    running = [forks.start(*words, folder=tmp_path) for _ in range(2)]
+    for command in running:
+        done = command.wait()
+        assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done
+    first, second = sorted((tmp_path / "outputs" / "sweeps").iterdir())
+    assert second.name == f"{first.name}_2"
+    assert [len(recorded_jobs(sweep)) for sweep in (first, second)] == [2, 2]
+    (resumed,) = {override for job in recorded_jobs(second).values() for override in job[-1:]}
+    assert resumed == f"sweep='{second.name}'"
+
+
+def test_a_sweep_may_lie_outside_the_working_folder(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    place = tmp_path / "outside"
+    done = run_in_process("-m", *SMALL, f"hydra.sweep.dir={place}", folder=tmp_path / "here")
+    assert done.returncode == 0, done.stderr
+    assert [read_status(place / name)["state"] for name in recorded_jobs(place)] == ["finished"]
+
+
+def test_a_changed_sweep_begins_no_jobs_silently(cnnbench: Command, tmp_path: Path) -> None:
+    sweep = tmp_path / "outputs" / "sweeps" / "mine"
+    assert cnnbench("-m", *SMALL, "sweep=mine", "seed=0").returncode == 0
+    record = json.loads((sweep / "sweep.json").read_text())
+    record["jobs"]["waiting"] = [*SMALL, "seed=1"]
+    (sweep / "sweep.json").write_text(json.dumps(record))
+    done = cnnbench("resume", "outputs/sweeps/mine", "train.epochs=3")
+    assert (done.returncode, "1 of 2 jobs" in done.stderr) == (2, True), done.stderr
+    assert "Begin them first: cnnbench resume outputs/sweeps/mine" in done.stderr
+
+
+def test_another_sweeper_cannot_resume_a_sweep(cnnbench: Command, tmp_path: Path) -> None:
+    assert cnnbench("-m", *SMALL, "sweep=mine", "seed=0").returncode == 0
+    done = cnnbench("resume", "outputs/sweeps/mine", "hydra/sweeper=basic")
+    assert (done.returncode, "hydra/sweeper cannot be changed" in done.stderr) == (2, True)
