@@ -266,7 +266,12 @@ def check_spelling(override: str) -> None:
         composed = compose_recorded(["tracker=mlflow", override])
         if composed is not None:
             assert SECRET not in OmegaConf.to_yaml(without_hydra(composed), resolve=True)
-            texts = [composed.data.path, composed.data.root, composed.sweep, composed.tracker.mlflow.experiment]
+            texts = [
+                composed.data.get("path"),
+                composed.data.get("root"),
+                composed.sweep,
+                composed.tracker.mlflow.experiment,
+            ]
             assert not [text for text in texts if text and (text.startswith(("/", "~")) or "../" in text)]
             assert ":" not in composed.model.name
             assert composed.tracker.mlflow.uri is None

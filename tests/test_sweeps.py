@@ -241,7 +241,7 @@ def test_a_dry_run_of_a_sweep_that_has_begun_says_how_far_it_is(grid: Grid) -> N
     lines = [line for line in done.stdout.splitlines() if line.startswith("#")]
     assert [line.rpartition("  ")[2] for line in lines] == [
         *("finished", "to run"),
-        *(["would fail: optimizer.lr=-1.0 is out of range. It must be above 0."] * 2),
+        *(["would fail: optimizer.lr=-1 is out of range. It must be above 0."] * 2),
     ]
     assert done.returncode == 2
     assert "as data.test_examples=20," in done.stdout, done.stdout  # whose speed it was estimated by

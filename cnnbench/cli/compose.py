@@ -21,7 +21,6 @@ from cnnbench.cli.errors import report
 from cnnbench.cli.hydra_app import (
     ClaimedRun,
     HydraJob,
-    claim_run,
     conf_folder,
     is_multirun,
     log_to_file,
@@ -29,7 +28,7 @@ from cnnbench.cli.hydra_app import (
     run_hydra_app,
 )
 from cnnbench.errors import ConfigError, DivergedError
-from cnnbench.runs.directory import STATUS, claim
+from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly
 from cnnbench.runs.processes import broadcast, one_broadcast, processes
 from cnnbench.runs.reading import find_runs, of_this_launch
 from cnnbench.runs.sweep import is_stopped, recorded_jobs
@@ -295,13 +294,19 @@ def benchmark(arguments: list[str]) -> int:
 
     def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
         if claimed is None:  # one of several
-            claimed = claim_run(composed, output_directory(), "benchmark")
-        assert claimed.run is not None  # torchrun, which may start it again, is refused
+            settings = config.load(config.to_plain(composed))
+            run: RunDirectory | None = claim_exactly(output_directory(), "benchmark")
+        else:
+            settings, run = claimed.settings, claimed.run
+        assert run is not None  # torchrun, which may start it again, is refused
         from cnnbench.commands import benchmark
+        from cnnbench.training import preflight
 
-        with claimed.run.recorded_status():
+        with run.recorded_status():
+            if claimed is None:
+                preflight.check(settings)
             overrides = list(HydraConfig.get().overrides.task)
-            result = benchmark.run(claimed.settings, claimed.run, overrides, **vars(options))
+            result = benchmark.run(settings, run, overrides, **vars(options))
             results.append(result)
 
     try:

@@ -97,7 +97,7 @@ def explain_unknown_key(key: str, siblings: Mapping[Any, Any]) -> str:
     for name, inner in siblings.items():
         if isinstance(inner, Mapping) and word in inner:
             return f"{unknown} Did you mean '{join_key(group, name)}.{word}'?"
-    return f"{unknown} {did_you_mean(word, siblings)}"
+    return f"{unknown} {did_you_mean(word, TRACKERS if group == 'tracker' else siblings)}"
 
 
 def join_key(group: str, key: str) -> str:

@@ -94,8 +94,11 @@ def read_scalars(value: Any, hint: Any) -> Any:
     kinds, choices, _, item, _ = allowed_by(hint)
     if isinstance(value, dict):
         group = group_of(hint, value)
-        keys = fields_of(group) if group else {}
-        return {key: read_scalars(inner, keys.get(key, Any)) for key, inner in value.items()}
+        if group is None:
+            return value
+        keys = {str(key): inner for key, inner in value.items()}
+        hints = fields_of(group)
+        return {key: read_scalars(inner, hints.get(key, Any)) for key, inner in keys.items()}
     if isinstance(value, list):
         return [read_scalars(inner, item) for inner in value]
     scalars = {*kinds, *map(type, choices)}

@@ -102,10 +102,13 @@ def _expand(override: Override) -> Overrides:
         values = list(override.sweep_string_iterator())
     else:
         try:
-            numbers = override.sweep_iterator()
-            values = [_format_number(value) for value in itertools.islice(numbers, MAX_JOBS + 1)]
+            sweep: Any = override.value()
+            values = list(itertools.islice(sweep.range(), MAX_JOBS + 1))
+            if len(values) <= MAX_JOBS:  # shuffling lists all first
+                values = list(override.sweep_iterator())
         except ValueError as error:  # a step of 0
             raise ConfigError(f"{typed} is not a range: {error}.") from error
+        values = [_format_number(value) for value in values]
     if not values:
         raise ConfigError(f"{typed} has no values: nothing matches, or the range is empty.")
     return [f"{key}={value}" for value in values]

@@ -289,7 +289,7 @@ def test_mlflow_takes_more_than_it_does_at_once(reader: Reader, tmp_path: Path) 
 
 def test_an_address_is_the_configurations_then_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://theirs")
-    given = [address(MlflowConfig(uri)) for uri in ("http://ours", None)]
+    given = [address(MlflowConfig(uri=uri)) for uri in ("http://ours", None)]
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert [*given, address(MlflowConfig())] == ["http://ours", "http://theirs", None]
 

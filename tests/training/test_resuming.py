@@ -17,7 +17,6 @@ from cnnbench.config import (
     AdagradConfig,
     AdamConfig,
     AdamWConfig,
-    CheckpointEvery,
     Config,
     ConstantConfig,
     CosineConfig,
@@ -291,8 +290,7 @@ def test_checkpoints_are_taken_as_often_as_asked(
     places: list[tuple[int, int]],
 ) -> None:
     change(config, data__validation=0)  # a new best is saved in any case
-    every = CheckpointEvery(epochs=epochs, steps=steps, minutes=minutes)
-    change(config, train__checkpoint_every=every)
+    change(config.train.checkpoint_every, epochs=epochs, steps=steps, minutes=minutes)
     assert count_checkpoints(new("run"), monkeypatch) == places
 
 

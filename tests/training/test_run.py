@@ -43,7 +43,7 @@ def test_a_run_builds_its_network_on_the_meta_device_once_and_for_real_once(
 )
 def test_a_jump_of_the_learning_rate_by_more_epochs_is_said(tmp_path: Path, scheduler: str, said: list[str]) -> None:
     job = (*TINY, "train.epochs=1", "optimizer.lr=0.5", f"scheduler={scheduler}")
-    run_in_process(*job, "train.require_learning=false", "hydra.run.dir=run", folder=tmp_path)
+    run_in_process(*job, "train.fail_if_not_learning=false", "hydra.run.dir=run", folder=tmp_path)
     done = run_in_process("resume", "run", "train.epochs=2", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if "jumps" in line] == said
