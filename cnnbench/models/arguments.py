@@ -13,7 +13,8 @@ from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = ["check_arguments"]
 
-MAX_LAYERS = 10_000  # the deepest published networks have about 1,200; these take seconds to build, not minutes
+# the deepest published networks have about 1,200; these take seconds to build, not minutes
+MAX_LAYERS = 10_000
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
 
@@ -22,7 +23,8 @@ def check_arguments(name: str, factory: Callable[..., object], arguments: Mappin
     """Check that `factory` takes the arguments, that their types are those of its annotations, and their depth.
 
     Raises:
-        ConfigError: an argument that it does not take, of another type, or that asks for more than MAX_LAYERS.
+        ConfigError: an argument that it does not take, of another type, or that asks for more
+            than MAX_LAYERS.
     """
     parameters = inspect.signature(factory).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):

@@ -99,9 +99,8 @@ def load(path: Path) -> State:
         reason = reason or type(error).__name__
         raise CheckpointError(f"{path} is damaged or is no checkpoint: {reason}") from error
     if form == FORMAT_OF_0_1:
-        raise CheckpointError(
-            f"{path} was made by cnnbench 0.1, whose configuration had other keys. Train anew, or use cnnbench 0.1."
-        )
+        made = f"{path} was made by cnnbench 0.1, whose configuration had other keys."
+        raise CheckpointError(f"{made} Train anew, or use cnnbench 0.1.")
     if form != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}, which this version of cnnbench reads.")
     if not intact:

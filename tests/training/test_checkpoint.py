@@ -139,7 +139,7 @@ def test_another_format_is_refused(content: object, tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_version_0_1_is_refused_by_that_name(tmp_path: Path) -> None:
     torch.save({"epoch": 1, "format": 2}, tmp_path / "old.pt")
-    with pytest.raises(CheckpointError, match=r"old\.pt was made by cnnbench 0\.1.* use cnnbench 0\.1"):
+    with pytest.raises(CheckpointError, match=r"old\.pt was made by cnnbench 0\.1"):
         checkpoint.load(tmp_path / "old.pt")
 
 
