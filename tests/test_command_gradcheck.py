@@ -151,7 +151,7 @@ def test_json_says_that_all_passed(within: Command) -> None:
     ("arguments", "message"),
     [
         (["-m", "model=lenet,nin"], "cnnbench gradcheck looks at one network: -m is for cnnbench train."),
-        (["--batch", "1"], "--batch 1 is out of range. It must be at least 2, to be normalised."),
+        (["--batch", "1"], "--batch 1 is out of range. It must be at least 2, to be normalized."),
         (["--batch", "x"], "argument --batch: invalid int value: 'x'."),
         (["model=alexnet", "data.resize=28"], "The smallest size is data.resize=67."),
         (["model=lenett"], "lenet"),

@@ -5,17 +5,17 @@ import io
 import re
 import signal
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
-from cnnbench.cli.plotting import plotted
 from forking import ForkServer
 from in_process import run_in_process
 from installed import Command
 from small_runs import BETWEEN, SMALL, Runs
 from some_epochs import Row, epochs
 
+from cnnbench.cli.compose import plot_and_hint_on_exit
 from cnnbench.errors import ConfigError, DivergedError
 from cnnbench.reports.terminal_plot import plot
 
@@ -34,6 +34,10 @@ def write_rows(run: Path, rows: list[Row]) -> Path:
 def read_rows(run: Path) -> list[Row]:
     with (run / "metrics.csv").open() as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def plotted(run: Path, in_sweep: bool = False) -> AbstractContextManager[None]:
+    return plot_and_hint_on_exit(run, lambda: "cnnbench resume", True, in_sweep)
 
 
 def test_a_run_ends_with_its_curves(within: Command, tmp_path: Path) -> None:
@@ -114,7 +118,7 @@ def test_what_the_output_cannot_hold_is_drawn_in_ascii(
 ) -> None:
     output = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding))
-    with plotted(write_rows(tmp_path / "größe=ℵ\x1b", ROWS), True, named=True):
+    with plotted(write_rows(tmp_path / "größe=ℵ\x1b", ROWS), in_sweep=True):
         pass
     heading, _, text = output.getvalue().decode(encoding).lstrip("\n").partition("\n")
     assert text == plot(ROWS, 80, unicode) + "\n"
@@ -125,7 +129,7 @@ def test_what_the_output_cannot_hold_is_drawn_in_ascii(
 def test_whatever_ends_a_run_its_curves_are_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: BaseException
 ) -> None:
-    with suppress(type(ending)), plotted(write_rows(tmp_path, ROWS), True):
+    with suppress(type(ending)), plotted(write_rows(tmp_path, ROWS)):
         raise ending
     assert capsys.readouterr().out == f"\n{plot(ROWS, 80, unicode=True)}\n"
 
@@ -133,6 +137,6 @@ def test_whatever_ends_a_run_its_curves_are_shown(
 def test_after_a_mistake_nothing_is_shown_of_the_run_that_was_there_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with suppress(ConfigError), plotted(write_rows(tmp_path, ROWS), True):
+    with suppress(ConfigError), plotted(write_rows(tmp_path, ROWS)):
         raise ConfigError("It holds a run with other values.")
     assert capsys.readouterr().out == ""

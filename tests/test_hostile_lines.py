@@ -208,7 +208,7 @@ def test_a_line_that_no_part_expects_is_answered(line: list[str]) -> None:
 def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_listed(sweep: list[str]) -> None:
     code, shown = outcome(["-m", *sweep])
     assert code == 2
-    assert "makes this a sweep of more than 10,000 jobs" in shown
+    assert "a sweep of more than 10,000 jobs" in shown
 
 
 RANDOM = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))

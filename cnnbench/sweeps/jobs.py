@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -103,12 +104,12 @@ def _expand(override: Override) -> Overrides:
     else:
         try:
             sweep: Any = override.value()
-            values = list(itertools.islice(sweep.range(), MAX_JOBS + 1))
-            if len(values) <= MAX_JOBS:  # shuffling lists all first
-                values = list(override.sweep_iterator())
+            numbers = list(itertools.islice(sweep.range(), MAX_JOBS + 1))
         except ValueError as error:  # a step of 0
             raise ConfigError(f"{typed} is not a range: {error}.") from error
-        values = [_format_number(value) for value in values]
+        if sweep.shuffle and len(numbers) <= MAX_JOBS:
+            random.shuffle(numbers)
+        values = [_format_number(number) for number in numbers]
     if not values:
         raise ConfigError(f"{typed} has no values: nothing matches, or the range is empty.")
     return [f"{key}={value}" for value in values]

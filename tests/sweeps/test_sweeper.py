@@ -109,7 +109,7 @@ def test_a_sweep_that_cannot_be_starts_nothing(cnnbench: Command, tmp_path: Path
 def test_mistakes_of_all_jobs_are_told_before_the_first_begins(cnnbench: Command, tmp_path: Path) -> None:
     done = cnnbench("-m", *SMALL, "optimizer.lr=0.1,-1", "seed=0,1,x")
     assert done.returncode == 2
-    assert "optimizer.lr=-1.0 is out of range" in done.stderr
+    assert "optimizer.lr=-1 is out of range" in done.stderr
     assert "2 of 6 jobs, such as " in done.stderr
     assert "seed: " in done.stderr
     assert done.stderr.endswith("No job was started.\n")
