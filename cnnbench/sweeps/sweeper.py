@@ -23,7 +23,7 @@ from cnnbench.runs.processes import broadcast, processes
 from cnnbench.runs.reading import read_accuracy, read_status, read_text
 from cnnbench.runs.records import Record, read_records
 from cnnbench.runs.stopping import SIGTERM_CODE, STOP_SIGNALS, print_from_handler
-from cnnbench.runs.sweep import add_jobs, allow, stop
+from cnnbench.runs.sweep import add_jobs, allow, recorded_jobs, stop
 from cnnbench.sweeps.jobs import (
     Overrides,
     SweepRequest,
@@ -107,6 +107,8 @@ class Sweep:
             loader = sweeper.hydra_context.config_loader
             jobs = list_jobs(arguments, sweeper.params, lines, loader)
         self._compose(jobs)
+        if self.request.policy is not None:
+            self._refuse_other_names()
         if sweeper.dry_run:
             from cnnbench.sweeps.dry_run import estimate
 
@@ -126,6 +128,15 @@ class Sweep:
         # directories that have the numbers of jobs are found by launching all in order
         waiting = [name for name in self.jobs if is_numbered or name not in finished]
         return [[*self.jobs[name].overrides, *named] for name in waiting]
+
+    def _refuse_other_names(self) -> None:
+        """Check that recorded jobs that have begun are in the directories that they have today."""
+        others = recorded_jobs(self.directory).keys() - self.jobs.keys()
+        if any((self.directory / name).exists() for name in others):
+            raise ConfigError(
+                f"The jobs in {self.directory} are not named by their overrides, as by hydra.sweep.subdir. "
+                "Run the original sweep command again."
+            )
 
     def _check_name(self) -> None:
         name, overrides = self.composed.sweep, self.written["hydra"]["overrides"]["task"]

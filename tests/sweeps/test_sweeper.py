@@ -110,7 +110,7 @@ def test_mistakes_of_all_jobs_are_told_before_the_first_begins(cnnbench: Command
     done = cnnbench("-m", *SMALL, "optimizer.lr=0.1,-1", "seed=0,1,x")
     assert done.returncode == 2
     assert "optimizer.lr=-1 is out of range" in done.stderr
-    assert "2 of 6 jobs, such as " in done.stderr
+    assert "3 of 6 jobs, such as " in done.stderr
     assert "seed: " in done.stderr
     assert done.stderr.endswith("No job was started.\n")
     assert not (tmp_path / "outputs").exists()
@@ -130,6 +130,8 @@ def test_keys_left_out_of_names_by_the_user_are_recorded_so(cnnbench: Command, t
     assert all((sweep / name).is_dir() for name in recorded_jobs(sweep))
     done = cnnbench("-m", *SMALL, *words)
     assert "2 of 2 jobs are finished already." in done.stdout, done.stdout
+    done = cnnbench("resume", "outputs/sweeps/mine")
+    assert (done.returncode, "are not named by their overrides" in done.stderr) == (2, True), done.stderr
 
 
 def test_sweeps_of_the_same_second_have_folders_of_their_own(forks: ForkServer, tmp_path: Path) -> None:
