@@ -33,7 +33,14 @@ def test_the_smoke_run_works_from_the_wheel_in_another_directory(installed: Path
 
 
 @pytest.mark.parametrize(
-    "name", ["conf/train.yaml", "data/sample/LICENSE", "reports/page/template.html.jinja", "reports/page/charts.js"]
+    "name",
+    [
+        "cnnbench/conf/train.yaml",
+        "cnnbench/data/sample/LICENSE",
+        "cnnbench/reports/page/template.html.jinja",
+        "cnnbench/reports/page/charts.js",
+        "hydra_plugins/cnnbench_sweeper.py",
+    ],
 )
 def test_the_wheel_holds(installed: Path, name: str) -> None:
-    assert (installed / "cnnbench" / name).is_file()
+    assert (installed / name).is_file()
