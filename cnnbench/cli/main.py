@@ -24,7 +24,7 @@ from cnnbench.cli.streams import (
     shield_stream,
 )
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.runs.processes import broadcast, processes
+from cnnbench.runs.processes import broadcast, processes, shared_store
 from cnnbench.runs.reading import find_runs
 from cnnbench.runs.stopping import STOP_SIGNALS, end_on_signals
 
@@ -105,7 +105,10 @@ def _run_worker_rank(command: str, arguments: list[str]) -> int:
         redirect_stderr(nowhere),
         suppress(Exception),
     ):
-        _run(command, arguments)
+        try:
+            _run(command, arguments)
+        finally:
+            shared_store()  # rank 0, which may keep the store, waits at its end until all have come
     return 0
 
 
