@@ -38,7 +38,7 @@ from cnnbench.runs.reading import of_this_launch, read_text
 from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopping import STOP_SIGNALS, end
 from cnnbench.runs.sweep import stop
-from cnnbench.sweeps.jobs import SweepRequest, without_hydra
+from cnnbench.sweeps.jobs import SweepRequest
 
 if TYPE_CHECKING:
     from cnnbench.training.preflight import Preflight
@@ -317,7 +317,7 @@ def _find_earlier_attempt(composed: DictConfig) -> ClaimedRun | None:
 def write_hydra_files(composed: DictConfig, directory: Path) -> None:
     """Write into a run directory what Hydra writes there of a command line."""
     parts = {
-        "config.yaml": without_hydra(composed),
+        "config.yaml": config.without_hydra(composed),
         "hydra.yaml": OmegaConf.masked_copy(composed, "hydra"),
         "overrides.yaml": composed.hydra.overrides.task,
     }
