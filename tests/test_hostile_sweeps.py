@@ -22,8 +22,8 @@ from small_runs import SMALL, Runs
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
+from cnnbench.config import without_hydra
 from cnnbench.errors import CnnbenchError, ConfigError
-from cnnbench.sweeps.jobs import without_hydra
 from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
 
 SECRET = "hush-hush"

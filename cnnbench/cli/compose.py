@@ -27,7 +27,7 @@ from cnnbench.cli.hydra_app import (
     output_directory,
     run_hydra_app,
 )
-from cnnbench.errors import ConfigError, DivergedError
+from cnnbench.errors import CheckpointError, ConfigError, DivergedError
 from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly
 from cnnbench.runs.processes import broadcast, one_broadcast, processes
 from cnnbench.runs.reading import find_runs, of_this_launch
@@ -86,11 +86,18 @@ def train_job(composed: DictConfig, claimed: ClaimedRun | None, plot: bool) -> f
         if claimed is not None:
             return _train_or_resume(claimed, cnnbench.STARTED, plot)
         started, directory = time.perf_counter(), output_directory()
-        if is_multirun() and is_stopped(Path(HydraConfig.get().sweep.dir)):
-            log.info("Not begun: the sweep was stopped.")
+        if _is_sweep_stopped():
             return math.nan
         settings = config.load(config.to_plain(composed))
         return _train_or_resume(ClaimedRun(settings, None, directory, claim(directory)), started, plot)
+
+
+def _is_sweep_stopped() -> bool:
+    """Return whether this is a job of a sweep that was stopped, and log it."""
+    stopped = is_multirun() and is_stopped(Path(HydraConfig.get().sweep.dir))
+    if stopped:
+        log.info("Not begun: the sweep was stopped.")
+    return stopped
 
 
 def _train_or_resume(job: ClaimedRun, started: float, plot: bool) -> float:
@@ -119,7 +126,7 @@ def _train_along() -> None:
 
     try:
         train(config.load(values), None)
-    except (DivergedError, KeyboardInterrupt, SystemExit):
+    except (CheckpointError, DivergedError, KeyboardInterrupt, SystemExit):
         pass
     except Exception as error:
         if is_peer_lost(error):
@@ -163,8 +170,13 @@ def resume(arguments: list[str]) -> int:
     from cnnbench.commands.resume import parse_arguments
 
     options = parse_arguments(arguments)
-    is_run = (options.directory / STATUS).exists()
-    jobs = {} if is_run else recorded_jobs(options.directory)
+    jobs = None
+    if processes().rank == 0:  # the machines of other ranks need not have the directory
+        is_run = (options.directory / STATUS).exists()
+        jobs = {} if is_run else recorded_jobs(options.directory)
+    jobs = broadcast(jobs)
+    if jobs is None:  # rank 0 has an error, and reports it
+        return 0
     if not jobs:
         return _resume_runs(options)
     return _resume_sweep(options, arguments, jobs)
@@ -186,13 +198,14 @@ def _resume_sweep(options: argparse.Namespace, arguments: Sequence[str], recorde
         config_dir=options.config_dir,
     )
     if policy.only_confirms(jobs):
-        policy.check_overrides(jobs)
+        if processes().rank == 0:
+            policy.check_overrides(jobs)
         flags = ["-m", *(["--config-dir", options.config_dir] if options.config_dir else [])]
         words = [*flags, f"hydra.sweep.dir={quote_path(directory)}", *launcher]
         request = SweepRequest(["resume", *arguments], list(jobs.values()), policy)
         return run_sweep_command(words, request, options.plot)
     waiting = [name for name in jobs if not (directory / name / STATUS).exists()]
-    if waiting:
+    if waiting and processes().rank == 0:
         raise ConfigError(
             f"{len(waiting):,} of {len(jobs):,} jobs of {directory} have not begun, so that there is "
             f"nothing to change. Begin them first: cnnbench resume {shlex.quote(str(directory))}"
@@ -207,10 +220,13 @@ def _resume_runs(options: argparse.Namespace) -> int:
     changes = config.parse_changes(options.changes, config.RESUME_OVERRIDES, "in a run that is resumed")
     command = shlex.join([*processes().program(), *sys.argv[1:]])
     codes = []
-    for directory in find_runs(options.directory):
-        if processes().rank > 0:
+    if processes().rank > 0:
+        for _ in range(broadcast() or 0):
             _train_along()
-            continue
+        return 0
+    directories = find_runs(options.directory)
+    broadcast(len(directories))
+    for directory in directories:
         try:
             with one_broadcast(), plot_and_hint_on_exit(directory, lambda: command, options.plot):
                 resume_run(
@@ -293,6 +309,8 @@ def benchmark(arguments: list[str]) -> int:
     results: list[dict[str, Any]] = []
 
     def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
+        if _is_sweep_stopped():
+            return
         if claimed is None:  # one of several
             settings = config.load(config.to_plain(composed))
             run: RunDirectory | None = claim_exactly(output_directory(), "benchmark")

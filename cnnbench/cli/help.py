@@ -10,9 +10,9 @@ from string import Template
 
 from omegaconf import OmegaConf
 
+from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config, conf_folder, is_override
 from cnnbench.errors import ConfigError
-from cnnbench.sweeps.jobs import without_hydra
 
 __all__ = ["print_help"]
 
@@ -36,7 +36,7 @@ def print_help(config_name: str, arguments: Sequence[str]) -> None:
     composed = compose_config(overrides, config_name)
     values = {
         "APP_CONFIG_GROUPS": _list_choices(folders),
-        "CONFIG": OmegaConf.to_yaml(without_hydra(composed)),
+        "CONFIG": OmegaConf.to_yaml(config.without_hydra(composed)),
     }
     print(Template(composed.hydra.help.template).safe_substitute(values))
 

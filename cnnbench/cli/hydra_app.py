@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -37,7 +38,7 @@ from cnnbench.runs.reading import of_this_launch, read_text
 from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopping import STOP_SIGNALS, end
 from cnnbench.runs.sweep import stop
-from cnnbench.sweeps.jobs import SweepRequest, without_hydra
+from cnnbench.sweeps.jobs import SweepRequest
 
 if TYPE_CHECKING:
     from cnnbench.training.preflight import Preflight
@@ -85,6 +86,13 @@ class ClaimedRun:
     run: RunDirectory | None
 
 
+class JobFailedError(Exception):
+    """What a sweeper that searches gets of a job's error: its message and exit code.
+
+    The error itself would keep all that the job had in memory: its traceback holds the frames.
+    """
+
+
 class HydraJob:
     """The task function: Hydra calls it with each composed configuration, perhaps elsewhere.
 
@@ -102,7 +110,6 @@ class HydraJob:
         self.sweep = sweep
         self.claimed: ClaimedRun | None = None
         self.exit_codes: list[int] = []  # of jobs in this process that failed
-        self.reported: list[Exception] = []
         self.command = list(sys.orig_argv)
         self.launched_by = os.getpid()
 
@@ -123,6 +130,7 @@ class HydraJob:
         is_parallel = is_elsewhere and choices["hydra/launcher"] == "joblib"
         if is_parallel:
             _configure_parallel_job()
+        failed: JobFailedError | None = None
         try:
             return self.work(composed, self.claimed)
         except BrokenPipeError:  # from a command that only prints
@@ -136,8 +144,9 @@ class HydraJob:
             if sweep is not None and composed.get("sweep_on_error") == "stop":
                 stop(sweep)
             if choices["hydra/sweeper"] not in ("cnnbench", "basic"):
-                self.reported.append(error)
-                raise  # sweepers that search count it as a failed trial
+                failed = JobFailedError(str(error), self.exit_codes[-1])
+        if failed is not None:
+            raise failed
         return math.nan
 
 
@@ -187,9 +196,10 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
     gc.disable()  # composing and importing leave no garbage; looking for it takes an eighth of it
     try:
         hydra.main(config_path=str(conf_folder()), config_name=config_name, version_base="1.3")(job)()
+    except JobFailedError as failed:
+        return int(failed.args[1])
     except Exception as error:
-        if error not in job.reported:
-            raise _explain(error, job) from error.__cause__
+        raise _explain(error, job) from error.__cause__
     finally:
         gc.enable()
     if job.sweep is not None and job.sweep.exit_code is not None:
@@ -199,7 +209,9 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
 
 def _explain(error: Exception, job: HydraJob) -> Exception:
     """Return an error of Hydra, of a launcher or of another sweeper as one for people."""
-    if isinstance(error, EXPLAINED):
+    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
+    module = str(innermost.f_globals["__name__"]).partition(".")[0]
+    if isinstance(error, EXPLAINED) or module in ("cnnbench", "torch"):  # the latter is a bug
         return error
     if isinstance(error.__cause__, OSError):  # of a train.log that cannot be opened
         return error.__cause__
@@ -305,7 +317,7 @@ def _find_earlier_attempt(composed: DictConfig) -> ClaimedRun | None:
 def write_hydra_files(composed: DictConfig, directory: Path) -> None:
     """Write into a run directory what Hydra writes there of a command line."""
     parts = {
-        "config.yaml": without_hydra(composed),
+        "config.yaml": config.without_hydra(composed),
         "hydra.yaml": OmegaConf.masked_copy(composed, "hydra"),
         "overrides.yaml": composed.hydra.overrides.task,
     }

@@ -24,7 +24,7 @@ from cnnbench.cli.streams import (
     shield_stream,
 )
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.runs.processes import broadcast, processes
+from cnnbench.runs.processes import broadcast, processes, shared_store
 from cnnbench.runs.reading import find_runs
 from cnnbench.runs.stopping import STOP_SIGNALS, end_on_signals
 
@@ -105,7 +105,10 @@ def _run_worker_rank(command: str, arguments: list[str]) -> int:
         redirect_stderr(nowhere),
         suppress(Exception),
     ):
-        _run(command, arguments)
+        try:
+            _run(command, arguments)
+        finally:
+            shared_store()  # rank 0, which may keep the store, waits at its end until all have come
     return 0
 
 
@@ -136,30 +139,15 @@ def _models(arguments: list[str]) -> int:
     return 0
 
 
-def _data(arguments: list[str]) -> int:
-    from cnnbench.commands import data
-
-    data.run(arguments)
-    return 0
-
-
-def _report(arguments: list[str]) -> int:
-    from cnnbench.commands import report
-
-    report.run(arguments)
-    return 0
+def _run_module(command: str, arguments: list[str]) -> int:
+    """Run a command that needs no configuration; its module parses the arguments."""
+    return int(import_module(f"cnnbench.commands.{command}").run(arguments) or 0)
 
 
 def _reproduce(arguments: list[str]) -> int:
     from cnnbench.cli import reproducing
 
     return reproducing.run(arguments)
-
-
-def _doctor(arguments: list[str]) -> int:
-    from cnnbench.commands import doctor
-
-    return doctor.run(arguments)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -172,9 +160,9 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "predict": partial(_run_directory_command, "predict"),
     "inspect": partial(_run_directory_command, "inspect"),
     "export": partial(_run_directory_command, "export"),
-    "report": _report,
+    "report": partial(_run_module, "report"),
     "reproduce": _reproduce,
     "models": _models,
-    "data": _data,
-    "doctor": _doctor,
+    "data": partial(_run_module, "data"),
+    "doctor": partial(_run_module, "doctor"),
 }

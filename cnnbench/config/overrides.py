@@ -37,6 +37,7 @@ __all__ = [
     "quote",
     "quote_texts",
     "to_plain",
+    "without_hydra",
 ]
 
 HOW_TO_QUOTE = "Quote a text with special characters: \"data.path='a, b'\"."
@@ -220,15 +221,19 @@ def _check_name(group: str, name: str, allowed: Sequence[str]) -> None:
         raise ConfigError(f"{group}={name} is not known. {did_you_mean(name, allowed)}")
 
 
+def without_hydra(composed: DictConfig) -> DictConfig:
+    """Return what was composed, less Hydra's own settings."""
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+
+
 def to_plain(composed: DictConfig) -> dict[str, Any]:
     """Return the plain values of what was composed, without Hydra's own.
 
     Raises:
         ConfigError: an interpolation leads nowhere, or a value is missing.
     """
-    ours = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
     try:
-        plain: Any = OmegaConf.to_container(ours, resolve=True, throw_on_missing=True)
+        plain: Any = OmegaConf.to_container(without_hydra(composed), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(explain_omegaconf(error)) from error
     return {str(key): value for key, value in plain.items()}

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
 
 from cnnbench import config
 from cnnbench.errors import ConfigError
@@ -29,7 +28,6 @@ __all__ = [
     "list_jobs",
     "quote_path",
     "read_jobs_file",
-    "without_hydra",
 ]
 
 MAX_JOBS = 10_000
@@ -146,11 +144,6 @@ def read_jobs_file(path: Path) -> list[Overrides]:
     if not jobs:
         raise ConfigError(f"{path} has no line with overrides, such as: optimizer.lr=0.1 train.batch_size=64")
     return jobs
-
-
-def without_hydra(composed: DictConfig) -> DictConfig:
-    """Return what Hydra has composed, less its own settings."""
-    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
 def quote_path(path: Path) -> str:

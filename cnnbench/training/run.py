@@ -96,8 +96,9 @@ def train(
             checked = check(config)
         watch.add({"start": watch.total_s})
         try:
-            with _join_ranks(config, run_directory, resume, checked.device) as (group, resume):
-                state = _set_up(config, run_directory, resume, checked, watch, group)
+            state = _build_state(config, run_directory, checked.device, watch)
+            with _join_ranks(state, resume) as (group, resume):
+                _restore_and_prepare(state, resume, group)
                 with recording(state, checked, resume) as recorder:
                     with state.signals:
                         result = _fit_and_test(state, recorder, on_epoch)
@@ -142,41 +143,47 @@ def _record_start(run: RunDirectory, config: Config, resume: ResumeState | None)
 
 @contextmanager
 def _join_ranks(
-    config: Config,
-    run: RunDirectory | None,
+    state: TrainingState,
     resume: ResumeState | None,
-    device: Device,
 ) -> Iterator[tuple["ProcessGroup | None", ResumeState | None]]:
-    """Let all ranks take part in the block; give their group, and what rank 0 resumes from."""
+    """Let all ranks take part in the block; give their group, and what rank 0 resumes from.
+
+    Worker ranks hear of the run only now: until here an error of rank 0 is no matter of theirs.
+    """
     if not processes().several:
         yield None, resume
         return
     from cnnbench.training import distributed  # half a second, which one process need not wait
 
-    if run is not None:  # the others wait for it before they call `train`
-        distributed.broadcast(as_dict(config))
-    with distributed.process_group(device.backend) as group:
+    if state.run_directory is not None:  # the others wait for it before they call `train`
+        distributed.broadcast(as_dict(state.config))
+    with distributed.process_group(state.engine.device.backend) as group:
         yield group, distributed.broadcast_checkpoint(resume, group)
 
 
-def _set_up(
+def _build_state(
     config: Config,
     run: RunDirectory | None,
-    resume: ResumeState | None,
-    checked: Preflight,
+    device: Device,
     watch: Stopwatch,
-    group: "ProcessGroup | None",
 ) -> TrainingState:
-    """Load the data, build the network, and restore what the run resumes from."""
+    """Load the data, and build the network and what trains it."""
     with watch("data"):
         dataset, arrays = sources.load(config.data)
     with watch("start"):
-        engine = build_engine(config, dataset, checked.device)
+        engine = build_engine(config, dataset, device)
     with watch("data"):
-        device = engine.device.torch_device
-        data = ResidentData.from_arrays(config.data, arrays, config.seed, device)
-    signals = Stopping(told=run is not None)
-    state = TrainingState(config, engine, dataset, data, watch, signals, run)
+        data = ResidentData.from_arrays(config.data, arrays, config.seed, device.torch_device)
+    return TrainingState(config, engine, dataset, data, watch, Stopping(told=run is not None), run)
+
+
+def _restore_and_prepare(
+    state: TrainingState,
+    resume: ResumeState | None,
+    group: "ProcessGroup | None",
+) -> None:
+    """Restore what the run resumes from, and make the first step ready on all ranks."""
+    config, engine, run, watch = state.config, state.engine, state.run_directory, state.watch
     last = None if resume is None else resume.last
     with watch("start"):
         if engine.rank > 0:  # rank 0 goes on with the generators that have made the weights
@@ -188,11 +195,10 @@ def _set_up(
     if group is not None:
         engine.join(group, config.device.sync_batchnorm)
     with watch("preparation"):
-        engine.prepare(data.train, state.batch_size)
+        engine.prepare(state.data.train, state.batch_size)
     if run is not None and resume is not None and last is not None and resume.changes:
         # the checkpoint must know at once what it is resumed with
         checkpoint.save_rotating(run.checkpoints, {**last, "config": as_dict(config)})
-    return state
 
 
 def _fit_and_test(
