@@ -23,6 +23,7 @@ from cnnbench.cli.hydra_app import (
     HydraJob,
     conf_folder,
     is_multirun,
+    is_override,
     log_to_file,
     output_directory,
     run_hydra_app,
@@ -32,7 +33,7 @@ from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly
 from cnnbench.runs.processes import broadcast, one_broadcast, processes
 from cnnbench.runs.reading import find_runs, of_this_launch
 from cnnbench.runs.sweep import is_stopped, recorded_jobs
-from cnnbench.sweeps.jobs import SweepRequest, quote_path
+from cnnbench.sweeps.jobs import SweepRequest, list_jobs, quote_path
 
 __all__ = ["benchmark", "gradcheck", "resume", "run_sweep_command", "summary", "train"]
 
@@ -306,6 +307,9 @@ def benchmark(arguments: list[str]) -> int:
             "cnnbench benchmark measures one network after another: side by side they would take "
             "each other's time. Leave hydra/launcher out."
         )
+    if not MULTIRUN.isdisjoint(words):
+        swept = [word for word in words if is_override(word) and "glob(" not in word]
+        list_jobs(swept)  # too many are an error, before Hydra lists them until the memory is full
     results: list[dict[str, Any]] = []
 
     def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:

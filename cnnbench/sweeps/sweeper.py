@@ -102,6 +102,8 @@ class Sweep:
         sweeper = self.sweeper
         if processes().several and self.launcher != "basic":
             raise ConfigError("Under torchrun the processes train each job together: leave hydra/launcher out.")
+        if processes().several and sweeper.dry_run:
+            raise ConfigError("--dry-run measures one process. Start it without torchrun.")
         self._check_name()
         jobs = self.request.jobs
         if jobs is None:
