@@ -59,7 +59,7 @@ def test_another_sweeper_gets_the_value_of_a_job_and_the_error_of_one_that_diver
     value, error = (tmp_path / "values").read_text().split()
     (result,) = (tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json")
     best = json.loads(result.read_text())["best"]["validation_accuracy"]
-    assert (float(value), error) == (best, "DivergedError")
+    assert (float(value), error) == (best, "JobFailedError")
     assert done.stderr.count("The training loss became") == 1
 
 
