@@ -47,6 +47,18 @@ def test_the_table_has_a_row_for_each_network(within: Command) -> None:
     assert rows == ["lenet", "mlp"]
 
 
+def test_after_a_failure_no_more_are_measured_if_asked_so(within: Command, tmp_path: Path) -> None:
+    words = ("train.batch_size=9999,32", "sweep_on_error=stop", "--rounds", "1")
+    done = within("benchmark", "-m", *QUICK, *words)
+    assert (done.returncode, "train.batch_size=9999" in done.stderr) == (2, True), done.stderr
+    assert results(tmp_path) == []
+
+
+def test_too_many_networks_are_refused_before_they_are_listed(within: Command) -> None:
+    done = within("benchmark", "-m", *QUICK, "seed=range(1,1000000000)")
+    assert (done.returncode, "a sweep of more than 10,000 jobs" in done.stderr) == (2, True), done.stderr
+
+
 def test_an_epoch_that_takes_too_long_is_not_run(within: Command, tmp_path: Path) -> None:
     done = within("benchmark", *QUICK, "--rounds", "1", "--epoch-limit", "0")
     (result,) = results(tmp_path)
