@@ -65,14 +65,14 @@ def list_jobs(
     Raises:
         ConfigError: a key has no value or is given twice, or there are more than MAX_JOBS.
     """
-    in_lines = {word.partition("=")[0] for line in lines for word in line}
+    in_lines = {word.partition("=")[0].lstrip("+") for line in lines for word in line}
     defaults = [f"{key}={value}" for key, value in (proposed or {}).items() if key not in in_lines]
     parser = OverridesParser.create(loader)
     values: dict[str, Overrides] = {}
     for override in parser.parse_overrides(config.quote_texts([*defaults, *overrides])):
         values[override.get_key_element()] = _expand(override)
     for key in values:
-        if key in in_lines:
+        if key.lstrip("+") in in_lines:
             raise ConfigError(f"{key} is given by the jobs file and on the command line. Leave one out.")
     number = len(lines) * math.prod(map(len, values.values()))
     if number > MAX_JOBS:
@@ -131,9 +131,10 @@ def read_jobs_file(path: Path) -> list[Overrides]:
         reason = str(error).rstrip(".")
         raise ConfigError(f"The jobs file {path} cannot be read: {reason}.") from error
     for number, job in enumerate(jobs, start=1):
-        keys = [word.partition("=")[0] for word in job]
+        keys = [word.partition("=")[0].lstrip("+") for word in job]
         for word, key in zip(job, keys, strict=True):
-            if "=" not in word or word.startswith(("-", "hydra", "sweep=")):
+            is_value = "=" in word and not key.startswith(("-", "~", "hydra"))
+            if not is_value or key == "sweep" or config.parse_override(word).is_sweep_override():
                 raise ConfigError(
                     f"{path}, line {number}: '{word}' is not a value of one job. Each line is a job, "
                     "as on the command line: optimizer.lr=0.1 train.batch_size=64"

@@ -74,3 +74,15 @@ def test_a_line_may_not_repeat_a_key(tmp_path: Path) -> None:
     (tmp_path / "jobs").write_text("seed=1\noptimizer.lr=0.1 seed=1 optimizer.lr=0.2\n")
     with pytest.raises(ConfigError, match=r"line 2: optimizer\.lr is given twice"):
         read_jobs_file(tmp_path / "jobs")
+
+
+@pytest.mark.parametrize("word", ["++hydra.job.name=x", "++sweep=x", "~seed=1", "seed=1,2", "seed=range(3)"])
+def test_a_line_holds_values_of_one_job_alone(tmp_path: Path, word: str) -> None:
+    (tmp_path / "jobs").write_text(f"optimizer.lr=0.1\n{word}\n")
+    with pytest.raises(ConfigError, match=r"line 2: .* is not a value of one job"):
+        read_jobs_file(tmp_path / "jobs")
+
+
+def test_a_key_of_the_jobs_file_is_known_with_a_plus() -> None:
+    with pytest.raises(ConfigError, match="seed is given by the jobs file and on the command line"):
+        list_jobs(["seed=0,1"], lines=[["++seed=2"]])
