@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from forking import ForkServer
 from same_run import differences
 from together import Done, run_together
 
+from cnnbench.cli.hydra_app import HydraJob, run_hydra_app
 from cnnbench.training import checkpoint
 
 # The last batch has 1 example (of 101 in batches of 20), so that the second process has no share in it.
@@ -214,9 +216,11 @@ def test_a_sweep_trains_all_its_jobs_with_the_same_processes(forks: ForkServer, 
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_after_a_job_whose_training_diverged(forks: ForkServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sweeper", ["cnnbench", "basic"])
+def test_a_sweep_goes_on_after_a_job_whose_training_diverged(forks: ForkServer, tmp_path: Path, sweeper: str) -> None:
     job = [each for each in JOB if not each.startswith(("hydra.run.dir", "optimizer.lr"))]
-    first, second = run_together(forks, "-m", *job, "optimizer.lr=1e30,0.02", "sweep=s", folder=tmp_path)
+    job += ["optimizer.lr=1e30,0.02", "sweep=s", f"hydra/sweeper={sweeper}"]
+    first, second = run_together(forks, "-m", *job, folder=tmp_path)
     assert (first.returncode, second.returncode) == (4, 0), first.stderr + second.stderr
     assert len(list((tmp_path / "outputs" / "sweeps" / "s").glob("*lr=0.02*/result.json"))) == 1
 
@@ -228,6 +232,8 @@ def test_a_sweep_goes_on_after_a_job_whose_training_diverged(forks: ForkServer, 
         ("model=bn_lenet", "cannot train on a batch of 1"),
         ("device.cuda_graphs=true", "device.cuda_graphs=true is for one process"),
         ("train.epochs=0", "train.epochs=0 is out of range"),
+        ("hydra/launcher=joblib", "leave hydra/launcher out"),
+        ("hydra/sweeper=optuna", "cannot search under torchrun"),
     ],
 )
 def test_what_cannot_be_is_told_once(forks: ForkServer, tmp_path: Path, change: str, words: str) -> None:
@@ -249,3 +255,15 @@ def test_other_verbs_are_done_by_the_first_process(forks: ForkServer, tmp_path: 
     assert (first.returncode, second.returncode) == (0, 0)
     assert "lenet" in first.stdout
     assert second.stdout + second.stderr == ""
+
+
+def test_every_process_has_the_sweeper_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    launch = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in {**launch, "HYDRA_FULL_ERROR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["cnnbench"])
+    monkeypatch.setattr("hydra.main", lambda **_: lambda job: lambda: None)
+    words = ["-m", "hydra/sweeper=basic", "hydra/job_logging=default"]
+    run_hydra_app("train", words, HydraJob(lambda composed, claimed: None))
+    assert "hydra/sweeper=basic" in sys.argv
+    assert "hydra/job_logging=default" not in sys.argv

@@ -189,8 +189,11 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
         print_help(config_name, arguments)
         return 0
     words = sorted(arguments, key=is_override)  # argparse fails on a flag between overrides
+    if processes().several:
+        _check_torchrun(words)
     if processes().rank > 0:
-        words = [word for word in words if not word.startswith("hydra/")] + list(SILENT)
+        logging_groups = ("hydra/job_logging=", "hydra/hydra_logging=")
+        words = [word for word in words if not word.startswith(logging_groups)] + list(SILENT)
     sys.argv[1:] = config.quote_texts(words)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
     gc.disable()  # composing and importing leave no garbage; looking for it takes an eighth of it
@@ -205,6 +208,23 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
     if job.sweep is not None and job.sweep.exit_code is not None:
         return job.sweep.exit_code
     return job.exit_codes[0] if job.exit_codes else 0
+
+
+def _check_torchrun(words: Sequence[str]) -> None:
+    """Refuse sweepers and launchers whose jobs the ranks cannot run together, in one order.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for word in words:
+        key, _, name = word.partition("=")
+        if key == "hydra/launcher" and name != "basic":
+            raise ConfigError("Under torchrun the processes train each job together: leave hydra/launcher out.")
+        if key == "hydra/sweeper" and name not in ("cnnbench", "basic"):
+            raise ConfigError(
+                f"{word} cannot search under torchrun, where each process would search by itself. "
+                "Start it without torchrun, or leave hydra/sweeper out."
+            )
 
 
 def _explain(error: Exception, job: HydraJob) -> Exception:
