@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from forking import ForkServer
+from in_process import run_in_process
 from installed import TINY, Command, clean_environment, only_run, run_command
 from omegaconf import OmegaConf
 from shortcuts import SHORTCUTS
@@ -299,3 +300,9 @@ def test_data_lists_what_is_here_and_what_is_not(cnnbench: Command) -> None:
     assert "sample: part of Fashion-MNIST, licence MIT" in done.stdout
     assert "mnist: MNIST, licence CC BY-SA 3.0" in done.stdout
     assert "not on this machine: train-images-idx3-ubyte" in done.stdout
+
+
+def test_a_run_in_whose_directory_hydra_works_is_complete(tmp_path: Path) -> None:
+    done = run_in_process(*SMALL, "hydra.job.chdir=true", "hydra.run.dir=run", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "result.json").exists()

@@ -285,7 +285,10 @@ def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "
     checked = preflight.check(settings)
     is_named = any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
     claim = claim_new if directory is None and not is_named else claim_exactly
-    run = claim(directory or Path(composed.hydra.run.dir), verb)
+    path = directory or Path(composed.hydra.run.dir)
+    if composed.hydra.job.chdir:  # Hydra is about to leave the folder that it is relative to
+        path = path.absolute()
+    run = claim(path, verb)
     return ClaimedRun(settings, checked, run.path, run)
 
 
