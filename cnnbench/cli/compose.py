@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,13 +61,13 @@ def train(arguments: list[str]) -> int:
     parser.add_argument("--plot", action="store_true")
     options, words = parser.parse_known_args(arguments)
     if MULTIRUN.isdisjoint(words):
-        if options.jobs_file or options.dry_run:
+        if options.jobs_file is not None or options.dry_run:
             raise ConfigError("--jobs-file and --dry-run are for a sweep: add -m.")
         return run_hydra_app("train", words, HydraJob(partial(train_job, plot=options.plot)))
     if not any(word.startswith("sweep=") for word in words):  # by default it is named by the time
         attempts = of_this_launch(Path("outputs/sweeps/*/*"))[-1:]
         words += [config.format_override("sweep", job.parent.name) for job in attempts]
-    if options.jobs_file:
+    if options.jobs_file is not None:
         words.append(f"hydra.sweeper.jobs_file={config.quote(options.jobs_file)}")
     if options.dry_run:
         words.append("hydra.sweeper.dry_run=true")
@@ -87,9 +88,10 @@ def train_job(composed: DictConfig, claimed: ClaimedRun | None, plot: bool) -> f
         if claimed is not None:
             return _train_or_resume(claimed, cnnbench.STARTED, plot)
         started, directory = time.perf_counter(), output_directory()
+        settings = config.load(config.to_plain(composed))
+        import_module("cnnbench.training.run")  # seconds, in which the sweep may be stopped
         if _is_sweep_stopped():
             return math.nan
-        settings = config.load(config.to_plain(composed))
         return _train_or_resume(ClaimedRun(settings, None, directory, claim(directory)), started, plot)
 
 

@@ -20,6 +20,8 @@ from omegaconf import OmegaConf, open_dict
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError
 from cnnbench.reports.comparison import print_comparison
+from cnnbench.runs.directory import LOCK
+from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import broadcast, processes
 from cnnbench.runs.reading import read_accuracy, read_status, read_text
 from cnnbench.runs.records import Record, read_records
@@ -107,7 +109,8 @@ class Sweep:
         self._check_name()
         jobs = self.request.jobs
         if jobs is None:
-            lines = read_jobs_file(Path(sweeper.jobs_file)) if sweeper.jobs_file else [[]]
+            path = sweeper.jobs_file
+            lines = [[]] if path is None else read_jobs_file(Path(path))
             loader = sweeper.hydra_context.config_loader
             jobs = list_jobs(arguments, sweeper.params, lines, loader)
         self._compose(jobs)
@@ -119,11 +122,11 @@ class Sweep:
             self.request.exit_code = estimate(self)
             return []
         self._refuse_mistakes()
-        named = self._claim_name()
+        self._claim_name()
         finished = [name for name in self.jobs if self.is_finished(name)]
         if finished:
             print(f"{len(finished):,} of {len(self.jobs):,} jobs are finished already.")
-        add_jobs(self.directory, {name: [*job.overrides, *named] for name, job in self.jobs.items()})
+        add_jobs(self.directory, {name: job.overrides for name, job in self.jobs.items()})
         OmegaConf.save(self.composed, self.directory / "multirun.yaml")  # as Hydra's own sweeper does
         allow(self.directory)
         self.request.launched = True
@@ -131,7 +134,7 @@ class Sweep:
         is_numbered = "hydra.job.num" in subdir or "hydra.job.id" in subdir
         # directories that have the numbers of jobs are found by launching all in order
         waiting = [name for name in self.jobs if is_numbered or name not in finished]
-        return [[*self.jobs[name].overrides, *named] for name in waiting]
+        return [self.jobs[name].overrides for name in waiting]
 
     def _refuse_other_names(self) -> None:
         """Check that recorded jobs that have begun are in the directories that they have today."""
@@ -144,18 +147,20 @@ class Sweep:
 
     def _check_name(self) -> None:
         name, overrides = self.composed.sweep, self.written["hydra"]["overrides"]["task"]
-        is_swept = any(word.startswith("sweep=") and "," in word for word in overrides)
-        if is_swept or not name or ".." in Path(name).parts:
-            raise ConfigError(f"sweep={name} is no name for a folder. Give one, such as sweep=rates.")
+        given = [word for word in overrides if word.lstrip("+").startswith("sweep=")]
+        is_swept = any(config.parse_override(word).is_sweep_override() for word in given)
+        if is_swept or not isinstance(name, str) or not name or ".." in Path(name).parts:
+            wrong = (given or [f"sweep={name}"])[-1]
+            raise ConfigError(f"{wrong} is no name for a folder. Give one, such as sweep=rates.")
 
-    def _claim_name(self) -> Overrides:
-        """Make the directory of a sweep that is named by the time; return the override that names it.
+    def _claim_name(self) -> None:
+        """Make the directory of a sweep that is named by the time; give its name to all jobs.
 
         Of two sweeps that start in the same second one gets a number.
         """
         by_time = "${now:" in self.written["sweep"]
         if not by_time or "${sweep}" not in self.written["hydra"]["sweep"]["dir"]:
-            return []
+            return
         name, number = self.composed.sweep, 2
         while True:
             try:
@@ -164,7 +169,13 @@ class Sweep:
                 self.composed.sweep, number = f"{name}_{number}", number + 1
                 self.directory = Path(self.composed.hydra.sweep.dir)
             else:
-                return config.quote_texts([f"sweep={self.composed.sweep}"])
+                break
+        named = config.quote_texts([f"sweep={self.composed.sweep}"])
+        for job in self.jobs.values():
+            job.overrides += named
+        if "sweep" not in self.composed.hydra.job.config.override_dirname.exclude_keys:
+            jobs, self.jobs = list(self.jobs.values()), {}
+            self._compose([job.overrides for job in jobs])  # for their new names
 
     def _compose(self, jobs: Sequence[Overrides]) -> None:
         """Compose each job, for the name of its directory and its configuration.
@@ -330,9 +341,17 @@ class Sweep:
 
 
 def _terminate(run: Path) -> None:
-    """Send SIGTERM to a job on this machine. One that Ctrl-C has reached already ignores it."""
+    """Send SIGTERM to a job on this machine. One that Ctrl-C has reached already ignores it.
+
+    A job that resumes holds its lock for a while before its status is running.
+    """
+    lock = Lock(run / LOCK)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        status = read_status(run)
-        is_here = status["state"] == "running" and status["host"] == socket.gethostname()
-        if is_here and status["pid"] > 1:
-            os.kill(status["pid"], signal.SIGTERM)
+        if lock.is_held() is None:  # the file system has no locks
+            status = read_status(run)
+            is_running, process, host = status["state"] == "running", status["pid"], status["host"]
+        else:
+            is_running = bool(lock.is_held())
+            process, _, host = lock.holder().removeprefix("process ").partition(" on ")
+        if is_running and host == socket.gethostname() and int(process) > 1:
+            os.kill(int(process), signal.SIGTERM)

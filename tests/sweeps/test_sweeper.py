@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +15,11 @@ from in_process import run_in_process
 from installed import Command
 from small_runs import SMALL
 
+from cnnbench.runs.directory import LOCK
+from cnnbench.runs.lock import Lock
 from cnnbench.runs.reading import read_status
 from cnnbench.runs.sweep import recorded_jobs
+from cnnbench.sweeps.sweeper import _terminate
 
 SEARCH = '''
 from hydra.core.plugins import Plugins
@@ -174,3 +179,36 @@ def test_another_sweeper_cannot_resume_a_sweep(cnnbench: Command, tmp_path: Path
     assert cnnbench("-m", *SMALL, "sweep=mine", "seed=0").returncode == 0
     done = cnnbench("resume", "outputs/sweeps/mine", "hydra/sweeper=basic")
     assert (done.returncode, "hydra/sweeper cannot be changed" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("sweep=a,b", "sweep=a,b is no name for a folder"),
+        ("sweep=[x]", "sweep=[x] is no name for a folder"),
+        ("sweep=null", "sweep=null is no name for a folder"),
+        ("--jobs-file=", "The jobs file . cannot be read"),
+    ],
+)
+def test_a_name_or_file_that_is_none_is_told_as_typed(cnnbench: Command, word: str, told: str) -> None:
+    done = cnnbench("-m", *SMALL, "seed=0", word)
+    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+
+
+def test_the_time_in_the_names_of_jobs_is_recorded(cnnbench: Command, tmp_path: Path) -> None:
+    exclude = "hydra.job.config.override_dirname.exclude_keys=[data]"
+    assert cnnbench("-m", *SMALL, "seed=0", exclude).returncode == 0
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    (name,) = recorded_jobs(sweep)
+    assert read_status(sweep / name)["state"] == "finished"
+
+
+def test_a_job_that_is_about_to_resume_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda process, number: sent.append((process, number)))
+    lock = Lock(tmp_path / LOCK)
+    assert lock.acquire()  # as a job does before its status is running
+    _terminate(tmp_path)
+    lock.release()
+    _terminate(tmp_path)
+    assert sent == [(os.getpid(), signal.SIGTERM)]
