@@ -46,6 +46,7 @@ LOCAL = ("basic", JOBLIB)  # launchers that run jobs on this machine, and return
 def run_sweep(sweeper: "CnnbenchSweeper", arguments: Sequence[str]) -> Sequence[JobReturn]:
     """Run a sweep, as the command that made the task function asks. See `Sweep.run`."""
     gc.enable()  # what is composed is in cycles: 1 MiB for each job
+    gc.freeze()  # but need not be looked for in what was imported
     request = getattr(sweeper.task_function, "sweep", None)
     if not isinstance(request, SweepRequest):
         raise ConfigError("hydra/sweeper=cnnbench is for cnnbench train. Leave it out.")
@@ -89,6 +90,7 @@ class Sweep:
         waiting = broadcast(self._prepare(arguments))
         if not self.request.launched:
             return []
+        gc.freeze()  # likewise, now that PyTorch is imported
         try:
             with self._stopping_together():
                 returns = self.sweeper.launcher.launch(waiting, 0) if waiting else []
