@@ -37,11 +37,14 @@ class CnnbenchSweeper(Sweeper):
         task_function: TaskFunction,
         config: DictConfig,
     ) -> None:
-        self.hydra_context: HydraContext = hydra_context
+        from cnnbench.sweeps.compose_once import ComposeOnce
+
+        loader: Any = ComposeOnce(hydra_context.config_loader)
+        self.hydra_context: HydraContext = HydraContext(loader, hydra_context.callbacks)
         self.task_function = task_function
         self.config: DictConfig = config
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=self.hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
