@@ -278,10 +278,10 @@ def test_jobs_side_by_side_finish_where_nothing_can_be_printed(
     forks: ForkServer, tmp_path: Path, mine: Path, unwritable: str
 ) -> None:
     side_by_side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "--plot")
-    words = (*SWEEP, "data.train_examples=9999999,64", *side_by_side)
+    words = (*SWEEP, "optimizer.lr=1e30,0.01", *side_by_side)
     done = forks.run(*words, folder=tmp_path, unwritable=unwritable)
-    assert done.returncode == 2
-    states = {str(run): read_status(run)["state"] for run in mine.glob("data*")}
+    assert done.returncode == 4
+    states = {str(run): read_status(run)["state"] for run in mine.glob("*=*")}
     assert sorted(states.values()) == ["failed", "finished"], states
 
 
