@@ -85,14 +85,23 @@ def train_job(composed: DictConfig, claimed: ClaimedRun | None, plot: bool) -> f
         _train_along()
         return math.nan
     with one_broadcast():
-        if claimed is not None:
-            return _train_or_resume(claimed, cnnbench.STARTED, plot)
-        started, directory = time.perf_counter(), output_directory()
-        settings = config.load(config.to_plain(composed))
-        import_module("cnnbench.training.run")  # seconds, in which the sweep may be stopped
-        if _is_sweep_stopped():
-            return math.nan
-        return _train_or_resume(ClaimedRun(settings, None, directory, claim(directory)), started, plot)
+        started = cnnbench.STARTED
+        if claimed is None:  # a job of a sweep
+            started, directory = time.perf_counter(), output_directory()
+            settings = config.load(config.to_plain(composed))
+            import_module("cnnbench.training.run")  # seconds, in which the sweep may be stopped
+            if _is_sweep_stopped():
+                return math.nan
+            claimed = ClaimedRun(settings, None, directory, claim(directory))
+        from cnnbench.training.resume import resume_command
+        from cnnbench.training.run import resume_job, train
+
+        directory, settings = claimed.directory, claimed.settings
+        command = partial(resume_command, directory, settings)
+        with plot_and_hint_on_exit(directory, command, plot, in_sweep=is_multirun()):
+            if claimed.run is None:
+                return resume_job(directory, settings, started)
+            return train(settings, claimed.run, checked=claimed.checked, started=started).value
 
 
 def _is_sweep_stopped() -> bool:
@@ -101,18 +110,6 @@ def _is_sweep_stopped() -> bool:
     if stopped:
         log.info("Not begun: the sweep was stopped.")
     return stopped
-
-
-def _train_or_resume(job: ClaimedRun, started: float, plot: bool) -> float:
-    from cnnbench.training.resume import resume_command
-    from cnnbench.training.run import resume_job, train
-
-    directory, settings = job.directory, job.settings
-    command = partial(resume_command, directory, settings)
-    with plot_and_hint_on_exit(directory, command, plot, in_sweep=is_multirun()):
-        if job.run is None:
-            return resume_job(directory, settings, started)
-        return train(settings, job.run, checked=job.checked, started=started).value
 
 
 def _train_along() -> None:
@@ -147,25 +144,22 @@ def plot_and_hint_on_exit(
 
     In a sweep that goes to the log alone, as the sweep has a command of its own.
     """
+    ending: BaseException | None = None
     try:
         yield
-    except (KeyboardInterrupt, SystemExit, DivergedError) as ending:
-        if plot:
-            _plot(directory, in_sweep)
-        if not isinstance(ending, DivergedError):
-            line = f"To go on: {command()}"
-            log_to_file(line)  # the terminal may be gone
-            if not in_sweep:
-                print(line, file=sys.stderr)
-        raise
+    except (KeyboardInterrupt, SystemExit, DivergedError) as error:
+        ending = error
     if plot:
-        _plot(directory, in_sweep)
+        from cnnbench.reports.terminal_plot import plot_run  # which other commands need not wait for
 
-
-def _plot(run: Path, named: bool) -> None:
-    from cnnbench.reports.terminal_plot import plot_run  # which other commands need not wait for
-
-    plot_run(run, named)
+        plot_run(directory, in_sweep)
+    if isinstance(ending, (KeyboardInterrupt, SystemExit)):
+        line = f"To go on: {command()}"
+        log_to_file(line)  # the terminal may be gone
+        if not in_sweep:
+            print(line, file=sys.stderr)
+    if ending is not None:
+        raise ending
 
 
 def resume(arguments: list[str]) -> int:
