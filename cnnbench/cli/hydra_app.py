@@ -239,6 +239,8 @@ def _explain(error: Exception, job: HydraJob) -> Exception:
         told = "Jobs that Slurm has taken go on, but are not waited for: see squeue."
         return ConfigError(f"submitit: {error}\n{told}")
     reason = str(error) or type(error).__name__
+    if module == "submitit":
+        return ConfigError(f"submitit: {reason}")
     if job.exit_codes:  # such as Optuna's, if no trial has a value
         return ConfigError(f"The sweeper ends, as jobs have failed: {reason}")
     return ConfigError(f"Hydra cannot work with this command line: {reason}")

@@ -94,9 +94,11 @@ class Sweep:
         try:
             with self._stopping_together():
                 returns = self.sweeper.launcher.launch(waiting, 0) if waiting else []
-        except BaseException:
-            self._conclude()
-            print(self._resume_hint(), file=sys.stderr)
+        except BaseException as ending:
+            begun = any((self.directory / name).exists() for name in self.jobs)
+            if begun or not isinstance(ending, Exception):
+                self._conclude()
+                print(self._resume_hint(), file=sys.stderr)
             raise
         self._conclude()
         return returns
