@@ -37,9 +37,9 @@ class Search(Sweeper):
         try:
             failed.return_value
         except Exception as error:
-            name = type(error).__name__
+            name, held = type(error).__name__, error.__context__ or error.__cause__
         with open("values", "w") as file:
-            print(finished.return_value, name, file=file)
+            print(finished.return_value, name, held, file=file)
 '''
 
 
@@ -61,10 +61,11 @@ def test_another_sweeper_gets_the_value_of_a_job_and_the_error_of_one_that_diver
 ) -> None:
     done = run_in_process("-m", *SMALL, *search, "sweep=mine", folder=tmp_path)
     assert done.returncode == 4, done.stderr
-    value, error = (tmp_path / "values").read_text().split()
+    value, error, held = (tmp_path / "values").read_text().split()
     (result,) = (tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json")
     best = json.loads(result.read_text())["best"]["validation_accuracy"]
     assert (float(value), error) == (best, "JobFailedError")
+    assert held == "None"  # an error that keeps the memory of its job
     assert done.stderr.count("The training loss became") == 1
 
 
