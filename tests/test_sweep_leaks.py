@@ -148,12 +148,12 @@ def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest
     assert sorted(opened) == sorted(f"{name}.gz" for name in FILES)
 
 
-def test_each_job_of_a_sweep_is_composed_to_be_checked_and_to_be_run(
-    within: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    composed: list[str] = []
+def test_hydra_composes_once_what_the_jobs_of_a_sweep_share(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+    composed: list[list[str]] = []
 
     def finish(config: Any, run_directory: RunDirectory, **_: Any) -> TrainingHistory:
+        seeds.append(config.seed)
         with run_directory.recorded_status():
             return TrainingHistory([{"test_accuracy": 0.0}], None)
 
@@ -161,12 +161,13 @@ def test_each_job_of_a_sweep_is_composed_to_be_checked_and_to_be_run(
     compose = ConfigLoaderImpl.load_sweep_config
 
     def counting(loader: ConfigLoaderImpl, master_config: Any, sweep_overrides: list[str]) -> Any:
-        composed.extend(sweep_overrides)
+        composed.append(sweep_overrides)
         return compose(loader, master_config, sweep_overrides)
 
     monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counting)
-    assert within("-m", *ONE_EPOCH, "seed=1,2,3").returncode == 0
-    assert Counter(word for word in composed if word.startswith("seed")) == {"seed=1": 2, "seed=2": 2, "seed=3": 2}
+    assert within("-m", *ONE_EPOCH, "model=lenet,mlp", "seed=1,2,3").returncode == 0
+    assert seeds == [1, 2, 3] * 2
+    assert [[word for word in words if word.startswith("model")] for words in composed] == [["model=lenet"], ["model=mlp"]]
 
 
 def test_hydra_keeps_no_configuration_of_a_job(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
