@@ -167,7 +167,8 @@ def test_hydra_composes_once_what_the_jobs_of_a_sweep_share(within: Command, mon
     monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", counting)
     assert within("-m", *ONE_EPOCH, "model=lenet,mlp", "seed=1,2,3").returncode == 0
     assert seeds == [1, 2, 3] * 2
-    assert [[word for word in words if word.startswith("model")] for words in composed] == [["model=lenet"], ["model=mlp"]]
+    models = [word for words in composed for word in words if word.startswith("model=")]
+    assert models == ["model=lenet", "model=mlp"]
 
 
 def test_hydra_keeps_no_configuration_of_a_job(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:

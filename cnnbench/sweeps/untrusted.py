@@ -45,7 +45,9 @@ class UntrustedSweepPolicy:
     @cached_property
     def _confirmed(self) -> set[tuple[str, str]]:
         """Return the keys and values that the user has given."""
-        changes = [config.parse_changes([word], config.RESUME_OVERRIDES, "") for word in self.given]
+        changes = [
+            config.parse_changes([word], config.RESUME_OVERRIDES, "in a run that is resumed") for word in self.given
+        ]
         return {(key, str(value)) for change in changes for key, value in change.items()}
 
     def only_confirms(self, jobs: Jobs) -> bool:

@@ -179,7 +179,7 @@ def test_a_changed_sweep_begins_no_jobs_silently(cnnbench: Command, tmp_path: Pa
 def test_another_sweeper_cannot_resume_a_sweep(cnnbench: Command, tmp_path: Path) -> None:
     assert cnnbench("-m", *SMALL, "sweep=mine", "seed=0").returncode == 0
     done = cnnbench("resume", "outputs/sweeps/mine", "hydra/sweeper=basic")
-    assert (done.returncode, "hydra/sweeper cannot be changed" in done.stderr) == (2, True)
+    assert (done.returncode, "hydra/sweeper cannot be changed in a run that is resumed." in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
