@@ -1,5 +1,7 @@
-"""From plain values to a `Config`, and back."""
+"""From plain values to a `Config`, and back; what is wrong with a value, in words."""
 
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -7,16 +9,43 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from cnnbench.config.explain import explain, join_key
-from cnnbench.config.fields import read_scalars
-from cnnbench.config.schema import Config, Recipe
-from cnnbench.errors import ConfigError
+from cnnbench.config.schema import (
+    FINITE,
+    FOLDER,
+    TRACKERS,
+    Allowed,
+    Config,
+    Recipe,
+    allowed_by,
+    fields_of,
+    group_of,
+    join_key,
+)
+from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = ["as_dict", "from_dict", "load", "load_recipe", "parse", "to_yaml"]
 
 T = TypeVar("T")
 
 MAX_DEPTH = 20  # of a config.yaml; ours have three levels
+BOOLEANS = {
+    **dict.fromkeys(("true", "on", "yes", "y", "1"), True),
+    **dict.fromkeys(("false", "off", "no", "n", "0"), False),
+}
+IN_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+}
+ENDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}  # of a range
+# keys that only some choices have
+COMES_WITH = {
+    **{f"tracker.{name}": f"tracker={name}" for name in TRACKERS},
+    **dict.fromkeys(("data.path", "data.image_size", "data.channels"), f"data={FOLDER}"),
+    "data.root": "data sets that are fetched",
+}
 
 
 def load(values: Mapping[str, Any]) -> Config:
@@ -43,13 +72,13 @@ def from_dict(schema: type[T], values: Mapping[str, Any], group: str = "") -> T:
     """Return an instance of `schema` with these plain values, which are those of the key `group`.
 
     Raises:
-        ConfigError: a key nobody knows, a value of the wrong type or out of range.
+        ConfigError: as `load`.
     """
-    read = read_scalars(values, schema)
+    read = _read_scalars(values, schema)
     try:
         return msgspec.convert(read, schema)
     except msgspec.ValidationError as error:
-        raise ConfigError(explain(error, schema, read, group)) from error
+        raise ConfigError(_explain(error, schema, read, group)) from error
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -114,3 +143,97 @@ def _refuse_references(value: Any, key: str = "") -> None:
             _refuse_references(inner, key)
     elif "${" in str(value):
         raise ConfigError(f"{key}={value} cannot be kept: it holds '${{'. Choose a name without.")
+
+
+def _read_scalars(value: Any, hint: Any) -> Any:
+    """Return a value in which scalars are of the type of their key: on is true, '5' is 5, 5 a text.
+
+    YAML and the grammar of overrides do not know these types. What fits none is left as it is.
+    """
+    allowed = allowed_by(hint)
+    scalars = allowed.scalars
+    if isinstance(value, dict):
+        group = group_of(hint, value)
+        if group is None:
+            return value
+        hints = fields_of(group)
+        return {str(key): _read_scalars(value[key], hints.get(str(key), Any)) for key in value}
+    if isinstance(value, list):
+        return [_read_scalars(inner, allowed.item) for inner in value]
+    if isinstance(value, str) and value not in allowed.choices:
+        for kind in (bool, int, float):
+            try:
+                if kind in scalars:
+                    return BOOLEANS[value.lower()] if kind is bool else kind(value)
+            except (KeyError, ValueError):
+                pass
+    elif isinstance(value, (bool, int, float)) and scalars == {str}:
+        return str(value)
+    elif type(value) is int and scalars == {bool}:
+        return BOOLEANS.get(str(value), value)
+    return value
+
+
+def _explain(error: msgspec.ValidationError, schema: Any, values: Any, group: str) -> str:
+    """Say what is wrong with `values` of the type `schema`, which are those of the key `group`."""
+    message, _, path = str(error).partition(" - at ")
+    key, hint, value = group, schema, values
+    for name in re.findall(r"[^.$`\[\]]+", path):
+        if isinstance(value, list):
+            if allowed_by(hint).description:  # of the whole list
+                break
+            hint, value = allowed_by(hint).item, value[int(name)]
+        elif name in value:
+            inner = group_of(hint, value)
+            key, value = join_key(key, name), value[name]
+            hint = fields_of(inner)[name] if inner else hint  # of an unknown choice stays the union
+    field = re.search("`(.*)`", message)
+    if field and message.startswith("Object missing"):
+        missing = join_key(key, field[1])
+        return f"{missing} has no value. Set {missing}=..."
+    if field and message.startswith("Object contains unknown"):
+        siblings = {name: value.get(name) for name in fields_of(group_of(hint, value))}
+        return explain_unknown_key(join_key(key, field[1]), siblings)
+    return _explain_value(key, value, allowed_by(hint))
+
+
+def _explain_value(key: str, value: Any, allowed: Allowed) -> str:
+    kinds, choices, limits, _, description = allowed
+    is_number = type(value) in kinds or (type(value) is int and float in kinds)
+    if value is None:
+        return f"{key}: null is not a value for it. Set {key}=..."
+    if value == "" and kinds == [str]:
+        return f"{key} is empty. Leave it out, or give it a value."
+    if choices and (allowed.groups or not kinds):
+        return f"{key}={value} is not known. {did_you_mean(str(value), choices)}"
+    if choices and not is_number:
+        others = "true, false" if bool in kinds else "a number"
+        return f"{key}={value} is not known. Allowed: {others} or {', '.join(choices)}."
+    if description or (is_number and limits):
+        return f"{key}={value} is out of range. It must be {description or _range(limits, value)}."
+    wanted = IN_WORDS.get(kinds[0], "a group of keys")
+    return f"{key}: Value '{value}' of type '{type(value).__name__}' is not {wanted}"
+
+
+def _range(limits: list[msgspec.Meta], value: float) -> str:
+    """Return a range in words, such as at least 0 and at most 1."""
+    words = ["finite"] if isinstance(value, float) and not math.isfinite(value) else []
+    for limit in limits:
+        ends = {word: getattr(limit, end) for end, word in ENDS.items()}
+        words += [f"{word} {end}" for word, end in ends.items() if end not in (None, FINITE)]
+    return " and ".join(words)
+
+
+def explain_unknown_key(key: str, siblings: Mapping[Any, Any]) -> str:
+    """Say that there is no such key, and which one was meant.
+
+    It is the key of this very name in a group among the `siblings`, else the most alike of these.
+    """
+    group, _, word = key.rpartition(".")
+    unknown = f"There is no key '{key}'."
+    if key in COMES_WITH:
+        return f"{unknown} It comes with {COMES_WITH[key]}."
+    for name, inner in siblings.items():
+        if isinstance(inner, Mapping) and word in inner:
+            return f"{unknown} Did you mean '{join_key(group, name)}.{word}'?"
+    return f"{unknown} {did_you_mean(word, TRACKERS if group == 'tracker' else siblings)}"

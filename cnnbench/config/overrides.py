@@ -18,39 +18,21 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from cnnbench.config.explain import explain_unknown_key
-from cnnbench.config.fields import allowed_by, fields_of, list_keys
-from cnnbench.config.load import load
-from cnnbench.config.schema import TRACKERS, Config
+from cnnbench.config.load import explain_unknown_key, load
+from cnnbench.config.schema import TRACKERS, Config, allowed_by, fields_of, list_keys
 from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = [
-    "GROUPS",
-    "KEYS",
-    "apply_overrides",
-    "expand_groups",
-    "explain_omegaconf",
-    "format_override",
-    "leads_out",
-    "parse_changes",
-    "parse_override",
-    "quote",
-    "quote_texts",
-    "to_plain",
+    "GROUPS", "KEYS", "apply_overrides", "expand_groups", "explain_omegaconf", "format_override",
+    "leads_out", "parse_changes", "parse_override", "quote", "quote_texts", "to_plain",
     "without_hydra",
-]
+]  # fmt: skip
 
 HOW_TO_QUOTE = "Quote a text with special characters: \"data.path='a, b'\"."
 
-
-def _is_text(hint: Any) -> bool:
-    kinds, choices, *_ = allowed_by(hint)
-    return {*kinds, *map(type, choices)} == {str}
-
-
 HINTS = dict(list_keys(Config))
 KEYS = frozenset(HINTS) - {"model.arguments"}  # arguments of the network are keys of model itself
-TEXT_KEYS = frozenset(key for key in KEYS if _is_text(HINTS[key]))
+TEXT_KEYS = frozenset(key for key in KEYS if allowed_by(HINTS[key]).scalars == {str})
 GROUPS = frozenset(fields_of(Config)) - KEYS - {"train"} | {"experiment"}
 
 BLANKS = " \t"  # around a value, they are no part of it
@@ -198,7 +180,11 @@ def apply_overrides(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Co
     try:
         merged = OmegaConf.create(dict(values))
         if "tracker" in changes:  # first: its other keys change what was chosen
-            trackers = _trackers(changes["tracker"])
+            choice = changes["tracker"]
+            names = choice if isinstance(choice, list) else [choice]
+            for name in names:
+                _check_name("tracker", str(name), (*TRACKERS, "none"))
+            trackers: dict[str, Any] = {name: {} for name in names if name != "none"}
             OmegaConf.update(merged, "tracker", trackers, merge=False)
         for key, value in changes.items():
             if key != "tracker":
@@ -206,14 +192,6 @@ def apply_overrides(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Co
     except OmegaConfBaseException as error:
         raise ConfigError(explain_omegaconf(error)) from error
     return load(to_plain(merged))
-
-
-def _trackers(choice: Any) -> dict[str, Any]:
-    """Return what the choice of a tracker, or of a list of them, stands for."""
-    names = choice if isinstance(choice, list) else [choice]
-    for name in names:
-        _check_name("tracker", str(name), (*TRACKERS, "none"))
-    return {name: {} for name in names if name != "none"}
 
 
 def _check_name(group: str, name: str, allowed: Sequence[str]) -> None:
