@@ -27,7 +27,7 @@ from cnnbench.data.user_folders import (
     is_writable,
     user_cache,
 )
-from cnnbench.runs.cpu_limits import cpu_quota, memory_limit, usable_cpus
+from cnnbench.runs.machine import cpu_quota, memory_limit, usable_cpus
 
 __all__ = ["PROBES", "Diagnosis", "Facts"]
 

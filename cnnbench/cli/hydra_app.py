@@ -32,7 +32,7 @@ from cnnbench.cli.streams import SIGPIPE_CODE, shield_stream
 from cnnbench.cli.third_party_caches import place_third_party_caches
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
-from cnnbench.runs.openmp_env import limit_spinning
+from cnnbench.runs.machine import limit_spinning
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import of_this_launch, read_text
 from cnnbench.runs.slurm import end_or_restart

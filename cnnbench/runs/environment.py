@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import cnnbench
-from cnnbench.runs.cpu_limits import cpu_quota, usable_cpus
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.openmp_env import recorded_variables
+from cnnbench.runs.machine import cpu_quota, openmp_variables, usable_cpus
 from cnnbench.runs.reading import read_json
 
 __all__ = ["add_continuation", "describe"]
@@ -38,7 +37,7 @@ def describe() -> dict[str, object]:
         "cpus": os.cpu_count(),
         "usable_cpus": usable_cpus(),
         "cpu_quota": cpu_quota(),
-        "openmp": recorded_variables(),
+        "openmp": openmp_variables(),
         "commit": _commit(Path(__file__).parents[2]),
         "command": shlex.join(sys.orig_argv),
         "folder": str(Path.cwd()),

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from cnnbench.config import Config, DeviceConfig
 from cnnbench.errors import ConfigError
-from cnnbench.runs.cpu_limits import cpu_quota, memory_limit, usable_cpus
+from cnnbench.runs.machine import cpu_quota, memory_limit, usable_cpus
 from cnnbench.runs.processes import processes
 
 __all__ = ["Device", "describe_threads", "device_config", "resolve_device", "setup_device"]

@@ -9,8 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnbench.config import FOLDER, Config, load
-from cnnbench.runs import environment, openmp_env
-from cnnbench.runs.cpu_limits import usable_cpus
+from cnnbench.runs import environment, machine
 from cnnbench.runs.directory import DATASET, RunDirectory
 from cnnbench.trackers.curves import Curves
 from cnnbench.trackers.run_trackers import Trackers, tracked
@@ -191,10 +190,10 @@ def _log_setup(state: TrainingState) -> None:
         log.info(f"{unused}, as data.validation=0. Set data.validation=0.1 to use them.")
     log.info(_describe_device(config, engine))
     threads = config.device.threads
-    if threads != "auto" and threads > usable_cpus():
-        usable = f"the CPUs that this process may use ({usable_cpus()})"
+    if threads != "auto" and threads > machine.usable_cpus():
+        usable = f"the CPUs that this process may use ({machine.usable_cpus()})"
         log.info(f"device.threads={threads} is more than {usable}.")
-    policy = openmp_env.replaced_wait_policy
+    policy = machine.replaced_wait_policy
     if policy is not None:
         log.warning(f"OMP_WAIT_POLICY={policy} is neither ACTIVE nor PASSIVE: it is ignored.")
     part = state.evaluated_part

@@ -1,5 +1,6 @@
-"""The CPUs that a process may use, with files that stand in for its control groups."""
+"""The CPUs that a process may use, with files that stand in for its control groups; OpenMP's variables."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -7,15 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.runs import cpu_limits
-from cnnbench.runs.cpu_limits import cpu_quota, memory_limit, usable_cpus
+from cnnbench.runs import machine
+from cnnbench.runs.machine import (
+    SPIN_COUNT,
+    VARIABLES,
+    cpu_quota,
+    limit_spinning,
+    memory_limit,
+    openmp_variables,
+    usable_cpus,
+)
+
+LIMITED = {"GOMP_SPINCOUNT": str(SPIN_COUNT)}
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder that stands in for /sys/fs/cgroup, with 8 CPUs in the process's affinity."""
-    monkeypatch.setattr(cpu_limits, "CGROUP_ROOT", tmp_path / "cgroup")
-    monkeypatch.setattr(cpu_limits, "CGROUP_OF_PROCESS", tmp_path / "self")
+    monkeypatch.setattr(machine, "CGROUP_ROOT", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "CGROUP_OF_PROCESS", tmp_path / "self")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     return tmp_path / "cgroup"
 
@@ -150,7 +161,7 @@ def test_system_without_control_groups_has_no_memory_limit(root: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity to set")
 def test_affinity_limits_cpus() -> None:
-    code = "from cnnbench.runs.cpu_limits import usable_cpus; print(usable_cpus())"
+    code = "from cnnbench.runs.machine import usable_cpus; print(usable_cpus())"
     done = subprocess.run(
         ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0))), sys.executable, "-c", code],
         capture_output=True,
@@ -158,3 +169,50 @@ def test_affinity_limits_cpus() -> None:
         check=True,
     )
     assert done.stdout == "1\n"
+
+
+@pytest.fixture(autouse=True)
+def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretend that torch is not imported yet, and that nobody has chosen."""
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(machine, "replaced_wait_policy", None)
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")  # so that it is restored in any case
+        monkeypatch.delenv(name)
+
+
+def test_spinning_is_limited_by_default() -> None:
+    limit_spinning()
+    assert openmp_variables() == LIMITED
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("OMP_WAIT_POLICY", "ACTIVE"), ("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "100"), ("KMP_BLOCKTIME", "0")],
+)
+def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    limit_spinning()
+    assert openmp_variables() == {name: value}
+    assert machine.replaced_wait_policy is None
+
+
+def test_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")
+    limit_spinning()
+    assert (machine.replaced_wait_policy, openmp_variables()) == (None, LIMITED)
+
+
+@pytest.mark.parametrize("policy", ["nonsense", "1", " "])
+def test_policy_that_does_not_exist_is_ignored(monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    limit_spinning()
+    assert (machine.replaced_wait_policy, openmp_variables()) == (policy, LIMITED)
+
+
+def test_too_late_after_torch_is_imported(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setitem(sys.modules, "torch", object())
+    with caplog.at_level(logging.DEBUG, "cnnbench"):
+        limit_spinning()
+    assert openmp_variables() == {}
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
