@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import ConfigError
-from cnnbench.runs.directory import LOCK, RunDirectory
-from cnnbench.runs.lock import Lock
+from cnnbench.runs.directory import LOCK, Lock, RunDirectory
 from cnnbench.runs.reading import read_json
 
 __all__ = ["JOBS", "Jobs", "add_jobs", "allow", "is_stopped", "recorded_jobs", "stop"]
@@ -29,14 +28,8 @@ def add_jobs(directory: Path, jobs: Jobs) -> None:
         OSError: it cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    lock = Lock(directory / LOCK)
-    if not lock.acquire(WAIT_S):  # another command adds jobs at this moment
-        raise ConfigError(f"{directory} is in use: {lock.holder()} writes there. Wait for it, or end it first.")
-    try:
-        together = {**recorded_jobs(directory), **{name: list(overrides) for name, overrides in jobs.items()}}
-        RunDirectory(directory).write_json(JOBS, {"jobs": together})
-    finally:
-        lock.release()
+    with Lock(directory / LOCK).taken(WAIT_S):  # another command may add jobs at this moment
+        RunDirectory(directory).write_json(JOBS, {"jobs": {**recorded_jobs(directory), **jobs}})
 
 
 def recorded_jobs(directory: Path) -> dict[str, list[str]]:
