@@ -312,20 +312,17 @@ class RunDirectory:
         except BaseException as error:
             stop = _interruption(error)
             if stop is not None:
-                self._try_status("interrupted", error=type(stop).__name__)
+                with suppress(OSError):  # a full disk must not hide it
+                    self.set_status("interrupted", error=type(stop).__name__)
                 raise stop from None
             known = error if isinstance(error, CnnbenchError) else from_machine(error)
             told = f"{type(error).__name__}: {error}" if known is None else str(known)
-            code = 1 if known is None else known.exit_code
-            self._try_status("failed", exit_code=code, error=told, traceback=traceback.format_exc())
+            code, trace = 1 if known is None else known.exit_code, traceback.format_exc()
+            with suppress(OSError):
+                self.set_status("failed", exit_code=code, error=told, traceback=trace)
             raise
         finally:
             self.release()
-
-    def _try_status(self, state: str, **more: object) -> None:
-        """As `set_status`, while another error is on its way and must not be hidden by a full disk."""
-        with suppress(OSError):
-            self.set_status(state, **more)
 
 
 def _interruption(error: BaseException | None) -> BaseException | None:

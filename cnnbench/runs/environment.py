@@ -63,9 +63,8 @@ def add_continuation(run: RunDirectory, now: Mapping[str, Any], where: Mapping[s
         "differs": differs,
     }
     earlier = began.get("continued")
-    run.write_json(
-        "environment.json", {**began, "continued": [*(earlier if isinstance(earlier, list) else []), continuation]}
-    )
+    earlier = earlier if isinstance(earlier, list) else []
+    run.write_json("environment.json", {**began, "continued": [*earlier, continuation]})
     return [f"{key} {began[key]} is now {value}" for key, value in differs.items()]
 
 

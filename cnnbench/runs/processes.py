@@ -15,8 +15,6 @@ __all__ = ["TIMEOUT", "Processes", "broadcast", "one_broadcast", "processes", "s
 BROADCAST_TIMEOUT = timedelta(days=365)
 TIMEOUT = timedelta(minutes=30)  # for what all ranks do together: the slowest may fetch data
 
-_TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
 
 @dataclass(frozen=True)
 class Processes:
@@ -48,7 +46,7 @@ class Processes:
 def processes() -> Processes:
     """What the environment says now: one process, unless something like torchrun has started this one."""
     environment = os.environ
-    if any(name not in environment for name in _TOLD):
+    if not environment.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}:
         return Processes()
     rank, world_size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
     run_id = environment.get("TORCHELASTIC_RUN_ID", "none")

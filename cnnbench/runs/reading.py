@@ -12,14 +12,9 @@ from cnnbench.runs.directory import LOCK, STATUS, Lock
 from cnnbench.runs.processes import processes
 
 __all__ = [
-    "find_runs",
-    "of_this_launch",
-    "read_accuracy",
-    "read_json",
-    "read_status",
-    "read_text",
+    "find_runs", "of_this_launch", "read_accuracy", "read_json", "read_status", "read_text",
     "refuse_ways_out",
-]
+]  # fmt: skip
 
 MAX_BYTES = 1 << 20  # of a file of text; ours have a few thousand
 
@@ -39,22 +34,20 @@ def find_runs(directory: Path) -> list[Path]:
     return runs
 
 
-def of_this_launch(pattern: Path, verb: str = "train") -> list[Path]:
-    """The unfinished runs in the folders of this form that this very torchrun began before it restarted; newest last.
+def of_this_launch(pattern: Path) -> list[Path]:
+    """Return the unfinished runs that this very torchrun began before it restarted; newest last.
 
-    `pattern` may end in ``*``s.
+    They are in folders of the form `pattern`, which may end in ``*``s.
     """
-    ours = processes()
-    if not ours.restarts:
-        return []
     fixed = next(folder for folder in pattern.parents if "*" not in str(folder))
-    found = sorted(fixed.glob(str(pattern.relative_to(fixed) / STATUS)), key=lambda status: status.stat().st_mtime)
-    runs = [(status.parent, read_status(status.parent)) for status in found]
-    return [
-        folder
-        for folder, status in runs
-        if status["state"] != "finished" and (status.get("launch"), status.get("verb")) == (ours.launch, verb)
-    ]
+    found = fixed.glob(str(pattern.relative_to(fixed) / STATUS))
+    begun = []
+    for folder in [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]:
+        status = read_status(folder)
+        is_ours = (status.get("launch"), status.get("verb")) == (processes().launch, "train")
+        if is_ours and status["state"] != "finished":
+            begun.append(folder)
+    return begun
 
 
 def refuse_ways_out(directory: Path) -> None:

@@ -21,8 +21,7 @@ from cnnbench.runs.sweep import recorded_jobs
 
 __all__ = ["Record", "read_records", "read_rows"]
 
-NOT_BEGUN, REFUSED = "not begun", "refused"
-DEEPEST = 4  # folders below the one given: ./outputs/sweeps/<sweep>/<job>
+MAX_DEPTH = 4  # folders below the one given: ./outputs/sweeps/<sweep>/<job>
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,7 @@ class Record:
 
     def figure(self, *keys: str) -> float | None:
         """A number of result.json, such as ``figure("best", "validation_accuracy")``; None if there is none."""
-        value: Any = self.result
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
+        value = _look_up(self.result, keys)
         is_number = type(value) in (int, float) and abs(value) < 1e150  # which NaN is not; its square is a number too
         return float(value) if is_number else None
 
@@ -86,10 +83,14 @@ class Record:
         return self._given.get(key, "") if value is None else str(value)
 
     def _configured(self, key: str) -> Any:
-        value: Any = self.config
-        for part in key.lstrip("+").split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        return value
+        return _look_up(self.config, key.lstrip("+").split("."))
+
+
+def _look_up(values: Any, keys: Sequence[str]) -> Any:
+    """Return what is there by these keys, each inside the one before; None if there is nothing."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
 
 
 def _same(given: str, value: Any) -> bool:
@@ -103,16 +104,16 @@ def _same(given: str, value: Any) -> bool:
 def read_records(directory: Path) -> list[Record]:
     """The training run in `directory`, or those below it; of sweeps all jobs, those that are not begun too.
 
-    Looked into are folders up to `DEEPEST` below, neither links nor what is inside a run.
+    Looked into are folders up to `MAX_DEPTH` below, neither links nor what is inside a run.
 
     Raises:
         ConfigError: there is none, or `directory` has a damaged record of a sweep.
         OSError: `directory` cannot be read. What cannot be below it is refused.
     """
-    found = [_read(directory, None)] if (directory / STATUS).exists() else _below(directory, DEEPEST)
+    found = [_read(directory, None)] if (directory / STATUS).exists() else _below(directory, MAX_DEPTH)
     runs = [run for run in found if run.status.get("verb", "train") == "train"]  # those of benchmarks have no epochs
     if not runs:
-        there = f"holds no run: there is no {STATUS} of training up to {DEEPEST} folders down"
+        there = f"holds no run: there is no {STATUS} of training up to {MAX_DEPTH} folders down"
         raise ConfigError(
             f"{directory} {there if directory.is_dir() else 'is no directory'}. "
             "Give run or sweep directories, or a folder of them, such as outputs."
@@ -139,7 +140,7 @@ def _below(folder: Path, depth: int) -> list[Record]:
     begun = {run.path for run in found}
     for name, overrides in jobs.items():
         if folder / name not in begun:
-            found.append(Record(folder / name, NOT_BEGUN, overrides, {}, {}, {}, []))
+            found.append(Record(folder / name, "not begun", overrides, {}, {}, {}, []))
     return found
 
 
@@ -158,7 +159,7 @@ def _is_run(folder: Path) -> bool:
 
 def _refused(run: Path, overrides: Sequence[str] | None, error: Exception) -> Record:
     reason = str(from_machine(error) or error)
-    return Record(run, REFUSED, overrides or [], {}, {"error": reason}, {}, [])
+    return Record(run, "refused", overrides or [], {}, {"error": reason}, {}, [])
 
 
 def _read(run: Path, overrides: Sequence[str] | None) -> Record:

@@ -31,7 +31,8 @@ def end_or_restart(stop: KeyboardInterrupt | SystemExit) -> None:
             restart(number, None)  # submitit's: asks Slurm to start the job again, and ends the process
         except Exception as error:  # it has been started too often, or Slurm has decided by itself
             log.info(str(error))
-    if _restarts() > int(os.environ.get("SLURM_RESTART_COUNT", 0)):
+    restarts = re.search(r"\bRestarts=(\d+)", _show_job())
+    if restarts and int(restarts[1]) > int(os.environ.get("SLURM_RESTART_COUNT", 0)):
         raise stop
 
 
@@ -39,11 +40,6 @@ def _in_grace_time() -> bool:
     """Whether Slurm gives the job, which it preempts, time to end. It does not start again what uses that time."""
     told = _show_job()
     return "JobState=RUNNING" in told and re.search(r"\bPreemptTime=\d", told) is not None
-
-
-def _restarts() -> int:
-    found = re.search(r"\bRestarts=(\d+)", _show_job())
-    return int(found[1]) if found else 0
 
 
 def _show_job() -> str:

@@ -5,19 +5,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 __all__ = [
-    "SIGTERM_CODE",
-    "STOP_SIGNALS",
-    "Preempted",
-    "Stopping",
-    "end",
-    "end_on_signals",
-    "preemption_signal",
-    "print_from_handler",
-]
+    "SIGTERM_CODE", "STOP_SIGNALS", "Preempted", "Stopping", "end", "end_on_signals",
+    "preemption_signal", "print_from_handler",
+]  # fmt: skip
 
 SIGTERM_CODE = 143
 
@@ -96,12 +90,7 @@ class Stopping:
                 self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, self._note_suspension)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if isinstance(error, SystemExit):

@@ -15,7 +15,7 @@ __all__ = ["JOBS", "Jobs", "add_jobs", "allow", "is_stopped", "recorded_jobs", "
 JOBS, STOP = "sweep.json", ".stop"
 WAIT_S = 10.0
 MAX_BYTES = 16 << 20  # of the record: 10,000 jobs of 1.6 kB
-MOST_OVERRIDES = 1_000  # of a job
+MAX_OVERRIDES = 1_000  # of a job
 
 Jobs = Mapping[str, Sequence[str]]  # the overrides of each job, by the name of its directory
 
@@ -54,19 +54,13 @@ def recorded_jobs(directory: Path) -> dict[str, list[str]]:
 
 
 def _is_job(name: str, overrides: Any) -> bool:
-    """Whether it names a directory in the sweep's own and holds words."""
-    plain = name not in ("", ".", "..") and "/" not in name and "\0" not in name
-    words = isinstance(overrides, list) and all(isinstance(each, str) for each in overrides)
-    return plain and words and len(overrides) <= MOST_OVERRIDES and _is_text("".join([name, *overrides]))
-
-
-def _is_text(text: str) -> bool:
-    """Whether it can be the name of a file: JSON can hold half a character."""
+    """Return whether it names a folder in the sweep's own, and holds words that may name files."""
     try:
-        text.encode(errors="surrogateescape")
-    except UnicodeEncodeError:
+        "".join([name, *overrides]).encode(errors="surrogateescape")
+    except (TypeError, UnicodeEncodeError):  # other values; half a character, which JSON can hold
         return False
-    return True
+    is_folder = name not in ("", ".", "..") and "/" not in name and "\0" not in name
+    return is_folder and isinstance(overrides, list) and len(overrides) <= MAX_OVERRIDES
 
 
 def stop(directory: Path) -> None:
