@@ -63,7 +63,7 @@ def test_the_log_is_utf8_in_an_ascii_locale(tmp_path: Path) -> None:
         "import logging\n"
         "from pathlib import Path\n"
         "from cnnbench.cli.hydra_app import conf_folder\n"
-        "from cnnbench.commands.resume import log_to\n"
+        "from cnnbench.runs.directory import log_to\n"
         "log_to(Path.cwd(), conf_folder())\n"
         "logging.getLogger('cnnbench').info('gr\\xf6\\xdfe \\u5b66 \\udcff')\n"
     )

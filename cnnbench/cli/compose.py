@@ -64,8 +64,7 @@ def train(arguments: list[str]) -> int:
         if options.jobs_file is not None or options.dry_run:
             raise ConfigError("--jobs-file and --dry-run are for a sweep: add -m.")
         return run_hydra_app("train", words, HydraJob(partial(train_job, plot=options.plot)))
-    is_named = any(word.startswith("sweep=") for word in words)
-    if processes().restarts and not is_named:  # a sweep's default name is the time
+    if not any(word.startswith("sweep=") for word in words):  # by default it is named by the time
         attempts = of_this_launch(Path("outputs/sweeps/*/*"))[-1:]
         words += [config.format_override("sweep", job.parent.name) for job in attempts]
     if options.jobs_file is not None:

@@ -307,8 +307,7 @@ class RunCallback(Callback):
             return
         verb = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
         try:
-            attempt = _find_earlier_attempt(config) if processes().restarts else None
-            self._claimed = attempt or claim_run(config, verb=verb)
+            self._claimed = _find_earlier_attempt(config) or claim_run(config, verb=verb)
         except Exception as error:
             raise SystemExit(report(error)) from error
         with read_write(config), open_dict(config):
@@ -324,7 +323,7 @@ class RunCallback(Callback):
 
 
 def _find_earlier_attempt(composed: DictConfig) -> ClaimedRun | None:
-    """Find this run after torchrun has restarted in the middle of it: its name may hold the time."""
+    """Find this run if torchrun has restarted in the middle of it: its name may hold the time."""
 
     def values(text: str) -> dict[str, Any]:
         return {**config.parse(text), "sweep": None}

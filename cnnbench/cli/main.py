@@ -12,17 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 import cnnbench
-
-try:
-    import fcntl  # noqa: F401  # the file locks of run directories
-except ImportError:
-    print(
-        f"cnnbench: {sys.platform} is not supported. "
-        "Use Linux, macOS, or on Windows the Windows Subsystem for Linux (WSL).",
-        file=sys.stderr,
-    )
-    raise SystemExit(2) from None
-
+import cnnbench.runs.supported_systems  # first: it ends the program on a system without file locks
 from cnnbench.cli import compose
 from cnnbench.cli.errors import report
 from cnnbench.cli.hydra_app import conf_folder

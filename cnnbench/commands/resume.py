@@ -1,16 +1,14 @@
 """`cnnbench resume`: resume a training run from its last checkpoint, even within an epoch."""
 
 import argparse
-import logging.config
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cnnbench.config import RESUME_OVERRIDES
+from cnnbench.runs.directory import log_to
 
-__all__ = ["log_to", "parse_arguments", "resume_run"]
+__all__ = ["parse_arguments", "resume_run"]
 
 EXAMPLE = "outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00"
 
@@ -70,21 +68,3 @@ def resume_run(
         checked = check_resume(directory, config, resume)
         log_to(directory, conf)
         train(config, run_directory, resume, checked=checked, started=started)
-
-
-def log_to(directory: Path, conf: Path) -> None:
-    """Log on the terminal and in the train.log of `directory`, as Hydra does a run that it starts.
-
-    `conf` is the folder of the YAMLs.
-
-    Raises:
-        OSError: train.log cannot be written.
-    """
-    path = conf / "hydra" / "job_logging" / "plain.yaml"
-    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    settings["handlers"]["file"]["filename"] = str(directory / "train.log")
-    settings["filters"]["own"]["verbose"] = False  # Hydra's switch, which is not at hand here
-    try:
-        logging.config.dictConfig(settings)
-    except ValueError as error:  # which is what becomes of a train.log that cannot be opened
-        raise error.__cause__ or error from None

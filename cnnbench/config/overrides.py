@@ -23,10 +23,20 @@ from cnnbench.config.schema import TRACKERS, Config, allowed_by, fields_of, list
 from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = [
-    "GROUPS", "KEYS", "apply_overrides", "expand_groups", "explain_omegaconf", "format_override",
-    "leads_out", "parse_changes", "parse_override", "quote", "quote_texts", "to_plain",
+    "GROUPS",
+    "KEYS",
+    "apply_overrides",
+    "expand_groups",
+    "explain_omegaconf",
+    "format_override",
+    "leads_out",
+    "parse_changes",
+    "parse_override",
+    "quote",
+    "quote_texts",
+    "to_plain",
     "without_hydra",
-]  # fmt: skip
+]
 
 HOW_TO_QUOTE = "Quote a text with special characters: \"data.path='a, b'\"."
 

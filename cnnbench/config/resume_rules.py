@@ -8,9 +8,13 @@ from cnnbench.config.load import as_dict, load
 from cnnbench.errors import ConfigError
 
 __all__ = [
-    "BOOKKEEPING_KEYS", "INFERENCE_OVERRIDES", "KEYS_NEEDING_CONFIRMATION", "RESUME_OVERRIDES",
-    "job_identity", "require_same",
-]  # fmt: skip
+    "BOOKKEEPING_KEYS",
+    "INFERENCE_OVERRIDES",
+    "KEYS_NEEDING_CONFIRMATION",
+    "RESUME_OVERRIDES",
+    "job_identity",
+    "require_same",
+]
 
 # what may change when a run is resumed
 RESUME_OVERRIDES = (
@@ -33,8 +37,11 @@ KEYS_NEEDING_CONFIRMATION = {
 
 # keys that say nothing about what a run computes
 BOOKKEEPING_KEYS = (
-    *("sweep", "sweep_on_error"),
-    *("tracker", "tracker.mlflow.uri", "tracker.mlflow.experiment"),
+    "sweep",
+    "sweep_on_error",
+    "tracker",
+    "tracker.mlflow.uri",
+    "tracker.mlflow.experiment",
 )
 
 

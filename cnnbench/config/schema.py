@@ -16,12 +16,34 @@ from msgspec import Meta
 from cnnbench.errors import ConfigError
 
 __all__ = [
-    "FOLDER", "REFERENCE_OPTIMIZERS", "TRACKERS", "AdagradConfig", "AdamConfig", "AdamWConfig",
-    "AugmentConfig", "Config", "ConstantConfig", "CosineConfig", "DataConfig", "DeviceConfig",
-    "ExponentialConfig", "MlflowConfig", "MomentumConfig", "MultiStepConfig", "MuonConfig",
-    "NesterovConfig", "OneCycleConfig", "OptimizerConfig", "RMSpropConfig", "Recipe",
-    "SchedulerConfig", "SgdConfig", "StepConfig", "TrackerConfig", "TrainConfig",
-]  # fmt: skip
+    "FOLDER",
+    "REFERENCE_OPTIMIZERS",
+    "TRACKERS",
+    "AdagradConfig",
+    "AdamConfig",
+    "AdamWConfig",
+    "AugmentConfig",
+    "Config",
+    "ConstantConfig",
+    "CosineConfig",
+    "DataConfig",
+    "DeviceConfig",
+    "ExponentialConfig",
+    "MlflowConfig",
+    "MomentumConfig",
+    "MultiStepConfig",
+    "MuonConfig",
+    "NesterovConfig",
+    "OneCycleConfig",
+    "OptimizerConfig",
+    "RMSpropConfig",
+    "Recipe",
+    "SchedulerConfig",
+    "SgdConfig",
+    "StepConfig",
+    "TrackerConfig",
+    "TrainConfig",
+]
 
 FINITE = sys.float_info.max  # bounds a range that has no end of its own: inf and nan are refused
 FOLDER = "folder"  # the dataset that is not known beforehand

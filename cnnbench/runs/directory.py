@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import io
 import json
-import logging
+import logging.config
 import os
 import shlex
 import socket
@@ -18,13 +18,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import yaml
+
 from cnnbench.errors import NOT_SUPPORTED, CnnbenchError, ConfigError, explain_write_error, from_machine
 from cnnbench.runs.processes import processes
 
 __all__ = [
-    "DATASET", "LOCK", "STATUS", "Lock", "RunDirectory", "claim", "claim_exactly", "claim_new",
-    "job_directory_name", "reopen", "write_atomically",
-]  # fmt: skip
+    "DATASET",
+    "LOCK",
+    "STATUS",
+    "Lock",
+    "RunDirectory",
+    "claim",
+    "claim_exactly",
+    "claim_new",
+    "job_directory_name",
+    "log_to",
+    "reopen",
+    "write_atomically",
+]
 
 log = logging.getLogger("cnnbench")
 
@@ -178,6 +190,24 @@ def reopen(directory: Path) -> "Iterator[RunDirectory]":
             for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
                 leftover.unlink()
         yield RunDirectory(directory, "train", lock)
+
+
+def log_to(directory: Path, conf: Path) -> None:
+    """Log on the terminal and in a run's train.log, as in a run that Hydra starts.
+
+    `conf` is the folder of the YAMLs.
+
+    Raises:
+        OSError: train.log cannot be written.
+    """
+    path = conf / "hydra" / "job_logging" / "plain.yaml"
+    settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    settings["handlers"]["file"]["filename"] = str(directory / "train.log")
+    settings["filters"]["own"]["verbose"] = False  # Hydra's switch, which is not at hand here
+    try:
+        logging.config.dictConfig(settings)
+    except ValueError as error:  # which is what becomes of a train.log that cannot be opened
+        raise error.__cause__ or error from None
 
 
 def job_directory_name(overrides: str) -> str:

@@ -8,9 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 __all__ = [
-    "cpu_quota", "limit_spinning", "memory_limit", "openmp_variables", "replaced_wait_policy",
+    "cpu_quota",
+    "limit_spinning",
+    "memory_limit",
+    "openmp_variables",
+    "replaced_wait_policy",
     "usable_cpus",
-]  # fmt: skip
+]
 
 log = logging.getLogger("cnnbench")
 

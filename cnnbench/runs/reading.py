@@ -12,9 +12,14 @@ from cnnbench.runs.directory import LOCK, STATUS, Lock
 from cnnbench.runs.processes import processes
 
 __all__ = [
-    "find_runs", "of_this_launch", "read_accuracy", "read_json", "read_status", "read_text",
+    "find_runs",
+    "of_this_launch",
+    "read_accuracy",
+    "read_json",
+    "read_status",
+    "read_text",
     "refuse_ways_out",
-]  # fmt: skip
+]
 
 MAX_BYTES = 1 << 20  # of a file of text; ours have a few thousand
 
@@ -39,12 +44,15 @@ def of_this_launch(pattern: Path) -> list[Path]:
 
     They are in folders of the form `pattern`, which may end in ``*``s.
     """
+    ours = processes()
+    if not ours.restarts:
+        return []
     fixed = next(folder for folder in pattern.parents if "*" not in str(folder))
     found = fixed.glob(str(pattern.relative_to(fixed) / STATUS))
     begun = []
     for folder in [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]:
         status = read_status(folder)
-        is_ours = (status.get("launch"), status.get("verb")) == (processes().launch, "train")
+        is_ours = (status.get("launch"), status.get("verb")) == (ours.launch, "train")
         if is_ours and status["state"] != "finished":
             begun.append(folder)
     return begun

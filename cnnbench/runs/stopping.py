@@ -9,9 +9,15 @@ from types import FrameType
 from typing import Any
 
 __all__ = [
-    "SIGTERM_CODE", "STOP_SIGNALS", "Preempted", "Stopping", "end", "end_on_signals",
-    "preemption_signal", "print_from_handler",
-]  # fmt: skip
+    "SIGTERM_CODE",
+    "STOP_SIGNALS",
+    "Preempted",
+    "Stopping",
+    "end",
+    "end_on_signals",
+    "preemption_signal",
+    "print_from_handler",
+]
 
 SIGTERM_CODE = 143
 
