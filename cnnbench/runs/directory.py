@@ -77,7 +77,7 @@ class Lock:
             self._descriptor = None
 
     @contextmanager
-    def taken(self, wait_s: float) -> Iterator[None]:
+    def taken(self, wait_s: float) -> "Iterator[Lock]":
         """Hold the lock for the block.
 
         Raises:
@@ -87,7 +87,7 @@ class Lock:
             user = f"{self.path.parent} is in use: {self.holder()} writes there"
             raise ConfigError(f"{user}. Wait for it, or end it first.")
         try:
-            yield
+            yield self
         finally:
             self.release()
 
@@ -184,8 +184,7 @@ def reopen(directory: Path) -> "Iterator[RunDirectory]":
     Raises:
         ConfigError: it is running; the message says where.
     """
-    lock = Lock(directory / LOCK)
-    with lock.taken(WAIT_S):
+    with Lock(directory / LOCK).taken(WAIT_S) as lock:
         for folder in (directory, directory / "checkpoints"):
             for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
                 leftover.unlink()
@@ -356,9 +355,9 @@ class RunDirectory:
 
 
 def _interruption(error: BaseException | None) -> BaseException | None:
-    """What stopped the program, if that is what `error` comes from.
+    """Return what stopped the program, if that is what `error` comes from.
 
-    Before 3.12 Python makes a RuntimeError of an interruption while a class body ends, as during an import.
+    Before 3.12 Python makes a RuntimeError of an interruption as a class body ends, as in an import.
     """
     while error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
         told = isinstance(error, CnnbenchError)  # whatever it came from, it is meant as it is

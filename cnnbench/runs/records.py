@@ -30,8 +30,7 @@ class Record:
 
     `state` is running, finished, interrupted, failed or, for a job without a directory, not begun.
     It is refused, with the reason in `status`, if links in it lead elsewhere or it cannot be read.
-    `rows` are those of metrics.csv; the last three are JSON files of that name, empty if there is
-    none.
+    `rows` are those of metrics.csv; the last three are JSON files of that name, empty without one.
     """
 
     path: Path
@@ -145,11 +144,7 @@ def _below(folder: Path, depth: int) -> list[Record]:
 
 
 def _is_run(folder: Path) -> bool:
-    """Return whether a run is in `folder`.
-
-    Raises:
-        OSError: the folder cannot be looked into.
-    """
+    """Return whether a run is in `folder`; raise OSError where that cannot be seen."""
     try:
         (folder / STATUS).stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -32,7 +32,7 @@ def end(number: int, frame: FrameType | None) -> None:
 
 
 def end_with_notice(number: int, frame: FrameType | None) -> None:
-    """Print a line on stderr, then end as `end` does."""
+    """End as `end` does, with a line on stderr."""
     print_from_handler("cnnbench: terminated")
     end(number, frame)
 
@@ -51,11 +51,8 @@ def end_on_signals() -> Iterator[None]:
 
 
 def print_from_handler(line: str) -> None:
-    """Print a line on stderr from the handler of a signal, if anybody reads on.
-
-    The signal may have come in the middle of a print, so this is none.
-    """
-    with suppress(OSError):
+    """Print a line on stderr from the handler of a signal, which may interrupt a print."""
+    with suppress(OSError):  # nobody reads on
         os.write(2, f"{line}\n".encode())
 
 
@@ -69,13 +66,11 @@ class Stopping:
     After that one more SIGINT kills the process: files are replaced whole, so nothing on disk is harmed.
     Noted are SIGINT, SIGTERM and others of STOP_SIGNALS that would end the process. Ignored ones, as
     by nohup, stay ignored. In a job of a scheduler its `preemption_signal` is noted, also after a
-    SIGTERM.
-
-    `suspended` becomes true when the process has been suspended (Ctrl-Z, SIGSTOP) and goes on.
+    SIGTERM. `suspended` becomes true when the process was suspended (Ctrl-Z, SIGSTOP) and goes on.
+    With `told` the first signal prints a line, as one of several processes does for all.
     """
 
     def __init__(self, *, told: bool = True) -> None:
-        """`told`: whether a person is told what becomes of a signal, as one of several processes does for all."""
         self.told = told
         self.signal: int | None = None
         self.at_once = False

@@ -40,8 +40,12 @@ class ComposeOnce:
         choices = [override for override in overrides if override.key_or_group in groups]
         if len(values) + len(choices) < len(overrides):
             return self.loader.load_sweep_config(master_config, list(sweep_overrides))
-        shared = self._compose_choices(master_config, tuple(str(choice.input_line) for choice in choices))
-        composed = copy.deepcopy(shared)
+        chosen = tuple(str(choice.input_line) for choice in choices)
+        if chosen not in self.composed:
+            if len(self.composed) == MAX_COMPOSED:
+                self.composed.clear()
+            self.composed[chosen] = self.loader.load_sweep_config(master_config, list(chosen))
+        composed = copy.deepcopy(self.composed[chosen])
         try:
             for override in values:
                 OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
@@ -54,13 +58,6 @@ class ComposeOnce:
         composed.hydra.job.override_dirname = names.item_sep.join(sorted(kept)).replace("=", names.kv_sep)
         OmegaConf.copy_cache(from_config=master_config, to_config=composed)
         return composed
-
-    def _compose_choices(self, master_config: DictConfig, choices: tuple[str, ...]) -> DictConfig:
-        if choices not in self.composed:
-            if len(self.composed) == MAX_COMPOSED:
-                self.composed.clear()
-            self.composed[choices] = self.loader.load_sweep_config(master_config, list(choices))
-        return self.composed[choices]
 
 
 def _is_plain_value(override: Override, groups: set[str]) -> bool:

@@ -21,14 +21,7 @@ from cnnbench.runs.reading import read_text
 if TYPE_CHECKING:
     from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
 
-__all__ = [
-    "MAX_JOBS",
-    "Overrides",
-    "SweepRequest",
-    "list_jobs",
-    "quote_path",
-    "read_jobs_file",
-]
+__all__ = ["Overrides", "SweepRequest", "list_jobs", "quote_path", "read_jobs_file"]
 
 MAX_JOBS = 10_000
 
@@ -141,10 +134,9 @@ def read_jobs_file(path: Path) -> list[Overrides]:
                 )
             if keys.count(key) > 1:
                 raise ConfigError(f"{path}, line {number}: {key} is given twice. Leave one out.")
-    jobs = [job for job in jobs if job]
-    if not jobs:
+    if not any(jobs):
         raise ConfigError(f"{path} has no line with overrides, such as: optimizer.lr=0.1 train.batch_size=64")
-    return jobs
+    return [job for job in jobs if job]
 
 
 def quote_path(path: Path) -> str:

@@ -1,6 +1,7 @@
 """A sweep, from the list of its jobs to the end of the last: what hydra/sweeper=cnnbench does."""
 
 import gc
+import itertools
 import json
 import os
 import shlex
@@ -23,20 +24,15 @@ from cnnbench.reports.comparison import print_comparison
 from cnnbench.runs.directory import LOCK, Lock
 from cnnbench.runs.processes import broadcast, processes
 from cnnbench.runs.reading import read_accuracy, read_status, read_text
-from cnnbench.runs.records import Record, read_records
+from cnnbench.runs.records import read_records
 from cnnbench.runs.stopping import SIGTERM_CODE, STOP_SIGNALS, print_from_handler
 from cnnbench.runs.sweep import add_jobs, allow, recorded_jobs, stop
-from cnnbench.sweeps.jobs import (
-    Overrides,
-    SweepRequest,
-    list_jobs,
-    read_jobs_file,
-)
+from cnnbench.sweeps.jobs import Overrides, SweepRequest, list_jobs, read_jobs_file
 
 if TYPE_CHECKING:
     from hydra_plugins.cnnbench_sweeper import CnnbenchSweeper
 
-__all__ = ["Job", "Sweep", "run_sweep"]
+__all__ = ["Sweep", "run_sweep"]
 
 JOBLIB = "joblib"
 LOCAL = ("basic", JOBLIB)  # launchers that run jobs on this machine, and return when they have ended
@@ -114,8 +110,7 @@ class Sweep:
         if jobs is None:
             path = sweeper.jobs_file
             lines = [[]] if path is None else read_jobs_file(Path(path))
-            loader = sweeper.hydra_context.config_loader
-            jobs = list_jobs(arguments, sweeper.params, lines, loader)
+            jobs = list_jobs(arguments, sweeper.params, lines, sweeper.hydra_context.config_loader)
         self._compose(jobs)
         if self.request.policy is not None:
             self._refuse_other_names()
@@ -157,22 +152,17 @@ class Sweep:
             raise ConfigError(f"{wrong} is no name for a folder. Give one, such as sweep=rates.")
 
     def _claim_name(self) -> None:
-        """Make the directory of a sweep that is named by the time; give its name to all jobs.
-
-        Of two sweeps that start in the same second one gets a number.
-        """
+        """Make the directory of a sweep that is named by the time; give its name to all jobs."""
         by_time = "${now:" in self.written["sweep"]
         if not by_time or "${sweep}" not in self.written["hydra"]["sweep"]["dir"]:
             return
-        name, number = self.composed.sweep, 2
-        while True:
-            try:
+        name = self.composed.sweep
+        for number in itertools.count(2):  # two may start in the same second
+            with suppress(FileExistsError):
                 self.directory.mkdir(parents=True)
-            except FileExistsError:
-                self.composed.sweep, number = f"{name}_{number}", number + 1
-                self.directory = Path(self.composed.hydra.sweep.dir)
-            else:
                 break
+            self.composed.sweep = f"{name}_{number}"
+            self.directory = Path(self.composed.hydra.sweep.dir)
         named = config.quote_texts([f"sweep={self.composed.sweep}"])
         for job in self.jobs.values():
             job.overrides += named
@@ -181,12 +171,7 @@ class Sweep:
             self._compose([job.overrides for job in jobs])  # for their new names
 
     def _compose(self, jobs: Sequence[Overrides]) -> None:
-        """Compose each job, for the name of its directory and its configuration.
-
-        Raises:
-            ConfigError: jobs would share a directory, or a recorded job is refused.
-            HydraException: a key or choice does not exist.
-        """
+        """Compose each job, for the name of its directory and its configuration."""
         loader = self.sweeper.hydra_context.config_loader
         for number, overrides in enumerate(jobs):
             composed = loader.load_sweep_config(self.composed, list(overrides))
@@ -284,15 +269,12 @@ class Sweep:
             runs = print_comparison([self.directory])
         else:
             runs = read_records(self.directory)
-        self.request.exit_code = self._exit_code(runs)
-
-    def _exit_code(self, runs: Sequence[Record]) -> int:
         ours = [run for run in runs if run.path.name in self.jobs]
         codes = [run.status.get("exit_code") for run in ours if run.state == "failed"]
         codes += [SIGTERM_CODE for run in ours if run.state == "interrupted"]  # as by a scheduler
         if self.launcher in LOCAL:  # all have ended, so another command has these
             codes += [ConfigError.exit_code for run in ours if run.state == "running"]
-        return next((code for code in codes if isinstance(code, int)), 0)
+        self.request.exit_code = next((code for code in codes if isinstance(code, int)), 0)
 
     def _resume_hint(self) -> str:
         if self.launcher not in LOCAL:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,11 +78,7 @@ class UntrustedSweepPolicy:
             )
 
     def _check_override(self, word: str) -> tuple[str, Any]:
-        """Return the key and the value of a recorded override.
-
-        Raises:
-            ConfigError: it is more than a plain value of a known key, or the name of a choice.
-        """
+        """Return key and value of a recorded override; refuse all but a plain value or a choice."""
         refused = ConfigError(
             f"Refused override {truncate(word, 200)} from {self.directory / 'sweep.json'}: recorded "
             "jobs may only set training values. Run the original sweep command again."
@@ -157,21 +153,17 @@ def _list_values(value: Any) -> list[Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether it is a text, a number, a truth value or null, or a list of these.
-
-    A text with a reference is none.
-    """
+    """Return whether it is texts without references, numbers, truth values, nulls or lists of these."""
     values = _list_values(value)
     return all(isinstance(item, (str, int, float)) and "${" not in str(item) for item in values)
 
 
 def _leads_out(value: Any) -> bool:
     """Return whether a text in it is a path that leads out of the folder where it is used."""
-    texts = [item for item in _list_values(value) if isinstance(item, str)]
-    return any(config.leads_out(text) for text in texts)
+    return any(config.leads_out(item) for item in _list_values(value) if isinstance(item, str))
 
 
-def _hydra_settings(composed: DictConfig) -> Mapping[str, Any]:
+def _hydra_settings(composed: DictConfig) -> object:
     """Return what Hydra does with a job, less which job it is."""
     hydra: Any = OmegaConf.to_container(composed.hydra, resolve=False)
     for key in ("mode", "overrides", "runtime"):
@@ -179,5 +171,4 @@ def _hydra_settings(composed: DictConfig) -> Mapping[str, Any]:
     for key in ("override_dirname", "num", "id"):
         hydra["job"].pop(key, None)
     hydra["sweeper"].pop("params", None)  # which jobs an experiment proposes: nothing to one of them
-    settings: Mapping[str, Any] = hydra
-    return settings
+    return hydra
