@@ -7,14 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = [
-    "cpu_quota",
-    "limit_spinning",
-    "memory_limit",
-    "openmp_variables",
-    "replaced_wait_policy",
-    "usable_cpus",
-]
+__all__ = ["cpu_quota", "limit_spinning", "memory_limit", "openmp_variables", "usable_cpus"]
 
 log = logging.getLogger("cnnbench")
 

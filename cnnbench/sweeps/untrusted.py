@@ -18,7 +18,7 @@ from cnnbench.analysis.format import truncate
 from cnnbench.errors import ConfigError
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import refuse_ways_out
-from cnnbench.runs.sweep import Jobs
+from cnnbench.runs.sweep import JOBS, Jobs
 
 __all__ = ["UntrustedSweepPolicy"]
 
@@ -55,8 +55,8 @@ class UntrustedSweepPolicy:
         words = {word for overrides in jobs.values() for word in overrides if PATH in word}
         overrides = [_parse_plain(word) for word in words]
         paths = {str(override.value()) for override in overrides if override is not None}
-        new = {(key, value) for key, value in self._confirmed if key != PATH or value not in paths}
-        return {key for key, _ in new} <= config.KEYS_NEEDING_CONFIRMATION.keys()
+        new = {key for key, value in self._confirmed if key != PATH or value not in paths}
+        return new <= config.KEYS_NEEDING_CONFIRMATION.keys()
 
     def check_overrides(self, jobs: Jobs) -> None:
         """Check recorded jobs before any is composed: plain values of known keys, and choices.
@@ -80,7 +80,7 @@ class UntrustedSweepPolicy:
     def _check_override(self, word: str) -> tuple[str, Any]:
         """Return key and value of a recorded override; refuse all but a plain value or a choice."""
         refused = ConfigError(
-            f"Refused override {truncate(word, 200)} from {self.directory / 'sweep.json'}: recorded "
+            f"Refused override {truncate(word, 200)} from {self.directory / JOBS}: recorded "
             "jobs may only set training values. Run the original sweep command again."
         )
         override = _parse_plain(word)
