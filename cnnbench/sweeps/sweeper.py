@@ -131,8 +131,7 @@ class Sweep:
         subdir = self.written["hydra"]["sweep"]["subdir"]
         is_numbered = "hydra.job.num" in subdir or "hydra.job.id" in subdir
         # directories that have the numbers of jobs are found by launching all in order
-        waiting = [name for name in self.jobs if is_numbered or name not in finished]
-        return [self.jobs[name].overrides for name in waiting]
+        return [job.overrides for name, job in self.jobs.items() if is_numbered or name not in finished]
 
     def _refuse_other_names(self) -> None:
         """Check that recorded jobs that have begun are in the directories that they have today."""
