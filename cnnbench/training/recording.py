@@ -11,7 +11,6 @@ from tqdm import tqdm
 from cnnbench.config import FOLDER, Config, load
 from cnnbench.runs import environment, machine
 from cnnbench.runs.directory import DATASET, RunDirectory
-from cnnbench.runs.machine import usable_cpus
 from cnnbench.trackers.curves import Curves
 from cnnbench.trackers.run_trackers import Trackers, tracked
 from cnnbench.training.build import describe
@@ -191,8 +190,8 @@ def _log_setup(state: TrainingState) -> None:
         log.info(f"{unused}, as data.validation=0. Set data.validation=0.1 to use them.")
     log.info(_describe_device(config, engine))
     threads = config.device.threads
-    if threads != "auto" and threads > usable_cpus():
-        usable = f"the CPUs that this process may use ({usable_cpus()})"
+    if threads != "auto" and threads > machine.usable_cpus():
+        usable = f"the CPUs that this process may use ({machine.usable_cpus()})"
         log.info(f"device.threads={threads} is more than {usable}.")
     policy = machine.replaced_wait_policy
     if policy is not None:
