@@ -27,9 +27,12 @@ from packaging.version import Version
 
 from cnnbench import config
 from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, report
-from cnnbench.cli.other_libraries import silence_libraries
-from cnnbench.cli.streams import SIGPIPE_CODE, shield_stream
-from cnnbench.cli.third_party_caches import place_third_party_caches
+from cnnbench.cli.process_setup import (
+    SIGPIPE_CODE,
+    place_third_party_caches,
+    shield_stream,
+    silence_libraries,
+)
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
 from cnnbench.runs.machine import limit_spinning

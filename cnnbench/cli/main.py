@@ -16,12 +16,12 @@ import cnnbench.runs.supported_systems  # first: it ends the program on a system
 from cnnbench.cli import compose
 from cnnbench.cli.errors import report
 from cnnbench.cli.hydra_app import conf_folder
-from cnnbench.cli.other_libraries import silence_libraries
-from cnnbench.cli.streams import (
+from cnnbench.cli.process_setup import (
     SIGPIPE_CODE,
     discard_unwritten,
     open_missing_streams,
     shield_stream,
+    silence_libraries,
 )
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.processes import broadcast, processes, shared_store
