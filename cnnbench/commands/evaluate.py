@@ -1,14 +1,15 @@
 """`cnnbench evaluate`: what a trained network gets right and wrong on the test set."""
 
-import argparse
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from cnnbench.analysis.format import align, printable
 from cnnbench.analysis.metrics import BINS, Evaluation, compute_metrics
+from cnnbench.commands import parse_run_arguments, run_parser
 from cnnbench.data.eval_set import EvalSet, load_eval_set
 from cnnbench.data.resident import Examples
 from cnnbench.errors import ConfigError
@@ -33,42 +34,32 @@ def run(arguments: list[str], conf: Path) -> None:
         DataError: the test set is not to be had.
         OSError: the run directory cannot be written to.
     """
-    parser = argparse.ArgumentParser(
-        prog="cnnbench evaluate",
-        description="Measure the network of a run on the test set: accuracy with its 95 %% interval, precision, recall "
+    parser = run_parser(
+        "evaluate",
+        "Measure the network of a run on the test set: accuracy with its 95 %% interval, precision, recall "
         "and F1 of each class, confusion matrix, calibration. Writes evaluation.json and confusion.png into the run "
         "directory; with overrides, under names that hold them.",
-        epilog="Example: cnnbench evaluate outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 device=cpu",
+        "device=cpu",
+        metavar=None,
     )
-    parser.add_argument("directory", type=Path, help="a run directory, such as those under outputs/")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other data or device: data=mnist device=cpu")
-    parser.add_argument(
-        "--topk", type=int, nargs="+", metavar="K", help=f"also count a class among the K most probable ({TOP})"
-    )
-    parser.add_argument("--match-by-order", action="store_true", help="match other classes by their order")
-    parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
-    options = parser.parse_intermixed_args(arguments)
-    if options.topk is not None and min(options.topk) < 1:
-        raise ConfigError(f"--topk {min(options.topk)} is out of range. It must be at least 1.")
+    topk_help = f"also count a class among the K most probable ({TOP})"
+    parser.add_argument("--topk", type=int, nargs="+", metavar="K", help=topk_help)
+    options = parse_run_arguments(parser, arguments, takes_data=True)
+    topk = options.topk or []
+    if min(topk, default=1) < 1:
+        raise ConfigError(f"--topk {min(topk)} is out of range. It must be at least 1.")
     trained = load_trained_model(options.directory, options.overrides, conf, "evaluate", options.allow_custom_model)
-    most = len(trained.dataset.classes) - 1
-    if options.topk is not None and max(options.topk) > most:
-        raise ConfigError(
-            f"--topk {max(options.topk)} is out of range. It must be at most {most}: all classes are sure."
-        )
-    test = load_eval_set(
-        trained.config,
-        trained.dataset,
-        trained.directory,
-        trained.overrides,
-        trained.engine.device.torch_device,
-        options.match_by_order,
-    )
-    result = _measure(trained, test.examples, sorted(set(options.topk or [min(TOP, most)])))
-    heading = f"{trained.config.model.name} ({trained.weights}) on {test.title}"
-    how = describe(trained.engine)
+    config, dataset, device = trained.config, trained.dataset, trained.engine.device
+    most = len(dataset.classes) - 1
+    if max(topk, default=0) > most:
+        raise ConfigError(f"--topk {max(topk)} is out of range. It must be at most {most}: all classes are sure.")
+    place, by_order = device.torch_device, options.match_by_order
+    test = load_eval_set(config, dataset, trained.directory, trained.overrides, place, by_order)
+    result = _measure(trained, test.examples, sorted(set(topk)) or [min(TOP, most)])
+    heading = f"{config.model.name} ({trained.weights}) on {test.title}"
     print(printable(f"{heading}: {len(test.examples):,} examples"))
-    print(f"{how['device']} ({how['chip']}), {how['precision']}")
+    print(f"{device.torch_device.type} ({device.describe()}), {device.precision}")
     print(printable("\n".join([*test.notes, "", format_metrics(result), ""])))
     _record(trained, test, result, heading, options.overrides)
 
@@ -94,9 +85,9 @@ def format_metrics(result: Evaluation) -> str:
     ]
     rows: list[tuple[str, ...]] = [("class", "precision", "recall", "F1", "examples")]
     for each in result.classes:
-        shares = map(_format_share, (each.precision, each.recall, each.f1))
+        shares = ("-" if share is None else f"{share:.4f}" for share in (each.precision, each.recall, each.f1))
         rows.append((each.name, *shares, f"{each.support:,}"))
-    means = (_format_share(result.mean(key)) for key in ("precision", "recall", "f1"))
+    means = (f"{result.mean(key):.4f}" for key in ("precision", "recall", "f1"))
     rows.append(("mean", *means, f"{result.examples:,}"))
     parts = [align(totals), align(rows, right=range(1, 5))]
     confused = [f"{true} taken for {predicted} ({count:,})" for true, predicted, count in result.most_confused()]
@@ -105,36 +96,27 @@ def format_metrics(result: Evaluation) -> str:
     return "\n\n".join(parts)
 
 
-def _format_share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
 def _record(trained: TrainedModel, test: EvalSet, result: Evaluation, heading: str, overrides: Sequence[str]) -> None:
-    """Write the files, say where they are, and what the run itself had measured if that was something else."""
+    """Write the files and print where they are, and what the run itself measured if that differs."""
     run = RunDirectory(trained.directory)
-    of_another = f"_{job_directory_name(','.join(overrides))}" if overrides else ""
+    end = f"_{job_directory_name(','.join(overrides))}" if overrides else ""
     record = {
         "model": trained.config.model.name,
         "weights": trained.weights,
         "data": test.dataset.as_record(),
         "matched_by_order": test.matched_by_order,
-        "overrides": list(overrides),
+        "overrides": overrides,
         **result.as_dict(),
         "environment": {**environment.describe(), **describe(trained.engine)},
     }
-    run.write_json(f"evaluation{of_another}.json", record)
-    picture = run.path / f"confusion{of_another}.png"
-    classes = [each.name for each in result.classes]
+    run.write_json(f"evaluation{end}.json", record)
+    picture = run.path / f"confusion{end}.png"
     title = f"{heading}\naccuracy {result.accuracy:.4f}"
+    classes = trained.dataset.classes
     write_atomically(picture, lambda file: confusion.draw(result.confusion, classes, title, file))
-    recorded = _recorded_accuracy(run.path)
-    if not overrides and recorded is not None and recorded != result.accuracy:
+    recorded = result.accuracy
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        recorded = float(read_json(run.path / "result.json")["test_accuracy"])
+    if not overrides and recorded != result.accuracy:
         print(f"The run itself measured {recorded:.4f}, with another device, precision or version.")
-    print(f"{os.path.relpath(run.path / f'evaluation{of_another}.json')}\n{os.path.relpath(picture)}")
-
-
-def _recorded_accuracy(directory: Path) -> float | None:
-    try:
-        return float(read_json(directory / "result.json")["test_accuracy"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    print(os.path.relpath(run.path / f"evaluation{end}.json"), os.path.relpath(picture), sep="\n")

@@ -16,6 +16,7 @@ from cnnbench.analysis.activations import LayerOutputs, pick_evenly
 from cnnbench.analysis.format import align, printable, truncate
 from cnnbench.analysis.layers import measure_layers, sum_layers
 from cnnbench.analysis.receptive_field import Traced, trace
+from cnnbench.commands import parse_run_arguments, run_parser
 from cnnbench.data.eval_set import load_eval_set
 from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, ConfigError
@@ -92,21 +93,18 @@ def look(
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="cnnbench inspect",
-        description="Make pictures of what a trained network gets wrong, what it looks at and what it has learnt: its "
+    parser = run_parser(
+        "inspect",
+        "Make pictures of what a trained network gets wrong, what it looks at and what it has learnt: its "
         "most confident mistakes, saliency, feature maps, first-layer filters, activations, weights and receptive "
         f"fields. They are written into the folder {FOLDER} of the run directory, with a page that shows them.",
-        epilog="Example: cnnbench inspect outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 --images 3,17",
+        "--images 3,17",
     )
-    parser.add_argument("directory", type=Path, metavar="RUN_DIR", help="a run directory, such as those under outputs/")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other data or device, such as device=cpu")
     parser.add_argument("--images", metavar="I,J,...", help="the test images to look at, counted from 0")
     parser.add_argument("--layers", metavar="NAME,...", help="the layers whose feature maps are shown")
     parser.add_argument("--mistakes", type=int, default=25, metavar="N", help="how many mistakes are shown (25)")
-    parser.add_argument("--match-by-order", action="store_true", help="match other classes by their order")
-    parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
-    options = parser.parse_intermixed_args(arguments)
+    options = parse_run_arguments(parser, arguments, takes_data=True)
     if not 1 <= options.mistakes <= MOST_MISTAKES:
         raise ConfigError(f"--mistakes {options.mistakes} is out of range. It must be from 1 to {MOST_MISTAKES}.")
     options.layers = _words(options.layers)
