@@ -76,10 +76,9 @@ def _measure(
 ) -> Result:
     device = engine.device
     data = ResidentData.from_arrays(config.data, arrays, config.seed, device.torch_device)
-    batch_size = config.train.batch_size
+    batch_size, num_train = config.train.batch_size, len(data.train)
     engine.prepare(data.train, batch_size)
     images, labels = data.train.take(torch.arange(batch_size, device=device.torch_device))
-
     steps = endless_steps(engine, data.train, batch_size)
     training = time_rounds(lambda: next(steps), device.synchronize, rounds)
     engine.eval_model.eval()
@@ -87,8 +86,15 @@ def _measure(
         inference = time_rounds(lambda: engine.evaluate_step(images, labels), device.synchronize, rounds)
     peak_gib = device.peak_memory_gib()
 
-    expected_s = (len(data.train) * training.median_s + len(data.test) * inference.median_s) / batch_size
-    epoch_s = _time_epoch(engine, data, batch_size, config.seed) if expected_s <= epoch_limit_s else None
+    def run_epoch() -> None:
+        lr_factors = [1.0] * -(-num_train // batch_size)
+        for _ in engine.steps(data.train, epoch_order(num_train, config.seed, 1), batch_size, lr_factors):
+            pass
+        engine.train_metrics.compute()
+        engine.evaluate(data.test, batch_size)
+
+    expected_s = (num_train * training.median_s + len(data.test) * inference.median_s) / batch_size
+    epoch_s = time_calls(run_epoch, device.synchronize) if expected_s <= epoch_limit_s else None
     training_flops, inference_flops = count_flops(*on_meta(config, dataset, batch_size))
     dtype = device.autocast_dtype or device.dtype
     peak = measure_matrix_peak(device.torch_device, dtype, device.synchronize, rounds)
@@ -96,10 +102,10 @@ def _measure(
         "training": training.as_dict(batch_size),
         "inference": inference.as_dict(batch_size),
         "epoch": {
-            "train_examples": len(data.train),
+            "train_examples": num_train,
             "test_examples": len(data.test),
             "seconds": epoch_s,
-            "examples_per_s": epoch_s and len(data.train) / epoch_s,
+            "examples_per_s": epoch_s and num_train / epoch_s,
         },
         "peak_gib": peak_gib,
         "flops": {"training_step": training_flops, "inference_batch": inference_flops, "matrix_peak_per_s": peak},
@@ -107,21 +113,8 @@ def _measure(
     }
 
 
-def _time_epoch(engine: EagerEngine, data: ResidentData, batch_size: int, seed: int) -> float:
-    """Seconds of one epoch: the order, every training step, the sums, the evaluation on the test set."""
-
-    def epoch() -> None:
-        lr_factors = [1.0] * -(-len(data.train) // batch_size)
-        for _ in engine.steps(data.train, epoch_order(len(data.train), seed, 1), batch_size, lr_factors):
-            pass
-        engine.train_metrics.compute()
-        engine.evaluate(data.test, batch_size)
-
-    return time_calls(epoch, engine.device.synchronize)
-
-
 def print_table(results: Sequence[Result]) -> None:
-    """One row for each network, with the overrides that are not the same for all, and what they ran on."""
+    """Print a row for each network, with the overrides that are not the same for all, and the chips."""
     shared = set.intersection(*(set(result["overrides"]) for result in results))
     rows = [_row(result, shared) for result in results]
     print(align([HEADER, *rows], right=[1, 2, *range(4, len(HEADER))]))
@@ -138,20 +131,17 @@ def _row(result: Result, shared: set[str]) -> tuple[str, ...]:
     how += [each for each in result["overrides"] if each not in shared and not each.startswith(SHOWN)]
     start = (result["model"], str(result["image_size"]), str(result["batch_size"]), " ".join(how))
     if "out_of_memory" in result:
-        return (*start, "out of memory", *[""] * 9)
+        return (*start, "out of memory", *[""] * (len(HEADER) - 5))
     training, inference, epoch = result["training"], result["inference"], result["epoch"]
+    median, fastest, slowest = (three_digits(1e3 * training[key]) for key in ("median_s", "min_s", "max_s"))
+    epoch_cells = ("not run", "")
+    if epoch["seconds"] is not None:
+        epoch_cells = (f"{epoch['seconds']:.2f}", f"{epoch['examples_per_s']:,.0f}")
     return (
         *start,
-        three_digits(1e3 * training["median_s"]),
-        f"{three_digits(1e3 * training['min_s'])}-{three_digits(1e3 * training['max_s'])}",
-        f"{training['examples_per_s']:,.0f}",
-        three_digits(1e3 * inference["median_s"]),
-        f"{inference['examples_per_s']:,.0f}",
-        *(
-            ("not run", "")
-            if epoch["seconds"] is None
-            else (f"{epoch['seconds']:.2f}", f"{epoch['examples_per_s']:,.0f}")
-        ),
+        *(median, f"{fastest}-{slowest}", f"{training['examples_per_s']:,.0f}"),
+        *(three_digits(1e3 * inference["median_s"]), f"{inference['examples_per_s']:,.0f}"),
+        *epoch_cells,
         f"{result['peak_gib']:.2f}",
         three_digits(result["flops"]["training_step"] / 1e9),
         f"{100 * result['share_of_peak']:.1f} %",
