@@ -18,9 +18,9 @@ from installed import Command
 from made_records import made_record
 
 from cnnbench import config
-from cnnbench.cli import reproducing
+from cnnbench.cli import reproduce
 from cnnbench.cli.hydra_app import compose_config, conf_folder
-from cnnbench.cli.reproducing import jobs_of, of_the_scale, proposed
+from cnnbench.cli.reproduce import jobs_of, of_the_scale, proposed
 from cnnbench.errors import ConfigError
 from cnnbench.reports.reproduction.book import BOOK
 from cnnbench.reports.reproduction.claims import CLAIMS
@@ -149,7 +149,7 @@ SMOKE = ("reproduce", "all", "--scale", "smoke", "device=cpu", "device.precision
 def few_experiments(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave two experiments with small networks, three jobs in all."""
     few = {name: varied for name, varied in proposed().items() if name in ("book/lenet", "claims/relu_lenet")}
-    monkeypatch.setattr(reproducing, "proposed", lambda: few)
+    monkeypatch.setattr(reproduce, "proposed", lambda: few)
 
 
 @pytest.mark.usefixtures("few_experiments")

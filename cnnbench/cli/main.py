@@ -33,6 +33,7 @@ __all__ = ["main"]
 SIGINT_CODE = 130
 
 TRAINING_COMMANDS = ("train", "resume")  # which take part in torchrun
+RUN_DIRECTORY_COMMANDS = ("evaluate", "predict", "inspect", "export")
 PRINTING_COMMANDS = ("summary", "gradcheck", "predict", "models", "data", "doctor")
 PRINTING_FLAGS = {
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"),
@@ -123,31 +124,18 @@ def _is_command_name(argument: str) -> bool:
     return not any(sign in argument for sign in "=.@/") and argument[:1] not in ("-", "~", "+")
 
 
+def _run_module(module: str, arguments: list[str], needs_conf: bool = False) -> int:
+    """Run a command whose module parses the arguments."""
+    more = [conf_folder()] if needs_conf else []
+    return int(import_module(f"cnnbench.{module}").run(arguments, *more) or 0)
+
+
 def _run_directory_command(command: str, arguments: list[str]) -> int:
-    """Run a command that reads a run directory; its module parses the arguments."""
+    """Run a command that reads a run directory."""
     is_named = bool(arguments) and not arguments[0].startswith("-")
     if command != "export" and is_named and not Path(arguments[0]).is_dir():
         find_runs(Path(arguments[0]))  # an error that need not wait for PyTorch
-    import_module(f"cnnbench.commands.{command}").run(arguments, conf_folder())
-    return 0
-
-
-def _models(arguments: list[str]) -> int:
-    from cnnbench.commands import models
-
-    models.run(arguments, conf_folder())
-    return 0
-
-
-def _run_module(command: str, arguments: list[str]) -> int:
-    """Run a command that needs no configuration; its module parses the arguments."""
-    return int(import_module(f"cnnbench.commands.{command}").run(arguments) or 0)
-
-
-def _reproduce(arguments: list[str]) -> int:
-    from cnnbench.cli import reproducing
-
-    return reproducing.run(arguments)
+    return _run_module(f"commands.{command}", arguments, needs_conf=True)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -156,13 +144,10 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "summary": compose.summary,
     "benchmark": compose.benchmark,
     "gradcheck": compose.gradcheck,
-    "evaluate": partial(_run_directory_command, "evaluate"),
-    "predict": partial(_run_directory_command, "predict"),
-    "inspect": partial(_run_directory_command, "inspect"),
-    "export": partial(_run_directory_command, "export"),
-    "report": partial(_run_module, "report"),
-    "reproduce": _reproduce,
-    "models": _models,
-    "data": partial(_run_module, "data"),
-    "doctor": partial(_run_module, "doctor"),
+    **{name: partial(_run_directory_command, name) for name in RUN_DIRECTORY_COMMANDS},
+    "report": partial(_run_module, "commands.report"),
+    "reproduce": partial(_run_module, "cli.reproduce"),
+    "models": partial(_run_module, "commands.models", needs_conf=True),
+    "data": partial(_run_module, "commands.data"),
+    "doctor": partial(_run_module, "commands.doctor"),
 }

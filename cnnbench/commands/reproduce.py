@@ -1,6 +1,5 @@
 """`cnnbench reproduce`: judge the book and the claims by the runs of its sweep."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,19 +10,19 @@ from cnnbench import config, models
 from cnnbench.analysis.claims import Computed, Convolutions, compute_claims
 from cnnbench.analysis.format import align, printable
 from cnnbench.analysis.memory import compute_dtype, estimate_memory
+from cnnbench.commands import write_results
 from cnnbench.config import DataConfig
 from cnnbench.data import sources
-from cnnbench.errors import CnnbenchError, explain_write_error
+from cnnbench.errors import CnnbenchError
 from cnnbench.reference.convolution import CrossCorrelation, pointwise
 from cnnbench.reports.reproduction.arms import experiments
 from cnnbench.reports.reproduction.markdown import as_markdown
 from cnnbench.reports.reproduction.page import render
-from cnnbench.reports.reproduction.results import Results, results
-from cnnbench.runs.directory import RunDirectory
+from cnnbench.reports.reproduction.results import results
 from cnnbench.runs.records import Record
 from cnnbench.training.build import on_meta
 
-__all__ = ["compare_convolutions", "compute", "write"]
+__all__ = ["compare_convolutions", "compute", "judge"]
 
 MARKDOWN, PAGE = "results.md", "results.html"
 
@@ -34,9 +33,8 @@ def compute(data: DataConfig) -> Computed:
     Raises:
         DataError: the data cannot be found or fetched.
     """
-    dtypes = (torch.float32, torch.float64)
-    convolutions = {str(d).removeprefix("torch."): compare_convolutions(d) for d in dtypes}
-    return compute_claims(data, convolutions)
+    dtypes = {"float32": torch.float32, "float64": torch.float64}
+    return compute_claims(data, {name: compare_convolutions(dtypes[name]) for name in dtypes})
 
 
 @torch.no_grad()
@@ -47,9 +45,10 @@ def compare_convolutions(dtype: torch.dtype) -> Convolutions:
     differ by the rounding of each: 150 times the machine epsilon.
     """
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(8, 6, 28, 28, generator=generator, dtype=torch.float64).to(dtype)
-    kernels = torch.randn(16, 6, 5, 5, generator=generator, dtype=torch.float64).to(dtype)
-    points = torch.randn(16, 6, 1, 1, generator=generator, dtype=torch.float64).to(dtype)
+    images, kernels, points = (
+        torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+        for shape in ((8, 6, 28, 28), (16, 6, 5, 5), (16, 6, 1, 1))
+    )
     product = CrossCorrelation.apply(images, kernels, None, (1, 1), 1)
     linear = pointwise(images, points.flatten(1), torch.zeros(16, dtype=dtype))
     return Convolutions(
@@ -63,7 +62,7 @@ def _largest_difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max() / other.abs().max())
 
 
-def write(
+def judge(
     runs: Sequence[Record],
     output: Path,
     scale: str,
@@ -79,28 +78,18 @@ def write(
         ConfigError: the results cannot be written there.
     """
     judged = results(scale, command, runs, experiments(runs, varied, _memory), computed)
-    _print(judged)
-    try:
-        folder = RunDirectory(output)
-        folder.write_text(MARKDOWN, as_markdown(judged))
-        folder.write_text(PAGE, render(judged))
-    except OSError as error:
-        raise explain_write_error(error.filename or output, error, "--output DIR") from error
-    for name in (MARKDOWN, PAGE):
-        print(printable(os.path.relpath(output / name)))
-
-
-def _print(judged: Results) -> None:
-    """The verdicts, without what was measured."""
     at = judged.book.header.index("verdict")
     rows = [[row[0], row[1], row[at]] for row in judged.book.rows if row[1]]
     rows += [[f"claim {claim.name}", "", claim.verdict] for claim in judged.claims]
     print(printable(align(rows)))
     print(printable(judged.facts["trained"]))
+    with write_results(output, MARKDOWN, PAGE) as folder:
+        folder.write_text(MARKDOWN, as_markdown(judged))
+        folder.write_text(PAGE, render(judged))
 
 
 def _memory(run: Record) -> int | None:
-    """The bytes of the tensors that training took, in the precision that it had; None if they cannot be worked out."""
+    """Return the bytes of the tensors that training took; None if they cannot be worked out."""
     try:
         settings = config.load(run.config)
         if settings.model.name not in models.REGISTRY or settings.data.name == config.FOLDER:

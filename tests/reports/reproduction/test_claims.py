@@ -8,7 +8,7 @@ from made_records import made, made_record
 
 from cnnbench.analysis.claims import Computed, Convolutions, Pooled
 from cnnbench.analysis.verdicts import NOT_REPEATED, REPEATED, UNDECIDED, Figure, Finding
-from cnnbench.cli.reproducing import proposed
+from cnnbench.cli.reproduce import proposed
 from cnnbench.reports.reproduction.arms import Arm, experiments
 from cnnbench.reports.reproduction.book import BOOK, judge
 from cnnbench.reports.reproduction.claims import CLAIMS

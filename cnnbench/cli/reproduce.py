@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -46,18 +45,17 @@ examples:
 
 def run(arguments: list[str]) -> int:
     """Run what is left of the sweep, and write the results; return the exit code."""
-    options = _parser().parse_intermixed_args(arguments)
-    part, given = _part_and_overrides(options.words)
+    options = _parse(arguments)
     if processes().several:
         raise ConfigError("cnnbench reproduce measures times, in one process. Start it without torchrun.")
-    jobs = jobs_of(part, options.scale, given)
+    jobs = jobs_of(options.part, options.scale, options.overrides)
     directory = Path("outputs/sweeps") / f"reproduce-{options.scale}"
     words = ["-m", f"hydra.sweep.dir={quote_path(directory)}"]
     request = SweepRequest(["reproduce", *arguments], jobs, prints_table=False)
     if options.dry_run:
         return run_sweep_command([*words, "hydra.sweeper.dry_run=true"], request)
     output = options.output or (directory if options.scale == "smoke" else Path("docs"))
-    from cnnbench.commands import reproduce
+    from cnnbench.commands import reproduce  # torch, which a mistake need not wait for
 
     settings = config.load(config.to_plain(compose_config(jobs[0])))
     computed = reproduce.compute(settings.data)  # first: it needs the data, which may be missing
@@ -68,40 +66,74 @@ def run(arguments: list[str]) -> int:
             runs = of_the_scale(options.scale, read_records(directory))
             command = shlex.join(["cnnbench", *request.command])
             print()
-            reproduce.write(runs, output, options.scale, command, proposed(), computed)
+            reproduce.judge(runs, output, options.scale, command, proposed(), computed)
 
 
-def of_the_scale(scale: str, runs: Sequence[Record]) -> list[Record]:
-    """Those that are jobs of the scale as it is today; others were left by one that was."""
-    asked = {_measured(job) for job in jobs_of("all", scale)}
-    return [run for run in runs if _measured(run.overrides) in asked]
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line.
 
-
-def _measured(overrides: Sequence[str]) -> frozenset[str]:
-    """What says what is measured: all but what is of the machine."""
-    return frozenset(each for each in overrides if not _is_of_the_machine(each))
+    Raises:
+        ConfigError: there are two parts, or an override would change what is measured.
+    """
+    parser = argparse.ArgumentParser(
+        prog="cnnbench reproduce",
+        usage="cnnbench reproduce [book|claims|all] [--scale SCALE] [--output DIR] [--dry-run] [OVERRIDE...]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("words", nargs="*", metavar="PART", help="book, claims or all (the default), and overrides")
+    add("--scale", default="full", help="full (the default), reduced or smoke")
+    output_help = "where the results go (default: docs; at smoke scale the sweep)"
+    add("--output", type=Path, metavar="DIR", help=output_help)
+    add("--dry-run", action="store_true", help="list the jobs and estimate their time, start none")
+    options = parser.parse_intermixed_args(arguments)
+    options.overrides = [word for word in options.words if "=" in word]
+    parts = [word for word in options.words if "=" not in word]
+    if len(parts) > 1:
+        raise ConfigError(f"cnnbench reproduce takes one part, not {' and '.join(parts)}. Both are: all.")
+    options.part = parts[0] if parts else "all"
+    for word in options.overrides:
+        if not _is_of_the_machine(word):
+            raise ConfigError(
+                f"{word.partition('=')[0]} would change what is measured, so cnnbench reproduce does not take it. "
+                f"Allowed: {', '.join(OF_THE_MACHINE)}. Other values: cnnbench -m experiment=NAME {word}"
+            )
+    return options
 
 
 def _is_of_the_machine(override: str) -> bool:
     return any(fnmatch(override.partition("=")[0], each) for each in OF_THE_MACHINE)
 
 
+def of_the_scale(scale: str, runs: Sequence[Record]) -> list[Record]:
+    """Return those that are jobs of the scale as it is today; others were left by one that was."""
+
+    def measured(overrides: Sequence[str]) -> frozenset[str]:
+        return frozenset(override for override in overrides if not _is_of_the_machine(override))
+
+    asked = {measured(job) for job in jobs_of("all", scale)}
+    return [run for run in runs if measured(run.overrides) in asked]
+
+
 def proposed() -> dict[str, dict[str, str]]:
-    """What each experiment of the book and the claims varies, by its name, such as ``{"seed": "0,1,2"}``."""
+    """Return what each experiment of the book and the claims varies, by its name, such as ``{"seed": "0,1,2"}``."""
     folder = conf_folder() / "experiment"
-    paths = sorted(path for part in PARTS["all"] for path in (folder / part).glob("*.yaml"))
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): _load(path)["hydra"]["sweeper"]["params"] for path in paths
-    }
+    varied: dict[str, dict[str, str]] = {}
+    for path in sorted(path for part in PARTS["all"] for path in (folder / part).glob("*.yaml")):
+        experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
+        varied[f"{path.parent.name}/{path.stem}"] = experiment["hydra"]["sweeper"]["params"]
+    return varied
 
 
 def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]:
-    """The overrides of each job: those of the experiment, of the scale and those `given`, of which the last count.
+    """Return the overrides of each job: of the experiment, of the scale and those `given`, of which the last count.
 
     Raises:
         ConfigError: there is no such part or scale.
     """
-    scales: dict[str, dict[str, str]] = _load(conf_folder() / "reproduce.yaml")
+    scales = yaml.safe_load((conf_folder() / "reproduce.yaml").read_text(encoding="utf-8"))
     if part not in PARTS:
         raise ConfigError(f"cnnbench reproduce knows no part '{part}'. {did_you_mean(part, PARTS)}")
     if scale not in scales:
@@ -110,46 +142,7 @@ def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]
     jobs: list[Overrides] = []
     for name, varied in proposed().items():
         if name.partition("/")[0] in PARTS[part]:
-            of_the_scale = [*changes["all"].split(), *changes.get(name, "").split()]
-            of_its_own = [f"{key}={values}" for key, values in varied.items()]
-            jobs += list_jobs([f"experiment={name}", *of_its_own, *of_the_scale, *given])
+            own = [f"{key}={values}" for key, values in varied.items()]
+            of_scale = [*changes["all"].split(), *changes.get(name, "").split()]
+            jobs += list_jobs([f"experiment={name}", *own, *of_scale, *given])
     return jobs
-
-
-def _load(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cnnbench reproduce",
-        usage="cnnbench reproduce [book|claims|all] [--scale SCALE] [--output DIR] [--dry-run] [OVERRIDE...]",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("words", nargs="*", metavar="PART", help="book, claims or all (the default), and overrides")
-    parser.add_argument("--scale", default="full", help="full (the default), reduced or smoke")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where the results go (default: docs; at smoke scale the sweep)"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="list the jobs and estimate their time, start none")
-    return parser
-
-
-def _part_and_overrides(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The part, and overrides.
-
-    Raises:
-        ConfigError: there are two parts, or an override would change what is measured.
-    """
-    parts, given = [word for word in words if "=" not in word], [word for word in words if "=" in word]
-    if len(parts) > 1:
-        raise ConfigError(f"cnnbench reproduce takes one part, not {' and '.join(parts)}. Both are: all.")
-    for word in given:
-        if not _is_of_the_machine(word):
-            raise ConfigError(
-                f"{word.partition('=')[0]} would change what is measured, so cnnbench reproduce does not take it. "
-                f"Allowed: {', '.join(OF_THE_MACHINE)}. Other values: cnnbench -m experiment=NAME {word}"
-            )
-    return (parts or ["all"])[0], given
