@@ -26,7 +26,6 @@ from cnnbench.cli.hydra_app import (
     is_multirun,
     is_override,
     log_to_file,
-    output_directory,
     run_hydra_app,
 )
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError
@@ -51,6 +50,12 @@ class Flags(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}.")
+
+
+def _check_least(flag: str, value: float | None, least: int, why: str = "") -> None:
+    if value is not None and not value >= least:  # as NaN is not
+        text = f"{value:g}" if isinstance(value, float) else value
+        raise ConfigError(f"{flag} {text} is out of range. It must be at least {least}{why}.")
 
 
 def train(arguments: list[str]) -> int:
@@ -87,7 +92,7 @@ def train_job(composed: DictConfig, claimed: ClaimedRun | None, plot: bool) -> f
     with one_broadcast():
         started = cnnbench.STARTED
         if claimed is None:  # a job of a sweep
-            started, directory = time.perf_counter(), output_directory()
+            started, directory = time.perf_counter(), Path(HydraConfig.get().runtime.output_dir)
             settings = config.load(config.to_plain(composed))
             import_module("cnnbench.training.run")  # seconds, in which the sweep may be stopped
             if _is_sweep_stopped():
@@ -174,9 +179,7 @@ def resume(arguments: list[str]) -> int:
     jobs = broadcast(jobs)
     if jobs is None:  # rank 0 has an error, and reports it
         return 0
-    if not jobs:
-        return _resume_runs(options)
-    return _resume_sweep(options, arguments, jobs)
+    return _resume_sweep(options, arguments, jobs) if jobs else _resume_runs(options)
 
 
 def _resume_sweep(options: argparse.Namespace, arguments: Sequence[str], recorded: Mapping[str, Sequence[str]]) -> int:
@@ -187,17 +190,12 @@ def _resume_sweep(options: argparse.Namespace, arguments: Sequence[str], recorde
     jobs = {name: config.quote_texts(overrides) for name, overrides in recorded.items()}
     launcher = [word for word in given if word.startswith(("hydra/launcher=", "hydra.launcher."))]
     options.changes = [word for word in given if word not in launcher]
-    policy = UntrustedSweepPolicy(
-        directory,
-        arguments,
-        options.changes,
-        allow_custom_model=options.allow_custom_model,
-        config_dir=options.config_dir,
-    )
+    trusts, groups = options.allow_custom_model, options.config_dir
+    policy = UntrustedSweepPolicy(directory, arguments, options.changes, trusts, groups)
     if policy.only_confirms(jobs):
         if processes().rank == 0:
             policy.check_overrides(jobs)
-        flags = ["-m", *(["--config-dir", options.config_dir] if options.config_dir else [])]
+        flags = ["-m", *(["--config-dir", groups] if groups else [])]
         words = [*flags, f"hydra.sweep.dir={quote_path(directory)}", *launcher]
         request = SweepRequest(["resume", *arguments], list(jobs.values()), policy)
         return run_sweep_command(words, request, options.plot)
@@ -223,16 +221,12 @@ def _resume_runs(options: argparse.Namespace) -> int:
         return 0
     directories = find_runs(options.directory)
     broadcast(len(directories))
+    trusts = options.allow_custom_model
     for directory in directories:
+        started = time.perf_counter()
         try:
             with one_broadcast(), plot_and_hint_on_exit(directory, lambda: command, options.plot):
-                resume_run(
-                    directory,
-                    changes,
-                    allow_custom_model=options.allow_custom_model,
-                    conf=conf_folder(),
-                    started=time.perf_counter(),
-                )
+                resume_run(directory, changes, trusts, conf_folder(), started)
         except Exception as error:
             codes.append(report(error))  # the others go on
     return codes[0] if codes else 0
@@ -245,19 +239,10 @@ def summary(arguments: list[str]) -> int:
     parser.add_argument("--layer")
     parser.add_argument("--json", action="store_true", dest="as_json")
     options, words = parser.parse_known_args(arguments)
-    if options.depth is not None and options.depth < 1:
-        raise ConfigError(f"--depth {options.depth} is out of range. It must be at least 1.")
+    _check_least("--depth", options.depth, 1)
     if options.layer is not None and options.depth is not None:
         raise ConfigError("--layer looks at one convolution and --depth folds all: choose one.")
-
-    def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
-        settings = config.load(config.to_plain(composed))
-        from cnnbench.commands import summary  # torch, which a mistake need not wait for
-
-        summary.run(settings, **vars(options))
-
-    _refuse_multirun("summary", words)
-    return run_hydra_app("summary", words, HydraJob(job))
+    return _run_on_network("summary", words, options)
 
 
 def gradcheck(arguments: list[str]) -> int:
@@ -266,23 +251,22 @@ def gradcheck(arguments: list[str]) -> int:
     parser.add_argument("--batch", type=int, default=2, dest="batch_size")
     parser.add_argument("--json", action="store_true", dest="as_json")
     options, words = parser.parse_known_args(arguments)
-    if options.batch_size < 2:
-        raise ConfigError(f"--batch {options.batch_size} is out of range. It must be at least 2, to be normalized.")
+    _check_least("--batch", options.batch_size, 2, ", to be normalized")
+    return _run_on_network("gradcheck", words, options)
+
+
+def _run_on_network(command: str, words: Sequence[str], options: argparse.Namespace) -> int:
+    """Compose a single configuration, and run the module of the command on it."""
+    if not MULTIRUN.isdisjoint(words):
+        raise ConfigError(f"cnnbench {command} looks at one network: -m is for cnnbench train.")
     codes = []
 
     def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
         settings = config.load(config.to_plain(composed))
-        from cnnbench.commands import gradcheck
+        module = import_module(f"cnnbench.commands.{command}")  # torch, which mistakes need not wait for
+        codes.append(module.run(settings, **vars(options)) or 0)
 
-        codes.append(gradcheck.run(settings, **vars(options)))
-
-    _refuse_multirun("gradcheck", words)
-    return run_hydra_app("gradcheck", words, HydraJob(job)) or max(codes, default=0)
-
-
-def _refuse_multirun(command: str, words: Sequence[str]) -> None:
-    if not MULTIRUN.isdisjoint(words):
-        raise ConfigError(f"cnnbench {command} looks at one network: -m is for cnnbench train.")
+    return run_hydra_app(command, words, HydraJob(job)) or max(codes, default=0)
 
 
 def benchmark(arguments: list[str]) -> int:
@@ -293,11 +277,8 @@ def benchmark(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--epoch-limit", type=float, default=60.0, dest="epoch_limit_s")
     options, words = parser.parse_known_args(arguments)
-    if options.rounds < 1:
-        raise ConfigError(f"--rounds {options.rounds} is out of range. It must be at least 1.")
-    if not options.epoch_limit_s >= 0:
-        limit = options.epoch_limit_s
-        raise ConfigError(f"--epoch-limit {limit:g} is out of range. It must be at least 0.")
+    _check_least("--rounds", options.rounds, 1)
+    _check_least("--epoch-limit", options.epoch_limit_s, 0)
     if any(word.startswith("hydra/launcher=") for word in words):
         raise ConfigError(
             "cnnbench benchmark measures one network after another: side by side they would take "
@@ -313,7 +294,8 @@ def benchmark(arguments: list[str]) -> int:
             return
         if claimed is None:  # one of several
             settings = config.load(config.to_plain(composed))
-            run: RunDirectory | None = claim_exactly(output_directory(), "benchmark")
+            directory = Path(HydraConfig.get().runtime.output_dir)
+            run: RunDirectory | None = claim_exactly(directory, "benchmark")
         else:
             settings, run = claimed.settings, claimed.run
         assert run is not None  # torchrun, which may start it again, is refused
@@ -324,8 +306,7 @@ def benchmark(arguments: list[str]) -> int:
             if claimed is None:
                 preflight.check(settings)
             overrides = list(HydraConfig.get().overrides.task)
-            result = benchmark.run(settings, run, overrides, **vars(options))
-            results.append(result)
+            results.append(benchmark.run(settings, run, overrides, **vars(options)))
 
     try:
         return run_hydra_app("benchmark", words, HydraJob(job))

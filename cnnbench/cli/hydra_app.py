@@ -27,12 +27,7 @@ from packaging.version import Version
 
 from cnnbench import config
 from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, report
-from cnnbench.cli.process_setup import (
-    SIGPIPE_CODE,
-    place_third_party_caches,
-    shield_stream,
-    silence_libraries,
-)
+from cnnbench.cli.process_setup import SIGPIPE_CODE, place_third_party_caches, shield_stream, silence_libraries
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
 from cnnbench.runs.machine import limit_spinning
@@ -47,17 +42,8 @@ if TYPE_CHECKING:
     from cnnbench.training.preflight import Preflight
 
 __all__ = [
-    "HydraJob",
-    "RunCallback",
-    "claim_run",
-    "compose_config",
-    "conf_folder",
-    "is_multirun",
-    "is_override",
-    "log_to_file",
-    "output_directory",
-    "run_hydra_app",
-    "write_hydra_files",
+    *("HydraJob", "RunCallback", "claim_run", "compose_config", "conf_folder", "is_multirun"),
+    *("is_override", "log_to_file", "run_hydra_app", "write_hydra_files"),
 ]
 
 # All at import, so that it is done wherever a launcher starts a job, and before torch is imported.
@@ -214,11 +200,7 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
 
 
 def _check_torchrun(words: Sequence[str]) -> None:
-    """Refuse sweepers and launchers whose jobs the ranks cannot run together, in one order.
-
-    Raises:
-        ConfigError: there is one.
-    """
+    """Refuse sweepers and launchers whose jobs the ranks cannot run together, in one order."""
     for word in words:
         key, _, name = word.partition("=")
         if key == "hydra/launcher" and name != "basic":
@@ -288,13 +270,17 @@ def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "
     from cnnbench.training import preflight  # numpy, which a wrong value need not wait for
 
     checked = preflight.check(settings)
-    is_named = any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
-    claim = claim_new if directory is None and not is_named else claim_exactly
+    claim = claim_new if directory is None and not _is_named(composed) else claim_exactly
     path = directory or Path(composed.hydra.run.dir)
     if composed.hydra.job.chdir:  # Hydra is about to leave the folder that it is relative to
         path = path.absolute()
     run = claim(path, verb)
     return ClaimedRun(settings, checked, run.path, run)
+
+
+def _is_named(composed: DictConfig) -> bool:
+    """Return whether the user has named the directory of a single run."""
+    return any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
 
 
 class RunCallback(Callback):
@@ -332,8 +318,8 @@ def _find_earlier_attempt(composed: DictConfig) -> ClaimedRun | None:
         return {**config.parse(text), "sweep": None}
 
     directory = Path(composed.hydra.run.dir)
-    named = any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
-    for attempt in reversed(of_this_launch(directory if named else directory.with_name("*"))):
+    pattern = directory if _is_named(composed) else directory.with_name("*")
+    for attempt in reversed(of_this_launch(pattern)):
         written = attempt / "config.yaml"
         settings = config.load(config.to_plain(composed))
         wanted = values(config.to_yaml(settings))
@@ -363,11 +349,6 @@ def conf_folder() -> Path:
 
 def is_multirun() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def output_directory() -> Path:
-    """Return the run directory that Hydra has named."""
-    return Path(HydraConfig.get().runtime.output_dir)
 
 
 def log_to_file(line: str) -> None:

@@ -10,7 +10,10 @@ from cnnbench.analysis.format import printable
 from cnnbench.errors import explain_write_error
 from cnnbench.runs.directory import RunDirectory
 
-__all__ = ["parse_run_arguments", "run_parser", "write_results"]
+__all__ = ["ALLOW_CUSTOM_MODEL", "EXAMPLE_RUN", "parse_run_arguments", "run_parser", "write_results"]
+
+EXAMPLE_RUN = "outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00"
+ALLOW_CUSTOM_MODEL = "let it run a network that is not cnnbench's"  # the help of that flag
 
 
 def run_parser(
@@ -20,7 +23,7 @@ def run_parser(
     parser = argparse.ArgumentParser(
         prog=f"cnnbench {command}",
         description=description,
-        epilog=f"Example: cnnbench {command} outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00 {example}",
+        epilog=f"Example: cnnbench {command} {EXAMPLE_RUN} {example}",
     )
     parser.add_argument("directory", type=Path, metavar=metavar, help="a run directory, such as those under outputs/")
     return parser
@@ -32,7 +35,7 @@ def parse_run_arguments(
     """Parse the arguments, with the flags that come last in the help of each such command."""
     if takes_data:
         parser.add_argument("--match-by-order", action="store_true", help="match other classes by their order")
-    parser.add_argument("--allow-custom-model", action="store_true", help="let it run a network that is not cnnbench's")
+    parser.add_argument("--allow-custom-model", action="store_true", help=ALLOW_CUSTOM_MODEL)
     return parser.parse_intermixed_args(arguments)
 
 

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cnnbench.commands import ALLOW_CUSTOM_MODEL, EXAMPLE_RUN
 from cnnbench.config import RESUME_OVERRIDES
 from cnnbench.runs.directory import log_to
 
 __all__ = ["parse_arguments", "resume_run"]
-
-EXAMPLE = "outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00"
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -20,21 +19,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         description="Go on with a training run from its last checkpoint. It ends with the numbers "
         "of a run that was never interrupted. Given the directory of a sweep, go on with every run "
         "in it that is not finished.",
-        epilog=f"Example: cnnbench resume {EXAMPLE} train.epochs=20",
+        epilog=f"Example: cnnbench resume {EXAMPLE_RUN} train.epochs=20",
     )
     add = parser.add_argument
     add("directory", type=Path, help="a run or sweep directory, such as those under outputs/")
     add("changes", nargs="*", metavar="KEY=VALUE", help=f"change {', '.join(RESUME_OVERRIDES)}")
-    add(
-        "--allow-custom-model",
-        action="store_true",
-        help="let it run a network that is not cnnbench's",
-    )
-    add(
-        "--config-dir",
-        metavar="DIR",
-        help="of groups of your own, for a sweep that was given one",
-    )
+    add("--allow-custom-model", action="store_true", help=ALLOW_CUSTOM_MODEL)
+    add("--config-dir", metavar="DIR", help="of groups of your own, for a sweep that was given one")
     add("--plot", action="store_true", help="at the end draw accuracy and loss on the terminal")
     return parser.parse_intermixed_args(arguments)
 
@@ -42,7 +33,6 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def resume_run(
     directory: Path,
     changes: Mapping[str, Any],
-    *,
     allow_custom_model: bool,
     conf: Path,
     started: float,
