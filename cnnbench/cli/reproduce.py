@@ -70,11 +70,6 @@ def run(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    """Read the command line.
-
-    Raises:
-        ConfigError: there are two parts, or an override would change what is measured.
-    """
     parser = argparse.ArgumentParser(
         prog="cnnbench reproduce",
         usage="cnnbench reproduce [book|claims|all] [--scale SCALE] [--output DIR] [--dry-run] [OVERRIDE...]",

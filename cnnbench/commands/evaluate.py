@@ -29,9 +29,7 @@ def run(arguments: list[str], conf: Path) -> None:
     """Evaluate the network of a run; print the figures, write evaluation.json and confusion.png.
 
     Raises:
-        ConfigError: the directory holds no training run, or the overrides do not fit its network.
-        CheckpointError: its checkpoint is missing, damaged or refused.
-        DataError: the test set is not to be had.
+        CnnbenchError: as `load_trained_model` and `load_eval_set`.
         OSError: the run directory cannot be written to.
     """
     parser = run_parser(

@@ -37,9 +37,9 @@ def run(arguments: list[str], conf: Path) -> None:
     """Write the file and say what is in it.
 
     Raises:
-        ConfigError: the directory holds no training run, a package is missing, the network cannot be exported so or
-            comes out as another, or the file cannot be written.
-        CheckpointError: its checkpoint is missing, damaged or refused.
+        CnnbenchError: as `load_trained_model`.
+        ConfigError: a package is missing, the network cannot be exported so or comes out as another, or the file
+            cannot be written.
     """
     options = _parse(arguments)
     form, preprocesses = FORMATS[options.format], options.preprocessing
@@ -121,11 +121,7 @@ def _metadata(trained: TrainedModel, preprocessing: bool, side: int) -> dict[str
 
 
 def _check(form: str, content: bytes, trained: TrainedModel, preprocessing: bool) -> str:
-    """Run what was exported beside the network; return in words how nearly it computes the same.
-
-    Raises:
-        ConfigError: it does not.
-    """
+    """Require that what was exported computes what the network does; return in words how nearly."""
     config, dataset, engine = trained.config, trained.dataset, trained.engine
 
     def rebuild() -> Classifier:

@@ -49,14 +49,9 @@ def run(arguments: list[str], conf: Path) -> None:
     # by torch in full precision, whatever the run was trained in, unless another is asked for
     overrides = ["reference=none", "device.precision=fp32", *options.overrides]
     trained = load_trained_model(options.directory, overrides, conf, "inspect", options.allow_custom_model)
-    test = load_eval_set(
-        trained.config,
-        trained.dataset,
-        trained.directory,
-        trained.overrides,
-        trained.engine.device.torch_device,
-        options.match_by_order,
-    )
+    config, dataset, device = trained.config, trained.dataset, trained.engine.device.torch_device
+    by_order = options.match_by_order
+    test = load_eval_set(config, dataset, trained.directory, trained.overrides, device, by_order)
     look(trained, test.examples, options.images, options.layers, options.mistakes, test.notes)
 
 
@@ -79,10 +74,13 @@ def look(
     network, image = on_meta(trained.config, trained.dataset, 1)
     traced = trace(network, image)
     watched = named_layers(traced, network, layers) if layers else choose_layers(traced)
-    indices = _there(images, len(test))
+    beyond = [index for index in images if index >= len(test)]
+    if beyond:
+        there = f"There are {len(test):,}, 0 to {len(test) - 1:,}."
+        raise ConfigError(f"--images: there is no test image {beyond[0]:,}. {there}")
     predictions = _predict(trained, test)
     subject = _subject(trained, network, image, traced)
-    page, outputs = _draw(subject, trained, predictions, indices or _choose(predictions), watched, most_mistakes)
+    page, outputs = _draw(subject, trained, predictions, images or _choose(predictions), watched, most_mistakes)
     facts = _facts(trained, predictions)
     if notes:
         facts["note"] = " ".join(notes)
@@ -107,30 +105,18 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parse_run_arguments(parser, arguments, takes_data=True)
     if not 1 <= options.mistakes <= MOST_MISTAKES:
         raise ConfigError(f"--mistakes {options.mistakes} is out of range. It must be from 1 to {MOST_MISTAKES}.")
-    options.layers = _words(options.layers)
-    options.images = _numbers(options.images)
+    options.layers, images = _words(options.layers), _words(options.images)
+    odd = [word for word in images if not word.isdecimal()]
+    if odd:
+        raise ConfigError(f"--images: '{odd[0]}' is no test image. Give their numbers, counted from 0, as in 3,17.")
+    if len(images) > MOST_IMAGES:
+        raise ConfigError(f"--images: {len(images)} are too many to look at. Give at most {MOST_IMAGES}.")
+    options.images = [int(word) for word in images]
     return options
 
 
 def _words(given: str | None) -> list[str]:
     return list(dict.fromkeys(word.strip() for word in (given or "").split(",") if word.strip()))
-
-
-def _numbers(given: str | None) -> list[int]:
-    words = _words(given)
-    odd = next((word for word in words if not word.isdecimal()), None)
-    if odd is not None:
-        raise ConfigError(f"--images: '{odd}' is no test image. Give their numbers, counted from 0, as in 3,17.")
-    if len(words) > MOST_IMAGES:
-        raise ConfigError(f"--images: {len(words)} are too many to look at. Give at most {MOST_IMAGES}.")
-    return [int(word) for word in words]
-
-
-def _there(images: list[int], number: int) -> list[int]:
-    beyond = [each for each in images if each >= number]
-    if beyond:
-        raise ConfigError(f"--images: there is no test image {beyond[0]:,}. There are {number:,}, 0 to {number - 1:,}.")
-    return images
 
 
 @dataclass(frozen=True)
@@ -187,7 +173,7 @@ def _choose(predictions: Predictions) -> list[int]:
 
 
 def _subject(trained: TrainedModel, network: nn.Module, image: torch.Tensor, traced: Sequence[Traced]) -> Subject:
-    """The network as the pictures need it; `network` and `image` are on the meta device. Makes the folder."""
+    """Return the network as the pictures need it, and make the folder. `network` is on the meta device."""
     folder = trained.directory / FOLDER
     folder.mkdir(exist_ok=True)
     for pattern in ONLY_OF_SOME:
@@ -199,16 +185,11 @@ def _subject(trained: TrainedModel, network: nn.Module, image: torch.Tensor, tra
         with engine.autocast:
             return engine.eval_model(inputs)
 
-    return Subject(
-        folder,
-        f"{trained.config.model.name} on {trained.dataset.title}",
-        engine.eval_model,
-        forward,
-        engine.logits,
-        traced,
-        sum_layers(measure_layers(network, image)).multiplications,
-        (image.shape[1], image.shape[2], image.shape[3]),
-    )
+    title = f"{trained.config.model.name} on {trained.dataset.title}"
+    cost = sum_layers(measure_layers(network, image)).multiplications
+    _, channels, height, width = image.shape
+    shape = (channels, height, width)
+    return Subject(folder, title, engine.eval_model, forward, engine.logits, traced, cost, shape)
 
 
 def _draw(

@@ -27,8 +27,7 @@ def run(arguments: list[str], conf: Path) -> None:
     """Print the most probable classes of each image on stdout; on stderr, what is wrong with any.
 
     Raises:
-        ConfigError: the directory holds no training run.
-        CheckpointError: its checkpoint is missing, damaged or refused.
+        CnnbenchError: as `load_trained_model`.
         DataError: some images could not be classified; all others were.
     """
     options = _parse(arguments)

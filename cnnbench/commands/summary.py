@@ -38,15 +38,20 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
     dtype = compute_dtype(config.device.precision)
     check_training_forward(config.model.name, network, images)
     memory = estimate_memory(network, images, config.optimizer, dtype)
+    dtype_name = str(dtype).removeprefix("torch.")
     if as_json:
-        _print_json(config, layers, memory, dtype)
+        _print_json(config, layers, memory, dtype_name)
         return
     print(f"{config.model.name} on {dataset.title}, {_by(images.shape[1:])}, {len(dataset.classes)} classes")
     if config.model.name in models.REGISTRY:
         print(models.REGISTRY[config.model.name].source)
     print()
     _print_layers(layers, foldable=depth is None)
-    _print_memory(config, memory, dtype)
+    parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(number)}" for name, number in asdict(memory).items())
+    print(
+        f"training at batch {config.train.batch_size} with {config.optimizer.name}, {dtype_name}: "
+        f"about {format_bytes(memory.total)}\n({parts})"
+    )
 
 
 def _print_layers(layers: list[Layer], foldable: bool) -> None:
@@ -74,15 +79,7 @@ def _with_share(number: int, whole: int) -> tuple[str, str]:
     return (f"{number:,}", f"{100 * number / whole:.1f} %") if number else ("", "")
 
 
-def _print_memory(config: Config, memory: TrainingMemory, dtype: torch.dtype) -> None:
-    parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(number)}" for name, number in asdict(memory).items())
-    print(
-        f"training at batch {config.train.batch_size} with {config.optimizer.name}, {_name(dtype)}: "
-        f"about {format_bytes(memory.total)}\n({parts})"
-    )
-
-
-def _print_json(config: Config, layers: list[Layer], memory: TrainingMemory, dtype: torch.dtype) -> None:
+def _print_json(config: Config, layers: list[Layer], memory: TrainingMemory, dtype_name: str) -> None:
     whole = sum_layers(layers)
     report = {
         "model": config.model.name,
@@ -91,8 +88,8 @@ def _print_json(config: Config, layers: list[Layer], memory: TrainingMemory, dty
         "layers": [
             {
                 **_plain(layer),
-                "parameters_share": layer.parameters / whole.parameters if whole.parameters else 0.0,
-                "multiply_adds_share": layer.multiplications / whole.multiplications if whole.multiplications else 0.0,
+                "parameters_share": layer.parameters / max(1, whole.parameters),
+                "multiply_adds_share": layer.multiplications / max(1, whole.multiplications),
             }
             for layer in layers
         ],
@@ -100,7 +97,7 @@ def _print_json(config: Config, layers: list[Layer], memory: TrainingMemory, dty
         "training_memory": {
             "batch_size": config.train.batch_size,
             "optimizer": config.optimizer.name,
-            "dtype": _name(dtype),
+            "dtype": dtype_name,
             **{f"{name}_bytes": number for name, number in asdict(memory).items()},
             "total_bytes": memory.total,
         },
@@ -112,16 +109,12 @@ def _plain(layer: Layer) -> dict[str, Any]:
     return {**asdict(layer), "multiply_adds": layer.multiplications}
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def _by(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
 def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_json: bool) -> None:
-    """The arithmetic of one convolution by its formula, and what changing it changes."""
+    """Print the arithmetic of one convolution by its formula, and what changing it changes."""
     convolutions = {layer: name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
     seen: dict[str, tuple[nn.Conv2d, torch.Size]] = {}
 
