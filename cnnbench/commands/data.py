@@ -23,11 +23,12 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CATALOG))
     parser.add_argument("--root", metavar="DIR", help=f"the cache folder (default: {storage.cache_folder(None)})")
     parsed = parser.parse_args(arguments)
-    for dataset in [catalog.get(name) for name in parsed.names]:
+    named = [catalog.get(name) for name in parsed.names]
+    for dataset in named:
         storage.load(dataset, parsed.root)
-    for dataset in [catalog.get(name) for name in parsed.names] or CATALOG.values():
+    for dataset in named or CATALOG.values():
         _describe(dataset, parsed.root)
-    if not parsed.names:
+    if not named:
         print("Your own images are a data set too: data=folder data.path=DIR")
 
 

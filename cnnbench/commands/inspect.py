@@ -151,10 +151,9 @@ class Predictions:
 
 
 def _predict(trained: TrainedModel, test: Examples) -> Predictions:
-    batches = test.batches_in_order(trained.config.train.batch_size)
     with tqdm(total=len(test), unit=" images", unit_scale=True, disable=None, leave=False) as bar:
         logits = []
-        for images, _ in batches:
+        for images, _ in test.batches_in_order(trained.config.train.batch_size):
             logits.append(trained.engine.classify(images).cpu())
             bar.update(len(images))
     together = torch.cat(logits)

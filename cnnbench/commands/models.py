@@ -16,24 +16,16 @@ def run(arguments: list[str], conf: Path) -> None:
     """Print the registry as a table; `conf` is the folder with the YAMLs."""
     parser = argparse.ArgumentParser(prog="cnnbench models", description="List the networks.")
     parser.parse_args(arguments)
-    rows = [("model", "parameters", "smallest", "recipe: size", "batch", "lr", "momentum", "epochs", "source")]
+    header = ("model", "parameters", "smallest", "recipe: size", "batch", "lr", "momentum", "epochs", "source")
+    rows: list[tuple[str, ...]] = [header]
     for name, spec in models.REGISTRY.items():
         recipe = load_recipe(conf / "model" / f"{name}.yaml")
         with torch.device("meta"):
             network = models.build(name, image_size=recipe.resize)
-        rows.append(
-            (
-                name,
-                f"{sum(parameter.numel() for parameter in network.parameters()):,}",
-                str(spec.min_image_size),
-                str(recipe.resize),
-                str(recipe.batch_size),
-                f"{recipe.lr:g}",
-                f"{recipe.momentum:g}",
-                str(recipe.epochs),
-                spec.source,
-            )
-        )
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        sizes = (str(spec.min_image_size), str(recipe.resize), str(recipe.batch_size))
+        rates = (f"{recipe.lr:g}", f"{recipe.momentum:g}")
+        rows.append((name, f"{parameters:,}", *sizes, *rates, str(recipe.epochs), spec.source))
     print(align(rows, right=range(1, 8)))
     print(
         "\nSizes are in pixels. Parameters are for one channel and 10 classes at the size of the recipe. The recipe\n"
