@@ -22,8 +22,9 @@ from shortcuts import SHORTCUTS
 from small_runs import SMALL
 
 from cnnbench import config
+from cnnbench.runs import machine
 from cnnbench.trackers import curves
-from cnnbench.training import checkpoint, recording
+from cnnbench.training import checkpoint
 
 TIMES = {"epoch_s", "examples_per_s", "peak_gib"}
 
@@ -111,7 +112,7 @@ def test_threads_are_no_more_than_the_affinity_allows(tmp_path: Path) -> None:
 
 
 def test_more_threads_than_cpus_are_allowed_and_logged_once(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "usable_cpus", lambda: 1)
+    monkeypatch.setattr(machine, "usable_cpus", lambda: 1)
     done = within(*TINY, "device.threads=2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("device.threads=2 is more than the CPUs that this process may use (1).\n") == 1

@@ -42,8 +42,16 @@ if TYPE_CHECKING:
     from cnnbench.training.preflight import Preflight
 
 __all__ = [
-    *("HydraJob", "RunCallback", "claim_run", "compose_config", "conf_folder", "is_multirun"),
-    *("is_override", "log_to_file", "run_hydra_app", "write_hydra_files"),
+    "HydraJob",
+    "RunCallback",
+    "claim_run",
+    "compose_config",
+    "conf_folder",
+    "is_multirun",
+    "is_override",
+    "log_to_file",
+    "run_hydra_app",
+    "write_hydra_files",
 ]
 
 # All at import, so that it is done wherever a launcher starts a job, and before torch is imported.
