@@ -24,7 +24,7 @@ Strike = tuple[int, str, int]
 METHODS = {
     "step": ("cnnbench.training.engine", "EagerEngine", "train_step"),
     "evaluation": ("cnnbench.training.engine", "EagerEngine", "evaluate_step"),
-    "save": ("cnnbench.training.checkpoint_manager", "CheckpointManager", "save"),
+    "save": ("cnnbench.training.checkpoint", "CheckpointManager", "save"),
 }
 CHANGES = {"os.rename", "os.remove", "os.mkdir"}
 

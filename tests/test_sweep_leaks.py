@@ -26,7 +26,7 @@ from cnnbench.data.catalog import FILES, Dataset, Form
 from cnnbench.data.verifying import read_verified
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training import run
-from cnnbench.training.cleanup import cleaned_up
+from cnnbench.training.device import cleaned_up
 from cnnbench.training.state import TrainingHistory
 
 ONE_EPOCH = (*TINY, "train.epochs=1", "train.fail_if_not_learning=false")

@@ -18,7 +18,7 @@ from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training.build import build_engine, describe, on_meta
-from cnnbench.training.cleanup import cleaned_up
+from cnnbench.training.device import cleaned_up
 from cnnbench.training.engine import EagerEngine, endless_steps
 
 __all__ = ["print_table", "run"]

@@ -1,25 +1,34 @@
-"""Checkpoints: tensors and plain values, with a format version and a checksum, replaced atomically."""
+"""Checkpoints: their format, and when and how they are written while training goes on.
+
+They hold tensors and plain values, with a format version and a checksum, and are replaced atomically.
+"""
 
 import hashlib
 import io
+import os
 import pickle
+import shlex
+import time
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from threading import Condition, Thread
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from cnnbench.errors import UNREACHABLE, CheckpointError
+from cnnbench.errors import UNREACHABLE, CheckpointError, DivergedError
 from cnnbench.runs.directory import write_atomically
+from cnnbench.runs.processes import processes
+from cnnbench.training.state import Row, State, TrainingState, snapshot
 
-__all__ = ["FORMAT", "State", "load", "load_newest", "save", "save_rotating"]
+__all__ = ["AsyncCheckpointWriter", "CheckpointManager", "load", "load_newest", "save", "save_rotating"]
 
 FORMAT = 3
 FORMAT_OF_0_1 = 2  # its configuration has other keys
-
-State = dict[str, Any]
 
 _SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # NumPy has no bfloat16
 
@@ -32,9 +41,8 @@ def save(path: Path, state: State) -> None:
     Raises:
         OSError: the disk will not take it; what was at `path` is still there.
     """
-    sealed = {**state, "format": FORMAT, "sha256": _digest(state)}
     packed = io.BytesIO()  # torch.save hides what a full disk says to it
-    torch.save(sealed, packed)
+    torch.save({**state, "format": FORMAT, "sha256": _digest(state)}, packed)
     write_atomically(path, lambda file: file.write(packed.getbuffer()))
 
 
@@ -48,27 +56,25 @@ def save_rotating(folder: Path, state: State) -> None:
 
 
 def load_newest(folder: Path) -> tuple[State | None, list[str]]:
-    """What training goes on from: last.pt or, where that is not there or damaged, previous.pt or one not yet named.
+    """Return the newest sound checkpoint, None if there is none, and what to report of damaged ones.
 
-    None where there is none.
-    Also gives what is to be told of a damaged last.pt.
+    That is last.pt or, where that is not there or damaged, previous.pt or one not yet named.
 
     Raises:
         CheckpointError: what there is cannot be used.
         OSError: what may be sound cannot be reached.
     """
     problems: list[str] = []
-    for path in (folder / name for name in ("last.pt", "previous.pt", _NEW)):
-        if path.exists():
+    for name in ("last.pt", "previous.pt", _NEW):
+        if (folder / name).exists():
             try:
-                return load(path), problems
+                return load(folder / name), problems
             except CheckpointError as error:
                 problems.append(str(error))
     if problems:
-        raise CheckpointError(
-            "\n".join([*problems, "There is no other checkpoint to go on from. Nothing was changed."])
-        )
-    return None, []
+        problems.append("There is no other checkpoint to go on from. Nothing was changed.")
+        raise CheckpointError("\n".join(problems))
+    return None, problems
 
 
 def load(path: Path) -> State:
@@ -109,11 +115,12 @@ def load(path: Path) -> State:
 
 
 def _check_archive(path: Path) -> int:
-    """Check that the file is a ZIP archive without compression, as PyTorch writes; returns how many bytes it has."""
+    """Check that the file is a ZIP archive without compression, as PyTorch writes; return its size in bytes."""
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
-    if any(part.compress_type != zipfile.ZIP_STORED for part in parts) or sum(part.file_size for part in parts) > size:
+    compressed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if compressed or sum(part.file_size for part in parts) > size:
         raise ValueError("it is compressed, or claims to be larger than it is")
     return size
 
@@ -156,3 +163,161 @@ def _digest(value: Any) -> str:
 
     add(value)
     return digest.hexdigest()
+
+
+class AsyncCheckpointWriter:
+    """Writes checkpoints in a thread of its own.
+
+    What is submitted while it is busy replaces what still waits. best.pt is written before last.pt,
+    so that it is never older than what last.pt tells of.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._changed = Condition()
+        self._waiting: dict[str, State] = {}
+        self._busy = self._closed = False
+        self._error: BaseException | None = None
+        Thread(target=self._work, name="checkpoints", daemon=True).start()
+
+    def submit(self, states: Mapping[str, State]) -> None:
+        """Have `states`, by the names best and last, written soon.
+
+        Raises:
+            OSError: those before could not be written.
+        """
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            self._waiting.update(states)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Wait until all is on disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._error or not (self._waiting or self._busy))
+            if self._error is not None:
+                raise self._error
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                states, self._waiting = self._waiting, {}
+                self._busy = bool(states)
+            if not states:
+                return
+            try:
+                if "best" in states:
+                    save(self.folder / "best.pt", states["best"])
+                if "last" in states:
+                    save_rotating(self.folder, states["last"])
+            except BaseException as error:  # it is whoever waits that raises it
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                return
+
+
+class CheckpointManager:
+    """Takes the checkpoints of a run: the copy here and now, the rest in a thread.
+
+    `kept` says in words what last.pt holds. Without a run directory, on a worker rank, nothing is
+    written.
+    """
+
+    def __init__(self, state: TrainingState) -> None:
+        self.state = state
+        self.every = state.config.train.checkpoint_every
+        run = state.run_directory
+        self.writer = None if run is None else AsyncCheckpointWriter(run.checkpoints)
+        self.saved_at = time.monotonic()
+        self.kept = _describe_progress(state)
+
+    def due_by_time(self) -> bool:
+        """Return whether the clock asks for a checkpoint, which may be before an evaluation."""
+        minutes = self.every.minutes
+        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+
+    def due_at_step(self, steps: int) -> bool:
+        """Return whether the number of steps since training began asks for a checkpoint."""
+        return self.every.steps is not None and steps % self.every.steps == 0
+
+    def due_after_epoch(self, epoch: int) -> bool:
+        is_last = epoch == self.state.config.train.epochs
+        return is_last or (self.every.epochs is not None and epoch % self.every.epochs == 0)
+
+    def save(self, best: Row | None = None) -> None:
+        """Save the state, and the measured weights as best.pt if `best` is their row.
+
+        Raises:
+            DivergedError: there is nothing worth saving: a weight is not finite.
+            OSError: an earlier checkpoint could not be written.
+        """
+        state, progress = self.state, _describe_progress(self.state)
+        with state.watch("checkpoints"):
+            state.engine.broadcast_weights()
+            if not _is_finite(state.engine.model):
+                raise self.diverged(f"The weights are no longer finite after {progress}")
+            shared = state.engine.state()
+            if self.writer is not None:
+                last = snapshot(state, shared)
+                states = {"last": last}
+                if best is not None:
+                    weights = last["model"] if last["average"] is None else last["average"]
+                    states["best"] = {
+                        "epoch": best["epoch"],
+                        "row": best,
+                        "model": weights,
+                        "config": last["config"],
+                    }
+                self.writer.submit(states)
+        self.saved_at = time.monotonic()
+        self.kept = progress
+
+    def close(self) -> None:
+        """Wait until all is on disk.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        if self.writer is not None:
+            with self.state.watch("checkpoints"):
+                self.writer.close()
+
+    def diverged(self, what: str) -> DivergedError:
+        """Return the error that `what` is, with what is kept and what to do."""
+        if self.writer is None:
+            return DivergedError(what)
+        lr = self.state.config.optimizer.lr
+        advice = (
+            f"Lower optimizer.lr={lr:g}, warm up with scheduler.warmup_epochs=1, or shorten "
+            "gradients with train.grad_clip_norm=1."
+        )
+        if not self.kept:
+            return DivergedError(f"{what}. There is no checkpoint yet.\n{advice}")
+        run = os.path.relpath(self.writer.folder.parent)
+        command = shlex.join([*processes().program(), "resume", run, f"optimizer.lr={lr / 10:g}"])
+        kept = f"checkpoints/last.pt holds {self.kept}."
+        return DivergedError(f"{what}. {kept}\n{advice}\nTo go on from there: {command}")
+
+
+def _describe_progress(state: TrainingState) -> str:
+    """Return what is finished, such as ``epoch 2 and epoch 3 up to step 14``; "" at the start."""
+    parts = [f"epoch {len(state.rows)}"] if state.rows else []
+    parts += [f"epoch {state.epoch} up to step {state.step}"] if state.step else []
+    return " and ".join(parts)
+
+
+def _is_finite(model: nn.Module) -> bool:
+    """Return whether all weights and statistics are finite; waits for the device."""
+    values = [value for value in model.state_dict().values() if value.is_floating_point()]
+    return bool(torch.stack([value.isfinite().all() for value in values]).all())

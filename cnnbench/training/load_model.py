@@ -22,6 +22,7 @@ from cnnbench.runs.reading import find_runs, read_json, read_status, refuse_ways
 from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import EagerEngine
+from cnnbench.training.state import State
 
 __all__ = ["TrainedModel", "load_trained_model", "read_dataset"]
 
@@ -106,7 +107,7 @@ def _check_is_training_run(directory: Path) -> None:
         raise ConfigError(f"{directory} is not a training run: cnnbench {command} created it.")
 
 
-def _load_checkpoint(directory: Path) -> tuple[checkpoint.State, str]:
+def _load_checkpoint(directory: Path) -> tuple[State, str]:
     """Return the checkpoint to use and its name: best.pt if there is one, otherwise the last."""
     folder = directory / "checkpoints"
     if (folder / "best.pt").exists():

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cnnbench.data.resident import epoch_order
 from cnnbench.errors import CheckpointError
-from cnnbench.training.checkpoint_manager import CheckpointManager
+from cnnbench.training.checkpoint import CheckpointManager
 from cnnbench.training.engine import Metrics
 from cnnbench.training.schedules import lr_factor
 from cnnbench.training.state import Row, TrainingState

@@ -17,10 +17,9 @@ from cnnbench.runs.directory import RunDirectory, reopen
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_json, read_status, read_text, refuse_ways_out
 from cnnbench.training import checkpoint
-from cnnbench.training.checkpoint import State
 from cnnbench.training.load_model import read_dataset
 from cnnbench.training.preflight import Preflight, check
-from cnnbench.training.state import check_values
+from cnnbench.training.state import State, check_values
 
 __all__ = [
     "ResumeState",

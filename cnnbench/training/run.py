@@ -24,8 +24,7 @@ from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine
-from cnnbench.training.cleanup import cleaned_up
-from cnnbench.training.device import Device
+from cnnbench.training.device import Device, cleaned_up
 from cnnbench.training.engine import Metrics
 from cnnbench.training.loop import check_resume_compatible, fit
 from cnnbench.training.preflight import Preflight, check

@@ -15,11 +15,11 @@ from cnnbench.errors import CheckpointError, is_out_of_memory
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
-from cnnbench.training.checkpoint import State
 from cnnbench.training.engine import EagerEngine, Metrics, copy_to_cpu
 
 __all__ = [
     "Row",
+    "State",
     "TrainingHistory",
     "TrainingResult",
     "TrainingState",
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 Row = dict[str, float]
+State = dict[str, Any]  # the content of a checkpoint
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,9 @@ from cnnbench.errors import CheckpointError, DivergedError
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.stopping import Stopping
 from cnnbench.training import checkpoint, loop
-from cnnbench.training.checkpoint import State
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.state import restore
+from cnnbench.training.state import State, restore
 
 MakeEngine = Callable[..., EagerEngine]
 
@@ -264,7 +263,7 @@ def count_checkpoints(training: Training, monkeypatch: pytest.MonkeyPatch) -> li
     def submit(writer: object, states: dict[str, State]) -> None:
         submitted.append((states["last"]["epoch"], states["last"]["step"]))
 
-    monkeypatch.setattr("cnnbench.training.checkpoint_manager.AsyncCheckpointWriter.submit", submit)
+    monkeypatch.setattr("cnnbench.training.checkpoint.AsyncCheckpointWriter.submit", submit)
     training.go()
     return submitted
 

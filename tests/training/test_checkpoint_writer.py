@@ -5,9 +5,9 @@ from threading import Event
 
 import pytest
 
-from cnnbench.training import checkpoint, checkpoint_manager
-from cnnbench.training.checkpoint import State
-from cnnbench.training.checkpoint_manager import AsyncCheckpointWriter
+from cnnbench.training import checkpoint
+from cnnbench.training.checkpoint import AsyncCheckpointWriter
+from cnnbench.training.state import State
 
 WAIT_S = 30
 
@@ -23,7 +23,6 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Event:
         save(path, state)
 
     monkeypatch.setattr(checkpoint, "save", save_when_open)
-    monkeypatch.setattr(checkpoint_manager, "save", save_when_open)
     return gate
 
 
@@ -79,8 +78,8 @@ def test_the_best_is_not_replaced_by_a_last_that_is_newer(tmp_path: Path, gate: 
 
 def test_the_best_is_on_disk_before_the_last_that_tells_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
-    monkeypatch.setattr(checkpoint_manager, "save", lambda path, state: order.append("best"))
-    monkeypatch.setattr(checkpoint_manager, "save_rotating", lambda folder, state: order.append("last"))
+    monkeypatch.setattr(checkpoint, "save", lambda path, state: order.append("best"))
+    monkeypatch.setattr(checkpoint, "save_rotating", lambda folder, state: order.append("last"))
     writer = AsyncCheckpointWriter(tmp_path)
     writer.submit({"last": {"epoch": 1}, "best": {"epoch": 1}})
     writer.close()
@@ -92,7 +91,7 @@ def no_space(*_: object) -> None:
 
 
 def test_an_error_is_heard_when_closing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint_manager, "save_rotating", no_space)
+    monkeypatch.setattr(checkpoint, "save_rotating", no_space)
     writer = AsyncCheckpointWriter(tmp_path)
     writer.submit({"last": {"epoch": 1}})
     with pytest.raises(OSError, match="No space"):
@@ -111,7 +110,7 @@ def test_an_error_is_heard_at_the_next_submission(tmp_path: Path, monkeypatch: p
         failed.set()
         no_space()
 
-    monkeypatch.setattr(checkpoint_manager, "save_rotating", fail)
+    monkeypatch.setattr(checkpoint, "save_rotating", fail)
     writer = AsyncCheckpointWriter(tmp_path)
     writer.submit({"last": {"epoch": 1}})
     assert failed.wait(WAIT_S)
