@@ -10,13 +10,12 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnbench.data.resident import epoch_order
-from cnnbench.errors import CheckpointError
 from cnnbench.training.checkpoint import CheckpointManager
 from cnnbench.training.engine import Metrics
 from cnnbench.training.schedules import lr_factor
 from cnnbench.training.state import Row, TrainingState
 
-__all__ = ["check_resume_compatible", "fit"]
+__all__ = ["fit"]
 
 log = logging.getLogger("cnnbench")
 
@@ -57,8 +56,7 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
                 measured = engine.evaluate(state.evaluated_examples, config.train.batch_size)
             evaluated_s = watch.spent("evaluation") - evaluated_s
             if not math.isfinite(measured.loss):
-                what = f"The {name} loss is {measured.loss} after epoch {epoch}"
-                raise checkpoints.diverged(what)
+                raise checkpoints.diverged(f"The {name} loss is {measured.loss} after epoch {epoch}")
             row: Row = {
                 "epoch": epoch,
                 "lr": config.optimizer.lr * _lr_factors(state)[-1],
@@ -76,11 +74,11 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
                 # Not synced: the checkpoint has the rows, and training need not wait for the disk.
                 with watch("records"):
                     state.run_directory.write_rows("metrics.csv", state.rows, sync=False)
-            better = name == "validation" and _is_better(row, state.best)
-            if better:
-                state.best = row
-            if better or checkpoints.due_after_epoch(epoch):
-                checkpoints.save(best=row if better else None)
+            best = None
+            if name == "validation" and _is_better(row, state.best):
+                best = state.best = row
+            if best or checkpoints.due_after_epoch(epoch):
+                checkpoints.save(best)
             yield row
     except (KeyboardInterrupt, SystemExit):
         if not state.signals.at_once:
@@ -133,24 +131,6 @@ def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqd
         if due:
             checkpoints.save()
     return engine.train_metrics.compute()
-
-
-def check_resume_compatible(state: TrainingState) -> None:
-    """Check that a run with these examples can have come as far as `state` says.
-
-    Raises:
-        CheckpointError: it cannot.
-    """
-    examples = state.engine.train_metrics.examples
-    taken = min(state.step * state.batch_size, len(state.data.train)) if state.step else examples
-    if state.step > state.steps_per_epoch or examples != taken:
-        raise CheckpointError(
-            f"The checkpoint does not fit this run: no epoch of it has {state.step} such steps.",
-        )
-    if any(f"{state.evaluated_part}_loss" not in row for row in state.rows):
-        raise CheckpointError(
-            "The checkpoint does not fit this run: another part of the data was measured.",
-        )
 
 
 def _is_better(row: Row, best: Row | None) -> bool:

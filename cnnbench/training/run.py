@@ -26,7 +26,7 @@ from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine
 from cnnbench.training.device import Device, cleaned_up
 from cnnbench.training.engine import Metrics
-from cnnbench.training.loop import check_resume_compatible, fit
+from cnnbench.training.loop import fit
 from cnnbench.training.preflight import Preflight, check
 from cnnbench.training.recording import Recorder, recording
 from cnnbench.training.resume import ResumeState, check_resume, describe_finished, reopen_run
@@ -190,7 +190,6 @@ def _restore_and_prepare(
             torch.manual_seed(seed_for(config.seed, engine.rank, epoch, step))
         if resume is not None and last is not None:
             restore(state, last, resume.best)
-    check_resume_compatible(state)
     if group is not None:
         engine.join(group, config.device.sync_batchnorm)
     with watch("preparation"):

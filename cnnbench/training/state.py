@@ -32,6 +32,8 @@ __all__ = [
 Row = dict[str, float]
 State = dict[str, Any]  # the content of a checkpoint
 
+UNFIT = "The checkpoint does not fit this run"
+
 
 @dataclass(frozen=True)
 class TrainingHistory:
@@ -103,48 +105,41 @@ class TrainingState:
 def snapshot(state: TrainingState, shared: State) -> State:
     """Return a copy on the host of all that a resume needs; `shared` is the engine's own state."""
     engine = state.engine
-    copied: State = copy_to_cpu(
-        {
-            "epoch": len(state.rows),
-            "step": state.step,
-            "train_s": state.train_s,
-            "rows": list(state.rows),
-            "wall_s": state.watch.as_dict(),
-            "config": as_dict(state.config),
-            "model": engine.model.state_dict(),
-            "average": None if engine.average is None else engine.average.model.state_dict(),
-            "optimizers": [optimizer.state_dict()["state"] for optimizer in engine.optimizers],
-            "scaler": engine.scaler.state_dict(),
-            **shared,
-        }
-    )
-    return copied
+    values = {
+        "epoch": len(state.rows),
+        "step": state.step,
+        "train_s": state.train_s,
+        "rows": list(state.rows),
+        "wall_s": state.watch.as_dict(),
+        "config": as_dict(state.config),
+        "model": engine.model.state_dict(),
+        "average": None if engine.average is None else engine.average.model.state_dict(),
+        "optimizers": [optimizer.state_dict()["state"] for optimizer in engine.optimizers],
+        "scaler": engine.scaler.state_dict(),
+        **shared,
+    }
+    return {key: copy_to_cpu(value) for key, value in values.items()}
 
 
 def check_values(last: State) -> None:
-    """Check the plain values of last.pt.
-
-    That a checksum is right says nothing: anyone can compute it.
+    """Check the plain values of last.pt, as anyone can compute a right checksum.
 
     Raises:
         CheckpointError: they are not such as are written here.
     """
     config, rows, step, wall_s = (last.get(key) for key in ("config", "rows", "step", "wall_s"))
     train_s: Any = last.get("train_s")
-    has_seconds = isinstance(wall_s, dict) and all(_is_duration(s) for s in wall_s.values())
     sound = {
         "config": isinstance(config, dict) and "${" not in repr(config),
-        "rows": isinstance(rows, list) and all(_is_row(row) for row in rows),
+        "rows": isinstance(rows, list) and all(map(_is_row, rows)),
         "step": type(step) is int and step >= 0,
         "examples": type(last.get("examples")) is int,
         "train_s": _is_duration(train_s) and (train_s > 0 or step == 0),
-        "wall_s": has_seconds,
+        "wall_s": isinstance(wall_s, dict) and all(map(_is_duration, wall_s.values())),
     }
-    wrong = [key for key, is_sound in sound.items() if not is_sound]
+    wrong = " and ".join(key for key, is_sound in sound.items() if not is_sound)
     if wrong:
-        raise CheckpointError(
-            f"The checkpoint does not fit this run: cnnbench writes no such {' and '.join(wrong)}.",
-        )
+        raise CheckpointError(f"{UNFIT}: cnnbench writes no such {wrong}.")
 
 
 def _is_row(value: Any) -> bool:
@@ -153,9 +148,8 @@ def _is_row(value: Any) -> bool:
         ("epoch", "lr", "train_loss", "train_accuracy", f"{name}_loss", f"{name}_accuracy", *ends)
         for name in ("validation", "test")
     ]
-    if not isinstance(value, dict) or tuple(value) not in columns:
-        return False
-    return all(map(_is_number, value.values()))
+    is_row = isinstance(value, dict) and tuple(value) in columns
+    return is_row and all(map(_is_number, value.values()))
 
 
 def _is_duration(value: Any) -> bool:
@@ -180,9 +174,8 @@ def restore(state: TrainingState, last: State, best: State | None) -> None:
         if best is not None:
             if not _is_row(best["row"]):
                 raise ValueError("best.pt does not say what it was chosen by")
-            engine.eval_model.load_state_dict(
-                best["model"],
-            )  # to see that it fits; what follows replaces it
+            # to see that it fits; what follows replaces it
+            engine.eval_model.load_state_dict(best["model"])
         engine.model.load_state_dict(last["model"])
         if engine.average is not None:
             engine.average.model.load_state_dict(last["average"])
@@ -197,19 +190,29 @@ def restore(state: TrainingState, last: State, best: State | None) -> None:
             torch.set_rng_state(own["generators"]["cpu"])
             if engine.device.torch_device.type == "cuda" and own["generators"]["cuda"] is not None:
                 torch.cuda.set_rng_state(own["generators"]["cuda"], engine.device.torch_device)
-        rows = [{str(key): value for key, value in row.items()} for row in last["rows"]]
-        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+        state.rows = [{str(key): value for key, value in row.items()} for row in last["rows"]]
+        if [row["epoch"] for row in state.rows] != list(range(1, len(state.rows) + 1)):
             raise ValueError("its rows are not those of one epoch after the other")
         state.watch.add({str(part): float(seconds) for part, seconds in last["wall_s"].items()})
-        state.rows = rows
         state.step = max(0, int(last["step"]))
         state.train_s = float(last["train_s"])
         state.best = None if best is None else best["row"]
+        _check_progress(state)
     except Exception as error:  # whatever the values of a stranger's file lead to
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise CheckpointError(f"The checkpoint does not fit this run: {reason}") from error
+        raise CheckpointError(f"{UNFIT}: {reason}") from error
+
+
+def _check_progress(state: TrainingState) -> None:
+    """Check that a run with these examples can have come as far as `state` says."""
+    taken = min(state.step * state.batch_size, len(state.data.train))
+    is_taken = state.step == 0 or state.engine.train_metrics.examples == taken
+    if state.step > state.steps_per_epoch or not is_taken:
+        raise ValueError(f"no epoch of it has {state.step} such steps.")
+    if any(f"{state.evaluated_part}_loss" not in row for row in state.rows):
+        raise ValueError("another part of the data was measured.")
 
 
 def seed_for(seed: int, rank: int, epoch: int, step: int) -> int:
@@ -218,16 +221,16 @@ def seed_for(seed: int, rank: int, epoch: int, step: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0]) & (2**63 - 1)
 
 
-def _state_of_rank(rank: int, world_size: int, state: State) -> State:
+def _state_of_rank(rank: int, world_size: int, last: State) -> State:
     """Return the sums and generators that `rank` resumes with, as far as there are any for it.
 
     Where there were as many processes, each has its own. Else rank 0 has the sums of all.
     """
-    parts = state.get("processes", [])
+    parts = last.get("processes", [])
     if len(parts) == world_size:
         return {"sums": parts[rank]["sums"], "generators": parts[rank]["generators"]}
     if rank == 0:
-        return {"sums": state["sums"], "generators": state["generators"]}
+        return {"sums": last["sums"], "generators": last["generators"]}
     return {"generators": parts[rank]["generators"]} if rank < len(parts) else {}
 
 
