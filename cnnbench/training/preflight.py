@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # what is wrong without PyTorch is told before PyTorch is imp
     import torch
     from torch import nn
 
-    from cnnbench.analysis.layers import Layer
     from cnnbench.analysis.memory import TrainingMemory
     from cnnbench.data.catalog import Dataset
     from cnnbench.training.device import Device
@@ -27,16 +26,10 @@ __all__ = ["Preflight", "check"]
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the check of a configuration has found out.
+    """What the check of a configuration has found out: the device, and the cost of one image."""
 
-    Of the data set only what is known before it is read; the network is on the meta device, and
-    `cost` is what it takes for one image.
-    """
-
-    dataset: Dataset
-    network: nn.Module
-    cost: Layer
     device: Device
+    multiply_adds: int
 
 
 def check(config: Config) -> Preflight:
@@ -61,14 +54,15 @@ def check(config: Config) -> Preflight:
     network = check_forward(name, channels, classes, size, **config.model.arguments)
     if not list(network.parameters()):
         raise ConfigError(f"{name} has no parameters: there is nothing to train.")
-    cost = sum_layers(measure_layers(network, torch.empty(1, channels, size, size, device="meta")))
+    image = torch.empty(1, channels, size, size, device="meta")
+    cost = sum_layers(measure_layers(network, image))
     device = resolve_device(device_config(config), lambda: cost.intensity)
-    checked = Preflight(dataset, network, cost, device)
+    _check_last_batch(config, network, image, num_train)
+    if config.data.name == FOLDER:  # those of the catalog are small
+        _compare_images(dataset, device)
     batch_size = min(config.train.batch_size, num_train)
-    _check_last_batch(config, checked, num_train)
-    _check_memory(config, checked, torch.empty(batch_size, channels, size, size, device="meta"))
-    network.float()  # the check of memory has computed in the precision of the device
-    return checked
+    _check_memory(config, network, image.new_empty(batch_size, channels, size, size), device)
+    return Preflight(device, cost.multiplications)
 
 
 def _check_trackers(config: Config) -> None:
@@ -85,10 +79,8 @@ def _check_trackers(config: Config) -> None:
             )
 
 
-def _check_last_batch(config: Config, checked: Preflight, num_train: int) -> None:
+def _check_last_batch(config: Config, network: nn.Module, image: torch.Tensor, num_train: int) -> None:
     """Check that each process has a share of a batch, and that the last batch can be trained on."""
-    import torch
-
     from cnnbench.analysis.meta_shapes import check_training_forward
 
     world_size, batch_size = processes().world_size, min(config.train.batch_size, num_train)
@@ -101,10 +93,8 @@ def _check_last_batch(config: Config, checked: Preflight, num_train: int) -> Non
     last = num_train % batch_size or batch_size
     if not config.device.sync_batchnorm:
         last = max(1, last // world_size)
-    size = config.data.resize
-    images = torch.empty(last, checked.dataset.in_channels, size, size, device="meta")
     try:
-        check_training_forward(config.model.name, checked.network, images)
+        check_training_forward(config.model.name, network, image.new_empty(last, *image.shape[1:]))
     except ConfigError as error:
         if last > 1:
             raise
@@ -115,19 +105,13 @@ def _check_last_batch(config: Config, checked: Preflight, num_train: int) -> Non
         ) from error
 
 
-def _check_memory(config: Config, checked: Preflight, images: torch.Tensor) -> None:
+def _check_memory(config: Config, network: nn.Module, images: torch.Tensor, device: Device) -> None:
     """Compare the least that training on batches such as `images` takes with all there is.
 
     Without this a system ends the process, and nobody says why.
-
-    Raises:
-        ConfigError: it cannot fit, whatever else is running.
     """
     from cnnbench.analysis.memory import estimate_fixed_memory, estimate_memory
 
-    device, network = checked.device, checked.network
-    if config.data.name == FOLDER:  # those of the catalog are small
-        _compare_images(checked.dataset, device)
     _compare(config, device, estimate_fixed_memory(network, config.optimizer))
     # A GPU's libraries, a compiler and a custom model may keep less than what is estimated.
     on_cpu = device.torch_device.type == "cpu"

@@ -16,7 +16,6 @@ from cnnbench.trackers.run_trackers import Trackers, tracked
 from cnnbench.training.build import describe
 from cnnbench.training.device import describe_threads
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.preflight import Preflight
 from cnnbench.training.resume import ResumeState
 from cnnbench.training.schedules import lr_factor
 from cnnbench.training.state import Row, TrainingResult, TrainingState
@@ -27,25 +26,9 @@ log = logging.getLogger("cnnbench")
 
 
 class Recorder:
-    """Records nothing, as a worker rank does."""
-
-    def epoch(self, row: Row) -> None:
-        """Record and log an epoch that has ended."""
-
-    def result(self, result: TrainingResult) -> None:
-        """Record and log how training ended."""
-
-
-class RunRecorder(Recorder):
     """Records a run in its directory and by its trackers, and logs it."""
 
-    def __init__(
-        self,
-        state: TrainingState,
-        run: RunDirectory,
-        trackers: Trackers,
-        multiply_adds: int,
-    ) -> None:
+    def __init__(self, state: TrainingState, run: RunDirectory, trackers: Trackers, multiply_adds: int) -> None:
         config = state.config
         tta = ", TTA hflip" if config.train.tta == "hflip" else ""
         title = f"{config.model.name} on {state.dataset.title}, {config.data.resize} px{tta}"
@@ -56,26 +39,27 @@ class RunRecorder(Recorder):
         self.curves = Curves(run.path / "curves.png", title)
 
     def epoch(self, row: Row) -> None:
+        """Record and log an epoch that has ended."""
         state, epochs = self.state, self.state.config.train.epochs
+        part = state.evaluated_part
         with tqdm.external_write_mode():
-            log.info(_format_epoch(row, epochs))
+            log.info(
+                f"{row['epoch']:>3}/{epochs:<3}  {row['lr']:>8.3g}  "
+                f"{row['train_loss']:7.4f} {row['train_accuracy']:7.4f}  "
+                f"{row[f'{part}_loss']:7.4f} {row[f'{part}_accuracy']:7.4f}  "
+                f"{row['epoch_s']:6.2f} s  {row['examples_per_s']:10,.0f}"
+            )
         self.trackers.epoch(row)
         if row["epoch"] < epochs:
             with state.watch("records"):
                 self.curves.update(state.rows)
 
     def result(self, result: TrainingResult) -> None:
+        """Record and log how training ended."""
+        config, engine = self.state.config, self.state.engine
         with self.state.watch("records"):
             self.curves.draw(result.rows, result.test.accuracy)
-        values = self._values(result)
-        self.run.write_json("result.json", values)
-        self.trackers.result(values)
-        self._log_summary(result)
-
-    def _values(self, result: TrainingResult) -> dict[str, Any]:
-        """Return what result.json holds."""
-        config, engine = self.state.config, self.state.engine
-        return {
+        values = {
             "model": config.model.name,
             "data": config.data.name,
             "image_size": config.data.resize,
@@ -92,6 +76,9 @@ class RunRecorder(Recorder):
             "final": result.rows[-1],
             "wall_s": self.state.watch.as_dict(),
         }
+        self.run.write_json("result.json", values)
+        self.trackers.result(values)
+        self._log_summary(result)
 
     def _log_summary(self, result: TrainingResult) -> None:
         config, watch = self.state.config, self.state.watch
@@ -117,32 +104,27 @@ class RunRecorder(Recorder):
 
 
 @contextmanager
-def recording(
-    state: TrainingState,
-    checked: Preflight,
-    resume: ResumeState | None,
-) -> Iterator[Recorder]:
-    """Record the environment and log the setup; give what records the training of the block."""
+def recording(state: TrainingState, resume: ResumeState, multiply_adds: int) -> Iterator[Recorder | None]:
+    """Record the environment and log the setup; give what records the training of the block.
+
+    That is None on a worker rank.
+    """
     run = state.run_directory
     if run is None:
-        yield Recorder()
+        yield None
         return
     now = _record_environment(state, run, resume)
     with tracked(state.config, run, now, state.rows, state.signals) as trackers:
         _log_setup(state)
-        yield RunRecorder(state, run, trackers, checked.cost.multiplications)
+        yield Recorder(state, run, trackers, multiply_adds)
 
 
-def _record_environment(
-    state: TrainingState,
-    run: RunDirectory,
-    resume: ResumeState | None,
-) -> dict[str, Any]:
+def _record_environment(state: TrainingState, run: RunDirectory, resume: ResumeState) -> dict[str, Any]:
     """Record data set and environment, or add where and how the run resumes; return what is now."""
     run.write_json(DATASET, state.dataset.as_record())
     split = state.data.split.summary()
     now = {**environment.describe(), **describe(state.engine), "data": split}
-    if resume is None or resume.last is None:
+    if resume.last is None:
         run.write_json("environment.json", now)
         return now
     epoch, step = len(state.rows), state.step
@@ -202,27 +184,16 @@ def _log_setup(state: TrainingState) -> None:
 
 
 def _describe_device(config: Config, engine: EagerEngine) -> str:
-    chosen = describe(engine)
-    how = [str(chosen["precision"])]
-    how += ["channels last" if chosen["channels_last"] else "channels first"]
-    how += ["CUDA graph"] if chosen["engine"] == "graph" else []
-    how += ["compiled"] if chosen["compile"] else []
+    device = engine.device
+    how = [device.precision, "channels last" if device.channels_last else "channels first"]
+    how += ["CUDA graph"] if engine.name == "graph" else []
+    how += ["compiled"] if device.compile else []
     how += ["test-time augmentation hflip"] if config.train.tta == "hflip" else []
     threads = describe_threads(config.device.threads)
     if engine.world_size > 1:
-        threads = f"{engine.world_size} processes ({engine.backend}), each with {threads}"
-    return f"{chosen['device']} ({chosen['chip']}), {', '.join([*how, threads])}"
+        threads = f"{engine.world_size} processes ({device.backend}), each with {threads}"
+    return f"{device.torch_device.type} ({device.describe()}), {', '.join([*how, threads])}"
 
 
 def _num_parameters(engine: EagerEngine) -> int:
     return sum(parameter.numel() for parameter in engine.model.parameters())
-
-
-def _format_epoch(row: Row, epochs: int) -> str:
-    part = "validation" if "validation_loss" in row else "test"
-    return (
-        f"{row['epoch']:>3}/{epochs:<3}  {row['lr']:>8.3g}  "
-        f"{row['train_loss']:7.4f} {row['train_accuracy']:7.4f}  "
-        f"{row[f'{part}_loss']:7.4f} {row[f'{part}_accuracy']:7.4f}  "
-        f"{row['epoch_s']:6.2f} s  {row['examples_per_s']:10,.0f}"
-    )

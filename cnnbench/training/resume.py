@@ -40,8 +40,8 @@ class ResumeState:
     `problems` are to be logged; `changes` are the changed keys of the configuration.
     """
 
-    last: State | None
-    best: State | None
+    last: State | None = None
+    best: State | None = None
     problems: Sequence[str] = ()
     changes: Mapping[str, Any] = field(default_factory=dict)
     is_finished: bool = False

@@ -30,14 +30,7 @@ from cnnbench.training.loop import fit
 from cnnbench.training.preflight import Preflight, check
 from cnnbench.training.recording import Recorder, recording
 from cnnbench.training.resume import ResumeState, check_resume, describe_finished, reopen_run
-from cnnbench.training.state import (
-    Row,
-    TrainingHistory,
-    TrainingResult,
-    TrainingState,
-    restore,
-    seed_for,
-)
+from cnnbench.training.state import Row, TrainingHistory, TrainingResult, TrainingState, restore, seed_for
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -96,12 +89,13 @@ def train(
         watch.add({"start": watch.total_s})
         try:
             state = _build_state(config, run_directory, checked.device, watch)
-            with _join_ranks(state, resume) as (group, resume):
+            with _join_ranks(state, resume or ResumeState()) as (group, resume):
                 _restore_and_prepare(state, resume, group)
-                with recording(state, checked, resume) as recorder:
+                with recording(state, resume, checked.multiply_adds) as recorder:
                     with state.signals:
                         result = _fit_and_test(state, recorder, on_epoch)
-                        recorder.result(result)
+                        if recorder is not None:
+                            recorder.result(result)
                         state.signals.check()
                     _require_learning(config, result.rows)
                     return result
@@ -143,8 +137,8 @@ def _record_start(run: RunDirectory, config: Config, resume: ResumeState | None)
 @contextmanager
 def _join_ranks(
     state: TrainingState,
-    resume: ResumeState | None,
-) -> Iterator[tuple["ProcessGroup | None", ResumeState | None]]:
+    resume: ResumeState,
+) -> Iterator[tuple["ProcessGroup | None", ResumeState]]:
     """Let all ranks take part in the block; give their group, and what rank 0 resumes from.
 
     Worker ranks hear of the run only now: until here an error of rank 0 is no matter of theirs.
@@ -160,12 +154,7 @@ def _join_ranks(
         yield group, distributed.broadcast_checkpoint(resume, group)
 
 
-def _build_state(
-    config: Config,
-    run: RunDirectory | None,
-    device: Device,
-    watch: Stopwatch,
-) -> TrainingState:
+def _build_state(config: Config, run: RunDirectory | None, device: Device, watch: Stopwatch) -> TrainingState:
     """Load the data, and build the network and what trains it."""
     with watch("data"):
         dataset, arrays = sources.load(config.data)
@@ -176,55 +165,47 @@ def _build_state(
     return TrainingState(config, engine, dataset, data, watch, Stopping(told=run is not None), run)
 
 
-def _restore_and_prepare(
-    state: TrainingState,
-    resume: ResumeState | None,
-    group: "ProcessGroup | None",
-) -> None:
+def _restore_and_prepare(state: TrainingState, resume: ResumeState, group: "ProcessGroup | None") -> None:
     """Restore what the run resumes from, and make the first step ready on all ranks."""
-    config, engine, run, watch = state.config, state.engine, state.run_directory, state.watch
-    last = None if resume is None else resume.last
-    with watch("start"):
+    config, engine, run, last = state.config, state.engine, state.run_directory, resume.last
+    with state.watch("start"):
         if engine.rank > 0:  # rank 0 goes on with the generators that have made the weights
-            epoch, step = (0, 0) if last is None else (len(last["rows"]), last["step"])
-            torch.manual_seed(seed_for(config.seed, engine.rank, epoch, step))
-        if resume is not None and last is not None:
+            step = 0 if last is None else last["step"]
+            torch.manual_seed(seed_for(config.seed, engine.rank, resume.epochs, step))
+        if last is not None:
             restore(state, last, resume.best)
     if group is not None:
         engine.join(group, config.device.sync_batchnorm)
-    with watch("preparation"):
+    with state.watch("preparation"):
         engine.prepare(state.data.train, state.batch_size)
-    if run is not None and resume is not None and last is not None and resume.changes:
+    if run is not None and last is not None and resume.changes:
         # the checkpoint must know at once what it is resumed with
         checkpoint.save_rotating(run.checkpoints, {**last, "config": as_dict(config)})
 
 
-def _fit_and_test(
-    state: TrainingState,
-    recorder: Recorder,
-    on_epoch: OnEpoch | None,
-) -> TrainingResult:
+def _fit_and_test(state: TrainingState, recorder: Recorder | None, on_epoch: OnEpoch | None) -> TrainingResult:
     """Train all epochs, then measure the test set with the weights that were chosen."""
     # closed here, whatever ends the block, so that an error of the last checkpoint is heard
     with closing(fit(state)) as rows:
         for row in rows:
-            recorder.epoch(row)
+            if recorder is not None:
+                recorder.epoch(row)
             wanted = None if on_epoch is None else on_epoch(dict(row))
             if wanted is not None and not wanted:
                 rows.throw(StoppedByOnEpoch(TrainingHistory(state.rows, state.best)))
-    engine, run, rows_done = state.engine, state.run_directory, state.rows
+    engine, run = state.engine, state.run_directory
     if run is not None:
         with state.watch("records"):  # again, where a run was killed before it had written all
-            run.write_rows("metrics.csv", rows_done)
+            run.write_rows("metrics.csv", state.rows)
     if not len(state.data.validation):
-        last = rows_done[-1]
-        return TrainingResult(rows_done, None, Metrics(last["test_loss"], last["test_accuracy"]))
+        last = state.rows[-1]
+        return TrainingResult(state.rows, None, Metrics(last["test_loss"], last["test_accuracy"]))
     with state.watch("evaluation"), engine.interruptible(state.signals):
         if run is not None:  # the other ranks get these weights from this one
             best = checkpoint.load(run.checkpoints / "best.pt")
             engine.eval_model.load_state_dict(best["model"])
         test = engine.evaluate(state.data.test, state.config.train.batch_size)
-    return TrainingResult(rows_done, state.best, test)
+    return TrainingResult(state.rows, state.best, test)
 
 
 def _require_learning(config: Config, rows: list[Row]) -> None:
