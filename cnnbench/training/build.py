@@ -33,13 +33,8 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
             lambda: sum_layers(measure_layers(*on_meta(config, dataset, 1))).intensity,
         )
     setup_device(device, config.device, config.seed)
-    model = models.build(
-        config.model.name,
-        dataset.in_channels,
-        len(dataset.classes),
-        config.data.resize,
-        **config.model.arguments,
-    )
+    name, channels, classes = config.model.name, dataset.in_channels, len(dataset.classes)
+    model = models.build(name, channels, classes, config.data.resize, **config.model.arguments)
     initialize(model, config.train.init)
     # where it was measured to help
     if device.torch_device.type == "cuda" and device.autocast_dtype is not None:
@@ -60,7 +55,7 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
         model,
         make_optimizers(config.optimizer, model, device.torch_device, config.reference.optimizer),
         Preprocess(config.data.resize, means, stds, device.torch_device, device.dtype),
-        Augment(config.augment, len(dataset.classes), per_channel(black, device.torch_device)),
+        Augment(config.augment, classes, per_channel(black, device.torch_device)),
         device,
         config,
     )
@@ -68,14 +63,8 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
 
 def on_meta(config: Config, dataset: Dataset, batch_size: int) -> tuple[nn.Module, torch.Tensor]:
     """Return the network and a batch of images (N, C, H, W) on the meta device."""
-    size, channels = config.data.resize, dataset.in_channels
-    network = check_forward(
-        config.model.name,
-        channels,
-        len(dataset.classes),
-        size,
-        **config.model.arguments,
-    )
+    size, channels, classes = config.data.resize, dataset.in_channels, len(dataset.classes)
+    network = check_forward(config.model.name, channels, classes, size, **config.model.arguments)
     return network, torch.empty(batch_size, channels, size, size, device="meta")
 
 
@@ -90,7 +79,7 @@ def describe(engine: EagerEngine) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "engine": engine.name,
         "compile": device.compile,
-        "world_size": engine.world_size,
-        "backend": engine.backend,
+        "world_size": processes().world_size,
+        "backend": device.backend if processes().several else None,
         "tta": engine.config.tta,
     }

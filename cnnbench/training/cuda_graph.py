@@ -39,11 +39,8 @@ class GraphEngine(EagerEngine):
     _replay_training: Step | None = None
     _replay_evaluation: Step | None = None
 
-    @property
-    def name(self) -> str:
-        return "eager" if self._replay_training is None else "graph"
-
     def prepare(self, train: Examples, batch_size: int) -> None:
+        self.name = "eager"
         self._replay_training = self._replay_evaluation = None
         gc.collect()  # graphs of a run before: PyTorch frees what they work in when they go, and this one shares it
         super().prepare(train, batch_size)
@@ -61,6 +58,7 @@ class GraphEngine(EagerEngine):
             with self.preserve_state(), torch.inference_mode():
                 self.eval_model.eval()
                 self._replay_evaluation = self.capture(partial(super().evaluate_step, self._images, self._labels))
+            self.name = "graph"
         except CaptureError as error:
             self._replay_training = self._replay_evaluation = None
             interrupted, self.scaler = self.scaler, torch.amp.GradScaler(device.type, enabled=self.scaler.is_enabled())

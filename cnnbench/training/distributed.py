@@ -23,13 +23,7 @@ from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, StepFn, c
 from cnnbench.training.optimizers import set_lr
 from cnnbench.training.sync_batch_norm import use_sync_batch_norm
 
-__all__ = [
-    "DistributedEngine",
-    "broadcast",
-    "broadcast_checkpoint",
-    "is_peer_lost",
-    "process_group",
-]
+__all__ = ["DistributedEngine", "broadcast", "broadcast_checkpoint", "is_peer_lost", "process_group"]
 
 _LOST = ("Connection closed", "Connection reset", "Broken pipe", "gloo", "NCCL", "Timed out", "timed out")
 
@@ -49,13 +43,8 @@ def process_group(backend: str) -> Iterator[dist.ProcessGroup]:
     ours, shared = processes(), shared_store()
     store = PrefixStore(f"run {shared.broadcasts}", shared.store)
     try:
-        dist.init_process_group(
-            backend,
-            store=store,
-            rank=ours.rank,
-            world_size=ours.world_size,
-            timeout=TIMEOUT,
-        )
+        rank, size = ours.rank, ours.world_size
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
         control = dist.new_group(backend="gloo", timeout=TIMEOUT)
         assert isinstance(control, dist.ProcessGroup)
         yield control
@@ -127,8 +116,7 @@ class _DelayedMax:
         work, numbers = self._pending
         work.wait()
         before = self._result or [0] * len(numbers)
-        pairs = zip(before, numbers.tolist(), strict=True)
-        self._result = [0 if old else new for old, new in pairs]
+        self._result = [0 if old else new for old, new in zip(before, numbers.tolist(), strict=True)]
         self._pending = None
         return self._result
 
@@ -148,19 +136,8 @@ class DistributedEngine(EagerEngine):
     To be used from `join` on, within a `process_group`.
     """
 
+    sums_class = _SharedSums
     _signals: Stopping | None = None
-
-    @property
-    def rank(self) -> int:
-        return processes().rank
-
-    @property
-    def world_size(self) -> int:
-        return processes().world_size
-
-    @property
-    def backend(self) -> str:
-        return self.device.backend
 
     def join(self, group: dist.ProcessGroup, sync_batchnorm: bool) -> None:
         self._control = group
@@ -179,21 +156,17 @@ class DistributedEngine(EagerEngine):
                 broadcast_buffers=False,  # those of rank 0 count, and are sent where they are used
             )
 
-    def make_sums(self, skip_nonfinite: bool = False) -> MetricSums:
-        return _SharedSums(self.device.torch_device, skip_nonfinite)
-
     @torch.no_grad()
     def broadcast_weights(self) -> None:
-        average = {} if self.average is None else self.average.model.state_dict()
-        for tensor in (*self.model.state_dict().values(), *average.values()):
+        for tensor in self.tensors():
             flat = tensor.contiguous()  # which one in channels-last format is not
             dist.broadcast(flat, 0)
             tensor.copy_(flat)
 
     def state(self) -> dict[str, Any]:
-        state = super().state()
+        state, ours = super().state(), processes()
         own = copy_to_cpu({name: state[name] for name in ("sums", "generators")})
-        parts = [None] * self.world_size if self.rank == 0 else None
+        parts = [None] * ours.world_size if ours.rank == 0 else None
         dist.gather_object(own, parts, 0, group=self._control)
         return {**state, "sums": self.train_metrics.total(), "processes": parts}
 
@@ -214,7 +187,7 @@ class DistributedEngine(EagerEngine):
         After it DistributedDataParallel puts its buckets into their final order, so that gradients
         are added up in the same order in every step, also in those of a resumed run.
         """
-        super().prepare(train, -(-batch_size // self.world_size))
+        super().prepare(train, -(-batch_size // processes().world_size))
         with self.preserve_state():
             self.model.train()
             batch = torch.arange(batch_size, device=self.device.torch_device)
@@ -223,11 +196,7 @@ class DistributedEngine(EagerEngine):
             objective.backward()  # type: ignore[no-untyped-call]  # so in torch
 
     def steps(
-        self,
-        examples: Examples,
-        order: torch.Tensor,
-        batch_size: int,
-        lr_factors: Sequence[float],
+        self, examples: Examples, order: torch.Tensor, batch_size: int, lr_factors: Sequence[float]
     ) -> Iterator[int]:
         self.model.train()
         batches = torch.split(order.to(self.device.torch_device), batch_size) if len(order) else ()
@@ -239,7 +208,7 @@ class DistributedEngine(EagerEngine):
                 module.counts = len(part) > 0
             # DistributedDataParallel divides by the number of ranks; one without a share takes part
             images, labels = examples.take(part if len(part) else batch)
-            self.train_step(images, labels, weight=len(part) * self.world_size / batch_size)
+            self.train_step(images, labels, weight=len(part) * processes().world_size / batch_size)
             if not len(part):
                 self.train_metrics.sums.copy_(before[0])
             self.train_metrics.examples = before[1] + len(batch)
@@ -271,18 +240,14 @@ class DistributedEngine(EagerEngine):
 
     def _part(self, batch: torch.Tensor) -> torch.Tensor:
         """Return what this rank takes of a batch (N), which may be nothing."""
-        return batch[self.rank :: self.world_size]
+        ours = processes()
+        return batch[ours.rank :: ours.world_size]
 
     def _forward(self, model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         trains = model is self.model and torch.is_grad_enabled()
         return super()._forward(self._network if trains else model, inputs)
 
-    def _run(
-        self,
-        forward: StepFn,
-        inputs: torch.Tensor,
-        labels: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
+    def _run(self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         results = super()._run(forward, inputs, labels)
         if not self.skips or forward.__name__ != "_objective":
             return results

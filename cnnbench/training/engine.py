@@ -87,8 +87,11 @@ class MetricSums:
 class EagerEngine:
     """Runs each operation as it comes, on any device.
 
-    `sums` are the metrics of training since the last reset.
+    `train_metrics` are those of training since the last reset.
     """
+
+    name = "eager"  # how the steps run: eager or graph
+    sums_class = MetricSums
 
     def __init__(
         self,
@@ -116,37 +119,20 @@ class EagerEngine:
         self.scaler = torch.amp.GradScaler(
             device.torch_device.type, init_scale=2.0**16 if self.scales else 1.0, enabled=self.scales or self.skips
         )
-        self.train_metrics = self.make_sums(skip_nonfinite=self.skips)
-        self.eval_metrics = self.make_sums()
+        self.train_metrics = self.sums_class(device.torch_device, skip_nonfinite=self.skips)
+        self.eval_metrics = self.sums_class(device.torch_device)
         self.compiled: dict[str, StepFn] = {}
         self.compiled_batch_size = 0
-
-    @property
-    def name(self) -> str:
-        """How the steps run: eager or graph."""
-        return "eager"
-
-    @property
-    def rank(self) -> int:
-        """The number of this process; rank 0 records what all do."""
-        return 0
-
-    @property
-    def world_size(self) -> int:
-        return 1
-
-    @property
-    def backend(self) -> str | None:
-        """What the processes talk to each other with, if there are several."""
-        return None
 
     @property
     def eval_model(self) -> nn.Module:
         """The network that is measured and kept: the one that trains, or its average over time."""
         return self.model if self.average is None else self.average.model
 
-    def make_sums(self, skip_nonfinite: bool = False) -> MetricSums:
-        return MetricSums(self.device.torch_device, skip_nonfinite)
+    def tensors(self) -> list[torch.Tensor]:
+        """Return the weights and statistics of the network, and of its average."""
+        average = {} if self.average is None else self.average.model.state_dict()
+        return [*self.model.state_dict().values(), *average.values()]
 
     def join(self, group: "ProcessGroup", sync_batchnorm: bool) -> None:
         """Begin to work with the other ranks, who call this too; all have rank 0's weights then."""
@@ -156,15 +142,10 @@ class EagerEngine:
 
     def state(self) -> dict[str, Any]:
         """Return the metric sums and the generators of random numbers, for a checkpoint."""
-        kind = self.device.torch_device
-        return {
-            "sums": self.train_metrics.sums,
-            "examples": self.train_metrics.examples,
-            "generators": {
-                "cpu": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state(kind) if kind.type == "cuda" else None,
-            },
-        }
+        device, metrics = self.device.torch_device, self.train_metrics
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        generators = {"cpu": torch.get_rng_state(), "cuda": cuda}
+        return {"sums": metrics.sums, "examples": metrics.examples, "generators": generators}
 
     def reduce_max(self, flags: Sequence[int]) -> Sequence[int]:
         """Return of each flag the largest on any rank, so that all ranks do the same."""
@@ -277,12 +258,10 @@ class EagerEngine:
     @contextmanager
     def preserve_state(self) -> Iterator[None]:
         """Put weights, statistics, optimizers, sums and generators back after trial steps."""
-        kept = [*self.model.state_dict().values(), self.train_metrics.sums, self.eval_metrics.sums]
-        kept += [] if self.average is None else self.average.model.state_dict().values()
+        kept = [*self.tensors(), self.train_metrics.sums, self.eval_metrics.sums]
         # not in memory of the GPU, whose peak is to be that of training
-        copies = [copy_to_cpu(tensor) for tensor in kept]
-        states = [{key: copy_to_cpu(value) for key, value in _tensors(each).items()} for each in self.optimizers]
-        scaler = self.scaler.state_dict()
+        copies, scaler = copy_to_cpu(kept), self.scaler.state_dict()
+        states = [copy_to_cpu(_tensors(optimizer)) for optimizer in self.optimizers]
         examples = self.train_metrics.examples, self.eval_metrics.examples
         try:
             device = self.device.torch_device

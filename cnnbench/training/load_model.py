@@ -47,11 +47,7 @@ class TrainedModel:
 
 
 def load_trained_model(
-    directory: Path,
-    overrides: list[str],
-    conf: Path,
-    command: str,
-    allow_custom_model: bool = False,
+    directory: Path, overrides: list[str], conf: Path, command: str, allow_custom_model: bool = False
 ) -> TrainedModel:
     """Load the network that the run in `directory` has trained.
 
@@ -75,7 +71,7 @@ def load_trained_model(
         raise CheckpointError(f"{place} does not say how its network is built.")
     recorded = configuration.load(values)
     dataset = read_dataset(directory, recorded)
-    locked = lock_input_settings(configuration.expand_groups(changes, conf), recorded)
+    locked = _lock_input_settings(configuration.expand_groups(changes, conf), recorded)
     config = configuration.apply_overrides(values, locked)
     _check_trust(directory, config, changes, command, allow_custom_model)
     # Compiling and capturing pay off in training alone.
@@ -86,12 +82,14 @@ def load_trained_model(
     engine = build_engine(eager, dataset)
     try:
         engine.eval_model.load_state_dict(weights)
-        progress = _describe_progress(int(state["epoch"]), int(state.get("step", 0)))
+        epoch, step = int(state["epoch"]), int(state.get("step", 0))
+        steps = f" and {step:,} step{'s' * (step > 1)}" if step else ""
+        name = f"{name}, epoch {epoch:,}{steps}"
     except Exception as error:  # values in an untrusted file may raise anything
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{place} does not fit {config.model.name}: {reason}") from error
     engine.eval_model.eval()
-    return TrainedModel(directory, config, dataset, engine, f"{name}, {progress}", changes)
+    return TrainedModel(directory, config, dataset, engine, name, changes)
 
 
 def _check_is_training_run(directory: Path) -> None:
@@ -138,9 +136,8 @@ def read_dataset(directory: Path, recorded: Config) -> Dataset:
         return dataset
     except FileNotFoundError as error:
         if recorded.data.name not in catalog.CATALOG:
-            raise CheckpointError(
-                f"{directory / DATASET} is gone: it held the names of the classes.",
-            ) from error
+            gone = f"{directory / DATASET} is gone: it held the names of the classes."
+            raise CheckpointError(gone) from error
         return catalog.get(recorded.data.name)  # a run of an earlier version
     except ValueError as error:
         reason = str(error).removeprefix(f"{directory / DATASET} ").rstrip(".")
@@ -148,12 +145,7 @@ def read_dataset(directory: Path, recorded: Config) -> Dataset:
 
 
 def _check_weights_fit(place: Path, config: Config, dataset: Dataset, weights: Any) -> None:
-    """Check on the meta device that the weights are those of the configured network.
-
-    Raises:
-        CheckpointError: they belong to another network.
-        ConfigError: there is no such network.
-    """
+    """Check on the meta device that the weights are those of the configured network."""
     network, _ = on_meta(config, dataset, 1)
     if config.device.precision == "fp64":
         network.double()
@@ -177,17 +169,8 @@ def _describe_weights(weights: Mapping[str, Any]) -> dict[str, str]:
     return described
 
 
-def _describe_progress(epoch: int, step: int) -> str:
-    steps = f" and {step:,} step{'s' * (step > 1)}" if step else ""
-    return f"epoch {epoch:,}{steps}"
-
-
-def lock_input_settings(changes: Mapping[str, Any], recorded: Config) -> dict[str, Any]:
-    """Return the changes with the input as it was in training: its size and normalization.
-
-    Raises:
-        ConfigError: the changes ask for other values.
-    """
+def _lock_input_settings(changes: Mapping[str, Any], recorded: Config) -> dict[str, Any]:
+    """Return the changes with the input as it was in training: its size and normalization."""
     size = recorded.data.resize
     allowed = (size, "${model.recipe.resize}", "${data.image_size}")
     wanted = changes.get("data.resize", size)
@@ -200,11 +183,7 @@ def lock_input_settings(changes: Mapping[str, Any], recorded: Config) -> dict[st
 
 
 def _check_trust(
-    directory: Path,
-    config: Config,
-    changes: Mapping[str, Any],
-    command: str,
-    allow_custom_model: bool,
+    directory: Path, config: Config, changes: Mapping[str, Any], command: str, allow_custom_model: bool
 ) -> None:
     """Refuse to let an untrusted run directory decide which code runs or where data are written."""
     again = f"cnnbench {command} {shlex.quote(str(directory))}"

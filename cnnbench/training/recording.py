@@ -11,6 +11,7 @@ from tqdm import tqdm
 from cnnbench.config import FOLDER, Config, load
 from cnnbench.runs import environment, machine
 from cnnbench.runs.directory import DATASET, RunDirectory
+from cnnbench.runs.processes import processes
 from cnnbench.trackers.curves import Curves
 from cnnbench.trackers.run_trackers import Trackers, tracked
 from cnnbench.training.build import describe
@@ -66,7 +67,7 @@ class Recorder:
             "parameters": _num_parameters(engine),
             "multiply_adds": self.multiply_adds,
             "device": engine.device.torch_device.type,
-            "world_size": engine.world_size,
+            "world_size": processes().world_size,
             "precision": engine.device.precision,
             "engine": engine.name,
             "tta": config.train.tta,
@@ -190,8 +191,9 @@ def _describe_device(config: Config, engine: EagerEngine) -> str:
     how += ["compiled"] if device.compile else []
     how += ["test-time augmentation hflip"] if config.train.tta == "hflip" else []
     threads = describe_threads(config.device.threads)
-    if engine.world_size > 1:
-        threads = f"{engine.world_size} processes ({device.backend}), each with {threads}"
+    if processes().several:
+        number = processes().world_size
+        threads = f"{number} processes ({device.backend}), each with {threads}"
     return f"{device.torch_device.type} ({device.describe()}), {', '.join([*how, threads])}"
 
 

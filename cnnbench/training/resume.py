@@ -21,15 +21,7 @@ from cnnbench.training.load_model import read_dataset
 from cnnbench.training.preflight import Preflight, check
 from cnnbench.training.state import State, check_values
 
-__all__ = [
-    "ResumeState",
-    "check_resume",
-    "describe_finished",
-    "reopen_run",
-    "resume_command",
-]
-
-Values = dict[str, Any]
+__all__ = ["ResumeState", "check_resume", "describe_finished", "reopen_run", "resume_command"]
 
 
 @dataclass(frozen=True)
@@ -73,8 +65,8 @@ def reopen_run(
     """
     refuse_ways_out(directory)
     status = read_status(directory)
-    if status.get("verb", "train") != "train":
-        verb = status["verb"]
+    verb = status.get("verb", "train")
+    if verb != "train":
         raise ConfigError(f"{directory} holds no training run but what cnnbench {verb} left.")
     with reopen(directory) as run_directory:
         values, resume = _read(directory, status["state"] == "finished", changes or {})
@@ -90,7 +82,6 @@ def reopen_run(
             )
         config = configuration.apply_overrides(values, resume.changes)
         _require_consent(directory, config, resume, allow_custom_model)
-        _require_own_images(directory, config, resume)
         _require_epochs(directory, config, resume)
         yield run_directory, config, resume
 
@@ -133,22 +124,14 @@ def describe_finished(directory: Path) -> str:
     return f"{os.path.relpath(directory)} is finished{accuracy}."
 
 
-def _read(
-    directory: Path,
-    is_finished: bool,
-    changes: Mapping[str, Any],
-) -> tuple[Values | None, ResumeState]:
+def _read(directory: Path, is_finished: bool, changes: Mapping[str, Any]) -> tuple[dict[str, Any] | None, ResumeState]:
     """Return the values of the recorded configuration, None if there are none, and the state.
 
     The checkpoint's configuration counts: it has a checksum.
-
-    Raises:
-        CheckpointError: no checkpoint that is there can be used.
-        OSError: the machine gives neither a checkpoint nor config.yaml.
     """
     used = "the checkpoint's configuration is used"
     last, problems = checkpoint.load_newest(directory / "checkpoints")
-    values: Values | None = None
+    values = None
     try:
         values = configuration.parse(read_text(directory / "config.yaml"))
     except (OSError, ValueError, ConfigError) as error:
@@ -159,8 +142,8 @@ def _read(
     if last is None:
         return values, ResumeState(None, None, problems, changes, is_finished)
     check_values(last)
-    job_identity = configuration.job_identity
-    if values is not None and job_identity(values) != job_identity(last["config"]):
+    identity = configuration.job_identity
+    if values is not None and identity(values) != identity(last["config"]):
         problems.append(f"config.yaml is not what the run was trained with; {used}.")
     chooses = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
     best = checkpoint.load(directory / "checkpoints" / "best.pt") if chooses else None
@@ -174,16 +157,11 @@ def _external_targets(config: Config) -> dict[str, str]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _require_consent(
-    directory: Path,
-    config: Config,
-    resume: ResumeState,
-    allow_custom_model: bool,
-) -> None:
+def _require_consent(directory: Path, config: Config, resume: ResumeState, allow_custom_model: bool) -> None:
     """Check what an untrusted run directory may not decide: which code runs, what is written where.
 
-    Raises:
-        ConfigError: the user has not confirmed it.
+    Without a checkpoint it may not decide either which folder elsewhere is read. With one the
+    images must be those of before, which who made it must have had.
     """
     command = resume_command(directory, config)
     if ":" in config.model.name and not allow_custom_model:
@@ -193,46 +171,26 @@ def _require_consent(
         )
     for key, value in _external_targets(config).items():
         if key not in resume.changes:
-            raise ConfigError(
-                f"{directory} {KEYS_NEEDING_CONFIRMATION[key]}: {key}={value}. If that is yours: {command}",
-            )
-
-
-def _require_own_images(directory: Path, config: Config, resume: ResumeState) -> None:
-    """Check that a run without a checkpoint reads no folder elsewhere that the user has not named.
-
-    With a checkpoint the images must be those of before, which who made it must have had.
-
-    Raises:
-        ConfigError: it would.
-    """
+            reason = f"{directory} {KEYS_NEEDING_CONFIRMATION[key]}: {key}={value}"
+            raise ConfigError(f"{reason}. If that is yours: {command}")
     path = config.data.path
-    if path is None or resume.last is not None or "data.path" in resume.changes:
-        return
-    if configuration.leads_out(path):
+    may_read = resume.last is not None or "data.path" in resume.changes
+    if path is not None and not may_read and configuration.leads_out(path):
         override = configuration.format_override("data.path", path)
-        command = f"{resume_command(directory, config)} {shlex.quote(override)}"
-        raise ConfigError(
-            f"{directory} reads images from elsewhere: {override}. If that is yours: {command}",
-        )
+        reason = f"{directory} reads images from elsewhere: {override}"
+        raise ConfigError(f"{reason}. If that is yours: {command} {shlex.quote(override)}")
 
 
 def _require_epochs(directory: Path, config: Config, resume: ResumeState) -> None:
-    """Check that train.epochs is not below what is done, and that there is what to resume from.
-
-    Raises:
-        CheckpointError: the run is finished, and its checkpoints are gone.
-        ConfigError: train.epochs is too small.
-    """
+    """Check that train.epochs is not below what is done, and that there is what to resume from."""
     if resume.last is None and resume.is_finished:
         finished = describe_finished(directory)
         raise CheckpointError(f"{finished} It has no checkpoint to train it longer from.")
     epochs, step = config.train.epochs, 0 if resume.last is None else resume.last["step"]
     if epochs < resume.epochs + (step > 0):
         done = f"{resume.epochs} epochs" + (f" and {step} steps of the next" if step else "")
-        raise ConfigError(
-            f"train.epochs={epochs}: {directory} has finished {done}. It can only become more.",
-        )
+        finished = f"{directory} has finished {done}"
+        raise ConfigError(f"train.epochs={epochs}: {finished}. It can only become more.")
 
 
 def _describe_changes(before: Dataset, now: Dataset) -> str:

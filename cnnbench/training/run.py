@@ -168,10 +168,10 @@ def _build_state(config: Config, run: RunDirectory | None, device: Device, watch
 def _restore_and_prepare(state: TrainingState, resume: ResumeState, group: "ProcessGroup | None") -> None:
     """Restore what the run resumes from, and make the first step ready on all ranks."""
     config, engine, run, last = state.config, state.engine, state.run_directory, resume.last
+    rank, step = processes().rank, 0 if last is None else last["step"]
     with state.watch("start"):
-        if engine.rank > 0:  # rank 0 goes on with the generators that have made the weights
-            step = 0 if last is None else last["step"]
-            torch.manual_seed(seed_for(config.seed, engine.rank, resume.epochs, step))
+        if rank > 0:  # rank 0 goes on with the generators that have made the weights
+            torch.manual_seed(seed_for(config.seed, rank, resume.epochs, step))
         if last is not None:
             restore(state, last, resume.best)
     if group is not None:

@@ -13,6 +13,7 @@ from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import Examples, ResidentData
 from cnnbench.errors import CheckpointError, is_out_of_memory
 from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.processes import processes
 from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training.engine import EagerEngine, Metrics, copy_to_cpu
@@ -183,7 +184,7 @@ def restore(state: TrainingState, last: State, best: State | None) -> None:
             _load(optimizer, values)
         engine.scaler.load_state_dict(last["scaler"])
         engine.train_metrics.examples = int(last["examples"])
-        own = _state_of_rank(engine.rank, engine.world_size, last)
+        own = _state_of_rank(last)
         if "sums" in own:
             engine.train_metrics.sums.copy_(own["sums"])
         if "generators" in own:
@@ -221,17 +222,17 @@ def seed_for(seed: int, rank: int, epoch: int, step: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0]) & (2**63 - 1)
 
 
-def _state_of_rank(rank: int, world_size: int, last: State) -> State:
-    """Return the sums and generators that `rank` resumes with, as far as there are any for it.
+def _state_of_rank(last: State) -> State:
+    """Return the sums and generators that this rank resumes with, as far as there are any for it.
 
     Where there were as many processes, each has its own. Else rank 0 has the sums of all.
     """
-    parts = last.get("processes", [])
-    if len(parts) == world_size:
-        return {"sums": parts[rank]["sums"], "generators": parts[rank]["generators"]}
-    if rank == 0:
-        return {"sums": last["sums"], "generators": last["generators"]}
-    return {"generators": parts[rank]["generators"]} if rank < len(parts) else {}
+    parts, ours = last.get("processes", []), processes()
+    if len(parts) == ours.world_size:
+        return {key: parts[ours.rank][key] for key in ("sums", "generators")}
+    if ours.rank == 0:
+        return {key: last[key] for key in ("sums", "generators")}
+    return {"generators": parts[ours.rank]["generators"]} if ours.rank < len(parts) else {}
 
 
 def _load(optimizer: Optimizer, values: dict[int, dict[str, Any]]) -> None:
