@@ -63,7 +63,7 @@ class Device:
         """The maker's name of the chip."""
         if self.torch_device.type == "cuda":
             return torch.cuda.get_device_name(self.torch_device)
-        return _cpu_name()
+        return _cpu_info("model name") or platform.processor() or platform.machine()
 
     def synchronize(self) -> None:
         """Wait until the device has done all it was asked to."""
@@ -93,10 +93,6 @@ class Device:
         return (
             f"Of {total:.2f} GiB, {free:.2f} are free; tensors hold {held:.2f}, at most {self.peak_memory_gib():.2f}."
         )
-
-
-def _cpu_name() -> str:
-    return _cpu_info("model name") or platform.processor() or platform.machine()
 
 
 def _multiplies_in_bf16() -> bool:

@@ -5,6 +5,7 @@ One-hot probabilities are the same as labels.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional
 
 from cnnbench.config import TrainConfig
 
-__all__ = ["Loss", "Losses", "make_losses"]
+__all__ = ["Losses", "make_losses"]
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -27,24 +28,15 @@ class Losses(NamedTuple):
 
 def make_losses(config: TrainConfig, *, reference: bool = False) -> Losses:
     """Return the loss that train.loss names, and the penalty: PyTorch's, or the reference."""
+    smoothed = partial(functional.cross_entropy, label_smoothing=config.label_smoothing)
+    named: dict[str, Loss] = {"cross_entropy": smoothed, "nll": _nll, "mse": _mse}
     if reference:
-        return _make_reference_losses(config)
+        from cnnbench.reference import losses, penalties  # other runs need not wait for their import
 
-    def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
-
-    loss = {"cross_entropy": cross_entropy, "nll": _nll, "mse": _mse}[config.loss]
-    return Losses(loss, _l1_penalty)
-
-
-def _make_reference_losses(config: TrainConfig) -> Losses:
-    from cnnbench.reference import losses, penalties  # other runs need not wait for their import
-
-    def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return losses.cross_entropy(logits, targets, config.label_smoothing)
-
-    loss = {"cross_entropy": cross_entropy, "nll": losses.nll, "mse": losses.mse}[config.loss]
-    return Losses(loss, penalties.l1_penalty)
+        smoothed = partial(losses.cross_entropy, label_smoothing=config.label_smoothing)
+        named = {"cross_entropy": smoothed, "nll": losses.nll, "mse": losses.mse}
+        return Losses(named[config.loss], penalties.l1_penalty)
+    return Losses(named[config.loss], _l1_penalty)
 
 
 def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
