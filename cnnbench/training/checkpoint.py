@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from cnnbench.errors import UNREACHABLE, CheckpointError, DivergedError
 from cnnbench.runs.directory import write_atomically
@@ -265,7 +264,9 @@ class CheckpointManager:
         state, progress = self.state, _describe_progress(self.state)
         with state.watch("checkpoints"):
             state.engine.broadcast_weights()
-            if not _is_finite(state.engine.model):
+            values = state.engine.model.state_dict().values()
+            finite = [value.isfinite().all() for value in values if value.is_floating_point()]
+            if not torch.stack(finite).all():  # waits for the device
                 raise self.diverged(f"The weights are no longer finite after {progress}")
             shared = state.engine.state()
             if self.writer is not None:
@@ -315,9 +316,3 @@ def _describe_progress(state: TrainingState) -> str:
     parts = [f"epoch {len(state.rows)}"] if state.rows else []
     parts += [f"epoch {state.epoch} up to step {state.step}"] if state.step else []
     return " and ".join(parts)
-
-
-def _is_finite(model: nn.Module) -> bool:
-    """Return whether all weights and statistics are finite; waits for the device."""
-    values = [value for value in model.state_dict().values() if value.is_floating_point()]
-    return bool(torch.stack([value.isfinite().all() for value in values]).all())

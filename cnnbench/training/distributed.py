@@ -53,9 +53,12 @@ def process_group(backend: str) -> Iterator[dist.ProcessGroup]:
         if not isinstance(error, Exception) or not is_peer_lost(error):
             raise
         if ours.rank == 0:
+            # of what gloo or NCCL say not where in their sources it was found
+            reason = str(error).partition("\n")[0].rpartition("] ")[2].partition(". This is")[0]
+            reason = reason.rstrip(".") or type(error).__name__
             print(
-                "cnnbench: Another process of this run ended, or cannot be reached: "
-                f"{_reason(error)}. What was done since the last checkpoint is lost.",
+                f"cnnbench: Another process of this run ended, or cannot be reached: {reason}. "
+                "What was done since the last checkpoint is lost.",
                 file=sys.stderr,
             )
         raise SystemExit(SIGTERM_CODE) from None
@@ -69,12 +72,6 @@ def broadcast_checkpoint(value: T, group: dist.ProcessGroup) -> T:
     holder = [value]
     dist.broadcast_object_list(holder, 0, group=group)
     return holder[0]
-
-
-def _reason(error: BaseException) -> str:
-    """Return the reason in what gloo or NCCL say, without where in their sources it was found."""
-    reason = str(error).partition("\n")[0].rpartition("] ")[2].partition(". This is")[0]
-    return reason.rstrip(".") or type(error).__name__
 
 
 def is_peer_lost(error: BaseException | None) -> bool:
@@ -195,14 +192,6 @@ class _SyncBatchNorm2d(_SyncBatchNorm, nn.BatchNorm2d):
 _SYNCHRONIZED: dict[type, type] = {nn.BatchNorm1d: _SyncBatchNorm1d, nn.BatchNorm2d: _SyncBatchNorm2d}
 
 
-def _use_sync_batch_norm(network: nn.Module) -> list[Any]:
-    """Let batch normalization in `network` be over all processes; return its modules."""
-    found = [module for module in network.modules() if type(module) in _SYNCHRONIZED]
-    for module in found:
-        module.__class__ = _SYNCHRONIZED[type(module)]  # it has no state of its own
-    return found
-
-
 class DistributedEngine(EagerEngine):
     """Takes every `world_size`-th example of a batch; gradients and metrics are of the whole batch.
 
@@ -215,7 +204,10 @@ class DistributedEngine(EagerEngine):
     def join(self, group: dist.ProcessGroup, sync_batchnorm: bool) -> None:
         self._control = group
         self._flags = _DelayedMax(group)
-        self._synchronized = _use_sync_batch_norm(self.model) if sync_batchnorm else []
+        modules: list[Any] = list(self.model.modules()) if sync_batchnorm else []
+        self._synchronized = [module for module in modules if type(module) in _SYNCHRONIZED]
+        for module in self._synchronized:
+            module.__class__ = _SYNCHRONIZED[type(module)]  # it has no state of its own
         self.broadcast_weights()
         # where a layout costs a copy
         warnings.filterwarnings("ignore", "Grad strides do not match")

@@ -9,7 +9,7 @@ replay the first one for ever.
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,14 +51,8 @@ class Muon(Optimizer):
             # here, not in the first step: a CUDA graph that captured this would start from zero in every replay
             self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Update the weights that have a gradient; returns what `closure`, which computes them, returns."""
         loss = None
         if closure is not None:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -46,17 +46,12 @@ def make_optimizer(
     if reference:
         return _make_reference_optimizer(config, parameters)
     fused = device.type in ("cpu", "cuda")
-    lr, weight_decay = config.lr, config.weight_decay
+    settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     match config:
         case SgdConfig():
-            optimizer = _eager(SGD)(
-                parameters,
-                lr=lr,
-                momentum=config.momentum,
-                weight_decay=weight_decay,
-                nesterov=config.name == "nesterov",
-                fused=fused,
-            )
+            nesterov = config.name == "nesterov"
+            settings |= {"momentum": config.momentum, "nesterov": nesterov, "fused": fused}
+            optimizer = _eager(SGD)(parameters, **settings)
             if config.momentum > 0:
                 # Left to itself, fused SGD takes what is in memory for the momentum if the very first gradients
                 # overflow, as they do in fp16 (PyTorch 2.14). From zero, the first step is the same to the bit.
@@ -64,42 +59,33 @@ def make_optimizer(
                     optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
             return optimizer
         case AdagradConfig():
-            return _eager(Adagrad)(
-                parameters, lr=lr, eps=config.eps, weight_decay=weight_decay, fused=device.type == "cpu" or None
-            )
+            return _eager(Adagrad)(parameters, eps=config.eps, fused=device.type == "cpu" or None, **settings)
         case AdamConfig():
             kind = _eager(Adam if config.name == "adam" else AdamW)
-            beta1, beta2 = config.betas
-            return kind(parameters, lr=lr, betas=(beta1, beta2), eps=config.eps, weight_decay=weight_decay, fused=fused)
+            settings |= {"betas": tuple(config.betas), "eps": config.eps, "fused": fused}
+            return kind(parameters, **settings)
         case RMSpropConfig():
-            return _eager(RMSprop)(
-                parameters,
-                lr=lr,
-                alpha=config.alpha,
-                eps=config.eps,
-                momentum=config.momentum,
-                weight_decay=weight_decay,
-            )
+            settings |= {"alpha": config.alpha, "eps": config.eps, "momentum": config.momentum}
+            return _eager(RMSprop)(parameters, **settings)
         case MuonConfig():
-            return Muon(parameters, lr, config.momentum, weight_decay)
+            return Muon(parameters, momentum=config.momentum, **settings)
 
 
 def _make_reference_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> Optimizer:
     # imported here: other runs need not wait for it
     from cnnbench.reference.optimizers import SGD, AdaGrad, Adam, Momentum
 
-    lr, weight_decay = config.lr, config.weight_decay
+    settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     match config:
         case SgdConfig(momentum=0.0):
-            return SGD(parameters, lr=lr, weight_decay=weight_decay)
+            return SGD(parameters, **settings)
         case SgdConfig():
-            momentum = config.momentum
-            return Momentum(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+            return Momentum(parameters, momentum=config.momentum, **settings)
         case AdagradConfig():
-            return AdaGrad(parameters, lr=lr, eps=config.eps, weight_decay=weight_decay)
+            return AdaGrad(parameters, eps=config.eps, **settings)
         case AdamConfig():
-            betas = cast("tuple[float, float]", tuple(config.betas))
-            return Adam(parameters, lr=lr, betas=betas, eps=config.eps, weight_decay=weight_decay)
+            settings |= {"betas": tuple(config.betas), "eps": config.eps}
+            return Adam(parameters, **settings)
     raise AssertionError(config.name)  # validation allows the reference for these alone
 
 
