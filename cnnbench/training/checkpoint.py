@@ -180,11 +180,7 @@ class AsyncCheckpointWriter:
         Thread(target=self._work, name="checkpoints", daemon=True).start()
 
     def submit(self, states: Mapping[str, State]) -> None:
-        """Have `states`, by the names best and last, written soon.
-
-        Raises:
-            OSError: those before could not be written.
-        """
+        """Have `states`, by the names best and last, written soon; raise what came of earlier ones."""
         with self._changed:
             if self._error is not None:
                 raise self._error
@@ -192,11 +188,7 @@ class AsyncCheckpointWriter:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wait until all is on disk.
-
-        Raises:
-            OSError: it could not be written.
-        """
+        """Wait until all is on disk; raise OSError if it could not be written."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -285,11 +277,7 @@ class CheckpointManager:
         self.kept = progress
 
     def close(self) -> None:
-        """Wait until all is on disk.
-
-        Raises:
-            OSError: it could not be written.
-        """
+        """Wait until all is on disk; raise OSError if it could not be written."""
         if self.writer is not None:
             with self.state.watch("checkpoints"):
                 self.writer.close()

@@ -66,11 +66,7 @@ class GraphEngine(EagerEngine):
             log.warning(f"The step cannot be captured in a CUDA graph ({error}). It runs eagerly instead.")
 
     def capture(self, step: Step) -> Step:
-        """Run `step` a few times, then record it; returns what replays it.
-
-        Raises:
-            CaptureError: the step does something that a graph cannot hold.
-        """
+        """Run `step` a few times, then record it; return what replays it, or raise CaptureError."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # optimizers made for capture warn when they run without it
             for _ in range(WARM_UP_STEPS):
@@ -83,10 +79,9 @@ class GraphEngine(EagerEngine):
                 raise CaptureError(str(error).strip().partition("\n")[0]) from error
 
     def record(self, step: Step) -> Step:
-        """Record `step` as a CUDA graph; returns what replays it.
+        """Record `step` as a CUDA graph; return what replays it.
 
-        Raises:
-            RuntimeError: the step waits for the GPU, or PyTorch refuses to record it.
+        A step that waits for the GPU, or that PyTorch refuses to record, is a RuntimeError.
         """
         torch.cuda.set_sync_debug_mode("error")  # first, as a capture that fails leaves the generators unusable
         try:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,9 +24,6 @@ from cnnbench.training.device import Device
 from cnnbench.training.ema import WeightEma
 from cnnbench.training.losses import make_losses
 from cnnbench.training.optimizers import set_lr
-
-if TYPE_CHECKING:  # half a second, which one process need not wait
-    from torch.distributed import ProcessGroup
 
 __all__ = ["EagerEngine", "MetricSums", "Metrics", "StepFn", "copy_to_cpu", "endless_steps"]
 
@@ -134,7 +131,7 @@ class EagerEngine:
         average = {} if self.average is None else self.average.model.state_dict()
         return [*self.model.state_dict().values(), *average.values()]
 
-    def join(self, group: "ProcessGroup", sync_batchnorm: bool) -> None:
+    def join(self, group: "torch.distributed.ProcessGroup", sync_batchnorm: bool) -> None:
         """Begin to work with the other ranks, who call this too; all have rank 0's weights then."""
 
     def broadcast_weights(self) -> None:

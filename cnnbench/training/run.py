@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
 import torch
 
@@ -32,14 +32,12 @@ from cnnbench.training.recording import Recorder, recording
 from cnnbench.training.resume import ResumeState, check_resume, describe_finished, reopen_run
 from cnnbench.training.state import Row, TrainingHistory, TrainingResult, TrainingState, restore, seed_for
 
-if TYPE_CHECKING:
-    from torch.distributed import ProcessGroup
-
 __all__ = ["OnEpoch", "StoppedByOnEpoch", "resume_job", "train"]
 
 log = logging.getLogger("cnnbench")
 
 OnEpoch = Callable[[Row], bool | None]  # called with the row of each epoch; False ends the run
+Group: TypeAlias = "torch.distributed.ProcessGroup | None"
 
 
 class StoppedByOnEpoch(KeyboardInterrupt):
@@ -135,10 +133,7 @@ def _record_start(run: RunDirectory, config: Config, resume: ResumeState | None)
 
 
 @contextmanager
-def _join_ranks(
-    state: TrainingState,
-    resume: ResumeState,
-) -> Iterator[tuple["ProcessGroup | None", ResumeState]]:
+def _join_ranks(state: TrainingState, resume: ResumeState) -> Iterator[tuple[Group, ResumeState]]:
     """Let all ranks take part in the block; give their group, and what rank 0 resumes from.
 
     Worker ranks hear of the run only now: until here an error of rank 0 is no matter of theirs.
@@ -165,7 +160,7 @@ def _build_state(config: Config, run: RunDirectory | None, device: Device, watch
     return TrainingState(config, engine, dataset, data, watch, Stopping(told=run is not None), run)
 
 
-def _restore_and_prepare(state: TrainingState, resume: ResumeState, group: "ProcessGroup | None") -> None:
+def _restore_and_prepare(state: TrainingState, resume: ResumeState, group: Group) -> None:
     """Restore what the run resumes from, and make the first step ready on all ranks."""
     config, engine, run, last = state.config, state.engine, state.run_directory, resume.last
     rank, step = processes().rank, 0 if last is None else last["step"]

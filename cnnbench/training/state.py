@@ -123,10 +123,9 @@ def snapshot(state: TrainingState, shared: State) -> State:
 
 
 def check_values(last: State) -> None:
-    """Check the plain values of last.pt, as anyone can compute a right checksum.
+    """Raise CheckpointError unless last.pt has such plain values as are written here.
 
-    Raises:
-        CheckpointError: they are not such as are written here.
+    A right checksum says nothing of that: anyone can compute it.
     """
     config, rows, step, wall_s = (last.get(key) for key in ("config", "rows", "step", "wall_s"))
     train_s: Any = last.get("train_s")
