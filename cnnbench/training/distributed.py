@@ -21,6 +21,7 @@ from cnnbench.runs.processes import TIMEOUT, broadcast, processes, shared_store
 from cnnbench.runs.stopping import SIGTERM_CODE, Stopping
 from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, StepFn, copy_to_cpu
 from cnnbench.training.optimizers import set_lr
+from cnnbench.training.sync_batch_norm import use_sync_batch_norm
 
 __all__ = ["DistributedEngine", "broadcast", "broadcast_checkpoint", "is_peer_lost", "process_group"]
 
@@ -126,72 +127,6 @@ class _SharedSums(MetricSums):
         return total
 
 
-class _SumOverProcesses(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
-        total = values.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return _SumOverProcesses.forward(ctx, gradient.contiguous())
-
-
-class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Normalizes over the examples of all processes, as one process would normalize the batch.
-
-    torch.nn.SyncBatchNorm does the same on GPUs alone. `counts` is false for a process that has no
-    share of the batch.
-    """
-
-    counts = True
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(N, C, ...) to the same shape, type and memory format."""
-        if not self.training:
-            return super().forward(inputs)
-        self._check_input_dim(inputs)  # type: ignore[no-untyped-call]  # so in torch
-        values = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
-        others = [dimension for dimension in range(inputs.ndim) if dimension != 1]
-        each = [-1 if dimension == 1 else 1 for dimension in range(inputs.ndim)]
-
-        def total(terms: torch.Tensor) -> torch.Tensor:
-            sums: torch.Tensor = _SumOverProcesses.apply(terms.sum(others) * self.counts)
-            return sums
-
-        count = values.new_tensor([self.counts * inputs.numel() / inputs.shape[1]])
-        dist.all_reduce(count)
-        mean = total(values) / count
-        centred = values - mean.view(each)
-        variance = total(centred.square()) / count
-        self._remember(mean.detach(), variance.detach() * count / (count - 1))
-        outputs = centred * (variance + self.eps).rsqrt().view(each)
-        if self.affine:
-            outputs = outputs * self.weight.view(each) + self.bias.view(each)
-        return outputs.to(inputs.dtype)
-
-    @torch.no_grad()
-    def _remember(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked += 1
-        share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
-
-
-class _SyncBatchNorm1d(_SyncBatchNorm, nn.BatchNorm1d):
-    pass
-
-
-class _SyncBatchNorm2d(_SyncBatchNorm, nn.BatchNorm2d):
-    pass
-
-
-_SYNCHRONIZED: dict[type, type] = {nn.BatchNorm1d: _SyncBatchNorm1d, nn.BatchNorm2d: _SyncBatchNorm2d}
-
-
 class DistributedEngine(EagerEngine):
     """Takes every `world_size`-th example of a batch; gradients and metrics are of the whole batch.
 
@@ -204,10 +139,7 @@ class DistributedEngine(EagerEngine):
     def join(self, group: dist.ProcessGroup, sync_batchnorm: bool) -> None:
         self._control = group
         self._flags = _DelayedMax(group)
-        modules: list[Any] = list(self.model.modules()) if sync_batchnorm else []
-        self._synchronized = [module for module in modules if type(module) in _SYNCHRONIZED]
-        for module in self._synchronized:
-            module.__class__ = _SYNCHRONIZED[type(module)]  # it has no state of its own
+        self._synchronized = use_sync_batch_norm(self.model) if sync_batchnorm else []
         self.broadcast_weights()
         # where a layout costs a copy
         warnings.filterwarnings("ignore", "Grad strides do not match")
