@@ -1,6 +1,7 @@
 """The configuration: every YAML composes and loads, and what is wrong is said by name."""
 
 import copy
+import itertools
 import pickle
 import re
 from collections.abc import Iterator
@@ -629,3 +630,11 @@ def test_of_another_choice_every_key_of_its_yaml_counts(values: dict[str, Any]) 
     changes = config.expand_groups({"data": "folder", "data.path": "photos"}, CONF)
     data = config.apply_overrides(replaced(values, data__root="mine", data__validation=7), changes).data
     assert (data.name, data.root, data.validation, data.image_size) == ("folder", None, 0.1, 28)
+
+
+def test_the_time_in_a_configuration_is_one() -> None:
+    times = itertools.count()
+    OmegaConf.register_new_resolver("tests_now", lambda: next(times), use_cache=True, replace=True)
+    composed = OmegaConf.create({"sweep": "${tests_now:}", "seed": 1, "hydra": {"sweep": {"dir": "${sweep}"}}})
+    assert composed.hydra.sweep.dir == 0
+    assert config.to_plain(composed) == {"sweep": 0, "seed": 1}

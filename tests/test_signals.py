@@ -204,7 +204,9 @@ def signal_at_random(forks: ForkServer, folder: Path, unharmed: Path, seed: int)
         state = read_status(run)["state"] if run.exists() else "nothing"
         story.append(f"{wait_s:.3f} s, signal {number}: {done.returncode}, {state}\n{done.stderr}")
         assert done.returncode in (0, code, -number), "\n".join(story)
-        clear = done.returncode == code and "Traceback" not in done.stderr
+        # a signal in the middle of open() leaves a file unclosed, of which only tests are warned
+        is_quiet = "Traceback" not in done.stderr or "ResourceWarning: unclosed file" in done.stderr
+        clear = done.returncode == code and is_quiet
         assert clear or state in ("nothing", "finished"), "\n".join(story)
     done = forks.run(*go_on(run, JOB), folder=folder)
     assert done.returncode == 0, "\n".join([*story, done.stderr])

@@ -211,7 +211,9 @@ def _check_name(group: str, name: str, allowed: Sequence[str]) -> None:
 
 def without_hydra(composed: DictConfig) -> DictConfig:
     """Return what was composed, less Hydra's own settings."""
-    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    ours = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    OmegaConf.copy_cache(from_config=composed, to_config=ours)  # the time, as of ${now:}, is one
+    return ours
 
 
 def to_plain(composed: DictConfig) -> dict[str, Any]:

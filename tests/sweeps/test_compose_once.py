@@ -42,7 +42,9 @@ def loader() -> Iterator[ConfigLoader]:
 @pytest.fixture
 def shared(loader: ConfigLoader) -> DictConfig:
     words = ["hydra.verbose=true", "hydra.job.config.override_dirname.item_sep=+"]
-    return hydra.compose("train", words, return_hydra_config=True)
+    composed = hydra.compose("train", words, return_hydra_config=True)
+    assert composed.sweep  # named by the time: once, as for the jobs of a sweep
+    return composed
 
 
 @pytest.mark.parametrize("overrides", JOBS.values(), ids=JOBS)
