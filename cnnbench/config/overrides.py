@@ -211,9 +211,7 @@ def _check_name(group: str, name: str, allowed: Sequence[str]) -> None:
 
 def without_hydra(composed: DictConfig) -> DictConfig:
     """Return what was composed, less Hydra's own settings."""
-    ours = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    OmegaConf.copy_cache(from_config=composed, to_config=ours)  # the time, as of ${now:}, is one
-    return ours
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
 
 
 def to_plain(composed: DictConfig) -> dict[str, Any]:
@@ -223,10 +221,17 @@ def to_plain(composed: DictConfig) -> dict[str, Any]:
         ConfigError: an interpolation leads nowhere, or a value is missing.
     """
     try:
-        plain: Any = OmegaConf.to_container(without_hydra(composed), resolve=True, throw_on_missing=True)
+        # in place: in a copy ${now:} might be a second later
+        values = {str(key): composed[key] for key in composed if key != "hydra"}
+        return {key: _to_plain_value(value) for key, value in values.items()}
     except OmegaConfBaseException as error:
         raise ConfigError(explain_omegaconf(error)) from error
-    return {str(key): value for key, value in plain.items()}
+
+
+def _to_plain_value(value: Any) -> Any:
+    if not OmegaConf.is_config(value):
+        return value
+    return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
 
 
 def explain_omegaconf(error: OmegaConfBaseException) -> str:
