@@ -1,6 +1,6 @@
 """Composing the jobs of a sweep quickly: reading the YAML files takes Hydra 0.1 s, changing a value nothing."""
 
-import pickle
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 __all__ = ["ComposeOnce"]
 
-MAX_COMPOSED = 100  # configurations, of 20 kB each
+MAX_COMPOSED = 20  # configurations, of 1 MiB each
 
 
 class ComposeOnce:
@@ -24,7 +24,7 @@ class ComposeOnce:
     def __init__(self, loader: ConfigLoader) -> None:
         self.loader = loader
         self.groups = frozenset(loader.list_groups(""))
-        self.composed: dict[tuple[str, ...], bytes] = {}  # pickled: that is a quicker copy
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Leave behind what is composed, as jobs elsewhere take few or one of it."""
@@ -45,9 +45,8 @@ class ComposeOnce:
         if chosen not in self.composed:
             if len(self.composed) == MAX_COMPOSED:
                 self.composed.clear()
-            shared = self.loader.load_sweep_config(master_config, list(chosen))
-            self.composed[chosen] = pickle.dumps(shared)
-        composed: DictConfig = pickle.loads(self.composed[chosen])
+            self.composed[chosen] = self.loader.load_sweep_config(master_config, list(chosen))
+        composed = copy.deepcopy(self.composed[chosen])
         try:
             for override in values:
                 OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
