@@ -144,7 +144,7 @@ def test_a_failed_job_is_tried_again(tmp_path: Path, command: tuple[str, ...]) -
     assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_after_a_failed_job_no_more_begin_if_asked_so_and_resume_begins_them(
     forks: ForkServer, tmp_path: Path, launcher: str
 ) -> None:
