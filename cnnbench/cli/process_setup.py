@@ -19,8 +19,13 @@ from typing import Any
 from cnnbench.data.user_folders import is_writable, temporary_cache
 
 __all__ = [
-    *("SIGPIPE_CODE", "discard_unwritten", "open_missing_streams", "shield_stream"),
-    *("OwnLines", "place_third_party_caches", "silence_libraries"),
+    "SIGPIPE_CODE",
+    "OwnLines",
+    "discard_unwritten",
+    "open_missing_streams",
+    "place_third_party_caches",
+    "shield_stream",
+    "silence_libraries",
 ]
 
 SIGPIPE_CODE = 141  # as if the process had been killed when its reader left
@@ -31,7 +36,9 @@ _ASCII = str.maketrans({"±": "+-", "×": "x", "·": "*", "…": "...", "→": "
 OWN = ("cnnbench", "hydra", "hydra_plugins", "submitit")
 # torch's C++ part warns in the name of the line that called it, which is one of cnnbench
 LIBRARY_FOLDERS = (
-    *("/site-packages/", "/dist-packages/", str(Path(warnings.__file__).parent)),
+    "/site-packages/",
+    "/dist-packages/",
+    str(Path(warnings.__file__).parent),
     str(Path(__file__).parents[1]),
 )
 
