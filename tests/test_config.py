@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench import config
 from cnnbench.config import Config
-from cnnbench.config.schema import allowed_by, fields_of
+from cnnbench.config.fields import allowed_by, fields_of
 from cnnbench.errors import ConfigError
 from cnnbench.training.preflight import check
 

@@ -9,18 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from cnnbench.config.schema import (
-    FINITE,
-    FOLDER,
-    TRACKERS,
-    Allowed,
-    Config,
-    Recipe,
-    allowed_by,
-    fields_of,
-    group_of,
-    join_key,
-)
+from cnnbench.config.fields import Allowed, allowed_by, fields_of, group_of, join_key
+from cnnbench.config.schema import FINITE, FOLDER, TRACKERS, Config, Recipe
 from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = ["as_dict", "from_dict", "load", "load_recipe", "parse", "to_yaml"]

@@ -18,8 +18,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from cnnbench.config.fields import allowed_by, fields_of, list_keys
 from cnnbench.config.load import explain_unknown_key, load
-from cnnbench.config.schema import TRACKERS, Config, allowed_by, fields_of, list_keys
+from cnnbench.config.schema import TRACKERS, Config
 from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = [

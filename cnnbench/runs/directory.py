@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -10,7 +9,6 @@ import logging.config
 import os
 import shlex
 import socket
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,13 +19,13 @@ from typing import Any, BinaryIO
 import yaml
 
 from cnnbench.errors import NOT_SUPPORTED, CnnbenchError, ConfigError, explain_write_error, from_machine
+from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import processes
 
 __all__ = [
     "DATASET",
     "LOCK",
     "STATUS",
-    "Lock",
     "RunDirectory",
     "claim",
     "claim_exactly",
@@ -42,81 +40,6 @@ log = logging.getLogger("cnnbench")
 
 STATUS, DATASET, LOCK = "status.json", "dataset.json", ".lock"
 WAIT_S = 1.0  # for a lock that someone holds for a moment to see whether it is free
-POLL_S = 0.02
-
-
-class Lock:
-    """flock(2) on a file, which the system lets go of however the process ends.
-
-    Over NFS it is kept by the server. On a file system without locks `acquire` lets everyone in, and
-    `is_held` does not know.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor: int | None = None
-
-    def acquire(self, wait_s: float = 0.0) -> bool:
-        """Take the lock; False if another still holds it after `wait_s` seconds."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        give_up_at = time.monotonic() + wait_s
-        while _try_lock(descriptor, fcntl.LOCK_EX) is False:
-            if time.monotonic() >= give_up_at:
-                os.close(descriptor)
-                return False
-            time.sleep(POLL_S)
-        with suppress(OSError):  # on a full disk the lock has no name, but holds
-            os.truncate(descriptor, 0)
-            os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        self._descriptor = descriptor
-        return True
-
-    def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    @contextmanager
-    def taken(self, wait_s: float) -> "Iterator[Lock]":
-        """Hold the lock for the block.
-
-        Raises:
-            ConfigError: another still holds it after `wait_s` seconds; the message says who.
-        """
-        if not self.acquire(wait_s):
-            user = f"{self.path.parent} is in use: {self.holder()} writes there"
-            raise ConfigError(f"{user}. Wait for it, or end it first.")
-        try:
-            yield self
-        finally:
-            self.release()
-
-    def is_held(self) -> bool | None:
-        """Whether any process holds the lock now; None where that cannot be known."""
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return False
-        try:
-            free = _try_lock(descriptor, fcntl.LOCK_SH)
-            return None if free is None else not free
-        finally:
-            os.close(descriptor)
-
-    def holder(self) -> str:
-        """Who took the lock last, such as ``process 7 on gauss``."""
-        with suppress(OSError):
-            return self.path.read_bytes()[:200].decode(errors="replace") or "another process"
-        return "another process"
-
-
-def _try_lock(descriptor: int, kind: int) -> bool | None:
-    """Whether the lock was free; None if the file system has no locks."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError as error:
-        return False if error.errno == errno.EWOULDBLOCK else None
-    return True
 
 
 def claim(directory: Path, verb: str = "train") -> "RunDirectory | None":

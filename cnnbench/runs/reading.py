@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import UNREACHABLE, ConfigError
-from cnnbench.runs.directory import LOCK, STATUS, Lock
+from cnnbench.runs.directory import LOCK, STATUS
+from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import processes
 
 __all__ = [

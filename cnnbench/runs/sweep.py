@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench.errors import ConfigError
-from cnnbench.runs.directory import LOCK, Lock, RunDirectory
+from cnnbench.runs.directory import LOCK, RunDirectory
+from cnnbench.runs.lock import Lock
 from cnnbench.runs.reading import read_json
 
 __all__ = ["JOBS", "Jobs", "add_jobs", "allow", "is_stopped", "recorded_jobs", "stop"]

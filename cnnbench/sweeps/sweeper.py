@@ -21,7 +21,8 @@ from omegaconf import OmegaConf, open_dict
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError
 from cnnbench.reports.comparison import print_comparison
-from cnnbench.runs.directory import LOCK, Lock
+from cnnbench.runs.directory import LOCK
+from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import broadcast, processes
 from cnnbench.runs.reading import read_accuracy, read_status, read_text
 from cnnbench.runs.records import read_records

@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from cnnbench.runs.directory import Lock
+from cnnbench.runs.lock import Lock
 from cnnbench.runs.stopping import STOP_SIGNALS
 
 __all__ = ["main"]

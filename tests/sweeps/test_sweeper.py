@@ -15,7 +15,8 @@ from in_process import run_in_process
 from installed import Command
 from small_runs import SMALL
 
-from cnnbench.runs.directory import LOCK, Lock
+from cnnbench.runs.directory import LOCK
+from cnnbench.runs.lock import Lock
 from cnnbench.runs.reading import read_status
 from cnnbench.runs.sweep import recorded_jobs
 from cnnbench.sweeps.sweeper import _terminate

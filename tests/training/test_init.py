@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cnnbench.config import TrainConfig
-from cnnbench.config.schema import allowed_by, fields_of
+from cnnbench.config.fields import allowed_by, fields_of
 from cnnbench.training.init import initialize
 
 METHODS = [method for method in allowed_by(fields_of(TrainConfig)["init"]).choices if method != "default"]

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cnnbench import config as configuration
 from cnnbench import models
 from cnnbench.config import AdamConfig, AdamWConfig, Config, MuonConfig, NesterovConfig, SgdConfig, as_dict
-from cnnbench.config.schema import allowed_by, fields_of
+from cnnbench.config.fields import allowed_by, fields_of
 from cnnbench.errors import ConfigError
 from cnnbench.training import muon
 from cnnbench.training.muon import Muon, fallback_config, orthogonalise, split_parameters

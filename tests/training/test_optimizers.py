@@ -24,7 +24,7 @@ from cnnbench.config import (
     SgdConfig,
     as_dict,
 )
-from cnnbench.config.schema import allowed_by
+from cnnbench.config.fields import allowed_by
 from cnnbench.training.device import Device
 from cnnbench.training.muon import Muon
 from cnnbench.training.optimizers import make_optimizer, make_optimizers, set_lr
