@@ -84,7 +84,7 @@ class ClaimedRun:
 
 
 class JobFailedError(Exception):
-    """What a sweeper that searches gets of a job's error: its message and exit code.
+    """Give a sweeper that searches the message and exit code of a job's error.
 
     The error itself would keep all that the job had in memory: its traceback holds the frames.
     """
