@@ -10,7 +10,7 @@ from torch import nn
 
 from cnnbench.analysis.verdicts import Figure
 from cnnbench.config import DataConfig
-from cnnbench.data import sources
+from cnnbench.data import datasets
 from cnnbench.models.lenet import POOLINGS, PaddingMode
 
 __all__ = [
@@ -77,7 +77,7 @@ def compute_claims(data: DataConfig, convolutions: Mapping[str, Convolutions]) -
     Raises:
         DataError: the data cannot be found or fetched.
     """
-    _, arrays = sources.load(data)
+    _, arrays = datasets.load(data)
     images = torch.from_numpy(arrays.test_images[:MAX_IMAGES].astype(np.float32))
     images = images.unsqueeze(1) if images.ndim == 3 else images
     images = images[images.flatten(1).mean(1) > 0]  # shares of a black image are none

@@ -229,13 +229,13 @@ def examine_data(diagnosis: Diagnosis) -> Facts:
     """Return where the data sets are."""
     if sys.modules.get("torch") is None:
         raise ImportError("it needs what PyTorch needs")
-    from cnnbench.data import storage
     from cnnbench.data.catalog import CATALOG
+    from cnnbench.data.download import find_folder
 
     for part in filter(None, os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)):
         if not expand_user(part).is_dir():
             diagnosis.note(f"CNNBENCH_DATA names {part}, which is no folder.", "Correct it.")
-    places = {name: storage.locate(dataset) for name, dataset in CATALOG.items()}
+    places = {name: find_folder(dataset) for name, dataset in CATALOG.items()}
     return {name: str(place or "not here, fetched when needed") for name, place in places.items()}
 
 

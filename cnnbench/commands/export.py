@@ -12,7 +12,7 @@ import cnnbench
 from cnnbench import models
 from cnnbench.analysis.format import format_bytes, printable
 from cnnbench.commands import parse_run_arguments, run_parser
-from cnnbench.data import catalog, storage
+from cnnbench.data import catalog, download
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import ConfigError, explain_write_error
 from cnnbench.runs.directory import write_atomically
@@ -145,7 +145,7 @@ def _images(dataset: Dataset) -> tuple[torch.Tensor, str]:
     shape = (COMPARED, dataset.in_channels, dataset.image_size, dataset.image_size)
     known = catalog.CATALOG.get(dataset.name)
     if known is not None and known.sha256 == dataset.sha256:
-        arrays = storage.load_here(known)
+        arrays = download.load_local(known)
         if arrays is not None:
             images = torch.from_numpy(arrays.test_images[:COMPARED].copy())
             return images.view(shape), f"{COMPARED} test images of {dataset.title}"

@@ -12,7 +12,7 @@ from cnnbench.analysis.format import align, printable
 from cnnbench.analysis.memory import compute_dtype, estimate_memory
 from cnnbench.commands import write_results
 from cnnbench.config import DataConfig
-from cnnbench.data import sources
+from cnnbench.data import datasets
 from cnnbench.errors import CnnbenchError
 from cnnbench.reference.convolution import CrossCorrelation, pointwise
 from cnnbench.reports.reproduction.arms import experiments
@@ -94,7 +94,7 @@ def _memory(run: Record) -> int | None:
         settings = config.load(run.config)
         if settings.model.name not in models.REGISTRY or settings.data.name == config.FOLDER:
             return None  # code to run, or files to read, that are anyone's
-        network, images = on_meta(settings, sources.facts(settings.data), settings.train.batch_size)
+        network, images = on_meta(settings, datasets.dataset_info(settings.data), settings.train.batch_size)
         dtype = compute_dtype(str(run.result.get("precision")))
         return estimate_memory(network, images, settings.optimizer, dtype).total
     except CnnbenchError:

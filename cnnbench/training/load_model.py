@@ -135,10 +135,11 @@ def read_dataset(directory: Path, recorded: Config) -> Dataset:
             raise ValueError(f"its images have {dataset.image_size:,} pixels a side")
         return dataset
     except FileNotFoundError as error:
-        if recorded.data.name not in catalog.CATALOG:
+        known = catalog.CATALOG.get(recorded.data.name)
+        if known is None or not known.is_measured:
             gone = f"{directory / DATASET} is gone: it held the names of the classes."
             raise CheckpointError(gone) from error
-        return catalog.get(recorded.data.name)  # a run of an earlier version
+        return known  # a run of an earlier version
     except ValueError as error:
         reason = str(error).removeprefix(f"{directory / DATASET} ").rstrip(".")
         raise CheckpointError(f"{directory / DATASET} is damaged: {reason}.") from error

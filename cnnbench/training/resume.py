@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnbench import config as configuration
 from cnnbench.config import FOLDER, KEYS_NEEDING_CONFIRMATION, Config, as_dict
-from cnnbench.data import sources
+from cnnbench.data import datasets
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import RunDirectory, reopen
@@ -95,7 +95,7 @@ def check_resume(directory: Path, config: Config, resume: ResumeState) -> Prefli
     """
     checked = check(config)
     if config.data.name == FOLDER and resume.last is not None:  # those of the catalog are the same
-        before, (now, _) = read_dataset(directory, config), sources.load(config.data)
+        before, (now, _) = read_dataset(directory, config), datasets.load(config.data)
         if (before.sha256, before.classes) != (now.sha256, now.classes):
             raise ConfigError(
                 f"The images in data.path={config.data.path} are not those that {directory} was "
