@@ -127,7 +127,7 @@ def test_images_that_are_not_used_are_told(within: Command, photos: Path) -> Non
 def test_a_folder_of_the_samples_files_trains_to_the_same_bits(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = CATALOG["sample"].places[0]
+    place = CATALOG["sample"].system_folders[0]
     shutil.copytree(place, tmp_path / "photos")
     monkeypatch.setattr(
         folder, "mean_and_deviation", lambda images: (catalog.get("sample").mean, catalog.get("sample").std)

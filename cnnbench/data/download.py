@@ -14,13 +14,14 @@ import sys
 import warnings
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from http.client import HTTPException
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
@@ -107,7 +108,16 @@ def prefetch(dataset: PublicDataset, root: str | None = None) -> None:
     """
     key = (dataset.name, *map(str, _folders(dataset, root)))
     if key not in _prefetched and cache.lookup((dataset, key)) is None:
-        _prefetched[key] = ThreadPoolExecutor(1).submit(_read, dataset, root)
+        future = _prefetched[key] = Future()
+        # a daemon, so that the end of the program need not wait for it
+        Thread(target=_read_into, args=(future, dataset, root), daemon=True).start()
+
+
+def _read_into(future: "Future[tuple[Found, Content | None]]", dataset: PublicDataset, root: str | None) -> None:
+    try:
+        future.set_result(_read(dataset, root))
+    except BaseException as error:  # `load` raises it
+        future.set_exception(error)
 
 
 def _read(dataset: PublicDataset, root: str | None) -> tuple[Found, Content | None]:
@@ -143,17 +153,20 @@ def find_files(dataset: PublicDataset, root: str | None = None) -> Found:
 
 
 def find_folder(dataset: PublicDataset) -> Path | None:
-    """Return the folder that holds all files, or None. Verify only the smallest; compare the size of archives."""
+    """Return the folder that holds all files, or None.
+
+    Verify only the smallest file, and of archives only the size.
+    """
     smallest = list(dataset.sha256)[-1]
     for folder in _folders(dataset, None):
-        archives = [(folder / name, size) for name, size in dataset.archives.items()]
-        if any(cache.file_fingerprint(path)[1:2] == (size,) for path, size in archives):
-            return folder
-        paths = [(folder / file, folder / _published(file)) for file in dataset.sha256]
-        if archives or not all(plain.is_file() or packed.is_file() for plain, packed in paths):
-            continue
-        if _find_file(dataset, smallest, [folder], []) is not None:
-            return folder
+        if dataset.archives:
+            paths = {folder / name: size for name, size in dataset.archives.items()}
+            if any(cache.file_fingerprint(path)[1:2] == (size,) for path, size in paths.items()):
+                return folder
+        elif _find_file(dataset, smallest, [folder], []) is not None:
+            variants = [(folder / file, folder / _published(file)) for file in dataset.sha256]
+            if all(plain.is_file() or packed.is_file() for plain, packed in variants):
+                return folder
     return None
 
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,7 @@ def test_a_folder_that_cannot_be_looked_at_is_passed_over(
     monkeypatch.setenv("CNNBENCH_DATA", os.pathsep.join([too_long, str(tmp_path / "good")]))
     found = find_files(fashion, str(cache))
     assert (found.missing, found.tried[0].endswith("cannot be read (File name too long)")) == ([], True)
+    assert find_folder(fashion) == tmp_path / "good"
 
 
 def test_cache_is_the_users_own_unless_a_root_is_given(tmp_path: Path) -> None:
@@ -575,6 +577,18 @@ def test_an_error_while_reading_ahead_is_raised_by_load(
     prefetch(fashion)
     with pytest.raises(MemoryError):
         load(fashion)
+
+
+def test_the_end_of_the_program_does_not_wait_for_what_is_prefetched(
+    fashion: PublicDataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(download, "find_files", lambda *_: go_on.wait())
+    before = set(threading.enumerate())
+    prefetch(fashion, str(cache))
+    threads = set(threading.enumerate()) - before
+    go_on.set()
+    assert [thread.daemon for thread in threads] == [True]
 
 
 def test_load_local_downloads_nothing(
