@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mirrors import NOWHERE, ByFile, Mirror, made_up, made_up_arrays, packed_files
+from mirrors import NOWHERE, ByFile, Mirror, Site, packed_files
 
 from cnnbench import config
 from cnnbench.config import DataConfig
-from cnnbench.data import cache as cached
-from cnnbench.data import download
-from cnnbench.data.catalog import CATALOG, FILES, PublicDataset, get
+from cnnbench.data import cache, download
+from cnnbench.data.catalog import FILES, get
 from cnnbench.data.idx import parse_idx
 
 SAMPLE_YAML = Path(__file__).parents[2] / "conf" / "data" / "sample.yaml"
@@ -52,49 +51,28 @@ def nothing_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(download, "user_cache", lambda: tmp_path / "user-cache" / "cnnbench")
     monkeypatch.setattr(download, "_prefetched", {})
-    cached.clear()
+    cache.clear()
     for name in ("MNIST", "FashionMNIST", "KMNIST"):
         monkeypatch.setattr(getattr(datasets, name), "mirrors", [NOWHERE])
 
 
 @pytest.fixture
-def arrays() -> ByFile:
-    return made_up_arrays(0)
+def fashion(nothing_on_this_machine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site("fashion_mnist", 0, tmp_path / "cache", monkeypatch)
 
 
 @pytest.fixture
-def fashion(arrays: ByFile, monkeypatch: pytest.MonkeyPatch) -> PublicDataset:
-    """Fashion-MNIST made of `arrays`."""
-    dataset = made_up("fashion_mnist", arrays)
-    monkeypatch.setitem(CATALOG, dataset.name, dataset)
-    return dataset
+def mnist(nothing_on_this_machine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    return Site("mnist", 1, tmp_path / "cache", monkeypatch)
 
 
 @pytest.fixture
-def digit_arrays() -> ByFile:
-    return made_up_arrays(1)
-
-
-@pytest.fixture
-def mnist(digit_arrays: ByFile, monkeypatch: pytest.MonkeyPatch) -> PublicDataset:
-    """MNIST made of `digit_arrays`."""
-    dataset = made_up("mnist", digit_arrays)
-    monkeypatch.setitem(CATALOG, dataset.name, dataset)
-    return dataset
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def start_mirror() -> Iterator[Callable[[dict[str, bytes]], Mirror]]:
-    """Starts a mirror of these files."""
+def start_mirror() -> Iterator[Callable[[Site], Mirror]]:
+    """Starts a mirror that has the files of a site."""
     with ExitStack() as stack:
 
-        def start(files: dict[str, bytes]) -> Mirror:
-            mirror = Mirror(files)
+        def start(site: Site) -> Mirror:
+            mirror = Mirror(packed_files(site.arrays))
             stack.callback(mirror.close)
             return mirror
 
@@ -102,15 +80,8 @@ def start_mirror() -> Iterator[Callable[[dict[str, bytes]], Mirror]]:
 
 
 @pytest.fixture
-def mirror(
-    nothing_on_this_machine: None,
-    start_mirror: Callable[[dict[str, bytes]], Mirror],
-    arrays: ByFile,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Mirror:
+def mirror(fashion: Site, start_mirror: Callable[[Site], Mirror]) -> Mirror:
     """The mirror of Fashion-MNIST that torchvision knows."""
-    from torchvision import datasets
-
-    mirror = start_mirror(packed_files(arrays))
-    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", [mirror.url])
+    mirror = start_mirror(fashion)
+    fashion.mirrors(mirror.url)
     return mirror

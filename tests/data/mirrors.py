@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import hashlib
+import os
 import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
-from cnnbench.data.arrays import Arrays
-from cnnbench.data.catalog import FILES, PublicDataset, get
+from cnnbench.data import download
+from cnnbench.data.catalog import CATALOG, FILES, PublicDataset, get
+from cnnbench.errors import DataError
 
 ByFile = dict[str, npt.NDArray[np.uint8]]
 IMAGES = FILES[0]
@@ -48,8 +51,43 @@ def put(folder: Path, arrays: ByFile, packed: bool = True) -> None:
         (folder / name).write_bytes(content)
 
 
-def same(loaded: Arrays, expected: ByFile) -> bool:
-    return all(np.array_equal(array, expected[file]) for array, file in zip(loaded[:4], FILES, strict=True))
+class Site:
+    """A cache, and a small public data set that may be put into folders, served and loaded."""
+
+    def __init__(self, name: str, seed: int, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.arrays = made_up_arrays(seed)
+        self.dataset = made_up(name, self.arrays)
+        self.cache = cache
+        self.monkeypatch = monkeypatch
+        monkeypatch.setitem(CATALOG, name, self.dataset)
+
+    def put(self, folder: Path, packed: bool = True) -> None:
+        put(folder, self.arrays, packed)
+
+    def look_into(self, *folders: Path | str) -> None:
+        self.monkeypatch.setenv("CNNBENCH_DATA", os.pathsep.join(map(str, folders)))
+
+    def mirrors(self, *urls: str) -> None:
+        """Let torchvision know these mirrors."""
+        from torchvision import datasets
+
+        self.monkeypatch.setattr(getattr(datasets, self.dataset.source), "mirrors", list(urls))
+
+    def find(self) -> download.Found:
+        return download.find_files(self.dataset, str(self.cache))
+
+    def prefetch(self) -> None:
+        download.prefetch(self.dataset, str(self.cache))
+
+    def loads(self) -> bool:
+        """Load; whether the arrays are those of the data set."""
+        _, arrays = download.load(self.dataset, str(self.cache))
+        return all(np.array_equal(array, self.arrays[file]) for array, file in zip(arrays[:4], FILES, strict=True))
+
+    def error(self) -> str:
+        with pytest.raises(DataError) as caught:
+            download.load(self.dataset, str(self.cache))
+        return str(caught.value)
 
 
 class Mirror(ThreadingHTTPServer):
@@ -94,8 +132,7 @@ class Answer(BaseHTTPRequestHandler):
             return
         body = self.server.files[name]
         self.send_response(200)
-        if fault != "no length":
-            self.send_header("Content-Length", "much" if fault == "odd length" else str(len(body)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.server.cut_short > 0:
             self.server.cut_short -= 1

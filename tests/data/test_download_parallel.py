@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from mirrors import PACKED, Mirror
+from mirrors import PACKED, Mirror, Site
 
 from cnnbench.data import download
 from cnnbench.data.catalog import PublicDataset
 from cnnbench.data.download import load
-from cnnbench.errors import DataError
 
 SPAWN = multiprocessing.get_context("spawn")
 Start = Callable[..., SpawnProcess]
@@ -30,7 +29,7 @@ def load_from(url: str, dataset: PublicDataset, root: str, notes: Path) -> None:
     from torchvision import datasets
 
     datasets.FashionMNIST.mirrors = [url]
-    download.PATIENCE_S = 0.05
+    download.PATIENCE_S, download.TIMEOUT_S = 0.05, 600
     with notes.open("w", buffering=1) as sys.stderr:
         load(dataset, root)
 
@@ -61,11 +60,11 @@ def start() -> Iterator[Start]:
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_processes_that_wait_for_one_that_is_killed_download_each_file_once(
-    fashion: PublicDataset, mirror: Mirror, cache: Path, tmp_path: Path, start: Start
+    fashion: Site, mirror: Mirror, tmp_path: Path, start: Start
 ) -> None:
     mirror.delay_s = 600
     notes = [tmp_path / f"notes-{number}" for number in range(3)]
-    arguments = (mirror.url, fashion, str(cache))
+    arguments = (mirror.url, fashion.dataset, str(fashion.cache))
     holder = start(load_from, *arguments, notes[0])
     until(lambda: len(mirror.requests) == 1)
     others = [start(load_from, *arguments, note) for note in notes[1:]]
@@ -79,28 +78,28 @@ def test_processes_that_wait_for_one_that_is_killed_download_each_file_once(
 
 
 def test_a_run_that_waits_says_so_and_uses_what_the_other_downloaded(
-    fashion: PublicDataset, mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = io.StringIO()
     monkeypatch.setattr(sys, "stderr", said)
     monkeypatch.setattr(download, "PATIENCE_S", 0.05)
-    folder = cache / "fashion_mnist"
+    folder = fashion.cache / "fashion_mnist"
     folder.mkdir(parents=True)
     with ThreadPoolExecutor(1) as pool:
         with FileLock(folder / ".lock"):
-            waiting = pool.submit(load, fashion, str(cache))
+            waiting = pool.submit(fashion.loads)
             until(lambda: bool(said.getvalue()) or waiting.done())
             for name, content in mirror.files.items():
                 (folder / name).write_bytes(content)
-        waiting.result()
+        assert waiting.result()
     assert said.getvalue() == f"cnnbench: waiting for another run, which is fetching Fashion-MNIST into {folder}\n"
     assert mirror.requests == []
 
 
 def test_a_run_that_need_not_wait_says_nothing(
-    fashion: PublicDataset, mirror: Mirror, cache: Path, capsys: pytest.CaptureFixture[str]
+    fashion: Site, mirror: Mirror, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    load(fashion, str(cache))
+    assert fashion.loads()
     assert capsys.readouterr().err == ""
 
 
@@ -109,33 +108,31 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EB
 
 @pytest.mark.parametrize("number", sorted(NO_LOCKS), ids=errno.errorcode.get)
 def test_where_a_folder_cannot_be_locked_files_are_downloaded_all_the_same(
-    fashion: PublicDataset, mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    load(fashion, str(cache))
-    assert sorted(path.name for path in (cache / "fashion_mnist").glob("[!.]*")) == sorted(PACKED)
+    assert fashion.loads()
+    assert sorted(path.name for path in (fashion.cache / "fashion_mnist").glob("[!.]*")) == sorted(PACKED)
 
 
 def test_where_locks_are_not_implemented_files_are_downloaded_all_the_same(
-    fashion: PublicDataset, mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(lock: FileLock, timeout: float) -> None:
         raise NotImplementedError("no flock here")
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
-    load(fashion, str(cache))
-    assert all((cache / "fashion_mnist" / name).exists() for name in PACKED)
+    assert fashion.loads()
 
 
 def test_a_folder_that_may_not_be_locked_is_a_data_error(
-    fashion: PublicDataset, mirror: Mirror, cache: Path, monkeypatch: pytest.MonkeyPatch
+    fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(DataError, match=rf"{cache}.* lock it: .*{os.strerror(errno.ESTALE)}.*data\.root"):
-        load(fashion, str(cache))
+    assert f"lock it: [Errno {errno.ESTALE}] {os.strerror(errno.ESTALE)}" in fashion.error()
