@@ -45,9 +45,11 @@ def published(name: str) -> tuple[PublicDataset, Files]:
     elif name.startswith("emnist"):
         contents = [_emnist_zip(dataset, arrays)]
     else:
-        contents = [gzip.compress(_idx(array)) for array in arrays[:4]]
+        contents = [_idx(array) for array in arrays[:4]]
         if name == "qmnist":
-            contents[1::2] = [gzip.compress(_long_labels(labels)) for labels in arrays[1:4:2]]
+            contents[1::2] = [_long_labels(labels) for labels in arrays[1:4:2]]
+        if name in ("kmnist", "qmnist"):
+            contents = [gzip.compress(content) for content in contents]
     files = dict(zip(dataset.sha256, contents, strict=True))
     changed = dataclasses.replace(
         dataset,

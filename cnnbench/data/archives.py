@@ -34,13 +34,12 @@ def parse_files(dataset: PublicDataset, files: list[bytes]) -> Arrays:
 def _unzip_emnist(part: str, archive: bytes) -> list[bytes]:
     names = ("train-images-idx3", "train-labels-idx1", "test-images-idx3", "test-labels-idx1")
     with zipfile.ZipFile(BytesIO(archive)) as members:
-        return [members.read(f"gzip/emnist-{part}-{name}-ubyte.gz") for name in names]
+        packed = [members.read(f"gzip/emnist-{part}-{name}-ubyte.gz") for name in names]
+    return [gzip.decompress(content) for content in packed]
 
 
 def _parse_idx(content: bytes) -> npt.NDArray[np.uint8]:
-    """Return the array in an IDX file, which may be gzipped; of QMNIST's labels, the classes."""
-    if content.startswith(b"\x1f\x8b"):
-        content = gzip.decompress(content)
+    """Return the array in an IDX file; of QMNIST's labels, the classes."""
     if content.startswith(b"\0\0\x0c\2"):  # 32-bit integers, eight for each image
         rows = np.frombuffer(content, ">i4", offset=12).reshape(-1, 8)
         return rows[:, 0].astype(np.uint8)

@@ -39,7 +39,6 @@ ATTEMPTS = 2  # at each mirror
 TIMEOUT_S = 15
 PATIENCE_S = 1  # before a run that waits for another says so
 DIGITS = 4  # of mean and standard deviation, as many as in the catalog
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Content = tuple[Dataset, Arrays]
 
@@ -200,32 +199,34 @@ def _find_file(dataset: PublicDataset, file: str, folders: list[Path], tried: li
 
 
 def _read_verified(dataset: PublicDataset, file: str, path: Path) -> bytes:
-    """Return the content of a file, unpacked if `path` has .gz where `file` has none.
+    """Return the content of a file, unpacked if it is gzipped and no archive.
 
     Raises:
-        ValueError: it is not the known content; no more is read than shows it.
+        ValueError: neither the file nor what is packed in it is the known one; no more is read
+            than shows it.
         OSError: the file cannot be read.
     """
-    is_packed, limit = path.name != file, dataset.max_bytes(file)
+    limit = dataset.max_bytes(file)
+    is_packed = path.suffix == ".gz" and file not in dataset.archives
     with path.open("rb") as stream:
         # gzip stores what it cannot compress, in blocks with headers
-        content = packed = _read_at_most(stream, limit + is_packed * (limit // 100 + 4096))
+        contents = [_read_at_most(stream, limit + is_packed * (limit // 100 + 4096))]
     if is_packed:
         try:
-            content = _read_at_most(gzip.GzipFile(fileobj=BytesIO(packed)), limit)
+            contents.append(_read_at_most(gzip.GzipFile(fileobj=BytesIO(contents[0])), limit))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"damaged or truncated ({error})") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest == dataset.sha256[file]:
-        return content
-    owner = _find_owner({digest, hashlib.sha256(packed).hexdigest()})
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    if dataset.sha256[file] in digests:
+        return contents[-1]
+    owner = _find_owner(digests)
     if owner is not None:
         raise ValueError(f"holds {owner}, not {dataset.title}'s {file}")
-    reason = f"not {dataset.title}'s: its SHA-256 is {digest[:12]}..."
+    reason = f"not {dataset.title}'s: its SHA-256 is {digests[-1][:12]}..."
     raise ValueError(f"damaged or truncated, or {reason}")
 
 
-def _find_owner(digests: set[str]) -> str | None:
+def _find_owner(digests: list[str]) -> str | None:
     """Return which file of which data set has one of the digests."""
     for dataset in CATALOG.values():
         for file, sha256 in dataset.sha256.items():
@@ -322,7 +323,7 @@ def _download(dataset: PublicDataset, file: str, urls: list[str], path: Path, tr
             download_url_to_file(url, str(path), progress=sys.stderr.isatty())
             _read_verified(dataset, file, path)
         except (OSError, HTTPException, ValueError) as error:
-            if getattr(error, "errno", None) in DISK_FULL:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise
             tried.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
             continue

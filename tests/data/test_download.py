@@ -177,10 +177,14 @@ def test_files_of_another_data_set_are_recognized(fashion: Site, mnist: Site, mo
     ]
 
 
-def test_what_is_unpacked_is_not_used_where_only_archives_are_known(tmp_path: Path) -> None:
-    for name in FILES:
-        (tmp_path / name).write_bytes(b"anything")
-    assert find_files(get("kmnist"), str(tmp_path)).missing == PACKED
+def test_where_only_archives_are_known_other_data_sets_are_recognized_and_unpacked_files_not_used(
+    fashion: Site, tmp_path: Path
+) -> None:
+    fashion.put(tmp_path)
+    fashion.put(tmp_path, packed=False)
+    found = find_files(get("kmnist"), str(tmp_path))
+    assert (found.missing, len(found.tried)) == (PACKED, 4)
+    assert found.tried[0].endswith(f".gz: holds Fashion-MNIST's {IMAGES}, not Kuzushiji-MNIST's {IMAGES}.gz")
 
 
 def test_a_file_that_may_not_be_read_is_passed_over(fashion: Site, monkeypatch: pytest.MonkeyPatch) -> None:
