@@ -13,7 +13,6 @@ from pathlib import Path
 
 __all__ = [
     "NOT_SUPPORTED",
-    "NO_LOCKS",
     "UNREACHABLE",
     "CheckpointError",
     "CnnbenchError",
@@ -66,7 +65,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 # What a file system says to fsync or flock if it has none.
 NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
-NO_LOCKS = NOT_SUPPORTED | {errno.ENOLCK, errno.EIO}
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EROFS}

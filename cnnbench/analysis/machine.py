@@ -230,13 +230,16 @@ def examine_data(diagnosis: Diagnosis) -> Facts:
     if sys.modules.get("torch") is None:
         raise ImportError("it needs what PyTorch needs")
     from cnnbench.data.catalog import CATALOG
-    from cnnbench.data.download import find_folder
+    from cnnbench.data.download import find_files
 
     for part in filter(None, os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)):
         if not expand_user(part).is_dir():
             diagnosis.note(f"CNNBENCH_DATA names {part}, which is no folder.", "Correct it.")
-    places = {name: find_folder(dataset) for name, dataset in CATALOG.items()}
-    return {name: str(place or "not here, fetched when needed") for name, place in places.items()}
+    facts: Facts = {}
+    for name, dataset in CATALOG.items():
+        found = find_files(dataset)
+        facts[name] = "not here, fetched when needed" if found.missing else found.folders
+    return facts
 
 
 def examine_extras(_: Diagnosis) -> Facts:

@@ -15,7 +15,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.client import HTTPException
 from io import BufferedIOBase, BytesIO
@@ -31,9 +31,9 @@ from cnnbench.data.archives import parse_files
 from cnnbench.data.arrays import Arrays, mean_and_deviation
 from cnnbench.data.catalog import CATALOG, Dataset, PublicDataset
 from cnnbench.data.user_folders import expand_user, user_cache
-from cnnbench.errors import NO_LOCKS, ConfigError, DataError
+from cnnbench.errors import ConfigError, DataError
 
-__all__ = ["cache_folder", "find_files", "find_folder", "load", "load_local", "prefetch"]
+__all__ = ["cache_folder", "find_files", "load", "load_local", "prefetch"]
 
 ATTEMPTS = 2  # at each mirror
 TIMEOUT_S = 15
@@ -50,6 +50,10 @@ class Found(NamedTuple):
     contents: dict[str, bytes]
     missing: list[str]
     tried: list[str]
+
+    @property
+    def folders(self) -> str:
+        return ", ".join(sorted({str(path.parent) for path in self.paths.values()}))
 
 
 _prefetched: dict[tuple[str, ...], "Future[tuple[Found, Content | None]]"] = {}
@@ -151,24 +155,6 @@ def find_files(dataset: PublicDataset, root: str | None = None) -> Found:
     return found
 
 
-def find_folder(dataset: PublicDataset) -> Path | None:
-    """Return the folder that holds all files, or None.
-
-    Verify only the smallest file, and of archives only the size.
-    """
-    smallest = list(dataset.sha256)[-1]
-    for folder in _folders(dataset, None):
-        if dataset.archives:
-            paths = {folder / name: size for name, size in dataset.archives.items()}
-            if any(cache.file_fingerprint(path)[1:2] == (size,) for path, size in paths.items()):
-                return folder
-        elif _find_file(dataset, smallest, [folder], []) is not None:
-            variants = [(folder / file, folder / _published(file)) for file in dataset.sha256]
-            if all(plain.is_file() or packed.is_file() for plain, packed in variants):
-                return folder
-    return None
-
-
 def _folders(dataset: PublicDataset, root: str | None) -> list[Path]:
     """Return every folder the files may lie in, in the order they are looked at."""
     parts = os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)
@@ -265,28 +251,22 @@ def _download_missing(dataset: PublicDataset, root: Path, tried: list[str]) -> N
                 if not _download(dataset, file, urls, Path(part) / name, tried):
                     return
     except OSError as error:
-        reason = f"Cannot write to the cache {folder}, or lock it: {error}."
+        reason = f"Cannot write to the cache {folder}: {error}."
         raise DataError(f"{reason} Name another folder with data.root=DIR.") from error
 
 
 @contextmanager
 def _locked(dataset: PublicDataset, folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder. Where the file system has none, each run downloads for itself."""
+    """Hold the lock of a folder. Where it cannot be locked, each run downloads for itself."""
     lock = FileLock(folder / ".lock")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "flock not supported")  # filelock then marks the folder
-            try:
-                lock.acquire(timeout=PATIENCE_S)
-            except Timeout:
-                waiting = f"waiting for another run, which is fetching {dataset.title} into {folder}"
-                print(f"cnnbench: {waiting}", file=sys.stderr)
-                lock.acquire()  # the lock dies with its process, but not a mark that stands for it
-    except NotImplementedError:  # filelock's, up to version 3, for ENOSYS
-        pass
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
+    with suppress(OSError, NotImplementedError), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "flock not supported")  # filelock then marks the folder
+        try:
+            lock.acquire(timeout=PATIENCE_S)
+        except Timeout:
+            waiting = f"waiting for another run, which is fetching {dataset.title} into {folder}"
+            print(f"cnnbench: {waiting}", file=sys.stderr)
+            lock.acquire()  # the lock dies with its process, but not a mark that stands for it
     try:
         yield
     finally:

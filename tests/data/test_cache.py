@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mirrors import IMAGES, PACKED, Site, made_up, made_up_arrays
 
-from cnnbench.data import download
+from cnnbench.data import cache, download
 from cnnbench.data.catalog import FILES, PublicDataset
 from cnnbench.data.download import load
 
@@ -19,6 +19,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def note(dataset: PublicDataset, file: str, path: Path) -> bytes:
         names.append(path.name)
+        assert cache._entry is None, "two data sets would be in memory"
         return read(dataset, file, path)
 
     monkeypatch.setattr(download, "_read_verified", note)

@@ -20,7 +20,7 @@ from mirrors import IMAGES, NOWHERE, PACKED, Mirror, Site, packed_files, put
 
 from cnnbench.data import cache, download
 from cnnbench.data.catalog import CATALOG, FILES, get
-from cnnbench.data.download import cache_folder, find_files, find_folder, load_local
+from cnnbench.data.download import cache_folder, find_files, load_local
 
 pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
 
@@ -84,36 +84,11 @@ def test_a_folder_that_cannot_be_looked_at_is_passed_over(fashion: Site, tmp_pat
     fashion.look_into("x" * 5000, tmp_path / "good")
     found = fashion.find()
     assert (found.missing, found.tried[0].endswith("cannot be read (File name too long)")) == ([], True)
-    assert find_folder(fashion.dataset) == tmp_path / "good"
+    assert found.folders == str(tmp_path / "good")
 
 
 def test_cache_is_the_users_own_unless_a_root_is_given(tmp_path: Path) -> None:
     assert (cache_folder(None), cache_folder("/given")) == (tmp_path / "user-cache" / "cnnbench", Path("/given"))
-
-
-def test_only_the_smallest_file_is_read_to_find_a_folder(fashion: Site, tmp_path: Path) -> None:
-    fashion.put(tmp_path)
-    (tmp_path / PACKED[0]).write_bytes(b"not looked at")
-    fashion.look_into(tmp_path)
-    assert find_folder(fashion.dataset) == tmp_path
-
-
-def test_a_folder_with_another_data_set_or_a_part_is_not_the_one(fashion: Site, mnist: Site, tmp_path: Path) -> None:
-    mnist.put(tmp_path / "digits")
-    fashion.put(tmp_path / "part")
-    (tmp_path / "part" / PACKED[0]).unlink()
-    fashion.look_into(tmp_path / "digits", tmp_path / "part")
-    assert find_folder(fashion.dataset) is None
-
-
-@pytest.mark.parametrize("name", ["cifar10", "emnist_letters"])
-def test_folders_of_archives_are_found_by_size(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive, size = next(iter(CATALOG[name].archives.items()))
-    monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path))
-    (tmp_path / archive).write_bytes(b"a part of it")
-    assert find_folder(CATALOG[name]) is None
-    os.truncate(tmp_path / archive, size)
-    assert find_folder(CATALOG[name]) == tmp_path
 
 
 def test_reading_what_is_there_imports_neither_torch_nor_torchvision() -> None:
