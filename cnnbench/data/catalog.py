@@ -251,7 +251,10 @@ def _cifar(name: str, **facts: Any) -> PublicDataset:
 # Mean and standard deviation of both are those in common use, not computed anew from the files.
 _CIFAR10 = _cifar(
     "CIFAR-10",
-    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    classes=(
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2470, 0.2435, 0.2616),
     archives={"cifar-10-python.tar.gz": 170_498_071, "cifar-10-binary.tar.gz": 170_052_171},

@@ -1,8 +1,8 @@
 """Find the files of a public data set, or download them.
 
-Files are looked for in the cache, in the folders of CNNBENCH_DATA and in system folders. torchvision
-tells where they are published. They are used only if their SHA-256 is the known one: mirrors
-recompress, proxies serve pages of their own, and data sets share the names of files.
+Files are looked for in the cache, in the folders of CNNBENCH_DATA and in system folders;
+torchvision tells where else. They are used only if their SHA-256 is the known one: mirrors recompress, proxies
+serve pages of their own, and data sets share the names of files.
 """
 
 import errno
@@ -56,7 +56,9 @@ class Found(NamedTuple):
         return ", ".join(sorted({str(path.parent) for path in self.paths.values()}))
 
 
-_prefetched: dict[tuple[str, ...], "Future[tuple[Found, Content | None]]"] = {}
+Result = tuple[Found, Content | None]
+
+_prefetched: dict[tuple[str, ...], "Future[Result]"] = {}
 
 
 def cache_folder(root: str | None) -> Path:
@@ -75,7 +77,9 @@ def cache_folder(root: str | None) -> Path:
 
 
 def load(dataset: PublicDataset, root: str | None = None) -> Content:
-    """Return the data set, with mean and standard deviation, and its content; download it if needed.
+    """Return the data set, its mean and standard deviation known, and its content.
+
+    What is not on this machine is downloaded.
 
     Raises:
         DataError: a file cannot be found or downloaded, with all that was tried.
@@ -116,14 +120,14 @@ def prefetch(dataset: PublicDataset, root: str | None = None) -> None:
         Thread(target=_read_into, args=(future, dataset, root), daemon=True).start()
 
 
-def _read_into(future: "Future[tuple[Found, Content | None]]", dataset: PublicDataset, root: str | None) -> None:
+def _read_into(future: "Future[Result]", dataset: PublicDataset, root: str | None) -> None:
     try:
         future.set_result(_read(dataset, root))
     except BaseException as error:  # `load` raises it
         future.set_exception(error)
 
 
-def _read(dataset: PublicDataset, root: str | None) -> tuple[Found, Content | None]:
+def _read(dataset: PublicDataset, root: str | None) -> Result:
     """Return the files that are here and, if they are complete, what is in them."""
     found = find_files(dataset, root)
     if found.missing:
@@ -305,7 +309,7 @@ def _download(dataset: PublicDataset, file: str, urls: list[str], path: Path, tr
         except (OSError, HTTPException, ValueError) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            tried.append(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}")
+            tried.append(f"{url}: {getattr(error, 'reason', error)}")
             continue
         finally:
             socket.setdefaulttimeout(timeout_before)

@@ -80,9 +80,11 @@ class Site:
         download.prefetch(self.dataset, str(self.cache))
 
     def loads(self) -> bool:
-        """Load; whether the arrays are those of the data set."""
-        _, arrays = download.load(self.dataset, str(self.cache))
-        return all(np.array_equal(array, self.arrays[file]) for array, file in zip(arrays[:4], FILES, strict=True))
+        """Load; whether the data set and the arrays are those that were put."""
+        dataset, arrays = download.load(self.dataset, str(self.cache))
+        return dataset == self.dataset and all(
+            np.array_equal(array, self.arrays[file]) for array, file in zip(arrays[:4], FILES, strict=True)
+        )
 
     def error(self) -> str:
         with pytest.raises(DataError) as caught:
