@@ -1,8 +1,8 @@
 """Find the files of a public data set, or download them.
 
 Files are looked for in the cache, in the folders of CNNBENCH_DATA and in system folders;
-torchvision tells where else. They are used only if their SHA-256 is the known one: mirrors recompress, proxies
-serve pages of their own, and data sets share the names of files.
+torchvision says where they are published. They are used only if their SHA-256 is the known one:
+mirrors recompress, proxies serve pages of their own, and data sets share the names of files.
 """
 
 import errno
