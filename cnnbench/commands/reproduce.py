@@ -8,9 +8,9 @@ from cnnbench.analysis.format import align, printable
 from cnnbench.commands import write_results
 from cnnbench.config import DataConfig
 from cnnbench.reports.reproduction.arms import sort_runs
-from cnnbench.reports.reproduction.claims import Statements, Varied, load_statements
 from cnnbench.reports.reproduction.findings import FIGURES, judge_claim
 from cnnbench.reports.reproduction.results import as_markdown, book_rows, describe_runs
+from cnnbench.reports.reproduction.statements import Statements, Varied, load_statements
 from cnnbench.runs.records import Record
 
 __all__ = ["judge", "prepare"]

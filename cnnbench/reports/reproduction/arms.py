@@ -29,6 +29,10 @@ class Arm:
     values: Mapping[str, str]
     runs: Sequence[Record]
 
+    @property
+    def label(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.values.items())
+
     @cached_property
     def finished(self) -> list[Record]:
         """One run for each seed, the latest that has the figures of a run."""

@@ -17,7 +17,7 @@ from cnnbench.analysis.judge import (
     ratio,
 )
 from cnnbench.reports.reproduction.arms import CLOSE, Arm, Experiment, Experiments, plain_value
-from cnnbench.reports.reproduction.claims import Claim, Finding, Network, parse_arm
+from cnnbench.reports.reproduction.statements import Claim, Finding, Network, parse_arm
 
 __all__ = ["FIGURES", "Judged", "JudgedClaim", "judge_claim", "judge_network", "show"]
 
@@ -138,8 +138,9 @@ def _measure(finding: Finding, chosen: list[list[Arm]]) -> tuple[str, Estimate |
     if missing:
         return f"Not measured: {', '.join(missing)}.", None
     parts = []
-    for arms, values in zip(chosen, samples, strict=True):
-        parts.append(f"{show(values, figure.form)} with {_label(arms)}")
+    for arm, arms, values in zip(finding.arms, chosen, samples, strict=True):
+        name = arm if len(arms) > 1 else arms[0].label
+        parts.append(f"{show(values, figure.form)} with {name}")
     sentence = f"{figure.title}: {', '.join(parts)}"
     if len(samples) == 1:
         return f"{sentence}.", mean(samples[0])
@@ -171,13 +172,6 @@ def _mean_accuracy(arm: Arm) -> float:
     return statistics.fmean(arm.samples("accuracy") or [0.0])
 
 
-def _label(arms: Sequence[Arm]) -> str:
-    """Return the values that the arms have in common, such as ``model=lenet train.init=normal``."""
-    common = set.intersection(*(set(arm.values.items()) for arm in arms))
-    words = [f"{key}={value}" for key, value in arms[0].values.items() if (key, value) in common]
-    return " ".join(words)
-
-
 def _find_doubts(finding: Finding, experiment: Experiment, chosen: list[list[Arm]]) -> list[str]:
     """Return why the runs decide nothing, whatever their figures are."""
     doubts = []
@@ -193,7 +187,7 @@ def _find_doubts(finding: Finding, experiment: Experiment, chosen: list[list[Arm
     is_of_arms = len(chosen) == 2 and finding.figure not in OVER_ARMS
     for arms in chosen:
         if is_of_arms and arms[0].diverged:
-            doubts.append(f"Runs that diverged with {_label(arms)}: {len(arms[0].diverged)}.")
+            doubts.append(f"Runs that diverged with {arms[0].label}: {len(arms[0].diverged)}.")
     return doubts
 
 

@@ -9,8 +9,8 @@ from jinja2 import Environment, StrictUndefined
 from cnnbench.analysis.format import format_duration
 from cnnbench.reports.comparison import how_many
 from cnnbench.reports.reproduction.arms import Arm, Experiments
-from cnnbench.reports.reproduction.claims import Network
 from cnnbench.reports.reproduction.findings import JudgedClaim, judge_network, show
+from cnnbench.reports.reproduction.statements import Network
 from cnnbench.reports.table import Cell, Column, as_text, escaped, markdown
 from cnnbench.runs.records import Record
 
