@@ -67,13 +67,6 @@ class Arm:
         return []
 
     @property
-    def peaks_gib(self) -> list[float]:
-        """The most memory that tensors took on a GPU; of a run on a CPU it is not known."""
-        on_gpu = [run for run in self.finished if run.result.get("device") == "cuda"]
-        columns = [run.column("peak_gib") for run in on_gpu]
-        return [max(column) for column in columns if column]
-
-    @property
     def precisions(self) -> set[str]:
         return {as_text(run.environment.get("precision", "?")) for run in self.finished}
 
@@ -93,7 +86,7 @@ def _measure(run: Record) -> dict[str, float]:
     accuracy = run.figure("test_accuracy") or 0.0
     train_accuracy = run.figure("final", "train_accuracy")
     accuracies, losses = run.column("test_accuracy"), run.column("test_loss")
-    times = run.column("epoch_s")
+    times, peaks = run.column("epoch_s"), run.column("peak_gib")
     figures = {"accuracy": accuracy}
     if train_accuracy is not None:
         figures["train_less_test"] = train_accuracy - accuracy
@@ -104,6 +97,8 @@ def _measure(run: Record) -> dict[str, float]:
         figures["test_loss_rise"] = losses[-1] - min(losses)
     if times:
         figures["epoch_s"] = statistics.median(times)
+    if peaks and run.result.get("device") == "cuda":  # on a CPU it is that of the process
+        figures["peak_gib"] = max(peaks)
     return figures
 
 

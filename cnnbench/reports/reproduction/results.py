@@ -78,7 +78,8 @@ def _claim_row(number: str, judged: JudgedClaim) -> Row:
 
 
 def _arm_row(arm: Arm) -> Row:
-    peak = f" (measured at most {max(arm.peaks_gib):.2f} GiB)" if arm.peaks_gib else ""
+    peaks = arm.samples("peak_gib")
+    peak = f" (measured at most {max(peaks):.2f} GiB)" if peaks else ""
     return {
         **arm.values,
         "test accuracy": show(arm.samples("accuracy"), ".4f"),
@@ -86,7 +87,6 @@ def _arm_row(arm: Arm) -> Row:
         "train less test": show(arm.samples("train_less_test"), ".4f"),
         "s per epoch": show(arm.samples("epoch_s"), ".3g"),
         "MiB of tensors": show(arm.memory_mib, ".1f") + peak,
-        "precision": ", ".join(sorted(arm.precisions)),
         "others": arm.unfinished,
     }
 

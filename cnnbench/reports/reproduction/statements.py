@@ -84,15 +84,12 @@ def load_statements(path: Path, varied: Varied, trained: Names, computed: Estima
     try:
         values = config.parse(path.read_text(encoding="utf-8"))
         book, claims = _read(Network, values, "book"), _read(Claim, values, "claims")
-        for name in book:
-            _check_known("book", name, varied)
+        _check_known("book", book, varied)
         for number, claim in claims.items():
             for finding in claim.findings:
                 figures = trained if finding.experiment else computed
-                _check_known(f"claims.{number}.figure", finding.figure, figures)
-                for arm in finding.arms:
-                    _check_known(f"claims.{number}.experiment", finding.experiment, varied)
-                    _check_arm(f"claims.{number}.arms", arm, varied[finding.experiment])
+                _check_known(f"claims.{number}.figure", [finding.figure], figures)
+                _check_arms(f"claims.{number}", finding, varied)
     except (ConfigError, UnicodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     return Statements(book, claims, varied, computed)
@@ -108,16 +105,20 @@ def _read(schema: type[T], values: Mapping[str, Any], group: str) -> dict[str, T
     return read
 
 
-def _check_arm(place: str, arm: str, varied: Mapping[str, str]) -> None:
-    for key, values in parse_arm(arm).items():
-        _check_known(place, key, varied)
-        for value in values:
-            _check_known(f"{place}: {key}", value, varied[key].split(","))
+def _check_arms(place: str, finding: Finding, varied: Varied) -> None:
+    for arm in finding.arms:
+        _check_known(f"{place}.experiment", [finding.experiment], varied)
+        own = varied[finding.experiment]
+        asked = parse_arm(arm)
+        _check_known(f"{place}.arms", asked, own)
+        for key, values in asked.items():
+            _check_known(f"{place}.arms: {key}", values, own[key].split(","))
 
 
-def _check_known(place: str, word: str, known: Names) -> None:
-    if word not in known:
-        raise ConfigError(f"{place}: '{word}' is not known. {did_you_mean(word, known)}")
+def _check_known(place: str, words: Names, known: Names) -> None:
+    for word in words:
+        if word not in known:
+            raise ConfigError(f"{place}: '{word}' is not known. {did_you_mean(word, known)}")
 
 
 def parse_arm(arm: str) -> dict[str, list[str]]:

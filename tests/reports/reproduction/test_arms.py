@@ -35,9 +35,8 @@ def test_a_job_that_has_not_begun_is_of_the_arm_of_those_that_have() -> None:
 
 
 def test_what_failed_is_told_with_the_reason() -> None:
-    failed = [
-        made_record(NAME, LENET, seed, state="failed", error="Out of memory.\nMore.", exit_code=2) for seed in (1, 2)
-    ]
+    failure = {"state": "failed", "error": "Out of memory.\nMore.", "exit_code": 2}
+    failed = [made_record(NAME, LENET, seed, **failure) for seed in (1, 2)]
     arm = only_arm([made_record(NAME, LENET), *failed])
     assert (arm.samples("accuracy"), arm.unfinished) == ([0.8], "2 failed (Out of memory)")
 
@@ -73,16 +72,18 @@ def test_the_figures_of_a_run_are_those_of_its_epochs() -> None:
     assert arm.samples("test_loss_rise") == pytest.approx([0.15])
     assert arm.samples("train_less_test") == pytest.approx([0.1])
     assert arm.samples("epochs_to_converge") == [2.0]
-    assert arm.peaks_gib == []  # those of a process on a CPU are of no run
+    assert arm.samples("peak_gib") == []  # those of a process on a CPU are of no run
 
 
 def test_the_peak_of_a_run_on_a_gpu_is_told() -> None:
-    assert only_arm([made_record(NAME, LENET, result={"device": "cuda"})]).peaks_gib == [1.5]
+    assert only_arm([made_record(NAME, LENET, result={"device": "cuda"})]).samples("peak_gib") == [1.5]
 
 
 def test_what_diverged_counts_as_nothing_learned_and_what_failed_otherwise_is_not_there() -> None:
-    failed = [made_record(NAME, LENET, seed, state="failed", exit_code=code) for seed, code in ((1, 4), (2, 2))]
-    assert only_arm([made_record(NAME, LENET), *failed]).accuracy_by_seed == {"0": 0.8, "1": 0.0}
+    runs = [made_record(NAME, LENET)]
+    for seed, code in ((1, 4), (2, 2)):
+        runs.append(made_record(NAME, LENET, seed, state="failed", exit_code=code))
+    assert only_arm(runs).accuracy_by_seed == {"0": 0.8, "1": 0.0}
 
 
 @pytest.mark.parametrize("value", ["9" * 5000, "²", "\x1b[31m", "1_0"])

@@ -122,7 +122,10 @@ def test_without_runs_nothing_is_decided(name: str) -> None:
     assert judged.sentence.startswith(f"Not measured: {', '.join(FINDINGS[name].arms)}.")
 
 
-@pytest.mark.parametrize("name", [name for name in JUDGED if FINDINGS[name].stated in ("more", "less")])
+IN_A_WORD = [name for name in JUDGED if FINDINGS[name].stated in ("more", "less")]
+
+
+@pytest.mark.parametrize("name", IN_A_WORD)
 def test_the_words_of_a_range_say_what_it_is(name: str) -> None:
     finding = FINDINGS[name]
     same = 1.0 if finding.figure in RATIOS else 0.0
@@ -244,7 +247,10 @@ def test_where_nothing_overfits_nothing_works_against_it(rise: float, verdict: s
     assert ("Too little overfits to judge." in judged.sentence) == (verdict == UNDECIDED)
 
 
-def at_rates(network: str, accuracies: dict[str, float | None], seeds: int = 3) -> list[Record]:
+Accuracies = dict[str, float | None]
+
+
+def at_rates(network: str, accuracies: Accuracies, seeds: int = 3) -> list[Record]:
     """Runs with these rates; None for those that diverged."""
     runs = []
     for rate, reached in accuracies.items():
@@ -266,7 +272,7 @@ def at_rates(network: str, accuracies: dict[str, float | None], seeds: int = 3) 
         ({"1": 0.88, "-1": 0.88}, "Not measured: model=bn_lenet."),  # which no job has
     ],
 )
-def test_a_usable_rate_costs_little_against_the_best(normalized: dict[str, float | None], told: str) -> None:
+def test_a_usable_rate_costs_little_against_the_best(normalized: Accuracies, told: str) -> None:
     runs = at_rates("lenet", {"1": 0.8, "3": 0.1}) + at_rates("bn_lenet", normalized)
     assert told in judge_one(FINDINGS["7b-1"], runs).sentence
 
@@ -294,7 +300,7 @@ def test_a_seed_that_has_not_run_with_every_rate_is_left_out() -> None:
         ([], "", ""),
     ],
 )
-def test_a_network_is_held_against_the_range_of_the_book(accuracies: list[float], reduced: str, expected: str) -> None:
+def test_a_network_is_held_against_the_book(accuracies: Any, reduced: str, expected: str) -> None:
     experiment = sort_runs(made("book/lenet", {}, accuracies), VARIED["book/lenet"], reduced)
     assert judge_network(STATEMENTS.book["book/lenet"], experiment) == expected
     assert judge_network(Network("Unknown"), experiment) == ""

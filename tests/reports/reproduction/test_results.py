@@ -35,7 +35,8 @@ def lines(text: str, start: str) -> list[str]:
 
 def test_a_row_of_the_book_has_our_mean_the_books_runs_and_the_verdict(folder: Path) -> None:
     text = write(folder, made("book/lenet", {}, [0.776, 0.778, 0.780], epoch_s=1.5))
-    assert lines(text, "| LeNet |") == ["| LeNet | 0.7780 ± 0.0020 | 3 | 0.776, 0.779 | within | 1.5 ± 0 | 30 s |"]
+    (line,) = lines(text, "| LeNet |")
+    assert line == "| LeNet | 0.7780 ± 0.0020 | 3 | 0.776, 0.779 | within | 1.5 ± 0 | 30 s |"
     assert lines(text, "| ResNet-18 |") == ["| ResNet-18 |  | 0 | 0.919, 0.893 | not run |  |  |"]
     assert lines(text, "| RegNetX-32 |") == ["| RegNetX-32 |  | 0 | not known | not run |  |  |"]
 
@@ -54,7 +55,8 @@ def test_seeds_that_failed_are_told_with_the_reason(folder: Path) -> None:
     runs = [*made("book/lenet", {}, [0.8, 0.9]), made_record("book/lenet", {}, 2, **failed)]
     text = write(folder, [*runs, made_record("book/nin", {}, **failed)])
     assert [line.endswith("| 1 failed (Out of memory) |") for line in lines(text, "| LeNet |")]
-    assert lines(text, "| NiN |") == ["| NiN |  | 0 | 0.865, 0.790 |  |  |  | 1 failed (Out of memory) |"]
+    (line,) = lines(text, "| NiN |")
+    assert line == "| NiN |  | 0 | 0.865, 0.790 |  |  |  | 1 failed (Out of memory) |"
 
 
 def test_every_claim_has_a_row_and_a_section_with_findings_and_experiments(folder: Path) -> None:
@@ -78,10 +80,11 @@ def test_the_arms_of_an_experiment_are_a_table(folder: Path) -> None:
     runs.append(made_record("claims/pooling", {"model.pooling": "min"}, 1, state="not begun"))
     text = write(folder, runs)
     header = "| model.pooling | test accuracy | seeds | train less test | s per epoch |"
-    assert f"`claims/pooling`:\n\n{header} MiB of tensors | precision | others |\n" in text
-    assert lines(text, "| max |") == ["| max | 0.8100 ± 0.0141 | 2 | 0.0900 ± 0.0141 | 2 ± 0 |  | fp32 |  |"]
+    assert f"`claims/pooling`:\n\n{header} MiB of tensors | others |\n" in text
+    (line,) = lines(text, "| max |")
+    assert line == "| max | 0.8100 ± 0.0141 | 2 | 0.0900 ± 0.0141 | 2 ± 0 |  |  |"
     (line,) = lines(text, "| min |")
-    assert line.endswith("|  (measured at most 1.50 GiB) | fp32 | 1 not begun |")
+    assert line.endswith("|  (measured at most 1.50 GiB) | 1 not begun |")
 
 
 def test_the_memory_of_a_run_is_worked_out_of_its_configuration(folder: Path) -> None:
@@ -89,9 +92,9 @@ def test_the_memory_of_a_run_is_worked_out_of_its_configuration(folder: Path) ->
     (run,) = made("claims/padding", zeros, [0.8], result={"precision": "bf16"})
     job = ["experiment=claims/padding", "model.padding_mode=zeros"]
     run.config.update(config.to_plain(compose_config(job)))
-    assert "| zeros | 0.8000 | 1 | 0.0000 | 2 | 4.9 | fp32 |" in write(folder, [run])
+    assert "| zeros | 0.8000 | 1 | 0.0000 | 2 | 4.9 |" in write(folder, [run])
     run.config["model"] = {"name": "mine:Network"}  # code of anyone's, which is not run
-    assert "| zeros | 0.8000 | 1 | 0.0000 | 2 | fp32 |" in write(folder, [run])
+    assert "| zeros | 0.8000 | 1 | 0.0000 | 2 |\n" in write(folder, [run])
 
 
 def test_the_results_say_how_they_were_made(folder: Path) -> None:
@@ -111,7 +114,10 @@ def test_the_results_say_how_they_were_made(folder: Path) -> None:
     assert "- trained: none yet\n" in write(folder, [])
 
 
-@pytest.mark.parametrize(("scale", "words"), [("full", ""), ("reduced", "reduced scale"), ("smoke", "smoke scale")])
+SCALES = {"full": "", "reduced": "reduced scale", "smoke": "smoke scale"}
+
+
+@pytest.mark.parametrize(("scale", "words"), SCALES.items())
 def test_the_results_open_with_their_scale(folder: Path, scale: str, words: str) -> None:
     opening = write(folder, [], scale).partition("- command")[0]
     assert opening.startswith("# Results\n\nThe networks of Dive into Deep Learning")
