@@ -33,12 +33,10 @@ job that fails does not stop the others."""
 
 EPILOG = """\
 scales:
-  full      what the experiments say: all of Fashion-MNIST for most, three seeds. Estimated
-            from measured speeds, not run yet: 40 minutes on an H100, two days on two CPU cores.
-            Its checkpoints take about 15 GB.
-  reduced   a good hour on two CPU cores, as measured: the small networks in full, the large
-            ones with fewer examples, epochs and seeds and smaller images, as the results say
-            beside each figure
+  full      what the experiments say, three seeds of most. Estimated, not run yet: 40 minutes on
+            an H100, two days on two CPU cores. Its checkpoints take about 15 GB.
+  reduced   a good hour on two CPU cores, as measured: the large networks with smaller images,
+            fewer examples, epochs and seeds, as the results say beside each figure
   smoke     half a minute on two CPU cores, no network: does everything work?
 
 examples:
@@ -87,12 +85,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("words", nargs="*", metavar="PART", help="book, claims or all (the default), and overrides")
-    add("--scale", default="full", help="full (the default), reduced or smoke")
-    output_help = "where the results go (default: docs; at smoke scale the sweep)"
-    add("--output", type=Path, metavar="DIR", help=output_help)
-    add("--dry-run", action="store_true", help="list the jobs and estimate their time, start none")
+    parser.add_argument("words", nargs="*", metavar="PART", help="book, claims or all (default)")
+    parser.add_argument("--scale", default="full", help="full (default), reduced or smoke")
+    where = "where the results go (default: docs; at smoke scale the sweep)"
+    parser.add_argument("--output", type=Path, metavar="DIR", help=where)
+    dry = "list the jobs and estimate their time, start none"
+    parser.add_argument("--dry-run", action="store_true", help=dry)
     options = parser.parse_intermixed_args(arguments)
     options.overrides = [word for word in options.words if "=" in word]
     parts = [word for word in options.words if "=" not in word]
@@ -116,12 +114,12 @@ def _is_of_machine(override: str) -> bool:
 
 def of_the_scale(scale: str, runs: Sequence[Record]) -> list[Record]:
     """Return those that are jobs of the scale as it is today; others were left by one that was."""
+    asked = {_without_machine(job) for job in jobs_of("all", scale)}
+    return [run for run in runs if _without_machine(run.overrides) in asked]
 
-    def measured(overrides: Sequence[str]) -> frozenset[str]:
-        return frozenset(override for override in overrides if not _is_of_machine(override))
 
-    asked = {measured(job) for job in jobs_of("all", scale)}
-    return [run for run in runs if measured(run.overrides) in asked]
+def _without_machine(overrides: Sequence[str]) -> frozenset[str]:
+    return frozenset(override for override in overrides if not _is_of_machine(override))
 
 
 def proposed() -> dict[str, dict[str, str]]:

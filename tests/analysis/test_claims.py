@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from cnnbench import config
 from cnnbench.analysis.claims import (
     compare_convolutions,
     compute_figures,
@@ -13,7 +14,7 @@ from cnnbench.analysis.claims import (
     measure_pooling,
 )
 from cnnbench.analysis.judge import Estimate
-from cnnbench.config import DataConfig
+from cnnbench.cli.hydra_app import compose_config
 
 
 def test_pooling_is_measured_by_its_change_of_brightness_and_texture() -> None:
@@ -79,16 +80,7 @@ def test_a_difference_of_convolutions_is_a_share_of_the_largest_output(
 
 
 def test_all_figures_are_computed_of_the_test_images_and_the_same_each_time() -> None:
-    data = DataConfig(
-        name="sample",
-        resize=28,
-        validation=0,
-        train_examples=None,
-        test_examples=None,
-        normalize=True,
-        folds=None,
-        fold=None,
-    )
+    data = config.load(config.to_plain(compose_config(["data=sample"]))).data
     figures = compute_figures(data)
     assert figures == compute_figures(data)
     border = measure_border(smoothing("zeros"))

@@ -76,7 +76,8 @@ def test_the_figures_of_a_run_are_those_of_its_epochs() -> None:
 
 
 def test_the_peak_of_a_run_on_a_gpu_is_told() -> None:
-    assert only_arm([made_record(NAME, LENET, result={"device": "cuda"})]).samples("peak_gib") == [1.5]
+    arm = only_arm([made_record(NAME, LENET, result={"device": "cuda"})])
+    assert arm.samples("peak_gib") == [1.5]
 
 
 def test_what_diverged_counts_as_nothing_learned_and_what_failed_otherwise_is_not_there() -> None:
