@@ -35,7 +35,7 @@ class Arm:
 
     @cached_property
     def finished(self) -> list[Record]:
-        """One run for each seed, the latest that has the figures of a run."""
+        """Return one run for each seed, the latest that has the figures of a run."""
         finished = [run for run in self.runs if run.state == "finished" and run.rows]
         sound = [run for run in finished if run.figure("test_accuracy") is not None]
         return Group((), sound).repetitions
@@ -47,7 +47,7 @@ class Arm:
 
     @property
     def accuracy_by_seed(self) -> dict[str, float]:
-        """The accuracy of each seed; 0 where training diverged."""
+        """Return the accuracy of each seed; 0 where training diverged."""
         diverged = {run.plain_value("seed"): 0.0 for run in self.diverged}
         seeds = [run.plain_value("seed") for run in self.finished]
         return diverged | dict(zip(seeds, self.samples("accuracy"), strict=True))
@@ -59,7 +59,7 @@ class Arm:
 
     @cached_property
     def memory_mib(self) -> list[float]:
-        """The size of the tensors that training needs, of one run; nothing if it is not known."""
+        """Return the size of the tensors of training, by one run; nothing if it is not known."""
         for run in self.finished:
             number = _estimate_memory(run)
             if number is not None:
@@ -72,7 +72,7 @@ class Arm:
 
     @property
     def unfinished(self) -> str:
-        """Such as ``1 failed (Out of memory), 2 not begun``."""
+        """Return what became of other runs: ``1 failed (Out of memory), 2 not begun``."""
         others = [run for run in self.runs if run.state != "finished"]
         states = Counter((run.state, as_text(error(run)).rstrip(".")) for run in others)
         words = []

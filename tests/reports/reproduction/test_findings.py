@@ -264,9 +264,9 @@ def at_rates(network: str, accuracies: Accuracies, seeds: int = 3) -> list[Recor
 @pytest.mark.parametrize(
     ("normalized", "told"),
     [
-        ({"0.3": 0.88, "1": 0.84, "3": 0.8}, "0.00 ± 0.00 with model=bn_lenet"),
-        ({"0.3": 0.88, "1": 0.82, "10": None}, "-0.52 ± 0.00 with model=bn_lenet"),
-        ({"0.3": 0.21, "1": None}, "-0.52 ± 0.00 with model=bn_lenet"),
+        ({"0.3": 0.88, "1": 0.84, "3": 0.8}, "0.00 ± 0.00 with model=bn_lenet, "),
+        ({"0.3": 0.88, "1": 0.82, "10": None}, "-0.52 ± 0.00 with model=bn_lenet, "),
+        ({"0.3": 0.21, "1": None}, "-0.52 ± 0.00 with model=bn_lenet, "),
         ({"0.3": 0.19, "1": 0.1}, "Not measured: model=bn_lenet."),  # learns at no rate
         ({"1": 0.88}, "Not measured: model=bn_lenet."),
         ({"1": 0.88, "-1": 0.88}, "Not measured: model=bn_lenet."),  # which no job has
