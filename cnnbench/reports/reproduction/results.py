@@ -93,7 +93,7 @@ def _arm_row(arm: Arm) -> Row:
 
 def _spent(finished: Sequence[Record]) -> str:
     """Return the time from the start of each run to its end, added up."""
-    seconds = sum(run.figure("wall_s", "total") or 0.0 for run in finished)
+    seconds = sum(filter(None, (run.figure("wall_s", "total") for run in finished)))
     return format_duration(seconds) if finished else ""
 
 

@@ -14,7 +14,6 @@ from cnnbench.reports.reproduction import arms
 from cnnbench.reports.reproduction.arms import sort_runs
 from cnnbench.reports.reproduction.findings import (
     FIGURES,
-    OVER_ARMS,
     Judged,
     judge_claim,
     judge_network,
@@ -39,6 +38,7 @@ class AnyFigure(dict[str, Estimate]):
         return Estimate(0.5)
 
 
+Values = dict[str, str]
 VARIED = proposed()
 STATEMENTS = load_statements(conf_folder() / "claims.yaml", VARIED, FIGURES, AnyFigure())
 FINDINGS = {
@@ -67,30 +67,38 @@ def make_runs(finding: Finding, value: float) -> list[Record]:
     return runs
 
 
-def make_arm(finding: Finding, values: dict[str, str], value: float) -> list[Record]:
-    varied = {key: each.split(",") for key, each in VARIED[finding.experiment].items()}
-    if finding.figure in OVER_ARMS:
-        key = next(key for key in varied if key not in ("seed", *values))
-        runs = []
-        for place, each in enumerate(varied[key]):
-            usable = place <= 1 + math.copysign(value != 0, value)
-            rates = 0.8 if usable else 0.7
-            accuracy = rates if key == "optimizer.lr" else 0.8 - (0.3 + value) * (place == 1)
-            runs += made(finding.experiment, {**values, key: each}, [accuracy] * 3)
-        return runs
-    figure = finding.figure
-    full = {key: values.get(key, each[0]) for key, each in varied.items() if key != "seed"}
-    accuracy = (0.5 if len(finding.arms) > 1 else 0.0) + (value if figure == "accuracy" else 0.0)
-    slow = 2 + int(value) if figure == "epochs_to_converge" else 1
+def make_arm(finding: Finding, values: Values, value: float) -> list[Record]:
+    if finding.figure == "log10_largest_rate":
+        return make_arms(finding, values, [0.8] * (2 + int(value)) + [0.7] * 4)
+    if finding.figure == "spread":
+        return make_arms(finding, values, [0.8, 0.5 - value, 0.8, 0.8])
+
+    def given(figure: str, otherwise: float) -> float:
+        return value if finding.figure == figure else otherwise
+
+    varied = VARIED[finding.experiment]
+    first = {key: varied[key].split(",")[0] for key in varied if key != "seed"}
+    accuracy = given("accuracy", 0.0) + (0.5 if len(finding.arms) > 1 else 0.0)
+    slow_epochs = 2 + int(given("epochs_to_converge", -1))
     return made(
         finding.experiment,
-        full,
+        first | values,
         [accuracy - DEVIATION, accuracy, accuracy + DEVIATION],
-        earlier=[0.1] * slow,
-        test_losses=[0.5] * slow + [0.8 + (value if figure == "test_loss_rise" else 0.0)],
-        epoch_s=2.0 * (value if figure == "epoch_s" else 1.0),
-        environment={"memory": int(2**30 * (value if figure == "memory" else 1.0))},
+        earlier=[0.1] * slow_epochs,
+        test_losses=[0.5] * slow_epochs + [0.8 + given("test_loss_rise", 0.0)],
+        epoch_s=2.0 * given("epoch_s", 1.0),
+        environment={"memory": int(2**30 * given("memory", 1.0))},
     )
+
+
+def make_arms(finding: Finding, values: Values, accuracies: list[float]) -> list[Record]:
+    """Runs with each value of the key that the arm leaves open."""
+    varied = VARIED[finding.experiment]
+    key = next(key for key in varied if key not in ("seed", *values))
+    runs = []
+    for each, accuracy in zip(varied[key].split(","), accuracies, strict=False):
+        runs += made(finding.experiment, {**values, key: each}, [accuracy] * 3)
+    return runs
 
 
 @pytest.fixture(autouse=True)
