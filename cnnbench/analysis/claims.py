@@ -29,7 +29,7 @@ def compute_figures(data: DataConfig) -> dict[str, Estimate]:
     """
     _, arrays = sources.load(data)
     images = torch.from_numpy(arrays.test_images[:MAX_IMAGES].astype(np.float32))
-    figures = measure_pooling(images.unsqueeze(1) if images.ndim == 3 else images)
+    figures = measure_pooling(images)
     for mode in PADDING_MODES:
         for name, layer in _first_layers(mode).items():
             figures[f"border_{mode}_{name}"] = Estimate(measure_border(layer))
@@ -39,7 +39,7 @@ def compute_figures(data: DataConfig) -> dict[str, Estimate]:
 
 
 def measure_pooling(images: torch.Tensor) -> dict[str, Estimate]:
-    """Return what pooling by 2 x 2 changes of images (N, C, H, W), as means over those not black.
+    """Return what pooling by 2 x 2 changes of images (N, ..., H, W), as means over those not black.
 
     `brightness` is the change of an image's mean, as a share of it. `texture` is the mean squared
     difference of neighboring pixels, divided by that of the image.

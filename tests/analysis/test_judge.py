@@ -104,3 +104,4 @@ def test_a_claim_is_as_its_statements_are(verdicts: list[str], expected: str) ->
 def test_an_estimate_is_shown_with_its_margin() -> None:
     shown = [Estimate(1.5, margin).show(".2f") for margin in (0.25, 0.0, None)]
     assert shown == ["1.50 ± 0.25", "1.50", "1.50"]
+    assert Estimate(1.5) == Estimate(1.5, 0.0)  # exact, unless an interval is given
