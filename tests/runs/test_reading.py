@@ -15,7 +15,7 @@ import pytest
 
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import claim
-from cnnbench.runs.reading import find_runs, read_json, read_status, read_text, refuse_ways_out
+from cnnbench.runs.reading import find_runs, read_json, read_status, read_text, reject_escaping_links
 
 GONE = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True).stdout
 
@@ -134,7 +134,7 @@ def test_a_directory_of_files_and_links_within_is_let_through(tmp_path: Path) ->
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.pt").touch()
     (tmp_path / "newest").symlink_to(tmp_path / "checkpoints" / "last.pt")
-    refuse_ways_out(tmp_path)
+    reject_escaping_links(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["train.log", "checkpoints", ".hydra/config.yaml"])
@@ -143,26 +143,26 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
     link.parent.mkdir(parents=True)
     link.symlink_to(tmp_path / "outside")
     with pytest.raises(ConfigError, match=f"{name} is a link that leads out"):
-        refuse_ways_out(tmp_path / "run")
+        reject_escaping_links(tmp_path / "run")
 
 
 def test_a_directory_reached_by_a_link_of_ones_own_is_let_through(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "status.json").touch()
     (tmp_path / "mine").symlink_to(tmp_path / "run")
-    refuse_ways_out(tmp_path / "mine")
+    reject_escaping_links(tmp_path / "mine")
 
 
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.yaml")
     with pytest.raises(ConfigError, match="neither a file nor a folder"):
-        refuse_ways_out(tmp_path)
+        reject_escaping_links(tmp_path)
 
 
 def test_a_file_that_is_gone_by_now_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # such as the temporary file of a run that goes on
     monkeypatch.setattr("cnnbench.runs.reading.os.walk", lambda folder: [(str(folder), [], [".metrics.csv.7.tmp"])])
-    refuse_ways_out(tmp_path)
+    reject_escaping_links(tmp_path)
 
 
 def test_a_text_of_any_length_is_not_read(tmp_path: Path) -> None:
