@@ -119,7 +119,4 @@ def check_trust(
         words.append("--allow-custom-model")
         reasons.append(f"runs code that is not cnnbench's: model.name={config.model.name}")
     if reasons:
-        raise ConfigError(
-            f"{directory} {' and '.join(reasons)}. "
-            f"If you trust it: {shlex.join([*command, *words])}"
-        )
+        raise ConfigError(f"{directory} {' and '.join(reasons)}. If you trust it: {shlex.join([*command, *words])}")

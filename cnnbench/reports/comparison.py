@@ -103,9 +103,7 @@ def shared(runs: Sequence[Record]) -> str:
 
 
 def _table(groups: Sequence[Group], columns: Sequence[str], repeated: Sequence[str]) -> str:
-    parts = [
-        part for part in ("validation", "test") if any(group.accuracies(part) for group in groups)
-    ]
+    parts = [part for part in ("validation", "test") if any(group.accuracies(part) for group in groups)]
     counted = ["runs"] if repeated else []
     rows = [[*columns, *(f"{part} accuracy" for part in parts), *counted, "epochs", "time"]]
     for group in groups:

@@ -116,10 +116,7 @@ def read_records(directory: Path) -> list[Record]:
         if directory.is_dir():
             searched = f"up to {MAX_DEPTH} folders down"
             there = f"holds no run: there is no {STATUS} of training {searched}"
-        raise ConfigError(
-            f"{directory} {there}. "
-            "Give run or sweep directories, or a folder of them, such as outputs."
-        )
+        raise ConfigError(f"{directory} {there}. Give run or sweep directories, or a folder of them, such as outputs.")
     return runs
 
 

@@ -93,9 +93,7 @@ class UntrustedSweepPolicy:
             ConfigError: it would run code, reach outside its directory, or change how Hydra works.
         """
         if _hydra_settings(composed) != _hydra_settings(shared):
-            raise ConfigError(
-                f"{self.directory} asks for more than training values: it changes how Hydra works."
-            )
+            raise ConfigError(f"{self.directory} asks for more than training values: it changes how Hydra works.")
         command = [*processes().program(), "resume", *self.arguments]
         trusts = self.allow_custom_model
         config.check_trust(self.directory, settings, self._confirmed, trusts, command)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from msgspec.structs import replace
 
 from cnnbench import config as configuration
@@ -152,4 +151,3 @@ def _lock_input_settings(changes: Mapping[str, Any], recorded: Config) -> dict[s
         reason = "the network was trained on images that were normalized"
         raise ConfigError(f"data.normalize=false: {reason}.")
     return {**changes, "data.resize": size, "data.normalize": recorded.data.normalize}
-
