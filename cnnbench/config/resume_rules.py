@@ -119,4 +119,5 @@ def check_trust(
         words.append("--allow-custom-model")
         reasons.append(f"runs code that is not cnnbench's: model.name={config.model.name}")
     if reasons:
-        raise ConfigError(f"{directory} {' and '.join(reasons)}. If you trust it: {shlex.join([*command, *words])}")
+        again = shlex.join([*command, *words])
+        raise ConfigError(f"{directory} {' and '.join(reasons)}. If you trust it: {again}")

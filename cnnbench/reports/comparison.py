@@ -91,9 +91,9 @@ def as_rows(runs: Sequence[Record]) -> list[dict[str, object]]:
 
 def how_many(runs: Sequence[Record]) -> str:
     """Return the number of runs by state, such as ``3 runs: 2 finished, 1 failed``."""
-    states = Counter(run.state for run in runs)
+    counts = Counter(run.state for run in runs)
     number = f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}"
-    return f"{number}: " + ", ".join(f"{states[state]:,} {state}" for state in STATES if states[state])
+    return f"{number}: " + ", ".join(f"{counts[state]:,} {state}" for state in STATES if state in counts)
 
 
 def shared(runs: Sequence[Record]) -> str:
@@ -103,15 +103,16 @@ def shared(runs: Sequence[Record]) -> str:
 
 
 def _table(groups: Sequence[Group], columns: Sequence[str], repeated: Sequence[str]) -> str:
-    parts = [part for part in ("validation", "test") if any(group.accuracies(part) for group in groups)]
+    known = {part: any(alike.accuracies(part) for alike in groups) for part in ("validation", "test")}
+    parts = [part for part in known if known[part]]
     counted = ["runs"] if repeated else []
     rows = [[*columns, *(f"{part} accuracy" for part in parts), *counted, "epochs", "time"]]
-    for group in groups:
-        accuracies = [mean_and_std(group.accuracies(part)) for part in parts]
-        number = [str(len(group.repetitions))] if repeated else []
-        epochs = "-".join(dict.fromkeys(str(len(run.rows)) for run in group.runs))
-        time = statistics.fmean(run.figure("wall_s", "total") or 0.0 for run in group.runs)
-        rows.append([*group.values, *accuracies, *number, epochs, f"{time:.1f} s"])
+    for alike in groups:
+        accuracies = [mean_and_std(alike.accuracies(part)) for part in parts]
+        number = [str(len(alike.repetitions))] if repeated else []
+        epochs = "-".join(dict.fromkeys(str(len(run.rows)) for run in alike.runs))
+        time = statistics.fmean(run.figure("wall_s", "total") or 0.0 for run in alike.runs)
+        rows.append([*alike.values, *accuracies, *number, epochs, f"{time:.1f} s"])
     lines = [align(rows, right=range(len(columns), len(rows[0])))]
     if repeated:
         over = " and ".join(f"{key.rpartition('.')[2]}s" for key in repeated)

@@ -79,8 +79,8 @@ def given(runs: Sequence[Record]) -> list[str]:
     """Return the keys that were given to any run, in the order of their first use."""
     words = [word for run in runs for word in run.overrides if "=" in word]
     keys = dict.fromkeys(word.partition("=")[0] for word in words)
-    is_hydras = ("hydra.", "hydra/")
-    return [key for key in keys if not (is_below(key, BOOKKEEPING_KEYS) or key.startswith(is_hydras))]
+    keys = dict.fromkeys(key for key in keys if not key.startswith(("hydra.", "hydra/")))
+    return [key for key in keys if not is_below(key, BOOKKEEPING_KEYS)]
 
 
 def differing(runs: Sequence[Record]) -> list[str]:

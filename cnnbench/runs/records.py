@@ -71,7 +71,7 @@ class Record:
         return [row[name] for row in self.rows if math.isfinite(row.get(name, math.nan))]
 
     def value(self, key: str) -> str:
-        """Return what the run has for a key of the configuration, or for a group; "" for no such key.
+        """Return what the run has for a key of the configuration, or for a group; "" if nothing.
 
         It is spelt as it was given, unless a run that was resumed has another value by now.
         """
@@ -116,7 +116,8 @@ def read_records(directory: Path) -> list[Record]:
         if directory.is_dir():
             searched = f"up to {MAX_DEPTH} folders down"
             there = f"holds no run: there is no {STATUS} of training {searched}"
-        raise ConfigError(f"{directory} {there}. Give run or sweep directories, or a folder of them, such as outputs.")
+        advice = "Give run or sweep directories, or a folder of them, such as outputs."
+        raise ConfigError(f"{directory} {there}. {advice}")
     return runs
 
 
@@ -124,7 +125,8 @@ def _read_below(folder: Path, depth: int) -> list[Record]:
     jobs = recorded_jobs(folder)
     names: list[str] = []
     with suppress(FileNotFoundError, NotADirectoryError):
-        names = sorted(each.name for each in os.scandir(folder) if each.is_dir(follow_symlinks=False))
+        entries = os.scandir(folder)
+        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     found: list[Record] = []
     for name in names:
         path = folder / name

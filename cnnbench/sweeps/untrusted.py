@@ -77,8 +77,9 @@ class UntrustedSweepPolicy:
         key, values = override.key_or_group, _list_values(override.value())
         if self._is_group(key):
             return all(isinstance(name, str) and CHOICE.fullmatch(name) for name in values)
-        is_key = key in config.KEYS or key.startswith("model.")
-        return is_key and all(isinstance(v, (str, int, float)) and "${" not in str(v) for v in values)
+        if not (key in config.KEYS or key.startswith("model.")):
+            return False
+        return all(isinstance(each, (str, int, float)) and "${" not in str(each) for each in values)
 
     def _is_group(self, key: str) -> bool:
         """Return whether the key chooses a configuration of cnnbench, or one of the user's."""
@@ -93,7 +94,8 @@ class UntrustedSweepPolicy:
             ConfigError: it would run code, reach outside its directory, or change how Hydra works.
         """
         if _hydra_settings(composed) != _hydra_settings(shared):
-            raise ConfigError(f"{self.directory} asks for more than training values: it changes how Hydra works.")
+            more = "more than training values: it changes how Hydra works"
+            raise ConfigError(f"{self.directory} asks for {more}.")
         command = [*processes().program(), "resume", *self.arguments]
         trusts = self.allow_custom_model
         config.check_trust(self.directory, settings, self._confirmed, trusts, command)
@@ -121,5 +123,5 @@ def _hydra_settings(composed: DictConfig) -> object:
         del hydra[key]
     for key in ("override_dirname", "num", "id"):
         hydra["job"].pop(key, None)
-    hydra["sweeper"].pop("params", None)  # which jobs an experiment proposes: nothing to one of them
+    hydra["sweeper"].pop("params", None)  # which jobs an experiment proposes
     return hydra
