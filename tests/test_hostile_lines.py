@@ -9,46 +9,21 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from in_process import run_in_process
 from installed import clean_environment
-from omegaconf import OmegaConf
 from small_runs import SMALL
 
+from cnnbench import config
 from cnnbench.cli import main as command_line
 
 CONF = Path(__file__).parents[1] / "conf"
-GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
+GROUPS = sorted(config.GROUPS)
 CHOICES = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in GROUPS}
-
-
-def keys_of(values: Any, above: str) -> Iterator[str]:
-    """The dotted keys of a mapping from YAML, those of groups too."""
-    for key, value in values.items():
-        name = f"{above}{key}"
-        yield name
-        if isinstance(value, dict):
-            yield from keys_of(value, f"{name}.")
-
-
-def keys_in(path: Path, above: str) -> set[str]:
-    values: Any = OmegaConf.to_container(OmegaConf.load(path))
-    return {key for key in keys_of(values, above) if not key.startswith(("defaults", "hydra"))}
-
-
-KEYS = sorted(
-    keys_in(CONF / "train.yaml", "").union(
-        *(
-            keys_in(CONF / group / f"{choice}.yaml", "" if group == "experiment" else f"{group}.")
-            for group, choices in CHOICES.items()
-            for choice in choices
-        )
-    )
-)
+KEYS = sorted([*config.KEYS, "model.widths", "model.recipe.resize", "train", "augment.x"])
 HYDRA_KEYS = """
     hydra hydra.mode hydra.verbose hydra.output_subdir hydra.run hydra.run.dir hydra.sweep hydra.sweep.dir
     hydra.sweep.subdir hydra.job hydra.job.chdir hydra.job.name hydra.job.num hydra.job.env_set hydra.job.env_set.X
@@ -91,7 +66,7 @@ text = st.text(st.characters(exclude_characters="\0/"), max_size=8).filter(lambd
 
 @st.composite
 def mutated(draw: st.DrawFn, word: str) -> str:
-    """A word with a letter lost, doubled or changed."""
+    """Return a word with a letter lost, doubled or changed."""
     place = draw(st.integers(0, len(word)))
     return word[:place] + draw(st.sampled_from(["", ".", "-", "Z", word[place : place + 1] * 2])) + word[place + 1 :]
 
@@ -211,18 +186,18 @@ def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_listed(sweep: list[
     assert "a sweep of more than 10,000 jobs" in shown
 
 
-RANDOM = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-
-
-@settings(RANDOM, max_examples=40)
-@given(lines)
-def test_no_line_ends_in_a_traceback(arguments: list[str]) -> None:
-    check(arguments)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
-@settings(RANDOM, max_examples=1000)
-@given(lines)
-def test_none_of_more_lines_ends_in_a_traceback(arguments: list[str]) -> None:
-    check(arguments)
+@pytest.mark.parametrize("examples", [40, pytest.param(1_000, marks=pytest.mark.slow)])
+def test_no_line_ends_in_a_traceback(examples: int) -> None:
+    @settings(
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(lines)
+    def run(arguments: list[str]) -> None:
+        check(arguments)
+
+    run()
