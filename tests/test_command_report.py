@@ -27,9 +27,7 @@ def test_a_folder_of_runs_has_the_report_beside_them_and_the_table_is_printed(wi
 
 
 @pytest.mark.parametrize("place", ["", "site/today/"])
-def test_of_several_folders_the_report_is_here_or_where_asked(
-    within: Command, tmp_path: Path, place: str
-) -> None:
+def test_of_several_folders_the_report_is_here_or_where_asked(within: Command, tmp_path: Path, place: str) -> None:
     for name in ("a", "b"):
         make_run(tmp_path / name / "run")
     done = within("report", "a", "b", *(["--output", place] if place else []))

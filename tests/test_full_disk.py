@@ -125,9 +125,7 @@ def begun(forks: ForkServer, folder: Path) -> Running:
 
 
 @pytest.mark.parametrize("name", ["run", "run/checkpoints"])
-def test_a_run_whose_folder_is_deleted_ends_clearly(
-    name: str, forks: ForkServer, tmp_path: Path
-) -> None:
+def test_a_run_whose_folder_is_deleted_ends_clearly(name: str, forks: ForkServer, tmp_path: Path) -> None:
     running = begun(forks, tmp_path)
     (tmp_path / name).rename(tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone")

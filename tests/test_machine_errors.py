@@ -52,9 +52,7 @@ def test_what_the_system_refuses_is_an_error_for_people(number: int, name: tuple
     ],
     ids=repr,
 )
-def test_errors_of_named_files_are_for_people_and_others_bugs(
-    error: Exception, told: str | None
-) -> None:
+def test_errors_of_named_files_are_for_people_and_others_bugs(error: Exception, told: str | None) -> None:
     known = from_machine(error)
     assert known is None if told is None else str(known).startswith(told)
 

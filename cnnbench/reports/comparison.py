@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cnnbench.analysis.format import align, mean_and_std, printable
 from cnnbench.config import BOOKKEEPING_KEYS, REPEATED_KEYS, format_override, is_below
+from cnnbench.errors import explain_write_error
 from cnnbench.reports.groups import Group, differing, distinguishing, given, group, ranked
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import Record, read_records
@@ -51,8 +52,8 @@ def print_comparison(directories: Sequence[Path]) -> list[Record]:
                 RunDirectory(directory).write_rows(CSV, as_rows(runs))
             except OSError as error:
                 again = f"cnnbench report {shlex.quote(str(directory))} tries again."
-                message = f"{error.filename} cannot be written: {error.strerror}. {again}"
-                print(f"cnnbench: {printable(message)}", file=sys.stderr)
+                message = explain_write_error(error.filename, error, again)
+                print(f"cnnbench: {printable(str(message))}", file=sys.stderr)
         found |= {run.path.resolve(): run for run in runs}
     print(compare(list(found.values())))
     return list(found.values())
@@ -92,8 +93,8 @@ def as_rows(runs: Sequence[Record]) -> list[dict[str, object]]:
 def how_many(runs: Sequence[Record]) -> str:
     """Return the number of runs by state, such as ``3 runs: 2 finished, 1 failed``."""
     counts = Counter(run.state for run in runs)
-    number = f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}"
-    return f"{number}: " + ", ".join(f"{counts[state]:,} {state}" for state in STATES if state in counts)
+    parts = [f"{counts[state]:,} {state}" for state in STATES if state in counts]
+    return f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}: {', '.join(parts)}"
 
 
 def shared(runs: Sequence[Record]) -> str:
@@ -103,8 +104,8 @@ def shared(runs: Sequence[Record]) -> str:
 
 
 def _table(groups: Sequence[Group], columns: Sequence[str], repeated: Sequence[str]) -> str:
-    known = {part: any(alike.accuracies(part) for alike in groups) for part in ("validation", "test")}
-    parts = [part for part in known if known[part]]
+    parts = ["validation", "test"]
+    parts = [part for part in parts if any(alike.accuracies(part) for alike in groups)]
     counted = ["runs"] if repeated else []
     rows = [[*columns, *(f"{part} accuracy" for part in parts), *counted, "epochs", "time"]]
     for alike in groups:

@@ -202,9 +202,7 @@ def test_a_run_that_fails_says_why_and_where(run: RunDirectory) -> None:
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("is_wrapped", [False, True])  # as Python does before 3.12 in a class body
-def test_a_run_that_is_stopped_is_interrupted(
-    is_wrapped: bool, stop: type[BaseException], run: RunDirectory
-) -> None:
+def test_a_run_that_is_stopped_is_interrupted(is_wrapped: bool, stop: type[BaseException], run: RunDirectory) -> None:
     with pytest.raises(stop), run.recorded_status():
         if is_wrapped:
             raise RuntimeError("Error calling __set_name__") from stop()

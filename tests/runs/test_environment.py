@@ -29,9 +29,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_versions_machine_and_command_are_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_versions_machine_and_command_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.orig_argv", ["python", "-m", "cnnbench", "data.root=/my folder"])
     said = environment.describe()
@@ -52,12 +50,8 @@ def test_asking_for_the_commit_takes_no_lock(checkout: Path) -> None:
     assert index.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("name", "end"), [("outputs", ""), ("tracked", "+changes")], ids=["new file", "changed file"]
-)
-def test_the_commit_is_recorded_and_whether_files_changed(
-    checkout: Path, name: str, end: str
-) -> None:
+@pytest.mark.parametrize(("name", "end"), [("outputs", ""), ("tracked", "+changes")], ids=["new file", "changed file"])
+def test_the_commit_is_recorded_and_whether_files_changed(checkout: Path, name: str, end: str) -> None:
     (checkout / name).write_text("as changed")
     assert environment.describe()["commit"] == git(checkout, "rev-parse", "HEAD") + end
 

@@ -67,9 +67,7 @@ LIMITS: dict[str, tuple[list[str], dict[str, str], float | None, int]] = {
 
 
 @pytest.mark.parametrize(("lines", "groups", "quota", "cpus"), LIMITS.values(), ids=LIMITS)
-def test_quotas_limit_cpus(
-    root: Path, lines: list[str], groups: dict[str, str], quota: float, cpus: int
-) -> None:
+def test_quotas_limit_cpus(root: Path, lines: list[str], groups: dict[str, str], quota: float, cpus: int) -> None:
     put_process_in(root, *lines)
     for group, text in groups.items():
         limit(root / group, text)
@@ -80,9 +78,7 @@ ODD_V2 = ["", "max", "100000", "many 100000", "100000 0", "100000 often", "-1 10
 ODD_V1 = ["", "-1 100000", "1e5 100000", "100000 0"]
 
 
-@pytest.mark.parametrize(
-    ("group", "text"), [*(("", text) for text in ODD_V2), *(("cpu", text) for text in ODD_V1)]
-)
+@pytest.mark.parametrize(("group", "text"), [*(("", text) for text in ODD_V2), *(("cpu", text) for text in ODD_V1)])
 def test_a_file_that_cannot_be_parsed_is_no_limit(root: Path, group: str, text: str) -> None:
     put_process_in(root, "0::/", "2:cpu:/")
     limit(root / group, text)

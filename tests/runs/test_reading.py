@@ -115,9 +115,7 @@ def test_a_folder_without_a_run_is_told(tmp_path: Path, name: str, message: str)
 
 @pytest.mark.parametrize("name", ["train.log", "checkpoints/last.pt", ".hydra/config.yaml"])
 @pytest.mark.parametrize("target", ["outside", "run/inside", "nothing"])
-def test_links_that_lead_out_are_refused_and_others_let_through(
-    tmp_path: Path, name: str, target: str
-) -> None:
+def test_links_that_lead_out_are_refused_and_others_let_through(tmp_path: Path, name: str, target: str) -> None:
     (tmp_path / "run").mkdir()
     for path in (tmp_path / "outside", tmp_path / "run" / "inside"):
         path.touch()

@@ -64,4 +64,3 @@ def test_what_spans_no_jobs_or_too_many_is_refused(overrides: list[str], words: 
     with pytest.raises(ConfigError) as error:
         list_jobs(overrides)
     assert words in str(error.value)
-

@@ -167,9 +167,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("rotating", [False, True])
-def test_a_failing_write_leaves_what_was_there_and_no_other_file(
-    rotating: bool, saved: Path, full_disk: None
-) -> None:
+def test_a_failing_write_leaves_what_was_there_and_no_other_file(rotating: bool, saved: Path, full_disk: None) -> None:
     with pytest.raises(OSError, match="No space"):
         if rotating:
             checkpoint.save_rotating(saved.parent, {"epoch": 3})
@@ -183,4 +181,3 @@ def test_rotation_keeps_the_one_before(tmp_path: Path) -> None:
         checkpoint.save_rotating(tmp_path, {"epoch": epoch})
     kept = {path.name: checkpoint.load(path)["epoch"] for path in tmp_path.iterdir()}
     assert kept == {"last.pt": 3, "previous.pt": 2}
-
