@@ -201,12 +201,14 @@ def test_a_run_that_fails_says_why_and_where(run: RunDirectory) -> None:
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("is_wrapped", [False, True])  # as Python does before 3.12 in a class body
-def test_a_run_that_is_stopped_is_interrupted(is_wrapped: bool, stop: type[BaseException], run: RunDirectory) -> None:
+@pytest.mark.parametrize("wraps", [False, True])  # as Python does before 3.12 in a class body
+def test_a_run_that_is_stopped_is_interrupted(wraps: bool, stop: type[BaseException], run: RunDirectory) -> None:
+    error: BaseException = stop()
+    if wraps:
+        error = RuntimeError("Error calling __set_name__")
+        error.__cause__ = stop()
     with pytest.raises(stop), run.recorded_status():
-        if is_wrapped:
-            raise RuntimeError("Error calling __set_name__") from stop()
-        raise stop
+        raise error
     said = status(run.path)
     assert (said["state"], said["error"]) == ("interrupted", stop.__name__)
 

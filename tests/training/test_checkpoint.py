@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,11 +169,9 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("rotating", [False, True])
 def test_a_failing_write_leaves_what_was_there_and_no_other_file(rotating: bool, saved: Path, full_disk: None) -> None:
+    save = partial(checkpoint.save_rotating, saved.parent) if rotating else partial(checkpoint.save, saved)
     with pytest.raises(OSError, match="No space"):
-        if rotating:
-            checkpoint.save_rotating(saved.parent, {"epoch": 3})
-        else:
-            checkpoint.save(saved, {"epoch": 3})
+        save({"epoch": 3})
     assert [checkpoint.load(path)["epoch"] for path in saved.parent.iterdir()] == [2]
 
 
