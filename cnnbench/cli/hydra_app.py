@@ -321,14 +321,13 @@ class RunCallback(Callback):
 
 def _find_earlier_attempt(composed: DictConfig) -> ClaimedRun | None:
     """Find this run if torchrun has restarted in the middle of it: its name may hold the time."""
-
     directory = Path(composed.hydra.run.dir)
     pattern = directory if _is_named(composed) else directory.with_name("*")
     for attempt in reversed(runs_of_this_launch(pattern)):
         settings = config.load(config.to_plain(composed))
-        wanted = {**config.as_dict(settings), "sweep": None}
+        wanted = config.job_identity(config.as_dict(settings))
         has_config = (attempt / "config.yaml").exists()
-        if not has_config or {**read_config(attempt), "sweep": None} == wanted:
+        if not has_config or config.job_identity(read_config(attempt)) == wanted:
             return ClaimedRun(settings, None, attempt, None)
     return None
 
