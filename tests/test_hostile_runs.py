@@ -129,15 +129,6 @@ def test_a_link_that_leads_out_is_refused_and_its_target_unharmed(
     assert contents(outside) == before
 
 
-def test_a_job_of_a_sweep_that_is_a_link_out_of_it_is_left_alone(runs: Runs, tmp_path: Path) -> None:
-    outside = runs.copy(BETWEEN, tmp_path / "outside")
-    before = contents(outside)
-    (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / "job").symlink_to(outside)
-    done = run_in_process("resume", "sweep", folder=tmp_path)
-    assert (done.returncode, contents(outside) == before) == (2, True), done.stderr
-
-
 def test_links_within_the_directory_are_followed(runs: Runs, run: Path) -> None:
     for name, kept in (("checkpoints", "kept"), ("train.log", "log"), ("status.json", "status")):
         (run / name).rename(run / kept)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from made_runs import make_run
 
-from cnnbench.errors import ConfigError
 from cnnbench.runs.records import Record, read_records
 
 
@@ -58,12 +57,6 @@ def test_the_directories_of_benchmarks_are_no_runs(tmp_path: Path) -> None:
     make_run(tmp_path / "benchmarks" / "1", status={"state": "finished", "verb": "benchmark"})
     make_run(tmp_path / "lenet" / "1")
     assert names(tmp_path) == ["lenet/1"]
-
-
-@pytest.mark.parametrize(("name", "message"), [("", "holds no run"), ("nothing", "is no directory")])
-def test_a_folder_without_runs_is_told(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        read_records(tmp_path / name)
 
 
 def test_a_run_with_a_link_out_of_it_is_refused_unread(tmp_path: Path) -> None:

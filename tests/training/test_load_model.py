@@ -193,11 +193,6 @@ def test_absurd_facts_of_a_data_set_are_refused(key: str, value: Any, run: Path)
     assert "dataset.json is damaged" in refusal(CheckpointError, run)
 
 
-def test_a_damaged_dataset_json_is_refused(run: Path) -> None:
-    (run / "dataset.json").write_text("[]")
-    assert "dataset.json is damaged" in refusal(CheckpointError, run)
-
-
 def test_classes_that_are_not_as_many_as_the_outputs_are_refused(run: Path) -> None:
     facts = json.loads((run / "dataset.json").read_text())
     (run / "dataset.json").write_text(json.dumps({**facts, "classes": ["one", "two"]}))
