@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from cnnbench.analysis.format import align, three_digits
+from cnnbench.analysis.layers import count_parameters
 from cnnbench.analysis.timing import count_flops, measure_matrix_peak, time_calls, time_rounds
 from cnnbench.config import Config, to_yaml
 from cnnbench.data import datasets
@@ -57,7 +58,7 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
         "data": config.data.name,
         "image_size": config.data.resize,
         "batch_size": config.train.batch_size,
-        "parameters": sum(parameter.numel() for parameter in engine.model.parameters()),
+        "parameters": count_parameters(engine.model.parameters()),
         "overrides": overrides,
     }
     try:

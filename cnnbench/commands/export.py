@@ -65,7 +65,7 @@ def run(arguments: list[str], conf: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content))
     except OSError as error:
-        raise explain_write_error(path, error, "--output FILE") from error
+        raise explain_write_error(path, error, "Name another place: --output FILE.") from error
     heading = f"{os.path.relpath(path)}, {format_bytes(len(content))}: {config.model.name} ({trained.weights})"
     lines = [heading, f"takes    {metadata['input']}", f"gives    {metadata['output']}", f"checked  {checked}"]
     print(printable("\n".join(lines)))
