@@ -17,7 +17,7 @@ def facts(config: DataConfig) -> Dataset:
         ConfigError: there is no such data set.
         DataError: the folder holds none.
     """
-    return folder.facts(config) if config.name == FOLDER else catalog.get(config.name)
+    return folder.dataset_info(config) if config.name == FOLDER else catalog.get(config.name)
 
 
 def load(config: DataConfig) -> tuple[Dataset, Arrays]:
