@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnbench.config import FOLDER, DataConfig
 from cnnbench.data import kept
-from cnnbench.data.arrays import Arrays, Labels, mean_and_deviation
+from cnnbench.data.arrays import Arrays, mean_and_deviation
 from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.idx import idx_digest, read_idx, read_idx_shape
 from cnnbench.data.images import are_gray, read_images
@@ -21,7 +21,6 @@ __all__ = ["dataset_error", "dataset_info", "load"]
 
 CLASSES_FILE = "classes.txt"  # beside IDX files: a name on each line, that of label 0 first
 NUM_DIGITS = 4  # of mean and std, as many as those of known data sets have
-LARGE_CLASS = 1.5  # times an even share of the training images, above which a note says so
 MAX_PROBLEMS = 10  # beyond which they are only counted
 
 
@@ -61,15 +60,15 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
     kept.forget()  # before others are read, so that both are never in memory
     arrays, notes = read()
     num_trained = info.train_examples - info.validation_examples
-    measured = mean_and_deviation(arrays.train_images[:num_trained])
-    mean, std = (tuple(round(value, NUM_DIGITS) for value in values) for values in measured)
+    measured = np.round(mean_and_deviation(arrays.train_images[:num_trained]), NUM_DIGITS)
+    mean, std = map(tuple, measured.tolist())
     if 0 in std:
         where = f" in channel {std.index(0) + 1} of 3" if len(std) > 1 else ""
         alike = f"have one and the same value everywhere{where}"
         raise DataError(f"The training images in {shown(info.path)} {alike}.")
     digests = {file: idx_digest(array) for file, array in zip(FILES, arrays[:4], strict=True)}
-    notes += _note_largest(arrays.train_labels[:num_trained], info.classes) + _note_copies(arrays)
-    dataset = replace(info, mean=mean, std=std, sha256=digests, notes=(*info.notes, *notes))
+    notes = (*info.notes, *notes, *_note_copies(arrays))
+    dataset = replace(info, mean=mean, std=std, sha256=digests, notes=notes)
     kept.keep(key, [], dataset, arrays)
     return dataset, arrays
 
@@ -159,31 +158,18 @@ def dataset_error(folder: Path, problems: Sequence[str]) -> DataError:
     problems = list(dict.fromkeys(problems))
     if len(problems) == 1:
         return DataError(problems[0])
-    lines = [f"  {problem}" for problem in problems[:MAX_PROBLEMS]]
+    lines = [f"There are {len(problems):,} problems in {shown(folder)}:", *problems[:MAX_PROBLEMS]]
     if len(problems) > MAX_PROBLEMS:
-        lines.append(f"  and {len(problems) - MAX_PROBLEMS:,} more")
-    return DataError("\n".join([f"There are {len(problems):,} problems in {shown(folder)}:", *lines]))
-
-
-def _note_largest(labels: Labels, classes: Sequence[str]) -> list[str]:
-    """Return a note on the largest class if it has far more than an even share of the images."""
-    counts = np.bincount(labels)
-    largest = int(counts.argmax())
-    share, even = counts[largest] / len(labels), 1 / len(classes)
-    if share <= LARGE_CLASS * even:
-        return []
-    of_class = f"of the training images are of class {shown(classes[largest])}"
-    return [f"{share:.0%} {of_class}; an even share is {even:.0%}."]
+        lines.append(f"and {len(problems) - MAX_PROBLEMS:,} more")
+    return DataError("\n  ".join(lines))
 
 
 def _note_copies(arrays: Arrays) -> list[str]:
     """Return a note on the test images that are also training images: these measure memory."""
     known = {hash(image.tobytes()) for image in arrays.train_images}
     copies = sum(hash(image.tobytes()) in known for image in arrays.test_images)
-    if not copies:
-        return []
-    number = len(arrays.test_images)
-    return [f"{copies:,} of the {number:,} test images are also among the training images."]
+    of_all = f"{copies:,} of the {len(arrays.test_images):,} test images"
+    return [f"{of_all} are also among the training images."] if copies else []
 
 
 def _find_idx(folder: Path, file: str) -> Path:
@@ -225,7 +211,8 @@ def _check_idx_shapes(paths: Sequence[Path], shapes: Sequence[tuple[int, ...]]) 
         images, labels = shapes[index : index + 2]
         is_images = len(images) == 3 or (len(images) == 4 and images[1] in (1, 3))
         if not is_images or 0 in images:
-            raise DataError(f"{shown(paths[index])} should hold images; its shape is {_by(images)}.")
+            shape = _by(images)
+            raise DataError(f"{shown(paths[index])} should hold images; its shape is {shape}.")
         if labels != images[:1]:
             raise DataError(
                 f"{shown(paths[index + 1])} should hold {images[0]:,} labels, one for each image; "

@@ -235,15 +235,13 @@ def _read_folder(folder: Path, in_channels: int, size: int) -> Iterator[InputIma
 def _read_idx_images(path: Path, in_channels: int, size: int) -> Iterator[InputImage]:
     from PIL import Image
 
-    images = read_idx(path)
-    if images.ndim == 4 and images.shape[1] == 3:
-        images = images.transpose(0, 2, 3, 1)
-    elif images.ndim == 4 and images.shape[1] == 1:
-        images = images[:, 0]
-    elif images.ndim != 3:
-        raise DataError(f"{shown(path)} holds no images: its shape is {images.shape}.")
+    array = read_idx(path)
+    images = array[:, None] if array.ndim == 3 else array
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape[2:]:
+        raise DataError(f"{shown(path)} holds no images: its shape is {array.shape}.")
     for index, pixels in enumerate(images):
-        image = Image.fromarray(np.ascontiguousarray(pixels))
+        channels_last = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        image = Image.fromarray(channels_last if len(pixels) == 3 else pixels[0])
         yield InputImage(f"{path}[{index}]", _to_pixels(image, in_channels, size))
 
 

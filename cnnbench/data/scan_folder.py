@@ -161,10 +161,12 @@ class FolderScan:
                 continue
             images = classes.setdefault(name, [])
             for path in self.walk(place):
-                if is_image(path):
+                if not is_image(path):
+                    self.unused.append(path)
+                elif Path(path).is_file():
                     images.append(ImageFile(path, stamp(Path(path))))
                 else:
-                    self.unused.append(path)
+                    self.problems.append(f"{shown(path)} is a link to nothing, or not a file.")
             images.sort(key=lambda image: (_nfc(image.path), image.path))
         return classes
 
@@ -210,8 +212,7 @@ def _find_parts(scan: FolderScan) -> dict[str, Path]:
     """Return the folder of each part, that of TRAIN at least; what is beside them is unused.
 
     Parts are known by their names, such as train and val, Training and Testing, seg_train and
-    seg_test. Without folders of classes in one to train on, all are classes, and the folder itself is
-    the one to train on.
+    seg_test. If none to train on has folders of classes, the folder itself is the one to train on.
 
     Raises:
         DataError: two folders are one part, or folders are meant as parts and are not complete.
@@ -269,7 +270,11 @@ def _check_no_parts(
             )
 
 
-def _check_classes(scan: FolderScan, places: Mapping[str, Path], parts: Mapping[str, Classes]) -> list[str]:
+def _check_classes(
+    scan: FolderScan,
+    places: Mapping[str, Path],
+    parts: Mapping[str, Classes],
+) -> list[str]:
     """Return notes on classes without images to validate or test on; other gaps are problems.
 
     Raises:
@@ -288,10 +293,11 @@ def _check_classes(scan: FolderScan, places: Mapping[str, Path], parts: Mapping[
         elif empty:
             notes.append(f"Without images in {shown(places[part].name)}/: {empty}.")
     if len(train) < 2 and not scan.problems:
+        found = name_some(list(train)) or "no folders"
         raise DataError(
-            f"{shown(places[TRAIN])} has {name_some(list(train)) or 'no folders'}, and at least two "
-            "folders are needed, one for each class. Give data.path=DIR with the folder that has "
-            "them, or that of the files of an IDX data set."
+            f"{shown(places[TRAIN])} has {found}, and at least two folders are needed, one for "
+            "each class. Give data.path=DIR with the folder that has them, or that of the files of "
+            "an IDX data set."
         )
     return notes
 
