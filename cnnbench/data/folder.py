@@ -58,16 +58,15 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
     if recalled is not None:
         return recalled
     kept.forget()  # before others are read, so that both are never in memory
-    arrays, notes = read()
+    arrays, found = read()
     num_trained = info.train_examples - info.validation_examples
     measured = np.round(mean_and_deviation(arrays.train_images[:num_trained]), NUM_DIGITS)
     mean, std = map(tuple, measured.tolist())
     if 0 in std:
-        where = f" in channel {std.index(0) + 1} of 3" if len(std) > 1 else ""
-        alike = f"have one and the same value everywhere{where}"
-        raise DataError(f"The training images in {shown(info.path)} {alike}.")
+        place = shown(info.path)
+        raise DataError(f"The training images in {place} are of one and the same color.")
     digests = {file: idx_digest(array) for file, array in zip(FILES, arrays[:4], strict=True)}
-    notes = (*info.notes, *notes, *_note_copies(arrays))
+    notes = (*info.notes, *found, *_note_copies(arrays))
     dataset = replace(info, mean=mean, std=std, sha256=digests, notes=notes)
     kept.keep(key, [], dataset, arrays)
     return dataset, arrays
@@ -130,10 +129,8 @@ def _open_images(folder: Path, config: DataConfig) -> FolderDataset:
         arrays = Arrays(pixels[:num_train], train, pixels[num_train:], test, num_validation)
         if not misnamed:
             return arrays, []
-        path, format_ = next(iter(misnamed.items()))
-        example = f"{shown(Path(path).relative_to(folder))}, which is {format_}"
-        number = f"{len(misnamed):,} images are named for another format"
-        return arrays, [f"{number}, such as {example}."]
+        named = f"{len(misnamed):,} images are named for another format"
+        return arrays, [f"{named}, such as {misnamed[0]}."]
 
     notes = listing.notes
     if num_validation and config.validation and config.folds is None:

@@ -79,18 +79,18 @@ def read_image(path: Path, in_channels: int, size: int) -> Pixels:
 
 def read_images(
     files: Sequence[ImageFile], in_channels: int, size: int, title: str
-) -> tuple[Pixels, list[str], dict[str, str]]:
+) -> tuple[Pixels, list[str], list[str]]:
     """Read files as `read_image` does, in several threads; a bar with the title shows progress.
 
-    Returns the pixels (N, in_channels, size, size), what is wrong with some, and the formats of
-    files that are named for another.
+    Returns the pixels (N, in_channels, size, size), what is wrong with some files, and those that
+    are named for another format.
     """
     from PIL import Image
 
     Image.init()  # loads the plugins, which threads must not
     pixels = np.empty((len(files), in_channels, size, size), np.uint8)
     problems: list[str] = []
-    misnamed: dict[str, str] = {}
+    misnamed: list[str] = []
 
     def read(index: int) -> str | DataError:
         try:
@@ -107,7 +107,7 @@ def read_images(
             if isinstance(result, DataError):
                 problems.append(str(result))
             elif result != FORMAT_OF_SUFFIX[Path(file.path).suffix.lower()]:
-                misnamed[file.path] = result
+                misnamed.append(f"{shown(file.path)}, which is {result}")
     return pixels, problems, misnamed
 
 
@@ -149,8 +149,6 @@ def _read(path: str | Path, in_channels: int, size: int) -> tuple[Pixels, str]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        if Path(path).exists() and not Path(path).is_file():
-            raise DataError(f"{shown(path)} is neither a file nor a folder.")
         # Pillow maps a file that it opens into memory: if that becomes shorter, the process dies.
         with Path(path).open("rb") as stream, Image.open(stream, formats=ALLOWED) as image:
             image.load()
@@ -191,6 +189,8 @@ def _to_pixels(image: "Image", in_channels: int, size: int) -> Pixels:
     """Return an image as uint8 (in_channels, size, size), opaque and with 8 bits a channel."""
     from PIL import Image
 
+    if in_channels not in (1, 3):
+        raise DataError(f"Images have one channel or three, and the network takes {in_channels}.")
     if image.mode.startswith("I"):  # 16 bits, of which converting would keep the last 8
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
@@ -216,6 +216,8 @@ def read_inputs(paths: Iterable[Path], in_channels: int, size: int) -> Iterator[
                 yield from _read_folder(path, in_channels, size)
             elif is_idx(path):
                 yield from _read_idx_images(path, in_channels, size)
+            elif path.exists() and not path.is_file():
+                raise DataError(f"{shown(path)} is neither a file nor a folder.")
             else:
                 yield InputImage(str(path), read_image(path, in_channels, size))
         except (DataError, OSError) as error:

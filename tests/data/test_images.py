@@ -165,7 +165,7 @@ def test_every_kind_of_file_is_read(
     expected = (102,) * 3 if mode == "L" else (200, 60, 60)
     assert np.abs(read_colors(path, 16).astype(int) - expected).max() <= 4
     assert path.suffix in FORMAT_OF_SUFFIX
-    assert read_images(as_files(path), 3, 16, "")[1:] == ([], {})
+    assert read_images(as_files(path), 3, 16, "")[1:] == ([], [])
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "GIF", "TIFF", "PNG"])
@@ -180,7 +180,7 @@ def test_a_file_named_for_another_format_is_read_and_reported(save: Save, kind: 
     path = save(Image.new("RGB", (8, 8), (7, 7, 7)), "image.jpg", format=kind)
     other = save(Image.new("L", (8, 8)), "image.JPEG")
     pixels, problems, misnamed = read_images(as_files(path, other), 1, 8, "")
-    assert (pixels[0].max(), problems, misnamed) == (7, [], {str(path): kind})
+    assert (pixels[0].max(), problems, misnamed) == (7, [], [f"{path}, which is {kind}"])
 
 
 # Turned and resized
@@ -513,6 +513,12 @@ def test_an_idx_file_without_images_is_told(content: bytes, told: str, tmp_path:
     (image,) = read(tmp_path / "images")
     with pytest.raises(DataError, match=told):
         raise DataError(image.error)
+
+
+def test_a_network_of_two_channels_has_no_inputs(save: Save, tmp_path: Path) -> None:
+    (tmp_path / "images").write_bytes(idx(noise(1, 8, 8)))
+    for image in read(save(noise(8, 8)), tmp_path / "images", in_channels=2):
+        assert "the network takes 2" in image.error
 
 
 # Inverted images
