@@ -19,6 +19,7 @@ FORMAT_OF_SUFFIX = {
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
     **{".png": "PNG", ".webp": "WEBP", ".gif": "GIF", ".bmp": "BMP"},
 }
+SUFFIXES = tuple(FORMAT_OF_SUFFIX)
 FORMATS = "PNG, JPEG, WebP, GIF, BMP or TIFF"
 SYSTEM_NAMES = {
     *("__macosx", "__pycache__", "icon\r", "lost+found"),
@@ -175,7 +176,7 @@ class FolderScan:
 
 
 def is_image(path: str) -> bool:
-    return path.lower().endswith(tuple(FORMAT_OF_SUFFIX))
+    return path.lower().endswith(SUFFIXES)
 
 
 def shown(path: "str | os.PathLike[str]") -> str:
