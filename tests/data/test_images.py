@@ -225,11 +225,6 @@ def test_resizing_is_torchvisions(save: Save, size: int, shape: tuple[int, ...])
     assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
 
 
-@pytest.mark.parametrize("shape", [(10, 40), (40, 10), (1, 1), (3, 500)], ids=str)
-def test_an_image_of_any_shape_becomes_square(save: Save, shape: tuple[int, int]) -> None:
-    assert read_image(save(noise(*shape, 3)), 3, 8).shape == (3, 8, 8)
-
-
 # Files that are no images
 
 
