@@ -210,6 +210,7 @@ def test_without_a_test_part_a_sixth_of_train_is_set_apart(folder: Path, others:
         *(("port/1", "train_station/1"),),
         *(("bus/1", "train/1", "train/steam/1"), ("port/1", "train_station/in/1")),
         *(("test_strips/in/1", "test_tubes/in/1"), ("control/left/1", "test/left/1")),
+        *(("cats/1", "test/cats/1"),),
     ],
     ids=" ".join,
 )
@@ -315,9 +316,11 @@ def test_notes_name_the_first_files_that_are_not_used(folder: Path) -> None:
     fill(folder, CLASSES)
     for name in ("stray.png", "list.txt", "cats/a.svg", "cats/b.SVG", "dogs/README", "dogs/c.heic"):
         (folder / name).touch()
-    unused = "list.txt, stray.png, cats/a.svg, cats/b.SVG, dogs/README and 1 more"
-    expected = f"Not used: {unused}. Images are {FORMATS} files of a class."
-    assert list_images(folder).notes[1:] == [expected]
+    unused = "list.txt, stray.png, cats/a.svg, cats/b.SVG, dogs/README"
+    told = f"Images are {FORMATS} files of a class."
+    assert list_images(folder).notes[1:] == [f"Not used: {unused} and 1 more. {told}"]
+    (folder / "dogs/c.heic").unlink()
+    assert list_images(folder).notes[1:] == [f"Not used: {unused}. {told}"]
 
 
 def test_notes_name_classes_of_one_image(folder: Path) -> None:
