@@ -17,7 +17,7 @@ from small_runs import Runs, forge
 
 from cnnbench.commands.predict import BATCH
 from cnnbench.data import catalog
-from cnnbench.data.images import KNOWN
+from cnnbench.data.scan_folder import FORMATS
 from cnnbench.training.load_model import load_trained_model
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -98,7 +98,7 @@ def test_stdout_is_for_programs_alone(form: str, images: list[str], within: Comm
     done = within("predict", "run", form, images[0], "nothing.png")
     assert "cnnbench:" not in done.stdout
     assert done.stderr.splitlines() == [
-        "cnnbench: nothing.png is not there.",
+        "cnnbench: nothing.png cannot be read: No such file or directory.",
         "cnnbench: 1 of 2 images could not be classified.",
     ]
 
@@ -120,7 +120,7 @@ def test_a_folder_of_nothing_but_unreadable_images_gives_an_error_for_each(withi
     done = within("predict", "run", "folder", "--json")
     assert done.returncode == 3
     assert [each["error"] for each in json.loads(done.stdout)] == [
-        f"folder/{index:03}.png is not a {KNOWN} image." for index in range(BATCH + 1)
+        f"folder/{index:03}.png is not a {FORMATS} image." for index in range(BATCH + 1)
     ]
     assert len(done.stderr.splitlines()) == BATCH + 2
 
@@ -229,7 +229,7 @@ def test_a_run_without_checkpoint_is_told_with_code_5(run: Path, images: list[st
 def test_an_image_that_is_a_text_file_is_told_with_code_3(within: Command, tmp_path: Path) -> None:
     (tmp_path / "notes.png").write_text("text")
     done = within("predict", "run", "notes.png")
-    assert (done.returncode, done.stderr.splitlines()[0]) == (3, f"cnnbench: notes.png is not a {KNOWN} image.")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (3, f"cnnbench: notes.png is not a {FORMATS} image.")
 
 
 def test_names_of_classes_do_not_steer_the_terminal(run: Path, images: list[str], within: Command) -> None:

@@ -13,7 +13,7 @@ import torch
 from cnnbench.analysis.format import printable
 from cnnbench.commands import parse_run_arguments, run_parser
 from cnnbench.data.catalog import Dataset
-from cnnbench.data.inputs import Given, looks_inverted, read_all
+from cnnbench.data.images import InputImage, looks_inverted, read_inputs
 from cnnbench.errors import DataError
 from cnnbench.reports.predictions import Prediction, as_csv, as_json, as_table
 from cnnbench.training.load_model import TrainedModel, load_trained_model
@@ -87,14 +87,14 @@ def _at_least_one(word: str) -> int:
 
 
 def _predict(trained: TrainedModel, paths: Sequence[Path], top: int, invert: bool) -> Iterator[Prediction]:
-    waiting = read_all(paths, trained.dataset.in_channels, trained.dataset.image_size)
+    waiting = read_inputs(paths, trained.dataset.in_channels, trained.dataset.image_size)
     while block := list(islice(waiting, BATCH)):
         classified = _classify(trained, [each for each in block if each.pixels is not None], top, invert)
         for each in block:
             yield Prediction(each.name, [], error=each.error) if each.pixels is None else next(classified)
 
 
-def _classify(trained: TrainedModel, block: Sequence[Given], top: int, invert: bool) -> Iterator[Prediction]:
+def _classify(trained: TrainedModel, block: Sequence[InputImage], top: int, invert: bool) -> Iterator[Prediction]:
     """Classify a batch of images that were readable."""
     images = np.stack([each.pixels for each in block if each.pixels is not None])
     images = 255 - images if invert else images

@@ -1,6 +1,5 @@
 """Keep the data set that was loaded last in memory, for the next job of a process."""
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
 
-__all__ = ["Fingerprint", "clear", "file_fingerprint", "lookup", "stat_fingerprint", "store"]
+__all__ = ["Fingerprint", "clear", "file_fingerprint", "lookup", "store"]
 
 Fingerprint = tuple[int, ...]
 
@@ -51,9 +50,6 @@ def clear() -> None:
 def file_fingerprint(path: Path) -> Fingerprint:
     """Return what changes when a file does, nothing if it is not there."""
     with suppress(OSError):
-        return stat_fingerprint(path.stat())
+        status = path.stat()
+        return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return ()
-
-
-def stat_fingerprint(status: os.stat_result) -> Fingerprint:
-    return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -12,8 +12,8 @@ from cnnbench.config import FOLDER, Config, DataConfig
 from cnnbench.data import datasets
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
-from cnnbench.data.parts import find_test_folder
 from cnnbench.data.resident import Examples, ResidentData
+from cnnbench.data.scan_folder import find_test_folder
 from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError
 

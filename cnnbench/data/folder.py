@@ -1,8 +1,9 @@
-"""`data=folder`: the user's own images."""
+"""Load a folder data set (`data=folder`): image files in folders of classes, or IDX files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,109 +11,247 @@ from cnnbench.config import FOLDER, DataConfig
 from cnnbench.data import cache
 from cnnbench.data.arrays import Arrays, Labels, mean_and_deviation
 from cnnbench.data.catalog import FILES, Dataset
-from cnnbench.data.idx import idx_digest
-from cnnbench.data.idx_folder import holds_idx, open_idx
-from cnnbench.data.image_folder import open_images
-from cnnbench.data.own import OwnData, shown
+from cnnbench.data.idx import idx_digest, read_idx, read_idx_shape
+from cnnbench.data.images import are_gray, read_images
+from cnnbench.data.scan_folder import class_name, list_images, shown
 from cnnbench.data.user_folders import expand_user
-from cnnbench.errors import DataError
+from cnnbench.errors import ConfigError, DataError
 
-__all__ = ["facts", "load"]
+__all__ = ["dataset_error", "dataset_info", "load"]
 
-DIGITS = 4  # of mean and deviation, as many as of data sets that are known
-LARGE_CLASS = 1.5  # times an even share of the training images, above which a note says so
+CLASSES_FILE = "classes.txt"  # beside IDX files: a name on each line, that of label 0 first
+NUM_DIGITS = 4  # of mean and std, as many as those of known data sets have
+MAX_PROBLEMS = 10  # beyond which they are only counted
+LARGE_SHARE = 1.5  # of the training images in one class, as a multiple of an even share
 
 
-def facts(config: DataConfig) -> Dataset:
-    """What is known of the folder without reading the images; mean and deviation, and the digests, are not.
+class FolderDataset(NamedTuple):
+    """A folder data set before its images are read.
+
+    `info` is all but mean, std and digests. `content` changes when the files do. `read` returns
+    the arrays and notes on them, or raises a DataError.
+    """
+
+    info: Dataset
+    content: Hashable
+    read: Callable[[], tuple[Arrays, list[str]]]
+
+
+def dataset_info(config: DataConfig) -> Dataset:
+    """Return what is known without reading the images: all but mean, std and the digests.
 
     Raises:
-        DataError: what is there is no data set.
+        DataError: the folder holds no data set.
         ConfigError: it does not go with the configuration.
     """
-    return _facts(_folder(config), _open(config))
+    return _open(config).info
 
 
 def load(config: DataConfig) -> tuple[Dataset, Arrays]:
-    """All of the folder, with mean and deviation of the training images, and the digests of the content.
+    """Load the folder, with mean and std of the training images and digests of the content.
 
     Raises:
-        DataError, ConfigError: as `facts`; or images cannot be read, or are all alike.
+        DataError, ConfigError: as `dataset_info`; or images cannot be read, or are all alike.
     """
-    folder, own = _folder(config), _open(config)
-    key = (folder.resolve(), own.content, own.notes)
+    info, content, read = _open(config)
+    key = (info.path, content, info.notes)
     recalled = cache.lookup(key)
     if recalled is not None:
         return recalled
     cache.clear()  # before others are read, so that both are never in memory
-    arrays, notes = own.read()
-    num_trained = own.num_train - own.num_validation
-    measured = mean_and_deviation(arrays.train_images[:num_trained])
-    mean, std = (tuple(round(value, DIGITS) for value in values) for values in measured)
+    arrays, found = read()
+    num_trained = info.train_examples - info.validation_examples
+    measured = np.round(mean_and_deviation(arrays.train_images[:num_trained]), NUM_DIGITS)
+    mean, std = map(tuple, measured.tolist())
     if 0 in std:
-        where = f" in channel {std.index(0) + 1} of 3" if len(std) > 1 else ""
-        raise DataError(f"The training images in {shown(folder)} have one and the same value everywhere{where}.")
+        place = shown(info.path)
+        raise DataError(f"The training images in {place} are of one and the same color.")
     digests = {file: idx_digest(array) for file, array in zip(FILES, arrays[:4], strict=True)}
-    largest = _largest(arrays.train_labels[:num_trained], own.classes)
-    notes = (*own.notes, *notes, *largest, *_copies(arrays))
-    dataset = replace(_facts(folder, own), mean=mean, std=std, sha256=digests, notes=notes)
+    largest = _note_large_class(arrays.train_labels[:num_trained], info.classes)
+    notes = (*info.notes, *found, *largest, *_note_copies(arrays))
+    dataset = replace(info, mean=mean, std=std, sha256=digests, notes=notes)
     cache.store(key, [], dataset, arrays)
     return dataset, arrays
 
 
-def _largest(labels: Labels, classes: Sequence[str]) -> list[str]:
+def _open(config: DataConfig) -> FolderDataset:
+    folder = expand_user(str(config.path))
+    if not folder.is_dir():
+        where = "" if folder.is_absolute() else f" in {Path.cwd()}"
+        told = f"data.path={shown(folder)}: there is no such folder{where}"
+        raise DataError(f"{told}. Name the folder of your images.")
+    if any(_find_idx(folder, file).is_file() for file in FILES):
+        return _open_idx(folder, config)
+    return _open_images(folder, config)
+
+
+def _describe(folder: Path, in_channels: int, **info: Any) -> Dataset:
+    folder = folder.resolve()
+    return Dataset(
+        name=FOLDER,
+        title=shown(folder.name) or str(folder),
+        mean=(0.0,) * in_channels,
+        std=(1.0,) * in_channels,
+        sha256={},
+        licence="your own",
+        path=str(folder),
+        **info,
+    )
+
+
+def _open_images(folder: Path, config: DataConfig) -> FolderDataset:
+    """Open a folder of images, which are squeezed to data.image_size, square."""
+    size = config.image_size or config.resize
+    if config.resize > size:
+        raise ConfigError(
+            f"data.resize={config.resize} would enlarge images that are kept at "
+            f"data.image_size={size}. Set data.image_size={config.resize}; data.resize follows it."
+        )
+    listing = list_images(folder)
+    classes = tuple(listing.train)
+    files, labels, sizes = [], [], []
+    for part in (listing.train, listing.validation, listing.test):
+        for label, name in enumerate(classes):
+            files += part.get(name, [])
+            labels += [label] * len(part.get(name, []))
+        sizes.append(len(files))
+    num_train, num_validation = sizes[1], sizes[1] - sizes[0]
+    title = f"reading {shown(folder.resolve().name)}"
+    if listing.problems:  # report damaged images with them, not only after they are mended
+        raise dataset_error(folder, [*listing.problems, *read_images(files, 1, 1, title)[1]])
+    in_channels = config.channels or (1 if are_gray(tuple(files)) else 3)
+
+    def read() -> tuple[Arrays, list[str]]:
+        pixels, problems, misnamed = read_images(files, in_channels, size, title)
+        if problems:
+            raise dataset_error(folder, problems)
+        kind = np.uint8 if len(classes) <= 256 else np.int32
+        train, test = np.split(np.array(labels, kind), [num_train])
+        arrays = Arrays(pixels[:num_train], train, pixels[num_train:], test, num_validation)
+        if not misnamed:
+            return arrays, []
+        named = f"{len(misnamed):,} images are named for another format"
+        return arrays, [f"{named}, such as {misnamed[0]}."]
+
+    notes = listing.notes
+    if num_validation and config.validation and config.folds is None:
+        images = f"the {num_validation:,} images of the validation folder"
+        notes.insert(0, f"Validation set: {images}; data.validation is not used.")
+    info = _describe(
+        folder,
+        in_channels,
+        classes=classes,
+        train_examples=num_train,
+        test_examples=len(files) - num_train,
+        validation_examples=num_validation,
+        image_size=size,
+        split_here=listing.split_here,
+        notes=tuple(notes),
+    )
+    return FolderDataset(info, (*files, size, in_channels), read)
+
+
+def dataset_error(folder: Path, problems: Sequence[str]) -> DataError:
+    """Return the error that reports the first problems in a folder, and how many more there are."""
+    problems = list(dict.fromkeys(problems))
+    if len(problems) == 1:
+        return DataError(problems[0])
+    lines = [f"There are {len(problems):,} problems in {shown(folder)}:", *problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(f"and {len(problems) - MAX_PROBLEMS:,} more")
+    return DataError("\n  ".join(lines))
+
+
+def _note_large_class(labels: Labels, classes: Sequence[str]) -> list[str]:
     """Return a note on the largest class if it has far more than an even share of the images."""
     counts = np.bincount(labels)
-    largest = int(counts.argmax())
-    share, even = counts[largest] / len(labels), 1 / len(classes)
-    if share <= LARGE_CLASS * even:
-        return []
-    name = shown(classes[largest])
-    return [f"{share:.0%} of the training images are of class {name}; an even share is {even:.0%}."]
+    share, even = counts.max() / len(labels), 1 / len(classes)
+    name = shown(classes[int(counts.argmax())])
+    note = f"{share:.0%} of the training images are of class {name}; an even share is {even:.0%}."
+    return [note] if share > LARGE_SHARE * even else []
 
 
-def _copies(arrays: Arrays) -> list[str]:
+def _note_copies(arrays: Arrays) -> list[str]:
     """Return a note on the test images that are also training images: these measure memory."""
     known = {hash(image.tobytes()) for image in arrays.train_images}
     copies = sum(hash(image.tobytes()) in known for image in arrays.test_images)
-    if not copies:
-        return []
-    number = len(arrays.test_images)
-    return [f"{copies:,} of the {number:,} test images are also among the training images."]
+    of_all = f"{copies:,} of the {len(arrays.test_images):,} test images"
+    return [f"{of_all} are also among the training images."] if copies else []
 
 
-def _folder(config: DataConfig) -> Path:
-    assert config.path is not None
-    return expand_user(config.path)
+def _find_idx(folder: Path, file: str) -> Path:
+    """Return where a file is, plain or gzipped; without either, where it would be."""
+    plain, packed = folder / file, folder / f"{file}.gz"
+    return packed if packed.is_file() and not plain.is_file() else plain
 
 
-def _open(config: DataConfig) -> OwnData:
-    folder = _folder(config)
-    try:
-        if not folder.is_dir():
-            is_what = "is a file, not a folder" if folder.exists() else "is not there"
-            where = "" if folder.is_absolute() else f" (looked for in {Path.cwd()})"
-            raise DataError(f"data.path={shown(folder)} {is_what}{where}. Name the folder of your images.")
-        is_idx = holds_idx(folder)
-    except OSError as error:  # a folder that may not be entered, or a name too long for one
-        raise DataError(f"data.path={shown(folder)} cannot be looked into: {error.strerror}.") from error
-    return open_idx(folder, config) if is_idx else open_images(folder, config)
+def _open_idx(folder: Path, config: DataConfig) -> FolderDataset:
+    """Open a folder of IDX files, images N x H x W or N x C x H x W with C 1 or 3."""
+    paths = [_find_idx(folder, file) for file in FILES]
+    train, _, test, _ = shapes = [read_idx_shape(path) for path in paths]
+    _check_idx_shapes(paths, shapes)
+    in_channels = 1 if len(train) == 3 else train[1]
+    if config.channels not in (None, in_channels):
+        raise ConfigError(
+            f"data.channels={config.channels} is for image files. The IDX files in {shown(folder)} "
+            f"have images of {in_channels} channels, which are taken as they are."
+        )
 
+    def read() -> tuple[Arrays, list[str]]:
+        train, train_labels, test, test_labels = map(read_idx, paths)
+        return Arrays(train, train_labels, test, test_labels), []
 
-def _facts(folder: Path, own: OwnData) -> Dataset:
-    return Dataset(
-        name=FOLDER,
-        title=shown(folder.resolve().name) or str(folder),
-        classes=own.classes,
-        mean=(0.0,) * own.in_channels,
-        std=(1.0,) * own.in_channels,
-        train_examples=own.num_train,
-        test_examples=own.num_test,
-        validation_examples=own.num_validation,
-        sha256={},
-        licence="your own",
-        path=str(folder.resolve()),
-        image_size=own.image_size,
-        split_here=own.split_here,
-        notes=own.notes,
+    info = _describe(
+        folder,
+        in_channels,
+        classes=_read_idx_classes(folder, paths[1::2]),
+        train_examples=train[0],
+        test_examples=test[0],
+        image_size=max(train[-2:]),
     )
+    content = tuple(cache.file_fingerprint(path) for path in (*paths, folder / CLASSES_FILE))
+    return FolderDataset(info, content, read)
+
+
+def _check_idx_shapes(paths: Sequence[Path], shapes: Sequence[tuple[int, ...]]) -> None:
+    for index in (0, 2):
+        images, labels = shapes[index : index + 2]
+        is_images = len(images) == 3 or (len(images) == 4 and images[1] in (1, 3))
+        if not is_images or 0 in images:
+            shape = _by(images)
+            raise DataError(f"{shown(paths[index])} should hold images; its shape is {shape}.")
+        if labels != images[:1]:
+            raise DataError(
+                f"{shown(paths[index + 1])} should hold {images[0]:,} labels, one for each image; "
+                f"its shape is {_by(labels)}."
+            )
+    if shapes[0][1:] != shapes[2][1:]:
+        sizes = f"{_by(shapes[2][1:])}, {paths[0].name} of {_by(shapes[0][1:])}"
+        raise DataError(f"{shown(paths[2])} has images of {sizes}.")
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _read_idx_classes(folder: Path, paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return the names in classes.txt or, without it, the numbers from 0 to the largest label."""
+    labels = [read_idx(path) for path in paths]
+    if len(np.unique(labels[0])) < 2:
+        single = f"has a single label, {labels[0][0]}: there is nothing to tell apart"
+        raise DataError(f"{shown(paths[0])} {single}.")
+    num_labels = max(int(each.max()) for each in labels) + 1
+    path = folder / CLASSES_FILE
+    try:
+        lines = path.read_text("utf-8-sig").rstrip().split("\n")
+    except FileNotFoundError:
+        return tuple(map(str, range(num_labels)))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{shown(path)} cannot be read: {error}.") from error
+    names = tuple(filter(None, [class_name(line.strip()) for line in lines]))
+    if len(set(names)) < max(len(lines), 2, num_labels):
+        raise DataError(
+            f"{shown(path)} must have the name of a class on each line, each another one, and at "
+            f"least {max(2, num_labels)} for labels up to {num_labels - 1}."
+        )
+    return names

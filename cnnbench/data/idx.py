@@ -1,73 +1,104 @@
-"""The IDX format, in which MNIST and its relatives lie in files (yann.lecun.com/exdb/mnist).
+"""Read IDX files, the format of MNIST and its relatives (yann.lecun.com/exdb/mnist).
 
-Two zero bytes, the type (8 for unsigned bytes), the number of dimensions, each size as a big-endian 32-bit integer,
-the data.
+An IDX file has two zero bytes, the type (8: unsigned bytes), the number of dimensions, each size
+as a big-endian 32-bit integer, and the data. It may be gzipped.
 """
 
+import gzip
 import hashlib
 import math
 import struct
-from io import BufferedIOBase, BytesIO
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cnnbench.data.scan_folder import shown
 from cnnbench.errors import DataError
 
-__all__ = ["idx_digest", "parse_idx", "read_idx", "read_shape"]
+__all__ = ["idx_digest", "is_idx", "parse_idx", "read_idx", "read_idx_shape"]
 
-BYTES, INTEGERS = 0x08, 0x0C  # types: unsigned bytes, 32-bit integers
-PORTION = 1 << 24  # bytes read at a time: the header may promise any number of them
+UINT8, INT32 = 0x08, 0x0C  # types of IDX
+START, GZIP = bytes([0, 0, UINT8]), b"\x1f\x8b"
+MAX_HEADER = 4 + 4 * 255  # bytes
+PORTION = 1 << 24  # bytes that are read at a time: the header may promise any number
 
-
-def read_shape(stream: BufferedIOBase) -> tuple[int, ...]:
-    """The shape that the header of an IDX file of unsigned bytes says; the stream is left at the data.
-
-    Raises:
-        DataError: it is no such header.
-    """
-    start = stream.read(4)
-    if len(start) < 4 or start[:3] != bytes([0, 0, BYTES]):
-        raise DataError(
-            f"Not an IDX file of unsigned bytes: it begins with {start[:3].hex(' ') or 'nothing'}, not 00 00 08."
-        )
-    sizes = stream.read(4 * start[3])
-    if len(sizes) < 4 * start[3] or not sizes:
-        raise DataError("A damaged IDX file: it ends within its header, or has no dimensions.")
-    return struct.unpack(f">{start[3]}I", sizes)
+Array = npt.NDArray[np.uint8]
 
 
-def read_idx(stream: BufferedIOBase) -> npt.NDArray[np.uint8]:
-    """An IDX file of unsigned bytes as an array; no more is read than shows that it is too long.
+def is_idx(path: Path) -> bool:
+    """Return whether a file begins as an IDX file of unsigned bytes or a gzip file does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(3).startswith((START, GZIP))
+
+
+def read_idx(path: Path) -> Array:
+    """Return an IDX file of unsigned bytes, plain or gzipped, as an array.
 
     Raises:
-        DataError: the header and the length do not say such an array.
+        DataError: it is missing, damaged or no such file.
     """
-    shape = read_shape(stream)
-    size, content = math.prod(shape), bytearray()
-    while len(content) <= size and (portion := stream.read(min(PORTION, size + 1 - len(content)))):
-        content += portion
-    return _array(content, 0, shape)
+    with _open(path) as stream:
+        content = bytearray(stream.read(MAX_HEADER))
+        max_length = MAX_HEADER + math.prod(_parse_shape(content))
+        while len(content) <= max_length and (portion := stream.read(PORTION)):
+            content += portion
+        return parse_idx(content)
 
 
-def parse_idx(content: bytes) -> npt.NDArray[np.uint8]:
-    """As `read_idx`, but of what has been read, and without a copy of it."""
-    shape = read_shape(BytesIO(content))
-    return _array(content, 4 + 4 * len(shape), shape)
+def read_idx_shape(path: Path) -> tuple[int, ...]:
+    """Return the shape of an IDX file without reading the data; raise DataError as `read_idx`."""
+    with _open(path) as stream:
+        return _parse_shape(stream.read(MAX_HEADER))
 
 
-def _array(content: bytes | bytearray, start: int, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    length = len(content) - start
-    if length != math.prod(shape):
-        than = "fewer" if length < math.prod(shape) else "more"
-        raise DataError(f"A damaged IDX file: it has {than} bytes than the shape {' x '.join(map(str, shape))} takes.")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+def parse_idx(content: bytes | bytearray) -> Array:
+    """Return the content of an IDX file of unsigned bytes as an array, which shares its memory.
+
+    Raises:
+        DataError: the header is not of such a file, or the length is not what it says.
+    """
+    shape = _parse_shape(content)
+    array = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
+    if array.size != math.prod(shape):
+        raise DataError(f"is a damaged IDX file: {array.size:,} bytes for the shape {shape}.")
+    return array.reshape(shape)
 
 
 def idx_digest(array: npt.NDArray[np.integer[Any]]) -> str:
-    """The SHA-256 of the IDX file that would hold the array."""
-    kind, values = (BYTES, array) if array.dtype == np.uint8 else (INTEGERS, array.astype(">i4"))
-    digest = hashlib.sha256(bytes([0, 0, kind, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape))
+    """Return the SHA-256 of the IDX file that would hold the array."""
+    kind, values = (UINT8, array) if array.dtype == np.uint8 else (INT32, array.astype(">i4"))
+    sizes = struct.pack(f">{array.ndim}I", *array.shape)
+    digest = hashlib.sha256(bytes([0, 0, kind, array.ndim]) + sizes)
     digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()
+
+
+def _parse_shape(content: bytes | bytearray) -> tuple[int, ...]:
+    if not content.startswith(START):
+        start = bytes(content[:3]).hex(" ") or "nothing"
+        raise DataError(f"is no IDX file of unsigned bytes: it begins with {start}, not 00 00 08.")
+    if len(content) < 8 or len(content) < 4 + 4 * content[3]:
+        raise DataError("is a damaged IDX file: it ends within its header.")
+    return struct.unpack_from(f">{content[3]}I", content, 4)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BufferedIOBase]:
+    """Open a file, unpacked if it is gzipped; raise what is wrong with it as a DataError."""
+    try:
+        with path.open("rb") as file:
+            is_gzipped = file.peek(2).startswith(GZIP)
+            yield gzip.GzipFile(fileobj=file) if is_gzipped else file
+    except DataError as error:
+        raise DataError(f"{shown(path)} {error}") from error
+    except (EOFError, OSError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{shown(path)} cannot be read: {reason}.") from error

@@ -1,38 +1,39 @@
-"""Image files as the arrays that networks are trained on."""
+"""Decode image files: to train on, and as inputs of `predict`."""
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from cnnbench.data.own import shown
+from cnnbench.data.idx import is_idx, read_idx
+from cnnbench.data.scan_folder import (
+    FORMAT_OF_SUFFIX,
+    FORMATS,
+    FolderScan,
+    ImageFile,
+    is_image,
+    shown,
+)
 from cnnbench.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["KNOWN", "SUFFIXES", "are_grey", "read_image", "read_images"]
+__all__ = ["InputImage", "are_gray", "looks_inverted", "read_image", "read_images", "read_inputs"]
 
-FORMAT_OF_SUFFIX = {
-    **dict.fromkeys((".jpeg", ".jpg", ".jpe", ".jfif"), "JPEG"),
-    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
-    **{".png": "PNG", ".webp": "WebP", ".gif": "GIF", ".bmp": "BMP"},
-}
-SUFFIXES = tuple(FORMAT_OF_SUFFIX)  # of the files that are looked for in folders
-FORMATS = ("PNG", "JPEG", "WebP", "GIF", "BMP", "TIFF")  # that Pillow may read, and no others
-KNOWN = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-NAMES_OF_PILLOW = {"MPO": "JPEG", "WEBP": "WebP"}  # MPO is a JPEG with others behind it
-
-GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B")
-COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
-# How other files begin that often bear the name of an image, and what to do about each.
+ALLOWED = tuple(dict.fromkeys(FORMAT_OF_SUFFIX.values()))  # formats that Pillow may read
+GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16L", "I;16B")
+COLOR_MODES = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+# How files begin that often bear the name of an image, and what to do about each.
 OTHER_FILES = (
     (rb"\s*<(!doctype html|html|head)", "is a web page: it was not downloaded as an image"),
     (rb"\s*(<\?xml[^>]*>\s*)?(<!--.*-->\s*)?<svg", "is an SVG drawing: convert it to PNG"),
@@ -46,95 +47,94 @@ OTHER_FILES = (
     (rb"PK\x03\x04", "is a ZIP archive: unpack it"),
     (rb"\Z", "is empty"),
 )
-WHITE = (255, 255, 255, 255)  # what shows through a transparent image, as on a page
-
-PORTION = 64  # images that a thread takes at a time
-PATIENCE_S = 1  # before a bar shows how far reading has come
+CHUNK = 64  # files that a thread takes at a time
+BAR_DELAY_S = 1
+DARK, LIGHT = 1 / 3, 2 / 3  # means of training pixels below and above which they have a background
 
 Pixels = npt.NDArray[np.uint8]
 
 
-class Reading(NamedTuple):
-    """Images as `read_images` returns them; `misnamed` has the formats of files named for another."""
+@dataclass(frozen=True)
+class InputImage:
+    """An image by its name, as uint8 (C, S, S), or why there is none."""
 
-    pixels: Pixels
-    problems: list[str]
-    misnamed: dict[str, str]
+    name: str
+    pixels: Pixels | None
+    error: str = ""
 
 
 def read_image(path: Path, in_channels: int, size: int) -> Pixels:
-    """Read an image file as uint8 (in_channels, size, size): grey for one channel, else RGB.
+    """Read an image file as uint8 (in_channels, size, size): gray for one channel, else RGB.
 
-    Of several images in a file it is the first. It is turned as its EXIF orientation says, what is
-    transparent becomes white, colour becomes luma (ITU-R 601-2). Both sides are resized, bilinear
-    with antialiasing, so a picture that is not square is squeezed.
+    Of several images in a file it is the first. It is turned as its EXIF orientation says,
+    transparent pixels become white, color becomes luma (ITU-R 601-2). Both sides are resized,
+    bilinear with antialiasing, so that an image that is not square is squeezed.
 
     Raises:
         DataError: it cannot be read, is no such image, is damaged or is absurdly large.
     """
-    with _warnings_decided():
+    with _bombs_as_errors():
         return _read(path, in_channels, size)[0]
 
 
-def read_images(paths: Sequence[str | Path], in_channels: int, size: int, title: str) -> Reading:
-    """Read files as `read_image` does, in several threads, as uint8 (N, in_channels, size, size).
+def read_images(
+    files: Sequence[ImageFile], in_channels: int, size: int, title: str
+) -> tuple[Pixels, list[str], list[str]]:
+    """Read files as `read_image` does, in several threads; a bar with the title shows progress.
 
-    A bar with the title shows how far it is where that takes long.
+    Returns the pixels (N, in_channels, size, size), what is wrong with some files, and those that
+    are named for another format.
     """
-    from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  # registers them
-
-    Image.preinit()  # with the plugins above all that `FORMATS` needs, loaded in one thread
-    pixels = np.empty((len(paths), in_channels, size, size), np.uint8)
-
-    def read(start: int) -> tuple[list[str], dict[str, str]]:
-        problems, misnamed = [], {}
-        for number, path in enumerate(paths[start : start + PORTION], start):
-            try:
-                pixels[number], format_ = _read(path, in_channels, size)
-            except DataError as error:
-                problems.append(str(error))
-            else:
-                if format_ != FORMAT_OF_SUFFIX.get(Path(path).suffix.lower(), format_):
-                    misnamed[str(path)] = format_
-        return problems, misnamed
-
-    problems: list[str] = []
-    misnamed: dict[str, str] = {}
-    bar = tqdm(total=len(paths), unit=" images", desc=title, disable=None, leave=False, delay=PATIENCE_S)
-    with _warnings_decided(), bar, ThreadPoolExecutor() as pool:  # Pillow leaves the interpreter free
-        for number, found in enumerate(pool.map(read, range(0, len(paths), PORTION)), 1):
-            problems += found[0]
-            misnamed |= found[1]
-            bar.update(min(PORTION, len(paths) - PORTION * (number - 1)))
-    return Reading(pixels, problems, misnamed)
-
-
-def are_grey(paths: Sequence[str | Path]) -> bool:
-    """Whether no file is in colour, by their headers; those that cannot be read do not count."""
     from PIL import Image
 
-    def is_coloured(path: str | Path) -> bool:
+    Image.init()  # loads the plugins, which threads must not
+    pixels = np.empty((len(files), in_channels, size, size), np.uint8)
+    problems: list[str] = []
+    misnamed: list[str] = []
+
+    def read(index: int) -> str | DataError:
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            pixels[index], format_ = _read(files[index].path, in_channels, size)
+        except DataError as error:
+            return error
+        return format_
+
+    total = len(files)
+    with _bombs_as_errors(), ThreadPool() as pool:  # Pillow leaves the interpreter free
+        results = pool.imap(read, range(total), CHUNK)
+        bar = tqdm(results, title, total, False, unit=" images", disable=None, delay=BAR_DELAY_S)
+        for file, result in zip(files, bar, strict=True):
+            if isinstance(result, DataError):
+                problems.append(str(result))
+            elif result != FORMAT_OF_SUFFIX[Path(file.path).suffix.lower()]:
+                misnamed.append(f"{shown(file.path)}, which is {result}")
+    return pixels, problems, misnamed
+
+
+@lru_cache(maxsize=1)  # asked when a configuration is checked and when the images are read
+def are_gray(files: tuple[ImageFile, ...]) -> bool:
+    """Return whether no file is in color by its header; those that cannot be read do not count."""
+    from PIL import Image
+
+    def is_colored(file: ImageFile) -> bool:
+        try:
+            with Image.open(file.path, formats=ALLOWED) as image:
                 if image.mode != "P" or image.palette is None:
-                    return image.mode not in GREY_MODES
-                known = image.palette.rawmode == "RGB"  # others are sorted when pixels are read
-                palette = image.palette.palette if known else bytes(image.getpalette() or ())
-                colours = np.frombuffer(palette, np.uint8).reshape(-1, 3)
-                return bool((colours != colours[:, :1]).any())
-        except Exception:  # it is told when the pixels are read
+                    return image.mode not in GRAY_MODES
+                is_rgb = image.palette.rawmode == "RGB"  # others are known once pixels are read
+                palette = image.palette.palette if is_rgb else bytes(image.getpalette() or ())
+                colors = np.frombuffer(palette, np.uint8).reshape(-1, 3)
+                return bool((colors != colors[:, :1]).any())
+        except Exception:  # reported when the pixels are read
             return False
 
-    with _warnings_decided():
-        return not any(map(is_coloured, paths))
+    with _bombs_as_errors():
+        return not any(map(is_colored, files))
 
 
 @contextmanager
-def _warnings_decided() -> Iterator[None]:
-    """Odd but legible files are none of people's business; absurdly large ones are errors.
-
-    Not for a thread beside others: it is the whole process that warns.
-    """
+def _bombs_as_errors() -> Iterator[None]:
+    """Ignore Pillow's warnings, but treat decompression bombs as errors; for the whole process."""
     from PIL.Image import DecompressionBombWarning
 
     with warnings.catch_warnings():
@@ -145,87 +145,118 @@ def _warnings_decided() -> Iterator[None]:
 
 def _read(path: str | Path, in_channels: int, size: int) -> tuple[Pixels, str]:
     """Return the pixels and the format of a file."""
-    from PIL import Image, UnidentifiedImageError  # a tenth of a second that other commands can do without
+    # A tenth of a second that other commands can do without.
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         # Pillow maps a file that it opens into memory: if that becomes shorter, the process dies.
-        with Path(path).open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
-            file.load()
-            format_ = NAMES_OF_PILLOW.get(str(file.format), str(file.format))
-            _require_bytes(path, file)
-            image = _plain(_upright(file), "L" if in_channels == 1 else "RGB")
+        with Path(path).open("rb") as stream, Image.open(stream, formats=ALLOWED) as image:
+            image.load()
+            # Without these, black and white are not known: floats, or integers with a sign.
+            is_known = image.mode in (*GRAY_MODES, *COLOR_MODES)
+            if not is_known or (image.mode == "I" and image.format == "TIFF"):
+                raise DataError(
+                    f"{shown(path)} has pixels of the kind {image.mode}, whose black and white are "
+                    "not known. Save it with 8 or 16 bits a channel."
+                )
+            with suppress(Exception):  # Pillow raises whatever damaged EXIF leads to
+                ImageOps.exif_transpose(image, in_place=True)
+            is_jpeg = image.format == "MPO"  # a JPEG with others behind it
+            return _to_pixels(image, in_channels, size), "JPEG" if is_jpeg else str(image.format)
     except UnidentifiedImageError as error:
         raise DataError(f"{shown(path)} {_explain(path)}.") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{shown(path)} has more than {Image.MAX_IMAGE_PIXELS:,} pixels.") from error
+        many = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+        raise DataError(f"{shown(path)} has {many}.") from error
     except DataError:
         raise
-    except OSError as error:  # of the file system, or what Pillow says of a damaged file
-        raise DataError(f"{shown(path)} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # Pillow raises whatever a damaged file leads to
-        raise DataError(f"{shown(path)} is damaged: {str(error) or type(error).__name__}.") from error
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    pixels: Pixels = np.asarray(image).reshape(size, size, in_channels).transpose(2, 0, 1)
-    return pixels, format_
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DataError(f"{shown(path)} cannot be read: {reason}.") from error
 
 
 def _explain(path: str | Path) -> str:
     """Return what a file is that cannot be read as an image, by its first bytes."""
-    try:
-        with Path(path).open("rb") as file:
-            start = file.read(512)
-    except OSError:
-        start = b"?"
+    with Path(path).open("rb") as file:
+        start = file.read(512)
     for pattern, is_what in OTHER_FILES:
         if re.match(pattern, start, re.DOTALL | re.IGNORECASE):
             return is_what
-    return f"is not a {KNOWN} image"
+    return f"is not a {FORMATS} image"
 
 
-def _require_bytes(path: str | Path, image: "Image") -> None:
-    """Check that the pixels have 8 or 16 bits without a sign, so that black and white are known.
-
-    Raises:
-        DataError: the pixels are floating-point numbers, or integers of other kinds.
-    """
-    known = image.mode in (*GREY_MODES, *COLOUR_MODES)
-    if not known or (image.mode == "I" and image.format == "TIFF"):
-        raise DataError(
-            f"{shown(path)} has pixels of the kind {image.mode}, whose black and white are not "
-            "known. Save it with 8 or 16 bits a channel."
-        )
-
-
-def _upright(image: "Image") -> "Image":
-    """The image turned as its EXIF orientation says; what cannot be read there turns nothing."""
-    from PIL.ExifTags import Base
-    from PIL.Image import Transpose
-
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    try:
-        turn = turns.get(image.getexif().get(Base.Orientation, 1))
-    except Exception:  # Pillow raises whatever damaged EXIF leads to
-        return image
-    return image if turn is None else image.transpose(turn)
-
-
-def _plain(image: "Image", mode: str) -> "Image":
-    """The image in `mode`, L or RGB, opaque and with 8 bits a channel."""
+def _to_pixels(image: "Image", in_channels: int, size: int) -> Pixels:
+    """Return an image as uint8 (in_channels, size, size), opaque and with 8 bits a channel."""
     from PIL import Image
 
+    if in_channels not in (1, 3):
+        raise DataError(f"Images have one channel or three, and the network takes {in_channels}.")
     if image.mode.startswith("I"):  # 16 bits, of which converting would keep the last 8
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.has_transparency_data:
-        opaque = Image.new("RGBA", image.size, WHITE)
+        opaque = Image.new("RGBA", image.size, "white")
         opaque.alpha_composite(image.convert("RGBA"))
         image = opaque.convert("RGB")
-    return image.convert(mode)
+    image = image.convert("L" if in_channels == 1 else "RGB")
+    image = image.resize((size, size), Image.Resampling.BILINEAR)
+    pixels: Pixels = np.asarray(image).reshape(size, size, in_channels).transpose(2, 0, 1)
+    return pixels
+
+
+def read_inputs(paths: Iterable[Path], in_channels: int, size: int) -> Iterator[InputImage]:
+    """Yield the images of all paths in their order as uint8 (in_channels, size, size).
+
+    A path is an image file, a folder, whose images and folders are taken in the order of their
+    names, or an IDX file of images, plain or gzipped: image 17 of it is named ``file[17]``.
+    What is wrong with one does not stop the others.
+    """
+    for path in paths:
+        try:
+            if path.is_dir():
+                yield from _read_folder(path, in_channels, size)
+            elif is_idx(path):
+                yield from _read_idx_images(path, in_channels, size)
+            elif path.exists() and not path.is_file():
+                raise DataError(f"{shown(path)} is neither a file nor a folder.")
+            else:
+                yield InputImage(str(path), read_image(path, in_channels, size))
+        except (DataError, OSError) as error:
+            yield InputImage(str(path), None, str(error))
+
+
+def _read_folder(folder: Path, in_channels: int, size: int) -> Iterator[InputImage]:
+    scan = FolderScan(folder)
+    images = filter(is_image, scan.walk(folder))
+    yield from read_inputs(map(Path, images), in_channels, size)
+    for problem in scan.problems:
+        yield InputImage(str(folder), None, problem)
+    if not scan.num_images and not scan.problems:
+        raise DataError(f"{shown(folder)} holds no image files. Name an IDX file itself.")
+
+
+def _read_idx_images(path: Path, in_channels: int, size: int) -> Iterator[InputImage]:
+    from PIL import Image
+
+    array = read_idx(path)
+    images = array[:, None] if array.ndim == 3 else array
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape[2:]:
+        raise DataError(f"{shown(path)} holds no images: its shape is {array.shape}.")
+    for index, pixels in enumerate(images):
+        channels_last = np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        image = Image.fromarray(channels_last if len(pixels) == 3 else pixels[0])
+        yield InputImage(f"{path}[{index}]", _to_pixels(image, in_channels, size))
+
+
+def looks_inverted(images: Pixels, mean: Sequence[float]) -> npt.NDArray[np.bool_]:
+    """Return which images (N, C, S, S) have a light border where training images are dark.
+
+    Or the reverse. `mean` is of the training pixels in [0, 1], one for each channel. Below a
+    third, as in MNIST, their background is dark, above two thirds light. Otherwise, and in color,
+    backgrounds are of all kinds, and no image looks inverted. benchmarks/NOTES.md has the errors.
+    """
+    if len(mean) > 1 or DARK <= mean[0] <= LIGHT:
+        return np.zeros(len(images), np.bool_)
+    border = np.ones(images.shape[-2:], np.bool_)
+    border[1:-1, 1:-1] = False
+    is_light: npt.NDArray[np.bool_] = images[:, 0, border].mean(axis=1) > 127.5
+    return is_light if mean[0] < DARK else ~is_light
