@@ -33,6 +33,7 @@ INFERENCE_OVERRIDES = (
 KEYS_NEEDING_CONFIRMATION = {
     "data.root": "keeps its data in a folder of its own",
     "tracker.mlflow.uri": "is tracked by a server that it names (tracker=none goes on without)",
+    "tracker.wandb.entity": "is tracked in an account that it names (tracker=none goes on without)",
 }
 
 # keys that say nothing about what a run computes
@@ -42,6 +43,9 @@ BOOKKEEPING_KEYS = (
     "tracker",
     "tracker.mlflow.uri",
     "tracker.mlflow.experiment",
+    "tracker.wandb.project",
+    "tracker.wandb.entity",
+    "tracker.wandb.mode",
 )
 
 

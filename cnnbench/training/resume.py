@@ -152,8 +152,12 @@ def _read(directory: Path, is_finished: bool, changes: Mapping[str, Any]) -> tup
 
 def _external_targets(config: Config) -> dict[str, str]:
     """Return the keys by which a run writes outside its directory, where they have a value."""
-    uri = None if config.tracker.mlflow is None else config.tracker.mlflow.uri
-    values = {"data.root": config.data.root, "tracker.mlflow.uri": uri}
+    mlflow, wandb = config.tracker.mlflow, config.tracker.wandb
+    values = {
+        "data.root": config.data.root,
+        "tracker.mlflow.uri": None if mlflow is None else mlflow.uri,
+        "tracker.wandb.entity": None if wandb is None else wandb.entity,
+    }
     return {key: value for key, value in values.items() if value is not None}
 
 
