@@ -36,11 +36,15 @@ def test_data_outside_are_used_with_consent_alone(forks: ForkServer, run: Path) 
     assert (code, "data.root=../../outside" in words) == (2, True), words
 
 
-def test_a_server_is_told_of_the_run_with_consent_alone(forks: ForkServer, run: Path) -> None:
-    uri = "http://127.0.0.1:9"
-    forge(run / "checkpoints" / "last.pt", lambda state: state["config"].update(tracker={"mlflow": {"uri": uri}}))
+@pytest.mark.parametrize(
+    ("tracker", "key", "value"), [("mlflow", "uri", "http://127.0.0.1:9"), ("wandb", "entity", "theirs")]
+)
+def test_a_server_is_told_of_the_run_with_consent_alone(
+    tracker: str, key: str, value: str, forks: ForkServer, run: Path
+) -> None:
+    forge(run / "checkpoints" / "last.pt", lambda state: state["config"].update(tracker={tracker: {key: value}}))
     code, words = refused(forks, run)
-    assert (code, f"cnnbench resume run tracker.mlflow.uri={uri}\n" in words) == (2, True), words
+    assert (code, f"cnnbench resume run tracker.{tracker}.{key}={value}\n" in words) == (2, True), words
     assert "tracker=none" in words
 
 

@@ -51,6 +51,9 @@ class Client(Tracker):
         except wandb.errors.UsageError as error:  # there is no key
             error.args = (f"{error} Or set tracker.wandb.mode=offline.",)
             raise
+        finally:
+            for link in directory.glob("wandb/*/logs/*-core.log"):
+                link.unlink()  # a run with links that lead out of it could not be resumed
         RunDirectory(directory).write_json("wandb.json", {"run_id": run_id})
         if not (is_resumed and self.tracked.offline):
             for row, ended_at in self.history:  # a server ignores epochs that it has
