@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cnnbench.trackers.base import VARIABLES
+
 __all__ = ["read_runs", "server"]
 
 START_S = 120.0
@@ -32,14 +34,19 @@ def read_runs(uri: str) -> dict[str, dict[str, Any]]:
                 "status": run.info.status,
                 "parameters": run.data.params,
                 "tags": run.data.tags,
-                "metrics": {
-                    name: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
-                    for name in run.data.metrics
-                },
+                "metrics": read_metrics(client, run),
                 "files": sorted(file.path for file in client.list_artifacts(run.info.run_id)),
             }
             for run in client.search_runs(list(experiments))
         }
+
+
+def read_metrics(client: Any, run: Any) -> dict[str, list[tuple[int, float]]]:
+    metrics = {}
+    for name in run.data.metrics:
+        history = client.get_metric_history(run.info.run_id, name)
+        metrics[name] = [(point.step, point.value) for point in history]
+    return metrics
 
 
 @contextmanager
@@ -47,11 +54,18 @@ def server(folder: Path) -> Iterator[str]:
     """Run `mlflow server` with a store of its own in `folder`; give its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    words = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "artifacts", "--workers", "1"]
+    words = [
+        "--backend-store-uri",
+        "sqlite:///server.db",
+        "--artifacts-destination",
+        "artifacts",
+        "--workers",
+        "1",
+    ]
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--port", str(port), *words],
         cwd=folder,
-        env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | VARIABLES,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

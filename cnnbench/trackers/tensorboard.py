@@ -53,8 +53,8 @@ class Client(Tracker):
             pixels = np.asarray(picture.convert("RGB"))
         self.writer.add_image("curves", pixels, step, dataformats="HWC")
         final = {f"final/{name}": value for name, value in figures.items()}
-        flat = dict(self.parameters)
-        for summary in hparams(flat, final):  # type: ignore[no-untyped-call]  # add_hparams makes a folder
+        summaries: Any = hparams  # not typed; add_hparams would make a folder
+        for summary in summaries(dict(self.parameters), final):
             self.writer.file_writer.add_summary(summary, step)
         for tag, value in final.items():
             self.writer.add_scalar(tag, value, step)

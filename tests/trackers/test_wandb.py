@@ -1,4 +1,4 @@
-"""Weights & Biases: its package itself writes runs without a network, a fake one shows what it is asked."""
+"""Weights & Biases: its package writes offline runs, and a fake one shows what it is asked."""
 
 import json
 import shutil
@@ -23,7 +23,10 @@ from cnnbench.trackers.wandb import Client
 
 WORDS = (*SMALL, "tracker=wandb", "hydra.run.dir=run")
 BLOCK = 32768
-needs_wandb = pytest.mark.skipif(find_spec("wandb") is None, reason="the extra wandb is not installed")
+needs_wandb = pytest.mark.skipif(
+    find_spec("wandb") is None,
+    reason="the extra wandb is not installed",
+)
 
 
 def read_records(path: Path) -> Iterator[Any]:
@@ -43,6 +46,10 @@ def read_records(path: Path) -> Iterator[Any]:
             record = b""
 
 
+def read_items(items: Any) -> dict[str, Any]:
+    return {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in items}
+
+
 def read_run(path: Path) -> SimpleNamespace:
     """Return what an offline run has: its metrics by step, config, summary and exit code."""
     found = SimpleNamespace(history={}, config={}, summary={}, exit_code=None, run=None)
@@ -50,12 +57,12 @@ def read_run(path: Path) -> SimpleNamespace:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             found.run = record.run
-            found.config |= {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            found.config |= read_items(record.run.config.update)
         elif kind == "history":
-            items = {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in record.history.item}
+            items = read_items(record.history.item)
             found.history[items["_step"]] = items
         elif kind == "summary":
-            found.summary |= {item.key: json.loads(item.value_json) for item in record.summary.update if item.key}
+            found.summary |= read_items(record.summary.update)
         elif kind == "exit":
             found.exit_code = record.exit.exit_code
     return found
@@ -65,12 +72,17 @@ def read_run(path: Path) -> SimpleNamespace:
 def test_an_offline_run_is_interrupted_and_resumed(forks: ForkServer, tmp_path: Path) -> None:
     words = (*WORDS, "tracker.wandb.mode=offline")
     done = forks.run(*words, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 6)])
-    assert (done.returncode, "Traceback" in done.stderr, "wandb: " in done.stderr) == (130, False, False), done.stderr
+    assert (done.returncode, "Traceback" in done.stderr, "wandb: " in done.stderr) == (
+        130,
+        False,
+        False,
+    ), done.stderr
     assert "Tracked by wandb: wandb sync run/wandb/offline-run-*\n" in done.stdout
     done = forks.run("resume", "run", folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     first, second = (read_run(path) for path in sorted(tmp_path.glob("run/wandb/*/*.wandb")))
-    assert first.run.run_id == second.run.run_id == json.loads((tmp_path / "run/wandb.json").read_text())["run_id"]
+    assert first.run.run_id == second.run.run_id
+    assert first.run.run_id in (tmp_path / "run" / "wandb.json").read_text()
     assert (first.run.project, first.run.display_name) == ("cnnbench", "run")
     assert (first.config["optimizer.lr"], first.config["environment"]["device"]) == (0.01, "cpu")
     assert ([*first.history], [*second.history]) == ([1], [2])
@@ -83,10 +95,15 @@ def test_an_offline_run_is_interrupted_and_resumed(forks: ForkServer, tmp_path: 
 
 @needs_wandb
 def test_a_user_without_a_key_is_told_what_to_do(forks: ForkServer, tmp_path: Path) -> None:
-    variables = {"WANDB_BASE_URL": NOWHERE, "HOME": str(tmp_path), "WANDB_API_KEY": "", "WANDB_MODE": "online"}
+    variables = {
+        "WANDB_BASE_URL": NOWHERE,
+        "HOME": str(tmp_path),
+        "WANDB_API_KEY": "",
+        "WANDB_MODE": "online",
+    }
     done = forks.run(*WORDS, "train.epochs=1", folder=tmp_path, **variables)
     assert (done.returncode, done.stderr) == (0, "")
-    (warning,) = (line for line in done.stdout.splitlines() if line.startswith("The tracker wandb failed at the start"))
+    (warning,) = (line for line in done.stdout.splitlines() if line.startswith("The tracker wandb"))
     assert "`wandb login`" in warning
     assert "tracker.wandb.mode=offline" in warning
 
@@ -109,7 +126,8 @@ class FakeWandb:
     def init(self, **arguments: Any) -> Any:
         self.started.append(arguments)
         offline = arguments["mode"] == "offline"
-        return SimpleNamespace(offline=offline, url=None if offline else "https://there", log=self.log)
+        url = None if offline else "https://there"
+        return SimpleNamespace(offline=offline, url=url, log=self.log)
 
     def log(self, metrics: Row, step: int, commit: bool) -> None:
         self.logged.append((step, metrics))
@@ -141,10 +159,16 @@ def test_a_run_whose_start_failed_can_be_resumed(wandb: FakeWandb, tmp_path: Pat
 
 def test_it_neither_asks_nor_prints_nor_waits_for_long(wandb: FakeWandb, tmp_path: Path) -> None:
     assert start(tmp_path, entity="us", project="ours") == "https://there"
-    assert (
-        wandb.set_up.items() > {"silent": True, "console": "off", "init_timeout": 10.0, "finish_timeout": 10.0}.items()
-    )
-    arguments = {"entity": "us", "project": "ours", "mode": None, "group": "s", "dir": tmp_path, "resume": "allow"}
+    settings = {"silent": True, "console": "off", "init_timeout": 10.0, "finish_timeout": 10.0}
+    assert wandb.set_up.items() > settings.items()
+    arguments = {
+        "entity": "us",
+        "project": "ours",
+        "mode": None,
+        "group": "s",
+        "dir": tmp_path,
+        "resume": "allow",
+    }
     assert wandb.started[0].items() > arguments.items()
 
 
