@@ -131,6 +131,18 @@ def test_keys_and_values_are_made_to_fit(folder: Path, monkeypatch: pytest.Monke
     assert (found["parameters"]["a_ü__"], found["parameters"]["k" * 240]) == ("x" * 6000, "1")
 
 
+def test_experiments_of_other_runs_are_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.chdir(folder)
+    answers = [None, MlflowClient(f"sqlite:///{folder}/outputs/mlflow.db").get_experiment("1")]
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda *_: answers.pop(0))
+    run = folder / "outputs" / "late"
+    run.mkdir()
+    mlflow_tracker.Client(config.MlflowConfig(), run, {}, {}, []).start()
+    assert read(folder)["late"]["experiment"] == "cnnbench"
+
+
 @pytest.mark.slow
 def test_jobs_that_start_at_once_share_a_new_store(forks: ForkServer, tmp_path: Path) -> None:
     words = ("-m", *TRACKED, "tracker.mlflow.experiment=mine", "train.epochs=1", "sweep=s")

@@ -18,7 +18,7 @@ from PIL import Image
 from same_run import differences
 from small_runs import SMALL, Runs
 
-from cnnbench.trackers.tensorboard import except_writer, tag_of
+from cnnbench.trackers.tensorboard import Client, except_writer, tag_of
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -84,6 +84,14 @@ def test_curves_and_configuration_are_shown(run: Path) -> None:
     (text,) = events.Tensors("configuration/text_summary")
     shown = yaml.safe_load(text.tensor_proto.string_val[0].decode())
     assert shown == yaml.safe_load((run / "config.yaml").read_text())
+
+
+def test_an_epoch_is_in_the_file_at_once(runs: Runs, tmp_path: Path) -> None:
+    client = Client(None, runs.copy("finished", tmp_path / "run"), {}, {}, [])
+    client.start()
+    client.log_epoch({"epoch": 1, "lr": 0.5}, 0.0)
+    assert read_scalars(tmp_path / "run") == {"lr": [(1, 0.5)]}
+    client.end("finished")
 
 
 def test_parameters_are_hparams_of_the_same_run(run: Path) -> None:

@@ -130,6 +130,7 @@ class FakeWandb:
         return SimpleNamespace(offline=offline, url=url, log=self.log)
 
     def log(self, metrics: Row, step: int, commit: bool) -> None:
+        assert commit
         self.logged.append((step, metrics))
 
 
