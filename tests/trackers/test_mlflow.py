@@ -114,7 +114,7 @@ def test_a_copied_directory_begins_a_run_of_its_own(folder: Path) -> None:
     assert found["copy"]["metrics"]["train_loss"] == columns(run)["train_loss"]
 
 
-def test_keys_and_values_are_made_to_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_mlflow_limits_is_made_to_fit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     parameters: dict[str, Any] = {
         **{f"n{number}": number for number in range(150)},
@@ -126,7 +126,9 @@ def test_keys_and_values_are_made_to_fit(folder: Path, monkeypatch: pytest.Monke
     run.mkdir()
     client = mlflow_tracker.Client(config.MlflowConfig(), run, parameters, {}, rows)
     client.start()
+    client.log_result({"test_loss": 0.25, "train_loss": 0.5}, rows[-1][0])
     found = read(folder)["large"]
+    assert found["metrics"]["test_loss"] == [(1100, 0.25)]
     assert (len(found["parameters"]), len(found["metrics"]["train_loss"])) == (152, 1100)
     assert (found["parameters"]["a_ü__"], found["parameters"]["k" * 240]) == ("x" * 6000, "1")
 
