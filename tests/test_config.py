@@ -116,8 +116,16 @@ def test_several_trackers_are_chosen_as_a_list() -> None:
 
 
 def test_a_tracker_that_a_run_goes_on_with_is_that_of_its_yaml(plain_values: dict[str, Any]) -> None:
-    changed = config.apply_overrides(plain_values, {"tracker": ["tensorboard", "mlflow"]})
-    assert config.as_dict(changed)["tracker"] == trackers("tracker=[tensorboard,mlflow]")
+    changed = config.apply_overrides(plain_values, {"tracker": ["tensorboard", "mlflow", "wandb"]})
+    assert config.as_dict(changed)["tracker"] == trackers("tracker=[tensorboard,mlflow,wandb]")
+
+
+def test_no_key_of_a_tracker_tells_jobs_apart() -> None:
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
+    assert isinstance(values, dict)
+    excluded = set(values["hydra"]["job"]["config"]["override_dirname"]["exclude_keys"])
+    keys = {f"tracker.{name}.{key}" for name, each in trackers("tracker=[mlflow,wandb]").items() for key in each}
+    assert keys < excluded == set(config.BOOKKEEPING_KEYS)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +150,7 @@ def test_the_trackers_of_a_run_that_goes_on_are_chosen_anew_or_changed(
 def test_a_tracker_that_nobody_knows_is_refused_in_a_run_that_goes_on(
     choice: object, plain_values: dict[str, Any]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"tracker=.* is not known\..* Allowed: mlflow, none, tensorboard"):
+    with pytest.raises(ConfigError, match=r"tracker=.* is not known\..* Allowed: mlflow, none, tensorboard, wandb"):
         config.apply_overrides(plain_values, {"tracker": choice})
 
 

@@ -31,11 +31,12 @@ COMPOSED = {
     "device.compile=on": "compiling takes half a minute; tests/training/test_compile.py does it",
     "hydra/launcher=slurm": "needs a cluster; tests/test_slurm_cluster.py starts one",
     "hydra/launcher=joblib": "16 jobs; tests/test_sweeps.py runs some",
-    "tracker=mlflow": "starts a process of its own; tests/trackers/test_trackers.py does",
+    "tracker=mlflow": "MLflow takes seconds to start; tests/trackers/test_mlflow.py does",
+    "tracker=wandb": "needs an account; tests/trackers/test_wandb.py runs it offline",
     "tracker=[tensorboard,mlflow]": "likewise",
 }
 NOT_RUN = {
-    "tracker.mlflow.uri=http://HOST:5000": "there is no such server; tests/trackers/test_trackers.py starts one",
+    "tracker.mlflow.uri=http://HOST:5000": "there is no such server; tests/trackers/test_mlflow.py starts one",
     "outputs/sweeps/seeds": "goes on with the jobs of a cluster; tests/test_slurm_cluster.py does",
     "model=tiny": "once the network is added: see the test below",
 }

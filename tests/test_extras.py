@@ -11,7 +11,7 @@ from installed import Command, clean_environment
 import cnnbench
 
 EXTRAS = (
-    *("hydra_plugins", "submitit", "joblib", "tensorboard", "mlflow"),
+    *("hydra_plugins", "submitit", "joblib", "tensorboard", "mlflow", "wandb"),
     *("onnx", "onnxscript", "onnxruntime", "safetensors", "scipy"),
 )
 
@@ -53,7 +53,7 @@ def test_a_launcher_that_is_not_installed_is_named_by_its_extra(
     assert f"pip install 'cnnbench[{extra}]'" in done.stderr
 
 
-@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow"])
+@pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb"])
 def test_a_tracker_that_is_not_installed_is_named_by_its_extra_before_anything_starts(
     without_extras: Command, tmp_path: Path, tracker: str
 ) -> None:

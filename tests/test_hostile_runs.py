@@ -27,8 +27,9 @@ def run(runs: Runs, tmp_path: Path) -> Path:
         ("data", {"root": "../outside"}, "data.root=../outside\n"),
         ("model", {"name": "os:system"}, "--allow-custom-model\n"),
         ("tracker", {"mlflow": {"uri": "http://h:9"}}, "tracker.mlflow.uri=http://h:9\n"),
+        ("tracker", {"wandb": {"entity": "theirs"}}, "tracker.wandb.entity=theirs\n"),
     ],
-    ids=["data", "network", "server"],
+    ids=["data", "network", "server", "account"],
 )
 def test_a_run_reaches_outside_its_directory_with_consent_alone(
     command: str, group: str, values: dict[str, object], told: str, run: Path

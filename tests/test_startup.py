@@ -47,7 +47,7 @@ def test_help_and_mistakes_in_values_import_neither_torch_nor_numpy(arguments: t
 
 
 def test_training_imports_neither_the_compiler_nor_torchvision_nor_trackers(tmp_path: Path) -> None:
-    trackers = "tensorboard mlflow cnnbench.trackers.tensorboard cnnbench.trackers.mlflow"
+    trackers = "tensorboard mlflow wandb cnnbench.trackers.tensorboard"
     watched = f"torch torch._dynamo torch._inductor torchvision sympy {trackers}"
     assert imported(watched, TINY, tmp_path) == "['torch']"
 

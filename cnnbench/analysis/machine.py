@@ -40,6 +40,7 @@ EXTRAS = {
     "optuna": ("optuna",),
     "tensorboard": ("tensorboard",),
     "mlflow": ("mlflow",),
+    "wandb": ("wandb",),
     "onnx": ("onnx", "onnxscript", "onnxruntime", "safetensors"),
     "reproduce": ("scipy",),
 }

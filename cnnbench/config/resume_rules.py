@@ -42,6 +42,7 @@ KEYS_NEEDING_CONFIRMATION = {
     "data.path": "reads images from elsewhere",
     "data.root": "keeps its data in a folder of its own",
     "tracker.mlflow.uri": "is tracked by a server that it names (tracker=none goes on without)",
+    "tracker.wandb.entity": "is tracked in an account that it names (tracker=none goes on without)",
 }
 
 # keys that say nothing about what a run computes

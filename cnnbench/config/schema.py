@@ -40,6 +40,7 @@ __all__ = [
     "StepConfig",
     "TrackerConfig",
     "TrainConfig",
+    "WandbConfig",
 ]
 
 FINITE = sys.float_info.max  # bounds a range that has no end of its own: inf and nan are refused
@@ -312,11 +313,20 @@ class MlflowConfig(Group, frozen=True, kw_only=True):
     experiment: Text = "cnnbench"
 
 
+class WandbConfig(Group, frozen=True, kw_only=True):
+    """The defaults are those of conf/, as in MlflowConfig."""
+
+    project: Text = "cnnbench"
+    entity: Text | None = None
+    mode: Literal["offline", "online"] | None = None
+
+
 class TrackerConfig(Group, frozen=True, kw_only=True):
     """The trackers that show a run; None for those that do not."""
 
     tensorboard: TensorboardConfig | None = None
     mlflow: MlflowConfig | None = None
+    wandb: WandbConfig | None = None
 
 
 TRACKERS = TrackerConfig.__struct_fields__

@@ -1,142 +1,115 @@
-"""MLflow: a run in a tracking server or in a local store, which a process of its own talks to.
+"""MLflow: a run in a tracking server or in a local store, by MLflow's client."""
 
-In a thread its import would take a second of the lock that training needs for every operation, and would change
-warnings and logging of this process; and a call that a server does not answer could not be broken off.
-"""
-
+import getpass
 import json
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from cnnbench.config import MlflowConfig
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.reading import read_json
-from cnnbench.trackers.worker import Row, Told, TrackerError
+from cnnbench.runs.lock import Lock
+from cnnbench.trackers.base import Row, Tracker
 
-__all__ = ["Mlflow", "address"]
+__all__ = ["Client"]
 
-REMEMBERED = "mlflow.json"
-# With -m it would import from the current folder first, which may hold an html.py of somebody's.
-PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from cnnbench.trackers.mlflow_process import main; main()"
-# Of each call, where the environment does not say: with these a server that is gone is known in half a minute, not in
-# four to fourteen.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-
-LAST_WORDS_S = 2.0  # for telling MLflow that a run is not followed any further, after a failure
+STORE = Path("outputs")  # of the current folder: all runs that are started there share it
+FILES = ("config.yaml", "curves.png", "result.json")
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+MAX_WAIT_S = 30.0  # for other runs that create the store
+MAX_KEY, MAX_VALUE = 240, 6000  # characters; MLflow takes 250 of a key, with `changed.`
 
 
-def address(config: MlflowConfig) -> str | None:
-    """Where runs are tracked: as configured, or as the environment says; None: in the local store."""
-    return config.uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+class Client(Tracker):
+    """A run in MLflow. mlflow.json in the run directory has its id."""
 
+    def start(self) -> str:
+        place = self.config.uri or os.environ.get("MLFLOW_TRACKING_URI")
+        if place:
+            experiment_id = self._open_experiment(place)
+        else:
+            store = STORE.absolute()
+            store.mkdir(parents=True, exist_ok=True)
+            uri, artifacts = f"sqlite:///{quote(str(store))}/mlflow.db", (store / "mlruns").as_uri()
+            with Lock(store / ".mlflow.lock").taken(MAX_WAIT_S):
+                experiment_id = self._open_experiment(uri, artifacts)
+            place = f"mlflow ui --backend-store-uri sqlite:///{STORE}/mlflow.db"
+        self._open_run(experiment_id)
+        logged = self.client.get_metric_history(self.run_id, "train_loss")
+        self.logged_losses = {metric.step: metric.value for metric in logged}
+        self._log_rows(self.history)
+        return str(place)
 
-class Mlflow:
-    """Has MLflow told of a run by `mlflow_process`, and remembers in the run directory which of its runs that is."""
+    def _open_experiment(self, uri: str, artifacts: str | None = None) -> str:
+        """Return the id of the experiment, which is created if there is none."""
+        from mlflow.exceptions import MlflowException
+        from mlflow.tracking import MlflowClient
 
-    def __init__(self, config: MlflowConfig, store: Path) -> None:
-        """`store` is the folder of the local store."""
-        self._uri = address(config)
-        self._experiment = config.experiment
-        self._store = store.absolute()
-        self._process: subprocess.Popen[str] | None = None
+        self.client = MlflowClient(uri)
+        name = self.config.experiment
+        if self.client.get_experiment_by_name(name) is None:
+            try:
+                self.client.create_experiment(name, artifacts)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was faster
+                    raise
+        experiment: Any = self.client.get_experiment_by_name(name)
+        return str(experiment.experiment_id)
 
-    def start(self, told: Told) -> None:
-        local = self._uri is None
-        if local:
-            self._store.mkdir(parents=True, exist_ok=True)
-        uri = f"sqlite:///{quote(str(self._store / 'mlflow.db'))}" if local else self._uri
-        environment = {
-            **PATIENCE,
-            **os.environ,
-            "MLFLOW_TRACKING_URI": str(uri),
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "PYTHONWARNINGS": "ignore",  # those of MLflow and of what it is made of are not this project's
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *sys.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for the run, which says how it ended
-        )
-        remembered = _remembered(told.directory)
-        run_id = self._ask(
-            "start",
-            store=str(self._store) if local else None,
-            experiment=self._experiment,
-            directory=str(told.directory),
-            run_id=remembered,
-            began_at=told.began_at,
-            parameters={
-                key: each if isinstance(each, str) else json.dumps(each) for key, each in told.parameters.items()
-            },
-            tags=told.tags,
-            rows=list(told.rows),
-        )
-        if run_id != remembered:
-            RunDirectory(told.directory).write_json(REMEMBERED, {"run_id": run_id})
+    def _open_run(self, experiment_id: str) -> None:
+        """Resume MLflow's run of this directory or create one, and log the configuration.
 
-    def epoch(self, row: Row, ended_at: float) -> None:
-        self._ask("epoch", row=row, ended_at=ended_at)
+        MLflow keeps the first value of a parameter: what has changed since becomes a tag.
+        """
+        from mlflow.entities import Param, RunTag
 
-    def result(self, figures: Mapping[str, float], epoch: int) -> None:
-        self._ask("result", figures=figures, epoch=epoch)
+        directory, tags = self.directory, dict(self.tags)
+        with suppress(OSError, KeyError):  # a container may not know the user
+            tags["mlflow.user"] = getpass.getuser()
+        named = f"attributes.run_id = '{self.read_id('mlflow.json')}'"
+        run = next(iter(self.client.search_runs([experiment_id], named)), None)
+        if run is None or run.data.tags.get("run_directory") != str(directory):
+            run = self.client.create_run(experiment_id, run_name=directory.name)
+        self.run_id = run.info.run_id
+        self.client.update_run(self.run_id, status="RUNNING")
+        RunDirectory(directory).write_json("mlflow.json", {"run_id": self.run_id})
+        known, params = run.data.params, []
+        for key, value in self.parameters.items():
+            name = re.sub(r"[^\w\-. :/]", "_", key)[:MAX_KEY]  # what MLflow allows
+            text = value if isinstance(value, str) else json.dumps(value)
+            text, changed = text[:MAX_VALUE], f"changed.{name}"
+            if name not in known:
+                params.append(Param(name, text))
+            elif known[name] != text or changed in run.data.tags:
+                tags[changed] = text
+        run_tags = [RunTag(key, value) for key, value in tags.items()]
+        self.client.log_batch(self.run_id, params=params, tags=run_tags)
+
+    def log_epoch(self, row: Row, ended_at: float) -> None:
+        self._log_rows([(row, ended_at)])
+
+    def _log_rows(self, rows: Sequence[tuple[Row, float]]) -> None:
+        """Log rows, less those that are there already: MLflow would keep both."""
+        from mlflow.entities import Metric
+
+        metrics = []
+        for row, ended_at in rows:
+            epoch = int(row["epoch"])
+            if self.logged_losses.get(epoch) != row["train_loss"]:
+                for name in row.keys() - {"epoch"}:
+                    metrics.append(Metric(name, row[name], int(ended_at * 1000), epoch))
+        self.client.log_batch(self.run_id, metrics=metrics)
+
+    def log_result(self, figures: Row, last_row: Row) -> None:
+        for name in figures.keys() - last_row.keys():
+            step = int(last_row["epoch"])
+            self.client.log_metric(self.run_id, name, figures[name], step=step)
 
     def end(self, state: str) -> None:
-        self._ask("end", state=state)
-        self.abandon()  # all is delivered: its process has no more to do
-
-    def close(self) -> None:
-        if self._process is not None:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            with suppress(OSError):  # it did not read all that it was sent
-                self._process.stdin.close()
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(LAST_WORDS_S)
-            self._process.kill()
-            self._process.wait()
-            self._process.stdout.close()
-
-    def abandon(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-
-    def _ask(self, method: str, **values: Any) -> Any:
-        """Have the other process do something; returns what it answers.
-
-        Raises:
-            TrackerError: it could not do it, or is gone.
-        """
-        assert self._process is not None
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        line = ""
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps([method, values]) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        if not line:
-            raise TrackerError("the process that talks to MLflow has ended")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise TrackerError(answer["error"])
-        return answer["value"]
-
-
-def _remembered(directory: Path) -> str | None:
-    """The id of the run that was begun for this directory, if it is one."""
-    try:
-        run_id = read_json(directory / REMEMBERED).get("run_id")
-    except (OSError, ValueError):
-        return None
-    return run_id if isinstance(run_id, str) and re.fullmatch("[0-9a-f]{32}", run_id) else None
+        self.client.set_terminated(self.run_id, STATUS[state])
+        for name in FILES:  # last: not every server has a place for them
+            if (self.directory / name).exists():
+                self.client.log_artifact(self.run_id, str(self.directory / name))

@@ -13,8 +13,8 @@ from cnnbench.config import FOLDER, Config, load
 from cnnbench.runs import environment, machine
 from cnnbench.runs.directory import DATASET, RunDirectory
 from cnnbench.runs.processes import processes
+from cnnbench.trackers.base import Trackers, start_trackers
 from cnnbench.trackers.curves import Curves
-from cnnbench.trackers.run_trackers import Trackers, tracked
 from cnnbench.training.build import describe
 from cnnbench.training.device import describe_threads
 from cnnbench.training.engine import EagerEngine
@@ -51,9 +51,9 @@ class Recorder:
                 f"{row[f'{part}_loss']:7.4f} {row[f'{part}_accuracy']:7.4f}  "
                 f"{row['epoch_s']:6.2f} s  {row['examples_per_s']:10,.0f}"
             )
-        self.trackers.epoch(row)
-        if row["epoch"] < epochs:
-            with state.watch("records"):
+        with state.watch("records"):
+            self.trackers.log_epoch(row)
+            if row["epoch"] < epochs:
                 self.curves.update(state.rows)
 
     def result(self, result: TrainingResult) -> None:
@@ -79,7 +79,7 @@ class Recorder:
             "wall_s": self.state.watch.as_dict(),
         }
         self.run.write_json("result.json", values)
-        self.trackers.result(values)
+        self.trackers.log_result(values)
         self._log_summary(result)
 
     def _log_summary(self, result: TrainingResult) -> None:
@@ -116,7 +116,9 @@ def recording(state: TrainingState, resume: ResumeState, multiply_adds: int) -> 
         yield None
         return
     now = _record_environment(state, run, resume)
-    with tracked(state.config, run, now, state.rows, state.signals) as trackers:
+    with state.watch("start"):
+        trackers = start_trackers(state.config, run.path, now, state.rows)
+    with trackers.ended_after(state.signals):
         _log_setup(state)
         yield Recorder(state, run, trackers, multiply_adds)
 

@@ -1,0 +1,186 @@
+"""Show a run by trackers while it trains. One that fails is turned off, and the run goes on."""
+
+import json
+import logging
+import os
+import re
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from tqdm import tqdm
+
+from cnnbench.analysis.format import truncate
+from cnnbench.config import TRACKERS, Config, as_dict, job_identity
+from cnnbench.runs.reading import read_json
+from cnnbench.runs.stopping import Stopping
+from cnnbench.runs.sweep import JOBS
+
+__all__ = ["Row", "Tracker", "Trackers", "start_trackers"]
+
+log = logging.getLogger("cnnbench")
+
+# keys of environment.json
+TAGS = ("cnnbench", "commit", "host", "device", "chip", "precision", "engine", "world_size")
+# for the clients, where the environment does not say
+VARIABLES = {
+    "HOME": "/nonexistent",  # MLflow needs one
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "WANDB_ERROR_REPORTING": "false",
+}
+MAX_REASON = 300  # characters: errors of clients quote whole requests
+
+Row = Mapping[str, float]
+
+
+@dataclass
+class Tracker(ABC):
+    """The client of a tracker, for one run. All methods may raise.
+
+    `config` is its part of the configuration, `parameters` the whole of it, flat. `history`
+    has the rows that a resumed run starts with, each with the time in s at which its epoch ended.
+    """
+
+    config: Any
+    directory: Path
+    parameters: Mapping[str, int | float | str]
+    tags: dict[str, str]
+    history: Sequence[tuple[Row, float]]
+
+    @abstractmethod
+    def start(self) -> str:
+        """Start or resume the run in the tracker; return where it is shown."""
+
+    @abstractmethod
+    def log_epoch(self, row: Row, ended_at: float) -> None:
+        """Log a row of metrics.csv."""
+
+    @abstractmethod
+    def log_result(self, figures: Row, last_row: Row) -> None:
+        """Log the final figures. curves.png and result.json are written."""
+
+    @abstractmethod
+    def end(self, state: str) -> None:
+        """End the run as finished, interrupted or failed."""
+
+    def read_id(self, name: str) -> str:
+        """Return the id in a file of the run directory, which is untrusted; "" if there is none."""
+        with suppress(OSError, ValueError):
+            run_id = str(read_json(self.directory / name).get("run_id"))
+            if re.fullmatch("[0-9a-f-]+", run_id):
+                return run_id
+        return ""
+
+
+class Trackers:
+    """The trackers of a run that have not failed."""
+
+    def __init__(self, trackers: Mapping[str, Tracker]) -> None:
+        self._trackers = dict(trackers)
+
+    def log_epoch(self, row: Row) -> None:
+        self.call(f"epoch {row['epoch']}", "log_epoch", row, time.time())
+
+    def log_result(self, result: Mapping[str, Any]) -> None:
+        """Log the figures of result.json."""
+        figures = {key: result[key] for key in ("test_accuracy", "test_loss", "parameters")}
+        for key in ("epoch", "validation_accuracy", "validation_loss"):
+            if result["best"]:
+                figures[f"best_{key}"] = result["best"][key]
+        figures["wall_s"] = result["wall_s"]["total"]
+        self.call("the final figures", "log_result", figures, result["final"])
+
+    @contextmanager
+    def ended_after(self, signals: Stopping) -> Iterator[None]:
+        """End the trackers after the block, unless a second signal ends the run at once."""
+        state = "failed"
+        try:
+            yield
+            state = "finished"
+        except (KeyboardInterrupt, SystemExit):
+            state = "interrupted"
+            raise
+        finally:
+            if not signals.at_once:
+                self.call("the end", "end", state)
+
+    def call(self, moment: str, method: str, *values: Any) -> dict[str, Any]:
+        """Call a method of each tracker; return what it returns by tracker."""
+        returned = {}
+        for name, tracker in list(self._trackers.items()):
+            variables = patch.dict(os.environ, {**VARIABLES, **os.environ})
+            try:
+                with variables, warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    returned[name] = getattr(tracker, method)(*values)
+            except Exception as error:
+                del self._trackers[name]
+                cause = _root_cause(error)
+                reason = _without_password(f"{type(cause).__name__}: {cause}")
+                failed = f"The tracker {name} failed at {moment}, and the run goes on without it"
+                with tqdm.external_write_mode():
+                    log.warning(f"{failed}: {truncate(reason, MAX_REASON)}")
+        return returned
+
+
+def start_trackers(
+    config: Config,
+    directory: Path,
+    environment: Mapping[str, Any],
+    rows: Sequence[Row],
+) -> Trackers:
+    """Start the trackers that are configured; `rows` are those that a resumed run starts with."""
+    tags = {key: str(environment[key]) for key in TAGS if environment[key] is not None}
+    tags["run_directory"] = str(directory.absolute())
+    if (directory.parent / JOBS).exists():
+        tags["sweep"] = config.sweep
+    seconds = [row["epoch_s"] for row in rows]
+    ended_at = accumulate(seconds[1:], initial=time.time() - sum(seconds[1:]))
+    parameters = dict(_flatten(job_identity(as_dict(config))))
+    run = (directory.absolute(), parameters, tags, list(zip(rows, ended_at, strict=False)))
+    clients = {}
+    for name in TRACKERS:
+        settings = getattr(config.tracker, name)
+        if settings is not None:
+            module = import_module(f"cnnbench.trackers.{name}")
+            clients[name] = module.Client(settings, *run)
+    trackers = Trackers(clients)
+    for name, place in trackers.call("the start", "start").items():
+        log.info(f"Tracked by {name}: {_without_password(place)}")
+    return trackers
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield keys with dots; what is neither a number nor a text becomes JSON."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        elif type(value) in (int, float, str):
+            yield f"{prefix}{key}", value
+        else:
+            yield f"{prefix}{key}", json.dumps(value)
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the exception that `error` repeats with more words around it."""
+    cause = error.__cause__ or error.__context__
+    if cause is None or not str(cause) or str(cause) not in str(error):
+        return error
+    return _root_cause(cause)
+
+
+def _without_password(text: str) -> str:
+    """Return the text without what stands before the host in addresses."""
+    return re.sub(r"//[^/@\s]*@", "//", text)

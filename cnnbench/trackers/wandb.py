@@ -1,0 +1,75 @@
+"""Weights & Biases: a run in a project, or offline in the run directory, by its client."""
+
+import hashlib
+import os
+import secrets
+
+from cnnbench.runs.directory import RunDirectory
+from cnnbench.trackers.base import Row, Tracker
+
+__all__ = ["Client"]
+
+MAX_WAIT_S = 10.0  # for the server, at the start and at the end
+
+
+class Client(Tracker):
+    """A run in Weights & Biases. wandb.json in the run directory has its id."""
+
+    def start(self) -> str:
+        import wandb
+
+        directory = self.directory
+        # a copied directory begins another run: ids start with a digest of the directory
+        owner = hashlib.sha256(str(directory).encode()).hexdigest()[:8]
+        run_id = self.read_id("wandb.json")
+        is_resumed = run_id.startswith(f"{owner}-")
+        if not is_resumed:
+            run_id = f"{owner}-{secrets.token_hex(4)}"
+        settings = wandb.Settings(
+            silent=True,  # also keeps it from asking for a key
+            console="off",
+            symlink=False,
+            init_timeout=MAX_WAIT_S,
+            finish_timeout=MAX_WAIT_S,
+            finish_timeout_raises=True,
+        )
+        wandb.setup(settings)
+        try:
+            self.tracked = wandb.init(
+                project=self.config.project,
+                entity=self.config.entity,
+                mode=self.config.mode,
+                dir=directory,
+                id=run_id,
+                resume="allow",
+                name=directory.name,
+                group=self.tags.get("sweep"),
+                config={**self.parameters, "environment": self.tags},
+                allow_val_change=True,
+                reinit="create_new",
+            )
+        except wandb.errors.UsageError as error:  # there is no key
+            error.args = (f"{error} Or set tracker.wandb.mode=offline.",)
+            raise
+        finally:
+            for link in directory.glob("wandb/*/logs/*-core.log"):
+                link.unlink()  # a run with links that lead out of it could not be resumed
+        RunDirectory(directory).write_json("wandb.json", {"run_id": run_id})
+        if not (is_resumed and self.tracked.offline):
+            for row, ended_at in self.history:  # a server ignores epochs that it has
+                self.log_epoch(row, ended_at)
+        sync = f"wandb sync {os.path.relpath(directory)}/wandb/offline-run-*"
+        return self.tracked.url or sync
+
+    def log_epoch(self, row: Row, ended_at: float) -> None:
+        metrics = {name: row[name] for name in row if name != "epoch"}
+        self.tracked.log(metrics, step=int(row["epoch"]), commit=True)
+
+    def log_result(self, figures: Row, last_row: Row) -> None:
+        import wandb
+
+        curves = wandb.Image(str(self.directory / "curves.png"))
+        self.tracked.summary.update({**figures, "curves": curves})
+
+    def end(self, state: str) -> None:
+        self.tracked.finish(exit_code=int(state != "finished"))

@@ -1,0 +1,218 @@
+"""A run ends as it would without trackers, whatever becomes of them."""
+
+import os
+import subprocess
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forking import ForkServer
+from in_process import run_in_process
+from installed import Command
+from same_run import differences
+from small_runs import SMALL, Runs
+from together import run_together
+
+from cnnbench.runs.stopping import Stopping
+from cnnbench.trackers import base, tensorboard
+from cnnbench.trackers.base import Tracker, Trackers
+
+pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
+
+TRACKED = (*SMALL, "tracker=tensorboard", "hydra.run.dir=outputs/run")
+
+
+class Fake(Tracker):
+    """Notes what it is asked; `fails` is what it raises, by the name of the method."""
+
+    def __init__(self, **fails: BaseException) -> None:
+        self.asked: list[Any] = []
+        self.fails = fails
+
+    def note(self, method: str, *values: Any) -> str:
+        self.asked.append((method, *values))
+        if method in self.fails:
+            raise self.fails[method]
+        return "here"
+
+    def start(self) -> str:
+        return self.note("start")
+
+    def log_epoch(self, row: base.Row, ended_at: float) -> None:
+        self.note("log_epoch", row["epoch"])
+
+    def log_result(self, figures: base.Row, last_row: base.Row) -> None:
+        self.note("log_result", figures, last_row["epoch"])
+
+    def end(self, state: str) -> None:
+        self.note("end", state)
+
+
+def messages(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    return [line for line in done.stdout.splitlines() if line.startswith("The tracker ")]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["tracker=x"], "tracker=x is not known. Allowed: mlflow, none, tensorboard, wandb."),
+        (["tracker=[mlflow,tensorbord]"], "Did you mean 'tensorboard'?"),
+        (
+            ["tracker.mlflow.uri=x"],
+            "There is no key 'tracker.mlflow'. It comes with tracker=mlflow.",
+        ),
+        (["tracker=tensorboard", "tracker.wandb.mode=online"], "It comes with tracker=wandb."),
+        (["tracker.mlfow.uri=x"], "There is no key 'tracker.mlfow'. Did you mean 'mlflow'?"),
+        (
+            ["tracker=mlflow", "tracker.mlflow.url=x"],
+            "no key 'tracker.mlflow.url'. Did you mean 'uri'?",
+        ),
+        (
+            ["tracker=tensorboard", "tracker.tensorboard.x=1"],
+            "'tracker.tensorboard.x'. There are none.",
+        ),
+        (["tracker=mlflow", "tracker.mlflow.uri="], "tracker.mlflow.uri is empty."),
+        (
+            ["tracker=wandb", "tracker.wandb.mode=x"],
+            "tracker.wandb.mode=x is not known. Allowed: offline, online",
+        ),
+        (["tracker=wandb", "tracker.wandb.project=null"], "tracker.wandb.project"),
+        (["-m", "tracker=mlflow,tensorboard"], "tracker=[tensorboard,mlflow]"),
+    ],
+    ids=lambda each: each[-1] if isinstance(each, list) else "",
+)
+def test_a_wrong_tracker_is_an_error_that_says_what_is_allowed(
+    overrides: list[str], message: str, within: Command
+) -> None:
+    done = within("data=sample", *overrides)
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("method", ["start", "log_epoch", "log_result", "end"])
+def test_a_run_whose_tracker_fails_ends_as_without_it_after_one_warning(
+    method: str, within: Command, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*values: Any) -> None:
+        raise ZeroDivisionError("no room")
+
+    monkeypatch.setattr(tensorboard.Client, method, fail)
+    done = within(*TRACKED)
+    assert (done.returncode, done.stderr) == (0, "")
+    moments = {"log_epoch": "epoch 1", "log_result": "the final figures"}
+    moment = moments.get(method, f"the {method}")
+    failed = f"The tracker tensorboard failed at {moment}, and the run goes on without it"
+    assert messages(done) == [f"{failed}: ZeroDivisionError: no room"]
+    differ = differences(tmp_path / "outputs" / "run", runs.folder / "finished")
+    assert [name for name in differ if ".config.tracker" not in name] == []
+
+
+def test_a_tracker_that_failed_is_not_called_again_and_the_others_are() -> None:
+    failing, other = Fake(log_epoch=OSError()), Fake()
+    trackers = Trackers({"a": failing, "b": other})
+    for epoch in (1, 2):
+        trackers.log_epoch({"epoch": epoch})
+    assert failing.asked == [("log_epoch", 1)]
+    assert other.asked == [("log_epoch", 1), ("log_epoch", 2)]
+
+
+def test_a_warning_has_the_first_cause_on_a_short_line_without_passwords(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cause = OSError("http://me:secret@host/x\x1b[2J\n refused " + "x" * 400)
+    error = RuntimeError(f"Request failed: {cause} (5 times)")
+    error.__cause__ = cause
+    Trackers({"a": Fake(log_epoch=error)}).log_epoch({"epoch": 3})
+    (warning,) = caplog.messages
+    begin = "The tracker a failed at epoch 3, and the run goes on without it: "
+    assert warning.startswith(f"{begin}OSError: http://host/x?[2J refused xx")
+    assert len(warning) == len(begin) + base.MAX_REASON
+
+
+def test_an_error_with_another_cause_is_reported_itself(caplog: pytest.LogCaptureFixture) -> None:
+    error = ValueError("no such run")
+    error.__context__ = KeyError("x")
+    Trackers({"a": Fake(log_epoch=error)}).log_epoch({"epoch": 1})
+    assert caplog.messages[0].endswith("without it: ValueError: no such run")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)], ids=repr)
+def test_a_signal_while_a_tracker_is_called_ends_the_run(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        Trackers({"a": Fake(log_epoch=error)}).log_epoch({"epoch": 1})
+
+
+def test_what_a_client_does_to_the_process_ends_with_its_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, Any] = {}
+
+    class Careless(Fake):
+        def log_epoch(self, row: base.Row, ended_at: float) -> None:
+            warnings.warn("nobody need see this", stacklevel=1)
+            warnings.simplefilter("always")
+            seen.update(os.environ)
+            os.environ["WANDB_SERVICE"] = "x"
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    before = (dict(os.environ), list(warnings.filters))
+    Trackers({"a": Careless()}).log_epoch({"epoch": 1})
+    assert (dict(os.environ), list(warnings.filters)) == before
+    assert seen == {**base.VARIABLES, **os.environ}
+
+
+@pytest.mark.parametrize(
+    ("content", "run_id"),
+    [
+        ("", ""),
+        ("[]", ""),
+        ("{}", ""),
+        ('{"run_id": "../x"}', ""),
+        ('{"run_id": "\'"}', ""),
+        ('{"run_id": "a-0"}', "a-0"),
+    ],
+)
+def test_an_id_is_read_only_if_it_is_one(content: str, run_id: str, tmp_path: Path) -> None:
+    tracker = Fake()
+    tracker.directory = tmp_path
+    assert tracker.read_id("x.json") == ""
+    (tmp_path / "x.json").write_text(content)
+    assert tracker.read_id("x.json") == run_id
+
+
+@pytest.mark.parametrize(
+    ("error", "at_once", "ends"),
+    [
+        (None, False, [("end", "finished")]),
+        (ValueError(), False, [("end", "failed")]),
+        (KeyboardInterrupt(), False, [("end", "interrupted")]),
+        (SystemExit(143), False, [("end", "interrupted")]),
+        (KeyboardInterrupt(), True, []),
+    ],
+    ids=str,
+)
+def test_trackers_are_told_how_the_run_ended_except_after_a_second_signal(
+    error: BaseException | None, at_once: bool, ends: list[Any]
+) -> None:
+    tracker, signals = Fake(), Stopping()
+    signals.at_once = at_once
+    expected = nullcontext() if error is None else pytest.raises(type(error))
+    with expected, Trackers({"a": tracker}).ended_after(signals):
+        if error is not None:
+            raise error
+    assert tracker.asked == ends
+
+
+def test_a_run_is_resumed_without_its_trackers_when_asked(runs: Runs, tmp_path: Path) -> None:
+    run = runs.copy("finished", tmp_path / "run")
+    done = run_in_process("resume", "run", "tracker=none", "train.epochs=3", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not (run / "tensorboard").exists()
+
+
+@pytest.mark.slow
+def test_of_several_processes_one_tracks(forks: ForkServer, tmp_path: Path) -> None:
+    done = run_together(forks, *TRACKED, folder=tmp_path, PYTHONWARNINGS="default")
+    assert [each.returncode for each in done] == [0, 0], done
+    assert len(list(tmp_path.rglob("*tfevents*"))) == 1
