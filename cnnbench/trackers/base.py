@@ -19,7 +19,7 @@ from unittest.mock import patch
 from tqdm import tqdm
 
 from cnnbench.analysis.format import truncate
-from cnnbench.config import TRACKERS, Config, as_dict, job_identity
+from cnnbench.config import TRACKERS, Config, as_dict, flatten, job_identity
 from cnnbench.runs.reading import read_json
 from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.sweep import JOBS
@@ -148,7 +148,10 @@ def start_trackers(
         tags["sweep"] = config.sweep
     seconds = [row["epoch_s"] for row in rows]
     ended_at = accumulate(seconds[1:], initial=time.time() - sum(seconds[1:]))
-    parameters = dict(_flatten(job_identity(as_dict(config))))
+    parameters = flatten(job_identity(as_dict(config)))
+    for key, value in parameters.items():
+        if type(value) not in (int, float, str):
+            parameters[key] = json.dumps(value)
     run = (directory.absolute(), parameters, tags, list(zip(rows, ended_at, strict=False)))
     clients = {}
     for name in TRACKERS:
@@ -160,17 +163,6 @@ def start_trackers(
     for name, place in trackers.call("the start", "start").items():
         log.info(f"Tracked by {name}: {_without_password(place)}")
     return trackers
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield keys with dots; what is neither a number nor a text becomes JSON."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        elif type(value) in (int, float, str):
-            yield f"{prefix}{key}", value
-        else:
-            yield f"{prefix}{key}", json.dumps(value)
 
 
 def _root_cause(error: BaseException) -> BaseException:
