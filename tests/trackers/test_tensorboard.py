@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ def test_a_resumed_run_has_each_epoch_once(forks: ForkServer, tmp_path: Path) ->
     run = tmp_path / "run"
     early = Path(shutil.copytree(run / "checkpoints", tmp_path / "early"))
     for _ in range(2):
+        time.sleep(1)  # TensorBoard reads files by the second in their names
         assert run_in_process("resume", "run", folder=tmp_path).returncode == 0
         scalars = read_scalars(run)
         assert {tag: scalars[tag] for tag in scalars_of_epochs(run)} == scalars_of_epochs(run)

@@ -17,7 +17,7 @@ from installed import NOWHERE
 from small_runs import SMALL
 
 from cnnbench.config import WandbConfig
-from cnnbench.runs.reading import refuse_ways_out
+from cnnbench.runs.reading import reject_escaping_links
 from cnnbench.trackers.base import Row
 from cnnbench.trackers.wandb import Client
 
@@ -155,7 +155,7 @@ def test_a_run_whose_start_failed_can_be_resumed(wandb: FakeWandb, tmp_path: Pat
     wandb.init = fail  # type: ignore[method-assign]
     with pytest.raises(OSError):  # noqa: PT011
         start(tmp_path)
-    refuse_ways_out(tmp_path)
+    reject_escaping_links(tmp_path)
 
 
 def test_it_neither_asks_nor_prints_nor_waits_for_long(wandb: FakeWandb, tmp_path: Path) -> None:
