@@ -10,7 +10,7 @@ import pytest
 from browsing import DESKTOP, MARKS, PHONE, Window, sync_api, window
 from made_runs import grid, make_run
 
-from cnnbench.reports.page import render
+from cnnbench.reports.page.report import render
 from cnnbench.runs.records import read_records
 
 expect = sync_api.expect
