@@ -156,13 +156,15 @@ def draw_feature_maps(
 ) -> None:
     """Draw the image, and a row for each layer: its maps (C, H, W) or units (F) in one scale."""
     note = "a row for each layer: its name, kind and shape (channels × height × width)"
-    size = (WIDTH, max(4.0, 0.8 + 1.2 * len(layers)))
+    size = (WIDTH, max(4.0, 0.8 + 1.05 * len(layers)))
     with draw_figure(path, title, size, note) as figure:
         parts: Any = figure.subfigures(1, 2, width_ratios=(1, 5))
         image, right = parts[0].subplots(), parts[1]
+        _show_row(image, [shown.picture], [], 1)
         verdict = shown.verdict(20).replace(" → ", "\n→ ")
-        _show_row(image, [shown.picture], [f"test image {shown.index:,}\n{verdict}"], 1)
-        image.tick_params(labelcolor="black" if shown.is_right else RED)
+        color = "black" if shown.is_right else RED
+        text = f"test image {shown.index:,}\n{verdict}"
+        image.set_title(text, loc="left", size=8, color=color)  # whose width moves nothing
         grid = right.subplots(len(layers), squeeze=False)
         for axes, layer, values in zip(grid.flat, layers, outputs, strict=True):
             scale = {"cmap": "viridis", "vmin": values.min(), "vmax": values.max()}

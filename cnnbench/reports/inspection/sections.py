@@ -122,12 +122,13 @@ def feature_maps(
     """Show a picture for each image."""
     if not layers:
         return Section(note="The network has no layers that give out maps or vectors.")
-    drawn = []
+    drawn, names = [], ", ".join(layer.label for layer in layers)
     for each, image in zip(shown, inputs, strict=True):
         outputs = record_outputs(subject.network, subject.forward, image, layers)
         file, title = f"feature_maps_{each.index}.png", f"{subject.title}: feature maps"
         pictures.draw_feature_maps(subject.folder / file, title, each, layers, outputs)
-        drawn.append((file, f"Test image {each.index:,}: {each.verdict(40)}."))
+        caption = f"What {names} give out for test image {each.index:,}: {each.verdict(40)}."
+        drawn.append((file, caption))
     return Section(drawn)
 
 

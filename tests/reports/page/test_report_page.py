@@ -10,7 +10,7 @@ import pytest
 from made_runs import grid, make_run
 
 from cnnbench.reports.groups import ranked
-from cnnbench.reports.page import data_of, render
+from cnnbench.reports.page.report import data_of, render
 from cnnbench.reports.table import columns_of_runs
 from cnnbench.runs.records import read_records
 
