@@ -30,6 +30,7 @@ T = TypeVar("T")
 Forward = Callable[[torch.Tensor], object]  # runs a network once, on inputs (N, C, S, S)
 Array = npt.NDArray[Any]
 Key = tuple[str, int]  # name and call of a module
+Recorders = Mapping[Key, Callable[[torch.Tensor], None]]
 
 BINS = 60
 NEAR = 0.01  # of the ends of a sigmoid or tanh, where its gradient is next to nothing
@@ -43,9 +44,7 @@ def pick_evenly(items: Sequence[T], most: int) -> list[T]:
 
 
 @contextmanager
-def _hooked(
-    network: nn.Module, recorders: Mapping[Key, Callable[[torch.Tensor], None]]
-) -> Iterator[None]:
+def _hooked(network: nn.Module, recorders: Recorders) -> Iterator[None]:
     """Give the outputs in the block to the recorders, which are by name and call of a module."""
     calls: Counter[str] = Counter()
 
@@ -67,7 +66,10 @@ def _hooked(
 
 @torch.inference_mode()
 def record_outputs(
-    network: nn.Module, forward: Forward, inputs: torch.Tensor, layers: Sequence[Traced]
+    network: nn.Module,
+    forward: Forward,
+    inputs: torch.Tensor,
+    layers: Sequence[Traced],
 ) -> list[Array]:
     """Return the output of each of `layers` for one input (1, C, S, S): (C, H, W) or (F)."""
     found: dict[Key, Array] = {}
@@ -89,6 +91,9 @@ class Histogram:
     edges: Array
     mean: float
     std: float
+
+
+WeightHistogram = tuple[str, nn.Parameter, Histogram]
 
 
 @dataclass(frozen=True)
@@ -183,9 +188,7 @@ def summarize_outputs(
     return [each.conclude() for each in sums]
 
 
-def summarize_weights(
-    network: nn.Module, most: int
-) -> tuple[list[tuple[str, nn.Parameter, Histogram]], int]:
+def summarize_weights(network: nn.Module, most: int) -> tuple[list[WeightHistogram], int]:
     """Return histograms of at most so many weights, and how many weights there are.
 
     Weights are parameters of two or more dimensions.

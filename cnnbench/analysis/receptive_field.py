@@ -1,8 +1,8 @@
 """Receptive fields: the pixels of the image that a unit of a layer can depend on.
 
 Along each side, the units of a layer lie `jump` pixels apart, and the first sees the pixels `first`
-to `last`. A window of k units, d apart, that moves by s over maps padded by p makes of them (Araujo,
-Norris, Sim: Computing Receptive Fields of Convolutional Neural Networks, 2019)
+to `last`. A window of k units, d apart, that moves by s over maps padded by p makes of them
+(Araujo, Norris, Sim: Computing Receptive Fields of Convolutional Neural Networks, 2019)
 
     first - p jump        last + ((k - 1) d - p) jump        jump s
 
@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.fx.operator_schemas import normalize_function
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cnnbench.analysis.meta_shapes import ShapeRules
@@ -34,7 +33,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Span:
-    """Along one side: the first and last pixel that the first unit sees, and the distance to the next unit's.
+    """The first and last pixel along a side that the first unit sees, and how far on the next's are.
 
     Pixels below 0 are padding.
     """
@@ -108,21 +107,18 @@ def trace(network: nn.Module, image: torch.Tensor) -> list[Traced]:
             module.padding_mode = "zeros"  # the field does not depend on what the padding holds
     image = image.clone()
     image.field = PIXEL  # type: ignore[attr-defined]  # our mark
-    with torch.no_grad(), ShapeRules(), _FieldMode():
+    with torch.no_grad(), _FieldMode():
         network(image)
     return traced
 
 
-class _FieldMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it without types
+class _FieldMode(ShapeRules):  # type: ignore[no-untyped-call]  # torch leaves it without types
     """While it is active, tensors that depend on the image are marked with their field."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        output = func(*args, **(kwargs or {}))
+        output = super().__torch_dispatch__(func, types, args, kwargs)
         inputs = tree_leaves((args, kwargs))
         fields = [tensor.field for tensor in inputs if hasattr(tensor, "field")]
         outputs = [each for each in tree_leaves(output) if isinstance(each, torch.Tensor)]
@@ -132,10 +128,6 @@ class _FieldMode(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch l
             for tensor in outputs:
                 tensor.field = field  # type: ignore[attr-defined]  # our mark
         return output
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:  # otherwise PyTorch imports its compiler
-        return False
 
 
 def _field_after(

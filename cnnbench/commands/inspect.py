@@ -48,7 +48,7 @@ LEFT_OVERS = ("feature_maps_*.png", "mistakes.png", "filters.png", "receptive_fi
 MAX_IMAGES = 24
 MAX_MISTAKES = 200
 CLASSES = 4  # of which an image each is looked at, and the worst mistake
-MIN_BATCH, MAX_BATCH = 32, 256  # images whose activations are looked at: fewer if they are much work
+MIN_BATCH, MAX_BATCH = 32, 256  # images for activations: fewer if they are much work
 
 
 def run(arguments: list[str], conf: Path) -> None:
@@ -63,13 +63,11 @@ def run(arguments: list[str], conf: Path) -> None:
     options = _parse(arguments)
     # by torch in full precision, whatever the run was trained in, unless another is asked for
     overrides = ["reference=none", "device.precision=fp32", *options.overrides]
-    trained = load_trained_model(
-        options.directory, overrides, conf, "inspect", options.allow_custom_model
-    )
-    device, by_order = trained.engine.device.torch_device, options.match_by_order
-    test = load_eval_set(
-        trained.config, trained.dataset, trained.directory, trained.overrides, device, by_order
-    )
+    run, trust, by_order = options.directory, options.allow_custom_model, options.match_by_order
+    trained = load_trained_model(run, overrides, conf, "inspect", trust)
+    config, dataset, changes = trained.config, trained.dataset, trained.overrides
+    device = trained.engine.device.torch_device
+    test = load_eval_set(config, dataset, trained.directory, changes, device, by_order)
     inspect_network(trained, test.examples, options, test.notes)
 
 
@@ -95,19 +93,25 @@ def inspect_network(
             count = f"There are {len(test):,}, 0 to {len(test) - 1:,}."
             raise ConfigError(f"--images: there is no test image {index:,}. {count}")
     predictions = _predict(trained, test)
-    subject = _make_subject(trained, network, image, traced)
+    folder = trained.directory / FOLDER
+    folder.mkdir(exist_ok=True)
+    for path in (path for pattern in LEFT_OVERS for path in folder.glob(pattern)):
+        path.unlink(missing_ok=True)
+    title = f"{trained.config.model.name} on {trained.dataset.title}"
+    cost = sum_layers(measure_layers(network, image)).multiplications
+    subject = Subject(folder, title, trained.engine, traced, cost, image.shape[1:])
     outputs, number = _summarize_outputs(subject, test)
     page = _draw(subject, predictions, layers, options)
     page["activations"] = sections.activations(subject, outputs, number)
     facts = _facts(trained, predictions)
     if notes:
         facts["note"] = " ".join(notes)
-    text = render_page("inspection.html.jinja", title=subject.title, facts=facts, sections=page)
-    index = subject.folder / "index.html"
+    text = render_page("inspection.html.jinja", title=title, facts=facts, sections=page)
+    index = folder / "index.html"
     write_atomically(index, lambda file: file.write(text.encode()))
     print(_format_findings(subject, facts, predictions, outputs))
     pictures = [file for section in page.values() for file, _ in section.pictures]
-    print("", *(subject.folder / file for file in pictures), index, sep="\n")
+    print("", *(folder / file for file in pictures), index, sep="\n")
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -202,22 +206,6 @@ def _predict(trained: TrainedModel, test: Examples) -> Predictions:
     return Predictions(test, classes, labels, predicted.numpy(), probability.numpy())
 
 
-def _make_subject(
-    trained: TrainedModel, network: nn.Module, image: torch.Tensor, traced: Sequence[Traced]
-) -> Subject:
-    """Return what the pictures need, and make the folder. `network` is on the meta device."""
-    folder = trained.directory / FOLDER
-    folder.mkdir(exist_ok=True)
-    for pattern in LEFT_OVERS:
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
-    title = f"{trained.config.model.name} on {trained.dataset.title}"
-    cost = sum_layers(measure_layers(network, image)).multiplications
-    _, channels, height, width = image.shape
-    shape = (channels, height, width)
-    return Subject(folder, title, trained.engine, traced, cost, shape)
-
-
 def _summarize_outputs(subject: Subject, test: Examples) -> tuple[list[LayerOutputs], int]:
     """Return statistics of the layers over some test images, and the number of those."""
     affordable = int(MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds))
@@ -229,9 +217,8 @@ def _summarize_outputs(subject: Subject, test: Examples) -> tuple[list[LayerOutp
             yield subject.engine.inputs(test.images[batch])
 
     layers = layers_with_statistics(subject.traced)
-    network, forward = subject.network, subject.forward
-    outputs = summarize_outputs(network, forward, batches, layers, MAX_HISTOGRAMS)
-    return outputs, len(indices)
+    network, logits = subject.network, subject.engine.logits
+    return summarize_outputs(network, logits, batches, layers, MAX_HISTOGRAMS), len(indices)
 
 
 def _draw(
@@ -252,7 +239,7 @@ def _draw(
         image = images[index].cpu().numpy() / np.float32(255)
         gallery.append(predictions.show(index, image))
     return {
-        "mistakes": sections.mistakes(subject, gallery, len(wrong), predictions.pairs),
+        "mistakes": sections.mistakes(subject, gallery, predictions.pairs),
         "saliency": sections.saliency(subject, shown, inputs, targets),
         "feature_maps": sections.feature_maps(subject, shown, inputs, layers),
         "kernels": sections.kernels(subject),

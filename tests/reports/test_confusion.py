@@ -18,14 +18,15 @@ def test_any_number_of_classes_fits_a_slide(count: int, tmp_path: Path) -> None:
     assert 400 < height <= width < 2500
 
 
-def test_rows_are_true_classes_and_names_are_no_formulas(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_rows_are_true_classes_with_any_names(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     figures: list[Figure] = []
-    save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda it, *a, **k: (figures.append(it), save(it, *a, **k)))
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: figures.append(figure))
     names = ["$\\frac{", "猫 a_b^$"]
     draw_confusion(tmp_path / "it.png", [[3, 1], [0, 4000]], names, "$\\nothing$", "")
+    figures[0].canvas.draw()
     axes, _ = figures[0].axes
     numbers = {text.get_position(): text.get_text() for text in axes.texts}
     assert numbers == {(0, 0): "3", (1, 0): "1", (1, 1): "4,000"}

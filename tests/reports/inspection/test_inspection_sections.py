@@ -28,7 +28,7 @@ def subject(network: nn.Module, folder: Path, channels: int = 1, size: int = 28)
     for parameter in network.parameters():
         nn.init.normal_(parameter)
     engine: Any = SimpleNamespace(eval_model=network, logits=network, autocast=nullcontext())
-    return Subject(folder, "a network", engine, traced, 1, (channels, size, size))
+    return Subject(folder, "a network", engine, traced, 1, torch.Size((channels, size, size)))
 
 
 @pytest.fixture
@@ -36,8 +36,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The arguments after the title of each function that draws, which does not."""
     calls: dict[str, Any] = {}
     for name in ("draw_kernels", "draw_receptive_fields", "draw_saliency", "draw_histograms"):
+
         def call(path: Path, title: str, *values: Any, name: str = name, **keywords: Any) -> None:
             calls[name] = values
+
         monkeypatch.setattr(pictures, name, call)
     return calls
 
@@ -92,7 +94,7 @@ def test_the_table_has_field_jump_and_centre_of_each_layer(tmp_path: Path) -> No
 def test_pairs_of_classes_are_counted_from_the_most_frequent_on(tmp_path: Path) -> None:
     pairs = Counter({("Shirt", "Coat"): 2, ("Coat", "Shirt"): 1_200})
     it = subject(models.build("mlp", widths=[2]), tmp_path)
-    table = sections.mistakes(it, [IMAGE], 1_202, pairs).table
+    table = sections.mistakes(it, [IMAGE], pairs).table
     assert table == [("true class", "predicted", "mistakes"), ("Coat", "Shirt", "1,200"), ("Shirt", "Coat", "2")]
 
 

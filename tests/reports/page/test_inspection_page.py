@@ -7,7 +7,10 @@ import pytest
 from cnnbench.reports.inspection.sections import Section
 from cnnbench.reports.page import render_page
 
-SECTIONS = {"mistakes", "saliency", "feature_maps", "kernels", "activations", "weights", "receptive_fields"}
+SECTIONS = {
+    *("mistakes", "saliency", "feature_maps", "kernels", "activations", "weights"),
+    "receptive_fields",
+}
 HOSTILE = "</td><script>alert('1')</script>\"'\x1b[2J\ud800{{ 7 * 7 }}"
 TEXT = "</td><script>alert('1')</script>\"'?[2J?{{ 7 * 7 }}"
 
