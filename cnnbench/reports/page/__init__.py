@@ -18,7 +18,8 @@ __all__ = ["render_page"]
 def render_page(template: str, scripts: Sequence[str] = (), **values: Any) -> str:
     """Return the page as HTML.
 
-    `scripts` are names of files here or, such as a library is, whole scripts.
+    `scripts` are names of files here or, as a library, whole scripts. A page without scripts may
+    show pictures that lie beside it.
     """
     import jinja2
     from markupsafe import Markup
@@ -36,18 +37,18 @@ def render_page(template: str, scripts: Sequence[str] = (), **values: Any) -> st
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
     return environment.get_template(template).render(
-        policy=_policy(sources),
+        policy=_policy(sources, "data: blob:" if scripts else "'self' file:"),
         scripts=[Markup(script) for script in sources],
         style=Markup((files / "page.css").read_text(encoding="utf-8")),
         **values,
     )
 
 
-def _policy(scripts: Sequence[str]) -> str:
-    """Return the Content-Security-Policy: no network, and no scripts but these."""
+def _policy(scripts: Sequence[str], images: str) -> str:
+    """Return the Content-Security-Policy: no network, no scripts but these, and these images."""
     digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
     allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src 'self' file: data: blob:; base-uri 'none'; form-action 'none'"
+        f"img-src {images}; base-uri 'none'; form-action 'none'"
     )
