@@ -11,7 +11,6 @@ PyTorch runs on the meta device, so it holds for whatever a network does between
 an operation that is not listed below, the field is not known.
 """
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -54,6 +53,7 @@ class Span:
 Field = tuple[Span, Span]  # down and across
 PIXEL: Field = (Span(0, 0, 1), Span(0, 0, 1))
 ONE = (1, 1)
+Named = Mapping[str, Any]
 WHOLE: Field = (Span(-math.inf, math.inf, 1), Span(-math.inf, math.inf, 1))
 
 
@@ -90,7 +90,6 @@ def trace(network: nn.Module, image: torch.Tensor) -> list[Traced]:
 
     Both are on the meta device. Modules that give out no tensor are left out.
     """
-    network = copy.deepcopy(network).eval()
     traced: list[Traced] = []
     calls: Counter[str] = Counter()
 
@@ -100,15 +99,21 @@ def trace(network: nn.Module, image: torch.Tensor) -> list[Traced]:
             field = getattr(output, "field", None)
             traced.append(Traced(name, calls[name], module, tuple(output.shape[1:]), field))
 
+    hooks, padding_modes = [], {}
     for name, module in network.named_modules():
         if name:
-            module.register_forward_hook(partial(record, name))
+            hooks.append(module.register_forward_hook(partial(record, name)))
         if isinstance(module, nn.Conv2d):
+            padding_modes[module] = module.padding_mode
             module.padding_mode = "zeros"  # the field does not depend on what the padding holds
     image = image.clone()
     image.field = PIXEL  # type: ignore[attr-defined]  # our mark
     with torch.no_grad(), _FieldMode():
-        network(image)
+        network.eval()(image)
+    for hook in hooks:
+        hook.remove()
+    for module, mode in padding_modes.items():
+        module.padding_mode = mode
     return traced
 
 
@@ -119,26 +124,27 @@ class _FieldMode(ShapeRules):  # type: ignore[no-untyped-call]  # torch leaves i
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = super().__torch_dispatch__(func, types, args, kwargs)
-        inputs = tree_leaves((args, kwargs))
-        fields = [tensor.field for tensor in inputs if hasattr(tensor, "field")]
+        inputs = [each for each in tree_leaves((args, kwargs)) if hasattr(each, "field")]
         outputs = [each for each in tree_leaves(output) if isinstance(each, torch.Tensor)]
-        if fields and outputs:
+        if inputs and outputs:
             named = normalize_function(func, tuple(args), kwargs, normalize_to_only_use_kwargs=True)
-            field = _field_after(func, named.kwargs if named else {}, outputs[0], fields)
+            field = _field_after(func, named.kwargs if named else {}, outputs[0], inputs)
             for tensor in outputs:
                 tensor.field = field  # type: ignore[attr-defined]  # our mark
         return output
 
 
-def _field_after(
-    func: Any, named: Mapping[str, Any], output: torch.Tensor, fields: Sequence[Field | None]
-) -> Field | None:
-    """Return the field of what `func` makes, with arguments by name, of tensors with `fields`."""
+def _field_after(func: Any, named: Named, output: torch.Tensor, inputs: list[Any]) -> Field | None:
+    """Return the field of what `func` makes of the marked `inputs`, with its arguments by name."""
+    fields = [tensor.field for tensor in inputs]
     if WHOLE in fields:
         return WHOLE
     field = _unite(fields)
-    if field is None or torch.Tag.pointwise in func.tags:
-        return field
+    if field is None:
+        return None
+    if torch.Tag.pointwise in func.tags:
+        is_aligned = all(tensor.shape[-2:] == output.shape[-2:] for tensor in inputs)
+        return field if is_aligned else None
     maps = named.get("input", output)
     dims = maps.ndim
     match func:
@@ -166,6 +172,10 @@ def _field_after(
         case aten.max_pool2d_with_indices.default | aten.avg_pool2d.default:
             kernel, dilation = named["kernel_size"], named.get("dilation", ONE)
             return _slide(field, kernel, named["stride"] or kernel, named["padding"], dilation)
+        case aten._adaptive_avg_pool2d.default | aten.adaptive_max_pool2d.default:
+            kernel = [maps.shape[2] // output.shape[2], maps.shape[3] // output.shape[3]]
+            is_even = not (maps.shape[2] % output.shape[2] or maps.shape[3] % output.shape[3])
+            return _slide(field, kernel, kernel, (0, 0)) if is_even else None
         case aten.constant_pad_nd.default:
             pad = [*named["pad"], 0, 0]  # left, right, top, bottom
             return _slide(field, ONE, ONE, (pad[2], pad[0]))

@@ -34,7 +34,8 @@ def names(layers: list[Traced]) -> list[str]:
 
 
 def test_of_a_small_network_all_layers_with_maps_are_shown() -> None:
-    assert names(choose_layers(traced(network("lenet", 28), 28))) == [f"features.{index}" for index in range(6)]
+    chosen = choose_layers(traced(network("lenet", 28), 28))
+    assert names(chosen) == [f"features.{index}" for index in range(6)]
 
 
 def test_of_a_larger_one_activations_are_left_out() -> None:
@@ -50,35 +51,27 @@ def test_of_a_deep_one_some_are_from_its_first_to_its_last(name: str) -> None:
     assert (len(shown), shown[0], shown[-1]) == (MAX_ROWS, candidates[0], candidates[-1])
 
 
-def test_a_perceptron_is_shown_by_its_vectors() -> None:
-    assert names(choose_layers(traced(network("mlp", 28), 28)))[:3] == ["layers.1", "layers.2", "layers.3"]
-
-
 class Scale(nn.Module):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return 2 * maps
 
 
-def test_layers_of_ones_own_are_shown_where_there_are_no_others() -> None:
+def test_without_convolutions_other_maps_or_vectors_are_shown() -> None:
     layers = traced(nn.Sequential(Scale(), nn.Flatten(), nn.Linear(25, 3)), 5)
     assert names(choose_layers(layers)) == ["0"]
+    chosen = names(choose_layers(traced(network("mlp", 28), 28)))
+    assert chosen[:3] == ["layers.1", "layers.2", "layers.3"]
 
 
 def test_statistics_are_of_weights_and_activations() -> None:
-    assert names(layers_with_statistics(traced(network("lenet_relu", 28), 28)))[:3] == [
-        "features.0",
-        "features.1",
-        "features.3",
-    ]
+    layers = names(layers_with_statistics(traced(network("lenet_relu", 28), 28)))
+    assert layers[:3] == ["features.0", "features.1", "features.3"]
 
 
 def test_named_layers_come_in_the_order_they_run() -> None:
     net = network("lenet", 28)
-    assert names(named_layers(traced(net, 28), net, ["classifier.1", "features", "features.1"])) == [
-        "features.1",
-        "features",
-        "classifier.1",
-    ]
+    found = named_layers(traced(net, 28), net, ["classifier.1", "features", "features.1"])
+    assert names(found) == ["features.1", "features", "classifier.1"]
 
 
 class Parts(nn.Module):
