@@ -32,7 +32,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Span:
-    """The first and last pixel along a side that the first unit sees, and how far on the next's are.
+    """The first and last pixel along a side that the first unit sees, and how far on the next are.
 
     Pixels below 0 are padding.
     """

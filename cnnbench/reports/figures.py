@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis.format import truncate
 from cnnbench.runs.directory import write_atomically
@@ -12,7 +12,7 @@ from cnnbench.runs.directory import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["GRAY", "draw_figure"]
+__all__ = ["GRAY", "Inches", "draw_figure"]
 
 GRAY = "#555555"
 DOTS_PER_INCH = 150
@@ -32,8 +32,9 @@ def draw_figure(path: Path, title: str, size: Inches, note: str = "") -> Iterato
     with rc_context({"text.parse_math": False}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure = Figure(size, dpi=DOTS_PER_INCH, layout="constrained")
-        figure.suptitle(truncate(title, 100), x=0.01, ha="left", size=13, weight="bold")
+        style: dict[str, Any] = {"x": 0.01, "ha": "left", "wrap": True}
+        figure.suptitle(truncate(title, 100), size=13, weight="bold", **style)
         if note:
-            figure.supxlabel(truncate(note, 140), x=0.01, ha="left", size=9, color=GRAY)
+            figure.supxlabel(truncate(note, 140), size=9, color=GRAY, **style)
         yield figure
         write_atomically(path, lambda file: figure.savefig(file, format="png"))

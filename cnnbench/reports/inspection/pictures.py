@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
+__all__ = [
+    "Shown",
+    "draw_feature_maps",
+    "draw_histograms",
+    "draw_kernels",
+    "draw_mistakes",
+    "draw_receptive_fields",
+    "draw_saliency",
+]
+
 WIDTH = 11.0  # inches, as wide as a slide
 DIVERGING = "RdBu_r"  # as viridis, it can be read by the color-blind
 ORANGE, RED = "#d55e00", "#b2182b"

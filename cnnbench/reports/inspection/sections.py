@@ -31,6 +31,18 @@ from cnnbench.reports.inspection.layers import (
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.training.engine import EagerEngine
 
+__all__ = [
+    "Section",
+    "Subject",
+    "activations",
+    "feature_maps",
+    "kernels",
+    "mistakes",
+    "receptive_fields",
+    "saliency",
+    "weights",
+]
+
 MAX_MULTIPLY_ADDS = 5e10  # for a picture: seconds on two cores
 MAX_HISTOGRAMS = 24
 MAX_FIELDS = 8
