@@ -1,6 +1,7 @@
 """The picture of a confusion matrix."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -23,10 +24,15 @@ def test_rows_are_true_classes_with_any_names(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     figures: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: figures.append(figure))
+    save = Figure.savefig
+
+    def record(figure: Figure, *arguments: Any, **keywords: Any) -> None:
+        figures.append(figure)
+        save(figure, *arguments, **keywords)
+
+    monkeypatch.setattr(Figure, "savefig", record)
     names = ["$\\frac{", "猫 a_b^$"]
     draw_confusion(tmp_path / "it.png", [[3, 1], [0, 4000]], names, "$\\nothing$", "")
-    figures[0].canvas.draw()
     axes, _ = figures[0].axes
     numbers = {text.get_position(): text.get_text() for text in axes.texts}
     assert numbers == {(0, 0): "3", (1, 0): "1", (1, 1): "4,000"}

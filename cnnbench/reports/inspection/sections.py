@@ -139,7 +139,7 @@ def feature_maps(
         outputs = record_outputs(subject.network, subject.engine.logits, image, layers)
         file, title = f"feature_maps_{each.index}.png", f"{subject.title}: feature maps"
         pictures.draw_feature_maps(subject.folder / file, title, each, layers, outputs)
-        caption = f"What {names} give out for test image {each.index:,}: {each.verdict(40)}."
+        caption = f"Test image {each.index:,}: {each.verdict(40)}. Layers: {names}."
         drawn.append((file, caption))
     return Section(drawn)
 

@@ -24,7 +24,7 @@ from cnnbench.reports.inspection.pictures import (
 )
 
 NAMES = {
-    **{"formula": "$\\frac{", "steering": "a\nb\x1b[31m", "Chinese": "名" * 3},
+    **{"formula": "$\\frac{$", "steering": "a\nb\x1b[31m", "Chinese": "名" * 3},
     **{"long": "W" * 5000, "empty": "", "half": "\ud800"},  # a letter that no file can hold
 }
 Draw = Callable[..., list[Any]]  # its result is the axes

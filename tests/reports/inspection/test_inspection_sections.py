@@ -55,6 +55,16 @@ def test_of_many_kernels_those_with_the_largest_norm_are_shown(drawn: dict[str, 
     assert "those 64 of 70 kernels with the largest norm" in section.pictures[0][1]
 
 
+def test_kernels_of_other_channels_are_shown_by_their_mean(
+    drawn: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    for channels, is_mean in ((1, False), (2, True), (3, False)):
+        it = subject(nn.Sequential(nn.Conv2d(channels, 4, 3)), tmp_path, channels)
+        caption = sections.kernels(it).pictures[0][1]
+        assert (f"mean over {channels} input channels" in caption) == is_mean
+
+
 def test_a_perceptrons_rows_are_shown_as_images(drawn: dict[str, Any], tmp_path: Path) -> None:
     it = subject(models.build("mlp", 3, image_size=6, widths=[5]), tmp_path, 3, 6)
     sections.kernels(it)
