@@ -36,7 +36,7 @@ class Occlusion:
     places: int
 
     def corners(self, size: int) -> list[int]:
-        """Return the first pixels of the patch along a side of `size` pixels; some may lie outside."""
+        """Return the first pixels of the patch along `size` pixels; some may lie outside."""
         centers = (np.arange(self.places) + 0.5) * size / self.places
         return [math.floor(center - self.patch / 2 + 0.5) for center in centers]
 

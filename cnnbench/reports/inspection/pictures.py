@@ -111,7 +111,7 @@ def draw_saliency(
     gradients: Array,
     drops: Array,
 ) -> None:
-    """Draw in columns the image, its gradient (N, S, S), and what hiding a place costs (N, P, P)."""
+    """Draw in columns image, gradient (N, S, S) and what hiding a place costs (N, P, P)."""
     columns = min(6, len(shown))
     side = min(2.0, WIDTH / columns)
     scales = np.maximum(gradients.max(axis=(1, 2), keepdims=True), SMALLEST)
