@@ -29,7 +29,7 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, Subset
 
 from cnnbench import config, models
-from cnnbench.data import catalog, storage
+from cnnbench.data import catalog, download
 
 warnings.filterwarnings("ignore")
 
@@ -45,10 +45,10 @@ def place_files(folder: Path) -> None:
     dataset = catalog.get("fashion_mnist")
     raw = folder / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    for name in catalog.FILES:
-        _, content = storage.find(dataset, name, None, [])
-        if content is None:
-            sys.exit(f"{name} is not on this machine; run: cnnbench data fashion_mnist")
+    found = download.find_files(dataset)
+    if found.missing:
+        sys.exit(f"{found.missing[0]} is not on this machine; run: cnnbench data fashion_mnist")
+    for name, content in found.contents.items():
         (raw / name).write_bytes(content)
 
 

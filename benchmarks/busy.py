@@ -38,9 +38,9 @@ def plain_epochs(examples: list[int]) -> Iterator[float]:
     from torch import nn
 
     from cnnbench import models
-    from cnnbench.data import catalog, storage
+    from cnnbench.data import catalog, download
 
-    arrays = storage.load(catalog.get("fashion_mnist"))
+    _, arrays = download.load(catalog.get("fashion_mnist"))
     (images, labels), (test_images, test_labels) = (
         (torch.tensor(x[:n]).unsqueeze(1) / 255, torch.tensor(y[:n]).long())
         for x, y, n in zip(arrays[::2], arrays[1::2], examples, strict=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 __all__ = [
     "NOT_SUPPORTED",
-    "NO_LOCKS",
     "UNREACHABLE",
     "CheckpointError",
     "CnnbenchError",
@@ -66,7 +65,6 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 # What a file system says to fsync or flock if it has none.
 NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
-NO_LOCKS = NOT_SUPPORTED | {errno.ENOLCK, errno.EIO}
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EROFS}
@@ -132,9 +130,8 @@ def from_machine(error: BaseException) -> CnnbenchError | None:
     return ConfigError(f"{place}{written}: {error.strerror}. {advice or _ADVICE[-1][1]}")
 
 
-def explain_write_error(place: object, error: OSError, option: str) -> ConfigError:
-    """Return the error that `place` cannot be written, with the option that names another."""
-    advice = f"Name another place: {option}."
+def explain_write_error(place: object, error: OSError, advice: str) -> ConfigError:
+    """Return the error that `place` cannot be written, with advice."""
     path = Path(str(place))
     if path.is_symlink() and not os.access(path, os.F_OK):
         return ConfigError(f"{place} is a link to nothing. {advice}")

@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cnnbench.data import catalog, storage
+from cnnbench.data import catalog, download
 from cnnbench.reference.convolution import cross_correlate_loops
 from cnnbench.reference.padding import pad
 
@@ -32,7 +32,8 @@ EDGES = torch.tensor([[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]]
 
 def image() -> torch.Tensor:
     """The middle of a pullover, (1, 1, 20, 20) in [0, 1]: it reaches every border."""
-    pixels = storage.load(catalog.get("sample"), None).test_images[PULLOVER, 5:25, 4:24]
+    _, arrays = download.load(catalog.get("sample"))
+    pixels = arrays.test_images[PULLOVER, 5:25, 4:24]
     return torch.from_numpy(pixels / 255).float()[None, None]
 
 

@@ -17,7 +17,7 @@ from small_runs import Runs, forge
 
 from cnnbench import models
 from cnnbench.commands import export
-from cnnbench.data import catalog, storage
+from cnnbench.data import catalog, download
 from cnnbench.training import device
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 
@@ -220,7 +220,7 @@ def test_what_computes_something_else_is_not_written(
 def test_where_the_data_are_not_it_is_compared_on_random_images(
     run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "find", lambda *_: (None, None))
+    monkeypatch.setattr(download, "load_local", lambda _: None)
     assert " on 64 random images: " in within("export", "run", "--format", "torch_export").stdout
 
 

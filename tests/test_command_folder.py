@@ -12,7 +12,7 @@ from in_process import run_in_process
 from installed import Command, only_run
 from small_runs import contents
 
-from cnnbench.data import catalog, folder, kept, sources
+from cnnbench.data import cache, catalog, datasets, folder
 from cnnbench.data.catalog import CATALOG
 from cnnbench.data.images import KNOWN
 from cnnbench.training import checkpoint
@@ -29,7 +29,7 @@ PHOTOS = {"cats": 24, "dogs": 18}
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> None:
-    kept.forget()
+    cache.clear()
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_images_that_are_not_used_are_told(within: Command, photos: Path) -> Non
 def test_a_folder_of_the_samples_files_trains_to_the_same_bits(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = CATALOG["sample"].places[0]
+    place = CATALOG["sample"].system_folders[0]
     shutil.copytree(place, tmp_path / "photos")
     monkeypatch.setattr(
         folder, "mean_and_deviation", lambda images: (catalog.get("sample").mean, catalog.get("sample").std)
@@ -212,7 +212,7 @@ def test_a_run_that_learnt_nothing_of_photos_names_their_recipe(within: Command,
 def test_summary_knows_channels_and_classes_without_reading_an_image(
     within: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "load", None)
+    monkeypatch.setattr(datasets, "load", None)
     done = within("summary", "data=folder", "data.path=photos", "model=lenet")
     assert done.stdout.startswith("lenet on photos, 3 x 28 x 28, 2 classes")
 

@@ -12,7 +12,7 @@ import cnnbench
 
 EXTRAS = (
     *("hydra_plugins", "submitit", "joblib", "tensorboard", "mlflow"),
-    *("onnx", "onnxscript", "onnxruntime", "safetensors"),
+    *("onnx", "onnxscript", "onnxruntime", "safetensors", "scipy"),
 )
 
 
@@ -74,6 +74,14 @@ def test_a_format_whose_packages_are_not_installed_is_refused_before_any_run_is_
     done = without_extras("export", "nowhere", "--format", form)
     told = f"cnnbench: --format {form} needs {needed}: pip install 'cnnbench[onnx]'\n"
     assert (done.returncode, done.stderr) == (2, told)
+
+
+def test_without_scipy_nothing_is_reproduced(without_extras: Command, tmp_path: Path) -> None:
+    (tmp_path / "scipy").mkdir()  # which Python would import as well
+    done = without_extras("reproduce", "--scale", "smoke")
+    told = "cnnbench: cnnbench reproduce needs scipy: pip install 'cnnbench[reproduce]'\n"
+    assert (done.returncode, done.stderr) == (2, told)
+    assert [each.name for each in tmp_path.iterdir()] == ["scipy"]
 
 
 @pytest.mark.parametrize("flag", ["--help", "--info"])

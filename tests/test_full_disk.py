@@ -124,16 +124,11 @@ def begun(forks: ForkServer, folder: Path) -> Running:
     return running
 
 
-def test_a_run_whose_folder_is_deleted_ends_clearly(forks: ForkServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["run", "run/checkpoints"])
+def test_a_run_whose_folder_is_deleted_ends_clearly(name: str, forks: ForkServer, tmp_path: Path) -> None:
     running = begun(forks, tmp_path)
-    (tmp_path / "run").rename(tmp_path / "gone")
+    (tmp_path / name).rename(tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone")
-    assert ended_clearly(running.wait()), running.errors
-
-
-def test_a_run_whose_folder_of_checkpoints_is_deleted_ends_clearly(forks: ForkServer, tmp_path: Path) -> None:
-    running = begun(forks, tmp_path)
-    (tmp_path / "run" / "checkpoints").rename(tmp_path / "gone")
     assert ended_clearly(running.wait()), running.errors
 
 

@@ -9,46 +9,21 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from in_process import run_in_process
 from installed import clean_environment
-from omegaconf import OmegaConf
 from small_runs import SMALL
 
+from cnnbench import config
 from cnnbench.cli import main as command_line
 
 CONF = Path(__file__).parents[1] / "conf"
-GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
+GROUPS = sorted(config.GROUPS)
 CHOICES = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in GROUPS}
-
-
-def keys_of(values: Any, above: str) -> Iterator[str]:
-    """The dotted keys of a mapping from YAML, those of groups too."""
-    for key, value in values.items():
-        name = f"{above}{key}"
-        yield name
-        if isinstance(value, dict):
-            yield from keys_of(value, f"{name}.")
-
-
-def keys_in(path: Path, above: str) -> set[str]:
-    values: Any = OmegaConf.to_container(OmegaConf.load(path))
-    return {key for key in keys_of(values, above) if not key.startswith(("defaults", "hydra"))}
-
-
-KEYS = sorted(
-    keys_in(CONF / "train.yaml", "").union(
-        *(
-            keys_in(CONF / group / f"{choice}.yaml", "" if group == "experiment" else f"{group}.")
-            for group, choices in CHOICES.items()
-            for choice in choices
-        )
-    )
-)
+KEYS = sorted([*config.KEYS, "model.widths", "model.recipe.resize", "train", "augment.x"])
 HYDRA_KEYS = """
     hydra hydra.mode hydra.verbose hydra.output_subdir hydra.run hydra.run.dir hydra.sweep hydra.sweep.dir
     hydra.sweep.subdir hydra.job hydra.job.chdir hydra.job.name hydra.job.num hydra.job.env_set hydra.job.env_set.X
@@ -57,27 +32,17 @@ HYDRA_KEYS = """
     hydra.runtime.output_dir hydra.overrides.task hydra/launcher hydra/sweeper hydra/help hydra/job_logging
     hydra/callbacks hydra/output
 """.split()
-NUMBERS = ["0", "1", "-1", "3", "1000000", "9" * 30, "9" * 5000, "-0.0", "1e-300", "1e300", "1e999", "nan", "-inf"]
-WORDS = ["", "''", *"null true auto none ??? lenet ü 日本 😀 \udcff 0x10 1_0".split(), "a" * 300]
-LOOKALIKES = """
-    2024_11_24 1e3 1:30 03 0b1 1. .5 +1 on off yes no ~ None TRUE .inf 12e03 - -- # % & * ! | > @ ` ? [ ] { } ( ) , ; :
+VALUES = r"""
+    0 1 -1 3 1000000 -0.0 1e-300 1e300 1e999 nan -inf 0x10 1_0 2024_11_24 1e3 1:30 03 1. .5 +1 on no ~
+    '' null true auto none ??? lenet ü 日本 😀 ½ ٣ .inf - -- # % & * ! | > @ ` ? [ ] { } ( ) , ; :
+    'x "x "'" \" '\ x\ 'a#b' ~/x ~nobody_at_all ../x /proc/x C:\x file:///x photos(1) x=y --x /dev/null
+    [] {} [1,[2,{a:3}]] {a:{b:[null]}} [8,0] [-1] [nan] {name:lenet} ${x} ${seed} ${model} ${.name} ${...x}
+    ${ ${} $ \${x} ${oc.env:HOME} ${oc.env:NOT_SET} ${oc.decode:'[1'} ${oc.create:{a:1}} ${hydra:job.num}
+    ${oc.dict.keys:model} ${now:%Y} ${job_directory:x/y} ${nobody:1} ${oc.select:a,b}
+    1,2 a,b range(1,3) range(3,1) choice(1,2) interval(0,1) glob(*) sort(2,1) int(x) x,
 """.split()
-UNICODE = ["学习", "café", "cafe\u0301", "👩\u200d👩", "a\u00a0b", "a\u3000b", "\u202e", "\u200b", "ﬀ", "½", "٣", "Ⅷ"]
-QUOTES = r"""
-    'x' "x" 'x "x '' "" '"' "'" it's \' \" '\ x\ 'a#b' 'a:b' 'on' '1:30' "null"
-""".split()
-SPACED = ["a #b", "a: b", " x ", "'a #b'", "'a: b'", "\t", "\n", "x\ny", "'\n'", "photos (1)", "'x y'"]
-PATHS = r"""
-    ~/x ~nobody/x ~nobody_at_all . ./x ../x /proc/x /proc/x/x //proc/x x/ C:\x \\host\x file:///x photos(1)
-    x=y x%20y x,y 学习/照片 -x --x /dev/null /proc/self/fd /etc/passwd
-""".split()
-NESTED = ["[]", "{}", "[1,[2,{a: 3}]]", "{a:{b:[null]}}", "[8,0]", "[-1]", "[nan]", "{name: lenet}", "[" * 60, "}", "'"]
-REFERENCES = """
-    ${x} ${seed} ${model} ${model.name} ${.name} ${...x} ${ ${} $ \\${x} ${oc.env:HOME} ${oc.env:NOT_SET}
-    ${oc.decode:'[1'} ${oc.create:{a:1}} ${oc.dict.keys:model} ${hydra:job.num} ${now:} ${now:%Y} ${job_directory:}
-    ${job_directory:x/y} ${nobody:1} ${oc.select:a,b}
-""".split()
-SWEEPS = "1,2 a,b range(1,3) range(3,1) choice(1,2) interval(0,1) glob(*) sort(2,1) int(x) , x,".split()
+VALUES += ["", "9" * 5000, "a" * 300, "[" * 60, "\udcff", "a b", " x ", "a #b", "a: b", "\t", "x\ny", "'\n'"]
+PLACES = ["run", "run", ".", "~/x", "/dev/null", "/proc/self/fd", "-x", "学习", "\u202e", "a\u00a0b"]
 FLAGS = """
     -m --multirun --run --help --hydra-help --version --resolve --info --cfg -x -- - --cfg=job --cfg=all --cfg=hydra
     --cfg=x --info=all --info=defaults --info=x --package=model --package=_global_ --config-name=summary
@@ -91,7 +56,7 @@ text = st.text(st.characters(exclude_characters="\0/"), max_size=8).filter(lambd
 
 @st.composite
 def mutated(draw: st.DrawFn, word: str) -> str:
-    """A word with a letter lost, doubled or changed."""
+    """Return a word with a letter lost, doubled or changed."""
     place = draw(st.integers(0, len(word)))
     return word[:place] + draw(st.sampled_from(["", ".", "-", "Z", word[place : place + 1] * 2])) + word[place + 1 :]
 
@@ -109,9 +74,7 @@ def override(draw: st.DrawFn) -> str:
         value = draw(st.sampled_from(CHOICES[key]))
     else:
         key = draw(st.sampled_from([*KEYS, *KEYS, *HYDRA_KEYS]))
-        usual = st.sampled_from([*NUMBERS, *WORDS, *NESTED, *REFERENCES, *SWEEPS])
-        odd = st.sampled_from([*LOOKALIKES, *UNICODE, *QUOTES, *SPACED, *PATHS])
-        value = draw(usual | odd | text)
+        value = draw(st.sampled_from(VALUES) | text)
     key = draw(st.just(key) | mutated(key)) if draw(seldom("x", usual="")) else key
     sign = draw(seldom("+", "++", "~", usual=""))
     package = draw(seldom("@", "@_global_", "@model", "@x.y", "@:x", usual=""))
@@ -127,8 +90,8 @@ composing = st.builds(
 reading = st.builds(
     lambda verb, place, words: [verb, place, *words],
     st.sampled_from(["resume", "evaluate", "predict", "inspect", "export", "report"]),
-    st.sampled_from(["run", "run", "run", *PATHS, *UNICODE]),
-    st.lists(override() | st.sampled_from([*PATHS, *QUOTES, *SPACED]), max_size=2),
+    st.sampled_from(PLACES),
+    st.lists(override() | st.sampled_from(VALUES), max_size=2),
 )
 lines = st.one_of(composing, composing, composing, reading)
 
@@ -186,7 +149,6 @@ def check(arguments: list[str]) -> None:
         ["data=sample", "data.root=\udcff"],
         ["model=mlp", "model.widths=[1000000000000000000000]"],
         ["summary", "model=resnet9", "model.width=1000000", "data.resize=4096", "train.batch_size=100000"],
-        ["-m", "seed=range(1,3,0)"],
     ],
     ids=lambda line: ascii(" ".join(line))[:40],
 )
@@ -194,35 +156,18 @@ def test_a_line_that_no_part_expects_is_answered(line: list[str]) -> None:
     check(line)
 
 
-@pytest.mark.parametrize(
-    "sweep",
-    [
-        ["seed=range(1,1000000000)"],
-        ["seed=shuffle(range(1,1000000000))"],
-        ["seed=range(0,1,1e-9)"],
-        ["seed=range(1,200)", "train.batch_size=range(1,200)"],
-        [f"seed={','.join(map(str, range(101)))}", "train.epochs=range(1,102)"],
-    ],
-    ids=lambda sweep: " ".join(sweep)[:40],
-)
-def test_a_sweep_of_too_many_jobs_is_refused_before_they_are_listed(sweep: list[str]) -> None:
-    code, shown = outcome(["-m", *sweep])
-    assert code == 2
-    assert "a sweep of more than 10,000 jobs" in shown
-
-
-RANDOM = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-
-
-@settings(RANDOM, max_examples=40)
-@given(lines)
-def test_no_line_ends_in_a_traceback(arguments: list[str]) -> None:
-    check(arguments)
-
-
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
-@settings(RANDOM, max_examples=1000)
-@given(lines)
-def test_none_of_more_lines_ends_in_a_traceback(arguments: list[str]) -> None:
-    check(arguments)
+@pytest.mark.parametrize("examples", [40, pytest.param(1_000, marks=pytest.mark.slow)])
+def test_no_line_ends_in_a_traceback(examples: int) -> None:
+    @settings(
+        max_examples=examples,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(lines)
+    def run(arguments: list[str]) -> None:
+        check(arguments)
+
+    run()

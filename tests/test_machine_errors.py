@@ -15,12 +15,10 @@ from small_runs import SMALL, Runs
 
 from cnnbench.errors import ConfigError, from_machine
 
-REFUSALS = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOTDIR, errno.EEXIST),
-    *(errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EBUSY),
-    *(errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETXTBSY),
-    getattr(errno, "EREMOTEIO", errno.EIO),
-}
+REFUSALS = (
+    *(errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EFBIG, errno.ENOTDIR, errno.ELOOP),
+    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENOMEM),
+)
 
 
 def refusal(number: int, *name: object) -> OSError:
@@ -28,7 +26,7 @@ def refusal(number: int, *name: object) -> OSError:
 
 
 @pytest.mark.parametrize("name", [(), ("run/file",)], ids=["unnamed", "named"])
-@pytest.mark.parametrize("number", sorted(REFUSALS), ids=errno.errorcode.get)
+@pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
 def test_what_the_system_refuses_is_an_error_for_people(number: int, name: tuple[str, ...]) -> None:
     known = from_machine(refusal(number, *name))
     assert isinstance(known, ConfigError)
@@ -40,30 +38,23 @@ def test_what_the_system_refuses_is_an_error_for_people(number: int, name: tuple
     assert "hydra.run.dir" not in str(known)
 
 
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.EPROTO, errno.EBADF], ids=errno.errorcode.get)
-def test_whatever_the_system_says_of_a_named_file_is_an_error_for_people(number: int) -> None:
-    assert f"run/file: {os.strerror(number)}. " in str(from_machine(refusal(number, "run/file")))
-
-
 @pytest.mark.parametrize(
-    "error",
+    ("error", "told"),
     [
-        *(refusal(number) for number in (errno.EINVAL, errno.ESRCH, errno.EBADF)),
-        *(OSError("not an image"), KeyError("x")),
+        *((refusal(number), None) for number in (errno.EINVAL, errno.ESRCH, errno.EBADF)),
+        *((error, None) for error in (OSError("not an image"), KeyError("x"))),
+        (refusal(errno.EINVAL, "run/file"), "run/file: Invalid argument. "),
+        (refusal(errno.EBADF, "run/file"), "run/file: Bad file descriptor. "),
+        (refusal(errno.EIO, 7), "The run directory or the output: "),  # a descriptor is no name
+        (refusal(errno.ENOSPC, "run/file"), "run/file cannot be written: "),
+        (refusal(errno.EROFS, "run/file"), "run/file cannot be written: "),
+        (refusal(errno.EACCES, "run/file"), "run/file: "),
     ],
+    ids=repr,
 )
-def test_anything_else_is_a_bug(error: Exception) -> None:
-    assert from_machine(error) is None
-
-
-def test_a_descriptor_is_not_told_as_the_name_of_a_file() -> None:
-    assert str(from_machine(refusal(errno.EIO, 7))).startswith("The run directory or the output: ")
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
-def test_only_what_comes_of_writing_alone_is_told_as_that(number: int) -> None:
-    assert "run/file cannot be written: " in str(from_machine(refusal(number, "run/file")))
-    assert "written" not in str(from_machine(refusal(errno.EACCES, "run/file")))
+def test_errors_of_named_files_are_for_people_and_others_bugs(error: Exception, told: str | None) -> None:
+    known = from_machine(error)
+    assert known is None if told is None else str(known).startswith(told)
 
 
 @pytest.fixture
@@ -108,7 +99,7 @@ def test_a_file_that_cannot_be_written_ends_in_words(
     assert os.strerror(number) in done.stderr
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENFILE], ids=errno.errorcode.get)
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO], ids=errno.errorcode.get)
 @pytest.mark.parametrize("command", ["evaluate", "inspect", "export", "predict"])
 def test_a_file_that_cannot_be_read_ends_in_words(
     command: str, number: int, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
@@ -144,26 +135,18 @@ def test_a_bad_sector_in_the_last_checkpoint_is_damage(
     assert "last.pt is damaged or is no checkpoint: Input/output error" in done.stdout, done.stderr
 
 
-def test_a_run_whose_configuration_cannot_be_read_is_not_said_to_have_not_begun(
-    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["run/config.yaml", "sweep/sweep.json"])
+def test_a_record_that_cannot_be_read_need_not_be_deleted(
+    name: str, run: Path, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in (run / "checkpoints").iterdir():
         path.unlink()
-    fail(monkeypatch, os, "open", errno.EACCES, "config.yaml")
-    done = within("resume", "run")
-    assert (done.returncode, "Delete" in done.stderr) == (2, False)
-    assert "config.yaml: Permission denied" in done.stderr
-
-
-def test_the_record_of_a_sweep_that_cannot_be_read_need_not_be_deleted(
-    within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "sweep.json").write_text('{"jobs": {}}')
-    fail(monkeypatch, os, "open", errno.EACCES, "sweep.json")
-    done = within("resume", "sweep")
+    fail(monkeypatch, os, "open", errno.EACCES, name)
+    done = within("resume", name.partition("/")[0])
     assert (done.returncode, "Delete" in done.stderr) == (2, False)
-    assert "sweep/sweep.json: Permission denied" in done.stderr
+    assert f"{name}: Permission denied" in done.stderr
 
 
 @pytest.fixture

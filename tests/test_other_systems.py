@@ -29,7 +29,7 @@ def test_a_system_without_file_locks_is_told_in_one_line_what_is_supported(code:
 
 
 def test_configuration_and_data_can_be_imported_there() -> None:
-    done = run_without_fcntl("import cnnbench, cnnbench.config, cnnbench.data.sources")
+    done = run_without_fcntl("import cnnbench, cnnbench.config, cnnbench.data.datasets")
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -21,9 +21,8 @@ from same_run import differences
 
 from cnnbench.api import train
 from cnnbench.cli.hydra_app import RunCallback
-from cnnbench.data import kept, storage
-from cnnbench.data.catalog import FILES, Dataset, Form
-from cnnbench.data.verifying import read_verified
+from cnnbench.data import cache, download
+from cnnbench.data.catalog import FILES, PublicDataset
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training import run
 from cnnbench.training.device import cleaned_up
@@ -136,14 +135,15 @@ def test_jobs_of_a_sweep_leave_no_tensors(within: Command, monkeypatch: pytest.M
 
 
 def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept.forget()
+    cache.clear()
     opened: list[str] = []
+    read = download._read_verified
 
-    def reading(dataset: Dataset, form: Form, path: Path) -> tuple[bytes | None, str]:
+    def reading(dataset: PublicDataset, file: str, path: Path) -> bytes:
         opened.append(path.name)
-        return read_verified(dataset, form, path)
+        return read(dataset, file, path)
 
-    monkeypatch.setattr(storage, "read_verified", reading)
+    monkeypatch.setattr(download, "_read_verified", reading)
     within("-m", *ONE_EPOCH, "seed=1,2,3")
     assert sorted(opened) == sorted(f"{name}.gz" for name in FILES)
 

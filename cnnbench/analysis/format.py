@@ -1,11 +1,20 @@
 """Tables and numbers as plain text."""
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from cnnbench.errors import is_harmless
 
-__all__ = ["align", "format_bytes", "format_duration", "printable", "three_digits", "truncate"]
+__all__ = [
+    "align",
+    "format_bytes",
+    "format_duration",
+    "mean_and_std",
+    "printable",
+    "three_digits",
+    "truncate",
+]
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -41,12 +50,20 @@ def three_digits(number: float) -> str:
     return f"{number:,.{max(0, 2 - math.floor(math.log10(number)))}f}" if number > 0 else f"{number:g}"
 
 
+def mean_and_std(values: Sequence[float], form: str = ".4f") -> str:
+    """Return the mean and, of two values or more, the standard deviation; "" of none."""
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):{form}}{spread}"
+
+
 def printable(text: str) -> str:
-    """The text without what could steer a terminal: it may come from anyone's run directory."""
+    """Replace what could steer a terminal: the text may come from an untrusted run directory."""
     return "".join(each if is_harmless(each) or each == "\n" else "?" for each in text)
 
 
 def truncate(text: str, most: int) -> str:
-    """The text, which may be anyone's, on one line of at most so many characters."""
-    line = " ".join(printable(text[: 10 * most]).split())
+    """Return a text, which may be untrusted, as one line of at most so many characters."""
+    line = printable(" ".join(text[: 10 * most].split()))
     return line if len(line) <= most else f"{line[: most - 1]}…"

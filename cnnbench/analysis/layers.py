@@ -20,7 +20,7 @@ from torch import nn
 
 from cnnbench.analysis.meta_shapes import ShapeRules
 
-__all__ = ["Layer", "measure_layers", "sum_layers", "vary_convolution"]
+__all__ = ["Layer", "count_parameters", "measure_layers", "sum_layers", "vary_convolution"]
 
 Shape = tuple[int, ...]
 
@@ -64,8 +64,8 @@ def measure_layers(network: nn.Module, image: torch.Tensor, depth: int | None = 
         own = set(module.parameters(recurse=False)) - counted
         if own or not list(module.children()):
             counted.update(own)
-            parameters = sum(parameter.numel() for parameter in own)
-            layers.append(Layer(name, type(module).__name__, outputs[name], parameters, *_arithmetic(module, output)))
+            kind, parameters = type(module).__name__, count_parameters(own)
+            layers.append(Layer(name, kind, outputs[name], parameters, *_arithmetic(module, output)))
 
     hooks = [module.register_forward_hook(record) for module in names]
     with ShapeRules(), torch.no_grad():
@@ -76,7 +76,7 @@ def measure_layers(network: nn.Module, image: torch.Tensor, depth: int | None = 
         own = set(module.parameters(recurse=False)) - counted
         if own:
             counted.update(own)
-            layers.append(Layer(name, type(module).__name__, None, sum(parameter.numel() for parameter in own), 0, 0))
+            layers.append(Layer(name, type(module).__name__, None, count_parameters(own), 0, 0))
     if depth is None:
         return layers
     parts: dict[str, list[Layer]] = {}
@@ -89,6 +89,11 @@ def measure_layers(network: nn.Module, image: torch.Tensor, depth: int | None = 
         )
         for name, inside in parts.items()
     ]
+
+
+def count_parameters(parameters: Iterable[nn.Parameter]) -> int:
+    """Return how many numbers the parameters hold."""
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def _arithmetic(module: nn.Module, output: object) -> tuple[int, int]:

@@ -41,6 +41,7 @@ EXTRAS = {
     "tensorboard": ("tensorboard",),
     "mlflow": ("mlflow",),
     "onnx": ("onnx", "onnxscript", "onnxruntime", "safetensors"),
+    "reproduce": ("scipy",),
 }
 INSTRUCTIONS = {
     "avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 bf16", "amx_bf16": "AMX bf16",
@@ -229,14 +230,17 @@ def examine_data(diagnosis: Diagnosis) -> Facts:
     """Return where the data sets are."""
     if sys.modules.get("torch") is None:
         raise ImportError("it needs what PyTorch needs")
-    from cnnbench.data import storage
     from cnnbench.data.catalog import CATALOG
+    from cnnbench.data.download import find_files
 
     for part in filter(None, os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)):
         if not expand_user(part).is_dir():
             diagnosis.note(f"CNNBENCH_DATA names {part}, which is no folder.", "Correct it.")
-    places = {name: storage.locate(dataset) for name, dataset in CATALOG.items()}
-    return {name: str(place or "not here, fetched when needed") for name, place in places.items()}
+    facts: Facts = {}
+    for name, dataset in CATALOG.items():
+        found = find_files(dataset)
+        facts[name] = "not here, fetched when needed" if found.missing else found.folders
+    return facts
 
 
 def examine_extras(_: Diagnosis) -> Facts:

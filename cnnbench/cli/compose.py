@@ -31,7 +31,7 @@ from cnnbench.cli.hydra_app import (
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError
 from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly
 from cnnbench.runs.processes import broadcast, one_broadcast, processes
-from cnnbench.runs.reading import find_runs, of_this_launch
+from cnnbench.runs.reading import find_runs, runs_of_this_launch
 from cnnbench.runs.sweep import is_stopped, recorded_jobs
 from cnnbench.sweeps.jobs import SweepRequest, list_jobs, quote_path
 
@@ -70,7 +70,7 @@ def train(arguments: list[str]) -> int:
             raise ConfigError("--jobs-file and --dry-run are for a sweep: add -m.")
         return run_hydra_app("train", words, HydraJob(partial(train_job, plot=options.plot)))
     if not any(word.startswith("sweep=") for word in words):  # by default it is named by the time
-        attempts = of_this_launch(Path("outputs/sweeps/*/*"))[-1:]
+        attempts = runs_of_this_launch(Path("outputs/sweeps/*/*"))[-1:]
         words += [config.format_override("sweep", job.parent.name) for job in attempts]
     if options.jobs_file is not None:
         words.append(f"hydra.sweeper.jobs_file={config.quote(options.jobs_file)}")

@@ -32,7 +32,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
 from cnnbench.runs.machine import limit_spinning
 from cnnbench.runs.processes import processes
-from cnnbench.runs.reading import of_this_launch, read_text
+from cnnbench.runs.reading import read_config, runs_of_this_launch
 from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopping import STOP_SIGNALS, end
 from cnnbench.runs.sweep import stop
@@ -321,17 +321,13 @@ class RunCallback(Callback):
 
 def _find_earlier_attempt(composed: DictConfig) -> ClaimedRun | None:
     """Find this run if torchrun has restarted in the middle of it: its name may hold the time."""
-
-    def values(text: str) -> dict[str, Any]:
-        return {**config.parse(text), "sweep": None}
-
     directory = Path(composed.hydra.run.dir)
     pattern = directory if _is_named(composed) else directory.with_name("*")
-    for attempt in reversed(of_this_launch(pattern)):
-        written = attempt / "config.yaml"
+    for attempt in reversed(runs_of_this_launch(pattern)):
         settings = config.load(config.to_plain(composed))
-        wanted = values(config.to_yaml(settings))
-        if not written.exists() or values(read_text(written)) == wanted:
+        wanted = config.job_identity(config.as_dict(settings))
+        has_config = (attempt / "config.yaml").exists()
+        if not has_config or config.job_identity(read_config(attempt)) == wanted:
             return ClaimedRun(settings, None, attempt, None)
     return None
 

@@ -1,9 +1,10 @@
-"""`cnnbench reproduce`: the sweep of all experiments of the book and the claims, at one of several scales."""
+"""`cnnbench reproduce`: the sweep of the experiments of the book and the claims, at a scale."""
 
 import argparse
 import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
 
 import yaml
@@ -19,22 +20,23 @@ from cnnbench.sweeps.jobs import Overrides, SweepRequest, list_jobs, quote_path
 __all__ = ["jobs_of", "of_the_scale", "proposed", "run"]
 
 PARTS = {"book": ("book",), "claims": ("claims",), "all": ("book", "claims")}
-OF_THE_MACHINE = ("device", "device.*", "data.root", "train.checkpoint_every.*", "tracker", "tracker.*")
+MACHINE_KEYS = ("device*", "data.root", "train.checkpoint_every.*", "tracker*")
+
+USAGE = """\
+cnnbench reproduce [book|claims|all] [--scale SCALE] [--output DIR] [--dry-run] [OVERRIDE...]"""
 
 DESCRIPTION = """\
 Train the book's nine networks and run the experiments of the notes' ten claims, each over
 several seeds, as one sweep in outputs/sweeps/reproduce-SCALE, and write what was measured and
-what it says of each claim: results.md, and results.html with the learning curves. The same
-command goes on after an interruption, and a job that fails does not stop the others."""
+what it says of each claim: results.md. The same command goes on after an interruption, and a
+job that fails does not stop the others."""
 
 EPILOG = """\
 scales:
-  full      what the experiments say: all of Fashion-MNIST for most, three seeds. Estimated
-            from measured speeds, not run yet: 40 minutes on an H100, two days on two CPU cores.
-            Its checkpoints take about 15 GB.
-  reduced   a good hour on two CPU cores, as measured: the small networks in full, the large
-            ones with fewer examples, epochs and seeds and smaller images, as the results say
-            beside each figure
+  full      what the experiments say, three seeds of most. Estimated, not run yet: 40 minutes on
+            an H100, two days on two CPU cores. Its checkpoints take about 15 GB.
+  reduced   a good hour on two CPU cores, as measured: the large networks with smaller images,
+            fewer examples, epochs and seeds, as the results say beside each figure
   smoke     half a minute on two CPU cores, no network: does everything work?
 
 examples:
@@ -47,7 +49,8 @@ def run(arguments: list[str]) -> int:
     """Run what is left of the sweep, and write the results; return the exit code."""
     options = _parse(arguments)
     if processes().several:
-        raise ConfigError("cnnbench reproduce measures times, in one process. Start it without torchrun.")
+        alone = "cnnbench reproduce measures times, in one process. Start it without torchrun."
+        raise ConfigError(alone)
     jobs = jobs_of(options.part, options.scale, options.overrides)
     directory = Path("outputs/sweeps") / f"reproduce-{options.scale}"
     words = ["-m", f"hydra.sweep.dir={quote_path(directory)}"]
@@ -55,89 +58,106 @@ def run(arguments: list[str]) -> int:
     if options.dry_run:
         return run_sweep_command([*words, "hydra.sweeper.dry_run=true"], request)
     output = options.output or (directory if options.scale == "smoke" else Path("docs"))
+    try:
+        import_module("scipy.stats")
+    except ImportError as error:
+        needed = "cnnbench reproduce needs scipy: pip install 'cnnbench[reproduce]'"
+        raise ConfigError(needed) from error
     from cnnbench.commands import reproduce  # torch, which a mistake need not wait for
 
     settings = config.load(config.to_plain(compose_config(jobs[0])))
-    computed = reproduce.compute(settings.data)  # first: it needs the data, which may be missing
+    statements = reproduce.prepare(conf_folder(), proposed(), settings.data)
     try:
         return run_sweep_command(words, request)
     finally:  # what there is after an interruption, too
         if request.launched:
             runs = of_the_scale(options.scale, read_records(directory))
             command = shlex.join(["cnnbench", *request.command])
-            print()
-            reproduce.judge(runs, output, options.scale, command, proposed(), computed)
+            heading = {"command": command, "scale": options.scale}
+            reproduce.judge(statements, runs, read_scale(options.scale), heading, output)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="cnnbench reproduce",
-        usage="cnnbench reproduce [book|claims|all] [--scale SCALE] [--output DIR] [--dry-run] [OVERRIDE...]",
+        usage=USAGE,
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("words", nargs="*", metavar="PART", help="book, claims or all (the default), and overrides")
-    add("--scale", default="full", help="full (the default), reduced or smoke")
-    output_help = "where the results go (default: docs; at smoke scale the sweep)"
-    add("--output", type=Path, metavar="DIR", help=output_help)
-    add("--dry-run", action="store_true", help="list the jobs and estimate their time, start none")
+    parser.add_argument("words", nargs="*", metavar="PART", help="book, claims or all (default)")
+    parser.add_argument("--scale", default="full", help="full (default), reduced or smoke")
+    where = "where the results go (default: docs; at smoke scale the sweep)"
+    parser.add_argument("--output", type=Path, metavar="DIR", help=where)
+    dry = "list the jobs and estimate their time, start none"
+    parser.add_argument("--dry-run", action="store_true", help=dry)
     options = parser.parse_intermixed_args(arguments)
     options.overrides = [word for word in options.words if "=" in word]
     parts = [word for word in options.words if "=" not in word]
     if len(parts) > 1:
-        raise ConfigError(f"cnnbench reproduce takes one part, not {' and '.join(parts)}. Both are: all.")
+        given = " and ".join(parts)
+        raise ConfigError(f"cnnbench reproduce takes one part, not {given}. Both are: all.")
     options.part = parts[0] if parts else "all"
     for word in options.overrides:
-        if not _is_of_the_machine(word):
+        if not _is_of_machine(word):
             raise ConfigError(
-                f"{word.partition('=')[0]} would change what is measured, so cnnbench reproduce does not take it. "
-                f"Allowed: {', '.join(OF_THE_MACHINE)}. Other values: cnnbench -m experiment=NAME {word}"
+                f"{word.partition('=')[0]} would change what is measured, so cnnbench reproduce "
+                f"does not take it. Allowed: {', '.join(MACHINE_KEYS)}. Other values: "
+                f"cnnbench -m experiment=NAME {word}"
             )
     return options
 
 
-def _is_of_the_machine(override: str) -> bool:
-    return any(fnmatch(override.partition("=")[0], each) for each in OF_THE_MACHINE)
+def _is_of_machine(override: str) -> bool:
+    return any(fnmatch(override.partition("=")[0], each) for each in MACHINE_KEYS)
 
 
 def of_the_scale(scale: str, runs: Sequence[Record]) -> list[Record]:
     """Return those that are jobs of the scale as it is today; others were left by one that was."""
+    asked = {_without_machine(job) for job in jobs_of("all", scale)}
+    return [run for run in runs if _without_machine(run.overrides) in asked]
 
-    def measured(overrides: Sequence[str]) -> frozenset[str]:
-        return frozenset(override for override in overrides if not _is_of_the_machine(override))
 
-    asked = {measured(job) for job in jobs_of("all", scale)}
-    return [run for run in runs if measured(run.overrides) in asked]
+def _without_machine(overrides: Sequence[str]) -> frozenset[str]:
+    return frozenset(override for override in overrides if not _is_of_machine(override))
 
 
 def proposed() -> dict[str, dict[str, str]]:
-    """Return what each experiment of the book and the claims varies, by its name, such as ``{"seed": "0,1,2"}``."""
+    """Return the values by key that each experiment of the book and the claims varies."""
     folder = conf_folder() / "experiment"
     varied: dict[str, dict[str, str]] = {}
-    for path in sorted(path for part in PARTS["all"] for path in (folder / part).glob("*.yaml")):
-        experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
-        varied[f"{path.parent.name}/{path.stem}"] = experiment["hydra"]["sweeper"]["params"]
+    for part in PARTS["all"]:
+        for path in sorted((folder / part).glob("*.yaml")):
+            experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
+            varied[f"{part}/{path.stem}"] = experiment["hydra"]["sweeper"]["params"]
     return varied
 
 
+def read_scale(scale: str) -> dict[str, str]:
+    """Return the overrides by which the scale makes each experiment smaller.
+
+    Raises:
+        ConfigError: there is no such scale.
+    """
+    scales = yaml.safe_load((conf_folder() / "reproduce.yaml").read_text(encoding="utf-8"))
+    if scale not in scales:
+        raise ConfigError(f"--scale {scale} is not known. {did_you_mean(scale, scales)}")
+    changes = scales[scale]
+    return {name: f"{changes['all']} {changes.get(name, '')}".strip() for name in proposed()}
+
+
 def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]:
-    """Return the overrides of each job: of the experiment, of the scale and those `given`, of which the last count.
+    """Return the overrides of each job: of the experiment, of the scale, and those `given`.
 
     Raises:
         ConfigError: there is no such part or scale.
     """
-    scales = yaml.safe_load((conf_folder() / "reproduce.yaml").read_text(encoding="utf-8"))
     if part not in PARTS:
         raise ConfigError(f"cnnbench reproduce knows no part '{part}'. {did_you_mean(part, PARTS)}")
-    if scale not in scales:
-        raise ConfigError(f"--scale {scale} is not known. {did_you_mean(scale, scales)}")
-    changes = scales[scale]
+    changes = read_scale(scale)
     jobs: list[Overrides] = []
     for name, varied in proposed().items():
         if name.partition("/")[0] in PARTS[part]:
             own = [f"{key}={values}" for key, values in varied.items()]
-            of_scale = [*changes["all"].split(), *changes.get(name, "").split()]
-            jobs += list_jobs([f"experiment={name}", *own, *of_scale, *given])
+            jobs += list_jobs([f"experiment={name}", *own, *changes[name].split(), *given])
     return jobs

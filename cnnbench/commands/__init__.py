@@ -49,6 +49,7 @@ def write_results(output: Path, *names: str) -> Iterator[RunDirectory]:
     try:
         yield RunDirectory(output)
     except OSError as error:
-        raise explain_write_error(error.filename or output, error, "--output DIR") from error
+        advice = "Name another place: --output DIR."
+        raise explain_write_error(error.filename or output, error, advice) from error
     for name in names:
         print(printable(os.path.relpath(output / name)))

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from cnnbench.analysis.format import align, three_digits
+from cnnbench.analysis.layers import count_parameters
 from cnnbench.analysis.timing import count_flops, measure_matrix_peak, time_calls, time_rounds
 from cnnbench.config import Config, to_yaml
-from cnnbench.data import sources
+from cnnbench.data import datasets
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import ResidentData, epoch_order
@@ -44,20 +45,20 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
     Raises:
         CnnbenchError: too few examples for a batch, the data are not to be had, the network cannot be compiled.
     """
-    dataset = sources.facts(config.data)
+    dataset = datasets.dataset_info(config.data)
     num_train = check_sizes(config.data, dataset)
     if config.train.batch_size > num_train:
         raise ConfigError(f"train.batch_size={config.train.batch_size}: there are {num_train:,} training examples.")
     log.info(f"{config.model.name} at {config.data.resize} pixels ...")
     run.write_text("config.yaml", to_yaml(config))
-    dataset, arrays = sources.load(config.data)
+    dataset, arrays = datasets.load(config.data)
     engine = build_engine(config, dataset)
     result: Result = {
         "model": config.model.name,
         "data": config.data.name,
         "image_size": config.data.resize,
         "batch_size": config.train.batch_size,
-        "parameters": sum(parameter.numel() for parameter in engine.model.parameters()),
+        "parameters": count_parameters(engine.model.parameters()),
         "overrides": overrides,
     }
     try:

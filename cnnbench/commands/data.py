@@ -3,8 +3,8 @@
 import argparse
 import textwrap
 
-from cnnbench.data import catalog, storage
-from cnnbench.data.catalog import CATALOG, Dataset
+from cnnbench.data import catalog, download
+from cnnbench.data.catalog import CATALOG, PublicDataset
 
 __all__ = ["run"]
 
@@ -21,28 +21,30 @@ def run(arguments: list[str]) -> None:
         description="List the data sets and where they are; with names, fetch and verify those.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CATALOG))
-    parser.add_argument("--root", metavar="DIR", help=f"the cache folder (default: {storage.cache_folder(None)})")
+    default = download.cache_folder(None)
+    parser.add_argument("--root", metavar="DIR", help=f"the cache folder (default: {default})")
     parsed = parser.parse_args(arguments)
     named = [catalog.get(name) for name in parsed.names]
     for dataset in named:
-        storage.load(dataset, parsed.root)
+        download.load(dataset, parsed.root)
     for dataset in named or CATALOG.values():
         _describe(dataset, parsed.root)
     if not named:
         print("Your own images are a data set too: data=folder data.path=DIR")
 
 
-def _describe(dataset: Dataset, root: str | None) -> None:
-    tried: list[str] = []
-    places = {name: storage.find(dataset, name, root, tried)[0] for name in dataset.files}
-    folders = sorted({str(place.parent) for place in places.values() if place is not None})
-    missing = [name for name, place in places.items() if place is None]
+def _describe(dataset: PublicDataset, root: str | None) -> None:
     print(f"{dataset.name}: {dataset.title}, licence {dataset.licence}")
     print(
         f"  {dataset.train_examples:,} training and {dataset.test_examples:,} test images of "
         f"{dataset.image_size} x {dataset.image_size}, {len(dataset.classes)} classes:"
     )
-    print(textwrap.fill(", ".join(dataset.classes), 96, initial_indent="    ", subsequent_indent="    "))
-    for attempt in tried:
+    classes = ", ".join(dataset.classes)
+    print(textwrap.fill(classes, 96, initial_indent="    ", subsequent_indent="    "))
+    found = download.find_files(dataset, root)
+    for attempt in found.tried:
         print(f"  passed over {attempt}")
-    print(f"  verified in {', '.join(folders)}" if not missing else f"  not on this machine: {', '.join(missing)}")
+    if found.missing:
+        print(f"  not on this machine: {', '.join(found.missing)}")
+    else:
+        print(f"  verified in {found.folders}")

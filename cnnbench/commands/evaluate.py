@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from cnnbench.errors import ConfigError
 from cnnbench.reports.confusion import draw_confusion
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory, job_directory_name
-from cnnbench.runs.reading import read_json
+from cnnbench.runs.reading import find_figure, read_json_or_empty
 from cnnbench.training.build import describe
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 
@@ -111,9 +110,7 @@ def _record(trained: TrainedModel, test: EvalSet, result: Evaluation, heading: s
     picture = run.path / f"confusion{end}.png"
     note = f"accuracy {result.accuracy:.4f}"
     draw_confusion(picture, result.confusion, trained.dataset.classes, heading, note)
-    recorded = result.accuracy
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        recorded = float(read_json(run.path / "result.json")["test_accuracy"])
-    if not overrides and recorded != result.accuracy:
+    recorded = find_figure(read_json_or_empty(run.path / "result.json"), "test_accuracy")
+    if not overrides and recorded not in (None, result.accuracy):
         print(f"The run itself measured {recorded:.4f}, with another device, precision or version.")
     print(os.path.relpath(run.path / f"evaluation{end}.json"), os.path.relpath(picture), sep="\n")

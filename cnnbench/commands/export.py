@@ -12,7 +12,7 @@ import cnnbench
 from cnnbench import models
 from cnnbench.analysis.format import format_bytes, printable
 from cnnbench.commands import parse_run_arguments, run_parser
-from cnnbench.data import catalog, storage
+from cnnbench.data import catalog, download
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import ConfigError, explain_write_error
 from cnnbench.runs.directory import write_atomically
@@ -65,7 +65,7 @@ def run(arguments: list[str], conf: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content))
     except OSError as error:
-        raise explain_write_error(path, error, "--output FILE") from error
+        raise explain_write_error(path, error, "Name another place: --output FILE.") from error
     heading = f"{os.path.relpath(path)}, {format_bytes(len(content))}: {config.model.name} ({trained.weights})"
     lines = [heading, f"takes    {metadata['input']}", f"gives    {metadata['output']}", f"checked  {checked}"]
     print(printable("\n".join(lines)))
@@ -145,7 +145,7 @@ def _images(dataset: Dataset) -> tuple[torch.Tensor, str]:
     shape = (COMPARED, dataset.in_channels, dataset.image_size, dataset.image_size)
     known = catalog.CATALOG.get(dataset.name)
     if known is not None and known.sha256 == dataset.sha256:
-        arrays = storage.load_here(known)
+        arrays = download.load_local(known)
         if arrays is not None:
             images = torch.from_numpy(arrays.test_images[:COMPARED].copy())
             return images.view(shape), f"{COMPARED} test images of {dataset.title}"

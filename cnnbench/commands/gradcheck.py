@@ -11,7 +11,7 @@ from cnnbench import models
 from cnnbench.analysis.format import align
 from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.config import Config
-from cnnbench.data import sources
+from cnnbench.data import datasets
 from cnnbench.reference.checking import Differences, compare, compare_layer, compare_network, shapes_seen
 from cnnbench.reference.swap import twin_of
 from cnnbench.training.device import resolve_device
@@ -47,7 +47,7 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
     Raises:
         ConfigError: the network cannot be built as configured, or the device has no float64.
     """
-    dataset = sources.facts(config.data)
+    dataset = datasets.dataset_info(config.data)
     device = resolve_device(config.device).torch_device
     torch.manual_seed(config.seed)
     classes, size = len(dataset.classes), config.data.resize

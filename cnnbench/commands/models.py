@@ -7,6 +7,7 @@ import torch
 
 from cnnbench import models
 from cnnbench.analysis.format import align
+from cnnbench.analysis.layers import count_parameters
 from cnnbench.config import load_recipe
 
 __all__ = ["run"]
@@ -22,7 +23,7 @@ def run(arguments: list[str], conf: Path) -> None:
         recipe = load_recipe(conf / "model" / f"{name}.yaml")
         with torch.device("meta"):
             network = models.build(name, image_size=recipe.resize)
-        parameters = sum(parameter.numel() for parameter in network.parameters())
+        parameters = count_parameters(network.parameters())
         sizes = (str(spec.min_image_size), str(recipe.resize), str(recipe.batch_size))
         rates = (f"{recipe.lr:g}", f"{recipe.momentum:g}")
         rows.append((name, f"{parameters:,}", *sizes, *rates, str(recipe.epochs), spec.source))

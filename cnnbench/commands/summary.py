@@ -14,7 +14,7 @@ from cnnbench.analysis.layers import Layer, measure_layers, sum_layers, vary_con
 from cnnbench.analysis.memory import TrainingMemory, compute_dtype, estimate_memory
 from cnnbench.analysis.meta_shapes import ShapeRules, check_training_forward
 from cnnbench.config import Config
-from cnnbench.data import sources
+from cnnbench.data import datasets
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.training.build import on_meta
 
@@ -29,7 +29,7 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
     Raises:
         ConfigError: the network cannot be built as configured, or has no such convolution.
     """
-    dataset = sources.facts(config.data)
+    dataset = datasets.dataset_info(config.data)
     network, images = on_meta(config, dataset, config.train.batch_size)
     if layer is not None:
         _print_convolution(network, images[:1], layer, as_json)

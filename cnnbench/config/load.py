@@ -13,7 +13,7 @@ from cnnbench.config.fields import Allowed, allowed_by, fields_of, group_of, joi
 from cnnbench.config.schema import FINITE, FOLDER, TRACKERS, Config, Recipe
 from cnnbench.errors import ConfigError, did_you_mean
 
-__all__ = ["as_dict", "from_dict", "load", "load_recipe", "parse", "to_yaml"]
+__all__ = ["as_dict", "flatten", "from_dict", "load", "load_recipe", "parse", "to_yaml"]
 
 T = TypeVar("T")
 
@@ -89,6 +89,17 @@ def as_dict(config: Config) -> dict[str, Any]:
     return values
 
 
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of nested groups by their whole keys, such as optimizer.lr."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {join_key(str(key), name): inner for name, inner in flatten(value).items()}
+        else:
+            flat[str(key)] = value
+    return flat
+
+
 def to_yaml(config: Config) -> str:
     """Return YAML that `load` takes back, for a run directory's config.yaml."""
     return str(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True))
@@ -114,9 +125,9 @@ def parse(text: str) -> dict[str, Any]:
                 refused = "aliases, interpolations or deep nesting"
                 raise ConfigError(f"it has {refused}, which cnnbench never writes.")
         values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise ConfigError(f"it is not YAML: {error}") from error
-    except (AttributeError, RecursionError) as error:  # PyYAML at odd tags and deep nesting
+    except ConfigError:
+        raise
+    except Exception as error:  # PyYAML raises almost anything at odd tags and deep nesting
         raise ConfigError(f"it is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError("it holds no keys.")

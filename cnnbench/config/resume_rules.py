@@ -1,17 +1,25 @@
-"""Which keys may differ from a recorded configuration, and what two runs must have in common."""
+"""Which keys may differ from a recorded configuration, and what a record may not decide."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.config.load import as_dict, load
+from cnnbench.config.load import as_dict, flatten, load
+from cnnbench.config.overrides import format_override, leads_out
+from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
 
 __all__ = [
     "BOOKKEEPING_KEYS",
+    "IGNORED_KEYS",
     "INFERENCE_OVERRIDES",
     "KEYS_NEEDING_CONFIRMATION",
+    "REPEATED_KEYS",
     "RESUME_OVERRIDES",
+    "check_trust",
+    "external_targets",
+    "is_below",
     "job_identity",
     "require_same",
 ]
@@ -31,18 +39,27 @@ INFERENCE_OVERRIDES = (
 
 # what an untrusted run directory may not decide by itself
 KEYS_NEEDING_CONFIRMATION = {
+    "data.path": "reads images from elsewhere",
     "data.root": "keeps its data in a folder of its own",
     "tracker.mlflow.uri": "is tracked by a server that it names (tracker=none goes on without)",
 }
 
 # keys that say nothing about what a run computes
-BOOKKEEPING_KEYS = (
-    "sweep",
-    "sweep_on_error",
-    "tracker",
-    "tracker.mlflow.uri",
-    "tracker.mlflow.experiment",
+BOOKKEEPING_KEYS = ("sweep", "sweep_on_error", "tracker")
+
+# groups and keys that leave the figures of a run as they are: runs that differ in these are alike
+IGNORED_KEYS = (
+    *BOOKKEEPING_KEYS,
+    *("data.root", "device.threads", "train.checkpoint_every", "model.recipe"),
 )
+
+# runs that differ in these alone are repetitions of one another
+REPEATED_KEYS = ("seed", "data.fold")
+
+
+def is_below(key: str, groups: Iterable[str]) -> bool:
+    """Return whether a key is one of these keys and groups, or inside one of the groups."""
+    return any(f"{key}.".startswith(f"{group}.") for group in groups)
 
 
 def job_identity(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,7 +73,12 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
     Raises:
         ConfigError: it has others.
     """
-    differences = _differences(job_identity(as_dict(load(recorded))), job_identity(wanted))
+    theirs, ours = (flatten(job_identity(values)) for values in (as_dict(load(recorded)), wanted))
+    differences = [
+        f"{key}={theirs.get(key)} instead of {ours.get(key)}"
+        for key in {**theirs, **ours}
+        if theirs.get(key) != ours.get(key)
+    ]
     if differences:
         raise ConfigError(
             f"{place} holds a run with other values: {', '.join(differences)}. "
@@ -65,11 +87,37 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
         )
 
 
-def _differences(recorded: Any, wanted: Any, key: str = "") -> list[str]:
-    """Return the keys whose values are not the same, such as ``train.epochs=5 instead of 10``."""
-    if isinstance(recorded, dict) and isinstance(wanted, dict):
-        differences = []
-        for name in {**recorded, **wanted}:
-            differences += _differences(recorded.get(name), wanted.get(name), f"{key}{name}.")
-        return differences
-    return [] if recorded == wanted else [f"{key[:-1]}={recorded} instead of {wanted}"]
+def external_targets(config: Config) -> dict[str, str]:
+    """Return the keys that let a run read or write outside its directory, and their values."""
+    values = flatten(as_dict(config))
+    targets = {key: values.get(key) for key in KEYS_NEEDING_CONFIRMATION}
+    if not leads_out(targets["data.path"] or ""):
+        del targets["data.path"]
+    return {key: value for key, value in targets.items() if value is not None}
+
+
+def check_trust(
+    directory: Path,
+    config: Config,
+    confirmed: Collection[tuple[str, str]],
+    allow_custom_model: bool,
+    command: Sequence[str],
+) -> None:
+    """Check what an untrusted run directory may not decide: which code runs, what is outside it.
+
+    `confirmed` are the keys and values that the user has given, `command` the words of the command.
+
+    Raises:
+        ConfigError: the user has to confirm something. The message has the command that does.
+    """
+    reasons, words = [], []
+    for key, value in external_targets(config).items():
+        if (key, value) not in confirmed:
+            words.append(format_override(key, value))
+            reasons.append(f"{KEYS_NEEDING_CONFIRMATION[key]}: {words[-1]}")
+    if ":" in config.model.name and not allow_custom_model:
+        words.append("--allow-custom-model")
+        reasons.append(f"runs code that is not cnnbench's: model.name={config.model.name}")
+    if reasons:
+        again = shlex.join([*command, *words])
+        raise ConfigError(f"{directory} {' and '.join(reasons)}. If you trust it: {again}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cnnbench.config import FOLDER, Config, DataConfig
-from cnnbench.data import sources
+from cnnbench.data import datasets
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.parts import find_test_folder
@@ -54,13 +54,13 @@ def load_eval_set(
         DataError: the data cannot be found or fetched.
     """
     data = _adapt_data_config(config.data, trained_on, overrides)
-    facts = sources.facts(data)
+    facts = datasets.dataset_info(data)
     if facts.in_channels != trained_on.in_channels:
         raise ConfigError(
             f"data={facts.name} has images of {facts.in_channels} channels; the network takes {trained_on.in_channels}."
         )
     places, by_order, notes = _match_classes(facts, trained_on, match_by_order)
-    dataset, arrays = sources.load(data)
+    dataset, arrays = datasets.load(data)
     title = f"the test set of {dataset.title}"
     if dataset.split_here and dataset.sha256 != trained_on.sha256:
         _require_unseen(run, trained_on, dataset)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnbench.config import FOLDER, DataConfig
-from cnnbench.data import kept
+from cnnbench.data import cache
 from cnnbench.data.arrays import Arrays, Labels, mean_and_deviation
 from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.idx import idx_digest
@@ -41,10 +41,10 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
     """
     folder, own = _folder(config), _open(config)
     key = (folder.resolve(), own.content, own.notes)
-    recalled = kept.recall(key)
+    recalled = cache.lookup(key)
     if recalled is not None:
         return recalled
-    kept.forget()  # before others are read, so that both are never in memory
+    cache.clear()  # before others are read, so that both are never in memory
     arrays, notes = own.read()
     num_trained = own.num_train - own.num_validation
     measured = mean_and_deviation(arrays.train_images[:num_trained])
@@ -56,7 +56,7 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
     largest = _largest(arrays.train_labels[:num_trained], own.classes)
     notes = (*own.notes, *notes, *largest, *_copies(arrays))
     dataset = replace(_facts(folder, own), mean=mean, std=std, sha256=digests, notes=notes)
-    kept.keep(key, [], dataset, arrays)
+    cache.store(key, [], dataset, arrays)
     return dataset, arrays
 
 
@@ -111,7 +111,6 @@ def _facts(folder: Path, own: OwnData) -> Dataset:
         validation_examples=own.num_validation,
         sha256={},
         licence="your own",
-        folders=(),
         path=str(folder.resolve()),
         image_size=own.image_size,
         split_here=own.split_here,

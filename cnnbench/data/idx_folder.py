@@ -12,9 +12,9 @@ import numpy as np
 
 from cnnbench.config import DataConfig
 from cnnbench.data.arrays import Arrays, Labels
+from cnnbench.data.cache import file_fingerprint
 from cnnbench.data.catalog import FILES
 from cnnbench.data.idx import read_idx, read_shape
-from cnnbench.data.kept import stamp
 from cnnbench.data.own import OwnData, class_name, refuse, shown
 from cnnbench.errors import ConfigError, DataError
 
@@ -69,7 +69,7 @@ def open_idx(folder: Path, config: DataConfig) -> OwnData:
         num_test=test_images[0],
         in_channels=in_channels,
         image_size=max(train_images[-2:]),
-        content=tuple(stamp(path) for path in (*paths, folder / CLASSES)),
+        content=tuple(file_fingerprint(path) for path in (*paths, folder / CLASSES)),
         read=read,
     )
 

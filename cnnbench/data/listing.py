@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from cnnbench.data.cache import Fingerprint, stat_fingerprint
 from cnnbench.data.images import KNOWN
-from cnnbench.data.kept import Stamp, stamp_of
 from cnnbench.data.own import class_name, nfc, shown
 from cnnbench.data.parts import TEST, TRAIN, VALIDATION, find_parts
 from cnnbench.data.scan_folder import FolderScan, is_folder, is_image, name_some
@@ -27,10 +27,10 @@ TASKS = {TRAIN: "train", VALIDATION: "validate", TEST: "test"}
 class ImageFile(NamedTuple):
     path: str  # a Path takes longer to make, and there may be a million
     label: int
-    stamp: Stamp
+    stamp: Fingerprint
 
 
-Files = list[tuple[str, Stamp]]
+Files = list[tuple[str, Fingerprint]]
 Classes = dict[str, Files]
 
 
@@ -107,7 +107,7 @@ def _label(classes: Classes, names: Sequence[str]) -> tuple[ImageFile, ...]:
 def _set_apart(folder: Path, classes: Classes) -> tuple[Classes, Classes]:
     """Of each class what is left to train on, and a sixth, at least one image if there are two."""
 
-    def by_hash(file: tuple[str, Stamp]) -> bytes:
+    def by_hash(file: tuple[str, Fingerprint]) -> bytes:
         name = nfc(Path(file[0]).relative_to(folder).as_posix())
         return hashlib.sha256(os.fsencode(name)).digest()
 
@@ -154,7 +154,7 @@ class _Search(FolderScan):
                 files.append((entry.path, stamp))
         return files
 
-    def _stamp(self, entry: "os.DirEntry[str]") -> Stamp | None:
+    def _stamp(self, entry: "os.DirEntry[str]") -> Fingerprint | None:
         """The stamp of a file, or None and one problem more."""
         try:
             status = entry.stat()
@@ -165,7 +165,7 @@ class _Search(FolderScan):
         if not stat.S_ISREG(status.st_mode):
             self.problems.append(f"{shown(entry)} is not a file.")
             return None
-        return stamp_of(status)
+        return stat_fingerprint(status)
 
     def require_images(self, folder: Path, classes: Classes) -> None:
         """Check that there is more than one class to train on; a class without images is a problem.

@@ -2,11 +2,11 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.config import BOOKKEEPING_KEYS
+from cnnbench.config import BOOKKEEPING_KEYS, IGNORED_KEYS, REPEATED_KEYS, flatten, is_below
 from cnnbench.runs.records import Record
 
 __all__ = [
@@ -21,9 +21,8 @@ __all__ = [
     "ranked",
 ]
 
-REPEATS = ("seed", "data.fold")  # runs that differ in these alone are repetitions of one another
-# to what is computed
-NO_MATTER = ("sweep", "tracker", "data.root", "device.threads", "train.checkpoint_every", "model.recipe")
+# by these names the page and its grids know them
+REPEATS, NO_MATTER = REPEATED_KEYS, IGNORED_KEYS
 
 
 @dataclass(frozen=True)
@@ -35,73 +34,75 @@ class Group:
 
     @property
     def repetitions(self) -> list[Record]:
-        """One run for each seed and fold, the latest: the same seed again says nothing about the deviation."""
+        """Return the latest run of each seed and fold: the same seed again adds nothing."""
         in_time = sorted(self.runs, key=lambda run: str(run.status.get("since")))
-        return list({tuple(run.plain_value(key) for key in REPEATS): run for run in in_time}.values())
+        latest = {tuple(map(run.plain_value, REPEATED_KEYS)): run for run in in_time}
+        return list(latest.values())
+
+    def figures(self, *keys: str) -> list[float]:
+        """Return a number of result.json of each repetition that has it."""
+        figures = (run.figure(*keys) for run in self.repetitions)
+        return [figure for figure in figures if figure is not None]
 
     def accuracies(self, part: str) -> list[float]:
-        return [figure for run in self.repetitions if (figure := _accuracy(run, part)) is not None]
+        """Return those on the test set or, of the chosen epoch, on the validation set."""
+        keys = ("best", "validation_accuracy") if part == "validation" else ("test_accuracy",)
+        return self.figures(*keys)
 
     @property
     def rank(self) -> float:
-        """What groups are sorted by: the mean accuracy on the validation set or, if none was held out, the test set."""
+        """Return the mean accuracy on the validation set or, if there was none, on the test set."""
         return statistics.fmean(self.accuracies("validation") or self.accuracies("test") or [0.0])
 
 
 def ranked(runs: Sequence[Record]) -> list[Record]:
-    """The best first, those without a figure last."""
+    """Return the runs, the best first, those without a figure last."""
     return sorted(runs, key=lambda run: -Group((), [run]).rank)
 
 
 def distinguishing(runs: Sequence[Record]) -> list[str]:
-    """The keys in which runs differ that are no repetitions of one another: those that were given, then others."""
-    columns = [key for key in differing(runs) if key not in REPEATS]
+    """Return the keys in which runs differ that are no repetitions: first those that were given."""
+    columns = [key for key in differing(runs) if key not in REPEATED_KEYS]
     return columns + _hidden([run for run in runs if run.state == "finished"], columns)
 
 
 def group(finished: Sequence[Record], columns: Sequence[str]) -> list[Group]:
-    """Repetitions together, the best first; they have the same values of the keys in `columns`."""
+    """Return runs with the same values of the keys in `columns` together, the best first."""
     together: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for run in finished:
-        together[tuple(run.plain_value(key) for key in columns)].append(run)
-    groups = [Group(tuple(runs[0].value(key) for key in columns), runs) for runs in together.values()]
+        together[tuple(map(run.plain_value, columns))].append(run)
+    groups = [Group(tuple(map(runs[0].value, columns)), runs) for runs in together.values()]
     return sorted(groups, key=lambda group: -group.rank)
 
 
 def given(runs: Sequence[Record]) -> list[str]:
-    """The keys that were given to any run, in the order of their first use."""
-    keys = (override.partition("=")[0] for run in runs for override in run.overrides if "=" in override)
-    return [
-        key for key in dict.fromkeys(keys) if key not in BOOKKEEPING_KEYS and not key.startswith(("hydra.", "hydra/"))
-    ]
+    """Return the keys that were given to any run, in the order of their first use."""
+    words = [word for run in runs for word in run.overrides if "=" in word]
+    keys = dict.fromkeys(word.partition("=")[0] for word in words)
+    keys = dict.fromkeys(key for key in keys if not key.startswith(("hydra.", "hydra/")))
+    return [key for key in keys if not is_below(key, BOOKKEEPING_KEYS)]
 
 
 def differing(runs: Sequence[Record]) -> list[str]:
-    """Those of them whose values are not all the same."""
+    """Return the given keys whose values are not the same in all runs."""
     return [key for key in given(runs) if len({run.plain_value(key) for run in runs}) > 1]
 
 
 def _hidden(finished: Sequence[Record], columns: Sequence[str]) -> list[str]:
-    """The keys that nobody gave and that differ all the same between runs whose given values are equal.
+    """Return the keys that nobody gave and that differ between runs whose given values are equal.
 
-    They come of other versions of a recipe, or of runs that went on with other values.
+    They come of other versions of a recipe, or of runs that were resumed with other values.
     """
     hidden: dict[str, None] = {}
     for alike in group(finished, columns):
-        values = [dict(flat(run.config)) for run in alike.runs]
-        names = dict.fromkeys(name for each in values for name in each)
-        hidden |= dict.fromkeys(name for name in names if len({repr(each.get(name)) for each in values}) > 1)
-    return [name for name in hidden if name not in columns and not name.startswith((*REPEATS, *NO_MATTER))]
+        configs = [flatten(run.config) for run in alike.runs]
+        for name in dict.fromkeys(name for config in configs for name in config):
+            if len({repr(config.get(name)) for config in configs}) > 1:
+                hidden[name] = None
+    known = (*REPEATED_KEYS, *IGNORED_KEYS)
+    return [name for name in hidden if name not in columns and not is_below(name, known)]
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a configuration by their whole keys, such as optimizer.lr."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _accuracy(run: Record, part: str) -> float | None:
-    return run.validation_accuracy if part == "validation" else run.figure("test_accuracy")
+def flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a configuration by their whole keys, for the page and its grids."""
+    yield from flatten(values).items()

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from cnnbench.analysis.format import printable
+from cnnbench.analysis.format import mean_and_std, truncate
+from cnnbench.config import REPEATED_KEYS
 from cnnbench.reports.comparison import error
-from cnnbench.reports.groups import REPEATS, Group, differing, distinguishing, group
+from cnnbench.reports.groups import Group, differing, distinguishing, group
 from cnnbench.runs.records import Record
 
 __all__ = [
@@ -23,7 +24,7 @@ __all__ = [
     "markdown",
 ]
 
-LONGEST = 300  # characters of a cell, which anyone may have written
+MAX_CELL = 300  # characters
 SETTINGS = {
     "model": "network",
     "data": "data",
@@ -90,17 +91,14 @@ def columns_of_groups(runs: Sequence[Record]) -> list[Column]:
     if all(len(each.repetitions) == 1 for each in groups):
         return []
     firsts = [each.runs[0] for each in groups]
+    validation = [each.accuracies("validation") for each in groups]
     return [
         *(_settings(key.lstrip("+"), firsts) for key in keys),
         _figures("n", "n", ".0f", [len(each.repetitions) for each in groups]),
-        *(Column(key, f"{SETTINGS[key]}s", [_values(each, key) for each in groups]) for key in REPEATS),
-        *(
-            Column(
-                f"{part}_accuracy", heading, [_mean(each.accuracies(part), ".4f") for each in groups], "figure", True
-            )
-            for part, heading in (("test", "test accuracy"), ("validation", "best validation accuracy"))
-        ),
-        Column("wall_s", "time (s)", [_mean(_numbers(each, "wall_s", "total"), ",.1f") for each in groups], "figure"),
+        *(Column(key, f"{SETTINGS[key]}s", [_values(each, key) for each in groups]) for key in REPEATED_KEYS),
+        _means("test_accuracy", "test accuracy", ".4f", [each.accuracies("test") for each in groups], True),
+        _means("validation_accuracy", "best validation accuracy", ".4f", validation, True),
+        _means("wall_s", "time (s)", ",.1f", [each.figures("wall_s", "total") for each in groups]),
     ]
 
 
@@ -123,9 +121,8 @@ def markdown(columns: Sequence[Column]) -> str:
 
 
 def as_text(value: object) -> str:
-    """Anyone's value as text: one line, not without end, with nothing that steers a terminal or hides in a page."""
-    text = " ".join(printable(str(value)).split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    """Return an untrusted value as one line of text that is not too long for a cell."""
+    return truncate(str(value), MAX_CELL)
 
 
 def _settings(key: str, runs: Sequence[Record]) -> Column:
@@ -165,16 +162,11 @@ def _over_epochs(
     return [statistic(column) if column else None for column in columns]
 
 
-def _numbers(alike: Group, *keys: str) -> list[float]:
-    return [number for run in alike.repetitions if (number := run.figure(*keys)) is not None]
-
-
-def _mean(values: Sequence[float], form: str) -> Cell:
-    if not values:
-        return Cell("")
-    mean = statistics.fmean(values)
-    spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-    return Cell(f"{mean:{form}}{spread}", mean)
+def _means(
+    name: str, heading: str, form: str, values: Iterable[Sequence[float]], more_is_better: bool = False
+) -> Column:
+    cells = [Cell(mean_and_std(each, form), statistics.fmean(each) if each else None) for each in values]
+    return Column(name, heading, cells, "figure", more_is_better)
 
 
 def _values(alike: Group, key: str) -> Cell:
@@ -189,12 +181,13 @@ def _texts(name: str, heading: str, value: Callable[[Record], str], runs: Sequen
 
 def _device(run: Record) -> str:
     """Such as ``cuda (NVIDIA H100)``."""
-    where = run.environment
-    device, chip, processes = (where.get(key) for key in ("device", "chip", "world_size"))
+    device, chip, processes = map(run.environment.get, ("device", "chip", "world_size"))
     if not isinstance(device, str):
         device = run.result.get("device")
+    if not isinstance(device, str):
+        return ""
     several = f"{processes} x " if isinstance(processes, int) and processes > 1 else ""
-    return "" if not isinstance(device, str) else f"{several}{device}" + (f" ({chip})" if isinstance(chip, str) else "")
+    return f"{several}{device}" + (f" ({chip})" if isinstance(chip, str) else "")
 
 
 def _precision(run: Record) -> str:

@@ -97,7 +97,8 @@ def _claim_or_explain(directory: Path, verb: str) -> "RunDirectory | None":
     try:
         return claim(directory, verb)
     except OSError as error:
-        raise explain_write_error(error.filename or directory, error, "hydra.run.dir=DIR") from error
+        advice = "Name another place: hydra.run.dir=DIR."
+        raise explain_write_error(error.filename or directory, error, advice) from error
 
 
 @contextmanager

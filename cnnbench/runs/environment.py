@@ -15,7 +15,7 @@ from typing import Any
 import cnnbench
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.machine import cpu_quota, openmp_variables, usable_cpus
-from cnnbench.runs.reading import read_json
+from cnnbench.runs.reading import read_json_or_empty
 
 __all__ = ["add_continuation", "describe"]
 
@@ -50,10 +50,8 @@ def add_continuation(run: RunDirectory, now: Mapping[str, Any], where: Mapping[s
     Raises:
         OSError: it cannot be written.
     """
-    try:
-        began = read_json(run.path / "environment.json")
-    except (OSError, ValueError):  # lost or damaged: the environment it goes on in is all there is to record
-        began = dict(now)
+    # if it is lost or damaged, the environment it goes on in is all there is to record
+    began = read_json_or_empty(run.path / "environment.json") or dict(now)
     differs = {key: now[key] for key in _DECIDES_BITS if key in began and began[key] != now.get(key)}
     continuation = {
         "since": datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -1,46 +1,57 @@
-"""Reading a run directory that may be anyone's: still in use, damaged, or made to harm."""
+"""Read files of a run directory that may be in use, damaged, or untrusted: made to harm."""
 
 import json
 import os
 import socket
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cnnbench import config
 from cnnbench.errors import UNREACHABLE, ConfigError
 from cnnbench.runs.directory import LOCK, STATUS
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import processes
 
 __all__ = [
+    "check_training_run",
+    "find_figure",
     "find_runs",
-    "of_this_launch",
+    "look_up",
     "read_accuracy",
+    "read_config",
     "read_json",
+    "read_json_or_empty",
     "read_status",
     "read_text",
-    "refuse_ways_out",
+    "reject_escaping_links",
+    "runs_of_this_launch",
 ]
 
-MAX_BYTES = 1 << 20  # of a file of text; ours have a few thousand
+MAX_BYTES = 1 << 20  # of a text file; ours have a few thousand
 
 
 def find_runs(directory: Path) -> list[Path]:
-    """The run directory itself, or those inside the directory of a sweep; links there may lead anywhere.
+    """Return the run directory itself, or those in the directory of a sweep that are no links.
 
     Raises:
         ConfigError: there is none.
     """
     if (directory / STATUS).exists():
         return [directory]
-    runs = sorted(status.parent for status in directory.glob(f"*/{STATUS}") if not status.parent.is_symlink())
+    found = sorted(path.parent for path in directory.glob(f"*/{STATUS}"))
+    runs = [run for run in found if not run.is_symlink()]
     if not runs:
-        there = f"holds no run: it has no {STATUS}, nor has a folder in it" if directory.is_dir() else "is no directory"
-        raise ConfigError(f"{directory} {there}. Give a run or sweep directory, such as those under outputs/.")
+        there = "is no directory"
+        if directory.is_dir():
+            there = f"holds no run: it has no {STATUS}, nor has a folder in it"
+        advice = "Give a run or sweep directory, such as those under outputs/."
+        raise ConfigError(f"{directory} {there}. {advice}")
     return runs
 
 
-def of_this_launch(pattern: Path) -> list[Path]:
+def runs_of_this_launch(pattern: Path) -> list[Path]:
     """Return the unfinished runs that this very torchrun began before it restarted; newest last.
 
     They are in folders of the form `pattern`, which may end in ``*``s.
@@ -51,16 +62,30 @@ def of_this_launch(pattern: Path) -> list[Path]:
     fixed = next(folder for folder in pattern.parents if "*" not in str(folder))
     found = fixed.glob(str(pattern.relative_to(fixed) / STATUS))
     begun = []
-    for folder in [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]:
-        status = read_status(folder)
+    for path in sorted(found, key=lambda path: path.stat().st_mtime):
+        status = read_status(path.parent)
         is_ours = (status.get("launch"), status.get("verb")) == (ours.launch, "train")
         if is_ours and status["state"] != "finished":
-            begun.append(folder)
+            begun.append(path.parent)
     return begun
 
 
-def refuse_ways_out(directory: Path) -> None:
-    """Refuse links that lead out of the directory, and what is neither file nor folder.
+def check_training_run(directory: Path) -> dict[str, Any]:
+    """Return the status of a training run whose directory may be untrusted.
+
+    Raises:
+        ConfigError: it leads out of itself, or another command created it.
+    """
+    reject_escaping_links(directory)
+    status = read_status(directory)
+    command = status.get("verb", "train")
+    if command != "train":
+        raise ConfigError(f"{directory} is not a training run: cnnbench {command} created it.")
+    return status
+
+
+def reject_escaping_links(directory: Path) -> None:
+    """Refuse links that lead out of the directory, and all but files and folders.
 
     Raises:
         ConfigError: there is such a thing.
@@ -72,15 +97,18 @@ def refuse_ways_out(directory: Path) -> None:
                 kind = path.lstat().st_mode
             except FileNotFoundError:  # a temporary file of a run that goes on
                 continue
-            # not path.resolve(), which fails on a link to itself
-            if stat.S_ISLNK(kind) and not Path(os.path.realpath(path)).is_relative_to(root):
-                raise ConfigError(f"{path} is a link that leads out of {directory}, and is not followed.")
-            if not (stat.S_ISLNK(kind) or stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
-                raise ConfigError(f"{path} is neither a file nor a folder: cnnbench makes nothing else.")
+            if stat.S_ISLNK(kind):
+                target = Path(os.path.realpath(path))  # path.resolve() fails on a link to itself
+                if not target.is_relative_to(root):
+                    reason = f"a link that leads out of {directory}, and is not followed"
+                    raise ConfigError(f"{path} is {reason}.")
+            elif not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
+                reason = "neither a file nor a folder: cnnbench makes nothing else"
+                raise ConfigError(f"{path} is {reason}.")
 
 
 def read_status(directory: Path) -> dict[str, Any]:
-    """What status.json says, put right: whose process is gone is not running but interrupted.
+    """Return what status.json says; a run whose process is gone is interrupted, not running.
 
     `state` is running, finished, interrupted or failed, whatever became of the file.
 
@@ -103,20 +131,8 @@ def read_status(directory: Path) -> dict[str, Any]:
     return status
 
 
-def read_accuracy(directory: Path) -> float | None:
-    """What finished runs are compared by, the accuracy on the validation set or, if nothing was held out, the test set.
-
-    None if result.json is not there or damaged.
-    """
-    try:
-        result = read_json(directory / "result.json")
-        return float(result["best"]["validation_accuracy"] if result["best"] else result["test_accuracy"])
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
-        return None
-
-
 def _may_be_alive(status: dict[str, Any]) -> bool:
-    """Whether the process of a run may still be there, where the file system has no locks to tell."""
+    """Return whether a run may still have its process, where the file system has no locks."""
     pid = status.get("pid")
     if status.get("host") != socket.gethostname() or not isinstance(pid, int):
         return True
@@ -129,8 +145,53 @@ def _may_be_alive(status: dict[str, Any]) -> bool:
     return True
 
 
+def look_up(values: Any, *keys: str) -> Any:
+    """Return the value by these keys, each inside the one before; None if there is none."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
+
+
+def find_figure(result: Mapping[str, Any], *keys: str) -> float | None:
+    """Return a number of result.json, such as "best", "validation_accuracy"; None without one."""
+    value = look_up(result, *keys)
+    # neither NaN nor too large to be squared
+    return float(value) if type(value) in (int, float) and abs(value) < 1e150 else None
+
+
+def read_accuracy(directory: Path) -> float | None:
+    """Return what finished runs are compared by; None if result.json is missing or damaged.
+
+    That is the accuracy on the validation set or, if nothing was held out, on the test set.
+    """
+    result = read_json_or_empty(directory / "result.json")
+    keys = ("best", "validation_accuracy") if result.get("best") else ("test_accuracy",)
+    return find_figure(result, *keys)
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Return the plain values of config.yaml, for `config.load`.
+
+    Raises:
+        OSError: it cannot be read.
+        ConfigError: it is damaged or refused.
+    """
+    try:
+        return config.parse(read_text(directory / "config.yaml"))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def read_json_or_empty(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one if the file is missing or damaged."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError):
+        return {}
+
+
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
     Raises:
         OSError: it cannot be read.
@@ -146,23 +207,23 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
 
 
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
-    """A file of text.
+    """Return the content of a text file.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no file of its own, no UTF-8, or much too long.
+        ValueError: it is no regular file, not UTF-8, or longer than `max_bytes`.
     """
     try:
         # the other end of a pipe may never be opened
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError(f"{path} is not a file of text.")
+                raise ValueError(f"{path} is not a text file.")
             content = file.read(max_bytes + 1)
     except IsADirectoryError as error:
-        raise ValueError(f"{path} is not a file of text.") from error
+        raise ValueError(f"{path} is not a text file.") from error
     except OSError as error:
-        error.filename = str(path)  # of which an error in reading says nothing
+        error.filename = str(path)  # errors in reading do not name it
         raise
     if len(content) > max_bytes:
         raise ValueError(f"{path} is longer than {max_bytes:,} bytes.")

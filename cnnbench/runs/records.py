@@ -1,4 +1,4 @@
-"""What run directories tell of their runs, to compare them: anyone's, unfinished or damaged too."""
+"""Records of runs, to compare them. Their directories may be untrusted, unfinished or damaged."""
 
 import csv
 import io
@@ -13,15 +13,23 @@ from typing import Any
 
 import yaml
 
-from cnnbench import config
 from cnnbench.errors import ConfigError, from_machine
 from cnnbench.runs.directory import STATUS
-from cnnbench.runs.reading import read_json, read_status, read_text, refuse_ways_out
+from cnnbench.runs.reading import (
+    find_figure,
+    look_up,
+    read_config,
+    read_json_or_empty,
+    read_status,
+    read_text,
+    reject_escaping_links,
+)
 from cnnbench.runs.sweep import recorded_jobs
 
 __all__ = ["Record", "read_records", "read_rows"]
 
 MAX_DEPTH = 4  # folders below the one given: ./outputs/sweeps/<sweep>/<job>
+JSON_FILES = ("environment", "dataset", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -36,111 +44,102 @@ class Record:
     path: Path
     state: str
     overrides: Sequence[str]
-    config: dict[str, Any]
-    status: dict[str, Any]
-    result: dict[str, Any]
-    rows: list[dict[str, float]]
+    config: dict[str, Any] = field(default_factory=dict)
+    status: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, float]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def _given(self) -> dict[str, str]:
-        """The overrides, by key."""
+        """Return the overrides by key."""
         return dict(override.split("=", 1) for override in self.overrides if "=" in override)
 
     def figure(self, *keys: str) -> float | None:
-        """A number of result.json, such as ``figure("best", "validation_accuracy")``; None if there is none."""
-        value = _look_up(self.result, keys)
-        is_number = type(value) in (int, float) and abs(value) < 1e150  # which NaN is not; its square is a number too
-        return float(value) if is_number else None
+        """Return a number of result.json; None if there is none."""
+        return find_figure(self.result, *keys)
 
     @property
     def validation_accuracy(self) -> float | None:
-        """Of the epoch that was chosen; None with data.validation=0, where nothing is chosen."""
+        """Return that of the chosen epoch; None with data.validation=0, where none is chosen."""
         return self.figure("best", "validation_accuracy")
 
     def column(self, name: str) -> list[float]:
-        """The numbers in a column of metrics.csv, without those that are not finite."""
+        """Return the numbers in a column of metrics.csv that are finite."""
         return [row[name] for row in self.rows if math.isfinite(row.get(name, math.nan))]
 
     def value(self, key: str) -> str:
-        """What the run has for a key of the configuration, or for a group; nothing if it has no such key.
+        """Return what the run has for a key of the configuration, or for a group; "" if nothing.
 
-        It is spelt as it was given, unless a run that went on has another value by now.
+        It is spelt as it was given, unless a run that was resumed has another value by now.
         """
         given, value = self._given.get(key), self._configured(key)
-        if given is None or (value is not None and not isinstance(value, dict) and not _same(given, value)):
-            return self.plain_value(key)
-        return given
+        is_as_given = value is None or isinstance(value, dict) or _same(str(given), value)
+        return self.plain_value(key) if given is None or not is_as_given else given
 
     def plain_value(self, key: str) -> str:
-        """As `value`, spelt the same in all runs: 0.001 for 1e-3 too."""
+        """Return the value as `value` does, spelt the same in all runs: 0.001 for 1e-3, too."""
         value = self._configured(key)
         if isinstance(value, dict):
             value = value.get("name")
         return self._given.get(key, "") if value is None else str(value)
 
     def _configured(self, key: str) -> Any:
-        return _look_up(self.config, key.lstrip("+").split("."))
-
-
-def _look_up(values: Any, keys: Sequence[str]) -> Any:
-    """Return what is there by these keys, each inside the one before; None if there is nothing."""
-    for key in keys:
-        values = values.get(key) if isinstance(values, dict) else None
-    return values
+        return look_up(self.config, *key.lstrip("+").split("."))
 
 
 def _same(given: str, value: Any) -> bool:
-    """Whether a word of the command line stands for the value."""
+    """Return whether a word of the command line stands for the value."""
     try:
         return bool(given == str(value) or yaml.safe_load(given) == value or float(given) == value)
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, yaml.YAMLError):
-        return False  # some are what YAML's tags lead to
+    except Exception:  # odd tags of YAML raise almost anything
+        return False
 
 
 def read_records(directory: Path) -> list[Record]:
-    """The training run in `directory`, or those below it; of sweeps all jobs, those that are not begun too.
+    """Return the training run in `directory`, or those below it; of sweeps all jobs, begun or not.
 
-    Looked into are folders up to `MAX_DEPTH` below, neither links nor what is inside a run.
+    Searched are folders up to `MAX_DEPTH` below, neither links nor the inside of a run.
 
     Raises:
         ConfigError: there is none, or `directory` has a damaged record of a sweep.
-        OSError: `directory` cannot be read. What cannot be below it is refused.
+        OSError: `directory` cannot be read. Folders below it that cannot are refused.
     """
-    found = [_read(directory, None)] if (directory / STATUS).exists() else _below(directory, MAX_DEPTH)
-    runs = [run for run in found if run.status.get("verb", "train") == "train"]  # those of benchmarks have no epochs
+    is_run = (directory / STATUS).exists()
+    found = [_read(directory, None)] if is_run else _read_below(directory, MAX_DEPTH)
+    # those of benchmarks have no epochs
+    runs = [run for run in found if run.status.get("verb", "train") == "train"]
     if not runs:
-        there = f"holds no run: there is no {STATUS} of training up to {MAX_DEPTH} folders down"
-        raise ConfigError(
-            f"{directory} {there if directory.is_dir() else 'is no directory'}. "
-            "Give run or sweep directories, or a folder of them, such as outputs."
-        )
+        there = "is no directory"
+        if directory.is_dir():
+            searched = f"up to {MAX_DEPTH} folders down"
+            there = f"holds no run: there is no {STATUS} of training {searched}"
+        advice = "Give run or sweep directories, or a folder of them, such as outputs."
+        raise ConfigError(f"{directory} {there}. {advice}")
     return runs
 
 
-def _below(folder: Path, depth: int) -> list[Record]:
+def _read_below(folder: Path, depth: int) -> list[Record]:
     jobs = recorded_jobs(folder)
-    try:
-        inside = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
-    except (FileNotFoundError, NotADirectoryError):
-        inside = []
+    names: list[str] = []
+    with suppress(FileNotFoundError, NotADirectoryError):
+        entries = os.scandir(folder)
+        names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     found: list[Record] = []
-    for name in inside:
+    for name in names:
         path = folder / name
         try:
             if _is_run(path):
                 found.append(_read(path, jobs.get(name)))
             elif depth > 1:
-                found += _below(path, depth - 1)
+                found += _read_below(path, depth - 1)
         except (ConfigError, OSError) as error:
             found.append(_refused(path, jobs.get(name), error))
-    begun = {run.path for run in found}
-    for name, overrides in jobs.items():
-        if folder / name not in begun:
-            found.append(Record(folder / name, "not begun", overrides, {}, {}, {}, []))
-    return found
+    begun = {run.path.name for run in found if run.path.parent == folder}
+    waiting = {name: overrides for name, overrides in jobs.items() if name not in begun}
+    return found + [Record(folder / name, "not begun", waiting[name]) for name in waiting]
 
 
 def _is_run(folder: Path) -> bool:
@@ -154,49 +153,42 @@ def _is_run(folder: Path) -> bool:
 
 def _refused(run: Path, overrides: Sequence[str] | None, error: Exception) -> Record:
     reason = str(from_machine(error) or error)
-    return Record(run, "refused", overrides or [], {}, {"error": reason}, {}, [])
+    return Record(run, "refused", overrides or [], status={"error": reason})
 
 
 def _read(run: Path, overrides: Sequence[str] | None) -> Record:
     try:
-        refuse_ways_out(run)  # what they lead to may be secret, and a report is made to be shown
+        reject_escaping_links(run)  # they may lead to a secret, and a report is made to be shown
         status = read_status(run)
     except (ConfigError, OSError) as error:
         return _refused(run, overrides, error)
     values: dict[str, Any] = {}
-    with suppress(OSError, ValueError, ConfigError):
-        values = config.parse(read_text(run / "config.yaml"))
+    with suppress(OSError, ConfigError):
+        values = read_config(run)
+    is_finished = status["state"] == "finished"
     return Record(
         run,
         status["state"],
-        _hydras(run) if overrides is None else overrides,
+        _read_overrides(run) if overrides is None else overrides,
         values,
         status,
-        _object(run / "result.json") if status["state"] == "finished" else {},
+        read_json_or_empty(run / "result.json") if is_finished else {},
         list(read_rows(run)),
-        *(_object(run / name) for name in ("environment.json", "dataset.json", "evaluation.json")),
+        **{name: read_json_or_empty(run / f"{name}.json") for name in JSON_FILES},
     )
 
 
-def _object(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing if it is not there or damaged."""
+def _read_overrides(run: Path) -> list[str]:
+    """Return the overrides as Hydra recorded them."""
     try:
-        return read_json(path)
-    except (OSError, ValueError):
-        return {}
-
-
-def _hydras(run: Path) -> list[str]:
-    """The overrides as Hydra recorded them; all are strings."""
-    try:
-        overrides = yaml.load(read_text(run / ".hydra" / "overrides.yaml"), yaml.BaseLoader)
+        words = yaml.load(read_text(run / ".hydra" / "overrides.yaml"), yaml.BaseLoader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return []
-    return [each for each in overrides if isinstance(each, str)] if isinstance(overrides, list) else []
+    return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
 
 
 def read_rows(run: Path) -> Iterator[dict[str, float]]:
-    """The rows of metrics.csv, up to the first that is damaged."""
+    """Yield the rows of metrics.csv, up to the first that is damaged."""
     with suppress(OSError, ValueError, TypeError, csv.Error):
         for row in csv.DictReader(io.StringIO(read_text(run / "metrics.csv"))):
             yield {str(name): float(value) for name, value in row.items()}

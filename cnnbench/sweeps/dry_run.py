@@ -9,7 +9,7 @@ import torch
 from cnnbench.analysis.format import align, format_duration, printable
 from cnnbench.analysis.timing import count_flops, time_rounds
 from cnnbench.config import Config, load
-from cnnbench.data import sources
+from cnnbench.data import datasets
 from cnnbench.data.resident import ResidentData
 from cnnbench.data.splits import check_sizes, num_held_out
 from cnnbench.errors import CnnbenchError
@@ -74,7 +74,7 @@ def estimate(sweep: "Sweep") -> int:
 
 def _work(config: Config, epochs_done: int = 0) -> Work:
     """What is left of a run."""
-    dataset = sources.facts(config.data)
+    dataset = datasets.dataset_info(config.data)
     num_train, held_out = check_sizes(config.data, dataset), num_held_out(config.data, dataset)
     num_test = config.data.test_examples or dataset.test_examples
     epochs = config.train.epochs - epochs_done
@@ -95,7 +95,7 @@ def _recorded(records: Iterable[Record]) -> tuple[Work, str] | None:
 
 def _measure(config: Config) -> tuple[Work, str]:
     """The speed of some steps of a job, taken here and now."""
-    dataset, arrays = sources.load(config.data)
+    dataset, arrays = datasets.load(config.data)
     engine = build_engine(config, dataset)
     data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.torch_device)
     batch_size = min(config.train.batch_size, len(data.train))

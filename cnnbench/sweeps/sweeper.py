@@ -24,7 +24,7 @@ from cnnbench.reports.comparison import print_comparison
 from cnnbench.runs.directory import LOCK
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import broadcast, processes
-from cnnbench.runs.reading import read_accuracy, read_status, read_text
+from cnnbench.runs.reading import read_accuracy, read_config, read_status
 from cnnbench.runs.records import read_records
 from cnnbench.runs.stopping import SIGTERM_CODE, STOP_SIGNALS, print_from_handler
 from cnnbench.runs.sweep import add_jobs, allow, recorded_jobs, stop
@@ -175,8 +175,6 @@ class Sweep:
         loader = self.sweeper.hydra_context.config_loader
         for number, overrides in enumerate(jobs):
             composed = loader.load_sweep_config(self.composed, list(overrides))
-            if self.request.policy is not None:
-                self.request.policy.check_composed(composed, self.composed)
             with open_dict(composed):
                 composed.hydra.job.num = composed.hydra.job.id = number
             name = str(composed.hydra.sweep.subdir)
@@ -193,6 +191,8 @@ class Sweep:
                 settings: config.Config | ConfigError = config.load(config.to_plain(composed))
             except ConfigError as error:
                 settings = error
+            if self.request.policy is not None and isinstance(settings, config.Config):
+                self.request.policy.check_job(composed, self.composed, settings)
             self.jobs[name] = Job(list(overrides), settings)
 
     def check(self, job: Job) -> config.Config:
@@ -256,8 +256,8 @@ class Sweep:
         if read_status(run)["state"] != "finished" or read_accuracy(run) is None:
             return False
         try:
-            recorded = config.parse(read_text(run / "config.yaml"))
-        except (OSError, ValueError, ConfigError):
+            recorded = read_config(run)
+        except (OSError, ConfigError):
             return False  # the job itself says what is damaged, and mends it
         config.require_same(run, recorded, config.as_dict(settings))
         return True

@@ -9,7 +9,7 @@ from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.config import Config
 from cnnbench.data.augment import Augment
 from cnnbench.data.catalog import Dataset
-from cnnbench.data.sources import normalization
+from cnnbench.data.datasets import normalization
 from cnnbench.data.transforms import Preprocess, per_channel
 from cnnbench.runs.processes import processes
 from cnnbench.training.cuda_graph import GraphEngine

@@ -88,7 +88,7 @@ def load(path: Path) -> State:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sealed = torch.load(path, map_location="cpu", weights_only=True)
-        _check_size(sealed, size)
+        _check_values(sealed, size)
         state = dict(sealed) if isinstance(sealed, dict) else {}
         form, digest = state.pop("format", None), state.pop("sha256", None)
         intact = digest == _digest(state)
@@ -124,10 +124,11 @@ def _check_archive(path: Path) -> int:
     return size
 
 
-def _check_size(value: Any, size: int) -> None:
+def _check_values(value: Any, size: int) -> None:
     """Check that nested values, written one by one, would fit into a file of `size` bytes.
 
-    A tensor can claim more than it has, and lists that are shared double at each level, or never end.
+    A tensor can claim more than it has, and lists that are shared double at each level, or never
+    end. Nor may a text be an interpolation, which looks into this machine's environment.
     """
     waiting = [value]
     while waiting:
@@ -135,6 +136,8 @@ def _check_size(value: Any, size: int) -> None:
         size -= item.numel() * item.element_size() if isinstance(item, torch.Tensor) else 1
         if size < 0:
             raise ValueError("its values are larger than the file")
+        if isinstance(item, str) and "${" in item:
+            raise ValueError("it holds an interpolation")
         waiting += item.values() if isinstance(item, dict) else item if isinstance(item, (list, tuple)) else ()
 
 

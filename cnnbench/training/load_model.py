@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from msgspec.structs import replace
 
 from cnnbench import config as configuration
-from cnnbench.analysis.format import printable
+from cnnbench.analysis.format import printable, truncate
 from cnnbench.config import INFERENCE_OVERRIDES, Config
 from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import DATASET
 from cnnbench.runs.processes import processes
-from cnnbench.runs.reading import find_runs, read_json, read_status, refuse_ways_out
+from cnnbench.runs.reading import check_training_run, find_runs, read_json
 from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import EagerEngine
@@ -27,6 +26,7 @@ from cnnbench.training.state import State
 __all__ = ["TrainedModel", "load_trained_model", "read_dataset"]
 
 MAX_SIDE = 4096  # pixels of a training image; data.resize has the same limit
+MAX_REASON = 300  # characters of an error of PyTorch
 
 
 @dataclass(frozen=True)
@@ -61,48 +61,44 @@ def load_trained_model(
     """
     if processes().several:
         raise ConfigError(f"cnnbench {command} works in one process. Start it without torchrun.")
-    _check_is_training_run(directory)
-    refusal = f"by {command}: the network is as it was trained"
-    changes = configuration.parse_changes(overrides, INFERENCE_OVERRIDES, refusal)
-    state, name = _load_checkpoint(directory)
-    place = directory / "checkpoints" / name
-    values = state.get("config")
-    if not isinstance(values, dict) or "${" in repr(values):
-        raise CheckpointError(f"{place} does not say how its network is built.")
-    recorded = configuration.load(values)
-    dataset = read_dataset(directory, recorded)
-    locked = _lock_input_settings(configuration.expand_groups(changes, conf), recorded)
-    config = configuration.apply_overrides(values, locked)
-    _check_trust(directory, config, changes, command, allow_custom_model)
-    # Compiling and capturing pay off in training alone.
-    eager = replace(config, device=replace(config.device, cuda_graphs=False, compile=False))
-    weights: Any = state.get("model") if state.get("average") is None else state["average"]
-    # The check comes before an untrusted configuration takes memory.
-    _check_weights_fit(place, replace(eager, device=recorded.device), dataset, weights)
-    engine = build_engine(eager, dataset)
-    try:
-        engine.eval_model.load_state_dict(weights)
-        epoch, step = int(state["epoch"]), int(state.get("step", 0))
-        steps = f" and {step:,} step{'s' * (step > 1)}" if step else ""
-        name = f"{name}, epoch {epoch:,}{steps}"
-    except Exception as error:  # values in an untrusted file may raise anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise CheckpointError(f"{place} does not fit {config.model.name}: {reason}") from error
-    engine.eval_model.eval()
-    return TrainedModel(directory, config, dataset, engine, name, changes)
-
-
-def _check_is_training_run(directory: Path) -> None:
     runs = find_runs(directory)
     if runs != [directory]:
         raise ConfigError(
             f"{directory} is no run but holds {len(runs):,}. Give one of them, such as {runs[0]}. "
             f"cnnbench report {shlex.quote(str(directory))} compares them."
         )
-    refuse_ways_out(directory)
-    command = read_status(directory).get("verb", "train")
-    if command != "train":
-        raise ConfigError(f"{directory} is not a training run: cnnbench {command} created it.")
+    check_training_run(directory)
+    refusal = f"by {command}: the network is as it was trained"
+    changes = configuration.parse_changes(overrides, INFERENCE_OVERRIDES, refusal)
+    state, name = _load_checkpoint(directory)
+    place = directory / "checkpoints" / name
+    values = state.get("config")
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{place} does not say how its network is built.")
+    recorded = configuration.load(values)
+    dataset = read_dataset(directory, recorded)
+    locked = _lock_input_settings(configuration.expand_groups(changes, conf), recorded)
+    config = configuration.apply_overrides(values, locked)
+    confirmed = {(key, str(value)) for key, value in changes.items()}
+    confirmed.add(("data.path", str(config.data.path)))  # images are read, and nothing is written
+    words = ["cnnbench", command, str(directory)]
+    configuration.check_trust(directory, config, confirmed, allow_custom_model, words)
+    # Compiling and capturing pay off in training alone.
+    eager = replace(config, device=replace(config.device, cuda_graphs=False, compile=False))
+    weights: Any = state.get("model") if state.get("average") is None else state["average"]
+    network, _ = on_meta(eager, dataset, 1)
+    try:
+        network.load_state_dict(weights, assign=True)  # before untrusted values take memory
+        epoch, step = int(state["epoch"]), int(state.get("step", 0))
+    except Exception as error:  # values in an untrusted file may raise anything
+        reason = truncate(str(error) or type(error).__name__, MAX_REASON)
+        raise CheckpointError(f"{place} does not fit {config.model.name}: {reason}") from error
+    engine = build_engine(eager, dataset)
+    engine.eval_model.load_state_dict(weights)
+    engine.eval_model.eval()
+    steps = f" and {step:,} step{'s' * (step > 1)}" if step else ""
+    name = f"{name}, epoch {epoch:,}{steps}"
+    return TrainedModel(directory, config, dataset, engine, name, changes)
 
 
 def _load_checkpoint(directory: Path) -> tuple[State, str]:
@@ -135,38 +131,14 @@ def read_dataset(directory: Path, recorded: Config) -> Dataset:
             raise ValueError(f"its images have {dataset.image_size:,} pixels a side")
         return dataset
     except FileNotFoundError as error:
-        if recorded.data.name not in catalog.CATALOG:
+        known = catalog.CATALOG.get(recorded.data.name)
+        if known is None or not known.is_measured:
             gone = f"{directory / DATASET} is gone: it held the names of the classes."
             raise CheckpointError(gone) from error
-        return catalog.get(recorded.data.name)  # a run of an earlier version
+        return known  # a run of an earlier version
     except ValueError as error:
         reason = str(error).removeprefix(f"{directory / DATASET} ").rstrip(".")
         raise CheckpointError(f"{directory / DATASET} is damaged: {reason}.") from error
-
-
-def _check_weights_fit(place: Path, config: Config, dataset: Dataset, weights: Any) -> None:
-    """Check on the meta device that the weights are those of the configured network."""
-    network, _ = on_meta(config, dataset, 1)
-    if config.device.precision == "fp64":
-        network.double()
-    wanted = _describe_weights(network.state_dict())
-    given = _describe_weights(weights if isinstance(weights, dict) else {})
-    for name in {**wanted, **given}:
-        if wanted.get(name) != given.get(name):
-            raise CheckpointError(
-                f"{place} does not fit {config.model.name}: "
-                f"{name} is {given.get(name, 'missing')} there, and {wanted.get(name, 'missing')} in the network."
-            )
-
-
-def _describe_weights(weights: Mapping[str, Any]) -> dict[str, str]:
-    """Return dtype and shape of each of the weights by name."""
-    described = {}
-    for name, weight in weights.items():
-        described[str(name)] = "a plain value"
-        if isinstance(weight, torch.Tensor):
-            described[str(name)] = f"{weight.dtype} of shape {tuple(weight.shape)}"
-    return described
 
 
 def _lock_input_settings(changes: Mapping[str, Any], recorded: Config) -> dict[str, Any]:
@@ -180,21 +152,3 @@ def _lock_input_settings(changes: Mapping[str, Any], recorded: Config) -> dict[s
         reason = "the network was trained on images that were normalized"
         raise ConfigError(f"data.normalize=false: {reason}.")
     return {**changes, "data.resize": size, "data.normalize": recorded.data.normalize}
-
-
-def _check_trust(
-    directory: Path, config: Config, changes: Mapping[str, Any], command: str, allow_custom_model: bool
-) -> None:
-    """Refuse to let an untrusted run directory decide which code runs or where data are written."""
-    again = f"cnnbench {command} {shlex.quote(str(directory))}"
-    if ":" in config.model.name and not allow_custom_model:
-        raise ConfigError(
-            f"The network of {directory} is {config.model.name}, code that is not cnnbench's. "
-            f"If you trust it: {again} --allow-custom-model"
-        )
-    if config.data.root is not None and "data.root" not in changes:
-        root = configuration.format_override("data.root", config.data.root)
-        raise ConfigError(
-            f"{directory} keeps its data in a folder of its own, data.root={config.data.root}. "
-            f"If that is yours: {again} {shlex.quote(root)}"
-        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cnnbench.analysis.format import format_bytes
 from cnnbench.config import FOLDER, TRACKERS, Config
-from cnnbench.data import sources
+from cnnbench.data import datasets
 from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError
 from cnnbench.runs.processes import processes
@@ -39,9 +39,9 @@ def check(config: Config) -> Preflight:
         ConfigError: the first thing that is wrong. What needs no PyTorch is looked at first.
     """
     _check_trackers(config)
-    dataset = sources.facts(config.data)
+    dataset = datasets.dataset_info(config.data)
     num_train = check_sizes(config.data, dataset)
-    sources.read_ahead(config.data)  # while PyTorch is imported; `load` tells what is wrong
+    datasets.prefetch(config.data)  # while PyTorch is imported; `load` tells what is wrong
 
     import torch
 

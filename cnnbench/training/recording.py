@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cnnbench.analysis.layers import count_parameters
 from cnnbench.config import FOLDER, Config, load
 from cnnbench.runs import environment, machine
 from cnnbench.runs.directory import DATASET, RunDirectory
@@ -64,7 +65,7 @@ class Recorder:
             "model": config.model.name,
             "data": config.data.name,
             "image_size": config.data.resize,
-            "parameters": _num_parameters(engine),
+            "parameters": count_parameters(engine.model.parameters()),
             "multiply_adds": self.multiply_adds,
             "device": engine.device.torch_device.type,
             "world_size": processes().world_size,
@@ -162,7 +163,7 @@ def _log_lr_jump(state: TrainingState, before: Config) -> None:
 def _log_setup(state: TrainingState) -> None:
     config, dataset, engine, data = state.config, state.dataset, state.engine, state.data
     log.info(
-        f"{config.model.name}, {_num_parameters(engine):,} parameters, on {dataset.title} "
+        f"{config.model.name}, {count_parameters(engine.model.parameters()):,} parameters, on {dataset.title} "
         f"at {config.data.resize} x {config.data.resize}: {len(data.train):,} training, "
         f"{len(data.validation):,} validation and {len(data.test):,} test examples"
     )
@@ -195,7 +196,3 @@ def _describe_device(config: Config, engine: EagerEngine) -> str:
         number = processes().world_size
         threads = f"{number} processes ({device.backend}), each with {threads}"
     return f"{device.torch_device.type} ({device.describe()}), {', '.join([*how, threads])}"
-
-
-def _num_parameters(engine: EagerEngine) -> int:
-    return sum(parameter.numel() for parameter in engine.model.parameters())

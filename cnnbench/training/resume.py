@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import config as configuration
-from cnnbench.config import FOLDER, KEYS_NEEDING_CONFIRMATION, Config, as_dict
-from cnnbench.data import sources
+from cnnbench.config import FOLDER, Config, as_dict
+from cnnbench.data import datasets
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import RunDirectory, reopen
 from cnnbench.runs.processes import processes
-from cnnbench.runs.reading import read_json, read_status, read_text, refuse_ways_out
+from cnnbench.runs.reading import (
+    check_training_run,
+    find_figure,
+    read_config,
+    read_json_or_empty,
+)
 from cnnbench.training import checkpoint
 from cnnbench.training.load_model import read_dataset
 from cnnbench.training.preflight import Preflight, check
@@ -63,11 +68,7 @@ def reopen_run(
             cannot be changed so.
         CheckpointError: what it holds is damaged or refused. Nothing is overwritten.
     """
-    refuse_ways_out(directory)
-    status = read_status(directory)
-    verb = status.get("verb", "train")
-    if verb != "train":
-        raise ConfigError(f"{directory} holds no training run but what cnnbench {verb} left.")
+    status = check_training_run(directory)
     with reopen(directory) as run_directory:
         values, resume = _read(directory, status["state"] == "finished", changes or {})
         if wanted is not None:
@@ -81,7 +82,11 @@ def reopen_run(
                 "start the run again with its own command."
             )
         config = configuration.apply_overrides(values, resume.changes)
-        _require_consent(directory, config, resume, allow_custom_model)
+        confirmed = {(key, str(value)) for key, value in resume.changes.items()}
+        if resume.last is not None:  # the images must be those of before, so who made it had them
+            confirmed.add(("data.path", str(config.data.path)))
+        command = [*processes().program(), "resume", os.path.relpath(directory)]
+        configuration.check_trust(directory, config, confirmed, allow_custom_model, command)
         _require_epochs(directory, config, resume)
         yield run_directory, config, resume
 
@@ -95,7 +100,7 @@ def check_resume(directory: Path, config: Config, resume: ResumeState) -> Prefli
     """
     checked = check(config)
     if config.data.name == FOLDER and resume.last is not None:  # those of the catalog are the same
-        before, (now, _) = read_dataset(directory, config), sources.load(config.data)
+        before, (now, _) = read_dataset(directory, config), datasets.load(config.data)
         if (before.sha256, before.classes) != (now.sha256, now.classes):
             raise ConfigError(
                 f"The images in data.path={config.data.path} are not those that {directory} was "
@@ -108,7 +113,8 @@ def check_resume(directory: Path, config: Config, resume: ResumeState) -> Prefli
 def resume_command(directory: Path, config: Config) -> str:
     """Return the command line that resumes a run."""
     words = [*processes().program(), "resume", os.path.relpath(directory)]
-    targets = _external_targets(config)
+    targets = configuration.external_targets(config)
+    targets.pop("data.path", None)  # which the checkpoint is trusted with
     words += [configuration.format_override(key, value) for key, value in targets.items()]
     words += ["--allow-custom-model"] if ":" in config.model.name else []
     return shlex.join(words)
@@ -116,12 +122,9 @@ def resume_command(directory: Path, config: Config) -> str:
 
 def describe_finished(directory: Path) -> str:
     """Return the sentence that the run is finished, with its test accuracy."""
-    try:
-        test_accuracy = read_json(directory / "result.json")["test_accuracy"]
-        accuracy = f" with a test accuracy of {test_accuracy:.4f}"
-    except (OSError, ValueError, KeyError, TypeError):
-        accuracy = ""
-    return f"{os.path.relpath(directory)} is finished{accuracy}."
+    accuracy = find_figure(read_json_or_empty(directory / "result.json"), "test_accuracy")
+    end = "" if accuracy is None else f" with a test accuracy of {accuracy:.4f}"
+    return f"{os.path.relpath(directory)} is finished{end}."
 
 
 def _read(directory: Path, is_finished: bool, changes: Mapping[str, Any]) -> tuple[dict[str, Any] | None, ResumeState]:
@@ -133,8 +136,8 @@ def _read(directory: Path, is_finished: bool, changes: Mapping[str, Any]) -> tup
     last, problems = checkpoint.load_newest(directory / "checkpoints")
     values = None
     try:
-        values = configuration.parse(read_text(directory / "config.yaml"))
-    except (OSError, ValueError, ConfigError) as error:
+        values = read_config(directory)
+    except (OSError, ConfigError) as error:
         if last is None and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
             raise  # what cannot be read has begun all the same
         if last is not None:
@@ -148,37 +151,6 @@ def _read(directory: Path, is_finished: bool, changes: Mapping[str, Any]) -> tup
     chooses = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
     best = checkpoint.load(directory / "checkpoints" / "best.pt") if chooses else None
     return last["config"], ResumeState(last, best, problems, changes, is_finished)
-
-
-def _external_targets(config: Config) -> dict[str, str]:
-    """Return the keys by which a run writes outside its directory, where they have a value."""
-    uri = None if config.tracker.mlflow is None else config.tracker.mlflow.uri
-    values = {"data.root": config.data.root, "tracker.mlflow.uri": uri}
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _require_consent(directory: Path, config: Config, resume: ResumeState, allow_custom_model: bool) -> None:
-    """Check what an untrusted run directory may not decide: which code runs, what is written where.
-
-    Without a checkpoint it may not decide either which folder elsewhere is read. With one the
-    images must be those of before, which who made it must have had.
-    """
-    command = resume_command(directory, config)
-    if ":" in config.model.name and not allow_custom_model:
-        raise ConfigError(
-            f"The network of {directory} is {config.model.name}, code that is not cnnbench's. "
-            f"If you trust it: {command}"
-        )
-    for key, value in _external_targets(config).items():
-        if key not in resume.changes:
-            reason = f"{directory} {KEYS_NEEDING_CONFIRMATION[key]}: {key}={value}"
-            raise ConfigError(f"{reason}. If that is yours: {command}")
-    path = config.data.path
-    may_read = resume.last is not None or "data.path" in resume.changes
-    if path is not None and not may_read and configuration.leads_out(path):
-        override = configuration.format_override("data.path", path)
-        reason = f"{directory} reads images from elsewhere: {override}"
-        raise ConfigError(f"{reason}. If that is yours: {command} {shlex.quote(override)}")
 
 
 def _require_epochs(directory: Path, config: Config, resume: ResumeState) -> None:

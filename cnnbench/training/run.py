@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 
 from cnnbench.config import Config, as_dict, to_yaml
-from cnnbench.data import sources
+from cnnbench.data import datasets
 from cnnbench.data.resident import ResidentData
 from cnnbench.errors import ConfigError, DivergedError, is_out_of_memory
 from cnnbench.runs.directory import RunDirectory
@@ -152,7 +152,7 @@ def _join_ranks(state: TrainingState, resume: ResumeState) -> Iterator[tuple[Gro
 def _build_state(config: Config, run: RunDirectory | None, device: Device, watch: Stopwatch) -> TrainingState:
     """Load the data, and build the network and what trains it."""
     with watch("data"):
-        dataset, arrays = sources.load(config.data)
+        dataset, arrays = datasets.load(config.data)
     with watch("start"):
         engine = build_engine(config, dataset, device)
     with watch("data"):

@@ -3,23 +3,24 @@
 import dataclasses
 import gzip
 import hashlib
+import os
 import struct
 import threading
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 
-from cnnbench.data.arrays import Arrays
-from cnnbench.data.catalog import FILES, Dataset, get
+from cnnbench.data import download
+from cnnbench.data.catalog import CATALOG, FILES, PublicDataset, get
+from cnnbench.errors import DataError
 
 ByFile = dict[str, npt.NDArray[np.uint8]]
-Contents = dict[str, bytes]
 IMAGES = FILES[0]
-ENDLESS = 1 << 28
 NOWHERE = "http://127.0.0.1:9/"  # refuses every connection
+PACKED = [f"{name}.gz" for name in FILES]
 
 
 def idx(array: npt.NDArray[np.uint8]) -> bytes:
@@ -32,40 +33,78 @@ def made_up_arrays(seed: int) -> ByFile:
     return {name: generator.integers(0, 10, shape, np.uint8) for name, shape in zip(FILES, shapes, strict=True)}
 
 
-def made_up(name: str, arrays: ByFile) -> Dataset:
-    """The data set `name` with this content instead of its own, to be had nowhere."""
+def made_up(name: str, arrays: ByFile) -> PublicDataset:
+    """The data set `name` with this content instead of its own."""
     digests = {file: hashlib.sha256(idx(array)).hexdigest() for file, array in arrays.items()}
-    facts = {"train_examples": 30, "test_examples": 10, "image_size": 4}
-    return dataclasses.replace(get(name), sha256=digests, places=(), mirrors=(NOWHERE,), **facts)
+    sizes = {"train_examples": 30, "test_examples": 10, "image_size": 4}
+    return dataclasses.replace(get(name), sha256=digests, system_folders=(), **sizes)
+
+
+def packed_files(arrays: ByFile) -> dict[str, bytes]:
+    return {f"{name}.gz": gzip.compress(idx(array)) for name, array in arrays.items()}
 
 
 def put(folder: Path, arrays: ByFile, packed: bool = True) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
-        else:
-            (folder / name).write_bytes(idx(array))
+    plain = {name: idx(array) for name, array in arrays.items()}
+    for name, content in (packed_files(arrays) if packed else plain).items():
+        (folder / name).write_bytes(content)
 
 
-def same(loaded: Arrays, expected: ByFile) -> bool:
-    return all(np.array_equal(array, expected[file]) for array, file in zip(loaded[:4], FILES, strict=True))
+class Site:
+    """A cache, and a small public data set that may be put into folders, served and loaded."""
+
+    def __init__(self, name: str, seed: int, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.arrays = made_up_arrays(seed)
+        self.dataset = made_up(name, self.arrays)
+        self.cache = cache
+        self.monkeypatch = monkeypatch
+        monkeypatch.setitem(CATALOG, name, self.dataset)
+
+    def put(self, folder: Path, packed: bool = True) -> None:
+        put(folder, self.arrays, packed)
+
+    def look_into(self, *folders: Path | str) -> None:
+        self.monkeypatch.setenv("CNNBENCH_DATA", os.pathsep.join(map(str, folders)))
+
+    def mirrors(self, *urls: str) -> None:
+        """Let torchvision know these mirrors."""
+        from torchvision import datasets
+
+        self.monkeypatch.setattr(getattr(datasets, self.dataset.source), "mirrors", list(urls))
+
+    def find(self) -> download.Found:
+        return download.find_files(self.dataset, str(self.cache))
+
+    def prefetch(self) -> None:
+        download.prefetch(self.dataset, str(self.cache))
+
+    def loads(self) -> bool:
+        """Load; whether the data set and the arrays are those that were put."""
+        dataset, arrays = download.load(self.dataset, str(self.cache))
+        return dataset == self.dataset and all(
+            np.array_equal(array, self.arrays[file]) for array, file in zip(arrays[:4], FILES, strict=True)
+        )
+
+    def error(self) -> str:
+        with pytest.raises(DataError) as caught:
+            download.load(self.dataset, str(self.cache))
+        return str(caught.value)
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files` by name and notes what it was asked for.
+    """Serves `files` by name and notes what it was asked for, and does as `fault` says.
 
     Of the first `cut_short` answers, only half is sent.
     """
 
-    def __init__(self, files: Contents) -> None:
+    def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.url = f"http://127.0.0.1:{self.server_port}/"
         self.files = files
         self.requests: list[str] = []
-        self.num_bytes_sent = 0  # by an endless answer
         self.cut_short = 0
-        self.names_length = True
+        self.fault = ""
         self.delay_s = 0.0
         self.closing = threading.Event()
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
@@ -82,17 +121,20 @@ class Answer(BaseHTTPRequestHandler):
     server: Mirror
 
     def do_GET(self) -> None:
-        name = self.path.removeprefix("/")
+        name, fault = self.path.rpartition("/")[2], self.server.fault
         self.server.requests.append(name)
-        if self.server.closing.wait(self.server.delay_s):
+        if fault == "silent" or self.server.closing.wait(self.server.delay_s):
+            self.server.closing.wait()
             return  # who asked may be gone
+        if fault == "no HTTP":
+            self.wfile.write(b"hello\r\n\r\n")
+            return
         if name not in self.server.files:
             self.send_error(404)
             return
         body = self.server.files[name]
         self.send_response(200)
-        if self.server.names_length:
-            self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.server.cut_short > 0:
             self.server.cut_short -= 1
@@ -101,62 +143,3 @@ class Answer(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
-
-
-class SilentAnswer(Answer):
-    """Nothing at all; the first time, not even the end of the connection."""
-
-    def do_GET(self) -> None:
-        self.server.requests.append(self.path)
-        if len(self.server.requests) == 1:
-            self.server.closing.wait()
-
-
-class RudeAnswer(Answer):
-    """Something that is not HTTP."""
-
-    def do_GET(self) -> None:
-        self.wfile.write(b"hello\r\n\r\n")
-
-
-class ChunkedAnswer(Answer):
-    """A chunk that ends before the length it gives."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
-        self.wfile.write(b"64\r\nshort")
-        self.close_connection = True
-
-
-class EndlessAnswer(Answer):
-    """As good as without end: ENDLESS bytes, unless the other side hangs up."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        with suppress(ConnectionError):
-            while self.server.num_bytes_sent < ENDLESS:
-                self.wfile.write(bytes(1 << 16))
-                self.server.num_bytes_sent += 1 << 16
-
-
-class BoastfulAnswer(Answer):
-    """Announces a petabyte and keeps one waiting for it."""
-
-    announced = str(10**15)
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", self.announced)
-        self.end_headers()
-        self.server.closing.wait()
-
-
-class UncountableAnswer(BoastfulAnswer):
-    """Announces a length that is no number."""
-
-    announced = "much"

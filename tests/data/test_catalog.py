@@ -8,13 +8,26 @@ import numpy as np
 import pytest
 from mirrors import ByFile
 
-from cnnbench.data import storage
 from cnnbench.data.catalog import CATALOG, FILES, get
+from cnnbench.data.download import find_files
 from cnnbench.errors import ConfigError
 
-SAMPLE_FOLDER = get("sample").places[0]
+SAMPLE_FOLDER = get("sample").system_folders[0]
 PARTS = ("train", "t10k")
-BYTE = np.dtype(np.uint8)
+
+# the classes, the images to train on and to test on
+SIZES = {
+    "fashion_mnist": (10, 60_000, 10_000),
+    "mnist": (10, 60_000, 10_000),
+    "kmnist": (10, 60_000, 10_000),
+    "qmnist": (10, 60_000, 60_000),
+    "emnist_balanced": (47, 112_800, 18_800),
+    "emnist_letters": (26, 124_800, 20_800),
+    "emnist_digits": (10, 240_000, 40_000),
+    "cifar10": (10, 50_000, 10_000),
+    "cifar100": (100, 50_000, 10_000),
+    "sample": (10, 5_000, 1_000),
+}
 
 
 def pairs(arrays: ByFile, part: str) -> set[tuple[bytes, int]]:
@@ -22,8 +35,16 @@ def pairs(arrays: ByFile, part: str) -> set[tuple[bytes, int]]:
     return {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
 
 
+def test_sizes_are_those_of_the_publications() -> None:
+    sizes = {
+        name: (len(set(dataset.classes)), dataset.train_examples, dataset.test_examples)
+        for name, dataset in CATALOG.items()
+    }
+    assert sizes == SIZES
+
+
 @pytest.mark.parametrize("name", CATALOG)
-def test_get_gives_the_data_set_of_that_name(name: str) -> None:
+def test_get_returns_the_data_set_of_that_name(name: str) -> None:
     assert get(name).name == name
 
 
@@ -32,42 +53,40 @@ def test_get_of_an_unknown_name_suggests_a_near_one() -> None:
         get("fashion-mnist")
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_the_size_of_a_file_follows_from_the_facts(name: str) -> None:
-    content = gzip.decompress((SAMPLE_FOLDER / f"{name}.gz").read_bytes())
-    assert {form.size for form in get("sample").forms(name)} == {len(content)}
-
-
 def test_no_two_files_of_the_catalog_share_a_digest() -> None:
-    digests = [digest for dataset in CATALOG.values() for digest in dataset.sha256.values()]
+    datasets = [dataset for name, dataset in CATALOG.items() if name not in ("emnist_balanced", "emnist_digits")]
+    digests = [digest for dataset in datasets for digest in dataset.sha256.values()]
     assert len(set(digests)) == len(digests)
+    assert {len(digest) for digest in digests} == {64}
 
 
-@pytest.mark.parametrize("name", [name for name in CATALOG if name != "sample"])
-def test_the_folder_that_is_fetched_into_is_looked_in(name: str) -> None:
-    assert name in get(name).folders
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "emnist_letters"])
+def test_classes_are_in_the_order_of_the_labels(name: str) -> None:
+    classes = get(name).classes
+    assert classes == tuple(sorted(classes))
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_sample_file_has_the_catalog_digest(name: str) -> None:
-    content = gzip.decompress((SAMPLE_FOLDER / f"{name}.gz").read_bytes())
-    assert hashlib.sha256(content).hexdigest() == get("sample").sha256[name]
+def test_classes_of_emnist_balanced_are_those_of_its_mapping() -> None:
+    """Fifteen lower-case letters look like the upper-case ones, and share their classes."""
+    merged = set("cijklmopsuvwxyz")
+    small = [letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in merged]
+    assert get("emnist_balanced").classes == (*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", *small)
 
 
 def test_sample_loads_as_bytes_of_the_documented_shapes(sample: ByFile) -> None:
-    assert {name: (array.shape, array.dtype) for name, array in sample.items()} == {
-        "train-images-idx3-ubyte": ((5000, 28, 28), BYTE),
-        "train-labels-idx1-ubyte": ((5000,), BYTE),
-        "t10k-images-idx3-ubyte": ((1000, 28, 28), BYTE),
-        "t10k-labels-idx1-ubyte": ((1000,), BYTE),
+    assert {name: (array.shape, array.dtype.name) for name, array in sample.items()} == {
+        "train-images-idx3-ubyte": ((5000, 28, 28), "uint8"),
+        "train-labels-idx1-ubyte": ((5000,), "uint8"),
+        "t10k-images-idx3-ubyte": ((1000, 28, 28), "uint8"),
+        "t10k-labels-idx1-ubyte": ((1000,), "uint8"),
     }
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_sample_has_the_numbers_of_examples_the_catalog_says(sample: ByFile, part: str) -> None:
-    dataset = get("sample")
-    expected = {"train": dataset.train_examples, "t10k": dataset.test_examples}
-    assert len(sample[f"{part}-labels-idx1-ubyte"]) == expected[part]
+@pytest.mark.parametrize("name", FILES)
+def test_sample_file_has_the_catalog_digest_and_no_more_bytes_than_it_may(name: str) -> None:
+    content = gzip.decompress((SAMPLE_FOLDER / f"{name}.gz").read_bytes())
+    assert hashlib.sha256(content).hexdigest() == get("sample").sha256[name]
+    assert len(content) <= get("sample").max_bytes(name) == 16 + 5000 * 28 * 28
 
 
 @pytest.mark.parametrize(("part", "per_class"), [("train", 500), ("t10k", 100)])
@@ -87,7 +106,8 @@ def test_sample_is_read_from_the_package_before_any_other_place(
     for name in FILES:
         (tmp_path / f"{name}.gz").write_bytes((SAMPLE_FOLDER / f"{name}.gz").read_bytes())
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path))
-    assert storage.find(get("sample"), FILES[0], str(tmp_path), [])[0] == SAMPLE_FOLDER / f"{FILES[0]}.gz"
+    found = find_files(get("sample"), str(tmp_path))
+    assert {path.parent for path in found.paths.values()} == {SAMPLE_FOLDER}
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -95,7 +115,7 @@ def test_sample_is_a_part_of_fashion_mnist(sample: ByFile, full_set: ByFile, par
     assert pairs(sample, part) <= pairs(full_set, part)
 
 
-def test_catalog_has_the_mean_and_deviation_of_the_training_pixels(full_set: ByFile) -> None:
+def test_catalog_has_the_mean_and_std_of_the_training_pixels(full_set: ByFile) -> None:
     pixels, dataset = full_set["train-images-idx3-ubyte"], get("fashion_mnist")
     mean = pixels.mean()
     std = (np.square(pixels, dtype=np.uint16).mean() - mean**2) ** 0.5

@@ -9,7 +9,7 @@ import pytest
 from mirrors import ByFile, idx, made_up_arrays, put
 
 from cnnbench.config import DataConfig
-from cnnbench.data import kept, sources
+from cnnbench.data import cache, datasets
 from cnnbench.data.catalog import FILES
 from cnnbench.errors import ConfigError, DataError
 
@@ -18,7 +18,7 @@ TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> None:
-    kept.forget()
+    cache.clear()
 
 
 @pytest.fixture
@@ -40,21 +40,21 @@ def config(folder: Path, data_config: Callable[..., DataConfig]) -> DataConfig:
 
 def problem(config: DataConfig) -> str:
     with pytest.raises(DataError) as told:
-        sources.load(config)
+        datasets.load(config)
     return str(told.value)
 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_the_files_are_read_as_they_are(config: DataConfig, folder: Path, arrays: ByFile, packed: bool) -> None:
     put(folder, arrays, packed)
-    dataset, loaded = sources.load(config)
+    dataset, loaded = datasets.load(config)
     assert all(np.array_equal(array, arrays[file]) for array, file in zip(loaded[:4], FILES, strict=True))
     assert (dataset.train_examples, dataset.test_examples, dataset.image_size, dataset.in_channels) == (30, 10, 4, 1)
     assert not dataset.split_here
 
 
 def test_facts_are_those_of_what_is_loaded(config: DataConfig) -> None:
-    facts, (dataset, _) = sources.facts(config), sources.load(config)
+    facts, (dataset, _) = datasets.dataset_info(config), datasets.load(config)
     for key in ("title", "classes", "train_examples", "test_examples", "image_size", "in_channels"):
         assert getattr(facts, key) == getattr(dataset, key)
 
@@ -62,12 +62,12 @@ def test_facts_are_those_of_what_is_loaded(config: DataConfig) -> None:
 def test_gzipped_and_plain_files_may_lie_beside_each_other(config: DataConfig, folder: Path, arrays: ByFile) -> None:
     (folder / TEST_LABELS).unlink()
     put(folder, {TEST_LABELS: arrays[TEST_LABELS]})
-    sources.load(config)
+    datasets.load(config)
 
 
 def test_of_a_plain_and_a_gzipped_file_it_is_the_plain_one(config: DataConfig, folder: Path) -> None:
     (folder / f"{TRAIN_IMAGES}.gz").write_bytes(b"damaged")
-    sources.load(config)
+    datasets.load(config)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -78,22 +78,22 @@ def test_images_may_have_channels(config: DataConfig, folder: Path, channels: in
             {file: np.arange(number * channels * 16, dtype=np.uint8).reshape(number, channels, 4, 4)},
             packed=False,
         )
-    dataset, loaded = sources.load(config)
+    dataset, loaded = datasets.load(config)
     assert (dataset.in_channels, loaded.train_images.shape) == (channels, (30, channels, 4, 4))
 
 
 def test_images_may_be_enlarged_for_the_network(folder: Path, data_config: Callable[..., DataConfig]) -> None:
-    sources.facts(data_config(name="folder", path=str(folder), image_size=28, resize=96))
+    datasets.dataset_info(data_config(name="folder", path=str(folder), image_size=28, resize=96))
 
 
 def test_classes_are_called_by_their_numbers(config: DataConfig) -> None:
-    assert sources.facts(config).classes == tuple("0123456789")
+    assert datasets.dataset_info(config).classes == tuple("0123456789")
 
 
 def test_a_class_need_not_have_images(config: DataConfig, folder: Path) -> None:
     """EMNIST's letters begin with 1."""
     put(folder, {TRAIN_LABELS: np.array([1, 3] * 15, np.uint8), TEST_LABELS: np.ones(10, np.uint8)}, packed=False)
-    assert sources.facts(config).classes == tuple("0123")
+    assert datasets.dataset_info(config).classes == tuple("0123")
 
 
 @pytest.mark.parametrize("text", ["{}\n", "{}", "\n{}\r\n"[1:]])
@@ -101,29 +101,29 @@ def test_classes_are_called_as_a_file_says(config: DataConfig, folder: Path, tex
     names = ["T-shirt/top", "Größe", *map(str, range(10, 19))]
     newline = "\r\n" if "\r" in text else "\n"
     (folder / "classes.txt").write_bytes(text.format(newline.join(names)).encode())
-    assert sources.facts(config).classes == tuple(names)
+    assert datasets.dataset_info(config).classes == tuple(names)
 
 
 def test_names_may_have_joiners_and_a_byte_order_mark(config: DataConfig, folder: Path) -> None:
     names = ["\u0646\u0645\u06cc\u200c\u062e", "two\u00a0words", "cafe\u0301", *"defghij"]
     (folder / "classes.txt").write_bytes("\n".join(names).encode("utf-8-sig"))
-    assert sources.facts(config).classes == (*names[:2], "caf\u00e9", *"defghij")
+    assert datasets.dataset_info(config).classes == (*names[:2], "caf\u00e9", *"defghij")
 
 
 def test_two_classes_are_enough(config: DataConfig, folder: Path) -> None:
     put(folder, {TRAIN_LABELS: np.array([0, 1] * 15, np.uint8), TEST_LABELS: np.ones(10, np.uint8)}, packed=False)
     (folder / "classes.txt").write_text("cat\ndog\n")
-    assert sources.facts(config).classes == ("cat", "dog")
+    assert datasets.dataset_info(config).classes == ("cat", "dog")
 
 
 def test_a_change_of_the_names_is_seen(config: DataConfig, folder: Path) -> None:
     for names in ("abcdefghij", "klmnopqrst"):
         (folder / "classes.txt").write_text("\n".join(names))
-        assert sources.load(config)[0].classes == tuple(names)
+        assert datasets.load(config)[0].classes == tuple(names)
 
 
 def test_a_second_load_reads_nothing_again(config: DataConfig) -> None:
-    first, second = sources.load(config)[1], sources.load(config)[1]
+    first, second = datasets.load(config)[1], datasets.load(config)[1]
     assert first.train_images is second.train_images
 
 
@@ -259,8 +259,8 @@ def test_all_problems_are_told_at_once(config: DataConfig, folder: Path) -> None
 def test_channels_cannot_be_asked_for(folder: Path, data_config: Callable[..., DataConfig]) -> None:
     config = data_config(name="folder", path=str(folder), resize=4, channels=3)
     with pytest.raises(ConfigError, match=r"data\.channels=3 is for image files\. .* have images of 1 channels"):
-        sources.facts(config)
+        datasets.dataset_info(config)
 
 
 def test_channels_that_are_there_may_be_asked_for(folder: Path, data_config: Callable[..., DataConfig]) -> None:
-    sources.facts(data_config(name="folder", path=str(folder), resize=4, channels=1))
+    datasets.dataset_info(data_config(name="folder", path=str(folder), resize=4, channels=1))

@@ -9,7 +9,7 @@ import torch
 from mirrors import ByFile
 
 from cnnbench.config import DataConfig
-from cnnbench.data import sources
+from cnnbench.data import datasets
 from cnnbench.data.resident import Examples, ResidentData, epoch_order
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def examples() -> Examples:
 @pytest.fixture
 def resident(data_config: Callable[..., DataConfig], tmp_path: Path) -> ResidentData:
     config = data_config(root=str(tmp_path), validation=500, train_examples=1000, test_examples=200)
-    return ResidentData.from_arrays(config, sources.load(config)[1], 3, CPU)
+    return ResidentData.from_arrays(config, datasets.load(config)[1], 3, CPU)
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 4, 2]), (5, [5, 5]), (10, [10]), (64, [10]), (1, [1] * 10)])
@@ -130,5 +130,5 @@ def test_loaded_labels_are_those_of_the_split(resident: ResidentData, sample: By
 
 def test_validation_may_be_empty(data_config: Callable[..., DataConfig], tmp_path: Path) -> None:
     config = data_config(root=str(tmp_path), validation=0)
-    data = ResidentData.from_arrays(config, sources.load(config)[1], 0, CPU)
+    data = ResidentData.from_arrays(config, datasets.load(config)[1], 0, CPU)
     assert (len(data.train), len(data.validation)) == (5000, 0)

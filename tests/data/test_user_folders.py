@@ -9,7 +9,7 @@ import pytest
 
 from cnnbench.data import user_folders
 from cnnbench.data.catalog import get
-from cnnbench.data.storage import cache_folder, locate
+from cnnbench.data.download import cache_folder, find_files
 from cnnbench.data.user_folders import expand_user, is_writable, temporary_cache, user_cache
 from cnnbench.errors import ConfigError
 
@@ -79,7 +79,7 @@ def test_data_root_in_a_home_that_is_not_known_is_refused() -> None:
 
 def test_data_folder_in_an_unknown_home_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNNBENCH_DATA", NOBODY)
-    assert locate(get("sample")) is not None
+    assert find_files(get("sample")).missing == []
 
 
 def test_a_folder_that_must_be_made_first_is_writable_if_its_parent_is(tmp_path: Path) -> None:

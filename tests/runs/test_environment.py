@@ -29,33 +29,16 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("package", ["cnnbench", "torch", "torchvision", "numpy", "hydra-core", "omegaconf"])
-def test_the_version_of_the_package_is_recorded(package: str) -> None:
-    assert environment.describe()[package] == metadata.version(package)
-
-
-def test_python_and_the_machine_are_recorded() -> None:
-    said = environment.describe()
-    assert (said["python"], said["host"]) == (platform.python_version(), platform.node())
-
-
-def test_the_description_can_be_written_as_json() -> None:
-    said = environment.describe()
-    assert json.loads(json.dumps(said)) == said
-
-
-def test_the_command_line_is_recorded_as_it_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.orig_argv", ["python", "-m", "cnnbench", "data.root=/my folder"])
-    assert environment.describe()["command"] == "python -m cnnbench 'data.root=/my folder'"
-
-
-def test_the_folder_that_paths_are_relative_to_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_machine_and_command_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert environment.describe()["folder"] == str(tmp_path)
-
-
-def test_the_commit_of_a_checkout_is_recorded(checkout: Path) -> None:
-    assert environment.describe()["commit"] == git(checkout, "rev-parse", "HEAD")
+    monkeypatch.setattr("sys.orig_argv", ["python", "-m", "cnnbench", "data.root=/my folder"])
+    said = environment.describe()
+    packages = ("cnnbench", "torch", "torchvision", "numpy", "hydra-core", "omegaconf")
+    assert [said[name] for name in packages] == [metadata.version(name) for name in packages]
+    assert (said["python"], said["host"]) == (platform.python_version(), platform.node())
+    assert said["command"] == "python -m cnnbench 'data.root=/my folder'"
+    assert said["folder"] == str(tmp_path)
+    assert json.loads(json.dumps(said)) == said
 
 
 def test_asking_for_the_commit_takes_no_lock(checkout: Path) -> None:
@@ -67,15 +50,10 @@ def test_asking_for_the_commit_takes_no_lock(checkout: Path) -> None:
     assert index.read_bytes() == before
 
 
-def test_a_changed_file_is_recorded_with_the_commit(checkout: Path) -> None:
-    (checkout / "tracked").write_text("as changed")
-    assert environment.describe()["commit"] == git(checkout, "rev-parse", "HEAD") + "+changes"
-
-
-def test_a_new_file_is_no_change_to_the_commit(checkout: Path) -> None:
-    (checkout / "outputs").mkdir()
-    (checkout / "outputs" / "result.json").touch()
-    assert environment.describe()["commit"] == git(checkout, "rev-parse", "HEAD")
+@pytest.mark.parametrize(("name", "end"), [("outputs", ""), ("tracked", "+changes")], ids=["new file", "changed file"])
+def test_the_commit_is_recorded_and_whether_files_changed(checkout: Path, name: str, end: str) -> None:
+    (checkout / name).write_text("as changed")
+    assert environment.describe()["commit"] == git(checkout, "rev-parse", "HEAD") + end
 
 
 def test_an_installed_package_has_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Reading run directories that may be in use, damaged, or made to harm."""
+"""Read run directories that may be in use, damaged, or made to harm."""
 
 import errno
 import fcntl
@@ -15,7 +15,7 @@ import pytest
 
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import claim
-from cnnbench.runs.reading import find_runs, read_json, read_status, read_text, refuse_ways_out
+from cnnbench.runs.reading import find_runs, read_json, read_status, read_text, reject_escaping_links
 
 GONE = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True).stdout
 
@@ -24,35 +24,21 @@ def write_status(directory: Path, **values: Any) -> None:
     (directory / "status.json").write_text(json.dumps(values))
 
 
-def test_a_run_whose_process_holds_the_directory_is_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrote", [None, "finished", "interrupted", "failed"])
+@pytest.mark.parametrize("is_held", [True, False])
+def test_a_run_is_running_while_its_directory_is_held_and_then_as_it_wrote(
+    tmp_path: Path, wrote: str | None, is_held: bool
+) -> None:
     run = claim(tmp_path)
     assert run is not None
-    state = read_status(tmp_path)["state"]
+    if wrote is not None:
+        write_status(tmp_path, state=wrote, error="x")
+    if not is_held:
+        run.release()
+    status = read_status(tmp_path)
     run.release()
-    assert state == "running"
-
-
-def test_a_run_that_was_let_go_without_a_word_is_interrupted(tmp_path: Path) -> None:
-    run = claim(tmp_path)
-    assert run is not None
-    run.release()
-    assert read_status(tmp_path)["state"] == "interrupted"
-
-
-@pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
-def test_how_a_run_ended_is_as_it_wrote(tmp_path: Path, state: str) -> None:
-    write_status(tmp_path, state=state, error="x")
-    assert read_status(tmp_path) == {"state": state, "error": "x"}
-
-
-@pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
-def test_a_run_that_goes_on_is_running_before_it_has_written_so(tmp_path: Path, state: str) -> None:
-    run = claim(tmp_path)
-    assert run is not None
-    write_status(tmp_path, state=state)
-    said = read_status(tmp_path)["state"]
-    run.release()
-    assert said == "running"
+    assert status["state"] == ("running" if is_held else wrote or "interrupted")
+    assert wrote is None or status["error"] == "x"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "null", '{"state": 3}', '{"state": "finishfd"}', "[" * 100_000])
@@ -111,17 +97,14 @@ def test_an_error_in_reading_names_the_file(tmp_path: Path, monkeypatch: pytest.
             read_text(tmp_path / "status.json")
 
 
-def test_a_run_directory_is_found_itself(tmp_path: Path) -> None:
-    write_status(tmp_path)
-    assert find_runs(tmp_path) == [tmp_path]
-
-
-def test_the_runs_of_a_sweep_are_found(tmp_path: Path) -> None:
+def test_a_run_is_found_itself_and_those_of_a_sweep_in_it(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / name).mkdir()
         write_status(tmp_path / name)
     (tmp_path / "c").mkdir()
+    (tmp_path / "linked").symlink_to("a")
     assert find_runs(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    assert find_runs(tmp_path / "a") == [tmp_path / "a"]
 
 
 @pytest.mark.parametrize(("name", "message"), [("", "holds no run"), ("nothing", "is no directory")])
@@ -130,39 +113,27 @@ def test_a_folder_without_a_run_is_told(tmp_path: Path, name: str, message: str)
         find_runs(tmp_path / name)
 
 
-def test_a_directory_of_files_and_links_within_is_let_through(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.pt").touch()
-    (tmp_path / "newest").symlink_to(tmp_path / "checkpoints" / "last.pt")
-    refuse_ways_out(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["train.log", "checkpoints", ".hydra/config.yaml"])
-def test_a_link_that_leads_out_is_refused(tmp_path: Path, name: str) -> None:
-    link = tmp_path / "run" / name
-    link.parent.mkdir(parents=True)
-    link.symlink_to(tmp_path / "outside")
-    with pytest.raises(ConfigError, match=f"{name} is a link that leads out"):
-        refuse_ways_out(tmp_path / "run")
-
-
-def test_a_directory_reached_by_a_link_of_ones_own_is_let_through(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["train.log", "checkpoints/last.pt", ".hydra/config.yaml"])
+@pytest.mark.parametrize("target", ["outside", "run/inside", "nothing"])
+def test_links_that_lead_out_are_refused_and_others_let_through(tmp_path: Path, name: str, target: str) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "status.json").touch()
-    (tmp_path / "mine").symlink_to(tmp_path / "run")
-    refuse_ways_out(tmp_path / "mine")
-
-
-def test_a_pipe_is_refused(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "config.yaml")
-    with pytest.raises(ConfigError, match="neither a file nor a folder"):
-        refuse_ways_out(tmp_path)
+    for path in (tmp_path / "outside", tmp_path / "run" / "inside"):
+        path.touch()
+    link = tmp_path / "run" / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(tmp_path / target)
+    (tmp_path / "mine").symlink_to(tmp_path / "run")  # one's own link is followed
+    is_inside = target == "run/inside"
+    told = f"{name} is a link that leads out"
+    for directory in (tmp_path / "run", tmp_path / "mine"):
+        with nullcontext() if is_inside else pytest.raises(ConfigError, match=told):
+            reject_escaping_links(directory)
 
 
 def test_a_file_that_is_gone_by_now_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # such as the temporary file of a run that goes on
     monkeypatch.setattr("cnnbench.runs.reading.os.walk", lambda folder: [(str(folder), [], [".metrics.csv.7.tmp"])])
-    refuse_ways_out(tmp_path)
+    reject_escaping_links(tmp_path)
 
 
 def test_a_text_of_any_length_is_not_read(tmp_path: Path) -> None:

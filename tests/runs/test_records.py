@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from made_runs import make_run
 
-from cnnbench.errors import ConfigError
 from cnnbench.runs.records import Record, read_records
 
 
@@ -38,17 +37,12 @@ def test_what_is_inside_a_run_is_not_looked_at(tmp_path: Path) -> None:
     assert names(tmp_path) == ["run"]
 
 
-def test_a_link_to_a_folder_of_runs_is_not_followed(tmp_path: Path) -> None:
+def test_a_link_is_followed_only_if_it_is_given(tmp_path: Path) -> None:
     make_run(tmp_path / "elsewhere" / "run")
     make_run(tmp_path / "here" / "run")
     (tmp_path / "here" / "linked").symlink_to(tmp_path / "elsewhere")
     assert names(tmp_path / "here") == ["run"]
-
-
-def test_a_link_that_is_given_is_followed(tmp_path: Path) -> None:
-    make_run(tmp_path / "elsewhere" / "run")
-    (tmp_path / "here").symlink_to(tmp_path / "elsewhere")
-    assert names(tmp_path / "here") == ["run"]
+    assert names(tmp_path / "here" / "linked") == ["run"]
 
 
 def test_jobs_of_a_sweep_further_down_have_its_overrides(tmp_path: Path) -> None:
@@ -65,24 +59,13 @@ def test_the_directories_of_benchmarks_are_no_runs(tmp_path: Path) -> None:
     assert names(tmp_path) == ["lenet/1"]
 
 
-@pytest.mark.parametrize(("name", "message"), [("", "holds no run"), ("nothing", "is no directory")])
-def test_a_folder_without_runs_is_told(tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        read_records(tmp_path / name)
-
-
-@pytest.mark.parametrize("name", ["config.yaml", "status.json", ".hydra", "checkpoints/last.pt"])
-def test_a_run_with_a_link_out_of_it_is_refused_unread(tmp_path: Path, name: str) -> None:
+def test_a_run_with_a_link_out_of_it_is_refused_unread(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    (tmp_path / "secret").write_text("seed: 12345")
-    path = run / name
-    path.parent.mkdir(exist_ok=True)
-    if path.exists():
-        path.rename(tmp_path / "moved")
-    path.symlink_to(tmp_path / ("moved" if name == ".hydra" else "secret"))
-    record = only(tmp_path / "run")
+    (run / "config.yaml").rename(tmp_path / "secret")
+    (run / "config.yaml").symlink_to(tmp_path / "secret")
+    record = only(run)
     assert (record.state, record.config, record.result, record.rows) == ("refused", {}, {}, [])
-    assert str(path) in record.status["error"]
+    assert str(run / "config.yaml") in record.status["error"]
 
 
 def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,11 +114,36 @@ def test_what_is_not_finite_is_no_number_of_a_column(tmp_path: Path) -> None:
     assert only(run).column("no_such") == []
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{"])
-def test_a_damaged_file_beside_the_others_is_none(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ["", "[1]", "{", "[" * 100_000, '"' + "x" * 200_000])
+def test_damaged_files_are_as_none(tmp_path: Path, content: str) -> None:
     run = make_run(tmp_path / "run")
-    for name in ("environment", "dataset", "evaluation"):
-        (run / f"{name}.json").write_text(content)
+    names = ("environment", "dataset", "evaluation", "result")
+    for name in (*(f"{name}.json" for name in names), "metrics.csv"):
+        (run / name).write_text(content)
     record = only(run)
-    assert (record.environment, record.dataset, record.evaluation) == ({}, {}, {})
-    assert record.figure("parameters") == 61_706
+    assert [getattr(record, name) for name in names] == [{}] * 4
+    assert (record.state, record.rows, record.config["seed"]) == ("finished", [], 0)
+
+
+@pytest.mark.parametrize("content", ["seed: !!timestamp x", "a: &a [*a]", "1", "[" * 100_000, "- ["])
+def test_damaged_yaml_is_as_none(tmp_path: Path, content: str) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "config.yaml").write_text(content)
+    assert (only(run).config, only(run).value("seed")) == ({}, "0")
+    (run / ".hydra" / "overrides.yaml").write_text(content)
+    assert (only(run).overrides, only(run).value("seed")) == ([], "")
+
+
+@pytest.mark.parametrize("given", ["!!timestamp x", "!!bool x", "[" * 10_000, "2"])
+def test_odd_spellings_of_a_value_are_another_value(tmp_path: Path, given: str) -> None:
+    run = make_run(tmp_path / "run")
+    (run / ".hydra" / "overrides.yaml").write_text(json.dumps([f"seed={given}"]))
+    assert only(run).value("seed") == "0"
+
+
+@pytest.mark.parametrize("number", [10**400, 1e200, float("nan"), "1", None, [0.5], True])
+def test_odd_figures_are_none(tmp_path: Path, number: object) -> None:
+    odd = {"best": {"validation_accuracy": number}, "test_accuracy": number, "wall_s": []}
+    record = only(make_run(tmp_path / "run", result=odd))
+    assert record.validation_accuracy is None
+    assert record.figure("test_accuracy") is record.figure("wall_s", "total") is None

@@ -47,28 +47,27 @@ def test_check_lets_a_run_go_on_that_nobody_stops() -> None:
     assert stopping.signal is None
 
 
-def test_check_ends_the_run_as_an_interruption() -> None:
+@pytest.mark.parametrize(
+    ("signals", "ending", "code"),
+    [
+        ([signal.SIGINT], KeyboardInterrupt, None),
+        ([signal.SIGTERM], SystemExit, 143),
+        ([signal.SIGUSR2], Preempted, 143),
+        ([signal.SIGTERM, signal.SIGUSR2], Preempted, 143),
+        ([signal.SIGUSR2, signal.SIGTERM], Preempted, 143),
+    ],
+)
+def test_check_ends_the_run_as_the_signals_ask(
+    signals: list[int], ending: type[BaseException], code: int | None
+) -> None:
+    in_a_job_of_a_scheduler()
     with Stopping() as stopping:
-        send(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+        for number in signals:
+            send(number)
+        with pytest.raises(ending) as ended:
             stopping.check()
-
-
-def test_check_ends_the_run_with_the_code_of_a_termination() -> None:
-    with Stopping() as stopping:
-        send(signal.SIGTERM)
-        with pytest.raises(SystemExit) as ended:
-            stopping.check()
-    assert ended.value.code == 143
-
-
-@EACH
-def test_ctrl_c_after_a_signal_ends_the_run_where_it_is(number: int) -> None:
-    with Stopping() as stopping:
-        send(number)
-        with pytest.raises(KeyboardInterrupt):
-            send(signal.SIGINT)
-    assert stopping.at_once
+    assert type(ended.value) is ending
+    assert getattr(ended.value, "code", None) == code
 
 
 def test_a_termination_that_is_repeated_changes_nothing() -> None:
@@ -106,8 +105,9 @@ def test_after_what_can_be_broken_off_signals_are_noted_again() -> None:
     assert stopping.signal == signal.SIGINT
 
 
-@EACH
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
 def test_the_handlers_are_as_before_in_the_end(number: int) -> None:
+    in_a_job_of_a_scheduler()
     before = signal.getsignal(number)
     with Stopping():
         send(number)
@@ -138,33 +138,6 @@ def test_a_preemption_is_noted(number: int) -> None:
     assert (stopping.signal, stopping.at_once) == (number, False)
 
 
-def test_check_ends_a_run_that_is_preempted() -> None:
-    in_a_job_of_a_scheduler()
-    with Stopping() as stopping:
-        send(signal.SIGUSR2)
-        with pytest.raises(Preempted):
-            stopping.check()
-
-
-def test_a_termination_does_not_end_the_run_as_preempted() -> None:
-    in_a_job_of_a_scheduler()
-    with Stopping() as stopping:
-        send(signal.SIGTERM)
-        with pytest.raises(SystemExit) as ended:
-            stopping.check()
-    assert not isinstance(ended.value, Preempted)
-
-
-@pytest.mark.parametrize("signals", [(signal.SIGTERM, signal.SIGUSR2), (signal.SIGUSR2, signal.SIGTERM)])
-def test_termination_and_preemption_together_are_a_preemption(signals: tuple[int, int]) -> None:
-    in_a_job_of_a_scheduler()
-    with Stopping() as stopping:
-        for number in signals:
-            send(number)
-        with pytest.raises(Preempted):
-            stopping.check()
-
-
 def test_a_preemption_that_comes_while_a_termination_is_saved_counts() -> None:
     def save_after_a_termination() -> None:
         with Stopping() as stopping:
@@ -179,10 +152,11 @@ def test_a_preemption_that_comes_while_a_termination_is_saved_counts() -> None:
         save_after_a_termination()
 
 
-def test_ctrl_c_after_a_preemption_ends_the_run_where_it_is() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
+def test_ctrl_c_after_a_signal_ends_the_run_where_it_is(number: int) -> None:
     in_a_job_of_a_scheduler()
     with Stopping() as stopping:
-        send(signal.SIGUSR2)
+        send(number)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
     assert stopping.at_once
@@ -192,11 +166,3 @@ def test_a_preemption_breaks_off_what_can_be() -> None:
     in_a_job_of_a_scheduler()
     with pytest.raises(Preempted), Stopping() as stopping, stopping.raising():
         send(signal.SIGUSR2)
-
-
-def test_the_scheduler_has_its_handler_back_in_the_end() -> None:
-    in_a_job_of_a_scheduler()
-    before = signal.getsignal(signal.SIGUSR2)
-    with Stopping():
-        send(signal.SIGUSR2)
-    assert signal.getsignal(signal.SIGUSR2) == before

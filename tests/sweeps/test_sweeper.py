@@ -95,9 +95,7 @@ def test_the_basic_sweeper_runs_every_job(tmp_path: Path) -> None:
         (["hydra/sweeper=nope"], "hydra/sweeper=nope is not known. Allowed: basic, cnnbench."),
         (["hydra/sweeper=ax"], "hydra/sweeper=ax is not installed: pip install hydra-ax-sweeper"),
         (["lr=0.1,0.2"], "There is no key 'lr'. Did you mean 'optimizer.lr'?"),
-        (["seed=range(3,3)"], "seed=range(3,3) has no values"),
         (["model=glob(nothing*)"], "model=glob(nothing*) has no values"),
-        (["optimizer.lr=interval(0.1,1)"], "an interval has no values to list"),
         (["seed=0", "hydra.sweep.subdir=a/b"], "hydra.sweep.subdir=a/b must name one folder"),
         (["seed=0,1", "hydra.sweep.subdir=same"], "Two jobs would share the directory same"),
         (
@@ -188,6 +186,8 @@ def test_another_sweeper_cannot_resume_a_sweep(cnnbench: Command, tmp_path: Path
         ("sweep=a,b", "sweep=a,b is no name for a folder"),
         ("sweep=[x]", "sweep=[x] is no name for a folder"),
         ("sweep=null", "sweep=null is no name for a folder"),
+        ("sweep=", "sweep= is no name for a folder"),
+        ("sweep=../up", "sweep=../up is no name for a folder"),
         ("--jobs-file=", "The jobs file . cannot be read"),
     ],
 )

@@ -1,11 +1,10 @@
 """Checkpoints: what is written comes back, and nothing else does."""
 
 import os
-import pickle
-import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 import torch
@@ -56,27 +55,9 @@ def test_what_was_saved_is_loaded(saved: Path) -> None:
     assert equal(checkpoint.load(saved), make_state())
 
 
-def test_a_checkpoint_needs_no_code_to_be_read(saved: Path) -> None:
-    assert torch.load(saved, weights_only=True)["epoch"] == 2
-
-
-def test_saving_again_replaces(saved: Path) -> None:
-    checkpoint.save(saved, {"epoch": 3})
-    assert checkpoint.load(saved) == {"epoch": 3}
-
-
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.pt is not there"):
         checkpoint.load(tmp_path / "none.pt")
-
-
-def test_a_flipped_byte_of_a_tensor_is_found(saved: Path) -> None:
-    content = bytearray(saved.read_bytes())
-    weight = make_state()["model"]["weight"]
-    content[content.index(weight.numpy().tobytes())] ^= 1
-    saved.write_bytes(content)
-    with pytest.raises(CheckpointError, match="damaged"):
-        checkpoint.load(saved)
 
 
 @pytest.mark.parametrize("key", ["epoch", "model", "rows"])
@@ -122,64 +103,25 @@ def test_a_file_cut_short_anywhere_is_an_error(tiny: Path) -> None:
     assert damages(tiny, (whole[:length] for length in range(0, len(whole), 8))) == []
 
 
-def test_an_empty_file_is_damaged_for_a_reason(tiny: Path) -> None:
-    tiny.write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"damaged .*: \w"):
-        checkpoint.load(tiny)
+FORMAT = f"not a checkpoint of format {checkpoint.FORMAT}"
 
 
 @pytest.mark.parametrize(
-    "content", [{"epoch": 1}, {"epoch": 1, "format": checkpoint.FORMAT + 1}, [1, 2], torch.zeros(2)], ids=repr
+    ("content", "told"),
+    [
+        ({"epoch": 1}, FORMAT),
+        ({"epoch": 1, "format": checkpoint.FORMAT + 1}, FORMAT),
+        ([1, 2], FORMAT),
+        ({"epoch": 1, "format": 2}, r"other\.pt was made by cnnbench 0\.1"),
+        (b"", r"damaged .*: \w"),
+    ],
+    ids=repr,
 )
-def test_another_format_is_refused(content: object, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match=f"not a checkpoint of format {checkpoint.FORMAT}"):
-        checkpoint.load(tmp_path / "other.pt")
-
-
-def test_a_checkpoint_of_version_0_1_is_refused_by_that_name(tmp_path: Path) -> None:
-    torch.save({"epoch": 1, "format": 2}, tmp_path / "old.pt")
-    with pytest.raises(CheckpointError, match=r"old\.pt was made by cnnbench 0\.1"):
-        checkpoint.load(tmp_path / "old.pt")
-
-
-class Trap:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("dump", [torch.save, pickle.dump], ids=["torch.save", "pickle.dump"])
-def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(
-    dump: Callable[[object, BinaryIO], None], tmp_path: Path
-) -> None:
-    trap = Trap(tmp_path / "it_ran")
-    with (tmp_path / "trap.pt").open("wb") as file:
-        dump({"format": checkpoint.FORMAT, "sha256": "", "model": trap}, file)
-    with pytest.raises(CheckpointError, match=r"trap\.pt"):
-        checkpoint.load(tmp_path / "trap.pt")
-    assert not trap.path.exists()
-
-
-def test_a_compressed_archive_is_refused(saved: Path) -> None:
-    with zipfile.ZipFile(saved) as archive:
-        parts = [(part.filename, archive.read(part)) for part in archive.infolist()]
-    with zipfile.ZipFile(saved, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in parts:
-            archive.writestr(name, content)
-    with pytest.raises(CheckpointError, match="it is compressed"):
-        checkpoint.load(saved)
-
-
-def test_a_tensor_larger_than_its_file_is_refused(tmp_path: Path) -> None:
-    endless = torch.zeros(1).expand(2**40)
-    torch.save({"format": checkpoint.FORMAT, "sha256": "", "model": {"weight": [endless]}}, tmp_path / "endless.pt")
-    with pytest.raises(CheckpointError, match="its values are larger than the file"):
-        checkpoint.load(tmp_path / "endless.pt")
+def test_another_format_is_refused(content: object, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(CheckpointError, match=told):
+        checkpoint.load(path)
 
 
 def save_both(folder: Path) -> None:
@@ -187,27 +129,26 @@ def save_both(folder: Path) -> None:
         checkpoint.save_rotating(folder, {"epoch": epoch})
 
 
-def newest(folder: Path) -> tuple[int | None, int]:
-    """The epoch of the newest checkpoint, and how many problems there were."""
-    state, problems = checkpoint.load_newest(folder)
-    return None if state is None else state["epoch"], len(problems)
-
-
-def test_the_newest_is_the_last(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damaged", "gone", "found"),
+    [
+        ((), (), (2, 0)),
+        (("last.pt",), (), (1, 1)),
+        ((), ("last.pt",), (1, 0)),
+        ((), ("last.pt", "previous.pt"), (None, 0)),
+    ],
+    ids=["both", "last damaged", "last gone", "none"],
+)
+def test_the_newest_sound_checkpoint_is_found(
+    damaged: Sequence[str], gone: Sequence[str], found: tuple[int | None, int], tmp_path: Path
+) -> None:
     save_both(tmp_path)
-    assert newest(tmp_path) == (2, 0)
-
-
-def test_where_the_last_is_damaged_the_newest_is_the_one_before_and_that_is_told(tmp_path: Path) -> None:
-    save_both(tmp_path)
-    (tmp_path / "last.pt").write_bytes(b"")
-    assert newest(tmp_path) == (1, 1)
-
-
-def test_where_the_last_is_not_there_the_newest_is_the_one_before(tmp_path: Path) -> None:
-    save_both(tmp_path)
-    (tmp_path / "last.pt").unlink()
-    assert newest(tmp_path) == (1, 0)
+    for name in damaged:
+        (tmp_path / name).write_bytes(b"")
+    for name in gone:
+        (tmp_path / name).unlink()
+    state, problems = checkpoint.load_newest(tmp_path)
+    assert (None if state is None else state["epoch"], len(problems)) == found
 
 
 def test_where_all_are_damaged_each_is_told(tmp_path: Path) -> None:
@@ -218,10 +159,6 @@ def test_where_all_are_damaged_each_is_told(tmp_path: Path) -> None:
         checkpoint.load_newest(tmp_path)
 
 
-def test_where_there_is_none_there_is_none(tmp_path: Path) -> None:
-    assert newest(tmp_path) == (None, 0)
-
-
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(descriptor: int) -> None:
@@ -230,16 +167,12 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", no_space)
 
 
-def test_a_failing_write_leaves_what_was_there(saved: Path, full_disk: None) -> None:
+@pytest.mark.parametrize("rotating", [False, True])
+def test_a_failing_write_leaves_what_was_there_and_no_other_file(rotating: bool, saved: Path, full_disk: None) -> None:
+    save = partial(checkpoint.save_rotating, saved.parent) if rotating else partial(checkpoint.save, saved)
     with pytest.raises(OSError, match="No space"):
-        checkpoint.save(saved, {"epoch": 3})
-    assert checkpoint.load(saved)["epoch"] == 2
-
-
-def test_a_failing_write_leaves_no_other_file(saved: Path, full_disk: None) -> None:
-    with pytest.raises(OSError, match="No space"):
-        checkpoint.save(saved, {"epoch": 3})
-    assert list(saved.parent.iterdir()) == [saved]
+        save({"epoch": 3})
+    assert [checkpoint.load(path)["epoch"] for path in saved.parent.iterdir()] == [2]
 
 
 def test_rotation_keeps_the_one_before(tmp_path: Path) -> None:
@@ -247,9 +180,3 @@ def test_rotation_keeps_the_one_before(tmp_path: Path) -> None:
         checkpoint.save_rotating(tmp_path, {"epoch": epoch})
     kept = {path.name: checkpoint.load(path)["epoch"] for path in tmp_path.iterdir()}
     assert kept == {"last.pt": 3, "previous.pt": 2}
-
-
-def test_a_failing_rotation_loses_nothing(saved: Path, full_disk: None) -> None:
-    with pytest.raises(OSError, match="No space"):
-        checkpoint.save_rotating(saved.parent, {"epoch": 3})
-    assert [checkpoint.load(path)["epoch"] for path in saved.parent.iterdir()] == [2]

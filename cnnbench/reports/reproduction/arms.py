@@ -1,203 +1,147 @@
-"""The runs of an experiment, sorted into its arms: those that are alike in all but the seed."""
+"""The runs of an experiment, sorted into its arms: those that differ in the seed alone."""
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
-from cnnbench.analysis.verdicts import Figure
-from cnnbench.errors import DivergedError
+from cnnbench import config, models
+from cnnbench.analysis.memory import compute_dtype, estimate_memory
+from cnnbench.data import datasets
+from cnnbench.errors import CnnbenchError, DivergedError
 from cnnbench.reports.comparison import error
 from cnnbench.reports.groups import Group
 from cnnbench.reports.table import as_text
 from cnnbench.runs.records import Record
+from cnnbench.training.build import on_meta
 
-__all__ = ["Arm", "Experiment", "experiments"]
+__all__ = ["CLOSE", "Arm", "Experiment", "Experiments", "plain_value", "sort_runs"]
 
-EXPERIMENT, SEED = "experiment", "seed"
-# keys that say nothing about what is trained
-OF_THE_MACHINE = ("device", "data.root", "tracker", "train.checkpoint_every", "sweep")
-IN_WORDS: dict[str, Callable[[str], str]] = {
-    "data.train_examples": lambda value: f"{int(value):,} training examples",
-    "data.test_examples": lambda value: f"{int(value):,} test examples",
-    "data.resize": lambda value: f"{value} px",
-    "train.epochs": lambda value: f"{value} epoch{'' if value == '1' else 's'}",
-    "train.batch_size": lambda value: f"batch {value}",
-    "data": lambda value: f"data {value}",
-}
+CLOSE = 0.05  # of accuracy
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that are repetitions of one another; `values` are those of the keys that the experiment varies.
+    """Runs that are repetitions of one another; `values` sets them apart from other arms."""
 
-    `memory_bytes` is what training takes by the tensors that it needs, worked out; None if it was not.
-    """
-
-    values: tuple[str, ...]
+    values: Mapping[str, str]
     runs: Sequence[Record]
-    memory_bytes: int | None = None
 
     @property
     def label(self) -> str:
-        return ", ".join(self.values) or "as configured"
+        return " ".join(f"{key}={value}" for key, value in self.values.items())
 
     @cached_property
     def finished(self) -> list[Record]:
-        """One run for each seed, those with the lower seeds first."""
-        finished = Group(self.values, [run for run in self.runs if run.state == "finished"]).repetitions
-        sound = [run for run in finished if run.figure("test_accuracy") is not None and run.rows]
-        return sorted(sound, key=lambda run: (len(run.plain_value(SEED)), run.plain_value(SEED)))
+        """Return one run for each seed, the latest that has the figures of a run."""
+        finished = [run for run in self.runs if run.state == "finished" and run.rows]
+        sound = [run for run in finished if run.figure("test_accuracy") is not None]
+        return Group((), sound).repetitions
+
+    def samples(self, figure: str) -> list[float]:
+        """Return a figure of each finished run that has it."""
+        measured = map(_measure, self.finished)
+        return [figures[figure] for figures in measured if figure in figures]
 
     @property
-    def accuracies(self) -> list[float]:
-        return [figure for run in self.finished if (figure := run.figure("test_accuracy")) is not None]
+    def accuracy_by_seed(self) -> dict[str, float]:
+        """Return the accuracy of each seed; 0 where training diverged."""
+        diverged = {run.plain_value("seed"): 0.0 for run in self.diverged}
+        seeds = [run.plain_value("seed") for run in self.finished]
+        return diverged | dict(zip(seeds, self.samples("accuracy"), strict=True))
 
     @property
-    def accuracy(self) -> Figure | None:
-        return Figure.mean(self.accuracies)
+    def diverged(self) -> list[Record]:
+        failed = [run for run in self.runs if run.state == "failed"]
+        return [run for run in failed if run.status.get("exit_code") == DivergedError.exit_code]
 
-    @property
-    def epoch_times_s(self) -> list[float]:
-        """Of each run the median over its epochs, evaluation included."""
-        columns = [run.column("epoch_s") for run in self.finished]
-        return [statistics.median(column) for column in columns if column]
-
-    @property
-    def epoch_s(self) -> Figure | None:
-        return Figure.mean(self.epoch_times_s)
-
-    @property
-    def gap(self) -> Figure | None:
-        """Train less test accuracy in the last epoch; the former as it went, with dropout."""
-        ends = [(run.figure("final", "train_accuracy"), run.figure("test_accuracy")) for run in self.finished]
-        return Figure.mean([train - test for train, test in ends if train is not None and test is not None])
-
-    @property
-    def test_loss_rise(self) -> Figure | None:
-        """How far the test loss ends above its lowest: the sign of overfitting that needs no train accuracy."""
-        columns = [run.column("test_loss") for run in self.finished]
-        return Figure.mean([losses[-1] - min(losses) for losses in columns if losses])
-
-    @property
-    def peaks_gib(self) -> list[float]:
-        """The most memory that tensors took on a GPU; on a CPU nothing is known of a run by itself."""
-        on_gpu = [run for run in self.finished if run.result.get("device") == "cuda"]
-        return [max(column) for run in on_gpu if (column := run.column("peak_gib"))]
-
-    @property
-    def unfinished(self) -> str:
-        """What became of the other runs, such as ``1 failed (not enough memory), 2 not begun``."""
-        others = [run for run in self.runs if run.state != "finished"]
-        parts = []
-        for state, number in Counter(run.state for run in others).items():
-            told = next((error(run) for run in others if run.state == state and error(run)), "")
-            parts.append(f"{number} {state}" + (f" ({as_text(told).rstrip('.')})" if told else ""))
-        return ", ".join(parts)
+    @cached_property
+    def memory_mib(self) -> list[float]:
+        """Return the size of the tensors of training, by one run; nothing if it is not known."""
+        for run in self.finished:
+            number = _estimate_memory(run)
+            if number is not None:
+                return [number / 2**20]
+        return []
 
     @property
     def precisions(self) -> set[str]:
-        return {str(run.environment.get("precision", "?")) for run in self.finished}
+        return {as_text(run.environment.get("precision", "?")) for run in self.finished}
 
     @property
-    def num_diverged(self) -> int:
-        return sum(map(_diverged, self.runs))
+    def unfinished(self) -> str:
+        """Return what became of other runs: ``1 failed (Out of memory), 2 not begun``."""
+        others = [run for run in self.runs if run.state != "finished"]
+        states = Counter((run.state, as_text(error(run)).rstrip(".")) for run in others)
+        words = []
+        for (state, reason), number in states.items():
+            words.append(f"{number} {state}" + (f" ({reason})" if reason else ""))
+        return ", ".join(words)
 
-    def by_seed(self) -> dict[str, float | None]:
-        """The accuracy of each seed; None where training diverged."""
-        accuracies = {run.plain_value(SEED): run.figure("test_accuracy") for run in self.finished}
-        return {**{run.value(SEED): None for run in self.runs if _diverged(run)}, **accuracies}
+
+def _measure(run: Record) -> dict[str, float]:
+    """Return the figures of a finished run; those that its files lack are left out."""
+    accuracy = run.figure("test_accuracy") or 0.0
+    train_accuracy = run.figure("final", "train_accuracy")
+    accuracies, losses = run.column("test_accuracy"), run.column("test_loss")
+    times, peaks = run.column("epoch_s"), run.column("peak_gib")
+    figures = {"accuracy": accuracy}
+    if train_accuracy is not None:
+        figures["train_less_test"] = train_accuracy - accuracy
+    if accuracies:
+        close = [each >= accuracies[-1] - CLOSE for each in accuracies]
+        figures["epochs_to_converge"] = 1.0 + close.index(True)
+    if losses:
+        figures["test_loss_rise"] = losses[-1] - min(losses)
+    if times:
+        figures["epoch_s"] = statistics.median(times)
+    if peaks and run.result.get("device") == "cuda":  # on a CPU it is that of the process
+        figures["peak_gib"] = max(peaks)
+    return figures
 
 
-def _diverged(run: Record) -> bool:
-    return run.state == "failed" and run.status.get("exit_code") == DivergedError.exit_code
+def _estimate_memory(run: Record) -> int | None:
+    """Return the bytes of the tensors that training took; None if they cannot be worked out."""
+    try:
+        settings = config.load(run.config)
+        if settings.model.name not in models.REGISTRY or settings.data.name == config.FOLDER:
+            return None  # code to run, or files to read, that are anyone's
+        dataset = datasets.dataset_info(settings.data)
+        network, images = on_meta(settings, dataset, settings.train.batch_size)
+        dtype = compute_dtype(str(run.result.get("precision")))
+        return estimate_memory(network, images, settings.optimizer, dtype).total
+    except CnnbenchError:
+        return None
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """`name` is that of its YAML, `keys` are those that it varies beside the seed, `arms` are in their order.
+    """`reduced` has the overrides by which a scale makes it smaller, if it does."""
 
-    `changes` says in words what is not as the YAML has it, and `num_seeds` of how many seeds the runs are, where it
-    asks for more.
-    """
-
-    name: str
-    keys: tuple[str, ...] = ()
-    arms: Sequence[Arm] = ()
-    changes: Sequence[str] = ()
-    num_seeds: int | None = None
-
-    @property
-    def reductions(self) -> list[str]:
-        """All of that in words."""
-        fewer = [] if self.num_seeds is None else [f"{self.num_seeds} seed{'' if self.num_seeds == 1 else 's'}"]
-        return [*self.changes, *fewer]
-
-    def arm(self, *values: str) -> Arm:
-        """The one with these values of the keys; one without runs if there is none."""
-        return next((arm for arm in self.arms if arm.values == values), Arm(values, []))
+    arms: Sequence[Arm]
+    reduced: str = ""
 
 
-def experiments(
-    runs: Sequence[Record],
-    varied: Mapping[str, Mapping[str, str]],
-    memory_of: Callable[[Record], int | None] = lambda run: None,
-) -> dict[str, Experiment]:
-    """All that `varied` names, with the values that each varies by key, and what there is of its runs."""
-    return {
-        name: _experiment(name, values, [run for run in runs if run.value(EXPERIMENT) == name], memory_of)
-        for name, values in varied.items()
-    }
+Experiments = Mapping[str, Experiment]
 
 
-def _experiment(
-    name: str, varied: Mapping[str, str], runs: Sequence[Record], memory_of: Callable[[Record], int | None]
-) -> Experiment:
-    keys = tuple(key for key in varied if key != SEED)
-    together: dict[tuple[str, ...], list[Record]] = {}
-    for run in sorted(runs, key=lambda run: _place(run, varied)):
-        together.setdefault(tuple(_value(run, key) for key in keys), []).append(run)
-    arms = []
-    for values, alike in together.items():
-        known = next((memory for run in alike if run.state == "finished" and (memory := memory_of(run))), None)
-        arms.append(Arm(values, alike, known))
-    num_seeds, asked = len({run.value(SEED) for run in runs}), len(varied.get(SEED, "").split(","))
-    return Experiment(name, keys, arms, _changes(varied, runs), num_seeds if 0 < num_seeds < asked else None)
+def sort_runs(runs: Sequence[Record], varied: Mapping[str, str], reduced: str = "") -> Experiment:
+    """Return the runs of an experiment in arms, in the order of the values that it varies."""
+    keys = [key for key in varied if key != "seed"]
+    known = product(*(map(plain_value, varied[key].split(",")) for key in keys))
+    arms: dict[tuple[str, ...], list[Record]] = {values: [] for values in known}
+    for run in runs:
+        values = tuple(plain_value(run.plain_value(key)) for key in keys)
+        arms.setdefault(values, []).append(run)
+    found = [Arm(dict(zip(keys, values, strict=True)), arms[values]) for values in arms]
+    return Experiment([arm for arm in found if arm.runs], reduced)
 
 
-def _value(run: Record, key: str) -> str:
-    """Spelt the same whether or not the run has begun and has a configuration: 10 for 10.0 too."""
-    value = run.plain_value(key)
+def plain_value(value: str) -> str:
+    """Return a value spelt the same in all runs: 10 for 10.0 too."""
     try:
         return f"{float(value):g}"
     except ValueError:
         return as_text(value)
-
-
-def _place(run: Record, varied: Mapping[str, str]) -> list[tuple[int, str]]:
-    """Where a run stands among others: in the order of the values that are varied."""
-    orders = {key: values.split(",") for key, values in varied.items()}
-    given = {key: run.value(key) for key in varied}
-    return [
-        (orders[key].index(value) if value in orders[key] else len(orders[key]), value) for key, value in given.items()
-    ]
-
-
-def _changes(varied: Mapping[str, str], runs: Sequence[Record]) -> list[str]:
-    """What was given beside the experiment and the values that it varies, in words."""
-    found: dict[str, dict[str, None]] = {}
-    for run in runs:
-        for key, equals, value in (override.partition("=") for override in run.overrides):
-            own = key in (EXPERIMENT, SEED) or value in varied.get(key, "").split(",")
-            if equals and not own and not key.startswith(OF_THE_MACHINE):
-                found.setdefault(key, {})[value] = None
-    return [_in_words(key, list(values)) for key, values in found.items()]
-
-
-def _in_words(key: str, values: Sequence[str]) -> str:
-    (value, *others) = values
-    number = value.isdecimal() and len(value) < 10
-    if not others and (number or key == "data") and key in IN_WORDS:
-        return as_text(IN_WORDS[key](value))
-    return as_text(f"{key} {', '.join(values)}")

@@ -1,0 +1,92 @@
+"""The figures of claims 6, 9 and 10, on tensors that can be worked out by hand."""
+
+from typing import Literal
+
+import pytest
+import torch
+from torch import nn
+
+from cnnbench import config
+from cnnbench.analysis.claims import (
+    compare_convolutions,
+    compute_figures,
+    measure_border,
+    measure_pooling,
+)
+from cnnbench.analysis.judge import Estimate
+from cnnbench.cli.hydra_app import compose_config
+
+
+def test_pooling_is_measured_by_its_change_of_brightness_and_texture() -> None:
+    image = torch.tensor([[8.0, 2, 2, 0], [2, 0, 0, 2], [4, 4, 0, 0], [4, 4, 0, 0]])
+    black = torch.zeros(1, 4, 4)  # left out: nothing is a share of it
+    figures = measure_pooling(torch.stack([image[None], image[None], black]))
+    before = 80 / 12 + 72 / 12  # squared differences across and down, of 12 pairs each
+    assert {name: figures[name].value for name in figures} == pytest.approx(
+        {
+            "brightness_avg": 0.0,  # to 3, 1, 4, 0, whose mean is that of the image, 2
+            "brightness_max": 1.5 / 2,  # to 8, 2, 4, 0
+            "brightness_min": 1.0 / 2,  # to 0, 0, 4, 0
+            "texture_avg": ((4 + 16) / 2 + (1 + 1) / 2) / before,
+            "texture_max": ((36 + 16) / 2 + (16 + 4) / 2) / before,
+            "texture_min": ((0 + 16) / 2 + (16 + 0) / 2) / before,
+            "more_brightness": 0.75,
+            "more_texture": (36 - 11) / before,
+        }
+    )
+
+
+def test_pooling_is_measured_with_the_interval_over_images() -> None:
+    images = torch.tensor([[[[4.0, 0], [0, 0]]], [[[4.0, 4], [0, 0]]]])  # changes of 3 and 1
+    assert measure_pooling(images)["brightness_max"] == Estimate(2.0, pytest.approx(12.706, 1e-4))
+
+
+def smoothing(padding_mode: Literal["zeros", "reflect"]) -> nn.Conv2d:
+    layer = nn.Conv2d(1, 1, 5, padding=2, padding_mode=padding_mode, bias=False)
+    nn.init.constant_(layer.weight, 1 / 25)
+    return layer.double()
+
+
+def test_zeros_around_a_uniform_image_darken_its_border() -> None:
+    # of five rows, how many are in the image
+    inside = torch.tensor([3, 4, *[5] * 24, 4, 3], dtype=torch.float64) / 5
+    ring = torch.ones(28, 28, dtype=torch.bool)
+    ring[2:-2, 2:-2] = False
+    expected = (1 - torch.outer(inside, inside))[ring].mean()
+    assert measure_border(smoothing("zeros")) == pytest.approx(float(expected))
+
+
+def test_a_uniform_image_that_is_mirrored_has_no_border() -> None:
+    assert measure_border(smoothing("reflect")) < 1e-15
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_convolutions_two_ways_differ_by_rounding_alone(dtype: torch.dtype) -> None:
+    figures = compare_convolutions(dtype)
+    name = str(dtype).removeprefix("torch.")
+    assert set(figures) == {f"im2col_{name}", f"pointwise_{name}"}
+    for estimate in figures.values():
+        assert 0 <= estimate.value < 150 * torch.finfo(dtype).eps
+        assert estimate.margin == 0
+
+
+def test_a_difference_of_convolutions_is_a_share_of_the_largest_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    convolve = torch.nn.functional.conv2d
+    monkeypatch.setattr(torch.nn.functional, "conv2d", lambda *given: 0.5 * convolve(*given))
+    for estimate in compare_convolutions(torch.float64).values():
+        assert estimate.value == pytest.approx(1.0)
+
+
+def test_all_figures_are_computed_of_the_test_images_and_the_same_each_time() -> None:
+    data = config.load(config.to_plain(compose_config(["data=sample"]))).data
+    figures = compute_figures(data)
+    assert figures == compute_figures(data)
+    border = measure_border(smoothing("zeros"))
+    assert figures["border_zeros_smoothing"].value == pytest.approx(border)
+    assert figures["border_zeros_lenet"].value == pytest.approx(0.593, abs=1e-3)
+    for layer in ("smoothing", "lenet"):
+        assert figures[f"border_reflect_{layer}"].value < 1e-15
+    assert {"im2col_float32", "im2col_float64"} < set(figures)
+    assert figures["texture_max"].value == pytest.approx(1.893, abs=1e-3)  # of 1,000 images

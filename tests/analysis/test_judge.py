@@ -1,0 +1,107 @@
+"""The rule that statements are judged by; quantiles are of published tables of Student's t."""
+
+import math
+from typing import Any
+
+import pytest
+
+from cnnbench.analysis.judge import (
+    IN_PART,
+    NOT_REPEATED,
+    REPEATED,
+    UNDECIDED,
+    Estimate,
+    combine,
+    difference,
+    judge,
+    mean,
+    ratio,
+)
+
+Values = list[float]
+
+
+@pytest.mark.parametrize(
+    ("samples", "value", "margin"),
+    [
+        ([1.0, 3.0], 2.0, 12.706),  # the standard error is 1
+        ([1.0, 2.0, 3.0], 2.0, 4.3027 / math.sqrt(3)),
+        ([4.0] * 3, 4.0, 0.0),
+    ],
+)
+def test_the_interval_of_a_mean_is_students(samples: Values, value: float, margin: float) -> None:
+    assert mean(samples) == Estimate(value, pytest.approx(margin, rel=1e-4, abs=1e-12))
+
+
+@pytest.mark.parametrize(
+    ("ones", "others", "value", "margin"),
+    [
+        ([5.0, 6.0, 7.0], [1.0, 2.0, 3.0], 4.0, 2.7764 * math.sqrt(2 / 3)),  # of 4 degrees
+        ([5.0, 6.0, 7.0], [2.0] * 9, 4.0, 4.3027 / math.sqrt(3)),  # one group alone varies
+        ([2.0] * 3, [1.0, 3.0], 0.0, 12.706),
+    ],
+)
+def test_a_difference_is_welchs(ones: Values, others: Values, value: Any, margin: Any) -> None:
+    assert difference(ones, others) == Estimate(value, pytest.approx(margin, rel=1e-4))
+
+
+@pytest.mark.parametrize(
+    ("ones", "others", "margin"),
+    [
+        ([5.5, 6.0, 6.5], [2.0] * 3, 4.3027 / math.sqrt(3) * 0.5 / 2),
+        ([6.0] * 3, [1.8, 2.0, 2.2], 4.3027 / math.sqrt(3) * 0.1 * 3),
+    ],
+)
+def test_a_ratio_varies_by_the_relative_errors(ones: Values, others: Values, margin: float) -> None:
+    assert ratio(ones, others) == Estimate(pytest.approx(3.0), pytest.approx(margin, rel=1e-4))
+
+
+def test_one_run_alone_has_no_interval() -> None:
+    assert mean([0.5]) == Estimate(0.5, None)
+    assert difference([0.5], [0.25, 0.25]) == Estimate(0.25, None)
+    assert ratio([3.0, 3.0], [2.0]) == Estimate(1.5, None)
+
+
+def test_nothing_is_a_multiple_of_zero() -> None:
+    assert judge(ratio([1.0, 1.0], [0.0, 0.0]), -math.inf, math.inf) == UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("value", "margin", "verdict"),
+    [
+        (2.2, 0.1, REPEATED),
+        (2.1, 0.2, UNDECIDED),
+        (1.8, 0.1, NOT_REPEATED),
+        (4.4, 0.2, UNDECIDED),
+        (4.8, 0.2, NOT_REPEATED),
+        (3.0, 9.0, UNDECIDED),
+        (3.0, 0.0, REPEATED),
+        (2.0, 0.0, UNDECIDED),  # an end is neither inside nor outside
+        (4.5, 0.0, UNDECIDED),
+        (3.0, None, UNDECIDED),
+    ],
+)
+def test_a_figure_is_judged_by_its_interval(value: float, margin: Any, verdict: str) -> None:
+    assert judge(Estimate(value, margin), 2, 4.5) == verdict
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([REPEATED, REPEATED], REPEATED),
+        ([NOT_REPEATED, NOT_REPEATED], NOT_REPEATED),
+        ([UNDECIDED], UNDECIDED),
+        ([REPEATED, UNDECIDED], IN_PART),
+        ([REPEATED, NOT_REPEATED], IN_PART),
+        ([NOT_REPEATED, UNDECIDED], NOT_REPEATED),
+        ([], UNDECIDED),
+    ],
+)
+def test_a_claim_is_as_its_statements_are(verdicts: list[str], expected: str) -> None:
+    assert combine(verdicts) == expected
+
+
+def test_an_estimate_is_shown_with_its_margin() -> None:
+    shown = [Estimate(1.5, margin).show(".2f") for margin in (0.25, 0.0, None)]
+    assert shown == ["1.50 ± 0.25", "1.50", "1.50"]
+    assert Estimate(1.5) == Estimate(1.5, 0.0)  # exact, unless an interval is given

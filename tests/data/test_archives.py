@@ -1,0 +1,95 @@
+"""What is in the files of public data sets, made up in the forms of the real ones."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from public_datasets import archive_of, binary_files, made_up_images, published, python_files
+
+from cnnbench.data.archives import parse_files
+from cnnbench.data.arrays import Arrays
+from cnnbench.data.catalog import CATALOG, get
+from cnnbench.data.download import find_files, load
+from cnnbench.errors import DataError
+
+pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
+
+FilesOf = Callable[[str, Arrays], dict[str, bytes]]
+
+
+def equal(one: Arrays, other: Arrays) -> bool:
+    return all(np.array_equal(ours, theirs) for ours, theirs in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("place", ["", "first", "last"])
+@pytest.mark.parametrize("name", [name for name in CATALOG if name != "sample"])
+def test_published_files_are_read_from_each_named_folder(
+    name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EMNIST's images come out upright and its letters counted from 0, of QMNIST's labels the classes."""
+    dataset, files = published(name)
+    folder = tmp_path / {"": "", "first": dataset.folders[0], "last": dataset.folders[-1]}[place]
+    folder.mkdir(exist_ok=True, parents=True)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path))
+    _, arrays = load(dataset)
+    assert equal(arrays, made_up_images(name))
+    assert {(array.dtype.name, array.flags.c_contiguous) for array in arrays[:4]} == {("uint8", True)}
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("files_of", [binary_files, python_files])
+def test_either_archive_of_cifar_is_read_in_the_order_of_its_batches(name: str, files_of: FilesOf) -> None:
+    arrays = made_up_images(name)
+    turned = dict(reversed(files_of(name, arrays).items()))  # in an archive batches need not be in order
+    read = parse_files(get(name), [archive_of(turned)])
+    assert equal(read, arrays)
+    assert {(array.dtype.name, array.flags.c_contiguous) for array in read[:4]} == {("uint8", True)}
+
+
+@pytest.mark.parametrize("one", [0, 1], ids=["python", "binary"])
+def test_one_archive_of_cifar_is_enough(one: int, tmp_path: Path) -> None:
+    dataset, files = published("cifar10")
+    name, content = list(files.items())[one]
+    (tmp_path / name).write_bytes(content)
+    found = find_files(dataset, str(tmp_path))
+    assert (found.missing, list(found.paths)) == ([], [name])
+
+
+class Hostile:
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return print, ("hello from the archive",)
+
+
+def test_an_archive_that_was_changed_is_not_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset, _ = published("cifar10")
+    hostile = archive_of({"cifar-10-batches-py/test_batch": pickle.dumps(Hostile())})
+    for name in dataset.archives:
+        (tmp_path / name).write_bytes(hostile)
+    with pytest.raises(DataError, match=r"put cifar-10-python\.tar\.gz or cifar-10-binary\.tar\.gz into"):
+        load(dataset, str(tmp_path))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["cifar10", "emnist_letters"])
+def test_an_archive_one_byte_too_long_is_too_large(name: str, tmp_path: Path) -> None:
+    dataset, files = published(name)
+    file, content = next(iter(files.items()))
+    (tmp_path / file).write_bytes(content + b"x")
+    limit = f"larger than {len(content):,} bytes, the most that it may have"
+    assert find_files(dataset, str(tmp_path)).tried == [f"{tmp_path / file}: {limit}"]
+
+
+@pytest.mark.parametrize("name", ["kmnist", "emnist_letters"])
+def test_mean_and_std_that_nobody_published_are_measured(name: str, tmp_path: Path) -> None:
+    dataset, files = published(name)
+    for file, content in files.items():
+        (tmp_path / file).write_bytes(content)
+    measured, arrays = load(dataset, str(tmp_path))
+    pixels = arrays.train_images / 255
+    assert (*measured.mean, *measured.std) == (round(pixels.mean(), 4), round(pixels.std(), 4))
+    assert (dataset.is_measured, measured.is_measured) == (False, True)
+    assert load(dataset, str(tmp_path)) == (measured, arrays)  # as it stays in memory

@@ -1,0 +1,99 @@
+"""What was loaded last stays for the next job, and is never given for anything else."""
+
+import os
+from pathlib import Path
+
+import pytest
+from mirrors import IMAGES, PACKED, Site, made_up, made_up_arrays
+
+from cnnbench.data import cache, download
+from cnnbench.data.catalog import FILES, PublicDataset
+from cnnbench.data.download import load
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are read."""
+    names: list[str] = []
+    read = download._read_verified
+
+    def note(dataset: PublicDataset, file: str, path: Path) -> bytes:
+        names.append(path.name)
+        assert cache._entry is None, "two data sets would be in memory"
+        return read(dataset, file, path)
+
+    monkeypatch.setattr(download, "_read_verified", note)
+    return names
+
+
+@pytest.fixture
+def loaded(fashion: Site, opened: list[str]) -> Site:
+    """Fashion-MNIST, which was loaded once from the cache."""
+    fashion.put(fashion.cache)
+    assert fashion.loads()
+    opened.clear()
+    return fashion
+
+
+def test_a_second_load_opens_no_file(loaded: Site, opened: list[str]) -> None:
+    loaded.prefetch()
+    assert download._prefetched == {}
+    assert loaded.loads()
+    assert opened == []
+
+
+def test_nobody_can_change_what_others_are_given(loaded: Site) -> None:
+    for array in load(loaded.dataset, str(loaded.cache))[1][:4]:
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_a_file_that_was_damaged_meanwhile_is_not_used(loaded: Site, name: str) -> None:
+    content = bytearray((loaded.cache / name).read_bytes())
+    content[-9] ^= 1  # of the same length
+    (loaded.cache / name).write_bytes(content)
+    assert f"Missing: {name.removesuffix('.gz')}\n" in loaded.error()
+
+
+def test_a_file_that_was_replaced_with_the_time_of_the_old_is_read(loaded: Site, opened: list[str]) -> None:
+    path = loaded.cache / PACKED[0]
+    before = path.stat()
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+    copy.replace(path)
+    assert loaded.loads()
+    assert opened == PACKED
+
+
+def test_a_file_that_is_gone_is_missed(loaded: Site) -> None:
+    (loaded.cache / PACKED[0]).unlink()
+    assert f"Missing: {IMAGES}\n" in loaded.error()
+
+
+def test_another_root_is_looked_into(loaded: Site, tmp_path: Path) -> None:
+    loaded.cache = tmp_path / "elsewhere"
+    loaded.error()
+
+
+def test_another_folder_of_the_environment_is_looked_into(loaded: Site, opened: list[str], tmp_path: Path) -> None:
+    loaded.look_into(tmp_path)
+    assert loaded.loads()
+    assert opened == PACKED
+
+
+def test_another_data_set_of_the_same_name_is_not_the_same(loaded: Site) -> None:
+    loaded.dataset = made_up("fashion_mnist", made_up_arrays(7))
+    loaded.error()
+
+
+def test_the_second_of_two_data_sets_takes_the_place_of_the_first(
+    loaded: Site, mnist: Site, opened: list[str], tmp_path: Path
+) -> None:
+    mnist.cache = tmp_path / "digits"
+    mnist.put(mnist.cache)
+    assert (mnist.loads(), mnist.loads()) == (True, True)
+    assert len(opened) == len(FILES)
+    assert loaded.loads()
+    assert len(opened) == 2 * len(FILES)

@@ -1,0 +1,473 @@
+"""Finding, verifying and downloading files, with small made-up data sets and mirrors on 127.0.0.1."""
+
+import errno
+import gzip
+import hashlib
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mirrors import IMAGES, NOWHERE, PACKED, Mirror, Site, packed_files, put
+
+from cnnbench.data import cache, download
+from cnnbench.data.catalog import CATALOG, FILES, get
+from cnnbench.data.download import cache_folder, find_files, load_local
+
+pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
+
+
+# Finding
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["gzipped", "plain"])
+@pytest.mark.parametrize("inside", ["", "fashion_mnist", "fashion-mnist", "FashionMNIST/raw"])
+def test_files_are_found_in_a_named_folder(fashion: Site, tmp_path: Path, inside: str, packed: bool) -> None:
+    fashion.put(tmp_path / "data" / inside, packed)
+    fashion.look_into(tmp_path / "data")
+    assert fashion.loads()
+
+
+@pytest.mark.parametrize("inside", ["", "mnist", "MNIST/raw"])
+def test_two_data_sets_lie_beside_each_other(fashion: Site, mnist: Site, inside: str) -> None:
+    fashion.put(fashion.cache / "FashionMNIST/raw")
+    mnist.put(fashion.cache / inside)
+    assert (fashion.loads(), mnist.loads()) == (True, True)
+
+
+def test_files_may_be_spread_over_several_folders(fashion: Site, tmp_path: Path) -> None:
+    for name in FILES:
+        put(tmp_path / name, {name: fashion.arrays[name]})
+    fashion.look_into(*(tmp_path / name for name in FILES))
+    assert fashion.loads()
+
+
+def test_folders_are_looked_at_in_order_the_cache_first_the_systems_last(fashion: Site, tmp_path: Path) -> None:
+    in_order = [fashion.cache, tmp_path / "first", tmp_path / "second", tmp_path / "system"]
+    for folder in in_order:
+        fashion.put(folder)
+    fashion.look_into(*in_order[1:3])
+    fashion.dataset = replace(fashion.dataset, system_folders=(in_order[3],))
+    for folder in in_order:
+        assert fashion.find().paths[IMAGES] == folder / PACKED[0]
+        (folder / PACKED[0]).unlink()
+
+
+def test_empty_parts_of_the_variable_do_not_mean_the_working_folder(
+    fashion: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fashion.put(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    fashion.look_into("", "")
+    assert fashion.find().missing == list(FILES)
+
+
+def test_a_tilde_in_the_variable_is_the_home_folder(
+    fashion: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fashion.put(tmp_path / "home" / "data")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    fashion.look_into("~/data")
+    assert fashion.loads()
+
+
+def test_a_folder_that_cannot_be_looked_at_is_passed_over(fashion: Site, tmp_path: Path) -> None:
+    fashion.put(tmp_path / "good")
+    fashion.look_into("x" * 5000, tmp_path / "good")
+    found = fashion.find()
+    assert (found.missing, found.folders) == ([], str(tmp_path / "good"))
+
+
+def test_cache_is_the_users_own_unless_a_root_is_given(tmp_path: Path) -> None:
+    assert (cache_folder(None), cache_folder("/given")) == (tmp_path / "user-cache" / "cnnbench", Path("/given"))
+
+
+def test_reading_what_is_there_imports_neither_torch_nor_torchvision() -> None:
+    code = (
+        "import sys; from cnnbench.data import catalog, download\n"
+        "download.load(catalog.get('sample')); print({'torch', 'torchvision'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "set()\n"
+
+
+# Verifying
+
+
+def flip_a_bit(packed: bytes) -> bytes:
+    middle = len(packed) // 2
+    return packed[:middle] + bytes([packed[middle] ^ 1]) + packed[middle + 1 :]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda packed: b"",
+    "ends in the header": lambda packed: packed[:5],
+    "lacks its last byte": lambda packed: packed[:-1],
+    "one bit flipped": flip_a_bit,
+    "nonsense after the header": lambda packed: packed[:10] + b"\xff" * len(packed[10:]),
+    "a page of a proxy": lambda packed: b"<html>" + packed,
+    "other content": lambda packed: gzip.compress(b"something else"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_file_is_reported_and_not_used(fashion: Site, damage: Callable[[bytes], bytes]) -> None:
+    fashion.put(fashion.cache)
+    path = fashion.cache / PACKED[0]
+    path.write_bytes(damage(path.read_bytes()))
+    found = fashion.find()
+    assert (found.missing, len(found.tried)) == ([IMAGES], 1)
+    assert found.tried[0].startswith(f"{path}: damaged or truncated")
+
+
+def test_a_good_file_stands_in_for_wrong_ones(fashion: Site, tmp_path: Path) -> None:
+    put(tmp_path / "bad", {IMAGES: fashion.arrays[IMAGES][:-1]}, packed=False)
+    fashion.put(tmp_path / "good")
+    (tmp_path / "good" / IMAGES).write_bytes(b"something else")  # beside the gzipped one
+    fashion.look_into(tmp_path / "bad", tmp_path / "good")
+    assert fashion.loads()
+
+
+def test_files_of_another_data_set_are_recognized(fashion: Site, mnist: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    mnist.put(fashion.cache)
+    (fashion.cache / PACKED[3]).write_bytes(packed_files(fashion.arrays)[PACKED[1]])
+    digest = hashlib.sha256((fashion.cache / PACKED[2]).read_bytes()).hexdigest()
+    kmnist = replace(get("kmnist"), sha256={PACKED[2]: digest})  # known by the digests of its archives
+    monkeypatch.delitem(mnist.dataset.sha256, FILES[2])  # type: ignore[arg-type]  # a dict
+    monkeypatch.setitem(CATALOG, "kmnist", kmnist)
+    owners = [f"MNIST's {FILES[0]}", f"MNIST's {FILES[1]}", f"Kuzushiji-MNIST's {PACKED[2]}"]
+    owners.append(f"Fashion-MNIST's {FILES[1]}")
+    assert fashion.find().tried == [
+        f"{fashion.cache / file}.gz: holds {owner}, not Fashion-MNIST's {file}"
+        for file, owner in zip(FILES, owners, strict=True)
+    ]
+
+
+def test_where_only_archives_are_known_other_data_sets_are_recognized_and_unpacked_files_not_used(
+    fashion: Site, tmp_path: Path
+) -> None:
+    fashion.put(tmp_path)
+    fashion.put(tmp_path, packed=False)
+    found = find_files(get("kmnist"), str(tmp_path))
+    assert (found.missing, len(found.tried)) == (PACKED, 4)
+    assert found.tried[0].endswith(f".gz: holds Fashion-MNIST's {IMAGES}, not Kuzushiji-MNIST's {IMAGES}.gz")
+
+
+def test_a_file_that_may_not_be_read_is_passed_over(fashion: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, mode: str) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    fashion.put(fashion.cache)
+    monkeypatch.setattr(Path, "open", refuse)
+    assert fashion.find().tried[0] == f"{fashion.cache / PACKED[0]}: cannot be read (Permission denied)"
+
+
+def test_a_named_pipe_is_not_waited_for(fashion: Site) -> None:
+    fashion.cache.mkdir()
+    os.mkfifo(fashion.cache / IMAGES)
+    assert fashion.find().tried == []
+
+
+# What the made-up images may have: 496 bytes, compressed 4,596. The first two compress to less than that.
+TOO_LARGE: dict[str, tuple[str, bytes]] = {
+    "a bomb": (".gz", gzip.compress(bytes(4_000_000))),
+    "a bomb of many members": (".gz", gzip.compress(bytes(200_000)) * 18),
+    "a bomb of members that are empty": (".gz", gzip.compress(b"") * 200_000),
+    "a large compressed file": (".gz", gzip.compress(bytes(4_000_000), compresslevel=0)),
+    "a large plain file": ("", bytes(4_000_000)),
+    "a plain file one byte too long": ("", bytes(497)),
+    "a compressed file one byte too long": (".gz", gzip.compress(bytes(497))),
+}
+
+
+@pytest.mark.parametrize(("suffix", "content"), TOO_LARGE.values(), ids=TOO_LARGE.keys())
+def test_a_file_that_is_too_large_is_reported_and_takes_no_memory(fashion: Site, suffix: str, content: bytes) -> None:
+    fashion.cache.mkdir()
+    path = fashion.cache / f"{IMAGES}{suffix}"
+    path.write_bytes(content)
+    tracemalloc.start()
+    found = fashion.find()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [line.startswith(f"{path}: larger than 4") for line in found.tried] == [True]
+    assert peak < 1_000_000
+
+
+def test_a_file_that_gzip_made_no_smaller_is_used(tmp_path: Path) -> None:
+    sample = get("sample")
+    content = gzip.decompress((sample.system_folders[0] / PACKED[0]).read_bytes())
+    pieces = [content[start : start + 4096] for start in range(0, len(content), 4096)]
+    (tmp_path / PACKED[0]).write_bytes(b"".join(gzip.compress(piece, 0) for piece in pieces))
+    assert find_files(replace(sample, system_folders=()), str(tmp_path)).contents[IMAGES] == content
+
+
+# Nothing to be had
+
+
+def test_the_error_names_what_is_missing_what_was_tried_and_how_to_go_on(fashion: Site, mnist: Site) -> None:
+    folder = fashion.cache / "fashion_mnist"
+    put(folder, {FILES[1]: fashion.arrays[FILES[1]]})
+    put(fashion.cache, {IMAGES: mnist.arrays[IMAGES]})
+    assert fashion.error().splitlines() == [
+        "Fashion-MNIST is not complete on this machine and could not be fetched.",
+        f"Missing: {IMAGES}, {FILES[2]}, {FILES[3]}",
+        "What was tried:",
+        f"  {fashion.cache / IMAGES}.gz: holds MNIST's {IMAGES}, not Fashion-MNIST's {IMAGES}",
+        f"  {NOWHERE}{IMAGES}.gz: [Errno {errno.ECONNREFUSED}] Connection refused",
+        "How to go on:",
+        f"  put {PACKED[0]}, {PACKED[2]}, {PACKED[3]} into {folder}, or name their folder in CNNBENCH_DATA,",
+        "  on Debian or Ubuntu: apt-get install dataset-fashion-mnist",
+        "  or use data=sample, real images that are installed with cnnbench",
+    ]
+
+
+def test_files_put_where_the_error_says_are_found(fashion: Site) -> None:
+    advised = fashion.error().partition(" into ")[2].partition(",")[0]
+    fashion.put(Path(advised))
+    assert fashion.loads()
+
+
+def test_a_data_set_that_is_not_published_needs_no_cache(fashion: Site) -> None:
+    fashion.cache.touch()
+    fashion.dataset = replace(fashion.dataset, source="")
+    assert fashion.error().startswith("Fashion-MNIST is not complete")
+
+
+def test_a_cache_that_cannot_be_written_to_is_a_data_error(fashion: Site) -> None:
+    fashion.cache.touch()
+    assert fashion.error().startswith("Cannot write to the cache")
+
+
+def test_a_full_disk_is_not_taken_for_a_broken_mirror(
+    fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, progress: bool) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", fail)
+    told = fashion.error()
+    assert told.startswith(f"Cannot write to the cache {fashion.cache / 'fashion_mnist'}")
+    assert told.endswith("Name another folder with data.root=DIR.")
+
+
+@pytest.mark.parametrize("error", [ImportError("No module named 'torchvision'"), RuntimeError("no operator nms")])
+def test_without_a_working_torchvision_the_error_says_what_to_install(
+    fashion: Site, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    class Broken:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "torchvision":
+                raise error
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    assert f"  torchvision cannot be imported ({error}): pip install torchvision\n" in fashion.error()
+
+
+# Downloading
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stderr", [io.StringIO(), Terminal()], ids=["log file", "terminal"])
+def test_missing_files_are_downloaded_with_a_bar_on_a_terminal(
+    fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert fashion.loads()
+    assert ("100%" in stderr.getvalue()) == stderr.isatty()
+
+
+def test_downloads_are_found_by_the_next_process_and_nothing_else_is_left(fashion: Site, mirror: Mirror) -> None:
+    for _ in range(2):
+        assert fashion.loads()
+        cache.clear()
+    assert mirror.requests == PACKED
+    assert {path.name for path in (fashion.cache / "fashion_mnist").iterdir()} == {*PACKED, ".lock"}
+
+
+def test_only_missing_files_are_downloaded(fashion: Site, mirror: Mirror) -> None:
+    fashion.put(fashion.cache)
+    (fashion.cache / PACKED[2]).unlink()
+    assert fashion.loads()
+    assert mirror.requests == [PACKED[2]]
+
+
+def test_the_timeout_of_other_connections_stays(fashion: Site, mirror: Mirror) -> None:
+    socket.setdefaulttimeout(77)
+    try:
+        assert fashion.loads()
+        assert socket.getdefaulttimeout() == 77
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def serve(content: bytes) -> Callable[[Mirror], None]:
+    return lambda mirror: mirror.files.update(dict.fromkeys(mirror.files, content))
+
+
+BAD_MIRRORS: dict[str, tuple[Callable[[Mirror], None], str]] = {
+    "has no such file": (lambda mirror: mirror.files.clear(), "Not Found"),
+    "has other files": (serve(gzip.compress(b"other")), "damaged or truncated, or not Fashion-MNIST's"),
+    "sends a page": (serve(b"<html>"), "damaged or truncated (Not a gzipped file"),
+    "ends too soon": (lambda mirror: setattr(mirror, "cut_short", 1000), "damaged or truncated"),
+    "speaks no HTTP": (lambda mirror: setattr(mirror, "fault", "no HTTP"), "hello"),
+    "is silent": (lambda mirror: setattr(mirror, "fault", "silent"), "timed out"),
+    "refuses connections": (lambda mirror: setattr(mirror, "url", NOWHERE), "Connection refused"),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("worsen", "told"), BAD_MIRRORS.values(), ids=BAD_MIRRORS.keys())
+def test_a_mirror_is_reported_and_another_stands_in_if_it(
+    fashion: Site,
+    mirror: Mirror,
+    start_mirror: Callable[[Site], Mirror],
+    monkeypatch: pytest.MonkeyPatch,
+    worsen: Callable[[Mirror], None],
+    told: str,
+) -> None:
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.5)
+    bad = start_mirror(fashion)
+    worsen(bad)
+    fashion.mirrors(bad.url)
+    (line,) = (line for line in fashion.error().splitlines() if line.startswith(f"  {bad.url}{PACKED[0]}: "))
+    assert told in line
+    assert [path.name for path in fashion.cache.rglob("*")] == ["fashion_mnist", ".lock"]
+    fashion.mirrors(bad.url, mirror.url)
+    assert fashion.loads()
+
+
+def test_each_mirror_is_asked_twice_and_the_next_file_not_at_all(fashion: Site, mirror: Mirror) -> None:
+    mirror.cut_short = 1
+    mirror.files.pop(PACKED[1])
+    assert f"Missing: {', '.join(FILES[1:])}\n" in fashion.error()
+    assert mirror.requests == [PACKED[0]] * 2 + [PACKED[1]] * 2
+
+
+def test_mnist_from_a_mirror_of_fashion_mnist_is_recognized(fashion: Site, mnist: Site, mirror: Mirror) -> None:
+    mirror.files = packed_files(mnist.arrays)
+    assert f"{mirror.url}{PACKED[0]}: holds MNIST's {IMAGES}" in fashion.error()
+
+
+def test_a_wrong_file_of_the_cache_is_kept_beside_the_right_one(fashion: Site, mirror: Mirror) -> None:
+    wrong = fashion.cache / "fashion_mnist" / PACKED[0]
+    fashion.put(wrong.parent)
+    wrong.write_bytes(b"wrong")
+    assert fashion.loads()
+    assert wrong.with_name(f"{wrong.name}.damaged").read_bytes() == b"wrong"
+
+
+def test_a_wrong_file_stays_if_there_is_none_better_and_outside_the_cache(
+    fashion: Site, mirror: Mirror, tmp_path: Path
+) -> None:
+    places = [folder / "fashion_mnist" / PACKED[0] for folder in (fashion.cache, tmp_path / "data")]
+    fashion.look_into(tmp_path / "data")
+    for place in places:
+        place.parent.mkdir(parents=True)
+        place.write_bytes(b"wrong")
+    files, mirror.files = mirror.files, {}
+    fashion.error()
+    assert [place.read_bytes() for place in places] == [b"wrong"] * 2
+    mirror.files = files
+    assert fashion.loads()
+    assert places[1].read_bytes() == b"wrong"
+
+
+def test_what_a_killed_run_left_does_not_matter(fashion: Site, mirror: Mirror) -> None:
+    left = fashion.cache / "fashion_mnist" / ".part-left"
+    left.mkdir(parents=True)
+    for name in PACKED:
+        (left / name).write_bytes(b"half")
+    assert fashion.loads()
+
+
+def test_an_interrupted_download_leaves_nothing(fashion: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(url: str, path: str, progress: bool) -> None:
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fashion.loads()
+    assert [path.name for path in fashion.cache.rglob("*")] == ["fashion_mnist", ".lock"]
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOG if CATALOG[name].source])
+def test_torchvision_has_an_address_of_every_file(name: str) -> None:
+    files = {file if "." in file else f"{file}.gz" for file in CATALOG[name].sha256}
+    found = download._published_at(CATALOG[name], [])
+    assert found.keys() == (files & found.keys() if CATALOG[name].archives else files)
+    assert all(url.endswith(f"/{file}") for file, urls in found.items() for url in urls)
+
+
+# Reading ahead
+
+
+def test_what_was_prefetched_is_loaded_once(fashion: Site) -> None:
+    fashion.put(fashion.cache)
+    fashion.prefetch()
+    for future in download._prefetched.values():
+        future.result()
+    shutil.rmtree(fashion.cache)
+    assert fashion.loads()
+    cache.clear()
+    fashion.error()
+
+
+def test_what_was_prefetched_elsewhere_is_not_loaded(fashion: Site, tmp_path: Path) -> None:
+    fashion.put(fashion.cache)
+    fashion.prefetch()
+    fashion.cache = tmp_path / "elsewhere"
+    fashion.error()
+
+
+def test_what_is_wrong_with_prefetched_files_is_reported_by_load(fashion: Site) -> None:
+    fashion.put(fashion.cache)
+    (fashion.cache / PACKED[0]).write_bytes(b"not gzipped")
+    without = fashion.error()
+    fashion.prefetch()
+    assert fashion.error() == without
+
+
+def test_an_error_while_prefetching_is_raised_by_load(fashion: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(download, "find_files", fail)
+    fashion.prefetch()
+    with pytest.raises(MemoryError):
+        fashion.loads()
+
+
+def test_the_end_of_the_program_does_not_wait_for_what_is_prefetched(
+    fashion: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(download, "find_files", lambda *_: go_on.wait())
+    before = set(threading.enumerate())
+    fashion.prefetch()
+    threads = set(threading.enumerate()) - before
+    go_on.set()
+    assert [thread.daemon for thread in threads] == [True]
+
+
+def test_load_local_downloads_nothing(fashion: Site, mirror: Mirror, tmp_path: Path) -> None:
+    assert (load_local(fashion.dataset), mirror.requests) == (None, [])
+    fashion.put(tmp_path)
+    fashion.look_into(tmp_path)
+    local = load_local(fashion.dataset)
+    assert local is not None
+    assert local.test_labels.tolist() == fashion.arrays[FILES[3]].tolist()

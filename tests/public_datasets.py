@@ -1,0 +1,142 @@
+"""Public data sets with made-up images, in the files in which the real ones are published."""
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import pickle
+import struct
+import tarfile
+import zipfile
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cnnbench.data.arrays import Arrays
+from cnnbench.data.catalog import PublicDataset, get
+
+__all__ = ["PythonTwoPickler", "archive_of", "binary_files", "made_up_images", "published", "python_files"]
+
+NUM_TRAIN, NUM_TEST = 50, 20
+Files = dict[str, bytes]
+
+
+def made_up_images(name: str) -> Arrays:
+    """50 images to train on and 20 to test on, with a color for each class of the first ten."""
+    generator = np.random.default_rng(0)
+    dataset = get(name)
+    channels = () if dataset.in_channels == 1 else (3,)
+    parts: list[Any] = []
+    for number in (NUM_TRAIN, NUM_TEST):
+        labels = generator.permutation(np.arange(number) % 10).astype(np.uint8)
+        colors = np.random.default_rng(7).integers(40, 216, (10, *channels, 1, 1))[labels]
+        shape = (number, *channels, dataset.image_size, dataset.image_size)
+        images = np.clip(colors + generator.integers(-40, 40, shape), 0, 255)
+        parts += [images.astype(np.uint8), labels]
+    return Arrays(*parts)
+
+
+def published(name: str) -> tuple[PublicDataset, Files]:
+    """The data set `name` with made-up images in place of its own, and its files."""
+    dataset, arrays = get(name), made_up_images(name)
+    if name.startswith("cifar"):
+        contents = [archive_of(files_of(name, arrays)) for files_of in (python_files, binary_files)]
+    elif name.startswith("emnist"):
+        contents = [_emnist_zip(dataset, arrays)]
+    else:
+        contents = [_idx(array) for array in arrays[:4]]
+        if name == "qmnist":
+            contents[1::2] = [_long_labels(labels) for labels in arrays[1:4:2]]
+        if name in ("kmnist", "qmnist"):
+            contents = [gzip.compress(content) for content in contents]
+    files = dict(zip(dataset.sha256, contents, strict=True))
+    changed = dataclasses.replace(
+        dataset,
+        archives={file: len(files[file]) for file in dataset.archives},
+        sha256={file: hashlib.sha256(content).hexdigest() for file, content in files.items()},
+        train_examples=NUM_TRAIN,
+        test_examples=NUM_TEST,
+    )
+    return changed, files
+
+
+def _idx(array: npt.NDArray[np.uint8]) -> bytes:
+    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def _long_labels(labels: npt.NDArray[Any]) -> bytes:
+    """QMNIST's labels: 32-bit integers in eight columns, of which the first is the class."""
+    rows = np.arange(8 * len(labels)).reshape(-1, 8)
+    rows[:, 0] = labels
+    return b"\x00\x00\x0c\x02" + struct.pack(">2I", *rows.shape) + rows.astype(">i4").tobytes()
+
+
+def _emnist_zip(dataset: PublicDataset, arrays: Arrays) -> bytes:
+    """EMNIST's archive with this part: images column by column, letters counted from 1."""
+    part = dataset.name.removeprefix("emnist_")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(f"gzip/emnist-{part}-mapping.txt", "0 48\n")
+        for split, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:4])):
+            first = 1 if part == "letters" else 0
+            contents = {"images-idx3": images.swapaxes(1, 2), "labels-idx1": labels + np.uint8(first)}
+            for kind, array in contents.items():
+                archive.writestr(f"gzip/emnist-{part}-{split}-{kind}-ubyte.gz", gzip.compress(_idx(array)))
+    return packed.getvalue()
+
+
+def _cifar_parts(name: str, arrays: Arrays) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """The images and labels of each file."""
+    if name == "cifar100":
+        return {"train": (arrays[0], arrays[1]), "test": (arrays[2], arrays[3])}
+    train = zip(np.array_split(arrays[0], 5), np.array_split(arrays[1], 5), strict=True)
+    return {**{f"data_batch_{i}": part for i, part in enumerate(train, 1)}, "test_batch": (arrays[2], arrays[3])}
+
+
+def binary_files(name: str, arrays: Arrays) -> Files:
+    folder = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}[name]
+    files = {f"{folder}/batches.meta.txt": b"airplane\n"}
+    for file, (images, labels) in _cifar_parts(name, arrays).items():
+        coarse = [labels[:, None] // 5] if name == "cifar100" else []
+        rows = np.concatenate([*coarse, labels[:, None], images.reshape(len(images), -1)], axis=1)
+        files[f"{folder}/{file}.bin"] = rows.astype(np.uint8).tobytes()
+    return files
+
+
+def python_files(name: str, arrays: Arrays) -> Files:
+    folder = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[name]
+    files = {f"{folder}/readme.html": b"<html>", f"{folder}/batches.meta": _pickle({b"label_names": [b"airplane"]})}
+    for file, (images, labels) in _cifar_parts(name, arrays).items():
+        own = {b"fine_labels": labels.tolist(), b"coarse_labels": [0] * len(labels)}
+        values = own if name == "cifar100" else {b"labels": labels.tolist()}
+        files[f"{folder}/{file}"] = _pickle({b"data": images.reshape(len(images), -1), **values})
+    return files
+
+
+class PythonTwoPickler(pickle._Pickler):  # type: ignore[name-defined]  # the one in Python, which can be changed
+    """Writes byte strings as Python 2 did, whose `str` they were: the archives are of 2009."""
+
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]  # private
+
+    def save_bytes(self, value: bytes) -> None:
+        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
+        self.memoize(value)
+
+    dispatch[bytes] = save_bytes
+
+
+def _pickle(values: object) -> bytes:
+    file = io.BytesIO()
+    PythonTwoPickler(file, protocol=2).dump(values)
+    return file.getvalue()
+
+
+def archive_of(files: Files) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return packed.getvalue()

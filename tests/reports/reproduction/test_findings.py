@@ -1,0 +1,314 @@
+"""How findings are judged: each of conf/claims.yaml turns where its figure crosses its range."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from made_records import made, made_record
+
+from cnnbench.analysis.judge import NOT_REPEATED, REPEATED, UNDECIDED, Estimate
+from cnnbench.cli.hydra_app import conf_folder
+from cnnbench.cli.reproduce import proposed
+from cnnbench.reports.reproduction import arms
+from cnnbench.reports.reproduction.arms import sort_runs
+from cnnbench.reports.reproduction.findings import (
+    FIGURES,
+    Judged,
+    judge_claim,
+    judge_network,
+)
+from cnnbench.reports.reproduction.statements import (
+    Claim,
+    Finding,
+    Network,
+    load_statements,
+    parse_arm,
+)
+from cnnbench.runs.records import Record
+
+
+class AnyFigure(dict[str, Estimate]):
+    """One that has a figure of each name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> Estimate:
+        return Estimate(0.5)
+
+
+Values = dict[str, str]
+VARIED = proposed()
+STATEMENTS = load_statements(conf_folder() / "claims.yaml", VARIED, FIGURES, AnyFigure())
+FINDINGS = {
+    f"{number}-{place}": finding
+    for number, claim in STATEMENTS.claims.items()
+    for place, finding in enumerate(claim.findings, start=1)
+}
+JUDGED = [name for name, finding in FINDINGS.items() if finding.stated]
+RATIOS = ("epoch_s", "memory")
+DEVIATION = 1e-5  # of the accuracy over seeds
+
+
+def judge_one(finding: Finding, runs: Sequence[Record] = (), **given: Any) -> Judged:
+    claim = Claim("A claim.", [finding])
+    experiment = sort_runs(runs, VARIED.get(finding.experiment, {}), given.pop("reduced", ""))
+    (judged,) = judge_claim(claim, {finding.experiment: experiment}, given).findings
+    return judged
+
+
+def make_runs(finding: Finding, value: float) -> list[Record]:
+    """Runs of three seeds by which the figure is `value`."""
+    same = 1.0 if finding.figure in RATIOS else 0.0
+    runs = []
+    for arm, own in zip(finding.arms, (value, same), strict=False):
+        runs += make_arm(finding, {key: values[0] for key, values in parse_arm(arm).items()}, own)
+    return runs
+
+
+def make_arm(finding: Finding, values: Values, value: float) -> list[Record]:
+    if finding.figure == "log10_largest_rate":
+        return make_arms(finding, values, [0.8] * (2 + int(value)) + [0.7] * 4)
+    if finding.figure == "spread":
+        return make_arms(finding, values, [0.8, 0.5 - value, 0.8, 0.8])
+
+    def given(figure: str, otherwise: float) -> float:
+        return value if finding.figure == figure else otherwise
+
+    varied = VARIED[finding.experiment]
+    first = {key: varied[key].split(",")[0] for key in varied if key != "seed"}
+    accuracy = given("accuracy", 0.0) + (0.5 if len(finding.arms) > 1 else 0.0)
+    slow_epochs = 2 + int(given("epochs_to_converge", -1))
+    return made(
+        finding.experiment,
+        first | values,
+        [accuracy - DEVIATION, accuracy, accuracy + DEVIATION],
+        earlier=[0.1] * slow_epochs,
+        test_losses=[0.5] * slow_epochs + [0.8 + given("test_loss_rise", 0.0)],
+        epoch_s=2.0 * given("epoch_s", 1.0),
+        environment={"memory": int(2**30 * given("memory", 1.0))},
+    )
+
+
+def make_arms(finding: Finding, values: Values, accuracies: list[float]) -> list[Record]:
+    """Runs with each value of the key that the arm leaves open."""
+    varied = VARIED[finding.experiment]
+    key = next(key for key in varied if key not in ("seed", *values))
+    runs = []
+    for each, accuracy in zip(varied[key].split(","), accuracies, strict=False):
+        runs += made(finding.experiment, {**values, key: each}, [accuracy] * 3)
+    return runs
+
+
+@pytest.fixture(autouse=True)
+def _given_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arms, "_estimate_memory", lambda run: run.environment.get("memory"))
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_verdict_turns_where_the_figure_crosses_the_stated_range(name: str) -> None:
+    finding = FINDINGS[name]
+    crossed = 0
+    for end, inwards in ((finding.low, 1), (finding.high, -1)):
+        if math.isinf(end):
+            continue
+        is_counted = finding.figure in ("epochs_to_converge", "log10_largest_rate")
+        step = inwards * (1.0 if is_counted else 0.01 * abs(end) or 0.01)
+        for value, verdict in ((end + step, REPEATED), (end - step, NOT_REPEATED)):
+            runs = make_runs(finding, value)
+            judged = judge_one(finding, runs, **{finding.figure: Estimate(value)})
+            assert (judged.verdict, judged.stated) == (verdict, finding.stated), judged.sentence
+            crossed += 1
+    assert crossed
+
+
+@pytest.mark.parametrize("name", [name for name in JUDGED if FINDINGS[name].experiment])
+def test_without_runs_nothing_is_decided(name: str) -> None:
+    judged = judge_one(FINDINGS[name])
+    assert judged.verdict == UNDECIDED
+    assert judged.sentence.startswith(f"Not measured: {', '.join(FINDINGS[name].arms)}.")
+
+
+IN_A_WORD = [name for name in JUDGED if FINDINGS[name].stated in ("more", "less")]
+
+
+@pytest.mark.parametrize("name", IN_A_WORD)
+def test_the_words_of_a_range_say_what_it_is(name: str) -> None:
+    finding = FINDINGS[name]
+    same = 1.0 if finding.figure in RATIOS else 0.0
+    expected = (same, math.inf) if finding.stated == "more" else (-math.inf, same)
+    assert (finding.low, finding.high) == expected
+
+
+def accuracy(*pair: str, experiment: str, **given: Any) -> Finding:
+    return Finding(
+        figure=given.pop("figure", "accuracy"),
+        experiment=experiment,
+        arms=list(pair),
+        low=given.pop("low", 0.0),
+        stated="more",
+        **given,
+    )
+
+
+NETWORKS = accuracy("model=alexnet", "model=lenet", experiment="claims/alexnet_lenet")
+
+
+def alexnet_and_lenet(**others: Any) -> list[Record]:
+    runs = made("claims/alexnet_lenet", {"model": "alexnet"}, [0.89, 0.9, 0.91], **others)
+    return runs + made("claims/alexnet_lenet", {"model": "lenet"}, [0.79, 0.8, 0.81])
+
+
+def test_a_finding_tells_mean_and_deviation_of_both_arms_and_how_they_compare() -> None:
+    assert judge_one(NETWORKS, alexnet_and_lenet()) == Judged(
+        "Test accuracy: 0.9000 ± 0.0100 with model=alexnet, 0.8000 ± 0.0100 with model=lenet; "
+        "difference 0.1000 ± 0.0227.",
+        "more",
+        REPEATED,
+    )
+
+
+def test_a_ratio_is_told_as_one() -> None:
+    finding = accuracy(*NETWORKS.arms, experiment=NETWORKS.experiment, figure="epoch_s")
+    told = judge_one(finding, alexnet_and_lenet(epoch_s=5.0)).sentence
+    assert told.endswith("5 ± 0 with model=alexnet, 2 ± 0 with model=lenet; ratio 2.5.")
+
+
+def test_a_finding_without_a_range_is_told_and_not_judged() -> None:
+    told = judge_one(FINDINGS["9-5"], make_runs(FINDINGS["9-5"], 0.1))
+    assert (told.stated, told.verdict) == ("", "")
+    assert "difference 0.1000" in told.sentence
+    computed = judge_one(FINDINGS["6-1"], brightness_avg=Estimate(0.25, 0.125))
+    assert computed == Judged(f"{FINDINGS['6-1'].text} 0.25 ± 0.125.", "", "")
+
+
+def test_a_claim_is_judged_by_the_findings_that_have_a_range() -> None:
+    told = Finding(figure="brightness", text="It is")
+    more = Finding(figure="brightness", text="It is", low=0.0, stated="more")
+    computed = {"brightness": Estimate(0.5)}
+    judged = judge_claim(Claim("A claim.", [told, more]), {}, computed)
+    assert [finding.verdict for finding in judged.findings] == ["", REPEATED]
+    assert judged.verdict == REPEATED
+
+
+def test_one_seed_alone_is_undecided() -> None:
+    runs = [run for run in alexnet_and_lenet() if run.value("seed") == "0"]
+    assert judge_one(NETWORKS, runs).verdict == UNDECIDED
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_memory_is_exact_so_that_one_run_is_enough(seeds: int) -> None:
+    finding = FINDINGS["4-2"]
+    runs = [run for run in make_runs(finding, 1.5) if int(run.value("seed")) < seeds]
+    judged = judge_one(finding, runs)
+    assert (judged.verdict, "1536 with model=vgg11" in judged.sentence) == (REPEATED, True)
+
+
+def test_of_several_arms_that_fit_the_most_accurate_counts() -> None:
+    finding = FINDINGS["6-5"]  # min against the better of avg and max
+    runs = make_runs(finding, -0.2)
+    for reached, better in ((0.3, "± 0.0000 with model.pooling=avg; "), (0.6, "0.6000 ± ")):
+        others = made("claims/pooling", {"model.pooling": "max"}, [reached] * 3)
+        assert better in judge_one(finding, runs + others).sentence
+
+
+def diverged(experiment: str, **values: str) -> Record:
+    return made_record(experiment, values, 3, state="failed", exit_code=4)
+
+
+def test_arms_with_runs_that_diverged_are_not_compared_by_the_others() -> None:
+    runs = [*alexnet_and_lenet(), diverged("claims/alexnet_lenet", model="lenet")]
+    judged = judge_one(NETWORKS, runs)
+    assert judged.verdict == UNDECIDED
+    assert judged.sentence.endswith(". Runs that diverged with model=lenet: 1.")
+    alone = accuracy("model=lenet", experiment="claims/alexnet_lenet")
+    assert judge_one(alone, runs).verdict == REPEATED
+
+
+def test_times_in_two_precisions_are_not_compared() -> None:
+    runs = alexnet_and_lenet(epoch_s=5.0, environment={"precision": "bf16"})
+    time = accuracy(*NETWORKS.arms, experiment=NETWORKS.experiment, figure="epoch_s")
+    assert judge_one(NETWORKS, runs).verdict == REPEATED
+    judged = judge_one(time, runs)
+    assert judged.verdict == UNDECIDED
+    assert judged.sentence.endswith("Not comparable: in bf16 and fp32.")
+
+
+@pytest.mark.parametrize(("only_if", "verdict"), [(None, REPEATED), ("full_scale", UNDECIDED)])
+def test_a_finding_may_be_for_the_full_scale_only(only_if: Any, verdict: str) -> None:
+    finding = accuracy(*NETWORKS.arms, experiment=NETWORKS.experiment, only_if=only_if)
+    assert judge_one(finding, alexnet_and_lenet()).verdict == REPEATED
+    judged = judge_one(finding, alexnet_and_lenet(), reduced="train.epochs=1")
+    assert judged.verdict == verdict
+    assert judged.sentence.endswith("reduced.") == (verdict == UNDECIDED)
+
+
+@pytest.mark.parametrize(("rise", "verdict"), [(0.051, REPEATED), (0.049, UNDECIDED)])
+def test_where_nothing_overfits_nothing_works_against_it(rise: float, verdict: str) -> None:
+    finding = FINDINGS["8c-2"]
+    runs = make_runs(finding, 0.2)
+    for run in runs:
+        run.rows[-1]["test_loss"] = 0.5 + rise * (run.value("model.dropout") == "0")
+    judged = judge_one(finding, runs)
+    assert judged.verdict == verdict
+    assert ("Too little overfits to judge." in judged.sentence) == (verdict == UNDECIDED)
+
+
+Accuracies = dict[str, float | None]
+
+
+def at_rates(network: str, accuracies: Accuracies, seeds: int = 3) -> list[Record]:
+    """Runs with these rates; None for those that diverged."""
+    runs = []
+    for rate, reached in accuracies.items():
+        for seed in range(seeds):
+            ended = {"state": "failed", "exit_code": 4} if reached is None else {}
+            values = {"model": network, "optimizer.lr": rate}
+            runs.append(made_record("claims/batch_norm_rate", values, seed, reached or 0, **ended))
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("normalized", "told"),
+    [
+        ({"0.3": 0.88, "1": 0.84, "3": 0.8}, "0.00 ± 0.00 with model=bn_lenet, "),
+        ({"0.3": 0.88, "1": 0.82, "10": None}, "-0.52 ± 0.00 with model=bn_lenet, "),
+        ({"0.3": 0.21, "1": None}, "-0.52 ± 0.00 with model=bn_lenet, "),
+        ({"0.3": 0.19, "1": 0.1}, "Not measured: model=bn_lenet."),  # learns at no rate
+        ({"1": 0.88}, "Not measured: model=bn_lenet."),
+        ({"1": 0.88, "-1": 0.88}, "Not measured: model=bn_lenet."),  # which no job has
+    ],
+)
+def test_a_usable_rate_costs_little_against_the_best(normalized: Accuracies, told: str) -> None:
+    runs = at_rates("lenet", {"1": 0.8, "3": 0.1}) + at_rates("bn_lenet", normalized)
+    assert told in judge_one(FINDINGS["7b-1"], runs).sentence
+
+
+def test_a_seed_that_has_not_run_with_every_rate_is_left_out() -> None:
+    runs = at_rates("lenet", {"1": 0.8, "3": 0.1})
+    runs += at_rates("bn_lenet", {"1": 0.88}) + at_rates("bn_lenet", {"3": 0.88}, seeds=2)
+    judged = judge_one(FINDINGS["7b-1"], runs)
+    assert judged.verdict == REPEATED
+    assert "0.48 ± 0.00 with model=bn_lenet" in judged.sentence
+    one = at_rates("bn_lenet", {"1": 0.88}) + at_rates("bn_lenet", {"3": 0.88}, seeds=1)
+    assert judge_one(FINDINGS["7b-1"], runs[:6] + one).verdict == UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "reduced", "expected"),
+    [
+        ([0.776, 0.778, 0.780], "", "within"),
+        ([0.781, 0.782, 0.783], "", "above"),
+        ([0.77, 0.78, 0.80], "", "within"),  # the interval reaches the range
+        ([0.76, 0.77, 0.78], "", "within"),
+        ([0.74, 0.75, 0.76], "", "below"),
+        ([0.778], "", UNDECIDED),
+        ([0.776, 0.778, 0.780], "train.epochs=1", "not comparable"),
+        ([], "", ""),
+    ],
+)
+def test_a_network_is_held_against_the_book(accuracies: Any, reduced: str, expected: str) -> None:
+    experiment = sort_runs(made("book/lenet", {}, accuracies), VARIED["book/lenet"], reduced)
+    assert judge_network(STATEMENTS.book["book/lenet"], experiment) == expected
+    assert judge_network(Network("Unknown"), experiment) == ""

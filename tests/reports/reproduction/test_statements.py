@@ -1,0 +1,90 @@
+"""conf/claims.yaml: what it may state, and how its mistakes are told."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from test_findings import STATEMENTS
+
+from cnnbench.analysis.judge import Estimate
+from cnnbench.cli.hydra_app import conf_folder
+from cnnbench.cli.reproduce import proposed
+from cnnbench.errors import ConfigError
+from cnnbench.reports.reproduction.findings import FIGURES
+from cnnbench.reports.reproduction.statements import Statements, load_statements
+
+VARIED = {"claims/mine": {"model": "lenet,alexnet", "optimizer.lr": "0.1,1", "seed": "0,1,2"}}
+COMPUTED = {"brightness": Estimate(0.5)}
+FINDING = {
+    "figure": "accuracy",
+    "experiment": "claims/mine",
+    "arms": ["model=alexnet optimizer.lr=0.1,1", "model=lenet"],
+    "low": "0.1",
+    "stated": "more",
+}
+
+
+def load(folder: Path, text: str) -> Statements:
+    path = folder / "claims.yaml"
+    path.write_text(text)
+    return load_statements(path, VARIED, FIGURES, COMPUTED)
+
+
+def of_finding(**changes: object) -> str:
+    """A file whose one claim has this finding; None leaves a key out."""
+    values = {key: value for key, value in (FINDING | changes).items() if value is not None}
+    return yaml.safe_dump({"book": {}, "claims": {11: {"text": "Mine.", "findings": [values]}}})
+
+
+def test_a_claim_of_ones_own_is_read(tmp_path: Path) -> None:
+    claim = load(tmp_path, of_finding()).claims["11"]
+    (finding,) = claim.findings
+    assert (claim.text, claim.experiments) == ("Mine.", ["claims/mine"])
+    assert (finding.low, finding.high) == (0.1, float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("claims: [", "it is not YAML"),
+        ("book: {}", "claims is not a group of keys"),
+        ("book: {claims/yours: {title: x}}\nclaims: {}", "book: 'claims/yours' is not known"),
+        ("book: {claims/mine: {title: x, accuracies: [1.5]}}\nclaims: {}", "accuracies=1.5"),
+        ("book: {}\nclaims: {11: {text: x}}", "claims.11.findings has no value"),
+        ("book: {}\nclaims: {11: {text: x, findings: []}}", "claims.11.findings"),
+        (of_finding(lowest=0), "There is no key 'claims.11.findings.lowest'"),
+        (of_finding(low="much"), "claims.11.findings.low: Value 'much'"),
+        (of_finding(only_if="full"), "only_if=full is not known. Allowed: full_scale, overfits."),
+        (of_finding(figure="accurcy"), "figure: 'accurcy' is not known. Did you mean 'accuracy'?"),
+        (of_finding(figure="brightness"), "claims.11.figure: 'brightness' is not known"),
+        (of_finding(experiment="claims/min"), "'claims/min' is not known. Did you mean"),
+        (of_finding(arms=["modle=lenet"]), "arms: 'modle' is not known. Did you mean 'model'?"),
+        (of_finding(arms=["model=lenet,nin"]), "arms: model: 'nin' is not known"),
+        (of_finding(arms=["seed=0"] * 3), "claims.11.findings.arms"),
+        (of_finding(arms=None), "accuracy needs either experiment and arms, or a text"),
+        (of_finding(text="x"), "accuracy needs either experiment and arms, or a text"),
+        (of_finding(low=1, high=1), "low=1 is not below high=1"),
+        (of_finding(stated=None), "accuracy needs both a range and, as stated, its words"),
+        (of_finding(low=None), "accuracy needs both a range and, as stated, its words"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(tmp_path, text)
+    assert str(raised.value).startswith(f"{tmp_path / 'claims.yaml'}: ")
+    assert told in str(raised.value)
+
+
+def test_a_file_that_is_no_text_is_an_error_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "claims.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError):
+        load_statements(tmp_path / "claims.yaml", VARIED, FIGURES, COMPUTED)
+
+
+def test_every_experiment_is_in_the_results() -> None:
+    names = [name for claim in STATEMENTS.claims.values() for name in claim.experiments]
+    assert {*STATEMENTS.book, *names} == set(proposed())
+
+
+def test_the_claims_are_no_choice_of_the_command_line() -> None:
+    assert not (conf_folder() / "claims").exists()  # Hydra offers each folder as a group
