@@ -185,6 +185,17 @@ def test_color_images_of_any_classes_can_be_looked_at(make: Make, images: int) -
     assert "<i>" not in (trained.directory / "inspect" / "index.html").read_text()
 
 
+@pytest.mark.parametrize(("most", "images"), [(5e10, 256), (1, 32)])
+def test_activations_are_over_as_many_images_as_the_work_allows(
+    most: float, images: int, make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnbench.commands.inspect.MAX_MULTIPLY_ADDS", most)
+    trained, examples = make(*SIMPLE, images=300)
+    inspect(trained, examples)
+    page = (trained.directory / "inspect" / "index.html").read_text()
+    assert f"over {images} images, evenly spread" in page
+
+
 def test_where_there_are_no_mistakes_that_is_said(make: Make, unsaved: None) -> None:
     trained, examples = make(*SIMPLE, images=6)
     (trained.directory / "inspect").mkdir()
