@@ -2,10 +2,10 @@
 
 import json
 import math
-import subprocess
+import re
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +13,25 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from installed import Command
+from matplotlib.figure import Figure
 from small_runs import Runs, contents, forge
 from torch import nn
 
 from cnnbench import config as configuration
 from cnnbench import models
 from cnnbench.analysis.activations import pick_evenly
-from cnnbench.commands.inspect import look
+from cnnbench.commands.inspect import inspect_network
 from cnnbench.data import catalog
 from cnnbench.data.resident import Examples
 from cnnbench.models import ModelSpec
 from cnnbench.reports.inspection import sections
-from cnnbench.reports.inspection.canvas import Canvas
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import Section
 from cnnbench.training.build import build_engine
 from cnnbench.training.load_model import TrainedModel
 
 CONF = Path(__file__).parents[1] / "conf"
+SIMPLE = ("model=simple_cnn", "data.resize=16")
 PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"}
 
 
@@ -38,18 +39,6 @@ PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "w
 def run(runs: Runs, tmp_path: Path) -> Path:
     """A perceptron for the sample, with 20 test images."""
     return runs.copy("finished", tmp_path / "run")
-
-
-class Pictures(HTMLParser):
-    """The files of the pictures of a page."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.files: set[str] = set()
-        self.feed((folder / "index.html").read_text())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.files |= {str(value) for key, value in attrs if (tag, key) == ("img", "src")}
 
 
 def names(folder: Path) -> set[str]:
@@ -61,34 +50,30 @@ def test_it_leaves_pictures_and_a_page_and_says_where(within: Command, run: Path
     done = within("inspect", "run")
     assert done.returncode == 0, done.stderr
     made = names(run / "inspect")
-    printed = {Path(line).name for line in done.stdout.splitlines() if line.startswith("run/inspect/")}
-    assert printed == made == Pictures(run / "inspect").files | {"index.html"} >= PICTURES
+    printed = set(re.findall("^run/inspect/(.*)$", done.stdout, re.MULTILINE))
+    linked = re.findall(r'<img src="(.*?)"', (run / "inspect" / "index.html").read_text())
+    assert printed == made == {*linked, "index.html"} >= PICTURES
     assert {name: content for name, content in contents(run).items() if "/inspect/" not in name} == before
-
-
-def test_the_terminal_tells_the_main_findings(within: Command, run: Path) -> None:
     result = json.loads((run / "result.json").read_text())
-    done = within("inspect", "run")
     wrong = round(20 * (1 - result["test_accuracy"]))
     assert f"accuracy: {result['test_accuracy']:.4f}, {wrong} mistakes" in done.stdout
     assert "taken for" in done.stdout
     assert "dead units of ReLU: at most" in done.stdout
 
 
-def test_the_same_run_gives_the_same_files(within: Command, run: Path) -> None:
+def test_the_same_run_gives_the_same_files_and_those_of_others_go(
+    within: Command,
+    run: Path,
+) -> None:
     within("inspect", "run")
     first = contents(run / "inspect")
     within("inspect", "run")
     assert contents(run / "inspect") == first
-
-
-def test_images_and_layers_can_be_named_and_pictures_of_others_go(within: Command, run: Path) -> None:
-    within("inspect", "run")
     within("inspect", "run", "--images", "3,17,3", "--layers", "layers.1", "--mistakes", "2")
     maps = {name for name in names(run / "inspect") if name.startswith("feature_maps")}
     page = (run / "inspect" / "index.html").read_text()
     assert maps == {"feature_maps_3.png", "feature_maps_17.png"}
-    assert "What layers.1 give out for test image 3" in page
+    assert len(re.findall(r"<figcaption>Test image (?:3|17): .* Layers: layers.1.<", page)) == 2
     assert "The 2 most confident of" in page
 
 
@@ -117,12 +102,14 @@ def test_weights_that_give_no_logits_are_a_damaged_checkpoint(within: Command, r
     assert (done.returncode, "they give logits that are not finite" in done.stderr) == (5, True), done.stderr
 
 
-def test_other_data_of_the_same_classes_can_be_looked_at(within: Command, run: Path) -> None:
+def test_other_data_can_be_looked_at(within: Command, run: Path, unsaved: None) -> None:
     done = within("inspect", "run", "data.test_examples=7")
     assert "test images: 7 of sample" in done.stdout, done.stderr
 
 
-def test_pictures_are_made_in_full_precision_unless_another_is_asked_for(within: Command, run: Path) -> None:
+def test_pictures_are_made_in_full_precision_unless_another_is_asked_for(
+    within: Command, run: Path, unsaved: None
+) -> None:
     for path in (run / "checkpoints").glob("*.pt"):
         forge(path, lambda state: state["config"]["device"].update(precision="bf16"))
     assert " in fp32\n" in within("inspect", "run").stdout
@@ -157,10 +144,14 @@ def make(tmp_path: Path) -> Make:
     return of
 
 
+def inspect(trained: TrainedModel, examples: Examples) -> None:
+    inspect_network(trained, examples, Namespace(images=[], layers=[], mistakes=25))
+
+
 @pytest.fixture
 def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are drawn but not saved, which takes half of the time."""
-    monkeypatch.setattr(Canvas, "save", lambda canvas, path: path.touch())
+    """Pictures are drawn but not laid out and saved, which takes most of the time."""
+    monkeypatch.setattr(Figure, "savefig", lambda *arguments, **keywords: None)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +161,6 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
         ["model=lenet", "model.pooling=min", "model.activation=tanh", "model.padding_mode=circular", "data.resize=12"],
         ["model=lenet_relu", "data.resize=16", "train.tta=hflip", "train.ema_decay=0.9"],
         pytest.param(["model=googlenet", "model.auxiliary=true", "data.resize=65"], marks=pytest.mark.slow),
-        ["model=resnet9", "model.width=4", "data.resize=8"],
         ["model=preact_resnet110", "model.depth=20", "data.resize=8", "model.shortcut=dropout"],
         ["model=densenet40", "model.depth=10", "model.dropout=0.2", "data.resize=8"],
     ],
@@ -179,33 +169,39 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_any_network_can_be_looked_at(
     overrides: list[str], make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sections, "MOST_MULTIPLY_ADDS", 1e8)
+    monkeypatch.setattr(sections, "MAX_MULTIPLY_ADDS", 1e8)
     trained, examples = make(*overrides)
-    look(trained, examples, [], [], 25)
+    inspect(trained, examples)
     made = names(trained.directory / "inspect")
     fields = set() if "mlp" in overrides[0] else {"receptive_field.png"}
     assert {name for name in made if not name.startswith("feature_maps")} == PICTURES | fields | {"index.html"}
 
 
-def test_colour_images_of_many_classes_with_any_names_can_be_looked_at(make: Make) -> None:
+@pytest.mark.parametrize("images", [1, 9])
+def test_color_images_of_any_classes_can_be_looked_at(make: Make, images: int) -> None:
     classes = ("$\\frac{", "<i>", "a\nb", "\ud800", "W" * 999, *map(str, range(95)))
-    trained, examples = make("model=simple_cnn", "data.resize=16", channels=3, classes=classes, images=9)
-    look(trained, examples, [], [], 25)
+    trained, examples = make(*SIMPLE, channels=3, classes=classes, images=images)
+    inspect(trained, examples)
     assert "<i>" not in (trained.directory / "inspect" / "index.html").read_text()
 
 
-def test_a_single_image_can_be_looked_at(make: Make) -> None:
-    trained, examples = make("model=simple_cnn", "data.resize=16", images=1)
-    look(trained, examples, [], [], 25)
-    assert "feature_maps_0.png" in names(trained.directory / "inspect")
+@pytest.mark.parametrize(("most", "images"), [(5e10, 256), (1, 32)])
+def test_activations_are_over_as_many_images_as_the_work_allows(
+    most: float, images: int, make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnbench.commands.inspect.MAX_MULTIPLY_ADDS", most)
+    trained, examples = make(*SIMPLE, images=300)
+    inspect(trained, examples)
+    page = (trained.directory / "inspect" / "index.html").read_text()
+    assert f"over {images} images, evenly spread" in page
 
 
 def test_where_there_are_no_mistakes_that_is_said(make: Make, unsaved: None) -> None:
-    trained, examples = make("model=simple_cnn", "data.resize=16", images=6)
+    trained, examples = make(*SIMPLE, images=6)
     (trained.directory / "inspect").mkdir()
     (trained.directory / "inspect" / "mistakes.png").touch()  # of data that were looked at before
     right = trained.engine.classify(examples.images).argmax(1)
-    look(trained, Examples(examples.images, right), [], [], 25)
+    inspect(trained, Examples(examples.images, right))
     folder = trained.directory / "inspect"
     assert "There are none: every test image is classified correctly." in (folder / "index.html").read_text()
     assert "mistakes.png" not in names(folder)
@@ -216,11 +212,11 @@ def test_the_first_image_of_each_class_that_is_right_is_looked_at(
 ) -> None:
     looked_at: list[Shown] = []
     monkeypatch.setattr(sections, "feature_maps", lambda subject, shown, *rest: looked_at.extend(shown) or Section())
-    trained, examples = make("model=simple_cnn", "data.resize=16", images=20)
+    trained, examples = make(*SIMPLE, images=20)
     predicted = trained.engine.classify(examples.images).argmax(1)
     labels = predicted.clone()
     labels[0] = (predicted[0] + 1) % 10
-    look(trained, Examples(examples.images, labels), [], [], 25)
+    inspect(trained, Examples(examples.images, labels))
     firsts = [next(i for i in range(1, 20) if predicted[i] == each) for each in predicted[1:].unique()]
     assert [each.index for each in looked_at] == [*pick_evenly(firsts, 4), 0]
     assert torch.allclose(torch.from_numpy(looked_at[-1].image), examples.images[0] / 255, atol=1e-6)
@@ -241,17 +237,6 @@ class Odd(nn.Module):
         return maps.mean((2, 3)) @ self.out
 
 
-def test_a_network_of_ones_own_without_layers_can_be_looked_at(
-    make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(models.REGISTRY, "simple_cnn", ModelSpec(Odd, 1, "a test"))
-    trained, examples = make("model=simple_cnn", "data.resize=6")
-    look(trained, examples, [], [], 25)
-    page = (trained.directory / "inspect" / "index.html").read_text()
-    assert "The network has neither convolutions nor linear layers." in page
-    assert "dead units of ReLU: at most 100.0 %, in relu (call 2)" in capsys.readouterr().out
-
-
 class WithoutLayers(nn.Module):
     def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
         super().__init__()
@@ -261,19 +246,35 @@ class WithoutLayers(nn.Module):
         return images.mean((2, 3)) @ self.weight
 
 
-def test_a_network_without_layers_can_be_looked_at(make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.REGISTRY, "simple_cnn", ModelSpec(WithoutLayers, 1, "a test"))
+@pytest.mark.parametrize(
+    ("network", "found"),
+    [
+        (Odd, "The network has neither convolutions nor linear layers."),
+        (Odd, "dead units of ReLU: at most 100.0 %, in relu (call 2)"),
+        (WithoutLayers, "The network has no layers that give out maps or vectors."),
+        (WithoutLayers, "The network has no layers."),
+    ],
+)
+def test_a_custom_network_without_layers_can_be_looked_at(
+    network: type[nn.Module],
+    found: str,
+    make: Make,
+    unsaved: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(models.REGISTRY, "simple_cnn", ModelSpec(network, 1, "a test"))
     trained, examples = make("model=simple_cnn", "data.resize=6")
-    look(trained, examples, [], [], 25)
+    inspect(trained, examples)
     page = (trained.directory / "inspect" / "index.html").read_text()
-    assert "The network has no layers that give out maps or vectors." in page
+    assert found in page + capsys.readouterr().out
 
 
 def test_the_most_confident_mistake_comes_first(make: Make, unsaved: None) -> None:
-    trained, examples = make("model=simple_cnn", "data.resize=16", images=30)
+    trained, examples = make(*SIMPLE, images=30)
     probability, predicted = trained.engine.classify(examples.images).softmax(1).max(1)
     wrong = probability.masked_fill(predicted == examples.labels, 0.0)
-    look(trained, examples, [], [], 25)
+    inspect(trained, examples)
     page = (trained.directory / "inspect" / "index.html").read_text()
     assert f"The worst is test image {int(wrong.argmax())}: " in page
     assert f"feature_maps_{int(wrong.argmax())}.png" in names(trained.directory / "inspect")
@@ -284,8 +285,3 @@ def test_a_custom_model_needs_consent(within: Command, run: Path) -> None:
         forge(path, lambda state: state["config"]["model"].update(name="os:system"))
     done = within("inspect", "run")
     assert (done.returncode, "cnnbench inspect run --allow-custom-model" in done.stderr) == (2, True), done.stderr
-
-
-def test_help_says_what_it_takes(within: Command) -> None:
-    done: subprocess.CompletedProcess[str] = within("inspect", "--help")
-    assert (done.returncode, "RUN_DIR" in done.stdout) == (0, True)

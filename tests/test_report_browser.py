@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from browsing import DESKTOP, MARKS, PHONE, Window, sync_api, window
 from made_runs import grid, make_run
+from PIL import Image
 
-from cnnbench.reports.page import render
+from cnnbench.reports.inspection.sections import Section
+from cnnbench.reports.page import render_page
+from cnnbench.reports.page.report import render
 from cnnbench.runs.records import read_records
 
 expect = sync_api.expect
@@ -104,14 +107,10 @@ def test_a_heading_sorts_numbers_either_way_what_is_missing_last(opened: Any) ->
     assert column(opened, "test_accuracy") == [*sorted(numbers), "", "", ""]
 
 
-def test_numbers_are_sorted_as_numbers(opened: Any) -> None:
+def test_numbers_sort_as_numbers_text_as_text_and_one_heading_is_marked(opened: Any) -> None:
     heading(opened, "train.batch_size").get_by_role("button").click()
     assert column(opened, "train.batch_size") == ["32"] * 2 + ["64"] * 4 + ["128"] * 4
-
-
-def test_a_heading_sorts_text_and_no_other_stays_marked(opened: Any) -> None:
-    for name in ("seed", "model"):
-        heading(opened, name).get_by_role("button").click()
+    heading(opened, "model").get_by_role("button").click()
     assert column(opened, "model") == ["lenet"] * 8 + ["mlp", "nin"]
     assert opened.locator("#runs th[aria-sort]").count() == 1
 
@@ -144,18 +143,16 @@ def test_the_filter_shows_what_has_all_its_words(opened: Any, typed: str, networ
     expect(opened.locator("#count")).to_contain_text(f"{len(networks)} of 10 shown")
 
 
-def test_the_status_filters_beside_the_words(opened: Any) -> None:
-    opened.get_by_label("Status").select_option("failed")
-    assert column(opened, "status") == ["failed", "failed"]
-    opened.get_by_label("Filter").fill("seed=1")
-    assert column(opened, "status") == ["failed"]
-
-
-def test_the_filter_is_that_of_the_cost_chart_too(opened: Any) -> None:
+def test_status_and_words_filter_the_table_and_the_cost_chart(opened: Any) -> None:
     points = opened.locator("#cost-chart .point")
     expect(points).to_have_count(7)
     opened.get_by_label("Filter").fill("lenet")
     expect(points).to_have_count(5)
+    opened.get_by_label("Status").select_option("failed")
+    assert column(opened, "status") == ["failed", "failed"]
+    opened.get_by_label("Filter").fill("seed=1")
+    assert column(opened, "status") == ["failed"]
+    expect(points).to_have_count(0)
 
 
 def test_choosing_changes_curves_and_differences(opened: Any) -> None:
@@ -196,16 +193,20 @@ def test_all_that_are_shown_can_be_chosen(opened: Any) -> None:
     expect(opened.locator("#curves-legend li")).to_have_count(5)
 
 
-def test_curves_are_of_accuracy_or_loss(opened: Any) -> None:
-    for quantity in ("loss", "accuracy"):
-        opened.locator("#quantity").select_option(quantity)
-        expect(opened.locator("#curves .ytitle")).to_have_text(quantity)
-
-
-def test_cost_is_what_is_asked_for(opened: Any) -> None:
-    for cost in ("parameters", "multiply-adds", "time (s)"):
-        opened.locator("#cost").select_option(label=cost)
-        expect(opened.locator("#cost-chart .xtitle")).to_have_text(cost)
+@pytest.mark.parametrize(
+    ("select", "option", "title"),
+    [
+        ("#quantity", "loss", "#curves .ytitle"),
+        ("#quantity", "accuracy", "#curves .ytitle"),
+        ("#cost", "parameters", "#cost-chart .xtitle"),
+        ("#cost", "multiply-adds", "#cost-chart .xtitle"),
+        ("#cost", "time (s)", "#cost-chart .xtitle"),
+        ("#accuracy", "best validation accuracy", "#cost-chart .ytitle"),
+    ],
+)
+def test_charts_are_of_what_is_asked_for(opened: Any, select: str, option: str, title: str) -> None:
+    opened.locator(select).select_option(label=option)
+    expect(opened.locator(title)).to_have_text(option)
 
 
 def test_the_heat_map_has_a_number_in_each_cell_or_says_why_not(opened: Any) -> None:
@@ -213,11 +214,7 @@ def test_the_heat_map_has_a_number_in_each_cell_or_says_why_not(opened: Any) -> 
     expect(cells).to_have_count(4)
     assert sum(bool(re.fullmatch(r"0\.\d{4}", text)) for text in cells.all_text_contents()) == 3
     assert "failed" in cells.all_text_contents()
-
-
-def test_a_choice_of_one_is_not_offered(opened: Any) -> None:
-    expect(opened.locator("#grid")).to_be_hidden()
-    expect(opened.locator("#cost")).to_be_visible()
+    expect(opened.locator("#grid")).to_be_hidden()  # a choice of one is not offered
 
 
 def test_recall_is_shown_of_chosen_runs_that_have_it(opened: Any) -> None:
@@ -268,6 +265,28 @@ def test_dark_is_as_the_system_has_it_until_the_button_changes_it(browser: Any, 
         assert page.evaluate(LUMINANCE, "body") > 200
         assert page.evaluate(LUMINANCE, "#curves .xtitle") < 50
         expect(page.get_by_role("button", name="Dark")).to_be_visible()
+
+
+def test_the_page_of_inspect_has_pictures_and_light_and_dark(browser: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "filters.png")
+    names = ("mistakes", "saliency", "feature_maps", "kernels")
+    sections = dict.fromkeys((*names, "activations", "weights", "receptive_fields"), Section())
+    sections["kernels"] = Section([("filters.png", HOSTILE)])
+    text = render_page("inspection.html.jinja", title=HOSTILE, facts={}, sections=sections)
+    (tmp_path / "index.html").write_text(text)
+    context = browser.new_context(viewport=PHONE)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto((tmp_path / "index.html").as_uri())
+    assert page.evaluate("document.querySelector('img').naturalWidth") == 30
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert page.title() == f"{HOSTILE} (cnnbench)"
+    before = page.evaluate(LUMINANCE, "body")
+    page.get_by_role("button", name="Dark").click()
+    assert page.evaluate(LUMINANCE, "body") < 50 < 200 < before
+    context.close()
+    assert complaints == []
 
 
 @pytest.mark.slow

@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import nn
 from cnnbench.analysis.receptive_field import Traced
 
 __all__ = [
-    "Forward",
+    "Array",
     "Histogram",
     "LayerOutputs",
     "pick_evenly",
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 Forward = Callable[[torch.Tensor], object]  # runs a network once, on inputs (N, C, S, S)
 Array = npt.NDArray[Any]
+Key = tuple[str, int]  # name and call of a module
+Recorders = Mapping[Key, Callable[[torch.Tensor], None]]
 
 BINS = 60
 NEAR = 0.01  # of the ends of a sigmoid or tanh, where its gradient is next to nothing
@@ -41,28 +44,24 @@ def pick_evenly(items: Sequence[T], most: int) -> list[T]:
 
 
 @contextmanager
-def _record_outputs_of(
-    network: nn.Module, layers: Sequence[Traced], record: Callable[[int, torch.Tensor], None]
-) -> Iterator[None]:
-    """Record the output of each of `layers` in the block, with its place among them."""
-    places = {layer.key: place for place, layer in enumerate(layers)}
+def _hooked(network: nn.Module, recorders: Recorders) -> Iterator[None]:
+    """Give the outputs in the block to the recorders, which are by name and call of a module."""
     calls: Counter[str] = Counter()
 
-    def hook_for(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            calls[name] += 1
-            if (name, calls[name]) in places:
-                record(places[name, calls[name]], output.detach().float())
+    def hook(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        calls[name] += 1
+        if (name, calls[name]) in recorders:
+            recorders[name, calls[name]](output.detach().float())
 
-        return hook
-
-    names = dict.fromkeys(layer.name for layer in layers)
-    hooks = [network.get_submodule(name).register_forward_hook(hook_for(name)) for name in names]
+    hooks = []
+    for name in {name for name, _ in recorders}:
+        module = network.get_submodule(name)
+        hooks.append(module.register_forward_hook(partial(hook, name)))
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in hooks:
+            handle.remove()
 
 
 @torch.inference_mode()
@@ -73,19 +72,20 @@ def record_outputs(
     layers: Sequence[Traced],
 ) -> list[Array]:
     """Return the output of each of `layers` for one input (1, C, S, S): (C, H, W) or (F)."""
-    found: dict[int, Array] = {}
+    found: dict[Key, Array] = {}
 
-    def record(place: int, output: torch.Tensor) -> None:
-        found[place] = output[0].cpu().numpy().copy()  # what comes next may work in place
+    def record(key: Key, output: torch.Tensor) -> None:
+        found[key] = output[0].cpu().numpy().copy()  # what comes next may work in place
 
-    with _record_outputs_of(network, layers, record):
+    recorders = {layer.key: partial(record, layer.key) for layer in layers}
+    with _hooked(network, recorders):
         forward(inputs)
-    return [found[place] for place in range(len(layers))]
+    return [found[layer.key] for layer in layers]
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many values fall between the edges, of which there is one more; mean and standard deviation of all."""
+    """How many values fall between the edges, of which there is one more; mean and std of all."""
 
     counts: Array
     edges: Array
@@ -93,12 +93,16 @@ class Histogram:
     std: float
 
 
+WeightHistogram = tuple[str, nn.Parameter, Histogram]
+
+
 @dataclass(frozen=True)
 class LayerOutputs:
     """Statistics of what a layer gives out for a batch of images.
 
-    `dead_units` is the share of a ReLU's units that are 0 for each image, `dead_maps` how many of its maps are.
-    `saturated` is the share of the outputs of a sigmoid or tanh within 0.01 of its ends. None for other layers.
+    `dead_units` is the share of a ReLU's units that are 0 for each image, `dead_maps` how many of
+    its maps are. `saturated` is the share of the outputs of a sigmoid or tanh within 0.01 of its
+    ends. None for other layers.
     """
 
     layer: Traced
@@ -113,50 +117,51 @@ class _Sums:
 
     def __init__(self, layer: Traced) -> None:
         self.layer = layer
-        self.low, self.high = math.inf, -math.inf
-        self.values, self.sum, self.squares, self.near_the_ends = 0, 0.0, 0.0, 0
-        self.was_active: torch.Tensor | None = None
+        self.range = (math.inf, -math.inf)
+        self.sums = np.zeros(3)  # of ones, values and squares
+        self.active: torch.Tensor | None = None
+        self.saturated: int | None = None
         self.counts: Array | None = None
 
     def add(self, outputs: torch.Tensor) -> None:
-        """Add those of a batch (N, ...)."""
-        self.low, self.high = min(self.low, outputs.min().item()), max(self.high, outputs.max().item())
+        """Add a batch (N, ...)."""
+        low, high = self.range
+        self.range = min(low, outputs.min().item()), max(high, outputs.max().item())
         mean, variance = outputs.mean().item(), outputs.var(correction=0).item()
-        self.values += outputs.numel()
-        self.sum += mean * outputs.numel()
-        self.squares += (variance + mean**2) * outputs.numel()
+        self.sums += outputs.numel() * np.array([1, mean, variance + mean**2])
         match self.layer.module:
             case nn.ReLU() | nn.ReLU6():
                 active = (outputs > 0).any(dim=0)
-                self.was_active = active if self.was_active is None else self.was_active | active
-            case nn.Sigmoid():
-                self.near_the_ends += int(((outputs < NEAR) | (outputs > 1 - NEAR)).sum())
-            case nn.Tanh():
-                self.near_the_ends += int((outputs.abs() > 1 - NEAR).sum())
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Of the histogram: the values may all be the same, or none of them a number."""
-        if not math.isfinite(self.low) or not math.isfinite(self.high):
-            return 0.0, 1.0
-        return (self.low, self.high) if self.low < self.high else (self.low - 0.5, self.low + 0.5)
+                self.active = active if self.active is None else self.active | active
+            case nn.Sigmoid() | nn.Tanh():
+                lowest = 0 if isinstance(self.layer.module, nn.Sigmoid) else -1
+                near = (outputs < lowest + NEAR) | (outputs > 1 - NEAR)
+                self.saturated = (self.saturated or 0) + int(near.sum())
 
     def count(self, outputs: torch.Tensor) -> None:
-        """Add a batch to the histogram, once `ends` are known."""
-        counts = torch.histc(outputs.cpu(), BINS, *self.ends).numpy()  # not on a GPU, where there is chance in it
+        """Add a batch to the histogram, once the range of all batches is known."""
+        low, high = self.range
+        if not math.isfinite(low) or not math.isfinite(high):
+            self.range = low, high = 0.0, 1.0
+        elif low == high:
+            self.range = low, high = low - 0.5, low + 0.5
+        # on the CPU: on a GPU the result differs by chance
+        counts = torch.histc(outputs.cpu(), BINS, low, high).numpy()
         self.counts = counts if self.counts is None else self.counts + counts
 
     def conclude(self) -> LayerOutputs:
-        mean = self.sum / self.values
-        std = math.sqrt(max(0.0, self.squares / self.values - mean**2))
-        dead_units, dead_maps = None, None
-        if self.was_active is not None:
-            dead_units = 1 - self.was_active.float().mean().item()
-            dead_maps = int((~self.was_active.flatten(1).any(dim=1)).sum()) if self.was_active.ndim == 3 else None
-        ended = isinstance(self.layer.module, (nn.Sigmoid, nn.Tanh))
-        saturated = self.near_the_ends / self.values if ended else None
-        edges = np.linspace(*self.ends, BINS + 1)
-        histogram = None if self.counts is None else Histogram(self.counts, edges, mean, std)
+        number, total, squares = self.sums.tolist()
+        mean = total / number
+        std = math.sqrt(max(0.0, squares / number - mean**2))
+        histogram = dead_units = dead_maps = saturated = None
+        if self.counts is not None:
+            histogram = Histogram(self.counts, np.linspace(*self.range, BINS + 1), mean, std)
+        if self.active is not None:
+            dead_units = 1 - self.active.float().mean().item()
+            if self.active.ndim == 3:
+                dead_maps = int((~self.active.flatten(1).any(dim=1)).sum())
+        if self.saturated is not None:
+            saturated = self.saturated / number
         return LayerOutputs(self.layer, histogram, dead_units, dead_maps, saturated)
 
 
@@ -168,23 +173,22 @@ def summarize_outputs(
     layers: Sequence[Traced],
     most_histograms: int,
 ) -> list[LayerOutputs]:
-    """The statistics of `layers` over the inputs that `batches` gives, the same ones each time; some with histograms.
+    """Return the statistics of `layers` over the inputs that `batches` gives at each call.
 
-    They run twice, as a histogram wants to know its ends first. In memory is one batch.
+    At most `most_histograms` have a histogram. The network runs twice, because a histogram needs
+    its range first, so that no more than a batch is in memory.
     """
     sums = [_Sums(layer) for layer in layers]
-    with_histogram = pick_evenly(sums, most_histograms)
-    for inputs in batches():
-        with _record_outputs_of(network, layers, lambda place, outputs: sums[place].add(outputs)):
-            forward(inputs)
-    drawn = [each.layer for each in with_histogram]
-    for inputs in batches():
-        with _record_outputs_of(network, drawn, lambda place, outputs: with_histogram[place].count(outputs)):
-            forward(inputs)
+    drawn = pick_evenly(sums, most_histograms)
+    for every, add in ((sums, _Sums.add), (drawn, _Sums.count)):
+        recorders = {each.layer.key: partial(add, each) for each in every}
+        for inputs in batches():
+            with _hooked(network, recorders):
+                forward(inputs)
     return [each.conclude() for each in sums]
 
 
-def summarize_weights(network: nn.Module, most: int) -> tuple[list[tuple[str, nn.Parameter, Histogram]], int]:
+def summarize_weights(network: nn.Module, most: int) -> tuple[list[WeightHistogram], int]:
     """Return histograms of at most so many weights, and how many weights there are.
 
     Weights are parameters of two or more dimensions.
@@ -194,6 +198,8 @@ def summarize_weights(network: nn.Module, most: int) -> tuple[list[tuple[str, nn
     for name, weight in pick_evenly(weights, most):
         values = weight.detach().cpu().double().numpy()
         finite = values[np.isfinite(values)]
-        counts, edges = np.histogram(finite, max(10, min(BINS, math.isqrt(finite.size))))
-        chosen.append((name, weight, Histogram(counts, edges, float(values.mean()), float(values.std()))))
+        bins = max(10, min(BINS, math.isqrt(finite.size)))
+        counts, edges = np.histogram(finite, bins)
+        histogram = Histogram(counts, edges, float(values.mean()), float(values.std()))
+        chosen.append((name, weight, histogram))
     return chosen, len(weights)

@@ -1,36 +1,67 @@
 """Receptive fields: the pixels of the image that a unit of a layer can depend on.
 
-Along each side, the units of a layer lie `jump` pixels apart, and the first sees the pixels `first` to `last`. A
-window of k units, d apart, that moves by s over maps padded by p makes of them (Araujo, Norris, Sim: Computing
-Receptive Fields of Convolutional Neural Networks, 2019)
+Along each side, the units of a layer lie `jump` pixels apart, and the first sees the pixels `first`
+to `last`. A window of k units, d apart, that moves by s over maps padded by p makes of them
+(Araujo, Norris, Sim: Computing Receptive Fields of Convolutional Neural Networks, 2019)
 
     first - p jump        last + ((k - 1) d - p) jump        jump s
 
-Where branches meet, in a sum or a concatenation, a unit sees what any of them sees. The operations are followed as
-they run, on the meta device, so this holds for whatever a network does between its layers as well.
+Where branches meet, a unit sees what any of them sees. The recurrence follows the operations that
+PyTorch runs on the meta device, so it holds for whatever a network does between its layers. After
+an operation that is not listed below, the field is not known.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.fx.operator_schemas import normalize_function
+from torch.utils._pytree import tree_leaves
 
 from cnnbench.analysis.meta_shapes import ShapeRules
-from cnnbench.analysis.receptive_field_rules import PIXEL, WHOLE, Field, Span, find_rule, tensors_with_field
 
 __all__ = ["WHOLE", "Field", "Span", "Traced", "trace"]
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Span:
+    """The first and last pixel along a side that the first unit sees, and how far on the next are.
+
+    Pixels below 0 are padding.
+    """
+
+    first: float
+    last: float
+    jump: float
+
+    @property
+    def size(self) -> float:
+        return self.last - self.first + 1
+
+    def of_unit(self, index: int) -> tuple[float, float]:
+        """Return the first and last pixel that unit `index` sees."""
+        return self.first + index * self.jump, self.last + index * self.jump
+
+
+Field = tuple[Span, Span]  # down and across
+PIXEL: Field = (Span(0, 0, 1), Span(0, 0, 1))
+ONE = (1, 1)
+Named = Mapping[str, Any]
+WHOLE: Field = (Span(-math.inf, math.inf, 1), Span(-math.inf, math.inf, 1))
 
 
 @dataclass(frozen=True)
 class Traced:
-    """What a module gave out when it was called: its shape without the batch, and its receptive field.
+    """What a module gave out when it was called: its shape without the batch, its receptive field.
 
-    `call` counts the calls of a module that is called several times, from 1. The field is None if it is not known.
+    `call` counts the calls of a module from 1. The field is None if it is not known.
     """
 
     name: str
@@ -55,62 +86,127 @@ class Traced:
 
 
 def trace(network: nn.Module, image: torch.Tensor) -> list[Traced]:
-    """The modules of `network` in the order they end, in evaluation mode, on `image` (1, C, H, W).
+    """Return the modules in the order they end, in evaluation mode, on `image` (1, C, H, W).
 
-    Both are on the meta device. Outputs that are not tensors are left out.
+    Both are on the meta device. Modules that give out no tensor are left out.
     """
     traced: list[Traced] = []
     calls: Counter[str] = Counter()
 
-    def record(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            calls[name] += 1
-            if isinstance(output, torch.Tensor):
-                traced.append(Traced(name, calls[name], module, tuple(output.shape[1:]), _field_of(output)))
+    def record(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        calls[name] += 1
+        if isinstance(output, torch.Tensor):
+            field = getattr(output, "field", None)
+            traced.append(Traced(name, calls[name], module, tuple(output.shape[1:]), field))
 
-        return hook
-
-    hooks = [module.register_forward_hook(record(name)) for name, module in network.named_modules() if name]
-    # in inference mode operations arrive as they are called, not in parts
-    with torch.inference_mode(), ShapeRules(), _Following():
-        image = image.clone()
-        image.field = PIXEL  # type: ignore[attr-defined]  # our mark
+    hooks, padding_modes = [], {}
+    for name, module in network.named_modules():
+        if name:
+            hooks.append(module.register_forward_hook(partial(record, name)))
+        if isinstance(module, nn.Conv2d):
+            padding_modes[module] = module.padding_mode
+            module.padding_mode = "zeros"  # the field does not depend on what the padding holds
+    image = image.clone()
+    image.field = PIXEL  # type: ignore[attr-defined]  # our mark
+    with torch.no_grad(), _FieldMode():
         network.eval()(image)
     for hook in hooks:
         hook.remove()
+    for module, mode in padding_modes.items():
+        module.padding_mode = mode
     return traced
 
 
-def _field_of(tensor: torch.Tensor) -> Field | None:
-    return getattr(tensor, "field", None)
-
-
-class _Following(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__ has no types
+class _FieldMode(ShapeRules):  # type: ignore[no-untyped-call]  # torch leaves it without types
     """While it is active, tensors that depend on the image are marked with their field."""
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves its constructor without types
-
     def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        inputs = list(tensors_with_field([*args, *kwargs.values()]))
-        rule = find_rule(func)
-        # as its parts, for whose shapes there are rules; they are followed where there is none for the whole
-        with nullcontext() if rule is not None or not inputs else self:
-            output = func.decompose(*args, **kwargs)
-        if output is NotImplemented:
-            output = func(*args, **kwargs)
-        elif rule is None:
-            return output
-        if inputs:
-            field = None if rule is None or None in map(_field_of, inputs) else rule(output, *args, **kwargs)
-            for each in output if isinstance(output, (tuple, list)) else (output,):
-                if isinstance(each, torch.Tensor):
-                    each.field = field  # type: ignore[attr-defined]  # our mark
+        output = super().__torch_dispatch__(func, types, args, kwargs)
+        inputs = [each for each in tree_leaves((args, kwargs)) if hasattr(each, "field")]
+        outputs = [each for each in tree_leaves(output) if isinstance(each, torch.Tensor)]
+        if inputs and outputs:
+            named = normalize_function(func, tuple(args), kwargs, normalize_to_only_use_kwargs=True)
+            field = _field_after(func, named.kwargs if named else {}, outputs[0], inputs)
+            for tensor in outputs:
+                tensor.field = field  # type: ignore[attr-defined]  # our mark
         return output
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:  # otherwise PyTorch imports its compiler to keep it from this class
-        return False
+
+def _field_after(func: Any, named: Named, output: torch.Tensor, inputs: list[Any]) -> Field | None:
+    """Return the field of what `func` makes of the marked `inputs`, with its arguments by name."""
+    fields = [tensor.field for tensor in inputs]
+    if WHOLE in fields:
+        return WHOLE
+    field = _unite(fields)
+    if field is None:
+        return None
+    if torch.Tag.pointwise in func.tags:
+        is_aligned = all(tensor.shape[-2:] == output.shape[-2:] for tensor in inputs)
+        return field if is_aligned else None
+    maps = named.get("input", output)
+    dims = maps.ndim
+    match func:
+        case aten.hardswish.default | aten._prelu_kernel.default:
+            return field
+        case aten.native_batch_norm.default:  # by statistics of this image, or those of training
+            return WHOLE if named["training"] else field
+        case aten.addmm.default | aten.mm.default | aten.native_group_norm.default:
+            return WHOLE
+        case aten.mean.dim | aten.sum.dim_IntList | aten.amax.default:
+            sides = {dim % dims for dim in named["dim"]} & {dims - 2, dims - 1}
+            return (field, None, WHOLE)[len(sides)]
+        case aten.cat.default:
+            return field if named["dim"] % dims == 1 else None
+        case aten.view.default | aten.clone.default | aten.split.Tensor:
+            has_places = dims > 2 and output.shape[-2:] == maps.shape[-2:]
+            is_vector = output.ndim == 2 and len(output) == len(maps)
+            return field if has_places or is_vector else None
+    if dims != 4:
+        return None
+    match func:
+        case aten.convolution.default if not named["transposed"]:
+            kernel = named["weight"].shape[2:]
+            return _slide(field, kernel, named["stride"], named["padding"], named["dilation"])
+        case aten.max_pool2d_with_indices.default | aten.avg_pool2d.default:
+            kernel, dilation = named["kernel_size"], named.get("dilation", ONE)
+            return _slide(field, kernel, named["stride"] or kernel, named["padding"], dilation)
+        case aten._adaptive_avg_pool2d.default | aten.adaptive_max_pool2d.default:
+            kernel = [maps.shape[2] // output.shape[2], maps.shape[3] // output.shape[3]]
+            is_even = not (maps.shape[2] % output.shape[2] or maps.shape[3] % output.shape[3])
+            return _slide(field, kernel, kernel, (0, 0)) if is_even else None
+        case aten.constant_pad_nd.default:
+            pad = [*named["pad"], 0, 0]  # left, right, top, bottom
+            return _slide(field, ONE, ONE, (pad[2], pad[0]))
+        case aten.slice.Tensor:
+            dim, steps, paddings = named["dim"], [1, 1, 1, 1], [0, 0, 0, 0]
+            start, _, _ = slice(named["start"], None).indices(maps.shape[dim])
+            steps[dim], paddings[dim] = named["step"], -start
+            return _slide(field, ONE, steps[2:], paddings[2:])
+    return None
+
+
+def _unite(fields: Sequence[Field | None]) -> Field | None:
+    """Return what a unit sees that depends on the units at its place in maps with these fields."""
+    if None in fields:
+        return None
+    sides = []
+    for spans in zip(*fields, strict=True):
+        if len({span.jump for span in spans}) > 1:
+            return None
+        first, last = min(span.first for span in spans), max(span.last for span in spans)
+        sides.append(Span(first, last, spans[0].jump))
+    return sides[0], sides[1]
+
+
+Pair = Sequence[int]  # down and across
+
+
+def _slide(field: Field, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = ONE) -> Field:
+    """Return the field of a window that slides over units with `field`."""
+    sides = []
+    for span, k, s, p, d in zip(field, kernel, stride, padding, dilation, strict=True):
+        last = span.last + ((k - 1) * d - p) * span.jump
+        sides.append(Span(span.first - p * span.jump, last, span.jump * s))
+    return sides[0], sides[1]

@@ -12,9 +12,9 @@ from cnnbench.commands import parse_run_arguments, run_parser
 from cnnbench.data.eval_set import EvalSet, load_eval_set
 from cnnbench.data.resident import Examples
 from cnnbench.errors import ConfigError
-from cnnbench.reports import confusion
+from cnnbench.reports.confusion import draw_confusion
 from cnnbench.runs import environment
-from cnnbench.runs.directory import RunDirectory, job_directory_name, write_atomically
+from cnnbench.runs.directory import RunDirectory, job_directory_name
 from cnnbench.runs.reading import find_figure, read_json_or_empty
 from cnnbench.training.build import describe
 from cnnbench.training.load_model import TrainedModel, load_trained_model
@@ -108,9 +108,8 @@ def _record(trained: TrainedModel, test: EvalSet, result: Evaluation, heading: s
     }
     run.write_json(f"evaluation{end}.json", record)
     picture = run.path / f"confusion{end}.png"
-    title = f"{heading}\naccuracy {result.accuracy:.4f}"
-    classes = trained.dataset.classes
-    write_atomically(picture, lambda file: confusion.draw(result.confusion, classes, title, file))
+    note = f"accuracy {result.accuracy:.4f}"
+    draw_confusion(picture, result.confusion, trained.dataset.classes, heading, note)
     recorded = find_figure(read_json_or_empty(run.path / "result.json"), "test_accuracy")
     if not overrides and recorded not in (None, result.accuracy):
         print(f"The run itself measured {recorded:.4f}, with another device, precision or version.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from cnnbench.commands import write_results
 from cnnbench.reports.comparison import how_many, print_comparison, shared
 from cnnbench.reports.groups import ranked
-from cnnbench.reports.page import render
+from cnnbench.reports.page.report import render
 from cnnbench.reports.table import Column, as_text, columns_of_groups, columns_of_runs, csv_rows, escaped, markdown
 from cnnbench.runs.records import Record
 

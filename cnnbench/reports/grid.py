@@ -1,9 +1,10 @@
-"""Runs that differ in learning rate and batch size alone, and how accurate each pair of them was on average."""
+"""Grids of runs that differ in learning rate and batch size alone, with their mean accuracies."""
 
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cnnbench.reports.groups import NO_MATTER, REPEATS, Group, flat
 from cnnbench.runs.records import Record
@@ -27,8 +28,9 @@ class Grid:
 
     @property
     def part(self) -> str:
-        """What accuracies are of, validation or, if nothing was held out, test."""
-        return "validation" if any(run.validation_accuracy is not None for run in self.runs) else "test"
+        """What accuracies are of, validation or, without a validation set, test."""
+        is_validated = any(run.validation_accuracy is not None for run in self.runs)
+        return "validation" if is_validated else "test"
 
     def accuracies(self, cell: Sequence[Record]) -> list[float]:
         return Group((), [run for run in cell if run.state == "finished"]).accuracies(self.part)
@@ -41,17 +43,22 @@ class Grid:
 
 
 def grids(runs: Sequence[Record]) -> list[Grid]:
-    """All with at least two rates, two batch sizes and a finished run, the one with the best pair first."""
+    """Return all with two rates or more, two batch sizes or more and a finished run, best first."""
     alike: dict[tuple[str, ...], list[tuple[float, float, Record]]] = defaultdict(list)
     for run in runs:
         values = dict(flat(run.config))
         rate, batch_size = values.pop(RATE, None), values.pop(BATCH_SIZE, None)
-        if all(isinstance(value, (int, float)) and 0 < value < 1e300 for value in (rate, batch_size)):
-            others = [f"{key}={value!r}" for key, value in values.items() if not key.startswith((*REPEATS, *NO_MATTER))]
-            alike[tuple(sorted(others))].append((float(rate), float(batch_size), run))
+        if _is_positive(rate) and _is_positive(batch_size):
+            keys = sorted(key for key in values if not key.startswith((*REPEATS, *NO_MATTER)))
+            others = tuple(f"{key}={values[key]!r}" for key in keys)
+            alike[others].append((float(rate), float(batch_size), run))
     found = [_grid(members) for members in alike.values()]
-    found = [each for each in found if min(len(each.rates), len(each.batch_sizes)) > 1 and each.best > 0]
-    return sorted(found, key=lambda each: -each.best)
+    found = [grid for grid in found if min(len(grid.rates), len(grid.batch_sizes)) > 1]
+    return sorted([grid for grid in found if grid.best > 0], key=lambda grid: -grid.best)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < 1e300
 
 
 def _grid(members: Sequence[tuple[float, float, Record]]) -> Grid:

@@ -128,7 +128,7 @@ def test_a_vector_has_dead_units_but_no_maps() -> None:
     ],
 )
 def test_saturated_are_outputs_near_the_ends(last: nn.Module, values: list[float], share: float | None) -> None:
-    found = of_fixed(torch.tensor([values]), last)
+    found = of_fixed(torch.tensor([values] * 7), last)  # in two batches
     assert (found.saturated, found.dead_units) == (share, None)
 
 
@@ -137,6 +137,7 @@ def test_outputs_that_are_all_alike_or_no_numbers_have_a_histogram(value: float)
     histogram = of_fixed(torch.full((2, 3), value), nn.Identity()).histogram
     assert histogram is not None
     assert np.isfinite(histogram.edges).all()
+    assert histogram.edges[0] < histogram.edges[-1]
     assert histogram.counts.sum() == (6 if math.isfinite(value) else 0)
 
 

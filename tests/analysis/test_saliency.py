@@ -48,7 +48,7 @@ def test_the_image_is_left_as_it_is() -> None:
 @pytest.mark.parametrize("size", [1, 4, 12, 28, 29, 32, 96, 224])
 @pytest.mark.parametrize("multiply_adds", [1, 10**7, 10**11])
 def test_the_patches_cover_the_image_and_are_bounded_in_number(size: int, multiply_adds: int) -> None:
-    how = plan_occlusion(size, multiply_adds, images=5, most_multiply_adds=5e10)
+    how = plan_occlusion(size, multiply_adds, images=5, most=5e10)
     corners = how.corners(size)
     covered = {pixel for corner in corners for pixel in range(corner, corner + how.patch)}
     assert set(range(size)) <= covered
@@ -61,3 +61,8 @@ def test_the_patches_cover_the_image_and_are_bounded_in_number(size: int, multip
 def test_a_patch_lies_around_the_place_it_stands_for(size: int, how: Occlusion) -> None:
     places = (np.arange(how.places) + 0.5) * size / how.places
     assert np.abs(np.array(how.corners(size)) + how.patch / 2 - places).max() <= 0.5
+
+
+def test_a_patch_is_a_fifth_of_the_image_and_places_are_what_the_work_allows() -> None:
+    assert plan_occlusion(28, 1, images=1, most=5e10) == Occlusion(6, 28)
+    assert plan_occlusion(224, 10**11, images=5, most=5e10) == Occlusion(45, 7)

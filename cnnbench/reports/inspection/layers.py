@@ -12,48 +12,43 @@ from cnnbench.errors import ConfigError, did_you_mean
 __all__ = [
     "by",
     "choose_layers",
-    "describe",
-    "in_words",
+    "describe_field",
+    "describe_module",
+    "field_side",
     "is_window",
     "layers_with_statistics",
     "named_layers",
-    "side_of_field",
 ]
 
-MOST_ROWS = 8  # layers in a picture of feature maps, unless more are named
-POOLINGS = (
-    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
-    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-)
+MAX_ROWS = 8  # layers in a picture of feature maps, unless more are named
+Layers = Sequence[Traced]
+POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
 def by(sides: Iterable[int]) -> str:
-    """Such as 16 × 10 × 10."""
+    """Return such as 16 × 10 × 10."""
     return " × ".join(f"{side:,}" for side in sides)
 
 
-def describe(module: nn.Module) -> str:
-    """Kind and window, such as Conv2d 5 × 5, stride 2."""
+def describe_module(module: nn.Module) -> str:
+    """Return kind and window, such as Conv2d 5 × 5, stride 2."""
     kind = type(module).__name__
     if not hasattr(module, "kernel_size"):
         return kind
-    window, stride = _sides(module.kernel_size), _sides(getattr(module, "stride", 1))
+    sizes: Any = module.kernel_size, getattr(module, "stride", 1)
+    window, stride = ([size] * 2 if isinstance(size, int) else list(size) for size in sizes)
     usual = window if isinstance(module, POOLINGS) else [1] * len(stride)
-    return f"{kind} {by(window)}" + (f", stride {stride[0]}" if stride != usual else "")
+    step = "" if stride == usual else f", stride {stride[0]}"
+    return f"{kind} {by(window)}{step}"
 
 
-def _sides(size: Any) -> list[int]:
-    return [size, size] if isinstance(size, int) else list(size)
-
-
-def side_of_field(layer: Traced) -> float:
-    """In pixels, down; the sides are alike in all but the strangest networks. 0 where it is not known."""
+def field_side(layer: Traced) -> float:
+    """Return the side of the receptive field in pixels, down; 0 if it is not known."""
     return 0 if layer.field is None else layer.field[0].size
 
 
-def in_words(layer: Traced, size: int) -> str:
-    """Its receptive field, such as 14 × 14, with a word where that is no less than the image of `size` pixels."""
+def describe_field(layer: Traced, size: int) -> str:
+    """Return the receptive field, such as 14 × 14, and whether that is all of `size` pixels."""
     if layer.field is None:
         return "not known"
     sides = [span.size for span in layer.field]
@@ -63,7 +58,7 @@ def in_words(layer: Traced, size: int) -> str:
 
 
 def is_window(layer: Traced) -> bool:
-    """Whether it is a convolution or pooling, which make receptive fields."""
+    """Return whether it is a convolution or pooling, which make receptive fields."""
     return layer.is_layer and isinstance(layer.module, (nn.Conv2d, *POOLINGS))
 
 
@@ -71,41 +66,47 @@ def is_activation(layer: Traced) -> bool:
     return layer.is_layer and type(layer.module).__module__ == nn.ReLU.__module__
 
 
-def layers_with_statistics(traced: Sequence[Traced]) -> list[Traced]:
-    """Convolutions, linear layers and activations; all layers of a network that has no such."""
-    usual = [layer for layer in traced if is_activation(layer) or isinstance(layer.module, (nn.Conv2d, nn.Linear))]
-    return usual or [layer for layer in traced if layer.is_layer]
+def layers_with_statistics(traced: Layers) -> list[Traced]:
+    """Return convolutions, linear layers and activations; all layers if there are none."""
+    weighted = (nn.Conv2d, nn.Linear)
+    usual = [each for each in traced if is_activation(each) or isinstance(each.module, weighted)]
+    return usual or [each for each in traced if each.is_layer]
 
 
-def choose_layers(traced: Sequence[Traced]) -> list[Traced]:
-    """Of the convolutions, poolings and activations that give out maps at most `MOST_ROWS`.
+def choose_layers(traced: Layers) -> list[Traced]:
+    """Return at most `MAX_ROWS` of the convolutions, poolings and activations that give out maps.
 
-    Where there are more, activations are left out, and evenly some of the rest. A network without such layers is shown
-    by all that give out maps or, if there are none, vectors.
+    Where there are more, activations are left out, and evenly some of the rest. A network without
+    such layers is shown by all that give out maps or, if there are none, vectors.
     """
     layers = [layer for layer in traced if layer.is_layer]
     maps = [layer for layer in layers if len(layer.shape) == 3 and max(layer.shape[1:]) > 1]
-    usual = [layer for layer in maps if is_window(layer) or is_activation(layer)]
-    if len(usual) > MOST_ROWS:
-        usual = [layer for layer in usual if is_window(layer)] or usual
-    vectors = [layer for layer in layers if len(layer.shape) == 1 and not isinstance(layer.module, nn.Flatten)]
-    return pick_evenly(usual or maps or vectors, MOST_ROWS)
+    chosen = [layer for layer in maps if is_window(layer) or is_activation(layer)]
+    if len(chosen) > MAX_ROWS:
+        chosen = [layer for layer in chosen if is_window(layer)] or chosen
+    if not maps:
+        vectors = [layer for layer in layers if len(layer.shape) == 1]
+        chosen = [layer for layer in vectors if not isinstance(layer.module, nn.Flatten)]
+    return pick_evenly(chosen or maps, MAX_ROWS)
 
 
-def named_layers(traced: Sequence[Traced], network: nn.Module, names: Sequence[str]) -> list[Traced]:
-    """The modules of these names, in the order they run.
+def named_layers(traced: Layers, network: nn.Module, names: Sequence[str]) -> list[Traced]:
+    """Return the modules of these names, in the order they run.
 
     Raises:
         ConfigError: there is none of a name, or it gives out nothing that can be shown.
     """
-    there = {layer.name for layer in traced}
+    known = {layer.name for layer in traced}
     for name in names:
-        if name not in there and name in dict(network.named_modules()):
-            raise ConfigError(f"--layers: {name} gives out no tensor when the network is evaluated. Name another.")
-        if name not in there:
-            raise ConfigError(f"--layers: there is no layer '{name}'. {did_you_mean(name, there)}")
+        if name not in known and name in dict(network.named_modules()):
+            reason = "gives out no tensor when the network is evaluated"
+            raise ConfigError(f"--layers: {name} {reason}. Name another.")
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ConfigError(f"--layers: there is no layer '{name}'. {hint}")
     shown = [layer for layer in traced if layer.name in names]
-    odd = next((layer for layer in shown if len(layer.shape) not in (1, 3)), None)
-    if odd is not None:
-        raise ConfigError(f"--layers: {odd.name} gives out {len(odd.shape)} dimensions, neither maps nor a vector.")
+    for layer in shown:
+        if len(layer.shape) not in (1, 3):
+            dimensions = f"{len(layer.shape)} dimensions, neither maps nor a vector"
+            raise ConfigError(f"--layers: {layer.name} gives out {dimensions}.")
     return shown

@@ -1,48 +1,37 @@
-"""The sections of the page: each draws its pictures into the folder, and says what is special about them.
+"""The sections of the page: each draws its pictures into the folder, and says what is special.
 
-How to read them is said in page.html.
+How to read them is said in inspection.html.jinja.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from cnnbench.analysis import saliency as maps
 from cnnbench.analysis.activations import (
-    Forward,
     LayerOutputs,
     pick_evenly,
     record_outputs,
-    summarize_outputs,
     summarize_weights,
 )
 from cnnbench.analysis.receptive_field import Traced
-from cnnbench.analysis.saliency import Logits, compute_input_gradient, measure_occlusion, plan_occlusion
-from cnnbench.reports.inspection.canvas import Canvas
-from cnnbench.reports.inspection.diagrams import Diagram, draw_diagrams, draw_receptive_fields
+from cnnbench.reports.inspection import pictures
 from cnnbench.reports.inspection.layers import (
     by,
-    describe,
-    in_words,
+    describe_field,
+    describe_module,
+    field_side,
     is_window,
-    layers_with_statistics,
-    side_of_field,
 )
-from cnnbench.reports.inspection.pictures import (
-    LayerMaps,
-    Shown,
-    draw_feature_maps,
-    draw_kernels,
-    draw_mistakes,
-    draw_saliency,
-)
+from cnnbench.reports.inspection.pictures import Shown
+from cnnbench.training.engine import EagerEngine
 
 __all__ = [
-    "Picture",
     "Section",
     "Subject",
     "activations",
@@ -54,181 +43,164 @@ __all__ = [
     "weights",
 ]
 
-MOST_MULTIPLY_ADDS = 5e10  # for a picture: seconds on two cores
-MOST_DIAGRAMS = 24
-MOST_FIELDS = 8
-MOST_KERNELS = 64
-MOST_PAIRS = 10
+MAX_MULTIPLY_ADDS = 5e10  # for a picture: seconds on two cores
+MAX_HISTOGRAMS = 24
+MAX_FIELDS = 8
+MAX_KERNELS = 64
+MAX_PAIRS = 10
 BATCH_SIZE = 64
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A file in the folder, what it shows for those who do not see it, and a caption."""
-
-    file: str
-    alt: str
-    caption: str
+Pair = tuple[str, str]  # true and predicted class
 
 
 @dataclass(frozen=True)
 class Section:
-    """Pictures, a table whose first row is its head, and what there is to say instead of them."""
+    """Pictures, each a file in the folder with a caption; a table under its head; a note."""
 
-    pictures: Sequence[Picture] = ()
+    pictures: Sequence[tuple[str, str]] = ()
     table: Sequence[Sequence[str]] = ()
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The network that is looked at, in evaluation mode, and the folder that its pictures go to.
+    """The network that is looked at, and the folder that its pictures go to.
 
-    `title` names it in each picture. `logits` are those it is measured by. `traced` is what its modules do with an
-    image of `image_shape` (C, S, S), `multiply_adds` what that costs. `written` are the pictures so far.
+    `title` names it in each picture. `traced` is what its modules do with an image of `image_shape`
+    (C, S, S), `multiply_adds` what that costs.
     """
 
     folder: Path
     title: str
-    network: nn.Module
-    forward: Forward
-    logits: Logits
+    engine: EagerEngine
     traced: Sequence[Traced]
     multiply_adds: int
-    image_shape: tuple[int, int, int]
-    written: list[Path] = field(default_factory=list)
+    image_shape: torch.Size
+
+    @property
+    def network(self) -> nn.Module:
+        return self.engine.eval_model
 
     @property
     def size(self) -> int:
         return self.image_shape[-1]
 
-    def save(self, canvas: Canvas, file: str, alt: str, caption: str) -> Picture:
-        canvas.save(self.folder / file)
-        self.written.append(self.folder / file)
-        return Picture(file, alt, caption)
 
-
-def mistakes(subject: Subject, shown: Sequence[Shown], number: int, pairs: Counter[tuple[str, str]]) -> Section:
-    """The most confident of its mistakes; `pairs` counts all by true and predicted class."""
+def mistakes(subject: Subject, shown: Sequence[Shown], pairs: Counter[Pair]) -> Section:
+    """Show the most confident of its mistakes; `pairs` counts all by true and predicted class."""
     if not shown:
         return Section(note="There are none: every test image is classified correctly.")
-    picture = subject.save(
-        draw_mistakes(f"{subject.title}: the most confident mistakes", shown),
-        "mistakes.png",
-        f"{len(shown)} test images that are classified wrongly, each with its true and predicted class",
-        f"The {len(shown)} most confident of {number:,} mistakes. The worst is test image {shown[0].index:,}: "
-        f"{shown[0].verdict(40)}.",
+    title = f"{subject.title}: the most confident mistakes"
+    pictures.draw_mistakes(subject.folder / "mistakes.png", title, shown)
+    caption = (
+        f"The {len(shown)} most confident of {pairs.total():,} mistakes. The worst is test image "
+        f"{shown[0].index:,}: {shown[0].verdict(40)}."
     )
-    most = [(*pair, f"{times:,}") for pair, times in pairs.most_common(MOST_PAIRS)]
-    return Section([picture], [("true class", "predicted", "mistakes"), *most])
+    rows = [(*pair, f"{times:,}") for pair, times in pairs.most_common(MAX_PAIRS)]
+    head = ("true class", "predicted", "mistakes")
+    return Section([("mistakes.png", caption)], [head, *rows])
 
 
-def saliency(subject: Subject, shown: Sequence[Shown], inputs: Sequence[torch.Tensor], targets: list[int]) -> Section:
-    """Of the classes `targets`, which are those predicted."""
-    size = subject.size
-    how = plan_occlusion(size, subject.multiply_adds, len(shown), MOST_MULTIPLY_ADDS)
-    pairs = list(zip(inputs, targets, strict=True))
-    gradients = [compute_input_gradient(subject.logits, each, target) for each, target in pairs]
-    drops = [measure_occlusion(subject.logits, each, target, how, BATCH_SIZE) for each, target in pairs]
-    picture = subject.save(
-        draw_saliency(f"{subject.title}: which pixels decide", shown, gradients, drops),
-        "saliency.png",
-        "In columns: a test image, the strength of the gradient at each pixel, and the effect of hiding each place",
-        f"The patch hides {how.patch} × {how.patch} of {size} × {size} pixels, at {how.places} × {how.places} places. "
-        f"The probability falls by at most {', '.join(f'{drop.max():.2f}' for drop in drops)}, from left to right.",
+def saliency(
+    subject: Subject,
+    shown: Sequence[Shown],
+    inputs: Sequence[torch.Tensor],
+    targets: Sequence[int],
+) -> Section:
+    """Show which pixels move the logits of the classes `targets`, which are those predicted."""
+    size, logits = subject.size, subject.engine.logits
+    grid = maps.plan_occlusion(size, subject.multiply_adds, len(shown), MAX_MULTIPLY_ADDS)
+    gradients, drops = [], []
+    for image, target in zip(inputs, targets, strict=True):
+        gradients.append(maps.compute_input_gradient(logits, image, target))
+        drops.append(maps.measure_occlusion(logits, image, target, grid, BATCH_SIZE))
+    path, title = subject.folder / "saliency.png", f"{subject.title}: which pixels decide"
+    pictures.draw_saliency(path, title, shown, np.stack(gradients), np.stack(drops))
+    falls = ", ".join(f"{drop.max():.2f}" for drop in drops)
+    caption = (
+        f"The patch hides {grid.patch} × {grid.patch} of {size} × {size} pixels, at {grid.places} "
+        f"× {grid.places} places. The probability falls by at most {falls}, from left to right."
     )
-    return Section([picture])
+    return Section([("saliency.png", caption)])
 
 
 def feature_maps(
-    subject: Subject, shown: Sequence[Shown], inputs: Sequence[torch.Tensor], layers: Sequence[Traced]
+    subject: Subject,
+    shown: Sequence[Shown],
+    inputs: Sequence[torch.Tensor],
+    layers: Sequence[Traced],
 ) -> Section:
-    """A picture for each image."""
+    """Show a picture for each image."""
     if not layers:
         return Section(note="The network has no layers that give out maps or vectors.")
-    pictures = []
+    drawn, names = [], ", ".join(layer.label for layer in layers)
     for each, image in zip(shown, inputs, strict=True):
-        outputs = record_outputs(subject.network, subject.forward, image, layers)
-        maps = [
-            LayerMaps(layer.label, f"{describe(layer.module)} · {by(layer.shape)}", values)
-            for layer, values in zip(layers, outputs, strict=True)
-        ]
-        picture = subject.save(
-            draw_feature_maps(f"{subject.title}: feature maps", each, maps),
-            f"feature_maps_{each.index}.png",
-            f"What {', '.join(layer.label for layer in layers)} give out for test image {each.index}, as small images",
-            f"Test image {each.index:,}: {each.verdict(40)}.",
-        )
-        pictures.append(picture)
-    return Section(pictures)
+        outputs = record_outputs(subject.network, subject.engine.logits, image, layers)
+        file, title = f"feature_maps_{each.index}.png", f"{subject.title}: feature maps"
+        pictures.draw_feature_maps(subject.folder / file, title, each, layers, outputs)
+        caption = f"Test image {each.index:,}: {each.verdict(40)}. Layers: {names}."
+        drawn.append((file, caption))
+    return Section(drawn)
 
 
 def kernels(subject: Subject) -> Section:
-    """Of the first convolution or, in a network without, the first linear layer, if it sees the image."""
-    layers = [layer for layer in subject.traced if isinstance(layer.module, (nn.Conv2d, nn.Linear))]
+    """Show the kernels of the first convolution or, without any, of a linear layer on the image."""
+    layers = [each for each in subject.traced if isinstance(each.module, (nn.Conv2d, nn.Linear))]
     convolutions = [layer for layer in layers if isinstance(layer.module, nn.Conv2d)]
-    first = next(iter(convolutions or layers), None)
-    if first is None:
+    if not layers:
         return Section(note="The network has neither convolutions nor linear layers.")
-    weight = subject.network.get_submodule(first.name).weight
-    assert isinstance(weight, torch.Tensor)
-    weight = weight.detach().float().cpu()
-    if not convolutions and weight.shape[1] != np.prod(subject.image_shape):
-        return Section(note="The network has no convolution, and its first linear layer does not see the image.")
-    values = (weight if convolutions else weight.view(-1, *subject.image_shape)).numpy()
-    norms = np.sqrt((values**2).sum(axis=(1, 2, 3)))
-    numbers = sorted(np.argsort(-norms, kind="stable")[:MOST_KERNELS].tolist())
-    some = f"those {len(numbers)} of {len(values):,}" if len(numbers) < len(values) else f"all {len(values)}"
-    largest = " with the largest norm" if len(numbers) < len(values) else ""
-    mean = f" Shown is the mean over {values.shape[1]} input channels." if values.shape[1] not in (1, 3) else ""
-    picture = subject.save(
-        draw_kernels(f"{subject.title}: weights of {first.label}, {describe(first.module)}", values[numbers], numbers),
-        "filters.png",
-        f"{len(numbers)} kernels of {first.name} as small images",
-        f"{first.label}, {describe(first.module)}: {some} kernels{largest}, numbered by output channel.{mean}",
-    )
-    return Section([picture])
+    first = (convolutions or layers)[0]
+    values = subject.network.get_parameter(f"{first.name}.weight").detach().float().cpu()
+    if not convolutions and values.shape[1] != np.prod(subject.image_shape):
+        note = "The network has no convolution, and its first linear layer does not see the image."
+        return Section(note=note)
+    if not convolutions:
+        values = values.view(-1, *subject.image_shape)
+    norms = values.flatten(1).norm(dim=1)
+    numbers = sorted(norms.argsort(descending=True, stable=True)[:MAX_KERNELS].tolist())
+    some = f"all {len(values)} kernels"
+    if len(numbers) < len(values):
+        some = f"those {len(numbers)} of {len(values):,} kernels with the largest norm"
+    channels = values.shape[1]
+    mean = f" Shown is the mean over {channels} input channels." if channels not in (1, 3) else ""
+    name = f"{first.label}, {describe_module(first.module)}"
+    path, title = subject.folder / "filters.png", f"{subject.title}: weights of {name}"
+    pictures.draw_kernels(path, title, values[numbers].numpy(), numbers)
+    return Section([("filters.png", f"{name}: {some}, numbered by output channel.{mean}")])
 
 
 def weights(subject: Subject) -> Section:
-    chosen, number = summarize_weights(subject.network, MOST_DIAGRAMS)
-    diagrams = [Diagram(name, by(weight.shape), histogram) for name, weight, histogram in chosen]
-    picture = subject.save(
-        draw_diagrams(f"{subject.title}: weights", "without biases and normalisation", diagrams, "#0072b2", log=False),
-        "weights.png",
-        f"Histograms of {len(diagrams)} weight tensors",
-        _of_all(len(diagrams), number, "weight tensors") + ".",
-    )
-    return Section([picture])
+    """Show histograms of the weights."""
+    chosen, number = summarize_weights(subject.network, MAX_HISTOGRAMS)
+    drawn = [(name, by(weight.shape), histogram) for name, weight, histogram in chosen]
+    path, title = subject.folder / "weights.png", f"{subject.title}: weights"
+    pictures.draw_histograms(path, title, "without biases and normalization", drawn, is_log=False)
+    return Section([("weights.png", f"{_of_all(len(drawn), number, 'weight tensors')}.")])
 
 
-def activations(
-    subject: Subject, batches: Callable[[], Iterable[torch.Tensor]], images: int
-) -> tuple[Section, list[LayerOutputs]]:
-    """Over so many images, the inputs of which `batches` gives each time it is called."""
-    layers = layers_with_statistics(subject.traced)
-    if not layers:
-        return Section(note="The network has no layers."), []
-    outputs = summarize_outputs(subject.network, subject.forward, batches, layers, MOST_DIAGRAMS)
-    diagrams = [
-        Diagram(f"{each.layer.label} · {type(each.layer.module).__name__}", _state(each), each.histogram)
-        for each in outputs
-        if each.histogram is not None
-    ]
-    reading = (
-        f"logarithmic counts over {images:,} test images; dead: 0 for each of them; saturated: within 0.01 of the ends"
-    )
-    picture = subject.save(
-        draw_diagrams(f"{subject.title}: outputs of the layers", reading, diagrams, "#009e73", log=True),
-        "activations.png",
-        f"Histograms of the outputs of {len(diagrams)} layers",
-        f"{_of_all(len(diagrams), len(outputs), 'layers')}, over {images:,} images, evenly spread over the test set.",
-    )
-    return Section([picture]), outputs
+def activations(subject: Subject, outputs: Sequence[LayerOutputs], images: int) -> Section:
+    """Show histograms of the outputs of layers over so many images."""
+    if not outputs:
+        return Section(note="The network has no layers.")
+    drawn = []
+    for each in outputs:
+        if each.histogram is not None:
+            name = f"{each.layer.label} · {type(each.layer.module).__name__}"
+            drawn.append((name, _state(each), each.histogram))
+    path, title = subject.folder / "activations.png", f"{subject.title}: outputs of the layers"
+    meaning = "dead: 0 for each of them; saturated: within 0.01 of the ends"
+    note = f"logarithmic counts over {images:,} test images; {meaning}"
+    pictures.draw_histograms(path, title, note, drawn, is_log=True)
+    some = _of_all(len(drawn), len(outputs), "layers")
+    caption = f"{some}, over {images:,} images, evenly spread over the test set."
+    return Section([("activations.png", caption)])
 
 
 def _of_all(drawn: int, number: int, what: str) -> str:
-    return f"{drawn} of {number:,} {what}, evenly chosen" if drawn < number else f"All {number} {what}"
+    if drawn == number:
+        return f"All {number} {what}"
+    return f"{drawn} of {number:,} {what}, evenly chosen"
 
 
 def _state(outputs: LayerOutputs) -> str:
@@ -242,30 +214,31 @@ def _state(outputs: LayerOutputs) -> str:
 
 
 def receptive_fields(subject: Subject, shown: Shown) -> Section:
-    """A table of the layers with windows or weights, and a picture of some on an image."""
-    table: list[tuple[str, ...]] = [("layer", "kind", "output", "receptive field", "jump", "centre of the first unit")]
-    rows = [layer for layer in subject.traced if is_window(layer) or isinstance(layer.module, nn.Linear)]
-    table += [_row(layer, subject.size) for layer in rows]
+    """Show a table of the layers with windows or weights, and the fields of some on an image."""
+    table = [("layer", "kind", "output", "receptive field", "jump", "center of the first unit")]
     growing: list[Traced] = []
-    for layer in filter(is_window, subject.traced):
-        so_far = side_of_field(growing[-1]) if growing else 0
-        if so_far < side_of_field(layer) < np.inf and so_far < subject.size:
+    largest = 0.0
+    for layer in subject.traced:
+        if is_window(layer) or isinstance(layer.module, nn.Linear):
+            table.append(_describe(layer, subject.size))
+        is_larger = is_window(layer) and largest < field_side(layer) < np.inf
+        if is_larger and largest < subject.size:
             growing.append(layer)
+            largest = field_side(layer)
     if not growing:
         return Section(table=table)
-    drawn = pick_evenly(growing, MOST_FIELDS)
-    picture = subject.save(
-        draw_receptive_fields(f"{subject.title}: receptive fields", shown.image, drawn),
-        "receptive_field.png",
-        f"The receptive fields of {len(drawn)} layers as boxes on test image {shown.index}",
-        f"{_of_all(len(drawn), len(growing), 'layers that see more than those before')}, up to the whole image.",
-    )
-    return Section([picture], table)
+    drawn = pick_evenly(growing, MAX_FIELDS)
+    path, title = subject.folder / "receptive_field.png", f"{subject.title}: receptive fields"
+    pictures.draw_receptive_fields(path, title, shown.image, drawn)
+    some = _of_all(len(drawn), len(growing), "layers that see more than those before")
+    caption = f"Test image {shown.index:,}. {some}, up to the whole image."
+    return Section([("receptive_field.png", caption)], table)
 
 
-def _row(layer: Traced, size: int) -> tuple[str, ...]:
-    cells = (layer.label, describe(layer.module), by(layer.shape), in_words(layer, size))
-    if layer.field is None or side_of_field(layer) == np.inf:
-        return (*cells, "", "")
-    down, _ = layer.field
-    return (*cells, f"{down.jump:g}", f"{(down.first + down.last) / 2:g}")
+def _describe(layer: Traced, size: int) -> tuple[str, str, str, str, str, str]:
+    jump = center = ""
+    if layer.field is not None and field_side(layer) < np.inf:
+        down, _ = layer.field
+        jump, center = f"{down.jump:g}", f"{(down.first + down.last) / 2:g}"
+    field = describe_field(layer, size)
+    return layer.label, describe_module(layer.module), by(layer.shape), field, jump, center

@@ -236,18 +236,6 @@ function showAll() {
   for (const show of [showCurves, showCost, showDifferences, showRecall]) show();
 }
 
-/* Light and dark. */
-
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const root = document.documentElement;
-const isDark = () => (root.style.colorScheme || (dark.matches ? "dark" : "light")) === "dark";
-
-function showTheme() {
-  find("theme").textContent = isDark() ? "Light" : "Dark";
-  redraw();
-  showGrid();
-}
-
 /* Everything together. */
 
 function fillSelect(select, options) {
@@ -277,9 +265,7 @@ find("choose-none").addEventListener("click", () => chooseAll(false));
 for (const id of ["quantity", "training"]) find(id).addEventListener("change", showCurves);
 for (const id of ["accuracy", "cost"]) find(id).addEventListener("change", showCost);
 find("grid").addEventListener("change", showGrid);
-find("theme").addEventListener("click", () => {
-  root.style.colorScheme = isDark() ? "light" : "dark";
-  showTheme();
+document.addEventListener("theme", () => {
+  redraw();
+  showGrid();
 });
-dark.addEventListener("change", showTheme);
-showTheme();

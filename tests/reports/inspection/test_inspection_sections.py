@@ -1,7 +1,9 @@
 """What goes into the sections of the page."""
 
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,9 @@ import torch
 from torch import nn
 
 from cnnbench import models
-from cnnbench.analysis.receptive_field import trace
-from cnnbench.reports.inspection import sections
+from cnnbench.analysis.activations import Histogram, LayerOutputs
+from cnnbench.analysis.receptive_field import Traced, trace
+from cnnbench.reports.inspection import pictures, sections
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import Subject
 
@@ -24,25 +27,20 @@ def subject(network: nn.Module, folder: Path, channels: int = 1, size: int = 28)
     network.to_empty(device="cpu")
     for parameter in network.parameters():
         nn.init.normal_(parameter)
-    return Subject(folder, "a network", network, network, network, traced, 1, (channels, size, size))
+    engine: Any = SimpleNamespace(eval_model=network, logits=network, autocast=nullcontext())
+    return Subject(folder, "a network", engine, traced, 1, torch.Size((channels, size, size)))
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The arguments of the last call of each function that draws."""
+    """The arguments after the title of each function that draws, which does not."""
     calls: dict[str, Any] = {}
+    for name in ("draw_kernels", "draw_receptive_fields", "draw_saliency", "draw_histograms"):
 
-    def recorded(name: str) -> None:
-        draw = getattr(sections, name)
+        def call(path: Path, title: str, *values: Any, name: str = name, **keywords: Any) -> None:
+            calls[name] = values
 
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            calls[name] = arguments
-            return draw(*arguments, **keywords)
-
-        monkeypatch.setattr(sections, name, call)
-
-    for name in ("draw_kernels", "draw_receptive_fields", "draw_saliency"):
-        recorded(name)
+        monkeypatch.setattr(pictures, name, call)
     return calls
 
 
@@ -51,16 +49,26 @@ def test_of_many_kernels_those_with_the_largest_norm_are_shown(drawn: dict[str, 
     with torch.no_grad():
         it.network[0].weight[:] = torch.arange(70.0).view(-1, 1, 1, 1)
     section = sections.kernels(it)
-    _, kernels, numbers = drawn["draw_kernels"]
+    kernels, numbers = drawn["draw_kernels"]
     assert numbers == list(range(6, 70))
     assert kernels[0, 0, 0, 0] == 6
-    assert "those 64 of 70 kernels with the largest norm" in section.pictures[0].caption
+    assert "those 64 of 70 kernels with the largest norm" in section.pictures[0][1]
+
+
+def test_kernels_of_other_channels_are_shown_by_their_mean(
+    drawn: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    for channels, is_mean in ((1, False), (2, True), (3, False)):
+        it = subject(nn.Sequential(nn.Conv2d(channels, 4, 3)), tmp_path, channels)
+        caption = sections.kernels(it).pictures[0][1]
+        assert (f"mean over {channels} input channels" in caption) == is_mean
 
 
 def test_a_perceptrons_rows_are_shown_as_images(drawn: dict[str, Any], tmp_path: Path) -> None:
     it = subject(models.build("mlp", 3, image_size=6, widths=[5]), tmp_path, 3, 6)
     sections.kernels(it)
-    _, kernels, _ = drawn["draw_kernels"]
+    kernels, _ = drawn["draw_kernels"]
     weight = it.network.get_parameter("layers.1.weight").detach()
     np.testing.assert_array_equal(kernels, weight.view(5, 3, 6, 6))
 
@@ -78,7 +86,7 @@ def test_boxes_are_drawn_for_layers_that_see_more_than_those_before_up_to_the_wh
     name: str, sides: list[int], drawn: dict[str, Any], tmp_path: Path
 ) -> None:
     sections.receptive_fields(subject(models.build(name, image_size=28), tmp_path), IMAGE)
-    _, _, layers = drawn["draw_receptive_fields"]
+    _, layers = drawn["draw_receptive_fields"]
     assert [layer.field[0].size for layer in layers] == sides
 
 
@@ -96,12 +104,36 @@ def test_the_table_has_field_jump_and_centre_of_each_layer(tmp_path: Path) -> No
 def test_pairs_of_classes_are_counted_from_the_most_frequent_on(tmp_path: Path) -> None:
     pairs = Counter({("Shirt", "Coat"): 2, ("Coat", "Shirt"): 1_200})
     it = subject(models.build("mlp", widths=[2]), tmp_path)
-    table = sections.mistakes(it, [IMAGE], 1_202, pairs).table
+    table = sections.mistakes(it, [IMAGE], pairs).table
     assert table == [("true class", "predicted", "mistakes"), ("Coat", "Shirt", "1,200"), ("Shirt", "Coat", "2")]
 
 
 def test_saliency_is_of_the_classes_that_are_asked_for(drawn: dict[str, Any], tmp_path: Path) -> None:
     it = subject(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), tmp_path)
     sections.saliency(it, [IMAGE], [torch.rand(1, 1, 28, 28)], [2])
-    _, _, (gradient,), _ = drawn["draw_saliency"]
+    _, (gradient,), _ = drawn["draw_saliency"]
     np.testing.assert_allclose(gradient, it.network[1].weight.detach()[2].view(28, 28).abs())
+
+
+def test_histograms_say_what_is_dead_or_saturated(drawn: dict[str, Any], tmp_path: Path) -> None:
+    histogram = Histogram(np.ones(1), np.arange(2), 0.0, 1.0)
+
+    def outputs(shape: tuple[int, ...], *figures: Any) -> LayerOutputs:
+        return LayerOutputs(Traced("it", 1, nn.ReLU(), shape, None), histogram, *figures)
+
+    layers = [
+        outputs((4, 2, 2), 0.25, 1, None),
+        outputs((8,), 0.5, None, None),
+        outputs((8,), None, None, 0.125),
+        outputs((8,), None, None, None),
+        LayerOutputs(Traced("other", 1, nn.ReLU(), (3,), None), None, 0.0, 0, None),
+    ]
+    section = sections.activations(subject(nn.Sequential(nn.ReLU()), tmp_path), layers, 7)
+    _, diagrams = drawn["draw_histograms"]
+    assert [(name, words) for name, words, _ in diagrams] == [
+        ("it · ReLU", "dead: 25.0 % of units, 1 of 4 maps"),
+        ("it · ReLU", "dead: 50.0 % of units"),
+        ("it · ReLU", "saturated: 12.5 %"),
+        ("it · ReLU", "8 units"),
+    ]
+    assert section.pictures[0][1].startswith("4 of 5 layers, evenly chosen, over 7 images")
