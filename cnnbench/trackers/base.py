@@ -8,23 +8,23 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from tqdm import tqdm
 
 from cnnbench.analysis.format import truncate
 from cnnbench.config import TRACKERS, Config, as_dict, flatten, job_identity
-from cnnbench.runs.reading import read_json
+from cnnbench.data.user_folders import expand_user
+from cnnbench.runs.reading import read_json_or_empty
 from cnnbench.runs.stopping import Stopping
 from cnnbench.runs.sweep import JOBS
 
-__all__ = ["Row", "Tracker", "Trackers", "start_trackers"]
+__all__ = ["Row", "Rows", "Tracker", "Trackers", "start_trackers"]
 
 log = logging.getLogger("cnnbench")
 
@@ -32,7 +32,6 @@ log = logging.getLogger("cnnbench")
 TAGS = ("cnnbench", "commit", "host", "device", "chip", "precision", "engine", "world_size")
 # for the clients, where the environment does not say
 VARIABLES = {
-    "HOME": "/nonexistent",  # MLflow needs one
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
@@ -43,6 +42,7 @@ VARIABLES = {
 MAX_REASON = 300  # characters: errors of clients quote whole requests
 
 Row = Mapping[str, float]
+Rows = Sequence[tuple[Row, float]]  # each with the time in s at which its epoch ended
 
 
 @dataclass
@@ -50,22 +50,22 @@ class Tracker(ABC):
     """The client of a tracker, for one run. All methods may raise.
 
     `config` is its part of the configuration, `parameters` the whole of it, flat. `history`
-    has the rows that a resumed run starts with, each with the time in s at which its epoch ended.
+    has the rows that a resumed run starts with.
     """
 
     config: Any
     directory: Path
     parameters: Mapping[str, int | float | str]
     tags: dict[str, str]
-    history: Sequence[tuple[Row, float]]
+    history: Rows
 
     @abstractmethod
     def start(self) -> str:
         """Start or resume the run in the tracker; return where it is shown."""
 
     @abstractmethod
-    def log_epoch(self, row: Row, ended_at: float) -> None:
-        """Log a row of metrics.csv."""
+    def log_rows(self, rows: Rows) -> None:
+        """Log rows of metrics.csv."""
 
     @abstractmethod
     def log_result(self, figures: Row, last_row: Row) -> None:
@@ -77,21 +77,18 @@ class Tracker(ABC):
 
     def read_id(self, name: str) -> str:
         """Return the id in a file of the run directory, which is untrusted; "" if there is none."""
-        with suppress(OSError, ValueError):
-            run_id = str(read_json(self.directory / name).get("run_id"))
-            if re.fullmatch("[0-9a-f-]+", run_id):
-                return run_id
-        return ""
+        run_id = str(read_json_or_empty(self.directory / name).get("run_id"))
+        return run_id if re.fullmatch("[0-9a-f-]+", run_id) else ""
 
 
+@dataclass
 class Trackers:
     """The trackers of a run that have not failed."""
 
-    def __init__(self, trackers: Mapping[str, Tracker]) -> None:
-        self._trackers = dict(trackers)
+    clients: dict[str, Tracker]
 
     def log_epoch(self, row: Row) -> None:
-        self.call(f"epoch {row['epoch']}", "log_epoch", row, time.time())
+        self.call(f"epoch {row['epoch']}", "log_rows", [(row, time.time())])
 
     def log_result(self, result: Mapping[str, Any]) -> None:
         """Log the figures of result.json."""
@@ -119,16 +116,15 @@ class Trackers:
     def call(self, moment: str, method: str, *values: Any) -> dict[str, Any]:
         """Call a method of each tracker; return what it returns by tracker."""
         returned = {}
-        for name, tracker in list(self._trackers.items()):
-            variables = patch.dict(os.environ, {**VARIABLES, **os.environ})
+        for name, tracker in list(self.clients.items()):
             try:
-                with variables, warnings.catch_warnings():
+                with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     returned[name] = getattr(tracker, method)(*values)
             except Exception as error:
-                del self._trackers[name]
+                del self.clients[name]
                 cause = _root_cause(error)
-                reason = _without_password(f"{type(cause).__name__}: {cause}")
+                reason = _remove_password(f"{type(cause).__name__}: {cause}")
                 failed = f"The tracker {name} failed at {moment}, and the run goes on without it"
                 with tqdm.external_write_mode():
                     log.warning(f"{failed}: {truncate(reason, MAX_REASON)}")
@@ -142,6 +138,10 @@ def start_trackers(
     rows: Sequence[Row],
 ) -> Trackers:
     """Start the trackers that are configured; `rows` are those that a resumed run starts with."""
+    for variable, value in VARIABLES.items():
+        os.environ.setdefault(variable, value)
+    if expand_user("~") == Path("~"):  # MLflow cannot be imported without a home
+        os.environ["HOME"] = "/nonexistent"
     tags = {key: str(environment[key]) for key in TAGS if environment[key] is not None}
     tags["run_directory"] = str(directory.absolute())
     if (directory.parent / JOBS).exists():
@@ -153,15 +153,14 @@ def start_trackers(
         if type(value) not in (int, float, str):
             parameters[key] = json.dumps(value)
     run = (directory.absolute(), parameters, tags, list(zip(rows, ended_at, strict=False)))
-    clients = {}
+    trackers = Trackers({})
     for name in TRACKERS:
         settings = getattr(config.tracker, name)
         if settings is not None:
             module = import_module(f"cnnbench.trackers.{name}")
-            clients[name] = module.Client(settings, *run)
-    trackers = Trackers(clients)
+            trackers.clients[name] = module.Client(settings, *run)
     for name, place in trackers.call("the start", "start").items():
-        log.info(f"Tracked by {name}: {_without_password(place)}")
+        log.info(f"Tracked by {name}: {_remove_password(place)}")
     return trackers
 
 
@@ -173,6 +172,6 @@ def _root_cause(error: BaseException) -> BaseException:
     return _root_cause(cause)
 
 
-def _without_password(text: str) -> str:
+def _remove_password(text: str) -> str:
     """Return the text without what stands before the host in addresses."""
     return re.sub(r"//[^/@\s]*@", "//", text)

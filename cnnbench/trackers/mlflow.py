@@ -1,10 +1,8 @@
 """MLflow: a run in a tracking server or in a local store, by MLflow's client."""
 
 import getpass
-import json
 import os
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ from urllib.parse import quote
 
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.lock import Lock
-from cnnbench.trackers.base import Row, Tracker
+from cnnbench.trackers.base import Row, Rows, Tracker
 
 __all__ = ["Client"]
 
@@ -40,7 +38,7 @@ class Client(Tracker):
         self._open_run(experiment_id)
         logged = self.client.get_metric_history(self.run_id, "train_loss")
         self.logged_losses = {metric.step: metric.value for metric in logged}
-        self._log_rows(self.history)
+        self.log_rows(self.history)
         return str(place)
 
     def _open_experiment(self, uri: str, artifacts: str | None = None) -> str:
@@ -79,8 +77,7 @@ class Client(Tracker):
         known, params = run.data.params, []
         for key, value in self.parameters.items():
             name = re.sub(r"[^\w\-. :/]", "_", key)[:MAX_KEY]  # what MLflow allows
-            text = value if isinstance(value, str) else json.dumps(value)
-            text, changed = text[:MAX_VALUE], f"changed.{name}"
+            text, changed = str(value)[:MAX_VALUE], f"changed.{name}"
             if name not in known:
                 params.append(Param(name, text))
             elif known[name] != text or changed in run.data.tags:
@@ -88,10 +85,7 @@ class Client(Tracker):
         run_tags = [RunTag(key, value) for key, value in tags.items()]
         self.client.log_batch(self.run_id, params=params, tags=run_tags)
 
-    def log_epoch(self, row: Row, ended_at: float) -> None:
-        self._log_rows([(row, ended_at)])
-
-    def _log_rows(self, rows: Sequence[tuple[Row, float]]) -> None:
+    def log_rows(self, rows: Rows) -> None:
         """Log rows, less those that are there already: MLflow would keep both."""
         from mlflow.entities import Metric
 

@@ -2,9 +2,10 @@
 
 import os
 import threading
+from textwrap import indent
 from typing import Any
 
-from cnnbench.trackers.base import Row, Tracker
+from cnnbench.trackers.base import Row, Rows, Tracker
 
 __all__ = ["Client", "tag_of"]
 
@@ -27,20 +28,16 @@ class Client(Tracker):
         from torch.utils.tensorboard import SummaryWriter
 
         threading.excepthook = except_writer
-        directory = self.directory
-        self.writer = SummaryWriter(str(directory / "tensorboard"), purge_step=0)
-        configuration = (directory / "config.yaml").read_text(encoding="utf-8")
-        code = "".join(f"    {line}\n" for line in configuration.splitlines())
-        self.writer.add_text("configuration", code, len(self.history))
-        for row, ended_at in self.history:
-            self.log_epoch(row, ended_at)
-        self.writer.flush()
-        return f"tensorboard --logdir {os.path.relpath(directory)}"
+        self.writer = SummaryWriter(str(self.directory / "tensorboard"), purge_step=0)
+        configuration = (self.directory / "config.yaml").read_text(encoding="utf-8")
+        self.writer.add_text("configuration", indent(configuration, "    "), len(self.history))
+        self.log_rows(self.history)
+        return f"tensorboard --logdir {os.path.relpath(self.directory)}"
 
-    def log_epoch(self, row: Row, ended_at: float) -> None:
-        for column, value in row.items():
-            if column != "epoch":
-                self.writer.add_scalar(tag_of(column), value, int(row["epoch"]), ended_at)
+    def log_rows(self, rows: Rows) -> None:
+        for row, ended_at in rows:
+            for column in row.keys() - {"epoch"}:
+                self.writer.add_scalar(tag_of(column), row[column], int(row["epoch"]), ended_at)
         self.writer.flush()
 
     def log_result(self, figures: Row, last_row: Row) -> None:

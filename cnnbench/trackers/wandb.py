@@ -5,7 +5,7 @@ import os
 import secrets
 
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.trackers.base import Row, Tracker
+from cnnbench.trackers.base import Row, Rows, Tracker
 
 __all__ = ["Client"]
 
@@ -56,14 +56,14 @@ class Client(Tracker):
                 link.unlink()  # a run with links that lead out of it could not be resumed
         RunDirectory(directory).write_json("wandb.json", {"run_id": run_id})
         if not (is_resumed and self.tracked.offline):
-            for row, ended_at in self.history:  # a server ignores epochs that it has
-                self.log_epoch(row, ended_at)
+            self.log_rows(self.history)  # a server ignores epochs that it has
         sync = f"wandb sync {os.path.relpath(directory)}/wandb/offline-run-*"
         return self.tracked.url or sync
 
-    def log_epoch(self, row: Row, ended_at: float) -> None:
-        metrics = {name: row[name] for name in row if name != "epoch"}
-        self.tracked.log(metrics, step=int(row["epoch"]), commit=True)
+    def log_rows(self, rows: Rows) -> None:
+        for row, _ in rows:
+            metrics = {name: row[name] for name in row if name != "epoch"}
+            self.tracked.log(metrics, step=int(row["epoch"]), commit=True)
 
     def log_result(self, figures: Row, last_row: Row) -> None:
         import wandb

@@ -1,7 +1,7 @@
 """A run ends as it would without trackers, whatever becomes of them."""
 
 import os
-import subprocess
+import shutil
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +14,7 @@ from installed import Command
 from same_run import differences
 from small_runs import SMALL, Runs
 from together import run_together
+from tracked import READERS, read_recorded
 
 from cnnbench.runs.stopping import Stopping
 from cnnbench.trackers import base, tensorboard
@@ -40,8 +41,8 @@ class Fake(Tracker):
     def start(self) -> str:
         return self.note("start")
 
-    def log_epoch(self, row: base.Row, ended_at: float) -> None:
-        self.note("log_epoch", row["epoch"])
+    def log_rows(self, rows: base.Rows) -> None:
+        self.note("log_rows", *(row["epoch"] for row, _ in rows))
 
     def log_result(self, figures: base.Row, last_row: base.Row) -> None:
         self.note("log_result", figures, last_row["epoch"])
@@ -50,71 +51,82 @@ class Fake(Tracker):
         self.note("end", state)
 
 
-def messages(done: "subprocess.CompletedProcess[str]") -> list[str]:
-    return [line for line in done.stdout.splitlines() if line.startswith("The tracker ")]
+@pytest.mark.parametrize("tracker", READERS)
+def test_a_resumed_run_has_each_epoch_once_and_the_final_figures(
+    tracker: str, tracked: Path
+) -> None:
+    found, recorded = sorted(READERS[tracker](tracked)), read_recorded(tracked)
+    assert [point[:2] for point in found] == [point[:2] for point in recorded]
+    values = [value for *_, value in recorded]  # TensorBoard has them in single precision
+    assert [value for *_, value in found] == pytest.approx(values, rel=1e-6)
+
+
+def test_tracking_changes_no_number(tracked: Path, runs: Runs) -> None:
+    differ = differences(tracked, runs.folder / "extended")
+    assert [name for name in differ if ".config.tracker" not in name] == []
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("words", "message"),
     [
-        (["tracker=x"], "tracker=x is not known. Allowed: mlflow, none, tensorboard, wandb."),
-        (["tracker=[mlflow,tensorbord]"], "Did you mean 'tensorboard'?"),
-        (
-            ["tracker.mlflow.uri=x"],
-            "There is no key 'tracker.mlflow'. It comes with tracker=mlflow.",
-        ),
-        (["tracker=tensorboard", "tracker.wandb.mode=online"], "It comes with tracker=wandb."),
-        (["tracker.mlfow.uri=x"], "There is no key 'tracker.mlfow'. Did you mean 'mlflow'?"),
-        (
-            ["tracker=mlflow", "tracker.mlflow.url=x"],
-            "no key 'tracker.mlflow.url'. Did you mean 'uri'?",
-        ),
-        (
-            ["tracker=tensorboard", "tracker.tensorboard.x=1"],
-            "'tracker.tensorboard.x'. There are none.",
-        ),
-        (["tracker=mlflow", "tracker.mlflow.uri="], "tracker.mlflow.uri is empty."),
-        (
-            ["tracker=wandb", "tracker.wandb.mode=x"],
-            "tracker.wandb.mode=x is not known. Allowed: offline, online",
-        ),
-        (["tracker=wandb", "tracker.wandb.project=null"], "tracker.wandb.project"),
-        (["-m", "tracker=mlflow,tensorboard"], "tracker=[tensorboard,mlflow]"),
+        ("tracker=x", "tracker=x is not known. Allowed: mlflow, none, tensorboard, wandb."),
+        ("tracker=[mlflow,tensorbord]", "Did you mean 'tensorboard'?"),
+        ("tracker.mlflow.uri=x", "no key 'tracker.mlflow'. It comes with tracker=mlflow."),
+        ("tracker=tensorboard tracker.wandb.mode=online", "It comes with tracker=wandb."),
+        ("tracker.mlfow.uri=x", "There is no key 'tracker.mlfow'. Did you mean 'mlflow'?"),
+        ("tracker=mlflow tracker.mlflow.url=x", "'tracker.mlflow.url'. Did you mean 'uri'?"),
+        ("tracker=tensorboard tracker.tensorboard.x=1", "'tracker.tensorboard.x'. There are none."),
+        ("tracker=mlflow tracker.mlflow.uri=", "tracker.mlflow.uri is empty."),
+        ("tracker=wandb tracker.wandb.mode=x", "mode=x is not known. Allowed: offline, online"),
+        ("tracker=wandb tracker.wandb.project=null", "tracker.wandb.project"),
+        ("-m tracker=mlflow,tensorboard", "tracker=[tensorboard,mlflow]"),
     ],
-    ids=lambda each: each[-1] if isinstance(each, list) else "",
 )
 def test_a_wrong_tracker_is_an_error_that_says_what_is_allowed(
-    overrides: list[str], message: str, within: Command
+    words: str, message: str, within: Command
 ) -> None:
-    done = within("data=sample", *overrides)
+    done = within("data=sample", *words.split())
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
-@pytest.mark.parametrize("method", ["start", "log_epoch", "log_result", "end"])
+MOMENTS = {
+    "start": "the start",
+    "log_rows": "epoch 1",
+    "log_result": "the final figures",
+    "end": "the end",
+}
+
+
+@pytest.mark.parametrize(("method", "moment"), MOMENTS.items())
 def test_a_run_whose_tracker_fails_ends_as_without_it_after_one_warning(
-    method: str, within: Command, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    moment: str,
+    within: Command,
+    runs: Runs,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*values: Any) -> None:
         raise ZeroDivisionError("no room")
 
+    if method == "log_rows":  # which the start calls, too
+        monkeypatch.setattr(tensorboard.Client, "start", lambda client: "there")
     monkeypatch.setattr(tensorboard.Client, method, fail)
     done = within(*TRACKED)
     assert (done.returncode, done.stderr) == (0, "")
-    moments = {"log_epoch": "epoch 1", "log_result": "the final figures"}
-    moment = moments.get(method, f"the {method}")
+    messages = [line for line in done.stdout.splitlines() if line.startswith("The tracker ")]
     failed = f"The tracker tensorboard failed at {moment}, and the run goes on without it"
-    assert messages(done) == [f"{failed}: ZeroDivisionError: no room"]
-    differ = differences(tmp_path / "outputs" / "run", runs.folder / "finished")
+    assert messages == [f"{failed}: ZeroDivisionError: no room"]
+    differ = differences(Path("outputs/run"), runs.folder / "finished")
     assert [name for name in differ if ".config.tracker" not in name] == []
 
 
 def test_a_tracker_that_failed_is_not_called_again_and_the_others_are() -> None:
-    failing, other = Fake(log_epoch=OSError()), Fake()
+    failing, other = Fake(log_rows=OSError()), Fake()
     trackers = Trackers({"a": failing, "b": other})
     for epoch in (1, 2):
         trackers.log_epoch({"epoch": epoch})
-    assert failing.asked == [("log_epoch", 1)]
-    assert other.asked == [("log_epoch", 1), ("log_epoch", 2)]
+    assert failing.asked == [("log_rows", 1)]
+    assert other.asked == [("log_rows", 1), ("log_rows", 2)]
 
 
 def test_a_warning_has_the_first_cause_on_a_short_line_without_passwords(
@@ -123,7 +135,7 @@ def test_a_warning_has_the_first_cause_on_a_short_line_without_passwords(
     cause = OSError("http://me:secret@host/x\x1b[2J\n refused " + "x" * 400)
     error = RuntimeError(f"Request failed: {cause} (5 times)")
     error.__cause__ = cause
-    Trackers({"a": Fake(log_epoch=error)}).log_epoch({"epoch": 3})
+    Trackers({"a": Fake(log_rows=error)}).log_epoch({"epoch": 3})
     (warning,) = caplog.messages
     begin = "The tracker a failed at epoch 3, and the run goes on without it: "
     assert warning.startswith(f"{begin}OSError: http://host/x?[2J refused xx")
@@ -133,33 +145,41 @@ def test_a_warning_has_the_first_cause_on_a_short_line_without_passwords(
 def test_an_error_with_another_cause_is_reported_itself(caplog: pytest.LogCaptureFixture) -> None:
     error = ValueError("no such run")
     error.__context__ = KeyError("x")
-    Trackers({"a": Fake(log_epoch=error)}).log_epoch({"epoch": 1})
+    Trackers({"a": Fake(log_rows=error)}).log_epoch({"epoch": 1})
     assert caplog.messages[0].endswith("without it: ValueError: no such run")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)], ids=repr)
 def test_a_signal_while_a_tracker_is_called_ends_the_run(error: BaseException) -> None:
     with pytest.raises(type(error)):
-        Trackers({"a": Fake(log_epoch=error)}).log_epoch({"epoch": 1})
+        Trackers({"a": Fake(log_rows=error)}).log_epoch({"epoch": 1})
 
 
-def test_what_a_client_does_to_the_process_ends_with_its_call(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen: dict[str, Any] = {}
-
+def test_warnings_of_a_client_are_ignored_and_its_filters_end_with_its_call() -> None:
     class Careless(Fake):
-        def log_epoch(self, row: base.Row, ended_at: float) -> None:
+        def log_rows(self, rows: base.Rows) -> None:
             warnings.warn("nobody need see this", stacklevel=1)
             warnings.simplefilter("always")
-            seen.update(os.environ)
-            os.environ["WANDB_SERVICE"] = "x"
+            self.note("log_rows")
 
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
-    before = (dict(os.environ), list(warnings.filters))
-    Trackers({"a": Careless()}).log_epoch({"epoch": 1})
-    assert (dict(os.environ), list(warnings.filters)) == before
-    assert seen == {**base.VARIABLES, **os.environ}
+    client, before = Careless(), list(warnings.filters)
+    Trackers({"a": client}).log_epoch({"epoch": 1})
+    assert (client.asked, list(warnings.filters)) == ([("log_rows",)], before)
+
+
+def test_variables_of_the_clients_are_set_where_the_user_has_not(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "77", "HOME": os.environ["HOME"]}
+    for name in base.VARIABLES | theirs:
+        monkeypatch.setenv(name, theirs.get(name, ""))  # to be restored
+        if name not in theirs:
+            monkeypatch.delenv(name)
+    assert within(*TRACKED, "train.epochs=1").returncode == 0
+    assert os.environ.items() > (base.VARIABLES | theirs).items()
+    monkeypatch.setattr(base, "expand_user", Path)  # as for a user without a home
+    assert within(*TRACKED, "hydra.run.dir=another", "train.epochs=1").returncode == 0
+    assert os.environ["HOME"] == "/nonexistent"
 
 
 @pytest.mark.parametrize(
@@ -204,11 +224,12 @@ def test_trackers_are_told_how_the_run_ended_except_after_a_second_signal(
     assert tracker.asked == ends
 
 
-def test_a_run_is_resumed_without_its_trackers_when_asked(runs: Runs, tmp_path: Path) -> None:
-    run = runs.copy("finished", tmp_path / "run")
-    done = run_in_process("resume", "run", "tracker=none", "train.epochs=3", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert not (run / "tensorboard").exists()
+def test_a_run_is_resumed_without_its_trackers_when_asked(tracked: Path, tmp_path: Path) -> None:
+    shutil.copytree(tracked, tmp_path / "run")
+    before = set(tmp_path.rglob("*"))
+    done = run_in_process("resume", "run", "tracker=none", "train.epochs=4", folder=tmp_path)
+    assert (done.returncode, "Tracked by" in done.stdout) == (0, False), done.stderr
+    assert set(tmp_path.rglob("*")) - before == set()
 
 
 @pytest.mark.slow

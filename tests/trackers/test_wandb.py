@@ -2,10 +2,7 @@
 
 import json
 import shutil
-import signal
-import struct
 import sys
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,93 +12,34 @@ import pytest
 from forking import ForkServer
 from installed import NOWHERE
 from small_runs import SMALL
+from tracked import read_wandb
 
 from cnnbench.config import WandbConfig
 from cnnbench.runs.reading import reject_escaping_links
 from cnnbench.trackers.base import Row
 from cnnbench.trackers.wandb import Client
 
-WORDS = (*SMALL, "tracker=wandb", "hydra.run.dir=run")
-BLOCK = 32768
-needs_wandb = pytest.mark.skipif(
-    find_spec("wandb") is None,
-    reason="the extra wandb is not installed",
-)
+
+def test_the_files_of_an_offline_run_are_parts_of_one_run(tracked: Path) -> None:
+    begun, resumed = read_wandb(tracked)
+    runs = [record.run for record in (*begun, *resumed) if record.HasField("run")]
+    recorded = json.loads((tracked / "wandb.json").read_text())
+    assert {run.run_id for run in runs} == {recorded["run_id"]}
+    assert (runs[0].project, runs[0].display_name) == ("cnnbench", "run")
+    config = {item.key: json.loads(item.value_json) for item in runs[0].config.update}
+    assert (config["optimizer.lr"], config["environment"]["device"]) == (0.01, "cpu")
+    ends = [record.exit.exit_code for record in (*begun, *resumed) if record.HasField("exit")]
+    assert ends == [1, 0]
+    steps = [record.history.step.num for record in resumed if record.HasField("history")]
+    assert steps == [2, 3]
+    assert "image-file" in str(resumed)
 
 
-def read_records(path: Path) -> Iterator[Any]:
-    """Yield the protobuf records of a .wandb file, whose format is that of LevelDB's log."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data, at, record = path.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        if BLOCK - at % BLOCK < 7:  # no header fits: the block is padded
-            at += BLOCK - at % BLOCK
-            continue
-        length, kind = struct.unpack_from("<HB", data, at + 4)
-        record += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or its last part
-            yield Record.FromString(record)
-            record = b""
-
-
-def read_items(items: Any) -> dict[str, Any]:
-    return {(item.key or item.nested_key[0]): json.loads(item.value_json) for item in items}
-
-
-def read_run(path: Path) -> SimpleNamespace:
-    """Return what an offline run has: its metrics by step, config, summary and exit code."""
-    found = SimpleNamespace(history={}, config={}, summary={}, exit_code=None, run=None)
-    for record in read_records(path):
-        kind = record.WhichOneof("record_type")
-        if kind == "run":
-            found.run = record.run
-            found.config |= read_items(record.run.config.update)
-        elif kind == "history":
-            items = read_items(record.history.item)
-            found.history[items["_step"]] = items
-        elif kind == "summary":
-            found.summary |= read_items(record.summary.update)
-        elif kind == "exit":
-            found.exit_code = record.exit.exit_code
-    return found
-
-
-@needs_wandb
-def test_an_offline_run_is_interrupted_and_resumed(forks: ForkServer, tmp_path: Path) -> None:
-    words = (*WORDS, "tracker.wandb.mode=offline")
-    done = forks.run(*words, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 6)])
-    assert (done.returncode, "Traceback" in done.stderr, "wandb: " in done.stderr) == (
-        130,
-        False,
-        False,
-    ), done.stderr
-    assert "Tracked by wandb: wandb sync run/wandb/offline-run-*\n" in done.stdout
-    done = forks.run("resume", "run", folder=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    first, second = (read_run(path) for path in sorted(tmp_path.glob("run/wandb/*/*.wandb")))
-    assert first.run.run_id == second.run.run_id
-    assert first.run.run_id in (tmp_path / "run" / "wandb.json").read_text()
-    assert (first.run.project, first.run.display_name) == ("cnnbench", "run")
-    assert (first.config["optimizer.lr"], first.config["environment"]["device"]) == (0.01, "cpu")
-    assert ([*first.history], [*second.history]) == ([1], [2])
-    assert (first.exit_code, second.exit_code) == (1, 0)
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert second.history[2]["train_loss"] == result["final"]["train_loss"]
-    assert second.summary["test_accuracy"] == result["test_accuracy"]
-    assert second.summary["curves"]["_type"] == "image-file"
-
-
-@needs_wandb
+@pytest.mark.skipif(find_spec("wandb") is None, reason="the extra wandb is not installed")
 def test_a_user_without_a_key_is_told_what_to_do(forks: ForkServer, tmp_path: Path) -> None:
-    variables = {
-        "WANDB_BASE_URL": NOWHERE,
-        "HOME": str(tmp_path),
-        "WANDB_API_KEY": "",
-        "WANDB_MODE": "online",
-    }
-    done = forks.run(*WORDS, "train.epochs=1", folder=tmp_path, **variables)
+    variables = {"WANDB_BASE_URL": NOWHERE, "WANDB_API_KEY": "", "WANDB_MODE": "online"}
+    words = (*SMALL, "tracker=wandb", "train.epochs=1")
+    done = forks.run(*words, folder=tmp_path, HOME=str(tmp_path), **variables)
     assert (done.returncode, done.stderr) == (0, "")
     (warning,) = (line for line in done.stdout.splitlines() if line.startswith("The tracker wandb"))
     assert "`wandb login`" in warning
@@ -162,15 +100,8 @@ def test_it_neither_asks_nor_prints_nor_waits_for_long(wandb: FakeWandb, tmp_pat
     assert start(tmp_path, entity="us", project="ours") == "https://there"
     settings = {"silent": True, "console": "off", "init_timeout": 10.0, "finish_timeout": 10.0}
     assert wandb.set_up.items() > settings.items()
-    arguments = {
-        "entity": "us",
-        "project": "ours",
-        "mode": None,
-        "group": "s",
-        "dir": tmp_path,
-        "resume": "allow",
-    }
-    assert wandb.started[0].items() > arguments.items()
+    arguments = {"entity": "us", "project": "ours", "mode": None, "group": "s", "resume": "allow"}
+    assert wandb.started[0].items() > (arguments | {"dir": tmp_path}).items()
 
 
 @pytest.mark.parametrize(("mode", "steps"), [("online", [1, 2, 1, 2]), ("offline", [1, 2])])

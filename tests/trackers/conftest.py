@@ -1,0 +1,41 @@
+"""A run that all trackers have."""
+
+import signal
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from forking import ForkServer
+from small_runs import SMALL
+from tracked import read_mlflow
+
+PLACES = {
+    "tensorboard": "tensorboard --logdir run",
+    "mlflow": "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db",
+    "wandb": "wandb sync run/wandb/offline-run-*",
+}
+WORDS = ("tracker=[tensorboard,mlflow,wandb]", "tracker.wandb.mode=offline", "hydra.run.dir=run")
+
+
+@pytest.fixture(scope="session")
+def tracked(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was interrupted in its second epoch, among files named as MLflow's imports."""
+    for tracker in PLACES:
+        if find_spec(tracker) is None:
+            pytest.skip(f"the extra {tracker} is not installed")
+    folder = tmp_path_factory.mktemp("tracked")
+    for name in ("html.py", "mlflow.py"):
+        (folder / name).write_text("raise SystemExit('not this one')")
+    strikes = [(int(signal.SIGINT), "step", 6)]
+    done = forks.run(*SMALL, *WORDS, folder=folder, strikes=strikes)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "wandb: " not in done.stderr
+    for tracker, place in PLACES.items():
+        assert f"Tracked by {tracker}: {place}\n" in done.stdout
+    assert read_mlflow(f"sqlite:///{folder}/outputs/mlflow.db")["run"]["status"] == "KILLED"
+    time.sleep(1)  # TensorBoard reads files by the second in their names
+    done = forks.run("resume", "run", "train.epochs=3", folder=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    return folder / "run"
