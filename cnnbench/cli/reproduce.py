@@ -63,10 +63,14 @@ def run(arguments: list[str]) -> int:
     except ImportError as error:
         needed = "cnnbench reproduce needs scipy: pip install 'cnnbench[reproduce]'"
         raise ConfigError(needed) from error
-    from cnnbench.commands import reproduce  # torch, which a mistake need not wait for
+    from cnnbench.analysis.claims import compute_figures  # torch, which a mistake need not wait for
+    from cnnbench.commands import reproduce
+    from cnnbench.reports.reproduction.findings import FIGURES
+    from cnnbench.reports.reproduction.statements import load_statements
 
     settings = config.load(config.to_plain(compose_config(jobs[0])))
-    statements = reproduce.prepare(conf_folder(), proposed(), settings.data)
+    computed = compute_figures(settings.data)
+    statements = load_statements(conf_folder() / "claims.yaml", proposed(), FIGURES, computed)
     try:
         return run_sweep_command(words, request)
     finally:  # what there is after an interruption, too

@@ -3,29 +3,17 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cnnbench.analysis.claims import compute_figures
 from cnnbench.analysis.format import align, printable
 from cnnbench.commands import write_results
-from cnnbench.config import DataConfig
 from cnnbench.reports.reproduction.arms import sort_runs
-from cnnbench.reports.reproduction.findings import FIGURES, judge_claim
+from cnnbench.reports.reproduction.findings import judge_claim
 from cnnbench.reports.reproduction.results import as_markdown, book_rows, describe_runs
-from cnnbench.reports.reproduction.statements import Statements, Varied, load_statements
+from cnnbench.reports.reproduction.statements import Statements
 from cnnbench.runs.records import Record
 
-__all__ = ["judge", "prepare"]
+__all__ = ["judge"]
 
 FILE = "results.md"
-
-
-def prepare(conf: Path, varied: Varied, data: DataConfig) -> Statements:
-    """Return what is to be judged, with the figures that need no training.
-
-    Raises:
-        ConfigError: conf/claims.yaml is damaged.
-        DataError: the data cannot be found or fetched.
-    """
-    return load_statements(conf / "claims.yaml", varied, FIGURES, compute_figures(data))
 
 
 def judge(

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import islice, product
 
 from cnnbench import config, models
 from cnnbench.analysis.memory import compute_dtype, estimate_memory
@@ -41,7 +41,9 @@ class Arm:
         return Group((), sound).repetitions
 
     def samples(self, figure: str) -> list[float]:
-        """Return a figure of each finished run that has it."""
+        """Return a figure of each finished run that has it; the memory by one run alone."""
+        if figure == "memory":
+            return self._memory_mib
         measured = map(_measure, self.finished)
         return [figures[figure] for figures in measured if figure in figures]
 
@@ -58,13 +60,10 @@ class Arm:
         return [run for run in failed if run.status.get("exit_code") == DivergedError.exit_code]
 
     @cached_property
-    def memory_mib(self) -> list[float]:
-        """Return the size of the tensors of training, by one run; nothing if it is not known."""
-        for run in self.finished:
-            number = _estimate_memory(run)
-            if number is not None:
-                return [number / 2**20]
-        return []
+    def _memory_mib(self) -> list[float]:
+        sizes = map(_estimate_memory, self.finished)
+        known = (size / 2**20 for size in sizes if size is not None)
+        return list(islice(known, 1))
 
     @property
     def precisions(self) -> set[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cnnbench.analysis.format import mean_and_std
 from cnnbench.analysis.judge import (
     UNDECIDED,
     Estimate,
@@ -19,33 +20,30 @@ from cnnbench.analysis.judge import (
 from cnnbench.reports.reproduction.arms import CLOSE, Arm, Experiment, Experiments, plain_value
 from cnnbench.reports.reproduction.statements import Claim, Finding, Network, parse_arm
 
-__all__ = ["FIGURES", "Judged", "JudgedClaim", "judge_claim", "judge_network", "show"]
+__all__ = ["FIGURES", "Judged", "JudgedClaim", "judge_claim", "judge_network"]
 
 MIN_LEARNED = 0.2  # accuracy that a network which learned nothing of ten classes stays below
 MIN_RISE = 0.05  # of the test loss, which shows that a network overfits
+UNKNOWN = Estimate(math.nan, None)
 
 
 class Figure(NamedTuple):
-    """A figure of trained runs: its name, its format, and how those of two arms compare."""
+    """A figure of trained runs: its name, its format, and how those of two arms compare.
+
+    `over_arms` computes it for each seed that has run in several arms; without it each run has one.
+    """
 
     title: str
     form: str
     compare: Callable[[Sequence[float], Sequence[float]], Estimate] = difference
+    over_arms: Callable[[Sequence[Arm]], list[float]] | None = None
+
+    def sample(self, name: str, arms: Sequence[Arm]) -> list[float]:
+        return self.over_arms(arms) if self.over_arms else arms[0].samples(name)
 
 
 def _ratio_of_exact(ones: Sequence[float], others: Sequence[float]) -> Estimate:
     return Estimate(ones[0] / others[0])
-
-
-FIGURES = {
-    "accuracy": Figure("Test accuracy", ".4f"),
-    "epoch_s": Figure("Seconds per epoch", ".3g", ratio),
-    "epochs_to_converge": Figure("Epochs until the test accuracy is within .05 of the last", ".1f"),
-    "log10_largest_rate": Figure("Logarithm of the largest usable learning rate", ".2f"),
-    "memory": Figure("MiB of tensors", ".4g", _ratio_of_exact),
-    "spread": Figure("Best test accuracy less the worst", ".4f"),
-    "test_loss_rise": Figure("Last test loss less the lowest", ".3f"),
-}
 
 
 def _log10_largest_rates(arms: Sequence[Arm]) -> list[float]:
@@ -74,15 +72,17 @@ def _accuracies_by_seed(arms: Sequence[Arm]) -> list[list[float]]:
     return [[accuracies[seed] for accuracies in by_seed] for seed in complete]
 
 
-OVER_ARMS = {"log10_largest_rate": _log10_largest_rates, "spread": _spreads}
-
-
-def show(samples: Sequence[float], form: str) -> str:
-    """Return mean and standard deviation, such as ``0.8812 ± 0.0031``; nothing without samples."""
-    if not samples:
-        return ""
-    deviation = f" ± {statistics.stdev(samples):{form}}" if len(samples) > 1 else ""
-    return f"{statistics.fmean(samples):{form}}{deviation}"
+FIGURES = {
+    "accuracy": Figure("Test accuracy", ".4f"),
+    "epoch_s": Figure("Seconds per epoch", ".3g", ratio),
+    "epochs_to_converge": Figure("Epochs until the test accuracy is within .05 of the last", ".1f"),
+    "log10_largest_rate": Figure(
+        "Logarithm of the largest usable learning rate", ".2f", over_arms=_log10_largest_rates
+    ),
+    "memory": Figure("MiB of tensors", ".4g", _ratio_of_exact),
+    "spread": Figure("Best test accuracy less the worst", ".4f", over_arms=_spreads),
+    "test_loss_rise": Figure("Last test loss less the lowest", ".3f"),
+}
 
 
 @dataclass(frozen=True)
@@ -109,38 +109,33 @@ def judge_claim(claim: Claim, experiments: Experiments, computed: Estimates) -> 
     findings = []
     for finding in claim.findings:
         if finding.experiment:
-            findings.append(_judge_runs(finding, experiments[finding.experiment]))
+            sentence, estimate = _measure(finding, experiments[finding.experiment])
         else:
             estimate = computed[finding.figure]
-            findings.append(_judge(finding, f"{finding.text} {estimate.show('.3g')}.", estimate))
+            sentence = f"{finding.text} {estimate.show('.3g')}."
+        verdict = judge(estimate, finding.low, finding.high) if finding.stated else ""
+        findings.append(Judged(sentence, finding.stated, verdict))
     return JudgedClaim(claim, findings)
 
 
-def _judge_runs(finding: Finding, experiment: Experiment) -> Judged:
-    chosen = [_choose(finding.figure, arm, experiment) for arm in finding.arms]
-    sentence, estimate = _measure(finding, chosen)
+def _measure(finding: Finding, experiment: Experiment) -> tuple[str, Estimate]:
+    """Return the figure of the arms in sentences, and the estimate that is judged."""
+    chosen = [_choose(arm, experiment, finding.figure) for arm in finding.arms]
+    sentence, estimate = _compare(finding, chosen)
     doubts = _find_doubts(finding, experiment, chosen)
-    return _judge(finding, " ".join([sentence, *doubts]), None if doubts else estimate)
+    return " ".join([sentence, *doubts]), UNKNOWN if doubts else estimate
 
 
-def _judge(finding: Finding, sentence: str, estimate: Estimate | None) -> Judged:
-    if not finding.stated:
-        return Judged(sentence, "", "")
-    verdict = UNDECIDED if estimate is None else judge(estimate, finding.low, finding.high)
-    return Judged(sentence, finding.stated, verdict)
-
-
-def _measure(finding: Finding, chosen: list[list[Arm]]) -> tuple[str, Estimate | None]:
-    """Return the figure of the arms in a sentence, and the estimate that is judged."""
+def _compare(finding: Finding, chosen: list[list[Arm]]) -> tuple[str, Estimate]:
     figure = FIGURES[finding.figure]
-    samples = [_sample(finding.figure, arms) for arms in chosen]
+    samples = [figure.sample(finding.figure, arms) for arms in chosen]
     missing = [arm for arm, values in zip(finding.arms, samples, strict=True) if not values]
     if missing:
-        return f"Not measured: {', '.join(missing)}.", None
+        return f"Not measured: {', '.join(missing)}.", UNKNOWN
     parts = []
     for arm, arms, values in zip(finding.arms, chosen, samples, strict=True):
         name = arm if len(arms) > 1 else arms[0].label
-        parts.append(f"{show(values, figure.form)} with {name}")
+        parts.append(f"{mean_and_std(values, figure.form)} with {name}")
     sentence = f"{figure.title}: {', '.join(parts)}"
     if len(samples) == 1:
         return f"{sentence}.", mean(samples[0])
@@ -149,27 +144,20 @@ def _measure(finding: Finding, chosen: list[list[Arm]]) -> tuple[str, Estimate |
     return f"{sentence}; {compared} {estimate.show(figure.form)}.", estimate
 
 
-def _sample(figure: str, arms: Sequence[Arm]) -> list[float]:
-    """Return a figure of each run of one arm, or of each seed over several."""
-    if figure in OVER_ARMS:
-        return OVER_ARMS[figure](arms)
-    return arms[0].memory_mib if figure == "memory" else arms[0].samples(figure)
-
-
-def _choose(figure: str, text: str, experiment: Experiment) -> list[Arm]:
+def _choose(text: str, experiment: Experiment, figure: str) -> list[Arm]:
     """Return the arms that have these values, or the most accurate of them; else an empty one."""
     asked = {key: set(map(plain_value, values)) for key, values in parse_arm(text).items()}
     fitting = []
     for arm in experiment.arms:
         if all(arm.values[key] in values for key, values in asked.items()):
             fitting.append(arm)
-    if figure in OVER_ARMS and fitting:
+    if FIGURES[figure].over_arms and fitting:
         return fitting
-    return [max(fitting, key=_mean_accuracy, default=Arm({}, []))]
 
+    def mean_accuracy(arm: Arm) -> float:
+        return statistics.fmean(arm.samples("accuracy") or [0.0])
 
-def _mean_accuracy(arm: Arm) -> float:
-    return statistics.fmean(arm.samples("accuracy") or [0.0])
+    return [max(fitting, key=mean_accuracy, default=Arm({}, []))]
 
 
 def _find_doubts(finding: Finding, experiment: Experiment, chosen: list[list[Arm]]) -> list[str]:
@@ -184,10 +172,10 @@ def _find_doubts(finding: Finding, experiment: Experiment, chosen: list[list[Arm
     precisions = set.union(*(arms[0].precisions for arms in chosen))
     if finding.figure == "epoch_s" and len(precisions) > 1:
         doubts.append(f"Not comparable: in {' and '.join(sorted(precisions))}.")
-    is_of_arms = len(chosen) == 2 and finding.figure not in OVER_ARMS
-    for arms in chosen:
-        if is_of_arms and arms[0].diverged:
-            doubts.append(f"Runs that diverged with {arms[0].label}: {len(arms[0].diverged)}.")
+    if len(chosen) == 2 and not FIGURES[finding.figure].over_arms:
+        for (arm,) in chosen:
+            if arm.diverged:
+                doubts.append(f"Runs that diverged with {arm.label}: {len(arm.diverged)}.")
     return doubts
 
 

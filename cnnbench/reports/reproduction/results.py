@@ -6,10 +6,10 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
 
-from cnnbench.analysis.format import format_duration
+from cnnbench.analysis.format import format_duration, mean_and_std
 from cnnbench.reports.comparison import how_many
 from cnnbench.reports.reproduction.arms import Arm, Experiments
-from cnnbench.reports.reproduction.findings import JudgedClaim, judge_network, show
+from cnnbench.reports.reproduction.findings import JudgedClaim, judge_network
 from cnnbench.reports.reproduction.statements import Network
 from cnnbench.reports.table import Cell, Column, as_text, escaped, markdown
 from cnnbench.runs.records import Record
@@ -28,13 +28,10 @@ def as_markdown(
 ) -> str:
     """Return the whole document; `facts` say how it was made."""
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"escaped": escaped, "table": _table}
+    environment.filters |= {"escaped": escaped, "table": _table, "as_row": _arm_row}
     source = resources.files("cnnbench.reports.reproduction") / "results.md.jinja"
     template = environment.from_string(source.read_text(encoding="utf-8"))
-    arms = {name: [_arm_row(arm) for arm in experiments[name].arms] for name in experiments}
-    summary = [_claim_row(number, claims[number]) for number in claims]
-    tables = {"book": book, "summary": summary, "arms": arms}
-    page = template.render(tables, facts=facts, claims=claims, experiments=experiments)
+    page = template.render(facts=facts, book=book, claims=claims, experiments=experiments)
     return f"{page}\n"
 
 
@@ -56,11 +53,11 @@ def book_rows(book: Mapping[str, Network], experiments: Experiments) -> list[dic
         verdict = judge_network(network, experiment)
         row = {
             "network": network.title,
-            "test accuracy": show(arm.samples("accuracy"), ".4f"),
+            "test accuracy": mean_and_std(arm.samples("accuracy")),
             "seeds": str(len(arm.finished)),
             "the book's two runs": ", ".join(theirs) or "not known",
             "verdict": verdict if arm.runs else "not run",
-            "s per epoch": show(arm.samples("epoch_s"), ".3g"),
+            "s per epoch": mean_and_std(arm.samples("epoch_s"), ".3g"),
             "in all": _spent(arm.finished),
             "others": arm.unfinished,
             "reduced by": experiment.reduced,
@@ -69,24 +66,16 @@ def book_rows(book: Mapping[str, Network], experiments: Experiments) -> list[dic
     return rows
 
 
-def _claim_row(number: str, judged: JudgedClaim) -> Row:
-    return {
-        "claim": f"{number}. {judged.claim.text}",
-        "measured": " ".join(finding.sentence for finding in judged.findings),
-        "verdict": judged.verdict,
-    }
-
-
 def _arm_row(arm: Arm) -> Row:
     peaks = arm.samples("peak_gib")
     peak = f" (measured at most {max(peaks):.2f} GiB)" if peaks else ""
     return {
         **arm.values,
-        "test accuracy": show(arm.samples("accuracy"), ".4f"),
+        "test accuracy": mean_and_std(arm.samples("accuracy")),
         "seeds": str(len(arm.finished)),
-        "train less test": show(arm.samples("train_less_test"), ".4f"),
-        "s per epoch": show(arm.samples("epoch_s"), ".3g"),
-        "MiB of tensors": show(arm.memory_mib, ".1f") + peak,
+        "train less test": mean_and_std(arm.samples("train_less_test")),
+        "s per epoch": mean_and_std(arm.samples("epoch_s"), ".3g"),
+        "MiB of tensors": mean_and_std(arm.samples("memory"), ".1f") + peak,
         "others": arm.unfinished,
     }
 

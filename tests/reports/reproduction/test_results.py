@@ -51,12 +51,13 @@ def test_what_is_reduced_stands_beside_the_figure(folder: Path) -> None:
 
 
 def test_seeds_that_failed_are_told_with_the_reason(folder: Path) -> None:
-    failed = {"state": "failed", "error": "Out of memory.", "exit_code": 2}
-    runs = [*made("book/lenet", {}, [0.8, 0.9]), made_record("book/lenet", {}, 2, **failed)]
+    failed = {"state": "failed", "error": "Out of memory.\nMore.", "exit_code": 2}
+    runs = made("book/lenet", {}, [0.8, 0.9])
+    runs += [made_record("book/lenet", {}, seed, **failed) for seed in (2, 3)]
     text = write(folder, [*runs, made_record("book/nin", {}, **failed)])
-    assert [line.endswith("| 1 failed (Out of memory) |") for line in lines(text, "| LeNet |")]
-    (line,) = lines(text, "| NiN |")
-    assert line == "| NiN |  | 0 | 0.865, 0.790 |  |  |  | 1 failed (Out of memory) |"
+    (lenet,), (nin,) = lines(text, "| LeNet |"), lines(text, "| NiN |")
+    assert lenet.endswith("| 20 s | 2 failed (Out of memory) |")
+    assert nin == "| NiN |  | 0 | 0.865, 0.790 |  |  |  | 1 failed (Out of memory) |"
 
 
 def test_every_claim_has_a_row_and_a_section_with_findings_and_experiments(folder: Path) -> None:
