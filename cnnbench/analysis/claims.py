@@ -13,7 +13,7 @@ from cnnbench.config import DataConfig
 from cnnbench.data import datasets
 from cnnbench.models.lenet import POOLINGS, PaddingMode
 
-__all__ = ["compare_convolutions", "compute_figures", "measure_border", "measure_pooling"]
+__all__ = ["compare_convolutions", "compute_figures", "measure_pooling"]
 
 MAX_IMAGES = 10_000
 SIZE = 28
@@ -32,7 +32,7 @@ def compute_figures(data: DataConfig) -> dict[str, Estimate]:
     figures = measure_pooling(images)
     for mode in PADDING_MODES:
         for name, layer in _first_layers(mode).items():
-            figures[f"border_{mode}_{name}"] = Estimate(measure_border(layer))
+            figures[f"border_{mode}_{name}"] = Estimate(_measure_border(layer))
     for dtype in (torch.float32, torch.float64):
         figures |= compare_convolutions(dtype)
     return figures
@@ -74,7 +74,7 @@ def _first_layers(padding_mode: PaddingMode) -> dict[str, nn.Conv2d]:
 
 
 @torch.no_grad()
-def measure_border(layer: nn.Conv2d) -> float:
+def _measure_border(layer: nn.Conv2d) -> float:
     """Return how far outputs at the border of a uniform image are from those inside.
 
     The mean of absolute differences over the ring that padding reaches, as a share of the mean of

@@ -6,6 +6,7 @@ import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 from forking import ForkServer
@@ -25,30 +26,9 @@ pytest.importorskip("tensorboard", reason="the extra tensorboard is not installe
 TRACKED = (*SMALL, "tracker=tensorboard", "hydra.run.dir=outputs/run")
 
 
-class Fake(Tracker):
-    """Notes what it is asked; `fails` is what it raises, by the name of the method."""
-
-    def __init__(self, **fails: BaseException) -> None:
-        self.asked: list[Any] = []
-        self.fails = fails
-
-    def note(self, method: str, *values: Any) -> str:
-        self.asked.append((method, *values))
-        if method in self.fails:
-            raise self.fails[method]
-        return "here"
-
-    def start(self) -> str:
-        return self.note("start")
-
-    def log_rows(self, rows: base.Rows) -> None:
-        self.note("log_rows", *(row["epoch"] for row, _ in rows))
-
-    def log_result(self, figures: base.Row, last_row: base.Row) -> None:
-        self.note("log_result", figures, last_row["epoch"])
-
-    def end(self, state: str) -> None:
-        self.note("end", state)
+def client(log_rows: Any = None) -> Mock:
+    """Return a client; `log_rows` is what that method raises or does."""
+    return Mock(spec=Tracker, **{"log_rows.side_effect": log_rows})
 
 
 @pytest.mark.parametrize("tracker", READERS)
@@ -89,27 +69,21 @@ def test_a_wrong_tracker_is_an_error_that_says_what_is_allowed(
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
-MOMENTS = {
-    "start": "the start",
-    "log_rows": "epoch 1",
-    "log_result": "the final figures",
-    "end": "the end",
-}
-
-
-@pytest.mark.parametrize(("method", "moment"), MOMENTS.items())
+@pytest.mark.parametrize(
+    ("method", "moment"),
+    [
+        ("start", "the start"),
+        ("log_rows", "epoch 1"),
+        ("log_result", "the final figures"),
+        ("end", "the end"),
+    ],
+)
 def test_a_run_whose_tracker_fails_ends_as_without_it_after_one_warning(
-    method: str,
-    moment: str,
-    within: Command,
-    runs: Runs,
-    monkeypatch: pytest.MonkeyPatch,
+    method: str, moment: str, within: Command, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*values: Any) -> None:
-        raise ZeroDivisionError("no room")
-
     if method == "log_rows":  # which the start calls, too
         monkeypatch.setattr(tensorboard.Client, "start", lambda client: "there")
+    fail = Mock(side_effect=ZeroDivisionError("no room"))
     monkeypatch.setattr(tensorboard.Client, method, fail)
     done = within(*TRACKED)
     assert (done.returncode, done.stderr) == (0, "")
@@ -121,12 +95,11 @@ def test_a_run_whose_tracker_fails_ends_as_without_it_after_one_warning(
 
 
 def test_a_tracker_that_failed_is_not_called_again_and_the_others_are() -> None:
-    failing, other = Fake(log_rows=OSError()), Fake()
+    failing, other = client(OSError()), client()
     trackers = Trackers({"a": failing, "b": other})
     for epoch in (1, 2):
         trackers.log_epoch({"epoch": epoch})
-    assert failing.asked == [("log_rows", 1)]
-    assert other.asked == [("log_rows", 1), ("log_rows", 2)]
+    assert (failing.log_rows.call_count, other.log_rows.call_count) == (1, 2)
 
 
 def test_a_warning_has_the_first_cause_on_a_short_line_without_passwords(
@@ -135,7 +108,7 @@ def test_a_warning_has_the_first_cause_on_a_short_line_without_passwords(
     cause = OSError("http://me:secret@host/x\x1b[2J\n refused " + "x" * 400)
     error = RuntimeError(f"Request failed: {cause} (5 times)")
     error.__cause__ = cause
-    Trackers({"a": Fake(log_rows=error)}).log_epoch({"epoch": 3})
+    Trackers({"a": client(error)}).log_epoch({"epoch": 3})
     (warning,) = caplog.messages
     begin = "The tracker a failed at epoch 3, and the run goes on without it: "
     assert warning.startswith(f"{begin}OSError: http://host/x?[2J refused xx")
@@ -145,26 +118,24 @@ def test_a_warning_has_the_first_cause_on_a_short_line_without_passwords(
 def test_an_error_with_another_cause_is_reported_itself(caplog: pytest.LogCaptureFixture) -> None:
     error = ValueError("no such run")
     error.__context__ = KeyError("x")
-    Trackers({"a": Fake(log_rows=error)}).log_epoch({"epoch": 1})
+    Trackers({"a": client(error)}).log_epoch({"epoch": 1})
     assert caplog.messages[0].endswith("without it: ValueError: no such run")
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)], ids=repr)
-def test_a_signal_while_a_tracker_is_called_ends_the_run(error: BaseException) -> None:
-    with pytest.raises(type(error)):
-        Trackers({"a": Fake(log_rows=error)}).log_epoch({"epoch": 1})
+@pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
+def test_a_signal_while_a_tracker_is_called_ends_the_run(signal: Any) -> None:
+    with pytest.raises(signal):
+        Trackers({"a": client(signal)}).log_epoch({"epoch": 1})
 
 
 def test_warnings_of_a_client_are_ignored_and_its_filters_end_with_its_call() -> None:
-    class Careless(Fake):
-        def log_rows(self, rows: base.Rows) -> None:
-            warnings.warn("nobody need see this", stacklevel=1)
-            warnings.simplefilter("always")
-            self.note("log_rows")
+    def warn(rows: base.Rows) -> None:
+        warnings.warn("nobody need see this", stacklevel=1)
+        warnings.simplefilter("always")
 
-    client, before = Careless(), list(warnings.filters)
-    Trackers({"a": client}).log_epoch({"epoch": 1})
-    assert (client.asked, list(warnings.filters)) == ([("log_rows",)], before)
+    trackers, before = Trackers({"a": client(warn)}), list(warnings.filters)
+    trackers.log_epoch({"epoch": 1})
+    assert (list(trackers.clients), list(warnings.filters)) == (["a"], before)
 
 
 def test_variables_of_the_clients_are_set_where_the_user_has_not(
@@ -194,34 +165,33 @@ def test_variables_of_the_clients_are_set_where_the_user_has_not(
     ],
 )
 def test_an_id_is_read_only_if_it_is_one(content: str, run_id: str, tmp_path: Path) -> None:
-    tracker = Fake()
-    tracker.directory = tmp_path
+    tracker = tensorboard.Client(None, tmp_path, {}, {}, [])
     assert tracker.read_id("x.json") == ""
     (tmp_path / "x.json").write_text(content)
     assert tracker.read_id("x.json") == run_id
 
 
 @pytest.mark.parametrize(
-    ("error", "at_once", "ends"),
+    ("error", "state"),
     [
-        (None, False, [("end", "finished")]),
-        (ValueError(), False, [("end", "failed")]),
-        (KeyboardInterrupt(), False, [("end", "interrupted")]),
-        (SystemExit(143), False, [("end", "interrupted")]),
-        (KeyboardInterrupt(), True, []),
+        (None, "finished"),
+        (ValueError(), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+        (SystemExit(143), "interrupted"),
     ],
-    ids=str,
+    ids=repr,
 )
-def test_trackers_are_told_how_the_run_ended_except_after_a_second_signal(
-    error: BaseException | None, at_once: bool, ends: list[Any]
+def test_trackers_end_as_the_run_except_after_a_second_signal(
+    error: BaseException | None, state: str
 ) -> None:
-    tracker, signals = Fake(), Stopping()
-    signals.at_once = at_once
-    expected = nullcontext() if error is None else pytest.raises(type(error))
-    with expected, Trackers({"a": tracker}).ended_after(signals):
-        if error is not None:
-            raise error
-    assert tracker.asked == ends
+    for at_once in (False, True):
+        tracker, signals = client(), Stopping()
+        signals.at_once = at_once
+        expected = nullcontext() if error is None else pytest.raises(type(error))
+        with expected, Trackers({"a": tracker}).ended_after(signals):
+            if error is not None:
+                raise error
+        assert tracker.method_calls == ([] if at_once else [call.end(state)])
 
 
 def test_a_run_is_resumed_without_its_trackers_when_asked(tracked: Path, tmp_path: Path) -> None:

@@ -10,11 +10,10 @@ from made_records import made, made_record
 from cnnbench.analysis.judge import NOT_REPEATED, REPEATED, UNDECIDED, Estimate
 from cnnbench.cli.hydra_app import conf_folder
 from cnnbench.cli.reproduce import proposed
-from cnnbench.reports.reproduction import arms
+from cnnbench.reports.reproduction import arms, statements
 from cnnbench.reports.reproduction.arms import sort_runs
 from cnnbench.reports.reproduction.findings import FIGURES, Judged, judge_claim, judge_network
-from cnnbench.reports.reproduction.statements import Claim, Finding, Network
-from cnnbench.reports.reproduction.statements import load_statements, parse_arm
+from cnnbench.reports.reproduction.statements import Claim, Finding, Network, load_statements
 from cnnbench.runs.records import Record
 
 
@@ -53,11 +52,12 @@ def make_runs(finding: Finding, value: float) -> list[Record]:
     same = 1.0 if finding.figure in RATIOS else 0.0
     runs = []
     for arm, own in zip(finding.arms, (value, same), strict=False):
-        runs += make_arm(finding, {key: values[0] for key, values in parse_arm(arm).items()}, own)
+        runs += make_arm(finding, arm, own)
     return runs
 
 
-def make_arm(finding: Finding, values: Values, value: float) -> list[Record]:
+def make_arm(finding: Finding, arm: str, value: float) -> list[Record]:
+    values = {key: words[0] for key, words in statements.parse_arm(arm).items()}
     if finding.figure == "log10_largest_rate":
         return make_arms(finding, values, [0.8] * (2 + int(value)) + [0.7] * 4)
     if finding.figure == "spread":
