@@ -138,10 +138,6 @@ def start_trackers(
     rows: Sequence[Row],
 ) -> Trackers:
     """Start the trackers that are configured; `rows` are those that a resumed run starts with."""
-    for variable, value in VARIABLES.items():
-        os.environ.setdefault(variable, value)
-    if expand_user("~") == Path("~"):  # MLflow cannot be imported without a home
-        os.environ["HOME"] = "/nonexistent"
     tags = {key: str(environment[key]) for key in TAGS if environment[key] is not None}
     tags["run_directory"] = str(directory.absolute())
     if (directory.parent / JOBS).exists():
@@ -159,9 +155,19 @@ def start_trackers(
         if settings is not None:
             module = import_module(f"cnnbench.trackers.{name}")
             trackers.clients[name] = module.Client(settings, *run)
+    if trackers.clients:
+        _set_variables()
     for name, place in trackers.call("the start", "start").items():
         log.info(f"Tracked by {name}: {_remove_password(place)}")
     return trackers
+
+
+def _set_variables() -> None:
+    """Set the variables of the clients, which read them as they are imported."""
+    for variable, value in VARIABLES.items():
+        os.environ.setdefault(variable, value)
+    if expand_user("~") == Path("~"):  # MLflow needs a home
+        os.environ["HOME"] = "/nonexistent"
 
 
 def _root_cause(error: BaseException) -> BaseException:

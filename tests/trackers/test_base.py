@@ -146,6 +146,8 @@ def test_variables_of_the_clients_are_set_where_the_user_has_not(
         monkeypatch.setenv(name, theirs.get(name, ""))  # to be restored
         if name not in theirs:
             monkeypatch.delenv(name)
+    assert within(*SMALL, "train.epochs=1").returncode == 0
+    assert not os.environ.keys() & (base.VARIABLES.keys() - theirs)
     assert within(*TRACKED, "train.epochs=1").returncode == 0
     assert os.environ.items() > (base.VARIABLES | theirs).items()
     monkeypatch.setattr(base, "expand_user", Path)  # as for a user without a home

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice, product
+from itertools import product
 
 from cnnbench import config, models
 from cnnbench.analysis.memory import compute_dtype, estimate_memory
@@ -61,9 +61,11 @@ class Arm:
 
     @cached_property
     def _memory_mib(self) -> list[float]:
-        sizes = map(_estimate_memory, self.finished)
-        known = (size / 2**20 for size in sizes if size is not None)
-        return list(islice(known, 1))
+        for run in self.finished:
+            number = _estimate_memory(run)
+            if number is not None:
+                return [number / 2**20]
+        return []
 
     @property
     def precisions(self) -> set[str]:
