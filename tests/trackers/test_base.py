@@ -139,9 +139,9 @@ def test_warnings_of_a_client_are_ignored_and_its_filters_end_with_its_call() ->
 
 
 def test_variables_of_the_clients_are_set_where_the_user_has_not(
-    within: Command, monkeypatch: pytest.MonkeyPatch
+    within: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    theirs = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "77", "HOME": os.environ["HOME"]}
+    theirs = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "77", "HOME": str(tmp_path)}
     for name in base.VARIABLES | theirs:
         monkeypatch.setenv(name, theirs.get(name, ""))  # to be restored
         if name not in theirs:

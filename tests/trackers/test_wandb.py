@@ -5,8 +5,8 @@ import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 from forking import ForkServer
@@ -16,7 +16,6 @@ from tracked import read_wandb
 
 from cnnbench.config import WandbConfig
 from cnnbench.runs.reading import reject_escaping_links
-from cnnbench.trackers.base import Row
 from cnnbench.trackers.wandb import Client
 
 
@@ -46,36 +45,13 @@ def test_a_user_without_a_key_is_told_what_to_do(forks: ForkServer, tmp_path: Pa
     assert "tracker.wandb.mode=offline" in warning
 
 
-class FakeWandb:
-    """The part of the package that is used; `started` has the arguments of each wandb.init."""
-
-    Settings = staticmethod(dict)
-    Image = staticmethod(Path)
-    errors = SimpleNamespace(UsageError=KeyError)
-
-    def __init__(self) -> None:
-        self.set_up: dict[str, Any] = {}
-        self.started: list[dict[str, Any]] = []
-        self.logged: list[tuple[int, Row]] = []
-
-    def setup(self, settings: dict[str, Any]) -> None:
-        self.set_up = settings
-
-    def init(self, **arguments: Any) -> Any:
-        self.started.append(arguments)
-        offline = arguments["mode"] == "offline"
-        url = None if offline else "https://there"
-        return SimpleNamespace(offline=offline, url=url, log=self.log)
-
-    def log(self, metrics: Row, step: int, commit: bool) -> None:
-        assert commit
-        self.logged.append((step, metrics))
-
-
 @pytest.fixture
-def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
-    fake = FakeWandb()
-    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
+def wandb(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """In place of the package; a run in it is `wandb.init.return_value`."""
+    fake = Mock()
+    fake.errors.UsageError = KeyError
+    fake.init.return_value.url = "https://there"
+    monkeypatch.setitem(sys.modules, "wandb", fake)
     return fake
 
 
@@ -84,39 +60,46 @@ def start(directory: Path, **config: Any) -> str:
     return Client(WandbConfig(**config), directory, {"seed": 0}, {"sweep": "s"}, rows).start()
 
 
-def test_a_run_whose_start_failed_can_be_resumed(wandb: FakeWandb, tmp_path: Path) -> None:
+def ids_of(wandb: Mock) -> set[str]:
+    return {started.kwargs["id"] for started in wandb.init.call_args_list}
+
+
+def test_a_run_whose_start_failed_can_be_resumed(wandb: Mock, tmp_path: Path) -> None:
     def fail(**arguments: Any) -> None:
         (tmp_path / "wandb" / "run-1" / "logs").mkdir(parents=True)
         (tmp_path / "wandb" / "run-1" / "logs" / "debug-core.log").symlink_to("/tmp/core.log")
         raise OSError
 
-    wandb.init = fail  # type: ignore[method-assign]
+    wandb.init.side_effect = fail
     with pytest.raises(OSError):  # noqa: PT011
         start(tmp_path)
     reject_escaping_links(tmp_path)
 
 
-def test_it_neither_asks_nor_prints_nor_waits_for_long(wandb: FakeWandb, tmp_path: Path) -> None:
+def test_it_neither_asks_nor_prints_nor_waits_for_long(wandb: Mock, tmp_path: Path) -> None:
     assert start(tmp_path, entity="us", project="ours") == "https://there"
     settings = {"silent": True, "console": "off", "init_timeout": 10.0, "finish_timeout": 10.0}
-    assert wandb.set_up.items() > settings.items()
+    assert wandb.Settings.call_args.kwargs.items() > settings.items()
+    wandb.setup.assert_called_once_with(wandb.Settings.return_value)
     arguments = {"entity": "us", "project": "ours", "mode": None, "group": "s", "resume": "allow"}
-    assert wandb.started[0].items() > (arguments | {"dir": tmp_path}).items()
+    assert wandb.init.call_args.kwargs.items() > (arguments | {"dir": tmp_path}).items()
 
 
 @pytest.mark.parametrize(("mode", "steps"), [("online", [1, 2, 1, 2]), ("offline", [1, 2])])
 def test_a_resumed_run_logs_earlier_epochs_where_the_server_drops_known_ones(
-    mode: Any, steps: list[int], wandb: FakeWandb, tmp_path: Path
+    mode: Any, steps: list[int], wandb: Mock, tmp_path: Path
 ) -> None:
-    start(tmp_path, mode=mode)
-    start(tmp_path, mode=mode)
-    assert wandb.started[0]["id"] == wandb.started[1]["id"]
-    assert wandb.logged == [(step, {"lr": 0.1}) for step in steps]
+    wandb.init.return_value.offline = mode == "offline"
+    for _ in range(2):
+        start(tmp_path, mode=mode)
+    assert len(ids_of(wandb)) == 1
+    logged = wandb.init.return_value.log.call_args_list
+    assert logged == [call({"lr": 0.1}, step=step, commit=True) for step in steps]
 
 
-def test_a_copied_directory_begins_a_run_of_its_own(wandb: FakeWandb, tmp_path: Path) -> None:
+def test_a_copied_directory_begins_a_run_of_its_own(wandb: Mock, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     start(tmp_path / "run")
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     start(tmp_path / "copy")
-    assert wandb.started[0]["id"] != wandb.started[1]["id"]
+    assert len(ids_of(wandb)) == 2
