@@ -41,7 +41,7 @@ def test_a_run_has_parameters_tags_files_and_what_was_changed(tracked: Path) -> 
     assert found["parameters"].items() > (chosen | {"train.epochs": "2"}).items()
     assert not any(key.startswith(("tracker", "sweep")) for key in found["parameters"])
     environment = json.loads((tracked / "environment.json").read_text())
-    tags = {"run_directory": str(tracked), "commit": environment["commit"], "device": "cpu"}
+    tags = {"run_directory": str(tracked), "host": environment["host"], "device": "cpu"}
     assert found["tags"].items() > (tags | {"changed.train.epochs": "3"}).items()
     assert not {"sweep", "changed.train.init", "changed.optimizer.lr"} & found["tags"].keys()
 
