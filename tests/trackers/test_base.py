@@ -32,9 +32,7 @@ def client(log_rows: Any = None) -> Mock:
 
 
 @pytest.mark.parametrize("tracker", READERS)
-def test_a_resumed_run_has_each_epoch_once_and_the_final_figures(
-    tracker: str, tracked: Path
-) -> None:
+def test_a_resumed_run_has_each_epoch_once_and_final_figures(tracker: str, tracked: Path) -> None:
     found, recorded = sorted(READERS[tracker](tracked)), read_recorded(tracked)
     assert [point[:2] for point in found] == [point[:2] for point in recorded]
     values = [value for *_, value in recorded]  # TensorBoard has them in single precision
@@ -62,9 +60,7 @@ def test_tracking_changes_no_number(tracked: Path, runs: Runs) -> None:
         ("-m tracker=mlflow,tensorboard", "tracker=[tensorboard,mlflow]"),
     ],
 )
-def test_a_wrong_tracker_is_an_error_that_says_what_is_allowed(
-    words: str, message: str, within: Command
-) -> None:
+def test_a_wrong_tracker_says_what_is_allowed(words: str, message: str, within: Command) -> None:
     done = within("data=sample", *words.split())
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
@@ -183,9 +179,7 @@ def test_an_id_is_read_only_if_it_is_one(content: str, run_id: str, tmp_path: Pa
     ],
     ids=repr,
 )
-def test_trackers_end_as_the_run_except_after_a_second_signal(
-    error: BaseException | None, state: str
-) -> None:
+def test_trackers_end_as_their_run_unless_at_once(error: BaseException | None, state: str) -> None:
     for at_once in (False, True):
         tracker, signals = client(), Stopping()
         signals.at_once = at_once

@@ -79,9 +79,7 @@ def test_what_mlflow_limits_is_made_to_fit(directory: Path) -> None:
     assert (found["parameters"]["a_ü__"], found["parameters"]["k" * 240]) == ("x" * 6000, "1")
 
 
-def test_experiments_of_other_runs_are_used(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_experiment_of_others_is_used(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.tracking import MlflowClient
 
     answers = [None, MlflowClient("sqlite:///outputs/mlflow.db").get_experiment("1")]

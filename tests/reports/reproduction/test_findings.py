@@ -204,9 +204,7 @@ DIVERGED = made_record("claims/alexnet_lenet", {"model": "lenet"}, 3, state="fai
         (of_networks(LENET), [*IN_BF16, DIVERGED], ""),
     ],
 )
-def test_what_cannot_be_compared_is_undecided(
-    finding: Finding, runs: list[Record], doubt: str
-) -> None:
+def test_findings_in_doubt_are_undecided(finding: Finding, runs: list[Record], doubt: str) -> None:
     judged = judge_one(finding, runs, reduced="train.epochs=1")
     assert judged.verdict == (UNDECIDED if doubt else REPEATED)
     is_doubted = any(word in judged.sentence for word in ("diverged", "Not comparable"))
