@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 import cnnbench
-from cnnbench import models
 from cnnbench.analysis.format import format_bytes, printable
 from cnnbench.commands import parse_run_arguments, run_parser
 from cnnbench.data import catalog, download
@@ -122,16 +121,8 @@ def _metadata(trained: TrainedModel, preprocessing: bool, side: int) -> dict[str
 
 def _check(form: str, content: bytes, trained: TrainedModel, preprocessing: bool) -> str:
     """Require that what was exported computes what the network does; return in words how nearly."""
-    config, dataset, engine = trained.config, trained.dataset, trained.engine
-
-    def rebuild() -> Classifier:
-        """Build a network of the same kind, with other weights."""
-        classes, size = len(dataset.classes), config.data.resize
-        network = models.build(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
-        return Classifier(network, engine.config.tta)
-
-    images, whose = _images(dataset)
-    difference, largest = differences(form, content, rebuild, engine, images, preprocessed=not preprocessing)
+    images, whose = _images(trained.dataset)
+    difference, largest = differences(form, content, trained.engine, images, not preprocessing)
     if not difference <= TOLERANCE * largest:  # which NaN is not
         raise ConfigError(
             f"--format {form}: what was exported does not compute what the network does. On {whose} logits differ by "

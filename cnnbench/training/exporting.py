@@ -3,6 +3,7 @@
 What is in the file computes in fp32 what `EagerEngine.classify` does; `differences` measures how nearly.
 """
 
+import copy
 import io
 import json
 import logging
@@ -19,11 +20,9 @@ from cnnbench.data.transforms import Preprocess
 from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.training.engine import EagerEngine
 
-__all__ = ["FORMATS", "METADATA", "Classifier", "Format", "Preprocessing", "Run", "differences", "pack"]
+__all__ = ["FORMATS", "Classifier", "Preprocessing", "differences", "pack"]
 
 Run = Callable[[torch.Tensor], torch.Tensor]  # images (N, C, H, W) to logits (N, K)
-
-METADATA = "metadata.json"  # in the archive of torch.export
 
 BATCHES = (1, 2, 7)  # what an exported batch that was not dynamic would fail on
 
@@ -86,24 +85,20 @@ def pack(form: str, classifier: Classifier, images: torch.Tensor, metadata: Mapp
 
 
 def differences(
-    form: str,
-    content: bytes,
-    rebuild: Callable[[], Classifier],
-    engine: EagerEngine,
-    images: torch.Tensor,
-    preprocessed: bool,
+    form: str, content: bytes, engine: EagerEngine, images: torch.Tensor, preprocessed: bool
 ) -> tuple[float, float]:
     """Run such a file on the CPU, by the program it is for: the largest difference of a logit from the engine's.
 
-    Also gives the largest logit; NaN if any is. `rebuild` makes what weights alone go into. The uint8 `images`
-    (N, C, H, W), N above 10, go in as batches of several sizes; if the file has no preprocessing, `preprocessed`.
+    Also gives the largest logit; NaN if any is. The uint8 `images` (N, C, H, W), N above 10, go in as batches of
+    several sizes; if the file has no preprocessing, `preprocessed`.
 
     Raises:
         ConfigError: it does not run.
     """
     largest = difference = torch.zeros(())
     with _explained(f"--format {form}: what was exported does not run"):
-        run = FORMATS[form].unpack(content, rebuild)
+        classifier = Classifier(copy.deepcopy(engine.eval_model), engine.config.tta)
+        run = FORMATS[form].unpack(content, classifier)
         for batch in torch.split(images, [*BATCHES, len(images) - sum(BATCHES)]):
             expected = engine.classify(batch)
             given = run(engine.preprocess(batch) if preprocessed else batch)
@@ -168,7 +163,7 @@ def _pack_onnx(classifier: Classifier, images: torch.Tensor, metadata: Mapping[s
     return content
 
 
-def _unpack_onnx(content: bytes, _: Callable[[], Classifier]) -> Run:
+def _unpack_onnx(content: bytes, _: Classifier) -> Run:
     import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
@@ -180,11 +175,11 @@ def _unpack_onnx(content: bytes, _: Callable[[], Classifier]) -> Run:
 
 def _pack_torch_export(classifier: Classifier, images: torch.Tensor, metadata: Mapping[str, str]) -> bytes:
     packed = io.BytesIO()
-    torch.export.save(_capture(classifier, images), packed, extra_files={METADATA: json.dumps(metadata)})
+    torch.export.save(_capture(classifier, images), packed, extra_files={"metadata.json": json.dumps(metadata)})
     return packed.getvalue()
 
 
-def _unpack_torch_export(content: bytes, _: Callable[[], Classifier]) -> Run:
+def _unpack_torch_export(content: bytes, _: Classifier) -> Run:
     return torch.export.load(io.BytesIO(content)).module()
 
 
@@ -199,23 +194,27 @@ def _pack_safetensors(classifier: Classifier, _: torch.Tensor, metadata: Mapping
     return save(weights, dict(metadata))
 
 
-def _unpack_safetensors(content: bytes, rebuild: Callable[[], Classifier]) -> Run:
+def _unpack_safetensors(content: bytes, classifier: Classifier) -> Run:
     from safetensors.torch import load
 
-    classifier = rebuild()
+    for weight in classifier.network.state_dict().values():
+        weight.zero_()  # only the weights of the file count
     classifier.network.load_state_dict(load(content))
     return classifier
 
 
 @dataclass(frozen=True)
 class Format:
-    """`runtime` is what runs such a file, `packages` what must be installed for it."""
+    """`runtime` is what runs such a file, `packages` what must be installed for it.
+
+    `unpack` may put the weights of the file into a classifier of the same kind.
+    """
 
     suffix: str
     runtime: str
     packages: tuple[str, ...]
     pack: Callable[[Classifier, torch.Tensor, Mapping[str, str]], bytes]
-    unpack: Callable[[bytes, Callable[[], Classifier]], Run]
+    unpack: Callable[[bytes, Classifier], Run]
 
 
 FORMATS = {
