@@ -60,6 +60,8 @@ def test_json_holds_every_probe_in_plain_values(within: Command) -> None:
     assert list(found["facts"]) == list(PROBES)
     assert found["facts"]["outputs"]["locks"] == found["facts"]["outputs"]["fsync"] == "work"
     assert found["facts"]["outputs"]["free_bytes"] > 0
+    if sys.platform == "linux":
+        assert found["facts"]["outputs"]["filesystem"] in Path("/proc/mounts").read_text()
     assert found["facts"]["data"]["sample"].endswith("cnnbench/data/sample")
     assert found["facts"]["processor"]["usable_cpus"] == 4
     assert (found["unusual"], found["works"]) == ([], True)
