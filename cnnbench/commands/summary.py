@@ -16,6 +16,7 @@ from cnnbench.analysis.meta_shapes import ShapeRules, check_training_forward
 from cnnbench.config import Config
 from cnnbench.data import datasets
 from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.reference.checking import shapes_seen
 from cnnbench.training.build import on_meta
 
 __all__ = ["run"]
@@ -115,20 +116,14 @@ def _by(shape: Sequence[int]) -> str:
 
 def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_json: bool) -> None:
     """Print the arithmetic of one convolution by its formula, and what changing it changes."""
-    convolutions = {layer: name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
-    seen: dict[str, tuple[nn.Conv2d, torch.Size]] = {}
-
-    def record(layer: nn.Conv2d, inputs: tuple[torch.Tensor, ...]) -> None:
-        seen[convolutions[layer]] = layer, inputs[0].shape[1:]
-
-    for each in convolutions:
-        each.register_forward_pre_hook(record)
-    with ShapeRules(), torch.no_grad():
-        network(image)
-    if name not in seen:
-        choices = did_you_mean(name, seen) if seen else "It has none."
+    with ShapeRules():
+        shapes = shapes_seen(network, image)
+    layers = {seen: network.get_submodule(seen) for seen in shapes}
+    convolutions = {seen: layer for seen, layer in layers.items() if isinstance(layer, nn.Conv2d)}
+    if name not in convolutions:
+        choices = did_you_mean(name, convolutions) if convolutions else "It has none."
         raise ConfigError(f"--layer {name} is not a Conv2d that the network calls. {choices}")
-    layer, size = seen[name]
+    layer, size = convolutions[name], shapes[name][1:]
     outcomes = vary_convolution(layer, size[1:])
     if as_json:
         print(json.dumps({change: _plain(outcome) for change, outcome in outcomes.items()}, indent=2))
