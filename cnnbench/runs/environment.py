@@ -68,17 +68,16 @@ def add_continuation(run: RunDirectory, now: Mapping[str, Any], where: Mapping[s
 
 @cache
 def _commit(checkout: Path) -> str | None:
-    """The commit checked out at `checkout`, with ``+changes`` if files differ from it; as it is when first asked."""
+    """Return the commit checked out there, with ``+changes`` if files differ from it; as it is when first asked."""
     if not (checkout / ".git").exists():
         return None
-
-    def git(*words: str) -> str:
-        # without locks: one that is killed, as by Ctrl-C, would leave its own behind
-        command = ["git", "--no-optional-locks", "-C", str(checkout), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
+    # without locks: a command that is killed, as by Ctrl-C, would leave its own behind
+    command = ["git", "--no-optional-locks", "-C", str(checkout), "status", "--porcelain=v2", "--branch"]
+    command.append("--untracked-files=no")
     try:
-        commit = git("rev-parse", "HEAD")
-        return commit + "+changes" if git("status", "--porcelain", "--untracked-files=no") else commit
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
+    first, *_, last = done.stdout.splitlines()
+    commit = first.removeprefix("# branch.oid ")
+    return commit if last.startswith("#") else f"{commit}+changes"
