@@ -190,13 +190,9 @@ def _device(run: Record) -> str:
     return f"{several}{device}" + (f" ({chip})" if isinstance(chip, str) else "")
 
 
-def _precision(run: Record) -> str:
-    return str(run.environment.get("precision", run.result.get("precision", "")))
-
-
 FACTS: dict[str, Callable[[Record], str]] = {
     "device": _device,
-    "precision": _precision,
+    "precision": lambda run: str(run.environment.get("precision", run.result.get("precision", ""))),
     "tta": lambda run: "hflip" if run.result.get("tta") == "hflip" else "",
     "status": lambda run: run.state,
     "error": error,
