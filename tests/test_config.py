@@ -442,7 +442,7 @@ def test_a_key_of_another_optimizer_is_unknown(values: dict[str, Any]) -> None:
 def test_a_missing_key_or_group_is_asked_for(key: str, values: dict[str, Any]) -> None:
     group, _, name = key.partition(".")
     del (values[group] if name else values)[name or group]
-    with pytest.raises(ConfigError, match=rf"{key}\S* has no value"):
+    with pytest.raises(ConfigError, match=rf"{key}\S* has no value\. Set {key}\S*="):
         config.load(values)
 
 

@@ -18,13 +18,11 @@ from cnnbench.sweeps.jobs import list_jobs, quote_path
 from cnnbench.training.resume import resume_command
 
 # as typed, and the text that is meant
-AS_TYPED = (
-    *"2024_11_24 2024-11-24 1e3 1E+3 1.50 .5 5. +1 -0 007 03 0x5 1:30 1_0 2024 0.5 nan Inf".split(),
-    *"true TRUE on off no y none # a=b ~ ~/photos [a 我的照片 é 😀 a&b %d !x * &a".split(),
-    *("a: b", "a #b", "photos (1)", "a b", "a\tb", "a\nb", "- a"),
-)
+NUMBER_LIKE = "2024_11_24 2024-11-24 1e3 1E+3 1.50 .5 5. +1 -0 007 03 0x5 1:30 1_0 2024 0.5 nan Inf"
+WORDS = "true TRUE on off no y none # a=b ~ ~/photos [a 我的照片 é 😀 a&b %d !x * &a"
+SPACED = ("a: b", "a #b", "photos (1)", "a b", "a\tb", "a\nb", "- a")
 TEXTS = {
-    **dict(zip(AS_TYPED, AS_TYPED, strict=True)),
+    **{text: text for text in (*NUMBER_LIKE.split(), *WORDS.split(), *SPACED)},
     "'2024_11_24'": "2024_11_24",
     '"true"': "true",
     "'null'": "null",
