@@ -85,7 +85,8 @@ def measure_layers(network: nn.Module, image: torch.Tensor, depth: int | None = 
     folded: list[Layer] = []
     for name, inside in parts.items():
         is_called = any(layer.output_shape is not None for layer in inside)
-        kind, shape = type(network.get_submodule(name)).__name__, outputs.get(name, () if is_called else None)
+        kind = type(network.get_submodule(name)).__name__
+        shape = outputs.get(name, () if is_called else None)
         folded.append(sum_layers(inside, name, kind, shape))
     return folded
 

@@ -32,9 +32,10 @@ class ClassMetrics:
 class Evaluation:
     """Figures over N examples of K classes; shares are in [0, 1].
 
-    `confusion` counts, K x K: a row for the true class, a column for the predicted one. `topk_accuracy` maps k to the
-    share of examples whose class is among the k most probable. `expected_calibration_error` is in BINS bins.
-    `macro_mean` has means over the classes with examples; a precision that is None counts as 0.
+    `topk_accuracy` maps k to the share of examples whose class is among the k most probable.
+    `expected_calibration_error` is in BINS bins. `macro_mean` has means over the classes with
+    examples; a precision that is None counts as 0. `confusion` counts, K x K: a row for the true
+    class, a column for the predicted one.
     """
 
     examples: int

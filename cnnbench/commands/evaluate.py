@@ -83,14 +83,16 @@ def format_metrics(result: Evaluation) -> str:
     ]
     rows: list[tuple[str, ...]] = [("class", "precision", "recall", "F1", "examples")]
     for each in result.classes:
-        shares = ("-" if share is None else f"{share:.4f}" for share in (each.precision, each.recall, each.f1))
-        rows.append((each.name, *shares, f"{each.support:,}"))
+        shares = (each.precision, each.recall, each.f1)
+        cells = ("-" if share is None else f"{share:.4f}" for share in shares)
+        rows.append((each.name, *cells, f"{each.support:,}"))
     means = (f"{share:.4f}" for share in result.macro_mean.values())
     rows.append(("mean", *means, f"{result.examples:,}"))
     parts = [align(totals), align(rows, right=range(1, 5))]
-    confused = [f"{true} taken for {predicted} ({count:,})" for true, predicted, count in result.most_confused()]
+    confused = result.most_confused()
     if confused:
-        parts.append(f"most confused: {', '.join(confused)}")
+        pairs = (f"{true} taken for {predicted} ({count:,})" for true, predicted, count in confused)
+        parts.append(f"most confused: {', '.join(pairs)}")
     return "\n\n".join(parts)
 
 

@@ -54,9 +54,9 @@ def run(arguments: list[str], conf: Path) -> None:
     side = dataset.image_size if preprocesses else config.data.resize
     preprocessing = Preprocessing(engine.preprocess, side) if preprocesses else None
     classifier = Classifier(engine.eval_model, engine.config.tta, preprocessing)
-    takes = torch.zeros(2, dataset.in_channels, side, side, dtype=torch.uint8 if preprocesses else torch.float32)
+    takes = torch.zeros(2, dataset.in_channels, side, side)
     metadata = _metadata(trained, preprocesses, side)
-    content = pack(options.format, classifier, takes, metadata)
+    content = pack(options.format, classifier, takes.byte() if preprocesses else takes, metadata)
     checked = _check(options.format, content, trained, preprocesses)
     name = config.model.name.rpartition(":")[2]
     path = options.output or trained.directory / "export" / f"{name}{form.suffix}"
@@ -66,8 +66,8 @@ def run(arguments: list[str], conf: Path) -> None:
     except OSError as error:
         raise explain_write_error(path, error, "Name another place: --output FILE.") from error
     heading = f"{os.path.relpath(path)}, {format_bytes(len(content))}: {config.model.name} ({trained.weights})"
-    lines = [heading, f"takes    {metadata['input']}", f"gives    {metadata['output']}", f"checked  {checked}"]
-    print(printable("\n".join(lines)))
+    takes_and_gives = f"takes    {metadata['input']}\ngives    {metadata['output']}"
+    print(printable(f"{heading}\n{takes_and_gives}\nchecked  {checked}"))
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -141,4 +141,5 @@ def _images(dataset: Dataset) -> tuple[torch.Tensor, str]:
             images = torch.from_numpy(arrays.test_images[:COMPARED].copy())
             return images.view(shape), f"{COMPARED} test images of {dataset.title}"
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator), f"{COMPARED} random images"
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return images, f"{COMPARED} random images"

@@ -21,6 +21,7 @@ from cnnbench.training.build import on_meta
 
 __all__ = ["run"]
 
+COSTS = ("parameters", "multiplications", "additions", "multiply_adds")
 LONG = 60  # rows from which on folding is offered
 
 
@@ -43,12 +44,14 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
     if as_json:
         _print_json(config, layers, memory, dtype_name)
         return
-    print(f"{config.model.name} on {dataset.title}, {_by(images.shape[1:])}, {len(dataset.classes)} classes")
+    size = _by(images.shape[1:])
+    print(f"{config.model.name} on {dataset.title}, {size}, {len(dataset.classes)} classes")
     if config.model.name in models.REGISTRY:
         print(models.REGISTRY[config.model.name].source)
     print()
     _print_layers(layers, foldable=depth is None)
-    parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(number)}" for name, number in asdict(memory).items())
+    sizes = asdict(memory).items()
+    parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(number)}" for name, number in sizes)
     print(
         f"training at batch {config.train.batch_size} with {config.optimizer.name}, {dtype_name}: "
         f"about {format_bytes(memory.total)}\n({parts})"
@@ -94,7 +97,7 @@ def _print_json(config: Config, layers: list[Layer], memory: TrainingMemory, dty
             }
             for layer in layers
         ],
-        "total": {key: value for key, value in _plain(whole).items() if key not in ("name", "kind", "output_shape")},
+        "total": {key: _plain(whole)[key] for key in COSTS},
         "training_memory": {
             "batch_size": config.train.batch_size,
             "optimizer": config.optimizer.name,
@@ -126,7 +129,8 @@ def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_js
     layer, size = convolutions[name], shapes[name][1:]
     outcomes = vary_convolution(layer, size[1:])
     if as_json:
-        print(json.dumps({change: _plain(outcome) for change, outcome in outcomes.items()}, indent=2))
+        report = {change: _plain(outcome) for change, outcome in outcomes.items()}
+        print(json.dumps(report, indent=2))
         return
     now = outcomes["as it is"]
     terms = _by((layer.in_channels // layer.groups, *layer.kernel_size))

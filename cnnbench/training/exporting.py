@@ -41,10 +41,13 @@ class Preprocessing(nn.Module):
     def __init__(self, preprocess: Preprocess, side: int) -> None:
         super().__init__()
         identity = torch.eye(side).view(1, 1, side, side)
-        weights = functional.interpolate(identity, (preprocess.size, side), mode="bilinear", antialias=True)[0, 0]
-        self.register_buffer("weights", None if side == preprocess.size else weights)
-        self.register_buffer("shift", torch.tensor([255 * mean for mean in preprocess.mean]).view(-1, 1, 1))
-        self.register_buffer("scale", torch.tensor([1 / (255 * std) for std in preprocess.std]).view(-1, 1, 1))
+        shape = (preprocess.size, side)
+        weights = functional.interpolate(identity, shape, mode="bilinear", antialias=True)
+        self.register_buffer("weights", None if side == preprocess.size else weights[0, 0])
+        shift = [255 * mean for mean in preprocess.mean]
+        scale = [1 / (255 * std) for std in preprocess.std]
+        self.register_buffer("shift", torch.tensor(shift).view(-1, 1, 1))
+        self.register_buffer("scale", torch.tensor(scale).view(-1, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         values = images.float()
@@ -80,7 +83,8 @@ def pack(form: str, classifier: Classifier, images: torch.Tensor, metadata: Mapp
     Raises:
         ConfigError: the network has what the format has not.
     """
-    with _explained(f"--format {form}: PyTorch cannot export this network"), _as_torch_export_wants_it():
+    refusal = f"--format {form}: PyTorch cannot export this network"
+    with _explained(refusal), _as_torch_export_wants_it():
         return FORMATS[form].pack(classifier, images, metadata)
 
 
@@ -89,8 +93,8 @@ def differences(
 ) -> tuple[float, float]:
     """Run such a file on the CPU, by the program it is for: the largest difference of a logit from the engine's.
 
-    Also gives the largest logit; NaN if any is. The uint8 `images` (N, C, H, W), N above 10, go in as batches of
-    several sizes; if the file has no preprocessing, `preprocessed`.
+    Also gives the largest logit; NaN if any is. The uint8 `images` (N, C, H, W), N above 10, go in
+    as batches of several sizes; if the file has no preprocessing, `preprocessed`.
 
     Raises:
         ConfigError: it does not run.
@@ -138,11 +142,12 @@ def _as_torch_export_wants_it() -> Iterator[None]:
 
 def _capture(classifier: Classifier, images: torch.Tensor) -> torch.export.ExportedProgram:
     """The operations, for batches of any size."""
-    program = torch.export.export(classifier, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(classifier, (images,), dynamic_shapes=shapes)
     for part in program.graph_module.modules():
         if isinstance(part, fx.GraphModule):
             for node in part.graph.nodes:
-                node.meta.pop("stack_trace", None)  # the paths of this machine are nobody's business
+                node.meta.pop("stack_trace", None)  # it names paths of this machine
     return program
 
 
@@ -175,7 +180,8 @@ def _unpack_onnx(content: bytes, _: Classifier) -> Run:
 
 def _pack_torch_export(classifier: Classifier, images: torch.Tensor, metadata: Mapping[str, str]) -> bytes:
     packed = io.BytesIO()
-    torch.export.save(_capture(classifier, images), packed, extra_files={"metadata.json": json.dumps(metadata)})
+    files = {"metadata.json": json.dumps(metadata)}
+    torch.export.save(_capture(classifier, images), packed, extra_files=files)
     return packed.getvalue()
 
 
@@ -217,8 +223,9 @@ class Format:
     unpack: Callable[[bytes, Classifier], Run]
 
 
+ONNX = ("onnx", "onnxscript", "onnxruntime")
 FORMATS = {
-    "onnx": Format(".onnx", "ONNX Runtime", ("onnx", "onnxscript", "onnxruntime"), _pack_onnx, _unpack_onnx),
+    "onnx": Format(".onnx", "ONNX Runtime", ONNX, _pack_onnx, _unpack_onnx),
     "torch_export": Format(".pt2", "torch.export", (), _pack_torch_export, _unpack_torch_export),
     "safetensors": Format(".safetensors", "safetensors", ("safetensors",), _pack_safetensors, _unpack_safetensors),
 }
