@@ -40,14 +40,10 @@ def plotted(run: Path, in_sweep: bool = False) -> AbstractContextManager[None]:
     return plot_and_hint_on_exit(run, lambda: "cnnbench resume", True, in_sweep)
 
 
-def test_a_run_ends_with_its_curves(within: Command, tmp_path: Path) -> None:
+def test_a_run_ends_with_its_curves_which_are_not_in_the_log(within: Command, tmp_path: Path) -> None:
     done = within(*SMALL, "--plot", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(f"\nrun\n\n{plot(read_rows(tmp_path / 'run'), 80, unicode=True)}\n")
-
-
-def test_the_curves_do_not_go_to_the_log(within: Command, tmp_path: Path) -> None:
-    assert "accuracy  " in within(*SMALL, "--plot", "hydra.run.dir=run").stdout
     assert (tmp_path / "run" / "train.log").read_text().splitlines()[-1].endswith(" INFO run")
 
 
@@ -68,17 +64,14 @@ def test_an_interrupted_run_shows_how_far_it_came(forks: ForkServer, tmp_path: P
     assert done.stdout.endswith(f"\n{plot(read_rows(tmp_path / 'run'), 80, unicode=True)}\n")
 
 
-def test_resume_plots_the_run_it_has_finished(runs: Runs, within: Command, tmp_path: Path) -> None:
-    run = runs.copy(BETWEEN, tmp_path / "run")
+@pytest.mark.parametrize("state", [BETWEEN, "finished"])
+def test_resume_plots_a_run_that_it_finishes_or_finds_finished(
+    state: str, runs: Runs, within: Command, tmp_path: Path
+) -> None:
+    run = runs.copy(state, tmp_path / "run")
     done = within("resume", "run", "--plot")
-    assert done.returncode == 0, done.stderr
-    assert len(read_rows(run)) == 2
+    assert (done.returncode, len(read_rows(run))) == (0, 2), done.stderr
     assert done.stdout.endswith(f"\n\n{plot(read_rows(run), 80, unicode=True)}\n")
-
-
-def test_resume_plots_a_run_that_is_finished_already(runs: Runs, within: Command, tmp_path: Path) -> None:
-    run = runs.copy("finished", tmp_path / "run")
-    assert within("resume", "run", "--plot").stdout.endswith(f"\n\n{plot(read_rows(run), 80, unicode=True)}\n")
 
 
 @pytest.mark.parametrize(
@@ -125,18 +118,16 @@ def test_what_the_output_cannot_hold_is_drawn_in_ascii(
     assert heading == {"ascii": "gr??e=??", "iso-8859-1": "größe=??", "utf-8": "größe=ℵ?"}[encoding]
 
 
-@pytest.mark.parametrize("ending", [KeyboardInterrupt(), SystemExit(143), DivergedError("It became nan.")])
-def test_whatever_ends_a_run_its_curves_are_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: BaseException
+ENDINGS = [KeyboardInterrupt(), SystemExit(143), DivergedError("It became nan.")]
+
+
+@pytest.mark.parametrize(
+    ("ending", "shown"),
+    [*((ending, f"\n{plot(ROWS, 80, unicode=True)}\n") for ending in ENDINGS), (ConfigError("Not that."), "")],
+)
+def test_whatever_ends_a_run_its_curves_are_shown_but_for_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: BaseException, shown: str
 ) -> None:
     with suppress(type(ending)), plotted(write_rows(tmp_path, ROWS)):
         raise ending
-    assert capsys.readouterr().out == f"\n{plot(ROWS, 80, unicode=True)}\n"
-
-
-def test_after_a_mistake_nothing_is_shown_of_the_run_that_was_there_before(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with suppress(ConfigError), plotted(write_rows(tmp_path, ROWS)):
-        raise ConfigError("It holds a run with other values.")
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == shown

@@ -66,12 +66,6 @@ def test_a_run_that_is_found_twice_is_one(within: Command, tmp_path: Path) -> No
     assert len((tmp_path / "report.csv").read_text().splitlines()) == 2  # with the names of the columns
 
 
-def test_the_report_is_no_run_of_the_next(within: Command, tmp_path: Path) -> None:
-    make_run(tmp_path / "outputs" / "run")
-    first, second = (within("report", "outputs").stdout for _ in range(2))
-    assert first == second
-
-
 def test_the_csv_has_a_row_for_each_run_the_best_first_with_what_became_of_it(within: Command, tmp_path: Path) -> None:
     grid(tmp_path / "runs", ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 4)
     done = within("report", "runs")

@@ -18,8 +18,8 @@ def summarised(within: Command, *arguments: str) -> Any:
     return json.loads(result.stdout)
 
 
-def test_the_table_shows_layers_totals_and_memory(cnnbench: Command) -> None:
-    result = cnnbench("summary", "model=lenet", "optimizer=adam")
+def test_the_table_shows_layers_totals_and_memory(within: Command, tmp_path: Path) -> None:
+    result = within("summary", "model=lenet", "optimizer=adam")
     lines = result.stdout.splitlines()
     assert result.returncode == 0
     assert lines[0] == "lenet on Fashion-MNIST, 1 x 28 x 28, 10 classes"
@@ -27,11 +27,7 @@ def test_the_table_shows_layers_totals_and_memory(cnnbench: Command) -> None:
     assert "total 61,706 416,520" in [" ".join(line.split()) for line in lines]
     assert "convolutions and linear layers, one image: 416,520 multiplications, 416,520 additions" in lines
     assert "training at batch 256 with adam, float32: about 9.6 MiB" in lines
-
-
-def test_it_leaves_nothing_behind(within: Command, tmp_path: Path) -> None:
-    within("summary")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # it leaves nothing behind
 
 
 def test_json_holds_what_the_table_holds(within: Command) -> None:
@@ -46,12 +42,9 @@ def test_json_holds_what_the_table_holds(within: Command) -> None:
     assert memory["optimizer_state_bytes"] == memory["weights_bytes"] == 4 * 21_598_922
 
 
-def test_half_precision_is_that_of_the_configuration(within: Command) -> None:
-    assert summarised(within, "device.precision=bf16")["training_memory"]["dtype"] == "bfloat16"
-
-
-def test_a_gpu_may_be_configured_where_there_is_none(within: Command) -> None:
-    assert summarised(within, "device=cuda")["total"]["parameters"] == 61_706
+def test_a_gpu_and_half_precision_may_be_configured_where_there_is_none(within: Command) -> None:
+    memory = summarised(within, "device=cuda", "device.precision=bf16")["training_memory"]
+    assert memory["dtype"] == "bfloat16"
 
 
 def test_depth_folds(within: Command) -> None:
@@ -143,14 +136,10 @@ def test_a_network_in_the_working_folder_is_found(within: Command, own: str) -> 
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
-def test_a_network_of_lazy_layers_trains(within: Command, own: str) -> None:
+def test_a_network_of_lazy_layers_trains_and_its_padding_is_explained(within: Command, own: str) -> None:
     result = within("model=simple_cnn", f"{own}:Lazy", *TINY[1:], "data=sample", "train.epochs=1")
     assert result.returncode == 0, result.stderr
     assert "31,410 parameters" in result.stdout
-
-
-@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
-def test_a_convolution_that_pads_to_the_same_size_is_explained(within: Command, own: str) -> None:
     outcomes = summarised(within, "model=simple_cnn", f"{own}:Lazy", "--layer", "0")
     assert outcomes["a kernel of 5 x 5"]["output_shape"] == [4, 28, 28]
     assert "twice the stride" not in outcomes
@@ -186,29 +175,17 @@ def test_a_reader_who_has_read_enough_gets_no_error_but_a_code_for_it(tmp_path: 
     assert (process.returncode, errors) == (141, "")
 
 
-def test_its_help_tells_its_flags(within: Command) -> None:
-    assert "--layer NAME" in within("summary", "--help").stdout
-
-
-def test_models_lists_the_registry_with_recipes(within: Command) -> None:
+def test_models_lists_the_registry_with_recipes_and_takes_no_arguments(within: Command) -> None:
+    assert within("models", "lenet").returncode == 2
     lines = [" ".join(line.split()) for line in within("models").stdout.splitlines()]
-    assert (
-        "alexnet 46,764,746 67 224 128 0.01 0 10 Krizhevsky et al. 2012; Dive into Deep Learning, 1st ed., 7.1" in lines
-    )
+    assert any(line.startswith("alexnet 46,764,746 67 224 128 0.01 0 10 Krizhevsky") for line in lines)
     assert [line.split()[0] for line in lines[1 : 1 + len(models.REGISTRY)]] == list(models.REGISTRY)
 
 
-def test_models_takes_no_arguments(within: Command) -> None:
-    assert within("models", "lenet").returncode == 2
-
-
-def test_a_batch_of_one_that_cannot_be_trained_on_is_refused_beforehand(within: Command) -> None:
-    result = within(
-        "model=resnet18", "data=sample", "data.resize=28", "data.train_examples=129", "train.batch_size=128"
-    )
+def test_a_last_batch_that_cannot_be_trained_on_is_refused_beforehand(within: Command) -> None:
+    data = ("data=sample", "data.resize=28", "data.train_examples=129", "train.batch_size=128")
+    result = within("model=resnet18", *data)
     assert result.returncode == 2
     assert "resnet18 at 28 pixels cannot train on a batch of 1: " in result.stderr
-    assert (
-        "last batch of 129 training examples. Take another train.batch_size, or data.train_examples=128."
-        in result.stderr
-    )
+    assert "last batch of 129 training examples. Take another train.batch_size, or " in result.stderr
+    assert "data.train_examples=128." in result.stderr

@@ -18,63 +18,11 @@ from cnnbench.sweeps.jobs import list_jobs, quote_path
 from cnnbench.training.resume import resume_command
 
 # as typed, and the text that is meant
+NUMBER_LIKE = "2024_11_24 2024-11-24 1e3 1E+3 1.50 .5 5. +1 -0 007 03 0x5 1:30 1_0 2024 0.5 nan Inf"
+WORDS = "true TRUE on off no y none # a=b ~ ~/photos [a 我的照片 é 😀 a&b %d !x * &a"
+SPACED = ("a: b", "a #b", "photos (1)", "a b", "a\tb", "a\nb", "- a")
 TEXTS = {
-    **{
-        text: text
-        for text in (
-            *(
-                "2024_11_24",
-                "2024-11-24",
-                "1e3",
-                "1E+3",
-                "1.50",
-                ".5",
-                "5.",
-                "+1",
-                "-0",
-                "007",
-                "03",
-                "0x5",
-                "1:30",
-                "1_0",
-            ),
-            *(
-                "true",
-                "TRUE",
-                "on",
-                "off",
-                "no",
-                "y",
-                "none",
-                "nan",
-                "Inf",
-                "2024",
-                "0.5",
-                "a: b",
-                "a #b",
-                "#",
-                "a=b",
-                "~",
-            ),
-            *(
-                "~/photos",
-                "photos (1)",
-                "[a",
-                "a b",
-                "我的照片",
-                "é",
-                "😀",
-                "a&b",
-                "%d",
-                "a\tb",
-                "a\nb",
-                "!x",
-                "*",
-                "&a",
-                "- a",
-            ),
-        )
-    },
+    **{text: text for text in (*NUMBER_LIKE.split(), *WORDS.split(), *SPACED)},
     "'2024_11_24'": "2024_11_24",
     '"true"': "true",
     "'null'": "null",
@@ -87,25 +35,8 @@ TEXTS = {
     "'${oc.env:FROM}/x'": "there/x",
     "${oc.env:FROM}/x": "there/x",
 }
-ODD = sorted(
-    {
-        *TEXTS.values(),
-        "",
-        "'",
-        '"',
-        "a,b",
-        "a\\",
-        "\\'",
-        "a\\\\",
-        "$HOME",
-        "$",
-        "null",
-        "{}",
-        "{a: 1}",
-        "[1]",
-        "x" * 300,
-    }
-)
+MORE = {"", "'", '"', "a,b", "a\\", "\\'", "a\\\\", "$HOME", "$", "null", "{}", "{a: 1}", "[1]", "x" * 300}
+ODD = sorted({*TEXTS.values(), *MORE})
 
 
 @pytest.fixture(autouse=True)

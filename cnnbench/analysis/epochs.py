@@ -58,19 +58,20 @@ class Scale:
 
     def position(self, value: float) -> float:
         """Where a value is: 0 at `low`, 1 at `high`, and below 0 or above 1 if it is not shown."""
-        if not self.log:
-            return (value - self.low) / (self.high - self.low)
-        if value <= 0:
-            return -math.inf
-        low, high = math.log(self.low), math.log(self.high)
-        return (math.log(value) - low) / (high - low)
+        low, high, on_axis = map(self._on_axis, (self.low, self.high, value))
+        return (on_axis - low) / (high - low)
 
     def at(self, position: float) -> float:
         """The value that is there."""
+        low, high = self._on_axis(self.low), self._on_axis(self.high)
+        on_axis = low + position * (high - low)
+        # as far as a float reaches
+        return math.exp(max(-700.0, min(on_axis, 700.0))) if self.log else on_axis
+
+    def _on_axis(self, value: float) -> float:
         if not self.log:
-            return self.low + position * (self.high - self.low)
-        low, high = math.log(self.low), math.log(self.high)
-        return math.exp(max(-700.0, min(low + position * (high - low), 700.0)))  # as far as a float reaches
+            return value
+        return math.log(value) if value > 0 else -math.inf
 
 
 def choose_scale(lines: Lines, may_be_log: bool = True) -> Scale:

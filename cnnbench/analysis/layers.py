@@ -82,13 +82,13 @@ def measure_layers(network: nn.Module, image: torch.Tensor, depth: int | None = 
     parts: dict[str, list[Layer]] = {}
     for layer in layers:
         parts.setdefault(".".join(layer.name.split(".")[:depth]), []).append(layer)
-    called = {name: any(layer.output_shape is not None for layer in inside) for name, inside in parts.items()}
-    return [
-        sum_layers(
-            inside, name, type(network.get_submodule(name)).__name__, outputs.get(name, () if called[name] else None)
-        )
-        for name, inside in parts.items()
-    ]
+    folded: list[Layer] = []
+    for name, inside in parts.items():
+        is_called = any(layer.output_shape is not None for layer in inside)
+        kind = type(network.get_submodule(name)).__name__
+        shape = outputs.get(name, () if is_called else None)
+        folded.append(sum_layers(inside, name, kind, shape))
+    return folded
 
 
 def count_parameters(parameters: Iterable[nn.Parameter]) -> int:
@@ -143,16 +143,8 @@ def vary_convolution(convolution: nn.Conv2d, size: Shape) -> dict[str, Layer]:
         changes["no padding"] = {"padding": tuple(0 for _ in padding)}
         changes["one more pixel of padding"] = {"padding": tuple(pad + 1 for pad in padding)}
         changes["twice the padding"] = {"padding": tuple(2 * pad for pad in padding)}
-    arguments = {
-        "in_channels": c.in_channels,
-        "out_channels": c.out_channels,
-        "kernel_size": c.kernel_size,
-        "stride": c.stride,
-        "padding": padding,
-        "dilation": c.dilation,
-        "groups": c.groups,
-        "bias": c.bias is not None,
-    }
+    keys = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+    arguments = {"bias": c.bias is not None, **{key: getattr(c, key) for key in keys}}
     outcomes: dict[str, Layer] = {}
     tried: list[dict[str, object]] = []
     for change, values in changes.items():
@@ -161,7 +153,7 @@ def vary_convolution(convolution: nn.Conv2d, size: Shape) -> dict[str, Layer]:
             continue
         tried.append(changed)
         try:
-            layer = nn.Conv2d(**changed, device="meta")  # type: ignore[arg-type]  # values of several types in one dict
+            layer = nn.Conv2d(**changed, device="meta")
             outcomes[change] = measure_layers(layer, torch.empty(1, layer.in_channels, *size, device="meta"))[0]
         except (RuntimeError, ValueError):  # ValueError: a stride with padding="same"
             continue

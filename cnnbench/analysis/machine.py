@@ -58,19 +58,16 @@ SLOW_FSYNC_S = 0.5
 
 @dataclass
 class Diagnosis:
-    """Facts by section, what is unusual and what to do about it, and why a run cannot work here."""
+    """Facts by section, what is unusual, and why a run cannot work here: both with what to do."""
 
     facts: dict[str, Facts] = field(default_factory=dict)
     unusual: list[str] = field(default_factory=list)
     obstacles: list[str] = field(default_factory=list)
 
-    def note(self, what: str, advice: str) -> None:
-        """Add something unusual, and what to do about it."""
-        self.unusual.append(f"{what} {advice}")
-
-    def obstruct(self, what: str, advice: str) -> None:
-        """Add a reason for which a run cannot work here, and what to do about it."""
-        self.obstacles.append(f"{what} {advice}")
+    def note(self, what: str, advice: str, is_obstacle: bool = False) -> None:
+        """Add something unusual, or an obstacle, and what to do about it."""
+        notes = self.obstacles if is_obstacle else self.unusual
+        notes.append(f"{what} {advice}")
 
 
 def examine_versions(_: Diagnosis) -> Facts:
@@ -123,7 +120,7 @@ def examine_memory(diagnosis: Diagnosis) -> Facts:
     free = min(whole, available or whole)
     if whole < MIN_MEMORY:
         advice = f"Training takes at least {format_bytes(MIN_MEMORY)}: raise the container's limit."
-        diagnosis.obstruct(f"There are {format_bytes(whole)} of memory.", advice)
+        diagnosis.note(f"There are {format_bytes(whole)} of memory.", advice, is_obstacle=True)
     elif free < LITTLE_MEMORY:
         advice = "End other programs, or lower train.batch_size."
         diagnosis.note(f"Only {format_bytes(free)} of memory can be had.", advice)
@@ -144,7 +141,7 @@ def examine_pytorch(diagnosis: Diagnosis) -> Facts:
         _import_torch()
     except Exception as error:
         what = f"PyTorch cannot be imported: {' '.join(str(error).split())}."
-        diagnosis.obstruct(what, "Raise ulimit -v, or install PyTorch anew.")
+        diagnosis.note(what, "Raise ulimit -v, or install PyTorch anew.", is_obstacle=True)
         raise
     import torch
 
@@ -182,7 +179,8 @@ def examine_outputs(diagnosis: Diagnosis) -> Facts:
     facts = _examine_folder(Path("outputs"), "hydra.run.dir=DIR", diagnosis)
     if facts["writable"] is not True:
         what = f"{facts['path']} cannot be written: {facts['writable']}."
-        diagnosis.obstruct(what, "Change to another folder, or name one with hydra.run.dir=DIR.")
+        advice = "Change to another folder, or name one with hydra.run.dir=DIR."
+        diagnosis.note(what, advice, is_obstacle=True)
     return facts
 
 
@@ -223,8 +221,7 @@ def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
         diagnosis.note(f"The disk of {place} is slow: fsync took {fsync_s:.1f} s.", advice)
     if free < LITTLE_DISK:
         diagnosis.note(f"Only {format_bytes(free)} are free in {place}.", f"Free some. {advice}")
-    found = {"writable": True, "locks": locks, "fsync": fsync, "fsync_takes_s": fsync_s}
-    return {**facts, **found}
+    return {**facts, "writable": True, "locks": locks, "fsync": fsync, "fsync_takes_s": fsync_s}
 
 
 def examine_data(diagnosis: Diagnosis) -> Facts:
@@ -248,8 +245,7 @@ def examine_extras(_: Diagnosis) -> Facts:
     """Return the optional packages by the extra that installs them."""
     found: Facts = {}
     for extra, names in EXTRAS.items():
-        versions = {name: _version(name) for name in names}
-        found[extra] = [f"{name} {version}" for name, version in versions.items() if version]
+        found[extra] = [f"{name} {_version(name)}" for name in names if _version(name)]
     return found
 
 
@@ -312,17 +308,9 @@ def _attempt(call: Callable[[], object]) -> str:
 
 
 def _filesystem(place: Path) -> str | None:
-    """Return the type of the file system, where /proc lists what is mounted."""
-    mounts = Path("/proc/mounts")
-    if not mounts.exists():
-        return None
-    around: list[tuple[int, str]] = []
-    for line in mounts.read_bytes().splitlines():
-        _, folder, kind, *_ = line.split(b" ")
-        folder = re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), folder)
-        if place.is_relative_to(os.fsdecode(folder)):
-            around.append((len(folder), os.fsdecode(kind)))
-    return max(around)[1] if around else None
+    """Return the type of the file system, where df can tell it."""
+    words = _run("df", "--output=fstype", str(place)).stdout.split()
+    return words[-1] if words else None
 
 
 # By section, in the order they are shown.

@@ -89,11 +89,11 @@ def _state_tensors(optimizer: OptimizerConfig) -> int:
     match optimizer:
         case SgdConfig():
             return int(optimizer.momentum > 0)
-        case AdagradConfig():
-            return 1
-        case AdamConfig():
-            return 2
         case RMSpropConfig():
             return 1 + int(optimizer.momentum > 0)
+        case AdamConfig():
+            return 2
+        case AdagradConfig():
+            return 1
         case MuonConfig():
             return 1  # AdamW keeps 2 for the rest, which is little but for the classifier of a perceptron

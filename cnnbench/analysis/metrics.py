@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -33,41 +32,21 @@ class ClassMetrics:
 class Evaluation:
     """Figures over N examples of K classes; shares are in [0, 1].
 
-    `confusion` counts, K x K: a row for the true class, a column for the predicted one. `topk` maps k to the share of
-    examples whose class is among the k most probable. `calibration_error` is the expected one, in BINS bins.
+    `topk_accuracy` maps k to the share of examples whose class is among the k most probable.
+    `expected_calibration_error` is in BINS bins. `macro_mean` has means over the classes with
+    examples; a precision that is None counts as 0. `confusion` counts, K x K: a row for the true
+    class, a column for the predicted one.
     """
 
     examples: int
     loss: float
     accuracy: float
-    interval: tuple[float, float]
-    topk: dict[int, float]
-    calibration_error: float
+    accuracy_95_interval: tuple[float, float]
+    topk_accuracy: dict[int, float]
+    expected_calibration_error: float
+    macro_mean: dict[str, float]
     classes: list[ClassMetrics]
     confusion: list[list[int]]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for evaluation.json."""
-        means = {key: self.mean(key) for key in ("precision", "recall", "f1")}
-        return {
-            "examples": self.examples,
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "accuracy_95_interval": list(self.interval),
-            "topk_accuracy": {str(k): share for k, share in self.topk.items()},
-            "expected_calibration_error": self.calibration_error,
-            "macro_mean": means,
-            "classes": [vars(each) for each in self.classes],
-            "confusion": self.confusion,
-        }
-
-    def mean(self, key: str) -> float:
-        """Return the mean of a figure over the classes with examples.
-
-        The precision of a class that is never predicted counts as 0.
-        """
-        values = [getattr(each, key) or 0.0 for each in self.classes if each.support]
-        return sum(values) / len(values)
 
     def most_confused(self) -> list[tuple[str, str, int]]:
         """Return true class, predicted class and count, the most frequent first."""
@@ -93,6 +72,7 @@ def compute_metrics(
     order = logits.topk(min(max(topk), num_classes), dim=1).indices
     correct = predicted == labels
     num_correct = int(correct.sum())
+    per_class = [_class_metrics(name, confusion, index) for index, name in enumerate(classes)]
     return Evaluation(
         count,
         loss,
@@ -100,7 +80,8 @@ def compute_metrics(
         wilson_interval(num_correct, count),
         {k: int((order[:, :k] == labels[:, None]).sum()) / count for k in topk if k < num_classes},
         _calibration_error(confidence, correct),
-        [_class_metrics(name, confusion, index) for index, name in enumerate(classes)],
+        {key: _mean(per_class, key) for key in ("precision", "recall", "f1")},
+        per_class,
         confusion.tolist(),
     )
 
@@ -116,6 +97,11 @@ def _class_metrics(name: str, confusion: torch.Tensor, index: int) -> ClassMetri
         support,
         predicted,
     )
+
+
+def _mean(classes: Sequence[ClassMetrics], key: str) -> float:
+    values = [getattr(each, key) or 0.0 for each in classes if each.support]
+    return sum(values) / len(values)
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:

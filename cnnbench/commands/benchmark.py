@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +29,10 @@ log = logging.getLogger("cnnbench")
 
 Result = dict[str, Any]
 
-SHOWN = ("model=", "data.resize=", "train.batch_size=", "device.precision=", "device.cuda_graphs=", "device.compile=")
+SHOWN = (
+    *("model=", "data.resize=", "train.batch_size="),
+    *("device.precision=", "device.cuda_graphs=", "device.compile="),
+)
 HEADER = (
     *("network", "px", "batch", "how"),
     *("step ms", "range", "ex./s", "infer ms", "ex./s", "epoch s", "ex./s"),
@@ -83,13 +87,15 @@ def _measure(
     steps = endless_steps(engine, data.train, batch_size)
     training = time_rounds(lambda: next(steps), device.synchronize, rounds)
     engine.eval_model.eval()
+    evaluate = partial(engine.evaluate_step, images, labels)
     with torch.inference_mode():
-        inference = time_rounds(lambda: engine.evaluate_step(images, labels), device.synchronize, rounds)
+        inference = time_rounds(evaluate, device.synchronize, rounds)
     peak_gib = device.peak_memory_gib()
 
     def run_epoch() -> None:
         lr_factors = [1.0] * -(-num_train // batch_size)
-        for _ in engine.steps(data.train, epoch_order(num_train, config.seed, 1), batch_size, lr_factors):
+        order = epoch_order(num_train, config.seed, 1)
+        for _ in engine.steps(data.train, order, batch_size, lr_factors):
             pass
         engine.train_metrics.compute()
         engine.evaluate(data.test, batch_size)
@@ -119,8 +125,8 @@ def print_table(results: Sequence[Result]) -> None:
     shared = set.intersection(*(set(result["overrides"]) for result in results))
     rows = [_row(result, shared) for result in results]
     print(align([HEADER, *rows], right=[1, 2, *range(4, len(HEADER))]))
-    for chip in dict.fromkeys(f"{r['device']} ({r['chip']}), {r['threads']} threads" for r in results):
-        print(chip)
+    chips = (f"{r['device']} ({r['chip']}), {r['threads']} threads" for r in results)
+    print(*dict.fromkeys(chips), sep="\n")
     print(
         f"torch {torch.__version__}; step and infer: medians of rounds; epoch: with evaluation; GFLOP: of a step; "
         "GiB: the most so far, on a CPU of the whole process"
@@ -129,12 +135,14 @@ def print_table(results: Sequence[Result]) -> None:
 
 def _row(result: Result, shared: set[str]) -> tuple[str, ...]:
     how = [result["precision"], result["engine"], *(["compiled"] if result["compile"] else [])]
-    how += [each for each in result["overrides"] if each not in shared and not each.startswith(SHOWN)]
+    own = [each for each in result["overrides"] if each not in shared]
+    how += [each for each in own if not each.startswith(SHOWN)]
     start = (result["model"], str(result["image_size"]), str(result["batch_size"]), " ".join(how))
     if "out_of_memory" in result:
         return (*start, "out of memory", *[""] * (len(HEADER) - 5))
     training, inference, epoch = result["training"], result["inference"], result["epoch"]
-    median, fastest, slowest = (three_digits(1e3 * training[key]) for key in ("median_s", "min_s", "max_s"))
+    times = (training["median_s"], training["min_s"], training["max_s"])
+    median, fastest, slowest = (three_digits(1e3 * time) for time in times)
     epoch_cells = ("not run", "")
     if epoch["seconds"] is not None:
         epoch_cells = (f"{epoch['seconds']:.2f}", f"{epoch['examples_per_s']:,.0f}")

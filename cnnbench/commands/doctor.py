@@ -65,21 +65,18 @@ def _describe_cpu_defaults() -> Facts:
 
 
 def _as_text(diagnosis: Diagnosis) -> str:
-    rows: dict[str, list[tuple[str, str]]] = {}
-    for section, facts in diagnosis.facts.items():
-        rows[section] = [(_label(section, key), _in_words(key, facts[key])) for key in facts]
-    width = 2 + max(len(label) for section in rows.values() for label, _ in section)
+    labels = [_label(section, key) for section, facts in diagnosis.facts.items() for key in facts]
+    width = 2 + max(map(len, labels))
     lines: list[str] = []
-    for section, pairs in rows.items():
-        if pairs:
+    for section, facts in diagnosis.facts.items():
+        if facts:
             lines.append("PyTorch" if section == "pytorch" else section.capitalize())
-        for label, value in pairs:
-            lines += _wrap(f"  {label.ljust(width)}", value)
+        for key, value in facts.items():
+            lines += _wrap(f"  {_label(section, key).ljust(width)}", _in_words(key, value))
     lines += ["", "Unusual" if diagnosis.unusual else "Nothing is unusual."]
     for note in diagnosis.unusual:
         lines += _wrap("- ", note)
-    if diagnosis.obstacles:
-        lines += ["", "A run cannot work here"]
+    lines += ["", "A run cannot work here"] if diagnosis.obstacles else []
     for note in diagnosis.obstacles:
         lines += _wrap("- ", note)
     return printable("\n".join(lines))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -73,23 +74,25 @@ def _measure(trained: TrainedModel, examples: Examples, topk: Sequence[int]) -> 
 
 def format_metrics(result: Evaluation) -> str:
     """Return the tables that the terminal shows."""
-    low, high = result.interval
+    low, high = result.accuracy_95_interval
     totals = [
         ("accuracy", f"{result.accuracy:.4f}", f"95 % interval {low:.4f} to {high:.4f}"),
-        *((f"top {k}", f"{share:.4f}", "") for k, share in result.topk.items()),
+        *((f"top {k}", f"{share:.4f}", "") for k, share in result.topk_accuracy.items()),
         ("loss", f"{result.loss:.4f}", ""),
-        ("calibration error", f"{result.calibration_error:.4f}", f"expected, {BINS} bins"),
+        ("calibration error", f"{result.expected_calibration_error:.4f}", f"expected, {BINS} bins"),
     ]
     rows: list[tuple[str, ...]] = [("class", "precision", "recall", "F1", "examples")]
     for each in result.classes:
-        shares = ("-" if share is None else f"{share:.4f}" for share in (each.precision, each.recall, each.f1))
-        rows.append((each.name, *shares, f"{each.support:,}"))
-    means = (f"{result.mean(key):.4f}" for key in ("precision", "recall", "f1"))
+        shares = (each.precision, each.recall, each.f1)
+        cells = ("-" if share is None else f"{share:.4f}" for share in shares)
+        rows.append((each.name, *cells, f"{each.support:,}"))
+    means = (f"{share:.4f}" for share in result.macro_mean.values())
     rows.append(("mean", *means, f"{result.examples:,}"))
     parts = [align(totals), align(rows, right=range(1, 5))]
-    confused = [f"{true} taken for {predicted} ({count:,})" for true, predicted, count in result.most_confused()]
+    confused = result.most_confused()
     if confused:
-        parts.append(f"most confused: {', '.join(confused)}")
+        pairs = (f"{true} taken for {predicted} ({count:,})" for true, predicted, count in confused)
+        parts.append(f"most confused: {', '.join(pairs)}")
     return "\n\n".join(parts)
 
 
@@ -103,7 +106,7 @@ def _record(trained: TrainedModel, test: EvalSet, result: Evaluation, heading: s
         "data": test.dataset.as_record(),
         "matched_by_order": test.matched_by_order,
         "overrides": overrides,
-        **result.as_dict(),
+        **asdict(result),
         "environment": {**environment.describe(), **describe(trained.engine)},
     }
     run.write_json(f"evaluation{end}.json", record)

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 import cnnbench
-from cnnbench import models
 from cnnbench.analysis.format import format_bytes, printable
 from cnnbench.commands import parse_run_arguments, run_parser
 from cnnbench.data import catalog, download
@@ -55,9 +54,9 @@ def run(arguments: list[str], conf: Path) -> None:
     side = dataset.image_size if preprocesses else config.data.resize
     preprocessing = Preprocessing(engine.preprocess, side) if preprocesses else None
     classifier = Classifier(engine.eval_model, engine.config.tta, preprocessing)
-    takes = torch.zeros(2, dataset.in_channels, side, side, dtype=torch.uint8 if preprocesses else torch.float32)
+    takes = torch.zeros(2, dataset.in_channels, side, side)
     metadata = _metadata(trained, preprocesses, side)
-    content = pack(options.format, classifier, takes, metadata)
+    content = pack(options.format, classifier, takes.byte() if preprocesses else takes, metadata)
     checked = _check(options.format, content, trained, preprocesses)
     name = config.model.name.rpartition(":")[2]
     path = options.output or trained.directory / "export" / f"{name}{form.suffix}"
@@ -67,8 +66,8 @@ def run(arguments: list[str], conf: Path) -> None:
     except OSError as error:
         raise explain_write_error(path, error, "Name another place: --output FILE.") from error
     heading = f"{os.path.relpath(path)}, {format_bytes(len(content))}: {config.model.name} ({trained.weights})"
-    lines = [heading, f"takes    {metadata['input']}", f"gives    {metadata['output']}", f"checked  {checked}"]
-    print(printable("\n".join(lines)))
+    takes_and_gives = f"takes    {metadata['input']}\ngives    {metadata['output']}"
+    print(printable(f"{heading}\n{takes_and_gives}\nchecked  {checked}"))
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -122,16 +121,8 @@ def _metadata(trained: TrainedModel, preprocessing: bool, side: int) -> dict[str
 
 def _check(form: str, content: bytes, trained: TrainedModel, preprocessing: bool) -> str:
     """Require that what was exported computes what the network does; return in words how nearly."""
-    config, dataset, engine = trained.config, trained.dataset, trained.engine
-
-    def rebuild() -> Classifier:
-        """Build a network of the same kind, with other weights."""
-        classes, size = len(dataset.classes), config.data.resize
-        network = models.build(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
-        return Classifier(network, engine.config.tta)
-
-    images, whose = _images(dataset)
-    difference, largest = differences(form, content, rebuild, engine, images, preprocessed=not preprocessing)
+    images, whose = _images(trained.dataset)
+    difference, largest = differences(form, content, trained.engine, images, not preprocessing)
     if not difference <= TOLERANCE * largest:  # which NaN is not
         raise ConfigError(
             f"--format {form}: what was exported does not compute what the network does. On {whose} logits differ by "
@@ -150,4 +141,5 @@ def _images(dataset: Dataset) -> tuple[torch.Tensor, str]:
             images = torch.from_numpy(arrays.test_images[:COMPARED].copy())
             return images.view(shape), f"{COMPARED} test images of {dataset.title}"
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator), f"{COMPARED} random images"
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return images, f"{COMPARED} random images"

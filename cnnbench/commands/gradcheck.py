@@ -20,7 +20,8 @@ from cnnbench.training.losses import make_losses
 
 __all__ = ["run"]
 
-TOLERANCE = Differences(outputs=1e-9, gradients=1e-9, numerical=1e-6)  # numerical derivatives err by their steps
+# numerical derivatives err by their steps
+TOLERANCE = Differences(outputs=1e-9, gradients=1e-9, numerical=1e-6)
 TIMES_ROUNDING = 10  # of a network, what it may differ by if it is more: see `compare_network`
 EXCEEDED = 6  # exit code: a difference beyond its tolerance
 
@@ -37,7 +38,8 @@ class Row:
     @property
     def beyond(self) -> dict[str, float]:
         """The differences that exceed their tolerance; what is not a number does."""
-        found, allowed = asdict(self.differences) if self.differences else {}, asdict(self.tolerance)
+        found = asdict(self.differences) if self.differences else {}
+        allowed = asdict(self.tolerance)
         return {name: value for name, value in found.items() if not value <= allowed[name]}
 
 
@@ -50,19 +52,22 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
     dataset = datasets.dataset_info(config.data)
     device = resolve_device(config.device).torch_device
     torch.manual_seed(config.seed)
-    classes, size = len(dataset.classes), config.data.resize
-    check_forward(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
-    network = models.build(config.model.name, dataset.in_channels, classes, size, **config.model.arguments)
+    name, size, arguments = config.model.name, config.data.resize, config.model.arguments
+    check_forward(name, dataset.in_channels, len(dataset.classes), size, **arguments)
+    network = models.build(name, dataset.in_channels, len(dataset.classes), size, **arguments)
     initialize(network, config.train.init)
     network = network.to(device, torch.float64)
-    images = torch.randn(batch_size, dataset.in_channels, size, size, dtype=torch.float64, device=device)
-    rows = list(_rows(config, network, images, classes))
+    shape = (batch_size, dataset.in_channels, size, size)
+    images = torch.randn(shape, dtype=torch.float64, device=device)
+    rows = list(_rows(config, network, images, len(dataset.classes)))
     failed = [row for row in rows if row.beyond]
     if as_json:
         compared = [{**asdict(row), "beyond": row.beyond} for row in rows]
-        print(json.dumps({"model": config.model.name, "passed": not failed, "compared": compared}, indent=2))
+        report = {"model": name, "passed": not failed, "compared": compared}
+        print(json.dumps(report, indent=2))
     else:
-        print(f"{config.model.name} on {' x '.join(map(str, images.shape))} random numbers, float64, {device.type}\n")
+        numbers = f"{' x '.join(map(str, shape))} random numbers, float64"
+        print(f"{name} on {numbers}, {device.type}\n")
         _print(rows, failed)
     return EXCEEDED if failed else 0
 
@@ -79,9 +84,10 @@ def _rows(config: Config, network: nn.Module, images: torch.Tensor, num_classes:
     labels = torch.randint(num_classes, (len(images),), device=images.device)
     yield Row("loss", config.train.loss, compare(lambda x: by_hand(x, labels), lambda x: library(x, labels), logits))
     differences, rounding = compare_network(network, images)
-    worth = {name: TIMES_ROUNDING * value for name, value in asdict(rounding).items()}
-    tolerance = Differences(**{name: max(least, worth[name]) for name, least in asdict(TOLERANCE).items()})
-    yield Row("network", config.model.name, differences, tolerance)
+    allowed = asdict(TOLERANCE)
+    for name, value in asdict(rounding).items():
+        allowed[name] = max(allowed[name], TIMES_ROUNDING * value)
+    yield Row("network", config.model.name, differences, Differences(**allowed))
 
 
 def _print(rows: list[Row], failed: list[Row]) -> None:

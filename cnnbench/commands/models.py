@@ -12,13 +12,17 @@ from cnnbench.config import load_recipe
 
 __all__ = ["run"]
 
+HEADER = (
+    *("model", "parameters", "smallest", "recipe: size", "batch"),
+    *("lr", "momentum", "epochs", "source"),
+)
+
 
 def run(arguments: list[str], conf: Path) -> None:
     """Print the registry as a table; `conf` is the folder with the YAMLs."""
     parser = argparse.ArgumentParser(prog="cnnbench models", description="List the networks.")
     parser.parse_args(arguments)
-    header = ("model", "parameters", "smallest", "recipe: size", "batch", "lr", "momentum", "epochs", "source")
-    rows: list[tuple[str, ...]] = [header]
+    rows: list[tuple[str, ...]] = [HEADER]
     for name, spec in models.REGISTRY.items():
         recipe = load_recipe(conf / "model" / f"{name}.yaml")
         with torch.device("meta"):

@@ -16,10 +16,12 @@ from cnnbench.analysis.meta_shapes import ShapeRules, check_training_forward
 from cnnbench.config import Config
 from cnnbench.data import datasets
 from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.reference.checking import shapes_seen
 from cnnbench.training.build import on_meta
 
 __all__ = ["run"]
 
+COSTS = ("parameters", "multiplications", "additions", "multiply_adds")
 LONG = 60  # rows from which on folding is offered
 
 
@@ -42,12 +44,14 @@ def run(config: Config, depth: int | None = None, layer: str | None = None, as_j
     if as_json:
         _print_json(config, layers, memory, dtype_name)
         return
-    print(f"{config.model.name} on {dataset.title}, {_by(images.shape[1:])}, {len(dataset.classes)} classes")
+    size = _by(images.shape[1:])
+    print(f"{config.model.name} on {dataset.title}, {size}, {len(dataset.classes)} classes")
     if config.model.name in models.REGISTRY:
         print(models.REGISTRY[config.model.name].source)
     print()
     _print_layers(layers, foldable=depth is None)
-    parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(number)}" for name, number in asdict(memory).items())
+    sizes = asdict(memory).items()
+    parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(number)}" for name, number in sizes)
     print(
         f"training at batch {config.train.batch_size} with {config.optimizer.name}, {dtype_name}: "
         f"about {format_bytes(memory.total)}\n({parts})"
@@ -93,7 +97,7 @@ def _print_json(config: Config, layers: list[Layer], memory: TrainingMemory, dty
             }
             for layer in layers
         ],
-        "total": {key: value for key, value in _plain(whole).items() if key not in ("name", "kind", "output_shape")},
+        "total": {key: _plain(whole)[key] for key in COSTS},
         "training_memory": {
             "batch_size": config.train.batch_size,
             "optimizer": config.optimizer.name,
@@ -115,23 +119,18 @@ def _by(shape: Sequence[int]) -> str:
 
 def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_json: bool) -> None:
     """Print the arithmetic of one convolution by its formula, and what changing it changes."""
-    convolutions = {layer: name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
-    seen: dict[str, tuple[nn.Conv2d, torch.Size]] = {}
-
-    def record(layer: nn.Conv2d, inputs: tuple[torch.Tensor, ...]) -> None:
-        seen[convolutions[layer]] = layer, inputs[0].shape[1:]
-
-    for each in convolutions:
-        each.register_forward_pre_hook(record)
-    with ShapeRules(), torch.no_grad():
-        network(image)
-    if name not in seen:
-        choices = did_you_mean(name, seen) if seen else "It has none."
+    with ShapeRules():
+        shapes = shapes_seen(network, image)
+    layers = {seen: network.get_submodule(seen) for seen in shapes}
+    convolutions = {seen: layer for seen, layer in layers.items() if isinstance(layer, nn.Conv2d)}
+    if name not in convolutions:
+        choices = did_you_mean(name, convolutions) if convolutions else "It has none."
         raise ConfigError(f"--layer {name} is not a Conv2d that the network calls. {choices}")
-    layer, size = seen[name]
+    layer, size = convolutions[name], shapes[name][1:]
     outcomes = vary_convolution(layer, size[1:])
     if as_json:
-        print(json.dumps({change: _plain(outcome) for change, outcome in outcomes.items()}, indent=2))
+        report = {change: _plain(outcome) for change, outcome in outcomes.items()}
+        print(json.dumps(report, indent=2))
         return
     now = outcomes["as it is"]
     terms = _by((layer.in_channels // layer.groups, *layer.kernel_size))

@@ -2,7 +2,7 @@
 
 import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -38,6 +38,19 @@ SETTINGS = {
 NAMED = ("model", "data", "optimizer")  # groups of the configuration, which go by the name of the choice
 
 
+# of each figure the heading, the format, and whether more is better
+FIGURES = {
+    "parameters": ("parameters", ",.0f", False),
+    "multiply_adds": ("multiply-adds", ",.0f", False),
+    "test_accuracy": ("test accuracy", ".4f", True),
+    "validation_accuracy": ("best validation accuracy", ".4f", True),
+    "epochs": ("epochs", ",.0f", False),
+    "wall_s": ("time (s)", ",.1f", False),
+    "examples_per_s": ("examples/s", ",.0f", True),
+    "peak_gib": ("memory (GiB)", ".2f", False),
+}
+
+
 class Cell(NamedTuple):
     """What is shown, nothing if there is nothing, and the number it stands for, if it is one."""
 
@@ -47,7 +60,10 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Column:
-    """One cell for each row. `name` is that of the configuration's key or, of a figure, that in the run's files."""
+    """One cell for each row.
+
+    `name` is that of the configuration's key or, of a figure, that in the run's files.
+    """
 
     name: str
     heading: str  # with the unit
@@ -65,40 +81,42 @@ class Column:
 
 
 def columns_of_runs(runs: Sequence[Record]) -> list[Column]:
-    """What is known of each run: settings, among them all that differ, figures, and how it ended."""
-    known = [
-        _figures("parameters", "parameters", ",.0f", [run.figure("parameters") for run in runs]),
-        _figures("multiply_adds", "multiply-adds", ",.0f", [run.figure("multiply_adds") for run in runs]),
-        _figures("test_accuracy", "test accuracy", ".4f", [run.figure("test_accuracy") for run in runs], True),
-        _figures("validation_accuracy", "best validation accuracy", ".4f", [_validation(run) for run in runs], True),
-        _figures("epochs", "epochs", ",.0f", [len(run.rows) or None for run in runs]),
-        _figures("wall_s", "time (s)", ",.1f", [run.figure("wall_s", "total") for run in runs]),
-        _figures("examples_per_s", "examples/s", ",.0f", _over_epochs(runs, "examples_per_s", statistics.median), True),
-        _figures("peak_gib", "memory (GiB)", ".2f", _over_epochs(runs, "peak_gib", max)),
-        *(_texts(name, name.replace("_", " "), value, runs) for name, value in FACTS.items()),
-    ]
+    """Return what is known of each run: settings, among them all that differ, figures, its end."""
+    known: list[Column] = []
+    figures = [_figures_of(run) for run in runs]
+    for name in FIGURES:
+        known.append(_figures(name, [of_run.get(name, ()) for of_run in figures]))
+    for name, value in FACTS.items():
+        known.append(Column(name, name, [Cell(as_text(value(run))) for run in runs], "fact"))
     given = [key.lstrip("+") for key in (*differing(runs), *distinguishing(runs))]
     taken = {column.name for column in known}  # device=cpu, too, which is device.name
     others = dict.fromkeys(f"{key}.name" if key in taken else key for key in given)
-    more = [key for key in others if key not in SETTINGS and key.removesuffix(".name") not in NAMED]
-    return [*(_settings(key, runs) for key in SETTINGS), *known, *(_settings(key, runs) for key in more)]
+    keys = [key for key in others if key.removesuffix(".name") not in NAMED]
+    return [
+        *(_settings(key, runs) for key in SETTINGS),
+        *known,
+        *(_settings(key, runs) for key in keys if key not in SETTINGS),
+    ]
 
 
 def columns_of_groups(runs: Sequence[Record]) -> list[Column]:
-    """Mean and standard deviation over seeds and folds; no columns if there is but one of each."""
+    """Return means and deviations over seeds and folds; no columns if there is but one of each."""
     keys = distinguishing(runs)
     groups = group([run for run in runs if run.state == "finished"], keys)
-    if all(len(each.repetitions) == 1 for each in groups):
+    counts = [len(alike.repetitions) for alike in groups]
+    if max(counts, default=1) == 1:
         return []
-    firsts = [each.runs[0] for each in groups]
-    validation = [each.accuracies("validation") for each in groups]
+    columns = [_settings(key.lstrip("+"), [alike.runs[0] for alike in groups]) for key in keys]
+    columns.append(Column("n", "n", [Cell(str(count), float(count)) for count in counts], "figure"))
+    for key in REPEATED_KEYS:
+        cells = [_values(alike, key) for alike in groups]
+        columns.append(Column(key, f"{SETTINGS[key]}s", cells))
+    validation = [alike.accuracies("validation") for alike in groups]
     return [
-        *(_settings(key.lstrip("+"), firsts) for key in keys),
-        _figures("n", "n", ".0f", [len(each.repetitions) for each in groups]),
-        *(Column(key, f"{SETTINGS[key]}s", [_values(each, key) for each in groups]) for key in REPEATED_KEYS),
-        _means("test_accuracy", "test accuracy", ".4f", [each.accuracies("test") for each in groups], True),
-        _means("validation_accuracy", "best validation accuracy", ".4f", validation, True),
-        _means("wall_s", "time (s)", ",.1f", [each.figures("wall_s", "total") for each in groups]),
+        *columns,
+        _figures("test_accuracy", [alike.accuracies("test") for alike in groups]),
+        _figures("validation_accuracy", validation),
+        _figures("wall_s", [alike.figures("wall_s", "total") for alike in groups]),
     ]
 
 
@@ -143,40 +161,33 @@ def _setting(run: Record, key: str) -> Cell:
     return Cell(as_text(value.removesuffix(".0")), number if abs(number) < 1e300 else None)  # which NaN is not
 
 
-def _figures(
-    name: str, heading: str, form: str, values: Iterable[float | None], more_is_better: bool = False
-) -> Column:
-    cells = [Cell("") if value is None else Cell(format(value, form), float(value)) for value in values]
+def _figures(name: str, values: Sequence[Sequence[float]]) -> Column:
+    """Return the column of a figure, of which each row has one, several to be averaged, or none."""
+    heading, form, more_is_better = FIGURES[name]
+    means = [statistics.fmean(each) if each else None for each in values]
+    cells = [Cell(mean_and_std(each, form), mean) for each, mean in zip(values, means, strict=True)]
     return Column(name, heading, cells, "figure", more_is_better)
 
 
-def _validation(run: Record) -> float | None:
-    """Of the epoch that was chosen or, in a run that is not finished, the best so far."""
-    return run.validation_accuracy if run.result else max(run.column("validation_accuracy"), default=None)
-
-
-def _over_epochs(
-    runs: Sequence[Record], name: str, statistic: Callable[[Sequence[float]], float]
-) -> list[float | None]:
-    columns = [run.column(name) for run in runs]
-    return [statistic(column) if column else None for column in columns]
-
-
-def _means(
-    name: str, heading: str, form: str, values: Iterable[Sequence[float]], more_is_better: bool = False
-) -> Column:
-    cells = [Cell(mean_and_std(each, form), statistics.fmean(each) if each else None) for each in values]
-    return Column(name, heading, cells, "figure", more_is_better)
+def _figures_of(run: Record) -> dict[str, tuple[float]]:
+    """Return the figures that a run has; while it is not finished, the best accuracy so far."""
+    best_so_far = max(run.column("validation_accuracy"), default=None)
+    speeds = run.column("examples_per_s")
+    figures = {
+        **{name: run.figure(name) for name in ("parameters", "multiply_adds", "test_accuracy")},
+        "validation_accuracy": run.validation_accuracy if run.result else best_so_far,
+        "epochs": len(run.rows) or None,
+        "wall_s": run.figure("wall_s", "total"),
+        "examples_per_s": statistics.median(speeds) if speeds else None,
+        "peak_gib": max(run.column("peak_gib"), default=None),
+    }
+    return {name: (figure,) for name, figure in figures.items() if figure is not None}
 
 
 def _values(alike: Group, key: str) -> Cell:
-    """Of all that are counted, such as ``0, 1, 2``."""
+    """Return the values of all that are counted, such as ``0, 1, 2``."""
     cells = sorted((_setting(run, key) for run in alike.repetitions), key=lambda cell: cell.number or 0.0)
     return Cell(", ".join(dict.fromkeys(cell.text for cell in cells if cell.text)))
-
-
-def _texts(name: str, heading: str, value: Callable[[Record], str], runs: Sequence[Record]) -> Column:
-    return Column(name, heading, [Cell(as_text(value(run))) for run in runs], "fact")
 
 
 def _device(run: Record) -> str:
@@ -190,13 +201,9 @@ def _device(run: Record) -> str:
     return f"{several}{device}" + (f" ({chip})" if isinstance(chip, str) else "")
 
 
-def _precision(run: Record) -> str:
-    return str(run.environment.get("precision", run.result.get("precision", "")))
-
-
 FACTS: dict[str, Callable[[Record], str]] = {
     "device": _device,
-    "precision": _precision,
+    "precision": lambda run: str({**run.result, **run.environment}.get("precision", "")),
     "tta": lambda run: "hflip" if run.result.get("tta") == "hflip" else "",
     "status": lambda run: run.state,
     "error": error,

@@ -32,7 +32,9 @@ def _braille(train: Dots, held_out: Dots, column: int, line: int) -> str:
     """The curve of train is solid, the other one dashed: it leaves every second column out."""
     dots = train if column % 2 else train | held_out
     bits = ((1, 8), (2, 16), (4, 32), (64, 128))
-    shown = sum(bits[y][x] for x, y in product(range(2), range(4)) if (2 * column + x, 4 * line + y) in dots)
+    corner_x, corner_y = 2 * column, 4 * line
+    places = product(range(2), range(4))
+    shown = sum(bits[y][x] for x, y in places if (corner_x + x, corner_y + y) in dots)
     return chr(0x2800 + shown) if shown else " "
 
 
@@ -47,8 +49,10 @@ class _Pen:
     across: int
     down: int
     character: Callable[[Dots, Dots, int, int], str]
-    frame: tuple[str, ...]  # left of a line with a label, of one without, of the axis; the axis; its best epoch
-    curves: tuple[str, ...]  # of train, of what is held out, and of both, as the legend has them
+    # left of a line with a label, of one without, of the axis; the axis; its best epoch
+    frame: tuple[str, ...]
+    # of train, of what is held out, and of both, as the legend has them
+    curves: tuple[str, ...]
 
 
 _BRAILLE = _Pen(2, 4, _braille, tuple("┤│└─▲"), ("⠒⠒⠒", "⠒ ⠒"))
@@ -70,9 +74,11 @@ def plot(rows: Rows, columns: int, unicode: bool) -> str:
     best = find_best_row(rows)
     if best is not None:
         value = best["validation_accuracy"]
-        entries.append(f"{pen.frame[-1]} best: epoch {rows.index(best) + 1}, validation accuracy {value:.4f}")
+        epoch = rows.index(best) + 1
+        entries.append(f"{pen.frame[-1]} best: epoch {epoch}, validation accuracy {value:.4f}")
     legend = "   ".join(entries)
-    lines = [*(pairs if beside else (*accuracy, *loss)), *([legend] if len(legend) <= columns else entries)]
+    lines = pairs if beside else [*accuracy, *loss]
+    lines += [legend] if len(legend) <= columns else entries
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -80,12 +86,15 @@ def _chart(rows: Rows, quantity: str, width: int, pen: _Pen) -> list[str]:
     """The lines of a chart, each at most `width` long: a heading, the curves, the epochs."""
     curves = metric_lines(rows, quantity)
     scale = choose_scale(curves, may_be_log=quantity == "loss")
-    high, low = (f"{value:.4f}" if quantity == "accuracy" else f"{value:.4g}" for value in (scale.high, scale.low))
+    form = ".4f" if quantity == "accuracy" else ".4g"
+    high, low = format(scale.high, form), format(scale.low, form)
     margin = max(len(high), len(low))
     columns = width - margin - 1
-    train, held_out = (_trace(values, scale, columns * pen.across, _HEIGHT * pen.down) for values in curves.values())
+    dots = (columns * pen.across, _HEIGHT * pen.down)
+    train, held_out = (_trace(values, scale, *dots) for values in curves.values())
     labelled, plain, corner, below, mark = pen.frame
-    edges = [high.rjust(margin) + labelled, *[" " * margin + plain] * (_HEIGHT - 2), low.rjust(margin) + labelled]
+    edges = [" " * margin + plain] * _HEIGHT
+    edges[0], edges[-1] = high.rjust(margin) + labelled, low.rjust(margin) + labelled
     drawn = [
         edge + "".join(pen.character(train, held_out, column, line) for column in range(columns))
         for line, edge in enumerate(edges)
@@ -97,7 +106,8 @@ def _chart(rows: Rows, quantity: str, width: int, pen: _Pen) -> list[str]:
     last = str(len(rows)) if len(rows) > 1 else ""
     epochs = "1" + "epoch".center(columns - 1 - len(last)) + last
     indent = " " * (margin + 1)
-    return [indent + _heading(quantity, curves, scale), *drawn, " " * margin + corner + "".join(axis), indent + epochs]
+    heading = indent + _heading(quantity, curves, scale)
+    return [heading, *drawn, " " * margin + corner + "".join(axis), indent + epochs]
 
 
 def _heading(quantity: str, curves: Lines, scale: Scale) -> str:
@@ -122,8 +132,9 @@ def _trace(values: Sequence[float], scale: Scale, across: int, down: int) -> Dot
     ]
     dots = set(places)
     for (x, y), (next_x, next_y) in pairwise(places):
-        steps = max(next_x - x, abs(next_y - y), 1)
-        dots |= {(x + round(k * (next_x - x) / steps), y + round(k * (next_y - y) / steps)) for k in range(steps)}
+        right, below = next_x - x, next_y - y
+        steps = max(right, abs(below), 1)
+        dots |= {(x + round(k * right / steps), y + round(k * below / steps)) for k in range(steps)}
     return dots
 
 

@@ -45,14 +45,15 @@ def describe() -> dict[str, object]:
 
 
 def add_continuation(run: RunDirectory, now: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
-    """Add to environment.json that the run goes on, `where` and in what environment; returns what is not as it was.
+    """Add to environment.json that the run is resumed, and return what is not as it was.
 
     Raises:
         OSError: it cannot be written.
     """
     # if it is lost or damaged, the environment it goes on in is all there is to record
     began = read_json_or_empty(run.path / "environment.json") or dict(now)
-    differs = {key: now[key] for key in _DECIDES_BITS if key in began and began[key] != now.get(key)}
+    known = [key for key in _DECIDES_BITS if key in began]
+    differs = {key: now[key] for key in known if began[key] != now.get(key)}
     continuation = {
         "since": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": now["command"],
@@ -68,17 +69,15 @@ def add_continuation(run: RunDirectory, now: Mapping[str, Any], where: Mapping[s
 
 @cache
 def _commit(checkout: Path) -> str | None:
-    """The commit checked out at `checkout`, with ``+changes`` if files differ from it; as it is when first asked."""
+    """Return the commit of a checkout as first asked, with ``+changes`` if files differ from it."""
     if not (checkout / ".git").exists():
         return None
-
-    def git(*words: str) -> str:
-        # without locks: one that is killed, as by Ctrl-C, would leave its own behind
-        command = ["git", "--no-optional-locks", "-C", str(checkout), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
+    # without locks: a command that is killed, as by Ctrl-C, would leave its own behind
+    command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "-uno"]
     try:
-        commit = git("rev-parse", "HEAD")
-        return commit + "+changes" if git("status", "--porcelain", "--untracked-files=no") else commit
+        done = subprocess.run(command, cwd=checkout, capture_output=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
+    first, *_, last = os.fsdecode(done.stdout).splitlines()
+    commit = first.removeprefix("# branch.oid ")
+    return commit if last.startswith("#") else f"{commit}+changes"

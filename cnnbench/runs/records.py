@@ -131,7 +131,7 @@ def _read_below(folder: Path, depth: int) -> list[Record]:
     for name in names:
         path = folder / name
         try:
-            if _is_run(path):
+            if (path / STATUS).exists():  # an error of permission is raised
                 found.append(_read(path, jobs.get(name)))
             elif depth > 1:
                 found += _read_below(path, depth - 1)
@@ -140,15 +140,6 @@ def _read_below(folder: Path, depth: int) -> list[Record]:
     begun = {run.path.name for run in found if run.path.parent == folder}
     waiting = {name: overrides for name, overrides in jobs.items() if name not in begun}
     return found + [Record(folder / name, "not begun", waiting[name]) for name in waiting]
-
-
-def _is_run(folder: Path) -> bool:
-    """Return whether a run is in `folder`; raise OSError where that cannot be seen."""
-    try:
-        (folder / STATUS).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def _refused(run: Path, overrides: Sequence[str] | None, error: Exception) -> Record:

@@ -3,6 +3,7 @@
 What is in the file computes in fp32 what `EagerEngine.classify` does; `differences` measures how nearly.
 """
 
+import copy
 import io
 import json
 import logging
@@ -19,11 +20,9 @@ from cnnbench.data.transforms import Preprocess
 from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.training.engine import EagerEngine
 
-__all__ = ["FORMATS", "METADATA", "Classifier", "Format", "Preprocessing", "Run", "differences", "pack"]
+__all__ = ["FORMATS", "Classifier", "Preprocessing", "differences", "pack"]
 
 Run = Callable[[torch.Tensor], torch.Tensor]  # images (N, C, H, W) to logits (N, K)
-
-METADATA = "metadata.json"  # in the archive of torch.export
 
 BATCHES = (1, 2, 7)  # what an exported batch that was not dynamic would fail on
 
@@ -42,10 +41,13 @@ class Preprocessing(nn.Module):
     def __init__(self, preprocess: Preprocess, side: int) -> None:
         super().__init__()
         identity = torch.eye(side).view(1, 1, side, side)
-        weights = functional.interpolate(identity, (preprocess.size, side), mode="bilinear", antialias=True)[0, 0]
-        self.register_buffer("weights", None if side == preprocess.size else weights)
-        self.register_buffer("shift", torch.tensor([255 * mean for mean in preprocess.mean]).view(-1, 1, 1))
-        self.register_buffer("scale", torch.tensor([1 / (255 * std) for std in preprocess.std]).view(-1, 1, 1))
+        shape = (preprocess.size, side)
+        weights = functional.interpolate(identity, shape, mode="bilinear", antialias=True)
+        self.register_buffer("weights", None if side == preprocess.size else weights[0, 0])
+        shift = [255 * mean for mean in preprocess.mean]
+        scale = [1 / (255 * std) for std in preprocess.std]
+        self.register_buffer("shift", torch.tensor(shift).view(-1, 1, 1))
+        self.register_buffer("scale", torch.tensor(scale).view(-1, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         values = images.float()
@@ -81,29 +83,26 @@ def pack(form: str, classifier: Classifier, images: torch.Tensor, metadata: Mapp
     Raises:
         ConfigError: the network has what the format has not.
     """
-    with _explained(f"--format {form}: PyTorch cannot export this network"), _as_torch_export_wants_it():
+    refusal = f"--format {form}: PyTorch cannot export this network"
+    with _explained(refusal), _as_torch_export_wants_it():
         return FORMATS[form].pack(classifier, images, metadata)
 
 
 def differences(
-    form: str,
-    content: bytes,
-    rebuild: Callable[[], Classifier],
-    engine: EagerEngine,
-    images: torch.Tensor,
-    preprocessed: bool,
+    form: str, content: bytes, engine: EagerEngine, images: torch.Tensor, preprocessed: bool
 ) -> tuple[float, float]:
     """Run such a file on the CPU, by the program it is for: the largest difference of a logit from the engine's.
 
-    Also gives the largest logit; NaN if any is. `rebuild` makes what weights alone go into. The uint8 `images`
-    (N, C, H, W), N above 10, go in as batches of several sizes; if the file has no preprocessing, `preprocessed`.
+    Also gives the largest logit; NaN if any is. The uint8 `images` (N, C, H, W), N above 10, go in
+    as batches of several sizes; if the file has no preprocessing, `preprocessed`.
 
     Raises:
         ConfigError: it does not run.
     """
     largest = difference = torch.zeros(())
     with _explained(f"--format {form}: what was exported does not run"):
-        run = FORMATS[form].unpack(content, rebuild)
+        classifier = Classifier(copy.deepcopy(engine.eval_model), engine.config.tta)
+        run = FORMATS[form].unpack(content, classifier)
         for batch in torch.split(images, [*BATCHES, len(images) - sum(BATCHES)]):
             expected = engine.classify(batch)
             given = run(engine.preprocess(batch) if preprocessed else batch)
@@ -143,11 +142,12 @@ def _as_torch_export_wants_it() -> Iterator[None]:
 
 def _capture(classifier: Classifier, images: torch.Tensor) -> torch.export.ExportedProgram:
     """The operations, for batches of any size."""
-    program = torch.export.export(classifier, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(classifier, (images,), dynamic_shapes=shapes)
     for part in program.graph_module.modules():
         if isinstance(part, fx.GraphModule):
             for node in part.graph.nodes:
-                node.meta.pop("stack_trace", None)  # the paths of this machine are nobody's business
+                node.meta.pop("stack_trace", None)  # it names paths of this machine
     return program
 
 
@@ -168,7 +168,7 @@ def _pack_onnx(classifier: Classifier, images: torch.Tensor, metadata: Mapping[s
     return content
 
 
-def _unpack_onnx(content: bytes, _: Callable[[], Classifier]) -> Run:
+def _unpack_onnx(content: bytes, _: Classifier) -> Run:
     import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
@@ -180,11 +180,12 @@ def _unpack_onnx(content: bytes, _: Callable[[], Classifier]) -> Run:
 
 def _pack_torch_export(classifier: Classifier, images: torch.Tensor, metadata: Mapping[str, str]) -> bytes:
     packed = io.BytesIO()
-    torch.export.save(_capture(classifier, images), packed, extra_files={METADATA: json.dumps(metadata)})
+    files = {"metadata.json": json.dumps(metadata)}
+    torch.export.save(_capture(classifier, images), packed, extra_files=files)
     return packed.getvalue()
 
 
-def _unpack_torch_export(content: bytes, _: Callable[[], Classifier]) -> Run:
+def _unpack_torch_export(content: bytes, _: Classifier) -> Run:
     return torch.export.load(io.BytesIO(content)).module()
 
 
@@ -199,27 +200,32 @@ def _pack_safetensors(classifier: Classifier, _: torch.Tensor, metadata: Mapping
     return save(weights, dict(metadata))
 
 
-def _unpack_safetensors(content: bytes, rebuild: Callable[[], Classifier]) -> Run:
+def _unpack_safetensors(content: bytes, classifier: Classifier) -> Run:
     from safetensors.torch import load
 
-    classifier = rebuild()
+    for weight in classifier.network.state_dict().values():
+        weight.zero_()  # only the weights of the file count
     classifier.network.load_state_dict(load(content))
     return classifier
 
 
 @dataclass(frozen=True)
 class Format:
-    """`runtime` is what runs such a file, `packages` what must be installed for it."""
+    """`runtime` is what runs such a file, `packages` what must be installed for it.
+
+    `unpack` may put the weights of the file into a classifier of the same kind.
+    """
 
     suffix: str
     runtime: str
     packages: tuple[str, ...]
     pack: Callable[[Classifier, torch.Tensor, Mapping[str, str]], bytes]
-    unpack: Callable[[bytes, Callable[[], Classifier]], Run]
+    unpack: Callable[[bytes, Classifier], Run]
 
 
+ONNX = ("onnx", "onnxscript", "onnxruntime")
 FORMATS = {
-    "onnx": Format(".onnx", "ONNX Runtime", ("onnx", "onnxscript", "onnxruntime"), _pack_onnx, _unpack_onnx),
+    "onnx": Format(".onnx", "ONNX Runtime", ONNX, _pack_onnx, _unpack_onnx),
     "torch_export": Format(".pt2", "torch.export", (), _pack_torch_export, _unpack_torch_export),
     "safetensors": Format(".safetensors", "safetensors", ("safetensors",), _pack_safetensors, _unpack_safetensors),
 }

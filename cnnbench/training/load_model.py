@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from cnnbench import config as configuration
 from cnnbench.analysis.format import printable, truncate
 from cnnbench.config import INFERENCE_OVERRIDES, Config
-from cnnbench.data import catalog
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import DATASET
@@ -76,7 +75,7 @@ def load_trained_model(
     if not isinstance(values, dict):
         raise CheckpointError(f"{place} does not say how its network is built.")
     recorded = configuration.load(values)
-    dataset = read_dataset(directory, recorded)
+    dataset = read_dataset(directory)
     locked = _lock_input_settings(configuration.expand_groups(changes, conf), recorded)
     config = configuration.apply_overrides(values, locked)
     confirmed = {(key, str(value)) for key, value in changes.items()}
@@ -118,27 +117,24 @@ def _load_checkpoint(directory: Path) -> tuple[State, str]:
     return state, "previous.pt" if problems else "last.pt"
 
 
-def read_dataset(directory: Path, recorded: Config) -> Dataset:
+def read_dataset(directory: Path) -> Dataset:
     """Read what the network was trained on from an untrusted run directory.
 
     Raises:
         CheckpointError: the record is missing or damaged.
         OSError: the record cannot be read.
     """
+    path = directory / DATASET
     try:
-        dataset = Dataset.from_record(read_json(directory / DATASET))
+        dataset = Dataset.from_record(read_json(path))
         if dataset.image_size > MAX_SIDE:
             raise ValueError(f"its images have {dataset.image_size:,} pixels a side")
         return dataset
     except FileNotFoundError as error:
-        known = catalog.CATALOG.get(recorded.data.name)
-        if known is None or not known.is_measured:
-            gone = f"{directory / DATASET} is gone: it held the names of the classes."
-            raise CheckpointError(gone) from error
-        return known  # a run of an earlier version
+        raise CheckpointError(f"{path} is gone: it held the names of the classes.") from error
     except ValueError as error:
-        reason = str(error).removeprefix(f"{directory / DATASET} ").rstrip(".")
-        raise CheckpointError(f"{directory / DATASET} is damaged: {reason}.") from error
+        reason = str(error).removeprefix(f"{path} ").rstrip(".")
+        raise CheckpointError(f"{path} is damaged: {reason}.") from error
 
 
 def _lock_input_settings(changes: Mapping[str, Any], recorded: Config) -> dict[str, Any]:

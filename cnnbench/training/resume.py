@@ -100,7 +100,7 @@ def check_resume(directory: Path, config: Config, resume: ResumeState) -> Prefli
     """
     checked = check(config)
     if config.data.name == FOLDER and resume.last is not None:  # those of the catalog are the same
-        before, (now, _) = read_dataset(directory, config), datasets.load(config.data)
+        before, (now, _) = read_dataset(directory), datasets.load(config.data)
         if (before.sha256, before.classes) != (now.sha256, now.classes):
             raise ConfigError(
                 f"The images in data.path={config.data.path} are not those that {directory} was "

@@ -49,11 +49,11 @@ def test_the_confusion_matrix_equals_that_of_scikit_learn(guesses: Guesses) -> N
 def test_top_k_equals_that_of_scikit_learn(guesses: Guesses, k: int) -> None:
     logits, labels = guesses
     expected = metrics.top_k_accuracy_score(labels, logits, k=k, labels=range(6))
-    assert of(*guesses, topk=(1, 2, 4)).topk[k] == pytest.approx(expected)
+    assert of(*guesses, topk=(1, 2, 4)).topk_accuracy[k] == pytest.approx(expected)
 
 
 def test_top_k_is_left_out_where_it_is_certain(guesses: Guesses) -> None:
-    assert of(*guesses, topk=(2, 6, 50)).topk.keys() == {2}
+    assert of(*guesses, topk=(2, 6, 50)).topk_accuracy.keys() == {2}
 
 
 def test_a_class_without_examples_that_is_never_predicted_has_no_figures() -> None:
@@ -64,7 +64,7 @@ def test_a_class_without_examples_that_is_never_predicted_has_no_figures() -> No
 def test_means_are_over_the_classes_with_examples_and_a_precision_that_is_none_counts_as_zero() -> None:
     result = of(torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]), torch.tensor([0, 1]))
     expected = metrics.precision_recall_fscore_support([0, 1], [0, 0], average="macro", zero_division=0)[:3]
-    assert [result.mean(key) for key in ("precision", "recall", "f1")] == pytest.approx(list(expected))
+    assert list(result.macro_mean.values()) == pytest.approx(list(expected))
 
 
 def test_calibration_error_is_the_mean_difference_of_the_bins_by_their_size() -> None:
@@ -72,11 +72,11 @@ def test_calibration_error_is_the_mean_difference_of_the_bins_by_their_size() ->
     odds = math.log(0.9 / 0.1), math.log(0.6 / 0.4)
     logits = torch.tensor([[odds[0], 0.0], [odds[0], 0.0], [odds[0], 0.0], [odds[1], 0.0]])
     expected = 3 / 4 * abs(2 / 3 - 0.9) + 1 / 4 * abs(1 - 0.6)
-    assert of(logits, torch.tensor([0, 0, 1, 0])).calibration_error == pytest.approx(expected, abs=1e-6)
+    assert of(logits, torch.tensor([0, 0, 1, 0])).expected_calibration_error == pytest.approx(expected, abs=1e-6)
 
 
 def test_calibration_error_of_certain_and_right_answers_is_zero() -> None:
-    assert of(torch.eye(4) * 1e4, torch.arange(4)).calibration_error == 0
+    assert of(torch.eye(4) * 1e4, torch.arange(4)).expected_calibration_error == 0
 
 
 def test_the_interval_equals_a_worked_example() -> None:
@@ -100,13 +100,6 @@ def test_what_is_confused_most_comes_first_and_right_answers_do_not_count() -> N
     labels = torch.tensor([0, 0, 0, 2, 2, 1])
     result = of(torch.nn.functional.one_hot(predicted).float(), labels)
     assert result.most_confused() == [("class 2", "class 1", 2), ("class 1", "class 2", 1)]
-
-
-def test_plain_values_hold_no_nan_and_all_that_the_table_shows(guesses: Guesses) -> None:
-    record = of(*guesses).as_dict()
-    assert record["classes"][5]["recall"] is None
-    assert record["examples"] == sum(map(sum, record["confusion"])) == 500
-    assert record["topk_accuracy"].keys() == {"2"}
 
 
 def test_the_table_has_a_row_for_each_class_and_a_dash_where_nothing_can_be_said() -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib
@@ -130,14 +130,19 @@ def test_lines_are_shown_of_cnnbench_of_custom_models_and_of_errors(
     assert passes(name, level, path) == is_shown
 
 
-def test_verbose_shows_all_lines_of_custom_models() -> None:
-    assert passes("my_module", logging.DEBUG, CUSTOM, True)
-
-
-@pytest.mark.parametrize("verbose", ["filelock", ["torch", "filelock"]], ids=str)
-def test_a_library_that_hydra_verbose_names_is_shown(verbose: str | list[str]) -> None:
-    assert passes("filelock", logging.DEBUG, INSTALLED, verbose)
-    assert not passes("filelock", logging.DEBUG, INSTALLED, True)
+@pytest.mark.parametrize(
+    ("name", "path", "verbose", "is_shown"),
+    [
+        ("my_module", CUSTOM, True, True),
+        ("filelock", INSTALLED, True, False),
+        ("filelock", INSTALLED, "filelock", True),
+        ("filelock", INSTALLED, ["torch", "filelock"], True),
+    ],
+)
+def test_verbose_shows_lines_of_custom_models_and_of_libraries_that_it_names(
+    name: str, path: str, verbose: bool | str | list[str], is_shown: bool
+) -> None:
+    assert passes(name, logging.DEBUG, path, verbose) == is_shown
 
 
 @pytest.mark.parametrize("arguments", [SMALL, ("-m", *SMALL, "seed=0,1")], ids=["run", "sweep"])
@@ -242,19 +247,11 @@ def test_libraries_keep_their_own_places_in_a_home(cache: Path) -> None:
     assert not cache.exists()
 
 
+@pytest.mark.parametrize("home", [have_no_home, lambda: Path("/dev/null")], ids=["none", "unwritable"])
 def test_fonts_are_listed_once_without_a_home(
-    cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    cache: Path, monkeypatch: pytest.MonkeyPatch, home: Callable[[], Path]
 ) -> None:
-    monkeypatch.setattr(Path, "home", have_no_home)
-    assert placed() == [str(cache / "matplotlib"), None]
-
-
-def test_fonts_are_listed_once_if_the_home_cannot_be_written(
-    cache: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(Path, "home", lambda: Path("/dev/null"))
+    monkeypatch.setattr(Path, "home", home)
     assert placed() == [str(cache / "matplotlib"), None]
 
 

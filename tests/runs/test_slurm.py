@@ -95,13 +95,6 @@ def test_a_terminated_job_that_slurm_does_not_preempt_has_ended(slurm: Slurm, an
     end_or_restart(TERMINATED)
 
 
-def test_a_job_that_slurm_has_queued_again_leaves_no_result(slurm: Slurm) -> None:
-    slurm.says(REQUEUED)
-    with pytest.raises(SystemExit) as ended:
-        end_or_restart(TERMINATED)
-    assert ended.value is TERMINATED
-
-
 def test_a_job_that_was_queued_again_before_has_ended_all_the_same(
     slurm: Slurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,9 +103,13 @@ def test_a_job_that_was_queued_again_before_has_ended_all_the_same(
     end_or_restart(TERMINATED)
 
 
-def test_a_job_that_submitit_has_ended_before_the_run_began_ends_so(slurm: Slurm) -> None:
-    slurm.says(RUNNING)
-    ending = SystemExit(-1)
+@pytest.mark.parametrize(
+    ("answer", "ending"),
+    [(REQUEUED, TERMINATED), (RUNNING, SystemExit(-1))],
+    ids=["queued again", "ended by submitit before the run began"],
+)
+def test_a_job_without_a_result_ends_as_it_was_about_to(slurm: Slurm, answer: str, ending: SystemExit) -> None:
+    slurm.says(answer)
     with pytest.raises(SystemExit) as ended:
         end_or_restart(ending)
     assert ended.value is ending

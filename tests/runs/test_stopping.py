@@ -8,9 +8,6 @@ import pytest
 
 from cnnbench.runs.stopping import Preempted, Stopping, preemption_signal
 
-EACH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-USER = pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-
 
 @pytest.fixture(autouse=True)
 def _handlers_as_they_were() -> Iterator[None]:
@@ -34,8 +31,10 @@ def send(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-@EACH
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_the_first_signal_is_noted(number: int) -> None:
+    if number in (signal.SIGUSR1, signal.SIGUSR2):
+        in_a_job_of_a_scheduler(number)
     with Stopping() as stopping:
         send(number)
     assert (stopping.signal, stopping.at_once) == (number, False)
@@ -85,9 +84,11 @@ def test_the_third_signal_kills() -> None:
         assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
 
 
-def test_what_can_be_broken_off_is() -> None:
-    with Stopping() as stopping, pytest.raises(KeyboardInterrupt), stopping.raising():
-        send(signal.SIGINT)
+@pytest.mark.parametrize(("number", "ending"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGUSR2, Preempted)])
+def test_what_can_be_broken_off_is(number: int, ending: type[BaseException]) -> None:
+    in_a_job_of_a_scheduler()
+    with pytest.raises(ending), Stopping() as stopping, stopping.raising():
+        send(number)
 
 
 def test_what_can_be_broken_off_does_not_begin_after_a_signal() -> None:
@@ -124,18 +125,10 @@ def test_no_signal_is_a_preemption_where_no_scheduler_handles_one() -> None:
     assert preemption_signal() is None
 
 
-@USER
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
 def test_the_signal_that_a_scheduler_handles_is_the_preemption(number: int) -> None:
     in_a_job_of_a_scheduler(number)
     assert preemption_signal() == number
-
-
-@USER
-def test_a_preemption_is_noted(number: int) -> None:
-    in_a_job_of_a_scheduler(number)
-    with Stopping() as stopping:
-        send(number)
-    assert (stopping.signal, stopping.at_once) == (number, False)
 
 
 def test_a_preemption_that_comes_while_a_termination_is_saved_counts() -> None:
@@ -160,9 +153,3 @@ def test_ctrl_c_after_a_signal_ends_the_run_where_it_is(number: int) -> None:
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
     assert stopping.at_once
-
-
-def test_a_preemption_breaks_off_what_can_be() -> None:
-    in_a_job_of_a_scheduler()
-    with pytest.raises(Preempted), Stopping() as stopping, stopping.raising():
-        send(signal.SIGUSR2)
