@@ -130,7 +130,7 @@ def test_a_folder_of_the_samples_files_trains_to_the_same_bits(
     place = CATALOG["sample"].system_folders[0]
     shutil.copytree(place, tmp_path / "photos")
     monkeypatch.setattr(
-        folder, "mean_and_deviation", lambda images: (catalog.get("sample").mean, catalog.get("sample").std)
+        folder, "mean_and_std", lambda images: (catalog.get("sample").mean, catalog.get("sample").std)
     )
     small = [each for each in SMALL if not each.startswith("data")]
     part = ("data.resize=28", "data.validation=100", "data.train_examples=200", "data.test_examples=50")

@@ -47,4 +47,5 @@ def _describe(dataset: PublicDataset, root: str | None) -> None:
     if found.missing:
         print(f"  not on this machine: {', '.join(found.missing)}")
     else:
-        print(f"  verified in {found.folders}")
+        folders = sorted({str(path.parent) for path in found.paths.values()})
+        print(f"  verified in {', '.join(folders)}")

@@ -5,11 +5,9 @@ torchvision says where they are published. They are used only if their SHA-256 i
 mirrors recompress, proxies serve pages of their own, and data sets share the names of files.
 """
 
-import errno
 import gzip
 import hashlib
 import os
-import socket
 import sys
 import warnings
 import zlib
@@ -23,12 +21,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import NamedTuple
+from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from cnnbench.data import cache
 from cnnbench.data.archives import parse_files
-from cnnbench.data.arrays import Arrays, mean_and_deviation
+from cnnbench.data.arrays import Arrays, mean_and_std
 from cnnbench.data.catalog import CATALOG, Dataset, PublicDataset
 from cnnbench.data.user_folders import expand_user, user_cache
 from cnnbench.errors import ConfigError, DataError
@@ -38,7 +38,8 @@ __all__ = ["cache_folder", "find_files", "load", "load_local", "prefetch"]
 ATTEMPTS = 2  # at each mirror
 TIMEOUT_S = 15
 PATIENCE_S = 1  # before a run that waits for another says so
-DIGITS = 4  # of mean and standard deviation, as many as in the catalog
+GZIP = b"\x1f\x8b"  # how gzipped files begin
+PORTION = 1 << 20  # bytes that are downloaded between two looks at the bar
 
 Content = tuple[Dataset, Arrays]
 
@@ -50,10 +51,6 @@ class Found(NamedTuple):
     contents: dict[str, bytes]
     missing: list[str]
     tried: list[str]
-
-    @property
-    def folders(self) -> str:
-        return ", ".join(sorted({str(path.parent) for path in self.paths.values()}))
 
 
 Result = tuple[Found, Content | None]
@@ -135,8 +132,7 @@ def _read(dataset: PublicDataset, root: str | None) -> Result:
     arrays = parse_files(dataset, list(found.contents.values()))
     if dataset.is_measured:
         return found, (dataset, arrays)
-    measured = mean_and_deviation(arrays.train_images)
-    mean, std = (tuple(round(value, DIGITS) for value in values) for values in measured)
+    mean, std = mean_and_std(arrays.train_images)
     return found, (replace(dataset, mean=mean, std=std), arrays)
 
 
@@ -174,7 +170,9 @@ def _published(file: str) -> str:
     return file if "." in file else f"{file}.gz"
 
 
-def _find_file(dataset: PublicDataset, file: str, folders: list[Path], tried: list[str]) -> tuple[Path, bytes] | None:
+def _find_file(
+    dataset: PublicDataset, file: str, folders: list[Path], tried: list[str]
+) -> tuple[Path, bytes] | None:
     """Return the path and the verified content of one file; add to `tried` what is passed over."""
     for folder in folders:
         for path in dict.fromkeys((folder / file, folder / _published(file))):
@@ -189,21 +187,24 @@ def _find_file(dataset: PublicDataset, file: str, folders: list[Path], tried: li
 
 
 def _read_verified(dataset: PublicDataset, file: str, path: Path) -> bytes:
+    """Return the content of a file as `_verify` does; raise ValueError also if it is too large."""
+    with path.open("rb") as stream:
+        content = _read_at_most(stream, dataset.max_bytes(file))
+    return _verify(dataset, file, content)
+
+
+def _verify(dataset: PublicDataset, file: str, content: bytes) -> bytes:
     """Return the content of a file, unpacked if it is gzipped and no archive.
 
     Raises:
-        ValueError: neither the file nor what is packed in it is the known one; no more is read
-            than shows it.
-        OSError: the file cannot be read.
+        ValueError: neither the content nor what is packed in it is the known one; no more is
+            unpacked than shows it.
     """
-    limit = dataset.max_bytes(file)
-    is_packed = path.suffix == ".gz" and file not in dataset.archives
-    with path.open("rb") as stream:
-        # gzip stores what it cannot compress, in blocks with headers
-        contents = [_read_at_most(stream, limit + is_packed * (limit // 100 + 4096))]
-    if is_packed:
+    contents = [content]
+    if content.startswith(GZIP) and file not in dataset.archives:
         try:
-            contents.append(_read_at_most(gzip.GzipFile(fileobj=BytesIO(contents[0])), limit))
+            stream = gzip.GzipFile(fileobj=BytesIO(content))
+            contents.append(_read_at_most(stream, dataset.max_bytes(file)))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"damaged or truncated ({error})") from error
     digests = [hashlib.sha256(content).hexdigest() for content in contents]
@@ -244,15 +245,14 @@ def _download_missing(dataset: PublicDataset, root: Path, tried: list[str]) -> N
     folder = root / dataset.folders[0]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(dataset, folder), TemporaryDirectory(prefix=".part-", dir=folder) as part:
+        with _locked(dataset, folder):
             found = find_files(dataset, str(root))  # another run may have downloaded them
             if not found.missing:
                 return
-            for name, urls in _published_at(dataset, tried).items():
-                file = name if name in dataset.sha256 else name.removesuffix(".gz")
+            for file, urls in _find_urls(dataset, tried).items():
                 if file in found.paths:
                     continue
-                if not _download(dataset, file, urls, Path(part) / name, tried):
+                if not _download(dataset, file, urls, folder, tried):
                     return
     except OSError as error:
         reason = f"Cannot write to the cache {folder}: {error}."
@@ -277,8 +277,8 @@ def _locked(dataset: PublicDataset, folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _published_at(dataset: PublicDataset, tried: list[str]) -> dict[str, list[str]]:
-    """Return the URLs of each file that torchvision's class of the data set would download."""
+def _find_urls(dataset: PublicDataset, tried: list[str]) -> dict[str, list[str]]:
+    """Return where each file is published, as torchvision's class of the data set knows."""
     try:
         from torchvision import datasets  # type: ignore[import-untyped]  # takes seconds
     except Exception as error:  # not installed, or not made for this PyTorch
@@ -286,42 +286,60 @@ def _published_at(dataset: PublicDataset, tried: list[str]) -> dict[str, list[st
         return {}
     source = getattr(datasets, dataset.source)
     if hasattr(source, "url"):
-        return {source.url.rpartition("/")[2]: [source.url]}
-    if dataset.source == "QMNIST":
-        resources = [*source.resources["train"], *source.resources["test"]]
-        return {url.rpartition("/")[2]: [url] for url, _ in resources}
-    return {name: [f"{mirror}{name}" for mirror in source.mirrors] for name, _ in source.resources}
+        urls = [source.url]
+    elif dataset.source == "QMNIST":
+        urls = [url for part in ("train", "test") for url, _ in source.resources[part]]
+    else:
+        urls = [mirror + name for mirror in source.mirrors for name, _ in source.resources]
+    return {
+        file: [url for url in urls if url.endswith(f"/{_published(file)}")]
+        for file in dataset.sha256
+    }
 
 
-def _download(dataset: PublicDataset, file: str, urls: list[str], path: Path, tried: list[str]) -> bool:
-    """Download a file to `path`, and move it to the folder above once it is verified.
+def _download(
+    dataset: PublicDataset, file: str, urls: list[str], folder: Path, tried: list[str]
+) -> bool:
+    """Download a file, and put it into `folder` once it is verified.
 
     Returns whether that worked; if not, `tried` says why.
     """
-    from torch.hub import download_url_to_file
-
-    timeout_before = socket.getdefaulttimeout()
     for url in urls * ATTEMPTS:
-        socket.setdefaulttimeout(TIMEOUT_S)
         try:
-            download_url_to_file(url, str(path), progress=sys.stderr.isatty())
-            _read_verified(dataset, file, path)
+            content = _fetch(url, dataset.max_bytes(file))
+            _verify(dataset, file, content)
         except (OSError, HTTPException, ValueError) as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise
             tried.append(f"{url}: {getattr(error, 'reason', error)}")
             continue
-        finally:
-            socket.setdefaulttimeout(timeout_before)
-        target = path.parent.parent / path.name
-        if target.is_file():  # a damaged one
-            target.replace(target.with_name(f"{target.name}.damaged"))
-        path.replace(target)
+        target = folder / _published(file)
+        with TemporaryDirectory(prefix=".part-", dir=folder) as part:
+            path = Path(part) / target.name
+            path.write_bytes(content)
+            if target.is_file():  # a damaged one
+                target.replace(f"{target}.damaged")
+            path.replace(target)
         return True
     return False
 
 
-def _missing_error(dataset: PublicDataset, missing: list[str], root: Path, tried: list[str]) -> DataError:
+def _fetch(url: str, limit: int) -> bytes:
+    """Return the content of a URL, with a bar on a terminal; read little more than `limit` bytes.
+
+    Raises:
+        ValueError: there are more.
+    """
+    request = Request(url, headers={"User-Agent": "cnnbench"})  # some refuse Python's own
+    with urlopen(request, timeout=TIMEOUT_S) as answer, BytesIO() as stream:
+        with tqdm(total=answer.length, unit="B", unit_scale=True, disable=None) as bar:
+            while stream.tell() <= limit and (portion := answer.read(PORTION)):
+                bar.update(stream.write(portion))
+        stream.seek(0)
+        return _read_at_most(stream, limit)
+
+
+def _missing_error(
+    dataset: PublicDataset, missing: list[str], root: Path, tried: list[str]
+) -> DataError:
     wanted = ", ".join(map(_published, missing))
     lines = [
         f"{dataset.title} is not complete on this machine and could not be fetched.",

@@ -164,7 +164,7 @@ class FolderScan:
             for path in self.walk(place):
                 if not is_image(path):
                     self.unused.append(path)
-                elif Path(path).is_file():
+                elif os.path.isfile(path):
                     images.append(ImageFile(path, file_fingerprint(Path(path))))
                 else:
                     self.problems.append(f"{shown(path)} is a link to nothing, or not a file.")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cnnbench.config import DataConfig
 from cnnbench.data import cache, datasets, images
-from cnnbench.data.arrays import mean_and_deviation
+from cnnbench.data.arrays import mean_and_std
 from cnnbench.data.catalog import FILES, get
 from cnnbench.data.folder import dataset_error
 from cnnbench.data.images import read_image
@@ -167,10 +167,10 @@ def test_mean_and_std_are_those_of_the_training_images(folder: Path, of_folder: 
 
 
 @pytest.mark.parametrize("shape", [(2500, 3, 4, 4), (2500, 1, 4, 4), (2500, 4, 4)], ids=str)
-def test_mean_and_deviation_are_numpys(shape: tuple[int, ...]) -> None:
+def test_mean_and_std_are_numpys(shape: tuple[int, ...]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     by_channel = (pixels[:, None] if len(shape) == 3 else pixels) / 255
-    mean, std = mean_and_deviation(pixels)
+    mean, std = mean_and_std(pixels)
     assert mean == pytest.approx(by_channel.mean(axis=(0, 2, 3)), rel=1e-12)
     assert std == pytest.approx(by_channel.std(axis=(0, 2, 3)), rel=1e-9)
 
