@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import PublicDataset, get
 
-__all__ = ["PythonTwoPickler", "archive_of", "binary_files", "made_up_images", "published", "python_files"]
+__all__ = ["archive_of", "binary_files", "idx", "made_up_images", "published", "python_files"]
 
 NUM_TRAIN, NUM_TEST = 50, 20
 Files = dict[str, bytes]
@@ -45,7 +45,7 @@ def published(name: str) -> tuple[PublicDataset, Files]:
     elif name.startswith("emnist"):
         contents = [_emnist_zip(dataset, arrays)]
     else:
-        contents = [_idx(array) for array in arrays[:4]]
+        contents = [idx(array) for array in arrays[:4]]
         if name == "qmnist":
             contents[1::2] = [_long_labels(labels) for labels in arrays[1:4:2]]
         if name in ("kmnist", "qmnist"):
@@ -61,8 +61,10 @@ def published(name: str) -> tuple[PublicDataset, Files]:
     return changed, files
 
 
-def _idx(array: npt.NDArray[np.uint8]) -> bytes:
-    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+def idx(array: npt.NDArray[np.uint8]) -> bytes:
+    """Return the IDX file of an array."""
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()
 
 
 def _long_labels(labels: npt.NDArray[Any]) -> bytes:
@@ -82,7 +84,7 @@ def _emnist_zip(dataset: PublicDataset, arrays: Arrays) -> bytes:
             first = 1 if part == "letters" else 0
             contents = {"images-idx3": images.swapaxes(1, 2), "labels-idx1": labels + np.uint8(first)}
             for kind, array in contents.items():
-                archive.writestr(f"gzip/emnist-{part}-{split}-{kind}-ubyte.gz", gzip.compress(_idx(array)))
+                archive.writestr(f"gzip/emnist-{part}-{split}-{kind}-ubyte.gz", gzip.compress(idx(array)))
     return packed.getvalue()
 
 

@@ -47,5 +47,4 @@ def _describe(dataset: PublicDataset, root: str | None) -> None:
     if found.missing:
         print(f"  not on this machine: {', '.join(found.missing)}")
     else:
-        folders = sorted({str(path.parent) for path in found.paths.values()})
-        print(f"  verified in {', '.join(folders)}")
+        print(f"  verified in {found.folders}")

@@ -29,7 +29,8 @@ from tqdm import tqdm
 from cnnbench.data import cache
 from cnnbench.data.archives import parse_files
 from cnnbench.data.arrays import Arrays, mean_and_std
-from cnnbench.data.catalog import CATALOG, Dataset, PublicDataset
+from cnnbench.data.cache import Content
+from cnnbench.data.catalog import CATALOG, PublicDataset
 from cnnbench.data.user_folders import expand_user, user_cache
 from cnnbench.errors import ConfigError, DataError
 
@@ -41,8 +42,6 @@ PATIENCE_S = 1  # before a run that waits for another says so
 GZIP = b"\x1f\x8b"  # how gzipped files begin
 PORTION = 1 << 20  # bytes that are downloaded between two looks at the bar
 
-Content = tuple[Dataset, Arrays]
-
 
 class Found(NamedTuple):
     """The verified files of a data set on this machine; `tried` says what was passed over."""
@@ -51,6 +50,10 @@ class Found(NamedTuple):
     contents: dict[str, bytes]
     missing: list[str]
     tried: list[str]
+
+    @property
+    def folders(self) -> str:
+        return ", ".join(sorted({str(path.parent) for path in self.paths.values()}))
 
 
 Result = tuple[Found, Content | None]
@@ -328,13 +331,14 @@ def _fetch(url: str, limit: int) -> bytes:
     Raises:
         ValueError: there are more.
     """
+    content = BytesIO()
     request = Request(url, headers={"User-Agent": "cnnbench"})  # some refuse Python's own
-    with urlopen(request, timeout=TIMEOUT_S) as answer, BytesIO() as stream:
+    with urlopen(request, timeout=TIMEOUT_S) as answer:
         with tqdm(total=answer.length, unit="B", unit_scale=True, disable=None) as bar:
-            while stream.tell() <= limit and (portion := answer.read(PORTION)):
-                bar.update(stream.write(portion))
-        stream.seek(0)
-        return _read_at_most(stream, limit)
+            while content.tell() <= limit and (portion := answer.read(PORTION)):
+                bar.update(content.write(portion))
+    content.seek(0)
+    return _read_at_most(content, limit)
 
 
 def _missing_error(

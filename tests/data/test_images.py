@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from clothes import clothes
-from mirrors import idx
+from public_datasets import idx
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
