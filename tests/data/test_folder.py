@@ -1,10 +1,13 @@
 """data=folder: image and IDX files, what is known at once, what is measured, what is wrong."""
 
 import dataclasses
+import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +30,6 @@ from cnnbench.errors import ConfigError, DataError
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 Make = Callable[..., DataConfig]
-Load = Callable[[DataConfig], object]
 Change = Callable[[Path], object]
 
 
@@ -100,16 +102,39 @@ def test_images_are_never_enlarged(folder: Path, of_folder: Make) -> None:
 
 
 @pytest.mark.parametrize("path", ["nowhere", "file", "~nobody-of-this-name/photos"])
-@pytest.mark.parametrize("load", [datasets.dataset_info, datasets.load])
 def test_a_path_that_is_no_folder_is_refused_with_the_working_folder(
-    of_folder: Make, path: str, load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    of_folder: Make, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=f"data.path={path}: there is no such folder in {tmp_path}"):
-        load(of_folder(path=path))
-    with pytest.raises(DataError, match=f"data.path={tmp_path}/file: there is no such folder. "):
-        load(of_folder(path=str(tmp_path / "file")))
+        datasets.dataset_info(of_folder(path=path))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("pipe", ": there is no such folder. Name the folder of your images"),
+        ("x" * 300, " cannot be read: File name too long"),
+        ("closed", " cannot be read: Permission denied"),
+    ],
+)
+def test_a_path_that_cannot_be_opened_is_a_data_error(
+    of_folder: Make, name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root may enter all folders, the system's answer is made up."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "closed").mkdir()
+    stat = os.stat
+
+    def refuse(path: str | Path, **options: Any) -> os.stat_result:
+        if Path(path).parent.name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(DataError, match=f"^data.path={tmp_path}/{name}{reason}"):
+        datasets.dataset_info(of_folder(path=str(tmp_path / name)))
 
 
 @pytest.mark.parametrize("path", ["~/photos", "{folder}/../photos", "photos", "{folder}/"])
