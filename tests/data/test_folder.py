@@ -527,13 +527,3 @@ def test_a_folder_of_the_samples_files_is_it(folder: Path, of_folder: Make, samp
     assert (dataset.sha256, dataset.in_channels) == (known.sha256, known.in_channels)
     sizes = (dataset.train_examples, dataset.test_examples, dataset.image_size)
     assert sizes == (5000, 1000, 28)
-
-
-def test_mean_and_std_of_fashion_mnist_are_as_the_catalog_has_them(
-    folder: Path, of_folder: Make, full_set: ByFile
-) -> None:
-    put(folder, full_set, packed=False)
-    dataset, _ = datasets.load(of_folder())
-    known = get("fashion_mnist")
-    assert (dataset.mean, dataset.std) == (known.mean, known.std)
-    assert dataset.sha256 == known.sha256
