@@ -12,8 +12,7 @@ from in_process import run_in_process
 from installed import Command, only_run
 from small_runs import contents
 
-from cnnbench.data import cache, catalog, datasets, folder
-from cnnbench.data.catalog import CATALOG
+from cnnbench.data import cache, datasets, folder
 from cnnbench.data.scan_folder import FORMATS
 from cnnbench.training import checkpoint
 from cnnbench.training.device import Device

@@ -39,6 +39,5 @@ def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
         squares = squares + np.square(portion).sum((0, 2, 3), np.uint64)
     mean = total / num_pixels
     std = np.sqrt(squares / num_pixels - mean**2)
-    return tuple((mean / 255).round(NUM_DIGITS).tolist()), tuple(
-        (std / 255).round(NUM_DIGITS).tolist()
-    )
+    mean, std = (mean / 255).round(NUM_DIGITS), (std / 255).round(NUM_DIGITS)
+    return tuple(mean.tolist()), tuple(std.tolist())

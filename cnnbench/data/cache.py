@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from cnnbench.data.arrays import Arrays
@@ -43,8 +44,9 @@ def clear() -> None:
 
 
 def file_fingerprint(path: Path) -> Fingerprint:
-    """Return what changes when a file does, nothing if it is not there."""
+    """Return what changes when a file does, nothing if there is no file."""
     with suppress(OSError):
         status = path.stat()
-        return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if S_ISREG(status.st_mode):
+            return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return ()

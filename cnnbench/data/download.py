@@ -11,16 +11,16 @@ import os
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.client import HTTPException
-from io import BufferedIOBase, BytesIO
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
@@ -34,13 +34,16 @@ from cnnbench.data.catalog import CATALOG, PublicDataset
 from cnnbench.data.user_folders import expand_user, user_cache
 from cnnbench.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
+
 __all__ = ["cache_folder", "find_files", "load", "load_local", "prefetch"]
 
 ATTEMPTS = 2  # at each mirror
 TIMEOUT_S = 15
 PATIENCE_S = 1  # before a run that waits for another says so
 GZIP = b"\x1f\x8b"  # how gzipped files begin
-PORTION = 1 << 20  # bytes that are downloaded between two looks at the bar
+PORTION = 1 << 16  # bytes that are read at a time
 
 
 class Found(NamedTuple):
@@ -58,7 +61,7 @@ class Found(NamedTuple):
 
 Result = tuple[Found, Content | None]
 
-_prefetched: dict[tuple[str, ...], "Future[Result]"] = {}
+_prefetched: dict[Hashable, "Future[Result]"] = {}
 
 
 def cache_folder(root: str | None) -> Path:
@@ -84,7 +87,7 @@ def load(dataset: PublicDataset, root: str | None = None) -> Content:
     Raises:
         DataError: a file cannot be found or downloaded, with all that was tried.
     """
-    key = (dataset.name, *map(str, _folders(dataset, root)))
+    key = (dataset.name, *_folders(dataset, root))
     future = _prefetched.pop(key, None)
     known = cache.lookup((dataset, key))
     if known is not None:
@@ -113,7 +116,7 @@ def prefetch(dataset: PublicDataset, root: str | None = None) -> None:
 
     That leaves the interpreter free for the import of PyTorch, which takes longer.
     """
-    key = (dataset.name, *map(str, _folders(dataset, root)))
+    key = (dataset.name, *_folders(dataset, root))
     if key not in _prefetched and cache.lookup((dataset, key)) is None:
         future = _prefetched[key] = Future()
         # a daemon, so that the end of the program need not wait for it
@@ -173,9 +176,7 @@ def _published(file: str) -> str:
     return file if "." in file else f"{file}.gz"
 
 
-def _find_file(
-    dataset: PublicDataset, file: str, folders: list[Path], tried: list[str]
-) -> tuple[Path, bytes] | None:
+def _find_file(dataset: PublicDataset, file: str, folders: list[Path], tried: list[str]) -> tuple[Path, bytes] | None:
     """Return the path and the verified content of one file; add to `tried` what is passed over."""
     for folder in folders:
         for path in dict.fromkeys((folder / file, folder / _published(file))):
@@ -192,8 +193,7 @@ def _find_file(
 def _read_verified(dataset: PublicDataset, file: str, path: Path) -> bytes:
     """Return the content of a file as `_verify` does; raise ValueError also if it is too large."""
     with path.open("rb") as stream:
-        content = _read_at_most(stream, dataset.max_bytes(file))
-    return _verify(dataset, file, content)
+        return _verify(dataset, file, _read_at_most(stream, dataset.max_bytes(file)))
 
 
 def _verify(dataset: PublicDataset, file: str, content: bytes) -> bytes:
@@ -229,11 +229,18 @@ def _find_owner(digests: list[str]) -> str | None:
     return None
 
 
-def _read_at_most(stream: BufferedIOBase, limit: int) -> bytes:
-    content = stream.read(limit + 1)
-    if len(content) > limit:
+def _read_at_most(stream: "SupportsRead[bytes]", limit: int) -> bytes:
+    """Return the content of a stream; of what is longer, read no more than shows it.
+
+    Raises:
+        ValueError: it is longer.
+    """
+    content = BytesIO()
+    while content.tell() <= limit and (portion := stream.read(PORTION)):
+        content.write(portion)
+    if content.tell() > limit:
         raise ValueError(f"larger than {limit:,} bytes, the most that it may have")
-    return content
+    return content.getvalue()
 
 
 # Downloading
@@ -294,22 +301,22 @@ def _find_urls(dataset: PublicDataset, tried: list[str]) -> dict[str, list[str]]
         urls = [url for part in ("train", "test") for url, _ in source.resources[part]]
     else:
         urls = [mirror + name for mirror in source.mirrors for name, _ in source.resources]
-    return {
-        file: [url for url in urls if url.endswith(f"/{_published(file)}")]
-        for file in dataset.sha256
-    }
+    return {file: [url for url in urls if url.endswith(f"/{_published(file)}")] for file in dataset.sha256}
 
 
-def _download(
-    dataset: PublicDataset, file: str, urls: list[str], folder: Path, tried: list[str]
-) -> bool:
+def _download(dataset: PublicDataset, file: str, urls: list[str], folder: Path, tried: list[str]) -> bool:
     """Download a file, and put it into `folder` once it is verified.
 
     Returns whether that worked; if not, `tried` says why.
     """
     for url in urls * ATTEMPTS:
+        request = Request(url, headers={"User-Agent": "cnnbench"})  # some refuse Python's own
         try:
-            content = _fetch(url, dataset.max_bytes(file))
+            with (
+                urlopen(request, timeout=TIMEOUT_S) as answer,
+                tqdm.wrapattr(answer, "read", answer.length, disable=None) as stream,
+            ):
+                content = _read_at_most(stream, dataset.max_bytes(file))
             _verify(dataset, file, content)
         except (OSError, HTTPException, ValueError) as error:
             tried.append(f"{url}: {getattr(error, 'reason', error)}")
@@ -325,25 +332,7 @@ def _download(
     return False
 
 
-def _fetch(url: str, limit: int) -> bytes:
-    """Return the content of a URL, with a bar on a terminal; read little more than `limit` bytes.
-
-    Raises:
-        ValueError: there are more.
-    """
-    content = BytesIO()
-    request = Request(url, headers={"User-Agent": "cnnbench"})  # some refuse Python's own
-    with urlopen(request, timeout=TIMEOUT_S) as answer:
-        with tqdm(total=answer.length, unit="B", unit_scale=True, disable=None) as bar:
-            while content.tell() <= limit and (portion := answer.read(PORTION)):
-                bar.update(content.write(portion))
-    content.seek(0)
-    return _read_at_most(content, limit)
-
-
-def _missing_error(
-    dataset: PublicDataset, missing: list[str], root: Path, tried: list[str]
-) -> DataError:
+def _missing_error(dataset: PublicDataset, missing: list[str], root: Path, tried: list[str]) -> DataError:
     wanted = ", ".join(map(_published, missing))
     lines = [
         f"{dataset.title} is not complete on this machine and could not be fetched.",

@@ -15,6 +15,7 @@ from cnnbench.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
 
+
 def equal(one: Arrays, other: Arrays) -> bool:
     return all(np.array_equal(ours, theirs) for ours, theirs in zip(one, other, strict=True))
 
@@ -38,9 +39,7 @@ def test_published_files_are_read_from_each_named_folder(
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 @pytest.mark.parametrize("is_binary", [True, False])
-def test_either_archive_of_cifar_is_read_in_the_order_of_its_batches(
-    name: str, is_binary: bool
-) -> None:
+def test_either_archive_of_cifar_is_read_in_the_order_of_its_batches(name: str, is_binary: bool) -> None:
     arrays = made_up_images(name)
     turned = dict(reversed(cifar_files(name, arrays, is_binary).items()))  # in no order
     read = parse_files(get(name), [archive_of(turned)])

@@ -353,9 +353,7 @@ def test_what_a_killed_run_left_does_not_matter(fashion: Site, mirror: Mirror) -
 
 
 @pytest.mark.usefixtures("mirror")
-def test_an_interrupted_download_leaves_nothing(
-    fashion: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_download_leaves_nothing(fashion: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(path: Path, content: bytes) -> None:
         path.touch()
         raise KeyboardInterrupt
@@ -409,9 +407,7 @@ def test_a_run_that_waits_for_another_says_so_and_uses_what_that_downloaded(
                 time.sleep(0.01)
             fashion.put(folder)
         assert waiting.result()
-    assert said.getvalue() == (
-        f"cnnbench: waiting for another run, which is fetching Fashion-MNIST into {folder}\n"
-    )
+    assert said.getvalue() == (f"cnnbench: waiting for another run, which is fetching Fashion-MNIST into {folder}\n")
     assert mirror.requests == []
 
 
@@ -458,9 +454,7 @@ def test_what_is_wrong_with_prefetched_files_is_reported_by_load(fashion: Site) 
     assert fashion.error() == without
 
 
-def test_an_error_while_prefetching_is_raised_by_load(
-    fashion: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_while_prefetching_is_raised_by_load(fashion: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "find_files", None)
     fashion.prefetch()
     with pytest.raises(TypeError):

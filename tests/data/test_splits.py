@@ -52,9 +52,7 @@ def test_validation_is_of_the_size_asked_for_and_both_parts_are_balanced(
     assert sorted(parts.test) == list(range(200))
 
 
-@pytest.mark.parametrize(
-    ("share", "number"), [(0.25, 250), (0.0006, 1), (0.0001, 1), (0.0, 0), (0.9996, 1000)]
-)
+@pytest.mark.parametrize(("share", "number"), [(0.25, 250), (0.0006, 1), (0.0001, 1), (0.0, 0), (0.9996, 1000)])
 def test_a_share_held_out_is_the_nearest_number_but_not_none(
     data_config: ConfigMaker, share: float, number: int
 ) -> None:
@@ -84,15 +82,11 @@ def test_classes_of_unequal_size_keep_their_proportions(data_config: ConfigMaker
     assert np.bincount(labels[parts.validation]).tolist() == pytest.approx([90, 10], abs=1)
 
 
-@pytest.mark.parametrize(
-    ("folds", "sizes", "most_uneven"), [(2, {500}, 0), (4, {250}, 0), (7, {142, 143}, 2)]
-)
+@pytest.mark.parametrize(("folds", "sizes", "most_uneven"), [(2, {500}, 0), (4, {250}, 0), (7, {142, 143}, 2)])
 def test_each_example_is_held_out_in_one_fold_whatever_validation_says(
     data_config: ConfigMaker, folds: int, sizes: set[int], most_uneven: int
 ) -> None:
-    configs = [
-        data_config(folds=folds, fold=fold, validation=100 * fold) for fold in range(folds)
-    ]
+    configs = [data_config(folds=folds, fold=fold, validation=100 * fold) for fold in range(folds)]
     parts = [split(config) for config in configs]
     held_out = [part.validation for part in parts]
     assert sorted(np.concatenate(held_out)) == list(range(1000))
