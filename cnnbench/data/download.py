@@ -94,13 +94,12 @@ def load(dataset: PublicDataset, root: str | None = None) -> Content:
         return known
     cache.clear()  # before others are read, so that both are never in memory
     found, content = _read(dataset, root) if future is None else future.result()
-    if content is None:
-        tried = found.tried
-        if dataset.source:
-            _download_missing(dataset, cache_folder(root), tried)
+    tried = found.tried
+    if content is None and dataset.source:
+        _download_missing(dataset, cache_folder(root), tried)
         found, content = _read(dataset, root)
-        if content is None:
-            raise _missing_error(dataset, found.missing, cache_folder(root), tried)
+    if content is None:
+        raise _missing_error(dataset, found.missing, cache_folder(root), tried)
     cache.store((dataset, key), found.paths.values(), *content)
     return content
 
@@ -255,14 +254,14 @@ def _download_missing(dataset: PublicDataset, root: Path, tried: list[str]) -> N
     folder = root / dataset.folders[0]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(dataset, folder):
+        with _locked(dataset, folder), TemporaryDirectory(prefix=".part-", dir=folder) as part:
             found = find_files(dataset, str(root))  # another run may have downloaded them
             if not found.missing:
                 return
             for file, urls in _find_urls(dataset, tried).items():
                 if file in found.paths:
                     continue
-                if not _download(dataset, file, urls, folder, tried):
+                if not _download(dataset, file, urls, Path(part), tried):
                     return
     except OSError as error:
         reason = f"Cannot write to the cache {folder}: {error}."
@@ -304,8 +303,8 @@ def _find_urls(dataset: PublicDataset, tried: list[str]) -> dict[str, list[str]]
     return {file: [url for url in urls if url.endswith(f"/{_published(file)}")] for file in dataset.sha256}
 
 
-def _download(dataset: PublicDataset, file: str, urls: list[str], folder: Path, tried: list[str]) -> bool:
-    """Download a file, and put it into `folder` once it is verified.
+def _download(dataset: PublicDataset, file: str, urls: list[str], part: Path, tried: list[str]) -> bool:
+    """Download a file, and put it into the folder above `part` once it is verified.
 
     Returns whether that worked; if not, `tried` says why.
     """
@@ -321,13 +320,12 @@ def _download(dataset: PublicDataset, file: str, urls: list[str], folder: Path, 
         except (OSError, HTTPException, ValueError) as error:
             tried.append(f"{url}: {getattr(error, 'reason', error)}")
             continue
-        target = folder / _published(file)
-        with TemporaryDirectory(prefix=".part-", dir=folder) as part:
-            path = Path(part) / target.name
-            path.write_bytes(content)
-            if target.is_file():  # a damaged one
-                target.replace(f"{target}.damaged")
-            path.replace(target)
+        path = part / _published(file)
+        path.write_bytes(content)
+        target = part.parent / path.name
+        if target.is_file():  # a damaged one
+            target.replace(f"{target}.damaged")
+        path.replace(target)
         return True
     return False
 

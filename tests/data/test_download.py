@@ -228,22 +228,21 @@ def test_files_put_where_the_error_says_are_found(fashion: Site) -> None:
     assert fashion.loads()
 
 
-def fill_the_disk(*arguments: object) -> None:
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.mark.usefixtures("mirror")
-@pytest.mark.parametrize(("function", "reason"), [("mkdir", ""), ("write_bytes", "No space left")])
+@pytest.mark.parametrize("is_full", [True, False])
 def test_a_cache_that_cannot_be_written_to_is_not_taken_for_a_broken_mirror(
-    fashion: Site, monkeypatch: pytest.MonkeyPatch, function: str, reason: str
+    fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, is_full: bool
 ) -> None:
-    if reason:
-        monkeypatch.setattr(Path, function, fill_the_disk)
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if is_full:
+        monkeypatch.setattr(Path, "write_bytes", fail)
     else:
         fashion.cache.touch()
     told = fashion.error()
     assert told.startswith(f"Cannot write to the cache {fashion.cache / 'fashion_mnist'}: ")
-    assert (reason in told, told.endswith("Name another folder with data.root=DIR.")) == (True, True)
+    assert told.endswith("Name another folder with data.root=DIR.")
+    assert mirror.requests == (PACKED[:1] if is_full else [])
 
 
 def test_a_data_set_that_is_not_published_needs_no_cache(fashion: Site) -> None:
