@@ -24,7 +24,7 @@ class Arrays(NamedTuple):
     num_validation: int = 0
 
 
-PORTION = 1024  # images whose pixels are summed at a time
+PORTION = 64  # images whose pixels are summed at a time
 NUM_DIGITS = 4  # of mean and std, as many as in the catalog
 
 

@@ -118,6 +118,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "nonsense after the header": lambda packed: packed[:10] + b"\xff" * len(packed[10:]),
     "a page of a proxy": lambda packed: b"<html>" + packed,
     "other content": lambda packed: gzip.compress(b"something else"),
+    "as long as it may be": lambda packed: bytes(4580),
 }
 
 
