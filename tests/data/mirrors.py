@@ -102,7 +102,6 @@ class Mirror(ThreadingHTTPServer):
         self.requests: list[str] = []
         self.cut_short = 0
         self.fault = ""
-        self.delay_s = 0.0
         self.closing = threading.Event()
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
@@ -120,7 +119,7 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name, fault = self.path.rpartition("/")[2], self.server.fault
         self.server.requests.append(name)
-        if fault == "silent" or self.server.closing.wait(self.server.delay_s):
+        if fault == "silent":
             self.server.closing.wait()
             return  # who asked may be gone
         if fault == "no HTTP":
