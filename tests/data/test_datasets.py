@@ -45,6 +45,7 @@ def test_without_normalization_pixels_stay_as_they_are(data_config: Make) -> Non
 def test_a_record_gives_the_data_set_back(name: str) -> None:
     dataset = get(name)
     record = json.loads(json.dumps(dataset.as_record()))
+    assert {"path", "validation_examples"}.isdisjoint(record)  # of a folder alone
     again = Dataset.from_record({**record, "notes": ["of someone else"], "split_here": True})
     assert again.as_record() == dataset.as_record()
     assert (again.notes, again.split_here) == ((), False)
