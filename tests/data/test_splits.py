@@ -1,6 +1,7 @@
 """The splits: seeded, disjoint, class-balanced, and no larger than the data set."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from cnnbench.config import DataConfig
 from cnnbench.data.arrays import Labels
 from cnnbench.data.catalog import get
-from cnnbench.data.splits import Indices, Split, check_sizes, make_split
+from cnnbench.data.splits import Indices, Split, check_sizes, make_split, num_held_out
 from cnnbench.errors import ConfigError
 
 ConfigMaker = Callable[..., DataConfig]
@@ -91,6 +92,8 @@ def test_each_example_is_held_out_in_one_fold_whatever_validation_says(
     held_out = [part.validation for part in parts]
     assert sorted(np.concatenate(held_out)) == list(range(1000))
     assert set(map(len, held_out)) == sizes
+    dataset = replace(get("mnist"), train_examples=1000)
+    assert [num_held_out(config, dataset) for config in configs] == [*map(len, held_out)]
     for part in parts:
         assert sorted([*part.train, *part.validation]) == list(range(1000))
         assert spread(TRAIN_LABELS, part.train) <= most_uneven
