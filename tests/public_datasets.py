@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import PublicDataset, get
 
-__all__ = ["PythonTwoPickler", "archive_of", "binary_files", "made_up_images", "published", "python_files"]
+__all__ = ["archive_of", "cifar_files", "idx", "made_up_images", "published"]
 
 NUM_TRAIN, NUM_TEST = 50, 20
 Files = dict[str, bytes]
@@ -41,11 +41,11 @@ def published(name: str) -> tuple[PublicDataset, Files]:
     """The data set `name` with made-up images in place of its own, and its files."""
     dataset, arrays = get(name), made_up_images(name)
     if name.startswith("cifar"):
-        contents = [archive_of(files_of(name, arrays)) for files_of in (python_files, binary_files)]
+        contents = [archive_of(cifar_files(name, arrays, is_binary)) for is_binary in (False, True)]
     elif name.startswith("emnist"):
         contents = [_emnist_zip(dataset, arrays)]
     else:
-        contents = [_idx(array) for array in arrays[:4]]
+        contents = [idx(array) for array in arrays[:4]]
         if name == "qmnist":
             contents[1::2] = [_long_labels(labels) for labels in arrays[1:4:2]]
         if name in ("kmnist", "qmnist"):
@@ -61,8 +61,10 @@ def published(name: str) -> tuple[PublicDataset, Files]:
     return changed, files
 
 
-def _idx(array: npt.NDArray[np.uint8]) -> bytes:
-    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+def idx(array: npt.NDArray[np.uint8]) -> bytes:
+    """Return the IDX file of an array."""
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()
 
 
 def _long_labels(labels: npt.NDArray[Any]) -> bytes:
@@ -82,35 +84,30 @@ def _emnist_zip(dataset: PublicDataset, arrays: Arrays) -> bytes:
             first = 1 if part == "letters" else 0
             contents = {"images-idx3": images.swapaxes(1, 2), "labels-idx1": labels + np.uint8(first)}
             for kind, array in contents.items():
-                archive.writestr(f"gzip/emnist-{part}-{split}-{kind}-ubyte.gz", gzip.compress(_idx(array)))
+                archive.writestr(f"gzip/emnist-{part}-{split}-{kind}-ubyte.gz", gzip.compress(idx(array)))
     return packed.getvalue()
 
 
-def _cifar_parts(name: str, arrays: Arrays) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    """The images and labels of each file."""
-    if name == "cifar100":
-        return {"train": (arrays[0], arrays[1]), "test": (arrays[2], arrays[3])}
-    train = zip(np.array_split(arrays[0], 5), np.array_split(arrays[1], 5), strict=True)
-    return {**{f"data_batch_{i}": part for i, part in enumerate(train, 1)}, "test_batch": (arrays[2], arrays[3])}
-
-
-def binary_files(name: str, arrays: Arrays) -> Files:
-    folder = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}[name]
-    files = {f"{folder}/batches.meta.txt": b"airplane\n"}
-    for file, (images, labels) in _cifar_parts(name, arrays).items():
-        coarse = [labels[:, None] // 5] if name == "cifar100" else []
-        rows = np.concatenate([*coarse, labels[:, None], images.reshape(len(images), -1)], axis=1)
-        files[f"{folder}/{file}.bin"] = rows.astype(np.uint8).tobytes()
-    return files
-
-
-def python_files(name: str, arrays: Arrays) -> Files:
-    folder = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python"}[name]
-    files = {f"{folder}/readme.html": b"<html>", f"{folder}/batches.meta": _pickle({b"label_names": [b"airplane"]})}
-    for file, (images, labels) in _cifar_parts(name, arrays).items():
-        own = {b"fine_labels": labels.tolist(), b"coarse_labels": [0] * len(labels)}
-        values = own if name == "cifar100" else {b"labels": labels.tolist()}
-        files[f"{folder}/{file}"] = _pickle({b"data": images.reshape(len(images), -1), **values})
+def cifar_files(name: str, arrays: Arrays, is_binary: bool) -> Files:
+    """Return the files in an archive of CIFAR, the binary one or that for Python."""
+    is_fine = name == "cifar100"
+    if is_fine:
+        parts = {"train": arrays[:2]}
+    else:
+        batches = zip(np.array_split(arrays[0], 5), np.array_split(arrays[1], 5), strict=True)
+        parts = {f"data_batch_{number}": batch for number, batch in enumerate(batches, 1)}
+    parts["test" if is_fine else "test_batch"] = arrays[2:4]
+    files = {"folder/readme.html": b"<html>", "folder/batches.meta.txt": b"airplane\n"}
+    for file, (images, labels) in parts.items():
+        pixels = images.reshape(len(images), -1)
+        if is_binary:
+            columns = [labels[:, None] // 5, labels[:, None], pixels]
+            rows = np.concatenate(columns if is_fine else columns[1:], axis=1)
+            files[f"folder/{file}.bin"] = rows.astype(np.uint8).tobytes()
+        else:
+            own = {b"fine_labels": labels.tolist(), b"coarse_labels": [0] * len(labels)}
+            values = own if is_fine else {b"labels": labels.tolist()}
+            files[f"folder/{file}"] = _pickle({b"data": pixels, **values})
     return files
 
 

@@ -13,7 +13,7 @@ import torch
 from cnnbench.analysis.format import printable
 from cnnbench.commands import parse_run_arguments, run_parser
 from cnnbench.data.catalog import Dataset
-from cnnbench.data.images import InputImage, looks_inverted, read_inputs
+from cnnbench.data.images import Pixels, looks_inverted, read_inputs
 from cnnbench.errors import DataError
 from cnnbench.reports.predictions import Prediction, as_csv, as_json, as_table
 from cnnbench.training.load_model import TrainedModel, load_trained_model
@@ -33,8 +33,10 @@ def run(arguments: list[str], conf: Path) -> None:
     options = _parse(arguments)
     # the data are not read, so it does not matter whose folder they are in
     words = [*options.overrides, "data.root=null"]
-    trained = load_trained_model(options.directory, words, conf, "predict", options.allow_custom_model)
-    dataset, top = trained.dataset, min(options.topk, len(trained.dataset.classes))
+    allow = options.allow_custom_model
+    trained = load_trained_model(options.directory, words, conf, "predict", allow)
+    dataset = trained.dataset
+    top = min(options.topk, len(dataset.classes))
     tally = Tally()
     predictions = tally.count(_predict(trained, options.paths, top, options.invert))
     if options.json:
@@ -42,7 +44,8 @@ def run(arguments: list[str], conf: Path) -> None:
     elif options.csv:
         lines = as_csv(predictions, top)
     else:
-        print(printable(f"{trained.config.model.name} ({trained.weights}), trained on {dataset.title}\n"))
+        network = f"{trained.config.model.name} ({trained.weights})"
+        print(printable(f"{network}, trained on {dataset.title}\n"))
         lines = as_table(predictions, dataset.classes)
     for line in lines:
         print(line)
@@ -52,9 +55,9 @@ def run(arguments: list[str], conf: Path) -> None:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = run_parser(
         "predict",
-        "Classify images with the network of a run. They may have any size and colours, and are brought "
-        "to the size and channels of the training images and then treated as those. What cannot be read is told and "
-        "left out; the exit code is then 3.",
+        "Classify images with the network of a run. They may have any size and colors, and are "
+        "brought to the size and channels of the training images and then treated as those. What "
+        "cannot be read is reported and left out; the exit code is then 3.",
         "shirt.png photos/",
     )
     parser.add_argument(
@@ -67,14 +70,15 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one array of objects instead of a table")
     form.add_argument("--csv", action="store_true", help="comma-separated values instead of a table")
-    parser.add_argument(
-        "--topk", type=_at_least_one, default=3, metavar="K", help="how many classes of each (default: 3)"
-    )
-    parser.add_argument("--invert", action="store_true", help="invert all images first: dark becomes light")
+    help_topk = "how many classes of each (default: 3)"
+    parser.add_argument("--topk", type=_at_least_one, default=3, metavar="K", help=help_topk)
+    help_invert = "invert all images first: dark becomes light"
+    parser.add_argument("--invert", action="store_true", help=help_invert)
     options = parse_run_arguments(parser, arguments)
     is_override = re.compile(r"[a-z_]+(\.\w+)*=").match
-    options.overrides = [word for word in options.images if is_override(word) and not Path(word).exists()]
-    options.paths = [Path(word) for word in options.images if word not in options.overrides]
+    words = options.images
+    options.overrides = [word for word in words if is_override(word) and not Path(word).exists()]
+    options.paths = [Path(word) for word in words if word not in options.overrides]
     if not options.paths:
         parser.error("give at least one image, folder or IDX file")
     return options
@@ -89,44 +93,49 @@ def _at_least_one(word: str) -> int:
 def _predict(trained: TrainedModel, paths: Sequence[Path], top: int, invert: bool) -> Iterator[Prediction]:
     waiting = read_inputs(paths, trained.dataset.in_channels, trained.dataset.image_size)
     while block := list(islice(waiting, BATCH)):
-        classified = _classify(trained, [each for each in block if each.pixels is not None], top, invert)
-        for each in block:
-            yield Prediction(each.name, [], error=each.error) if each.pixels is None else next(classified)
+        readable = [image.pixels for image in block if image.pixels is not None]
+        classified = _classify(trained, readable, top, invert)
+        for image in block:
+            if image.pixels is None:
+                yield Prediction(image.name, [], error=image.error)
+                continue
+            classes, is_inverted = next(classified)
+            error = "" if classes else f"{image.name}: the network's output for it is not finite."
+            yield Prediction(image.name, classes, is_inverted, error)
 
 
-def _classify(trained: TrainedModel, block: Sequence[InputImage], top: int, invert: bool) -> Iterator[Prediction]:
-    """Classify a batch of images that were readable."""
-    images = np.stack([each.pixels for each in block if each.pixels is not None])
-    images = 255 - images if invert else images
-    logits = trained.engine.classify(torch.from_numpy(images).to(trained.engine.device.torch_device))
+def _classify(
+    trained: TrainedModel, pixels: list[Pixels], top: int, invert: bool
+) -> Iterator[tuple[list[tuple[str, float]], bool]]:
+    """Yield for each image its classes, none if they are not finite, and whether it looks inverted."""
+    images = 255 - np.stack(pixels) if invert else np.stack(pixels)
+    logits = trained.engine.classify(torch.tensor(images, device=trained.engine.device.torch_device))
     best, places = logits.cpu().double().softmax(dim=1).topk(top)
     inverted = looks_inverted(images, trained.dataset.mean).tolist()
-    classified = zip(block, best.tolist(), places.tolist(), inverted, strict=True)
-    for each, probabilities, indices, is_inverted in classified:
-        if not all(0 <= probability <= 1 for probability in probabilities):  # which NaN is not
-            yield Prediction(each.name, [], error=f"{each.name}: the network's output for it is not finite.")
-            continue
+    for row, indices, is_inverted in zip(best, places.tolist(), inverted, strict=True):
         names = [trained.dataset.classes[index] for index in indices]
-        yield Prediction(each.name, list(zip(names, probabilities, strict=True)), is_inverted)
+        is_finite = bool(row.isfinite().all())
+        classes = list(zip(names, row.tolist(), strict=True)) if is_finite else []
+        yield classes, is_finite and is_inverted
 
 
 class Tally:
-    """Report on stderr what is wrong with images: why one was not classified at once, all else in the end."""
+    """Report on stderr what is wrong with images: errors at once, all else in the end."""
 
     def __init__(self) -> None:
         self.total = self.failed = self.inverted = 0
         self.examples: list[str] = []
 
     def count(self, predictions: Iterator[Prediction]) -> Iterator[Prediction]:
-        for each in predictions:
+        for prediction in predictions:
             self.total += 1
-            if each.error:
+            if prediction.error:
                 self.failed += 1
-                print(f"cnnbench: {printable(each.error)}", file=sys.stderr)
-            if each.looks_inverted:
+                print(f"cnnbench: {printable(prediction.error)}", file=sys.stderr)
+            if prediction.looks_inverted:
                 self.inverted += 1
-                self.examples += [each.image] if len(self.examples) < 3 else []
-            yield each
+                self.examples = [*self.examples, prediction.image][:3]
+            yield prediction
 
     def conclude(self, trained_on: Dataset, invert: bool) -> None:
         """Warn of images that look inverted.
@@ -136,11 +145,12 @@ class Tally:
         """
         if self.inverted:
             theirs, ours = ("light", "dark") if trained_on.mean[0] < 1 / 2 else ("dark", "light")
-            named = ", ".join(self.examples) + (", ..." if self.inverted > len(self.examples) else "")
+            more = ["..."] if self.inverted > len(self.examples) else []
+            named = printable(", ".join(self.examples + more))
             advice = "Leave out --invert" if invert else "--invert inverts all images first"
             print(
-                f"cnnbench: {self.inverted:,} of {self.total:,} images look inverted ({printable(named)}): their "
-                f"background is {theirs}, that of the training images {ours}. {advice}.",
+                f"cnnbench: {self.inverted:,} of {self.total:,} images look inverted ({named}): "
+                f"their background is {theirs}, that of the training images {ours}. {advice}.",
                 file=sys.stderr,
             )
         if self.failed:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Arrays", "Images", "Labels", "mean_and_deviation"]
+__all__ = ["Arrays", "Images", "Labels", "mean_and_std"]
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.integer[Any]]
@@ -24,17 +24,20 @@ class Arrays(NamedTuple):
     num_validation: int = 0
 
 
-PORTION = 1024  # images whose levels are counted at a time
+PORTION = 64  # images whose pixels are summed at a time
+NUM_DIGITS = 4  # of mean and std, as many as in the catalog
 
 
-def mean_and_deviation(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the pixels in [0, 1], one for each channel, exact but for the last rounding."""
-    counts = np.zeros((1 if images.ndim == 3 else images.shape[1], 256), np.int64)
+def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the rounded mean and standard deviation of the pixels in [0, 1] of each channel."""
+    images = images[:, None] if images.ndim == 3 else images
+    num_pixels = images[:, 0].size
+    total = squares = np.zeros(images.shape[1], np.uint64)  # sums are exact
     for start in range(0, len(images), PORTION):
-        portion = images[start : start + PORTION]
-        for channel, count in enumerate(counts):
-            count += np.bincount(portion[:, channel].ravel() if images.ndim == 4 else portion.ravel(), minlength=256)
-    levels, pixels = np.arange(256) / 255, counts.sum(axis=1)
-    mean = counts @ levels / pixels
-    variance = counts @ levels**2 / pixels - mean**2
-    return tuple(map(float, mean)), tuple(map(float, np.sqrt(variance.clip(0))))
+        portion = images[start : start + PORTION].astype(np.uint16)
+        total = total + portion.sum((0, 2, 3), np.uint64)
+        squares = squares + np.square(portion).sum((0, 2, 3), np.uint64)
+    mean = total / num_pixels
+    std = np.sqrt(squares / num_pixels - mean**2)
+    mean, std = (mean / 255).round(NUM_DIGITS), (std / 255).round(NUM_DIGITS)
+    return tuple(mean.tolist()), tuple(std.tolist())

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from stat import S_ISREG
+from typing import Any
 
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
@@ -11,15 +12,9 @@ from cnnbench.data.catalog import Dataset
 __all__ = ["Fingerprint", "clear", "file_fingerprint", "lookup", "store"]
 
 Fingerprint = tuple[int, ...]
+Content = tuple[Dataset, Arrays]
 
-
-class _Entry(NamedTuple):
-    key: Any
-    fingerprints: dict[Path, Fingerprint]
-    content: tuple[Dataset, Arrays]
-
-
-_entry: _Entry | None = None
+_entry: tuple[Any, dict[Path, Fingerprint], Content] | None = None  # with its key
 
 
 def store(key: Any, paths: Iterable[Path], dataset: Dataset, arrays: Arrays) -> None:
@@ -31,15 +26,16 @@ def store(key: Any, paths: Iterable[Path], dataset: Dataset, arrays: Arrays) -> 
     for array in arrays[:4]:
         array.flags.writeable = False
     fingerprints = {path: file_fingerprint(path) for path in paths}
-    _entry = _Entry(key, fingerprints, (dataset, arrays))
+    _entry = key, fingerprints, (dataset, arrays)
 
 
-def lookup(key: Any) -> tuple[Dataset, Arrays] | None:
+def lookup(key: Any) -> Content | None:
     """Return what was stored for `key`, if its files have not changed."""
-    if _entry is None or _entry.key != key:
+    if _entry is None or _entry[0] != key:
         return None
-    now = {path: file_fingerprint(path) for path in _entry.fingerprints}
-    return _entry.content if now == _entry.fingerprints else None
+    _, fingerprints, content = _entry
+    is_unchanged = all(file_fingerprint(path) == was for path, was in fingerprints.items())
+    return content if is_unchanged else None
 
 
 def clear() -> None:
@@ -48,8 +44,9 @@ def clear() -> None:
 
 
 def file_fingerprint(path: Path) -> Fingerprint:
-    """Return what changes when a file does, nothing if it is not there."""
+    """Return what changes when a file does, nothing if there is no file."""
     with suppress(OSError):
         status = path.stat()
-        return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if S_ISREG(status.st_mode):
+            return (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return ()

@@ -5,42 +5,45 @@ torchvision says where they are published. They are used only if their SHA-256 i
 mirrors recompress, proxies serve pages of their own, and data sets share the names of files.
 """
 
-import errno
 import gzip
 import hashlib
 import os
-import socket
 import sys
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.client import HTTPException
-from io import BufferedIOBase, BytesIO
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from cnnbench.data import cache
 from cnnbench.data.archives import parse_files
-from cnnbench.data.arrays import Arrays, mean_and_deviation
-from cnnbench.data.catalog import CATALOG, Dataset, PublicDataset
+from cnnbench.data.arrays import Arrays, mean_and_std
+from cnnbench.data.cache import Content
+from cnnbench.data.catalog import CATALOG, PublicDataset
 from cnnbench.data.user_folders import expand_user, user_cache
 from cnnbench.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
 
 __all__ = ["cache_folder", "find_files", "load", "load_local", "prefetch"]
 
 ATTEMPTS = 2  # at each mirror
 TIMEOUT_S = 15
 PATIENCE_S = 1  # before a run that waits for another says so
-DIGITS = 4  # of mean and standard deviation, as many as in the catalog
-
-Content = tuple[Dataset, Arrays]
+GZIP = b"\x1f\x8b"  # how gzipped files begin
+PORTION = 1 << 16  # bytes that are read at a time
 
 
 class Found(NamedTuple):
@@ -58,7 +61,7 @@ class Found(NamedTuple):
 
 Result = tuple[Found, Content | None]
 
-_prefetched: dict[tuple[str, ...], "Future[Result]"] = {}
+_prefetched: dict[Hashable, "Future[Result]"] = {}
 
 
 def cache_folder(root: str | None) -> Path:
@@ -84,20 +87,19 @@ def load(dataset: PublicDataset, root: str | None = None) -> Content:
     Raises:
         DataError: a file cannot be found or downloaded, with all that was tried.
     """
-    key = (dataset.name, *map(str, _folders(dataset, root)))
+    key = (dataset.name, *_folders(dataset, root))
     future = _prefetched.pop(key, None)
     known = cache.lookup((dataset, key))
     if known is not None:
         return known
     cache.clear()  # before others are read, so that both are never in memory
     found, content = _read(dataset, root) if future is None else future.result()
-    if content is None:
-        tried = found.tried
-        if dataset.source:
-            _download_missing(dataset, cache_folder(root), tried)
+    tried = found.tried
+    if content is None and dataset.source:
+        _download_missing(dataset, cache_folder(root), tried)
         found, content = _read(dataset, root)
-        if content is None:
-            raise _missing_error(dataset, found.missing, cache_folder(root), tried)
+    if content is None:
+        raise _missing_error(dataset, found.missing, cache_folder(root), tried)
     cache.store((dataset, key), found.paths.values(), *content)
     return content
 
@@ -113,7 +115,7 @@ def prefetch(dataset: PublicDataset, root: str | None = None) -> None:
 
     That leaves the interpreter free for the import of PyTorch, which takes longer.
     """
-    key = (dataset.name, *map(str, _folders(dataset, root)))
+    key = (dataset.name, *_folders(dataset, root))
     if key not in _prefetched and cache.lookup((dataset, key)) is None:
         future = _prefetched[key] = Future()
         # a daemon, so that the end of the program need not wait for it
@@ -135,8 +137,7 @@ def _read(dataset: PublicDataset, root: str | None) -> Result:
     arrays = parse_files(dataset, list(found.contents.values()))
     if dataset.is_measured:
         return found, (dataset, arrays)
-    measured = mean_and_deviation(arrays.train_images)
-    mean, std = (tuple(round(value, DIGITS) for value in values) for values in measured)
+    mean, std = mean_and_std(arrays.train_images)
     return found, (replace(dataset, mean=mean, std=std), arrays)
 
 
@@ -189,21 +190,23 @@ def _find_file(dataset: PublicDataset, file: str, folders: list[Path], tried: li
 
 
 def _read_verified(dataset: PublicDataset, file: str, path: Path) -> bytes:
+    """Return the content of a file as `_verify` does; raise ValueError also if it is too large."""
+    with path.open("rb") as stream:
+        return _verify(dataset, file, _read_at_most(stream, dataset.max_bytes(file)))
+
+
+def _verify(dataset: PublicDataset, file: str, content: bytes) -> bytes:
     """Return the content of a file, unpacked if it is gzipped and no archive.
 
     Raises:
-        ValueError: neither the file nor what is packed in it is the known one; no more is read
-            than shows it.
-        OSError: the file cannot be read.
+        ValueError: neither the content nor what is packed in it is the known one; no more is
+            unpacked than shows it.
     """
-    limit = dataset.max_bytes(file)
-    is_packed = path.suffix == ".gz" and file not in dataset.archives
-    with path.open("rb") as stream:
-        # gzip stores what it cannot compress, in blocks with headers
-        contents = [_read_at_most(stream, limit + is_packed * (limit // 100 + 4096))]
-    if is_packed:
+    contents = [content]
+    if content.startswith(GZIP) and file not in dataset.archives:
         try:
-            contents.append(_read_at_most(gzip.GzipFile(fileobj=BytesIO(contents[0])), limit))
+            stream = gzip.GzipFile(fileobj=BytesIO(content))
+            contents.append(_read_at_most(stream, dataset.max_bytes(file)))
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"damaged or truncated ({error})") from error
     digests = [hashlib.sha256(content).hexdigest() for content in contents]
@@ -225,11 +228,18 @@ def _find_owner(digests: list[str]) -> str | None:
     return None
 
 
-def _read_at_most(stream: BufferedIOBase, limit: int) -> bytes:
-    content = stream.read(limit + 1)
-    if len(content) > limit:
+def _read_at_most(stream: "SupportsRead[bytes]", limit: int) -> bytes:
+    """Return the content of a stream; of what is longer, read no more than shows it.
+
+    Raises:
+        ValueError: it is longer.
+    """
+    content = BytesIO()
+    while content.tell() <= limit and (portion := stream.read(PORTION)):
+        content.write(portion)
+    if content.tell() > limit:
         raise ValueError(f"larger than {limit:,} bytes, the most that it may have")
-    return content
+    return content.getvalue()
 
 
 # Downloading
@@ -248,11 +258,10 @@ def _download_missing(dataset: PublicDataset, root: Path, tried: list[str]) -> N
             found = find_files(dataset, str(root))  # another run may have downloaded them
             if not found.missing:
                 return
-            for name, urls in _published_at(dataset, tried).items():
-                file = name if name in dataset.sha256 else name.removesuffix(".gz")
+            for file, urls in _find_urls(dataset, tried).items():
                 if file in found.paths:
                     continue
-                if not _download(dataset, file, urls, Path(part) / name, tried):
+                if not _download(dataset, file, urls, Path(part), tried):
                     return
     except OSError as error:
         reason = f"Cannot write to the cache {folder}: {error}."
@@ -277,8 +286,8 @@ def _locked(dataset: PublicDataset, folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _published_at(dataset: PublicDataset, tried: list[str]) -> dict[str, list[str]]:
-    """Return the URLs of each file that torchvision's class of the data set would download."""
+def _find_urls(dataset: PublicDataset, tried: list[str]) -> dict[str, list[str]]:
+    """Return where each file is published, as torchvision's class of the data set knows."""
     try:
         from torchvision import datasets  # type: ignore[import-untyped]  # takes seconds
     except Exception as error:  # not installed, or not made for this PyTorch
@@ -286,36 +295,36 @@ def _published_at(dataset: PublicDataset, tried: list[str]) -> dict[str, list[st
         return {}
     source = getattr(datasets, dataset.source)
     if hasattr(source, "url"):
-        return {source.url.rpartition("/")[2]: [source.url]}
-    if dataset.source == "QMNIST":
-        resources = [*source.resources["train"], *source.resources["test"]]
-        return {url.rpartition("/")[2]: [url] for url, _ in resources}
-    return {name: [f"{mirror}{name}" for mirror in source.mirrors] for name, _ in source.resources}
+        urls = [source.url]
+    elif dataset.source == "QMNIST":
+        urls = [url for part in ("train", "test") for url, _ in source.resources[part]]
+    else:
+        urls = [mirror + name for mirror in source.mirrors for name, _ in source.resources]
+    return {file: [url for url in urls if url.endswith(f"/{_published(file)}")] for file in dataset.sha256}
 
 
-def _download(dataset: PublicDataset, file: str, urls: list[str], path: Path, tried: list[str]) -> bool:
-    """Download a file to `path`, and move it to the folder above once it is verified.
+def _download(dataset: PublicDataset, file: str, urls: list[str], part: Path, tried: list[str]) -> bool:
+    """Download a file, and put it into the folder above `part` once it is verified.
 
     Returns whether that worked; if not, `tried` says why.
     """
-    from torch.hub import download_url_to_file
-
-    timeout_before = socket.getdefaulttimeout()
     for url in urls * ATTEMPTS:
-        socket.setdefaulttimeout(TIMEOUT_S)
+        request = Request(url, headers={"User-Agent": "cnnbench"})  # some refuse Python's own
         try:
-            download_url_to_file(url, str(path), progress=sys.stderr.isatty())
-            _read_verified(dataset, file, path)
+            with (
+                urlopen(request, timeout=TIMEOUT_S) as answer,
+                tqdm.wrapattr(answer, "read", answer.length, disable=None) as stream,
+            ):
+                content = _read_at_most(stream, dataset.max_bytes(file))
+            _verify(dataset, file, content)
         except (OSError, HTTPException, ValueError) as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-                raise
             tried.append(f"{url}: {getattr(error, 'reason', error)}")
             continue
-        finally:
-            socket.setdefaulttimeout(timeout_before)
-        target = path.parent.parent / path.name
+        path = part / _published(file)
+        path.write_bytes(content)
+        target = part.parent / path.name
         if target.is_file():  # a damaged one
-            target.replace(target.with_name(f"{target.name}.damaged"))
+            target.replace(f"{target}.damaged")
         path.replace(target)
         return True
     return False

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,7 +11,6 @@ import torch
 
 from cnnbench.config import FOLDER, Config, DataConfig
 from cnnbench.data import datasets
-from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import Examples, ResidentData
 from cnnbench.data.scan_folder import find_test_folder
@@ -64,7 +64,10 @@ def load_eval_set(
     title = f"the test set of {dataset.title}"
     if dataset.split_here and dataset.sha256 != trained_on.sha256:
         _require_unseen(run, trained_on, dataset)
-        dataset, arrays = _all_of(dataset, arrays)
+        images = np.concatenate([arrays.train_images, arrays.test_images])
+        labels = np.concatenate([arrays.train_labels, arrays.test_labels])
+        arrays = arrays._replace(test_images=images, test_labels=labels)
+        dataset = replace(dataset, test_examples=len(labels), notes=())
         title = f"all images of {dataset.title}"
     if by_order:
         title += ", classes matched by order"
@@ -74,17 +77,16 @@ def load_eval_set(
     return EvalSet(dataset, title, examples, (*dataset.notes, *notes), by_order)
 
 
-def _adapt_data_config(data: DataConfig, trained_on: Dataset, overrides: Collection[str]) -> DataConfig:
+def _adapt_data_config(data: DataConfig, trained: Dataset, overrides: Collection[str]) -> DataConfig:
     """Return the settings under which images look as in training; none are held out."""
-    data = msgspec.structs.replace(data, validation=0, train_examples=None, folds=None, fold=None)
-    if data.name != FOLDER:
-        return data
-    size = trained_on.image_size
-    if trained_on.path and not {"data", "data.path"}.intersection(overrides):
-        # The recorded path may be relative to another folder than today's.
-        data = msgspec.structs.replace(data, path=trained_on.path)
-    resize = min(data.resize, size)
-    return msgspec.structs.replace(data, image_size=size, resize=resize, channels=trained_on.in_channels)
+    changes: dict[str, Any] = {"validation": 0, "train_examples": None, "folds": None, "fold": None}
+    if data.name == FOLDER:
+        size = trained.image_size
+        changes |= {"image_size": size, "resize": min(data.resize, size)}
+        changes["channels"] = trained.in_channels
+        if trained.path and not {"data", "data.path"}.intersection(overrides):
+            changes["path"] = trained.path  # the configured one may be relative to another folder
+    return msgspec.structs.replace(data, **changes)
 
 
 def _require_unseen(run: Path, trained_on: Dataset, dataset: Dataset) -> None:
@@ -102,15 +104,6 @@ def _require_unseen(run: Path, trained_on: Dataset, dataset: Dataset) -> None:
             "or are others today: which of them it has not seen cannot be told. Name a folder of "
             "other images with data.path=DIR, or put these into train/ and test/."
         )
-
-
-def _all_of(dataset: Dataset, arrays: Arrays) -> tuple[Dataset, Arrays]:
-    """Return all examples of a data set as its test set."""
-    images = np.concatenate([arrays.train_images, arrays.test_images])
-    labels = np.concatenate([arrays.train_labels, arrays.test_labels])
-    return replace(dataset, test_examples=len(labels), notes=()), arrays._replace(
-        test_images=images, test_labels=labels
-    )
 
 
 def _match_classes(

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnbench.config import FOLDER, DataConfig
 from cnnbench.data import cache
-from cnnbench.data.arrays import Arrays, Labels, mean_and_deviation
+from cnnbench.data.arrays import Arrays, Labels, mean_and_std
 from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.idx import idx_digest, read_idx, read_idx_shape
 from cnnbench.data.images import are_gray, read_images
@@ -20,7 +20,6 @@ from cnnbench.errors import ConfigError, DataError
 __all__ = ["dataset_error", "dataset_info", "load"]
 
 CLASSES_FILE = "classes.txt"  # beside IDX files: a name on each line, that of label 0 first
-NUM_DIGITS = 4  # of mean and std, as many as those of known data sets have
 MAX_PROBLEMS = 10  # beyond which they are only counted
 LARGE_SHARE = 1.5  # of the training images in one class, as a multiple of an even share
 
@@ -61,8 +60,7 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
     cache.clear()  # before others are read, so that both are never in memory
     arrays, found = read()
     num_trained = info.train_examples - info.validation_examples
-    measured = np.round(mean_and_deviation(arrays.train_images[:num_trained]), NUM_DIGITS)
-    mean, std = map(tuple, measured.tolist())
+    mean, std = mean_and_std(arrays.train_images[:num_trained])
     if 0 in std:
         place = shown(info.path)
         raise DataError(f"The training images in {place} are of one and the same color.")
@@ -76,13 +74,16 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
 
 def _open(config: DataConfig) -> FolderDataset:
     folder = expand_user(str(config.path))
-    if not folder.is_dir():
+    try:
+        is_folder = folder.is_dir()
+        has_idx = any(_find_idx(folder, file).is_file() for file in FILES)
+    except OSError as error:  # its name is too long, or it may not be entered
+        raise DataError(f"data.path={shown(folder)} cannot be read: {error.strerror}.") from error
+    if not is_folder:
         where = "" if folder.is_absolute() else f" in {Path.cwd()}"
         told = f"data.path={shown(folder)}: there is no such folder{where}"
         raise DataError(f"{told}. Name the folder of your images.")
-    if any(_find_idx(folder, file).is_file() for file in FILES):
-        return _open_idx(folder, config)
-    return _open_images(folder, config)
+    return _open_idx(folder, config) if has_idx else _open_images(folder, config)
 
 
 def _describe(folder: Path, in_channels: int, **info: Any) -> Dataset:

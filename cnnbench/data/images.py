@@ -119,11 +119,9 @@ def are_gray(files: tuple[ImageFile, ...]) -> bool:
     def is_colored(file: ImageFile) -> bool:
         try:
             with Image.open(file.path, formats=ALLOWED) as image:
-                if image.mode != "P" or image.palette is None:
+                if image.mode != "P":
                     return image.mode not in GRAY_MODES
-                is_rgb = image.palette.rawmode == "RGB"  # others are known once pixels are read
-                palette = image.palette.palette if is_rgb else bytes(image.getpalette() or ())
-                colors = np.frombuffer(palette, np.uint8).reshape(-1, 3)
+                colors = np.reshape(image.getpalette() or [], (-1, 3))
                 return bool((colors != colors[:, :1]).any())
         except Exception:  # reported when the pixels are read
             return False

@@ -1,4 +1,4 @@
-"""Images and labels that live on the device as they are on disk: uint8, a batch gathered by index."""
+"""Images and labels on the device as they are on disk: uint8, a batch gathered by index."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from cnnbench.data.arrays import Arrays, Images, Labels
 from cnnbench.data.splits import Split, make_split
 
 __all__ = ["Examples", "ResidentData", "epoch_order"]
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # images and labels
 
 
 @dataclass(frozen=True)
@@ -29,27 +31,27 @@ class Examples:
         indices: npt.NDArray[np.int64],
         device: torch.device,
     ) -> "Examples":
-        """The examples at `indices` of images [N, H, W] or [N, C, H, W] and labels [N], copied to the device."""
+        """Copy the examples at `indices` of images [N, H, W] or [N, C, H, W] to the device."""
         chosen = torch.from_numpy(images[indices])
-        return cls(
-            (chosen.unsqueeze(1) if chosen.ndim == 3 else chosen).to(device),
-            torch.from_numpy(labels[indices].astype(np.int64)).to(device),
-        )
+        chosen = chosen.unsqueeze(1) if chosen.ndim == 3 else chosen
+        targets = torch.from_numpy(labels[indices].astype(np.int64))
+        return cls(chosen.to(device), targets.to(device))
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The images and labels at `indices` (N), which are on the same device."""
+    def take(self, indices: torch.Tensor) -> Batch:
+        """Return the images and labels at `indices` (N), which are on the same device."""
         return self.images[indices], self.labels[indices]
 
-    def batches(self, batch_size: int, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """All examples in the given order; the last batch holds what is left."""
+    def batches(self, batch_size: int, order: torch.Tensor) -> Iterator[Batch]:
+        """Yield the examples in the given order; the last batch holds what is left."""
         for indices in torch.split(order.to(self.labels.device), batch_size) if len(order) else ():
             yield self.take(indices)
 
-    def batches_in_order(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return zip(torch.split(self.images, batch_size), torch.split(self.labels, batch_size), strict=True)
+    def batches_in_order(self, batch_size: int) -> Iterator[Batch]:
+        images, labels = (torch.split(part, batch_size) for part in (self.images, self.labels))
+        return zip(images, labels, strict=True)
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,12 @@ class ResidentData:
     test: Examples
     split: Split
 
-    @classmethod
-    def from_arrays(cls, config: DataConfig, arrays: Arrays, seed: int, device: torch.device) -> "ResidentData":
+    @staticmethod
+    def from_arrays(config: DataConfig, arrays: Arrays, seed: int, device: torch.device) -> "ResidentData":
         """Split a data set as the configuration and the seed say, and copy it to the device."""
         train_images, train_labels, test_images, test_labels, num_validation = arrays
         split = make_split(config, train_labels, test_labels, seed, num_validation)
-        return cls(
+        return ResidentData(
             Examples.from_arrays(train_images, train_labels, split.train, device),
             Examples.from_arrays(train_images, train_labels, split.validation, device),
             Examples.from_arrays(test_images, test_labels, split.test, device),
@@ -75,6 +77,7 @@ class ResidentData:
 
 
 def epoch_order(num_examples: int, seed: int, epoch: int) -> torch.Tensor:
-    """The order of one epoch: int64 (num_examples), the same on every device, from seed and epoch alone."""
+    """Return the order of one epoch, int64 (num_examples), the same on every device."""
     state = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
-    return torch.randperm(num_examples, generator=torch.Generator().manual_seed(state & (2**63 - 1)))
+    generator = torch.Generator().manual_seed(state & (2**63 - 1))
+    return torch.randperm(num_examples, generator=generator)

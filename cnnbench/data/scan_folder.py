@@ -164,8 +164,8 @@ class FolderScan:
             for path in self.walk(place):
                 if not is_image(path):
                     self.unused.append(path)
-                elif Path(path).is_file():
-                    images.append(ImageFile(path, file_fingerprint(Path(path))))
+                elif fingerprint := file_fingerprint(Path(path)):
+                    images.append(ImageFile(path, fingerprint))
                 else:
                     self.problems.append(f"{shown(path)} is a link to nothing, or not a file.")
             images.sort(key=lambda image: (_nfc(image.path), image.path))

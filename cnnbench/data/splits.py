@@ -25,11 +25,11 @@ class Split:
     test: Indices
 
     def summary(self) -> dict[str, object]:
-        """How many examples each part has, and a digest that equal splits share."""
+        """Return how many examples each part has, and a digest that equal splits share."""
         digest = hashlib.sha256()
-        for part in (self.train, self.validation, self.test):
+        for part in vars(self).values():
             digest.update(np.sort(part).astype("<i8").tobytes() + b"/")
-        sizes = {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
+        sizes = {name: len(part) for name, part in vars(self).items()}
         return {**sizes, "sha256": digest.hexdigest()}
 
 
@@ -52,26 +52,25 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
     held_out = 0 if given else num_held_out(config, dataset)
     if held_out >= available:
         raise ConfigError(
-            f"data.validation={config.validation} leaves nothing to train on: {name} has {available:,} "
-            f"training examples. It must be at most {available - 1}; 0 trains on all of them."
+            f"data.validation={config.validation} leaves nothing to train on: {name} has "
+            f"{available:,} training examples. It must be at most {available - 1}; 0 trains on all "
+            "of them."
         )
-    if config.train_examples is not None and config.train_examples > available - held_out:
-        left = f"{available:,} training examples."
+    left = available - held_out
+    if config.train_examples is not None and config.train_examples > left:
+        examples = f"{available:,} training examples."
         if held_out:
-            left = (
-                f"{available - held_out:,} of its {available:,} training examples left beside the "
-                f"{held_out:,} held out. Lower it or data.validation."
-            )
-        raise ConfigError(f"data.train_examples={config.train_examples}: {name} has {left}")
+            beside = f"left beside the {held_out:,} held out. Lower it or data.validation."
+            examples = f"{left:,} of its {available:,} training examples {beside}"
+        raise ConfigError(f"data.train_examples={config.train_examples}: {name} has {examples}")
     if config.test_examples is not None and config.test_examples > dataset.test_examples:
-        raise ConfigError(
-            f"data.test_examples={config.test_examples}: {name} has {dataset.test_examples:,} test examples."
-        )
-    return available - held_out if config.train_examples is None else config.train_examples
+        examples = f"{dataset.test_examples:,} test examples."
+        raise ConfigError(f"data.test_examples={config.test_examples}: {name} has {examples}")
+    return left if config.train_examples is None else config.train_examples
 
 
 def num_held_out(config: DataConfig, dataset: Dataset) -> int:
-    """How many of the training examples are held out for validation."""
+    """Return how many of the training examples are held out for validation."""
     if config.folds is None and dataset.validation_examples:
         return dataset.validation_examples if config.validation else 0
     if config.folds is None:
@@ -81,7 +80,7 @@ def num_held_out(config: DataConfig, dataset: Dataset) -> int:
 
 
 def _num_validation(config: DataConfig, num_examples: int) -> int:
-    """data.validation as a number: of a share the nearest one, but at least 1."""
+    """Return data.validation as a number: of a share the nearest one, but at least 1."""
     asked: int | float = config.validation
     return max(1, round(asked * num_examples)) if 0 < asked < 1 else int(asked)
 
@@ -93,7 +92,7 @@ def make_split(
     seed: int,
     num_validation: int = 0,
 ) -> Split:
-    """The split that the configuration and the seed say; the sizes have passed `check_sizes`.
+    """Return the split for a configuration and a seed; the sizes have passed `check_sizes`.
 
     The last `num_validation` of the training examples are the validation set, not used with
     data.validation=0; data.folds divides them with all others.
@@ -113,19 +112,19 @@ def make_split(
         validation, train = order[:held_out], order[held_out:]
     test = np.arange(len(test_labels))
     if config.test_examples is not None:
-        test = _balanced_order(test_labels, np.random.default_rng([seed, 1]))[: config.test_examples]
+        order = _balanced_order(test_labels, np.random.default_rng([seed, 1]))
+        test = order[: config.test_examples]
     return Split(train[: config.train_examples], validation, test)
 
 
 def _balanced_order(labels: Labels, generator: np.random.Generator) -> Indices:
-    """A random order of all indices, any stretch of which holds the classes in their proportions.
+    """Return a random order, any stretch of which holds the classes in their proportions.
 
     Each example's place within its own shuffled class, as a fraction, is its place in the whole.
     """
     place = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        place[generator.permutation(members)] = (np.arange(len(members)) + generator.random(len(members))) / len(
-            members
-        )
+        shuffled, number = generator.permutation(members), len(members)
+        place[shuffled] = (np.arange(number) + generator.random(number)) / number
     return np.argsort(place, kind="stable")

@@ -9,7 +9,7 @@ __all__ = ["Preprocess", "per_channel"]
 
 
 class Preprocess:
-    """uint8 images (N, C, H, W) to normalised images (N, C, size, size), of float32 unless another type is asked for.
+    """uint8 images (N, C, H, W) to normalized images (N, C, size, size) of the type `dtype`.
 
     Resizing is bilinear with antialiasing and keeps fractions, so it equals torchvision's Resize on
     uint8 images but for that one's last rounding to whole numbers.
@@ -34,10 +34,11 @@ class Preprocess:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         values = images.to(self.dtype)
         if images.shape[-2:] != (self.size, self.size):
-            values = functional.interpolate(values, (self.size, self.size), mode="bilinear", antialias=True)
+            size = (self.size, self.size)
+            values = functional.interpolate(values, size, mode="bilinear", antialias=True)
         return values.sub_(self._shift).mul_(self._scale)
 
 
 def per_channel(values: Sequence[float], device: torch.device | None) -> float | torch.Tensor:
-    """What stands for a number in arithmetic with images (N, C, H, W): one alone stays a number, which is quicker."""
+    """Return values to calculate with images (N, C, H, W); one alone stays a number: quicker."""
     return values[0] if len(values) == 1 else torch.tensor(values, device=device).view(-1, 1, 1)

@@ -4,14 +4,15 @@ import dataclasses
 import gzip
 import hashlib
 import os
-import struct
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from public_datasets import idx
 
 from cnnbench.data import download
 from cnnbench.data.catalog import CATALOG, FILES, PublicDataset, get
@@ -21,10 +22,6 @@ ByFile = dict[str, npt.NDArray[np.uint8]]
 IMAGES = FILES[0]
 NOWHERE = "http://127.0.0.1:9/"  # refuses every connection
 PACKED = [f"{name}.gz" for name in FILES]
-
-
-def idx(array: npt.NDArray[np.uint8]) -> bytes:
-    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 
 
 def made_up_arrays(seed: int) -> ByFile:
@@ -105,7 +102,6 @@ class Mirror(ThreadingHTTPServer):
         self.requests: list[str] = []
         self.cut_short = 0
         self.fault = ""
-        self.delay_s = 0.0
         self.closing = threading.Event()
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
         self.thread.start()
@@ -123,11 +119,18 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         name, fault = self.path.rpartition("/")[2], self.server.fault
         self.server.requests.append(name)
-        if fault == "silent" or self.server.closing.wait(self.server.delay_s):
+        if fault == "silent":
             self.server.closing.wait()
             return  # who asked may be gone
         if fault == "no HTTP":
             self.wfile.write(b"hello\r\n\r\n")
+            return
+        if fault == "endless":
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):  # the other end has enough
+                while True:
+                    self.wfile.write(bytes(1 << 16))
             return
         if name not in self.server.files:
             self.send_error(404)

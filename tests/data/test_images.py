@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pytest
 import torch
 from clothes import clothes
-from mirrors import idx
 from PIL import Image
+from public_datasets import idx
 from torchvision.transforms.v2 import functional
 
 from cnnbench.data import images, scan_folder

@@ -1,6 +1,7 @@
 """The splits: seeded, disjoint, class-balanced, and no larger than the data set."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from cnnbench.config import DataConfig
 from cnnbench.data.arrays import Labels
 from cnnbench.data.catalog import get
-from cnnbench.data.splits import Indices, Split, check_sizes, make_split
+from cnnbench.data.splits import Indices, Split, check_sizes, make_split, num_held_out
 from cnnbench.errors import ConfigError
 
 ConfigMaker = Callable[..., DataConfig]
@@ -28,29 +29,28 @@ def spread(labels: Labels, indices: Indices) -> int:
     return int(np.ptp(np.bincount(labels[indices], minlength=CLASSES)))
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_the_same_seed_gives_the_same_split(data_config: ConfigMaker, part: str) -> None:
-    config = data_config(validation=100, train_examples=300, test_examples=50)
-    assert np.array_equal(getattr(split(config, 7), part), getattr(split(config, 7), part))
+@pytest.mark.parametrize(
+    "asked",
+    [{"validation": 100, "train_examples": 300, "test_examples": 50}, {"folds": 5, "fold": 0}],
+    ids=str,
+)
+def test_the_seed_alone_decides_the_split(data_config: ConfigMaker, asked: dict[str, int]) -> None:
+    config = data_config(**asked)
+    first, again, other = (split(config, seed) for seed in (7, 7, 8))
+    for part in PARTS if config.test_examples else PARTS[:2]:
+        assert np.array_equal(getattr(first, part), getattr(again, part))
+        assert set(getattr(first, part)) != set(getattr(other, part))
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_another_seed_gives_another_split(data_config: ConfigMaker, part: str) -> None:
-    config = data_config(validation=100, train_examples=300, test_examples=50)
-    assert set(getattr(split(config, 7), part)) != set(getattr(split(config, 8), part))
-
-
-@pytest.mark.parametrize("validation", [0, 1, 100, 999])
-def test_training_and_validation_part_are_every_training_example_once(
+@pytest.mark.parametrize("validation", [0, 1, 10, 100, 105, 999])
+def test_validation_is_of_the_size_asked_for_and_both_parts_are_balanced(
     data_config: ConfigMaker, validation: int
 ) -> None:
     parts = split(data_config(validation=validation))
     assert sorted([*parts.train, *parts.validation]) == list(range(1000))
-
-
-@pytest.mark.parametrize("validation", [0, 1, 100, 999])
-def test_validation_part_has_the_size_asked_for(data_config: ConfigMaker, validation: int) -> None:
-    assert len(split(data_config(validation=validation)).validation) == validation
+    assert len(parts.validation) == validation
+    assert max(spread(TRAIN_LABELS, part) for part in (parts.train, parts.validation)) <= 1
+    assert sorted(parts.test) == list(range(200))
 
 
 @pytest.mark.parametrize(("share", "number"), [(0.25, 250), (0.0006, 1), (0.0001, 1), (0.0, 0), (0.9996, 1000)])
@@ -60,58 +60,21 @@ def test_a_share_held_out_is_the_nearest_number_but_not_none(
     assert len(split(data_config(validation=share)).validation) == number
 
 
-def test_a_share_of_all_but_nothing_leaves_nothing_to_train_on(data_config: ConfigMaker) -> None:
-    with pytest.raises(ConfigError, match=r"data\.validation=0\.999999 leaves nothing to train on"):
-        check_sizes(data_config(validation=0.999999), get("fashion_mnist"))
-
-
-def test_sizes_are_checked_against_a_share(data_config: ConfigMaker) -> None:
-    with pytest.raises(ConfigError, match="55,000 of its 60,000 training examples left beside the 5,000 held out"):
-        check_sizes(data_config(validation=1 / 12, train_examples=55_001), get("fashion_mnist"))
-
-
-@pytest.mark.parametrize("train_examples", [1, 255, 900])
-def test_training_part_has_the_size_asked_for(data_config: ConfigMaker, train_examples: int) -> None:
-    config = data_config(validation=100, train_examples=train_examples)
-    assert len(split(config).train) == train_examples
-
-
-def test_fewer_training_examples_share_none_with_validation(data_config: ConfigMaker) -> None:
-    parts = split(data_config(validation=100, train_examples=800))
+@pytest.mark.parametrize("train_examples", [1, 10, 255, 899, 900])
+def test_fewer_training_examples_are_balanced_and_leave_validation_as_it_is(
+    data_config: ConfigMaker, train_examples: int
+) -> None:
+    parts = split(data_config(validation=100, train_examples=train_examples))
+    assert len(set(parts.train)) == train_examples
+    assert spread(TRAIN_LABELS, parts.train) <= 1
     assert not set(parts.train) & set(parts.validation)
+    assert np.array_equal(parts.validation, split(data_config(validation=100)).validation)
 
 
-def test_fewer_training_examples_leave_validation_as_it_is(data_config: ConfigMaker) -> None:
-    whole, fewer = data_config(validation=100), data_config(validation=100, train_examples=50)
-    assert np.array_equal(split(whole).validation, split(fewer).validation)
-
-
-def test_all_test_examples_are_used_unless_fewer_are_asked_for(data_config: ConfigMaker) -> None:
-    assert sorted(split(data_config(validation=100)).test) == list(range(200))
-
-
-@pytest.mark.parametrize("test_examples", [1, 55, 200])
-def test_test_part_has_the_size_asked_for(data_config: ConfigMaker, test_examples: int) -> None:
-    assert len(set(split(data_config(validation=100, test_examples=test_examples)).test)) == test_examples
-
-
-@pytest.mark.parametrize("validation", [10, 100, 105, 999])
-@pytest.mark.parametrize("part", ["train", "validation"])
-def test_both_parts_are_class_balanced(data_config: ConfigMaker, part: str, validation: int) -> None:
-    indices = getattr(split(data_config(validation=validation)), part)
-    assert spread(TRAIN_LABELS, indices) <= 1
-
-
-@pytest.mark.parametrize("train_examples", [10, 255, 899])
-def test_fewer_training_examples_are_class_balanced(data_config: ConfigMaker, train_examples: int) -> None:
-    config = data_config(validation=100, train_examples=train_examples)
-    assert spread(TRAIN_LABELS, split(config).train) <= 1
-
-
-@pytest.mark.parametrize("test_examples", [10, 55, 199])
-def test_fewer_test_examples_are_class_balanced(data_config: ConfigMaker, test_examples: int) -> None:
-    config = data_config(validation=100, test_examples=test_examples)
-    assert spread(TEST_LABELS, split(config).test) <= 1
+@pytest.mark.parametrize("test_examples", [1, 10, 55, 199, 200])
+def test_fewer_test_examples_are_balanced(data_config: ConfigMaker, test_examples: int) -> None:
+    test = split(data_config(validation=100, test_examples=test_examples)).test
+    assert (len(set(test)), spread(TEST_LABELS, test) <= 1) == (test_examples, True)
 
 
 def test_classes_of_unequal_size_keep_their_proportions(data_config: ConfigMaker) -> None:
@@ -120,55 +83,32 @@ def test_classes_of_unequal_size_keep_their_proportions(data_config: ConfigMaker
     assert np.bincount(labels[parts.validation]).tolist() == pytest.approx([90, 10], abs=1)
 
 
-@pytest.mark.parametrize("folds", [2, 5, 7])
-def test_the_folds_hold_out_every_example_once(data_config: ConfigMaker, folds: int) -> None:
-    held_out = [split(data_config(folds=folds, fold=fold)).validation for fold in range(folds)]
+@pytest.mark.parametrize(("folds", "sizes", "most_uneven"), [(2, {500}, 0), (4, {250}, 0), (7, {142, 143}, 2)])
+def test_each_example_is_held_out_in_one_fold_whatever_validation_says(
+    data_config: ConfigMaker, folds: int, sizes: set[int], most_uneven: int
+) -> None:
+    configs = [data_config(folds=folds, fold=fold, validation=100 * fold) for fold in range(folds)]
+    parts = [split(config) for config in configs]
+    held_out = [part.validation for part in parts]
     assert sorted(np.concatenate(held_out)) == list(range(1000))
+    assert set(map(len, held_out)) == sizes
+    dataset = replace(get("mnist"), train_examples=1000)
+    assert [num_held_out(config, dataset) for config in configs] == [*map(len, held_out)]
+    for part in parts:
+        assert sorted([*part.train, *part.validation]) == list(range(1000))
+        assert spread(TRAIN_LABELS, part.train) <= most_uneven
+        assert spread(TRAIN_LABELS, part.validation) <= most_uneven
 
 
-@pytest.mark.parametrize("fold", range(3))
-def test_a_fold_trains_on_all_that_it_does_not_hold_out(data_config: ConfigMaker, fold: int) -> None:
-    parts = split(data_config(folds=3, fold=fold))
-    assert sorted([*parts.train, *parts.validation]) == list(range(1000))
-
-
-def test_the_folds_are_of_equal_size_within_one(data_config: ConfigMaker) -> None:
-    sizes = [len(split(data_config(folds=7, fold=fold)).validation) for fold in range(7)]
-    assert max(sizes) - min(sizes) <= 1
-
-
-@pytest.mark.parametrize("part", ["train", "validation"])
-@pytest.mark.parametrize("fold", range(4))
-def test_every_fold_is_class_balanced(data_config: ConfigMaker, fold: int, part: str) -> None:
-    indices = getattr(split(data_config(folds=4, fold=fold)), part)
-    assert spread(TRAIN_LABELS, indices) == 0
-
-
-def test_another_seed_gives_other_folds(data_config: ConfigMaker) -> None:
-    config = data_config(folds=5, fold=0)
-    assert set(split(config, 0).validation) != set(split(config, 1).validation)
-
-
-def test_the_folds_do_not_depend_on_the_size_of_validation(data_config: ConfigMaker) -> None:
-    one, other = (data_config(folds=5, fold=1, validation=validation) for validation in (0, 100))
-    assert np.array_equal(split(one).validation, split(other).validation)
-
-
-def test_summary_gives_the_sizes(data_config: ConfigMaker) -> None:
-    summary = split(data_config(validation=100, train_examples=300, test_examples=50)).summary()
-    assert {part: summary[part] for part in PARTS} == {"train": 300, "validation": 100, "test": 50}
-
-
-def test_summary_digest_does_not_depend_on_the_order(data_config: ConfigMaker) -> None:
-    parts = split(data_config(validation=100))
+def test_summary_has_the_sizes_and_a_digest_whatever_the_order(data_config: ConfigMaker) -> None:
+    parts = split(data_config(validation=100, train_examples=300, test_examples=50))
     turned = Split(parts.train[::-1], parts.validation[::-1], parts.test[::-1])
-    assert turned.summary() == parts.summary()
-
-
-def test_summary_digest_tells_apart_examples_that_changed_parts() -> None:
+    summary = parts.summary()
+    assert turned.summary() == summary
+    assert [summary[part] for part in PARTS] == [300, 100, 50]
     one, two, none = np.array([1]), np.array([2]), np.array([], np.int64)
-    digests = {Split(*parts).summary()["sha256"] for parts in [(one, two, none), (two, one, none), (one, none, two)]}
-    assert len(digests) == 3
+    moved = [Split(one, two, none), Split(two, one, none), Split(one, none, two)]
+    assert len({each.summary()["sha256"] for each in moved}) == 3
 
 
 @pytest.mark.parametrize(
@@ -193,7 +133,8 @@ def test_sizes_that_the_data_set_has_are_allowed(data_config: ConfigMaker, asked
     ("asked", "message"),
     [
         ({"validation": 60_000}, r"data\.validation=60000 leaves nothing to train on.* at most 59999"),
-        ({"validation": 60_001}, r"data\.validation=60001 leaves nothing to train on.* at most 59999"),
+        ({"validation": 0.999999}, r"data\.validation=0\.999999 leaves nothing to train on"),
+        ({"validation": 1 / 12, "train_examples": 55_001}, "beside the 5,000 held out"),
         ({"validation": 5000, "train_examples": 55_001}, r"data\.train_examples=55001: .* 55,000 of its"),
         ({"validation": 59_999, "train_examples": 2}, r"data\.train_examples=2: "),
         ({"test_examples": 10_001}, r"data\.test_examples=10001: .* 10,000 test examples"),
