@@ -14,6 +14,7 @@ from torch import nn
 
 from cnnbench.analysis import saliency as maps
 from cnnbench.analysis.activations import (
+    Array,
     LayerOutputs,
     pick_evenly,
     record_outputs,
@@ -35,6 +36,7 @@ __all__ = [
     "Section",
     "Subject",
     "activations",
+    "count_pairs",
     "feature_maps",
     "kernels",
     "mistakes",
@@ -48,10 +50,6 @@ MAX_HISTOGRAMS = 24
 MAX_FIELDS = 8
 MAX_KERNELS = 64
 MAX_PAIRS = 10
-BATCH_SIZE = 64
-
-
-Pair = tuple[str, str]  # true and predicted class
 
 
 @dataclass(frozen=True)
@@ -86,35 +84,40 @@ class Subject:
     def size(self) -> int:
         return self.image_shape[-1]
 
+    def inputs(self, shown: Shown) -> torch.Tensor:
+        """Return the input (1, C, S, S) of the network for an image."""
+        return self.engine.inputs(shown.pixels[None])
 
-def mistakes(subject: Subject, shown: Sequence[Shown], pairs: Counter[Pair]) -> Section:
-    """Show the most confident of its mistakes; `pairs` counts all by true and predicted class."""
-    if not shown:
+
+def count_pairs(wrong: Sequence[Shown]) -> Counter[tuple[str, str]]:
+    """Return how often one class was taken for another: (true, predicted)."""
+    return Counter((each.true, each.predicted) for each in wrong)
+
+
+def mistakes(subject: Subject, wrong: Sequence[Shown], number: int) -> Section:
+    """Show at most `number` of its mistakes, of which the most confident come first."""
+    if not wrong:
         return Section(note="There are none: every test image is classified correctly.")
-    title = f"{subject.title}: the most confident mistakes"
+    title, shown = f"{subject.title}: the most confident mistakes", wrong[:number]
     pictures.draw_mistakes(subject.folder / "mistakes.png", title, shown)
     caption = (
-        f"The {len(shown)} most confident of {pairs.total():,} mistakes. The worst is test image "
+        f"The {len(shown)} most confident of {len(wrong):,} mistakes. The worst is test image "
         f"{shown[0].index:,}: {shown[0].verdict(40)}."
     )
-    rows = [(*pair, f"{times:,}") for pair, times in pairs.most_common(MAX_PAIRS)]
+    pairs = count_pairs(wrong).most_common(MAX_PAIRS)
+    rows = [(*pair, f"{times:,}") for pair, times in pairs]
     head = ("true class", "predicted", "mistakes")
     return Section([("mistakes.png", caption)], [head, *rows])
 
 
-def saliency(
-    subject: Subject,
-    shown: Sequence[Shown],
-    inputs: Sequence[torch.Tensor],
-    targets: Sequence[int],
-) -> Section:
-    """Show which pixels move the logits of the classes `targets`, which are those predicted."""
+def saliency(subject: Subject, shown: Sequence[Shown]) -> Section:
+    """Show which pixels move the logits of the predicted classes."""
     size, logits = subject.size, subject.engine.logits
     grid = maps.plan_occlusion(size, subject.multiply_adds, len(shown), MAX_MULTIPLY_ADDS)
     gradients, drops = [], []
-    for image, target in zip(inputs, targets, strict=True):
-        gradients.append(maps.compute_input_gradient(logits, image, target))
-        drops.append(maps.measure_occlusion(logits, image, target, grid, BATCH_SIZE))
+    for each in shown:
+        gradients.append(maps.compute_input_gradient(logits, subject.inputs(each)))
+        drops.append(maps.measure_occlusion(logits, subject.inputs(each), grid))
     path, title = subject.folder / "saliency.png", f"{subject.title}: which pixels decide"
     pictures.draw_saliency(path, title, shown, np.stack(gradients), np.stack(drops))
     falls = ", ".join(f"{drop.max():.2f}" for drop in drops)
@@ -125,20 +128,20 @@ def saliency(
     return Section([("saliency.png", caption)])
 
 
-def feature_maps(
-    subject: Subject,
-    shown: Sequence[Shown],
-    inputs: Sequence[torch.Tensor],
-    layers: Sequence[Traced],
-) -> Section:
+def feature_maps(subject: Subject, shown: Sequence[Shown], layers: Sequence[Traced]) -> Section:
     """Show a picture for each image."""
     if not layers:
         return Section(note="The network has no layers that give out maps or vectors.")
     drawn, names = [], ", ".join(layer.label for layer in layers)
-    for each, image in zip(shown, inputs, strict=True):
-        outputs = record_outputs(subject.network, subject.engine.logits, image, layers)
+
+    def copy(layer: Traced, output: torch.Tensor) -> tuple[Traced, Array]:
+        return layer, output[0].cpu().numpy().copy()
+
+    network, forward = subject.network, subject.engine.logits
+    for each in shown:
+        outputs = record_outputs(network, forward, subject.inputs(each), layers, copy)
         file, title = f"feature_maps_{each.index}.png", f"{subject.title}: feature maps"
-        pictures.draw_feature_maps(subject.folder / file, title, each, layers, outputs)
+        pictures.draw_feature_maps(subject.folder / file, title, each, subject.size, outputs)
         caption = f"Test image {each.index:,}: {each.verdict(40)}. Layers: {names}."
         drawn.append((file, caption))
     return Section(drawn)
@@ -172,11 +175,13 @@ def kernels(subject: Subject) -> Section:
 
 def weights(subject: Subject) -> Section:
     """Show histograms of the weights."""
-    chosen, number = summarize_weights(subject.network, MAX_HISTOGRAMS)
-    drawn = [(name, by(weight.shape), histogram) for name, weight, histogram in chosen]
+    named = [each for each in subject.network.named_parameters() if each[1].ndim > 1]
+    drawn = []
+    for name, weight in pick_evenly(named, MAX_HISTOGRAMS):
+        drawn.append((name, by(weight.shape), summarize_weights(weight)))
     path, title = subject.folder / "weights.png", f"{subject.title}: weights"
     pictures.draw_histograms(path, title, "without biases and normalization", drawn, is_log=False)
-    return Section([("weights.png", f"{_of_all(len(drawn), number, 'weight tensors')}.")])
+    return Section([("weights.png", f"{_of_all(len(drawn), len(named), 'weight tensors')}.")])
 
 
 def activations(subject: Subject, outputs: Sequence[LayerOutputs], images: int) -> Section:
@@ -184,10 +189,9 @@ def activations(subject: Subject, outputs: Sequence[LayerOutputs], images: int) 
     if not outputs:
         return Section(note="The network has no layers.")
     drawn = []
-    for each in outputs:
-        if each.histogram is not None:
-            name = f"{each.layer.label} · {type(each.layer.module).__name__}"
-            drawn.append((name, _state(each), each.histogram))
+    for each in pick_evenly(outputs, MAX_HISTOGRAMS):
+        name = f"{each.layer.label} · {type(each.layer.module).__name__}"
+        drawn.append((name, _state(each), each.histogram))
     path, title = subject.folder / "activations.png", f"{subject.title}: outputs of the layers"
     meaning = "dead: 0 for each of them; saturated: within 0.01 of the ends"
     note = f"logarithmic counts over {images:,} test images; {meaning}"
@@ -229,7 +233,7 @@ def receptive_fields(subject: Subject, shown: Shown) -> Section:
         return Section(table=table)
     drawn = pick_evenly(growing, MAX_FIELDS)
     path, title = subject.folder / "receptive_field.png", f"{subject.title}: receptive fields"
-    pictures.draw_receptive_fields(path, title, shown.image, drawn)
+    pictures.draw_receptive_fields(path, title, shown.picture(subject.size), drawn)
     some = _of_all(len(drawn), len(growing), "layers that see more than those before")
     caption = f"Test image {shown.index:,}. {some}, up to the whole image."
     return Section([("receptive_field.png", caption)], table)

@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any
 
 import cnnbench
+from cnnbench.config import flatten
 from cnnbench.reports.comparison import how_many, shared
 from cnnbench.reports.grid import BATCH_SIZE, RATE, Grid, grids
-from cnnbench.reports.groups import distinguishing, flat, group, ranked
+from cnnbench.reports.groups import distinguishing, group, ranked
 from cnnbench.reports.page import render_page
 from cnnbench.reports.table import NAMED, Column, as_text, columns_of_groups, columns_of_runs
 from cnnbench.runs.records import Record
@@ -108,14 +109,11 @@ def _rounded(number: float | None) -> float | None:
 
 def _configurations(runs: Sequence[Record]) -> list[dict[str, str]]:
     """Of each run, the values of the keys in which configurations differ."""
-    values = [{key: repr(value) for key, value in flat(run.config)} for run in runs]
-    keys = [
-        key
-        for key in dict.fromkeys(key for each in values for key in each)
-        if len({each.get(key) for each in values if each}) > 1 and not key.startswith(UNIMPORTANT)
-    ]
-    plain = [dict(flat(run.config)) for run in runs]
-    return [{as_text(key): _as_given(each[key]) for key in keys if key in each} for each in plain]
+    configs = [{key: _as_given(value) for key, value in flatten(run.config).items()} for run in runs]
+    known = [config for config in configs if config]
+    keys = dict.fromkeys(key for config in configs for key in config if not key.startswith(UNIMPORTANT))
+    differing = [key for key in keys if len({config.get(key) for config in known}) > 1]
+    return [{as_text(key): config[key] for key in differing if key in config} for config in configs]
 
 
 def _as_given(value: Any) -> str:
