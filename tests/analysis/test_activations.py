@@ -105,7 +105,7 @@ def test_saturated_are_outputs_near_the_ends(
     assert (found.saturated, found.dead_units) == (share, None)
 
 
-def test_a_weight_has_a_histogram_of_its_finite_values() -> None:
+def test_a_weight_has_a_histogram() -> None:
     weight = nn.Parameter(torch.randn(20, 25))
     histogram = summarize_weights(weight)
     moments = (weight.mean().item(), weight.std(correction=0).item(), 500)
