@@ -203,7 +203,7 @@ def test_color_images_of_any_classes_can_be_looked_at(make: Make, images: int) -
 def test_activations_are_over_as_many_images_as_the_work_allows(
     most: float, images: int, make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnnbench.commands.inspect.MAX_MULTIPLY_ADDS", most)
+    monkeypatch.setattr(sections, "MAX_MULTIPLY_ADDS", most)
     _, page = inspect(*make(*SIMPLE, images=300))
     assert f"over {images} images, evenly spread" in page
 

@@ -1,20 +1,14 @@
 """`cnnbench inspect`: what a trained network gets wrong, looks at and has learnt, as pictures."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from cnnbench.analysis.activations import (
-    LayerOutputs,
-    pick_evenly,
-    record_outputs,
-    summarize_outputs,
-)
-from cnnbench.analysis.format import align, printable, truncate
+from cnnbench.analysis.activations import pick_evenly
+from cnnbench.analysis.format import printable
 from cnnbench.analysis.layers import measure_layers, sum_layers
 from cnnbench.analysis.receptive_field import trace
 from cnnbench.commands import parse_run_arguments, run_parser
@@ -22,15 +16,9 @@ from cnnbench.data.eval_set import load_eval_set
 from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
-from cnnbench.reports.inspection.layers import (
-    choose_layers,
-    describe_field,
-    field_side,
-    layers_with_statistics,
-    named_layers,
-)
+from cnnbench.reports.inspection.layers import choose_layers, named_layers
 from cnnbench.reports.inspection.pictures import Shown
-from cnnbench.reports.inspection.sections import MAX_MULTIPLY_ADDS, Subject
+from cnnbench.reports.inspection.sections import Subject
 from cnnbench.reports.page import render_page
 from cnnbench.runs.directory import write_atomically
 from cnnbench.training.build import on_meta
@@ -43,7 +31,6 @@ LEFT_OVERS = ("feature_maps_*.png", "mistakes.png", "filters.png", "receptive_fi
 MAX_IMAGES = 24
 MAX_MISTAKES = 200
 CLASSES = 4  # of which an image each is looked at, and the worst mistake
-MIN_BATCH, MAX_BATCH = 32, 256  # images for activations: fewer if they are much work
 
 
 def run(arguments: list[str], conf: Path) -> None:
@@ -92,7 +79,9 @@ def inspect_network(
     wrong.sort(key=lambda each: each.probability, reverse=True)
     shown = [predictions[index] for index in options.images]
     if not shown:
-        shown = [*_choose_right(predictions, trained.dataset.classes), *wrong[:1]]
+        firsts = {each.true: each for each in reversed(predictions) if each.is_right}
+        right = [firsts[name] for name in trained.dataset.classes if name in firsts]
+        shown = [*pick_evenly(right, CLASSES), *wrong[:1]]
     folder = trained.directory / FOLDER
     folder.mkdir(exist_ok=True)
     for path in (path for pattern in LEFT_OVERS for path in folder.glob(pattern)):
@@ -100,15 +89,14 @@ def inspect_network(
     title = f"{trained.config.model.name} on {trained.dataset.title}"
     cost = sum_layers(measure_layers(network, image)).multiplications
     subject = Subject(folder, title, trained.engine, traced, cost, image.shape[1:])
-    outputs, number = _summarize_outputs(subject, test)
     page = {
         "mistakes": sections.mistakes(subject, wrong, options.mistakes),
         "saliency": sections.saliency(subject, shown),
         "feature_maps": sections.feature_maps(subject, shown, layers),
         "kernels": sections.kernels(subject),
+        "activations": sections.activations(subject, test.images),
         "weights": sections.weights(subject),
         "receptive_fields": sections.receptive_fields(subject, shown[0]),
-        "activations": sections.activations(subject, outputs, number),
     }
     facts = _facts(trained, len(test), len(wrong))
     if notes:
@@ -116,7 +104,9 @@ def inspect_network(
     text = render_page("inspection.html.jinja", title=title, facts=facts, sections=page)
     index = folder / "index.html"
     write_atomically(index, lambda file: file.write(text.encode()))
-    print(_format_findings(subject, facts, wrong, outputs))
+    lines = [title, *(f"{name}: {value}" for name, value in facts.items() if name != "run")]
+    lines += [line for section in page.values() for line in section.findings]
+    print(printable("\n".join(lines)))
     pictures = [file for section in page.values() for file, _ in section.pictures]
     print("", *(folder / file for file in pictures), index, sep="\n")
 
@@ -174,25 +164,6 @@ def _predict(trained: TrainedModel, test: Examples) -> list[Shown]:
     return [Shown(*values) for values in columns]
 
 
-def _choose_right(predictions: Sequence[Shown], classes: Sequence[str]) -> list[Shown]:
-    """Return the first image of some classes that is right."""
-    firsts = {each.true: each for each in reversed(predictions) if each.is_right}
-    return pick_evenly([firsts[name] for name in classes if name in firsts], CLASSES)
-
-
-def _summarize_outputs(subject: Subject, test: Examples) -> tuple[list[LayerOutputs], int]:
-    """Return statistics of the layers over some test images, and the number of those."""
-    affordable = int(MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds))
-    number = max(MIN_BATCH, min(MAX_BATCH, affordable))
-    indices = pick_evenly(range(len(test)), number)
-    inputs, layers = (
-        subject.engine.inputs(test.images[indices]),
-        layers_with_statistics(subject.traced),
-    )
-    network, logits = subject.network, subject.engine.logits
-    return record_outputs(network, logits, inputs, layers, summarize_outputs), len(indices)
-
-
 def _facts(trained: TrainedModel, images: int, mistakes: int) -> dict[str, str]:
     data, device = trained.config.data, trained.engine.device
     accuracy = (images - mistakes) / images
@@ -206,38 +177,3 @@ def _facts(trained: TrainedModel, images: int, mistakes: int) -> dict[str, str]:
         "accuracy": f"{accuracy:.4f}, {mistakes:,} mistake{'s' * (mistakes != 1)}",
         "computed": computed,
     }
-
-
-def _format_findings(
-    subject: Subject,
-    facts: Mapping[str, str],
-    wrong: Sequence[Shown],
-    outputs: Sequence[LayerOutputs],
-) -> str:
-    """Return the main findings as plain text."""
-    lines = [subject.title]
-    lines += [f"{name}: {value}" for name, value in facts.items() if name != "run"]
-    pairs = [
-        (f"  {truncate(true, 40)}", f"taken for {truncate(taken, 40)}", f"{times:,}")
-        for (true, taken), times in sections.count_pairs(wrong).most_common(5)
-    ]
-    if pairs:
-        lines += ["most often:", align(pairs, right=[2])]
-    dead = {each.layer.label: each.dead_units for each in outputs}
-    saturated = {each.layer.label: each.saturated for each in outputs}
-    lines += _format_highest("dead units of ReLU", dead)
-    lines += _format_highest("saturated outputs of sigmoid and tanh", saturated)
-    convolutions = [each for each in subject.traced if isinstance(each.module, nn.Conv2d)]
-    if convolutions:
-        last = max(reversed(convolutions), key=field_side)
-        field = describe_field(last, subject.size).replace("×", "x")
-        lines.append(f"largest receptive field of a convolution: {field}, in {last.label}")
-    return printable("\n".join(lines))
-
-
-def _format_highest(name: str, shares: Mapping[str, float | None]) -> list[str]:
-    known = {label: share for label, share in shares.items() if share is not None}
-    if not known:
-        return []
-    label = max(known, key=lambda label: known[label])
-    return [f"{name}: at most {100 * known[label]:.1f} %, in {label}"]

@@ -6,6 +6,7 @@ How to read them is said in inspection.html.jinja.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from cnnbench.analysis.activations import (
     LayerOutputs,
     pick_evenly,
     record_outputs,
+    summarize_outputs,
     summarize_weights,
 )
+from cnnbench.analysis.format import align, truncate
 from cnnbench.analysis.receptive_field import Traced
 from cnnbench.reports.inspection import pictures
 from cnnbench.reports.inspection.layers import (
@@ -28,6 +31,7 @@ from cnnbench.reports.inspection.layers import (
     describe_module,
     field_side,
     is_window,
+    layers_with_statistics,
 )
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.training.engine import EagerEngine
@@ -36,7 +40,6 @@ __all__ = [
     "Section",
     "Subject",
     "activations",
-    "count_pairs",
     "feature_maps",
     "kernels",
     "mistakes",
@@ -50,15 +53,24 @@ MAX_HISTOGRAMS = 24
 MAX_FIELDS = 8
 MAX_KERNELS = 64
 MAX_PAIRS = 10
+MIN_BATCH, MAX_BATCH = 32, 256  # images for activations: fewer if they are much work
+HIGHEST = {
+    "dead units of ReLU": "dead_units",
+    "saturated outputs of sigmoid and tanh": "saturated",
+}
 
 
 @dataclass(frozen=True)
 class Section:
-    """Pictures, each a file in the folder with a caption; a table under its head; a note."""
+    """Pictures, each a file in the folder with a caption; a table under its head; a note.
+
+    `findings` are lines for the terminal.
+    """
 
     pictures: Sequence[tuple[str, str]] = ()
     table: Sequence[Sequence[str]] = ()
     note: str = ""
+    findings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -89,11 +101,6 @@ class Subject:
         return self.engine.inputs(shown.pixels[None])
 
 
-def count_pairs(wrong: Sequence[Shown]) -> Counter[tuple[str, str]]:
-    """Return how often one class was taken for another: (true, predicted)."""
-    return Counter((each.true, each.predicted) for each in wrong)
-
-
 def mistakes(subject: Subject, wrong: Sequence[Shown], number: int) -> Section:
     """Show at most `number` of its mistakes, of which the most confident come first."""
     if not wrong:
@@ -104,10 +111,15 @@ def mistakes(subject: Subject, wrong: Sequence[Shown], number: int) -> Section:
         f"The {len(shown)} most confident of {len(wrong):,} mistakes. The worst is test image "
         f"{shown[0].index:,}: {shown[0].verdict(40)}."
     )
-    pairs = count_pairs(wrong).most_common(MAX_PAIRS)
+    pairs = Counter((each.true, each.predicted) for each in wrong).most_common(MAX_PAIRS)
     rows = [(*pair, f"{times:,}") for pair, times in pairs]
+    printed = [
+        (f"  {truncate(true, 40)}", f"taken for {truncate(taken, 40)}", times)
+        for true, taken, times in rows[:5]
+    ]
+    findings = ["most often:", align(printed, right=[2])]
     head = ("true class", "predicted", "mistakes")
-    return Section([("mistakes.png", caption)], [head, *rows])
+    return Section([("mistakes.png", caption)], [head, *rows], findings=findings)
 
 
 def saliency(subject: Subject, shown: Sequence[Shown]) -> Section:
@@ -184,8 +196,14 @@ def weights(subject: Subject) -> Section:
     return Section([("weights.png", f"{_of_all(len(drawn), len(named), 'weight tensors')}.")])
 
 
-def activations(subject: Subject, outputs: Sequence[LayerOutputs], images: int) -> Section:
-    """Show histograms of the outputs of layers over so many images."""
+def activations(subject: Subject, images: torch.Tensor) -> Section:
+    """Show histograms of the outputs of layers over some of the images: uint8 (N, C, H, W)."""
+    affordable = int(MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds))
+    number = max(MIN_BATCH, min(MAX_BATCH, affordable))
+    chosen = images[pick_evenly(range(len(images)), number)]
+    inputs, layers = subject.engine.inputs(chosen), layers_with_statistics(subject.traced)
+    network, forward = subject.network, subject.engine.logits
+    outputs = record_outputs(network, forward, inputs, layers, summarize_outputs)
     if not outputs:
         return Section(note="The network has no layers.")
     drawn = []
@@ -194,11 +212,18 @@ def activations(subject: Subject, outputs: Sequence[LayerOutputs], images: int) 
         drawn.append((name, _state(each), each.histogram))
     path, title = subject.folder / "activations.png", f"{subject.title}: outputs of the layers"
     meaning = "dead: 0 for each of them; saturated: within 0.01 of the ends"
-    note = f"logarithmic counts over {images:,} test images; {meaning}"
+    note = f"logarithmic counts over {len(chosen):,} test images; {meaning}"
     pictures.draw_histograms(path, title, note, drawn, is_log=True)
     some = _of_all(len(drawn), len(outputs), "layers")
-    caption = f"{some}, over {images:,} images, evenly spread over the test set."
-    return Section([("activations.png", caption)])
+    caption = f"{some}, over {len(chosen):,} images, evenly spread over the test set."
+    findings = []
+    for name, attribute in HIGHEST.items():
+        known = [each for each in outputs if getattr(each, attribute) is not None]
+        if known:
+            highest = max(known, key=attrgetter(attribute))
+            share = 100 * getattr(highest, attribute)
+            findings.append(f"{name}: at most {share:.1f} %, in {highest.layer.label}")
+    return Section([("activations.png", caption)], findings=findings)
 
 
 def _of_all(drawn: int, number: int, what: str) -> str:
@@ -220,6 +245,12 @@ def _state(outputs: LayerOutputs) -> str:
 def receptive_fields(subject: Subject, shown: Shown) -> Section:
     """Show a table of the layers with windows or weights, and the fields of some on an image."""
     table = [("layer", "kind", "output", "receptive field", "jump", "center of the first unit")]
+    findings = []
+    convolutions = [each for each in subject.traced if isinstance(each.module, nn.Conv2d)]
+    if convolutions:
+        last = max(reversed(convolutions), key=field_side)
+        field = describe_field(last, subject.size).replace("×", "x")
+        findings = [f"largest receptive field of a convolution: {field}, in {last.label}"]
     growing: list[Traced] = []
     largest = 0.0
     for layer in subject.traced:
@@ -230,13 +261,13 @@ def receptive_fields(subject: Subject, shown: Shown) -> Section:
             growing.append(layer)
             largest = field_side(layer)
     if not growing:
-        return Section(table=table)
+        return Section(table=table, findings=findings)
     drawn = pick_evenly(growing, MAX_FIELDS)
     path, title = subject.folder / "receptive_field.png", f"{subject.title}: receptive fields"
     pictures.draw_receptive_fields(path, title, shown.picture(subject.size), drawn)
     some = _of_all(len(drawn), len(growing), "layers that see more than those before")
     caption = f"Test image {shown.index:,}. {some}, up to the whole image."
-    return Section([("receptive_field.png", caption)], table)
+    return Section([("receptive_field.png", caption)], table, findings=findings)
 
 
 def _describe(layer: Traced, size: int) -> tuple[str, str, str, str, str, str]:

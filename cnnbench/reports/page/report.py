@@ -53,10 +53,19 @@ def data_of(runs: Sequence[Record], columns: Sequence[Column]) -> dict[str, Any]
     """What the script shows beside the tables: plain values for JSON, none of them NaN or infinite."""
     return {
         "runs": [
-            {"settings": settings, "curves": _curves(run), "config": config, "recall": dict(_recall(run))}
-            for run, settings, config in zip(runs, _settings(columns), _configurations(runs), strict=True)
+            {
+                "settings": settings,
+                "curves": _curves(run),
+                "config": config,
+                "recall": dict(_recall(run)),
+            }
+            for run, settings, config in zip(
+                runs, _settings(columns), _configurations(runs), strict=True
+            )
         ],
-        "grids": [_heat_map(grid, title) for grid, title in _titled(grids(runs), distinguishing(runs))],
+        "grids": [
+            _heat_map(grid, title) for grid, title in _titled(grids(runs), distinguishing(runs))
+        ],
     }
 
 
@@ -67,7 +76,9 @@ def _json(values: Any) -> str:
 
 def _settings(columns: Sequence[Column]) -> list[dict[str, str]]:
     """Of each run, what tells it from others, such as ``{"model": "lenet", "optimizer.lr": "lr 0.1"}``."""
-    telling = [column for column in columns if column.kind == "setting" and len(set(column.cells)) > 1]
+    telling = [
+        column for column in columns if column.kind == "setting" and len(set(column.cells)) > 1
+    ]
     telling = telling or [column for column in columns if column.name == "model"]
     return [
         {column.name: _named(column, number) for column in telling if column.cells[number].text}
@@ -109,9 +120,13 @@ def _rounded(number: float | None) -> float | None:
 
 def _configurations(runs: Sequence[Record]) -> list[dict[str, str]]:
     """Of each run, the values of the keys in which configurations differ."""
-    configs = [{key: _as_given(value) for key, value in flatten(run.config).items()} for run in runs]
+    configs = [
+        {key: _as_given(value) for key, value in flatten(run.config).items()} for run in runs
+    ]
     known = [config for config in configs if config]
-    keys = dict.fromkeys(key for config in configs for key in config if not key.startswith(UNIMPORTANT))
+    keys = dict.fromkeys(
+        key for config in configs for key in config if not key.startswith(UNIMPORTANT)
+    )
     differing = [key for key in keys if len({config.get(key) for config in known}) > 1]
     return [{as_text(key): config[key] for key in differing if key in config} for config in configs]
 
@@ -125,14 +140,22 @@ def _recall(run: Record) -> Iterator[tuple[str, float]]:
     """Of each class, as `cnnbench evaluate` left it; nothing if it did not."""
     classes = run.evaluation.get("classes")
     for each in classes if isinstance(classes, list) else []:
-        if isinstance(each, dict) and type(each.get("recall")) in (int, float) and 0 <= each["recall"] <= 1:
+        if (
+            isinstance(each, dict)
+            and type(each.get("recall")) in (int, float)
+            and 0 <= each["recall"] <= 1
+        ):
             yield as_text(each.get("name", "")), each["recall"]
 
 
 def _titled(found: Sequence[Grid], keys: Sequence[str]) -> list[tuple[Grid, str]]:
     """Each with the values in which it differs from the others."""
     firsts = [grid.runs[0] for grid in found]
-    keys = [key for key in keys if key not in (RATE, BATCH_SIZE) and len({run.plain_value(key) for run in firsts}) > 1]
+    keys = [
+        key
+        for key in keys
+        if key not in (RATE, BATCH_SIZE) and len({run.plain_value(key) for run in firsts}) > 1
+    ]
     titles = [", ".join(f"{key}={run.value(key)}" for key in keys) for run in firsts]
     return list(zip(found, map(as_text, titles), strict=True))
 
@@ -140,14 +163,21 @@ def _titled(found: Sequence[Grid], keys: Sequence[str]) -> list[tuple[Grid, str]
 def _heat_map(grid: Grid, title: str) -> dict[str, Any]:
     """Rows and columns as they are drawn; a cell without a figure says what became of its runs."""
     cells = [[grid.accuracies(cell) for cell in row] for row in grid.cells]
-    states = [[", ".join(dict.fromkeys(run.state for run in cell)) for cell in row] for row in grid.cells]
+    states = [
+        [", ".join(dict.fromkeys(run.state for run in cell)) for cell in row] for row in grid.cells
+    ]
     return {
         "title": title,
         "part": grid.part,
         "rates": [f"{rate:.12g}" for rate in grid.rates],
         "batch_sizes": [f"{size:.12g}" for size in grid.batch_sizes],
-        "means": [[_rounded(statistics.fmean(cell)) if cell else None for cell in row] for row in cells],
-        "deviations": [[_rounded(statistics.stdev(cell)) if len(cell) > 1 else None for cell in row] for row in cells],
+        "means": [
+            [_rounded(statistics.fmean(cell)) if cell else None for cell in row] for row in cells
+        ],
+        "deviations": [
+            [_rounded(statistics.stdev(cell)) if len(cell) > 1 else None for cell in row]
+            for row in cells
+        ],
         "counts": [[len(cell) for cell in row] for row in cells],
         "states": states,
     }

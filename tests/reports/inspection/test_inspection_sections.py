@@ -129,7 +129,9 @@ def test_saliency_says_how_far_the_probability_falls(drawn: dict[str, Any], tmp_
     assert section.pictures[0][1].endswith(falls)
 
 
-def test_histograms_say_what_is_dead_or_saturated(drawn: dict[str, Any], tmp_path: Path) -> None:
+def test_histograms_say_what_is_dead_or_saturated(
+    drawn: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     histogram = Histogram(np.ones(1), np.arange(2), 0.0, 1.0)
 
     def outputs(shape: tuple[int, ...], *figures: Any) -> LayerOutputs:
@@ -142,7 +144,8 @@ def test_histograms_say_what_is_dead_or_saturated(drawn: dict[str, Any], tmp_pat
         outputs((8,), None, None, None),
     ]
     it = subject(nn.Sequential(nn.ReLU()), tmp_path)
-    section = sections.activations(it, layers, 7)
+    monkeypatch.setattr(sections, "record_outputs", lambda *arguments: layers)
+    section = sections.activations(it, torch.zeros(7, 1, 28, 28))
     _, diagrams = drawn["draw_histograms"]
     assert [(name, words) for name, words, _ in diagrams] == [
         ("it · ReLU", "dead: 25.0 % of units, 1 of 4 maps"),
@@ -151,5 +154,10 @@ def test_histograms_say_what_is_dead_or_saturated(drawn: dict[str, Any], tmp_pat
         ("it · ReLU", "8 units"),
     ]
     assert section.pictures[0][1].startswith("All 4 layers, over 7 images")
-    section = sections.activations(it, layers * 8, 7)
+    assert section.findings == [
+        "dead units of ReLU: at most 50.0 %, in it",
+        "saturated outputs of sigmoid and tanh: at most 12.5 %, in it",
+    ]
+    monkeypatch.setattr(sections, "record_outputs", lambda *arguments: layers * 8)
+    section = sections.activations(it, torch.zeros(7, 1, 28, 28))
     assert section.pictures[0][1].startswith("24 of 32 layers, evenly chosen, over 7 images")
