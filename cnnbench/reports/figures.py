@@ -12,16 +12,16 @@ from cnnbench.runs.directory import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["GRAY", "Inches", "draw_figure"]
+__all__ = ["GRAY", "draw_figure"]
 
 GRAY = "#555555"
 DOTS_PER_INCH = 150
 
-Inches = tuple[float, float]  # width and height
-
 
 @contextmanager
-def draw_figure(path: Path, title: str, size: Inches, note: str = "") -> Iterator["Figure"]:
+def draw_figure(
+    path: Path, title: str, size: tuple[float, float], note: str = ""
+) -> Iterator["Figure"]:
     """Give the block a figure of `size` in inches, with a title and a note; then save it as a PNG.
 
     A name with dollar signs is no formula, and letters that the font lacks are boxes.
