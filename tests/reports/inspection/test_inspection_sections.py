@@ -93,7 +93,10 @@ def test_boxes_are_drawn_for_layers_that_see_more_than_those_before_up_to_the_wh
 
 
 def test_the_table_has_field_jump_and_centre_of_each_layer(tmp_path: Path) -> None:
-    table = sections.receptive_fields(subject(models.build("lenet"), tmp_path), IMAGE).table
+    section = sections.receptive_fields(subject(models.build("lenet"), tmp_path), IMAGE)
+    largest = "largest receptive field of a convolution: 14 x 14, in features.3"
+    table = section.table
+    assert section.findings == [largest]
     assert table[1:5] == [
         ("features.0", "Conv2d 5 × 5", "6 × 28 × 28", "5 × 5", "1", "0"),
         ("features.2", "AvgPool2d 2 × 2", "6 × 14 × 14", "6 × 6", "2", "0.5"),
