@@ -63,9 +63,7 @@ def test_it_leaves_pictures_and_a_page_and_says_where(within: Command, run: Path
     assert "dead units of ReLU: at most" in done.stdout
 
 
-def test_what_is_asked_for_is_looked_at_and_pictures_of_others_go(
-    within: Command, run: Path
-) -> None:
+def test_what_is_asked_for_is_looked_at_and_others_go(within: Command, run: Path) -> None:
     within("inspect", "run")
     first = contents(run / "inspect")
     within("inspect", "run")
@@ -173,8 +171,7 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     "overrides",
     [
         "model=mlp model.widths=[5] data.resize=5",
-        "model=lenet model.pooling=min model.activation=tanh model.padding_mode=circular "
-        "data.resize=12",
+        "model=lenet model.pooling=min model.activation=tanh model.padding_mode=circular",
         "model=lenet_relu data.resize=16 train.tta=hflip train.ema_decay=0.9",
         pytest.param("model=googlenet model.auxiliary=true data.resize=65", marks=pytest.mark.slow),
         "model=preact_resnet110 model.depth=20 data.resize=8 model.shortcut=dropout",

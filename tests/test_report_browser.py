@@ -79,9 +79,7 @@ def column(page: Any, name: str, table: str = "runs") -> list[str]:
 
 def settle(page: Any) -> None:
     """Wait until all is drawn."""
-    page.evaluate(
-        "new Promise((done) => (function look() { isWaiting ? setTimeout(look) : done(); })())"
-    )
+    page.evaluate("new Promise((done) => (function look() { isWaiting ? setTimeout(look) : done(); })())")
 
 
 def drawn(page: Any, chart: str = "curves") -> Any:
@@ -129,9 +127,7 @@ def test_numbers_sort_as_numbers_text_as_text_and_one_heading_is_marked(opened: 
         ("test_accuracy<1 mlp", ["mlp"]),
     ],
 )
-def test_the_filter_shows_what_has_all_its_words(
-    opened: Any, typed: str, networks: list[str]
-) -> None:
+def test_the_filter_shows_what_has_all_its_words(opened: Any, typed: str, networks: list[str]) -> None:
     opened.get_by_label("Filter").fill(typed)
     assert sorted(column(opened, "model")) == sorted(networks)
     expect(opened.locator("#count")).to_contain_text(f"{len(networks)} of 10 shown")
@@ -195,9 +191,7 @@ def test_all_that_are_shown_can_be_chosen(opened: Any) -> None:
         ("#accuracy", "#cost-chart .ytitle", ["best validation accuracy", "test accuracy"]),
     ],
 )
-def test_charts_are_of_what_is_asked_for(
-    opened: Any, select: str, title: str, options: list[str]
-) -> None:
+def test_charts_show_what_is_asked_for(opened: Any, select: str, title: str, options: Any) -> None:
     for option in options:
         opened.locator(select).select_option(label=option)
         expect(opened.locator(title)).to_have_text(option)
@@ -214,9 +208,7 @@ def test_the_heat_map_has_a_number_in_each_cell_or_says_why_not(opened: Any) -> 
 
 def test_recall_is_shown_of_chosen_runs_that_have_it(opened: Any) -> None:
     box(opened, 1).check()
-    expect(opened.locator("#recall tbody tr")).to_have_text(
-        [re.compile("Bag.*0.2500"), re.compile("Coat.*0.7500")]
-    )
+    expect(opened.locator("#recall tbody tr")).to_have_text([re.compile("Bag.*0.2500"), re.compile("Coat.*0.7500")])
     box(opened, 1).uncheck()
     expect(opened.locator("#recall-section")).to_be_hidden()
 
@@ -252,9 +244,7 @@ LUMINANCE = """(selector) => {
 
 
 @pytest.mark.slow
-def test_dark_is_as_the_system_has_it_until_the_button_changes_it(
-    browser: Any, report: str
-) -> None:
+def test_dark_is_as_the_system_has_it_until_the_button_changes_it(browser: Any, report: str) -> None:
     with window(browser, report, viewport=DESKTOP, color_scheme="dark") as page:
         expect(page.locator("#curves .xtitle")).to_be_visible()
         assert page.evaluate(LUMINANCE, "body") < 50
@@ -312,9 +302,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("hostile")
     grid(folder / "runs", [HOSTILE], [0.1, 0.2], [64, 128], [0], 4)
     failed = {"state": "failed", "error": HOSTILE}
-    make_run(
-        folder / "runs" / HOSTILE.replace("/", ""), "long" * 100, state="failed", status=failed
-    )
+    name = HOSTILE.replace("/", "")
+    make_run(folder / "runs" / name, "long" * 100, state="failed", status=failed)
     evaluation = {"classes": [{"name": HOSTILE, "recall": 0.5}]}
     config = make_run(folder / "runs" / "evaluated", evaluation=evaluation) / "config.yaml"
     config.write_text(config.read_text() + f"? {HOSTILE!r}\n: 1\n__proto__: {{polluted: 1}}\n")

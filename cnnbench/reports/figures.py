@@ -15,13 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["GRAY", "draw_figure"]
 
 GRAY = "#555555"
+Inches = tuple[float, float]  # width and height
 DOTS_PER_INCH = 150
 
 
 @contextmanager
-def draw_figure(
-    path: Path, title: str, size: tuple[float, float], note: str = ""
-) -> Iterator["Figure"]:
+def draw_figure(path: Path, title: str, size: Inches, note: str = "") -> Iterator["Figure"]:
     """Give the block a figure of `size` in inches, with a title and a note; then save it as a PNG.
 
     A name with dollar signs is no formula, and letters that the font lacks are boxes.

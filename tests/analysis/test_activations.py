@@ -98,9 +98,7 @@ def test_a_vector_has_dead_units_but_no_maps() -> None:
         (nn.Identity(), [0.0, 1.0, 0.0, 1.0], None),
     ],
 )
-def test_saturated_are_outputs_near_the_ends(
-    last: nn.Module, values: list[float], share: float | None
-) -> None:
+def test_saturated_are_outputs_near_the_ends(last: nn.Module, values: Any, share: Any) -> None:
     found = summarize(last, torch.tensor([values] * 2))
     assert (found.saturated, found.dead_units) == (share, None)
 

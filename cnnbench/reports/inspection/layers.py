@@ -90,7 +90,9 @@ def choose_layers(traced: Sequence[Traced]) -> list[Traced]:
 
 
 def named_layers(
-    traced: Sequence[Traced], network: nn.Module, names: Sequence[str]
+    traced: Sequence[Traced],
+    network: nn.Module,
+    names: Sequence[str],
 ) -> list[Traced]:
     """Return the modules of these names, in the order they run.
 

@@ -113,10 +113,9 @@ def mistakes(subject: Subject, wrong: Sequence[Shown], number: int) -> Section:
     )
     pairs = Counter((each.true, each.predicted) for each in wrong).most_common(MAX_PAIRS)
     rows = [(*pair, f"{times:,}") for pair, times in pairs]
-    printed = [
-        (f"  {truncate(true, 40)}", f"taken for {truncate(taken, 40)}", times)
-        for true, taken, times in rows[:5]
-    ]
+    printed = []
+    for true, taken, times in rows[:5]:
+        printed.append((f"  {truncate(true, 40)}", f"taken for {truncate(taken, 40)}", times))
     findings = ["most often:", align(printed, right=[2])]
     head = ("true class", "predicted", "mistakes")
     return Section([("mistakes.png", caption)], [head, *rows], findings=findings)

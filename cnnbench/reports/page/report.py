@@ -107,7 +107,7 @@ def _rounded(number: float | None) -> float | None:
 
 
 def _configurations(runs: Sequence[Record]) -> list[dict[str, str]]:
-    """Return the values of each run for the keys in which configurations differ, as YAML has them."""
+    """Return each run's values, as in YAML, of the keys in which configurations differ."""
     configs: list[dict[str, str]] = [{} for _ in runs]
     for run, config in zip(runs, configs, strict=True):
         for key, value in flatten(run.config).items():
@@ -116,10 +116,11 @@ def _configurations(runs: Sequence[Record]) -> list[dict[str, str]]:
     known = [config for config in configs if config]
     keys = dict.fromkeys(key for config in configs for key in config)
     differing = [key for key in keys if len({config.get(key) for config in known}) > 1]
-    return [
-        {as_text(key): as_text(config[key]) for key in differing if key in config}
-        for config in configs
-    ]
+    shown: list[dict[str, str]] = []
+    for config in configs:
+        keys_here = [key for key in differing if key in config]
+        shown.append({as_text(key): as_text(config[key]) for key in keys_here})
+    return shown
 
 
 def _recall(run: Record) -> dict[str, float]:

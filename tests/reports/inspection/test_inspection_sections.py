@@ -43,9 +43,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return calls
 
 
-def test_of_many_kernels_those_with_the_largest_norm_are_shown(
-    drawn: dict[str, Any], tmp_path: Path
-) -> None:
+def test_of_many_kernels_those_with_the_largest_norm_are_shown(drawn: dict[str, Any], tmp_path: Path) -> None:
     it = subject(nn.Sequential(nn.Conv2d(1, 70, 3)), tmp_path)
     with torch.no_grad():
         it.network[0].weight[:] = torch.arange(70.0).view(-1, 1, 1, 1)

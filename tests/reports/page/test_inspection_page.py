@@ -19,9 +19,8 @@ TEXT = str(escape("</td><script>alert('1')</script>\"'?[2J?{{ 7 * 7 }}"))
 @pytest.fixture(scope="module")
 def page() -> str:
     sections = {name: Section(note=f"nothing of {name}") for name in SECTIONS}
-    sections["mistakes"] = Section(
-        [("mistakes.png", HOSTILE)], [("class", "times"), (HOSTILE, "3")]
-    )
+    table = [("class", "times"), (HOSTILE, "3")]
+    sections["mistakes"] = Section([("mistakes.png", HOSTILE)], table)
     facts = {"run": HOSTILE}
     return render_page("inspection.html.jinja", title=HOSTILE, facts=facts, sections=sections)
 
