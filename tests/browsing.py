@@ -28,8 +28,13 @@ class Window:
         self.complaints: list[str] = []
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda request: self.complaints.append(request.url) if request.url != address else None)
+        folder = address.rpartition("/")[0]  # where pictures lie, too
+        self.page.on("request", lambda request: self.complain_unless_in(folder, request.url))
         self.page.goto(address)
+
+    def complain_unless_in(self, folder: str, url: str) -> None:
+        if not url.startswith(folder):
+            self.complaints.append(url)
 
 
 @contextmanager

@@ -11,16 +11,17 @@ PyTorch runs on the meta device, so it holds for whatever a network does between
 an operation that is not listed below, the field is not known.
 """
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.fx.operator_schemas import normalize_function
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_leaves
 
 from cnnbench.analysis.meta_shapes import ShapeRules
@@ -71,10 +72,6 @@ class Traced:
     field: Field | None
 
     @property
-    def key(self) -> tuple[str, int]:
-        return self.name, self.call
-
-    @property
     def label(self) -> str:
         """The name, with the number of the call where a module is called again."""
         return self.name if self.call == 1 else f"{self.name} (call {self.call})"
@@ -92,28 +89,23 @@ def trace(network: nn.Module, image: torch.Tensor) -> list[Traced]:
     """
     traced: list[Traced] = []
     calls: Counter[str] = Counter()
+    network = copy.deepcopy(network).eval()
+    names = {module: name for name, module in network.named_modules()}
 
-    def record(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:
+        name = names[module]
         calls[name] += 1
-        if isinstance(output, torch.Tensor):
+        if name and isinstance(output, torch.Tensor):
             field = getattr(output, "field", None)
             traced.append(Traced(name, calls[name], module, tuple(output.shape[1:]), field))
 
-    hooks, padding_modes = [], {}
-    for name, module in network.named_modules():
-        if name:
-            hooks.append(module.register_forward_hook(partial(record, name)))
+    for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            padding_modes[module] = module.padding_mode
             module.padding_mode = "zeros"  # the field does not depend on what the padding holds
     image = image.clone()
     image.field = PIXEL  # type: ignore[attr-defined]  # our mark
-    with torch.no_grad(), _FieldMode():
-        network.eval()(image)
-    for hook in hooks:
-        hook.remove()
-    for module, mode in padding_modes.items():
-        module.padding_mode = mode
+    with torch.no_grad(), _FieldMode(), register_module_forward_hook(record):
+        network(image)
     return traced
 
 

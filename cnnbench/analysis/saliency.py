@@ -1,7 +1,7 @@
 """Which pixels decide: the gradient of a logit, and the probability where the image is hidden."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +16,15 @@ Logits = Callable[[torch.Tensor], torch.Tensor]  # of inputs (N, C, S, S): (N, K
 MIN_PLACES, MAX_PLACES = 7, 28  # of the patch along a side
 
 
-def compute_input_gradient(logits: Logits, inputs: torch.Tensor, target: int) -> Array:
-    """Return how strongly each pixel moves the logit of class `target`: |d logit / d input| (S, S).
+def compute_input_gradient(logits: Logits, inputs: torch.Tensor) -> Array:
+    """Return how each pixel moves the logit of the predicted class: |d logit / d input| (S, S).
 
     Of several channels of the input (1, C, S, S) the largest: Simonyan, Vedaldi, Zisserman 2014,
     section 3.1.
     """
     inputs = inputs.detach().clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(logits(inputs)[0, target], inputs)
+    logit = logits(inputs)[0].max(dim=0).values
+    (gradient,) = torch.autograd.grad(logit, inputs)
     strength: Array = gradient[0].abs().amax(dim=0).float().cpu().numpy()
     return strength
 
@@ -49,31 +50,18 @@ def plan_occlusion(size: int, multiply_adds: int, images: int, most: float) -> O
 
 
 @torch.inference_mode()
-def measure_occlusion(
-    logits: Logits,
-    inputs: torch.Tensor,
-    target: int,
-    how: Occlusion,
-    batch_size: int,
-) -> Array:
-    """Return by how much the probability of class `target` falls: (places, places).
+def measure_occlusion(logits: Logits, inputs: torch.Tensor, how: Occlusion) -> Array:
+    """Return by how much the probability of the predicted class falls: (places, places).
 
     The patch that hides a part of the input (1, C, S, S) is 0, the mean color of the training
     images: Zeiler, Fergus 2014, section 4.2, whose patch is gray.
     """
-    whole = logits(inputs).softmax(dim=1)[0, target]
-    left = [logits(hidden).softmax(dim=1)[:, target] for hidden in _hidden(inputs, how, batch_size)]
-    drop = (whole - torch.cat(left)).view(how.places, how.places)
-    return drop.cpu().numpy()
-
-
-def _hidden(inputs: torch.Tensor, how: Occlusion, batch_size: int) -> Iterator[torch.Tensor]:
-    """Yield copies of the input with the patch at each place, row by row, in batches."""
+    probability, predicted = logits(inputs).softmax(dim=1)[0].max(dim=0)
     corners = how.corners(inputs.shape[-1])
-    places = [(top, left) for top in corners for left in corners]
-    for begin in range(0, len(places), batch_size):
-        batch = places[begin : begin + batch_size]
-        copies = inputs.repeat(len(batch), 1, 1, 1)
-        for copy, (top, left) in zip(copies, batch, strict=True):
-            copy[:, max(0, top) : top + how.patch, max(0, left) : left + how.patch] = 0
-        yield copies
+    rows = []
+    for top in corners:
+        hidden = inputs.repeat(len(corners), 1, 1, 1)
+        for image, left in zip(hidden, corners, strict=True):
+            image[:, max(0, top) : top + how.patch, max(0, left) : left + how.patch] = 0
+        rows.append(probability - logits(hidden).softmax(dim=1)[:, predicted])
+    return torch.stack(rows).cpu().numpy()

@@ -1,41 +1,24 @@
 """`cnnbench inspect`: what a trained network gets wrong, looks at and has learnt, as pictures."""
 
 import argparse
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from cnnbench.analysis.activations import LayerOutputs, pick_evenly, summarize_outputs
-from cnnbench.analysis.format import align, printable, truncate
+from cnnbench.analysis.activations import pick_evenly
+from cnnbench.analysis.format import printable
 from cnnbench.analysis.layers import measure_layers, sum_layers
-from cnnbench.analysis.receptive_field import Traced, trace
+from cnnbench.analysis.receptive_field import trace
 from cnnbench.commands import parse_run_arguments, run_parser
 from cnnbench.data.eval_set import load_eval_set
 from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
-from cnnbench.reports.inspection.layers import (
-    choose_layers,
-    describe_field,
-    field_side,
-    layers_with_statistics,
-    named_layers,
-)
+from cnnbench.reports.inspection.layers import choose_layers, named_layers
 from cnnbench.reports.inspection.pictures import Shown
-from cnnbench.reports.inspection.sections import (
-    BATCH_SIZE,
-    MAX_HISTOGRAMS,
-    MAX_MULTIPLY_ADDS,
-    Section,
-    Subject,
-)
+from cnnbench.reports.inspection.sections import Subject
 from cnnbench.reports.page import render_page
 from cnnbench.runs.directory import write_atomically
 from cnnbench.training.build import on_meta
@@ -48,7 +31,6 @@ LEFT_OVERS = ("feature_maps_*.png", "mistakes.png", "filters.png", "receptive_fi
 MAX_IMAGES = 24
 MAX_MISTAKES = 200
 CLASSES = 4  # of which an image each is looked at, and the worst mistake
-MIN_BATCH, MAX_BATCH = 32, 256  # images for activations: fewer if they are much work
 
 
 def run(arguments: list[str], conf: Path) -> None:
@@ -93,6 +75,13 @@ def inspect_network(
             count = f"There are {len(test):,}, 0 to {len(test) - 1:,}."
             raise ConfigError(f"--images: there is no test image {index:,}. {count}")
     predictions = _predict(trained, test)
+    wrong = [each for each in predictions if not each.is_right]
+    wrong.sort(key=lambda each: each.probability, reverse=True)
+    shown = [predictions[index] for index in options.images]
+    if not shown:
+        firsts = {each.true: each for each in reversed(predictions) if each.is_right}
+        right = [firsts[name] for name in trained.dataset.classes if name in firsts]
+        shown = [*pick_evenly(right, CLASSES), *wrong[:1]]
     folder = trained.directory / FOLDER
     folder.mkdir(exist_ok=True)
     for path in (path for pattern in LEFT_OVERS for path in folder.glob(pattern)):
@@ -100,16 +89,24 @@ def inspect_network(
     title = f"{trained.config.model.name} on {trained.dataset.title}"
     cost = sum_layers(measure_layers(network, image)).multiplications
     subject = Subject(folder, title, trained.engine, traced, cost, image.shape[1:])
-    outputs, number = _summarize_outputs(subject, test)
-    page = _draw(subject, predictions, layers, options)
-    page["activations"] = sections.activations(subject, outputs, number)
-    facts = _facts(trained, predictions)
+    page = {
+        "mistakes": sections.mistakes(subject, wrong, options.mistakes),
+        "saliency": sections.saliency(subject, shown),
+        "feature_maps": sections.feature_maps(subject, shown, layers),
+        "kernels": sections.kernels(subject),
+        "activations": sections.activations(subject, test.images),
+        "weights": sections.weights(subject),
+        "receptive_fields": sections.receptive_fields(subject, shown[0]),
+    }
+    facts = _facts(trained, len(test), len(wrong))
     if notes:
         facts["note"] = " ".join(notes)
     text = render_page("inspection.html.jinja", title=title, facts=facts, sections=page)
     index = folder / "index.html"
     write_atomically(index, lambda file: file.write(text.encode()))
-    print(_format_findings(subject, facts, predictions, outputs))
+    lines = [title, *(f"{name}: {value}" for name, value in facts.items() if name != "run")]
+    lines += [line for section in page.values() for line in section.findings]
+    print(printable("\n".join(lines)))
     pictures = [file for section in page.values() for file, _ in section.pictures]
     print("", *(folder / file for file in pictures), index, sep="\n")
 
@@ -150,47 +147,7 @@ def _words(given: str | None) -> list[str]:
     return list(dict.fromkeys(filter(None, words)))
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """The true and predicted class of each test image, and the probability of that."""
-
-    examples: Examples
-    classes: Sequence[str]
-    labels: npt.NDArray[np.int64]
-    predicted: npt.NDArray[np.int64]
-    probability: npt.NDArray[np.float32]
-
-    @property
-    def accuracy(self) -> float:
-        return float((self.labels == self.predicted).mean())
-
-    @property
-    def mistakes(self) -> list[int]:
-        """The images it gets wrong, the most confident first."""
-        order = np.argsort(-self.probability, kind="stable")
-        wrong: list[int] = order[self.labels[order] != self.predicted[order]].tolist()
-        return wrong
-
-    @property
-    def pairs(self) -> Counter[tuple[str, str]]:
-        """How often one class was taken for another: (true, predicted)."""
-        wrong = self.mistakes
-        pairs = zip(self.labels[wrong], self.predicted[wrong], strict=True)
-        return Counter((self.classes[true], self.classes[taken]) for true, taken in pairs)
-
-    def choose_images(self) -> list[int]:
-        """Return the first image of some classes that is right, and the worst mistake."""
-        right = np.flatnonzero(self.labels == self.predicted)
-        firsts = {int(self.labels[index]): int(index) for index in right[::-1]}
-        classes = pick_evenly(sorted(firsts), CLASSES)
-        return [*(firsts[label] for label in classes), *self.mistakes[:1]]
-
-    def show(self, index: int, image: npt.NDArray[np.float32]) -> Shown:
-        true, predicted = self.classes[self.labels[index]], self.classes[self.predicted[index]]
-        return Shown(index, image, true, predicted, float(self.probability[index]))
-
-
-def _predict(trained: TrainedModel, test: Examples) -> Predictions:
+def _predict(trained: TrainedModel, test: Examples) -> list[Shown]:
     logits = []
     with tqdm(total=len(test), unit=" images", unit_scale=True, disable=None, leave=False) as bar:
         for images, _ in test.batches_in_order(trained.config.train.batch_size):
@@ -200,108 +157,23 @@ def _predict(trained: TrainedModel, test: Examples) -> Predictions:
     if not together.isfinite().all():
         damage = "are damaged: they give logits that are not finite"
         raise CheckpointError(f"The weights of {trained.directory} {damage}.")
-    probability, predicted = together.softmax(dim=1).max(dim=1)
-    labels = test.labels.cpu().numpy()
-    classes = trained.dataset.classes
-    return Predictions(test, classes, labels, predicted.numpy(), probability.numpy())
+    probabilities, predicted = together.softmax(dim=1).max(dim=1)
+    names = [trained.dataset.classes[label] for label in test.labels.tolist()]
+    taken = [trained.dataset.classes[label] for label in predicted.tolist()]
+    columns = zip(range(len(test)), test.images, names, taken, probabilities.tolist(), strict=True)
+    return [Shown(*values) for values in columns]
 
 
-def _summarize_outputs(subject: Subject, test: Examples) -> tuple[list[LayerOutputs], int]:
-    """Return statistics of the layers over some test images, and the number of those."""
-    affordable = int(MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds))
-    number = max(MIN_BATCH, min(MAX_BATCH, affordable))
-    indices = torch.tensor(pick_evenly(range(len(test)), number), device=test.images.device)
-
-    def batches() -> Iterator[torch.Tensor]:
-        for batch in torch.split(indices, BATCH_SIZE):
-            yield subject.engine.inputs(test.images[batch])
-
-    layers = layers_with_statistics(subject.traced)
-    network, logits = subject.network, subject.engine.logits
-    return summarize_outputs(network, logits, batches, layers, MAX_HISTOGRAMS), len(indices)
-
-
-def _draw(
-    subject: Subject,
-    predictions: Predictions,
-    layers: Sequence[Traced],
-    options: argparse.Namespace,
-) -> dict[str, Section]:
-    """Draw all but the activations, and return the sections of the page by name."""
-    images, wrong = predictions.examples.images, predictions.mistakes
-    chosen = options.images or predictions.choose_images()
-    inputs = [subject.engine.inputs(images[index : index + 1]) for index in chosen]
-    seen = [_as_seen(subject, each) for each in inputs]
-    shown = [predictions.show(i, image) for i, image in zip(chosen, seen, strict=True)]
-    targets = predictions.predicted[chosen].tolist()
-    gallery = []
-    for index in wrong[: options.mistakes]:
-        image = images[index].cpu().numpy() / np.float32(255)
-        gallery.append(predictions.show(index, image))
-    return {
-        "mistakes": sections.mistakes(subject, gallery, predictions.pairs),
-        "saliency": sections.saliency(subject, shown, inputs, targets),
-        "feature_maps": sections.feature_maps(subject, shown, inputs, layers),
-        "kernels": sections.kernels(subject),
-        "weights": sections.weights(subject),
-        "receptive_fields": sections.receptive_fields(subject, shown[0]),
-    }
-
-
-def _as_seen(subject: Subject, inputs: torch.Tensor) -> npt.NDArray[np.float32]:
-    """Return an input (1, C, S, S) as an image (C, S, S) of values from 0 to 1."""
-    preprocess = subject.engine.preprocess
-    mean = np.array(preprocess.mean, np.float32).reshape(-1, 1, 1)
-    std = np.array(preprocess.std, np.float32).reshape(-1, 1, 1)
-    image: npt.NDArray[np.float32] = np.clip(inputs[0].float().cpu().numpy() * std + mean, 0, 1)
-    return image
-
-
-def _facts(trained: TrainedModel, predictions: Predictions) -> dict[str, str]:
+def _facts(trained: TrainedModel, images: int, mistakes: int) -> dict[str, str]:
     data, device = trained.config.data, trained.engine.device
-    wrong = len(predictions.mistakes)
+    accuracy = (images - mistakes) / images
     computed = f"on {device.describe()} in {device.precision}"
     if trained.config.train.tta == "hflip":
         computed += "; logits are the mean over the image and its mirror image"
     return {
         "run": str(trained.directory.resolve()),
         "weights": trained.weights,
-        "test images": f"{len(predictions.labels):,} of {data.path or data.name}",
-        "accuracy": f"{predictions.accuracy:.4f}, {wrong:,} mistake{'s' * (wrong != 1)}",
+        "test images": f"{images:,} of {data.path or data.name}",
+        "accuracy": f"{accuracy:.4f}, {mistakes:,} mistake{'s' * (mistakes != 1)}",
         "computed": computed,
     }
-
-
-def _format_findings(
-    subject: Subject,
-    facts: Mapping[str, str],
-    predictions: Predictions,
-    outputs: Sequence[LayerOutputs],
-) -> str:
-    """Return the main findings as plain text."""
-    lines = [subject.title]
-    lines += [f"{name}: {value}" for name, value in facts.items() if name != "run"]
-    pairs = [
-        (f"  {truncate(true, 40)}", f"taken for {truncate(taken, 40)}", f"{times:,}")
-        for (true, taken), times in predictions.pairs.most_common(5)
-    ]
-    if pairs:
-        lines += ["most often:", align(pairs, right=[2])]
-    dead = {each.layer.label: each.dead_units for each in outputs}
-    saturated = {each.layer.label: each.saturated for each in outputs}
-    lines += _format_highest("dead units of ReLU", dead)
-    lines += _format_highest("saturated outputs of sigmoid and tanh", saturated)
-    convolutions = [each for each in subject.traced if isinstance(each.module, nn.Conv2d)]
-    if convolutions:
-        last = max(reversed(convolutions), key=field_side)
-        field = describe_field(last, subject.size).replace("×", "x")
-        lines.append(f"largest receptive field of a convolution: {field}, in {last.label}")
-    return printable("\n".join(lines))
-
-
-def _format_highest(name: str, shares: Mapping[str, float | None]) -> list[str]:
-    known = {label: share for label, share in shares.items() if share is not None}
-    if not known:
-        return []
-    label = max(known, key=lambda label: known[label])
-    return [f"{name}: at most {100 * known[label]:.1f} %, in {label}"]

@@ -12,12 +12,11 @@ from cnnbench.runs.directory import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["GRAY", "Inches", "draw_figure"]
+__all__ = ["GRAY", "draw_figure"]
 
 GRAY = "#555555"
-DOTS_PER_INCH = 150
-
 Inches = tuple[float, float]  # width and height
+DOTS_PER_INCH = 150
 
 
 @contextmanager

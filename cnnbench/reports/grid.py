@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnbench.reports.groups import NO_MATTER, REPEATS, Group, flat
+from cnnbench.config import IGNORED_KEYS, REPEATED_KEYS, flatten, is_below
+from cnnbench.reports.groups import Group
 from cnnbench.runs.records import Record
 
 __all__ = ["BATCH_SIZE", "RATE", "Grid", "grids"]
@@ -44,14 +45,14 @@ class Grid:
 
 def grids(runs: Sequence[Record]) -> list[Grid]:
     """Return all with two rates or more, two batch sizes or more and a finished run, best first."""
-    alike: dict[tuple[str, ...], list[tuple[float, float, Record]]] = defaultdict(list)
+    alike: dict[str, list[tuple[float, float, Record]]] = defaultdict(list)
     for run in runs:
-        values = dict(flat(run.config))
+        values = flatten(run.config)
         rate, batch_size = values.pop(RATE, None), values.pop(BATCH_SIZE, None)
         if _is_positive(rate) and _is_positive(batch_size):
-            keys = sorted(key for key in values if not key.startswith((*REPEATS, *NO_MATTER)))
-            others = tuple(f"{key}={values[key]!r}" for key in keys)
-            alike[others].append((float(rate), float(batch_size), run))
+            others = [key for key in values if not is_below(key, (*REPEATED_KEYS, *IGNORED_KEYS))]
+            key = repr(sorted((key, repr(values[key])) for key in others))
+            alike[key].append((float(rate), float(batch_size), run))
     found = [_grid(members) for members in alike.values()]
     found = [grid for grid in found if min(len(grid.rates), len(grid.batch_sizes)) > 1]
     return sorted([grid for grid in found if grid.best > 0], key=lambda grid: -grid.best)

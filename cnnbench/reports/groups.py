@@ -2,27 +2,13 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cnnbench.config import BOOKKEEPING_KEYS, IGNORED_KEYS, REPEATED_KEYS, flatten, is_below
 from cnnbench.runs.records import Record
 
-__all__ = [
-    "NO_MATTER",
-    "REPEATS",
-    "Group",
-    "differing",
-    "distinguishing",
-    "flat",
-    "given",
-    "group",
-    "ranked",
-]
-
-# by these names the page and its grids know them
-REPEATS, NO_MATTER = REPEATED_KEYS, IGNORED_KEYS
+__all__ = ["Group", "differing", "distinguishing", "given", "group", "ranked"]
 
 
 @dataclass(frozen=True)
@@ -101,8 +87,3 @@ def _hidden(finished: Sequence[Record], columns: Sequence[str]) -> list[str]:
                 hidden[name] = None
     known = (*REPEATED_KEYS, *IGNORED_KEYS)
     return [name for name in hidden if name not in columns and not is_below(name, known)]
-
-
-def flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the values of a configuration by their whole keys, for the page and its grids."""
-    yield from flatten(values).items()

@@ -11,12 +11,12 @@ from cnnbench.analysis.format import printable
 
 __all__ = ["Prediction", "as_csv", "as_json", "as_table"]
 
-BLOCK = 64  # images that are set in a table together, so that the first are seen before the last are read
+BLOCK = 64  # images in a table together, so that the first are seen before the last are read
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable `classes` of an image with their probabilities, best first, or why there are none."""
+    """The most probable `classes` of an image with their probabilities, or why there are none."""
 
     image: str
     classes: Sequence[tuple[str, float]]
@@ -25,14 +25,15 @@ class Prediction:
 
 
 def as_table(predictions: Iterable[Prediction], names: Sequence[str]) -> Iterator[str]:
-    """Lines: a row for each image that was classified; `names` are those of all classes."""
+    """Yield a line for each image that was classified; `names` are those of all classes."""
     width = max(map(len, ("class", *map(_cell, names))))
     waiting, widest, header = iter(predictions), 0, True
     while block := list(islice(waiting, BLOCK)):
         rows = [(_cell(each.image), each.classes) for each in block if each.classes]
         widest = max([widest, len("image"), *(len(image) for image, _ in rows)])
         if header and rows:
-            yield f"{'image':<{widest}}  {'class':<{width}}  probability" + ("  then" if len(rows[0][1]) > 1 else "")
+            then = "  then" if len(rows[0][1]) > 1 else ""
+            yield f"{'image':<{widest}}  {'class':<{width}}  probability{then}"
             header = False
         for image, ((name, probability), *others) in rows:
             then = ", ".join(f"{_cell(other)} {theirs:.4f}" for other, theirs in others)
@@ -40,46 +41,40 @@ def as_table(predictions: Iterable[Prediction], names: Sequence[str]) -> Iterato
 
 
 def _cell(text: str) -> str:
-    """On one line, without what could steer a terminal: it may come from anyone's run directory or file name."""
+    """Return untrusted text on one line, without what could steer a terminal."""
     return printable(text).replace("\n", "?")
 
 
 def as_json(predictions: Iterable[Prediction]) -> Iterator[str]:
-    """Lines of one array: an object for each image."""
+    """Yield the lines of one array: an object for each image."""
     yield "["
     line = ""
     for each in predictions:
         if line:
             yield f"{line},"
-        line = f"  {json.dumps(_as_object(each))}"
+        values: dict[str, object] = {"image": each.image}
+        if each.classes:
+            values["class"], values["probability"] = each.classes[0]
+            values |= {"classes": dict(each.classes), "looks_inverted": each.looks_inverted}
+        else:
+            values["error"] = each.error
+        line = f"  {json.dumps(values)}"
     yield line
     yield "]"
 
 
-def _as_object(prediction: Prediction) -> dict[str, object]:
-    if not prediction.classes:
-        return {"image": prediction.image, "error": prediction.error}
-    name, probability = prediction.classes[0]
-    return {
-        "image": prediction.image,
-        "class": name,
-        "probability": probability,
-        "classes": dict(prediction.classes),
-        "looks_inverted": prediction.looks_inverted,
-    }
-
-
 def as_csv(predictions: Iterable[Prediction], top: int) -> Iterator[str]:
-    """Lines: the names of the columns, then a row for each image with its `top` classes."""
+    """Yield the names of the columns, then a line for each image with its `top` classes."""
     ends = ["", *(f"_{place}" for place in range(2, top + 1))]
     best = [f"{column}{end}" for end in ends for column in ("class", "probability")]
     yield _csv_line(["image", *best, "looks_inverted", "error"])
     for each in predictions:
-        cells = [cell for name, probability in each.classes for cell in (_cell(name), repr(probability))]
+        cells: list[str] = []
+        for name, probability in each.classes:
+            cells += [_cell(name), repr(probability)]
         inverted = str(each.looks_inverted).lower() if each.classes else ""
-        yield _csv_line(
-            [_cell(each.image), *(cells or [""] * len(best)), inverted, _cell(each.error)],
-        )
+        cells = cells or [""] * len(best)
+        yield _csv_line([_cell(each.image), *cells, inverted, _cell(each.error)])
 
 
 def _csv_line(cells: Sequence[str]) -> str:

@@ -4,24 +4,24 @@ import numpy as np
 import pytest
 import torch
 
-from cnnbench.analysis.saliency import Occlusion, compute_input_gradient, measure_occlusion, plan_occlusion
+from cnnbench.analysis.saliency import (
+    Occlusion,
+    compute_input_gradient,
+    measure_occlusion,
+    plan_occlusion,
+)
 
 
-def test_the_gradient_of_a_linear_network_is_its_largest_weight_over_the_channels() -> None:
-    weight = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    image = torch.rand(1, 3, 5, 5)
+def test_the_gradient_is_of_the_predicted_class_and_its_largest_over_the_channels() -> None:
+    weight = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    image = torch.sign(weight[2:3].detach())
 
     def logits(inputs: torch.Tensor) -> torch.Tensor:
         return torch.einsum("nchw,kchw->nk", inputs, weight)
 
-    np.testing.assert_allclose(compute_input_gradient(logits, image, 2), weight[2].abs().amax(0), rtol=1e-6)
-
-
-def test_no_gradient_is_left_behind() -> None:
-    image = torch.rand(1, 1, 3, 3)
-    layer = torch.nn.Linear(9, 2)
-    compute_input_gradient(lambda inputs: layer(inputs.flatten(1)), image, 0)
-    assert (image.requires_grad, layer.weight.grad) == (False, None)
+    gradient = compute_input_gradient(logits, image)
+    np.testing.assert_allclose(gradient, weight[2].detach().abs().amax(0), rtol=1e-6)
+    assert (image.requires_grad, weight.grad) == (False, None)
 
 
 def of_one_pixel(inputs: torch.Tensor) -> torch.Tensor:
@@ -32,35 +32,24 @@ def of_one_pixel(inputs: torch.Tensor) -> torch.Tensor:
 
 def test_hiding_counts_where_the_patch_covers_what_decides() -> None:
     image = torch.full((1, 2, 10, 10), 2.0)
-    drop = measure_occlusion(of_one_pixel, image, 1, Occlusion(patch=3, places=10), batch_size=7)
-    fall = torch.tensor(4.0).sigmoid().item() - 0.5
+    drop = measure_occlusion(of_one_pixel, image, Occlusion(patch=3, places=10))
     expected = np.zeros((10, 10))
-    expected[1:4, 6:9] = fall
+    expected[1:4, 6:9] = torch.tensor(4.0).sigmoid().item() - 0.5
     np.testing.assert_allclose(drop, expected, atol=1e-6)
-
-
-def test_the_image_is_left_as_it_is() -> None:
-    image = torch.ones(1, 1, 6, 6)
-    measure_occlusion(of_one_pixel, torch.ones(1, 1, 10, 10), 0, Occlusion(3, 4), batch_size=64)
-    assert image.eq(1).all()
+    assert image.eq(2).all()
 
 
 @pytest.mark.parametrize("size", [1, 4, 12, 28, 29, 32, 96, 224])
 @pytest.mark.parametrize("multiply_adds", [1, 10**7, 10**11])
-def test_the_patches_cover_the_image_and_are_bounded_in_number(size: int, multiply_adds: int) -> None:
+def test_patches_cover_the_image_and_are_bounded(size: int, multiply_adds: int) -> None:
     how = plan_occlusion(size, multiply_adds, images=5, most=5e10)
     corners = how.corners(size)
     covered = {pixel for corner in corners for pixel in range(corner, corner + how.patch)}
     assert set(range(size)) <= covered
     assert len(set(corners)) == how.places <= 28
     assert how.places <= 7 or 5 * how.places**2 * multiply_adds <= 5e10
-
-
-@pytest.mark.parametrize("size", [28, 32, 224])
-@pytest.mark.parametrize("how", [Occlusion(6, 28), Occlusion(6, 18), Occlusion(45, 7)])
-def test_a_patch_lies_around_the_place_it_stands_for(size: int, how: Occlusion) -> None:
     places = (np.arange(how.places) + 0.5) * size / how.places
-    assert np.abs(np.array(how.corners(size)) + how.patch / 2 - places).max() <= 0.5
+    assert np.abs(np.array(corners) + how.patch / 2 - places).max() <= 0.5
 
 
 def test_a_patch_is_a_fifth_of_the_image_and_places_are_what_the_work_allows() -> None:

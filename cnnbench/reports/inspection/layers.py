@@ -21,7 +21,6 @@ __all__ = [
 ]
 
 MAX_ROWS = 8  # layers in a picture of feature maps, unless more are named
-Layers = Sequence[Traced]
 POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
@@ -66,14 +65,14 @@ def is_activation(layer: Traced) -> bool:
     return layer.is_layer and type(layer.module).__module__ == nn.ReLU.__module__
 
 
-def layers_with_statistics(traced: Layers) -> list[Traced]:
+def layers_with_statistics(traced: Sequence[Traced]) -> list[Traced]:
     """Return convolutions, linear layers and activations; all layers if there are none."""
     weighted = (nn.Conv2d, nn.Linear)
     usual = [each for each in traced if is_activation(each) or isinstance(each.module, weighted)]
     return usual or [each for each in traced if each.is_layer]
 
 
-def choose_layers(traced: Layers) -> list[Traced]:
+def choose_layers(traced: Sequence[Traced]) -> list[Traced]:
     """Return at most `MAX_ROWS` of the convolutions, poolings and activations that give out maps.
 
     Where there are more, activations are left out, and evenly some of the rest. A network without
@@ -90,7 +89,11 @@ def choose_layers(traced: Layers) -> list[Traced]:
     return pick_evenly(chosen or maps, MAX_ROWS)
 
 
-def named_layers(traced: Layers, network: nn.Module, names: Sequence[str]) -> list[Traced]:
+def named_layers(
+    traced: Sequence[Traced],
+    network: nn.Module,
+    names: Sequence[str],
+) -> list[Traced]:
     """Return the modules of these names, in the order they run.
 
     Raises:

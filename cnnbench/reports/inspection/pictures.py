@@ -1,4 +1,4 @@
-"""The pictures of images, kernels, maps and histograms. Images are (C, H, W), from 0 to 1."""
+"""The pictures of images, kernels, maps and histograms."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch.nn import functional
 
 from cnnbench.analysis.activations import Array, Histogram
 from cnnbench.analysis.format import truncate
@@ -38,10 +40,10 @@ BAR: dict[str, Any] = {"location": "bottom", "shrink": 0.4, "aspect": 40, "ancho
 
 @dataclass(frozen=True)
 class Shown:
-    """A test image (C, H, W), its true and its predicted class, and the probability of that."""
+    """A test image: uint8 (C, H, W), its true and predicted class, the probability of that."""
 
     index: int
-    image: Array
+    pixels: torch.Tensor
     true: str
     predicted: str
     probability: float
@@ -50,19 +52,19 @@ class Shown:
     def is_right(self) -> bool:
         return self.true == self.predicted
 
-    @property
-    def picture(self) -> Array:
-        return as_picture(self.image)
+    def picture(self, size: int | None = None) -> Array:
+        """Return (H, W, 3) of three channels, else their mean (H, W); `size` x `size` if given."""
+        pixels = self.pixels.cpu().float() / 255
+        if size is not None and pixels.shape[1:] != (size, size):
+            sides = (size, size)
+            (pixels,) = functional.interpolate(pixels[None], sides, mode="bilinear", antialias=True)
+        picture: Array = (pixels.movedim(0, -1) if len(pixels) == 3 else pixels.mean(dim=0)).numpy()
+        return picture
 
     def verdict(self, most: int) -> str:
         """Return such as Shirt → Coat, 0.97, or Coat, 0.97 where that is right."""
         true = "" if self.is_right else f"{truncate(self.true, most)} → "
         return f"{true}{truncate(self.predicted, most)}, {self.probability:.2f}"
-
-
-def as_picture(image: Array) -> Array:
-    """Return (H, W, 3) of an image with three channels, of any other the mean over channels."""
-    return np.moveaxis(image, 0, -1) if len(image) == 3 else image.mean(axis=0)
 
 
 def _show_row(
@@ -101,7 +103,7 @@ def draw_mistakes(path: Path, title: str, shown: Sequence[Shown]) -> None:
                 f"{each.index:,}: {each.probability:.3f}"
                 for each in row
             ]
-            _show_row(axes, [each.picture for each in row], labels, columns)
+            _show_row(axes, [each.picture() for each in row], labels, columns)
 
 
 def draw_saliency(
@@ -124,7 +126,8 @@ def draw_saliency(
         for block, (image, gradient, occlusion) in zip(blocks, grid, strict=True):
             part = slice(block[0], block[-1] + 1)
             labels = [each.verdict(int(10 * side)).replace(" → ", "\n→ ") for each in shown[part]]
-            _show_row(image, [each.picture for each in shown[part]], labels, columns)
+            seen = [each.picture(gradients.shape[-1]) for each in shown[part]]
+            _show_row(image, seen, labels, columns)
             for label, each in zip(image.get_xticklabels(), shown[part], strict=True):
                 label.set_color("black" if each.is_right else RED)
             _show_row(gradient, (gradients / scales)[part], [], columns)
@@ -169,22 +172,22 @@ def draw_feature_maps(
     path: Path,
     title: str,
     shown: Shown,
-    layers: Sequence[Traced],
-    outputs: Sequence[Array],
+    image_size: int,
+    outputs: Sequence[tuple[Traced, Array]],
 ) -> None:
     """Draw the image, and a row for each layer: its maps (C, H, W) or units (F) in one scale."""
     note = "a row for each layer: its name, kind and shape (channels × height × width)"
-    size = (WIDTH, max(4.0, 0.8 + 1.05 * len(layers)))
+    size = (WIDTH, max(4.0, 0.8 + 1.05 * len(outputs)))
     with draw_figure(path, title, size, note) as figure:
         parts: Any = figure.subfigures(1, 2, width_ratios=(1, 5))
         image, right = parts[0].subplots(), parts[1]
-        _show_row(image, [shown.picture], [], 1)
+        _show_row(image, [shown.picture(image_size)], [], 1)
         verdict = shown.verdict(20).replace(" → ", "\n→ ")
         color = "black" if shown.is_right else RED
         text = f"test image {shown.index:,}\n{verdict}"
         image.set_title(text, loc="left", size=8, color=color)  # whose width moves nothing
-        grid = right.subplots(len(layers), squeeze=False)
-        for axes, layer, values in zip(grid.flat, layers, outputs, strict=True):
+        grid = right.subplots(len(outputs), squeeze=False)
+        for axes, (layer, values) in zip(grid.flat, outputs, strict=True):
             scale = {"cmap": "viridis", "vmin": values.min(), "vmax": values.max()}
             if values.ndim == 3:
                 channels = strongest(values)
@@ -227,12 +230,11 @@ def draw_histograms(
             axes.set_xlabel(label, loc="left", size=8, color=GRAY)
 
 
-def draw_receptive_fields(path: Path, title: str, image: Array, layers: Sequence[Traced]) -> None:
-    """Draw for each layer the image (C, S, S), bright where the middle unit of its maps sees it."""
+def draw_receptive_fields(path: Path, title: str, picture: Array, layers: Sequence[Traced]) -> None:
+    """Draw for each layer the picture, bright where the middle unit of its maps sees it."""
     from matplotlib.patches import Rectangle
 
-    picture, size = as_picture(image), image.shape[-1]
-    rows = _in_rows(layers, 4)
+    size, rows = len(picture), _in_rows(layers, 4)
     note = "bright: what a unit in the middle of a layer's maps sees"
     with draw_figure(path, title, (WIDTH, 0.8 + 3.2 * len(rows)), note) as figure:
         grid = figure.subplots(len(rows), squeeze=False)

@@ -4,21 +4,22 @@ import json
 import math
 import platform
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import cnnbench
+from cnnbench.config import flatten
 from cnnbench.reports.comparison import how_many, shared
 from cnnbench.reports.grid import BATCH_SIZE, RATE, Grid, grids
-from cnnbench.reports.groups import distinguishing, flat, group, ranked
+from cnnbench.reports.groups import distinguishing, group, ranked
 from cnnbench.reports.page import render_page
 from cnnbench.reports.table import NAMED, Column, as_text, columns_of_groups, columns_of_runs
 from cnnbench.runs.records import Record
 
 __all__ = ["data_of", "render"]
 
-MOST_POINTS = 500  # of a curve: more than a chart has room for
+MAX_POINTS = 500  # of a curve: more than a chart has room for
 CHOSEN_AT_FIRST = 5
 UNIMPORTANT = ("sweep", "model.recipe")  # keys that say nothing that others do not
 
@@ -49,107 +50,114 @@ def render(runs: Sequence[Record], source: str) -> str:
 
 
 def data_of(runs: Sequence[Record], columns: Sequence[Column]) -> dict[str, Any]:
-    """What the script shows beside the tables: plain values for JSON, none of them NaN or infinite."""
+    """Return what the script shows beside the tables, for JSON: no number is NaN or infinite."""
+    parts = zip(runs, _settings(columns), _configurations(runs), strict=True)
+    found = grids(runs)
     return {
         "runs": [
-            {"settings": settings, "curves": _curves(run), "config": config, "recall": dict(_recall(run))}
-            for run, settings, config in zip(runs, _settings(columns), _configurations(runs), strict=True)
+            {"settings": settings, "curves": _curves(run), "config": config, "recall": _recall(run)}
+            for run, settings, config in parts
         ],
-        "grids": [_heat_map(grid, title) for grid, title in _titled(grids(runs), distinguishing(runs))],
+        "grids": list(map(_heat_map, found, _titles(found, distinguishing(runs)))),
     }
 
 
 def _json(values: Any) -> str:
-    """JSON that ends no script element, whatever text is in it."""
+    """Return JSON that ends no script element, whatever text is in it."""
     return json.dumps(values, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _settings(columns: Sequence[Column]) -> list[dict[str, str]]:
-    """Of each run, what tells it from others, such as ``{"model": "lenet", "optimizer.lr": "lr 0.1"}``."""
-    telling = [column for column in columns if column.kind == "setting" and len(set(column.cells)) > 1]
+    """Return what tells each run from others, as {"model": "lenet", "optimizer.lr": "lr 0.1"}."""
+    settings = [column for column in columns if column.kind == "setting"]
+    telling = [column for column in settings if len(set(column.cells)) > 1]
     telling = telling or [column for column in columns if column.name == "model"]
-    return [
-        {column.name: _named(column, number) for column in telling if column.cells[number].text}
-        for number in range(len(columns[0].cells))
-    ]
-
-
-def _named(column: Column, number: int) -> str:
-    text = column.cells[number].text
-    return text if column.name in NAMED else f"{column.heading.rpartition('.')[2]} {text}"
+    named: list[dict[str, str]] = [{} for _ in columns[0].cells]
+    for column in telling:
+        prefix = "" if column.name in NAMED else f"{column.heading.rpartition('.')[2]} "
+        for values, cell in zip(named, column.cells, strict=True):
+            if cell.text:
+                values[column.name] = f"{prefix}{cell.text}"
+    return named
 
 
 def _best_of_groups(runs: Sequence[Record]) -> list[int]:
-    """The numbers of the runs that are shown at first: the best of each of the best groups."""
+    """Return the runs that are shown at first, by number: the best of each of the best groups."""
     groups = group([run for run in runs if run.state == "finished"], distinguishing(runs))
     return [runs.index(ranked(each.runs)[0]) for each in groups[:CHOSEN_AT_FIRST]]
 
 
 def _curves(run: Record) -> dict[str, Any]:
-    """The columns of metrics.csv that are drawn; of very many epochs some, the last among them."""
-    step = max(1, math.ceil(len(run.rows) / MOST_POINTS))
+    """Return the columns of metrics.csv to draw; of many epochs some, the last among them."""
+    step = max(1, math.ceil(len(run.rows) / MAX_POINTS))
     rows = run.rows[::-1][::step][::-1]
     held_out = "validation" if any("validation_accuracy" in row for row in rows) else "test"
-    return {
-        "held_out": held_out,
-        "epoch": [_rounded(row.get("epoch")) for row in rows],
-        **{
-            f"{part}_{quantity}": [_rounded(row.get(f"{name}_{quantity}")) for row in rows]
-            for part, name in (("train", "train"), ("held_out", held_out))
-            for quantity in ("loss", "accuracy")
-        },
-    }
+    curves: dict[str, Any] = {"held_out": held_out}
+    curves["epoch"] = [_rounded(row.get("epoch")) for row in rows]
+    for part, name in (("train", "train"), ("held_out", held_out)):
+        for quantity in ("loss", "accuracy"):
+            values = [_rounded(row.get(f"{name}_{quantity}")) for row in rows]
+            curves[f"{part}_{quantity}"] = values
+    return curves
 
 
 def _rounded(number: float | None) -> float | None:
-    """As exact as a chart can show."""
+    """Return a number as exactly as a chart can show it, None if it is not finite."""
     return float(f"{number:.5g}") if number is not None and math.isfinite(number) else None
 
 
 def _configurations(runs: Sequence[Record]) -> list[dict[str, str]]:
-    """Of each run, the values of the keys in which configurations differ."""
-    values = [{key: repr(value) for key, value in flat(run.config)} for run in runs]
-    keys = [
-        key
-        for key in dict.fromkeys(key for each in values for key in each)
-        if len({each.get(key) for each in values if each}) > 1 and not key.startswith(UNIMPORTANT)
-    ]
-    plain = [dict(flat(run.config)) for run in runs]
-    return [{as_text(key): _as_given(each[key]) for key in keys if key in each} for each in plain]
+    """Return each run's values, as in YAML, of the keys in which configurations differ."""
+    configs: list[dict[str, str]] = [{} for _ in runs]
+    for run, config in zip(runs, configs, strict=True):
+        for key, value in flatten(run.config).items():
+            if not key.startswith(UNIMPORTANT):
+                config[key] = value if isinstance(value, str) else json.dumps(value, default=str)
+    known = [config for config in configs if config]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    differing = [key for key in keys if len({config.get(key) for config in known}) > 1]
+    shown: list[dict[str, str]] = []
+    for config in configs:
+        keys_here = [key for key in differing if key in config]
+        shown.append({as_text(key): as_text(config[key]) for key in keys_here})
+    return shown
 
 
-def _as_given(value: Any) -> str:
-    """A value of a configuration as YAML has it."""
-    return as_text(value if isinstance(value, str) else json.dumps(value, default=str))
-
-
-def _recall(run: Record) -> Iterator[tuple[str, float]]:
-    """Of each class, as `cnnbench evaluate` left it; nothing if it did not."""
+def _recall(run: Record) -> dict[str, float]:
+    """Return the recall of each class, as `cnnbench evaluate` left it; nothing if it did not."""
     classes = run.evaluation.get("classes")
+    recall: dict[str, float] = {}
     for each in classes if isinstance(classes, list) else []:
-        if isinstance(each, dict) and type(each.get("recall")) in (int, float) and 0 <= each["recall"] <= 1:
-            yield as_text(each.get("name", "")), each["recall"]
+        share: Any = each.get("recall") if isinstance(each, dict) else None
+        if type(share) in (int, float) and 0 <= share <= 1:
+            recall[as_text(each.get("name", ""))] = share
+    return recall
 
 
-def _titled(found: Sequence[Grid], keys: Sequence[str]) -> list[tuple[Grid, str]]:
-    """Each with the values in which it differs from the others."""
+def _titles(found: Sequence[Grid], keys: Sequence[str]) -> list[str]:
+    """Return the values in which each grid differs from the others."""
     firsts = [grid.runs[0] for grid in found]
-    keys = [key for key in keys if key not in (RATE, BATCH_SIZE) and len({run.plain_value(key) for run in firsts}) > 1]
-    titles = [", ".join(f"{key}={run.value(key)}" for key in keys) for run in firsts]
-    return list(zip(found, map(as_text, titles), strict=True))
+    others = [key for key in keys if key not in (RATE, BATCH_SIZE)]
+    telling = [key for key in others if len({run.plain_value(key) for run in firsts}) > 1]
+    return [as_text(", ".join(f"{key}={run.value(key)}" for key in telling)) for run in firsts]
 
 
 def _heat_map(grid: Grid, title: str) -> dict[str, Any]:
-    """Rows and columns as they are drawn; a cell without a figure says what became of its runs."""
-    cells = [[grid.accuracies(cell) for cell in row] for row in grid.cells]
-    states = [[", ".join(dict.fromkeys(run.state for run in cell)) for cell in row] for row in grid.cells]
-    return {
-        "title": title,
-        "part": grid.part,
-        "rates": [f"{rate:.12g}" for rate in grid.rates],
-        "batch_sizes": [f"{size:.12g}" for size in grid.batch_sizes],
-        "means": [[_rounded(statistics.fmean(cell)) if cell else None for cell in row] for row in cells],
-        "deviations": [[_rounded(statistics.stdev(cell)) if len(cell) > 1 else None for cell in row] for row in cells],
-        "counts": [[len(cell) for cell in row] for row in cells],
-        "states": states,
-    }
+    """Return rows and columns to draw; a cell without a figure says what became of its runs."""
+    cells: dict[str, list[list[Any]]] = {"means": [], "deviations": [], "counts": [], "states": []}
+    for row in grid.cells:
+        for values in cells.values():
+            values.append([])
+        for runs in row:
+            accuracies = grid.accuracies(runs)
+            mean = statistics.fmean(accuracies) if accuracies else None
+            deviation = statistics.stdev(accuracies) if len(accuracies) > 1 else None
+            cells["means"][-1].append(_rounded(mean))
+            cells["deviations"][-1].append(_rounded(deviation))
+            cells["counts"][-1].append(len(accuracies))
+            cells["states"][-1].append(", ".join(dict.fromkeys(run.state for run in runs)))
+    rates, sizes = (
+        [f"{rate:.12g}" for rate in grid.rates],
+        [f"{size:.12g}" for size in grid.batch_sizes],
+    )
+    return {"title": title, "part": grid.part, "rates": rates, "batch_sizes": sizes, **cells}

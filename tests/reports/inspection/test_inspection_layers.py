@@ -33,12 +33,9 @@ def names(layers: list[Traced]) -> list[str]:
     return [layer.name for layer in layers]
 
 
-def test_of_a_small_network_all_layers_with_maps_are_shown() -> None:
+def test_of_a_large_network_activations_are_left_out() -> None:
     chosen = choose_layers(traced(network("lenet", 28), 28))
     assert names(chosen) == [f"features.{index}" for index in range(6)]
-
-
-def test_of_a_larger_one_activations_are_left_out() -> None:
     kinds = [type(layer.module) for layer in choose_layers(traced(network("alexnet", 224), 224))]
     assert kinds == [*(nn.Conv2d, nn.MaxPool2d) * 2, *[nn.Conv2d] * 3, nn.MaxPool2d]
 
@@ -114,14 +111,8 @@ def test_a_layer_is_described_by_kind_and_window(layer: nn.Module, words: str) -
     assert describe_module(layer) == words
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("features.3", "14 × 14, whole image"),
-        ("features.2", "6 × 6"),
-        ("classifier.1", "whole image"),
-    ],
-)
-def test_a_field_is_told_in_pixels_and_against_the_image(name: str, words: str) -> None:
-    layer = next(each for each in traced(network("lenet", 28), 28) if each.name == name)
-    assert describe_field(layer, 14) == words
+def test_a_field_is_told_in_pixels_and_against_the_image() -> None:
+    layers = {layer.name: describe_field(layer, 14) for layer in traced(network("lenet", 28), 28)}
+    assert layers["features.3"] == "14 × 14, whole image"
+    assert layers["features.2"] == "6 × 6"
+    assert layers["classifier.1"] == "whole image"

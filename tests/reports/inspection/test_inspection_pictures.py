@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from torch import nn
 
 from cnnbench.analysis.activations import Histogram
 from cnnbench.analysis.receptive_field import Span, Traced
+from cnnbench.data.transforms import Preprocess
 from cnnbench.reports.inspection.pictures import (
     Shown,
-    as_picture,
     draw_feature_maps,
     draw_histograms,
     draw_kernels,
@@ -33,7 +34,8 @@ HISTOGRAM = Histogram(np.ones(3), np.arange(4), 0.0, 1.0)
 
 
 def shown(true: str = "Shirt", predicted: str = "Coat", channels: int = 1) -> Shown:
-    return Shown(7, RANDOM.random((channels, 6, 6), np.float32), true, predicted, 0.97)
+    pixels = torch.randint(0, 256, (channels, 6, 6), dtype=torch.uint8)
+    return Shown(7, pixels, true, predicted, 0.97)
 
 
 def layer(name: str, *shape: int, field: Any = None) -> Traced:
@@ -70,11 +72,11 @@ def test_a_name_may_be_anything(name: str, draw: Draw) -> None:
     image, drop = shown(name, name[::-1] + "x"), np.zeros((2, 4, 4))
     draw(draw_mistakes, name, [image] * 3)
     draw(draw_saliency, name, [image] * 2, drop, drop)
-    draw(draw_feature_maps, name, image, [layer(name, 4, 3, 3)], [RANDOM.random((4, 3, 3))])
+    draw(draw_feature_maps, name, image, 6, [(layer(name, 4, 3, 3), RANDOM.random((4, 3, 3)))])
     draw(draw_histograms, name, name, [(name, "", HISTOGRAM)], is_log=True)
 
 
-@pytest.mark.parametrize("number", [1, 25, 60])
+@pytest.mark.parametrize("number", [1, 60])
 def test_every_mistake_is_shown_with_its_classes(number: int, draw: Draw) -> None:
     axes = draw(draw_mistakes, "a gallery", [shown()] * number)
     labels = [label.get_text() for row in axes for label in row.get_xticklabels()]
@@ -112,8 +114,9 @@ def test_kernels_are_around_white_or_gray(draw: Draw) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (64, 7, 7), (3, 60, 1), (2, 200, 200), (4096,), (1,)])
 def test_maps_of_any_shape_are_drawn(shape: tuple[int, ...], draw: Draw) -> None:
-    layers, outputs = [layer("features.0", *shape)] * 3, [RANDOM.random(shape)] * 3
-    image, *rows = draw(draw_feature_maps, "maps", shown(), layers, outputs)
+    outputs = [(layer("features.0", *shape), RANDOM.random(shape))] * 3
+    image, *rows = draw(draw_feature_maps, "maps", shown(), 12, outputs)
+    assert image.images[0].get_array().shape == (12, 12)
     assert image.get_title(loc="left") == "test image 7\nShirt\n→ Coat, 0.97"
     count = min(16, shape[0]) if len(shape) == 3 else 1
     assert [len(row.images) for row in rows[:3]] == [count] * 3
@@ -122,7 +125,7 @@ def test_maps_of_any_shape_are_drawn(shape: tuple[int, ...], draw: Draw) -> None
 
 def test_all_maps_of_a_layer_share_one_scale(draw: Draw) -> None:
     maps = np.array([0.0, 1.0, 0.5]).reshape(3, 1, 1)
-    _, row, bar = draw(draw_feature_maps, "maps", shown(), [layer("it", 3, 1, 1)], [maps])
+    _, row, bar = draw(draw_feature_maps, "maps", shown(), 6, [(layer("it", 3, 1, 1), maps)])
     assert colors(row) == [(0.27, 0.0, 0.33), (0.99, 0.91, 0.14), (0.13, 0.57, 0.55)]  # of viridis
     assert [label.get_text() for label in bar.get_yticklabels()] == ["0", "1"]
 
@@ -145,7 +148,7 @@ def test_a_histogram_has_its_mean_and_words(log: bool, scale: str, draw: Draw) -
 def test_a_field_is_bright_and_framed_within_the_image(draw: Draw) -> None:
     field = (Span(-2, 1, 2), Span(1, 2, 1))  # of unit 1: rows 0 to 3, columns 2 to 3
     layers = [layer("it", 4, 3, 3, field=field)]
-    (axes,) = draw(draw_receptive_fields, "", np.ones((1, 8, 8)), layers)
+    (axes,) = draw(draw_receptive_fields, "", np.ones((8, 8)), layers)
     picture = axes.images[0].get_array()
     assert (picture[:4, 2:4] == 1).all()
     assert np.isclose(picture, 0.55).sum() == 64 - 8
@@ -156,14 +159,17 @@ def test_a_field_is_bright_and_framed_within_the_image(draw: Draw) -> None:
 
 @pytest.mark.parametrize(("channels", "shape"), [(1, (6, 6)), (3, (6, 6, 3)), (4, (6, 6))])
 def test_three_channels_alone_are_in_color(channels: int, shape: tuple[int, ...]) -> None:
-    assert as_picture(shown(channels=channels).image).shape == shape
+    image = shown(channels=channels)
+    assert image.picture().shape == shape
+    pixels = image.pixels.numpy() / np.float32(255)
+    expected = np.moveaxis(pixels, 0, -1) if channels == 3 else pixels.mean(axis=0)
+    np.testing.assert_allclose(image.picture(), expected, rtol=1e-6)
 
 
-def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
+def test_a_picture_may_be_as_large_as_the_input_of_the_network() -> None:
     image = shown()
-    for name in ("first.png", "second.png"):
-        draw_mistakes(tmp_path / name, "mistakes", [image] * 4)
-    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+    (resized,) = Preprocess(4, [0.0], [1.0])(image.pixels[None])
+    np.testing.assert_allclose(image.picture(4), resized[0], rtol=1e-5)
 
 
 def test_a_verdict_names_the_true_class_where_it_is_another() -> None:

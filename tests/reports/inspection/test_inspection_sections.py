@@ -1,7 +1,6 @@
 """What goes into the sections of the page."""
 
-from collections import Counter
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,7 @@ from cnnbench.reports.inspection import pictures, sections
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import Subject
 
-IMAGE = Shown(0, np.zeros((1, 28, 28), np.float32), "Shirt", "Coat", 0.5)
+IMAGE = Shown(0, torch.zeros(1, 28, 28, dtype=torch.uint8), "Shirt", "Coat", 0.5)
 
 
 def subject(network: nn.Module, folder: Path, channels: int = 1, size: int = 28) -> Subject:
@@ -27,7 +26,7 @@ def subject(network: nn.Module, folder: Path, channels: int = 1, size: int = 28)
     network.to_empty(device="cpu")
     for parameter in network.parameters():
         nn.init.normal_(parameter)
-    engine: Any = SimpleNamespace(eval_model=network, logits=network, autocast=nullcontext())
+    engine: Any = SimpleNamespace(eval_model=network, logits=network, inputs=torch.Tensor.float)
     return Subject(folder, "a network", engine, traced, 1, torch.Size((channels, size, size)))
 
 
@@ -80,7 +79,8 @@ def test_a_linear_layer_that_does_not_see_the_image_is_not_shown(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "sides"), [("inception_net", [5, 6, 14, 22, 24, 40]), ("resnet20", [3, 5, 9, 11, 15, 17, 25, 29])]
+    ("name", "sides"),
+    [("inception_net", [5, 6, 14, 22, 24, 40]), ("resnet20", [3, 5, 9, 11, 15, 17, 25, 29])],
 )
 def test_boxes_are_drawn_for_layers_that_see_more_than_those_before_up_to_the_whole_image(
     name: str, sides: list[int], drawn: dict[str, Any], tmp_path: Path
@@ -91,7 +91,10 @@ def test_boxes_are_drawn_for_layers_that_see_more_than_those_before_up_to_the_wh
 
 
 def test_the_table_has_field_jump_and_centre_of_each_layer(tmp_path: Path) -> None:
-    table = sections.receptive_fields(subject(models.build("lenet"), tmp_path), IMAGE).table
+    section = sections.receptive_fields(subject(models.build("lenet"), tmp_path), IMAGE)
+    largest = "largest receptive field of a convolution: 14 x 14, in features.3"
+    table = section.table
+    assert section.findings == [largest]
     assert table[1:5] == [
         ("features.0", "Conv2d 5 × 5", "6 × 28 × 28", "5 × 5", "1", "0"),
         ("features.2", "AvgPool2d 2 × 2", "6 × 14 × 14", "6 × 6", "2", "0.5"),
@@ -101,21 +104,35 @@ def test_the_table_has_field_jump_and_centre_of_each_layer(tmp_path: Path) -> No
     assert table[5] == ("classifier.1", "Linear", "120", "whole image", "", "")
 
 
+def test_weights_are_those_of_two_or_more_dimensions(drawn: dict[str, Any], tmp_path: Path) -> None:
+    layers = nn.Conv2d(1, 2, 5), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(1152, 3)
+    section = sections.weights(subject(nn.Sequential(*layers), tmp_path))
+    _, diagrams = drawn["draw_histograms"]
+    shapes = [(name, shape) for name, shape, _ in diagrams]
+    assert shapes == [("0.weight", "2 × 1 × 5 × 5"), ("3.weight", "3 × 1,152")]
+    assert section.pictures[0][1] == "All 2 weight tensors."
+
+
 def test_pairs_of_classes_are_counted_from_the_most_frequent_on(tmp_path: Path) -> None:
-    pairs = Counter({("Shirt", "Coat"): 2, ("Coat", "Shirt"): 1_200})
+    other = replace(IMAGE, true="Coat", predicted="Shirt")
     it = subject(models.build("mlp", widths=[2]), tmp_path)
-    table = sections.mistakes(it, [IMAGE], pairs).table
-    assert table == [("true class", "predicted", "mistakes"), ("Coat", "Shirt", "1,200"), ("Shirt", "Coat", "2")]
+    section = sections.mistakes(it, [IMAGE] * 2 + [other] * 1_200, 5)
+    assert section.table[1:] == [("Coat", "Shirt", "1,200"), ("Shirt", "Coat", "2")]
+    assert section.pictures[0][1].startswith("The 5 most confident of 1,202 mistakes. The worst is")
 
 
-def test_saliency_is_of_the_classes_that_are_asked_for(drawn: dict[str, Any], tmp_path: Path) -> None:
+def test_saliency_says_how_far_the_probability_falls(drawn: dict[str, Any], tmp_path: Path) -> None:
     it = subject(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), tmp_path)
-    sections.saliency(it, [IMAGE], [torch.rand(1, 1, 28, 28)], [2])
-    _, (gradient,), _ = drawn["draw_saliency"]
-    np.testing.assert_allclose(gradient, it.network[1].weight.detach()[2].view(28, 28).abs())
+    section = sections.saliency(it, [IMAGE, replace(IMAGE, pixels=IMAGE.pixels + 1)])
+    _, gradients, drops = drawn["draw_saliency"]
+    assert (gradients.shape, drops.shape) == ((2, 28, 28), (2, 28, 28))
+    falls = f"falls by at most 0.00, {drops[1].max():.2f}, from left to right."
+    assert section.pictures[0][1].endswith(falls)
 
 
-def test_histograms_say_what_is_dead_or_saturated(drawn: dict[str, Any], tmp_path: Path) -> None:
+def test_histograms_say_what_is_dead_or_saturated(
+    drawn: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     histogram = Histogram(np.ones(1), np.arange(2), 0.0, 1.0)
 
     def outputs(shape: tuple[int, ...], *figures: Any) -> LayerOutputs:
@@ -126,9 +143,10 @@ def test_histograms_say_what_is_dead_or_saturated(drawn: dict[str, Any], tmp_pat
         outputs((8,), 0.5, None, None),
         outputs((8,), None, None, 0.125),
         outputs((8,), None, None, None),
-        LayerOutputs(Traced("other", 1, nn.ReLU(), (3,), None), None, 0.0, 0, None),
     ]
-    section = sections.activations(subject(nn.Sequential(nn.ReLU()), tmp_path), layers, 7)
+    it = subject(nn.Sequential(nn.ReLU()), tmp_path)
+    monkeypatch.setattr(sections, "record_outputs", lambda *arguments: layers)
+    section = sections.activations(it, torch.zeros(7, 1, 28, 28))
     _, diagrams = drawn["draw_histograms"]
     assert [(name, words) for name, words, _ in diagrams] == [
         ("it · ReLU", "dead: 25.0 % of units, 1 of 4 maps"),
@@ -136,4 +154,11 @@ def test_histograms_say_what_is_dead_or_saturated(drawn: dict[str, Any], tmp_pat
         ("it · ReLU", "saturated: 12.5 %"),
         ("it · ReLU", "8 units"),
     ]
-    assert section.pictures[0][1].startswith("4 of 5 layers, evenly chosen, over 7 images")
+    assert section.pictures[0][1].startswith("All 4 layers, over 7 images")
+    assert section.findings == [
+        "dead units of ReLU: at most 50.0 %, in it",
+        "saturated outputs of sigmoid and tanh: at most 12.5 %, in it",
+    ]
+    monkeypatch.setattr(sections, "record_outputs", lambda *arguments: layers * 8)
+    section = sections.activations(it, torch.zeros(7, 1, 28, 28))
+    assert section.pictures[0][1].startswith("24 of 32 layers, evenly chosen, over 7 images")
