@@ -36,4 +36,5 @@ def draw_figure(path: Path, title: str, size: Inches, note: str = "") -> Iterato
         if note:
             figure.supxlabel(truncate(note, 140), size=9, color=GRAY, **style)
         yield figure
-        write_atomically(path, lambda file: figure.savefig(file, format="png"))
+        margin: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.15}
+        write_atomically(path, lambda file: figure.savefig(file, format="png", **margin))
