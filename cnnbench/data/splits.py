@@ -125,6 +125,6 @@ def _balanced_order(labels: Labels, generator: np.random.Generator) -> Indices:
     place = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        shuffled, number = generator.permutation(members), len(members)
-        place[shuffled] = (np.arange(number) + generator.random(number)) / number
+        places = (np.arange(len(members)) + generator.random(len(members))) / len(members)
+        place[generator.permutation(members)] = places
     return np.argsort(place, kind="stable")

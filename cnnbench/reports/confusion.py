@@ -25,7 +25,7 @@ def draw_confusion(
     counts, count = np.array(confusion), len(classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     is_small = count <= MAX_NUMBERED
-    side = 4.0 + 0.35 * min(count, MAX_NUMBERED) + 0.05 * min(count, MAX_NAMED)
+    side = 3.7 + 0.35 * min(count, MAX_NUMBERED) + 0.05 * min(count, MAX_NAMED)
     with draw_figure(path, title, (side + 0.5, side), note) as figure:
         axes = figure.subplots()
         # small shares are what is looked for, so they get more of the scale

@@ -61,6 +61,10 @@ def test_an_order_holds_every_index_once_and_is_another_for_another_seed_or_epoc
     assert not torch.equal(epoch_order(1000, 5, 3), order)
 
 
+def test_the_order_is_that_of_earlier_versions() -> None:
+    assert epoch_order(12, 3, 5).tolist() == [9, 4, 2, 8, 7, 1, 5, 11, 0, 10, 3, 6]
+
+
 def test_an_order_neither_depends_on_the_global_generators_nor_changes_them() -> None:
     first = epoch_order(1000, 5, 3)
     torch.rand(7)

@@ -42,6 +42,21 @@ def test_the_seed_alone_decides_the_split(data_config: ConfigMaker, asked: dict[
         assert set(getattr(first, part)) != set(getattr(other, part))
 
 
+@pytest.mark.parametrize(
+    ("asked", "start"),
+    [
+        ({"validation": 100}, "9b6ad3d80e57"),
+        ({"validation": 100, "train_examples": 300, "test_examples": 50}, "95d39ad4c321"),
+        ({"validation": 0, "folds": 5, "fold": 2}, "a0fad7566e65"),
+    ],
+    ids=str,
+)
+def test_splits_are_those_of_earlier_versions(data_config: ConfigMaker, asked: dict[str, int], start: str) -> None:
+    train_labels, test_labels = np.arange(1000) % CLASSES, np.arange(200) % CLASSES
+    summary = make_split(data_config(**asked), train_labels, test_labels, 3).summary()
+    assert str(summary["sha256"]).startswith(start)
+
+
 @pytest.mark.parametrize("validation", [0, 1, 10, 100, 105, 999])
 def test_validation_is_of_the_size_asked_for_and_both_parts_are_balanced(
     data_config: ConfigMaker, validation: int
