@@ -70,7 +70,7 @@ class Dataset:
 
     @property
     def is_measured(self) -> bool:
-        """Whether `mean` and `std` are known; until they are, pixels would stay as they are."""
+        """Return whether `mean` and `std` are known, or are measured when the images are read."""
         return set(self.std) != {1.0}
 
     def as_record(self) -> dict[str, Any]:

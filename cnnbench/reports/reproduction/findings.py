@@ -87,7 +87,7 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Judged:
-    """What was measured, in a sentence, and the verdict on what was stated, if anything was."""
+    """A finding: a sentence with the figures, the range that was stated, and the verdict."""
 
     sentence: str
     stated: str
