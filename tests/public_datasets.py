@@ -97,7 +97,7 @@ def cifar_files(name: str, arrays: Arrays, is_binary: bool) -> Files:
         batches = zip(np.array_split(arrays[0], 5), np.array_split(arrays[1], 5), strict=True)
         parts = {f"data_batch_{number}": batch for number, batch in enumerate(batches, 1)}
     parts["test" if is_fine else "test_batch"] = arrays[2:4]
-    files = {"folder/readme.html": b"<html>", "folder/batches.meta.txt": b"airplane\n"}
+    files = {"folder/readme.html": b"<html>", "folder/meta": pickle.dumps({"label_names": []})}
     for file, (images, labels) in parts.items():
         pixels = images.reshape(len(images), -1)
         if is_binary:

@@ -23,7 +23,7 @@ def parse_files(dataset: PublicDataset, files: list[bytes]) -> Arrays:
         return _parse_cifar(files[0])
     is_emnist = dataset.source == "EMNIST"
     if is_emnist:
-        files = _unzip_emnist(dataset.name.removeprefix("emnist_"), files[0])
+        files = _unzip_emnist(dataset.options["split"], files[0])
     train, train_labels, test, test_labels = (_parse_idx(file) for file in files)
     if is_emnist:  # its images are stored column by column
         train, test = (np.ascontiguousarray(images.swapaxes(1, 2)) for images in (train, test))

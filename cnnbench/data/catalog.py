@@ -93,11 +93,12 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class PublicDataset(Dataset):
-    """A data set that is found on this machine, or else downloaded as torchvision's `source` is.
+    """A data set that is found on this machine, or else downloaded by torchvision's class `source`.
 
     `sha256` is of the unpacked content or, where the name says so, of the published archive. All
     files are needed, but of `archives`, with their sizes in bytes, one is enough. `folders` are its
-    names in a folder of data sets; downloads go to the first. `hint` says how else to get it.
+    names in a folder of data sets; downloads go to the first. `options` are arguments of the class,
+    `hint` says how else to get it.
     """
 
     mean: tuple[float, ...] = (0.0,)  # to be measured when the images are read, as std
@@ -106,6 +107,7 @@ class PublicDataset(Dataset):
     train_examples: _Count = 60_000
     test_examples: _Count = 10_000
     source: str
+    options: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[str, ...]
     system_folders: tuple[Path, ...] = ()
     archives: Mapping[str, int] = field(default_factory=dict)
@@ -229,6 +231,7 @@ def _emnist(part: str, classes: str, train_examples: int, first_label: int = 0) 
         sha256={"gzip.zip": "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e"},
         licence="not stated (to be cited: Cohen et al., EMNIST: an extension of MNIST to handwritten letters, 2017)",
         source="EMNIST",
+        options={"split": part},
         folders=("emnist", "EMNIST/raw"),
         first_label=first_label,
     )

@@ -1,30 +1,30 @@
 """Find the files of a public data set, or download them.
 
-Files are looked for in the cache, in the folders of CNNBENCH_DATA and in system folders;
-torchvision says where they are published. They are used only if their SHA-256 is the known one:
+Files are looked for in the cache, in the folders of CNNBENCH_DATA and in system folders, and
+otherwise downloaded by torchvision's data set classes. They are used only if their SHA-256 is the known one:
 mirrors recompress, proxies serve pages of their own, and data sets share the names of files.
 """
 
 import gzip
 import hashlib
 import os
+import resource
+import socket
 import sys
 import warnings
 import zlib
 from collections.abc import Hashable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import replace
-from http.client import HTTPException
-from io import BytesIO
+from errno import EDQUOT, ENOSPC
+from io import BytesIO, StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.request import Request, urlopen
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from cnnbench.data import cache
 from cnnbench.data.archives import parse_files
@@ -41,6 +41,7 @@ __all__ = ["cache_folder", "find_files", "load", "load_local", "prefetch"]
 
 ATTEMPTS = 2  # at each mirror
 TIMEOUT_S = 15
+MAX_BYTES = 1 << 30  # of a downloaded file, and of what is unpacked from it
 PATIENCE_S = 1  # before a run that waits for another says so
 GZIP = b"\x1f\x8b"  # how gzipped files begin
 PORTION = 1 << 16  # bytes that are read at a time
@@ -246,7 +247,7 @@ def _read_at_most(stream: "SupportsRead[bytes]", limit: int) -> bytes:
 
 
 def _download_missing(dataset: PublicDataset, root: Path, tried: list[str]) -> None:
-    """Download what is missing, as far as it can be had; of parallel runs only one does.
+    """Download the data set, as far as it can be had; of parallel runs only one does.
 
     Raises:
         DataError: nothing can be written to the cache.
@@ -258,11 +259,10 @@ def _download_missing(dataset: PublicDataset, root: Path, tried: list[str]) -> N
             found = find_files(dataset, str(root))  # another run may have downloaded them
             if not found.missing:
                 return
-            for file, urls in _find_urls(dataset, tried).items():
-                if file in found.paths:
-                    continue
-                if not _download(dataset, file, urls, Path(part), tried):
-                    return
+            _fetch(dataset, part, tried)
+            for file in dataset.sha256.keys() - found.paths.keys():
+                for path in Path(part).rglob(_published(file)):
+                    _keep(dataset, file, path, folder / path.name, tried)
     except OSError as error:
         reason = f"Cannot write to the cache {folder}: {error}."
         raise DataError(f"{reason} Name another folder with data.root=DIR.") from error
@@ -286,48 +286,59 @@ def _locked(dataset: PublicDataset, folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _find_urls(dataset: PublicDataset, tried: list[str]) -> dict[str, list[str]]:
-    """Return where each file is published, as torchvision's class of the data set knows."""
+def _fetch(dataset: PublicDataset, folder: str, tried: list[str]) -> None:
+    """Let torchvision download the data set into a folder; if it fails, `tried` says why."""
     try:
         from torchvision import datasets  # type: ignore[import-untyped]  # takes seconds
     except Exception as error:  # not installed, or not made for this PyTorch
         tried.append(f"torchvision cannot be imported ({error}): pip install torchvision")
-        return {}
+        return
     source = getattr(datasets, dataset.source)
-    if hasattr(source, "url"):
-        urls = [source.url]
-    elif dataset.source == "QMNIST":
-        urls = [url for part in ("train", "test") for url, _ in source.resources[part]]
-    else:
-        urls = [mirror + name for mirror in source.mirrors for name, _ in source.resources]
-    return {file: [url for url in urls if url.endswith(f"/{_published(file)}")] for file in dataset.sha256}
-
-
-def _download(dataset: PublicDataset, file: str, urls: list[str], part: Path, tried: list[str]) -> bool:
-    """Download a file, and put it into the folder above `part` once it is verified.
-
-    Returns whether that worked; if not, `tried` says why.
-    """
-    for url in urls * ATTEMPTS:
-        request = Request(url, headers={"User-Agent": "cnnbench"})  # some refuse Python's own
+    # one mirror at a time, as torchvision gives up at the first that is silent
+    for mirror in vars(source).get("mirrors", [""]) * ATTEMPTS:
+        one_mirror = type(source.__name__, (source,), {"mirrors": [mirror]})
         try:
-            with (
-                urlopen(request, timeout=TIMEOUT_S) as answer,
-                tqdm.wrapattr(answer, "read", answer.length, disable=None) as stream,
-            ):
-                content = _read_at_most(stream, dataset.max_bytes(file))
-            _verify(dataset, file, content)
-        except (OSError, HTTPException, ValueError) as error:
-            tried.append(f"{url}: {getattr(error, 'reason', error)}")
-            continue
-        path = part / _published(file)
-        path.write_bytes(content)
-        target = part.parent / path.name
-        if target.is_file():  # a damaged one
-            target.replace(f"{target}.damaged")
-        path.replace(target)
-        return True
-    return False
+            with _bounded():
+                for is_train in (True, False):
+                    one_mirror(folder, train=is_train, download=True, **dataset.options)
+            return
+        except Exception as error:  # also what damaged archives raise
+            if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+                raise
+            reason = " ".join(str(error).split())
+            if mirror not in reason:
+                reason = f"{mirror}: {reason}"
+            tried.append(f"torchvision's {source.__name__}: {reason}")
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Let no connection be silent for long and no file grow without end; show bars on terminals."""
+    timeout = socket.getdefaulttimeout()
+    limit, hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    bound = MAX_BYTES if limit == resource.RLIM_INFINITY else limit
+    stderr = sys.stderr if sys.stderr.isatty() else StringIO()
+    try:
+        socket.setdefaulttimeout(TIMEOUT_S)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bound, hard_limit))
+        with redirect_stderr(stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard_limit))
+        socket.setdefaulttimeout(timeout)
+
+
+def _keep(dataset: PublicDataset, file: str, path: Path, target: Path, tried: list[str]) -> None:
+    """Move a downloaded file to its place, if it is the known one."""
+    try:
+        _read_verified(dataset, file, path)
+    except ValueError as error:
+        tried.append(f"{path.name}: {error}")
+        return
+    if target.is_file():  # a damaged one
+        target.replace(f"{target}.damaged")
+    path.replace(target)
 
 
 def _missing_error(dataset: PublicDataset, missing: list[str], root: Path, tried: list[str]) -> DataError:

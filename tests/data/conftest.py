@@ -1,6 +1,8 @@
 """What the tests of the data layer share."""
 
-from collections.abc import Callable, Iterator
+import gc
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -67,21 +69,24 @@ def mnist(nothing_on_this_machine: None, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def start_mirror() -> Iterator[Callable[[Site], Mirror]]:
-    """Starts a mirror that has the files of a site."""
+def start_mirror() -> Iterator[Callable[[Mapping[str, bytes]], Mirror]]:
+    """Starts a mirror that has these files."""
     with ExitStack() as stack:
 
-        def start(site: Site) -> Mirror:
-            mirror = Mirror(packed_files(site.arrays))
+        def start(files: Mapping[str, bytes]) -> Mirror:
+            mirror = Mirror(dict(files))
             stack.callback(mirror.close)
             return mirror
 
         yield start
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # connections that failed, which torchvision leaves open
 
 
 @pytest.fixture
-def mirror(fashion: Site, start_mirror: Callable[[Site], Mirror]) -> Mirror:
+def mirror(fashion: Site, start_mirror: Callable[[Mapping[str, bytes]], Mirror]) -> Mirror:
     """The mirror of Fashion-MNIST that torchvision knows."""
-    mirror = start_mirror(fashion)
+    mirror = start_mirror(packed_files(fashion.arrays))
     fashion.mirrors(mirror.url)
     return mirror
