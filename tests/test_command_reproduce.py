@@ -16,7 +16,7 @@ from made_records import made_record
 from cnnbench import config
 from cnnbench.cli import reproduce
 from cnnbench.cli.hydra_app import compose_config, conf_folder
-from cnnbench.cli.reproduce import jobs_of, of_the_scale
+from cnnbench.cli.reproduce import jobs_of, select_runs
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.preflight import check
 
@@ -62,7 +62,7 @@ def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:
     job, run = jobs_of("book", "reduced")[0], made_record("book/alexnet", {})
     asked = [replace(run, overrides=[*job[::-1], "device=cpu", "device.precision=bf16"])]
     left = [replace(run, overrides=[*job[:-1], "seed=9"]), run]
-    assert of_the_scale("reduced", [*left, *asked]) == asked
+    assert select_runs([*left, *asked], "reduced") == asked
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:
     [
         (["boo"], "knows no part 'boo'. Did you mean 'book'? Allowed: all, book, claims."),
         (["--scale", "smok"], "--scale smok is not known. Did you mean 'smoke'? Allowed: full, "),
-        (["book", "claims"], "takes one part, not book and claims. Both are: all."),
+        (["book", "claims"], "knows no part 'book claims'. Did you mean 'claims'? Allowed: all, "),
         (["train.epochs=3"], "train.epochs would change what is measured"),
         (["hydra/launcher=joblib"], "hydra/launcher would change what is measured"),
         (["seed=0"], "cnnbench -m experiment=NAME seed=0"),
@@ -153,6 +153,7 @@ def test_interrupted_reproduction_resumes_and_judges_a_claim_of_ones_own(
     done = within(*SMOKE)
     assert done.returncode == 0, done.stderr
     assert "2 of 3 jobs are finished already." in done.stdout, struck.stdout + done.stdout
+    assert re.search(r"\n\nLeNet .*\nclaim 11 +undecided\n", done.stdout)
     assert done.stdout.splitlines()[-1] == f"{SWEEP}/results.md"
     assert not (tmp_path / "docs").exists()
     text = (tmp_path / SWEEP / "results.md").read_text()

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib import import_module
@@ -12,14 +13,16 @@ import yaml
 from cnnbench import config
 from cnnbench.cli.compose import run_sweep_command
 from cnnbench.cli.hydra_app import compose_config, conf_folder
+from cnnbench.commands import write_results
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.processes import processes
 from cnnbench.runs.records import Record, read_records
 from cnnbench.sweeps.jobs import Overrides, SweepRequest, list_jobs, quote_path
 
-__all__ = ["jobs_of", "of_the_scale", "proposed", "run"]
+__all__ = ["jobs_of", "list_words", "read_varied", "run", "select_runs"]
 
-PARTS = {"book": ("book",), "claims": ("claims",), "all": ("book", "claims")}
+FILE = "results.md"
+PARTS = ("all", "book", "claims")
 MACHINE_KEYS = ("device*", "data.root", "train.checkpoint_every.*", "tracker*")
 
 USAGE = """\
@@ -57,28 +60,33 @@ def run(arguments: list[str]) -> int:
     request = SweepRequest(["reproduce", *arguments], jobs, prints_table=False)
     if options.dry_run:
         return run_sweep_command([*words, "hydra.sweeper.dry_run=true"], request)
-    output = options.output or (directory if options.scale == "smoke" else Path("docs"))
     try:
         import_module("scipy.stats")
     except ImportError as error:
         needed = "cnnbench reproduce needs scipy: pip install 'cnnbench[reproduce]'"
         raise ConfigError(needed) from error
     from cnnbench.analysis.claims import compute_figures  # torch, which a mistake need not wait for
-    from cnnbench.commands import reproduce
+    from cnnbench.reports.reproduction.arms import sort_runs
     from cnnbench.reports.reproduction.findings import FIGURES
+    from cnnbench.reports.reproduction.results import judge_runs
     from cnnbench.reports.reproduction.statements import load_statements
 
-    settings = config.load(config.to_plain(compose_config(jobs[0])))
-    computed = compute_figures(settings.data)
-    statements = load_statements(conf_folder() / "claims.yaml", proposed(), FIGURES, computed)
+    computed = compute_figures(config.load(config.to_plain(compose_config(jobs[0]))).data)
+    path = conf_folder() / "claims.yaml"
+    statements = load_statements(path, list_words(), FIGURES, computed)
     try:
         return run_sweep_command(words, request)
     finally:  # what there is after an interruption, too
         if request.launched:
-            runs = of_the_scale(options.scale, read_records(directory))
+            runs = select_runs(read_records(directory), options.scale)
+            experiments = sort_runs(runs, read_varied(), read_scale(options.scale))
             command = shlex.join(["cnnbench", *request.command])
             heading = {"command": command, "scale": options.scale}
-            reproduce.judge(statements, runs, read_scale(options.scale), heading, output)
+            verdicts, page = judge_runs(statements, computed, experiments, runs, heading)
+            print(f"\n{verdicts}")
+            output = options.output or (directory if options.scale == "smoke" else Path("docs"))
+            with write_results(output, FILE) as folder:
+                folder.write_text(FILE, page)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -98,10 +106,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_intermixed_args(arguments)
     options.overrides = [word for word in options.words if "=" in word]
     parts = [word for word in options.words if "=" not in word]
-    if len(parts) > 1:
-        given = " and ".join(parts)
-        raise ConfigError(f"cnnbench reproduce takes one part, not {given}. Both are: all.")
-    options.part = parts[0] if parts else "all"
+    options.part = " ".join(parts) or "all"
     for word in options.overrides:
         if not _is_of_machine(word):
             raise ConfigError(
@@ -116,7 +121,7 @@ def _is_of_machine(override: str) -> bool:
     return any(fnmatch(override.partition("=")[0], each) for each in MACHINE_KEYS)
 
 
-def of_the_scale(scale: str, runs: Sequence[Record]) -> list[Record]:
+def select_runs(runs: Sequence[Record], scale: str) -> list[Record]:
     """Return those that are jobs of the scale as it is today; others were left by one that was."""
     asked = {_without_machine(job) for job in jobs_of("all", scale)}
     return [run for run in runs if _without_machine(run.overrides) in asked]
@@ -126,11 +131,11 @@ def _without_machine(overrides: Sequence[str]) -> frozenset[str]:
     return frozenset(override for override in overrides if not _is_of_machine(override))
 
 
-def proposed() -> dict[str, dict[str, str]]:
+def read_varied() -> dict[str, dict[str, str]]:
     """Return the values by key that each experiment of the book and the claims varies."""
     folder = conf_folder() / "experiment"
     varied: dict[str, dict[str, str]] = {}
-    for part in PARTS["all"]:
+    for part in ("book", "claims"):
         for path in sorted((folder / part).glob("*.yaml")):
             experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
             varied[f"{part}/{path.stem}"] = experiment["hydra"]["sweeper"]["params"]
@@ -147,7 +152,7 @@ def read_scale(scale: str) -> dict[str, str]:
     if scale not in scales:
         raise ConfigError(f"--scale {scale} is not known. {did_you_mean(scale, scales)}")
     changes = scales[scale]
-    return {name: f"{changes['all']} {changes.get(name, '')}".strip() for name in proposed()}
+    return {name: f"{changes['all']} {changes.get(name, '')}".strip() for name in read_varied()}
 
 
 def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]:
@@ -160,8 +165,16 @@ def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]
         raise ConfigError(f"cnnbench reproduce knows no part '{part}'. {did_you_mean(part, PARTS)}")
     changes = read_scale(scale)
     jobs: list[Overrides] = []
-    for name, varied in proposed().items():
-        if name.partition("/")[0] in PARTS[part]:
+    for name, varied in read_varied().items():
+        if part in ("all", name.partition("/")[0]):
             own = [f"{key}={values}" for key, values in varied.items()]
             jobs += list_jobs([f"experiment={name}", *own, *changes[name].split(), *given])
     return jobs
+
+
+def list_words() -> dict[str, set[str]]:
+    """Return the overrides of all jobs of each experiment at full scale."""
+    words: dict[str, set[str]] = defaultdict(set)
+    for experiment, *others in jobs_of("all", "full"):
+        words[experiment.removeprefix("experiment=")].update(others)
+    return words

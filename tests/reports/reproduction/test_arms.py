@@ -11,13 +11,18 @@ VARIED = {"model": "lenet,alexnet", "optimizer.lr": "0.3,10", "seed": "0,1,2"}
 LENET, ALEXNET = ({"model": name, "optimizer.lr": "0.3"} for name in ("lenet", "alexnet"))
 
 
+def sort(runs: list[Record]) -> list[Arm]:
+    return sort_runs(runs, {NAME: VARIED}, {NAME: ""})[NAME].arms
+
+
 def only_arm(runs: list[Record]) -> Arm:
-    (arm,) = sort_runs(runs, VARIED).arms
+    (arm,) = sort(runs)
     return arm
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_arm_in_the_order_of_their_values() -> None:
-    arms = sort_runs(made(NAME, ALEXNET, [0.9]) + made(NAME, LENET, [0.7, 0.8]), VARIED).arms
+    others = made("claims/y", LENET, [0.5])
+    arms = sort(others + made(NAME, ALEXNET, [0.9]) + made(NAME, LENET, [0.7, 0.8]))
     assert [arm.values for arm in arms] == [LENET, ALEXNET]
     assert [arm.samples("accuracy") for arm in arms] == [[0.7, 0.8], [0.9]]
     assert arms[0].label == "model=lenet optimizer.lr=0.3"
@@ -41,7 +46,7 @@ def test_a_finished_run_without_its_files_has_no_figures() -> None:
     runs[0].rows.clear()
     del runs[1].result["test_accuracy"]
     assert only_arm(runs).samples("accuracy") == [0.7]
-    del runs[2].rows[0]["test_accuracy"], runs[2].rows[0]["epoch_s"], runs[2].result["final"]
+    runs[2].rows[0].clear()
     names = ("train_less_test", "epochs_to_converge", "test_loss_rise", "epoch_s")
     assert [only_arm(runs).samples(name) for name in names] == [[]] * 4
 
