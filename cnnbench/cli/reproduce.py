@@ -2,10 +2,10 @@
 
 import argparse
 import shlex
-from collections import defaultdict
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -19,7 +19,7 @@ from cnnbench.runs.processes import processes
 from cnnbench.runs.records import Record, read_records
 from cnnbench.sweeps.jobs import Overrides, SweepRequest, list_jobs, quote_path
 
-__all__ = ["jobs_of", "list_words", "read_varied", "run", "select_runs"]
+__all__ = ["jobs_of", "read_scale", "run", "select_runs"]
 
 FILE = "results.md"
 PARTS = ("all", "book", "claims")
@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
     if processes().several:
         alone = "cnnbench reproduce measures times, in one process. Start it without torchrun."
         raise ConfigError(alone)
-    jobs = jobs_of(options.part, options.scale, options.overrides)
+    jobs = list(chain(*jobs_of(options.part, options.scale, options.overrides).values()))
     directory = Path("outputs/sweeps") / f"reproduce-{options.scale}"
     words = ["-m", f"hydra.sweep.dir={quote_path(directory)}"]
     request = SweepRequest(["reproduce", *arguments], jobs, prints_table=False)
@@ -72,14 +72,14 @@ def run(arguments: list[str]) -> int:
     from cnnbench.reports.reproduction.statements import load_statements
 
     computed = compute_figures(config.load(config.to_plain(compose_config(jobs[0]))).data)
-    path = conf_folder() / "claims.yaml"
-    statements = load_statements(path, list_words(), FIGURES, computed)
+    full = jobs_of("all", "full")
+    statements = load_statements(conf_folder() / "claims.yaml", full, FIGURES, computed)
     try:
         return run_sweep_command(words, request)
     finally:  # what there is after an interruption, too
         if request.launched:
             runs = select_runs(read_records(directory), options.scale)
-            experiments = sort_runs(runs, read_varied(), read_scale(options.scale))
+            experiments = sort_runs(runs, full, read_scale(options.scale))
             command = shlex.join(["cnnbench", *request.command])
             heading = {"command": command, "scale": options.scale}
             verdicts, page = judge_runs(statements, computed, experiments, runs, heading)
@@ -123,23 +123,12 @@ def _is_of_machine(override: str) -> bool:
 
 def select_runs(runs: Sequence[Record], scale: str) -> list[Record]:
     """Return those that are jobs of the scale as it is today; others were left by one that was."""
-    asked = {_without_machine(job) for job in jobs_of("all", scale)}
+    asked = {_without_machine(job) for job in chain(*jobs_of("all", scale).values())}
     return [run for run in runs if _without_machine(run.overrides) in asked]
 
 
 def _without_machine(overrides: Sequence[str]) -> frozenset[str]:
     return frozenset(override for override in overrides if not _is_of_machine(override))
-
-
-def read_varied() -> dict[str, dict[str, str]]:
-    """Return the values by key that each experiment of the book and the claims varies."""
-    folder = conf_folder() / "experiment"
-    varied: dict[str, dict[str, str]] = {}
-    for part in ("book", "claims"):
-        for path in sorted((folder / part).glob("*.yaml")):
-            experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
-            varied[f"{part}/{path.stem}"] = experiment["hydra"]["sweeper"]["params"]
-    return varied
 
 
 def read_scale(scale: str) -> dict[str, str]:
@@ -151,11 +140,15 @@ def read_scale(scale: str) -> dict[str, str]:
     scales = yaml.safe_load((conf_folder() / "reproduce.yaml").read_text(encoding="utf-8"))
     if scale not in scales:
         raise ConfigError(f"--scale {scale} is not known. {did_you_mean(scale, scales)}")
-    changes = scales[scale]
-    return {name: f"{changes['all']} {changes.get(name, '')}".strip() for name in read_varied()}
+    changes, reduced = scales[scale], {}
+    folder = conf_folder() / "experiment"
+    for path in [*sorted(folder.glob("book/*.yaml")), *sorted(folder.glob("claims/*.yaml"))]:
+        name = f"{path.parent.name}/{path.stem}"
+        reduced[name] = f"{changes['all']} {changes.get(name, '')}".strip()
+    return reduced
 
 
-def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]:
+def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> dict[str, list[Overrides]]:
     """Return the overrides of each job: of the experiment, of the scale, and those `given`.
 
     Raises:
@@ -163,18 +156,11 @@ def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]
     """
     if part not in PARTS:
         raise ConfigError(f"cnnbench reproduce knows no part '{part}'. {did_you_mean(part, PARTS)}")
-    changes = read_scale(scale)
-    jobs: list[Overrides] = []
-    for name, varied in read_varied().items():
+    jobs = {}
+    for name, changes in read_scale(scale).items():
         if part in ("all", name.partition("/")[0]):
+            experiment = (conf_folder() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+            varied = yaml.safe_load(experiment)["hydra"]["sweeper"]["params"]
             own = [f"{key}={values}" for key, values in varied.items()]
-            jobs += list_jobs([f"experiment={name}", *own, *changes[name].split(), *given])
+            jobs[name] = list_jobs([f"experiment={name}", *own, *changes.split(), *given])
     return jobs
-
-
-def list_words() -> dict[str, set[str]]:
-    """Return the overrides of all jobs of each experiment at full scale."""
-    words: dict[str, set[str]] = defaultdict(set)
-    for experiment, *others in jobs_of("all", "full"):
-        words[experiment.removeprefix("experiment=")].update(others)
-    return words

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from typing import NamedTuple
 
 from cnnbench import config, models
@@ -25,10 +24,14 @@ CLOSE = 0.05  # of accuracy
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that are repetitions of one another; `values` sets them apart from other arms."""
+    """Runs that are repetitions of one another; overrides in `words` tell them from other arms."""
 
-    values: dict[str, str]
+    words: Sequence[str]
     runs: Sequence[Record]
+
+    @property
+    def values(self) -> dict[str, str]:
+        return dict(word.split("=", 1) for word in self.words)
 
     @cached_property
     def finished(self) -> list[Record]:
@@ -38,10 +41,6 @@ class Arm:
         return Group((), sound).repetitions
 
     @property
-    def label(self) -> str:
-        return " ".join(f"{key}={value}" for key, value in self.values.items())
-
-    @property
     def diverged(self) -> list[Record]:
         code = DivergedError.exit_code
         return [run for run in self.runs if run.status.get("exit_code") == code]
@@ -49,7 +48,8 @@ class Arm:
     def samples(self, figure: str) -> list[float]:
         """Return a figure of each finished run that has it; the memory by one run alone."""
         if figure == "memory":
-            return self._memory
+            estimates = map(_estimate_memory, self.finished[:1])
+            return [memory / 2**20 for memory in estimates if memory is not None]
         measured = map(_measure, self.finished)
         return [figures[figure] for figures in measured if figure in figures]
 
@@ -63,11 +63,6 @@ class Arm:
     @property
     def precisions(self) -> set[str]:
         return {as_text(run.environment.get("precision", "?")) for run in self.finished}
-
-    @cached_property
-    def _memory(self) -> list[float]:
-        memory = _estimate_memory(self.finished[0]) if self.finished else None
-        return [] if memory is None else [memory / 2**20]
 
     @property
     def unfinished(self) -> str:
@@ -84,23 +79,25 @@ class Experiment(NamedTuple):
     """`reduced` has the overrides by which a scale makes it smaller, if it does."""
 
     arms: list[Arm]
-    reduced: str = ""
+    reduced: str
 
 
 def sort_runs(
-    runs: Sequence[Record], varied: Mapping[str, Mapping[str, str]], reduced: Mapping[str, str]
+    runs: Sequence[Record], jobs: Mapping[str, Sequence[Sequence[str]]], reduced: Mapping[str, str]
 ) -> dict[str, Experiment]:
-    """Return the experiments by name, with their arms in the order of the values `varied`."""
+    """Return the experiments by name, with their arms in the order of its `jobs` at full scale."""
     experiments = {}
-    for name in varied:
-        keys = [key for key in varied[name] if key != "seed"]
-        known = product(*(varied[name][key].split(",") for key in keys))
-        arms: dict[tuple[str, ...], list[Record]] = {values: [] for values in known}
+    for name in jobs:
+        arms: dict[tuple[str, ...], list[Record]] = {}
+        for _, *words in jobs[name]:  # the first names the experiment
+            arms[tuple(word for word in words if not word.startswith("seed="))] = []
+        keys = [word.partition("=")[0] for word in next(iter(arms))]
         for run in runs:
             if run.value("experiment") == name:
-                arms.setdefault(tuple(as_text(run.value(key)) for key in keys), []).append(run)
-        found = [Arm(dict(zip(keys, values, strict=True)), arms[values]) for values in arms]
-        experiments[name] = Experiment([arm for arm in found if arm.runs], reduced[name])
+                values = tuple(f"{key}={as_text(run.value(key))}" for key in keys)
+                arms.setdefault(values, []).append(run)
+        found = [Arm(values, own) for values, own in arms.items() if own]
+        experiments[name] = Experiment(found, reduced[name])
     return experiments
 
 

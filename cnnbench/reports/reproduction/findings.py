@@ -104,7 +104,7 @@ def _measure(finding: Finding, experiment: Experiment) -> tuple[str, Estimate]:
     else:
         parts = []
         for arm, arms, values in zip(finding.arms, chosen, samples, strict=True):
-            name = arm if len(arms) > 1 else arms[0].label
+            name = arm if len(arms) > 1 else " ".join(arms[0].words)
             parts.append(f"{mean_and_std(values, figure.form)} with {name}")
         sentence = f"{figure.title}: {', '.join(parts)}"
         if len(samples) == 1:
@@ -119,10 +119,9 @@ def _measure(finding: Finding, experiment: Experiment) -> tuple[str, Estimate]:
 
 def _choose(text: str, arms: Sequence[Arm], figure: Figure) -> list[Arm]:
     """Return the arms that have these values, or the most accurate of them; else an empty one."""
-    asked = parse_arm(text)
     fitting = []
     for arm in arms:
-        if all(arm.values.get(key) in values for key, values in asked.items()):
+        if all(not options.isdisjoint(arm.words) for options in parse_arm(text)):
             fitting.append(arm)
     if figure.over_arms and fitting:
         return fitting
@@ -130,7 +129,7 @@ def _choose(text: str, arms: Sequence[Arm], figure: Figure) -> list[Arm]:
     def mean_accuracy(arm: Arm) -> float:
         return fmean(arm.samples("accuracy") or [0.0])
 
-    return [max(fitting, key=mean_accuracy, default=Arm({}, []))]
+    return [max(fitting, key=mean_accuracy, default=Arm([], []))]
 
 
 def _find_doubts(finding: Finding, experiment: Experiment, chosen: list[list[Arm]]) -> list[str]:
@@ -148,7 +147,8 @@ def _find_doubts(finding: Finding, experiment: Experiment, chosen: list[list[Arm
     if len(chosen) == 2 and not FIGURES[finding.figure].over_arms:
         for (arm,) in chosen:
             if arm.diverged:
-                doubts.append(f"Runs that diverged with {arm.label}: {len(arm.diverged)}.")
+                name = " ".join(arm.words)
+                doubts.append(f"Runs that diverged with {name}: {len(arm.diverged)}.")
     return doubts
 
 

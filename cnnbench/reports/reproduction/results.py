@@ -65,7 +65,7 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _book_row(network: Network, experiment: Experiment) -> dict[str, str]:
     """Return our accuracy, the book's and the verdict."""
-    arm = experiment.arms[0] if experiment.arms else Arm({}, [])
+    arm = experiment.arms[0] if experiment.arms else Arm([], [])
     theirs = [f"{accuracy:.3f}" for accuracy in network.accuracies or []]
     verdict = judge_network(network, experiment)
     return {

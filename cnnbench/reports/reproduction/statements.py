@@ -1,7 +1,8 @@
 """Read conf/claims.yaml: the claims of the course notes, and the accuracies of the book."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -65,14 +66,14 @@ class Statements(NamedTuple):
 
 def load_statements(
     path: Path,
-    varied: Mapping[str, Collection[str]],
+    jobs: Mapping[str, Sequence[Sequence[str]]],
     trained: Collection[str],
     computed: Collection[str],
 ) -> Statements:
     """Return what conf/claims.yaml states.
 
-    It may name the overrides that each experiment has `varied`, and figures that are `trained` for
-    or `computed`.
+    It may name overrides of the `jobs` of each experiment, and figures that are `trained` for or
+    `computed`.
 
     Raises:
         ConfigError: it is damaged, or names what is not there.
@@ -80,17 +81,16 @@ def load_statements(
     try:
         values = config.parse(path.read_text(encoding="utf-8"))
         book, claims = _read(Network, values, "book"), _read(Claim, values, "claims")
-        _check_known("book", book, varied)
+        _check_known("book", book, jobs)
         for number, claim in claims.items():
             place = f"claims.{number}"
-            _check_known(f"{place}.experiment", claim.experiments, varied)
+            _check_known(f"{place}.experiment", claim.experiments, jobs)
             for finding in claim.findings:
                 figures = trained if finding.experiment else computed
                 _check_known(f"{place}.figure", [finding.figure], figures)
                 for arm in finding.arms:
-                    for key, values in parse_arm(arm).items():
-                        words = [f"{key}={value}" for value in values]
-                        _check_known(f"{place}.arms", words, varied[finding.experiment])
+                    known = set(chain(*jobs[finding.experiment]))
+                    _check_known(f"{place}.arms", chain(*parse_arm(arm)), known)
     except (ConfigError, UnicodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     return Statements(book, claims)
@@ -106,13 +106,16 @@ def _read(schema: type[T], values: Mapping[str, Any], group: str) -> dict[str, T
     return read
 
 
-def _check_known(place: str, words: Collection[str], known: Collection[str]) -> None:
+def _check_known(place: str, words: Iterable[str], known: Collection[str]) -> None:
     for word in words:
         if word not in known:
             raise ConfigError(f"{place}: '{word}' is not known. {did_you_mean(word, known)}")
 
 
-def parse_arm(arm: str) -> dict[str, list[str]]:
-    """Return the values of each key of an arm, such as ``model=lenet model.pooling=avg,max``."""
-    words = (word.partition("=") for word in arm.split())
-    return {key: values.split(",") for key, _, values in words}
+def parse_arm(arm: str) -> list[set[str]]:
+    """Return the overrides that an arm has, one of each set: ``model=lenet seed=0,1``."""
+    parsed = []
+    for word in arm.split():
+        key, _, values = word.partition("=")
+        parsed.append({f"{key}={value}" for value in values.split(",")})
+    return parsed

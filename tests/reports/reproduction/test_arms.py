@@ -1,5 +1,7 @@
 """The runs of an experiment in arms: values, seeds, figures, what is missing."""
 
+from itertools import product
+
 import pytest
 from made_records import made, made_record
 
@@ -7,12 +9,13 @@ from cnnbench.reports.reproduction.arms import Arm, sort_runs
 from cnnbench.runs.records import Record
 
 NAME = "claims/x"
-VARIED = {"model": "lenet,alexnet", "optimizer.lr": "0.3,10", "seed": "0,1,2"}
+MODELS, RATES = ("model=lenet", "model=alexnet"), ("optimizer.lr=0.3", "optimizer.lr=10")
+JOBS = [[f"experiment={NAME}", *words] for words in product(MODELS, RATES, ("seed=0", "seed=1"))]
 LENET, ALEXNET = ({"model": name, "optimizer.lr": "0.3"} for name in ("lenet", "alexnet"))
 
 
 def sort(runs: list[Record]) -> list[Arm]:
-    return sort_runs(runs, {NAME: VARIED}, {NAME: ""})[NAME].arms
+    return sort_runs(runs, {NAME: JOBS}, {NAME: ""})[NAME].arms
 
 
 def only_arm(runs: list[Record]) -> Arm:
@@ -25,7 +28,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_arm_in_the_order_of_their_va
     arms = sort(others + made(NAME, ALEXNET, [0.9]) + made(NAME, LENET, [0.7, 0.8]))
     assert [arm.values for arm in arms] == [LENET, ALEXNET]
     assert [arm.samples("accuracy") for arm in arms] == [[0.7, 0.8], [0.9]]
-    assert arms[0].label == "model=lenet optimizer.lr=0.3"
+    assert arms[0].words == ("model=lenet", "optimizer.lr=0.3")
 
 
 def test_a_job_that_has_not_begun_is_of_the_arm_of_those_that_have() -> None:
@@ -70,6 +73,6 @@ def test_what_diverged_counts_as_nothing_learned_and_what_failed_otherwise_is_no
 
 @pytest.mark.parametrize("value", ["9" * 5000, "²", "\x1b[31m", "1_0"])
 def test_an_untrusted_value_is_no_harm(value: str) -> None:
-    label = only_arm(made(NAME, {**LENET, "model": value}, [0.7])).label
-    assert "\x1b" not in label
-    assert len(label) < 400
+    (word, _) = only_arm(made(NAME, {**LENET, "model": value}, [0.7])).words
+    assert "\x1b" not in word
+    assert len(word) < 400

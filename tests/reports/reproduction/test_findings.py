@@ -9,7 +9,7 @@ from made_records import made, made_record
 
 from cnnbench.analysis.judge import Estimate
 from cnnbench.cli.hydra_app import conf_folder
-from cnnbench.cli.reproduce import list_words, read_varied
+from cnnbench.cli.reproduce import jobs_of
 from cnnbench.reports.reproduction import arms, statements
 from cnnbench.reports.reproduction.arms import sort_runs
 from cnnbench.reports.reproduction.findings import FIGURES, Judged, judge_finding, judge_network
@@ -28,9 +28,9 @@ class AnyFigure(dict[str, Estimate]):
 
 
 Values = dict[str, str]
-VARIED = read_varied()
+JOBS = jobs_of("all", "full")
 COMPUTED = AnyFigure()
-STATEMENTS = load_statements(conf_folder() / "claims.yaml", list_words(), FIGURES, COMPUTED)
+STATEMENTS = load_statements(conf_folder() / "claims.yaml", JOBS, FIGURES, COMPUTED)
 FINDINGS = {
     f"{number}-{place}": finding
     for number, claim in STATEMENTS.claims.items()
@@ -42,8 +42,8 @@ DEVIATION = 1e-5  # of the accuracy over seeds
 
 
 def judge_one(finding: Finding, runs: Sequence[Record] = (), **given: Any) -> Judged:
-    reduced = dict.fromkeys(VARIED, given.pop("reduced", ""))
-    return judge_finding(finding, sort_runs(runs, VARIED, reduced), given)
+    reduced = dict.fromkeys(JOBS, given.pop("reduced", ""))
+    return judge_finding(finding, sort_runs(runs, JOBS, reduced), given)
 
 
 def make_runs(finding: Finding, value: float) -> list[Record]:
@@ -56,7 +56,7 @@ def make_runs(finding: Finding, value: float) -> list[Record]:
 
 
 def make_arm(finding: Finding, arm: str, value: float) -> list[Record]:
-    values = {key: options[0] for key, options in statements.parse_arm(arm).items()}
+    values = dict(min(words).split("=") for words in statements.parse_arm(arm))
     if finding.figure == "log10_largest_rate":
         return make_arms(finding, values, [0.8] * (2 + int(value)) + [0.7] * 4)
     if finding.figure == "spread":
@@ -65,8 +65,7 @@ def make_arm(finding: Finding, arm: str, value: float) -> list[Record]:
     def given(figure: str, otherwise: float) -> float:
         return value if finding.figure == figure else otherwise
 
-    varied = VARIED[finding.experiment]
-    first = {key: varied[key].split(",")[0] for key in varied if key != "seed"}
+    first = dict(word.split("=") for word in JOBS[finding.experiment][0][1:-1])
     accuracy = given("accuracy", 0.0) + (0.5 if len(finding.arms) > 1 else 0.0)
     slow_epochs = 2 + int(given("epochs_to_converge", -1))
     return made(
@@ -82,11 +81,11 @@ def make_arm(finding: Finding, arm: str, value: float) -> list[Record]:
 
 def make_arms(finding: Finding, values: Values, accuracies: list[float]) -> list[Record]:
     """Runs with each value of the key that the arm leaves open."""
-    varied = VARIED[finding.experiment]
-    key = next(key for key in varied if key not in ("seed", *values))
     runs = []
-    for each, accuracy in zip(varied[key].split(","), accuracies, strict=False):
-        runs += made(finding.experiment, {**values, key: each}, [accuracy] * 3)
+    others = dict.fromkeys(job[2] for job in JOBS[finding.experiment])  # after the network
+    for other, accuracy in zip(others, accuracies, strict=False):
+        own = values | dict([other.split("=")])
+        runs += made(finding.experiment, own, [accuracy] * 3)
     return runs
 
 
@@ -264,6 +263,6 @@ def test_a_seed_that_has_not_run_with_every_rate_is_left_out() -> None:
 )
 def test_a_network_is_held_against_the_book(accuracies: Any, reduced: str, expected: str) -> None:
     runs, name = made("book/lenet", {}, accuracies), "book/lenet"
-    experiment = sort_runs(runs, VARIED, dict.fromkeys(VARIED, reduced))[name]
+    experiment = sort_runs(runs, JOBS, dict.fromkeys(JOBS, reduced))[name]
     assert judge_network(STATEMENTS.book[name], experiment) == expected
     assert judge_network(Network("Unknown"), experiment) == ""

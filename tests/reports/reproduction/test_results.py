@@ -4,7 +4,7 @@ import re
 
 import pytest
 from made_records import made, made_record
-from test_findings import COMPUTED, STATEMENTS, VARIED
+from test_findings import COMPUTED, JOBS, STATEMENTS
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
@@ -16,7 +16,7 @@ HOSTILE = "</td></svg><script>alert(1)</script>|`$x_1$`\x1b[31m"
 
 
 def judge(runs: list[Record], scale: str = "full", reduced: str = "") -> tuple[str, str]:
-    experiments = sort_runs(runs, VARIED, dict.fromkeys(VARIED, reduced))
+    experiments = sort_runs(runs, JOBS, dict.fromkeys(JOBS, reduced))
     heading = {"command": "cnnbench reproduce", "scale": scale}
     return judge_runs(STATEMENTS, COMPUTED, experiments, runs, heading)
 

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_findings import STATEMENTS
+from test_findings import JOBS, STATEMENTS
 
 from cnnbench.cli.hydra_app import conf_folder
-from cnnbench.cli.reproduce import read_varied
 from cnnbench.errors import ConfigError
 from cnnbench.reports.reproduction.findings import FIGURES
 from cnnbench.reports.reproduction.statements import Statements, load_statements
 
-VARIED = {"claims/mine": {"model=lenet", "model=alexnet", "optimizer.lr=0.1", "optimizer.lr=1"}}
+MINE = {"claims/mine": [["model=lenet", "optimizer.lr=0.1"], ["model=alexnet", "optimizer.lr=1"]]}
 FINDING = {
     "figure": "accuracy",
     "experiment": "claims/mine",
@@ -25,7 +24,7 @@ FINDING = {
 def load(folder: Path, text: str) -> Statements:
     path = folder / "claims.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    return load_statements(path, VARIED, FIGURES, ["brightness"])
+    return load_statements(path, MINE, FIGURES, ["brightness"])
 
 
 def of_finding(**changes: object) -> str:
@@ -76,7 +75,7 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, told: str) 
 
 def test_every_experiment_is_in_the_results() -> None:
     names = [name for claim in STATEMENTS.claims.values() for name in claim.experiments]
-    assert {*STATEMENTS.book, *names} == set(read_varied())
+    assert {*STATEMENTS.book, *names} == set(JOBS)
 
 
 def test_the_claims_are_no_choice_of_the_command_line() -> None:
