@@ -85,7 +85,7 @@ class Experiment(NamedTuple):
 def sort_runs(
     runs: Sequence[Record], jobs: Mapping[str, Sequence[Sequence[str]]], reduced: Mapping[str, str]
 ) -> dict[str, Experiment]:
-    """Return the experiments by name, with their arms in the order of its `jobs` at full scale."""
+    """Return the experiments by name, their arms in the order of their `jobs` at full scale."""
     experiments = {}
     for name in jobs:
         arms: dict[tuple[str, ...], list[Record]] = {}

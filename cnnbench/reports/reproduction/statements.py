@@ -113,7 +113,7 @@ def _check_known(place: str, words: Iterable[str], known: Collection[str]) -> No
 
 
 def parse_arm(arm: str) -> list[set[str]]:
-    """Return the overrides that an arm has, one of each set: ``model=lenet seed=0,1``."""
+    """Return the overrides of an arm, one of each set: ``model=lenet optimizer.lr=0.1,1``."""
     parsed = []
     for word in arm.split():
         key, _, values = word.partition("=")

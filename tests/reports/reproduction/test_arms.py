@@ -62,6 +62,7 @@ def test_the_figures_of_a_run_are_those_of_its_epochs() -> None:
     assert arm.samples("epoch_s") == [2.0]
     assert arm.samples("test_loss_rise") == pytest.approx([0.15])
     assert arm.samples("epochs_to_converge") == [2.0]
+    assert arm.samples("train_less_test") == [0.0]
 
 
 def test_what_diverged_counts_as_nothing_learned_and_what_failed_otherwise_is_not_there() -> None:

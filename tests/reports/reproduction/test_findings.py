@@ -28,8 +28,9 @@ class AnyFigure(dict[str, Estimate]):
 
 
 Values = dict[str, str]
+NOTHING = Estimate(0.0)
 JOBS = jobs_of("all", "full")
-COMPUTED = AnyFigure()
+COMPUTED = AnyFigure(dict.fromkeys(("border_reflect_smoothing", "border_reflect_lenet"), NOTHING))
 STATEMENTS = load_statements(conf_folder() / "claims.yaml", JOBS, FIGURES, COMPUTED)
 FINDINGS = {
     f"{number}-{place}": finding

@@ -84,14 +84,14 @@ def test_the_arms_of_an_experiment_are_a_table() -> None:
     assert line.endswith("|  (measured at most 1.50 GiB) | 1 not begun |")
 
 
-def test_the_memory_of_a_run_is_worked_out_of_its_configuration() -> None:
+def test_the_memory_is_worked_out_of_the_configuration_of_a_run() -> None:
     zeros = {"model.padding_mode": "zeros"}
-    (run,) = made("claims/padding", zeros, [0.8], result={"precision": "bf16"})
-    job = ["experiment=claims/padding", "model.padding_mode=zeros"]
-    run.config.update(config.to_plain(compose_config(job)))
-    assert "| zeros | 0.8000 | 1 | 0.0000 | 2 | 4.9 |" in write([run])
-    run.config["model"] = {"name": "mine:Network"}  # code of anyone's, which is not run
-    assert "| zeros | 0.8000 | 1 | 0.0000 | 2 |\n" in write([run])
+    runs = made("claims/padding", zeros, [0.8, 0.8], result={"precision": "bf16"})
+    for run in runs:
+        run.config.update(config.to_plain(compose_config(list(run.overrides))))
+    assert "| zeros | 0.8000 ± 0.0000 | 2 | 0.0000 ± 0.0000 | 2 ± 0 | 4.9 |" in write(runs)
+    runs[0].config["model"] = {"name": "mine:Network"}  # code of anyone's, which is not run
+    assert "| zeros | 0.8000 | 1 | 0.0000 | 2 |\n" in write(runs[:1])
 
 
 def test_the_results_say_how_they_were_made() -> None:
@@ -127,6 +127,7 @@ def test_the_verdicts_have_a_line_each() -> None:
     first, *claims, last = verdicts.splitlines()
     assert first == "LeNet     0.7780 ± 0.0020  within"
     assert [line.split()[1] for line in claims] == list(STATEMENTS.claims)
+    assert re.fullmatch("claim 9 +repeated", claims[-2])  # a finding without a range is not judged
     assert last == "3 runs: 3 finished; 30 s in all"
 
 
