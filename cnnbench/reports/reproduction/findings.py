@@ -81,7 +81,9 @@ class Judged(NamedTuple):
 
 
 def judge_finding(
-    finding: Finding, experiments: Mapping[str, Experiment], computed: Mapping[str, Estimate]
+    finding: Finding,
+    experiments: Mapping[str, Experiment],
+    computed: Mapping[str, Estimate],
 ) -> Judged:
     """Judge a finding by its experiment or by what was computed; not one without a range."""
     if finding.experiment:
