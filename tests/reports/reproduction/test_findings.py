@@ -241,6 +241,15 @@ def test_a_usable_rate_costs_little_against_the_best(normalized: Accuracies, tol
     assert told in judge_one(FINDINGS["7b-1"], runs).sentence
 
 
+def test_an_experiment_without_rates_has_no_largest() -> None:
+    runs = []
+    for pooling in ("avg", "max"):
+        runs += made("claims/pooling", {"model.pooling": pooling}, [0.8] * 3)
+    arms = ["model.pooling=avg,max"]
+    finding = Finding(figure="log10_largest_rate", experiment="claims/pooling", arms=arms)
+    assert judge_one(finding, runs).sentence == f"Not measured: {arms[0]}."
+
+
 def test_a_seed_that_has_not_run_with_every_rate_is_left_out() -> None:
     runs = at_rates("lenet", {"1": 0.8, "3": 0.1})
     runs += at_rates("bn_lenet", {"1": 0.88}) + at_rates("bn_lenet", {"3": 0.88}, seeds=2)
