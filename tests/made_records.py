@@ -28,13 +28,18 @@ def made_record(
     """`values` are overrides by key, `earlier` the accuracies of the epochs before the last, `test_losses` of all."""
     overrides = [f"experiment={experiment}", *(f"{key}={value}" for key, value in values.items()), f"seed={seed}"]
     rows = [
-        {"epoch": epoch, "test_accuracy": each, "train_accuracy": each, "epoch_s": epoch_s, "peak_gib": 1.5}
-        for epoch, each in enumerate((*earlier, accuracy), start=1)
+        {
+            "epoch": epoch,
+            "test_accuracy": reached,
+            "train_accuracy": reached if train_accuracy is None else train_accuracy,
+            "epoch_s": epoch_s,
+            "peak_gib": 1.5,
+        }
+        for epoch, reached in enumerate((*earlier, accuracy), start=1)
     ]
     for row, loss in zip(rows, test_losses, strict=False):
         row["test_loss"] = loss
-    final = {"train_accuracy": accuracy if train_accuracy is None else train_accuracy}
-    figures = {"test_accuracy": accuracy, "final": final, "device": "cpu", "wall_s": {"total": 10.0}}
+    figures = {"test_accuracy": accuracy, "device": "cpu", "wall_s": {"total": 10.0}}
     return Record(
         Path("sweep") / "_".join(overrides).replace("/", "_"),
         state,

@@ -16,7 +16,7 @@ from made_records import made_record
 from cnnbench import config
 from cnnbench.cli import reproduce
 from cnnbench.cli.hydra_app import compose_config, conf_folder
-from cnnbench.cli.reproduce import jobs_of, of_the_scale
+from cnnbench.cli.reproduce import jobs_of, select_runs
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.preflight import check
 
@@ -29,40 +29,35 @@ EXPERIMENTS = {
 EXPERIMENTS["all"] = EXPERIMENTS["book"] | EXPERIMENTS["claims"]
 
 
-def experiment_of(job: list[str]) -> str:
-    (name,) = (word.removeprefix("experiment=") for word in job if word.startswith("experiment="))
-    return name
-
-
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("part", EXPERIMENTS)
 def test_a_part_is_every_experiment_of_it_at_each_scale(part: str, scale: str) -> None:
-    assert {experiment_of(job) for job in jobs_of(part, scale)} == EXPERIMENTS[part]
+    assert set(jobs_of(part, scale)) == EXPERIMENTS[part]
     changes = yaml.safe_load((conf_folder() / "reproduce.yaml").read_text())[scale]
     assert set(changes) - {"all"} <= EXPERIMENTS["all"]
 
 
 def test_a_scale_varies_its_own_values_in_place_of_those_of_the_experiment() -> None:
-    full = [job for job in jobs_of("all", "full") if experiment_of(job) == "claims/padding"]
+    full = jobs_of("all", "full")["claims/padding"]
     assert len(full) == 2 * 3
     assert set(full[0]) == {"experiment=claims/padding", "model.padding_mode=zeros", "seed=0"}
-    given = ["device=cpu"]
-    jobs = [job for job in jobs_of("all", "smoke", given) if "optimizer.lr=3" in job]
+    rates = jobs_of("all", "smoke", ["device=cpu"])["claims/batch_norm_rate"]
+    jobs = [job for job in rates if "optimizer.lr=3" in job]
     assert [job for job in jobs if {"seed=0", "device=cpu", "train.epochs=1"} <= set(job)] == jobs
     assert len(jobs) == 2  # of the networks; the experiment varies four rates and three seeds
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS["all"]))
 def test_the_last_job_of_each_experiment_can_be_run_at_reduced_scale(name: str) -> None:
-    job = [job for job in jobs_of("all", "reduced") if experiment_of(job) == name][-1]
+    job = jobs_of("all", "reduced")[name][-1]
     check(config.load(config.to_plain(compose_config([*job, "device=cpu"]))))
 
 
 def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:
-    job, run = jobs_of("book", "reduced")[0], made_record("book/alexnet", {})
+    job, run = jobs_of("book", "reduced")["book/alexnet"][0], made_record("book/alexnet", {})
     asked = [replace(run, overrides=[*job[::-1], "device=cpu", "device.precision=bf16"])]
     left = [replace(run, overrides=[*job[:-1], "seed=9"]), run]
-    assert of_the_scale("reduced", [*left, *asked]) == asked
+    assert select_runs([*left, *asked], "reduced") == asked
 
 
 @pytest.mark.parametrize(
@@ -70,7 +65,7 @@ def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:
     [
         (["boo"], "knows no part 'boo'. Did you mean 'book'? Allowed: all, book, claims."),
         (["--scale", "smok"], "--scale smok is not known. Did you mean 'smoke'? Allowed: full, "),
-        (["book", "claims"], "takes one part, not book and claims. Both are: all."),
+        (["book", "claims"], "knows no part 'book claims'. Did you mean 'claims'? Allowed: all, "),
         (["train.epochs=3"], "train.epochs would change what is measured"),
         (["hydra/launcher=joblib"], "hydra/launcher would change what is measured"),
         (["seed=0"], "cnnbench -m experiment=NAME seed=0"),
@@ -153,6 +148,7 @@ def test_interrupted_reproduction_resumes_and_judges_a_claim_of_ones_own(
     done = within(*SMOKE)
     assert done.returncode == 0, done.stderr
     assert "2 of 3 jobs are finished already." in done.stdout, struck.stdout + done.stdout
+    assert re.search(r"\n\nLeNet .*\nclaim 11 +undecided\n", done.stdout)
     assert done.stdout.splitlines()[-1] == f"{SWEEP}/results.md"
     assert not (tmp_path / "docs").exists()
     text = (tmp_path / SWEEP / "results.md").read_text()
@@ -185,7 +181,7 @@ def test_a_mistake_in_the_claims_is_told_before_anything_is_trained(
 
 @pytest.mark.slow
 def test_the_smoke_scale_runs_all_and_a_job_that_failed_leaves_the_others(tmp_path: Path) -> None:
-    jobs = len(jobs_of("all", "smoke"))
+    jobs = sum(map(len, jobs_of("all", "smoke").values()))
     done = run_in_process(*SMOKE, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"{jobs} runs: {jobs} finished" in done.stdout

@@ -1,7 +1,6 @@
 """Compute the figures of claims that need no training: of pooling, padding and convolution."""
 
 import math
-from functools import partial
 
 import numpy as np
 import torch
@@ -11,14 +10,13 @@ from torch.nn import functional
 from cnnbench.analysis.judge import Estimate, mean
 from cnnbench.config import DataConfig
 from cnnbench.data import datasets
-from cnnbench.models.lenet import POOLINGS, PaddingMode
+from cnnbench.models.lenet import POOLINGS
 
 __all__ = ["compare_convolutions", "compute_figures", "measure_pooling"]
 
-MAX_IMAGES = 10_000
 SIZE = 28
 PADDING = 2  # pixels, of the first layer of LeNet
-PADDING_MODES: tuple[PaddingMode, ...] = ("zeros", "reflect")
+PADDING_MODES = {"zeros": "constant", "reflect": "reflect"}
 
 
 def compute_figures(data: DataConfig) -> dict[str, Estimate]:
@@ -28,11 +26,8 @@ def compute_figures(data: DataConfig) -> dict[str, Estimate]:
         DataError: the test images of `data` cannot be found or fetched.
     """
     _, arrays = datasets.load(data)
-    images = torch.from_numpy(arrays.test_images[:MAX_IMAGES].astype(np.float32))
-    figures = measure_pooling(images)
-    for mode in PADDING_MODES:
-        for name, layer in _first_layers(mode).items():
-            figures[f"border_{mode}_{name}"] = Estimate(_measure_border(layer))
+    images = torch.from_numpy(arrays.test_images.astype(np.float32))
+    figures = measure_pooling(images) | _measure_borders()
     for dtype in (torch.float32, torch.float64):
         figures |= compare_convolutions(dtype)
     return figures
@@ -63,29 +58,30 @@ def _measure_texture(images: torch.Tensor) -> torch.Tensor:
     return across + down
 
 
-def _first_layers(padding_mode: PaddingMode) -> dict[str, nn.Conv2d]:
-    """Return a kernel that averages, and the first layer of LeNet as PyTorch initializes it."""
-    generator = torch.Generator().manual_seed(0)
-    build = partial(nn.Conv2d, padding=PADDING, padding_mode=padding_mode, bias=False)
-    smoothing, first = (build(1, maps, 5, dtype=torch.float64) for maps in (1, 6))
-    nn.init.constant_(smoothing.weight, 1 / 25)
-    nn.init.kaiming_uniform_(first.weight, a=math.sqrt(5), generator=generator)
-    return {"smoothing": smoothing, "lenet": first}
-
-
-@torch.no_grad()
-def _measure_border(layer: nn.Conv2d) -> float:
+def _measure_borders() -> dict[str, Estimate]:
     """Return how far outputs at the border of a uniform image are from those inside.
 
     The mean of absolute differences over the ring that padding reaches, as a share of the mean of
-    absolute outputs inside; both over all maps.
+    absolute outputs inside; of a kernel that averages, and of the first layer of LeNet, over all
+    its maps, as PyTorch initializes it.
     """
-    maps = layer(torch.ones(1, 1, SIZE, SIZE, dtype=torch.float64))
-    inside = maps[..., SIZE // 2 : SIZE // 2 + 1, SIZE // 2 : SIZE // 2 + 1]  # all inside are alike
-    differences = (maps - inside).abs()
+    generator = torch.Generator().manual_seed(0)
+    first = torch.empty(6, 1, 5, 5, dtype=torch.float64)
+    nn.init.kaiming_uniform_(first, a=math.sqrt(5), generator=generator)
+    smoothing = torch.full((1, 1, 5, 5), 1 / 25, dtype=torch.float64)
     at_border = torch.ones(SIZE, SIZE, dtype=torch.bool)
     at_border[PADDING:-PADDING, PADDING:-PADDING] = False
-    return float(differences[..., at_border].mean() / inside.abs().mean())
+    figures = {}
+    for mode, padding in PADDING_MODES.items():
+        image = torch.ones(1, 1, SIZE, SIZE, dtype=torch.float64)
+        image = functional.pad(image, [PADDING] * 4, padding)
+        for name, kernel in {"smoothing": smoothing, "lenet": first}.items():
+            maps = functional.conv2d(image, kernel)
+            inside = maps[..., SIZE // 2, SIZE // 2, None, None]  # all inside are alike
+            differences = (maps - inside).abs()[..., at_border]
+            share = float(differences.mean() / inside.abs().mean())
+            figures[f"border_{mode}_{name}"] = Estimate(share)
+    return figures
 
 
 def compare_convolutions(dtype: torch.dtype) -> dict[str, Estimate]:

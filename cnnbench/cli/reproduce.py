@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -12,14 +13,16 @@ import yaml
 from cnnbench import config
 from cnnbench.cli.compose import run_sweep_command
 from cnnbench.cli.hydra_app import compose_config, conf_folder
+from cnnbench.commands import write_results
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.processes import processes
 from cnnbench.runs.records import Record, read_records
 from cnnbench.sweeps.jobs import Overrides, SweepRequest, list_jobs, quote_path
 
-__all__ = ["jobs_of", "of_the_scale", "proposed", "run"]
+__all__ = ["jobs_of", "read_scale", "run", "select_runs"]
 
-PARTS = {"book": ("book",), "claims": ("claims",), "all": ("book", "claims")}
+FILE = "results.md"
+PARTS = ("all", "book", "claims")
 MACHINE_KEYS = ("device*", "data.root", "train.checkpoint_every.*", "tracker*")
 
 USAGE = """\
@@ -51,34 +54,39 @@ def run(arguments: list[str]) -> int:
     if processes().several:
         alone = "cnnbench reproduce measures times, in one process. Start it without torchrun."
         raise ConfigError(alone)
-    jobs = jobs_of(options.part, options.scale, options.overrides)
+    jobs = list(chain(*jobs_of(options.part, options.scale, options.overrides).values()))
     directory = Path("outputs/sweeps") / f"reproduce-{options.scale}"
     words = ["-m", f"hydra.sweep.dir={quote_path(directory)}"]
     request = SweepRequest(["reproduce", *arguments], jobs, prints_table=False)
     if options.dry_run:
         return run_sweep_command([*words, "hydra.sweeper.dry_run=true"], request)
-    output = options.output or (directory if options.scale == "smoke" else Path("docs"))
     try:
         import_module("scipy.stats")
     except ImportError as error:
         needed = "cnnbench reproduce needs scipy: pip install 'cnnbench[reproduce]'"
         raise ConfigError(needed) from error
     from cnnbench.analysis.claims import compute_figures  # torch, which a mistake need not wait for
-    from cnnbench.commands import reproduce
+    from cnnbench.reports.reproduction.arms import sort_runs
     from cnnbench.reports.reproduction.findings import FIGURES
+    from cnnbench.reports.reproduction.results import judge_runs
     from cnnbench.reports.reproduction.statements import load_statements
 
-    settings = config.load(config.to_plain(compose_config(jobs[0])))
-    computed = compute_figures(settings.data)
-    statements = load_statements(conf_folder() / "claims.yaml", proposed(), FIGURES, computed)
+    computed = compute_figures(config.load(config.to_plain(compose_config(jobs[0]))).data)
+    full = jobs_of("all", "full")
+    statements = load_statements(conf_folder() / "claims.yaml", full, FIGURES, computed)
     try:
         return run_sweep_command(words, request)
     finally:  # what there is after an interruption, too
         if request.launched:
-            runs = of_the_scale(options.scale, read_records(directory))
+            runs = select_runs(read_records(directory), options.scale)
+            experiments = sort_runs(runs, full, read_scale(options.scale))
             command = shlex.join(["cnnbench", *request.command])
             heading = {"command": command, "scale": options.scale}
-            reproduce.judge(statements, runs, read_scale(options.scale), heading, output)
+            verdicts, page = judge_runs(statements, computed, experiments, runs, heading)
+            print(f"\n{verdicts}")
+            output = options.output or (directory if options.scale == "smoke" else Path("docs"))
+            with write_results(output, FILE) as folder:
+                folder.write_text(FILE, page)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -98,10 +106,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_intermixed_args(arguments)
     options.overrides = [word for word in options.words if "=" in word]
     parts = [word for word in options.words if "=" not in word]
-    if len(parts) > 1:
-        given = " and ".join(parts)
-        raise ConfigError(f"cnnbench reproduce takes one part, not {given}. Both are: all.")
-    options.part = parts[0] if parts else "all"
+    options.part = " ".join(parts) or "all"
     for word in options.overrides:
         if not _is_of_machine(word):
             raise ConfigError(
@@ -116,25 +121,14 @@ def _is_of_machine(override: str) -> bool:
     return any(fnmatch(override.partition("=")[0], each) for each in MACHINE_KEYS)
 
 
-def of_the_scale(scale: str, runs: Sequence[Record]) -> list[Record]:
+def select_runs(runs: Sequence[Record], scale: str) -> list[Record]:
     """Return those that are jobs of the scale as it is today; others were left by one that was."""
-    asked = {_without_machine(job) for job in jobs_of("all", scale)}
+    asked = {_without_machine(job) for job in chain(*jobs_of("all", scale).values())}
     return [run for run in runs if _without_machine(run.overrides) in asked]
 
 
 def _without_machine(overrides: Sequence[str]) -> frozenset[str]:
     return frozenset(override for override in overrides if not _is_of_machine(override))
-
-
-def proposed() -> dict[str, dict[str, str]]:
-    """Return the values by key that each experiment of the book and the claims varies."""
-    folder = conf_folder() / "experiment"
-    varied: dict[str, dict[str, str]] = {}
-    for part in PARTS["all"]:
-        for path in sorted((folder / part).glob("*.yaml")):
-            experiment = yaml.safe_load(path.read_text(encoding="utf-8"))
-            varied[f"{part}/{path.stem}"] = experiment["hydra"]["sweeper"]["params"]
-    return varied
 
 
 def read_scale(scale: str) -> dict[str, str]:
@@ -146,11 +140,15 @@ def read_scale(scale: str) -> dict[str, str]:
     scales = yaml.safe_load((conf_folder() / "reproduce.yaml").read_text(encoding="utf-8"))
     if scale not in scales:
         raise ConfigError(f"--scale {scale} is not known. {did_you_mean(scale, scales)}")
-    changes = scales[scale]
-    return {name: f"{changes['all']} {changes.get(name, '')}".strip() for name in proposed()}
+    changes, reduced = scales[scale], {}
+    folder = conf_folder() / "experiment"
+    for path in [*sorted(folder.glob("book/*.yaml")), *sorted(folder.glob("claims/*.yaml"))]:
+        name = f"{path.parent.name}/{path.stem}"
+        reduced[name] = f"{changes['all']} {changes.get(name, '')}".strip()
+    return reduced
 
 
-def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]:
+def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> dict[str, list[Overrides]]:
     """Return the overrides of each job: of the experiment, of the scale, and those `given`.
 
     Raises:
@@ -158,10 +156,11 @@ def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> list[Overrides]
     """
     if part not in PARTS:
         raise ConfigError(f"cnnbench reproduce knows no part '{part}'. {did_you_mean(part, PARTS)}")
-    changes = read_scale(scale)
-    jobs: list[Overrides] = []
-    for name, varied in proposed().items():
-        if name.partition("/")[0] in PARTS[part]:
+    jobs = {}
+    for name, changes in read_scale(scale).items():
+        if part in ("all", name.partition("/")[0]):
+            experiment = (conf_folder() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
+            varied = yaml.safe_load(experiment)["hydra"]["sweeper"]["params"]
             own = [f"{key}={values}" for key, values in varied.items()]
-            jobs += list_jobs([f"experiment={name}", *own, *changes[name].split(), *given])
+            jobs[name] = list_jobs([f"experiment={name}", *own, *changes.split(), *given])
     return jobs

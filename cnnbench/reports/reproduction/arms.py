@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from typing import NamedTuple
 
 from cnnbench import config, models
 from cnnbench.analysis.memory import compute_dtype, estimate_memory
@@ -17,21 +17,21 @@ from cnnbench.reports.table import as_text
 from cnnbench.runs.records import Record
 from cnnbench.training.build import on_meta
 
-__all__ = ["CLOSE", "Arm", "Experiment", "Experiments", "plain_value", "sort_runs"]
+__all__ = ["CLOSE", "Arm", "Experiment", "sort_runs"]
 
 CLOSE = 0.05  # of accuracy
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that are repetitions of one another; `values` sets them apart from other arms."""
+    """Runs that are repetitions of one another; overrides in `words` tell them from other arms."""
 
-    values: Mapping[str, str]
+    words: Sequence[str]
     runs: Sequence[Record]
 
     @property
-    def label(self) -> str:
-        return " ".join(f"{key}={value}" for key, value in self.values.items())
+    def values(self) -> dict[str, str]:
+        return dict(word.split("=", 1) for word in self.words)
 
     @cached_property
     def finished(self) -> list[Record]:
@@ -40,32 +40,25 @@ class Arm:
         sound = [run for run in finished if run.figure("test_accuracy") is not None]
         return Group((), sound).repetitions
 
+    @property
+    def diverged(self) -> list[Record]:
+        code = DivergedError.exit_code
+        return [run for run in self.runs if run.status.get("exit_code") == code]
+
     def samples(self, figure: str) -> list[float]:
         """Return a figure of each finished run that has it; the memory by one run alone."""
         if figure == "memory":
-            return self._memory_mib
+            estimates = map(_estimate_memory, self.finished[:1])
+            return [memory / 2**20 for memory in estimates if memory is not None]
         measured = map(_measure, self.finished)
         return [figures[figure] for figures in measured if figure in figures]
 
     @property
     def accuracy_by_seed(self) -> dict[str, float]:
         """Return the accuracy of each seed; 0 where training diverged."""
-        diverged = {run.plain_value("seed"): 0.0 for run in self.diverged}
-        seeds = [run.plain_value("seed") for run in self.finished]
+        diverged = {run.value("seed"): 0.0 for run in self.diverged}
+        seeds = [run.value("seed") for run in self.finished]
         return diverged | dict(zip(seeds, self.samples("accuracy"), strict=True))
-
-    @property
-    def diverged(self) -> list[Record]:
-        failed = [run for run in self.runs if run.state == "failed"]
-        return [run for run in failed if run.status.get("exit_code") == DivergedError.exit_code]
-
-    @cached_property
-    def _memory_mib(self) -> list[float]:
-        for run in self.finished:
-            number = _estimate_memory(run)
-            if number is not None:
-                return [number / 2**20]
-        return []
 
     @property
     def precisions(self) -> set[str]:
@@ -82,24 +75,46 @@ class Arm:
         return ", ".join(words)
 
 
+class Experiment(NamedTuple):
+    """`reduced` has the overrides by which a scale makes it smaller, if it does."""
+
+    arms: list[Arm]
+    reduced: str
+
+
+def sort_runs(
+    runs: Sequence[Record], jobs: Mapping[str, Sequence[Sequence[str]]], reduced: Mapping[str, str]
+) -> dict[str, Experiment]:
+    """Return the experiments by name, their arms in the order of their `jobs` at full scale."""
+    experiments = {}
+    for name in jobs:
+        arms: dict[tuple[str, ...], list[Record]] = {}
+        for _, *words in jobs[name]:  # the first names the experiment
+            arms[tuple(word for word in words if not word.startswith("seed="))] = []
+        keys = [word.partition("=")[0] for word in next(iter(arms))]
+        for run in runs:
+            if run.value("experiment") == name:
+                values = tuple(f"{key}={as_text(run.value(key))}" for key in keys)
+                arms.setdefault(values, []).append(run)
+        found = [Arm(values, own) for values, own in arms.items() if own]
+        experiments[name] = Experiment(found, reduced[name])
+    return experiments
+
+
 def _measure(run: Record) -> dict[str, float]:
     """Return the figures of a finished run; those that its files lack are left out."""
-    accuracy = run.figure("test_accuracy") or 0.0
-    train_accuracy = run.figure("final", "train_accuracy")
     accuracies, losses = run.column("test_accuracy"), run.column("test_loss")
-    times, peaks = run.column("epoch_s"), run.column("peak_gib")
-    figures = {"accuracy": accuracy}
-    if train_accuracy is not None:
-        figures["train_less_test"] = train_accuracy - accuracy
+    times, train_accuracies = run.column("epoch_s"), run.column("train_accuracy")
+    figures = {"accuracy": run.figure("test_accuracy") or 0.0}
+    if train_accuracies:
+        figures["train_less_test"] = train_accuracies[-1] - figures["accuracy"]
     if accuracies:
-        close = [each >= accuracies[-1] - CLOSE for each in accuracies]
+        close = [accuracy >= accuracies[-1] - CLOSE for accuracy in accuracies]
         figures["epochs_to_converge"] = 1.0 + close.index(True)
     if losses:
         figures["test_loss_rise"] = losses[-1] - min(losses)
     if times:
         figures["epoch_s"] = statistics.median(times)
-    if peaks and run.result.get("device") == "cuda":  # on a CPU it is that of the process
-        figures["peak_gib"] = max(peaks)
     return figures
 
 
@@ -115,34 +130,3 @@ def _estimate_memory(run: Record) -> int | None:
         return estimate_memory(network, images, settings.optimizer, dtype).total
     except CnnbenchError:
         return None
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """`reduced` has the overrides by which a scale makes it smaller, if it does."""
-
-    arms: Sequence[Arm]
-    reduced: str = ""
-
-
-Experiments = Mapping[str, Experiment]
-
-
-def sort_runs(runs: Sequence[Record], varied: Mapping[str, str], reduced: str = "") -> Experiment:
-    """Return the runs of an experiment in arms, in the order of the values that it varies."""
-    keys = [key for key in varied if key != "seed"]
-    known = product(*(map(plain_value, varied[key].split(",")) for key in keys))
-    arms: dict[tuple[str, ...], list[Record]] = {values: [] for values in known}
-    for run in runs:
-        values = tuple(plain_value(run.plain_value(key)) for key in keys)
-        arms.setdefault(values, []).append(run)
-    found = [Arm(dict(zip(keys, values, strict=True)), arms[values]) for values in arms]
-    return Experiment([arm for arm in found if arm.runs], reduced)
-
-
-def plain_value(value: str) -> str:
-    """Return a value spelt the same in all runs: 10 for 10.0 too."""
-    try:
-        return f"{float(value):g}"
-    except ValueError:
-        return as_text(value)

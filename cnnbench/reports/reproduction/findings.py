@@ -1,30 +1,47 @@
 """Judge the findings of a claim, and the networks of the book, by the runs of their experiments."""
 
 import math
-import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
-from cnnbench.analysis.format import mean_and_std
-from cnnbench.analysis.judge import (
-    UNDECIDED,
-    Estimate,
-    Estimates,
-    combine,
-    difference,
-    judge,
-    mean,
-    ratio,
-)
-from cnnbench.reports.reproduction.arms import CLOSE, Arm, Experiment, Experiments, plain_value
-from cnnbench.reports.reproduction.statements import Claim, Finding, Network, parse_arm
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["FIGURES", "Judged", "JudgedClaim", "judge_claim", "judge_network"]
+from cnnbench.analysis.format import mean_and_std
+from cnnbench.analysis.judge import UNKNOWN, Estimate, difference, judge, mean, ratio
+from cnnbench.reports.reproduction.arms import CLOSE, Arm, Experiment
+from cnnbench.reports.reproduction.statements import Finding, Network, parse_arm
+
+__all__ = ["FIGURES", "Judged", "judge_finding", "judge_network"]
 
 MIN_LEARNED = 0.2  # accuracy that a network which learned nothing of ten classes stays below
 MIN_RISE = 0.05  # of the test loss, which shows that a network overfits
-UNKNOWN = Estimate(math.nan, None)
+
+
+def _ratio_of_exact(ones: Sequence[float], others: Sequence[float]) -> Estimate:
+    return Estimate(ones[0] / others[0])
+
+
+def _log10_largest_rates(arms: Sequence[Arm]) -> list[float]:
+    """Return the logarithm of the largest usable rate, for each seed that learns at any."""
+    rates = np.array([[float(arm.values.get("optimizer.lr", "nan"))] for arm in arms])
+    accuracies = _accuracies(arms)
+    best = accuracies.max(axis=0)
+    usable = np.where(accuracies >= best - CLOSE, rates, 0.0)
+    largest = usable.max(axis=0)[best > MIN_LEARNED]
+    return list(np.log10(largest[largest > 0]))  # not NaN, of arms without rates
+
+
+def _spreads(arms: Sequence[Arm]) -> list[float]:
+    return list(np.ptp(_accuracies(arms), axis=0))
+
+
+def _accuracies(arms: Sequence[Arm]) -> NDArray[np.float64]:
+    """Return the accuracies (arms, seeds) of the seeds that have run in all of several arms."""
+    by_seed = [arm.accuracy_by_seed for arm in arms]
+    seeds = set.intersection(*map(set, by_seed)) if len(arms) > 1 else set()
+    return np.array([[accuracies[seed] for seed in seeds] for accuracies in by_seed])
 
 
 class Figure(NamedTuple):
@@ -42,36 +59,6 @@ class Figure(NamedTuple):
         return self.over_arms(arms) if self.over_arms else arms[0].samples(name)
 
 
-def _ratio_of_exact(ones: Sequence[float], others: Sequence[float]) -> Estimate:
-    return Estimate(ones[0] / others[0])
-
-
-def _log10_largest_rates(arms: Sequence[Arm]) -> list[float]:
-    """Return the logarithm of the largest usable rate, for each seed that learns at any."""
-    try:
-        logs = [math.log10(float(arm.values["optimizer.lr"])) for arm in arms]
-    except (KeyError, ValueError):  # rates that no optimizer has
-        return []
-    largest = []
-    for accuracies in _accuracies_by_seed(arms):
-        best = max(accuracies)
-        pairs = zip(logs, accuracies, strict=True)
-        usable = [log for log, accuracy in pairs if accuracy >= best - CLOSE]
-        largest += [max(usable)] if best > MIN_LEARNED else []
-    return largest
-
-
-def _spreads(arms: Sequence[Arm]) -> list[float]:
-    return [max(accuracies) - min(accuracies) for accuracies in _accuracies_by_seed(arms)]
-
-
-def _accuracies_by_seed(arms: Sequence[Arm]) -> list[list[float]]:
-    """Return the accuracies in all arms, for each seed that has run in all of several."""
-    by_seed = [arm.accuracy_by_seed for arm in arms]
-    complete = set.intersection(*map(set, by_seed)) if len(arms) > 1 else set()
-    return [[accuracies[seed] for accuracies in by_seed] for seed in complete]
-
-
 FIGURES = {
     "accuracy": Figure("Test accuracy", ".4f"),
     "epoch_s": Figure("Seconds per epoch", ".3g", ratio),
@@ -85,8 +72,7 @@ FIGURES = {
 }
 
 
-@dataclass(frozen=True)
-class Judged:
+class Judged(NamedTuple):
     """A finding: a sentence with the figures, the range that was stated, and the verdict."""
 
     sentence: str
@@ -94,70 +80,58 @@ class Judged:
     verdict: str
 
 
-@dataclass(frozen=True)
-class JudgedClaim:
-    claim: Claim
-    findings: Sequence[Judged]
-
-    @property
-    def verdict(self) -> str:
-        return combine(finding.verdict for finding in self.findings if finding.stated)
-
-
-def judge_claim(claim: Claim, experiments: Experiments, computed: Estimates) -> JudgedClaim:
-    """Judge each finding of the claim, by its experiment or by what was computed."""
-    findings = []
-    for finding in claim.findings:
-        if finding.experiment:
-            sentence, estimate = _measure(finding, experiments[finding.experiment])
-        else:
-            estimate = computed[finding.figure]
-            sentence = f"{finding.text} {estimate.show('.3g')}."
-        verdict = judge(estimate, finding.low, finding.high) if finding.stated else ""
-        findings.append(Judged(sentence, finding.stated, verdict))
-    return JudgedClaim(claim, findings)
+def judge_finding(
+    finding: Finding,
+    experiments: Mapping[str, Experiment],
+    computed: Mapping[str, Estimate],
+) -> Judged:
+    """Judge a finding by its experiment or by what was computed; not one without a range."""
+    if finding.experiment:
+        sentence, estimate = _measure(finding, experiments[finding.experiment])
+    else:
+        estimate = computed[finding.figure]
+        sentence = f"{finding.text} {estimate.show('.3g')}."
+    verdict = judge(estimate, finding.low, finding.high) if finding.stated else ""
+    return Judged(sentence, finding.stated, verdict)
 
 
 def _measure(finding: Finding, experiment: Experiment) -> tuple[str, Estimate]:
     """Return the figure of the arms in sentences, and the estimate that is judged."""
-    chosen = [_choose(arm, experiment, finding.figure) for arm in finding.arms]
-    sentence, estimate = _compare(finding, chosen)
-    doubts = _find_doubts(finding, experiment, chosen)
-    return " ".join([sentence, *doubts]), UNKNOWN if doubts else estimate
-
-
-def _compare(finding: Finding, chosen: list[list[Arm]]) -> tuple[str, Estimate]:
     figure = FIGURES[finding.figure]
+    chosen = [_choose(arm, experiment.arms, figure) for arm in finding.arms]
     samples = [figure.sample(finding.figure, arms) for arms in chosen]
     missing = [arm for arm, values in zip(finding.arms, samples, strict=True) if not values]
     if missing:
-        return f"Not measured: {', '.join(missing)}.", UNKNOWN
-    parts = []
-    for arm, arms, values in zip(finding.arms, chosen, samples, strict=True):
-        name = arm if len(arms) > 1 else arms[0].label
-        parts.append(f"{mean_and_std(values, figure.form)} with {name}")
-    sentence = f"{figure.title}: {', '.join(parts)}"
-    if len(samples) == 1:
-        return f"{sentence}.", mean(samples[0])
-    estimate = figure.compare(*samples)
-    compared = "difference" if figure.compare is difference else "ratio"
-    return f"{sentence}; {compared} {estimate.show(figure.form)}.", estimate
+        sentence, estimate = f"Not measured: {', '.join(missing)}", UNKNOWN
+    else:
+        parts = []
+        for arm, arms, values in zip(finding.arms, chosen, samples, strict=True):
+            name = arm if len(arms) > 1 else " ".join(arms[0].words)
+            parts.append(f"{mean_and_std(values, figure.form)} with {name}")
+        sentence = f"{figure.title}: {', '.join(parts)}"
+        if len(samples) == 1:
+            estimate = mean(samples[0])
+        else:
+            estimate = figure.compare(*samples)
+            compared = "difference" if figure.compare is difference else "ratio"
+            sentence += f"; {compared} {estimate.show(figure.form)}"
+    doubts = _find_doubts(finding, experiment, chosen)
+    return " ".join([f"{sentence}.", *doubts]), UNKNOWN if doubts else estimate
 
 
-def _choose(text: str, experiment: Experiment, figure: str) -> list[Arm]:
+def _choose(text: str, arms: Sequence[Arm], figure: Figure) -> list[Arm]:
     """Return the arms that have these values, or the most accurate of them; else an empty one."""
-    asked = {key: set(map(plain_value, values)) for key, values in parse_arm(text).items()}
     fitting = []
-    for arm in experiment.arms:
-        if all(arm.values[key] in values for key, values in asked.items()):
+    for arm in arms:
+        if all(not options.isdisjoint(arm.words) for options in parse_arm(text)):
             fitting.append(arm)
-    if FIGURES[figure].over_arms and fitting:
+    if figure.over_arms and fitting:
         return fitting
 
     def mean_accuracy(arm: Arm) -> float:
-        return statistics.fmean(arm.samples("accuracy") or [0.0])
+        return fmean(arm.samples("accuracy") or [0.0])
 
-    return [max(fitting, key=mean_accuracy, default=Arm({}, []))]
+    return [max(fitting, key=mean_accuracy, default=Arm([], []))]
 
 
 def _find_doubts(finding: Finding, experiment: Experiment, chosen: list[list[Arm]]) -> list[str]:
@@ -167,7 +141,7 @@ def _find_doubts(finding: Finding, experiment: Experiment, chosen: list[list[Arm
         doubts.append("Not comparable: the experiment was reduced.")
     if finding.only_if == "overfits":
         rises = chosen[-1][0].samples("test_loss_rise")
-        if not rises or statistics.fmean(rises) <= MIN_RISE:
+        if not rises or fmean(rises) <= MIN_RISE:
             doubts.append("Too little overfits to judge.")
     precisions = set.union(*(arms[0].precisions for arms in chosen))
     if finding.figure == "epoch_s" and len(precisions) > 1:
@@ -175,7 +149,8 @@ def _find_doubts(finding: Finding, experiment: Experiment, chosen: list[list[Arm
     if len(chosen) == 2 and not FIGURES[finding.figure].over_arms:
         for (arm,) in chosen:
             if arm.diverged:
-                doubts.append(f"Runs that diverged with {arm.label}: {len(arm.diverged)}.")
+                name = " ".join(arm.words)
+                doubts.append(f"Runs that diverged with {name}: {len(arm.diverged)}.")
     return doubts
 
 
@@ -186,10 +161,9 @@ def judge_network(network: Network, experiment: Experiment) -> str:
         return ""
     if experiment.reduced:
         return "not comparable"
-    ours = mean(accuracies)
-    if ours.margin is None:
-        return UNDECIDED
-    if ours.value - ours.margin > max(network.accuracies):
-        return "above"
-    is_below = ours.value + ours.margin < min(network.accuracies)
-    return "below" if is_below else "within"
+    ours, theirs = mean(accuracies), network.accuracies
+    if math.isnan(ours.margin):
+        return "undecided"
+    if judge(ours, min(theirs), max(theirs)) != "not repeated":
+        return "within"
+    return "above" if ours.value > max(theirs) else "below"

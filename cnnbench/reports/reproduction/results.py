@@ -1,73 +1,89 @@
-"""What `cnnbench reproduce` found, as rows of tables and as Markdown."""
+"""Judge the runs of `cnnbench reproduce`: verdicts for the terminal, and results.md."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cnnbench.analysis.format import format_duration, mean_and_std
+from cnnbench.analysis.format import align, format_duration, mean_and_std
+from cnnbench.analysis.judge import Estimate, combine
 from cnnbench.reports.comparison import how_many
-from cnnbench.reports.reproduction.arms import Arm, Experiments
-from cnnbench.reports.reproduction.findings import JudgedClaim, judge_network
-from cnnbench.reports.reproduction.statements import Network
+from cnnbench.reports.reproduction.arms import Arm, Experiment
+from cnnbench.reports.reproduction.findings import judge_finding, judge_network
+from cnnbench.reports.reproduction.statements import Network, Statements
 from cnnbench.reports.table import Cell, Column, as_text, escaped, markdown
 from cnnbench.runs.records import Record
 
-__all__ = ["as_markdown", "book_rows", "describe_runs"]
+__all__ = ["judge_runs"]
 
-Row = Mapping[str, str]  # cells by heading
 ENVIRONMENT = ("device", "chip", "precision", "cnnbench", "torch", "commit")
 
 
-def as_markdown(
-    facts: Mapping[str, str],
-    book: Sequence[Row],
-    claims: Mapping[str, JudgedClaim],
-    experiments: Experiments,
-) -> str:
-    """Return the whole document; `facts` say how it was made."""
-    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def judge_runs(
+    statements: Statements,
+    computed: Mapping[str, Estimate],
+    experiments: Mapping[str, Experiment],
+    runs: Sequence[Record],
+    heading: Mapping[str, str],
+) -> tuple[str, str]:
+    """Return the verdicts in lines, and the document. `heading` has the command and the scale."""
+    facts = {**heading, **_describe(runs)}
+    book = [_book_row(network, experiments[name]) for name, network in statements.book.items()]
+    trained = [row for row in book if row["test accuracy"]]
+    lines = [[row["network"], row["test accuracy"], row["verdict"]] for row in trained]
+    findings, verdicts = {}, {}
+    for number, claim in statements.claims.items():
+        findings[number] = [judge_finding(each, experiments, computed) for each in claim.findings]
+        verdicts[number] = combine(each.verdict for each in findings[number] if each.stated)
+        lines.append([f"claim {number}", "", verdicts[number]])
+    environment = Environment(
+        loader=PackageLoader("cnnbench.reports.reproduction", ""),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     environment.filters |= {"escaped": escaped, "table": _table, "as_row": _arm_row}
-    source = resources.files("cnnbench.reports.reproduction") / "results.md.jinja"
-    template = environment.from_string(source.read_text(encoding="utf-8"))
-    page = template.render(facts=facts, book=book, claims=claims, experiments=experiments)
-    return f"{page}\n"
+    page = environment.get_template("results.md.jinja").render(
+        facts=facts,
+        book=book,
+        claims=statements.claims,
+        findings=findings,
+        verdicts=verdicts,
+        experiments=experiments,
+    )
+    return f"{align(lines)}\n{facts['trained']}", page
 
 
-def _table(rows: Sequence[Row]) -> str:
-    """Return the rows as a table, without the columns that are empty."""
+def _table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return rows, which have cells by heading, as a table without the columns that are empty."""
     columns = []
     for heading in rows[0]:
         columns.append(Column(heading, heading, [Cell(row[heading]) for row in rows]))
     return markdown(columns).rstrip("\n")
 
 
-def book_rows(book: Mapping[str, Network], experiments: Experiments) -> list[dict[str, str]]:
-    """Return our accuracy, the book's and the verdict, for each network."""
-    rows = []
-    for name, network in book.items():
-        experiment = experiments[name]
-        arm = experiment.arms[0] if experiment.arms else Arm({}, [])
-        theirs = [f"{accuracy:.3f}" for accuracy in network.accuracies or []]
-        verdict = judge_network(network, experiment)
-        row = {
-            "network": network.title,
-            "test accuracy": mean_and_std(arm.samples("accuracy")),
-            "seeds": str(len(arm.finished)),
-            "the book's two runs": ", ".join(theirs) or "not known",
-            "verdict": verdict if arm.runs else "not run",
-            "s per epoch": mean_and_std(arm.samples("epoch_s"), ".3g"),
-            "in all": _spent(arm.finished),
-            "others": arm.unfinished,
-            "reduced by": experiment.reduced,
-        }
-        rows.append(row)
-    return rows
+def _book_row(network: Network, experiment: Experiment) -> dict[str, str]:
+    """Return our accuracy, the book's and the verdict."""
+    arm = experiment.arms[0] if experiment.arms else Arm([], [])
+    theirs = [f"{accuracy:.3f}" for accuracy in network.accuracies or []]
+    verdict = judge_network(network, experiment)
+    return {
+        "network": network.title,
+        "test accuracy": mean_and_std(arm.samples("accuracy")),
+        "seeds": str(len(arm.finished)),
+        "the book's two runs": ", ".join(theirs) or "not known",
+        "verdict": verdict if arm.runs else "not run",
+        "s per epoch": mean_and_std(arm.samples("epoch_s"), ".3g"),
+        "in all": _spent(arm.finished),
+        "others": arm.unfinished,
+        "reduced by": experiment.reduced,
+    }
 
 
-def _arm_row(arm: Arm) -> Row:
-    peaks = arm.samples("peak_gib")
+def _arm_row(arm: Arm) -> dict[str, str]:
+    on_gpu = [run for run in arm.finished if run.result.get("device") == "cuda"]
+    peaks = [peak for run in on_gpu for peak in run.column("peak_gib")]
     peak = f" (measured at most {max(peaks):.2f} GiB)" if peaks else ""
     return {
         **arm.values,
@@ -86,7 +102,7 @@ def _spent(finished: Sequence[Record]) -> str:
     return format_duration(seconds) if finished else ""
 
 
-def describe_runs(runs: Sequence[Record]) -> dict[str, str]:
+def _describe(runs: Sequence[Record]) -> dict[str, str]:
     """Return how the runs were made."""
     finished = [run for run in runs if run.state == "finished"]
     made = [{key: str(run.environment.get(key)) for key in ENVIRONMENT} for run in finished]

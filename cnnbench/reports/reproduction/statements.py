@@ -1,23 +1,20 @@
 """Read conf/claims.yaml: the claims of the course notes, and the accuracies of the book."""
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from cnnbench import config
-from cnnbench.analysis.judge import Estimates
 from cnnbench.config.schema import Group, Ratio, Text
 from cnnbench.errors import ConfigError, did_you_mean
 
-__all__ = ["Claim", "Finding", "Network", "Statements", "Varied", "load_statements", "parse_arm"]
+__all__ = ["Claim", "Finding", "Network", "Statements", "load_statements", "parse_arm"]
 
-Names = Collection[str]
-Varied = Mapping[str, Mapping[str, str]]  # of each experiment the values by their key
 T = TypeVar("T")
 
 
@@ -60,23 +57,23 @@ class Network(Group, frozen=True):
     accuracies: Annotated[list[Ratio], Meta(min_length=1)] | None = None
 
 
-@dataclass(frozen=True)
-class Statements:
-    """`book` has the networks by their experiment, `claims` the claims by their number.
+class Statements(NamedTuple):
+    """The networks of the book by their experiment, and the claims by their number."""
 
-    They are about the experiments in `varied` and the figures in `computed`.
-    """
-
-    book: Mapping[str, Network]
-    claims: Mapping[str, Claim]
-    varied: Varied
-    computed: Estimates
+    book: dict[str, Network]
+    claims: dict[str, Claim]
 
 
-def load_statements(path: Path, varied: Varied, trained: Names, computed: Estimates) -> Statements:
+def load_statements(
+    path: Path,
+    jobs: Mapping[str, Sequence[Sequence[str]]],
+    trained: Collection[str],
+    computed: Collection[str],
+) -> Statements:
     """Return what conf/claims.yaml states.
 
-    It may name the experiments in `varied`, and figures that are `trained` for or `computed`.
+    It may name overrides of the `jobs` of each experiment, and figures that are `trained` for or
+    `computed`.
 
     Raises:
         ConfigError: it is damaged, or names what is not there.
@@ -84,15 +81,19 @@ def load_statements(path: Path, varied: Varied, trained: Names, computed: Estima
     try:
         values = config.parse(path.read_text(encoding="utf-8"))
         book, claims = _read(Network, values, "book"), _read(Claim, values, "claims")
-        _check_known("book", book, varied)
+        _check_known("book", book, jobs)
         for number, claim in claims.items():
+            place = f"claims.{number}"
+            _check_known(f"{place}.experiment", claim.experiments, jobs)
             for finding in claim.findings:
                 figures = trained if finding.experiment else computed
-                _check_known(f"claims.{number}.figure", [finding.figure], figures)
-                _check_arms(f"claims.{number}", finding, varied)
+                _check_known(f"{place}.figure", [finding.figure], figures)
+                for arm in finding.arms:
+                    known = set(chain(*jobs[finding.experiment]))
+                    _check_known(f"{place}.arms", chain(*parse_arm(arm)), known)
     except (ConfigError, UnicodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    return Statements(book, claims, varied, computed)
+    return Statements(book, claims)
 
 
 def _read(schema: type[T], values: Mapping[str, Any], group: str) -> dict[str, T]:
@@ -105,23 +106,16 @@ def _read(schema: type[T], values: Mapping[str, Any], group: str) -> dict[str, T
     return read
 
 
-def _check_arms(place: str, finding: Finding, varied: Varied) -> None:
-    for arm in finding.arms:
-        _check_known(f"{place}.experiment", [finding.experiment], varied)
-        own = varied[finding.experiment]
-        asked = parse_arm(arm)
-        _check_known(f"{place}.arms", asked, own)
-        for key, values in asked.items():
-            _check_known(f"{place}.arms: {key}", values, own[key].split(","))
-
-
-def _check_known(place: str, words: Names, known: Names) -> None:
+def _check_known(place: str, words: Iterable[str], known: Collection[str]) -> None:
     for word in words:
         if word not in known:
             raise ConfigError(f"{place}: '{word}' is not known. {did_you_mean(word, known)}")
 
 
-def parse_arm(arm: str) -> dict[str, list[str]]:
-    """Return the values of each key of an arm, such as ``model=lenet model.pooling=avg,max``."""
-    words = (word.partition("=") for word in arm.split())
-    return {key: values.split(",") for key, _, values in words}
+def parse_arm(arm: str) -> list[set[str]]:
+    """Return the overrides of an arm, one of each set: ``model=lenet optimizer.lr=0.1,1``."""
+    parsed = []
+    for word in arm.split():
+        key, _, values = word.partition("=")
+        parsed.append({f"{key}={value}" for value in values.split(",")})
+    return parsed

@@ -1,5 +1,7 @@
 """The runs of an experiment in arms: values, seeds, figures, what is missing."""
 
+from itertools import product
+
 import pytest
 from made_records import made, made_record
 
@@ -7,20 +9,26 @@ from cnnbench.reports.reproduction.arms import Arm, sort_runs
 from cnnbench.runs.records import Record
 
 NAME = "claims/x"
-VARIED = {"model": "lenet,alexnet", "optimizer.lr": "0.3,10", "seed": "0,1,2"}
+MODELS, RATES = ("model=lenet", "model=alexnet"), ("optimizer.lr=0.3", "optimizer.lr=10")
+JOBS = [[f"experiment={NAME}", *words] for words in product(MODELS, RATES, ("seed=0", "seed=1"))]
 LENET, ALEXNET = ({"model": name, "optimizer.lr": "0.3"} for name in ("lenet", "alexnet"))
 
 
+def sort(runs: list[Record]) -> list[Arm]:
+    return sort_runs(runs, {NAME: JOBS}, {NAME: ""})[NAME].arms
+
+
 def only_arm(runs: list[Record]) -> Arm:
-    (arm,) = sort_runs(runs, VARIED).arms
+    (arm,) = sort(runs)
     return arm
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_arm_in_the_order_of_their_values() -> None:
-    arms = sort_runs(made(NAME, ALEXNET, [0.9]) + made(NAME, LENET, [0.7, 0.8]), VARIED).arms
+    others = made("claims/y", LENET, [0.5])
+    arms = sort(others + made(NAME, ALEXNET, [0.9]) + made(NAME, LENET, [0.7, 0.8]))
     assert [arm.values for arm in arms] == [LENET, ALEXNET]
     assert [arm.samples("accuracy") for arm in arms] == [[0.7, 0.8], [0.9]]
-    assert arms[0].label == "model=lenet optimizer.lr=0.3"
+    assert arms[0].words == ("model=lenet", "optimizer.lr=0.3")
 
 
 def test_a_job_that_has_not_begun_is_of_the_arm_of_those_that_have() -> None:
@@ -41,7 +49,7 @@ def test_a_finished_run_without_its_files_has_no_figures() -> None:
     runs[0].rows.clear()
     del runs[1].result["test_accuracy"]
     assert only_arm(runs).samples("accuracy") == [0.7]
-    del runs[2].rows[0]["test_accuracy"], runs[2].rows[0]["epoch_s"], runs[2].result["final"]
+    runs[2].rows[0].clear()
     names = ("train_less_test", "epochs_to_converge", "test_loss_rise", "epoch_s")
     assert [only_arm(runs).samples(name) for name in names] == [[]] * 4
 
@@ -54,6 +62,7 @@ def test_the_figures_of_a_run_are_those_of_its_epochs() -> None:
     assert arm.samples("epoch_s") == [2.0]
     assert arm.samples("test_loss_rise") == pytest.approx([0.15])
     assert arm.samples("epochs_to_converge") == [2.0]
+    assert arm.samples("train_less_test") == [0.0]
 
 
 def test_what_diverged_counts_as_nothing_learned_and_what_failed_otherwise_is_not_there() -> None:
@@ -65,6 +74,6 @@ def test_what_diverged_counts_as_nothing_learned_and_what_failed_otherwise_is_no
 
 @pytest.mark.parametrize("value", ["9" * 5000, "²", "\x1b[31m", "1_0"])
 def test_an_untrusted_value_is_no_harm(value: str) -> None:
-    label = only_arm(made(NAME, {**LENET, "model": value}, [0.7])).label
-    assert "\x1b" not in label
-    assert len(label) < 400
+    (word, _) = only_arm(made(NAME, {**LENET, "model": value}, [0.7])).words
+    assert "\x1b" not in word
+    assert len(word) < 400

@@ -1,59 +1,63 @@
 """The results as Markdown: what is there, what is missing, and whatever words runs bring."""
 
 import re
-from pathlib import Path
 
 import pytest
 from made_records import made, made_record
-from test_findings import STATEMENTS, VARIED
+from test_findings import COMPUTED, JOBS, STATEMENTS
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
-from cnnbench.commands.reproduce import judge
+from cnnbench.reports.reproduction.arms import sort_runs
+from cnnbench.reports.reproduction.results import judge_runs
 from cnnbench.runs.records import Record
 
 HOSTILE = "</td></svg><script>alert(1)</script>|`$x_1$`\x1b[31m"
 
 
-def write(folder: Path, runs: list[Record], scale: str = "full", reduced: str = "") -> str:
+def judge(runs: list[Record], scale: str = "full", reduced: str = "") -> tuple[str, str]:
+    experiments = sort_runs(runs, JOBS, dict.fromkeys(JOBS, reduced))
     heading = {"command": "cnnbench reproduce", "scale": scale}
-    judge(STATEMENTS, runs, dict.fromkeys(VARIED, reduced), heading, folder / "results")
-    return (folder / "results" / "results.md").read_text()
+    return judge_runs(STATEMENTS, COMPUTED, experiments, runs, heading)
+
+
+def write(runs: list[Record], scale: str = "full", reduced: str = "") -> str:
+    return judge(runs, scale, reduced)[1]
 
 
 def lines(text: str, start: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(start)]
 
 
-def test_a_row_of_the_book_has_our_mean_the_books_runs_and_the_verdict(tmp_path: Path) -> None:
-    text = write(tmp_path, made("book/lenet", {}, [0.776, 0.778, 0.780], epoch_s=1.5))
+def test_a_row_of_the_book_has_our_mean_the_books_runs_and_the_verdict() -> None:
+    text = write(made("book/lenet", {}, [0.776, 0.778, 0.780], epoch_s=1.5))
     (line,) = lines(text, "| LeNet |")
     assert line == "| LeNet | 0.7780 ± 0.0020 | 3 | 0.776, 0.779 | within | 1.5 ± 0 | 30 s |"
     assert lines(text, "| ResNet-18 |") == ["| ResNet-18 |  | 0 | 0.919, 0.893 | not run |  |  |"]
     assert lines(text, "| RegNetX-32 |") == ["| RegNetX-32 |  | 0 | not known | not run |  |  |"]
 
 
-def test_what_is_reduced_stands_beside_the_figure(tmp_path: Path) -> None:
+def test_what_is_reduced_stands_beside_the_figure() -> None:
     runs = made("book/lenet", {}, [0.5]) + made("claims/padding", {}, [0.5])
-    text = write(tmp_path, runs, "reduced", "train.epochs=1")
+    text = write(runs, "reduced", "train.epochs=1")
     (line,) = lines(text, "| LeNet |")
     assert line.endswith("| not comparable | 2 | 10 s | train.epochs=1 |")
     assert "`claims/padding`, reduced by `train.epochs=1`:\n\n| test accuracy |" in text
     assert "`claims/pooling`, reduced by `train.epochs=1`, not run." in text
 
 
-def test_seeds_that_failed_are_told_with_the_reason(tmp_path: Path) -> None:
+def test_seeds_that_failed_are_told_with_the_reason() -> None:
     failed = {"state": "failed", "error": "Out of memory.\nMore.", "exit_code": 2}
     runs = made("book/lenet", {}, [0.8, 0.9])
     runs += [made_record("book/lenet", {}, seed, **failed) for seed in (2, 3)]
-    text = write(tmp_path, [*runs, made_record("book/nin", {}, **failed)])
+    text = write([*runs, made_record("book/nin", {}, **failed)])
     (lenet,), (nin,) = lines(text, "| LeNet |"), lines(text, "| NiN |")
     assert lenet.endswith("| 20 s | 2 failed (Out of memory) |")
     assert nin == "| NiN |  | 0 | 0.865, 0.790 |  |  |  | 1 failed (Out of memory) |"
 
 
-def test_every_claim_has_a_row_and_a_section_with_findings_and_experiments(tmp_path: Path) -> None:
-    text = write(tmp_path, made("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82]))
+def test_every_claim_has_a_row_and_a_section_with_findings_and_experiments() -> None:
+    text = write(made("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82]))
     for number, claim in STATEMENTS.claims.items():
         (row,) = lines(text, f"| {number}. ")
         assert row.endswith(("repeated |", "undecided |", "in part |"))
@@ -66,12 +70,12 @@ def test_every_claim_has_a_row_and_a_section_with_findings_and_experiments(tmp_p
     assert "Stated: at least three points more. **undecided**.\n" in text
 
 
-def test_the_arms_of_an_experiment_are_a_table(tmp_path: Path) -> None:
+def test_the_arms_of_an_experiment_are_a_table() -> None:
     runs = made("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82], train_accuracy=0.9)
     on_gpu = {"device": "cuda"}
     runs += made("claims/pooling", {"model.pooling": "min"}, [0.1], result=on_gpu)
     runs.append(made_record("claims/pooling", {"model.pooling": "min"}, 1, state="not begun"))
-    text = write(tmp_path, runs)
+    text = write(runs)
     header = "| model.pooling | test accuracy | seeds | train less test | s per epoch |"
     assert f"`claims/pooling`:\n\n{header} MiB of tensors | others |\n" in text
     (line,) = lines(text, "| max |")
@@ -80,21 +84,21 @@ def test_the_arms_of_an_experiment_are_a_table(tmp_path: Path) -> None:
     assert line.endswith("|  (measured at most 1.50 GiB) | 1 not begun |")
 
 
-def test_the_memory_of_a_run_is_worked_out_of_its_configuration(tmp_path: Path) -> None:
+def test_the_memory_is_worked_out_of_the_configuration_of_a_run() -> None:
     zeros = {"model.padding_mode": "zeros"}
-    (run,) = made("claims/padding", zeros, [0.8], result={"precision": "bf16"})
-    job = ["experiment=claims/padding", "model.padding_mode=zeros"]
-    run.config.update(config.to_plain(compose_config(job)))
-    assert "| zeros | 0.8000 | 1 | 0.0000 | 2 | 4.9 |" in write(tmp_path, [run])
-    run.config["model"] = {"name": "mine:Network"}  # code of anyone's, which is not run
-    assert "| zeros | 0.8000 | 1 | 0.0000 | 2 |\n" in write(tmp_path, [run])
+    runs = made("claims/padding", zeros, [0.8, 0.8], result={"precision": "bf16"})
+    for run in runs:
+        run.config.update(config.to_plain(compose_config(list(run.overrides))))
+    assert "| zeros | 0.8000 ± 0.0000 | 2 | 0.0000 ± 0.0000 | 2 ± 0 | 4.9 |" in write(runs)
+    runs[0].config["model"] = {"name": "mine:Network"}  # code of anyone's, which is not run
+    assert "| zeros | 0.8000 | 1 | 0.0000 | 2 |\n" in write(runs[:1])
 
 
-def test_the_results_say_how_they_were_made(tmp_path: Path) -> None:
+def test_the_results_say_how_they_were_made() -> None:
     runs = made("book/lenet", {}, [0.7, 0.8], environment={"commit": "a" * 40, "cnnbench": "1"})
     runs += made("book/nin", {}, [0.7], environment={"commit": "b" * 40, "chip": "another"})
     runs.append(made_record("book/nin", {}, 1, state="not begun"))
-    text = write(tmp_path, runs)
+    text = write(runs)
     for fact in (
         "command: cnnbench reproduce",
         "trained: 4 runs: 3 finished, 1 not begun; 30 s in all",
@@ -104,36 +108,36 @@ def test_the_results_say_how_they_were_made(tmp_path: Path) -> None:
     ):
         assert f"\n- {fact}\n" in text
     assert re.search(r"\n- made: \d{4}-\d\d-\d\d \d\d:\d\d\+", text)
-    assert "- trained: none yet\n" in write(tmp_path, [])
+    assert "- trained: none yet\n" in write([])
 
 
 SCALES = {"full": "", "reduced": "reduced scale", "smoke": "smoke scale"}
 
 
 @pytest.mark.parametrize(("scale", "words"), SCALES.items())
-def test_the_results_open_with_their_scale(tmp_path: Path, scale: str, words: str) -> None:
-    opening = write(tmp_path, [], scale).partition("- command")[0]
+def test_the_results_open_with_their_scale(scale: str, words: str) -> None:
+    opening = write([], scale).partition("- command")[0]
     assert opening.startswith("# Results\n\nThe networks of Dive into Deep Learning")
     assert words in opening
     assert ("smoke" in opening or "reduced" in opening) == bool(words)
 
 
-def test_the_verdicts_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(tmp_path, made("book/lenet", {}, [0.776, 0.778, 0.780]))
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[:2] == ["", "LeNet     0.7780 ± 0.0020  within"]
-    assert [line.split()[1] for line in printed[2:-2]] == list(STATEMENTS.claims)
-    assert printed[-2] == "3 runs: 3 finished; 30 s in all"
-    assert printed[-1].endswith("results.md")
+def test_the_verdicts_have_a_line_each() -> None:
+    verdicts, _ = judge(made("book/lenet", {}, [0.776, 0.778, 0.780]))
+    first, *claims, last = verdicts.splitlines()
+    assert first == "LeNet     0.7780 ± 0.0020  within"
+    assert [line.split()[1] for line in claims] == list(STATEMENTS.claims)
+    assert re.fullmatch("claim 9 +repeated", claims[-2])  # a finding without a range is not judged
+    assert last == "3 runs: 3 finished; 30 s in all"
 
 
-def test_words_of_a_run_are_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_of_a_run_are_text() -> None:
     where = {"chip": HOSTILE, "commit": HOSTILE, "precision": HOSTILE}
     runs = made("book/lenet", {"data": HOSTILE}, [0.5], environment=where)
     runs += made("claims/pooling", {"model.pooling": HOSTILE}, [0.5, 0.6], environment=where)
     failed = {"state": "failed", "error": HOSTILE, "exit_code": 2}
-    text = write(tmp_path, [*runs, made_record("book/nin", {}, **failed)])
+    text = write([*runs, made_record("book/nin", {}, **failed)])
     assert not re.search(r"(?<!\\)<", text.replace("<br>", ""))
-    assert "\x1b" not in text + capsys.readouterr().out
+    assert "\x1b" not in text
     (line,) = lines(text, "| NiN |")
     assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"\|", lines(text, "| LeNet")[1]))

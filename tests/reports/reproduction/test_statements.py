@@ -4,17 +4,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_findings import STATEMENTS
+from test_findings import JOBS, STATEMENTS
 
-from cnnbench.analysis.judge import Estimate
 from cnnbench.cli.hydra_app import conf_folder
-from cnnbench.cli.reproduce import proposed
 from cnnbench.errors import ConfigError
 from cnnbench.reports.reproduction.findings import FIGURES
 from cnnbench.reports.reproduction.statements import Statements, load_statements
 
-VARIED = {"claims/mine": {"model": "lenet,alexnet", "optimizer.lr": "0.1,1", "seed": "0,1,2"}}
-COMPUTED = {"brightness": Estimate(0.5)}
+MINE = {"claims/mine": [["model=lenet", "optimizer.lr=0.1"], ["model=alexnet", "optimizer.lr=1"]]}
 FINDING = {
     "figure": "accuracy",
     "experiment": "claims/mine",
@@ -27,7 +24,7 @@ FINDING = {
 def load(folder: Path, text: str) -> Statements:
     path = folder / "claims.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    return load_statements(path, VARIED, FIGURES, COMPUTED)
+    return load_statements(path, MINE, FIGURES, ["brightness"])
 
 
 def of_finding(**changes: object) -> str:
@@ -59,8 +56,8 @@ def test_a_claim_of_ones_own_is_read(tmp_path: Path) -> None:
         (of_finding(figure="accurcy"), "figure: 'accurcy' is not known. Did you mean 'accuracy'?"),
         (of_finding(figure="brightness"), "claims.11.figure: 'brightness' is not known"),
         (of_finding(experiment="claims/min"), "'claims/min' is not known. Did you mean"),
-        (of_finding(arms=["modle=lenet"]), "arms: 'modle' is not known. Did you mean 'model'?"),
-        (of_finding(arms=["model=lenet,nin"]), "arms: model: 'nin' is not known"),
+        (of_finding(arms=["modle=lenet"]), "arms: 'modle=lenet' is not known. Did you mean 'model"),
+        (of_finding(arms=["model=lenet,nin"]), "arms: 'model=nin' is not known"),
         (of_finding(arms=["seed=0"] * 3), "claims.11.findings.arms"),
         (of_finding(arms=None), "accuracy needs either experiment and arms, or a text"),
         (of_finding(text="x"), "accuracy needs either experiment and arms, or a text"),
@@ -78,7 +75,7 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, told: str) 
 
 def test_every_experiment_is_in_the_results() -> None:
     names = [name for claim in STATEMENTS.claims.values() for name in claim.experiments]
-    assert {*STATEMENTS.book, *names} == set(proposed())
+    assert {*STATEMENTS.book, *names} == set(JOBS)
 
 
 def test_the_claims_are_no_choice_of_the_command_line() -> None:
