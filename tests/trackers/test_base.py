@@ -31,16 +31,20 @@ def client(log_rows: Any = None) -> Mock:
     return Mock(spec=Tracker, **{"log_rows.side_effect": log_rows})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tracker", READERS)
-def test_a_resumed_run_has_each_epoch_once_and_final_figures(tracker: str, tracked: Path) -> None:
-    found, recorded = sorted(READERS[tracker](tracked)), read_recorded(tracked)
+def test_a_resumed_run_has_each_epoch_once_and_final_figures(
+    tracker: str, tracked_by_all: Path
+) -> None:
+    found, recorded = sorted(READERS[tracker](tracked_by_all)), read_recorded(tracked_by_all)
     assert [point[:2] for point in found] == [point[:2] for point in recorded]
     values = [value for *_, value in recorded]  # TensorBoard has them in single precision
     assert [value for *_, value in found] == pytest.approx(values, rel=1e-6)
 
 
-def test_tracking_changes_no_number(tracked: Path, runs: Runs) -> None:
-    differ = differences(tracked, runs.folder / "extended")
+@pytest.mark.slow
+def test_tracking_changes_no_number(tracked_by_all: Path, runs: Runs) -> None:
+    differ = differences(tracked_by_all, runs.folder / "extended")
     assert [name for name in differ if ".config." not in name] == []
 
 
