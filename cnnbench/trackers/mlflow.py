@@ -29,7 +29,7 @@ class Client(Tracker):
             experiment_id = self._open_experiment(place)
         else:
             store = STORE.absolute()
-            store.mkdir(parents=True, exist_ok=True)
+            store.mkdir(exist_ok=True)
             uri, artifacts = f"sqlite:///{quote(str(store))}/mlflow.db", (store / "mlruns").as_uri()
             with Lock(store / ".mlflow.lock").taken(MAX_WAIT_S):
                 experiment_id = self._open_experiment(uri, artifacts)
