@@ -91,11 +91,13 @@ def test_a_run_whose_start_failed_can_be_resumed(wandb: Mock, tmp_path: Path) ->
 
 def test_it_neither_asks_nor_prints_nor_waits_for_long(wandb: Mock, tmp_path: Path) -> None:
     assert start(tmp_path, entity="us", project="ours") == "https://there"
-    settings = {"silent": True, "console": "off", "init_timeout": 10.0, "finish_timeout": 10.0}
-    assert wandb.Settings.call_args.kwargs.items() > settings.items()
+    settings = {"silent": True, "console": "off", "symlink": False, "finish_timeout_raises": True}
+    settings |= {"init_timeout": 10.0, "finish_timeout": 10.0}
+    wandb.Settings.assert_called_once_with(**settings)
     wandb.setup.assert_called_once_with(wandb.Settings.return_value)
     arguments = {"entity": "us", "project": "ours", "mode": None, "group": "s", "resume": "allow"}
     arguments |= {"config": {"seed": 0, "environment": {"sweep": "s"}}, "name": tmp_path.name}
+    arguments |= {"allow_val_change": True, "reinit": "create_new"}
     assert wandb.init.call_args.kwargs.items() > (arguments | {"dir": tmp_path}).items()
     wandb.init.return_value.url = None
     assert start(tmp_path) == f"wandb sync {os.path.relpath(tmp_path)}/wandb/offline-run-*"
