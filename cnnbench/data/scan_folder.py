@@ -28,11 +28,10 @@ SYSTEM_NAMES = {
     *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot"),  # network disks
 }
 
-PARTS = TRAIN, VALIDATION, TEST = "train", "validation", "test"
-TASKS = {TRAIN: "train", VALIDATION: "validate", TEST: "test"}
+PARTS = TRAIN, VALIDATE, TEST = "train", "validate", "test"  # what images are for
 PART_OF_WORD = {
     **dict.fromkeys(("train", "training", "trainval", "trn"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), VALIDATION),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), VALIDATE),
     **dict.fromkeys(("test", "testing", "tst"), TEST),
 }
 PART = re.compile(rf"({'|'.join(PART_OF_WORD)})(set|data|images?|imgs?)?")  # trainset is train
@@ -84,7 +83,7 @@ def list_images(folder: Path) -> Listing:
     notes = _check_classes(scan, places, parts)
     names = {part: place.relative_to(folder).as_posix() for part, place in places.items()}
     if len(names) > 1 and not {name.lower() for name in names.values()} <= PART_OF_WORD.keys():
-        named = name_some([f"{name} to {TASKS[part]} on" for part, name in names.items()])
+        named = name_some([f"{name} to {part} on" for part, name in names.items()])
         notes.insert(0, f"Parts: {named}.")
     train, validation, test = (parts.get(part, {}) for part in PARTS)
     single = [name for name, files in train.items() if len(files) == 1]
