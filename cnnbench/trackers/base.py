@@ -130,7 +130,10 @@ class Trackers:
 
 
 def start_trackers(
-    config: Config, directory: Path, environment: Mapping[str, Any], rows: Rows
+    config: Config,
+    directory: Path,
+    environment: Mapping[str, Any],
+    rows: Rows,
 ) -> Trackers:
     """Start the trackers that are configured; `rows` are those that a resumed run starts with."""
     tags = {key: str(environment[key]) for key in TAGS if environment[key] is not None}

@@ -345,9 +345,7 @@ def test_test_images_that_are_trained_on_are_noted(folder: Path, of_folder: Make
 
 
 @pytest.mark.parametrize(("number", "is_large"), [(8, False), (10, True)])
-def test_class_with_more_than_its_share_is_noted(
-    folder: Path, of_folder: Make, number: int, is_large: bool
-) -> None:
+def test_a_large_class_is_noted(folder: Path, of_folder: Make, number: int, is_large: bool) -> None:
     fill(folder / "train", {"cats": number, "cows": 4, "dogs": 4})
     put_images(folder, [f"test/{name}/1.png" for name in ("cats", "cows", "dogs")])
     note = "56% of the training images are of class cats; an even share is 33%."

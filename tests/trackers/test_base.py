@@ -38,9 +38,7 @@ def client(log_rows: Any = None) -> Mock:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tracker", READERS)
-def test_a_resumed_run_has_each_epoch_once_and_final_figures(
-    tracker: str, tracked_by_all: Path
-) -> None:
+def test_a_tracker_has_each_epoch_and_figure_once(tracker: str, tracked_by_all: Path) -> None:
     found, recorded = sorted(READERS[tracker](tracked_by_all)), read_recorded(tracked_by_all)
     assert [point[:2] for point in found] == [point[:2] for point in recorded]
     values = [value for *_, value in recorded]  # TensorBoard has them in single precision

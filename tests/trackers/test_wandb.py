@@ -103,9 +103,7 @@ def test_it_neither_asks_nor_prints_nor_waits_for_long(wandb: Mock, tmp_path: Pa
     assert start(tmp_path) == f"wandb sync {os.path.relpath(tmp_path)}/wandb/offline-run-*"
 
 
-def test_the_summary_has_figures_and_curves_and_the_exit_code_is_of_the_run(
-    wandb: Mock, tmp_path: Path
-) -> None:
+def test_a_run_ends_with_figures_curves_and_its_exit_code(wandb: Mock, tmp_path: Path) -> None:
     client = make(tmp_path)
     client.start()
     client.log_result({"test_loss": 0.25}, {"epoch": 2})
