@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,17 +23,8 @@ CLASSES_FILE = "classes.txt"  # beside IDX files: a name on each line, that of l
 MAX_PROBLEMS = 10  # beyond which they are only counted
 LARGE_SHARE = 1.5  # of the training images in one class, as a multiple of an even share
 
-
-class FolderDataset(NamedTuple):
-    """A folder data set before its images are read.
-
-    `info` is all but mean, std and digests. `content` changes when the files do. `read` returns
-    the arrays and notes on them, or raises a DataError.
-    """
-
-    info: Dataset
-    content: Hashable
-    read: Callable[[], tuple[Arrays, list[str]]]
+Reader = Callable[[], tuple[Arrays, list[str]]]  # gives notes on the arrays, too
+Opened = tuple[Dataset, Hashable, Reader]  # in the middle is what changes when the files do
 
 
 def dataset_info(config: DataConfig) -> Dataset:
@@ -43,7 +34,8 @@ def dataset_info(config: DataConfig) -> Dataset:
         DataError: the folder holds no data set.
         ConfigError: it does not go with the configuration.
     """
-    return _open(config).info
+    info, _, _ = _open(config)
+    return info
 
 
 def load(config: DataConfig) -> tuple[Dataset, Arrays]:
@@ -58,21 +50,21 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
     if recalled is not None:
         return recalled
     cache.clear()  # before others are read, so that both are never in memory
-    arrays, found = read()
+    arrays, notes = read()
     num_trained = info.train_examples - info.validation_examples
     mean, std = mean_and_std(arrays.train_images[:num_trained])
     if 0 in std:
         place = shown(info.path)
         raise DataError(f"The training images in {place} are of one and the same color.")
     digests = {file: idx_digest(array) for file, array in zip(FILES, arrays[:4], strict=True)}
-    largest = _note_large_class(arrays.train_labels[:num_trained], info.classes)
-    notes = (*info.notes, *found, *largest, *_note_copies(arrays))
-    dataset = replace(info, mean=mean, std=std, sha256=digests, notes=notes)
+    notes += _note_large_class(arrays.train_labels[:num_trained], info.classes)
+    notes += _note_copies(arrays)
+    dataset = replace(info, mean=mean, std=std, sha256=digests, notes=(*info.notes, *notes))
     cache.store(key, [], dataset, arrays)
     return dataset, arrays
 
 
-def _open(config: DataConfig) -> FolderDataset:
+def _open(config: DataConfig) -> Opened:
     folder = expand_user(str(config.path))
     try:
         is_folder = folder.is_dir()
@@ -100,7 +92,7 @@ def _describe(folder: Path, in_channels: int, **info: Any) -> Dataset:
     )
 
 
-def _open_images(folder: Path, config: DataConfig) -> FolderDataset:
+def _open_images(folder: Path, config: DataConfig) -> Opened:
     """Open a folder of images, which are squeezed to data.image_size, square."""
     size = config.image_size or config.resize
     if config.resize > size:
@@ -110,34 +102,32 @@ def _open_images(folder: Path, config: DataConfig) -> FolderDataset:
         )
     listing = list_images(folder)
     classes = tuple(listing.train)
-    files, labels, sizes = [], [], []
+    files, labels, ends = [], [], []
     for part in (listing.train, listing.validation, listing.test):
         for label, name in enumerate(classes):
-            files += part.get(name, [])
-            labels += [label] * len(part.get(name, []))
-        sizes.append(len(files))
-    num_train, num_validation = sizes[1], sizes[1] - sizes[0]
+            images = part.get(name, [])
+            files += images
+            labels += [label] * len(images)
+        ends.append(len(files))
+    num_train, num_validation = ends[1], ends[1] - ends[0]
     title = f"reading {shown(folder.resolve().name)}"
     if listing.problems:  # report damaged images with them, not only after they are mended
         raise dataset_error(folder, [*listing.problems, *read_images(files, 1, 1, title)[1]])
     in_channels = config.channels or (1 if are_gray(tuple(files)) else 3)
 
     def read() -> tuple[Arrays, list[str]]:
-        pixels, problems, misnamed = read_images(files, in_channels, size, title)
+        pixels, problems, notes = read_images(files, in_channels, size, title)
         if problems:
             raise dataset_error(folder, problems)
         kind = np.uint8 if len(classes) <= 256 else np.int32
         train, test = np.split(np.array(labels, kind), [num_train])
-        arrays = Arrays(pixels[:num_train], train, pixels[num_train:], test, num_validation)
-        if not misnamed:
-            return arrays, []
-        named = f"{len(misnamed):,} images are named for another format"
-        return arrays, [f"{named}, such as {misnamed[0]}."]
+        parts = (pixels[:num_train], train, pixels[num_train:], test)
+        return Arrays(*parts, num_validation), notes
 
     notes = listing.notes
     if num_validation and config.validation and config.folds is None:
-        images = f"the {num_validation:,} images of the validation folder"
-        notes.insert(0, f"Validation set: {images}; data.validation is not used.")
+        used = f"the {num_validation:,} images of the validation folder"
+        notes.insert(0, f"Validation set: {used}; data.validation is not used.")
     info = _describe(
         folder,
         in_channels,
@@ -149,7 +139,7 @@ def _open_images(folder: Path, config: DataConfig) -> FolderDataset:
         split_here=listing.split_here,
         notes=tuple(notes),
     )
-    return FolderDataset(info, (*files, size, in_channels), read)
+    return info, (*files, size, in_channels), read
 
 
 def dataset_error(folder: Path, problems: Sequence[str]) -> DataError:
@@ -186,7 +176,7 @@ def _find_idx(folder: Path, file: str) -> Path:
     return packed if packed.is_file() and not plain.is_file() else plain
 
 
-def _open_idx(folder: Path, config: DataConfig) -> FolderDataset:
+def _open_idx(folder: Path, config: DataConfig) -> Opened:
     """Open a folder of IDX files, images N x H x W or N x C x H x W with C 1 or 3."""
     paths = [_find_idx(folder, file) for file in FILES]
     train, _, test, _ = shapes = [read_idx_shape(path) for path in paths]
@@ -211,7 +201,7 @@ def _open_idx(folder: Path, config: DataConfig) -> FolderDataset:
         image_size=max(train[-2:]),
     )
     content = tuple(cache.file_fingerprint(path) for path in (*paths, folder / CLASSES_FILE))
-    return FolderDataset(info, content, read)
+    return info, content, read
 
 
 def _check_idx_shapes(paths: Sequence[Path], shapes: Sequence[tuple[int, ...]]) -> None:

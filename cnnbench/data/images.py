@@ -82,8 +82,7 @@ def read_images(
 ) -> tuple[Pixels, list[str], list[str]]:
     """Read files as `read_image` does, in several threads; a bar with the title shows progress.
 
-    Returns the pixels (N, in_channels, size, size), what is wrong with some files, and those that
-    are named for another format.
+    Returns the pixels (N, in_channels, size, size), what is wrong with some files, and notes.
     """
     from PIL import Image
 
@@ -108,7 +107,10 @@ def read_images(
                 problems.append(str(result))
             elif result != FORMAT_OF_SUFFIX[Path(file.path).suffix.lower()]:
                 misnamed.append(f"{shown(file.path)}, which is {result}")
-    return pixels, problems, misnamed
+    if not misnamed:
+        return pixels, problems, []
+    named = f"{len(misnamed):,} images are named for another format"
+    return pixels, problems, [f"{named}, such as {misnamed[0]}."]
 
 
 @lru_cache(maxsize=1)  # asked when a configuration is checked and when the images are read

@@ -28,11 +28,10 @@ SYSTEM_NAMES = {
     *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot"),  # network disks
 }
 
-PARTS = TRAIN, VALIDATION, TEST = "train", "validation", "test"
-TASKS = {TRAIN: "train", VALIDATION: "validate", TEST: "test"}
+PARTS = TRAIN, VALIDATE, TEST = "train", "validate", "test"  # what images are for
 PART_OF_WORD = {
     **dict.fromkeys(("train", "training", "trainval", "trn"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), VALIDATION),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), VALIDATE),
     **dict.fromkeys(("test", "testing", "tst"), TEST),
 }
 PART = re.compile(rf"({'|'.join(PART_OF_WORD)})(set|data|images?|imgs?)?")  # trainset is train
@@ -84,7 +83,7 @@ def list_images(folder: Path) -> Listing:
     notes = _check_classes(scan, places, parts)
     names = {part: place.relative_to(folder).as_posix() for part, place in places.items()}
     if len(names) > 1 and not {name.lower() for name in names.values()} <= PART_OF_WORD.keys():
-        named = name_some([f"{name} to {TASKS[part]} on" for part, name in names.items()])
+        named = name_some([f"{name} to {part} on" for part, name in names.items()])
         notes.insert(0, f"Parts: {named}.")
     train, validation, test = (parts.get(part, {}) for part in PARTS)
     single = [name for name, files in train.items() if len(files) == 1]
@@ -135,9 +134,12 @@ class FolderScan:
         seen = set(folder.resolve().parents)  # a link to one leads to other classes
         for place, folders, names in os.walk(folder, onerror=self._report, followlinks=True):
             target = Path(place).resolve()
-            folders[:] = [] if target in seen else _visible(folders)
-            files = [] if target in seen else [f"{place}/{name}" for name in _visible(names)]
+            if target in seen:
+                folders.clear()
+                continue
             seen.add(target)
+            folders[:] = _visible(folders)
+            files = [f"{place}/{name}" for name in _visible(names)]
             self.num_entries += len(folders) + len(files)
             self.num_images += sum(map(is_image, files))
             has_images = self.num_images >= MIN_IMAGE_SHARE * self.num_entries
@@ -224,7 +226,7 @@ def _find_parts(scan: FolderScan) -> dict[str, Path]:
     places = {name: part for name, part in named.items() if inside[name][0]}
     found = set(places.values())
     places |= {name: part for name, part in named.items() if part not in found}
-    parts = set(places.values())
+    parts = {part: scan.folder / name for name, part in places.items()}
     if TRAIN not in found or (len(parts) == 1 and len(folders) > 1):
         _check_no_parts(scan.folder, folders, named, inside)
         return {TRAIN: scan.folder}
@@ -233,19 +235,17 @@ def _find_parts(scan: FolderScan) -> dict[str, Path]:
         raise DataError(f"{shown(scan.folder)} has {names}, two for one part. Rename one.")
     others = [name for name in (*files, *folders) if name not in places]
     scan.unused += [f"{scan.folder}/{name}" for name in others]
-    return {part: _unwrap(scan.folder / name, inside[name][0]) for name, part in places.items()}
+    for name, part in places.items():
+        inner, _ = inside[name]
+        if len(inner) == 1 and _part_of(inner[0]) == part:  # seg_train/seg_train
+            parts[part] /= inner[0]
+    return parts
 
 
 def _part_of(name: str) -> str | None:
     """Return the part that a folder is named like, such as TRAIN for seg_train and TrainSet."""
     matches = [match for word in WORD.findall(name) if (match := PART.fullmatch(word.lower()))]
     return PART_OF_WORD[matches[0][1]] if len(matches) == 1 else None
-
-
-def _unwrap(place: Path, folders: Sequence[str]) -> Path:
-    """Return the folder of a part, or the only one in it that is the same: seg_train/seg_train."""
-    is_same = len(folders) == 1 and _part_of(folders[0]) == _part_of(place.name)
-    return place / folders[0] if is_same else place
 
 
 def _check_no_parts(

@@ -4,14 +4,12 @@ import json
 import logging
 import os
 import re
-import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +40,7 @@ VARIABLES = {
 MAX_REASON = 300  # characters: errors of clients quote whole requests
 
 Row = Mapping[str, float]
-Rows = Sequence[tuple[Row, float]]  # each with the time in s at which its epoch ended
+Rows = Sequence[Row]
 
 
 @dataclass
@@ -88,7 +86,7 @@ class Trackers:
     clients: dict[str, Tracker]
 
     def log_epoch(self, row: Row) -> None:
-        self.call(f"epoch {row['epoch']}", "log_rows", [(row, time.time())])
+        self.call(f"epoch {row['epoch']}", "log_rows", [row])
 
     def log_result(self, result: Mapping[str, Any]) -> None:
         """Log the figures of result.json."""
@@ -135,39 +133,31 @@ def start_trackers(
     config: Config,
     directory: Path,
     environment: Mapping[str, Any],
-    rows: Sequence[Row],
+    rows: Rows,
 ) -> Trackers:
     """Start the trackers that are configured; `rows` are those that a resumed run starts with."""
     tags = {key: str(environment[key]) for key in TAGS if environment[key] is not None}
     tags["run_directory"] = str(directory.absolute())
     if (directory.parent / JOBS).exists():
         tags["sweep"] = config.sweep
-    seconds = [row["epoch_s"] for row in rows]
-    ended_at = accumulate(seconds[1:], initial=time.time() - sum(seconds[1:]))
     parameters = flatten(job_identity(as_dict(config)))
     for key, value in parameters.items():
         if type(value) not in (int, float, str):
             parameters[key] = json.dumps(value)
-    run = (directory.absolute(), parameters, tags, list(zip(rows, ended_at, strict=False)))
     trackers = Trackers({})
     for name in TRACKERS:
         settings = getattr(config.tracker, name)
         if settings is not None:
-            module = import_module(f"cnnbench.trackers.{name}")
-            trackers.clients[name] = module.Client(settings, *run)
-    if trackers.clients:
-        _set_variables()
+            client = import_module(f"cnnbench.trackers.{name}").Client
+            trackers.clients[name] = client(settings, directory.absolute(), parameters, tags, rows)
+    if trackers.clients:  # which read the variables when they are imported at the start
+        for variable, value in VARIABLES.items():
+            os.environ.setdefault(variable, value)
+        if expand_user("~") == Path("~"):  # MLflow needs a home
+            os.environ["HOME"] = "/nonexistent"
     for name, place in trackers.call("the start", "start").items():
         log.info(f"Tracked by {name}: {_remove_password(place)}")
     return trackers
-
-
-def _set_variables() -> None:
-    """Set the variables of the clients, which read them as they are imported."""
-    for variable, value in VARIABLES.items():
-        os.environ.setdefault(variable, value)
-    if expand_user("~") == Path("~"):  # MLflow needs a home
-        os.environ["HOME"] = "/nonexistent"
 
 
 def _root_cause(error: BaseException) -> BaseException:

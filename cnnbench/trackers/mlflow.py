@@ -2,7 +2,7 @@
 
 import getpass
 import os
-import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ STORE = Path("outputs")  # of the current folder: all runs that are started ther
 FILES = ("config.yaml", "curves.png", "result.json")
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 MAX_WAIT_S = 30.0  # for other runs that create the store
-MAX_KEY, MAX_VALUE = 240, 6000  # characters; MLflow takes 250 of a key, with `changed.`
 
 
 class Client(Tracker):
@@ -30,7 +29,7 @@ class Client(Tracker):
             experiment_id = self._open_experiment(place)
         else:
             store = STORE.absolute()
-            store.mkdir(parents=True, exist_ok=True)
+            store.mkdir(exist_ok=True)
             uri, artifacts = f"sqlite:///{quote(str(store))}/mlflow.db", (store / "mlruns").as_uri()
             with Lock(store / ".mlflow.lock").taken(MAX_WAIT_S):
                 experiment_id = self._open_experiment(uri, artifacts)
@@ -76,12 +75,11 @@ class Client(Tracker):
         RunDirectory(directory).write_json("mlflow.json", {"run_id": self.run_id})
         known, params = run.data.params, []
         for key, value in self.parameters.items():
-            name = re.sub(r"[^\w\-. :/]", "_", key)[:MAX_KEY]  # what MLflow allows
-            text, changed = str(value)[:MAX_VALUE], f"changed.{name}"
-            if name not in known:
-                params.append(Param(name, text))
-            elif known[name] != text or changed in run.data.tags:
-                tags[changed] = text
+            changed = f"changed.{key}"
+            if key not in known:
+                params.append(Param(key, str(value)))
+            elif known[key] != str(value) or changed in run.data.tags:
+                tags[changed] = str(value)
         run_tags = [RunTag(key, value) for key, value in tags.items()]
         self.client.log_batch(self.run_id, params=params, tags=run_tags)
 
@@ -89,12 +87,12 @@ class Client(Tracker):
         """Log rows, less those that are there already: MLflow would keep both."""
         from mlflow.entities import Metric
 
-        metrics = []
-        for row, ended_at in rows:
+        metrics, now = [], int(time.time() * 1000)
+        for row in rows:
             epoch = int(row["epoch"])
             if self.logged_losses.get(epoch) != row["train_loss"]:
                 for name in row.keys() - {"epoch"}:
-                    metrics.append(Metric(name, row[name], int(ended_at * 1000), epoch))
+                    metrics.append(Metric(name, row[name], now, epoch))
         self.client.log_batch(self.run_id, metrics=metrics)
 
     def log_result(self, figures: Row, last_row: Row) -> None:

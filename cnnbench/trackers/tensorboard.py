@@ -5,6 +5,9 @@ import threading
 from textwrap import indent
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from cnnbench.trackers.base import Row, Rows, Tracker
 
 __all__ = ["Client", "tag_of"]
@@ -35,27 +38,20 @@ class Client(Tracker):
         return f"tensorboard --logdir {os.path.relpath(self.directory)}"
 
     def log_rows(self, rows: Rows) -> None:
-        for row, ended_at in rows:
+        for row in rows:
             for column in row.keys() - {"epoch"}:
-                self.writer.add_scalar(tag_of(column), row[column], int(row["epoch"]), ended_at)
+                self.writer.add_scalar(tag_of(column), row[column], int(row["epoch"]))
         self.writer.flush()
 
     def log_result(self, figures: Row, last_row: Row) -> None:
-        import numpy as np
-        from PIL import Image
-        from torch.utils.tensorboard.summary import hparams
-
         step = int(last_row["epoch"])
         with Image.open(self.directory / "curves.png") as picture:
             pixels = np.asarray(picture.convert("RGB"))
         self.writer.add_image("curves", pixels, step, dataformats="HWC")
-        final = {f"final/{name}": value for name, value in figures.items()}
-        summaries: Any = hparams  # not typed; add_hparams would make a folder
-        for summary in summaries(dict(self.parameters), final):
-            self.writer.file_writer.add_summary(summary, step)
-        for tag, value in final.items():
-            self.writer.add_scalar(tag, value, step)
         self.writer.flush()
+        final = {f"final/{name}": value for name, value in figures.items()}
+        # in a second file of the same folder, which TensorBoard reads after the first
+        self.writer.add_hparams(dict(self.parameters), final, run_name=".", global_step=step)
 
     def end(self, state: str) -> None:
         self.writer.close()

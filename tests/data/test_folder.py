@@ -89,8 +89,8 @@ def test_channels_are_as_asked_for_or_those_of_the_files(
     for name, mode in zip(("cats", "dogs"), modes, strict=True):
         put_images(folder, [f"{name}/{number}.png" for number in range(3)], mode)
     config = of_folder(channels=asked)
-    dataset, arrays = datasets.load(config)
-    found = {datasets.dataset_info(config).in_channels, dataset.in_channels, arrays.train_images.shape[1]}
+    info, (dataset, arrays) = datasets.dataset_info(config), datasets.load(config)
+    found = {info.in_channels, dataset.in_channels, arrays.train_images.shape[1]}
     assert found == {asked or channels}
 
 
@@ -101,28 +101,24 @@ def test_images_are_never_enlarged(folder: Path, of_folder: Make) -> None:
         datasets.dataset_info(of_folder(resize=7))
 
 
-@pytest.mark.parametrize("path", ["nowhere", "file", "~nobody-of-this-name/photos"])
-def test_a_path_that_is_no_folder_is_refused_with_the_working_folder(
-    of_folder: Make, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=f"data.path={path}: there is no such folder in {tmp_path}"):
-        datasets.dataset_info(of_folder(path=path))
+NO_SUCH_FOLDER = "there is no such folder in {here}. Name the folder of your images"
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("path", "reason"),
     [
-        ("pipe", ": there is no such folder. Name the folder of your images"),
-        ("x" * 300, " cannot be read: File name too long"),
-        ("closed", " cannot be read: Permission denied"),
+        *((path, f": {NO_SUCH_FOLDER}") for path in ("nowhere", "file", "~no-such-user/photos")),
+        ("{here}/pipe", ": there is no such folder. Name the folder of your images"),
+        ("{here}/" + "x" * 300, " cannot be read: File name too long"),
+        ("{here}/closed", " cannot be read: Permission denied"),
     ],
 )
-def test_a_path_that_cannot_be_opened_is_a_data_error(
-    of_folder: Make, name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_path_that_is_no_folder_or_cannot_be_opened_is_refused(
+    of_folder: Make, path: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As root may enter all folders, the system's answer is made up."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "closed").mkdir()
     stat = os.stat
@@ -133,8 +129,9 @@ def test_a_path_that_cannot_be_opened_is_a_data_error(
         return stat(path, **options)
 
     monkeypatch.setattr(os, "stat", refuse)
-    with pytest.raises(DataError, match=f"^data.path={tmp_path}/{name}{reason}"):
-        datasets.dataset_info(of_folder(path=str(tmp_path / name)))
+    path, reason = (text.format(here=tmp_path) for text in (path, reason))
+    with pytest.raises(DataError, match=f"^data.path={path}{reason}"):
+        datasets.dataset_info(of_folder(path=path))
 
 
 @pytest.mark.parametrize("path", ["~/photos", "{folder}/../photos", "photos", "{folder}/"])
@@ -185,11 +182,7 @@ def test_mean_and_std_are_those_of_the_training_images(folder: Path, of_folder: 
     for part in ("train", "val", "test"):
         fill(folder / part, {"cats": 9, "dogs": 7})
     dataset, arrays = datasets.load(of_folder())
-    pixels = arrays.train_images[:16] / 255
-    assert dataset.mean == pytest.approx(pixels.mean(axis=(0, 2, 3)), abs=5.1e-5)
-    assert dataset.std == pytest.approx(pixels.std(axis=(0, 2, 3)), abs=5.1e-5)
-    for value in (*dataset.mean, *dataset.std):
-        assert (type(value), round(value, 4)) == (float, value)
+    assert (dataset.mean, dataset.std) == mean_and_std(arrays.train_images[:16])
 
 
 @pytest.mark.parametrize("shape", [(2500, 3, 4, 4), (2500, 1, 4, 4), (2500, 4, 4)], ids=str)
@@ -199,6 +192,8 @@ def test_mean_and_std_are_numpys(shape: tuple[int, ...]) -> None:
     mean, std = mean_and_std(pixels)
     assert mean == pytest.approx(by_channel.mean(axis=(0, 2, 3)), abs=5.1e-5)
     assert std == pytest.approx(by_channel.std(axis=(0, 2, 3)), abs=5.1e-5)
+    for value in (*mean, *std):
+        assert (type(value), round(value, 4)) == (float, value)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +345,7 @@ def test_test_images_that_are_trained_on_are_noted(folder: Path, of_folder: Make
 
 
 @pytest.mark.parametrize(("number", "is_large"), [(8, False), (10, True)])
-def test_class_with_more_than_its_share_is_noted(folder: Path, of_folder: Make, number: int, is_large: bool) -> None:
+def test_a_large_class_is_noted(folder: Path, of_folder: Make, number: int, is_large: bool) -> None:
     fill(folder / "train", {"cats": number, "cows": 4, "dogs": 4})
     put_images(folder, [f"test/{name}/1.png" for name in ("cats", "cows", "dogs")])
     note = "56% of the training images are of class cats; an even share is 33%."
@@ -419,7 +414,8 @@ def test_idx_files_plain_or_gzipped_are_read_as_they_are(
     put(folder, {packed: arrays[packed]})
     other = TRAIN_IMAGES if packed == TRAIN_LABELS else TRAIN_LABELS
     (folder / f"{other}.gz").write_bytes(b"not used, as there is a plain file")
-    info, (dataset, loaded) = datasets.dataset_info(of_folder()), datasets.load(of_folder(resize=96))
+    info = datasets.dataset_info(of_folder())
+    dataset, loaded = datasets.load(of_folder(resize=96))
     for array, file in zip(loaded[:4], FILES, strict=True):
         assert np.array_equal(array, arrays[file])
     for each in (info, dataset):

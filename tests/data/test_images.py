@@ -179,8 +179,9 @@ def test_the_first_of_several_images_in_a_file_is_read(save: Save, kind: str) ->
 def test_a_file_named_for_another_format_is_read_and_reported(save: Save, kind: str) -> None:
     path = save(Image.new("RGB", (8, 8), (7, 7, 7)), "image.jpg", format=kind)
     other = save(Image.new("L", (8, 8)), "image.JPEG")
-    pixels, problems, misnamed = read_images(as_files(path, other), 1, 8, "")
-    assert (pixels[0].max(), problems, misnamed) == (7, [], [f"{path}, which is {kind}"])
+    pixels, problems, notes = read_images(as_files(path, other), 1, 8, "")
+    note = f"1 images are named for another format, such as {path}, which is {kind}."
+    assert (pixels[0].max(), problems, notes) == (7, [], [note])
 
 
 # Turned and resized
@@ -502,6 +503,7 @@ def test_images_of_an_idx_file_are_as_they_would_be_as_files(
         (idx(noise(1, 0, 8)), r"holds no images: its shape is \(1, 0, 8\)"),
         (gzip.compress(b"hello"), "is no IDX file"),
     ],
+    ids=["labels", "five channels", "no pixels", "gzipped text"],  # gzip writes the time
 )
 def test_an_idx_file_without_images_is_told(content: bytes, told: str, tmp_path: Path) -> None:
     (tmp_path / "images").write_bytes(content)

@@ -1,5 +1,6 @@
-"""A run that all trackers have."""
+"""A run that TensorBoard has, and a slow one that all trackers have."""
 
+import shutil
 import signal
 import time
 from importlib.util import find_spec
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from forking import ForkServer
-from small_runs import SMALL
+from in_process import run_in_process
+from small_runs import SMALL, Runs
 from tracked import read_mlflow
 
 PLACES = {
@@ -19,12 +21,23 @@ WORDS = ("tracker=[tensorboard,mlflow,wandb]", "tracker.wandb.mode=offline", "hy
 
 
 @pytest.fixture(scope="session")
-def tracked(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tracked(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that TensorBoard has, which was told of it after its second epoch."""
+    folder = tmp_path_factory.mktemp("tracked")
+    shutil.copytree(runs.folder / "finished", folder / "run")
+    done = run_in_process("resume", "run", "tracker=tensorboard", "train.epochs=3", folder=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Tracked by tensorboard: {PLACES['tensorboard']}\n" in done.stdout
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def tracked_by_all(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was interrupted in its second epoch, among files named as MLflow's imports."""
     for tracker in PLACES:
         if find_spec(tracker) is None:
             pytest.skip(f"the extra {tracker} is not installed")
-    folder = tmp_path_factory.mktemp("tracked")
+    folder = tmp_path_factory.mktemp("tracked_by_all")
     for name in ("html.py", "mlflow.py"):
         (folder / name).write_text("raise SystemExit('not this one')")
     strikes = [(int(signal.SIGINT), "step", 6)]

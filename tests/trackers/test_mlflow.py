@@ -1,94 +1,183 @@
 """What is special to MLflow: stores, its limits, and servers that fail."""
 
+import getpass
 import json
-import shutil
 import socket
+import sys
 import threading
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock, call
 
 import pytest
 from forking import ForkServer
-from in_process import run_in_process
-from installed import NOWHERE, Command
+from installed import Command
 from small_runs import SMALL
 from tracked import read_mlflow, read_recorded, server
 
 from cnnbench import api, config
+from cnnbench.cli.hydra_app import compose_config
+from cnnbench.config import MlflowConfig
+from cnnbench.trackers.base import Rows
 from cnnbench.trackers.mlflow import Client
 from cnnbench.training.resume import resume_command
 
-pytestmark = pytest.mark.skipif(
+needs_mlflow = pytest.mark.skipif(
     find_spec("mlflow") is None,
     reason="the extra mlflow is not installed",
 )
 
 TRACKED = (*SMALL, "tracker=mlflow", "hydra.run.dir=run")
 FILES = ["config.yaml", "curves.png", "result.json"]
+ROWS = [{"epoch": epoch, "train_loss": 0.5, "lr": 0.1} for epoch in (1, 2)]
+
+
+class FakeError(Exception):
+    error_code = "RESOURCE_ALREADY_EXISTS"
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mock:
+    """In place of MLflow's client. Its server has an experiment and no run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("time.time", lambda: 7.25)
+    client, pairs = Mock(), lambda *values: values
+    client.get_experiment_by_name.return_value.experiment_id = "7"
+    client.search_runs.return_value = []
+    client.create_run.return_value = make_run("a-2")
+    client.get_metric_history.return_value = []
+    entities = SimpleNamespace(Param=pairs, RunTag=pairs, Metric=pairs)
+    tracking = SimpleNamespace(MlflowClient=Mock(return_value=client))
+    client.opened = tracking.MlflowClient
+    exceptions = SimpleNamespace(MlflowException=FakeError)
+    modules = {"entities": entities, "exceptions": exceptions, "tracking": tracking}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, f"mlflow.{name}", module)
+    return client
+
+
+def make_run(run_id: str, **tags: str) -> Any:
+    known = {"seed": "0", "train.epochs": "2", "optimizer.lr": "0.1"}
+    data = SimpleNamespace(params=known, tags=tags)
+    return SimpleNamespace(info=SimpleNamespace(run_id=run_id), data=data)
+
+
+def start(directory: Path, rows: Rows = (), **settings: Any) -> Client:
+    parameters = {"seed": 0, "train.epochs": 3, "optimizer.lr": 0.1, "model": "mlp"}
+    tags = {"run_directory": str(directory), "host": "here"}
+    tracker = Client(MlflowConfig(**settings), directory, parameters, tags, rows)
+    tracker.place = tracker.start()
+    return tracker
+
+
+def test_runs_of_a_folder_share_a_store(client: Mock, tmp_path: Path) -> None:
+    client.get_experiment_by_name.side_effect = [None, Mock(experiment_id="8")]
+    tracker = start(tmp_path)
+    assert tracker.place == "mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db"
+    client.opened.assert_called_once_with(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    artifacts = f"file://{tmp_path}/outputs/mlruns"
+    client.create_experiment.assert_called_once_with("cnnbench", artifacts)
+    client.create_run.assert_called_once_with("8", run_name=tmp_path.name)
+    assert (tmp_path / "outputs" / ".mlflow.lock").exists()
+    client.get_experiment_by_name.side_effect = None
+    assert start(tmp_path).place == tracker.place
+
+
+@pytest.mark.parametrize("of_environment", [False, True])
+def test_a_server_is_that_of_the_configuration_or_else_of_the_environment(
+    of_environment: bool, client: Mock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there" if of_environment else "http://theirs")
+    tracker = start(tmp_path, uri=None if of_environment else "http://there", experiment="mine")
+    assert tracker.place == "http://there"
+    client.opened.assert_called_once_with("http://there")
+    assert {asked.args for asked in client.get_experiment_by_name.call_args_list} == {("mine",)}
+    client.create_experiment.assert_not_called()
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_an_experiment_that_another_run_creates_at_once_is_used(
+    client: Mock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.create_experiment.side_effect = FakeError
+    client.get_experiment_by_name.side_effect = [None, Mock(experiment_id="8")]
+    start(tmp_path)
+    assert client.create_run.call_args.args == ("8",)
+    client.get_experiment_by_name.side_effect = [None]
+    monkeypatch.setattr(FakeError, "error_code", "PERMISSION_DENIED")
+    with pytest.raises(FakeError):
+        start(tmp_path)
+
+
+def test_a_run_is_resumed_and_what_was_changed_becomes_a_tag(client: Mock, tmp_path: Path) -> None:
+    start(tmp_path)
+    assert json.loads((tmp_path / "mlflow.json").read_text()) == {"run_id": "a-2"}
+    changed = {"changed.optimizer.lr": "0.2"}
+    client.search_runs.return_value = [make_run("a-2", run_directory=str(tmp_path), **changed)]
+    client.reset_mock()
+    tracker = start(tmp_path)
+    client.search_runs.assert_called_once_with(["7"], "attributes.run_id = 'a-2'")
+    client.create_run.assert_not_called()
+    client.update_run.assert_called_once_with("a-2", status="RUNNING")
+    tags = [*tracker.tags.items(), ("mlflow.user", getpass.getuser())]
+    tags += [("changed.train.epochs", "3"), ("changed.optimizer.lr", "0.1")]
+    first, _ = client.log_batch.call_args_list
+    assert first == call("a-2", params=[("model", "mlp")], tags=tags)
+
+
+def test_a_copied_directory_begins_another_run(client: Mock, tmp_path: Path) -> None:
+    client.search_runs.return_value = [make_run("a-1", run_directory="elsewhere")]
+    (tmp_path / "mlflow.json").write_text('{"run_id": "a-1"}')
+    start(tmp_path)
+    assert client.update_run.call_args.args == ("a-2",)
+    assert json.loads((tmp_path / "mlflow.json").read_text()) == {"run_id": "a-2"}
+
+
+def test_an_epoch_that_mlflow_has_is_not_logged_again(client: Mock, tmp_path: Path) -> None:
+    client.get_metric_history.return_value = [Mock(step=1, value=0.5), Mock(step=2, value=0.6)]
+    start(tmp_path, ROWS)
+    client.get_metric_history.assert_called_once_with("a-2", "train_loss")
+    metrics = client.log_batch.call_args.kwargs["metrics"]
+    assert sorted(metrics) == [("lr", 0.1, 7250, 2), ("train_loss", 0.5, 7250, 2)]
+
+
+def test_a_run_ends_with_figures_and_files(client: Mock, tmp_path: Path) -> None:
+    tracker = start(tmp_path)
+    tracker.log_result({"test_loss": 0.25, "train_loss": 0.5}, ROWS[-1])
+    client.log_metric.assert_called_once_with("a-2", "test_loss", 0.25, step=2)
+    (tmp_path / "curves.png").touch()
+    for state in ("finished", "failed", "interrupted"):
+        tracker.end(state)
+    states = [ended.args for ended in client.set_terminated.call_args_list]
+    assert states == [("a-2", state) for state in ("FINISHED", "FAILED", "KILLED")]
+    logged = {logged.args for logged in client.log_artifact.call_args_list}
+    assert logged == {("a-2", str(tmp_path / "curves.png"))}
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
     return read_mlflow(f"sqlite:///{folder}/outputs/mlflow.db")
 
 
-def test_a_run_has_parameters_tags_files_and_what_was_changed(tracked: Path) -> None:
-    found = read(tracked.parent)["run"]
+@pytest.mark.slow
+def test_a_run_has_parameters_tags_files_and_what_was_changed(tracked_by_all: Path) -> None:
+    found = read(tracked_by_all.parent)["run"]
     assert (found["experiment"], found["status"]) == ("cnnbench", "FINISHED")
     assert found["files"] == FILES
     chosen = {"model.widths": "[8]", "optimizer.lr": "0.01", "data.root": "null"}
     assert found["parameters"].items() > (chosen | {"train.epochs": "2"}).items()
     assert not any(key.startswith(("tracker", "sweep")) for key in found["parameters"])
-    environment = json.loads((tracked / "environment.json").read_text())
-    tags = {"run_directory": str(tracked), "host": environment["host"], "device": "cpu"}
+    environment = json.loads((tracked_by_all / "environment.json").read_text())
+    tags = {"run_directory": str(tracked_by_all), "host": environment["host"], "device": "cpu"}
     assert found["tags"].items() > (tags | {"changed.train.epochs": "3"}).items()
     assert not {"sweep", "changed.train.init", "changed.optimizer.lr"} & found["tags"].keys()
 
 
-def test_a_copied_directory_begins_a_run_of_its_own(tracked: Path) -> None:
-    folder = tracked.parent
-    copy = Path(shutil.copytree(tracked, folder / "copy"))
-    before = read(folder)["run"]
-    words = ("resume", "copy", "tracker=mlflow", "train.epochs=4")
-    done = run_in_process(*words, folder=folder)
-    assert (done.returncode, "The tracker" in done.stdout) == (0, False), done
-    found = read(folder)
-    assert found["run"] == before
-    assert found["copy"]["points"] == read_recorded(copy)
-
-
-@pytest.fixture
-def directory(tracked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run directory whose name is in no store, where the store of `tracked` is used."""
-    monkeypatch.chdir(tracked.parent)
-    return tmp_path
-
-
-def test_what_mlflow_limits_is_made_to_fit(directory: Path) -> None:
-    parameters: dict[str, Any] = {f"n{number}": number for number in range(150)}
-    parameters |= {"a{ü}'": "x" * 9000, "k" * 300: 1}
-    rows = [({"epoch": epoch, "train_loss": 0.5}, 0.0) for epoch in range(1, 1101)]
-    client = Client(config.MlflowConfig(), directory, parameters, {}, rows)
-    client.start()
-    client.log_result({"test_loss": 0.25, "train_loss": 0.5}, rows[-1][0])
-    found = read(Path())[directory.name]
-    losses = [("train_loss", epoch, 0.5) for epoch in range(1, 1101)]
-    assert found["points"] == [("test_loss", 1100, 0.25), *losses]
-    assert len(found["parameters"]) == 152
-    assert (found["parameters"]["a_ü__"], found["parameters"]["k" * 240]) == ("x" * 6000, "1")
-
-
-def test_an_experiment_of_others_is_used(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlflow.tracking import MlflowClient
-
-    answers = [None, MlflowClient("sqlite:///outputs/mlflow.db").get_experiment("1")]
-    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", lambda *_: answers.pop(0))
-    Client(config.MlflowConfig(), directory, {}, {}, []).start()
-    assert read(Path())[directory.name]["experiment"] == "cnnbench"
-
-
 @pytest.mark.slow
+@needs_mlflow
 def test_jobs_that_start_at_once_share_a_new_store(forks: ForkServer, tmp_path: Path) -> None:
     words = ("-m", *SMALL, "tracker=mlflow", "tracker.mlflow.experiment=mine", "sweep=s")
     commands = [forks.start(*words, f"seed={seed}", folder=tmp_path) for seed in (0, 1)]
@@ -108,21 +197,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-@pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("of_environment", [False, True])
-def test_a_server_that_refuses_is_one_warning(
-    of_environment: bool, within: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE if of_environment else "http://theirs")
-    choice = [] if of_environment else [f"tracker.mlflow.uri={NOWHERE}"]
-    done = within(*TRACKED, *choice, "train.epochs=1")
-    assert (done.returncode, done.stderr) == (0, "")
-    log = Path("run/train.log").read_text().splitlines()
-    (warning,) = (line for line in log if " WARNING " in line)
-    assert "The tracker mlflow failed at the start" in warning
-    assert warning.endswith("ConnectionRefusedError: [Errno 111] Connection refused")
-
-
+@pytest.mark.slow
+@needs_mlflow
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_never_answers_is_one_warning(within: Command) -> None:
     threads = threading.active_count()
@@ -135,6 +211,7 @@ def test_a_server_that_never_answers_is_one_warning(within: Command) -> None:
 
 
 @pytest.mark.slow
+@needs_mlflow
 @pytest.mark.usefixtures("impatient")
 def test_a_server_has_the_run_until_it_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -153,10 +230,11 @@ def test_a_server_has_the_run_until_it_is_killed(
         api.train(*words, on_epoch=lambda row: running.close(), directory=tmp_path / "other")
     (warning,) = caplog.messages
     assert warning.startswith("The tracker mlflow failed at epoch 2, and the run goes on")
+    assert warning.endswith(": ConnectionRefusedError: [Errno 111] Connection refused")
 
 
-def test_the_command_to_resume_names_server_and_account_again(tracked: Path) -> None:
-    values = config.parse((tracked / "config.yaml").read_text())
+def test_the_command_to_resume_names_server_and_account_again() -> None:
+    values = config.to_plain(compose_config([]))
     targets = {"tracker.mlflow.uri": "http://127.0.0.1:5000", "tracker.wandb.entity": "us"}
     settings = config.apply_overrides(values, {"tracker": ["mlflow", "wandb"], **targets})
     words = " ".join(f"{key}={value}" for key, value in targets.items())

@@ -1,6 +1,7 @@
 """Weights & Biases: its package writes offline runs, and a fake one shows what it is asked."""
 
 import json
+import os
 import shutil
 import sys
 from importlib.util import find_spec
@@ -19,10 +20,11 @@ from cnnbench.runs.reading import reject_escaping_links
 from cnnbench.trackers.wandb import Client
 
 
-def test_the_files_of_an_offline_run_are_parts_of_one_run(tracked: Path) -> None:
-    begun, resumed = read_wandb(tracked)
+@pytest.mark.slow
+def test_the_files_of_an_offline_run_are_parts_of_one_run(tracked_by_all: Path) -> None:
+    begun, resumed = read_wandb(tracked_by_all)
     runs = [record.run for record in (*begun, *resumed) if record.HasField("run")]
-    recorded = json.loads((tracked / "wandb.json").read_text())
+    recorded = json.loads((tracked_by_all / "wandb.json").read_text())
     assert {run.run_id for run in runs} == {recorded["run_id"]}
     assert (runs[0].project, runs[0].display_name) == ("cnnbench", "run")
     config = {item.key: json.loads(item.value_json) for item in runs[0].config.update}
@@ -34,6 +36,7 @@ def test_the_files_of_an_offline_run_are_parts_of_one_run(tracked: Path) -> None
     assert "image-file" in str(resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("wandb") is None, reason="the extra wandb is not installed")
 def test_a_user_without_a_key_is_told_what_to_do(forks: ForkServer, tmp_path: Path) -> None:
     variables = {"WANDB_BASE_URL": NOWHERE, "WANDB_API_KEY": "", "WANDB_MODE": "online"}
@@ -55,13 +58,23 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Mock:
     return fake
 
 
+def make(directory: Path, **config: Any) -> Client:
+    rows = [{"epoch": epoch, "lr": 0.1} for epoch in (1, 2)]
+    return Client(WandbConfig(**config), directory, {"seed": 0}, {"sweep": "s"}, rows)
+
+
 def start(directory: Path, **config: Any) -> str:
-    rows = [({"epoch": epoch, "lr": 0.1}, 0.0) for epoch in (1, 2)]
-    return Client(WandbConfig(**config), directory, {"seed": 0}, {"sweep": "s"}, rows).start()
+    return make(directory, **config).start()
 
 
 def ids_of(wandb: Mock) -> set[str]:
     return {started.kwargs["id"] for started in wandb.init.call_args_list}
+
+
+def test_a_run_without_a_key_is_told_what_to_do(wandb: Mock, tmp_path: Path) -> None:
+    wandb.init.side_effect = KeyError("no key")
+    with pytest.raises(KeyError, match=r"no key.* Or set tracker\.wandb\.mode=offline\."):
+        start(tmp_path)
 
 
 def test_a_run_whose_start_failed_can_be_resumed(wandb: Mock, tmp_path: Path) -> None:
@@ -78,11 +91,29 @@ def test_a_run_whose_start_failed_can_be_resumed(wandb: Mock, tmp_path: Path) ->
 
 def test_it_neither_asks_nor_prints_nor_waits_for_long(wandb: Mock, tmp_path: Path) -> None:
     assert start(tmp_path, entity="us", project="ours") == "https://there"
-    settings = {"silent": True, "console": "off", "init_timeout": 10.0, "finish_timeout": 10.0}
-    assert wandb.Settings.call_args.kwargs.items() > settings.items()
+    settings = {"silent": True, "console": "off", "symlink": False, "finish_timeout_raises": True}
+    settings |= {"init_timeout": 10.0, "finish_timeout": 10.0}
+    wandb.Settings.assert_called_once_with(**settings)
     wandb.setup.assert_called_once_with(wandb.Settings.return_value)
     arguments = {"entity": "us", "project": "ours", "mode": None, "group": "s", "resume": "allow"}
+    arguments |= {"config": {"seed": 0, "environment": {"sweep": "s"}}, "name": tmp_path.name}
+    arguments |= {"allow_val_change": True, "reinit": "create_new"}
     assert wandb.init.call_args.kwargs.items() > (arguments | {"dir": tmp_path}).items()
+    wandb.init.return_value.url = None
+    assert start(tmp_path) == f"wandb sync {os.path.relpath(tmp_path)}/wandb/offline-run-*"
+
+
+def test_a_run_ends_with_figures_curves_and_its_exit_code(wandb: Mock, tmp_path: Path) -> None:
+    client = make(tmp_path)
+    client.start()
+    client.log_result({"test_loss": 0.25}, {"epoch": 2})
+    wandb.Image.assert_called_once_with(str(tmp_path / "curves.png"))
+    summary = {"test_loss": 0.25, "curves": wandb.Image.return_value}
+    wandb.init.return_value.summary.update.assert_called_once_with(summary)
+    for state in ("finished", "interrupted", "failed"):
+        client.end(state)
+    codes = [ended.kwargs for ended in wandb.init.return_value.finish.call_args_list]
+    assert codes == [{"exit_code": code} for code in (0, 1, 1)]
 
 
 @pytest.mark.parametrize(("mode", "steps"), [("online", [1, 2, 1, 2]), ("offline", [1, 2])])
