@@ -4,12 +4,14 @@ import json
 import logging
 import os
 import re
+import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ VARIABLES = {
 MAX_REASON = 300  # characters: errors of clients quote whole requests
 
 Row = Mapping[str, float]
-Rows = Sequence[Row]
+Rows = Sequence[tuple[Row, float]]  # each with the time in s at which its epoch ended
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Trackers:
     clients: dict[str, Tracker]
 
     def log_epoch(self, row: Row) -> None:
-        self.call(f"epoch {row['epoch']}", "log_rows", [row])
+        self.call(f"epoch {row['epoch']}", "log_rows", [(row, time.time())])
 
     def log_result(self, result: Mapping[str, Any]) -> None:
         """Log the figures of result.json."""
@@ -133,13 +135,16 @@ def start_trackers(
     config: Config,
     directory: Path,
     environment: Mapping[str, Any],
-    rows: Rows,
+    rows: Sequence[Row],
 ) -> Trackers:
     """Start the trackers that are configured; `rows` are those that a resumed run starts with."""
     tags = {key: str(environment[key]) for key in TAGS if environment[key] is not None}
     tags["run_directory"] = str(directory.absolute())
     if (directory.parent / JOBS).exists():
         tags["sweep"] = config.sweep
+    seconds = [row["epoch_s"] for row in rows]
+    ended_at = accumulate(seconds[1:], initial=time.time() - sum(seconds[1:]))
+    history = list(zip(rows, ended_at, strict=False))
     parameters = flatten(job_identity(as_dict(config)))
     for key, value in parameters.items():
         if type(value) not in (int, float, str):
@@ -149,7 +154,8 @@ def start_trackers(
         settings = getattr(config.tracker, name)
         if settings is not None:
             client = import_module(f"cnnbench.trackers.{name}").Client
-            trackers.clients[name] = client(settings, directory.absolute(), parameters, tags, rows)
+            run = (directory.absolute(), parameters, tags, history)
+            trackers.clients[name] = client(settings, *run)
     if trackers.clients:  # which read the variables when they are imported at the start
         for variable, value in VARIABLES.items():
             os.environ.setdefault(variable, value)

@@ -2,7 +2,6 @@
 
 import getpass
 import os
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -87,12 +86,12 @@ class Client(Tracker):
         """Log rows, less those that are there already: MLflow would keep both."""
         from mlflow.entities import Metric
 
-        metrics, now = [], int(time.time() * 1000)
-        for row in rows:
+        metrics = []
+        for row, ended_at in rows:
             epoch = int(row["epoch"])
             if self.logged_losses.get(epoch) != row["train_loss"]:
                 for name in row.keys() - {"epoch"}:
-                    metrics.append(Metric(name, row[name], now, epoch))
+                    metrics.append(Metric(name, row[name], int(ended_at * 1000), epoch))
         self.client.log_batch(self.run_id, metrics=metrics)
 
     def log_result(self, figures: Row, last_row: Row) -> None:

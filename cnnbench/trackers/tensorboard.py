@@ -38,9 +38,9 @@ class Client(Tracker):
         return f"tensorboard --logdir {os.path.relpath(self.directory)}"
 
     def log_rows(self, rows: Rows) -> None:
-        for row in rows:
+        for row, ended_at in rows:
             for column in row.keys() - {"epoch"}:
-                self.writer.add_scalar(tag_of(column), row[column], int(row["epoch"]))
+                self.writer.add_scalar(tag_of(column), row[column], int(row["epoch"]), ended_at)
         self.writer.flush()
 
     def log_result(self, figures: Row, last_row: Row) -> None:

@@ -61,7 +61,7 @@ class Client(Tracker):
         return self.tracked.url or sync
 
     def log_rows(self, rows: Rows) -> None:
-        for row in rows:
+        for row, _ in rows:
             metrics = {name: row[name] for name in row if name != "epoch"}
             self.tracked.log(metrics, step=int(row["epoch"]), commit=True)
 

@@ -28,6 +28,7 @@ from cnnbench.trackers.base import Tracker, Trackers
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
 
+ROWS = [{"epoch_s": seconds} for seconds in (1.0, 2.0, 0.5)]
 TRACKED = (*SMALL, "tracker=tensorboard", "hydra.run.dir=outputs/run")
 
 
@@ -150,7 +151,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
         environment = dict.fromkeys(base.TAGS) | {"host": "here", "world_size": 1}
         monkeypatch.setattr(tensorboard, "Client", Mock())
         tensorboard.Client.return_value.start.return_value = "http://me:secret@host/x"
-        base.start_trackers(settings, tmp_path / "run", environment, ["a row"])
+        monkeypatch.setattr("time.time", lambda: 7.0)
+        base.start_trackers(settings, tmp_path / "run", environment, ROWS)
         return tensorboard.Client.call_args
 
     return start
@@ -162,7 +164,8 @@ def test_a_client_has_the_configuration_tags_and_rows_of_its_run(
     caplog.set_level("INFO")
     words = ("tracker=tensorboard", "sweep=mine", "model=mlp", "data=sample")
     settings, directory, parameters, tags, rows = start(*words).args
-    assert (settings, directory, rows) == (TensorboardConfig(), tmp_path / "run", ["a row"])
+    assert (settings, directory) == (TensorboardConfig(), tmp_path / "run")
+    assert rows == list(zip(ROWS, (4.5, 6.5, 7.0), strict=True))  # when the epochs ended
     assert caplog.messages == ["Tracked by tensorboard: http://host/x"]
     chosen = {
         "model.widths": "[512, 256, 128, 64]",

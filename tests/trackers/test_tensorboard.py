@@ -44,7 +44,7 @@ def test_parameters_are_hparams_of_the_same_run(tracked: Path) -> None:
 
 def test_a_resumed_run_has_each_epoch_once_in_the_file_at_once(runs: Runs, tmp_path: Path) -> None:
     run = runs.copy("finished", tmp_path / "run")
-    rows = [{"epoch": epoch, "lr": 0.5} for epoch in (1, 2, 3)]
+    rows = [({"epoch": epoch, "lr": 0.5}, 0.0) for epoch in (1, 2, 3)]
     for history in (rows[:1], rows[:2]):
         client = Client(None, run, {}, {}, history)
         assert client.start() == f"tensorboard --logdir {os.path.relpath(run)}"
@@ -58,6 +58,9 @@ def test_a_tracker_that_is_added_later_has_all_epochs(tracked: Path) -> None:
     assert [point[:2] for point in found] == [point[:2] for point in recorded]
     values = [value for *_, value in recorded]  # TensorBoard has them in single precision
     assert [value for *_, value in found] == pytest.approx(values, rel=1e-6)
+    first, second, _ = read_events(tracked).Scalars("loss/train")
+    (epoch_s,) = (value for name, epoch, value in recorded if (name, epoch) == ("epoch_s", 2))
+    assert second.wall_time - first.wall_time == pytest.approx(epoch_s, abs=1e-4)
 
 
 def test_a_full_disk_is_one_warning(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Mock:
 
 
 def make(directory: Path, **config: Any) -> Client:
-    rows = [{"epoch": epoch, "lr": 0.1} for epoch in (1, 2)]
+    rows = [({"epoch": epoch, "lr": 0.1}, 0.0) for epoch in (1, 2)]
     return Client(WandbConfig(**config), directory, {"seed": 0}, {"sweep": "s"}, rows)
 
 
