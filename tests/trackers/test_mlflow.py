@@ -200,8 +200,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @needs_mlflow
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("is_there", "told"), [(True, "time"), (False, "Connection refused")])
-def test_a_server_that_never_answers_or_is_down_is_one_warning(
-    is_there: bool, told: str, within: Command
+def test_a_server_that_is_silent_or_down_is_one_warning(
+    is_there: bool,
+    told: str,
+    within: Command,
 ) -> None:
     threads = threading.active_count()
     with socket.create_server(("127.0.0.1", 0)) as listening:
