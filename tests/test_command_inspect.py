@@ -266,7 +266,7 @@ ODD = (
 )
 NONE = (
     "The network has no layers that give out maps or vectors.",
-    "The network has no layers.",
+    "The network has no layers but poolings and normalizations.",
 )
 
 

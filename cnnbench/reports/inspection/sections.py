@@ -247,9 +247,8 @@ def weights(subject: Subject) -> Section:
 def activations(subject: Subject, images: torch.Tensor) -> Section:
     """Show histograms of the outputs of layers over some of the images: uint8 (N, C, H, W)."""
     layers = [each for each in subject.layers if not isinstance(each.module, POOLINGS)]
-    layers = layers or list(subject.layers)
     if not layers:
-        return Section(note="The network has no layers.")
+        return Section(note="The network has no layers but poolings and normalizations.")
     affordable = int(MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds))
     number = max(MIN_BATCH, min(MAX_BATCH, affordable))
     chosen, engine = images[pick_evenly(range(len(images)), number)], subject.engine

@@ -58,9 +58,9 @@ def colors(axes: Any) -> list[Any]:
     return [tuple(np.round(image[len(image) // 2, len(image) // 2, :3], 2)) for image in images]
 
 
-@pytest.mark.parametrize("number", [1, 60])
+@pytest.mark.parametrize(("number", "height"), [(1, 3.4), (60, 9.8)])
 def test_every_mistake_is_shown_with_its_classes(
-    number: int, perceptron: Subject, figures: list[Figure]
+    number: int, height: float, perceptron: Subject, figures: list[Figure]
 ) -> None:
     sections.mistakes(perceptron, [IMAGE] * 99, number)
     assert labels(figures[0].axes) == ["Shirt\n→ Coat\n7: 0.970"] * number
@@ -68,6 +68,7 @@ def test_every_mistake_is_shown_with_its_classes(
         lefts = [image.get_extent()[0] for image in row.images]
         assert lefts == [tick.get_loc() for tick in row.xaxis.get_major_ticks()]
     assert figures[0].get_suptitle() == "a network: the most confident mistakes"
+    assert figures[0].get_figheight() == pytest.approx(height)  # of rows of 5, of 10
 
 
 def test_pairs_of_classes_are_counted_from_the_most_frequent_on(
@@ -92,7 +93,9 @@ def test_saliency_is_on_scales_of_its_own(
     number: int, perceptron: Subject, figures: list[Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = iter(range(1, 20))
-    monkeypatch.setattr(sections, "compute_input_gradient", lambda *_: np.full((3, 3), next(calls)))
+    monkeypatch.setattr(
+        sections, "compute_input_gradient", lambda *_: np.full((3, 3), next(calls) / 9)
+    )
     monkeypatch.setattr(sections, "measure_occlusion", lambda *_: np.full((5, 5), -0.5))
     sections.saliency(perceptron, [replace(IMAGE, true="Coat"), *[IMAGE] * (number - 1)])
     images, gradient, occlusion, *others = figures[0].axes
@@ -142,6 +145,8 @@ def test_maps_of_any_shape_are_drawn(
     assert image.get_title(loc="left") == "test image 7\nShirt\n→ Coat, 0.97"
     count = min(16, shape[0]) if len(shape) == 3 else 1
     assert [len(row.images) for row in rows[:3]] == [count] * 3
+    if len(shape) == 3:
+        assert rows[0].get_xlim()[1] == pytest.approx(1.08 * max(10, count))
     assert rows[0].get_title(loc="left").startswith("features.0 · Conv2d 3 × 3 · ")
     caption = "Test image 7: Shirt\n→ Coat, 0.97. Layers: features.0, features.1, features.2."
     assert section.pictures == [("feature_maps_7.png", caption)]
@@ -272,6 +277,8 @@ def test_histograms_of_activations_say_what_is_dead_or_saturated(
         ("6 · Sigmoid", "mean 0.75, sd 0.25\nsaturated: 50.0 %"),
     ]
     assert figures[0].axes[0].get_yscale() == "symlog"
+    assert [axes.get_subplotspec().num1 for axes in figures[0].axes] == [0, 1, 2, 3, 4]
+    assert figures[0].axes[0].lines[0].get_xdata() == [0, 0]
     caption = "over 7 images, evenly spread over the test set."
     assert section.pictures == [("activations.png", f"All 5 layers, {caption}")]
     assert section.findings == [
