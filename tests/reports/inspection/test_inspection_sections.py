@@ -294,14 +294,14 @@ def test_histograms_of_activations_say_what_is_dead_or_saturated(
 def test_a_field_is_framed_within_the_image(
     perceptron: Subject, figures: list[Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fields = [(Span(-2, 1 + grown, 2), Span(1, 2, 1)) for grown in range(5)]
+    fields = [(Span(-3, grown, 2), Span(1, 2, 1)) for grown in range(5)]
     layers = [layer(f"it.{index}", 4, 3, 3, field=field) for index, field in enumerate(fields)]
     section = sections.receptive_fields(replace(perceptron, layers=layers, size=8), IMAGE)
     first, second = figures[0].axes
-    assert first.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 4 / 8)  # of unit 1
+    assert first.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 3 / 8)  # of unit 1
     right = 3 * 1.08 + 2 / 8
-    assert first.patches[3].get_bbox().bounds == pytest.approx((right, 0, 2 / 8, 7 / 8))
-    assert second.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 1)
+    assert first.patches[3].get_bbox().bounds == pytest.approx((right, 0, 2 / 8, 6 / 8))
+    assert second.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 7 / 8)
     assert labels([first, second])[3:] == [
         *("it.3\nConv2d 3 × 3\n7 × 2", "it.4\nConv2d 3 × 3\n8 × 2"),
     ]
@@ -319,6 +319,15 @@ def test_frames_are_drawn_for_layers_that_see_more_than_those_before_up_to_the_w
     sections.receptive_fields(subject(models.build(name, image_size=28)), IMAGE)
     fields = [label.splitlines()[2] for label in labels(figures[0].axes)]
     assert [int(field.split()[0]) for field in fields] == sides
+
+
+def test_global_pooling_has_no_frame_and_of_equal_fields_the_last_is_named(
+    figures: list[Figure],
+) -> None:
+    layers = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.AdaptiveAvgPool2d(1)
+    section = sections.receptive_fields(subject(nn.Sequential(*layers)), IMAGE)
+    assert labels(figures[0].axes) == ["0\nConv2d 3 × 3\n3 × 3"]
+    assert section.findings == ["largest receptive field of a convolution: 3 x 3, in 1"]
 
 
 def test_the_table_has_field_jump_and_center_of_each_layer(figures: list[Figure]) -> None:
