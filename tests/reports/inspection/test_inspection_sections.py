@@ -294,16 +294,17 @@ def test_histograms_of_activations_say_what_is_dead_or_saturated(
 def test_a_field_is_framed_within_the_image(
     perceptron: Subject, figures: list[Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fields = [(Span(-3, grown, 2), Span(1, 2, 1)) for grown in range(5)]
+    fields = [(Span(-3, grown, 2), Span(1, 2, 1)) for grown in range(4)]
+    fields.append((Span(-3, 4, 2), Span(1, 9, 1)))
     layers = [layer(f"it.{index}", 4, 3, 3, field=field) for index, field in enumerate(fields)]
     section = sections.receptive_fields(replace(perceptron, layers=layers, size=8), IMAGE)
     first, second = figures[0].axes
     assert first.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 3 / 8)  # of unit 1
     right = 3 * 1.08 + 2 / 8
     assert first.patches[3].get_bbox().bounds == pytest.approx((right, 0, 2 / 8, 6 / 8))
-    assert second.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 7 / 8)
+    assert second.patches[0].get_bbox().bounds == (2 / 8, 0, 6 / 8, 7 / 8)
     assert labels([first, second])[3:] == [
-        *("it.3\nConv2d 3 × 3\n7 × 2", "it.4\nConv2d 3 × 3\n8 × 2"),
+        *("it.3\nConv2d 3 × 3\n7 × 2", "it.4\nConv2d 3 × 3\n8 × 9, whole image"),
     ]
     some = "All 5 layers that see more than those before, up to the whole image."
     assert section.pictures == [("receptive_field.png", f"Test image 7. {some}")]
