@@ -31,6 +31,7 @@ def of_one_pixel(inputs: torch.Tensor) -> torch.Tensor:
         (3, 10, slice(1, 4), slice(6, 9)),
         (2, 5, slice(1, 2), slice(3, 4)),  # side by side
         (4, 5, slice(0, 2), slice(3, 5)),
+        (3, 5, slice(0, 2), slice(3, 4)),  # to the nearest pixel
         (1, 10, slice(2, 3), slice(7, 8)),
     ],
 )
