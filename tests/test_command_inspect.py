@@ -72,19 +72,17 @@ def test_what_is_asked_for_is_looked_at_and_others_go(within: Command, run: Path
     maps = {name for name in names(run / "inspect") if name.startswith("feature_maps")}
     page = (run / "inspect" / "index.html").read_text()
     assert maps == {"feature_maps_3.png", "feature_maps_17.png"}
-    assert len(re.findall(r"<figcaption>Test image (?:3|17): .* Layers: layers.1.<", page)) == 2
+    captions = re.findall(r"<figcaption>Test image (\d+): [^<]* Layers: layers.1.<", page)
+    assert captions == ["3", "17"]
     assert "The 2 most confident of" in page
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (
-            ["--layers", "layer.1"],
-            "there is no layer 'layer.1'. Did you mean 'layers.1'? Allowed: ",
-        ),
+        (["--layers", "layer.1"], "no layer 'layer.1' gives out maps or a vector. Did you mean"),
         (["--images", "20"], "there is no test image 20. There are 20, 0 to 19."),
-        (["--images", "1,-2"], "'-2' is no test image"),
+        (["--images", "1,-2"], "there is no test image -2."),
         (["--images", TOO_MANY], "25 are too many to look at. Give at most 24."),
         (["--mistakes", "0"], "--mistakes 0 is out of range. It must be from 1 to 200."),
         (["train.epochs=3"], "train.epochs cannot be changed by inspect"),
@@ -263,12 +261,12 @@ class WithoutLayers(nn.Module):
 
 
 ODD = (
-    "The network has neither convolutions nor linear layers.",
+    "The network has neither a convolution nor a linear layer on the image.",
     "dead units of ReLU: at most 100.0 %, in relu (call 2)",
 )
 NONE = (
     "The network has no layers that give out maps or vectors.",
-    "The network has no layers.",
+    "The network has no layers but poolings and normalizations.",
 )
 
 

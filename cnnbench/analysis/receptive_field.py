@@ -14,25 +14,25 @@ an operation that is not listed below, the field is not known.
 import copy
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.fx.operator_schemas import normalize_function
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 
 from cnnbench.analysis.meta_shapes import ShapeRules
 
-__all__ = ["WHOLE", "Field", "Span", "Traced", "trace"]
+__all__ = ["WHOLE", "Span", "Traced", "trace", "watch_calls"]
 
 aten = torch.ops.aten
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """The first and last pixel along a side that the first unit sees, and how far on the next are.
 
     Pixels below 0 are padding.
@@ -51,35 +51,50 @@ class Span:
         return self.first + index * self.jump, self.last + index * self.jump
 
 
-Field = tuple[Span, Span]  # down and across
+Field = tuple[Span, ...]  # down and across
 PIXEL: Field = (Span(0, 0, 1), Span(0, 0, 1))
+WHOLE: Field = (Span(-math.inf, math.inf, 1), Span(-math.inf, math.inf, 1))
 ONE = (1, 1)
 Named = Mapping[str, Any]
-WHOLE: Field = (Span(-math.inf, math.inf, 1), Span(-math.inf, math.inf, 1))
+Record = Callable[[str, str, nn.Module, torch.Tensor], None]
 
 
 @dataclass(frozen=True)
 class Traced:
     """What a module gave out when it was called: its shape without the batch, its receptive field.
 
-    `call` counts the calls of a module from 1. The field is None if it is not known.
+    `label` is its name, with the number of the call where it is called again. The field is None if
+    it is not known.
     """
 
     name: str
-    call: int
+    label: str
     module: nn.Module
     shape: tuple[int, ...]
     field: Field | None
 
     @property
-    def label(self) -> str:
-        """The name, with the number of the call where a module is called again."""
-        return self.name if self.call == 1 else f"{self.name} (call {self.call})"
+    def side(self) -> float:
+        """The side of the field in pixels, down; 0 if it is not known."""
+        return 0 if self.field is None else self.field[0].size
 
-    @property
-    def is_layer(self) -> bool:
-        """Whether it has no parts."""
-        return next(self.module.children(), None) is None
+
+def watch_calls(network: nn.Module, record: Record) -> RemovableHandle:
+    """Call `record` with name, label, module and output whenever a module gives out a tensor.
+
+    It does so until the block of the handle ends. The network as a whole is left out.
+    """
+    names = {module: name for name, module in network.named_modules()}
+    calls: Counter[str] = Counter()
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        name = names.get(module, "")
+        calls[name] += 1
+        if name and isinstance(output, torch.Tensor):
+            label = name if calls[name] == 1 else f"{name} (call {calls[name]})"
+            record(name, label, module, output)
+
+    return register_module_forward_hook(hook)
 
 
 def trace(network: nn.Module, image: torch.Tensor) -> list[Traced]:
@@ -88,23 +103,17 @@ def trace(network: nn.Module, image: torch.Tensor) -> list[Traced]:
     Both are on the meta device. Modules that give out no tensor are left out.
     """
     traced: list[Traced] = []
-    calls: Counter[str] = Counter()
-    network = copy.deepcopy(network).eval()
-    names = {module: name for name, module in network.named_modules()}
+    network, image = copy.deepcopy(network).eval(), image.clone()
 
-    def record(module: nn.Module, inputs: Any, output: Any) -> None:
-        name = names[module]
-        calls[name] += 1
-        if name and isinstance(output, torch.Tensor):
-            field = getattr(output, "field", None)
-            traced.append(Traced(name, calls[name], module, tuple(output.shape[1:]), field))
+    def record(name: str, label: str, module: nn.Module, output: Any) -> None:
+        field = getattr(output, "field", None)
+        traced.append(Traced(name, label, module, tuple(output.shape[1:]), field))
 
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.padding_mode = "zeros"  # the field does not depend on what the padding holds
-    image = image.clone()
     image.field = PIXEL  # type: ignore[attr-defined]  # our mark
-    with torch.no_grad(), _FieldMode(), register_module_forward_hook(record):
+    with torch.no_grad(), _FieldMode(), watch_calls(network, record):
         network(image)
     return traced
 
@@ -183,13 +192,13 @@ def _unite(fields: Sequence[Field | None]) -> Field | None:
     """Return what a unit sees that depends on the units at its place in maps with these fields."""
     if None in fields:
         return None
-    sides = []
+    united = []
     for spans in zip(*fields, strict=True):
-        if len({span.jump for span in spans}) > 1:
+        firsts, lasts, jumps = zip(*spans, strict=True)
+        if len(set(jumps)) > 1:
             return None
-        first, last = min(span.first for span in spans), max(span.last for span in spans)
-        sides.append(Span(first, last, spans[0].jump))
-    return sides[0], sides[1]
+        united.append(Span(min(firsts), max(lasts), jumps[0]))
+    return tuple(united)
 
 
 Pair = Sequence[int]  # down and across
@@ -197,8 +206,8 @@ Pair = Sequence[int]  # down and across
 
 def _slide(field: Field, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = ONE) -> Field:
     """Return the field of a window that slides over units with `field`."""
-    sides = []
+    slid = []
     for span, k, s, p, d in zip(field, kernel, stride, padding, dilation, strict=True):
         last = span.last + ((k - 1) * d - p) * span.jump
-        sides.append(Span(span.first - p * span.jump, last, span.jump * s))
-    return sides[0], sides[1]
+        slid.append(Span(span.first - p * span.jump, last, span.jump * s))
+    return tuple(slid)

@@ -16,7 +16,7 @@ from cnnbench.data.eval_set import load_eval_set
 from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
-from cnnbench.reports.inspection.layers import choose_layers, named_layers
+from cnnbench.reports.inspection.layers import choose_layers, main_layers, named_layers
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import Subject
 from cnnbench.reports.page import render_page
@@ -67,17 +67,16 @@ def inspect_network(
     """
     network, image = on_meta(trained.config, trained.dataset, 1)
     traced = trace(network, image)
-    layers = choose_layers(traced)
-    if options.layers:
-        layers = named_layers(traced, network, options.layers)
-    for index in options.images:
-        if index >= len(test):
+    layers = main_layers(traced)
+    rows = named_layers(traced, options.layers) if options.layers else choose_layers(layers)
+    for word in options.images:
+        if not word.isdecimal() or int(word) >= len(test):
             count = f"There are {len(test):,}, 0 to {len(test) - 1:,}."
-            raise ConfigError(f"--images: there is no test image {index:,}. {count}")
+            raise ConfigError(f"--images: there is no test image {word}. {count}")
     predictions = _predict(trained, test)
     wrong = [each for each in predictions if not each.is_right]
     wrong.sort(key=lambda each: each.probability, reverse=True)
-    shown = [predictions[index] for index in options.images]
+    shown = [predictions[int(word)] for word in options.images]
     if not shown:
         firsts = {each.true: each for each in reversed(predictions) if each.is_right}
         right = [firsts[name] for name in trained.dataset.classes if name in firsts]
@@ -88,11 +87,11 @@ def inspect_network(
         path.unlink(missing_ok=True)
     title = f"{trained.config.model.name} on {trained.dataset.title}"
     cost = sum_layers(measure_layers(network, image)).multiplications
-    subject = Subject(folder, title, trained.engine, traced, cost, image.shape[1:])
+    subject = Subject(folder, title, trained.engine, layers, cost, *image.shape[1:3])
     page = {
         "mistakes": sections.mistakes(subject, wrong, options.mistakes),
         "saliency": sections.saliency(subject, shown),
-        "feature_maps": sections.feature_maps(subject, shown, layers),
+        "feature_maps": sections.feature_maps(subject, shown, rows),
         "kernels": sections.kernels(subject),
         "activations": sections.activations(subject, test.images),
         "weights": sections.weights(subject),
@@ -130,15 +129,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if not 1 <= options.mistakes <= MAX_MISTAKES:
         allowed = f"It must be from 1 to {MAX_MISTAKES}."
         raise ConfigError(f"--mistakes {options.mistakes} is out of range. {allowed}")
-    options.layers, images = _words(options.layers), _words(options.images)
-    for word in images:
-        if not word.isdecimal():
-            hint = "Give their numbers, counted from 0, as in 3,17."
-            raise ConfigError(f"--images: '{word}' is no test image. {hint}")
-    if len(images) > MAX_IMAGES:
-        count = f"{len(images)} are too many to look at"
+    options.layers, options.images = _words(options.layers), _words(options.images)
+    if len(options.images) > MAX_IMAGES:
+        count = f"{len(options.images)} are too many to look at"
         raise ConfigError(f"--images: {count}. Give at most {MAX_IMAGES}.")
-    options.images = [int(word) for word in images]
     return options
 
 

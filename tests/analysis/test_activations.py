@@ -1,19 +1,17 @@
-"""What layers give out and hold, as numbers."""
+"""What layers give out, and which do nothing."""
 
-import math
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from cnnbench.analysis.activations import (
-    LayerOutputs,
+    DEAD,
+    SATURATED,
+    measure_idle,
     pick_evenly,
     record_outputs,
-    summarize_outputs,
-    summarize_weights,
 )
 from cnnbench.analysis.receptive_field import Traced, trace
 
@@ -52,64 +50,31 @@ def test_outputs_of_each_call_of_a_layer_are_told_apart() -> None:
     torch.testing.assert_close(second, again(again(IMAGES)))
 
 
-def summarize(last: nn.Module, inputs: torch.Tensor) -> LayerOutputs:
-    layer = Traced("last", 1, last, tuple(inputs.shape[1:]), None)
-    return summarize_outputs(layer, last(inputs))
-
-
-def test_a_histogram_has_the_mean_std_and_counts_of_all_values() -> None:
-    values = torch.randn(7, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    found = summarize(nn.Identity(), values).histogram
-    moments = (values.mean().item(), values.std(correction=0).item())
-    assert (found.mean, found.std) == pytest.approx(moments, abs=1e-6)
-    counts, edges = np.histogram(values.numpy(), 60)
-    np.testing.assert_allclose(found.edges, edges, atol=1e-6)
-    assert found.counts.sum() == values.numel()
-    assert np.abs(found.counts - counts).sum() <= 4  # values at an edge
-
-
-@pytest.mark.parametrize("value", [0.0, 7.0, math.nan, math.inf])
-def test_a_layer_of_one_value_has_a_histogram_too(value: float) -> None:
-    histogram = summarize(nn.Identity(), torch.full((3, 2), value)).histogram
-    assert histogram.edges[0] < histogram.edges[-1]
-    assert histogram.counts.sum() == (6 if math.isfinite(value) else 0)
-
-
 def test_dead_units_and_maps_are_those_that_are_zero_for_each_image() -> None:
-    outputs = -torch.ones(7, 3, 2, 2)
+    outputs = torch.zeros(7, 3, 2, 2)
     outputs[6, 0, 0, 0] = 1.0  # active once
     outputs[0, 1] = 1.0
-    found = summarize(nn.ReLU(), outputs)
-    expected = (pytest.approx(7 / 12), 1, None)
-    assert (found.dead_units, found.dead_maps, found.saturated) == expected
-
-
-def test_a_vector_has_dead_units_but_no_maps() -> None:
-    found = summarize(nn.ReLU6(), torch.tensor([[-1.0, 1.0, -1.0, -1.0]]))
-    assert (found.dead_units, found.dead_maps) == (0.75, None)
+    expected = (DEAD, pytest.approx(7 / 12), "dead: 58.3 % of units, 1 of 3 maps")
+    assert measure_idle(nn.ReLU(), outputs) == expected
+    vector = torch.tensor([[0.0, 1.0, 0.0, 0.0]])  # has no maps
+    assert measure_idle(nn.ReLU6(), vector) == (DEAD, 0.75, "dead: 75.0 % of units")
 
 
 @pytest.mark.parametrize(
     ("last", "values", "share"),
     [
-        (nn.Sigmoid(), [-5.0, 5.0, 0.0, 4.0], 0.5),
-        (nn.Tanh(), [-3.0, 3.0, 2.0, 0.0], 0.5),
+        (nn.Sigmoid(), [0.009, 0.991, 0.5, 0.989], 0.5),
+        (nn.Tanh(), [-0.991, 0.991, 0.995, 0.0], 0.75),
         (nn.Tanh(), [0.001, 0.0, 0.5, -0.5], 0.0),
-        (nn.Identity(), [0.0, 1.0, 0.0, 1.0], None),
     ],
 )
-def test_saturated_are_outputs_near_the_ends(last: nn.Module, values: Any, share: Any) -> None:
-    found = summarize(last, torch.tensor([values] * 2))
-    assert (found.saturated, found.dead_units) == (share, None)
+def test_saturated_are_outputs_near_the_ends(last: nn.Module, values: Any, share: float) -> None:
+    found = measure_idle(last, torch.tensor([values] * 2))
+    assert found == (SATURATED, share, f"saturated: {100 * share:.1f} %")
 
 
-def test_a_weight_has_a_histogram() -> None:
-    weight = nn.Parameter(torch.randn(20, 25))
-    histogram = summarize_weights(weight)
-    moments = (weight.mean().item(), weight.std(correction=0).item(), 500)
-    assert (histogram.mean, histogram.std, histogram.counts.sum()) == pytest.approx(moments)
-    histogram = summarize_weights(nn.Parameter(torch.full((4, 3), math.nan)))
-    assert (histogram.counts.sum(), math.isnan(histogram.mean)) == (0, True)
+def test_other_layers_are_neither_dead_nor_saturated() -> None:
+    assert measure_idle(nn.Identity(), torch.zeros(2, 3)) == ("", 0.0, "")
 
 
 def test_some_are_chosen_evenly_with_both_ends() -> None:

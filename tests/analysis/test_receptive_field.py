@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from cnnbench import models
-from cnnbench.analysis.receptive_field import WHOLE, Traced, trace
+from cnnbench.analysis.receptive_field import WHOLE, Traced, trace, watch_calls
 
 
 def trace_network(name: str, size: int, **arguments: Any) -> list[Traced]:
@@ -62,11 +62,10 @@ def check_fields(network: nn.Module, size: int) -> None:
 
     A pixel that is not a number makes every unit not a number that depends on it.
     """
-    outputs: dict[tuple[str, int], torch.Tensor] = {}
+    outputs: dict[str, torch.Tensor] = {}
 
-    def record(name: str, module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
-        call = sum(known == name for known, _ in outputs) + 1
-        outputs[name, call] = output.isnan()
+    def record(name: str, label: str, module: nn.Module, output: torch.Tensor) -> None:
+        outputs[label] = output.isnan()
 
     images = torch.rand(2 * size, 1, size, size, dtype=torch.float64)
     for place in range(size):
@@ -76,13 +75,10 @@ def check_fields(network: nn.Module, size: int) -> None:
     network.to_empty(device="cpu").double().eval()
     for tensor in [*network.parameters(), *network.buffers()]:
         nn.init.ones_(tensor)
-    for name, module in network.named_modules():
-        if name:
-            module.register_forward_hook(partial(record, name))
-    with torch.inference_mode():
+    with torch.inference_mode(), watch_calls(network, record):
         network(images)
     for layer in layers:
-        reached = outputs[layer.name, layer.call]
+        reached = outputs[layer.label]
         if layer.field == WHOLE:  # but for the edge, which windows that do not fit leave out
             assert reached[size // 4 : 3 * size // 4].all(), layer.label
         elif len(layer.shape) == 3:

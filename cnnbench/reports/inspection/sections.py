@@ -3,38 +3,46 @@
 How to read them is said in inspection.html.jinja.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from cnnbench.analysis import saliency as maps
-from cnnbench.analysis.activations import (
-    Array,
-    LayerOutputs,
-    pick_evenly,
-    record_outputs,
-    summarize_outputs,
-    summarize_weights,
-)
+from cnnbench.analysis.activations import DEAD, SATURATED, measure_idle, pick_evenly, record_outputs
 from cnnbench.analysis.format import align, truncate
 from cnnbench.analysis.receptive_field import Traced
-from cnnbench.reports.inspection import pictures
+from cnnbench.analysis.saliency import compute_input_gradient, measure_occlusion
+from cnnbench.reports.figures import draw_figure
 from cnnbench.reports.inspection.layers import (
+    POOLINGS,
+    WINDOWS,
     by,
     describe_field,
     describe_module,
-    field_side,
-    is_window,
-    layers_with_statistics,
 )
-from cnnbench.reports.inspection.pictures import Shown
+from cnnbench.reports.inspection.pictures import (
+    STEP,
+    WIDTH,
+    Histogram,
+    Shown,
+    make_histogram,
+    show_histograms,
+    show_maps,
+    show_row,
+    show_rows,
+)
 from cnnbench.training.engine import EagerEngine
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "Section",
@@ -53,11 +61,12 @@ MAX_HISTOGRAMS = 24
 MAX_FIELDS = 8
 MAX_KERNELS = 64
 MAX_PAIRS = 10
+MIN_PLACES, MAX_PLACES = 7, 28  # of the patch along a side
 MIN_BATCH, MAX_BATCH = 32, 256  # images for activations: fewer if they are much work
-HIGHEST = {
-    "dead units of ReLU": "dead_units",
-    "saturated outputs of sigmoid and tanh": "saturated",
-}
+DIVERGING = "RdBu_r"  # as viridis, it can be read by the color-blind
+ORANGE, RED = "#d55e00", "#b2182b"
+SMALLEST = 1e-12  # stands for 0 where a scale must have a width
+BAR: dict[str, Any] = {"location": "bottom", "shrink": 0.4, "aspect": 40, "anchor": (0, 0)}
 
 
 @dataclass(frozen=True)
@@ -77,45 +86,43 @@ class Section:
 class Subject:
     """The network that is looked at, and the folder that its pictures go to.
 
-    `title` names it in each picture. `traced` is what its modules do with an image of `image_shape`
-    (C, S, S), `multiply_adds` what that costs.
+    `title` names it in each picture. `layers` are its main layers, with what they do with an image
+    (channels, size, size), `multiply_adds` what that costs.
     """
 
     folder: Path
     title: str
     engine: EagerEngine
-    traced: Sequence[Traced]
+    layers: Sequence[Traced]
     multiply_adds: int
-    image_shape: torch.Size
+    channels: int
+    size: int
 
-    @property
-    def network(self) -> nn.Module:
-        return self.engine.eval_model
-
-    @property
-    def size(self) -> int:
-        return self.image_shape[-1]
-
-    def inputs(self, shown: Shown) -> torch.Tensor:
-        """Return the input (1, C, S, S) of the network for an image."""
-        return self.engine.inputs(shown.pixels[None])
+    def draw(self, file: str, what: str, note: str = "") -> AbstractContextManager["Figure"]:
+        """Give the block a figure, to set its height and fill it; then save it in the folder."""
+        return draw_figure(self.folder / file, f"{self.title}: {what}", (WIDTH, WIDTH), note)
 
 
 def mistakes(subject: Subject, wrong: Sequence[Shown], number: int) -> Section:
     """Show at most `number` of its mistakes, of which the most confident come first."""
     if not wrong:
         return Section(note="There are none: every test image is classified correctly.")
-    title, shown = f"{subject.title}: the most confident mistakes", wrong[:number]
-    pictures.draw_mistakes(subject.folder / "mistakes.png", title, shown)
+    shown, labels = wrong[:number], []
+    columns = max(5, round((1.8 * len(shown)) ** 0.5))
+    most = 140 // columns
+    for each in shown:
+        classes = f"{truncate(each.true, most)}\n→ {truncate(each.predicted, most)}"
+        labels.append(f"{classes}\n{each.index:,}: {each.probability:.3f}")
+    note = "true class → predicted class, number of the test image: probability of the prediction"
+    with subject.draw("mistakes.png", "the most confident mistakes", note) as figure:
+        show_rows(figure, [each.picture for each in shown], labels, columns)
     caption = (
         f"The {len(shown)} most confident of {len(wrong):,} mistakes. The worst is test image "
-        f"{shown[0].index:,}: {shown[0].verdict(40)}."
+        f"{shown[0].index:,}: {shown[0].verdict}."
     )
     pairs = Counter((each.true, each.predicted) for each in wrong).most_common(MAX_PAIRS)
-    rows = [(*pair, f"{times:,}") for pair, times in pairs]
-    printed = []
-    for true, taken, times in rows[:5]:
-        printed.append((f"  {truncate(true, 40)}", f"taken for {truncate(taken, 40)}", times))
+    rows = [(truncate(true, 40), truncate(taken, 40), f"{n:,}") for (true, taken), n in pairs]
+    printed = [(f"  {true}", f"taken for {taken}", times) for true, taken, times in rows[:5]]
     findings = ["most often:", align(printed, right=[2])]
     head = ("true class", "predicted", "mistakes")
     return Section([("mistakes.png", caption)], [head, *rows], findings=findings)
@@ -123,105 +130,150 @@ def mistakes(subject: Subject, wrong: Sequence[Shown], number: int) -> Section:
 
 def saliency(subject: Subject, shown: Sequence[Shown]) -> Section:
     """Show which pixels move the logits of the predicted classes."""
-    size, logits = subject.size, subject.engine.logits
-    grid = maps.plan_occlusion(size, subject.multiply_adds, len(shown), MAX_MULTIPLY_ADDS)
+    size, logits, columns = subject.size, subject.engine.logits, min(6, len(shown))
+    affordable = (MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds * len(shown))) ** 0.5
+    places = min(size, max(MIN_PLACES, min(MAX_PLACES, int(affordable))))
+    patch = max(1, round(size / 5))
     gradients, drops = [], []
     for each in shown:
-        gradients.append(maps.compute_input_gradient(logits, subject.inputs(each)))
-        drops.append(maps.measure_occlusion(logits, subject.inputs(each), grid))
-    path, title = subject.folder / "saliency.png", f"{subject.title}: which pixels decide"
-    pictures.draw_saliency(path, title, shown, np.stack(gradients), np.stack(drops))
+        inputs = subject.engine.inputs(each.pixels[None])
+        gradients.append(compute_input_gradient(logits, inputs))
+        drops.append(measure_occlusion(logits, inputs, patch, places))
+    high = max(0.01, float(np.abs(drops).max()))
+    scale = {"cmap": DIVERGING, "vmin": -high, "vmax": high}
+    blocks = range(0, len(shown), columns)
+    note = "gradient: what moves the predicted class's logit; occlusion: where a patch loses it"
+    with subject.draw("saliency.png", "which pixels decide", note) as figure:
+        figure.set_figheight(1.2 + len(blocks) * (3 * min(2.0, WIDTH / columns) + 0.5))
+        grid = figure.subplots(3 * len(blocks)).reshape(-1, 3)
+        for start, (image, gradient, occlusion) in zip(blocks, grid, strict=True):
+            part = slice(start, start + columns)
+            labels = [each.verdict for each in shown[part]]
+            show_row(image, [each.picture for each in shown[part]], labels, columns)
+            for label, each in zip(image.get_xticklabels(), shown[part], strict=True):
+                label.set_color("black" if each.is_right else RED)
+            show_row(gradient, gradients[part], [], columns, vmax=None)  # each its own
+            last = show_row(occlusion, drops[part], [], columns, **scale)
+            image.set_ylabel("image")
+            gradient.set_ylabel("gradient")
+            occlusion.set_ylabel("occlusion")
+        figure.colorbar(last, ax=grid, label="by how much the probability falls", **BAR)
     falls = ", ".join(f"{drop.max():.2f}" for drop in drops)
     caption = (
-        f"The patch hides {grid.patch} × {grid.patch} of {size} × {size} pixels, at {grid.places} "
-        f"× {grid.places} places. The probability falls by at most {falls}, from left to right."
+        f"The patch hides {patch} × {patch} of {size} × {size} pixels, at {places} × {places} "
+        f"places. The probability falls by at most {falls}, from left to right."
     )
     return Section([("saliency.png", caption)])
 
 
 def feature_maps(subject: Subject, shown: Sequence[Shown], layers: Sequence[Traced]) -> Section:
-    """Show a picture for each image."""
+    """Show a picture for each image: a row for each layer, its maps or units in one scale."""
     if not layers:
         return Section(note="The network has no layers that give out maps or vectors.")
     drawn, names = [], ", ".join(layer.label for layer in layers)
-
-    def copy(layer: Traced, output: torch.Tensor) -> tuple[Traced, Array]:
-        return layer, output[0].cpu().numpy().copy()
-
-    network, forward = subject.network, subject.engine.logits
+    engine = subject.engine
+    note = "a row for each layer: its name, kind and shape (channels × height × width)"
     for each in shown:
-        outputs = record_outputs(network, forward, subject.inputs(each), layers, copy)
-        file, title = f"feature_maps_{each.index}.png", f"{subject.title}: feature maps"
-        pictures.draw_feature_maps(subject.folder / file, title, each, subject.size, outputs)
-        caption = f"Test image {each.index:,}: {each.verdict(40)}. Layers: {names}."
-        drawn.append((file, caption))
+        inputs = engine.inputs(each.pixels[None])
+        outputs = record_outputs(engine.eval_model, engine.logits, inputs, layers, _copy)
+        file = f"feature_maps_{each.index}.png"
+        with subject.draw(file, "feature maps", note) as figure:
+            figure.set_figheight(max(4.0, 0.8 + 1.05 * len(outputs)))
+            mosaic = [["image", row] for row in range(len(layers))]
+            axes: Any = figure.subplot_mosaic(mosaic, width_ratios=(1, 6))
+            show_row(axes["image"], [each.picture], [], 1)
+            verdict = f"test image {each.index:,}\n{each.verdict}"
+            axes["image"].set_title(verdict, loc="left", size=8)
+            for row, (layer, values) in enumerate(zip(layers, outputs, strict=True)):
+                last = show_maps(axes[row], values)
+                name = f"{layer.label} · {describe_module(layer.module)} · {by(layer.shape)}"
+                axes[row].set_title(truncate(name, 80), loc="left", size=9, weight="bold")
+                ends, form = last.get_clim(), "{x:.2g}"
+                figure.colorbar(last, ax=axes[row], ticks=ends, format=form, fraction=0.02)
+        drawn.append((file, f"Test image {each.index:,}: {each.verdict}. Layers: {names}."))
     return Section(drawn)
+
+
+def _copy(layer: Traced, output: torch.Tensor) -> Any:
+    return output[0].cpu().numpy().copy()
 
 
 def kernels(subject: Subject) -> Section:
     """Show the kernels of the first convolution or, without any, of a linear layer on the image."""
-    layers = [each for each in subject.traced if isinstance(each.module, (nn.Conv2d, nn.Linear))]
-    convolutions = [layer for layer in layers if isinstance(layer.module, nn.Conv2d)]
-    if not layers:
-        return Section(note="The network has neither convolutions nor linear layers.")
-    first = (convolutions or layers)[0]
-    values = subject.network.get_parameter(f"{first.name}.weight").detach().float().cpu()
-    if not convolutions and values.shape[1] != np.prod(subject.image_shape):
-        note = "The network has no convolution, and its first linear layer does not see the image."
+    convolutions = [layer for layer in subject.layers if isinstance(layer.module, nn.Conv2d)]
+    linear = [layer for layer in subject.layers if isinstance(layer.module, nn.Linear)]
+    image = (subject.channels, subject.size, subject.size)
+    on_image = [each for each in linear[:1] if each.module.in_features == math.prod(image)]
+    if not convolutions + on_image:
+        note = "The network has neither a convolution nor a linear layer on the image."
         return Section(note=note)
-    if not convolutions:
-        values = values.view(-1, *subject.image_shape)
-    norms = values.flatten(1).norm(dim=1)
+    first = (convolutions or on_image)[0]
+    values = subject.engine.eval_model.get_parameter(f"{first.name}.weight").detach().float().cpu()
+    values = values if convolutions else values.view(-1, *image)
+    norms, channels = values.flatten(1).norm(dim=1), values.shape[1]
     numbers = sorted(norms.argsort(descending=True, stable=True)[:MAX_KERNELS].tolist())
+    chosen = values[numbers].numpy()
+    note, mean, pictures = "", "", chosen.mean(axis=1)
+    high = max(float(np.abs(pictures).max()), SMALLEST)
+    scale: dict[str, Any] = {"cmap": DIVERGING, "vmin": -high, "vmax": high}
+    if channels == 3:
+        highest = np.abs(chosen).max(axis=(1, 2, 3), keepdims=True) + SMALLEST
+        pictures = np.moveaxis(chosen / highest / 2 + 0.5, 1, -1)
+        note = "gray is 0; each kernel has a scale of its own"
+    elif channels > 1:
+        mean = f" Shown is the mean over {channels} input channels."
+    name = f"{first.label}, {describe_module(first.module)}"
+    labels, columns = [str(number) for number in numbers], 8 if len(numbers) <= 24 else 16
+    with subject.draw("filters.png", f"weights of {name}", note) as figure:
+        rows, last = show_rows(figure, pictures, labels, columns, **scale)
+        if channels != 3:
+            figure.colorbar(last, ax=rows, label="weight", **BAR)
     some = f"all {len(values)} kernels"
     if len(numbers) < len(values):
         some = f"those {len(numbers)} of {len(values):,} kernels with the largest norm"
-    channels = values.shape[1]
-    mean = f" Shown is the mean over {channels} input channels." if channels not in (1, 3) else ""
-    name = f"{first.label}, {describe_module(first.module)}"
-    path, title = subject.folder / "filters.png", f"{subject.title}: weights of {name}"
-    pictures.draw_kernels(path, title, values[numbers].numpy(), numbers)
     return Section([("filters.png", f"{name}: {some}, numbered by output channel.{mean}")])
 
 
 def weights(subject: Subject) -> Section:
     """Show histograms of the weights."""
-    named = [each for each in subject.network.named_parameters() if each[1].ndim > 1]
-    drawn = []
-    for name, weight in pick_evenly(named, MAX_HISTOGRAMS):
-        drawn.append((name, by(weight.shape), summarize_weights(weight)))
-    path, title = subject.folder / "weights.png", f"{subject.title}: weights"
-    pictures.draw_histograms(path, title, "without biases and normalization", drawn, is_log=False)
+    named = [each for each in subject.engine.eval_model.named_parameters() if each[1].ndim > 1]
+    chosen = pick_evenly(named, MAX_HISTOGRAMS)
+    drawn = [make_histogram(name, by(weight.shape), weight.detach()) for name, weight in chosen]
+    with subject.draw("weights.png", "weights", "without biases and normalization") as figure:
+        show_histograms(figure, drawn, "#0072b2", "linear")
     return Section([("weights.png", f"{_of_all(len(drawn), len(named), 'weight tensors')}.")])
 
 
 def activations(subject: Subject, images: torch.Tensor) -> Section:
     """Show histograms of the outputs of layers over some of the images: uint8 (N, C, H, W)."""
+    layers = [each for each in subject.layers if not isinstance(each.module, POOLINGS)]
+    if not layers:
+        return Section(note="The network has no layers but poolings and normalizations.")
     affordable = int(MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds))
     number = max(MIN_BATCH, min(MAX_BATCH, affordable))
-    chosen = images[pick_evenly(range(len(images)), number)]
-    inputs, layers = subject.engine.inputs(chosen), layers_with_statistics(subject.traced)
-    network, forward = subject.network, subject.engine.logits
-    outputs = record_outputs(network, forward, inputs, layers, summarize_outputs)
-    if not outputs:
-        return Section(note="The network has no layers.")
-    drawn = []
-    for each in pick_evenly(outputs, MAX_HISTOGRAMS):
-        name = f"{each.layer.label} · {type(each.layer.module).__name__}"
-        drawn.append((name, _state(each), each.histogram))
-    path, title = subject.folder / "activations.png", f"{subject.title}: outputs of the layers"
+    chosen, engine = images[pick_evenly(range(len(images)), number)], subject.engine
+    shares: dict[str, list[tuple[float, str]]] = {DEAD: [], SATURATED: [], "": []}
+
+    def summarize(layer: Traced, outputs: torch.Tensor) -> Histogram:
+        kind, share, words = measure_idle(layer.module, outputs)
+        shares[kind].append((share, layer.label))
+        title = f"{layer.label} · {type(layer.module).__name__}"
+        return make_histogram(title, words or f"{by(layer.shape)} units", outputs)
+
+    inputs = engine.inputs(chosen)
+    outputs = record_outputs(engine.eval_model, engine.logits, inputs, layers, summarize)
+    drawn = pick_evenly(outputs, MAX_HISTOGRAMS)
     meaning = "dead: 0 for each of them; saturated: within 0.01 of the ends"
     note = f"logarithmic counts over {len(chosen):,} test images; {meaning}"
-    pictures.draw_histograms(path, title, note, drawn, is_log=True)
+    with subject.draw("activations.png", "outputs of the layers", note) as figure:
+        show_histograms(figure, drawn, "#009e73", "symlog")
     some = _of_all(len(drawn), len(outputs), "layers")
     caption = f"{some}, over {len(chosen):,} images, evenly spread over the test set."
     findings = []
-    for name, attribute in HIGHEST.items():
-        known = [each for each in outputs if getattr(each, attribute) is not None]
-        if known:
-            highest = max(known, key=attrgetter(attribute))
-            share = 100 * getattr(highest, attribute)
-            findings.append(f"{name}: at most {share:.1f} %, in {highest.layer.label}")
+    for kind in (DEAD, SATURATED):
+        if shares[kind]:
+            share, label = max(shares[kind], key=itemgetter(0))
+            findings.append(f"{kind}: at most {100 * share:.1f} %, in {label}")
     return Section([("activations.png", caption)], findings=findings)
 
 
@@ -231,47 +283,59 @@ def _of_all(drawn: int, number: int, what: str) -> str:
     return f"{drawn} of {number:,} {what}, evenly chosen"
 
 
-def _state(outputs: LayerOutputs) -> str:
-    shape = outputs.layer.shape
-    if outputs.dead_units is not None:
-        maps = "" if outputs.dead_maps is None else f", {outputs.dead_maps} of {shape[0]} maps"
-        return f"dead: {100 * outputs.dead_units:.1f} % of units{maps}"
-    if outputs.saturated is not None:
-        return f"saturated: {100 * outputs.saturated:.1f} %"
-    return by(shape) + (" units" if len(shape) == 1 else "")
-
-
 def receptive_fields(subject: Subject, shown: Shown) -> Section:
     """Show a table of the layers with windows or weights, and the fields of some on an image."""
-    table = [("layer", "kind", "output", "receptive field", "jump", "center of the first unit")]
-    findings = []
-    convolutions = [each for each in subject.traced if isinstance(each.module, nn.Conv2d)]
+    head = ("layer", "kind", "output", "receptive field", "jump", "center of the first unit")
+    table: list[Sequence[str]] = [head]
+    findings, size = [], subject.size
+    convolutions = [each for each in subject.layers if isinstance(each.module, nn.Conv2d)]
     if convolutions:
-        last = max(reversed(convolutions), key=field_side)
-        field = describe_field(last, subject.size).replace("×", "x")
+        last = max(reversed(convolutions), key=attrgetter("side"))
+        field = describe_field(last, size).replace("×", "x")
         findings = [f"largest receptive field of a convolution: {field}, in {last.label}"]
     growing: list[Traced] = []
     largest = 0.0
-    for layer in subject.traced:
-        if is_window(layer) or isinstance(layer.module, nn.Linear):
-            table.append(_describe(layer, subject.size))
-        is_larger = is_window(layer) and largest < field_side(layer) < np.inf
-        if is_larger and largest < subject.size:
+    for layer in subject.layers:
+        if isinstance(layer.module, (*WINDOWS, nn.Linear)):
+            table.append(_describe(layer, size))
+        is_larger = largest < min(layer.side, size) and layer.side < math.inf
+        if isinstance(layer.module, WINDOWS) and is_larger:
             growing.append(layer)
-            largest = field_side(layer)
+            largest = layer.side
     if not growing:
         return Section(table=table, findings=findings)
     drawn = pick_evenly(growing, MAX_FIELDS)
-    path, title = subject.folder / "receptive_field.png", f"{subject.title}: receptive fields"
-    pictures.draw_receptive_fields(path, title, shown.picture(subject.size), drawn)
+    _draw_fields(subject, shown, drawn)
     some = _of_all(len(drawn), len(growing), "layers that see more than those before")
     caption = f"Test image {shown.index:,}. {some}, up to the whole image."
     return Section([("receptive_field.png", caption)], table, findings=findings)
 
 
-def _describe(layer: Traced, size: int) -> tuple[str, str, str, str, str, str]:
+def _draw_fields(subject: Subject, shown: Shown, layers: Sequence[Traced]) -> None:
+    """Draw for each layer the image, with a frame around what the middle unit of its maps sees."""
+    from matplotlib.patches import Rectangle
+
+    size, labels, frames = subject.size, [], []
+    for place, layer in enumerate(layers):
+        units = zip(layer.field or (), layer.shape[1:], strict=True)
+        first, last = np.transpose([span.of_unit(number // 2) for span, number in units])
+        top, left = first.clip(0) / size
+        bottom, right = (last + 1).clip(max=size) / size
+        corner = (place % 4 * STEP + left, top)
+        sides = (right - left, bottom - top)
+        frames.append(Rectangle(corner, *sides, fill=False, color=ORANGE, linewidth=2))
+        kind, field = describe_module(layer.module), describe_field(layer, size)
+        labels.append(f"{truncate(layer.label, 30)}\n{kind}\n{field}")
+    note = "framed: what a unit in the middle of a layer's maps sees"
+    with subject.draw("receptive_field.png", "receptive fields", note) as figure:
+        rows, _ = show_rows(figure, [shown.picture] * len(layers), labels, 4)
+        for place, frame in enumerate(frames):
+            rows[place // 4].add_patch(frame)
+
+
+def _describe(layer: Traced, size: int) -> Sequence[str]:
     jump = center = ""
-    if layer.field is not None and field_side(layer) < np.inf:
+    if layer.field is not None and layer.side < math.inf:
         down, _ = layer.field
         jump, center = f"{down.jump:g}", f"{(down.first + down.last) / 2:g}"
     field = describe_field(layer, size)

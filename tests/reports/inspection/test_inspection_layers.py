@@ -11,11 +11,11 @@ from cnnbench.analysis.receptive_field import Traced, trace
 from cnnbench.errors import ConfigError
 from cnnbench.reports.inspection.layers import (
     MAX_ROWS,
+    WINDOWS,
     choose_layers,
     describe_field,
     describe_module,
-    is_window,
-    layers_with_statistics,
+    main_layers,
     named_layers,
 )
 
@@ -33,19 +33,28 @@ def names(layers: list[Traced]) -> list[str]:
     return [layer.name for layer in layers]
 
 
+def chosen(network: nn.Module, size: int) -> list[Traced]:
+    return choose_layers(main_layers(traced(network, size)))
+
+
 def test_of_a_large_network_activations_are_left_out() -> None:
-    chosen = choose_layers(traced(network("lenet", 28), 28))
-    assert names(chosen) == [f"features.{index}" for index in range(6)]
-    kinds = [type(layer.module) for layer in choose_layers(traced(network("alexnet", 224), 224))]
+    layers = chosen(network("lenet", 28), 28)
+    assert names(layers) == [f"features.{index}" for index in range(6)]
+    kinds = [type(layer.module) for layer in chosen(network("alexnet", 224), 224)]
     assert kinds == [*(nn.Conv2d, nn.MaxPool2d) * 2, *[nn.Conv2d] * 3, nn.MaxPool2d]
 
 
-@pytest.mark.parametrize("name", ["vgg19", "resnet20", "densenet40", "preact_resnet164", "googlenet"])
+@pytest.mark.parametrize(
+    "name", ["vgg19", "resnet20", "densenet40", "preact_resnet164", "googlenet"]
+)
 def test_of_a_deep_one_some_are_from_its_first_to_its_last(name: str) -> None:
-    layers = traced(network(name, 32), 32)
-    candidates = names([layer for layer in layers if is_window(layer) and layer.shape[1] > 1])
-    shown = names(choose_layers(layers))
-    assert (len(shown), shown[0], shown[-1]) == (MAX_ROWS, candidates[0], candidates[-1])
+    layers = main_layers(traced(network(name, 32), 32))
+    windows = [layer for layer in layers if isinstance(layer.module, WINDOWS)]
+    candidates = names([layer for layer in windows if layer.shape[1] > 1])
+    shown = choose_layers(layers)
+    ends = (shown[0].name, shown[-1].name)
+    assert (len(shown), *ends) == (MAX_ROWS, candidates[0], candidates[-1])
+    assert {type(layer.module) for layer in shown} <= set(WINDOWS)
 
 
 class Scale(nn.Module):
@@ -53,21 +62,25 @@ class Scale(nn.Module):
         return 2 * maps
 
 
-def test_without_convolutions_other_maps_or_vectors_are_shown() -> None:
-    layers = traced(nn.Sequential(Scale(), nn.Flatten(), nn.Linear(25, 3)), 5)
-    assert names(choose_layers(layers)) == ["0"]
-    chosen = names(choose_layers(traced(network("mlp", 28), 28)))
-    assert chosen[:3] == ["layers.1", "layers.2", "layers.3"]
+def test_layers_of_any_kind_may_give_out_maps_and_without_maps_vectors_are_shown() -> None:
+    layers = nn.Sequential(Scale(), nn.Flatten(), nn.Linear(25, 3))
+    assert names(chosen(layers, 5)) == ["0"]
+    assert names(chosen(network("mlp", 28), 28))[:3] == ["layers.1", "layers.2", "layers.3"]
+    assert len(chosen(nn.Sequential(*[nn.ReLU()] * 9), 5)) == MAX_ROWS
 
 
-def test_statistics_are_of_weights_and_activations() -> None:
-    layers = names(layers_with_statistics(traced(network("lenet_relu", 28), 28)))
-    assert layers[:3] == ["features.0", "features.1", "features.3"]
+def test_main_layers_have_no_parts_and_do_more_than_normalize_or_pass_on() -> None:
+    found = names(main_layers(traced(network("bn_lenet", 28), 28)))
+    assert found[:6] == [f"features.{index}" for index in (0, 2, 3, 4, 6, 7)]
+    assert found[6:] == [f"classifier.{index}" for index in (1, 3, 4, 6, 7)]
+    for name in ("resnet20", "preact_resnet110", "densenet40"):
+        kinds = {type(each.module) for each in main_layers(traced(network(name, 32), 32))}
+        assert kinds <= {*WINDOWS, nn.ReLU, nn.Linear}
 
 
 def test_named_layers_come_in_the_order_they_run() -> None:
-    net = network("lenet", 28)
-    found = named_layers(traced(net, 28), net, ["classifier.1", "features", "features.1"])
+    layers = traced(network("lenet", 28), 28)
+    found = named_layers(layers, ["classifier.1", "features", "features.1"])
     assert names(found) == ["features.1", "features", "classifier.1"]
 
 
@@ -82,18 +95,12 @@ class Parts(nn.Module):
         return out
 
 
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
-        ("feature.3", "there is no layer 'feature.3'. Did you mean 'features.3'?"),
-        ("auxiliary", "auxiliary gives out no tensor when the network is evaluated"),
-        ("rows", "rows gives out 2 dimensions"),
-    ],
-)
-def test_a_layer_that_cannot_be_shown_is_refused(name: str, told: str) -> None:
-    net = Parts()
-    with pytest.raises(ConfigError, match=re.escape(told)):
-        named_layers(traced(net, 4), net, [name])
+@pytest.mark.parametrize("name", ["feature.3", "auxiliary", "rows"])
+def test_a_layer_that_cannot_be_shown_is_refused(name: str) -> None:
+    told = f"no layer '{name}' gives out maps or a vector."
+    with pytest.raises(ConfigError, match=re.escape(told)) as refused:
+        named_layers(traced(Parts(), 4), [name])
+    assert ("Did you mean 'features.3'?" in str(refused.value)) == (name == "feature.3")
 
 
 @pytest.mark.parametrize(
