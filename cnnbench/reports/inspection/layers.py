@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import nn
-from torch.nn.modules.utils import _pair
 
 from cnnbench.analysis.activations import pick_evenly
 from cnnbench.analysis.receptive_field import Traced
@@ -39,8 +39,9 @@ def describe_module(module: nn.Module) -> str:
     kind = type(module).__name__
     if not hasattr(module, "kernel_size"):
         return kind
-    window, stride = _pair(module.kernel_size), _pair(module.stride)
-    usual = window if isinstance(module, POOLINGS) else _pair(1)
+    sizes: Any = module.kernel_size, module.stride
+    window, stride = ((size, size) if isinstance(size, int) else size for size in sizes)
+    usual = window if isinstance(module, POOLINGS) else (1, 1)
     return f"{kind} {by(window)}" + (f", stride {stride[0]}" if stride != usual else "")
 
 

@@ -64,9 +64,11 @@ MAX_PAIRS = 10
 MIN_PLACES, MAX_PLACES = 7, 28  # of the patch along a side
 MIN_BATCH, MAX_BATCH = 32, 256  # images for activations: fewer if they are much work
 DIVERGING = "RdBu_r"  # as viridis, it can be read by the color-blind
-ORANGE, RED = "#d55e00", "#b2182b"
+ORANGE = "#d55e00"
 SMALLEST = 1e-12  # stands for 0 where a scale must have a width
-BAR: dict[str, Any] = {"location": "bottom", "shrink": 0.4, "aspect": 40, "anchor": (0, 0)}
+# of a color bar: it leaves the pictures on the left
+BAR: dict[str, Any] = {"format": "{x:.2g}", "panchor": False}
+LOW: dict[str, Any] = {**BAR, "location": "bottom", "shrink": 0.4, "aspect": 40, "anchor": (0, 0)}
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,14 @@ def saliency(subject: Subject, shown: Sequence[Shown]) -> Section:
             labels = [each.verdict for each in shown[part]]
             show_row(image, [each.picture for each in shown[part]], labels, columns)
             for label, each in zip(image.get_xticklabels(), shown[part], strict=True):
-                label.set_color("black" if each.is_right else RED)
+                label.set_color(each.color)
             show_row(gradient, gradients[part], [], columns, vmax=None)  # each its own
             last = show_row(occlusion, drops[part], [], columns, **scale)
             image.set_ylabel("image")
             gradient.set_ylabel("gradient")
             occlusion.set_ylabel("occlusion")
-        figure.colorbar(last, ax=grid, label="by how much the probability falls", **BAR)
+        ticks, label = (-high, 0, high), "by how much the probability falls"
+        figure.colorbar(last, ax=grid, ticks=ticks, label=label, **LOW)
     falls = ", ".join(f"{drop.max():.2f}" for drop in drops)
     caption = (
         f"The patch hides {patch} × {patch} of {size} × {size} pixels, at {places} × {places} "
@@ -183,13 +186,13 @@ def feature_maps(subject: Subject, shown: Sequence[Shown], layers: Sequence[Trac
             axes: Any = figure.subplot_mosaic(mosaic, width_ratios=(1, 6))
             show_row(axes["image"], [each.picture], [], 1)
             verdict = f"test image {each.index:,}\n{each.verdict}"
-            axes["image"].set_title(verdict, loc="left", size=8)
+            axes["image"].set_title(verdict, loc="left", size=8, color=each.color)
             for row, (layer, values) in enumerate(zip(layers, outputs, strict=True)):
                 last = show_maps(axes[row], values)
                 name = f"{layer.label} · {describe_module(layer.module)} · {by(layer.shape)}"
                 axes[row].set_title(truncate(name, 80), loc="left", size=9, weight="bold")
-                ends, form = last.get_clim(), "{x:.2g}"
-                figure.colorbar(last, ax=axes[row], ticks=ends, format=form, fraction=0.02)
+                ticks = last.get_clim()
+                figure.colorbar(last, ax=axes[row], ticks=ticks, fraction=0.02, **BAR)
         drawn.append((file, f"Test image {each.index:,}: {each.verdict}. Layers: {names}."))
     return Section(drawn)
 
@@ -227,7 +230,7 @@ def kernels(subject: Subject) -> Section:
     with subject.draw("filters.png", f"weights of {name}", note) as figure:
         rows, last = show_rows(figure, pictures, labels, columns, **scale)
         if channels != 3:
-            figure.colorbar(last, ax=rows, label="weight", **BAR)
+            figure.colorbar(last, ax=rows, ticks=(-high, 0, high), label="weight", **LOW)
     some = f"all {len(values)} kernels"
     if len(numbers) < len(values):
         some = f"those {len(numbers)} of {len(values):,} kernels with the largest norm"
@@ -312,25 +315,29 @@ def receptive_fields(subject: Subject, shown: Shown) -> Section:
 
 
 def _draw_fields(subject: Subject, shown: Shown, layers: Sequence[Traced]) -> None:
-    """Draw for each layer the image, with a frame around what the middle unit of its maps sees."""
+    """Draw for each layer the image, bright and framed where the middle unit of its maps sees it."""
     from matplotlib.patches import Rectangle
 
-    size, labels, frames = subject.size, [], []
-    for place, layer in enumerate(layers):
-        units = zip(layer.field or (), layer.shape[1:], strict=True)
-        first, last = np.transpose([span.of_unit(number // 2) for span, number in units])
-        top, left = first.clip(0) / size
-        bottom, right = (last + 1).clip(max=size) / size
-        corner = (place % 4 * STEP + left, top)
-        sides = (right - left, bottom - top)
-        frames.append(Rectangle(corner, *sides, fill=False, color=ORANGE, linewidth=2))
+    size, labels = subject.size, []
+    for layer in layers:
         kind, field = describe_module(layer.module), describe_field(layer, size)
         labels.append(f"{truncate(layer.label, 30)}\n{kind}\n{field}")
-    note = "framed: what a unit in the middle of a layer's maps sees"
+    note = "bright: what a unit in the middle of a layer's maps sees"
     with subject.draw("receptive_field.png", "receptive fields", note) as figure:
         rows, _ = show_rows(figure, [shown.picture] * len(layers), labels, 4)
-        for place, frame in enumerate(frames):
-            rows[place // 4].add_patch(frame)
+        for place, layer in enumerate(layers):
+            units = zip(layer.field or (), layer.shape[1:], strict=True)
+            first, last = np.transpose([span.of_unit(number // 2) for span, number in units])
+            top, left = first.clip(0).astype(int)
+            bottom, right = (last + 1).clip(max=size).astype(int)
+            veil = np.full((size, size), 0.6)
+            veil[top:bottom, left:right] = 0
+            axes, start = rows[place // 4], place % 4 * STEP
+            extent = (start, start + 1, 1, 0)
+            axes.imshow(np.full((size, size), 0.3), "gray", alpha=veil, extent=extent, clim=(0, 1))
+            corner = (start + left / size, top / size)
+            sides = ((right - left) / size, (bottom - top) / size)
+            axes.add_patch(Rectangle(corner, *sides, fill=False, color=ORANGE, linewidth=2))
 
 
 def _describe(layer: Traced, size: int) -> Sequence[str]:

@@ -71,9 +71,7 @@ def test_every_mistake_is_shown_with_its_classes(
     assert figures[0].get_figheight() == pytest.approx(height)  # of rows of 5, of 10
 
 
-def test_pairs_of_classes_are_counted_from_the_most_frequent_on(
-    perceptron: Subject, figures: list[Figure]
-) -> None:
+def test_pairs_of_classes_are_counted_from_the_most_frequent_on(perceptron: Subject, figures: list[Figure]) -> None:
     other = replace(IMAGE, true="Coat", predicted="W" * 99)
     section = sections.mistakes(perceptron, [IMAGE] * 2 + [other] * 1_200, 5)
     long = "W" * 39 + "…"
@@ -93,9 +91,7 @@ def test_saliency_is_on_scales_of_its_own(
     number: int, perceptron: Subject, figures: list[Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = iter(range(1, 20))
-    monkeypatch.setattr(
-        sections, "compute_input_gradient", lambda *_: np.full((3, 3), next(calls) / 9)
-    )
+    monkeypatch.setattr(sections, "compute_input_gradient", lambda *_: np.full((3, 3), next(calls) / 9))
     monkeypatch.setattr(sections, "measure_occlusion", lambda *_: np.full((5, 5), -0.5))
     sections.saliency(perceptron, [replace(IMAGE, true="Coat"), *[IMAGE] * (number - 1)])
     images, gradient, occlusion, *others = figures[0].axes
@@ -162,6 +158,7 @@ def test_the_maps_that_vary_most_are_shown_in_one_scale(
     sections.feature_maps(perceptron, [IMAGE], [layer("it", 40, 3, 3)])
     _, row, bar = figures[0].axes
     assert labels([row]) == [str(channel) for channel in [3, *range(5, 19), 30]]
+    assert row.get_anchor() == "NW"  # also beside a color bar
     middles = colors(row)
     assert (middles[0], middles[1]) == ((0.99, 0.91, 0.14), (0.13, 0.57, 0.55))  # of viridis
     assert [label.get_text() for label in bar.get_yticklabels()] == ["−1", "1"]
@@ -300,6 +297,8 @@ def test_a_field_is_framed_within_the_image(
     section = sections.receptive_fields(replace(perceptron, layers=layers, size=8), IMAGE)
     first, second = figures[0].axes
     assert first.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 3 / 8)  # of unit 1
+    veil = first.images[4].get_alpha()  # after the four pictures
+    assert np.argwhere(veil == 0).tolist() == [[row, column] for row in range(3) for column in (2, 3)]
     right = 3 * 1.08 + 2 / 8
     assert first.patches[3].get_bbox().bounds == pytest.approx((right, 0, 2 / 8, 6 / 8))
     assert second.patches[0].get_bbox().bounds == (2 / 8, 0, 6 / 8, 7 / 8)
