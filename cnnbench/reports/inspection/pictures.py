@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 __all__ = [
+    "MIN_COLUMNS",
     "STEP",
     "WIDTH",
     "Histogram",
     "Shown",
+    "count_maps",
     "make_histogram",
     "show_histograms",
     "show_maps",
@@ -34,7 +36,7 @@ Histogram = tuple[str, str, torch.Tensor, torch.Tensor]  # title, words below, c
 
 WIDTH = 11.0  # inches, as wide as a slide
 STEP = 1.08  # from picture to picture in a row, in pictures
-MAX_MAPS = 16
+MIN_COLUMNS, MAX_MAPS = 10, 16  # of maps in a row
 MAX_BINS = 60
 
 
@@ -97,6 +99,11 @@ def show_rows(
     return rows, last
 
 
+def count_maps(values: Array) -> int:
+    """Return how many maps of (C, H, W) are shown, 1 for the stripes of units (F)."""
+    return min(len(values), MAX_MAPS) if values.ndim == 3 else 1
+
+
 def show_maps(axes: "Axes", values: Array) -> "AxesImage":
     """Show maps (C, H, W), of many those that vary most over the image, or units (F) as stripes."""
     scale = {"cmap": "viridis", "vmin": values.min(), "vmax": values.max()}
@@ -106,7 +113,7 @@ def show_maps(axes: "Axes", values: Array) -> "AxesImage":
     spread = values.std(axis=(1, 2))
     channels = sorted(np.argsort(-spread, kind="stable")[:MAX_MAPS].tolist())
     labels = [str(channel) for channel in channels]
-    return show_row(axes, values[channels], labels, max(10, len(labels)), **scale)
+    return show_row(axes, values[channels], labels, max(MIN_COLUMNS, len(labels)), **scale)
 
 
 def make_histogram(title: str, words: str, values: torch.Tensor) -> Histogram:

@@ -29,10 +29,12 @@ from cnnbench.reports.inspection.layers import (
     describe_module,
 )
 from cnnbench.reports.inspection.pictures import (
+    MIN_COLUMNS,
     STEP,
     WIDTH,
     Histogram,
     Shown,
+    count_maps,
     make_histogram,
     show_histograms,
     show_maps,
@@ -181,9 +183,10 @@ def feature_maps(subject: Subject, shown: Sequence[Shown], layers: Sequence[Trac
         outputs = record_outputs(engine.eval_model, engine.logits, inputs, layers, _copy)
         file = f"feature_maps_{each.index}.png"
         with subject.draw(file, "feature maps", note) as figure:
-            figure.set_figheight(max(4.0, 0.8 + 1.05 * len(outputs)))
+            columns = max(MIN_COLUMNS, *map(count_maps, outputs))
+            figure.set_figheight(max(4.0, 0.8 + (0.5 + 8 / columns) * len(outputs)))
             mosaic = [["image", row] for row in range(len(layers))]
-            axes: Any = figure.subplot_mosaic(mosaic, width_ratios=(1, 6))
+            axes: Any = figure.subplot_mosaic(mosaic, width_ratios=(1, 5))
             show_row(axes["image"], [each.picture], [], 1)
             verdict = f"test image {each.index:,}\n{each.verdict}"
             axes["image"].set_title(verdict, loc="left", size=8, color=each.color)

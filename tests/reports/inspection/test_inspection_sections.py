@@ -141,6 +141,7 @@ def test_maps_of_any_shape_are_drawn(
     assert image.get_title(loc="left") == "test image 7\nShirt\n→ Coat, 0.97"
     count = min(16, shape[0]) if len(shape) == 3 else 1
     assert [len(row.images) for row in rows[:3]] == [count] * 3
+    assert figures[0].get_figheight() == (4 if count == 16 else pytest.approx(4.7))
     if len(shape) == 3:
         assert rows[0].get_xlim()[1] == pytest.approx(1.08 * max(10, count))
     assert rows[0].get_title(loc="left").startswith("features.0 · Conv2d 3 × 3 · ")
