@@ -8,7 +8,6 @@ mirrors recompress, proxies serve pages of their own, and data sets share the na
 import gzip
 import hashlib
 import os
-import resource
 import socket
 import sys
 import warnings
@@ -314,6 +313,8 @@ def _fetch(dataset: PublicDataset, folder: str, tried: list[str]) -> None:
 @contextmanager
 def _bounded() -> Iterator[None]:
     """Let no connection be silent for long and no file grow without end; show bars on terminals."""
+    import resource  # Windows has none
+
     timeout = socket.getdefaulttimeout()
     limit, hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     bound = MAX_BYTES if limit == resource.RLIM_INFINITY else limit
