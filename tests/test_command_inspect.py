@@ -36,6 +36,12 @@ TOO_MANY = ",".join(map(str, range(25)))
 PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"}
 
 
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of few dots, which take less time."""
+    monkeypatch.setattr("cnnbench.reports.figures.DOTS_PER_INCH", 30)
+
+
 @pytest.fixture
 def run(runs: Runs, tmp_path: Path) -> Path:
     """A perceptron for the sample, with 20 test images."""
