@@ -107,9 +107,10 @@ def _predict(trained: TrainedModel, paths: Sequence[Path], top: int, invert: boo
 def _classify(
     trained: TrainedModel, pixels: list[Pixels], top: int, invert: bool
 ) -> Iterator[tuple[list[tuple[str, float]], bool]]:
-    """Yield for each image its classes, none if they are not finite, and whether it looks inverted."""
+    """Yield for each image its classes, none if not finite, and whether it looks inverted."""
     images = 255 - np.stack(pixels) if invert else np.stack(pixels)
-    logits = trained.engine.classify(torch.tensor(images, device=trained.engine.device.torch_device))
+    device = trained.engine.device.torch_device
+    logits = trained.engine.classify(torch.tensor(images, device=device))
     best, places = logits.cpu().double().softmax(dim=1).topk(top)
     inverted = looks_inverted(images, trained.dataset.mean).tolist()
     for row, indices, is_inverted in zip(best, places.tolist(), inverted, strict=True):

@@ -1,8 +1,9 @@
 """Find the files of a public data set, or download them.
 
 Files are looked for in the cache, in the folders of CNNBENCH_DATA and in system folders, and
-otherwise downloaded by torchvision's data set classes. They are used only if their SHA-256 is the known one:
-mirrors recompress, proxies serve pages of their own, and data sets share the names of files.
+otherwise downloaded by torchvision's data set classes. They are used only if their SHA-256 is the
+known one: mirrors recompress, proxies serve pages of their own, and data sets share the names of
+files.
 """
 
 import gzip
@@ -288,7 +289,7 @@ def _locked(dataset: PublicDataset, folder: Path) -> Iterator[None]:
 def _fetch(dataset: PublicDataset, folder: str, tried: list[str]) -> None:
     """Let torchvision download the data set into a folder; if it fails, `tried` says why."""
     try:
-        from torchvision import datasets  # type: ignore[import-untyped]  # takes seconds
+        from torchvision import datasets  # type: ignore[import-untyped]  # has none; takes seconds
     except Exception as error:  # not installed, or not made for this PyTorch
         tried.append(f"torchvision cannot be imported ({error}): pip install torchvision")
         return

@@ -72,7 +72,13 @@ class Shown:
         return picture
 
 
-def show_row(axes: "Axes", pictures: Iterable[Array], labels: Sequence[str], columns: int, **scale: Any) -> "AxesImage":
+def show_row(
+    axes: "Axes",
+    pictures: Iterable[Array],
+    labels: Sequence[str],
+    columns: int,
+    **scale: Any,
+) -> "AxesImage":
     """Show pictures as squares side by side, labels above, in a row with room for `columns`."""
     scale = {"cmap": "gray", "vmin": 0, "vmax": 1, **scale}
     for place, picture in enumerate(pictures):
@@ -124,7 +130,12 @@ def make_histogram(title: str, words: str, values: torch.Tensor) -> Histogram:
     return title, f"mean {mean:.3g}, sd {std:.3g}\n{words}", *torch.histogram(finite, bins)
 
 
-def show_histograms(figure: "Figure", histograms: Sequence[Histogram], color: str, scale: str) -> None:
+def show_histograms(
+    figure: "Figure",
+    histograms: Sequence[Histogram],
+    color: str,
+    scale: str,
+) -> None:
     """Draw small multiples, each on its own axis."""
     rows = -(-len(histograms) // 4)
     figure.set_figheight(0.8 + 2.0 * rows)

@@ -318,7 +318,7 @@ def receptive_fields(subject: Subject, shown: Shown) -> Section:
 
 
 def _draw_fields(subject: Subject, shown: Shown, layers: Sequence[Traced]) -> None:
-    """Draw for each layer the image, bright and framed where the middle unit of its maps sees it."""
+    """Draw for each layer the image, bright and framed where the middle unit of its maps sees."""
     from matplotlib.patches import Rectangle
 
     size, labels = subject.size, []

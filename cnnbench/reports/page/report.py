@@ -27,7 +27,7 @@ UNIMPORTANT = ("sweep", "model.recipe")  # keys that say nothing that others do 
 def render(runs: Sequence[Record], source: str) -> str:
     """Return the page as HTML; `source` says where the runs were found."""
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # has no types
 
     runs = ranked(runs)
     columns = columns_of_runs(runs)
