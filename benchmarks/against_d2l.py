@@ -29,7 +29,8 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, Subset
 
 from cnnbench import config, models
-from cnnbench.data import catalog, download
+from cnnbench.data import catalog
+from cnnbench.data.public_files import find_files
 
 warnings.filterwarnings("ignore")
 
@@ -45,7 +46,7 @@ def place_files(folder: Path) -> None:
     dataset = catalog.get("fashion_mnist")
     raw = folder / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
-    found = download.find_files(dataset)
+    found = find_files(dataset)
     if found.missing:
         sys.exit(f"{found.missing[0]} is not on this machine; run: cnnbench data fashion_mnist")
     for name, content in found.contents.items():

@@ -21,7 +21,7 @@ from same_run import differences
 
 from cnnbench.api import train
 from cnnbench.cli.hydra_app import RunCallback
-from cnnbench.data import cache, download
+from cnnbench.data import cache, public_files
 from cnnbench.data.catalog import FILES, PublicDataset
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training import run
@@ -137,13 +137,13 @@ def test_jobs_of_a_sweep_leave_no_tensors(within: Command, monkeypatch: pytest.M
 def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.clear()
     opened: list[str] = []
-    read = download._read_verified
+    read = public_files.read_verified
 
     def reading(dataset: PublicDataset, file: str, path: Path) -> bytes:
         opened.append(path.name)
         return read(dataset, file, path)
 
-    monkeypatch.setattr(download, "_read_verified", reading)
+    monkeypatch.setattr(public_files, "read_verified", reading)
     within("-m", *ONE_EPOCH, "seed=1,2,3")
     assert sorted(opened) == sorted(f"{name}.gz" for name in FILES)
 

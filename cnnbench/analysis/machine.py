@@ -229,7 +229,7 @@ def examine_data(diagnosis: Diagnosis) -> Facts:
     if sys.modules.get("torch") is None:
         raise ImportError("it needs what PyTorch needs")
     from cnnbench.data.catalog import CATALOG
-    from cnnbench.data.download import find_files
+    from cnnbench.data.public_files import find_files
 
     for part in filter(None, os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)):
         if not expand_user(part).is_dir():

@@ -5,6 +5,7 @@ import textwrap
 
 from cnnbench.data import catalog, download
 from cnnbench.data.catalog import CATALOG, PublicDataset
+from cnnbench.data.public_files import cache_folder, find_files
 
 __all__ = ["run"]
 
@@ -21,7 +22,7 @@ def run(arguments: list[str]) -> None:
         description="List the data sets and where they are; with names, fetch and verify those.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CATALOG))
-    default = download.cache_folder(None)
+    default = cache_folder(None)
     parser.add_argument("--root", metavar="DIR", help=f"the cache folder (default: {default})")
     parsed = parser.parse_args(arguments)
     named = [catalog.get(name) for name in parsed.names]
@@ -41,7 +42,7 @@ def _describe(dataset: PublicDataset, root: str | None) -> None:
     )
     classes = ", ".join(dataset.classes)
     print(textwrap.fill(classes, 96, initial_indent="    ", subsequent_indent="    "))
-    found = download.find_files(dataset, root)
+    found = find_files(dataset, root)
     for attempt in found.tried:
         print(f"  passed over {attempt}")
     if found.missing:

@@ -1,28 +1,17 @@
-"""Find the files of a public data set, or download them.
+"""Load a public data set; torchvision's data set classes download what is not on this machine."""
 
-Files are looked for in the cache, in the folders of CNNBENCH_DATA and in system folders, and
-otherwise downloaded by torchvision's data set classes. They are used only if their SHA-256 is the
-known one: mirrors recompress, proxies serve pages of their own, and data sets share the names of
-files.
-"""
-
-import gzip
-import hashlib
-import os
 import socket
 import sys
 import warnings
-import zlib
 from collections.abc import Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import replace
 from errno import EDQUOT, ENOSPC
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import TYPE_CHECKING, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -30,54 +19,27 @@ from cnnbench.data import cache
 from cnnbench.data.archives import parse_files
 from cnnbench.data.arrays import Arrays, mean_and_std
 from cnnbench.data.cache import Content
-from cnnbench.data.catalog import CATALOG, PublicDataset
-from cnnbench.data.user_folders import expand_user, user_cache
-from cnnbench.errors import ConfigError, DataError
+from cnnbench.data.catalog import PublicDataset
+from cnnbench.data.public_files import (
+    Found,
+    cache_folder,
+    find_files,
+    list_folders,
+    published_name,
+    read_verified,
+)
+from cnnbench.errors import DataError
 
-if TYPE_CHECKING:
-    from _typeshed import SupportsRead
-
-__all__ = ["cache_folder", "find_files", "load", "load_local", "prefetch"]
+__all__ = ["load", "load_local", "prefetch"]
 
 ATTEMPTS = 2  # at each mirror
 TIMEOUT_S = 15
-MAX_BYTES = 1 << 30  # of a downloaded file, and of what is unpacked from it
+MAX_BYTES = 1 << 30  # of a downloaded file
 PATIENCE_S = 1  # before a run that waits for another says so
-GZIP = b"\x1f\x8b"  # how gzipped files begin
-PORTION = 1 << 16  # bytes that are read at a time
-
-
-class Found(NamedTuple):
-    """The verified files of a data set on this machine; `tried` says what was passed over."""
-
-    paths: dict[str, Path]
-    contents: dict[str, bytes]
-    missing: list[str]
-    tried: list[str]
-
-    @property
-    def folders(self) -> str:
-        return ", ".join(sorted({str(path.parent) for path in self.paths.values()}))
-
 
 Result = tuple[Found, Content | None]
 
 _prefetched: dict[Hashable, "Future[Result]"] = {}
-
-
-def cache_folder(root: str | None) -> Path:
-    """Return where downloaded data sets are kept: `root` or, if None, the user's cache.
-
-    Raises:
-        ConfigError: it is in a home folder that is not known.
-    """
-    if root is None:
-        return user_cache()
-    folder = expand_user(root)
-    if folder.parts[:1] and folder.parts[0].startswith("~"):
-        name = folder.parts[0]
-        raise ConfigError(f"data.root={root}: {name} stands for no folder. Give the whole path.")
-    return folder
 
 
 def load(dataset: PublicDataset, root: str | None = None) -> Content:
@@ -88,7 +50,7 @@ def load(dataset: PublicDataset, root: str | None = None) -> Content:
     Raises:
         DataError: a file cannot be found or downloaded, with all that was tried.
     """
-    key = (dataset.name, *_folders(dataset, root))
+    key = (dataset.name, *list_folders(dataset, root))
     future = _prefetched.pop(key, None)
     known = cache.lookup((dataset, key))
     if known is not None:
@@ -116,7 +78,7 @@ def prefetch(dataset: PublicDataset, root: str | None = None) -> None:
 
     That leaves the interpreter free for the import of PyTorch, which takes longer.
     """
-    key = (dataset.name, *_folders(dataset, root))
+    key = (dataset.name, *list_folders(dataset, root))
     if key not in _prefetched and cache.lookup((dataset, key)) is None:
         future = _prefetched[key] = Future()
         # a daemon, so that the end of the program need not wait for it
@@ -142,110 +104,6 @@ def _read(dataset: PublicDataset, root: str | None) -> Result:
     return found, (replace(dataset, mean=mean, std=std), arrays)
 
 
-# Finding
-
-
-def find_files(dataset: PublicDataset, root: str | None = None) -> Found:
-    """Return the files that are on this machine, verified."""
-    found = Found({}, {}, [], [])
-    for file in dataset.sha256:
-        place = _find_file(dataset, file, _folders(dataset, root), found.tried)
-        if place is None:
-            found.missing.append(file)
-            continue
-        found.paths[file], found.contents[file] = place
-        if dataset.archives:
-            return found._replace(missing=[])
-    if dataset.archives:
-        return found._replace(missing=[" or ".join(dataset.archives)])
-    return found
-
-
-def _folders(dataset: PublicDataset, root: str | None) -> list[Path]:
-    """Return every folder the files may lie in, in the order they are looked at."""
-    parts = os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)
-    places = [cache_folder(root), *(expand_user(part) for part in parts if part)]
-    folders = [place / name for place in places for name in ("", *dataset.folders)]
-    if not dataset.source:  # it is installed with cnnbench
-        return [*dataset.system_folders, *folders]
-    return [*folders, *dataset.system_folders]
-
-
-def _published(file: str) -> str:
-    """Return the name under which a file is published: what is no archive is gzipped."""
-    return file if "." in file else f"{file}.gz"
-
-
-def _find_file(dataset: PublicDataset, file: str, folders: list[Path], tried: list[str]) -> tuple[Path, bytes] | None:
-    """Return the path and the verified content of one file; add to `tried` what is passed over."""
-    for folder in folders:
-        for path in dict.fromkeys((folder / file, folder / _published(file))):
-            try:
-                if path.is_file():
-                    return path, _read_verified(dataset, file, path)
-            except OSError as error:  # the folder may not be entered, or the file not be read
-                tried.append(f"{path}: cannot be read ({error.strerror})")
-            except ValueError as error:
-                tried.append(f"{path}: {error}")
-    return None
-
-
-def _read_verified(dataset: PublicDataset, file: str, path: Path) -> bytes:
-    """Return the content of a file as `_verify` does; raise ValueError also if it is too large."""
-    with path.open("rb") as stream:
-        return _verify(dataset, file, _read_at_most(stream, dataset.max_bytes(file)))
-
-
-def _verify(dataset: PublicDataset, file: str, content: bytes) -> bytes:
-    """Return the content of a file, unpacked if it is gzipped and no archive.
-
-    Raises:
-        ValueError: neither the content nor what is packed in it is the known one; no more is
-            unpacked than shows it.
-    """
-    contents = [content]
-    if content.startswith(GZIP) and file not in dataset.archives:
-        try:
-            stream = gzip.GzipFile(fileobj=BytesIO(content))
-            contents.append(_read_at_most(stream, dataset.max_bytes(file)))
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"damaged or truncated ({error})") from error
-    digests = [hashlib.sha256(content).hexdigest() for content in contents]
-    if dataset.sha256[file] in digests:
-        return contents[-1]
-    owner = _find_owner(digests)
-    if owner is not None:
-        raise ValueError(f"holds {owner}, not {dataset.title}'s {file}")
-    reason = f"not {dataset.title}'s: its SHA-256 is {digests[-1][:12]}..."
-    raise ValueError(f"damaged or truncated, or {reason}")
-
-
-def _find_owner(digests: list[str]) -> str | None:
-    """Return which file of which data set has one of the digests."""
-    for dataset in CATALOG.values():
-        for file, sha256 in dataset.sha256.items():
-            if sha256 in digests:
-                return f"{dataset.title}'s {file}"
-    return None
-
-
-def _read_at_most(stream: "SupportsRead[bytes]", limit: int) -> bytes:
-    """Return the content of a stream; of what is longer, read no more than shows it.
-
-    Raises:
-        ValueError: it is longer.
-    """
-    content = BytesIO()
-    while content.tell() <= limit and (portion := stream.read(PORTION)):
-        content.write(portion)
-    if content.tell() > limit:
-        raise ValueError(f"larger than {limit:,} bytes, the most that it may have")
-    return content.getvalue()
-
-
-# Downloading
-
-
 def _download_missing(dataset: PublicDataset, root: Path, tried: list[str]) -> None:
     """Download the data set, as far as it can be had; of parallel runs only one does.
 
@@ -261,7 +119,7 @@ def _download_missing(dataset: PublicDataset, root: Path, tried: list[str]) -> N
                 return
             _fetch(dataset, part, tried)
             for file in dataset.sha256.keys() - found.paths.keys():
-                for path in Path(part).rglob(_published(file)):
+                for path in Path(part).rglob(published_name(file)):
                     _keep(dataset, file, path, folder / path.name, tried)
     except OSError as error:
         reason = f"Cannot write to the cache {folder}: {error}."
@@ -334,7 +192,7 @@ def _bounded() -> Iterator[None]:
 def _keep(dataset: PublicDataset, file: str, path: Path, target: Path, tried: list[str]) -> None:
     """Move a downloaded file to its place, if it is the known one."""
     try:
-        _read_verified(dataset, file, path)
+        read_verified(dataset, file, path)
     except ValueError as error:
         tried.append(f"{path.name}: {error}")
         return
@@ -344,7 +202,7 @@ def _keep(dataset: PublicDataset, file: str, path: Path, target: Path, tried: li
 
 
 def _missing_error(dataset: PublicDataset, missing: list[str], root: Path, tried: list[str]) -> DataError:
-    wanted = ", ".join(map(_published, missing))
+    wanted = ", ".join(map(published_name, missing))
     lines = [
         f"{dataset.title} is not complete on this machine and could not be fetched.",
         f"Missing: {', '.join(missing)}",

@@ -3,7 +3,7 @@
 import sys
 
 try:
-    import fcntl  # noqa: F401
+    import fcntl  # noqa: F401  # only to see whether it is there
 except ImportError:
     print(
         f"cnnbench: {sys.platform} is not supported. "

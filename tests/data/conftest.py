@@ -12,9 +12,10 @@ from mirrors import NOWHERE, ByFile, Mirror, Site, packed_files
 
 from cnnbench import config
 from cnnbench.config import DataConfig
-from cnnbench.data import cache, download
+from cnnbench.data import cache, download, public_files
 from cnnbench.data.catalog import FILES, get
 from cnnbench.data.idx import parse_idx
+from cnnbench.data.public_files import find_files
 
 SAMPLE_YAML = Path(__file__).parents[2] / "conf" / "data" / "sample.yaml"
 
@@ -27,7 +28,7 @@ def sample() -> ByFile:
 @pytest.fixture(scope="session")
 def full_set() -> ByFile:
     """Fashion-MNIST as it lies on this machine; never downloaded."""
-    found = download.find_files(get("fashion_mnist"))
+    found = find_files(get("fashion_mnist"))
     if found.missing:
         pytest.skip("Fashion-MNIST is not on this machine; CNNBENCH_DATA may name its folder")
     return {name: parse_idx(content) for name, content in found.contents.items()}
@@ -51,7 +52,7 @@ def nothing_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.delenv("CNNBENCH_DATA", raising=False)
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(download, "user_cache", lambda: tmp_path / "user-cache" / "cnnbench")
+    monkeypatch.setattr(public_files, "user_cache", lambda: tmp_path / "user-cache" / "cnnbench")
     monkeypatch.setattr(download, "_prefetched", {})
     cache.clear()
     for name in ("MNIST", "FashionMNIST", "KMNIST"):

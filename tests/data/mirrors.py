@@ -18,6 +18,7 @@ from public_datasets import idx
 
 from cnnbench.data import download
 from cnnbench.data.catalog import CATALOG, FILES, PublicDataset, get
+from cnnbench.data.public_files import Found, find_files
 from cnnbench.errors import DataError
 
 ByFile = dict[str, npt.NDArray[np.uint8]]
@@ -108,8 +109,8 @@ class Site:
         let_torchvision_know(self.dataset.name, files, "", self.monkeypatch)
         self.monkeypatch.setattr(torchvision_class(self.dataset), "mirrors", list(urls))
 
-    def find(self) -> download.Found:
-        return download.find_files(self.dataset, str(self.cache))
+    def find(self) -> Found:
+        return find_files(self.dataset, str(self.cache))
 
     def prefetch(self) -> None:
         download.prefetch(self.dataset, str(self.cache))

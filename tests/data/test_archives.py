@@ -10,7 +10,8 @@ from public_datasets import archive_of, cifar_files, made_up_images, published
 from cnnbench.data.archives import parse_files
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import CATALOG, get
-from cnnbench.data.download import find_files, load
+from cnnbench.data.download import load
+from cnnbench.data.public_files import find_files
 from cnnbench.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mirrors import IMAGES, PACKED, Site, made_up, made_up_arrays
 
-from cnnbench.data import cache, download
+from cnnbench.data import cache, download, public_files
 from cnnbench.data.catalog import FILES, PublicDataset
 from cnnbench.data.download import load
 
@@ -15,14 +15,14 @@ from cnnbench.data.download import load
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are read."""
     names: list[str] = []
-    read = download._read_verified
+    read = public_files.read_verified
 
     def note(dataset: PublicDataset, file: str, path: Path) -> bytes:
         names.append(path.name)
         assert cache._entry is None, "two data sets would be in memory"
         return read(dataset, file, path)
 
-    monkeypatch.setattr(download, "_read_verified", note)
+    monkeypatch.setattr(public_files, "read_verified", note)
     return names
 
 

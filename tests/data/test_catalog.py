@@ -8,7 +8,7 @@ from mirrors import ByFile
 
 from cnnbench.data.arrays import mean_and_std
 from cnnbench.data.catalog import CATALOG, FILES, get
-from cnnbench.data.download import find_files
+from cnnbench.data.public_files import find_files
 
 SAMPLE_FOLDER = get("sample").system_folders[0]
 PARTS = ("train", "t10k")

@@ -9,7 +9,7 @@ import pytest
 
 from cnnbench.data import user_folders
 from cnnbench.data.catalog import get
-from cnnbench.data.download import cache_folder, find_files
+from cnnbench.data.public_files import cache_folder, find_files
 from cnnbench.data.user_folders import expand_user, is_writable, temporary_cache, user_cache
 from cnnbench.errors import ConfigError
 

@@ -1,0 +1,148 @@
+"""Find the files of a public data set on this machine, and verify them.
+
+They are looked for in the cache, in the folders of CNNBENCH_DATA and in system folders, and used
+only if their SHA-256 is the known one: mirrors recompress, proxies serve pages of their own, and
+data sets share the names of files.
+"""
+
+import gzip
+import hashlib
+import os
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cnnbench.data.catalog import CATALOG, PublicDataset
+from cnnbench.data.user_folders import expand_user, user_cache
+from cnnbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
+
+__all__ = ["Found", "cache_folder", "find_files", "list_folders", "published_name", "read_verified"]
+
+GZIP = b"\x1f\x8b"  # how gzipped files begin
+PORTION = 1 << 16  # bytes that are read at a time
+
+
+class Found(NamedTuple):
+    """The verified files of a data set on this machine; `tried` says what was passed over."""
+
+    paths: dict[str, Path]
+    contents: dict[str, bytes]
+    missing: list[str]
+    tried: list[str]
+
+    @property
+    def folders(self) -> str:
+        return ", ".join(sorted({str(path.parent) for path in self.paths.values()}))
+
+
+def cache_folder(root: str | None) -> Path:
+    """Return where downloaded data sets are kept: `root` or, if None, the user's cache.
+
+    Raises:
+        ConfigError: it is in a home folder that is not known.
+    """
+    if root is None:
+        return user_cache()
+    folder = expand_user(root)
+    if folder.parts[:1] and folder.parts[0].startswith("~"):
+        name = folder.parts[0]
+        raise ConfigError(f"data.root={root}: {name} stands for no folder. Give the whole path.")
+    return folder
+
+
+def find_files(dataset: PublicDataset, root: str | None = None) -> Found:
+    """Return the files that are on this machine, verified."""
+    found = Found({}, {}, [], [])
+    for file in dataset.sha256:
+        place = _find_file(dataset, file, list_folders(dataset, root), found.tried)
+        if place is None:
+            found.missing.append(file)
+            continue
+        found.paths[file], found.contents[file] = place
+        if dataset.archives:
+            return found._replace(missing=[])
+    if dataset.archives:
+        return found._replace(missing=[" or ".join(dataset.archives)])
+    return found
+
+
+def list_folders(dataset: PublicDataset, root: str | None) -> list[Path]:
+    """Return every folder the files may lie in, in the order they are looked at."""
+    parts = os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)
+    places = [cache_folder(root), *(expand_user(part) for part in parts if part)]
+    folders = [place / name for place in places for name in ("", *dataset.folders)]
+    if not dataset.source:  # it is installed with cnnbench
+        return [*dataset.system_folders, *folders]
+    return [*folders, *dataset.system_folders]
+
+
+def published_name(file: str) -> str:
+    """Return the name under which a file is published: what is no archive is gzipped."""
+    return file if "." in file else f"{file}.gz"
+
+
+def _find_file(dataset: PublicDataset, file: str, places: list[Path], tried: list[str]) -> tuple[Path, bytes] | None:
+    """Return the path and the verified content of one file; add to `tried` what is passed over."""
+    for folder in places:
+        for path in dict.fromkeys((folder / file, folder / published_name(file))):
+            try:
+                if path.is_file():
+                    return path, read_verified(dataset, file, path)
+            except OSError as error:  # the folder may not be entered, or the file not be read
+                tried.append(f"{path}: cannot be read ({error.strerror})")
+            except ValueError as error:
+                tried.append(f"{path}: {error}")
+    return None
+
+
+def read_verified(dataset: PublicDataset, file: str, path: Path) -> bytes:
+    """Return the content of a file, unpacked if it is gzipped and no archive.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: neither the content nor what is packed in it is the known one; no more is read
+            or unpacked than shows it.
+    """
+    limit = dataset.max_bytes(file)
+    with path.open("rb") as stream:
+        contents = [_read_at_most(stream, limit)]
+    if contents[0].startswith(GZIP) and file not in dataset.archives:
+        try:
+            contents.append(_read_at_most(gzip.GzipFile(fileobj=BytesIO(contents[0])), limit))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"damaged or truncated ({error})") from error
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    if dataset.sha256[file] in digests:
+        return contents[-1]
+    owner = _find_owner(digests)
+    if owner is not None:
+        raise ValueError(f"holds {owner}, not {dataset.title}'s {file}")
+    reason = f"not {dataset.title}'s: its SHA-256 is {digests[-1][:12]}..."
+    raise ValueError(f"damaged or truncated, or {reason}")
+
+
+def _find_owner(digests: list[str]) -> str | None:
+    """Return which file of which data set has one of the digests."""
+    for dataset in CATALOG.values():
+        for file, sha256 in dataset.sha256.items():
+            if sha256 in digests:
+                return f"{dataset.title}'s {file}"
+    return None
+
+
+def _read_at_most(stream: "SupportsRead[bytes]", limit: int) -> bytes:
+    """Return the content of a stream; of what is longer, read no more than shows it.
+
+    Raises:
+        ValueError: it is longer.
+    """
+    content = BytesIO()
+    while content.tell() <= limit and (portion := stream.read(PORTION)):
+        content.write(portion)
+    if content.tell() > limit:
+        raise ValueError(f"larger than {limit:,} bytes, the most that it may have")
+    return content.getvalue()
