@@ -65,8 +65,9 @@ def test_every_mistake_is_shown_with_its_classes(
     sections.mistakes(perceptron, [IMAGE] * 99, number)
     assert labels(figures[0].axes) == ["Shirt\n→ Coat\n7: 0.970"] * number
     for row in figures[0].axes:
-        lefts = [image.get_extent()[0] for image in row.images]
-        assert lefts == [tick.get_loc() for tick in row.xaxis.get_major_ticks()]
+        lefts, rights, _, _ = zip(*(image.get_extent() for image in row.images), strict=True)
+        assert rights == tuple(left + 1 for left in lefts)
+        assert list(lefts) == [tick.get_loc() for tick in row.xaxis.get_major_ticks()]
     assert figures[0].get_suptitle() == "a network: the most confident mistakes"
     assert figures[0].get_figheight() == pytest.approx(height)  # of rows of 5, of 10
 
