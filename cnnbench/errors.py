@@ -7,6 +7,7 @@ it as it stands and exits with the code. Any other exception is a bug: traceback
 import difflib
 import errno
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "DivergedError",
     "did_you_mean",
     "explain_write_error",
+    "find_similar",
     "from_machine",
     "is_harmless",
     "is_out_of_memory",
@@ -143,13 +145,44 @@ def explain_write_error(place: object, error: OSError, advice: str) -> ConfigErr
 MANY = 60  # words, more than which no message lists all
 
 
-def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """``Did you mean 'x'?`` and the allowed words, for the end of an error message."""
-    words = sorted(allowed)
+# what users of other tools type, less case, - and _, and the word for it here
+SYNONYMS = {
+    **{"gpu": "cuda", "half": "fp16", "float16": "fp16", "bfloat16": "bf16"},
+    **{"float32": "fp32", "float64": "fp64", "he": "kaiming_normal", "glorot": "xavier_uniform"},
+    **{"ce": "cross_entropy", "fmnist": "fashion_mnist", "images": "folder", "tb": "tensorboard"},
+    **{"learningrate": "lr", "bs": "batch_size", "batch": "batch_size", "wd": "weight_decay"},
+    **{"imgsz": "resize", "imagesize": "resize", "arch": "model", "network": "model"},
+    **{"dataset": "data", "fit": "train", "test": "evaluate", "validate": "evaluate"},
+}
+
+
+def find_similar(word: str, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the allowed word that was meant: a synonym, or the nearest but for case, - and _.
+
+    A `cutoff` of 1 finds no others than these and the word itself.
+    """
+    words = {_normalize(known): known for known in sorted(map(str, allowed))}
+    typed = _normalize(word)
+    meant = _normalize(SYNONYMS.get(typed, ""))
+    near = [meant] if meant in words else difflib.get_close_matches(typed, words, 1, cutoff)
+    return words[near[0]] if near else None
+
+
+def _normalize(word: str) -> str:
+    return re.sub(r"[-_\s]", "", word).lower()
+
+
+def did_you_mean(word: str, allowed: Iterable[str], group: str = "") -> str:
+    """``Did you mean 'x'?`` and the allowed words, for the end of an error message.
+
+    The words may be keys of a `group`: then the whole key is what was meant.
+    """
+    words = sorted(map(str, allowed))
     if not words:
         return "There are none."
-    near = difflib.get_close_matches(word, words, n=1)
-    guess = f"Did you mean '{near[0]}'? " if near else ""
+    near = find_similar(word, words)
+    whole = f"{group}.{near}" if group else near
+    guess = f"Did you mean '{whole}'? " if near else ""
     if len(words) > MANY:
         return f"{guess}There are {len(words):,}, such as {', '.join(words[:5])}."
     return f"{guess}Allowed: {', '.join(words)}."

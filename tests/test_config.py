@@ -366,6 +366,10 @@ def test_keys_that_do_not_go_together_are_refused(
         ("optimizer.name=adamm", "adam"),
         ("scheduler.name=cosinus", "cosine"),
         ("train.init=kaiming", "kaiming_normal"),
+        ("train.init=he", "kaiming_normal"),
+        ("train.init=glorot", "xavier_uniform"),
+        ("device.name=GPU", "cuda"),
+        ("device.precision=half", "fp16"),
         ("train.loss=cross_entropie", "cross_entropy"),
     ],
 )
@@ -386,16 +390,24 @@ NO_AUTO = "is not known. Allowed: .* or auto"
         ("device__threads", "many", f"=many {NO_AUTO}"),
         ("device__channels_last", 1, f"=1 {NO_AUTO}"),
         ("device__threads", 1.5, f"=1.5 {NO_AUTO}"),
-        ("device__threads", True, f"=True {NO_AUTO}"),
-        ("train__epochs", "many", ": .*'many' .* is not a whole number"),
-        ("train__epochs", 2.5, ": .*2.5.* is not a whole number"),
-        ("train__epochs", True, ": .*is not a whole number"),
-        ("seed", "x", ": .*'x' .* is not a whole number"),
-        ("train__fail_if_not_learning", "perhaps", ": .*is not true or false"),
-        ("optimizer__lr", "fast", ": .*'fast' .* is not a number"),
-        ("optimizer__lr", [0.1], r": .*'\[0\.1\]' .* is not a number"),
-        ("scheduler__gamma", "x", ": .*'x' .* is not a number"),
-        ("model__recipe__lr", "x", ": .*'x' .* is not a number"),
+        ("device__threads", True, f"=true {NO_AUTO}"),
+        ("train__epochs", "many", r"=many is not a whole number\.$"),
+        ("train__epochs", 2.5, r"=2\.5 is not a whole number\.$"),
+        ("train__epochs", 1e3, r"=1000\.0 is not a whole number\. Write train\.epochs=1000\.$"),
+        ("train__epochs", True, "=true is not a whole number"),
+        ("train__epochs", "9" * 5000, r"=9{80}\.\.\. is not a whole number\.$"),
+        ("seed", "x", "=x is not a whole number"),
+        ("train__fail_if_not_learning", "perhaps", "=perhaps is not true or false"),
+        (
+            "train__checkpoint_every",
+            3,
+            r"=3: .* is a group of keys\. Set one, such as train\.checkpoint_every\.epochs=",
+        ),
+        ("optimizer__lr", "fast", "=fast is not a number"),
+        ("optimizer__lr", [0.1], r"=\[0\.1\] is not a number"),
+        ("optimizer__lr", {"a": None}, '={"a": null} is not a number'),
+        ("scheduler__gamma", "x", "=x is not a number"),
+        ("model__recipe__lr", "x", "=x is not a number"),
         *((key, None, ": ") for key in ("seed", "data__name", "model__name", "model__recipe__lr")),
     ],
 )
@@ -406,12 +418,21 @@ def test_a_value_of_the_wrong_type_is_told_with_its_key(
         config.load(replaced(values, **{key: value}))
 
 
+def test_bytes_that_are_no_text_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        config.load(replaced(values, train__epochs="\udcff"))
+
+
 @pytest.mark.parametrize(
     ("key", "suggestion"),
     [
-        *(("sed", "seed"), ("data.reseize", "resize"), ("augment.nam", "name")),
-        *(("device.thread", "threads"), ("train.epoch", "epochs"), ("model.recipe.resise", "resize")),
-        *(("optimizer.momentun", "momentum"), ("scheduler.warmup_epoch", "warmup_epochs")),
+        *(("sed", "seed"), ("data.reseize", "data.resize"), ("augment.nam", "augment.name")),
+        *(("device.thread", "device.threads"), ("model.recipe.resise", "model.recipe.resize")),
+        *(("train.epoch", "train.epochs"), ("train.Batch-Size", "train.batch_size")),
+        ("optimizer.momentun", "optimizer.momentum"),
+        ("scheduler.warmup_epoch", "scheduler.warmup_epochs"),
+        *(("epoch", "train.epochs"), ("learning_rate", "optimizer.lr")),
+        ("train.lr", "optimizer.lr"),
     ],
 )
 def test_a_key_that_nobody_knows_is_answered_with_the_nearest(
@@ -449,9 +470,9 @@ def test_a_missing_key_or_group_is_asked_for(key: str, values: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.epochs=many", "train.epochs: Value 'many' of type 'str' is not a whole number"),
-        ("train.l1=much", "train.l1: Value 'much' of type 'str' is not a number"),
-        ("seed=1.5", "seed: Value '1.5' of type 'float' is not a whole number"),
+        ("train.epochs=many", r"train\.epochs=many is not a whole number\."),
+        ("train.l1=much", r"train\.l1=much is not a number\."),
+        ("seed=1.5", r"seed=1\.5 is not a whole number\."),
     ],
 )
 def test_a_wrong_type_is_explained_in_words(override: str, message: str) -> None:
@@ -462,10 +483,10 @@ def test_a_wrong_type_is_explained_in_words(override: str, message: str) -> None
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("train.epoch=3", "There is no key 'train.epoch'. Did you mean 'epochs'? Allowed: "),
+        ("train.epoch=3", "There is no key 'train.epoch'. Did you mean 'train.epochs'? Allowed: "),
         (
             "optimizer.lrr=3",
-            "There is no key 'optimizer.lrr'. Did you mean 'lr'? Allowed: lr, momentum, name, weight_decay.",
+            "There is no key 'optimizer.lrr'. Did you mean 'optimizer.lr'? Allowed: lr, momentum, ",
         ),
     ],
 )

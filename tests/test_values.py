@@ -1,5 +1,6 @@
 """A value given for a text is that text, and a number is the same number, in all commands."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,10 +20,11 @@ from cnnbench.training.resume import resume_command
 
 # as typed, and the text that is meant
 NUMBER_LIKE = "2024_11_24 2024-11-24 1e3 1E+3 1.50 .5 5. +1 -0 007 03 0x5 1:30 1_0 2024 0.5 nan Inf"
-WORDS = "true TRUE on off no y none # a=b ~ ~/photos [a 我的照片 é 😀 a&b %d !x * &a"
+WORDS = "true TRUE on off no y none # a=b =a ~ ~/photos [a 我的照片 é 😀 a&b %d !x * &a"
+SIGNS = "it's 50% f(x)"
 SPACED = ("a: b", "a #b", "photos (1)", "a b", "a\tb", "a\nb", "- a")
 TEXTS = {
-    **{text: text for text in (*NUMBER_LIKE.split(), *WORDS.split(), *SPACED)},
+    **{text: text for text in (*f"{NUMBER_LIKE} {WORDS} {SIGNS}".split(), *SPACED)},
     "'2024_11_24'": "2024_11_24",
     '"true"': "true",
     "'null'": "null",
@@ -70,6 +72,15 @@ def test_commands_that_read_runs_take_a_text_as_it_is_typed(typed: str, text: st
     for keys in (config.RESUME_OVERRIDES, config.INFERENCE_OVERRIDES):
         changes = config.parse_changes([f"data.root={typed}"], keys, "")
         assert config.apply_overrides(recorded, changes).data.root == text
+
+
+@pytest.mark.parametrize("key", ["hydra.run.dir", "++hydra.sweep.dir"])
+def test_folders_of_hydra_are_as_typed(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    plain = {typed: text for typed, text in TEXTS.items() if not text.startswith(("~", "there"))}
+    homes = {"~": "/home/somebody", "~/a (1)": "/home/somebody/a (1)", "'~/x'": "/home/somebody/x"}
+    for typed, text in {**plain, **homes}.items():
+        assert str(config.parse_override(f"{key}={typed}").value()) == text
 
 
 def test_null_is_no_text(recorded: Mapping[str, Any]) -> None:
@@ -166,20 +177,40 @@ def test_a_run_and_its_resumption_agree_on_a_value(key: str, typed: str, recorde
 @pytest.mark.parametrize("typed", ["1:30", "0x5"])
 def test_what_is_no_number_is_refused_in_words(typed: str, recorded: Mapping[str, Any]) -> None:
     changes = config.parse_changes([f"train.epochs={typed}"], config.RESUME_OVERRIDES, "")
-    with pytest.raises(ConfigError, match=rf"train\.epochs: Value '{typed}' .*is not a whole number"):
+    with pytest.raises(ConfigError, match=rf"^train\.epochs={typed} is not a whole number\.$"):
         config.apply_overrides(recorded, changes)
 
 
 @pytest.mark.parametrize("typed", ["1,2", "range(1,3)", "glob(*)", "choice(a,b)"])
 def test_commands_that_read_runs_take_one_value(typed: str) -> None:
-    with pytest.raises(ConfigError, match=r"data\.path=.* gives several values, as for a sweep\. Give one\."):
+    with pytest.raises(ConfigError, match=r"data\.path=.* gives several values, .*\. Quote a text"):
         config.parse_changes([f"data.path={typed}"], config.RESUME_OVERRIDES, "")
 
 
-@pytest.mark.parametrize("typed", ["'", "it's", "{a", "'a'b", "9" * 5000])
-def test_commands_that_read_runs_say_how_to_quote(typed: str) -> None:
-    with pytest.raises(ConfigError, match=r"has no value that can be read\. Quote a text with special characters: "):
-        config.parse_changes([f"optimizer.lr={typed}"], config.RESUME_OVERRIDES, "")
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [
+        ("data.path='", "data.path=' cannot be read. Quote a text: 'data.path="),
+        ("data.path='a'b", "cannot be read. Quote a text: "),
+        (
+            "data.path=a, b (1)",
+            "data.path=a, b (1) cannot be read. Quote a text: \"data.path='a, b (1)'\"",
+        ),
+        ("data.path=[a, b", "data.path=[a, b cannot be read. Close its brackets"),
+        ("optimizer.lr='", "optimizer.lr=' cannot be read. Give one value."),
+        (
+            "optimizer.lr=1,2",
+            "optimizer.lr=1,2 gives several values, as for a sweep. Give one value.",
+        ),
+        (
+            "data.path=a, b",
+            "as for a sweep. Quote a text: \"data.path='a, b'\"",
+        ),
+    ],
+)
+def test_commands_that_read_runs_say_how_to_quote(word: str, advice: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(advice)):
+        config.parse_changes([word], config.RESUME_OVERRIDES, "")
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)

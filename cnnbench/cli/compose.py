@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stderr
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -28,6 +28,7 @@ from cnnbench.cli.hydra_app import (
     log_to_file,
     run_hydra_app,
 )
+from cnnbench.cli.words import Flags
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError
 from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly
 from cnnbench.runs.processes import broadcast, one_broadcast, processes
@@ -40,16 +41,6 @@ __all__ = ["benchmark", "gradcheck", "resume", "run_sweep_command", "summary", "
 log = logging.getLogger("cnnbench")
 
 MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
-
-
-class Flags(argparse.ArgumentParser):
-    """The flags of a command that are not Hydra's."""
-
-    def __init__(self) -> None:
-        super().__init__(add_help=False, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}.")
 
 
 def _check_least(flag: str, value: float | None, least: int, why: str = "") -> None:
@@ -262,7 +253,7 @@ def _run_on_network(command: str, words: Sequence[str], options: argparse.Namesp
     codes = []
 
     def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
-        settings = config.load(config.to_plain(composed))
+        settings = config.load_composed(composed)
         module = import_module(f"cnnbench.commands.{command}")  # torch, which mistakes need not wait for
         codes.append(module.run(settings, **vars(options)) or 0)
 

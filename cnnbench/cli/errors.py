@@ -14,7 +14,7 @@ from cnnbench import config
 from cnnbench.analysis.format import printable
 from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, from_machine
 
-__all__ = ["EXPLAINED", "as_cnnbench_error", "report"]
+__all__ = ["EXPLAINED", "as_cnnbench_error", "explain_hydra", "report"]
 
 # What installs a plugin of Hydra's.
 PACKAGES = {
@@ -26,6 +26,46 @@ PACKAGES = {
     "hydra/sweeper=nevergrad": "hydra-nevergrad-sweeper",
 }
 SWEEPER_FLAGS = {"dry_run": "--dry-run", "jobs_file": "--jobs-file"}
+
+SEVERAL = "{0} gives several values. Add -m for a run of each, or quote a text, or bracket a list."
+ONE_CHOICE = "{0} has a choice already. Change it without the +: {0}=NAME."
+NO_GROUP = "There is no group '{0}'. cnnbench --help lists the groups."
+# What Hydra refuses, by a pattern in its message, and words for it. The first one found counts.
+HYDRA_REFUSALS = {
+    r"Ambiguous value for argument '(.*)'\n": SEVERAL,
+    r"Sweep parameters '(.*)' requires": SEVERAL,
+    r"Sweeping over Hydra's .*: '(.*)'": "{0} gives several values. A key of hydra takes one.",
+    r"does not support sweep type": "This sweeper takes no intervals. Leave hydra/sweeper out.",
+    r"Multiple values for (\S+?)\.": ONE_CHOICE,
+    r"^(\S+) appears more than once": ONE_CHOICE,
+    r"force-add .*'\+\+(.*)'": "A choice takes no ++. Write {0}",
+    r"^Could not append .*\n.*'(.*)'\n": "The key is there already. Change it without the +: {0}",
+    r"^Could not delete from config\. '(.*)'": "There is no key '{0}' to delete.",
+    r"^Could not delete .* '(.*)' is (.*) and not (.*)\.": "~{0}={2}: its value is {1}.",
+    r"^Could not delete '(.*)'": "There is no choice {0} to delete.",
+    r"^Could not override 'experiment/(\S+)'": (
+        "Experiments in folders are chosen by their whole name: experiment={0}/NAME."
+    ),
+    r"Could not override '(.*)'": NO_GROUP,
+    r"but config group '(.*)' does not": NO_GROUP,
+    r"group override(?: deletion value)? must be": "A choice is a name, such as model=lenet.",
+    r"^You must specify '(.*)'": "{0} has no choice. Set {0}=NAME.",
+    r"^hydra\.searchpath must be .*: (.*)": "hydra.searchpath={0} is not a list of folders.",
+    r"config directory '(.*)' not found": "--config-dir {0} is not a folder.",
+    r"^Only one of --run": "--run, -m, --cfg, --info and --shell-completion exclude each other.",
+    r"^The --resolve flag": "--resolve is for --cfg and --help.",
+    r"completion plugin for '(.*)'": "-sc {0} is not known. Such as -sc install=bash.",
+    r"^Expecting one subcommand": "-sc needs install=SHELL, uninstall=SHELL or query=SHELL.",
+    r"^(?:Error merging|In) '(.*)'.*(?:raised while|with schema)": (
+        "{0}.yaml has a key of hydra that is not there, or that takes another kind of value."
+    ),
+    r"^In '?(.*?)'?: Override .* is defined before": "{0}.yaml: the overrides end a defaults list.",
+    r"^In '(.*)': Overriding hydra.searchpath": "{0}.yaml may not set hydra.searchpath.",
+    r"^Duplicate _self_ defined in (.*)": "The defaults list of {0} has _self_ twice.",
+    r"^In '?([^\s:']+)'?: ": "The defaults list of {0} is wrong. Each item is - GROUP: CHOICE.",
+    r"defaults": "A defaults list is wrong. Each item is - GROUP: CHOICE, such as - model: lenet.",
+}
+OTHERWISE = "These overrides make no configuration. CNNBENCH_DEBUG=1 shows why."
 
 # What `as_cnnbench_error` has words for wherever it comes from.
 EXPLAINED = (CnnbenchError, HydraException, OmegaConfBaseException, YAMLError, OSError)
@@ -49,15 +89,17 @@ def as_cnnbench_error(error: Exception) -> CnnbenchError | None:
         case CnnbenchError():
             return error
         case HydraException():
-            return ConfigError(_explain_hydra(error))
+            return ConfigError(_explain_hydra_error(error))
         case OmegaConfBaseException():
             return ConfigError(config.explain_omegaconf(error))
         case YAMLError():
             return ConfigError(f"A configuration file is not YAML: {error}")
+        case OSError() if str(error).startswith("Invalid loaded object type"):
+            return ConfigError("A configuration file is one value. It must be keys and values.")
     return from_machine(error)
 
 
-def _explain_hydra(error: HydraException) -> str:
+def _explain_hydra_error(error: HydraException) -> str:
     cause = error.__cause__
     if isinstance(error, MissingConfigException):
         group, _, name = str(error.missing_cfg_file).rpartition("/")
@@ -69,24 +111,29 @@ def _explain_hydra(error: HydraException) -> str:
         if group.split("/")[0] == "experiment":
             return _explain_experiment(str(error.missing_cfg_file).partition("/")[2], error.options or ())
         listed = (*config.TRACKERS, "none") if group == "tracker" else ()  # Hydra gives no options for lists of choices
-        return f"{group}={name} is not known. {did_you_mean(name, error.options or listed)}"
+        if group == "model" and ":" in name:
+            return f"A network of your own is a name: model=simple_cnn model.name={name}"
+        state = "is not known" if name else "has no value"
+        return f"{group}={name} {state}. {did_you_mean(name, error.options or listed)}"
     if isinstance(error, OverrideParseException):
-        return (
-            f"'{error.override}' is not an override. Write KEY=VALUE, such as train.epochs=3, "
-            "and quote values with special characters: \"data.root='/my folder'\"."
-        )
+        return config.explain_syntax(str(error.override))
     flag = re.match(r"Could not override 'hydra\.sweeper\.(\w+)'", str(error))
     if flag and flag[1] in SWEEPER_FLAGS:
         return f"{SWEEPER_FLAGS[flag[1]]} needs the sweeper of cnnbench: leave hydra/sweeper out."
+    added = re.search(r"use \+(model\.\S+)", str(error))
     if isinstance(cause, OmegaConfBaseException):
-        return config.explain_omegaconf(cause)
-    inside = re.match(r"Could not override 'experiment/(\S+)'", str(error))
-    if inside:
-        return f"Experiments in folders are chosen by their whole name: experiment={inside[1]}/NAME."
-    multiple = re.match(r"Multiple values for (\S+?)\.", str(error))
-    if multiple:
-        return f"{multiple[1]} has a choice already. Change it without the +: {multiple[1]}=NAME."
-    return str(error).strip()
+        advice = f" An argument of a custom model is added: +{added[1]}" if added else ""
+        return config.explain_omegaconf(cause) + advice
+    return explain_hydra(str(error))
+
+
+def explain_hydra(message: str) -> str:
+    """Return what Hydra refuses, by the words of its message, in words for people."""
+    for pattern, words in HYDRA_REFUSALS.items():
+        refused = re.search(pattern, message.strip())
+        if refused:
+            return words.format(*refused.groups())
+    return OTHERWISE
 
 
 def _explain_experiment(name: str, listed: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ import gc
 import logging
 import math
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -26,8 +27,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from packaging.version import Version
 
 from cnnbench import config
-from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, report
+from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, explain_hydra, report
 from cnnbench.cli.process_setup import SIGPIPE_CODE, place_third_party_caches, shield_stream, silence_libraries
+from cnnbench.cli.words import check_words
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
 from cnnbench.runs.machine import limit_spinning
@@ -178,13 +180,14 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
     """Let Hydra compose a configuration, or those of a sweep, and call `job`; return the exit code.
 
     Raises:
-        ConfigError: Hydra fails in a way that it has no words for.
+        ConfigError: a word is wrong, or Hydra fails.
     """
     if not HELP_FLAGS.isdisjoint(arguments):
         from cnnbench.cli.help import print_help
 
         print_help(config_name, arguments)
         return 0
+    check_words(arguments)
     words = sorted(arguments, key=is_override)  # argparse fails on a flag between overrides
     if processes().several:
         _check_torchrun(words)
@@ -192,6 +195,7 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
         logging_groups = ("hydra/job_logging=", "hydra/hydra_logging=")
         words = [word for word in words if not word.startswith(logging_groups)] + list(SILENT)
     sys.argv[1:] = config.quote_texts(words)
+    full_error = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
     gc.disable()  # composing and importing leave no garbage; looking for it takes an eighth of it
     try:
@@ -202,6 +206,7 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
         raise _explain(error, job) from error.__cause__
     finally:
         gc.enable()
+        os.environ["HYDRA_FULL_ERROR"] = full_error
     if job.sweep is not None and job.sweep.exit_code is not None:
         return job.sweep.exit_code
     return job.exit_codes[0] if job.exit_codes else 0
@@ -231,12 +236,16 @@ def _explain(error: Exception, job: HydraJob) -> Exception:
     if type(error).__module__.startswith("submitit."):
         told = "Jobs that Slurm has taken go on, but are not waited for: see squeue."
         return ConfigError(f"submitit: {error}\n{told}")
+    if isinstance(error, UnicodeDecodeError):
+        return ConfigError("A configuration file is not UTF-8 text.")
     reason = str(error) or type(error).__name__
     if module == "submitit":
         return ConfigError(f"submitit: {reason}")
     if job.exit_codes:  # such as Optuna's, if no trial has a value
         return ConfigError(f"The sweeper ends, as jobs have failed: {reason}")
-    return ConfigError(f"Hydra cannot work with this command line: {reason}")
+    if module in ("hydra", "omegaconf", "antlr4"):
+        return ConfigError(explain_hydra(reason))
+    return ConfigError(f"This command line cannot be run: {reason}")
 
 
 def is_override(argument: str) -> bool:
@@ -260,7 +269,7 @@ def compose_config(overrides: Sequence[str], config_name: str = "train") -> Dict
             return hydra.compose(config_name, words, return_hydra_config=True)
     except Exception as error:
         known = as_cnnbench_error(error)
-        raise known or ConfigError(f"Hydra cannot work with these overrides: {error}") from error
+        raise known or ConfigError(explain_hydra(str(error))) from error
     finally:
         if app is not None:
             GlobalHydra.instance().initialize(app)
@@ -274,7 +283,7 @@ def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "
     Raises:
         ConfigError: the configuration is wrong, or the directory that was asked for holds a run.
     """
-    settings = config.load(config.to_plain(composed))
+    settings = config.load_composed(composed)
     from cnnbench.training import preflight  # numpy, which a wrong value need not wait for
 
     checked = preflight.check(settings)
@@ -304,6 +313,8 @@ class RunCallback(Callback):
             return
         verb = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
         try:
+            if verb == "train":
+                _refuse_single_run(config)
             self._claimed = _find_earlier_attempt(config) or claim_run(config, verb=verb)
         except Exception as error:
             raise SystemExit(report(error)) from error
@@ -319,12 +330,28 @@ class RunCallback(Callback):
         job_return.cfg = job_return.hydra_cfg = None
 
 
+def _refuse_single_run(composed: DictConfig) -> None:
+    """Refuse an experiment that compares values, if it is not run as a sweep."""
+    overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task)
+    given = {word.partition("=")[0].lstrip("+") for word in overrides}
+    params = OmegaConf.select(composed, "hydra.sweeper.params")
+    compared = set(params if isinstance(params, DictConfig) else ()) - given
+    compared -= set(config.REPEATED_KEYS)
+    if compared:
+        keys = " and ".join(sorted(compared))
+        again = shlex.join(["cnnbench", "-m", *overrides])
+        one_run = "For one run, give a value of each."
+        raise ConfigError(f"This is a sweep over {keys}. Add -m: {again}\n{one_run}")
+
+
 def _find_earlier_attempt(composed: DictConfig) -> ClaimedRun | None:
     """Find this run if torchrun has restarted in the middle of it: its name may hold the time."""
+    if not processes().restarts:
+        return None
     directory = Path(composed.hydra.run.dir)
     pattern = directory if _is_named(composed) else directory.with_name("*")
     for attempt in reversed(runs_of_this_launch(pattern)):
-        settings = config.load(config.to_plain(composed))
+        settings = config.load_composed(composed)
         wanted = config.job_identity(config.as_dict(settings))
         has_config = (attempt / "config.yaml").exists()
         if not has_config or config.job_identity(read_config(attempt)) == wanted:

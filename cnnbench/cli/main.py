@@ -23,7 +23,8 @@ from cnnbench.cli.process_setup import (
     shield_stream,
     silence_libraries,
 )
-from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.cli.words import explain_command
+from cnnbench.errors import ConfigError
 from cnnbench.runs.processes import broadcast, processes, shared_store
 from cnnbench.runs.reading import find_runs
 from cnnbench.runs.stopping import STOP_SIGNALS, end_on_signals
@@ -36,7 +37,7 @@ TRAINING_COMMANDS = ("train", "resume")  # which take part in torchrun
 RUN_DIRECTORY_COMMANDS = ("evaluate", "predict", "inspect", "export")
 PRINTING_COMMANDS = ("summary", "gradcheck", "predict", "models", "data", "doctor")
 PRINTING_FLAGS = {
-    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i"),
+    *("--help", "-h", "--hydra-help", "--version", "-V", "--cfg", "-c", "--info", "-i"),
     *("--shell-completion", "-sc", "--dry-run"),
 }
 
@@ -52,7 +53,11 @@ def main() -> int:
     freeze_imports()
     open_missing_streams()
     silence_libraries()
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        os.environ["CNNBENCH_DEBUG"] = "1"
     arguments = sys.argv[1:]
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     is_named = bool(arguments) and _is_command_name(arguments[0])
     command = arguments[0] if is_named else "train"
     rest = arguments[1:] if is_named else arguments
@@ -84,11 +89,11 @@ def _run(command: str, arguments: list[str]) -> int:
         Path.cwd()
     except FileNotFoundError:
         raise ConfigError("The working folder is gone. Change to another.") from None
-    if arguments[:1] == ["--version"]:
+    if command == "version" or arguments[:1] in (["--version"], ["-V"]):
         print(f"cnnbench {cnnbench.__version__}")
         return 0
     if command not in COMMANDS:
-        raise ConfigError(f"There is no command '{command}'. {did_you_mean(command, COMMANDS)}")
+        raise ConfigError(explain_command(command, arguments, COMMANDS))
     return COMMANDS[command](arguments)
 
 

@@ -1,19 +1,28 @@
 """From plain values to a `Config`, and back; what is wrong with a value, in words."""
 
+import json
 import math
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import yaml
 
-from cnnbench.config.fields import Allowed, allowed_by, fields_of, group_of, join_key
+from cnnbench.config.fields import (
+    Allowed,
+    allowed_by,
+    fields_of,
+    group_of,
+    join_key,
+    list_keys,
+)
 from cnnbench.config.schema import FINITE, FOLDER, TRACKERS, Config, Recipe
-from cnnbench.errors import ConfigError, did_you_mean
+from cnnbench.errors import ConfigError, did_you_mean, find_similar
 
-__all__ = ["as_dict", "flatten", "from_dict", "load", "load_recipe", "parse", "to_yaml"]
+__all__ = ["as_dict", "find_key", "flatten", "from_dict", "load", "load_recipe", "parse", "to_yaml"]
 
 T = TypeVar("T")
 
@@ -29,6 +38,7 @@ IN_WORDS = {
     str: "a text",
     list: "a list",
 }
+MAX_SHOWN = 80  # characters of a value in a message
 ENDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}  # of a range
 # keys that only some choices have
 COMES_WITH = {
@@ -69,6 +79,8 @@ def from_dict(schema: type[T], values: Mapping[str, Any], group: str = "") -> T:
         return msgspec.convert(read, schema)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(error, schema, read, group)) from error
+    except UnicodeEncodeError as error:  # bytes of a command line that are no UTF-8
+        raise ConfigError(f"'{error.object}' is not UTF-8 text.") from error
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -201,19 +213,32 @@ def _explain(error: msgspec.ValidationError, schema: Any, values: Any, group: st
 def _explain_value(key: str, value: Any, allowed: Allowed) -> str:
     kinds, choices, limits, _, description = allowed
     is_number = type(value) in kinds or (type(value) is int and float in kinds)
+    given = f"{key}={format_value(value)}"
     if value is None:
         return f"{key}: null is not a value for it. Set {key}=..."
     if value == "" and kinds == [str]:
         return f"{key} is empty. Leave it out, or give it a value."
     if choices and (allowed.groups or not kinds):
-        return f"{key}={value} is not known. {did_you_mean(str(value), choices)}"
+        return f"{given} is not known. {did_you_mean(str(value), choices)}"
     if choices and not is_number:
         others = "true, false" if bool in kinds else "a number"
-        return f"{key}={value} is not known. Allowed: {others} or {', '.join(choices)}."
+        return f"{given} is not known. Allowed: {others} or {', '.join(choices)}."
     if description or (is_number and limits):
-        return f"{key}={value} is out of range. It must be {description or _range(limits, value)}."
-    wanted = IN_WORDS.get(kinds[0], "a group of keys")
-    return f"{key}: Value '{value}' of type '{type(value).__name__}' is not {wanted}"
+        return f"{given} is out of range. It must be {description or _range(limits, value)}."
+    if allowed.groups:
+        first = next(iter(fields_of(kinds[0])))
+        return f"{given}: {key} is a group of keys. Set one, such as {key}.{first}=..."
+    advice = ""
+    if kinds[0] is int and isinstance(value, float) and value.is_integer():
+        advice = f" Write {key}={value:.0f}."
+    return f"{given} is not {IN_WORDS.get(kinds[0], 'a group of keys')}.{advice}"
+
+
+def format_value(value: Any) -> str:
+    """Return a value as it is typed in an override, shortened."""
+    is_text = isinstance(value, (int, float, str)) and not isinstance(value, bool)
+    text = str(value) if is_text else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _range(limits: list[msgspec.Meta], value: float) -> str:
@@ -228,7 +253,7 @@ def _range(limits: list[msgspec.Meta], value: float) -> str:
 def explain_unknown_key(key: str, siblings: Mapping[Any, Any]) -> str:
     """Say that there is no such key, and which one was meant.
 
-    It is the key of this very name in a group among the `siblings`, else the most alike of these.
+    It is the key of this very name in another group, else the most alike of the `siblings`.
     """
     group, _, word = key.rpartition(".")
     unknown = f"There is no key '{key}'."
@@ -237,4 +262,27 @@ def explain_unknown_key(key: str, siblings: Mapping[Any, Any]) -> str:
     for name, inner in siblings.items():
         if isinstance(inner, Mapping) and word in inner:
             return f"{unknown} Did you mean '{join_key(group, name)}.{word}'?"
-    return f"{unknown} {did_you_mean(word, TRACKERS if group == 'tracker' else siblings)}"
+    cutoff = 0.8 if find_similar(word, siblings) is None else 1
+    other = find_key(word, cutoff)
+    if other not in (None, key) and find_similar(word, siblings, cutoff=1) is None:
+        return f"{unknown} Did you mean '{other}'?"
+    return f"{unknown} {did_you_mean(word, TRACKERS if group == 'tracker' else siblings, group)}"
+
+
+@cache
+def _keys_by_name() -> dict[str, str]:
+    """Return the keys of the schema by their last words; of several the shortest."""
+    keys = [key for key, _ in list_keys(Config) if not key.endswith(".name")]
+    keys.sort(key=lambda key: (key.count("."), key), reverse=True)
+    groups = {name: name for name in (*fields_of(Config), "experiment")}
+    return {key.rpartition(".")[2]: key for key in keys} | groups
+
+
+def find_key(word: str, cutoff: float) -> str | None:
+    """Return the whole key that was meant by a word, such as train.epochs by epoch.
+
+    The `cutoff` is that of `find_similar`.
+    """
+    keys = _keys_by_name()
+    near = find_similar(word.rpartition(".")[2], keys, cutoff)
+    return keys[near] if near else None

@@ -4,7 +4,9 @@ The grammar is Hydra's. In addition, a text is what was typed. Interpolations ar
 module alone knows either, below the command line and sweeps.
 """
 
+import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from functools import lru_cache
@@ -12,14 +14,28 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigKeyError,
+    GrammarParseError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from cnnbench.config.fields import allowed_by, fields_of, list_keys
-from cnnbench.config.load import explain_unknown_key, load
+from cnnbench.config.load import (
+    COMES_WITH,
+    explain_unknown_key,
+    find_key,
+    flatten,
+    format_value,
+    load,
+)
 from cnnbench.config.schema import TRACKERS, Config
 from cnnbench.errors import ConfigError, did_you_mean
 
@@ -29,8 +45,10 @@ __all__ = [
     "apply_overrides",
     "expand_groups",
     "explain_omegaconf",
+    "explain_syntax",
     "format_override",
     "leads_out",
+    "load_composed",
     "parse_changes",
     "parse_override",
     "quote",
@@ -39,14 +57,18 @@ __all__ = [
     "without_hydra",
 ]
 
-HOW_TO_QUOTE = "Quote a text with special characters: \"data.path='a, b'\"."
-
 HINTS = dict(list_keys(Config))
 KEYS = frozenset(HINTS) - {"model.arguments"}  # arguments of the network are keys of model itself
-TEXT_KEYS = frozenset(key for key in KEYS if allowed_by(HINTS[key]).scalars == {str})
+FOLDER_KEYS = frozenset({"hydra.run.dir", "hydra.sweep.dir"})
+TEXT_KEYS = FOLDER_KEYS.union(key for key in KEYS if allowed_by(HINTS[key]).scalars == {str})
 GROUPS = frozenset(fields_of(Config)) - KEYS - {"train"} | {"experiment"}
+COMBINED = frozenset({"tracker", "experiment"})  # groups of which several may be chosen
+NEEDED = (KEYS | GROUPS | {"train"}) - COMBINED - COMES_WITH.keys()
 
 BLANKS = " \t"  # around a value, they are no part of it
+SHELL_SIGNS = frozenset('"$`\\!')  # mean something to a shell between double quotes
+KEY = re.compile(r"[+~]*[\w$][\w/.@:${}\[\]-]*")
+SIMPLE = re.compile(r"[\w.+-]{1,100}", re.ASCII)  # values that are in the grammar
 # text up to a comma or bracket outside quotes and interpolations
 PIECE = re.compile(r"""(?s:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|\\.|[^,()])+""")
 
@@ -60,7 +82,29 @@ def parse_override(override: str) -> Override:
     try:
         return _parse(_quote_text(override))
     except HydraException as error:
-        raise ConfigError(f"{override} has no value that can be read. {HOW_TO_QUOTE}") from error
+        raise ConfigError(explain_syntax(override)) from error
+
+
+def explain_syntax(override: str) -> str:
+    """Say what is wrong with an override that is not in the grammar."""
+    key, equals, typed = override.partition("=")
+    if not equals or not key:
+        return f"'{override}' is not an override. Write KEY=VALUE, such as train.epochs=3."
+    if not KEY.fullmatch(key):
+        return f"'{key}' is no key. Write KEY=VALUE, such as train.epochs=3."
+    value = format_value(typed)
+    if typed.strip(BLANKS).startswith(("[", "{")):
+        return f"{key}={value} cannot be read. Close its brackets, and quote the texts in it."
+    return f"{key}={value} cannot be read. {_advise_quotes(key, value)}"
+
+
+def _advise_quotes(key: str, typed: str) -> str:
+    """Propose the override that gives what was typed as one text, unless the key takes no text."""
+    if key in KEYS - TEXT_KEYS:
+        return "Give one value."
+    override = f"{key}={quote(typed)}"
+    is_plain = SHELL_SIGNS.isdisjoint(override)
+    return "Quote a text: " + (f'"{override}"' if is_plain else shlex.quote(override))
 
 
 def _parse(override: str) -> Override:
@@ -73,8 +117,12 @@ def _parse(override: str) -> Override:
 def quote_texts(overrides: Sequence[str]) -> list[str]:
     """Quote the values of text keys and groups that Hydra would take for something else.
 
-    Such are 2024_11_24, 1e3, true. What means something to the grammar keeps its meaning: null,
-    quotes, the commas of a sweep, functions.
+    Such are 2024_11_24, 1e3, true. So is any value that the grammar does not know, such as a=b.
+    What means something to the grammar keeps its meaning: null, quotes, the commas of a sweep,
+    functions.
+
+    Raises:
+        ConfigError: an override has no key, deletes what is needed, or chooses several of a group.
     """
     return [_quote_text(override) for override in overrides]
 
@@ -82,16 +130,34 @@ def quote_texts(overrides: Sequence[str]) -> list[str]:
 @lru_cache(1 << 14)  # the jobs of a sweep share most of theirs
 def _quote_text(override: str) -> str:
     sign_and_key, equals, typed = override.partition("=")
-    key = sign_and_key.lstrip("+")
-    if not equals or key not in TEXT_KEYS | GROUPS:
+    key = sign_and_key.lstrip("+~")
+    if sign_and_key.startswith("~"):
+        if key in NEEDED:
+            advice = f"Give another value: {key}=..."
+            raise ConfigError(f"{override} deletes what every run needs. {advice}")
+        return override
+    if not equals or sign_and_key.startswith("-"):  # a flag
+        return override
+    if not key:
+        raise ConfigError(explain_syntax(override))
+    is_text_key = key in TEXT_KEYS | GROUPS
+    if not is_text_key and SIMPLE.fullmatch(typed):
         return override
     try:
         value = _parse(f"{key}={typed}").value()
     except HydraException:  # such as photos (1), a=b, ~/photos
-        is_text = not set(",'\"").intersection(typed)
-        return f"{sign_and_key}={quote(typed.strip(BLANKS))}" if is_text else override
+        value = text = typed.strip(BLANKS)
+        if "," in text or text.startswith(("'", '"')):
+            return override
+        override = f"{sign_and_key}={quote(text)}"
+    if key in FOLDER_KEYS and str(value).startswith("~"):
+        path = os.path.expanduser(str(value))  # noqa: PTH111  # Path's fails without a home
+        return f"{sign_and_key}={quote(path)}"
+    if key in GROUPS - COMBINED and isinstance(value, list):
+        each = f"-m {key}={','.join(map(str, value))}"
+        raise ConfigError(f"{override}: choose one, or train with each: {each}")
     values = value.list if isinstance(value, ChoiceSweep) else [value]
-    if not any(isinstance(value, (bool, int, float)) for value in values):
+    if not is_text_key or not any(isinstance(value, (bool, int, float)) for value in values):
         return override
     return f"{sign_and_key}={PIECE.sub(lambda piece: _quote_piece(key, piece[0]), typed)}"
 
@@ -144,15 +210,17 @@ def parse_changes(words: Sequence[str], changeable: Sequence[str], where: str) -
     changes = {}
     for word in words:
         key, equals, _ = word.partition("=")
-        if not equals:
-            advice = "Write KEY=VALUE, such as train.epochs=20."
-            raise ConfigError(f"'{word}' is not an override. {advice}")
+        if not equals or not key:
+            raise ConfigError(explain_syntax(word))
         if not any(fnmatch(key, pattern) for pattern in changeable):
-            raise ConfigError(f"{key} cannot be changed {where}. Allowed: {', '.join(changeable)}.")
+            meant = find_key(key, cutoff=0.8) if key not in KEYS | GROUPS else None
+            guess = f"Did you mean '{meant}'? " if meant else ""
+            allowed = f"{guess}Allowed: {', '.join(changeable)}."
+            raise ConfigError(f"{key} cannot be changed {where}. {allowed}")
         parsed = parse_override(word)
         if parsed.is_sweep_override():
-            several = "gives several values, as for a sweep. Give one."
-            raise ConfigError(f"{word} {several} {HOW_TO_QUOTE}")
+            advice = _advise_quotes(key, word.partition("=")[2])
+            raise ConfigError(f"{word} gives several values, as for a sweep. {advice}")
         changes[key] = to_plain(OmegaConf.create({key: parsed.value()}))[key]
     return changes
 
@@ -235,6 +303,54 @@ def _to_plain_value(value: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
 
 
+def load_composed(composed: DictConfig) -> Config:
+    """Type and check what Hydra has composed. An error names the user's YAML that has its key.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    try:
+        return load(to_plain(composed))
+    except ConfigError as error:
+        key = re.sub(r"^(?:There is no key ')?([\w.]*).*", r"\1", str(error), flags=re.DOTALL)
+        path = _find_own_file(composed, key)
+        if path is None:
+            raise
+        if key == "experiment":
+            message = f"{path} needs '# @package _global_' as its first line, as all experiments."
+            raise ConfigError(message) from error
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _find_own_file(composed: DictConfig, key: str) -> Path | None:
+    """Return the YAML from outside the package that gives a key; of experiment, its choice."""
+    hydra = composed.hydra if "hydra" in composed else HydraConfig.get()
+    runtime = hydra.runtime
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task)
+    is_typed = any(override.lstrip("+").startswith(f"{key}=") for override in overrides)
+    if is_typed and key not in runtime.choices:
+        return None
+    own = [source.path for source in runtime.config_sources if source.provider != "main"]
+    for group, choice in runtime.choices.items():
+        for folder in own:
+            path = Path(folder, group, f"{choice}.yaml")
+            if not path.is_file():
+                continue
+            values: Any = OmegaConf.to_container(OmegaConf.load(path))
+            keys = flatten(values) if isinstance(values, dict) else ()
+            if group == key or any(f".{key}".endswith(f".{given}") for given in keys):
+                return path
+    return None
+
+
+# what OmegaConf refuses, and words for it
+OMEGACONF_REFUSALS = {
+    r"Environment variable '(.+)' not found": "the environment variable {} is not set.",
+    r"Interpolation key '(.+)' not found": "there is no key '{}', to which it refers.",
+    r"Unsupported interpolation type (\S+)": "there is no resolver '{}'. Use ${{oc.env:NAME}}.",
+}
+
+
 def explain_omegaconf(error: OmegaConfBaseException) -> str:
     """Return what OmegaConf refuses, in words for people."""
     key = str(error.full_key or "")
@@ -245,5 +361,11 @@ def explain_omegaconf(error: OmegaConfBaseException) -> str:
         siblings = dict(parent.items_ex(resolve=False))
         siblings.pop("hydra", None)
         return explain_unknown_key(key, siblings)
-    first_line = str(error.msg or error).partition("\n")[0]
-    return f"{key}: {first_line}" if key else first_line
+    place = f"{key}: " if key else "An override: "
+    for pattern, words in OMEGACONF_REFUSALS.items():
+        refused = re.search(pattern, str(error.msg or error))
+        if refused:
+            return place + words.format(*refused.groups())
+    if isinstance(error, (InterpolationResolutionError, GrammarParseError)):
+        return f"{place}its value cannot be resolved. Check what is in ${{...}}."
+    return f"{key}={format_value(error.value)} does not fit: it takes another kind of value."

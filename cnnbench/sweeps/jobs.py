@@ -97,7 +97,7 @@ def _expand(override: Override) -> Overrides:
             sweep: Any = override.value()
             numbers = list(itertools.islice(sweep.range(), MAX_JOBS + 1))
         except ValueError as error:  # a step of 0
-            raise ConfigError(f"{typed} is not a range: {error}.") from error
+            raise ConfigError(f"{typed} is not a range: its step is 0.") from error
         if sweep.shuffle and len(numbers) <= MAX_JOBS:
             random.shuffle(numbers)
         values = [_format_number(number) for number in numbers]

@@ -188,7 +188,7 @@ class Sweep:
                     "(Two trackers for each job are tracker=[tensorboard,mlflow].)"
                 )
             try:
-                settings: config.Config | ConfigError = config.load(config.to_plain(composed))
+                settings: config.Config | ConfigError = config.load_composed(composed)
             except ConfigError as error:
                 settings = error
             if self.request.policy is not None and isinstance(settings, config.Config):

@@ -1,0 +1,91 @@
+"""The words of a command line that are no overrides."""
+
+import pytest
+from hydra._internal.utils import get_args_parser
+
+from cnnbench.cli.words import SWITCHES, VALUED, check_words, explain_command
+from cnnbench.errors import ConfigError
+
+COMMANDS = ("benchmark", "data", "evaluate", "train")
+
+WRONG = [
+    ("--epochs=3", "There is no flag '--epochs'. Values are KEY=VALUE: train.epochs=3"),
+    ("--lr 0.1", "There is no flag '--lr'. Values are KEY=VALUE: optimizer.lr=0.1"),
+    ("--batch-size 64", "Values are KEY=VALUE: train.batch_size=64"),
+    ("--batch_size=64", "Values are KEY=VALUE: train.batch_size=64"),
+    ("--learning-rate 0.1 seed=1", "Values are KEY=VALUE: optimizer.lr=0.1"),
+    ("--optimizer.lr 0.1", "Values are KEY=VALUE: optimizer.lr=0.1"),
+    ("--model lenet", "Values are KEY=VALUE: model=lenet"),
+    ("--path=a(1)", "Values are KEY=VALUE: 'data.path=a(1)'"),
+    ("--epochs -m", "Values are KEY=VALUE: train.epochs=..."),
+    ("--multirn", "There is no flag '--multirn'. Did you mean '--multirun'?"),
+    ("--multi", "Did you mean '--multirun'?"),
+    ("--config_dir x", "Did you mean '--config-dir'?"),
+    (
+        "--frobnicate",
+        "There is no flag '--frobnicate'. Values are KEY=VALUE, such as train.epochs=3.",
+    ),
+    ("-x", "There is no flag '-x'."),
+    ("--cfg jub", "--cfg jub is not known. Did you mean 'job'? Allowed: all, hydra, job."),
+    ("--info x", "--info x is not known. Allowed: all, config, "),
+    ("--cfg", "expected one argument"),
+    ("-cp x", "Add configurations of your own: --config-dir DIR."),
+    ("--config-path=x", "Add configurations of your own: --config-dir DIR."),
+    ("seed=1 train.epochs = 3 model=mlp", "without blanks around =: train.epochs=3"),
+    ("train.epochs =3", "without blanks around =: train.epochs=3"),
+    ("train.epochs= 3", "without blanks around =: train.epochs=3"),
+    ("optimizer.lr = -1", "without blanks around =: optimizer.lr=-1"),
+    ("MNIST", "'MNIST' is not an override. Did you mean data=mnist?"),
+    ("resnet-18", "Did you mean model=resnet18?"),
+    ("gpu", "Did you mean device=cuda?"),
+    ("book/lenet", "Did you mean experiment=book/lenet?"),
+    ("optimizer.lr", "Did you mean optimizer.lr=...?"),
+    ("nonsense", "'nonsense' is not an override. Write KEY=VALUE, such as train.epochs=3."),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG)
+def test_a_word_that_is_no_override_is_answered(words: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        check_words(words.split())
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "-m seed=1,2 model=mlp",
+        "--config-dir mine experiment=x --cfg job -p train",
+        "--info defaults-tree seed=1",
+        "--info",
+        "-sc query=bash",
+        "~data.root ~tracker +model.width=3 ++seed=1",
+        "data.path= seed=1",
+        "data.path=a=b hydra/launcher=joblib",
+    ],
+)
+def test_words_of_hydra_pass(words: str) -> None:
+    check_words(words.split())
+
+
+def test_the_flags_are_those_of_hydra() -> None:
+    known = {*SWITCHES, "--info", "-i"}.union(*VALUED)
+    parser = get_args_parser()
+    assert known == {flag for action in parser._actions for flag in action.option_strings}
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("trian", [], "There is no command 'trian'. Did you mean 'train'?"),
+        ("fit", [], "Did you mean 'train'?"),
+        ("validate", [], "Did you mean 'evaluate'?"),
+        ("LeNet", [], "There is no command 'LeNet'. Did you mean model=lenet?"),
+        ("adam", [], "Did you mean optimizer=adam?"),
+        ("epochs", ["3"], "Did you mean train.epochs=...?"),
+    ],
+)
+def test_a_command_that_is_not_there_is_answered_with_what_was_meant(
+    command: str, arguments: list[str], message: str
+) -> None:
+    assert message in explain_command(command, arguments, COMMANDS)
