@@ -32,11 +32,16 @@ def run_parser(
 def parse_run_arguments(
     parser: argparse.ArgumentParser, arguments: list[str], takes_data: bool = False
 ) -> argparse.Namespace:
-    """Parse the arguments, with the flags that come last in the help of each such command."""
+    """Parse the arguments, with the flags that come last in the help of each such command.
+
+    The result has the arguments beside the directory, as they were typed, as `rest`.
+    """
     if takes_data:
         parser.add_argument("--match-by-order", action="store_true", help="match other classes by their order")
     parser.add_argument("--allow-custom-model", action="store_true", help=ALLOW_CUSTOM_MODEL)
-    return parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
+    options.rest = [word for word in arguments if Path(word) != options.directory]
+    return options
 
 
 @contextmanager

@@ -5,7 +5,8 @@ module alone knows either, below the command line and sweeps.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,7 @@ __all__ = [
     "expand_groups",
     "explain_omegaconf",
     "format_override",
+    "join_words",
     "leads_out",
     "parse_changes",
     "parse_override",
@@ -118,6 +120,18 @@ def leads_out(path: str) -> bool:
 def quote(text: str) -> str:
     """Quote a text as the value of an override."""
     return QuotedString(text, Quote.single).with_quotes()
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Return the words as a line for the shell, quoted as a person would, where it needs that."""
+    return " ".join(map(_quote_word, words))
+
+
+def _quote_word(word: str) -> str:
+    if re.fullmatch(r"[\w@%+=:,./-]+", word):
+        return word
+    is_plain_in_double_quotes = not set('"\\$`!').intersection(word)
+    return f'"{word}"' if "'" in word and is_plain_in_double_quotes else shlex.quote(word)
 
 
 def format_override(key: str, value: str) -> str:
