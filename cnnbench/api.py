@@ -74,12 +74,13 @@ def load(run: str | Path, *overrides: str, allow_custom_model: bool = False) -> 
     """Load the trained network of a run directory.
 
     If the run had a validation set, the weights of its best epoch are used; otherwise the last
-    weights. `overrides` are those that `cnnbench evaluate` takes, such as "device=cpu". The directory
-    may be untrusted: a network that is not cnnbench's is imported with `allow_custom_model` alone.
-    Threads and precision are the whole process's, and are set as the configuration says.
+    weights. `overrides` are those that `cnnbench evaluate` takes, such as "device=cpu". The
+    directory may be untrusted: a network that is not cnnbench's is imported with
+    `allow_custom_model` alone. Threads and precision are the whole process's, and are set as the
+    configuration says.
 
     Raises:
-        ConfigError: it holds no such run, asks for what it is not trusted with, or an override is wrong.
+        ConfigError: it holds no such run or is not trusted so far, or an override is wrong.
         CheckpointError: it has no checkpoint, or a damaged or refused one.
     """
     return load_trained_model(Path(run), overrides, conf_folder(), "load", allow_custom_model)
@@ -111,10 +112,10 @@ def predict(
 ) -> list[Prediction]:
     """Classify image files as `cnnbench predict RUN IMAGE...` does.
 
-    `images` are files, folders of them, or IDX files, plain or gzipped. Each prediction has the name
-    of the `image` and the `topk` most probable `classes` with their probabilities, or an `error` if
-    the image could not be classified. `overrides` are such as "device=cpu". See `load` for untrusted
-    runs, and for a network that classifies arrays.
+    `images` are files, folders of them, or IDX files, plain or gzipped. Each prediction has the
+    name of the `image` and the `topk` most probable `classes` with their probabilities, or an
+    `error` if the image could not be classified. `overrides` are such as "device=cpu". See `load`
+    for untrusted runs, and for a network that classifies arrays.
 
     Raises:
         ConfigError: as `load`, or `topk` is less than 1.
@@ -139,7 +140,8 @@ def train(
     `on_epoch` is called after each epoch, once it is recorded, with its row of metrics.csv. If it returns False the
     run ends there: saved, its status "interrupted", to be gone on with by `cnnbench resume`. An exception of its
     own is passed on, and the run's status is "failed". `directory` is that of the run, in place of the one under
-    outputs/: a new folder or an empty one. `progress` prints what the command line prints, with a bar on a terminal.
+    outputs/: a new folder or an empty one. `progress` prints what the command line prints, with a
+    bar on a terminal.
 
     Seeds, threads and precision are the whole process's, so there is one run in it at a time, in any thread; they
     stay as the run has set them. What the run says goes to train.log and, by the logger "cnnbench", wherever the

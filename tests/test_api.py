@@ -1,4 +1,4 @@
-"""The commands from Python: their numbers, files and words, and nothing left in the caller's process."""
+"""The commands from Python: their numbers, files and words; the process stays as it was."""
 
 import csv
 import dataclasses
@@ -255,7 +255,8 @@ def test_progress_alone_prints_the_lines_of_the_log_and_a_bar(
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     directory = train(*TINY, progress=progress).directory
-    logged = re.findall(r"^\S+ \S+ [A-Z]+ (.*)$", (directory / "train.log").read_text(), re.MULTILINE)
+    log = (directory / "train.log").read_text()
+    logged = re.findall(r"^\S+ \S+ [A-Z]+ (.*)$", log, re.MULTILINE)
     printed = capsys.readouterr()
     assert os.path.relpath(directory) in logged
     assert printed.out.splitlines() == (logged if progress else [])
@@ -311,7 +312,8 @@ def test_results_are_shown_in_a_line() -> None:
     result = train(*ONE_EPOCH, directory="run")
     figures = f"value={result.value:.4f}, test_accuracy={result.test_accuracy:.4f}"
     assert repr(result) == f"Result('run', epochs=1, {figures})"
-    assert repr(load("run")) == "TrainedModel('run', model='lenet_relu', classes=10, weights='best.pt, epoch 1')"
+    figures = "model='lenet_relu', classes=10, weights='best.pt, epoch 1'"
+    assert repr(load("run")) == f"TrainedModel('run', {figures})"
     assert len(repr(evaluate("run"))) < 300
 
 
@@ -321,13 +323,14 @@ def run(runs: Runs, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_evaluate_has_the_figures_of_the_command_and_writes_nothing(run: Path, within: Command, kind: type) -> None:
+def test_evaluate_has_the_figures_of_the_command(run: Path, within: Command, kind: type) -> None:
     assert within("evaluate", "run", "data.test_examples=10").returncode == 0
     recorded = json.loads((run / "evaluation_data.test_examples=10.json").read_text())
     before = contents(run)
-    measured = json.loads(json.dumps(dataclasses.asdict(evaluate(kind("run"), "data.test_examples=10"))))
+    evaluation = evaluate(kind("run"), "data.test_examples=10")
+    measured = json.loads(json.dumps(dataclasses.asdict(evaluation)))
     assert measured == {key: recorded[key] for key in measured}
-    assert contents(run) == before
+    assert contents(run) == before  # it writes nothing
 
 
 @pytest.mark.usefixtures("run")
@@ -375,7 +378,7 @@ def test_predict_has_the_classes_of_the_command(within: Command, tmp_path: Path)
         predict("run", "shirt.png", topk=0)
 
 
-@pytest.mark.parametrize("call", [load, evaluate, lambda *words, **more: predict(*words, "x.png", **more)])
+@pytest.mark.parametrize("call", [load, evaluate, lambda run, **more: predict(run, [], **more)])
 def test_code_of_an_untrusted_run_is_run_with_consent_alone(
     call: Callable[..., object], within: Command, tmp_path: Path
 ) -> None:
@@ -402,7 +405,7 @@ except ImportError:
 """
 
 
-def test_the_package_is_imported_without_pytorch_and_pytorch_after_the_threads_are_set(tmp_path: Path) -> None:
+def test_pytorch_is_imported_by_the_api_alone_once_threads_are_set(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError")
     command = [sys.executable, "-c", IMPORTS]
     environment = clean_environment(tmp_path)

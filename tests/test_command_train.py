@@ -307,7 +307,7 @@ def test_data_lists_what_is_here_and_what_is_not(cnnbench: Command) -> None:
 CHDIR = "hydra.job.chdir=true"
 
 
-def test_a_run_with_chdir_takes_paths_as_typed_and_prints_its_own(within: Command, tmp_path: Path) -> None:
+def test_a_run_with_chdir_takes_and_prints_paths_as_typed(within: Command, tmp_path: Path) -> None:
     fill(tmp_path / "photos", {"Bag": 12, "Sandal": 12})
     data = ("data=folder", "data.path=photos", "data.image_size=8")
     small = [word for word in SMALL if not word.startswith("data")]
@@ -318,10 +318,11 @@ def test_a_run_with_chdir_takes_paths_as_typed_and_prints_its_own(within: Comman
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run"]
 
 
-def test_an_interrupted_run_with_chdir_prints_the_command_that_resumes_it(forks: ForkServer, tmp_path: Path) -> None:
+def test_interrupted_with_chdir_a_run_prints_how_to_resume(forks: ForkServer, tmp_path: Path) -> None:
     strikes = [(int(signal.SIGINT), "step", 3)]
     done = forks.run(*SMALL, CHDIR, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
-    assert (done.returncode, "To go on: cnnbench resume run\n" in done.stderr) == (130, True), done.stderr
+    hint = "To go on: cnnbench resume run\n"
+    assert (done.returncode, hint in done.stderr) == (130, True), done.stderr
 
 
 def test_a_sweep_with_chdir_is_stopped_by_a_job_that_fails(within: Command, tmp_path: Path) -> None:
@@ -338,7 +339,8 @@ OTHERS = "'.' already exists and is not an empty folder. Name another directory"
 
 @pytest.mark.parametrize(
     "arguments",
-    [("hydra.run.dir=.",), ("benchmark", "hydra.run.dir=."), ("-m", "seed=0,1", "hydra.sweep.dir=."),
+    [("hydra.run.dir=.",), ("benchmark", "hydra.run.dir=."),
+     ("-m", "seed=0,1", "hydra.sweep.dir=."),
      ("-m", "seed=0,1", "hydra.sweep.dir=.", "hydra/sweeper=basic"),
      ("benchmark", "-m", "seed=0,1", "hydra.sweep.dir=.")],
     ids=" ".join,
@@ -352,7 +354,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
 
-def test_an_empty_folder_is_taken_for_a_run_and_for_a_sweep(within: Command, tmp_path: Path) -> None:
+def test_an_empty_folder_is_taken_for_a_run_or_a_sweep(within: Command, tmp_path: Path) -> None:
     for name in ("run", "sweep"):
         (tmp_path / name).mkdir()
     assert within(*SMALL, "hydra.run.dir=run").returncode == 0

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[1]
 NETWORK = "from cnnbench.models.mlp import MLP\nclass Net(MLP): pass\n"
 CAREFUL = "name: adam\nlr: 0.002\nbetas: [0.9, 0.99]\neps: 1.0e-8\nweight_decay: 0.0\n"
 RUN, SWEEP = "my run", "my sweep"
+GROUPS = ("--config-dir", "my groups")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     groups = [word for word in SMALL if not word.startswith("optimizer")]
     commands = [
         (*SMALL, "model.name=my:Net", f"hydra.run.dir={RUN}"),
-        ("-m", *groups, "--config-dir", "my groups", "optimizer=careful", f"hydra.sweep.dir={SWEEP}", "seed=0"),
+        ("-m", *groups, *GROUPS, "optimizer=careful", f"hydra.sweep.dir={SWEEP}", "seed=0"),
     ]
     for command in commands:
         done = run_in_process(*command, folder=folder)
@@ -57,7 +58,7 @@ def place(made: Path, tmp_path: Path) -> Path:
 
 
 def printed(text: str, hint: str) -> list[str]:
-    """Return the arguments of the command of cnnbench that follows a hint, to the end of its line."""
+    """Return the arguments of the command that follows a hint, to the end of its line."""
     (line,) = re.findall(rf"{hint}: (.*)$", text, re.MULTILINE)
     program, *arguments = shlex.split(line)
     assert program == "cnnbench"
@@ -75,7 +76,7 @@ def printed(text: str, hint: str) -> list[str]:
     ids=join_words,
 )  # fmt: skip
 @pytest.mark.usefixtures("place")
-def test_the_command_that_trusts_a_run_has_all_that_was_typed(within: Command, arguments: tuple[str, ...]) -> None:
+def test_the_command_that_trusts_a_run_has_all_words(within: Command, arguments: tuple[str, ...]) -> None:
     refused = within(*arguments)
     assert (refused.returncode, refused.stdout) == (2, "")
     words = printed(refused.stderr, "If you trust it")
@@ -91,7 +92,8 @@ def test_a_value_is_confirmed_in_front_of_a_flag_with_several(within: Command) -
         forge(path, lambda state: state["config"]["data"].update(root="my data"))
     refused = within("evaluate", RUN, "--allow-custom-model", "--topk", "1", "3")
     words = printed(refused.stderr, "If you trust it")
-    assert words == ["evaluate", RUN, "data.root=my data", "--allow-custom-model", "--topk", "1", "3"]
+    flags = ["--allow-custom-model", "--topk", "1", "3"]
+    assert words == ["evaluate", RUN, "data.root=my data", *flags]
     done = within(*words)
     assert done.returncode == 0, done.stderr
 
@@ -103,7 +105,7 @@ def test_a_sweep_in_place_of_a_run_is_compared_by_the_command(within: Command) -
 
 
 @pytest.mark.usefixtures("place")
-def test_a_table_that_could_not_be_written_is_tried_again(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritten_table_is_tried_again(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         full = OSError(errno.ENOSPC, "No space left on device", "sweep.csv")
         patch.setattr(RunDirectory, "write_rows", lambda *_: (_ for _ in ()).throw(full))
@@ -145,14 +147,14 @@ def test_a_job_with_other_values_is_resumed_by_the_command(within: Command) -> N
     assert (done.returncode, "Nothing to do" in done.stdout) == (0, True), done.stderr
 
 
-def test_a_sweep_of_which_jobs_have_not_begun_is_begun_by_the_command(within: Command, place: Path) -> None:
+def test_jobs_that_have_not_begun_are_begun_by_the_command(within: Command, place: Path) -> None:
     record = json.loads((place / SWEEP / "sweep.json").read_text())
     ((_, job),) = record["jobs"].items()
     record["jobs"]["waiting"] = [*job[:-1], "seed=1"]
     (place / SWEEP / "sweep.json").write_text(json.dumps(record))
-    refused = within("resume", SWEEP, "--config-dir", "my groups", "train.epochs=3")
+    refused = within("resume", SWEEP, *GROUPS, "train.epochs=3")
     words = printed(refused.stderr, "Begin them first")
-    assert words == ["resume", SWEEP, "--config-dir", "my groups"]
+    assert words == ["resume", SWEEP, *GROUPS]
     done = within(*words)
     assert (done.returncode, "2 finished" in done.stdout) == (0, True), done.stderr
 
@@ -164,7 +166,7 @@ def test_a_sweep_that_is_interrupted_is_resumed_by_the_command(
     def interrupt(*_: object, plot: bool) -> float:
         raise KeyboardInterrupt
 
-    sweep = ("-m", *SMALL, "--config-dir", "my groups", "optimizer=careful", "seed=0,1")
+    sweep = ("-m", *SMALL, *GROUPS, "optimizer=careful", "seed=0,1")
     monkeypatch.setattr(compose, "train_job", interrupt)
     words = printed(within(*sweep).stderr, "To go on")
     monkeypatch.setattr(compose, "train_job", lambda *_, plot: 0.0)
@@ -181,7 +183,8 @@ def test_fewer_processes_are_started_by_the_command(monkeypatch: pytest.MonkeyPa
     several = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     for name, value in several.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("sys.argv", ["cnnbench", "data.path=my photos", "device=cuda"])
+    typed = ["data.path=my photos", "device=cuda"]
+    monkeypatch.setattr("sys.argv", ["cnnbench", *typed])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     names = DeviceConfig.__struct_fields__
@@ -189,7 +192,7 @@ def test_fewer_processes_are_started_by_the_command(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError) as refused:
         resolve_device(config)
     words = shlex.split(str(refused.value).partition("fewer processes: ")[2])
-    assert words == ["torchrun", "--nproc-per-node=1", "-m", "cnnbench", "data.path=my photos", "device=cuda"]
+    assert words == ["torchrun", "--nproc-per-node=1", "-m", "cnnbench", *typed]
 
 
 def test_a_value_that_reproduce_refuses_is_taken_by_the_command(within: Command) -> None:
@@ -199,7 +202,7 @@ def test_a_value_that_reproduce_refuses_is_taken_by_the_command(within: Command)
     assert (multirun, done.returncode, "epochs: 3" in done.stdout) == ("-m", 0, True), done.stderr
 
 
-def test_the_layers_of_a_network_are_shown_by_the_command(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_layers_of_one_network_are_shown(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "REGISTRY", {"lenet": models.REGISTRY["lenet"]})
     assert within(*printed(within("models").stdout, "To see the layers of one")).returncode == 0
 
@@ -234,9 +237,9 @@ def test_what_installs_a_plugin_is_one_requirement(requirement: str) -> None:
 
 @pytest.mark.parametrize(
     ("word", "quoted"),
-    [("optimizer.lr=0.1", "optimizer.lr=0.1"), ("+model.x=1", "+model.x=1"), ("outputs/Äpfel", "outputs/Äpfel"),
+    [("optimizer.lr=0.1", "optimizer.lr=0.1"), ("+model.x=1", "+model.x=1"), ("Äpfel", "Äpfel"),
      ("model.widths=[8]", "'model.widths=[8]'"), ("my run", "'my run'"), ("", "''"),
-     ("data.path='a, b'", "\"data.path='a, b'\""), ("it's $HOME", "'it'\"'\"'s $HOME'"), ("~", "'~'")],
+     ("data.path='a, b'", "\"data.path='a, b'\""), ("it's $HOME", "'it'\"'\"'s $HOME'")],
 )  # fmt: skip
 def test_words_are_quoted_as_a_person_would(word: str, quoted: str) -> None:
     assert join_words([word]) == quoted

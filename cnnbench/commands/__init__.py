@@ -10,7 +10,14 @@ from cnnbench.analysis.format import printable
 from cnnbench.errors import explain_write_error
 from cnnbench.runs.directory import RunDirectory
 
-__all__ = ["ALLOW_CUSTOM_MODEL", "EXAMPLE_RUN", "parse_run_arguments", "run_parser", "write_results"]
+__all__ = [
+    "ALLOW_CUSTOM_MODEL",
+    "EXAMPLE_RUN",
+    "parse_run_arguments",
+    "run_parser",
+    "words_beside",
+    "write_results",
+]
 
 EXAMPLE_RUN = "outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00"
 ALLOW_CUSTOM_MODEL = "let it run a network that is not cnnbench's"  # the help of that flag
@@ -40,8 +47,14 @@ def parse_run_arguments(
         parser.add_argument("--match-by-order", action="store_true", help="match other classes by their order")
     parser.add_argument("--allow-custom-model", action="store_true", help=ALLOW_CUSTOM_MODEL)
     options = parser.parse_intermixed_args(arguments)
-    options.rest = [word for word in arguments if Path(word) != options.directory]
+    options.rest = words_beside(options.directory, arguments)
     return options
+
+
+def words_beside(directory: Path, arguments: list[str]) -> list[str]:
+    """Return the arguments without the one that names the directory."""
+    place = next(place for place, word in enumerate(arguments) if Path(word) == directory)
+    return arguments[:place] + arguments[place + 1 :]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.commands import ALLOW_CUSTOM_MODEL, EXAMPLE_RUN
+from cnnbench.commands import ALLOW_CUSTOM_MODEL, EXAMPLE_RUN, words_beside
 from cnnbench.config import RESUME_OVERRIDES
 from cnnbench.runs.directory import log_to
 
@@ -28,7 +28,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--config-dir", metavar="DIR", help="of groups of your own, for a sweep that was given one")
     add("--plot", action="store_true", help="at the end draw accuracy and loss on the terminal")
     options = parser.parse_intermixed_args(arguments)
-    options.rest = [word for word in arguments if Path(word) != options.directory]
+    options.rest = words_beside(options.directory, arguments)
     return options
 
 
@@ -42,8 +42,8 @@ def resume_run(
 ) -> None:
     """Resume the training run in `directory`, which may be untrusted; of a finished one, say so.
 
-    `changes` are keys of the configuration and their new values, `rest` the words that gave them and
-    other flags; `conf` is the folder of the YAMLs.
+    `changes` are keys of the configuration and their new values. `rest` are the words that gave
+    them, and flags. `conf` is the folder of the YAMLs.
 
     Raises:
         ConfigError: it holds no training run, is in use, leads out of itself, or cannot be changed.

@@ -65,7 +65,7 @@ class Record:
             sources = look_up(recorded, "hydra", "runtime", "config_sources")
             typed = (each["path"] for each in sources if each["provider"] == "command-line")
             return next(filter(os.path.isabs, typed), None)
-        except Exception:  # it is missing, or a file of an untrusted directory, which may hold anything
+        except Exception:  # it is missing, or untrusted: it may hold anything
             return None
 
     def figure(self, *keys: str) -> float | None:

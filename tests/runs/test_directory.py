@@ -54,10 +54,10 @@ def test_a_directory_that_holds_a_run_is_refused_and_left_alone(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("names", "is_taken"),
-    [((), True), ((LOCK,), True), ((STATUS, "train.log"), True), (("notes",), False), ((LOCK, "notes"), False)],
+    [((), True), ((LOCK,), True), ((STATUS, "b"), True), (("a",), False), ((LOCK, "a"), False)],
     ids=str,
 )
-def test_a_directory_with_other_files_alone_is_refused(tmp_path: Path, names: tuple[str, ...], is_taken: bool) -> None:
+def test_other_files_are_refused(tmp_path: Path, names: tuple[str, ...], is_taken: bool) -> None:
     for name in names:
         (tmp_path / name).touch()
     with nullcontext() if is_taken else pytest.raises(ConfigError, match="is not an empty folder"):
