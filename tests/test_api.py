@@ -1,22 +1,34 @@
-"""Training from Python: the command line's numbers, files and words, and nothing left in the caller's process."""
+"""The commands from Python: their numbers, files and words; the process stays as it was."""
 
 import csv
+import dataclasses
 import json
 import logging
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
+import numpy as np
 import pytest
+import torch
+from clothes import clothes
 from hydra import version
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from installed import TINY, Command, only_run
+from installed import TINY, Command, clean_environment, only_run
+from PIL import Image
 from same_run import differences
+from small_runs import SMALL, Runs, contents
 
-from cnnbench.api import Result, Row, train
+import cnnbench
+from cnnbench.api import Result, Row, evaluate, load, predict, train
+from cnnbench.data.catalog import CATALOG
 from cnnbench.errors import ConfigError, DivergedError
 
 ONE_EPOCH = (*TINY, "train.epochs=1", "train.fail_if_not_learning=false")
@@ -75,8 +87,16 @@ def test_the_directory_is_named_as_the_command_names_it(tmp_path: Path) -> None:
     assert directory.parent == tmp_path / "outputs" / "lenet_relu-sample-28px"
 
 
-def test_takes_the_directory_it_is_given(tmp_path: Path) -> None:
-    assert train(*ONE_EPOCH, directory=tmp_path / "here").directory == tmp_path / "here"
+@pytest.mark.parametrize("kind", [str, Path])
+def test_takes_the_directory_it_is_given(tmp_path: Path, kind: type) -> None:
+    assert train(*ONE_EPOCH, directory=kind("here")).directory == tmp_path / "here"
+
+
+def test_a_directory_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes").touch()
+    with pytest.raises(ConfigError, match=r"'.' already exists and is not an empty folder"):
+        train(*TINY, directory=".")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
 
 def test_a_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:
@@ -228,6 +248,22 @@ def test_prints_nothing(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("progress", [False, True])
+def test_progress_alone_prints_the_lines_of_the_log_and_a_bar(
+    progress: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    directory = train(*TINY, progress=progress).directory
+    log = (directory / "train.log").read_text()
+    logged = re.findall(r"^\S+ \S+ [A-Z]+ (.*)$", log, re.MULTILINE)
+    printed = capsys.readouterr()
+    assert os.path.relpath(directory) in logged
+    assert printed.out.splitlines() == (logged if progress else [])
+    assert ("examples/s" in printed.err) is progress
+    assert "TQDM_DISABLE" not in os.environ
+
+
 def test_leaves_hydra_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "application.yaml").write_text("defaults: [schema, _self_]\nkey: 1\n")
@@ -270,3 +306,121 @@ def test_has_the_same_numbers_in_another_thread(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert differences(train(*TINY).directory, tmp_path / "in_a_thread") == []
+
+
+def test_results_are_shown_in_a_line() -> None:
+    result = train(*ONE_EPOCH, directory="run")
+    figures = f"value={result.value:.4f}, test_accuracy={result.test_accuracy:.4f}"
+    assert repr(result) == f"Result('run', epochs=1, {figures})"
+    figures = "model='lenet_relu', classes=10, weights='best.pt, epoch 1'"
+    assert repr(load("run")) == f"TrainedModel('run', {figures})"
+    assert len(repr(evaluate("run"))) < 300
+
+
+@pytest.fixture
+def run(runs: Runs, tmp_path: Path) -> Path:
+    return runs.copy("finished", tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_evaluate_has_the_figures_of_the_command(run: Path, within: Command, kind: type) -> None:
+    assert within("evaluate", "run", "data.test_examples=10").returncode == 0
+    recorded = json.loads((run / "evaluation_data.test_examples=10.json").read_text())
+    before = contents(run)
+    evaluation = evaluate(kind("run"), "data.test_examples=10")
+    measured = json.loads(json.dumps(dataclasses.asdict(evaluation)))
+    assert measured == {key: recorded[key] for key in measured}
+    assert contents(run) == before  # it writes nothing
+
+
+@pytest.mark.usefixtures("run")
+def test_evaluate_compares_classes_of_other_names_by_order_if_it_is_told_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = dataclasses.replace(CATALOG["sample"], name="mnist", classes=tuple("0123456789"))
+    monkeypatch.setitem(CATALOG, "mnist", other)
+    with pytest.raises(ConfigError, match="add: --match-by-order"):
+        evaluate("run", "data=mnist")
+    assert evaluate("run", "data=mnist", match_by_order=True).examples == 1000
+
+
+@pytest.mark.usefixtures("run")
+def test_load_gives_the_network_its_classes_and_what_its_images_are() -> None:
+    network = load("run", "device=cpu")
+    images = torch.tensor(clothes()[:3]).view(3, 1, 28, 28)
+    assert (len(network.classes), network.classes[0]) == (10, "T-shirt/top")
+    assert (network.config.model.name, network.model.training) == ("mlp", False)
+    with torch.no_grad():
+        logits = network.model(network.preprocess(images))
+    assert torch.equal(network(images.numpy()), logits)
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (2, 3, 28, 28), (2, 1, 28, 28)])
+@pytest.mark.usefixtures("run")
+def test_images_of_another_type_or_shape_are_refused(shape: tuple[int, ...]) -> None:
+    kind = np.float32 if shape == (2, 1, 28, 28) else np.uint8
+    with pytest.raises(ConfigError, match=r"They must be uint8 \(N, 1, H, W\)\."):
+        load("run")(np.zeros(shape, kind))
+
+
+@pytest.mark.usefixtures("run")
+def test_predict_has_the_classes_of_the_command(within: Command, tmp_path: Path) -> None:
+    Image.fromarray(clothes()[0]).save("shirt.png")
+    Path("notes.png").write_text("these are notes")
+    (told,) = json.loads(within("predict", "run", "shirt.png", "--json", "--topk", "4").stdout)
+    for images in ("shirt.png", Path("shirt.png"), ["shirt.png"]):
+        (predicted,) = predict("run", images, "device=cpu", topk=4)
+        assert (predicted.image, dict(predicted.classes)) == ("shirt.png", told["classes"])
+    first, second = predict("run", ["notes.png", "shirt.png"])
+    assert ("notes.png is not" in first.error, first.classes) == (True, [])
+    assert len(second.classes) == 3
+    with pytest.raises(ConfigError, match="topk=0 is out of range"):
+        predict("run", "shirt.png", topk=0)
+
+
+@pytest.mark.parametrize("call", [load, evaluate, lambda run, **more: predict(run, [], **more)])
+def test_code_of_an_untrusted_run_is_run_with_consent_alone(
+    call: Callable[..., object], within: Command, tmp_path: Path
+) -> None:
+    marks = "from pathlib import Path\nPath('mark').touch()\n"
+    Path("own.py").write_text(f"{marks}from cnnbench.models.mlp import MLP\nclass Net(MLP): pass\n")
+    assert within(*SMALL, "model.name=own:Net", "hydra.run.dir=run").returncode == 0
+    Path("mark").unlink()
+    with pytest.raises(ConfigError, match=r"If you trust it: allow_custom_model=True$"):
+        call("run")
+    assert not Path("mark").exists()
+    call("run", allow_custom_model=True)
+    assert Path("mark").exists()
+    del sys.modules["own"]
+
+
+IMPORTS = """
+import os, sys
+import cnnbench
+print("torch" in sys.modules, cnnbench.errors.ConfigError.exit_code, hasattr(cnnbench, "nothing"))
+try:
+    cnnbench.api
+except ImportError:
+    print(os.environ["GOMP_SPINCOUNT"])
+"""
+
+
+def test_pytorch_is_imported_by_the_api_alone_once_threads_are_set(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError")
+    command = [sys.executable, "-c", IMPORTS]
+    environment = clean_environment(tmp_path)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False 2 False\n20000\n", "")
+
+
+def test_the_api_is_an_attribute_of_the_package() -> None:
+    assert cnnbench.__getattr__("api").train is train
+
+
+def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"## From Python\n.*?```python\n(.*?)```", page, re.DOTALL)
+    Image.fromarray(clothes()[0]).save("shirt.png")
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    exec(code.replace('"data=sample"', f"*{TINY}"), {})
+    assert (tmp_path / "rates.png").stat().st_size > 0

@@ -105,7 +105,7 @@ def test_classes_of_other_names_are_refused_with_what_would_compare_them(
     assert "data=mnist has classes that the network was not taught: 0, 1, 2, 3, " in done.stderr
     assert "It knows T-shirt/top, Trouser, " in done.stderr
     assert "(0 as T-shirt/top, 1 as Trouser, " in done.stderr
-    assert "--match-by-order" in done.stderr
+    assert done.stderr.endswith(") add: --match-by-order\n")
     assert contents(run) == before
 
 

@@ -68,7 +68,7 @@ def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:
         (["book", "claims"], "knows no part 'book claims'. Did you mean 'claims'? Allowed: all, "),
         (["train.epochs=3"], "train.epochs would change what is measured"),
         (["hydra/launcher=joblib"], "hydra/launcher would change what is measured"),
-        (["seed=0"], "cnnbench -m experiment=NAME seed=0"),
+        (["seed=0"], "Other values: cnnbench -m experiment=claims/relu_lenet seed=0"),
     ],
 )
 def test_a_mistake_is_told_with_what_is_allowed(

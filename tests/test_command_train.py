@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from forking import ForkServer
-from in_process import run_in_process
+from image_folders import fill
 from installed import TINY, Command, clean_environment, only_run, run_command
 from omegaconf import OmegaConf
 from shortcuts import SHORTCUTS
@@ -303,7 +304,60 @@ def test_data_lists_what_is_here_and_what_is_not(cnnbench: Command) -> None:
     assert "not on this machine: train-images-idx3-ubyte" in done.stdout
 
 
-def test_a_run_in_whose_directory_hydra_works_is_complete(tmp_path: Path) -> None:
-    done = run_in_process(*SMALL, "hydra.job.chdir=true", "hydra.run.dir=run", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+CHDIR = "hydra.job.chdir=true"
+
+
+def test_a_run_with_chdir_takes_and_prints_paths_as_typed(within: Command, tmp_path: Path) -> None:
+    fill(tmp_path / "photos", {"Bag": 12, "Sandal": 12})
+    data = ("data=folder", "data.path=photos", "data.image_size=8")
+    small = [word for word in SMALL if not word.startswith("data")]
+    done = within(*small, *data, CHDIR, "hydra.run.dir=run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "run" in done.stdout.splitlines()
     assert (tmp_path / "run" / "result.json").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run"]
+
+
+def test_interrupted_with_chdir_a_run_prints_how_to_resume(forks: ForkServer, tmp_path: Path) -> None:
+    strikes = [(int(signal.SIGINT), "step", 3)]
+    done = forks.run(*SMALL, CHDIR, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    hint = "To go on: cnnbench resume run\n"
+    assert (done.returncode, hint in done.stderr) == (130, True), done.stderr
+
+
+def test_a_sweep_with_chdir_is_stopped_by_a_job_that_fails(within: Command, tmp_path: Path) -> None:
+    rates = ("optimizer.lr=1e30,0.01", "sweep_on_error=stop", "sweep=mine")
+    done = within("-m", *SMALL, *rates, CHDIR)
+    assert (done.returncode, "Not begun: the sweep was stopped." in done.stdout) == (4, True), done
+    (again,) = re.findall(r"To go on from there: cnnbench (.*)", done.stderr)
+    _, job, _ = shlex.split(again)
+    assert (tmp_path / job / "status.json").exists()
+
+
+OTHERS = "'.' already exists and is not an empty folder. Name another directory"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("hydra.run.dir=.",), ("benchmark", "hydra.run.dir=."),
+     ("-m", "seed=0,1", "hydra.sweep.dir=."),
+     ("-m", "seed=0,1", "hydra.sweep.dir=.", "hydra/sweeper=basic"),
+     ("benchmark", "-m", "seed=0,1", "hydra.sweep.dir=.")],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_folder_with_other_files_is_refused_and_left_alone(
+    within: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    (tmp_path / "notes").touch()
+    done = within(*arguments, *SMALL)
+    assert (done.returncode, OTHERS in done.stderr) == (2, True), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_an_empty_folder_is_taken_for_a_run_or_a_sweep(within: Command, tmp_path: Path) -> None:
+    for name in ("run", "sweep"):
+        (tmp_path / name).mkdir()
+    assert within(*SMALL, "hydra.run.dir=run").returncode == 0
+    sweep = ("-m", *SMALL, "seed=0", "hydra.sweep.dir=sweep")
+    assert within(*sweep).returncode == 0
+    assert "1 of 1 jobs are finished already." in within(*sweep).stdout

@@ -72,7 +72,7 @@ def test_images_elsewhere_are_read_without_a_checkpoint_with_consent_alone(run: 
     text = (run / "config.yaml").read_text().replace("name: sample", "name: folder")
     (run / "config.yaml").write_text(text.replace("path: null", "path: /photos, mine"))
     done = run_in_process("resume", "run", folder=run.parent)
-    again = "cnnbench resume run 'data.path='\"'\"'/photos, mine'\"'\"''\n"
+    again = "cnnbench resume run \"data.path='/photos, mine'\"\n"
     assert (done.returncode, f"If you trust it: {again}" in done.stderr) == (2, True), done.stderr
 
 

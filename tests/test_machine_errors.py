@@ -184,5 +184,5 @@ def test_a_sweep_of_another_person_is_reported_elsewhere(
     done = within("report", "sweep", "--output", "mine")
     assert (done.returncode, (tmp_path / "mine" / "report.html").exists()) == (0, True)
     assert done.stderr == (
-        "cnnbench: sweep/sweep.csv cannot be written: Permission denied. cnnbench report sweep tries again.\n"
+        "cnnbench: sweep/sweep.csv cannot be written: Permission denied. To try again: cnnbench report sweep\n"
     )

@@ -15,8 +15,8 @@ from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
 from cnnbench.config import Config
 from cnnbench.errors import ConfigError
+from cnnbench.runs.directory import resume_command
 from cnnbench.sweeps.jobs import list_jobs, quote_path
-from cnnbench.training.resume import resume_command
 
 # as typed, and the text that is meant
 NUMBER_LIKE = "2024_11_24 2024-11-24 1e3 1E+3 1.50 .5 5. +1 -0 007 03 0x5 1:30 1_0 2024 0.5 nan Inf"

@@ -38,6 +38,7 @@ def test_the_smoke_run_works_from_the_wheel_in_another_directory(installed: Path
         "cnnbench/conf/train.yaml",
         "cnnbench/conf/claims.yaml",
         "cnnbench/data/sample/LICENSE",
+        "cnnbench/py.typed",
         "cnnbench/reports/page/base.html.jinja",
         "cnnbench/reports/page/charts.js",
         "cnnbench/reports/reproduction/results.md.jinja",

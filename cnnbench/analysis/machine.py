@@ -125,7 +125,7 @@ def examine_memory(diagnosis: Diagnosis) -> Facts:
         advice = "End other programs, or lower train.batch_size."
         diagnosis.note(f"Only {format_bytes(free)} of memory can be had.", advice)
     if addresses != resource.RLIM_INFINITY:
-        advice = "PyTorch reserves more than it uses: ulimit -v unlimited."
+        advice = "PyTorch reserves more than it uses: ulimit -v unlimited"
         diagnosis.note(f"ulimit -v allows {format_bytes(addresses)} of addresses.", advice)
     return {
         "total_bytes": total,

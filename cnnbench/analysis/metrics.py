@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -44,9 +44,9 @@ class Evaluation:
     accuracy_95_interval: tuple[float, float]
     topk_accuracy: dict[int, float]
     expected_calibration_error: float
-    macro_mean: dict[str, float]
-    classes: list[ClassMetrics]
-    confusion: list[list[int]]
+    macro_mean: dict[str, float] = field(repr=False)
+    classes: list[ClassMetrics] = field(repr=False)
+    confusion: list[list[int]] = field(repr=False)
 
     def most_confused(self) -> list[tuple[str, str, int]]:
         """Return true class, predicted class and count, the most frequent first."""

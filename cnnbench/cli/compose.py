@@ -3,7 +3,6 @@
 import argparse
 import logging
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from cnnbench.cli.hydra_app import (
 )
 from cnnbench.cli.words import Flags
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError
-from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly
+from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly, resume_command
 from cnnbench.runs.processes import broadcast, one_broadcast, processes
 from cnnbench.runs.reading import find_runs, runs_of_this_launch
 from cnnbench.runs.sweep import is_stopped, recorded_jobs
@@ -89,7 +88,6 @@ def train_job(composed: DictConfig, claimed: ClaimedRun | None, plot: bool) -> f
             if _is_sweep_stopped():
                 return math.nan
             claimed = ClaimedRun(settings, None, directory, claim(directory))
-        from cnnbench.training.resume import resume_command
         from cnnbench.training.run import resume_job, train
 
         directory, settings = claimed.directory, claimed.settings
@@ -192,9 +190,11 @@ def _resume_sweep(options: argparse.Namespace, arguments: Sequence[str], recorde
         return run_sweep_command(words, request, options.plot)
     waiting = [name for name in jobs if not (directory / name / STATUS).exists()]
     if waiting and processes().rank == 0:
+        flags = [word for word in options.rest if word not in given]
+        begin = [*processes().program(), "resume", str(directory), *flags]
         raise ConfigError(
             f"{len(waiting):,} of {len(jobs):,} jobs of {directory} have not begun, so that there is "
-            f"nothing to change. Begin them first: cnnbench resume {shlex.quote(str(directory))}"
+            f"nothing to change. Begin them first: {config.join_words(begin)}"
         )
     return _resume_runs(options)
 
@@ -204,7 +204,7 @@ def _resume_runs(options: argparse.Namespace) -> int:
     from cnnbench.commands.resume import resume_run
 
     changes = config.parse_changes(options.changes, config.RESUME_OVERRIDES, "in a run that is resumed")
-    command = shlex.join([*processes().program(), *sys.argv[1:]])
+    command = config.join_words([*processes().program(), *sys.argv[1:]])
     codes = []
     if processes().rank > 0:
         for _ in range(broadcast() or 0):
@@ -217,7 +217,7 @@ def _resume_runs(options: argparse.Namespace) -> int:
         started = time.perf_counter()
         try:
             with one_broadcast(), plot_and_hint_on_exit(directory, lambda: command, options.plot):
-                resume_run(directory, changes, trusts, conf_folder(), started)
+                resume_run(directory, changes, trusts, conf_folder(), started, options.rest)
         except Exception as error:
             codes.append(report(error))  # the others go on
     return codes[0] if codes else 0

@@ -31,13 +31,20 @@ from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, explain_hydra, rep
 from cnnbench.cli.process_setup import SIGPIPE_CODE, place_third_party_caches, shield_stream, silence_libraries
 from cnnbench.cli.words import check_words
 from cnnbench.errors import ConfigError
-from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, job_directory_name
+from cnnbench.runs.directory import (
+    STATUS,
+    RunDirectory,
+    claim_exactly,
+    claim_new,
+    job_directory_name,
+    require_empty,
+)
 from cnnbench.runs.machine import limit_spinning
 from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_config, runs_of_this_launch
 from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopping import STOP_SIGNALS, end
-from cnnbench.runs.sweep import stop
+from cnnbench.runs.sweep import JOBS, stop
 from cnnbench.sweeps.jobs import SweepRequest
 
 if TYPE_CHECKING:
@@ -118,6 +125,8 @@ class HydraJob:
 
     def __call__(self, composed: DictConfig) -> float | None:
         gc.enable()
+        if HydraConfig.get().job.chdir:  # all paths are those of the folder of the command
+            os.chdir(HydraConfig.get().runtime.cwd)
         sweep = Path(HydraConfig.get().sweep.dir) if is_multirun() else None
         is_elsewhere = os.getpid() != self.launched_by
         if is_elsewhere:
@@ -281,7 +290,7 @@ def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "
     """Check a configuration, then claim `directory` or, if that is None, what Hydra's part names.
 
     Raises:
-        ConfigError: the configuration is wrong, or the directory that was asked for holds a run.
+        ConfigError: the configuration is wrong, or the directory holds a run or other files.
     """
     settings = config.load_composed(composed)
     from cnnbench.training import preflight  # numpy, which a wrong value need not wait for
@@ -289,8 +298,7 @@ def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "
     checked = preflight.check(settings)
     claim = claim_new if directory is None and not _is_named(composed) else claim_exactly
     path = directory or Path(composed.hydra.run.dir)
-    if composed.hydra.job.chdir:  # Hydra is about to leave the folder that it is relative to
-        path = path.absolute()
+    require_empty(path, STATUS)
     run = claim(path, verb)
     return ClaimedRun(settings, checked, run.path, run)
 
@@ -301,7 +309,7 @@ def _is_named(composed: DictConfig) -> bool:
 
 
 class RunCallback(Callback):
-    """Claim the directory of a single run before Hydra makes it; free memory after a job.
+    """Claim the directory of a single run, check that of a sweep; free memory after a job.
 
     Hydra turns an Exception of a callback into a warning, so errors leave as SystemExit.
     """
@@ -320,6 +328,15 @@ class RunCallback(Callback):
             raise SystemExit(report(error)) from error
         with read_write(config), open_dict(config):
             config.hydra.run.dir = str(self._claimed.directory)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        is_known = config.hydra.runtime.choices["hydra/sweeper"] in ("cnnbench", "basic")
+        if processes().rank > 0 or not is_known:  # other sweepers leave other files in theirs
+            return
+        try:
+            require_empty(Path(config.hydra.sweep.dir), JOBS, "multirun.yaml")
+        except Exception as error:
+            raise SystemExit(report(error)) from error
 
     def on_job_start(self, config: DictConfig, *, task_function: TaskFunction, **kwargs: Any) -> None:
         if isinstance(task_function, HydraJob):

@@ -1,7 +1,6 @@
 """`cnnbench reproduce`: the sweep of the experiments of the book and the claims, at a scale."""
 
 import argparse
-import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib import import_module
@@ -80,7 +79,7 @@ def run(arguments: list[str]) -> int:
         if request.launched:
             runs = select_runs(read_records(directory), options.scale)
             experiments = sort_runs(runs, full, read_scale(options.scale))
-            command = shlex.join(["cnnbench", *request.command])
+            command = config.join_words(["cnnbench", *request.command])
             heading = {"command": command, "scale": options.scale}
             verdicts, page = judge_runs(statements, computed, experiments, runs, heading)
             print(f"\n{verdicts}")
@@ -112,7 +111,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
             raise ConfigError(
                 f"{word.partition('=')[0]} would change what is measured, so cnnbench reproduce "
                 f"does not take it. Allowed: {', '.join(MACHINE_KEYS)}. Other values: "
-                f"cnnbench -m experiment=NAME {word}"
+                f"{config.join_words(['cnnbench', '-m', 'experiment=claims/relu_lenet', word])}"
             )
     return options
 

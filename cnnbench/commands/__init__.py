@@ -10,7 +10,14 @@ from cnnbench.analysis.format import printable
 from cnnbench.errors import explain_write_error
 from cnnbench.runs.directory import RunDirectory
 
-__all__ = ["ALLOW_CUSTOM_MODEL", "EXAMPLE_RUN", "parse_run_arguments", "run_parser", "write_results"]
+__all__ = [
+    "ALLOW_CUSTOM_MODEL",
+    "EXAMPLE_RUN",
+    "parse_run_arguments",
+    "run_parser",
+    "words_beside",
+    "write_results",
+]
 
 EXAMPLE_RUN = "outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00"
 ALLOW_CUSTOM_MODEL = "let it run a network that is not cnnbench's"  # the help of that flag
@@ -32,11 +39,22 @@ def run_parser(
 def parse_run_arguments(
     parser: argparse.ArgumentParser, arguments: list[str], takes_data: bool = False
 ) -> argparse.Namespace:
-    """Parse the arguments, with the flags that come last in the help of each such command."""
+    """Parse the arguments, with the flags that come last in the help of each such command.
+
+    The result has the arguments beside the directory, as they were typed, as `rest`.
+    """
     if takes_data:
         parser.add_argument("--match-by-order", action="store_true", help="match other classes by their order")
     parser.add_argument("--allow-custom-model", action="store_true", help=ALLOW_CUSTOM_MODEL)
-    return parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
+    options.rest = words_beside(options.directory, arguments)
+    return options
+
+
+def words_beside(directory: Path, arguments: list[str]) -> list[str]:
+    """Return the arguments without the one that names the directory."""
+    place = next(place for place, word in enumerate(arguments) if Path(word) == directory)
+    return arguments[:place] + arguments[place + 1 :]
 
 
 @contextmanager

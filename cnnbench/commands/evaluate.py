@@ -20,7 +20,7 @@ from cnnbench.runs.reading import find_figure, read_json_or_empty
 from cnnbench.training.build import describe
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 
-__all__ = ["format_metrics", "run"]
+__all__ = ["evaluate_model", "format_metrics", "run"]
 
 TOP = 5
 
@@ -47,19 +47,35 @@ def run(arguments: list[str], conf: Path) -> None:
     topk = options.topk or []
     if min(topk, default=1) < 1:
         raise ConfigError(f"--topk {min(topk)} is out of range. It must be at least 1.")
-    trained = load_trained_model(options.directory, options.overrides, conf, "evaluate", options.allow_custom_model)
-    config, dataset, device = trained.config, trained.dataset, trained.engine.device
-    most = len(dataset.classes) - 1
+    run, words, trust = options.directory, options.overrides, options.allow_custom_model
+    trained = load_trained_model(run, words, conf, "evaluate", trust, options.rest)
+    config, device = trained.config, trained.engine.device
+    most = len(trained.dataset.classes) - 1
     if max(topk, default=0) > most:
         raise ConfigError(f"--topk {max(topk)} is out of range. It must be at most {most}: all classes are sure.")
-    place, by_order = device.torch_device, options.match_by_order
-    test = load_eval_set(config, dataset, trained.directory, trained.overrides, place, by_order)
-    result = _measure(trained, test.examples, sorted(set(topk)) or [min(TOP, most)])
+    test, result = evaluate_model(trained, options.match_by_order, topk)
     heading = f"{config.model.name} ({trained.weights}) on {test.title}"
     print(printable(f"{heading}: {len(test.examples):,} examples"))
     print(f"{device.torch_device.type} ({device.describe()}), {device.precision}")
     print(printable("\n".join([*test.notes, "", format_metrics(result), ""])))
     _record(trained, test, result, heading, options.overrides)
+
+
+def evaluate_model(
+    trained: TrainedModel, match_by_order: bool = False, topk: Sequence[int] = ()
+) -> tuple[EvalSet, Evaluation]:
+    """Measure a trained network on the test set of its configuration; return that and the figures.
+
+    `topk` is TOP by default, or the most that leaves a class out.
+
+    Raises:
+        CnnbenchError: as `load_eval_set`.
+    """
+    config, dataset, device = trained.config, trained.dataset, trained.engine.device.torch_device
+    place, changes = trained.directory, trained.overrides
+    test = load_eval_set(config, dataset, place, changes, device, match_by_order)
+    default = [min(TOP, len(dataset.classes) - 1)]
+    return test, _measure(trained, test.examples, sorted(set(topk)) or default)
 
 
 def _measure(trained: TrainedModel, examples: Examples, topk: Sequence[int]) -> Evaluation:

@@ -49,7 +49,8 @@ def run(arguments: list[str], conf: Path) -> None:
     missing = [package for package, spec in specs.items() if spec is None or spec.origin is None]
     if missing:
         raise ConfigError(f"--format {options.format} needs {' and '.join(missing)}: pip install 'cnnbench[onnx]'")
-    trained = load_trained_model(options.directory, list(SETTINGS), conf, "export", options.allow_custom_model)
+    run, trust = options.directory, options.allow_custom_model
+    trained = load_trained_model(run, SETTINGS, conf, "export", trust, options.rest)
     config, engine, dataset = trained.config, trained.engine, trained.dataset
     side = dataset.image_size if preprocesses else config.data.resize
     preprocessing = Preprocessing(engine.preprocess, side) if preprocesses else None

@@ -46,7 +46,7 @@ def run(arguments: list[str], conf: Path) -> None:
     # by torch in full precision, whatever the run was trained in, unless another is asked for
     overrides = ["reference=none", "device.precision=fp32", *options.overrides]
     run, trust, by_order = options.directory, options.allow_custom_model, options.match_by_order
-    trained = load_trained_model(run, overrides, conf, "inspect", trust)
+    trained = load_trained_model(run, overrides, conf, "inspect", trust, options.rest)
     config, dataset, changes = trained.config, trained.dataset, trained.overrides
     device = trained.engine.device.torch_device
     test = load_eval_set(config, dataset, trained.directory, changes, device, by_order)

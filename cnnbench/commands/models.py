@@ -35,5 +35,5 @@ def run(arguments: list[str], conf: Path) -> None:
     print(
         "\nSizes are in pixels. Parameters are for one channel and 10 classes at the size of the recipe. The recipe\n"
         "is that of the source: of Dive into Deep Learning the first edition's, whose rates are larger, if the\n"
-        "network is in it. cnnbench summary model=NAME shows the layers of one."
+        "network is in it. To see the layers of one: cnnbench summary model=lenet"
     )

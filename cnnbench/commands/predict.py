@@ -18,7 +18,7 @@ from cnnbench.errors import DataError
 from cnnbench.reports.predictions import Prediction, as_csv, as_json, as_table
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 
-__all__ = ["run"]
+__all__ = ["classify_files", "run"]
 
 BATCH = 64  # images at a time: memory stays bounded however many there are
 
@@ -33,12 +33,12 @@ def run(arguments: list[str], conf: Path) -> None:
     options = _parse(arguments)
     # the data are not read, so it does not matter whose folder they are in
     words = [*options.overrides, "data.root=null"]
-    allow = options.allow_custom_model
-    trained = load_trained_model(options.directory, words, conf, "predict", allow)
+    run, trust = options.directory, options.allow_custom_model
+    trained = load_trained_model(run, words, conf, "predict", trust, options.rest)
     dataset = trained.dataset
     top = min(options.topk, len(dataset.classes))
     tally = Tally()
-    predictions = tally.count(_predict(trained, options.paths, top, options.invert))
+    predictions = tally.count(classify_files(trained, options.paths, top, options.invert))
     if options.json:
         lines = as_json(predictions)
     elif options.csv:
@@ -90,7 +90,14 @@ def _at_least_one(word: str) -> int:
     return int(word)
 
 
-def _predict(trained: TrainedModel, paths: Sequence[Path], top: int, invert: bool) -> Iterator[Prediction]:
+def classify_files(
+    trained: TrainedModel, paths: Sequence[Path], topk: int, invert: bool = False
+) -> Iterator[Prediction]:
+    """Yield the `topk` most probable classes of each image, or what is wrong with it.
+
+    `paths` are those that `read_inputs` takes; `invert` makes dark pixels light.
+    """
+    top = min(topk, len(trained.dataset.classes))
     waiting = read_inputs(paths, trained.dataset.in_channels, trained.dataset.image_size)
     while block := list(islice(waiting, BATCH)):
         readable = [image.pixels for image in block if image.pixels is not None]

@@ -7,7 +7,7 @@ module alone knows either, below the command line and sweeps.
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -47,6 +47,7 @@ __all__ = [
     "explain_omegaconf",
     "explain_syntax",
     "format_override",
+    "join_words",
     "leads_out",
     "load_composed",
     "parse_changes",
@@ -184,6 +185,18 @@ def leads_out(path: str) -> bool:
 def quote(text: str) -> str:
     """Quote a text as the value of an override."""
     return QuotedString(text, Quote.single).with_quotes()
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Return the words as a line for the shell, quoted as a person would, where it needs that."""
+    return " ".join(map(_quote_word, words))
+
+
+def _quote_word(word: str) -> str:
+    if re.fullmatch(r"[\w@%+=:,./-]+", word):
+        return word
+    is_plain_in_double_quotes = not set('"\\$`!').intersection(word)
+    return f'"{word}"' if "'" in word and is_plain_in_double_quotes else shlex.quote(word)
 
 
 def format_override(key: str, value: str) -> str:

@@ -1,12 +1,11 @@
 """Which keys may differ from a recorded configuration, and what a record may not decide."""
 
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cnnbench.config.load import as_dict, flatten, load
-from cnnbench.config.overrides import format_override, leads_out
+from cnnbench.config.overrides import format_override, join_words, leads_out
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
 
@@ -83,8 +82,8 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
     if differences:
         raise ConfigError(
             f"{place} holds a run with other values: {', '.join(differences)}. "
-            "Name another sweep=NAME, change what the run goes on with (cnnbench resume), "
-            "or delete it to run it anew."
+            "Name another sweep=NAME, or delete it to run it anew.\n"
+            f"To go on with its own values: {join_words(['cnnbench', 'resume', str(place)])}"
         )
 
 
@@ -103,10 +102,12 @@ def check_trust(
     confirmed: Collection[tuple[str, str]],
     allow_custom_model: bool,
     command: Sequence[str],
+    rest: Sequence[str] = (),
 ) -> None:
     """Check what an untrusted run directory may not decide: which code runs, what is outside it.
 
-    `confirmed` are the keys and values that the user has given, `command` the words of the command.
+    `confirmed` are the keys and values that the user has given. `command` and `rest` are the words
+    of the command, before and after those that confirm; there are none of a call from Python.
 
     Raises:
         ConfigError: the user has to confirm something. The message has the command that does.
@@ -117,8 +118,8 @@ def check_trust(
             words.append(format_override(key, value))
             reasons.append(f"{KEYS_NEEDING_CONFIRMATION[key]}: {words[-1]}")
     if ":" in config.model.name and not allow_custom_model:
-        words.append("--allow-custom-model")
+        words.append("--allow-custom-model" if command else "allow_custom_model=True")
         reasons.append(f"runs code that is not cnnbench's: model.name={config.model.name}")
     if reasons:
-        again = shlex.join([*command, *words])
+        again = join_words([*command, *words, *rest])
         raise ConfigError(f"{directory} {' and '.join(reasons)}. If you trust it: {again}")

@@ -126,7 +126,7 @@ def _match_classes(
     if fits and match_by_order:
         note = f"The network was taught other classes; they are compared in their order: {listed}"
         return np.arange(len(names)), True, [f"{note}."]
-    advice = f" To compare them in their order ({listed}): --match-by-order." if fits else ""
+    advice = f" To compare them in their order ({listed}) add: --match-by-order" if fits else ""
     if match_by_order:
         advice = (
             " --match-by-order does not help: it needs the same number of classes, and names that "

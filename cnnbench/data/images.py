@@ -1,5 +1,6 @@
 """Decode image files: to train on, and as inputs of `predict`."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -101,7 +102,8 @@ def read_images(
     total = len(files)
     with _bombs_as_errors(), ThreadPool() as pool:  # Pillow leaves the interpreter free
         results = pool.imap(read, range(total), CHUNK)
-        bar = tqdm(results, title, total, False, unit=" images", disable=None, delay=BAR_DELAY_S)
+        no_bar = "TQDM_DISABLE" in os.environ or None  # None: where there is no terminal
+        bar = tqdm(results, title, total, False, unit=" images", disable=no_bar, delay=BAR_DELAY_S)
         for file, result in zip(files, bar, strict=True):
             if isinstance(result, DataError):
                 problems.append(str(result))

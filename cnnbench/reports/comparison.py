@@ -1,7 +1,6 @@
 """Compare runs: a table by validation accuracy, with mean and deviation over seeds, and a CSV."""
 
 import os
-import shlex
 import statistics
 import sys
 from collections import Counter
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.analysis.format import align, mean_and_std, printable
-from cnnbench.config import BOOKKEEPING_KEYS, REPEATED_KEYS, format_override, is_below
+from cnnbench.config import BOOKKEEPING_KEYS, REPEATED_KEYS, format_override, is_below, join_words
 from cnnbench.errors import explain_write_error
 from cnnbench.reports.groups import Group, differing, distinguishing, given, group, ranked
 from cnnbench.runs.directory import RunDirectory
@@ -51,7 +50,7 @@ def print_comparison(directories: Sequence[Path]) -> list[Record]:
             try:
                 RunDirectory(directory).write_rows(CSV, as_rows(runs))
             except OSError as error:
-                again = f"cnnbench report {shlex.quote(str(directory))} tries again."
+                again = f"To try again: {join_words(['cnnbench', 'report', str(directory)])}"
                 message = explain_write_error(error.filename, error, again)
                 print(f"cnnbench: {printable(str(message))}", file=sys.stderr)
         found |= {run.path.resolve(): run for run in runs}
@@ -126,12 +125,14 @@ def _table(groups: Sequence[Group], columns: Sequence[str], repeated: Sequence[s
 def _best(group: Group) -> str:
     run = group.runs[0]
     words = ["cnnbench"]
+    if run.config_dir is not None:
+        words += ["--config-dir", os.path.relpath(run.config_dir)]
     for override in run.overrides:
         key, equals, typed = override.partition("=")
         if not is_below(key, BOOKKEEPING_KEYS):
             is_as_given = not equals or run.value(key) == typed
             words.append(override if is_as_given else format_override(key, run.value(key)))
-    return f"the best: {shlex.join(words)}"
+    return f"the best: {join_words(words)}"
 
 
 def _unfinished(runs: Sequence[Record], varied: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ import io
 import json
 import logging.config
 import os
-import shlex
 import socket
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO
 
 import yaml
 
+from cnnbench.config import Config, external_targets, format_override, join_words
 from cnnbench.errors import NOT_SUPPORTED, CnnbenchError, ConfigError, explain_write_error, from_machine
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import processes
@@ -33,12 +33,15 @@ __all__ = [
     "job_directory_name",
     "log_to",
     "reopen",
+    "require_empty",
+    "resume_command",
     "write_atomically",
 ]
 
 log = logging.getLogger("cnnbench")
 
 STATUS, DATASET, LOCK = "status.json", "dataset.json", ".lock"
+OTHER = "Name another directory (hydra.run.dir=DIR or sweep=NAME), or leave it to cnnbench."
 WAIT_S = 1.0  # for a lock that someone holds for a moment to see whether it is free
 
 
@@ -63,6 +66,21 @@ def claim(directory: Path, verb: str = "train") -> "RunDirectory | None":
     return RunDirectory(directory, verb, lock)
 
 
+def require_empty(directory: Path, *marks: str) -> None:
+    """Check that `directory` is empty, is still to be made, or has a file of the names `marks`.
+
+    Raises:
+        ConfigError: it has other files alone, which are not to be mixed with those of a run.
+    """
+    try:
+        # a rival that is about to claim it has the lock
+        names = {path.name for path in directory.iterdir()} - {LOCK}
+    except OSError:  # there is none, or claiming it says what is wrong
+        return
+    if names and names.isdisjoint(marks):
+        raise ConfigError(f"'{directory}' already exists and is not an empty folder. {OTHER}")
+
+
 def claim_exactly(directory: Path, verb: str = "train") -> "RunDirectory":
     """Claim the directory that was asked for by name.
 
@@ -71,11 +89,10 @@ def claim_exactly(directory: Path, verb: str = "train") -> "RunDirectory":
     """
     run = _claim_or_explain(directory, verb)
     if run is None:
-        go_on = f" To go on with that run: cnnbench resume {shlex.quote(str(directory))}." if verb == "train" else ""
-        raise ConfigError(
-            f"{directory} already holds a run, and a run directory is never used twice.{go_on} For a new one name "
-            "another directory (hydra.run.dir=DIR, or sweep=NAME for a sweep), or leave the name to cnnbench."
-        )
+        resume = join_words([*processes().program(), "resume", str(directory)])
+        hint = f"\nTo go on with that run: {resume}" if verb == "train" else ""
+        held = f"{directory} already holds a run, and a run directory is never used twice"
+        raise ConfigError(f"{held}. {OTHER}{hint}")
     return run
 
 
@@ -87,7 +104,7 @@ def claim_new(wanted: Path, verb: str = "train") -> "RunDirectory":
     """
     directory, number = wanted, 2
     while (run := _claim_or_explain(directory, verb)) is None:
-        directory = wanted.with_name(f"{wanted.name}_{number}")
+        directory = wanted.parent / f"{wanted.name}_{number}"
         number += 1
     return run
 
@@ -113,6 +130,16 @@ def reopen(directory: Path) -> "Iterator[RunDirectory]":
             for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
                 leftover.unlink()
         yield RunDirectory(directory, "train", lock)
+
+
+def resume_command(directory: Path, config: Config, *changes: str) -> str:
+    """Return the command line that resumes a run with `changes`, words KEY=VALUE."""
+    words = [*processes().program(), "resume", os.path.relpath(directory)]
+    targets = external_targets(config)
+    targets.pop("data.path", None)  # which the checkpoint is trusted with
+    words += [format_override(key, value) for key, value in targets.items()]
+    words += ["--allow-custom-model"] if ":" in config.model.name else []
+    return join_words([*words, *changes])
 
 
 def log_to(directory: Path, conf: Path) -> None:

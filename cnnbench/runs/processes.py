@@ -34,13 +34,17 @@ class Processes:
     def several(self) -> bool:
         return self.world_size > 1
 
-    def program(self) -> list[str]:
-        """The words that a command line of cnnbench begins with."""
+    def program(self, local_size: int | None = None) -> list[str]:
+        """Return the words that a command line of cnnbench begins with.
+
+        `local_size` is the number of processes on each machine, if it shall be another.
+        """
         if self.launch is None:
             return ["cnnbench"]
         machines = self.world_size // self.local_size
         where = [f"--nnodes={machines}", "--rdzv-backend=c10d", f"--rdzv-endpoint={os.environ['MASTER_ADDR']}"]
-        return ["torchrun", *(where if machines > 1 else []), f"--nproc-per-node={self.local_size}", "-m", "cnnbench"]
+        count = f"--nproc-per-node={local_size or self.local_size}"
+        return ["torchrun", *(where if machines > 1 else []), count, "-m", "cnnbench"]
 
 
 def processes() -> Processes:

@@ -57,6 +57,17 @@ class Record:
         """Return the overrides by key."""
         return dict(override.split("=", 1) for override in self.overrides if "=" in override)
 
+    @property
+    def config_dir(self) -> str | None:
+        """Return the folder of groups of the user's own, --config-dir; None if there was none."""
+        try:
+            recorded = yaml.load(read_text(self.path / ".hydra" / "hydra.yaml"), yaml.BaseLoader)
+            sources = look_up(recorded, "hydra", "runtime", "config_sources")
+            typed = (each["path"] for each in sources if each["provider"] == "command-line")
+            return next(filter(os.path.isabs, typed), None)
+        except Exception:  # it is missing, or untrusted: it may hold anything
+            return None
+
     def figure(self, *keys: str) -> float | None:
         """Return a number of result.json; None if there is none."""
         return find_figure(self.result, *keys)

@@ -4,7 +4,6 @@ import gc
 import itertools
 import json
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -278,11 +277,12 @@ class Sweep:
 
     def _resume_hint(self) -> str:
         if self.launcher not in LOCAL:
-            return f"Submitted jobs go on. See how far they are: cnnbench report {self.directory}"
+            report = config.join_words(["cnnbench", "report", str(self.directory)])
+            return f"Submitted jobs go on. See how far they are: {report}"
         words = [*processes().program(), *self.request.command]
         if not self.request.jobs and not any(word.startswith("sweep=") for word in words):
             words.append(config.format_override("sweep", self.composed.sweep))
-        return f"To go on: {shlex.join(words)}"
+        return f"To go on: {config.join_words(words)}"
 
     @contextmanager
     def _stopping_together(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cnnbench.config import join_words
 from cnnbench.trackers.base import Row, Rows, Tracker
 
 __all__ = ["Client", "tag_of"]
@@ -35,7 +36,7 @@ class Client(Tracker):
         configuration = (self.directory / "config.yaml").read_text(encoding="utf-8")
         self.writer.add_text("configuration", indent(configuration, "    "), len(self.history))
         self.log_rows(self.history)
-        return f"tensorboard --logdir {os.path.relpath(self.directory)}"
+        return join_words(["tensorboard", "--logdir", os.path.relpath(self.directory)])
 
     def log_rows(self, rows: Rows) -> None:
         for row, ended_at in rows:

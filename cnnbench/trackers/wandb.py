@@ -4,6 +4,7 @@ import hashlib
 import os
 import secrets
 
+from cnnbench.config import join_words
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.trackers.base import Row, Rows, Tracker
 
@@ -57,7 +58,7 @@ class Client(Tracker):
         RunDirectory(directory).write_json("wandb.json", {"run_id": run_id})
         if not (is_resumed and self.tracked.offline):
             self.log_rows(self.history)  # a server ignores epochs that it has
-        sync = f"wandb sync {os.path.relpath(directory)}/wandb/offline-run-*"
+        sync = f"{join_words(['wandb', 'sync', os.path.relpath(directory)])}/wandb/offline-run-*"
         return self.tracked.url or sync
 
     def log_rows(self, rows: Rows) -> None:

@@ -5,9 +5,7 @@ They hold tensors and plain values, with a format version and a checksum, and ar
 
 import hashlib
 import io
-import os
 import pickle
-import shlex
 import time
 import warnings
 import zipfile
@@ -20,8 +18,7 @@ import numpy as np
 import torch
 
 from cnnbench.errors import UNREACHABLE, CheckpointError, DivergedError
-from cnnbench.runs.directory import write_atomically
-from cnnbench.runs.processes import processes
+from cnnbench.runs.directory import resume_command, write_atomically
 from cnnbench.training.state import Row, State, TrainingState, snapshot
 
 __all__ = ["AsyncCheckpointWriter", "CheckpointManager", "load", "load_newest", "save", "save_rotating"]
@@ -296,8 +293,8 @@ class CheckpointManager:
         )
         if not self.kept:
             return DivergedError(f"{what}. There is no checkpoint yet.\n{advice}")
-        run = os.path.relpath(self.writer.folder.parent)
-        command = shlex.join([*processes().program(), "resume", run, f"optimizer.lr={lr / 10:g}"])
+        run, change = self.writer.folder.parent, f"optimizer.lr={lr / 10:g}"
+        command = resume_command(run, self.state.config, change)
         kept = f"checkpoints/last.pt holds {self.kept}."
         return DivergedError(f"{what}. {kept}\n{advice}\nTo go on from there: {command}")
 

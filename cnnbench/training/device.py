@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from msgspec.structs import replace
 
-from cnnbench.config import Config, DeviceConfig
+from cnnbench.config import Config, DeviceConfig, join_words
 from cnnbench.errors import ConfigError
 from cnnbench.runs.machine import cpu_quota, memory_limit, usable_cpus
 from cnnbench.runs.processes import processes
@@ -151,10 +151,12 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
     if not there[name]:
         present = ", ".join(key for key, value in there.items() if value)
         raise ConfigError(f"device={name}: PyTorch {torch.__version__} finds no such device here. Present: {present}.")
-    if name == "cuda" and ours.several and ours.local_size > torch.cuda.device_count():
+    gpus = torch.cuda.device_count()
+    if name == "cuda" and ours.several and ours.local_size > gpus:
+        fewer = join_words([*ours.program(gpus), *sys.argv[1:]])
         raise ConfigError(
-            f"{ours.local_size} processes on this machine need a GPU each, and it has {torch.cuda.device_count()}. "
-            f"Use torchrun --nproc-per-node={torch.cuda.device_count()}, or device=cpu."
+            f"{ours.local_size} processes on this machine need a GPU each, and it has {gpus}. "
+            f"Use device=cpu, or fewer processes: {fewer}"
         )
     if config.cuda_graphs is True and ours.several:
         raise ConfigError(

@@ -1,13 +1,16 @@
 """Load the trained network of a run directory, which may be untrusted."""
 
-import shlex
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+import torch
 from msgspec.structs import replace
+from torch import nn
 
 from cnnbench import config as configuration
 from cnnbench.analysis.format import printable, truncate
@@ -44,15 +47,60 @@ class TrainedModel:
     weights: str
     overrides: Mapping[str, Any]
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.dataset.classes)
+
+    @property
+    def model(self) -> nn.Module:
+        """The network in evaluation mode: images (N, C, S, S) to logits (N, K).
+
+        Its images are those that `preprocess` returns.
+        """
+        return self.engine.eval_model
+
+    def preprocess(self, images: torch.Tensor) -> torch.Tensor:
+        """Return normalized images (N, C, S, S) for uint8 images (N, C, H, W).
+
+        S is `config.data.resize`. Both are on the device of the network.
+        """
+        return self.engine.inputs(images)
+
+    def __call__(self, images: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
+        """Return the logits (N, K) of uint8 images (N, C, H, W), a tensor or an array.
+
+        They are computed as in training: in the precision of the device, and with train.tta.
+
+        Raises:
+            ConfigError: the images are of another type or shape.
+        """
+        pixels = torch.as_tensor(images, device=self.engine.device.torch_device)
+        channels = self.dataset.in_channels
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != channels:
+            given = f"{str(pixels.dtype).removeprefix('torch.')} {tuple(pixels.shape)}"
+            raise ConfigError(f"The images are {given}. They must be uint8 (N, {channels}, H, W).")
+        return self.engine.classify(pixels)
+
+    def __repr__(self) -> str:
+        place, name = os.path.relpath(self.directory), self.config.model.name
+        figures = f"model={name!r}, classes={len(self.classes)}, weights={self.weights!r}"
+        return f"TrainedModel({place!r}, {figures})"
+
 
 def load_trained_model(
-    directory: Path, overrides: list[str], conf: Path, command: str, allow_custom_model: bool = False
+    directory: Path,
+    overrides: Sequence[str],
+    conf: Path,
+    command: str,
+    allow_custom_model: bool = False,
+    rest: Sequence[str] | None = None,
 ) -> TrainedModel:
     """Load the network that the run in `directory` has trained.
 
     If the run had a validation set, the weights of its best epoch are used; otherwise the last
     weights. `overrides` may change the data, the device and how the network is measured; `conf` is
-    the folder of the YAMLs that they choose from. The network and its input size stay.
+    the folder of the YAMLs that they choose from. The network and its input size stay. `rest` is
+    what the user has typed after `command`, beside the directory; None for a call from Python.
 
     Raises:
         ConfigError: it holds no such run, leads out of itself, or the overrides are wrong.
@@ -62,9 +110,10 @@ def load_trained_model(
         raise ConfigError(f"cnnbench {command} works in one process. Start it without torchrun.")
     runs = find_runs(directory)
     if runs != [directory]:
+        compare = ["cnnbench", "report", str(directory)]
         raise ConfigError(
-            f"{directory} is no run but holds {len(runs):,}. Give one of them, such as {runs[0]}. "
-            f"cnnbench report {shlex.quote(str(directory))} compares them."
+            f"{directory} is no run but holds {len(runs):,}. Give one of them, such as {runs[0]}.\n"
+            f"To compare them: {configuration.join_words(compare)}"
         )
     check_training_run(directory)
     refusal = f"by {command}: the network is as it was trained"
@@ -80,8 +129,9 @@ def load_trained_model(
     config = configuration.apply_overrides(values, locked)
     confirmed = {(key, str(value)) for key, value in changes.items()}
     confirmed.add(("data.path", str(config.data.path)))  # images are read, and nothing is written
-    words = ["cnnbench", command, str(directory)]
-    configuration.check_trust(directory, config, confirmed, allow_custom_model, words)
+    words = [] if rest is None else ["cnnbench", command, str(directory)]
+    trusts = allow_custom_model
+    configuration.check_trust(directory, config, confirmed, trusts, words, rest or ())
     # Compiling and capturing pay off in training alone.
     eager = replace(config, device=replace(config.device, cuda_graphs=False, compile=False))
     weights: Any = state.get("model") if state.get("average") is None else state["average"]

@@ -19,7 +19,6 @@ __all__ = ["fit"]
 
 log = logging.getLogger("cnnbench")
 
-NO_BAR = True if "TQDM_DISABLE" in os.environ else None  # None: only where there is no terminal
 REFRESH_S = 0.5  # how often the host reads the sums during an epoch
 
 
@@ -37,11 +36,12 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
     config, engine, watch = state.config, state.engine, state.watch
     name, num_train = state.evaluated_part, len(state.data.train)
     checkpoints = CheckpointManager(state)
+    shows_bar = state.run_directory is not None and "TQDM_DISABLE" not in os.environ
     bar = tqdm(
         total=config.train.epochs * num_train,
         unit=" examples",
         unit_scale=True,
-        disable=NO_BAR if state.run_directory else True,
+        disable=None if shows_bar else True,  # None: where there is no terminal
         leave=False,
     )
     try:

@@ -74,8 +74,8 @@ def _check_trackers(config: Config) -> None:
         package = find_spec(name)
         if package is None or package.origin is None:  # a mere folder of that name
             raise ConfigError(
-                f"The packages of tracker={name} are not installed: "
-                f"pip install 'cnnbench[{name}]'. Without a tracker: tracker=none."
+                f"The packages of tracker={name} are not installed. "
+                f"Train without (tracker=none), or install them: pip install 'cnnbench[{name}]'"
             )
 
 

@@ -1,7 +1,6 @@
 """Read what a run resumes from, and check that it may be resumed as asked."""
 
 import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from cnnbench.training.load_model import read_dataset
 from cnnbench.training.preflight import Preflight, check
 from cnnbench.training.state import State, check_values
 
-__all__ = ["ResumeState", "check_resume", "describe_finished", "reopen_run", "resume_command"]
+__all__ = ["ResumeState", "check_resume", "describe_finished", "reopen_run"]
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,13 @@ def reopen_run(
     changes: Mapping[str, Any] | None = None,
     *,
     allow_custom_model: bool = False,
+    rest: Sequence[str] = (),
 ) -> Iterator[tuple[RunDirectory, Config, ResumeState]]:
     """Open a training run that ended, for this process alone, and read what it resumes from.
 
     Gives its directory, the configuration to go on with, and its state. The configuration is the
     `wanted` one of a job, whose values the run must have been trained with; without it the recorded
-    one with `changes`. The directory may be untrusted.
+    one with `changes`. The directory may be untrusted: `rest` is what the user has typed beside it.
 
     Raises:
         ConfigError: it holds no training run, is in use, leads out of itself, has other values, or
@@ -86,7 +86,7 @@ def reopen_run(
         if resume.last is not None:  # the images must be those of before, so who made it had them
             confirmed.add(("data.path", str(config.data.path)))
         command = [*processes().program(), "resume", os.path.relpath(directory)]
-        configuration.check_trust(directory, config, confirmed, allow_custom_model, command)
+        configuration.check_trust(directory, config, confirmed, allow_custom_model, command, rest)
         _require_epochs(directory, config, resume)
         yield run_directory, config, resume
 
@@ -108,16 +108,6 @@ def check_resume(directory: Path, config: Config, resume: ResumeState) -> Prefli
                 "they are in with data.path=DIR, or start a new run."
             )
     return checked
-
-
-def resume_command(directory: Path, config: Config) -> str:
-    """Return the command line that resumes a run."""
-    words = [*processes().program(), "resume", os.path.relpath(directory)]
-    targets = configuration.external_targets(config)
-    targets.pop("data.path", None)  # which the checkpoint is trusted with
-    words += [configuration.format_override(key, value) for key, value in targets.items()]
-    words += ["--allow-custom-model"] if ":" in config.model.name else []
-    return shlex.join(words)
 
 
 def describe_finished(directory: Path) -> str:

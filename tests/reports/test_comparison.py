@@ -108,7 +108,7 @@ def test_runs_that_differ_in_what_nobody_gave_are_no_repetitions() -> None:
 
 def test_the_best_command_has_the_values_a_run_went_on_with_and_quotes_them() -> None:
     moved = run(0.5, "data.path=there", "seed=1", config={"data": {"path": "a, b"}, "seed": 1})
-    assert """the best: cnnbench 'data.path='"'"'a, b'"'"'' seed=1""" in compare([moved])
+    assert """the best: cnnbench "data.path='a, b'" seed=1""" in compare([moved])
 
 
 def test_what_is_not_finished_is_listed_the_failed_first() -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from threading import Barrier
 from typing import Any, BinaryIO
@@ -15,7 +15,15 @@ from typing import Any, BinaryIO
 import pytest
 
 from cnnbench.errors import NOT_SUPPORTED, ConfigError
-from cnnbench.runs.directory import RunDirectory, claim_exactly, claim_new, write_atomically
+from cnnbench.runs.directory import (
+    LOCK,
+    STATUS,
+    RunDirectory,
+    claim_exactly,
+    claim_new,
+    require_empty,
+    write_atomically,
+)
 
 RIVALS = 8
 
@@ -42,6 +50,23 @@ def test_a_directory_that_holds_a_run_is_refused_and_left_alone(tmp_path: Path) 
     with pytest.raises(ConfigError, match="already holds a run"):
         claim_exactly(tmp_path)
     assert status(tmp_path) == {"state": "finished"}
+
+
+@pytest.mark.parametrize(
+    ("names", "is_taken"),
+    [((), True), ((LOCK,), True), ((STATUS, "b"), True), (("a",), False), ((LOCK, "a"), False)],
+    ids=str,
+)
+def test_other_files_are_refused(tmp_path: Path, names: tuple[str, ...], is_taken: bool) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with nullcontext() if is_taken else pytest.raises(ConfigError, match="is not an empty folder"):
+        require_empty(tmp_path, STATUS)
+
+
+def test_a_directory_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    require_empty(tmp_path / "new", STATUS)
+    assert not (tmp_path / "new").exists()
 
 
 def race(claim: Callable[[], Path | None]) -> list[str]:

@@ -21,9 +21,9 @@ from tracked import read_mlflow, read_recorded, server
 from cnnbench import api, config
 from cnnbench.cli.hydra_app import compose_config
 from cnnbench.config import MlflowConfig
+from cnnbench.runs.directory import resume_command
 from cnnbench.trackers.base import Rows
 from cnnbench.trackers.mlflow import Client
-from cnnbench.training.resume import resume_command
 
 needs_mlflow = pytest.mark.skipif(
     find_spec("mlflow") is None,

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def test_the_file_of_metrics_is_there_after_the_first_epoch(start: Start, run: R
 def test_on_a_terminal_no_bar_stays(
     start: Start, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(loop, "NO_BAR", False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     rows_of(start)
     shown = capsys.readouterr().err
     assert "examples/s" in shown
