@@ -34,7 +34,7 @@ PLAIN = re.compile(r"[\w%+,./=~-]*")  # the script for bash splits other words, 
 
 
 def print_completions(shell: str, commands: Collection[str]) -> None:
-    """Print what fits the line in COMP_LINE, as Hydra's script for `shell` reads it; never an error."""
+    """Print what fits the line in COMP_LINE, as Hydra's script for `shell` reads it; no errors."""
     line, point = os.environ.get("COMP_LINE", ""), os.environ.get("COMP_POINT", "")
     found: set[str] = set()
     gc.disable()  # composing leaves no garbage
