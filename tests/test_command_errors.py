@@ -458,12 +458,6 @@ def test_help_lists_experiments_in_folders_as_they_are_chosen(within: Command) -
     assert {"book/alexnet", "claims/init", "demo"} <= set(listed)
 
 
-def test_the_shell_completes_experiments(cnnbench: Command) -> None:
-    line = "cnnbench experiment=dem"
-    done = cnnbench("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
-    assert (done.returncode, done.stdout.split()) == (0, ["experiment=demo"]), done.stderr
-
-
 def test_a_working_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     shell = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -m cnnbench models'
     command = ["sh", "-c", shell, sys.executable]

@@ -287,11 +287,6 @@ def test_help_shows_verbs_choices_and_the_configuration(cnnbench: Command) -> No
     assert "batch_size:" in done.stdout
 
 
-def test_the_shell_completes_names_of_a_group(cnnbench: Command) -> None:
-    done = cnnbench("-sc", "query=bash", COMP_LINE="cnnbench optimizer=ada", COMP_POINT="22")
-    assert done.stdout.split() == ["optimizer=adagrad", "optimizer=adam", "optimizer=adamw"]
-
-
 def test_version(cnnbench: Command) -> None:
     assert cnnbench("--version").stdout.startswith("cnnbench 0.")
 

@@ -39,10 +39,12 @@ def imported(watched: str, arguments: tuple[str, ...], folder: Path) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("lr=0.1",), ("optimizer.lr=-1",), ("evaluate", "nowhere")],
+    [("--help",), ("lr=0.1",), ("optimizer.lr=-1",), ("evaluate", "nowhere"), ("-sc", "query=bash")],
     ids=lambda each: each[0],
 )
-def test_help_and_mistakes_in_values_import_neither_torch_nor_numpy(arguments: tuple[str, ...], tmp_path: Path) -> None:
+def test_help_completion_and_mistakes_import_neither_torch_nor_numpy(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
     assert imported("cnnbench.cli torch numpy", arguments, tmp_path) == "['cnnbench.cli']"
 
 

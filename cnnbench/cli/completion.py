@@ -1,0 +1,254 @@
+"""Shell completion: `cnnbench -sc query=SHELL` prints the words that can stand at the cursor.
+
+Hydra's scripts, of `cnnbench -sc install=SHELL`, ask it so. Hydra's own answer takes a command for
+an override, and knows neither directories nor allowed values. Nothing here imports torch.
+"""
+
+import gc
+import io
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import redirect_stderr, suppress
+from fnmatch import fnmatch
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from cnnbench import config
+from cnnbench.cli.hydra_app import compose_config, conf_folder
+from cnnbench.cli.reproduce import MACHINE_KEYS, PARTS
+from cnnbench.config.fields import allowed_by
+from cnnbench.config.overrides import HINTS
+from cnnbench.data.catalog import CATALOG
+from cnnbench.runs.directory import STATUS
+
+__all__ = ["FLAGS", "print_completions"]
+
+MAX_ENTRIES = 5_000  # of folders that are searched for runs; after that each folder is offered
+PLAIN = re.compile(r"[\w%+,./=~-]*")  # the script for bash splits other words, and runs $(...)
+
+
+def print_completions(shell: str, commands: Collection[str]) -> None:
+    """Print what fits the line in COMP_LINE, as Hydra's script for `shell` reads it; no errors."""
+    line, point = os.environ.get("COMP_LINE", ""), os.environ.get("COMP_POINT", "")
+    found: set[str] = set()
+    gc.disable()  # composing leaves no garbage
+    with redirect_stderr(io.StringIO()), suppress(Exception, KeyboardInterrupt):
+        typed = line[: int(point)] if point else line
+        found.update(_complete(typed, commands))  # on an error, with what came before it
+    gc.enable()
+    if shell == "fish":
+        print(*(f"{word}\n" for word in sorted(found)), sep="", end="")
+    else:
+        print(*sorted(filter(PLAIN.fullmatch, found)))
+
+
+def _complete(typed: str, commands: Collection[str]) -> Iterator[str]:
+    """Yield the words that can stand in place of the last one of a line up to the cursor."""
+    words = re.sub("['\"]", "", typed).split()
+    if typed[-1:].isspace():
+        words.append("")
+    if len(words) < 2:
+        return
+    *before, word = words[1:]
+    command = before[0] if before and before[0] in commands else "train"
+    flags = FLAGS[command]
+    flag, equals, value = word.partition("=")
+    prefix = f"{flag}=" if equals and flag in flags else ""
+    if prefix:
+        before, word = [*before, flag], value
+    values = flags.get(before[-1]) if before else None
+    found: Iterable[str]
+    if values is not None:
+        found = values(word) if callable(values) else values
+    elif word.startswith("-"):
+        found = flags
+    else:
+        found = chain(() if before else commands, _complete_place(command, before, word))
+    yield from (prefix + offer for offer in found if offer.startswith(word))
+
+
+def _complete_place(command: str, before: Sequence[str], word: str) -> Iterator[str]:
+    """Yield what may come after the words `before`, other than flags."""
+    flags = FLAGS[command]
+    words = [given for flag, given in pairwise(["", *before]) if flags.get(flag) is None]
+    is_first = sum(not given.startswith("-") for given in words) == 1  # after the command
+    if command == "report" or (command in TAKE_RUN and is_first):
+        yield from _find_runs(word)
+        return
+    yield from NAMES.get(command, ())
+    if command in ALLOWED:
+        yield from _complete_override(command, before, word)
+    if command == "predict":
+        yield from _find_paths(word)
+
+
+def _find_paths(word: str) -> Iterator[str]:
+    """Yield the files, and the folders with a slash, in the folder that a word names."""
+    above = word[: word.rfind("/") + 1]
+    for entry in os.scandir(Path(above).expanduser()):
+        if not entry.name.startswith(".") or word.removeprefix(above).startswith("."):
+            yield f"{above}{entry.name}/" if entry.is_dir() else f"{above}{entry.name}"
+
+
+def _find_runs(word: str) -> Iterator[str]:
+    """Yield run directories, and the folders that lead to some."""
+    yield "latest"
+    entries = iter(range(MAX_ENTRIES))
+    for path in _find_paths(word):
+        folder = Path(path).expanduser()
+        if os.access(folder / STATUS, os.F_OK):
+            yield path.removesuffix("/")
+        elif path.endswith("/") and _leads_to_run(folder, entries):
+            yield path
+
+
+def _leads_to_run(folder: Path, entries: Iterator[int]) -> bool:
+    """Return whether a folder has a run below, or more entries than may be looked at."""
+    folders = [folder]
+    for each in folders:
+        if os.access(each / STATUS, os.F_OK):
+            return True
+        with suppress(OSError), os.scandir(each) as found:
+            for entry, _ in zip(found, entries, strict=False):
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                    folders.append(each / entry.name)
+    return next(entries, None) is None
+
+
+def _complete_override(command: str, before: Sequence[str], word: str) -> Iterator[str]:
+    """Yield groups, keys up to the next dot, or values: those that the command takes."""
+    allowed = ALLOWED[command]
+    name = word.lstrip("+~")
+    sign = word[: len(word) - len(name)]
+    key, equals, typed = name.partition("=")
+    if equals:
+        past, comma, last = typed.rpartition(",")  # of a sweep
+        if any(fnmatch(key, pattern) for pattern in allowed):
+            values = _list_values(command, before, key, last)
+            yield from (f"{sign}{key}={past}{comma}{value}" for value in values)
+        return
+    if name.startswith("hydra/") and allowed is ANY:
+        yield from (f"{sign}hydra/{group}=" for group in _list_hydra("hydra"))
+    elif allowed is ANY:
+        yield from (f"{sign}hydra/", f"{sign}hydra.")
+    keys: Iterable[str] = config.KEYS
+    if allowed is ANY and "." in name:
+        composed: Any = OmegaConf.to_container(_compose(command, before))
+        keys = config.flatten(composed)
+    for known in (*config.GROUPS, *keys):
+        if known.startswith(name) and any(fnmatch(known, pattern) for pattern in allowed):
+            part, dot, _ = known[len(name) :].partition(".")
+            yield sign + name + part + (dot or "=")
+
+
+def _list_values(command: str, before: Sequence[str], key: str, typed: str) -> Iterable[str]:
+    """Return the choices of a group, the allowed values of a key, or the value that it has."""
+    if key in config.GROUPS:
+        folders = [folder / key for folder in (conf_folder(), *_config_dirs(before))]
+        files = [path.relative_to(folder) for folder in folders for path in folder.rglob("*.yaml")]
+        return [file.with_suffix("").as_posix() for file in files]
+    if key.startswith("hydra/"):
+        return _list_hydra(key)
+    if key in ("data.path", "data.root") or typed.startswith((".", "/", "~")):
+        return _find_paths(typed)
+    known = allowed_by(HINTS.get(key, str))
+    if known.choices or bool in known.kinds:
+        return [*known.choices, *(BOOLEANS if bool in known.kinds else ())]
+    value = OmegaConf.select(_compose(command, before), key) if ALLOWED[command] is ANY else None
+    if isinstance(value, bool):
+        return BOOLEANS
+    return [str(value)] if isinstance(value, (int, float, str)) else []
+
+
+def _list_hydra(group: str) -> list[str]:
+    """Return the choices of a group of Hydra's, such as hydra/launcher, and of hydra the groups."""
+    with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        return loader.list_groups(group) or loader.get_group_options(group)
+
+
+def _compose(command: str, before: Sequence[str]) -> DictConfig:
+    """Compose the command's configuration with the choices made so far; of a sweep, the first."""
+    choices = [word for word in before if _is_choice(word)]
+    words = [word if "[" in word else word.partition(",")[0] for word in choices]
+    paths = [f"file://{folder.absolute()}" for folder in _config_dirs(before)]
+    return compose_config([*words, f"hydra.searchpath={paths}"], command)
+
+
+def _is_choice(word: str) -> bool:
+    """Return whether a word chooses from a group, on which the keys depend."""
+    group, equals, _ = word.lstrip("+").partition("=")
+    return bool(equals) and (group in config.GROUPS or group.startswith("hydra/"))
+
+
+def _config_dirs(before: Sequence[str]) -> list[Path]:
+    return [Path(folder) for flag, folder in pairwise(before) if flag == "--config-dir"]
+
+
+# The values that a flag may have, or a function that lists them for what is typed. None: a switch.
+Values = tuple[str, ...] | Callable[[str], Iterable[str]] | None
+
+HYDRA_FLAGS: dict[str, Values] = {
+    "--cfg": ("all", "hydra", "job"),
+    "--config-dir": _find_paths,
+    "--help": None,
+    "--hydra-help": None,
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "--package": (),
+    "--resolve": None,
+    "--shell-completion": None,
+}
+RUN_FLAGS: dict[str, Values] = {"--allow-custom-model": None, "--help": None}
+DATA_FLAGS: dict[str, Values] = {**RUN_FLAGS, "--match-by-order": None}
+FLAGS: dict[str, dict[str, Values]] = {
+    "train": {
+        **HYDRA_FLAGS,
+        "--dry-run": None,
+        "--jobs-file": _find_paths,
+        "--multirun": None,
+        "--plot": None,
+        "--version": None,
+    },
+    "resume": {**RUN_FLAGS, "--config-dir": _find_paths, "--plot": None},
+    "summary": {**HYDRA_FLAGS, "--depth": (), "--json": None, "--layer": ()},
+    "benchmark": {**HYDRA_FLAGS, "--epoch-limit": (), "--multirun": None, "--rounds": ()},
+    "gradcheck": {**HYDRA_FLAGS, "--batch": (), "--json": None},
+    "evaluate": {**DATA_FLAGS, "--topk": ()},
+    "predict": {**RUN_FLAGS, "--csv": None, "--invert": None, "--json": None, "--topk": ()},
+    "inspect": {**DATA_FLAGS, "--images": (), "--layers": (), "--mistakes": ()},
+    "export": {
+        **RUN_FLAGS,
+        "--format": ("onnx", "safetensors", "torch_export"),
+        "--output": _find_paths,
+        "--preprocessing": None,
+    },
+    "report": {"--help": None, "--output": _find_paths},
+    "reproduce": {
+        "--dry-run": None,
+        "--help": None,
+        "--output": _find_paths,
+        "--scale": ("full", "reduced", "smoke"),
+    },
+    "models": {"--help": None},
+    "data": {"--help": None, "--root": _find_paths},
+    "doctor": {"--help": None, "--json": None},
+}
+
+NAMES = {"data": CATALOG, "reproduce": PARTS}
+TAKE_RUN = ("resume", "evaluate", "predict", "inspect", "export")  # first
+
+ANY = ("*",)
+BOOLEANS = ["false", "true"]
+# The keys that the overrides of each command may have.
+ALLOWED = {
+    **dict.fromkeys(("train", "summary", "benchmark", "gradcheck"), ANY),
+    **dict.fromkeys(("evaluate", "predict", "inspect"), config.INFERENCE_OVERRIDES),
+    "resume": config.RESUME_OVERRIDES,
+    "reproduce": MACHINE_KEYS,
+}

@@ -1,0 +1,200 @@
+"""What the TAB key offers. The scripts of the shells are Hydra's."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import yaml
+from in_process import run_in_process
+from installed import clean_environment
+
+from cnnbench.cli.completion import FLAGS
+from cnnbench.cli.hydra_app import HydraJob, conf_folder, run_hydra_app
+from cnnbench.cli.main import COMMANDS
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two runs, a sweep, images and groups of the user's own."""
+    folder = tmp_path_factory.mktemp("completion")
+    for run in ("outputs/lenet/1", "outputs/lenet/2", "outputs/sweeps/rates/lr=0.1,seed=1", "old/3"):
+        (folder / run).mkdir(parents=True)
+        (folder / run / "status.json").touch()
+    for empty in ("outputs/lenet/1/checkpoints", "photos/cat", ".hidden", "groups/model"):
+        (folder / empty).mkdir(parents=True)
+    (folder / "shirt.png").touch()
+    (folder / "groups/model/mine.yaml").write_text("defaults: [lenet]\nwidth: 3\nis_deep: true\n")
+    return folder
+
+
+def offer(folder: Path, line: str, shell: str = "fish", point: str | None = None) -> set[str]:
+    point = str(len(line)) if point is None else point
+    done = run_in_process("-sc", f"query={shell}", folder=folder, COMP_LINE=line, COMP_POINT=point)
+    assert (done.returncode, done.stderr) == (0, "")
+    return set(done.stdout.splitlines() if shell == "fish" else done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("su", "summary"),
+        ("mod", "models model= model."),
+        ("optimizer=ada", "optimizer=adagrad optimizer=adam optimizer=adamw"),
+        ("summary model=le", "model=lenet model=lenet_relu"),
+        ("summary 'model=le", "model=lenet model=lenet_relu"),
+        ("-m model=lenet,nin optimizer=adam optimizer.b", "optimizer.betas="),
+        ("-m model=lenet,alex", "model=lenet,alexnet"),
+        ("+optimizer=ada", "+optimizer=adagrad +optimizer=adam +optimizer=adamw"),
+        ("experiment=book/al", "experiment=book/alexnet"),
+        ("model=alexnet model.d", "model.dropout="),
+        ("train.e", "train.epochs= train.ema_decay="),
+        ("train.checkpoint_every.", "train.checkpoint_every.epochs= train.checkpoint_every.minutes= "
+         "train.checkpoint_every.steps="),
+        ("seed=", "seed=0"),
+        ("train.l", "train.loss= train.label_smoothing= train.l1="),
+        ("train.init=", "train.init=default train.init=kaiming_normal train.init=normal train.init=xavier_uniform"),
+        ("device.compile=", "device.compile=false device.compile=true"),
+        ("device.channels_last=", "device.channels_last=auto device.channels_last=false device.channels_last=true"),
+        ("hydra/la", "hydra/launcher="),
+        ("hydra/sweeper=", "hydra/sweeper=basic hydra/sweeper=cnnbench"),
+        ("hydra.run.", "hydra.run.dir="),
+        ("--config-dir groups model=mi", "model=mine"),
+        ("--config-dir groups model=mine model.i", "model.is_deep="),
+        ("--config-dir groups model=mine model.is_deep=", "model.is_deep=false model.is_deep=true"),
+        ("data.path=ph", "data.path=photos/"),
+        ("summary --de", "--depth"),
+        ("--cfg ", "all hydra job"),
+        ("resume --", "--allow-custom-model --config-dir --help --plot"),
+        ("export latest --format=o", "--format=onnx"),
+        ("export latest --output ph", "photos/"),
+        ("evaluate ", "latest outputs/ old/"),
+        ("evaluate outputs/", "outputs/lenet/ outputs/sweeps/"),
+        ("evaluate outputs/lenet/", "outputs/lenet/1 outputs/lenet/2"),
+        ("evaluate outputs/lenet/1/", ""),
+        ("evaluate --topk 3 la", "latest"),
+        ("report outputs/lenet/1 outputs/s", "outputs/sweeps/"),
+        ("report outputs/sweeps/rates/", "outputs/sweeps/rates/lr=0.1,seed=1"),
+        ("evaluate latest d", "data= data. device= device."),
+        ("evaluate latest device.p", "device.precision="),
+        ("evaluate latest device.precision=b", "device.precision=bf16"),
+        ("evaluate latest data=sa", "data=sample"),
+        ("resume latest optimizer", "optimizer."),
+        ("resume latest optimizer.", "optimizer.lr="),
+        ("resume latest optimizer=", ""),
+        ("resume latest tracker.m", "tracker.mlflow."),
+        ("predict latest ph", "photos/"),
+        ("predict latest shirt.png de", "device= device."),
+        ("data fash", "fashion_mnist"),
+        ("reproduce b", "book"),
+        ("reproduce book --scale ", "full reduced smoke"),
+        ("reproduce t", "tracker= tracker. train."),
+        ("doctor ", ""),
+    ],
+)  # fmt: skip
+def test_words_that_can_stand_at_the_cursor_are_offered(folder: Path, line: str, offered: str) -> None:
+    assert offer(folder, f"cnnbench {line}") == set(offered.split())
+
+
+def test_all_commands_and_keys_are_offered_first(folder: Path) -> None:
+    assert offer(folder, "cnnbench ") > {*COMMANDS, "model=", "train.", "seed=", "hydra.", "hydra/"}
+
+
+def test_the_line_is_read_up_to_the_cursor(folder: Path) -> None:
+    assert offer(folder, "cnnbench su model=lenet", "bash", point="11") == {"summary"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "cnnbench", "ls -l x", "cnnbench \udcff=", "cnnbench evaluate nowhere/",
+     "cnnbench nonsense -- x", "cnnbench model=nonsense model.", "cnnbench ~=", "cnnbench /=", "cnnbench train=",
+     "cnnbench a.b.c=", "cnnbench hydra/nonsense=", "cnnbench model=[ model.", "cnnbench evaluate ~nobody/"],
+)  # fmt: skip
+def test_nothing_is_offered_where_nothing_fits(folder: Path, line: str) -> None:
+    assert offer(folder, line) <= {"model="}
+
+
+@pytest.mark.parametrize("point", ["x", "-1", "9" * 5000, "99"])
+def test_a_cursor_that_is_nowhere_is_no_error(folder: Path, point: str) -> None:
+    offer(folder, "cnnbench su", point=point)
+
+
+def test_a_folder_that_cannot_be_read_is_no_error(folder: Path) -> None:
+    with patch.object(os, "scandir", side_effect=PermissionError):
+        assert offer(folder, "cnnbench evaluate ") == {"latest"}
+
+
+def test_a_folder_of_many_files_is_offered_without_a_search(tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    with patch("cnnbench.cli.completion.MAX_ENTRIES", 3):
+        assert offer(tmp_path, "cnnbench evaluate ") == {"latest"}
+        for number in range(4):
+            (tmp_path / "many" / str(number)).touch()
+        assert offer(tmp_path, "cnnbench evaluate ") == {"latest", "many/"}
+
+
+def parsed_flags(run: Callable[[], object]) -> dict[str, argparse.Action]:
+    """Return the long flags of the parser that is about to parse."""
+
+    def stop(parser: argparse.ArgumentParser, *_: object) -> None:
+        raise SystemExit(parser)
+
+    parse = ("parse_known_args", "parse_known_intermixed_args")
+    stops = patch.multiple(argparse.ArgumentParser, **dict.fromkeys(parse, stop))
+    with pytest.raises(SystemExit) as stopped, stops, patch.object(sys, "argv", ["cnnbench"]):
+        run()
+    actions: list[argparse.Action] = stopped.value.code._actions
+    return {flag: action for action in actions for flag in action.option_strings if flag.startswith("--")}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_flags_offered_are_those_that_the_command_takes(command: str) -> None:
+    taken = parsed_flags(lambda: COMMANDS[command]([]))
+    if "--cfg" in FLAGS[command]:
+        hydra = parsed_flags(lambda: run_hydra_app(command, [], HydraJob(print)))
+        taken |= {flag: action for flag, action in hydra.items() if flag in FLAGS[command]}
+    assert FLAGS[command].keys() == taken.keys()
+    for flag, action in taken.items():
+        values = FLAGS[command][flag]
+        assert (values is None) == (action.nargs == 0), flag
+        assert action.choices is None or set(action.choices) == set(values), flag
+
+
+def test_the_scales_offered_are_those_of_reproduce() -> None:
+    scales = yaml.safe_load((conf_folder() / "reproduce.yaml").read_text())
+    assert FLAGS["reproduce"]["--scale"] == tuple(scales)
+
+
+COMPLETE = """
+eval "$(cnnbench -sc install=bash)"
+COMP_LINE="cnnbench evaluate outputs/" COMP_CWORD=2 COMP_POINT=26
+hydra_bash_completion
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_bash_completes_and_runs_nothing_that_a_folder_is_named(tmp_path: Path) -> None:
+    for run in ("1", "$(touch hacked)"):
+        (tmp_path / "outputs" / run).mkdir(parents=True)
+        (tmp_path / "outputs" / run / "status.json").touch()
+    program = tmp_path / "cnnbench"
+    program.write_text(f"#!{sys.executable}\nfrom cnnbench.cli.main import main\nraise SystemExit(main())\n")
+    program.chmod(0o755)
+    places = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        ["bash", "-c", COMPLETE],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path) | places,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("outputs/1\n", "")
+    assert not (tmp_path / "hacked").exists()
