@@ -129,7 +129,7 @@ def print_table(results: Sequence[Result]) -> None:
     print(*dict.fromkeys(chips), sep="\n")
     print(
         f"torch {torch.__version__}; step and infer: medians of rounds; epoch: with evaluation; GFLOP: of a step; "
-        "GiB: the most so far, on a CPU of the whole process"
+        "GiB: the most of a run, on a CPU of the whole process"
     )
 
 
@@ -151,7 +151,7 @@ def _row(result: Result, shared: set[str]) -> tuple[str, ...]:
         *(median, f"{fastest}-{slowest}", f"{training['examples_per_s']:,.0f}"),
         *(three_digits(1e3 * inference["median_s"]), f"{inference['examples_per_s']:,.0f}"),
         *epoch_cells,
-        f"{result['peak_gib']:.2f}",
+        "" if result["peak_gib"] is None else f"{result['peak_gib']:.2f}",
         three_digits(result["flops"]["training_step"] / 1e9),
         f"{100 * result['share_of_peak']:.1f} %",
     )

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnbench.analysis.fonts import use_fallback_fonts
 from cnnbench.analysis.format import truncate
 from cnnbench.runs.directory import write_atomically
 
@@ -23,7 +24,7 @@ DOTS_PER_INCH = 150
 def draw_figure(path: Path, title: str, size: Inches, note: str = "") -> Iterator["Figure"]:
     """Give the block a figure of `size` in inches, with a title and a note; then save it as a PNG.
 
-    A name with dollar signs is no formula, and letters that the font lacks are boxes.
+    A name with dollar signs is no formula, and letters that no font has are boxes.
     """
     from matplotlib import rc_context  # 0.7 s that other commands need not wait for
     from matplotlib.figure import Figure
@@ -36,5 +37,6 @@ def draw_figure(path: Path, title: str, size: Inches, note: str = "") -> Iterato
         if note:
             figure.supxlabel(truncate(note, 140), size=9, color=GRAY, **style)
         yield figure
+        use_fallback_fonts(figure)
         margin: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.15}
         write_atomically(path, lambda file: figure.savefig(file, format="png", **margin))

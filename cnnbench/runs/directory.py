@@ -275,7 +275,8 @@ class RunDirectory:
     def write_rows(self, name: str, rows: Sequence[Mapping[str, object]], *, sync: bool = True) -> None:
         """A CSV file with a line of names and a line for each row; floats keep every digit."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        names = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         self.write_text(name, text.getvalue(), sync=sync)

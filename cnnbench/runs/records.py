@@ -77,6 +77,22 @@ class Record:
         """Return that of the chosen epoch; None with data.validation=0, where none is chosen."""
         return self.figure("best", "validation_accuracy")
 
+    @property
+    def train_eval_s(self) -> float | None:
+        """Return the seconds of training and evaluation, not of imports, data and pictures.
+
+        Of a run that is not finished they are those of its epochs.
+        """
+        parts = self.figure("wall_s", "train"), self.figure("wall_s", "evaluation")
+        known = [seconds for seconds in parts if seconds is not None]
+        return sum(known) if len(known) == len(parts) else sum(self.column("epoch_s")) or None
+
+    @property
+    def error(self) -> str:
+        """Return the first line of the error of a failed run, or of why one was refused."""
+        is_told = self.state in ("failed", "refused")
+        return str(self.status.get("error", "")).partition("\n")[0] if is_told else ""
+
     def column(self, name: str) -> list[float]:
         """Return the numbers in a column of metrics.csv that are finite."""
         return [row[name] for row in self.rows if math.isfinite(row.get(name, math.nan))]
@@ -193,4 +209,4 @@ def read_rows(run: Path) -> Iterator[dict[str, float]]:
     """Yield the rows of metrics.csv, up to the first that is damaged."""
     with suppress(OSError, ValueError, TypeError, csv.Error):
         for row in csv.DictReader(io.StringIO(read_text(run / "metrics.csv"))):
-            yield {str(name): float(value) for name, value in row.items()}
+            yield {str(name): float(value) for name, value in row.items() if value != ""}

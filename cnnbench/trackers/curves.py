@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cnnbench.analysis.epochs import Lines, Rows, choose_scale, find_best_row, metric_lines
+from cnnbench.analysis.fonts import use_fallback_fonts
 from cnnbench.runs.directory import write_atomically
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def render(rows: Rows, title: str) -> "Figure":
         words = f"best: epoch {best['epoch']:.0f}, validation accuracy {best['validation_accuracy']:.4f}"
         named += accuracy.plot([best["epoch"]], [best["validation_accuracy"]], label=words, **_BEST, **_RING)
     figure.legend(handles=named, loc="upper center", bbox_to_anchor=(0.5, 0.95), ncols=len(named), frameon=False)
+    if not title.isascii():
+        use_fallback_fonts(figure)
     return figure
 
 

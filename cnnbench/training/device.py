@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import platform
+import re
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ __all__ = ["Device", "cleaned_up", "describe_threads", "device_config", "resolve
 
 _DEFAULT_THREADS = torch.get_num_threads()  # by OMP_NUM_THREADS, or one per physical core
 _GIB = 1024**3
+_earlier_peak_gib = 0.0  # of the runs before in this process, where the system cannot forget it
 BF16_INTENSITY = 5.0  # see benchmarks/NOTES.md
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -77,22 +79,24 @@ class Device:
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return min(machine, memory_limit() or machine)
 
-    def peak_memory_gib(self) -> float:
-        """The most memory held so far: of the GPU by tensors, of the CPU by the whole process."""
+    def peak_memory_gib(self) -> float | None:
+        """Return the most memory held since `setup_device`: of the GPU by tensors, else by the process.
+
+        None where an earlier run in the process held more and the system cannot forget that.
+        """
         if self.torch_device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.torch_device) / _GIB
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB
+        peak_gib = _process_peak_gib()
+        return peak_gib if peak_gib > _earlier_peak_gib else None
 
     def memory_in_words(self) -> str:
         """How much memory there is, is free, and is held by tensors."""
         if self.torch_device.type != "cuda":
-            return f"This process has held up to {self.peak_memory_gib():.2f} GiB."
+            return f"This process has held up to {_process_peak_gib():.2f} GiB."
         free, total = (each / _GIB for each in torch.cuda.mem_get_info(self.torch_device))
         held = torch.cuda.memory_allocated(self.torch_device) / _GIB
-        return (
-            f"Of {total:.2f} GiB, {free:.2f} are free; tensors hold {held:.2f}, at most {self.peak_memory_gib():.2f}."
-        )
+        peak = torch.cuda.max_memory_allocated(self.torch_device) / _GIB
+        return f"Of {total:.2f} GiB, {free:.2f} are free; tensors hold {held:.2f}, at most {peak:.2f}."
 
 
 def _multiplies_in_bf16() -> bool:
@@ -104,6 +108,29 @@ def _cpu_info(key: str) -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def _process_peak_gib() -> float:
+    """Return the most memory that this process has held, on Linux since that was last forgotten."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    if found is not None:
+        return int(found[1]) * 1024 / _GIB
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB
+
+
+def _forget_process_peak() -> None:
+    """Count the memory of this process anew, without what malloc keeps of earlier runs."""
+    global _earlier_peak_gib
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5)
+        _earlier_peak_gib = 0.0
+    except OSError:
+        _earlier_peak_gib = _process_peak_gib()
 
 
 def _keep_freed_memory() -> None:
@@ -220,6 +247,8 @@ def setup_device(device: Device, config: DeviceConfig, seed: int) -> None:
         if device.torch_device.index is not None:
             torch.cuda.set_device(device.torch_device)
         torch.cuda.reset_peak_memory_stats(device.torch_device)
+    else:
+        _forget_process_peak()
 
 
 @contextmanager

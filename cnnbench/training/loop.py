@@ -66,8 +66,10 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
                 f"{name}_accuracy": measured.accuracy,
                 "epoch_s": state.train_s + evaluated_s,
                 "examples_per_s": num_train / state.train_s,
-                "peak_gib": engine.device.peak_memory_gib(),
             }
+            peak_gib = engine.device.peak_memory_gib()
+            if peak_gib is not None:
+                row["peak_gib"] = peak_gib
             state.rows.append(row)
             state.step, state.train_s = 0, 0.0
             if state.run_directory:

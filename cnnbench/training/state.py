@@ -148,7 +148,7 @@ def _is_row(value: Any) -> bool:
         ("epoch", "lr", "train_loss", "train_accuracy", f"{name}_loss", f"{name}_accuracy", *ends)
         for name in ("validation", "test")
     ]
-    is_row = isinstance(value, dict) and tuple(value) in columns
+    is_row = isinstance(value, dict) and tuple({**value, "peak_gib": None}) in columns
     return is_row and all(map(_is_number, value.values()))
 
 

@@ -1,6 +1,8 @@
 """The device: which one the configuration means, and what is set for the whole process."""
 
 import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -237,6 +239,38 @@ def test_fp32_is_exact_in_every_library(config: Config) -> None:
     torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"
     setup_device(resolve_device(config.device), config.device, seed=0)
     assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")
+
+
+def fill(mebibytes: int) -> None:
+    """Hold that much memory, for as long as it takes to fill it."""
+    torch.ones(mebibytes * 2**18)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forgets the peak of a process")
+def test_the_peak_of_the_run_before_is_forgotten_on_the_cpu(config: Config, device: Device) -> None:
+    setup_device(device, config.device, seed=0)
+    fill(512)
+    before = device.peak_memory_gib()
+    setup_device(device, config.device, seed=0)
+    fill(64)
+    now = device.peak_memory_gib()
+    assert before is not None
+    assert now is not None
+    assert now < before - 0.25
+
+
+def test_a_peak_that_cannot_be_told_from_that_of_an_earlier_run_is_none(
+    config: Config, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    peaks = iter([1.0, 1.0, 2.0])  # after the runs before, in this run, later in this run
+    monkeypatch.setattr(device_module, "_process_peak_gib", lambda: next(peaks))
+    monkeypatch.setattr(device_module, "_earlier_peak_gib", 0.0)
+    setup_device(device, config.device, seed=0)
+    assert [device.peak_memory_gib(), device.peak_memory_gib()] == [None, 2.0]
 
 
 @pytest.mark.cuda

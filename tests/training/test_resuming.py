@@ -30,6 +30,7 @@ from cnnbench.config import (
 from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, DivergedError
 from cnnbench.runs.directory import RunDirectory
+from cnnbench.runs.records import read_rows
 from cnnbench.runs.stopping import Stopping
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.device import Device
@@ -254,6 +255,18 @@ def test_a_checkpoint_that_makes_no_sense_is_told(new: NewTraining, key: str, va
     checkpoint.save(parts.run.checkpoints / "last.pt", {**state, key: value})
     with pytest.raises(CheckpointError, match="does not fit this run"):
         parts.go()
+
+
+def test_rows_without_a_measured_peak_are_resumed_and_recorded(
+    new: NewTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = new("parts")
+    monkeypatch.setattr(Device, "peak_memory_gib", lambda _: None)
+    parts.go(stop_after=4)
+    monkeypatch.setattr(Device, "peak_memory_gib", lambda _: 1.5)
+    parts.go()
+    rows = list(read_rows(parts.run.path))
+    assert [row.get("peak_gib") for row in rows] == [None, 1.5, 1.5]
 
 
 def count_checkpoints(training: Training, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:

@@ -143,12 +143,15 @@ def saliency(subject: Subject, shown: Sequence[Shown]) -> Section:
         inputs = subject.engine.inputs(each.pixels[None])
         gradients.append(compute_input_gradient(logits, inputs))
         drops.append(measure_occlusion(logits, inputs, patch, places))
-    high = max(0.01, float(np.abs(drops).max()))
-    scale = {"cmap": DIVERGING, "vmin": -high, "vmax": high}
+    # each map its own scale, in which chance is no pattern
+    highs = [max(0.01, float(np.abs(drop).max())) for drop in drops]
+    maps = [drop / high for drop, high in zip(drops, highs, strict=True)]
+    numbers = [f"± {high:.2f}" for high in highs]
+    scale = {"cmap": DIVERGING, "vmin": -1, "vmax": 1}
     blocks = range(0, len(shown), columns)
     note = "gradient: what moves the predicted class's logit; occlusion: where a patch loses it"
     with subject.draw("saliency.png", "which pixels decide", note) as figure:
-        figure.set_figheight(1.2 + len(blocks) * (3 * min(2.0, WIDTH / columns) + 0.5))
+        figure.set_figheight(1.2 + len(blocks) * (3 * min(2.0, WIDTH / columns) + 0.7))
         grid = figure.subplots(3 * len(blocks)).reshape(-1, 3)
         for start, (image, gradient, occlusion) in zip(blocks, grid, strict=True):
             part = slice(start, start + columns)
@@ -157,12 +160,13 @@ def saliency(subject: Subject, shown: Sequence[Shown]) -> Section:
             for label, each in zip(image.get_xticklabels(), shown[part], strict=True):
                 label.set_color(each.color)
             show_row(gradient, gradients[part], [], columns, vmax=None)  # each its own
-            last = show_row(occlusion, drops[part], [], columns, **scale)
+            last = show_row(occlusion, maps[part], numbers[part], columns, **scale)
             image.set_ylabel("image")
             gradient.set_ylabel("gradient")
             occlusion.set_ylabel("occlusion")
-        ticks, label = (-high, 0, high), "by how much the probability falls"
-        figure.colorbar(last, ax=grid, ticks=ticks, label=label, **LOW)
+        label = "the probability, by at most the number above the map"
+        bar = figure.colorbar(last, ax=grid, ticks=(-1, 0, 1), label=label, **LOW)
+        bar.set_ticklabels(["rises", "0", "falls"])
     falls = ", ".join(f"{drop.max():.2f}" for drop in drops)
     caption = (
         f"The patch hides {patch} × {patch} of {size} × {size} pixels, at {places} × {places} "

@@ -93,7 +93,8 @@ def test_saliency_is_on_scales_of_its_own(
 ) -> None:
     calls = iter(range(1, 20))
     monkeypatch.setattr(sections, "compute_input_gradient", lambda *_: np.full((3, 3), next(calls) / 9))
-    monkeypatch.setattr(sections, "measure_occlusion", lambda *_: np.full((5, 5), -0.5))
+    drops = iter(range(1, 20))
+    monkeypatch.setattr(sections, "measure_occlusion", lambda *_: np.full((5, 5), -next(drops) / 20))
     sections.saliency(perceptron, [replace(IMAGE, true="Coat"), *[IMAGE] * (number - 1)])
     images, gradient, occlusion, *others = figures[0].axes
     assert len(images.images) == min(6, number)
@@ -101,7 +102,8 @@ def test_saliency_is_on_scales_of_its_own(
     shown = [label.get_color() for label in images.get_xticklabels()]
     assert shown == ["black", *["#b2182b"] * 5][:number]  # where the prediction is wrong
     assert colors(gradient) == [(1, 1, 1)] * min(6, number)
-    assert colors(occlusion)[0] == (0.02, 0.19, 0.38)  # the darkest blue
+    assert colors(occlusion) == [(0.02, 0.19, 0.38)] * min(6, number)  # the darkest blue
+    assert labels([occlusion])[:2] == ["± 0.05", "± 0.10"][:number]
     assert [len(axes.images) for axes in others[:-1]] == [1] * (3 if number == 7 else 0)
     names = [axes.get_ylabel() for axes in figures[0].axes[:3]]
     assert names == ["image", "gradient", "occlusion"]
@@ -109,16 +111,21 @@ def test_saliency_is_on_scales_of_its_own(
 
 @pytest.mark.parametrize(("work", "places"), [(1, 28), (10**8, 15), (10**11, 7)])
 def test_saliency_says_how_far_the_probability_falls_at_places_that_the_work_allows(
-    work: int, places: int, perceptron: Subject, figures: list[Figure]
+    work: int,
+    places: int,
+    perceptron: Subject,
+    figures: list[Figure],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    drops, measure = [], sections.measure_occlusion
+    monkeypatch.setattr(sections, "measure_occlusion", lambda *given: drops.append(measure(*given)) or drops[-1])
     it = replace(perceptron, multiply_adds=work)
     black = replace(IMAGE, pixels=torch.zeros_like(IMAGE.pixels))
     section = sections.saliency(it, [black, replace(IMAGE, pixels=black.pixels + 1)])
-    falls = figures[0].axes[2].images[1].get_array()
-    assert falls.shape == (places, places)
+    assert figures[0].axes[2].images[1].get_array().shape == (places, places)
     assert section.pictures[0][1] == (
         f"The patch hides 6 × 6 of 28 × 28 pixels, at {places} × {places} places. The probability "
-        f"falls by at most 0.00, {falls.max():.2f}, from left to right."
+        f"falls by at most 0.00, {drops[1].max():.2f}, from left to right."
     )
 
 

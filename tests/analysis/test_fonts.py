@@ -1,0 +1,56 @@
+"""Chinese in pictures: drawn where a font for it is installed, boxes elsewhere."""
+
+import warnings
+from collections.abc import Iterator
+from io import BytesIO
+
+import pytest
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+from cnnbench.analysis import fonts
+from cnnbench.analysis.fonts import CJK_FAMILIES, use_fallback_fonts
+
+CHINESE = "猫 and dog"
+
+
+@pytest.fixture(autouse=True)
+def forget_fonts() -> Iterator[None]:
+    fonts._families.cache_clear()
+    yield
+    fonts._families.cache_clear()
+
+
+def draw(title: str) -> Figure:
+    figure = Figure()
+    figure.subplots().set_xticks([0, 1], ["a", title])
+    figure.suptitle("title")
+    use_fallback_fonts(figure)
+    figure.savefig(BytesIO())
+    return figure
+
+
+def test_chinese_is_drawn_by_a_font_that_was_installed_since_matplotlib_listed_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = font_manager.findSystemFonts()
+    names = {font_manager.get_font(file).family_name for file in files}
+    if names.isdisjoint(CJK_FAMILIES):
+        pytest.skip("needs a Chinese font: apt-get install fonts-wqy-microhei")
+    listed = [font for font in font_manager.fontManager.ttflist if font.name not in CJK_FAMILIES]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a glyph that is missing is a warning
+        draw(CHINESE)
+
+
+def test_without_a_chinese_font_the_default_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "CJK_FAMILIES", ())
+    with pytest.warns(UserWarning, match="missing from font"):
+        figure = draw(CHINESE)
+    assert figure.get_suptitle() == "title"
+
+
+def test_fonts_are_not_looked_for_where_the_default_has_all_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: pytest.fail("looked for fonts"))
+    draw("é ± → … ×\nkü")
