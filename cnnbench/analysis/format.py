@@ -8,8 +8,10 @@ from cnnbench.errors import is_harmless
 
 __all__ = [
     "align",
+    "align_row",
     "format_bytes",
     "format_duration",
+    "format_time_left",
     "mean_and_std",
     "printable",
     "three_digits",
@@ -20,14 +22,16 @@ __all__ = [
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Rows of cells as lines with columns of equal width, two spaces apart; columns in `right` end flush."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
+    return "\n".join(align_row(row, widths, right) for row in rows)
+
+
+def align_row(row: Sequence[str], widths: Sequence[int], right: Sequence[int] = ()) -> str:
+    """Return a line of `align` whose columns have these widths."""
+    cells = [
+        cell.rjust(width) if column in right else cell.ljust(width)
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
-    return "\n".join(line.rstrip() for line in lines)
+    return "  ".join(cells).rstrip()
 
 
 def format_bytes(number: int) -> str:
@@ -43,6 +47,14 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.{int(seconds < 10)}f} s"
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_time_left(seconds: float) -> str:
+    """A time to wait, in whole minutes if there are any: 40 s, 4 min, 2 h 5 min."""
+    minutes = round(seconds / 60)
+    if not minutes:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def three_digits(number: float) -> str:
