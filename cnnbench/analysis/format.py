@@ -8,7 +8,6 @@ from cnnbench.errors import is_harmless
 
 __all__ = [
     "align",
-    "align_row",
     "format_bytes",
     "format_duration",
     "format_time_left",
@@ -22,16 +21,14 @@ __all__ = [
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Rows of cells as lines with columns of equal width, two spaces apart; columns in `right` end flush."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(align_row(row, widths, right) for row in rows)
-
-
-def align_row(row: Sequence[str], widths: Sequence[int], right: Sequence[int] = ()) -> str:
-    """Return a line of `align` whose columns have these widths."""
-    cells = [
-        cell.rjust(width) if column in right else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
     ]
-    return "  ".join(cells).rstrip()
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def format_bytes(number: int) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cnnbench import models
-from cnnbench.analysis.format import align_row
+from cnnbench.analysis.format import align
 from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.config import Config
 from cnnbench.data import datasets
@@ -112,11 +112,10 @@ def _print_rows(rows: Iterable[Row], kinds: Mapping[str, str]) -> list[Row]:
 
     `kinds` are those of the rows, by name, for columns wide enough for all of them.
     """
-    widths = [max(map(len, (*kinds, OF_NETWORK))), max(map(len, (*kinds.values(), HEADER[1])))]
-    widths += map(len, HEADER[2:])
+    widest = max((*kinds, OF_NETWORK), key=len), max(kinds.values(), key=len), *HEADER[2:]
 
     def print_row(*cells: str) -> None:
-        print(align_row(cells, widths, right=range(2, 5)), flush=True)
+        print(align([widest, cells], right=range(2, 5)).partition("\n")[2], flush=True)
 
     print_row(*HEADER)
     printed = []

@@ -17,7 +17,7 @@ from cnnbench.data.splits import check_sizes, num_held_out
 from cnnbench.errors import CnnbenchError, DataError
 from cnnbench.runs.directory import STATUS
 from cnnbench.runs.records import Record, read_records
-from cnnbench.sweeps.jobs import Overrides, count_jobs
+from cnnbench.sweeps.jobs import Overrides
 from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import endless_steps
 
@@ -73,7 +73,8 @@ def estimate(sweep: "Sweep") -> int:
         planned.append(PlannedJob(job.overrides, state, seconds))
     by_experiment = sweep.request.is_reproduction
     print(printable(_list_experiments(planned) if by_experiment else _list_jobs(planned)))
-    print(f"{count_jobs(len(jobs))} in {directory}. Nothing was started.")
+    count = f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'}"
+    print(f"{count} in {directory}. Nothing was started.")
     if estimator.speed is not None:
         duration = format_duration(sum(job.seconds for job in planned))
         source = estimator.speed[1]

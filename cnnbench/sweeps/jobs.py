@@ -28,7 +28,6 @@ __all__ = [
     "Overrides",
     "SweepProgress",
     "SweepRequest",
-    "count_jobs",
     "list_jobs",
     "quote_path",
     "read_jobs_file",
@@ -175,11 +174,6 @@ def read_jobs_file(path: Path) -> list[Overrides]:
     if not any(jobs):
         raise ConfigError(f"{path} has no line with overrides, such as: optimizer.lr=0.1 train.batch_size=64")
     return [job for job in jobs if job]
-
-
-def count_jobs(number: int) -> str:
-    """Return a number of jobs in words: "1 job", "12 jobs"."""
-    return f"{number:,} {'job' if number == 1 else 'jobs'}"
 
 
 def quote_path(path: Path) -> str:

@@ -34,7 +34,6 @@ from cnnbench.sweeps.jobs import (
     Overrides,
     SweepProgress,
     SweepRequest,
-    count_jobs,
     list_jobs,
     read_jobs_file,
 )
@@ -121,7 +120,8 @@ class Sweep:
             path = sweeper.jobs_file
             lines = [[]] if path is None else read_jobs_file(Path(path))
             jobs = list_jobs(arguments, sweeper.params, lines, sweeper.hydra_context.config_loader)
-        print(f"Checking {count_jobs(len(jobs))} ...", flush=True)
+        count = f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'}"
+        print(f"Checking {count} ...", flush=True)
         self._compose(jobs)
         if self.request.policy is not None:
             self._refuse_other_names()

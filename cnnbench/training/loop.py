@@ -128,7 +128,8 @@ def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqd
             shown = {"loss": f"{metrics.loss:.4f}", "accuracy": f"{metrics.accuracy:.4f}"}
             bar.set_postfix(shown, refresh=False)
             refreshed_at, refreshed_step = time.perf_counter(), state.step
-            if bar.disable and refreshed_at - logged_at >= PROGRESS_S:
+            is_late = refreshed_at - logged_at >= PROGRESS_S
+            if bar.disable and is_late and state.step < len(lr_factors):
                 _log_progress(state)
                 logged_at = refreshed_at
             if signal:
@@ -146,7 +147,7 @@ def _log_progress(state: TrainingState) -> None:
     left_s = epoch_s - state.train_s
     run_s = left_s + epoch_s * (epochs - state.epoch)
     log.info(
-        f"epoch {state.epoch}/{epochs}, {share:.0%}, {format_time_left(left_s)} left "
+        f"epoch {state.epoch}/{epochs}, {100 * share:.0f} %, {format_time_left(left_s)} left "
         f"(in the run {format_time_left(run_s)})"
     )
 
