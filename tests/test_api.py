@@ -239,7 +239,9 @@ def test_the_caller_hears_what_its_level_lets_through(level: int, hears: bool, m
 def test_the_log_of_the_run_does_not_depend_on_the_callers_level(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger(), "level", logging.ERROR)
     logging.getLogger().manager._clear_cache()
-    assert "INFO Test accuracy" in (train(*ONE_EPOCH).directory / "train.log").read_text()
+    logged = (train(*ONE_EPOCH).directory / "train.log").read_text()
+    assert " INFO lenet_relu on part of Fashion-MNIST at " in logged.partition("\n")[0]
+    assert "INFO Test accuracy" in logged
 
 
 def test_prints_nothing(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

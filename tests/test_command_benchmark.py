@@ -1,6 +1,7 @@
 """`cnnbench benchmark`, as a user meets it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,10 @@ def test_rows_show_the_overrides_in_which_they_differ(within: Command) -> None:
 
 
 def test_what_was_measured_before_an_interruption_is_printed(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = benchmark.run
+    measured, shown = benchmark.run, []
 
     def interrupted(config: Config, *arguments: object, **options: object) -> object:
+        shown.append(sys.stdout.getvalue().splitlines()[-1])  # type: ignore[attr-defined]  # in memory
         if config.model.name == "mlp":
             raise KeyboardInterrupt
         return measured(config, *arguments, **options)  # type: ignore[arg-type]  # as they came
@@ -119,4 +121,5 @@ def test_what_was_measured_before_an_interruption_is_printed(within: Command, mo
     monkeypatch.setattr(benchmark, "run", interrupted)
     done = within("benchmark", "-m", *QUICK, "model=lenet,mlp", "--rounds", "1")
     assert done.returncode == 130
+    assert [line.partition(" on ")[0] for line in shown] == ["lenet", "mlp"]  # before each is measured
     assert [line.split()[0] for line in done.stdout.splitlines() if " fp32 eager " in line] == ["lenet"]

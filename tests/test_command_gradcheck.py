@@ -9,6 +9,7 @@ import torch
 from installed import Command
 from torch import nn
 
+from cnnbench.commands import gradcheck
 from cnnbench.reference import batch_norm, swap
 
 
@@ -30,7 +31,18 @@ def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(w
         "network",
     ]
     assert "BEYOND" not in result.stdout
+    assert len({len(line) for line in result.stdout.splitlines()[2:19]}) == 1  # numbers end in one column
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_is_printed_before_the_next_is_computed(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gradcheck, "compare_network", interrupt)
+    result = within("gradcheck", "model=mlp", "model.widths=[5]", "data.resize=4")
+    assert result.returncode == 130
+    assert result.stdout.splitlines()[-1].split()[:2] == ["loss", "cross_entropy"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
@@ -52,10 +53,22 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_it_leaves_pictures_and_a_page_and_says_where(within: Command, run: Path) -> None:
+def test_it_leaves_pictures_and_a_page_and_says_where(
+    within: Command, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = contents(run)
+    shown: list[str] = []
+    make_saliency = sections.saliency
+
+    def make_and_note(*arguments: Any) -> Section:
+        shown.append(sys.stdout.getvalue())  # type: ignore[attr-defined]  # which is kept in memory
+        return make_saliency(*arguments)
+
+    monkeypatch.setattr(sections, "saliency", make_and_note)
     done = within("inspect", "run")
     assert done.returncode == 0, done.stderr
+    assert shown[0].startswith("mlp on part of Fashion-MNIST\nweights: ")
+    assert shown[0].endswith("\n\nrun/inspect/mistakes.png\n")  # before the next is made
     made = names(run / "inspect")
     printed = set(re.findall("^run/inspect/(.*)$", done.stdout, re.MULTILINE))
     linked = re.findall(r'<img src="(.*?)"', (run / "inspect" / "index.html").read_text())

@@ -168,6 +168,21 @@ def test_interrupted_reproduction_resumes_and_judges_a_claim_of_ones_own(
         assert line == before or line.startswith(of_each)
 
 
+@pytest.mark.usefixtures("own_conf")
+def test_a_dry_run_lists_experiments_and_starts_nothing(within: Command, tmp_path: Path) -> None:
+    done = within(*SMOKE, "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = (
+        "Checking 3 jobs ...\n"
+        "experiment         jobs   time\n"
+        r"book/lenet            1  \d\.\d s  1 to run\n"
+        r"claims/relu_lenet     2  \d\.\d s  2 to run\n"
+        rf"3 jobs in {SWEEP}\. Nothing was started\.\n"
+    )
+    assert re.match(listed, done.stdout), done.stdout
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_a_mistake_in_the_claims_is_told_before_anything_is_trained(
     within: Command, tmp_path: Path, own_conf: Path
 ) -> None:

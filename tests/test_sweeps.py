@@ -60,6 +60,14 @@ def test_the_best_command_line_repeats_the_best_job(grid: Grid, tmp_path: Path) 
     assert differences(job(sweep, *varied), tmp_path / "again") == []
 
 
+def test_each_job_but_the_first_begins_with_how_many_and_how_long(grid: Grid) -> None:
+    _, done = grid
+    assert done.stdout.startswith("Checking 6 jobs ...\n")
+    assert re.findall(r"^(\d of 6), about \d+ s left$", done.stdout, re.MULTILINE) == [
+        f"{number} of 6" for number in range(2, 7)
+    ]
+
+
 def test_failed_jobs_do_not_stop_the_others_and_are_told_at_the_end(grid: Grid) -> None:
     sweep, done = grid
     assert done.returncode == 4
@@ -248,7 +256,8 @@ def test_jobs_side_by_side_are_those_of_one_after_another(
     side_by_side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     done = forks.run(*SWEEP, "optimizer.lr=0.005,0.02", "seed=0,1", *side_by_side, folder=tmp_path)
     assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
-    assert re.search(r"^#3 Test accuracy", done.stdout, re.MULTILINE), done.stdout
+    for line in (r"#3 Test accuracy", r"#3 4 of 4, about \d+ s left$"):
+        assert re.search(f"^{line}", done.stdout, re.MULTILINE), done.stdout
     names = [each.parent.name for each in mine.glob("*/result.json")]
     assert {name: differences(mine / name, grid[0] / name) for name in names} == {name: [] for name in names}
 

@@ -13,6 +13,7 @@ __all__ = [
     "fit",
     "format_bytes",
     "format_duration",
+    "format_time_left",
     "mean_and_std",
     "printable",
     "table_width",
@@ -101,6 +102,14 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.{int(seconds < 10)}f} s"
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def format_time_left(seconds: float) -> str:
+    """A time to wait, in whole minutes if there are any: 40 s, 4 min, 2 h 5 min."""
+    minutes = round(seconds / 60)
+    if not minutes:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def three_digits(number: float) -> str:

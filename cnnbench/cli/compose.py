@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 import cnnbench
 from cnnbench import config
+from cnnbench.analysis.format import printable
 from cnnbench.cli.errors import report
 from cnnbench.cli.hydra_app import (
     ClaimedRun,
@@ -88,6 +89,8 @@ def train_job(composed: DictConfig, claimed: ClaimedRun | None, plot: bool) -> f
             if _is_sweep_stopped():
                 return math.nan
             claimed = ClaimedRun(settings, None, directory, claim(directory))
+        elif claimed.checked is not None:
+            log_to_file(claimed.checked.heading)  # the terminal has it
         from cnnbench.training.run import resume_job, train
 
         directory, settings = claimed.directory, claimed.settings
@@ -215,6 +218,7 @@ def _resume_runs(options: argparse.Namespace) -> int:
     trusts = options.allow_custom_model
     for directory in directories:
         started = time.perf_counter()
+        print(printable(f"Resuming {directory} ..."), flush=True)
         try:
             with one_broadcast(), plot_and_hint_on_exit(directory, lambda: command, options.plot):
                 resume_run(directory, changes, trusts, conf_folder(), started, options.rest)
@@ -290,12 +294,13 @@ def benchmark(arguments: list[str]) -> int:
         else:
             settings, run = claimed.settings, claimed.run
         assert run is not None  # torchrun, which may start it again, is refused
-        from cnnbench.commands import benchmark
         from cnnbench.training import preflight
 
         with run.recorded_status():
             if claimed is None:
-                preflight.check(settings)
+                preflight.check(settings, announce=True)
+            from cnnbench.commands import benchmark  # torch, after the heading
+
             overrides = list(HydraConfig.get().overrides.task)
             results.append(benchmark.run(settings, run, overrides, **vars(options)))
 

@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_config, runs_of_this_launch
 from cnnbench.runs.slurm import end_or_restart
 from cnnbench.runs.stopping import STOP_SIGNALS, end
-from cnnbench.runs.sweep import JOBS, stop
+from cnnbench.runs.sweep import JOBS, is_stopped, stop
 from cnnbench.sweeps.jobs import SweepRequest
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class HydraJob:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what only the launching process needs: it may list thousands of jobs."""
-        return {**vars(self), "sweep": None}
+        lean = None if self.sweep is None else replace(self.sweep, jobs=None, policy=None)
+        return {**vars(self), "sweep": lean}
 
     def __call__(self, composed: DictConfig) -> float | None:
         gc.enable()
@@ -138,6 +139,9 @@ class HydraJob:
         is_parallel = is_elsewhere and choices["hydra/launcher"] == "joblib"
         if is_parallel:
             _configure_parallel_job()
+        progress = None if self.sweep is None else self.sweep.progress
+        if sweep is not None and progress is not None and not is_stopped(sweep):
+            progress.log(HydraConfig.get().job.num)
         failed: JobFailedError | None = None
         try:
             return self.work(composed, self.claimed)
@@ -286,8 +290,16 @@ def compose_config(overrides: Sequence[str], config_name: str = "train") -> Dict
             VersionBase.instance().setbase(base)
 
 
-def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "train") -> ClaimedRun:
+def claim_run(
+    composed: DictConfig,
+    directory: Path | None = None,
+    verb: str = "train",
+    *,
+    announce: bool = False,
+) -> ClaimedRun:
     """Check a configuration, then claim `directory` or, if that is None, what Hydra's part names.
+
+    With `announce`, log the heading of the run as soon as it is known.
 
     Raises:
         ConfigError: the configuration is wrong, or the directory holds a run or other files.
@@ -295,7 +307,7 @@ def claim_run(composed: DictConfig, directory: Path | None = None, verb: str = "
     settings = config.load_composed(composed)
     from cnnbench.training import preflight  # numpy, which a wrong value need not wait for
 
-    checked = preflight.check(settings)
+    checked = preflight.check(settings, announce=announce)
     claim = claim_new if directory is None and not _is_named(composed) else claim_exactly
     path = directory or Path(composed.hydra.run.dir)
     require_empty(path, STATUS)
@@ -323,7 +335,8 @@ class RunCallback(Callback):
         try:
             if verb == "train":
                 _refuse_single_run(config)
-            self._claimed = _find_earlier_attempt(config) or claim_run(config, verb=verb)
+            earlier = _find_earlier_attempt(config)
+            self._claimed = earlier or claim_run(config, verb=verb, announce=True)
         except Exception as error:
             raise SystemExit(report(error)) from error
         with read_write(config), open_dict(config):

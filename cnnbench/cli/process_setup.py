@@ -85,7 +85,7 @@ def shield_stream(name: str, *, lossy: bool) -> None:
             io.BufferedWriter(_LossyFile(descriptor, "w", closefd=False)),
             stream.encoding,
             "cnnbench",
-            line_buffering=stream.line_buffering,
+            line_buffering=stream.line_buffering or name == "stderr",
             write_through=stream.write_through,
         )
         setattr(sys, name, shielded)

@@ -56,7 +56,7 @@ def run(arguments: list[str]) -> int:
     jobs = list(chain(*jobs_of(options.part, options.scale, options.overrides).values()))
     directory = Path("outputs/sweeps") / f"reproduce-{options.scale}"
     words = ["-m", f"hydra.sweep.dir={quote_path(directory)}"]
-    request = SweepRequest(["reproduce", *arguments], jobs, prints_table=False)
+    request = SweepRequest(["reproduce", *arguments], jobs, is_reproduction=True)
     if options.dry_run:
         return run_sweep_command([*words, "hydra.sweeper.dry_run=true"], request)
     try:

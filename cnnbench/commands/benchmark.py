@@ -1,6 +1,5 @@
 """`cnnbench benchmark`: how fast a network trains and infers here, with what memory, near what the chip can do."""
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -24,8 +23,6 @@ from cnnbench.training.device import cleaned_up
 from cnnbench.training.engine import EagerEngine, endless_steps
 
 __all__ = ["print_table", "run"]
-
-log = logging.getLogger("cnnbench")
 
 Result = dict[str, Any]
 
@@ -53,7 +50,6 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
     num_train = check_sizes(config.data, dataset)
     if config.train.batch_size > num_train:
         raise ConfigError(f"train.batch_size={config.train.batch_size}: there are {num_train:,} training examples.")
-    log.info(f"{config.model.name} at {config.data.resize} pixels ...")
     run.write_text("config.yaml", to_yaml(config))
     dataset, arrays = datasets.load(config.data)
     engine = build_engine(config, dataset)

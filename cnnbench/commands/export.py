@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def run(arguments: list[str], conf: Path) -> None:
     trained = load_trained_model(run, SETTINGS, conf, "export", trust, options.rest)
     config, engine, dataset = trained.config, trained.engine, trained.dataset
     side = dataset.image_size if preprocesses else config.data.resize
+    network = f"{config.model.name} ({trained.weights})"
+    print(printable(f"Exporting {network} as {options.format} ..."), file=sys.stderr)
     preprocessing = Preprocessing(engine.preprocess, side) if preprocesses else None
     classifier = Classifier(engine.eval_model, engine.config.tta, preprocessing)
     takes = torch.zeros(2, dataset.in_channels, side, side)
@@ -66,7 +69,7 @@ def run(arguments: list[str], conf: Path) -> None:
         write_atomically(path, lambda file: file.write(content))
     except OSError as error:
         raise explain_write_error(path, error, "Name another place: --output FILE.") from error
-    heading = f"{os.path.relpath(path)}, {format_bytes(len(content))}: {config.model.name} ({trained.weights})"
+    heading = f"{os.path.relpath(path)}, {format_bytes(len(content))}: {network}"
     takes_and_gives = f"takes    {metadata['input']}\ngives    {metadata['output']}"
     print(printable(f"{heading}\n{takes_and_gives}\nchecked  {checked}"))
 

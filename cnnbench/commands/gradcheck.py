@@ -1,7 +1,7 @@
 """`cnnbench gradcheck`: the layers of a network by hand, against those of PyTorch."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -24,6 +24,8 @@ __all__ = ["run"]
 TOLERANCE = Differences(outputs=1e-9, gradients=1e-9, numerical=1e-6)
 TIMES_ROUNDING = 10  # of a network, what it may differ by if it is more: see `compare_network`
 EXCEEDED = 6  # exit code: a difference beyond its tolerance
+HEADER = ("layer", "kind", "outputs", "gradients", "numerical", "")
+OF_NETWORK = "of the network"  # the row of its tolerance
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Row:
 
 
 def run(config: Config, batch_size: int, as_json: bool = False) -> int:
-    """Print the table of differences; returns the exit code.
+    """Print the table of differences; return the exit code.
 
     Raises:
         ConfigError: the network cannot be built as configured, or the device has no float64.
@@ -59,25 +61,40 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
     network = network.to(device, torch.float64)
     shape = (batch_size, dataset.in_channels, size, size)
     images = torch.randn(shape, dtype=torch.float64, device=device)
-    rows = list(_rows(config, network, images, len(dataset.classes)))
+    shapes = shapes_seen(network, images)
+    rows: Iterable[Row] = _rows(config, network, images, len(dataset.classes), shapes)
+    if not as_json:
+        numbers = f"{' x '.join(map(str, shape))} random numbers, float64"
+        print(f"{name} on {numbers}, {device.type}\n", flush=True)
+        kinds = {layer: _kind(network, layer) for layer in shapes}
+        rows = _print_rows(rows, {**kinds, "loss": config.train.loss, "network": name})
+    rows = list(rows)
     failed = [row for row in rows if row.beyond]
     if as_json:
         compared = [{**asdict(row), "beyond": row.beyond} for row in rows]
         report = {"model": name, "passed": not failed, "compared": compared}
         print(json.dumps(report, indent=2))
     else:
-        numbers = f"{' x '.join(map(str, shape))} random numbers, float64"
-        print(f"{name} on {numbers}, {device.type}\n")
-        _print(rows, failed)
+        _print_notes(rows, failed)
     return EXCEEDED if failed else 0
 
 
-def _rows(config: Config, network: nn.Module, images: torch.Tensor, num_classes: int) -> Iterator[Row]:
-    """The layers in the order in which the network calls them, then the loss, then the network."""
-    for name, shape in shapes_seen(network, images).items():
+def _kind(network: nn.Module, layer: str) -> str:
+    return type(network.get_submodule(layer)).__name__
+
+
+def _rows(
+    config: Config,
+    network: nn.Module,
+    images: torch.Tensor,
+    num_classes: int,
+    shapes: Mapping[str, torch.Size],
+) -> Iterator[Row]:
+    """Compare the layers in the order of their calls, then the loss, then the network."""
+    for name, shape in shapes.items():
         layer = network.get_submodule(name)
         differences = compare_layer(layer, shape, images.device) if twin_of(layer) else None
-        yield Row(name, type(layer).__name__, differences)
+        yield Row(name, _kind(network, name), differences)
     by_hand = make_losses(config.train, reference=True).loss
     library = make_losses(config.train).loss
     logits = torch.randn(len(images), num_classes, dtype=torch.float64, device=images.device)
@@ -90,13 +107,27 @@ def _rows(config: Config, network: nn.Module, images: torch.Tensor, num_classes:
     yield Row("network", config.model.name, differences, Differences(**allowed))
 
 
-def _print(rows: list[Row], failed: list[Row]) -> None:
-    header = ("layer", "kind", "outputs", "gradients", "numerical", "")
-    allowed = [
-        (name, "", *(f"{value:.0e}" for value in asdict(tolerance).values()), "")
-        for name, tolerance in (("tolerance", TOLERANCE), ("of the network", rows[-1].tolerance))
-    ]
-    print(align([header, *map(_cells, rows), *allowed], right=range(2, 5)))
+def _print_rows(rows: Iterable[Row], kinds: Mapping[str, str]) -> list[Row]:
+    """Print each row as soon as it is known, then the tolerances; return the rows.
+
+    `kinds` are those of the rows, by name, for columns wide enough for all of them.
+    """
+    widest = max((*kinds, OF_NETWORK), key=len), max(kinds.values(), key=len), *HEADER[2:]
+
+    def print_row(*cells: str) -> None:
+        print(align([widest, cells], right=range(2, 5)).partition("\n")[2], flush=True)
+
+    print_row(*HEADER)
+    printed = []
+    for row in rows:
+        print_row(*_cells(row))
+        printed.append(row)
+    for name, tolerance in (("tolerance", TOLERANCE), (OF_NETWORK, printed[-1].tolerance)):
+        print_row(name, "", *(f"{value:.0e}" for value in asdict(tolerance).values()), "")
+    return printed
+
+
+def _print_notes(rows: Sequence[Row], failed: Sequence[Row]) -> None:
     print(
         "\nThe largest differences of what is computed by hand: from torch's outputs, from the gradients of autograd,\n"
         "and from numerical derivatives, each as a share of the largest number there is."

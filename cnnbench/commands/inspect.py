@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.layers import choose_layers, main_layers, named_layers
 from cnnbench.reports.inspection.pictures import Shown
-from cnnbench.reports.inspection.sections import Subject
+from cnnbench.reports.inspection.sections import Section, Subject
 from cnnbench.reports.page import render_page
 from cnnbench.runs.directory import write_atomically
 from cnnbench.training.build import on_meta
@@ -73,6 +74,8 @@ def inspect_network(
         if not word.isdecimal() or int(word) >= len(test):
             count = f"There are {len(test):,}, 0 to {len(test) - 1:,}."
             raise ConfigError(f"--images: there is no test image {word}. {count}")
+    title = f"{trained.config.model.name} on {trained.dataset.title}"
+    print(printable(title), flush=True)
     predictions = _predict(trained, test)
     wrong = [each for each in predictions if not each.is_right]
     wrong.sort(key=lambda each: each.probability, reverse=True)
@@ -85,29 +88,36 @@ def inspect_network(
     folder.mkdir(exist_ok=True)
     for path in (path for pattern in LEFT_OVERS for path in folder.glob(pattern)):
         path.unlink(missing_ok=True)
-    title = f"{trained.config.model.name} on {trained.dataset.title}"
     cost = sum_layers(measure_layers(network, image)).multiplications
     subject = Subject(folder, title, trained.engine, layers, cost, *image.shape[1:3])
-    page = {
-        "mistakes": sections.mistakes(subject, wrong, options.mistakes),
-        "saliency": sections.saliency(subject, shown),
-        "feature_maps": sections.feature_maps(subject, shown, rows),
-        "kernels": sections.kernels(subject),
-        "activations": sections.activations(subject, test.images),
-        "weights": sections.weights(subject),
-        "receptive_fields": sections.receptive_fields(subject, shown[0]),
-    }
     facts = _facts(trained, len(test), len(wrong))
     if notes:
         facts["note"] = " ".join(notes)
+    lines = (f"{name}: {value}" for name, value in facts.items() if name != "run")
+    print(printable("\n".join(lines)), end="\n\n", flush=True)
+    made = partial(_print_pictures, folder)
+    page = {
+        "mistakes": made(sections.mistakes(subject, wrong, options.mistakes)),
+        "saliency": made(sections.saliency(subject, shown)),
+        "feature_maps": made(sections.feature_maps(subject, shown, rows)),
+        "kernels": made(sections.kernels(subject)),
+        "activations": made(sections.activations(subject, test.images)),
+        "weights": made(sections.weights(subject)),
+        "receptive_fields": made(sections.receptive_fields(subject, shown[0])),
+    }
     text = render_page("inspection.html.jinja", title=title, facts=facts, sections=page)
     index = folder / "index.html"
     write_atomically(index, lambda file: file.write(text.encode()))
-    lines = [title, *(f"{name}: {value}" for name, value in facts.items() if name != "run")]
-    lines += [line for section in page.values() for line in section.findings]
-    print(printable("\n".join(lines)))
-    pictures = [file for section in page.values() for file, _ in section.pictures]
-    print("", *(folder / file for file in pictures), index, sep="\n")
+    findings = [line for section in page.values() for line in section.findings]
+    print(printable("\n".join(["", *findings, ""])))
+    print(index)
+
+
+def _print_pictures(folder: Path, section: Section) -> Section:
+    """Print where the pictures of a section are; return it."""
+    for file, _ in section.pictures:
+        print(folder / file, flush=True)
+    return section
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -1,7 +1,9 @@
 """`cnnbench -m --dry-run`: the jobs of a sweep, and how long they will take, by the measured speed of the first."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,9 +14,10 @@ from cnnbench.config import Config, load
 from cnnbench.data import datasets
 from cnnbench.data.resident import ResidentData
 from cnnbench.data.splits import check_sizes, num_held_out
-from cnnbench.errors import CnnbenchError
+from cnnbench.errors import CnnbenchError, DataError
 from cnnbench.runs.directory import STATUS
 from cnnbench.runs.records import Record, read_records
+from cnnbench.sweeps.jobs import Overrides
 from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import endless_steps
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["estimate"]
 
 PAIR = 2  # of images, whose arithmetic is counted: one alone is too few for batch normalisation
+MAX_CPU_FLOPS = 1e11  # of the step that is measured on a CPU: a full one may take many seconds
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,15 @@ class Work:
         return self.training * speed.training + self.evaluation * speed.evaluation
 
 
+@dataclass(frozen=True)
+class PlannedJob:
+    """What is to become of a job. `seconds` is 0 if it is not to run."""
+
+    overrides: Overrides
+    state: str
+    seconds: float = 0.0
+
+
 def estimate(sweep: "Sweep") -> int:
     """List the jobs of a sweep and estimate their time; start none. Return the exit code.
 
@@ -45,68 +58,128 @@ def estimate(sweep: "Sweep") -> int:
     directory, jobs = sweep.directory, sweep.jobs
     begun = any(directory.glob(f"*/{STATUS}"))
     recorded = {record.path.name: record for record in (read_records(directory) if begun else [])}
-    rows, codes, left_s = [], [], 0.0
-    speed: tuple[Work, str] | None = None
-    for number, (name, job) in enumerate(jobs.items()):
+    estimator = Estimator(recorded.values())
+    planned, codes = [], []
+    for name, job in jobs.items():
         record = recorded.get(name)
-        state = "to run" if record is None else record.state
-        time = ""
+        state, seconds = "to run" if record is None else record.state, 0.0
         try:
             settings = sweep.check(job)
             if not sweep.is_finished(name):
-                speed = speed or _recorded(recorded.values()) or _measure(settings)
-                epochs_done = 0 if record is None else len(record.rows)
-                seconds = _work(settings, epochs_done).seconds(speed[0])
-                left_s += seconds
-                time = format_duration(seconds)
+                seconds = estimator.seconds(settings, 0 if record is None else len(record.rows))
         except CnnbenchError as error:
             codes.append(error.exit_code)
             state = f"would fail: {str(error).partition(chr(10))[0]}"
-        rows.append([f"#{number}", " ".join(job.overrides), time, state])
-    print(printable(align(rows, right=[0, 2])))
+        planned.append(PlannedJob(job.overrides, state, seconds))
+    by_experiment = sweep.request.is_reproduction
+    print(printable(_list_experiments(planned) if by_experiment else _list_jobs(planned)))
     count = f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'}"
     print(f"{count} in {directory}. Nothing was started.")
-    if speed is not None:
-        duration = format_duration(left_s)
-        print(f"Training and evaluation will take about {duration} one after another, {speed[1]}.")
+    if estimator.speed is not None:
+        duration = format_duration(sum(job.seconds for job in planned))
+        source = estimator.speed[1]
+        print(f"Training and evaluation will take about {duration} one after another, {source}.")
     return codes[0] if codes else 0
 
 
-def _work(config: Config, epochs_done: int = 0) -> Work:
-    """What is left of a run."""
-    dataset = datasets.dataset_info(config.data)
-    num_train, held_out = check_sizes(config.data, dataset), num_held_out(config.data, dataset)
-    num_test = config.data.test_examples or dataset.test_examples
-    epochs = config.train.epochs - epochs_done
-    evaluated = epochs * held_out + num_test if held_out else epochs * num_test
-    of_training, of_inference = count_flops(*on_meta(config, dataset, PAIR))
-    return Work(epochs * num_train * of_training / PAIR, evaluated * of_inference / PAIR)
+def _list_jobs(planned: Sequence[PlannedJob]) -> str:
+    rows = []
+    for number, job in enumerate(planned):
+        rows.append([f"#{number}", " ".join(job.overrides), _time(job), job.state])
+    return align(rows, right=[0, 2])
 
 
-def _recorded(records: Iterable[Record]) -> tuple[Work, str] | None:
-    """The speed of the first run that is finished."""
-    for record in records:
-        training_s, evaluation_s = record.figure("wall_s", "train"), record.figure("wall_s", "evaluation")
-        if training_s and evaluation_s:
-            work = _work(load(record.config))
-            return Work(training_s / work.training, evaluation_s / work.evaluation), f"as {record.path.name} ran"
-    return None
+def _list_experiments(planned: Sequence[PlannedJob]) -> str:
+    """Return a table of the experiments, which are the first override of their jobs."""
+    experiments: dict[str, list[PlannedJob]] = {}
+    for job in planned:
+        experiments.setdefault(job.overrides[0].partition("=")[2], []).append(job)
+    rows = [["experiment", "jobs", "time", ""]]
+    for name, jobs in experiments.items():
+        states = Counter(job.state for job in jobs)
+        counted = ", ".join(f"{number} {state}" for state, number in states.items())
+        rows.append([name, str(len(jobs)), _time(*jobs), counted])
+    return align(rows, right=[1, 2])
 
 
-def _measure(config: Config) -> tuple[Work, str]:
-    """The speed of some steps of a job, taken here and now."""
-    dataset, arrays = datasets.load(config.data)
-    engine = build_engine(config, dataset)
-    data = ResidentData.from_arrays(config.data, arrays, config.seed, engine.device.torch_device)
-    batch_size = min(config.train.batch_size, len(data.train))
-    engine.prepare(data.train, batch_size)
-    steps = endless_steps(engine, data.train, batch_size)
-    training = time_rounds(lambda: next(steps), engine.device.synchronize, rounds=1)
-    images, labels = data.train.take(torch.arange(batch_size, device=engine.device.torch_device))
-    engine.eval_model.eval()
-    with torch.inference_mode():
-        evaluation = time_rounds(lambda: engine.evaluate_step(images, labels), engine.device.synchronize, rounds=1)
-    of_training, of_evaluation = count_flops(*on_meta(config, dataset, batch_size))
-    rate = f"{batch_size / training.median_s:,.0f} training examples/s"
-    source = f"as the first was measured just now on {engine.device.torch_device}, {rate}"
-    return Work(training.median_s / of_training, evaluation.median_s / of_evaluation), source
+def _time(*jobs: PlannedJob) -> str:
+    seconds = sum(job.seconds for job in jobs)
+    return format_duration(seconds) if seconds else ""
+
+
+class Estimator:
+    """Estimates the time of jobs. `speed` is that of a finished run or, if none is, of some steps.
+
+    `speed` is None before a job needed it. Second in it is what ran or was measured.
+    """
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.speed: tuple[Work, str] | None = None
+        self._flops: dict[str, tuple[float, float]] = {}
+        self._missing: dict[tuple[str | None, ...], DataError] = {}
+        for record in records:
+            spent = record.figure("wall_s", "train"), record.figure("wall_s", "evaluation")
+            if self.speed is None and spent[0] and spent[1]:
+                work = self._work(load(record.config))
+                speed = Work(spent[0] / work.training, spent[1] / work.evaluation)
+                self.speed = speed, f"as {record.path.name} ran"
+
+    def seconds(self, config: Config, epochs_done: int) -> float:
+        """Return what is left of a job.
+
+        Raises:
+            CnnbenchError: the job would fail.
+        """
+        data = config.data
+        place = (data.name, data.path, data.root)
+        if place in self._missing:  # to look for it takes time: the network may be slow, or gone
+            raise self._missing[place]
+        try:
+            self.speed = self.speed or self._measure(config)
+        except DataError as error:
+            self._missing[place] = error
+            raise
+        return self._work(config, epochs_done).seconds(self.speed[0])
+
+    def _work(self, config: Config, epochs_done: int = 0) -> Work:
+        """Return what is left of a run."""
+        dataset = datasets.dataset_info(config.data)
+        num_train, held_out = check_sizes(config.data, dataset), num_held_out(config.data, dataset)
+        num_test = config.data.test_examples or dataset.test_examples
+        epochs = config.train.epochs - epochs_done
+        evaluated = epochs * held_out + num_test if held_out else epochs * num_test
+        of_training, of_inference = self._flops_per_image(config)
+        return Work(epochs * num_train * of_training, evaluated * of_inference)
+
+    def _flops_per_image(self, config: Config) -> tuple[float, float]:
+        """Count the operations of training and of inference, once for each network."""
+        dataset = datasets.dataset_info(config.data)
+        sizes = (config.data.resize, dataset.in_channels, len(dataset.classes))
+        key = repr((config.model.name, config.model.arguments, sizes))
+        if key not in self._flops:
+            training, inference = count_flops(*on_meta(config, dataset, PAIR))
+            self._flops[key] = training / PAIR, inference / PAIR
+        return self._flops[key]
+
+    def _measure(self, config: Config) -> tuple[Work, str]:
+        """Return the speed of some steps of a job, taken here and now."""
+        of_training, of_evaluation = self._flops_per_image(config)
+        dataset, arrays = datasets.load(config.data)
+        engine = build_engine(config, dataset)
+        device, synchronize = engine.device.torch_device, engine.device.synchronize
+        data = ResidentData.from_arrays(config.data, arrays, config.seed, device)
+        batch_size = min(config.train.batch_size, len(data.train))
+        if device.type == "cpu":
+            batch_size = min(batch_size, max(PAIR, int(MAX_CPU_FLOPS / of_training)))
+        engine.prepare(data.train, batch_size)
+        steps = endless_steps(engine, data.train, batch_size)
+        training = time_rounds(lambda: next(steps), synchronize, rounds=1)
+        images, labels = data.train.take(torch.arange(batch_size, device=device))
+        engine.eval_model.eval()
+        with torch.inference_mode():
+            evaluate = partial(engine.evaluate_step, images, labels)
+            evaluation = time_rounds(evaluate, synchronize, rounds=1)
+        rate = f"{batch_size / training.median_s:,.0f} training examples/s"
+        source = f"as the first was measured just now on {device}, {rate}"
+        training_s, evaluation_s = training.median_s / batch_size, evaluation.median_s / batch_size
+        return Work(training_s / of_training, evaluation_s / of_evaluation), source

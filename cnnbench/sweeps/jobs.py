@@ -1,10 +1,12 @@
 """The jobs of a sweep: every combination of the values, times the lines of a jobs file."""
 
 import itertools
+import logging
 import math
 import random
 import re
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,23 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from cnnbench import config
+from cnnbench.analysis.format import format_time_left
 from cnnbench.errors import ConfigError
 from cnnbench.runs.reading import read_text
 
 if TYPE_CHECKING:
     from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
 
-__all__ = ["Overrides", "SweepRequest", "list_jobs", "quote_path", "read_jobs_file"]
+__all__ = [
+    "Overrides",
+    "SweepProgress",
+    "SweepRequest",
+    "list_jobs",
+    "quote_path",
+    "read_jobs_file",
+]
+
+log = logging.getLogger("cnnbench")
 
 MAX_JOBS = 10_000
 
@@ -30,18 +42,43 @@ Overrides = list[str]
 
 @dataclass
 class SweepRequest:
-    """What a command asks of a sweep, beside values. `launched` and `exit_code` are the answer.
+    """What a command asks of a sweep, beside values. The last three are the answer.
 
     `command` is what the user typed. `jobs` take the place of those that the values span, and
-    are subject to `policy`, if there is one.
+    are subject to `policy`, if there is one. A reproduction lists experiments, and has a table of
+    its own.
     """
 
     command: Sequence[str]
     jobs: Sequence[Overrides] | None = None
     policy: "UntrustedSweepPolicy | None" = None
-    prints_table: bool = True
+    is_reproduction: bool = False
     launched: bool = False
+    progress: "SweepProgress | None" = None
     exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class SweepProgress:
+    """How far a sweep is: `finished` of `total` jobs before it was started, at `started`.
+
+    So many jobs run in parallel. The time is that of the system, as they may be other processes.
+    """
+
+    total: int
+    finished: int
+    parallel: int
+    started: float
+
+    def log(self, number: int) -> None:
+        """Log "3 of 12, about 8 min left" as the job of a number begins, once others have ended."""
+        if number < self.parallel:
+            return
+        ended = number - (self.parallel - 1) / 2  # those that run beside it are half done
+        left = self.total - self.finished - ended
+        left_s = (time.time() - self.started) / ended * left
+        place = f"{self.finished + number + 1:,} of {self.total:,}"
+        log.info(f"{place}, about {format_time_left(left_s)} left")
 
 
 def list_jobs(

@@ -7,9 +7,11 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,13 @@ from cnnbench.runs.reading import read_accuracy, read_config, read_status
 from cnnbench.runs.records import read_records
 from cnnbench.runs.stopping import SIGTERM_CODE, STOP_SIGNALS, print_from_handler
 from cnnbench.runs.sweep import add_jobs, allow, recorded_jobs, stop
-from cnnbench.sweeps.jobs import Overrides, SweepRequest, list_jobs, read_jobs_file
+from cnnbench.sweeps.jobs import (
+    Overrides,
+    SweepProgress,
+    SweepRequest,
+    list_jobs,
+    read_jobs_file,
+)
 
 if TYPE_CHECKING:
     from hydra_plugins.cnnbench_sweeper import CnnbenchSweeper
@@ -111,6 +119,8 @@ class Sweep:
             path = sweeper.jobs_file
             lines = [[]] if path is None else read_jobs_file(Path(path))
             jobs = list_jobs(arguments, sweeper.params, lines, sweeper.hydra_context.config_loader)
+        count = f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'}"
+        print(f"Checking {count} ...", flush=True)
         self._compose(jobs)
         if self.request.policy is not None:
             self._refuse_other_names()
@@ -131,7 +141,16 @@ class Sweep:
         subdir = self.written["hydra"]["sweep"]["subdir"]
         is_numbered = "hydra.job.num" in subdir or "hydra.job.id" in subdir
         # directories that have the numbers of jobs are found by launching all in order
-        return [job.overrides for name, job in self.jobs.items() if is_numbered or name not in finished]
+        skipped = set() if is_numbered else set(finished)
+        waiting = [job.overrides for name, job in self.jobs.items() if name not in skipped]
+        if self.launcher in LOCAL:
+            parallel = 1
+            if self.launcher == JOBLIB:
+                n_jobs = self.composed.hydra.launcher.n_jobs
+                parallel = import_module("joblib").effective_n_jobs(n_jobs)
+            numbers = len(self.jobs), len(skipped), parallel
+            self.request.progress = SweepProgress(*numbers, time.time())
+        return waiting
 
     def _refuse_other_names(self) -> None:
         """Check that recorded jobs that have begun are in the directories that they have today."""
@@ -263,11 +282,11 @@ class Sweep:
 
     def _conclude(self) -> None:
         """Print the table of the sweep, and find the exit code of the first job that failed."""
-        if self.request.prints_table:
+        if self.request.is_reproduction:
+            runs = read_records(self.directory)
+        else:
             print()
             runs = print_comparison([self.directory])
-        else:
-            runs = read_records(self.directory)
         ours = [run for run in runs if run.path.name in self.jobs]
         codes = [run.status.get("exit_code") for run in ours if run.state == "failed"]
         codes += [SIGTERM_CODE for run in ours if run.state == "interrupted"]  # as by a scheduler

@@ -4,6 +4,7 @@ Metrics are summed on the device; reading them is what makes the host wait, so t
 something is to be shown.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -26,6 +27,8 @@ from cnnbench.training.losses import make_losses
 from cnnbench.training.optimizers import set_lr
 
 __all__ = ["EagerEngine", "MetricSums", "Metrics", "StepFn", "copy_to_cpu", "endless_steps"]
+
+log = logging.getLogger("cnnbench")
 
 StepFn = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
@@ -160,6 +163,7 @@ class EagerEngine:
         """
         if not self.device.compile:
             return
+        log.info("Compiling the network, which may take minutes ...")
         images, labels = train.take(torch.arange(batch_size, device=self.device.torch_device))
         passes = (self._objective, self._measure)
         try:

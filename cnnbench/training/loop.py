@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cnnbench.analysis.format import format_time_left
 from cnnbench.data.resident import epoch_order
 from cnnbench.training.checkpoint import CheckpointManager
 from cnnbench.training.engine import Metrics
@@ -20,6 +21,7 @@ __all__ = ["fit"]
 log = logging.getLogger("cnnbench")
 
 REFRESH_S = 0.5  # how often the host reads the sums during an epoch
+PROGRESS_S = 60.0  # how often the progress of an epoch is logged where there is no bar
 
 
 def fit(state: TrainingState) -> Generator[Row, None, None]:
@@ -105,6 +107,7 @@ def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqd
     bar.update((state.epoch - 1) * len(train) + engine.train_metrics.examples - bar.n)
     earlier_s = state.train_s - watch.spent("train")
     refreshed_at, refreshed_step = time.perf_counter(), state.step
+    logged_at = refreshed_at
     order = epoch_order(len(train), config.seed, state.epoch)[state.step * batch_size :]
     for examples in engine.steps(train, order, batch_size, lr_factors[state.step :]):
         state.step += 1
@@ -127,12 +130,28 @@ def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqd
             shown = {"loss": f"{metrics.loss:.4f}", "accuracy": f"{metrics.accuracy:.4f}"}
             bar.set_postfix(shown, refresh=False)
             refreshed_at, refreshed_step = time.perf_counter(), state.step
+            is_late = refreshed_at - logged_at >= PROGRESS_S
+            if bar.disable and is_late and state.step < len(lr_factors):
+                _log_progress(state)
+                logged_at = refreshed_at
             if signal:
                 signals.signal = signal  # it may have come to another process
                 signals.check()
         if due:
             checkpoints.save()
     return engine.train_metrics.compute()
+
+
+def _log_progress(state: TrainingState) -> None:
+    """Log how far the epoch is, and what is left of it and of all training."""
+    epochs, share = state.config.train.epochs, state.step / state.steps_per_epoch
+    epoch_s = state.train_s / share
+    left_s = epoch_s - state.train_s
+    run_s = left_s + epoch_s * (epochs - state.epoch)
+    log.info(
+        f"epoch {state.epoch}/{epochs}, {100 * share:.0f} %, {format_time_left(left_s)} left "
+        f"(in the run {format_time_left(run_s)})"
+    )
 
 
 def _is_better(row: Row, best: Row | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from cnnbench.analysis.format import format_bytes
 from cnnbench.config import FOLDER, TRACKERS, Config
 from cnnbench.data import datasets
-from cnnbench.data.splits import check_sizes
+from cnnbench.data.splits import check_sizes, num_held_out
 from cnnbench.errors import ConfigError
 from cnnbench.runs.processes import processes
 
@@ -23,17 +24,26 @@ if TYPE_CHECKING:  # what is wrong without PyTorch is told before PyTorch is imp
 
 __all__ = ["Preflight", "check"]
 
+log = logging.getLogger("cnnbench")
+
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the check of a configuration has found out: the device, and the cost of one image."""
+    """What the check of a configuration has found out: the device, and the cost of one image.
+
+    `heading` is the first line of the run, and `is_announced` whether it has been logged.
+    """
 
     device: Device
     multiply_adds: int
+    heading: str
+    is_announced: bool
 
 
-def check(config: Config) -> Preflight:
+def check(config: Config, *, announce: bool = False) -> Preflight:
     """Check trackers, sizes of the data set, the network on one image, the device and its memory.
+
+    With `announce`, log the heading of the run before PyTorch is imported, which takes seconds.
 
     Raises:
         ConfigError: the first thing that is wrong. What needs no PyTorch is looked at first.
@@ -42,6 +52,9 @@ def check(config: Config) -> Preflight:
     dataset = datasets.dataset_info(config.data)
     num_train = check_sizes(config.data, dataset)
     datasets.prefetch(config.data)  # while PyTorch is imported; `load` tells what is wrong
+    heading = _describe_run(config, dataset, num_train)
+    if announce:
+        log.info(heading)
 
     import torch
 
@@ -62,7 +75,17 @@ def check(config: Config) -> Preflight:
         _compare_images(dataset, device)
     batch_size = min(config.train.batch_size, num_train)
     _check_memory(config, network, image.new_empty(batch_size, channels, size, size), device)
-    return Preflight(device, cost.multiplications)
+    return Preflight(device, cost.multiplications, heading, announce)
+
+
+def _describe_run(config: Config, dataset: Dataset, num_train: int) -> str:
+    """Return what is trained on what, in a line."""
+    data = config.data
+    return (
+        f"{config.model.name} on {dataset.title} at {data.resize} x {data.resize}: "
+        f"{num_train:,} training, {num_held_out(data, dataset):,} validation "
+        f"and {data.test_examples or dataset.test_examples:,} test examples"
+    )
 
 
 def _check_trackers(config: Config) -> None:

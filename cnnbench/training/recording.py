@@ -22,7 +22,7 @@ from cnnbench.training.resume import ResumeState
 from cnnbench.training.schedules import lr_factor
 from cnnbench.training.state import Row, TrainingResult, TrainingState
 
-__all__ = ["Recorder", "recording"]
+__all__ = ["Recorder", "log_setup", "recording"]
 
 log = logging.getLogger("cnnbench")
 
@@ -107,7 +107,7 @@ class Recorder:
 
 @contextmanager
 def recording(state: TrainingState, resume: ResumeState, multiply_adds: int) -> Iterator[Recorder | None]:
-    """Record the environment and log the setup; give what records the training of the block.
+    """Record the environment and log the columns; give what records the training of the block.
 
     That is None on a worker rank.
     """
@@ -119,7 +119,7 @@ def recording(state: TrainingState, resume: ResumeState, multiply_adds: int) -> 
     with state.watch("start"):
         trackers = start_trackers(state.config, run.path, now, state.rows)
     with trackers.ended_after(state.signals):
-        _log_setup(state)
+        _log_columns(state.evaluated_part)
         yield Recorder(state, run, trackers, multiply_adds)
 
 
@@ -162,19 +162,16 @@ def _log_lr_jump(state: TrainingState, before: Config) -> None:
     )
 
 
-def _log_setup(state: TrainingState) -> None:
+def log_setup(state: TrainingState) -> None:
+    """Log the network and the device, and what is to be known of the data."""
     config, dataset, engine, data = state.config, state.dataset, state.engine, state.data
-    log.info(
-        f"{config.model.name}, {count_parameters(engine.model.parameters()):,} parameters, on {dataset.title} "
-        f"at {config.data.resize} x {config.data.resize}: {len(data.train):,} training, "
-        f"{len(data.validation):,} validation and {len(data.test):,} test examples"
-    )
+    parameters = count_parameters(engine.model.parameters())
+    log.info(f"{parameters:,} parameters on {_describe_device(config, engine)}")
     for note in dataset.notes:
         log.info(note)
     if dataset.validation_examples and not len(data.validation):
         unused = f"The {dataset.validation_examples:,} images in the validation folder are not used"
         log.info(f"{unused}, as data.validation=0. Set data.validation=0.1 to use them.")
-    log.info(_describe_device(config, engine))
     threads = config.device.threads
     if threads != "auto" and threads > machine.usable_cpus():
         usable = f"the CPUs that this process may use ({machine.usable_cpus()})"
@@ -182,7 +179,10 @@ def _log_setup(state: TrainingState) -> None:
     policy = machine.replaced_wait_policy
     if policy is not None:
         log.warning(f"OMP_WAIT_POLICY={policy} is neither ACTIVE nor PASSIVE: it is ignored.")
-    part = state.evaluated_part
+
+
+def _log_columns(part: str) -> None:
+    """Log the names of what `Recorder.epoch` logs."""
     log.info(f"{'epoch':>7}  {'lr':>8}  {'train':>15}  {part:>15}  {'time':>8}  {'examples/s':>10}")
     log.info(f"{'':>7}  {'':>8}  {'loss':>7} {'acc.':>7}  {'loss':>7} {'acc.':>7}")
 
@@ -190,7 +190,7 @@ def _log_setup(state: TrainingState) -> None:
 def _describe_device(config: Config, engine: EagerEngine) -> str:
     device = engine.device
     how = [device.precision, "channels last" if device.channels_last else "channels first"]
-    how += ["CUDA graph"] if engine.name == "graph" else []
+    how += ["CUDA graph"] if device.cuda_graphs else []
     how += ["compiled"] if device.compile else []
     how += ["test-time augmentation hflip"] if config.train.tta == "hflip" else []
     threads = describe_threads(config.device.threads)

@@ -28,7 +28,7 @@ from cnnbench.training.device import Device, cleaned_up
 from cnnbench.training.engine import Metrics
 from cnnbench.training.loop import fit
 from cnnbench.training.preflight import Preflight, check
-from cnnbench.training.recording import Recorder, recording
+from cnnbench.training.recording import Recorder, log_setup, recording
 from cnnbench.training.resume import ResumeState, check_resume, describe_finished, reopen_run
 from cnnbench.training.state import Row, TrainingHistory, TrainingResult, TrainingState, restore, seed_for
 
@@ -83,7 +83,9 @@ def train(
         if run_directory is not None:
             _record_start(run_directory, config, resume)
         if checked is None:
-            checked = check(config)
+            checked = check(config, announce=True)
+        elif not checked.is_announced:
+            log.info(checked.heading)
         watch.add({"start": watch.total_s})
         try:
             state = _build_state(config, run_directory, checked.device, watch)
@@ -171,6 +173,8 @@ def _restore_and_prepare(state: TrainingState, resume: ResumeState, group: Group
             restore(state, last, resume.best)
     if group is not None:
         engine.join(group, config.device.sync_batchnorm)
+    if run is not None:
+        log_setup(state)
     with state.watch("preparation"):
         engine.prepare(state.data.train, state.batch_size)
     if run is not None and last is not None and resume.changes:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from cnnbench.analysis.format import align, fit, format_duration, printable, three_digits, truncate
+from cnnbench.analysis.format import (
+    align,
+    fit,
+    format_duration,
+    format_time_left,
+    printable,
+    three_digits,
+    truncate,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +38,14 @@ def test_three_digits_count(number: float, text: str) -> None:
 )
 def test_in_time(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (29.4, "29 s"), (59.6, "1 min"), (250, "4 min"), (3599, "1 h 0 min"), (7530, "2 h 6 min")],
+)
+def test_a_time_to_wait_is_rounded_to_minutes(seconds: float, text: str) -> None:
+    assert format_time_left(seconds) == text
 
 
 def test_printable_leaves_joiners_and_spaces_of_all_scripts() -> None:

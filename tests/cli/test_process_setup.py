@@ -42,6 +42,14 @@ def test_an_ascii_stream_gets_replacements(monkeypatch: pytest.MonkeyPatch, text
     assert stream.buffer.getvalue() == printed.encode()
 
 
+def test_what_goes_to_stderr_is_there_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "errors").open("w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        shield_stream("stderr", lossy=True)
+        print("Exporting ...", file=sys.stderr)
+        assert (tmp_path / "errors").read_text() == "Exporting ...\n"
+
+
 def test_a_file_that_is_not_blocking_gets_all_lines(tmp_path: Path) -> None:
     """More than a pipe holds, to a reader that waits first."""
     program = (

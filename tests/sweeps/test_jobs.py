@@ -1,11 +1,48 @@
 """Which jobs the values of a sweep span, and what a jobs file may hold."""
 
+import logging
+import pickle
 from collections.abc import Sequence
 
 import pytest
 
+from cnnbench.cli.hydra_app import HydraJob
 from cnnbench.errors import ConfigError
-from cnnbench.sweeps.jobs import MAX_JOBS, list_jobs
+from cnnbench.sweeps import jobs
+from cnnbench.sweeps.jobs import MAX_JOBS, SweepProgress, SweepRequest, list_jobs
+
+
+@pytest.mark.parametrize(
+    ("finished", "parallel", "number", "elapsed_s", "said"),
+    [
+        (0, 1, 0, 0, []),
+        (0, 1, 2, 120, ["3 of 12, about 10 min left"]),
+        (8, 1, 1, 30, ["10 of 12, about 2 min left"]),
+        (0, 3, 2, 1, []),  # the third of three that begin together
+        (0, 3, 3, 60, ["4 of 12, about 5 min left"]),  # one has ended, two are half done
+        (0, 1, 11, 11, ["12 of 12, about 1 s left"]),
+    ],
+)
+def test_a_job_begins_with_what_is_left_by_the_time_that_others_took(
+    finished: int,
+    parallel: int,
+    number: int,
+    elapsed_s: int,
+    said: Sequence[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(jobs.time, "time", lambda: 1000.0 + elapsed_s)
+    SweepProgress(12, finished, parallel, started=1000.0).log(number)
+    assert caplog.messages == said
+
+
+def test_a_job_elsewhere_knows_the_progress_but_not_all_other_jobs() -> None:
+    progress = SweepProgress(2, 0, 1, 0.0)
+    job = HydraJob(print, SweepRequest(["-m"], [["seed=0"], ["seed=1"]], progress=progress))
+    sent = pickle.loads(pickle.dumps(job)).sweep
+    assert (sent.progress, sent.jobs) == (progress, None)
 
 
 def test_jobs_are_all_combinations_in_the_order_of_the_command_line() -> None:

@@ -1,5 +1,6 @@
 """device.compile: what is compiled, that it computes the same, that it leaves no trace, and what goes wrong."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -59,9 +60,14 @@ def test_full_batches_run_compiled_and_smaller_ones_as_they_come(
 
 
 def test_compiling_happens_ahead_of_training(
-    make: Callable[[bool], EagerEngine], examples: Examples, sizes: list[tuple[str, int]]
+    make: Callable[[bool], EagerEngine],
+    examples: Examples,
+    sizes: list[tuple[str, int]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     make(True).prepare(examples, BATCH)
+    assert caplog.messages == ["Compiling the network, which may take minutes ..."]
     assert sizes == [("_objective", 8), ("_measure", 8)]
 
 

@@ -1,7 +1,9 @@
 """The loop: what it yields, what it writes, when it stops."""
 
 import csv
+import logging
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +57,37 @@ def start(config: Config, device: Device, examples: Examples, run: RunDirectory,
 def rows_of(start: Start) -> list[Row]:
     _, rows = start()
     return list(rows)
+
+
+@pytest.mark.parametrize("bar", [True, False])
+def test_progress_within_an_epoch_is_logged_where_there_is_no_bar(
+    bar: bool, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(loop, "NO_BAR", not bar)
+    monkeypatch.setattr(loop, "REFRESH_S", -1.0)
+    monkeypatch.setattr(loop, "PROGRESS_S", 0.0)  # after each step, of which an epoch has three
+    monkeypatch.setattr(loop, "format_time_left", "{:.6f}".format)
+    rows = rows_of(start)
+    lines = [re.fullmatch(r"epoch (./2, .*) %, (\S+) left \(in the run (\S+)\)", each) for each in caplog.messages]
+    if bar:
+        assert lines == []
+        return
+    assert [line and line[1] for line in lines] == ["1/2, 33", "1/2, 67", "2/2, 33", "2/2, 67"]
+    for line, row in zip(lines, (rows[0], rows[0], rows[1], rows[1]), strict=True):
+        assert line is not None
+        epoch_left, run_left = float(line[2]), float(line[3])
+        assert 0 < epoch_left < row["epoch_s"] * 3
+        assert (run_left > epoch_left) == (row["epoch"] == 1)
+
+
+def test_a_short_epoch_logs_no_progress(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(loop, "REFRESH_S", -1.0)
+    rows_of(start)
+    assert caplog.messages == []
 
 
 def reproducible(rows: list[Row]) -> list[Row]:

@@ -1,5 +1,7 @@
 """One training run: what it builds, and what it says where it resumes with more epochs."""
 
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,35 @@ from in_process import run_in_process
 from installed import TINY, Command
 
 from cnnbench import models
+from cnnbench.config import Config
+from cnnbench.training.preflight import check
+
+HEADING = "lenet_relu on part of Fashion-MNIST at 28 x 28: 256 training, 100 validation and 100 test examples"
+
+
+def test_the_heading_is_logged_before_pytorch_is_imported(
+    config: Config, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setitem(sys.modules, "torch", None)  # its import fails
+    with pytest.raises(ModuleNotFoundError, match="torch"):
+        check(config, announce=True)
+    assert [line.partition(": ")[0] for line in caplog.messages] == ["mlp on part of Fashion-MNIST at 4 x 4"]
+
+
+def test_run_resumption_and_job_each_begin_with_a_heading(within: Command, tmp_path: Path) -> None:
+    run = within(*TINY, "hydra.run.dir=run")
+    lines = run.stdout.splitlines()
+    assert lines[0] == HEADING
+    assert lines[1].startswith("32,000 parameters on cpu (")
+    assert lines[2].split() == ["epoch", "lr", "train", "validation", "time", "examples/s"]
+    job = within("-m", *TINY, "sweep=mine")
+    resumed = within("resume", "run", "train.epochs=3")
+    assert resumed.stdout.startswith("Resuming run ...\n")
+    assert [done.stdout.count(HEADING) for done in (run, job, resumed)] == [1, 1, 1]
+    for place, number in (("run", 2), ("outputs/sweeps/mine/*", 1)):
+        (log,) = tmp_path.glob(f"{place}/train.log")
+        assert log.read_text().count(f" INFO {HEADING}\n") == number
 
 
 def test_a_run_builds_its_network_on_the_meta_device_once_and_for_real_once(
