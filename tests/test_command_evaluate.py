@@ -178,7 +178,7 @@ def test_data_of_other_channels_are_refused(run: Path, within: Command, monkeypa
         ("run --topk 0", "--topk 0 is out of range"),
         ("run --topk 2 10", "--topk 10 is out of range. It must be at most 9"),
         ("run data=samples", "Did you mean 'sample'?"),
-        ("run device.precison=fp32", "Did you mean 'precision'?"),
+        ("run device.precison=fp32", "Did you mean 'device.precision'?"),
         ("run data.test_examples=1001", "has 1,000 test examples"),
     ],
 )
