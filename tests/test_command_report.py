@@ -1,6 +1,7 @@
 """`cnnbench report`: what it writes and where, what it says, how it ends."""
 
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -78,15 +79,32 @@ def test_the_csv_has_a_row_for_each_run_the_best_first_with_what_became_of_it(wi
     assert rows[7]["error"] == "The training loss became nan in epoch 1."
 
 
+def test_both_tables_in_files_have_the_same_columns_network_data_and_all_keys(within: Command, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    run = make_run(sweep / "job", lr=0.5)
+    (run / ".hydra" / "overrides.yaml").unlink()
+    overrides = ["optimizer.lr=0.5", "augment.hflip=false", "seed=0"]
+    (sweep / "sweep.json").write_text(json.dumps({"jobs": {"job": overrides, "other": overrides}}))
+    assert within("report", "sweep").returncode == 0
+    assert (sweep / "sweep.csv").read_text() == (sweep / "report.csv").read_text()
+    with (sweep / "sweep.csv").open() as file:
+        row, _ = csv.DictReader(file)
+    wanted = ("model", "data", "optimizer.lr", "augment.hflip", "seed", "best_epoch", "test_loss", "train_accuracy")
+    shown = [row[name] for name in wanted]
+    assert shown[:5] == ["lenet", "fashion_mnist", "0.5", "false", "0"]
+    assert all(shown)
+
+
 def test_the_markdown_has_means_and_runs(within: Command, tmp_path: Path) -> None:
     for seed in (0, 1):
         make_run(tmp_path / "runs" / str(seed), seed=seed)
     make_run(tmp_path / "runs" / "other", model="a|b")
     assert within("report", "runs").returncode == 0
     text = (tmp_path / "runs" / "report.md").read_text()
-    assert text.startswith("# 3 runs: 3 finished\n\nAll with optimizer.lr=0.1 train.batch_size=64\n")
+    assert text.startswith("# 3 runs: 3 finished\n\nThe same in all runs: data fashion_mnist, size (px) 28, ")
     assert "## Mean ± standard deviation over seeds\n\n| network | n | seeds |" in text
-    assert "| a\\|b | fashion_mnist | 28 |" in text
+    assert "| network | seed | parameters |" in text
+    assert "| a\\|b | 0 | 1,000 |" in text
 
 
 def test_a_link_in_place_of_the_report_is_replaced_not_followed(within: Command, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_status_and_words_filter_the_table_and_the_cost_chart(opened: Any) -> No
 
 def test_choosing_changes_curves_and_differences(opened: Any) -> None:
     expect(drawn(opened)).to_have_count(0)
-    expect(opened.locator("#differences-note")).to_have_text("Choose two runs or more.")
+    expect(opened.locator("#differences-note")).to_have_text("Choose runs that differ in more than seed or fold.")
     box(opened, 1).check()
     expect(drawn(opened)).to_have_count(2)  # validation and training
     box(opened, 2).check()
@@ -176,18 +176,54 @@ def test_a_run_keeps_its_colour_while_it_is_chosen(opened: Any) -> None:
     assert len(set(looks)) == 3
 
 
+def test_a_look_means_one_group_in_the_table_in_both_charts_and_in_their_legends(opened: Any) -> None:
+    opened.get_by_label("Filter").fill("lenet finished lr=0.1")
+    opened.get_by_role("button", name="Choose all shown").click()
+    opened.get_by_label("Filter").fill("")
+    settle(opened)
+    look = "(marks) => marks.map((mark) => [mark.parentElement.textContent.slice(1), mark.style.color])"
+    of_curves = opened.locator("#curves-legend .mark").evaluate_all(look)
+    of_cost = opened.locator("#cost-legend .mark").evaluate_all(look)
+    assert (len(of_curves), of_cost[:-1]) == (2, of_curves)
+    assert of_cost[-1][0] == "not chosen"
+    colors = {color for _, color in of_curves}
+    marks = "(marks) => marks.map((mark) => mark.style.color)"
+    assert set(opened.locator("#runs .mark:not(:empty)").evaluate_all(marks)) == colors
+    lines = opened.locator("#curves .js-line").evaluate_all("(lines) => lines.map((line) => line.style.stroke)")
+    points = opened.locator("#cost-chart .point").evaluate_all("(points) => points.map((point) => point.style.fill)")
+    assert colors <= set(lines)
+    assert colors <= set(points)
+
+
+def test_a_column_that_is_not_there_is_told_with_those_that_are(opened: Any) -> None:
+    opened.get_by_label("Filter").fill("lenet foo=3")
+    told = opened.locator("#unknown-column")
+    expect(told).to_have_text(re.compile("^There is no column 'foo'. Columns: model, data, .*test_accuracy"))
+    opened.get_by_label("Filter").fill("lr=0.1")
+    expect(told).to_have_text("")
+
+
+def test_columns_that_are_the_same_for_all_stand_above_the_table_and_can_be_filtered_by(opened: Any) -> None:
+    expect(opened.locator("#constant")).to_contain_text("data fashion_mnist")
+    expect(opened.locator("#runs th[data-name='data']")).to_be_hidden()
+    expect(opened.locator("#runs tbody tr").first.locator("td:visible").first).to_have_text(re.compile("nin|lenet|mlp"))
+    opened.get_by_label("Filter").fill("data=fashion_mnist")
+    expect(opened.locator("#count")).to_contain_text("10 of 10 shown")
+
+
 def test_all_that_are_shown_can_be_chosen(opened: Any) -> None:
     opened.get_by_label("Filter").fill("lenet finished")
     opened.get_by_role("button", name="Choose all shown").click()
     expect(opened.locator("#count")).to_have_text("5 of 10 shown, 5 chosen")
-    expect(opened.locator("#curves-legend li")).to_have_count(5)
+    expect(opened.locator("#curves-legend li")).to_have_count(3)  # two groups of two seeds, and one alone
+    expect(drawn(opened)).to_have_count(8)  # of each group both curves, and two bands
 
 
 @pytest.mark.parametrize(
     ("select", "title", "options"),
     [
         ("#quantity", "#curves .ytitle", ["loss", "accuracy"]),
-        ("#cost", "#cost-chart .xtitle", ["parameters", "multiply-adds", "time (s)"]),
+        ("#cost", "#cost-chart .xtitle", ["parameters", "multiply-adds", "train + eval (s)"]),
         ("#accuracy", "#cost-chart .ytitle", ["best validation accuracy", "test accuracy"]),
     ],
 )

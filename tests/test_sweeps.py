@@ -76,7 +76,7 @@ def test_the_csv_has_a_row_for_each_job_the_best_first(grid: Grid) -> None:
     rows = table(sweep)
     accuracies = [float(row["validation_accuracy"] or 0) for row in rows]
     assert (len(rows), accuracies) == (6, sorted(accuracies, reverse=True))
-    assert [(row["state"], row["optimizer.lr"]) for row in rows[4:]] == [("failed", "1e+30")] * 2
+    assert [(row["status"], row["optimizer.lr"]) for row in rows[4:]] == [("failed", "1e+30")] * 2
 
 
 def test_report_repeats_the_table_of_a_sweep_and_its_csv(grid: Grid) -> None:

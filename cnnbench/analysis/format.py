@@ -2,32 +2,90 @@
 
 import math
 import statistics
+import unicodedata
 from collections.abc import Sequence
 
 from cnnbench.errors import is_harmless
 
 __all__ = [
     "align",
+    "display_width",
+    "fit",
     "format_bytes",
     "format_duration",
     "mean_and_std",
     "printable",
+    "table_width",
     "three_digits",
     "truncate",
 ]
 
+MIN_TEXT = 12  # columns that are left of a text
+
+
+def display_width(text: str) -> int:
+    """Return how many columns of a terminal the text takes: Chinese and emoji take two each."""
+    if text.isascii():
+        return len(text)
+    shown = [each for each in text if unicodedata.category(each) not in ("Mn", "Me", "Cf")]
+    return len(shown) + sum(unicodedata.east_asian_width(each) in "WF" for each in shown)
+
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Rows of cells as lines with columns of equal width, two spaces apart; columns in `right` end flush."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    widths = _widths(rows)
+    lines = []
+    for row in rows:
+        cells = []
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            space = " " * (width - display_width(cell))
+            cells.append(space + cell if column in right else cell + space)
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def fit(rows: Sequence[Sequence[str]], right: Sequence[int], width: int) -> str:
+    """Return the rows as `align` does, in lines of at most `width` columns, numbers whole.
+
+    First the longest texts are cut, then each row takes several lines.
+    """
+    cells, least = [list(row) for row in rows], min(MIN_TEXT, width)
+    texts = [column for column in range(len(cells[0])) if column not in right]
+    widths = _widths(cells)
+    for column in sorted(texts, key=lambda column: -widths[column]):
+        excess = max(0, table_width(cells) - width)
+        limit = max(least, widths[column] - excess)
+        for row in cells:
+            row[column] = row[column] if _is_number(row[column]) else truncate(row[column], limit)
+    parts, start = [], 0
+    for stop in range(1, len(cells[0]) + 1):
+        indent = "  " if start else ""
+        next_width = table_width([row[start : stop + 1] for row in cells])
+        if stop == len(cells[0]) or len(indent) + next_width > width:
+            columns = range(start, stop)
+            part = [row[start:stop] for row in cells]
+            lines = align(part, [column - start for column in columns if column in right])
+            parts.append([f"{indent}{line}".rstrip() for line in lines.split("\n")])
+            start = stop
+    return "\n".join("\n".join(lines) for lines in zip(*parts, strict=True))
+
+
+def table_width(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many columns of a terminal the rows take, aligned."""
+    widths = _widths(rows)
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(display_width, column)) for column in zip(*rows, strict=True)]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def format_bytes(number: int) -> str:
@@ -64,6 +122,11 @@ def printable(text: str) -> str:
 
 
 def truncate(text: str, most: int) -> str:
-    """Return a text, which may be untrusted, as one line of at most so many characters."""
+    """Return a text, which may be untrusted, as one line of at most so many columns."""
     line = printable(" ".join(text[: 10 * most].split()))
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    if display_width(line) <= most:
+        return line
+    line = line[: most - 1]
+    while display_width(line) >= most:
+        line = line[:-1]
+    return f"{line}…"

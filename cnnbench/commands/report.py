@@ -6,10 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.commands import write_results
-from cnnbench.reports.comparison import how_many, print_comparison, shared
+from cnnbench.reports.comparison import how_many, print_comparison
 from cnnbench.reports.groups import ranked
 from cnnbench.reports.page.report import render
-from cnnbench.reports.table import Column, as_text, columns_of_groups, columns_of_runs, csv_rows, escaped, markdown
+from cnnbench.reports.table import (
+    Column,
+    columns_of_groups,
+    columns_of_runs,
+    constant_columns,
+    csv_rows,
+    escaped,
+    markdown,
+)
 from cnnbench.runs.records import Record
 
 __all__ = ["run"]
@@ -43,11 +51,12 @@ def run(arguments: list[str]) -> None:
 
 
 def _in_markdown(runs: Sequence[Record], columns: Sequence[Column]) -> str:
-    groups = columns_of_groups(runs)
+    groups, constant = columns_of_groups(runs), constant_columns(columns)
     parts = [f"# {how_many(runs)}"]
-    if shared(runs):
-        parts.append(f"All with {escaped(as_text(shared(runs)))}")
+    if constant:
+        same = (f"{column.heading} {column.cells[0].text}" for column in constant)
+        parts.append(f"The same in all runs: {escaped(', '.join(same))}")
     if groups:
         parts += ["## Mean ± standard deviation over seeds", markdown(groups)]
-    parts += ["## Runs", markdown(columns)]
+    parts += ["## Runs", markdown([column for column in columns if column not in constant])]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"

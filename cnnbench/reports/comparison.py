@@ -2,37 +2,41 @@
 
 import os
 import shlex
+import shutil
 import statistics
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from cnnbench.analysis.format import align, mean_and_std, printable
-from cnnbench.config import BOOKKEEPING_KEYS, REPEATED_KEYS, format_override, is_below
+from cnnbench.analysis.format import fit, mean_and_std, printable, table_width
+from cnnbench.config import (
+    BOOKKEEPING_KEYS,
+    IGNORED_KEYS,
+    REPEATED_KEYS,
+    format_override,
+    is_below,
+)
 from cnnbench.errors import explain_write_error
 from cnnbench.reports.groups import Group, differing, distinguishing, given, group, ranked
+from cnnbench.reports.table import columns_of_runs, csv_rows
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import Record, read_records
 from cnnbench.runs.sweep import recorded_jobs
 
-__all__ = ["as_rows", "compare", "error", "how_many", "print_comparison", "shared"]
+__all__ = ["compare", "how_many", "print_comparison"]
 
 CSV = "sweep.csv"
 
 STATES = ("finished", "running", "interrupted", "failed", "refused", "not begun")
 
-# the figures in sweep.csv, and where result.json has them
-FIGURES = {
-    "best_epoch": ("best", "epoch"),
-    "validation_accuracy": ("best", "validation_accuracy"),
-    "validation_loss": ("best", "validation_loss"),
-    "test_accuracy": ("test_accuracy",),
-    "test_loss": ("test_loss",),
-    "train_loss": ("final", "train_loss"),
-    "train_accuracy": ("final", "train_accuracy"),
-    "wall_s": ("wall_s", "total"),
-}
+# accuracies of runs that differ in these are of different examples
+MEASURED_KEYS = ("data", "data.path", "data.validation", "data.folds", "data.test_examples")
+
+Columns = list[list[str]]  # each with its heading
+MAX_WIDTH = 10_000  # of a table in a file
 
 
 def print_comparison(directories: Sequence[Path]) -> list[Record]:
@@ -49,7 +53,7 @@ def print_comparison(directories: Sequence[Path]) -> list[Record]:
         runs = read_records(directory)
         if recorded_jobs(directory):
             try:
-                RunDirectory(directory).write_rows(CSV, as_rows(runs))
+                RunDirectory(directory).write_rows(CSV, csv_rows(columns_of_runs(ranked(runs))))
             except OSError as error:
                 again = f"cnnbench report {shlex.quote(str(directory))} tries again."
                 message = explain_write_error(error.filename, error, again)
@@ -60,34 +64,26 @@ def print_comparison(directories: Sequence[Path]) -> list[Record]:
 
 
 def compare(runs: Sequence[Record]) -> str:
-    """Return the table of the finished runs, the best command, and what became of the others."""
+    """Return the table of the finished runs, the best command, and what became of the others.
+
+    Lines are at most as wide as the terminal, but for commands and paths.
+    """
     finished = [run for run in runs if run.state == "finished"]
-    varied, same = differing(runs), shared(runs)
-    parts = [how_many(runs) + (f"\nall with {same}" if same else "")]
+    same = _shared(runs)
+    parts = [how_many(runs) + (f"\n{_wrap(f'all with {same}')}" if same else "")]
     if finished:
         columns = distinguishing(runs)
-        groups = group(finished, columns)
-        repeated = [key for key in varied if key in REPEATED_KEYS]
-        parts += [_table(groups, columns, repeated), _best(groups[0])]
+        groups, apart = group(finished, columns), _measured_apart(finished)
+        places: dict[tuple[str, ...], int] = {}  # of data, by their best row: its rows are together
+        for alike in groups:
+            places.setdefault(_measured(alike, apart), len(places))
+        groups.sort(key=lambda alike: places[_measured(alike, apart)])
+        parts.append(_table(runs, groups, columns))
+        reason = f"no best run: accuracies do not compare where {' and '.join(apart)} differ"
+        parts.append(_wrap(reason) if apart else _best(groups[0]))
     if len(finished) < len(runs):
-        parts.append(_unfinished(runs, varied))
+        parts.append(_unfinished(runs, differing(runs)))
     return printable("\n\n".join(parts))
-
-
-def as_rows(runs: Sequence[Record]) -> list[dict[str, object]]:
-    """Return the rows of sweep.csv: one for each run with every given key, the best first."""
-    keys = given(runs)
-    return [
-        {
-            "job": run.path.name,
-            "state": run.state,
-            **{key: run.value(key) for key in keys},
-            "epochs": len(run.rows),
-            **{name: run.figure(*place) for name, place in FIGURES.items()},
-            "error": error(run),
-        }
-        for run in ranked(runs)
-    ]
 
 
 def how_many(runs: Sequence[Record]) -> str:
@@ -97,30 +93,88 @@ def how_many(runs: Sequence[Record]) -> str:
     return f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}: {', '.join(parts)}"
 
 
-def shared(runs: Sequence[Record]) -> str:
+def _shared(runs: Sequence[Record]) -> str:
     """Return the given values that are the same for all, such as ``data=sample train.epochs=8``."""
     varied = differing(runs)
     return " ".join(f"{key}={runs[0].value(key)}" for key in given(runs) if key not in varied)
 
 
-def _table(groups: Sequence[Group], columns: Sequence[str], repeated: Sequence[str]) -> str:
+def _measured_apart(runs: Sequence[Record]) -> list[str]:
+    """Return the keys by which the accuracies of runs are of different examples."""
+    return [key for key in MEASURED_KEYS if len({run.plain_value(key) for run in runs}) > 1]
+
+
+def _measured(group: Group, apart: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(group.runs[0].plain_value, apart))
+
+
+def _table(runs: Sequence[Record], groups: Sequence[Group], keys: Sequence[str]) -> str:
+    """Return a row for each group: settings, figures, and last the settings that matter least."""
     parts = ["validation", "test"]
     parts = [part for part in parts if any(alike.accuracies(part) for alike in groups)]
-    counted = ["runs"] if repeated else []
-    rows = [[*columns, *(f"{part} accuracy" for part in parts), *counted, "epochs", "time"]]
+    repeated = [key for key in differing(runs) if key in REPEATED_KEYS]
+    settings: Columns = []
+    minor: Columns = []
+    for place, key in enumerate(keys):
+        is_given = key in ("model", "data", *given(runs))
+        is_minor = not is_given or is_below(key, ("device", *IGNORED_KEYS))
+        column = [key, *(alike.values[place] for alike in groups)]
+        (minor if is_minor else settings).append(column)
+    figures = []
+    for part in parts:
+        accuracies = [mean_and_std(alike.accuracies(part)) for alike in groups]
+        figures.append([f"{part} accuracy", *accuracies])
+    if repeated:
+        figures.append(["runs", *(str(len(alike.repetitions)) for alike in groups)])
+    epochs, times = ["epochs"], ["train + eval"]
     for alike in groups:
-        accuracies = [mean_and_std(alike.accuracies(part)) for part in parts]
-        number = [str(len(alike.repetitions))] if repeated else []
-        epochs = "-".join(dict.fromkeys(str(len(run.rows)) for run in alike.runs))
-        time = statistics.fmean(run.figure("wall_s", "total") or 0.0 for run in alike.runs)
-        rows.append([*alike.values, *accuracies, *number, epochs, f"{time:.1f} s"])
-    lines = [align(rows, right=range(len(columns), len(rows[0])))]
+        epochs.append("-".join(dict.fromkeys(str(len(run.rows)) for run in alike.runs)))
+        times.append(f"{statistics.fmean(alike.times):.1f} s" if alike.times else "")
+    lines = [_fit(settings, [*figures, epochs, times], minor)]
     if repeated:
         over = " and ".join(f"{key.rpartition('.')[2]}s" for key in repeated)
-        lines.append(f"mean ± standard deviation over {over}")
+        lines.append(_wrap(f"mean ± standard deviation over {over}"))
     if parts == ["test"]:
-        lines.append("nothing was held out: sorted by test accuracy")
+        lines.append(_wrap("nothing was held out: sorted by test accuracy"))
     return "\n".join(lines)
+
+
+def _fit(settings: Columns, figures: Columns, minor: Columns) -> str:
+    """Return the table in the width of the terminal.
+
+    First headings are shortened, then minor columns are left out, then `fit` does the rest.
+    """
+    width = _terminal_width()
+    right = range(len(settings), len(settings) + len(figures))
+
+    def rows() -> list[tuple[str, ...]]:
+        return list(zip(*settings, *figures, *minor, strict=True))
+
+    if table_width(rows()) > width:
+        ends = Counter(column[0].rpartition(".")[2] for column in settings)
+        for column in settings:
+            end = column[0].rpartition(".")[2]
+            column[0] = end if ends[end] == 1 else column[0]
+        for column in figures:
+            column[0] = column[0].replace("validation", "val.")
+    left_out: list[str] = []
+    while minor and table_width(rows()) > width:
+        left_out.insert(0, minor.pop()[0])
+    lines = [fit(rows(), right, width)]
+    if left_out:
+        lines.append(_wrap(f"only in the CSV file: {', '.join(left_out)}"))
+    return "\n".join(lines)
+
+
+def _terminal_width() -> int:
+    """Return the columns of the terminal, and of an output that is none more than any line has."""
+    return shutil.get_terminal_size((MAX_WIDTH, 0)).columns
+
+
+def _wrap(text: str) -> str:
+    """Return a sentence in lines as wide as the terminal; long words stay whole."""
+    style: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, _terminal_width(), subsequent_indent="  ", **style)
 
 
 def _best(group: Group) -> str:
@@ -138,17 +192,11 @@ def _unfinished(runs: Sequence[Record], varied: Sequence[str]) -> str:
     """Return what became of the runs that are not finished, first of those with an error."""
     others = [run for run in runs if run.state != "finished"]
     lines = []
-    for run in sorted(others, key=lambda run: not error(run)):
+    for run in sorted(others, key=lambda run: not run.error):
         which = " ".join(f"{key}={run.value(key)}" for key in varied) or run.path.name
         so_far = f" after epoch {len(run.rows)}" if run.rows else ""
-        lines.append(f"{run.state}{so_far}: {which}")
-        lines += [f"  {error(run)}"] if error(run) else []
+        lines.append(_wrap(f"{run.state}{so_far}: {which}"))
+        lines += [_wrap(f"  {run.error}")] if run.error else []
         if run.state == "failed":
             lines.append(f"  more: {os.path.relpath(run.path / 'status.json')}")
     return "\n".join(lines)
-
-
-def error(run: Record) -> str:
-    """Return the first line of the error of a failed run, or of why one was refused."""
-    is_told = run.state in ("failed", "refused")
-    return str(run.status.get("error", "")).partition("\n")[0] if is_told else ""

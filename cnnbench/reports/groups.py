@@ -36,6 +36,12 @@ class Group:
         return self.figures(*keys)
 
     @property
+    def times(self) -> list[float]:
+        """Return the seconds of training and evaluation of each repetition that has them."""
+        times = (run.train_eval_s for run in self.repetitions)
+        return [seconds for seconds in times if seconds is not None]
+
+    @property
     def rank(self) -> float:
         """Return the mean accuracy on the validation set or, if there was none, on the test set."""
         return statistics.fmean(self.accuracies("validation") or self.accuracies("test") or [0.0])
@@ -47,8 +53,14 @@ def ranked(runs: Sequence[Record]) -> list[Record]:
 
 
 def distinguishing(runs: Sequence[Record]) -> list[str]:
-    """Return the keys in which runs differ that are no repetitions: first those that were given."""
-    columns = [key for key in differing(runs) if key not in REPEATED_KEYS]
+    """Return the keys in which runs differ that are no repetitions.
+
+    First come network and data, then what was given, then what nobody gave.
+    """
+    named = [key for key in ("model", "data") if _num_known(runs, key) > 1]
+    left_out = (*REPEATED_KEYS, *(f"{key}.name" for key in named))
+    keys = dict.fromkeys([*named, *differing(runs)])
+    columns = [key for key in keys if key not in left_out]
     return columns + _hidden([run for run in runs if run.state == "finished"], columns)
 
 
@@ -72,6 +84,11 @@ def given(runs: Sequence[Record]) -> list[str]:
 def differing(runs: Sequence[Record]) -> list[str]:
     """Return the given keys whose values are not the same in all runs."""
     return [key for key in given(runs) if len({run.plain_value(key) for run in runs}) > 1]
+
+
+def _num_known(runs: Sequence[Record], key: str) -> int:
+    """Return how many values a key has among the runs that have one: others failed before."""
+    return len({run.plain_value(key) for run in runs} - {""})
 
 
 def _hidden(finished: Sequence[Record], columns: Sequence[str]) -> list[str]:

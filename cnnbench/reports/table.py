@@ -8,8 +8,7 @@ from typing import Literal, NamedTuple
 
 from cnnbench.analysis.format import mean_and_std, truncate
 from cnnbench.config import REPEATED_KEYS
-from cnnbench.reports.comparison import error
-from cnnbench.reports.groups import Group, differing, distinguishing, group
+from cnnbench.reports.groups import Group, distinguishing, given, group
 from cnnbench.runs.records import Record
 
 __all__ = [
@@ -19,6 +18,7 @@ __all__ = [
     "as_text",
     "columns_of_groups",
     "columns_of_runs",
+    "constant_columns",
     "csv_rows",
     "escaped",
     "markdown",
@@ -37,7 +37,6 @@ SETTINGS = {
 }
 NAMED = ("model", "data", "optimizer")  # groups of the configuration, which go by the name of the choice
 
-
 # of each figure the heading, the format, and whether more is better
 FIGURES = {
     "parameters": ("parameters", ",.0f", False),
@@ -45,10 +44,16 @@ FIGURES = {
     "test_accuracy": ("test accuracy", ".4f", True),
     "validation_accuracy": ("best validation accuracy", ".4f", True),
     "epochs": ("epochs", ",.0f", False),
-    "wall_s": ("time (s)", ",.1f", False),
+    "train_eval_s": ("train + eval (s)", ",.1f", False),
     "examples_per_s": ("examples/s", ",.0f", True),
     "peak_gib": ("memory (GiB)", ".2f", False),
+    "best_epoch": ("best epoch", ",.0f", False),
+    "validation_loss": ("validation loss", ".4f", False),
+    "test_loss": ("test loss", ".4f", False),
+    "train_loss": ("train loss", ".4f", False),
+    "train_accuracy": ("train accuracy", ".4f", True),
 }
+PLAIN = ("parameters", "multiply_adds", "test_accuracy", "test_loss")  # as result.json has them
 
 
 class Cell(NamedTuple):
@@ -81,16 +86,16 @@ class Column:
 
 
 def columns_of_runs(runs: Sequence[Record]) -> list[Column]:
-    """Return what is known of each run: settings, among them all that differ, figures, its end."""
+    """Return what is known of each run: settings, all that were given too, figures, its end."""
     known: list[Column] = []
     figures = [_figures_of(run) for run in runs]
     for name in FIGURES:
         known.append(_figures(name, [of_run.get(name, ()) for of_run in figures]))
     for name, value in FACTS.items():
         known.append(Column(name, name, [Cell(as_text(value(run))) for run in runs], "fact"))
-    given = [key.lstrip("+") for key in (*differing(runs), *distinguishing(runs))]
+    wanted = [key.lstrip("+") for key in (*given(runs), *distinguishing(runs))]
     taken = {column.name for column in known}  # device=cpu, too, which is device.name
-    others = dict.fromkeys(f"{key}.name" if key in taken else key for key in given)
+    others = dict.fromkeys(f"{key}.name" if key in taken else key for key in wanted)
     keys = [key for key in others if key.removesuffix(".name") not in NAMED]
     return [
         *(_settings(key, runs) for key in SETTINGS),
@@ -116,8 +121,14 @@ def columns_of_groups(runs: Sequence[Record]) -> list[Column]:
         *columns,
         _figures("test_accuracy", [alike.accuracies("test") for alike in groups]),
         _figures("validation_accuracy", validation),
-        _figures("wall_s", [alike.figures("wall_s", "total") for alike in groups]),
+        _figures("train_eval_s", [alike.times for alike in groups]),
     ]
+
+
+def constant_columns(columns: Sequence[Column]) -> list[Column]:
+    """Return the columns that say the same of all runs, if there are several."""
+    several = [column for column in columns if len(column.cells) > 1 and not column.is_empty]
+    return [column for column in several if len(set(column.cells)) == 1]
 
 
 def csv_rows(columns: Sequence[Column]) -> list[dict[str, object]]:
@@ -174,12 +185,16 @@ def _figures_of(run: Record) -> dict[str, tuple[float]]:
     best_so_far = max(run.column("validation_accuracy"), default=None)
     speeds = run.column("examples_per_s")
     figures = {
-        **{name: run.figure(name) for name in ("parameters", "multiply_adds", "test_accuracy")},
+        **{name: run.figure(name) for name in PLAIN},
         "validation_accuracy": run.validation_accuracy if run.result else best_so_far,
         "epochs": len(run.rows) or None,
-        "wall_s": run.figure("wall_s", "total"),
+        "train_eval_s": run.train_eval_s,
         "examples_per_s": statistics.median(speeds) if speeds else None,
         "peak_gib": max(run.column("peak_gib"), default=None),
+        "best_epoch": run.figure("best", "epoch"),
+        "validation_loss": run.figure("best", "validation_loss"),
+        "train_loss": run.figure("final", "train_loss"),
+        "train_accuracy": run.figure("final", "train_accuracy"),
     }
     return {name: (figure,) for name, figure in figures.items() if figure is not None}
 
@@ -206,7 +221,7 @@ FACTS: dict[str, Callable[[Record], str]] = {
     "precision": lambda run: str({**run.result, **run.environment}.get("precision", "")),
     "tta": lambda run: "hflip" if run.result.get("tta") == "hflip" else "",
     "status": lambda run: run.state,
-    "error": error,
+    "error": lambda run: run.error,
     "directory": lambda run: str(run.path),
 }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnbench.analysis.format import format_duration, printable, three_digits, truncate
+from cnnbench.analysis.format import align, fit, format_duration, printable, three_digits, truncate
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,31 @@ def test_printable_leaves_lines_and_letters_and_takes_what_steers_a_terminal() -
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("a coat", "a coat"), ("an ankle boot", "an an…"), ("a\n\tb\x1b", "a b?"), ("x" * 10**6, "xxxxx…")],
+    [
+        ("a coat", "a coat"),
+        ("an ankle boot", "an an…"),
+        ("a\n\tb\x1b", "a b?"),
+        ("x" * 10**6, "xxxxx…"),
+        ("猫猫猫", "猫猫猫"),
+        ("猫猫猫猫", "猫猫…"),
+    ],
 )
 def test_a_long_text_is_cut_to_a_line(text: str, line: str) -> None:
     assert truncate(text, 6) == line
+
+
+def test_columns_are_aligned_by_what_a_terminal_shows() -> None:
+    rows = [("name", "n"), ("猫和狗", "1"), ("🚀", "22"), ("e\u0301te\u0301", "3")]
+    assert align(rows, right=[1]).split("\n") == ["name     n", "猫和狗   1", "🚀      22", "e\u0301te\u0301      3"]
+
+
+def test_a_table_is_cut_before_its_rows_are_folded_and_numbers_are_neither() -> None:
+    rows = [("a long heading", "lr", "accuracy"), ("x" * 30, "0.123456789012345", "0.5000 ± 0.0100")]
+    assert fit(rows, [2], 100) == align(rows, [2])
+    assert fit(rows, [2], 40).split("\n") == [
+        "a long head…  lr",
+        "         accuracy",
+        "xxxxxxxxxxx…  0.123456789012345",
+        "  0.5000 ± 0.0100",
+    ]
+    assert "0.123456789012345" in fit(rows, [2], 5)

@@ -1,9 +1,13 @@
+import io
+import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cnnbench.reports.comparison import as_rows, compare
+from cnnbench.analysis.format import display_width
+from cnnbench.reports.comparison import compare
 from cnnbench.runs.records import Record
 
 
@@ -11,7 +15,11 @@ def run(
     accuracy: float | None, *overrides: str, test: float | None = 0.5, state: str = "finished", **more: Any
 ) -> Record:
     best = None if accuracy is None else {"epoch": 1, "validation_accuracy": accuracy, "validation_loss": 1.0}
-    result = {"best": best, "test_accuracy": test, "wall_s": {"total": 2.0}} if state == "finished" else {}
+    result = (
+        {"best": best, "test_accuracy": test, "wall_s": {"train": 1.5, "evaluation": 0.25, "total": 9.0}}
+        if state == "finished"
+        else {}
+    )
     seed = next((int(each.removeprefix("seed=")) for each in overrides if each.startswith("seed=")), 0)
     values: dict[str, Any] = {
         "config": {"optimizer": {"name": "sgd", "lr": 0.1}, "seed": seed, "device": {"compile": False}},
@@ -103,7 +111,8 @@ def test_runs_that_differ_in_what_nobody_gave_are_no_repetitions() -> None:
         run(0.1, "seed=0", config={"train": {"epochs": 10}, "seed": 0}),
         run(0.2, "seed=1", config={"train": {"epochs": 20}, "seed": 1}),
     ]
-    assert [row[:2] for row in body(compare(runs))[:2]] == [["20", "0.2000"], ["10", "0.1000"]]
+    rows = body(compare(runs))
+    assert [[row[0], row[-1]] for row in rows[:2]] == [["0.2000", "20"], ["0.1000", "10"]]
 
 
 def test_the_best_command_has_the_values_a_run_went_on_with_and_quotes_them() -> None:
@@ -130,9 +139,85 @@ def test_a_run_that_was_refused_is_listed_with_the_reason() -> None:
     assert lines[-2:] == ["refused after epoch 1: a=2", "  a link"]
 
 
-def test_figures_that_are_none_leave_their_cells_empty() -> None:
-    damaged = run(0.1, "a=1")
-    damaged.result.update(best={"validation_accuracy": "x"}, wall_s=7, test_accuracy=float("nan"))
-    (row,) = as_rows([damaged])
-    assert [row[name] for name in ("validation_accuracy", "test_accuracy", "wall_s")] == [None, None, None]
-    assert "1 run: 1 finished" in compare([damaged])
+def headings(text: str) -> list[str]:
+    """The first line of the table, in which columns are two spaces apart or more."""
+    line = next(line for line in text.splitlines() if "accuracy" in line)
+    return re.split(r"\s{2,}", line.strip())
+
+
+def test_network_and_data_are_columns_where_they_differ_though_nobody_gave_them() -> None:
+    runs = [
+        run(0.2, "experiment=a", config={"model": {"name": "lenet"}, "data": {"name": "mnist"}}),
+        run(0.1, "experiment=b", config={"model": {"name": "nin"}, "data": {"name": "sample"}}),
+    ]
+    text = compare(runs)
+    assert headings(text)[:3] == ["model", "data", "experiment"]
+    assert [row[:3] for row in body(text)] == [["lenet", "mnist", "a"], ["nin", "sample", "b"]]
+
+
+def test_device_and_what_nobody_gave_come_after_the_figures() -> None:
+    runs = [
+        run(0.2, "device.threads=1", "a=1", config={"train": {"epochs": 1}}),
+        run(0.1, "device.threads=1", "a=1", config={"train": {"epochs": 2}}),
+        run(0.1, "device.threads=2", "a=2"),
+    ]
+    shown = headings(compare(runs))
+    assert (shown[0], shown[-2:]) == ("a", ["device.threads", "train.epochs"])
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [("data", ("mnist", "sample")), ("data.validation", (0, 500)), ("data.test_examples", (500, None))],
+)
+def test_there_is_no_best_run_over_what_accuracies_do_not_compare_on(key: str, values: Any) -> None:
+    def config(value: Any) -> dict[str, Any]:
+        return {"data": {"name": value} if key == "data" else {key.removeprefix("data."): value}}
+
+    runs = [
+        run(0.9, f"{key}={values[0]}", "a=1", config=config(values[0])),
+        run(0.8, f"{key}={values[1]}", "a=2", config=config(values[1])),
+        run(0.1, f"{key}={values[0]}", "a=3", config=config(values[0])),
+    ]
+    text = compare(runs)
+    assert "the best:" not in text
+    assert f"no best run: accuracies do not compare where {key} differ" in text
+    place = headings(text).index(key)
+    assert [row[place] for row in body(text)] == [str(values[i]) for i in (0, 0, 1)]
+
+
+def test_time_is_that_of_training_and_evaluation() -> None:
+    older = run(0.1, "a=2", rows=[{"epoch_s": 1.0}, {"epoch_s": 2.0}])
+    older.result["wall_s"] = {"total": 9.0}
+    text = compare([run(0.2, "a=1"), older])
+    assert "train + eval" in headings(text)
+    assert re.findall(r"\S+ s$", text, re.MULTILINE) == ["1.8 s", "3.0 s"]
+
+
+WIDE = "鞋子和外套的分类网络"
+
+
+@pytest.mark.parametrize("width", [160, 120, 80, 60, 40, 20])
+def test_the_table_is_as_wide_as_the_terminal_and_numbers_are_whole(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    for lr, threads, seed in product((0.0001, 0.1), (1, 2), (0, 1)):
+        given = (f"optimizer.lr={lr}", f"seed={seed}", f"device.threads={threads}")
+        runs.append(run(0.5 + seed / 10, *given, test=0.25))
+        name = WIDE if threads == 1 else "a" * 60
+        runs[-1].config.update(model={"name": name}, optimizer={"lr": lr})
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = compare(runs).partition("\n\n")[2].partition("\n\nthe best")[0].splitlines()
+    assert max(map(display_width, lines)) <= width
+    table = "\n".join(lines)
+    for number in ("0.5500 ± 0.0707", "0.2500 ± 0.0000", "1.8 s"):
+        assert number in table
+    assert "0.0001" in table
+    assert ("only in the CSV file: device.threads" in table.replace("\n ", "")) == (width < 160)
+
+
+def test_an_output_that_is_no_terminal_has_the_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setattr("sys.__stdout__", io.StringIO())
+    runs = [run(0.1, f"key{number}={value}") for number in range(40) for value in (1, 2)]
+    assert len(headings(compare(runs))) > 40

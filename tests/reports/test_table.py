@@ -118,7 +118,8 @@ def test_a_column_is_numeric_only_if_all_its_values_are(tmp_path: Path) -> None:
 
 def seeds(folder: Path, *accuracies: float) -> list[Record]:
     for seed, accuracy in enumerate(accuracies):
-        figures = {"best": {"validation_accuracy": accuracy}, "test_accuracy": accuracy, "wall_s": {"total": 10 * seed}}
+        wall_s = {"train": 9 * seed, "evaluation": seed, "total": 100}
+        figures = {"best": {"validation_accuracy": accuracy}, "test_accuracy": accuracy, "wall_s": wall_s}
         make_run(folder / str(seed), seed=seed, result=figures)
     return read_records(folder)
 
@@ -126,7 +127,7 @@ def seeds(folder: Path, *accuracies: float) -> list[Record]:
 def test_mean_and_sample_deviation_over_seeds(tmp_path: Path) -> None:
     columns = columns_of_groups(seeds(tmp_path, 0.1, 0.2, 0.6))
     assert texts(columns, "test_accuracy") == ["0.3000 ± 0.2646"]  # sqrt((0.04 + 0.01 + 0.09) / 2)
-    assert texts(columns, "wall_s") == ["10.0 ± 10.0"]
+    assert texts(columns, "train_eval_s") == ["10.0 ± 10.0"]
     assert (texts(columns, "n"), texts(columns, "seed")) == (["3"], ["0, 1, 2"])
 
 

@@ -22,6 +22,9 @@ const charts = (() => {
     return { colour: COLOURS[number % COLOURS.length] ?? text(document.body), symbol, sign };
   }
 
+  /** What is not chosen looks like. */
+  const faint = () => ({ colour: text(document.querySelector(".note")), symbol: "circle-open", sign: "○" });
+
   function draw(element, traces, layout) {
     const body = getComputedStyle(document.body);
     const line = getComputedStyle(document.querySelector("section")).borderTopColor;
@@ -63,41 +66,80 @@ const charts = (() => {
     return size * [1, 2, 5, 10].find((factor) => factor * size >= span / 7);
   }
 
-  /** Curves of `runs`, each with a label, a look and what metrics.csv has of it. */
-  function curves(element, runs, quantity, withTraining) {
-    const traces = runs.flatMap(({ label, look, curves }) => {
-      const curve = (part, name, style) => ({
-        x: curves.epoch,
-        y: curves[`${part}_${quantity}`],
+  /** Mean and standard deviation (n - 1) over the runs that have a finite value at an epoch; null of none. */
+  function average(runs, column) {
+    const values = new Map();
+    for (const { curves } of runs) {
+      curves.epoch.forEach((epoch, at) => {
+        values.set(epoch, [...(values.get(epoch) ?? []), curves[column][at]]);
+      });
+    }
+    const epochs = [...values.keys()].sort((a, b) => a - b);
+    return epochs.map((epoch) => {
+      const own = values.get(epoch).filter((value) => value !== null);
+      const mean = own.length > 0 ? own.reduce((sum, value) => sum + value) / own.length : null;
+      const squares = own.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+      return { epoch, mean, count: own.length, deviation: own.length > 1 ? Math.sqrt(squares / (own.length - 1)) : 0 };
+    });
+  }
+
+  /** The area between mean + and - deviation, where there are several runs. */
+  function band(points, colour) {
+    const several = points.filter(({ count }) => count > 1);
+    const edge = (sign) => several.map(({ mean, deviation }) => mean + sign * deviation);
+    const epochs = several.map(({ epoch }) => epoch);
+    return {
+      x: [...epochs, ...[...epochs].reverse()],
+      y: [...edge(1), ...edge(-1).reverse()],
+      mode: "lines",
+      line: { width: 0 },
+      fill: "toself",
+      fillcolor: colour,
+      opacity: 0.2,
+      hoverinfo: "skip",
+    };
+  }
+
+  /** Curves of groups of runs, each with a label and a look: their mean and, over several, a band. */
+  function curves(element, groups, quantity, withTraining) {
+    const traces = groups.flatMap(({ label, look, runs }) => {
+      const curve = (points, name, style) => ({
+        x: points.map(({ epoch }) => epoch),
+        y: points.map(({ mean }) => mean),
+        text: points.map(({ deviation, count }) => (count > 1 ? ` ± ${deviation.toFixed(4)}, n = ${count}` : "")),
         name: plain(label),
-        hovertemplate: `%{fullData.name}<br>epoch %{x}: ${name} ${quantity} %{y}<extra></extra>`,
+        hovertemplate: `%{fullData.name}<br>epoch %{x}: ${name} ${quantity} %{y}%{text}<extra></extra>`,
         ...style,
       });
-      const solid = curve("held_out", curves.held_out, {
+      const points = average(runs, `held_out_${quantity}`);
+      const solid = curve(points, runs[0].curves.held_out, {
         mode: "lines+markers",
         line: { color: look.colour, width: 2 },
         marker: { color: look.colour, symbol: look.symbol, size: 8, maxdisplayed: 12 },
       });
-      const dashed = curve("train", "training", {
+      const dashed = curve(average(runs, `train_${quantity}`), "training", {
         mode: "lines",
         line: { color: look.colour, width: 1.5, dash: "dash" },
       });
-      return withTraining ? [dashed, solid] : [solid];
+      return [
+        ...(runs.length > 1 ? [band(points, look.colour)] : []),
+        ...(withTraining ? [dashed, solid] : [solid]),
+      ];
     });
-    const last = runs.reduce((most, { curves }) => Math.max(most, curves.epoch.at(-1)), 1);
+    const epochs = groups.flatMap(({ runs }) => runs.map(({ curves }) => curves.epoch.at(-1)));
     draw(element, traces, {
       hovermode: "closest",
-      xaxis: { title: { text: "epoch" }, dtick: Math.max(1, step(last)) },
+      xaxis: { title: { text: "epoch" }, dtick: Math.max(1, step(Math.max(1, ...epochs))) },
       yaxis: { title: { text: quantity } },
     });
   }
 
-  /** Points {label, series, x, y, isChosen}, x logarithmic; the series, in order, look different. */
+  /** Points {label, series, x, y, isChosen}, x logarithmic; those of each of `series` have its look. */
   function cost(element, points, series, xTitle, yTitle) {
     const ink = text(document.body);
-    const traces = series.map((name, number) => {
-      const own = points.filter((point) => point.series === name);
-      const { colour, symbol } = look(number);
+    const traces = series.map((one) => {
+      const own = points.filter((point) => point.series === one);
+      const { colour, symbol } = one.look;
       return {
         x: own.map((point) => point.x),
         y: own.map((point) => point.y),
@@ -178,5 +220,5 @@ const charts = (() => {
     );
   }
 
-  return { look, curves, cost, heatMap };
+  return { look, faint, curves, cost, heatMap };
 })();

@@ -4,8 +4,12 @@ const find = (id) => document.getElementById(id);
 const data = JSON.parse(find("data").textContent);
 const runs = find("runs");
 const rows = [...runs.tBodies[0].rows]; // as in data.runs, however they are sorted
+const MOST_NUMBERS = 5; // of runs in a label
 const headers = [...runs.tHead.rows[0].cells];
-const chosen = new Map(); // the number of each chosen run, and that of its look, which it keeps while it is chosen
+
+/* Runs that differ in seed or fold alone are a group and look alike. Of each group with chosen runs here are those, and
+   the number of its look, which it keeps while any of them is chosen. */
+const chosen = new Map();
 
 const heading = (header) => header.textContent.trim();
 const column = (name) => headers.findIndex((header) => header.dataset.name === name);
@@ -78,9 +82,12 @@ const keys = headers.map((header) => [
 
 const relations = { "=": (a, b) => a === b, "<": (a, b) => a < b, ">": (a, b) => a > b };
 
+const parts = (word) => word.match(/^([^=<>]+)([=<>])(.+)$/) ?? [];
+const place = (key) => keys.findIndex((names) => names.includes(key));
+
 function matches(cells, word) {
-  const [, key, sign, value] = word.match(/^([^=<>]+)([=<>])(.+)$/) ?? [];
-  const at = keys.findIndex((names) => names.includes(key));
+  const [, key, sign, value] = parts(word);
+  const at = place(key);
   if (at < 0) return cells.some((cell) => cell.includes(word));
   const cell = cells[at];
   if (cell === "") return false;
@@ -92,6 +99,10 @@ function filter() {
   const words = find("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   const status = find("status").value;
   const at = column("status");
+  const unknown = words.map((word) => parts(word)[1]).find((key) => key !== undefined && place(key) < 0);
+  const names = headers.slice(1).map((header) => header.dataset.name);
+  find("unknown-column").textContent =
+    unknown === undefined ? "" : `There is no column '${unknown}'. Columns: ${names.join(", ")}.`;
   rows.forEach((row, run) => {
     row.hidden = !((status === "" || texts[run][at] === status) && words.every((word) => matches(texts[run], word)));
   });
@@ -100,34 +111,42 @@ function filter() {
 
 /* Choosing. */
 
-function choose(run, isChosen) {
-  if (isChosen && !chosen.has(run)) {
-    const taken = new Set(chosen.values());
+const groupOf = (run) => data.runs[run].group;
+const isChosen = (run) => chosen.get(groupOf(run))?.runs.has(run) ?? false;
+
+function choose(run, isWanted) {
+  const group = groupOf(run);
+  if (isWanted && !chosen.has(group)) {
+    const taken = new Set([...chosen.values()].map(({ look }) => look));
     let look = 0;
     while (taken.has(look)) look += 1;
-    chosen.set(run, look);
-  } else if (!isChosen) {
-    chosen.delete(run);
+    chosen.set(group, { look, runs: new Set() });
   }
+  const runs = chosen.get(group)?.runs;
+  if (isWanted) runs.add(run);
+  else runs?.delete(run);
+  if (runs?.size === 0) chosen.delete(group);
 }
 
-function chooseAll(isChosen) {
+function chooseAll(isWanted) {
   rows.forEach((row, run) => {
-    if (!isChosen || !row.hidden) choose(run, isChosen);
+    if (!isWanted || !row.hidden) choose(run, isWanted);
   });
   redraw();
 }
 
 function showChosen() {
+  let count = 0;
   rows.forEach((row, run) => {
-    const look = chosen.has(run) ? charts.look(chosen.get(run)) : { sign: "", colour: "" };
-    row.classList.toggle("chosen", chosen.has(run));
-    row.querySelector("input").checked = chosen.has(run);
+    const look = isChosen(run) ? charts.look(chosen.get(groupOf(run)).look) : { sign: "", colour: "" };
+    count += isChosen(run);
+    row.classList.toggle("chosen", isChosen(run));
+    row.querySelector("input").checked = isChosen(run);
     row.querySelector(".mark").textContent = look.sign;
     row.querySelector(".mark").style.color = look.colour;
   });
   const shown = rows.filter((row) => !row.hidden).length;
-  find("count").textContent = `${shown} of ${rows.length} shown, ${chosen.size} chosen`;
+  find("count").textContent = `${shown} of ${rows.length} shown, ${count} chosen`;
 }
 
 /* What is shown of those that are chosen. */
@@ -135,42 +154,62 @@ function showChosen() {
 /** The name of a run: its number, and what tells it from all others. */
 const fullName = (run) => `${run + 1}: ${Object.values(data.runs[run].settings).join(", ")}`;
 
-/** The same among the chosen: its network, and the settings in which those differ. */
-function shortName(run) {
-  const settings = [...chosen.keys()].map((other) => data.runs[other].settings);
-  const telling = Object.entries(data.runs[run].settings).filter(
-    ([key, value]) => key === "model" || settings.some((other) => other[key] !== value),
+/** The name of runs of one group: their numbers, network, and the settings in which not all chosen ones are the same. */
+function shortName(own, all) {
+  const telling = Object.entries(own[0].settings).filter(
+    ([key, value]) =>
+      own.every(({ settings }) => settings[key] === value) &&
+      (key === "model" || all.some(({ settings }) => settings[key] !== value)),
   );
-  return `${run + 1}: ${telling.map(([, value]) => value).join(", ")}`;
+  const numbers = own.length > MOST_NUMBERS ? `${own.length} runs` : own.map(({ run }) => run + 1).join(", ");
+  return `${numbers}: ${telling.map(([, value]) => value).join(", ")}`;
+}
+
+/** Of each chosen group its name, its look and its chosen runs. */
+function chosenGroups() {
+  const groups = [...chosen.values()].map(({ runs, look }) => ({
+    look: charts.look(look),
+    runs: [...runs].sort((a, b) => a - b).map((run) => ({ ...data.runs[run], run })),
+  }));
+  const all = groups.flatMap(({ runs }) => runs);
+  return groups.map((group) => ({ ...group, label: shortName(group.runs, all) }));
 }
 
 function chosenRuns() {
-  return [...chosen].map(([run, look]) => ({ ...data.runs[run], label: shortName(run), look: charts.look(look) }));
+  const groups = chosenGroups();
+  const all = groups.flatMap(({ runs }) => runs);
+  return groups.flatMap(({ runs, look }) => runs.map((run) => ({ ...run, look, label: shortName([run], all) })));
 }
 
+const legend = ({ label, look }) => [label, look];
+
 function showCurves() {
-  const drawn = chosenRuns().filter((run) => run.curves.epoch.length > 0);
-  fillLegend(find("curves-legend"), drawn.map(({ label, look }) => [label, look]));
+  const groups = chosenGroups().map((group) => ({
+    ...group,
+    runs: group.runs.filter(({ curves }) => curves.epoch.length > 0),
+  }));
+  const drawn = groups.filter(({ runs }) => runs.length > 0);
+  fillLegend(find("curves-legend"), drawn.map(legend));
   charts.curves(find("curves"), drawn, find("quantity").value, find("training").checked);
 }
 
 function showCost() {
   const [x, y] = ["cost", "accuracy"].map((id) => find(id).selectedOptions[0]);
-  const network = column("model");
+  const groups = chosenGroups();
+  const others = { label: "not chosen", look: charts.faint() };
+  const places = new Map([...chosen.keys()].map((group, at) => [group, groups[at]]));
   const points = rows
     .map((row, run) => ({
       label: fullName(run),
-      series: network < 0 ? "" : row.cells[network].textContent,
+      series: places.get(groupOf(run)) ?? others,
       x: x ? number(row, x.value) : NaN,
       y: y ? number(row, y.value) : NaN,
-      isHidden: row.hidden,
-      isChosen: chosen.has(run),
+      isChosen: isChosen(run),
     }))
-    .filter((point) => point.x > 0 && Number.isFinite(point.y));
-  const series = [...new Set(points.map((point) => point.series))].sort(collator.compare);
-  fillLegend(find("cost-legend"), series.map((name, at) => [name, charts.look(at)]));
-  const shown = points.filter((point) => !point.isHidden);
-  charts.cost(find("cost-chart"), shown, series, x?.text ?? "", y?.text ?? "");
+    .filter((point, run) => !rows[run].hidden && point.x > 0 && Number.isFinite(point.y));
+  const series = [...groups, others].filter((one) => points.some((point) => point.series === one));
+  fillLegend(find("cost-legend"), series.map(legend));
+  charts.cost(find("cost-chart"), points, series.reverse(), x?.text ?? "", y?.text ?? "");
 }
 
 function showGrid() {
@@ -204,11 +243,12 @@ function compare(table, runs, names, value) {
 }
 
 function showDifferences() {
-  const known = chosenRuns().filter(({ config }) => Object.keys(config).length > 0);
-  const names = [...new Set(known.flatMap(({ config }) => Object.keys(config)))];
-  const differing = names.filter((name) => new Set(known.map(({ config }) => config[name])).size > 1);
-  compare(find("differences"), known, differing, ({ config }, name) => config[name]);
-  const none = known.length < 2 ? "Choose two runs or more." : "The chosen runs are configured alike.";
+  const known = chosenGroups().filter(({ runs }) => Object.keys(runs[0].config).length > 0);
+  const names = [...new Set(known.flatMap(({ runs }) => runs.flatMap(({ config }) => Object.keys(config))))];
+  const values = ({ runs }, name) => [...new Set(runs.map(({ config }) => config[name]))].join(", ");
+  const differing = names.filter((name) => new Set(known.map((group) => values(group, name))).size > 1);
+  compare(find("differences"), known, differing, values);
+  const none = known.length < 2 ? "Choose runs that differ in more than seed or fold." : "The chosen runs are configured alike.";
   const some = "The keys whose values differ between the chosen runs.";
   find("differences-note").textContent = differing.length > 0 ? some : none;
 }
@@ -246,7 +286,7 @@ function fillSelect(select, options) {
 const known = (names) =>
   names.filter((name) => column(name) >= 0).map((name) => [name, heading(headers[column(name)])]);
 fillSelect(find("accuracy"), known(["test_accuracy", "validation_accuracy"]));
-fillSelect(find("cost"), known(["wall_s", "parameters", "multiply_adds"]));
+fillSelect(find("cost"), known(["train_eval_s", "parameters", "multiply_adds"]));
 fillSelect(find("grid"), data.grids.map(({ title }, at) => [at, title]));
 find("grid-section").hidden = data.grids.length === 0;
 

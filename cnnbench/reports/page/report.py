@@ -10,11 +10,18 @@ from typing import Any
 
 import cnnbench
 from cnnbench.config import flatten
-from cnnbench.reports.comparison import how_many, shared
+from cnnbench.reports.comparison import how_many
 from cnnbench.reports.grid import BATCH_SIZE, RATE, Grid, grids
 from cnnbench.reports.groups import distinguishing, group, ranked
 from cnnbench.reports.page import render_page
-from cnnbench.reports.table import NAMED, Column, as_text, columns_of_groups, columns_of_runs
+from cnnbench.reports.table import (
+    NAMED,
+    Column,
+    as_text,
+    columns_of_groups,
+    columns_of_runs,
+    constant_columns,
+)
 from cnnbench.runs.records import Record
 
 __all__ = ["data_of", "render"]
@@ -31,19 +38,21 @@ def render(runs: Sequence[Record], source: str) -> str:
 
     runs = ranked(runs)
     columns = columns_of_runs(runs)
+    constant = constant_columns(columns)
     return render_page(
         "report.html.jinja",
         [get_plotlyjs(), "charts.js", "report.js"],
         data=Markup(_json(data_of(runs, columns))),
         title=how_many(runs),
-        shared=as_text(shared(runs)),
         made=datetime.now().astimezone().isoformat(" ", timespec="minutes"),
         host=platform.node(),
         version=cnnbench.__version__,
         source=as_text(source),
         columns=[column for column in columns if not column.is_empty],
+        constant=constant,
+        folded={column.name for column in constant},
         states=list(dict.fromkeys(run.state for run in runs)),
-        chosen=_best_of_groups(runs),
+        chosen=_best_groups(runs),
         labels=[", ".join(settings.values()) for settings in _settings(columns)],
         groups=[column for column in columns_of_groups(runs) if not column.is_empty],
     )
@@ -51,14 +60,22 @@ def render(runs: Sequence[Record], source: str) -> str:
 
 def data_of(runs: Sequence[Record], columns: Sequence[Column]) -> dict[str, Any]:
     """Return what the script shows beside the tables, for JSON: no number is NaN or infinite."""
-    parts = zip(runs, _settings(columns), _configurations(runs), strict=True)
+    keys = distinguishing(runs)
+    alike = [tuple(map(run.plain_value, keys)) for run in runs]
+    parts = zip(runs, _settings(columns), _configurations(runs), alike, strict=True)
     found = grids(runs)
     return {
         "runs": [
-            {"settings": settings, "curves": _curves(run), "config": config, "recall": _recall(run)}
-            for run, settings, config in parts
+            {
+                "group": alike.index(values),
+                "settings": settings,
+                "curves": _curves(run),
+                "config": config,
+                "recall": _recall(run),
+            }
+            for run, settings, config, values in parts
         ],
-        "grids": list(map(_heat_map, found, _titles(found, distinguishing(runs)))),
+        "grids": list(map(_heat_map, found, _titles(found, keys))),
     }
 
 
@@ -81,16 +98,18 @@ def _settings(columns: Sequence[Column]) -> list[dict[str, str]]:
     return named
 
 
-def _best_of_groups(runs: Sequence[Record]) -> list[int]:
-    """Return the runs that are shown at first, by number: the best of each of the best groups."""
+def _best_groups(runs: Sequence[Record]) -> list[int]:
+    """Return the runs that are shown at first, by number: those of the best groups."""
     groups = group([run for run in runs if run.state == "finished"], distinguishing(runs))
-    return [runs.index(ranked(each.runs)[0]) for each in groups[:CHOSEN_AT_FIRST]]
+    return [runs.index(run) for alike in groups[:CHOSEN_AT_FIRST] for run in alike.repetitions]
 
 
 def _curves(run: Record) -> dict[str, Any]:
     """Return the columns of metrics.csv to draw; of many epochs some, the last among them."""
     step = max(1, math.ceil(len(run.rows) / MAX_POINTS))
-    rows = run.rows[::-1][::step][::-1]
+    last = len(run.rows)
+    places = [place for place in range(1, last + 1) if place % step == 0 or place == last]
+    rows = [run.rows[place - 1] for place in places]
     held_out = "validation" if any("validation_accuracy" in row for row in rows) else "test"
     curves: dict[str, Any] = {"held_out": held_out}
     curves["epoch"] = [_rounded(row.get("epoch")) for row in rows]

@@ -11,7 +11,6 @@ from cnnbench import config, models
 from cnnbench.analysis.memory import compute_dtype, estimate_memory
 from cnnbench.data import datasets
 from cnnbench.errors import CnnbenchError, DivergedError
-from cnnbench.reports.comparison import error
 from cnnbench.reports.groups import Group
 from cnnbench.reports.table import as_text
 from cnnbench.runs.records import Record
@@ -68,7 +67,7 @@ class Arm:
     def unfinished(self) -> str:
         """Return what became of other runs: ``1 failed (Out of memory), 2 not begun``."""
         others = [run for run in self.runs if run.state != "finished"]
-        states = Counter((run.state, as_text(error(run)).rstrip(".")) for run in others)
+        states = Counter((run.state, as_text(run.error).rstrip(".")) for run in others)
         words = []
         for (state, reason), number in states.items():
             words.append(f"{number} {state}" + (f" ({reason})" if reason else ""))

@@ -79,6 +79,12 @@ def test_runs_are_told_apart_by_settings_or_go_by_their_network(tmp_path: Path) 
     assert data(tmp_path / "a")["runs"][0]["settings"] == {"model": "lenet"}
 
 
+def test_runs_that_differ_in_seed_alone_are_a_group(tmp_path: Path) -> None:
+    for number, (lr, seed) in enumerate([(0.1, 0), (0.1, 1), (0.2, 0)]):
+        make_run(tmp_path / str(number), lr=lr, seed=seed, result={"test_accuracy": 1 - number / 10})
+    assert [run["group"] for run in data(tmp_path)["runs"]] == [0, 0, 2]
+
+
 def test_a_heat_map_has_means_deviations_and_what_became_of_others(tmp_path: Path) -> None:
     grid(tmp_path, ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 3)  # 0.2 with 64 failed, 0.1 with 64 once interrupted
     (found,) = data(tmp_path)["grids"]
@@ -146,11 +152,11 @@ def test_the_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
         assert not {"src", "href", "action", "data"} & attributes.keys()
 
 
-def test_the_best_of_each_of_the_best_groups_is_chosen_at_first(tmp_path: Path) -> None:
+def test_the_runs_of_the_best_groups_are_chosen_at_first(tmp_path: Path) -> None:
     for number in range(14):
         result = {"best": {"validation_accuracy": number / 20}}
         run = tmp_path / str(number)
         make_run(run, lr=number // 2 + 1, seed=number % 2, result=result)
     page = render(read_records(tmp_path), "runs")
     boxes = re.findall(r'<input type="checkbox".*?aria-label="choose.*?"( checked)?>', page)
-    assert boxes == [" checked", ""] * 5 + [""] * 4
+    assert boxes == [" checked"] * 10 + [""] * 4
