@@ -74,10 +74,10 @@ def compare(runs: Sequence[Record]) -> str:
     if finished:
         columns = distinguishing(runs)
         groups, apart = group(finished, columns), _measured_apart(finished)
-        if apart:  # rows of the same data are together, those of the best row first
-            data = [tuple(map(alike.runs[0].plain_value, apart)) for alike in groups]
-            order = sorted(range(len(groups)), key=lambda place: data.index(data[place]))
-            groups = [groups[place] for place in order]
+        places: dict[tuple[str, ...], int] = {}  # of data, by their best row: its rows are together
+        for alike in groups:
+            places.setdefault(_measured(alike, apart), len(places))
+        groups.sort(key=lambda alike: places[_measured(alike, apart)])
         parts.append(_table(runs, groups, columns))
         reason = f"no best run: accuracies do not compare where {' and '.join(apart)} differ"
         parts.append(_wrap(reason) if apart else _best(groups[0]))
@@ -102,6 +102,10 @@ def _shared(runs: Sequence[Record]) -> str:
 def _measured_apart(runs: Sequence[Record]) -> list[str]:
     """Return the keys by which the accuracies of runs are of different examples."""
     return [key for key in MEASURED_KEYS if len({run.plain_value(key) for run in runs}) > 1]
+
+
+def _measured(group: Group, apart: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(group.runs[0].plain_value, apart))
 
 
 def _table(runs: Sequence[Record], groups: Sequence[Group], keys: Sequence[str]) -> str:

@@ -86,7 +86,7 @@ class Column:
 
 
 def columns_of_runs(runs: Sequence[Record]) -> list[Column]:
-    """Return what is known of each run: settings, among them all that were given, figures, its end."""
+    """Return what is known of each run: settings, all that were given too, figures, its end."""
     known: list[Column] = []
     figures = [_figures_of(run) for run in runs]
     for name in FIGURES:

@@ -80,7 +80,7 @@ class Device:
         return min(machine, memory_limit() or machine)
 
     def peak_memory_gib(self) -> float | None:
-        """Return the most memory held since `setup_device`: of the GPU by tensors, else by the process.
+        """Return the most memory held since `setup_device`: by tensors on a GPU, else by the process.
 
         None where an earlier run in the process held more and the system cannot forget that.
         """
@@ -96,7 +96,8 @@ class Device:
         free, total = (each / _GIB for each in torch.cuda.mem_get_info(self.torch_device))
         held = torch.cuda.memory_allocated(self.torch_device) / _GIB
         peak = torch.cuda.max_memory_allocated(self.torch_device) / _GIB
-        return f"Of {total:.2f} GiB, {free:.2f} are free; tensors hold {held:.2f}, at most {peak:.2f}."
+        tensors = f"tensors hold {held:.2f}, at most {peak:.2f}"
+        return f"Of {total:.2f} GiB, {free:.2f} are free; {tensors}."
 
 
 def _multiplies_in_bf16() -> bool:

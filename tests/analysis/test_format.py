@@ -2,15 +2,7 @@
 
 import pytest
 
-from cnnbench.analysis.format import (
-    align,
-    fit,
-    format_duration,
-    format_time_left,
-    printable,
-    three_digits,
-    truncate,
-)
+from cnnbench.analysis.format import align, fit, format_duration, format_time_left, printable, three_digits, truncate
 
 
 @pytest.mark.parametrize(

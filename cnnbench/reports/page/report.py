@@ -14,7 +14,14 @@ from cnnbench.reports.comparison import how_many
 from cnnbench.reports.grid import BATCH_SIZE, RATE, Grid, grids
 from cnnbench.reports.groups import distinguishing, group, ranked
 from cnnbench.reports.page import render_page
-from cnnbench.reports.table import NAMED, Column, as_text, columns_of_groups, columns_of_runs, constant_columns
+from cnnbench.reports.table import (
+    NAMED,
+    Column,
+    as_text,
+    columns_of_groups,
+    columns_of_runs,
+    constant_columns,
+)
 from cnnbench.runs.records import Record
 
 __all__ = ["data_of", "render"]
@@ -100,7 +107,9 @@ def _best_groups(runs: Sequence[Record]) -> list[int]:
 def _curves(run: Record) -> dict[str, Any]:
     """Return the columns of metrics.csv to draw; of many epochs some, the last among them."""
     step = max(1, math.ceil(len(run.rows) / MAX_POINTS))
-    rows = [row for place, row in enumerate(run.rows, 1) if place % step == 0 or row is run.rows[-1]]
+    last = len(run.rows)
+    places = [place for place in range(1, last + 1) if place % step == 0 or place == last]
+    rows = [run.rows[place - 1] for place in places]
     held_out = "validation" if any("validation_accuracy" in row for row in rows) else "test"
     curves: dict[str, Any] = {"held_out": held_out}
     curves["epoch"] = [_rounded(row.get("epoch")) for row in rows]
