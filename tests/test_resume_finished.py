@@ -65,7 +65,7 @@ def test_a_finished_run_says_so_and_nothing_is_written(extended: Path) -> None:
     before = content(extended / "run")
     done = run_in_process("resume", "run", folder=extended)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("run is finished with a test accuracy of 0.")
+    assert done.stdout.startswith("Resuming run ...\nrun is finished with a test accuracy of 0.")
     assert "train.epochs=10 would train it longer" in done.stdout
     assert content(extended / "run") == before
 
