@@ -1,6 +1,5 @@
 """Load the trained network of a run directory, which may be untrusted."""
 
-import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import DATASET
 from cnnbench.runs.processes import processes
-from cnnbench.runs.reading import check_training_run, find_runs, read_json
+from cnnbench.runs.reading import check_is_run, check_training_run, read_json
 from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import EagerEngine
@@ -60,12 +59,7 @@ def load_trained_model(
     """
     if processes().several:
         raise ConfigError(f"cnnbench {command} works in one process. Start it without torchrun.")
-    runs = find_runs(directory)
-    if runs != [directory]:
-        raise ConfigError(
-            f"{directory} is no run but holds {len(runs):,}. Give one of them, such as {runs[0]}. "
-            f"cnnbench report {shlex.quote(str(directory))} compares them."
-        )
+    check_is_run(directory, command)
     check_training_run(directory)
     refusal = f"by {command}: the network is as it was trained"
     changes = configuration.parse_changes(overrides, INFERENCE_OVERRIDES, refusal)
