@@ -77,7 +77,7 @@ class Parser(argparse.ArgumentParser):
     def _describe(self, label: str, names: Sequence[str], text: str) -> None:
         if text:
             self.options.append((label, text))
-            self._flags += names
+            self._flags += [name for name in names if name.startswith("--")]
 
     def read(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """Return the options, and the words in their order.
@@ -96,7 +96,7 @@ class Parser(argparse.ArgumentParser):
             if word.startswith("-"):
                 flag = word.partition("=")[0]
                 known = self._flags if self.hydra is None else [*self._flags, *self.hydra._flags]
-                raise ConfigError(f"{self.prog} has no option {flag}. {did_you_mean(flag, set(known))}")
+                raise ConfigError(f"There is no option {flag} of {self.prog}. {did_you_mean(flag, known)}")
         if self.hydra is None:
             words = [*left[:end], *left[end + 1 :]]
             self._check_words(words)
@@ -280,8 +280,8 @@ def _evaluate() -> Parser:
         "cnnbench evaluate latest data=folder data.path=photos --match-by-order",
     )
     parser.details = (
-        "The figures are accuracy and its interval, precision, recall and F1 of each class, confusions and calibration. "
-        "Writes evaluation.json and confusion.png into RUN; with KEY=VALUE, under names that hold them."
+        "The figures are accuracy and its interval, precision, recall and F1 of each class, confusions and "
+        "calibration. Writes evaluation.json and confusion.png into RUN; with KEY=VALUE, under names that hold them."
     )
     parser.word("RUN", RUN_HELP, NEEDS_RUN)
     parser.word("KEY=VALUE ...", DATA_HELP)

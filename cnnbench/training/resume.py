@@ -69,7 +69,8 @@ def reopen_run(
         CheckpointError: what it holds is damaged or refused. Nothing is overwritten.
     """
     status = check_training_run(directory)
-    with reopen(directory) as run_directory:
+    began = str(status.get("began", status.get("since")))
+    with reopen(directory, began) as run_directory:
         values, resume = _read(directory, status["state"] == "finished", changes or {})
         if wanted is not None:
             if values is not None:

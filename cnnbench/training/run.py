@@ -5,6 +5,7 @@ through `train`.
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -121,10 +122,11 @@ def resume_job(directory: Path, config: Config, started: float | None = None) ->
 
 
 def _record_start(run: RunDirectory, config: Config, resume: ResumeState | None) -> None:
-    """Record the configuration: from here on the run can be resumed, whatever happens."""
+    """Record the configuration, so that the run can be resumed, and log where it is."""
     if resume is not None:
         run.set_status("running")
     run.write_text("config.yaml", to_yaml(config))
+    log.info(os.path.relpath(run.path))
     if resume is not None:
         for problem in resume.problems:
             log.warning(problem)
