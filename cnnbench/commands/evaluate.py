@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from cnnbench.analysis.format import align, printable
+from cnnbench.analysis.format import align, format_count, printable
 from cnnbench.analysis.metrics import BINS, Evaluation, compute_metrics
 from cnnbench.data.eval_set import EvalSet, load_eval_set
 from cnnbench.data.resident import Examples
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, conf: Path) -> None:
     test = load_eval_set(config, dataset, trained.directory, trained.overrides, place, by_order)
     result = _measure(trained, test.examples, sorted(set(topk)) or [min(TOP, most)])
     heading = f"{config.model.name} ({trained.weights}) on {test.title}"
-    print(printable(f"{heading}: {len(test.examples):,} examples"))
+    print(printable(f"{heading}: {format_count(len(test.examples), 'example')}"))
     print(f"{device.torch_device.type} ({device.describe()}), {device.precision}")
     print(printable("\n".join([*test.notes, "", format_metrics(result), ""])))
     _record(trained, test, result, heading, overrides)

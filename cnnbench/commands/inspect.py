@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from cnnbench.analysis.activations import pick_evenly
-from cnnbench.analysis.format import printable
+from cnnbench.analysis.format import format_count, printable
 from cnnbench.analysis.layers import measure_layers, sum_layers
 from cnnbench.analysis.receptive_field import trace
 from cnnbench.data.eval_set import load_eval_set
@@ -143,6 +143,6 @@ def _facts(trained: TrainedModel, images: int, mistakes: int) -> dict[str, str]:
         "run": str(trained.directory.resolve()),
         "weights": trained.weights,
         "test images": f"{images:,} of {data.path or data.name}",
-        "accuracy": f"{accuracy:.4f}, {mistakes:,} mistake{'s' * (mistakes != 1)}",
+        "accuracy": f"{accuracy:.4f}, {format_count(mistakes, 'mistake')}",
         "computed": computed,
     }

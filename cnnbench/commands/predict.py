@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cnnbench.analysis.format import printable
+from cnnbench.analysis.format import format_count, printable
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.images import Pixels, looks_inverted, read_inputs
 from cnnbench.errors import ConfigError, DataError
@@ -125,4 +125,4 @@ class Tally:
                 file=sys.stderr,
             )
         if self.failed:
-            raise DataError(f"{self.failed:,} of {self.total:,} images could not be classified.")
+            raise DataError(f"{self.failed:,} of {format_count(self.total, 'image')} could not be classified.")

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from cnnbench import config as configuration
-from cnnbench.analysis.format import printable, truncate
+from cnnbench.analysis.format import format_count, printable, truncate
 from cnnbench.config import INFERENCE_OVERRIDES, Config
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
@@ -89,7 +89,7 @@ def load_trained_model(
     engine = build_engine(eager, dataset)
     engine.eval_model.load_state_dict(weights)
     engine.eval_model.eval()
-    steps = f" and {step:,} step{'s' * (step > 1)}" if step else ""
+    steps = f" and {format_count(step, 'step')}" if step else ""
     name = f"{name}, epoch {epoch:,}{steps}"
     return TrainedModel(directory, config, dataset, engine, name, changes)
 

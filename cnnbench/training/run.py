@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import torch
 
+from cnnbench.analysis.format import format_count
 from cnnbench.config import Config, as_dict, to_yaml
 from cnnbench.data import datasets
 from cnnbench.data.resident import ResidentData
@@ -218,8 +219,9 @@ def _out_of_memory(config: Config, device: Device, error: RuntimeError) -> Confi
     """Return the error that says what did not fit, with figures, and what to lower."""
     size = config.data.resize
     return ConfigError(
-        f"The memory of the device does not suffice for a batch of {config.train.batch_size} "
-        f"images of {size} x {size} pixels: {str(error).partition(chr(10))[0]}\n"
+        f"The memory of the device does not suffice for a batch of "
+        f"{format_count(config.train.batch_size, 'image')} of {size} x {size} pixels: "
+        f"{str(error).partition(chr(10))[0]}\n"
         f"{device.memory_in_words()}\n"
         f"Lower train.batch_size={config.train.batch_size} or data.resize={size}. cnnbench summary "
         "estimates what training takes; nothing is made smaller by itself."
