@@ -282,12 +282,6 @@ def test_an_experiment_in_a_folder_is_found_whatever_was_mistyped(within: Comman
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
 
 
-def test_help_lists_experiments_in_folders_as_they_are_chosen(within: Command) -> None:
-    (line,) = (line for line in within("--help").stdout.splitlines() if line.startswith("experiment"))
-    listed = line.removeprefix("experiment: ").split(", ")
-    assert {"book/alexnet", "claims/init", "demo"} <= set(listed)
-
-
 def test_the_shell_completes_experiments(cnnbench: Command) -> None:
     line = "cnnbench experiment=dem"
     done = cnnbench("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))

@@ -39,8 +39,15 @@ def imported(watched: str, arguments: tuple[str, ...], folder: Path) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("lr=0.1",), ("optimizer.lr=-1",), ("evaluate", "nowhere")],
-    ids=lambda each: each[0],
+    [
+        ("--help",),
+        ("evaluate", "--help"),
+        ("export", "nowhere", "--formt"),
+        ("lr=0.1",),
+        ("optimizer.lr=-1",),
+        ("evaluate", "nowhere"),
+    ],
+    ids=" ".join,
 )
 def test_help_and_mistakes_in_values_import_neither_torch_nor_numpy(arguments: tuple[str, ...], tmp_path: Path) -> None:
     assert imported("cnnbench.cli torch numpy", arguments, tmp_path) == "['cnnbench.cli']"

@@ -17,7 +17,7 @@ Train, measure and compare the classic convolutional networks. Commands:
 {commands}
 Examples:
   cnnbench                                 train LeNet on Fashion-MNIST
-  cnnbench experiment=smoke                try it: seconds, on the CPU, no network
+  cnnbench experiment=smoke                seconds, on the CPU, no network
   cnnbench model=alexnet data.resize=96    another network, another image size
   cnnbench -m optimizer.lr=0.1,0.5         a sweep: a run for each value
   cnnbench evaluate latest                 the newest run on its test set

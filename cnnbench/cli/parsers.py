@@ -8,6 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -236,7 +237,7 @@ def _hydra_options(multirun: str = "") -> Parser:
 
 def _complete_info(words: Sequence[str]) -> list[str]:
     """Return the words with a topic for --info, for which Hydra would take the next override."""
-    followed = zip(words, [*words[1:], ""], strict=True)
+    followed = pairwise([*words, ""])
     bare = ("--info", "-i")
     return ["--info=all" if word in bare and after not in INFO_TOPICS else word for word, after in followed]
 
