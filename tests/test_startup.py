@@ -80,5 +80,5 @@ def test_garbage_is_collected_while_a_job_runs(within: Command, monkeypatch: pyt
 
 
 def test_garbage_is_collected_after_a_command_without_a_job(within: Command) -> None:
-    within("--help")
+    within("--cfg", "job")
     assert gc.isenabled()

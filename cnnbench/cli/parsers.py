@@ -155,7 +155,7 @@ def format_rows(rows: Rows) -> str:
     lines = []
     for name, text in rows:
         label = f"  {name}".ljust(LABEL)
-        if len(label) > LABEL - 2 and not label.endswith("  "):
+        if not label.endswith("  "):
             lines.append(label.rstrip())
             label = " " * LABEL
         lines.append(_fill(text, initial_indent=label, subsequent_indent=" " * LABEL))

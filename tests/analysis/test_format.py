@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnbench.analysis.format import format_duration, printable, three_digits, truncate
+from cnnbench.analysis.format import format_count, format_duration, printable, three_digits, truncate
 
 
 @pytest.mark.parametrize(
