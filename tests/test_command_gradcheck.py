@@ -143,7 +143,7 @@ def test_json_says_that_all_passed(within: Command) -> None:
     [
         (["-m", "model=lenet,nin"], "cnnbench gradcheck looks at one network: -m is for cnnbench train."),
         (["--batch", "1"], "--batch 1 is out of range. It must be at least 2, to be normalized."),
-        (["--batch", "x"], "argument --batch: invalid int value: 'x'."),
+        (["--batch", "x"], "--batch x is not a whole number."),
         (["model=alexnet", "data.resize=28"], "The smallest size is data.resize=67."),
         (["model=lenett"], "lenet"),
         (["model=simple_cnn", "model.name=check_lists:Lists"], "must return logits of shape (1, 10) for one image"),

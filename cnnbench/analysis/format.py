@@ -4,11 +4,12 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from cnnbench.errors import is_harmless
+from cnnbench.errors import format_count, is_harmless
 
 __all__ = [
     "align",
     "format_bytes",
+    "format_count",
     "format_duration",
     "mean_and_std",
     "printable",

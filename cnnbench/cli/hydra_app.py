@@ -61,8 +61,6 @@ OmegaConf.register_new_resolver("job_directory", job_directory_name, replace=Tru
 
 log = logging.getLogger("cnnbench")
 
-HELP_FLAGS = {"--help", "-h"}
-
 # Ranks of torchrun beyond the first compose the same configuration, and write nothing.
 SILENT = (
     *("hydra.run.dir=.", "hydra.sweep.dir=.", "hydra.sweep.subdir=.", "hydra.output_subdir=null"),
@@ -180,11 +178,6 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
     Raises:
         ConfigError: Hydra fails in a way that it has no words for.
     """
-    if not HELP_FLAGS.isdisjoint(arguments):
-        from cnnbench.cli.help import print_help
-
-        print_help(config_name, arguments)
-        return 0
     words = sorted(arguments, key=is_override)  # argparse fails on a flag between overrides
     if processes().several:
         _check_torchrun(words)

@@ -1,6 +1,5 @@
 """The commands, one module each, and what several of them do alike."""
 
-import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,33 +9,7 @@ from cnnbench.analysis.format import printable
 from cnnbench.errors import explain_write_error
 from cnnbench.runs.directory import RunDirectory
 
-__all__ = ["ALLOW_CUSTOM_MODEL", "EXAMPLE_RUN", "parse_run_arguments", "run_parser", "write_results"]
-
-EXAMPLE_RUN = "outputs/lenet-fashion_mnist-28px/2026-11-24_10-00-00"
-ALLOW_CUSTOM_MODEL = "let it run a network that is not cnnbench's"  # the help of that flag
-
-
-def run_parser(
-    command: str, description: str, example: str, metavar: str | None = "RUN_DIR"
-) -> argparse.ArgumentParser:
-    """Return a parser for a command whose first argument is a run directory."""
-    parser = argparse.ArgumentParser(
-        prog=f"cnnbench {command}",
-        description=description,
-        epilog=f"Example: cnnbench {command} {EXAMPLE_RUN} {example}",
-    )
-    parser.add_argument("directory", type=Path, metavar=metavar, help="a run directory, such as those under outputs/")
-    return parser
-
-
-def parse_run_arguments(
-    parser: argparse.ArgumentParser, arguments: list[str], takes_data: bool = False
-) -> argparse.Namespace:
-    """Parse the arguments, with the flags that come last in the help of each such command."""
-    if takes_data:
-        parser.add_argument("--match-by-order", action="store_true", help="match other classes by their order")
-    parser.add_argument("--allow-custom-model", action="store_true", help=ALLOW_CUSTOM_MODEL)
-    return parser.parse_intermixed_args(arguments)
+__all__ = ["write_results"]
 
 
 @contextmanager

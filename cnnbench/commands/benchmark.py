@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cnnbench.analysis.format import align, three_digits
+from cnnbench.analysis.format import align, format_count, three_digits
 from cnnbench.analysis.layers import count_parameters
 from cnnbench.analysis.timing import count_flops, measure_matrix_peak, time_calls, time_rounds
 from cnnbench.config import Config, to_yaml
@@ -52,7 +52,9 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
     dataset = datasets.dataset_info(config.data)
     num_train = check_sizes(config.data, dataset)
     if config.train.batch_size > num_train:
-        raise ConfigError(f"train.batch_size={config.train.batch_size}: there are {num_train:,} training examples.")
+        raise ConfigError(
+            f"train.batch_size={config.train.batch_size}: the training set has {format_count(num_train, 'example')}."
+        )
     log.info(f"{config.model.name} at {config.data.resize} pixels ...")
     run.write_text("config.yaml", to_yaml(config))
     dataset, arrays = datasets.load(config.data)
@@ -125,7 +127,7 @@ def print_table(results: Sequence[Result]) -> None:
     shared = set.intersection(*(set(result["overrides"]) for result in results))
     rows = [_row(result, shared) for result in results]
     print(align([HEADER, *rows], right=[1, 2, *range(4, len(HEADER))]))
-    chips = (f"{r['device']} ({r['chip']}), {r['threads']} threads" for r in results)
+    chips = (f"{r['device']} ({r['chip']}), {format_count(r['threads'], 'thread')}" for r in results)
     print(*dict.fromkeys(chips), sep="\n")
     print(
         f"torch {torch.__version__}; step and infer: medians of rounds; epoch: with evaluation; GFLOP: of a step; "

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnbench.analysis.format import align, mean_and_std, printable
+from cnnbench.analysis.format import align, format_count, mean_and_std, printable
 from cnnbench.config import BOOKKEEPING_KEYS, REPEATED_KEYS, format_override, is_below
 from cnnbench.errors import explain_write_error
 from cnnbench.reports.groups import Group, differing, distinguishing, given, group, ranked
@@ -94,7 +94,7 @@ def how_many(runs: Sequence[Record]) -> str:
     """Return the number of runs by state, such as ``3 runs: 2 finished, 1 failed``."""
     counts = Counter(run.state for run in runs)
     parts = [f"{counts[state]:,} {state}" for state in STATES if state in counts]
-    return f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}: {', '.join(parts)}"
+    return f"{format_count(len(runs), 'run')}: {', '.join(parts)}"
 
 
 def shared(runs: Sequence[Record]) -> str:

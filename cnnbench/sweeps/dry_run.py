@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnnbench.analysis.format import align, format_duration, printable
+from cnnbench.analysis.format import align, format_count, format_duration, printable
 from cnnbench.analysis.timing import count_flops, time_rounds
 from cnnbench.config import Config, load
 from cnnbench.data import datasets
@@ -64,8 +64,7 @@ def estimate(sweep: "Sweep") -> int:
             state = f"would fail: {str(error).partition(chr(10))[0]}"
         rows.append([f"#{number}", " ".join(job.overrides), time, state])
     print(printable(align(rows, right=[0, 2])))
-    count = f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'}"
-    print(f"{count} in {directory}. Nothing was started.")
+    print(f"{format_count(len(jobs), 'job')} in {directory}. Nothing was started.")
     if speed is not None:
         duration = format_duration(left_s)
         print(f"Training and evaluation will take about {duration} one after another, {speed[1]}.")

@@ -1,6 +1,5 @@
 """Load the trained network of a run directory, which may be untrusted."""
 
-import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +9,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from cnnbench import config as configuration
-from cnnbench.analysis.format import printable, truncate
+from cnnbench.analysis.format import format_count, printable, truncate
 from cnnbench.config import INFERENCE_OVERRIDES, Config
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import DATASET
 from cnnbench.runs.processes import processes
-from cnnbench.runs.reading import check_training_run, find_runs, read_json
+from cnnbench.runs.reading import check_is_run, check_training_run, read_json
 from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import EagerEngine
@@ -60,12 +59,7 @@ def load_trained_model(
     """
     if processes().several:
         raise ConfigError(f"cnnbench {command} works in one process. Start it without torchrun.")
-    runs = find_runs(directory)
-    if runs != [directory]:
-        raise ConfigError(
-            f"{directory} is no run but holds {len(runs):,}. Give one of them, such as {runs[0]}. "
-            f"cnnbench report {shlex.quote(str(directory))} compares them."
-        )
+    check_is_run(directory, command)
     check_training_run(directory)
     refusal = f"by {command}: the network is as it was trained"
     changes = configuration.parse_changes(overrides, INFERENCE_OVERRIDES, refusal)
@@ -95,7 +89,7 @@ def load_trained_model(
     engine = build_engine(eager, dataset)
     engine.eval_model.load_state_dict(weights)
     engine.eval_model.eval()
-    steps = f" and {step:,} step{'s' * (step > 1)}" if step else ""
+    steps = f" and {format_count(step, 'step')}" if step else ""
     name = f"{name}, epoch {epoch:,}{steps}"
     return TrainedModel(directory, config, dataset, engine, name, changes)
 

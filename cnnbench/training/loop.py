@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cnnbench.analysis.format import format_count
 from cnnbench.data.resident import epoch_order
 from cnnbench.training.checkpoint import CheckpointManager
 from cnnbench.training.engine import Metrics
@@ -49,7 +50,7 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
             with watch("train"):
                 trained = _train_epoch(state, checkpoints, bar)
             if trained.num_nonfinite:
-                skipped = f"the steps of {trained.num_nonfinite:,} examples are skipped"
+                skipped = f"the steps of {format_count(trained.num_nonfinite, 'example')} are skipped"
                 log.info(f"In epoch {epoch} {skipped}: no finite loss.")
             evaluated_s = watch.spent("evaluation")
             with watch("evaluation"), engine.interruptible(state.signals):

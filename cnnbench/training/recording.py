@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cnnbench.analysis.format import format_count
 from cnnbench.analysis.layers import count_parameters
 from cnnbench.config import FOLDER, Config, load
 from cnnbench.runs import environment, machine
@@ -132,8 +133,8 @@ def _record_environment(state: TrainingState, run: RunDirectory, resume: ResumeS
         run.write_json("environment.json", now)
         return now
     epoch, step = len(state.rows), state.step
-    part = f" and {step} steps of the next" if step else ""
-    log.info(f"Goes on after {epoch} epoch{'' if epoch == 1 else 's'}{part}.")
+    part = f" and {format_count(step, 'step')} of the next" if step else ""
+    log.info(f"Goes on after {format_count(epoch, 'epoch')}{part}.")
     where = {"epoch": epoch, "step": step, "changes": dict(resume.changes)}
     differs = environment.add_continuation(run, now, where)
     if differs:
@@ -164,16 +165,17 @@ def _log_lr_jump(state: TrainingState, before: Config) -> None:
 
 def _log_setup(state: TrainingState) -> None:
     config, dataset, engine, data = state.config, state.dataset, state.engine, state.data
+    parameters = format_count(count_parameters(engine.model.parameters()), "parameter")
     log.info(
-        f"{config.model.name}, {count_parameters(engine.model.parameters()):,} parameters, on {dataset.title} "
+        f"{config.model.name}, {parameters}, on {dataset.title} "
         f"at {config.data.resize} x {config.data.resize}: {len(data.train):,} training, "
-        f"{len(data.validation):,} validation and {len(data.test):,} test examples"
+        f"{len(data.validation):,} validation and {format_count(len(data.test), 'test example')}"
     )
     for note in dataset.notes:
         log.info(note)
     if dataset.validation_examples and not len(data.validation):
-        unused = f"The {dataset.validation_examples:,} images in the validation folder are not used"
-        log.info(f"{unused}, as data.validation=0. Set data.validation=0.1 to use them.")
+        unused = f"{format_count(dataset.validation_examples, 'image')} in the validation folder"
+        log.info(f"Not used, as data.validation=0: {unused}. Set data.validation=0.1 to use them.")
     log.info(_describe_device(config, engine))
     threads = config.device.threads
     if threads != "auto" and threads > machine.usable_cpus():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnbench.analysis.format import format_duration, printable, three_digits, truncate
+from cnnbench.analysis.format import format_count, format_duration, printable, three_digits, truncate
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,16 @@ def test_printable_leaves_lines_and_letters_and_takes_what_steers_a_terminal() -
 )
 def test_a_long_text_is_cut_to_a_line(text: str, line: str) -> None:
     assert truncate(text, 6) == line
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (1, "thread", "1 thread"),
+        (0, "run", "0 runs"),
+        (2_000, "test image", "2,000 test images"),
+        (3, "class", "3 classes"),
+    ],
+)
+def test_one_thing_is_counted_in_the_singular(number: int, noun: str, text: str) -> None:
+    assert format_count(number, noun) == text
