@@ -1,218 +1,24 @@
-"""The options and words of each command: reading them, their errors, and the help that shows them.
+"""The options and words of each command. Nothing here imports torch."""
 
-Nothing here imports torch.
-"""
-
-import argparse
-import shutil
 import sys
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
 
 from cnnbench.analysis.format import printable
+from cnnbench.cli.parser import INFO_TOPICS, Parser, choice, number
 from cnnbench.config import RESUME_OVERRIDES
-from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.reading import find_latest
 
-__all__ = ["EXPORT_FORMATS", "PARSERS", "Parser", "format_rows", "locate_run"]
+__all__ = ["EXPORT_FORMATS", "PARSERS", "locate_run"]
 
 EXPORT_FORMATS = ("onnx", "torch_export", "safetensors")
-INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 LATEST = "latest"
 MAX_MISTAKES = 200
-MIN_WIDTH, MAX_WIDTH = 40, 100
-LABEL = 24  # columns of a name in the help
 
 NEEDS_RUN = "a run directory"
 RUN_HELP = "a run directory, or latest: the newest under outputs/"
 VALUES_HELP = "values and choices, as for cnnbench train"
 DATA_HELP = "other data or another device, such as data=mnist or device=cpu"
-
-Rows = list[tuple[str, str]]
-
-
-class Parser(argparse.ArgumentParser):
-    """The options of one command, and the words beside them.
-
-    argparse reads the options, wherever they are. The other words keep their order. Hydra gets
-    them, and its own options, if the command has a parser `hydra`; otherwise their number is
-    checked.
-    """
-
-    def __init__(self, command: str, summary: str, *examples: str, hydra: "Parser | None" = None) -> None:
-        super().__init__(f"cnnbench {command}", add_help=False, allow_abbrev=False, exit_on_error=False)
-        self.summary = summary
-        self.examples = examples
-        self.hydra = hydra
-        self.details = ""
-        self.words: Rows = []
-        self.options: Rows = []
-        self.more: dict[str, Rows] = {}  # further sections of the help
-        self._needs: dict[str, str] = {}
-        self._flags = ["--help"]
-        self._metavars: dict[str, str] = {}
-        self._lists: list[str] = []
-
-    def word(self, name: str, text: str, needs: str = "") -> None:
-        """Declare a word, or several if its name ends in dots. `needs` says what a required one is."""
-        self.words.append((name, text))
-        if needs:
-            self._needs[name] = needs
-
-    def flag(self, *names: str, text: str = "", **how: Any) -> None:
-        """Declare an option without a value. Without a text it is not in the help."""
-        self.add_argument(*names, action="store_true", **how)
-        self._describe(names[0], names, text)
-
-    def option(self, *names: str, metavar: str, text: str = "", is_list: bool = False, **how: Any) -> None:
-        """Declare an option with a value, or values if `is_list`. Without a text it is not in the help."""
-        self.add_argument(*names, **how)
-        self._metavars |= dict.fromkeys(names, metavar)
-        self._lists += names if is_list else []
-        default = f" (default: {how['default']})" if "default" in how else ""
-        self._describe(f"{names[0]} {metavar}", names, text and text + default)
-
-    def _describe(self, label: str, names: Sequence[str], text: str) -> None:
-        if text:
-            self.options.append((label, text))
-            self._flags += [name for name in names if name.startswith("--")]
-
-    def read(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-        """Return the options, and the words in their order.
-
-        Raises:
-            ConfigError: an option is not known, or has no value or a wrong one, or there are too
-                few or too many words.
-        """
-        options, words = self._read_options(self._join_lists(arguments))
-        left = words
-        if self.hydra is not None:
-            words = _complete_info(words)
-            left = self.hydra._read_options(words)[1]
-        end = left.index("--") if "--" in left else len(left)
-        for word in left[:end]:
-            if word.startswith("-"):
-                flag = word.partition("=")[0]
-                known = self._flags if self.hydra is None else [*self._flags, *self.hydra._flags]
-                raise ConfigError(f"There is no option {flag} of {self.prog}. {did_you_mean(flag, known)}")
-        if self.hydra is None:
-            words = [*left[:end], *left[end + 1 :]]
-            self._check_words(words)
-        return options, words
-
-    def _join_lists(self, arguments: Sequence[str]) -> list[str]:
-        """Join the numbers after an option with several values, as in --topk 2 3, by commas."""
-        joined: list[str] = []
-        for word in arguments:
-            if joined[-2:-1] and joined[-2] in self._lists and word.isdecimal():
-                joined[-1] += f",{word}"
-            else:
-                joined.append(word)
-        return joined
-
-    def _read_options(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-        try:
-            return self.parse_known_args(arguments)
-        except argparse.ArgumentError as error:  # types raise their own
-            flag = str(error.argument_name).partition("/")[0]
-            metavar = self._metavars.get(flag)
-            wrong = "takes no value" if metavar is None else f"needs a value: {flag} {metavar}"
-            raise ConfigError(f"{flag} {wrong}.") from error
-
-    def _check_words(self, words: Sequence[str]) -> None:
-        for name, _ in self.words[len(words) :]:
-            if name in self._needs:
-                raise ConfigError(f"Name {self._needs[name]}: {' '.join([self.prog, *self._needs])}")
-        takes_more = bool(self.words) and self.words[-1][0].endswith("...")
-        if len(words) > len(self.words) and not takes_more:
-            raise ConfigError(f"'{words[len(self.words)]}' is one word too many: {self.usage_line()}")
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}.")
-
-    def usage_line(self) -> str:
-        """Return the form of a command line."""
-        words = [name if name in self._needs else f"[{name}]" for name, _ in self.words]
-        return " ".join([self.prog, *words, "[options]"])
-
-    def format_help(self) -> str:
-        """Return the help, as wide as the terminal, in one form for all commands."""
-        options = [*self.options, *(() if self.hydra is None else self.hydra.options)]
-        options.append(("-h, --help", "print this help"))
-        parts = [f"usage: {self.usage_line()}", _fill(f"{self.summary}. {self.details}")]
-        for title, rows in {"arguments": self.words, "options": options, **self.more}.items():
-            if rows:
-                parts.append(f"{title}:\n{format_rows(rows)}")
-        parts.append("\n  ".join(["examples:", *self.examples]))
-        return "\n\n".join(parts) + "\n"
-
-
-def format_rows(rows: Rows) -> str:
-    """Return names with their texts beside them, or below long names."""
-    lines = []
-    for name, text in rows:
-        label = f"  {name}".ljust(LABEL)
-        if not label.endswith("  "):
-            lines.append(label.rstrip())
-            label = " " * LABEL
-        lines.append(_fill(text, initial_indent=label, subsequent_indent=" " * LABEL))
-    return "\n".join(lines)
-
-
-def _fill(text: str, initial_indent: str = "", subsequent_indent: str = "") -> str:
-    width = max(MIN_WIDTH, min(shutil.get_terminal_size().columns, MAX_WIDTH))
-    return textwrap.fill(
-        text,
-        width,
-        initial_indent=initial_indent,
-        subsequent_indent=subsequent_indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def locate_run(word: str) -> Path:
-    """Return the directory that a word names; print which run `latest` is.
-
-    Raises:
-        ConfigError: there is no run yet.
-    """
-    if word != LATEST or Path(word).is_dir():
-        return Path(word)
-    run = find_latest()
-    print(printable(f"cnnbench: latest is {run}"), file=sys.stderr)
-    return run
-
-
-def _number(flag: str, least: int, most: int | None = None, why: str = "", kind: type = int) -> Callable[[str], Any]:
-    """Return what reads a number in a range."""
-    allowed = f"at least {least}{why}" if most is None else f"from {least} to {most}"
-
-    def read(word: str) -> Any:
-        try:
-            number = kind(word)
-        except ValueError:
-            a_number = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{flag} {word} is not {a_number}. It must be {allowed}.") from None
-        if not number >= least or (most is not None and number > most):  # NaN is neither
-            raise ConfigError(f"{flag} {word} is out of range. It must be {allowed}.")
-        return number
-
-    return read
-
-
-def _choice(flag: str, allowed: Iterable[str]) -> Callable[[str], str]:
-    """Return what reads one of the allowed words."""
-
-    def read(word: str) -> str:
-        if word not in allowed:
-            raise ConfigError(f"{flag} {word} is not known. {did_you_mean(word, allowed)}")
-        return word
-
-    return read
 
 
 def _hydra_options(multirun: str = "") -> Parser:
@@ -220,9 +26,9 @@ def _hydra_options(multirun: str = "") -> Parser:
     parser = Parser("", "")
     parser.flag("-m", "--multirun", text=multirun)
     cfg = "print the configuration alone; --resolve fills in references"
-    parser.option("--cfg", "-c", metavar="job", text=cfg, type=_choice("--cfg", ("job", "hydra", "all")))
+    parser.option("--cfg", "-c", metavar="job", text=cfg, type=choice("--cfg", ("job", "hydra", "all")))
     info = "print how the configuration is composed"
-    parser.option("--info", "-i", metavar="defaults", text=info, type=_choice("--info", INFO_TOPICS))
+    parser.option("--info", "-i", metavar="defaults", text=info, type=choice("--info", INFO_TOPICS))
     parser.option("--config-dir", "-cd", metavar="DIR", text="add groups and choices of your own")
     parser.flag("-sc", "--shell-completion", text='complete words: eval "$(cnnbench -sc install=bash)"')
     parser.flag("--hydra-help", text="print Hydra's help")
@@ -233,13 +39,6 @@ def _hydra_options(multirun: str = "") -> Parser:
         parser.option(name, short, metavar="NAME")
     parser.option("--experimental-rerun", metavar="FILE")
     return parser
-
-
-def _complete_info(words: Sequence[str]) -> list[str]:
-    """Return the words with a topic for --info, for which Hydra would take the next override."""
-    followed = pairwise([*words, ""])
-    bare = ("--info", "-i")
-    return ["--info=all" if word in bare and after not in INFO_TOPICS else word for word, after in followed]
 
 
 def _train() -> Parser:
@@ -286,7 +85,7 @@ def _evaluate() -> Parser:
     )
     parser.word("RUN", RUN_HELP, NEEDS_RUN)
     parser.word("KEY=VALUE ...", DATA_HELP)
-    at_least_1 = _number("--topk", 1)
+    at_least_1 = number("--topk", 1)
     parser.option(
         "--topk",
         metavar="K[,K...]",
@@ -318,7 +117,7 @@ def _predict() -> Parser:
     )
     parser.flag("--json", text="print one array of objects instead of a table")
     parser.flag("--csv", text="print comma-separated values instead of a table")
-    parser.option("--topk", metavar="K", text="classes to print for each image", default=3, type=_number("--topk", 1))
+    parser.option("--topk", metavar="K", text="classes to print for each image", default=3, type=number("--topk", 1))
     parser.flag("--invert", text="invert all images first: dark becomes light")
     _add_custom_model(parser)
     return parser
@@ -339,7 +138,7 @@ def _inspect() -> Parser:
     parser.word("KEY=VALUE ...", DATA_HELP)
     parser.option("--images", metavar="I[,I...]", text="test images to look at, counted from 0 (default: some)")
     parser.option("--layers", metavar="NAME[,NAME...]", text="layers whose feature maps are shown (default: some)")
-    mistakes = _number("--mistakes", 1, MAX_MISTAKES)
+    mistakes = number("--mistakes", 1, MAX_MISTAKES)
     parser.option("--mistakes", metavar="N", text="mistakes to show", default=25, type=mistakes)
     _add_match_by_order(parser)
     _add_custom_model(parser)
@@ -363,7 +162,7 @@ def _export() -> Parser:
         metavar="FORMAT",
         text="onnx, torch_export, or safetensors: the weights alone",
         default="onnx",
-        type=_choice("--format", EXPORT_FORMATS),
+        type=choice("--format", EXPORT_FORMATS),
     )
     parser.flag(
         "--preprocessing",
@@ -403,7 +202,7 @@ def _summary() -> Parser:
     )
     parser.word("KEY=VALUE ...", VALUES_HELP)
     depth = "put layers together that are more than N parts deep (default: all apart)"
-    parser.option("--depth", metavar="N", text=depth, type=_number("--depth", 1))
+    parser.option("--depth", metavar="N", text=depth, type=number("--depth", 1))
     layer = (
         "one convolution: its multiplications and additions by the formula, and how channels, kernel, stride and "
         "padding change them"
@@ -427,10 +226,10 @@ def _benchmark() -> Parser:
     )
     parser.word("KEY=VALUE ...", VALUES_HELP)
     rounds = "time each step in N rounds of at least 0.3 s; the median counts"
-    parser.option("--rounds", metavar="N", text=rounds, default=7, type=_number("--rounds", 1))
+    parser.option("--rounds", metavar="N", text=rounds, default=7, type=number("--rounds", 1))
     limit = "time a whole epoch, with evaluation, if it takes no longer than this"
-    number = _number("--epoch-limit", 0, kind=float)
-    parser.option("--epoch-limit", metavar="SECONDS", text=limit, default=60, type=number, dest="epoch_limit_s")
+    seconds = number("--epoch-limit", 0, kind=float)
+    parser.option("--epoch-limit", metavar="SECONDS", text=limit, default=60, type=seconds, dest="epoch_limit_s")
     return parser
 
 
@@ -448,7 +247,7 @@ def _gradcheck() -> Parser:
         "tolerance."
     )
     parser.word("KEY=VALUE ...", VALUES_HELP)
-    batch = _number("--batch", 2, why=", to be normalized")
+    batch = number("--batch", 2, why=", to be normalized")
     parser.option("--batch", metavar="N", text="examples", default=2, type=batch, dest="batch_size")
     _add_json(parser)
     return parser
@@ -548,3 +347,16 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "data": _data,
     "doctor": _doctor,
 }
+
+
+def locate_run(word: str) -> Path:
+    """Return the directory that a word names; print which run `latest` is.
+
+    Raises:
+        ConfigError: there is no run yet.
+    """
+    if word != LATEST or Path(word).is_dir():
+        return Path(word)
+    run = find_latest()
+    print(printable(f"cnnbench: latest is {run}"), file=sys.stderr)
+    return run
