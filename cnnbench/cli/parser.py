@@ -1,4 +1,4 @@
-"""A parser of one command: options, words, errors in one form, and the help that is made of them."""
+"""Read the options and words of a command; put its errors and its help into one form."""
 
 import argparse
 import shutil
@@ -26,11 +26,13 @@ class Parser(argparse.ArgumentParser):
     checked.
     """
 
-    def __init__(self, command: str, summary: str, *examples: str, hydra: "Parser | None" = None) -> None:
-        super().__init__(f"cnnbench {command}", add_help=False, allow_abbrev=False, exit_on_error=False)
+    hydra: "Parser | None" = None
+
+    def __init__(self, command: str, summary: str, *examples: str) -> None:
+        super().__init__(add_help=False, allow_abbrev=False, exit_on_error=False)
+        self.prog = f"cnnbench {command}"
         self.summary = summary
         self.examples = examples
-        self.hydra = hydra
         self.details = ""
         self.words: Rows = []
         self.options: Rows = []
@@ -41,25 +43,28 @@ class Parser(argparse.ArgumentParser):
         self._lists: list[str] = []
 
     def word(self, name: str, text: str, needs: str = "") -> None:
-        """Declare a word, or several if its name ends in dots. `needs` says what a required one is."""
+        """Declare a word, or several (`NAME ...`). `needs` says what a required one is."""
         self.words.append((name, text))
         if needs:
             self._needs[name] = needs
 
-    def flag(self, *names: str, text: str = "", **how: Any) -> None:
-        """Declare an option without a value. Without a text it is not in the help."""
-        self.add_argument(*names, action="store_true", **how)
-        self._describe(names[0], names, text)
+    def flag(self, name: str, text: str = "", *others: str, **how: Any) -> None:
+        """Declare an option without a value, and its other names."""
+        self.add_argument(name, *others, action="store_true", **how)
+        self._describe(name, text, (name, *others))
 
-    def option(self, *names: str, metavar: str, text: str = "", is_list: bool = False, **how: Any) -> None:
-        """Declare an option with a value, or values if `is_list`. Without a text it is not in the help."""
+    def option(self, label: str, text: str = "", *others: str, **how: Any) -> None:
+        """Declare an option with a value: "--topk K", or with several: "--images I[,I...]"."""
+        name, metavar = label.split()
+        names = (name, *others)
         self.add_argument(*names, **how)
         self._metavars |= dict.fromkeys(names, metavar)
-        self._lists += names if is_list else []
+        self._lists += names if "..." in metavar else ()
         default = f" (default: {how['default']})" if "default" in how else ""
-        self._describe(f"{names[0]} {metavar}", names, text and text + default)
+        self._describe(label, text and text + default, names)
 
-    def _describe(self, label: str, names: Sequence[str], text: str) -> None:
+    def _describe(self, label: str, text: str, names: Sequence[str]) -> None:
+        """Put an option into the help, if it has a text."""
         if text:
             self.options.append((label, text))
             self._flags += [name for name in names if name.startswith("--")]
@@ -81,14 +86,15 @@ class Parser(argparse.ArgumentParser):
             if word.startswith("-"):
                 flag = word.partition("=")[0]
                 known = self._flags if self.hydra is None else [*self._flags, *self.hydra._flags]
-                raise ConfigError(f"There is no option {flag} of {self.prog}. {did_you_mean(flag, known)}")
+                advice = did_you_mean(flag, known)
+                raise ConfigError(f"There is no option {flag} of {self.prog}. {advice}")
         if self.hydra is None:
             words = [*left[:end], *left[end + 1 :]]
             self._check_words(words)
         return options, words
 
     def _join_lists(self, arguments: Sequence[str]) -> list[str]:
-        """Join the numbers after an option with several values, as in --topk 2 3, by commas."""
+        """Join by commas the numbers after an option with several values, as in --topk 2 3."""
         joined: list[str] = []
         for word in arguments:
             if joined[-2:-1] and joined[-2] in self._lists and word.isdecimal():
@@ -109,10 +115,12 @@ class Parser(argparse.ArgumentParser):
     def _check_words(self, words: Sequence[str]) -> None:
         for name, _ in self.words[len(words) :]:
             if name in self._needs:
-                raise ConfigError(f"Name {self._needs[name]}: {' '.join([self.prog, *self._needs])}")
+                form = " ".join([self.prog, *self._needs])
+                raise ConfigError(f"Name {self._needs[name]}: {form}")
         takes_more = bool(self.words) and self.words[-1][0].endswith("...")
         if len(words) > len(self.words) and not takes_more:
-            raise ConfigError(f"'{words[len(self.words)]}' is one word too many: {self.usage_line()}")
+            extra = words[len(self.words)]
+            raise ConfigError(f"'{extra}' is one word too many: {self.usage_line()}")
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog}: {message}.")
@@ -160,12 +168,16 @@ def _fill(text: str, initial_indent: str = "", subsequent_indent: str = "") -> s
 
 def _complete_info(words: Sequence[str]) -> list[str]:
     """Return the words with a topic for --info, for which Hydra would take the next override."""
-    followed = pairwise([*words, ""])
-    bare = ("--info", "-i")
-    return ["--info=all" if word in bare and after not in INFO_TOPICS else word for word, after in followed]
+    completed = []
+    for word, after in pairwise([*words, ""]):
+        is_bare = word in ("--info", "-i") and after not in INFO_TOPICS
+        completed.append("--info=all" if is_bare else word)
+    return completed
 
 
-def number(flag: str, least: int, most: int | None = None, why: str = "", kind: type = int) -> Callable[[str], Any]:
+def number(
+    flag: str, least: int, most: int | None = None, why: str = "", kind: type[int | float] = int
+) -> Callable[[str], Any]:
     """Return what reads a number in a range."""
     allowed = f"at least {least}{why}" if most is None else f"from {least} to {most}"
 
