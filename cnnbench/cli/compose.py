@@ -28,7 +28,7 @@ from cnnbench.cli.hydra_app import (
     log_to_file,
     run_hydra_app,
 )
-from cnnbench.cli.parsers import PARSERS, locate_run
+from cnnbench.cli.options import PARSERS, locate_run
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError
 from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly
 from cnnbench.runs.processes import broadcast, one_broadcast, processes

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.cli.hydra_app import conf_folder
-from cnnbench.cli.parsers import PARSERS, format_rows
+from cnnbench.cli.options import PARSERS
+from cnnbench.cli.parser import format_rows
 
 __all__ = ["HELP_FLAGS", "print_help"]
 

@@ -17,7 +17,7 @@ from cnnbench.cli import compose, reproduce
 from cnnbench.cli.errors import report
 from cnnbench.cli.help import HELP_FLAGS, print_help
 from cnnbench.cli.hydra_app import conf_folder
-from cnnbench.cli.parsers import PARSERS, locate_run
+from cnnbench.cli.options import PARSERS, locate_run
 from cnnbench.cli.process_setup import (
     SIGPIPE_CODE,
     discard_unwritten,

@@ -13,7 +13,7 @@ import yaml
 from cnnbench import config
 from cnnbench.cli.compose import run_sweep_command
 from cnnbench.cli.hydra_app import compose_config, conf_folder
-from cnnbench.cli.parsers import PARSERS
+from cnnbench.cli.options import PARSERS
 from cnnbench.commands import write_results
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.processes import processes

@@ -15,7 +15,7 @@ from installed import clean_environment
 from cnnbench.cli.completion import VALUES
 from cnnbench.cli.hydra_app import conf_folder
 from cnnbench.cli.main import COMMANDS
-from cnnbench.cli.parsers import PARSERS
+from cnnbench.cli.options import PARSERS
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from installed import Command
 
 from cnnbench.cli.main import COMMANDS
-from cnnbench.cli.parsers import EXPORT_FORMATS, PARSERS
+from cnnbench.cli.options import EXPORT_FORMATS, PARSERS
 from cnnbench.training.exporting import FORMATS
 
 COMPOSING = ("train", "summary", "benchmark", "gradcheck")

@@ -3,7 +3,7 @@
 import pytest
 from installed import Command
 
-from cnnbench.cli.parsers import PARSERS
+from cnnbench.cli.options import PARSERS
 
 MISTAKES = {
     "evaluate": "Name a run directory: cnnbench evaluate RUN",
