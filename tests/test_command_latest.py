@@ -1,4 +1,4 @@
-"""`latest`, the newest run under outputs/, wherever a run is named; and folders that hold several runs."""
+"""`latest`, the newest run under outputs/, wherever a run is named; and folders of several runs."""
 
 import argparse
 import importlib
@@ -10,6 +10,7 @@ import pytest
 from installed import Command
 from small_runs import Runs
 
+from cnnbench.cli.main import RUN_DIRECTORY_COMMANDS
 from cnnbench.runs.directory import claim
 
 JOB = Path("outputs/sweeps/rates/seed=1")
@@ -36,7 +37,9 @@ def _outputs(runs: Runs, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_outputs")
-@pytest.mark.parametrize("line", ["evaluate latest", "predict latest a.png", "inspect latest", "export latest"])
+@pytest.mark.parametrize(
+    "line", ["evaluate latest", "predict latest a.png", "inspect latest", "export latest --format onnx"]
+)
 def test_latest_is_the_training_run_that_began_last(
     line: str, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +82,7 @@ def test_a_folder_called_latest_wins(runs: Runs, within: Command, tmp_path: Path
     assert "last.pt, epoch 0" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["evaluate", "predict", "inspect", "export", "resume", "report"])
+@pytest.mark.parametrize("command", [*RUN_DIRECTORY_COMMANDS, "resume", "report"])
 def test_without_a_run_none_is_the_latest(command: str, within: Command, tmp_path: Path) -> None:
     words = ["latest", *(["a.png"] if command == "predict" else [])]
     message = "cnnbench: There is no run under outputs/ here. Train one first: cnnbench\n"

@@ -39,7 +39,7 @@ def print_help(command: str | None, arguments: Sequence[str]) -> None:
 
 
 def _own_folders(arguments: Sequence[str]) -> list[Path]:
-    """Return the folder that --config-dir names. The help takes no offence at one that is not there."""
+    """Return the folder that --config-dir names, whether it is there or not."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", nargs="?", type=Path)
     folder = parser.parse_known_args(arguments)[0].config_dir

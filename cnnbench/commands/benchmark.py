@@ -52,9 +52,8 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
     dataset = datasets.dataset_info(config.data)
     num_train = check_sizes(config.data, dataset)
     if config.train.batch_size > num_train:
-        raise ConfigError(
-            f"train.batch_size={config.train.batch_size}: the training set has {format_count(num_train, 'example')}."
-        )
+        size = f"the training set has {format_count(num_train, 'example')}"
+        raise ConfigError(f"train.batch_size={config.train.batch_size}: {size}.")
     log.info(f"{config.model.name} at {config.data.resize} pixels ...")
     run.write_text("config.yaml", to_yaml(config))
     dataset, arrays = datasets.load(config.data)
@@ -127,7 +126,10 @@ def print_table(results: Sequence[Result]) -> None:
     shared = set.intersection(*(set(result["overrides"]) for result in results))
     rows = [_row(result, shared) for result in results]
     print(align([HEADER, *rows], right=[1, 2, *range(4, len(HEADER))]))
-    chips = (f"{r['device']} ({r['chip']}), {format_count(r['threads'], 'thread')}" for r in results)
+    chips = []
+    for result in results:
+        threads = format_count(result["threads"], "thread")
+        chips.append(f"{result['device']} ({result['chip']}), {threads}")
     print(*dict.fromkeys(chips), sep="\n")
     print(
         f"torch {torch.__version__}; step and infer: medians of rounds; epoch: with evaluation; GFLOP: of a step; "

@@ -33,7 +33,8 @@ def run(options: argparse.Namespace, conf: Path) -> None:
         OSError: the run directory cannot be written to.
     """
     topk, overrides = options.topk or [], options.words
-    trained = load_trained_model(options.directory, overrides, conf, "evaluate", options.allow_custom_model)
+    run, trust = options.directory, options.allow_custom_model
+    trained = load_trained_model(run, overrides, conf, "evaluate", trust)
     config, dataset, device = trained.config, trained.dataset, trained.engine.device
     most = len(dataset.classes) - 1
     if max(topk, default=0) > most:

@@ -31,7 +31,8 @@ def run(options: argparse.Namespace, conf: Path) -> None:
     """
     paths = [Path(word) for word in options.words if not _is_override(word)]
     if not paths:
-        raise ConfigError("Name an image, a folder of images or an IDX file: cnnbench predict RUN IMAGE ...")
+        needed = "an image, a folder of images or an IDX file"
+        raise ConfigError(f"Name {needed}: cnnbench predict RUN IMAGE ...")
     if options.json and options.csv:
         raise ConfigError("--json and --csv are two forms: choose one.")
     overrides = [word for word in options.words if _is_override(word)]
@@ -125,4 +126,5 @@ class Tally:
                 file=sys.stderr,
             )
         if self.failed:
-            raise DataError(f"{self.failed:,} of {format_count(self.total, 'image')} could not be classified.")
+            failed = f"{self.failed:,} of {format_count(self.total, 'image')}"
+            raise DataError(f"{failed} could not be classified.")

@@ -225,7 +225,13 @@ def _status(state: str, verb: str, began: str, **more: object) -> dict[str, obje
 class RunDirectory:
     """The files of one run. All methods that write raise OSError if the disk will not take it."""
 
-    def __init__(self, path: Path, verb: str = "train", lock: Lock | None = None, began: str = "") -> None:
+    def __init__(
+        self,
+        path: Path,
+        verb: str = "train",
+        lock: Lock | None = None,
+        began: str = "",
+    ) -> None:
         self.path = path
         self.verb = verb
         self.began = began

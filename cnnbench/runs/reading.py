@@ -71,7 +71,8 @@ def _explain_no_run(directory: Path, command: str) -> str:
     if runs:
         latest = " (or: latest)" if runs[-1:] == list_runs(OUTPUTS)[-1:] else ""
         offer = f"cnnbench {command} {shlex.quote(str(runs[-1]))}{latest}"
-        return f"{directory} holds {format_count(len(runs), 'run')}. The newest is {runs[-1]}: {offer}"
+        count = format_count(len(runs), "run")
+        return f"{directory} holds {count}. The newest is {runs[-1]}: {offer}"
     there = "is no directory"
     if directory.is_dir():
         there = f"holds no run: it has no {STATUS}, nor has a folder in it"

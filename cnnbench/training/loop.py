@@ -50,8 +50,8 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
             with watch("train"):
                 trained = _train_epoch(state, checkpoints, bar)
             if trained.num_nonfinite:
-                skipped = f"the steps of {format_count(trained.num_nonfinite, 'example')} are skipped"
-                log.info(f"In epoch {epoch} {skipped}: no finite loss.")
+                examples = format_count(trained.num_nonfinite, "example")
+                log.info(f"In epoch {epoch} the steps of {examples} are skipped: no finite loss.")
             evaluated_s = watch.spent("evaluation")
             with watch("evaluation"), engine.interruptible(state.signals):
                 measured = engine.evaluate(state.evaluated_examples, config.train.batch_size)

@@ -16,7 +16,8 @@ COMPOSING = ("train", "summary", "benchmark", "gradcheck")
 
 def examples(text: str) -> list[list[str]]:
     """The command lines below the examples of a help, without what is said of them, or piped to."""
-    lines = re.findall(r"^  (cnnbench .*|cnnbench)$", text.lower().partition("examples:")[2], re.MULTILINE)
+    below = text.lower().partition("examples:")[2]
+    lines = re.findall(r"^  (cnnbench .*|cnnbench)$", below, re.MULTILINE)
     return [shlex.split(re.split(r" {2,}| \| ", line)[0])[1:] for line in lines]
 
 
@@ -30,11 +31,11 @@ def test_the_overview_fits_one_screen(within: Command, monkeypatch: pytest.Monke
     lines = done.stdout.splitlines()
     assert (done.returncode, len(lines), len(examples(done.stdout))) == (0, 24, 5)
     assert max(map(len, lines)) <= 80
-    for where in ("COMMAND --help", "cnnbench models", "cnnbench data", "--info", "--cfg job", "docs/"):
-        assert where in done.stdout.replace("\n", " ")
+    places = ("COMMAND --help", "cnnbench models", "cnnbench data", "--info", "--cfg job", "docs/")
+    assert [place for place in places if place not in done.stdout.replace("\n", " ")] == []
     monkeypatch.setenv("COLUMNS", "30")
-    for line in (["-h"], ["model=nonsense", "--help"], ["--plott", "--help", "-m"], ["--help", "--config-dir"]):
-        assert within(*line).stdout == done.stdout
+    for line in ("-h", "model=nonsense --help", "--plott --help -m", "--help --config-dir"):
+        assert within(*line.split()).stdout == done.stdout
 
 
 @pytest.mark.parametrize("columns", [80, 200])
@@ -47,11 +48,10 @@ def test_the_help_of_a_command_has_one_form(
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= min(columns, 100)
     assert re.match(rf"usage: cnnbench {command} .*\[options\]\n\n[A-Z]", done.stdout)
-    sections = [line for line in done.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert sections[-1 if command != "train" else -2] == "examples:"
+    assert "\n\noptions:\n  " in done.stdout
     assert len(examples(done.stdout)) == 2
     assert "%%" not in done.stdout
-    assert not re.search(r"directory \[|as_json|epoch_limit_s|batch_size$|None|==SUPPRESS==", done.stdout)
+    assert not re.search(r"directory \[|as_json|epoch_limit_s|None|SUPPRESS", done.stdout)
 
 
 @pytest.mark.parametrize("command", ["", *PARSERS])
@@ -74,7 +74,8 @@ def test_the_help_of_training_lists_choices_as_they_are_typed(
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "own.yaml").write_text("")
     done = within("train", "--help", "--config-dir", "mine")
-    assert "\n  optimizer             adagrad, adam, adamw, momentum, muon, nesterov, rmsprop, sgd\n" in done.stdout
+    optimizers = "adagrad, adam, adamw, momentum, muon, nesterov, rmsprop, sgd"
+    assert f"\n  optimizer             {optimizers}\n" in done.stdout
     assert {"book/alexnet,", "claims/init,", "demo,", "own,"} <= set(done.stdout.split())
     assert "own," not in within("train", "--help", "--config-dir", "nowhere").stdout.split()
 

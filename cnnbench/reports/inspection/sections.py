@@ -121,8 +121,8 @@ def mistakes(subject: Subject, wrong: Sequence[Shown], number: int) -> Section:
     with subject.draw("mistakes.png", "the most confident mistakes", note) as figure:
         show_rows(figure, [each.picture for each in shown], labels, columns)
     caption = (
-        f"The {len(shown)} most confident of {format_count(len(wrong), 'mistake')}. The worst is test image "
-        f"{shown[0].index:,}: {shown[0].verdict}."
+        f"The {len(shown)} most confident of {format_count(len(wrong), 'mistake')}. "
+        f"The worst is test image {shown[0].index:,}: {shown[0].verdict}."
     )
     pairs = Counter((each.true, each.predicted) for each in wrong).most_common(MAX_PAIRS)
     rows = [(truncate(true, 40), truncate(taken, 40), f"{n:,}") for (true, taken), n in pairs]
