@@ -23,6 +23,7 @@ __all__ = [
     "did_you_mean",
     "explain_write_error",
     "find_similar",
+    "format_count",
     "from_machine",
     "is_harmless",
     "is_out_of_memory",
@@ -140,6 +141,12 @@ def explain_write_error(place: object, error: OSError, advice: str) -> ConfigErr
     if error.errno in _LIMITS:
         advice = next(advice for kind, advice in _ADVICE if error.errno in kind)
     return ConfigError(f"{place} cannot be written: {error.strerror}. {advice}")
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return a number of things in words: 1 run, 2,000 runs, 3 classes."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 MANY = 60  # words, more than which no message lists all

@@ -90,10 +90,10 @@ def test_memory_that_does_not_suffice_is_a_result_and_no_other_error_is(
     ("arguments", "message"),
     [
         (("--rounds", "0"), "--rounds 0 is out of range. It must be at least 1."),
-        (("--rounds", "x"), "--rounds x is not a whole number."),
+        (("--rounds", "x"), "--rounds x is not a whole number. It must be at least 1."),
         (("--epoch-limit", "-1"), "--epoch-limit -1 is out of range. It must be at least 0."),
         (("--epoch-limit", "nan"), "--epoch-limit nan is out of range. It must be at least 0."),
-        ((*QUICK, "train.batch_size=257"), "train.batch_size=257: there are 256 training examples."),
+        ((*QUICK, "train.batch_size=257"), "train.batch_size=257: the training set has 256 examples."),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[-2:]),
 )

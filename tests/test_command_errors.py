@@ -452,12 +452,6 @@ def test_an_experiment_in_a_folder_is_found_whatever_was_mistyped(within: Comman
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
 
 
-def test_help_lists_experiments_in_folders_as_they_are_chosen(within: Command) -> None:
-    (line,) = (line for line in within("--help").stdout.splitlines() if line.startswith("experiment"))
-    listed = line.removeprefix("experiment: ").split(", ")
-    assert {"book/alexnet", "claims/init", "demo"} <= set(listed)
-
-
 def test_a_working_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     shell = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -m cnnbench models'
     command = ["sh", "-c", shell, sys.executable]

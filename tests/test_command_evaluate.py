@@ -173,7 +173,8 @@ def test_data_of_other_channels_are_refused(run: Path, within: Command, monkeypa
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("", "directory"),
+        ("", "Name a run directory: cnnbench evaluate RUN"),
+        ("run --topk 2,x", "--topk x is not a whole number. It must be at least 1."),
         ("nowhere", "nowhere is no directory"),
         ("run --topk 0", "--topk 0 is out of range"),
         ("run --topk 2 10", "--topk 10 is out of range. It must be at most 9"),

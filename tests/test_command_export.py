@@ -226,10 +226,10 @@ def test_without_the_data_of_the_run_it_is_compared_on_random_images(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "RUN_DIR"),
-        (("run", "--format", "tflite"), "invalid choice: 'tflite'"),
+        ((), "Name a run directory: cnnbench export RUN"),
+        (("run", "--format", "tflite"), "--format tflite is not known. Allowed: onnx, safetensors, torch_export."),
         (("run", "--format", "safetensors", "--preprocessing"), "holds weights alone. Use --format onnx"),
-        (("run", "device=cuda"), "unrecognized arguments: device=cuda"),
+        (("run", "device=cuda"), "'device=cuda' is one word too many: cnnbench export RUN [options]"),
         (("nowhere",), "nowhere is no directory"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",

@@ -95,7 +95,7 @@ def test_a_run_with_val_resumes_to_the_same_bits(within: Command, tmp_path: Path
 def test_without_validation_the_test_set_is_measured_each_epoch(within: Command, tmp_path: Path) -> None:
     done = within(*SMALL, "data.validation=0", "hydra.run.dir=run")
     assert "24 training, 0 validation and 6 test examples" in done.stdout, done.stderr
-    assert "images in the validation folder are not used, as data.validation=0." in done.stdout
+    assert "Not used, as data.validation=0: 10 images in the validation folder." in done.stdout
     assert "test_accuracy" in (tmp_path / "run" / "metrics.csv").read_text()
 
 

@@ -186,12 +186,12 @@ def test_data_in_a_folder_of_its_own_need_no_consent_as_none_are_read(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "RUN_DIR, IMAGE"),
-        (("run",), "IMAGE"),
-        (("run", "device=cpu"), "give at least one image"),
-        (("run", "0.png", "--topk", "0"), "'0' is no whole number from 1 on"),
-        (("run", "0.png", "--topk", "two"), "'two' is no whole number from 1 on"),
-        (("run", "0.png", "--json", "--csv"), "not allowed with"),
+        ((), "Name a run directory: cnnbench predict RUN IMAGE ..."),
+        (("run",), "Name an image, a folder of images or an IDX file: cnnbench predict RUN IMAGE ..."),
+        (("run", "device=cpu"), "Name an image, a folder of images or an IDX file"),
+        (("run", "0.png", "--topk", "0"), "--topk 0 is out of range. It must be at least 1."),
+        (("run", "0.png", "--topk", "two"), "--topk two is not a whole number. It must be at least 1."),
+        (("run", "0.png", "--json", "--csv"), "--json and --csv are two forms: choose one."),
         (("run", "0.png", "device=tpu"), "device=tpu is not known"),
         (("run", "0.png", "device.speed=1"), "There is no key 'device.speed'"),
         (("run", "0.png", "optimizer.lr=1"), "optimizer.lr cannot be changed by predict"),

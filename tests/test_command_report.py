@@ -57,7 +57,8 @@ def test_a_report_over_nothing_is_told_and_not_written(within: Command, tmp_path
 
 def test_no_directory_is_bad_usage(within: Command) -> None:
     done = within("report")
-    assert (done.returncode, "DIR" in done.stderr) == (2, True)
+    message = "cnnbench: Name a run, a sweep, or a folder of them: cnnbench report DIR ...\n"
+    assert (done.returncode, done.stderr) == (2, message)
 
 
 def test_a_run_that_is_found_twice_is_one(within: Command, tmp_path: Path) -> None:

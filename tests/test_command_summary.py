@@ -68,7 +68,7 @@ def test_an_explained_layer_as_json(within: Command) -> None:
     ("arguments", "message"),
     [
         (["--depth", "0"], "--depth 0 is out of range"),
-        (["--depth", "two"], "--depth two is not a whole number"),
+        (["--depth", "two"], "--depth two is not a whole number. It must be at least 1."),
         (["--layer", "features.1"], "--layer features.1 is not a Conv2d that the network calls. Did you"),
         (["--layer", "layers.1", "model=mlp"], "--layer layers.1 is not a Conv2d that the network calls. It has none."),
         (["--layer", "auxiliary_4a.1", "model=googlenet", "model.auxiliary=true"], "auxiliary_4a.1 is not a Conv2d"),

@@ -279,14 +279,6 @@ def test_cfg_job_prints_a_configuration_that_follows_the_recipe(cnnbench: Comman
     assert (composed.data.resize, composed.train.batch_size, composed.optimizer.lr) == (96, 128, 0.01)
 
 
-def test_help_shows_verbs_choices_and_the_configuration(cnnbench: Command) -> None:
-    done = cnnbench("--help")
-    assert done.returncode == 0
-    assert "cnnbench data [NAME...]" in done.stdout
-    assert "optimizer: adagrad, adam, adamw, momentum, muon, nesterov, rmsprop, sgd" in done.stdout
-    assert "batch_size:" in done.stdout
-
-
 def test_version(cnnbench: Command) -> None:
     assert cnnbench("--version").stdout.startswith("cnnbench 0.")
 

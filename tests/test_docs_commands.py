@@ -39,6 +39,7 @@ NOT_RUN = {
     "tracker.mlflow.uri=http://HOST:5000": "there is no such server; tests/trackers/test_mlflow.py starts one",
     "outputs/sweeps/seeds": "goes on with the jobs of a cluster; tests/test_slurm_cluster.py does",
     "model=tiny": "once the network is added: see the test below",
+    "install=fish": "prints a script for fish to read; tests/cli/test_completion.py asks what the script asks",
 }
 
 

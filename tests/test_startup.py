@@ -39,8 +39,16 @@ def imported(watched: str, arguments: tuple[str, ...], folder: Path) -> str:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("lr=0.1",), ("optimizer.lr=-1",), ("evaluate", "nowhere"), ("-sc", "query=bash")],
-    ids=lambda each: each[0],
+    [
+        ("--help",),
+        ("evaluate", "--help"),
+        ("export", "nowhere", "--formt"),
+        ("lr=0.1",),
+        ("optimizer.lr=-1",),
+        ("evaluate", "nowhere"),
+        ("-sc", "query=bash"),
+    ],
+    ids=" ".join,
 )
 def test_help_completion_and_mistakes_import_neither_torch_nor_numpy(
     arguments: tuple[str, ...], tmp_path: Path
@@ -75,5 +83,5 @@ def test_garbage_is_collected_while_a_job_runs(within: Command, monkeypatch: pyt
 
 
 def test_garbage_is_collected_after_a_command_without_a_job(within: Command) -> None:
-    within("--help")
+    within("--cfg", "job")
     assert gc.isenabled()

@@ -123,4 +123,4 @@ def test_a_mistake_is_told_once(tmp_path: Path) -> None:
 def test_help_is_printed_once_and_ends_all_processes(tmp_path: Path) -> None:
     done = torchrun(tmp_path, "-m", "cnnbench", "--help")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("usage: cnnbench [train]") == 1
+    assert done.stdout.count("usage: cnnbench [COMMAND]") == 1

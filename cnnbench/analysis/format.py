@@ -5,13 +5,14 @@ import statistics
 import unicodedata
 from collections.abc import Sequence
 
-from cnnbench.errors import is_harmless
+from cnnbench.errors import format_count, is_harmless
 
 __all__ = [
     "align",
     "display_width",
     "fit",
     "format_bytes",
+    "format_count",
     "format_duration",
     "format_time_left",
     "mean_and_std",

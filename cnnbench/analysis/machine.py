@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import cnnbench
-from cnnbench.analysis.format import format_bytes
+from cnnbench.analysis.format import format_bytes, format_count
 from cnnbench.data.user_folders import (
     expand_user,
     find_existing_parent,
@@ -88,7 +88,8 @@ def examine_processor(diagnosis: Diagnosis) -> Facts:
         diagnosis.note(f"Only {usable} of {cpus} CPUs may be used.", f"For more, raise {limit}.")
     if load > cpus:
         advice = "Wait, or use device.threads=1: times measured now are too long."
-        diagnosis.note(f"The machine is busy: load {load:.1f} on {cpus} CPUs.", advice)
+        busy = f"The machine is busy: load {load:.1f} on {format_count(cpus, 'CPU')}."
+        diagnosis.note(busy, advice)
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads) < usable:
         what = f"OMP_NUM_THREADS={threads} keeps training to fewer threads than CPUs."

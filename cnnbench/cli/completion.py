@@ -8,7 +8,7 @@ import gc
 import io
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import redirect_stderr, suppress
 from fnmatch import fnmatch
 from itertools import chain, pairwise
@@ -21,13 +21,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config, conf_folder
+from cnnbench.cli.options import CFG_PARTS, EXPORT_FORMATS, LATEST, PARSERS
+from cnnbench.cli.parser import INFO_TOPICS
 from cnnbench.cli.reproduce import MACHINE_KEYS, PARTS
 from cnnbench.config.fields import allowed_by
 from cnnbench.config.overrides import HINTS
 from cnnbench.data.catalog import CATALOG
 from cnnbench.runs.directory import STATUS
 
-__all__ = ["FLAGS", "print_completions"]
+__all__ = ["VALUES", "print_completions"]
 
 MAX_ENTRIES = 5_000  # of folders that are searched for runs; after that each folder is offered
 PLAIN = re.compile(r"[\w%+,./=~-]*")  # the script for bash splits other words, and runs $(...)
@@ -57,30 +59,38 @@ def _complete(typed: str, commands: Collection[str]) -> Iterator[str]:
         return
     *before, word = words[1:]
     command = before[0] if before and before[0] in commands else "train"
-    flags = FLAGS[command]
+    flags = _list_flags(command)
     flag, equals, value = word.partition("=")
     prefix = f"{flag}=" if equals and flag in flags else ""
     if prefix:
         before, word = [*before, flag], value
-    values = flags.get(before[-1]) if before else None
+    words = [given for flag, given in pairwise(["", *before]) if not flags.get(flag)]
+    is_first = sum(not given.startswith("-") for given in words) == 1  # after the command
     found: Iterable[str]
-    if values is not None:
-        found = values(word) if callable(values) else values
+    metavar = flags.get(before[-1]) if before else ""
+    if metavar in ("DIR", "FILE"):
+        found = _find_paths(word)
+    elif metavar:
+        found = VALUES.get(before[-1], ())
     elif word.startswith("-"):
         found = flags
+    elif command == "report" or (command in TAKE_RUN and is_first):
+        found = _find_runs(word)
     else:
         found = chain(() if before else commands, _complete_place(command, before, word))
     yield from (prefix + offer for offer in found if offer.startswith(word))
 
 
+def _list_flags(command: str) -> dict[str, str]:
+    """Return the options in the help of a command, and the names of their values."""
+    parser = PARSERS[command]()
+    options = [*parser.options, *(parser.hydra.options if parser.hydra else ())]
+    labels = [label.partition(" ") for label, _ in options]
+    return {"--help": "", **{flag: metavar for flag, _, metavar in labels}}
+
+
 def _complete_place(command: str, before: Sequence[str], word: str) -> Iterator[str]:
-    """Yield what may come after the words `before`, other than flags."""
-    flags = FLAGS[command]
-    words = [given for flag, given in pairwise(["", *before]) if flags.get(flag) is None]
-    is_first = sum(not given.startswith("-") for given in words) == 1  # after the command
-    if command == "report" or (command in TAKE_RUN and is_first):
-        yield from _find_runs(word)
-        return
+    """Yield what may come after the words `before`, other than options and runs."""
     yield from NAMES.get(command, ())
     if command in ALLOWED:
         yield from _complete_override(command, before, word)
@@ -98,7 +108,7 @@ def _find_paths(word: str) -> Iterator[str]:
 
 def _find_runs(word: str) -> Iterator[str]:
     """Yield run directories, and the folders that lead to some."""
-    yield "latest"
+    yield LATEST
     entries = iter(range(MAX_ENTRIES))
     for path in _find_paths(word):
         folder = Path(path).expanduser()
@@ -191,55 +201,12 @@ def _config_dirs(before: Sequence[str]) -> list[Path]:
     return [Path(folder) for flag, folder in pairwise(before) if flag == "--config-dir"]
 
 
-# The values that a flag may have, or a function that lists them for what is typed. None: a switch.
-Values = tuple[str, ...] | Callable[[str], Iterable[str]] | None
-
-HYDRA_FLAGS: dict[str, Values] = {
-    "--cfg": ("all", "hydra", "job"),
-    "--config-dir": _find_paths,
-    "--help": None,
-    "--hydra-help": None,
-    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
-    "--package": (),
-    "--resolve": None,
-    "--shell-completion": None,
+VALUES: dict[str, Iterable[str]] = {
+    "--cfg": CFG_PARTS,
+    "--format": EXPORT_FORMATS,
+    "--info": INFO_TOPICS,
+    "--scale": ("full", "reduced", "smoke"),
 }
-RUN_FLAGS: dict[str, Values] = {"--allow-custom-model": None, "--help": None}
-DATA_FLAGS: dict[str, Values] = {**RUN_FLAGS, "--match-by-order": None}
-FLAGS: dict[str, dict[str, Values]] = {
-    "train": {
-        **HYDRA_FLAGS,
-        "--dry-run": None,
-        "--jobs-file": _find_paths,
-        "--multirun": None,
-        "--plot": None,
-        "--version": None,
-    },
-    "resume": {**RUN_FLAGS, "--config-dir": _find_paths, "--plot": None},
-    "summary": {**HYDRA_FLAGS, "--depth": (), "--json": None, "--layer": ()},
-    "benchmark": {**HYDRA_FLAGS, "--epoch-limit": (), "--multirun": None, "--rounds": ()},
-    "gradcheck": {**HYDRA_FLAGS, "--batch": (), "--json": None},
-    "evaluate": {**DATA_FLAGS, "--topk": ()},
-    "predict": {**RUN_FLAGS, "--csv": None, "--invert": None, "--json": None, "--topk": ()},
-    "inspect": {**DATA_FLAGS, "--images": (), "--layers": (), "--mistakes": ()},
-    "export": {
-        **RUN_FLAGS,
-        "--format": ("onnx", "safetensors", "torch_export"),
-        "--output": _find_paths,
-        "--preprocessing": None,
-    },
-    "report": {"--help": None, "--output": _find_paths},
-    "reproduce": {
-        "--dry-run": None,
-        "--help": None,
-        "--output": _find_paths,
-        "--scale": ("full", "reduced", "smoke"),
-    },
-    "models": {"--help": None},
-    "data": {"--help": None, "--root": _find_paths},
-    "doctor": {"--help": None, "--json": None},
-}
-
 NAMES = {"data": CATALOG, "reproduce": PARTS}
 TAKE_RUN = ("resume", "evaluate", "predict", "inspect", "export")  # first
 

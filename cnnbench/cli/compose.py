@@ -28,7 +28,7 @@ from cnnbench.cli.hydra_app import (
     log_to_file,
     run_hydra_app,
 )
-from cnnbench.cli.words import Flags
+from cnnbench.cli.options import PARSERS, locate_run, words_beside
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError
 from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly, resume_command
 from cnnbench.runs.processes import broadcast, one_broadcast, processes
@@ -43,19 +43,9 @@ log = logging.getLogger("cnnbench")
 MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
-def _check_least(flag: str, value: float | None, least: int, why: str = "") -> None:
-    if value is not None and not value >= least:  # as NaN is not
-        text = f"{value:g}" if isinstance(value, float) else value
-        raise ConfigError(f"{flag} {text} is out of range. It must be at least {least}{why}.")
-
-
 def train(arguments: list[str]) -> int:
     """Train: one run, or the jobs of a sweep."""
-    parser = Flags()
-    parser.add_argument("--jobs-file")
-    parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--plot", action="store_true")
-    options, words = parser.parse_known_args(arguments)
+    options, words = PARSERS["train"]().read(arguments)
     if MULTIRUN.isdisjoint(words):
         if options.jobs_file is not None or options.dry_run:
             raise ConfigError("--jobs-file and --dry-run are for a sweep: add -m.")
@@ -161,11 +151,12 @@ def plot_and_hint_on_exit(
 
 def resume(arguments: list[str]) -> int:
     """Resume what is unfinished in a run directory, or in those of a sweep."""
-    from cnnbench.commands.resume import parse_arguments
-
-    options = parse_arguments(arguments)
+    options, words = PARSERS["resume"]().read(arguments)
+    options.run, *options.changes = words
+    options.directory, options.rest = Path(options.run), words_beside(options.run, arguments)
     jobs = None
     if processes().rank == 0:  # the machines of other ranks need not have the directory
+        options.directory = locate_run(options.run)
         is_run = (options.directory / STATUS).exists()
         jobs = {} if is_run else recorded_jobs(options.directory)
     jobs = broadcast(jobs)
@@ -207,7 +198,7 @@ def _resume_runs(options: argparse.Namespace) -> int:
     from cnnbench.commands.resume import resume_run
 
     changes = config.parse_changes(options.changes, config.RESUME_OVERRIDES, "in a run that is resumed")
-    command = config.join_words([*processes().program(), *sys.argv[1:]])
+    command = config.join_words([*processes().program(), "resume", str(options.directory), *options.rest])
     codes = []
     if processes().rank > 0:
         for _ in range(broadcast() or 0):
@@ -229,12 +220,7 @@ def _resume_runs(options: argparse.Namespace) -> int:
 
 def summary(arguments: list[str]) -> int:
     """Print the layers of a network."""
-    parser = Flags()
-    parser.add_argument("--depth", type=int)
-    parser.add_argument("--layer")
-    parser.add_argument("--json", action="store_true", dest="as_json")
-    options, words = parser.parse_known_args(arguments)
-    _check_least("--depth", options.depth, 1)
+    options, words = PARSERS["summary"]().read(arguments)
     if options.layer is not None and options.depth is not None:
         raise ConfigError("--layer looks at one convolution and --depth folds all: choose one.")
     return _run_on_network("summary", words, options)
@@ -242,11 +228,7 @@ def summary(arguments: list[str]) -> int:
 
 def gradcheck(arguments: list[str]) -> int:
     """Compare the reference implementation of a network with PyTorch's."""
-    parser = Flags()
-    parser.add_argument("--batch", type=int, default=2, dest="batch_size")
-    parser.add_argument("--json", action="store_true", dest="as_json")
-    options, words = parser.parse_known_args(arguments)
-    _check_least("--batch", options.batch_size, 2, ", to be normalized")
+    options, words = PARSERS["gradcheck"]().read(arguments)
     return _run_on_network("gradcheck", words, options)
 
 
@@ -268,12 +250,7 @@ def benchmark(arguments: list[str]) -> int:
     """Measure networks, one after another."""
     if processes().several:
         raise ConfigError("cnnbench benchmark measures one process. Start it without torchrun.")
-    parser = Flags()
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--epoch-limit", type=float, default=60.0, dest="epoch_limit_s")
-    options, words = parser.parse_known_args(arguments)
-    _check_least("--rounds", options.rounds, 1)
-    _check_least("--epoch-limit", options.epoch_limit_s, 0)
+    options, words = PARSERS["benchmark"]().read(arguments)
     if any(word.startswith("hydra/launcher=") for word in words):
         raise ConfigError(
             "cnnbench benchmark measures one network after another: side by side they would take "

@@ -1,52 +1,57 @@
-"""`cnnbench COMMAND --help` of the commands that compose: usage, choices, and the configuration.
-
-Hydra's own help copies all its configurations for each group that it lists, 0.4 s in all.
-"""
+"""`cnnbench --help` and `cnnbench COMMAND --help`, whatever else is on the line."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 
-from omegaconf import OmegaConf
+from cnnbench.cli.hydra_app import conf_folder
+from cnnbench.cli.options import PARSERS
+from cnnbench.cli.parser import format_rows
 
-from cnnbench import config
-from cnnbench.cli.hydra_app import compose_config, conf_folder, is_override
-from cnnbench.errors import ConfigError
+__all__ = ["HELP_FLAGS", "print_help"]
 
-__all__ = ["print_help"]
+HELP_FLAGS = {"--help", "-h"}
+
+OVERVIEW = """\
+usage: cnnbench [COMMAND] [KEY=VALUE ...] [options]
+Train, measure and compare the classic convolutional networks. Commands:
+{commands}
+Examples:
+  cnnbench                                 train LeNet on Fashion-MNIST
+  cnnbench experiment=smoke                seconds, on the CPU, no network
+  cnnbench model=alexnet data.resize=96    another network, another image size
+  cnnbench -m optimizer.lr=0.1,0.5         a sweep: a run for each value
+  cnnbench evaluate latest                 the newest run on its test set
+Choices: cnnbench models, cnnbench data, cnnbench --info. Configuration:
+cnnbench --cfg job. More: cnnbench COMMAND --help, README.md and docs/."""
 
 
-def print_help(config_name: str, arguments: Sequence[str]) -> None:
-    """Print the help of the command that composes `config_name`, as the overrides change it.
+def print_help(command: str | None, arguments: Sequence[str]) -> None:
+    """Print the help of a command; without one, that of all."""
+    if command is None:
+        lines = [f"  {name:<11}{build().summary}" for name, build in PARSERS.items()]
+        print(OVERVIEW.format(commands="\n".join(lines)))
+        return
+    print(PARSERS[command]().format_help(), end="")
+    if command == "train":
+        folders = [conf_folder(), *_own_folders(arguments)]
+        print(f"\nchoices (GROUP=NAME):\n{format_rows(_list_choices(folders))}")
 
-    Raises:
-        ConfigError: an override is wrong, or --config-dir is no folder.
-    """
+
+def _own_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return the folder that --config-dir names, whether it is there or not."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    options, words = parser.parse_known_args(arguments)
-    folders = [conf_folder()]
-    overrides = [word for word in words if is_override(word)]
-    if options.config_dir is not None:
-        if not options.config_dir.is_dir():
-            raise ConfigError(f"--config-dir {options.config_dir} is not a folder.")
-        folders.append(options.config_dir.absolute())
-        overrides.append(f"hydra.searchpath=['file://{folders[-1]}']")
-    composed = compose_config(overrides, config_name)
-    values = {
-        "APP_CONFIG_GROUPS": _list_choices(folders),
-        "CONFIG": OmegaConf.to_yaml(config.without_hydra(composed)),
-    }
-    print(Template(composed.hydra.help.template).safe_substitute(values))
+    parser.add_argument("--config-dir", "-cd", nargs="?", type=Path)
+    folder = parser.parse_known_args(arguments)[0].config_dir
+    return [] if folder is None else [folder]
 
 
-def _list_choices(folders: Sequence[Path]) -> str:
-    """Return a line for each group, with its choices as they are typed: experiment=book/alexnet."""
+def _list_choices(folders: Sequence[Path]) -> list[tuple[str, str]]:
+    """Return each group and its choices as they are typed: experiment=book/alexnet."""
     choices: dict[str, set[str]] = {}
     for folder in folders:
         for path in folder.glob("*/**/*.yaml"):
             group, *names = path.relative_to(folder).with_suffix("").parts
             if group != "hydra":
                 choices.setdefault(group, set()).add("/".join(names))
-    return "".join(f"{group}: {', '.join(sorted(choices[group]))}\n" for group in sorted(choices))
+    return [(group, ", ".join(sorted(choices[group]))) for group in sorted(choices)]

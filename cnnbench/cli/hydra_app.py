@@ -29,7 +29,6 @@ from packaging.version import Version
 from cnnbench import config
 from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, explain_hydra, report
 from cnnbench.cli.process_setup import SIGPIPE_CODE, place_third_party_caches, shield_stream, silence_libraries
-from cnnbench.cli.words import check_words
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import (
     STATUS,
@@ -69,8 +68,6 @@ place_third_party_caches()
 OmegaConf.register_new_resolver("job_directory", job_directory_name, replace=True)
 
 log = logging.getLogger("cnnbench")
-
-HELP_FLAGS = {"--help", "-h"}
 
 # Ranks of torchrun beyond the first compose the same configuration, and write nothing.
 SILENT = (
@@ -195,12 +192,6 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
     Raises:
         ConfigError: a word is wrong, or Hydra fails.
     """
-    if not HELP_FLAGS.isdisjoint(arguments):
-        from cnnbench.cli.help import print_help
-
-        print_help(config_name, arguments)
-        return 0
-    check_words(arguments)
     words = sorted(arguments, key=is_override)  # argparse fails on a flag between overrides
     if processes().several:
         _check_torchrun(words)

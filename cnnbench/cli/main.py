@@ -13,9 +13,11 @@ from pathlib import Path
 
 import cnnbench
 import cnnbench.runs.supported_systems  # first: it ends the program on a system without file locks
-from cnnbench.cli import compose
+from cnnbench.cli import compose, reproduce
 from cnnbench.cli.errors import report
+from cnnbench.cli.help import HELP_FLAGS, print_help
 from cnnbench.cli.hydra_app import conf_folder
+from cnnbench.cli.options import PARSERS, locate_run, words_beside
 from cnnbench.cli.process_setup import (
     SIGPIPE_CODE,
     discard_unwritten,
@@ -26,7 +28,7 @@ from cnnbench.cli.process_setup import (
 from cnnbench.cli.words import explain_command
 from cnnbench.errors import ConfigError
 from cnnbench.runs.processes import broadcast, processes, shared_store
-from cnnbench.runs.reading import find_runs
+from cnnbench.runs.reading import check_is_run
 from cnnbench.runs.stopping import STOP_SIGNALS, end_on_signals
 
 __all__ = ["main"]
@@ -90,15 +92,19 @@ def _run(command: str, arguments: list[str]) -> int:
 
         print_completions(arguments[1].removeprefix("query="), COMMANDS)
         return 0
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        raise ConfigError("The working folder is gone. Change to another.") from None
     if command == "version" or arguments[:1] in (["--version"], ["-V"]):
         print(f"cnnbench {cnnbench.__version__}")
         return 0
     if command not in COMMANDS:
         raise ConfigError(explain_command(command, arguments, COMMANDS))
+    if not HELP_FLAGS.isdisjoint(arguments):
+        first = sys.argv[2:3] if sys.argv[1:2] == ["help"] else sys.argv[1:2]
+        print_help(command if first == [command] else None, arguments)
+        return 0
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("The working folder is gone. Change to another.") from None
     return COMMANDS[command](arguments)
 
 
@@ -134,18 +140,18 @@ def _is_command_name(argument: str) -> bool:
     return not any(sign in argument for sign in "=.@/") and argument[:1] not in ("-", "~", "+")
 
 
-def _run_module(module: str, arguments: list[str], needs_conf: bool = False) -> int:
-    """Run a command whose module parses the arguments."""
+def _run_module(command: str, arguments: list[str], needs_conf: bool = False) -> int:
+    """Run a command on its options, whose `words` are those beside them."""
+    options, words = PARSERS[command]().read(arguments)
+    options.words = words
+    if command in RUN_DIRECTORY_COMMANDS:
+        run = options.words.pop(0)
+        options.directory, options.rest = locate_run(run), words_beside(run, arguments)
+        check_is_run(options.directory, command)  # an error that need not wait for PyTorch
+    if command == "report":
+        options.directories = [locate_run(word) for word in options.words]
     more = [conf_folder()] if needs_conf else []
-    return int(import_module(f"cnnbench.{module}").run(arguments, *more) or 0)
-
-
-def _run_directory_command(command: str, arguments: list[str]) -> int:
-    """Run a command that reads a run directory."""
-    is_named = bool(arguments) and not arguments[0].startswith("-")
-    if command != "export" and is_named and not Path(arguments[0]).is_dir():
-        find_runs(Path(arguments[0]))  # an error that need not wait for PyTorch
-    return _run_module(f"commands.{command}", arguments, needs_conf=True)
+    return int(import_module(f"cnnbench.commands.{command}").run(options, *more) or 0)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
@@ -154,10 +160,10 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "summary": compose.summary,
     "benchmark": compose.benchmark,
     "gradcheck": compose.gradcheck,
-    **{name: partial(_run_directory_command, name) for name in RUN_DIRECTORY_COMMANDS},
-    "report": partial(_run_module, "commands.report"),
-    "reproduce": partial(_run_module, "cli.reproduce"),
-    "models": partial(_run_module, "commands.models", needs_conf=True),
-    "data": partial(_run_module, "commands.data"),
-    "doctor": partial(_run_module, "commands.doctor"),
+    **{name: partial(_run_module, name, needs_conf=True) for name in RUN_DIRECTORY_COMMANDS},
+    "report": partial(_run_module, "report"),
+    "reproduce": reproduce.run,
+    "models": partial(_run_module, "models", needs_conf=True),
+    "data": partial(_run_module, "data"),
+    "doctor": partial(_run_module, "doctor"),
 }

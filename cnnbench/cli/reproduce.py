@@ -12,6 +12,7 @@ import yaml
 from cnnbench import config
 from cnnbench.cli.compose import run_sweep_command
 from cnnbench.cli.hydra_app import compose_config, conf_folder
+from cnnbench.cli.options import PARSERS
 from cnnbench.commands import write_results
 from cnnbench.errors import ConfigError, did_you_mean
 from cnnbench.runs.processes import processes
@@ -23,28 +24,6 @@ __all__ = ["jobs_of", "read_scale", "run", "select_runs"]
 FILE = "results.md"
 PARTS = ("all", "book", "claims")
 MACHINE_KEYS = ("device*", "data.root", "train.checkpoint_every.*", "tracker*")
-
-USAGE = """\
-cnnbench reproduce [book|claims|all] [--scale SCALE] [--output DIR] [--dry-run] [OVERRIDE...]"""
-
-DESCRIPTION = """\
-Train the book's nine networks and run the experiments of the notes' ten claims, each over
-several seeds, as one sweep in outputs/sweeps/reproduce-SCALE, and write what was measured and
-what it says of each claim: results.md. The same command goes on after an interruption, and a
-job that fails does not stop the others."""
-
-EPILOG = """\
-scales:
-  full      what the experiments say, three seeds of most. Estimated, not run yet: 40 minutes on
-            an H100, two days on two CPU cores. Its checkpoints take about 15 GB.
-  reduced   a good hour on two CPU cores, as measured: the large networks with smaller images,
-            fewer examples, epochs and seeds, as the results say beside each figure
-  smoke     half a minute on two CPU cores, no network: does everything work?
-
-examples:
-  cnnbench reproduce                              all at full scale
-  cnnbench reproduce claims --scale reduced       the claims alone
-  cnnbench reproduce book device.compile=on       with overrides for this machine"""
 
 
 def run(arguments: list[str]) -> int:
@@ -89,22 +68,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="cnnbench reproduce",
-        usage=USAGE,
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("words", nargs="*", metavar="PART", help="book, claims or all (default)")
-    parser.add_argument("--scale", default="full", help="full (default), reduced or smoke")
-    where = "where the results go (default: docs; at smoke scale the sweep)"
-    parser.add_argument("--output", type=Path, metavar="DIR", help=where)
-    dry = "list the jobs and estimate their time, start none"
-    parser.add_argument("--dry-run", action="store_true", help=dry)
-    options = parser.parse_intermixed_args(arguments)
-    options.overrides = [word for word in options.words if "=" in word]
-    parts = [word for word in options.words if "=" not in word]
+    options, words = PARSERS["reproduce"]().read(arguments)
+    options.overrides = [word for word in words if "=" in word]
+    parts = [word for word in words if "=" not in word]
     options.part = " ".join(parts) or "all"
     for word in options.overrides:
         if not _is_of_machine(word):

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cnnbench.analysis.format import align, three_digits
+from cnnbench.analysis.format import align, format_count, three_digits
 from cnnbench.analysis.layers import count_parameters
 from cnnbench.analysis.timing import count_flops, measure_matrix_peak, time_calls, time_rounds
 from cnnbench.config import Config, to_yaml
@@ -49,7 +49,8 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
     dataset = datasets.dataset_info(config.data)
     num_train = check_sizes(config.data, dataset)
     if config.train.batch_size > num_train:
-        raise ConfigError(f"train.batch_size={config.train.batch_size}: there are {num_train:,} training examples.")
+        size = f"the training set has {format_count(num_train, 'example')}"
+        raise ConfigError(f"train.batch_size={config.train.batch_size}: {size}.")
     run.write_text("config.yaml", to_yaml(config))
     dataset, arrays = datasets.load(config.data)
     engine = build_engine(config, dataset)
@@ -121,7 +122,10 @@ def print_table(results: Sequence[Result]) -> None:
     shared = set.intersection(*(set(result["overrides"]) for result in results))
     rows = [_row(result, shared) for result in results]
     print(align([HEADER, *rows], right=[1, 2, *range(4, len(HEADER))]))
-    chips = (f"{r['device']} ({r['chip']}), {r['threads']} threads" for r in results)
+    chips = []
+    for result in results:
+        threads = format_count(result["threads"], "thread")
+        chips.append(f"{result['device']} ({result['chip']}), {threads}")
     print(*dict.fromkeys(chips), sep="\n")
     print(
         f"torch {torch.__version__}; step and infer: medians of rounds; epoch: with evaluation; GFLOP: of a step; "

@@ -5,31 +5,23 @@ import textwrap
 
 from cnnbench.data import catalog, download
 from cnnbench.data.catalog import CATALOG, PublicDataset
-from cnnbench.data.public_files import cache_folder, find_files
+from cnnbench.data.public_files import find_files
 
 __all__ = ["run"]
 
 
-def run(arguments: list[str]) -> None:
+def run(options: argparse.Namespace) -> None:
     """List all data sets; with names, make sure that those are there and whole.
 
     Raises:
         ConfigError: no data set of that name.
         DataError: one could not be fetched.
     """
-    parser = argparse.ArgumentParser(
-        prog="cnnbench data",
-        description="List the data sets and where they are; with names, fetch and verify those.",
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CATALOG))
-    default = cache_folder(None)
-    parser.add_argument("--root", metavar="DIR", help=f"the cache folder (default: {default})")
-    parsed = parser.parse_args(arguments)
-    named = [catalog.get(name) for name in parsed.names]
+    named = [catalog.get(name) for name in options.words]
     for dataset in named:
-        download.load(dataset, parsed.root)
+        download.load(dataset, options.root)
     for dataset in named or CATALOG.values():
-        _describe(dataset, parsed.root)
+        _describe(dataset, options.root)
     if not named:
         print("Your own images are a data set too: data=folder data.path=DIR")
 

@@ -17,15 +17,8 @@ __all__ = ["run"]
 WIDTH = 80
 
 
-def run(arguments: list[str]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print what is found; return 0, or 2 if a run could not work in this place."""
-    parser = argparse.ArgumentParser(
-        prog="cnnbench doctor",
-        description="Look at chip, memory, GPU, folders, data sets and packages as a run does. "
-        "Say what is unusual and what to do. Exit code 2: a run could not work here.",
-    )
-    parser.add_argument("--json", action="store_true", dest="as_json", help="for programs")
-    as_json = parser.parse_args(arguments).as_json
     diagnosis = Diagnosis()
     for name, probe in PROBES.items():
         try:
@@ -37,7 +30,7 @@ def run(arguments: list[str]) -> int:
             diagnosis.facts[name] = {"error": f"{type(error).__name__}: {reason}"}
             if not diagnosis.obstacles:
                 diagnosis.note(f"The probe {name} failed: {reason}.", "Please report it.")
-    if as_json:
+    if options.as_json:
         print(json.dumps({**asdict(diagnosis), "works": not diagnosis.obstacles}, indent=2))
     else:
         print(_as_text(diagnosis))

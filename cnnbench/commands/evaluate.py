@@ -1,5 +1,6 @@
 """`cnnbench evaluate`: what a trained network gets right and wrong on the test set."""
 
+import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,9 +8,8 @@ from pathlib import Path
 
 import torch
 
-from cnnbench.analysis.format import align, printable
+from cnnbench.analysis.format import align, format_count, printable
 from cnnbench.analysis.metrics import BINS, Evaluation, compute_metrics
-from cnnbench.commands import parse_run_arguments, run_parser
 from cnnbench.data.eval_set import EvalSet, load_eval_set
 from cnnbench.data.resident import Examples
 from cnnbench.errors import ConfigError
@@ -25,40 +25,26 @@ __all__ = ["evaluate_model", "format_metrics", "run"]
 TOP = 5
 
 
-def run(arguments: list[str], conf: Path) -> None:
+def run(options: argparse.Namespace, conf: Path) -> None:
     """Evaluate the network of a run; print the figures, write evaluation.json and confusion.png.
 
     Raises:
         CnnbenchError: as `load_trained_model` and `load_eval_set`.
         OSError: the run directory cannot be written to.
     """
-    parser = run_parser(
-        "evaluate",
-        "Measure the network of a run on the test set: accuracy with its 95 %% interval, precision, recall "
-        "and F1 of each class, confusion matrix, calibration. Writes evaluation.json and confusion.png into the run "
-        "directory; with overrides, under names that hold them.",
-        "device=cpu",
-        metavar=None,
-    )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="other data or device: data=mnist device=cpu")
-    topk_help = f"also count a class among the K most probable ({TOP})"
-    parser.add_argument("--topk", type=int, nargs="+", metavar="K", help=topk_help)
-    options = parse_run_arguments(parser, arguments, takes_data=True)
-    topk = options.topk or []
-    if min(topk, default=1) < 1:
-        raise ConfigError(f"--topk {min(topk)} is out of range. It must be at least 1.")
-    run, words, trust = options.directory, options.overrides, options.allow_custom_model
-    trained = load_trained_model(run, words, conf, "evaluate", trust, options.rest)
+    topk, overrides = options.topk or [], options.words
+    run, trust = options.directory, options.allow_custom_model
+    trained = load_trained_model(run, overrides, conf, "evaluate", trust, options.rest)
     config, device = trained.config, trained.engine.device
     most = len(trained.dataset.classes) - 1
     if max(topk, default=0) > most:
         raise ConfigError(f"--topk {max(topk)} is out of range. It must be at most {most}: all classes are sure.")
     test, result = evaluate_model(trained, options.match_by_order, topk)
     heading = f"{config.model.name} ({trained.weights}) on {test.title}"
-    print(printable(f"{heading}: {len(test.examples):,} examples"))
+    print(printable(f"{heading}: {format_count(len(test.examples), 'example')}"))
     print(f"{device.torch_device.type} ({device.describe()}), {device.precision}")
     print(printable("\n".join([*test.notes, "", format_metrics(result), ""])))
-    _record(trained, test, result, heading, options.overrides)
+    _record(trained, test, result, heading, overrides)
 
 
 def evaluate_model(

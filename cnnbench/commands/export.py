@@ -11,7 +11,6 @@ import torch
 
 import cnnbench
 from cnnbench.analysis.format import format_bytes, printable
-from cnnbench.commands import parse_run_arguments, run_parser
 from cnnbench.data import catalog, download
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import ConfigError, explain_write_error
@@ -33,7 +32,7 @@ SETTINGS = (
 )
 
 
-def run(arguments: list[str], conf: Path) -> None:
+def run(options: argparse.Namespace, conf: Path) -> None:
     """Write the file and say what is in it.
 
     Raises:
@@ -41,7 +40,6 @@ def run(arguments: list[str], conf: Path) -> None:
         ConfigError: a package is missing, the network cannot be exported so or comes out as another, or the file
             cannot be written.
     """
-    options = _parse(arguments)
     form, preprocesses = FORMATS[options.format], options.preprocessing
     if preprocesses and options.format == "safetensors":
         raise ConfigError("--preprocessing: safetensors holds weights alone. Use --format onnx or torch_export.")
@@ -72,23 +70,6 @@ def run(arguments: list[str], conf: Path) -> None:
     heading = f"{os.path.relpath(path)}, {format_bytes(len(content))}: {network}"
     takes_and_gives = f"takes    {metadata['input']}\ngives    {metadata['output']}"
     print(printable(f"{heading}\n{takes_and_gives}\nchecked  {checked}"))
-
-
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = run_parser(
-        "export",
-        "Write the network of a run as a file for other programs, in single precision and for batches of "
-        "any size. The file is run and its logits are compared with the network's before it is kept.",
-        "--format onnx --preprocessing",
-    )
-    parser.add_argument("--format", choices=FORMATS, default="onnx", help="default: onnx; safetensors: weights alone")
-    parser.add_argument(
-        "--preprocessing",
-        action="store_true",
-        help="have it take uint8 images of the size of the data set; else it takes normalised ones of the network's",
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: in the run directory, export/MODEL.onnx")
-    return parse_run_arguments(parser, arguments)
 
 
 def _metadata(trained: TrainedModel, preprocessing: bool, side: int) -> dict[str, str]:

@@ -9,10 +9,9 @@ import torch
 from tqdm import tqdm
 
 from cnnbench.analysis.activations import pick_evenly
-from cnnbench.analysis.format import printable
+from cnnbench.analysis.format import format_count, printable
 from cnnbench.analysis.layers import measure_layers, sum_layers
 from cnnbench.analysis.receptive_field import trace
-from cnnbench.commands import parse_run_arguments, run_parser
 from cnnbench.data.eval_set import load_eval_set
 from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, ConfigError
@@ -30,11 +29,10 @@ __all__ = ["inspect_network", "run"]
 FOLDER = "inspect"
 LEFT_OVERS = ("feature_maps_*.png", "mistakes.png", "filters.png", "receptive_field.png")
 MAX_IMAGES = 24
-MAX_MISTAKES = 200
 CLASSES = 4  # of which an image each is looked at, and the worst mistake
 
 
-def run(arguments: list[str], conf: Path) -> None:
+def run(options: argparse.Namespace, conf: Path) -> None:
     """Write pictures and a page into the folder `inspect` of a run directory.
 
     `conf` is the folder with the YAMLs.
@@ -43,9 +41,12 @@ def run(arguments: list[str], conf: Path) -> None:
         CnnbenchError: as `load_trained_model`, the data cannot be found or fetched, or there is no
             such image or layer.
     """
-    options = _parse(arguments)
+    options.layers, options.images = _words(options.layers), _words(options.images)
+    if len(options.images) > MAX_IMAGES:
+        count = f"{len(options.images)} are too many to look at"
+        raise ConfigError(f"--images: {count}. Give at most {MAX_IMAGES}.")
     # by torch in full precision, whatever the run was trained in, unless another is asked for
-    overrides = ["reference=none", "device.precision=fp32", *options.overrides]
+    overrides = ["reference=none", "device.precision=fp32", *options.words]
     run, trust, by_order = options.directory, options.allow_custom_model, options.match_by_order
     trained = load_trained_model(run, overrides, conf, "inspect", trust, options.rest)
     config, dataset, changes = trained.config, trained.dataset, trained.overrides
@@ -120,32 +121,6 @@ def _print_pictures(folder: Path, section: Section) -> Section:
     return section
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = run_parser(
-        "inspect",
-        "Make pictures of what a trained network gets wrong, what it looks at and what it has "
-        "learnt: its most confident mistakes, saliency, feature maps, first-layer filters, "
-        "activations, weights and receptive fields. They are written into the folder "
-        f"{FOLDER} of the run directory, with a page that shows them.",
-        "--images 3,17",
-    )
-    add = parser.add_argument
-    data_help = "other data or device, such as device=cpu"
-    add("overrides", nargs="*", metavar="KEY=VALUE", help=data_help)
-    add("--images", metavar="I,J,...", help="the test images to look at, counted from 0")
-    add("--layers", metavar="NAME,...", help="the layers whose feature maps are shown")
-    add("--mistakes", type=int, default=25, metavar="N", help="how many mistakes are shown (25)")
-    options = parse_run_arguments(parser, arguments, takes_data=True)
-    if not 1 <= options.mistakes <= MAX_MISTAKES:
-        allowed = f"It must be from 1 to {MAX_MISTAKES}."
-        raise ConfigError(f"--mistakes {options.mistakes} is out of range. {allowed}")
-    options.layers, options.images = _words(options.layers), _words(options.images)
-    if len(options.images) > MAX_IMAGES:
-        count = f"{len(options.images)} are too many to look at"
-        raise ConfigError(f"--images: {count}. Give at most {MAX_IMAGES}.")
-    return options
-
-
 def _words(given: str | None) -> list[str]:
     words = [word.strip() for word in (given or "").split(",")]
     return list(dict.fromkeys(filter(None, words)))
@@ -178,6 +153,6 @@ def _facts(trained: TrainedModel, images: int, mistakes: int) -> dict[str, str]:
         "run": str(trained.directory.resolve()),
         "weights": trained.weights,
         "test images": f"{images:,} of {data.path or data.name}",
-        "accuracy": f"{accuracy:.4f}, {mistakes:,} mistake{'s' * (mistakes != 1)}",
+        "accuracy": f"{accuracy:.4f}, {format_count(mistakes, 'mistake')}",
         "computed": computed,
     }

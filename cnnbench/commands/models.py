@@ -18,10 +18,8 @@ HEADER = (
 )
 
 
-def run(arguments: list[str], conf: Path) -> None:
+def run(options: argparse.Namespace, conf: Path) -> None:
     """Print the registry as a table; `conf` is the folder with the YAMLs."""
-    parser = argparse.ArgumentParser(prog="cnnbench models", description="List the networks.")
-    parser.parse_args(arguments)
     rows: list[tuple[str, ...]] = [HEADER]
     for name, spec in models.REGISTRY.items():
         recipe = load_recipe(conf / "model" / f"{name}.yaml")

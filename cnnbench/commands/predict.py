@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cnnbench.analysis.format import printable
-from cnnbench.commands import parse_run_arguments, run_parser
+from cnnbench.analysis.format import format_count, printable
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.images import Pixels, looks_inverted, read_inputs
-from cnnbench.errors import DataError
+from cnnbench.errors import ConfigError, DataError
 from cnnbench.reports.predictions import Prediction, as_csv, as_json, as_table
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 
@@ -23,22 +22,28 @@ __all__ = ["classify_files", "run"]
 BATCH = 64  # images at a time: memory stays bounded however many there are
 
 
-def run(arguments: list[str], conf: Path) -> None:
+def run(options: argparse.Namespace, conf: Path) -> None:
     """Print the most probable classes of each image on stdout; on stderr, what is wrong with any.
 
     Raises:
         CnnbenchError: as `load_trained_model`.
         DataError: some images could not be classified; all others were.
     """
-    options = _parse(arguments)
+    paths = [Path(word) for word in options.words if not _is_override(word)]
+    if not paths:
+        needed = "an image, a folder of images or an IDX file"
+        raise ConfigError(f"Name {needed}: cnnbench predict RUN IMAGE ...")
+    if options.json and options.csv:
+        raise ConfigError("--json and --csv are two forms: choose one.")
+    overrides = [word for word in options.words if _is_override(word)]
     # the data are not read, so it does not matter whose folder they are in
-    words = [*options.overrides, "data.root=null"]
+    overrides.append("data.root=null")
     run, trust = options.directory, options.allow_custom_model
-    trained = load_trained_model(run, words, conf, "predict", trust, options.rest)
+    trained = load_trained_model(run, overrides, conf, "predict", trust, options.rest)
     dataset = trained.dataset
     top = min(options.topk, len(dataset.classes))
     tally = Tally()
-    predictions = tally.count(classify_files(trained, options.paths, top, options.invert))
+    predictions = tally.count(classify_files(trained, paths, top, options.invert))
     if options.json:
         lines = as_json(predictions)
     elif options.csv:
@@ -52,42 +57,8 @@ def run(arguments: list[str], conf: Path) -> None:
     tally.conclude(dataset, options.invert)
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = run_parser(
-        "predict",
-        "Classify images with the network of a run. They may have any size and colors, and are "
-        "brought to the size and channels of the training images and then treated as those. What "
-        "cannot be read is reported and left out; the exit code is then 3.",
-        "shirt.png photos/",
-    )
-    parser.add_argument(
-        "images",
-        nargs="+",
-        metavar="IMAGE",
-        help="an image file, a folder of them, with all folders in it, or an IDX file of images, "
-        "plain or gzipped; also the device, as in device=cpu",
-    )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one array of objects instead of a table")
-    form.add_argument("--csv", action="store_true", help="comma-separated values instead of a table")
-    help_topk = "how many classes of each (default: 3)"
-    parser.add_argument("--topk", type=_at_least_one, default=3, metavar="K", help=help_topk)
-    help_invert = "invert all images first: dark becomes light"
-    parser.add_argument("--invert", action="store_true", help=help_invert)
-    options = parse_run_arguments(parser, arguments)
-    is_override = re.compile(r"[a-z_]+(\.\w+)*=").match
-    words = options.images
-    options.overrides = [word for word in words if is_override(word) and not Path(word).exists()]
-    options.paths = [Path(word) for word in words if word not in options.overrides]
-    if not options.paths:
-        parser.error("give at least one image, folder or IDX file")
-    return options
-
-
-def _at_least_one(word: str) -> int:
-    if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"'{word}' is no whole number from 1 on")
-    return int(word)
+def _is_override(word: str) -> bool:
+    return re.match(r"[a-z_]+(\.\w+)*=", word) is not None and not Path(word).exists()
 
 
 def classify_files(
@@ -162,4 +133,5 @@ class Tally:
                 file=sys.stderr,
             )
         if self.failed:
-            raise DataError(f"{self.failed:,} of {self.total:,} images could not be classified.")
+            failed = f"{self.failed:,} of {format_count(self.total, 'image')}"
+            raise DataError(f"{failed} could not be classified.")

@@ -25,22 +25,13 @@ __all__ = ["run"]
 PAGE, TABLE, MARKDOWN = "report.html", "report.csv", "report.md"
 
 
-def run(arguments: list[str]) -> None:
+def run(options: argparse.Namespace) -> None:
     """Print how runs compare, and write it.
 
     Raises:
         ConfigError: a directory holds no run, or the place for the report cannot be written to.
         OSError: a directory cannot be read.
     """
-    parser = argparse.ArgumentParser(
-        prog="cnnbench report",
-        description="Compare runs: a table by validation accuracy with mean and standard deviation over seeds and "
-        f"folds, and the same as a page ({PAGE}), as {TABLE} and as {MARKDOWN}.",
-        epilog="Example: cnnbench report outputs/sweeps/rates",
-    )
-    parser.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="runs, sweeps, or folders of them")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where to write (default: DIR if it is but one)")
-    options = parser.parse_args(arguments)
     runs = ranked(print_comparison(options.directories))
     output = options.output or (options.directories[0] if len(options.directories) == 1 else Path())
     columns = columns_of_runs(runs)

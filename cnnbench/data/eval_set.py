@@ -15,7 +15,7 @@ from cnnbench.data.catalog import Dataset
 from cnnbench.data.resident import Examples, ResidentData
 from cnnbench.data.scan_folder import find_test_folder
 from cnnbench.data.splits import check_sizes
-from cnnbench.errors import ConfigError
+from cnnbench.errors import ConfigError, format_count
 
 __all__ = ["EvalSet", "load_eval_set"]
 
@@ -57,7 +57,8 @@ def load_eval_set(
     facts = datasets.dataset_info(data)
     if facts.in_channels != trained_on.in_channels:
         raise ConfigError(
-            f"data={facts.name} has images of {facts.in_channels} channels; the network takes {trained_on.in_channels}."
+            f"data={facts.name} has images of {format_count(facts.in_channels, 'channel')}; "
+            f"the network takes {trained_on.in_channels}."
         )
     places, by_order, notes = _match_classes(facts, trained_on, match_by_order)
     dataset, arrays = datasets.load(data)

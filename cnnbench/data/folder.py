@@ -15,7 +15,7 @@ from cnnbench.data.idx import idx_digest, read_idx, read_idx_shape
 from cnnbench.data.images import are_gray, read_images
 from cnnbench.data.scan_folder import class_name, list_images, shown
 from cnnbench.data.user_folders import expand_user
-from cnnbench.errors import ConfigError, DataError
+from cnnbench.errors import ConfigError, DataError, format_count
 
 __all__ = ["dataset_error", "dataset_info", "load"]
 
@@ -126,7 +126,7 @@ def _open_images(folder: Path, config: DataConfig) -> Opened:
 
     notes = listing.notes
     if num_validation and config.validation and config.folds is None:
-        used = f"the {num_validation:,} images of the validation folder"
+        used = f"the {format_count(num_validation, 'image')} of the validation folder"
         notes.insert(0, f"Validation set: {used}; data.validation is not used.")
     info = _describe(
         folder,
@@ -166,7 +166,7 @@ def _note_copies(arrays: Arrays) -> list[str]:
     """Return a note on the test images that are also training images: these measure memory."""
     known = {hash(image.tobytes()) for image in arrays.train_images}
     copies = sum(hash(image.tobytes()) in known for image in arrays.test_images)
-    of_all = f"{copies:,} of the {len(arrays.test_images):,} test images"
+    of_all = f"{copies:,} of the {format_count(len(arrays.test_images), 'test image')}"
     return [f"{of_all} are also among the training images."] if copies else []
 
 
@@ -185,7 +185,7 @@ def _open_idx(folder: Path, config: DataConfig) -> Opened:
     if config.channels not in (None, in_channels):
         raise ConfigError(
             f"data.channels={config.channels} is for image files. The IDX files in {shown(folder)} "
-            f"have images of {in_channels} channels, which are taken as they are."
+            f"have images of {format_count(in_channels, 'channel')}, which are taken as they are."
         )
 
     def read() -> tuple[Arrays, list[str]]:

@@ -24,7 +24,7 @@ from cnnbench.data.scan_folder import (
     is_image,
     shown,
 )
-from cnnbench.errors import DataError
+from cnnbench.errors import DataError, format_count
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -111,7 +111,7 @@ def read_images(
                 misnamed.append(f"{shown(file.path)}, which is {result}")
     if not misnamed:
         return pixels, problems, []
-    named = f"{len(misnamed):,} images are named for another format"
+    named = f"Named for another format: {format_count(len(misnamed), 'image')}"
     return pixels, problems, [f"{named}, such as {misnamed[0]}."]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cnnbench.data.cache import Fingerprint, file_fingerprint
-from cnnbench.errors import DataError, is_harmless
+from cnnbench.errors import DataError, format_count, is_harmless
 
 __all__ = ["FolderScan", "ImageFile", "class_name", "find_test_folder", "list_images", "shown"]
 
@@ -92,7 +92,7 @@ def list_images(folder: Path) -> Listing:
     if TEST not in places:
         train, test = _set_apart(places[TRAIN], train)
         number = sum(map(len, test.values()))
-        apart = f"Set apart for testing: {number:,} images, a sixth of each class"
+        apart = f"Set apart for testing: {format_count(number, 'image')}, a sixth of each class"
         notes.insert(0, f"{apart}, the same with any seed.")
     if scan.unused:
         unused = name_some([os.path.relpath(path, folder) for path in scan.unused])

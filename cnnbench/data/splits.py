@@ -9,7 +9,7 @@ import numpy.typing as npt
 from cnnbench.config import FOLDER, DataConfig
 from cnnbench.data.arrays import Labels
 from cnnbench.data.catalog import Dataset
-from cnnbench.errors import ConfigError, DataError
+from cnnbench.errors import ConfigError, DataError, format_count
 
 __all__ = ["Split", "check_sizes", "make_split", "num_held_out"]
 
@@ -44,27 +44,27 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
     """
     given = 0 if config.folds else dataset.validation_examples  # in files of their own
     available = dataset.train_examples - given
+    all_examples = format_count(available, "training example")
     name = dataset.title if dataset.name == FOLDER else dataset.name
     if not dataset.test_examples:
         raise DataError(f"{dataset.title} has no images to test on: a sixth of each class is none. Add images.")
     if config.folds is not None and config.folds > available:
-        raise ConfigError(f"data.folds={config.folds}: {name} has {available:,} training examples.")
+        raise ConfigError(f"data.folds={config.folds}: {name} has {all_examples}.")
     held_out = 0 if given else num_held_out(config, dataset)
     if held_out >= available:
         raise ConfigError(
             f"data.validation={config.validation} leaves nothing to train on: {name} has "
-            f"{available:,} training examples. It must be at most {available - 1}; 0 trains on all "
-            "of them."
+            f"{all_examples}. It must be at most {available - 1}; 0 trains on all of them."
         )
     left = available - held_out
     if config.train_examples is not None and config.train_examples > left:
-        examples = f"{available:,} training examples."
+        examples = f"{all_examples}."
         if held_out:
             beside = f"left beside the {held_out:,} held out. Lower it or data.validation."
-            examples = f"{left:,} of its {available:,} training examples {beside}"
+            examples = f"{left:,} of its {all_examples} {beside}"
         raise ConfigError(f"data.train_examples={config.train_examples}: {name} has {examples}")
     if config.test_examples is not None and config.test_examples > dataset.test_examples:
-        examples = f"{dataset.test_examples:,} test examples."
+        examples = f"{format_count(dataset.test_examples, 'test example')}."
         raise ConfigError(f"data.test_examples={config.test_examples}: {name} has {examples}")
     return left if config.train_examples is None else config.train_examples
 

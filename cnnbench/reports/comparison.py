@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.analysis.format import fit, mean_and_std, printable, table_width
+from cnnbench.analysis.format import fit, format_count, mean_and_std, printable, table_width
 from cnnbench.config import (
     BOOKKEEPING_KEYS,
     IGNORED_KEYS,
@@ -90,7 +90,7 @@ def how_many(runs: Sequence[Record]) -> str:
     """Return the number of runs by state, such as ``3 runs: 2 finished, 1 failed``."""
     counts = Counter(run.state for run in runs)
     parts = [f"{counts[state]:,} {state}" for state in STATES if state in counts]
-    return f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}: {', '.join(parts)}"
+    return f"{format_count(len(runs), 'run')}: {', '.join(parts)}"
 
 
 def _shared(runs: Sequence[Record]) -> str:

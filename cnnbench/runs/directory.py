@@ -56,14 +56,15 @@ def claim(directory: Path, verb: str = "train") -> "RunDirectory | None":
     if (directory / STATUS).exists() or not lock.acquire():
         return None
     try:
+        began = _now()
         with (directory / STATUS).open("x") as file:  # where there are no locks this alone decides
-            json.dump(_status("running", verb), file)
+            json.dump(_status("running", verb, began), file)
     except OSError as error:
         lock.release()
         if isinstance(error, FileExistsError):
             return None
         raise
-    return RunDirectory(directory, verb, lock)
+    return RunDirectory(directory, verb, lock, began)
 
 
 def require_empty(directory: Path, *marks: str) -> None:
@@ -119,8 +120,10 @@ def _claim_or_explain(directory: Path, verb: str) -> "RunDirectory | None":
 
 
 @contextmanager
-def reopen(directory: Path) -> "Iterator[RunDirectory]":
+def reopen(directory: Path, began: str) -> "Iterator[RunDirectory]":
     """Hold the directory of a training run that is not running any more, for the block.
+
+    `began` is the time at which its status says that it began.
 
     Raises:
         ConfigError: it is running; the message says where.
@@ -129,7 +132,7 @@ def reopen(directory: Path) -> "Iterator[RunDirectory]":
         for folder in (directory, directory / "checkpoints"):
             for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
                 leftover.unlink()
-        yield RunDirectory(directory, "train", lock)
+        yield RunDirectory(directory, "train", lock, began)
 
 
 def resume_command(directory: Path, config: Config, *changes: str) -> str:
@@ -236,19 +239,29 @@ def _warn_once(path: Path, error: OSError) -> None:
         )
 
 
-def _status(state: str, verb: str, **more: object) -> dict[str, object]:
-    now = datetime.now().astimezone().isoformat(timespec="seconds")
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+def _status(state: str, verb: str, began: str, **more: object) -> dict[str, object]:
     launch = processes().launch
     who = {"pid": os.getpid(), "host": socket.gethostname(), **({} if launch is None else {"launch": launch})}
-    return {"state": state, "verb": verb, "since": now, **who, **more}
+    return {"state": state, "verb": verb, "began": began, "since": _now(), **who, **more}
 
 
 class RunDirectory:
     """The files of one run. All methods that write raise OSError if the disk will not take it."""
 
-    def __init__(self, path: Path, verb: str = "train", lock: Lock | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        verb: str = "train",
+        lock: Lock | None = None,
+        began: str = "",
+    ) -> None:
         self.path = path
         self.verb = verb
+        self.began = began
         self._lock = lock
         path.mkdir(parents=True, exist_ok=True)
 
@@ -282,7 +295,7 @@ class RunDirectory:
         self.write_text(name, text.getvalue(), sync=sync)
 
     def set_status(self, state: str, **more: object) -> None:
-        self.write_json(STATUS, _status(state, self.verb, **more))
+        self.write_json(STATUS, _status(state, self.verb, self.began, **more))
 
     @contextmanager
     def recorded_status(self) -> Iterator[None]:

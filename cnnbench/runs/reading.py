@@ -4,20 +4,26 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from cnnbench import config
-from cnnbench.errors import UNREACHABLE, ConfigError
+from cnnbench.errors import UNREACHABLE, ConfigError, format_count
 from cnnbench.runs.directory import LOCK, STATUS
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.processes import processes
 
 __all__ = [
+    "MAX_DEPTH",
+    "check_is_run",
     "check_training_run",
     "find_figure",
+    "find_latest",
     "find_runs",
+    "list_runs",
     "look_up",
     "read_accuracy",
     "read_config",
@@ -29,6 +35,8 @@ __all__ = [
     "runs_of_this_launch",
 ]
 
+OUTPUTS = Path("outputs")
+MAX_DEPTH = 4  # folders below the one given: ./outputs/sweeps/<sweep>/<job>
 MAX_BYTES = 1 << 20  # of a text file; ours have a few thousand
 
 
@@ -43,12 +51,75 @@ def find_runs(directory: Path) -> list[Path]:
     found = sorted(path.parent for path in directory.glob(f"*/{STATUS}"))
     runs = [run for run in found if not run.is_symlink()]
     if not runs:
-        there = "is no directory"
-        if directory.is_dir():
-            there = f"holds no run: it has no {STATUS}, nor has a folder in it"
-        advice = "Give a run or sweep directory, such as those under outputs/."
-        raise ConfigError(f"{directory} {there}. {advice}")
+        raise ConfigError(_explain_no_run(directory, "resume"))
     return runs
+
+
+def check_is_run(directory: Path, command: str) -> None:
+    """Require the directory of one run, for a command that reads one.
+
+    Raises:
+        ConfigError: it is none. If there are runs in it, the newest is offered.
+    """
+    if not (directory / STATUS).exists():
+        raise ConfigError(_explain_no_run(directory, command))
+
+
+def _explain_no_run(directory: Path, command: str) -> str:
+    runs = list_runs(directory)
+    if runs:
+        latest = " (or: latest)" if runs[-1:] == list_runs(OUTPUTS)[-1:] else ""
+        offer = config.join_words(["cnnbench", command, str(runs[-1])]) + latest
+        count = format_count(len(runs), "run")
+        return f"{directory} holds {count}. The newest is {runs[-1]}: {offer}"
+    there = "is no directory"
+    if directory.is_dir():
+        there = f"holds no run: it has no {STATUS}, nor has a folder in it"
+    return f"{directory} {there}. Give a run or sweep directory, such as those under {OUTPUTS}/."
+
+
+def find_latest() -> Path:
+    """Return the run under outputs/ that began last.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    runs = list_runs(OUTPUTS)
+    if not runs:
+        raise ConfigError(f"There is no run under {OUTPUTS}/ here. Train one first: cnnbench")
+    return runs[-1]
+
+
+def list_runs(folder: Path) -> list[Path]:
+    """Return the training runs up to MAX_DEPTH below a folder in the order in which they began.
+
+    Links are not followed.
+    """
+    begun = []
+    for run in _walk(folder, MAX_DEPTH):
+        status = read_json_or_empty(run / STATUS)
+        if status.get("verb", "train") == "train":
+            begun.append((_find_start(status), run))
+    return [run for _, run in sorted(begun)]
+
+
+def _walk(folder: Path, depth: int) -> Iterator[Path]:
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False):
+                path = folder / entry.name
+                if (path / STATUS).exists():
+                    yield path
+                elif depth > 1:
+                    yield from _walk(path, depth - 1)
+
+
+def _find_start(status: Mapping[str, Any]) -> float:
+    """Return when a run began; 0 if its status does not say."""
+    try:
+        return datetime.fromisoformat(str(status.get("began", status.get("since")))).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
 def runs_of_this_launch(pattern: Path) -> list[Path]:

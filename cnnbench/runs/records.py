@@ -16,6 +16,7 @@ import yaml
 from cnnbench.errors import ConfigError, from_machine
 from cnnbench.runs.directory import STATUS
 from cnnbench.runs.reading import (
+    MAX_DEPTH,
     find_figure,
     look_up,
     read_config,
@@ -28,7 +29,6 @@ from cnnbench.runs.sweep import recorded_jobs
 
 __all__ = ["Record", "read_records", "read_rows"]
 
-MAX_DEPTH = 4  # folders below the one given: ./outputs/sweeps/<sweep>/<job>
 JSON_FILES = ("environment", "dataset", "evaluation")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cnnbench.analysis.format import align, format_duration, printable
+from cnnbench.analysis.format import align, format_count, format_duration, printable
 from cnnbench.analysis.timing import count_flops, time_rounds
 from cnnbench.config import Config, load
 from cnnbench.data import datasets
@@ -73,8 +73,7 @@ def estimate(sweep: "Sweep") -> int:
         planned.append(PlannedJob(job.overrides, state, seconds))
     by_experiment = sweep.request.is_reproduction
     print(printable(_list_experiments(planned) if by_experiment else _list_jobs(planned)))
-    count = f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'}"
-    print(f"{count} in {directory}. Nothing was started.")
+    print(f"{format_count(len(jobs), 'job')} in {directory}. Nothing was started.")
     if estimator.speed is not None:
         duration = format_duration(sum(job.seconds for job in planned))
         source = estimator.speed[1]

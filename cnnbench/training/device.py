@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from msgspec.structs import replace
 
+from cnnbench.analysis.format import format_count
 from cnnbench.config import Config, DeviceConfig, join_words
 from cnnbench.errors import ConfigError
 from cnnbench.runs.machine import cpu_quota, memory_limit, usable_cpus
@@ -219,7 +220,7 @@ def _resolve_threads(threads: int | str) -> int:
 def describe_threads(threads: int | str) -> str:
     """Return the number of threads in words, with the CPU quota if ``auto`` was decided by it."""
     number, quota = _resolve_threads(threads), cpu_quota()
-    text = "1 thread" if number == 1 else f"{number} threads"
+    text = format_count(number, "thread")
     if threads == "auto" and quota is not None and number == max(1, int(quota)) < _DEFAULT_THREADS:
         text += f" (CPU quota {quota:g})"
     return text

@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from torch import nn
 
 from cnnbench import config as configuration
-from cnnbench.analysis.format import printable, truncate
+from cnnbench.analysis.format import format_count, printable, truncate
 from cnnbench.config import INFERENCE_OVERRIDES, Config
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import DATASET
 from cnnbench.runs.processes import processes
-from cnnbench.runs.reading import check_training_run, find_runs, read_json
+from cnnbench.runs.reading import check_is_run, check_training_run, read_json
 from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import EagerEngine
@@ -108,13 +108,7 @@ def load_trained_model(
     """
     if processes().several:
         raise ConfigError(f"cnnbench {command} works in one process. Start it without torchrun.")
-    runs = find_runs(directory)
-    if runs != [directory]:
-        compare = ["cnnbench", "report", str(directory)]
-        raise ConfigError(
-            f"{directory} is no run but holds {len(runs):,}. Give one of them, such as {runs[0]}.\n"
-            f"To compare them: {configuration.join_words(compare)}"
-        )
+    check_is_run(directory, "evaluate" if rest is None else command)
     check_training_run(directory)
     refusal = f"by {command}: the network is as it was trained"
     changes = configuration.parse_changes(overrides, INFERENCE_OVERRIDES, refusal)
@@ -145,7 +139,7 @@ def load_trained_model(
     engine = build_engine(eager, dataset)
     engine.eval_model.load_state_dict(weights)
     engine.eval_model.eval()
-    steps = f" and {step:,} step{'s' * (step > 1)}" if step else ""
+    steps = f" and {format_count(step, 'step')}" if step else ""
     name = f"{name}, epoch {epoch:,}{steps}"
     return TrainedModel(directory, config, dataset, engine, name, changes)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cnnbench.analysis.format import format_time_left
+from cnnbench.analysis.format import format_count, format_time_left
 from cnnbench.data.resident import epoch_order
 from cnnbench.training.checkpoint import CheckpointManager
 from cnnbench.training.engine import Metrics
@@ -51,8 +51,8 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
             with watch("train"):
                 trained = _train_epoch(state, checkpoints, bar)
             if trained.num_nonfinite:
-                skipped = f"the steps of {trained.num_nonfinite:,} examples are skipped"
-                log.info(f"In epoch {epoch} {skipped}: no finite loss.")
+                examples = format_count(trained.num_nonfinite, "example")
+                log.info(f"In epoch {epoch} the steps of {examples} are skipped: no finite loss.")
             evaluated_s = watch.spent("evaluation")
             with watch("evaluation"), engine.interruptible(state.signals):
                 measured = engine.evaluate(state.evaluated_examples, config.train.batch_size)

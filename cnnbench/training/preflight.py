@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from cnnbench.analysis.format import format_bytes
+from cnnbench.analysis.format import format_bytes, format_count
 from cnnbench.config import FOLDER, TRACKERS, Config
 from cnnbench.data import datasets
 from cnnbench.data.splits import check_sizes, num_held_out
@@ -109,7 +109,8 @@ def _check_last_batch(config: Config, network: nn.Module, image: torch.Tensor, n
     world_size, batch_size = processes().world_size, min(config.train.batch_size, num_train)
     if batch_size < world_size:
         raise ConfigError(
-            f"train.batch_size={config.train.batch_size} with {num_train:,} training examples: "
+            f"train.batch_size={config.train.batch_size} with "
+            f"{format_count(num_train, 'training example')}: "
             f"a batch of {batch_size} has no example for each of {world_size} processes. "
             "Take a larger batch, or start fewer processes."
         )
@@ -123,7 +124,8 @@ def _check_last_batch(config: Config, network: nn.Module, image: torch.Tensor, n
             raise
         advice = f", or data.train_examples={num_train - 1}" if batch_size > 1 else ""
         raise ConfigError(
-            f"{error}\nThat is the last batch of {num_train:,} training examples. "
+            f"{error}\nThat is the last batch of "
+            f"{format_count(num_train, 'training example')}. "
             f"Take another train.batch_size{advice}."
         ) from error
 
@@ -149,7 +151,8 @@ def _compare_images(dataset: Dataset, device: Device) -> None:
     num_bytes = number * dataset.in_channels * size**2
     if num_bytes > whole:
         raise ConfigError(
-            f"The memory of the device does not suffice: {number:,} images of {size} x {size} "
+            f"The memory of the device does not suffice: "
+            f"{format_count(number, 'image')} of {size} x {size} "
             f"pixels in {dataset.title} take {format_bytes(num_bytes)}, and "
             f"{device.torch_device} has {format_bytes(whole)} in all.\n"
             "Lower data.image_size, or take fewer images."

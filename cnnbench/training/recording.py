@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cnnbench.analysis.format import format_count
 from cnnbench.analysis.layers import count_parameters
 from cnnbench.config import FOLDER, Config, load
 from cnnbench.runs import environment, machine
@@ -132,8 +133,8 @@ def _record_environment(state: TrainingState, run: RunDirectory, resume: ResumeS
         run.write_json("environment.json", now)
         return now
     epoch, step = len(state.rows), state.step
-    part = f" and {step} steps of the next" if step else ""
-    log.info(f"Goes on after {epoch} epoch{'' if epoch == 1 else 's'}{part}.")
+    part = f" and {format_count(step, 'step')} of the next" if step else ""
+    log.info(f"Goes on after {format_count(epoch, 'epoch')}{part}.")
     where = {"epoch": epoch, "step": step, "changes": dict(resume.changes)}
     differs = environment.add_continuation(run, now, where)
     if differs:
@@ -165,13 +166,13 @@ def _log_lr_jump(state: TrainingState, before: Config) -> None:
 def log_setup(state: TrainingState) -> None:
     """Log the network and the device, and what is to be known of the data."""
     config, dataset, engine, data = state.config, state.dataset, state.engine, state.data
-    parameters = count_parameters(engine.model.parameters())
-    log.info(f"{parameters:,} parameters on {_describe_device(config, engine)}")
+    parameters = format_count(count_parameters(engine.model.parameters()), "parameter")
+    log.info(f"{parameters} on {_describe_device(config, engine)}")
     for note in dataset.notes:
         log.info(note)
     if dataset.validation_examples and not len(data.validation):
-        unused = f"The {dataset.validation_examples:,} images in the validation folder are not used"
-        log.info(f"{unused}, as data.validation=0. Set data.validation=0.1 to use them.")
+        unused = f"{format_count(dataset.validation_examples, 'image')} in the validation folder"
+        log.info(f"Not used, as data.validation=0: {unused}. Set data.validation=0.1 to use them.")
     threads = config.device.threads
     if threads != "auto" and threads > machine.usable_cpus():
         usable = f"the CPUs that this process may use ({machine.usable_cpus()})"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnbench import config as configuration
+from cnnbench.analysis.format import format_count
 from cnnbench.config import FOLDER, Config, as_dict
 from cnnbench.data import datasets
 from cnnbench.data.catalog import Dataset
@@ -69,7 +70,8 @@ def reopen_run(
         CheckpointError: what it holds is damaged or refused. Nothing is overwritten.
     """
     status = check_training_run(directory)
-    with reopen(directory) as run_directory:
+    began = str(status.get("began", status.get("since")))
+    with reopen(directory, began) as run_directory:
         values, resume = _read(directory, status["state"] == "finished", changes or {})
         if wanted is not None:
             if values is not None:
@@ -150,7 +152,8 @@ def _require_epochs(directory: Path, config: Config, resume: ResumeState) -> Non
         raise CheckpointError(f"{finished} It has no checkpoint to train it longer from.")
     epochs, step = config.train.epochs, 0 if resume.last is None else resume.last["step"]
     if epochs < resume.epochs + (step > 0):
-        done = f"{resume.epochs} epochs" + (f" and {step} steps of the next" if step else "")
+        done = format_count(resume.epochs, "epoch")
+        done += f" and {format_count(step, 'step')} of the next" if step else ""
         finished = f"{directory} has finished {done}"
         raise ConfigError(f"train.epochs={epochs}: {finished}. It can only become more.")
 
@@ -164,6 +167,6 @@ def _describe_changes(before: Dataset, now: Dataset) -> str:
     number = now.train_examples + now.test_examples
     number_before = before.train_examples + before.test_examples
     if number != number_before:
-        changes.append(f"{number:,} images, not {number_before:,}")
-    same_number = f"some of the {number:,} images were changed, renamed or moved"
+        changes.append(f"{format_count(number, 'image')}, not {number_before:,}")
+    same_number = f"some of the {format_count(number, 'image')} were changed, renamed or moved"
     return "; ".join(changes) or same_number

@@ -5,6 +5,7 @@ through `train`.
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -13,6 +14,7 @@ from typing import TypeAlias
 
 import torch
 
+from cnnbench.analysis.format import format_count
 from cnnbench.config import Config, as_dict, to_yaml
 from cnnbench.data import datasets
 from cnnbench.data.resident import ResidentData
@@ -123,10 +125,11 @@ def resume_job(directory: Path, config: Config, started: float | None = None) ->
 
 
 def _record_start(run: RunDirectory, config: Config, resume: ResumeState | None) -> None:
-    """Record the configuration: from here on the run can be resumed, whatever happens."""
+    """Record the configuration, so that the run can be resumed, and log where it is."""
     if resume is not None:
         run.set_status("running")
     run.write_text("config.yaml", to_yaml(config))
+    log.info(os.path.relpath(run.path))
     if resume is not None:
         for problem in resume.problems:
             log.warning(problem)
@@ -220,8 +223,9 @@ def _out_of_memory(config: Config, device: Device, error: RuntimeError) -> Confi
     """Return the error that says what did not fit, with figures, and what to lower."""
     size = config.data.resize
     return ConfigError(
-        f"The memory of the device does not suffice for a batch of {config.train.batch_size} "
-        f"images of {size} x {size} pixels: {str(error).partition(chr(10))[0]}\n"
+        f"The memory of the device does not suffice for a batch of "
+        f"{format_count(config.train.batch_size, 'image')} of {size} x {size} pixels: "
+        f"{str(error).partition(chr(10))[0]}\n"
         f"{device.memory_in_words()}\n"
         f"Lower train.batch_size={config.train.batch_size} or data.resize={size}. cnnbench summary "
         "estimates what training takes; nothing is made smaller by itself."

@@ -2,7 +2,16 @@
 
 import pytest
 
-from cnnbench.analysis.format import align, fit, format_duration, format_time_left, printable, three_digits, truncate
+from cnnbench.analysis.format import (
+    align,
+    fit,
+    format_count,
+    format_duration,
+    format_time_left,
+    printable,
+    three_digits,
+    truncate,
+)
 
 
 @pytest.mark.parametrize(
@@ -80,3 +89,16 @@ def test_a_table_is_cut_before_its_rows_are_folded_and_numbers_are_neither() -> 
         "  0.5000 ± 0.0100",
     ]
     assert "0.123456789012345" in fit(rows, [2], 5)
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (1, "thread", "1 thread"),
+        (0, "run", "0 runs"),
+        (2_000, "test image", "2,000 test images"),
+        (3, "class", "3 classes"),
+    ],
+)
+def test_one_thing_is_counted_in_the_singular(number: int, noun: str, text: str) -> None:
+    assert format_count(number, noun) == text

@@ -1,11 +1,9 @@
 """What the TAB key offers. The scripts of the shells are Hydra's."""
 
-import argparse
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,9 +12,10 @@ import yaml
 from in_process import run_in_process
 from installed import clean_environment
 
-from cnnbench.cli.completion import FLAGS
-from cnnbench.cli.hydra_app import HydraJob, conf_folder, run_hydra_app
+from cnnbench.cli.completion import VALUES
+from cnnbench.cli.hydra_app import conf_folder
 from cnnbench.cli.main import COMMANDS
+from cnnbench.cli.options import PARSERS
 
 
 @pytest.fixture(scope="module")
@@ -138,36 +137,20 @@ def test_a_folder_of_many_files_is_offered_without_a_search(tmp_path: Path) -> N
         assert offer(tmp_path, "cnnbench evaluate ") == {"latest", "many/"}
 
 
-def parsed_flags(run: Callable[[], object]) -> dict[str, argparse.Action]:
-    """Return the long flags of the parser that is about to parse."""
-
-    def stop(parser: argparse.ArgumentParser, *_: object) -> None:
-        raise SystemExit(parser)
-
-    parse = ("parse_known_args", "parse_known_intermixed_args")
-    stops = patch.multiple(argparse.ArgumentParser, **dict.fromkeys(parse, stop))
-    with pytest.raises(SystemExit) as stopped, stops, patch.object(sys, "argv", ["cnnbench"]):
-        run()
-    actions: list[argparse.Action] = stopped.value.code._actions
-    return {flag: action for action in actions for flag in action.option_strings if flag.startswith("--")}
-
-
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_flags_offered_are_those_that_the_command_takes(command: str) -> None:
-    taken = parsed_flags(lambda: COMMANDS[command]([]))
-    if "--cfg" in FLAGS[command]:
-        hydra = parsed_flags(lambda: run_hydra_app(command, [], HydraJob(print)))
-        taken |= {flag: action for flag, action in hydra.items() if flag in FLAGS[command]}
-    assert FLAGS[command].keys() == taken.keys()
-    for flag, action in taken.items():
-        values = FLAGS[command][flag]
-        assert (values is None) == (action.nargs == 0), flag
-        assert action.choices is None or set(action.choices) == set(values), flag
+def test_the_options_in_the_help_of_a_command_are_offered(folder: Path, command: str) -> None:
+    helped = run_in_process(command, "--help", folder=folder).stdout.partition("\noptions:")[2]
+    shown = {line.split()[0].rstrip(",") for line in helped.splitlines() if line.startswith("  -")}
+    assert offer(folder, f"cnnbench {command} -") == shown - {"-h"} | {"--help"}
 
 
-def test_the_scales_offered_are_those_of_reproduce() -> None:
-    scales = yaml.safe_load((conf_folder() / "reproduce.yaml").read_text())
-    assert FLAGS["reproduce"]["--scale"] == tuple(scales)
+def test_the_values_offered_to_options_are_those_of_hydra_and_of_reproduce() -> None:
+    hydra = PARSERS["train"]().hydra
+    assert hydra is not None
+    for flag in ("--cfg", "--info"):
+        for value in VALUES[flag]:
+            hydra.read([flag, value])
+    assert tuple(VALUES["--scale"]) == tuple(yaml.safe_load((conf_folder() / "reproduce.yaml").read_text()))
 
 
 COMPLETE = """

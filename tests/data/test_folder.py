@@ -331,7 +331,7 @@ def test_images_named_for_another_format_are_noted(folder: Path, of_folder: Make
     for name in ("cats/000.png", "dogs/002.png"):
         picture(1 + ord(name[0])).save(folder / name, "WEBP")
     assert datasets.load(of_folder())[0].notes[1] == (
-        f"2 images are named for another format, such as {folder}/cats/000.png, which is WEBP."
+        f"Named for another format: 2 images, such as {folder}/cats/000.png, which is WEBP."
     )
 
 

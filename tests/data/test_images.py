@@ -180,7 +180,7 @@ def test_a_file_named_for_another_format_is_read_and_reported(save: Save, kind: 
     path = save(Image.new("RGB", (8, 8), (7, 7, 7)), "image.jpg", format=kind)
     other = save(Image.new("L", (8, 8)), "image.JPEG")
     pixels, problems, notes = read_images(as_files(path, other), 1, 8, "")
-    note = f"1 images are named for another format, such as {path}, which is {kind}."
+    note = f"Named for another format: 1 image, such as {path}, which is {kind}."
     assert (pixels[0].max(), problems, notes) == (7, [], [note])
 
 

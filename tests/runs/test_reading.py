@@ -15,7 +15,7 @@ import pytest
 
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import claim
-from cnnbench.runs.reading import find_runs, read_json, read_status, read_text, reject_escaping_links
+from cnnbench.runs.reading import find_runs, list_runs, read_json, read_status, read_text, reject_escaping_links
 
 GONE = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True).stdout
 
@@ -147,3 +147,11 @@ def test_what_is_no_object_is_damaged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError, match=r"."):
         read_json(tmp_path / "file")
+
+
+@pytest.mark.parametrize("status", ["{", "[]", '{"began": 3}', '{"since": "soon"}', '{"began": "0001-01-01T00:00"}'])
+def test_a_run_whose_start_is_not_known_counts_as_the_oldest(tmp_path: Path, status: str) -> None:
+    for name, content in (("a", '{"since": "2026-11-24T10:00:00+00:00"}'), ("b", status)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "status.json").write_text(content)
+    assert list_runs(tmp_path) == [tmp_path / "b", tmp_path / "a"]

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from cnnbench.analysis.activations import DEAD, SATURATED, measure_idle, pick_evenly, record_outputs
-from cnnbench.analysis.format import align, truncate
+from cnnbench.analysis.format import align, format_count, truncate
 from cnnbench.analysis.receptive_field import Traced
 from cnnbench.analysis.saliency import compute_input_gradient, measure_occlusion
 from cnnbench.reports.figures import draw_figure
@@ -121,8 +121,8 @@ def mistakes(subject: Subject, wrong: Sequence[Shown], number: int) -> Section:
     with subject.draw("mistakes.png", "the most confident mistakes", note) as figure:
         show_rows(figure, [each.picture for each in shown], labels, columns)
     caption = (
-        f"The {len(shown)} most confident of {len(wrong):,} mistakes. The worst is test image "
-        f"{shown[0].index:,}: {shown[0].verdict}."
+        f"The {len(shown)} most confident of {format_count(len(wrong), 'mistake')}. "
+        f"The worst is test image {shown[0].index:,}: {shown[0].verdict}."
     )
     pairs = Counter((each.true, each.predicted) for each in wrong).most_common(MAX_PAIRS)
     rows = [(truncate(true, 40), truncate(taken, 40), f"{n:,}") for (true, taken), n in pairs]

@@ -1,0 +1,213 @@
+"""Read the options and words of a command; put its errors and its help into one form."""
+
+import argparse
+import shutil
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any, NoReturn
+
+from cnnbench.cli.words import check_overrides, suggest_flag
+from cnnbench.errors import ConfigError, did_you_mean
+
+__all__ = ["INFO_TOPICS", "Parser", "choice", "format_rows", "number"]
+
+INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+MIN_WIDTH, MAX_WIDTH = 40, 100
+LABEL = 24  # columns of a name in the help
+
+Rows = list[tuple[str, str]]
+
+
+class Parser(argparse.ArgumentParser):
+    """The options of one command, and the words beside them.
+
+    argparse reads the options, wherever they are. The other words keep their order. Hydra gets
+    them, and its own options, if the command has a parser `hydra`; otherwise their number is
+    checked.
+    """
+
+    hydra: "Parser | None" = None
+
+    def __init__(self, command: str, summary: str, *examples: str) -> None:
+        super().__init__(add_help=False, allow_abbrev=False, exit_on_error=False)
+        self.prog = f"cnnbench {command}"
+        self.summary = summary
+        self.examples = examples
+        self.details = ""
+        self.words: Rows = []
+        self.options: Rows = []
+        self.more: dict[str, Rows] = {}  # further sections of the help
+        self._needs: dict[str, str] = {}
+        self._flags = ["--help"]
+        self._metavars: dict[str, str] = {}
+        self._lists: list[str] = []
+
+    def word(self, name: str, text: str, needs: str = "") -> None:
+        """Declare a word, or several (`NAME ...`). `needs` says what a required one is."""
+        self.words.append((name, text))
+        if needs:
+            self._needs[name] = needs
+
+    def flag(self, name: str, text: str = "", *others: str, **how: Any) -> None:
+        """Declare an option without a value, and its other names."""
+        self.add_argument(name, *others, action="store_true", **how)
+        self._describe(name, text, (name, *others))
+
+    def option(self, label: str, text: str = "", *others: str, **how: Any) -> None:
+        """Declare an option with a value: "--topk K", or with several: "--images I[,I...]"."""
+        name, metavar = label.split()
+        names = (name, *others)
+        self.add_argument(*names, **how)
+        self._metavars |= dict.fromkeys(names, metavar)
+        self._lists += names if "..." in metavar else ()
+        default = f" (default: {how['default']})" if "default" in how else ""
+        self._describe(label, text and text + default, names)
+
+    def _describe(self, label: str, text: str, names: Sequence[str]) -> None:
+        """Put an option into the help, if it has a text."""
+        if text:
+            self.options.append((label, text))
+            self._flags += [name for name in names if name.startswith("--")]
+
+    def read(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Return the options, and the words in their order.
+
+        Raises:
+            ConfigError: an option is not known, or has no value or a wrong one, or there are too
+                few or too many words.
+        """
+        options, words = self._read_options(self._join_lists(arguments))
+        left = words
+        if self.hydra is not None:
+            words = _complete_info(words)
+            left = self.hydra._read_options(words)[1]
+        end = left.index("--") if "--" in left else len(left)
+        for number, word in enumerate(left[:end]):
+            if word.startswith("-"):
+                raise ConfigError(self._explain_flag(word, "".join(left[number + 1 : number + 2])))
+        if self.hydra is not None:
+            check_overrides([word for word in left if word != "--"])
+        else:
+            words = [*left[:end], *left[end + 1 :]]
+            self._check_words(words)
+        return options, words
+
+    def _explain_flag(self, word: str, following: str) -> str:
+        flag = word.partition("=")[0]
+        if self.hydra is None:
+            advice = did_you_mean(flag, self._flags)
+        else:
+            advice = suggest_flag(word, following, [*self._flags, *self.hydra._flags])
+        return f"There is no option {flag} of {self.prog}. {advice}"
+
+    def _join_lists(self, arguments: Sequence[str]) -> list[str]:
+        """Join by commas the numbers after an option with several values, as in --topk 2 3."""
+        joined: list[str] = []
+        for word in arguments:
+            if joined[-2:-1] and joined[-2] in self._lists and word.isdecimal():
+                joined[-1] += f",{word}"
+            else:
+                joined.append(word)
+        return joined
+
+    def _read_options(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        try:
+            return self.parse_known_args(arguments)
+        except argparse.ArgumentError as error:  # types raise their own
+            flag = str(error.argument_name).partition("/")[0]
+            metavar = self._metavars.get(flag)
+            wrong = "takes no value" if metavar is None else f"needs a value: {flag} {metavar}"
+            raise ConfigError(f"{flag} {wrong}.") from error
+
+    def _check_words(self, words: Sequence[str]) -> None:
+        for name, _ in self.words[len(words) :]:
+            if name in self._needs:
+                form = " ".join([self.prog, *self._needs])
+                raise ConfigError(f"Name {self._needs[name]}: {form}")
+        takes_more = bool(self.words) and self.words[-1][0].endswith("...")
+        if len(words) > len(self.words) and not takes_more:
+            extra = words[len(self.words)]
+            raise ConfigError(f"'{extra}' is one word too many: {self.usage_line()}")
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}.")
+
+    def usage_line(self) -> str:
+        """Return the form of a command line."""
+        words = [name if name in self._needs else f"[{name}]" for name, _ in self.words]
+        return " ".join([self.prog, *words, "[options]"])
+
+    def format_help(self) -> str:
+        """Return the help, as wide as the terminal, in one form for all commands."""
+        options = [*self.options, *(() if self.hydra is None else self.hydra.options)]
+        options.append(("-h, --help", "print this help"))
+        parts = [f"usage: {self.usage_line()}", _fill(f"{self.summary}. {self.details}")]
+        for title, rows in {"arguments": self.words, "options": options, **self.more}.items():
+            if rows:
+                parts.append(f"{title}:\n{format_rows(rows)}")
+        parts.append("\n  ".join(["examples:", *self.examples]))
+        return "\n\n".join(parts) + "\n"
+
+
+def format_rows(rows: Rows) -> str:
+    """Return names with their texts beside them, or below long names."""
+    lines = []
+    for name, text in rows:
+        label = f"  {name}".ljust(LABEL)
+        if not label.endswith("  "):
+            lines.append(label.rstrip())
+            label = " " * LABEL
+        lines.append(_fill(text, initial_indent=label, subsequent_indent=" " * LABEL))
+    return "\n".join(lines)
+
+
+def _fill(text: str, initial_indent: str = "", subsequent_indent: str = "") -> str:
+    width = max(MIN_WIDTH, min(shutil.get_terminal_size().columns, MAX_WIDTH))
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=initial_indent,
+        subsequent_indent=subsequent_indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _complete_info(words: Sequence[str]) -> list[str]:
+    """Return the words with a topic for --info, for which Hydra would take the next override."""
+    completed = []
+    for word, after in pairwise([*words, ""]):
+        is_bare = word in ("--info", "-i") and after not in INFO_TOPICS
+        completed.append("--info=all" if is_bare else word)
+    return completed
+
+
+def number(
+    flag: str, least: int, most: int | None = None, why: str = "", kind: type[int | float] = int
+) -> Callable[[str], Any]:
+    """Return what reads a number in a range."""
+    allowed = f"at least {least}{why}" if most is None else f"from {least} to {most}"
+
+    def read(word: str) -> Any:
+        try:
+            value = kind(word)
+        except ValueError:
+            a_number = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"{flag} {word} is not {a_number}. It must be {allowed}.") from None
+        if not value >= least or (most is not None and value > most):  # NaN is neither
+            raise ConfigError(f"{flag} {word} is out of range. It must be {allowed}.")
+        return value
+
+    return read
+
+
+def choice(flag: str, allowed: Iterable[str]) -> Callable[[str], str]:
+    """Return what reads one of the allowed words."""
+
+    def read(word: str) -> str:
+        if word not in allowed:
+            raise ConfigError(f"{flag} {word} is not known. {did_you_mean(word, allowed)}")
+        return word
+
+    return read
