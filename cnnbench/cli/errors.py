@@ -29,7 +29,7 @@ SWEEPER_FLAGS = {"dry_run": "--dry-run", "jobs_file": "--jobs-file"}
 
 SEVERAL = "{0} gives several values. Add -m for a run of each, or quote a text, or bracket a list."
 ONE_CHOICE = "{0} has a choice already. Change it without the +: {0}=NAME."
-NO_GROUP = "There is no group '{0}'. cnnbench --help lists the groups."
+NO_GROUP = "There is no group '{0}'. cnnbench train --help lists the groups."
 # What Hydra refuses, by a pattern in its message, and words for it. The first one found counts.
 HYDRA_REFUSALS = {
     r"Ambiguous value for argument '(.*)'\n": SEVERAL,

@@ -1,6 +1,7 @@
 """Read the options and words of a command; put its errors and its help into one form."""
 
 import argparse
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -84,7 +85,7 @@ class Parser(argparse.ArgumentParser):
             left = self.hydra._read_options(words)[1]
         end = left.index("--") if "--" in left else len(left)
         for number, word in enumerate(left[:end]):
-            if word.startswith("-"):
+            if re.match(r"-(?![\d.])", word):  # no number
                 raise ConfigError(self._explain_flag(word, "".join(left[number + 1 : number + 2])))
         if self.hydra is not None:
             check_overrides([word for word in left if word != "--"])

@@ -9,6 +9,7 @@ from installed import Command
 
 from cnnbench.cli.main import COMMANDS
 from cnnbench.cli.options import EXPORT_FORMATS, PARSERS
+from cnnbench.errors import ConfigError
 from cnnbench.training.exporting import FORMATS
 
 COMPOSING = ("train", "summary", "benchmark", "gradcheck")
@@ -93,4 +94,12 @@ def test_the_options_of_hydra_are_known(within: Command) -> None:
     flags = re.findall(r"^(--?[\w-]+(?:,-\w+)?) :", within("--hydra-help").stdout, re.MULTILINE)
     assert len(flags) > 10
     for flag in {name for names in flags for name in names.split(",")} - {"--help", "-h"}:
-        assert PARSERS["train"]().read([flag, "all"])[1][0].startswith(flag)
+        assert _is_known(flag), flag
+
+
+def _is_known(flag: str) -> bool:
+    try:
+        PARSERS["train"]().read([flag])
+    except ConfigError as error:
+        return "needs a value: " in str(error)
+    return True
