@@ -100,7 +100,7 @@ CONFIGURATION_ERRORS = [
     ("=3", "'=3' is not an override. Write KEY=VALUE, such as train.epochs=3."),
     ("train.epochs = 3", "Values are KEY=VALUE, without blanks around =: train.epochs=3"),
     ("seed = 3", "Values are KEY=VALUE, without blanks around =: seed=3"),
-    ("--epochs 3", "There is no flag '--epochs'. Values are KEY=VALUE: train.epochs=3"),
+    ("--epochs 3", "There is no option --epochs of cnnbench train. Values are KEY=VALUE: train.epochs=3"),
     ("summary --depth x", "--depth x is not a whole number."),
     ("-sc", "-sc needs install=SHELL, uninstall=SHELL or query=SHELL."),
     ("--cfg job -m", "--run, -m, --cfg, --info and --shell-completion exclude each other."),
@@ -146,7 +146,7 @@ def test_a_configuration_error_is_one_helpful_block(
 def test_one_run_of_an_experiment_needs_the_values_that_it_compares(
     within: Command, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
-    monkeypatch.setattr("cnnbench.training.preflight.check", lambda settings: None)
+    monkeypatch.setattr("cnnbench.training.preflight.check", lambda *_, **__: None)
     monkeypatch.setattr("cnnbench.cli.compose.train_job", lambda *_, **__: 0.0)
     done = within(*words)
     assert done.returncode == 0, done.stderr

@@ -58,7 +58,7 @@ def test_latest_is_the_training_run_that_began_last(
 @pytest.mark.usefixtures("_outputs")
 def test_report_and_resume_take_the_job_and_not_its_sweep(within: Command) -> None:
     done = within("resume", "latest")
-    assert done.stdout.startswith(f"{JOB} is finished")
+    assert done.stdout.startswith(f"Resuming {JOB} ...\n{JOB} is finished")
     assert done.stderr == f"cnnbench: latest is {JOB}\n"
     done = within("report", "latest", str(SINGLE))
     assert "2 runs: 2 finished" in done.stdout
@@ -71,7 +71,7 @@ def test_a_run_that_is_resumed_began_when_it_first_did(within: Command, tmp_path
     assert within("resume", str(SINGLE), "train.epochs=3").returncode == 0
     done = within("resume", "latest")
     assert (done.returncode, done.stderr) == (0, f"cnnbench: latest is {resumed}\n")
-    assert done.stdout.splitlines()[0] == str(resumed)
+    assert done.stdout.splitlines()[0] == f"Resuming {resumed} ..."
 
 
 @pytest.mark.usefixtures("_outputs")

@@ -107,7 +107,7 @@ def test_threads_are_no_more_than_the_affinity_allows(tmp_path: Path) -> None:
     command = ["taskset", "--cpu-list", cpu, sys.executable, "-m", "cnnbench", *TINY]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")  # nor does libgomp say anything of the policy
-    _, device, policy, *_ = done.stdout.splitlines()
+    _, _, device, policy, *_ = done.stdout.splitlines()
     assert device.endswith(", 1 thread")
     assert policy == "OMP_WAIT_POLICY=nonsense is neither ACTIVE nor PASSIVE: it is ignored."
 

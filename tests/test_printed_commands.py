@@ -78,7 +78,8 @@ def printed(text: str, hint: str) -> list[str]:
 @pytest.mark.usefixtures("place")
 def test_the_command_that_trusts_a_run_has_all_words(within: Command, arguments: tuple[str, ...]) -> None:
     refused = within(*arguments)
-    assert (refused.returncode, refused.stdout) == (2, "")
+    heading = f"Resuming {RUN} ...\n" if arguments[0] == "resume" else ""
+    assert (refused.returncode, refused.stdout) == (2, heading)
     words = printed(refused.stderr, "If you trust it")
     typed = {word if word.startswith("-") else str(Path(word)) for word in arguments}
     assert typed | {"--allow-custom-model"} == set(words)
@@ -99,9 +100,10 @@ def test_a_value_is_confirmed_in_front_of_a_flag_with_several(within: Command) -
 
 
 @pytest.mark.usefixtures("place")
-def test_a_sweep_in_place_of_a_run_is_compared_by_the_command(within: Command) -> None:
+def test_of_a_sweep_in_place_of_a_run_the_newest_is_evaluated_by_the_command(within: Command) -> None:
     refused = within("evaluate", SWEEP)
-    assert within(*printed(refused.stderr, "To compare them")).returncode == 0
+    done = within(*printed(refused.stderr, "The newest is .*?"), "--allow-custom-model")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.usefixtures("place")

@@ -147,7 +147,8 @@ def _run_module(command: str, arguments: list[str], needs_conf: bool = False) ->
     if command in RUN_DIRECTORY_COMMANDS:
         run = options.words.pop(0)
         options.directory, options.rest = locate_run(run), words_beside(run, arguments)
-        check_is_run(options.directory, command)  # an error that need not wait for PyTorch
+        if command != "export":  # which first checks its packages
+            check_is_run(options.directory, command)  # an error that need not wait for PyTorch
     if command == "report":
         options.directories = [locate_run(word) for word in options.words]
     more = [conf_folder()] if needs_conf else []

@@ -88,6 +88,8 @@ def train(
             checked = check(config, announce=True)
         elif not checked.is_announced:
             log.info(checked.heading)
+        if run_directory is not None and resume is None:
+            log.info(os.path.relpath(run_directory.path))
         watch.add({"start": watch.total_s})
         try:
             state = _build_state(config, run_directory, checked.device, watch)
@@ -125,11 +127,10 @@ def resume_job(directory: Path, config: Config, started: float | None = None) ->
 
 
 def _record_start(run: RunDirectory, config: Config, resume: ResumeState | None) -> None:
-    """Record the configuration, so that the run can be resumed, and log where it is."""
+    """Record the configuration, so that the run can be resumed, and log what was wrong with it."""
     if resume is not None:
         run.set_status("running")
     run.write_text("config.yaml", to_yaml(config))
-    log.info(os.path.relpath(run.path))
     if resume is not None:
         for problem in resume.problems:
             log.warning(problem)

@@ -13,7 +13,7 @@ from image_folders import fill, put_images
 from cnnbench.analysis.format import printable
 from cnnbench.data import scan_folder
 from cnnbench.data.scan_folder import FORMATS, Classes, find_test_folder, list_images
-from cnnbench.errors import DataError
+from cnnbench.errors import DataError, format_count
 
 Names = tuple[str, ...]
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
@@ -255,7 +255,8 @@ def test_a_sixth_of_each_class_is_set_apart(folder: Path, number: int, apart: in
     sizes = [[len(files) for files in part.values()] for part in (listing.train, listing.test)]
     assert (sizes, listing.split_here) == ([[number - apart, 5], [apart, 1]], True)
     assert len(set(all_names(folder))) == number + 6
-    told = f"Set apart for testing: {apart + 1} images, a sixth of each class"
+    images = format_count(apart + 1, "image")
+    told = f"Set apart for testing: {images}, a sixth of each class"
     assert listing.notes[0] == f"{told}, the same with any seed."
 
 

@@ -11,6 +11,12 @@ from cnnbench.reports.comparison import compare
 from cnnbench.runs.records import Record
 
 
+@pytest.fixture(autouse=True)
+def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have set a width."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 def run(
     accuracy: float | None, *overrides: str, test: float | None = 0.5, state: str = "finished", **more: Any
 ) -> Record:

@@ -116,7 +116,7 @@ def test_mistakes_of_all_jobs_are_told_before_the_first_begins(cnnbench: Command
     assert done.returncode == 2
     assert "optimizer.lr=-1 is out of range" in done.stderr
     assert "3 of 6 jobs, such as " in done.stderr
-    assert "seed: " in done.stderr
+    assert "seed=x is not a whole number." in done.stderr
     assert done.stderr.endswith("No job was started.\n")
     assert not (tmp_path / "outputs").exists()
 

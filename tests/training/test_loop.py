@@ -64,7 +64,7 @@ def test_progress_within_an_epoch_is_logged_where_there_is_no_bar(
     bar: bool, start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(loop, "NO_BAR", not bar)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: bar, raising=False)
     monkeypatch.setattr(loop, "REFRESH_S", -1.0)
     monkeypatch.setattr(loop, "PROGRESS_S", 0.0)  # after each step, of which an epoch has three
     monkeypatch.setattr(loop, "format_time_left", "{:.6f}".format)

@@ -30,8 +30,9 @@ def test_run_resumption_and_job_each_begin_with_a_heading(within: Command, tmp_p
     run = within(*TINY, "hydra.run.dir=run")
     lines = run.stdout.splitlines()
     assert lines[0] == HEADING
-    assert lines[1].startswith("32,000 parameters on cpu (")
-    assert lines[2].split() == ["epoch", "lr", "train", "validation", "time", "examples/s"]
+    assert lines[1] == "run"
+    assert lines[2].startswith("32,000 parameters on cpu (")
+    assert lines[3].split() == ["epoch", "lr", "train", "validation", "time", "examples/s"]
     job = within("-m", *TINY, "sweep=mine")
     resumed = within("resume", "run", "train.epochs=3")
     assert resumed.stdout.startswith("Resuming run ...\n")
