@@ -296,12 +296,12 @@ def claim_run(
         ConfigError: the configuration is wrong, or the directory holds a run or other files.
     """
     settings = config.load_composed(composed)
-    from cnnbench.training import preflight  # numpy, which a wrong value need not wait for
+    path = directory or Path(composed.hydra.run.dir)
+    require_empty(path, STATUS)
+    from cnnbench.training import preflight  # numpy, which a mistake need not wait for
 
     checked = preflight.check(settings, announce=announce)
     claim = claim_new if directory is None and not _is_named(composed) else claim_exactly
-    path = directory or Path(composed.hydra.run.dir)
-    require_empty(path, STATUS)
     run = claim(path, verb)
     return ClaimedRun(settings, checked, run.path, run)
 
