@@ -62,8 +62,8 @@ REFUSED = {
 def test_more_than_plain_values_is_refused_before_any_job(tmp_path: Path, override: str) -> None:
     sweep = make(tmp_path, {"harmless": [*SMALL], "job": [*SMALL, override]})
     code, said = resumed(tmp_path)
-    named = [part[:80] in said for part in override.strip(" +").split("=", 1)]
-    assert (code, all(named)) == (2, True), said
+    (as_composed,) = config.quote_texts([override])  # values that the grammar cannot read are texts
+    assert (code, as_composed.lstrip("+")[:150] in said) == (2, True), said
     assert [each.name for each in sweep.iterdir()] == ["sweep.json"]
     assert [each.name for each in tmp_path.iterdir()] == ["sweep"]
 

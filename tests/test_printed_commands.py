@@ -102,7 +102,7 @@ def test_a_value_is_confirmed_in_front_of_a_flag_with_several(within: Command) -
 @pytest.mark.usefixtures("place")
 def test_of_a_sweep_in_place_of_a_run_the_newest_is_evaluated_by_the_command(within: Command) -> None:
     refused = within("evaluate", SWEEP)
-    done = within(*printed(refused.stderr, "The newest is .*?"), "--allow-custom-model")
+    done = within(*printed(refused.stderr, "The newest is .*?"))
     assert done.returncode == 0, done.stderr
 
 

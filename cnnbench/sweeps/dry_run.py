@@ -43,7 +43,7 @@ class Work:
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """What is to become of a job. `seconds` is 0 if it is not to run."""
+    """Hold the plan of a job. `seconds` is 0 if it is not to run."""
 
     overrides: Overrides
     state: str

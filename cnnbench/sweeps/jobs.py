@@ -60,7 +60,7 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """How far a sweep is: `finished` of `total` jobs before it was started, at `started`.
+    """Log how far a sweep is: `finished` of `total` jobs before it was started, at `started`.
 
     So many jobs run in parallel. The time is that of the system, as they may be other processes.
     """

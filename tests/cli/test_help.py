@@ -90,16 +90,21 @@ def test_other_helps_are_those_of_hydra(within: Command) -> None:
     assert "name: mlp" in within("model=mlp", "--info").stdout
 
 
+VALUES = {
+    **dict.fromkeys(("--cfg", "-c"), ("job",)),
+    **dict.fromkeys(("--info", "-i"), ("all",)),
+    **dict.fromkeys(("--package", "-p", "--config-name", "-cn", "--config-dir", "-cd"), ("x",)),
+    "--experimental-rerun": ("x",),
+}
+
+
 def test_the_options_of_hydra_are_known(within: Command) -> None:
     flags = re.findall(r"^(--?[\w-]+(?:,-\w+)?) :", within("--hydra-help").stdout, re.MULTILINE)
     assert len(flags) > 10
     for flag in {name for names in flags for name in names.split(",")} - {"--help", "-h"}:
-        assert _is_known(flag), flag
-
-
-def _is_known(flag: str) -> bool:
-    try:
-        PARSERS["train"]().read([flag])
-    except ConfigError as error:
-        return "needs a value: " in str(error)
-    return True
+        words = [flag, *VALUES.get(flag, ())]
+        if flag in ("--config-path", "-cp"):
+            with pytest.raises(ConfigError, match="--config-path would hide"):
+                PARSERS["train"]().read([flag, "x"])
+        else:
+            assert PARSERS["train"]().read(words)[1] == words
