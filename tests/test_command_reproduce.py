@@ -147,7 +147,7 @@ def test_interrupted_reproduction_resumes_and_judges_a_claim_of_ones_own(
     assert "2 finished, 1 interrupted" in (tmp_path / SWEEP / "results.md").read_text()
     done = within(*SMOKE)
     assert done.returncode == 0, done.stderr
-    assert "2 of 3 jobs are finished already." in done.stdout, struck.stdout + done.stdout
+    assert "2 of 3 jobs finished already." in done.stdout, struck.stdout + done.stdout
     assert re.search(r"\n\nLeNet .*\nclaim 11 +undecided\n", done.stdout)
     assert done.stdout.splitlines()[-1] == f"{SWEEP}/results.md"
     assert not (tmp_path / "docs").exists()

@@ -347,4 +347,4 @@ def test_an_empty_folder_is_taken_for_a_run_or_a_sweep(within: Command, tmp_path
     assert within(*SMALL, "hydra.run.dir=run").returncode == 0
     sweep = ("-m", *SMALL, "seed=0", "hydra.sweep.dir=sweep")
     assert within(*sweep).returncode == 0
-    assert "1 of 1 jobs are finished already." in within(*sweep).stdout
+    assert "1 of 1 job finished already." in within(*sweep).stdout

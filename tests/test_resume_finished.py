@@ -104,13 +104,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_finished_sweep_repeated_says_so_and_trains_nothing(sweep: Path) -> None:
     done = run_in_process(*SWEEP, folder=sweep)
     assert done.returncode == 0, done.stderr
-    assert "2 of 2 jobs are finished already." in done.stdout
+    assert "2 of 2 jobs finished already." in done.stdout
     assert "examples/s" not in done.stdout
 
 
 def test_a_finished_sweep_resumed_says_so(sweep: Path) -> None:
     done = run_in_process("resume", "outputs/sweeps/twice", folder=sweep)
-    assert (done.returncode, "2 of 2 jobs are finished already." in done.stdout) == (0, True), done
+    assert (done.returncode, "2 of 2 jobs finished already." in done.stdout) == (0, True), done
 
 
 def test_a_sweep_under_the_name_of_another_is_told_what_differs(sweep: Path, tmp_path: Path) -> None:

@@ -266,5 +266,5 @@ def test_the_command_printed_in_a_sweep_ends_with_the_same_bits_in_all_jobs(swee
 @pytest.mark.slow
 def test_a_sweep_that_goes_on_trains_no_finished_job_again(sweep: Sweep) -> None:
     done, *_ = sweep
-    assert "2 of 3 jobs are finished already." in done.stdout
+    assert "2 of 3 jobs finished already." in done.stdout
     assert done.stdout.count("Test accuracy") == 1

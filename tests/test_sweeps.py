@@ -102,7 +102,7 @@ def test_a_sweep_that_changed_adds_what_is_new_and_keeps_what_is_there(tmp_path:
     assert run_in_process(*SWEEP, "seed=0,1", folder=tmp_path).returncode == 0
     before = (job(mine, "seed=1") / "status.json").read_bytes()
     done = run_in_process(*SWEEP, "seed=1,2", folder=tmp_path)
-    assert "1 of 2 jobs are finished already." in done.stdout
+    assert "1 of 2 jobs finished already." in done.stdout
     assert "3 runs: 3 finished" in done.stdout
     assert (job(mine, "seed=1") / "status.json").read_bytes() == before
 

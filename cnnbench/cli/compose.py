@@ -187,8 +187,8 @@ def _resume_sweep(options: argparse.Namespace, arguments: Sequence[str], recorde
         flags = [word for word in options.rest if word not in given]
         begin = [*processes().program(), "resume", str(directory), *flags]
         raise ConfigError(
-            f"{len(waiting):,} of {len(jobs):,} jobs of {directory} have not begun, so that there is "
-            f"nothing to change. Begin them first: {config.join_words(begin)}"
+            f"{directory} has jobs that have not begun ({len(waiting):,} of {len(jobs):,}), so that "
+            f"there is nothing to change. Begin them first: {config.join_words(begin)}"
         )
     return _resume_runs(options)
 

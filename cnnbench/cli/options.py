@@ -121,8 +121,9 @@ def _predict() -> Parser:
         "the exit code is then 3."
     )
     parser.word("RUN", RUN_HELP, NEEDS_RUN)
-    images = "image files, folders of them with all inside, or IDX files; also device=cpu"
+    images = "image files, folders of them with all inside, or IDX files"
     parser.word("IMAGE ...", images, "an image, a folder of images or an IDX file")
+    parser.word("KEY=VALUE ...", "another device, such as device=cpu")
     parser.flag("--json", "print one array of objects instead of a table")
     parser.flag("--csv", "print comma-separated values instead of a table")
     topk = number("--topk", 1)

@@ -96,10 +96,11 @@ class Parser(argparse.ArgumentParser):
 
     def _explain_flag(self, word: str, following: str) -> str:
         flag = word.partition("=")[0]
-        if self.hydra is None:
-            advice = did_you_mean(flag, self._flags)
+        known = [*self._flags, *(() if self.hydra is None else self.hydra._flags)]
+        if any(name.startswith("KEY=VALUE") for name, _ in self.words):
+            advice = suggest_flag(word, following, known)
         else:
-            advice = suggest_flag(word, following, [*self._flags, *self.hydra._flags])
+            advice = did_you_mean(flag, known)
         return f"There is no option {flag} of {self.prog}. {advice}"
 
     def _join_lists(self, arguments: Sequence[str]) -> list[str]:

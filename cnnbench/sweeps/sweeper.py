@@ -20,7 +20,7 @@ from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf, open_dict
 
 from cnnbench import config
-from cnnbench.errors import CnnbenchError, ConfigError
+from cnnbench.errors import CnnbenchError, ConfigError, format_count
 from cnnbench.reports.comparison import print_comparison
 from cnnbench.runs.directory import LOCK
 from cnnbench.runs.lock import Lock
@@ -119,8 +119,7 @@ class Sweep:
             path = sweeper.jobs_file
             lines = [[]] if path is None else read_jobs_file(Path(path))
             jobs = list_jobs(arguments, sweeper.params, lines, sweeper.hydra_context.config_loader)
-        count = f"{len(jobs):,} {'job' if len(jobs) == 1 else 'jobs'}"
-        print(f"Checking {count} ...", flush=True)
+        print(f"Checking {format_count(len(jobs), 'job')} ...", flush=True)
         self._compose(jobs)
         if self.request.policy is not None:
             self._refuse_other_names()
@@ -133,7 +132,7 @@ class Sweep:
         self._claim_name()
         finished = [name for name in self.jobs if self.is_finished(name)]
         if finished:
-            print(f"{len(finished):,} of {len(self.jobs):,} jobs are finished already.")
+            print(f"{len(finished):,} of {format_count(len(self.jobs), 'job')} finished already.")
         add_jobs(self.directory, {name: job.overrides for name, job in self.jobs.items()})
         OmegaConf.save(self.composed, self.directory / "multirun.yaml")  # as Hydra's own sweeper does
         allow(self.directory)

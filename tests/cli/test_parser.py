@@ -22,6 +22,12 @@ MISTAKES = {
     "summary --dept 3": "There is no option --dept of cnnbench summary. Did you mean '--depth'?",
     "summary --depth": "--depth needs a value: --depth N.",
     "benchmark --epoch-limit soon": "--epoch-limit soon is not a number. It must be at least 0.",
+    "resume run --epochs 20": (
+        "There is no option --epochs of cnnbench resume. Values are KEY=VALUE: train.epochs=20"
+    ),
+    "predict run shirt.png --device cpu": (
+        "There is no option --device of cnnbench predict. Values are KEY=VALUE: device=cpu"
+    ),
     "--plott": "There is no option --plott of cnnbench train. Did you mean '--plot'?",
     "--multrun seed=0": "There is no option --multrun of cnnbench train. Did you mean '--multirun'?",
     "--cfg": "--cfg needs a value: --cfg job.",

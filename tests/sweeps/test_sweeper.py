@@ -134,7 +134,7 @@ def test_keys_left_out_of_names_by_the_user_are_recorded_so(cnnbench: Command, t
     sweep = tmp_path / "outputs" / "sweeps" / "mine"
     assert all((sweep / name).is_dir() for name in recorded_jobs(sweep))
     done = cnnbench("-m", *SMALL, *words)
-    assert "2 of 2 jobs are finished already." in done.stdout, done.stdout
+    assert "2 of 2 jobs finished already." in done.stdout, done.stdout
     done = cnnbench("resume", "outputs/sweeps/mine")
     assert (done.returncode, "are not named by their overrides" in done.stderr) == (2, True), done.stderr
 
