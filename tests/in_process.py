@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -55,7 +55,8 @@ def _log_only_to(handlers: list[logging.Handler]) -> None:
     root = logging.getLogger()
     for each in root.handlers:
         if each not in handlers:
-            each.close()
+            with suppress(OSError):  # on a full disk, as when Python ends
+                each.close()
     root.handlers[:] = handlers
 
 
