@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forking import ForkServer
-from in_process import main, run_in_process
-from installed import Command
-from small_runs import Runs
+from helpers.command import Command
+from helpers.fork_server import ForkServer
+from helpers.in_process import main, run_in_process
+from helpers.small_runs import Runs
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def cnnbench(tmp_path: Path) -> Command:
 
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """Commands in processes of their own, to be killed and sent signals, quickly: see forking.py."""
+    """Commands in processes of their own, to be killed and sent signals, quickly: see helpers/fork_server.py."""
     server = ForkServer(tmp_path_factory.mktemp("forks"))
     yield server
     server.close()
@@ -35,14 +35,14 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
 
 @pytest.fixture(scope="session")
 def runs(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Small runs to be copied, broken and gone on with: see small_runs.py."""
+    """Small runs to be copied, broken and gone on with: see helpers/small_runs.py."""
     return Runs(forks, tmp_path_factory.mktemp("small_runs"))
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, for tests that are marked by what browsing.py says of it."""
-    from browsing import CHROMIUM, sync_api
+    """Chromium, for tests that are marked by what helpers/browser.py says of it."""
+    from helpers.browser import CHROMIUM, sync_api
 
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])  # root needs that

@@ -17,14 +17,15 @@ import hydra
 import numpy as np
 import pytest
 import torch
-from clothes import clothes
+from helpers.command import TINY, Command, clean_environment, only_run
+from helpers.compare_runs import differences
+from helpers.paths import ROOT
+from helpers.sample_images import clothes
+from helpers.small_runs import SMALL, Runs, contents
 from hydra import version
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from installed import TINY, Command, clean_environment, only_run
 from PIL import Image
-from same_run import differences
-from small_runs import SMALL, Runs, contents
 
 import cnnbench
 from cnnbench.api import Result, Row, evaluate, load, predict, train
@@ -420,7 +421,7 @@ def test_the_api_is_an_attribute_of_the_package() -> None:
 
 
 def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = (Path(__file__).parents[1] / "README.md").read_text()
+    page = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"## From Python\n.*?```python\n(.*?)```", page, re.DOTALL)
     Image.fromarray(clothes()[0]).save("shirt.png")
     monkeypatch.setenv("MPLBACKEND", "Agg")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from some_epochs import epochs
+from helpers.fake_metrics import epochs
 
 from cnnbench.analysis.epochs import choose_scale, find_best_row, take_valid_rows
 

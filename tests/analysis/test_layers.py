@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import EVERY_NETWORK
+from helpers.network_names import EVERY_NETWORK
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import EVERY_NETWORK
+from helpers.network_names import EVERY_NETWORK
 from torch import nn
 from torch.nn import functional
 

@@ -9,8 +9,9 @@ from unittest.mock import patch
 
 import pytest
 import yaml
-from in_process import run_in_process
-from installed import clean_environment
+from helpers.command import clean_environment
+from helpers.in_process import run_in_process
+from helpers.paths import ROOT
 
 from cnnbench.cli.completion import VALUES
 from cnnbench.cli.hydra_app import conf_folder
@@ -169,7 +170,7 @@ def test_bash_completes_and_runs_nothing_that_a_folder_is_named(tmp_path: Path) 
     program = tmp_path / "cnnbench"
     program.write_text(f"#!{sys.executable}\nfrom cnnbench.cli.main import main\nraise SystemExit(main())\n")
     program.chmod(0o755)
-    places = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])}
+    places = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         ["bash", "-c", COMPLETE],
         cwd=tmp_path,

@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
-from forking import ForkServer
-from in_process import run_in_process
-from installed import Command
-from small_runs import BETWEEN, SMALL, Runs
-from some_epochs import Row, epochs
+from helpers.command import Command
+from helpers.fake_metrics import Row, epochs
+from helpers.fork_server import ForkServer
+from helpers.in_process import run_in_process
+from helpers.small_runs import BETWEEN, SMALL, Runs
 
 from cnnbench.cli.compose import plot_and_hint_on_exit
 from cnnbench.errors import ConfigError, DivergedError

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from forking import ForkServer
-from image_folders import fill
-from installed import TINY, Command, clean_environment, only_run, run_command
+from helpers.command import TINY, Command, clean_environment, only_run, run_command
+from helpers.fork_server import ForkServer
+from helpers.image_folders import fill
+from helpers.shortcuts import SHORTCUTS
+from helpers.small_runs import SMALL
 from omegaconf import OmegaConf
-from shortcuts import SHORTCUTS
-from small_runs import SMALL
 
 from cnnbench import config
 from cnnbench.runs import machine

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from installed import TINY, Command, clean_environment, only_run
-from raw_text import RAW_TEXT
+from helpers.command import TINY, Command, clean_environment, only_run
+from helpers.paths import ROOT, SAMPLE
+from helpers.raw_messages import RAW_TEXT
 
 import cnnbench as package
 from cnnbench.errors import from_machine
-
-SAMPLE = Path(__file__).parents[1] / "cnnbench" / "data" / "sample"
 
 CONFIGURATION_ERRORS = [
     # a choice or a key that is not there
@@ -455,7 +454,7 @@ def test_an_experiment_in_a_folder_is_found_whatever_was_mistyped(within: Comman
 def test_a_working_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     shell = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -m cnnbench models'
     command = ["sh", "-c", shell, sys.executable]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

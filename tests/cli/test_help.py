@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from installed import Command
+from helpers.command import Command
 
 from cnnbench.cli.main import COMMANDS
 from cnnbench.cli.options import EXPORT_FORMATS, PARSERS

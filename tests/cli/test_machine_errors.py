@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installed import Command
-from made_runs import make_run
+from helpers.command import Command
+from helpers.fake_runs import make_run
+from helpers.small_runs import SMALL, Runs
 from PIL import Image
-from small_runs import SMALL, Runs
 
 from cnnbench.errors import ConfigError, from_machine
 

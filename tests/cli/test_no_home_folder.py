@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from installed import TINY, Command, clean_environment
-from small_runs import SMALL
+from helpers.command import TINY, Command, clean_environment
+from helpers.small_runs import SMALL
 
 NAMES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOGNAME", "USER", "LNAME", "USERNAME")
 

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from installed import Command
-from small_runs import Runs
+from helpers.command import Command
+from helpers.small_runs import Runs
 
 from cnnbench.cli.main import RUN_DIRECTORY_COMMANDS
 from cnnbench.runs.directory import claim

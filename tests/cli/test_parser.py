@@ -1,7 +1,7 @@
 """Mistakes in options and words, which all commands report in one form."""
 
 import pytest
-from installed import Command
+from helpers.command import Command
 
 from cnnbench.cli.options import PARSERS
 
@@ -22,9 +22,7 @@ MISTAKES = {
     "summary --dept 3": "There is no option --dept of cnnbench summary. Did you mean '--depth'?",
     "summary --depth": "--depth needs a value: --depth N.",
     "benchmark --epoch-limit soon": "--epoch-limit soon is not a number. It must be at least 0.",
-    "resume run --epochs 20": (
-        "There is no option --epochs of cnnbench resume. Values are KEY=VALUE: train.epochs=20"
-    ),
+    "resume run --epochs 20": ("There is no option --epochs of cnnbench resume. Values are KEY=VALUE: train.epochs=20"),
     "predict run shirt.png --device cpu": (
         "There is no option --device of cnnbench predict. Values are KEY=VALUE: device=cpu"
     ),

@@ -11,10 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from image_folders import fill
-from in_process import run_in_process
-from installed import Command
-from small_runs import SMALL, forge
+from helpers.command import Command
+from helpers.image_folders import fill
+from helpers.in_process import run_in_process
+from helpers.paths import ROOT
+from helpers.small_runs import SMALL, forge
 
 from cnnbench import models
 from cnnbench.cli import compose, errors
@@ -24,7 +25,6 @@ from cnnbench.runs.directory import RunDirectory
 from cnnbench.sweeps.sweeper import Sweep
 from cnnbench.training.device import resolve_device
 
-ROOT = Path(__file__).parents[1]
 NETWORK = "from cnnbench.models.mlp import MLP\nclass Net(MLP): pass\n"
 CAREFUL = "name: adam\nlr: 0.002\nbetas: [0.9, 0.99]\neps: 1.0e-8\nweight_decay: 0.0\n"
 RUN, SWEEP = "my run", "my sweep"

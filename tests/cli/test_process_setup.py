@@ -14,9 +14,9 @@ from pathlib import Path
 
 import matplotlib
 import pytest
-from forking import ForkServer
-from installed import TINY, Command, run_command
-from small_runs import SMALL
+from helpers.command import TINY, Command, run_command
+from helpers.fork_server import ForkServer
+from helpers.small_runs import SMALL
 
 from cnnbench.cli import process_setup
 from cnnbench.cli.process_setup import (

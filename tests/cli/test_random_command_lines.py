@@ -7,21 +7,20 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.command import clean_environment
+from helpers.in_process import run_in_process
+from helpers.paths import CONF
+from helpers.raw_messages import RAW_TEXT
+from helpers.small_runs import SMALL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from in_process import run_in_process
-from installed import clean_environment
-from raw_text import RAW_TEXT
-from small_runs import SMALL
 
 from cnnbench import config
 from cnnbench.cli import main as command_line
 
-CONF = Path(__file__).parents[1] / "conf"
 GROUPS = sorted(config.GROUPS)
 CHOICES = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in GROUPS}
 KEYS = sorted([*config.KEYS, "model.widths", "model.recipe.resize", "train", "augment.x"])

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from in_process import run_in_process
-from installed import Command
-from made_records import made_record
+from helpers.command import Command
+from helpers.fake_records import made_record
+from helpers.in_process import run_in_process
 
 from cnnbench import config
 from cnnbench.cli import reproduce

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from installed import TINY, Command, clean_environment
+from helpers.command import TINY, Command, clean_environment
+from helpers.small_runs import Runs
 from PIL import Image
-from small_runs import Runs
 
 from cnnbench.cli import compose
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from installed import Command, only_run
+from helpers.command import Command, only_run
 
 from cnnbench.training import checkpoint
 

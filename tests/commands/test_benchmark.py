@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from installed import TINY, Command
+from helpers.command import TINY, Command
 
 from cnnbench.commands import benchmark
 from cnnbench.config import Config

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installed import Command
+from helpers.command import Command
+from helpers.paths import ROOT
 
 from cnnbench.analysis import machine
 from cnnbench.analysis.machine import EXTRAS, PROBES, Diagnosis
@@ -218,7 +219,7 @@ def test_a_limit_of_addresses_is_tried_in_another_process(monkeypatch: pytest.Mo
 
 
 def test_extras_are_those_of_the_package() -> None:
-    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    text = (ROOT / "pyproject.toml").read_text()
     section = text.partition("[project.optional-dependencies]\n")[2].partition("test = [")[0]
     lines = [line.partition(" = ") for line in section.splitlines()]
     assert {extra: tuple(re.findall(r'"([\w-]+)', listed)) for extra, _, listed in lines} == EXTRAS

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_folders import fill, picture
-from in_process import run_in_process
-from installed import Command
+from helpers.command import Command
+from helpers.image_folders import fill, picture
+from helpers.in_process import run_in_process
+from helpers.small_runs import Runs, contents
 from matplotlib.image import imread
-from small_runs import Runs, contents
 
 from cnnbench.data import catalog
 from cnnbench.data.catalog import CATALOG

@@ -9,11 +9,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from clothes import clothes
-from installed import Command
+from helpers.command import Command
+from helpers.paths import CONF
+from helpers.sample_images import clothes
+from helpers.small_runs import Runs, forge
 from safetensors import safe_open
 from safetensors.torch import load_file
-from small_runs import Runs, forge
 
 from cnnbench import models
 from cnnbench.commands import export
@@ -21,7 +22,6 @@ from cnnbench.data import catalog, download
 from cnnbench.training import device
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 
-CONF = Path(__file__).parents[1] / "conf"
 SUFFIXES = {"onnx": "onnx", "torch_export": "pt2", "safetensors": "safetensors"}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from installed import Command
+from helpers.command import Command
 from torch import nn
 
 from cnnbench.commands import gradcheck

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.command import Command
+from helpers.paths import CONF
+from helpers.small_runs import Runs, contents, forge
 from hydra import compose, initialize_config_dir
-from installed import Command
 from matplotlib.figure import Figure
-from small_runs import Runs, contents, forge
 from torch import nn
 
 from cnnbench import config as configuration
@@ -31,7 +32,6 @@ from cnnbench.reports.inspection.sections import Section
 from cnnbench.training.build import build_engine
 from cnnbench.training.load_model import TrainedModel
 
-CONF = Path(__file__).parents[1] / "conf"
 SIMPLE = ("model=simple_cnn", "data.resize=16")
 TOO_MANY = ",".join(map(str, range(25)))
 PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"}

@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from clothes import clothes
-from installed import Command
+from helpers.command import Command
+from helpers.paths import CONF
+from helpers.sample_images import clothes
+from helpers.small_runs import Runs, forge
 from PIL import Image
-from small_runs import Runs, forge
 
 from cnnbench.commands.predict import BATCH
 from cnnbench.data import catalog
 from cnnbench.data.scan_folder import FORMATS
 from cnnbench.training.load_model import load_trained_model
 
-CONF = Path(__file__).parents[1] / "conf"
 CLASSES = catalog.get("sample").classes
 
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from installed import Command
-from made_runs import grid, make_run
+from helpers.command import Command
+from helpers.fake_runs import grid, make_run
 
 FILES = ["report.csv", "report.html", "report.md"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forking import ForkServer
-from in_process import run_in_process
-from installed import TINY
-from same_run import differences
+from helpers.command import TINY
+from helpers.compare_runs import differences
+from helpers.fork_server import ForkServer
+from helpers.in_process import run_in_process
 
 from cnnbench import config
 

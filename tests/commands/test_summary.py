@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installed import TINY, Command, clean_environment
+from helpers.command import TINY, Command, clean_environment
 
 from cnnbench import models
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.paths import CONF
 from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
@@ -20,7 +21,6 @@ from cnnbench.config.fields import allowed_by, fields_of
 from cnnbench.errors import ConfigError
 from cnnbench.training.preflight import check
 
-CONF = Path(__file__).parents[1] / "conf"
 YAMLS = sorted(CONF.rglob("*.yaml"))
 EXPERIMENTS = {
     path.relative_to(CONF / "experiment").with_suffix("").as_posix(): path

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.in_process import main
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from in_process import main
 from omegaconf import OmegaConf
 
 from cnnbench import config

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mirrors import NOWHERE, ByFile, Mirror, Site, packed_files
+from helpers.data_mirrors import NOWHERE, ByFile, Mirror, Site, packed_files
+from helpers.paths import CONF
 
 from cnnbench import config
 from cnnbench.config import DataConfig
@@ -17,7 +18,7 @@ from cnnbench.data.catalog import FILES, get
 from cnnbench.data.idx import parse_idx
 from cnnbench.data.public_files import find_files
 
-SAMPLE_YAML = Path(__file__).parents[2] / "conf" / "data" / "sample.yaml"
+SAMPLE_YAML = CONF / "data" / "sample.yaml"
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from public_datasets import archive_of, cifar_files, made_up_images, published
+from helpers.public_datasets import archive_of, cifar_files, made_up_images, published
 
 from cnnbench.data.archives import parse_files
 from cnnbench.data.arrays import Arrays

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from mirrors import IMAGES, PACKED, Site, made_up, made_up_arrays
+from helpers.data_mirrors import IMAGES, PACKED, Site, made_up, made_up_arrays
 
 from cnnbench.data import cache, download, public_files
 from cnnbench.data.catalog import FILES, PublicDataset

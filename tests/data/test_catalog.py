@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mirrors import ByFile
+from helpers.data_mirrors import ByFile
 
 from cnnbench.data.arrays import mean_and_std
 from cnnbench.data.catalog import CATALOG, FILES, get

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from mirrors import Site
+from helpers.data_mirrors import Site
 
 from cnnbench.config import DataConfig
 from cnnbench.data import datasets, download

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import torchvision
 from filelock import FileLock
-from mirrors import IMAGES, NOWHERE, PACKED, Mirror, Site, let_torchvision_know, packed_files, put
-from public_datasets import made_up_images, published
+from helpers.data_mirrors import IMAGES, NOWHERE, PACKED, Mirror, Site, let_torchvision_know, packed_files, put
+from helpers.public_datasets import made_up_images, published
 
 from cnnbench.data import cache, download
 from cnnbench.data.catalog import CATALOG, FILES

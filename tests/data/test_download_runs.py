@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from installed import Command, only_run
-from public_datasets import published
+from helpers.command import Command, only_run
+from helpers.public_datasets import published
 
 from cnnbench import config
 from cnnbench.data.catalog import CATALOG

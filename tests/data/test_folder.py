@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from image_folders import fill, picture, put_images
-from mirrors import ByFile, made_up_arrays, put
+from helpers.data_mirrors import ByFile, made_up_arrays, put
+from helpers.image_folders import fill, picture, put_images
+from helpers.public_datasets import idx
 from PIL import Image
-from public_datasets import idx
 
 from cnnbench.config import DataConfig
 from cnnbench.data import cache, datasets, images

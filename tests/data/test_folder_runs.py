@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from image_folders import draw_shapes, fill, put_images
-from in_process import run_in_process
-from installed import Command, only_run
-from small_runs import contents
+from helpers.command import Command, only_run
+from helpers.image_folders import draw_shapes, fill, put_images
+from helpers.in_process import run_in_process
+from helpers.small_runs import contents
 
 from cnnbench.data import cache, datasets, folder
 from cnnbench.data.scan_folder import FORMATS

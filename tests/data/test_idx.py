@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from public_datasets import idx
+from helpers.public_datasets import idx
 
 from cnnbench.data import idx as module
 from cnnbench.data.idx import idx_digest, is_idx, parse_idx, read_idx, read_idx_shape

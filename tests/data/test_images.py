@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from clothes import clothes
+from helpers.public_datasets import idx
+from helpers.sample_images import clothes
 from PIL import Image
-from public_datasets import idx
 from torchvision.transforms.v2 import functional
 
 from cnnbench.data import images, scan_folder

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mirrors import IMAGES, PACKED, Site, packed_files, put
+from helpers.data_mirrors import IMAGES, PACKED, Site, packed_files, put
 
 from cnnbench.data.catalog import CATALOG, FILES, get
 from cnnbench.data.public_files import cache_folder, find_files

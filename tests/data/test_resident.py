@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from mirrors import ByFile
+from helpers.data_mirrors import ByFile
 
 from cnnbench.config import DataConfig
 from cnnbench.data import datasets

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_folders import fill, put_images
+from helpers.image_folders import fill, put_images
 
 from cnnbench.analysis.format import printable
 from cnnbench.data import scan_folder

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clothes import clothes
-from documented import PAGES, ROOT, Shown, shown
-from image_folders import fill
-from in_process import run_in_process
-from installed import Command
+from helpers.command import Command
+from helpers.doc_commands import PAGES, ROOT, Shown, shown
+from helpers.image_folders import fill
+from helpers.in_process import run_in_process
+from helpers.sample_images import clothes
 from PIL import Image
 
 SHOWN = list({(each.text, each.output): each for each in reversed(list(shown()))}.values())  # README wins
@@ -29,15 +29,15 @@ LITTLE = {
 # of these the configuration is composed, or their jobs are listed, and that is all
 COMPOSED = {
     "device.compile=on": "compiling takes half a minute; tests/training/test_compile.py does it",
-    "hydra/launcher=slurm": "needs a cluster; tests/test_slurm_cluster.py starts one",
-    "hydra/launcher=joblib": "16 jobs; tests/test_sweeps.py runs some",
+    "hydra/launcher=slurm": "needs a cluster; tests/sweeps/test_slurm_cluster.py starts one",
+    "hydra/launcher=joblib": "16 jobs; tests/sweeps/test_sweep_runs.py runs some",
     "tracker=mlflow": "MLflow takes seconds to start; tests/trackers/test_mlflow.py does",
     "tracker=wandb": "needs an account; tests/trackers/test_wandb.py runs it offline",
     "tracker=[tensorboard,mlflow]": "likewise",
 }
 NOT_RUN = {
     "tracker.mlflow.uri=http://HOST:5000": "there is no such server; tests/trackers/test_mlflow.py starts one",
-    "outputs/sweeps/seeds": "goes on with the jobs of a cluster; tests/test_slurm_cluster.py does",
+    "outputs/sweeps/seeds": "goes on with the jobs of a cluster; tests/sweeps/test_slurm_cluster.py does",
     "model=tiny": "once the network is added: see the test below",
     "install=fish": "prints a script for fish to read; tests/cli/test_completion.py asks what the script asks",
 }
@@ -83,7 +83,7 @@ def as_run(command: Shown) -> list[str]:
     words = [word.replace("$RUN", "RUN").removesuffix("...") for word in words if word != "..."]
     if any(word in COMPOSED for word in words):
         return [*words, *LITTLE["train"], "--dry-run"] if "-m" in words else [*words, "--cfg", "job"]
-    if words[0:1] == ["reproduce"]:  # tests/test_command_reproduce.py runs it to its end
+    if words[0:1] == ["reproduce"]:  # tests/cli/test_reproduce.py runs it to its end
         return [word for word in words if word not in ("--scale", "reduced")] + ["--scale", "smoke", "--dry-run"]
     verb = verb_of(words)
     little = [] if {"--help", "--cfg", "experiment=smoke"}.intersection(words) else LITTLE.get(verb, ())

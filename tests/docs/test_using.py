@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from clothes import clothes
-from installed import Command
+from helpers.command import Command
+from helpers.paths import ROOT
+from helpers.sample_images import clothes
+from helpers.small_runs import Runs
 from PIL import Image
-from small_runs import Runs
 
 from cnnbench.models.mlp import MLP
 
-PAGE = (Path(__file__).parents[1] / "docs" / "using.md").read_text()
+PAGE = (ROOT / "docs" / "using.md").read_text()
 OF_ONNX, OF_TORCH_EXPORT, OF_SAFETENSORS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 

@@ -9,10 +9,10 @@ from types import ModuleType
 
 import pytest
 import torch
+from helpers.paths import EXAMPLES
 from PIL import Image
 from torch.testing import assert_close
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 LIBRARY = {
     "SGD": torch.optim.SGD,
     "Momentum": lambda params, lr: torch.optim.SGD(params, lr=lr, momentum=0.9),

@@ -8,12 +8,13 @@ from types import ModuleType
 
 import optuna
 import pytest
-from installed import TINY
-from same_run import differences
+from helpers.command import TINY
+from helpers.compare_runs import differences
+from helpers.paths import EXAMPLES
 
 from cnnbench.api import train
 
-SOURCE = Path(__file__).parents[1] / "examples" / "optuna_search.py"
+SOURCE = EXAMPLES / "optuna_search.py"
 
 
 class TheSecondTrial(optuna.pruners.BasePruner):

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.paths import EXAMPLES
 from PIL import Image
 from torch.nn import functional
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def load(name: str) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from helpers.paths import ROOT
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 NOWHERE = "http://127.0.0.1:9"  # a port that refuses: no network, told at once
@@ -19,7 +21,7 @@ def clean_environment(folder: Path) -> dict[str, str]:
     own = {
         "CNNBENCH_DATA": "",
         "XDG_CACHE_HOME": str(folder / "cache"),
-        "MPLCONFIGDIR": str(Path(__file__).parent / ".matplotlib"),
+        "MPLCONFIGDIR": str(ROOT / "tests" / ".matplotlib"),
         "http_proxy": NOWHERE,
         "https_proxy": NOWHERE,
         "no_proxy": "",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from public_datasets import idx
+from helpers.public_datasets import idx
 
 from cnnbench.data import download
 from cnnbench.data.catalog import CATALOG, FILES, PublicDataset, get

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from installed import clean_environment
-from strikes import Strike, arm
+from helpers.command import clean_environment
+from helpers.fault_injection import Strike, arm
 
 __all__ = ["ForkServer", "Running"]
 
@@ -80,7 +80,8 @@ class ForkServer:
         self.folder = folder
         self._commands = 0
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, "-m", "helpers.fork_server"],
+            cwd=Path(__file__).parents[1],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -129,8 +130,8 @@ def _serve() -> int:
     """Answer each line on stdin: the process that was forked, or how one ended."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
-    from in_process import main
-    from shortcuts import SHORTCUTS
+    from helpers.in_process import main
+    from helpers.shortcuts import SHORTCUTS
 
     import cnnbench
     from cnnbench.cli import main as command_line

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from pathlib import Path
 from unittest.mock import patch
 
-from installed import clean_environment
-from shortcuts import SHORTCUTS
+from helpers.command import clean_environment
+from helpers.shortcuts import SHORTCUTS
 
 from cnnbench.cli import main as command_line
 
@@ -25,7 +25,7 @@ def run_in_process(*arguments: str, folder: Path, **changes: str) -> "subprocess
 
 
 def main(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    """The command line in the folder and environment of the tests, with `shortcuts.py`."""
+    """The command line in the folder and environment of the tests, with `helpers/shortcuts.py`."""
     output, errors = io.StringIO(), io.StringIO()
     with ExitStack() as stack:
         stack.callback(_forget_modules_of, Path.cwd(), set(sys.modules))

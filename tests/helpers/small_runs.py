@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from forking import ForkServer
-from in_process import run_in_process
+from helpers.fork_server import ForkServer
+from helpers.in_process import run_in_process
 
 from cnnbench.runs.sweep import recorded_jobs
 from cnnbench.training import checkpoint

@@ -5,8 +5,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from forking import ForkServer, Running
-from strikes import Strike
+from helpers.fault_injection import Strike
+from helpers.fork_server import ForkServer, Running
 
 __all__ = ["Done", "run_together", "start_together", "told_apart"]
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from networks import EVERY_NETWORK, LARGE
+from helpers.network_names import EVERY_NETWORK, LARGE
 from torch import nn
 from torch.nn import functional
 

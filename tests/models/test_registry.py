@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.paths import CONF
 from omegaconf import OmegaConf
 from torch import nn
 
@@ -16,13 +17,13 @@ from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.config import Recipe
 from cnnbench.errors import ConfigError
 
-CONF = Path(__file__).parents[2] / "conf" / "model"
+MODEL_CONF = CONF / "model"
 NAMES = models.names()
 GIVEN = ("in_channels", "num_classes", "image_size")
 
 
 def yaml_of(name: str) -> dict[str, Any]:
-    values: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
+    values: Any = OmegaConf.to_container(OmegaConf.load(MODEL_CONF / f"{name}.yaml"))
     return {str(key): value for key, value in values.items()}
 
 
@@ -34,7 +35,7 @@ PADDING = [name for name in NAMES if "padding_mode" in yaml_arguments(name)]
 
 
 def test_every_yaml_is_of_a_network_in_the_registry() -> None:
-    assert {path.stem for path in CONF.glob("*.yaml")} == set(NAMES)
+    assert {path.stem for path in MODEL_CONF.glob("*.yaml")} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from installed import Command, only_run
+from helpers.command import Command, only_run
 
 from cnnbench import models
 

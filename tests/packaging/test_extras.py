@@ -6,7 +6,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from installed import Command, clean_environment
+from helpers.command import Command, clean_environment
 
 import cnnbench
 

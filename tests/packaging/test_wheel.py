@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from installed import clean_environment
-
-CHECKOUT = Path(__file__).parents[1]
+from helpers.command import clean_environment
+from helpers.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +15,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds what the wheel holds."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, CHECKOUT], check=True)
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT], check=True)
     (wheel,) = folder.glob("*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True)
     return folder / "site"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from drawing import CASES, EXACTLY, drawn, grads
+from helpers.drawing import CASES, EXACTLY, drawn, grads
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal

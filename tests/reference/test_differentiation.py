@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from drawing import CASES, drawn
+from helpers.drawing import CASES, drawn
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from drawing import CASES, drawn
+from helpers.drawing import CASES, drawn
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

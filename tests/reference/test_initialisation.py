@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from drawing import CASES
+from helpers.drawing import CASES
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

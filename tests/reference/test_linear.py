@@ -1,6 +1,6 @@
 """The affine layer by hand, against torch's."""
 
-from drawing import CASES, EXACTLY, drawn, grads
+from helpers.drawing import CASES, EXACTLY, drawn, grads
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from drawing import CASES, EXACTLY, drawn
+from helpers.drawing import CASES, EXACTLY, drawn
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from drawing import CASES, EXACTLY, drawn, grads
+from helpers.drawing import CASES, EXACTLY, drawn, grads
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

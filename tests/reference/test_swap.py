@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from drawing import EXACTLY
-from networks import EVERY_NETWORK
+from helpers.drawing import EXACTLY
+from helpers.network_names import EVERY_NETWORK
 from torch import nn
 from torch.testing import assert_close
 

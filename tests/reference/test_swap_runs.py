@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installed import Command
-from same_run import differences
+from helpers.command import Command
+from helpers.compare_runs import differences
 
 SMALL = (
     *("data=sample", "data.train_examples=60", "data.test_examples=20", "data.validation=20"),

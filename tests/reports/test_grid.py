@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from made_runs import make_run
+from helpers.fake_runs import make_run
 
 from cnnbench.reports.grid import Grid, grids
 from cnnbench.runs.records import read_records

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from some_epochs import epochs
+from helpers.fake_metrics import epochs
 
 from cnnbench.reports.terminal_plot import plot
 

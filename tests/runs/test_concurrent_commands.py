@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from forking import ForkServer, Running
-from installed import TINY
+from helpers.command import TINY
+from helpers.fork_server import ForkServer, Running
 
 from cnnbench.runs.reading import read_status
 

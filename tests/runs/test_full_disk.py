@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from forking import ForkServer, Running
-from in_process import run_in_process
-from installed import Command, clean_environment
-from same_run import differences
-from small_runs import SMALL, Runs, contents
+from helpers.command import Command, clean_environment
+from helpers.compare_runs import differences
+from helpers.fork_server import ForkServer, Running
+from helpers.in_process import run_in_process
+from helpers.small_runs import SMALL, Runs, contents
 
 from cnnbench.runs import directory
 from cnnbench.training import checkpoint

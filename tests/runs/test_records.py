@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from made_runs import make_run
+from helpers.fake_runs import make_run
 
 from cnnbench.runs.records import Record, read_records
 

@@ -1,6 +1,6 @@
 """What becomes of a job that was stopped, by what Slurm says of it; scontrol is a script that says what it is told to.
 
-tests/test_slurm_cluster.py asks a Slurm that runs.
+tests/sweeps/test_slurm_cluster.py asks a Slurm that runs.
 """
 
 import os

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from forking import ForkServer
-from installed import Command, go_on
-from same_run import differences
+from helpers.command import Command, go_on
+from helpers.compare_runs import differences
+from helpers.fork_server import ForkServer
 
 from cnnbench.cli import main
 from cnnbench.runs.reading import read_status

@@ -3,11 +3,10 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 HIDING = "import sys; sys.modules.update(dict.fromkeys(('fcntl', 'resource', 'pwd', 'termios')));"
 
 

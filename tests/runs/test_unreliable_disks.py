@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from installed import Command
-from same_run import differences
-from small_runs import SMALL, Runs
+from helpers.command import Command
+from helpers.compare_runs import differences
+from helpers.small_runs import SMALL, Runs
 
 from cnnbench.runs import directory
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import run_in_process
-from small_runs import SMALL
+from helpers.in_process import run_in_process
+from helpers.small_runs import SMALL
 
 from cnnbench.errors import DataError
 from cnnbench.sweeps import dry_run

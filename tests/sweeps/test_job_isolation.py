@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from forking import ForkServer
+from helpers.command import TINY, Command
+from helpers.compare_runs import differences
+from helpers.fork_server import ForkServer
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn
-from installed import TINY, Command
-from same_run import differences
 
 from cnnbench.api import train
 from cnnbench.cli.hydra_app import RunCallback

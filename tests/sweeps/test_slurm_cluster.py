@@ -8,17 +8,18 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from forking import ForkServer
-from same_run import differences
-from slurm_cluster import SlurmCluster, missing_programs
-from small_runs import SMALL, job_of
+from helpers.compare_runs import differences
+from helpers.fork_server import ForkServer
+from helpers.paths import ROOT
+from helpers.slurm_cluster import SlurmCluster, missing_programs
+from helpers.small_runs import SMALL, job_of
 
 from cnnbench.runs.reading import read_status
 
 pytestmark = pytest.mark.slow
 
 MISSING = missing_programs()
-SEARCH_PATH = ":".join(map(str, [Path(__file__).parent / "striking", *filter(None, sys.path)]))
+SEARCH_PATH = ":".join(map(str, [ROOT / "tests" / "helpers" / "job_fault_injection", *filter(None, sys.path)]))
 ON_SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1")
 TIMEOUT_S = 200
 

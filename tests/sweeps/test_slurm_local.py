@@ -1,6 +1,6 @@
 """Sweeps whose jobs submitit starts, without Slurm: in processes that are sent signals and started again as Slurm does.
 
-tests/test_slurm_cluster.py has the same with a Slurm that runs.
+tests/sweeps/test_slurm_cluster.py has the same with a Slurm that runs.
 """
 
 import json
@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from forking import ForkServer
-from same_run import differences
-from small_runs import SMALL, job_of
+from helpers.compare_runs import differences
+from helpers.fork_server import ForkServer
+from helpers.paths import ROOT
+from helpers.small_runs import SMALL, job_of
 
 from cnnbench.runs.reading import read_status
 
 JOB = tuple(word for word in SMALL if not word.startswith("optimizer.lr="))
 GOOD, BAD = "optimizer.lr=0.01", "optimizer.lr=1e+30"
-SEARCH_PATH = ":".join(map(str, [Path(__file__).parent / "striking", *filter(None, sys.path)]))
+SEARCH_PATH = ":".join(map(str, [ROOT / "tests" / "helpers" / "job_fault_injection", *filter(None, sys.path)]))
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from forking import ForkServer
-from in_process import run_in_process
-from installed import run_command
-from same_run import differences
-from small_runs import SMALL
-from together import told_apart
+from helpers.command import run_command
+from helpers.compare_runs import differences
+from helpers.fork_server import ForkServer
+from helpers.in_process import run_in_process
+from helpers.small_runs import SMALL
+from helpers.two_process_runs import told_apart
 
 from cnnbench.runs.reading import read_status
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forking import ForkServer
+from helpers.command import Command
+from helpers.fork_server import ForkServer
+from helpers.in_process import run_in_process
+from helpers.small_runs import SMALL
 from hydra.core.plugins import Plugins
-from in_process import run_in_process
-from installed import Command
-from small_runs import SMALL
 
 from cnnbench.runs.directory import LOCK
 from cnnbench.runs.lock import Lock

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.in_process import run_in_process
+from helpers.small_runs import SMALL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from in_process import run_in_process
 from omegaconf import DictConfig, OmegaConf
-from small_runs import SMALL
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config

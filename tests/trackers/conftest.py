@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from forking import ForkServer
-from in_process import run_in_process
-from small_runs import SMALL, Runs
-from tracked import read_mlflow
+from helpers.fork_server import ForkServer
+from helpers.in_process import run_in_process
+from helpers.small_runs import SMALL, Runs
+from helpers.tracker_contents import read_mlflow
 
 PLACES = {
     "tensorboard": "tensorboard --logdir run",

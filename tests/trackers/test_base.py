@@ -10,13 +10,13 @@ from typing import Any
 from unittest.mock import Mock, call
 
 import pytest
-from forking import ForkServer
-from in_process import run_in_process
-from installed import Command
-from same_run import differences
-from small_runs import SMALL, Runs
-from together import run_together
-from tracked import READERS, read_recorded
+from helpers.command import Command
+from helpers.compare_runs import differences
+from helpers.fork_server import ForkServer
+from helpers.in_process import run_in_process
+from helpers.small_runs import SMALL, Runs
+from helpers.tracker_contents import READERS, read_recorded
+from helpers.two_process_runs import run_together
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config

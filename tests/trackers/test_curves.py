@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.fake_metrics import Row, epochs
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
-from some_epochs import Row, epochs
 
 from cnnbench.trackers import curves
 from cnnbench.trackers.curves import Curves, draw, render

@@ -13,10 +13,10 @@ from typing import Any
 from unittest.mock import Mock, call
 
 import pytest
-from forking import ForkServer
-from installed import Command
-from small_runs import SMALL
-from tracked import read_mlflow, read_recorded, server
+from helpers.command import Command
+from helpers.fork_server import ForkServer
+from helpers.small_runs import SMALL
+from helpers.tracker_contents import read_mlflow, read_recorded, server
 
 from cnnbench import api, config
 from cnnbench.cli.hydra_app import compose_config

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from installed import Command
+from helpers.command import Command
+from helpers.small_runs import SMALL, Runs
+from helpers.tracker_contents import READERS, read_events, read_recorded
 from PIL import Image
-from small_runs import SMALL, Runs
-from tracked import READERS, read_events, read_recorded
 
 from cnnbench.trackers.tensorboard import Client, except_writer, tag_of
 

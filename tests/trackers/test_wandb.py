@@ -10,10 +10,10 @@ from typing import Any
 from unittest.mock import Mock, call
 
 import pytest
-from forking import ForkServer
-from installed import NOWHERE
-from small_runs import SMALL
-from tracked import read_wandb
+from helpers.command import NOWHERE
+from helpers.fork_server import ForkServer
+from helpers.small_runs import SMALL
+from helpers.tracker_contents import read_wandb
 
 from cnnbench.config import WandbConfig
 from cnnbench.runs.reading import reject_escaping_links

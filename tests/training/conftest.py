@@ -1,11 +1,12 @@
 """What the tests of training share: a small configuration, random images, and an engine."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from helpers.devices import MakeEngine
+from helpers.paths import CONF
 from hydra import compose, initialize_config_dir
 from torch import nn
 
@@ -18,7 +19,6 @@ from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.optimizers import make_optimizers
 
-CONF = Path(__file__).parents[2] / "conf"
 SMALL = [
     "model=mlp",
     "model.widths=[16]",
@@ -74,9 +74,6 @@ def examples(device: Device) -> Examples:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (21, 1, 4, 4), dtype=torch.uint8, generator=generator)
     return Examples(images.to(device.torch_device), (torch.arange(21) % 4).to(device.torch_device))
-
-
-MakeEngine = Callable[..., EagerEngine]
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from forking import ForkServer
-from small_runs import Runs, State, forge, refused
+from helpers.fork_server import ForkServer
+from helpers.small_runs import Runs, State, forge, refused
 
 from cnnbench.training import checkpoint
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.devices import MakeEngine
 from torch import nn
 
 from cnnbench.config import Config
@@ -14,8 +15,6 @@ from cnnbench.data.resident import Examples
 from cnnbench.errors import ConfigError
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
-
-MakeEngine = Callable[..., EagerEngine]
 
 BATCH = 8
 

@@ -7,13 +7,13 @@ is: what is computed in Python at the time of recording stays as it was.
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from config_changes import change
+from helpers.config_changes import change
+from helpers.devices import EACH_DEVICE, MakeEngine
+from helpers.tape_engine import Net, TapeEngine
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench.config import (
     AdagradConfig,
@@ -34,14 +34,8 @@ from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
 
-MakeEngine = Callable[..., EagerEngine]
 Step = Callable[[], None]
 
-CUDA = pytest.param(
-    "cuda",
-    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")],
-)
-EACH_DEVICE = pytest.mark.parametrize("device", ["cpu", CUDA], indirect=True)
 
 SGD = MomentumConfig(lr=0.05, momentum=0.9, weight_decay=0.001)
 OPTIMIZERS = [
@@ -64,61 +58,6 @@ CASES = [
 ]
 BATCH = 8
 KINDS = (EagerEngine, GraphEngine)
-
-
-class Tape(TorchDispatchMode):
-    """Records each operation with its tensors; `play` does all of them again, into the same memory."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Any, Any, Any, list[torch.Tensor]]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:
-            raise RuntimeError("the step waits for the device")
-        outputs = func(*args, **(kwargs or {}))
-        self.calls.append((func, args, kwargs or {}, tensors_in(outputs)))
-        return outputs
-
-    def play(self) -> None:
-        with torch.no_grad():
-            for func, args, kwargs, outputs in self.calls:
-                for kept, new in zip(outputs, tensors_in(func(*args, **kwargs)), strict=True):
-                    if kept.data_ptr() != new.data_ptr():
-                        kept.copy_(new)
-
-
-def tensors_in(outputs: Any) -> list[torch.Tensor]:
-    if isinstance(outputs, torch.Tensor):
-        return [outputs]
-    return [tensor for each in outputs for tensor in tensors_in(each)] if isinstance(outputs, (tuple, list)) else []
-
-
-class TapeEngine(GraphEngine):
-    """Records on tape on the CPU, in a CUDA graph on a GPU."""
-
-    def record(self, step: Step) -> Step:
-        if self.device.torch_device.type == "cuda":
-            return super().record(step)
-        with Tape() as tape:
-            step()
-        return tape.play
-
-
-class Net(nn.Sequential):
-    """A convolution, batch normalisation, dropout and a classifier of four classes."""
-
-    def __init__(self) -> None:
-        torch.manual_seed(1)
-        super().__init__(
-            # without a bias: before batch normalisation its gradient is rounding alone, which Adam makes large
-            nn.Conv2d(1, 3, 3, bias=False),
-            nn.BatchNorm2d(3),
-            nn.ReLU(),
-            nn.Dropout(0.3),
-            nn.Flatten(),
-            nn.Linear(12, 4),
-        )
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from config_changes import change
+from helpers.config_changes import change
 
 from cnnbench.config import Config, DeviceConfig
 from cnnbench.errors import ConfigError

@@ -1,11 +1,10 @@
-"""Each process's share of the work, and of what it may do by itself; whole runs are in tests/test_together.py."""
-
-from collections.abc import Callable
+"""Each process's share of the work, and of what it may do by itself; whole runs are in tests/training/test_distributed_runs.py."""
 
 import pytest
 import torch
 import torch.distributed as dist
-from config_changes import change
+from helpers.config_changes import change
+from helpers.devices import MakeEngine
 from torch import nn
 
 from cnnbench.config import Config, DeviceConfig
@@ -13,10 +12,7 @@ from cnnbench.data.resident import epoch_order
 from cnnbench.errors import ConfigError
 from cnnbench.training.device import Device, resolve_device
 from cnnbench.training.distributed import DistributedEngine, broadcast, is_peer_lost
-from cnnbench.training.engine import EagerEngine
 from cnnbench.training.state import seed_for
-
-MakeEngine = Callable[..., EagerEngine]
 
 
 @pytest.fixture

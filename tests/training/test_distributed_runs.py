@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from forking import ForkServer
-from same_run import differences
-from together import Done, run_together
+from helpers.compare_runs import differences
+from helpers.fork_server import ForkServer
+from helpers.two_process_runs import Done, run_together
 
 from cnnbench.cli.hydra_app import HydraJob, run_hydra_app
 from cnnbench.training import checkpoint

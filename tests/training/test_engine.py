@@ -2,29 +2,22 @@
 
 import copy
 import itertools
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
-from config_changes import change
+from helpers.config_changes import change
+from helpers.devices import EACH_DEVICE, MakeEngine
+from helpers.softmax_regression import by_hand, moved
 from torch import nn
 from torch.nn import functional
 
 from cnnbench.config import AdagradConfig, AdamConfig, Config, MomentumConfig, OptimizerConfig, RMSpropConfig, SgdConfig
 from cnnbench.data.resident import Examples
 from cnnbench.training.device import Device
-from cnnbench.training.engine import EagerEngine, Metrics, endless_steps
-
-MakeEngine = Callable[..., EagerEngine]
+from cnnbench.training.engine import Metrics, endless_steps
 
 LR = 0.1
-
-CUDA = pytest.param(
-    "cuda",
-    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")],
-)
-EACH_DEVICE = pytest.mark.parametrize("device", ["cpu", CUDA], indirect=True)
 
 
 @pytest.fixture
@@ -41,36 +34,12 @@ def plain(config: Config) -> Config:
     return config
 
 
-def pixels(examples: Examples) -> torch.Tensor:
-    return examples.images.flatten(1).float() / 255
-
-
-def by_hand(network: nn.Sequential, examples: Examples) -> tuple[Metrics, torch.Tensor, torch.Tensor]:
-    """Softmax regression: mean loss and accuracy, and the gradients of the weight and the bias."""
-    inputs, labels, layer = pixels(examples).double(), examples.labels, network[1]
-    logits = inputs @ layer.weight.detach().double().T + layer.bias.detach().double()
-    probabilities = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
-    loss = -probabilities[torch.arange(len(labels)), labels].log().mean().item()
-    accuracy = (logits.argmax(dim=1) == labels).double().mean().item()
-    error = (probabilities - functional.one_hot(labels, 4)) / len(labels)
-    return Metrics(loss, accuracy), (error.T @ inputs).float(), error.sum(dim=0).float()
-
-
 def about(metrics: Metrics) -> object:
     return pytest.approx((metrics.loss, metrics.accuracy), rel=1e-5)
 
 
 def values(metrics: Metrics) -> tuple[float, float]:
     return metrics.loss, metrics.accuracy
-
-
-def moved(engine: EagerEngine, examples: Examples, **arguments: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far one step on all the examples moves the weight and the bias."""
-    weight, bias = engine.model.parameters()
-    before = weight.detach().clone(), bias.detach().clone()
-    engine.model.train()
-    engine.train_step(examples.images, examples.labels, **arguments)
-    return weight.detach() - before[0], bias.detach() - before[1]
 
 
 @EACH_DEVICE

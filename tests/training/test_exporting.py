@@ -11,7 +11,8 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from config_changes import change
+from helpers.config_changes import change
+from helpers.devices import MakeEngine
 from torch import nn
 
 from cnnbench import models
@@ -112,9 +113,6 @@ def test_preprocessing_is_that_of_training(
     images = torch.randint(0, 256, (5, len(mean), side, side), dtype=torch.uint8)
     training = Preprocess(size, mean, std)
     torch.testing.assert_close(Preprocessing(training, side)(images), training(images), rtol=0, atol=2e-6)
-
-
-MakeEngine = Callable[..., EagerEngine]
 
 
 @pytest.fixture

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from forking import ForkServer
-from installed import Command
+from helpers.command import Command
+from helpers.fork_server import ForkServer
+from helpers.paths import CONF
+from helpers.small_runs import SMALL, Runs, State, forge
 from safetensors import safe_open
-from small_runs import SMALL, Runs, State, forge
 
 from cnnbench.data import catalog
 from cnnbench.errors import CheckpointError, CnnbenchError, ConfigError
 from cnnbench.training import checkpoint
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 
-CONF = Path(__file__).parents[2] / "conf"
 IMAGES = torch.arange(2 * 784, dtype=torch.uint8).view(2, 1, 28, 28)
 
 

@@ -5,10 +5,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from forking import ForkServer
-from in_process import run_in_process
-from same_run import differences
-from small_runs import BETWEEN, SMALL, Runs, contents, forge, refused
+from helpers.compare_runs import differences
+from helpers.fork_server import ForkServer
+from helpers.in_process import run_in_process
+from helpers.small_runs import BETWEEN, SMALL, Runs, contents, forge, refused
 
 from cnnbench.runs.directory import claim_exactly
 

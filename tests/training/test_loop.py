@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from config_changes import change
+from helpers.config_changes import change
+from helpers.devices import EACH_DEVICE, MakeEngine
+from helpers.training_states import make_state
 from torch import nn
-from training_states import make_state
 
 from cnnbench.config import Config, ConstantConfig, as_dict, load
 from cnnbench.data.resident import Examples, epoch_order
@@ -23,14 +24,8 @@ from cnnbench.training.device import Device, resolve_device, setup_device
 from cnnbench.training.engine import EagerEngine, Metrics
 from cnnbench.training.state import Row
 
-MakeEngine = Callable[..., EagerEngine]
 Start = Callable[[], tuple[EagerEngine, Iterator[Row]]]
 
-CUDA = pytest.param(
-    "cuda",
-    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")],
-)
-EACH_DEVICE = pytest.mark.parametrize("device", ["cpu", CUDA], indirect=True)
 
 MEASURED = ("epoch_s", "examples_per_s", "peak_gib")  # differ from run to run
 

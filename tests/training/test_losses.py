@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from config_changes import change
+from helpers.config_changes import change
 from torch import nn
 
 from cnnbench.config import Config

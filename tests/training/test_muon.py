@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import EVERY_NETWORK, LARGE
+from helpers.network_names import EVERY_NETWORK, LARGE
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.devices import EACH_DEVICE
+from helpers.paths import CONF
 from omegaconf import OmegaConf
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
@@ -29,13 +31,8 @@ from cnnbench.training.device import Device
 from cnnbench.training.muon import Muon
 from cnnbench.training.optimizers import make_optimizer, make_optimizers, set_lr
 
-YAMLS = sorted((Path(__file__).parents[2] / "conf" / "optimizer").glob("*.yaml"))
+YAMLS = sorted((CONF / "optimizer").glob("*.yaml"))
 CPU = torch.device("cpu")
-CUDA = pytest.param(
-    "cuda",
-    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")],
-)
-EACH_DEVICE = pytest.mark.parametrize("device", ["cpu", CUDA], indirect=True)
 
 MADE = [
     (SgdConfig(lr=0.2, momentum=0.0, weight_decay=0.01), SGD, {"momentum": 0.0, "nesterov": False}),

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from installed import Command
+from helpers.command import Command
 
 from cnnbench.training.device import Device
 

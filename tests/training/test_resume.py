@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from config_changes import change
-from test_cuda_graph import Net, TapeEngine
-from training_states import make_state
+from helpers.config_changes import change
+from helpers.devices import MakeEngine
+from helpers.tape_engine import Net, TapeEngine
+from helpers.training_states import make_state
 
 from cnnbench.config import (
     AdagradConfig,
@@ -36,8 +37,6 @@ from cnnbench.training import checkpoint, loop
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.state import State, restore
-
-MakeEngine = Callable[..., EagerEngine]
 
 OPTIMIZERS: list[OptimizerConfig] = [
     SgdConfig(lr=0.1, momentum=0.0, weight_decay=1e-4),

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from forking import ForkServer
-from installed import go_on
-from same_run import differences
-from strikes import Strike
+from helpers.command import go_on
+from helpers.compare_runs import differences
+from helpers.fault_injection import Strike
+from helpers.fork_server import ForkServer
 
 from cnnbench.runs.reading import read_status
 from cnnbench.training import checkpoint

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from in_process import run_in_process
-from same_run import differences
-from small_runs import SMALL, STATES, Runs, checkpoints, contents
+from helpers.compare_runs import differences
+from helpers.in_process import run_in_process
+from helpers.small_runs import SMALL, STATES, Runs, checkpoints, contents
 
 QUICK, ALL = 36, 348  # cases; in the quick ones each file of each state is damaged once
 

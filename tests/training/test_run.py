@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import run_in_process
-from installed import TINY, Command
+from helpers.command import TINY, Command
+from helpers.in_process import run_in_process
 
 from cnnbench import models
 from cnnbench.config import Config

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from config_changes import change
-from test_engine import EACH_DEVICE, MakeEngine, by_hand, moved
+from helpers.config_changes import change
+from helpers.devices import EACH_DEVICE, MakeEngine
+from helpers.softmax_regression import by_hand, moved
 from torch import nn
 
 from cnnbench.config import Config, SgdConfig

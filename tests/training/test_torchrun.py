@@ -1,6 +1,6 @@
 """The command under torchrun itself: its signals, its restarts, and what a person sees.
 
-tests/test_together.py has the same, quicker, with ranks that are forked.
+tests/training/test_distributed_runs.py has the same, quicker, with ranks that are forked.
 """
 
 import json
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from installed import clean_environment
-from same_run import differences
-from together import Done, told_apart
+from helpers.command import clean_environment
+from helpers.compare_runs import differences
+from helpers.two_process_runs import Done, told_apart
 
 from cnnbench.runs.reading import read_status
 

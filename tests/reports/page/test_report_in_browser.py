@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import DESKTOP, MARKS, PHONE, Window, sync_api, window
-from made_runs import grid, make_run
+from helpers.browser import DESKTOP, MARKS, PHONE, Window, sync_api, window
+from helpers.fake_runs import grid, make_run
 from PIL import Image
 
 from cnnbench.reports.inspection.sections import Section

@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from made_records import made, made_record
+from helpers.fake_records import made, made_record
 
 from cnnbench.reports.reproduction.arms import Arm, sort_runs
 from cnnbench.runs.records import Record

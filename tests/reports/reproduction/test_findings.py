@@ -5,33 +5,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from made_records import made, made_record
+from helpers.fake_records import made, made_record
+from helpers.reproduced_statements import JOBS, STATEMENTS
 
 from cnnbench.analysis.judge import Estimate
-from cnnbench.cli.hydra_app import conf_folder
-from cnnbench.cli.reproduce import jobs_of
 from cnnbench.reports.reproduction import arms, statements
 from cnnbench.reports.reproduction.arms import sort_runs
-from cnnbench.reports.reproduction.findings import FIGURES, Judged, judge_finding, judge_network
-from cnnbench.reports.reproduction.statements import Finding, Network, load_statements
+from cnnbench.reports.reproduction.findings import Judged, judge_finding, judge_network
+from cnnbench.reports.reproduction.statements import Finding, Network
 from cnnbench.runs.records import Record
 
-
-class AnyFigure(dict[str, Estimate]):
-    """One that has a figure of each name."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __missing__(self, name: str) -> Estimate:
-        return Estimate(0.5)
-
-
 Values = dict[str, str]
-NOTHING = Estimate(0.0)
-JOBS = jobs_of("all", "full")
-COMPUTED = AnyFigure(dict.fromkeys(("border_reflect_smoothing", "border_reflect_lenet"), NOTHING))
-STATEMENTS = load_statements(conf_folder() / "claims.yaml", JOBS, FIGURES, COMPUTED)
 FINDINGS = {
     f"{number}-{place}": finding
     for number, claim in STATEMENTS.claims.items()

@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from made_records import made, made_record
-from test_findings import COMPUTED, JOBS, STATEMENTS
+from helpers.fake_records import made, made_record
+from helpers.reproduced_statements import COMPUTED, JOBS, STATEMENTS
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config

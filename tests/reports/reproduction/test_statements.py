@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_findings import JOBS, STATEMENTS
+from helpers.reproduced_statements import JOBS, STATEMENTS
 
 from cnnbench.cli.hydra_app import conf_folder
 from cnnbench.errors import ConfigError

@@ -1,4 +1,4 @@
-"""What goes into the page. How it behaves is tests/test_report_browser.py's."""
+"""What goes into the page. How it behaves is tests/reports/page/test_report_in_browser.py's."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_runs import grid, make_run
+from helpers.fake_runs import grid, make_run
 
 from cnnbench.reports.groups import ranked
 from cnnbench.reports.page.report import data_of, render
