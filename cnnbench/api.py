@@ -24,8 +24,8 @@ from cnnbench.commands.evaluate import evaluate_model
 from cnnbench.commands.predict import classify_files
 from cnnbench.errors import ConfigError
 from cnnbench.reports.predictions import Prediction
-from cnnbench.runs.processes import processes
-from cnnbench.runs.slurm import end_or_restart
+from cnnbench.runs.torchrun_env import processes
+from cnnbench.sweeps.slurm import end_or_restart
 from cnnbench.training import run as training
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 from cnnbench.training.run import OnEpoch, StoppedByOnEpoch

@@ -31,9 +31,9 @@ from cnnbench.cli.hydra_app import (
 from cnnbench.cli.options import PARSERS, locate_run, words_beside
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError
 from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly, resume_command
-from cnnbench.runs.processes import broadcast, one_broadcast, processes
 from cnnbench.runs.reading import find_runs, runs_of_this_launch
 from cnnbench.runs.sweep import is_stopped, recorded_jobs
+from cnnbench.runs.torchrun_env import broadcast, one_broadcast, processes
 from cnnbench.sweeps.jobs import SweepRequest, list_jobs, quote_path
 
 __all__ = ["benchmark", "gradcheck", "resume", "run_sweep_command", "summary", "train"]

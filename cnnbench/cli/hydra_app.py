@@ -39,12 +39,12 @@ from cnnbench.runs.directory import (
     require_empty,
 )
 from cnnbench.runs.machine import limit_spinning
-from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_config, runs_of_this_launch
-from cnnbench.runs.slurm import end_or_restart
-from cnnbench.runs.stopping import STOP_SIGNALS, end
+from cnnbench.runs.signals import STOP_SIGNALS, end
 from cnnbench.runs.sweep import JOBS, is_stopped, stop
+from cnnbench.runs.torchrun_env import processes
 from cnnbench.sweeps.jobs import SweepRequest
+from cnnbench.sweeps.slurm import end_or_restart
 
 if TYPE_CHECKING:
     from cnnbench.training.preflight import Preflight

@@ -27,9 +27,9 @@ from cnnbench.cli.process_setup import (
 )
 from cnnbench.cli.words import explain_command
 from cnnbench.errors import ConfigError
-from cnnbench.runs.processes import broadcast, processes, shared_store
 from cnnbench.runs.reading import check_is_run
-from cnnbench.runs.stopping import STOP_SIGNALS, end_on_signals
+from cnnbench.runs.signals import STOP_SIGNALS, end_on_signals
+from cnnbench.runs.torchrun_env import broadcast, processes, shared_store
 
 __all__ = ["main"]
 

@@ -15,8 +15,8 @@ from cnnbench.cli.hydra_app import compose_config, conf_folder
 from cnnbench.cli.options import PARSERS
 from cnnbench.commands import write_results
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.runs.processes import processes
 from cnnbench.runs.records import Record, read_records
+from cnnbench.runs.torchrun_env import processes
 from cnnbench.sweeps.jobs import Overrides, SweepRequest, list_jobs, quote_path
 
 __all__ = ["jobs_of", "read_scale", "run", "select_runs"]

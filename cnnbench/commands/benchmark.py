@@ -13,7 +13,7 @@ from cnnbench.config import Config, to_yaml
 from cnnbench.data import datasets
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
-from cnnbench.data.resident import ResidentData, epoch_order
+from cnnbench.data.device_data import ResidentData, epoch_order
 from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.runs import environment

@@ -10,8 +10,8 @@ import torch
 
 from cnnbench.analysis.format import align, format_count, printable
 from cnnbench.analysis.metrics import BINS, Evaluation, compute_metrics
+from cnnbench.data.device_data import Examples
 from cnnbench.data.eval_set import EvalSet, load_eval_set
-from cnnbench.data.resident import Examples
 from cnnbench.errors import ConfigError
 from cnnbench.reports.confusion import draw_confusion
 from cnnbench.runs import environment

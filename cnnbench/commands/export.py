@@ -16,7 +16,7 @@ from cnnbench.data.catalog import Dataset
 from cnnbench.errors import ConfigError, explain_write_error
 from cnnbench.runs.directory import write_atomically
 from cnnbench.runs.records import read_records
-from cnnbench.training.exporting import FORMATS, Classifier, Preprocessing, differences, pack
+from cnnbench.training.export import FORMATS, Classifier, Preprocessing, differences, pack
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 
 __all__ = ["TOLERANCE", "run"]

@@ -12,8 +12,8 @@ from cnnbench.analysis.activations import pick_evenly
 from cnnbench.analysis.format import format_count, printable
 from cnnbench.analysis.layers import measure_layers, sum_layers
 from cnnbench.analysis.receptive_field import trace
+from cnnbench.data.device_data import Examples
 from cnnbench.data.eval_set import load_eval_set
-from cnnbench.data.resident import Examples
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.layers import choose_layers, main_layers, named_layers

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.commands import write_results
-from cnnbench.reports.comparison import how_many, print_comparison
-from cnnbench.reports.groups import ranked
+from cnnbench.reports.grouping import ranked
 from cnnbench.reports.page.report import render
-from cnnbench.reports.table import (
+from cnnbench.reports.tables import (
     Column,
     columns_of_groups,
     columns_of_runs,
@@ -18,6 +17,7 @@ from cnnbench.reports.table import (
     escaped,
     markdown,
 )
+from cnnbench.reports.terminal_table import how_many, print_comparison
 from cnnbench.runs.records import Record
 
 __all__ = ["run"]

@@ -12,7 +12,7 @@ import torch
 from cnnbench.config import FOLDER, Config, DataConfig
 from cnnbench.data import datasets
 from cnnbench.data.catalog import Dataset
-from cnnbench.data.resident import Examples, ResidentData
+from cnnbench.data.device_data import Examples, ResidentData
 from cnnbench.data.scan_folder import find_test_folder
 from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError, format_count

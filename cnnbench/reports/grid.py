@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnbench.config import IGNORED_KEYS, REPEATED_KEYS, flatten, is_below
-from cnnbench.reports.groups import Group
+from cnnbench.reports.grouping import Group
 from cnnbench.runs.records import Record
 
 __all__ = ["BATCH_SIZE", "RATE", "Grid", "grids"]

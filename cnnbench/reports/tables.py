@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from cnnbench.analysis.format import mean_and_std, truncate
 from cnnbench.config import REPEATED_KEYS
-from cnnbench.reports.groups import Group, distinguishing, given, group
+from cnnbench.reports.grouping import Group, distinguishing, given, group
 from cnnbench.runs.records import Record
 
 __all__ = [

@@ -20,8 +20,8 @@ from cnnbench.config import (
     join_words,
 )
 from cnnbench.errors import explain_write_error
-from cnnbench.reports.groups import Group, differing, distinguishing, given, group, ranked
-from cnnbench.reports.table import columns_of_runs, csv_rows
+from cnnbench.reports.grouping import Group, differing, distinguishing, given, group, ranked
+from cnnbench.reports.tables import columns_of_runs, csv_rows
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import Record, read_records
 from cnnbench.runs.sweep import recorded_jobs

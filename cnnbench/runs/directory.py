@@ -20,7 +20,7 @@ import yaml
 from cnnbench.config import Config, external_targets, format_override, join_words
 from cnnbench.errors import NOT_SUPPORTED, CnnbenchError, ConfigError, explain_write_error, from_machine
 from cnnbench.runs.lock import Lock
-from cnnbench.runs.processes import processes
+from cnnbench.runs.torchrun_env import processes
 
 __all__ = [
     "DATASET",

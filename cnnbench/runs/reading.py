@@ -14,7 +14,7 @@ from cnnbench import config
 from cnnbench.errors import UNREACHABLE, ConfigError, format_count
 from cnnbench.runs.directory import LOCK, STATUS
 from cnnbench.runs.lock import Lock
-from cnnbench.runs.processes import processes
+from cnnbench.runs.torchrun_env import processes
 
 __all__ = [
     "MAX_DEPTH",

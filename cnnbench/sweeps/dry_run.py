@@ -12,7 +12,7 @@ from cnnbench.analysis.format import align, format_count, format_duration, print
 from cnnbench.analysis.timing import count_flops, time_rounds
 from cnnbench.config import Config, load
 from cnnbench.data import datasets
-from cnnbench.data.resident import ResidentData
+from cnnbench.data.device_data import ResidentData
 from cnnbench.data.splits import check_sizes, num_held_out
 from cnnbench.errors import CnnbenchError, DataError
 from cnnbench.runs.directory import STATUS

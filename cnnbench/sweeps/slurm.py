@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 
-from cnnbench.runs.stopping import STOP_SIGNALS, Preempted, preemption_signal
+from cnnbench.runs.signals import STOP_SIGNALS, Preempted, preemption_signal
 
 __all__ = ["end_or_restart"]
 

@@ -21,14 +21,14 @@ from omegaconf import OmegaConf, open_dict
 
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError, format_count
-from cnnbench.reports.comparison import print_comparison
+from cnnbench.reports.terminal_table import print_comparison
 from cnnbench.runs.directory import LOCK
 from cnnbench.runs.lock import Lock
-from cnnbench.runs.processes import broadcast, processes
 from cnnbench.runs.reading import read_accuracy, read_config, read_status
 from cnnbench.runs.records import read_records
-from cnnbench.runs.stopping import SIGTERM_CODE, STOP_SIGNALS, print_from_handler
+from cnnbench.runs.signals import SIGTERM_CODE, STOP_SIGNALS, print_from_handler
 from cnnbench.runs.sweep import add_jobs, allow, recorded_jobs, stop
+from cnnbench.runs.torchrun_env import broadcast, processes
 from cnnbench.sweeps.jobs import (
     Overrides,
     SweepProgress,

@@ -15,9 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from cnnbench import config
 from cnnbench.analysis.format import truncate
 from cnnbench.errors import ConfigError
-from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import reject_escaping_links
 from cnnbench.runs.sweep import JOBS, Jobs
+from cnnbench.runs.torchrun_env import processes
 
 __all__ = ["UntrustedSweepPolicy"]
 

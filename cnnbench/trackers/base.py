@@ -21,7 +21,7 @@ from cnnbench.analysis.format import truncate
 from cnnbench.config import TRACKERS, Config, as_dict, flatten, job_identity
 from cnnbench.data.user_folders import expand_user
 from cnnbench.runs.reading import read_json_or_empty
-from cnnbench.runs.stopping import Stopping
+from cnnbench.runs.signals import Stopping
 from cnnbench.runs.sweep import JOBS
 
 __all__ = ["Row", "Rows", "Tracker", "Trackers", "start_trackers"]

@@ -10,8 +10,8 @@ from cnnbench.config import Config
 from cnnbench.data.augment import Augment
 from cnnbench.data.catalog import Dataset
 from cnnbench.data.datasets import normalization
-from cnnbench.data.transforms import Preprocess, per_channel
-from cnnbench.runs.processes import processes
+from cnnbench.data.preprocess import Preprocess, per_channel
+from cnnbench.runs.torchrun_env import processes
 from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.device import Device, device_config, resolve_device, setup_device
 from cnnbench.training.engine import EagerEngine

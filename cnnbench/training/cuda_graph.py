@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from cnnbench.data.resident import Examples
+from cnnbench.data.device_data import Examples
 from cnnbench.errors import is_out_of_memory
 from cnnbench.training.engine import EagerEngine
 

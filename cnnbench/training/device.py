@@ -19,7 +19,7 @@ from cnnbench.analysis.format import format_count
 from cnnbench.config import Config, DeviceConfig, join_words
 from cnnbench.errors import ConfigError
 from cnnbench.runs.machine import cpu_quota, memory_limit, usable_cpus
-from cnnbench.runs.processes import processes
+from cnnbench.runs.torchrun_env import processes
 
 __all__ = ["Device", "cleaned_up", "describe_threads", "device_config", "resolve_device", "setup_device"]
 

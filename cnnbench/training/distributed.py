@@ -16,9 +16,9 @@ from torch import nn
 from torch._C._distributed_c10d import PrefixStore
 from torch.nn.parallel import DistributedDataParallel
 
-from cnnbench.data.resident import Examples
-from cnnbench.runs.processes import TIMEOUT, broadcast, processes, shared_store
-from cnnbench.runs.stopping import SIGTERM_CODE, Stopping
+from cnnbench.data.device_data import Examples
+from cnnbench.runs.signals import SIGTERM_CODE, Stopping
+from cnnbench.runs.torchrun_env import TIMEOUT, broadcast, processes, shared_store
 from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, StepFn, copy_to_cpu
 from cnnbench.training.optimizers import set_lr
 from cnnbench.training.sync_batch_norm import use_sync_batch_norm

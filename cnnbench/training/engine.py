@@ -17,10 +17,10 @@ from torch.optim import Optimizer
 
 from cnnbench.config import Config
 from cnnbench.data.augment import Augment
-from cnnbench.data.resident import Examples
-from cnnbench.data.transforms import Preprocess
+from cnnbench.data.device_data import Examples
+from cnnbench.data.preprocess import Preprocess
 from cnnbench.errors import ConfigError, is_out_of_memory
-from cnnbench.runs.stopping import Stopping
+from cnnbench.runs.signals import Stopping
 from cnnbench.training.device import Device
 from cnnbench.training.ema import WeightEma
 from cnnbench.training.losses import make_losses

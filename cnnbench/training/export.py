@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
-from cnnbench.data.transforms import Preprocess
+from cnnbench.data.preprocess import Preprocess
 from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.training.engine import EagerEngine
 

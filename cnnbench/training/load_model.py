@@ -18,8 +18,8 @@ from cnnbench.config import INFERENCE_OVERRIDES, Config
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import DATASET
-from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import check_is_run, check_training_run, read_json
+from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine, on_meta
 from cnnbench.training.engine import EagerEngine

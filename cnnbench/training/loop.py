@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cnnbench.analysis.format import format_count, format_time_left
-from cnnbench.data.resident import epoch_order
+from cnnbench.data.device_data import epoch_order
 from cnnbench.training.checkpoint import CheckpointManager
 from cnnbench.training.engine import Metrics
 from cnnbench.training.schedules import lr_factor

@@ -12,7 +12,7 @@ from cnnbench.config import FOLDER, TRACKERS, Config
 from cnnbench.data import datasets
 from cnnbench.data.splits import check_sizes, num_held_out
 from cnnbench.errors import ConfigError
-from cnnbench.runs.processes import processes
+from cnnbench.runs.torchrun_env import processes
 
 if TYPE_CHECKING:  # what is wrong without PyTorch is told before PyTorch is imported
     import torch

@@ -13,7 +13,7 @@ from cnnbench.analysis.layers import count_parameters
 from cnnbench.config import FOLDER, Config, load
 from cnnbench.runs import environment, machine
 from cnnbench.runs.directory import DATASET, RunDirectory
-from cnnbench.runs.processes import processes
+from cnnbench.runs.torchrun_env import processes
 from cnnbench.trackers.base import Trackers, start_trackers
 from cnnbench.trackers.curves import Curves
 from cnnbench.training.build import describe

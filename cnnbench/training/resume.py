@@ -14,13 +14,13 @@ from cnnbench.data import datasets
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import RunDirectory, reopen
-from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import (
     check_training_run,
     find_figure,
     read_config,
     read_json_or_empty,
 )
+from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
 from cnnbench.training.load_model import read_dataset
 from cnnbench.training.preflight import Preflight, check

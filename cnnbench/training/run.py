@@ -17,13 +17,13 @@ import torch
 from cnnbench.analysis.format import format_count
 from cnnbench.config import Config, as_dict, to_yaml
 from cnnbench.data import datasets
-from cnnbench.data.resident import ResidentData
+from cnnbench.data.device_data import ResidentData
 from cnnbench.errors import ConfigError, DivergedError, is_out_of_memory
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.processes import processes
 from cnnbench.runs.reading import read_accuracy
-from cnnbench.runs.stopping import Stopping
+from cnnbench.runs.signals import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
+from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine
 from cnnbench.training.device import Device, cleaned_up

@@ -10,12 +10,12 @@ from torch.optim import Optimizer
 
 from cnnbench.config import Config, as_dict
 from cnnbench.data.catalog import Dataset
-from cnnbench.data.resident import Examples, ResidentData
+from cnnbench.data.device_data import Examples, ResidentData
 from cnnbench.errors import CheckpointError, is_out_of_memory
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.processes import processes
-from cnnbench.runs.stopping import Stopping
+from cnnbench.runs.signals import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
+from cnnbench.runs.torchrun_env import processes
 from cnnbench.training.engine import EagerEngine, Metrics, copy_to_cpu
 
 __all__ = [

@@ -10,7 +10,7 @@ from helpers.command import Command
 from cnnbench.cli.main import COMMANDS
 from cnnbench.cli.options import EXPORT_FORMATS, PARSERS
 from cnnbench.errors import ConfigError
-from cnnbench.training.exporting import FORMATS
+from cnnbench.training.export import FORMATS
 
 COMPOSING = ("train", "summary", "benchmark", "gradcheck")
 

@@ -24,7 +24,7 @@ from cnnbench import models
 from cnnbench.analysis.activations import pick_evenly
 from cnnbench.commands.inspect import inspect_network
 from cnnbench.data import catalog
-from cnnbench.data.resident import Examples
+from cnnbench.data.device_data import Examples
 from cnnbench.models import ModelSpec
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.pictures import Shown

@@ -9,7 +9,7 @@ from helpers.data_mirrors import ByFile
 
 from cnnbench.config import DataConfig
 from cnnbench.data import datasets
-from cnnbench.data.resident import Examples, ResidentData, epoch_order
+from cnnbench.data.device_data import Examples, ResidentData, epoch_order
 
 CPU = torch.device("cpu")
 COUNT = 10

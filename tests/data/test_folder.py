@@ -21,9 +21,9 @@ from cnnbench.config import DataConfig
 from cnnbench.data import cache, datasets, images
 from cnnbench.data.arrays import mean_and_std
 from cnnbench.data.catalog import FILES, get
+from cnnbench.data.device_data import ResidentData
 from cnnbench.data.folder import dataset_error
 from cnnbench.data.images import read_image
-from cnnbench.data.resident import ResidentData
 from cnnbench.data.scan_folder import FORMATS, list_images
 from cnnbench.data.splits import check_sizes, num_held_out
 from cnnbench.errors import ConfigError, DataError

@@ -5,7 +5,7 @@ import torch
 from torchvision import transforms
 
 from cnnbench.data.arrays import Arrays
-from cnnbench.data.transforms import Preprocess
+from cnnbench.data.preprocess import Preprocess
 
 SLACK = 1e-3  # of one grey level of 255, for the rounding of float32
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cnnbench.data.resident import Examples
+from cnnbench.data.device_data import Examples
 from cnnbench.training.engine import EagerEngine, Metrics
 
 __all__ = ["by_hand", "moved", "pixels"]

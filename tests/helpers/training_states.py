@@ -4,10 +4,10 @@ import numpy as np
 
 from cnnbench.config import Config
 from cnnbench.data.catalog import get
-from cnnbench.data.resident import Examples, ResidentData
+from cnnbench.data.device_data import Examples, ResidentData
 from cnnbench.data.splits import Split
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.stopping import Stopping
+from cnnbench.runs.signals import Stopping
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.state import TrainingState

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from cnnbench.reference.initialisation import fans, he_normal_, he_uniform_, xavier_normal_, xavier_uniform_
+from cnnbench.reference.initialization import fans, he_normal_, he_uniform_, xavier_normal_, xavier_uniform_
 
 Fill = Callable[[torch.Tensor], torch.Tensor]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from helpers.fake_runs import make_run
 
-from cnnbench.reports.table import Cell, Column, columns_of_groups, columns_of_runs, csv_rows, escaped, markdown
+from cnnbench.reports.tables import Cell, Column, columns_of_groups, columns_of_runs, csv_rows, escaped, markdown
 from cnnbench.runs.records import Record, read_records
 
 

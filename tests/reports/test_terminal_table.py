@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cnnbench.analysis.format import display_width
-from cnnbench.reports.comparison import compare
+from cnnbench.reports.terminal_table import compare
 from cnnbench.runs.records import Record
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cnnbench.runs.stopping import Preempted, Stopping, preemption_signal
+from cnnbench.runs.signals import Preempted, Stopping, preemption_signal
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnnbench.runs.processes import Processes, processes
+from cnnbench.runs.torchrun_env import Processes, processes
 
 TOLD = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "gauss", "MASTER_PORT": "29500"}
 LOCAL = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT": "2", "TORCHELASTIC_RUN_ID": "job7"}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnbench.runs.slurm import end_or_restart
-from cnnbench.runs.stopping import Preempted
+from cnnbench.runs.signals import Preempted
+from cnnbench.sweeps.slurm import end_or_restart
 
 TERMINATED = SystemExit(143)
 IN_GRACE_TIME = "JobId=7 JobState=RUNNING Restarts=0 PreemptTime=2026-11-24T18:00:55"

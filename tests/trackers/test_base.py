@@ -21,7 +21,7 @@ from helpers.two_process_runs import run_together
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
 from cnnbench.config.schema import TensorboardConfig
-from cnnbench.runs.stopping import Stopping
+from cnnbench.runs.signals import Stopping
 from cnnbench.runs.sweep import JOBS
 from cnnbench.trackers import base, tensorboard
 from cnnbench.trackers.base import Tracker, Trackers

@@ -13,8 +13,8 @@ from torch import nn
 from cnnbench import config as configuration
 from cnnbench.config import Config
 from cnnbench.data.augment import Augment
-from cnnbench.data.resident import Examples
-from cnnbench.data.transforms import Preprocess
+from cnnbench.data.device_data import Examples
+from cnnbench.data.preprocess import Preprocess
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.optimizers import make_optimizers

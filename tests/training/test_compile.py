@@ -11,7 +11,7 @@ from helpers.devices import MakeEngine
 from torch import nn
 
 from cnnbench.config import Config
-from cnnbench.data.resident import Examples
+from cnnbench.data.device_data import Examples
 from cnnbench.errors import ConfigError
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine

@@ -28,8 +28,8 @@ from cnnbench.config import (
     SgdConfig,
 )
 from cnnbench.data.augment import Augment
-from cnnbench.data.resident import Examples, epoch_order
-from cnnbench.data.transforms import Preprocess, per_channel
+from cnnbench.data.device_data import Examples, epoch_order
+from cnnbench.data.preprocess import Preprocess, per_channel
 from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine

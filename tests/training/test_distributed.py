@@ -1,4 +1,4 @@
-"""Each process's share of the work, and of what it may do by itself; whole runs are in tests/training/test_distributed_runs.py."""
+"""The share of each process; whole runs are in tests/training/test_distributed_runs.py."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from helpers.devices import MakeEngine
 from torch import nn
 
 from cnnbench.config import Config, DeviceConfig
-from cnnbench.data.resident import epoch_order
+from cnnbench.data.device_data import epoch_order
 from cnnbench.errors import ConfigError
 from cnnbench.training.device import Device, resolve_device
 from cnnbench.training.distributed import DistributedEngine, broadcast, is_peer_lost

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from cnnbench.config import AdagradConfig, AdamConfig, Config, MomentumConfig, OptimizerConfig, RMSpropConfig, SgdConfig
-from cnnbench.data.resident import Examples
+from cnnbench.data.device_data import Examples
 from cnnbench.training.device import Device
 from cnnbench.training.engine import Metrics, endless_steps
 

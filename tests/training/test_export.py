@@ -17,11 +17,11 @@ from torch import nn
 
 from cnnbench import models
 from cnnbench.config import Config
-from cnnbench.data.transforms import Preprocess
+from cnnbench.data.preprocess import Preprocess
 from cnnbench.errors import ConfigError
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
-from cnnbench.training.exporting import FORMATS, Classifier, Preprocessing, differences, pack
+from cnnbench.training.export import FORMATS, Classifier, Preprocessing, differences, pack
 
 RELATIVE = 2e-6  # of the largest logit; single precision has made up to 1e-6
 

@@ -16,7 +16,7 @@ from helpers.training_states import make_state
 from torch import nn
 
 from cnnbench.config import Config, ConstantConfig, as_dict, load
-from cnnbench.data.resident import Examples, epoch_order
+from cnnbench.data.device_data import Examples, epoch_order
 from cnnbench.errors import DivergedError
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training import checkpoint, loop

@@ -28,11 +28,11 @@ from cnnbench.config import (
     RMSpropConfig,
     SgdConfig,
 )
-from cnnbench.data.resident import Examples
+from cnnbench.data.device_data import Examples
 from cnnbench.errors import CheckpointError, DivergedError
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import read_rows
-from cnnbench.runs.stopping import Stopping
+from cnnbench.runs.signals import Stopping
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine

@@ -12,7 +12,7 @@ from helpers.softmax_regression import by_hand, moved
 from torch import nn
 
 from cnnbench.config import Config, SgdConfig
-from cnnbench.data.resident import Examples
+from cnnbench.data.device_data import Examples
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import cnnbench
 from cnnbench.config import flatten
-from cnnbench.reports.comparison import how_many
 from cnnbench.reports.grid import BATCH_SIZE, RATE, Grid, grids
-from cnnbench.reports.groups import distinguishing, group, ranked
+from cnnbench.reports.grouping import distinguishing, group, ranked
 from cnnbench.reports.page import render_page
-from cnnbench.reports.table import (
+from cnnbench.reports.tables import (
     NAMED,
     Column,
     as_text,
@@ -22,6 +21,7 @@ from cnnbench.reports.table import (
     columns_of_runs,
     constant_columns,
 )
+from cnnbench.reports.terminal_table import how_many
 from cnnbench.runs.records import Record
 
 __all__ = ["data_of", "render"]

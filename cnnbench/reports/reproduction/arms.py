@@ -11,8 +11,8 @@ from cnnbench import config, models
 from cnnbench.analysis.memory import compute_dtype, estimate_memory
 from cnnbench.data import datasets
 from cnnbench.errors import CnnbenchError, DivergedError
-from cnnbench.reports.groups import Group
-from cnnbench.reports.table import as_text
+from cnnbench.reports.grouping import Group
+from cnnbench.reports.tables import as_text
 from cnnbench.runs.records import Record
 from cnnbench.training.build import on_meta
 

@@ -7,11 +7,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cnnbench.analysis.format import align, format_duration, mean_and_std
 from cnnbench.analysis.judge import Estimate, combine
-from cnnbench.reports.comparison import how_many
 from cnnbench.reports.reproduction.arms import Arm, Experiment
 from cnnbench.reports.reproduction.findings import judge_finding, judge_network
 from cnnbench.reports.reproduction.statements import Network, Statements
-from cnnbench.reports.table import Cell, Column, as_text, escaped, markdown
+from cnnbench.reports.tables import Cell, Column, as_text, escaped, markdown
+from cnnbench.reports.terminal_table import how_many
 from cnnbench.runs.records import Record
 
 __all__ = ["judge_runs"]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from helpers.fake_runs import grid, make_run
 
-from cnnbench.reports.groups import ranked
+from cnnbench.reports.grouping import ranked
 from cnnbench.reports.page.report import data_of, render
-from cnnbench.reports.table import columns_of_runs
+from cnnbench.reports.tables import columns_of_runs
 from cnnbench.runs.records import read_records
 
 
