@@ -38,7 +38,9 @@ warnings.filterwarnings("ignore")
 def settings_for(model: str, overrides: list[str]) -> config.Config:
     OmegaConf.register_new_resolver("job_directory", str)
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        return config.load(config.to_plain(compose("train", overrides=[f"model={model}", *overrides])))
+        return config.load(
+            config.to_plain(compose("train", overrides=[f"model={model}", *overrides]))
+        )
 
 
 def place_files(folder: Path) -> None:
@@ -70,9 +72,13 @@ def peer_epoch_s(settings: config.Config, examples: list[int], device: torch.dev
             shuffle=isinstance(whole.sampler, RandomSampler),
             num_workers=d2l.get_dataloader_workers(),
         )
-        for whole, number in zip(d2l.load_data_fashion_mnist(batch_size, resize=resize), examples, strict=True)
+        for whole, number in zip(
+            d2l.load_data_fashion_mnist(batch_size, resize=resize), examples, strict=True
+        )
     )
-    network: nn.Module = models.build(settings.model.name, image_size=size, **settings.model.arguments)
+    network: nn.Module = models.build(
+        settings.model.name, image_size=size, **settings.model.arguments
+    )
     began = time.perf_counter()
     d2l.train_ch6(network, train_iter, test_iter, 1, settings.optimizer.lr, device)
     return time.perf_counter() - began
@@ -80,17 +86,31 @@ def peer_epoch_s(settings: config.Config, examples: list[int], device: torch.dev
 
 def our_epoch_s(model: str, examples: list[int], overrides: list[str], folder: Path) -> float:
     sizes = [f"data.train_examples={examples[0]}", f"data.test_examples={examples[1]}"]
-    command = ["-m", "cnnbench", f"model={model}", "data.validation=0", "train.epochs=2", *sizes, *overrides]
-    subprocess.run([sys.executable, *command, f"hydra.run.dir={folder}"], check=True, stdout=subprocess.DEVNULL)
+    command = [
+        "-m",
+        "cnnbench",
+        f"model={model}",
+        "data.validation=0",
+        "train.epochs=2",
+        *sizes,
+        *overrides,
+    ]
+    subprocess.run(
+        [sys.executable, *command, f"hydra.run.dir={folder}"], check=True, stdout=subprocess.DEVNULL
+    )
     with (folder / "metrics.csv").open() as file:
         return statistics.mean(float(row["epoch_s"]) for row in csv.DictReader(file))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="lenet")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--examples", type=int, nargs=2, default=[60_000, 10_000], metavar=("TRAIN", "TEST"))
+    parser.add_argument(
+        "--examples", type=int, nargs=2, default=[60_000, 10_000], metavar=("TRAIN", "TEST")
+    )
     parser.add_argument("overrides", nargs="*")
     parsed = parser.parse_intermixed_args()
     settings = settings_for(parsed.model, parsed.overrides)
@@ -103,9 +123,16 @@ def main() -> None:
         for number in range(1, parsed.rounds + 1):
             os.chdir(folder / "work")
             theirs.append(peer_epoch_s(settings, parsed.examples, device))
-            ours.append(our_epoch_s(parsed.model, parsed.examples, parsed.overrides, folder / f"run{number}"))
+            ours.append(
+                our_epoch_s(
+                    parsed.model, parsed.examples, parsed.overrides, folder / f"run{number}"
+                )
+            )
             chosen = json.loads((folder / f"run{number}" / "environment.json").read_text())
-            print(f"round {number}: d2l {theirs[-1]:.2f} s, cnnbench {ours[-1]:.2f} s an epoch", flush=True)
+            print(
+                f"round {number}: d2l {theirs[-1]:.2f} s, cnnbench {ours[-1]:.2f} s an epoch",
+                flush=True,
+            )
     median, peer = statistics.median(ours), statistics.median(theirs)
     print(f"median: d2l {peer:.2f} s, cnnbench {median:.2f} s, ratio {peer / median:.2f}")
     print("{chip}, {precision}, {engine}, torch {torch}, {threads} threads".format(**chosen))

@@ -82,13 +82,32 @@ def second_epoch_s(way: str, setting: str, examples: list[int], folder: Path) ->
     overrides = [setting] if setting and not name.isupper() else []
     if way in LOOPS:
         command = [__file__, "--loop", way, "--examples", *map(str, examples)]
-        done = subprocess.run([sys.executable, *command], cwd=folder, check=True, text=True, stdout=subprocess.PIPE)
+        done = subprocess.run(
+            [sys.executable, *command], cwd=folder, check=True, text=True, stdout=subprocess.PIPE
+        )
         return float(done.stdout.split()[-1])
     with tempfile.TemporaryDirectory() as run:
-        sizes = [f"data.train_examples={examples[0]}", f"data.test_examples={examples[1]}", "data.validation=0"]
-        command = ["-m", "cnnbench", "device=cpu", "train.epochs=2", f"train.batch_size={BATCH_SIZE}", *sizes]
+        sizes = [
+            f"data.train_examples={examples[0]}",
+            f"data.test_examples={examples[1]}",
+            "data.validation=0",
+        ]
+        command = [
+            "-m",
+            "cnnbench",
+            "device=cpu",
+            "train.epochs=2",
+            f"train.batch_size={BATCH_SIZE}",
+            *sizes,
+        ]
         command += [*overrides, f"hydra.run.dir={run}/run"]
-        subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, *command],
+            cwd=folder,
+            env=environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         with (Path(run) / "run" / "metrics.csv").open() as file:
             return float(list(csv.DictReader(file))[-1]["epoch_s"])
 
@@ -98,10 +117,20 @@ def neighbors(kind: str, number: int, examples: list[int], folder: Path) -> Iter
     """Keep processes busy beside the block, once all of them have begun their work."""
     loop = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
     if kind == "plain":
-        loop = [sys.executable, __file__, "--loop", "plain", "--forever", "--examples", *map(str, examples)]
+        loop = [
+            sys.executable,
+            __file__,
+            "--loop",
+            "plain",
+            "--forever",
+            "--examples",
+            *map(str, examples),
+        ]
     with ExitStack() as stack:
         for _ in range(number):
-            process = stack.enter_context(subprocess.Popen(loop, cwd=folder, stdout=subprocess.PIPE))
+            process = stack.enter_context(
+                subprocess.Popen(loop, cwd=folder, stdout=subprocess.PIPE)
+            )
             stack.callback(process.kill)
             assert process.stdout is not None
             process.stdout.readline()
@@ -109,9 +138,13 @@ def neighbors(kind: str, number: int, examples: list[int], folder: Path) -> Iter
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--examples", type=int, nargs=2, default=[5120, 1000], metavar=("TRAIN", "TEST"))
+    parser.add_argument(
+        "--examples", type=int, nargs=2, default=[5120, 1000], metavar=("TRAIN", "TEST")
+    )
     parser.add_argument("--also", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
     parser.add_argument("--forever", action="store_true", help=argparse.SUPPRESS)
@@ -121,7 +154,12 @@ def main() -> None:
             print(epoch_s, flush=True)
             if epoch == 2 and not options.forever:
                 return
-    ways = [("plain", ""), ("d2l", ""), ("cnnbench", ""), *(("cnnbench", setting) for setting in options.also)]
+    ways = [
+        ("plain", ""),
+        ("d2l", ""),
+        ("cnnbench", ""),
+        *(("cnnbench", setting) for setting in options.also),
+    ]
     seconds: dict[tuple[str, str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         from against_d2l import place_files
@@ -135,12 +173,18 @@ def main() -> None:
                     with neighbors(kind, number, options.examples, work):
                         epoch_s = second_epoch_s(*way, options.examples, work)
                     seconds.setdefault((situation, *way), []).append(epoch_s)
-                    print(f"{situation}: {' '.join(way)} {epoch_s:.2f} s", file=sys.stderr, flush=True)
+                    print(
+                        f"{situation}: {' '.join(way)} {epoch_s:.2f} s", file=sys.stderr, flush=True
+                    )
     print("| beside | " + " | ".join(f"{way} {setting}".strip() for way, setting in ways) + " |")
     print("| --- |" + " --- |" * len(ways))
     for situation in NEIGHBORS:
         cells = [seconds[(situation, *way)] for way in ways]
-        print(f"| {situation} | " + " | ".join(f"{statistics.median(cell):.2f}" for cell in cells) + " |")
+        print(
+            f"| {situation} | "
+            + " | ".join(f"{statistics.median(cell):.2f}" for cell in cells)
+            + " |"
+        )
         print("| | " + " | ".join(f"{min(cell):.2f}-{max(cell):.2f}" for cell in cells) + " |")
 
 

@@ -53,7 +53,9 @@ def measure_browser(page_file: Path, executable: str) -> None:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1440, "height": 900}, bypass_csp=True)  # for eval
+        page = browser.new_page(
+            viewport={"width": 1440, "height": 900}, bypass_csp=True
+        )  # for eval
         began = time.perf_counter()
         page.goto(page_file.as_uri())
         page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
@@ -61,13 +63,18 @@ def measure_browser(page_file: Path, executable: str) -> None:
         print(f"{'':<12} {'seen':>14}    {'drawn':>14}")
         for name, actions in ACTIONS.items():
             times = [page.evaluate(TIMED, action) for _ in range(ROUNDS) for action in actions]
-            seen, drawn = (f"{statistics.median(each):6.0f} ({max(each):.0f})" for each in zip(*times, strict=True))
+            seen, drawn = (
+                f"{statistics.median(each):6.0f} ({max(each):.0f})"
+                for each in zip(*times, strict=True)
+            )
             print(f"{name:<12} {seen:>14} ms {drawn:>14} ms")
         browser.close()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=200, help="in hundreds")
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--browser", default="/usr/bin/chromium")
@@ -79,7 +86,9 @@ def main() -> None:
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - began
         page = Path(folder, "runs", "report.html")
-        print(f"{options.runs} runs of {options.epochs} epochs: {seconds:.1f} s, {page.stat().st_size / 1e6:.1f} MB")
+        print(
+            f"{options.runs} runs of {options.epochs} epochs: {seconds:.1f} s, {page.stat().st_size / 1e6:.1f} MB"
+        )
         measure_browser(page, options.browser)
 
 

@@ -31,7 +31,9 @@ def run(overrides: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
@@ -43,7 +45,10 @@ def main() -> None:
         without, _ = run([*overrides, *NEVER])
         with_them, waited = run(overrides)
         ratios.append(with_them / without)
-        print(f"{number:>5}  {without:>7.3f} s  {with_them:>7.3f} s  {ratios[-1]:>5.3f}  {waited:.3%}", flush=True)
+        print(
+            f"{number:>5}  {without:>7.3f} s  {with_them:>7.3f} s  {ratios[-1]:>5.3f}  {waited:.3%}",
+            flush=True,
+        )
     print(f"median ratio {statistics.median(ratios):.3f}")
 
 

@@ -18,7 +18,9 @@ LENET = ("model=lenet", "train.checkpoint_every.epochs=null")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=16)
     parser.add_argument("--at-once", default="2", help="numbers of processes, separated by commas")
     parser.add_argument("--rounds", type=int, default=3)

@@ -73,12 +73,16 @@ def seconds(checkout: Path, arguments: list[str], expected: int) -> float:
         )
         wall_s = time.perf_counter() - began
     if done.returncode != expected:
-        sys.exit(f"{' '.join(arguments)} ended with {done.returncode}, not {expected}:\n{done.stderr}")
+        sys.exit(
+            f"{' '.join(arguments)} ended with {done.returncode}, not {expected}:\n{done.stderr}"
+        )
     return wall_s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--against", type=Path, metavar="CHECKOUT")
     parsed = parser.parse_args()

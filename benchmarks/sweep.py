@@ -88,7 +88,9 @@ def split_overhead(clock: Clock, started: float) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=100)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
@@ -103,7 +105,10 @@ def main() -> None:
         if code != 0:
             sys.exit(code)
         parts = split_overhead(clock, started)
-    print(f"RSS after 10 jobs {clock.memory[9]:.1f} MiB, after {options.jobs} {clock.memory[-1]:.1f} MiB: ", end="")
+    print(
+        f"RSS after 10 jobs {clock.memory[9]:.1f} MiB, after {options.jobs} {clock.memory[-1]:.1f} MiB: ",
+        end="",
+    )
     print(f"{clock.memory[-1] / clock.memory[9]:.3f}")
     print(f"{'a job beside training and evaluation':<44} {sum(parts.values()):.3f} s")
     for name, seconds in parts.items():

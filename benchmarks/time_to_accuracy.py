@@ -44,7 +44,9 @@ def train(experiment: str, seed: int, overrides: list[str], folder: Path) -> Run
 
 
 def read(folder: Path, whole_s: float) -> Run:
-    result, environment = (json.loads((folder / name).read_text()) for name in ("result.json", "environment.json"))
+    result, environment = (
+        json.loads((folder / name).read_text()) for name in ("result.json", "environment.json")
+    )
     with (folder / "metrics.csv").open() as file:
         epochs_s = sum(float(row["epoch_s"]) for row in csv.DictReader(file))
     return Run(
@@ -53,7 +55,9 @@ def read(folder: Path, whole_s: float) -> Run:
         preparation_s=result["wall_s"]["preparation"],
         whole_s=whole_s,
         label=" with TTA hflip" if result["tta"] == "hflip" else "",
-        machine="{device} ({chip}), {precision}, {engine}, compile={compile}, torch {torch}".format(**environment),
+        machine="{device} ({chip}), {precision}, {engine}, compile={compile}, torch {torch}".format(
+            **environment
+        ),
     )
 
 
@@ -79,7 +83,9 @@ def summary(runs: list[Run], goal: float | None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("experiment")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--goal", type=float)
@@ -92,7 +98,9 @@ def main() -> None:
     runs = []
     with tempfile.TemporaryDirectory() as name:
         for seed in range(parsed.seeds):
-            runs.append(train(parsed.experiment, seed, parsed.overrides, Path(name) / f"seed{seed}"))
+            runs.append(
+                train(parsed.experiment, seed, parsed.overrides, Path(name) / f"seed{seed}")
+            )
             print(f"seed {seed}: {line(runs[-1])}", flush=True)
     print(summary(runs, parsed.goal))
 

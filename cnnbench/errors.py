@@ -62,7 +62,11 @@ class CheckpointError(CnnbenchError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether PyTorch says that the memory of the device does not suffice. (Nothing here imports it.)"""
-    forms = ("DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+    forms = (
+        "DefaultCPUAllocator: can't allocate memory",
+        "CUDA error: out of memory",
+        "_STATUS_ALLOC_FAILED",
+    )
     return type(error).__name__ == "OutOfMemoryError" or any(form in str(error) for form in forms)
 
 

@@ -24,12 +24,17 @@ def main() -> None:
 
     outputs = cross_correlate_loops(image, kernel)[0, 0]
     show("cross-correlation: the kernel slides over the image as it is", outputs)
-    terms = [f"{x:.0f} * {w:.0f}" for x, w in zip(IMAGE[:2, :2].flatten(), KERNEL.flatten(), strict=True)]
+    terms = [
+        f"{x:.0f} * {w:.0f}" for x, w in zip(IMAGE[:2, :2].flatten(), KERNEL.flatten(), strict=True)
+    ]
     print(f"    top left: {' + '.join(terms)} = {outputs[0, 0]:.0f}")
 
     columns = im2col(image, (2, 2), (1, 1)).reshape(4, 4)
     show("im2col: each of the four windows as a column", columns)
-    show("the same as one matrix product: the kernel as a row, times these columns", KERNEL.reshape(1, 4) @ columns)
+    show(
+        "the same as one matrix product: the kernel as a row, times these columns",
+        KERNEL.reshape(1, 4) @ columns,
+    )
 
     show("true convolution: the kernel turned by 180 degrees", convolve(image, kernel)[0, 0])
 

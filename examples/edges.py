@@ -11,7 +11,9 @@ from cnnbench.reference.convolution import cross_correlate_loops
 
 VERTICAL = torch.tensor([[1.0, -1.0]])  # the difference of a pixel and its right neighbour
 HORIZONTAL = VERTICAL.T  # of a pixel and the one below
-RISING = torch.tensor([[0.0, -1.0], [1.0, 0.0]])  # a difference along the diagonal that rises to the right
+RISING = torch.tensor(
+    [[0.0, -1.0], [1.0, 0.0]]
+)  # a difference along the diagonal that rises to the right
 FALLING = torch.tensor([[1.0, 0.0], [0.0, -1.0]])  # along the one that falls to the right
 
 
@@ -44,8 +46,13 @@ def main() -> None:
     show("kernel [1, -1]: neighbours in a row are equal, it sees nothing", find(bars().T, VERTICAL))
     show("its transpose, [[1], [-1]], finds them", find(bars().T, HORIZONTAL))
     show("an image with a diagonal edge", triangle())
-    show("kernel [[0, -1], [1, 0]], a difference across the edge, finds it", find(triangle(), RISING))
-    show("kernel [[1, 0], [0, -1]], a difference along the edge, sees nothing", find(triangle(), FALLING))
+    show(
+        "kernel [[0, -1], [1, 0]], a difference across the edge, finds it", find(triangle(), RISING)
+    )
+    show(
+        "kernel [[1, 0], [0, -1]], a difference along the edge, sees nothing",
+        find(triangle(), FALLING),
+    )
 
 
 if __name__ == "__main__":

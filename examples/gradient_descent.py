@@ -58,13 +58,24 @@ def draw(paths: dict[str, torch.Tensor], picture: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5.4), dpi=150, layout="constrained")
-    x0, x1 = torch.meshgrid(torch.linspace(-8.5, 8.5, 200), torch.linspace(-3.2, 3.2, 200), indexing="xy")
+    x0, x1 = torch.meshgrid(
+        torch.linspace(-8.5, 8.5, 200), torch.linspace(-3.2, 3.2, 200), indexing="xy"
+    )
     panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
     for axes, color, (name, points) in zip(panels, COLORS, paths.items(), strict=True):
-        axes.contour(x0, x1, f(x0, x1), levels=[0.1, 0.5, 1, 2, 3.5, 5.5, 8], colors="#999999", linewidths=0.8)
+        axes.contour(
+            x0,
+            x1,
+            f(x0, x1),
+            levels=[0.1, 0.5, 1, 2, 3.5, 5.5, 8],
+            colors="#999999",
+            linewidths=0.8,
+        )
         axes.plot(*points.T, color=color, marker="o", markersize=4, linewidth=1.5)
         axes.plot(0, 0, color="black", marker="+", markersize=12, markeredgewidth=1.5)
-        axes.set_title(f"{name}, learning rate {OPTIMIZERS[name][1]:g}: f = {f(*points[-1]):.2g} after {STEPS} steps")
+        axes.set_title(
+            f"{name}, learning rate {OPTIMIZERS[name][1]:g}: f = {f(*points[-1]):.2g} after {STEPS} steps"
+        )
         # one scale for both axes, as else gradients would not be drawn at right angles to contours
         axes.set(xlim=(-8.5, 8.5), ylim=(-3.2, 3.2), aspect="equal")
         axes.label_outer()
@@ -75,8 +86,16 @@ def draw(paths: dict[str, torch.Tensor], picture: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", nargs="?", type=Path, default=Path("optimizers.png"), help="a PNG, SVG or PDF file")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "picture",
+        nargs="?",
+        type=Path,
+        default=Path("optimizers.png"),
+        help="a PNG, SVG or PDF file",
+    )
     options = parser.parse_args(arguments)
     paths = {name: path(make, lr) for name, (make, lr) in OPTIMIZERS.items()}
     print_table(paths)

@@ -21,7 +21,9 @@ STEPS = 10
 SEED = 0
 
 
-def learn(image: torch.Tensor, target: torch.Tensor, kernel: torch.Tensor) -> tuple[torch.Tensor, list[float]]:
+def learn(
+    image: torch.Tensor, target: torch.Tensor, kernel: torch.Tensor
+) -> tuple[torch.Tensor, list[float]]:
     """image (1, 1, H, W), target (1, 1, H', W'), a kernel to begin with: the one learnt, and the loss of each step."""
     losses = []
     for _ in range(STEPS):

@@ -22,7 +22,11 @@ def errors(steps: Iterable[float]) -> list[tuple[float, float, float]]:
     """Rows of h and the errors of the one-sided and the central difference."""
     exact = math.exp(X)
     return [
-        (h, abs(one_sided_difference(math.exp, X, h) - exact), abs(central_difference(math.exp, X, h) - exact))
+        (
+            h,
+            abs(one_sided_difference(math.exp, X, h) - exact),
+            abs(central_difference(math.exp, X, h) - exact),
+        )
         for h in steps
     ]
 
@@ -38,8 +42,12 @@ def main() -> list[tuple[float, float, float]]:
     print(f"f(x) = exp(x) at x = {X:g}, float64\n")
     print(f"    h  {'one-sided':>9}  {'':{COLUMNS}}  {'central':>9}")
     for h, one_sided, central in rows:
-        print(f"{h:.0e}  {one_sided:9.1e}  {bar(one_sided)}  {central:9.1e}  {bar(central)}".rstrip())
-    print(f"\nBest by theory: h = {math.sqrt(2 * EPS):.0e} one-sided, h = {(1.5 * EPS) ** (1 / 3):.0e} central.")
+        print(
+            f"{h:.0e}  {one_sided:9.1e}  {bar(one_sided)}  {central:9.1e}  {bar(central)}".rstrip()
+        )
+    print(
+        f"\nBest by theory: h = {math.sqrt(2 * EPS):.0e} one-sided, h = {(1.5 * EPS) ** (1 / 3):.0e} central."
+    )
     return rows
 
 

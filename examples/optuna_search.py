@@ -48,15 +48,21 @@ def search(study: optuna.Study, trials: int, overrides: Sequence[str]) -> None:
         return result.value
 
     ended = sum(trial.state.is_finished() for trial in study.trials)
-    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))  # not what an interrupted search began with
+    study.sampler = optuna.samplers.TPESampler(
+        seed=len(study.trials)
+    )  # not what an interrupted search began with
     study.optimize(objective, n_trials=max(0, trials - ended), catch=DivergedError)
 
 
 def main(arguments: Sequence[str] | None = None) -> optuna.Study:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--storage", help="a database to keep the search in, such as sqlite:///search.db")
+    parser.add_argument(
+        "--storage", help="a database to keep the search in, such as sqlite:///search.db"
+    )
     parser.add_argument("--study", default="cnnbench", help="its name there")
     parser.add_argument("overrides", nargs="*", help="of the configuration, for all trials")
     options = parser.parse_intermixed_args(arguments)

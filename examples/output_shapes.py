@@ -37,20 +37,30 @@ def by_formula(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
 def what_comes_out(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
     down, right = padding
     images = pad(torch.zeros(1, 1, *size), (right, right, down, down))
-    outputs: torch.Tensor = CrossCorrelation.apply(images, torch.zeros(1, 1, *kernel), None, stride, 1)
+    outputs: torch.Tensor = CrossCorrelation.apply(
+        images, torch.zeros(1, 1, *kernel), None, stride, 1
+    )
     return outputs.shape[2], outputs.shape[3]
 
 
 def unseen(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
     """The rows below the last window and the columns beside it, of the padded image."""
-    rows, columns = ((n + 2 * p - k) % s for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
+    rows, columns = (
+        (n + 2 * p - k) % s for n, k, s, p in zip(size, kernel, stride, padding, strict=True)
+    )
     return rows, columns
 
 
 def table() -> list[tuple[str, ...]]:
     header = ("", "image", "kernel", "stride", "padding", "formula", "comes out", "unseen")
     rows = [
-        (name, *(f"{a} x {b}" for a, b in (*layer, by_formula(*layer), what_comes_out(*layer), unseen(*layer))))
+        (
+            name,
+            *(
+                f"{a} x {b}"
+                for a, b in (*layer, by_formula(*layer), what_comes_out(*layer), unseen(*layer))
+            ),
+        )
         for name, layer in LAYERS.items()
     ]
     return [header, *rows]

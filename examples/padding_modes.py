@@ -27,7 +27,9 @@ MODES = {
     "circular": ("circular", 0.0),
 }
 SMOOTHING = torch.full((5, 5), 1 / 25)
-EDGES = torch.tensor([[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]])  # a pixel and the eight around it
+EDGES = torch.tensor(
+    [[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]]
+)  # a pixel and the eight around it
 
 
 def image() -> torch.Tensor:
@@ -40,7 +42,9 @@ def image() -> torch.Tensor:
 def same_size(pixels: torch.Tensor, kernel: torch.Tensor, mode: str, value: float) -> torch.Tensor:
     """The cross-correlation of pixels (1, 1, H, W), padded so that the result has their size."""
     side = len(kernel) // 2
-    return cross_correlate_loops(pad(pixels, (side, side, side, side), mode, value), kernel[None, None])
+    return cross_correlate_loops(
+        pad(pixels, (side, side, side, side), mode, value), kernel[None, None]
+    )
 
 
 def at_border(pixels: torch.Tensor) -> float:
@@ -65,7 +69,9 @@ def draw(pixels: torch.Tensor) -> Figure:
         column[0].add_patch(frame(*pixels.shape[2:]))
         column[1].set_xlabel(f"border {at_border(smoothed):.2f}", fontsize=14)
         column[2].set_xlabel(f"border {at_border(edges):.2f}", fontsize=14)
-    for axis, label in zip(axes[:, 0], (f"padded by {PADDING} pixels", "smoothed, 5 x 5", "edges, 3 x 3"), strict=True):
+    for axis, label in zip(
+        axes[:, 0], (f"padded by {PADDING} pixels", "smoothed, 5 x 5", "edges, 3 x 3"), strict=True
+    ):
         axis.set_ylabel(label, fontsize=16)
     return figure
 

@@ -23,7 +23,12 @@ EXAMPLES_PER_CLASS = {"train": 500, "t10k": 100}
 
 
 def idx(array: npt.NDArray[np.uint8]) -> bytes:
-    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+    return (
+        b"\x00\x00\x08"
+        + bytes([array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.tobytes()
+    )
 
 
 def main() -> None:
@@ -33,7 +38,9 @@ def main() -> None:
         part = name.partition("-")[0]
         labels = arrays[f"{part}-labels-idx1-ubyte"]
         chosen = np.sort(
-            np.concatenate([np.flatnonzero(labels == label)[: EXAMPLES_PER_CLASS[part]] for label in range(10)])
+            np.concatenate(
+                [np.flatnonzero(labels == label)[: EXAMPLES_PER_CLASS[part]] for label in range(10)]
+            )
         )
         content = idx(arrays[name][chosen])
         (FOLDER / f"{name}.gz").write_bytes(gzip.compress(content, 9, mtime=0))

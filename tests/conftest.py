@@ -45,7 +45,9 @@ def browser() -> Iterator[Any]:
     from helpers.browser import CHROMIUM, sync_api
 
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])  # root needs that
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox"]
+        )  # root needs that
         yield browser
         browser.close()
 

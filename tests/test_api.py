@@ -53,16 +53,21 @@ def test_has_the_numbers_of_the_command_line(within: Command, tmp_path: Path) ->
 def test_leaves_the_files_of_the_command_line(within: Command, tmp_path: Path) -> None:
     within(*TINY, "hydra.run.dir=typed")
     ours, typed = (
-        {path.relative_to(run) for path in run.rglob("*")} for run in (train(*TINY).directory, tmp_path / "typed")
+        {path.relative_to(run) for path in run.rglob("*")}
+        for run in (train(*TINY).directory, tmp_path / "typed")
     )
     assert ours == typed
 
 
 @pytest.mark.parametrize("name", ["config.yaml", ".hydra/config.yaml", ".hydra/overrides.yaml"])
-def test_records_the_configuration_as_the_command_line_does(name: str, within: Command, tmp_path: Path) -> None:
+def test_records_the_configuration_as_the_command_line_does(
+    name: str, within: Command, tmp_path: Path
+) -> None:
     overrides = (*TINY, "sweep=one")
     within(*overrides, "hydra.run.dir=typed")
-    ours, typed = ((run / name).read_text() for run in (train(*overrides).directory, tmp_path / "typed"))
+    ours, typed = (
+        (run / name).read_text() for run in (train(*overrides).directory, tmp_path / "typed")
+    )
     assert ours == typed
 
 
@@ -73,7 +78,11 @@ def test_the_result_says_what_the_records_say() -> None:
     recorded = json.loads((result.directory / "result.json").read_text())
     best = recorded["best"]
     assert result == Result(
-        result.directory, rows, best, best["validation_accuracy"], test_accuracy=recorded["test_accuracy"]
+        result.directory,
+        rows,
+        best,
+        best["validation_accuracy"],
+        test_accuracy=recorded["test_accuracy"],
     )
 
 
@@ -125,7 +134,10 @@ def test_on_epoch_stops_a_run_by_returning_false() -> None:
 
 def test_a_stopped_run_is_recorded_as_interrupted() -> None:
     directory = train(*TINY, on_epoch=lambda row: False).directory
-    assert (status(directory)["state"], status(directory)["error"]) == ("interrupted", "StoppedByOnEpoch")
+    assert (status(directory)["state"], status(directory)["error"]) == (
+        "interrupted",
+        "StoppedByOnEpoch",
+    )
 
 
 def test_the_test_set_of_a_stopped_run_is_not_measured() -> None:
@@ -133,8 +145,12 @@ def test_the_test_set_of_a_stopped_run_is_not_measured() -> None:
     assert not (directory / "result.json").exists()
 
 
-def test_a_stopped_run_goes_on_to_the_numbers_of_one_never_stopped(within: Command, tmp_path: Path) -> None:
-    stopped = train(*TINY, "train.checkpoint_every.epochs=null", on_epoch=lambda row: False).directory
+def test_a_stopped_run_goes_on_to_the_numbers_of_one_never_stopped(
+    within: Command, tmp_path: Path
+) -> None:
+    stopped = train(
+        *TINY, "train.checkpoint_every.epochs=null", on_epoch=lambda row: False
+    ).directory
     assert within("resume", str(stopped)).returncode == 0
     assert differences(stopped, train(*TINY, "train.checkpoint_every.epochs=null").directory) == []
 
@@ -211,7 +227,15 @@ def test_the_callers_signal_handlers_are_as_before() -> None:
 def test_the_callers_logging_is_as_before() -> None:
     def state() -> list[object]:
         root = logging.getLogger()
-        return [root.level, LOG.level, LOG.propagate, *root.handlers, *LOG.handlers, *root.filters, *LOG.filters]
+        return [
+            root.level,
+            LOG.level,
+            LOG.propagate,
+            *root.handlers,
+            *LOG.handlers,
+            *root.filters,
+            *LOG.filters,
+        ]
 
     before = state()
     train(*ONE_EPOCH)
@@ -227,8 +251,12 @@ class Heard(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-@pytest.mark.parametrize(("level", "hears"), [(logging.WARNING, False), (logging.INFO, True)], ids=["warning", "info"])
-def test_the_caller_hears_what_its_level_lets_through(level: int, hears: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("level", "hears"), [(logging.WARNING, False), (logging.INFO, True)], ids=["warning", "info"]
+)
+def test_the_caller_hears_what_its_level_lets_through(
+    level: int, hears: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard = Heard()
     monkeypatch.setattr(LOG, "handlers", [heard])
     monkeypatch.setattr(LOG, "level", level)
@@ -237,7 +265,9 @@ def test_the_caller_hears_what_its_level_lets_through(level: int, hears: bool, m
     assert any("Test accuracy" in line for line in heard.lines) == hears
 
 
-def test_the_log_of_the_run_does_not_depend_on_the_callers_level(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_of_the_run_does_not_depend_on_the_callers_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(logging.getLogger(), "level", logging.ERROR)
     logging.getLogger().manager._clear_cache()
     logged = (train(*ONE_EPOCH).directory / "train.log").read_text()
@@ -246,7 +276,9 @@ def test_the_log_of_the_run_does_not_depend_on_the_callers_level(monkeypatch: py
 
 
 def test_prints_nothing(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # those of a command that ran before in this process
+    monkeypatch.setattr(
+        logging.getLogger(), "handlers", []
+    )  # those of a command that ran before in this process
     train(*ONE_EPOCH)
     assert capfd.readouterr() == ("", "")
 
@@ -305,7 +337,9 @@ def test_after_a_run_that_failed_there_can_be_another() -> None:
 
 
 def test_has_the_same_numbers_in_another_thread(tmp_path: Path) -> None:
-    thread = threading.Thread(target=train, args=TINY, kwargs={"directory": tmp_path / "in_a_thread"})
+    thread = threading.Thread(
+        target=train, args=TINY, kwargs={"directory": tmp_path / "in_a_thread"}
+    )
     thread.start()
     thread.join()
     assert differences(train(*TINY).directory, tmp_path / "in_a_thread") == []

@@ -90,7 +90,10 @@ def test_imports_go_downwards(path: Path) -> None:
         ("cnnbench.models.vgg", "from cnnbench import data"),
         ("cnnbench.analysis.timing", "from cnnbench.training.device import Device"),
         ("cnnbench.reference.swap", "import cnnbench.trackers"),
-        ("cnnbench.data.splits", "def late() -> None:\n    from cnnbench.runs.directory import claim_new"),
+        (
+            "cnnbench.data.splits",
+            "def late() -> None:\n    from cnnbench.runs.directory import claim_new",
+        ),
         ("cnnbench.training.loop", "from cnnbench.reports import curves"),
         ("cnnbench.training.loop", "from ..commands import train"),
         ("cnnbench.runs.directory", "import cnnbench\ncnnbench.cli.main()"),
@@ -104,15 +107,17 @@ def test_an_upward_or_sideways_import_is_caught(module: str, source: str) -> Non
 
 
 def test_downward_own_and_foreign_imports_are_allowed() -> None:
-    source = (
-        "import torch\nimport cnnbench\nfrom cnnbench.training import loop\nfrom cnnbench.errors import ConfigError"
-    )
+    source = "import torch\nimport cnnbench\nfrom cnnbench.training import loop\nfrom cnnbench.errors import ConfigError"
     assert forbidden(source, "cnnbench.training.engine") == []
 
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in SOURCES if path.parent.name == "models" and path.stem not in ("__init__", "arguments")],
+    [
+        path
+        for path in SOURCES
+        if path.parent.name == "models" and path.stem not in ("__init__", "arguments")
+    ],
     ids=label,
 )
 def test_a_network_needs_torch_and_the_standard_library_alone(path: Path) -> None:
@@ -126,7 +131,9 @@ def test_a_network_needs_torch_and_the_standard_library_alone(path: Path) -> Non
         ("omegaconf", {"config/overrides.py"}),
     ],
 )
-def test_below_the_command_line_and_sweeps_none_knows_hydra(library: str, importers: set[str]) -> None:
+def test_below_the_command_line_and_sweeps_none_knows_hydra(
+    library: str, importers: set[str]
+) -> None:
     """But for the grammar of values, which is in one place."""
     below = [path for path in SOURCES if label(path).split("/")[0] not in ("cli", "sweeps")]
     assert {label(path) for path in below if library in roots(path.read_text())} == importers
@@ -140,12 +147,18 @@ def private_uses(source: str) -> list[str]:
     tree, names, found = ast.parse(source), set(), []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            modules = {alias.asname or alias.name.partition(".")[0]: alias.name for alias in node.names}
+            modules = {
+                alias.asname or alias.name.partition(".")[0]: alias.name for alias in node.names
+            }
         elif isinstance(node, ast.ImportFrom):
-            modules = {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {
+                alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names
+            }
         else:
             continue
-        hydras = {name: module for name, module in modules.items() if module.split(".")[0] == "hydra"}
+        hydras = {
+            name: module for name, module in modules.items() if module.split(".")[0] == "hydra"
+        }
         names |= set(hydras)
         found += [module for module in hydras.values() if "._" in module or "Singleton" in module]
     for node in ast.walk(tree):
@@ -162,7 +175,9 @@ def private_uses(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *sorted(PLUGINS.glob("*.py"))], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [*SOURCES, *sorted(PLUGINS.glob("*.py"))], ids=lambda path: path.stem
+)
 def test_hydra_is_used_by_its_documented_interfaces(path: Path) -> None:
     assert private_uses(path.read_text()) == []
 
@@ -184,15 +199,20 @@ def test_private_hydra_is_caught(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["cnnbench.cli", "cnnbench.config", "cnnbench.training.preflight", "cnnbench.data.catalog"]
+    "module",
+    ["cnnbench.cli", "cnnbench.config", "cnnbench.training.preflight", "cnnbench.data.catalog"],
 )
 def test_is_imported_without_torch(module: str) -> None:
     code = f"import sys, {module}; print('torch' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert result.stdout == "False\n"
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if "__all__" in path.read_text()], ids=label)
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if "__all__" in path.read_text()], ids=label
+)
 def test_every_name_in_all_exists(path: Path) -> None:
     module = importlib.import_module(module_of(path))
     assert [name for name in module.__all__ if not hasattr(module, name)] == []

@@ -29,8 +29,12 @@ def take_valid_rows(rows: Iterable[Mapping[str, float]]) -> Rows:
 
 def _is_valid(row: Mapping[str, float]) -> bool:
     parts = ("train", evaluated_part([row]))
-    losses, accuracies = ([row.get(f"{part}_{name}", math.nan) for part in parts] for name in ("loss", "accuracy"))
-    return all(abs(loss) < 1e300 for loss in losses) and all(0 <= accuracy <= 1 for accuracy in accuracies)
+    losses, accuracies = (
+        [row.get(f"{part}_{name}", math.nan) for part in parts] for name in ("loss", "accuracy")
+    )
+    return all(abs(loss) < 1e300 for loss in losses) and all(
+        0 <= accuracy <= 1 for accuracy in accuracies
+    )
 
 
 def evaluated_part(rows: Rows) -> str:
@@ -40,12 +44,19 @@ def evaluated_part(rows: Rows) -> str:
 
 def metric_lines(rows: Rows, quantity: str) -> Lines:
     """The loss or the accuracy: first that of train, then that of what is held out."""
-    return {part: [row[f"{part}_{quantity}"] for row in rows] for part in ("train", evaluated_part(rows))}
+    return {
+        part: [row[f"{part}_{quantity}"] for row in rows]
+        for part in ("train", evaluated_part(rows))
+    }
 
 
 def find_best_row(rows: Rows) -> Mapping[str, float] | None:
     """The row that training chooses, the first with the best accuracy on validation; None where nothing is chosen."""
-    return max(rows, key=lambda row: row["validation_accuracy"]) if evaluated_part(rows) == "validation" else None
+    return (
+        max(rows, key=lambda row: row["validation_accuracy"])
+        if evaluated_part(rows) == "validation"
+        else None
+    )
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,9 @@ def format_time_left(seconds: float) -> str:
 
 def three_digits(number: float) -> str:
     """A number above 0 with three digits that count, or all of those before the point: 0.0123, 1.23, 12,345."""
-    return f"{number:,.{max(0, 2 - math.floor(math.log10(number)))}f}" if number > 0 else f"{number:g}"
+    return (
+        f"{number:,.{max(0, 2 - math.floor(math.log10(number)))}f}" if number > 0 else f"{number:g}"
+    )
 
 
 def mean_and_std(values: Sequence[float], form: str = ".4f") -> str:

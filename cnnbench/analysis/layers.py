@@ -45,7 +45,9 @@ class Layer:
         return self.multiplications / max(1, self.parameters)
 
 
-def measure_layers(network: nn.Module, image: torch.Tensor, depth: int | None = None) -> list[Layer]:
+def measure_layers(
+    network: nn.Module, image: torch.Tensor, depth: int | None = None
+) -> list[Layer]:
     """The layers in the order they run, in evaluation mode, on one image (1, C, H, W) on the meta device.
 
     A layer that runs twice is listed twice, its parameters the first time. A part with parameters besides
@@ -65,7 +67,9 @@ def measure_layers(network: nn.Module, image: torch.Tensor, depth: int | None = 
         if own or not list(module.children()):
             counted.update(own)
             kind, parameters = type(module).__name__, count_parameters(own)
-            layers.append(Layer(name, kind, outputs[name], parameters, *_arithmetic(module, output)))
+            layers.append(
+                Layer(name, kind, outputs[name], parameters, *_arithmetic(module, output))
+            )
 
     hooks = [module.register_forward_hook(record) for module in names]
     with ShapeRules(), torch.no_grad():
@@ -109,7 +113,9 @@ def _arithmetic(module: nn.Module, output: object) -> tuple[int, int]:
     return output.numel() * terms, output.numel() * (terms - (module.bias is None))
 
 
-def sum_layers(layers: Iterable[Layer], name: str = "", kind: str = "", output_shape: Shape | None = None) -> Layer:
+def sum_layers(
+    layers: Iterable[Layer], name: str = "", kind: str = "", output_shape: Shape | None = None
+) -> Layer:
     """All of `layers` as one."""
     layers = list(layers)
     return Layer(
@@ -154,7 +160,9 @@ def vary_convolution(convolution: nn.Conv2d, size: Shape) -> dict[str, Layer]:
         tried.append(changed)
         try:
             layer = nn.Conv2d(**changed, device="meta")
-            outcomes[change] = measure_layers(layer, torch.empty(1, layer.in_channels, *size, device="meta"))[0]
+            outcomes[change] = measure_layers(
+                layer, torch.empty(1, layer.in_channels, *size, device="meta")
+            )[0]
         except (RuntimeError, ValueError):  # ValueError: a stride with padding="same"
             continue
     return outcomes

@@ -6,7 +6,14 @@ import torch
 from torch import nn
 
 from cnnbench.analysis.meta_shapes import ShapeRules
-from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.config import (
+    AdagradConfig,
+    AdamConfig,
+    MuonConfig,
+    OptimizerConfig,
+    RMSpropConfig,
+    SgdConfig,
+)
 from cnnbench.errors import ConfigError
 
 __all__ = ["TrainingMemory", "compute_dtype", "estimate_fixed_memory", "estimate_memory"]
@@ -34,7 +41,9 @@ class TrainingMemory:
 
 def compute_dtype(precision: str) -> torch.dtype:
     """What the network computes in, of a value of device.precision."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}.get(precision, torch.float32)
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}.get(
+        precision, torch.float32
+    )
 
 
 def estimate_fixed_memory(network: nn.Module, optimizer: OptimizerConfig) -> TrainingMemory:

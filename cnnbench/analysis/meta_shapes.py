@@ -30,18 +30,26 @@ class ShapeRules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves its constructor without types
 
     def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         rule = RULES.get(func)
         output = rule(*args) if rule is not None and not kwargs and _all_on_meta(args) else None
         return func(*args, **(kwargs or {})) if output is None else output
 
     @classmethod
-    def _should_skip_dynamo(cls) -> bool:  # otherwise PyTorch imports its compiler to keep it from this class
+    def _should_skip_dynamo(
+        cls,
+    ) -> bool:  # otherwise PyTorch imports its compiler to keep it from this class
         return False
 
 
-def check_forward(name: str, in_channels: int, num_classes: int, image_size: int, **arguments: Any) -> nn.Module:
+def check_forward(
+    name: str, in_channels: int, num_classes: int, image_size: int, **arguments: Any
+) -> nn.Module:
     """Build the network on the meta device, run one image through it and return it.
 
     The weights take no memory there.
@@ -61,7 +69,9 @@ def check_forward(name: str, in_channels: int, num_classes: int, image_size: int
         raise ConfigError(message) from error
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if shape != (1, num_classes):
-        raise ConfigError(f"{name} must return logits of shape (1, {num_classes}) for one image, not {shape}.")
+        raise ConfigError(
+            f"{name} must return logits of shape (1, {num_classes}) for one image, not {shape}."
+        )
     return network
 
 
@@ -81,7 +91,9 @@ def check_training_forward(name: str, network: nn.Module, images: torch.Tensor) 
             network.train()(images)
     except Exception as error:
         size = images.shape[-1]
-        raise ConfigError(f"{name} at {size} pixels cannot train on a batch of {len(images)}: {error}") from error
+        raise ConfigError(
+            f"{name} at {size} pixels cannot train on a batch of {len(images)}: {error}"
+        ) from error
 
 
 def _smallest_with_padding(
@@ -152,7 +164,11 @@ def _convolution(
 
 
 def _slide(
-    images: torch.Tensor, channels: int, reach: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+    images: torch.Tensor,
+    channels: int,
+    reach: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
 ) -> torch.Tensor | None:
     """What a window of `reach` pixels leaves; None if it fits nowhere."""
     sides = [
@@ -162,17 +178,31 @@ def _slide(
     return _like(images, (images.shape[0], channels, *sides)) if min(sides) > 0 else None
 
 
-def _max_pool2d(images: torch.Tensor, kernel: list[int], stride: Sequence[int] = (), *rest: Any) -> Output:
+def _max_pool2d(
+    images: torch.Tensor, kernel: list[int], stride: Sequence[int] = (), *rest: Any
+) -> Output:
     padding = rest[0] if rest else (0, 0)
-    if images.dim() != 4 or len(kernel) != 2 or len(padding) != 2 or len(rest) > 1 or len(stride) not in (0, 2):
+    if (
+        images.dim() != 4
+        or len(kernel) != 2
+        or len(padding) != 2
+        or len(rest) > 1
+        or len(stride) not in (0, 2)
+    ):
         return None
     if any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
         return None
     pooled = _slide(images, images.shape[1], kernel, stride or kernel, padding)
-    return None if pooled is None else (pooled, torch.empty(pooled.shape, dtype=torch.int64, device="meta"))
+    return (
+        None
+        if pooled is None
+        else (pooled, torch.empty(pooled.shape, dtype=torch.int64, device="meta"))
+    )
 
 
-def _avg_pool2d(images: torch.Tensor, kernel: list[int], stride: Sequence[int] = (), *rest: Any) -> Output:
+def _avg_pool2d(
+    images: torch.Tensor, kernel: list[int], stride: Sequence[int] = (), *rest: Any
+) -> Output:
     pooled = _max_pool2d(images, kernel, stride, *rest)
     return None if pooled is None else pooled[0]
 
@@ -198,7 +228,10 @@ def _cat(tensors: list[torch.Tensor], dim: int = 0) -> Output:
     kept = {(*each.shape[:dim], *each.shape[dim + 1 :]) for each in tensors}
     if dim < 0 or len(kept) > 1 or any(each.dtype != first.dtype for each in tensors):
         return None
-    return _like(first, (*first.shape[:dim], sum(each.shape[dim] for each in tensors), *first.shape[dim + 1 :]))
+    return _like(
+        first,
+        (*first.shape[:dim], sum(each.shape[dim] for each in tensors), *first.shape[dim + 1 :]),
+    )
 
 
 def _addmm(bias: torch.Tensor, inputs: torch.Tensor, weight: torch.Tensor) -> Output:

@@ -61,14 +61,20 @@ class Evaluation:
 
 
 def compute_metrics(
-    logits: torch.Tensor, labels: torch.Tensor, loss: float, classes: Sequence[str], topk: Sequence[int] = (5,)
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    loss: float,
+    classes: Sequence[str],
+    topk: Sequence[int] = (5,),
 ) -> Evaluation:
     """Return the figures of logits (N, K) and labels int64 (N); `loss` is their mean loss."""
     count, num_classes = logits.shape
     probabilities = logits.double().softmax(dim=1)
     confidence, predicted = probabilities.max(dim=1)
     predicted = logits.argmax(dim=1)  # as training counts: equal logits may differ as probabilities
-    confusion = torch.bincount(labels * num_classes + predicted, minlength=num_classes**2).view(num_classes, -1)
+    confusion = torch.bincount(labels * num_classes + predicted, minlength=num_classes**2).view(
+        num_classes, -1
+    )
     order = logits.topk(min(max(topk), num_classes), dim=1).indices
     correct = predicted == labels
     num_correct = int(correct.sum())
@@ -112,7 +118,9 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
     share = correct / count
     centre = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
     reach = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    return max(0.0, min(share, centre - reach)), min(1.0, max(share, centre + reach))  # but for rounding
+    return max(0.0, min(share, centre - reach)), min(
+        1.0, max(share, centre + reach)
+    )  # but for rounding
 
 
 def _calibration_error(confidence: torch.Tensor, correct: torch.Tensor) -> float:
@@ -121,7 +129,9 @@ def _calibration_error(confidence: torch.Tensor, correct: torch.Tensor) -> float
     Examples are put into BINS equal bins of confidence (N); the differences of accuracy and mean confidence of the
     bins are averaged, each by its share of the examples.
     """
-    bins = (confidence * BINS).ceil().long().sub(1).clamp(0, BINS - 1)  # ((m - 1) / M, m / M], as in the paper
+    bins = (
+        (confidence * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
+    )  # ((m - 1) / M, m / M], as in the paper
     excess = torch.zeros(BINS, dtype=torch.float64, device=confidence.device)
     excess.index_add_(0, bins, correct.double() - confidence)
     return float(excess.abs().sum()) / len(confidence)

@@ -43,7 +43,9 @@ def time_rounds(call: Callable[[], object], synchronize: Callable[[], None], rou
     return Timing(statistics.median(each), min(each), max(each), rounds, calls_per_round)
 
 
-def time_calls(call: Callable[[], object], synchronize: Callable[[], None], calls: int = 1) -> float:
+def time_calls(
+    call: Callable[[], object], synchronize: Callable[[], None], calls: int = 1
+) -> float:
     """Return the seconds that some calls take together, until the device has done them."""
     synchronize()
     began = time.perf_counter()

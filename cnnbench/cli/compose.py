@@ -137,7 +137,9 @@ def plot_and_hint_on_exit(
     except (KeyboardInterrupt, SystemExit, DivergedError) as error:
         ending = error
     if plot:
-        from cnnbench.reports.terminal_plot import plot_run  # which other commands need not wait for
+        from cnnbench.reports.terminal_plot import (
+            plot_run,
+        )  # which other commands need not wait for
 
         plot_run(directory, in_sweep)
     if isinstance(ending, (KeyboardInterrupt, SystemExit)):
@@ -165,7 +167,9 @@ def resume(arguments: list[str]) -> int:
     return _resume_sweep(options, arguments, jobs) if jobs else _resume_runs(options)
 
 
-def _resume_sweep(options: argparse.Namespace, arguments: Sequence[str], recorded: Mapping[str, Sequence[str]]) -> int:
+def _resume_sweep(
+    options: argparse.Namespace, arguments: Sequence[str], recorded: Mapping[str, Sequence[str]]
+) -> int:
     """Run the recorded jobs of a sweep that are not finished, or those that have begun, changed."""
     from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
 
@@ -197,8 +201,12 @@ def _resume_runs(options: argparse.Namespace) -> int:
     """Resume a run, or all in a directory; return the exit code of the first that failed."""
     from cnnbench.commands.resume import resume_run
 
-    changes = config.parse_changes(options.changes, config.RESUME_OVERRIDES, "in a run that is resumed")
-    command = config.join_words([*processes().program(), "resume", str(options.directory), *options.rest])
+    changes = config.parse_changes(
+        options.changes, config.RESUME_OVERRIDES, "in a run that is resumed"
+    )
+    command = config.join_words(
+        [*processes().program(), "resume", str(options.directory), *options.rest]
+    )
     codes = []
     if processes().rank > 0:
         for _ in range(broadcast() or 0):
@@ -240,7 +248,9 @@ def _run_on_network(command: str, words: Sequence[str], options: argparse.Namesp
 
     def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
         settings = config.load_composed(composed)
-        module = import_module(f"cnnbench.commands.{command}")  # torch, which mistakes need not wait for
+        module = import_module(
+            f"cnnbench.commands.{command}"
+        )  # torch, which mistakes need not wait for
         codes.append(module.run(settings, **vars(options)) or 0)
 
     return run_hydra_app(command, words, HydraJob(job)) or max(codes, default=0)

@@ -109,8 +109,12 @@ def _explain_hydra_error(error: HydraException) -> str:
         if package is not None:
             return f"{group}={name} is not installed: pip install {package}"
         if group.split("/")[0] == "experiment":
-            return _explain_experiment(str(error.missing_cfg_file).partition("/")[2], error.options or ())
-        listed = (*config.TRACKERS, "none") if group == "tracker" else ()  # Hydra gives no options for lists of choices
+            return _explain_experiment(
+                str(error.missing_cfg_file).partition("/")[2], error.options or ()
+            )
+        listed = (
+            (*config.TRACKERS, "none") if group == "tracker" else ()
+        )  # Hydra gives no options for lists of choices
         if group == "model" and ":" in name:
             return f"A network of your own is a name: model=simple_cnn model.name={name}"
         state = "is not known" if name else "has no value"
@@ -141,7 +145,9 @@ def _explain_experiment(name: str, listed: Iterable[str]) -> str:
     from cnnbench.cli.hydra_app import conf_folder  # which imports this
 
     folder = conf_folder() / "experiment"
-    known = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")}.union(listed)
+    known = {
+        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
+    }.union(listed)
     inside = sorted(each for each in known if each.startswith(f"{name}/"))
     if inside:
         return f"experiment={name} is a folder of experiments. Name one: {', '.join(inside)}."

@@ -28,7 +28,12 @@ from packaging.version import Version
 
 from cnnbench import config
 from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, explain_hydra, report
-from cnnbench.cli.process_setup import SIGPIPE_CODE, place_third_party_caches, shield_stream, silence_libraries
+from cnnbench.cli.process_setup import (
+    SIGPIPE_CODE,
+    place_third_party_caches,
+    shield_stream,
+    silence_libraries,
+)
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import (
     STATUS,
@@ -203,7 +208,9 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
     gc.disable()  # composing and importing leave no garbage; looking for it takes an eighth of it
     try:
-        hydra.main(config_path=str(conf_folder()), config_name=config_name, version_base="1.3")(job)()
+        hydra.main(config_path=str(conf_folder()), config_name=config_name, version_base="1.3")(
+            job
+        )()
     except JobFailedError as failed:
         return int(failed.args[1])
     except Exception as error:
@@ -221,7 +228,9 @@ def _check_torchrun(words: Sequence[str]) -> None:
     for word in words:
         key, _, name = word.partition("=")
         if key == "hydra/launcher" and name != "basic":
-            raise ConfigError("Under torchrun the processes train each job together: leave hydra/launcher out.")
+            raise ConfigError(
+                "Under torchrun the processes train each job together: leave hydra/launcher out."
+            )
         if key == "hydra/sweeper" and name not in ("cnnbench", "basic"):
             raise ConfigError(
                 f"{word} cannot search under torchrun, where each process would search by itself. "
@@ -342,7 +351,9 @@ class RunCallback(Callback):
         except Exception as error:
             raise SystemExit(report(error)) from error
 
-    def on_job_start(self, config: DictConfig, *, task_function: TaskFunction, **kwargs: Any) -> None:
+    def on_job_start(
+        self, config: DictConfig, *, task_function: TaskFunction, **kwargs: Any
+    ) -> None:
         if isinstance(task_function, HydraJob):
             task_function.claimed = self._claimed
 

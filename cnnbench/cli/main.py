@@ -88,7 +88,9 @@ def main() -> int:
 
 def _run(command: str, arguments: list[str]) -> int:
     if " ".join(arguments).startswith(("-sc query=", "--shell-completion query=")):
-        from cnnbench.cli.completion import print_completions  # which other commands need not wait for
+        from cnnbench.cli.completion import (
+            print_completions,
+        )  # which other commands need not wait for
 
         print_completions(arguments[1].removeprefix("query="), COMMANDS)
         return 0

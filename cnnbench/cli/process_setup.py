@@ -138,7 +138,9 @@ def silence_libraries() -> None:
 _show_as_python_does = warnings.showwarning
 
 
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, *place: Any, **more: Any) -> None:
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, *place: Any, **more: Any
+) -> None:
     if not _is_library(filename):
         _show_as_python_does(message, category, filename, *place, **more)
     elif str(message).startswith("CUDA initialization"):

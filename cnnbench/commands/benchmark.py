@@ -38,7 +38,9 @@ HEADER = (
 
 
 @cleaned_up()
-def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, epoch_limit_s: float) -> Result:
+def run(
+    config: Config, run: RunDirectory, overrides: list[str], rounds: int, epoch_limit_s: float
+) -> Result:
     """Measure one network, and record it in benchmark.json.
 
     Memory that does not suffice is a result, not an error: the batch is never made smaller.
@@ -74,7 +76,12 @@ def run(config: Config, run: RunDirectory, overrides: list[str], rounds: int, ep
 
 
 def _measure(
-    config: Config, dataset: Dataset, arrays: Arrays, engine: EagerEngine, rounds: int, epoch_limit_s: float
+    config: Config,
+    dataset: Dataset,
+    arrays: Arrays,
+    engine: EagerEngine,
+    rounds: int,
+    epoch_limit_s: float,
 ) -> Result:
     device = engine.device
     data = ResidentData.from_arrays(config.data, arrays, config.seed, device.torch_device)
@@ -112,7 +119,11 @@ def _measure(
             "examples_per_s": epoch_s and num_train / epoch_s,
         },
         "peak_gib": peak_gib,
-        "flops": {"training_step": training_flops, "inference_batch": inference_flops, "matrix_peak_per_s": peak},
+        "flops": {
+            "training_step": training_flops,
+            "inference_batch": inference_flops,
+            "matrix_peak_per_s": peak,
+        },
         "share_of_peak": training_flops / training.median_s / peak,
     }
 

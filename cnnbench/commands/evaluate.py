@@ -38,7 +38,9 @@ def run(options: argparse.Namespace, conf: Path) -> None:
     config, device = trained.config, trained.engine.device
     most = len(trained.dataset.classes) - 1
     if max(topk, default=0) > most:
-        raise ConfigError(f"--topk {max(topk)} is out of range. It must be at most {most}: all classes are sure.")
+        raise ConfigError(
+            f"--topk {max(topk)} is out of range. It must be at most {most}: all classes are sure."
+        )
     test, result = evaluate_model(trained, options.match_by_order, topk)
     heading = f"{config.model.name} ({trained.weights}) on {test.title}"
     print(printable(f"{heading}: {format_count(len(test.examples), 'example')}"))
@@ -98,7 +100,9 @@ def format_metrics(result: Evaluation) -> str:
     return "\n\n".join(parts)
 
 
-def _record(trained: TrainedModel, test: EvalSet, result: Evaluation, heading: str, overrides: Sequence[str]) -> None:
+def _record(
+    trained: TrainedModel, test: EvalSet, result: Evaluation, heading: str, overrides: Sequence[str]
+) -> None:
     """Write the files and print where they are, and what the run itself measured if that differs."""
     run = RunDirectory(trained.directory)
     end = f"_{job_directory_name(','.join(overrides))}" if overrides else ""

@@ -42,12 +42,16 @@ def run(options: argparse.Namespace, conf: Path) -> None:
     """
     form, preprocesses = FORMATS[options.format], options.preprocessing
     if preprocesses and options.format == "safetensors":
-        raise ConfigError("--preprocessing: safetensors holds weights alone. Use --format onnx or torch_export.")
+        raise ConfigError(
+            "--preprocessing: safetensors holds weights alone. Use --format onnx or torch_export."
+        )
     specs = {package: find_spec(package) for package in form.packages}
     # one without an origin is a mere folder of that name
     missing = [package for package, spec in specs.items() if spec is None or spec.origin is None]
     if missing:
-        raise ConfigError(f"--format {options.format} needs {' and '.join(missing)}: pip install 'cnnbench[onnx]'")
+        raise ConfigError(
+            f"--format {options.format} needs {' and '.join(missing)}: pip install 'cnnbench[onnx]'"
+        )
     run, trust = options.directory, options.allow_custom_model
     trained = load_trained_model(run, SETTINGS, conf, "export", trust, options.rest)
     config, engine, dataset = trained.config, trained.engine, trained.dataset
@@ -80,7 +84,9 @@ def _metadata(trained: TrainedModel, preprocessing: bool, side: int) -> dict[str
     metadata = {
         "model": config.model.name,
         "arguments": json.dumps(config.model.arguments),
-        "input": f"images: uint8 {shape}" if preprocessing else f"images: float32 {shape}, {values}",
+        "input": f"images: uint8 {shape}"
+        if preprocessing
+        else f"images: float32 {shape}, {values}",
         "output": f"logits: float32 (N, {len(dataset.classes)}), whose softmax are probabilities",
         "classes": json.dumps(dataset.classes),
         "mean": json.dumps(trained.engine.preprocess.mean),

@@ -12,7 +12,13 @@ from cnnbench.analysis.format import align
 from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.config import Config
 from cnnbench.data import datasets
-from cnnbench.reference.checking import Differences, compare, compare_layer, compare_network, shapes_seen
+from cnnbench.reference.checking import (
+    Differences,
+    compare,
+    compare_layer,
+    compare_network,
+    shapes_seen,
+)
 from cnnbench.reference.swap import twin_of
 from cnnbench.training.device import resolve_device
 from cnnbench.training.init import initialize
@@ -99,7 +105,11 @@ def _rows(
     library = make_losses(config.train).loss
     logits = torch.randn(len(images), num_classes, dtype=torch.float64, device=images.device)
     labels = torch.randint(num_classes, (len(images),), device=images.device)
-    yield Row("loss", config.train.loss, compare(lambda x: by_hand(x, labels), lambda x: library(x, labels), logits))
+    yield Row(
+        "loss",
+        config.train.loss,
+        compare(lambda x: by_hand(x, labels), lambda x: library(x, labels), logits),
+    )
     differences, rounding = compare_network(network, images)
     allowed = asdict(TOLERANCE)
     for name, value in asdict(rounding).items():

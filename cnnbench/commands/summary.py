@@ -25,7 +25,9 @@ COSTS = ("parameters", "multiplications", "additions", "multiply_adds")
 LONG = 60  # rows from which on folding is offered
 
 
-def run(config: Config, depth: int | None = None, layer: str | None = None, as_json: bool = False) -> None:
+def run(
+    config: Config, depth: int | None = None, layer: str | None = None, as_json: bool = False
+) -> None:
     """Print the table of layers, folded at `depth`; with `layer`, the arithmetic of that convolution.
 
     Raises:
@@ -83,7 +85,9 @@ def _with_share(number: int, whole: int) -> tuple[str, str]:
     return (f"{number:,}", f"{100 * number / whole:.1f} %") if number else ("", "")
 
 
-def _print_json(config: Config, layers: list[Layer], memory: TrainingMemory, dtype_name: str) -> None:
+def _print_json(
+    config: Config, layers: list[Layer], memory: TrainingMemory, dtype_name: str
+) -> None:
     whole = sum_layers(layers)
     report = {
         "model": config.model.name,

@@ -36,12 +36,16 @@ class Augment:
       max(lambda, 1 - lambda). In CutMix its share is what the square leaves of it, be it little.
     """
 
-    def __init__(self, config: AugmentConfig, num_classes: int, black: float | torch.Tensor) -> None:
+    def __init__(
+        self, config: AugmentConfig, num_classes: int, black: float | torch.Tensor
+    ) -> None:
         self.config = config
         self.num_classes = num_classes
         self.black = black
 
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Normalised float images (N, C, S, S) and labels int64 (N) to images alike and the targets of the loss.
 
         Type and memory format stay; the arguments are not changed. The targets are `labels` themselves or,
@@ -65,7 +69,10 @@ class Augment:
         pixels = torch.arange(size, device=images.device)
         shift = self.config.translate
         down, right = torch.randint(-shift, shift + 1, (2, count, 1), device=images.device).unbind()
-        rows, columns = pixels - down, pixels - right  # (N, S): where each row and column comes from
+        rows, columns = (
+            pixels - down,
+            pixels - right,
+        )  # (N, S): where each row and column comes from
         black = _outside(rows, size)[:, :, None] | _outside(columns, size)[:, None, :]  # (N, S, S)
         if self.config.hflip:
             mirrored = torch.rand(count, 1, device=images.device) < 0.5
@@ -76,26 +83,36 @@ class Augment:
         moved = images[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]]
         # copied for the memory format: a new tensor has that of the indexing
         moved = torch.empty_like(images).copy_(moved.permute(0, 3, 1, 2))
-        return torch.where(black[:, None].logical_not(), moved, self.black)  # the first decides the memory format
+        return torch.where(
+            black[:, None].logical_not(), moved, self.black
+        )  # the first decides the memory format
 
-    def _mixup(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _mixup(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Each image faded into the one before it: Zhang et al. 2018."""
         share = _symmetric_beta(self.config.mixup, images)
         share = torch.minimum(share, 1 - share)  # of the other image
         mixed = images.lerp(images.roll(1, 0), share.to(images.dtype)[:, None, None, None])
         return mixed, self._probabilities(labels, share.to(images.dtype))
 
-    def _cutmix(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _cutmix(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """A square of each image replaced by the same one of the image before it: Yun et al. 2019."""
         share = _symmetric_beta(self.config.cutmix, images)
         squares = _squares(images, (images.shape[-1] * share.sqrt()).long())
-        mixed = torch.where(squares.logical_not(), images, images.roll(1, 0))  # the first decides the memory format
+        mixed = torch.where(
+            squares.logical_not(), images, images.roll(1, 0)
+        )  # the first decides the memory format
         return mixed, self._probabilities(labels, squares.to(images.dtype).mean(dim=(1, 2, 3)))
 
     def _probabilities(self, labels: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
         """Targets (N, K) in which the label of the image before has `share` (N)."""
         classes = torch.arange(self.num_classes, device=labels.device)
-        one_hot = (labels[:, None] == classes).to(share.dtype)  # functional.one_hot reads labels on the host
+        one_hot = (labels[:, None] == classes).to(
+            share.dtype
+        )  # functional.one_hot reads labels on the host
         return one_hot.lerp(one_hot.roll(1, 0), share[:, None])
 
 
@@ -108,7 +125,11 @@ def _without(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 
 def _boxes(
-    size: int, top: torch.Tensor, left: torch.Tensor, height: torch.Tensor | int, width: torch.Tensor | int
+    size: int,
+    top: torch.Tensor,
+    left: torch.Tensor,
+    height: torch.Tensor | int,
+    width: torch.Tensor | int,
 ) -> torch.Tensor:
     """Masks bool (N, 1, S, S), true in a box per image; what lies outside the image is cut off."""
     pixels = torch.arange(size, device=top.device)

@@ -64,7 +64,9 @@ class ResidentData:
     split: Split
 
     @staticmethod
-    def from_arrays(config: DataConfig, arrays: Arrays, seed: int, device: torch.device) -> "ResidentData":
+    def from_arrays(
+        config: DataConfig, arrays: Arrays, seed: int, device: torch.device
+    ) -> "ResidentData":
         """Split a data set as the configuration and the seed say, and copy it to the device."""
         train_images, train_labels, test_images, test_labels, num_validation = arrays
         split = make_split(config, train_labels, test_labels, seed, num_validation)

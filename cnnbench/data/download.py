@@ -201,7 +201,9 @@ def _keep(dataset: PublicDataset, file: str, path: Path, target: Path, tried: li
     path.replace(target)
 
 
-def _missing_error(dataset: PublicDataset, missing: list[str], root: Path, tried: list[str]) -> DataError:
+def _missing_error(
+    dataset: PublicDataset, missing: list[str], root: Path, tried: list[str]
+) -> DataError:
     wanted = ", ".join(map(published_name, missing))
     lines = [
         f"{dataset.title} is not complete on this machine and could not be fetched.",

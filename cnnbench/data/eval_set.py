@@ -78,7 +78,9 @@ def load_eval_set(
     return EvalSet(dataset, title, examples, (*dataset.notes, *notes), by_order)
 
 
-def _adapt_data_config(data: DataConfig, trained: Dataset, overrides: Collection[str]) -> DataConfig:
+def _adapt_data_config(
+    data: DataConfig, trained: Dataset, overrides: Collection[str]
+) -> DataConfig:
     """Return the settings under which images look as in training; none are held out."""
     changes: dict[str, Any] = {"validation": 0, "train_examples": None, "folds": None, "fold": None}
     if data.name == FOLDER:

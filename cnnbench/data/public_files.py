@@ -85,7 +85,9 @@ def published_name(file: str) -> str:
     return file if "." in file else f"{file}.gz"
 
 
-def _find_file(dataset: PublicDataset, file: str, places: list[Path], tried: list[str]) -> tuple[Path, bytes] | None:
+def _find_file(
+    dataset: PublicDataset, file: str, places: list[Path], tried: list[str]
+) -> tuple[Path, bytes] | None:
     """Return the path and the verified content of one file; add to `tried` what is passed over."""
     for folder in places:
         for path in dict.fromkeys((folder / file, folder / published_name(file))):

@@ -47,7 +47,9 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
     all_examples = format_count(available, "training example")
     name = dataset.title if dataset.name == FOLDER else dataset.name
     if not dataset.test_examples:
-        raise DataError(f"{dataset.title} has no images to test on: a sixth of each class is none. Add images.")
+        raise DataError(
+            f"{dataset.title} has no images to test on: a sixth of each class is none. Add images."
+        )
     if config.folds is not None and config.folds > available:
         raise ConfigError(f"data.folds={config.folds}: {name} has {all_examples}.")
     held_out = 0 if given else num_held_out(config, dataset)

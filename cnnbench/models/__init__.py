@@ -59,7 +59,9 @@ REGISTRY = {
     "lenet": ModelSpec(LeNet, 12, "LeCun et al. 1998; Dive into Deep Learning, 7.6"),
     "lenet_relu": ModelSpec(LeNetReLU, 16, "course notes"),
     "bn_lenet": ModelSpec(BNLeNet, 16, "Ioffe, Szegedy 2015; Dive into Deep Learning, 8.5"),
-    "alexnet": ModelSpec(AlexNet, 67, "Krizhevsky et al. 2012; Dive into Deep Learning, 1st ed., 7.1"),
+    "alexnet": ModelSpec(
+        AlexNet, 67, "Krizhevsky et al. 2012; Dive into Deep Learning, 1st ed., 7.1"
+    ),
     "vgg11": ModelSpec(partial(VGG, depth=11), 32, f"{VGG_SOURCE} A"),
     "vgg13": ModelSpec(partial(VGG, depth=13), 32, f"{VGG_SOURCE} B"),
     "vgg16": ModelSpec(partial(VGG, depth=16), 32, f"{VGG_SOURCE} D"),
@@ -69,7 +71,9 @@ REGISTRY = {
     "d2l_resnet18": ModelSpec(D2LResNet18, 1, "Dive into Deep Learning, 8.6"),
     "d2l_resnext": ModelSpec(D2LResNeXt, 1, "Xie et al. 2017; Dive into Deep Learning, 8.6.5"),
     "d2l_densenet": ModelSpec(D2LDenseNet, 29, "Dive into Deep Learning, 8.7"),
-    "d2l_regnetx": ModelSpec(D2LRegNetX, 1, "Radosavovic et al. 2020; Dive into Deep Learning, 8.8"),
+    "d2l_regnetx": ModelSpec(
+        D2LRegNetX, 1, "Radosavovic et al. 2020; Dive into Deep Learning, 8.8"
+    ),
     "mlp": ModelSpec(MLP, 1, "course notes"),
     "simple_cnn": ModelSpec(SimpleCNN, 16, "course notes"),
     "three_conv": ModelSpec(ThreeConv, 20, "course notes"),
@@ -83,18 +87,30 @@ REGISTRY = {
     "resnet20": ModelSpec(partial(CifarResNet, depth=20), 1, f"{RESNET_SOURCE}, 4.2"),
     "resnet56": ModelSpec(partial(CifarResNet, depth=56), 1, f"{RESNET_SOURCE}, 4.2"),
     "resnet110": ModelSpec(partial(CifarResNet, depth=110), 1, f"{RESNET_SOURCE}, 4.2"),
-    "preact_resnet110": ModelSpec(partial(PreActResNet, depth=110, bottleneck=False), 1, PREACT_SOURCE),
+    "preact_resnet110": ModelSpec(
+        partial(PreActResNet, depth=110, bottleneck=False), 1, PREACT_SOURCE
+    ),
     "preact_resnet164": ModelSpec(partial(PreActResNet, depth=164), 1, PREACT_SOURCE),
     "preact_resnet1001": ModelSpec(partial(PreActResNet, depth=1001), 1, PREACT_SOURCE),
-    "wide_resnet16_8": ModelSpec(partial(WideResNet, depth=16, width=8), 1, f"{WIDE_SOURCE}, table 5"),
-    "wide_resnet28_10": ModelSpec(partial(WideResNet, depth=28, width=10), 1, f"{WIDE_SOURCE}, table 5"),
-    "wide_resnet40_4": ModelSpec(partial(WideResNet, depth=40, width=4), 1, f"{WIDE_SOURCE}, table 5"),
+    "wide_resnet16_8": ModelSpec(
+        partial(WideResNet, depth=16, width=8), 1, f"{WIDE_SOURCE}, table 5"
+    ),
+    "wide_resnet28_10": ModelSpec(
+        partial(WideResNet, depth=28, width=10), 1, f"{WIDE_SOURCE}, table 5"
+    ),
+    "wide_resnet40_4": ModelSpec(
+        partial(WideResNet, depth=40, width=4), 1, f"{WIDE_SOURCE}, table 5"
+    ),
     "resnet9": ModelSpec(ResNet9, 8, "Page 2018, part 4"),
     "densenet40": ModelSpec(partial(CifarDenseNet, depth=40), 4, f"{DENSENET_SOURCE}, table 2"),
     "densenet100": ModelSpec(partial(CifarDenseNet, depth=100), 4, f"{DENSENET_SOURCE}, table 2"),
     "densenet_bc100": ModelSpec(partial(DenseNetBC, depth=100), 4, f"{DENSENET_SOURCE}, table 2"),
-    "densenet_bc250": ModelSpec(partial(DenseNetBC, depth=250, growth_rate=24), 4, f"{DENSENET_SOURCE}, table 2"),
-    "densenet_bc190": ModelSpec(partial(DenseNetBC, depth=190, growth_rate=40), 4, f"{DENSENET_SOURCE}, table 2"),
+    "densenet_bc250": ModelSpec(
+        partial(DenseNetBC, depth=250, growth_rate=24), 4, f"{DENSENET_SOURCE}, table 2"
+    ),
+    "densenet_bc190": ModelSpec(
+        partial(DenseNetBC, depth=190, growth_rate=40), 4, f"{DENSENET_SOURCE}, table 2"
+    ),
     "densenet121": ModelSpec(partial(DenseNet, depth=121), 29, f"{DENSENET_SOURCE}, table 1"),
     "densenet169": ModelSpec(partial(DenseNet, depth=169), 29, f"{DENSENET_SOURCE}, table 1"),
     "densenet201": ModelSpec(partial(DenseNet, depth=201), 29, f"{DENSENET_SOURCE}, table 1"),
@@ -107,7 +123,9 @@ def names() -> list[str]:
     return sorted(REGISTRY)
 
 
-def build(name: str, in_channels: int = 1, num_classes: int = 10, image_size: int = 28, **arguments: Any) -> nn.Module:
+def build(
+    name: str, in_channels: int = 1, num_classes: int = 10, image_size: int = 28, **arguments: Any
+) -> nn.Module:
     """Build a network that maps (N, in_channels, image_size, image_size) to logits (N, num_classes).
 
     `name` is in the registry, or is ``my_module:MyNet`` for a class of your own.
@@ -124,7 +142,9 @@ def build(name: str, in_channels: int = 1, num_classes: int = 10, image_size: in
         )
     try:
         check_arguments(name, spec.build, arguments)
-        network = spec.build(in_channels=in_channels, num_classes=num_classes, image_size=image_size, **arguments)
+        network = spec.build(
+            in_channels=in_channels, num_classes=num_classes, image_size=image_size, **arguments
+        )
         if isinstance(network, nn.Module) and any(map(is_lazy, network.parameters())):
             with torch.no_grad():
                 network.eval()(torch.zeros(1, in_channels, image_size, image_size))
@@ -136,7 +156,9 @@ def build(name: str, in_channels: int = 1, num_classes: int = 10, image_size: in
         if ":" in name:  # any mistake in a network of one's own is one's own
             advice = f"It is called with in_channels, num_classes and image_size. {DEBUG_HINT}"
             raise ConfigError(f"model {name}: {error}. {advice}") from error
-        if isinstance(error, (ValueError, RuntimeError, TypeError)):  # the last two are torch's, of sizes too large
+        if isinstance(
+            error, (ValueError, RuntimeError, TypeError)
+        ):  # the last two are torch's, of sizes too large
             raise ConfigError(f"model {name}: {str(error).partition(chr(10))[0]}") from error
         raise
 

@@ -38,14 +38,22 @@ class AlexNet(nn.Module):
             nn.Conv2d(in_channels, 96, kernel_size=11, stride=4),  # (N, 96, 54, 54)
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 96, 26, 26)
-            nn.Conv2d(96, 256, kernel_size=5, padding=2, padding_mode=padding_mode),  # (N, 256, 26, 26)
+            nn.Conv2d(
+                96, 256, kernel_size=5, padding=2, padding_mode=padding_mode
+            ),  # (N, 256, 26, 26)
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 256, 12, 12)
-            nn.Conv2d(256, 384, kernel_size=3, padding=1, padding_mode=padding_mode),  # (N, 384, 12, 12)
+            nn.Conv2d(
+                256, 384, kernel_size=3, padding=1, padding_mode=padding_mode
+            ),  # (N, 384, 12, 12)
             nn.ReLU(),
-            nn.Conv2d(384, 384, kernel_size=3, padding=1, padding_mode=padding_mode),  # (N, 384, 12, 12)
+            nn.Conv2d(
+                384, 384, kernel_size=3, padding=1, padding_mode=padding_mode
+            ),  # (N, 384, 12, 12)
             nn.ReLU(),
-            nn.Conv2d(384, 256, kernel_size=3, padding=1, padding_mode=padding_mode),  # (N, 256, 12, 12)
+            nn.Conv2d(
+                384, 256, kernel_size=3, padding=1, padding_mode=padding_mode
+            ),  # (N, 256, 12, 12)
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 256, 5, 5)
         )

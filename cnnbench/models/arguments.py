@@ -16,10 +16,18 @@ __all__ = ["check_arguments"]
 # the deepest published networks have about 1,200; these take seconds to build, not minutes
 MAX_LAYERS = 10_000
 
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a word",
+    type(None): "null",
+}
 
 
-def check_arguments(name: str, factory: Callable[..., object], arguments: Mapping[str, Any]) -> None:
+def check_arguments(
+    name: str, factory: Callable[..., object], arguments: Mapping[str, Any]
+) -> None:
     """Check that `factory` takes the arguments, that their types are those of its annotations, and their depth.
 
     Raises:

@@ -30,7 +30,9 @@ class D2LDenseNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(  # (N, 1, 96, 96)
-            nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, padding_mode=padding_mode),
+            nn.Conv2d(
+                in_channels, 64, kernel_size=7, stride=2, padding=3, padding_mode=padding_mode
+            ),
             nn.BatchNorm2d(64),
             nn.ReLU(),  # (N, 64, 48, 48)
             nn.MaxPool2d(kernel_size=3, stride=2, padding=1),  # (N, 64, 24, 24)
@@ -65,7 +67,9 @@ class DenseLayer(nn.Module):
         self.layers = nn.Sequential(
             nn.BatchNorm2d(in_channels),
             nn.ReLU(),
-            nn.Conv2d(in_channels, GROWTH_RATE, kernel_size=3, padding=1, padding_mode=padding_mode),
+            nn.Conv2d(
+                in_channels, GROWTH_RATE, kernel_size=3, padding=1, padding_mode=padding_mode
+            ),
         )
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -74,7 +78,10 @@ class DenseLayer(nn.Module):
 
 def dense_block(in_channels: int, padding_mode: PaddingMode) -> nn.Sequential:
     return nn.Sequential(
-        *(DenseLayer(in_channels + layer * GROWTH_RATE, padding_mode) for layer in range(LAYERS_PER_BLOCK))
+        *(
+            DenseLayer(in_channels + layer * GROWTH_RATE, padding_mode)
+            for layer in range(LAYERS_PER_BLOCK)
+        )
     )
 
 

@@ -30,11 +30,14 @@ class D2LResNet18(nn.Module):
 
         def stage(in_channels: int, channels: int, stride: int = 2) -> nn.Sequential:
             return nn.Sequential(
-                Residual(in_channels, channels, stride, padding_mode), Residual(channels, channels, 1, padding_mode)
+                Residual(in_channels, channels, stride, padding_mode),
+                Residual(channels, channels, 1, padding_mode),
             )
 
         self.stem = nn.Sequential(  # (N, 1, 96, 96)
-            nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, padding_mode=padding_mode),
+            nn.Conv2d(
+                in_channels, 64, kernel_size=7, stride=2, padding=3, padding_mode=padding_mode
+            ),
             nn.BatchNorm2d(64),
             nn.ReLU(),  # (N, 64, 48, 48)
             nn.MaxPool2d(kernel_size=3, stride=2, padding=1),  # (N, 64, 24, 24)
@@ -59,17 +62,30 @@ class D2LResNet18(nn.Module):
 class Residual(nn.Module):
     """ReLU(shortcut(x) + F(x)): (N, C, S, S) to (N, channels, S/stride, S/stride)."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode
+    ) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            nn.Conv2d(in_channels, channels, kernel_size=3, stride=stride, padding=1, padding_mode=padding_mode),
+            nn.Conv2d(
+                in_channels,
+                channels,
+                kernel_size=3,
+                stride=stride,
+                padding=1,
+                padding_mode=padding_mode,
+            ),
             nn.BatchNorm2d(channels),
             nn.ReLU(),
             nn.Conv2d(channels, channels, kernel_size=3, padding=1, padding_mode=padding_mode),
             nn.BatchNorm2d(channels),
         )
         same = stride == 1 and in_channels == channels
-        self.shortcut = nn.Identity() if same else nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride)
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride)
+        )
         self.relu = nn.ReLU()
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:

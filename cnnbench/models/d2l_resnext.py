@@ -31,10 +31,14 @@ class D2LResNeXt(nn.Module):
         super().__init__()
 
         def stage(blocks: int, in_channels: int, channels: int, stride: int = 2) -> nn.Sequential:
-            return resnext_stage(blocks, in_channels, channels, channels // 2, 32, stride, padding_mode)
+            return resnext_stage(
+                blocks, in_channels, channels, channels // 2, 32, stride, padding_mode
+            )
 
         self.stem = nn.Sequential(  # (N, 1, 224, 224)
-            nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, padding_mode=padding_mode),
+            nn.Conv2d(
+                in_channels, 64, kernel_size=7, stride=2, padding=3, padding_mode=padding_mode
+            ),
             nn.BatchNorm2d(64),
             nn.ReLU(),  # (N, 64, 112, 112)
             nn.MaxPool2d(kernel_size=3, stride=2, padding=1),  # (N, 64, 56, 56)
@@ -69,10 +73,14 @@ class D2LRegNetX(nn.Module):
         super().__init__()
 
         def stage(blocks: int, in_channels: int, channels: int) -> nn.Sequential:
-            return resnext_stage(blocks, in_channels, channels, channels, channels // 16, 2, padding_mode)
+            return resnext_stage(
+                blocks, in_channels, channels, channels, channels // 16, 2, padding_mode
+            )
 
         self.stem = nn.Sequential(  # (N, 1, 96, 96)
-            nn.Conv2d(in_channels, 32, kernel_size=3, stride=2, padding=1, padding_mode=padding_mode),
+            nn.Conv2d(
+                in_channels, 32, kernel_size=3, stride=2, padding=1, padding_mode=padding_mode
+            ),
             nn.BatchNorm2d(32),
             nn.ReLU(),  # (N, 32, 48, 48)
         )
@@ -98,7 +106,13 @@ class ResNeXtBlock(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, channels: int, width: int, groups: int, stride: int, padding_mode: PaddingMode
+        self,
+        in_channels: int,
+        channels: int,
+        width: int,
+        groups: int,
+        stride: int,
+        padding_mode: PaddingMode,
     ) -> None:
         super().__init__()
         self.residual = nn.Sequential(
@@ -123,9 +137,17 @@ class ResNeXtBlock(nn.Module):
 
 
 def resnext_stage(
-    blocks: int, in_channels: int, channels: int, width: int, groups: int, stride: int, padding_mode: PaddingMode
+    blocks: int,
+    in_channels: int,
+    channels: int,
+    width: int,
+    groups: int,
+    stride: int,
+    padding_mode: PaddingMode,
 ) -> nn.Sequential:
     """`blocks` blocks, the first with the stride."""
     first = ResNeXtBlock(in_channels, channels, width, groups, stride, padding_mode)
-    rest = (ResNeXtBlock(channels, channels, width, groups, 1, padding_mode) for _ in range(1, blocks))
+    rest = (
+        ResNeXtBlock(channels, channels, width, groups, 1, padding_mode) for _ in range(1, blocks)
+    )
     return nn.Sequential(first, *rest)

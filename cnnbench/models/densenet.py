@@ -35,11 +35,15 @@ class DenseNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth not in LAYERS:
-            raise ValueError(f"depth={depth} is not in table 1 of the paper. Allowed: {', '.join(map(str, LAYERS))}.")
+            raise ValueError(
+                f"depth={depth} is not in table 1 of the paper. Allowed: {', '.join(map(str, LAYERS))}."
+            )
         check(growth_rate, compression)
         channels = 2 * growth_rate
         self.stem = nn.Sequential(  # (N, 1, 224, 224)
-            nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False, padding_mode=padding_mode),
+            nn.Conv2d(
+                in_channels, channels, 7, stride=2, padding=3, bias=False, padding_mode=padding_mode
+            ),
             nn.BatchNorm2d(channels),
             nn.ReLU(),  # (N, 64, 112, 112)
             nn.MaxPool2d(kernel_size=3, stride=2, padding=1),  # (N, 64, 56, 56)
@@ -74,18 +78,32 @@ class CifarDenseNet(nn.Module):
         padding_mode: PaddingMode = "zeros",
     ) -> None:
         super().__init__()
-        per_layer = 6 if bottleneck else 3  # convolutions that one more layer in each of three blocks adds
+        per_layer = (
+            6 if bottleneck else 3
+        )  # convolutions that one more layer in each of three blocks adds
         layers, rest = divmod(depth - 4, per_layer)
         if layers < 1 or rest:
-            nearest = " and ".join(str(per_layer * n + 4) for n in (max(layers, 1), max(layers, 1) + 1))
+            nearest = " and ".join(
+                str(per_layer * n + 4) for n in (max(layers, 1), max(layers, 1) + 1)
+            )
             form = f"bottleneck={str(bottleneck).lower()}"
-            raise ValueError(f"depth={depth} must be {per_layer}n + 4 with {form}; the nearest are {nearest}.")
+            raise ValueError(
+                f"depth={depth} must be {per_layer}n + 4 with {form}; the nearest are {nearest}."
+            )
         check(growth_rate, compression)
         channels = 2 * growth_rate if bottleneck and compression < 1 else 16
-        self.stem = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False, padding_mode=padding_mode)
+        self.stem = nn.Conv2d(
+            in_channels, channels, 3, padding=1, bias=False, padding_mode=padding_mode
+        )
         # DenseNet-40: (N, 16, 32, 32) -> (N, 160, 32, 32) -> (N, 304, 16, 16) -> (N, 448, 8, 8)
         self.blocks, channels = dense_blocks(
-            (layers, layers, layers), channels, growth_rate, bottleneck, compression, dropout, padding_mode
+            (layers, layers, layers),
+            channels,
+            growth_rate,
+            bottleneck,
+            compression,
+            dropout,
+            padding_mode,
         )
         self.classifier = classifier(channels, num_classes)
 
@@ -96,21 +114,33 @@ class CifarDenseNet(nn.Module):
 
 def check(growth_rate: int, compression: float) -> None:
     if growth_rate < 1:
-        raise ValueError(f"growth_rate={growth_rate} must be at least 1; the paper has 12, 24, 32, 40 and 48.")
+        raise ValueError(
+            f"growth_rate={growth_rate} must be at least 1; the paper has 12, 24, 32, 40 and 48."
+        )
     if not 0 < compression <= 1:
-        raise ValueError(f"compression={compression} must be above 0 and at most 1; DenseNet-BC has 0.5.")
+        raise ValueError(
+            f"compression={compression} must be above 0 and at most 1; DenseNet-BC has 0.5."
+        )
 
 
 class DenseLayer(nn.Module):
     """Adds `growth_rate` maps to those it sees: (N, C, S, S) to (N, C + growth_rate, S, S)."""
 
     def __init__(
-        self, in_channels: int, growth_rate: int, bottleneck: bool, dropout: float, padding_mode: PaddingMode
+        self,
+        in_channels: int,
+        growth_rate: int,
+        bottleneck: bool,
+        dropout: float,
+        padding_mode: PaddingMode,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         if bottleneck:
-            layers = [*bn_relu_conv(in_channels, 4 * growth_rate, 1, padding_mode), nn.Dropout(dropout)]
+            layers = [
+                *bn_relu_conv(in_channels, 4 * growth_rate, 1, padding_mode),
+                nn.Dropout(dropout),
+            ]
             in_channels = 4 * growth_rate
         layers += [*bn_relu_conv(in_channels, growth_rate, 3, padding_mode), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
@@ -136,11 +166,19 @@ def dense_blocks(
     for layers in layers_per_block:
         if blocks:
             compressed = max(1, int(channels * compression))
-            transition = [*bn_relu_conv(channels, compressed, 1, padding_mode), nn.Dropout(dropout), nn.AvgPool2d(2)]
+            transition = [
+                *bn_relu_conv(channels, compressed, 1, padding_mode),
+                nn.Dropout(dropout),
+                nn.AvgPool2d(2),
+            ]
             blocks.append(nn.Sequential(*transition))
             channels = compressed
         inputs = range(channels, channels + layers * growth_rate, growth_rate)
-        blocks.append(nn.Sequential(*(DenseLayer(c, growth_rate, bottleneck, dropout, padding_mode) for c in inputs)))
+        blocks.append(
+            nn.Sequential(
+                *(DenseLayer(c, growth_rate, bottleneck, dropout, padding_mode) for c in inputs)
+            )
+        )
         channels += layers * growth_rate
     return nn.Sequential(*blocks), channels
 
@@ -156,7 +194,16 @@ def classifier(channels: int, num_classes: int) -> nn.Sequential:
     )
 
 
-def bn_relu_conv(in_channels: int, out_channels: int, kernel_size: int, padding_mode: PaddingMode) -> list[nn.Module]:
+def bn_relu_conv(
+    in_channels: int, out_channels: int, kernel_size: int, padding_mode: PaddingMode
+) -> list[nn.Module]:
     padding = kernel_size // 2
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, bias=False, padding_mode=padding_mode)
+    conv = nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        padding=padding,
+        bias=False,
+        padding_mode=padding_mode,
+    )
     return [nn.BatchNorm2d(in_channels), nn.ReLU(), conv]

@@ -32,13 +32,21 @@ class GoogLeNet(nn.Module):
         super().__init__()
 
         def inception(
-            in_channels: int, out_1x1: int, via_3x3: tuple[int, int], via_5x5: tuple[int, int], out_pool: int
+            in_channels: int,
+            out_1x1: int,
+            via_3x3: tuple[int, int],
+            via_5x5: tuple[int, int],
+            out_pool: int,
         ) -> Inception:
             return Inception(in_channels, out_1x1, via_3x3, via_5x5, out_pool, padding_mode)
 
-        def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
+        def conv(
+            in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
+        ) -> nn.Conv2d:
             padding = kernel_size // 2
-            return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, padding_mode=padding_mode)
+            return nn.Conv2d(
+                in_channels, out_channels, kernel_size, stride, padding, padding_mode=padding_mode
+            )
 
         self.stem = nn.Sequential(  # (N, 1, 96, 96)
             conv(in_channels, 64, 7, stride=2),  # (N, 64, 48, 48)

@@ -47,7 +47,9 @@ class LeNet(nn.Module):
         act, pool = ACTIVATIONS[activation], POOLINGS[pooling]
         side = (image_size // 2 - 4) // 2
         self.features = nn.Sequential(  # (N, 1, 28, 28)
-            nn.Conv2d(in_channels, 6, kernel_size=5, padding=2, padding_mode=padding_mode),  # (N, 6, 28, 28)
+            nn.Conv2d(
+                in_channels, 6, kernel_size=5, padding=2, padding_mode=padding_mode
+            ),  # (N, 6, 28, 28)
             act(),
             pool(kernel_size=2),  # (N, 6, 14, 14)
             nn.Conv2d(6, 16, kernel_size=5),  # (N, 16, 10, 10)
@@ -72,7 +74,11 @@ class LeNetReLU(nn.Module):
     """The course notes' improved LeNet: ReLU and max pooling, and ten `second_maps` suffice in the second layer."""
 
     def __init__(
-        self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28, second_maps: int = 10
+        self,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        image_size: int = 28,
+        second_maps: int = 10,
     ) -> None:
         super().__init__()
         side = ((image_size - 4) // 2 - 4) // 2

@@ -33,14 +33,20 @@ class NiN(nn.Module):
         self.features = nn.Sequential(  # (N, 1, 224, 224)
             nin_block(in_channels, 96, kernel_size=11, stride=4, padding=0),  # (N, 96, 54, 54)
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 96, 26, 26)
-            nin_block(96, 256, kernel_size=5, padding=2, padding_mode=padding_mode),  # (N, 256, 26, 26)
+            nin_block(
+                96, 256, kernel_size=5, padding=2, padding_mode=padding_mode
+            ),  # (N, 256, 26, 26)
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 256, 12, 12)
-            nin_block(256, 384, kernel_size=3, padding=1, padding_mode=padding_mode),  # (N, 384, 12, 12)
+            nin_block(
+                256, 384, kernel_size=3, padding=1, padding_mode=padding_mode
+            ),  # (N, 384, 12, 12)
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 384, 5, 5)
             nn.Dropout(dropout),
         )
         self.classifier = nn.Sequential(
-            nin_block(384, num_classes, kernel_size=3, padding=1, padding_mode=padding_mode),  # (N, 10, 5, 5)
+            nin_block(
+                384, num_classes, kernel_size=3, padding=1, padding_mode=padding_mode
+            ),  # (N, 10, 5, 5)
             nn.AdaptiveAvgPool2d(1),  # (N, 10, 1, 1)
             nn.Flatten(),
         )
@@ -60,7 +66,9 @@ def nin_block(
 ) -> nn.Sequential:
     """(N, in_channels, S, S) to (N, out_channels, S', S')."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, padding_mode=padding_mode),
+        nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, padding, padding_mode=padding_mode
+        ),
         nn.ReLU(),
         nn.Conv2d(out_channels, out_channels, kernel_size=1),
         nn.ReLU(),

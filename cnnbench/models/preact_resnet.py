@@ -19,9 +19,15 @@ from torch import nn
 __all__ = ["PreActResNet"]
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
-Shortcut = Literal["identity", "constant_scaling", "exclusive_gating", "shortcut_only_gating", "conv1x1", "dropout"]
+Shortcut = Literal[
+    "identity", "constant_scaling", "exclusive_gating", "shortcut_only_gating", "conv1x1", "dropout"
+]
 ActivationOrder = Literal[
-    "original", "bn_after_addition", "relu_before_addition", "relu_only_preactivation", "full_preactivation"
+    "original",
+    "bn_after_addition",
+    "relu_before_addition",
+    "relu_only_preactivation",
+    "full_preactivation",
 ]
 
 ORDERS = {  # B, batch normalisation, and R, ReLU: before a convolution, after one, after the last, after the addition
@@ -54,26 +60,38 @@ class PreActResNet(nn.Module):
         per_unit = 9 if bottleneck else 6  # layers that one more unit in each of three stages adds
         units, rest = divmod(depth - 2, per_unit)
         if units < 1 or rest:
-            nearest = " and ".join(str(per_unit * n + 2) for n in (max(units, 1), max(units, 1) + 1))
+            nearest = " and ".join(
+                str(per_unit * n + 2) for n in (max(units, 1), max(units, 1) + 1)
+            )
             form = f"bottleneck={str(bottleneck).lower()}"
-            raise ValueError(f"depth={depth} must be {per_unit}n + 2 with {form}; the nearest are {nearest}.")
+            raise ValueError(
+                f"depth={depth} must be {per_unit}n + 2 with {form}; the nearest are {nearest}."
+            )
 
         before, after, _, _ = ORDERS[activation_order]
         out = 4 if bottleneck else 1
 
-        def stage(in_channels: int, channels: int, stride: int, after_stem: bool = False) -> nn.Sequential:
+        def stage(
+            in_channels: int, channels: int, stride: int, after_stem: bool = False
+        ) -> nn.Sequential:
             options = (bottleneck, shortcut, activation_order, padding_mode)
             first = Unit(in_channels, channels, stride, *options, after_stem)
-            return nn.Sequential(first, *(Unit(channels * out, channels, 1, *options) for _ in range(1, units)))
+            return nn.Sequential(
+                first, *(Unit(channels * out, channels, 1, *options) for _ in range(1, units))
+            )
 
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, 16, 3, padding=1, bias=False, padding_mode=padding_mode),  # (N, 16, 32, 32)
+            nn.Conv2d(
+                in_channels, 16, 3, padding=1, bias=False, padding_mode=padding_mode
+            ),  # (N, 16, 32, 32)
             *norm_and_relu(after, 16),
         )
-        self.stages = nn.Sequential(  # the shapes of basic units; bottlenecks have four times the channels
-            stage(16, 16, stride=1, after_stem=True),  # (N, 16, 32, 32)
-            stage(16 * out, 32, stride=2),  # (N, 32, 16, 16)
-            stage(32 * out, 64, stride=2),  # (N, 64, 8, 8)
+        self.stages = (
+            nn.Sequential(  # the shapes of basic units; bottlenecks have four times the channels
+                stage(16, 16, stride=1, after_stem=True),  # (N, 16, 32, 32)
+                stage(16 * out, 32, stride=2),  # (N, 32, 16, 16)
+                stage(32 * out, 64, stride=2),  # (N, 64, 8, 8)
+            )
         )
         self.classifier = nn.Sequential(
             *norm_and_relu(before, 64 * out),
@@ -123,10 +141,14 @@ class Unit(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if projects:
             norm = norm_and_relu(after_last.removesuffix("R"), out_channels)
-            self.shortcut = nn.Sequential(conv(in_channels, out_channels, 1, stride, padding_mode), *norm)
+            self.shortcut = nn.Sequential(
+                conv(in_channels, out_channels, 1, stride, padding_mode), *norm
+            )
         elif grows:
             subsample = nn.AvgPool2d(kernel_size=1, stride=stride)
-            self.shortcut = nn.Sequential(subsample, nn.ConstantPad3d((0, 0, 0, 0, 0, out_channels - in_channels), 0.0))
+            self.shortcut = nn.Sequential(
+                subsample, nn.ConstantPad3d((0, 0, 0, 0, 0, out_channels - in_channels), 0.0)
+            )
         self.activates_both = projects or after_stem
 
         self.form = shortcut
@@ -160,6 +182,16 @@ def norm_and_relu(order: str, channels: int) -> list[nn.Module]:
     return [nn.BatchNorm2d(channels) if letter == "B" else nn.ReLU() for letter in order]
 
 
-def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int, padding_mode: PaddingMode) -> nn.Conv2d:
+def conv(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int, padding_mode: PaddingMode
+) -> nn.Conv2d:
     padding = kernel_size // 2
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False, padding_mode=padding_mode)
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride,
+        padding,
+        bias=False,
+        padding_mode=padding_mode,
+    )

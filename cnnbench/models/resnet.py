@@ -32,15 +32,21 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth not in BLOCKS:
-            raise ValueError(f"depth={depth} is not in table 1 of the paper. Allowed: {', '.join(map(str, BLOCKS))}.")
+            raise ValueError(
+                f"depth={depth} is not in table 1 of the paper. Allowed: {', '.join(map(str, BLOCKS))}."
+            )
         block, blocks = BLOCKS[depth]
         self.stem = nn.Sequential(  # (N, 1, 224, 224)
-            nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False, padding_mode=padding_mode)
+            nn.Conv2d(
+                in_channels, 64, 7, stride=2, padding=3, bias=False, padding_mode=padding_mode
+            )
             if stem == "imagenet"
             else conv3x3(in_channels, 64, 1, padding_mode),
             nn.BatchNorm2d(64),
             nn.ReLU(),  # (N, 64, 112, 112)
-            nn.MaxPool2d(kernel_size=3, stride=2, padding=1) if stem == "imagenet" else nn.Identity(),
+            nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+            if stem == "imagenet"
+            else nn.Identity(),
         )  # (N, 64, 56, 56)
         out = block.expansion
         self.stages = nn.Sequential(  # ResNet-18's shapes; those with bottlenecks have four times the channels
@@ -49,7 +55,9 @@ class ResNet(nn.Module):
             stage(block, blocks[2], 128 * out, 256, 2, padding_mode),  # (N, 256, 14, 14)
             stage(block, blocks[3], 256 * out, 512, 2, padding_mode),  # (N, 512, 7, 7)
         )
-        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512 * out, num_classes))
+        self.classifier = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512 * out, num_classes)
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.classifier(self.stages(self.stem(images)))
@@ -71,7 +79,9 @@ class CifarResNet(nn.Module):
         n, rest = divmod(depth - 2, 6)
         if n < 1 or rest:
             nearest = ", ".join(str(6 * m + 2) for m in (max(n, 1), max(n, 1) + 1))
-            raise ValueError(f"depth={depth} must be 6n + 2: 20, 32, 44, 56 or 110 as in the paper; nearest {nearest}.")
+            raise ValueError(
+                f"depth={depth} must be 6n + 2: 20, 32, 44, 56 or 110 as in the paper; nearest {nearest}."
+            )
         self.stem = nn.Sequential(  # (N, 1, 32, 32)
             conv3x3(in_channels, 16, 1, padding_mode),  # (N, 16, 32, 32)
             nn.BatchNorm2d(16),
@@ -82,7 +92,9 @@ class CifarResNet(nn.Module):
             stage(CifarBlock, n, 16, 32, 2, padding_mode),  # (N, 32, 16, 16)
             stage(CifarBlock, n, 32, 64, 2, padding_mode),  # (N, 64, 8, 8)
         )
-        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+        self.classifier = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes)
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.classifier(self.stages(self.stem(images)))
@@ -94,14 +106,18 @@ class Block(nn.Module):
 
     expansion = 1  # channels that leave, by channels of the 3x3 convolution
 
-    def __init__(self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode
+    ) -> None:
         super().__init__()
         self.residual = self.make_residual(in_channels, channels, stride, padding_mode)
         same = stride == 1 and in_channels == channels * self.expansion
         self.shortcut = nn.Identity() if same else self.make_shortcut(in_channels, channels, stride)
         self.relu = nn.ReLU()
 
-    def make_residual(self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode) -> nn.Module:
+    def make_residual(
+        self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode
+    ) -> nn.Module:
         raise NotImplementedError
 
     def make_shortcut(self, in_channels: int, channels: int, stride: int) -> nn.Module:
@@ -120,7 +136,9 @@ class Block(nn.Module):
 class BasicBlock(Block):
     """Two 3x3 convolutions (figure 5, left)."""
 
-    def make_residual(self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode) -> nn.Module:
+    def make_residual(
+        self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode
+    ) -> nn.Module:
         return nn.Sequential(
             conv3x3(in_channels, channels, stride, padding_mode),
             nn.BatchNorm2d(channels),
@@ -135,7 +153,9 @@ class Bottleneck(Block):
 
     expansion = 4
 
-    def make_residual(self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode) -> nn.Module:
+    def make_residual(
+        self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode
+    ) -> nn.Module:
         return nn.Sequential(
             nn.Conv2d(in_channels, channels, kernel_size=1, bias=False),
             nn.BatchNorm2d(channels),
@@ -153,7 +173,9 @@ class CifarBlock(BasicBlock):
 
     def make_shortcut(self, in_channels: int, channels: int, stride: int) -> nn.Module:
         subsample = nn.AvgPool2d(kernel_size=1, stride=stride)
-        return nn.Sequential(subsample, nn.ConstantPad3d((0, 0, 0, 0, 0, channels - in_channels), 0.0))
+        return nn.Sequential(
+            subsample, nn.ConstantPad3d((0, 0, 0, 0, 0, channels - in_channels), 0.0)
+        )
 
 
 BLOCKS: dict[int, tuple[type[Block], tuple[int, int, int, int]]] = {  # of each stage, by depth
@@ -166,13 +188,24 @@ BLOCKS: dict[int, tuple[type[Block], tuple[int, int, int, int]]] = {  # of each 
 
 
 def stage(
-    block: type[Block], blocks: int, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode
+    block: type[Block],
+    blocks: int,
+    in_channels: int,
+    channels: int,
+    stride: int,
+    padding_mode: PaddingMode,
 ) -> nn.Sequential:
     """`blocks` blocks, the first with the stride."""
     out_channels = channels * block.expansion
     first = block(in_channels, channels, stride, padding_mode)
-    return nn.Sequential(first, *(block(out_channels, channels, 1, padding_mode) for _ in range(1, blocks)))
+    return nn.Sequential(
+        first, *(block(out_channels, channels, 1, padding_mode) for _ in range(1, blocks))
+    )
 
 
-def conv3x3(in_channels: int, out_channels: int, stride: int, padding_mode: PaddingMode) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False, padding_mode=padding_mode)
+def conv3x3(
+    in_channels: int, out_channels: int, stride: int, padding_mode: PaddingMode
+) -> nn.Conv2d:
+    return nn.Conv2d(
+        in_channels, out_channels, 3, stride, padding=1, bias=False, padding_mode=padding_mode
+    )

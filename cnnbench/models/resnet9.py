@@ -42,7 +42,9 @@ class ResNet9(nn.Module):
 
         def conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
             return nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False, padding_mode=padding_mode),
+                nn.Conv2d(
+                    in_channels, out_channels, 3, padding=1, bias=False, padding_mode=padding_mode
+                ),
                 nn.BatchNorm2d(out_channels),
                 nn.ReLU(),
             )
@@ -73,7 +75,9 @@ class ResNet9(nn.Module):
         self.scale = scale
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.classifier(self.layer3(self.layer2(self.layer1(self.prep(images)))))
+        logits: torch.Tensor = self.classifier(
+            self.layer3(self.layer2(self.layer1(self.prep(images))))
+        )
         return self.scale * logits
 
 

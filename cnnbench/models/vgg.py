@@ -42,13 +42,19 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         if depth not in CONVOLUTIONS:
-            raise ValueError(f"depth={depth} is not in the paper. Allowed: {', '.join(map(str, CONVOLUTIONS))}.")
+            raise ValueError(
+                f"depth={depth} is not in the paper. Allowed: {', '.join(map(str, CONVOLUTIONS))}."
+            )
         if not 0 < width < math.inf:
-            raise ValueError(f"width={width} must be finite and above 0; 1 is the paper's, 0.25 the book's.")
+            raise ValueError(
+                f"width={width} must be finite and above 0; 1 is the paper's, 0.25 the book's."
+            )
         blocks: list[nn.Module] = []
         for convolutions, channels in zip(CONVOLUTIONS[depth], CHANNELS, strict=True):
             out_channels = max(1, round(channels * width))
-            blocks.append(vgg_block(convolutions, in_channels, out_channels, batch_norm, padding_mode))
+            blocks.append(
+                vgg_block(convolutions, in_channels, out_channels, batch_norm, padding_mode)
+            )
             in_channels = out_channels
         side = image_size // 32
         # (N, 1, 224, 224) -> (N, 64, 112, 112) -> (N, 128, 56, 56) -> (N, 256, 28, 28) -> (N, 512, 14, 14)
@@ -70,12 +76,20 @@ class VGG(nn.Module):
 
 
 def vgg_block(
-    convolutions: int, in_channels: int, out_channels: int, batch_norm: bool, padding_mode: PaddingMode
+    convolutions: int,
+    in_channels: int,
+    out_channels: int,
+    batch_norm: bool,
+    padding_mode: PaddingMode,
 ) -> nn.Sequential:
     """(N, in_channels, S, S) to (N, out_channels, S/2, S/2)."""
     layers: list[nn.Module] = []
     for _ in range(convolutions):
-        layers.append(nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, padding_mode=padding_mode))
+        layers.append(
+            nn.Conv2d(
+                in_channels, out_channels, kernel_size=3, padding=1, padding_mode=padding_mode
+            )
+        )
         if batch_norm:
             layers.append(nn.BatchNorm2d(out_channels))
         layers.append(nn.ReLU())

@@ -39,11 +39,15 @@ class WideResNet(nn.Module):
             nearest = " and ".join(str(6 * m + 4) for m in (max(n, 1), max(n, 1) + 1))
             raise ValueError(f"depth={depth} must be 6n + 4; the nearest are {nearest}.")
         if width < 1:
-            raise ValueError(f"width={width} must be at least 1, which is as wide as ResNet; the paper has 1 to 12.")
+            raise ValueError(
+                f"width={width} must be at least 1, which is as wide as ResNet; the paper has 1 to 12."
+            )
 
         def stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
             first = Block(in_channels, channels, stride, dropout, padding_mode)
-            return nn.Sequential(first, *(Block(channels, channels, 1, dropout, padding_mode) for _ in range(1, n)))
+            return nn.Sequential(
+                first, *(Block(channels, channels, 1, dropout, padding_mode) for _ in range(1, n))
+            )
 
         self.stem = conv3x3(in_channels, 16, 1, padding_mode)  # (N, 16, 32, 32)
         self.stages = nn.Sequential(  # the shapes of WRN-28-10
@@ -67,7 +71,14 @@ class WideResNet(nn.Module):
 class Block(nn.Module):
     """The sum of a shortcut and two pre-activated convolutions: (N, C, S, S) to (N, channels, S/stride, S/stride)."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, dropout: float, padding_mode: PaddingMode) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        dropout: float,
+        padding_mode: PaddingMode,
+    ) -> None:
         super().__init__()
         self.activation = nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU())
         self.residual = nn.Sequential(
@@ -78,13 +89,23 @@ class Block(nn.Module):
             conv3x3(channels, channels, 1, padding_mode),
         )
         self.projects = in_channels != channels
-        self.shortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=False) if self.projects else nn.Identity()
+        self.shortcut = (
+            nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+            if self.projects
+            else nn.Identity()
+        )
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         activated = self.activation(maps)
-        out: torch.Tensor = self.shortcut(activated if self.projects else maps) + self.residual(activated)
+        out: torch.Tensor = self.shortcut(activated if self.projects else maps) + self.residual(
+            activated
+        )
         return out
 
 
-def conv3x3(in_channels: int, out_channels: int, stride: int, padding_mode: PaddingMode) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False, padding_mode=padding_mode)
+def conv3x3(
+    in_channels: int, out_channels: int, stride: int, padding_mode: PaddingMode
+) -> nn.Conv2d:
+    return nn.Conv2d(
+        in_channels, out_channels, 3, stride, padding=1, bias=False, padding_mode=padding_mode
+    )

@@ -69,9 +69,13 @@ def _per_channel(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return values.view(1, -1, *[1] * (like.ndim - 2))
 
 
-def _scaled(normalised: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None) -> torch.Tensor:
+def _scaled(
+    normalised: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
+) -> torch.Tensor:
     """y = g h + b; without a weight g is 1, without a bias b is 0."""
-    outputs = normalised.clone() if weight is None else normalised * _per_channel(weight, normalised)
+    outputs = (
+        normalised.clone() if weight is None else normalised * _per_channel(weight, normalised)
+    )
     return outputs if bias is None else outputs + _per_channel(bias, outputs)
 
 
@@ -83,7 +87,11 @@ class NormaliseByBatch(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inputs: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None, epsilon: float
+        ctx: Any,
+        inputs: torch.Tensor,
+        weight: torch.Tensor | None,
+        bias: torch.Tensor | None,
+        epsilon: float,
     ) -> tuple[torch.Tensor, ...]:
         mean = inputs.mean(dim=_axes(inputs))
         deviations = inputs - _per_channel(mean, inputs)
@@ -106,8 +114,15 @@ class NormaliseByBatch(Function):
             numbers = grad.numel() // len(r)
             along = normalised * _per_channel(grad_weight / numbers, grad)
             scale = r if weight is None else weight * r
-            grad_inputs = (grad - _per_channel(grad_bias / numbers, grad) - along) * _per_channel(scale, grad)
-        return grad_inputs, grad_weight if wanted_weight else None, grad_bias if wanted_bias else None, None
+            grad_inputs = (grad - _per_channel(grad_bias / numbers, grad) - along) * _per_channel(
+                scale, grad
+            )
+        return (
+            grad_inputs,
+            grad_weight if wanted_weight else None,
+            grad_bias if wanted_bias else None,
+            None,
+        )
 
 
 class NormaliseByMoving(Function):
@@ -155,14 +170,18 @@ def _outputs(layer: nn.BatchNorm1d | nn.BatchNorm2d, inputs: torch.Tensor) -> to
         return outputs
     numbers = inputs.numel() // inputs.shape[1]
     if numbers == 1:
-        raise ValueError(f"Expected more than 1 value per channel when training, got input size {inputs.size()}")
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {inputs.size()}"
+        )
     outputs, mean, variance = NormaliseByBatch.apply(inputs, layer.weight, layer.bias, layer.eps)
     if layer.track_running_stats:
         _move(layer, mean, variance * (numbers / (numbers - 1)))
     return outputs
 
 
-def _move(layer: nn.BatchNorm1d | nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor) -> None:
+def _move(
+    layer: nn.BatchNorm1d | nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor
+) -> None:
     """Moves the averages of a layer towards the mean (C) and the unbiased variance (C) of a batch."""
     assert layer.running_mean is not None
     assert layer.running_var is not None

@@ -40,7 +40,11 @@ class Differences:
 
 
 def compare(
-    by_hand: Operation, library: Operation, *tensors: torch.Tensor, most: int | None = None, h: float | None = None
+    by_hand: Operation,
+    library: Operation,
+    *tensors: torch.Tensor,
+    most: int | None = None,
+    h: float | None = None,
 ) -> Differences:
     """Two forms of an operation on the same float64 tensors, with the gradients of a random mixture of its outputs.
 
@@ -50,7 +54,9 @@ def compare(
     outputs, expected = _seeded(by_hand, *ours), _seeded(library, *theirs)
     mixture = torch.randn_like(expected)
     gradients, autograds = (
-        torch.autograd.grad(out, given, mixture, materialize_grads=True)  # of a weight that is not used: zeros
+        torch.autograd.grad(
+            out, given, mixture, materialize_grads=True
+        )  # of a weight that is not used: zeros
         for out, given in ((outputs, ours), (expected, theirs))
     )
     # A gradient that is next to nothing beside the others, as of a bias before batch normalisation, is rounding.
@@ -61,7 +67,9 @@ def compare(
         """How far some entries of a gradient are from what small steps of the tensor say."""
 
         def mixed(tensor: torch.Tensor) -> torch.Tensor:
-            return (_seeded(by_hand, *tensors[:index], tensor, *tensors[index + 1 :]) * mixture).sum()
+            return (
+                _seeded(by_hand, *tensors[:index], tensor, *tensors[index + 1 :]) * mixture
+            ).sum()
 
         gradient = gradients[index]
         entries = torch.randperm(gradient.numel())[:ENTRIES].tolist()
@@ -71,8 +79,12 @@ def compare(
     every = -(-len(tensors) // most) if most else 1
     with torch.no_grad():
         numerical = max(numerically(index) for index in range(0, len(tensors), every))
-    differences = [_largest(a - b) / scale for a, b, scale in zip(gradients, autograds, scales, strict=True)]
-    return Differences(_largest(outputs - expected) / max(_largest(expected), TINY), max(differences), numerical)
+    differences = [
+        _largest(a - b) / scale for a, b, scale in zip(gradients, autograds, scales, strict=True)
+    ]
+    return Differences(
+        _largest(outputs - expected) / max(_largest(expected), TINY), max(differences), numerical
+    )
 
 
 def shapes_seen(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Size]:
@@ -89,7 +101,8 @@ def shapes_seen(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Siz
     innermost = [
         (name, layer)
         for name, layer in network.named_modules()
-        if not list(layer.children()) and not isinstance(layer, nn.Sequential)  # one with nothing in it
+        if not list(layer.children())
+        and not isinstance(layer, nn.Sequential)  # one with nothing in it
     ]
     hooks = [layer.register_forward_pre_hook(record(name)) for name, layer in innermost]
     with torch.no_grad():
@@ -111,11 +124,14 @@ def compare_layer(layer: nn.Module, shape: Sequence[int], device: torch.device) 
     with torch.no_grad():
         _seeded(by_hand, inputs), _seeded(library, inputs)
     remembered = [
-        _largest(a - b) / max(_largest(b), TINY) for a, b in zip(by_hand.buffers(), library.buffers(), strict=True)
+        _largest(a - b) / max(_largest(b), TINY)
+        for a, b in zip(by_hand.buffers(), library.buffers(), strict=True)
     ]
     found = []
     for training in (True, False) if remembered else (True,):
-        ours, theirs = (_of(copy.deepcopy(each).train(training), parameters) for each in (by_hand, library))
+        ours, theirs = (
+            _of(copy.deepcopy(each).train(training), parameters) for each in (by_hand, library)
+        )
         found.append(compare(ours, theirs, inputs, *parameters.values()))
     return Differences(
         max([*remembered, *(each.outputs for each in found)]),
@@ -133,12 +149,18 @@ def compare_network(network: nn.Module, images: torch.Tensor) -> tuple[Differenc
     reference = copy.deepcopy(network)
     use_reference(reference)
     parameters = dict(network.named_parameters())
-    ours, library, tensors = _of(reference, parameters), _of(network, parameters), (images, *parameters.values())
+    ours, library, tensors = (
+        _of(reference, parameters),
+        _of(network, parameters),
+        (images, *parameters.values()),
+    )
 
     def rounded(inputs: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
         return library(inputs * (1 + torch.finfo(inputs.dtype).eps), *values)
 
-    by_hand, itself = (compare(each, library, *tensors, most=MOST_TENSORS, h=STEP) for each in (ours, rounded))
+    by_hand, itself = (
+        compare(each, library, *tensors, most=MOST_TENSORS, h=STEP) for each in (ours, rounded)
+    )
     return by_hand, itself
 
 
@@ -147,7 +169,9 @@ def _of(network: nn.Module, parameters: dict[str, nn.Parameter]) -> Operation:
 
     def operation(inputs: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
         outputs = functional_call(network, dict(zip(parameters, values, strict=True)), (inputs,))
-        return torch.cat(outputs, dim=1) if isinstance(outputs, tuple) else outputs  # those of auxiliary classifiers
+        return (
+            torch.cat(outputs, dim=1) if isinstance(outputs, tuple) else outputs
+        )  # those of auxiliary classifiers
 
     return operation
 

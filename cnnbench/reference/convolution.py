@@ -66,18 +66,26 @@ def output_size(size: int, kernel_size: int, stride: int = 1, padding: int = 0) 
         ValueError: not even one does.
     """
     if kernel_size > size + 2 * padding:
-        raise ValueError(f"A kernel of {kernel_size} does not fit into {size} pixels with a padding of {padding}.")
+        raise ValueError(
+            f"A kernel of {kernel_size} does not fit into {size} pixels with a padding of {padding}."
+        )
     return (size + 2 * padding - kernel_size) // stride + 1
 
 
 def cross_correlate_loops(
-    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: Pair = (1, 1)
+    images: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: Pair = (1, 1),
 ) -> torch.Tensor:
     """The definition as it stands: images (N, C, H, W), weight (M, C, kh, kw), bias (M) or None to (N, M, H', W')."""
     (count, _, height, width), (maps, _, kernel_height, kernel_width) = images.shape, weight.shape
     down, right = stride
     outputs = images.new_zeros(
-        count, maps, output_size(height, kernel_height, down), output_size(width, kernel_width, right)
+        count,
+        maps,
+        output_size(height, kernel_height, down),
+        output_size(width, kernel_width, right),
     )
     for n in range(count):
         for m in range(maps):
@@ -110,12 +118,17 @@ def im2col(images: torch.Tensor, kernel_size: Pair, stride: Pair) -> torch.Tenso
     """Every window of images (N, C, H, W) as a column: (C, kh, kw, N, H', W'), K = C kh kw rows of P = N H' W'."""
     count, channels, height, width = images.shape
     down, right = stride
-    rows, cols = output_size(height, kernel_size[0], down), output_size(width, kernel_size[1], right)
+    rows, cols = (
+        output_size(height, kernel_size[0], down),
+        output_size(width, kernel_size[1], right),
+    )
     columns = images.new_empty(channels, *kernel_size, count, rows, cols)
     by_channel = images.transpose(0, 1)
     for u in range(kernel_size[0]):
         for v in range(kernel_size[1]):  # pixel (u, v) of all windows at once
-            columns[:, u, v] = by_channel[:, :, u : u + down * rows : down, v : v + right * cols : right]
+            columns[:, u, v] = by_channel[
+                :, :, u : u + down * rows : down, v : v + right * cols : right
+            ]
     return columns
 
 
@@ -126,7 +139,9 @@ def col2im(columns: torch.Tensor, size: Pair, stride: Pair) -> torch.Tensor:
     by_channel = columns.new_zeros(channels, count, *size)
     for u in range(kernel_size[0]):
         for v in range(kernel_size[1]):
-            by_channel[:, :, u : u + down * rows : down, v : v + right * cols : right] += columns[:, u, v]
+            by_channel[:, :, u : u + down * rows : down, v : v + right * cols : right] += columns[
+                :, u, v
+            ]
     return by_channel.transpose(0, 1)
 
 
@@ -135,7 +150,12 @@ class CrossCorrelation(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: Pair, groups: int
+        ctx: Any,
+        images: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        stride: Pair,
+        groups: int,
     ) -> torch.Tensor:
         ctx.save_for_backward(images, weight)
         ctx.stride, ctx.groups = stride, groups
@@ -143,7 +163,9 @@ class CrossCorrelation(Function):
         *_, count, rows, cols = columns.shape
         kernels = weight.reshape(groups, len(weight) // groups, -1)  # (g, M / g, K)
         products = kernels @ columns.view(groups, kernels.shape[2], -1)  # (g, M / g, P)
-        outputs = products.view(-1, count, rows, cols).transpose(0, 1).contiguous()  # (N, M, H', W')
+        outputs = (
+            products.view(-1, count, rows, cols).transpose(0, 1).contiguous()
+        )  # (N, M, H', W')
         if bias is not None:
             outputs += bias[:, None, None]
         return outputs
@@ -160,9 +182,13 @@ class CrossCorrelation(Function):
         if wanted_images:
             kernels = weight.reshape(groups, maps // groups, -1)  # (g, M / g, K)
             columns = kernels.transpose(1, 2) @ by_map  # (g, K, P)
-            of_images = col2im(columns.view(-1, *kernel_size, count, rows, cols), images.shape[2:], ctx.stride)
+            of_images = col2im(
+                columns.view(-1, *kernel_size, count, rows, cols), images.shape[2:], ctx.stride
+            )
         if wanted_weight:
-            columns = im2col(images, kernel_size, ctx.stride).view(groups, -1, by_map.shape[2])  # (g, K, P)
+            columns = im2col(images, kernel_size, ctx.stride).view(
+                groups, -1, by_map.shape[2]
+            )  # (g, K, P)
             of_weight = (by_map @ columns.transpose(1, 2)).view(weight.shape)
         if wanted_bias:
             of_bias = by_map.sum(dim=2).flatten()
@@ -174,9 +200,13 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.dilation != (1, 1):
-            raise ValueError(f"{self}: kernels with gaps (dilation) are not written by hand. Allowed: dilation=1.")
+            raise ValueError(
+                f"{self}: kernels with gaps (dilation) are not written by hand. Allowed: dilation=1."
+            )
         mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
         left, right, top, bottom = self._reversed_padding_repeated_twice
         padded = pad(images, (left, right, top, bottom), mode)
-        outputs: torch.Tensor = CrossCorrelation.apply(padded, self.weight, self.bias, self.stride, self.groups)
+        outputs: torch.Tensor = CrossCorrelation.apply(
+            padded, self.weight, self.bias, self.stride, self.groups
+        )
         return outputs

@@ -98,13 +98,19 @@ def numerical_gradient(
         TypeError: x is not float64.
         IndexError: x has no such entry.
     """
-    positions = range(x.numel()) if entries is None else [range(x.numel())[entry] for entry in entries]
-    values = [partial_derivative(f, x, _index(position, x.shape), h, difference) for position in positions]
+    positions = (
+        range(x.numel()) if entries is None else [range(x.numel())[entry] for entry in entries]
+    )
+    values = [
+        partial_derivative(f, x, _index(position, x.shape), h, difference) for position in positions
+    ]
     gradient = torch.tensor(values, dtype=torch.float64, device=x.device)
     return gradient.view(x.shape) if entries is None else gradient
 
 
-def gradient_check(f: Function, gradient: torch.Tensor, x: torch.Tensor, entries: Sequence[int] | None = None) -> float:
+def gradient_check(
+    f: Function, gradient: torch.Tensor, x: torch.Tensor, entries: Sequence[int] | None = None
+) -> float:
     """How far `gradient`, of the shape of x, is from the numerical gradient of f at x; of `entries` if given.
 
     The largest difference, as a share of the largest number in `gradient`: not of each number by itself, as those that

@@ -29,7 +29,9 @@ class Affine(Function):
     """inputs (N, D), weight (M, D), bias (M) or None to outputs (N, M)."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
         ctx.save_for_backward(inputs, weight)
         outputs = inputs @ weight.T
         return outputs if bias is None else outputs + bias

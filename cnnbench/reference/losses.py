@@ -122,7 +122,9 @@ class CrossEntropy(Function):
     """logits (N, K), targets and the share of label smoothing to the mean over the examples."""
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    def forward(
+        ctx: Any, logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+    ) -> torch.Tensor:
         log_probabilities = _log_softmax(logits)
         targets = _probabilities(targets, like=logits)
         if label_smoothing > 0:
@@ -153,7 +155,9 @@ class MeanSquaredError(Function):
         return errors * (2 * grad / errors.numel()), None
 
 
-def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+def cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0
+) -> torch.Tensor:
     """The mean cross-entropy of the softmax of logits (N, K), with the targets smoothed."""
     loss: torch.Tensor = CrossEntropy.apply(logits, targets, label_smoothing)
     return loss

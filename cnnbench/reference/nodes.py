@@ -45,7 +45,9 @@ class Add(Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         wanted_x, wanted_y = ctx.needs_input_grad
         shape_x, shape_y = ctx.shapes
-        return grad.sum_to_size(shape_x) if wanted_x else None, grad.sum_to_size(shape_y) if wanted_y else None
+        return grad.sum_to_size(shape_x) if wanted_x else None, grad.sum_to_size(
+            shape_y
+        ) if wanted_y else None
 
 
 class Multiply(Function):
@@ -79,7 +81,10 @@ class Concatenate(Function):
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         parts = torch.split(grad, ctx.channels, dim=1)
-        return tuple(part if wanted else None for part, wanted in zip(parts, ctx.needs_input_grad, strict=True))
+        return tuple(
+            part if wanted else None
+            for part, wanted in zip(parts, ctx.needs_input_grad, strict=True)
+        )
 
 
 class Reshape(Function):
@@ -102,5 +107,7 @@ class Flatten(nn.Flatten):
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         first, after = self.start_dim, self.end_dim % maps.ndim + 1
         flat = math.prod(maps.shape[first:after])
-        features: torch.Tensor = Reshape.apply(maps, (*maps.shape[:first], flat, *maps.shape[after:]))
+        features: torch.Tensor = Reshape.apply(
+            maps, (*maps.shape[:first], flat, *maps.shape[after:])
+        )
         return features

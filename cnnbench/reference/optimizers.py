@@ -47,7 +47,9 @@ class _ByHand(Optimizer):
         """What is remembered of `weight` before the first step: zeros. Named as torch.optim names them."""
         return {}
 
-    def update(self, weight: torch.Tensor, gradient: torch.Tensor, state: Tensors, group: dict[str, Any]) -> None:
+    def update(
+        self, weight: torch.Tensor, gradient: torch.Tensor, state: Tensors, group: dict[str, Any]
+    ) -> None:
         """Change `weight`, and `state` in place, given the gradient, of the same shape, and the hyperparameters."""
         raise NotImplementedError
 
@@ -85,10 +87,14 @@ class SGD(_ByHand):
     H. Robbins and S. Monro: A stochastic approximation method. Annals of Mathematical Statistics 22 (1951).
     """
 
-    def __init__(self, params: ParamsT, lr: float | torch.Tensor, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, params: ParamsT, lr: float | torch.Tensor, weight_decay: float = 0.0
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
 
-    def update(self, weight: torch.Tensor, gradient: torch.Tensor, state: Tensors, group: dict[str, Any]) -> None:
+    def update(
+        self, weight: torch.Tensor, gradient: torch.Tensor, state: Tensors, group: dict[str, Any]
+    ) -> None:
         weight -= group["lr"] * gradient
 
 
@@ -117,14 +123,20 @@ class Momentum(_ByHand):
     """
 
     def __init__(
-        self, params: ParamsT, lr: float | torch.Tensor, momentum: float = 0.9, weight_decay: float = 0.0
+        self,
+        params: ParamsT,
+        lr: float | torch.Tensor,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     def begin(self, weight: torch.Tensor) -> Tensors:
         return {"momentum_buffer": torch.zeros_like(weight)}
 
-    def update(self, weight: torch.Tensor, gradient: torch.Tensor, state: Tensors, group: dict[str, Any]) -> None:
+    def update(
+        self, weight: torch.Tensor, gradient: torch.Tensor, state: Tensors, group: dict[str, Any]
+    ) -> None:
         u = state["momentum_buffer"]
         u *= group["momentum"]
         u += gradient
@@ -141,14 +153,20 @@ class AdaGrad(_ByHand):
     """
 
     def __init__(
-        self, params: ParamsT, lr: float | torch.Tensor, eps: float = 1e-10, weight_decay: float = 0.0
+        self,
+        params: ParamsT,
+        lr: float | torch.Tensor,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "eps": eps, "weight_decay": weight_decay})
 
     def begin(self, weight: torch.Tensor) -> Tensors:
         return {"sum": torch.zeros_like(weight)}
 
-    def update(self, weight: torch.Tensor, gradient: torch.Tensor, state: Tensors, group: dict[str, Any]) -> None:
+    def update(
+        self, weight: torch.Tensor, gradient: torch.Tensor, state: Tensors, group: dict[str, Any]
+    ) -> None:
         h = state["sum"]
         h += gradient * gradient
         weight -= group["lr"] * gradient / (h.sqrt() + group["eps"])
@@ -183,7 +201,9 @@ class Adam(_ByHand):
             "exp_avg_sq": torch.zeros_like(weight),
         }
 
-    def update(self, weight: torch.Tensor, gradient: torch.Tensor, state: Tensors, group: dict[str, Any]) -> None:
+    def update(
+        self, weight: torch.Tensor, gradient: torch.Tensor, state: Tensors, group: dict[str, Any]
+    ) -> None:
         beta1, beta2 = group["betas"]
         t, m, v = state["step"], state["exp_avg"], state["exp_avg_sq"]
         t += 1

@@ -38,7 +38,9 @@ MODES = ("constant", "reflect", "replicate", "circular")
 Sides = tuple[int, int, int, int]  # left, right, top, bottom
 
 
-def sources(size: int, before: int, after: int, mode: str, device: torch.device | None = None) -> torch.Tensor:
+def sources(
+    size: int, before: int, after: int, mode: str, device: torch.device | None = None
+) -> torch.Tensor:
     """Which of `size` rows each padded row copies: int64 (before + size + after).
 
     Raises:
@@ -47,7 +49,9 @@ def sources(size: int, before: int, after: int, mode: str, device: torch.device 
     positions = torch.arange(-before, size + after, device=device)  # negative above the image
     most = {"reflect": size - 1, "circular": size}.get(mode)
     if most is not None and max(before, after) > most:
-        raise ValueError(f"{mode} padding of {size} pixels adds at most {most} on a side, not {max(before, after)}.")
+        raise ValueError(
+            f"{mode} padding of {size} pixels adds at most {most} on a side, not {max(before, after)}."
+        )
     match mode:
         case "reflect":
             last = size - 1
@@ -63,7 +67,9 @@ class Pad(Function):
     """images (N, C, H, W), sides, mode, value of constants to (N, C, top + H + bottom, left + W + right)."""
 
     @staticmethod
-    def forward(ctx: Any, images: torch.Tensor, sides: Sides, mode: str, value: float) -> torch.Tensor:
+    def forward(
+        ctx: Any, images: torch.Tensor, sides: Sides, mode: str, value: float
+    ) -> torch.Tensor:
         left, right, top, bottom = sides
         height, width = images.shape[2:]
         ctx.copies, ctx.shape = mode != "constant", images.shape
@@ -73,7 +79,9 @@ class Pad(Function):
             ctx.save_for_backward(rows, columns)
             return images[:, :, rows][:, :, :, columns]
         ctx.inside = (..., slice(top, top + height), slice(left, left + width))
-        padded = images.new_full((*images.shape[:2], top + height + bottom, left + width + right), value)
+        padded = images.new_full(
+            (*images.shape[:2], top + height + bottom, left + width + right), value
+        )
         padded[ctx.inside] = images
         return padded
 
@@ -88,7 +96,9 @@ class Pad(Function):
         return of_images, None, None, None
 
 
-def pad(images: torch.Tensor, sides: Sides, mode: str = "constant", value: float = 0.0) -> torch.Tensor:
+def pad(
+    images: torch.Tensor, sides: Sides, mode: str = "constant", value: float = 0.0
+) -> torch.Tensor:
     """images (N, C, H, W) with so many more pixels on the left, on the right, above and below."""
     padded: torch.Tensor = Pad.apply(images, sides, mode, value) if any(sides) else images
     return padded

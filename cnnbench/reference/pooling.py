@@ -68,7 +68,9 @@ class MaxPool(Function):
         where = torch.zeros_like(largest, dtype=torch.int32)  # which of the pixels of its window
         for number, place in enumerate(ctx.places[1:], start=1):
             candidate = maps[place]
-            larger = (candidate > largest) | candidate.isnan()  # what is not a number must not be hidden
+            larger = (
+                candidate > largest
+            ) | candidate.isnan()  # what is not a number must not be hidden
             largest = torch.where(larger, candidate, largest)
             where.masked_fill_(larger, number)
         ctx.save_for_backward(where)
@@ -156,13 +158,21 @@ ONLY = {
 }
 
 
-def arguments(layer: nn.MaxPool2d | nn.AvgPool2d, maps: torch.Tensor, value: float) -> tuple[torch.Tensor, Pair, Pair]:
+def arguments(
+    layer: nn.MaxPool2d | nn.AvgPool2d, maps: torch.Tensor, value: float
+) -> tuple[torch.Tensor, Pair, Pair]:
     """What the operation of a layer is given: the maps, padded with `value`, its kernel size and its stride."""
     for name, only in ONLY.items():
         if getattr(layer, name, only) != only:
-            raise ValueError(f"{layer}: {name}={getattr(layer, name)} is not written by hand. Allowed: {only}.")
+            raise ValueError(
+                f"{layer}: {name}={getattr(layer, name)} is not written by hand. Allowed: {only}."
+            )
     down, right = pair(layer.padding)
-    return pad(maps, (right, right, down, down), "constant", value), pair(layer.kernel_size), pair(layer.stride)
+    return (
+        pad(maps, (right, right, down, down), "constant", value),
+        pair(layer.kernel_size),
+        pair(layer.stride),
+    )
 
 
 class MaxPool2d(nn.MaxPool2d):
@@ -194,5 +204,7 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         wanted = zip(pair(self.output_size), maps.shape[2:], strict=True)
-        outputs: torch.Tensor = RegionMeans.apply(maps, [own if size is None else size for size, own in wanted])
+        outputs: torch.Tensor = RegionMeans.apply(
+            maps, [own if size is None else size for size, own in wanted]
+        )
         return outputs

@@ -35,7 +35,11 @@ SETTINGS = {
     "seed": "seed",
     "data.fold": "fold",
 }
-NAMED = ("model", "data", "optimizer")  # groups of the configuration, which go by the name of the choice
+NAMED = (
+    "model",
+    "data",
+    "optimizer",
+)  # groups of the configuration, which go by the name of the choice
 
 # of each figure the heading, the format, and whether more is better
 FIGURES = {
@@ -82,7 +86,9 @@ class Column:
 
     @property
     def is_numeric(self) -> bool:
-        return not self.is_empty and all(cell.number is not None for cell in self.cells if cell.text)
+        return not self.is_empty and all(
+            cell.number is not None for cell in self.cells if cell.text
+        )
 
 
 def columns_of_runs(runs: Sequence[Record]) -> list[Column]:
@@ -144,7 +150,10 @@ def markdown(columns: Sequence[Column]) -> str:
     lines = [
         [escaped(column.heading) for column in columns],
         ["---:" if column.is_numeric else "---" for column in columns],
-        *([escaped(cell.text) for cell in row] for row in zip(*(column.cells for column in columns), strict=True)),
+        *(
+            [escaped(cell.text) for cell in row]
+            for row in zip(*(column.cells for column in columns), strict=True)
+        ),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -169,7 +178,9 @@ def _setting(run: Record, key: str) -> Cell:
         number = float(value)
     except ValueError:
         return Cell(value.lower() if value in ("True", "False") else as_text(value))
-    return Cell(as_text(value.removesuffix(".0")), number if abs(number) < 1e300 else None)  # which NaN is not
+    return Cell(
+        as_text(value.removesuffix(".0")), number if abs(number) < 1e300 else None
+    )  # which NaN is not
 
 
 def _figures(name: str, values: Sequence[Sequence[float]]) -> Column:
@@ -201,7 +212,9 @@ def _figures_of(run: Record) -> dict[str, tuple[float]]:
 
 def _values(alike: Group, key: str) -> Cell:
     """Return the values of all that are counted, such as ``0, 1, 2``."""
-    cells = sorted((_setting(run, key) for run in alike.repetitions), key=lambda cell: cell.number or 0.0)
+    cells = sorted(
+        (_setting(run, key) for run in alike.repetitions), key=lambda cell: cell.number or 0.0
+    )
     return Cell(", ".join(dict.fromkeys(cell.text for cell in cells if cell.text)))
 
 
@@ -228,7 +241,11 @@ FACTS: dict[str, Callable[[Record], str]] = {
 
 def _plain(cell: Cell, column: Column) -> object:
     if column.kind == "figure":
-        return int(cell.number) if cell.number is not None and cell.number.is_integer() else cell.number
+        return (
+            int(cell.number)
+            if cell.number is not None and cell.number.is_integer()
+            else cell.number
+        )
     return cell.text if cell.number is not None else _no_formula(cell.text)
 
 

@@ -18,7 +18,13 @@ from typing import Any, BinaryIO
 import yaml
 
 from cnnbench.config import Config, external_targets, format_override, join_words
-from cnnbench.errors import NOT_SUPPORTED, CnnbenchError, ConfigError, explain_write_error, from_machine
+from cnnbench.errors import (
+    NOT_SUPPORTED,
+    CnnbenchError,
+    ConfigError,
+    explain_write_error,
+    from_machine,
+)
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.torchrun_env import processes
 
@@ -245,7 +251,11 @@ def _now() -> str:
 
 def _status(state: str, verb: str, began: str, **more: object) -> dict[str, object]:
     launch = processes().launch
-    who = {"pid": os.getpid(), "host": socket.gethostname(), **({} if launch is None else {"launch": launch})}
+    who = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        **({} if launch is None else {"launch": launch}),
+    }
     return {"state": state, "verb": verb, "began": began, "since": _now(), **who, **more}
 
 
@@ -285,7 +295,9 @@ class RunDirectory:
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         self.write_text(name, json.dumps(values, indent=2) + "\n")
 
-    def write_rows(self, name: str, rows: Sequence[Mapping[str, object]], *, sync: bool = True) -> None:
+    def write_rows(
+        self, name: str, rows: Sequence[Mapping[str, object]], *, sync: bool = True
+    ) -> None:
         """A CSV file with a line of names and a line for each row; floats keep every digit."""
         text = io.StringIO()
         names = dict.fromkeys(name for row in rows for name in row)

@@ -44,7 +44,9 @@ def describe() -> dict[str, object]:
     }
 
 
-def add_continuation(run: RunDirectory, now: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
+def add_continuation(
+    run: RunDirectory, now: Mapping[str, Any], where: Mapping[str, Any]
+) -> list[str]:
     """Add to environment.json that the run is resumed, and return what is not as it was.
 
     Raises:

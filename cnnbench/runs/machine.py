@@ -68,7 +68,9 @@ def _control_groups(controller: str) -> Iterator[Path]:
             else:
                 continue
             group = mount / path.lstrip("/")
-            yield from (folder for folder in (group, *group.parents) if folder.is_relative_to(mount))
+            yield from (
+                folder for folder in (group, *group.parents) if folder.is_relative_to(mount)
+            )
 
 
 def limit_spinning() -> None:

@@ -80,7 +80,9 @@ class Stopping:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stopping":
-        if threading.current_thread() is threading.main_thread():  # only there can signals be handled
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # only there can signals be handled
             self._preemption = preemption_signal()
             wanted = {signal.SIGINT, signal.SIGTERM, self._preemption}
             for number in (signal.SIGINT, *STOP_SIGNALS):
@@ -128,7 +130,9 @@ class Stopping:
             return
         self.signal = number
         if self.told:
-            print_from_handler("\ncnnbench: stopping after this step, with a checkpoint (once more: at once)")
+            print_from_handler(
+                "\ncnnbench: stopping after this step, with a checkpoint (once more: at once)"
+            )
         if self._raises:
             self.check()
 

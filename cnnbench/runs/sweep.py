@@ -49,8 +49,12 @@ def recorded_jobs(directory: Path) -> dict[str, list[str]]:
         raise ConfigError(
             f"{path} cannot be read: {str(error).rstrip('.')}. Delete it, and start the sweep by its own command."
         ) from error
-    if not isinstance(jobs, dict) or not all(_is_job(name, overrides) for name, overrides in jobs.items()):
-        raise ConfigError(f"{path} does not list jobs. Delete it, and start the sweep by its own command.")
+    if not isinstance(jobs, dict) or not all(
+        _is_job(name, overrides) for name, overrides in jobs.items()
+    ):
+        raise ConfigError(
+            f"{path} does not list jobs. Delete it, and start the sweep by its own command."
+        )
     return jobs
 
 

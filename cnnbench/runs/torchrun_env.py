@@ -42,7 +42,11 @@ class Processes:
         if self.launch is None:
             return ["cnnbench"]
         machines = self.world_size // self.local_size
-        where = [f"--nnodes={machines}", "--rdzv-backend=c10d", f"--rdzv-endpoint={os.environ['MASTER_ADDR']}"]
+        where = [
+            f"--nnodes={machines}",
+            "--rdzv-backend=c10d",
+            f"--rdzv-endpoint={os.environ['MASTER_ADDR']}",
+        ]
         count = f"--nproc-per-node={local_size or self.local_size}"
         return ["torchrun", *(where if machines > 1 else []), count, "-m", "cnnbench"]
 
@@ -68,7 +72,9 @@ class SharedStore:
     """The store of torchrun, and how often this process has called `broadcast`."""
 
     def __init__(self) -> None:
-        from torch._C._distributed_c10d import PrefixStore  # which a single process need not wait for
+        from torch._C._distributed_c10d import (
+            PrefixStore,
+        )  # which a single process need not wait for
         from torch.distributed.rendezvous import rendezvous
 
         ours = processes()

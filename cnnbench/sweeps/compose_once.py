@@ -33,7 +33,9 @@ class ComposeOnce:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loader, name)
 
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: Sequence[str]
+    ) -> DictConfig:
         """Compose a job: `master_config` with its overrides."""
         overrides = OverridesParser.create().parse_overrides(list(sweep_overrides))
         groups = self.groups.union(master_config.hydra.runtime.choices)
@@ -56,7 +58,9 @@ class ComposeOnce:
         composed.hydra.overrides.task = lines
         names = composed.hydra.job.config.override_dirname
         kept = [line for line in lines if line.partition("=")[0] not in names.exclude_keys]
-        composed.hydra.job.override_dirname = names.item_sep.join(sorted(kept)).replace("=", names.kv_sep)
+        composed.hydra.job.override_dirname = names.item_sep.join(sorted(kept)).replace(
+            "=", names.kv_sep
+        )
         OmegaConf.copy_cache(from_config=master_config, to_config=composed)
         return composed
 

@@ -103,7 +103,9 @@ def list_jobs(
         values[override.get_key_element()] = _expand(override)
     for key in values:
         if key.lstrip("+") in in_lines:
-            raise ConfigError(f"{key} is given by the jobs file and on the command line. Leave one out.")
+            raise ConfigError(
+                f"{key} is given by the jobs file and on the command line. Leave one out."
+            )
     number = len(lines) * math.prod(map(len, values.values()))
     if number > MAX_JOBS:
         longest = max(values, key=lambda key: len(values[key]))
@@ -126,7 +128,9 @@ def _expand(override: Override) -> Overrides:
             f"{key}=range(1,5). Sweepers that search take intervals, such as hydra/sweeper=optuna."
         )
     if not override.is_sweep_override():
-        return [str(typed) if override.is_delete() else f"{key}={override.get_value_element_as_str()}"]
+        return [
+            str(typed) if override.is_delete() else f"{key}={override.get_value_element_as_str()}"
+        ]
     if not override.is_range_sweep():
         values = list(override.sweep_string_iterator())
     else:
@@ -172,7 +176,9 @@ def read_jobs_file(path: Path) -> list[Overrides]:
             if keys.count(key) > 1:
                 raise ConfigError(f"{path}, line {number}: {key} is given twice. Leave one out.")
     if not any(jobs):
-        raise ConfigError(f"{path} has no line with overrides, such as: optimizer.lr=0.1 train.batch_size=64")
+        raise ConfigError(
+            f"{path} has no line with overrides, such as: optimizer.lr=0.1 train.batch_size=64"
+        )
     return [job for job in jobs if job]
 
 

@@ -28,7 +28,9 @@ def end_or_restart(stop: KeyboardInterrupt | SystemExit) -> None:
         restart = signal.getsignal(number)
         assert callable(restart)
         try:
-            restart(number, None)  # submitit's: asks Slurm to start the job again, and ends the process
+            restart(
+                number, None
+            )  # submitit's: asks Slurm to start the job again, and ends the process
         except Exception as error:  # it has been started too often, or Slurm has decided by itself
             log.info(str(error))
     restarts = re.search(r"\bRestarts=(\d+)", _show_job())
@@ -47,7 +49,9 @@ def _show_job() -> str:
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         return ""
-    if "SLURM_ARRAY_TASK_ID" in os.environ:  # the other name of the last job of an array means the whole array
+    if (
+        "SLURM_ARRAY_TASK_ID" in os.environ
+    ):  # the other name of the last job of an array means the whole array
         job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     command = ["scontrol", "show", "job", "--oneliner", job]
     try:

@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 __all__ = ["Sweep", "run_sweep"]
 
 JOBLIB = "joblib"
-LOCAL = ("basic", JOBLIB)  # launchers that run jobs on this machine, and return when they have ended
+LOCAL = (
+    "basic",
+    JOBLIB,
+)  # launchers that run jobs on this machine, and return when they have ended
 
 
 def run_sweep(sweeper: "CnnbenchSweeper", arguments: Sequence[str]) -> Sequence[JobReturn]:
@@ -110,7 +113,9 @@ class Sweep:
         """Return the overrides of the jobs to run, once all jobs are known to be sound."""
         sweeper = self.sweeper
         if processes().several and self.launcher != "basic":
-            raise ConfigError("Under torchrun the processes train each job together: leave hydra/launcher out.")
+            raise ConfigError(
+                "Under torchrun the processes train each job together: leave hydra/launcher out."
+            )
         if processes().several and sweeper.dry_run:
             raise ConfigError("--dry-run measures one process. Start it without torchrun.")
         self._check_name()
@@ -134,7 +139,9 @@ class Sweep:
         if finished:
             print(f"{len(finished):,} of {format_count(len(self.jobs), 'job')} finished already.")
         add_jobs(self.directory, {name: job.overrides for name, job in self.jobs.items()})
-        OmegaConf.save(self.composed, self.directory / "multirun.yaml")  # as Hydra's own sweeper does
+        OmegaConf.save(
+            self.composed, self.directory / "multirun.yaml"
+        )  # as Hydra's own sweeper does
         allow(self.directory)
         self.request.launched = True
         subdir = self.written["hydra"]["sweep"]["subdir"]
@@ -196,7 +203,9 @@ class Sweep:
                 composed.hydra.job.num = composed.hydra.job.id = number
             name = str(composed.hydra.sweep.subdir)
             if name in ("", ".", "..") or "/" in name:
-                raise ConfigError(f"hydra.sweep.subdir={name} must name one folder in the directory of the sweep.")
+                raise ConfigError(
+                    f"hydra.sweep.subdir={name} must name one folder in the directory of the sweep."
+                )
             if name in self.jobs and sorted(self.jobs[name].overrides) != sorted(overrides):
                 raise ConfigError(
                     f"Two jobs would share the directory {name}: {' '.join(self.jobs[name].overrides)} "
@@ -255,7 +264,9 @@ class Sweep:
         lines = []
         for message, jobs in jobs_by_mistake.items():
             example = " ".join(jobs[0].overrides)
-            count = f"{len(jobs):,} of {len(self.jobs):,} jobs, such as" if len(jobs) > 1 else "The job"
+            count = (
+                f"{len(jobs):,} of {len(self.jobs):,} jobs, such as" if len(jobs) > 1 else "The job"
+            )
             lines += [message, f"  {count} {example}"]
         if len(self.jobs) > 1:
             lines.append("No job was started.")
@@ -314,7 +325,9 @@ class Sweep:
                 handlers[number](number, frame)  # a second time: at once
                 return
             signals.append(number)
-            print_from_handler("\ncnnbench: stopping all jobs, with a checkpoint of each (once more: at once)")
+            print_from_handler(
+                "\ncnnbench: stopping all jobs, with a checkpoint of each (once more: at once)"
+            )
             stop(self.directory)
             for name in self.jobs:
                 _terminate(self.directory / name)

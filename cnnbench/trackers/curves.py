@@ -24,7 +24,12 @@ _STYLES: dict[str, dict[str, Any]] = {
     "lr": {"color": "#333333", "marker": ".", "linestyle": "-"},
 }
 _BEST: dict[str, Any] = {"color": "#333333", "linewidth": 1, "linestyle": ":"}
-_RING: dict[str, Any] = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.5}
+_RING: dict[str, Any] = {
+    "marker": "o",
+    "markersize": 11,
+    "markerfacecolor": "none",
+    "markeredgewidth": 1.5,
+}
 _HEADINGS = {"loss": "loss", "accuracy": "accuracy", "lr": "learning rate"}
 _MOST_MARKERS = 20  # on a line
 _SHARE = 0.1  # of a run's time that drawing may take
@@ -48,7 +53,11 @@ class Curves:
 
     def draw(self, rows: Rows, test_accuracy: float | None = None, *, sync: bool = True) -> None:
         """Draw the rows, under a title with the test accuracy that the run ended with, once it is known."""
-        title = self.title if test_accuracy is None else f"{self.title}: test accuracy {test_accuracy:.4f}"
+        title = (
+            self.title
+            if test_accuracy is None
+            else f"{self.title}: test accuracy {test_accuracy:.4f}"
+        )
         write_atomically(self.path, lambda file: draw(rows, title, file), sync=sync)
 
 
@@ -57,13 +66,18 @@ def draw(rows: Rows, title: str, file: BinaryIO) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
         # to compress as little as that takes a ninth less time, for a file an eighth larger
-        render(rows, title).savefig(file, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1})
+        render(rows, title).savefig(
+            file, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1}
+        )
 
 
 def render(rows: Rows, title: str) -> "Figure":
     """The figure of the rows, which the next call draws on."""
     figure = _empty_figure()
-    for artist in (*figure.legends, *(each for axes in figure.axes for each in (*axes.lines, *axes.texts))):
+    for artist in (
+        *figure.legends,
+        *(each for axes in figure.axes for each in (*axes.lines, *axes.texts)),
+    ):
         artist.remove()  # of the picture before
     figure.suptitle(title, fontsize=12, parse_math=False)  # a folder may be called by dollars
     loss, accuracy, rate = figure.axes
@@ -75,8 +89,16 @@ def render(rows: Rows, title: str) -> "Figure":
         for axes in figure.axes:
             axes.axvline(best["epoch"], zorder=1, **_BEST)
         words = f"best: epoch {best['epoch']:.0f}, validation accuracy {best['validation_accuracy']:.4f}"
-        named += accuracy.plot([best["epoch"]], [best["validation_accuracy"]], label=words, **_BEST, **_RING)
-    figure.legend(handles=named, loc="upper center", bbox_to_anchor=(0.5, 0.95), ncols=len(named), frameon=False)
+        named += accuracy.plot(
+            [best["epoch"]], [best["validation_accuracy"]], label=words, **_BEST, **_RING
+        )
+    figure.legend(
+        handles=named,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0.95),
+        ncols=len(named),
+        frameon=False,
+    )
     if not title.isascii():
         use_fallback_fonts(figure)
     return figure
@@ -87,7 +109,14 @@ def _plot(axes: "Axes", lines: Lines, quantity: str) -> None:
     num_epochs = len(next(iter(lines.values())))
     every = math.ceil(num_epochs / _MOST_MARKERS)
     for part, values in lines.items():
-        axes.plot(range(1, num_epochs + 1), values, label=part, markevery=every, markersize=5, **_STYLES[part])
+        axes.plot(
+            range(1, num_epochs + 1),
+            values,
+            label=part,
+            markevery=every,
+            markersize=5,
+            **_STYLES[part],
+        )
     scale = choose_scale(lines, may_be_log=quantity != "accuracy")
     if axes.get_yscale() != ("log" if scale.log else "linear"):
         _set_scale(axes, quantity, scale.log)
@@ -111,29 +140,47 @@ def _note(axes: "Axes", words: str, y: float, vertical: str) -> None:
 
 
 def _set_scale(axes: "Axes", quantity: str, log: bool) -> None:
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, ScalarFormatter, StrMethodFormatter
+    from matplotlib.ticker import (
+        LogLocator,
+        MaxNLocator,
+        NullLocator,
+        ScalarFormatter,
+        StrMethodFormatter,
+    )
 
     axes.set_yscale("log" if log else "linear")
     axes.set_title(_HEADINGS[quantity] + (" (log scale)" if log else ""), fontsize=11, y=1.01)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)) if log else MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}") if log else ScalarFormatter(useOffset=False))
+    axes.yaxis.set_major_locator(
+        LogLocator(subs=(1, 3)) if log else MaxNLocator(6, steps=[1, 2, 5, 10])
+    )
+    axes.yaxis.set_major_formatter(
+        StrMethodFormatter("{x:g}") if log else ScalarFormatter(useOffset=False)
+    )
     axes.yaxis.set_minor_locator(NullLocator())
 
 
 @cache
 def _empty_figure() -> "Figure":
     """Axes side by side, made once: ticks and their labels take half of the time of a picture."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # 0.7 s that the first step need not wait for
+    from matplotlib.backends.backend_agg import (
+        FigureCanvasAgg,
+    )  # 0.7 s that the first step need not wait for
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(11, 3.8), dpi=150)
     FigureCanvasAgg(figure)
     figure.subplots_adjust(left=0.06, right=0.985, bottom=0.13, top=0.79, wspace=0.24)
-    for axes, quantity in zip(figure.subplots(1, 3, width_ratios=(3, 3, 2)), _HEADINGS, strict=True):
+    for axes, quantity in zip(
+        figure.subplots(1, 3, width_ratios=(3, 3, 2)), _HEADINGS, strict=True
+    ):
         axes.set_xlabel("end of epoch" if quantity == "lr" else "epoch")
-        axes.xaxis.set_label_coords(0.5, -0.1)  # where it would be; to find that out takes time for each picture
-        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_label_coords(
+            0.5, -0.1
+        )  # where it would be; to find that out takes time for each picture
+        axes.xaxis.set_major_locator(
+            MaxNLocator(7, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
+        )
         axes.grid(alpha=0.3)
         _set_scale(axes, quantity, log=False)
     return figure

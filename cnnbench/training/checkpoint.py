@@ -21,12 +21,24 @@ from cnnbench.errors import UNREACHABLE, CheckpointError, DivergedError
 from cnnbench.runs.directory import resume_command, write_atomically
 from cnnbench.training.state import Row, State, TrainingState, snapshot
 
-__all__ = ["AsyncCheckpointWriter", "CheckpointManager", "load", "load_newest", "save", "save_rotating"]
+__all__ = [
+    "AsyncCheckpointWriter",
+    "CheckpointManager",
+    "load",
+    "load_newest",
+    "save",
+    "save_rotating",
+]
 
 FORMAT = 3
 FORMAT_OF_0_1 = 2  # its configuration has other keys
 
-_SAME_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # NumPy has no bfloat16
+_SAME_SIZE = {
+    1: torch.uint8,
+    2: torch.int16,
+    4: torch.int32,
+    8: torch.int64,
+}  # NumPy has no bfloat16
 
 _NEW = ".new.pt"  # is last.pt to be; all there is where the process was killed as a damaged last.pt became previous.pt
 
@@ -92,7 +104,9 @@ def load(path: Path) -> State:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not there.") from error
     except pickle.UnpicklingError as error:  # PyTorch's own words advise to load it all the same
-        raise CheckpointError(f"{path} is refused: it holds more than tensors and plain values.") from error
+        raise CheckpointError(
+            f"{path} is refused: it holds more than tensors and plain values."
+        ) from error
     except Exception as error:  # a damaged file can make the unpickler fail in any way
         if isinstance(error, OSError) and error.errno in UNREACHABLE:
             error.filename = str(path)
@@ -104,7 +118,9 @@ def load(path: Path) -> State:
         made = f"{path} was made by cnnbench 0.1, whose configuration had other keys."
         raise CheckpointError(f"{made} Train anew, or use cnnbench 0.1.")
     if form != FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}, which this version of cnnbench reads.")
+        raise CheckpointError(
+            f"{path} is not a checkpoint of format {FORMAT}, which this version of cnnbench reads."
+        )
     if not intact:
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum.")
     return state
@@ -135,7 +151,13 @@ def _check_values(value: Any, size: int) -> None:
             raise ValueError("its values are larger than the file")
         if isinstance(item, str) and "${" in item:
             raise ValueError("it holds an interpolation")
-        waiting += item.values() if isinstance(item, dict) else item if isinstance(item, (list, tuple)) else ()
+        waiting += (
+            item.values()
+            if isinstance(item, dict)
+            else item
+            if isinstance(item, (list, tuple))
+            else ()
+        )
 
 
 def _digest(value: Any) -> str:

@@ -25,7 +25,9 @@ Step = Callable[[], None]
 
 log = logging.getLogger("cnnbench")
 
-WARM_UP_STEPS = 3  # in which cuDNN chooses its algorithms and Triton compiles: a capture cannot wait for that
+WARM_UP_STEPS = (
+    3  # in which cuDNN chooses its algorithms and Triton compiles: a capture cannot wait for that
+)
 
 
 class CaptureError(Exception):
@@ -57,18 +59,27 @@ class GraphEngine(EagerEngine):
                 self._replay_training = self.capture(self._step_of_row)
             with self.preserve_state(), torch.inference_mode():
                 self.eval_model.eval()
-                self._replay_evaluation = self.capture(partial(super().evaluate_step, self._images, self._labels))
+                self._replay_evaluation = self.capture(
+                    partial(super().evaluate_step, self._images, self._labels)
+                )
             self.name = "graph"
         except CaptureError as error:
             self._replay_training = self._replay_evaluation = None
-            interrupted, self.scaler = self.scaler, torch.amp.GradScaler(device.type, enabled=self.scaler.is_enabled())
+            interrupted, self.scaler = (
+                self.scaler,
+                torch.amp.GradScaler(device.type, enabled=self.scaler.is_enabled()),
+            )
             self.scaler.load_state_dict(interrupted.state_dict())
-            log.warning(f"The step cannot be captured in a CUDA graph ({error}). It runs eagerly instead.")
+            log.warning(
+                f"The step cannot be captured in a CUDA graph ({error}). It runs eagerly instead."
+            )
 
     def capture(self, step: Step) -> Step:
         """Run `step` a few times, then record it; return what replays it, or raise CaptureError."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # optimizers made for capture warn when they run without it
+            warnings.simplefilter(
+                "ignore"
+            )  # optimizers made for capture warn when they run without it
             for _ in range(WARM_UP_STEPS):
                 step()
             try:
@@ -83,7 +94,9 @@ class GraphEngine(EagerEngine):
 
         A step that waits for the GPU, or that PyTorch refuses to record, is a RuntimeError.
         """
-        torch.cuda.set_sync_debug_mode("error")  # first, as a capture that fails leaves the generators unusable
+        torch.cuda.set_sync_debug_mode(
+            "error"
+        )  # first, as a capture that fails leaves the generators unusable
         try:
             step()
         finally:
@@ -102,14 +115,18 @@ class GraphEngine(EagerEngine):
             assert examples is self._train
             replayed = len(order) // batch_size
             self._order[:replayed] = order[: replayed * batch_size].view(replayed, batch_size)
-            self._lr_factors[:replayed] = torch.tensor(lr_factors[:replayed], dtype=self.device.dtype)
+            self._lr_factors[:replayed] = torch.tensor(
+                lr_factors[:replayed], dtype=self.device.dtype
+            )
             self._row.zero_()
             for _ in range(replayed):
                 self._replay_training()
                 self.train_metrics.examples += batch_size
                 yield batch_size
         if replayed < len(lr_factors):
-            yield from super().steps(examples, order[replayed * batch_size :], batch_size, lr_factors[replayed:])
+            yield from super().steps(
+                examples, order[replayed * batch_size :], batch_size, lr_factors[replayed:]
+            )
 
     def evaluate_step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         if self._replay_evaluation is None or len(labels) != len(self._labels):
@@ -134,12 +151,17 @@ class GraphEngine(EagerEngine):
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         before = [dict(group) for group in groups]
         self._lrs = [
-            (torch.zeros((), dtype=self.device.dtype, device=self.device.torch_device), group["initial_lr"])
+            (
+                torch.zeros((), dtype=self.device.dtype, device=self.device.torch_device),
+                group["initial_lr"],
+            )
             for group in groups
         ]
         for optimizer in self.optimizers:
             if "capturable" in optimizer.defaults:
-                for state in optimizer.state.values():  # a run that goes on has read its steps onto the host
+                for state in (
+                    optimizer.state.values()
+                ):  # a run that goes on has read its steps onto the host
                     state["step"] = state["step"].to(self.device.torch_device)
         for group, (lr, _) in zip(groups, self._lrs, strict=True):
             group["lr"] = lr

@@ -21,7 +21,14 @@ from cnnbench.errors import ConfigError
 from cnnbench.runs.machine import cpu_quota, memory_limit, usable_cpus
 from cnnbench.runs.torchrun_env import processes
 
-__all__ = ["Device", "cleaned_up", "describe_threads", "device_config", "resolve_device", "setup_device"]
+__all__ = [
+    "Device",
+    "cleaned_up",
+    "describe_threads",
+    "device_config",
+    "resolve_device",
+    "setup_device",
+]
 
 _DEFAULT_THREADS = torch.get_num_threads()  # by OMP_NUM_THREADS, or one per physical core
 _GIB = 1024**3
@@ -143,7 +150,9 @@ def _keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 32 * 1024**2)  # the activations of small networks; larger blocks still go back
+        mallopt(
+            M_MMAP_THRESHOLD, 32 * 1024**2
+        )  # the activations of small networks; larger blocks still go back
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
@@ -179,7 +188,9 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
         name = "cuda" if cuda else "mps" if mps else "cpu"
     if not there[name]:
         present = ", ".join(key for key, value in there.items() if value)
-        raise ConfigError(f"device={name}: PyTorch {torch.__version__} finds no such device here. Present: {present}.")
+        raise ConfigError(
+            f"device={name}: PyTorch {torch.__version__} finds no such device here. Present: {present}."
+        )
     gpus = torch.cuda.device_count()
     if name == "cuda" and ours.several and ours.local_size > gpus:
         fewer = join_words([*ours.program(gpus), *sys.argv[1:]])
@@ -191,9 +202,15 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
         raise ConfigError(
             "device.cuda_graphs=true is for one process: CUDA graphs do not wait for other processes. Use auto."
         )
-    graph = name == "cuda" and not ours.several if isinstance(config.cuda_graphs, str) else config.cuda_graphs
+    graph = (
+        name == "cuda" and not ours.several
+        if isinstance(config.cuda_graphs, str)
+        else config.cuda_graphs
+    )
     if graph and name != "cuda":
-        raise ConfigError(f"device.cuda_graphs=true needs device=cuda, not {name}: only a CUDA GPU has graphs.")
+        raise ConfigError(
+            f"device.cuda_graphs=true needs device=cuda, not {name}: only a CUDA GPU has graphs."
+        )
     ampere = name == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
     precision = config.precision
     if precision == "auto" and ampere:
@@ -202,9 +219,13 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
         quick = name == "cpu" and _multiplies_in_bf16() and intensity() >= BF16_INTENSITY
         precision = "bf16" if quick else "fp32"
     if precision == "tf32" and not ampere:
-        raise ConfigError("device.precision=tf32 needs a CUDA GPU of the Ampere generation or later. Use fp32 or bf16.")
+        raise ConfigError(
+            "device.precision=tf32 needs a CUDA GPU of the Ampere generation or later. Use fp32 or bf16."
+        )
     if precision == "fp64" and name == "mps":
-        raise ConfigError("device.precision=fp64 is not for device=mps, which has no such numbers. Use device=cpu.")
+        raise ConfigError(
+            "device.precision=fp64 is not for device=mps, which has no such numbers. Use device=cpu."
+        )
     channels_last = config.channels_last
     if isinstance(channels_last, str):
         channels_last = name == "cpu" or (name == "cuda" and precision in ("bf16", "fp16"))

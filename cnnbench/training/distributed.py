@@ -23,9 +23,23 @@ from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, StepFn, c
 from cnnbench.training.optimizers import set_lr
 from cnnbench.training.sync_batch_norm import use_sync_batch_norm
 
-__all__ = ["DistributedEngine", "broadcast", "broadcast_checkpoint", "is_peer_lost", "process_group"]
+__all__ = [
+    "DistributedEngine",
+    "broadcast",
+    "broadcast_checkpoint",
+    "is_peer_lost",
+    "process_group",
+]
 
-_LOST = ("Connection closed", "Connection reset", "Broken pipe", "gloo", "NCCL", "Timed out", "timed out")
+_LOST = (
+    "Connection closed",
+    "Connection reset",
+    "Broken pipe",
+    "gloo",
+    "NCCL",
+    "Timed out",
+    "timed out",
+)
 
 T = TypeVar("T")
 
@@ -113,7 +127,9 @@ class _DelayedMax:
         work, numbers = self._pending
         work.wait()
         before = self._result or [0] * len(numbers)
-        self._result = [0 if old else new for old, new in zip(before, numbers.tolist(), strict=True)]
+        self._result = [
+            0 if old else new for old, new in zip(before, numbers.tolist(), strict=True)
+        ]
         self._pending = None
         return self._result
 
@@ -244,7 +260,9 @@ class DistributedEngine(EagerEngine):
         trains = model is self.model and torch.is_grad_enabled()
         return super()._forward(self._network if trains else model, inputs)
 
-    def _run(self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _run(
+        self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         results = super()._run(forward, inputs, labels)
         if not self.skips or forward.__name__ != "_objective":
             return results

@@ -20,7 +20,9 @@ class WeightEma:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
         self._average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # so in torch
-        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        pairs = list(
+            zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
+        )
         self._averages = [average for average, _ in pairs if average.is_floating_point()]
         self._values = [value for _, value in pairs if value.is_floating_point()]
         self._counts = [pair for pair in pairs if not pair[0].is_floating_point()]

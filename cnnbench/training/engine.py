@@ -112,12 +112,20 @@ class EagerEngine:
         decay = config.train.ema_decay
         self.average = None if decay is None else WeightEma(model, decay)
         self.autocast = torch.autocast(
-            device.torch_device.type, dtype=device.autocast_dtype, enabled=device.autocast_dtype is not None
+            device.torch_device.type,
+            dtype=device.autocast_dtype,
+            enabled=device.autocast_dtype is not None,
         )
-        self.scales = device.precision == "fp16"  # alone needs its gradients scaled: its smallest number is 6e-8
-        self.skips = config.train.on_nonfinite_loss == "skip"  # which is what a scaler does, be it by 1
+        self.scales = (
+            device.precision == "fp16"
+        )  # alone needs its gradients scaled: its smallest number is 6e-8
+        self.skips = (
+            config.train.on_nonfinite_loss == "skip"
+        )  # which is what a scaler does, be it by 1
         self.scaler = torch.amp.GradScaler(
-            device.torch_device.type, init_scale=2.0**16 if self.scales else 1.0, enabled=self.scales or self.skips
+            device.torch_device.type,
+            init_scale=2.0**16 if self.scales else 1.0,
+            enabled=self.scales or self.skips,
         )
         self.train_metrics = self.sums_class(device.torch_device, skip_nonfinite=self.skips)
         self.eval_metrics = self.sums_class(device.torch_device)
@@ -193,7 +201,9 @@ class EagerEngine:
         the last thing before each evaluation.
         """
         self.model.train()
-        for (images, labels), factor in zip(examples.batches(batch_size, order), lr_factors, strict=True):
+        for (images, labels), factor in zip(
+            examples.batches(batch_size, order), lr_factors, strict=True
+        ):
             set_lr(self.optimizers, factor)
             self.train_step(images, labels, weight=len(labels) / batch_size)
             yield len(labels)
@@ -274,11 +284,15 @@ class EagerEngine:
             for optimizer, state in zip(self.optimizers, states, strict=True):
                 optimizer.zero_grad(set_to_none=True)
                 for key, value in _tensors(optimizer).items():
-                    value.copy_(state[key]) if key in state else value.zero_()  # all of PyTorch's begin with zeros
+                    value.copy_(
+                        state[key]
+                    ) if key in state else value.zero_()  # all of PyTorch's begin with zeros
             self.scaler.load_state_dict(scaler)
             self.train_metrics.examples, self.eval_metrics.examples = examples
 
-    def _run(self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _run(
+        self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
         """Run `forward`, for full batches as compiled: any other size would be compiled anew."""
         full = len(labels) == self.compiled_batch_size
         return (self.compiled[forward.__name__] if full else forward)(inputs, labels)

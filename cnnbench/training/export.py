@@ -59,7 +59,9 @@ class Preprocessing(nn.Module):
 class Classifier(nn.Module):
     """Images (N, C, H, W), as the network takes them or before `preprocessing`, to logits (N, K)."""
 
-    def __init__(self, network: nn.Module, tta: str, preprocessing: Preprocessing | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, tta: str, preprocessing: Preprocessing | None = None
+    ) -> None:
         super().__init__()
         self.network = network
         self.tta = tta
@@ -77,7 +79,9 @@ class Classifier(nn.Module):
         return logits.float()
 
 
-def pack(form: str, classifier: Classifier, images: torch.Tensor, metadata: Mapping[str, str]) -> bytes:
+def pack(
+    form: str, classifier: Classifier, images: torch.Tensor, metadata: Mapping[str, str]
+) -> bytes:
     """The content of a file in one of `FORMATS`. `images` is a batch of at least two, of the shape and type it takes.
 
     Raises:
@@ -178,7 +182,9 @@ def _unpack_onnx(content: bytes, _: Classifier) -> Run:
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
 
-def _pack_torch_export(classifier: Classifier, images: torch.Tensor, metadata: Mapping[str, str]) -> bytes:
+def _pack_torch_export(
+    classifier: Classifier, images: torch.Tensor, metadata: Mapping[str, str]
+) -> bytes:
     packed = io.BytesIO()
     files = {"metadata.json": json.dumps(metadata)}
     torch.export.save(_capture(classifier, images), packed, extra_files=files)
@@ -189,7 +195,9 @@ def _unpack_torch_export(content: bytes, _: Classifier) -> Run:
     return torch.export.load(io.BytesIO(content)).module()
 
 
-def _pack_safetensors(classifier: Classifier, _: torch.Tensor, metadata: Mapping[str, str]) -> bytes:
+def _pack_safetensors(
+    classifier: Classifier, _: torch.Tensor, metadata: Mapping[str, str]
+) -> bytes:
     from safetensors.torch import save
 
     # copies, as the format has no place for weights that are shared
@@ -227,5 +235,7 @@ ONNX = ("onnx", "onnxscript", "onnxruntime")
 FORMATS = {
     "onnx": Format(".onnx", "ONNX Runtime", ONNX, _pack_onnx, _unpack_onnx),
     "torch_export": Format(".pt2", "torch.export", (), _pack_torch_export, _unpack_torch_export),
-    "safetensors": Format(".safetensors", "safetensors", ("safetensors",), _pack_safetensors, _unpack_safetensors),
+    "safetensors": Format(
+        ".safetensors", "safetensors", ("safetensors",), _pack_safetensors, _unpack_safetensors
+    ),
 }

@@ -11,7 +11,9 @@ NORMAL_STD = 0.01
 
 _METHODS: dict[str, Callable[[torch.Tensor], object]] = {
     "xavier_uniform": nn.init.xavier_uniform_,  # Glorot and Bengio 2010: suits sigmoid and tanh
-    "kaiming_normal": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),  # He et al. 2015
+    "kaiming_normal": lambda weight: nn.init.kaiming_normal_(
+        weight, nonlinearity="relu"
+    ),  # He et al. 2015
     "normal": lambda weight: nn.init.normal_(weight, std=NORMAL_STD),
     "default": lambda weight: None,
 }

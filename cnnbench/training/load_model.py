@@ -187,7 +187,9 @@ def _lock_input_settings(changes: Mapping[str, Any], recorded: Config) -> dict[s
     allowed = (size, "${model.recipe.resize}", "${data.image_size}")
     wanted = changes.get("data.resize", size)
     if wanted not in allowed:
-        raise ConfigError(f"data.resize={wanted}: the network was built for images of {size} pixels.")
+        raise ConfigError(
+            f"data.resize={wanted}: the network was built for images of {size} pixels."
+        )
     if recorded.data.normalize and not changes.get("data.normalize", True):
         reason = "the network was trained on images that were normalized"
         raise ConfigError(f"data.normalize=false: {reason}.")

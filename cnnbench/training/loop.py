@@ -58,7 +58,9 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
                 measured = engine.evaluate(state.evaluated_examples, config.train.batch_size)
             evaluated_s = watch.spent("evaluation") - evaluated_s
             if not math.isfinite(measured.loss):
-                raise checkpoints.diverged(f"The {name} loss is {measured.loss} after epoch {epoch}")
+                raise checkpoints.diverged(
+                    f"The {name} loss is {measured.loss} after epoch {epoch}"
+                )
             row: Row = {
                 "epoch": epoch,
                 "lr": config.optimizer.lr * _lr_factors(state)[-1],

@@ -31,7 +31,10 @@ def make_losses(config: TrainConfig, *, reference: bool = False) -> Losses:
     smoothed = partial(functional.cross_entropy, label_smoothing=config.label_smoothing)
     named: dict[str, Loss] = {"cross_entropy": smoothed, "nll": _nll, "mse": _mse}
     if reference:
-        from cnnbench.reference import losses, penalties  # other runs need not wait for their import
+        from cnnbench.reference import (
+            losses,
+            penalties,
+        )  # other runs need not wait for their import
 
         smoothed = partial(losses.cross_entropy, label_smoothing=config.label_smoothing)
         named = {"cross_entropy": smoothed, "nll": losses.nll, "mse": losses.mse}

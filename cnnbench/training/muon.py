@@ -20,7 +20,11 @@ from cnnbench.config import AdamConfig, AdamWConfig, MuonConfig, NesterovConfig,
 
 __all__ = ["Muon", "fallback_config", "orthogonalise", "split_parameters"]
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # of x, x^3 and x^5: steepest at zero, and near 1 after five steps
+NEWTON_SCHULZ = (
+    3.4445,
+    -4.7750,
+    2.0315,
+)  # of x, x^3 and x^5: steepest at zero, and near 1 after five steps
 NEWTON_SCHULZ_STEPS = 5
 EPS = 1e-7
 
@@ -39,7 +43,11 @@ class Muon(Optimizer):
     """
 
     def __init__(
-        self, params: ParamsT, lr: float | torch.Tensor, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: ParamsT,
+        lr: float | torch.Tensor,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
@@ -47,7 +55,9 @@ class Muon(Optimizer):
         super().add_param_group(param_group)
         for weight in self.param_groups[-1]["params"]:
             if weight.ndim < 2:
-                raise ValueError(f"Muon is for weights of two or more dimensions, not of shape {tuple(weight.shape)}.")
+                raise ValueError(
+                    f"Muon is for weights of two or more dimensions, not of shape {tuple(weight.shape)}."
+                )
             # here, not in the first step: a CUDA graph that captured this would start from zero in every replay
             self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
@@ -68,13 +78,19 @@ class Muon(Optimizer):
         return loss
 
     def _update(
-        self, weights: list[torch.Tensor], lr: float | torch.Tensor, momentum: float, weight_decay: float
+        self,
+        weights: list[torch.Tensor],
+        lr: float | torch.Tensor,
+        momentum: float,
+        weight_decay: float,
     ) -> None:
         """Update weights of one shape, all with a gradient. Nothing here may make a Python number of `lr`."""
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         averages = [self.state[weight]["momentum_buffer"] for weight in weights]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        ahead = torch.stack(torch._foreach_lerp(gradients, averages, momentum))  # (B, C', C, kh, kw)
+        ahead = torch.stack(
+            torch._foreach_lerp(gradients, averages, momentum)
+        )  # (B, C', C, kh, kw)
         matrices = ahead.flatten(2)  # (B, C', C kh kw)
         rows, columns = matrices.shape[1:]
         updates = orthogonalise(matrices) * (lr * max(1.0, rows / columns) ** 0.5)
@@ -92,7 +108,9 @@ def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
     """
     upright = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if upright else matrices  # the smaller of the two products with itself
-    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=EPS)  # so no singular value is above 1
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(
+        min=EPS
+    )  # so no singular value is above 1
     x = x.to(_working_dtype(x.device))
     a, b, c = NEWTON_SCHULZ
     for _ in range(NEWTON_SCHULZ_STEPS):
@@ -126,5 +144,7 @@ def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def fallback_config(config: MuonConfig) -> AdamConfig | SgdConfig:
     """The optimizer of the parameters that Muon is not for, with the numbers that its author gives it."""
     if config.fallback == "adamw":
-        return AdamWConfig(lr=config.fallback_lr, betas=[0.9, 0.95], eps=1e-10, weight_decay=config.weight_decay)
+        return AdamWConfig(
+            lr=config.fallback_lr, betas=[0.9, 0.95], eps=1e-10, weight_decay=config.weight_decay
+        )
     return NesterovConfig(lr=config.fallback_lr, momentum=0.85, weight_decay=config.weight_decay)

@@ -8,7 +8,14 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-from cnnbench.config import AdagradConfig, AdamConfig, MuonConfig, OptimizerConfig, RMSpropConfig, SgdConfig
+from cnnbench.config import (
+    AdagradConfig,
+    AdamConfig,
+    MuonConfig,
+    OptimizerConfig,
+    RMSpropConfig,
+    SgdConfig,
+)
 from cnnbench.training.muon import Muon, fallback_config, split_parameters
 
 __all__ = ["make_optimizer", "make_optimizers", "set_lr"]
@@ -25,7 +32,11 @@ def make_optimizers(
     if isinstance(config, MuonConfig):
         matrices, rest = split_parameters(model)
         parts = [(config, matrices), (fallback_config(config), rest)]
-    optimizers = [make_optimizer(part, parameters, device, reference) for part, parameters in parts if parameters]
+    optimizers = [
+        make_optimizer(part, parameters, device, reference)
+        for part, parameters in parts
+        if parameters
+    ]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
@@ -59,7 +70,9 @@ def make_optimizer(
                     optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
             return optimizer
         case AdagradConfig():
-            return _eager(Adagrad)(parameters, eps=config.eps, fused=device.type == "cpu" or None, **settings)
+            return _eager(Adagrad)(
+                parameters, eps=config.eps, fused=device.type == "cpu" or None, **settings
+            )
         case AdamConfig():
             kind = _eager(Adam if config.name == "adam" else AdamW)
             settings |= {"betas": tuple(config.betas), "eps": config.eps, "fused": fused}
@@ -100,7 +113,9 @@ def _eager(kind: type[T]) -> type[T]:
     """
     names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
-    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))  # as its wrapper does unless `differentiable`
+    methods["step"] = torch.no_grad()(
+        inspect.unwrap(kind.step)
+    )  # as its wrapper does unless `differentiable`
     return cast("type[T]", type(kind.__name__, (kind,), methods))
 
 

@@ -102,7 +102,9 @@ def _check_trackers(config: Config) -> None:
             )
 
 
-def _check_last_batch(config: Config, network: nn.Module, image: torch.Tensor, num_train: int) -> None:
+def _check_last_batch(
+    config: Config, network: nn.Module, image: torch.Tensor, num_train: int
+) -> None:
     """Check that each process has a share of a batch, and that the last batch can be trained on."""
     from cnnbench.analysis.meta_shapes import check_training_forward
 

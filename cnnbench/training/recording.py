@@ -31,7 +31,9 @@ log = logging.getLogger("cnnbench")
 class Recorder:
     """Records a run in its directory and by its trackers, and logs it."""
 
-    def __init__(self, state: TrainingState, run: RunDirectory, trackers: Trackers, multiply_adds: int) -> None:
+    def __init__(
+        self, state: TrainingState, run: RunDirectory, trackers: Trackers, multiply_adds: int
+    ) -> None:
         config = state.config
         tta = ", TTA hflip" if config.train.tta == "hflip" else ""
         title = f"{config.model.name} on {state.dataset.title}, {config.data.resize} px{tta}"
@@ -107,7 +109,9 @@ class Recorder:
 
 
 @contextmanager
-def recording(state: TrainingState, resume: ResumeState, multiply_adds: int) -> Iterator[Recorder | None]:
+def recording(
+    state: TrainingState, resume: ResumeState, multiply_adds: int
+) -> Iterator[Recorder | None]:
     """Record the environment and log the columns; give what records the training of the block.
 
     That is None on a worker rank.
@@ -124,7 +128,9 @@ def recording(state: TrainingState, resume: ResumeState, multiply_adds: int) -> 
         yield Recorder(state, run, trackers, multiply_adds)
 
 
-def _record_environment(state: TrainingState, run: RunDirectory, resume: ResumeState) -> dict[str, Any]:
+def _record_environment(
+    state: TrainingState, run: RunDirectory, resume: ResumeState
+) -> dict[str, Any]:
     """Record data set and environment, or add where and how the run resumes; return what is now."""
     run.write_json(DATASET, state.dataset.as_record())
     split = state.data.split.summary()

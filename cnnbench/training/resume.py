@@ -119,7 +119,9 @@ def describe_finished(directory: Path) -> str:
     return f"{os.path.relpath(directory)} is finished{end}."
 
 
-def _read(directory: Path, is_finished: bool, changes: Mapping[str, Any]) -> tuple[dict[str, Any] | None, ResumeState]:
+def _read(
+    directory: Path, is_finished: bool, changes: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, ResumeState]:
     """Return the values of the recorded configuration, None if there are none, and the state.
 
     The checkpoint's configuration counts: it has a checksum.

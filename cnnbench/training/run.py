@@ -32,7 +32,14 @@ from cnnbench.training.loop import fit
 from cnnbench.training.preflight import Preflight, check
 from cnnbench.training.recording import Recorder, log_setup, recording
 from cnnbench.training.resume import ResumeState, check_resume, describe_finished, reopen_run
-from cnnbench.training.state import Row, TrainingHistory, TrainingResult, TrainingState, restore, seed_for
+from cnnbench.training.state import (
+    Row,
+    TrainingHistory,
+    TrainingResult,
+    TrainingState,
+    restore,
+    seed_for,
+)
 
 __all__ = ["OnEpoch", "StoppedByOnEpoch", "resume_job", "train"]
 
@@ -155,7 +162,9 @@ def _join_ranks(state: TrainingState, resume: ResumeState) -> Iterator[tuple[Gro
         yield group, distributed.broadcast_checkpoint(resume, group)
 
 
-def _build_state(config: Config, run: RunDirectory | None, device: Device, watch: Stopwatch) -> TrainingState:
+def _build_state(
+    config: Config, run: RunDirectory | None, device: Device, watch: Stopwatch
+) -> TrainingState:
     """Load the data, and build the network and what trains it."""
     with watch("data"):
         dataset, arrays = datasets.load(config.data)
@@ -186,7 +195,9 @@ def _restore_and_prepare(state: TrainingState, resume: ResumeState, group: Group
         checkpoint.save_rotating(run.checkpoints, {**last, "config": as_dict(config)})
 
 
-def _fit_and_test(state: TrainingState, recorder: Recorder | None, on_epoch: OnEpoch | None) -> TrainingResult:
+def _fit_and_test(
+    state: TrainingState, recorder: Recorder | None, on_epoch: OnEpoch | None
+) -> TrainingResult:
     """Train all epochs, then measure the test set with the weights that were chosen."""
     # closed here, whatever ends the block, so that an error of the last checkpoint is heard
     with closing(fit(state)) as rows:

@@ -33,11 +33,17 @@ def lr_factor(config: SchedulerConfig, step: int, steps_per_epoch: int, total_st
 def _decay(config: SchedulerConfig, step: int, steps_per_epoch: int, total_steps: int) -> float:
     match config:
         case StepConfig():
-            return math.pow(config.gamma, step // max(1, round(config.step_epochs * steps_per_epoch)))
+            return math.pow(
+                config.gamma, step // max(1, round(config.step_epochs * steps_per_epoch))
+            )
         case MultiStepConfig(milestones=None):
-            return math.pow(config.gamma, sum(step >= round(share * total_steps) for share in (0.5, 0.75)))
+            return math.pow(
+                config.gamma, sum(step >= round(share * total_steps) for share in (0.5, 0.75))
+            )
         case MultiStepConfig(milestones=list(milestones)):
-            return math.pow(config.gamma, sum(step >= round(epoch * steps_per_epoch) for epoch in milestones))
+            return math.pow(
+                config.gamma, sum(step >= round(epoch * steps_per_epoch) for epoch in milestones)
+            )
         case ExponentialConfig():
             return math.pow(config.gamma, step / steps_per_epoch)
         case CosineConfig():

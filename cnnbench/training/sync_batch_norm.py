@@ -55,7 +55,11 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
 
     @torch.no_grad()
     def _remember(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+        if (
+            self.running_mean is None
+            or self.running_var is None
+            or self.num_batches_tracked is None
+        ):
             return
         self.num_batches_tracked += 1
         share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
@@ -71,7 +75,10 @@ class _SyncBatchNorm2d(SyncBatchNorm, nn.BatchNorm2d):
     pass
 
 
-_KINDS: dict[type, type[SyncBatchNorm]] = {nn.BatchNorm1d: _SyncBatchNorm1d, nn.BatchNorm2d: _SyncBatchNorm2d}
+_KINDS: dict[type, type[SyncBatchNorm]] = {
+    nn.BatchNorm1d: _SyncBatchNorm1d,
+    nn.BatchNorm2d: _SyncBatchNorm2d,
+}
 
 
 def use_sync_batch_norm(network: nn.Module) -> list[SyncBatchNorm]:

@@ -51,6 +51,8 @@ def test_without_a_chinese_font_the_default_draws(monkeypatch: pytest.MonkeyPatc
     assert figure.get_suptitle() == "title"
 
 
-def test_fonts_are_not_looked_for_where_the_default_has_all_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fonts_are_not_looked_for_where_the_default_has_all_letters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: pytest.fail("looked for fonts"))
     draw("é ± → … ×\nkü")

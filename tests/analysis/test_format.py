@@ -33,8 +33,19 @@ def test_three_digits_count(number: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        *((0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (60, "1 min 0 s"), (200.9, "3 min 20 s")),
-        *((3599, "59 min 59 s"), (3600, "1 h 0 min"), (7530, "2 h 5 min"), (360_000, "100 h 0 min")),
+        *(
+            (0.04, "0.0 s"),
+            (9.94, "9.9 s"),
+            (12.4, "12 s"),
+            (60, "1 min 0 s"),
+            (200.9, "3 min 20 s"),
+        ),
+        *(
+            (3599, "59 min 59 s"),
+            (3600, "1 h 0 min"),
+            (7530, "2 h 5 min"),
+            (360_000, "100 h 0 min"),
+        ),
     ],
 )
 def test_in_time(seconds: float, text: str) -> None:
@@ -43,7 +54,14 @@ def test_in_time(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (29.4, "29 s"), (59.6, "1 min"), (250, "4 min"), (3599, "1 h 0 min"), (7530, "2 h 6 min")],
+    [
+        (0, "0 s"),
+        (29.4, "29 s"),
+        (59.6, "1 min"),
+        (250, "4 min"),
+        (3599, "1 h 0 min"),
+        (7530, "2 h 6 min"),
+    ],
 )
 def test_a_time_to_wait_is_rounded_to_minutes(seconds: float, text: str) -> None:
     assert format_time_left(seconds) == text
@@ -76,11 +94,19 @@ def test_a_long_text_is_cut_to_a_line(text: str, line: str) -> None:
 
 def test_columns_are_aligned_by_what_a_terminal_shows() -> None:
     rows = [("name", "n"), ("猫和狗", "1"), ("🚀", "22"), ("e\u0301te\u0301", "3")]
-    assert align(rows, right=[1]).split("\n") == ["name     n", "猫和狗   1", "🚀      22", "e\u0301te\u0301      3"]
+    assert align(rows, right=[1]).split("\n") == [
+        "name     n",
+        "猫和狗   1",
+        "🚀      22",
+        "e\u0301te\u0301      3",
+    ]
 
 
 def test_a_table_is_cut_before_its_rows_are_folded_and_numbers_are_neither() -> None:
-    rows = [("a long heading", "lr", "accuracy"), ("x" * 30, "0.123456789012345", "0.5000 ± 0.0100")]
+    rows = [
+        ("a long heading", "lr", "accuracy"),
+        ("x" * 30, "0.123456789012345", "0.5000 ± 0.0100"),
+    ]
     assert fit(rows, [2], 100) == align(rows, [2])
     assert fit(rows, [2], 40).split("\n") == [
         "a long head…  lr",

@@ -54,7 +54,11 @@ def test_totals_are_those_of_pytorch(name: str) -> None:
     ("layer", "multiplications", "additions"),
     [
         (nn.Conv2d(3, 4, (3, 2), padding=1), 4 * 6 * 7 * 3 * 6, 4 * 6 * 7 * 3 * 6),
-        (nn.Conv2d(3, 4, (3, 2), padding=1, bias=False), 4 * 6 * 7 * 3 * 6, 4 * 6 * 7 * (3 * 6 - 1)),
+        (
+            nn.Conv2d(3, 4, (3, 2), padding=1, bias=False),
+            4 * 6 * 7 * 3 * 6,
+            4 * 6 * 7 * (3 * 6 - 1),
+        ),
         (nn.Conv2d(3, 6, 3, stride=2, groups=3, bias=False), 6 * 2 * 2 * 9, 6 * 2 * 2 * 8),
         (nn.Sequential(nn.Flatten(), nn.Linear(108, 5)), 5 * 108, 5 * 108),
         (nn.Sequential(nn.Flatten(), nn.Linear(108, 5, bias=False)), 5 * 108, 5 * 107),
@@ -116,14 +120,20 @@ def test_a_part_that_is_called_piece_by_piece_is_not_taken_for_one_that_is_not_c
     class Pieces(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.called, self.left = nn.ModuleList([nn.Conv2d(1, 1, 1)]), nn.ModuleList([nn.Conv2d(1, 1, 1)])
+            self.called, self.left = (
+                nn.ModuleList([nn.Conv2d(1, 1, 1)]),
+                nn.ModuleList([nn.Conv2d(1, 1, 1)]),
+            )
 
         def forward(self, maps: torch.Tensor) -> torch.Tensor:
             output: torch.Tensor = self.called[0](maps)
             return output
 
     layers = measure_layers(Pieces().to("meta"), torch.empty(1, 1, 4, 4, device="meta"), depth=1)
-    assert [(layer.name, layer.output_shape) for layer in layers] == [("called", ()), ("left", None)]
+    assert [(layer.name, layer.output_shape) for layer in layers] == [
+        ("called", ()),
+        ("left", None),
+    ]
 
 
 def test_no_hook_stays_behind() -> None:

@@ -36,18 +36,28 @@ OPTIMIZERS: list[OptimizerConfig] = [
 
 
 def estimate_of(
-    network: nn.Module, shape: tuple[int, ...], optimizer: OptimizerConfig = SGD, dtype: torch.dtype = torch.float32
+    network: nn.Module,
+    shape: tuple[int, ...],
+    optimizer: OptimizerConfig = SGD,
+    dtype: torch.dtype = torch.float32,
 ) -> TrainingMemory:
     return estimate_memory(network.to("meta"), torch.empty(shape, device="meta"), optimizer, dtype)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda config: f"{config.name} {getattr(config, 'momentum', '')}")
+@pytest.mark.parametrize(
+    "optimizer", OPTIMIZERS, ids=lambda config: f"{config.name} {getattr(config, 'momentum', '')}"
+)
 def test_the_optimizer_state_is_what_the_optimizer_keeps(optimizer: OptimizerConfig) -> None:
     network = nn.Linear(64, 32)
     made = make_optimizer(optimizer, network.parameters(), torch.device("cpu"))
     network(torch.ones(2, 64)).sum().backward()
     made.step()
-    kept = [value for state in made.state.values() for value in state.values() if isinstance(value, torch.Tensor)]
+    kept = [
+        value
+        for state in made.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor)
+    ]
     held = sum(tensor.nbytes for tensor in kept if tensor.ndim > 0)  # without the counts of steps
     assert estimate_of(nn.Linear(64, 32), (2, 64), optimizer).optimizer_state == held
 
@@ -57,7 +67,12 @@ def test_the_state_of_muon_is_what_it_and_sgd_for_the_rest_keep() -> None:
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 8))
     for_muon, rest = split_parameters(network)
     made = (Muon(for_muon, 0.1), make_optimizer(fallback_config(config), rest, torch.device("cpu")))
-    held = sum(tensor.nbytes for optimizer in made for state in optimizer.state.values() for tensor in state.values())
+    held = sum(
+        tensor.nbytes
+        for optimizer in made
+        for state in optimizer.state.values()
+        for tensor in state.values()
+    )
     assert estimate_of(network, (2, 1, 6, 6), config).optimizer_state == held
 
 
@@ -67,11 +82,15 @@ def test_weights_and_gradients_take_four_bytes_each() -> None:
 
 
 def test_activations_of_a_small_network_by_hand() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 5))
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 5)
+    )
     images = 4 * 1 * 8 * 8  # kept by the convolution
     relu = 4 * 2 * 6 * 6  # kept by itself and by the pooling
     pooled = 4 * 2 * 3 * 3  # kept by the linear layer; its places, in 8 bytes, by the pooling
-    assert estimate_of(network, (4, 1, 8, 8)).activations == 4 * (images + relu + pooled) + 8 * pooled
+    assert (
+        estimate_of(network, (4, 1, 8, 8)).activations == 4 * (images + relu + pooled) + 8 * pooled
+    )
 
 
 def test_what_layers_share_counts_once() -> None:
@@ -99,7 +118,9 @@ def test_half_precision_halves_activations_and_adds_copies_of_the_weights() -> N
     [("lenet", 28, {}), ("bn_lenet", 28, {}), ("residual_net", 28, {}), ("resnet20", 32, {}), ("densenet40", 32, {}),
      ("googlenet", 65, {"auxiliary": True}), ("vgg11", 32, {"width": 0.1, "batch_norm": True, "dropout": 0.0})],
 )  # fmt: skip
-def test_the_estimate_is_what_autograd_keeps_of_real_tensors(name: str, size: int, arguments: dict[str, Any]) -> None:
+def test_the_estimate_is_what_autograd_keeps_of_real_tensors(
+    name: str, size: int, arguments: dict[str, Any]
+) -> None:
     network = models.build(name, image_size=size, **arguments).train()
     lasting = {tensor.data_ptr() for tensor in (*network.parameters(), *network.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -113,7 +134,12 @@ def test_the_estimate_is_what_autograd_keeps_of_real_tensors(name: str, size: in
         outputs = network(torch.zeros(4, 1, size, size))
     held = sum(storage.nbytes() for storage in kept.values())
     assert outputs is not None
-    assert estimate_of(models.build(name, image_size=size, **arguments), (4, 1, size, size)).activations == held
+    assert (
+        estimate_of(
+            models.build(name, image_size=size, **arguments), (4, 1, size, size)
+        ).activations
+        == held
+    )
 
 
 def test_what_no_computer_can_count_is_refused() -> None:
@@ -124,7 +150,9 @@ def test_what_no_computer_can_count_is_refused() -> None:
 def test_without_activations_is_what_the_estimate_has_besides() -> None:
     network = nn.Linear(64, 32)
     lasting = estimate_fixed_memory(network, OPTIMIZERS[3])
-    assert lasting == dataclasses.replace(estimate_of(network, (2, 64), OPTIMIZERS[3]), activations=0)
+    assert lasting == dataclasses.replace(
+        estimate_of(network, (2, 64), OPTIMIZERS[3]), activations=0
+    )
 
 
 @pytest.mark.parametrize(("activations", "least"), [(0, 15), (2, 15), (100, 111)])
@@ -135,7 +163,9 @@ def test_the_least_counts_either_gradients_or_activations(activations: int, leas
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
-@pytest.mark.parametrize(("name", "size"), [("resnet18", 96), ("densenet_bc100", 32), ("preact_resnet164", 32)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("resnet18", 96), ("densenet_bc100", 32), ("preact_resnet164", 32)]
+)
 def test_a_gpu_holds_after_the_forward_pass_what_was_estimated(name: str, size: int) -> None:
     memory = estimate_of(models.build(name, image_size=size), (64, 1, size, size))
     before = torch.cuda.memory_allocated()

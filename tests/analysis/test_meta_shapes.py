@@ -39,7 +39,9 @@ NETWORKS: list[tuple[str, int, dict[str, Any]]] = [
 Shapes = list[tuple[tuple[int, ...], torch.dtype]]
 
 
-def outputs_and_saved(name: str, size: int, arguments: dict[str, Any], *, training: bool, rules: bool) -> Shapes:
+def outputs_and_saved(
+    name: str, size: int, arguments: dict[str, Any], *, training: bool, rules: bool
+) -> Shapes:
     """What each layer gives out and, while training, what autograd saves, in order."""
     with torch.device("meta"):
         network = models.build(name, 3, 7, size, **arguments).train(training)
@@ -50,7 +52,9 @@ def outputs_and_saved(name: str, size: int, arguments: dict[str, Any], *, traini
         seen.append((tuple(tensor.shape), tensor.dtype))
         return tensor
 
-    def note_outputs(_layer: nn.Module, _inputs: object, outputs: torch.Tensor | tuple[torch.Tensor, ...]) -> None:
+    def note_outputs(
+        _layer: nn.Module, _inputs: object, outputs: torch.Tensor | tuple[torch.Tensor, ...]
+    ) -> None:
         for output in outputs if isinstance(outputs, tuple) else (outputs,):
             note(output)
 
@@ -88,7 +92,17 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         lambda: meta(2, 3) + meta(2, 4),
         lambda: nn.BatchNorm2d(4, device="meta")(meta(2, 3, 2, 2)),
     ],
-    ids=["channels", "kernel", "max pooling", "padding", "average pooling", "features", "cat", "sum", "normalisation"],
+    ids=[
+        "channels",
+        "kernel",
+        "max pooling",
+        "padding",
+        "average pooling",
+        "features",
+        "cat",
+        "sum",
+        "normalisation",
+    ],
 )
 def test_what_does_not_fit_fails_as_in_pytorch(operation: Any) -> None:
     with pytest.raises(RuntimeError), ShapeRules():
@@ -133,5 +147,7 @@ def test_neither_sympy_nor_the_compiler_is_imported() -> None:
         "import sys; from cnnbench.analysis.meta_shapes import check_forward; check_forward('resnet18', 1, 10, 32);"
         "print([name for name in ('sympy', 'torch._dynamo') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert result.stdout == "[]\n"

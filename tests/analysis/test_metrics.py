@@ -13,7 +13,9 @@ from cnnbench.commands.evaluate import format_metrics
 
 
 def of(logits: torch.Tensor, labels: torch.Tensor, topk: tuple[int, ...] = (2,)) -> Evaluation:
-    return compute_metrics(logits, labels, 0.5, [f"class {index}" for index in range(logits.shape[1])], topk)
+    return compute_metrics(
+        logits, labels, 0.5, [f"class {index}" for index in range(logits.shape[1])], topk
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,10 @@ def test_precision_recall_and_f1_equal_those_of_scikit_learn(guesses: Guesses) -
 
 def test_the_confusion_matrix_equals_that_of_scikit_learn(guesses: Guesses) -> None:
     logits, labels = guesses
-    assert of(*guesses).confusion == metrics.confusion_matrix(labels, logits.argmax(1), labels=range(6)).tolist()
+    assert (
+        of(*guesses).confusion
+        == metrics.confusion_matrix(labels, logits.argmax(1), labels=range(6)).tolist()
+    )
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
@@ -57,13 +62,19 @@ def test_top_k_is_left_out_where_it_is_certain(guesses: Guesses) -> None:
 
 
 def test_a_class_without_examples_that_is_never_predicted_has_no_figures() -> None:
-    (_, _, last) = of(torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1])).classes
+    (_, _, last) = of(
+        torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1])
+    ).classes
     assert (last.precision, last.recall, last.f1, last.support) == (None, None, None, 0)
 
 
-def test_means_are_over_the_classes_with_examples_and_a_precision_that_is_none_counts_as_zero() -> None:
+def test_means_are_over_the_classes_with_examples_and_a_precision_that_is_none_counts_as_zero() -> (
+    None
+):
     result = of(torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]), torch.tensor([0, 1]))
-    expected = metrics.precision_recall_fscore_support([0, 1], [0, 0], average="macro", zero_division=0)[:3]
+    expected = metrics.precision_recall_fscore_support(
+        [0, 1], [0, 0], average="macro", zero_division=0
+    )[:3]
     assert list(result.macro_mean.values()) == pytest.approx(list(expected))
 
 
@@ -72,7 +83,9 @@ def test_calibration_error_is_the_mean_difference_of_the_bins_by_their_size() ->
     odds = math.log(0.9 / 0.1), math.log(0.6 / 0.4)
     logits = torch.tensor([[odds[0], 0.0], [odds[0], 0.0], [odds[0], 0.0], [odds[1], 0.0]])
     expected = 3 / 4 * abs(2 / 3 - 0.9) + 1 / 4 * abs(1 - 0.6)
-    assert of(logits, torch.tensor([0, 0, 1, 0])).expected_calibration_error == pytest.approx(expected, abs=1e-6)
+    assert of(logits, torch.tensor([0, 0, 1, 0])).expected_calibration_error == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_calibration_error_of_certain_and_right_answers_is_zero() -> None:
@@ -80,11 +93,15 @@ def test_calibration_error_of_certain_and_right_answers_is_zero() -> None:
 
 
 def test_the_interval_equals_a_worked_example() -> None:
-    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)  # Newcombe 1998, table I
+    assert wilson_interval(81, 263) == pytest.approx(
+        (0.2553, 0.3662), abs=5e-5
+    )  # Newcombe 1998, table I
 
 
 @given(st.integers(1, 100_000), st.data())
-def test_the_interval_holds_the_share_and_stays_between_0_and_1(count: int, data: st.DataObject) -> None:
+def test_the_interval_holds_the_share_and_stays_between_0_and_1(
+    count: int, data: st.DataObject
+) -> None:
     correct = data.draw(st.integers(0, count))
     low, high = wilson_interval(correct, count)
     assert 0 <= low <= correct / count <= high <= 1
@@ -103,6 +120,8 @@ def test_what_is_confused_most_comes_first_and_right_answers_do_not_count() -> N
 
 
 def test_the_table_has_a_row_for_each_class_and_a_dash_where_nothing_can_be_said() -> None:
-    table = format_metrics(of(torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1])))
+    table = format_metrics(
+        of(torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1]))
+    )
     (row,) = (line.split() for line in table.splitlines() if line.startswith("class 2"))
     assert row == ["class", "2", "-", "-", "-", "0"]

@@ -106,7 +106,9 @@ SMALLER: dict[str, dict[str, Any]] = {  # with all that makes fields, but fewer 
 }
 SLOW = {"alexnet", "d2l_resnext", "densenet121"}
 FAMILIES = {constructor(name): name for name in reversed(models.REGISTRY)}.values()
-ONE_OF_EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FAMILIES]
+ONE_OF_EACH = [
+    pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FAMILIES
+]
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)

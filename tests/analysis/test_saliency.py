@@ -35,7 +35,9 @@ def of_one_pixel(inputs: torch.Tensor) -> torch.Tensor:
         (1, 10, slice(2, 3), slice(7, 8)),
     ],
 )
-def test_hiding_counts_where_the_patch_covers_what_decides(patch: int, places: int, down: slice, across: slice) -> None:
+def test_hiding_counts_where_the_patch_covers_what_decides(
+    patch: int, places: int, down: slice, across: slice
+) -> None:
     image = torch.full((1, 2, 10, 10), 2.0)
     expected = np.zeros((places, places))
     expected[down, across] = torch.tensor(4.0).sigmoid().item() - 0.5

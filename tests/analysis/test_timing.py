@@ -36,7 +36,10 @@ def test_the_rate_is_examples_over_the_median() -> None:
 
 def test_a_linear_layer_counts_two_operations_for_each_multiply_add() -> None:
     with torch.device("meta"):
-        network, images = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, 4)), torch.empty(5, 1, 4, 4)
+        network, images = (
+            nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, 4)),
+            torch.empty(5, 1, 4, 4),
+        )
     first, second = 2 * 5 * 16 * 8, 2 * 5 * 8 * 4
     # backward: the gradients of both weights, and of the input of the second layer alone
     assert timing.count_flops(network, images) == (2 * first + 3 * second, first + second)

@@ -23,7 +23,12 @@ from cnnbench.cli.options import PARSERS
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two runs, a sweep, images and groups of the user's own."""
     folder = tmp_path_factory.mktemp("completion")
-    for run in ("outputs/lenet/1", "outputs/lenet/2", "outputs/sweeps/rates/lr=0.1,seed=1", "old/3"):
+    for run in (
+        "outputs/lenet/1",
+        "outputs/lenet/2",
+        "outputs/sweeps/rates/lr=0.1,seed=1",
+        "old/3",
+    ):
         (folder / run).mkdir(parents=True)
         (folder / run / "status.json").touch()
     for empty in ("outputs/lenet/1/checkpoints", "photos/cat", ".hidden", "groups/model"):
@@ -97,7 +102,9 @@ def offer(folder: Path, line: str, shell: str = "fish", point: str | None = None
         ("doctor ", ""),
     ],
 )  # fmt: skip
-def test_words_that_can_stand_at_the_cursor_are_offered(folder: Path, line: str, offered: str) -> None:
+def test_words_that_can_stand_at_the_cursor_are_offered(
+    folder: Path, line: str, offered: str
+) -> None:
     assert offer(folder, f"cnnbench {line}") == set(offered.split())
 
 
@@ -151,7 +158,9 @@ def test_the_values_offered_to_options_are_those_of_hydra_and_of_reproduce() -> 
     for flag in ("--cfg", "--info"):
         for value in VALUES[flag]:
             hydra.read([flag, value])
-    assert tuple(VALUES["--scale"]) == tuple(yaml.safe_load((conf_folder() / "reproduce.yaml").read_text()))
+    assert tuple(VALUES["--scale"]) == tuple(
+        yaml.safe_load((conf_folder() / "reproduce.yaml").read_text())
+    )
 
 
 COMPLETE = """
@@ -168,7 +177,9 @@ def test_bash_completes_and_runs_nothing_that_a_folder_is_named(tmp_path: Path) 
         (tmp_path / "outputs" / run).mkdir(parents=True)
         (tmp_path / "outputs" / run / "status.json").touch()
     program = tmp_path / "cnnbench"
-    program.write_text(f"#!{sys.executable}\nfrom cnnbench.cli.main import main\nraise SystemExit(main())\n")
+    program.write_text(
+        f"#!{sys.executable}\nfrom cnnbench.cli.main import main\nraise SystemExit(main())\n"
+    )
     program.chmod(0o755)
     places = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

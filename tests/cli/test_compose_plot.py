@@ -40,7 +40,9 @@ def plotted(run: Path, in_sweep: bool = False) -> AbstractContextManager[None]:
     return plot_and_hint_on_exit(run, lambda: "cnnbench resume", True, in_sweep)
 
 
-def test_a_run_ends_with_its_curves_which_are_not_in_the_log(within: Command, tmp_path: Path) -> None:
+def test_a_run_ends_with_its_curves_which_are_not_in_the_log(
+    within: Command, tmp_path: Path
+) -> None:
     done = within(*SMALL, "--plot", "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(f"\nrun\n\n{plot(read_rows(tmp_path / 'run'), 80, unicode=True)}\n")
@@ -51,7 +53,9 @@ def test_nothing_is_plotted_unasked(within: Command) -> None:
     assert within(*SMALL, "hydra.run.dir=run").stdout.endswith("\nrun\n")
 
 
-def test_the_plot_fits_the_terminal(within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plot_fits_the_terminal(
+    within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "50")
     done = within(*SMALL, "--plot", "hydra.run.dir=run")
     assert done.stdout.endswith(f"\n\n{plot(read_rows(tmp_path / 'run'), 50, unicode=True)}\n")
@@ -75,9 +79,12 @@ def test_resume_plots_a_run_that_it_finishes_or_finds_finished(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "epoch,train_loss\n1,2\n", "\x00\xff", "train_accuracy,train_accuracy\n\x1b[2J,1,2\n"]
+    "text",
+    ["", "epoch,train_loss\n1,2\n", "\x00\xff", "train_accuracy,train_accuracy\n\x1b[2J,1,2\n"],
 )
-def test_metrics_that_are_none_are_not_plotted(runs: Runs, within: Command, tmp_path: Path, text: str) -> None:
+def test_metrics_that_are_none_are_not_plotted(
+    runs: Runs, within: Command, tmp_path: Path, text: str
+) -> None:
     run = runs.copy("finished", tmp_path / "run")
     (run / "metrics.csv").write_text(text)
     done = within("resume", "run", "--plot")
@@ -90,14 +97,21 @@ def test_each_job_of_a_sweep_shows_its_curves_under_its_name(tmp_path: Path) -> 
     sweep = tmp_path / "outputs" / "sweeps" / "mine"
     for run in (status.parent for status in sweep.glob("*/status.json")):
         assert f"\n\n{run.name}\n{plot(read_rows(run), 80, unicode=True)}\n" in done.stdout
-    assert len(re.findall("┤.*┤", done.stdout)) == 4  # the first and the last line of two pairs of charts
+    assert (
+        len(re.findall("┤.*┤", done.stdout)) == 4
+    )  # the first and the last line of two pairs of charts
 
 
 def test_the_jobs_that_resume_begins_are_plotted_too(forks: ForkServer, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "seed=0,1", "sweep=mine")
-    assert forks.run(*sweep, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 3)]).returncode == 130
+    assert (
+        forks.run(*sweep, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 3)]).returncode
+        == 130
+    )
     done = run_in_process("resume", "outputs/sweeps/mine", "--plot", folder=tmp_path)
-    assert (done.returncode, len(re.findall("┤.*┤", done.stdout))) == (0, 4), done.stdout + done.stderr
+    assert (done.returncode, len(re.findall("┤.*┤", done.stdout))) == (0, 4), (
+        done.stdout + done.stderr
+    )
 
 
 def test_the_flag_takes_no_value(within: Command) -> None:
@@ -105,7 +119,9 @@ def test_the_flag_takes_no_value(within: Command) -> None:
     assert (done.returncode, done.stderr) == (2, "cnnbench: --plot takes no value.\n")
 
 
-@pytest.mark.parametrize(("encoding", "unicode"), [("ascii", False), ("iso-8859-1", False), ("utf-8", True)])
+@pytest.mark.parametrize(
+    ("encoding", "unicode"), [("ascii", False), ("iso-8859-1", False), ("utf-8", True)]
+)
 def test_what_the_output_cannot_hold_is_drawn_in_ascii(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, unicode: bool
 ) -> None:
@@ -123,7 +139,10 @@ ENDINGS = [KeyboardInterrupt(), SystemExit(143), DivergedError("It became nan.")
 
 @pytest.mark.parametrize(
     ("ending", "shown"),
-    [*((ending, f"\n{plot(ROWS, 80, unicode=True)}\n") for ending in ENDINGS), (ConfigError("Not that."), "")],
+    [
+        *((ending, f"\n{plot(ROWS, 80, unicode=True)}\n") for ending in ENDINGS),
+        (ConfigError("Not that."), ""),
+    ],
 )
 def test_whatever_ends_a_run_its_curves_are_shown_but_for_a_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: BaseException, shown: str

@@ -33,11 +33,16 @@ TIMES = {"epoch_s", "examples_per_s", "peak_gib"}
 def metrics(run: Path) -> list[dict[str, str]]:
     """The rows of metrics.csv but for the columns that no two runs share."""
     with (run / "metrics.csv").open() as file:
-        return [{key: value for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+        return [
+            {key: value for key, value in row.items() if key not in TIMES}
+            for row in csv.DictReader(file)
+        ]
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple["subprocess.CompletedProcess[str]", Path]:
+def smoke(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple["subprocess.CompletedProcess[str]", Path]:
     """The smoke run, once for all tests that look at it: the finished process and the run directory."""
     folder = tmp_path_factory.mktemp("smoke")
     done = run_command(["experiment=smoke"], folder)
@@ -87,7 +92,10 @@ def test_the_configuration_loads_back(smoke: Smoke) -> None:
 
 def test_the_environment_says_device_precision_versions_and_split(smoke: Smoke) -> None:
     environment = json.loads((smoke[1] / "environment.json").read_text())
-    assert environment["torch"] == torch.__version__ or environment["torch"] == torch.__version__.partition("+")[0]
+    assert (
+        environment["torch"] == torch.__version__
+        or environment["torch"] == torch.__version__.partition("+")[0]
+    )
     assert environment["device"] == "cpu"
     assert environment["precision"] in ("fp32", "bf16")  # as the chip multiplies
     assert (environment["data"]["train"], environment["data"]["validation"]) == (1024, 500)
@@ -105,18 +113,25 @@ def test_threads_are_no_more_than_the_affinity_allows(tmp_path: Path) -> None:
     environment = clean_environment(tmp_path) | {"OMP_WAIT_POLICY": "nonsense"}
     del environment["OMP_NUM_THREADS"]
     command = ["taskset", "--cpu-list", cpu, sys.executable, "-m", "cnnbench", *TINY]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")  # nor does libgomp say anything of the policy
     _, _, device, policy, *_ = done.stdout.splitlines()
     assert device.endswith(", 1 thread")
     assert policy == "OMP_WAIT_POLICY=nonsense is neither ACTIVE nor PASSIVE: it is ignored."
 
 
-def test_more_threads_than_cpus_are_allowed_and_logged_once(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_threads_than_cpus_are_allowed_and_logged_once(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(machine, "usable_cpus", lambda: 1)
     done = within(*TINY, "device.threads=2")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("device.threads=2 is more than the CPUs that this process may use (1).\n") == 1
+    assert (
+        done.stdout.count("device.threads=2 is more than the CPUs that this process may use (1).\n")
+        == 1
+    )
 
 
 @pytest.mark.parametrize("arguments", [SMALL, ("-m", *SMALL, "seed=0,1")], ids=["run", "sweep"])
@@ -124,7 +139,9 @@ def test_lines_of_other_libraries_stay_out_of_the_output(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     def draw(*_: object) -> None:
-        logging.getLogger("matplotlib.font_manager").warning("Matplotlib is building the font cache")
+        logging.getLogger("matplotlib.font_manager").warning(
+            "Matplotlib is building the font cache"
+        )
         logging.getLogger("another").info("generated something")
 
     monkeypatch.setitem(SHORTCUTS, (curves, "draw"), draw)
@@ -137,7 +154,12 @@ def test_lines_of_other_libraries_stay_out_of_the_output(
 
 @pytest.mark.slow
 def test_a_machine_without_matplotlibs_cache_of_fonts_prints_nothing_of_it(tmp_path: Path) -> None:
-    commands = [(*TINY, "hydra.run.dir=run"), ("inspect", "run"), ("evaluate", "run"), ("report", "run")]
+    commands = [
+        (*TINY, "hydra.run.dir=run"),
+        ("inspect", "run"),
+        ("evaluate", "run"),
+        ("report", "run"),
+    ]
     for number, command in enumerate(commands):
         fonts = tmp_path / f"fonts{number}"
         done = run_command(command, tmp_path, {"MPLCONFIGDIR": str(fonts)})
@@ -149,7 +171,15 @@ def test_a_machine_without_matplotlibs_cache_of_fonts_prints_nothing_of_it(tmp_p
 def test_the_wall_time_is_split_into_parts_that_sum_up(smoke: Smoke) -> None:
     wall = json.loads((smoke[1] / "result.json").read_text())["wall_s"]
     total = wall.pop("total")
-    assert set(wall) == {"start", "data", "preparation", "train", "evaluation", "records", "checkpoints"}
+    assert set(wall) == {
+        "start",
+        "data",
+        "preparation",
+        "train",
+        "evaluation",
+        "records",
+        "checkpoints",
+    }
     assert sum(wall.values()) <= total
 
 
@@ -167,7 +197,11 @@ def test_the_test_accuracy_is_of_the_best_epoch_on_validation(smoke: Smoke) -> N
 
 def test_the_result_has_what_the_network_costs(smoke: Smoke) -> None:
     result = json.loads((smoke[1] / "result.json").read_text())
-    assert (result["model"], result["parameters"], result["multiply_adds"]) == ("lenet_relu", 32_000, 212_520)
+    assert (result["model"], result["parameters"], result["multiply_adds"]) == (
+        "lenet_relu",
+        32_000,
+        212_520,
+    )
 
 
 def test_the_log_file_repeats_the_terminal(smoke: Smoke) -> None:
@@ -176,11 +210,15 @@ def test_the_log_file_repeats_the_terminal(smoke: Smoke) -> None:
     assert all(line in logged for line in done.stdout.splitlines())
 
 
-def test_the_same_command_twice_gives_the_same_bits(smoke: Smoke, cnnbench: Command, tmp_path: Path) -> None:
+def test_the_same_command_twice_gives_the_same_bits(
+    smoke: Smoke, cnnbench: Command, tmp_path: Path
+) -> None:
     assert cnnbench("experiment=smoke").returncode == 0
     again = only_run(tmp_path)
     assert metrics(again) == metrics(smoke[1])
-    ours, theirs = (checkpoint.load(run / "checkpoints" / "last.pt")["model"] for run in (again, smoke[1]))
+    ours, theirs = (
+        checkpoint.load(run / "checkpoints" / "last.pt")["model"] for run in (again, smoke[1])
+    )
     assert ours.keys() == theirs.keys()
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
 
@@ -190,11 +228,16 @@ def test_another_seed_gives_another_run(smoke: Smoke, cnnbench: Command, tmp_pat
     assert metrics(only_run(tmp_path)) != metrics(smoke[1])
 
 
-def test_without_validation_the_test_set_is_measured_each_epoch(cnnbench: Command, tmp_path: Path) -> None:
+def test_without_validation_the_test_set_is_measured_each_epoch(
+    cnnbench: Command, tmp_path: Path
+) -> None:
     assert cnnbench(*TINY, "data.validation=0").returncode == 0
     run = only_run(tmp_path)
     rows = metrics(run)
-    assert float(rows[-1]["test_accuracy"]) == json.loads((run / "result.json").read_text())["test_accuracy"]
+    assert (
+        float(rows[-1]["test_accuracy"])
+        == json.loads((run / "result.json").read_text())["test_accuracy"]
+    )
     assert not (run / "checkpoints" / "best.pt").exists()
 
 
@@ -210,14 +253,26 @@ def test_the_last_picture_has_the_test_accuracy_of_the_result(
 
 
 def test_a_sweep_makes_a_directory_for_each_combination(cnnbench: Command, tmp_path: Path) -> None:
-    done = cnnbench("-m", "optimizer.lr=0.1,0.5", "train.batch_size=64,256", *TINY, "train.epochs=2", "sweep=mine")
+    done = cnnbench(
+        "-m",
+        "optimizer.lr=0.1,0.5",
+        "train.batch_size=64,256",
+        *TINY,
+        "train.epochs=2",
+        "sweep=mine",
+    )
     assert done.returncode == 0, done.stderr
-    jobs = [path.parent.name for path in (tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json")]
+    jobs = [
+        path.parent.name
+        for path in (tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json")
+    ]
     assert len(jobs) == 4
     assert all("optimizer.lr=0." in job and "train.batch_size=" in job for job in jobs)
 
 
-def test_a_failed_job_does_not_stop_a_sweep_and_gives_its_exit_code(cnnbench: Command, tmp_path: Path) -> None:
+def test_a_failed_job_does_not_stop_a_sweep_and_gives_its_exit_code(
+    cnnbench: Command, tmp_path: Path
+) -> None:
     done = cnnbench("-m", "optimizer.lr=1e30,0.5", *TINY, "sweep=mine")
     assert done.returncode == 4
     assert "The training loss became" in done.stderr
@@ -266,7 +321,9 @@ def test_a_signal_ends_the_run_as_interrupted(
 @pytest.mark.slow
 def test_five_runs_started_at_once_get_five_directories(tmp_path: Path) -> None:
     processes = [
-        subprocess.Popen([sys.executable, "-m", "cnnbench", *TINY], cwd=tmp_path, env=clean_environment(tmp_path))
+        subprocess.Popen(
+            [sys.executable, "-m", "cnnbench", *TINY], cwd=tmp_path, env=clean_environment(tmp_path)
+        )
         for _ in range(5)
     ]
     assert [process.wait(timeout=240) for process in processes] == [0] * 5
@@ -276,7 +333,11 @@ def test_five_runs_started_at_once_get_five_directories(tmp_path: Path) -> None:
 def test_cfg_job_prints_a_configuration_that_follows_the_recipe(cnnbench: Command) -> None:
     done = cnnbench("model=alexnet", "data.resize=96", "--cfg", "job", "--resolve")
     composed = OmegaConf.create(done.stdout)
-    assert (composed.data.resize, composed.train.batch_size, composed.optimizer.lr) == (96, 128, 0.01)
+    assert (composed.data.resize, composed.train.batch_size, composed.optimizer.lr) == (
+        96,
+        128,
+        0.01,
+    )
 
 
 def test_version(cnnbench: Command) -> None:
@@ -305,7 +366,9 @@ def test_a_run_with_chdir_takes_and_prints_paths_as_typed(within: Command, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run"]
 
 
-def test_interrupted_with_chdir_a_run_prints_how_to_resume(forks: ForkServer, tmp_path: Path) -> None:
+def test_interrupted_with_chdir_a_run_prints_how_to_resume(
+    forks: ForkServer, tmp_path: Path
+) -> None:
     strikes = [(int(signal.SIGINT), "step", 3)]
     done = forks.run(*SMALL, CHDIR, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
     hint = "To go on: cnnbench resume run\n"

@@ -99,7 +99,10 @@ CONFIGURATION_ERRORS = [
     ("=3", "'=3' is not an override. Write KEY=VALUE, such as train.epochs=3."),
     ("train.epochs = 3", "Values are KEY=VALUE, without blanks around =: train.epochs=3"),
     ("seed = 3", "Values are KEY=VALUE, without blanks around =: seed=3"),
-    ("--epochs 3", "There is no option --epochs of cnnbench train. Values are KEY=VALUE: train.epochs=3"),
+    (
+        "--epochs 3",
+        "There is no option --epochs of cnnbench train. Values are KEY=VALUE: train.epochs=3",
+    ),
     ("summary --depth x", "--depth x is not a whole number."),
     ("-sc", "-sc needs install=SHELL, uninstall=SHELL or query=SHELL."),
     ("--cfg job -m", "--run, -m, --cfg, --info and --shell-completion exclude each other."),
@@ -137,11 +140,15 @@ def test_a_configuration_error_is_one_helpful_block(
     assert message in done.stderr
     assert done.stderr.startswith("cnnbench: ")
     assert not RAW_TEXT.search(done.stderr)
-    assert re.fullmatch(r"(.* at \d+ x \d+: .* test examples\n)?", done.stdout)  # its heading at most
+    assert re.fullmatch(
+        r"(.* at \d+ x \d+: .* test examples\n)?", done.stdout
+    )  # its heading at most
     assert not (tmp_path / "outputs").exists()
 
 
-@pytest.mark.parametrize("words", [["experiment=book/lenet"], ["experiment=claims/relu_lenet", "model=lenet"]], ids=str)
+@pytest.mark.parametrize(
+    "words", [["experiment=book/lenet"], ["experiment=claims/relu_lenet", "model=lenet"]], ids=str
+)
 def test_one_run_of_an_experiment_needs_the_values_that_it_compares(
     within: Command, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
@@ -221,7 +228,9 @@ def test_help_is_a_command_too(cnnbench: Command, command: list[str]) -> None:
     assert cnnbench("help", *command).stdout == cnnbench(*command, "--help").stdout
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is there, so asking for it is no mistake")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="CUDA is there, so asking for it is no mistake"
+)
 def test_a_missing_device_is_named_with_those_present(cnnbench: Command) -> None:
     done = cnnbench("device=cuda", "data=sample")
     assert done.returncode == 2
@@ -229,7 +238,9 @@ def test_a_missing_device_is_named_with_those_present(cnnbench: Command) -> None
     assert "Present: cpu" in done.stderr
 
 
-@pytest.mark.parametrize("argument", ["model=lenett", "train.epochs=0", "data.validation=60001", "+foo=1"])
+@pytest.mark.parametrize(
+    "argument", ["model=lenett", "train.epochs=0", "data.validation=60001", "+foo=1"]
+)
 def test_an_error_of_composing_or_of_values_imports_no_torch(tmp_path: Path, argument: str) -> None:
     code = (
         f"import sys; sys.argv[1:] = [{argument!r}]\n"
@@ -238,11 +249,19 @@ def test_an_error_of_composing_or_of_values_imports_no_torch(tmp_path: Path, arg
         "sys.exit(9 if 'torch' in sys.modules else code)"
     )
     environment = clean_environment(tmp_path)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 2
 
 
-def test_missing_data_without_network_says_what_was_tried_and_how_to_go_on(cnnbench: Command, tmp_path: Path) -> None:
+def test_missing_data_without_network_says_what_was_tried_and_how_to_go_on(
+    cnnbench: Command, tmp_path: Path
+) -> None:
     done = cnnbench("data=mnist", "model=mlp")
     assert done.returncode == 3
     tried = "train-images-idx3-ubyte.gz: Tried https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -253,13 +272,18 @@ def test_missing_data_without_network_says_what_was_tried_and_how_to_go_on(cnnbe
     assert json.loads((only_run(tmp_path) / "status.json").read_text())["state"] == "failed"
 
 
-def test_a_file_of_another_data_set_is_named_and_not_used(cnnbench: Command, tmp_path: Path) -> None:
+def test_a_file_of_another_data_set_is_named_and_not_used(
+    cnnbench: Command, tmp_path: Path
+) -> None:
     swapped = tmp_path / "mine" / "train-images-idx3-ubyte.gz"
     swapped.parent.mkdir()
     swapped.write_bytes((SAMPLE / swapped.name).read_bytes())
     done = cnnbench("data", "mnist", CNNBENCH_DATA=str(swapped.parent))
     assert done.returncode == 3
-    assert f"{swapped}: holds part of Fashion-MNIST's train-images-idx3-ubyte, not MNIST's" in done.stderr
+    assert (
+        f"{swapped}: holds part of Fashion-MNIST's train-images-idx3-ubyte, not MNIST's"
+        in done.stderr
+    )
     assert swapped.exists()
 
 
@@ -319,7 +343,9 @@ def test_a_full_disk_ends_the_run_and_leaves_no_checkpoint(tmp_path: Path) -> No
     assert json.loads((run / "status.json").read_text())["state"] == "failed"
 
 
-def test_divergence_has_its_exit_code_and_names_epoch_and_steps(cnnbench: Command, tmp_path: Path) -> None:
+def test_divergence_has_its_exit_code_and_names_epoch_and_steps(
+    cnnbench: Command, tmp_path: Path
+) -> None:
     done = cnnbench(*TINY, "optimizer.lr=1e30")
     assert done.returncode == 4
     assert re.search(r"in epoch 1, steps [1-8] to [1-8]\.", done.stderr)
@@ -334,7 +360,9 @@ def test_a_run_that_must_learn_and_does_not_has_the_same_exit_code(cnnbench: Com
     assert "The network learnt nothing" in done.stdout
 
 
-def test_a_network_that_learnt_in_its_only_step_is_not_said_to_have_learnt_nothing(within: Command) -> None:
+def test_a_network_that_learnt_in_its_only_step_is_not_said_to_have_learnt_nothing(
+    within: Command,
+) -> None:
     # Training accuracy is the mean as the epoch went: that of one step is from before the step.
     one_step = (
         "data.train_examples=1000",
@@ -342,7 +370,9 @@ def test_a_network_that_learnt_in_its_only_step_is_not_said_to_have_learnt_nothi
         "train.epochs=1",
         "train.fail_if_not_learning=false",
     )
-    done = within(*TINY, *one_step, "data.validation=0", "model=simple_cnn", "optimizer.lr=0.2", "seed=2")
+    done = within(
+        *TINY, *one_step, "data.validation=0", "model=simple_cnn", "optimizer.lr=0.2", "seed=2"
+    )
     assert done.returncode == 0, done.stderr
     assert "The network learnt nothing" not in done.stdout
 
@@ -370,8 +400,12 @@ def test_a_command_after_another_in_a_process_is_not_debugged(within: Command) -
 @pytest.mark.parametrize(
     "error",
     [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nProcess 1 has 70 GiB in use."),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+        torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 20.00 GiB.\nProcess 1 has 70 GiB in use."
+        ),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"
+        ),
     ],
     ids=["gpu", "cpu"],
 )
@@ -440,13 +474,21 @@ def test_addresses_that_do_not_suffice_to_load_pytorch_are_told(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("experiment=book/alexnt", "experiment=book/alexnt is not known. Did you mean 'book/alexnet'?"),
+        (
+            "experiment=book/alexnt",
+            "experiment=book/alexnt is not known. Did you mean 'book/alexnet'?",
+        ),
         ("experiment=alexnet", "experiment=alexnet is not known. Did you mean 'book/alexnet'?"),
         ("experiment=book", "experiment=book is a folder of experiments. Name one: book/alexnet, "),
-        ("experiment/book=lenet", "Experiments in folders are chosen by their whole name: experiment=book/NAME."),
+        (
+            "experiment/book=lenet",
+            "Experiments in folders are chosen by their whole name: experiment=book/NAME.",
+        ),
     ],
 )
-def test_an_experiment_in_a_folder_is_found_whatever_was_mistyped(within: Command, override: str, told: str) -> None:
+def test_an_experiment_in_a_folder_is_found_whatever_was_mistyped(
+    within: Command, override: str, told: str
+) -> None:
     done = within(override)
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
 
@@ -456,7 +498,13 @@ def test_a_working_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     command = ["sh", "-c", shell, sys.executable]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        command,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     said = "cnnbench: The working folder is gone. Change to another.\n"
     assert (done.returncode, done.stderr) == (2, said)

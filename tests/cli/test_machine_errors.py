@@ -52,7 +52,9 @@ def test_what_the_system_refuses_is_an_error_for_people(number: int, name: tuple
     ],
     ids=repr,
 )
-def test_errors_of_named_files_are_for_people_and_others_bugs(error: Exception, told: str | None) -> None:
+def test_errors_of_named_files_are_for_people_and_others_bugs(
+    error: Exception, told: str | None
+) -> None:
     known = from_machine(error)
     assert known is None if told is None else str(known).startswith(told)
 
@@ -64,7 +66,9 @@ def run(runs: Runs, tmp_path: Path) -> Path:
     return runs.copy("in_second_epoch", tmp_path / "run")
 
 
-def fail(patch: pytest.MonkeyPatch, owner: Any, method: str, number: int, name: str, place: int = 0) -> None:
+def fail(
+    patch: pytest.MonkeyPatch, owner: Any, method: str, number: int, name: str, place: int = 0
+) -> None:
     """Have `owner.method` fail where its argument at `place` is a path that ends in `name`."""
     real: Callable[..., Any] = getattr(owner, method)
 
@@ -90,12 +94,23 @@ def fail(patch: pytest.MonkeyPatch, owner: Any, method: str, number: int, name: 
     ],
 )
 def test_a_file_that_cannot_be_written_ends_in_words(
-    command: tuple[str, ...], name: str, number: int, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+    command: tuple[str, ...],
+    name: str,
+    number: int,
+    run: Path,
+    within: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fail(monkeypatch, Path, "replace", number, name, place=1)
     done = within(*command)
-    assert (done.returncode, "Traceback" in done.stderr, "hydra.run.dir" in done.stderr) == (2, False, False)
-    heading = "Exporting mlp (best.pt, epoch 1) as safetensors ...\n" if command[0] == "export" else ""
+    assert (done.returncode, "Traceback" in done.stderr, "hydra.run.dir" in done.stderr) == (
+        2,
+        False,
+        False,
+    )
+    heading = (
+        "Exporting mlp (best.pt, epoch 1) as safetensors ...\n" if command[0] == "export" else ""
+    )
     assert done.stderr.startswith(f"{heading}cnnbench: {name}")
     assert os.strerror(number) in done.stderr
 
@@ -159,7 +174,9 @@ def locked_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for owner, method in ((Path, "stat"), (os, "open"), (os, "scandir")):
         real = getattr(owner, method)
 
-        def refuse(path: Any, *arguments: Any, _real: Callable[..., Any] = real, **more: Any) -> Any:
+        def refuse(
+            path: Any, *arguments: Any, _real: Callable[..., Any] = real, **more: Any
+        ) -> Any:
             if "runs/theirs/" in f"{path}/" and Path(path).name != "theirs":
                 raise refusal(errno.EACCES, str(path))
             return _real(path, *arguments, **more)
@@ -168,7 +185,9 @@ def locked_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return theirs
 
 
-def test_a_run_that_may_not_be_read_is_listed_and_the_others_reported(within: Command, locked_away: Path) -> None:
+def test_a_run_that_may_not_be_read_is_listed_and_the_others_reported(
+    within: Command, locked_away: Path
+) -> None:
     done = within("report", "runs")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("2 runs: 1 finished, 1 refused\n")

@@ -38,7 +38,8 @@ def _outputs(runs: Runs, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("_outputs")
 @pytest.mark.parametrize(
-    "line", ["evaluate latest", "predict latest a.png", "inspect latest", "export latest --format onnx"]
+    "line",
+    ["evaluate latest", "predict latest a.png", "inspect latest", "export latest --format onnx"],
 )
 def test_latest_is_the_training_run_that_began_last(
     line: str, within: Command, monkeypatch: pytest.MonkeyPatch

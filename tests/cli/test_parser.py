@@ -22,7 +22,9 @@ MISTAKES = {
     "summary --dept 3": "There is no option --dept of cnnbench summary. Did you mean '--depth'?",
     "summary --depth": "--depth needs a value: --depth N.",
     "benchmark --epoch-limit soon": "--epoch-limit soon is not a number. It must be at least 0.",
-    "resume run --epochs 20": ("There is no option --epochs of cnnbench resume. Values are KEY=VALUE: train.epochs=20"),
+    "resume run --epochs 20": (
+        "There is no option --epochs of cnnbench resume. Values are KEY=VALUE: train.epochs=20"
+    ),
     "predict run shirt.png --device cpu": (
         "There is no option --device of cnnbench predict. Values are KEY=VALUE: device=cpu"
     ),
@@ -37,7 +39,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("line", "message"), MISTAKES.items(), ids=MISTAKES)
-def test_a_mistake_in_options_or_words_is_one_block(line: str, message: str, within: Command) -> None:
+def test_a_mistake_in_options_or_words_is_one_block(
+    line: str, message: str, within: Command
+) -> None:
     done = within(*line.split())
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"cnnbench: {message}"), done.stderr
@@ -54,7 +58,9 @@ def test_a_mistake_in_options_or_words_is_one_block(line: str, message: str, wit
         ("run", None, ["run"]),
     ],
 )
-def test_options_and_words_may_be_mixed(line: str, topk: list[int] | None, words: list[str]) -> None:
+def test_options_and_words_may_be_mixed(
+    line: str, topk: list[int] | None, words: list[str]
+) -> None:
     options, read = PARSERS["evaluate"]().read(line.split())
     assert (options.topk, read) == (topk, words)
 

@@ -76,7 +76,9 @@ def printed(text: str, hint: str) -> list[str]:
     ids=join_words,
 )  # fmt: skip
 @pytest.mark.usefixtures("place")
-def test_the_command_that_trusts_a_run_has_all_words(within: Command, arguments: tuple[str, ...]) -> None:
+def test_the_command_that_trusts_a_run_has_all_words(
+    within: Command, arguments: tuple[str, ...]
+) -> None:
     refused = within(*arguments)
     heading = f"Resuming {RUN} ...\n" if arguments[0] == "resume" else ""
     assert (refused.returncode, refused.stdout) == (2, heading)
@@ -100,14 +102,18 @@ def test_a_value_is_confirmed_in_front_of_a_flag_with_several(within: Command) -
 
 
 @pytest.mark.usefixtures("place")
-def test_of_a_sweep_in_place_of_a_run_the_newest_is_evaluated_by_the_command(within: Command) -> None:
+def test_of_a_sweep_in_place_of_a_run_the_newest_is_evaluated_by_the_command(
+    within: Command,
+) -> None:
     refused = within("evaluate", SWEEP)
     done = within(*printed(refused.stderr, "The newest is .*?"))
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.usefixtures("place")
-def test_an_unwritten_table_is_tried_again(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritten_table_is_tried_again(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         full = OSError(errno.ENOSPC, "No space left on device", "sweep.csv")
         patch.setattr(RunDirectory, "write_rows", lambda *_: (_ for _ in ()).throw(full))
@@ -204,7 +210,9 @@ def test_a_value_that_reproduce_refuses_is_taken_by_the_command(within: Command)
     assert (multirun, done.returncode, "epochs: 3" in done.stdout) == ("-m", 0, True), done.stderr
 
 
-def test_the_layers_of_one_network_are_shown(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_layers_of_one_network_are_shown(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(models, "REGISTRY", {"lenet": models.REGISTRY["lenet"]})
     assert within(*printed(within("models").stdout, "To see the layers of one")).returncode == 0
 

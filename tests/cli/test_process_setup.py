@@ -27,14 +27,25 @@ from cnnbench.cli.process_setup import (
 )
 from cnnbench.training import recording
 
-ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}
+ASCII_LOCALE = {
+    "LC_ALL": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONIOENCODING": "",
+}
 
 
 @pytest.mark.parametrize(
     ("text", "printed"),
-    [("0.91 ± 0.02", "0.91 +- 0.02"), ("28 × 28 …", "28 x 28 ..."), ("±学\udcff", "+-\\u5b66\\udcff")],
+    [
+        ("0.91 ± 0.02", "0.91 +- 0.02"),
+        ("28 × 28 …", "28 x 28 ..."),
+        ("±学\udcff", "+-\\u5b66\\udcff"),
+    ],
 )
-def test_an_ascii_stream_gets_replacements(monkeypatch: pytest.MonkeyPatch, text: str, printed: str) -> None:
+def test_an_ascii_stream_gets_replacements(
+    monkeypatch: pytest.MonkeyPatch, text: str, printed: str
+) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     shield_stream("stdout", lossy=True)
@@ -42,7 +53,9 @@ def test_an_ascii_stream_gets_replacements(monkeypatch: pytest.MonkeyPatch, text
     assert stream.buffer.getvalue() == printed.encode()
 
 
-def test_what_goes_to_stderr_is_there_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_to_stderr_is_there_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (tmp_path / "errors").open("w") as stream:
         monkeypatch.setattr(sys, "stderr", stream)
         shield_stream("stderr", lossy=True)
@@ -76,7 +89,9 @@ def test_closed_streams_do_not_give_their_numbers_to_files(tmp_path: Path) -> No
         "    file.write(str(file.fileno() > 2))\n"
     )
     shell = 'exec "$0" -c "$1" <&- >&- 2>&-'
-    subprocess.run(["sh", "-c", shell, sys.executable, program], cwd=tmp_path, timeout=60, check=True)
+    subprocess.run(
+        ["sh", "-c", shell, sys.executable, program], cwd=tmp_path, timeout=60, check=True
+    )
     assert (tmp_path / "file").read_text() == "True"
 
 
@@ -90,7 +105,9 @@ def test_the_log_is_utf8_in_an_ascii_locale(tmp_path: Path) -> None:
         "logging.getLogger('cnnbench').info('gr\\xf6\\xdfe \\u5b66 \\udcff')\n"
     )
     environment = {**os.environ, **ASCII_LOCALE}
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, timeout=60, check=True)
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, timeout=60, check=True
+    )
     assert (tmp_path / "train.log").read_text("utf-8").endswith("größe 学 \\udcff\n")
 
 
@@ -255,7 +272,9 @@ def test_libraries_keep_their_own_places_in_a_home(cache: Path) -> None:
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("home", [have_no_home, lambda: Path("/dev/null")], ids=["none", "unwritable"])
+@pytest.mark.parametrize(
+    "home", [have_no_home, lambda: Path("/dev/null")], ids=["none", "unwritable"]
+)
 def test_fonts_are_listed_once_without_a_home(
     cache: Path, monkeypatch: pytest.MonkeyPatch, home: Callable[[], Path]
 ) -> None:
@@ -263,7 +282,9 @@ def test_fonts_are_listed_once_without_a_home(
     assert placed() == [str(cache / "matplotlib"), None]
 
 
-def test_compiler_has_a_place_for_a_user_without_a_name(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiler_has_a_place_for_a_user_without_a_name(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def know_nobody(uid: int) -> object:
         raise KeyError(f"getpwuid(): uid not found: {uid}")
 

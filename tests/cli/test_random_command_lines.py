@@ -41,8 +41,32 @@ VALUES = r"""
     ${oc.dict.keys:model} ${now:%Y} ${job_directory:x/y} ${nobody:1} ${oc.select:a,b}
     1,2 a,b range(1,3) range(3,1) choice(1,2) interval(0,1) glob(*) sort(2,1) int(x) x,
 """.split()
-VALUES += ["", "9" * 5000, "a" * 300, "[" * 60, "\udcff", "a b", " x ", "a #b", "a: b", "\t", "x\ny", "'\n'"]
-PLACES = ["run", "run", ".", "~/x", "/dev/null", "/proc/self/fd", "-x", "学习", "\u202e", "a\u00a0b"]
+VALUES += [
+    "",
+    "9" * 5000,
+    "a" * 300,
+    "[" * 60,
+    "\udcff",
+    "a b",
+    " x ",
+    "a #b",
+    "a: b",
+    "\t",
+    "x\ny",
+    "'\n'",
+]
+PLACES = [
+    "run",
+    "run",
+    ".",
+    "~/x",
+    "/dev/null",
+    "/proc/self/fd",
+    "-x",
+    "学习",
+    "\u202e",
+    "a\u00a0b",
+]
 FLAGS = """
     -m --multirun --run --help --hydra-help --version --resolve --info --cfg -x -- - --cfg=job --cfg=all --cfg=hydra
     --cfg=x --info=all --info=defaults --info=x --package=model --package=_global_ --config-name=summary
@@ -51,19 +75,27 @@ FLAGS = """
 """.split()
 VERBS = ["train", "summary", "benchmark", "trian", "", " "]
 
-text = st.text(st.characters(exclude_characters="\0/"), max_size=8).filter(lambda word: ".." not in word)
+text = st.text(st.characters(exclude_characters="\0/"), max_size=8).filter(
+    lambda word: ".." not in word
+)
 
 
 @st.composite
 def mutated(draw: st.DrawFn, word: str) -> str:
     """Return a word with a letter lost, doubled or changed."""
     place = draw(st.integers(0, len(word)))
-    return word[:place] + draw(st.sampled_from(["", ".", "-", "Z", word[place : place + 1] * 2])) + word[place + 1 :]
+    return (
+        word[:place]
+        + draw(st.sampled_from(["", ".", "-", "Z", word[place : place + 1] * 2]))
+        + word[place + 1 :]
+    )
 
 
 def seldom(*odd: str, usual: str) -> st.SearchStrategy[str]:
     """Mostly what is usual, so that most lines come as far as the checks of what they mean together."""
-    return st.integers(0, 7).flatmap(lambda number: st.sampled_from(odd) if number == 7 else st.just(usual))
+    return st.integers(0, 7).flatmap(
+        lambda number: st.sampled_from(odd) if number == 7 else st.just(usual)
+    )
 
 
 @st.composite
@@ -151,7 +183,13 @@ def check(arguments: list[str]) -> None:
         ["-sc", f"augment={'9' * 5000}"],
         ["data=sample", "data.root=\udcff"],
         ["model=mlp", "model.widths=[1000000000000000000000]"],
-        ["summary", "model=resnet9", "model.width=1000000", "data.resize=4096", "train.batch_size=100000"],
+        [
+            "summary",
+            "model=resnet9",
+            "model.width=1000000",
+            "data.resize=4096",
+            "train.batch_size=100000",
+        ],
     ],
     ids=lambda line: ascii(" ".join(line))[:40],
 )

@@ -62,20 +62,28 @@ def test_training_imports_neither_the_compiler_nor_torchvision_nor_trackers(tmp_
     assert imported(watched, TINY, tmp_path) == "['torch']"
 
 
-def test_an_image_is_classified_without_what_else_pytorch_and_cnnbench_can_do(runs: Runs, tmp_path: Path) -> None:
+def test_an_image_is_classified_without_what_else_pytorch_and_cnnbench_can_do(
+    runs: Runs, tmp_path: Path
+) -> None:
     runs.copy("finished", tmp_path / "run")
     Image.new("L", (28, 28)).save(tmp_path / "black.png")
-    watched = "torch PIL torch._dynamo torch._inductor torchvision sympy matplotlib onnx onnxruntime"
+    watched = (
+        "torch PIL torch._dynamo torch._inductor torchvision sympy matplotlib onnx onnxruntime"
+    )
     assert imported(watched, ("predict", "run", "black.png"), tmp_path) == "['torch', 'PIL']"
 
 
 def test_a_configuration_composed_before_leaves_nothing_in_the_next(within: Command) -> None:
     first = within("--cfg", "job", "optimizer=adam").stdout
-    within("--cfg", "job", "model=alexnet", "optimizer=rmsprop", "+model.width=3", "train.epochs=99")
+    within(
+        "--cfg", "job", "model=alexnet", "optimizer=rmsprop", "+model.width=3", "train.epochs=99"
+    )
     assert within("--cfg", "job", "optimizer=adam").stdout == first
 
 
-def test_garbage_is_collected_while_a_job_runs(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_garbage_is_collected_while_a_job_runs(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     collected: list[bool] = []
     monkeypatch.setattr(compose, "train_job", lambda *_, plot: collected.append(gc.isenabled()))
     within("data=sample", "device=cpu")

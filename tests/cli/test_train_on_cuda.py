@@ -15,7 +15,13 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
 ]
 
-SMALL = ("data=sample", "device=cuda", "train.epochs=2", "data.train_examples=1000", "data.test_examples=300")
+SMALL = (
+    "data=sample",
+    "device=cuda",
+    "train.epochs=2",
+    "data.train_examples=1000",
+    "data.test_examples=300",
+)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -30,7 +36,13 @@ def rows(folder: Path) -> list[dict[str, str]]:
         ("model=bn_lenet", "device.precision=fp16"),
         ("model=bn_lenet", "device.precision=fp32", "device.deterministic=true"),
         ("model=bn_lenet", "optimizer=muon"),
-        ("model=bn_lenet", "optimizer=adamw", "train.grad_clip_norm=1", "train.ema_decay=0.9", "train.tta=hflip"),
+        (
+            "model=bn_lenet",
+            "optimizer=adamw",
+            "train.grad_clip_norm=1",
+            "train.ema_decay=0.9",
+            "train.tta=hflip",
+        ),
         (
             "model=bn_lenet",
             "augment=hflip_translate",
@@ -54,7 +66,13 @@ def test_steps_are_captured(options: tuple[str, ...], within: Command, tmp_path:
 
 
 def test_captured_dropout_and_augmentation_follow_the_seed(within: Command, tmp_path: Path) -> None:
-    options = (*SMALL, "model=alexnet", "data.resize=67", "augment=hflip_translate", "device.deterministic=true")
+    options = (
+        *SMALL,
+        "model=alexnet",
+        "data.resize=67",
+        "augment=hflip_translate",
+        "device.deterministic=true",
+    )
     losses = []
     for name in ("first", "second"):
         assert within(*options, f"hydra.run.dir=outputs/{name}").returncode == 0
@@ -64,7 +82,9 @@ def test_captured_dropout_and_augmentation_follow_the_seed(within: Command, tmp_
 
 
 def test_alexnet_at_224_pixels_trains_within_three_gib(within: Command, tmp_path: Path) -> None:
-    assert within(*SMALL, "model=alexnet", "data.resize=224", "train.batch_size=128").returncode == 0
+    assert (
+        within(*SMALL, "model=alexnet", "data.resize=224", "train.batch_size=128").returncode == 0
+    )
     assert max(float(row["peak_gib"]) for row in rows(tmp_path)) < 3
 
 
@@ -72,7 +92,12 @@ def test_alexnet_at_224_pixels_trains_within_three_gib(within: Command, tmp_path
 def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(
     graph: str, within: Command, tmp_path: Path
 ) -> None:
-    options = ("model=bn_lenet", "augment=hflip_translate", "device.deterministic=true", f"device.cuda_graphs={graph}")
+    options = (
+        "model=bn_lenet",
+        "augment=hflip_translate",
+        "device.deterministic=true",
+        f"device.cuda_graphs={graph}",
+    )
     assert within(*SMALL, *options, "train.checkpoint_every.steps=3").returncode == 0
     run = only_run(tmp_path)
     whole, last = rows(tmp_path), checkpoint.load(run / "checkpoints" / "last.pt")
@@ -91,7 +116,9 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(
 
 
 def test_a_batch_that_does_not_fit_is_named_with_the_memory_there_is(within: Command) -> None:
-    done = within("data=sample", "device=cuda", "model=vgg19", "data.resize=1024", "train.batch_size=4500")
+    done = within(
+        "data=sample", "device=cuda", "model=vgg19", "data.resize=1024", "train.batch_size=4500"
+    )
     assert done.returncode == 2
     assert "a batch of 4500 images of 1024 x 1024 pixels" in done.stderr
     assert "GiB" in done.stderr

@@ -9,8 +9,14 @@ from cnnbench.errors import ConfigError
 COMMANDS = ("benchmark", "data", "evaluate", "train")
 
 WRONG = [
-    ("--epochs=3", "There is no option --epochs of cnnbench train. Values are KEY=VALUE: train.epochs=3"),
-    ("--lr 0.1", "There is no option --lr of cnnbench train. Values are KEY=VALUE: optimizer.lr=0.1"),
+    (
+        "--epochs=3",
+        "There is no option --epochs of cnnbench train. Values are KEY=VALUE: train.epochs=3",
+    ),
+    (
+        "--lr 0.1",
+        "There is no option --lr of cnnbench train. Values are KEY=VALUE: optimizer.lr=0.1",
+    ),
     ("--batch-size 64", "Values are KEY=VALUE: train.batch_size=64"),
     ("--batch_size=64", "Values are KEY=VALUE: train.batch_size=64"),
     ("--learning-rate 0.1 seed=1", "Values are KEY=VALUE: optimizer.lr=0.1"),

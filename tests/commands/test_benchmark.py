@@ -15,7 +15,10 @@ QUICK = (*TINY, "device.threads=1", "device.precision=fp32")  # auto depends on 
 
 
 def results(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(path.read_text()) for path in sorted((folder / "outputs").rglob("benchmark.json"))]
+    return [
+        json.loads(path.read_text())
+        for path in sorted((folder / "outputs").rglob("benchmark.json"))
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +33,21 @@ def test_a_network_is_measured_and_recorded(within: Command, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     (result,) = results(tmp_path)
     assert (result["model"], result["image_size"], result["batch_size"]) == ("lenet_relu", 28, 32)
-    assert tuple(result[key] for key in ("device", "precision", "engine", "compile")) == ("cpu", "fp32", "eager", False)
+    assert tuple(result[key] for key in ("device", "precision", "engine", "compile")) == (
+        "cpu",
+        "fp32",
+        "eager",
+        False,
+    )
     assert result["torch"] == torch.__version__.partition("+")[0]
     training = result["training"]
     assert training["min_s"] <= training["median_s"] <= training["max_s"]
     assert training["examples_per_s"] == pytest.approx(32 / training["median_s"])
     assert training["rounds"] == 3
     flops = result["flops"]
-    assert result["share_of_peak"] == pytest.approx(flops["training_step"] / training["median_s"] / 1e10)
+    assert result["share_of_peak"] == pytest.approx(
+        flops["training_step"] / training["median_s"] / 1e10
+    )
     assert result["epoch"]["examples_per_s"] == pytest.approx(256 / result["epoch"]["seconds"])
     assert result["peak_gib"] > 0
 
@@ -51,7 +61,9 @@ def test_after_a_failure_no_more_are_measured_if_asked_so(within: Command, tmp_p
 
 def test_too_many_networks_are_refused_before_they_are_listed(within: Command) -> None:
     done = within("benchmark", "-m", *QUICK, "seed=range(1,1000000000)")
-    assert (done.returncode, "a sweep of more than 10,000 jobs" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "a sweep of more than 10,000 jobs" in done.stderr) == (2, True), (
+        done.stderr
+    )
 
 
 def test_an_epoch_that_takes_too_long_is_not_run(within: Command, tmp_path: Path) -> None:
@@ -61,7 +73,9 @@ def test_an_epoch_that_takes_too_long_is_not_run(within: Command, tmp_path: Path
     assert "not run" in done.stdout
 
 
-NO_MEMORY = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"
+NO_MEMORY = (
+    "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"
+)
 
 
 @pytest.mark.parametrize(
@@ -93,23 +107,37 @@ def test_memory_that_does_not_suffice_is_a_result_and_no_other_error_is(
         (("--rounds", "x"), "--rounds x is not a whole number. It must be at least 1."),
         (("--epoch-limit", "-1"), "--epoch-limit -1 is out of range. It must be at least 0."),
         (("--epoch-limit", "nan"), "--epoch-limit nan is out of range. It must be at least 0."),
-        ((*QUICK, "train.batch_size=257"), "train.batch_size=257: the training set has 256 examples."),
+        (
+            (*QUICK, "train.batch_size=257"),
+            "train.batch_size=257: the training set has 256 examples.",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[-2:]),
 )
-def test_a_mistake_is_told_in_a_line(arguments: tuple[str, ...], message: str, within: Command) -> None:
+def test_a_mistake_is_told_in_a_line(
+    arguments: tuple[str, ...], message: str, within: Command
+) -> None:
     done = within("benchmark", *arguments)
     assert (done.returncode, done.stderr) == (2, f"cnnbench: {message}\n")
 
 
 def test_rows_show_the_overrides_in_which_they_differ(within: Command) -> None:
     done = within("benchmark", "-m", *QUICK, "optimizer=sgd,muon", "--rounds", "1")
-    rows = [line for line in done.stdout.splitlines() if line.startswith("lenet_relu ") and " fp32 " in line]
-    assert ["fp32 eager optimizer=sgd" in rows[0], "fp32 eager optimizer=muon" in rows[1]] == [True, True]
+    rows = [
+        line
+        for line in done.stdout.splitlines()
+        if line.startswith("lenet_relu ") and " fp32 " in line
+    ]
+    assert ["fp32 eager optimizer=sgd" in rows[0], "fp32 eager optimizer=muon" in rows[1]] == [
+        True,
+        True,
+    ]
     assert "data.test_examples" not in done.stdout.partition("network ")[2]
 
 
-def test_what_was_measured_before_an_interruption_is_printed(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_measured_before_an_interruption_is_printed(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     measured, shown = benchmark.run, []
 
     def interrupted(config: Config, *arguments: object, **options: object) -> object:
@@ -121,5 +149,10 @@ def test_what_was_measured_before_an_interruption_is_printed(within: Command, mo
     monkeypatch.setattr(benchmark, "run", interrupted)
     done = within("benchmark", "-m", *QUICK, "model=lenet,mlp", "--rounds", "1")
     assert done.returncode == 130
-    assert [line.partition(" on ")[0] for line in shown] == ["lenet", "mlp"]  # before each is measured
-    assert [line.split()[0] for line in done.stdout.splitlines() if " fp32 eager " in line] == ["lenet"]
+    assert [line.partition(" on ")[0] for line in shown] == [
+        "lenet",
+        "mlp",
+    ]  # before each is measured
+    assert [line.split()[0] for line in done.stdout.splitlines() if " fp32 eager " in line] == [
+        "lenet"
+    ]

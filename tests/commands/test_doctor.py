@@ -98,13 +98,19 @@ MACHINE = "cnnbench.analysis.machine"
             {f"{MACHINE}.usable_cpus": lambda: 1, f"{MACHINE}.cpu_quota": lambda: 1.5},
             "Only 1 of 4 CPUs may be used. For more, raise their quota.",
         ),
-        ({"os.getloadavg": lambda: (9.0, 9.0, 9.0)}, "The machine is busy: load 9.0 on 4 CPUs. Wait"),
+        (
+            {"os.getloadavg": lambda: (9.0, 9.0, 9.0)},
+            "The machine is busy: load 9.0 on 4 CPUs. Wait",
+        ),
         (
             {"OMP_NUM_THREADS": "1"},
             "OMP_NUM_THREADS=1 keeps training to fewer threads than CPUs. Unset it",
         ),
         (
-            {"platform.machine": lambda: "x86_64", f"{MACHINE}._search": answer("/proc/cpuinfo", "fpu sse2")},
+            {
+                "platform.machine": lambda: "x86_64",
+                f"{MACHINE}._search": answer("/proc/cpuinfo", "fpu sse2"),
+            },
             "The chip has no AVX2: training is several times slower.",
         ),
         (
@@ -112,7 +118,10 @@ MACHINE = "cnnbench.analysis.machine"
             "Only 1.0 GiB of memory can be had.",
         ),
         (
-            {"resource.getrlimit": lambda _: (2**33, 2**33), f"{MACHINE}._import_torch": lambda: None},
+            {
+                "resource.getrlimit": lambda _: (2**33, 2**33),
+                f"{MACHINE}._import_torch": lambda: None,
+            },
             "ulimit -v allows 8.0 GiB of addresses.",
         ),
         (

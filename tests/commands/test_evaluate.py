@@ -31,11 +31,16 @@ def test_the_figures_are_those_that_the_run_measured(run: Path, within: Command)
     done = within("evaluate", "run", "--topk", "2", "3")
     assert (done.returncode, done.stderr) == (0, "")
     evaluation, result = read(run / "evaluation.json"), read(run / "result.json")
-    assert (evaluation["accuracy"], evaluation["loss"]) == (result["test_accuracy"], result["test_loss"])
+    assert (evaluation["accuracy"], evaluation["loss"]) == (
+        result["test_accuracy"],
+        result["test_loss"],
+    )
     names = tuple(each["name"] for each in evaluation["classes"])
     assert names == catalog.get("sample").classes
     lines = done.stdout.splitlines()
-    assert lines[0] == "mlp (best.pt, epoch 2) on the test set of part of Fashion-MNIST: 20 examples"
+    assert (
+        lines[0] == "mlp (best.pt, epoch 2) on the test set of part of Fashion-MNIST: 20 examples"
+    )
     assert f"accuracy           {evaluation['accuracy']:.4f}" in done.stdout
     shares = [line.split()[2] for line in lines if line.startswith("top ")]
     assert shares == [f"{evaluation['topk_accuracy'][k]:.4f}" for k in ("2", "3")]
@@ -69,7 +74,10 @@ def test_other_data_are_evaluated_with_the_normalisation_of_the_training_data(
     within("evaluate", "run")
     done = within("evaluate", "run", "data=mnist", "data.test_examples=20")
     assert done.returncode == 0, done.stderr
-    ours, theirs = read(run / "evaluation.json"), read(run / "evaluation_data=mnist,data.test_examples=20.json")
+    ours, theirs = (
+        read(run / "evaluation.json"),
+        read(run / "evaluation_data=mnist,data.test_examples=20.json"),
+    )
     assert ours["loss"] == theirs["loss"]
 
 
@@ -150,7 +158,12 @@ NOT_TAUGHT = "classes that the network was not taught: "
     ids=["one other name", "names at other places", "fewer", "more"],
 )
 def test_only_as_many_classes_whose_names_are_not_elsewhere_are_matched_by_order(
-    classes: str, told: str, matches: bool, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+    classes: str,
+    told: str,
+    matches: bool,
+    run: Path,
+    within: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = dataclasses.replace(CATALOG["sample"], classes=tuple(classes.split()))
     monkeypatch.setitem(CATALOG, "sample", other)
@@ -162,7 +175,9 @@ def test_only_as_many_classes_whose_names_are_not_elsewhere_are_matched_by_order
     assert ("--match-by-order does not help" in done.stderr) is not matches
 
 
-def test_data_of_other_channels_are_refused(run: Path, within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_of_other_channels_are_refused(
+    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     color = dataclasses.replace(CATALOG["sample"], mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     monkeypatch.setitem(CATALOG, "sample", color)
     done = within("evaluate", "run")
@@ -183,7 +198,9 @@ def test_data_of_other_channels_are_refused(run: Path, within: Command, monkeypa
         ("run data.test_examples=1001", "has 1,000 test examples"),
     ],
 )
-def test_mistakes_are_told_in_one_block(arguments: str, told: str, run: Path, within: Command) -> None:
+def test_mistakes_are_told_in_one_block(
+    arguments: str, told: str, run: Path, within: Command
+) -> None:
     done = within("evaluate", *arguments.split())
     assert done.returncode == 2
     assert told in done.stderr
@@ -201,8 +218,17 @@ def trained_on_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a grey data set of three classes, `own`, and a run on it, `run`."""
     folder = tmp_path_factory.mktemp("trained_on_folder")
     fill(folder / "own", {"a": 12, "b": 12, "c": 12}, "L")
-    data = ("data=folder", "data.path=own", "data.image_size=8", "train.batch_size=8", "train.epochs=1", "device=cpu")
-    done = run_in_process("model=mlp", "model.widths=[8]", *data, "hydra.run.dir=run", folder=folder)
+    data = (
+        "data=folder",
+        "data.path=own",
+        "data.image_size=8",
+        "train.batch_size=8",
+        "train.epochs=1",
+        "device=cpu",
+    )
+    done = run_in_process(
+        "model=mlp", "model.widths=[8]", *data, "hydra.run.dir=run", folder=folder
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -219,7 +245,9 @@ def test_of_the_folder_that_was_trained_on_only_what_was_left_out_is_evaluated(
 ) -> None:
     evaluation = evaluate(trained_on_folder, within, f"data.path={trained_on_folder / 'own'}")
     assert [each["support"] for each in evaluation["classes"]] == [2, 2, 2]
-    assert evaluation["accuracy"] == read(trained_on_folder / "run" / "result.json")["test_accuracy"]
+    assert (
+        evaluation["accuracy"] == read(trained_on_folder / "run" / "result.json")["test_accuracy"]
+    )
 
 
 def test_of_another_folder_all_images_are_evaluated_in_the_channels_and_by_the_classes_of_the_network(
@@ -231,7 +259,9 @@ def test_of_another_folder_all_images_are_evaluated_in_the_channels_and_by_the_c
     assert supports == {"a": 0, "b": 4, "c": 7}
 
 
-def test_a_class_is_the_same_with_its_letters_composed_or_apart(within: Command, tmp_path: Path) -> None:
+def test_a_class_is_the_same_with_its_letters_composed_or_apart(
+    within: Command, tmp_path: Path
+) -> None:
     """As one system names a file `é`, and another `e` with a mark."""
     fill(tmp_path / "own", {"caf\u00e9": 6, "th\u00e9": 6}, "L")
     fill(tmp_path / "others", {"cafe\u0301": 3, "the\u0301": 4}, "L")
@@ -244,7 +274,9 @@ def test_a_class_is_the_same_with_its_letters_composed_or_apart(within: Command,
     assert evaluation["matched_by_order"] is False
 
 
-def test_a_folder_with_a_test_part_is_evaluated_on_that_part(trained_on_folder: Path, within: Command) -> None:
+def test_a_folder_with_a_test_part_is_evaluated_on_that_part(
+    trained_on_folder: Path, within: Command
+) -> None:
     fill(trained_on_folder / "split" / "train", {"a": 3, "b": 3, "c": 3}, "L")
     fill(trained_on_folder / "split" / "test", {"a": 1, "b": 2, "c": 3}, "L")
     evaluation = evaluate(trained_on_folder, within, "data.path=split")
@@ -258,11 +290,18 @@ def test_a_folder_that_was_trained_on_and_has_changed_is_refused_whatever_it_is_
     Path("copy").symlink_to("own")
     Path("elsewhere").mkdir()
     picture(99, "L").save("own/a/new.png")
-    for folder, run, path in ((".", "run", "own"), (".", "run", "copy"), ("elsewhere", "../run", "../own")):
+    for folder, run, path in (
+        (".", "run", "own"),
+        (".", "run", "copy"),
+        ("elsewhere", "../run", "../own"),
+    ):
         os.chdir(trained_on_folder / folder)
         for overrides in ([], ["data=folder", f"data.path={path}"]):
             done = within("evaluate", run, *overrides)
-            assert (done.returncode, "it has not seen cannot be told" in done.stderr) == (2, True), done.stderr
+            assert (done.returncode, "it has not seen cannot be told" in done.stderr) == (
+                2,
+                True,
+            ), done.stderr
     (trained_on_folder / "own/a/new.png").unlink()
     assert within("evaluate", "../run").returncode == 0
 
@@ -273,8 +312,17 @@ def test_of_a_folder_with_parts_the_one_that_was_trained_on_is_refused(
 ) -> None:
     for each, number in (("train", 4), ("test", 2)):
         fill(tmp_path / "own" / each, {"a": number, "b": number}, "L")
-    data = ("data=folder", "data.path=own", "data.image_size=8", "data.validation=0", "train.epochs=1", "device=cpu")
-    done = run_in_process("model=mlp", "model.widths=[8]", *data, "hydra.run.dir=run", folder=tmp_path)
+    data = (
+        "data=folder",
+        "data.path=own",
+        "data.image_size=8",
+        "data.validation=0",
+        "train.epochs=1",
+        "device=cpu",
+    )
+    done = run_in_process(
+        "model=mlp", "model.widths=[8]", *data, "hydra.run.dir=run", folder=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     done = within("evaluate", "run", f"data.path=own/{part}")
     assert done.returncode == code, done.stderr

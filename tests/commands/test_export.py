@@ -62,14 +62,22 @@ def metadata_of(path: Path) -> dict[str, str]:
 def test_the_file_is_named_after_the_network_and_what_is_printed_says_what_it_is(
     form: str, run: Path, within: Command
 ) -> None:
-    done = within("export", "run", *([] if form == "onnx" else ["--format", form]))  # which is what it is by itself
-    assert (done.returncode, done.stderr) == (0, f"Exporting mlp (best.pt, epoch 2) as {form} ...\n")
+    done = within(
+        "export", "run", *([] if form == "onnx" else ["--format", form])
+    )  # which is what it is by itself
+    assert (done.returncode, done.stderr) == (
+        0,
+        f"Exporting mlp (best.pt, epoch 2) as {form} ...\n",
+    )
     path = run / "export" / f"mlp.{SUFFIXES[form]}"
     assert [each.name for each in path.parent.iterdir()] == [path.name]
     heading, takes, gives, checked = done.stdout.splitlines()
     assert heading.startswith(f"run/export/{path.name}, ")
     assert heading.endswith(" KiB: mlp (best.pt, epoch 2)")
-    assert takes == "takes    images: float32 (N, 1, 28, 28), pixels / 255, less the mean, divided by std"
+    assert (
+        takes
+        == "takes    images: float32 (N, 1, 28, 28), pixels / 255, less the mean, divided by std"
+    )
     assert gives == "gives    logits: float32 (N, 10), whose softmax are probabilities"
     assert " on 64 test images of part of Fashion-MNIST: largest difference " in checked
 
@@ -83,33 +91,53 @@ def test_with_preprocessing_the_file_takes_pixels(run: Path, within: Command) ->
     done = within("export", "run", "--preprocessing")
     assert "takes    images: uint8 (N, 1, 28, 28)" in done.stdout
     expected = opened(run).engine.classify(CLOTHES)
-    torch.testing.assert_close(logits(run / "export" / "mlp.onnx", CLOTHES), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        logits(run / "export" / "mlp.onnx", CLOTHES), expected, rtol=1e-5, atol=1e-5
+    )
 
 
-def test_the_weights_go_back_into_the_network_that_the_metadata_describe(run: Path, within: Command) -> None:
+def test_the_weights_go_back_into_the_network_that_the_metadata_describe(
+    run: Path, within: Command
+) -> None:
     within("export", "run", "--format", "safetensors")
     path = run / "export" / "mlp.safetensors"
     facts = metadata_of(path)
-    network = models.build(facts["model"], 1, len(json.loads(facts["classes"])), **json.loads(facts["arguments"]))
+    network = models.build(
+        facts["model"], 1, len(json.loads(facts["classes"])), **json.loads(facts["arguments"])
+    )
     network.load_state_dict(load_file(path))
     pixels = CLOTHES.numpy() / 255
     inputs = (pixels - np.array(json.loads(facts["mean"]))) / np.array(json.loads(facts["std"]))
     given = network(torch.tensor(inputs, dtype=torch.float32))
-    torch.testing.assert_close(given.detach(), opened(run).engine.classify(CLOTHES), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        given.detach(), opened(run).engine.classify(CLOTHES), rtol=1e-5, atol=1e-6
+    )
 
 
-def test_a_run_in_16_bits_is_exported_in_32(run: Path, within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_in_16_bits_is_exported_in_32(
+    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     precise = opened(run).engine.classify(CLOTHES)
-    monkeypatch.setattr(device, "_multiplies_in_bf16", lambda: True)  # where bf16 is what auto means
+    monkeypatch.setattr(
+        device, "_multiplies_in_bf16", lambda: True
+    )  # where bf16 is what auto means
     monkeypatch.setattr(device, "BF16_INTENSITY", 0)
-    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["device"].update(precision="bf16"))
+    forge(
+        run / "checkpoints" / "best.pt",
+        lambda state: state["config"]["device"].update(precision="bf16"),
+    )
     assert within("export", "run", "--preprocessing").returncode == 0
     assert not torch.equal(opened(run).engine.classify(CLOTHES), precise)
-    torch.testing.assert_close(logits(run / "export" / "mlp.onnx", CLOTHES), precise, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        logits(run / "export" / "mlp.onnx", CLOTHES), precise, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_run_on_a_device_that_is_not_here_is_exported(run: Path, within: Command) -> None:
-    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["device"].update(name="mps", cuda_graphs=True))
+    forge(
+        run / "checkpoints" / "best.pt",
+        lambda state: state["config"]["device"].update(name="mps", cuda_graphs=True),
+    )
     assert within("export", "run", "--format", "safetensors").returncode == 0
 
 
@@ -117,10 +145,14 @@ def test_a_run_on_a_device_that_is_not_here_is_exported(run: Path, within: Comma
 
 
 @pytest.mark.parametrize("form", SUFFIXES)
-def test_the_metadata_say_what_whoever_has_the_file_must_know(form: str, run: Path, within: Command) -> None:
+def test_the_metadata_say_what_whoever_has_the_file_must_know(
+    form: str, run: Path, within: Command
+) -> None:
     within("export", "run", "--format", form)
     facts = metadata_of(run / "export" / f"mlp.{SUFFIXES[form]}")
-    result, environment = (json.loads((run / f"{name}.json").read_text()) for name in ("result", "environment"))
+    result, environment = (
+        json.loads((run / f"{name}.json").read_text()) for name in ("result", "environment")
+    )
     sample = catalog.get("sample")
     assert facts.pop("cnnbench")
     assert facts == {
@@ -157,7 +189,9 @@ NOT_OF_THESE_WEIGHTS = {
 
 
 @pytest.mark.parametrize("why", NOT_OF_THESE_WEIGHTS)
-def test_an_accuracy_that_may_be_of_other_weights_is_left_out(why: str, run: Path, within: Command) -> None:
+def test_an_accuracy_that_may_be_of_other_weights_is_left_out(
+    why: str, run: Path, within: Command
+) -> None:
     NOT_OF_THESE_WEIGHTS[why](run)
     within("export", "run", "--format", "safetensors")
     assert "test_accuracy" not in metadata_of(run / "export" / "mlp.safetensors")
@@ -203,13 +237,17 @@ def test_what_computes_something_else_is_not_written(
     error: float, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = export.Classifier.forward
-    monkeypatch.setattr(export.Classifier, "forward", lambda self, images: forward(self, images) * (1 + error))
+    monkeypatch.setattr(
+        export.Classifier, "forward", lambda self, images: forward(self, images) * (1 + error)
+    )
     done = within("export", "run", "--format", "torch_export")
     assert (done.returncode, (run / "export").exists()) == (2, False)
     assert "does not compute what the network does" in done.stderr
 
 
-@pytest.mark.parametrize("is_other", [False, True], ids=["no data", "another data set of that name"])
+@pytest.mark.parametrize(
+    "is_other", [False, True], ids=["no data", "another data set of that name"]
+)
 def test_without_the_data_of_the_run_it_is_compared_on_random_images(
     is_other: bool, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,21 +265,35 @@ def test_without_the_data_of_the_run_it_is_compared_on_random_images(
     ("arguments", "told"),
     [
         ((), "Name a run directory: cnnbench export RUN"),
-        (("run", "--format", "tflite"), "--format tflite is not known. Allowed: onnx, safetensors, torch_export."),
-        (("run", "--format", "safetensors", "--preprocessing"), "holds weights alone. Use --format onnx"),
-        (("run", "device=cuda"), "'device=cuda' is one word too many: cnnbench export RUN [options]"),
+        (
+            ("run", "--format", "tflite"),
+            "--format tflite is not known. Allowed: onnx, safetensors, torch_export.",
+        ),
+        (
+            ("run", "--format", "safetensors", "--preprocessing"),
+            "holds weights alone. Use --format onnx",
+        ),
+        (
+            ("run", "device=cuda"),
+            "'device=cuda' is one word too many: cnnbench export RUN [options]",
+        ),
         (("nowhere",), "nowhere is no directory"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
-def test_wrong_usage_is_told_with_code_2(arguments: tuple[str, ...], told: str, within: Command) -> None:
+def test_wrong_usage_is_told_with_code_2(
+    arguments: tuple[str, ...], told: str, within: Command
+) -> None:
     done = within("export", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
 
 
 def test_words_of_a_hostile_run_do_not_steer_the_terminal(run: Path, within: Command) -> None:
-    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["model"].update(name="\x1b[31m:Net"))
+    forge(
+        run / "checkpoints" / "best.pt",
+        lambda state: state["config"]["model"].update(name="\x1b[31m:Net"),
+    )
     done = within("export", "run")
     assert (done.returncode, "\x1b" in done.stderr) == (2, False)
 
@@ -259,18 +311,31 @@ def test_a_network_that_pytorch_cannot_export_is_told(
 ) -> None:
     (tmp_path / "undecided_net.py").write_text(NETWORK)
     monkeypatch.syspath_prepend(tmp_path)
-    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["model"].update(name="undecided_net:Net"))
+    forge(
+        run / "checkpoints" / "best.pt",
+        lambda state: state["config"]["model"].update(name="undecided_net:Net"),
+    )
     assert "--allow-custom-model" in within("export", "run").stderr
     done = within("export", "run", "--allow-custom-model")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 2)
-    assert "PyTorch cannot export this network: Could not guard on data-dependent expression" in done.stderr
+    assert (
+        "PyTorch cannot export this network: Could not guard on data-dependent expression"
+        in done.stderr
+    )
 
 
 def test_a_network_of_ones_own_is_exported_under_the_name_of_its_class(
     run: Path, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "plain_net.py").write_text("from cnnbench.models.mlp import MLP\nclass Net(MLP): pass\n")
+    (tmp_path / "plain_net.py").write_text(
+        "from cnnbench.models.mlp import MLP\nclass Net(MLP): pass\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
-    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["model"].update(name="plain_net:Net"))
+    forge(
+        run / "checkpoints" / "best.pt",
+        lambda state: state["config"]["model"].update(name="plain_net:Net"),
+    )
     done = within("export", "run", "--allow-custom-model", "--format", "safetensors")
-    assert (done.returncode, (run / "export" / "Net.safetensors").exists()) == (0, True), done.stderr
+    assert (done.returncode, (run / "export" / "Net.safetensors").exists()) == (0, True), (
+        done.stderr
+    )

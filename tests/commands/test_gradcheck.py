@@ -17,10 +17,16 @@ class Wrong(nn.Linear):
     """Outputs that are right, and a gradient of the weights that is not."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return inputs @ self.weight.T + self.bias + 1e-6 * (self.weight.sum() - self.weight.sum().detach())
+        return (
+            inputs @ self.weight.T
+            + self.bias
+            + 1e-6 * (self.weight.sum() - self.weight.sum().detach())
+        )
 
 
-def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(within: Command, tmp_path: Path) -> None:
+def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(
+    within: Command, tmp_path: Path
+) -> None:
     result = within("gradcheck", "model=lenet")
     assert (result.returncode, result.stderr) == (0, "")
     names = [line.split()[0] for line in result.stdout.splitlines()[3:17]]
@@ -31,11 +37,15 @@ def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(w
         "network",
     ]
     assert "BEYOND" not in result.stdout
-    assert len({len(line) for line in result.stdout.splitlines()[2:19]}) == 1  # numbers end in one column
+    assert (
+        len({len(line) for line in result.stdout.splitlines()[2:19]}) == 1
+    )  # numbers end in one column
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_row_is_printed_before_the_next_is_computed(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_printed_before_the_next_is_computed(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -49,14 +59,24 @@ def test_a_row_is_printed_before_the_next_is_computed(within: Command, monkeypat
     "overrides",
     [
         ["model=bn_lenet", "train.loss=mse"],
-        ["model=lenet", "model.pooling=max", "model.activation=relu", "model.padding_mode=reflect", "train.loss=nll"],
+        [
+            "model=lenet",
+            "model.pooling=max",
+            "model.activation=relu",
+            "model.padding_mode=reflect",
+            "train.loss=nll",
+        ],
         ["model=resnet20", "model.depth=8", "data.resize=8", "train.label_smoothing=0.1"],
         pytest.param(
-            ["model=densenet_bc100", "model.depth=16", "data.resize=12", "model.dropout=0.5"], marks=pytest.mark.slow
+            ["model=densenet_bc100", "model.depth=16", "data.resize=12", "model.dropout=0.5"],
+            marks=pytest.mark.slow,
         ),
-        pytest.param(["model=preact_resnet110", "model.depth=20", "data.resize=8"], marks=pytest.mark.slow),
         pytest.param(
-            ["model=googlenet", "model.auxiliary=true", "data.resize=65", "--batch", "3"], marks=pytest.mark.slow
+            ["model=preact_resnet110", "model.depth=20", "data.resize=8"], marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["model=googlenet", "model.auxiliary=true", "data.resize=65", "--batch", "3"],
+            marks=pytest.mark.slow,
         ),
         ["model=mlp", "model.widths=[5]", "data.resize=4", "--batch", "3"],
         ["data=cifar10", "model=simple_cnn"],
@@ -103,9 +123,13 @@ class MyNet(nn.Module):
 """
 
 
-def test_a_network_of_ones_own_may_have_what_those_of_the_zoo_have_not(within: Command, tmp_path: Path) -> None:
+def test_a_network_of_ones_own_may_have_what_those_of_the_zoo_have_not(
+    within: Command, tmp_path: Path
+) -> None:
     (tmp_path / "check_my_module.py").write_text(MINE)
-    result = within("gradcheck", "model=simple_cnn", "model.name=check_my_module:MyNet", "data.resize=9")
+    result = within(
+        "gradcheck", "model=simple_cnn", "model.name=check_my_module:MyNet", "data.resize=9"
+    )
     assert (result.returncode, result.stderr) == (0, "")
     assert "Not written by hand, and torch's in both: Conv2d, GELU." in result.stdout
     assert "unused" not in result.stdout
@@ -138,11 +162,15 @@ def test_evaluation_is_looked_at_where_it_is_another(
     monkeypatch.setattr(batch_norm.NormaliseByMoving, operation, staticmethod(broken))
     result = within("gradcheck", "model=bn_lenet")
     assert result.returncode == 6
-    assert "BatchNorm2d" in next(line for line in result.stdout.splitlines() if line.endswith("BEYOND"))
+    assert "BatchNorm2d" in next(
+        line for line in result.stdout.splitlines() if line.endswith("BEYOND")
+    )
 
 
 def test_moving_averages_are_looked_at(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_norm, "_move", lambda layer, mean, variance: layer.running_mean.add_(mean))
+    monkeypatch.setattr(
+        batch_norm, "_move", lambda layer, mean, variance: layer.running_mean.add_(mean)
+    )
     assert within("gradcheck", "model=bn_lenet").returncode == 6
 
 
@@ -153,16 +181,24 @@ def test_json_says_that_all_passed(within: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-m", "model=lenet,nin"], "cnnbench gradcheck looks at one network: -m is for cnnbench train."),
+        (
+            ["-m", "model=lenet,nin"],
+            "cnnbench gradcheck looks at one network: -m is for cnnbench train.",
+        ),
         (["--batch", "1"], "--batch 1 is out of range. It must be at least 2, to be normalized."),
         (["--batch", "x"], "--batch x is not a whole number."),
         (["model=alexnet", "data.resize=28"], "The smallest size is data.resize=67."),
         (["model=lenett"], "lenet"),
-        (["model=simple_cnn", "model.name=check_lists:Lists"], "must return logits of shape (1, 10) for one image"),
+        (
+            ["model=simple_cnn", "model.name=check_lists:Lists"],
+            "must return logits of shape (1, 10) for one image",
+        ),
     ],
     ids=str,
 )
-def test_a_mistake_is_said(within: Command, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_a_mistake_is_said(
+    within: Command, tmp_path: Path, arguments: list[str], message: str
+) -> None:
     (tmp_path / "check_lists.py").write_text(LISTS)
     result = within("gradcheck", *arguments)
     assert (result.returncode, result.stdout) == (2, "")

@@ -43,11 +43,15 @@ def probabilities(run: Path, images: npt.NDArray[np.uint8], *overrides: str) -> 
 
 
 def as_json(within: Command, *arguments: str) -> list[dict[str, Any]]:
-    predictions: list[dict[str, Any]] = json.loads(within("predict", "run", "--json", *arguments).stdout)
+    predictions: list[dict[str, Any]] = json.loads(
+        within("predict", "run", "--json", *arguments).stdout
+    )
     return predictions
 
 
-def test_the_classes_are_those_that_the_network_gives(run: Path, images: list[str], within: Command) -> None:
+def test_the_classes_are_those_that_the_network_gives(
+    run: Path, images: list[str], within: Command
+) -> None:
     predictions = as_json(within, *images, "--topk", "99")
     assert [each["image"] for each in predictions] == images
     expected = probabilities(run, clothes()[:3])
@@ -98,17 +102,23 @@ def test_stdout_is_for_programs_alone(form: str, images: list[str], within: Comm
     ]
 
 
-def test_a_set_of_more_than_a_batch_keeps_its_order(run: Path, within: Command, tmp_path: Path) -> None:
+def test_a_set_of_more_than_a_batch_keeps_its_order(
+    run: Path, within: Command, tmp_path: Path
+) -> None:
     count = 2 * BATCH + 3
     header = bytes([0, 0, 8, 3]) + struct.pack(">3I", count, 28, 28)
     (tmp_path / "images").write_bytes(header + clothes()[:count].tobytes())
     predictions = as_json(within, "images")
     assert [each["image"] for each in predictions] == [f"images[{index}]" for index in range(count)]
-    expected = [CLASSES[place] for place in probabilities(run, clothes()[:count]).argmax(dim=1).tolist()]
+    expected = [
+        CLASSES[place] for place in probabilities(run, clothes()[:count]).argmax(dim=1).tolist()
+    ]
     assert [each["class"] for each in predictions] == expected
 
 
-def test_a_folder_of_nothing_but_unreadable_images_gives_an_error_for_each(within: Command, tmp_path: Path) -> None:
+def test_a_folder_of_nothing_but_unreadable_images_gives_an_error_for_each(
+    within: Command, tmp_path: Path
+) -> None:
     (tmp_path / "folder").mkdir()
     for index in range(BATCH + 1):
         (tmp_path / "folder" / f"{index:03}.png").write_text("text")
@@ -123,7 +133,10 @@ def test_a_folder_of_nothing_but_unreadable_images_gives_an_error_for_each(withi
 def test_without_a_network_that_gives_numbers_an_image_has_no_class(
     run: Path, images: list[str], within: Command
 ) -> None:
-    forge(run / "checkpoints" / "best.pt", lambda state: [value.fill_(torch.nan) for value in state["model"].values()])
+    forge(
+        run / "checkpoints" / "best.pt",
+        lambda state: [value.fill_(torch.nan) for value in state["model"].values()],
+    )
     done = within("predict", "run", "--json", images[0])
     assert (done.returncode, json.loads(done.stdout)) == (
         3, [{"image": "0.png", "error": "0.png: the network's output for it is not finite."}]
@@ -133,7 +146,9 @@ def test_without_a_network_that_gives_numbers_an_image_has_no_class(
 # inverted images
 
 
-def test_inverted_images_are_told_once_with_what_to_do(images: list[str], within: Command, tmp_path: Path) -> None:
+def test_inverted_images_are_told_once_with_what_to_do(
+    images: list[str], within: Command, tmp_path: Path
+) -> None:
     for index in range(4):
         Image.fromarray(255 - clothes()[index]).save(tmp_path / f"inverted_{index}.png")
     done = within("predict", "run", *images, *(f"inverted_{index}.png" for index in range(4)))
@@ -144,7 +159,9 @@ def test_inverted_images_are_told_once_with_what_to_do(images: list[str], within
     )
 
 
-def test_inverting_gives_what_the_image_itself_gives(images: list[str], within: Command, tmp_path: Path) -> None:
+def test_inverting_gives_what_the_image_itself_gives(
+    images: list[str], within: Command, tmp_path: Path
+) -> None:
     Image.fromarray(255 - clothes()[0]).save(tmp_path / "inverted.png")
     (plain,), (inverted,) = as_json(within, images[0]), as_json(within, "inverted.png", "--invert")
     assert inverted == {**plain, "image": "inverted.png"}
@@ -158,17 +175,27 @@ def test_the_device_may_be_another(run: Path, images: list[str], within: Command
     (prediction,) = as_json(within, "device=cpu", images[0], "device.precision=bf16")
     expected = probabilities(run, clothes()[:1], "device.precision=bf16")
     assert prediction["probability"] == pytest.approx(float(expected.max()))
-    assert prediction["probability"] != pytest.approx(float(probabilities(run, clothes()[:1]).max()))
+    assert prediction["probability"] != pytest.approx(
+        float(probabilities(run, clothes()[:1]).max())
+    )
 
 
-def test_a_file_may_be_named_like_an_override(images: list[str], within: Command, tmp_path: Path) -> None:
+def test_a_file_may_be_named_like_an_override(
+    images: list[str], within: Command, tmp_path: Path
+) -> None:
     (tmp_path / images[0]).rename(tmp_path / "device=cpu")
-    assert [each["image"] for each in as_json(within, "device=cpu", "device.threads=1")] == ["device=cpu"]
+    assert [each["image"] for each in as_json(within, "device=cpu", "device.threads=1")] == [
+        "device=cpu"
+    ]
 
 
-def test_flips_are_averaged_if_the_run_has_them(run: Path, images: list[str], within: Command) -> None:
+def test_flips_are_averaged_if_the_run_has_them(
+    run: Path, images: list[str], within: Command
+) -> None:
     (plain,) = as_json(within, images[0])
-    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["train"].update(tta="hflip"))
+    forge(
+        run / "checkpoints" / "best.pt", lambda state: state["config"]["train"].update(tta="hflip")
+    )
     (averaged,) = as_json(within, images[0])
     assert averaged["probability"] != plain["probability"]
 
@@ -176,7 +203,10 @@ def test_flips_are_averaged_if_the_run_has_them(run: Path, images: list[str], wi
 def test_data_in_a_folder_of_its_own_need_no_consent_as_none_are_read(
     run: Path, images: list[str], within: Command
 ) -> None:
-    forge(run / "checkpoints" / "best.pt", lambda state: state["config"]["data"].update(root="elsewhere"))
+    forge(
+        run / "checkpoints" / "best.pt",
+        lambda state: state["config"]["data"].update(root="elsewhere"),
+    )
     assert within("predict", "run", images[0]).returncode == 0
 
 
@@ -187,10 +217,16 @@ def test_data_in_a_folder_of_its_own_need_no_consent_as_none_are_read(
     ("arguments", "told"),
     [
         ((), "Name a run directory: cnnbench predict RUN IMAGE ..."),
-        (("run",), "Name an image, a folder of images or an IDX file: cnnbench predict RUN IMAGE ..."),
+        (
+            ("run",),
+            "Name an image, a folder of images or an IDX file: cnnbench predict RUN IMAGE ...",
+        ),
         (("run", "device=cpu"), "Name an image, a folder of images or an IDX file"),
         (("run", "0.png", "--topk", "0"), "--topk 0 is out of range. It must be at least 1."),
-        (("run", "0.png", "--topk", "two"), "--topk two is not a whole number. It must be at least 1."),
+        (
+            ("run", "0.png", "--topk", "two"),
+            "--topk two is not a whole number. It must be at least 1.",
+        ),
         (("run", "0.png", "--json", "--csv"), "--json and --csv are two forms: choose one."),
         (("run", "0.png", "device=tpu"), "device=tpu is not known"),
         (("run", "0.png", "device.speed=1"), "There is no key 'device.speed'"),
@@ -208,13 +244,17 @@ def test_wrong_usage_is_told_with_code_2(
     assert told in done.stderr
 
 
-def test_a_run_without_checkpoint_is_told_with_code_5(run: Path, images: list[str], within: Command) -> None:
+def test_a_run_without_checkpoint_is_told_with_code_5(
+    run: Path, images: list[str], within: Command
+) -> None:
     (run / "checkpoints").rename(run.parent / "elsewhere")
     done = within("predict", "run", images[0])
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1)
 
 
-def test_names_of_classes_do_not_steer_the_terminal(run: Path, images: list[str], within: Command) -> None:
+def test_names_of_classes_do_not_steer_the_terminal(
+    run: Path, images: list[str], within: Command
+) -> None:
     facts = json.loads((run / "dataset.json").read_text())
     hostile = {**facts, "title": "\x1b[31m", "classes": ["\x1b[31m" + name for name in CLASSES]}
     (run / "dataset.json").write_text(json.dumps(hostile))

@@ -16,19 +16,27 @@ def written(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("report."))
 
 
-def test_a_folder_of_runs_has_the_report_beside_them_and_the_table_is_printed(within: Command, tmp_path: Path) -> None:
+def test_a_folder_of_runs_has_the_report_beside_them_and_the_table_is_printed(
+    within: Command, tmp_path: Path
+) -> None:
     make_run(tmp_path / "outputs" / "lenet" / "1", lr=0.1)
     make_run(tmp_path / "outputs" / "sweeps" / "mine" / "job", lr=0.2)
     done = within("report", "outputs")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("2 runs: 2 finished\n")
-    assert done.stdout.splitlines()[-3:] == ["outputs/report.html", "outputs/report.csv", "outputs/report.md"]
+    assert done.stdout.splitlines()[-3:] == [
+        "outputs/report.html",
+        "outputs/report.csv",
+        "outputs/report.md",
+    ]
     assert written(tmp_path / "outputs") == FILES
     assert written(tmp_path) == []
 
 
 @pytest.mark.parametrize("place", ["", "site/today/"])
-def test_of_several_folders_the_report_is_here_or_where_asked(within: Command, tmp_path: Path, place: str) -> None:
+def test_of_several_folders_the_report_is_here_or_where_asked(
+    within: Command, tmp_path: Path, place: str
+) -> None:
     for name in ("a", "b"):
         make_run(tmp_path / name / "run")
     done = within("report", "a", "b", *(["--output", place] if place else []))
@@ -42,11 +50,16 @@ def test_a_place_that_cannot_be_written_to_is_told(within: Command, tmp_path: Pa
     (tmp_path / "file").write_text("")
     done = within("report", "run", "--output", "file")
     assert done.returncode == 2
-    assert done.stderr == "cnnbench: file cannot be written: File exists. Name another place: --output DIR.\n"
+    assert (
+        done.stderr
+        == "cnnbench: file cannot be written: File exists. Name another place: --output DIR.\n"
+    )
 
 
 @pytest.mark.parametrize("name", ["empty", "nothing", "file"])
-def test_a_report_over_nothing_is_told_and_not_written(within: Command, tmp_path: Path, name: str) -> None:
+def test_a_report_over_nothing_is_told_and_not_written(
+    within: Command, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     done = within("report", name)
@@ -65,10 +78,14 @@ def test_a_run_that_is_found_twice_is_one(within: Command, tmp_path: Path) -> No
     make_run(tmp_path / "outputs" / "run")
     done = within("report", "outputs", "outputs/run", str(tmp_path / "outputs"))
     assert "1 run: 1 finished" in done.stdout
-    assert len((tmp_path / "report.csv").read_text().splitlines()) == 2  # with the names of the columns
+    assert (
+        len((tmp_path / "report.csv").read_text().splitlines()) == 2
+    )  # with the names of the columns
 
 
-def test_the_csv_has_a_row_for_each_run_the_best_first_with_what_became_of_it(within: Command, tmp_path: Path) -> None:
+def test_the_csv_has_a_row_for_each_run_the_best_first_with_what_became_of_it(
+    within: Command, tmp_path: Path
+) -> None:
     grid(tmp_path / "runs", ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 4)
     done = within("report", "runs")
     assert done.returncode == 0, done.stderr
@@ -80,7 +97,9 @@ def test_the_csv_has_a_row_for_each_run_the_best_first_with_what_became_of_it(wi
     assert rows[7]["error"] == "The training loss became nan in epoch 1."
 
 
-def test_both_tables_in_files_have_the_same_columns_network_data_and_all_keys(within: Command, tmp_path: Path) -> None:
+def test_both_tables_in_files_have_the_same_columns_network_data_and_all_keys(
+    within: Command, tmp_path: Path
+) -> None:
     sweep = tmp_path / "sweep"
     run = make_run(sweep / "job", lr=0.5)
     (run / ".hydra" / "overrides.yaml").unlink()
@@ -90,7 +109,16 @@ def test_both_tables_in_files_have_the_same_columns_network_data_and_all_keys(wi
     assert (sweep / "sweep.csv").read_text() == (sweep / "report.csv").read_text()
     with (sweep / "sweep.csv").open() as file:
         row, _ = csv.DictReader(file)
-    wanted = ("model", "data", "optimizer.lr", "augment.hflip", "seed", "best_epoch", "test_loss", "train_accuracy")
+    wanted = (
+        "model",
+        "data",
+        "optimizer.lr",
+        "augment.hflip",
+        "seed",
+        "best_epoch",
+        "test_loss",
+        "train_accuracy",
+    )
     shown = [row[name] for name in wanted]
     assert shown[:5] == ["lenet", "fashion_mnist", "0.5", "false", "0"]
     assert all(shown)
@@ -102,13 +130,17 @@ def test_the_markdown_has_means_and_runs(within: Command, tmp_path: Path) -> Non
     make_run(tmp_path / "runs" / "other", model="a|b")
     assert within("report", "runs").returncode == 0
     text = (tmp_path / "runs" / "report.md").read_text()
-    assert text.startswith("# 3 runs: 3 finished\n\nThe same in all runs: data fashion_mnist, size (px) 28, ")
+    assert text.startswith(
+        "# 3 runs: 3 finished\n\nThe same in all runs: data fashion_mnist, size (px) 28, "
+    )
     assert "## Mean ± standard deviation over seeds\n\n| network | n | seeds |" in text
     assert "| network | seed | parameters |" in text
     assert "| a\\|b | 0 | 1,000 |" in text
 
 
-def test_a_link_in_place_of_the_report_is_replaced_not_followed(within: Command, tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_report_is_replaced_not_followed(
+    within: Command, tmp_path: Path
+) -> None:
     make_run(tmp_path / "outputs" / "run")
     (tmp_path / "precious").write_text("mine")
     for name in FILES:

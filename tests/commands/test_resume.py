@@ -13,7 +13,13 @@ from helpers.in_process import run_in_process
 
 from cnnbench import config
 
-JOB = (*TINY, "augment=hflip_translate", "train.ema_decay=0.9", "optimizer=adam", "scheduler=constant")
+JOB = (
+    *TINY,
+    "augment=hflip_translate",
+    "train.ema_decay=0.9",
+    "optimizer=adam",
+    "scheduler=constant",
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,22 +76,39 @@ def test_a_finished_run_says_so_and_nothing_is_written(extended: Path) -> None:
     assert content(extended / "run") == before
 
 
-@pytest.mark.parametrize("change", ["train.epochs=2", "seed=1", "optimizer=sgd", "model.width=3", "train.epochs=0"])
-def test_what_cannot_be_changed_is_refused_and_nothing_is_written(extended: Path, change: str) -> None:
+@pytest.mark.parametrize(
+    "change", ["train.epochs=2", "seed=1", "optimizer=sgd", "model.width=3", "train.epochs=0"]
+)
+def test_what_cannot_be_changed_is_refused_and_nothing_is_written(
+    extended: Path, change: str
+) -> None:
     before = content(extended / "run")
     done = run_in_process("resume", "run", change, folder=extended)
-    assert (done.returncode, done.stderr.startswith(f"cnnbench: {change.partition('=')[0]}")) == (2, True), done.stderr
+    assert (done.returncode, done.stderr.startswith(f"cnnbench: {change.partition('=')[0]}")) == (
+        2,
+        True,
+    ), done.stderr
     assert "Traceback" not in done.stderr
     assert content(extended / "run") == before
 
 
-def test_an_extension_that_is_killed_goes_on_as_one(forks: ForkServer, extended: Path, tmp_path: Path) -> None:
+def test_an_extension_that_is_killed_goes_on_as_one(
+    forks: ForkServer, extended: Path, tmp_path: Path
+) -> None:
     done = [
         run_in_process(*JOB, "train.epochs=3", "hydra.run.dir=run", folder=tmp_path),
-        forks.run("resume", "run", "train.epochs=5", folder=tmp_path, strikes=[(signal.SIGKILL, "step", 12)]),
+        forks.run(
+            "resume",
+            "run",
+            "train.epochs=5",
+            folder=tmp_path,
+            strikes=[(signal.SIGKILL, "step", 12)],
+        ),
         run_in_process("resume", "run", folder=tmp_path),
     ]
-    assert [each.returncode for each in done] == [0, -signal.SIGKILL, 0], [each.stderr for each in done]
+    assert [each.returncode for each in done] == [0, -signal.SIGKILL, 0], [
+        each.stderr for each in done
+    ]
     assert differences(tmp_path / "run", extended / "straight") == []
 
 
@@ -113,7 +136,9 @@ def test_a_finished_sweep_resumed_says_so(sweep: Path) -> None:
     assert (done.returncode, "2 of 2 jobs finished already." in done.stdout) == (0, True), done
 
 
-def test_a_sweep_under_the_name_of_another_is_told_what_differs(sweep: Path, tmp_path: Path) -> None:
+def test_a_sweep_under_the_name_of_another_is_told_what_differs(
+    sweep: Path, tmp_path: Path
+) -> None:
     # a job's directory is named after its overrides, so what changes is in a configuration of the user's own
     (tmp_path / "experiment").mkdir()
     mine = tmp_path / "experiment" / "mine.yaml"
@@ -126,5 +151,7 @@ def test_a_sweep_under_the_name_of_another_is_told_what_differs(sweep: Path, tmp
     before = content(run)
     done = run_in_process(*job, folder=sweep)
     assert done.returncode == 2
-    assert "holds a run with other values: train.label_smoothing=0.1 instead of 0.2. " in done.stderr
+    assert (
+        "holds a run with other values: train.label_smoothing=0.1 instead of 0.2. " in done.stderr
+    )
     assert content(run) == before

@@ -23,18 +23,29 @@ def test_the_table_shows_layers_totals_and_memory(within: Command, tmp_path: Pat
     lines = result.stdout.splitlines()
     assert result.returncode == 0
     assert lines[0] == "lenet on Fashion-MNIST, 1 x 28 x 28, 10 classes"
-    assert "features.3 Conv2d 16 x 10 x 10 2,416 3.9 % 240,000 57.6 %" in [" ".join(line.split()) for line in lines]
+    assert "features.3 Conv2d 16 x 10 x 10 2,416 3.9 % 240,000 57.6 %" in [
+        " ".join(line.split()) for line in lines
+    ]
     assert "total 61,706 416,520" in [" ".join(line.split()) for line in lines]
-    assert "convolutions and linear layers, one image: 416,520 multiplications, 416,520 additions" in lines
+    assert (
+        "convolutions and linear layers, one image: 416,520 multiplications, 416,520 additions"
+        in lines
+    )
     assert "training at batch 256 with adam, float32: about 9.6 MiB" in lines
     assert list(tmp_path.iterdir()) == []  # it leaves nothing behind
 
 
 def test_json_holds_what_the_table_holds(within: Command) -> None:
-    report = summarised(within, "model=alexnet", "data.resize=96", "train.batch_size=8", "optimizer=momentum")
+    report = summarised(
+        within, "model=alexnet", "data.resize=96", "train.batch_size=8", "optimizer=momentum"
+    )
     memory = report["training_memory"]
     parts = ("weights", "gradients", "optimizer_state", "activations")
-    assert report["total"]["parameters"] == sum(layer["parameters"] for layer in report["layers"]) == 21_598_922
+    assert (
+        report["total"]["parameters"]
+        == sum(layer["parameters"] for layer in report["layers"])
+        == 21_598_922
+    )
     assert report["total"]["multiply_adds"] == 134_474_112
     assert sum(layer["multiply_adds_share"] for layer in report["layers"]) == pytest.approx(1)
     assert report["layers"][0]["output_shape"] == [96, 22, 22]
@@ -55,7 +66,9 @@ def test_depth_folds(within: Command) -> None:
 def test_a_layer_is_explained_by_the_formula(within: Command) -> None:
     result = within("summary", "--layer", "features.3", "model=lenet")
     assert "multiplications  16 x 10 x 10 x (6 x 5 x 5) = 240,000" in result.stdout
-    assert "twice both 32 x 10 x 10 9,632 960,000 x 4.00 960,000 x 4.00" in " ".join(result.stdout.split())
+    assert "twice both 32 x 10 x 10 9,632 960,000 x 4.00 960,000 x 4.00" in " ".join(
+        result.stdout.split()
+    )
 
 
 def test_an_explained_layer_as_json(within: Command) -> None:
@@ -90,7 +103,9 @@ def test_an_explained_layer_as_json(within: Command) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
-def test_a_mistake_is_told_and_ends_with_code_2(within: Command, arguments: list[str], message: str) -> None:
+def test_a_mistake_is_told_and_ends_with_code_2(
+    within: Command, arguments: list[str], message: str
+) -> None:
     result = within("summary", *arguments)
     assert (result.returncode, message in result.stderr) == (2, True), result.stderr
 
@@ -136,7 +151,9 @@ def test_a_network_in_the_working_folder_is_found(within: Command, own: str) -> 
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
-def test_a_network_of_lazy_layers_trains_and_its_padding_is_explained(within: Command, own: str) -> None:
+def test_a_network_of_lazy_layers_trains_and_its_padding_is_explained(
+    within: Command, own: str
+) -> None:
     result = within("model=simple_cnn", f"{own}:Lazy", *TINY[1:], "data=sample", "train.epochs=1")
     assert result.returncode == 0, result.stderr
     assert "31,410 parameters" in result.stdout
@@ -148,12 +165,21 @@ def test_a_network_of_lazy_layers_trains_and_its_padding_is_explained(within: Co
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("summary model=lenet {}:Tiny", "Start from a network that brings no arguments: model=simple_cnn"),
-        ("summary model=simple_cnn {}:ByValues", "tried on the meta device, where tensors have shapes but no values"),
+        (
+            "summary model=lenet {}:Tiny",
+            "Start from a network that brings no arguments: model=simple_cnn",
+        ),
+        (
+            "summary model=simple_cnn {}:ByValues",
+            "tried on the meta device, where tensors have shapes but no values",
+        ),
         ("summary model=simple_cnn {}:FailsInTraining", "cannot train on a batch of 64"),
         ("model=simple_cnn data=sample {}:FailsInTraining", "cannot train on a batch of 20"),
         ("model=simple_cnn data=sample {}:Empty", "has no parameters"),
-        ("summary model=simple_cnn model.name=collections:OrderedDict", "with in_channels, num_classes and image_size"),
+        (
+            "summary model=simple_cnn model.name=collections:OrderedDict",
+            "with in_channels, num_classes and image_size",
+        ),
         ("summary model=simple_cnn model.name=no_python:Net", "SyntaxError: "),
     ],
 )
@@ -178,8 +204,12 @@ def test_a_reader_who_has_read_enough_gets_no_error_but_a_code_for_it(tmp_path: 
 def test_models_lists_the_registry_with_recipes_and_takes_no_arguments(within: Command) -> None:
     assert within("models", "lenet").returncode == 2
     lines = [" ".join(line.split()) for line in within("models").stdout.splitlines()]
-    assert any(line.startswith("alexnet 46,764,746 67 224 128 0.01 0 10 Krizhevsky") for line in lines)
-    assert [line.split()[0] for line in lines[1 : 1 + len(models.REGISTRY)]] == list(models.REGISTRY)
+    assert any(
+        line.startswith("alexnet 46,764,746 67 224 128 0.01 0 10 Krizhevsky") for line in lines
+    )
+    assert [line.split()[0] for line in lines[1 : 1 + len(models.REGISTRY)]] == list(
+        models.REGISTRY
+    )
 
 
 def test_a_last_batch_that_cannot_be_trained_on_is_refused_beforehand(within: Command) -> None:
@@ -187,5 +217,7 @@ def test_a_last_batch_that_cannot_be_trained_on_is_refused_beforehand(within: Co
     result = within("model=resnet18", *data)
     assert result.returncode == 2
     assert "resnet18 at 28 pixels cannot train on a batch of 1: " in result.stderr
-    assert "last batch of 129 training examples. Take another train.batch_size, or " in result.stderr
+    assert (
+        "last batch of 129 training examples. Take another train.batch_size, or " in result.stderr
+    )
     assert "data.train_examples=128." in result.stderr

@@ -38,7 +38,13 @@ CHOICES = [
 ]
 
 
-MULTISTEP = {"name": "multistep", "milestones": [1.0], "gamma": 0.1, "warmup_epochs": 0.0, "warmup_ratio": None}
+MULTISTEP = {
+    "name": "multistep",
+    "milestones": [1.0],
+    "gamma": 0.1,
+    "warmup_epochs": 0.0,
+    "warmup_ratio": None,
+}
 FOLDER = {"data__name": "folder", "data__path": "photos"}
 
 
@@ -74,7 +80,9 @@ def test_there_is_a_yaml_for_each_name(group: str) -> None:
     assert {path.stem for path in (CONF / group).glob("*.yaml")} == set(names)
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "augment").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((CONF / "augment").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_a_preset_of_augmentation_switches_on_what_it_is_named_after(path: Path) -> None:
     values = OmegaConf.to_container(OmegaConf.load(path))
     assert isinstance(values, dict)
@@ -101,7 +109,9 @@ def test_several_trackers_are_chosen_as_a_list() -> None:
     assert both == {**trackers("tracker=tensorboard"), **trackers("tracker=mlflow")}
 
 
-def test_a_tracker_that_a_run_goes_on_with_is_that_of_its_yaml(plain_values: dict[str, Any]) -> None:
+def test_a_tracker_that_a_run_goes_on_with_is_that_of_its_yaml(
+    plain_values: dict[str, Any],
+) -> None:
     changed = config.apply_overrides(plain_values, {"tracker": ["tensorboard", "mlflow", "wandb"]})
     assert config.as_dict(changed)["tracker"] == trackers("tracker=[tensorboard,mlflow,wandb]")
 
@@ -113,7 +123,10 @@ def test_a_tracker_that_a_run_goes_on_with_is_that_of_its_yaml(plain_values: dic
         ({"tracker": "tensorboard"}, {"tensorboard": {}}),
         ({"tracker": "mlflow"}, {"mlflow": {"uri": None, "experiment": "cnnbench"}}),
         ({"tracker.mlflow.uri": "x"}, {"mlflow": {"uri": "x", "experiment": "mine"}}),
-        ({"tracker.mlflow.uri": "x", "tracker": "mlflow"}, {"mlflow": {"uri": "x", "experiment": "cnnbench"}}),
+        (
+            {"tracker.mlflow.uri": "x", "tracker": "mlflow"},
+            {"mlflow": {"uri": "x", "experiment": "cnnbench"}},
+        ),
     ],
     ids=str,
 )
@@ -124,16 +137,24 @@ def test_the_trackers_of_a_run_that_goes_on_are_chosen_anew_or_changed(
     assert config.as_dict(config.apply_overrides(recorded, changes))["tracker"] == expected
 
 
-@pytest.mark.parametrize("choice", ["mlfow", None, ["mlflow", 7], [["mlflow"]], {"mlflow": 1}], ids=repr)
+@pytest.mark.parametrize(
+    "choice", ["mlfow", None, ["mlflow", 7], [["mlflow"]], {"mlflow": 1}], ids=repr
+)
 def test_a_tracker_that_nobody_knows_is_refused_in_a_run_that_goes_on(
     choice: object, plain_values: dict[str, Any]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"tracker=.* is not known\..* Allowed: mlflow, none, tensorboard, wandb"):
+    with pytest.raises(
+        ConfigError, match=r"tracker=.* is not known\..* Allowed: mlflow, none, tensorboard, wandb"
+    ):
         config.apply_overrides(plain_values, {"tracker": choice})
 
 
-@pytest.mark.parametrize("tracker", [None, 7, "x", [1], {"mlflow": 7}, {"mlflow": []}, {"x": 1}], ids=repr)
-def test_recorded_trackers_that_are_none_are_refused(tracker: object, plain_values: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "tracker", [None, 7, "x", [1], {"mlflow": 7}, {"mlflow": []}, {"x": 1}], ids=repr
+)
+def test_recorded_trackers_that_are_none_are_refused(
+    tracker: object, plain_values: dict[str, Any]
+) -> None:
     with pytest.raises(ConfigError):
         config.apply_overrides({**plain_values, "tracker": tracker}, {"tracker.mlflow.uri": "x"})
 
@@ -174,7 +195,9 @@ def test_every_experiment_says_how_it_is_run(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_book_and_claims_repeat_over_three_seeds_and_select_nothing_on_the_test_set(name: str) -> None:
+def test_book_and_claims_repeat_over_three_seeds_and_select_nothing_on_the_test_set(
+    name: str,
+) -> None:
     settings = config.load(composed(f"experiment={name}"))
     assert (settings.data.name, settings.data.validation) == ("fashion_mnist", 0)
     assert OmegaConf.load(EXPERIMENTS[name]).hydra.sweeper.params.seed == "0,1,2"
@@ -185,7 +208,13 @@ def test_the_experiments_of_the_book_have_its_recipe(name: str) -> None:
     settings = config.load(composed(f"experiment={name}"))
     recipe, optimizer = settings.model.recipe, settings.optimizer
     assert isinstance(optimizer, config.SgdConfig)
-    taken = (settings.data.resize, settings.train.batch_size, settings.train.epochs, optimizer.lr, optimizer.momentum)
+    taken = (
+        settings.data.resize,
+        settings.train.batch_size,
+        settings.train.epochs,
+        optimizer.lr,
+        optimizer.momentum,
+    )
     assert taken == (recipe.resize, recipe.batch_size, 10, recipe.lr, 0.0)
     assert settings.train.init == "xavier_uniform"
 
@@ -193,7 +222,12 @@ def test_the_experiments_of_the_book_have_its_recipe(name: str) -> None:
 def test_the_recipe_of_the_network_fills_the_other_groups() -> None:
     settings = config.load(composed("model=mlp"))
     recipe = settings.model.recipe
-    taken = (settings.data.resize, settings.train.batch_size, settings.train.epochs, settings.optimizer.lr)
+    taken = (
+        settings.data.resize,
+        settings.train.batch_size,
+        settings.train.epochs,
+        settings.optimizer.lr,
+    )
     assert taken == (recipe.resize, recipe.batch_size, recipe.epochs, recipe.lr)
 
 
@@ -231,8 +265,12 @@ def replaced(values: dict[str, Any], **by_key: object) -> dict[str, Any]:
     return values
 
 
-@pytest.mark.parametrize("root", ["1e5", "007", "true", "null", "~", "2024-01-01", "1:30", "a: b", "# c", "ü", ""])
-def test_text_that_yaml_could_take_for_something_else_comes_back(root: str, values: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "root", ["1e5", "007", "true", "null", "~", "2024-01-01", "1:30", "a: b", "# c", "ü", ""]
+)
+def test_text_that_yaml_could_take_for_something_else_comes_back(
+    root: str, values: dict[str, Any]
+) -> None:
     settings = config.load(replaced(values, data__root=root))
     assert config.load(config.parse(config.to_yaml(settings))).data.root == root
 
@@ -256,14 +294,20 @@ OUT_OF_RANGE = {
     "at most 28, with images of data.resize=28": "augment.cutout=29",
 }
 CASES_OUT_OF_RANGE = [
-    (override, allowed) for allowed, overrides in OUT_OF_RANGE.items() for override in overrides.split()
+    (override, allowed)
+    for allowed, overrides in OUT_OF_RANGE.items()
+    for override in overrides.split()
 ]
 
 
 @pytest.mark.parametrize(("override", "allowed"), CASES_OUT_OF_RANGE)
-def test_a_value_out_of_range_is_told_with_the_range(override: str, allowed: str, values: dict[str, Any]) -> None:
+def test_a_value_out_of_range_is_told_with_the_range(
+    override: str, allowed: str, values: dict[str, Any]
+) -> None:
     key, _, value = override.partition("=")
-    with pytest.raises(ConfigError, match=re.escape(f"{override} is out of range") + f".*{allowed}"):
+    with pytest.raises(
+        ConfigError, match=re.escape(f"{override} is out of range") + f".*{allowed}"
+    ):
         config.load(replaced(values, **{key.replace(".", "__"): value}))
 
 
@@ -275,7 +319,10 @@ ONECYCLE = {"name": "onecycle", "pct_start": 0.3, "div_factor": 25.0, "final_div
     [
         ({"name": "cosine", "min_lr_ratio": 1.5, "warmup_epochs": 0.0}, r"\.min_lr_ratio=1\.5"),
         (MULTISTEP | {"milestones": [0.0]}, r"scheduler\.milestones=0\.0 is out of range"),
-        (MULTISTEP | {"milestones": [1.0, float("nan")]}, r"scheduler\.milestones=nan is out of range"),
+        (
+            MULTISTEP | {"milestones": [1.0, float("nan")]},
+            r"scheduler\.milestones=nan is out of range",
+        ),
         (MULTISTEP | {"gamma": 1.5}, r"scheduler\.gamma=1\.5"),
         (MULTISTEP | {"warmup_ratio": 1.5}, r"scheduler\.warmup_ratio=1\.5"),
         (MULTISTEP | {"warmup_epochs": -1.0}, r"scheduler\.warmup_epochs=-1\.0"),
@@ -291,7 +338,9 @@ def test_the_range_of_each_schedules_own_keys_is_checked(
         config.load(replaced(values, scheduler=scheduler))
 
 
-@pytest.mark.parametrize("betas", [[0.9], [0.9, 0.99, 0.999], [0.9, 1.0], [-0.1, 0.9], [0.9, float("nan")]], ids=repr)
+@pytest.mark.parametrize(
+    "betas", [[0.9], [0.9, 0.99, 0.999], [0.9, 1.0], [-0.1, 0.9], [0.9, float("nan")]], ids=repr
+)
 def test_betas_are_two_numbers_below_one(betas: list[float], values: dict[str, Any]) -> None:
     adam = {"name": "adam", "lr": 0.001, "betas": betas, "eps": 1e-8, "weight_decay": 0.0}
     with pytest.raises(ConfigError, match=r"optimizer\.betas=.* must be two numbers"):
@@ -322,7 +371,9 @@ def test_nesterov_needs_a_momentum(values: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_the_ends_of_the_ranges_are_allowed(changes: dict[str, object], values: dict[str, Any]) -> None:
+def test_the_ends_of_the_ranges_are_allowed(
+    changes: dict[str, object], values: dict[str, Any]
+) -> None:
     assert isinstance(config.load(replaced(values, **changes)), Config)
 
 
@@ -334,19 +385,37 @@ def test_the_ends_of_the_ranges_are_allowed(changes: dict[str, object], values: 
         ({"data__folds": 1, "data__fold": 0}, "data.folds=1 is out of range"),
         ({"data__folds": 5, "data__fold": 5}, "data.fold=5 is out of range.*at most 4"),
         ({"data__folds": 5, "data__fold": -1}, "data.fold=-1 is out of range"),
-        ({"data__path": "photos"}, "data.path=photos is for data=folder, not for data=fashion_mnist"),
+        (
+            {"data__path": "photos"},
+            "data.path=photos is for data=folder, not for data=fashion_mnist",
+        ),
         ({"data__image_size": 32}, "data.image_size=32 is for data=folder"),
         ({"data__channels": 3}, "data.channels=3 is for data=folder"),
         ({"data__name": "folder"}, "data=folder needs data.path=DIR"),
         ({"data__name": "folder", "data__path": ""}, "data=folder needs data.path=DIR"),
         ({**FOLDER, "data__root": "cache"}, "data.root=cache is for data sets that are fetched"),
-        ({**FOLDER, "data__channels": 2}, "data.channels=2 is not known. Allowed: 1 for gray, 3 for color"),
+        (
+            {**FOLDER, "data__channels": 2},
+            "data.channels=2 is not known. Allowed: 1 for gray, 3 for color",
+        ),
         ({**FOLDER, "data__image_size": 0}, "data.image_size=0 is out of range"),
-        ({"augment__mixup": 0.2, "augment__cutmix": 1.0}, "mixup=0.2 and augment.cutmix=1.0 .* Set augment.mixup=0 or"),
+        (
+            {"augment__mixup": 0.2, "augment__cutmix": 1.0},
+            "mixup=0.2 and augment.cutmix=1.0 .* Set augment.mixup=0 or",
+        ),
         ({"train__ema_decay": 1.0}, "ema_decay=1 keeps the initial weights"),
-        ({"train__label_smoothing": 0.1, "train__loss": "mse"}, "label_smoothing=0.1 is for .*cross_entropy, not mse"),
-        ({"train__label_smoothing": 0.1, "train__loss": "nll"}, "label_smoothing=0.1 is for .*cross_entropy, not nll"),
-        ({"train__fail_if_not_learning": True, "train__epochs": 1}, "fail_if_not_learning=true .* train.epochs=2"),
+        (
+            {"train__label_smoothing": 0.1, "train__loss": "mse"},
+            "label_smoothing=0.1 is for .*cross_entropy, not mse",
+        ),
+        (
+            {"train__label_smoothing": 0.1, "train__loss": "nll"},
+            "label_smoothing=0.1 is for .*cross_entropy, not nll",
+        ),
+        (
+            {"train__fail_if_not_learning": True, "train__epochs": 1},
+            "fail_if_not_learning=true .* train.epochs=2",
+        ),
     ],
     ids=str,
 )
@@ -373,7 +442,9 @@ def test_keys_that_do_not_go_together_are_refused(
         ("train.loss=cross_entropie", "cross_entropy"),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest(override: str, suggestion: str, values: dict[str, Any]) -> None:
+def test_an_unknown_name_is_answered_with_the_nearest(
+    override: str, suggestion: str, values: dict[str, Any]
+) -> None:
     key, _, value = override.partition("=")
     with pytest.raises(ConfigError, match=f"{override} is not known. .*'{suggestion}'"):
         config.load(replaced(values, **{key.replace(".", "__"): value}))
@@ -439,7 +510,9 @@ def test_a_key_that_nobody_knows_is_answered_with_the_nearest(
     key: str, suggestion: str, values: dict[str, Any]
 ) -> None:
     values = replaced(values, **{key.replace(".", "__"): 1})
-    with pytest.raises(ConfigError, match=rf"There is no key '{key}'\. Did you mean '{suggestion}'\?"):
+    with pytest.raises(
+        ConfigError, match=rf"There is no key '{key}'\. Did you mean '{suggestion}'\?"
+    ):
         config.load(values)
 
 
@@ -520,7 +593,9 @@ def test_keys_that_are_for_some_data_alone_may_be_left_out(values: dict[str, Any
 
 def test_a_configuration_of_version_0_1_is_refused_by_that_name(values: dict[str, Any]) -> None:
     values["train"]["clip_norm"] = values["train"].pop("grad_clip_norm")
-    with pytest.raises(ConfigError, match=r"made by cnnbench 0\.1.* Train anew, or use cnnbench 0\.1"):
+    with pytest.raises(
+        ConfigError, match=r"made by cnnbench 0\.1.* Train anew, or use cnnbench 0\.1"
+    ):
         config.load(values)
 
 
@@ -529,7 +604,11 @@ def test_a_configuration_of_version_0_1_is_refused_by_that_name(values: dict[str
     [
         *(("train__epochs", "05", 5), ("optimizer__lr", "1e-3", 0.001), ("optimizer__lr", 1, 1.0)),
         *(("device__compile", "on", True), ("device__compile", 0, False), ("sweep", 2024, "2024")),
-        *(("device__threads", "2", 2), ("data__validation", "0.5", 0.5), ("data__root", 1.5, "1.5")),
+        *(
+            ("device__threads", "2", 2),
+            ("data__validation", "0.5", 0.5),
+            ("data__root", 1.5, "1.5"),
+        ),
         ("device__cuda_graphs", "off", False),
         ("train__checkpoint_every__minutes", "3", 3.0),
     ],
@@ -565,13 +644,17 @@ def test_another_choice_of_a_group_leaves_nothing_of_the_one_before(values: dict
 
 def test_of_another_choice_every_key_of_its_yaml_counts(values: dict[str, Any]) -> None:
     changes = config.expand_groups({"data": "folder", "data.path": "photos"}, CONF)
-    data = config.apply_overrides(replaced(values, data__root="mine", data__validation=7), changes).data
+    data = config.apply_overrides(
+        replaced(values, data__root="mine", data__validation=7), changes
+    ).data
     assert (data.name, data.root, data.validation, data.image_size) == ("folder", None, 0.1, 28)
 
 
 def test_the_time_in_a_configuration_is_one() -> None:
     times = itertools.count()
     OmegaConf.register_new_resolver("tests_now", lambda: next(times), use_cache=True, replace=True)
-    composed = OmegaConf.create({"sweep": "${tests_now:}", "seed": 1, "hydra": {"sweep": {"dir": "${sweep}"}}})
+    composed = OmegaConf.create(
+        {"sweep": "${tests_now:}", "seed": 1, "hydra": {"sweep": {"dir": "${sweep}"}}}
+    )
     assert composed.hydra.sweep.dir == 0
     assert config.to_plain(composed) == {"sweep": 0, "seed": 1}

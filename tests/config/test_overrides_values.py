@@ -37,7 +37,22 @@ TEXTS = {
     "'${oc.env:FROM}/x'": "there/x",
     "${oc.env:FROM}/x": "there/x",
 }
-MORE = {"", "'", '"', "a,b", "a\\", "\\'", "a\\\\", "$HOME", "$", "null", "{}", "{a: 1}", "[1]", "x" * 300}
+MORE = {
+    "",
+    "'",
+    '"',
+    "a,b",
+    "a\\",
+    "\\'",
+    "a\\\\",
+    "$HOME",
+    "$",
+    "null",
+    "{}",
+    "{a: 1}",
+    "[1]",
+    "x" * 300,
+}
 ODD = sorted({*TEXTS.values(), *MORE})
 
 
@@ -60,15 +75,24 @@ def test_a_run_takes_each_text_as_it_is_typed() -> None:
     typed = list(TEXTS)
     for some in (typed[first : first + len(keys)] for first in range(0, len(typed), len(keys))):
         settings = composed(
-            "data=sample", "tracker=mlflow", *(f"{key}={word}" for key, word in zip(keys, some, strict=False))
+            "data=sample",
+            "tracker=mlflow",
+            *(f"{key}={word}" for key, word in zip(keys, some, strict=False)),
         )
         assert settings.tracker.mlflow is not None
-        taken = (settings.data.root, settings.sweep, settings.tracker.mlflow.uri, settings.tracker.mlflow.experiment)
+        taken = (
+            settings.data.root,
+            settings.sweep,
+            settings.tracker.mlflow.uri,
+            settings.tracker.mlflow.experiment,
+        )
         assert taken[: len(some)] == tuple(TEXTS[word] for word in some)
 
 
 @pytest.mark.parametrize(("typed", "text"), TEXTS.items(), ids=ascii)
-def test_commands_that_read_runs_take_a_text_as_it_is_typed(typed: str, text: str, recorded: Mapping[str, Any]) -> None:
+def test_commands_that_read_runs_take_a_text_as_it_is_typed(
+    typed: str, text: str, recorded: Mapping[str, Any]
+) -> None:
     for keys in (config.RESUME_OVERRIDES, config.INFERENCE_OVERRIDES):
         changes = config.parse_changes([f"data.root={typed}"], keys, "")
         assert config.apply_overrides(recorded, changes).data.root == text
@@ -87,12 +111,17 @@ def test_null_is_no_text(recorded: Mapping[str, Any]) -> None:
     assert composed("data=sample", "data.root=null").data.root is None
     with_root = {**recorded, "data": {**recorded["data"], "root": "mine"}}
     assert (
-        config.apply_overrides(with_root, config.parse_changes(["data.root=null"], ["data.root"], "")).data.root is None
+        config.apply_overrides(
+            with_root, config.parse_changes(["data.root=null"], ["data.root"], "")
+        ).data.root
+        is None
     )
 
 
 @pytest.fixture
-def trained(within: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str | None]]:
+def trained(
+    within: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[str | None]]:
     """The folders of images that the jobs of a command would train with."""
 
     def run(*arguments: str) -> list[str | None]:
@@ -112,12 +141,18 @@ def trained(within: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Call
 
 
 @pytest.mark.parametrize("sweep", ["{}, {}, {}, {}, {}, {}, {}", "choice({},{},{},{},{},{},{})"])
-def test_a_sweep_over_texts_takes_each_as_it_is_typed(trained: Callable[..., list[str]], sweep: str) -> None:
+def test_a_sweep_over_texts_takes_each_as_it_is_typed(
+    trained: Callable[..., list[str]], sweep: str
+) -> None:
     typed = ["2024_11_24", "1e3", "2024", "'a, b'", "true", "007", "${oc.env:FROM}/x"]
-    assert trained("-m", "data=folder", f"data.path={sweep.format(*typed)}") == [TEXTS[word] for word in typed]
+    assert trained("-m", "data=folder", f"data.path={sweep.format(*typed)}") == [
+        TEXTS[word] for word in typed
+    ]
 
 
-def test_an_experiment_proposes_each_text_as_it_is_written(trained: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_an_experiment_proposes_each_text_as_it_is_written(
+    trained: Callable[..., list[str]], tmp_path: Path
+) -> None:
     (tmp_path / "experiment").mkdir()
     proposed = "# @package _global_\nsweep: '1e3'\nhydra: {sweeper: {params: {data.path: '2024_11_24,1_0,on'}}}\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(proposed)
@@ -130,17 +165,23 @@ def test_jobs_of_a_file_take_a_text_as_it_is_typed_and_are_resumed_with_it(
     trained: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     typed = ["2024_11_24", "true", "a #b", "我的照片", "'a, b'"]
-    Path("jobs").write_text("\n".join(shlex.quote(f"data.path={word}") for word in typed), encoding="utf-8")
+    Path("jobs").write_text(
+        "\n".join(shlex.quote(f"data.path={word}") for word in typed), encoding="utf-8"
+    )
     texts = [TEXTS[word] for word in typed]
     assert trained("-m", "data=folder", "sweep=2024_11_24", "--jobs-file", "jobs") == texts
     assert trained("resume", "outputs/sweeps/2024_11_24") == texts
 
 
 def test_the_jobs_of_reproduce_take_a_text_as_it_is_typed() -> None:
-    assert list_jobs(["data.root=2024_11_24", "seed=1_0"]) == [["data.root='2024_11_24'", "seed=10"]]
+    assert list_jobs(["data.root=2024_11_24", "seed=1_0"]) == [
+        ["data.root='2024_11_24'", "seed=10"]
+    ]
 
 
-def test_a_configuration_of_ones_own_may_be_named_like_a_number(tmp_path: Path, within: Callable[..., Any]) -> None:
+def test_a_configuration_of_ones_own_may_be_named_like_a_number(
+    tmp_path: Path, within: Callable[..., Any]
+) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "2024_11_24.yaml").write_text("# @package _global_\nseed: 7\n")
     done = within("--config-dir", str(tmp_path), "experiment=2024_11_24", "--cfg", "job")
@@ -148,7 +189,20 @@ def test_a_configuration_of_ones_own_may_be_named_like_a_number(tmp_path: Path, 
 
 
 NUMBERS = {
-    "train.epochs": ["1_0", "+5", "03", "010", "'5'", "5.0", "1:30", "0x5", "true", "null", "", "[5]"],
+    "train.epochs": [
+        "1_0",
+        "+5",
+        "03",
+        "010",
+        "'5'",
+        "5.0",
+        "1:30",
+        "0x5",
+        "true",
+        "null",
+        "",
+        "[5]",
+    ],
     "train.checkpoint_every.epochs": ["null", "1:30", "~"],
     "optimizer.lr": ["1_0.5", ".5", "1:30.5", "nan", "0x5"],
     "device.compile": ["FALSE", "on", "no", "1", "2"],
@@ -158,8 +212,12 @@ NUMBERS = {
 }
 
 
-@pytest.mark.parametrize(("key", "typed"), [(key, typed) for key, words in NUMBERS.items() for typed in words])
-def test_a_run_and_its_resumption_agree_on_a_value(key: str, typed: str, recorded: Mapping[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("key", "typed"), [(key, typed) for key, words in NUMBERS.items() for typed in words]
+)
+def test_a_run_and_its_resumption_agree_on_a_value(
+    key: str, typed: str, recorded: Mapping[str, Any]
+) -> None:
     def value(settings: Callable[[], Config]) -> str:
         try:
             found: Any = config.as_dict(settings())
@@ -170,7 +228,11 @@ def test_a_run_and_its_resumption_agree_on_a_value(key: str, typed: str, recorde
         return repr(found)
 
     word = f"{key}={typed}"
-    resumed = value(lambda: config.apply_overrides(recorded, config.parse_changes([word], config.RESUME_OVERRIDES, "")))
+    resumed = value(
+        lambda: config.apply_overrides(
+            recorded, config.parse_changes([word], config.RESUME_OVERRIDES, "")
+        )
+    )
     assert resumed == value(lambda: composed("data=sample", word))
 
 
@@ -220,19 +282,29 @@ def test_a_text_comes_back_from_config_yaml(text: str, recorded: Mapping[str, An
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
-def test_the_command_that_resumes_gives_the_same_text(text: str, recorded: Mapping[str, Any]) -> None:
+def test_the_command_that_resumes_gives_the_same_text(
+    text: str, recorded: Mapping[str, Any]
+) -> None:
     tracker = {"mlflow": {"uri": text or "x", "experiment": "cnnbench"}}
-    settings = config.load({**recorded, "data": {**recorded["data"], "root": text}, "tracker": tracker})
+    settings = config.load(
+        {**recorded, "data": {**recorded["data"], "root": text}, "tracker": tracker}
+    )
     words = shlex.split(resume_command(Path("run"), settings))
     assert words[:3] == ["cnnbench", "resume", "run"]
-    changed = config.apply_overrides(recorded, config.parse_changes(words[3:], config.RESUME_OVERRIDES, ""))
+    changed = config.apply_overrides(
+        recorded, config.parse_changes(words[3:], config.RESUME_OVERRIDES, "")
+    )
     assert (changed.data.root, changed.tracker) == (text, settings.tracker)
 
 
-@pytest.mark.parametrize("path", [*ODD[1:], "${x}", "\\${x}", "a\\\\${x}'", "${", "a\\b${x}\\"], ids=ascii)
+@pytest.mark.parametrize(
+    "path", [*ODD[1:], "${x}", "\\${x}", "a\\\\${x}'", "${", "a\\b${x}\\"], ids=ascii
+)
 def test_a_path_given_to_hydra_is_that_path(path: str) -> None:
     value = OverridesParser.create().parse_override(f"x={quote_path(Path(path))}").value()
-    assert OmegaConf.to_container(OmegaConf.create({"x": value}), resolve=True) == {"x": str(Path(path))}
+    assert OmegaConf.to_container(OmegaConf.create({"x": value}), resolve=True) == {
+        "x": str(Path(path))
+    }
 
 
 @pytest.mark.parametrize("override", ["data.root=\\${oc.env:FROM}", "sweep='\\${oc.env:FROM}'"])
@@ -242,7 +314,8 @@ def test_what_only_looks_like_a_reference_is_not_resolved(override: str) -> None
 
 
 @pytest.mark.parametrize(
-    "spelled", ['"\\x24{oc.env:FROM}"', '"\\u0024{oc.env:FROM}"', '"$\\\n  {oc.env:FROM}"', "${oc.env:FROM}"]
+    "spelled",
+    ['"\\x24{oc.env:FROM}"', '"\\u0024{oc.env:FROM}"', '"$\\\n  {oc.env:FROM}"', "${oc.env:FROM}"],
 )
 def test_no_spelling_of_a_reference_is_read_from_config_yaml(spelled: str) -> None:
     with pytest.raises(ConfigError, match="it has aliases, interpolations"):

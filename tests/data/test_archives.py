@@ -35,12 +35,16 @@ def test_published_files_are_read_from_each_named_folder(
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path))
     _, arrays = load(dataset)
     assert equal(arrays, made_up_images(name))
-    assert {(array.dtype.name, array.flags.c_contiguous) for array in arrays[:4]} == {("uint8", True)}
+    assert {(array.dtype.name, array.flags.c_contiguous) for array in arrays[:4]} == {
+        ("uint8", True)
+    }
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 @pytest.mark.parametrize("is_binary", [True, False])
-def test_either_archive_of_cifar_is_read_in_the_order_of_its_batches(name: str, is_binary: bool) -> None:
+def test_either_archive_of_cifar_is_read_in_the_order_of_its_batches(
+    name: str, is_binary: bool
+) -> None:
     arrays = made_up_images(name)
     turned = dict(reversed(cifar_files(name, arrays, is_binary).items()))  # in no order
     read = parse_files(get(name), [archive_of(turned)])
@@ -62,12 +66,16 @@ class Hostile:
         return print, ("hello from the archive",)
 
 
-def test_an_archive_that_was_changed_is_not_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_archive_that_was_changed_is_not_unpickled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dataset, _ = published("cifar10")
     hostile = archive_of({"cifar-10-batches-py/test_batch": pickle.dumps(Hostile())})
     for name in dataset.archives:
         (tmp_path / name).write_bytes(hostile)
-    with pytest.raises(DataError, match=r"put cifar-10-python\.tar\.gz or cifar-10-binary\.tar\.gz into"):
+    with pytest.raises(
+        DataError, match=r"put cifar-10-python\.tar\.gz or cifar-10-binary\.tar\.gz into"
+    ):
         load(dataset, str(tmp_path))
     assert capsys.readouterr().out == ""
 

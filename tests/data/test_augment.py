@@ -17,7 +17,9 @@ from cnnbench.data.augment import Augment
 SIZE = 6
 CLASSES = 5
 BLACK = -0.8
-OFF = AugmentConfig(name="none", hflip=False, translate=0, cutout=0, random_erasing=0.0, mixup=0.0, cutmix=0.0)
+OFF = AugmentConfig(
+    name="none", hflip=False, translate=0, cutout=0, random_erasing=0.0, mixup=0.0, cutmix=0.0
+)
 ALL_BUT_MIXING: dict[str, Any] = {"hflip": True, "translate": 2, "cutout": 3, "random_erasing": 0.5}
 COMBINATIONS: list[dict[str, Any]] = [
     {},
@@ -92,7 +94,9 @@ def moves_of(images: torch.Tensor, flips: Sequence[bool], shift: int) -> list[Mo
     """What was done to each of the numbered images: of all moves by hand the one that makes it."""
     shifts = range(-shift, shift + 1)
     expected = {move: by_hand(numbered(1)[0], *move) for move in product(flips, shifts, shifts)}
-    found = [[move for move, image in expected.items() if torch.equal(image, each)] for each in images]
+    found = [
+        [move for move, image in expected.items() if torch.equal(image, each)] for each in images
+    ]
     assert all(len(matches) == 1 for matches in found)
     return [matches[0] for matches in found]
 
@@ -104,7 +108,10 @@ def test_flip_mirrors_half_of_the_images_left_to_right() -> None:
 
 def test_shift_moves_by_each_distance_alike_and_fills_with_black() -> None:
     moves = moves_of(augmented(numbered(1000), translate=2), (False,), 2)
-    counts = [sum((down, right) == to for _, down, right in moves) for to in product(range(-2, 3), repeat=2)]
+    counts = [
+        sum((down, right) == to for _, down, right in moves)
+        for to in product(range(-2, 3), repeat=2)
+    ]
     assert min(counts) > 15  # of 40 expected
     assert max(counts) < 70
 
@@ -132,12 +139,16 @@ def hole_of(image: torch.Tensor) -> list[tuple[int, int]]:
 def sides_of(hole: list[tuple[int, int]]) -> tuple[int, int]:
     """Height and width of a hole, which must be a full rectangle."""
     rows, columns = {row for row, _ in hole}, {column for _, column in hole}
-    assert sorted(hole) == list(product(range(min(rows), max(rows) + 1), range(min(columns), max(columns) + 1)))
+    assert sorted(hole) == list(
+        product(range(min(rows), max(rows) + 1), range(min(columns), max(columns) + 1))
+    )
     return len(rows), len(columns)
 
 
 def square_by_hand(size: int, side: int, centre: tuple[int, int]) -> frozenset[tuple[int, int]]:
-    rows, columns = ([c - side // 2 + i for i in range(side) if 0 <= c - side // 2 + i < size] for c in centre)
+    rows, columns = (
+        [c - side // 2 + i for i in range(side) if 0 <= c - side // 2 + i < size] for c in centre
+    )
     return frozenset(product(rows, columns))
 
 
@@ -146,7 +157,9 @@ def test_cutout_takes_the_clipped_squares_around_every_pixel_alike(side: int) ->
     expected = [square_by_hand(SIZE, side, centre) for centre in product(range(SIZE), repeat=2)]
     holes = [frozenset(hole_of(image)) for image in augmented(numbered(3600), cutout=side)]
     assert set(holes) == set(expected)
-    assert all(50 < holes.count(hole) / expected.count(hole) < 165 for hole in set(expected))  # of 100 expected
+    assert all(
+        50 < holes.count(hole) / expected.count(hole) < 165 for hole in set(expected)
+    )  # of 100 expected
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +167,9 @@ def erased_sides() -> list[tuple[int, int]]:
     """Height and width of 2,000 rectangles erased from images of 40 x 40 pixels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [sides_of(hole_of(image)) for image in augmented(numbered(2000, 40), random_erasing=1.0)]
+        return [
+            sides_of(hole_of(image)) for image in augmented(numbered(2000, 40), random_erasing=1.0)
+        ]
 
 
 def test_erased_shares_lie_where_the_paper_has_them(erased_sides: list[tuple[int, int]]) -> None:
@@ -163,13 +178,19 @@ def test_erased_shares_lie_where_the_paper_has_them(erased_sides: list[tuple[int
     assert 0.36 < max(shares) < 0.42  # sides are rounded
 
 
-def test_erased_shares_are_0_21_in_the_mean_less_what_does_not_fit(erased_sides: list[tuple[int, int]]) -> None:
+def test_erased_shares_are_0_21_in_the_mean_less_what_does_not_fit(
+    erased_sides: list[tuple[int, int]],
+) -> None:
     shares = [height * width / 1600 for height, width in erased_sides]
     assert 0.19 < sum(shares) / len(shares) < 0.212
 
 
-def test_erased_aspects_lie_between_0_3_and_its_inverse(erased_sides: list[tuple[int, int]]) -> None:
-    aspects = [height / width for height, width in erased_sides if height * width > 200]  # rounding tells less
+def test_erased_aspects_lie_between_0_3_and_its_inverse(
+    erased_sides: list[tuple[int, int]],
+) -> None:
+    aspects = [
+        height / width for height, width in erased_sides if height * width > 200
+    ]  # rounding tells less
     assert 0.28 < min(aspects) < 0.4
     assert 2.8 < max(aspects) < 3.6
 
@@ -186,7 +207,9 @@ def test_erased_rectangles_reach_opposite_borders_alike() -> None:
     assert columns[0].item() == pytest.approx(columns[-1].item(), abs=0.05)
 
 
-def test_erasing_a_tall_rectangle_does_not_pass_the_border(erased_sides: list[tuple[int, int]]) -> None:
+def test_erasing_a_tall_rectangle_does_not_pass_the_border(
+    erased_sides: list[tuple[int, int]],
+) -> None:
     heights = [height for height, _ in erased_sides]
     assert max(heights) == 40  # one would be 46 pixels high: clamped, it fits exactly
 
@@ -209,7 +232,9 @@ def test_mixup_fades_each_image_into_the_one_before_by_the_share_of_its_label() 
     mixed, targets = augment_as(mixup=1.0)(images, labels)
     for i in range(20):
         own, other = targets[i, labels[i]], targets[i, labels[i - 1]]
-        torch.testing.assert_close(mixed[i], own * images[i] + other * images[i - 1], rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(
+            mixed[i], own * images[i] + other * images[i - 1], rtol=1e-5, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 5.0])
@@ -226,9 +251,13 @@ BETAS: list[tuple[float, Callable[[float], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("alpha", "distribution"), BETAS, ids=[f"alpha={alpha}" for alpha, _ in BETAS])
+@pytest.mark.parametrize(
+    ("alpha", "distribution"), BETAS, ids=[f"alpha={alpha}" for alpha, _ in BETAS]
+)
 @pytest.mark.parametrize("x", [0.01, 0.1, 0.25, 0.4])
-def test_mixup_shares_are_distributed_as_beta(alpha: float, distribution: Callable[[float], float], x: float) -> None:
+def test_mixup_shares_are_distributed_as_beta(
+    alpha: float, distribution: Callable[[float], float], x: float
+) -> None:
     count = 20_000
     shares = 1 - targets_of(numbered(count, 1), mixup=alpha).gather(1, labels_of(count)[:, None])
     assert (shares < x).float().mean().item() == pytest.approx(2 * distribution(x), abs=0.012)
@@ -241,7 +270,11 @@ def test_extreme_alphas_mix_not_at_all_or_half_and_half(alpha: float, share: flo
 
 
 def test_cutmix_replaces_a_clipped_square_by_that_of_the_image_before() -> None:
-    squares = {square_by_hand(SIZE, side, to) for side in range(SIZE + 1) for to in product(range(SIZE), repeat=2)}
+    squares = {
+        square_by_hand(SIZE, side, to)
+        for side in range(SIZE + 1)
+        for to in product(range(SIZE), repeat=2)
+    }
     images = numbered(200) + 100 * constant(200)
     mixed = augmented(images, cutmix=1.0)
     for i in range(200):
@@ -261,7 +294,12 @@ def test_cutmix_squares_have_the_share_of_beta_before_they_are_clipped() -> None
     size, count = 64, 2000
     mixed = augmented(constant(count, size)[:, :1], cutmix=1.0)
     taken = mixed != constant(count, size)[:, :1]
-    inside = ~(taken[..., 0].any(-1) | taken[..., -1].any(-1) | taken[..., 0, :].any(-1) | taken[..., -1, :].any(-1))
+    inside = ~(
+        taken[..., 0].any(-1)
+        | taken[..., -1].any(-1)
+        | taken[..., 0, :].any(-1)
+        | taken[..., -1, :].any(-1)
+    )
     sides = taken[inside[:, 0]].any(dim=-1).sum(dim=-1).float() / size
     # sides are roots of uniform shares, density 2 side; a square of that side fits with (1 - side)^2: Beta(2, 3)
     assert sides.mean().item() == pytest.approx(0.4, abs=0.03)
@@ -289,7 +327,9 @@ def test_a_batch_of_one_mixes_with_itself(mix: str) -> None:
     assert targets.tolist() == [[0, 0, 0, 1, 0]]
 
 
-@pytest.mark.parametrize("changes", [c for c in COMBINATIONS if not {"mixup", "cutmix"} & set(c)], ids=str)
+@pytest.mark.parametrize(
+    "changes", [c for c in COMBINATIONS if not {"mixup", "cutmix"} & set(c)], ids=str
+)
 def test_targets_are_the_labels_themselves_where_nothing_is_mixed(changes: dict[str, Any]) -> None:
     labels = labels_of(4)
     assert augment_as(**changes)(numbered(4), labels)[1] is labels
@@ -337,14 +377,18 @@ def test_each_call_draws_anew(changes: dict[str, Any]) -> None:
 
 
 @EACH_BUT_NONE
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str
+)
 def test_the_type_of_the_images_stays(dtype: torch.dtype, changes: dict[str, Any]) -> None:
     assert augmented(numbered(4).to(dtype), **changes).dtype is dtype
 
 
 @EACH_BUT_NONE
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_the_memory_format_of_the_images_stays(memory_format: torch.memory_format, changes: dict[str, Any]) -> None:
+def test_the_memory_format_of_the_images_stays(
+    memory_format: torch.memory_format, changes: dict[str, Any]
+) -> None:
     images = numbered(4).contiguous(memory_format=memory_format)
     assert augmented(images, **changes).stride() == images.stride()
 
@@ -353,7 +397,11 @@ def test_the_memory_format_of_the_images_stays(memory_format: torch.memory_forma
 def test_the_memory_format_decides_no_values(changes: dict[str, Any]) -> None:
     images = constant(20) * numbered(20)
     results = []
-    for each in (images, images.contiguous(memory_format=torch.channels_last), images.mT.contiguous().mT):
+    for each in (
+        images,
+        images.contiguous(memory_format=torch.channels_last),
+        images.mT.contiguous().mT,
+    ):
         torch.manual_seed(0)
         results.append(augmented(each, **changes))
     assert torch.equal(results[0], results[1])

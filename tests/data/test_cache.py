@@ -58,7 +58,9 @@ def test_a_file_that_was_damaged_meanwhile_is_not_used(loaded: Site, name: str) 
     assert f"Missing: {name.removesuffix('.gz')}\n" in loaded.error()
 
 
-def test_a_file_that_was_replaced_with_the_time_of_the_old_is_read(loaded: Site, opened: list[str]) -> None:
+def test_a_file_that_was_replaced_with_the_time_of_the_old_is_read(
+    loaded: Site, opened: list[str]
+) -> None:
     path = loaded.cache / PACKED[0]
     before = path.stat()
     copy = path.with_name("copy")
@@ -79,7 +81,9 @@ def test_another_root_is_looked_into(loaded: Site, tmp_path: Path) -> None:
     loaded.error()
 
 
-def test_another_folder_of_the_environment_is_looked_into(loaded: Site, opened: list[str], tmp_path: Path) -> None:
+def test_another_folder_of_the_environment_is_looked_into(
+    loaded: Site, opened: list[str], tmp_path: Path
+) -> None:
     loaded.look_into(tmp_path)
     assert loaded.loads()
     assert opened == PACKED

@@ -42,7 +42,11 @@ def test_sizes_are_those_of_the_publications() -> None:
 
 
 def test_no_two_files_of_the_catalog_share_a_digest() -> None:
-    datasets = [dataset for name, dataset in CATALOG.items() if name not in ("emnist_balanced", "emnist_digits")]
+    datasets = [
+        dataset
+        for name, dataset in CATALOG.items()
+        if name not in ("emnist_balanced", "emnist_digits")
+    ]
     digests = [digest for dataset in datasets for digest in dataset.sha256.values()]
     assert len(set(digests)) == len(digests)
     assert {len(digest) for digest in digests} == {64}

@@ -14,7 +14,9 @@ from cnnbench.errors import ConfigError
 Make = Callable[..., DataConfig]
 
 
-def test_a_public_data_set_is_prefetched_and_loaded_from_the_given_root(fashion: Site, data_config: Make) -> None:
+def test_a_public_data_set_is_prefetched_and_loaded_from_the_given_root(
+    fashion: Site, data_config: Make
+) -> None:
     fashion.put(fashion.cache)
     config = data_config(name="fashion_mnist", root=str(fashion.cache))
     assert datasets.dataset_info(config) == fashion.dataset

@@ -32,7 +32,11 @@ def test_batches_hold_the_examples_in_the_order_given_and_the_last_one_what_is_l
     expected = [order[start : start + batch_size] for start in range(0, COUNT, batch_size)]
     assert [labels.tolist() for _, labels in batches] == expected
     for images, labels in batches:
-        assert (images.dtype, images.shape[1:], labels.dtype) == (torch.uint8, (1, 3, 3), torch.int64)
+        assert (images.dtype, images.shape[1:], labels.dtype) == (
+            torch.uint8,
+            (1, 3, 3),
+            torch.int64,
+        )
         assert torch.equal(images, labels.view(-1, 1, 1, 1).expand(-1, 1, 3, 3))
 
 
@@ -55,7 +59,9 @@ def test_examples_are_those_at_the_indices() -> None:
 
 
 @pytest.mark.parametrize(("seed", "epoch"), [(5, 4), (6, 3), (3, 5), (2**63 - 1, 1)])
-def test_an_order_holds_every_index_once_and_is_another_for_another_seed_or_epoch(seed: int, epoch: int) -> None:
+def test_an_order_holds_every_index_once_and_is_another_for_another_seed_or_epoch(
+    seed: int, epoch: int
+) -> None:
     order = epoch_order(1000, seed, epoch)
     assert sorted(order.tolist()) == list(range(1000))
     assert not torch.equal(epoch_order(1000, 5, 3), order)
@@ -74,7 +80,9 @@ def test_an_order_neither_depends_on_the_global_generators_nor_changes_them() ->
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_loaded_examples_are_those_of_the_split(data_config: Callable[..., DataConfig], sample: ByFile) -> None:
+def test_loaded_examples_are_those_of_the_split(
+    data_config: Callable[..., DataConfig], sample: ByFile
+) -> None:
     config = data_config(validation=500, train_examples=1000, test_examples=200)
     data = ResidentData.from_arrays(config, datasets.load(config)[1], 3, CPU)
     train_images, train_labels, test_images, test_labels = sample.values()

@@ -19,7 +19,16 @@ import numpy as np
 import pytest
 import torchvision
 from filelock import FileLock
-from helpers.data_mirrors import IMAGES, NOWHERE, PACKED, Mirror, Site, let_torchvision_know, packed_files, put
+from helpers.data_mirrors import (
+    IMAGES,
+    NOWHERE,
+    PACKED,
+    Mirror,
+    Site,
+    let_torchvision_know,
+    packed_files,
+    put,
+)
 from helpers.public_datasets import made_up_images, published
 
 from cnnbench.data import cache, download
@@ -41,7 +50,9 @@ def test_reading_what_is_there_imports_neither_torch_nor_torchvision() -> None:
 # Nothing to be had
 
 
-def test_the_error_names_what_is_missing_what_was_tried_and_how_to_go_on(fashion: Site, mnist: Site) -> None:
+def test_the_error_names_what_is_missing_what_was_tried_and_how_to_go_on(
+    fashion: Site, mnist: Site
+) -> None:
     folder = fashion.cache / "fashion_mnist"
     put(folder, {FILES[1]: fashion.arrays[FILES[1]]})
     put(fashion.cache, {IMAGES: mnist.arrays[IMAGES]})
@@ -90,7 +101,9 @@ def test_a_data_set_that_is_not_published_needs_no_cache(fashion: Site) -> None:
     assert fashion.error().startswith("Fashion-MNIST is not complete")
 
 
-@pytest.mark.parametrize("error", [ImportError("No module named 'torchvision'"), RuntimeError("no operator nms")])
+@pytest.mark.parametrize(
+    "error", [ImportError("No module named 'torchvision'"), RuntimeError("no operator nms")]
+)
 def test_without_a_working_torchvision_the_error_says_what_to_install(
     fashion: Site, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -102,7 +115,9 @@ def test_without_a_working_torchvision_the_error_says_what_to_install(
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    assert f"  torchvision cannot be imported ({error}): pip install torchvision\n" in fashion.error()
+    assert (
+        f"  torchvision cannot be imported ({error}): pip install torchvision\n" in fashion.error()
+    )
 
 
 # Downloading
@@ -123,7 +138,9 @@ def test_missing_files_are_downloaded_with_a_bar_on_a_terminal(
     assert stderr.isatty() or stderr.getvalue() == ""
 
 
-def test_downloads_are_found_by_the_next_process_and_nothing_else_is_left(fashion: Site, mirror: Mirror) -> None:
+def test_downloads_are_found_by_the_next_process_and_nothing_else_is_left(
+    fashion: Site, mirror: Mirror
+) -> None:
     for _ in range(2):
         assert fashion.loads()
         cache.clear()
@@ -162,7 +179,9 @@ def test_a_mirror_is_reported_and_another_stands_in_if_it(
     bad = start_mirror(packed_files(fashion.arrays))
     worsen(bad)
     fashion.mirrors(bad.url)
-    (line,) = (line for line in fashion.error().splitlines() if "torchvision's FashionMNIST: " in line)
+    (line,) = (
+        line for line in fashion.error().splitlines() if "torchvision's FashionMNIST: " in line
+    )
     assert bad.url in line
     assert told in line
     assert [path.name for path in fashion.cache.rglob("*")] == ["fashion_mnist", ".lock"]
@@ -170,7 +189,9 @@ def test_a_mirror_is_reported_and_another_stands_in_if_it(
     assert fashion.loads()
 
 
-def test_each_mirror_is_asked_twice_and_the_next_file_not_at_all(fashion: Site, mirror: Mirror) -> None:
+def test_each_mirror_is_asked_twice_and_the_next_file_not_at_all(
+    fashion: Site, mirror: Mirror
+) -> None:
     mirror.cut_short = 1
     mirror.files.pop(PACKED[1])
     assert f"Missing: {', '.join(FILES[1:])}\n" in fashion.error()
@@ -186,7 +207,9 @@ def test_what_a_killed_run_left_does_not_matter(fashion: Site, mirror: Mirror) -
 
 
 @pytest.mark.usefixtures("mirror")
-def test_an_interrupted_download_leaves_nothing(fashion: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_download_leaves_nothing(
+    fashion: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(url: str, path: str) -> None:
         Path(path).touch()
         raise KeyboardInterrupt
@@ -228,7 +251,10 @@ def test_every_data_set_is_downloaded_once(
     let_torchvision_know(name, files, mirror.url, monkeypatch)
     for _ in range(2):
         _, arrays = download.load(dataset, str(tmp_path))
-        assert all(np.array_equal(ours, theirs) for ours, theirs in zip(arrays, made_up_images(name), strict=True))
+        assert all(
+            np.array_equal(ours, theirs)
+            for ours, theirs in zip(arrays, made_up_images(name), strict=True)
+        )
         cache.clear()
     is_archive = bool(dataset.archives)
     assert mirror.requests == (list(files)[:1] if is_archive else list(files))
@@ -252,12 +278,16 @@ def test_a_run_that_waits_for_another_says_so_and_uses_what_that_downloaded(
                 time.sleep(0.01)
             fashion.put(folder)
         assert waiting.result()
-    assert said.getvalue() == (f"cnnbench: waiting for another run, which is fetching Fashion-MNIST into {folder}\n")
+    assert said.getvalue() == (
+        f"cnnbench: waiting for another run, which is fetching Fashion-MNIST into {folder}\n"
+    )
     assert mirror.requests == []
 
 
 @pytest.mark.parametrize(
-    "error", [*map(OSError, (errno.ENOLCK, errno.ENOSYS), ("", "")), NotImplementedError()], ids=repr
+    "error",
+    [*map(OSError, (errno.ENOLCK, errno.ENOSYS), ("", "")), NotImplementedError()],
+    ids=repr,
 )
 def test_where_a_folder_cannot_be_locked_files_are_downloaded_all_the_same(
     fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -299,7 +329,9 @@ def test_what_is_wrong_with_prefetched_files_is_reported_by_load(fashion: Site) 
     assert fashion.error() == without
 
 
-def test_an_error_while_prefetching_is_raised_by_load(fashion: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_prefetching_is_raised_by_load(
+    fashion: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(download, "find_files", None)
     fashion.prefetch()
     with pytest.raises(TypeError):

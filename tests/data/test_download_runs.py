@@ -46,7 +46,9 @@ def test_a_network_is_trained(
     name: str, within: Command, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place(name, root, monkeypatch)
-    done = within(f"data={name}", "model=lenet_relu", "data.resize=32", "data.validation=10", *SMALL)
+    done = within(
+        f"data={name}", "model=lenet_relu", "data.resize=32", "data.validation=10", *SMALL
+    )
     assert done.returncode == 0, done.stderr
     run = only_run(tmp_path)
     assert run.parent.name == f"lenet_relu-{name}-32px"
@@ -80,14 +82,20 @@ def test_the_data_command_lists_all_and_what_was_passed_over(within: Command, ro
     lines = within("data").stdout.splitlines()
     assert [line.partition(":")[0] for line in lines if line[0] != " "][:-1] == list(CATALOG)
     passed = [line for line in lines if line.startswith("  passed over")]
-    assert [line.partition(": ")[0] for line in passed] == [f"  passed over {root / 'gzip.zip'}"] * 3
+    assert [line.partition(": ")[0] for line in passed] == [
+        f"  passed over {root / 'gzip.zip'}"
+    ] * 3
     assert "  not on this machine: cifar-10-python.tar.gz or cifar-10-binary.tar.gz" in lines
     assert lines[-1] == "Your own images are a data set too: data=folder data.path=DIR"
 
 
 @pytest.mark.parametrize(("experiment", "smaller"), EXPERIMENTS.items(), ids=EXPERIMENTS.keys())
 def test_a_papers_configuration_trains(
-    experiment: str, smaller: tuple[str, ...], within: Command, root: Path, monkeypatch: pytest.MonkeyPatch
+    experiment: str,
+    smaller: tuple[str, ...],
+    within: Command,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place("cifar10", root, monkeypatch)
     done = within(f"experiment={experiment}", *smaller, *SMALL)
@@ -96,13 +104,19 @@ def test_a_papers_configuration_trains(
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_another_network_and_data_set_take_their_place_in_it(experiment: str, within: Command) -> None:
-    done = within(f"experiment={experiment}", "model=densenet_bc100", "data=cifar100", "--cfg", "job")
+def test_another_network_and_data_set_take_their_place_in_it(
+    experiment: str, within: Command
+) -> None:
+    done = within(
+        f"experiment={experiment}", "model=densenet_bc100", "data=cifar100", "--cfg", "job"
+    )
     assert "name: densenet_bc100" in done.stdout
     assert "name: cifar100" in done.stdout
 
 
-def rates(experiment: str, steps: list[int], steps_per_epoch: int, within: Command, folder: Path) -> list[float]:
+def rates(
+    experiment: str, steps: list[int], steps_per_epoch: int, within: Command, folder: Path
+) -> list[float]:
     """The learning rates of these steps, as the experiment is printed."""
     shown = within(f"experiment={experiment}", "--cfg", "job", "--resolve").stdout
     settings = config.load(config.parse(shown))
@@ -111,7 +125,9 @@ def rates(experiment: str, steps: list[int], steps_per_epoch: int, within: Comma
     return [settings.optimizer.lr * factor for factor in factors]
 
 
-def test_preact_resnets_rates_are_the_papers_by_images_seen(within: Command, tmp_path: Path) -> None:
+def test_preact_resnets_rates_are_the_papers_by_images_seen(
+    within: Command, tmp_path: Path
+) -> None:
     # 391 steps in an epoch: the last one has 80 images of 128, so that 32,000 of the paper's steps take 32,031
     steps = [0, 399, 401, 32_030, 32_031, 48_045, 48_047, 64_123]
     expected = [0.01, 0.01, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
@@ -121,4 +137,6 @@ def test_preact_resnets_rates_are_the_papers_by_images_seen(within: Command, tmp
 @pytest.mark.parametrize("experiment", ["densenet_cifar10", "densenet_cifar10_plus"])
 def test_densenets_rates_are_the_papers(experiment: str, within: Command, tmp_path: Path) -> None:
     steps = [0, 150 * 782 - 1, 150 * 782, 225 * 782 - 1, 225 * 782, 300 * 782 - 1]
-    assert rates(experiment, steps, 782, within, tmp_path) == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    assert rates(experiment, steps, 782, within, tmp_path) == pytest.approx(
+        [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    )

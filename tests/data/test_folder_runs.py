@@ -18,8 +18,21 @@ from cnnbench.training import checkpoint
 from cnnbench.training.device import Device
 
 SMALL = (
-    *("data=folder", "data.path=photos", "data.image_size=8", "model=mlp", "model.widths=[8]", "device=cpu"),
-    *("device.precision=fp32", "device.threads=1", "train.epochs=1", "train.batch_size=8", "optimizer=momentum"),
+    *(
+        "data=folder",
+        "data.path=photos",
+        "data.image_size=8",
+        "model=mlp",
+        "model.widths=[8]",
+        "device=cpu",
+    ),
+    *(
+        "device.precision=fp32",
+        "device.threads=1",
+        "train.epochs=1",
+        "train.batch_size=8",
+        "optimizer=momentum",
+    ),
 )
 
 
@@ -45,9 +58,16 @@ def test_a_run_says_what_it_is_of(within: Command, photos: Path, tmp_path: Path)
     run = only_run(tmp_path)
     assert run.parent.name == "mlp-folder-8px"
     assert "on photos at 8 x 8: 31 training, 4 validation and 7 test examples" in done.stdout
-    assert "Set apart for testing: 7 images, a sixth of each class, the same with any seed." in done.stdout
+    assert (
+        "Set apart for testing: 7 images, a sixth of each class, the same with any seed."
+        in done.stdout
+    )
     known = json.loads((run / "dataset.json").read_text())
-    assert (known["name"], known["title"], known["classes"]) == ("folder", "photos", ["cats", "dogs"])
+    assert (known["name"], known["title"], known["classes"]) == (
+        "folder",
+        "photos",
+        ["cats", "dogs"],
+    )
     assert (known["image_size"], len(known["mean"]), len(known["sha256"])) == (8, 3, 4)
     assert min(known["std"]) > 0
 
@@ -67,7 +87,10 @@ def test_val_chooses_the_epoch_and_test_is_measured(within: Command, tmp_path: P
     done = within(*SMALL, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     assert "24 training, 10 validation and 6 test examples" in done.stdout
-    assert "Validation set: the 10 images of the validation folder; data.validation is not used." in done.stdout
+    assert (
+        "Validation set: the 10 images of the validation folder; data.validation is not used."
+        in done.stdout
+    )
     split = json.loads((tmp_path / "run" / "environment.json").read_text())["data"]
     assert [split[part] for part in ("train", "validation", "test")] == [24, 10, 6]
     assert json.loads((tmp_path / "run" / "dataset.json").read_text())["validation_examples"] == 10
@@ -92,17 +115,23 @@ def test_a_run_with_val_resumes_to_the_same_bits(within: Command, tmp_path: Path
 
 
 @pytest.mark.usefixtures("three_parts")
-def test_without_validation_the_test_set_is_measured_each_epoch(within: Command, tmp_path: Path) -> None:
+def test_without_validation_the_test_set_is_measured_each_epoch(
+    within: Command, tmp_path: Path
+) -> None:
     done = within(*SMALL, "data.validation=0", "hydra.run.dir=run")
     assert "24 training, 0 validation and 6 test examples" in done.stdout, done.stderr
     assert "Not used, as data.validation=0: 10 images in the validation folder." in done.stdout
     assert "test_accuracy" in (tmp_path / "run" / "metrics.csv").read_text()
 
 
-def test_a_class_without_test_images_has_no_figures_of_its_own(within: Command, three_parts: Path) -> None:
+def test_a_class_without_test_images_has_no_figures_of_its_own(
+    within: Command, three_parts: Path
+) -> None:
     shutil.rmtree(three_parts / "test" / "dogs")
     done = within(*SMALL, "hydra.run.dir=run")
-    assert (done.returncode, "Without images in test/: dogs." in done.stdout) == (0, True), done.stderr
+    assert (done.returncode, "Without images in test/: dogs." in done.stdout) == (0, True), (
+        done.stderr
+    )
     done = within("evaluate", "run")
     assert done.returncode == 0, done.stderr
     evaluation = json.loads((three_parts.parent / "run" / "evaluation.json").read_text())
@@ -116,7 +145,9 @@ def test_the_jobs_of_a_sweep_read_the_images_once(
 ) -> None:
     read = folder.read_images
     calls: list[int] = []
-    monkeypatch.setattr(folder, "read_images", lambda files, *more: calls.append(len(files)) or read(files, *more))
+    monkeypatch.setattr(
+        folder, "read_images", lambda files, *more: calls.append(len(files)) or read(files, *more)
+    )
     assert within("-m", *SMALL, "optimizer.lr=0.01,0.1").returncode == 0
     assert calls == [42]
 
@@ -132,7 +163,9 @@ def test_the_recipe_for_photos_learns_from_few_drawings(within: Command, tmp_pat
     assert result["test_accuracy"] >= 0.6  # by chance 1/3
 
 
-def test_a_run_that_learnt_nothing_of_photos_names_their_recipe(within: Command, photos: Path) -> None:
+def test_a_run_that_learnt_nothing_of_photos_names_their_recipe(
+    within: Command, photos: Path
+) -> None:
     told = within(*SMALL, "optimizer.lr=1e-30").stdout
     assert "The network learnt nothing" in told
     assert "experiment=photos" in told
@@ -185,7 +218,10 @@ def test_a_folder_that_is_no_data_set_is_told_before_a_run_directory_is_made(
 def test_an_image_that_cannot_be_read_is_told_by_name(within: Command, photos: Path) -> None:
     (photos / "cats" / "003.png").write_text("I am text")
     done = within(*SMALL)
-    assert (done.returncode, f"photos/cats/003.png is not a {FORMATS} image." in done.stderr) == (3, True)
+    assert (done.returncode, f"photos/cats/003.png is not a {FORMATS} image." in done.stderr) == (
+        3,
+        True,
+    )
 
 
 def test_too_few_images_to_hold_some_out_are_told(within: Command, tmp_path: Path) -> None:
@@ -227,11 +263,16 @@ def run(finished: Path, tmp_path: Path) -> Path:
 
 def test_a_run_goes_on_with_the_same_images_elsewhere(within: Command, run: Path) -> None:
     (run.parent / "photos").rename(run.parent / "moved")
-    assert "data.path=photos: there is no such folder" in within("resume", "run", "train.epochs=2").stderr
+    assert (
+        "data.path=photos: there is no such folder"
+        in within("resume", "run", "train.epochs=2").stderr
+    )
     assert within("resume", "run", "train.epochs=2", "data.path=moved").returncode == 0
 
 
-def test_a_run_goes_on_with_the_letters_of_a_class_taken_apart(within: Command, tmp_path: Path) -> None:
+def test_a_run_goes_on_with_the_letters_of_a_class_taken_apart(
+    within: Command, tmp_path: Path
+) -> None:
     for part in ("train", "test"):
         fill(tmp_path / "photos" / part, {"caf\u00e9": 9, "dogs": 9})
     assert within(*SMALL, "hydra.run.dir=run").returncode == 0
@@ -249,7 +290,9 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "some of the 42 images were changed, renamed or moved.",
     ),
     "another class": (
-        lambda photos: [(photos / part / "cats").rename(photos / part / "cows") for part in ("train", "test")],
+        lambda photos: [
+            (photos / part / "cats").rename(photos / part / "cows") for part in ("train", "test")
+        ],
         "new classes cows; missing classes cats.",
     ),
 }
@@ -266,7 +309,9 @@ def test_a_run_does_not_go_on_with_other_images(
     assert contents(run) == before
 
 
-def test_a_job_of_a_sweep_does_not_go_on_with_other_images(within: Command, photos: Path, tmp_path: Path) -> None:
+def test_a_job_of_a_sweep_does_not_go_on_with_other_images(
+    within: Command, photos: Path, tmp_path: Path
+) -> None:
     job = ("-m", *SMALL, "train.epochs=2", "optimizer.lr=0.01", "sweep=mine")
     assert within(*job).returncode == 0
     (result,) = tmp_path.rglob("result.json")

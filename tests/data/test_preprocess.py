@@ -46,11 +46,17 @@ def test_mean_is_subtracted_and_std_divided_by(images: torch.Tensor, size: int) 
 
 def test_black_and_white_become_zero_and_one_without_normalisation() -> None:
     pixels = torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 1, 2).expand(1, 1, 2, 2)
-    torch.testing.assert_close(Preprocess(2, mean=[0], std=[1])(pixels)[0, 0, 0], torch.tensor([0.0, 1.0]))
+    torch.testing.assert_close(
+        Preprocess(2, mean=[0], std=[1])(pixels)[0, 0, 0], torch.tensor([0.0, 1.0])
+    )
 
 
 def test_each_channel_is_normalised_by_its_own_mean_and_deviation(images: torch.Tensor) -> None:
     colours = torch.cat([images, 255 - images, images // 2], dim=1)
     mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
-    alone = [Preprocess(28, mean[c : c + 1], std[c : c + 1])(colours[:, c : c + 1]) for c in range(3)]
-    torch.testing.assert_close(Preprocess(28, mean, std)(colours), torch.cat(alone, dim=1), rtol=0, atol=1e-6)
+    alone = [
+        Preprocess(28, mean[c : c + 1], std[c : c + 1])(colours[:, c : c + 1]) for c in range(3)
+    ]
+    torch.testing.assert_close(
+        Preprocess(28, mean, std)(colours), torch.cat(alone, dim=1), rtol=0, atol=1e-6
+    )

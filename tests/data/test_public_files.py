@@ -19,7 +19,9 @@ pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
 
 @pytest.mark.parametrize("packed", [True, False], ids=["gzipped", "plain"])
 @pytest.mark.parametrize("inside", ["", "fashion_mnist", "fashion-mnist", "FashionMNIST/raw"])
-def test_files_are_found_in_a_named_folder(fashion: Site, tmp_path: Path, inside: str, packed: bool) -> None:
+def test_files_are_found_in_a_named_folder(
+    fashion: Site, tmp_path: Path, inside: str, packed: bool
+) -> None:
     fashion.put(tmp_path / "data" / inside, packed)
     fashion.look_into(tmp_path / "data")
     assert fashion.loads()
@@ -39,7 +41,9 @@ def test_files_may_be_spread_over_several_folders(fashion: Site, tmp_path: Path)
     assert fashion.loads()
 
 
-def test_folders_are_looked_at_in_order_the_cache_first_the_systems_last(fashion: Site, tmp_path: Path) -> None:
+def test_folders_are_looked_at_in_order_the_cache_first_the_systems_last(
+    fashion: Site, tmp_path: Path
+) -> None:
     in_order = [fashion.cache, tmp_path / "first", tmp_path / "second", tmp_path / "system"]
     for folder in in_order:
         fashion.put(folder)
@@ -76,7 +80,10 @@ def test_a_folder_that_cannot_be_looked_at_is_passed_over(fashion: Site, tmp_pat
 
 
 def test_cache_is_the_users_own_unless_a_root_is_given(tmp_path: Path) -> None:
-    assert (cache_folder(None), cache_folder("/given")) == (tmp_path / "user-cache" / "cnnbench", Path("/given"))
+    assert (cache_folder(None), cache_folder("/given")) == (
+        tmp_path / "user-cache" / "cnnbench",
+        Path("/given"),
+    )
 
 
 # Verifying
@@ -100,7 +107,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_file_is_reported_and_not_used(fashion: Site, damage: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_file_is_reported_and_not_used(
+    fashion: Site, damage: Callable[[bytes], bytes]
+) -> None:
     fashion.put(fashion.cache)
     path = fashion.cache / PACKED[0]
     path.write_bytes(damage(path.read_bytes()))
@@ -117,11 +126,15 @@ def test_a_good_file_stands_in_for_wrong_ones(fashion: Site, tmp_path: Path) -> 
     assert fashion.loads()
 
 
-def test_files_of_another_data_set_are_recognized(fashion: Site, mnist: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_another_data_set_are_recognized(
+    fashion: Site, mnist: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mnist.put(fashion.cache)
     (fashion.cache / PACKED[3]).write_bytes(packed_files(fashion.arrays)[PACKED[1]])
     digest = hashlib.sha256((fashion.cache / PACKED[2]).read_bytes()).hexdigest()
-    kmnist = replace(get("kmnist"), sha256={PACKED[2]: digest})  # known by the digests of its archives
+    kmnist = replace(
+        get("kmnist"), sha256={PACKED[2]: digest}
+    )  # known by the digests of its archives
     monkeypatch.delitem(mnist.dataset.sha256, FILES[2])  # type: ignore[arg-type]  # a dict
     monkeypatch.setitem(CATALOG, "kmnist", kmnist)
     owners = [f"MNIST's {FILES[0]}", f"MNIST's {FILES[1]}", f"Kuzushiji-MNIST's {PACKED[2]}"]
@@ -132,13 +145,18 @@ def test_files_of_another_data_set_are_recognized(fashion: Site, mnist: Site, mo
     ]
 
 
-def test_a_file_that_may_not_be_read_is_passed_over(fashion: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_may_not_be_read_is_passed_over(
+    fashion: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: Path, mode: str) -> bytes:
         raise PermissionError(13, "Permission denied")
 
     fashion.put(fashion.cache)
     monkeypatch.setattr(Path, "open", refuse)
-    assert fashion.find().tried[0] == f"{fashion.cache / PACKED[0]}: cannot be read (Permission denied)"
+    assert (
+        fashion.find().tried[0]
+        == f"{fashion.cache / PACKED[0]}: cannot be read (Permission denied)"
+    )
 
 
 def test_a_named_pipe_is_not_waited_for(fashion: Site) -> None:
@@ -160,7 +178,9 @@ TOO_LARGE: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize(("suffix", "content"), TOO_LARGE.values(), ids=TOO_LARGE.keys())
-def test_a_file_that_is_too_large_is_reported_and_takes_no_memory(fashion: Site, suffix: str, content: bytes) -> None:
+def test_a_file_that_is_too_large_is_reported_and_takes_no_memory(
+    fashion: Site, suffix: str, content: bytes
+) -> None:
     fashion.cache.mkdir()
     path = fashion.cache / f"{IMAGES}{suffix}"
     path.write_bytes(content)

@@ -51,7 +51,9 @@ def test_the_seed_alone_decides_the_split(data_config: ConfigMaker, asked: dict[
     ],
     ids=str,
 )
-def test_splits_are_those_of_earlier_versions(data_config: ConfigMaker, asked: dict[str, int], start: str) -> None:
+def test_splits_are_those_of_earlier_versions(
+    data_config: ConfigMaker, asked: dict[str, int], start: str
+) -> None:
     train_labels, test_labels = np.arange(1000) % CLASSES, np.arange(200) % CLASSES
     summary = make_split(data_config(**asked), train_labels, test_labels, 3).summary()
     assert str(summary["sha256"]).startswith(start)
@@ -68,7 +70,9 @@ def test_validation_is_of_the_size_asked_for_and_both_parts_are_balanced(
     assert sorted(parts.test) == list(range(200))
 
 
-@pytest.mark.parametrize(("share", "number"), [(0.25, 250), (0.0006, 1), (0.0001, 1), (0.0, 0), (0.9996, 1000)])
+@pytest.mark.parametrize(
+    ("share", "number"), [(0.25, 250), (0.0006, 1), (0.0001, 1), (0.0, 0), (0.9996, 1000)]
+)
 def test_a_share_held_out_is_the_nearest_number_but_not_none(
     data_config: ConfigMaker, share: float, number: int
 ) -> None:
@@ -98,7 +102,9 @@ def test_classes_of_unequal_size_keep_their_proportions(data_config: ConfigMaker
     assert np.bincount(labels[parts.validation]).tolist() == pytest.approx([90, 10], abs=1)
 
 
-@pytest.mark.parametrize(("folds", "sizes", "most_uneven"), [(2, {500}, 0), (4, {250}, 0), (7, {142, 143}, 2)])
+@pytest.mark.parametrize(
+    ("folds", "sizes", "most_uneven"), [(2, {500}, 0), (4, {250}, 0), (7, {142, 143}, 2)]
+)
 def test_each_example_is_held_out_in_one_fold_whatever_validation_says(
     data_config: ConfigMaker, folds: int, sizes: set[int], most_uneven: int
 ) -> None:
@@ -140,24 +146,37 @@ def test_summary_has_the_sizes_and_a_digest_whatever_the_order(data_config: Conf
     ],
     ids=str,
 )
-def test_sizes_that_the_data_set_has_are_allowed(data_config: ConfigMaker, asked: dict[str, int]) -> None:
+def test_sizes_that_the_data_set_has_are_allowed(
+    data_config: ConfigMaker, asked: dict[str, int]
+) -> None:
     check_sizes(data_config(**asked), get("fashion_mnist"))
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"validation": 60_000}, r"data\.validation=60000 leaves nothing to train on.* at most 59999"),
+        (
+            {"validation": 60_000},
+            r"data\.validation=60000 leaves nothing to train on.* at most 59999",
+        ),
         ({"validation": 0.999999}, r"data\.validation=0\.999999 leaves nothing to train on"),
         ({"validation": 1 / 12, "train_examples": 55_001}, "beside the 5,000 held out"),
-        ({"validation": 5000, "train_examples": 55_001}, r"data\.train_examples=55001: .* 55,000 of its"),
+        (
+            {"validation": 5000, "train_examples": 55_001},
+            r"data\.train_examples=55001: .* 55,000 of its",
+        ),
         ({"validation": 59_999, "train_examples": 2}, r"data\.train_examples=2: "),
         ({"test_examples": 10_001}, r"data\.test_examples=10001: .* 10,000 test examples"),
         ({"folds": 60_001, "fold": 0}, r"data\.folds=60001: .* 60,000 training examples"),
-        ({"folds": 7, "fold": 0, "train_examples": 51_429}, r"data\.train_examples=51429: .* 51,428 of its"),
+        (
+            {"folds": 7, "fold": 0, "train_examples": 51_429},
+            r"data\.train_examples=51429: .* 51,428 of its",
+        ),
     ],
     ids=str,
 )
-def test_sizes_beyond_the_data_set_are_refused(data_config: ConfigMaker, asked: dict[str, int], message: str) -> None:
+def test_sizes_beyond_the_data_set_are_refused(
+    data_config: ConfigMaker, asked: dict[str, int], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         check_sizes(data_config(**asked), get("fashion_mnist"))

@@ -17,14 +17,35 @@ from helpers.in_process import run_in_process
 from helpers.sample_images import clothes
 from PIL import Image
 
-SHOWN = list({(each.text, each.output): each for each in reversed(list(shown()))}.values())  # README wins
+SHOWN = list(
+    {(each.text, each.output): each for each in reversed(list(shown()))}.values()
+)  # README wins
 OF_CNNBENCH = [each for each in SHOWN if each.words[0] in ("cnnbench", "torchrun")]
 OTHERS = [each for each in SHOWN if each not in OF_CNNBENCH]
 
-LITTLE_DATA = ("data=sample", "data.train_examples=40", "data.test_examples=20", "data.validation=10")
+LITTLE_DATA = (
+    "data=sample",
+    "data.train_examples=40",
+    "data.test_examples=20",
+    "data.validation=10",
+)
 LITTLE = {
-    "train": (*LITTLE_DATA, "train.epochs=1", "train.batch_size=20", "device=cpu", "device.threads=1"),
-    "benchmark": ("data=sample", "train.batch_size=2", "device=cpu", "--rounds", "1", "--epoch-limit", "0"),
+    "train": (
+        *LITTLE_DATA,
+        "train.epochs=1",
+        "train.batch_size=20",
+        "device=cpu",
+        "device.threads=1",
+    ),
+    "benchmark": (
+        "data=sample",
+        "train.batch_size=2",
+        "device=cpu",
+        "--rounds",
+        "1",
+        "--epoch-limit",
+        "0",
+    ),
 }
 # of these the configuration is composed, or their jobs are listed, and that is all
 COMPOSED = {
@@ -82,11 +103,19 @@ def as_run(command: Shown) -> list[str]:
     words = command.words[command.words.index("cnnbench") + 1 :]
     words = [word.replace("$RUN", "RUN").removesuffix("...") for word in words if word != "..."]
     if any(word in COMPOSED for word in words):
-        return [*words, *LITTLE["train"], "--dry-run"] if "-m" in words else [*words, "--cfg", "job"]
+        return (
+            [*words, *LITTLE["train"], "--dry-run"] if "-m" in words else [*words, "--cfg", "job"]
+        )
     if words[0:1] == ["reproduce"]:  # tests/cli/test_reproduce.py runs it to its end
-        return [word for word in words if word not in ("--scale", "reduced")] + ["--scale", "smoke", "--dry-run"]
+        return [word for word in words if word not in ("--scale", "reduced")] + [
+            "--scale",
+            "smoke",
+            "--dry-run",
+        ]
     verb = verb_of(words)
-    little = [] if {"--help", "--cfg", "experiment=smoke"}.intersection(words) else LITTLE.get(verb, ())
+    little = (
+        [] if {"--help", "--cfg", "experiment=smoke"}.intersection(words) else LITTLE.get(verb, ())
+    )
     if {"data=folder", "experiment=photos"}.intersection(words):
         little = [word for word in little if not word.startswith("data")]
     swept = {word.partition("=")[0] for word in words if "," in word}
@@ -107,8 +136,15 @@ def quick_form(command: Shown) -> list[str] | None:
         return ["reproduce", "--help"]
     if words[:1] == ["inspect"] and command.page != "README.md":
         return ["inspect", "--help"]
-    only_composes = {"--cfg", "--info", "--help"}.intersection(words) or command.output.startswith("cnnbench: ")
-    large = {"-m", "model=preact_resnet164", "model=alexnet", "experiment=book/alexnet"}.intersection(words)
+    only_composes = {"--cfg", "--info", "--help"}.intersection(words) or command.output.startswith(
+        "cnnbench: "
+    )
+    large = {
+        "-m",
+        "model=preact_resnet164",
+        "model=alexnet",
+        "experiment=book/alexnet",
+    }.intersection(words)
     elsewhere = verb_of(words) == "train" and command.page != "README.md"
     if only_composes or not (large or elsewhere or words[:1] == ["benchmark"]):
         return None
@@ -140,7 +176,9 @@ def test_a_slow_command_of_the_docs_composes(
 
 
 @pytest.mark.parametrize(
-    "command", [pytest.param(each, marks=pytest.mark.slow) if each in SLOW else each for each in RUN], ids=str
+    "command",
+    [pytest.param(each, marks=pytest.mark.slow) if each in SLOW else each for each in RUN],
+    ids=str,
 )
 def test_a_command_of_the_docs_does_what_they_say(
     command: Shown, within: Command, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -160,7 +198,9 @@ def test_a_command_of_the_docs_does_what_they_say(
         assert said in result.stderr
         assert result.returncode in (2, 3)
     elif command.text == "cnnbench data fashion_mnist" and result.returncode == 3:
-        assert "fashion_mnist" in result.stderr  # where it is neither on this machine nor to be fetched
+        assert (
+            "fashion_mnist" in result.stderr
+        )  # where it is neither on this machine nor to be fetched
     else:
         assert result.returncode == 0, result.stderr
     if command.words[1:2] == ["summary"] and command.output:  # which says the same on every machine
@@ -203,11 +243,15 @@ LINKS = [
 ]
 
 
-@pytest.mark.parametrize(("page", "target"), LINKS, ids=lambda each: each.name if isinstance(each, Path) else each)
+@pytest.mark.parametrize(
+    ("page", "target"), LINKS, ids=lambda each: each.name if isinstance(each, Path) else each
+)
 def test_a_link_leads_somewhere(page: Path, target: str) -> None:
     path, _, heading = target.partition("#")
     linked = page.parent / path if path else page
     assert linked.exists()
     if heading:
         headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
-        assert heading in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings]
+        assert heading in [
+            re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings
+        ]

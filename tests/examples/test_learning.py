@@ -42,7 +42,11 @@ class Descent:
 
 @pytest.fixture(scope="module")
 def descent(tmp_path_factory: pytest.TempPathFactory) -> Descent:
-    module, directory, output = example("gradient_descent"), tmp_path_factory.mktemp("descent"), io.StringIO()
+    module, directory, output = (
+        example("gradient_descent"),
+        tmp_path_factory.mktemp("descent"),
+        io.StringIO(),
+    )
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
         patch.chdir(directory)
         paths = module.main([])
@@ -51,7 +55,9 @@ def descent(tmp_path_factory: pytest.TempPathFactory) -> Descent:
 
 def test_the_path_of_sgd_is_that_on_paper(descent: Descent) -> None:
     on_paper = [[-7 * (1 - 0.95 / 10) ** step, 2 * (1 - 0.95 * 2) ** step] for step in range(31)]
-    assert_close(descent.paths["SGD"], torch.tensor(on_paper, dtype=torch.float64), rtol=0.0, atol=1e-9)
+    assert_close(
+        descent.paths["SGD"], torch.tensor(on_paper, dtype=torch.float64), rtol=0.0, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", list(LIBRARY))
@@ -63,12 +69,16 @@ def test_a_path_is_that_of_torchs_optimizer(descent: Descent, name: str) -> None
 def test_the_table_ends_with_where_the_paths_do(descent: Descent) -> None:
     (row,) = [line for line in descent.output.splitlines() if line.startswith("  30")]
     ends = [number for points in descent.paths.values() for number in points[-1].tolist()]
-    assert [float(word.strip("(,)")) for word in row.split()] == pytest.approx([30, *ends], abs=5.1e-4)
+    assert [float(word.strip("(,)")) for word in row.split()] == pytest.approx(
+        [30, *ends], abs=5.1e-4
+    )
 
 
 def test_the_picture_has_each_path_in_its_colour(descent: Descent) -> None:
     with Image.open(descent.directory / "optimizers.png") as picture:
-        colors = {color for _, color in picture.convert("RGB").getcolors(picture.width * picture.height)}
+        colors = {
+            color for _, color in picture.convert("RGB").getcolors(picture.width * picture.height)
+        }
     assert {tuple(bytes.fromhex(color[1:])) for color in descent.module.COLORS} <= colors
 
 
@@ -77,7 +87,9 @@ def test_the_picture_may_be_another_file(descent: Descent, tmp_path: Path) -> No
     assert (tmp_path / "paths.svg").read_text().startswith("<?xml")
 
 
-def test_errors_of_derivatives_fall_and_rise_again_as_steps_shrink(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_derivatives_fall_and_rise_again_as_steps_shrink(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     rows = example("numerical_derivative").main()
     steps, one_sided, central = zip(*rows, strict=True)
     assert steps == pytest.approx([10.0**-k for k in range(1, 15)])

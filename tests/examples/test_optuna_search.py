@@ -55,7 +55,10 @@ def test_a_trial_is_pruned_after_the_epoch_that_is_worse(study: optuna.Study) ->
 
 
 def test_the_run_of_a_pruned_trial_is_interrupted(study: optuna.Study) -> None:
-    assert json.loads((directory(study.trials[1]) / "status.json").read_text())["state"] == "interrupted"
+    assert (
+        json.loads((directory(study.trials[1]) / "status.json").read_text())["state"]
+        == "interrupted"
+    )
 
 
 def test_the_test_set_of_a_pruned_trial_is_not_measured(study: optuna.Study) -> None:
@@ -75,10 +78,18 @@ def test_the_command_of_a_trial_repeats_it(study: optuna.Study, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_an_interrupted_search_goes_on(
-    example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    example: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    search = ["--epochs=1", "--storage=sqlite:///search.db", *TINY, "train.fail_if_not_learning=false"]
+    search = [
+        "--epochs=1",
+        "--storage=sqlite:///search.db",
+        *TINY,
+        "train.fail_if_not_learning=false",
+    ]
     example.main(["--trials=1", *search])
     assert len(example.main(["--trials=2", *search]).trials) == 2
 

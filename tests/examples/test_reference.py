@@ -18,7 +18,9 @@ def load(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Any:
     """Call as lines("edges"): what an example prints, run in an empty directory."""
     monkeypatch.chdir(tmp_path)
 
@@ -38,7 +40,11 @@ def after(lines: list[str], start: str, rows: int) -> list[str]:
 
 def test_cross_correlation_gives_the_matrix_of_the_notes(lines: Any) -> None:
     printed = lines("cross_correlation")
-    assert after(printed, "cross-correlation", 3) == ["19 25", "37 43", "top left: 0 * 0 + 1 * 1 + 3 * 2 + 4 * 3 = 19"]
+    assert after(printed, "cross-correlation", 3) == [
+        "19 25",
+        "37 43",
+        "top left: 0 * 0 + 1 * 1 + 3 * 2 + 4 * 3 = 19",
+    ]
     assert after(printed, "im2col", 4) == ["0 1 3 4", "1 2 4 5", "3 4 6 7", "4 5 7 8"]
     assert after(printed, "the same as one matrix product", 1) == ["19 25 37 43"]
     assert after(printed, "true convolution", 2) == ["5 11", "23 29"]
@@ -49,7 +55,15 @@ def test_edges_are_seen_across_their_direction_alone(lines: Any) -> None:
     assert after(printed, "kernel [1, -1]: +1", 7) == [". 1 . . . -1 ."] * 6 + [""]
     assert after(printed, "kernel [1, -1]: neighbours", 9) == [". . . . ."] * 8 + [""]
     nothing, white, black = ". . . . . .", "1 1 1 1 1 1", "-1 -1 -1 -1 -1 -1"
-    assert after(printed, "its transpose", 7) == [nothing, white, nothing, nothing, nothing, black, nothing]
+    assert after(printed, "its transpose", 7) == [
+        nothing,
+        white,
+        nothing,
+        nothing,
+        nothing,
+        black,
+        nothing,
+    ]
     assert after(printed, "kernel [[0, -1], [1, 0]]", 2) == ["1 1 . . .", ". 1 1 . ."]
     assert after(printed, "kernel [[1, 0], [0, -1]]", 5) == [". . . . ."] * 5
 
@@ -57,17 +71,30 @@ def test_edges_are_seen_across_their_direction_alone(lines: Any) -> None:
 def test_the_kernel_is_learnt_in_ten_steps(lines: Any) -> None:
     printed = lines("learn_a_kernel")
     losses = [float(line.split()[-1]) for line in printed if line.startswith("step")]
-    assert [line.split()[1] for line in printed if line.startswith("step")] == ["2", "4", "6", "8", "10"]
+    assert [line.split()[1] for line in printed if line.startswith("step")] == [
+        "2",
+        "4",
+        "6",
+        "8",
+        "10",
+    ]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.05
-    learnt = next(line for line in printed if line.startswith("the kernel learnt")).partition("[")[2].rstrip("]")
+    learnt = (
+        next(line for line in printed if line.startswith("the kernel learnt"))
+        .partition("[")[2]
+        .rstrip("]")
+    )
     assert [float(number) for number in learnt.split(",")] == pytest.approx([1, -1], abs=0.05)
 
 
 def test_the_kernel_is_learnt_by_the_gradients_of_autograd() -> None:
     example = load("learn_a_kernel")
     generator = torch.Generator().manual_seed(1)
-    image, kernel = (torch.randn(1, 1, *size, dtype=torch.float64, generator=generator) for size in ((5, 4), (1, 2)))
+    image, kernel = (
+        torch.randn(1, 1, *size, dtype=torch.float64, generator=generator)
+        for size in ((5, 4), (1, 2))
+    )
     target = functional.conv2d(image, torch.tensor([[[[1.0, -1.0]]]], dtype=torch.float64))
     expected = kernel.clone().requires_grad_()
     optimizer = torch.optim.SGD([expected], lr=0.03)
@@ -93,7 +120,10 @@ def test_zeros_darken_the_border_and_make_an_edge_that_is_not_there(lines: Any) 
     rows = [line.rsplit(" ", 2) for line in printed[2:7]]
     smoothed, edges = ({row[0]: float(row[column]) for row in rows} for column in (1, 2))
     assert smoothed["zeros"] < 0.6 * mean
-    assert all(smoothed[mode] == pytest.approx(mean, abs=0.02) for mode in ("reflect", "replicate", "circular"))
+    assert all(
+        smoothed[mode] == pytest.approx(mean, abs=0.02)
+        for mode in ("reflect", "replicate", "circular")
+    )
     assert all(edges["zeros"] > 6 * edges[mode] for mode in ("reflect", "replicate", "circular"))
     assert printed[-1] == "Written: padding_modes.png"
     with Image.open("padding_modes.png") as picture:

@@ -9,7 +9,9 @@ import pytest
 
 __all__ = ["CHROMIUM", "DESKTOP", "MARKS", "PHONE", "Window", "sync_api", "window"]
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="needs playwright: pip install playwright"
+)
 CHROMIUM = Path("/usr/bin/chromium")
 MARKS = [
     pytest.mark.browser,

@@ -13,7 +13,12 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 NOWHERE = "http://127.0.0.1:9"  # a port that refuses: no network, told at once
 
-TINY = ("experiment=smoke", "data.train_examples=256", "data.test_examples=100", "data.validation=100")
+TINY = (
+    "experiment=smoke",
+    "data.train_examples=256",
+    "data.test_examples=100",
+    "data.validation=100",
+)
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
@@ -28,7 +33,9 @@ def clean_environment(folder: Path) -> dict[str, str]:
         "PYTHONWARNINGS": "error",
         "OMP_NUM_THREADS": "1",  # two threads wait for each other where the cores are busy with other tests
     }
-    inherited = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}  # of tests/conftest.py
+    inherited = {
+        key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"
+    }  # of tests/conftest.py
     return {**inherited, **own}
 
 

@@ -35,7 +35,9 @@ def _flat(value: Any, name: str) -> list[tuple[str, Any]]:
         exact = value.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         return [(name, (value.dtype, tuple(value.shape), exact))]
     if isinstance(value, dict):
-        inner = [(f"{name}.{key}".lstrip("."), each) for key, each in value.items() if key not in OWN]
+        inner = [
+            (f"{name}.{key}".lstrip("."), each) for key, each in value.items() if key not in OWN
+        ]
     elif isinstance(value, list):
         inner = [(f"{name}.{index}", each) for index, each in enumerate(value)]
     else:

@@ -30,7 +30,10 @@ PACKED = [f"{name}.gz" for name in FILES]
 def made_up_arrays(seed: int) -> ByFile:
     generator = np.random.default_rng(seed)
     shapes = ((30, 4, 4), (30,), (10, 4, 4), (10,))
-    return {name: generator.integers(0, 10, shape, np.uint8) for name, shape in zip(FILES, shapes, strict=True)}
+    return {
+        name: generator.integers(0, 10, shape, np.uint8)
+        for name, shape in zip(FILES, shapes, strict=True)
+    }
 
 
 def made_up(name: str, arrays: ByFile) -> PublicDataset:
@@ -79,7 +82,9 @@ def let_torchvision_know(
             "base_folder": "folder",
             "url": url + first,
             "tgz_md5": digests[first],
-            "train_list": [(batch, None) for batch in (["train"] if name == "cifar100" else batches)],
+            "train_list": [
+                (batch, None) for batch in (["train"] if name == "cifar100" else batches)
+            ],
             "test_list": [("test" if name == "cifar100" else "test_batch", None)],
             "meta": {"filename": "meta", "key": "label_names", "md5": None},
         }
@@ -119,7 +124,8 @@ class Site:
         """Load; whether the data set and the arrays are those that were put."""
         dataset, arrays = download.load(self.dataset, str(self.cache))
         return dataset == self.dataset and all(
-            np.array_equal(array, self.arrays[file]) for array, file in zip(arrays[:4], FILES, strict=True)
+            np.array_equal(array, self.arrays[file])
+            for array, file in zip(arrays[:4], FILES, strict=True)
         )
 
     def error(self) -> str:

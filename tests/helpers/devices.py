@@ -13,7 +13,10 @@ MakeEngine = Callable[..., EagerEngine]
 
 CUDA = pytest.param(
     "cuda",
-    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")],
+    marks=[
+        pytest.mark.cuda,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+    ],
 )
 
 EACH_DEVICE = pytest.mark.parametrize("device", ["cpu", CUDA], indirect=True)

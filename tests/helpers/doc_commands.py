@@ -38,12 +38,22 @@ def shown() -> Iterator[Shown]:
         lines = page.read_text().splitlines()
         for number, line in enumerate(lines):
             block = _IN_BLOCK.match(line)
-            texts = [block[1]] if block else [] if line.startswith("    ") else _IN_LINE.findall(line)
+            texts = (
+                [block[1]] if block else [] if line.startswith("    ") else _IN_LINE.findall(line)
+            )
             for text in texts:
                 ends = number
                 while text.endswith("\\"):
                     ends += 1
                     text = text[:-1] + lines[ends].strip()
-                shows = takewhile(lambda each: each.startswith("    ") or not each, lines[ends + 1 :])
-                output = "\n".join(each[4:] for each in shows).strip() if line.startswith("    $") else ""
-                yield Shown(page.name, number + 1, re.sub(r"\s{2,}#.*$|\s# .*$", "", text).strip(), output)
+                shows = takewhile(
+                    lambda each: each.startswith("    ") or not each, lines[ends + 1 :]
+                )
+                output = (
+                    "\n".join(each[4:] for each in shows).strip()
+                    if line.startswith("    $")
+                    else ""
+                )
+                yield Shown(
+                    page.name, number + 1, re.sub(r"\s{2,}#.*$|\s# .*$", "", text).strip(), output
+                )

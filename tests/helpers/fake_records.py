@@ -26,7 +26,11 @@ def made_record(
     **status: Any,
 ) -> Record:
     """`values` are overrides by key, `earlier` the accuracies of the epochs before the last, `test_losses` of all."""
-    overrides = [f"experiment={experiment}", *(f"{key}={value}" for key, value in values.items()), f"seed={seed}"]
+    overrides = [
+        f"experiment={experiment}",
+        *(f"{key}={value}" for key, value in values.items()),
+        f"seed={seed}",
+    ]
     rows = [
         {
             "epoch": epoch,
@@ -48,7 +52,13 @@ def made_record(
         {"state": state, **status},
         {**figures, **(result or {})} if state == "finished" else {},
         rows if state == "finished" else [],
-        {"device": "cpu", "chip": "a chip", "precision": "fp32", "torch": "2.9", **(environment or {})},
+        {
+            "device": "cpu",
+            "chip": "a chip",
+            "precision": "fp32",
+            "torch": "2.9",
+            **(environment or {}),
+        },
     )
 
 
@@ -63,6 +73,11 @@ def configuration(values: dict[str, str], seed: int) -> dict[str, Any]:
     return nested
 
 
-def made(experiment: str, values: dict[str, str], accuracies: Sequence[float], **others: Any) -> list[Record]:
+def made(
+    experiment: str, values: dict[str, str], accuracies: Sequence[float], **others: Any
+) -> list[Record]:
     """A run for each accuracy, each with a seed of its own."""
-    return [made_record(experiment, values, seed, accuracy, **others) for seed, accuracy in enumerate(accuracies)]
+    return [
+        made_record(experiment, values, seed, accuracy, **others)
+        for seed, accuracy in enumerate(accuracies)
+    ]

@@ -23,7 +23,14 @@ COSTS = {  # parameters and multiply-adds
 
 def configuration(model: str, lr: float, batch_size: int, seed: int, epochs: int) -> dict[str, Any]:
     return {
-        "data": {"name": "fashion_mnist", "root": None, "resize": 28, "validation": 5000, "folds": None, "fold": None},
+        "data": {
+            "name": "fashion_mnist",
+            "root": None,
+            "resize": 28,
+            "validation": 5000,
+            "folds": None,
+            "fold": None,
+        },
         "augment": {
             "name": "none",
             "hflip": False,
@@ -33,8 +40,19 @@ def configuration(model: str, lr: float, batch_size: int, seed: int, epochs: int
             "mixup": 0.0,
             "cutmix": 0.0,
         },
-        "device": {"name": "auto", "precision": "auto", "threads": "auto", "compile": False, "cuda_graphs": "auto"},
-        "train": {"epochs": epochs, "batch_size": batch_size, "init": "xavier_uniform", "loss": "cross_entropy"},
+        "device": {
+            "name": "auto",
+            "precision": "auto",
+            "threads": "auto",
+            "compile": False,
+            "cuda_graphs": "auto",
+        },
+        "train": {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "init": "xavier_uniform",
+            "loss": "cross_entropy",
+        },
         "seed": seed,
         "sweep": "made",
         "model": {"name": model, "recipe": {"resize": 28, "batch_size": 256, "lr": 0.9}},
@@ -79,22 +97,41 @@ def make_run(
 ) -> Path:
     """A run in `path`; `files` are values for JSON files of that name, beside or instead of what is made here."""
     rng = random.Random(repr((model, lr, batch_size, seed)))
-    rows = [] if state == "failed" else metrics(accuracy, epochs // 2 if state == "interrupted" else epochs, rng)
+    rows = (
+        []
+        if state == "failed"
+        else metrics(accuracy, epochs // 2 if state == "interrupted" else epochs, rng)
+    )
     parameters, multiply_adds = COSTS.get(model, (1_000, 2_000))
-    overrides = [f"model={model}", f"optimizer.lr={lr}", f"train.batch_size={batch_size}", f"seed={seed}"]
+    overrides = [
+        f"model={model}",
+        f"optimizer.lr={lr}",
+        f"train.batch_size={batch_size}",
+        f"seed={seed}",
+    ]
     path.mkdir(parents=True)
     (path / ".hydra").mkdir()
     (path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
-    (path / "config.yaml").write_text(yaml.safe_dump(configuration(model, lr, batch_size, seed, epochs)))
+    (path / "config.yaml").write_text(
+        yaml.safe_dump(configuration(model, lr, batch_size, seed, epochs))
+    )
     if rows:
         with (path / "metrics.csv").open("w") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-    error = {"error": "The training loss became nan in epoch 1.\nLower optimizer.lr.", "exit_code": 4}
+    error = {
+        "error": "The training loss became nan in epoch 1.\nLower optimizer.lr.",
+        "exit_code": 4,
+    }
     made = {
         "status": {"state": state, "verb": "train", **(error if state == "failed" else {})},
-        "environment": {"device": "cuda", "chip": "NVIDIA H100", "precision": "bf16", "world_size": 1},
+        "environment": {
+            "device": "cuda",
+            "chip": "NVIDIA H100",
+            "precision": "bf16",
+            "world_size": 1,
+        },
         **({"result": result(rows, parameters, multiply_adds)} if state == "finished" else {}),
     }
     for name, values in (made | files).items():
@@ -117,11 +154,20 @@ def result(rows: list[dict[str, float]], parameters: int, multiply_adds: int) ->
 
 
 def grid(
-    folder: Path, models: list[str], rates: list[float], batch_sizes: list[int], seeds: list[int], epochs: int
+    folder: Path,
+    models: list[str],
+    rates: list[float],
+    batch_sizes: list[int],
+    seeds: list[int],
+    epochs: int,
 ) -> None:
     """A run for each combination; of the highest rate those with the smallest batches failed, one was interrupted."""
-    for number, (model, lr, batch_size, seed) in enumerate(product(models, rates, batch_sizes, seeds)):
+    for number, (model, lr, batch_size, seed) in enumerate(
+        product(models, rates, batch_sizes, seeds)
+    ):
         diverged = lr == max(rates) and batch_size == min(batch_sizes)
         state = "failed" if diverged else "interrupted" if number == 1 else "finished"
-        accuracy = 0.9 - 0.04 * abs(math.log10(lr / rates[len(rates) // 2])) - 0.01 * models.index(model)
+        accuracy = (
+            0.9 - 0.04 * abs(math.log10(lr / rates[len(rates) // 2])) - 0.01 * models.index(model)
+        )
         make_run(folder / f"run{number:03}", model, lr, batch_size, seed, epochs, state, accuracy)

@@ -41,8 +41,12 @@ def arm(strikes: Sequence[Strike]) -> None:
                 _strike(number)
 
     def heard(event: str, values: tuple[Any, ...]) -> None:
-        if event in CHANGES or (event == "open" and values[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
-            path = Path("/dev/fd" if isinstance(values[0], int) else os.fsdecode(values[0])).absolute()
+        if event in CHANGES or (
+            event == "open" and values[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        ):
+            path = Path(
+                "/dev/fd" if isinstance(values[0], int) else os.fsdecode(values[0])
+            ).absolute()
             if path.is_relative_to(folder):
                 happens("file")
                 if ".pt" in path.suffixes:

@@ -29,7 +29,9 @@ TIMEOUT_S = 120.0
 class Running:
     """A command that was started; `pid` is its process, until `wait` has returned."""
 
-    def __init__(self, server: "ForkServer", arguments: Sequence[str], pid: int, output: Path, errors: Path) -> None:
+    def __init__(
+        self, server: "ForkServer", arguments: Sequence[str], pid: int, output: Path, errors: Path
+    ) -> None:
         self.pid = pid
         self._server = server
         self._arguments = arguments
@@ -66,7 +68,9 @@ class Running:
         while self.is_running():
             if time.monotonic() > give_up_at:
                 self.kill()
-                raise AssertionError(f"{self._arguments} still ran after {timeout_s:g} s:\n{self.output}{self.errors}")
+                raise AssertionError(
+                    f"{self._arguments} still ran after {timeout_s:g} s:\n{self.output}{self.errors}"
+                )
             time.sleep(0.002)
         assert self._code is not None
         return subprocess.CompletedProcess(self._arguments, self._code, self.output, self.errors)
@@ -103,7 +107,12 @@ class ForkServer:
         for path in (output, errors):
             path.touch()
         environment = clean_environment(folder) | changes
-        order = {"arguments": arguments, "folder": str(folder), "environment": environment, "strikes": strikes}
+        order = {
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": environment,
+            "strikes": strikes,
+        }
         order |= {"ignored_signals": ignored_signals, "unwritable": unwritable}
         pid = self.ask({**order, "output": str(output), "errors": str(errors)})
         assert pid is not None
@@ -141,7 +150,9 @@ def _serve() -> int:
     for (owner, name), value in SHORTCUTS.items():
         setattr(owner, name, value)
 
-    main(["--cfg", "job"])  # what the first command of a process does and all others share: find plugins, build parsers
+    main(
+        ["--cfg", "job"]
+    )  # what the first command of a process does and all others share: find plugins, build parsers
     gc.freeze()  # a collection in a fork need not look through all that was imported
     for line in sys.stdin:
         order = json.loads(line)
@@ -191,7 +202,11 @@ def _become(order: dict[str, Any]) -> None:
         for descriptor in (1, 2):
             os.dup2(end, descriptor)
         os.close(left)
-    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # which the tests may be run without
+    for number in (
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):  # which the tests may be run without
         signal.signal(number, signal.SIG_DFL)
     for number in order["ignored_signals"]:
         signal.signal(number, signal.SIG_IGN)

@@ -13,7 +13,9 @@ __all__ = ["draw_shapes", "fill", "picture", "put_images"]
 
 def picture(number: int, mode: str = "RGB", size: tuple[int, int] = (9, 7)) -> Image.Image:
     """A picture that no other number has."""
-    pixels: npt.NDArray[np.uint8] = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    pixels: npt.NDArray[np.uint8] = np.random.default_rng(number).integers(
+        0, 256, (size[1], size[0], 3), np.uint8
+    )
     return Image.fromarray(pixels).convert(mode)
 
 
@@ -22,12 +24,18 @@ def put_images(folder: Path, names: Sequence[str], mode: str = "RGB") -> None:
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture(zlib.crc32(name.encode()), mode).save(path, "PNG" if path.suffix.lower() == ".png" else "JPEG")
+        picture(zlib.crc32(name.encode()), mode).save(
+            path, "PNG" if path.suffix.lower() == ".png" else "JPEG"
+        )
 
 
 def fill(folder: Path, per_class: Mapping[str, int], mode: str = "RGB") -> Path:
     """So many PNG files for each class; returns the folder."""
-    put_images(folder, [f"{name}/{i:03d}.png" for name, number in per_class.items() for i in range(number)], mode)
+    put_images(
+        folder,
+        [f"{name}/{i:03d}.png" for name, number in per_class.items() for i in range(number)],
+        mode,
+    )
     return folder
 
 
@@ -56,4 +64,6 @@ def draw_shapes(folder: Path, number: int, seed: int, side: int = 32) -> None:
                 for height in range(y % 8, side, 8):
                     pen.line((0, height, side, height), color, side // 10)
             noisy = np.asarray(image) + random.normal(0, 20, (side, side, 3))
-            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / name / f"{i:03d}.png")
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(
+                folder / name / f"{i:03d}.png"
+            )

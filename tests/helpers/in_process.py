@@ -18,9 +18,14 @@ from cnnbench.cli import main as command_line
 __all__ = ["main", "run_in_process"]
 
 
-def run_in_process(*arguments: str, folder: Path, **changes: str) -> "subprocess.CompletedProcess[str]":
+def run_in_process(
+    *arguments: str, folder: Path, **changes: str
+) -> "subprocess.CompletedProcess[str]":
     """As ForkServer.run, but a signal would end the tests."""
-    with patch.dict(os.environ, clean_environment(folder) | changes, clear=True), _working_in(folder):
+    with (
+        patch.dict(os.environ, clean_environment(folder) | changes, clear=True),
+        _working_in(folder),
+    ):
         return main(arguments)
 
 

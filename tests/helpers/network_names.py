@@ -11,4 +11,6 @@ LARGE = {
     *("densenet169", "densenet201", "densenet264", "densenet_bc190", "densenet_bc250"),
 }
 
-EVERY_NETWORK = [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in models.names()]
+EVERY_NETWORK = [
+    pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in models.names()
+]

@@ -82,9 +82,14 @@ def _emnist_zip(dataset: PublicDataset, arrays: Arrays) -> bytes:
         archive.writestr(f"gzip/emnist-{part}-mapping.txt", "0 48\n")
         for split, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:4])):
             first = 1 if part == "letters" else 0
-            contents = {"images-idx3": images.swapaxes(1, 2), "labels-idx1": labels + np.uint8(first)}
+            contents = {
+                "images-idx3": images.swapaxes(1, 2),
+                "labels-idx1": labels + np.uint8(first),
+            }
             for kind, array in contents.items():
-                archive.writestr(f"gzip/emnist-{part}-{split}-{kind}-ubyte.gz", gzip.compress(idx(array)))
+                archive.writestr(
+                    f"gzip/emnist-{part}-{split}-{kind}-ubyte.gz", gzip.compress(idx(array))
+                )
     return packed.getvalue()
 
 

@@ -95,7 +95,9 @@ class SlurmCluster:
             self._wait_until("munged listens", (folder / "munge.socket").exists)
             self._start("slurmctld", "-D", "-c")
             self._start("slurmd", "-D")
-            self._wait_until("the node is idle", lambda: self.output("sinfo", "-h", "-o", "%T") == "idle")
+            self._wait_until(
+                "the node is idle", lambda: self.output("sinfo", "-h", "-o", "%T") == "idle"
+            )
         except BaseException:
             self._stop()
             raise
@@ -104,14 +106,18 @@ class SlurmCluster:
     def __exit__(self, *_: object) -> None:
         try:
             self.output("scancel", "--user", getpass.getuser())
-            self._wait_until("no job is left", lambda: self.output("squeue", "-h") == "")  # or its processes outlive us
+            self._wait_until(
+                "no job is left", lambda: self.output("squeue", "-h") == ""
+            )  # or its processes outlive us
         finally:
             self._stop()
 
     def output(self, *command: str) -> str:
         """What a command of Slurm's prints."""
         environment = os.environ | self.environment
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
         return done.stdout.strip()
 
     def start_waiting_jobs(self) -> None:
@@ -124,15 +130,24 @@ class SlurmCluster:
     def _start(self, *command: str) -> None:
         with (self.folder / f"{command[0]}.out").open("wb") as log:
             self._daemons.append(
-                subprocess.Popen(command, env=os.environ | self.environment, stdout=log, stderr=subprocess.STDOUT)
+                subprocess.Popen(
+                    command, env=os.environ | self.environment, stdout=log, stderr=subprocess.STDOUT
+                )
             )
 
     def _wait_until(self, what: str, happened: Callable[[], bool]) -> None:
         give_up_at = time.monotonic() + PATIENCE_S
         while not happened():
-            if time.monotonic() > give_up_at or any(each.poll() is not None for each in self._daemons):
-                logs = "\n".join(f"{path.name}:\n{path.read_text()[-2000:]}" for path in self.folder.glob("*.out"))
-                raise RuntimeError(f"Slurm does not do what it should: waited until {what}.\n{logs}")
+            if time.monotonic() > give_up_at or any(
+                each.poll() is not None for each in self._daemons
+            ):
+                logs = "\n".join(
+                    f"{path.name}:\n{path.read_text()[-2000:]}"
+                    for path in self.folder.glob("*.out")
+                )
+                raise RuntimeError(
+                    f"Slurm does not do what it should: waited until {what}.\n{logs}"
+                )
             time.sleep(0.1)
 
     def _stop(self) -> None:

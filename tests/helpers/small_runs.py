@@ -12,14 +12,41 @@ from helpers.in_process import run_in_process
 from cnnbench.runs.sweep import recorded_jobs
 from cnnbench.training import checkpoint
 
-__all__ = ["BETWEEN", "SMALL", "STATES", "Runs", "State", "checkpoints", "contents", "forge", "job_of", "refused"]
+__all__ = [
+    "BETWEEN",
+    "SMALL",
+    "STATES",
+    "Runs",
+    "State",
+    "checkpoints",
+    "contents",
+    "forge",
+    "job_of",
+    "refused",
+]
 
 SMALL = (
-    *("model=mlp", "model.widths=[8]", "data=sample", "data.train_examples=64", "data.validation=20"),
-    *("data.test_examples=20", "device=cpu", "device.precision=fp32", "train.batch_size=16", "train.epochs=2"),
+    *(
+        "model=mlp",
+        "model.widths=[8]",
+        "data=sample",
+        "data.train_examples=64",
+        "data.validation=20",
+    ),
+    *(
+        "data.test_examples=20",
+        "device=cpu",
+        "device.precision=fp32",
+        "train.batch_size=16",
+        "train.epochs=2",
+    ),
     *("train.checkpoint_every.steps=1", "optimizer=momentum", "optimizer.lr=0.01"),
 )
-STATES = {"in_first_epoch": 3, "in_second_epoch": 6, "finished": None}  # the step a signal comes at, of 4 an epoch
+STATES = {
+    "in_first_epoch": 3,
+    "in_second_epoch": 6,
+    "finished": None,
+}  # the step a signal comes at, of 4 an epoch
 
 
 BETWEEN = "in_second_epoch"  # with every file that a run has but the result
@@ -69,7 +96,9 @@ def job_of(sweep: Path, override: str) -> Path:
 def contents(folder: Path) -> dict[str, bytes]:
     """All files below a folder but the lock, which names who looked last."""
     return {
-        str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock"
+        str(path): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
     }
 
 

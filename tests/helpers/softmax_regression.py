@@ -14,7 +14,9 @@ def pixels(examples: Examples) -> torch.Tensor:
     return examples.images.flatten(1).float() / 255
 
 
-def by_hand(network: nn.Sequential, examples: Examples) -> tuple[Metrics, torch.Tensor, torch.Tensor]:
+def by_hand(
+    network: nn.Sequential, examples: Examples
+) -> tuple[Metrics, torch.Tensor, torch.Tensor]:
     """Softmax regression: mean loss and accuracy, and the gradients of the weight and the bias."""
     inputs, labels, layer = pixels(examples).double(), examples.labels, network[1]
     logits = inputs @ layer.weight.detach().double().T + layer.bias.detach().double()
@@ -25,7 +27,9 @@ def by_hand(network: nn.Sequential, examples: Examples) -> tuple[Metrics, torch.
     return Metrics(loss, accuracy), (error.T @ inputs).float(), error.sum(dim=0).float()
 
 
-def moved(engine: EagerEngine, examples: Examples, **arguments: float) -> tuple[torch.Tensor, torch.Tensor]:
+def moved(
+    engine: EagerEngine, examples: Examples, **arguments: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """How far one step on all the examples moves the weight and the bias."""
     weight, bias = engine.model.parameters()
     before = weight.detach().clone(), bias.detach().clone()

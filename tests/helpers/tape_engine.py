@@ -39,7 +39,11 @@ class Tape(TorchDispatchMode):
 def tensors_in(outputs: Any) -> list[torch.Tensor]:
     if isinstance(outputs, torch.Tensor):
         return [outputs]
-    return [tensor for each in outputs for tensor in tensors_in(each)] if isinstance(outputs, (tuple, list)) else []
+    return (
+        [tensor for each in outputs for tensor in tensors_in(each)]
+        if isinstance(outputs, (tuple, list))
+        else []
+    )
 
 
 class TapeEngine(GraphEngine):

@@ -15,7 +15,9 @@ from cnnbench.training.state import TrainingState
 __all__ = ["make_state"]
 
 
-def make_state(config: Config, engine: EagerEngine, examples: Examples, run: RunDirectory) -> TrainingState:
+def make_state(
+    config: Config, engine: EagerEngine, examples: Examples, run: RunDirectory
+) -> TrainingState:
     """Return the state before the first step; the validation set is as the configuration asks."""
     nothing = np.arange(0)
     validates = config.data.validation > 0 or config.data.folds is not None

@@ -33,11 +33,19 @@ def start_together(
     """Start them all; `strikes` are for process number `strikes_on`."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
-        forks.start(*arguments, folder=folder, strikes=strikes if rank == strikes_on else (), **changes, **environment)
+        forks.start(
+            *arguments,
+            folder=folder,
+            strikes=strikes if rank == strikes_on else (),
+            **changes,
+            **environment,
+        )
         for rank, environment in enumerate(told_apart(processes))
     ]
 
 
-def run_together(forks: ForkServer, *arguments: str, folder: Path, processes: int = 2, **more: object) -> list[Done]:
+def run_together(
+    forks: ForkServer, *arguments: str, folder: Path, processes: int = 2, **more: object
+) -> list[Done]:
     running = start_together(forks, *arguments, folder=folder, processes=processes, **more)  # type: ignore[arg-type]
     return [each.wait() for each in running]

@@ -100,7 +100,10 @@ def steps() -> Callable[[nn.Module], list[str]]:
         for node in fx.symbolic_trace(block).graph.nodes:
             if node.op == "call_module":
                 names.append(type(block.get_submodule(str(node.target))).__name__)
-            elif node.op == "call_function" and getattr(node.target, "__name__", "") in ("add", "iadd"):
+            elif node.op == "call_function" and getattr(node.target, "__name__", "") in (
+                "add",
+                "iadd",
+            ):
                 names.append("+")
         return [name for name in names if name != "Identity"]
 
@@ -110,7 +113,9 @@ def steps() -> Callable[[nn.Module], list[str]]:
 @pytest.fixture(scope="session")
 def num_parameters() -> Callable[..., int]:
     """Gives the number of parameters for a name, an image size and arguments of `models.build`."""
-    return lambda *args, **kwargs: sum(parameter.numel() for parameter in _on_meta(*args, **kwargs).parameters())
+    return lambda *args, **kwargs: sum(
+        parameter.numel() for parameter in _on_meta(*args, **kwargs).parameters()
+    )
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +135,9 @@ def multiply_adds(count_multiply_adds: Callable[..., int]) -> Callable[..., int]
     """Gives the multiply-adds of convolutions and linear layers for one image, as PyTorch counts them."""
 
     def count(name: str, size: int, in_channels: int = 1, **arguments: Any) -> int:
-        return count_multiply_adds(_on_meta(name, size, in_channels, **arguments), size, in_channels)
+        return count_multiply_adds(
+            _on_meta(name, size, in_channels, **arguments), size, in_channels
+        )
 
     return count
 
@@ -141,7 +148,11 @@ def padding_modes() -> Callable[..., set[str]]:
 
     def collect(*args: Any, **kwargs: Any) -> set[str]:
         layers = _on_meta(*args, **kwargs).modules()
-        return {layer.padding_mode for layer in layers if isinstance(layer, nn.Conv2d) and layer.padding != (0, 0)}
+        return {
+            layer.padding_mode
+            for layer in layers
+            if isinstance(layer, nn.Conv2d) and layer.padding != (0, 0)
+        }
 
     return collect
 

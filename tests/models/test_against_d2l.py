@@ -9,9 +9,13 @@ from torch import nn
 
 from cnnbench import models
 
-d2l = pytest.importorskip("d2l.torch", reason="the book's package, which `make test` installs, is not here")
+d2l = pytest.importorskip(
+    "d2l.torch", reason="the book's package, which `make test` installs, is not here"
+)
 
-pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")  # the book builds on them
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Lazy modules are a new feature:UserWarning"
+)  # the book builds on them
 
 Randomise = Callable[[nn.Module], None]
 
@@ -40,7 +44,9 @@ def assert_equal_logits(name: str, size: int, book: nn.Module, randomise: Random
     book.eval()
     randomise(book)
     pairs = list(zip(layers_as_run(ours, images), layers_as_run(book, images), strict=True))
-    assert {id(layer) for layer, _ in pairs} == {id(layer) for layer in ours.modules() if list(layer.parameters(False))}
+    assert {id(layer) for layer, _ in pairs} == {
+        id(layer) for layer in ours.modules() if list(layer.parameters(False))
+    }
     for mine, theirs in pairs:
         assert repr(mine) == repr(theirs)  # kind, channels, kernel, stride, padding, groups
         mine.load_state_dict(theirs.state_dict())
@@ -62,7 +68,9 @@ def head() -> nn.Sequential:
     return nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten(), nn.LazyLinear(10))
 
 
-def stage(block: Callable[..., nn.Module], blocks: int, strides: int, project: bool = True) -> nn.Sequential:
+def stage(
+    block: Callable[..., nn.Module], blocks: int, strides: int, project: bool = True
+) -> nn.Sequential:
     """`blocks` of the book's blocks, the first with the stride and, if asked for, the 1x1 convolution."""
     first = block(use_1x1conv=project, strides=strides)
     return nn.Sequential(first, *(block() for _ in range(1, blocks)))
@@ -100,7 +108,9 @@ def resnext50() -> nn.Sequential:
 def regnetx32() -> nn.Sequential:
     """Section 8.8.3."""
     return nn.Sequential(
-        nn.Sequential(nn.LazyConv2d(32, kernel_size=3, stride=2, padding=1), nn.LazyBatchNorm2d(), nn.ReLU()),
+        nn.Sequential(
+            nn.LazyConv2d(32, kernel_size=3, stride=2, padding=1), nn.LazyBatchNorm2d(), nn.ReLU()
+        ),
         stage(partial(d2l.ResNeXtBlock, 32, 16, 1), 4, strides=2),
         stage(partial(d2l.ResNeXtBlock, 80, 16, 1), 6, strides=2),
         head(),
@@ -112,7 +122,8 @@ def test_logits_of_lenet(randomise: Randomise) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "book"), [("d2l_resnet18", resnet18), ("d2l_resnext", resnext50), ("d2l_regnetx", regnetx32)]
+    ("name", "book"),
+    [("d2l_resnet18", resnet18), ("d2l_resnext", resnext50), ("d2l_regnetx", regnetx32)],
 )
 def test_logits(name: str, book: Callable[[], nn.Module], randomise: Randomise) -> None:
     assert_equal_logits(name, 64, book(), randomise)

@@ -33,7 +33,9 @@ def count(network: nn.Module) -> int:
 
 
 @torch.no_grad()
-def assert_equal_logits(ours: nn.Module, theirs: nn.Module, size: int, randomise: Randomise) -> None:
+def assert_equal_logits(
+    ours: nn.Module, theirs: nn.Module, size: int, randomise: Randomise
+) -> None:
     """Fill `theirs` at random, take its values over one by one, and compare."""
     theirs = theirs.to_empty(device="cpu")
     randomise(theirs)
@@ -49,11 +51,15 @@ def assert_equal_logits(ours: nn.Module, theirs: nn.Module, size: int, randomise
 @pytest.mark.parametrize("name", [*VGGS, *RESNETS, *DENSENETS])
 def test_number_of_parameters(name: str, meta_network: Network) -> None:
     ours, arguments = split(name)
-    assert count(meta_network(ours, 224, 3, num_classes=1000, **arguments)) == count(torchvisions(name))
+    assert count(meta_network(ours, 224, 3, num_classes=1000, **arguments)) == count(
+        torchvisions(name)
+    )
 
 
 @pytest.mark.parametrize("name", VGGS)
-def test_logits_of_a_vgg_for_small_images(name: str, meta_network: Network, randomise: Randomise) -> None:
+def test_logits_of_a_vgg_for_small_images(
+    name: str, meta_network: Network, randomise: Randomise
+) -> None:
     # torchvision's classifier wants the 7 x 7 pixels of images of 224; this one, as ours, the 2 x 2 of images of 64.
     theirs = torchvisions(name, num_classes=10)
     theirs.avgpool = nn.Identity()
@@ -69,7 +75,9 @@ def test_logits_of_vgg11_for_imagenet(meta_network: Network, randomise: Randomis
 
 @pytest.mark.parametrize("name", [*RESNETS, *DENSENETS])
 def test_logits(name: str, meta_network: Network, randomise: Randomise) -> None:
-    assert_equal_logits(meta_network(name, 64, 3, num_classes=1000), torchvisions(name), 64, randomise)
+    assert_equal_logits(
+        meta_network(name, 64, 3, num_classes=1000), torchvisions(name), 64, randomise
+    )
 
 
 def without_biases(network: nn.Module) -> nn.Module:
@@ -97,5 +105,9 @@ def widths(block: nn.Module) -> list[int]:
 @pytest.mark.parametrize("block", ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"])
 def test_widths_of_googlenets_branches(block: str, meta_network: Network) -> None:
     # Of its form torchvision's differs: it has batch normalisation, and 3x3 convolutions in place of 5x5.
-    theirs = torchvisions("googlenet", init_weights=False, aux_logits=False).get_submodule(f"inception{block}")
-    assert widths(meta_network("googlenet", 96, 3).get_submodule(f"inception_{block}")) == widths(theirs)
+    theirs = torchvisions("googlenet", init_weights=False, aux_logits=False).get_submodule(
+        f"inception{block}"
+    )
+    assert widths(meta_network("googlenet", 96, 3).get_submodule(f"inception_{block}")) == widths(
+        theirs
+    )

@@ -28,12 +28,16 @@ def test_has_the_layers_of_the_book(layer_names: Callable[[str, int], list[str]]
 
 
 @pytest.mark.parametrize(("size", "expected"), [(224, 46_764_746), (96, 21_598_922)])
-def test_number_of_parameters(size: int, expected: int, num_parameters: Callable[[str, int], int]) -> None:
+def test_number_of_parameters(
+    size: int, expected: int, num_parameters: Callable[[str, int], int]
+) -> None:
     assert num_parameters("alexnet", size) == expected
 
 
 @pytest.mark.parametrize(("size", "expected"), [(224, 938_146_176), (96, 134_474_112)])
-def test_number_of_multiply_adds(size: int, expected: int, multiply_adds: Callable[[str, int], int]) -> None:
+def test_number_of_multiply_adds(
+    size: int, expected: int, multiply_adds: Callable[[str, int], int]
+) -> None:
     assert multiply_adds("alexnet", size) == expected
 
 

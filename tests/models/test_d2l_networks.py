@@ -17,7 +17,16 @@ BOTTLENECK = ["Conv2d", "BatchNorm2d", "ReLU", *BASIC]
 
 
 def test_resnet18_has_the_maps_of_the_book(stage_shapes: Callable[..., Shapes]) -> None:
-    stages = ["stem.0", "stem", "stages.0", "stages.1", "stages.2", "stages.3", "classifier.0", "classifier"]
+    stages = [
+        "stem.0",
+        "stem",
+        "stages.0",
+        "stages.1",
+        "stages.2",
+        "stages.3",
+        "classifier.0",
+        "classifier",
+    ]
     assert stage_shapes(stages, "d2l_resnet18", 96) == [
         (64, 48, 48), (64, 24, 24),
         (64, 24, 24), (128, 12, 12), (256, 6, 6), (512, 3, 3),
@@ -26,7 +35,13 @@ def test_resnet18_has_the_maps_of_the_book(stage_shapes: Callable[..., Shapes]) 
 
 
 def test_densenet_has_the_maps_of_the_book(stage_shapes: Callable[..., Shapes]) -> None:
-    stages = ["stem.0", "stem", *(f"blocks.{index}" for index in range(7)), "classifier.2", "classifier"]
+    stages = [
+        "stem.0",
+        "stem",
+        *(f"blocks.{index}" for index in range(7)),
+        "classifier.2",
+        "classifier",
+    ]
     assert stage_shapes(stages, "d2l_densenet", 96) == [
         (64, 48, 48), (64, 24, 24),
         (192, 24, 24), (96, 12, 12),
@@ -37,7 +52,16 @@ def test_densenet_has_the_maps_of_the_book(stage_shapes: Callable[..., Shapes]) 
 
 
 def test_resnext_has_the_maps_of_its_paper(stage_shapes: Callable[..., Shapes]) -> None:
-    stages = ["stem.0", "stem", "stages.0", "stages.1", "stages.2", "stages.3", "classifier.0", "classifier"]
+    stages = [
+        "stem.0",
+        "stem",
+        "stages.0",
+        "stages.1",
+        "stages.2",
+        "stages.3",
+        "classifier.0",
+        "classifier",
+    ]
     assert stage_shapes(stages, "d2l_resnext", 224) == [
         (64, 112, 112), (64, 56, 56),
         (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7),
@@ -52,9 +76,12 @@ def test_regnetx_has_the_maps_of_the_book(stage_shapes: Callable[..., Shapes]) -
 
 
 @pytest.mark.parametrize(
-    ("name", "blocks"), [("d2l_resnet18", [2, 2, 2, 2]), ("d2l_resnext", [3, 4, 6, 3]), ("d2l_regnetx", [4, 6])]
+    ("name", "blocks"),
+    [("d2l_resnet18", [2, 2, 2, 2]), ("d2l_resnext", [3, 4, 6, 3]), ("d2l_regnetx", [4, 6])],
 )
-def test_number_of_blocks(name: str, blocks: list[int], meta_network: Callable[..., nn.Module]) -> None:
+def test_number_of_blocks(
+    name: str, blocks: list[int], meta_network: Callable[..., nn.Module]
+) -> None:
     stages = meta_network(name, 96).get_submodule("stages").children()
     assert [len(list(stage.children())) for stage in stages] == blocks
 
@@ -81,7 +108,9 @@ def test_a_block_adds_its_shortcut_before_its_last_activation(
     assert steps(meta_network(name, 96).get_submodule(block)) == [*branch, *projection, "+", "ReLU"]
 
 
-@pytest.mark.parametrize(("name", "last"), [("d2l_resnet18", 3), ("d2l_resnext", 6), ("d2l_regnetx", 6)])
+@pytest.mark.parametrize(
+    ("name", "last"), [("d2l_resnet18", 3), ("d2l_resnext", 6), ("d2l_regnetx", 6)]
+)
 def test_a_block_of_one_size_adds_its_input(name: str, last: int) -> None:
     torch.manual_seed(0)
     block = models.build(name, image_size=32).eval().get_submodule("stages.0.1")
@@ -93,7 +122,10 @@ def test_a_block_of_one_size_adds_its_input(name: str, last: int) -> None:
 
 def test_a_layer_of_densenet_passes_on_what_it_sees_before_what_it_adds() -> None:
     torch.manual_seed(0)
-    layer, maps = models.build("d2l_densenet", image_size=32).get_submodule("blocks.0.0"), torch.randn(2, 64, 4, 4)
+    layer, maps = (
+        models.build("d2l_densenet", image_size=32).get_submodule("blocks.0.0"),
+        torch.randn(2, 64, 4, 4),
+    )
     added = functional.conv2d(
         functional.batch_norm(maps, None, None, training=True).relu(),
         layer.get_parameter("layers.2.weight"), layer.get_parameter("layers.2.bias"), padding=1,
@@ -119,8 +151,12 @@ def test_the_stem_pools_over_3x3_pixels(name: str, meta_network: Callable[..., n
 
 def groups(network: nn.Module) -> list[tuple[int, int]]:
     """Channels and groups of each stage's 3x3 convolutions."""
-    convs = [layer for layer in network.get_submodule("stages").modules() if isinstance(layer, nn.Conv2d)]
-    return sorted({(conv.out_channels, conv.groups) for conv in convs if conv.kernel_size == (3, 3)})
+    convs = [
+        layer for layer in network.get_submodule("stages").modules() if isinstance(layer, nn.Conv2d)
+    ]
+    return sorted(
+        {(conv.out_channels, conv.groups) for conv in convs if conv.kernel_size == (3, 3)}
+    )
 
 
 def test_resnext_is_32x4d(meta_network: Callable[..., nn.Module]) -> None:
@@ -132,7 +168,9 @@ def test_regnetx_has_groups_of_16_channels(meta_network: Callable[..., nn.Module
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_convolution_has_a_bias_as_in_the_book(name: str, meta_network: Callable[..., nn.Module]) -> None:
+def test_every_convolution_has_a_bias_as_in_the_book(
+    name: str, meta_network: Callable[..., nn.Module]
+) -> None:
     convs = [layer for layer in meta_network(name, 96).modules() if isinstance(layer, nn.Conv2d)]
     assert [layer for layer in convs if layer.bias is None] == []
 
@@ -156,20 +194,29 @@ REGNETX = [
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("d2l_resnet18", 11_178_378), ("d2l_densenet", 758_226), ("d2l_regnetx", sum(REGNETX))]
+    ("name", "expected"),
+    [("d2l_resnet18", 11_178_378), ("d2l_densenet", 758_226), ("d2l_regnetx", sum(REGNETX))],
 )
 def test_number_of_parameters(name: str, expected: int, num_parameters: Callable[..., int]) -> None:
     assert num_parameters(name, 96) == expected
 
 
-def test_number_of_parameters_of_resnext_is_that_of_its_paper(num_parameters: Callable[..., int]) -> None:
+def test_number_of_parameters_of_resnext_is_that_of_its_paper(
+    num_parameters: Callable[..., int],
+) -> None:
     assert round(num_parameters("d2l_resnext", 224, 3, num_classes=1000) / 1e6) == 25
 
 
-@pytest.mark.parametrize(("name", "expected"), [("d2l_resnet18", 318_657_536), ("d2l_densenet", 129_077_168)])
-def test_number_of_multiply_adds(name: str, expected: int, multiply_adds: Callable[..., int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "expected"), [("d2l_resnet18", 318_657_536), ("d2l_densenet", 129_077_168)]
+)
+def test_number_of_multiply_adds(
+    name: str, expected: int, multiply_adds: Callable[..., int]
+) -> None:
     assert multiply_adds(name, 96) == expected
 
 
-def test_number_of_multiply_adds_of_resnext_is_that_of_its_paper(multiply_adds: Callable[..., int]) -> None:
+def test_number_of_multiply_adds_of_resnext_is_that_of_its_paper(
+    multiply_adds: Callable[..., int],
+) -> None:
     assert round(multiply_adds("d2l_resnext", 224, 3, num_classes=1000) / 1e9, 1) == 4.2

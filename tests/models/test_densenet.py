@@ -31,7 +31,9 @@ SMALL: list[tuple[str, dict[str, int]]] = [
         (264, [2304, 1152, 2688]),
     ],
 )
-def test_has_the_maps_of_table_1(depth: int, last: list[int], stage_shapes: Callable[..., Shapes]) -> None:
+def test_has_the_maps_of_table_1(
+    depth: int, last: list[int], stage_shapes: Callable[..., Shapes]
+) -> None:
     block_3, transition_3, block_4 = last  # 32 channels more with each of the layers that differ
     assert stage_shapes(["stem.0", "stem", *BLOCKS, "classifier.2", "classifier"], f"densenet{depth}", 224) == [
         (64, 112, 112), (64, 56, 56),
@@ -80,7 +82,11 @@ def test_number_of_parameters_is_that_of_table_2(
 
 @pytest.mark.parametrize(
     ("name", "stem"),
-    [("densenet121", ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]), ("densenet40", []), ("densenet_bc100", [])],
+    [
+        ("densenet121", ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]),
+        ("densenet40", []),
+        ("densenet_bc100", []),
+    ],
 )
 def test_only_the_stem_for_large_images_is_normalised_and_pooled(
     name: str, stem: list[str], meta_network: Callable[..., nn.Module]
@@ -103,7 +109,10 @@ def test_a_layer_with_a_bottleneck_is_bn_relu_conv_twice(
 def test_a_layer_without_a_bottleneck_is_bn_relu_conv_once(
     meta_network: Callable[..., nn.Module], steps: Callable[[nn.Module], list[str]]
 ) -> None:
-    assert steps(meta_network("densenet40", 32).get_submodule("blocks.0.0")) == [*BN_RELU_CONV, "Dropout"]
+    assert steps(meta_network("densenet40", 32).get_submodule("blocks.0.0")) == [
+        *BN_RELU_CONV,
+        "Dropout",
+    ]
 
 
 @pytest.mark.parametrize(("name", "arguments"), SMALL)
@@ -132,14 +141,22 @@ def test_the_end_is_bn_relu_and_the_global_average(
     ]  # fmt: skip
 
 
-def test_a_bottleneck_has_four_times_the_growth_rate(meta_network: Callable[..., nn.Module]) -> None:
+def test_a_bottleneck_has_four_times_the_growth_rate(
+    meta_network: Callable[..., nn.Module],
+) -> None:
     layers = meta_network("densenet_bc100", 32).get_submodule("blocks.0.3").modules()
-    convs = [(c.in_channels, c.out_channels, c.kernel_size) for c in layers if isinstance(c, nn.Conv2d)]
+    convs = [
+        (c.in_channels, c.out_channels, c.kernel_size) for c in layers if isinstance(c, nn.Conv2d)
+    ]
     assert convs == [(24 + 3 * 12, 48, (1, 1)), (48, 12, (3, 3))]
 
 
-@pytest.mark.parametrize(("name", "depth", "channels"), [("densenet40", 10, 16), ("densenet_bc100", 16, 24)])
-def test_a_layer_passes_on_what_it_sees_before_what_it_adds(name: str, depth: int, channels: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "depth", "channels"), [("densenet40", 10, 16), ("densenet_bc100", 16, 24)]
+)
+def test_a_layer_passes_on_what_it_sees_before_what_it_adds(
+    name: str, depth: int, channels: int
+) -> None:
     torch.manual_seed(0)
     layer = models.build(name, image_size=8, depth=depth).get_submodule("blocks.0.0")
     maps = torch.randn(2, channels, 4, 4)
@@ -152,9 +169,11 @@ def test_a_layer_passes_on_what_it_sees_before_what_it_adds(name: str, depth: in
 def test_no_convolution_has_a_bias(
     name: str, arguments: dict[str, int], meta_network: Callable[..., nn.Module]
 ) -> None:
-    assert {layer.bias for layer in meta_network(name, 32, **arguments).modules() if isinstance(layer, nn.Conv2d)} == {
-        None
-    }
+    assert {
+        layer.bias
+        for layer in meta_network(name, 32, **arguments).modules()
+        if isinstance(layer, nn.Conv2d)
+    } == {None}
 
 
 @pytest.mark.parametrize(("name", "arguments"), SMALL)
@@ -171,13 +190,17 @@ def test_dropout_is_what_was_asked_for(meta_network: Callable[..., nn.Module]) -
     assert {layer.p for layer in layers if isinstance(layer, nn.Dropout)} == {0.2}
 
 
-def test_compression_alone_leaves_the_first_convolution_at_16_channels(stage_shapes: Callable[..., Shapes]) -> None:
+def test_compression_alone_leaves_the_first_convolution_at_16_channels(
+    stage_shapes: Callable[..., Shapes],
+) -> None:
     assert stage_shapes(["stem", "blocks.0", "blocks.1"], "densenet40", 32, compression=0.5) == [
         (16, 32, 32), (160, 32, 32), (80, 16, 16),
     ]  # fmt: skip
 
 
-def test_a_bottleneck_alone_leaves_the_first_convolution_at_16_channels(stage_shapes: Callable[..., Shapes]) -> None:
+def test_a_bottleneck_alone_leaves_the_first_convolution_at_16_channels(
+    stage_shapes: Callable[..., Shapes],
+) -> None:
     assert stage_shapes(["stem", "blocks.0", "blocks.1"], "densenet40", 32, bottleneck=True) == [
         (16, 32, 32), (88, 32, 32), (88, 16, 16),
     ]  # fmt: skip
@@ -185,12 +208,19 @@ def test_a_bottleneck_alone_leaves_the_first_convolution_at_16_channels(stage_sh
 
 @pytest.mark.parametrize(
     ("depth", "bottleneck", "nearest"),
-    [(41, False, "40 and 43"), (101, True, "100 and 106"), (4, False, "7 and 10"), (4, True, "10 and 16")],
+    [
+        (41, False, "40 and 43"),
+        (101, True, "100 and 106"),
+        (4, False, "7 and 10"),
+        (4, True, "10 and 16"),
+    ],
 )
 def test_a_depth_that_cannot_be_is_answered_with_the_nearest(
     depth: int, bottleneck: bool, nearest: str, meta_network: Callable[..., nn.Module]
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"depth={depth} must be .*; the nearest are {nearest}\."):
+    with pytest.raises(
+        ConfigError, match=rf"depth={depth} must be .*; the nearest are {nearest}\."
+    ):
         meta_network("densenet40", 32, depth=depth, bottleneck=bottleneck)
 
 
@@ -201,7 +231,8 @@ def test_a_depth_that_is_not_in_table_1_is_refused(meta_network: Callable[..., n
 
 @pytest.mark.parametrize("name", ["densenet121", "densenet40"])
 @pytest.mark.parametrize(
-    ("argument", "value"), [("growth_rate", 0), ("compression", 0.0), ("compression", 1.1), ("compression", -0.5)]
+    ("argument", "value"),
+    [("growth_rate", 0), ("compression", 0.0), ("compression", 1.1), ("compression", -0.5)],
 )
 def test_a_growth_or_compression_that_cannot_be_is_refused(
     name: str, argument: str, value: float, meta_network: Callable[..., nn.Module]

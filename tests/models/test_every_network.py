@@ -44,7 +44,9 @@ def test_usual_sizes_work_or_are_answered_with_the_smallest(name: str, size: int
     if size >= smallest:
         check_forward(name, 3, 7, size)
     else:
-        with pytest.raises(ConfigError, match=rf"{name} .*{size} pixels.*data\.resize={smallest}\b"):
+        with pytest.raises(
+            ConfigError, match=rf"{name} .*{size} pixels.*data\.resize={smallest}\b"
+        ):
             check_forward(name, 3, 7, size)
 
 
@@ -55,7 +57,9 @@ def test_the_smallest_size_is_the_smallest_that_works(name: str) -> None:
     check_forward(name, 1, 10, spec.min_image_size)
     size = spec.min_image_size - 1
     with torch.device("meta"), pytest.raises((RuntimeError, ValueError)):
-        spec.build(in_channels=1, num_classes=10, image_size=size).eval()(torch.zeros(1, 1, size, size))
+        spec.build(in_channels=1, num_classes=10, image_size=size).eval()(
+            torch.zeros(1, 1, size, size)
+        )
 
 
 @pytest.mark.parametrize("name", SHALLOW)
@@ -109,14 +113,22 @@ def keep_classes_alive(nin: nn.Module) -> None:
         nn.init.dirac_(layer.weight)
 
 
-LEARNING_RATES = {"vgg16": 3e-4, "vgg19": 3e-4, "nin": 1e-4}  # where 1e-3 is too large without normalisation
+LEARNING_RATES = {
+    "vgg16": 3e-4,
+    "vgg19": 3e-4,
+    "nin": 1e-4,
+}  # where 1e-3 is too large without normalisation
 
 
 LEARN_SLOWLY = {*LARGE, "resnet34", "resnet50", "vgg13", "d2l_resnext"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LEARN_SLOWLY else name for name in models.names()]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in LEARN_SLOWLY else name
+        for name in models.names()
+    ],
 )
 def test_learns_one_batch(name: str) -> None:
     network, images = build_small(name, num_classes=4)
@@ -127,7 +139,9 @@ def test_learns_one_batch(name: str) -> None:
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
     labels = torch.arange(4)
-    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATES.get(name, 1e-3), fused=True)
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=LEARNING_RATES.get(name, 1e-3), fused=True
+    )
     for _ in range(100):
         logits = network(images)
         if torch.equal(logits.argmax(1), labels):

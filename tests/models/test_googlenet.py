@@ -34,7 +34,9 @@ def maps_at(sides: list[int]) -> Shapes:
 
 
 @pytest.mark.parametrize(("size", "sides"), [(96, [48, 24, 12, 6, 3]), (224, [112, 56, 28, 14, 7])])
-def test_has_the_maps_of_the_paper(size: int, sides: list[int], stage_shapes: Callable[..., Shapes]) -> None:
+def test_has_the_maps_of_the_paper(
+    size: int, sides: list[int], stage_shapes: Callable[..., Shapes]
+) -> None:
     assert stage_shapes(STAGES, "googlenet", size) == maps_at(sides)
 
 
@@ -43,7 +45,9 @@ def test_runs_its_stages_in_the_order_of_table_1(meta_network: Callable[..., nn.
     expected = [stage for stage in STAGES if "." not in stage]
     ran: list[str] = []
     for stage in expected:
-        network.get_submodule(stage).register_forward_hook(lambda *_, stage=stage: ran.append(stage))
+        network.get_submodule(stage).register_forward_hook(
+            lambda *_, stage=stage: ran.append(stage)
+        )
     network(torch.empty(1, 1, 96, 96, device="meta"))
     assert ran == expected
 
@@ -66,7 +70,9 @@ def test_the_branches_have_the_widths_of_table_1(
     block: str, widths: list[int], meta_network: Callable[..., nn.Module]
 ) -> None:
     layers = meta_network("googlenet", 96).get_submodule(f"inception_{block}").modules()
-    convs = [(layer.out_channels, layer.kernel_size) for layer in layers if isinstance(layer, nn.Conv2d)]
+    convs = [
+        (layer.out_channels, layer.kernel_size) for layer in layers if isinstance(layer, nn.Conv2d)
+    ]
     kernels = [(1, 1), (1, 1), (3, 3), (1, 1), (5, 5), (1, 1)]
     assert convs == list(zip(widths, kernels, strict=True))
 
@@ -85,22 +91,37 @@ def test_every_convolution_of_an_inception_block_is_activated(
 
 def test_the_branches_are_joined_1x1_3x3_5x5_pool() -> None:
     block = models.build("googlenet", image_size=32).get_submodule("inception_3a")
-    for branch, value in {"branch_1x1": 1.0, "branch_3x3": 3.0, "branch_5x5": 5.0, "branch_pool": 0.5}.items():
-        last = [layer for layer in block.get_submodule(branch).modules() if isinstance(layer, nn.Conv2d)][-1]
+    for branch, value in {
+        "branch_1x1": 1.0,
+        "branch_3x3": 3.0,
+        "branch_5x5": 5.0,
+        "branch_pool": 0.5,
+    }.items():
+        last = [
+            layer for layer in block.get_submodule(branch).modules() if isinstance(layer, nn.Conv2d)
+        ][-1]
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.get_parameter("bias"), value)
     joined = block(torch.zeros(1, 192, 1, 1)).flatten().tolist()
     assert joined == [1.0] * 64 + [3.0] * 128 + [5.0] * 32 + [0.5] * 32
 
 
-def test_layers_of_the_stem(meta_network: Callable[..., nn.Module], steps: Callable[[nn.Module], list[str]]) -> None:
+def test_layers_of_the_stem(
+    meta_network: Callable[..., nn.Module], steps: Callable[[nn.Module], list[str]]
+) -> None:
     assert steps(meta_network("googlenet", 96).get_submodule("stem")) == [
         "Conv2d", "ReLU", "MaxPool2d", "Conv2d", "ReLU", "Conv2d", "ReLU", "MaxPool2d",
     ]  # fmt: skip
 
 
-def test_every_pooling_is_3x3_and_four_of_them_halve(meta_network: Callable[..., nn.Module]) -> None:
-    pools = [layer for layer in meta_network("googlenet", 96).modules() if isinstance(layer, nn.MaxPool2d)]
+def test_every_pooling_is_3x3_and_four_of_them_halve(
+    meta_network: Callable[..., nn.Module],
+) -> None:
+    pools = [
+        layer
+        for layer in meta_network("googlenet", 96).modules()
+        if isinstance(layer, nn.MaxPool2d)
+    ]
     assert sorted((pool.kernel_size, pool.stride) for pool in pools) == [(3, 1)] * 9 + [(3, 2)] * 4
 
 
@@ -121,31 +142,44 @@ def test_without_auxiliary_classifiers_training_gives_logits_alone() -> None:
 def test_while_training_both_auxiliary_logits_follow_the_networks(
     size: int, meta_network: Callable[..., nn.Module]
 ) -> None:
-    outputs = meta_network("googlenet", size, auxiliary=True).train()(torch.empty(2, 1, size, size, device="meta"))
+    outputs = meta_network("googlenet", size, auxiliary=True).train()(
+        torch.empty(2, 1, size, size, device="meta")
+    )
     assert [tuple(output.shape) for output in outputs] == [(2, 10), (2, 10), (2, 10)]
 
 
 def test_in_eval_auxiliary_classifiers_are_silent(meta_network: Callable[..., nn.Module]) -> None:
-    logits = meta_network("googlenet", 65, auxiliary=True).eval()(torch.empty(2, 1, 65, 65, device="meta"))
+    logits = meta_network("googlenet", 65, auxiliary=True).eval()(
+        torch.empty(2, 1, 65, 65, device="meta")
+    )
     assert logits.shape == (2, 10)
 
 
 def test_auxiliary_classifiers_do_not_change_the_logits() -> None:
     torch.manual_seed(0)
-    network, images = models.build("googlenet", image_size=65, auxiliary=True), torch.randn(2, 1, 65, 65)
+    network, images = (
+        models.build("googlenet", image_size=65, auxiliary=True),
+        torch.randn(2, 1, 65, 65),
+    )
     in_training = network.train()(images)[0]
     torch.testing.assert_close(in_training, network.eval()(images))
 
 
-@pytest.mark.parametrize(("name", "watched"), [("auxiliary_4a", "inception_4a"), ("auxiliary_4d", "inception_4d")])
+@pytest.mark.parametrize(
+    ("name", "watched"), [("auxiliary_4a", "inception_4a"), ("auxiliary_4d", "inception_4d")]
+)
 def test_an_auxiliary_classifier_watches_the_block_it_is_named_after(
     name: str, watched: str, meta_network: Callable[..., nn.Module]
 ) -> None:
     network = meta_network("googlenet", 65, auxiliary=True).train()
     left: list[torch.Tensor] = []
     entered: list[torch.Tensor] = []
-    network.get_submodule(watched).register_forward_hook(lambda _layer, _inputs, output: left.append(output))
-    network.get_submodule(name).register_forward_pre_hook(lambda _layer, inputs: entered.append(inputs[0]))
+    network.get_submodule(watched).register_forward_hook(
+        lambda _layer, _inputs, output: left.append(output)
+    )
+    network.get_submodule(name).register_forward_pre_hook(
+        lambda _layer, inputs: entered.append(inputs[0])
+    )
     network(torch.empty(2, 1, 65, 65, device="meta"))
     assert entered[0] is left[0]
 
@@ -179,10 +213,14 @@ def test_every_parameter_of_the_auxiliary_classifiers_is_used() -> None:
     assert unused == []
 
 
-def test_auxiliary_classifiers_refuse_maps_smaller_than_their_pooling(meta_network: Callable[..., nn.Module]) -> None:
+def test_auxiliary_classifiers_refuse_maps_smaller_than_their_pooling(
+    meta_network: Callable[..., nn.Module],
+) -> None:
     with pytest.raises(ConfigError, match=r"images of 64 pixels.*data\.resize=65\b"):
         meta_network("googlenet", 64, auxiliary=True)
 
 
-def test_without_auxiliary_classifiers_small_images_are_taken(stage_shapes: Callable[..., Shapes]) -> None:
+def test_without_auxiliary_classifiers_small_images_are_taken(
+    stage_shapes: Callable[..., Shapes],
+) -> None:
     assert stage_shapes(["classifier"], "googlenet", 64) == [(10,)]

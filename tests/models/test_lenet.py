@@ -23,14 +23,18 @@ def test_lenet_relu_has_the_maps_of_the_notes(output_shapes: Callable[[str, int]
     ]  # fmt: skip
 
 
-def test_lenet_pools_by_average_and_is_sigmoid_throughout(layer_names: Callable[[str, int], list[str]]) -> None:
+def test_lenet_pools_by_average_and_is_sigmoid_throughout(
+    layer_names: Callable[[str, int], list[str]],
+) -> None:
     assert layer_names("lenet", 28) == [
         "Conv2d", "Sigmoid", "AvgPool2d", "Conv2d", "Sigmoid", "AvgPool2d",
         "Flatten", "Linear", "Sigmoid", "Linear", "Sigmoid", "Linear",
     ]  # fmt: skip
 
 
-def test_lenet_relu_pools_by_maximum_and_is_sigmoid_at_the_end(layer_names: Callable[[str, int], list[str]]) -> None:
+def test_lenet_relu_pools_by_maximum_and_is_sigmoid_at_the_end(
+    layer_names: Callable[[str, int], list[str]],
+) -> None:
     assert layer_names("lenet_relu", 28) == [
         "Conv2d", "ReLU", "MaxPool2d", "Conv2d", "ReLU", "MaxPool2d",
         "Flatten", "Linear", "Sigmoid", "Linear", "Sigmoid", "Linear",
@@ -38,16 +42,22 @@ def test_lenet_relu_pools_by_maximum_and_is_sigmoid_at_the_end(layer_names: Call
 
 
 @pytest.mark.parametrize(("name", "expected"), [("lenet", 61_706), ("lenet_relu", 32_000)])
-def test_number_of_parameters(name: str, expected: int, num_parameters: Callable[[str, int], int]) -> None:
+def test_number_of_parameters(
+    name: str, expected: int, num_parameters: Callable[[str, int], int]
+) -> None:
     assert num_parameters(name, 28) == expected
 
 
 @pytest.mark.parametrize(("name", "expected"), [("lenet", 416_520), ("lenet_relu", 212_520)])
-def test_number_of_multiply_adds(name: str, expected: int, multiply_adds: Callable[[str, int], int]) -> None:
+def test_number_of_multiply_adds(
+    name: str, expected: int, multiply_adds: Callable[[str, int], int]
+) -> None:
     assert multiply_adds(name, 28) == expected
 
 
-@pytest.mark.parametrize(("activation", "layer"), [("sigmoid", "Sigmoid"), ("tanh", "Tanh"), ("relu", "ReLU")])
+@pytest.mark.parametrize(
+    ("activation", "layer"), [("sigmoid", "Sigmoid"), ("tanh", "Tanh"), ("relu", "ReLU")]
+)
 def test_lenets_activation_is_the_one_asked_for(
     activation: str, layer: str, layer_names: Callable[..., list[str]]
 ) -> None:
@@ -58,8 +68,12 @@ def test_lenets_activation_is_the_one_asked_for(
 @pytest.mark.parametrize(("pooling", "expected"), [("avg", 2.75), ("max", 5.0), ("min", 1.0)])
 def test_lenet_pools_as_asked(pooling: str, expected: float) -> None:
     network = models.build("lenet", pooling=pooling)
-    pools = [layer for layer in network.modules() if isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d))]
-    assert [layer(torch.tensor([[[1.0, 2.0], [3.0, 5.0]]])).tolist() for layer in pools] == [[[[expected]]]] * 2
+    pools = [
+        layer for layer in network.modules() if isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d))
+    ]
+    assert [layer(torch.tensor([[[1.0, 2.0], [3.0, 5.0]]])).tolist() for layer in pools] == [
+        [[[expected]]]
+    ] * 2
 
 
 @pytest.mark.parametrize("pooling", ["max", "min"])
@@ -75,9 +89,13 @@ def test_min_pooling_gives_the_smallest_value_of_each_window() -> None:
     torch.manual_seed(0)
     maps = torch.randn(2, 6, 28, 28)
     minima = maps.unflatten(3, (14, 2)).unflatten(2, (14, 2)).amin(dim=(3, 5))
-    torch.testing.assert_close(models.build("lenet", pooling="min").get_submodule("features.2")(maps), minima)
+    torch.testing.assert_close(
+        models.build("lenet", pooling="min").get_submodule("features.2")(maps), minima
+    )
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
-def test_the_padding_mode_reaches_the_convolution_that_pads(mode: str, padding_modes: Callable[..., set[str]]) -> None:
+def test_the_padding_mode_reaches_the_convolution_that_pads(
+    mode: str, padding_modes: Callable[..., set[str]]
+) -> None:
     assert padding_modes("lenet", 28, padding_mode=mode) == {mode}

@@ -11,14 +11,20 @@ Shapes = list[tuple[int, ...]]
 
 
 def linear_shapes(network: nn.Module) -> list[tuple[int, int]]:
-    return [(layer.in_features, layer.out_features) for layer in network.modules() if isinstance(layer, nn.Linear)]
+    return [
+        (layer.in_features, layer.out_features)
+        for layer in network.modules()
+        if isinstance(layer, nn.Linear)
+    ]
 
 
 def test_has_the_widths_of_the_notes(output_shapes: Callable[[str, int], Shapes]) -> None:
     assert output_shapes("mlp", 28) == [(784,), (512,), (256,), (128,), (64,), (10,)]
 
 
-def test_is_relu_between_its_layers_and_ends_in_logits(layer_names: Callable[[str, int], list[str]]) -> None:
+def test_is_relu_between_its_layers_and_ends_in_logits(
+    layer_names: Callable[[str, int], list[str]],
+) -> None:
     assert layer_names("mlp", 28) == ["Flatten", *["Linear", "ReLU"] * 4, "Linear"]
 
 

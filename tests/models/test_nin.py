@@ -28,7 +28,9 @@ def test_has_the_layers_of_the_book(layer_names: Callable[..., list[str]]) -> No
     ]  # fmt: skip
 
 
-def test_two_1x1_convolutions_follow_each_convolution(meta_network: Callable[..., nn.Module]) -> None:
+def test_two_1x1_convolutions_follow_each_convolution(
+    meta_network: Callable[..., nn.Module],
+) -> None:
     layers = [layer for layer in meta_network("nin", 224).modules() if isinstance(layer, nn.Conv2d)]
     assert [layer.kernel_size[0] for layer in layers] == [11, 1, 1, 5, 1, 1, 3, 1, 1, 3, 1, 1]
 

@@ -14,7 +14,14 @@ Shapes = list[tuple[int, ...]]
 Network = Callable[..., nn.Module]
 Steps = Callable[[nn.Module], list[str]]
 
-SHORTCUTS = ["identity", "constant_scaling", "exclusive_gating", "shortcut_only_gating", "conv1x1", "dropout"]
+SHORTCUTS = [
+    "identity",
+    "constant_scaling",
+    "exclusive_gating",
+    "shortcut_only_gating",
+    "conv1x1",
+    "dropout",
+]
 STAGES = ["stem", "stages.0", "stages.1", "stages.2", "classifier"]
 CONV, BN, RELU = "Conv2d", "BatchNorm2d", "ReLU"
 
@@ -40,7 +47,9 @@ def build(units: int, bottleneck: bool = False, **arguments: object) -> nn.Modul
     """A network of `units` units in each stage."""
     depth = (9 if bottleneck else 6) * units + 2
     torch.manual_seed(0)
-    return models.build("preact_resnet164", image_size=8, depth=depth, bottleneck=bottleneck, **arguments)
+    return models.build(
+        "preact_resnet164", image_size=8, depth=depth, bottleneck=bottleneck, **arguments
+    )
 
 
 @pytest.mark.parametrize(("depth", "bottleneck"), SMALLEST)
@@ -64,7 +73,9 @@ def test_every_shortcut_learns_with_every_order_of_activation(
 
 
 @pytest.mark.parametrize("activation_order", ORDERS)
-def test_a_unit_of_two_convolutions_is_figure_4(activation_order: str, meta_network: Network, steps: Steps) -> None:
+def test_a_unit_of_two_convolutions_is_figure_4(
+    activation_order: str, meta_network: Network, steps: Steps
+) -> None:
     network = meta_network("preact_resnet110", 8, depth=14, activation_order=activation_order)
     assert steps(network.get_submodule("stages.0.1")) == FIGURE_4[activation_order]
 
@@ -74,7 +85,10 @@ def test_a_bottleneck_is_figure_4_with_three_convolutions(
     activation_order: str, meta_network: Network, steps: Steps
 ) -> None:
     network = meta_network("preact_resnet164", 8, depth=20, activation_order=activation_order)
-    assert steps(network.get_submodule("stages.0.1")) == FIGURE_4_WITH_THREE_CONVOLUTIONS[activation_order]
+    assert (
+        steps(network.get_submodule("stages.0.1"))
+        == FIGURE_4_WITH_THREE_CONVOLUTIONS[activation_order]
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +106,12 @@ def test_what_the_units_leave_out_at_the_ends_is_done_there(
 ) -> None:
     network = meta_network("preact_resnet110", 8, depth=8, activation_order=activation_order)
     assert steps(network.get_submodule("stem")) == stem
-    assert steps(network.get_submodule("classifier")) == [*end, "AdaptiveAvgPool2d", "Flatten", "Linear"]
+    assert steps(network.get_submodule("classifier")) == [
+        *end,
+        "AdaptiveAvgPool2d",
+        "Flatten",
+        "Linear",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +138,9 @@ ACTIVATE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 @pytest.fixture(params=list(ACTIVATE))
-def unit_of(request: pytest.FixtureRequest, randomise: Callable[[nn.Module], None]) -> Callable[..., nn.Module]:
+def unit_of(
+    request: pytest.FixtureRequest, randomise: Callable[[nn.Module], None]
+) -> Callable[..., nn.Module]:
     """Gives a unit in the middle of a stage, of the original order and of full pre-activation, in eval mode."""
 
     def make(shortcut: str) -> nn.Module:
@@ -145,7 +166,10 @@ def branch(unit: nn.Module, maps: torch.Tensor) -> torch.Tensor:
 
 def gate(unit: nn.Module, maps: torch.Tensor) -> torch.Tensor:
     """g(x) of the paper: the sigmoid of a 1x1 convolution."""
-    weight, bias = unit.get_parameter("gate.0.weight")[:, :, 0, 0], unit.get_parameter("gate.0.bias")
+    weight, bias = (
+        unit.get_parameter("gate.0.weight")[:, :, 0, 0],
+        unit.get_parameter("gate.0.bias"),
+    )
     return torch.sigmoid(torch.einsum("oi,nihw->nohw", weight, maps) + bias.view(1, -1, 1, 1))
 
 
@@ -165,9 +189,13 @@ def test_exclusive_gating_shares_between_both(unit_of: Network, maps: torch.Tens
     torch.testing.assert_close(unit(maps), unit.end((1 - g) * maps + g * branch(unit, maps)))
 
 
-def test_shortcut_only_gating_leaves_the_branch_as_it_is(unit_of: Network, maps: torch.Tensor) -> None:
+def test_shortcut_only_gating_leaves_the_branch_as_it_is(
+    unit_of: Network, maps: torch.Tensor
+) -> None:
     unit = unit_of("shortcut_only_gating")
-    torch.testing.assert_close(unit(maps), unit.end((1 - gate(unit, maps)) * maps + branch(unit, maps)))
+    torch.testing.assert_close(
+        unit(maps), unit.end((1 - gate(unit, maps)) * maps + branch(unit, maps))
+    )
 
 
 def test_the_dropout_shortcut_is_the_identity_in_eval(unit_of: Network, maps: torch.Tensor) -> None:
@@ -175,7 +203,9 @@ def test_the_dropout_shortcut_is_the_identity_in_eval(unit_of: Network, maps: to
     torch.testing.assert_close(unit(maps), unit.end(maps + branch(unit, maps)))
 
 
-def test_a_1x1_convolution_projects_every_shortcut(randomise: Callable[[nn.Module], None], maps: torch.Tensor) -> None:
+def test_a_1x1_convolution_projects_every_shortcut(
+    randomise: Callable[[nn.Module], None], maps: torch.Tensor
+) -> None:
     network = build(2, shortcut="conv1x1", activation_order="original").eval()
     randomise(network)
     unit = network.get_submodule("stages.0.1")
@@ -184,7 +214,9 @@ def test_a_1x1_convolution_projects_every_shortcut(randomise: Callable[[nn.Modul
     torch.testing.assert_close(unit(maps), torch.relu(projected + branch(unit, maps)))
 
 
-def test_the_dropout_shortcut_drops_half_of_itself_and_none_of_the_branch(maps: torch.Tensor) -> None:
+def test_the_dropout_shortcut_drops_half_of_itself_and_none_of_the_branch(
+    maps: torch.Tensor,
+) -> None:
     unit = build(2, shortcut="dropout").get_submodule("stages.0.1").train()
     residual = branch(unit, maps)
     shortcut = unit(maps) - residual
@@ -195,7 +227,11 @@ def test_the_dropout_shortcut_drops_half_of_itself_and_none_of_the_branch(maps: 
 
 @pytest.mark.parametrize("shortcut", ["exclusive_gating", "shortcut_only_gating"])
 def test_every_gate_starts_nearly_closed(shortcut: str) -> None:
-    gates = [p for key, p in build(2, shortcut=shortcut).named_parameters() if key.endswith("gate.0.bias")]
+    gates = [
+        p
+        for key, p in build(2, shortcut=shortcut).named_parameters()
+        if key.endswith("gate.0.bias")
+    ]
     assert [gate.unique().tolist() for gate in gates] == [[-6.0]] * 6
 
 
@@ -204,12 +240,16 @@ def test_other_shortcuts_have_no_gates(shortcut: str) -> None:
     assert [key for key, _ in build(1, shortcut=shortcut).named_parameters() if "gate" in key] == []
 
 
-def without_branch(key: str, bottleneck: bool, shortcut: str, randomise: Callable[[nn.Module], None]) -> nn.Module:
+def without_branch(
+    key: str, bottleneck: bool, shortcut: str, randomise: Callable[[nn.Module], None]
+) -> nn.Module:
     """The unit of that name with weights at random but for the last convolution's, which are zero."""
     network = build(2, bottleneck, shortcut=shortcut).eval()
     randomise(network)
     unit = network.get_submodule(key)
-    last = [layer for layer in unit.get_submodule("residual").modules() if isinstance(layer, nn.Conv2d)][-1]
+    last = [
+        layer for layer in unit.get_submodule("residual").modules() if isinstance(layer, nn.Conv2d)
+    ][-1]
     nn.init.zeros_(last.weight)
     return unit
 
@@ -221,17 +261,22 @@ def activated(unit: nn.Module, maps: torch.Tensor) -> torch.Tensor:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     mean, var, weight, bias = (
-        statistic.view(1, -1, 1, 1) for statistic in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        statistic.view(1, -1, 1, 1)
+        for statistic in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     )
     return torch.relu((maps - mean) / (var + norm.eps).sqrt() * weight + bias)
 
 
-def test_the_first_unit_activates_before_the_split(randomise: Callable[[nn.Module], None], maps: torch.Tensor) -> None:
+def test_the_first_unit_activates_before_the_split(
+    randomise: Callable[[nn.Module], None], maps: torch.Tensor
+) -> None:
     unit = without_branch("stages.0.0", False, "identity", randomise)
     torch.testing.assert_close(unit(maps), activated(unit, maps))
 
 
-def test_other_units_activate_after_the_split(randomise: Callable[[nn.Module], None], maps: torch.Tensor) -> None:
+def test_other_units_activate_after_the_split(
+    randomise: Callable[[nn.Module], None], maps: torch.Tensor
+) -> None:
     unit = without_branch("stages.0.1", False, "identity", randomise)
     torch.testing.assert_close(unit(maps), maps, rtol=0, atol=0)
 
@@ -256,7 +301,12 @@ def test_where_basic_units_grow_the_shortcut_is_every_other_pixel_and_zero_chann
     ],
 )
 def test_a_projection_sees_what_has_been_activated(
-    key: str, bottleneck: bool, shortcut: str, channels: int, stride: int, randomise: Callable[[nn.Module], None]
+    key: str,
+    bottleneck: bool,
+    shortcut: str,
+    channels: int,
+    stride: int,
+    randomise: Callable[[nn.Module], None],
 ) -> None:
     unit = without_branch(key, bottleneck, shortcut, randomise)
     maps = torch.randn(2, channels, 5, 5)
@@ -267,7 +317,11 @@ def test_a_projection_sees_what_has_been_activated(
 
 @pytest.mark.parametrize("units", [1, 2])
 def test_bottlenecks_project_only_where_channels_grow(units: int) -> None:
-    keys = {key.rpartition(".shortcut")[0] for key, _ in build(units, True).named_parameters() if "shortcut" in key}
+    keys = {
+        key.rpartition(".shortcut")[0]
+        for key, _ in build(units, True).named_parameters()
+        if "shortcut" in key
+    }
     assert keys == {"stages.0.0", "stages.1.0", "stages.2.0"}
 
 
@@ -281,7 +335,9 @@ def test_the_first_convolution_of_a_stage_halves_the_map(bottleneck: bool) -> No
 @pytest.mark.parametrize(("bottleneck", "kernels"), [(False, [3, 3]), (True, [1, 3, 1])])
 def test_kernels_of_a_unit(bottleneck: bool, kernels: list[int]) -> None:
     residual = build(1, bottleneck).get_submodule("stages.0.0.residual")
-    assert [layer.kernel_size[0] for layer in residual.modules() if isinstance(layer, nn.Conv2d)] == kernels
+    assert [
+        layer.kernel_size[0] for layer in residual.modules() if isinstance(layer, nn.Conv2d)
+    ] == kernels
 
 
 def test_has_the_maps_of_basic_units(stage_shapes: Callable[..., Shapes]) -> None:
@@ -299,7 +355,9 @@ def test_has_the_maps_of_bottlenecks(stage_shapes: Callable[..., Shapes]) -> Non
 @pytest.mark.parametrize(("depth", "units"), [(110, 18), (164, 18)])
 def test_every_stage_has_n_units(depth: int, units: int, meta_network: Network) -> None:
     network = meta_network(f"preact_resnet{depth}", 32)
-    assert [len(list(network.get_submodule(f"stages.{stage}").children())) for stage in range(3)] == [units] * 3
+    assert [
+        len(list(network.get_submodule(f"stages.{stage}").children())) for stage in range(3)
+    ] == [units] * 3
 
 
 @pytest.mark.parametrize(("depth", "millions"), [(110, 1.7), (164, 1.7), (1001, 10.2)])
@@ -307,7 +365,9 @@ def test_number_of_parameters_without_batch_normalisation_is_that_of_the_paper(
     depth: int, millions: float, meta_network: Network
 ) -> None:
     layers = meta_network(f"preact_resnet{depth}", 32, 3).modules()
-    weights = [layer.weight.numel() for layer in layers if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    weights = [
+        layer.weight.numel() for layer in layers if isinstance(layer, (nn.Conv2d, nn.Linear))
+    ]
     assert round(sum(weights) / 1e6, 1) == millions
 
 
@@ -331,5 +391,7 @@ def test_a_depth_that_cannot_be_is_answered_with_the_nearest(
     depth: int, bottleneck: bool, nearest: str, meta_network: Network
 ) -> None:
     form = f"{9 if bottleneck else 6}n \\+ 2 with bottleneck={str(bottleneck).lower()}"
-    with pytest.raises(ConfigError, match=rf"depth={depth} must be {form}; the nearest are {nearest}\."):
+    with pytest.raises(
+        ConfigError, match=rf"depth={depth} must be {form}; the nearest are {nearest}\."
+    ):
         meta_network("preact_resnet164", 32, depth=depth, bottleneck=bottleneck)

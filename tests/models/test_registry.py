@@ -81,7 +81,9 @@ def test_an_unknown_argument_is_answered_with_the_nearest() -> None:
 
 
 def test_an_argument_for_a_network_that_takes_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"simple_cnn takes no argument 'model\.dropout'. It takes none\."):
+    with pytest.raises(
+        ConfigError, match=r"simple_cnn takes no argument 'model\.dropout'. It takes none\."
+    ):
         models.build("simple_cnn", dropout=0.1)
 
 
@@ -100,26 +102,38 @@ def test_an_argument_for_a_network_that_takes_none_is_refused() -> None:
 )
 def test_an_argument_of_the_wrong_type_is_refused(name: str, argument: str, value: object) -> None:
     shown = "null" if value is None else value
-    with pytest.raises(ConfigError, match=re.escape(f"model.{argument}={shown} has the wrong type")):
+    with pytest.raises(
+        ConfigError, match=re.escape(f"model.{argument}={shown} has the wrong type")
+    ):
         models.build(name, image_size=96, **{argument: value})
 
 
 @pytest.mark.parametrize(
     ("name", "argument", "value", "shown"),
     [
-        *[(name, "depth", 10**6, "model.depth=1000000") for name in NAMES if "depth" in yaml_arguments(name)],
+        *[
+            (name, "depth", 10**6, "model.depth=1000000")
+            for name in NAMES
+            if "depth" in yaml_arguments(name)
+        ],
         ("mlp", "widths", [1] * 10_001, "model.widths with 10,001 entries"),
     ],
 )
 def test_an_absurd_depth_is_refused_before_anything_is_built(
     name: str, argument: str, value: object, shown: str
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"{shown} is out of range\. It must be at most 10,000: "):
+    with pytest.raises(
+        ConfigError, match=rf"{shown} is out of range\. It must be at most 10,000: "
+    ):
         models.build(name, image_size=32, **{argument: value})
 
 
-@pytest.mark.parametrize(("name", "argument", "value"), [("alexnet", "dropout", 0), ("mlp", "widths", None)])
-def test_a_whole_number_for_a_float_and_none_for_an_optional_are_taken(name: str, argument: str, value: object) -> None:
+@pytest.mark.parametrize(
+    ("name", "argument", "value"), [("alexnet", "dropout", 0), ("mlp", "widths", None)]
+)
+def test_a_whole_number_for_a_float_and_none_for_an_optional_are_taken(
+    name: str, argument: str, value: object
+) -> None:
     with torch.device("meta"):
         assert isinstance(models.build(name, image_size=96, **{argument: value}), nn.Module)
 
@@ -131,7 +145,12 @@ def test_a_whole_number_for_a_float_and_none_for_an_optional_are_taken(name: str
         ("mlp", "widths", [8, 0], r"widths=\[8, 0\]: every width must be at least 1"),
         ("resnet18", "stem", "tiny", r"stem=tiny is not known\. Allowed: imagenet, small\."),
         ("lenet", "pooling", "median", r"pooling=median is not known\. .*Allowed: avg, max, min\."),
-        ("lenet", "activation", "gelu", r"activation=gelu is not known\. .*Allowed: relu, sigmoid, tanh\."),
+        (
+            "lenet",
+            "activation",
+            "gelu",
+            r"activation=gelu is not known\. .*Allowed: relu, sigmoid, tanh\.",
+        ),
         (
             "preact_resnet110",
             "shortcut",
@@ -144,7 +163,10 @@ def test_a_whole_number_for_a_float_and_none_for_an_optional_are_taken(name: str
             "none",
             r"order=none is not known\. Allowed: bn_after_addition, full_",
         ),
-        *[(name, "padding_mode", "wrap", r"mode=wrap is not known\. Allowed: circular, reflect, ") for name in PADDING],
+        *[
+            (name, "padding_mode", "wrap", r"mode=wrap is not known\. Allowed: circular, reflect, ")
+            for name in PADDING
+        ],
     ],
 )
 def test_an_impossible_argument_is_answered_with_what_is_allowed(
@@ -203,7 +225,9 @@ def test_a_class_that_takes_any_argument_gets_it(custom_module: str) -> None:
     assert models.build(f"{custom_module}:Anything", depth=3).rest == {"depth": 3}
 
 
-@pytest.mark.parametrize("name", ["no_such_module:MyNet", "collections:NoSuchClass", ":MyNet", "collections:"])
+@pytest.mark.parametrize(
+    "name", ["no_such_module:MyNet", "collections:NoSuchClass", ":MyNet", "collections:"]
+)
 def test_a_missing_module_or_class_is_a_configuration_error(name: str) -> None:
     with pytest.raises(ConfigError, match=f"model.name={name}"):
         models.build(name)
@@ -240,7 +264,9 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> ProbeMaker:
     """Puts a network into the registry and gives its name."""
 
     def register(forward: Callable[[torch.Tensor, torch.Tensor], object]) -> str:
-        monkeypatch.setitem(models.REGISTRY, "probe", models.ModelSpec(lambda **_: Probe(forward), 1, "a test"))
+        monkeypatch.setitem(
+            models.REGISTRY, "probe", models.ModelSpec(lambda **_: Probe(forward), 1, "a test")
+        )
         return "probe"
 
     return register

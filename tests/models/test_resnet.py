@@ -12,13 +12,24 @@ from cnnbench.errors import ConfigError
 
 Shapes = list[tuple[int, ...]]
 
-STAGES = ["stem.0", "stem", "stages.0", "stages.1", "stages.2", "stages.3", "classifier.0", "classifier"]
+STAGES = [
+    "stem.0",
+    "stem",
+    "stages.0",
+    "stages.1",
+    "stages.2",
+    "stages.3",
+    "classifier.0",
+    "classifier",
+]
 CIFAR_STAGES = ["stem", "stages.0", "stages.1", "stages.2", "classifier.0", "classifier"]
 BASIC, BOTTLENECK = [18, 34], [50, 101, 152]
 
 
 @pytest.mark.parametrize("depth", BASIC)
-def test_resnets_with_basic_blocks_have_the_maps_of_table_1(depth: int, stage_shapes: Callable[..., Shapes]) -> None:
+def test_resnets_with_basic_blocks_have_the_maps_of_table_1(
+    depth: int, stage_shapes: Callable[..., Shapes]
+) -> None:
     assert stage_shapes(STAGES, f"resnet{depth}", 224) == [
         (64, 112, 112), (64, 56, 56),
         (64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7),
@@ -27,7 +38,9 @@ def test_resnets_with_basic_blocks_have_the_maps_of_table_1(depth: int, stage_sh
 
 
 @pytest.mark.parametrize("depth", BOTTLENECK)
-def test_resnets_with_bottlenecks_have_the_maps_of_table_1(depth: int, stage_shapes: Callable[..., Shapes]) -> None:
+def test_resnets_with_bottlenecks_have_the_maps_of_table_1(
+    depth: int, stage_shapes: Callable[..., Shapes]
+) -> None:
     assert stage_shapes(STAGES, f"resnet{depth}", 224) == [
         (64, 112, 112), (64, 56, 56),
         (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7),
@@ -45,18 +58,28 @@ def test_the_small_stem_keeps_every_pixel(stage_shapes: Callable[..., Shapes]) -
 
 @pytest.mark.parametrize(
     ("depth", "blocks"),
-    [(18, [2, 2, 2, 2]), (34, [3, 4, 6, 3]), (50, [3, 4, 6, 3]), (101, [3, 4, 23, 3]), (152, [3, 8, 36, 3])],
+    [
+        (18, [2, 2, 2, 2]),
+        (34, [3, 4, 6, 3]),
+        (50, [3, 4, 6, 3]),
+        (101, [3, 4, 23, 3]),
+        (152, [3, 8, 36, 3]),
+    ],
 )
 def test_the_stages_have_as_many_blocks_as_in_table_1(
     depth: int, blocks: list[int], meta_network: Callable[..., nn.Module]
 ) -> None:
     network = meta_network(f"resnet{depth}", 32)
-    assert [len(list(network.get_submodule(f"stages.{stage}").children())) for stage in range(4)] == blocks
+    assert [
+        len(list(network.get_submodule(f"stages.{stage}").children())) for stage in range(4)
+    ] == blocks
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20"])
 def test_no_convolution_has_a_bias(name: str, meta_network: Callable[..., nn.Module]) -> None:
-    assert {layer.bias for layer in meta_network(name, 32).modules() if isinstance(layer, nn.Conv2d)} == {None}
+    assert {
+        layer.bias for layer in meta_network(name, 32).modules() if isinstance(layer, nn.Conv2d)
+    } == {None}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +125,9 @@ def test_a_block_adds_its_shortcut_before_its_last_activation(
     assert steps(meta_network(name, 32).get_submodule(block)) == [*expected, "+", "ReLU"]
 
 
-@pytest.mark.parametrize(("name", "layer", "kernel"), [("resnet18", 0, (3, 3)), ("resnet50", 3, (3, 3))])
+@pytest.mark.parametrize(
+    ("name", "layer", "kernel"), [("resnet18", 0, (3, 3)), ("resnet50", 3, (3, 3))]
+)
 def test_the_first_3x3_convolution_of_a_stage_halves_the_map(
     name: str, layer: int, kernel: tuple[int, int], meta_network: Callable[..., nn.Module]
 ) -> None:
@@ -135,7 +160,10 @@ PAPERS_FLOPS = [(18, 1.8), (34, 3.6), (50, 3.8), (101, 7.6), (152, 11.3)]
 
 @pytest.mark.parametrize(("depth", "billions"), PAPERS_FLOPS)
 def test_number_of_multiply_adds_is_that_of_table_1_with_the_strides_of_the_authors(
-    depth: int, billions: float, meta_network: Callable[..., nn.Module], count_multiply_adds: Callable[..., int]
+    depth: int,
+    billions: float,
+    meta_network: Callable[..., nn.Module],
+    count_multiply_adds: Callable[..., int],
 ) -> None:
     network = stride_in_the_1x1(meta_network(f"resnet{depth}", 224, 3, num_classes=1000))
     assert count_multiply_adds(network, 224, 3) / 1e9 == pytest.approx(billions, abs=0.07)
@@ -147,25 +175,35 @@ def test_the_stride_in_the_3x3_costs_three_wider_1x1_convolutions(
     ours = count_multiply_adds(meta_network("resnet50", 224), 224)
     theirs = count_multiply_adds(stride_in_the_1x1(meta_network("resnet50", 224)), 224)
     # Each sees maps of twice the side, four times the pixels: three more for each pixel that leaves the block.
-    more = [3 * side * side * wide * narrow for side, wide, narrow in [(28, 256, 128), (14, 512, 256), (7, 1024, 512)]]
+    more = [
+        3 * side * side * wide * narrow
+        for side, wide, narrow in [(28, 256, 128), (14, 512, 256), (7, 1024, 512)]
+    ]
     assert ours - theirs == sum(more)
 
 
 @pytest.mark.parametrize("depth", [20, 56, 110])
-def test_resnets_for_cifar_have_the_maps_of_section_4_2(depth: int, stage_shapes: Callable[..., Shapes]) -> None:
+def test_resnets_for_cifar_have_the_maps_of_section_4_2(
+    depth: int, stage_shapes: Callable[..., Shapes]
+) -> None:
     assert stage_shapes(CIFAR_STAGES, f"resnet{depth}", 32) == [
         (16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (64, 1, 1), (10,),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [(20, 3), (32, 5), (44, 7), (56, 9), (110, 18)])
-def test_every_stage_for_cifar_has_n_blocks(depth: int, blocks: int, meta_network: Callable[..., nn.Module]) -> None:
+def test_every_stage_for_cifar_has_n_blocks(
+    depth: int, blocks: int, meta_network: Callable[..., nn.Module]
+) -> None:
     network = meta_network("resnet20", 32, depth=depth)
-    assert [len(list(network.get_submodule(f"stages.{stage}").children())) for stage in range(3)] == [blocks] * 3
+    assert [
+        len(list(network.get_submodule(f"stages.{stage}").children())) for stage in range(3)
+    ] == [blocks] * 3
 
 
 @pytest.mark.parametrize(
-    ("depth", "millions", "decimals"), [(20, 0.27, 2), (32, 0.46, 2), (44, 0.66, 2), (56, 0.85, 2), (110, 1.7, 1)]
+    ("depth", "millions", "decimals"),
+    [(20, 0.27, 2), (32, 0.46, 2), (44, 0.66, 2), (56, 0.85, 2), (110, 1.7, 1)],
 )
 def test_number_of_parameters_for_cifar_is_that_of_table_6(
     depth: int, millions: float, decimals: int, num_parameters: Callable[..., int]
@@ -174,7 +212,9 @@ def test_number_of_parameters_for_cifar_is_that_of_table_6(
 
 
 @pytest.mark.parametrize("size", [8, 7])
-def test_the_shortcut_for_cifar_takes_every_other_pixel_and_pads_with_zero_channels(size: int) -> None:
+def test_the_shortcut_for_cifar_takes_every_other_pixel_and_pads_with_zero_channels(
+    size: int,
+) -> None:
     torch.manual_seed(0)
     block = models.build("resnet20", image_size=32).eval().get_submodule("stages.1.0")
     nn.init.zeros_(block.get_parameter("residual.3.weight"))  # all that is left is the shortcut
@@ -204,7 +244,9 @@ def test_a_depth_that_is_not_in_table_1_is_refused(meta_network: Callable[..., n
         meta_network("resnet18", 32, depth=35)
 
 
-@pytest.mark.parametrize(("depth", "nearest"), [(21, "20, 26"), (25, "20, 26"), (111, "110, 116"), (2, "8, 14")])
+@pytest.mark.parametrize(
+    ("depth", "nearest"), [(21, "20, 26"), (25, "20, 26"), (111, "110, 116"), (2, "8, 14")]
+)
 def test_a_depth_that_is_not_6n_plus_2_is_answered_with_the_nearest(
     depth: int, nearest: str, meta_network: Callable[..., nn.Module]
 ) -> None:

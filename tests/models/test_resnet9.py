@@ -12,7 +12,17 @@ from cnnbench.errors import ConfigError
 
 Shapes = list[tuple[int, ...]]
 
-STAGES = ["prep", "layer1.0", "layer1", "layer2.0", "layer2", "layer3.0", "layer3", "classifier.0", "classifier"]
+STAGES = [
+    "prep",
+    "layer1.0",
+    "layer1",
+    "layer2.0",
+    "layer2",
+    "layer3.0",
+    "layer3",
+    "classifier.0",
+    "classifier",
+]
 
 
 @pytest.mark.parametrize(("size", "sides"), [(32, [32, 16, 8, 4]), (28, [28, 14, 7, 3])])
@@ -30,12 +40,24 @@ def test_every_layer_halves_the_map_and_doubles_the_channels(
 
 
 def test_the_width_is_that_of_the_first_convolution(stage_shapes: Callable[..., Shapes]) -> None:
-    channels = [shape[0] for shape in stage_shapes(["prep", "layer1", "layer2", "layer3"], "resnet9", 32, width=16)]
+    channels = [
+        shape[0]
+        for shape in stage_shapes(["prep", "layer1", "layer2", "layer3"], "resnet9", 32, width=16)
+    ]
     assert channels == [16, 32, 64, 128]
 
 
 def test_number_of_parameters_by_hand(num_parameters: Callable[..., int]) -> None:
-    convolutions = [(3, 64), (64, 128), (128, 128), (128, 128), (128, 256), (256, 512), (512, 512), (512, 512)]
+    convolutions = [
+        (3, 64),
+        (64, 128),
+        (128, 128),
+        (128, 128),
+        (128, 256),
+        (256, 512),
+        (512, 512),
+        (512, 512),
+    ]
     weights = sum(9 * in_channels * out_channels for in_channels, out_channels in convolutions)
     normalisation = sum(2 * out_channels for _, out_channels in convolutions)
     assert num_parameters("resnet9", 32, 3) == weights + normalisation + 512 * 10
@@ -75,11 +97,17 @@ def test_logits_by_hand(randomise: Callable[[nn.Module], None]) -> None:
 def test_the_last_pooling_takes_the_whole_map() -> None:
     network = models.build("resnet9", image_size=28)
     maps = torch.randn(2, 512, 3, 3)
-    torch.testing.assert_close(network.get_submodule("classifier.0")(maps).flatten(1), maps.amax((2, 3)))
+    torch.testing.assert_close(
+        network.get_submodule("classifier.0")(maps).flatten(1), maps.amax((2, 3))
+    )
 
 
 def test_no_layer_but_normalisation_has_a_bias(meta_network: Callable[..., nn.Module]) -> None:
-    layers = [layer for layer in meta_network("resnet9", 32).modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
+    layers = [
+        layer
+        for layer in meta_network("resnet9", 32).modules()
+        if isinstance(layer, (nn.Conv2d, nn.Linear))
+    ]
     assert {layer.bias for layer in layers} == {None}
 
 

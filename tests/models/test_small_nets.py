@@ -18,11 +18,22 @@ def convolutions(block: nn.Module) -> list[tuple[int, int, int]]:
 
 
 def test_simple_cnn_has_the_maps_of_the_notes(output_shapes: Callable[..., Shapes]) -> None:
-    assert output_shapes("simple_cnn", 28) == [(10, 24, 24), (10, 12, 12), (20, 8, 8), (20, 4, 4), (320,), (10,)]
+    assert output_shapes("simple_cnn", 28) == [
+        (10, 24, 24),
+        (10, 12, 12),
+        (20, 8, 8),
+        (20, 4, 4),
+        (320,),
+        (10,),
+    ]
 
 
 def test_simple_cnn_pools_before_it_activates(layer_names: Callable[..., list[str]]) -> None:
-    assert layer_names("simple_cnn", 28) == [*["Conv2d", "MaxPool2d", "ReLU"] * 2, "Flatten", "Linear"]
+    assert layer_names("simple_cnn", 28) == [
+        *["Conv2d", "MaxPool2d", "ReLU"] * 2,
+        "Flatten",
+        "Linear",
+    ]
 
 
 def test_three_conv_has_the_maps_of_the_notes(output_shapes: Callable[..., Shapes]) -> None:
@@ -32,7 +43,11 @@ def test_three_conv_has_the_maps_of_the_notes(output_shapes: Callable[..., Shape
 
 
 def test_three_conv_activates_before_it_pools(layer_names: Callable[..., list[str]]) -> None:
-    assert layer_names("three_conv", 28) == [*["Conv2d", "ReLU", "MaxPool2d"] * 3, "Flatten", "Linear"]
+    assert layer_names("three_conv", 28) == [
+        *["Conv2d", "ReLU", "MaxPool2d"] * 3,
+        "Flatten",
+        "Linear",
+    ]
 
 
 def test_inception_net_has_the_maps_of_the_notes(stage_shapes: Callable[..., Shapes]) -> None:
@@ -42,7 +57,9 @@ def test_inception_net_has_the_maps_of_the_notes(stage_shapes: Callable[..., Sha
     ]  # fmt: skip
 
 
-def test_inception_net_has_no_activation_inside_its_inception(layer_names: Callable[..., list[str]]) -> None:
+def test_inception_net_has_no_activation_inside_its_inception(
+    layer_names: Callable[..., list[str]],
+) -> None:
     inception = [
         "Conv2d",
         "Conv2d", "Conv2d",
@@ -69,7 +86,9 @@ def test_the_branches_of_inception_net_are_joined_1x1_5x5_3x3_pool() -> None:
     block = models.build("inception_net").get_submodule("layers.3")
     sources = {"branch_1x1": 1.0, "branch_5x5": 5.0, "branch_3x3": 3.0, "branch_pool": 0.5}
     for branch, value in sources.items():
-        last = [layer for layer in block.get_submodule(branch).modules() if isinstance(layer, nn.Conv2d)][-1]
+        last = [
+            layer for layer in block.get_submodule(branch).modules() if isinstance(layer, nn.Conv2d)
+        ][-1]
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.get_parameter("bias"), value)
     joined = block(torch.zeros(1, 10, 1, 1)).flatten().tolist()
@@ -91,7 +110,13 @@ def test_residual_net_has_the_maps_of_the_notes(stage_shapes: Callable[..., Shap
 
 
 def test_residual_net_has_no_normalisation(layer_names: Callable[..., list[str]]) -> None:
-    assert set(layer_names("residual_net", 28)) == {"Conv2d", "ReLU", "MaxPool2d", "Flatten", "Linear"}
+    assert set(layer_names("residual_net", 28)) == {
+        "Conv2d",
+        "ReLU",
+        "MaxPool2d",
+        "Flatten",
+        "Linear",
+    }
 
 
 @pytest.mark.parametrize("layer", [3, 7])
@@ -165,5 +190,7 @@ def test_number_of_parameters(name: str, expected: int, num_parameters: Callable
         ("bn_lenet", sum(BN_LENET["multiply-adds"])),
     ],
 )  # fmt: skip
-def test_number_of_multiply_adds(name: str, expected: int, multiply_adds: Callable[..., int]) -> None:
+def test_number_of_multiply_adds(
+    name: str, expected: int, multiply_adds: Callable[..., int]
+) -> None:
     assert multiply_adds(name, 28) == expected

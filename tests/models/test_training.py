@@ -16,7 +16,12 @@ SLOW = {
     *("densenet169", "densenet201", "densenet264", "densenet40", "densenet_bc100"),
     *("vgg11", "vgg13", "vgg16", "vgg19"),
 }
-FEW = ("data.train_examples=64", "train.batch_size=32", "data.validation=30", "data.test_examples=30")
+FEW = (
+    "data.train_examples=64",
+    "train.batch_size=32",
+    "data.validation=30",
+    "data.test_examples=30",
+)
 # An epoch of 512 images and what is evaluated after it takes two cores more than a minute.
 GIANTS = {"densenet100", "densenet_bc190", "densenet_bc250", "preact_resnet1001"}
 
@@ -24,7 +29,9 @@ GIANTS = {"densenet100", "densenet_bc190", "densenet_bc250", "preact_resnet1001"
 def train(within: Command, folder: Path, name: str, *arguments: str) -> list[dict[str, str]]:
     """Train for one epoch of the sample and return the rows of its metrics."""
     size = max(28, models.REGISTRY[name].min_image_size)
-    done = within(f"model={name}", "data=sample", "train.epochs=1", f"data.resize={size}", *arguments)
+    done = within(
+        f"model={name}", "data=sample", "train.epochs=1", f"data.resize={size}", *arguments
+    )
     assert done.returncode == 0, done.stderr
     run = only_run(folder)
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
@@ -41,7 +48,9 @@ def train(within: Command, folder: Path, name: str, *arguments: str) -> list[dic
     ],
 )
 def test_trains_for_an_epoch(name: str, within: Command, tmp_path: Path) -> None:
-    (epoch,) = train(within, tmp_path, name, *(["data.train_examples=512"] if name in SLOW else FEW))
+    (epoch,) = train(
+        within, tmp_path, name, *(["data.train_examples=512"] if name in SLOW else FEW)
+    )
     assert epoch["epoch"] == "1"
     assert 0 < float(epoch["train_loss"]) < 100
     assert 0 <= float(epoch["validation_accuracy"]) <= 1
@@ -49,8 +58,15 @@ def test_trains_for_an_epoch(name: str, within: Command, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(GIANTS))
-def test_a_giant_trains_on_twenty_batches_of_two(name: str, within: Command, tmp_path: Path) -> None:
+def test_a_giant_trains_on_twenty_batches_of_two(
+    name: str, within: Command, tmp_path: Path
+) -> None:
     # After two batches the running statistics of 1001 layers are still those of no data: its evaluation overflows.
-    few = ("train.batch_size=2", "data.train_examples=40", "data.validation=0", "data.test_examples=10")
+    few = (
+        "train.batch_size=2",
+        "data.train_examples=40",
+        "data.validation=0",
+        "data.test_examples=10",
+    )
     (epoch,) = train(within, tmp_path, name, *few)
     assert 0 < float(epoch["train_loss"]) < 100

@@ -10,7 +10,10 @@ from cnnbench.errors import ConfigError
 Shapes = list[tuple[int, ...]]
 
 DEPTHS = [11, 13, 16, 19]
-STAGES = [*(f"features.{block}" for block in range(5)), *(f"classifier.{layer}" for layer in (0, 1, 4, 7))]
+STAGES = [
+    *(f"features.{block}" for block in range(5)),
+    *(f"classifier.{layer}" for layer in (0, 1, 4, 7)),
+]
 
 
 def conv_widths(network: nn.Module) -> list[int]:
@@ -55,7 +58,9 @@ def test_the_convolutions_are_those_of_its_column_in_the_paper(
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_every_kernel_is_3x3(depth: int, meta_network: Callable[..., nn.Module]) -> None:
-    layers = [layer for layer in meta_network(f"vgg{depth}", 32).modules() if isinstance(layer, nn.Conv2d)]
+    layers = [
+        layer for layer in meta_network(f"vgg{depth}", 32).modules() if isinstance(layer, nn.Conv2d)
+    ]
     assert {layer.kernel_size for layer in layers} == {(3, 3)}
 
 
@@ -67,7 +72,9 @@ def test_layers_of_vgg11(layer_names: Callable[..., list[str]]) -> None:
     assert layer_names("vgg11", 32) == [*once * 2, *twice * 3, *CLASSIFIER]
 
 
-def test_batch_normalisation_follows_each_convolution(layer_names: Callable[..., list[str]]) -> None:
+def test_batch_normalisation_follows_each_convolution(
+    layer_names: Callable[..., list[str]],
+) -> None:
     conv = ["Conv2d", "BatchNorm2d", "ReLU"]
     once, twice = [*conv, "MaxPool2d"], [*conv, *conv, "MaxPool2d"]
     assert layer_names("vgg11", 32, batch_norm=True) == [*once * 2, *twice * 3, *CLASSIFIER]
@@ -79,25 +86,43 @@ def test_dropout_is_what_was_asked_for(meta_network: Callable[..., nn.Module]) -
 
 
 @pytest.mark.parametrize(("width", "expected"), [(1.0, 128_806_154), (0.25, 43_093_322)])
-def test_number_of_parameters_of_vgg11(width: float, expected: int, num_parameters: Callable[..., int]) -> None:
+def test_number_of_parameters_of_vgg11(
+    width: float, expected: int, num_parameters: Callable[..., int]
+) -> None:
     assert num_parameters("vgg11", 224, width=width) == expected
 
 
 @pytest.mark.parametrize(("width", "expected"), [(1.0, 7_547_232_256), (0.25, 512_155_648)])
-def test_number_of_multiply_adds_of_vgg11(width: float, expected: int, multiply_adds: Callable[..., int]) -> None:
+def test_number_of_multiply_adds_of_vgg11(
+    width: float, expected: int, multiply_adds: Callable[..., int]
+) -> None:
     assert multiply_adds("vgg11", 224, width=width) == expected
 
 
 @pytest.mark.parametrize(("depth", "millions"), [(11, 133), (13, 133), (16, 138), (19, 144)])
-def test_number_of_parameters_is_that_of_table_2(depth: int, millions: int, num_parameters: Callable[..., int]) -> None:
+def test_number_of_parameters_is_that_of_table_2(
+    depth: int, millions: int, num_parameters: Callable[..., int]
+) -> None:
     assert round(num_parameters(f"vgg{depth}", 224, 3, num_classes=1000) / 1e6) == millions
 
 
 def test_a_width_scales_the_convolutions_alone(
     stage_shapes: Callable[..., Shapes], meta_network: Callable[..., nn.Module]
 ) -> None:
-    assert conv_widths(meta_network("vgg11", 32, width=0.25)) == [16, 32, 64, 64, 128, 128, 128, 128]
-    assert stage_shapes(["classifier.1", "classifier.4"], "vgg11", 32, width=0.25) == [(4096,), (4096,)]
+    assert conv_widths(meta_network("vgg11", 32, width=0.25)) == [
+        16,
+        32,
+        64,
+        64,
+        128,
+        128,
+        128,
+        128,
+    ]
+    assert stage_shapes(["classifier.1", "classifier.4"], "vgg11", 32, width=0.25) == [
+        (4096,),
+        (4096,),
+    ]
 
 
 def test_a_very_small_width_leaves_one_channel(meta_network: Callable[..., nn.Module]) -> None:
@@ -105,11 +130,15 @@ def test_a_very_small_width_leaves_one_channel(meta_network: Callable[..., nn.Mo
 
 
 @pytest.mark.parametrize("width", [0.0, -1.0, float("inf"), float("nan")])
-def test_a_width_without_channels_is_refused(width: float, meta_network: Callable[..., nn.Module]) -> None:
+def test_a_width_without_channels_is_refused(
+    width: float, meta_network: Callable[..., nn.Module]
+) -> None:
     with pytest.raises(ConfigError, match=rf"width={width} must be finite and above 0"):
         meta_network("vgg11", 32, width=width)
 
 
-def test_a_depth_that_is_not_in_the_paper_is_refused(meta_network: Callable[..., nn.Module]) -> None:
+def test_a_depth_that_is_not_in_the_paper_is_refused(
+    meta_network: Callable[..., nn.Module],
+) -> None:
     with pytest.raises(ConfigError, match=r"depth=12 .* Allowed: 11, 13, 16, 19\."):
         meta_network("vgg11", 32, depth=12)

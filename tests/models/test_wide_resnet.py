@@ -22,7 +22,9 @@ TABLE_4 = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "k"), [("wide_resnet16_8", 8), ("wide_resnet28_10", 10), ("wide_resnet40_4", 4)])
+@pytest.mark.parametrize(
+    ("name", "k"), [("wide_resnet16_8", 8), ("wide_resnet28_10", 10), ("wide_resnet40_4", 4)]
+)
 def test_has_the_maps_of_table_1(name: str, k: int, stage_shapes: Callable[..., Shapes]) -> None:
     assert stage_shapes(STAGES, name, 32) == [
         (16, 32, 32),
@@ -31,15 +33,21 @@ def test_has_the_maps_of_table_1(name: str, k: int, stage_shapes: Callable[..., 
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "n"), [("wide_resnet16_8", 2), ("wide_resnet28_10", 4), ("wide_resnet40_4", 6)])
+@pytest.mark.parametrize(
+    ("name", "n"), [("wide_resnet16_8", 2), ("wide_resnet28_10", 4), ("wide_resnet40_4", 6)]
+)
 def test_every_stage_has_n_blocks(name: str, n: int, meta_network: Network) -> None:
     network = meta_network(name, 32)
-    assert [len(list(network.get_submodule(f"stages.{stage}").children())) for stage in range(3)] == [n] * 3
+    assert [
+        len(list(network.get_submodule(f"stages.{stage}").children())) for stage in range(3)
+    ] == [n] * 3
 
 
 @pytest.mark.parametrize("name", ["wide_resnet16_8", "wide_resnet28_10", "wide_resnet40_4"])
 def test_the_depth_is_the_number_of_convolutions(name: str, meta_network: Network) -> None:
-    convolutions = [layer for layer in meta_network(name, 32).modules() if isinstance(layer, nn.Conv2d)]
+    convolutions = [
+        layer for layer in meta_network(name, 32).modules() if isinstance(layer, nn.Conv2d)
+    ]
     assert name.startswith(f"wide_resnet{len(convolutions)}_")
 
 
@@ -47,14 +55,20 @@ def test_the_depth_is_the_number_of_convolutions(name: str, meta_network: Networ
 def test_number_of_parameters_is_that_of_table_4(
     depth: int, width: int, millions: float, num_parameters: Callable[..., int]
 ) -> None:
-    assert round(num_parameters("wide_resnet28_10", 32, 3, depth=depth, width=width) / 1e6, 1) == millions
+    assert (
+        round(num_parameters("wide_resnet28_10", 32, 3, depth=depth, width=width) / 1e6, 1)
+        == millions
+    )
 
 
 def test_number_of_multiply_adds_by_hand(multiply_adds: Callable[..., int]) -> None:
     stage_1 = (9 * 16 * 128 + 16 * 128 + 3 * 9 * 128 * 128) * 32 * 32  # a projection is of 1x1
     stage_2 = (9 * 128 * 256 + 128 * 256 + 3 * 9 * 256 * 256) * 16 * 16
     stage_3 = (9 * 256 * 512 + 256 * 512 + 3 * 9 * 512 * 512) * 8 * 8
-    assert multiply_adds("wide_resnet16_8", 32, 3) == 9 * 3 * 16 * 32 * 32 + stage_1 + stage_2 + stage_3 + 512 * 10
+    assert (
+        multiply_adds("wide_resnet16_8", 32, 3)
+        == 9 * 3 * 16 * 32 * 32 + stage_1 + stage_2 + stage_3 + 512 * 10
+    )
 
 
 @pytest.fixture
@@ -72,17 +86,23 @@ def block_of(randomise: Randomise) -> Callable[..., nn.Module]:
 def activated(norm: nn.Module, maps: torch.Tensor) -> torch.Tensor:
     """Batch normalisation and ReLU."""
     assert isinstance(norm, nn.BatchNorm2d)
-    return functional.batch_norm(maps, norm.running_mean, norm.running_var, norm.weight, norm.bias).relu()
+    return functional.batch_norm(
+        maps, norm.running_mean, norm.running_var, norm.weight, norm.bias
+    ).relu()
 
 
 def branch(block: nn.Module, maps: torch.Tensor, stride: int) -> torch.Tensor:
     """What two 3x3 convolutions make of maps that have been activated."""
-    maps = functional.conv2d(maps, block.get_parameter("residual.0.weight"), stride=stride, padding=1)
+    maps = functional.conv2d(
+        maps, block.get_parameter("residual.0.weight"), stride=stride, padding=1
+    )
     maps = activated(block.get_submodule("residual.1"), maps)
     return functional.conv2d(maps, block.get_parameter("residual.4.weight"), padding=1)
 
 
-@pytest.mark.parametrize(("key", "channels", "stride"), [("stages.0.0", 16, 1), ("stages.1.0", 32, 2)])
+@pytest.mark.parametrize(
+    ("key", "channels", "stride"), [("stages.0.0", 16, 1), ("stages.1.0", 32, 2)]
+)
 def test_the_first_block_of_a_stage_projects_what_has_been_activated(
     key: str, channels: int, stride: int, block_of: Network
 ) -> None:
@@ -92,8 +112,12 @@ def test_the_first_block_of_a_stage_projects_what_has_been_activated(
     torch.testing.assert_close(block(maps), projected + branch(block, before, stride))
 
 
-@pytest.mark.parametrize(("key", "width", "channels"), [("stages.0.1", 2, 32), ("stages.0.0", 1, 16)])
-def test_where_channels_stay_a_block_adds_what_it_gets(key: str, width: int, channels: int, block_of: Network) -> None:
+@pytest.mark.parametrize(
+    ("key", "width", "channels"), [("stages.0.1", 2, 32), ("stages.0.0", 1, 16)]
+)
+def test_where_channels_stay_a_block_adds_what_it_gets(
+    key: str, width: int, channels: int, block_of: Network
+) -> None:
     block, maps = block_of(key, width=width), torch.randn(2, channels, 5, 5)
     expected = maps + branch(block, activated(block.get_submodule("activation.0"), maps), 1)
     torch.testing.assert_close(block(maps), expected)
@@ -111,7 +135,13 @@ def test_dropout_is_between_the_convolutions_of_a_block(
     meta_network: Network, steps: Callable[[nn.Module], list[str]]
 ) -> None:
     block = meta_network("wide_resnet16_8", 32, dropout=0.3).get_submodule("stages.0.1")
-    assert steps(block.get_submodule("residual")) == ["Conv2d", "BatchNorm2d", "ReLU", "Dropout", "Conv2d"]
+    assert steps(block.get_submodule("residual")) == [
+        "Conv2d",
+        "BatchNorm2d",
+        "ReLU",
+        "Dropout",
+        "Conv2d",
+    ]
 
 
 def test_every_block_has_the_dropout_that_is_given(meta_network: Network) -> None:
@@ -128,8 +158,12 @@ def test_no_convolution_has_a_bias(meta_network: Network) -> None:
     ("depth", "nearest"),
     [(17, "16 and 22"), (29, "28 and 34"), (4, "10 and 16"), (-50, "10 and 16")],
 )
-def test_a_depth_that_cannot_be_is_answered_with_the_nearest(depth: int, nearest: str, meta_network: Network) -> None:
-    with pytest.raises(ConfigError, match=rf"depth={depth} must be 6n \+ 4; the nearest are {nearest}\."):
+def test_a_depth_that_cannot_be_is_answered_with_the_nearest(
+    depth: int, nearest: str, meta_network: Network
+) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"depth={depth} must be 6n \+ 4; the nearest are {nearest}\."
+    ):
         meta_network("wide_resnet28_10", 32, depth=depth)
 
 

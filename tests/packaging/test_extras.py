@@ -44,7 +44,9 @@ def without_extras(tmp_path: Path, packages: Path) -> Command:
     return call
 
 
-@pytest.mark.parametrize(("launcher", "extra"), [("slurm", "slurm"), ("slurm_local", "slurm"), ("joblib", "joblib")])
+@pytest.mark.parametrize(
+    ("launcher", "extra"), [("slurm", "slurm"), ("slurm_local", "slurm"), ("joblib", "joblib")]
+)
 def test_a_launcher_that_is_not_installed_is_named_by_its_extra(
     without_extras: Command, launcher: str, extra: str
 ) -> None:
@@ -65,7 +67,8 @@ def test_a_tracker_that_is_not_installed_is_named_by_its_extra_before_anything_s
 
 
 @pytest.mark.parametrize(
-    ("form", "needed"), [("onnx", "onnx and onnxscript and onnxruntime"), ("safetensors", "safetensors")]
+    ("form", "needed"),
+    [("onnx", "onnx and onnxscript and onnxruntime"), ("safetensors", "safetensors")],
 )
 def test_a_format_whose_packages_are_not_installed_is_refused_before_any_run_is_looked_at(
     without_extras: Command, tmp_path: Path, form: str, needed: str

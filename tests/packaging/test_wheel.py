@@ -15,19 +15,30 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds what the wheel holds."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT], check=True)
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT], check=True
+    )
     (wheel,) = folder.glob("*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", folder / "site", wheel], check=True)
     return folder / "site"
 
 
 @pytest.mark.slow
-def test_the_smoke_run_works_from_the_wheel_in_another_directory(installed: Path, tmp_path: Path) -> None:
+def test_the_smoke_run_works_from_the_wheel_in_another_directory(
+    installed: Path, tmp_path: Path
+) -> None:
     environment = clean_environment(tmp_path) | {"PYTHONPATH": os.fspath(installed)}
     where = "import cnnbench, sys; sys.exit(not cnnbench.__file__.startswith(sys.argv[1]))"
-    assert subprocess.run([sys.executable, "-c", where, installed], cwd=tmp_path, env=environment).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", where, installed], cwd=tmp_path, env=environment
+        ).returncode
+        == 0
+    )
     command = [sys.executable, "-m", "cnnbench", "experiment=smoke"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

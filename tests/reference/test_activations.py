@@ -27,13 +27,19 @@ AND_TORCH = [pytest.param(*both, id=name) for name, both in OPERATIONS.items()]
 DIFFERENTIABLE = [pytest.param(by_hand, id=name) for name, (by_hand, _) in OPERATIONS.items()]
 ALL = [*DIFFERENTIABLE, pytest.param(Step.apply, id="step")]
 LAYERS = [nn.Identity(), nn.Sigmoid(), nn.Tanh(), nn.ReLU()]
-NUMBERS = st.sampled_from([0.0, -0.0, 1e-300, -1e-300, 1e-9, -1e-9]) | st.floats(-1000, 1000) | st.floats(-4, 4)
+NUMBERS = (
+    st.sampled_from([0.0, -0.0, 1e-300, -1e-300, 1e-9, -1e-9])
+    | st.floats(-1000, 1000)
+    | st.floats(-4, 4)
+)
 
 
 @pytest.mark.parametrize(("by_hand", "library"), AND_TORCH)
 @CASES
 @given(numbers=st.lists(NUMBERS, min_size=1, max_size=24))
-def test_outputs_and_gradients_are_those_of_torch(by_hand: Operation, library: Operation, numbers: list[float]) -> None:
+def test_outputs_and_gradients_are_those_of_torch(
+    by_hand: Operation, library: Operation, numbers: list[float]
+) -> None:
     inputs = torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
     assert_close(by_hand(inputs), library(inputs), **EXACTLY)
     assert_close(grads(by_hand, inputs), grads(library, inputs), **EXACTLY)
@@ -61,7 +67,9 @@ def test_no_gradient_gets_through_a_step() -> None:
 
 @pytest.mark.parametrize("by_hand", DIFFERENTIABLE)
 def test_backward_is_the_derivative_of_forward(by_hand: Operation) -> None:
-    inputs = torch.tensor([-3.0, -0.7, -0.1, 0.2, 0.9, 2.5], dtype=torch.float64, requires_grad=True)
+    inputs = torch.tensor(
+        [-3.0, -0.7, -0.1, 0.2, 0.9, 2.5], dtype=torch.float64, requires_grad=True
+    )
     assert gradcheck(by_hand, inputs)
 
 
@@ -81,7 +89,9 @@ def test_backward_is_the_derivative_of_forward(by_hand: Operation) -> None:
         (Rectifier.apply, -2.0, 0.0, 0.0),
     ],
 )
-def test_values_known_by_hand(by_hand: Operation, number: float, output: float, derivative: float) -> None:
+def test_values_known_by_hand(
+    by_hand: Operation, number: float, output: float, derivative: float
+) -> None:
     inputs = torch.tensor(number, dtype=torch.float64, requires_grad=True)
     outputs = by_hand(inputs)
     outputs.backward()
@@ -94,16 +104,22 @@ def test_values_known_by_hand(by_hand: Operation, number: float, output: float, 
     ("by_hand", "library", "numbers"),
     [
         pytest.param(Logistic.apply, torch.sigmoid, [-30.0, -700.0], id="sigmoid far below 0"),
-        pytest.param(HyperbolicTangent.apply, torch.tanh, [1e-12, -1e-30, 1e-300], id="tanh near 0"),
+        pytest.param(
+            HyperbolicTangent.apply, torch.tanh, [1e-12, -1e-30, 1e-300], id="tanh near 0"
+        ),
     ],
 )
-def test_small_outputs_keep_their_digits(by_hand: Operation, library: Operation, numbers: list[float]) -> None:
+def test_small_outputs_keep_their_digits(
+    by_hand: Operation, library: Operation, numbers: list[float]
+) -> None:
     inputs = torch.tensor(numbers, dtype=torch.float64)
     assert_close(by_hand(inputs), library(inputs), rtol=1e-14, atol=0.0)
 
 
 @pytest.mark.parametrize(("by_hand", "library"), AND_TORCH)
-def test_infinite_inputs_give_what_they_give_in_torch(by_hand: Operation, library: Operation) -> None:
+def test_infinite_inputs_give_what_they_give_in_torch(
+    by_hand: Operation, library: Operation
+) -> None:
     inputs = torch.tensor([math.inf, -math.inf])
     assert_close(by_hand(inputs), library(inputs))
 

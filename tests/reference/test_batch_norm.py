@@ -13,7 +13,12 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
-from cnnbench.reference.batch_norm import BatchNorm1d, BatchNorm2d, NormaliseByBatch, NormaliseByMoving
+from cnnbench.reference.batch_norm import (
+    BatchNorm1d,
+    BatchNorm2d,
+    NormaliseByBatch,
+    NormaliseByMoving,
+)
 
 TWINS = {nn.BatchNorm1d: BatchNorm1d, nn.BatchNorm2d: BatchNorm2d}
 SIZES = st.integers(1, 4)
@@ -52,7 +57,11 @@ def assert_the_same(layer: nn.Module, twin: nn.Module, inputs: torch.Tensor) -> 
     assert_close(outputs, expected, **EXACTLY)
     weights = torch.linspace(-1, 1.5, inputs.numel(), dtype=inputs.dtype).view(inputs.shape)
     ours, theirs = [inputs, *twin.parameters()], [inputs, *layer.parameters()]
-    assert_close(torch.autograd.grad(outputs, ours, weights), torch.autograd.grad(expected, theirs, weights), **EXACTLY)
+    assert_close(
+        torch.autograd.grad(outputs, ours, weights),
+        torch.autograd.grad(expected, theirs, weights),
+        **EXACTLY,
+    )
     assert_close(dict(twin.named_buffers()), dict(layer.named_buffers()), **EXACTLY)
 
 
@@ -99,7 +108,10 @@ def test_the_only_gradient_that_is_wanted(wanted: str, training: bool) -> None:
 
 @pytest.mark.parametrize("shape", [(3, 2), (2, 2, 3, 2)])
 def test_backward_is_the_derivative_of_forward(shape: tuple[int, ...]) -> None:
-    assert gradcheck(lambda *given: NormaliseByBatch.apply(*given, 1e-5)[0], (drawn(*shape), drawn(2), drawn(1, 2)[0]))
+    assert gradcheck(
+        lambda *given: NormaliseByBatch.apply(*given, 1e-5)[0],
+        (drawn(*shape), drawn(2), drawn(1, 2)[0]),
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (2, 2, 3, 2)])
@@ -129,15 +141,21 @@ def test_the_variance_is_not_lost_beside_a_large_mean() -> None:
     inputs = drawn(1000, 3).detach() + 1e5
     expected, _, _ = NormaliseByBatch.apply(inputs, None, None, 1e-5)
     outputs, _, _ = NormaliseByBatch.apply(inputs.float(), None, None, 1e-5)
-    assert_close(outputs, expected.float(), rtol=0, atol=0.02)  # the inputs themselves are rounded to 1/128
+    assert_close(
+        outputs, expected.float(), rtol=0, atol=0.02
+    )  # the inputs themselves are rounded to 1/128
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
 def test_one_value_per_channel_is_refused_in_training_as_torch_does(shape: tuple[int, ...]) -> None:
     layer, twin = layer_and_twin(shape)
-    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training") as expected:
+    with pytest.raises(
+        ValueError, match="Expected more than 1 value per channel when training"
+    ) as expected:
         layer(drawn(*shape))
-    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training") as refused:
+    with pytest.raises(
+        ValueError, match="Expected more than 1 value per channel when training"
+    ) as refused:
         twin(drawn(*shape))
     assert str(refused.value) == str(expected.value)
 
@@ -149,7 +167,9 @@ def test_one_value_per_channel_is_taken_in_evaluation(shape: tuple[int, ...]) ->
 
 
 @pytest.mark.parametrize(("shape", "wrong"), [((2, 3), (2, 3, 4, 5)), ((2, 3, 4, 5), (2, 3))])
-def test_inputs_of_the_other_layer_are_refused(shape: tuple[int, ...], wrong: tuple[int, ...]) -> None:
+def test_inputs_of_the_other_layer_are_refused(
+    shape: tuple[int, ...], wrong: tuple[int, ...]
+) -> None:
     _, twin = layer_and_twin(shape)
     with pytest.raises(ValueError, match="input"):
         twin(drawn(*wrong))
@@ -159,6 +179,8 @@ def test_inputs_of_the_other_layer_are_refused(shape: tuple[int, ...], wrong: tu
 @pytest.mark.parametrize("training", [True, False])
 def test_no_value_is_read(training: bool, momentum: float | None) -> None:
     _, twin = layer_and_twin((2, 3, 4, 5), momentum=momentum)
-    inputs = torch.ones(2, 3, 4, 5, dtype=torch.float64, device="meta", requires_grad=True)  # where there is none
+    inputs = torch.ones(
+        2, 3, 4, 5, dtype=torch.float64, device="meta", requires_grad=True
+    )  # where there is none
     twin.to("meta").train(training)(inputs).sum().backward()
     assert inputs.grad is not None

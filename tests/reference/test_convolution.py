@@ -43,7 +43,9 @@ def inputs(draw: st.DrawFn, largest_group: int = 3) -> Inputs:
     return images, weight, bias, stride, groups
 
 
-def library(images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *options: Any) -> torch.Tensor:
+def library(
+    images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *options: Any
+) -> torch.Tensor:
     stride, groups = options
     return functional.conv2d(images, weight, bias, stride, groups=groups)
 
@@ -63,7 +65,9 @@ def test_gradients_are_those_of_torch(case: Inputs) -> None:
 @CASES
 @given(inputs(largest_group=1))
 def test_loops_and_the_matrix_product_agree(case: Inputs) -> None:
-    images, weight, bias, stride, _ = (each.detach() if isinstance(each, torch.Tensor) else each for each in case)
+    images, weight, bias, stride, _ = (
+        each.detach() if isinstance(each, torch.Tensor) else each for each in case
+    )
     by_loops = cross_correlate_loops(images, weight, bias, stride)
     assert_close(CrossCorrelation.apply(images, weight, bias, stride, 1), by_loops, **EXACTLY)
 
@@ -80,8 +84,12 @@ def test_a_gradient_is_computed_for_what_wants_it_alone(index: int) -> None:
     expected: list[torch.Tensor | None] = [None] * 5
     expected[index] = grads(CrossCorrelation.apply, images, weight, bias, (1, 1), 1)[index]
     wanted = [each is not None for each in expected]
-    context = SimpleNamespace(saved_tensors=(images, weight), stride=(1, 1), groups=1, needs_input_grad=wanted)
-    of_outputs = torch.linspace(-1.0, 1.5, 2 * 3 * 3 * 3, dtype=torch.float64).view(2, 3, 3, 3)  # as in grads
+    context = SimpleNamespace(
+        saved_tensors=(images, weight), stride=(1, 1), groups=1, needs_input_grad=wanted
+    )
+    of_outputs = torch.linspace(-1.0, 1.5, 2 * 3 * 3 * 3, dtype=torch.float64).view(
+        2, 3, 3, 3
+    )  # as in grads
     assert_close(list(CrossCorrelation.backward(context, of_outputs)), expected, **EXACTLY)
 
 
@@ -90,9 +98,13 @@ def test_a_gradient_is_computed_for_what_wants_it_alone(index: int) -> None:
 def test_col2im_is_the_transpose_of_im2col(case: Inputs) -> None:
     images, weight, _, stride, _ = case
     columns = im2col(images.detach(), weight.shape[2:], stride)
-    others = torch.randn(columns.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    others = torch.randn(
+        columns.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     there = (columns * others).sum()
-    assert_close((images * col2im(others, images.shape[2:], stride)).sum(), there, rtol=1e-9, atol=1e-9)
+    assert_close(
+        (images * col2im(others, images.shape[2:], stride)).sum(), there, rtol=1e-9, atol=1e-9
+    )
 
 
 def test_the_columns_are_the_windows() -> None:
@@ -110,7 +122,9 @@ def test_true_convolution_is_torchs_with_the_kernel_turned(case: Inputs) -> None
         return functional.conv2d(images, weight.flip(2, 3), stride=stride)
 
     assert_close(convolve(images, weight, stride), turned(images, weight, stride), **EXACTLY)
-    assert_close(grads(convolve, images, weight, stride), grads(turned, images, weight, stride), **EXACTLY)
+    assert_close(
+        grads(convolve, images, weight, stride), grads(turned, images, weight, stride), **EXACTLY
+    )
 
 
 def test_true_convolution_is_that_of_scipy() -> None:
@@ -121,24 +135,36 @@ def test_true_convolution_is_that_of_scipy() -> None:
 
 @CASES
 @given(n=FEW, c=FEW, h=FEW, w=FEW, m=FEW)
-def test_a_1x1_convolution_is_an_affine_layer_over_channels(n: int, c: int, h: int, w: int, m: int) -> None:
+def test_a_1x1_convolution_is_an_affine_layer_over_channels(
+    n: int, c: int, h: int, w: int, m: int
+) -> None:
     images, weight, bias = drawn(n, c, h, w).detach(), drawn(m, c).detach(), drawn(m).detach()
     by_windows = CrossCorrelation.apply(images, weight[:, :, None, None], bias, (1, 1), 1)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, c)
-    assert_close(Affine.apply(pixels, weight, bias).view(n, h, w, m).permute(0, 3, 1, 2), by_windows, **EXACTLY)
+    assert_close(
+        Affine.apply(pixels, weight, bias).view(n, h, w, m).permute(0, 3, 1, 2),
+        by_windows,
+        **EXACTLY,
+    )
     assert_close(pointwise(images, weight, bias), by_windows, **EXACTLY)
 
 
 @CASES
 @given(kernel=st.integers(1, 7), stride=FEW, padding=st.integers(0, 4), more=st.integers(0, 9))
-def test_the_size_of_the_outputs_follows_the_formula(kernel: int, stride: int, padding: int, more: int) -> None:
+def test_the_size_of_the_outputs_follows_the_formula(
+    kernel: int, stride: int, padding: int, more: int
+) -> None:
     size = max(kernel - 2 * padding, 1) + more
-    outputs = functional.conv2d(torch.empty(1, 1, size, size), torch.empty(1, 1, kernel, kernel), None, stride, padding)
+    outputs = functional.conv2d(
+        torch.empty(1, 1, size, size), torch.empty(1, 1, kernel, kernel), None, stride, padding
+    )
     assert output_size(size, kernel, stride, padding) == outputs.shape[2]
 
 
 def test_a_kernel_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match="A kernel of 5 does not fit into 4 pixels with a padding of 0"):
+    with pytest.raises(
+        ValueError, match="A kernel of 5 does not fit into 4 pixels with a padding of 0"
+    ):
         CrossCorrelation.apply(drawn(1, 1, 6, 4), drawn(1, 1, 5, 5), None, (1, 1), 1)
 
 
@@ -203,5 +229,7 @@ def test_the_layer_computes_in_float32_too() -> None:
 def test_dilation_is_refused_in_words() -> None:
     layer = nn.Conv2d(1, 1, 3, dilation=2)
     layer.__class__ = Conv2d
-    with pytest.raises(ValueError, match=r"\(dilation\) are not written by hand. Allowed: dilation=1"):
+    with pytest.raises(
+        ValueError, match=r"\(dilation\) are not written by hand. Allowed: dilation=1"
+    ):
         layer(drawn(1, 1, 8, 8).float())

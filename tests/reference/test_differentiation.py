@@ -44,7 +44,9 @@ def factors(x: torch.Tensor) -> torch.Tensor:
 
 @BOTH
 @pytest.mark.parametrize(("x", "expected"), [(5.0, 0.2), (10.0, 0.3)])
-def test_the_derivative_of_a_parabola_is_that_on_paper(difference: Difference, x: float, expected: float) -> None:
+def test_the_derivative_of_a_parabola_is_that_on_paper(
+    difference: Difference, x: float, expected: float
+) -> None:
     assert difference(lambda x: 0.01 * x**2 + 0.1 * x, x) == pytest.approx(expected, abs=1e-8)
 
 
@@ -62,12 +64,16 @@ def test_of_a_parabola_the_one_sided_difference_errs_by_a_h_and_the_central_one_
     ("difference", "h", "leading"),
     [(one_sided_difference, 1e-3, 1e-3 / 2), (central_difference, 1e-3, 1e-6 / 6)],
 )
-def test_the_error_is_the_first_term_that_taylor_leaves(difference: Difference, h: float, leading: float) -> None:
+def test_the_error_is_the_first_term_that_taylor_leaves(
+    difference: Difference, h: float, leading: float
+) -> None:
     error = difference(math.exp, 1.0, h) - math.e
     assert error == pytest.approx(leading * math.e, rel=1e-3)  # each derivative of exp at 1 is e
 
 
-@pytest.mark.parametrize(("difference", "factor"), [(one_sided_difference, 2), (central_difference, 4)])
+@pytest.mark.parametrize(
+    ("difference", "factor"), [(one_sided_difference, 2), (central_difference, 4)]
+)
 def test_half_the_step_halves_the_error_of_one_and_quarters_that_of_the_other(
     difference: Difference, factor: float
 ) -> None:
@@ -81,7 +87,8 @@ def errors_of_exp(difference: Difference) -> dict[int, float]:
 
 
 @pytest.mark.parametrize(
-    ("difference", "best", "least"), [(one_sided_difference, 26, 1e-7), (central_difference, 17, 1e-9)]
+    ("difference", "best", "least"),
+    [(one_sided_difference, 26, 1e-7), (central_difference, 17, 1e-9)],
 )
 def test_the_best_step_is_about_the_root_of_eps_and_smaller_ones_are_worse_again(
     difference: Difference, best: int, least: float
@@ -116,7 +123,9 @@ def test_a_step_that_is_lost_in_rounding_gives_zero(difference: Difference) -> N
     assert difference(math.exp, 1.0, 1e-50) == 0.0
 
 
-@pytest.mark.parametrize(("difference", "rel"), [(one_sided_difference, 1e-7), (central_difference, 1e-9)])
+@pytest.mark.parametrize(
+    ("difference", "rel"), [(one_sided_difference, 1e-7), (central_difference, 1e-9)]
+)
 def test_the_steps_have_the_scale_of_large_numbers(difference: Difference, rel: float) -> None:
     assert difference(lambda x: x**3, -1e6) == pytest.approx(3e12, rel=rel)
 
@@ -129,7 +138,9 @@ def test_a_partial_derivative_is_that_on_paper(index: tuple[int, ...], expected:
 
 @CASES
 @given(shape=st.lists(SIZES, min_size=1, max_size=4), reverse=st.booleans())
-def test_a_gradient_is_that_on_paper_in_the_shape_and_order_of_x(shape: list[int], reverse: bool) -> None:
+def test_a_gradient_is_that_on_paper_in_the_shape_and_order_of_x(
+    shape: list[int], reverse: bool
+) -> None:
     x = drawn(*shape).detach()
     if reverse:
         x = x.permute(*reversed(range(x.ndim)))  # and so not contiguous
@@ -159,7 +170,9 @@ def test_the_step_that_is_given_is_taken() -> None:
 def test_chosen_entries_are_those_of_the_whole_gradient_in_the_order_asked_for() -> None:
     x = drawn(2, 3, 4).detach().transpose(0, 2)
     entries = [7, 0, 23, -1, 7]
-    assert torch.equal(numerical_gradient(waves, x, entries), numerical_gradient(waves, x).flatten()[entries])
+    assert torch.equal(
+        numerical_gradient(waves, x, entries), numerical_gradient(waves, x).flatten()[entries]
+    )
 
 
 def test_an_entry_takes_two_calls() -> None:
@@ -181,7 +194,9 @@ ODD = [-0.0, 0.0, 0.1, 5e-324, -1e300, 1 / 3]
 
 
 @BOTH
-def test_what_is_differentiated_by_is_afterwards_what_it_was_to_the_bit(difference: Difference) -> None:
+def test_what_is_differentiated_by_is_afterwards_what_it_was_to_the_bit(
+    difference: Difference,
+) -> None:
     x = torch.tensor(ODD, dtype=torch.float64)
     numerical_gradient(lambda x: x.sum(), x, difference=difference)
     assert bits(x) == bits(torch.tensor(ODD, dtype=torch.float64))
@@ -225,8 +240,12 @@ def test_a_right_gradient_passes_its_check(shape: list[int]) -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize(("entries", "expected"), [(None, 0.025), ([1], 0.025), ([0, 2], 0.0)], ids=str)
-def test_a_wrong_entry_is_told_as_a_share_of_the_largest(entries: list[int] | None, expected: float, sign: int) -> None:
+@pytest.mark.parametrize(
+    ("entries", "expected"), [(None, 0.025), ([1], 0.025), ([0, 2], 0.0)], ids=str
+)
+def test_a_wrong_entry_is_told_as_a_share_of_the_largest(
+    entries: list[int] | None, expected: float, sign: int
+) -> None:
     x = sign * torch.tensor([1.0, 3.0, 20.0], dtype=torch.float64)
     wrong = 2 * x + torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
     assert gradient_check(bowl, wrong, x, entries) == pytest.approx(expected, abs=1e-9)
@@ -241,7 +260,9 @@ def test_a_gradient_of_zeros_is_checked_by_the_difference_itself() -> None:
 @pytest.mark.parametrize("entries", [None, [0], [1]], ids=str)
 def test_a_gradient_that_is_not_a_number_does_not_pass(entries: list[int] | None) -> None:
     x = torch.tensor([1.0, 3.0], dtype=torch.float64)
-    assert math.isnan(gradient_check(bowl, torch.tensor([2.0, math.nan], dtype=torch.float64), x, entries))
+    assert math.isnan(
+        gradient_check(bowl, torch.tensor([2.0, math.nan], dtype=torch.float64), x, entries)
+    )
 
 
 START = torch.tensor([-3.0, 4.0], dtype=torch.float64)

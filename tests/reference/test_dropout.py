@@ -32,11 +32,20 @@ def seeded(layer: nn.Module, inputs: torch.Tensor) -> list[torch.Tensor]:
 
 
 @CASES
-@given(shape=SHAPES, p=PROBABILITIES, dtype=st.sampled_from([torch.float32, torch.float64]), training=st.booleans())
-def test_the_same_seed_drops_what_torch_drops(shape: list[int], p: float, dtype: torch.dtype, training: bool) -> None:
+@given(
+    shape=SHAPES,
+    p=PROBABILITIES,
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    training=st.booleans(),
+)
+def test_the_same_seed_drops_what_torch_drops(
+    shape: list[int], p: float, dtype: torch.dtype, training: bool
+) -> None:
     layer, twin = layer_and_twin(p)
     inputs = drawn(*shape).to(dtype)
-    assert_close(seeded(twin.train(training), inputs), seeded(layer.train(training), inputs), **SAME_BITS)
+    assert_close(
+        seeded(twin.train(training), inputs), seeded(layer.train(training), inputs), **SAME_BITS
+    )
 
 
 def test_inputs_in_channels_last_order() -> None:

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from cnnbench.reference.initialization import fans, he_normal_, he_uniform_, xavier_normal_, xavier_uniform_
+from cnnbench.reference.initialization import (
+    fans,
+    he_normal_,
+    he_uniform_,
+    xavier_normal_,
+    xavier_uniform_,
+)
 
 Fill = Callable[[torch.Tensor], torch.Tensor]
 
@@ -33,7 +39,9 @@ def seeded(fill: Fill, weight: torch.Tensor) -> torch.Tensor:
 
 @EACH
 @CASES
-@given(shape=SHAPES, dtype=st.sampled_from([torch.float32, torch.float64]), channels_last=st.booleans())
+@given(
+    shape=SHAPES, dtype=st.sampled_from([torch.float32, torch.float64]), channels_last=st.booleans()
+)
 def test_the_numbers_are_those_of_torch_to_the_bit(
     fill: Fill, shape: tuple[int, ...], dtype: torch.dtype, channels_last: bool
 ) -> None:
@@ -52,9 +60,13 @@ def test_a_parameter_is_filled_in_place(fill: Fill) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"), [((120, 400), (400, 120)), ((16, 6, 5, 5), (150, 400)), ((8, 4, 1, 3), (12, 24))], ids=str
+    ("shape", "expected"),
+    [((120, 400), (400, 120)), ((16, 6, 5, 5), (150, 400)), ((8, 4, 1, 3), (12, 24))],
+    ids=str,
 )
-def test_the_fans_are_those_counted_by_hand(shape: tuple[int, ...], expected: tuple[int, int]) -> None:
+def test_the_fans_are_those_counted_by_hand(
+    shape: tuple[int, ...], expected: tuple[int, int]
+) -> None:
     assert fans(torch.empty(shape)) == expected
 
 
@@ -69,7 +81,9 @@ def test_the_fans_are_those_counted_by_hand(shape: tuple[int, ...], expected: tu
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_the_variance_is_that_of_the_derivation(fill: Fill, variance: float) -> None:
-    weight = seeded(fill, torch.empty(200, 50, 3, 3))  # 90,000 numbers: their variance is right within 0.5 %
+    weight = seeded(
+        fill, torch.empty(200, 50, 3, 3)
+    )  # 90,000 numbers: their variance is right within 0.5 %
     assert weight.var().item() == pytest.approx(variance, rel=0.02)
     assert weight.mean().item() == pytest.approx(0.0, abs=0.02 * math.sqrt(variance))
     if "uniform" in fill.__name__:

@@ -16,8 +16,14 @@ SIZES = st.integers(1, 8)
 @given(n=SIZES, d=SIZES, m=SIZES, biased=st.booleans())
 def test_outputs_and_gradients_are_those_of_torch(n: int, d: int, m: int, biased: bool) -> None:
     inputs, weight, bias = drawn(n, d), drawn(m, d), drawn(m) if biased else None
-    assert_close(Affine.apply(inputs, weight, bias), functional.linear(inputs, weight, bias), **EXACTLY)
-    assert_close(grads(Affine.apply, inputs, weight, bias), grads(functional.linear, inputs, weight, bias), **EXACTLY)
+    assert_close(
+        Affine.apply(inputs, weight, bias), functional.linear(inputs, weight, bias), **EXACTLY
+    )
+    assert_close(
+        grads(Affine.apply, inputs, weight, bias),
+        grads(functional.linear, inputs, weight, bias),
+        **EXACTLY,
+    )
 
 
 def test_backward_is_the_derivative_of_forward() -> None:

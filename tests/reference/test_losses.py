@@ -14,7 +14,13 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from cnnbench.reference import losses
-from cnnbench.reference.losses import CrossEntropy, LogSoftmax, MeanSquaredError, NegativeLogLikelihood, Softmax
+from cnnbench.reference.losses import (
+    CrossEntropy,
+    LogSoftmax,
+    MeanSquaredError,
+    NegativeLogLikelihood,
+    Softmax,
+)
 from cnnbench.training.losses import make_losses
 
 NUMBERS = st.sampled_from([0.0, 1000.0, -1000.0]) | st.floats(-1000, 1000) | st.floats(-3, 3)
@@ -82,12 +88,22 @@ def test_negative_log_likelihood_is_that_of_torch(case: tuple[torch.Tensor, torc
 
 @CASES
 @given(case=logits_and_targets(), label_smoothing=st.just(0.0) | st.floats(0, 1))
-def test_cross_entropy_is_that_of_torch(case: tuple[torch.Tensor, torch.Tensor], label_smoothing: float) -> None:
-    def library(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+def test_cross_entropy_is_that_of_torch(
+    case: tuple[torch.Tensor, torch.Tensor], label_smoothing: float
+) -> None:
+    def library(
+        logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+    ) -> torch.Tensor:
         return functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
-    assert_close(CrossEntropy.apply(*case, label_smoothing), library(*case, label_smoothing), **EXACTLY)
-    assert_close(grads(CrossEntropy.apply, *case, label_smoothing), grads(library, *case, label_smoothing), **EXACTLY)
+    assert_close(
+        CrossEntropy.apply(*case, label_smoothing), library(*case, label_smoothing), **EXACTLY
+    )
+    assert_close(
+        grads(CrossEntropy.apply, *case, label_smoothing),
+        grads(library, *case, label_smoothing),
+        **EXACTLY,
+    )
 
 
 @CASES
@@ -100,7 +116,9 @@ def test_mean_squared_error_is_that_of_torch(case: tuple[torch.Tensor, torch.Ten
 @pytest.mark.parametrize("name", ["cross_entropy", "nll", "mse"])
 @CASES
 @given(case=logits_and_targets(), smoothing=st.just(0.0) | st.floats(0, 1))
-def test_training_gets_the_same_losses(name: str, case: tuple[torch.Tensor, torch.Tensor], smoothing: float) -> None:
+def test_training_gets_the_same_losses(
+    name: str, case: tuple[torch.Tensor, torch.Tensor], smoothing: float
+) -> None:
     in_training = make_losses(SimpleNamespace(loss=name, label_smoothing=smoothing)).loss
     rest = [smoothing] if name == "cross_entropy" else []
 
@@ -111,7 +129,9 @@ def test_training_gets_the_same_losses(name: str, case: tuple[torch.Tensor, torc
     assert_close(grads(by_hand, *case), grads(in_training, *case), **EXACTLY)
 
 
-@pytest.mark.parametrize("by_hand", [Softmax.apply, LogSoftmax.apply], ids=["softmax", "log-softmax"])
+@pytest.mark.parametrize(
+    "by_hand", [Softmax.apply, LogSoftmax.apply], ids=["softmax", "log-softmax"]
+)
 def test_backward_is_the_derivative_of_forward(by_hand: Any) -> None:
     assert gradcheck(by_hand, drawn(3, 4))
 
@@ -126,7 +146,9 @@ def test_backward_is_the_derivative_of_forward(by_hand: Any) -> None:
         pytest.param(MeanSquaredError.apply, (), id="squared error"),
     ],
 )
-def test_backward_of_a_loss_is_its_derivative(by_hand: Any, rest: tuple[float, ...], targets: torch.Tensor) -> None:
+def test_backward_of_a_loss_is_its_derivative(
+    by_hand: Any, rest: tuple[float, ...], targets: torch.Tensor
+) -> None:
     assert gradcheck(by_hand, (drawn(3, 4), targets, *rest))
 
 
@@ -138,18 +160,29 @@ def test_softmax_known_by_hand() -> None:
 
 def test_softmax_of_large_logits_does_not_overflow() -> None:
     logits = torch.tensor([[1000.0, 1000.0], [-1000.0, -1000.0], [1000.0, -1000.0]])
-    assert_close(Softmax.apply(logits), torch.tensor([[0.5, 0.5], [0.5, 0.5], [1.0, 0.0]]), rtol=0, atol=0)
+    assert_close(
+        Softmax.apply(logits), torch.tensor([[0.5, 0.5], [0.5, 0.5], [1.0, 0.0]]), rtol=0, atol=0
+    )
 
 
 def test_log_softmax_is_finite_where_a_probability_rounds_to_zero() -> None:
-    assert_close(LogSoftmax.apply(torch.tensor([[0.0, 1000.0]])), torch.tensor([[-1000.0, 0.0]]), rtol=0, atol=0)
+    assert_close(
+        LogSoftmax.apply(torch.tensor([[0.0, 1000.0]])),
+        torch.tensor([[-1000.0, 0.0]]),
+        rtol=0,
+        atol=0,
+    )
 
 
 @pytest.mark.parametrize(
     ("loss", "rest"), [(losses.nll, ()), (losses.cross_entropy, ()), (losses.cross_entropy, (0.3,))]
 )
-def test_equal_logits_lose_the_logarithm_of_the_number_of_classes(loss: Any, rest: tuple[float, ...]) -> None:
-    assert loss(torch.full((4, 10), 3.0), torch.tensor([0, 3, 3, 9]), *rest).item() == pytest.approx(math.log(10))
+def test_equal_logits_lose_the_logarithm_of_the_number_of_classes(
+    loss: Any, rest: tuple[float, ...]
+) -> None:
+    assert loss(
+        torch.full((4, 10), 3.0), torch.tensor([0, 3, 3, 9]), *rest
+    ).item() == pytest.approx(math.log(10))
 
 
 def test_gradient_of_cross_entropy_is_probability_less_target() -> None:

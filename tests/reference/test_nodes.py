@@ -18,9 +18,14 @@ SHAPES = st.tuples(SIZES, SIZES, SIZES, SIZES)
 ALONG = st.sets(st.integers(0, 3))  # the axes along which there is one number for all
 
 
-def two(shape: tuple[int, ...], along_x: set[int], along_y: set[int]) -> tuple[torch.Tensor, torch.Tensor]:
+def two(
+    shape: tuple[int, ...], along_x: set[int], along_y: set[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Different random numbers, of one shape but for the axes along which either has one alone."""
-    x, y = ([1 if axis in along else size for axis, size in enumerate(shape)] for along in (along_x, along_y))
+    x, y = (
+        [1 if axis in along else size for axis, size in enumerate(shape)]
+        for along in (along_x, along_y)
+    )
     return drawn(*x), drawn(1, *y).detach()[0].mul(2).requires_grad_()
 
 
@@ -46,10 +51,16 @@ def test_products_and_their_gradients_are_those_of_torch(
 
 @CASES
 @given(channels=st.lists(SIZES, min_size=1, max_size=4), n=SIZES, h=SIZES, w=SIZES)
-def test_concatenation_and_its_gradients_are_those_of_torch(channels: list[int], n: int, h: int, w: int) -> None:
+def test_concatenation_and_its_gradients_are_those_of_torch(
+    channels: list[int], n: int, h: int, w: int
+) -> None:
     maps = [drawn(n, c, h, w) for c in channels]
     assert_close(Concatenate.apply(*maps), torch.cat(maps, dim=1), **EXACTLY)
-    assert_close(grads(Concatenate.apply, *maps), grads(lambda *each: torch.cat(each, dim=1), *maps), **EXACTLY)
+    assert_close(
+        grads(Concatenate.apply, *maps),
+        grads(lambda *each: torch.cat(each, dim=1), *maps),
+        **EXACTLY,
+    )
 
 
 @pytest.mark.parametrize("operation", [Add.apply, Multiply.apply, Concatenate.apply])
@@ -67,9 +78,14 @@ def test_an_input_without_gradient_is_given_none(operation: object) -> None:
 def test_an_input_has_a_gradient_of_its_own_shape() -> None:
     x, y = drawn(2, 3, 1, 1).detach(), drawn(3, 4, 5).detach()
     of_outputs = torch.ones(2, 3, 4, 5, dtype=torch.float64)
-    context = SimpleNamespace(shapes=(x.shape, y.shape), saved_tensors=(x, y), needs_input_grad=(True, True))
+    context = SimpleNamespace(
+        shapes=(x.shape, y.shape), saved_tensors=(x, y), needs_input_grad=(True, True)
+    )
     for node in (Add, Multiply):  # autograd would mend it
-        assert [gradient.shape for gradient in node.backward(context, of_outputs)] == [x.shape, y.shape]
+        assert [gradient.shape for gradient in node.backward(context, of_outputs)] == [
+            x.shape,
+            y.shape,
+        ]
 
 
 def test_a_value_that_is_used_twice_has_the_sum_of_both_gradients() -> None:
@@ -87,7 +103,9 @@ def test_a_scale_for_each_map_has_the_sum_over_its_pixels() -> None:
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("layer", [nn.Flatten(), nn.Flatten(0), nn.Flatten(2), nn.Flatten(1, 2), nn.Flatten(-3, -2)])
+@pytest.mark.parametrize(
+    "layer", [nn.Flatten(), nn.Flatten(0), nn.Flatten(2), nn.Flatten(1, 2), nn.Flatten(-3, -2)]
+)
 def test_the_layer_flattens_as_that_of_torch(layer: nn.Flatten, channels_last: bool) -> None:
     maps = drawn(2, 3, 4, 5)
     if channels_last:

@@ -26,7 +26,10 @@ OWN: dict[Make, dict[str, Any]] = {
     Momentum: {"momentum": BETA},
     AdaGrad: {"eps": st.sampled_from([1e-10, 1e-3])},
     # without a memory of squares a step is the sharper the nearer the gradient is to 0, and rounding with it
-    Adam: {"betas": st.tuples(BETA, st.sampled_from([0.9, 0.999])), "eps": st.sampled_from([1e-8, 1e-3])},
+    Adam: {
+        "betas": st.tuples(BETA, st.sampled_from([0.9, 0.999])),
+        "eps": st.sampled_from([1e-8, 1e-3]),
+    },
 }
 LIBRARY: dict[Make, Make] = {
     SGD: torch.optim.SGD,
@@ -45,7 +48,9 @@ EACH = pytest.mark.parametrize("kind", list(OWN), ids=lambda kind: kind.__name__
 
 def step(optimizer: Optimizer, weights: torch.Tensor) -> None:
     """One step down a surface with hills and valleys, on which the place decides on the gradient."""
-    weights.grad = weights.detach().sin() + torch.linspace(-0.5, 1, weights.numel()).to(weights).view_as(weights)
+    weights.grad = weights.detach().sin() + torch.linspace(-0.5, 1, weights.numel()).to(
+        weights
+    ).view_as(weights)
     optimizer.step()
 
 
@@ -72,9 +77,13 @@ def path(make: Make, start: torch.Tensor, lrs: Sequence[float], **options: Any) 
 def test_twenty_steps_are_those_of_torch(
     kind: Make, data: st.DataObject, shape: list[int], lrs: list[float], weight_decay: float
 ) -> None:
-    options = {name: data.draw(values) for name, values in OWN[kind].items()} | {"weight_decay": weight_decay}
+    options = {name: data.draw(values) for name, values in OWN[kind].items()} | {
+        "weight_decay": weight_decay
+    }
     start = drawn(*shape)
-    assert_close(path(kind, start, lrs, **options), path(LIBRARY[kind], start, lrs, **options), **EXACTLY)
+    assert_close(
+        path(kind, start, lrs, **options), path(LIBRARY[kind], start, lrs, **options), **EXACTLY
+    )
 
 
 @EACH
@@ -87,14 +96,18 @@ def test_hyperparameters_not_given_are_those_of_torch(kind: Make) -> None:
 @EACH
 def test_single_precision_is_as_precise_as_torchs(kind: Make) -> None:
     start, lrs = drawn(3, 4).float(), [0.1, 0.2, 0.05] * 3
-    assert_close(path(kind, start, lrs), path(LIBRARY[kind], start, lrs, **DEFAULTS[kind]), rtol=0, atol=1e-6)
+    assert_close(
+        path(kind, start, lrs), path(LIBRARY[kind], start, lrs, **DEFAULTS[kind]), rtol=0, atol=1e-6
+    )
 
 
 @EACH
 def test_weights_with_channels_last_are_updated_alike(kind: Make) -> None:
     start = drawn(2, 3, 4, 4).detach()
     assert_close(
-        path(kind, start.to(memory_format=torch.channels_last), [0.1] * 5), path(kind, start, [0.1] * 5), **EXACTLY
+        path(kind, start.to(memory_format=torch.channels_last), [0.1] * 5),
+        path(kind, start, [0.1] * 5),
+        **EXACTLY,
     )
 
 
@@ -111,9 +124,13 @@ def test_a_learning_rate_in_a_tensor_is_read_when_the_step_runs(kind: Make) -> N
 
 
 @EACH
-def test_groups_have_hyperparameters_of_their_own_and_weights_without_gradient_stay(kind: Make) -> None:
+def test_groups_have_hyperparameters_of_their_own_and_weights_without_gradient_stay(
+    kind: Make,
+) -> None:
     first, second, idle = (nn.Parameter(drawn(3).detach().clone()) for _ in range(3))
-    optimizer = kind([{"params": [first, idle]}, {"params": [second], "lr": 0.3, "weight_decay": 0.5}], lr=0.1)
+    optimizer = kind(
+        [{"params": [first, idle]}, {"params": [second], "lr": 0.3, "weight_decay": 0.5}], lr=0.1
+    )
     for weights in (first, second):
         weights.grad = torch.ones_like(weights)
     optimizer.step()
@@ -133,11 +150,15 @@ def test_the_textbooks_velocity_gives_the_same_path_while_the_learning_rate_is_c
         v = momentum * v - lr * gradient
         w = w + v
         places.append(w)
-    assert_close(path(Momentum, drawn(4), [lr] * 20, momentum=momentum), torch.stack(places), **EXACTLY)
+    assert_close(
+        path(Momentum, drawn(4), [lr] * 20, momentum=momentum), torch.stack(places), **EXACTLY
+    )
 
 
 @pytest.mark.parametrize("rescaled", [True, False])
-def test_a_change_of_the_learning_rate_rescales_the_velocity_here_and_not_in_textbooks(rescaled: bool) -> None:
+def test_a_change_of_the_learning_rate_rescales_the_velocity_here_and_not_in_textbooks(
+    rescaled: bool,
+) -> None:
     lrs, momentum = [0.1, 0.1, 0.01], 0.9
     w, v, before = 0.0, 0.0, lrs[0]
     for lr in lrs:
@@ -175,7 +196,9 @@ def test_the_steps_under_a_constant_gradient_are_those_on_paper(
         weights.grad = torch.full_like(weights, gradient)
         optimizer.step()
         moved = (before - weights.detach()).tolist()
-        assert moved == pytest.approx([length(t, gradient) * (1 if gradient > 0 else -1)] * 2, rel=2e-5)
+        assert moved == pytest.approx(
+            [length(t, gradient) * (1 if gradient > 0 else -1)] * 2, rel=2e-5
+        )
 
 
 def test_adam_without_memory_steps_by_the_learning_rate_against_each_sign() -> None:
@@ -197,7 +220,9 @@ def test_the_first_step_of_adam_is_right_to_the_last_digits_of_single_precision(
 @EACH
 def test_a_weights_decay_is_a_gradient_of_its_own(kind: Make) -> None:
     options = {"lr": 0.1, "weight_decay": 0.25}
-    decayed, pulled = (nn.Parameter(torch.tensor([4.0, -2.0], dtype=torch.float64)) for _ in range(2))
+    decayed, pulled = (
+        nn.Parameter(torch.tensor([4.0, -2.0], dtype=torch.float64)) for _ in range(2)
+    )
     decayed.grad = torch.zeros(2, dtype=torch.float64)
     pulled.grad = torch.tensor([1.0, -0.5], dtype=torch.float64)
     kind([decayed], **options).step()
@@ -236,7 +261,10 @@ def test_what_torchs_optimizer_remembers_can_be_gone_on_with(kind: Make) -> None
 
 
 def test_a_count_of_steps_that_was_read_onto_the_host_goes_where_the_weights_are() -> None:
-    on_host, elsewhere = nn.Parameter(drawn(2).detach()), nn.Parameter(torch.empty(2, device="meta"))
+    on_host, elsewhere = (
+        nn.Parameter(drawn(2).detach()),
+        nn.Parameter(torch.empty(2, device="meta")),
+    )
     saved, loaded = Adam([on_host], lr=0.1), Adam([elsewhere], lr=0.1)
     loaded.load_state_dict(saved.state_dict())
     assert loaded.state[elsewhere]["step"].device == elsewhere.device
@@ -333,4 +361,7 @@ def test_a_step_costs_what_the_chapter_says(
         optimizer.step()
     of_decay = Counter({"multiplications": 1, "additions": 1} if weight_decay else {})
     assert counted.counts == Counter(expected) + of_decay
-    assert sum(value.shape == weights.shape for value in optimizer.state[weights].values()) == remembered
+    assert (
+        sum(value.shape == weights.shape for value in optimizer.state[weights].values())
+        == remembered
+    )

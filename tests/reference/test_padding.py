@@ -12,7 +12,12 @@ from torch.testing import assert_close
 from cnnbench.reference.padding import MODES, pad, sources
 
 SIDES = st.tuples(*[st.integers(0, 4)] * 4)
-LEAST = {"constant": 1, "reflect": 5, "replicate": 1, "circular": 4}  # the pixels that 4 more on a side take
+LEAST = {
+    "constant": 1,
+    "reflect": 5,
+    "replicate": 1,
+    "circular": 4,
+}  # the pixels that 4 more on a side take
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -35,7 +40,10 @@ def test_outputs_and_gradients_are_those_of_torch(mode: str, data: st.DataObject
 @pytest.mark.parametrize("value", [-2.5, float("inf"), -float("inf")])
 def test_constants_other_than_zero(value: float) -> None:
     images = drawn(2, 3, 4, 5)
-    assert_close(pad(images, (1, 2, 3, 0), "constant", value), functional.pad(images, (1, 2, 3, 0), value=value))
+    assert_close(
+        pad(images, (1, 2, 3, 0), "constant", value),
+        functional.pad(images, (1, 2, 3, 0), value=value),
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -46,7 +54,9 @@ def test_backward_is_the_derivative_of_forward(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_images_in_any_memory_format_and_precision(mode: str) -> None:
     images = drawn(2, 3, 4, 5).detach().float().contiguous(memory_format=torch.channels_last)
-    assert_close(pad(images, (1, 2, 3, 0), mode), functional.pad(images, (1, 2, 3, 0), mode), rtol=0, atol=0)
+    assert_close(
+        pad(images, (1, 2, 3, 0), mode), functional.pad(images, (1, 2, 3, 0), mode), rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,12 +78,17 @@ def test_more_than_there_is_to_copy_is_refused(mode: str, most: int, side: int) 
     sides = [most] * 4
     pad(drawn(1, 1, 3, 3), (most, most, most, most), mode)
     sides[side] += 1
-    with pytest.raises(ValueError, match=rf"{mode} padding of 3 pixels adds at most {most} on a side, not {most + 1}"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{mode} padding of 3 pixels adds at most {most} on a side, not {most + 1}",
+    ):
         pad(drawn(1, 1, 3, 3), (sides[0], sides[1], sides[2], sides[3]), mode)
 
 
 def test_a_mode_that_is_not_known_is_told_with_those_that_are() -> None:
-    with pytest.raises(ValueError, match=r"'mirror' is not known\. Allowed: constant, reflect, replicate, circular"):
+    with pytest.raises(
+        ValueError, match=r"'mirror' is not known\. Allowed: constant, reflect, replicate, circular"
+    ):
         pad(drawn(1, 1, 3, 3), (1, 1, 1, 1), "mirror")
 
 

@@ -27,7 +27,9 @@ AND_AUTOGRAD = [
 
 def network() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 4)).double()
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 4)
+    ).double()
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,9 @@ def _generator_as_it_was() -> object:
 @pytest.mark.parametrize(("by_hand", "formula"), AND_AUTOGRAD)
 @CASES
 @given(numbers=st.lists(st.just(0.0) | st.floats(-10, 10), min_size=1, max_size=24))
-def test_value_and_gradient_are_those_of_autograd(by_hand: Penalty, formula: Penalty, numbers: list[float]) -> None:
+def test_value_and_gradient_are_those_of_autograd(
+    by_hand: Penalty, formula: Penalty, numbers: list[float]
+) -> None:
     weights = torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
     assert_close(by_hand(weights), formula(weights), **EXACTLY)
     assert_close(grads(by_hand, weights), grads(formula, weights), **EXACTLY)
@@ -54,7 +58,9 @@ def test_backward_is_the_derivative_of_forward(by_hand: Penalty) -> None:
     ("penalty", "value", "gradient"),
     [(l2_penalty, 7.0, [[1.0, -2.0], [3.0, 0.0]]), (l1_penalty, 6.0, [[1.0, -1.0], [1.0, 0.0]])],
 )
-def test_values_known_by_hand(penalty: Callable[[nn.Module], torch.Tensor], value: float, gradient: object) -> None:
+def test_values_known_by_hand(
+    penalty: Callable[[nn.Module], torch.Tensor], value: float, gradient: object
+) -> None:
     layer = nn.Linear(2, 2)
     layer.weight.data = torch.tensor([[1.0, -2.0], [3.0, 0.0]])
     penalty(layer).backward()
@@ -67,17 +73,24 @@ def test_values_known_by_hand(penalty: Callable[[nn.Module], torch.Tensor], valu
 def test_l1_is_the_penalty_of_training() -> None:
     model = network()
     weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    in_training = make_losses(SimpleNamespace(loss="cross_entropy", label_smoothing=0.0)).l1_penalty(model)
+    in_training = make_losses(
+        SimpleNamespace(loss="cross_entropy", label_smoothing=0.0)
+    ).l1_penalty(model)
     by_hand = l1_penalty(model)
     assert_close(by_hand, in_training, **EXACTLY)
-    assert_close(torch.autograd.grad(by_hand, weights), torch.autograd.grad(in_training, weights), **EXACTLY)
+    assert_close(
+        torch.autograd.grad(by_hand, weights), torch.autograd.grad(in_training, weights), **EXACTLY
+    )
 
 
 @pytest.mark.parametrize("kind", [SGD, Adagrad, RMSprop, Adam])
 def test_l2_in_the_loss_is_weight_decay_in_the_optimizer(kind: type[Optimizer]) -> None:
     penalised = nn.Linear(3, 2, bias=False).double()
     decayed = copy.deepcopy(penalised)
-    ours, theirs = kind(penalised.parameters(), lr=0.1), kind(decayed.parameters(), lr=0.1, weight_decay=0.01)
+    ours, theirs = (
+        kind(penalised.parameters(), lr=0.1),
+        kind(decayed.parameters(), lr=0.1, weight_decay=0.01),
+    )
     for step in range(3):
         inputs = drawn(4, 3) + step
         penalised.zero_grad()

@@ -42,19 +42,27 @@ def windows(draw: st.DrawFn) -> Windows:
 @OPERATIONS
 @CASES
 @given(windows())
-def test_outputs_and_gradients_are_those_of_torch(by_hand: Operation, library: Operation, case: Windows) -> None:
+def test_outputs_and_gradients_are_those_of_torch(
+    by_hand: Operation, library: Operation, case: Windows
+) -> None:
     assert_close(by_hand(*case), library(*case), **EXACTLY)
     assert_close(grads(by_hand, *case), grads(library, *case), **EXACTLY)
 
 
 @OPERATIONS
 @CASES
-@given(levels=st.lists(LEVELS, min_size=30, max_size=30), kernel=st.tuples(FEW, FEW), stride=st.tuples(FEW, FEW))
+@given(
+    levels=st.lists(LEVELS, min_size=30, max_size=30),
+    kernel=st.tuples(FEW, FEW),
+    stride=st.tuples(FEW, FEW),
+)
 def test_of_several_equal_pixels_the_first_has_the_gradient(
     by_hand: Operation, library: Operation, levels: list[float], kernel: Pair, stride: Pair
 ) -> None:
     maps = torch.tensor(levels, dtype=torch.float64).view(1, 1, 5, 6).requires_grad_()
-    assert_close(grads(by_hand, maps, kernel, stride), grads(library, maps, kernel, stride), **EXACTLY)
+    assert_close(
+        grads(by_hand, maps, kernel, stride), grads(library, maps, kernel, stride), **EXACTLY
+    )
 
 
 @pytest.mark.parametrize("by_hand", [MaxPool.apply, MinPool.apply, MeanPool.apply])
@@ -71,15 +79,27 @@ def test_what_is_not_a_number_is_not_hidden(by_hand: Operation, library: Operati
         maps[pixel] = torch.nan
         maps = maps.view(1, 1, 2, 2).requires_grad_()
         assert by_hand(maps, (2, 2), (2, 2)).isnan().all()
-        assert_close(grads(by_hand, maps, (2, 2), (2, 2)), grads(library, maps, (2, 2), (2, 2)), **EXACTLY)
+        assert_close(
+            grads(by_hand, maps, (2, 2), (2, 2)), grads(library, maps, (2, 2), (2, 2)), **EXACTLY
+        )
 
 
 @CASES
-@given(height=st.integers(1, 7), width=st.integers(1, 7), size=st.tuples(st.integers(1, 4), st.integers(1, 4)))
+@given(
+    height=st.integers(1, 7),
+    width=st.integers(1, 7),
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)
 def test_means_of_regions_are_those_of_torch(height: int, width: int, size: Pair) -> None:
     maps = drawn(2, 3, height, width)
-    assert_close(RegionMeans.apply(maps, size), functional.adaptive_avg_pool2d(maps, size), **EXACTLY)
-    assert_close(grads(RegionMeans.apply, maps, size), grads(functional.adaptive_avg_pool2d, maps, size), **EXACTLY)
+    assert_close(
+        RegionMeans.apply(maps, size), functional.adaptive_avg_pool2d(maps, size), **EXACTLY
+    )
+    assert_close(
+        grads(RegionMeans.apply, maps, size),
+        grads(functional.adaptive_avg_pool2d, maps, size),
+        **EXACTLY,
+    )
 
 
 def test_backward_of_means_of_regions_is_their_derivative() -> None:

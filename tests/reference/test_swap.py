@@ -87,7 +87,11 @@ def test_evaluation_is_the_same_by_hand() -> None:
 def test_every_layer_of_the_zoo_has_a_twin_but_those_that_are_known_to_have_none(name: str) -> None:
     with torch.device("meta"):
         network = models.build(name, image_size=max(models.REGISTRY[name].min_image_size, 32))
-    innermost = [each for each in network.modules() if not (list(each.children()) or isinstance(each, nn.Sequential))]
+    innermost = [
+        each
+        for each in network.modules()
+        if not (list(each.children()) or isinstance(each, nn.Sequential))
+    ]
     assert {type(layer).__name__ for layer in innermost if twin_of(layer) is None} <= ALONE
 
 
@@ -116,7 +120,9 @@ def test_parameters_buffers_names_and_hooks_stay() -> None:
     ],
     ids=str,
 )
-def test_a_layer_with_an_option_that_is_not_written_by_hand_stays_as_it_is(layer: nn.Module) -> None:
+def test_a_layer_with_an_option_that_is_not_written_by_hand_stays_as_it_is(
+    layer: nn.Module,
+) -> None:
     network = nn.Sequential(layer, nn.ReLU())
     use_reference(network)
     assert [type(each) for each in network] == [type(layer), TWINS[nn.ReLU]]

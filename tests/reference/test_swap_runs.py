@@ -10,14 +10,23 @@ from helpers.compare_runs import differences
 
 SMALL = (
     *("data=sample", "data.train_examples=60", "data.test_examples=20", "data.validation=20"),
-    *("train.epochs=2", "train.batch_size=16", "device=cpu", "device.threads=1", "device.precision=fp64"),
+    *(
+        "train.epochs=2",
+        "train.batch_size=16",
+        "device=cpu",
+        "device.threads=1",
+        "device.precision=fp64",
+    ),
 )
 TIMES = ("epoch_s", "examples_per_s", "peak_gib")
 
 
 def rows(run: Path) -> list[dict[str, float]]:
     with (run / "metrics.csv").open() as file:
-        return [{key: float(value) for key, value in row.items() if key not in TIMES} for row in csv.DictReader(file)]
+        return [
+            {key: float(value) for key, value in row.items() if key not in TIMES}
+            for row in csv.DictReader(file)
+        ]
 
 
 def trained(within: Command, name: str, *overrides: str) -> list[dict[str, float]]:
@@ -56,7 +65,12 @@ def test_a_run_by_hand_has_the_same_curve_within_rounding(
 
 
 @pytest.mark.parametrize(
-    "optimizer", ["momentum", "adam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adagrad"))]
+    "optimizer",
+    [
+        "momentum",
+        "adam",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adagrad")),
+    ],
 )
 def test_a_run_by_hand_goes_on_with_the_same_bits(within: Command, optimizer: str) -> None:
     overrides = (f"optimizer={optimizer}", "reference.optimizer=true", "reference.layers=true")
@@ -78,8 +92,12 @@ def test_what_was_trained_by_hand_is_evaluated_by_either(within: Command) -> Non
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
-def test_the_reference_computes_in_single_precision_unless_told_otherwise(within: Command, precision: str) -> None:
-    result = within(*SMALL, "reference.layers=true", f"device.precision={precision}", "train.epochs=1")
+def test_the_reference_computes_in_single_precision_unless_told_otherwise(
+    within: Command, precision: str
+) -> None:
+    result = within(
+        *SMALL, "reference.layers=true", f"device.precision={precision}", "train.epochs=1"
+    )
     assert result.returncode == 0, result.stderr
     assert "), fp32, channels first, 1 thread" in result.stdout
 
@@ -93,12 +111,20 @@ def test_the_reference_computes_in_single_precision_unless_told_otherwise(within
             ["optimizer=muon", "reference=all"],
             "reference.optimizer=true is for adagrad, adam, momentum, sgd, not for muon.",
         ),
-        (["reference.layers=true", "device.precision=bf16"], "reference.layers=true computes in fp32, tf32 or fp64"),
-        (["reference.layers=true", "device.sync_batchnorm=true"], "both replace batch normalization"),
+        (
+            ["reference.layers=true", "device.precision=bf16"],
+            "reference.layers=true computes in fp32, tf32 or fp64",
+        ),
+        (
+            ["reference.layers=true", "device.sync_batchnorm=true"],
+            "both replace batch normalization",
+        ),
     ],
     ids=str,
 )
-def test_what_there_is_not_by_hand_is_said(within: Command, overrides: list[str], message: str) -> None:
+def test_what_there_is_not_by_hand_is_said(
+    within: Command, overrides: list[str], message: str
+) -> None:
     result = within(*overrides)
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr

@@ -4,7 +4,9 @@ import json
 
 from cnnbench.reports.predictions import BLOCK, Prediction, as_csv, as_json, as_table
 
-SHIRT = Prediction("shirt.png", [("Shirt", 0.75), ("T-shirt/top", 0.125), ("Coat", 0.0625)], looks_inverted=True)
+SHIRT = Prediction(
+    "shirt.png", [("Shirt", 0.75), ("T-shirt/top", 0.125), ("Coat", 0.0625)], looks_inverted=True
+)
 TEXT = Prediction("a, b.png", [], error="a, b.png is not a PNG or JPEG image.")
 BAG = Prediction("photos/bag.jpeg", [("Bag", 1.0), ("Coat", 0.0), ("Shirt", 0.0)])
 HOSTILE = Prediction("\x1b[2J\udcff\n.png", [("\x1b[31mred\n", 1.0)])

@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 from helpers.fake_runs import make_run
 
-from cnnbench.reports.tables import Cell, Column, columns_of_groups, columns_of_runs, csv_rows, escaped, markdown
+from cnnbench.reports.tables import (
+    Cell,
+    Column,
+    columns_of_groups,
+    columns_of_runs,
+    csv_rows,
+    escaped,
+    markdown,
+)
 from cnnbench.runs.records import Record, read_records
 
 
@@ -27,7 +35,9 @@ COSTS = {"parameters": 61_706, "multiply_adds": 416_520}
 
 
 def test_settings_and_figures_of_a_run(tmp_path: Path) -> None:
-    columns = of_one(tmp_path, lr=0.5, dataset={"title": "Fashion-MNIST"}, result={**COSTS, "tta": "hflip"})
+    columns = of_one(
+        tmp_path, lr=0.5, dataset={"title": "Fashion-MNIST"}, result={**COSTS, "tta": "hflip"}
+    )
     shown = {each.name: each.cells[0].text for each in columns}
     settings = ("model", "data", "data.resize", "optimizer", "optimizer.lr", "seed")
     assert [shown[name] for name in settings] == ["lenet", "fashion_mnist", "28", "sgd", "0.5", "0"]
@@ -38,7 +48,9 @@ def test_settings_and_figures_of_a_run(tmp_path: Path) -> None:
 
 def test_speed_is_the_median_over_epochs_and_memory_the_most(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    (run / "metrics.csv").write_text("epoch,examples_per_s,peak_gib\n1,10,0.5\n2,1000,0.75\n3,20,0.25\n")
+    (run / "metrics.csv").write_text(
+        "epoch,examples_per_s,peak_gib\n1,10,0.5\n2,1000,0.75\n3,20,0.25\n"
+    )
     columns = columns_of_runs(read_records(run))
     assert (texts(columns, "examples_per_s"), texts(columns, "peak_gib")) == (["20"], ["0.75"])
 
@@ -47,7 +59,10 @@ def test_an_unfinished_run_shows_the_best_accuracy_so_far(tmp_path: Path) -> Non
     run = make_run(tmp_path / "run", state="interrupted")
     (run / "metrics.csv").write_text("epoch,validation_accuracy\n1,0.5\n2,0.75\n3,0.25\n")
     columns = columns_of_runs(read_records(run))
-    assert (texts(columns, "validation_accuracy"), texts(columns, "test_accuracy")) == (["0.7500"], [""])
+    assert (texts(columns, "validation_accuracy"), texts(columns, "test_accuracy")) == (
+        ["0.7500"],
+        [""],
+    )
 
 
 def test_a_figure_that_older_runs_lack_is_an_empty_cell(tmp_path: Path) -> None:
@@ -71,14 +86,20 @@ def test_a_network_of_ones_own_goes_by_its_name(tmp_path: Path) -> None:
     assert texts(columns_of_runs(read_records(run)), "model") == ["my:Net"]
 
 
-@pytest.mark.parametrize(("title", "shown"), [("Leaves of trees", "Leaves of trees"), (7, "folder"), (None, "folder")])
+@pytest.mark.parametrize(
+    ("title", "shown"), [("Leaves of trees", "Leaves of trees"), (7, "folder"), (None, "folder")]
+)
 def test_a_folder_of_images_goes_by_its_title(tmp_path: Path, title: Any, shown: str) -> None:
-    run = make_run(tmp_path / "run", dataset={} if title is None else {"name": "folder", "title": title})
+    run = make_run(
+        tmp_path / "run", dataset={} if title is None else {"name": "folder", "title": title}
+    )
     (run / "config.yaml").write_text("data: {name: folder}")
     assert texts(columns_of_runs(read_records(run)), "data") == [shown]
 
 
-def test_devices_that_were_asked_for_have_a_column_beside_those_that_were_used(tmp_path: Path) -> None:
+def test_devices_that_were_asked_for_have_a_column_beside_those_that_were_used(
+    tmp_path: Path,
+) -> None:
     for device in ("auto", "cuda"):
         run = make_run(tmp_path / device)
         (run / ".hydra" / "overrides.yaml").write_text(f"[device={device}]")
@@ -103,8 +124,12 @@ def test_text_is_one_line_without_what_steers_or_hides(tmp_path: Path) -> None:
     assert len(shown) < 400
 
 
-@pytest.mark.parametrize("values", [{"device": ["x"]}, {"device": "cuda", "chip": 3, "world_size": "many"}, {}])
-def test_an_environment_that_makes_no_sense_is_survived(tmp_path: Path, values: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "values", [{"device": ["x"]}, {"device": "cuda", "chip": 3, "world_size": "many"}, {}]
+)
+def test_an_environment_that_makes_no_sense_is_survived(
+    tmp_path: Path, values: dict[str, Any]
+) -> None:
     assert len(texts(of_one(tmp_path, environment=values), "device")) == 1
 
 
@@ -119,7 +144,11 @@ def test_a_column_is_numeric_only_if_all_its_values_are(tmp_path: Path) -> None:
 def seeds(folder: Path, *accuracies: float) -> list[Record]:
     for seed, accuracy in enumerate(accuracies):
         wall_s = {"train": 9 * seed, "evaluation": seed, "total": 100}
-        figures = {"best": {"validation_accuracy": accuracy}, "test_accuracy": accuracy, "wall_s": wall_s}
+        figures = {
+            "best": {"validation_accuracy": accuracy},
+            "test_accuracy": accuracy,
+            "wall_s": wall_s,
+        }
         make_run(folder / str(seed), seed=seed, result=figures)
     return read_records(folder)
 
@@ -140,13 +169,20 @@ def test_there_are_no_means_of_single_runs(tmp_path: Path) -> None:
 def test_a_group_of_one_beside_others_has_no_deviation(tmp_path: Path) -> None:
     seeds(tmp_path, 0.5, 0.7)
     make_run(tmp_path / "other", lr=0.3, result={"best": {"validation_accuracy": 0.1}})
-    assert texts(columns_of_groups(read_records(tmp_path)), "validation_accuracy") == ["0.6000 ± 0.1414", "0.1000"]
+    assert texts(columns_of_groups(read_records(tmp_path)), "validation_accuracy") == [
+        "0.6000 ± 0.1414",
+        "0.1000",
+    ]
 
 
 def test_the_csv_has_every_digit_of_figures_and_settings_as_they_are(tmp_path: Path) -> None:
     figures = {"best": {"validation_accuracy": 0.123456789}, "parameters": 61_706}
     (row,) = csv_rows(of_one(tmp_path, lr=0.003, result=figures))
-    assert (row["validation_accuracy"], row["parameters"], row["optimizer.lr"]) == (0.123456789, 61_706, "0.003")
+    assert (row["validation_accuracy"], row["parameters"], row["optimizer.lr"]) == (
+        0.123456789,
+        61_706,
+        "0.003",
+    )
     assert (row["test_accuracy"], row["error"]) == (None, "")
 
 
@@ -175,7 +211,9 @@ def test_a_markdown_table() -> None:
         Column("seed", "seed", [Cell("0", 0.0), Cell("")]),
         Column("error", "error", [Cell(""), Cell("")], "fact"),
     ]
-    assert markdown(columns) == "| network | seed |\n| --- | ---: |\n| lenet_relu | 0 |\n| mlp |  |\n"
+    assert (
+        markdown(columns) == "| network | seed |\n| --- | ---: |\n| lenet_relu | 0 |\n| mlp |  |\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,9 @@ o validation
 ^ best: epoch 1, validation accuracy 0.6000"""
 
 
-@pytest.mark.parametrize(("unicode", "text"), [(True, BRAILLE), (False, ASCII)], ids=["braille", "ascii"])
+@pytest.mark.parametrize(
+    ("unicode", "text"), [(True, BRAILLE), (False, ASCII)], ids=["braille", "ascii"]
+)
 def test_a_plot_is_as_drawn_here(unicode: bool, text: str) -> None:
     assert plot(FOUR, 63, unicode) == text
 
@@ -101,13 +103,18 @@ def test_a_narrow_terminal_has_the_loss_below_the_accuracy() -> None:
 
 
 @pytest.mark.parametrize(("columns", "as_wide_as"), [(10, 28), (500, 123)])
-def test_a_chart_is_neither_narrower_nor_wider_than_can_be_read(columns: int, as_wide_as: int) -> None:
+def test_a_chart_is_neither_narrower_nor_wider_than_can_be_read(
+    columns: int, as_wide_as: int
+) -> None:
     assert plot(FOUR, columns, unicode=True) == plot(FOUR, as_wide_as, unicode=True)
 
 
 def test_a_thousand_epochs_leave_no_gap() -> None:
     rising = [epoch / 1000 for epoch in range(1, 1001)]
-    drawn = [line[7:30] for line in plot(epochs(rising, [0.0] * 1000), 63, unicode=False).splitlines()[1:11]]
+    drawn = [
+        line[7:30]
+        for line in plot(epochs(rising, [0.0] * 1000), 63, unicode=False).splitlines()[1:11]
+    ]
     assert [any(line[column] in ".8" for line in drawn) for column in range(23)] == [True] * 23
 
 
@@ -122,7 +129,9 @@ def test_a_first_epoch_that_is_not_shown_is_told() -> None:
 def test_no_line_leads_to_a_first_epoch_that_is_not_shown() -> None:
     losses = [1e30, 2.0, 1.5, 1.2, 1.0]
     text = plot(epochs([0.5] * 5, [0.5] * 5, losses=(losses, losses)), 63, unicode=False)
-    assert text.splitlines()[1].endswith(" 2+       8")  # a quarter of 28 columns from the left, and nothing before
+    assert text.splitlines()[1].endswith(
+        " 2+       8"
+    )  # a quarter of 28 columns from the left, and nothing before
 
 
 def test_a_logarithmic_axis_is_told() -> None:
@@ -133,7 +142,10 @@ def test_a_logarithmic_axis_is_told() -> None:
 
 def test_an_accuracy_that_rises_through_decades_is_on_a_linear_axis() -> None:
     accuracies = [0.001, 0.002, 0.004, 0.9]
-    assert plot(epochs(accuracies, accuracies), 80, unicode=True).split()[:2] == ["accuracy", "loss"]
+    assert plot(epochs(accuracies, accuracies), 80, unicode=True).split()[:2] == [
+        "accuracy",
+        "loss",
+    ]
 
 
 def test_a_point_is_as_high_as_its_value_says() -> None:
@@ -141,7 +153,8 @@ def test_a_point_is_as_high_as_its_value_says() -> None:
     rows = epochs(accuracies, [0.0] * 5, part="test")
     train = [line[7:30] for line in plot(rows, 63, unicode=False).splitlines()[1:11]]
     highest = [
-        next(number for number, line in enumerate(train) if line[column] in ".8") for column in (0, 6, 11, 17, 22)
+        next(number for number, line in enumerate(train) if line[column] in ".8")
+        for column in (0, 6, 11, 17, 22)
     ]
     assert highest == [round((1 - accuracy) * 9) for accuracy in accuracies]
 

@@ -18,17 +18,35 @@ def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    accuracy: float | None, *overrides: str, test: float | None = 0.5, state: str = "finished", **more: Any
+    accuracy: float | None,
+    *overrides: str,
+    test: float | None = 0.5,
+    state: str = "finished",
+    **more: Any,
 ) -> Record:
-    best = None if accuracy is None else {"epoch": 1, "validation_accuracy": accuracy, "validation_loss": 1.0}
+    best = (
+        None
+        if accuracy is None
+        else {"epoch": 1, "validation_accuracy": accuracy, "validation_loss": 1.0}
+    )
     result = (
-        {"best": best, "test_accuracy": test, "wall_s": {"train": 1.5, "evaluation": 0.25, "total": 9.0}}
+        {
+            "best": best,
+            "test_accuracy": test,
+            "wall_s": {"train": 1.5, "evaluation": 0.25, "total": 9.0},
+        }
         if state == "finished"
         else {}
     )
-    seed = next((int(each.removeprefix("seed=")) for each in overrides if each.startswith("seed=")), 0)
+    seed = next(
+        (int(each.removeprefix("seed=")) for each in overrides if each.startswith("seed=")), 0
+    )
     values: dict[str, Any] = {
-        "config": {"optimizer": {"name": "sgd", "lr": 0.1}, "seed": seed, "device": {"compile": False}},
+        "config": {
+            "optimizer": {"name": "sgd", "lr": 0.1},
+            "seed": seed,
+            "device": {"compile": False},
+        },
         "status": {},
         "rows": [{"epoch": 1.0}],
     }
@@ -51,7 +69,8 @@ def test_rows_are_sorted_by_their_mean_on_the_validation_set() -> None:
 
 def test_the_same_seed_again_makes_no_deviation() -> None:
     runs = [
-        run(value, status={"since": since}) for value, since in ((0.3, "2026-02"), (0.2, "2026-03"), (0.1, "2026-01"))
+        run(value, status={"since": since})
+        for value, since in ((0.3, "2026-02"), (0.2, "2026-03"), (0.1, "2026-01"))
     ]
     (row,) = body(compare(runs))
     assert row[0] == "0.2000"  # the latest
@@ -76,14 +95,22 @@ def test_a_key_that_a_run_was_not_given_has_the_value_of_its_configuration() -> 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("optimizer.lr", "0.1"), ("optimizer", "sgd"), ("device.compile", "False"), ("experiment", "mine"), ("seed", "0")],
+    [
+        ("optimizer.lr", "0.1"),
+        ("optimizer", "sgd"),
+        ("device.compile", "False"),
+        ("experiment", "mine"),
+        ("seed", "0"),
+    ],
 )
 def test_values_are_those_the_run_has_now(key: str, value: str) -> None:
     # a resumed run may have another rate than it was first given
     assert run(0.1, "optimizer.lr=0.9", "experiment=mine").value(key) == value
 
 
-@pytest.mark.parametrize("given", ["seed=0", "optimizer.lr=1e-1", "optimizer.lr=.1", "device.compile=false"])
+@pytest.mark.parametrize(
+    "given", ["seed=0", "optimizer.lr=1e-1", "optimizer.lr=.1", "device.compile=false"]
+)
 def test_values_are_spelt_as_they_were_given(given: str) -> None:
     key, _, value = given.partition("=")
     assert run(0.1, given).value(key) == value
@@ -96,14 +123,24 @@ def test_keys_that_are_the_same_for_all_stand_above_the_table() -> None:
 
 
 def test_the_best_command_leaves_out_what_belongs_to_the_sweep() -> None:
-    text = compare([run(0.2, "optimizer.lr=0.1", "sweep=mine", "sweep_on_error=stop"), run(0.1, "optimizer.lr=0.2")])
+    text = compare(
+        [
+            run(0.2, "optimizer.lr=0.1", "sweep=mine", "sweep_on_error=stop"),
+            run(0.1, "optimizer.lr=0.2"),
+        ]
+    )
     assert "the best: cnnbench optimizer.lr=0.1\n" in text + "\n"
 
 
 def test_trackers_make_no_difference() -> None:
     runs = [
         run(
-            0.2, "a=1", "tracker=mlflow", "tracker.mlflow.uri=x", "seed=0", config={"tracker": {"mlflow": {"uri": "x"}}}
+            0.2,
+            "a=1",
+            "tracker=mlflow",
+            "tracker.mlflow.uri=x",
+            "seed=0",
+            config={"tracker": {"mlflow": {"uri": "x"}}},
         ),
         run(0.1, "a=1", "seed=1", config={"tracker": {}}),
     ]
@@ -141,7 +178,9 @@ def test_what_is_not_finished_is_listed_the_failed_first() -> None:
 
 
 def test_a_run_that_was_refused_is_listed_with_the_reason() -> None:
-    lines = compare([run(0.1, "a=1"), run(None, "a=2", state="refused", status={"error": "a link"})]).splitlines()
+    lines = compare(
+        [run(0.1, "a=1"), run(None, "a=2", state="refused", status={"error": "a link"})]
+    ).splitlines()
     assert lines[-2:] == ["refused after epoch 1: a=2", "  a link"]
 
 
@@ -173,7 +212,11 @@ def test_device_and_what_nobody_gave_come_after_the_figures() -> None:
 
 @pytest.mark.parametrize(
     ("key", "values"),
-    [("data", ("mnist", "sample")), ("data.validation", (0, 500)), ("data.test_examples", (500, None))],
+    [
+        ("data", ("mnist", "sample")),
+        ("data.validation", (0, 500)),
+        ("data.test_examples", (500, None)),
+    ],
 )
 def test_there_is_no_best_run_over_what_accuracies_do_not_compare_on(key: str, values: Any) -> None:
     def config(value: Any) -> dict[str, Any]:

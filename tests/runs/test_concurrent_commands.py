@@ -35,7 +35,9 @@ def in_use(run: str, holder: Running) -> str:
     return f"cnnbench: {run} is in use: {who} writes there. Wait for it, or end it first.\n"
 
 
-def test_runs_started_at_once_get_directories_of_their_own_and_finish(forks: ForkServer, tmp_path: Path) -> None:
+def test_runs_started_at_once_get_directories_of_their_own_and_finish(
+    forks: ForkServer, tmp_path: Path
+) -> None:
     time.sleep(1 - time.time() % 1)  # a directory is named after the second
     started = [forks.start(*TINY, folder=tmp_path) for _ in range(4)]
     ended = [each.wait() for each in started]
@@ -45,7 +47,9 @@ def test_runs_started_at_once_get_directories_of_their_own_and_finish(forks: For
     assert {(run, read_status(run)["state"]) for run in runs} == {(run, "finished") for run in runs}
 
 
-def test_of_two_that_resume_at_once_the_second_is_told_who_the_first_is(forks: ForkServer, interrupted: Path) -> None:
+def test_of_two_that_resume_at_once_the_second_is_told_who_the_first_is(
+    forks: ForkServer, interrupted: Path
+) -> None:
     both = [forks.start("resume", "run", folder=interrupted.parent) for _ in range(2)]
     loser, winner = until_one_ends(*both)
     ended = loser.wait()
@@ -64,7 +68,9 @@ def test_a_run_that_is_running_is_not_resumed(forks: ForkServer, tmp_path: Path)
     running.kill()
 
 
-def test_a_job_that_is_running_is_not_begun_by_the_same_sweep_again(forks: ForkServer, tmp_path: Path) -> None:
+def test_a_job_that_is_running_is_not_begun_by_the_same_sweep_again(
+    forks: ForkServer, tmp_path: Path
+) -> None:
     sweep = ("-m", *ENDLESS, "seed=3", "sweep=twice")
     running = forks.start(*sweep, folder=tmp_path)
     while running.is_running() and not list(tmp_path.rglob("metrics.csv")):

@@ -169,7 +169,9 @@ def test_where_a_folder_cannot_be_opened_files_are_written_without_a_word(
     assert ((tmp_path / "file").read_text(), caplog.text) == ("new", "")
 
 
-def test_a_file_that_can_be_made_again_is_not_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_can_be_made_again_is_not_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refuse_syncing(monkeypatch, errno.ENOSPC)
     write_atomically(tmp_path / "file", lambda file: file.write(b"new"), sync=False)
     assert (tmp_path / "file").read_text() == "new"
@@ -195,14 +197,19 @@ def test_rows_keep_every_digit(run: RunDirectory) -> None:
     rows = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-17 / 3}]
     run.write_rows("metrics.csv", rows)
     with (run.path / "metrics.csv").open() as file:
-        assert [{"epoch": int(row["epoch"]), "loss": float(row["loss"])} for row in csv.DictReader(file)] == rows
+        assert [
+            {"epoch": int(row["epoch"]), "loss": float(row["loss"])} for row in csv.DictReader(file)
+        ] == rows
 
 
 def test_text_and_values_are_written_as_utf_8(run: RunDirectory) -> None:
     run.write_text("config.yaml", "données\n")
     assert (run.path / "config.yaml").read_bytes() == "données\n".encode()
     run.write_json("result.json", {"best": None, "test_accuracy": 0.5})
-    assert json.loads((run.path / "result.json").read_text()) == {"best": None, "test_accuracy": 0.5}
+    assert json.loads((run.path / "result.json").read_text()) == {
+        "best": None,
+        "test_accuracy": 0.5,
+    }
 
 
 def test_a_run_is_finished_at_its_end_and_running_before(run: RunDirectory) -> None:
@@ -222,7 +229,9 @@ def test_a_run_that_fails_says_why_and_where(run: RunDirectory) -> None:
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("wraps", [False, True])  # as Python does before 3.12 in a class body
-def test_a_run_that_is_stopped_is_interrupted(wraps: bool, stop: type[BaseException], run: RunDirectory) -> None:
+def test_a_run_that_is_stopped_is_interrupted(
+    wraps: bool, stop: type[BaseException], run: RunDirectory
+) -> None:
     error: BaseException = stop()
     if wraps:
         error = RuntimeError("Error calling __set_name__")
@@ -239,7 +248,9 @@ def test_an_error_for_people_stays_one_whatever_it_came_from(run: RunDirectory) 
     assert status(run.path)["state"] == "failed"
 
 
-def test_a_full_disk_does_not_hide_the_error_of_the_run(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_hide_the_error_of_the_run(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_space(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 

@@ -31,7 +31,9 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "disk"
     path.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)],
+        capture_output=True,
+        check=False,
     )
     if made.returncode:
         pytest.skip("a file system may be mounted by root alone")
@@ -73,8 +75,12 @@ def test_a_run_on_a_full_disk_ends_clearly_and_goes_on_once_there_is_room(
         assert differences(disk / "run", runs.uninterrupted("in_first_epoch")) == []
 
 
-@pytest.mark.parametrize("kilobytes", [0, 4, 8, 16, 32, 56, 60])  # a checkpoint has a little more than 60
-def test_a_run_that_goes_on_on_a_full_disk_leaves_what_is_there(kilobytes: int, runs: Runs, disk: Path) -> None:
+@pytest.mark.parametrize(
+    "kilobytes", [0, 4, 8, 16, 32, 56, 60]
+)  # a checkpoint has a little more than 60
+def test_a_run_that_goes_on_on_a_full_disk_leaves_what_is_there(
+    kilobytes: int, runs: Runs, disk: Path
+) -> None:
     run = runs.copy("in_second_epoch", disk / "run")
     fill(disk, kilobytes << 10)
     done = run_in_process("resume", "run", folder=disk)
@@ -125,7 +131,9 @@ def begun(forks: ForkServer, folder: Path) -> Running:
 
 
 @pytest.mark.parametrize("name", ["run", "run/checkpoints"])
-def test_a_run_whose_folder_is_deleted_ends_clearly(name: str, forks: ForkServer, tmp_path: Path) -> None:
+def test_a_run_whose_folder_is_deleted_ends_clearly(
+    name: str, forks: ForkServer, tmp_path: Path
+) -> None:
     running = begun(forks, tmp_path)
     (tmp_path / name).rename(tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone")
@@ -149,7 +157,9 @@ def test_a_run_that_may_no_longer_write_ends_clearly(name: str, tmp_path: Path) 
     (tmp_path / name).chmod(0o555)
     output, errors = process.communicate(timeout=120)
     (tmp_path / name).chmod(0o755)
-    assert ended_clearly(subprocess.CompletedProcess(command, process.returncode, output, errors)), errors
+    assert ended_clearly(
+        subprocess.CompletedProcess(command, process.returncode, output, errors)
+    ), errors
     assert "Permission denied" in errors
 
 
@@ -172,7 +182,11 @@ def test_durations_do_not_follow_a_clock_that_goes_back(
     monkeypatch.setattr(time, "time", lambda: began - 3600 * time.perf_counter())
     done = within(*SMALL, "hydra.run.dir=run")
     with (tmp_path / "run" / "metrics.csv").open() as file:
-        durations = [float(row[name]) for row in csv.DictReader(file) for name in ("epoch_s", "examples_per_s")]
+        durations = [
+            float(row[name])
+            for row in csv.DictReader(file)
+            for name in ("epoch_s", "examples_per_s")
+        ]
     durations += json.loads((tmp_path / "run" / "result.json").read_text())["wall_s"].values()
     assert done.returncode == 0, done.stderr
     assert min(durations) >= 0

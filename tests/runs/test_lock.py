@@ -56,7 +56,9 @@ def test_looking_makes_no_file(path: Path) -> None:
 
 
 def test_it_dies_with_a_process_that_is_killed(path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", HOLDS, str(path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(path)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "True\n"
     held = Lock(path).is_held()

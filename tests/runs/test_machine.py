@@ -67,7 +67,9 @@ LIMITS: dict[str, tuple[list[str], dict[str, str], float | None, int]] = {
 
 
 @pytest.mark.parametrize(("lines", "groups", "quota", "cpus"), LIMITS.values(), ids=LIMITS)
-def test_quotas_limit_cpus(root: Path, lines: list[str], groups: dict[str, str], quota: float, cpus: int) -> None:
+def test_quotas_limit_cpus(
+    root: Path, lines: list[str], groups: dict[str, str], quota: float, cpus: int
+) -> None:
     put_process_in(root, *lines)
     for group, text in groups.items():
         limit(root / group, text)
@@ -78,7 +80,9 @@ ODD_V2 = ["", "max", "100000", "many 100000", "100000 0", "100000 often", "-1 10
 ODD_V1 = ["", "-1 100000", "1e5 100000", "100000 0"]
 
 
-@pytest.mark.parametrize(("group", "text"), [*(("", text) for text in ODD_V2), *(("cpu", text) for text in ODD_V1)])
+@pytest.mark.parametrize(
+    ("group", "text"), [*(("", text) for text in ODD_V2), *(("cpu", text) for text in ODD_V1)]
+)
 def test_a_file_that_cannot_be_parsed_is_no_limit(root: Path, group: str, text: str) -> None:
     put_process_in(root, "0::/", "2:cpu:/")
     limit(root / group, text)
@@ -120,7 +124,9 @@ def test_version_1_memory_limit_is_that_of_the_memory_controller(root: Path) -> 
     assert memory_limit() == 2**31
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity to set")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="this system has no affinity to set"
+)
 def test_affinity_limits_cpus() -> None:
     code = "from cnnbench.runs.machine import usable_cpus; print(usable_cpus())"
     done = subprocess.run(
@@ -149,9 +155,16 @@ def test_spinning_is_limited_by_default() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("OMP_WAIT_POLICY", "ACTIVE"), ("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "100"), ("KMP_BLOCKTIME", "0")],
+    [
+        ("OMP_WAIT_POLICY", "ACTIVE"),
+        ("OMP_WAIT_POLICY", "passive"),
+        ("GOMP_SPINCOUNT", "100"),
+        ("KMP_BLOCKTIME", "0"),
+    ],
 )
-def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_what_the_user_has_set_stays(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(name, value)
     limit_spinning()
     assert openmp_variables() == {name: value}
@@ -159,13 +172,17 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch, name: str,
 
 
 @pytest.mark.parametrize("policy", ["", "nonsense", " "])
-def test_policy_that_does_not_exist_is_ignored(monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
+def test_policy_that_does_not_exist_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", policy)
     limit_spinning()
     assert (machine.replaced_wait_policy, openmp_variables()) == (policy or None, LIMITED)
 
 
-def test_too_late_after_torch_is_imported(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_late_after_torch_is_imported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setitem(sys.modules, "torch", object())
     with caplog.at_level(logging.DEBUG, "cnnbench"):
         limit_spinning()

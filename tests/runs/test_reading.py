@@ -15,9 +15,18 @@ import pytest
 
 from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import claim
-from cnnbench.runs.reading import find_runs, list_runs, read_json, read_status, read_text, reject_escaping_links
+from cnnbench.runs.reading import (
+    find_runs,
+    list_runs,
+    read_json,
+    read_status,
+    read_text,
+    reject_escaping_links,
+)
 
-GONE = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True).stdout
+GONE = subprocess.run(
+    [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
+).stdout
 
 
 def write_status(directory: Path, **values: Any) -> None:
@@ -71,7 +80,8 @@ def test_without_locks_the_process_tells(
 
 
 @pytest.mark.parametrize(
-    ("number", "is_reached"), [(errno.EACCES, False), (errno.ESTALE, False), (errno.EIO, True), (errno.ELOOP, True)]
+    ("number", "is_reached"),
+    [(errno.EACCES, False), (errno.ESTALE, False), (errno.EIO, True), (errno.ELOOP, True)],
 )
 def test_a_status_that_cannot_be_reached_is_not_that_of_an_interrupted_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_reached: bool
@@ -85,7 +95,9 @@ def test_a_status_that_cannot_be_reached_is_not_that_of_an_interrupted_run(
         assert read_status(tmp_path)["state"] == "interrupted"
 
 
-def test_an_error_in_reading_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_reading_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_status(tmp_path)
 
     def refuse(descriptor: int) -> None:
@@ -107,7 +119,9 @@ def test_a_run_is_found_itself_and_those_of_a_sweep_in_it(tmp_path: Path) -> Non
     assert find_runs(tmp_path / "a") == [tmp_path / "a"]
 
 
-@pytest.mark.parametrize(("name", "message"), [("", "holds no run"), ("nothing", "is no directory")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("", "holds no run"), ("nothing", "is no directory")]
+)
 def test_a_folder_without_a_run_is_told(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         find_runs(tmp_path / name)
@@ -115,7 +129,9 @@ def test_a_folder_without_a_run_is_told(tmp_path: Path, name: str, message: str)
 
 @pytest.mark.parametrize("name", ["train.log", "checkpoints/last.pt", ".hydra/config.yaml"])
 @pytest.mark.parametrize("target", ["outside", "run/inside", "nothing"])
-def test_links_that_lead_out_are_refused_and_others_let_through(tmp_path: Path, name: str, target: str) -> None:
+def test_links_that_lead_out_are_refused_and_others_let_through(
+    tmp_path: Path, name: str, target: str
+) -> None:
     (tmp_path / "run").mkdir()
     for path in (tmp_path / "outside", tmp_path / "run" / "inside"):
         path.touch()
@@ -130,9 +146,13 @@ def test_links_that_lead_out_are_refused_and_others_let_through(tmp_path: Path, 
             reject_escaping_links(directory)
 
 
-def test_a_file_that_is_gone_by_now_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_gone_by_now_leads_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # such as the temporary file of a run that goes on
-    monkeypatch.setattr("cnnbench.runs.reading.os.walk", lambda folder: [(str(folder), [], [".metrics.csv.7.tmp"])])
+    monkeypatch.setattr(
+        "cnnbench.runs.reading.os.walk", lambda folder: [(str(folder), [], [".metrics.csv.7.tmp"])]
+    )
     reject_escaping_links(tmp_path)
 
 
@@ -149,7 +169,9 @@ def test_what_is_no_object_is_damaged(tmp_path: Path, content: bytes) -> None:
         read_json(tmp_path / "file")
 
 
-@pytest.mark.parametrize("status", ["{", "[]", '{"began": 3}', '{"since": "soon"}', '{"began": "0001-01-01T00:00"}'])
+@pytest.mark.parametrize(
+    "status", ["{", "[]", '{"began": 3}', '{"since": "soon"}', '{"began": "0001-01-01T00:00"}']
+)
 def test_a_run_whose_start_is_not_known_counts_as_the_oldest(tmp_path: Path, status: str) -> None:
     for name, content in (("a", '{"since": "2026-11-24T10:00:00+00:00"}'), ("b", status)):
         (tmp_path / name).mkdir()

@@ -62,7 +62,9 @@ def test_a_run_with_a_link_out_of_it_is_refused_unread(tmp_path: Path) -> None:
     assert str(run / "config.yaml") in record.status["error"]
 
 
-def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_run(tmp_path / "mine")
     (tmp_path / "theirs").mkdir()
 
@@ -72,8 +74,12 @@ def test_a_folder_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: p
         return scan(folder)
 
     monkeypatch.setattr("cnnbench.runs.records.os.scandir", scandir)
-    found = [(run.path.name, run.state, run.status.get("error", "")) for run in read_records(tmp_path)]
-    told = f"{tmp_path / 'theirs'}: Permission denied. Permit access to it, or choose another folder."
+    found = [
+        (run.path.name, run.state, run.status.get("error", "")) for run in read_records(tmp_path)
+    ]
+    told = (
+        f"{tmp_path / 'theirs'}: Permission denied. Permit access to it, or choose another folder."
+    )
     assert found == [("mine", "finished", ""), ("theirs", "refused", told)]
 
 
@@ -81,7 +87,9 @@ def test_a_job_that_may_not_be_looked_into_is_refused_not_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run(tmp_path / "theirs")
-    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": {"theirs": ["seed=7"], "waiting": ["seed=8"]}}))
+    (tmp_path / "sweep.json").write_text(
+        json.dumps({"jobs": {"theirs": ["seed=7"], "waiting": ["seed=8"]}})
+    )
 
     def stat(path: Path, real=Path.stat, **more):  # type: ignore[no-untyped-def]
         if path.parent == tmp_path / "theirs":
@@ -119,7 +127,9 @@ def test_damaged_files_are_as_none(tmp_path: Path, content: str) -> None:
     assert (record.state, record.rows, record.config["seed"]) == ("finished", [], 0)
 
 
-@pytest.mark.parametrize("content", ["seed: !!timestamp x", "a: &a [*a]", "1", "[" * 100_000, "- ["])
+@pytest.mark.parametrize(
+    "content", ["seed: !!timestamp x", "a: &a [*a]", "1", "[" * 100_000, "- ["]
+)
 def test_damaged_yaml_is_as_none(tmp_path: Path, content: str) -> None:
     run = make_run(tmp_path / "run")
     (run / "config.yaml").write_text(content)

@@ -84,7 +84,9 @@ def test_the_third_signal_kills() -> None:
         assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
 
 
-@pytest.mark.parametrize(("number", "ending"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGUSR2, Preempted)])
+@pytest.mark.parametrize(
+    ("number", "ending"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGUSR2, Preempted)]
+)
 def test_what_can_be_broken_off_is(number: int, ending: type[BaseException]) -> None:
     in_a_job_of_a_scheduler()
     with pytest.raises(ending), Stopping() as stopping, stopping.raising():
@@ -118,7 +120,9 @@ def test_the_handlers_are_as_before_in_the_end(number: int) -> None:
 def test_it_says_what_it_does_and_how_to_be_quicker(capfd: pytest.CaptureFixture[str]) -> None:
     with Stopping():
         send(signal.SIGINT)
-    assert "stopping after this step, with a checkpoint (once more: at once)" in capfd.readouterr().err
+    assert (
+        "stopping after this step, with a checkpoint (once more: at once)" in capfd.readouterr().err
+    )
 
 
 def test_no_signal_is_a_preemption_where_no_scheduler_handles_one() -> None:

@@ -22,11 +22,27 @@ Done = subprocess.CompletedProcess[str]
 
 # 7 steps an epoch, 3 batches of the validation set after each, then 2 of the test set
 JOB = (
-    *("model=bn_lenet", "data=sample", "data.train_examples=200", "data.validation=90", "data.test_examples=60"),
-    *("train.batch_size=32", "train.epochs=3", "train.ema_decay=0.9", "augment=hflip_translate", "scheduler=cosine"),
+    *(
+        "model=bn_lenet",
+        "data=sample",
+        "data.train_examples=200",
+        "data.validation=90",
+        "data.test_examples=60",
+    ),
+    *(
+        "train.batch_size=32",
+        "train.epochs=3",
+        "train.ema_decay=0.9",
+        "augment=hflip_translate",
+        "scheduler=cosine",
+    ),
     *("optimizer=momentum", "optimizer.lr=0.1", "device=cpu"),
 )
-MOMENTS = {"mid_epoch": ("step", 10), "validation": ("evaluation", 5), "final_evaluation": ("evaluation", 11)}
+MOMENTS = {
+    "mid_epoch": ("step", 10),
+    "validation": ("evaluation", 5),
+    "final_evaluation": ("evaluation", 11),
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +84,12 @@ def test_sigterm_before_training_ends_the_command_with_its_code(
 def test_what_a_signal_prints_goes_on_to_the_same_bits(
     forks: ForkServer, tmp_path: Path, unharmed: Path, number: int, code: int, moment: str
 ) -> None:
-    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(number, *MOMENTS[moment])])
-    assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted"), struck.stderr
+    struck = forks.run(
+        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(number, *MOMENTS[moment])]
+    )
+    assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted"), (
+        struck.stderr
+    )
     assert "Traceback" not in struck.stderr
     done = forks.run(*printed_command(struck), folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -99,7 +119,9 @@ def test_each_signal_that_would_kill_saves_and_logs_the_command_that_resumes(
 
 def test_a_closed_terminal_loses_nothing(forks: ForkServer, tmp_path: Path, unharmed: Path) -> None:
     strikes = [(signal.SIGHUP, "step", 10)]
-    closed = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable="pipe")
+    closed = forks.run(
+        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable="pipe"
+    )
     assert closed.returncode == 129
     done = forks.run("resume", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -109,7 +131,9 @@ def test_a_closed_terminal_loses_nothing(forks: ForkServer, tmp_path: Path, unha
 def test_an_ignored_hangup_stays_ignored(forks: ForkServer, tmp_path: Path) -> None:
     ignored = [signal.SIGHUP]
     strikes = [(signal.SIGHUP, "step", 10)]
-    done = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, ignored_signals=ignored)
+    done = forks.run(
+        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, ignored_signals=ignored
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -118,8 +142,12 @@ def is_suspended(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the state of a process in /proc")
-def test_the_time_in_which_a_process_was_suspended_is_not_training(forks: ForkServer, tmp_path: Path) -> None:
-    running = forks.start(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(signal.SIGSTOP, "step", 10)])
+def test_the_time_in_which_a_process_was_suspended_is_not_training(
+    forks: ForkServer, tmp_path: Path
+) -> None:
+    running = forks.start(
+        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(signal.SIGSTOP, "step", 10)]
+    )
     while running.is_running() and not is_suspended(running.pid):
         time.sleep(0.01)
     time.sleep(1)
@@ -135,22 +163,30 @@ def test_a_signal_saves_where_nothing_can_be_printed(
     forks: ForkServer, tmp_path: Path, number: int, code: int, unwritable: str
 ) -> None:
     strikes = [(number, "step", 10)]
-    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable=unwritable)
+    struck = forks.run(
+        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable=unwritable
+    )
     assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
     log = (tmp_path / "run" / "train.log").read_text()
     assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in log
 
 
 @pytest.mark.parametrize("unwritable", ["full", "pipe"])
-def test_a_run_is_finished_where_nothing_can_be_printed(forks: ForkServer, tmp_path: Path, unwritable: str) -> None:
+def test_a_run_is_finished_where_nothing_can_be_printed(
+    forks: ForkServer, tmp_path: Path, unwritable: str
+) -> None:
     done = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, unwritable=unwritable)
     assert done.returncode == 0
     assert (tmp_path / "run" / "result.json").exists()
 
 
-def test_a_signal_ends_a_sweep_where_nothing_can_be_printed(forks: ForkServer, tmp_path: Path) -> None:
+def test_a_signal_ends_a_sweep_where_nothing_can_be_printed(
+    forks: ForkServer, tmp_path: Path
+) -> None:
     strikes = [(signal.SIGHUP, "step", 10)]
-    sweep = forks.run(*("-m", *JOB, "sweep=x", "seed=1,2"), folder=tmp_path, strikes=strikes, unwritable="pipe")
+    sweep = forks.run(
+        *("-m", *JOB, "sweep=x", "seed=1,2"), folder=tmp_path, strikes=strikes, unwritable="pipe"
+    )
     assert sweep.returncode == 129
     folder = tmp_path / "outputs" / "sweeps" / "x"
     (job,) = folder.glob("*/status.json")
@@ -165,14 +201,20 @@ def test_what_only_prints_ends_with_its_reader(forks: ForkServer, tmp_path: Path
         assert done.returncode == 141, command
 
 
-def test_a_signal_in_an_epoch_is_followed_by_one_more_step_at_most(forks: ForkServer, tmp_path: Path) -> None:
+def test_a_signal_in_an_epoch_is_followed_by_one_more_step_at_most(
+    forks: ForkServer, tmp_path: Path
+) -> None:
     struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(INT, "step", 10)])
     assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in struck.stdout
 
 
 @pytest.mark.parametrize(
     "second",  # as the checkpoint is copied, or put into place; just before, just after, and as the status is
-    [("save", 2), ("file", 36), *(pytest.param(("file", n), marks=pytest.mark.slow) for n in (33, 37, 39))],
+    [
+        ("save", 2),
+        ("file", 36),
+        *(pytest.param(("file", n), marks=pytest.mark.slow) for n in (33, 37, 39)),
+    ],
 )
 def test_a_second_sigint_ends_at_once_and_harms_nothing(
     forks: ForkServer, tmp_path: Path, unharmed: Path, second: tuple[str, int]
@@ -219,7 +261,9 @@ def test_a_signal_after_the_command_finds_what_it_found_before(within: Command) 
     assert signal.getsignal(TERM) == before
 
 
-def test_signals_at_random_moments_leave_the_same_bits(forks: ForkServer, tmp_path: Path, unharmed: Path) -> None:
+def test_signals_at_random_moments_leave_the_same_bits(
+    forks: ForkServer, tmp_path: Path, unharmed: Path
+) -> None:
     signal_at_random(forks, tmp_path, unharmed, seed=0)
 
 
@@ -260,7 +304,9 @@ def test_the_command_printed_in_a_sweep_ends_with_the_same_bits_in_all_jobs(swee
     _, ours, unharmed = sweep
     jobs = {each.name for each in unharmed.iterdir() if each.is_dir()}
     assert len(jobs) == 3
-    assert {job: differences(ours / job, unharmed / job) for job in jobs} == {job: [] for job in jobs}
+    assert {job: differences(ours / job, unharmed / job) for job in jobs} == {
+        job: [] for job in jobs
+    }
 
 
 @pytest.mark.slow

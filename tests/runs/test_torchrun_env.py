@@ -5,7 +5,12 @@ import pytest
 from cnnbench.runs.torchrun_env import Processes, processes
 
 TOLD = {"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "gauss", "MASTER_PORT": "29500"}
-LOCAL = {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RESTART_COUNT": "2", "TORCHELASTIC_RUN_ID": "job7"}
+LOCAL = {
+    "LOCAL_RANK": "1",
+    "LOCAL_WORLD_SIZE": "2",
+    "TORCHELASTIC_RESTART_COUNT": "2",
+    "TORCHELASTIC_RUN_ID": "job7",
+}
 
 
 @pytest.fixture
@@ -20,7 +25,9 @@ def test_torchrun_tells_a_process_which_it_is(told: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("missing", TOLD)
-def test_without_all_that_torchrun_tells_there_is_one_process(told: pytest.MonkeyPatch, missing: str) -> None:
+def test_without_all_that_torchrun_tells_there_is_one_process(
+    told: pytest.MonkeyPatch, missing: str
+) -> None:
     told.delenv(missing)
     assert processes() == Processes()
 
@@ -40,4 +47,6 @@ def test_several_on_one_machine_are_started_by_torchrun(told: pytest.MonkeyPatch
 
 
 def test_several_machines_are_told_where_to_meet(told: pytest.MonkeyPatch) -> None:
-    assert {"--nnodes=2", "--rdzv-endpoint=gauss", "--nproc-per-node=2"} <= set(processes().program())
+    assert {"--nnodes=2", "--rdzv-endpoint=gauss", "--nproc-per-node=2"} <= set(
+        processes().program()
+    )

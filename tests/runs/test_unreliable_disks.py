@@ -67,13 +67,17 @@ def test_commands_that_log_nothing_warn_of_a_failing_disk_too(
     assert (done.returncode, caplog.text.count(WARNING)) == (0, 1), done.stderr
 
 
-def test_training_does_not_wait_for_the_disk_after_each_epoch(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_does_not_wait_for_the_disk_after_each_epoch(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waited: list[threading.Thread] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: waited.append(threading.current_thread()))
     numbers = []
     for epochs in (2, 5):
         waited.clear()
-        assert within(*SMALL, f"train.epochs={epochs}", f"hydra.run.dir=run{epochs}").returncode == 0
+        assert (
+            within(*SMALL, f"train.epochs={epochs}", f"hydra.run.dir=run{epochs}").returncode == 0
+        )
         numbers.append(waited.count(threading.main_thread()))
         assert len(waited) > numbers[-1]  # checkpoints are synced, by their own thread
     assert numbers[0] == numbers[1] > 0
@@ -91,9 +95,14 @@ def test_a_full_disk_ends_a_run_though_it_is_told_by_a_sync(disk: Disk, within: 
     assert (done.returncode, "No space left on device" in done.stderr) == (2, True), done.stderr
 
 
-def test_a_link_to_a_disk_that_is_not_there_is_named_as_that(within: Command, tmp_path: Path) -> None:
+def test_a_link_to_a_disk_that_is_not_there_is_named_as_that(
+    within: Command, tmp_path: Path
+) -> None:
     (tmp_path / "outputs").symlink_to(tmp_path / "missing")
     done = within(*SMALL)
-    assert (done.returncode, "outputs is a link to nothing. Name another place" in done.stderr) == (2, True)
+    assert (done.returncode, "outputs is a link to nothing. Name another place" in done.stderr) == (
+        2,
+        True,
+    )
     assert "writable" in within("doctor").stdout
     assert "it is a link to nothing" in " ".join(within("doctor").stdout.split())

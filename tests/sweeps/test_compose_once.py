@@ -21,7 +21,12 @@ JOBS = {
     "texts": ['sweep="a b"', "data.root='x=y, z'", "train.loss=hinge"],
     "null, a list and a reference": ["data.resize=null", "tracker=[]", "train.epochs=${seed}"],
     "choices": ["model=vgg11", "optimizer=adamw", "experiment=smoke"],
-    "choices and values of theirs": ["optimizer=sgd", "optimizer.momentum=0.5", "model=resnet18", "model.recipe.lr=1"],
+    "choices and values of theirs": [
+        "optimizer=sgd",
+        "optimizer.momentum=0.5",
+        "model=resnet18",
+        "model.recipe.lr=1",
+    ],
     "several choices of a group": ["tracker=[tensorboard,mlflow]", "seed=1"],
     "an added key": ["+model.width=2", "seed=1"],
     "an added choice": ["+optimizer@other=sgd", "seed=1"],
@@ -48,7 +53,9 @@ def shared(loader: ConfigLoader) -> DictConfig:
 
 
 @pytest.mark.parametrize("overrides", JOBS.values(), ids=JOBS)
-def test_a_job_is_composed_as_hydra_composes_it(loader: ConfigLoader, shared: DictConfig, overrides: list[str]) -> None:
+def test_a_job_is_composed_as_hydra_composes_it(
+    loader: ConfigLoader, shared: DictConfig, overrides: list[str]
+) -> None:
     quick = ComposeOnce(loader)
     expected = loader.load_sweep_config(shared, overrides)
     for _ in range(2):
@@ -59,7 +66,9 @@ def test_a_job_is_composed_as_hydra_composes_it(loader: ConfigLoader, shared: Di
         composed.seed = 99  # which must not reach the next job
 
 
-def test_jobs_of_the_same_choices_are_composed_once(loader: ConfigLoader, shared: DictConfig) -> None:
+def test_jobs_of_the_same_choices_are_composed_once(
+    loader: ConfigLoader, shared: DictConfig
+) -> None:
     quick = ComposeOnce(loader)
     for seed in range(3):
         for model in ("lenet", "nin"):
@@ -67,7 +76,9 @@ def test_jobs_of_the_same_choices_are_composed_once(loader: ConfigLoader, shared
     assert len(quick.composed) == 2
 
 
-def test_what_is_kept_has_a_limit(loader: ConfigLoader, shared: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_has_a_limit(
+    loader: ConfigLoader, shared: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(compose_once, "MAX_COMPOSED", 2)
     quick = ComposeOnce(loader)
     for model in ("lenet", "nin", "vgg11"):
@@ -75,8 +86,12 @@ def test_what_is_kept_has_a_limit(loader: ConfigLoader, shared: DictConfig, monk
     assert len(quick.composed) == 1
 
 
-@pytest.mark.parametrize("wrong", ["optimizer.nothing=1", "model=nothing", "nothing=1", "seed.x=1", "+seed=1"])
-def test_a_mistake_is_told_in_the_words_of_hydra(loader: ConfigLoader, shared: DictConfig, wrong: str) -> None:
+@pytest.mark.parametrize(
+    "wrong", ["optimizer.nothing=1", "model=nothing", "nothing=1", "seed.x=1", "+seed=1"]
+)
+def test_a_mistake_is_told_in_the_words_of_hydra(
+    loader: ConfigLoader, shared: DictConfig, wrong: str
+) -> None:
     messages = []
     for loads in (loader, ComposeOnce(loader)):
         with pytest.raises(ConfigCompositionException) as caught:
@@ -85,7 +100,9 @@ def test_a_mistake_is_told_in_the_words_of_hydra(loader: ConfigLoader, shared: D
     assert messages[0] == messages[1]
 
 
-def test_it_goes_to_other_processes_without_what_it_holds(loader: ConfigLoader, shared: DictConfig) -> None:
+def test_it_goes_to_other_processes_without_what_it_holds(
+    loader: ConfigLoader, shared: DictConfig
+) -> None:
     quick = ComposeOnce(loader)
     quick.load_sweep_config(shared, ["seed=1"])
     sent = pickle.loads(pickle.dumps(quick))

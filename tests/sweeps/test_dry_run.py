@@ -32,7 +32,9 @@ def record_calls(monkeypatch: pytest.MonkeyPatch, name: str, *, fail: bool = Fal
     return calls
 
 
-def test_data_that_cannot_be_fetched_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_cannot_be_fetched_are_looked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loads = record_calls(monkeypatch, "datasets.load", fail=True)
     done = run_in_process(*SWEEP, "seed=0,1,2", folder=tmp_path)
     assert (done.returncode, len(loads)) == (3, 1)
@@ -40,9 +42,13 @@ def test_data_that_cannot_be_fetched_are_looked_for_once(tmp_path: Path, monkeyp
     assert done.stdout.splitlines()[-1].endswith("Nothing was started.")
 
 
-def test_the_arithmetic_of_a_network_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_arithmetic_of_a_network_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     counts = record_calls(monkeypatch, "count_flops")
-    done = run_in_process(*SWEEP, "model.widths=[8],[9]", "seed=0,1", "optimizer.lr=0.1,0.2", folder=tmp_path)
+    done = run_in_process(
+        *SWEEP, "model.widths=[8],[9]", "seed=0,1", "optimizer.lr=0.1,0.2", folder=tmp_path
+    )
     assert (done.returncode, len(counts)) == (0, 2), done.stderr
 
 

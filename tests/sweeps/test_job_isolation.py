@@ -34,7 +34,13 @@ ONE_EPOCH = (*TINY, "train.epochs=1", "train.fail_if_not_learning=false")
 UNLIKE = (
     ("seed=7", "device.precision=bf16", "device.threads=2"),
     ("device.deterministic=true", "device.channels_last=false", "train.ema_decay=0.9"),
-    ("model=bn_lenet", "optimizer=adam", "augment=hflip_translate", "data.resize=32", "train.grad_clip_norm=1"),
+    (
+        "model=bn_lenet",
+        "optimizer=adam",
+        "augment=hflip_translate",
+        "data.resize=32",
+        "train.grad_clip_norm=1",
+    ),
 )
 
 
@@ -44,7 +50,9 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_job_after_others_has_the_bits_it_has_alone(forks: ForkServer, tmp_path: Path) -> None:
-    alone = forks.run(*TINY, "model=mlp", "seed=3", "device.threads=1", "hydra.run.dir=alone", folder=tmp_path)
+    alone = forks.run(
+        *TINY, "model=mlp", "seed=3", "device.threads=1", "hydra.run.dir=alone", folder=tmp_path
+    )
     assert alone.returncode == 0
     for overrides in UNLIKE:
         train(*ONE_EPOCH, *overrides)
@@ -55,7 +63,9 @@ def test_a_job_after_others_has_the_bits_it_has_alone(forks: ForkServer, tmp_pat
 def test_the_jobs_of_a_sweep_have_the_bits_they_have_alone(within: Command, tmp_path: Path) -> None:
     assert within("-m", *TINY, "sweep=both", "seed=1,2").returncode == 0
     jobs = sorted((tmp_path / "outputs" / "sweeps" / "both").glob("*seed=*"))
-    assert [differences(job, train(*TINY, f"seed={seed}").directory) for seed, job in enumerate(jobs, 1)] == [[], []]
+    assert [
+        differences(job, train(*TINY, f"seed={seed}").directory) for seed, job in enumerate(jobs, 1)
+    ] == [[], []]
 
 
 def settings() -> dict[str, Any]:
@@ -92,7 +102,9 @@ class Remains:
             self.tensors = sum(issubclass(type(each), torch.Tensor) for each in alive)
         self.descriptors = Counter(map(_target, Path("/proc/self/fd").iterdir()))
         self.threads = sorted(thread.name for thread in threading.enumerate())
-        self.handlers = len(logging.getLogger().handlers) + len(logging.getLogger("cnnbench").handlers)
+        self.handlers = len(logging.getLogger().handlers) + len(
+            logging.getLogger("cnnbench").handlers
+        )
 
 
 def _target(descriptor: Path) -> str:
@@ -103,7 +115,9 @@ def _target(descriptor: Path) -> str:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("ends", ["finished", pytest.param("stopped", marks=pytest.mark.slow), "failed"])
+@pytest.mark.parametrize(
+    "ends", ["finished", pytest.param("stopped", marks=pytest.mark.slow), "failed"]
+)
 def test_a_third_job_leaves_what_the_second_left(ends: str) -> None:
     def on_epoch(row: object) -> bool:
         if ends == "failed":
@@ -134,7 +148,9 @@ def test_jobs_of_a_sweep_leave_no_tensors(within: Command, monkeypatch: pytest.M
     assert tensors[2] == tensors[1]
 
 
-def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_files_of_a_sweep_are_read_once(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache.clear()
     opened: list[str] = []
     read = public_files.read_verified
@@ -148,7 +164,9 @@ def test_the_files_of_a_sweep_are_read_once(within: Command, monkeypatch: pytest
     assert sorted(opened) == sorted(f"{name}.gz" for name in FILES)
 
 
-def test_hydra_composes_once_what_the_jobs_of_a_sweep_share(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hydra_composes_once_what_the_jobs_of_a_sweep_share(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seeds: list[int] = []
     composed: list[list[str]] = []
 
@@ -171,7 +189,9 @@ def test_hydra_composes_once_what_the_jobs_of_a_sweep_share(within: Command, mon
     assert models == ["model=lenet", "model=mlp"]
 
 
-def test_hydra_keeps_no_configuration_of_a_job(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hydra_keeps_no_configuration_of_a_job(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     returned: list[JobReturn] = []
     end = RunCallback.on_job_end
 

@@ -60,7 +60,9 @@ def test_the_last_override_of_a_key_counts() -> None:
 
 def test_lines_of_a_jobs_file_multiply() -> None:
     jobs = list_jobs(["seed=0,1"], lines=[["optimizer.lr=0.1"], ["optimizer.lr=0.2"]])
-    assert [" ".join(job) for job in jobs] == [f"optimizer.lr={lr} seed={seed}" for lr in (0.1, 0.2) for seed in (0, 1)]
+    assert [" ".join(job) for job in jobs] == [
+        f"optimizer.lr={lr} seed={seed}" for lr in (0.1, 0.2) for seed in (0, 1)
+    ]
 
 
 def test_proposed_values_give_way_to_the_command_line_and_to_lines() -> None:

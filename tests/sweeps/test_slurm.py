@@ -66,7 +66,9 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _submitit: None) -> S
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), TERMINATED])
-def test_without_a_scheduler_the_process_ends_as_it_was_about_to(stop: KeyboardInterrupt | SystemExit) -> None:
+def test_without_a_scheduler_the_process_ends_as_it_was_about_to(
+    stop: KeyboardInterrupt | SystemExit,
+) -> None:
     with pytest.raises(type(stop)) as ended:
         end_or_restart(stop)
     assert ended.value is stop
@@ -108,7 +110,9 @@ def test_a_job_that_was_queued_again_before_has_ended_all_the_same(
     [(REQUEUED, TERMINATED), (RUNNING, SystemExit(-1))],
     ids=["queued again", "ended by submitit before the run began"],
 )
-def test_a_job_without_a_result_ends_as_it_was_about_to(slurm: Slurm, answer: str, ending: SystemExit) -> None:
+def test_a_job_without_a_result_ends_as_it_was_about_to(
+    slurm: Slurm, answer: str, ending: SystemExit
+) -> None:
     slurm.says(answer)
     with pytest.raises(SystemExit) as ended:
         end_or_restart(ending)
@@ -124,7 +128,9 @@ def test_a_job_that_submitit_does_not_start_again_has_ended(slurm: Slurm) -> Non
     end_or_restart(Preempted(143))
 
 
-def test_of_an_array_slurm_is_asked_for_this_job_alone(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_an_array_slurm_is_asked_for_this_job_alone(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     slurm.says(RUNNING)

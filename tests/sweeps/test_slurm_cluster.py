@@ -19,7 +19,9 @@ from cnnbench.runs.reading import read_status
 pytestmark = pytest.mark.slow
 
 MISSING = missing_programs()
-SEARCH_PATH = ":".join(map(str, [ROOT / "tests" / "helpers" / "job_fault_injection", *filter(None, sys.path)]))
+SEARCH_PATH = ":".join(
+    map(str, [ROOT / "tests" / "helpers" / "job_fault_injection", *filter(None, sys.path)])
+)
 ON_SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1")
 TIMEOUT_S = 200
 
@@ -67,7 +69,9 @@ class Slurm:
 def slurm(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     """Also the sweep `unharmed`, which has nothing to do with it."""
     if MISSING:
-        pytest.skip(f"there is no {', '.join(MISSING)}: apt-get install slurmctld slurmd slurm-client munge")
+        pytest.skip(
+            f"there is no {', '.join(MISSING)}: apt-get install slurmctld slurmd slurm-client munge"
+        )
     folder = tmp_path_factory.mktemp("shared")
     unharmed = forks.run("-m", *SMALL, "seed=0,1,2,3", "sweep=unharmed", folder=folder)
     assert unharmed.returncode == 0, unharmed.stderr
@@ -91,12 +95,16 @@ def test_all_jobs_but_one_that_is_cancelled_finish(states: list[str]) -> None:
 
 
 @pytest.mark.parametrize("seed", [UNDISTURBED, SIGNALLED, QUEUED_AGAIN, CANCELLED])
-def test_whatever_happens_to_a_job_it_ends_with_the_same_bits(slurm: Slurm, states: list[str], seed: int) -> None:
+def test_whatever_happens_to_a_job_it_ends_with_the_same_bits(
+    slurm: Slurm, states: list[str], seed: int
+) -> None:
     assert differences(slurm.job("struck", seed), slurm.job("unharmed", seed)) == []
 
 
 def test_a_job_that_slurm_gives_time_to_end_is_started_again(slurm: Slurm) -> None:
     done = slurm.sweep("preempted", "0", URGENT)
-    assert (done.returncode, slurm.state("preempted", 0)) == (0, "finished"), slurm.logs("preempted")
+    assert (done.returncode, slurm.state("preempted", 0)) == (0, "finished"), slurm.logs(
+        "preempted"
+    )
     assert "Requeued job" in slurm.logs("preempted")
     assert differences(slurm.job("preempted", 0), slurm.job("unharmed", 0)) == []

@@ -18,7 +18,9 @@ from cnnbench.runs.reading import read_status
 
 JOB = tuple(word for word in SMALL if not word.startswith("optimizer.lr="))
 GOOD, BAD = "optimizer.lr=0.01", "optimizer.lr=1e+30"
-SEARCH_PATH = ":".join(map(str, [ROOT / "tests" / "helpers" / "job_fault_injection", *filter(None, sys.path)]))
+SEARCH_PATH = ":".join(
+    map(str, [ROOT / "tests" / "helpers" / "job_fault_injection", *filter(None, sys.path)])
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ def sweeps(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweep
     jobs = (*JOB, "optimizer.lr=0.01,1e+30", "sweep=ours", "hydra/launcher=slurm_local")
     done = forks.run("-m", *jobs, folder=folder, PYTHONPATH=SEARCH_PATH, STRIKE="kill -USR2 $PPID")
     assert done.returncode == 4, done.stdout + done.stderr
-    return Sweeps(done.returncode, folder / "outputs/sweeps/ours", folder / "outputs/sweeps/unharmed")
+    return Sweeps(
+        done.returncode, folder / "outputs/sweeps/ours", folder / "outputs/sweeps/unharmed"
+    )
 
 
 @pytest.mark.slow
@@ -61,7 +65,9 @@ def test_the_exit_code_is_that_of_the_failure(sweeps: Sweeps) -> None:
 
 @pytest.mark.slow
 def test_a_job_that_is_preempted_goes_on_where_it_stood(sweeps: Sweeps) -> None:
-    continued = json.loads((job_of(sweeps.ours, GOOD) / "environment.json").read_text())["continued"]
+    continued = json.loads((job_of(sweeps.ours, GOOD) / "environment.json").read_text())[
+        "continued"
+    ]
     assert [(each["epoch"], each["step"]) for each in continued] == [(1, 2)]
 
 
@@ -74,12 +80,16 @@ def test_a_job_that_is_preempted_ends_with_the_same_bits(sweeps: Sweeps) -> None
 def slurm_that_refuses(tmp_path: Path) -> str:
     """A PATH with commands of Slurm's that fail."""
     for name in ("sbatch", "srun"):
-        (tmp_path / name).write_text("#!/bin/sh\necho invalid partition specified: gpu >&2\nexit 1\n")
+        (tmp_path / name).write_text(
+            "#!/bin/sh\necho invalid partition specified: gpu >&2\nexit 1\n"
+        )
         (tmp_path / name).chmod(0o755)
     return f"{tmp_path}:/usr/bin:/bin"
 
 
-def test_what_sbatch_says_is_told(forks: ForkServer, tmp_path: Path, slurm_that_refuses: str) -> None:
+def test_what_sbatch_says_is_told(
+    forks: ForkServer, tmp_path: Path, slurm_that_refuses: str
+) -> None:
     done = forks.run("-m", *SMALL, "hydra/launcher=slurm", folder=tmp_path, PATH=slurm_that_refuses)
     assert done.returncode == 2, done.stderr
     assert "invalid partition specified: gpu" in done.stderr
@@ -89,5 +99,8 @@ def test_what_sbatch_says_is_told(forks: ForkServer, tmp_path: Path, slurm_that_
 def test_where_there_is_no_slurm_that_is_told(forks: ForkServer, tmp_path: Path) -> None:
     done = forks.run("-m", *SMALL, "hydra/launcher=slurm", folder=tmp_path, PATH=str(tmp_path))
     assert done.returncode == 2, done.stderr
-    assert done.stderr == 'cnnbench: submitit: Could not detect "srun", are you indeed on a slurm cluster?\n'
+    assert (
+        done.stderr
+        == 'cnnbench: submitit: Could not detect "srun", are you indeed on a slurm cluster?\n'
+    )
     assert "not begun" not in done.stdout

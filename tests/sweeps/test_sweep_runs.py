@@ -76,7 +76,10 @@ def test_failed_jobs_do_not_stop_the_others_and_are_told_at_the_end(grid: Grid) 
     assert "The training loss became" in told[0]
     place = job(sweep, "optimizer.lr=1e+30", "seed=1").relative_to(sweep.parents[2])
     assert f"  more: {place}/status.json" in told[:5]
-    assert "Traceback" in json.loads((sweep.parents[2] / place / "status.json").read_text())["traceback"]
+    assert (
+        "Traceback"
+        in json.loads((sweep.parents[2] / place / "status.json").read_text())["traceback"]
+    )
 
 
 def test_the_csv_has_a_row_for_each_job_the_best_first(grid: Grid) -> None:
@@ -93,12 +96,16 @@ def test_report_repeats_the_table_of_a_sweep_and_its_csv(grid: Grid) -> None:
     (sweep / "sweep.csv").unlink()
     again = run_in_process("report", "outputs/sweeps/mine", folder=sweep.parents[2])
     written = "".join(f"outputs/sweeps/mine/report.{kind}\n" for kind in ("html", "csv", "md"))
-    assert (again.returncode, again.stdout) == (0, done.stdout.partition("\n\n")[2] + written), again.stderr
+    assert (again.returncode, again.stdout) == (0, done.stdout.partition("\n\n")[2] + written), (
+        again.stderr
+    )
     assert (sweep / "sweep.csv").read_bytes() == table
 
 
 @pytest.mark.slow
-def test_a_sweep_that_changed_adds_what_is_new_and_keeps_what_is_there(tmp_path: Path, mine: Path) -> None:
+def test_a_sweep_that_changed_adds_what_is_new_and_keeps_what_is_there(
+    tmp_path: Path, mine: Path
+) -> None:
     assert run_in_process(*SWEEP, "seed=0,1", folder=tmp_path).returncode == 0
     before = (job(mine, "seed=1") / "status.json").read_bytes()
     done = run_in_process(*SWEEP, "seed=1,2", folder=tmp_path)
@@ -132,7 +139,9 @@ def test_a_failed_job_is_tried_again(tmp_path: Path, command: tuple[str, ...]) -
     assert run_in_process(*SWEEP, "model.name=mlp,own:Net", folder=tmp_path).returncode == 1
     (tmp_path / "broken").unlink()
     done = run_in_process(*command, folder=tmp_path)
-    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), (
+        done.stdout + done.stderr
+    )
 
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
@@ -147,7 +156,9 @@ def test_after_a_failed_job_no_more_begin_if_asked_so_and_resume_begins_them(
     done = run_in_process("resume", "outputs/sweeps/mine", folder=tmp_path)
     assert "3 runs: 1 failed, 2 not begun" in done.stdout, done.stdout  # it fails again
     (tmp_path / "outputs" / "sweeps" / "mine" / "sweep.json").write_text(
-        (tmp_path / "outputs" / "sweeps" / "mine" / "sweep.json").read_text().replace("=stop", "=continue")
+        (tmp_path / "outputs" / "sweeps" / "mine" / "sweep.json")
+        .read_text()
+        .replace("=stop", "=continue")
     )
     done = run_in_process("resume", "outputs/sweeps/mine", folder=tmp_path)
     assert "3 runs: 2 finished, 1 failed" in done.stdout, done.stdout
@@ -158,14 +169,23 @@ def test_resume_begins_the_jobs_that_had_not_begun_with_their_bits(
 ) -> None:
     sweep = (*SWEEP, "optimizer.lr=0.005,0.02", "seed=0,1")
     struck = forks.run(*sweep, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 6)])
-    assert (struck.returncode, "4 runs: 1 interrupted, 3 not begun" in struck.stdout) == (130, True), struck.stdout
+    assert (struck.returncode, "4 runs: 1 interrupted, 3 not begun" in struck.stdout) == (
+        130,
+        True,
+    ), struck.stdout
     done = run_in_process("resume", "outputs/sweeps/mine", folder=tmp_path)
-    assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), (
+        done.stdout + done.stderr
+    )
     finished = [each.parent.name for each in mine.glob("*/result.json")]
-    assert {name: differences(mine / name, grid[0] / name) for name in finished} == {name: [] for name in finished}
+    assert {name: differences(mine / name, grid[0] / name) for name in finished} == {
+        name: [] for name in finished
+    }
 
 
-def test_a_sweep_that_torchrun_restarts_goes_on_whatever_it_was_named(forks: ForkServer, tmp_path: Path) -> None:
+def test_a_sweep_that_torchrun_restarts_goes_on_whatever_it_was_named(
+    forks: ForkServer, tmp_path: Path
+) -> None:
     launch = {**told_apart(1)[0], "TORCHELASTIC_RUN_ID": "launch"}
     words = ("-m", *SMALL, "seed=0,1")
     struck = forks.run(*words, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 6)], **launch)
@@ -173,16 +193,22 @@ def test_a_sweep_that_torchrun_restarts_goes_on_whatever_it_was_named(forks: For
     (named_by_the_time,) = (tmp_path / "outputs" / "sweeps").iterdir()
     named_by_the_time.rename(named_by_the_time.with_name("earlier"))
     done = run_in_process(*words, folder=tmp_path, TORCHELASTIC_RESTART_COUNT="1", **launch)
-    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), (
+        done.stdout + done.stderr
+    )
     assert [each.name for each in (tmp_path / "outputs" / "sweeps").iterdir()] == ["earlier"]
 
 
-def test_lines_of_a_file_are_jobs_and_what_is_swept_beside_them_multiplies(tmp_path: Path, mine: Path) -> None:
+def test_lines_of_a_file_are_jobs_and_what_is_swept_beside_them_multiplies(
+    tmp_path: Path, mine: Path
+) -> None:
     (tmp_path / "jobs").write_text(
         "# two\noptimizer.momentum=0.5 train.grad_clip_norm=1 # one\n\noptimizer.momentum=0.9\n"
     )
     done = run_in_process(*SWEEP, "--jobs-file", "jobs", "seed=0,1", folder=tmp_path)
-    assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), (
+        done.stdout + done.stderr
+    )
     assert "train.grad_clip_norm" not in job(mine, "optimizer.momentum=0.9", "seed=1").name
     assert job(mine, "optimizer.momentum=0.5", "train.grad_clip_norm=1", "seed=1")
 
@@ -204,7 +230,9 @@ def test_lines_of_a_file_are_jobs_and_what_is_swept_beside_them_multiplies(tmp_p
         (None, "cannot be read: [Errno 2]"),
     ],
 )
-def test_jobs_files_that_cannot_be_are_refused(tmp_path: Path, lines: str | None, told: str) -> None:
+def test_jobs_files_that_cannot_be_are_refused(
+    tmp_path: Path, lines: str | None, told: str
+) -> None:
     if lines is not None:
         (tmp_path / "jobs").write_text(lines)
     done = run_in_process(*SWEEP, "--jobs-file", "jobs", "seed=0,1", folder=tmp_path)
@@ -219,9 +247,14 @@ def test_flags_of_sweeps_want_a_sweep(tmp_path: Path, flag: Sequence[str]) -> No
 
 
 def test_a_dry_run_lists_jobs_and_time_and_starts_nothing(tmp_path: Path) -> None:
-    done = run_in_process(*SWEEP, "seed=0,1", "train.epochs=1000,2000", "--dry-run", folder=tmp_path)
+    done = run_in_process(
+        *SWEEP, "seed=0,1", "train.epochs=1000,2000", "--dry-run", folder=tmp_path
+    )
     assert done.returncode == 0, done.stderr
-    times = [float(each) for each in re.findall(r"seed=\d .* ([\d.]+) s  to run$", done.stdout, re.MULTILINE)]
+    times = [
+        float(each)
+        for each in re.findall(r"seed=\d .* ([\d.]+) s  to run$", done.stdout, re.MULTILINE)
+    ]
     assert len(times) == 4, done.stdout
     assert times[2] == pytest.approx(2 * times[0], rel=0.2)  # rounded to one or two digits
     assert "4 jobs in outputs/sweeps/mine. Nothing was started." in done.stdout
@@ -238,13 +271,17 @@ def test_a_dry_run_of_a_sweep_that_has_begun_says_how_far_it_is(grid: Grid) -> N
         *(["would fail: optimizer.lr=-1 is out of range. It must be above 0."] * 2),
     ]
     assert done.returncode == 2
-    assert "as data.test_examples=20," in done.stdout, done.stdout  # whose speed it was estimated by
+    assert "as data.test_examples=20," in done.stdout, (
+        done.stdout
+    )  # whose speed it was estimated by
 
 
 def test_folds_are_repetitions_of_one_another(tmp_path: Path) -> None:
     done = run_in_process(*SWEEP, "data.folds=3", "data.fold=0,1,2", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    (row,) = re.findall(r"^ *([\d.]+) ± ([\d.]+) +[\d.]+ ± [\d.]+ +3 +2 ", done.stdout, re.MULTILINE)
+    (row,) = re.findall(
+        r"^ *([\d.]+) ± ([\d.]+) +[\d.]+ ± [\d.]+ +3 +2 ", done.stdout, re.MULTILINE
+    )
     assert "mean ± standard deviation over folds" in done.stdout
     assert float(row[0]) > 0
 
@@ -255,11 +292,15 @@ def test_jobs_side_by_side_are_those_of_one_after_another(
 ) -> None:
     side_by_side = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     done = forks.run(*SWEEP, "optimizer.lr=0.005,0.02", "seed=0,1", *side_by_side, folder=tmp_path)
-    assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), (
+        done.stdout + done.stderr
+    )
     for line in (r"#3 Test accuracy", r"#3 4 of 4, about \d+ s left$"):
         assert re.search(f"^{line}", done.stdout, re.MULTILINE), done.stdout
     names = [each.parent.name for each in mine.glob("*/result.json")]
-    assert {name: differences(mine / name, grid[0] / name) for name in names} == {name: [] for name in names}
+    assert {name: differences(mine / name, grid[0] / name) for name in names} == {
+        name: [] for name in names
+    }
 
 
 @pytest.mark.slow
@@ -290,12 +331,16 @@ def test_jobs_side_by_side_are_saved_when_their_parent_gets_a_signal_twice(
     time.sleep(0.02)
     parent.send(number)
     assert parent.wait().returncode == 128 + number
-    saved = [(path.parent / "checkpoints" / "last.pt").exists() for path in mine.glob("*/metrics.csv")]
+    saved = [
+        (path.parent / "checkpoints" / "last.pt").exists() for path in mine.glob("*/metrics.csv")
+    ]
     assert saved == [True, True]
 
 
 @pytest.mark.slow
-def test_jobs_side_by_side_are_saved_when_their_parent_is_killed(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
+def test_jobs_side_by_side_are_saved_when_their_parent_is_killed(
+    forks: ForkServer, tmp_path: Path, mine: Path
+) -> None:
     words = [*SWEEP, "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     endless = [*words, "train.epochs=100000", "train.checkpoint_every.epochs=100000"]
     parent = forks.start(*endless, folder=tmp_path)
@@ -316,14 +361,18 @@ def test_directories_named_by_the_user_are_found_again(tmp_path: Path, mine: Pat
     sweep = (*SWEEP, "seed=0,1", "hydra.sweep.subdir=${hydra.job.num}")
     assert run_in_process(*sweep, folder=tmp_path).returncode == 0
     done = run_in_process(*sweep, folder=tmp_path)
-    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), (
+        done.stdout + done.stderr
+    )
     assert done.stdout.count("is finished with a test accuracy of") == 2
     assert sorted(each.parent.name for each in mine.glob("*/result.json")) == ["0", "1"]
 
 
 @pytest.mark.slow
 def test_a_job_elsewhere_records_the_command_that_was_typed(tmp_path: Path, mine: Path) -> None:
-    done = run_command([*SWEEP, "seed=0", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1"], tmp_path)
+    done = run_command(
+        [*SWEEP, "seed=0", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1"], tmp_path
+    )
     assert done.returncode == 0, done.stderr
     environment = json.loads((job(mine, "seed=0") / "environment.json").read_text())
     assert shlex.split(environment["command"])[1:] == done.args[1:]
@@ -331,8 +380,12 @@ def test_a_job_elsewhere_records_the_command_that_was_typed(tmp_path: Path, mine
 
 
 def test_benchmarks_are_not_taken_side_by_side(tmp_path: Path) -> None:
-    done = run_in_process("benchmark", "-m", *SMALL, "seed=0,1", "hydra/launcher=joblib", folder=tmp_path)
-    assert (done.returncode, "measures one network after another" in done.stderr) == (2, True), done.stderr
+    done = run_in_process(
+        "benchmark", "-m", *SMALL, "seed=0,1", "hydra/launcher=joblib", folder=tmp_path
+    )
+    assert (done.returncode, "measures one network after another" in done.stderr) == (2, True), (
+        done.stderr
+    )
 
 
 def test_a_dry_run_tells_that_a_finished_job_has_other_values(tmp_path: Path) -> None:
@@ -343,7 +396,10 @@ def test_a_dry_run_tells_that_a_finished_job_has_other_values(tmp_path: Path) ->
     assert run_in_process(*sweep, folder=tmp_path).returncode == 0
     mine.write_text("# @package _global_\nseed: 6\n")
     done = run_in_process(*sweep, "--dry-run", folder=tmp_path)
-    assert (done.returncode, "holds a run with other values: seed=5 instead of 6" in done.stdout) == (2, True), done
+    assert (
+        done.returncode,
+        "holds a run with other values: seed=5 instead of 6" in done.stdout,
+    ) == (2, True), done
 
 
 @pytest.mark.slow
@@ -358,25 +414,38 @@ def test_resume_finds_the_groups_of_the_user(forks: ForkServer, tmp_path: Path) 
     )
     assert struck.returncode == 130, struck.stderr
     done = run_in_process("resume", "outputs/sweeps/mine", "--config-dir", "mine", folder=tmp_path)
-    assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), (
+        done.stdout + done.stderr
+    )
 
 
-PROPOSED = (*SWEEP, "experiment=claims/weight_decay")  # which varies the decay, 0 and 0.001, and the seed, 0 to 2
+PROPOSED = (
+    *SWEEP,
+    "experiment=claims/weight_decay",
+)  # which varies the decay, 0 and 0.001, and the seed, 0 to 2
 
 
 def decays_and_seeds(done: Done) -> list[tuple[str, ...]]:
     """Of each job that a dry run lists."""
-    return re.findall(r"^#\d+ .*optimizer\.weight_decay=(\S+) seed=(\d) ", done.stdout, re.MULTILINE)
+    return re.findall(
+        r"^#\d+ .*optimizer\.weight_decay=(\S+) seed=(\d) ", done.stdout, re.MULTILINE
+    )
 
 
 def test_a_sweep_varies_what_its_experiment_proposes(tmp_path: Path) -> None:
     done = run_in_process(*PROPOSED, "--dry-run", folder=tmp_path)
-    assert decays_and_seeds(done) == [(decay, seed) for decay in ("0", "0.001") for seed in "012"], done.stdout
+    assert decays_and_seeds(done) == [
+        (decay, seed) for decay in ("0", "0.001") for seed in "012"
+    ], done.stdout
 
 
-def test_a_sweep_that_an_experiment_proposes_is_resumed(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
+def test_a_sweep_that_an_experiment_proposes_is_resumed(
+    forks: ForkServer, tmp_path: Path, mine: Path
+) -> None:
     strikes = [(int(signal.SIGINT), "step", 3)]
     assert forks.run(*PROPOSED, "seed=0", folder=tmp_path, strikes=strikes).returncode == 130
     done = run_in_process("resume", "outputs/sweeps/mine", folder=tmp_path)
-    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), (
+        done.stdout + done.stderr
+    )
     assert job(mine, "experiment=claims/weight_decay", "optimizer.weight_decay=0").is_dir()

@@ -51,7 +51,9 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     monkeypatch.syspath_prepend(str(tmp_path))
     Plugins.instance().register(importlib.import_module("hydra_plugins.search").Search)
     (tmp_path / "mine" / "hydra" / "sweeper").mkdir(parents=True)
-    (tmp_path / "mine" / "hydra" / "sweeper" / "search.yaml").write_text("_target_: hydra_plugins.search.Search\n")
+    (tmp_path / "mine" / "hydra" / "sweeper" / "search.yaml").write_text(
+        "_target_: hydra_plugins.search.Search\n"
+    )
     yield ("--config-dir", "mine", "hydra/sweeper=search")
     del sys.modules["hydra_plugins.search"]
 
@@ -104,14 +106,18 @@ def test_the_basic_sweeper_runs_every_job(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_sweep_that_cannot_be_starts_nothing(cnnbench: Command, tmp_path: Path, words: list[str], told: str) -> None:
+def test_a_sweep_that_cannot_be_starts_nothing(
+    cnnbench: Command, tmp_path: Path, words: list[str], told: str
+) -> None:
     done = cnnbench("-m", *SMALL, *words)
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
     assert "Launching" not in done.stdout
     assert not (tmp_path / "outputs").exists()
 
 
-def test_mistakes_of_all_jobs_are_told_before_the_first_begins(cnnbench: Command, tmp_path: Path) -> None:
+def test_mistakes_of_all_jobs_are_told_before_the_first_begins(
+    cnnbench: Command, tmp_path: Path
+) -> None:
     done = cnnbench("-m", *SMALL, "optimizer.lr=0.1,-1", "seed=0,1,x")
     assert done.returncode == 2
     assert "optimizer.lr=-1 is out of range" in done.stderr
@@ -121,25 +127,37 @@ def test_mistakes_of_all_jobs_are_told_before_the_first_begins(cnnbench: Command
     assert not (tmp_path / "outputs").exists()
 
 
-def test_an_image_too_small_for_one_network_is_told_before_the_first_begins(cnnbench: Command, tmp_path: Path) -> None:
+def test_an_image_too_small_for_one_network_is_told_before_the_first_begins(
+    cnnbench: Command, tmp_path: Path
+) -> None:
     small = [word for word in SMALL if not word.startswith("model")]
     done = cnnbench("-m", *small, "model=lenet,alexnet", "data.resize=28")
     assert (done.returncode, "alexnet cannot take images of 28 pixels" in done.stderr) == (2, True)
     assert not (tmp_path / "outputs").exists()
 
 
-def test_keys_left_out_of_names_by_the_user_are_recorded_so(cnnbench: Command, tmp_path: Path) -> None:
-    words = ("seed=0,1", "sweep=mine", "hydra.job.config.override_dirname.exclude_keys=[sweep,data]")
+def test_keys_left_out_of_names_by_the_user_are_recorded_so(
+    cnnbench: Command, tmp_path: Path
+) -> None:
+    words = (
+        "seed=0,1",
+        "sweep=mine",
+        "hydra.job.config.override_dirname.exclude_keys=[sweep,data]",
+    )
     assert cnnbench("-m", *SMALL, *words).returncode == 0
     sweep = tmp_path / "outputs" / "sweeps" / "mine"
     assert all((sweep / name).is_dir() for name in recorded_jobs(sweep))
     done = cnnbench("-m", *SMALL, *words)
     assert "2 of 2 jobs finished already." in done.stdout, done.stdout
     done = cnnbench("resume", "outputs/sweeps/mine")
-    assert (done.returncode, "are not named by their overrides" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "are not named by their overrides" in done.stderr) == (2, True), (
+        done.stderr
+    )
 
 
-def test_sweeps_of_the_same_second_have_folders_of_their_own(forks: ForkServer, tmp_path: Path) -> None:
+def test_sweeps_of_the_same_second_have_folders_of_their_own(
+    forks: ForkServer, tmp_path: Path
+) -> None:
     now = "sweep=${now:%Y}"  # as the default, but a second that lasts for a year
     experiment = tmp_path / "experiment" / "mine.yaml"
     experiment.parent.mkdir()
@@ -178,7 +196,10 @@ def test_a_changed_sweep_begins_no_jobs_silently(cnnbench: Command, tmp_path: Pa
 def test_another_sweeper_cannot_resume_a_sweep(cnnbench: Command, tmp_path: Path) -> None:
     assert cnnbench("-m", *SMALL, "sweep=mine", "seed=0").returncode == 0
     done = cnnbench("resume", "outputs/sweeps/mine", "hydra/sweeper=basic")
-    assert (done.returncode, "hydra/sweeper cannot be changed in a run that is resumed." in done.stderr) == (2, True)
+    assert (
+        done.returncode,
+        "hydra/sweeper cannot be changed in a run that is resumed." in done.stderr,
+    ) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +213,9 @@ def test_another_sweeper_cannot_resume_a_sweep(cnnbench: Command, tmp_path: Path
         ("--jobs-file=", "The jobs file . cannot be read"),
     ],
 )
-def test_a_name_or_file_that_is_none_is_told_as_typed(cnnbench: Command, word: str, told: str) -> None:
+def test_a_name_or_file_that_is_none_is_told_as_typed(
+    cnnbench: Command, word: str, told: str
+) -> None:
     done = cnnbench("-m", *SMALL, "seed=0", word)
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
 
@@ -205,7 +228,9 @@ def test_the_time_in_the_names_of_jobs_is_recorded(cnnbench: Command, tmp_path: 
     assert read_status(sweep / name)["state"] == "finished"
 
 
-def test_a_job_that_is_about_to_resume_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_is_about_to_resume_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda process, number: sent.append((process, number)))
     lock = Lock(tmp_path / LOCK)

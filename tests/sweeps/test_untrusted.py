@@ -94,7 +94,11 @@ def test_things_outside_need_the_command_that_is_printed(
     monkeypatch.setattr("cnnbench.training.preflight.check", lambda settings: None)
     sweep = make(tmp_path, {"job": [word.format(config.quote(value)) for word in overrides]})
     code, said = resumed(tmp_path, "--plot")
-    assert (code, value in said, [each.name for each in sweep.iterdir()]) == (2, True, ["sweep.json"])
+    assert (code, value in said, [each.name for each in sweep.iterdir()]) == (
+        2,
+        True,
+        ["sweep.json"],
+    )
     again = said.partition("If you trust it: cnnbench resume sweep --plot ")[2]
     code, said = resumed(tmp_path, "--plot", *shlex.split(again))
     assert (code, [value in text for text in seen]) == (0, [True]), said
@@ -110,10 +114,31 @@ def test_other_values_than_the_recorded_confirm_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["model=mlp", "model.widths=[8,16]", "optimizer=adam", "optimizer.betas=[0.9,0.99]", "++optimizer.lr=1e-3"],
-        ["experiment=book/lenet", "tracker=[tensorboard]", "train.grad_clip_norm=null", "device.cuda_graphs=False"],
-        ["tracker=mlflow", "tracker.mlflow.experiment='my: #1'", "scheduler=multistep", "scheduler.milestones=[1.5,2]"],
-        ["data=folder", "data.path='2024_11_24'", "train.checkpoint_every.minutes=.5", "sweep='a, b..c'"],
+        [
+            "model=mlp",
+            "model.widths=[8,16]",
+            "optimizer=adam",
+            "optimizer.betas=[0.9,0.99]",
+            "++optimizer.lr=1e-3",
+        ],
+        [
+            "experiment=book/lenet",
+            "tracker=[tensorboard]",
+            "train.grad_clip_norm=null",
+            "device.cuda_graphs=False",
+        ],
+        [
+            "tracker=mlflow",
+            "tracker.mlflow.experiment='my: #1'",
+            "scheduler=multistep",
+            "scheduler.milestones=[1.5,2]",
+        ],
+        [
+            "data=folder",
+            "data.path='2024_11_24'",
+            "train.checkpoint_every.minutes=.5",
+            "sweep='a, b..c'",
+        ],
     ],
 )
 def test_plain_values_and_choices_are_composed(overrides: list[str]) -> None:
@@ -134,9 +159,14 @@ def test_groups_of_the_user_are_chosen_with_config_dir_alone(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("asks", "told"),
-    [("model: {name: 'own:Evil'}", "model.name=own:Evil"), ("hydra: {job: {chdir: true}}", "how Hydra works")],
+    [
+        ("model: {name: 'own:Evil'}", "model.name=own:Evil"),
+        ("hydra: {job: {chdir: true}}", "how Hydra works"),
+    ],
 )
-def test_configurations_of_the_user_may_not_let_a_job_do_more(tmp_path: Path, asks: str, told: str) -> None:
+def test_configurations_of_the_user_may_not_let_a_job_do_more(
+    tmp_path: Path, asks: str, told: str
+) -> None:
     (tmp_path / "own.py").write_text("open('ran', 'w')\n")
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{asks}\n")
@@ -163,7 +193,9 @@ def test_a_damaged_list_of_jobs_is_refused(tmp_path: Path, jobs: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["job", "multirun.yaml", "job/train.log"])
-def test_a_link_that_leads_out_is_refused_before_anything_is_written(tmp_path: Path, name: str) -> None:
+def test_a_link_that_leads_out_is_refused_before_anything_is_written(
+    tmp_path: Path, name: str
+) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
     sweep = make(tmp_path, {"job": [*SMALL]})
@@ -174,14 +206,18 @@ def test_a_link_that_leads_out_is_refused_before_anything_is_written(tmp_path: P
     assert list(victim.iterdir()) == []
 
 
-def test_the_directory_of_a_job_is_named_by_its_overrides_whatever_the_record_says(tmp_path: Path) -> None:
+def test_the_directory_of_a_job_is_named_by_its_overrides_whatever_the_record_says(
+    tmp_path: Path,
+) -> None:
     sweep = make(tmp_path, {"harmless": [*SMALL]})
     code, said = resumed(tmp_path)
     assert (code, "1 finished, 1 not begun" in said) == (0, True), said
     assert not (sweep / "harmless").exists()
 
 
-def test_report_writes_through_no_link_and_prints_nothing_that_steers_the_terminal(tmp_path: Path) -> None:
+def test_report_writes_through_no_link_and_prints_nothing_that_steers_the_terminal(
+    tmp_path: Path,
+) -> None:
     sweep = make(tmp_path, {"job\x1b[2J": ["seed=1\x1b[2J"], "other": ["seed=2"]})
     (tmp_path / "outside").write_text("mine")
     (sweep / "sweep.csv").symlink_to(tmp_path / "outside")
@@ -192,11 +228,42 @@ def test_report_writes_through_no_link_and_prints_nothing_that_steers_the_termin
     assert (tmp_path / "outside").read_text() == "mine"
 
 
-AROUND = ("[{}]", "[[{}]]", "str({})", "choice({})", "sort({})", "{{path: {}}}", "{{name: folder, path: {}}}", "a,{}")
-REFERENCES = ("${oc.env:SECRET}", "${oc.decode:${oc.env:SECRET}}", "a${oc.env:SECRET}", "${data.root}")
+AROUND = (
+    "[{}]",
+    "[[{}]]",
+    "str({})",
+    "choice({})",
+    "sort({})",
+    "{{path: {}}}",
+    "{{name: folder, path: {}}}",
+    "a,{}",
+)
+REFERENCES = (
+    "${oc.env:SECRET}",
+    "${oc.decode:${oc.env:SECRET}}",
+    "a${oc.env:SECRET}",
+    "${data.root}",
+)
 OUTSIDE = ("/elsewhere", "~/elsewhere", "../elsewhere", "here/../../elsewhere", "own:Evil")
-TEXTS = ("sweep", "data.path", "data.root", "tracker.mlflow.uri", "tracker.mlflow.experiment", "model.name")
-OTHERS = ("seed", "model.widths", "data", "tracker", "experiment", "hydra.job.name", "hydra/launcher", "x", "model.x")
+TEXTS = (
+    "sweep",
+    "data.path",
+    "data.root",
+    "tracker.mlflow.uri",
+    "tracker.mlflow.experiment",
+    "model.name",
+)
+OTHERS = (
+    "seed",
+    "model.widths",
+    "data",
+    "tracker",
+    "experiment",
+    "hydra.job.name",
+    "hydra/launcher",
+    "x",
+    "model.x",
+)
 
 
 def mostly(usual: str, *odd: str) -> st.SearchStrategy[str]:
@@ -238,7 +305,9 @@ def compose_recorded(overrides: list[str]) -> DictConfig | str:
 
 
 @pytest.mark.parametrize("examples", [30, pytest.param(1_000, marks=pytest.mark.slow)])
-def test_no_spelling_of_what_is_forbidden_is_composed(examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_spelling_of_what_is_forbidden_is_composed(
+    examples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SECRET", SECRET)
 
     @settings(

@@ -60,7 +60,10 @@ def test_tracking_changes_no_number(tracked_by_all: Path, runs: Runs) -> None:
         ("tracker.mlflow.uri=x", "no key 'tracker.mlflow'. It comes with tracker=mlflow."),
         ("tracker=tensorboard tracker.wandb.mode=online", "It comes with tracker=wandb."),
         ("tracker.mlfow.uri=x", "There is no key 'tracker.mlfow'. Did you mean 'tracker.mlflow'?"),
-        ("tracker=mlflow tracker.mlflow.url=x", "'tracker.mlflow.url'. Did you mean 'tracker.mlflow.uri'?"),
+        (
+            "tracker=mlflow tracker.mlflow.url=x",
+            "'tracker.mlflow.url'. Did you mean 'tracker.mlflow.uri'?",
+        ),
         ("tracker=tensorboard tracker.tensorboard.x=1", "'tracker.tensorboard.x'. There are none."),
         ("tracker=mlflow tracker.mlflow.uri=", "tracker.mlflow.uri is empty."),
         ("tracker=wandb tracker.wandb.mode=x", "mode=x is not known. Allowed: offline, online"),

@@ -33,7 +33,10 @@ def some(number: int, part: str = "validation") -> list[Row]:
 
 
 WILD = epochs(
-    *([0.1, *[0.9 + epoch / 1000 for epoch in range(11)]], [0.1, *[0.9 + epoch / 1000 for epoch in range(11)]]),
+    *(
+        [0.1, *[0.9 + epoch / 1000 for epoch in range(11)]],
+        [0.1, *[0.9 + epoch / 1000 for epoch in range(11)]],
+    ),
     losses=(MEMORISED, [1e9, *MEMORISED[1:]]),
     lr=[0.1] * 4 + [0.01] * 4 + [0.0001] * 4,
 )
@@ -67,7 +70,10 @@ def shown_ticks(axes: Axes) -> list[float]:
 def test_a_picture_has_nothing_of_the_one_before(before: list[Row]) -> None:
     after = some(3, "test")
     alone = subprocess.run(
-        [sys.executable, "-c", DRAW_ALONE, repr(after)], capture_output=True, check=True, timeout=120
+        [sys.executable, "-c", DRAW_ALONE, repr(after)],
+        capture_output=True,
+        check=True,
+        timeout=120,
     ).stdout
     after_another = io.BytesIO()
     draw(before, "of more epochs", io.BytesIO())
@@ -88,7 +94,9 @@ def test_train_and_what_is_held_out_are_plotted_and_named(part: str) -> None:
     figure = render(rows, "")
     for axes, quantity in zip(figure.axes, ("loss", "accuracy"), strict=False):
         for name in ("train", part):
-            assert list(curve(axes, name).get_ydata()) == [row[f"{name}_{quantity}"] for row in rows]
+            assert list(curve(axes, name).get_ydata()) == [
+                row[f"{name}_{quantity}"] for row in rows
+            ]
     assert legend(figure)[:2] == ["train", part]
 
 
@@ -106,7 +114,9 @@ def test_the_best_epoch_is_marked_on_its_value_and_in_words() -> None:
     assert words == "best: epoch 6, validation accuracy 0.5000"
     ring = curve(figure.axes[1], words)
     assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([6], [0.5])
-    assert [[6, 6] in [list(line.get_xdata()) for line in axes.get_lines()] for axes in figure.axes] == [True] * 3
+    assert [
+        [6, 6] in [list(line.get_xdata()) for line in axes.get_lines()] for axes in figure.axes
+    ] == [True] * 3
 
 
 def test_no_epoch_is_best_where_nothing_is_held_out() -> None:
@@ -128,7 +138,11 @@ def test_a_constant_learning_rate_is_told_in_figures() -> None:
 def test_loss_and_rate_are_logarithmic_where_they_fall_through_decades_and_say_so() -> None:
     axes = panels(epochs(MEMORISED, MEMORISED, losses=(MEMORISED, MEMORISED), lr=MEMORISED))
     assert [each.get_yscale() for each in axes] == ["log", "linear", "log"]
-    assert [each.get_title() for each in axes] == ["loss (log scale)", "accuracy", "learning rate (log scale)"]
+    assert [each.get_title() for each in axes] == [
+        "loss (log scale)",
+        "accuracy",
+        "learning rate (log scale)",
+    ]
 
 
 def test_after_a_logarithmic_axis_comes_a_linear_one() -> None:
@@ -162,7 +176,9 @@ def test_epochs_are_told_in_whole_numbers_from_1_on(number: int) -> None:
 
 @pytest.mark.parametrize("number", [20, 21, 1000])
 def test_a_curve_has_no_more_markers_than_can_be_seen(number: int) -> None:
-    (every,) = {curve(panels(some(number))[0], name).get_markevery() for name in ("train", "validation")}
+    (every,) = {
+        curve(panels(some(number))[0], name).get_markevery() for name in ("train", "validation")
+    }
     assert 10 <= math.ceil(number / every) <= 20
 
 
@@ -178,7 +194,11 @@ def test_accuracies_close_to_1_are_told_apart_on_the_axis() -> None:
 def test_what_a_hostile_checkpoint_may_say_can_be_drawn() -> None:
     losses = [9e299, 1e-300, 1e-300, -0.0], [-9e299, 0.0, 1.0, 1.0]
     draw(
-        epochs([9e299, 0.0, 1.0, -1.0], [0.1] * 4, losses=losses, lr=[1e-300, 9e299, 1e-300, 1e-300]), "", io.BytesIO()
+        epochs(
+            [9e299, 0.0, 1.0, -1.0], [0.1] * 4, losses=losses, lr=[1e-300, 9e299, 1e-300, 1e-300]
+        ),
+        "",
+        io.BytesIO(),
     )
 
 
@@ -190,7 +210,9 @@ def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return drawn
 
 
-def test_the_test_accuracy_is_in_the_title_once_it_is_known(titles: list[str], tmp_path: Path) -> None:
+def test_the_test_accuracy_is_in_the_title_once_it_is_known(
+    titles: list[str], tmp_path: Path
+) -> None:
     picture = Curves(tmp_path / "curves.png", "lenet on MNIST")
     picture.draw(some(2))
     picture.draw(some(2), 0.98765)
@@ -212,7 +234,9 @@ def test_only_the_last_picture_is_waited_for_until_it_is_on_disk(
 def test_drawing_takes_no_more_than_a_tenth_of_the_time(
     titles: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock: Iterator[float] = iter([100.0, 101.0, 110.9, 111.0, 113.0, 132.9, 133.0, 134.0])  # a look; drawn, 1 s or 2
+    clock: Iterator[float] = iter(
+        [100.0, 101.0, 110.9, 111.0, 113.0, 132.9, 133.0, 134.0]
+    )  # a look; drawn, 1 s or 2
     monkeypatch.setattr("cnnbench.trackers.curves.time.perf_counter", lambda: next(clock))
     picture = Curves(tmp_path / "curves.png", "")
     drawn_after = []
@@ -222,7 +246,9 @@ def test_drawing_takes_no_more_than_a_tenth_of_the_time(
     assert drawn_after == [1, 1, 2, 2, 3]
 
 
-@pytest.mark.parametrize("title", ["mlp on $x$, 28 px", r"mlp on $\nothing{, 28 px", "mlp on 照片, 28 px"])
+@pytest.mark.parametrize(
+    "title", ["mlp on $x$, 28 px", r"mlp on $\nothing{, 28 px", "mlp on 照片, 28 px"]
+)
 def test_a_folder_may_have_any_name(title: str) -> None:
     draw(some(2), title, file := io.BytesIO())
     assert file.getvalue().startswith(b"\x89PNG")

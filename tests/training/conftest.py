@@ -39,21 +39,32 @@ def _process_as_it_was() -> Iterator[None]:
     """One thread, as small tensors are quickest; what a test sets for the whole process is undone."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    matmul, conv = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+    matmul, conv = (
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.cudnn.conv.fp32_precision,
+    )
     benchmark, deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
-    torch.backends.cudnn.conv.fp32_precision, torch.backends.cudnn.deterministic = "ieee", True  # as exact as the CPU
+    torch.backends.cudnn.conv.fp32_precision, torch.backends.cudnn.deterministic = (
+        "ieee",
+        True,
+    )  # as exact as the CPU
     with torch.random.fork_rng(devices=[]):
         yield
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("default")
-    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = matmul, conv
+    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = (
+        matmul,
+        conv,
+    )
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, deterministic
 
 
 @pytest.fixture(scope="session")
 def small_values() -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return configuration.as_dict(configuration.load(configuration.to_plain(compose("train", overrides=SMALL))))
+        return configuration.as_dict(
+            configuration.load(configuration.to_plain(compose("train", overrides=SMALL)))
+        )
 
 
 @pytest.fixture
@@ -80,11 +91,15 @@ def examples(device: Device) -> Examples:
 def make_engine() -> MakeEngine:
     """Makes an engine that trains a network as the configuration says, on pixels in [0, 1]."""
 
-    def make(model: nn.Module, config: Config, device: Device, kind: type[EagerEngine] = EagerEngine) -> EagerEngine:
+    def make(
+        model: nn.Module, config: Config, device: Device, kind: type[EagerEngine] = EagerEngine
+    ) -> EagerEngine:
         model = model.to(device.torch_device)
         return kind(
             model,
-            make_optimizers(config.optimizer, model, device.torch_device, config.reference.optimizer),
+            make_optimizers(
+                config.optimizer, model, device.torch_device, config.reference.optimizer
+            ),
             Preprocess(config.data.resize, [0.0], [1.0]),
             Augment(config.augment, 4, 0.0),
             device,

@@ -36,11 +36,19 @@ def make_state() -> dict[str, Any]:
 
 def equal(left: Any, right: Any) -> bool:
     if isinstance(left, torch.Tensor):
-        return isinstance(right, torch.Tensor) and left.dtype == right.dtype and torch.equal(left, right)
+        return (
+            isinstance(right, torch.Tensor)
+            and left.dtype == right.dtype
+            and torch.equal(left, right)
+        )
     if isinstance(left, dict):
-        return list(left) == list(right) and all(equal(value, right[key]) for key, value in left.items())
+        return list(left) == list(right) and all(
+            equal(value, right[key]) for key, value in left.items()
+        )
     if isinstance(left, (list, tuple)):
-        return type(left) is type(right) and len(left) == len(right) and all(map(equal, left, right))
+        return (
+            type(left) is type(right) and len(left) == len(right) and all(map(equal, left, right))
+        )
     return type(left) is type(right) and bool(left == right)
 
 
@@ -63,7 +71,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["epoch", "model", "rows"])
 def test_content_that_is_not_what_was_sealed_is_found(key: str, saved: Path) -> None:
     sealed = torch.load(saved, weights_only=True)
-    changed = {"epoch": 3, "model": {"weight": torch.zeros(2, 3)}, "rows": [{"epoch": 1, "train_loss": 0.4}]}
+    changed = {
+        "epoch": 3,
+        "model": {"weight": torch.zeros(2, 3)},
+        "rows": [{"epoch": 1, "train_loss": 0.4}],
+    }
     torch.save({**sealed, key: changed[key]}, saved)
     with pytest.raises(CheckpointError, match="does not match its checksum"):
         checkpoint.load(saved)
@@ -88,13 +100,19 @@ def damages(path: Path, contents: Iterable[bytes]) -> list[str]:
 def tiny(tmp_path: Path) -> Path:
     """A checkpoint small enough to damage it everywhere."""
     path = tmp_path / "tiny.pt"
-    checkpoint.save(path, {"epoch": 1, "model": {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}})
+    checkpoint.save(
+        path,
+        {"epoch": 1, "model": {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}},
+    )
     return path
 
 
 def test_a_flipped_byte_anywhere_is_an_error_or_changes_nothing(tiny: Path) -> None:
     whole = tiny.read_bytes()
-    flipped = (whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in range(len(whole)))
+    flipped = (
+        whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        for place in range(len(whole))
+    )
     assert damages(tiny, flipped) == []
 
 
@@ -155,7 +173,9 @@ def test_where_all_are_damaged_each_is_told(tmp_path: Path) -> None:
     save_both(tmp_path)
     for path in tmp_path.iterdir():
         path.write_bytes(b"PK")
-    with pytest.raises(CheckpointError, match=r"last\.pt.*\n.*previous\.pt.*\n.*Nothing was changed"):
+    with pytest.raises(
+        CheckpointError, match=r"last\.pt.*\n.*previous\.pt.*\n.*Nothing was changed"
+    ):
         checkpoint.load_newest(tmp_path)
 
 
@@ -168,8 +188,14 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("rotating", [False, True])
-def test_a_failing_write_leaves_what_was_there_and_no_other_file(rotating: bool, saved: Path, full_disk: None) -> None:
-    save = partial(checkpoint.save_rotating, saved.parent) if rotating else partial(checkpoint.save, saved)
+def test_a_failing_write_leaves_what_was_there_and_no_other_file(
+    rotating: bool, saved: Path, full_disk: None
+) -> None:
+    save = (
+        partial(checkpoint.save_rotating, saved.parent)
+        if rotating
+        else partial(checkpoint.save, saved)
+    )
     with pytest.raises(OSError, match="No space"):
         save({"epoch": 3})
     assert [checkpoint.load(path)["epoch"] for path in saved.parent.iterdir()] == [2]

@@ -59,7 +59,9 @@ def test_what_still_waits_is_replaced_by_what_is_newer(tmp_path: Path, gate: Eve
     writer.close()
     newest = kept(tmp_path)
     assert newest["last.pt"] == 5
-    assert newest.get("previous.pt", 1) == 1  # the first may have been on its way before the others came
+    assert (
+        newest.get("previous.pt", 1) == 1
+    )  # the first may have been on its way before the others came
 
 
 def test_the_best_is_not_replaced_by_a_last_that_is_newer(tmp_path: Path, gate: Event) -> None:
@@ -76,7 +78,9 @@ def test_the_best_is_not_replaced_by_a_last_that_is_newer(tmp_path: Path, gate: 
     }
 
 
-def test_the_best_is_on_disk_before_the_last_that_tells_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_is_on_disk_before_the_last_that_tells_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order: list[str] = []
     monkeypatch.setattr(checkpoint, "save", lambda path, state: order.append("best"))
     monkeypatch.setattr(checkpoint, "save_rotating", lambda folder, state: order.append("last"))
@@ -103,7 +107,9 @@ def submit_until_told(writer: AsyncCheckpointWriter) -> None:
         writer.submit({"last": {"epoch": epoch}})
 
 
-def test_an_error_is_heard_at_the_next_submission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_heard_at_the_next_submission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     failed = Event()
 
     def fail(*_: object) -> None:

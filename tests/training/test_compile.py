@@ -25,7 +25,9 @@ def make(make_engine: MakeEngine, config: Config, device: Device) -> Callable[[b
 
     def engine(compiled: bool) -> EagerEngine:
         torch.manual_seed(1)
-        network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4))
+        network = nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4)
+        )
         return make_engine(network, config, replace(device, compile=compiled))
 
     return engine
@@ -76,8 +78,12 @@ def test_compiling_leaves_no_trace(
     engine = make(True)
     before = {name: value.clone() for name, value in engine.model.state_dict().items()}
     engine.prepare(examples, BATCH)
-    assert all(torch.equal(value, before[name]) for name, value in engine.model.state_dict().items())
-    assert not any(value.any() for value in engine.optimizers[0].state[engine.model[0].weight].values())
+    assert all(
+        torch.equal(value, before[name]) for name, value in engine.model.state_dict().items()
+    )
+    assert not any(
+        value.any() for value in engine.optimizers[0].state[engine.model[0].weight].values()
+    )
     assert engine.train_metrics.examples == 0
 
 
@@ -100,7 +106,9 @@ def test_a_network_that_cannot_be_compiled_is_a_configuration_error(
         return call
 
     monkeypatch.setattr(torch, "compile", failing)
-    with pytest.raises(ConfigError, match=r"device\.compile=on: .*No working C\+\+ compiler found\. Use"):
+    with pytest.raises(
+        ConfigError, match=r"device\.compile=on: .*No working C\+\+ compiler found\. Use"
+    ):
         make(True).prepare(examples, BATCH)
 
 
@@ -125,7 +133,9 @@ def test_a_compiler_without_a_place_for_its_cache_is_a_configuration_error(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own imports
-def test_compiled_steps_are_those_of_the_eager_engine(make: Callable[[bool], EagerEngine], examples: Examples) -> None:
+def test_compiled_steps_are_those_of_the_eager_engine(
+    make: Callable[[bool], EagerEngine], examples: Examples
+) -> None:
     engines = [make(False), make(True)]
     for engine in engines:
         engine.prepare(examples, BATCH)

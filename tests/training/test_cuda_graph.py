@@ -54,14 +54,19 @@ REFERENCE_OPTIMIZERS = [
 ]
 CASES = [
     *(pytest.param(optimizer, False, id=optimizer.name) for optimizer in OPTIMIZERS),
-    *(pytest.param(optimizer, True, id=f"reference-{optimizer.name}") for optimizer in REFERENCE_OPTIMIZERS),
+    *(
+        pytest.param(optimizer, True, id=f"reference-{optimizer.name}")
+        for optimizer in REFERENCE_OPTIMIZERS
+    ),
 ]
 BATCH = 8
 KINDS = (EagerEngine, GraphEngine)
 
 
 @pytest.fixture
-def make(make_engine: MakeEngine, config: Config, device: Device, examples: Examples) -> Callable[..., EagerEngine]:
+def make(
+    make_engine: MakeEngine, config: Config, device: Device, examples: Examples
+) -> Callable[..., EagerEngine]:
     """An engine of a class, prepared, with the generators as they are for the other one."""
     change(config, optimizer=SGD)
 
@@ -92,13 +97,19 @@ def trained(engine: EagerEngine, examples: Examples) -> EagerEngine:
 
 def assert_same(ours: EagerEngine, theirs: EagerEngine, rtol: float = 1e-5) -> None:
     for name, value in theirs.model.state_dict().items():
-        torch.testing.assert_close(ours.model.state_dict()[name], value, rtol=rtol, atol=1e-6, msg=name)
+        torch.testing.assert_close(
+            ours.model.state_dict()[name], value, rtol=rtol, atol=1e-6, msg=name
+        )
 
 
 @EACH_DEVICE
 @pytest.mark.parametrize(("optimizer", "reference"), CASES)
 def test_sixty_steps_are_those_of_the_eager_engine(
-    optimizer: OptimizerConfig, reference: bool, make: Callable[..., EagerEngine], config: Config, examples: Examples
+    optimizer: OptimizerConfig,
+    reference: bool,
+    make: Callable[..., EagerEngine],
+    config: Config,
+    examples: Examples,
 ) -> None:
     change(config, optimizer=optimizer, reference__optimizer=reference)
     eager = make(EagerEngine)
@@ -109,12 +120,16 @@ def test_sixty_steps_are_those_of_the_eager_engine(
     assert_same(captured, eager)
 
 
-def test_an_epoch_may_be_full_batches_alone(make: Callable[..., EagerEngine], examples: Examples) -> None:
+def test_an_epoch_may_be_full_batches_alone(
+    make: Callable[..., EagerEngine], examples: Examples
+) -> None:
     assert list(make(TapeEngine).steps(examples, torch.arange(16), BATCH, [1.0, 1.0])) == [8, 8]
 
 
 @EACH_DEVICE
-def test_replayed_evaluation_is_that_of_the_eager_engine(make: Callable[..., EagerEngine], examples: Examples) -> None:
+def test_replayed_evaluation_is_that_of_the_eager_engine(
+    make: Callable[..., EagerEngine], examples: Examples
+) -> None:
     eager, captured = (trained(make(kind), examples) for kind in (EagerEngine, TapeEngine))
     ours, theirs = (engine.evaluate(examples, BATCH) for engine in (captured, eager))
     assert ours.accuracy == theirs.accuracy
@@ -134,7 +149,11 @@ def test_an_evaluation_replays_full_batches_on_other_examples_than_those_capture
 @EACH_DEVICE
 @pytest.mark.parametrize("kind", [TapeEngine, EagerEngine])
 def test_preparing_leaves_no_trace(
-    kind: type[EagerEngine], make_engine: MakeEngine, config: Config, device: Device, examples: Examples
+    kind: type[EagerEngine],
+    make_engine: MakeEngine,
+    config: Config,
+    device: Device,
+    examples: Examples,
 ) -> None:
     change(config, train__ema_decay=0.9)
     engine = make_engine(Net(), config, device, kind)
@@ -151,7 +170,9 @@ def test_preparing_leaves_no_trace(
 
 
 @EACH_DEVICE
-def test_the_learning_rates_are_numbers_again_after_preparing(make: Callable[..., EagerEngine], config: Config) -> None:
+def test_the_learning_rates_are_numbers_again_after_preparing(
+    make: Callable[..., EagerEngine], config: Config
+) -> None:
     change(config, optimizer=OPTIMIZERS[-2])
     (group,) = make(TapeEngine).optimizers[0].param_groups
     assert (group["lr"], group["initial_lr"], group["capturable"]) == (0.01, 0.01, False)
@@ -178,7 +199,9 @@ def test_averaged_weights_follow_the_replayed_steps(
 ) -> None:
     change(config, train__ema_decay=0.8)
     eager, captured = (trained(make(kind), examples) for kind in (EagerEngine, TapeEngine))
-    for ours, theirs in zip(captured.eval_model.parameters(), eager.eval_model.parameters(), strict=True):
+    for ours, theirs in zip(
+        captured.eval_model.parameters(), eager.eval_model.parameters(), strict=True
+    ):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
@@ -192,20 +215,26 @@ def test_a_clipped_gradient_is_clipped_in_replays(
 
 
 @EACH_DEVICE
-def test_colour_is_normalised_and_augmented_in_replays(make_engine: MakeEngine, config: Config, device: Device) -> None:
+def test_colour_is_normalised_and_augmented_in_replays(
+    make_engine: MakeEngine, config: Config, device: Device
+) -> None:
     """Mean, deviation and black are tensors there, one value for each channel."""
     change(config, optimizer=SGD)
     change(config, augment__hflip=True, augment__translate=1)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (21, 3, 4, 4), dtype=torch.uint8, generator=generator)
-    examples = Examples(pixels.to(device.torch_device), (torch.arange(21) % 4).to(device.torch_device))
+    examples = Examples(
+        pixels.to(device.torch_device), (torch.arange(21) % 4).to(device.torch_device)
+    )
     engines = []
     for kind in (EagerEngine, TapeEngine):
         network = Net()
         network[0] = nn.Conv2d(3, 3, 3, bias=False)
         engine = make_engine(network, config, device, kind)
         engine.preprocess = Preprocess(4, [0.4, 0.5, 0.6], [0.1, 0.2, 0.3], device.torch_device)
-        engine.augment = Augment(config.augment, 4, per_channel([-4.0, -2.5, -2.0], device.torch_device))
+        engine.augment = Augment(
+            config.augment, 4, per_channel([-4.0, -2.5, -2.0], device.torch_device)
+        )
         torch.manual_seed(2)
         engine.prepare(examples, BATCH)
         engines.append(trained(engine, examples))
@@ -249,8 +278,16 @@ def test_a_step_that_waits_runs_eagerly_and_says_so(
     ("optimizer", "precision", "name"),
     [
         (AdagradConfig(lr=0.01, eps=1e-10, weight_decay=0.0), "fp32", "graph"),
-        (RMSpropConfig(lr=0.001, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0), "fp32", "graph"),
-        (RMSpropConfig(lr=0.001, alpha=0.99, eps=1e-8, momentum=0.9, weight_decay=0.0), "fp16", "eager"),
+        (
+            RMSpropConfig(lr=0.001, alpha=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0),
+            "fp32",
+            "graph",
+        ),
+        (
+            RMSpropConfig(lr=0.001, alpha=0.99, eps=1e-8, momentum=0.9, weight_decay=0.0),
+            "fp16",
+            "eager",
+        ),
         (SGD, "fp16", "graph"),
     ],
     ids=["adagrad", "rmsprop", "rmsprop-fp16", "momentum-fp16"],
@@ -265,7 +302,9 @@ def test_what_can_be_captured_on_a_gpu(
     examples: Examples,
 ) -> None:
     change(config, optimizer=optimizer)
-    engines = [make_engine(Net(), config, replace(device, precision=precision), kind) for kind in KINDS]
+    engines = [
+        make_engine(Net(), config, replace(device, precision=precision), kind) for kind in KINDS
+    ]
     losses = []
     for engine in engines:
         torch.manual_seed(2)

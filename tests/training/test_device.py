@@ -15,7 +15,9 @@ from cnnbench.training import device as device_module
 from cnnbench.training.device import Device, describe_threads, resolve_device, setup_device
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool = False, capability: int = 8) -> None:
+def pretend(
+    monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool = False, capability: int = 8
+) -> None:
     """Let PyTorch say that it finds these devices."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
@@ -46,13 +48,17 @@ def test_auto_is_what_this_machine_has() -> None:
 @pytest.mark.parametrize(
     ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
 )
-def test_auto_prefers_cuda_then_mps(cuda: bool, mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_prefers_cuda_then_mps(
+    cuda: bool, mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pretend(monkeypatch, cuda=cuda, mps=mps)
     assert resolve_device(settings("auto")).torch_device.type == expected
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_refused_with_what_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_there_is_refused_with_what_is(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pretend(monkeypatch, cuda=False)
     with pytest.raises(ConfigError, match=rf"device={name}: .*Present: cpu\."):
         resolve_device(settings(name))
@@ -94,7 +100,9 @@ def test_auto_precision_of_a_cpu_is_bf16_where_it_multiplies_in_it_and_the_netwo
 
 
 @pytest.mark.parametrize(("name", "expected"), [("cuda", True), ("cpu", False), ("mps", False)])
-def test_steps_are_captured_on_a_cuda_gpu(name: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_captured_on_a_cuda_gpu(
+    name: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pretend(monkeypatch, cuda=True, mps=True)
     assert resolve_device(settings(name)).cuda_graphs is expected
 
@@ -105,7 +113,9 @@ def test_a_graph_is_refused_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize(("name", "capability"), [("cpu", 8), ("mps", 8), ("cuda", 7)])
-def test_tf32_is_refused_where_the_device_lacks_it(name: str, capability: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tf32_is_refused_where_the_device_lacks_it(
+    name: str, capability: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pretend(monkeypatch, cuda=True, mps=True, capability=capability)
     with pytest.raises(ConfigError, match=r"device\.precision=tf32"):
         resolve_device(settings(name, "tf32"))
@@ -130,7 +140,9 @@ def test_auto_layout_is_the_quicker_one(
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("cpu", False), ("cuda", True)])
-def test_the_layout_asked_for_is_taken(name: str, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_layout_asked_for_is_taken(
+    name: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pretend(monkeypatch, cuda=True)
     assert resolve_device(settings(name, "fp32", wanted)).channels_last is wanted
 
@@ -194,7 +206,9 @@ def test_auto_threads_are_those_the_process_may_use(
     assert describe_threads("auto") == described
 
 
-def test_a_number_of_threads_is_taken_whatever_the_quota(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_of_threads_is_taken_whatever_the_quota(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(device_module, "usable_cpus", lambda: 1)
     monkeypatch.setattr(device_module, "cpu_quota", lambda: 1.0)
     change(config, device__threads=3)
@@ -203,7 +217,9 @@ def test_a_number_of_threads_is_taken_whatever_the_quota(config: Config, monkeyp
     assert describe_threads(3) == "3 threads"
 
 
-def test_deterministic_is_set_for_every_library(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deterministic_is_set_for_every_library(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     change(config, device__deterministic=True)
     setup_device(resolve_device(config.device), config.device, seed=0)
@@ -238,7 +254,10 @@ def test_nothing_is_left_of_the_run_before(config: Config, monkeypatch: pytest.M
 def test_fp32_is_exact_in_every_library(config: Config) -> None:
     torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = "tf32"
     setup_device(resolve_device(config.device), config.device, seed=0)
-    assert (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision) == ("ieee", "ieee")
+    assert (
+        torch.backends.cuda.matmul.fp32_precision,
+        torch.backends.cudnn.conv.fp32_precision,
+    ) == ("ieee", "ieee")
 
 
 def fill(mebibytes: int) -> None:
@@ -286,7 +305,9 @@ def test_the_peak_of_the_run_before_is_forgotten(config: Config) -> None:
     assert device.peak_memory_gib() < before
 
 
-@pytest.mark.parametrize(("limit", "in_force"), [(2**20, True), (None, False), (9223372036854771712, False)])
+@pytest.mark.parametrize(
+    ("limit", "in_force"), [(2**20, True), (None, False), (9223372036854771712, False)]
+)
 def test_the_memory_of_a_container_is_what_it_is_limited_to(
     limit: int | None, in_force: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,12 +318,16 @@ def test_the_memory_of_a_container_is_what_it_is_limited_to(
     assert cpu.whole_memory() == (2**20 if in_force else machine)
 
 
-def test_the_memory_of_a_machine_is_more_than_this_process_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_a_machine_is_more_than_this_process_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(device_module, "memory_limit", lambda: None)
     cpu = Device(torch.device("cpu"), "fp32", channels_last=False)
     assert cpu.whole_memory() > cpu.peak_memory_gib() * 2**30
 
 
 def test_the_memory_of_a_gpu_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=12345))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=12345)
+    )
     assert Device(torch.device("cuda"), "bf16", channels_last=True).whole_memory() == 12345

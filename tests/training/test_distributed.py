@@ -18,7 +18,12 @@ from cnnbench.training.state import seed_for
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The environment of the first of three processes on one machine."""
-    for key, value in {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+    for key, value in {
+        "RANK": "0",
+        "WORLD_SIZE": "3",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "1",
+    }.items():
         monkeypatch.setenv(key, value)
     return monkeypatch
 
@@ -29,13 +34,23 @@ def test_one_process_broadcasts_to_itself() -> None:
 
 @pytest.mark.parametrize("batch_size", [3, 7, 8])
 def test_each_example_is_in_the_share_of_one_process(
-    told: pytest.MonkeyPatch, make_engine: MakeEngine, config: Config, device: Device, batch_size: int
+    told: pytest.MonkeyPatch,
+    make_engine: MakeEngine,
+    config: Config,
+    device: Device,
+    batch_size: int,
 ) -> None:
-    engine = make_engine(nn.Sequential(nn.Flatten(), nn.Linear(16, 4)), config, device, DistributedEngine)
+    engine = make_engine(
+        nn.Sequential(nn.Flatten(), nn.Linear(16, 4)), config, device, DistributedEngine
+    )
     taken: list[int] = []
     for rank in range(3):
         told.setenv("RANK", str(rank))
-        taken += [int(each) for batch in epoch_order(22, 0, 1).split(batch_size) for each in engine._part(batch)]
+        taken += [
+            int(each)
+            for batch in epoch_order(22, 0, 1).split(batch_size)
+            for each in engine._part(batch)
+        ]
     assert sorted(taken) == list(range(22))
 
 
@@ -46,7 +61,9 @@ def test_a_step_is_skipped_where_the_loss_of_another_process_is_not_finite(
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4)).to(device.torch_device)
     engine = make_engine(network, config, device, DistributedEngine)
     told.setattr(engine, "_network", network, raising=False)  # it is made when training begins
-    told.setattr(dist, "all_reduce", lambda total: total.fill_(torch.nan))  # what the other process adds
+    told.setattr(
+        dist, "all_reduce", lambda total: total.fill_(torch.nan)
+    )  # what the other process adds
     images, labels = (
         torch.zeros(2, 1, 4, 4, device=device.torch_device),
         torch.tensor([0, 1], device=device.torch_device),
@@ -64,8 +81,12 @@ def test_seeds_differ_by_process_and_by_where_the_run_goes_on() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        RuntimeError("[/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:49059. This is"),
-        RuntimeError("[/gloo/transport/tcp/pair.cc:547] Read error [127.0.0.1]:5: Connection reset by peer"),
+        RuntimeError(
+            "[/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:49059. This is"
+        ),
+        RuntimeError(
+            "[/gloo/transport/tcp/pair.cc:547] Read error [127.0.0.1]:5: Connection reset by peer"
+        ),
         dist.DistBackendError("NCCL error"),
     ],
 )
@@ -80,7 +101,12 @@ def test_it_is_recognised_behind_another_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("shapes do not match"), torch.OutOfMemoryError("out of memory"), OSError("No space left")]
+    "error",
+    [
+        RuntimeError("shapes do not match"),
+        torch.OutOfMemoryError("out of memory"),
+        OSError("No space left"),
+    ],
 )
 def test_other_errors_are_not_taken_for_it(error: Exception) -> None:
     assert not is_peer_lost(error)
@@ -104,7 +130,9 @@ def test_graphs_are_refused_for_several_processes(told: pytest.MonkeyPatch) -> N
         resolve_device(device_config("cpu", True))
 
 
-def test_each_process_has_the_gpu_of_its_number_and_captures_nothing(told: pytest.MonkeyPatch) -> None:
+def test_each_process_has_the_gpu_of_its_number_and_captures_nothing(
+    told: pytest.MonkeyPatch,
+) -> None:
     told.setattr("torch.cuda.is_available", lambda: True)
     told.setattr("torch.cuda.device_count", lambda: 4)
     told.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
@@ -116,5 +144,7 @@ def test_each_process_has_the_gpu_of_its_number_and_captures_nothing(told: pytes
 def test_more_processes_than_gpus_are_refused(told: pytest.MonkeyPatch) -> None:
     told.setattr("torch.cuda.is_available", lambda: True)
     told.setattr("torch.cuda.device_count", lambda: 2)
-    with pytest.raises(ConfigError, match="3 processes on this machine need a GPU each, and it has 2"):
+    with pytest.raises(
+        ConfigError, match="3 processes on this machine need a GPU each, and it has 2"
+    ):
         resolve_device(device_config("cuda", "auto"))

@@ -16,13 +16,31 @@ from cnnbench.training import checkpoint
 
 # The last batch has 1 example (of 101 in batches of 20), so that the second process has no share in it.
 JOB = (
-    *("model=lenet_relu", "data=sample", "data.train_examples=101", "data.validation=30", "data.test_examples=31"),
-    *("train.batch_size=20", "train.epochs=2", "optimizer=momentum", "optimizer.lr=0.02", "device=cpu"),
+    *(
+        "model=lenet_relu",
+        "data=sample",
+        "data.train_examples=101",
+        "data.validation=30",
+        "data.test_examples=31",
+    ),
+    *(
+        "train.batch_size=20",
+        "train.epochs=2",
+        "optimizer=momentum",
+        "optimizer.lr=0.02",
+        "device=cpu",
+    ),
     *("device.precision=fp32", "hydra.run.dir=run"),
 )
 # A network with a dropout of its own in every process, augmentation, an average and a smaller last batch.
 RANDOM = (
-    *("model=densenet40", "model.depth=7", "model.growth_rate=4", "model.dropout=0.3", "augment=hflip_translate"),
+    *(
+        "model=densenet40",
+        "model.depth=7",
+        "model.growth_rate=4",
+        "model.dropout=0.3",
+        "augment=hflip_translate",
+    ),
     *(
         "train.ema_decay=0.5",
         "data=sample",
@@ -31,7 +49,13 @@ RANDOM = (
         "data.test_examples=10",
         "train.batch_size=8",
     ),
-    *("train.epochs=2", "optimizer=momentum", "optimizer.lr=0.01", "device=cpu", "device.precision=fp32"),
+    *(
+        "train.epochs=2",
+        "optimizer=momentum",
+        "optimizer.lr=0.01",
+        "device=cpu",
+        "device.precision=fp32",
+    ),
     "hydra.run.dir=run",
 )
 SYNCHRONISED = (
@@ -96,7 +120,9 @@ def test_two_processes_have_the_metrics_of_one(alone: Path, pair: tuple[list[Don
 
 
 @pytest.mark.slow
-def test_three_processes_have_the_metrics_of_one(forks: ForkServer, tmp_path: Path, alone: Path) -> None:
+def test_three_processes_have_the_metrics_of_one(
+    forks: ForkServer, tmp_path: Path, alone: Path
+) -> None:
     succeeded(run_together(forks, *JOB, folder=tmp_path, processes=3))
     assert metrics(tmp_path / "run") == pytest.approx(metrics(alone), rel=1e-4)
 
@@ -107,7 +133,9 @@ def test_only_the_first_process_speaks(pair: tuple[list[Done], Path]) -> None:
     assert second.stdout + second.stderr == ""
 
 
-def test_only_one_run_directory_is_made_with_the_files_of_any_run(alone: Path, pair: tuple[list[Done], Path]) -> None:
+def test_only_one_run_directory_is_made_with_the_files_of_any_run(
+    alone: Path, pair: tuple[list[Done], Path]
+) -> None:
     def names(folder: Path) -> list[str]:
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
@@ -127,8 +155,12 @@ def test_with_sync_batchnorm_the_metrics_are_those_of_one_process(
 ) -> None:
     (tmp_path / "alone").mkdir()
     succeeded([forks.run(*JOB, *SYNCHRONISED, folder=tmp_path / "alone")])
-    succeeded(run_together(forks, *JOB, *SYNCHRONISED, folder=tmp_path / "several", processes=processes))
-    assert metrics(tmp_path / "several" / "run") == pytest.approx(metrics(tmp_path / "alone" / "run"), rel=1e-4)
+    succeeded(
+        run_together(forks, *JOB, *SYNCHRONISED, folder=tmp_path / "several", processes=processes)
+    )
+    assert metrics(tmp_path / "several" / "run") == pytest.approx(
+        metrics(tmp_path / "alone" / "run"), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,8 +168,17 @@ def test_with_sync_batchnorm_the_metrics_are_those_of_one_process(
     [
         pytest.param(1, signal.SIGTERM, ("step", 4), 143, id="second"),
         pytest.param(0, signal.SIGINT, ("step", 4), 130, id="first", marks=pytest.mark.slow),
-        pytest.param(1, signal.SIGINT, ("save", 1), 130, id="second_while_saving", marks=pytest.mark.slow),
-        pytest.param(1, signal.SIGINT, ("evaluation", 2), 130, id="second_in_evaluation", marks=pytest.mark.slow),
+        pytest.param(
+            1, signal.SIGINT, ("save", 1), 130, id="second_while_saving", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            1,
+            signal.SIGINT,
+            ("evaluation", 2),
+            130,
+            id="second_in_evaluation",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_signal_to_any_process_stops_all_and_the_run_goes_on_to_the_same_bits(
@@ -150,7 +191,9 @@ def test_a_signal_to_any_process_stops_all_and_the_run_goes_on_to_the_same_bits(
     code: int,
 ) -> None:
     strikes = [(int(number), *moment)]
-    first, second = run_together(forks, *RANDOM, folder=tmp_path, strikes=strikes, strikes_on=strikes_on)
+    first, second = run_together(
+        forks, *RANDOM, folder=tmp_path, strikes=strikes, strikes_on=strikes_on
+    )
     assert (first.returncode, second.returncode) == (code, 0), first.stderr + second.stderr
     assert "To go on: " in first.stderr
     succeeded(run_together(forks, "resume", "run", folder=tmp_path))
@@ -158,7 +201,8 @@ def test_a_signal_to_any_process_stops_all_and_the_run_goes_on_to_the_same_bits(
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(2, 1), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1, 2), (2, 3)))]
+    ("before", "after"),
+    [(2, 1), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((1, 2), (2, 3)))],
 )
 def test_checkpoints_go_on_with_another_number_of_processes(
     forks: ForkServer, tmp_path: Path, alone: Path, before: int, after: int
@@ -166,7 +210,9 @@ def test_checkpoints_go_on_with_another_number_of_processes(
     def command(processes: int, *arguments: str) -> list[Done]:
         if processes == 1:
             return [forks.run(*arguments, folder=tmp_path, strikes=strikes)]
-        return run_together(forks, *arguments, folder=tmp_path, processes=processes, strikes=strikes)
+        return run_together(
+            forks, *arguments, folder=tmp_path, processes=processes, strikes=strikes
+        )
 
     strikes = [(int(signal.SIGINT), "step", 8)]
     assert command(before, *JOB)[0].returncode == 130
@@ -196,18 +242,24 @@ def test_a_process_that_is_killed_ends_the_run_with_the_last_good_checkpoint(
     assert "Traceback" not in done[1].stderr
     if killed == 1:
         assert done[0].returncode == 143
-        assert done[0].stderr.startswith("cnnbench: Another process of this run ended, or cannot be reached: ")
+        assert done[0].stderr.startswith(
+            "cnnbench: Another process of this run ended, or cannot be reached: "
+        )
         assert "Traceback" not in done[0].stderr
         assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
     assert checkpoint.load(run / "checkpoints" / "last.pt")["step"] == 0
-    again = ["resume", str(run)] if killed == 0 else job  # which torchrun starts again, and which resumes by itself
+    again = (
+        ["resume", str(run)] if killed == 0 else job
+    )  # which torchrun starts again, and which resumes by itself
     succeeded(run_together(forks, *again, **launch, TORCHELASTIC_RESTART_COUNT=str(killed)))
     assert json.loads((run / "environment.json").read_text())["continued"][0]["epoch"] == 1
     assert differences(run, random_pair) == []
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_all_its_jobs_with_the_same_processes(forks: ForkServer, tmp_path: Path, alone: Path) -> None:
+def test_a_sweep_trains_all_its_jobs_with_the_same_processes(
+    forks: ForkServer, tmp_path: Path, alone: Path
+) -> None:
     job = [each for each in JOB if not each.startswith("hydra.run.dir")]
     succeeded(run_together(forks, "-m", *job, "seed=0,1", "sweep=s", folder=tmp_path))
     first, second = sorted((tmp_path / "outputs" / "sweeps" / "s").glob("*seed*"))
@@ -217,7 +269,9 @@ def test_a_sweep_trains_all_its_jobs_with_the_same_processes(forks: ForkServer, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sweeper", ["cnnbench", "basic"])
-def test_a_sweep_goes_on_after_a_job_whose_training_diverged(forks: ForkServer, tmp_path: Path, sweeper: str) -> None:
+def test_a_sweep_goes_on_after_a_job_whose_training_diverged(
+    forks: ForkServer, tmp_path: Path, sweeper: str
+) -> None:
     job = [each for each in JOB if not each.startswith(("hydra.run.dir", "optimizer.lr"))]
     job += ["optimizer.lr=1e30,0.02", "sweep=s", f"hydra/sweeper={sweeper}"]
     first, second = run_together(forks, "-m", *job, folder=tmp_path)
@@ -236,7 +290,9 @@ def test_a_sweep_goes_on_after_a_job_whose_training_diverged(forks: ForkServer, 
         ("hydra/sweeper=optuna", "cannot search under torchrun"),
     ],
 )
-def test_what_cannot_be_is_told_once(forks: ForkServer, tmp_path: Path, change: str, words: str) -> None:
+def test_what_cannot_be_is_told_once(
+    forks: ForkServer, tmp_path: Path, change: str, words: str
+) -> None:
     first, second = run_together(forks, *JOB, change, folder=tmp_path)
     assert (first.returncode, second.returncode) == (2, 0)
     assert first.stderr.count(words) == 1

@@ -23,14 +23,19 @@ def test_it_begins_with_the_initial_weights() -> None:
     model = network()
     average = WeightEma(model, 0.9)
     assert all(
-        torch.equal(ours, theirs) for ours, theirs in zip(average.model.parameters(), model.parameters(), strict=True)
+        torch.equal(ours, theirs)
+        for ours, theirs in zip(average.model.parameters(), model.parameters(), strict=True)
     )
 
 
 def test_each_update_moves_weights_and_statistics_by_their_share() -> None:
     model = network()
     average = WeightEma(model, 0.9)
-    expected = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+    expected = {
+        name: value.clone()
+        for name, value in model.state_dict().items()
+        if value.is_floating_point()
+    }
     for _ in range(3):
         change(model)
         average.update()

@@ -77,7 +77,11 @@ def relative_difference(form: str, network: nn.Module, size: int, in_channels: i
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in models.REGISTRY]
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in models.REGISTRY
+    ],
 )
 def test_every_network_is_the_same_in_onnx(name: str) -> None:
     size = size_of(name)
@@ -97,22 +101,31 @@ def test_the_options_of_networks_are_the_same_in_onnx(name: str, arguments: dict
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("in_channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_all_formats_take_grey_and_colour(in_channels: int, form: str) -> None:
-    assert relative_difference(form, network_of("bn_lenet", 16, in_channels), 16, in_channels) < RELATIVE
+    assert (
+        relative_difference(form, network_of("bn_lenet", 16, in_channels), 16, in_channels)
+        < RELATIVE
+    )
 
 
 # preprocessing and flips
 
 
-@pytest.mark.parametrize(("side", "size"), [(28, 28), (28, 96), (28, 224), (64, 32), (37, 29), (1, 3)])
 @pytest.mark.parametrize(
-    ("mean", "std"), [((0.286,), (0.353,)), ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))], ids=["grey", "rgb"]
+    ("side", "size"), [(28, 28), (28, 96), (28, 224), (64, 32), (37, 29), (1, 3)]
+)
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [((0.286,), (0.353,)), ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))],
+    ids=["grey", "rgb"],
 )
 def test_preprocessing_is_that_of_training(
     side: int, size: int, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> None:
     images = torch.randint(0, 256, (5, len(mean), side, side), dtype=torch.uint8)
     training = Preprocess(size, mean, std)
-    torch.testing.assert_close(Preprocessing(training, side)(images), training(images), rtol=0, atol=2e-6)
+    torch.testing.assert_close(
+        Preprocessing(training, side)(images), training(images), rtol=0, atol=2e-6
+    )
 
 
 @pytest.fixture
@@ -124,10 +137,14 @@ def engine(make_engine: MakeEngine, config: Config, device: Device) -> EagerEngi
 
 @pytest.mark.parametrize("preprocessing", [True, False])
 @pytest.mark.parametrize("form", ["onnx", "torch_export"])
-def test_what_is_exported_computes_what_the_engine_does(form: str, preprocessing: bool, engine: EagerEngine) -> None:
+def test_what_is_exported_computes_what_the_engine_does(
+    form: str, preprocessing: bool, engine: EagerEngine
+) -> None:
     inside = Preprocessing(engine.preprocess, 8) if preprocessing else None
     classifier = Classifier(engine.eval_model, engine.config.tta, inside)
-    takes = torch.zeros(2, 1, 8, 8, dtype=torch.uint8) if preprocessing else torch.zeros(2, 1, 12, 12)
+    takes = (
+        torch.zeros(2, 1, 8, 8, dtype=torch.uint8) if preprocessing else torch.zeros(2, 1, 12, 12)
+    )
     content = pack(form, classifier, takes, {})
     images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
     difference, largest = differences(form, content, engine, images, preprocessed=not preprocessing)
@@ -135,7 +152,9 @@ def test_what_is_exported_computes_what_the_engine_does(form: str, preprocessing
     assert difference < RELATIVE * largest
 
 
-@pytest.mark.parametrize(("size", "change"), [(1, 0.5), (2, -0.25), (7, 0.125), (10, 1.0), (1, math.nan)])
+@pytest.mark.parametrize(
+    ("size", "change"), [(1, 0.5), (2, -0.25), (7, 0.125), (10, 1.0), (1, math.nan)]
+)
 def test_a_difference_in_any_batch_is_seen(
     size: int, change: float, engine: EagerEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +188,10 @@ def twice() -> Callable[[str], list[bytes]]:
     def made(form: str) -> list[bytes]:
         torch.manual_seed(0)
         network = network_of("lenet", 28)
-        return [pack(form, Classifier(network, False), torch.zeros(2, 1, 28, 28), {"classes": "[1]"}) for _ in range(2)]
+        return [
+            pack(form, Classifier(network, False), torch.zeros(2, 1, 28, 28), {"classes": "[1]"})
+            for _ in range(2)
+        ]
 
     return made
 
@@ -180,27 +202,38 @@ def test_onnx_has_names_a_dynamic_batch_and_metadata(twice: Callable[[str], list
     onnx.checker.check_model(model, full_check=True)
     (taken,), (given,) = model.graph.input, model.graph.output
     shapes = [
-        [each.dim_param or each.dim_value for each in value.type.tensor_type.shape.dim] for value in (taken, given)
+        [each.dim_param or each.dim_value for each in value.type.tensor_type.shape.dim]
+        for value in (taken, given)
     ]
-    assert (taken.name, given.name, shapes) == ("images", "logits", [["batch", 1, 28, 28], ["batch", 10]])
+    assert (taken.name, given.name, shapes) == (
+        "images",
+        "logits",
+        [["batch", 1, 28, 28], ["batch", 10]],
+    )
     assert {each.key: each.value for each in model.metadata_props} == {"classes": "[1]"}
 
 
 def test_safetensors_holds_weights_that_are_shared_or_not_contiguous() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3), nn.Flatten()).to(memory_format=torch.channels_last)
+    network = nn.Sequential(nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3), nn.Flatten()).to(
+        memory_format=torch.channels_last
+    )
     network[1].weight = network[0].weight
     assert relative_difference("safetensors", network, 8, 3) == 0
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch_export"])
-def test_no_path_of_this_machine_is_in_the_file(form: str, twice: Callable[[str], list[bytes]]) -> None:
+def test_no_path_of_this_machine_is_in_the_file(
+    form: str, twice: Callable[[str], list[bytes]]
+) -> None:
     content = twice(form)[0]
     assert b"lenet.py" not in content
     assert b"site-packages" not in content
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_the_same_network_gives_the_same_file(form: str, twice: Callable[[str], list[bytes]]) -> None:
+def test_the_same_network_gives_the_same_file(
+    form: str, twice: Callable[[str], list[bytes]]
+) -> None:
     first, second = twice(form)
     assert first == second
 
@@ -229,12 +262,19 @@ class Foreign(nn.Module):
         return torch.from_numpy(images.numpy())
 
 
-@pytest.mark.parametrize("network", [Undecided(), OfTwo(), Foreign()], ids=lambda network: type(network).__name__)
+@pytest.mark.parametrize(
+    "network", [Undecided(), OfTwo(), Foreign()], ids=lambda network: type(network).__name__
+)
 @pytest.mark.parametrize("form", ["onnx", "torch_export"])
 def test_what_cannot_be_exported_is_told_in_one_line(
-    form: str, network: nn.Module, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    form: str,
+    network: nn.Module,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"^--format {form}: PyTorch cannot export this network: .+\.$"):
+    with pytest.raises(
+        ConfigError, match=rf"^--format {form}: PyTorch cannot export this network: .+\.$"
+    ):
         pack(form, Classifier(network, False), torch.zeros(2, 1, 8, 8), {})
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

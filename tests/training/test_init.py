@@ -10,7 +10,9 @@ from cnnbench.config import TrainConfig
 from cnnbench.config.fields import allowed_by, fields_of
 from cnnbench.training.init import initialize
 
-METHODS = [method for method in allowed_by(fields_of(TrainConfig)["init"]).choices if method != "default"]
+METHODS = [
+    method for method in allowed_by(fields_of(TrainConfig)["init"]).choices if method != "default"
+]
 
 
 @pytest.fixture
@@ -31,7 +33,9 @@ def test_xavier_fills_its_bounds(layer: int, fans: int, network: nn.Sequential) 
 
 
 @pytest.mark.parametrize(("layer", "fan_in"), [(0, 72), (2, 200)], ids=["Conv2d", "Linear"])
-def test_kaiming_has_the_deviation_of_its_fan_in(layer: int, fan_in: int, network: nn.Sequential) -> None:
+def test_kaiming_has_the_deviation_of_its_fan_in(
+    layer: int, fan_in: int, network: nn.Sequential
+) -> None:
     initialize(network, "kaiming_normal")
     assert network[layer].weight.std().item() == pytest.approx(math.sqrt(2 / fan_in), rel=0.05)
 
@@ -49,8 +53,12 @@ def test_default_leaves_everything_as_it_was(network: nn.Sequential) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_only_the_weights_of_convolutions_and_linear_layers_change(method: str, network: nn.Sequential) -> None:
+def test_only_the_weights_of_convolutions_and_linear_layers_change(
+    method: str, network: nn.Sequential
+) -> None:
     before = clones(network)
     initialize(network, method)
-    changed = [key for key, value in network.state_dict().items() if not torch.equal(value, before[key])]
+    changed = [
+        key for key, value in network.state_dict().items() if not torch.equal(value, before[key])
+    ]
     assert changed == ["0.weight", "2.weight"]

@@ -51,7 +51,9 @@ def weights_of(path: Path) -> dict[str, torch.Tensor]:
 
 
 def are_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(ours[name], theirs[name]) for name in ours
+    )
 
 
 def test_the_weights_are_those_of_the_epoch_that_was_chosen(run: Path) -> None:
@@ -60,19 +62,29 @@ def test_the_weights_are_those_of_the_epoch_that_was_chosen(run: Path) -> None:
     assert (trained.weights, trained.overrides) == ("best.pt, epoch 1", {})
     assert trained.dataset.classes == catalog.get("sample").classes
     assert not trained.engine.eval_model.training
-    assert are_equal(trained.engine.eval_model.state_dict(), weights_of(run / "checkpoints" / "best.pt"))
+    assert are_equal(
+        trained.engine.eval_model.state_dict(), weights_of(run / "checkpoints" / "best.pt")
+    )
 
 
 def test_where_none_was_chosen_they_are_the_last(interrupted: Path) -> None:
     trained = opened(interrupted)
     assert trained.weights == "last.pt, epoch 0 and 3 steps"
-    assert are_equal(trained.engine.eval_model.state_dict(), weights_of(interrupted / "checkpoints" / "last.pt"))
+    assert are_equal(
+        trained.engine.eval_model.state_dict(), weights_of(interrupted / "checkpoints" / "last.pt")
+    )
 
 
 def test_an_average_of_weights_is_used_where_it_is_what_was_measured(interrupted: Path) -> None:
     last = interrupted / "checkpoints" / "last.pt"
     average = {name: value + 1 for name, value in weights_of(last).items()}
-    forge(last, lambda state: (state["config"]["train"].update(ema_decay=0.9), state.update(average=average)))
+    forge(
+        last,
+        lambda state: (
+            state["config"]["train"].update(ema_decay=0.9),
+            state.update(average=average),
+        ),
+    )
     assert are_equal(opened(interrupted).engine.eval_model.state_dict(), average)
 
 
@@ -82,11 +94,16 @@ def test_a_damaged_last_checkpoint_is_told_and_the_one_before_used(
     last, previous = (interrupted / "checkpoints" / f"{name}.pt" for name in ("last", "previous"))
     last.write_bytes(b"damaged")
     trained = opened(interrupted)
-    step = checkpoint.load(previous)["step"]  # 2, or 1 where the disk was slow and that of step 2 replaced in waiting
+    step = checkpoint.load(previous)[
+        "step"
+    ]  # 2, or 1 where the disk was slow and that of step 2 replaced in waiting
     assert re.fullmatch(f"previous.pt, epoch 0 and {step} steps?", trained.weights)
     assert are_equal(trained.engine.eval_model.state_dict(), weights_of(previous))
     told = capsys.readouterr().err
-    assert ("last.pt is damaged" in told, ". The checkpoint before it is used." in told) == (True, True)
+    assert ("last.pt is damaged" in told, ". The checkpoint before it is used." in told) == (
+        True,
+        True,
+    )
 
 
 def test_the_directory_of_a_sweep_is_refused_naming_a_run_in_it(runs: Runs, tmp_path: Path) -> None:
@@ -199,7 +216,9 @@ def test_a_folder_outside_that_is_named_again_is_used(run: Path) -> None:
 
 
 def test_the_device_and_how_it_is_measured_may_be_others(run: Path) -> None:
-    trained = opened(run, "device=cpu", "device.precision=bf16", "train.batch_size=7", "train.tta=hflip")
+    trained = opened(
+        run, "device=cpu", "device.precision=bf16", "train.batch_size=7", "train.tta=hflip"
+    )
     train = trained.config.train
     assert (trained.engine.device.precision, train.batch_size, train.tta) == ("bf16", 7, "hflip")
 
@@ -211,12 +230,17 @@ def test_other_data_leave_the_network_and_its_classes(run: Path) -> None:
 
 
 def test_pixels_that_were_not_normalized_stay_from_0_to_1(within: Command) -> None:
-    assert within(*SMALL, "train.epochs=1", "data.normalize=false", "hydra.run.dir=plain").returncode == 0
+    assert (
+        within(*SMALL, "train.epochs=1", "data.normalize=false", "hydra.run.dir=plain").returncode
+        == 0
+    )
     white = torch.full((1, 1, 28, 28), 255, dtype=torch.uint8)
     for overrides in ([], ["data=mnist"]):
         trained = opened(Path("plain"), *overrides)
         assert trained.engine.preprocess(white).unique().tolist() == [1.0]
-    assert trained.dataset.mean == catalog.get("sample").mean  # which tells whether an image looks inverted
+    assert (
+        trained.dataset.mean == catalog.get("sample").mean
+    )  # which tells whether an image looks inverted
     assert within("export", "plain", "--format", "safetensors").returncode == 0
     with safe_open("plain/export/mlp.safetensors", "pt") as file:
         assert (file.metadata()["mean"], file.metadata()["std"]) == ("[0.0]", "[1.0]")

@@ -54,7 +54,9 @@ class Net(MLP): pass
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-def test_a_custom_model_is_imported_with_consent_alone(allowed: bool, forks: ForkServer, tmp_path: Path) -> None:
+def test_a_custom_model_is_imported_with_consent_alone(
+    allowed: bool, forks: ForkServer, tmp_path: Path
+) -> None:
     (tmp_path / "my.py").write_text(NETWORK)
     strikes = [(int(signal.SIGINT), "step", 6)]
     words = (*SMALL, "model.name=my:Net", "hydra.run.dir=run")
@@ -139,9 +141,13 @@ def test_links_within_the_directory_are_followed(runs: Runs, run: Path) -> None:
     assert differences(run, runs.uninterrupted(BETWEEN)) == []
 
 
-@pytest.mark.parametrize("name", ["checkpoints/last.pt", "status.json", ".lock", "config.yaml", "train.log"])
+@pytest.mark.parametrize(
+    "name", ["checkpoints/last.pt", "status.json", ".lock", "config.yaml", "train.log"]
+)
 @pytest.mark.parametrize("odd", ["a pipe", "a folder", "a link to itself", "a link to a folder"])
-def test_no_file_in_the_place_of_one_ends_in_plain_words(odd: str, name: str, forks: ForkServer, run: Path) -> None:
+def test_no_file_in_the_place_of_one_ends_in_plain_words(
+    odd: str, name: str, forks: ForkServer, run: Path
+) -> None:
     path = run / name
     path.unlink()
     if odd == "a pipe":
@@ -179,7 +185,9 @@ def test_no_run_directory_is_refused(name: str, command: str, tmp_path: Path) ->
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
 
 
-def test_the_configuration_in_a_checkpoint_does_not_look_into_the_environment(forks: ForkServer, run: Path) -> None:
+def test_the_configuration_in_a_checkpoint_does_not_look_into_the_environment(
+    forks: ForkServer, run: Path
+) -> None:
     secret = "${oc.env:SECRET}"
     forge(run / "checkpoints" / "last.pt", lambda state: state["config"].update(sweep=secret))
     code, words = refused(forks, run, SECRET="xyzzy")

@@ -36,13 +36,17 @@ def run(tmp_path: Path) -> RunDirectory:
 
 
 @pytest.fixture
-def start(config: Config, device: Device, examples: Examples, run: RunDirectory, make_engine: MakeEngine) -> Start:
+def start(
+    config: Config, device: Device, examples: Examples, run: RunDirectory, make_engine: MakeEngine
+) -> Start:
     """Gives an engine and its rows, trained and validated on the random images with some dropout."""
     change(config, device__name=device.torch_device.type)
 
     def begin() -> tuple[EagerEngine, Iterator[Row]]:
         setup_device(resolve_device(config.device), config.device, config.seed)
-        network = nn.Sequential(nn.Flatten(), nn.Linear(16, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4))
+        network = nn.Sequential(
+            nn.Flatten(), nn.Linear(16, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4)
+        )
         engine = make_engine(network, config, device)
         return engine, loop.fit(make_state(config, engine, examples, run))
 
@@ -64,7 +68,10 @@ def test_progress_within_an_epoch_is_logged_where_there_is_no_bar(
     monkeypatch.setattr(loop, "PROGRESS_S", 0.0)  # after each step, of which an epoch has three
     monkeypatch.setattr(loop, "format_time_left", "{:.6f}".format)
     rows = rows_of(start)
-    lines = [re.fullmatch(r"epoch (./2, .*) %, (\S+) left \(in the run (\S+)\)", each) for each in caplog.messages]
+    lines = [
+        re.fullmatch(r"epoch (./2, .*) %, (\S+) left \(in the run (\S+)\)", each)
+        for each in caplog.messages
+    ]
     if bar:
         assert lines == []
         return
@@ -120,10 +127,14 @@ def test_there_is_a_row_for_each_epoch(start: Start) -> None:
 def test_the_file_of_metrics_holds_the_rows(start: Start, run: RunDirectory) -> None:
     rows = rows_of(start)
     with (run.path / "metrics.csv").open() as file:
-        assert [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)] == rows
+        assert [
+            {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
+        ] == rows
 
 
-def test_the_file_of_metrics_is_there_after_the_first_epoch(start: Start, run: RunDirectory) -> None:
+def test_the_file_of_metrics_is_there_after_the_first_epoch(
+    start: Start, run: RunDirectory
+) -> None:
     _, rows = start()
     next(rows)
     assert len((run.path / "metrics.csv").read_text().splitlines()) == 2
@@ -150,16 +161,23 @@ def test_the_last_row_is_of_the_weights_that_remain(start: Start, examples: Exam
     engine, rows = start()
     last = list(rows)[-1]
     measured = engine.evaluate(examples, 8)
-    assert (last["validation_loss"], last["validation_accuracy"]) == (measured.loss, measured.accuracy)
+    assert (last["validation_loss"], last["validation_accuracy"]) == (
+        measured.loss,
+        measured.accuracy,
+    )
 
 
 def test_the_schedule_sets_the_rate_of_each_step(start: Start, config: Config) -> None:
     change(config, scheduler=ConstantConfig(warmup_epochs=1.0))
     engine, rows = start()
     rates: list[float] = []
-    engine.optimizers[0].register_step_pre_hook(lambda *_: rates.append(engine.optimizers[0].param_groups[0]["lr"]))
+    engine.optimizers[0].register_step_pre_hook(
+        lambda *_: rates.append(engine.optimizers[0].param_groups[0]["lr"])
+    )
     list(rows)
-    assert rates == pytest.approx([config.optimizer.lr * factor for factor in (1 / 3, 2 / 3, 1, 1, 1, 1)])
+    assert rates == pytest.approx(
+        [config.optimizer.lr * factor for factor in (1 / 3, 2 / 3, 1, 1, 1, 1)]
+    )
 
 
 def test_the_last_and_smaller_batch_counts_by_its_share(start: Start) -> None:
@@ -233,7 +251,9 @@ def test_another_seed_gives_other_rows(start: Start, config: Config) -> None:
     assert reproducible(rows_of(start)) != reproducible(first)
 
 
-def test_best_is_the_epoch_of_the_highest_validation_accuracy(start: Start, config: Config, run: RunDirectory) -> None:
+def test_best_is_the_epoch_of_the_highest_validation_accuracy(
+    start: Start, config: Config, run: RunDirectory
+) -> None:
     change(config, train__epochs=4)
     engine, rows = start()
     with_accuracies(engine, [0.3, 0.6, 0.6, 0.5])
@@ -242,7 +262,9 @@ def test_best_is_the_epoch_of_the_highest_validation_accuracy(start: Start, conf
 
 
 @EACH_DEVICE
-def test_best_holds_the_weights_of_its_epoch(start: Start, config: Config, run: RunDirectory) -> None:
+def test_best_holds_the_weights_of_its_epoch(
+    start: Start, config: Config, run: RunDirectory
+) -> None:
     engine, rows = start()
     with_accuracies(engine, [0.6, 0.5])
     next(rows)
@@ -258,12 +280,16 @@ def test_a_fold_is_a_validation_set(start: Start, config: Config, run: RunDirect
     assert (run.checkpoints / "best.pt").exists()
 
 
-def test_without_a_validation_set_the_columns_are_of_the_test_set(start: Start, config: Config) -> None:
+def test_without_a_validation_set_the_columns_are_of_the_test_set(
+    start: Start, config: Config
+) -> None:
     change(config, data__validation=0)
     assert list(rows_of(start)[0])[4:6] == ["test_loss", "test_accuracy"]
 
 
-def test_without_a_validation_set_nothing_is_chosen(start: Start, config: Config, run: RunDirectory) -> None:
+def test_without_a_validation_set_nothing_is_chosen(
+    start: Start, config: Config, run: RunDirectory
+) -> None:
     change(config, data__validation=0)
     rows_of(start)
     assert not (run.checkpoints / "best.pt").exists()
@@ -306,12 +332,17 @@ def test_last_holds_rows_and_configuration(start: Start, run: RunDirectory, conf
     assert load(kept["config"]) == load(as_dict(config))
 
 
-def test_divergence_is_told_with_epoch_and_steps(start: Start, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "REFRESH_S", math.inf)  # the sums are read at the end of the epoch alone
+def test_divergence_is_told_with_epoch_and_steps(
+    start: Start, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        loop, "REFRESH_S", math.inf
+    )  # the sums are read at the end of the epoch alone
     engine, rows = start()
     with_a_loss_that_is_nan_from(engine, step=5)
     with pytest.raises(
-        DivergedError, match=r"training loss became nan in epoch 2, steps 4 to 6\..*last\.pt holds epoch 1"
+        DivergedError,
+        match=r"training loss became nan in epoch 2, steps 4 to 6\..*last\.pt holds epoch 1",
     ):
         list(rows)
 
@@ -320,7 +351,9 @@ def test_divergence_is_seen_during_an_epoch(start: Start, monkeypatch: pytest.Mo
     monkeypatch.setattr(loop, "REFRESH_S", -1.0)  # the sums are read at every step
     engine, rows = start()
     with_a_loss_that_is_nan_from(engine, step=2)
-    with pytest.raises(DivergedError, match=r"in epoch 1, steps 2 to 2\. There is no checkpoint yet"):
+    with pytest.raises(
+        DivergedError, match=r"in epoch 1, steps 2 to 2\. There is no checkpoint yet"
+    ):
         list(rows)
 
 
@@ -331,7 +364,9 @@ def test_divergence_in_the_validation_loss_is_told(start: Start) -> None:
         list(rows)
 
 
-def test_divergence_leaves_the_checkpoint_of_the_epoch_before(start: Start, run: RunDirectory) -> None:
+def test_divergence_leaves_the_checkpoint_of_the_epoch_before(
+    start: Start, run: RunDirectory
+) -> None:
     engine, rows = start()
     with_a_loss_that_is_nan_from(engine, step=5)
     with pytest.raises(DivergedError):

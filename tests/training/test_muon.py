@@ -12,13 +12,27 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench import config as configuration
 from cnnbench import models
-from cnnbench.config import AdamConfig, AdamWConfig, Config, MuonConfig, NesterovConfig, SgdConfig, as_dict
+from cnnbench.config import (
+    AdamConfig,
+    AdamWConfig,
+    Config,
+    MuonConfig,
+    NesterovConfig,
+    SgdConfig,
+    as_dict,
+)
 from cnnbench.config.fields import allowed_by, fields_of
 from cnnbench.errors import ConfigError
 from cnnbench.training import muon
 from cnnbench.training.muon import Muon, fallback_config, orthogonalise, split_parameters
 
-CONVOLUTIONS = [(8, 4, 3, 3), (8, 4, 3, 3), (4, 8, 1, 1), (16, 1, 3, 3), (8, 4, 3, 3)]  # wide, square and tall
+CONVOLUTIONS = [
+    (8, 4, 3, 3),
+    (8, 4, 3, 3),
+    (4, 8, 1, 1),
+    (16, 1, 3, 3),
+    (8, 4, 3, 3),
+]  # wide, square and tall
 LINEAR = [(12, 20), (20, 12), (12, 20), (6, 6)]
 
 
@@ -35,7 +49,9 @@ def give_gradients(weights: list[nn.Parameter], step: int) -> None:
         weight.grad = gradient.copy_(torch.randn(weight.shape, generator=generator))
 
 
-def train(optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], num_steps: int = 4) -> list[torch.Tensor]:
+def train(
+    optimizer: torch.optim.Optimizer, weights: list[nn.Parameter], num_steps: int = 4
+) -> list[torch.Tensor]:
     """The weights after some steps."""
     for step in range(num_steps):
         give_gradients(weights, step)
@@ -52,7 +68,9 @@ def orthogonalised_by_hand(matrix: torch.Tensor) -> torch.Tensor:
     return u @ torch.diag(s) @ vh
 
 
-def trained_by_hand(shapes: list[tuple[int, ...]], lr: float, momentum: float, weight_decay: float) -> Any:
+def trained_by_hand(
+    shapes: list[tuple[int, ...]], lr: float, momentum: float, weight_decay: float
+) -> Any:
     """What `train` should give, one weight after the other, the momentum as the author writes it."""
     weights = random_weights(shapes)
     buffers = [torch.zeros(shape) for shape in shapes]
@@ -77,14 +95,20 @@ def pytorch_counts_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_linear_weights_move_as_in_pytorch(weight_decay: float, pytorch_counts_in_float32: None) -> None:
+def test_linear_weights_move_as_in_pytorch(
+    weight_decay: float, pytorch_counts_in_float32: None
+) -> None:
     ours, theirs = random_weights(LINEAR), random_weights(LINEAR)
     moved = train(Muon(ours, 0.1, momentum=0.9, weight_decay=weight_decay), ours)
-    expected = train(torch.optim.Muon(theirs, lr=0.1, momentum=0.9, weight_decay=weight_decay), theirs)
+    expected = train(
+        torch.optim.Muon(theirs, lr=0.1, momentum=0.9, weight_decay=weight_decay), theirs
+    )
     torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_momentum_is_that_of_pytorch_where_none_is_given(pytorch_counts_in_float32: None) -> None:
+def test_the_momentum_is_that_of_pytorch_where_none_is_given(
+    pytorch_counts_in_float32: None,
+) -> None:
     ours, theirs = random_weights(LINEAR), random_weights(LINEAR)
     expected = train(torch.optim.Muon(theirs, lr=0.1, weight_decay=0.0), theirs)
     torch.testing.assert_close(train(Muon(ours, 0.1), ours), expected, rtol=1e-4, atol=1e-4)
@@ -94,7 +118,9 @@ def test_the_momentum_is_that_of_pytorch_where_none_is_given(pytorch_counts_in_f
 def test_convolutions_move_as_their_matrices_one_by_one(weight_decay: float) -> None:
     weights = random_weights(CONVOLUTIONS)
     moved = train(Muon(weights, 0.1, momentum=0.9, weight_decay=weight_decay), weights)
-    torch.testing.assert_close(moved, trained_by_hand(CONVOLUTIONS, 0.1, 0.9, weight_decay), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        moved, trained_by_hand(CONVOLUTIONS, 0.1, 0.9, weight_decay), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_weights_together_move_as_in_optimizers_of_their_own() -> None:
@@ -110,9 +136,13 @@ def test_weights_together_move_as_in_optimizers_of_their_own() -> None:
 
 def test_weights_in_channels_last_move_as_contiguous_ones() -> None:
     contiguous = random_weights(CONVOLUTIONS)
-    last = [nn.Parameter(weight.detach().to(memory_format=torch.channels_last)) for weight in contiguous]
+    last = [
+        nn.Parameter(weight.detach().to(memory_format=torch.channels_last)) for weight in contiguous
+    ]
     assert not last[0].is_contiguous()
-    torch.testing.assert_close(train(Muon(last, 0.1), last), train(Muon(contiguous, 0.1), contiguous))
+    torch.testing.assert_close(
+        train(Muon(last, 0.1), last), train(Muon(contiguous, 0.1), contiguous)
+    )
 
 
 def test_a_rate_in_a_tensor_is_read_anew_by_every_step() -> None:
@@ -169,7 +199,9 @@ def test_singular_values_come_near_one(
     rows: int, columns: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(muon, "_working_dtype", lambda device: dtype)
-    orthogonal = orthogonalise(matrices_with_singular_values(torch.linspace(5, 100, 16), rows, columns))
+    orthogonal = orthogonalise(
+        matrices_with_singular_values(torch.linspace(5, 100, 16), rows, columns)
+    )
     values = torch.linalg.svdvals(orthogonal)
     assert orthogonal.dtype == torch.float32
     assert values.min() > 0.65
@@ -255,12 +287,18 @@ def on_meta(name: str, num_classes: int, size: int = 96, **arguments: Any) -> nn
 
 def names_of_rest_matrices(network: nn.Module) -> list[str]:
     _, rest = split_parameters(network)
-    return [name for name, parameter in network.named_parameters() if parameter in set(rest) and parameter.ndim > 1]
+    return [
+        name
+        for name, parameter in network.named_parameters()
+        if parameter in set(rest) and parameter.ndim > 1
+    ]
 
 
 def names_with_a_row_per_class(name: str, **arguments: Any) -> list[str]:
     """The matrices whose number of rows is the number of classes, whatever that is."""
-    ten, eleven = (dict(on_meta(name, classes, **arguments).named_parameters()) for classes in (10, 11))
+    ten, eleven = (
+        dict(on_meta(name, classes, **arguments).named_parameters()) for classes in (10, 11)
+    )
     return [name for name in ten if ten[name].ndim > 1 and len(ten[name]) != len(eleven[name])]
 
 
@@ -306,7 +344,9 @@ def test_a_network_of_one_matrix_leaves_none_for_muon() -> None:
 
 
 def test_linear_layers_within_a_network_are_for_muon() -> None:
-    gate = nn.Sequential(nn.Linear(8, 2), nn.ReLU(), nn.Linear(2, 8))  # as of squeeze and excitation
+    gate = nn.Sequential(
+        nn.Linear(8, 2), nn.ReLU(), nn.Linear(2, 8)
+    )  # as of squeeze and excitation
     network = nn.Sequential(nn.Conv2d(1, 8, 3), gate, nn.Sequential(nn.Linear(8, 3)))
     assert names_of_rest_matrices(network) == ["2.0.weight"]
 
@@ -318,18 +358,31 @@ FALLBACKS = [
 
 
 @pytest.mark.parametrize(("rest", "expected"), FALLBACKS)
-def test_the_rest_gets_the_optimizer_of_its_name(rest: str, expected: AdamConfig | SgdConfig) -> None:
+def test_the_rest_gets_the_optimizer_of_its_name(
+    rest: str, expected: AdamConfig | SgdConfig
+) -> None:
     assert (
-        fallback_config(MuonConfig(lr=0.02, momentum=0.95, weight_decay=0.01, fallback=rest, fallback_lr=0.003))
+        fallback_config(
+            MuonConfig(lr=0.02, momentum=0.95, weight_decay=0.01, fallback=rest, fallback_lr=0.003)
+        )
         == expected
     )
 
 
 def test_every_name_for_the_rest_is_tried_here() -> None:
-    assert {rest for rest, _ in FALLBACKS} == set(allowed_by(fields_of(MuonConfig)["fallback"]).choices)
+    assert {rest for rest, _ in FALLBACKS} == set(
+        allowed_by(fields_of(MuonConfig)["fallback"]).choices
+    )
 
 
-MUON = {"name": "muon", "lr": 0.02, "momentum": 0.95, "weight_decay": 0.0, "fallback": "adamw", "fallback_lr": 0.001}
+MUON = {
+    "name": "muon",
+    "lr": 0.02,
+    "momentum": 0.95,
+    "weight_decay": 0.0,
+    "fallback": "adamw",
+    "fallback_lr": 0.001,
+}
 
 
 @pytest.mark.parametrize(
@@ -339,10 +392,15 @@ MUON = {"name": "muon", "lr": 0.02, "momentum": 0.95, "weight_decay": 0.0, "fall
         ({"momentum": 1.5}, r"optimizer\.momentum=1\.5 is out of range.*at most 1"),
         ({"weight_decay": -0.1}, r"optimizer\.weight_decay=-0\.1 is out of range.*at least 0"),
         ({"fallback_lr": 0.0}, r"optimizer\.fallback_lr=0\.0 is out of range.*above 0"),
-        ({"fallback": "adam"}, r"optimizer\.fallback=adam is not known\. Did you mean 'adamw'\? Allowed: adamw, sgd"),
+        (
+            {"fallback": "adam"},
+            r"optimizer\.fallback=adam is not known\. Did you mean 'adamw'\? Allowed: adamw, sgd",
+        ),
     ],
     ids=str,
 )
-def test_a_value_that_cannot_be_is_told_with_what_can(change: dict[str, Any], message: str, config: Config) -> None:
+def test_a_value_that_cannot_be_is_told_with_what_can(
+    change: dict[str, Any], message: str, config: Config
+) -> None:
     with pytest.raises(ConfigError, match=message):
         configuration.load({**as_dict(config), "optimizer": {**MUON, **change}})

@@ -36,19 +36,41 @@ CPU = torch.device("cpu")
 
 MADE = [
     (SgdConfig(lr=0.2, momentum=0.0, weight_decay=0.01), SGD, {"momentum": 0.0, "nesterov": False}),
-    (MomentumConfig(lr=0.2, momentum=0.7, weight_decay=0.01), SGD, {"momentum": 0.7, "nesterov": False}),
-    (NesterovConfig(lr=0.2, momentum=0.7, weight_decay=0.01), SGD, {"momentum": 0.7, "nesterov": True}),
+    (
+        MomentumConfig(lr=0.2, momentum=0.7, weight_decay=0.01),
+        SGD,
+        {"momentum": 0.7, "nesterov": False},
+    ),
+    (
+        NesterovConfig(lr=0.2, momentum=0.7, weight_decay=0.01),
+        SGD,
+        {"momentum": 0.7, "nesterov": True},
+    ),
     (AdagradConfig(lr=0.2, eps=1e-6, weight_decay=0.01), Adagrad, {"eps": 1e-6}),
-    (AdamConfig(lr=0.2, betas=[0.8, 0.95], eps=1e-6, weight_decay=0.01), Adam, {"betas": (0.8, 0.95), "eps": 1e-6}),
-    (AdamWConfig(lr=0.2, betas=[0.8, 0.95], eps=1e-6, weight_decay=0.01), AdamW, {"betas": (0.8, 0.95), "eps": 1e-6}),
+    (
+        AdamConfig(lr=0.2, betas=[0.8, 0.95], eps=1e-6, weight_decay=0.01),
+        Adam,
+        {"betas": (0.8, 0.95), "eps": 1e-6},
+    ),
+    (
+        AdamWConfig(lr=0.2, betas=[0.8, 0.95], eps=1e-6, weight_decay=0.01),
+        AdamW,
+        {"betas": (0.8, 0.95), "eps": 1e-6},
+    ),
     (
         RMSpropConfig(lr=0.2, alpha=0.9, eps=1e-6, momentum=0.7, weight_decay=0.01),
         RMSprop,
         {"alpha": 0.9, "eps": 1e-6, "momentum": 0.7, "centered": False},
     ),
-    (MuonConfig(lr=0.2, momentum=0.7, weight_decay=0.01, fallback="sgd", fallback_lr=0.05), Muon, {"momentum": 0.7}),
+    (
+        MuonConfig(lr=0.2, momentum=0.7, weight_decay=0.01, fallback="sgd", fallback_lr=0.05),
+        Muon,
+        {"momentum": 0.7},
+    ),
 ]
-BY_NAME = pytest.mark.parametrize(("config", "kind", "own"), MADE, ids=[config.name for config, _, _ in MADE])
+BY_NAME = pytest.mark.parametrize(
+    ("config", "kind", "own"), MADE, ids=[config.name for config, _, _ in MADE]
+)
 
 
 def load(path: Path, config: Config) -> OptimizerConfig:
@@ -62,7 +84,9 @@ def test_every_name_is_tried_here() -> None:
 
 
 @BY_NAME
-def test_the_name_makes_its_class(config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]) -> None:
+def test_the_name_makes_its_class(
+    config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]
+) -> None:
     made = make_optimizer(config, [nn.Parameter(torch.zeros(2, 3))], CPU)
     assert kind in (type(made), *type(made).__bases__)  # not isinstance: AdamW is an Adam
 
@@ -103,7 +127,9 @@ def test_gradients_that_overflow_in_the_first_step_leave_the_momentum_at_zero(
     kind: type[SgdConfig], device: Device
 ) -> None:
     weights = nn.Parameter(torch.ones(1000, device=device.torch_device))
-    optimizer = make_optimizer(kind(lr=0.1, momentum=0.9, weight_decay=0.0), [weights], device.torch_device)
+    optimizer = make_optimizer(
+        kind(lr=0.1, momentum=0.9, weight_decay=0.0), [weights], device.torch_device
+    )
     scaler = torch.amp.GradScaler(device.torch_device.type)
     before = weights.detach().clone()
     scaler.scale((weights * torch.inf).sum()).backward()  # type: ignore[no-untyped-call]  # so in torch
@@ -120,7 +146,9 @@ def test_the_first_steps_are_those_of_pytorch(
     made = make_optimizer(config, [ours], CPU)
     settings = made.param_groups[0]
     options = {
-        name: settings[name] for name in inspect.signature(kind).parameters if name in settings.keys() - {"params"}
+        name: settings[name]
+        for name in inspect.signature(kind).parameters
+        if name in settings.keys() - {"params"}
     }
     for weights, optimizer in ((ours, made), (theirs, kind([theirs], **options))):
         for _ in range(3):
@@ -144,7 +172,9 @@ def test_the_state_goes_into_pytorchs_own_optimizer(
 
 def test_the_weights_of_a_compiled_network_are_updated() -> None:
     network = nn.Linear(2, 3)
-    optimizer = make_optimizer(SgdConfig(lr=0.1, momentum=0.0, weight_decay=0.0), network.parameters(), CPU)
+    optimizer = make_optimizer(
+        SgdConfig(lr=0.1, momentum=0.0, weight_decay=0.0), network.parameters(), CPU
+    )
     compiled = torch.compile(network, backend="eager")
     for _ in range(2):
         before = network.weight.detach().clone()
@@ -156,12 +186,17 @@ def test_the_weights_of_a_compiled_network_are_updated() -> None:
 
 def test_parameters_may_come_from_a_generator() -> None:
     network = nn.Linear(2, 3)
-    optimizer = make_optimizer(SgdConfig(lr=0.1, momentum=0.0, weight_decay=0.0), network.parameters(), CPU)
+    optimizer = make_optimizer(
+        SgdConfig(lr=0.1, momentum=0.0, weight_decay=0.0), network.parameters(), CPU
+    )
     assert len(optimizer.param_groups[0]["params"]) == 2
 
 
 def test_a_factor_multiplies_the_initial_learning_rate_of_every_group() -> None:
-    optimizer = SGD([{"params": [nn.Parameter(torch.zeros(1))]}, {"params": [nn.Parameter(torch.zeros(1))]}], lr=0.1)
+    optimizer = SGD(
+        [{"params": [nn.Parameter(torch.zeros(1))]}, {"params": [nn.Parameter(torch.zeros(1))]}],
+        lr=0.1,
+    )
     for group, initial in zip(optimizer.param_groups, (0.1, 0.4), strict=True):
         group["initial_lr"] = initial
     set_lr([optimizer], 0.5)
@@ -172,7 +207,9 @@ def test_muon_leaves_biases_and_the_classifier_to_an_optimizer_of_their_own() ->
     network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     hidden, bias, *classifier = network.parameters()
     muon, rest = make_optimizers(
-        MuonConfig(lr=0.2, momentum=0.7, weight_decay=0.0, fallback="sgd", fallback_lr=0.05), network, CPU
+        MuonConfig(lr=0.2, momentum=0.7, weight_decay=0.0, fallback="sgd", fallback_lr=0.05),
+        network,
+        CPU,
     )
     assert (type(muon), muon.param_groups[0]["params"]) == (Muon, [hidden])
     assert rest.param_groups[0]["params"] == [bias, *classifier]
@@ -181,6 +218,8 @@ def test_muon_leaves_biases_and_the_classifier_to_an_optimizer_of_their_own() ->
 
 def test_muon_without_a_hidden_layer_is_the_other_optimizer_alone() -> None:
     (rest,) = make_optimizers(
-        MuonConfig(lr=0.2, momentum=0.7, weight_decay=0.0, fallback="adamw", fallback_lr=0.05), nn.Linear(4, 3), CPU
+        MuonConfig(lr=0.2, momentum=0.7, weight_decay=0.0, fallback="adamw", fallback_lr=0.05),
+        nn.Linear(4, 3),
+        CPU,
     )
     assert isinstance(rest, AdamW)

@@ -10,8 +10,17 @@ from helpers.command import Command
 from cnnbench.training.device import Device
 
 KIB = 1024
-LENET = ("data=sample", "device=cpu", "device.precision=fp32", "data.resize=28", "train.batch_size=256")
-WEIGHTS, ACTIVATIONS = 241.04 * KIB, 8.66 * 1024 * KIB  # as `cnnbench summary` shows them; sgd keeps nothing
+LENET = (
+    "data=sample",
+    "device=cpu",
+    "device.precision=fp32",
+    "data.resize=28",
+    "train.batch_size=256",
+)
+WEIGHTS, ACTIVATIONS = (
+    241.04 * KIB,
+    8.66 * 1024 * KIB,
+)  # as `cnnbench summary` shows them; sgd keeps nothing
 
 
 @pytest.fixture(autouse=True)
@@ -51,12 +60,16 @@ def test_what_fits_barely_is_not_refused(
     assert within(*LENET).returncode == code
 
 
-def test_a_batch_has_no_more_examples_than_there_are(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_has_no_more_examples_than_there_are(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     give(monkeypatch, 2 * WEIGHTS + ACTIVATIONS)
     assert within(*LENET, "train.batch_size=100000", "data.train_examples=256").returncode == 0
 
 
-def test_a_compiler_may_keep_less_activations(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_may_keep_less_activations(
+    within: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     give(monkeypatch, 3 * WEIGHTS)
     assert within(*LENET, "device.compile=on").returncode == 0
 

@@ -51,7 +51,10 @@ OPTIMIZERS: list[OptimizerConfig] = [
 MEASURED = ("epoch_s", "examples_per_s", "peak_gib")
 CUDA = pytest.param(
     "cuda",
-    marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")],
+    marks=[
+        pytest.mark.cuda,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+    ],
 )
 EACH_DEVICE = pytest.mark.parametrize("device", ["cpu", CUDA], indirect=True)
 
@@ -59,14 +62,18 @@ EACH_DEVICE = pytest.mark.parametrize("device", ["cpu", CUDA], indirect=True)
 class Training:
     """A run over three epochs of three steps, in its own directory, that can be stopped and gone on with."""
 
-    def __init__(self, folder: Path, config: Config, examples: Examples, make: Callable[[], EagerEngine]) -> None:
+    def __init__(
+        self, folder: Path, config: Config, examples: Examples, make: Callable[[], EagerEngine]
+    ) -> None:
         self.run = RunDirectory(folder)
         self.config = config
         self.examples = examples
         self.make = make
         self.engine = make()
 
-    def go(self, stop_after: int | None = None, *, in_evaluation: bool = False) -> list[dict[str, float]]:
+    def go(
+        self, stop_after: int | None = None, *, in_evaluation: bool = False
+    ) -> list[dict[str, float]]:
         """Train from the last checkpoint, or from the start; the rows. Stops after so many steps, or evaluations."""
         torch.manual_seed(3)
         self.engine = self.make()
@@ -106,7 +113,16 @@ class Training:
         state, _ = checkpoint.load_newest(self.run.checkpoints)
         assert state is not None
         return {
-            key: state[key] for key in ("model", "average", "optimizers", "scaler", "generators", "sums", "examples")
+            key: state[key]
+            for key in (
+                "model",
+                "average",
+                "optimizers",
+                "scaler",
+                "generators",
+                "sums",
+                "examples",
+            )
         }
 
 
@@ -124,7 +140,9 @@ NewTraining = Callable[..., Training]
 
 
 @pytest.fixture
-def new(tmp_path: Path, config: Config, device: Device, examples: Examples, make_engine: MakeEngine) -> NewTraining:
+def new(
+    tmp_path: Path, config: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> NewTraining:
     """Makes a training of `Net` with all that has a memory: dropout, statistics, augmentation, an average."""
     change(config, optimizer=OPTIMIZERS[2])
     change(config, scheduler=CosineConfig(min_lr_ratio=0.0, warmup_epochs=0.5))
@@ -133,7 +151,9 @@ def new(tmp_path: Path, config: Config, device: Device, examples: Examples, make
 
     def make(name: str, kind: type[EagerEngine] = EagerEngine, precision: str = "fp32") -> Training:
         how = replace(device, precision=precision)
-        return Training(tmp_path / name, config, examples, lambda: make_engine(Net(), config, how, kind))
+        return Training(
+            tmp_path / name, config, examples, lambda: make_engine(Net(), config, how, kind)
+        )
 
     return make
 
@@ -166,7 +186,9 @@ def test_stops_after_every_step_change_nothing(new: NewTraining) -> None:
 
 @EACH_DEVICE
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda each: each.name)
-def test_every_optimizer_goes_on(new: NewTraining, config: Config, optimizer: OptimizerConfig) -> None:
+def test_every_optimizer_goes_on(
+    new: NewTraining, config: Config, optimizer: OptimizerConfig
+) -> None:
     change(config, optimizer=optimizer)
     parts = new("parts")
     parts.go(stop_after=4)
@@ -177,7 +199,9 @@ def test_every_optimizer_goes_on(new: NewTraining, config: Config, optimizer: Op
 @pytest.mark.parametrize(
     "optimizer",
     [
-        each if each.name in ("momentum", "adam", "muon") else pytest.param(each, marks=pytest.mark.slow)
+        each
+        if each.name in ("momentum", "adam", "muon")
+        else pytest.param(each, marks=pytest.mark.slow)
         for each in OPTIMIZERS
     ],
     ids=lambda each: each.name,
@@ -195,7 +219,9 @@ def test_every_optimizer_goes_on_where_steps_are_replayed(
 
 @pytest.mark.parametrize("on_nonfinite_loss", ["stop", "skip"])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_every_precision_goes_on(new: NewTraining, config: Config, precision: str, on_nonfinite_loss: str) -> None:
+def test_every_precision_goes_on(
+    new: NewTraining, config: Config, precision: str, on_nonfinite_loss: str
+) -> None:
     change(config, train__on_nonfinite_loss=on_nonfinite_loss)
     parts = new("parts", precision=precision)
     parts.go(stop_after=4)
@@ -209,7 +235,9 @@ def test_without_a_validation_set_it_goes_on_too(new: NewTraining, config: Confi
     assert_same(new("whole"), parts, parts.go())
 
 
-def test_more_epochs_go_on_as_if_they_had_been_asked_for_at_once(new: NewTraining, config: Config) -> None:
+def test_more_epochs_go_on_as_if_they_had_been_asked_for_at_once(
+    new: NewTraining, config: Config
+) -> None:
     change(config, scheduler=ConstantConfig(warmup_epochs=0.0))
     change(config, train__epochs=2)
     parts = new("parts")
@@ -218,7 +246,9 @@ def test_more_epochs_go_on_as_if_they_had_been_asked_for_at_once(new: NewTrainin
     assert_same(new("whole"), parts, parts.go())
 
 
-def test_the_learning_rate_is_that_of_the_configuration_it_goes_on_with(new: NewTraining, config: Config) -> None:
+def test_the_learning_rate_is_that_of_the_configuration_it_goes_on_with(
+    new: NewTraining, config: Config
+) -> None:
     change(config, scheduler=ConstantConfig(warmup_epochs=0.0))
     parts = new("parts")
     parts.go(stop_after=4)
@@ -226,7 +256,9 @@ def test_the_learning_rate_is_that_of_the_configuration_it_goes_on_with(new: New
     assert [row["lr"] for row in parts.go()] == [0.1, 0.5, 0.5]
 
 
-def test_a_checkpoint_of_another_network_is_told(new: NewTraining, config: Config, make_engine: MakeEngine) -> None:
+def test_a_checkpoint_of_another_network_is_told(
+    new: NewTraining, config: Config, make_engine: MakeEngine
+) -> None:
     parts = new("parts")
     parts.go(stop_after=4)
     parts.make = lambda: make_engine(torch.nn.Linear(2, 2), config, parts.engine.device)
@@ -247,7 +279,9 @@ def test_a_checkpoint_of_another_network_is_told(new: NewTraining, config: Confi
         ("train_s", None),
     ],
 )
-def test_a_checkpoint_that_makes_no_sense_is_told(new: NewTraining, key: str, value: object) -> None:
+def test_a_checkpoint_that_makes_no_sense_is_told(
+    new: NewTraining, key: str, value: object
+) -> None:
     parts = new("parts")
     parts.go(stop_after=4)
     state = checkpoint.load(parts.run.checkpoints / "last.pt")
@@ -317,6 +351,9 @@ def test_weights_that_are_not_finite_are_never_saved(new: NewTraining, config: C
     engine = training.make()
     training.make = lambda: engine
     engine.evaluate = lambda *arguments: evaluate_and_break(engine, *arguments)
-    with pytest.raises(DivergedError, match=r"weights are no longer finite after epoch 1\. There is no checkpoint yet"):
+    with pytest.raises(
+        DivergedError,
+        match=r"weights are no longer finite after epoch 1\. There is no checkpoint yet",
+    ):
         training.go()
     assert not (training.run.checkpoints / "last.pt").exists()

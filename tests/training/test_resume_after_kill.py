@@ -16,20 +16,44 @@ from cnnbench.runs.reading import read_status
 from cnnbench.training import checkpoint
 
 SMALL = (
-    *("data=sample", "data.train_examples=250", "data.validation=90", "data.test_examples=90", "device=cpu"),
+    *(
+        "data=sample",
+        "data.train_examples=250",
+        "data.validation=90",
+        "data.test_examples=90",
+        "device=cpu",
+    ),
     *("train.batch_size=32", "train.epochs=3", "train.checkpoint_every.steps=3"),
 )
 RECIPES = {
     "batch_norm_dropout_average": (
-        *("model=densenet40", "model.depth=7", "model.growth_rate=4", "model.dropout=0.2", "augment=hflip_translate"),
+        *(
+            "model=densenet40",
+            "model.depth=7",
+            "model.growth_rate=4",
+            "model.dropout=0.2",
+            "augment=hflip_translate",
+        ),
         *("optimizer=adamw", "optimizer.lr=0.01", "scheduler=cosine", "train.ema_decay=0.9"),
     ),
     "momentum_measured_on_the_test_set": (
-        *("model=bn_lenet", "data.validation=0", "optimizer=momentum", "optimizer.lr=0.1", "augment=cutmix"),
+        *(
+            "model=bn_lenet",
+            "data.validation=0",
+            "optimizer=momentum",
+            "optimizer.lr=0.1",
+            "augment=cutmix",
+        ),
         *("scheduler=step", "train.checkpoint_every.epochs=null"),
     ),
     "muon_mixed_images_skipping": (
-        *("model=lenet_relu", "augment=mixup", "augment.random_erasing=0.5", "optimizer=muon", "optimizer.lr=0.02"),
+        *(
+            "model=lenet_relu",
+            "augment=mixup",
+            "augment.random_erasing=0.5",
+            "optimizer=muon",
+            "optimizer.lr=0.02",
+        ),
         *("scheduler=onecycle", "train.on_nonfinite_loss=skip", "train.grad_clip_norm=1"),
     ),
 }
@@ -64,7 +88,9 @@ def what_is_left(run: Path) -> str:
     assert status["state"] in ("interrupted", "finished")
     last, problems = checkpoint.load_newest(run / "checkpoints")
     assert not problems
-    return status["state"] + ("" if last is None else f" after epoch {last['epoch']} and {last['step']} steps")
+    return status["state"] + (
+        "" if last is None else f" after epoch {last['epoch']} and {last['step']} steps"
+    )
 
 
 def kill(forks: ForkServer, folder: Path, arguments: list[str], moment: float | Strike) -> int:
@@ -89,7 +115,9 @@ def any_moment(chance: random.Random) -> float | Strike:
     return number, kind, chance.randint(1, most)
 
 
-def kill_again_and_again(forks: ForkServer, folder: Path, recipe: str, unharmed: Path, seed: int, kills: int) -> None:
+def kill_again_and_again(
+    forks: ForkServer, folder: Path, recipe: str, unharmed: Path, seed: int, kills: int
+) -> None:
     chance, run, job, moments = random.Random(seed), folder / "run", (*SMALL, *RECIPES[recipe]), []
     code, had = -KILL, False
     while code in KILLED and len(moments) < kills:
@@ -145,5 +173,7 @@ def test_a_run_killed_at_any_change_of_the_disk_ends_with_the_same_bits(
         left = what_is_left(run)
         done = forks.run(*go_on(run, job), folder=run.parent)
         assert done.returncode == 0, f"{done.stderr}\nkilled at change {count}, which left {left}"
-        assert differences(run, reference(recipe)) == [], f"killed at change {count}, which left {left}"
+        assert differences(run, reference(recipe)) == [], (
+            f"killed at change {count}, which left {left}"
+        )
     assert count > 50

@@ -30,7 +30,8 @@ def damage(path: Path, chance: random.Random) -> str:
 
 
 @pytest.mark.parametrize(
-    "seed", [pytest.param(seed, marks=() if seed < QUICK else pytest.mark.slow) for seed in range(ALL)]
+    "seed",
+    [pytest.param(seed, marks=() if seed < QUICK else pytest.mark.slow) for seed in range(ALL)],
 )
 def test_a_damaged_file_is_survived_with_the_same_bits_or_refused_with_nothing_overwritten(
     seed: int, runs: Runs, tmp_path: Path
@@ -84,7 +85,9 @@ def test_without_a_sound_checkpoint_nothing_in_the_directory_changes(
     assert (done.returncode, contents(run) == before) == (5, True), done.stderr
 
 
-def test_a_run_goes_on_that_was_killed_while_a_damaged_checkpoint_was_replaced(runs: Runs, tmp_path: Path) -> None:
+def test_a_run_goes_on_that_was_killed_while_a_damaged_checkpoint_was_replaced(
+    runs: Runs, tmp_path: Path
+) -> None:
     run = runs.copy("in_second_epoch", tmp_path / "run")
     folder = run / "checkpoints"
     (folder / "previous.pt").replace(folder / ".new.pt")
@@ -96,7 +99,9 @@ def test_a_run_goes_on_that_was_killed_while_a_damaged_checkpoint_was_replaced(r
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"best": 7}', "{"])
-def test_a_finished_job_of_a_sweep_makes_a_damaged_result_again(content: str | None, tmp_path: Path) -> None:
+def test_a_finished_job_of_a_sweep_makes_a_damaged_result_again(
+    content: str | None, tmp_path: Path
+) -> None:
     command = ("-m", *SMALL, "sweep=again")
     run_in_process(*command, folder=tmp_path)
     (result,) = tmp_path.rglob("result.json")
@@ -108,11 +113,15 @@ def test_a_finished_job_of_a_sweep_makes_a_damaged_result_again(content: str | N
     assert again == was | {"wall_s": again["wall_s"]}
 
 
-def test_a_finished_job_of_a_sweep_whose_configuration_is_damaged_is_looked_at_again(tmp_path: Path) -> None:
+def test_a_finished_job_of_a_sweep_whose_configuration_is_damaged_is_looked_at_again(
+    tmp_path: Path,
+) -> None:
     command = ("-m", *SMALL, "sweep=again")
     run_in_process(*command, folder=tmp_path)
     (configuration,) = tmp_path.glob("outputs/sweeps/again/*/config.yaml")
     configuration.write_text("{")
     done = run_in_process(*command, folder=tmp_path)
-    assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), (
+        done.stdout + done.stderr
+    )
     assert "Launching 1 jobs locally" in done.stdout

@@ -23,7 +23,9 @@ def test_the_heading_is_logged_before_pytorch_is_imported(
     monkeypatch.setitem(sys.modules, "torch", None)  # its import fails
     with pytest.raises(ModuleNotFoundError, match="torch"):
         check(config, announce=True)
-    assert [line.partition(": ")[0] for line in caplog.messages] == ["mlp on part of Fashion-MNIST at 4 x 4"]
+    assert [line.partition(": ")[0] for line in caplog.messages] == [
+        "mlp on part of Fashion-MNIST at 4 x 4"
+    ]
 
 
 def test_run_resumption_and_job_each_begin_with_a_heading(within: Command, tmp_path: Path) -> None:
@@ -73,7 +75,9 @@ def test_a_run_builds_its_network_on_the_meta_device_once_and_for_real_once(
     ],
     ids=["cosine", "constant"],
 )
-def test_a_jump_of_the_learning_rate_by_more_epochs_is_said(tmp_path: Path, scheduler: str, said: list[str]) -> None:
+def test_a_jump_of_the_learning_rate_by_more_epochs_is_said(
+    tmp_path: Path, scheduler: str, said: list[str]
+) -> None:
     job = (*TINY, "train.epochs=1", "optimizer.lr=0.5", f"scheduler={scheduler}")
     run_in_process(*job, "train.fail_if_not_learning=false", "hydra.run.dir=run", folder=tmp_path)
     done = run_in_process("resume", "run", "train.epochs=2", folder=tmp_path)

@@ -7,7 +7,14 @@ import pytest
 import torch
 from msgspec.structs import replace
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler, MultiStepLR, OneCycleLR, StepLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    StepLR,
+)
 
 from cnnbench.config import (
     ConstantConfig,
@@ -46,36 +53,50 @@ def close(expected: list[float]) -> object:
 
 @pytest.mark.parametrize(("steps_per_epoch", "epochs"), LENGTHS)
 def test_step_is_torchs(steps_per_epoch: int, epochs: int) -> None:
-    expected = rates_of_torch(lambda optimizer: StepLR(optimizer, 2 * steps_per_epoch, 0.1), steps_per_epoch * epochs)
-    assert factors(StepConfig(step_epochs=2.0, gamma=0.1, warmup_epochs=0.0), steps_per_epoch, epochs) == close(
-        expected
+    expected = rates_of_torch(
+        lambda optimizer: StepLR(optimizer, 2 * steps_per_epoch, 0.1), steps_per_epoch * epochs
     )
+    assert factors(
+        StepConfig(step_epochs=2.0, gamma=0.1, warmup_epochs=0.0), steps_per_epoch, epochs
+    ) == close(expected)
 
 
 @pytest.mark.parametrize(("steps_per_epoch", "epochs"), LENGTHS)
 @pytest.mark.parametrize("milestones", [[], [1.0], [2.0, 3.0], [3.0, 2.0], [2.0, 2.0]], ids=str)
 def test_multistep_is_torchs(steps_per_epoch: int, epochs: int, milestones: list[float]) -> None:
     steps = [int(milestone * steps_per_epoch) for milestone in milestones]
-    expected = rates_of_torch(lambda optimizer: MultiStepLR(optimizer, steps, 0.2), steps_per_epoch * epochs)
+    expected = rates_of_torch(
+        lambda optimizer: MultiStepLR(optimizer, steps, 0.2), steps_per_epoch * epochs
+    )
     assert factors(
-        MultiStepConfig(milestones=milestones, gamma=0.2, warmup_epochs=0.0, warmup_ratio=None), steps_per_epoch, epochs
+        MultiStepConfig(milestones=milestones, gamma=0.2, warmup_epochs=0.0, warmup_ratio=None),
+        steps_per_epoch,
+        epochs,
     ) == close(expected)
 
 
 def test_multistep_falls_at_half_and_three_quarters_of_training_unless_told_where() -> None:
-    rates = factors(MultiStepConfig(milestones=None, gamma=0.1, warmup_epochs=0.0, warmup_ratio=None), 3, 4)
+    rates = factors(
+        MultiStepConfig(milestones=None, gamma=0.1, warmup_epochs=0.0, warmup_ratio=None), 3, 4
+    )
     assert rates == close([1.0] * 6 + [0.1] * 3 + [0.01] * 3)
 
 
 def test_milestones_may_lie_within_an_epoch() -> None:
     assert (
-        factors(MultiStepConfig(milestones=[0.07], gamma=0.5, warmup_epochs=0.0, warmup_ratio=None), 100, 1)
+        factors(
+            MultiStepConfig(milestones=[0.07], gamma=0.5, warmup_epochs=0.0, warmup_ratio=None),
+            100,
+            1,
+        )
         == [1.0] * 7 + [0.5] * 93
     )
 
 
 def test_a_warm_up_with_a_ratio_stays_at_it() -> None:
-    rates = factors(MultiStepConfig(milestones=[1.5], gamma=0.5, warmup_epochs=1.25, warmup_ratio=0.1), 4, 2)
+    rates = factors(
+        MultiStepConfig(milestones=[1.5], gamma=0.5, warmup_epochs=1.25, warmup_ratio=0.1), 4, 2
+    )
     assert rates == close([0.1] * 5 + [1.0] + [0.5] * 2)
 
 
@@ -96,15 +117,19 @@ def test_exponential_falls_by_one_ratio_at_every_step() -> None:
 @pytest.mark.parametrize("min_lr_ratio", [0.0, 0.05])
 def test_cosine_is_torchs(steps_per_epoch: int, epochs: int, min_lr_ratio: float) -> None:
     steps = steps_per_epoch * epochs
-    expected = rates_of_torch(lambda optimizer: CosineAnnealingLR(optimizer, steps, eta_min=min_lr_ratio), steps)
-    assert factors(CosineConfig(min_lr_ratio=min_lr_ratio, warmup_epochs=0.0), steps_per_epoch, epochs) == close(
-        expected
+    expected = rates_of_torch(
+        lambda optimizer: CosineAnnealingLR(optimizer, steps, eta_min=min_lr_ratio), steps
     )
+    assert factors(
+        CosineConfig(min_lr_ratio=min_lr_ratio, warmup_epochs=0.0), steps_per_epoch, epochs
+    ) == close(expected)
 
 
 @pytest.mark.parametrize(("steps_per_epoch", "epochs"), LENGTHS)
 @pytest.mark.parametrize("pct_start", [0.0, 0.1, 0.3, 0.9])
-@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # the last is one too many for OneCycleLR
+@pytest.mark.filterwarnings(
+    "ignore:Detected call of `lr_scheduler.step"
+)  # the last is one too many for OneCycleLR
 def test_one_cycle_is_torchs(steps_per_epoch: int, epochs: int, pct_start: float) -> None:
     steps = steps_per_epoch * epochs
 
@@ -123,7 +148,9 @@ def test_one_cycle_is_torchs(steps_per_epoch: int, epochs: int, pct_start: float
 
     expected = rates_of_torch(one_cycle, steps)
     assert factors(
-        OneCycleConfig(pct_start=pct_start, div_factor=20.0, final_div_factor=1e3), steps_per_epoch, epochs
+        OneCycleConfig(pct_start=pct_start, div_factor=20.0, final_div_factor=1e3),
+        steps_per_epoch,
+        epochs,
     ) == close(expected)
 
 
@@ -138,7 +165,9 @@ def test_constant_stays() -> None:
 
 
 def test_warm_up_is_a_straight_line_to_the_full_rate() -> None:
-    assert factors(ConstantConfig(warmup_epochs=1.5), 4, 2) == close([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1])
+    assert factors(ConstantConfig(warmup_epochs=1.5), 4, 2) == close(
+        [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 1, 1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,4 +192,9 @@ def test_a_warm_up_shorter_than_a_step_changes_nothing() -> None:
 
 
 def test_steps_shorter_than_a_step_of_training_fall_at_each() -> None:
-    assert factors(StepConfig(step_epochs=0.01, gamma=0.5, warmup_epochs=0.0), 4, 1) == [1.0, 0.5, 0.25, 0.125]
+    assert factors(StepConfig(step_epochs=0.01, gamma=0.5, warmup_epochs=0.0), 4, 1) == [
+        1.0,
+        0.5,
+        0.25,
+        0.125,
+    ]

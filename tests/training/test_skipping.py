@@ -49,7 +49,12 @@ SKIPPED_IN = pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @EACH_DEVICE
 @SKIPPED_IN
 def test_a_step_without_a_finite_loss_is_skipped_if_that_is_asked_for(
-    precision: str, network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+    precision: str,
+    network: nn.Sequential,
+    plain: Config,
+    device: Device,
+    examples: Examples,
+    make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(network, plain, replace(device, precision=precision))
     nan_at(engine, 1)
@@ -69,11 +74,21 @@ def test_skipped_steps_leave_statistics_and_momentum_alone(
     momenta = [state["momentum_buffer"].clone() for state in engine.optimizers[0].state.values()]
     engine.train_step(examples.images, examples.labels)
     assert all(torch.equal(weights[key], value) for key, value in network.state_dict().items())
-    assert all(map(torch.equal, momenta, [state["momentum_buffer"] for state in engine.optimizers[0].state.values()]))
+    assert all(
+        map(
+            torch.equal,
+            momenta,
+            [state["momentum_buffer"] for state in engine.optimizers[0].state.values()],
+        )
+    )
 
 
 def test_what_is_skipped_is_counted_and_not_in_the_mean_loss(
-    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+    network: nn.Sequential,
+    plain: Config,
+    device: Device,
+    examples: Examples,
+    make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(network, plain, device)
     expected, _, _ = by_hand(network, examples)
@@ -85,7 +100,11 @@ def test_what_is_skipped_is_counted_and_not_in_the_mean_loss(
 
 
 def test_if_all_is_skipped_there_is_no_loss(
-    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+    network: nn.Sequential,
+    plain: Config,
+    device: Device,
+    examples: Examples,
+    make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(network, plain, device)
     nan_at(engine, 1)
@@ -94,7 +113,11 @@ def test_if_all_is_skipped_there_is_no_loss(
 
 
 def test_steps_that_are_not_skipped_are_the_same_to_the_bit(
-    network: nn.Sequential, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+    network: nn.Sequential,
+    plain: Config,
+    device: Device,
+    examples: Examples,
+    make_engine: MakeEngine,
 ) -> None:
     skipping = moved(make_engine(copy.deepcopy(network), plain, device), examples)
     change(plain, train__on_nonfinite_loss="stop")

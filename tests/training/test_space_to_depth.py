@@ -10,7 +10,14 @@ from cnnbench import models
 from cnnbench.training.space_to_depth import SpaceToDepthConv2d, use_space_to_depth
 
 # AlexNet's, ResNet's, one whose kernel is its stride, and some that leave pixels over
-CASES = [(1, 11, 4, 0, 224), (1, 7, 2, 3, 96), (3, 7, 2, 3, 31), (2, 3, 3, 0, 17), (1, 5, 3, 1, 20), (4, 3, 2, 1, 9)]
+CASES = [
+    (1, 11, 4, 0, 224),
+    (1, 7, 2, 3, 96),
+    (3, 7, 2, 3, 31),
+    (2, 3, 3, 0, 17),
+    (1, 5, 3, 1, 20),
+    (4, 3, 2, 1, 9),
+]
 
 
 @pytest.mark.parametrize(("channels", "kernel", "stride", "padding", "size"), CASES)
@@ -29,7 +36,11 @@ def test_maps_and_gradients_are_those_of_the_convolution(
     torch.testing.assert_close(maps[1], maps[0], rtol=0, atol=1e-13)
     for each in maps:
         each.square().sum().backward()
-    pairs = [(plain.weight.grad, ours.weight.grad), (plain.bias.grad, ours.bias.grad), (inputs[0].grad, inputs[1].grad)]
+    pairs = [
+        (plain.weight.grad, ours.weight.grad),
+        (plain.bias.grad, ours.bias.grad),
+        (inputs[0].grad, inputs[1].grad),
+    ]
     for theirs, own in pairs:
         torch.testing.assert_close(own, theirs, rtol=0, atol=1e-10)
 
@@ -64,14 +75,24 @@ def test_maps_are_channels_last() -> None:
     ids=str,
 )
 def test_other_convolutions_stay_as_they_are(options: Mapping[str, object]) -> None:
-    layer = nn.Conv2d(**{"in_channels": 1, "out_channels": 4, "kernel_size": 3, "stride": 2, **options})  # type: ignore[arg-type]  # values of several types
+    layer = nn.Conv2d(
+        **{"in_channels": 1, "out_channels": 4, "kernel_size": 3, "stride": 2, **options}
+    )  # type: ignore[arg-type]  # values of several types
     use_space_to_depth(layer)
     assert type(layer) is nn.Conv2d
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("alexnet", 1), ("nin", 1), ("d2l_resnet18", 1), ("densenet121", 1), ("googlenet", 1), ("vgg11", 0), ("lenet", 0)],
+    [
+        ("alexnet", 1),
+        ("nin", 1),
+        ("d2l_resnet18", 1),
+        ("densenet121", 1),
+        ("googlenet", 1),
+        ("vgg11", 0),
+        ("lenet", 0),
+    ],
 )
 def test_of_a_network_the_first_convolution_fits(name: str, expected: int) -> None:
     network = models.build(name, image_size=224)

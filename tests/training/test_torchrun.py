@@ -22,8 +22,20 @@ from cnnbench.runs.reading import read_status
 
 # 4 epochs of a second: long enough to be struck after the first checkpoint
 JOB = (
-    *("model=lenet_relu", "data=sample", "data.train_examples=1500", "data.validation=30", "data.test_examples=30"),
-    *("train.batch_size=10", "train.epochs=4", "optimizer=momentum", "optimizer.lr=0.02", "device=cpu"),
+    *(
+        "model=lenet_relu",
+        "data=sample",
+        "data.train_examples=1500",
+        "data.validation=30",
+        "data.test_examples=30",
+    ),
+    *(
+        "train.batch_size=10",
+        "train.epochs=4",
+        "optimizer=momentum",
+        "optimizer.lr=0.02",
+        "device=cpu",
+    ),
     "device.precision=fp32",
 )
 
@@ -31,11 +43,23 @@ JOB = (
 def torchrun(folder: Path, *words: str, strike: Callable[[int], None] | None = None) -> Done:
     """torchrun with two processes; `strike` is called with its process id once there is a checkpoint."""
     port = told_apart(2)[0]["MASTER_PORT"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}", *words]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        f"--master-port={port}",
+        *words,
+    ]
     environment = clean_environment(folder)
     del environment["PYTHONWARNINGS"]  # torchrun has some of its own
     process = subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     if strike is not None:
         while process.poll() is None and not list(folder.glob("**/last.pt")):
@@ -48,7 +72,11 @@ def torchrun(folder: Path, *words: str, strike: Callable[[int], None] | None = N
 def kill_second(torchrun: int) -> None:
     """SIGKILL to the process of rank 1 that this torchrun has started."""
     children = Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split()
-    (second,) = (pid for pid in children if b"RANK=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    (second,) = (
+        pid
+        for pid in children
+        if b"RANK=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    )
     os.kill(int(second), signal.SIGKILL)
 
 
@@ -62,7 +90,11 @@ def hang_up(torchrun: int) -> None:
 
 def ours(done: Done) -> list[str]:
     """The lines on stderr that are not torchrun's."""
-    return [line for line in done.stderr.splitlines() if line.startswith(("cnnbench: ", "cnnbench (", "To go on: "))]
+    return [
+        line
+        for line in done.stderr.splitlines()
+        if line.startswith(("cnnbench: ", "cnnbench (", "To go on: "))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +108,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_threads_of_a_rank_spin_briefly(whole: Path) -> None:
-    assert json.loads((whole / "environment.json").read_text())["openmp"] == {"GOMP_SPINCOUNT": "20000"}
+    assert json.loads((whole / "environment.json").read_text())["openmp"] == {
+        "GOMP_SPINCOUNT": "20000"
+    }
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of torchrun in /proc")
-def test_what_torchrun_restarts_goes_on_in_its_directory_to_the_same_bits(tmp_path: Path, whole: Path) -> None:
+def test_what_torchrun_restarts_goes_on_in_its_directory_to_the_same_bits(
+    tmp_path: Path, whole: Path
+) -> None:
     done = torchrun(tmp_path, "--max-restarts=1", "-m", "cnnbench", *JOB, strike=kill_second)
     assert done.returncode == 0, done.stderr
     (run,) = (status.parent for status in (tmp_path / "outputs").glob("*/*/status.json"))
@@ -90,7 +126,9 @@ def test_what_torchrun_restarts_goes_on_in_its_directory_to_the_same_bits(tmp_pa
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_prints_the_command_of_torchrun_that_goes_on(tmp_path: Path, whole: Path) -> None:
+def test_ctrl_c_saves_and_prints_the_command_of_torchrun_that_goes_on(
+    tmp_path: Path, whole: Path
+) -> None:
     struck = torchrun(tmp_path, "-m", "cnnbench", *JOB, "hydra.run.dir=run", strike=interrupt)
     *_, printed, interrupted = ours(struck)
     assert interrupted == "cnnbench: interrupted"

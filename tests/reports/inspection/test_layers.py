@@ -44,7 +44,9 @@ def test_of_a_large_network_activations_are_left_out() -> None:
     assert kinds == [*(nn.Conv2d, nn.MaxPool2d) * 2, *[nn.Conv2d] * 3, nn.MaxPool2d]
 
 
-@pytest.mark.parametrize("name", ["vgg19", "resnet20", "densenet40", "preact_resnet164", "googlenet"])
+@pytest.mark.parametrize(
+    "name", ["vgg19", "resnet20", "densenet40", "preact_resnet164", "googlenet"]
+)
 def test_of_a_deep_one_some_are_from_its_first_to_its_last(name: str) -> None:
     layers = main_layers(traced(network(name, 32), 32))
     windows = [layer for layer in layers if isinstance(layer.module, WINDOWS)]

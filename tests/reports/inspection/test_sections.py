@@ -72,7 +72,9 @@ def test_every_mistake_is_shown_with_its_classes(
     assert figures[0].get_figheight() == pytest.approx(height)  # of rows of 5, of 10
 
 
-def test_pairs_of_classes_are_counted_from_the_most_frequent_on(perceptron: Subject, figures: list[Figure]) -> None:
+def test_pairs_of_classes_are_counted_from_the_most_frequent_on(
+    perceptron: Subject, figures: list[Figure]
+) -> None:
     other = replace(IMAGE, true="Coat", predicted="W" * 99)
     section = sections.mistakes(perceptron, [IMAGE] * 2 + [other] * 1_200, 5)
     long = "W" * 39 + "…"
@@ -92,9 +94,13 @@ def test_saliency_is_on_scales_of_its_own(
     number: int, perceptron: Subject, figures: list[Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = iter(range(1, 20))
-    monkeypatch.setattr(sections, "compute_input_gradient", lambda *_: np.full((3, 3), next(calls) / 9))
+    monkeypatch.setattr(
+        sections, "compute_input_gradient", lambda *_: np.full((3, 3), next(calls) / 9)
+    )
     drops = iter(range(1, 20))
-    monkeypatch.setattr(sections, "measure_occlusion", lambda *_: np.full((5, 5), -next(drops) / 20))
+    monkeypatch.setattr(
+        sections, "measure_occlusion", lambda *_: np.full((5, 5), -next(drops) / 20)
+    )
     sections.saliency(perceptron, [replace(IMAGE, true="Coat"), *[IMAGE] * (number - 1)])
     images, gradient, occlusion, *others = figures[0].axes
     assert len(images.images) == min(6, number)
@@ -118,7 +124,9 @@ def test_saliency_says_how_far_the_probability_falls_at_places_that_the_work_all
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drops, measure = [], sections.measure_occlusion
-    monkeypatch.setattr(sections, "measure_occlusion", lambda *given: drops.append(measure(*given)) or drops[-1])
+    monkeypatch.setattr(
+        sections, "measure_occlusion", lambda *given: drops.append(measure(*given)) or drops[-1]
+    )
     it = replace(perceptron, multiply_adds=work)
     black = replace(IMAGE, pixels=torch.zeros_like(IMAGE.pixels))
     section = sections.saliency(it, [black, replace(IMAGE, pixels=black.pixels + 1)])
@@ -307,7 +315,9 @@ def test_a_field_is_framed_within_the_image(
     first, second = figures[0].axes
     assert first.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 3 / 8)  # of unit 1
     veil = first.images[4].get_alpha()  # after the four pictures
-    assert np.argwhere(veil == 0).tolist() == [[row, column] for row in range(3) for column in (2, 3)]
+    assert np.argwhere(veil == 0).tolist() == [
+        [row, column] for row in range(3) for column in (2, 3)
+    ]
     right = 3 * 1.08 + 2 / 8
     assert first.patches[3].get_bbox().bounds == pytest.approx((right, 0, 2 / 8, 6 / 8))
     assert second.patches[0].get_bbox().bounds == (2 / 8, 0, 6 / 8, 7 / 8)

@@ -63,7 +63,9 @@ def test_configurations_are_of_the_keys_that_differ(tmp_path: Path) -> None:
     config = make_run(tmp_path / "b", lr=0.2) / "config.yaml"
     config.write_text(config.read_text().replace("compile: false", "compile: null"))
     (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "status.json").write_text('{"state": "failed"}')  # before it had a configuration
+    (tmp_path / "c" / "status.json").write_text(
+        '{"state": "failed"}'
+    )  # before it had a configuration
     assert [run["config"] for run in data(tmp_path)["runs"]] == [
         {"device.compile": "false", "optimizer.lr": "0.1"},
         {"device.compile": "null", "optimizer.lr": "0.2"},
@@ -81,12 +83,16 @@ def test_runs_are_told_apart_by_settings_or_go_by_their_network(tmp_path: Path) 
 
 def test_runs_that_differ_in_seed_alone_are_a_group(tmp_path: Path) -> None:
     for number, (lr, seed) in enumerate([(0.1, 0), (0.1, 1), (0.2, 0)]):
-        make_run(tmp_path / str(number), lr=lr, seed=seed, result={"test_accuracy": 1 - number / 10})
+        make_run(
+            tmp_path / str(number), lr=lr, seed=seed, result={"test_accuracy": 1 - number / 10}
+        )
     assert [run["group"] for run in data(tmp_path)["runs"]] == [0, 0, 2]
 
 
 def test_a_heat_map_has_means_deviations_and_what_became_of_others(tmp_path: Path) -> None:
-    grid(tmp_path, ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 3)  # 0.2 with 64 failed, 0.1 with 64 once interrupted
+    grid(
+        tmp_path, ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 3
+    )  # 0.2 with 64 failed, 0.1 with 64 once interrupted
     (found,) = data(tmp_path)["grids"]
     assert (found["rates"], found["batch_sizes"], found["part"]) == (
         ["0.1", "0.2"],

@@ -79,7 +79,9 @@ def column(page: Any, name: str, table: str = "runs") -> list[str]:
 
 def settle(page: Any) -> None:
     """Wait until all is drawn."""
-    page.evaluate("new Promise((done) => (function look() { isWaiting ? setTimeout(look) : done(); })())")
+    page.evaluate(
+        "new Promise((done) => (function look() { isWaiting ? setTimeout(look) : done(); })())"
+    )
 
 
 def drawn(page: Any, chart: str = "curves") -> Any:
@@ -127,7 +129,9 @@ def test_numbers_sort_as_numbers_text_as_text_and_one_heading_is_marked(opened: 
         ("test_accuracy<1 mlp", ["mlp"]),
     ],
 )
-def test_the_filter_shows_what_has_all_its_words(opened: Any, typed: str, networks: list[str]) -> None:
+def test_the_filter_shows_what_has_all_its_words(
+    opened: Any, typed: str, networks: list[str]
+) -> None:
     opened.get_by_label("Filter").fill(typed)
     assert sorted(column(opened, "model")) == sorted(networks)
     expect(opened.locator("#count")).to_contain_text(f"{len(networks)} of 10 shown")
@@ -147,7 +151,9 @@ def test_status_and_words_filter_the_table_and_the_cost_chart(opened: Any) -> No
 
 def test_choosing_changes_curves_and_differences(opened: Any) -> None:
     expect(drawn(opened)).to_have_count(0)
-    expect(opened.locator("#differences-note")).to_have_text("Choose runs that differ in more than seed or fold.")
+    expect(opened.locator("#differences-note")).to_have_text(
+        "Choose runs that differ in more than seed or fold."
+    )
     box(opened, 1).check()
     expect(drawn(opened)).to_have_count(2)  # validation and training
     box(opened, 2).check()
@@ -176,7 +182,9 @@ def test_a_run_keeps_its_colour_while_it_is_chosen(opened: Any) -> None:
     assert len(set(looks)) == 3
 
 
-def test_a_look_means_one_group_in_the_table_in_both_charts_and_in_their_legends(opened: Any) -> None:
+def test_a_look_means_one_group_in_the_table_in_both_charts_and_in_their_legends(
+    opened: Any,
+) -> None:
     opened.get_by_label("Filter").fill("lenet finished lr=0.1")
     opened.get_by_role("button", name="Choose all shown").click()
     opened.get_by_label("Filter").fill("")
@@ -189,8 +197,12 @@ def test_a_look_means_one_group_in_the_table_in_both_charts_and_in_their_legends
     colors = {color for _, color in of_curves}
     marks = "(marks) => marks.map((mark) => mark.style.color)"
     assert set(opened.locator("#runs .mark:not(:empty)").evaluate_all(marks)) == colors
-    lines = opened.locator("#curves .js-line").evaluate_all("(lines) => lines.map((line) => line.style.stroke)")
-    points = opened.locator("#cost-chart .point").evaluate_all("(points) => points.map((point) => point.style.fill)")
+    lines = opened.locator("#curves .js-line").evaluate_all(
+        "(lines) => lines.map((line) => line.style.stroke)"
+    )
+    points = opened.locator("#cost-chart .point").evaluate_all(
+        "(points) => points.map((point) => point.style.fill)"
+    )
     assert colors <= set(lines)
     assert colors <= set(points)
 
@@ -198,15 +210,21 @@ def test_a_look_means_one_group_in_the_table_in_both_charts_and_in_their_legends
 def test_a_column_that_is_not_there_is_told_with_those_that_are(opened: Any) -> None:
     opened.get_by_label("Filter").fill("lenet foo=3")
     told = opened.locator("#unknown-column")
-    expect(told).to_have_text(re.compile("^There is no column 'foo'. Columns: model, data, .*test_accuracy"))
+    expect(told).to_have_text(
+        re.compile("^There is no column 'foo'. Columns: model, data, .*test_accuracy")
+    )
     opened.get_by_label("Filter").fill("lr=0.1")
     expect(told).to_have_text("")
 
 
-def test_columns_that_are_the_same_for_all_stand_above_the_table_and_can_be_filtered_by(opened: Any) -> None:
+def test_columns_that_are_the_same_for_all_stand_above_the_table_and_can_be_filtered_by(
+    opened: Any,
+) -> None:
     expect(opened.locator("#constant")).to_contain_text("data fashion_mnist")
     expect(opened.locator("#runs th[data-name='data']")).to_be_hidden()
-    expect(opened.locator("#runs tbody tr").first.locator("td:visible").first).to_have_text(re.compile("nin|lenet|mlp"))
+    expect(opened.locator("#runs tbody tr").first.locator("td:visible").first).to_have_text(
+        re.compile("nin|lenet|mlp")
+    )
     opened.get_by_label("Filter").fill("data=fashion_mnist")
     expect(opened.locator("#count")).to_contain_text("10 of 10 shown")
 
@@ -215,7 +233,9 @@ def test_all_that_are_shown_can_be_chosen(opened: Any) -> None:
     opened.get_by_label("Filter").fill("lenet finished")
     opened.get_by_role("button", name="Choose all shown").click()
     expect(opened.locator("#count")).to_have_text("5 of 10 shown, 5 chosen")
-    expect(opened.locator("#curves-legend li")).to_have_count(3)  # two groups of two seeds, and one alone
+    expect(opened.locator("#curves-legend li")).to_have_count(
+        3
+    )  # two groups of two seeds, and one alone
     expect(drawn(opened)).to_have_count(8)  # of each group both curves, and two bands
 
 
@@ -244,7 +264,9 @@ def test_the_heat_map_has_a_number_in_each_cell_or_says_why_not(opened: Any) -> 
 
 def test_recall_is_shown_of_chosen_runs_that_have_it(opened: Any) -> None:
     box(opened, 1).check()
-    expect(opened.locator("#recall tbody tr")).to_have_text([re.compile("Bag.*0.2500"), re.compile("Coat.*0.7500")])
+    expect(opened.locator("#recall tbody tr")).to_have_text(
+        [re.compile("Bag.*0.2500"), re.compile("Coat.*0.7500")]
+    )
     box(opened, 1).uncheck()
     expect(opened.locator("#recall-section")).to_be_hidden()
 
@@ -280,7 +302,9 @@ LUMINANCE = """(selector) => {
 
 
 @pytest.mark.slow
-def test_dark_is_as_the_system_has_it_until_the_button_changes_it(browser: Any, report: str) -> None:
+def test_dark_is_as_the_system_has_it_until_the_button_changes_it(
+    browser: Any, report: str
+) -> None:
     with window(browser, report, viewport=DESKTOP, color_scheme="dark") as page:
         expect(page.locator("#curves .xtitle")).to_be_visible()
         assert page.evaluate(LUMINANCE, "body") < 50

@@ -52,7 +52,10 @@ def test_a_claim_of_ones_own_is_read(tmp_path: Path) -> None:
         ("book: {}\nclaims: {11: {text: x, findings: []}}", "claims.11.findings"),
         (of_finding(lowest=0), "There is no key 'claims.11.findings.lowest'"),
         (of_finding(low="much"), "claims.11.findings.low=much is not a number"),
-        (of_finding(only_if="full"), "only_if=full is not known. Did you mean 'full_scale'? Allowed: "),
+        (
+            of_finding(only_if="full"),
+            "only_if=full is not known. Did you mean 'full_scale'? Allowed: ",
+        ),
         (of_finding(figure="accurcy"), "figure: 'accurcy' is not known. Did you mean 'accuracy'?"),
         (of_finding(figure="brightness"), "claims.11.figure: 'brightness' is not known"),
         (of_finding(experiment="claims/min"), "'claims/min' is not known. Did you mean"),
