@@ -29,7 +29,7 @@ from cnnbench.cli.hydra_app import (
     run_hydra_app,
 )
 from cnnbench.cli.options import PARSERS, locate_run, words_beside
-from cnnbench.errors import CheckpointError, ConfigError, DivergedError
+from cnnbench.errors import CheckpointError, ConfigError, DivergedError, format_count
 from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly, resume_command
 from cnnbench.runs.reading import find_runs, runs_of_this_launch
 from cnnbench.runs.sweep import is_stopped, recorded_jobs
@@ -191,8 +191,9 @@ def _resume_sweep(
         flags = [word for word in options.rest if word not in given]
         begin = [*processes().program(), "resume", str(directory), *flags]
         raise ConfigError(
-            f"{directory} has jobs that have not begun ({len(waiting):,} of {len(jobs):,}), so that "
-            f"there is nothing to change. Begin them first: {config.join_words(begin)}"
+            f"{directory} has jobs that have not begun: {len(waiting):,} of "
+            f"{format_count(len(jobs), 'job')}. They have nothing to change yet. "
+            f"Begin them first: {config.join_words(begin)}"
         )
     return _resume_runs(options)
 

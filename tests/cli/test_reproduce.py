@@ -159,7 +159,7 @@ def test_interrupted_reproduction_resumes_and_judges_a_claim_of_ones_own(
     assert "Stated: at most all. **undecided**." in text
     words = ("reproduce", "claims", *SMOKE[2:], "--output", "elsewhere")
     again = within(*words)
-    assert (again.returncode, "2 of 2 jobs are finished" in again.stdout) == (0, True), again
+    assert (again.returncode, "2 of 2 jobs finished" in again.stdout) == (0, True), again
     assert "epoch" not in again.stdout
     anew = (tmp_path / "elsewhere" / "results.md").read_text()
     assert f"\n- command: cnnbench {' '.join(words)}\n" in anew
