@@ -143,7 +143,7 @@ def plot_and_hint_on_exit(
 
         plot_run(directory, in_sweep)
     if isinstance(ending, (KeyboardInterrupt, SystemExit)):
-        line = f"To go on: {command()}"
+        line = f"To resume: {command()}"
         log_to_file(line)  # the terminal may be gone
         if not in_sweep:
             print(line, file=sys.stderr)

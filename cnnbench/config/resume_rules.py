@@ -40,8 +40,8 @@ INFERENCE_OVERRIDES = (
 KEYS_NEEDING_CONFIRMATION = {
     "data.path": "reads images from elsewhere",
     "data.root": "keeps its data in a folder of its own",
-    "tracker.mlflow.uri": "is tracked by a server that it names (tracker=none goes on without)",
-    "tracker.wandb.entity": "is tracked in an account that it names (tracker=none goes on without)",
+    "tracker.mlflow.uri": "is tracked by a server that it names (tracker=none resumes without)",
+    "tracker.wandb.entity": "is tracked in an account that it names (tracker=none resumes without)",
 }
 
 # keys that say nothing about what a run computes
@@ -83,7 +83,7 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
         raise ConfigError(
             f"{place} holds a run with other values: {', '.join(differences)}. "
             "Name another sweep=NAME, or delete it to run it anew.\n"
-            f"To go on with its own values: {join_words(['cnnbench', 'resume', str(place)])}"
+            f"To resume with its own values: {join_words(['cnnbench', 'resume', str(place)])}"
         )
 
 

@@ -97,7 +97,7 @@ def claim_exactly(directory: Path, verb: str = "train") -> "RunDirectory":
     run = _claim_or_explain(directory, verb)
     if run is None:
         resume = join_words([*processes().program(), "resume", str(directory)])
-        hint = f"\nTo go on with that run: {resume}" if verb == "train" else ""
+        hint = f"\nTo resume that run: {resume}" if verb == "train" else ""
         held = f"{directory} already holds a run, and a run directory is never used twice"
         raise ConfigError(f"{held}. {OTHER}{hint}")
     return run

@@ -311,7 +311,7 @@ class Sweep:
         words = [*processes().program(), *self.request.command]
         if not self.request.jobs and not any(word.startswith("sweep=") for word in words):
             words.append(config.format_override("sweep", self.composed.sweep))
-        return f"To go on: {config.join_words(words)}"
+        return f"To resume: {config.join_words(words)}"
 
     @contextmanager
     def _stopping_together(self) -> Iterator[None]:

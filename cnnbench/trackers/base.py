@@ -125,7 +125,7 @@ class Trackers:
                 del self.clients[name]
                 cause = _root_cause(error)
                 reason = _remove_password(f"{type(cause).__name__}: {cause}")
-                failed = f"The tracker {name} failed at {moment}, and the run goes on without it"
+                failed = f"The tracker {name} failed at {moment}, and the run continues without it"
                 with tqdm.external_write_mode():
                     log.warning(f"{failed}: {truncate(reason, MAX_REASON)}")
         return returned

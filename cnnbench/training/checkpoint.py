@@ -318,7 +318,7 @@ class CheckpointManager:
         run, change = self.writer.folder.parent, f"optimizer.lr={lr / 10:g}"
         command = resume_command(run, self.state.config, change)
         kept = f"checkpoints/last.pt holds {self.kept}."
-        return DivergedError(f"{what}. {kept}\n{advice}\nTo go on from there: {command}")
+        return DivergedError(f"{what}. {kept}\n{advice}\nTo resume from there: {command}")
 
 
 def _describe_progress(state: TrainingState) -> str:

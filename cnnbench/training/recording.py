@@ -140,7 +140,7 @@ def _record_environment(
         return now
     epoch, step = len(state.rows), state.step
     part = f" and {format_count(step, 'step')} of the next" if step else ""
-    log.info(f"Goes on after {format_count(epoch, 'epoch')}{part}.")
+    log.info(f"Resumes after {format_count(epoch, 'epoch')}{part}.")
     where = {"epoch": epoch, "step": step, "changes": dict(resume.changes)}
     differs = environment.add_continuation(run, now, where)
     if differs:

@@ -371,7 +371,7 @@ def test_interrupted_with_chdir_a_run_prints_how_to_resume(
 ) -> None:
     strikes = [(int(signal.SIGINT), "step", 3)]
     done = forks.run(*SMALL, CHDIR, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
-    hint = "To go on: cnnbench resume run\n"
+    hint = "To resume: cnnbench resume run\n"
     assert (done.returncode, hint in done.stderr) == (130, True), done.stderr
 
 
@@ -379,7 +379,7 @@ def test_a_sweep_with_chdir_is_stopped_by_a_job_that_fails(within: Command, tmp_
     rates = ("optimizer.lr=1e30,0.01", "sweep_on_error=stop", "sweep=mine")
     done = within("-m", *SMALL, *rates, CHDIR)
     assert (done.returncode, "Not begun: the sweep was stopped." in done.stdout) == (4, True), done
-    (again,) = re.findall(r"To go on from there: cnnbench (.*)", done.stderr)
+    (again,) = re.findall(r"To resume from there: cnnbench (.*)", done.stderr)
     _, job, _ = shlex.split(again)
     assert (tmp_path / job / "status.json").exists()
 

@@ -133,7 +133,7 @@ def test_the_best_command_has_the_groups_of_the_user(within: Command, made: Path
 @pytest.mark.usefixtures("place")
 def test_a_run_that_diverges_is_resumed_by_the_command(within: Command) -> None:
     done = within(*SMALL, "model.name=my:Net", "optimizer.lr=1e30", "hydra.run.dir=other run")
-    words = printed(done.stderr, "To go on from there")
+    words = printed(done.stderr, "To resume from there")
     assert words == ["resume", "other run", "--allow-custom-model", "optimizer.lr=1e+29"]
     assert within(*words).returncode == 4  # it diverges again
 
@@ -143,7 +143,7 @@ def test_a_run_directory_that_is_taken_is_resumed_by_the_command(within: Command
     refused = within(*SMALL, f"hydra.run.dir={SWEEP}/other")
     assert refused.returncode == 0
     refused = within(*SMALL, f"hydra.run.dir={SWEEP}/other")
-    done = within(*printed(refused.stderr, "To go on with that run"))
+    done = within(*printed(refused.stderr, "To resume that run"))
     assert (done.returncode, "Nothing to do" in done.stdout) == (0, True), done.stderr
 
 
@@ -151,7 +151,7 @@ def test_a_job_with_other_values_is_resumed_by_the_command(within: Command) -> N
     sweep = ("-m", *SMALL, "sweep=mine", "hydra.sweep.subdir=job")
     assert within(*sweep, "seed=0").returncode == 0
     refused = within(*sweep, "seed=1")
-    done = within(*printed(refused.stderr, "To go on with its own values"))
+    done = within(*printed(refused.stderr, "To resume with its own values"))
     assert (done.returncode, "Nothing to do" in done.stdout) == (0, True), done.stderr
 
 
@@ -176,7 +176,7 @@ def test_a_sweep_that_is_interrupted_is_resumed_by_the_command(
 
     sweep = ("-m", *SMALL, *GROUPS, "optimizer=careful", "seed=0,1")
     monkeypatch.setattr(compose, "train_job", interrupt)
-    words = printed(within(*sweep).stderr, "To go on")
+    words = printed(within(*sweep).stderr, "To resume")
     monkeypatch.setattr(compose, "train_job", lambda *_, plot: 0.0)
     done = within(*words)
     assert (done.returncode, len(list(Path("outputs/sweeps").iterdir()))) == (0, 1), done.stderr

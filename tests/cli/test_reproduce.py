@@ -143,7 +143,7 @@ def test_interrupted_reproduction_resumes_and_judges_a_claim_of_ones_own(
     monkeypatch.setattr(EagerEngine, "train_step", interrupt_in_third_job)
     struck = within(*SMOKE)
     assert struck.returncode == 130, struck.stderr
-    assert f"To go on: cnnbench {' '.join(SMOKE)}" in struck.stderr
+    assert f"To resume: cnnbench {' '.join(SMOKE)}" in struck.stderr
     assert "2 finished, 1 interrupted" in (tmp_path / SWEEP / "results.md").read_text()
     done = within(*SMOKE)
     assert done.returncode == 0, done.stderr

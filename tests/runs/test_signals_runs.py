@@ -56,8 +56,8 @@ def unharmed(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def printed_command(done: Done) -> list[str]:
     """The arguments of the command that goes on, as a person would copy it from the end of stderr."""
-    (line,) = (line for line in done.stderr.splitlines() if line.startswith("To go on: "))
-    program, *arguments = shlex.split(line.removeprefix("To go on: "))
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("To resume: "))
+    program, *arguments = shlex.split(line.removeprefix("To resume: "))
     assert program == "cnnbench"
     return arguments
 
@@ -114,7 +114,7 @@ def test_each_signal_that_would_kill_saves_and_logs_the_command_that_resumes(
     assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
     log = (tmp_path / "run" / "train.log").read_text()
     assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in log
-    assert "To go on: cnnbench resume run" in log
+    assert "To resume: cnnbench resume run" in log
 
 
 def test_a_closed_terminal_loses_nothing(forks: ForkServer, tmp_path: Path, unharmed: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_run_whose_tracker_fails_ends_as_without_it_after_one_warning(
     done = within(*TRACKED)
     assert (done.returncode, done.stderr) == (0, "")
     messages = [line for line in done.stdout.splitlines() if line.startswith("The tracker ")]
-    failed = f"The tracker tensorboard failed at {moment}, and the run goes on without it"
+    failed = f"The tracker tensorboard failed at {moment}, and the run continues without it"
     assert messages == [f"{failed}: ZeroDivisionError: no room"]
     differ = differences(Path("outputs/run"), runs.folder / "finished")
     assert [name for name in differ if ".config." not in name] == []
@@ -117,7 +117,7 @@ def test_a_warning_has_the_first_cause_on_a_short_line_without_passwords(
     error.__cause__ = cause
     Trackers({"a": client(error)}).log_epoch({"epoch": 3})
     (warning,) = caplog.messages
-    begin = "The tracker a failed at epoch 3, and the run goes on without it: "
+    begin = "The tracker a failed at epoch 3, and the run continues without it: "
     assert warning.startswith(f"{begin}OSError: http://host/x?[2J refused xx")
     assert len(warning) == len(begin) + base.MAX_REASON
 

@@ -195,7 +195,7 @@ def test_a_signal_to_any_process_stops_all_and_the_run_goes_on_to_the_same_bits(
         forks, *RANDOM, folder=tmp_path, strikes=strikes, strikes_on=strikes_on
     )
     assert (first.returncode, second.returncode) == (code, 0), first.stderr + second.stderr
-    assert "To go on: " in first.stderr
+    assert "To resume: " in first.stderr
     succeeded(run_together(forks, "resume", "run", folder=tmp_path))
     assert differences(tmp_path / "run", random_pair) == []
 

@@ -93,7 +93,7 @@ def ours(done: Done) -> list[str]:
     return [
         line
         for line in done.stderr.splitlines()
-        if line.startswith(("cnnbench: ", "cnnbench (", "To go on: "))
+        if line.startswith(("cnnbench: ", "cnnbench (", "To resume: "))
     ]
 
 
@@ -132,7 +132,7 @@ def test_ctrl_c_saves_and_prints_the_command_of_torchrun_that_goes_on(
     struck = torchrun(tmp_path, "-m", "cnnbench", *JOB, "hydra.run.dir=run", strike=interrupt)
     *_, printed, interrupted = ours(struck)
     assert interrupted == "cnnbench: interrupted"
-    words = shlex.split(printed.removeprefix("To go on: "))
+    words = shlex.split(printed.removeprefix("To resume: "))
     assert words[:2] == ["torchrun", "--nproc-per-node=2"]
     done = torchrun(tmp_path, *words[2:])
     assert done.returncode == 0, done.stderr
@@ -145,7 +145,7 @@ def test_a_closed_terminal_saves_what_the_processes_have_done(tmp_path: Path, wh
     assert struck.returncode != 0
     assert read_status(tmp_path / "run")["state"] == "interrupted"
     log = (tmp_path / "run" / "train.log").read_text("utf-8")
-    (printed,) = (line for line in log.splitlines() if "To go on: " in line)
+    (printed,) = (line for line in log.splitlines() if "To resume: " in line)
     done = torchrun(tmp_path, *shlex.split(printed.partition("torchrun --nproc-per-node=2 ")[2]))
     assert done.returncode == 0, done.stderr
     assert differences(tmp_path / "run", whole) == []
