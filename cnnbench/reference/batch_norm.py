@@ -54,7 +54,7 @@ from torch import nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "NormaliseByBatch", "NormaliseByMoving"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "NormalizeByBatch", "NormalizeByMovingAverages"]
 
 Gradients = tuple[torch.Tensor | None, ...]
 
@@ -79,7 +79,7 @@ def _scaled(
     return outputs if bias is None else outputs + _per_channel(bias, outputs)
 
 
-class NormaliseByBatch(Function):
+class NormalizeByBatch(Function):
     """inputs (N, C, ...), weight (C) and bias (C) or None, epsilon to outputs (N, C, ...), mean (C), variance (C).
 
     The mean and the variance, the biased one, are for the moving averages: no gradient comes back through them.
@@ -125,7 +125,7 @@ class NormaliseByBatch(Function):
         )
 
 
-class NormaliseByMoving(Function):
+class NormalizeByMovingAverages(Function):
     """inputs (N, C, ...), moving mean and variance (C), weight (C) and bias (C) or None, epsilon to outputs."""
 
     @staticmethod
@@ -164,7 +164,7 @@ def _outputs(layer: nn.BatchNorm1d | nn.BatchNorm2d, inputs: torch.Tensor) -> to
     layer._check_input_dim(inputs)
     outputs: torch.Tensor
     if not layer.training and layer.running_mean is not None:
-        outputs = NormaliseByMoving.apply(
+        outputs = NormalizeByMovingAverages.apply(
             inputs, layer.running_mean, layer.running_var, layer.weight, layer.bias, layer.eps
         )
         return outputs
@@ -173,13 +173,13 @@ def _outputs(layer: nn.BatchNorm1d | nn.BatchNorm2d, inputs: torch.Tensor) -> to
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size {inputs.size()}"
         )
-    outputs, mean, variance = NormaliseByBatch.apply(inputs, layer.weight, layer.bias, layer.eps)
+    outputs, mean, variance = NormalizeByBatch.apply(inputs, layer.weight, layer.bias, layer.eps)
     if layer.track_running_stats:
-        _move(layer, mean, variance * (numbers / (numbers - 1)))
+        _update_moving_averages(layer, mean, variance * (numbers / (numbers - 1)))
     return outputs
 
 
-def _move(
+def _update_moving_averages(
     layer: nn.BatchNorm1d | nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor
 ) -> None:
     """Moves the averages of a layer towards the mean (C) and the unbiased variance (C) of a batch."""

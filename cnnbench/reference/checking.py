@@ -15,7 +15,7 @@ from torch.func import functional_call
 from cnnbench.reference.differentiation import numerical_gradient
 from cnnbench.reference.swap import use_reference
 
-__all__ = ["Differences", "compare", "compare_layer", "compare_network", "shapes_seen"]
+__all__ = ["Differences", "compare", "compare_layer", "compare_network", "record_input_shapes"]
 
 ENTRIES = 4  # of each tensor, whose derivatives are taken numerically: two calls for each
 MOST_TENSORS = 8  # of a network, likewise
@@ -87,7 +87,7 @@ def compare(
     )
 
 
-def shapes_seen(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Size]:
+def record_input_shapes(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Size]:
     """The shape of what each innermost layer is given first, by its name, in the order of the calls."""
     shapes: dict[str, torch.Size] = {}
 

@@ -17,7 +17,7 @@ from cnnbench.reference.nodes import Flatten
 from cnnbench.reference.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from cnnbench.reference.pooling import MinPool2d as MinPool2dByHand
 
-__all__ = ["TWINS", "twin_of", "use_reference"]
+__all__ = ["TWINS", "find_twin", "use_reference"]
 
 TWINS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: Conv2d,
@@ -47,7 +47,7 @@ WRITTEN: dict[str, tuple[object, ...]] = {
 }
 
 
-def twin_of(layer: nn.Module) -> type[nn.Module] | None:
+def find_twin(layer: nn.Module) -> type[nn.Module] | None:
     """The class that computes by hand what `layer` does; None if there is none."""
     if any(getattr(layer, option, values[0]) not in values for option, values in WRITTEN.items()):
         return None
@@ -57,6 +57,6 @@ def twin_of(layer: nn.Module) -> type[nn.Module] | None:
 def use_reference(network: nn.Module) -> None:
     """Let the layers of `network` compute by hand, with the parameters, buffers and hooks they have."""
     for layer in network.modules():
-        twin = twin_of(layer)
+        twin = find_twin(layer)
         if twin is not None:
             layer.__class__ = twin

@@ -16,8 +16,8 @@ from torch.testing import assert_close
 from cnnbench.reference.batch_norm import (
     BatchNorm1d,
     BatchNorm2d,
-    NormaliseByBatch,
-    NormaliseByMoving,
+    NormalizeByBatch,
+    NormalizeByMovingAverages,
 )
 
 TWINS = {nn.BatchNorm1d: BatchNorm1d, nn.BatchNorm2d: BatchNorm2d}
@@ -109,7 +109,7 @@ def test_the_only_gradient_that_is_wanted(wanted: str, training: bool) -> None:
 @pytest.mark.parametrize("shape", [(3, 2), (2, 2, 3, 2)])
 def test_backward_is_the_derivative_of_forward(shape: tuple[int, ...]) -> None:
     assert gradcheck(
-        lambda *given: NormaliseByBatch.apply(*given, 1e-5)[0],
+        lambda *given: NormalizeByBatch.apply(*given, 1e-5)[0],
         (drawn(*shape), drawn(2), drawn(1, 2)[0]),
     )
 
@@ -119,14 +119,14 @@ def test_backward_in_evaluation_is_the_derivative_of_forward(shape: tuple[int, .
     mean, variance = torch.tensor([[0.5, -2.0], [0.3, 4.0]], dtype=torch.float64)
 
     def operation(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        return NormaliseByMoving.apply(inputs, mean, variance, weight, bias, 1e-5)
+        return NormalizeByMovingAverages.apply(inputs, mean, variance, weight, bias, 1e-5)
 
     assert gradcheck(operation, (drawn(*shape), drawn(2), drawn(1, 2)[0]))
 
 
 def test_values_known_by_hand() -> None:
     inputs, weight, bias = torch.tensor([[1.0], [3.0]]), torch.tensor([10.0]), torch.tensor([5.0])
-    outputs, mean, variance = NormaliseByBatch.apply(inputs, weight, bias, 0.0)
+    outputs, mean, variance = NormalizeByBatch.apply(inputs, weight, bias, 0.0)
     assert (outputs.tolist(), mean.tolist(), variance.tolist()) == ([[-5.0], [15.0]], [2.0], [1.0])
 
 
@@ -139,8 +139,8 @@ def test_the_moving_variance_is_unbiased() -> None:
 
 def test_the_variance_is_not_lost_beside_a_large_mean() -> None:
     inputs = drawn(1000, 3).detach() + 1e5
-    expected, _, _ = NormaliseByBatch.apply(inputs, None, None, 1e-5)
-    outputs, _, _ = NormaliseByBatch.apply(inputs.float(), None, None, 1e-5)
+    expected, _, _ = NormalizeByBatch.apply(inputs, None, None, 1e-5)
+    outputs, _, _ = NormalizeByBatch.apply(inputs.float(), None, None, 1e-5)
     assert_close(
         outputs, expected.float(), rtol=0, atol=0.02
     )  # the inputs themselves are rounded to 1/128

@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from cnnbench import models
-from cnnbench.reference.swap import TWINS, twin_of, use_reference
+from cnnbench.reference.swap import TWINS, find_twin, use_reference
 
 ALONE = {"ConstantPad3d"}  # there is none by hand
 
@@ -92,7 +92,7 @@ def test_every_layer_of_the_zoo_has_a_twin_but_those_that_are_known_to_have_none
         for each in network.modules()
         if not (list(each.children()) or isinstance(each, nn.Sequential))
     ]
-    assert {type(layer).__name__ for layer in innermost if twin_of(layer) is None} <= ALONE
+    assert {type(layer).__name__ for layer in innermost if find_twin(layer) is None} <= ALONE
 
 
 def test_parameters_buffers_names_and_hooks_stay() -> None:
