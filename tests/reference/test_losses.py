@@ -122,23 +122,23 @@ def test_training_gets_the_same_losses(
     in_training = make_losses(SimpleNamespace(loss=name, label_smoothing=smoothing)).loss
     rest = [smoothing] if name == "cross_entropy" else []
 
-    def by_hand(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def reference(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return getattr(losses, name)(logits, targets, *rest)
 
-    assert_close(by_hand(*case), in_training(*case), **EXACTLY)
-    assert_close(grads(by_hand, *case), grads(in_training, *case), **EXACTLY)
+    assert_close(reference(*case), in_training(*case), **EXACTLY)
+    assert_close(grads(reference, *case), grads(in_training, *case), **EXACTLY)
 
 
 @pytest.mark.parametrize(
-    "by_hand", [Softmax.apply, LogSoftmax.apply], ids=["softmax", "log-softmax"]
+    "reference", [Softmax.apply, LogSoftmax.apply], ids=["softmax", "log-softmax"]
 )
-def test_backward_is_the_derivative_of_forward(by_hand: Any) -> None:
-    assert gradcheck(by_hand, drawn(3, 4))
+def test_backward_is_the_derivative_of_forward(reference: Any) -> None:
+    assert gradcheck(reference, drawn(3, 4))
 
 
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize(
-    ("by_hand", "rest"),
+    ("reference", "rest"),
     [
         pytest.param(NegativeLogLikelihood.apply, (), id="likelihood"),
         pytest.param(CrossEntropy.apply, (0.0,), id="cross-entropy"),
@@ -147,9 +147,9 @@ def test_backward_is_the_derivative_of_forward(by_hand: Any) -> None:
     ],
 )
 def test_backward_of_a_loss_is_its_derivative(
-    by_hand: Any, rest: tuple[float, ...], targets: torch.Tensor
+    reference: Any, rest: tuple[float, ...], targets: torch.Tensor
 ) -> None:
-    assert gradcheck(by_hand, (drawn(3, 4), targets, *rest))
+    assert gradcheck(reference, (drawn(3, 4), targets, *rest))
 
 
 def test_softmax_known_by_hand() -> None:

@@ -38,20 +38,20 @@ def _generator_as_it_was() -> object:
         yield
 
 
-@pytest.mark.parametrize(("by_hand", "formula"), AND_AUTOGRAD)
+@pytest.mark.parametrize(("reference", "formula"), AND_AUTOGRAD)
 @CASES
 @given(numbers=st.lists(st.just(0.0) | st.floats(-10, 10), min_size=1, max_size=24))
 def test_value_and_gradient_are_those_of_autograd(
-    by_hand: Penalty, formula: Penalty, numbers: list[float]
+    reference: Penalty, formula: Penalty, numbers: list[float]
 ) -> None:
     weights = torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
-    assert_close(by_hand(weights), formula(weights), **EXACTLY)
-    assert_close(grads(by_hand, weights), grads(formula, weights), **EXACTLY)
+    assert_close(reference(weights), formula(weights), **EXACTLY)
+    assert_close(grads(reference, weights), grads(formula, weights), **EXACTLY)
 
 
-@pytest.mark.parametrize("by_hand", [L2Penalty.apply, L1Penalty.apply])
-def test_backward_is_the_derivative_of_forward(by_hand: Penalty) -> None:
-    assert gradcheck(by_hand, drawn(3, 4))
+@pytest.mark.parametrize("reference", [L2Penalty.apply, L1Penalty.apply])
+def test_backward_is_the_derivative_of_forward(reference: Penalty) -> None:
+    assert gradcheck(reference, drawn(3, 4))
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_l1_is_the_penalty_of_training() -> None:
     in_training = make_losses(
         SimpleNamespace(loss="cross_entropy", label_smoothing=0.0)
     ).l1_penalty(model)
-    by_hand = l1_penalty(model)
-    assert_close(by_hand, in_training, **EXACTLY)
+    reference = l1_penalty(model)
+    assert_close(reference, in_training, **EXACTLY)
     assert_close(
-        torch.autograd.grad(by_hand, weights), torch.autograd.grad(in_training, weights), **EXACTLY
+        torch.autograd.grad(reference, weights), torch.autograd.grad(in_training, weights), **EXACTLY
     )
 
 

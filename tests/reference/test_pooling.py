@@ -27,7 +27,7 @@ KINDS: dict[str, tuple[Operation, Operation]] = {
     "min": (MinPool.apply, lambda maps, *options: -functional.max_pool2d(-maps, *options)),
     "mean": (MeanPool.apply, functional.avg_pool2d),
 }
-OPERATIONS = pytest.mark.parametrize(("by_hand", "library"), KINDS.values(), ids=KINDS)
+OPERATIONS = pytest.mark.parametrize(("reference", "library"), KINDS.values(), ids=KINDS)
 LEVELS = st.sampled_from([-1.0, 0.0, 2.0])  # few, so that windows have several largest pixels
 
 
@@ -43,10 +43,10 @@ def windows(draw: st.DrawFn) -> Windows:
 @CASES
 @given(windows())
 def test_outputs_and_gradients_are_those_of_torch(
-    by_hand: Operation, library: Operation, case: Windows
+    reference: Operation, library: Operation, case: Windows
 ) -> None:
-    assert_close(by_hand(*case), library(*case), **EXACTLY)
-    assert_close(grads(by_hand, *case), grads(library, *case), **EXACTLY)
+    assert_close(reference(*case), library(*case), **EXACTLY)
+    assert_close(grads(reference, *case), grads(library, *case), **EXACTLY)
 
 
 @OPERATIONS
@@ -57,30 +57,30 @@ def test_outputs_and_gradients_are_those_of_torch(
     stride=st.tuples(FEW, FEW),
 )
 def test_of_several_equal_pixels_the_first_has_the_gradient(
-    by_hand: Operation, library: Operation, levels: list[float], kernel: Pair, stride: Pair
+    reference: Operation, library: Operation, levels: list[float], kernel: Pair, stride: Pair
 ) -> None:
     maps = torch.tensor(levels, dtype=torch.float64).view(1, 1, 5, 6).requires_grad_()
     assert_close(
-        grads(by_hand, maps, kernel, stride), grads(library, maps, kernel, stride), **EXACTLY
+        grads(reference, maps, kernel, stride), grads(library, maps, kernel, stride), **EXACTLY
     )
 
 
-@pytest.mark.parametrize("by_hand", [MaxPool.apply, MinPool.apply, MeanPool.apply])
+@pytest.mark.parametrize("reference", [MaxPool.apply, MinPool.apply, MeanPool.apply])
 @pytest.mark.parametrize("stride", [(2, 1), (3, 4)], ids=["overlapping", "with gaps"])
-def test_backward_is_the_derivative_of_forward(by_hand: Operation, stride: Pair) -> None:
+def test_backward_is_the_derivative_of_forward(reference: Operation, stride: Pair) -> None:
     distinct = torch.randperm(60, generator=torch.Generator().manual_seed(0)).double() / 10
-    assert gradcheck(by_hand, (distinct.view(1, 2, 6, 5).requires_grad_(), (3, 2), stride))
+    assert gradcheck(reference, (distinct.view(1, 2, 6, 5).requires_grad_(), (3, 2), stride))
 
 
 @OPERATIONS
-def test_what_is_not_a_number_is_not_hidden(by_hand: Operation, library: Operation) -> None:
+def test_what_is_not_a_number_is_not_hidden(reference: Operation, library: Operation) -> None:
     for pixel in range(4):
         maps = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
         maps[pixel] = torch.nan
         maps = maps.view(1, 1, 2, 2).requires_grad_()
-        assert by_hand(maps, (2, 2), (2, 2)).isnan().all()
+        assert reference(maps, (2, 2), (2, 2)).isnan().all()
         assert_close(
-            grads(by_hand, maps, (2, 2), (2, 2)), grads(library, maps, (2, 2), (2, 2)), **EXACTLY
+            grads(reference, maps, (2, 2), (2, 2)), grads(library, maps, (2, 2), (2, 2)), **EXACTLY
         )
 
 
@@ -142,10 +142,10 @@ def test_the_layer_with_its_class_changed_has_the_same_outputs_and_gradients(
         maps = maps.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     expected, gradients, kind = layer(maps), grads(layer, maps), type(layer)
     layer.__class__ = TWINS[kind]
-    outputs, by_hand = layer(maps), grads(layer, maps)
+    outputs, reference = layer(maps), grads(layer, maps)
     layer.__class__ = kind
     assert_close(outputs, expected, **EXACTLY)
-    assert_close(by_hand, gradients, **EXACTLY)
+    assert_close(reference, gradients, **EXACTLY)
 
 
 def test_padding_of_the_smallest_is_larger_than_all() -> None:
@@ -173,5 +173,5 @@ def test_options_that_no_network_uses_are_refused_in_words(layer: nn.Module, opt
 
 def test_maps_of_float32_stay_so() -> None:
     maps = drawn(1, 2, 4, 4).detach().float()
-    results: list[Any] = [by_hand(maps, (2, 2), (2, 2)) for by_hand, _ in KINDS.values()]
+    results: list[Any] = [reference(maps, (2, 2), (2, 2)) for reference, _ in KINDS.values()]
     assert {each.dtype for each in [*results, RegionMeans.apply(maps, (1, 1))]} == {torch.float32}

@@ -53,9 +53,9 @@ def both(name: str, **arguments: object) -> tuple[nn.Module, nn.Module, torch.Te
     least = 65 if name in SENSITIVE or "auxiliary" in arguments else 8
     size = max(models.REGISTRY[name].min_image_size, least)
     network = models.build(name, image_size=size, **arguments).double()
-    by_hand = copy.deepcopy(network)
-    use_reference(by_hand)
-    return network, by_hand, torch.randn(3, 1, size, size, dtype=torch.float64)
+    reference = copy.deepcopy(network)
+    use_reference(reference)
+    return network, reference, torch.randn(3, 1, size, size, dtype=torch.float64)
 
 
 def passed(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
@@ -71,16 +71,16 @@ def passed(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
 def test_a_network_by_hand_has_the_same_logits_gradients_and_statistics(
     name: str, arguments: dict[str, object]
 ) -> None:
-    network, by_hand, images = both(name, **arguments)
-    for ours, theirs in zip(passed(by_hand, images), passed(network, images), strict=True):
+    network, reference, images = both(name, **arguments)
+    for ours, theirs in zip(passed(reference, images), passed(network, images), strict=True):
         largest = theirs.abs().max().clamp_min(1.0)
         assert_close(ours / largest, theirs / largest, **EXACTLY)
 
 
 def test_evaluation_is_the_same_by_hand() -> None:
-    network, by_hand, images = both("bn_lenet")
-    passed(network, images), passed(by_hand, images)
-    assert_close(by_hand.eval()(images), network.eval()(images), **EXACTLY)
+    network, reference, images = both("bn_lenet")
+    passed(network, images), passed(reference, images)
+    assert_close(reference.eval()(images), network.eval()(images), **EXACTLY)
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
@@ -145,11 +145,11 @@ def test_a_layer_with_an_option_that_is_not_written_by_hand_stays_as_it_is(
 def test_what_follows_a_layer_may_work_in_place(layer: nn.Module, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(copy.deepcopy(layer), nn.ReLU(inplace=True)).double()
-    by_hand = copy.deepcopy(network)
-    use_reference(by_hand)
+    reference = copy.deepcopy(network)
+    use_reference(reference)
     given = torch.randn(*shape, dtype=torch.float64)
     gradients = []
-    for each in (by_hand, network):
+    for each in (reference, network):
         inputs = given.clone().requires_grad_()
         torch.manual_seed(1)
         each(inputs * 1).square().sum().backward()

@@ -36,7 +36,7 @@ def trained(within: Command, name: str, *overrides: str) -> list[dict[str, float
 
 
 @pytest.mark.parametrize(
-    ("by_hand", "shared"),
+    ("reference", "shared"),
     [
         (["reference.layers=true"], ["model=lenet", "optimizer.lr=0.5"]),
         (["reference.layers=true"], ["model=bn_lenet", "scheduler=cosine"]),
@@ -56,10 +56,10 @@ def trained(within: Command, name: str, *overrides: str) -> list[dict[str, float
     ids=str,
 )
 def test_a_run_by_hand_has_the_same_curve_within_rounding(
-    within: Command, by_hand: list[str], shared: list[str]
+    within: Command, reference: list[str], shared: list[str]
 ) -> None:
     library = trained(within, "torch", *shared)
-    assert trained(within, "reference", *shared, *by_hand) == [
+    assert trained(within, "reference", *shared, *reference) == [
         pytest.approx(row, abs=1e-9, rel=1e-9) for row in library
     ]
 
