@@ -136,8 +136,8 @@ def test_memory_format_is_kept(reference: Operation) -> None:
 
 
 @pytest.mark.parametrize("reference", ALL)
-def test_forward_and_backward_run_on_the_meta_device(reference: Operation) -> None:
-    inputs = torch.ones(2, 3, device="meta", requires_grad=True)
+def test_forward_and_backward_read_no_value(reference: Operation) -> None:
+    inputs = torch.ones(2, 3, device="meta", requires_grad=True)  # A meta tensor has no values.
     reference(inputs).sum().backward()
     assert inputs.grad is not None
 
