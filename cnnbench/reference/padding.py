@@ -34,7 +34,7 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-__all__ = ["MODES", "Pad", "pad", "find_sources"]
+__all__ = ["MODES", "Pad", "find_sources", "pad"]
 
 MODES = ("constant", "reflect", "replicate", "circular")
 

@@ -85,9 +85,7 @@ def test_reference_run_can_be_evaluated_with_torch_layers(within: Command) -> No
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
-def test_reference_computes_in_fp32_with_automatic_precision(
-    within: Command, precision: str
-) -> None:
+def test_precision_auto_and_fp32_compute_in_fp32(within: Command, precision: str) -> None:
     result = within(
         *SMALL, "reference.layers=true", f"device.precision={precision}", "train.epochs=1"
     )
