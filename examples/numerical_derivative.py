@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from cnnbench.reference.differentiation import central_difference, one_sided_difference
 
 X = 1.0
-EPS = 2.0**-52  # of float64: the distance from 1 to the next number
+EPS = 2.0**-52  # the distance from 1 to the next float64 number
 MAX_BAR = 16  # characters: one for each factor of ten from 1e-16
 
 

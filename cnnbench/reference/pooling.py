@@ -120,7 +120,7 @@ class MeanPool(Function):
         return grad_maps, None, None
 
 
-def _split(size: int, parts: int) -> list[slice]:
+def _split_rows(size: int, parts: int) -> list[slice]:
     """Split `size` rows into `parts` regions, which may overlap.
 
     Region i begins at floor(i size / parts) and ends before ceil((i + 1) size / parts).
@@ -138,8 +138,8 @@ class RegionMeans(Function):
     def forward(ctx: Any, maps: torch.Tensor, size: Pair) -> torch.Tensor:
         ctx.shape = maps.shape
         means = maps.new_empty(*maps.shape[:2], *size)
-        for i, rows in enumerate(_split(maps.shape[2], size[0])):
-            for j, cols in enumerate(_split(maps.shape[3], size[1])):
+        for i, rows in enumerate(_split_rows(maps.shape[2], size[0])):
+            for j, cols in enumerate(_split_rows(maps.shape[3], size[1])):
                 means[..., i, j] = maps[..., rows, cols].mean(dim=(2, 3))
         return means
 
@@ -147,8 +147,8 @@ class RegionMeans(Function):
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_maps = grad.new_zeros(ctx.shape)
-        for i, rows in enumerate(_split(ctx.shape[2], grad.shape[2])):
-            for j, cols in enumerate(_split(ctx.shape[3], grad.shape[3])):
+        for i, rows in enumerate(_split_rows(ctx.shape[2], grad.shape[2])):
+            for j, cols in enumerate(_split_rows(ctx.shape[3], grad.shape[3])):
                 pixels = (rows.stop - rows.start) * (cols.stop - cols.start)
                 grad_maps[..., rows, cols] += grad[..., i, j, None, None] / pixels
         return grad_maps, None
@@ -167,7 +167,7 @@ SUPPORTED_OPTIONS = {
 }
 
 
-def _prepare(
+def _prepare_arguments(
     layer: nn.MaxPool2d | nn.AvgPool2d, maps: torch.Tensor, value: float
 ) -> tuple[torch.Tensor, Pair, Pair]:
     """Return the arguments of a pooling operation: maps padded with `value`, kernel size, stride.
@@ -191,7 +191,7 @@ class MaxPool2d(nn.MaxPool2d):
     """The layer of PyTorch, computed by `MaxPool`."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        outputs: torch.Tensor = MaxPool.apply(*_prepare(self, maps, -float("inf")))
+        outputs: torch.Tensor = MaxPool.apply(*_prepare_arguments(self, maps, -float("inf")))
         return outputs
 
 
@@ -199,7 +199,7 @@ class MinPool2d(nn.MaxPool2d):
     """The layer of LeNet with model.pooling=min, computed by `MinPool`."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        outputs: torch.Tensor = MinPool.apply(*_prepare(self, maps, float("inf")))
+        outputs: torch.Tensor = MinPool.apply(*_prepare_arguments(self, maps, float("inf")))
         return outputs
 
 
@@ -207,7 +207,7 @@ class AvgPool2d(nn.AvgPool2d):
     """The layer of PyTorch, computed by `MeanPool`."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        outputs: torch.Tensor = MeanPool.apply(*_prepare(self, maps, 0.0))
+        outputs: torch.Tensor = MeanPool.apply(*_prepare_arguments(self, maps, 0.0))
         return outputs
 
 

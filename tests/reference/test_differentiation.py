@@ -78,7 +78,7 @@ def test_half_the_step_halves_one_sided_and_quarters_central_error(
     assert whole / half == pytest.approx(factor, rel=0.01)
 
 
-def errors_of_exp(difference: Difference) -> dict[int, float]:
+def measure_errors_of_exp(difference: Difference) -> dict[int, float]:
     """Return the error of the derivative of exp at 1 for each k, where h = 2^-k."""
     return {k: abs(difference(math.exp, 1.0, 2.0**-k) - math.e) for k in range(1, 52)}
 
@@ -88,7 +88,7 @@ def errors_of_exp(difference: Difference) -> dict[int, float]:
     [(one_sided_difference, 26, 1e-7), (central_difference, 17, 1e-9)],
 )
 def test_best_step_is_near_root_of_eps(difference: Difference, best: int, least: float) -> None:
-    errors = errors_of_exp(difference)
+    errors = measure_errors_of_exp(difference)
     # Rounding errors vary from step to step, so take the mean of three neighboring steps.
     means = {k: sum(errors[k + i] for i in (-1, 0, 1)) / 3 for k in range(2, 51)}
     assert min(means, key=means.__getitem__) == pytest.approx(best, abs=3)
@@ -108,7 +108,7 @@ def test_best_step_is_near_root_of_eps(difference: Difference, best: int, least:
 def test_error_is_below_sum_of_truncation_and_rounding(
     difference: Difference, bound: Callable[[float], float]
 ) -> None:
-    for k, error in errors_of_exp(difference).items():
+    for k, error in measure_errors_of_exp(difference).items():
         # exp itself may be rounded by a whole eps, and large steps add further Taylor terms.
         assert error < 2 * bound(2.0**-k), k
 

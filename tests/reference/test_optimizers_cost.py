@@ -25,7 +25,7 @@ OPERATIONS = {
 
 
 class OperationCounter(TorchDispatchMode):
-    """Count the operations whose outputs have a given shape, which are elementwise operations."""
+    """A counter of elementwise operations: those whose outputs have a given shape."""
 
     def __init__(self, shape: torch.Size) -> None:
         super().__init__()
