@@ -1,6 +1,8 @@
-"""Slide a kernel over a small image: networks call it convolution, but it is cross-correlation.
+"""Slide a kernel over a small image.
 
-python examples/cross_correlation.py
+    python examples/cross_correlation.py
+
+Networks call this convolution, but it is cross-correlation. Convolution turns the kernel first.
 """
 
 import torch
