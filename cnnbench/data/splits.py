@@ -11,7 +11,7 @@ from cnnbench.data.arrays import Labels
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import ConfigError, DataError, format_count
 
-__all__ = ["Split", "check_sizes", "make_split", "num_held_out"]
+__all__ = ["Split", "check_sizes", "count_validation", "make_split"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -52,7 +52,7 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
         )
     if config.folds is not None and config.folds > available:
         raise ConfigError(f"data.folds={config.folds}: {name} has {all_examples}.")
-    held_out = 0 if given else num_held_out(config, dataset)
+    held_out = 0 if given else count_validation(config, dataset)
     if held_out >= available:
         raise ConfigError(
             f"data.validation={config.validation} leaves nothing to train on: {name} has "
@@ -71,7 +71,7 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
     return left if config.train_examples is None else config.train_examples
 
 
-def num_held_out(config: DataConfig, dataset: Dataset) -> int:
+def count_validation(config: DataConfig, dataset: Dataset) -> int:
     """Return how many of the training examples are held out for validation."""
     if config.folds is None and dataset.validation_examples:
         return dataset.validation_examples if config.validation else 0

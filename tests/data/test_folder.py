@@ -25,7 +25,7 @@ from cnnbench.data.device_data import ResidentData
 from cnnbench.data.folder import dataset_error
 from cnnbench.data.images import read_image
 from cnnbench.data.scan_folder import FORMATS, list_images
-from cnnbench.data.splits import check_sizes, num_held_out
+from cnnbench.data.splits import check_sizes, count_validation
 from cnnbench.errors import ConfigError, DataError
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
@@ -295,7 +295,7 @@ def test_the_parts_are_the_folders_whatever_the_seed(
     note = "Validation set: the 8 images of the validation folder; data.validation is not used."
     assert datasets.load(config)[0].notes == (note,)
     assert check_sizes(config, datasets.dataset_info(config)) == len(data.train)
-    assert num_held_out(config, datasets.dataset_info(config)) == len(data.validation)
+    assert count_validation(config, datasets.dataset_info(config)) == len(data.validation)
 
 
 @pytest.mark.usefixtures("three_parts")
@@ -303,7 +303,7 @@ def test_without_validation_the_folder_of_it_is_not_used(of_folder: Make) -> Non
     config = of_folder(validation=0)
     data, info = parts_of(config), datasets.dataset_info(config)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [24, 0, 4]
-    assert (check_sizes(config, info), num_held_out(config, info), info.notes) == (24, 0, ())
+    assert (check_sizes(config, info), count_validation(config, info), info.notes) == (24, 0, ())
 
 
 @pytest.mark.usefixtures("three_parts")

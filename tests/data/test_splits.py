@@ -9,7 +9,7 @@ import pytest
 from cnnbench.config import DataConfig
 from cnnbench.data.arrays import Labels
 from cnnbench.data.catalog import get
-from cnnbench.data.splits import Indices, Split, check_sizes, make_split, num_held_out
+from cnnbench.data.splits import Indices, Split, check_sizes, count_validation, make_split
 from cnnbench.errors import ConfigError
 
 ConfigMaker = Callable[..., DataConfig]
@@ -114,7 +114,7 @@ def test_each_example_is_held_out_in_one_fold_whatever_validation_says(
     assert sorted(np.concatenate(held_out)) == list(range(1000))
     assert set(map(len, held_out)) == sizes
     dataset = replace(get("mnist"), train_examples=1000)
-    assert [num_held_out(config, dataset) for config in configs] == [*map(len, held_out)]
+    assert [count_validation(config, dataset) for config in configs] == [*map(len, held_out)]
     for part in parts:
         assert sorted([*part.train, *part.validation]) == list(range(1000))
         assert spread(TRAIN_LABELS, part.train) <= most_uneven
