@@ -57,13 +57,13 @@ def test_the_error_names_what_is_missing_what_was_tried_and_how_to_go_on(
     put(folder, {FILES[1]: fashion.arrays[FILES[1]]})
     put(fashion.cache, {IMAGES: mnist.arrays[IMAGES]})
     assert fashion.error().splitlines() == [
-        "Fashion-MNIST is not complete on this machine and could not be fetched.",
+        "Fashion-MNIST is not complete on this machine and could not be downloaded.",
         f"Missing: {IMAGES}, {FILES[2]}, {FILES[3]}",
-        "What was tried:",
+        "Tried:",
         f"  {fashion.cache / IMAGES}.gz: holds MNIST's {IMAGES}, not Fashion-MNIST's {IMAGES}",
         f"  torchvision's FashionMNIST: Error downloading {PACKED[0]}: Tried {NOWHERE}, got: "
         f"<urlopen error [Errno {errno.ECONNREFUSED}] Connection refused>",
-        "How to go on:",
+        "To fix this:",
         f"  put {PACKED[0]}, {PACKED[2]}, {PACKED[3]} into {folder}, or name their folder in CNNBENCH_DATA,",
         "  on Debian or Ubuntu: apt-get install dataset-fashion-mnist",
         "  or use data=sample, real images that are installed with cnnbench",
@@ -268,7 +268,7 @@ def test_a_run_that_waits_for_another_says_so_and_uses_what_that_downloaded(
 ) -> None:
     said = io.StringIO()
     monkeypatch.setattr(sys, "stderr", said)
-    monkeypatch.setattr(download, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(download, "LOCK_NOTICE_S", 0.05)
     folder = fashion.cache / "fashion_mnist"
     folder.mkdir(parents=True)
     with ThreadPoolExecutor(1) as pool:
@@ -279,7 +279,7 @@ def test_a_run_that_waits_for_another_says_so_and_uses_what_that_downloaded(
             fashion.put(folder)
         assert waiting.result()
     assert said.getvalue() == (
-        f"cnnbench: waiting for another run, which is fetching Fashion-MNIST into {folder}\n"
+        f"cnnbench: waiting for another run to download Fashion-MNIST into {folder}\n"
     )
     assert mirror.requests == []
 

@@ -205,7 +205,7 @@ def test_images_all_alike_are_refused(folder: Path, of_folder: Make, red: int, m
     for number, name in enumerate(("cats/1", "cats/2", "dogs/1", "dogs/2")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4), (number * red, 0, 0)).convert(mode).save(folder / f"{name}.png")
-    with pytest.raises(DataError, match=f"{folder} are of one and the same color"):
+    with pytest.raises(DataError, match=f"All training images in {folder} have one color"):
         datasets.load(of_folder())
 
 
@@ -464,7 +464,7 @@ def test_idx_classes_are_called_as_a_file_says(
     ("content", "told"),
     [
         *((content, "must have the name of a class on each line") for content in (b"", b"one\n")),
-        (b"a\nb\na\nc\nd\ne\nf\ng\nh\ni\nj\n", "each another one"),
+        (b"a\nb\na\nc\nd\ne\nf\ng\nh\ni\nj\n", "all different"),
         (b"a\n\nb\nc\nd\ne\nf\ng\nh\ni\nj\n", "must have the name of a class on each line"),
         (b"a\nb\x1b[2J\nc\nd\ne\nf\ng\nh\ni\nj\nk", "must have the name of a class on each line"),
         (b"a\nb\nc\nd\ne\nf\ng\nh\ni", "at least 10 for labels up to 9"),

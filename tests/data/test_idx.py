@@ -25,7 +25,7 @@ def test_an_idx_file_is_read_as_its_array(
     portion: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "PORTION", portion)
+    monkeypatch.setattr(module, "CHUNK", portion)
     array = np.arange(np.prod(shape)).astype(np.uint8).reshape(shape)
     path = tmp_path / "images"
     path.write_bytes(pack(idx(array)))
@@ -80,7 +80,7 @@ def test_a_damaged_gzip_file_is_a_data_error(tmp_path: Path, content: bytes) -> 
 def test_no_more_is_unpacked_than_shows_that_a_file_is_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PORTION", 1000)
+    monkeypatch.setattr(module, "CHUNK", 1000)
     (tmp_path / "images").write_bytes(gzip.compress(idx(np.zeros(9, np.uint8)) + bytes(1 << 20)))
     with pytest.raises(DataError, match=r"1,007 bytes|2,0\d\d bytes"):
         read_idx(tmp_path / "images")

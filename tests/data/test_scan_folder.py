@@ -326,7 +326,7 @@ def test_notes_name_the_first_files_that_are_not_used(folder: Path) -> None:
 
 def test_notes_name_classes_of_one_image(folder: Path) -> None:
     notes = list_images(fill(folder, {"cats": 6, "cows": 1, "dogs": 6})).notes
-    assert notes[1:] == ["A single image to train on, and none to hold out: cows."]
+    assert notes[1:] == ["Only one image to train on, none to split off: cows."]
 
 
 @pytest.mark.parametrize("part", ["test", "val"])

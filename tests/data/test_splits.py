@@ -160,7 +160,7 @@ def test_sizes_that_the_data_set_has_are_allowed(
             r"data\.validation=60000 leaves nothing to train on.* at most 59999",
         ),
         ({"validation": 0.999999}, r"data\.validation=0\.999999 leaves nothing to train on"),
-        ({"validation": 1 / 12, "train_examples": 55_001}, "beside the 5,000 held out"),
+        ({"validation": 1 / 12, "train_examples": 55_001}, "beside the 5,000 validation examples"),
         (
             {"validation": 5000, "train_examples": 55_001},
             r"data\.train_examples=55001: .* 55,000 of its",
