@@ -56,6 +56,30 @@ def data_config() -> Callable[..., DataConfig]:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return the path of a folder dataset, which is not created."""
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def folder_config(
+    folder: Path, data_config: Callable[..., DataConfig]
+) -> Callable[..., DataConfig]:
+    """Make a configuration of data=folder, with images of 6 pixels by default."""
+
+    def make(**changes: object) -> DataConfig:
+        values = {"name": "folder", "path": str(folder), "image_size": 6, "resize": 6}
+        return data_config(**values | changes)
+
+    return make
+
+
+@pytest.fixture
+def empty_cache() -> None:
+    cache.clear()
+
+
+@pytest.fixture
 def nothing_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide all data sets on this machine, clear the cache and replace the mirrors."""
     from torchvision import datasets
