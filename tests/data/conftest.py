@@ -5,12 +5,15 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 from helpers.data_mirrors import NOWHERE, ByFile, Mirror, Site, packed_files
+from helpers.image_files import Save
 from helpers.paths import CONF
+from PIL import Image
 
 from cnnbench import config
 from cnnbench.config import DataConfig
@@ -77,6 +80,20 @@ def folder_config(
 @pytest.fixture
 def empty_cache() -> None:
     cache.clear()
+
+
+@pytest.fixture
+def save_image(tmp_path: Path) -> Save:
+    """Save an image or an array under a name, and return its path."""
+
+    def save(image: Any, name: str = "image.png", **options: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+        image.save(path, **options)
+        return path
+
+    return save
 
 
 @pytest.fixture
