@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Arrays", "Images", "Labels", "mean_and_std"]
+__all__ = ["Arrays", "Images", "Labels", "measure_mean_and_std"]
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.integer[Any]]
@@ -28,7 +28,7 @@ CHUNK = 64  # images summed at a time, so that their 16-bit copies stay small
 NUM_DIGITS = 4  # decimals of mean and std, as in the catalog
 
 
-def mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def measure_mean_and_std(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the mean and standard deviation of each channel, for pixels in [0, 1].
 
     Both are rounded to 4 decimals.

@@ -65,9 +65,9 @@ class Augment:
         if config.hflip or config.translate > 0:
             images = self._flip_and_translate(images)
         if config.random_erasing > 0:
-            images = _fill_with_mean(images, _erasing_masks(images, config.random_erasing))
+            images = _fill_with_mean(images, _make_erasing_masks(images, config.random_erasing))
         if config.cutout > 0:
-            images = _fill_with_mean(images, _square_masks(images, config.cutout))
+            images = _fill_with_mean(images, _make_square_masks(images, config.cutout))
         if config.mixup > 0:
             return self._mixup(images, labels)
         if config.cutmix > 0:
@@ -107,7 +107,7 @@ class Augment:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Replace a square of each image by that of the image before it (Yun et al. 2019)."""
         share = _draw_symmetric_beta(self.config.cutmix, images)
-        squares = _square_masks(images, (images.shape[-1] * share.sqrt()).long())
+        squares = _make_square_masks(images, (images.shape[-1] * share.sqrt()).long())
         # The first of the two tensors decides the memory format.
         mixed = torch.where(squares.logical_not(), images, images.roll(1, 0))
         return mixed, self._mix_targets(labels, squares.to(images.dtype).mean(dim=(1, 2, 3)))
@@ -128,7 +128,7 @@ def _fill_with_mean(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     return images.clone().masked_fill_(masks, 0)  # in place, to keep the memory format
 
 
-def _box_masks(
+def _make_box_masks(
     size: int,
     top: torch.Tensor,
     left: torch.Tensor,
@@ -142,17 +142,17 @@ def _box_masks(
     return rows[:, None, :, None] & columns[:, None, None, :]
 
 
-def _square_masks(images: torch.Tensor, sides: torch.Tensor | int) -> torch.Tensor:
+def _make_square_masks(images: torch.Tensor, sides: torch.Tensor | int) -> torch.Tensor:
     """Return masks (N, 1, S, S) of squares around random pixels (DeVries and Taylor 2017).
 
     Squares may lie partly outside the image.
     """
     size = images.shape[-1]
     down, right = torch.randint(size, (2, len(images)), device=images.device).unbind()
-    return _box_masks(size, down - sides // 2, right - sides // 2, sides, sides)
+    return _make_box_masks(size, down - sides // 2, right - sides // 2, sides, sides)
 
 
-def _erasing_masks(images: torch.Tensor, probability: float) -> torch.Tensor:
+def _make_erasing_masks(images: torch.Tensor, probability: float) -> torch.Tensor:
     """Return masks (N, 1, S, S) of random rectangles (Zhong et al. 2020, algorithm 1).
 
     A mask has a rectangle with `probability` and is empty otherwise.
@@ -164,7 +164,10 @@ def _erasing_masks(images: torch.Tensor, probability: float) -> torch.Tensor:
     height = (area * aspect).sqrt().round().clamp(1, size)
     width = (area / aspect).sqrt().round().clamp(1, size)
     top, left = (down * (size - height + 1)).floor(), (right * (size - width + 1)).floor()
-    return _box_masks(size, top, left, height, width) & (chance < probability)[:, None, None, None]
+    return (
+        _make_box_masks(size, top, left, height, width)
+        & (chance < probability)[:, None, None, None]
+    )
 
 
 def _draw_symmetric_beta(alpha: float, images: torch.Tensor) -> torch.Tensor:

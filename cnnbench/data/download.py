@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from cnnbench.data import cache
 from cnnbench.data.archives import parse_files
-from cnnbench.data.arrays import Arrays, mean_and_std
+from cnnbench.data.arrays import Arrays, measure_mean_and_std
 from cnnbench.data.cache import Content
 from cnnbench.data.catalog import PublicDataset
 from cnnbench.data.public_files import (
@@ -103,7 +103,7 @@ def _read(dataset: PublicDataset, root: str | None) -> Result:
     arrays = parse_files(dataset, list(found.contents.values()))
     if dataset.is_measured:
         return found, (dataset, arrays)
-    mean, std = mean_and_std(arrays.train_images)
+    mean, std = measure_mean_and_std(arrays.train_images)
     return found, (replace(dataset, mean=mean, std=std), arrays)
 
 
@@ -118,7 +118,7 @@ def _download_missing(dataset: PublicDataset, root: Path, tried: list[str]) -> N
     folder = root / dataset.folders[0]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(dataset, folder), TemporaryDirectory(prefix=".part-", dir=folder) as part:
+        with _lock(dataset, folder), TemporaryDirectory(prefix=".part-", dir=folder) as part:
             found = find_files(dataset, str(root))  # another run may have downloaded them
             if not found.missing:
                 return
@@ -132,7 +132,7 @@ def _download_missing(dataset: PublicDataset, root: Path, tried: list[str]) -> N
 
 
 @contextmanager
-def _locked(dataset: PublicDataset, folder: Path) -> Iterator[None]:
+def _lock(dataset: PublicDataset, folder: Path) -> Iterator[None]:
     """Hold the lock of a folder; if it cannot be locked, let each run download for itself."""
     lock = FileLock(folder / ".lock")
     with suppress(OSError, NotImplementedError), warnings.catch_warnings():

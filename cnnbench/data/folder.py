@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnbench.config import FOLDER, DataConfig
 from cnnbench.data import cache
-from cnnbench.data.arrays import Arrays, Labels, mean_and_std
+from cnnbench.data.arrays import Arrays, Labels, measure_mean_and_std
 from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.idx import idx_digest, read_idx, read_idx_shape
 from cnnbench.data.images import are_gray, read_images
@@ -53,7 +53,7 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
     cache.clear()  # before reading, so that two data sets are never in memory
     arrays, notes = read()
     num_train = info.train_examples - info.validation_examples
-    mean, std = mean_and_std(arrays.train_images[:num_train])
+    mean, std = measure_mean_and_std(arrays.train_images[:num_train])
     if 0 in std:
         raise DataError(f"All training images in {escape_name(info.path)} have one color.")
     digests = {file: idx_digest(array) for file, array in zip(FILES, arrays[:4], strict=True)}

@@ -179,7 +179,7 @@ def _read(path: str | Path, in_channels: int, size: int) -> tuple[Pixels, str]:
 
 
 def _describe_content(path: str | Path) -> str:
-    """Return what the first bytes show a file to be that is not an image."""
+    """Return a description of a file that is not an image, by its first bytes."""
     with Path(path).open("rb") as file:
         start = file.read(512)
     for pattern, description in OTHER_FILES:

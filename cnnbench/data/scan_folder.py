@@ -129,7 +129,7 @@ class FolderScan:
     def list_names(self, folder: Path) -> Contents:
         """Return the names of the visible folders and files in `folder`."""
         _, folders, files = next(os.walk(folder, onerror=self._report), ("", [], []))
-        return _visible(folders), _visible(files)
+        return _select_visible(folders), _select_visible(files)
 
     def walk(self, folder: Path) -> Iterator[str]:
         """Yield the visible files in a folder and below it; files come before folders.
@@ -146,8 +146,8 @@ class FolderScan:
                 folders.clear()
                 continue
             seen.add(target)
-            folders[:] = _visible(folders)
-            files = [f"{place}/{name}" for name in _visible(names)]
+            folders[:] = _select_visible(folders)
+            files = [f"{place}/{name}" for name in _select_visible(names)]
             self.num_entries += len(folders) + len(files)
             self.num_images += sum(map(is_image, files))
             has_images = self.num_images >= MIN_IMAGE_SHARE * self.num_entries
@@ -182,7 +182,7 @@ class FolderScan:
                     self.problems.append(
                         f"{escape_name(path)} is a link to nothing, or not a file."
                     )
-            images.sort(key=lambda image: (_nfc(image.path), image.path))
+            images.sort(key=lambda image: (_to_nfc(image.path), image.path))
         return classes
 
     def _report(self, error: OSError) -> None:
@@ -211,18 +211,18 @@ def format_names(names: Sequence[str]) -> str:
 def normalize_class_name(name: str) -> str | None:
     """Return the name of a class in NFC, or None if it has control characters or is not text."""
     categories = set(map(unicodedata.category, name))
-    return _nfc(name) if categories.isdisjoint(("Cc", "Cs")) else None
+    return _to_nfc(name) if categories.isdisjoint(("Cc", "Cs")) else None
 
 
-def _nfc(text: str) -> str:
+def _to_nfc(text: str) -> str:
     """Return the text in Unicode's composed form, because systems encode accents differently."""
     return unicodedata.normalize("NFC", text)
 
 
-def _visible(names: Iterable[str]) -> list[str]:
+def _select_visible(names: Iterable[str]) -> list[str]:
     """Return the sorted names, without hidden files and system files."""
     visible = [name for name in names if name[0] != "." and name.lower() not in SYSTEM_NAMES]
-    return sorted(visible, key=lambda name: (_nfc(name), name))
+    return sorted(visible, key=lambda name: (_to_nfc(name), name))
 
 
 def _find_parts(scan: FolderScan) -> dict[str, Path]:
@@ -327,7 +327,7 @@ def _split_off_test(folder: Path, classes: Classes) -> tuple[Classes, Classes]:
     """
 
     def hash_name(file: ImageFile) -> bytes:
-        name = _nfc(Path(file.path).relative_to(folder).as_posix())
+        name = _to_nfc(Path(file.path).relative_to(folder).as_posix())
         return hashlib.sha256(os.fsencode(name)).digest()
 
     train, test = {}, {}

@@ -84,7 +84,7 @@ def count_validation(config: DataConfig, dataset: Dataset) -> int:
 
 
 def _resolve_share(validation: int | float, num_examples: int) -> int:
-    """Return data.validation as a number: a share is rounded, but to at least 1."""
+    """Return data.validation as a number of examples; a share is rounded, but to at least 1."""
     if 0 < validation < 1:
         return max(1, round(validation * num_examples))
     return int(validation)
@@ -104,7 +104,7 @@ def make_split(
     """
     num_provided = 0 if config.folds else num_validation
     num_train = len(train_labels) - num_provided
-    order = _balanced_order(train_labels[:num_train], np.random.default_rng([seed, 0]))
+    order = _draw_balanced_order(train_labels[:num_train], np.random.default_rng([seed, 0]))
     if config.folds is not None:
         parts = np.array_split(order, config.folds)
         validation = parts.pop(config.fold or 0)
@@ -118,12 +118,12 @@ def make_split(
         validation, train = order[:size], order[size:]
     test = np.arange(len(test_labels))
     if config.test_examples is not None:
-        order = _balanced_order(test_labels, np.random.default_rng([seed, 1]))
+        order = _draw_balanced_order(test_labels, np.random.default_rng([seed, 1]))
         test = order[: config.test_examples]
     return Split(train[: config.train_examples], validation, test)
 
 
-def _balanced_order(labels: Labels, generator: np.random.Generator) -> Indices:
+def _draw_balanced_order(labels: Labels, generator: np.random.Generator) -> Indices:
     """Return a random order in which each stretch holds the classes in their proportions.
 
     Each class is shuffled. The position of an example within its class, as a fraction, is the key

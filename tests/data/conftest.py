@@ -40,7 +40,7 @@ def sample() -> ByFile:
 
 @pytest.fixture(scope="session")
 def full_set() -> ByFile:
-    """Fashion-MNIST, if it is on this machine; never downloaded."""
+    """Return Fashion-MNIST if it is on this machine; do not download it."""
     found = find_files(get("fashion_mnist"))
     if found.missing:
         pytest.skip("Fashion-MNIST is not on this machine; CNNBENCH_DATA may name its folder")

@@ -31,7 +31,7 @@ def array_formats(arrays: Arrays) -> set[tuple[str, bool]]:
 def test_published_files_are_parsed_from_each_named_folder(
     name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Images of EMNIST must be upright and its letters numbered from 0; QMNIST has class labels."""
+    """Expect upright images of EMNIST, its letters numbered from 0, and class labels of QMNIST."""
     dataset, files = published(name)
     folder = tmp_path / {"": "", "first": dataset.folders[0], "last": dataset.folders[-1]}[place]
     folder.mkdir(exist_ok=True, parents=True)

@@ -40,7 +40,7 @@ def test_cutout_draws_clipped_squares_around_every_pixel_equally_often(side: int
 
 @pytest.fixture(scope="module")
 def erased_sides() -> list[tuple[int, int]]:
-    """Height and width of 2,000 rectangles erased from images of 40 x 40 pixels."""
+    """Return height and width of 2,000 rectangles erased from images of 40 x 40 pixels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         images = augment(numbered_images(2000, 40), random_erasing=1.0)
@@ -54,7 +54,7 @@ def test_erased_areas_lie_in_the_range_of_the_paper(erased_sides: list[tuple[int
 
 
 def test_erased_areas_have_a_mean_of_at_most_0_21(erased_sides: list[tuple[int, int]]) -> None:
-    """The mean would be 0.21 if all rectangles fitted into the image."""
+    """Expect a mean below 0.21, because rectangles are shortened to the image."""
     shares = [height * width / 1600 for height, width in erased_sides]
     assert 0.19 < sum(shares) / len(shares) < 0.212
 

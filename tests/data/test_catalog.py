@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.data_mirrors import ByFile
 
-from cnnbench.data.arrays import mean_and_std
+from cnnbench.data.arrays import measure_mean_and_std
 from cnnbench.data.catalog import CATALOG, FILES, get
 from cnnbench.data.public_files import find_files
 
@@ -60,7 +60,7 @@ def test_classes_are_in_the_order_of_the_labels(name: str) -> None:
 
 
 def test_classes_of_emnist_balanced_match_its_mapping() -> None:
-    """Fifteen lower-case letters share the classes of the upper-case ones, which look alike."""
+    """Expect no classes for the fifteen lower-case letters that look like upper-case ones."""
     merged = set("cijklmopsuvwxyz")
     small = [letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in merged]
     assert get("emnist_balanced").classes == (*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", *small)
@@ -100,4 +100,4 @@ def test_sample_is_a_subset_of_fashion_mnist(sample: ByFile, full_set: ByFile, p
 
 def test_catalog_has_the_mean_and_std_of_the_training_pixels(full_set: ByFile) -> None:
     dataset = get("fashion_mnist")
-    assert mean_and_std(full_set[FILES[0]]) == (dataset.mean, dataset.std)
+    assert measure_mean_and_std(full_set[FILES[0]]) == (dataset.mean, dataset.std)

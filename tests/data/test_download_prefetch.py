@@ -46,7 +46,7 @@ def test_load_raises_an_error_of_prefetch(fashion: Site, monkeypatch: pytest.Mon
 
 
 def test_prefetch_thread_is_a_daemon(fashion: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So the program does not wait for it at its end."""
+    """Check the thread that must not keep the program from ending."""
     event = threading.Event()
     monkeypatch.setattr(download, "find_files", lambda *_: event.wait())
     before = set(threading.enumerate())

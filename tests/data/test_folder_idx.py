@@ -64,7 +64,7 @@ def test_idx_images_may_have_channels(folder_config: Make, folder: Path, channel
 def test_idx_classes_without_images_are_kept(
     folder_config: Make, folder: Path, arrays: ByFile
 ) -> None:
-    """For example, the labels of EMNIST's letters begin with 1."""
+    """Use labels that skip numbers; for example, EMNIST's letters begin with 1."""
     labels = {TRAIN_LABELS: np.array([1, 3] * 15, np.uint8), TEST_LABELS: np.ones(10, np.uint8)}
     put(folder, labels, packed=False)
     assert datasets.dataset_info(folder_config()).classes == tuple("0123")

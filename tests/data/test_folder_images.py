@@ -17,7 +17,7 @@ from PIL import Image
 
 from cnnbench.config import DataConfig
 from cnnbench.data import datasets, images
-from cnnbench.data.arrays import mean_and_std
+from cnnbench.data.arrays import measure_mean_and_std
 from cnnbench.data.catalog import FILES
 from cnnbench.data.folder import dataset_error
 from cnnbench.data.images import read_image
@@ -98,7 +98,7 @@ NO_SUCH_FOLDER = "there is no such folder in {here}. Name the folder of your ima
 def test_path_that_is_not_a_readable_folder_is_refused(
     folder_config: Make, path: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system's error is simulated, because root may enter all folders."""
+    """Simulate the system's errors, because root may enter all folders."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe")
@@ -167,7 +167,7 @@ def test_mean_and_std_are_measured_on_the_training_images(
     for part in ("train", "val", "test"):
         fill(folder / part, {"cats": 9, "dogs": 7})
     dataset, arrays = datasets.load(folder_config())
-    assert (dataset.mean, dataset.std) == mean_and_std(arrays.train_images[:16])
+    assert (dataset.mean, dataset.std) == measure_mean_and_std(arrays.train_images[:16])
 
 
 @pytest.mark.parametrize(

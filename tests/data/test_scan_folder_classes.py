@@ -208,7 +208,7 @@ def test_part_without_images_in_classes_is_a_problem(folder: Path, part: str) ->
 def test_folder_without_read_permission_is_a_problem(
     folder: Path, inside: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The system's error is simulated, because root may list all folders."""
+    """Simulate the system's error, because root may list all folders."""
     put_images(folder, ["cats/deep/a.png", "cats/b.png", "dogs/c.png"])
     scan = os.scandir
 

@@ -1,4 +1,4 @@
-"""What the scan of a folder dataset found, relative to the folder."""
+"""Results of the scan of a folder dataset, relative to the folder."""
 
 from pathlib import Path
 
