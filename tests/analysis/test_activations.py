@@ -33,7 +33,7 @@ def outputs_of(network: nn.Module) -> list[Any]:
     return [output for _, output in found]
 
 
-def test_outputs_are_those_of_the_layers_before_what_comes_next_changes_them() -> None:
+def test_outputs_are_recorded_before_in_place_changes() -> None:
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2))
     convolved, rectified, pooled = outputs_of(network)
     expected = network[0](IMAGES)
@@ -43,14 +43,14 @@ def test_outputs_are_those_of_the_layers_before_what_comes_next_changes_them() -
     torch.testing.assert_close(pooled, nn.MaxPool2d(2)(expected.relu()))
 
 
-def test_outputs_of_each_call_of_a_layer_are_told_apart() -> None:
+def test_calls_of_one_layer_are_recorded_separately() -> None:
     again = nn.Conv2d(1, 1, 3)
     first, second = outputs_of(nn.Sequential(again, again))
     torch.testing.assert_close(first, again(IMAGES))
     torch.testing.assert_close(second, again(again(IMAGES)))
 
 
-def test_dead_units_and_maps_are_those_that_are_zero_for_each_image() -> None:
+def test_units_that_are_zero_for_all_images_are_dead() -> None:
     outputs = torch.zeros(7, 3, 2, 2)
     outputs[6, 0, 0, 0] = 1.0  # active once
     outputs[0, 1] = 1.0
@@ -68,7 +68,7 @@ def test_dead_units_and_maps_are_those_that_are_zero_for_each_image() -> None:
         (nn.Tanh(), [0.001, 0.0, 0.5, -0.5], 0.0),
     ],
 )
-def test_saturated_are_outputs_near_the_ends(last: nn.Module, values: Any, share: float) -> None:
+def test_outputs_near_ends_are_saturated(last: nn.Module, values: Any, share: float) -> None:
     found = measure_idle(last, torch.tensor([values] * 2))
     assert found == (SATURATED, share, f"saturated: {100 * share:.1f} %")
 
@@ -77,5 +77,5 @@ def test_other_layers_are_neither_dead_nor_saturated() -> None:
     assert measure_idle(nn.Identity(), torch.zeros(2, 3)) == ("", 0.0, "")
 
 
-def test_some_are_chosen_evenly_with_both_ends() -> None:
+def test_pick_evenly_keeps_both_ends() -> None:
     assert (pick_evenly(range(10), 4), pick_evenly("abc", 4)) == ([0, 3, 6, 9], ["a", "b", "c"])

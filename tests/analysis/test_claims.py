@@ -9,7 +9,7 @@ from cnnbench.analysis.judge import Estimate
 from cnnbench.cli.hydra_app import compose_config
 
 
-def test_pooling_is_measured_by_its_change_of_brightness_and_texture() -> None:
+def test_pooling_changes_of_brightness_and_texture() -> None:
     image = torch.tensor([[8.0, 2, 2, 0], [2, 0, 0, 2], [4, 4, 0, 0], [4, 4, 0, 0]])
     black = torch.zeros(1, 4, 4)  # left out: nothing is a share of it
     figures = measure_pooling(torch.stack([image[None], image[None], black]))
@@ -28,13 +28,13 @@ def test_pooling_is_measured_by_its_change_of_brightness_and_texture() -> None:
     )
 
 
-def test_pooling_is_measured_with_the_interval_over_images() -> None:
+def test_pooling_margins_are_over_images() -> None:
     images = torch.tensor([[[[4.0, 0], [0, 0]]], [[[4.0, 4], [0, 0]]]])  # changes of 3 and 1
     assert measure_pooling(images)["brightness_max"] == Estimate(2.0, pytest.approx(12.706, 1e-4))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_convolutions_two_ways_differ_by_rounding_alone(dtype: torch.dtype) -> None:
+def test_two_ways_to_convolve_differ_by_rounding(dtype: torch.dtype) -> None:
     figures = compare_convolutions(dtype)
     name = str(dtype).removeprefix("torch.")
     assert set(figures) == {f"im2col_{name}", f"pointwise_{name}"}
@@ -43,7 +43,7 @@ def test_convolutions_two_ways_differ_by_rounding_alone(dtype: torch.dtype) -> N
         assert estimate.margin == 0
 
 
-def test_a_difference_of_convolutions_is_a_share_of_the_largest_output(
+def test_difference_of_convolutions_is_relative_to_largest_output(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     convolve = torch.nn.functional.conv2d
@@ -52,7 +52,7 @@ def test_a_difference_of_convolutions_is_a_share_of_the_largest_output(
         assert estimate.value == pytest.approx(1.0)
 
 
-def test_all_figures_are_computed_of_the_test_images_and_the_same_each_time() -> None:
+def test_compute_figures_is_deterministic() -> None:
     data = config.load(config.to_plain(compose_config(["data=sample"]))).data
     figures = compute_figures(data)
     assert figures == compute_figures(data)

@@ -30,7 +30,7 @@ def draw(title: str) -> Figure:
     return figure
 
 
-def test_chinese_is_drawn_by_a_font_that_was_installed_since_matplotlib_listed_them(
+def test_chinese_uses_font_installed_after_matplotlib_cached_fonts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     files = font_manager.findSystemFonts()
@@ -45,14 +45,14 @@ def test_chinese_is_drawn_by_a_font_that_was_installed_since_matplotlib_listed_t
         draw(CHINESE)
 
 
-def test_without_a_chinese_font_the_default_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_font_draws_without_cjk_font(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fonts, "CJK_FAMILIES", ())
     with pytest.warns(UserWarning, match="missing from font"):
         figure = draw(CHINESE)
     assert figure.get_suptitle() == "title"
 
 
-def test_fonts_are_not_looked_for_where_the_default_has_all_letters(
+def test_fonts_are_not_searched_if_default_has_all_letters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: pytest.fail("looked for fonts"))

@@ -24,21 +24,21 @@ OF_3 = 4.3027 / math.sqrt(3)  # of three values whose standard deviation is 1
         (ratio, [[6.0] * 3, [1.8, 2.0, 2.2]], 3.0, OF_3 * 0.1 * 3),
     ],
 )
-def test_the_interval_is_students_and_of_two_groups_welchs(
+def test_margins_match_student_and_welch(
     compute: Callable[..., Estimate], samples: list[list[float]], value: Any, margin: Any
 ) -> None:
     expected = Estimate(pytest.approx(value), pytest.approx(margin, rel=1e-4, abs=1e-12))
     assert compute(*samples) == expected
 
 
-def test_one_run_alone_has_no_interval() -> None:
+def test_single_run_has_unknown_margin() -> None:
     unknown = pytest.approx(math.nan, nan_ok=True)
     assert mean([0.5]) == Estimate(0.5, unknown)
     assert difference([0.5], [0.25, 0.25]) == Estimate(0.25, unknown)
     assert ratio([3.0, 3.0], [2.0]) == Estimate(1.5, unknown)
 
 
-def test_nothing_is_a_multiple_of_zero() -> None:
+def test_ratio_to_zero_is_undecided() -> None:
     assert judge(ratio([1.0, 1.0], [0.0, 0.0]), -math.inf, math.inf) == "undecided"
 
 
@@ -56,7 +56,7 @@ def test_nothing_is_a_multiple_of_zero() -> None:
         (3.0, math.nan, "undecided"),
     ],
 )
-def test_a_figure_is_judged_by_its_interval(value: float, margin: Any, verdict: str) -> None:
+def test_judge_compares_interval_with_range(value: float, margin: Any, verdict: str) -> None:
     assert judge(Estimate(value, margin), 2, 4.5) == verdict
 
 
@@ -71,11 +71,11 @@ def test_a_figure_is_judged_by_its_interval(value: float, margin: Any, verdict: 
         ([], "undecided"),
     ],
 )
-def test_a_claim_is_as_its_statements_are(verdicts: list[str], expected: str) -> None:
+def test_verdict_on_claim_combines_statements(verdicts: list[str], expected: str) -> None:
     assert combine(verdicts) == expected
 
 
-def test_an_estimate_is_shown_with_its_margin() -> None:
+def test_show_adds_margin() -> None:
     shown = [Estimate(1.5, margin).show(".2f") for margin in (0.25, 0.0, math.nan)]
     assert shown == ["1.50 ± 0.25", "1.50", "1.50"]
     assert Estimate(1.5) == Estimate(1.5, 0.0)  # exact, unless an interval is given

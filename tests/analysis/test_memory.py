@@ -47,7 +47,7 @@ def estimate_of(
 @pytest.mark.parametrize(
     "optimizer", OPTIMIZERS, ids=lambda config: f"{config.name} {getattr(config, 'momentum', '')}"
 )
-def test_the_optimizer_state_is_what_the_optimizer_keeps(optimizer: OptimizerConfig) -> None:
+def test_optimizer_state_matches_optimizer(optimizer: OptimizerConfig) -> None:
     network = nn.Linear(64, 32)
     made = make_optimizer(optimizer, network.parameters(), torch.device("cpu"))
     network(torch.ones(2, 64)).sum().backward()
@@ -62,7 +62,7 @@ def test_the_optimizer_state_is_what_the_optimizer_keeps(optimizer: OptimizerCon
     assert estimate_of(nn.Linear(64, 32), (2, 64), optimizer).optimizer_state == held
 
 
-def test_the_state_of_muon_is_what_it_and_sgd_for_the_rest_keep() -> None:
+def test_state_of_muon_matches_muon_and_its_fallback() -> None:
     config = MuonConfig(lr=0.1, momentum=0.9, weight_decay=0.0, fallback="sgd", fallback_lr=0.1)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 8))
     for_muon, rest = split_parameters(network)
@@ -76,12 +76,12 @@ def test_the_state_of_muon_is_what_it_and_sgd_for_the_rest_keep() -> None:
     assert estimate_of(network, (2, 1, 6, 6), config).optimizer_state == held
 
 
-def test_weights_and_gradients_take_four_bytes_each() -> None:
+def test_weights_and_gradients_take_four_bytes() -> None:
     memory = estimate_of(nn.Linear(64, 32), (2, 64))
     assert (memory.weights, memory.gradients) == (4 * (64 * 32 + 32), 4 * (64 * 32 + 32))
 
 
-def test_activations_of_a_small_network_by_hand() -> None:
+def test_activations_of_small_network_match_formula() -> None:
     network = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(18, 5)
     )
@@ -93,19 +93,19 @@ def test_activations_of_a_small_network_by_hand() -> None:
     )
 
 
-def test_what_layers_share_counts_once() -> None:
+def test_shared_activations_count_once() -> None:
     one = estimate_of(nn.Sequential(nn.Sigmoid()), (4, 1, 8, 8))
     network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Sigmoid(), nn.Conv2d(1, 1, 1))
     assert one.activations == 0  # nothing to train
     assert estimate_of(network, (4, 1, 8, 8)).activations == 4 * (4 * 64) * 2
 
 
-def test_activations_grow_with_the_batch_and_weights_do_not() -> None:
+def test_activations_scale_with_batch_and_weights_do_not() -> None:
     small, large = (estimate_of(models.build("lenet"), (batch, 1, 28, 28)) for batch in (1, 64))
     assert (large.weights, large.activations) == (small.weights, 64 * small.activations)
 
 
-def test_half_precision_halves_activations_and_adds_copies_of_the_weights() -> None:
+def test_half_precision_halves_activations_and_copies_weights() -> None:
     network: list[nn.Module] = [models.build("vgg11", image_size=32, width=0.25) for _ in range(2)]
     full = estimate_of(network[0], (8, 1, 32, 32))
     half = estimate_of(network[1], (8, 1, 32, 32), dtype=torch.bfloat16)
@@ -118,7 +118,7 @@ def test_half_precision_halves_activations_and_adds_copies_of_the_weights() -> N
     [("lenet", 28, {}), ("bn_lenet", 28, {}), ("residual_net", 28, {}), ("resnet20", 32, {}), ("densenet40", 32, {}),
      ("googlenet", 65, {"auxiliary": True}), ("vgg11", 32, {"width": 0.1, "batch_norm": True, "dropout": 0.0})],
 )  # fmt: skip
-def test_the_estimate_is_what_autograd_keeps_of_real_tensors(
+def test_estimated_activations_match_tensors_saved_on_cpu(
     name: str, size: int, arguments: dict[str, Any]
 ) -> None:
     network = models.build(name, image_size=size, **arguments).train()
@@ -142,12 +142,12 @@ def test_the_estimate_is_what_autograd_keeps_of_real_tensors(
     )
 
 
-def test_what_no_computer_can_count_is_refused() -> None:
+def test_overflowing_estimate_raises() -> None:
     with pytest.raises(ConfigError, match=r"beyond counting: .*Lower train\.batch_size"):
         estimate_of(nn.Conv2d(1, 100, 1), (2**40, 1, 2**10, 2**10))
 
 
-def test_without_activations_is_what_the_estimate_has_besides() -> None:
+def test_fixed_memory_is_estimate_without_activations() -> None:
     network = nn.Linear(64, 32)
     lasting = estimate_fixed_memory(network, OPTIMIZERS[3])
     assert lasting == dataclasses.replace(
@@ -156,7 +156,7 @@ def test_without_activations_is_what_the_estimate_has_besides() -> None:
 
 
 @pytest.mark.parametrize(("activations", "least"), [(0, 15), (2, 15), (100, 111)])
-def test_the_least_counts_either_gradients_or_activations(activations: int, least: int) -> None:
+def test_least_counts_larger_of_gradients_and_activations(activations: int, least: int) -> None:
     memory = TrainingMemory(weights=4, gradients=4, optimizer_state=7, activations=activations)
     assert memory.least == least
 
@@ -166,7 +166,7 @@ def test_the_least_counts_either_gradients_or_activations(activations: int, leas
 @pytest.mark.parametrize(
     ("name", "size"), [("resnet18", 96), ("densenet_bc100", 32), ("preact_resnet164", 32)]
 )
-def test_a_gpu_holds_after_the_forward_pass_what_was_estimated(name: str, size: int) -> None:
+def test_estimate_matches_gpu_memory_after_forward_pass(name: str, size: int) -> None:
     memory = estimate_of(models.build(name, image_size=size), (64, 1, size, size))
     before = torch.cuda.memory_allocated()
     network = models.build(name, image_size=size).cuda().train()

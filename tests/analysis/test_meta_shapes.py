@@ -68,7 +68,7 @@ def outputs_and_saved(
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize(("name", "size", "arguments"), NETWORKS, ids=str)
-def test_shapes_and_what_autograd_saves_are_those_of_pytorch(
+def test_output_and_saved_shapes_match_pytorch(
     name: str, size: int, arguments: dict[str, Any], training: bool
 ) -> None:
     theirs = outputs_and_saved(name, size, arguments, training=training, rules=False)
@@ -104,7 +104,7 @@ def meta(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         "normalisation",
     ],
 )
-def test_what_does_not_fit_fails_as_in_pytorch(operation: Any) -> None:
+def test_invalid_shapes_raise_as_in_pytorch(operation: Any) -> None:
     with pytest.raises(RuntimeError), ShapeRules():
         operation()
 
@@ -130,19 +130,19 @@ def test_what_does_not_fit_fails_as_in_pytorch(operation: Any) -> None:
         "integers", "last dimension", "mean of one", "mean of maps",
     ],
 )  # fmt: skip
-def test_what_is_unusual_is_as_in_pytorch(operation: Any) -> None:
+def test_unusual_arguments_give_shapes_of_pytorch(operation: Any) -> None:
     expected = operation()
     with ShapeRules():
         output = operation()
     assert (output.shape, output.dtype) == (expected.shape, expected.dtype)
 
 
-def test_the_numbers_of_real_tensors_are_left_alone() -> None:
+def test_values_of_cpu_tensors_are_unchanged() -> None:
     with ShapeRules():
         assert (torch.ones(2) + torch.ones(2)).tolist() == [2.0, 2.0]
 
 
-def test_neither_sympy_nor_the_compiler_is_imported() -> None:
+def test_check_forward_imports_neither_sympy_nor_compiler() -> None:
     code = (
         "import sys; from cnnbench.analysis.meta_shapes import check_forward; check_forward('resnet18', 1, 10, 32);"
         "print([name for name in ('sympy', 'torch._dynamo') if name in sys.modules])"

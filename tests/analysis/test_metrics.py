@@ -31,7 +31,7 @@ def guesses() -> tuple[torch.Tensor, torch.Tensor]:
 Guesses = tuple[torch.Tensor, torch.Tensor]
 
 
-def test_precision_recall_and_f1_equal_those_of_scikit_learn(guesses: Guesses) -> None:
+def test_precision_recall_and_f1_match_scikit_learn(guesses: Guesses) -> None:
     logits, labels = guesses
     expected = metrics.precision_recall_fscore_support(
         labels, logits.argmax(1), labels=range(6), zero_division=math.nan
@@ -42,7 +42,7 @@ def test_precision_recall_and_f1_equal_those_of_scikit_learn(guesses: Guesses) -
         assert mine == pytest.approx(list(theirs), nan_ok=True)
 
 
-def test_the_confusion_matrix_equals_that_of_scikit_learn(guesses: Guesses) -> None:
+def test_confusion_matrix_matches_scikit_learn(guesses: Guesses) -> None:
     logits, labels = guesses
     assert (
         of(*guesses).confusion
@@ -51,24 +51,24 @@ def test_the_confusion_matrix_equals_that_of_scikit_learn(guesses: Guesses) -> N
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
-def test_top_k_equals_that_of_scikit_learn(guesses: Guesses, k: int) -> None:
+def test_topk_accuracy_matches_scikit_learn(guesses: Guesses, k: int) -> None:
     logits, labels = guesses
     expected = metrics.top_k_accuracy_score(labels, logits, k=k, labels=range(6))
     assert of(*guesses, topk=(1, 2, 4)).topk_accuracy[k] == pytest.approx(expected)
 
 
-def test_top_k_is_left_out_where_it_is_certain(guesses: Guesses) -> None:
+def test_topk_of_all_classes_is_left_out(guesses: Guesses) -> None:
     assert of(*guesses, topk=(2, 6, 50)).topk_accuracy.keys() == {2}
 
 
-def test_a_class_without_examples_that_is_never_predicted_has_no_figures() -> None:
+def test_class_without_examples_or_predictions_has_no_metrics() -> None:
     (_, _, last) = of(
         torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1])
     ).classes
     assert (last.precision, last.recall, last.f1, last.support) == (None, None, None, 0)
 
 
-def test_means_are_over_the_classes_with_examples_and_a_precision_that_is_none_counts_as_zero() -> (
+def test_macro_mean_counts_undefined_precision_as_zero() -> (
     None
 ):
     result = of(torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]), torch.tensor([0, 1]))
@@ -78,7 +78,7 @@ def test_means_are_over_the_classes_with_examples_and_a_precision_that_is_none_c
     assert list(result.macro_mean.values()) == pytest.approx(list(expected))
 
 
-def test_calibration_error_is_the_mean_difference_of_the_bins_by_their_size() -> None:
+def test_calibration_error_matches_worked_example() -> None:
     """Three examples at confidence 0.9, two of them right; one at 0.6, right."""
     odds = math.log(0.9 / 0.1), math.log(0.6 / 0.4)
     logits = torch.tensor([[odds[0], 0.0], [odds[0], 0.0], [odds[0], 0.0], [odds[1], 0.0]])
@@ -88,18 +88,18 @@ def test_calibration_error_is_the_mean_difference_of_the_bins_by_their_size() ->
     )
 
 
-def test_calibration_error_of_certain_and_right_answers_is_zero() -> None:
+def test_calibration_error_of_certain_correct_predictions_is_zero() -> None:
     assert of(torch.eye(4) * 1e4, torch.arange(4)).expected_calibration_error == 0
 
 
-def test_the_interval_equals_a_worked_example() -> None:
+def test_wilson_interval_matches_newcombe() -> None:
     assert wilson_interval(81, 263) == pytest.approx(
         (0.2553, 0.3662), abs=5e-5
     )  # Newcombe 1998, table I
 
 
 @given(st.integers(1, 100_000), st.data())
-def test_the_interval_holds_the_share_and_stays_between_0_and_1(
+def test_wilson_interval_contains_share_within_0_and_1(
     count: int, data: st.DataObject
 ) -> None:
     correct = data.draw(st.integers(0, count))
@@ -107,19 +107,19 @@ def test_the_interval_holds_the_share_and_stays_between_0_and_1(
     assert 0 <= low <= correct / count <= high <= 1
 
 
-def test_accuracy_counts_as_training_does_where_logits_are_large() -> None:
+def test_accuracy_uses_logits_not_probabilities() -> None:
     """In float64 the softmax of both is 1 and 0, but the first is the larger."""
     assert of(torch.tensor([[3e5, -3e5], [3e5, 3e5 - 1]]), torch.tensor([0, 0])).accuracy == 1
 
 
-def test_what_is_confused_most_comes_first_and_right_answers_do_not_count() -> None:
+def test_most_confused_sorts_by_count_without_correct_predictions() -> None:
     predicted = torch.tensor([0, 0, 0, 1, 1, 2])
     labels = torch.tensor([0, 0, 0, 2, 2, 1])
     result = of(torch.nn.functional.one_hot(predicted).float(), labels)
     assert result.most_confused() == [("class 2", "class 1", 2), ("class 1", "class 2", 1)]
 
 
-def test_the_table_has_a_row_for_each_class_and_a_dash_where_nothing_can_be_said() -> None:
+def test_table_shows_dash_for_undefined_metrics() -> None:
     table = format_metrics(
         of(torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1]))
     )

@@ -7,7 +7,7 @@ import torch
 from cnnbench.analysis.saliency import compute_input_gradient, measure_occlusion
 
 
-def test_the_gradient_is_of_the_predicted_class_and_its_largest_over_the_channels() -> None:
+def test_input_gradient_of_predicted_class_is_maximum_over_channels() -> None:
     weight = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
     image = torch.sign(weight[2:3].detach())
 
@@ -35,7 +35,7 @@ def of_one_pixel(inputs: torch.Tensor) -> torch.Tensor:
         (1, 10, slice(2, 3), slice(7, 8)),
     ],
 )
-def test_hiding_counts_where_the_patch_covers_what_decides(
+def test_occlusion_lowers_probability_where_patch_covers_pixel(
     patch: int, places: int, down: slice, across: slice
 ) -> None:
     image = torch.full((1, 2, 10, 10), 2.0)
@@ -47,7 +47,7 @@ def test_hiding_counts_where_the_patch_covers_what_decides(
 
 
 @pytest.mark.parametrize(("size", "places"), [(1, 1), (4, 4), (29, 28), (32, 7), (224, 7)])
-def test_patches_cover_the_image(size: int, places: int) -> None:
+def test_patches_cover_image(size: int, places: int) -> None:
     patch, image = max(1, round(size / 5)), torch.ones(1, 1, size, size)
     for row, column in ((0, 0), (size - 1, size - 1), (size // 2, size // 3)):
 

@@ -13,7 +13,7 @@ def wait() -> None:
     """Wait for a device that is always done."""
 
 
-def test_rounds_are_timed_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_are_timed_after_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     now = itertools.count()  # every reading of the clock is a second later
     monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(now)))
     calls: list[None] = []
@@ -22,7 +22,7 @@ def test_rounds_are_timed_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(calls) == 2 + 3
 
 
-def test_quick_calls_are_repeated_in_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_round_repeats_fast_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     now = itertools.count()
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(now) / 100)
     taken = timing.time_rounds(lambda: None, wait, rounds=1)
@@ -30,11 +30,11 @@ def test_quick_calls_are_repeated_in_a_round(monkeypatch: pytest.MonkeyPatch) ->
     assert taken.median_s == pytest.approx(0.01 / 30)
 
 
-def test_the_rate_is_examples_over_the_median() -> None:
+def test_rate_uses_median() -> None:
     assert timing.Timing(0.5, 0.4, 0.9, 3, 1).as_dict(64)["examples_per_s"] == 128
 
 
-def test_a_linear_layer_counts_two_operations_for_each_multiply_add() -> None:
+def test_linear_layer_counts_two_operations_per_multiply_add() -> None:
     with torch.device("meta"):
         network, images = (
             nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, 4)),
@@ -45,14 +45,14 @@ def test_a_linear_layer_counts_two_operations_for_each_multiply_add() -> None:
     assert timing.count_flops(network, images) == (2 * first + 3 * second, first + second)
 
 
-def test_a_convolution_counts_two_operations_for_each_multiply_add() -> None:
+def test_convolution_counts_two_operations_per_multiply_add() -> None:
     with torch.device("meta"):
         network, images = nn.Conv2d(1, 3, 3), torch.empty(5, 1, 4, 4)
     forward = 2 * 5 * 3 * 2 * 2 * 9
     assert timing.count_flops(network, images) == (2 * forward, forward)
 
 
-def test_the_outputs_of_auxiliary_classifiers_count_in_training() -> None:
+def test_flops_of_training_include_auxiliary_outputs() -> None:
     class Twice(nn.Linear):
         def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
             logits = super().forward(images)
@@ -64,7 +64,7 @@ def test_the_outputs_of_auxiliary_classifiers_count_in_training() -> None:
 
 
 @pytest.mark.parametrize(("seconds", "size"), [(0.001, 1024), (1.0, 512)])
-def test_the_peak_is_the_rate_of_a_matrix_product_that_does_not_take_long(
+def test_matrix_peak_uses_largest_product_below_time_limit(
     seconds: float, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timing, "MAX_ROWS", 1024)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:Lazy modules are a new feature:UserWarning"
 )  # the book builds on them
 
-Randomise = Callable[[nn.Module], None]
+Randomize = Callable[[nn.Module], None]
 
 
 def layers_as_run(network: nn.Module, images: torch.Tensor) -> list[nn.Module]:
@@ -35,14 +35,14 @@ def layers_as_run(network: nn.Module, images: torch.Tensor) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def assert_equal_logits(name: str, size: int, book: nn.Module, randomise: Randomise) -> None:
+def assert_equal_logits(name: str, size: int, book: nn.Module, randomize: Randomize) -> None:
     """Pair the layers as they run, in both the branch before the shortcut, and take each one's values over."""
     torch.manual_seed(0)
     images = torch.randn(2, 1, size, size)
     book(images)  # its layers learn their sizes from the first images
     ours = models.build(name, image_size=size).eval()
     book.eval()
-    randomise(book)
+    randomize(book)
     pairs = list(zip(layers_as_run(ours, images), layers_as_run(book, images), strict=True))
     assert {id(layer) for layer, _ in pairs} == {
         id(layer) for layer in ours.modules() if list(layer.parameters(False))
@@ -117,13 +117,13 @@ def regnetx32() -> nn.Sequential:
     )
 
 
-def test_logits_of_lenet(randomise: Randomise) -> None:
-    assert_equal_logits("lenet", 28, d2l.LeNet(), randomise)
+def test_logits_of_lenet_match_book(randomize: Randomize) -> None:
+    assert_equal_logits("lenet", 28, d2l.LeNet(), randomize)
 
 
 @pytest.mark.parametrize(
     ("name", "book"),
     [("d2l_resnet18", resnet18), ("d2l_resnext", resnext50), ("d2l_regnetx", regnetx32)],
 )
-def test_logits(name: str, book: Callable[[], nn.Module], randomise: Randomise) -> None:
-    assert_equal_logits(name, 64, book(), randomise)
+def test_logits(name: str, book: Callable[[], nn.Module], randomize: Randomize) -> None:
+    assert_equal_logits(name, 64, book(), randomize)

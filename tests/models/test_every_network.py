@@ -39,7 +39,7 @@ def build_small(name: str, num_classes: int = 10) -> tuple[nn.Module, torch.Tens
 
 @pytest.mark.parametrize("size", [28, 32, 64, 96, 224])
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_usual_sizes_work_or_are_answered_with_the_smallest(name: str, size: int) -> None:
+def test_common_image_sizes_work_or_error_names_smallest(name: str, size: int) -> None:
     smallest = models.REGISTRY[name].min_image_size
     if size >= smallest:
         check_forward(name, 3, 7, size)
@@ -52,7 +52,7 @@ def test_usual_sizes_work_or_are_answered_with_the_smallest(name: str, size: int
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize("name", WITH_A_SMALLEST_SIZE)
-def test_the_smallest_size_is_the_smallest_that_works(name: str) -> None:
+def test_min_image_size_is_smallest_that_works(name: str) -> None:
     spec = models.REGISTRY[name]
     check_forward(name, 1, 10, spec.min_image_size)
     size = spec.min_image_size - 1
@@ -63,18 +63,18 @@ def test_the_smallest_size_is_the_smallest_that_works(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHALLOW)
-def test_takes_every_size_from_its_smallest_on(name: str) -> None:
+def test_all_sizes_from_smallest_work(name: str) -> None:
     smallest = models.REGISTRY[name].min_image_size
     for size in range(smallest, smallest + 33):
         check_forward(name, 1, 10, size)
 
 
-def test_a_perceptron_takes_a_single_pixel() -> None:
+def test_perceptron_takes_single_pixel() -> None:
     assert models.build("mlp", image_size=1)(torch.zeros(2, 1, 1, 1)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_the_padding_mode_reaches_every_convolution_that_pads(
+def test_padding_mode_reaches_all_padded_convolutions(
     name: str, padding_modes: Callable[..., set[str]]
 ) -> None:
     if padding_modes(name, 224) == set():
@@ -84,7 +84,7 @@ def test_the_padding_mode_reaches_every_convolution_that_pads(
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
+def test_all_parameters_get_finite_gradients(name: str) -> None:
     network, images = build_small(name)
     functional.cross_entropy(network(images), torch.arange(4)).backward()
     without = [
@@ -130,7 +130,7 @@ LEARN_SLOWLY = {*LARGE, "resnet34", "resnet50", "vgg13", "d2l_resnext"}
         for name in models.names()
     ],
 )
-def test_learns_one_batch(name: str) -> None:
+def test_network_learns_one_batch(name: str) -> None:
     network, images = build_small(name, num_classes=4)
     initialize(network)
     if name == "nin":

@@ -34,13 +34,13 @@ def maps_at(sides: list[int]) -> Shapes:
 
 
 @pytest.mark.parametrize(("size", "sides"), [(96, [48, 24, 12, 6, 3]), (224, [112, 56, 28, 14, 7])])
-def test_has_the_maps_of_the_paper(
+def test_map_shapes_match_paper(
     size: int, sides: list[int], stage_shapes: Callable[..., Shapes]
 ) -> None:
     assert stage_shapes(STAGES, "googlenet", size) == maps_at(sides)
 
 
-def test_runs_its_stages_in_the_order_of_table_1(meta_network: Callable[..., nn.Module]) -> None:
+def test_stages_run_in_order_of_table_1(meta_network: Callable[..., nn.Module]) -> None:
     network = meta_network("googlenet", 96)
     expected = [stage for stage in STAGES if "." not in stage]
     ran: list[str] = []
@@ -66,7 +66,7 @@ def test_runs_its_stages_in_the_order_of_table_1(meta_network: Callable[..., nn.
         ("5b", [384, 192, 384, 48, 128, 128]),
     ],
 )
-def test_the_branches_have_the_widths_of_table_1(
+def test_branch_widths_match_table_1(
     block: str, widths: list[int], meta_network: Callable[..., nn.Module]
 ) -> None:
     layers = meta_network("googlenet", 96).get_submodule(f"inception_{block}").modules()
@@ -78,7 +78,7 @@ def test_the_branches_have_the_widths_of_table_1(
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_every_convolution_of_an_inception_block_is_activated(
+def test_relu_follows_each_convolution_of_inception(
     block: str, meta_network: Callable[..., nn.Module], steps: Callable[[nn.Module], list[str]]
 ) -> None:
     assert steps(meta_network("googlenet", 96).get_submodule(f"inception_{block}")) == [
@@ -89,7 +89,7 @@ def test_every_convolution_of_an_inception_block_is_activated(
     ]  # fmt: skip
 
 
-def test_the_branches_are_joined_1x1_3x3_5x5_pool() -> None:
+def test_branches_are_joined_in_order_1x1_3x3_5x5_pool() -> None:
     block = models.build("googlenet", image_size=32).get_submodule("inception_3a")
     for branch, value in {
         "branch_1x1": 1.0,
@@ -106,7 +106,7 @@ def test_the_branches_are_joined_1x1_3x3_5x5_pool() -> None:
     assert joined == [1.0] * 64 + [3.0] * 128 + [5.0] * 32 + [0.5] * 32
 
 
-def test_layers_of_the_stem(
+def test_layers_of_stem(
     meta_network: Callable[..., nn.Module], steps: Callable[[nn.Module], list[str]]
 ) -> None:
     assert steps(meta_network("googlenet", 96).get_submodule("stem")) == [
@@ -114,7 +114,7 @@ def test_layers_of_the_stem(
     ]  # fmt: skip
 
 
-def test_every_pooling_is_3x3_and_four_of_them_halve(
+def test_poolings_are_3x3_and_four_halve(
     meta_network: Callable[..., nn.Module],
 ) -> None:
     pools = [
@@ -133,13 +133,13 @@ def test_number_of_multiply_adds(multiply_adds: Callable[..., int]) -> None:
     assert multiply_adds("googlenet", 96) == 276_066_304
 
 
-def test_without_auxiliary_classifiers_training_gives_logits_alone() -> None:
+def test_training_returns_logits_without_auxiliary_classifiers() -> None:
     network = models.build("googlenet", image_size=32).train()
     assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("size", [65, 96, 224])
-def test_while_training_both_auxiliary_logits_follow_the_networks(
+def test_training_returns_logits_and_both_auxiliary_logits(
     size: int, meta_network: Callable[..., nn.Module]
 ) -> None:
     outputs = meta_network("googlenet", size, auxiliary=True).train()(
@@ -148,14 +148,14 @@ def test_while_training_both_auxiliary_logits_follow_the_networks(
     assert [tuple(output.shape) for output in outputs] == [(2, 10), (2, 10), (2, 10)]
 
 
-def test_in_eval_auxiliary_classifiers_are_silent(meta_network: Callable[..., nn.Module]) -> None:
+def test_evaluation_returns_logits_only(meta_network: Callable[..., nn.Module]) -> None:
     logits = meta_network("googlenet", 65, auxiliary=True).eval()(
         torch.empty(2, 1, 65, 65, device="meta")
     )
     assert logits.shape == (2, 10)
 
 
-def test_auxiliary_classifiers_do_not_change_the_logits() -> None:
+def test_auxiliary_classifiers_do_not_change_logits() -> None:
     torch.manual_seed(0)
     network, images = (
         models.build("googlenet", image_size=65, auxiliary=True),
@@ -168,7 +168,7 @@ def test_auxiliary_classifiers_do_not_change_the_logits() -> None:
 @pytest.mark.parametrize(
     ("name", "watched"), [("auxiliary_4a", "inception_4a"), ("auxiliary_4d", "inception_4d")]
 )
-def test_an_auxiliary_classifier_watches_the_block_it_is_named_after(
+def test_auxiliary_classifier_reads_block_of_its_name(
     name: str, watched: str, meta_network: Callable[..., nn.Module]
 ) -> None:
     network = meta_network("googlenet", 65, auxiliary=True).train()
@@ -185,7 +185,7 @@ def test_an_auxiliary_classifier_watches_the_block_it_is_named_after(
 
 
 @pytest.mark.parametrize(("name", "channels"), [("auxiliary_4a", 512), ("auxiliary_4d", 528)])
-def test_an_auxiliary_classifier_has_the_maps_of_the_paper(
+def test_auxiliary_classifier_map_shapes_match_paper(
     name: str, channels: int, meta_network: Callable[..., nn.Module]
 ) -> None:
     head = meta_network("googlenet", 224, auxiliary=True).get_submodule(name)
@@ -199,12 +199,14 @@ def test_an_auxiliary_classifier_has_the_maps_of_the_paper(
     ]  # fmt: skip
 
 
-def test_an_auxiliary_classifier_drops_seven_in_ten(meta_network: Callable[..., nn.Module]) -> None:
+def test_auxiliary_classifier_has_dropout_of_70_percent(
+    meta_network: Callable[..., nn.Module],
+) -> None:
     network = meta_network("googlenet", 65, auxiliary=True)
     assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.7, 0.7]
 
 
-def test_every_parameter_of_the_auxiliary_classifiers_is_used() -> None:
+def test_parameters_of_auxiliary_classifiers_get_gradients() -> None:
     torch.manual_seed(0)
     network = models.build("googlenet", image_size=65, auxiliary=True).train()
     logits, auxiliary_4a, auxiliary_4d = network(torch.randn(2, 1, 65, 65))
@@ -213,14 +215,14 @@ def test_every_parameter_of_the_auxiliary_classifiers_is_used() -> None:
     assert unused == []
 
 
-def test_auxiliary_classifiers_refuse_maps_smaller_than_their_pooling(
+def test_too_small_images_for_auxiliary_classifiers_raise(
     meta_network: Callable[..., nn.Module],
 ) -> None:
     with pytest.raises(ConfigError, match=r"images of 64 pixels.*data\.resize=65\b"):
         meta_network("googlenet", 64, auxiliary=True)
 
 
-def test_without_auxiliary_classifiers_small_images_are_taken(
+def test_small_images_work_without_auxiliary_classifiers(
     stage_shapes: Callable[..., Shapes],
 ) -> None:
     assert stage_shapes(["classifier"], "googlenet", 64) == [(10,)]

@@ -55,7 +55,7 @@ def build(units: int, bottleneck: bool = False, **arguments: object) -> nn.Modul
 @pytest.mark.parametrize(("depth", "bottleneck"), SMALLEST)
 @pytest.mark.parametrize("activation_order", ORDERS)
 @pytest.mark.parametrize("shortcut", SHORTCUTS)
-def test_every_shortcut_learns_with_every_order_of_activation(
+def test_all_parameters_get_gradients_with_each_shortcut_and_order(
     shortcut: str, activation_order: str, depth: int, bottleneck: bool
 ) -> None:
     torch.manual_seed(0)
@@ -73,7 +73,7 @@ def test_every_shortcut_learns_with_every_order_of_activation(
 
 
 @pytest.mark.parametrize("activation_order", ORDERS)
-def test_a_unit_of_two_convolutions_is_figure_4(
+def test_basic_unit_matches_figure_4(
     activation_order: str, meta_network: Network, steps: Steps
 ) -> None:
     network = meta_network("preact_resnet110", 8, depth=14, activation_order=activation_order)
@@ -81,7 +81,7 @@ def test_a_unit_of_two_convolutions_is_figure_4(
 
 
 @pytest.mark.parametrize("activation_order", ORDERS)
-def test_a_bottleneck_is_figure_4_with_three_convolutions(
+def test_bottleneck_matches_figure_4_with_three_convolutions(
     activation_order: str, meta_network: Network, steps: Steps
 ) -> None:
     network = meta_network("preact_resnet164", 8, depth=20, activation_order=activation_order)
@@ -101,7 +101,7 @@ def test_a_bottleneck_is_figure_4_with_three_convolutions(
         ("full_preactivation", [CONV], [BN, RELU]),
     ],
 )
-def test_what_the_units_leave_out_at_the_ends_is_done_there(
+def test_stem_and_classifier_match_activation_order(
     activation_order: str, stem: list[str], end: list[str], meta_network: Network, steps: Steps
 ) -> None:
     network = meta_network("preact_resnet110", 8, depth=8, activation_order=activation_order)
@@ -124,7 +124,7 @@ def test_what_the_units_leave_out_at_the_ends_is_done_there(
         ("full_preactivation", []),
     ],
 )
-def test_a_projection_is_normalised_where_the_branch_beside_it_is(
+def test_projection_has_normalization_if_branch_ends_with_it(
     activation_order: str, norm: list[str], meta_network: Network, steps: Steps
 ) -> None:
     network = meta_network("preact_resnet164", 8, depth=11, activation_order=activation_order)
@@ -139,13 +139,13 @@ ACTIVATE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @pytest.fixture(params=list(ACTIVATE))
 def unit_of(
-    request: pytest.FixtureRequest, randomise: Callable[[nn.Module], None]
+    request: pytest.FixtureRequest, randomize: Callable[[nn.Module], None]
 ) -> Callable[..., nn.Module]:
     """Gives a unit in the middle of a stage, of the original order and of full pre-activation, in eval mode."""
 
     def make(shortcut: str) -> nn.Module:
         network = build(2, shortcut=shortcut, activation_order=request.param).eval()
-        randomise(network)
+        randomize(network)
         unit = network.get_submodule("stages.0.1")
         unit.end = ACTIVATE[request.param]
         return unit
@@ -173,48 +173,46 @@ def gate(unit: nn.Module, maps: torch.Tensor) -> torch.Tensor:
     return torch.sigmoid(torch.einsum("oi,nihw->nohw", weight, maps) + bias.view(1, -1, 1, 1))
 
 
-def test_identity_adds_what_it_gets(unit_of: Network, maps: torch.Tensor) -> None:
+def test_identity_shortcut_adds_input(unit_of: Network, maps: torch.Tensor) -> None:
     unit = unit_of("identity")
     torch.testing.assert_close(unit(maps), unit.end(maps + branch(unit, maps)))
 
 
-def test_constant_scaling_halves_both(unit_of: Network, maps: torch.Tensor) -> None:
+def test_constant_scaling_halves_shortcut_and_branch(unit_of: Network, maps: torch.Tensor) -> None:
     unit = unit_of("constant_scaling")
     torch.testing.assert_close(unit(maps), unit.end(0.5 * maps + 0.5 * branch(unit, maps)))
 
 
-def test_exclusive_gating_shares_between_both(unit_of: Network, maps: torch.Tensor) -> None:
+def test_exclusive_gating_weighs_shortcut_and_branch(unit_of: Network, maps: torch.Tensor) -> None:
     unit = unit_of("exclusive_gating")
     g = gate(unit, maps)
     torch.testing.assert_close(unit(maps), unit.end((1 - g) * maps + g * branch(unit, maps)))
 
 
-def test_shortcut_only_gating_leaves_the_branch_as_it_is(
-    unit_of: Network, maps: torch.Tensor
-) -> None:
+def test_shortcut_only_gating_leaves_branch_unchanged(unit_of: Network, maps: torch.Tensor) -> None:
     unit = unit_of("shortcut_only_gating")
     torch.testing.assert_close(
         unit(maps), unit.end((1 - gate(unit, maps)) * maps + branch(unit, maps))
     )
 
 
-def test_the_dropout_shortcut_is_the_identity_in_eval(unit_of: Network, maps: torch.Tensor) -> None:
+def test_dropout_shortcut_is_identity_in_eval(unit_of: Network, maps: torch.Tensor) -> None:
     unit = unit_of("dropout")
     torch.testing.assert_close(unit(maps), unit.end(maps + branch(unit, maps)))
 
 
-def test_a_1x1_convolution_projects_every_shortcut(
-    randomise: Callable[[nn.Module], None], maps: torch.Tensor
+def test_conv1x1_shortcut_projects(
+    randomize: Callable[[nn.Module], None], maps: torch.Tensor
 ) -> None:
     network = build(2, shortcut="conv1x1", activation_order="original").eval()
-    randomise(network)
+    randomize(network)
     unit = network.get_submodule("stages.0.1")
     conv, norm = unit.get_submodule("shortcut.0"), unit.get_submodule("shortcut.1")
     projected = norm(functional.conv2d(maps, conv.get_parameter("weight")))
     torch.testing.assert_close(unit(maps), torch.relu(projected + branch(unit, maps)))
 
 
-def test_the_dropout_shortcut_drops_half_of_itself_and_none_of_the_branch(
+def test_dropout_shortcut_drops_half_of_shortcut_only(
     maps: torch.Tensor,
 ) -> None:
     unit = build(2, shortcut="dropout").get_submodule("stages.0.1").train()
@@ -226,7 +224,7 @@ def test_the_dropout_shortcut_drops_half_of_itself_and_none_of_the_branch(
 
 
 @pytest.mark.parametrize("shortcut", ["exclusive_gating", "shortcut_only_gating"])
-def test_every_gate_starts_nearly_closed(shortcut: str) -> None:
+def test_gates_start_nearly_closed(shortcut: str) -> None:
     gates = [
         p
         for key, p in build(2, shortcut=shortcut).named_parameters()
@@ -241,11 +239,11 @@ def test_other_shortcuts_have_no_gates(shortcut: str) -> None:
 
 
 def without_branch(
-    key: str, bottleneck: bool, shortcut: str, randomise: Callable[[nn.Module], None]
+    key: str, bottleneck: bool, shortcut: str, randomize: Callable[[nn.Module], None]
 ) -> nn.Module:
     """The unit of that name with weights at random but for the last convolution's, which are zero."""
     network = build(2, bottleneck, shortcut=shortcut).eval()
-    randomise(network)
+    randomize(network)
     unit = network.get_submodule(key)
     last = [
         layer for layer in unit.get_submodule("residual").modules() if isinstance(layer, nn.Conv2d)
@@ -267,24 +265,24 @@ def activated(unit: nn.Module, maps: torch.Tensor) -> torch.Tensor:
     return torch.relu((maps - mean) / (var + norm.eps).sqrt() * weight + bias)
 
 
-def test_the_first_unit_activates_before_the_split(
-    randomise: Callable[[nn.Module], None], maps: torch.Tensor
+def test_first_unit_activates_before_split(
+    randomize: Callable[[nn.Module], None], maps: torch.Tensor
 ) -> None:
-    unit = without_branch("stages.0.0", False, "identity", randomise)
+    unit = without_branch("stages.0.0", False, "identity", randomize)
     torch.testing.assert_close(unit(maps), activated(unit, maps))
 
 
-def test_other_units_activate_after_the_split(
-    randomise: Callable[[nn.Module], None], maps: torch.Tensor
+def test_other_units_activate_after_split(
+    randomize: Callable[[nn.Module], None], maps: torch.Tensor
 ) -> None:
-    unit = without_branch("stages.0.1", False, "identity", randomise)
+    unit = without_branch("stages.0.1", False, "identity", randomize)
     torch.testing.assert_close(unit(maps), maps, rtol=0, atol=0)
 
 
-def test_where_basic_units_grow_the_shortcut_is_every_other_pixel_and_zero_channels(
-    randomise: Callable[[nn.Module], None], maps: torch.Tensor
+def test_shortcut_of_growing_basic_unit_subsamples_and_pads_with_zeros(
+    randomize: Callable[[nn.Module], None], maps: torch.Tensor
 ) -> None:
-    unit = without_branch("stages.1.0", False, "identity", randomise)
+    unit = without_branch("stages.1.0", False, "identity", randomize)
     expected = functional.pad(maps[:, :, ::2, ::2], (0, 0, 0, 0, 0, 16))
     torch.testing.assert_close(unit(maps), expected, rtol=0, atol=0)
 
@@ -300,15 +298,15 @@ def test_where_basic_units_grow_the_shortcut_is_every_other_pixel_and_zero_chann
         ("stages.0.1", True, "conv1x1", 64, 1),
     ],
 )
-def test_a_projection_sees_what_has_been_activated(
+def test_projection_reads_activated_maps(
     key: str,
     bottleneck: bool,
     shortcut: str,
     channels: int,
     stride: int,
-    randomise: Callable[[nn.Module], None],
+    randomize: Callable[[nn.Module], None],
 ) -> None:
-    unit = without_branch(key, bottleneck, shortcut, randomise)
+    unit = without_branch(key, bottleneck, shortcut, randomize)
     maps = torch.randn(2, channels, 5, 5)
     weight = unit.get_parameter("shortcut.0.weight")
     expected = functional.conv2d(activated(unit, maps), weight, stride=stride)
@@ -316,7 +314,7 @@ def test_a_projection_sees_what_has_been_activated(
 
 
 @pytest.mark.parametrize("units", [1, 2])
-def test_bottlenecks_project_only_where_channels_grow(units: int) -> None:
+def test_bottlenecks_project_only_if_channels_grow(units: int) -> None:
     keys = {
         key.rpartition(".shortcut")[0]
         for key, _ in build(units, True).named_parameters()
@@ -326,34 +324,34 @@ def test_bottlenecks_project_only_where_channels_grow(units: int) -> None:
 
 
 @pytest.mark.parametrize("bottleneck", [False, True])
-def test_the_first_convolution_of_a_stage_halves_the_map(bottleneck: bool) -> None:
+def test_first_convolution_of_stage_halves_map(bottleneck: bool) -> None:
     residual = build(1, bottleneck).get_submodule("stages.1.0.residual")
     strides = [layer.stride[0] for layer in residual.modules() if isinstance(layer, nn.Conv2d)]
     assert strides == ([2, 1, 1] if bottleneck else [2, 1])
 
 
 @pytest.mark.parametrize(("bottleneck", "kernels"), [(False, [3, 3]), (True, [1, 3, 1])])
-def test_kernels_of_a_unit(bottleneck: bool, kernels: list[int]) -> None:
+def test_kernels_of_unit(bottleneck: bool, kernels: list[int]) -> None:
     residual = build(1, bottleneck).get_submodule("stages.0.0.residual")
     assert [
         layer.kernel_size[0] for layer in residual.modules() if isinstance(layer, nn.Conv2d)
     ] == kernels
 
 
-def test_has_the_maps_of_basic_units(stage_shapes: Callable[..., Shapes]) -> None:
+def test_map_shapes_with_basic_units(stage_shapes: Callable[..., Shapes]) -> None:
     assert stage_shapes(STAGES, "preact_resnet110", 32) == [
         (16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (10,),
     ]  # fmt: skip
 
 
-def test_has_the_maps_of_bottlenecks(stage_shapes: Callable[..., Shapes]) -> None:
+def test_map_shapes_with_bottlenecks(stage_shapes: Callable[..., Shapes]) -> None:
     assert stage_shapes(STAGES, "preact_resnet164", 32) == [
         (16, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8), (10,),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("depth", "units"), [(110, 18), (164, 18)])
-def test_every_stage_has_n_units(depth: int, units: int, meta_network: Network) -> None:
+def test_stages_have_n_units(depth: int, units: int, meta_network: Network) -> None:
     network = meta_network(f"preact_resnet{depth}", 32)
     assert [
         len(list(network.get_submodule(f"stages.{stage}").children())) for stage in range(3)
@@ -361,7 +359,7 @@ def test_every_stage_has_n_units(depth: int, units: int, meta_network: Network) 
 
 
 @pytest.mark.parametrize(("depth", "millions"), [(110, 1.7), (164, 1.7), (1001, 10.2)])
-def test_number_of_parameters_without_batch_normalisation_is_that_of_the_paper(
+def test_number_of_parameters_without_batch_normalization_matches_paper(
     depth: int, millions: float, meta_network: Network
 ) -> None:
     layers = meta_network(f"preact_resnet{depth}", 32, 3).modules()
@@ -371,7 +369,7 @@ def test_number_of_parameters_without_batch_normalisation_is_that_of_the_paper(
     assert round(sum(weights) / 1e6, 1) == millions
 
 
-def test_number_of_parameters_with_batch_normalisation(num_parameters: Callable[..., int]) -> None:
+def test_number_of_parameters_with_batch_normalization(num_parameters: Callable[..., int]) -> None:
     assert num_parameters("preact_resnet1001", 32, 3) == 10_327_706
 
 
@@ -387,7 +385,7 @@ def test_number_of_parameters_with_batch_normalisation(num_parameters: Callable[
         (-50, False, "8 and 14"),
     ],
 )
-def test_a_depth_that_cannot_be_is_answered_with_the_nearest(
+def test_invalid_depth_error_lists_nearest_depths(
     depth: int, bottleneck: bool, nearest: str, meta_network: Network
 ) -> None:
     form = f"{9 if bottleneck else 6}n \\+ 2 with bottleneck={str(bottleneck).lower()}"

@@ -34,23 +34,23 @@ def yaml_arguments(name: str) -> dict[str, Any]:
 PADDING = [name for name in NAMES if "padding_mode" in yaml_arguments(name)]
 
 
-def test_every_yaml_is_of_a_network_in_the_registry() -> None:
+def test_yamls_match_registry() -> None:
     assert {path.stem for path in MODEL_CONF.glob("*.yaml")} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_yaml_bears_the_name_of_its_network(name: str) -> None:
+def test_yaml_name_matches_network(name: str) -> None:
     assert yaml_of(name)["name"] == name
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_yaml_lists_exactly_the_arguments_of_the_constructor(name: str) -> None:
+def test_yaml_lists_arguments_of_constructor(name: str) -> None:
     parameters = inspect.signature(models.REGISTRY[name].build).parameters
     assert list(yaml_arguments(name)) == [key for key in parameters if key not in GIVEN]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_yaml_gives_the_defaults_of_the_constructor(name: str) -> None:
+def test_yaml_holds_defaults_of_constructor(name: str) -> None:
     size = yaml_of(name)["recipe"]["resize"]
     with torch.device("meta"):
         by_yaml, by_default = (
@@ -61,26 +61,26 @@ def test_the_yaml_gives_the_defaults_of_the_constructor(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_recipe_in_the_yaml_is_complete(name: str) -> None:
+def test_yaml_recipe_is_complete(name: str) -> None:
     assert list(yaml_of(name)["recipe"]) == list(Recipe.__struct_fields__)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_passes_the_forward_check_at_the_size_of_its_recipe(name: str) -> None:
+def test_check_forward_passes_at_recipe_size(name: str) -> None:
     check_forward(name, 1, 10, yaml_of(name)["recipe"]["resize"], **yaml_arguments(name))
 
 
-def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+def test_unknown_name_error_suggests_nearest() -> None:
     with pytest.raises(ConfigError, match=r"model\.name=lennet .*Did you mean 'lenet'\?"):
         models.build("lennet")
 
 
-def test_an_unknown_argument_is_answered_with_the_nearest() -> None:
+def test_unknown_argument_error_suggests_nearest() -> None:
     with pytest.raises(ConfigError, match=r"'model\.dropuot'.*Did you mean 'dropout'\?"):
         models.build("alexnet", image_size=96, dropuot=0.1)
 
 
-def test_an_argument_for_a_network_that_takes_none_is_refused() -> None:
+def test_argument_for_network_without_arguments_raises() -> None:
     with pytest.raises(
         ConfigError, match=r"simple_cnn takes no argument 'model\.dropout'. It takes none\."
     ):
@@ -100,7 +100,7 @@ def test_an_argument_for_a_network_that_takes_none_is_refused() -> None:
         ("mlp", "widths", ["5"]),
     ],
 )
-def test_an_argument_of_the_wrong_type_is_refused(name: str, argument: str, value: object) -> None:
+def test_argument_of_wrong_type_raises(name: str, argument: str, value: object) -> None:
     shown = "null" if value is None else value
     with pytest.raises(
         ConfigError, match=re.escape(f"model.{argument}={shown} has the wrong type")
@@ -119,7 +119,7 @@ def test_an_argument_of_the_wrong_type_is_refused(name: str, argument: str, valu
         ("mlp", "widths", [1] * 10_001, "model.widths with 10,001 entries"),
     ],
 )
-def test_an_absurd_depth_is_refused_before_anything_is_built(
+def test_excessive_depth_raises_before_building(
     name: str, argument: str, value: object, shown: str
 ) -> None:
     with pytest.raises(
@@ -131,7 +131,7 @@ def test_an_absurd_depth_is_refused_before_anything_is_built(
 @pytest.mark.parametrize(
     ("name", "argument", "value"), [("alexnet", "dropout", 0), ("mlp", "widths", None)]
 )
-def test_a_whole_number_for_a_float_and_none_for_an_optional_are_taken(
+def test_integer_for_float_and_none_for_optional_are_accepted(
     name: str, argument: str, value: object
 ) -> None:
     with torch.device("meta"):
@@ -169,7 +169,7 @@ def test_a_whole_number_for_a_float_and_none_for_an_optional_are_taken(
         ],
     ],
 )
-def test_an_impossible_argument_is_answered_with_what_is_allowed(
+def test_invalid_argument_error_lists_allowed_values(
     name: str, argument: str, value: object, answer: str
 ) -> None:
     size = yaml_of(name)["recipe"]["resize"]
@@ -207,39 +207,39 @@ def custom_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_a_class_of_ones_own_is_built(custom_module: str) -> None:
+def test_custom_model_is_built(custom_module: str) -> None:
     network = models.build(f"{custom_module}:MyNet", 3, 7, 4, bias=False)
     assert network(torch.zeros(2, 3, 4, 4)).shape == (2, 7)
 
 
-def test_the_arguments_of_a_class_of_ones_own_are_checked(custom_module: str) -> None:
+def test_custom_model_argument_types_are_checked(custom_module: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.bias=1 has the wrong type"):
         models.build(f"{custom_module}:MyNet", bias=1)
 
 
-def test_a_depth_of_a_class_of_ones_own_has_no_limit(custom_module: str) -> None:
+def test_custom_model_depth_has_no_limit(custom_module: str) -> None:
     assert isinstance(models.build(f"{custom_module}:Deep", depth=10**6), nn.Module)
 
 
-def test_a_class_that_takes_any_argument_gets_it(custom_module: str) -> None:
+def test_custom_model_with_keywords_gets_any_argument(custom_module: str) -> None:
     assert models.build(f"{custom_module}:Anything", depth=3).rest == {"depth": 3}
 
 
 @pytest.mark.parametrize(
     "name", ["no_such_module:MyNet", "collections:NoSuchClass", ":MyNet", "collections:"]
 )
-def test_a_missing_module_or_class_is_a_configuration_error(name: str) -> None:
+def test_missing_module_or_class_raises_config_error(name: str) -> None:
     with pytest.raises(ConfigError, match=f"model.name={name}"):
         models.build(name)
 
 
 @pytest.mark.parametrize("name", ["math:pi", "json:JSONDecoder", "torch.nn:Linear"])
-def test_what_cannot_be_built_as_a_network_is_a_configuration_error(name: str) -> None:
+def test_custom_model_that_cannot_be_built_raises_config_error(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}: "):
         models.build(name)
 
 
-def test_what_builds_something_else_is_a_configuration_error(custom_module: str) -> None:
+def test_custom_model_that_is_not_a_module_raises_config_error(custom_module: str) -> None:
     with pytest.raises(ConfigError, match=r"must be a torch\.nn\.Module, not dict"):
         check_forward(f"{custom_module}:no_network", 1, 10, 28)
 
@@ -282,19 +282,19 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> ProbeMaker:
     ],
     ids=["no batch", "too many dimensions", "too few classes", "no tensor"],
 )
-def test_the_forward_check_refuses_other_outputs_than_logits(
+def test_check_forward_rejects_wrong_output(
     output: Callable[[torch.Tensor, torch.Tensor], object], shown: str, probe: ProbeMaker
 ) -> None:
     with pytest.raises(ConfigError, match=rf"must return logits of shape \(1, 10\).*not {shown}"):
         check_forward(probe(output), 1, 10, 28)
 
 
-def test_the_forward_check_refuses_a_network_that_fails(probe: ProbeMaker) -> None:
+def test_check_forward_reports_failing_network(probe: ProbeMaker) -> None:
     with pytest.raises(ConfigError, match="probe fails on an image of 28 pixels: "):
         check_forward(probe(lambda images, weight: images @ weight), 1, 10, 28)
 
 
-def test_the_forward_check_uses_no_memory(probe: ProbeMaker) -> None:
+def test_check_forward_runs_on_meta_device(probe: ProbeMaker) -> None:
     devices: list[str] = []
 
     def forward(images: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ STAGES = [
 
 
 @pytest.mark.parametrize(("size", "sides"), [(32, [32, 16, 8, 4]), (28, [28, 14, 7, 3])])
-def test_every_layer_halves_the_map_and_doubles_the_channels(
+def test_layers_halve_maps_and_double_channels(
     size: int, sides: list[int], stage_shapes: Callable[..., Shapes]
 ) -> None:
     first, second, third, fourth = sides
@@ -39,7 +39,7 @@ def test_every_layer_halves_the_map_and_doubles_the_channels(
     ]  # fmt: skip
 
 
-def test_the_width_is_that_of_the_first_convolution(stage_shapes: Callable[..., Shapes]) -> None:
+def test_width_sets_channels_of_first_convolution(stage_shapes: Callable[..., Shapes]) -> None:
     channels = [
         shape[0]
         for shape in stage_shapes(["prep", "layer1", "layer2", "layer3"], "resnet9", 32, width=16)
@@ -47,7 +47,7 @@ def test_the_width_is_that_of_the_first_convolution(stage_shapes: Callable[..., 
     assert channels == [16, 32, 64, 128]
 
 
-def test_number_of_parameters_by_hand(num_parameters: Callable[..., int]) -> None:
+def test_number_of_parameters_matches_formula(num_parameters: Callable[..., int]) -> None:
     convolutions = [
         (3, 64),
         (64, 128),
@@ -63,7 +63,7 @@ def test_number_of_parameters_by_hand(num_parameters: Callable[..., int]) -> Non
     assert num_parameters("resnet9", 32, 3) == weights + normalisation + 512 * 10
 
 
-def test_number_of_multiply_adds_by_hand(multiply_adds: Callable[..., int]) -> None:
+def test_number_of_multiply_adds_matches_formula(multiply_adds: Callable[..., int]) -> None:
     at_28 = 9 * (1 * 64 + 64 * 128) * 28 * 28
     at_14 = 9 * (2 * 128 * 128 + 128 * 256) * 14 * 14
     at_7 = 9 * 256 * 512 * 7 * 7
@@ -71,9 +71,9 @@ def test_number_of_multiply_adds_by_hand(multiply_adds: Callable[..., int]) -> N
     assert multiply_adds("resnet9", 28) == at_28 + at_14 + at_7 + at_3 + 512 * 10
 
 
-def test_logits_by_hand(randomise: Callable[[nn.Module], None]) -> None:
+def test_logits_match_functional_implementation(randomize: Callable[[nn.Module], None]) -> None:
     network = models.build("resnet9", 3, image_size=32, width=4, scale=0.25).eval()
-    randomise(network)
+    randomize(network)
     weights = network.state_dict()
 
     def conv(maps: torch.Tensor, key: str) -> torch.Tensor:
@@ -94,7 +94,7 @@ def test_logits_by_hand(randomise: Callable[[nn.Module], None]) -> None:
     torch.testing.assert_close(network(images), expected)
 
 
-def test_the_last_pooling_takes_the_whole_map() -> None:
+def test_last_pooling_covers_whole_map() -> None:
     network = models.build("resnet9", image_size=28)
     maps = torch.randn(2, 512, 3, 3)
     torch.testing.assert_close(
@@ -102,7 +102,7 @@ def test_the_last_pooling_takes_the_whole_map() -> None:
     )
 
 
-def test_no_layer_but_normalisation_has_a_bias(meta_network: Callable[..., nn.Module]) -> None:
+def test_only_normalization_has_biases(meta_network: Callable[..., nn.Module]) -> None:
     layers = [
         layer
         for layer in meta_network("resnet9", 32).modules()
@@ -121,7 +121,7 @@ def test_no_layer_but_normalisation_has_a_bias(meta_network: Callable[..., nn.Mo
         ("scale", float("nan"), r"scale=nan must be finite and above 0"),
     ],
 )
-def test_an_impossible_width_or_scale_is_refused(
+def test_width_or_scale_out_of_range_raises(
     argument: str, value: float, answer: str, meta_network: Callable[..., nn.Module]
 ) -> None:
     with pytest.raises(ConfigError, match=answer):

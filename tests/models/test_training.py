@@ -58,9 +58,7 @@ def test_trains_for_an_epoch(name: str, within: Command, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(GIANTS))
-def test_a_giant_trains_on_twenty_batches_of_two(
-    name: str, within: Command, tmp_path: Path
-) -> None:
+def test_giant_trains_on_twenty_batches_of_two(name: str, within: Command, tmp_path: Path) -> None:
     # After two batches the running statistics of 1001 layers are still those of no data: its evaluation overflows.
     few = (
         "train.batch_size=2",
