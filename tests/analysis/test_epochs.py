@@ -49,9 +49,7 @@ def test_best_row_needs_validation_set() -> None:
     ],
     ids=["cosine", "one-cycle", "steps", "falling", "memorised", "zero"],
 )
-def test_axis_is_logarithmic_if_many_values_are_small(
-    values: Sequence[float], log: bool
-) -> None:
+def test_axis_is_logarithmic_if_many_values_are_small(values: Sequence[float], log: bool) -> None:
     assert choose_scale({"train": values}).log is log
 
 
@@ -87,9 +85,7 @@ def test_constant_is_in_middle_of_axis(value: float) -> None:
 @pytest.mark.parametrize(
     ("losses", "middle"), [([3.0, 2.0, 1.0], 2.0), ([100.0, 1.0, 1.0, 1.0], 10.0)]
 )
-def test_at_is_inverse_of_position(
-    losses: Sequence[float], middle: float
-) -> None:
+def test_at_is_inverse_of_position(losses: Sequence[float], middle: float) -> None:
     scale = choose_scale({"train": losses})
     assert scale.at(0.5) == pytest.approx(middle)
     assert [scale.position(scale.at(where)) for where in (-0.1, 0, 0.7, 1, 1.1)] == pytest.approx(

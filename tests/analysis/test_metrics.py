@@ -68,9 +68,7 @@ def test_class_without_examples_or_predictions_has_no_metrics() -> None:
     assert (last.precision, last.recall, last.f1, last.support) == (None, None, None, 0)
 
 
-def test_macro_mean_counts_undefined_precision_as_zero() -> (
-    None
-):
+def test_macro_mean_counts_undefined_precision_as_zero() -> None:
     result = of(torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]), torch.tensor([0, 1]))
     expected = metrics.precision_recall_fscore_support(
         [0, 1], [0, 0], average="macro", zero_division=0
@@ -99,9 +97,7 @@ def test_wilson_interval_matches_newcombe() -> None:
 
 
 @given(st.integers(1, 100_000), st.data())
-def test_wilson_interval_contains_share_within_0_and_1(
-    count: int, data: st.DataObject
-) -> None:
+def test_wilson_interval_contains_share_within_0_and_1(count: int, data: st.DataObject) -> None:
     correct = data.draw(st.integers(0, count))
     low, high = wilson_interval(correct, count)
     assert 0 <= low <= correct / count <= high <= 1

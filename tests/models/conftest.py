@@ -1,6 +1,7 @@
 """Fixtures that measure networks on the meta device."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,3 +205,34 @@ def randomize() -> Callable[[nn.Module], None]:
                     layer.bias.uniform_(-0.1, 0.1)
 
     return fill
+
+
+CUSTOM = """
+from torch import nn
+
+class MyNet(nn.Sequential):
+    def __init__(self, in_channels: int, num_classes: int, image_size: int, bias: bool = True):
+        features = in_channels * image_size**2
+        super().__init__(nn.Flatten(), nn.Linear(features, num_classes, bias=bias))
+
+class Deep(MyNet):
+    def __init__(self, in_channels: int, num_classes: int, image_size: int, depth: int):
+        super().__init__(in_channels, num_classes, image_size)
+
+class Anything(MyNet):
+    def __init__(self, in_channels: int, num_classes: int, image_size: int, **rest: object):
+        super().__init__(in_channels, num_classes, image_size)
+        self.rest = rest
+
+def no_network(in_channels: int, num_classes: int, image_size: int) -> dict[str, int]:
+    return {}
+"""
+
+
+@pytest.fixture
+def custom_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Write a module with custom models that can be imported, and return its name."""
+    name = "custom_networks"
+    (tmp_path / f"{name}.py").write_text(CUSTOM)
+    monkeypatch.syspath_prepend(tmp_path)
+    return name

@@ -1,4 +1,4 @@
-"""DenseNet, block by block, against the tables of its paper."""
+"""DenseNet, block by block, compared with the tables of its paper."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -16,7 +16,7 @@ BLOCKS = [f"blocks.{index}" for index in range(7)]
 BN_RELU_CONV = ["BatchNorm2d", "ReLU", "Conv2d"]
 
 
-# As shallow as they come: what is true of one layer or transition is true of all.
+# The shallowest networks: their layers and transitions are those of all depths.
 SMALL: list[tuple[str, dict[str, int]]] = [
     ("densenet121", {}), ("densenet40", {"depth": 10}), ("densenet_bc100", {"depth": 16}),
 ]  # fmt: skip
@@ -34,8 +34,9 @@ SMALL: list[tuple[str, dict[str, int]]] = [
 def test_map_shapes_match_table_1(
     depth: int, last: list[int], stage_shapes: Callable[..., Shapes]
 ) -> None:
-    block_3, transition_3, block_4 = last  # 32 channels more with each of the layers that differ
-    assert stage_shapes(["stem.0", "stem", *BLOCKS, "classifier.2", "classifier"], f"densenet{depth}", 224) == [
+    block_3, transition_3, block_4 = last
+    stages = ["stem.0", "stem", *BLOCKS, "classifier.2", "classifier"]
+    assert stage_shapes(stages, f"densenet{depth}", 224) == [
         (64, 112, 112), (64, 56, 56),
         (256, 56, 56), (128, 28, 28),
         (512, 28, 28), (256, 14, 14),
@@ -167,11 +168,8 @@ def test_layer_output_starts_with_its_input(name: str, depth: int, channels: int
 def test_convolutions_have_no_bias(
     name: str, arguments: dict[str, int], meta_network: Callable[..., nn.Module]
 ) -> None:
-    assert {
-        layer.bias
-        for layer in meta_network(name, 32, **arguments).modules()
-        if isinstance(layer, nn.Conv2d)
-    } == {None}
+    layers = meta_network(name, 32, **arguments).modules()
+    assert {layer.bias for layer in layers if isinstance(layer, nn.Conv2d)} == {None}
 
 
 @pytest.mark.parametrize(("name", "arguments"), SMALL)
@@ -179,8 +177,8 @@ def test_dropout_follows_every_convolution_but_the_first(
     name: str, arguments: dict[str, int], layer_names: Callable[..., list[str]]
 ) -> None:
     names = layer_names(name, 32, dropout=0.2, **arguments)
-    followers = [after for layer, after in pairwise(names) if layer == "Conv2d"]
-    assert followers == ["BatchNorm2d"] + ["Dropout"] * (len(followers) - 1)
+    next_layers = [next_layer for layer, next_layer in pairwise(names) if layer == "Conv2d"]
+    assert next_layers == ["BatchNorm2d"] + ["Dropout"] * (len(next_layers) - 1)
 
 
 def test_dropout_argument_sets_rate(meta_network: Callable[..., nn.Module]) -> None:

@@ -22,13 +22,13 @@ STAGES = [
 
 
 def maps_at(sides: list[int]) -> Shapes:
-    """Table 1 of the paper, for the side after the first convolution and after each of the four halvings."""
+    """Return the shapes of table 1 for the sides after the stem's convolution and each halving."""
     conv, pool, stage_3, stage_4, stage_5 = ([side, side] for side in sides)
     return [
         (64, *conv), (64, *pool), (64, *pool), (192, *pool), (192, *stage_3),
         (256, *stage_3), (480, *stage_3), (480, *stage_4),
-        (512, *stage_4), (512, *stage_4), (512, *stage_4), (528, *stage_4), (832, *stage_4), (832, *stage_5),
-        (832, *stage_5), (1024, *stage_5),
+        (512, *stage_4), (512, *stage_4), (512, *stage_4), (528, *stage_4), (832, *stage_4),
+        (832, *stage_5), (832, *stage_5), (1024, *stage_5),
         (1024, 1, 1), (1024,), (10,),
     ]  # fmt: skip
 
@@ -91,15 +91,10 @@ def test_relu_follows_each_convolution_of_inception(
 
 def test_branches_are_joined_in_order_1x1_3x3_5x5_pool() -> None:
     block = models.build("googlenet", image_size=32).get_submodule("inception_3a")
-    for branch, value in {
-        "branch_1x1": 1.0,
-        "branch_3x3": 3.0,
-        "branch_5x5": 5.0,
-        "branch_pool": 0.5,
-    }.items():
-        last = [
-            layer for layer in block.get_submodule(branch).modules() if isinstance(layer, nn.Conv2d)
-        ][-1]
+    values = {"branch_1x1": 1.0, "branch_3x3": 3.0, "branch_5x5": 5.0, "branch_pool": 0.5}
+    for name, value in values.items():
+        branch = block.get_submodule(name)
+        last = [layer for layer in branch.modules() if isinstance(layer, nn.Conv2d)][-1]
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.get_parameter("bias"), value)
     joined = block(torch.zeros(1, 192, 1, 1)).flatten().tolist()
@@ -117,11 +112,8 @@ def test_layers_of_stem(
 def test_poolings_are_3x3_and_four_halve(
     meta_network: Callable[..., nn.Module],
 ) -> None:
-    pools = [
-        layer
-        for layer in meta_network("googlenet", 96).modules()
-        if isinstance(layer, nn.MaxPool2d)
-    ]
+    layers = meta_network("googlenet", 96).modules()
+    pools = [layer for layer in layers if isinstance(layer, nn.MaxPool2d)]
     assert sorted((pool.kernel_size, pool.stride) for pool in pools) == [(3, 1)] * 9 + [(3, 2)] * 4
 
 
@@ -142,46 +134,41 @@ def test_training_returns_logits_without_auxiliary_classifiers() -> None:
 def test_training_returns_logits_and_both_auxiliary_logits(
     size: int, meta_network: Callable[..., nn.Module]
 ) -> None:
-    outputs = meta_network("googlenet", size, auxiliary=True).train()(
-        torch.empty(2, 1, size, size, device="meta")
-    )
+    network = meta_network("googlenet", size, auxiliary=True).train()
+    outputs = network(torch.empty(2, 1, size, size, device="meta"))
     assert [tuple(output.shape) for output in outputs] == [(2, 10), (2, 10), (2, 10)]
 
 
 def test_evaluation_returns_logits_only(meta_network: Callable[..., nn.Module]) -> None:
-    logits = meta_network("googlenet", 65, auxiliary=True).eval()(
-        torch.empty(2, 1, 65, 65, device="meta")
-    )
-    assert logits.shape == (2, 10)
+    network = meta_network("googlenet", 65, auxiliary=True).eval()
+    assert network(torch.empty(2, 1, 65, 65, device="meta")).shape == (2, 10)
 
 
 def test_auxiliary_classifiers_do_not_change_logits() -> None:
     torch.manual_seed(0)
-    network, images = (
-        models.build("googlenet", image_size=65, auxiliary=True),
-        torch.randn(2, 1, 65, 65),
-    )
-    in_training = network.train()(images)[0]
-    torch.testing.assert_close(in_training, network.eval()(images))
+    network = models.build("googlenet", image_size=65, auxiliary=True)
+    images = torch.randn(2, 1, 65, 65)
+    logits, _, _ = network.train()(images)
+    torch.testing.assert_close(logits, network.eval()(images))
 
 
 @pytest.mark.parametrize(
-    ("name", "watched"), [("auxiliary_4a", "inception_4a"), ("auxiliary_4d", "inception_4d")]
+    ("name", "block"), [("auxiliary_4a", "inception_4a"), ("auxiliary_4d", "inception_4d")]
 )
 def test_auxiliary_classifier_reads_block_of_its_name(
-    name: str, watched: str, meta_network: Callable[..., nn.Module]
+    name: str, block: str, meta_network: Callable[..., nn.Module]
 ) -> None:
     network = meta_network("googlenet", 65, auxiliary=True).train()
-    left: list[torch.Tensor] = []
-    entered: list[torch.Tensor] = []
-    network.get_submodule(watched).register_forward_hook(
-        lambda _layer, _inputs, output: left.append(output)
+    block_outputs: list[torch.Tensor] = []
+    classifier_inputs: list[torch.Tensor] = []
+    network.get_submodule(block).register_forward_hook(
+        lambda _layer, _inputs, output: block_outputs.append(output)
     )
     network.get_submodule(name).register_forward_pre_hook(
-        lambda _layer, inputs: entered.append(inputs[0])
+        lambda _layer, inputs: classifier_inputs.append(inputs[0])
     )
     network(torch.empty(2, 1, 65, 65, device="meta"))
-    assert entered[0] is left[0]
+    assert classifier_inputs[0] is block_outputs[0]
 
 
 @pytest.mark.parametrize(("name", "channels"), [("auxiliary_4a", 512), ("auxiliary_4d", 528)])

@@ -1,4 +1,4 @@
-"""LeNet and the course notes' LeNet, layer by layer."""
+"""LeNet and the improved LeNet of the course notes, layer by layer."""
 
 from collections.abc import Callable
 
@@ -68,12 +68,10 @@ def test_activation_argument_sets_all_activations(
 @pytest.mark.parametrize(("pooling", "expected"), [("avg", 2.75), ("max", 5.0), ("min", 1.0)])
 def test_pooling_argument_sets_poolings(pooling: str, expected: float) -> None:
     network = models.build("lenet", pooling=pooling)
-    pools = [
-        layer for layer in network.modules() if isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d))
-    ]
-    assert [layer(torch.tensor([[[1.0, 2.0], [3.0, 5.0]]])).tolist() for layer in pools] == [
-        [[[expected]]]
-    ] * 2
+    kinds = (nn.AvgPool2d, nn.MaxPool2d)
+    pools = [layer for layer in network.modules() if isinstance(layer, kinds)]
+    window = torch.tensor([[[1.0, 2.0], [3.0, 5.0]]])
+    assert [pool(window).tolist() for pool in pools] == [[[[expected]]]] * 2
 
 
 @pytest.mark.parametrize("pooling", ["max", "min"])
@@ -89,9 +87,8 @@ def test_min_pooling_returns_minimum_of_window() -> None:
     torch.manual_seed(0)
     maps = torch.randn(2, 6, 28, 28)
     minima = maps.unflatten(3, (14, 2)).unflatten(2, (14, 2)).amin(dim=(3, 5))
-    torch.testing.assert_close(
-        models.build("lenet", pooling="min").get_submodule("features.2")(maps), minima
-    )
+    pool = models.build("lenet", pooling="min").get_submodule("features.2")
+    torch.testing.assert_close(pool(maps), minima)
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])

@@ -1,4 +1,4 @@
-"""ResNet, stage by stage, against the tables of its paper."""
+"""ResNet, stage by stage, compared with the tables of its paper."""
 
 from collections.abc import Callable
 
@@ -13,14 +13,8 @@ from cnnbench.errors import ConfigError
 Shapes = list[tuple[int, ...]]
 
 STAGES = [
-    "stem.0",
-    "stem",
-    "stages.0",
-    "stages.1",
-    "stages.2",
-    "stages.3",
-    "classifier.0",
-    "classifier",
+    *("stem.0", "stem", "stages.0", "stages.1", "stages.2", "stages.3"),
+    *("classifier.0", "classifier"),
 ]
 CIFAR_STAGES = ["stem", "stages.0", "stages.1", "stages.2", "classifier.0", "classifier"]
 BASIC, BOTTLENECK = [18, 34], [50, 101, 152]
@@ -69,17 +63,14 @@ def test_small_stem_keeps_image_size(stage_shapes: Callable[..., Shapes]) -> Non
 def test_number_of_blocks_matches_table_1(
     depth: int, blocks: list[int], meta_network: Callable[..., nn.Module]
 ) -> None:
-    network = meta_network(f"resnet{depth}", 32)
-    assert [
-        len(list(network.get_submodule(f"stages.{stage}").children())) for stage in range(4)
-    ] == blocks
+    stages = meta_network(f"resnet{depth}", 32).get_submodule("stages").children()
+    assert [len(list(stage.children())) for stage in stages] == blocks
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20"])
 def test_convolutions_have_no_bias(name: str, meta_network: Callable[..., nn.Module]) -> None:
-    assert {
-        layer.bias for layer in meta_network(name, 32).modules() if isinstance(layer, nn.Conv2d)
-    } == {None}
+    layers = meta_network(name, 32).modules()
+    assert {layer.bias for layer in layers if isinstance(layer, nn.Conv2d)} == {None}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +136,7 @@ def test_number_of_parameters_with_small_stem_matches_pytorch_cifar(
 
 
 def stride_in_the_1x1(network: nn.Module) -> nn.Module:
-    """Halve the map in a bottleneck's first convolution, as the authors' models do."""
+    """Halve the map in the first convolution of each bottleneck, as the authors' models do."""
     for key, block in network.named_modules():
         convs = [layer for layer in block.modules() if isinstance(layer, nn.Conv2d)]
         if key.endswith("residual") and len(convs) == 3:
@@ -153,12 +144,12 @@ def stride_in_the_1x1(network: nn.Module) -> nn.Module:
     return network
 
 
-# Our counts are 1.81, 3.66, 3.86, 7.57 and 11.28. The paper rounds 18, 101 and 152, and cuts off 34 and 50, so what
-# holds for all five is: less than a unit of the last digit away.
-PAPERS_FLOPS = [(18, 1.8), (34, 3.6), (50, 3.8), (101, 7.6), (152, 11.3)]
+# Our counts are 1.81, 3.66, 3.86, 7.57 and 11.28. The paper rounds the counts of depths 18, 101 and
+# 152, and truncates those of 34 and 50: all five are less than a unit of the last digit away.
+FLOPS_OF_PAPER = [(18, 1.8), (34, 3.6), (50, 3.8), (101, 7.6), (152, 11.3)]
 
 
-@pytest.mark.parametrize(("depth", "billions"), PAPERS_FLOPS)
+@pytest.mark.parametrize(("depth", "billions"), FLOPS_OF_PAPER)
 def test_number_of_multiply_adds_with_strides_of_authors_matches_table_1(
     depth: int,
     billions: float,
@@ -174,11 +165,9 @@ def test_stride_in_3x3_costs_three_wider_1x1_convolutions(
 ) -> None:
     ours = count_multiply_adds(meta_network("resnet50", 224), 224)
     theirs = count_multiply_adds(stride_in_the_1x1(meta_network("resnet50", 224)), 224)
-    # Each sees maps of twice the side, four times the pixels: three more for each pixel that leaves the block.
-    more = [
-        3 * side * side * wide * narrow
-        for side, wide, narrow in [(28, 256, 128), (14, 512, 256), (7, 1024, 512)]
-    ]
+    # The 1x1 convolution runs on four times the pixels: three more for each pixel of the output.
+    shapes = [(28, 256, 128), (14, 512, 256), (7, 1024, 512)]
+    more = [3 * side * side * wide * narrow for side, wide, narrow in shapes]
     assert ours - theirs == sum(more)
 
 
@@ -195,10 +184,8 @@ def test_cifar_map_shapes_match_section_4_2(
 def test_cifar_stages_have_n_blocks(
     depth: int, blocks: int, meta_network: Callable[..., nn.Module]
 ) -> None:
-    network = meta_network("resnet20", 32, depth=depth)
-    assert [
-        len(list(network.get_submodule(f"stages.{stage}").children())) for stage in range(3)
-    ] == [blocks] * 3
+    stages = meta_network("resnet20", 32, depth=depth).get_submodule("stages").children()
+    assert [len(list(stage.children())) for stage in stages] == [blocks] * 3
 
 
 @pytest.mark.parametrize(
@@ -217,7 +204,7 @@ def test_cifar_shortcut_subsamples_and_pads_with_zeros(
 ) -> None:
     torch.manual_seed(0)
     block = models.build("resnet20", image_size=32).eval().get_submodule("stages.1.0")
-    nn.init.zeros_(block.get_parameter("residual.3.weight"))  # all that is left is the shortcut
+    nn.init.zeros_(block.get_parameter("residual.3.weight"))  # only the shortcut remains
     maps = torch.randn(2, 16, size, size)
     expected = functional.pad(maps[:, :, ::2, ::2], (0, 0, 0, 0, 0, 16)).relu()
     torch.testing.assert_close(block(maps), expected, rtol=0, atol=0)
@@ -232,11 +219,11 @@ def test_block_adds_its_input() -> None:
 
 
 def test_cifar_shortcuts_have_no_weights(meta_network: Callable[..., nn.Module]) -> None:
-    def weights(name: str) -> list[str]:
-        return [key for key, _ in meta_network(name, 32).named_parameters() if "shortcut" in key]
+    def has_weights(name: str) -> bool:
+        return any("shortcut" in key for key, _ in meta_network(name, 32).named_parameters())
 
-    assert weights("resnet20") == []
-    assert weights("resnet18") != []
+    assert not has_weights("resnet20")
+    assert has_weights("resnet18")
 
 
 def test_depth_outside_table_1_raises(meta_network: Callable[..., nn.Module]) -> None:

@@ -1,4 +1,4 @@
-"""ResNet-9, stage by stage, against the network of How to Train Your ResNet."""
+"""ResNet-9, stage by stage, compared with the network of How to Train Your ResNet."""
 
 from collections.abc import Callable
 
@@ -13,15 +13,8 @@ from cnnbench.errors import ConfigError
 Shapes = list[tuple[int, ...]]
 
 STAGES = [
-    "prep",
-    "layer1.0",
-    "layer1",
-    "layer2.0",
-    "layer2",
-    "layer3.0",
-    "layer3",
-    "classifier.0",
-    "classifier",
+    *("prep", "layer1.0", "layer1", "layer2.0", "layer2", "layer3.0", "layer3"),
+    *("classifier.0", "classifier"),
 ]
 
 
@@ -40,27 +33,18 @@ def test_layers_halve_maps_and_double_channels(
 
 
 def test_width_sets_channels_of_first_convolution(stage_shapes: Callable[..., Shapes]) -> None:
-    channels = [
-        shape[0]
-        for shape in stage_shapes(["prep", "layer1", "layer2", "layer3"], "resnet9", 32, width=16)
-    ]
-    assert channels == [16, 32, 64, 128]
+    shapes = stage_shapes(["prep", "layer1", "layer2", "layer3"], "resnet9", 32, width=16)
+    assert [shape[0] for shape in shapes] == [16, 32, 64, 128]
 
 
 def test_number_of_parameters_matches_formula(num_parameters: Callable[..., int]) -> None:
     convolutions = [
-        (3, 64),
-        (64, 128),
-        (128, 128),
-        (128, 128),
-        (128, 256),
-        (256, 512),
-        (512, 512),
-        (512, 512),
+        *((3, 64), (64, 128), (128, 128), (128, 128)),
+        *((128, 256), (256, 512), (512, 512), (512, 512)),
     ]
     weights = sum(9 * in_channels * out_channels for in_channels, out_channels in convolutions)
-    normalisation = sum(2 * out_channels for _, out_channels in convolutions)
-    assert num_parameters("resnet9", 32, 3) == weights + normalisation + 512 * 10
+    normalization = sum(2 * out_channels for _, out_channels in convolutions)
+    assert num_parameters("resnet9", 32, 3) == weights + normalization + 512 * 10
 
 
 def test_number_of_multiply_adds_matches_formula(multiply_adds: Callable[..., int]) -> None:
@@ -95,20 +79,14 @@ def test_logits_match_functional_implementation(randomize: Callable[[nn.Module],
 
 
 def test_last_pooling_covers_whole_map() -> None:
-    network = models.build("resnet9", image_size=28)
+    pool = models.build("resnet9", image_size=28).get_submodule("classifier.0")
     maps = torch.randn(2, 512, 3, 3)
-    torch.testing.assert_close(
-        network.get_submodule("classifier.0")(maps).flatten(1), maps.amax((2, 3))
-    )
+    torch.testing.assert_close(pool(maps).flatten(1), maps.amax((2, 3)))
 
 
 def test_only_normalization_has_biases(meta_network: Callable[..., nn.Module]) -> None:
-    layers = [
-        layer
-        for layer in meta_network("resnet9", 32).modules()
-        if isinstance(layer, (nn.Conv2d, nn.Linear))
-    ]
-    assert {layer.bias for layer in layers} == {None}
+    layers = meta_network("resnet9", 32).modules()
+    assert {layer.bias for layer in layers if isinstance(layer, (nn.Conv2d, nn.Linear))} == {None}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""VGG, block by block, against table 1 of its paper and the book."""
+"""VGG, block by block, compared with table 1 of its paper and the book."""
 
 from collections.abc import Callable
 
@@ -58,10 +58,9 @@ def test_convolutions_match_columns_of_table_1(
 
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_all_kernels_are_3x3(depth: int, meta_network: Callable[..., nn.Module]) -> None:
-    layers = [
-        layer for layer in meta_network(f"vgg{depth}", 32).modules() if isinstance(layer, nn.Conv2d)
-    ]
-    assert {layer.kernel_size for layer in layers} == {(3, 3)}
+    layers = meta_network(f"vgg{depth}", 32).modules()
+    kernels = {layer.kernel_size for layer in layers if isinstance(layer, nn.Conv2d)}
+    assert kernels == {(3, 3)}
 
 
 CLASSIFIER = ["Flatten", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
@@ -109,20 +108,10 @@ def test_number_of_parameters_matches_table_2(
 def test_width_scales_only_convolutions(
     stage_shapes: Callable[..., Shapes], meta_network: Callable[..., nn.Module]
 ) -> None:
-    assert conv_widths(meta_network("vgg11", 32, width=0.25)) == [
-        16,
-        32,
-        64,
-        64,
-        128,
-        128,
-        128,
-        128,
-    ]
-    assert stage_shapes(["classifier.1", "classifier.4"], "vgg11", 32, width=0.25) == [
-        (4096,),
-        (4096,),
-    ]
+    widths = conv_widths(meta_network("vgg11", 32, width=0.25))
+    assert widths == [16, 32, 64, 64, 128, 128, 128, 128]
+    linear_layers = ["classifier.1", "classifier.4"]
+    assert stage_shapes(linear_layers, "vgg11", 32, width=0.25) == [(4096,), (4096,)]
 
 
 def test_tiny_width_keeps_one_channel(meta_network: Callable[..., nn.Module]) -> None:
