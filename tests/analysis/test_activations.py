@@ -1,4 +1,4 @@
-"""What layers give out, and which do nothing."""
+"""Recorded outputs of layers, and shares of dead and saturated units."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ IMAGES = torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
 def outputs_of(network: nn.Module) -> list[Any]:
-    """The outputs of each call of a layer for `IMAGES`, in the order they run."""
+    """Return the outputs of all calls of layers for `IMAGES`, in the order in which they run."""
     layers = trace(network.to("meta"), torch.empty(1, 1, 6, 6, device="meta"))
     network.to_empty(device="cpu")
     for parameter in network.parameters():
@@ -44,19 +44,19 @@ def test_outputs_are_recorded_before_in_place_changes() -> None:
 
 
 def test_calls_of_one_layer_are_recorded_separately() -> None:
-    again = nn.Conv2d(1, 1, 3)
-    first, second = outputs_of(nn.Sequential(again, again))
-    torch.testing.assert_close(first, again(IMAGES))
-    torch.testing.assert_close(second, again(again(IMAGES)))
+    conv = nn.Conv2d(1, 1, 3)
+    first, second = outputs_of(nn.Sequential(conv, conv))
+    torch.testing.assert_close(first, conv(IMAGES))
+    torch.testing.assert_close(second, conv(conv(IMAGES)))
 
 
 def test_units_that_are_zero_for_all_images_are_dead() -> None:
     outputs = torch.zeros(7, 3, 2, 2)
-    outputs[6, 0, 0, 0] = 1.0  # active once
+    outputs[6, 0, 0, 0] = 1.0  # active for one image
     outputs[0, 1] = 1.0
     expected = (DEAD, pytest.approx(7 / 12), "dead: 58.3 % of units, 1 of 3 maps")
     assert measure_idle(nn.ReLU(), outputs) == expected
-    vector = torch.tensor([[0.0, 1.0, 0.0, 0.0]])  # has no maps
+    vector = torch.tensor([[0.0, 1.0, 0.0, 0.0]])
     assert measure_idle(nn.ReLU6(), vector) == (DEAD, 0.75, "dead: 75.0 % of units")
 
 

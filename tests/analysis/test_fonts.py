@@ -1,4 +1,4 @@
-"""Chinese in pictures: drawn where a font for it is installed, boxes elsewhere."""
+"""Chinese letters in figures: drawn if a font for them is installed, otherwise boxes."""
 
 import warnings
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ CHINESE = "猫 and dog"
 
 
 @pytest.fixture(autouse=True)
-def forget_fonts() -> Iterator[None]:
+def _clear_font_cache() -> Iterator[None]:
     fonts._families.cache_clear()
     yield
     fonts._families.cache_clear()
@@ -37,11 +37,11 @@ def test_chinese_uses_font_installed_after_matplotlib_cached_fonts(
     chinese = {file for file in files if font_manager.get_font(file).family_name in CJK_FAMILIES}
     if not chinese:
         pytest.skip("needs a Chinese font: apt-get install fonts-wqy-microhei")
-    # a font is listed by each of its names, of which some are in Chinese
+    # matplotlib lists a font under each of its names, and some names are Chinese
     listed = [font for font in font_manager.fontManager.ttflist if font.fname not in chinese]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a glyph that is missing is a warning
+        warnings.simplefilter("error")  # matplotlib warns about missing glyphs
         draw(CHINESE)
 
 
@@ -55,5 +55,5 @@ def test_default_font_draws_without_cjk_font(monkeypatch: pytest.MonkeyPatch) ->
 def test_fonts_are_not_searched_if_default_has_all_letters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: pytest.fail("looked for fonts"))
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: pytest.fail("searched for fonts"))
     draw("é ± → … ×\nkü")

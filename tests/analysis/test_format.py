@@ -1,4 +1,4 @@
-"""Numbers as text."""
+"""Tables and numbers as plain text."""
 
 import pytest
 
@@ -33,19 +33,15 @@ def test_three_digits(number: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        *(
-            (0.04, "0.0 s"),
-            (9.94, "9.9 s"),
-            (12.4, "12 s"),
-            (60, "1 min 0 s"),
-            (200.9, "3 min 20 s"),
-        ),
-        *(
-            (3599, "59 min 59 s"),
-            (3600, "1 h 0 min"),
-            (7530, "2 h 5 min"),
-            (360_000, "100 h 0 min"),
-        ),
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (12.4, "12 s"),
+        (60, "1 min 0 s"),
+        (200.9, "3 min 20 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h 0 min"),
+        (7530, "2 h 5 min"),
+        (360_000, "100 h 0 min"),
     ],
 )
 def test_format_duration(seconds: float, text: str) -> None:

@@ -24,7 +24,11 @@ def by_name(layers: list[Layer]) -> dict[str, Layer]:
 
 def test_layers_of_lenet() -> None:
     layers = measure_layers(*meta_network("lenet", 28))
-    assert [(it.name, it.kind, it.output_shape, it.parameters, it.multiplications) for it in layers] == [
+    rows = [
+        (layer.name, layer.kind, layer.output_shape, layer.parameters, layer.multiplications)
+        for layer in layers
+    ]
+    assert rows == [
         ("features.0", "Conv2d", (6, 28, 28), 156, 117_600),
         ("features.1", "Sigmoid", (6, 28, 28), 0, 0),
         ("features.2", "AvgPool2d", (6, 14, 14), 0, 0),
@@ -54,16 +58,12 @@ def test_totals_match_pytorch(name: str) -> None:
     ("layer", "multiplications", "additions"),
     [
         (nn.Conv2d(3, 4, (3, 2), padding=1), 4 * 6 * 7 * 3 * 6, 4 * 6 * 7 * 3 * 6),
-        (
-            nn.Conv2d(3, 4, (3, 2), padding=1, bias=False),
-            4 * 6 * 7 * 3 * 6,
-            4 * 6 * 7 * (3 * 6 - 1),
-        ),
+        (nn.Conv2d(3, 4, (3, 2), padding=1, bias=False), 4 * 6 * 7 * 3 * 6, 4 * 6 * 7 * 17),
         (nn.Conv2d(3, 6, 3, stride=2, groups=3, bias=False), 6 * 2 * 2 * 9, 6 * 2 * 2 * 8),
         (nn.Sequential(nn.Flatten(), nn.Linear(108, 5)), 5 * 108, 5 * 108),
         (nn.Sequential(nn.Flatten(), nn.Linear(108, 5, bias=False)), 5 * 108, 5 * 107),
     ],
-    ids=["with bias", "without", "in groups", "linear", "linear without"],
+    ids=["with bias", "without bias", "in groups", "linear", "linear without bias"],
 )
 def test_multiplications_and_additions_match_formula(
     layer: nn.Module, multiplications: int, additions: int
@@ -97,7 +97,7 @@ def test_auxiliary_classifiers_are_listed_last_without_output() -> None:
 
 
 class Twice(nn.Module):
-    """A layer that runs twice, and a parameter of its own."""
+    """A network with a layer that runs twice, and with a parameter outside layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,8 +105,8 @@ class Twice(nn.Module):
         self.scale = nn.Parameter(torch.ones(3))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        maps = self.conv(self.conv(maps))
-        return maps
+        output: torch.Tensor = self.conv(self.conv(maps))
+        return output
 
 
 def test_layer_called_twice_counts_parameters_once() -> None:
@@ -117,23 +117,20 @@ def test_layer_called_twice_counts_parameters_once() -> None:
 
 
 def test_container_with_called_layers_counts_as_called() -> None:
-    class Pieces(nn.Module):
+    class Containers(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.called, self.left = (
-                nn.ModuleList([nn.Conv2d(1, 1, 1)]),
-                nn.ModuleList([nn.Conv2d(1, 1, 1)]),
-            )
+            self.called = nn.ModuleList([nn.Conv2d(1, 1, 1)])
+            self.unused = nn.ModuleList([nn.Conv2d(1, 1, 1)])
 
         def forward(self, maps: torch.Tensor) -> torch.Tensor:
             output: torch.Tensor = self.called[0](maps)
             return output
 
-    layers = measure_layers(Pieces().to("meta"), torch.empty(1, 1, 4, 4, device="meta"), depth=1)
-    assert [(layer.name, layer.output_shape) for layer in layers] == [
-        ("called", ()),
-        ("left", None),
-    ]
+    image = torch.empty(1, 1, 4, 4, device="meta")
+    layers = measure_layers(Containers().to("meta"), image, depth=1)
+    shapes = [(layer.name, layer.output_shape) for layer in layers]
+    assert shapes == [("called", ()), ("unused", None)]
 
 
 def test_hooks_are_removed() -> None:
@@ -143,9 +140,10 @@ def test_hooks_are_removed() -> None:
 
 
 def factors(convolution: nn.Conv2d, size: tuple[int, int]) -> dict[str, float]:
+    """Return the multiplications after each change, divided by those without a change."""
     outcomes = vary_convolution(convolution.to("meta"), size)
-    now = outcomes["as it is"].multiplications
-    return {change: outcome.multiplications / now for change, outcome in outcomes.items()}
+    unchanged = outcomes["as it is"].multiplications
+    return {change: outcome.multiplications / unchanged for change, outcome in outcomes.items()}
 
 
 def test_changes_of_convolution_match_formula() -> None:

@@ -1,4 +1,4 @@
-"""Receptive fields: the values of the literature, and the pixels that units depend on."""
+"""Receptive fields, compared with the literature and with the pixels that units depend on."""
 
 from collections.abc import Callable
 from functools import partial
@@ -58,9 +58,9 @@ def test_field_does_not_depend_on_padding_mode(mode: str) -> None:
 
 
 def check_fields(network: nn.Module, size: int) -> None:
-    """Check all units whose field lies in the image, down and across, by which pixels reach them.
+    """Check that units whose field lies in the image depend on exactly the pixels of their field.
 
-    A pixel that is not a number makes every unit not a number that depends on it.
+    Each image has a row or a column of NaN, which makes all units NaN that depend on it.
     """
     outputs: dict[str, torch.Tensor] = {}
 
@@ -79,12 +79,12 @@ def check_fields(network: nn.Module, size: int) -> None:
         network(images)
     for layer in layers:
         reached = outputs[layer.label]
-        if layer.field == WHOLE:  # but for the edge, which windows that do not fit leave out
+        if layer.field == WHOLE:  # windows that do not fit may leave out the edge
             assert reached[size // 4 : 3 * size // 4].all(), layer.label
         elif len(layer.shape) == 3:
             assert layer.field is not None, layer.label
-            down, across = reached[:size].any(dim=(1, 3)), reached[size:].any(dim=(1, 2))
-            for span, units in zip(layer.field, (down.T, across.T), strict=True):
+            vertical, horizontal = reached[:size].any(dim=(1, 3)), reached[size:].any(dim=(1, 2))
+            for span, units in zip(layer.field, (vertical.T, horizontal.T), strict=True):
                 for unit, pixels in enumerate(units):
                     first, last = span.of_unit(unit)
                     if first >= 0 and last < size:
@@ -97,7 +97,7 @@ def constructor(name: str) -> Callable[..., nn.Module]:
     return build.func if isinstance(build, partial) else build
 
 
-SMALLER: dict[str, dict[str, Any]] = {  # with all that makes fields, but fewer channels or layers
+SMALLER: dict[str, dict[str, Any]] = {  # fewer channels or layers, with the same kinds of fields
     "densenet40": {"depth": 10},
     "preact_resnet110": {"depth": 20},
     "resnet9": {"width": 8},

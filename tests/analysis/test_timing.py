@@ -1,4 +1,4 @@
-"""Timing, counting arithmetic, and the chip's peak."""
+"""The time of calls, floating-point operations, and the peak of the chip."""
 
 import itertools
 
@@ -10,12 +10,12 @@ from cnnbench.analysis import timing
 
 
 def wait() -> None:
-    """Wait for a device that is always done."""
+    """Return at once, as for a device without queued work."""
 
 
 def test_rounds_are_timed_after_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = itertools.count()  # every reading of the clock is a second later
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(now)))
+    clock = itertools.count()  # each reading is a second later
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(clock)))
     calls: list[None] = []
     taken = timing.time_rounds(lambda: calls.append(None), wait, rounds=3)
     assert (taken.median_s, taken.min_s, taken.max_s) == (1.0, 1.0, 1.0)
@@ -23,8 +23,8 @@ def test_rounds_are_timed_after_warm_up(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_round_repeats_fast_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = itertools.count()
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(now) / 100)
+    clock = itertools.count()
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock) / 100)
     taken = timing.time_rounds(lambda: None, wait, rounds=1)
     assert taken.calls_per_round == 30
     assert taken.median_s == pytest.approx(0.01 / 30)
@@ -36,12 +36,10 @@ def test_rate_uses_median() -> None:
 
 def test_linear_layer_counts_two_operations_per_multiply_add() -> None:
     with torch.device("meta"):
-        network, images = (
-            nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, 4)),
-            torch.empty(5, 1, 4, 4),
-        )
+        network = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Linear(8, 4))
+        images = torch.empty(5, 1, 4, 4)
     first, second = 2 * 5 * 16 * 8, 2 * 5 * 8 * 4
-    # backward: the gradients of both weights, and of the input of the second layer alone
+    # The backward pass computes the gradients of both weights and of the second layer's input.
     assert timing.count_flops(network, images) == (2 * first + 3 * second, first + second)
 
 
