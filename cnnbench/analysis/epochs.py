@@ -47,8 +47,10 @@ def evaluated_part(rows: Rows) -> str:
 
 def metric_lines(rows: Rows, quantity: str) -> Lines:
     """Return the loss or the accuracy over the epochs, of train and of the evaluated part."""
-    parts = ("train", evaluated_part(rows))
-    return {part: [row[f"{part}_{quantity}"] for row in rows] for part in parts}
+    lines = {}
+    for part in ("train", evaluated_part(rows)):
+        lines[part] = [row[f"{part}_{quantity}"] for row in rows]
+    return lines
 
 
 def find_best_row(rows: Rows) -> Mapping[str, float] | None:

@@ -23,20 +23,20 @@ def use_fallback_fonts(figure: "Figure") -> None:
 
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
     letters = set().union(*(text.get_text() for text in texts))
-    if not letters <= _default_letters():
+    if not letters <= _list_default_letters():
         for text in texts:
-            text.set_fontfamily(_families())
+            text.set_fontfamily(_list_families())
 
 
 @cache
-def _default_letters() -> set[str]:
+def _list_default_letters() -> set[str]:
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     return {"\n", *map(chr, get_font(findfont(FontProperties())).get_charmap())}
 
 
 @cache
-def _families() -> list[str]:
+def _list_families() -> list[str]:
     """Return the default family and the installed CJK families."""
     from matplotlib import rcParams
     from matplotlib.font_manager import findSystemFonts, fontManager

@@ -39,7 +39,7 @@ def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
     The columns whose indices are in `right` are aligned to the right.
     """
-    widths = _widths(rows)
+    widths = _measure_columns(rows)
     lines = []
     for row in rows:
         cells = []
@@ -58,7 +58,7 @@ def fit(rows: Sequence[Sequence[str]], right: Sequence[int], width: int) -> str:
     """
     cells, least = [list(row) for row in rows], min(MIN_TEXT, width)
     texts = [column for column in range(len(cells[0])) if column not in right]
-    widths = _widths(cells)
+    widths = _measure_columns(cells)
     for column in sorted(texts, key=lambda column: -widths[column]):
         excess = max(0, table_width(cells) - width)
         limit = max(least, widths[column] - excess)
@@ -79,11 +79,11 @@ def fit(rows: Sequence[Sequence[str]], right: Sequence[int], width: int) -> str:
 
 def table_width(rows: Sequence[Sequence[str]]) -> int:
     """Return the width of the aligned rows in terminal columns."""
-    widths = _widths(rows)
+    widths = _measure_columns(rows)
     return sum(widths) + 2 * (len(widths) - 1)
 
 
-def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+def _measure_columns(rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(display_width, column)) for column in zip(*rows, strict=True)]
 
 

@@ -47,8 +47,9 @@ def ratio(ones: Sequence[float], others: Sequence[float]) -> Estimate:
     if base == 0:
         return UNKNOWN
     value = fmean(ones) / base
-    scaled = [one / base for one in ones], [other * value / base for other in others]
-    return Estimate(value, difference(*scaled).margin)
+    scaled_ones = [one / base for one in ones]
+    scaled_others = [other * value / base for other in others]
+    return Estimate(value, difference(scaled_ones, scaled_others).margin)
 
 
 def _estimate(value: float, test: Callable[..., Any], *groups: Any, **options: Any) -> Estimate:

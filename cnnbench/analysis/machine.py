@@ -75,7 +75,7 @@ def examine_versions(_: Diagnosis) -> Facts:
     return {
         "cnnbench": cnnbench.__version__,
         "python": platform.python_version(),
-        **{name: _version(name) or "missing" for name in PACKAGES},
+        **{name: _find_version(name) or "missing" for name in PACKAGES},
         "on": platform.platform(),
     }
 
@@ -142,7 +142,7 @@ def examine_pytorch(diagnosis: Diagnosis) -> Facts:
         _import_torch()
     except Exception as error:
         problem = f"PyTorch cannot be imported: {' '.join(str(error).split())}."
-        diagnosis.note(problem, "Raise ulimit -v, or install PyTorch anew.", is_obstacle=True)
+        diagnosis.note(problem, "Raise ulimit -v, or reinstall PyTorch.", is_obstacle=True)
         raise
     import torch
 
@@ -156,7 +156,7 @@ def examine_pytorch(diagnosis: Diagnosis) -> Facts:
         if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
             reason = "CUDA_VISIBLE_DEVICES hides all GPUs."
         problem = f"There is an NVIDIA driver, but no GPU is used. {reason}"
-        diagnosis.note(problem, "The driver and PyTorch must go together: see pytorch.org.")
+        diagnosis.note(problem, "Install a PyTorch that matches the driver: see pytorch.org.")
     return {
         "built_for": f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU",
         "cuda": [f"{device.name}, {format_bytes(device.total_memory)}" for device in devices],
@@ -195,7 +195,7 @@ def examine_cache(diagnosis: Diagnosis) -> Facts:
     """Return whether downloaded datasets can be stored, and how fast."""
     facts = _examine_folder(user_cache(), "data.root=DIR", diagnosis)
     if facts["writable"] is not True:
-        problem = f"Data sets cannot be kept in {facts['path']}: {facts['writable']}."
+        problem = f"Datasets cannot be stored in {facts['path']}: {facts['writable']}."
         diagnosis.note(problem, "Set XDG_CACHE_HOME, or name a folder with data.root=DIR.")
     return facts
 
@@ -209,7 +209,11 @@ def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
     if place.is_symlink() and not place.exists():
         return {"path": str(folder.absolute()), "writable": "it is a link to nothing"}
     free = shutil.disk_usage(place).free
-    facts = {"path": str(folder.absolute()), "free_bytes": free, "filesystem": _filesystem(place)}
+    facts = {
+        "path": str(folder.absolute()),
+        "free_bytes": free,
+        "filesystem": _find_filesystem(place),
+    }
     try:
         with tempfile.NamedTemporaryFile(prefix=".cnnbench-doctor-", dir=place) as file:
             file.write(bytes(2**16))
@@ -237,17 +241,17 @@ def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
 def examine_data(diagnosis: Diagnosis) -> Facts:
     """Return the folders of the datasets."""
     if sys.modules.get("torch") is None:
-        raise ImportError("it needs what PyTorch needs")
+        raise ImportError("PyTorch cannot be imported")
     from cnnbench.data.catalog import CATALOG
     from cnnbench.data.public_files import find_files
 
     for part in filter(None, os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)):
         if not expand_user(part).is_dir():
-            diagnosis.note(f"CNNBENCH_DATA names {part}, which is no folder.", "Correct it.")
+            diagnosis.note(f"CNNBENCH_DATA names {part}, which is no folder.", "Correct the path.")
     facts: Facts = {}
     for name, dataset in CATALOG.items():
         found = find_files(dataset)
-        facts[name] = "not here, fetched when needed" if found.missing else found.folders
+        facts[name] = "not here, downloaded when needed" if found.missing else found.folders
     return facts
 
 
@@ -255,7 +259,7 @@ def examine_extras(_: Diagnosis) -> Facts:
     """Return the optional packages by the extra that installs them."""
     found: Facts = {}
     for extra, names in EXTRAS.items():
-        found[extra] = [f"{name} {_version(name)}" for name in names if _version(name)]
+        found[extra] = [f"{name} {_find_version(name)}" for name in names if _find_version(name)]
     return found
 
 
@@ -268,7 +272,7 @@ def examine_user(diagnosis: Diagnosis) -> Facts:
     if not os.environ.get("XDG_CACHE_HOME") and (home is None or not is_writable(home)):
         state = "There is no home folder" if home is None else f"{home} cannot be written"
         problem = f"{state}: caches are in the temporary folder."
-        diagnosis.note(problem, "Set HOME or XDG_CACHE_HOME to a folder of yours.")
+        diagnosis.note(problem, "Set HOME or XDG_CACHE_HOME to a folder that you can write.")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     if encoding.lower().replace("-", "") != "utf8":
         problem = f"The terminal's encoding is {encoding}: some signs are replaced."
@@ -291,7 +295,7 @@ def examine_environment(_: Diagnosis) -> Facts:
     return {name: os.environ[name] for name in names}
 
 
-def _version(package: str) -> str | None:
+def _find_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -318,7 +322,7 @@ def _attempt(call: Callable[[], object]) -> str:
     return "work"
 
 
-def _filesystem(place: Path) -> str | None:
+def _find_filesystem(place: Path) -> str | None:
     """Return the type of the file system, or None if df does not print it."""
     words = _run("df", "--output=fstype", str(place)).stdout.split()
     return words[-1] if words else None

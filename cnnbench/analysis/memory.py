@@ -92,7 +92,7 @@ def estimate_memory(
         if "overflow" not in str(error):
             raise
         raise ConfigError(
-            f"The memory that a batch takes is beyond counting: {error}. "
+            f"The memory of a batch is too large to compute: {error}. "
             "Lower train.batch_size or data.resize."
         ) from error
     activations = sum(storage.nbytes() for storage in saved.values())

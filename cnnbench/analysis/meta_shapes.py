@@ -166,7 +166,7 @@ def _slide(
     stride: Sequence[int],
     padding: Sequence[int],
 ) -> torch.Tensor | None:
-    """Return the output of a sliding window of so many pixels, or None if it does not fit."""
+    """Return the output of a sliding window, or None if the window does not fit."""
     sides = [
         (side + 2 * pad - size) // step + 1
         for side, size, step, pad in zip(images.shape[2:], window, stride, padding, strict=True)

@@ -74,23 +74,26 @@ def compute_metrics(
     confusion = cells.view(num_classes, num_classes)
     order = logits.topk(min(max(topk), num_classes), dim=1).indices
     is_at_rank = order == labels[:, None]
+    ks = [k for k in topk if k < num_classes]
     correct = predicted == labels
     num_correct = int(correct.sum())
-    per_class = [_class_metrics(name, confusion, index) for index, name in enumerate(classes)]
+    per_class = [
+        _compute_class_metrics(name, confusion, index) for index, name in enumerate(classes)
+    ]
     return Evaluation(
         count,
         loss,
         num_correct / count,
         wilson_interval(num_correct, count),
-        {k: int(is_at_rank[:, :k].sum()) / count for k in topk if k < num_classes},
-        _calibration_error(confidence, correct),
-        {key: _macro_mean(per_class, key) for key in ("precision", "recall", "f1")},
+        {k: int(is_at_rank[:, :k].sum()) / count for k in ks},
+        _compute_calibration_error(confidence, correct),
+        {key: _compute_macro_mean(per_class, key) for key in ("precision", "recall", "f1")},
         per_class,
         confusion.tolist(),
     )
 
 
-def _class_metrics(name: str, confusion: torch.Tensor, index: int) -> ClassMetrics:
+def _compute_class_metrics(name: str, confusion: torch.Tensor, index: int) -> ClassMetrics:
     hits = int(confusion[index, index])
     support, predicted = int(confusion[index].sum()), int(confusion[:, index].sum())
     precision = hits / predicted if predicted else None
@@ -99,7 +102,7 @@ def _class_metrics(name: str, confusion: torch.Tensor, index: int) -> ClassMetri
     return ClassMetrics(name, precision, recall, f1, support, predicted)
 
 
-def _macro_mean(classes: Sequence[ClassMetrics], key: str) -> float:
+def _compute_macro_mean(classes: Sequence[ClassMetrics], key: str) -> float:
     values = [getattr(metrics, key) or 0.0 for metrics in classes if metrics.support]
     return sum(values) / len(values)
 
@@ -118,7 +121,7 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
     return low, high
 
 
-def _calibration_error(confidence: torch.Tensor, correct: torch.Tensor) -> float:
+def _compute_calibration_error(confidence: torch.Tensor, correct: torch.Tensor) -> float:
     """Return the expected calibration error: Guo et al. 2017, equation 3.
 
     The examples are sorted into BINS equal bins of confidence (N). The result is the mean absolute

@@ -132,13 +132,15 @@ class _FieldMode(ShapeRules):  # type: ignore[no-untyped-call]  # torch has no t
         outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
         if inputs and outputs:
             named = normalize_function(func, tuple(args), kwargs, normalize_to_only_use_kwargs=True)
-            field = _field_after(func, named.kwargs if named else {}, outputs[0], inputs)
+            field = _compute_field(func, named.kwargs if named else {}, outputs[0], inputs)
             for tensor in outputs:
                 tensor.field = field  # type: ignore[attr-defined]
         return output
 
 
-def _field_after(func: Any, named: Named, output: torch.Tensor, inputs: list[Any]) -> Field | None:
+def _compute_field(
+    func: Any, named: Named, output: torch.Tensor, inputs: list[Any]
+) -> Field | None:
     """Return the field of an output of `func`, called with the arguments `named`.
 
     `inputs` are the arguments that have a field.

@@ -29,7 +29,7 @@ class Timing:
     calls_per_round: int
 
     def as_dict(self, examples: int) -> dict[str, Any]:
-        """Return the fields and `examples_per_s`, the rate of a call on so many examples."""
+        """Return the fields and `examples_per_s`, if a call takes that number of examples."""
         return {**asdict(self), "examples_per_s": examples / self.median_s}
 
 

@@ -153,7 +153,7 @@ def resnext_stage(
     stride: int,
     padding_mode: PaddingMode,
 ) -> nn.Sequential:
-    """Return so many blocks, of which the first has the stride."""
+    """Return `blocks` blocks in a row, of which the first has the stride."""
     first = ResNeXtBlock(in_channels, channels, width, groups, stride, padding_mode)
     rest = (
         ResNeXtBlock(channels, channels, width, groups, 1, padding_mode) for _ in range(1, blocks)

@@ -210,7 +210,7 @@ def stage(
     stride: int,
     padding_mode: PaddingMode,
 ) -> nn.Sequential:
-    """Return so many blocks, of which the first has the stride."""
+    """Return `blocks` blocks in a row, of which the first has the stride."""
     out_channels = channels * block.expansion
     first = block(in_channels, channels, stride, padding_mode)
     others = (block(out_channels, channels, 1, padding_mode) for _ in range(1, blocks))

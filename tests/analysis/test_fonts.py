@@ -16,9 +16,9 @@ CHINESE = "猫 and dog"
 
 @pytest.fixture(autouse=True)
 def _clear_font_cache() -> Iterator[None]:
-    fonts._families.cache_clear()
+    fonts._list_families.cache_clear()
     yield
-    fonts._families.cache_clear()
+    fonts._list_families.cache_clear()
 
 
 def draw(title: str) -> Figure:

@@ -14,7 +14,7 @@ from cnnbench import models
 from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.errors import ConfigError
 
-WITH_A_SMALLEST_SIZE = [
+WITH_MIN_SIZE = [
     pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name
     for name in models.names()
     if models.REGISTRY[name].min_image_size > 1
@@ -50,14 +50,14 @@ def test_common_image_sizes_work_or_error_names_smallest(name: str, size: int) -
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-@pytest.mark.parametrize("name", WITH_A_SMALLEST_SIZE)
+@pytest.mark.parametrize("name", WITH_MIN_SIZE)
 def test_min_image_size_is_smallest_that_works(name: str) -> None:
     spec = models.REGISTRY[name]
     check_forward(name, 1, 10, spec.min_image_size)
     size = spec.min_image_size - 1
+    image = torch.empty(1, 1, size, size, device="meta")
     with torch.device("meta"), pytest.raises((RuntimeError, ValueError)):
-        network = spec.build(in_channels=1, num_classes=10, image_size=size).eval()
-        network(torch.zeros(1, 1, size, size))
+        spec.build(in_channels=1, num_classes=10, image_size=size).eval()(image)
 
 
 @pytest.mark.parametrize("name", SHALLOW)

@@ -23,7 +23,7 @@ ORDERS = [
 
 
 def build(units: int, bottleneck: bool = False, **arguments: object) -> nn.Module:
-    """Build a network with so many units in each stage."""
+    """Build a network with `units` units in each stage."""
     depth = (9 if bottleneck else 6) * units + 2
     torch.manual_seed(0)
     return models.build(

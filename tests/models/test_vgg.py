@@ -12,7 +12,7 @@ Shapes = list[tuple[int, ...]]
 DEPTHS = [11, 13, 16, 19]
 STAGES = [
     *(f"features.{block}" for block in range(5)),
-    *(f"classifier.{layer}" for layer in (0, 1, 4, 7)),
+    *("classifier.0", "classifier.1", "classifier.4", "classifier.7"),
 ]
 
 
