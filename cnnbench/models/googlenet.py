@@ -84,7 +84,7 @@ class GoogLeNet(nn.Module):
             side = (image_size + 15) // 16  # stage 4 follows four halvings, each rounded up
             if side < 5:
                 raise ValueError(
-                    f"auxiliary=true pools 5 x 5 pixels of stage 4, "
+                    "auxiliary=true pools 5 x 5 pixels of stage 4, "
                     f"which has {side} x {side} for images of {image_size} pixels. "
                     "The smallest size for it is data.resize=65."
                 )
@@ -93,7 +93,7 @@ class GoogLeNet(nn.Module):
         self.auxiliary = auxiliary
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Return logits (N, K), or in training the tuple of logits and both auxiliary logits."""
+        """Return logits (N, K); in training with `auxiliary`, also those of both classifiers."""
         maps = self.pool_3(self.inception_3b(self.inception_3a(self.stem(images))))
         maps_4a = self.inception_4a(maps)
         maps_4d = self.inception_4d(self.inception_4c(self.inception_4b(maps_4a)))
