@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # before PyTorch is imported: it sets how threads wait
-from cnnbench.cli.hydra_app import claim_run, compose_config, conf_folder, write_hydra_files
+from cnnbench.cli.claimed_run import claim_run
+from cnnbench.cli.hydra_app import compose_config, conf_folder, write_hydra_files
 
 # isort: split
 from cnnbench.analysis.metrics import Evaluation

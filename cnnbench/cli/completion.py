@@ -21,9 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config, conf_folder
-from cnnbench.cli.options import CFG_PARTS, EXPORT_FORMATS, LATEST, PARSERS
+from cnnbench.cli.options import CFG_PARTS, EXPORT_FORMATS, PARSERS
 from cnnbench.cli.parser import INFO_TOPICS
 from cnnbench.cli.reproduce import MACHINE_KEYS, PARTS
+from cnnbench.cli.run_argument import LATEST
 from cnnbench.config.fields import allowed_by
 from cnnbench.config.overrides import HINTS
 from cnnbench.data.catalog import CATALOG

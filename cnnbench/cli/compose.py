@@ -18,9 +18,9 @@ from omegaconf import DictConfig
 import cnnbench
 from cnnbench import config
 from cnnbench.analysis.format import printable
+from cnnbench.cli.claimed_run import ClaimedRun
 from cnnbench.cli.errors import report
 from cnnbench.cli.hydra_app import (
-    ClaimedRun,
     HydraJob,
     conf_folder,
     is_multirun,
@@ -28,7 +28,8 @@ from cnnbench.cli.hydra_app import (
     log_to_file,
     run_hydra_app,
 )
-from cnnbench.cli.options import PARSERS, locate_run, words_beside
+from cnnbench.cli.options import PARSERS
+from cnnbench.cli.run_argument import locate_run, words_beside
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError, format_count
 from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly, resume_command
 from cnnbench.runs.reading import find_runs, runs_of_this_launch

@@ -4,17 +4,16 @@ import gc
 import logging
 import math
 import os
-import shlex
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -27,6 +26,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from packaging.version import Version
 
 from cnnbench import config
+from cnnbench.cli.claimed_run import (
+    ClaimedRun,
+    claim_run,
+    find_earlier_attempt,
+    refuse_single_run,
+)
 from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, explain_hydra, report
 from cnnbench.cli.process_setup import (
     SIGPIPE_CODE,
@@ -35,29 +40,17 @@ from cnnbench.cli.process_setup import (
     silence_libraries,
 )
 from cnnbench.errors import ConfigError
-from cnnbench.runs.directory import (
-    STATUS,
-    RunDirectory,
-    claim_exactly,
-    claim_new,
-    job_directory_name,
-    require_empty,
-)
+from cnnbench.runs.directory import job_directory_name, require_empty
 from cnnbench.runs.machine import limit_spinning
-from cnnbench.runs.reading import read_config, runs_of_this_launch
 from cnnbench.runs.signals import STOP_SIGNALS, end
 from cnnbench.runs.sweep import JOBS, is_stopped, stop
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.sweeps.jobs import SweepRequest
 from cnnbench.sweeps.slurm import end_or_restart
 
-if TYPE_CHECKING:
-    from cnnbench.training.preflight import Preflight
-
 __all__ = [
     "HydraJob",
     "RunCallback",
-    "claim_run",
     "compose_config",
     "conf_folder",
     "is_multirun",
@@ -79,19 +72,6 @@ SILENT = (
     *("hydra.run.dir=.", "hydra.sweep.dir=.", "hydra.sweep.subdir=.", "hydra.output_subdir=null"),
     *("hydra/job_logging=none", "hydra/hydra_logging=none"),
 )
-
-
-@dataclass(frozen=True)
-class ClaimedRun:
-    """A single run: its configuration, and its directory, which is this process's alone.
-
-    `run` is None if torchrun has restarted: then the run in `directory` is to be resumed.
-    """
-
-    settings: config.Config
-    checked: "Preflight | None"
-    directory: Path
-    run: RunDirectory | None
 
 
 class JobFailedError(Exception):
@@ -290,36 +270,6 @@ def compose_config(overrides: Sequence[str], config_name: str = "train") -> Dict
             VersionBase.instance().setbase(base)
 
 
-def claim_run(
-    composed: DictConfig,
-    directory: Path | None = None,
-    verb: str = "train",
-    *,
-    announce: bool = False,
-) -> ClaimedRun:
-    """Check a configuration, then claim `directory` or, if that is None, what Hydra's part names.
-
-    With `announce`, log the heading of the run as soon as it is known.
-
-    Raises:
-        ConfigError: the configuration is wrong, or the directory holds a run or other files.
-    """
-    settings = config.load_composed(composed)
-    path = directory or Path(composed.hydra.run.dir)
-    require_empty(path, STATUS)
-    from cnnbench.training import preflight  # numpy, which a mistake need not wait for
-
-    checked = preflight.check(settings, announce=announce)
-    claim = claim_new if directory is None and not _is_named(composed) else claim_exactly
-    run = claim(path, verb)
-    return ClaimedRun(settings, checked, run.path, run)
-
-
-def _is_named(composed: DictConfig) -> bool:
-    """Return whether the user has named the directory of a single run."""
-    return any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
-
-
 class RunCallback(Callback):
     """Claim the directory of a single run, check that of a sweep; free memory after a job.
 
@@ -331,12 +281,12 @@ class RunCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         if processes().rank > 0:
             return
-        verb = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
+        command = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
         try:
-            if verb == "train":
-                _refuse_single_run(config)
-            earlier = _find_earlier_attempt(config)
-            self._claimed = earlier or claim_run(config, verb=verb, announce=True)
+            if command == "train":
+                refuse_single_run(config)
+            earlier = find_earlier_attempt(config)
+            self._claimed = earlier or claim_run(config, command=command, announce=True)
         except Exception as error:
             raise SystemExit(report(error)) from error
         with read_write(config), open_dict(config):
@@ -360,35 +310,6 @@ class RunCallback(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Drop the job's configuration, 1 MiB, which Hydra keeps to the end of a sweep."""
         job_return.cfg = job_return.hydra_cfg = None
-
-
-def _refuse_single_run(composed: DictConfig) -> None:
-    """Refuse an experiment that compares values, if it is not run as a sweep."""
-    overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task)
-    given = {word.partition("=")[0].lstrip("+") for word in overrides}
-    params = OmegaConf.select(composed, "hydra.sweeper.params")
-    compared = set(params if isinstance(params, DictConfig) else ()) - given
-    compared -= set(config.REPEATED_KEYS)
-    if compared:
-        keys = " and ".join(sorted(compared))
-        again = shlex.join(["cnnbench", "-m", *overrides])
-        one_run = "For one run, give a value of each."
-        raise ConfigError(f"This is a sweep over {keys}. Add -m: {again}\n{one_run}")
-
-
-def _find_earlier_attempt(composed: DictConfig) -> ClaimedRun | None:
-    """Find this run if torchrun has restarted in the middle of it: its name may hold the time."""
-    if not processes().restarts:
-        return None
-    directory = Path(composed.hydra.run.dir)
-    pattern = directory if _is_named(composed) else directory.with_name("*")
-    for attempt in reversed(runs_of_this_launch(pattern)):
-        settings = config.load_composed(composed)
-        wanted = config.job_identity(config.as_dict(settings))
-        has_config = (attempt / "config.yaml").exists()
-        if not has_config or config.job_identity(read_config(attempt)) == wanted:
-            return ClaimedRun(settings, None, attempt, None)
-    return None
 
 
 def write_hydra_files(composed: DictConfig, directory: Path) -> None:

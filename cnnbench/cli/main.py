@@ -17,7 +17,7 @@ from cnnbench.cli import compose, reproduce
 from cnnbench.cli.errors import report
 from cnnbench.cli.help import HELP_FLAGS, print_help
 from cnnbench.cli.hydra_app import conf_folder
-from cnnbench.cli.options import PARSERS, locate_run, words_beside
+from cnnbench.cli.options import PARSERS
 from cnnbench.cli.process_setup import (
     SIGPIPE_CODE,
     discard_unwritten,
@@ -25,6 +25,7 @@ from cnnbench.cli.process_setup import (
     shield_stream,
     silence_libraries,
 )
+from cnnbench.cli.run_argument import locate_run, words_beside
 from cnnbench.cli.words import explain_command
 from cnnbench.errors import ConfigError
 from cnnbench.runs.reading import check_is_run

@@ -1,21 +1,17 @@
 """The options and words of each command. Nothing here imports torch."""
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from cnnbench.analysis.format import printable
 from cnnbench.cli.parser import INFO_TOPICS, Parser, choice, number
 from cnnbench.config import RESUME_OVERRIDES
 from cnnbench.errors import ConfigError
-from cnnbench.runs.reading import find_latest
 
-__all__ = ["EXPORT_FORMATS", "PARSERS", "locate_run", "words_beside"]
+__all__ = ["CFG_PARTS", "EXPORT_FORMATS", "PARSERS"]
 
 CFG_PARTS = ("job", "hydra", "all")
 EXPORT_FORMATS = ("onnx", "torch_export", "safetensors")
-LATEST = "latest"
 MAX_MISTAKES = 200
 
 NEEDS_RUN = "a run directory"
@@ -354,22 +350,3 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "data": _data,
     "doctor": _doctor,
 }
-
-
-def locate_run(word: str) -> Path:
-    """Return the directory that a word names; print which run `latest` is.
-
-    Raises:
-        ConfigError: there is no run yet.
-    """
-    if word != LATEST or Path(word).is_dir():
-        return Path(word)
-    run = find_latest()
-    print(printable(f"cnnbench: latest is {run}"), file=sys.stderr)
-    return run
-
-
-def words_beside(run: str, arguments: Sequence[str]) -> list[str]:
-    """Return the arguments without the word that names the run."""
-    place = arguments.index(run)
-    return [*arguments[:place], *arguments[place + 1 :]]
