@@ -1,16 +1,14 @@
-"""The options and words of each command. Nothing here imports torch."""
+"""The options and words of each command. This module does not import PyTorch."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
-from cnnbench.cli.parser import INFO_TOPICS, Parser, choice, number
+from cnnbench.cli.hydra_options import build_hydra_options
+from cnnbench.cli.parser import Parser, choice, number
 from cnnbench.config import RESUME_OVERRIDES
-from cnnbench.errors import ConfigError
 
-__all__ = ["CFG_PARTS", "EXPORT_FORMATS", "PARSERS"]
+__all__ = ["EXPORT_FORMATS", "PARSERS"]
 
-CFG_PARTS = ("job", "hydra", "all")
 EXPORT_FORMATS = ("onnx", "torch_export", "safetensors")
 MAX_MISTAKES = 200
 
@@ -21,34 +19,6 @@ VALUES_HELP = "values and choices, as for cnnbench train"
 DATA_HELP = "other data or another device, such as data=mnist or device=cpu"
 
 
-def _hydra_options(multirun: str = "") -> Parser:
-    """Return the options that Hydra documents; `multirun` is the help of -m."""
-    parser = Parser("", "")
-    parser.flag("-m", multirun, "--multirun")
-    cfg, info = choice("--cfg", CFG_PARTS), choice("--info", INFO_TOPICS)
-    whole = "print the configuration alone; --resolve fills in references"
-    parser.option("--cfg job", whole, "-c", type=cfg)
-    parser.option("--info defaults", "print how the configuration is composed", "-i", type=info)
-    parser.option("--config-dir DIR", "add groups and choices of your own", "-cd")
-    complete = 'complete words: eval "$(cnnbench -sc install=bash)"'
-    parser.flag("-sc", complete, "--shell-completion")
-    parser.flag("--hydra-help", "print Hydra's help")
-    # without a text they are not in the help
-    parser.flag("--resolve")
-    parser.flag("--version")
-    parser.flag("--run", "", "-r")
-    parser.option("--config-path DIR", "", "-cp", type=_refuse_config_path)
-    parser.option("--config-name NAME", "", "-cn")
-    parser.option("--package NAME", "", "-p")
-    parser.option("--experimental-rerun FILE")
-    return parser
-
-
-def _refuse_config_path(_: str) -> NoReturn:
-    advice = "Add configurations of your own: --config-dir DIR."
-    raise ConfigError(f"--config-path would hide those of cnnbench. {advice}")
-
-
 def _train() -> Parser:
     parser = Parser(
         "train",
@@ -56,7 +26,7 @@ def _train() -> Parser:
         "cnnbench model=alexnet data.resize=96 train.epochs=5",
         "cnnbench -m optimizer.lr=0.1,0.5 seed=0,1,2 sweep=rates",
     )
-    parser.hydra = _hydra_options("a sweep: a run for each combination of values")
+    parser.hydra = build_hydra_options("a sweep: a run for each combination of values")
     parser.word("KEY=VALUE ...", "values such as train.epochs=5, choices such as model=nin")
     parser.flag("--plot", "draw accuracy and loss on the terminal at the end")
     parser.option("--jobs-file FILE", "with -m: a run for each line of values in FILE, too")
@@ -203,7 +173,7 @@ def _summary() -> Parser:
         "cnnbench summary model=vgg16 data.resize=96 train.batch_size=64 optimizer=adam",
         "cnnbench summary model=lenet --layer features.3",
     )
-    parser.hydra = _hydra_options()
+    parser.hydra = build_hydra_options()
     parser.word("KEY=VALUE ...", VALUES_HELP)
     depth = "put layers together that are more than N parts deep (default: all apart)"
     parser.option("--depth N", depth, type=number("--depth", 1))
@@ -223,7 +193,7 @@ def _benchmark() -> Parser:
         "cnnbench benchmark model=alexnet",
         "cnnbench benchmark -m model=lenet,nin device.precision=fp32,bf16",
     )
-    parser.hydra = _hydra_options("measure several: one for each combination of values")
+    parser.hydra = build_hydra_options("measure several: one for each combination of values")
     parser.details = (
         "Each network leaves a benchmark.json, with its share of the chip's peak. A batch that "
         "does not fit into memory is reported, and never made smaller."
@@ -240,11 +210,11 @@ def _benchmark() -> Parser:
 def _gradcheck() -> Parser:
     parser = Parser(
         "gradcheck",
-        "Compare the layers written by hand with PyTorch's",
+        "Compare the reference implementation of layers with PyTorch's",
         "cnnbench gradcheck model=alexnet data.resize=96",
         "cnnbench gradcheck model=lenet model.padding_mode=reflect train.loss=mse",
     )
-    parser.hydra = _hydra_options()
+    parser.hydra = build_hydra_options()
     parser.details = (
         "Prints the largest differences of each layer and of the network in float64: of outputs, "
         "of gradients from those of autograd, and of gradients from numerical derivatives. The "

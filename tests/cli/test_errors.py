@@ -107,13 +107,13 @@ CONFIGURATION_ERRORS = [
     ("-sc", "-sc needs install=SHELL, uninstall=SHELL or query=SHELL."),
     ("--cfg job -m", "--run, -m, --cfg, --info and --shell-completion exclude each other."),
     ("--resolve", "--resolve is for --cfg and --help."),
-    ("--config-path x", "Add configurations of your own: --config-dir DIR."),
+    ("--config-path x", "Add your own configurations: --config-dir DIR."),
     ("--config-dir nowhere", "nowhere is not a folder."),
     # networks of one's own
     ("+model.widht=2", "lenet takes no argument 'model.widht'"),
     (
         "model=my_module:Tiny",
-        "A network of your own is a name: model=simple_cnn model.name=my_module:Tiny",
+        "A custom model is set by model.name: model=simple_cnn model.name=my_module:Tiny",
     ),
     (
         "model.name=my_module:Tiny model.width=32",

@@ -226,7 +226,7 @@ def test_warnings_of_libraries_are_not_shown(capsys: pytest.CaptureFixture[str])
 @pytest.mark.usefixtures("silenced")
 def test_warnings_of_custom_models_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    show = "_show_as_python_does"
+    show = "_show_python_warning"
     monkeypatch.setattr(process_setup, show, lambda message, *_: shown.append(str(message)))
     warn("a hint", CUSTOM)
     assert shown == ["a hint"]

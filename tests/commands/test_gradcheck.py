@@ -131,7 +131,7 @@ def test_a_network_of_ones_own_may_have_what_those_of_the_zoo_have_not(
         "gradcheck", "model=simple_cnn", "model.name=check_my_module:MyNet", "data.resize=9"
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert "Not written by hand, and torch's in both: Conv2d, GELU." in result.stdout
+    assert "Without a reference implementation, torch's in both: Conv2d, GELU." in result.stdout
     assert "unused" not in result.stdout
 
 
