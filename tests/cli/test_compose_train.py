@@ -2,28 +2,17 @@
 
 import csv
 import json
-import logging
-import os
-import re
-import shlex
-import shutil
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.command import TINY, Command, clean_environment, only_run, run_command
-from helpers.fork_server import ForkServer
-from helpers.image_folders import fill
+from helpers.command import TINY, Command, only_run, run_command
 from helpers.shortcuts import SHORTCUTS
 from helpers.small_runs import SMALL
 from omegaconf import OmegaConf
 
 from cnnbench import config
-from cnnbench.runs import machine
 from cnnbench.trackers import curves
 from cnnbench.training import checkpoint
 
@@ -105,67 +94,6 @@ def test_the_environment_says_device_precision_versions_and_split(smoke: Smoke) 
 def test_threads_spin_briefly_and_that_is_recorded(smoke: Smoke) -> None:
     environment = json.loads((smoke[1] / "environment.json").read_text())
     assert environment["openmp"] == {"GOMP_SPINCOUNT": "20000"}
-
-
-@pytest.mark.skipif(shutil.which("taskset") is None, reason="sets the affinity by taskset")
-def test_threads_are_no_more_than_the_affinity_allows(tmp_path: Path) -> None:
-    cpu = str(min(os.sched_getaffinity(0)))
-    environment = clean_environment(tmp_path) | {"OMP_WAIT_POLICY": "nonsense"}
-    del environment["OMP_NUM_THREADS"]
-    command = ["taskset", "--cpu-list", cpu, sys.executable, "-m", "cnnbench", *TINY]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")  # nor does libgomp say anything of the policy
-    _, _, device, policy, *_ = done.stdout.splitlines()
-    assert device.endswith(", 1 thread")
-    assert policy == "OMP_WAIT_POLICY=nonsense is neither ACTIVE nor PASSIVE: it is ignored."
-
-
-def test_more_threads_than_cpus_are_allowed_and_logged_once(
-    within: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machine, "usable_cpus", lambda: 1)
-    done = within(*TINY, "device.threads=2")
-    assert done.returncode == 0, done.stderr
-    assert (
-        done.stdout.count("device.threads=2 is more than the CPUs that this process may use (1).\n")
-        == 1
-    )
-
-
-@pytest.mark.parametrize("arguments", [SMALL, ("-m", *SMALL, "seed=0,1")], ids=["run", "sweep"])
-def test_lines_of_other_libraries_stay_out_of_the_output(
-    within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
-) -> None:
-    def draw(*_: object) -> None:
-        logging.getLogger("matplotlib.font_manager").warning(
-            "Matplotlib is building the font cache"
-        )
-        logging.getLogger("another").info("generated something")
-
-    monkeypatch.setitem(SHORTCUTS, (curves, "draw"), draw)
-    done = within(*arguments)
-    assert (done.returncode, done.stderr) == (0, "")
-    (log, *_) = (path.read_text() for path in tmp_path.rglob("train.log"))
-    assert "Test accuracy" in log
-    assert not re.search("font cache|generated something", done.stdout + log)
-
-
-@pytest.mark.slow
-def test_a_machine_without_matplotlibs_cache_of_fonts_prints_nothing_of_it(tmp_path: Path) -> None:
-    commands = [
-        (*TINY, "hydra.run.dir=run"),
-        ("inspect", "run"),
-        ("evaluate", "run"),
-        ("report", "run"),
-    ]
-    for number, command in enumerate(commands):
-        fonts = tmp_path / f"fonts{number}"
-        done = run_command(command, tmp_path, {"MPLCONFIGDIR": str(fonts)})
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "font" not in done.stdout.replace(str(fonts), "").lower()
-    assert list((tmp_path / "fonts0").glob("fontlist*"))
 
 
 def test_the_wall_time_is_split_into_parts_that_sum_up(smoke: Smoke) -> None:
@@ -252,33 +180,6 @@ def test_the_last_picture_has_the_test_accuracy_of_the_result(
     assert titles == [title, f"{title}: test accuracy {accuracy:.4f}"]
 
 
-def test_a_sweep_makes_a_directory_for_each_combination(cnnbench: Command, tmp_path: Path) -> None:
-    done = cnnbench(
-        "-m",
-        "optimizer.lr=0.1,0.5",
-        "train.batch_size=64,256",
-        *TINY,
-        "train.epochs=2",
-        "sweep=mine",
-    )
-    assert done.returncode == 0, done.stderr
-    jobs = [
-        path.parent.name
-        for path in (tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json")
-    ]
-    assert len(jobs) == 4
-    assert all("optimizer.lr=0." in job and "train.batch_size=" in job for job in jobs)
-
-
-def test_a_failed_job_does_not_stop_a_sweep_and_gives_its_exit_code(
-    cnnbench: Command, tmp_path: Path
-) -> None:
-    done = cnnbench("-m", "optimizer.lr=1e30,0.5", *TINY, "sweep=mine")
-    assert done.returncode == 4
-    assert "The training loss became" in done.stderr
-    assert len(list((tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json"))) == 1
-
-
 def test_a_network_and_a_group_of_ones_own(cnnbench: Command, tmp_path: Path) -> None:
     (tmp_path / "my_module.py").write_text(
         "from torch import nn\n"
@@ -302,112 +203,3 @@ def test_a_network_and_a_group_of_ones_own(cnnbench: Command, tmp_path: Path) ->
     done = cnnbench(*TINY, *arguments)
     assert done.returncode == 0, done.stderr
     assert "12,730 parameters" in done.stdout
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_run_as_interrupted(
-    forks: ForkServer, tmp_path: Path, number: signal.Signals, code: int
-) -> None:
-    running = forks.start(*TINY, "train.epochs=100000", folder=tmp_path)
-    while running.is_running() and not list(tmp_path.rglob("metrics.csv")):
-        time.sleep(0.01)
-    running.send(number)
-    done = running.wait()
-    assert done.returncode == code
-    assert "Traceback" not in done.stderr
-    assert json.loads((only_run(tmp_path) / "status.json").read_text())["state"] == "interrupted"
-
-
-@pytest.mark.slow
-def test_five_runs_started_at_once_get_five_directories(tmp_path: Path) -> None:
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "cnnbench", *TINY], cwd=tmp_path, env=clean_environment(tmp_path)
-        )
-        for _ in range(5)
-    ]
-    assert [process.wait(timeout=240) for process in processes] == [0] * 5
-    assert len(list(tmp_path.rglob("result.json"))) == 5
-
-
-def test_cfg_job_prints_a_configuration_that_follows_the_recipe(cnnbench: Command) -> None:
-    done = cnnbench("model=alexnet", "data.resize=96", "--cfg", "job", "--resolve")
-    composed = OmegaConf.create(done.stdout)
-    assert (composed.data.resize, composed.train.batch_size, composed.optimizer.lr) == (
-        96,
-        128,
-        0.01,
-    )
-
-
-def test_version(cnnbench: Command) -> None:
-    assert cnnbench("--version").stdout.startswith("cnnbench 0.")
-
-
-def test_data_lists_what_is_here_and_what_is_not(cnnbench: Command) -> None:
-    done = cnnbench("data")
-    assert done.returncode == 0
-    assert "sample: part of Fashion-MNIST, licence MIT" in done.stdout
-    assert "mnist: MNIST, licence CC BY-SA 3.0" in done.stdout
-    assert "not on this machine: train-images-idx3-ubyte" in done.stdout
-
-
-CHDIR = "hydra.job.chdir=true"
-
-
-def test_a_run_with_chdir_takes_and_prints_paths_as_typed(within: Command, tmp_path: Path) -> None:
-    fill(tmp_path / "photos", {"Bag": 12, "Sandal": 12})
-    data = ("data=folder", "data.path=photos", "data.image_size=8")
-    small = [word for word in SMALL if not word.startswith("data")]
-    done = within(*small, *data, CHDIR, "hydra.run.dir=run")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "run" in done.stdout.splitlines()
-    assert (tmp_path / "run" / "result.json").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run"]
-
-
-def test_interrupted_with_chdir_a_run_prints_how_to_resume(
-    forks: ForkServer, tmp_path: Path
-) -> None:
-    strikes = [(int(signal.SIGINT), "step", 3)]
-    done = forks.run(*SMALL, CHDIR, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
-    hint = "To resume: cnnbench resume run\n"
-    assert (done.returncode, hint in done.stderr) == (130, True), done.stderr
-
-
-def test_a_sweep_with_chdir_is_stopped_by_a_job_that_fails(within: Command, tmp_path: Path) -> None:
-    rates = ("optimizer.lr=1e30,0.01", "sweep_on_error=stop", "sweep=mine")
-    done = within("-m", *SMALL, *rates, CHDIR)
-    assert (done.returncode, "Not begun: the sweep was stopped." in done.stdout) == (4, True), done
-    (again,) = re.findall(r"To resume from there: cnnbench (.*)", done.stderr)
-    _, job, _ = shlex.split(again)
-    assert (tmp_path / job / "status.json").exists()
-
-
-OTHERS = "'.' already exists and is not an empty folder. Name another directory"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [("hydra.run.dir=.",), ("benchmark", "hydra.run.dir=."),
-     ("-m", "seed=0,1", "hydra.sweep.dir=."),
-     ("-m", "seed=0,1", "hydra.sweep.dir=.", "hydra/sweeper=basic"),
-     ("benchmark", "-m", "seed=0,1", "hydra.sweep.dir=.")],
-    ids=" ".join,
-)  # fmt: skip
-def test_a_folder_with_other_files_is_refused_and_left_alone(
-    within: Command, tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
-    (tmp_path / "notes").touch()
-    done = within(*arguments, *SMALL)
-    assert (done.returncode, OTHERS in done.stderr) == (2, True), done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["notes"]
-
-
-def test_an_empty_folder_is_taken_for_a_run_or_a_sweep(within: Command, tmp_path: Path) -> None:
-    for name in ("run", "sweep"):
-        (tmp_path / name).mkdir()
-    assert within(*SMALL, "hydra.run.dir=run").returncode == 0
-    sweep = ("-m", *SMALL, "seed=0", "hydra.sweep.dir=sweep")
-    assert within(*sweep).returncode == 0
-    assert "1 of 1 job finished already." in within(*sweep).stdout

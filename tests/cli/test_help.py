@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.command import Command
 
-from cnnbench.cli.main import COMMANDS
-from cnnbench.cli.options import EXPORT_FORMATS, PARSERS
-from cnnbench.errors import ConfigError
-from cnnbench.training.export import FORMATS
+from cnnbench.cli.options import PARSERS
 
 COMPOSING = ("train", "summary", "benchmark", "gradcheck")
 
@@ -20,11 +17,6 @@ def examples(text: str) -> list[list[str]]:
     below = text.lower().partition("examples:")[2]
     lines = re.findall(r"^  (cnnbench .*|cnnbench)$", below, re.MULTILINE)
     return [shlex.split(re.split(r" {2,}| \| ", line)[0])[1:] for line in lines]
-
-
-def test_every_command_has_a_parser_and_a_line_in_the_overview(within: Command) -> None:
-    shown = re.findall(r"^  (\w+) +[A-Z]", within("--help").stdout, re.MULTILINE)
-    assert sorted(COMMANDS) == sorted(PARSERS) == sorted(shown)
 
 
 def test_the_overview_fits_one_screen(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,30 +73,6 @@ def test_the_help_of_training_lists_choices_as_they_are_typed(
     assert "own," not in within("train", "--help", "--config-dir", "nowhere").stdout.split()
 
 
-def test_the_formats_of_an_export_are_those_that_the_help_names() -> None:
-    assert tuple(FORMATS) == EXPORT_FORMATS
-
-
 def test_other_helps_are_those_of_hydra(within: Command) -> None:
     assert "== Flags ==" in within("--hydra-help").stdout
     assert "name: mlp" in within("model=mlp", "--info").stdout
-
-
-VALUES = {
-    **dict.fromkeys(("--cfg", "-c"), ("job",)),
-    **dict.fromkeys(("--info", "-i"), ("all",)),
-    **dict.fromkeys(("--package", "-p", "--config-name", "-cn", "--config-dir", "-cd"), ("x",)),
-    "--experimental-rerun": ("x",),
-}
-
-
-def test_the_options_of_hydra_are_known(within: Command) -> None:
-    flags = re.findall(r"^(--?[\w-]+(?:,-\w+)?) :", within("--hydra-help").stdout, re.MULTILINE)
-    assert len(flags) > 10
-    for flag in {name for names in flags for name in names.split(",")} - {"--help", "-h"}:
-        words = [flag, *VALUES.get(flag, ())]
-        if flag in ("--config-path", "-cp"):
-            with pytest.raises(ConfigError, match="--config-path would hide"):
-                PARSERS["train"]().read([flag, "x"])
-        else:
-            assert PARSERS["train"]().read(words)[1] == words

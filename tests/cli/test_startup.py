@@ -1,16 +1,13 @@
 """What the command leaves undone so that it starts fast. The time itself is measured in benchmarks/startup.py."""
 
-import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import TINY, Command, clean_environment
+from helpers.command import TINY, clean_environment
 from helpers.small_runs import Runs
 from PIL import Image
-
-from cnnbench.cli import compose
 
 IMPORTED_BY_THE_COMMAND = """
 import sys
@@ -71,25 +68,3 @@ def test_an_image_is_classified_without_what_else_pytorch_and_cnnbench_can_do(
         "torch PIL torch._dynamo torch._inductor torchvision sympy matplotlib onnx onnxruntime"
     )
     assert imported(watched, ("predict", "run", "black.png"), tmp_path) == "['torch', 'PIL']"
-
-
-def test_a_configuration_composed_before_leaves_nothing_in_the_next(within: Command) -> None:
-    first = within("--cfg", "job", "optimizer=adam").stdout
-    within(
-        "--cfg", "job", "model=alexnet", "optimizer=rmsprop", "+model.width=3", "train.epochs=99"
-    )
-    assert within("--cfg", "job", "optimizer=adam").stdout == first
-
-
-def test_garbage_is_collected_while_a_job_runs(
-    within: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    collected: list[bool] = []
-    monkeypatch.setattr(compose, "train_job", lambda *_, plot: collected.append(gc.isenabled()))
-    within("data=sample", "device=cpu")
-    assert collected == [True]
-
-
-def test_garbage_is_collected_after_a_command_without_a_job(within: Command) -> None:
-    within("--cfg", "job")
-    assert gc.isenabled()

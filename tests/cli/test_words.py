@@ -58,23 +58,6 @@ def test_a_word_that_is_no_override_is_answered(words: str, message: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        "-m seed=1,2 model=mlp",
-        "--config-dir mine experiment=x --cfg job -p train",
-        "--info defaults-tree seed=1",
-        "--info",
-        "-sc query=bash",
-        "~data.root ~tracker +model.width=3 ++seed=1",
-        "data.path= seed=1",
-        "data.path=a=b hydra/launcher=joblib",
-    ],
-)
-def test_words_of_hydra_pass(words: str) -> None:
-    PARSERS["train"]().read(words.split())
-
-
-@pytest.mark.parametrize(
     ("command", "arguments", "message"),
     [
         ("trian", [], "There is no command 'trian'. Did you mean 'train'?"),

@@ -1,15 +1,12 @@
 """`cnnbench summary` and `cnnbench models`, by the installed command."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.command import TINY, Command, clean_environment
-
-from cnnbench import models
+from helpers.command import TINY, Command
 
 
 def summarised(within: Command, *arguments: str) -> Any:
@@ -188,28 +185,6 @@ def test_a_mistake_in_a_network_of_ones_own_is_no_bug_of_cnnbench(
 ) -> None:
     result = within(*arguments.format(own).split())
     assert (result.returncode, message in result.stderr) == (2, True), result.stderr
-
-
-def test_a_reader_who_has_read_enough_gets_no_error_but_a_code_for_it(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cnnbench", "summary", "model=resnet110"],
-        cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    process.stdout.close()
-    _, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (141, "")
-
-
-def test_models_lists_the_registry_with_recipes_and_takes_no_arguments(within: Command) -> None:
-    assert within("models", "lenet").returncode == 2
-    lines = [" ".join(line.split()) for line in within("models").stdout.splitlines()]
-    assert any(
-        line.startswith("alexnet 46,764,746 67 224 128 0.01 0 10 Krizhevsky") for line in lines
-    )
-    assert [line.split()[0] for line in lines[1 : 1 + len(models.REGISTRY)]] == list(
-        models.REGISTRY
-    )
 
 
 def test_a_last_batch_that_cannot_be_trained_on_is_refused_beforehand(within: Command) -> None:

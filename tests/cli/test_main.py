@@ -1,0 +1,72 @@
+"""The command line as a whole: commands, versions, streams, signals and exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers.command import TINY, Command, clean_environment, only_run
+from helpers.fork_server import ForkServer
+from helpers.paths import ROOT
+
+import cnnbench as package
+
+
+def test_version(cnnbench: Command) -> None:
+    assert cnnbench("--version").stdout.startswith("cnnbench 0.")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_as_interrupted(
+    forks: ForkServer, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    running = forks.start(*TINY, "train.epochs=100000", folder=tmp_path)
+    while running.is_running() and not list(tmp_path.rglob("metrics.csv")):
+        time.sleep(0.01)
+    running.send(number)
+    done = running.wait()
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert json.loads((only_run(tmp_path) / "status.json").read_text())["state"] == "interrupted"
+
+
+@pytest.mark.parametrize("words", [["version"], ["-V"], ["--version"], ["train", "--version"]])
+def test_the_version_is_printed(cnnbench: Command, words: list[str]) -> None:
+    assert cnnbench(*words).stdout == f"cnnbench {package.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["report"], ["model=mlp"]])
+def test_help_is_a_command_too(cnnbench: Command, command: list[str]) -> None:
+    assert cnnbench("help", *command).stdout == cnnbench(*command, "--help").stdout
+
+
+def test_a_working_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    shell = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -m cnnbench models'
+    command = ["sh", "-c", shell, sys.executable]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    said = "cnnbench: The working folder is gone. Change to another.\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_a_reader_who_has_read_enough_gets_no_error_but_a_code_for_it(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cnnbench", "summary", "model=resnet110"],
+        cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (141, "")

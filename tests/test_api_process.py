@@ -1,0 +1,203 @@
+"""The commands from Python: their numbers, files and words; the process stays as it was."""
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import hydra
+import pytest
+from helpers.command import TINY, clean_environment, only_run
+from helpers.compare_runs import differences
+from hydra import version
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+
+import cnnbench
+from cnnbench.api import Row, train
+from cnnbench.errors import ConfigError
+
+ONE_EPOCH = (*TINY, "train.epochs=1", "train.fail_if_not_learning=false")
+LOG = logging.getLogger("cnnbench")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def status(directory: Path) -> dict[str, str]:
+    return json.loads((directory / "status.json").read_text())
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_sigint_is_raised_once_the_run_is_saved(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(*TINY, on_epoch=lambda row: os.kill(os.getpid(), signal.SIGINT))
+    run = only_run(tmp_path)
+    assert status(run)["state"] == "interrupted"
+    assert (run / "checkpoints" / "last.pt").exists()
+
+
+def test_a_schedulers_signal_reaches_its_handler_once_the_run_is_saved() -> None:
+    states = []
+
+    def handle(number: int, frame: object) -> None:
+        states.append(json.loads((only_run(Path()) / "status.json").read_text())["state"])
+
+    before = signal.signal(signal.SIGUSR2, handle)
+    try:
+        with pytest.raises(SystemExit):
+            train(*TINY, on_epoch=lambda row: os.kill(os.getpid(), signal.SIGUSR2))
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert states == ["interrupted"]
+
+
+def test_the_callers_signal_handlers_are_as_before() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    train(*ONE_EPOCH)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_the_callers_logging_is_as_before() -> None:
+    def state() -> list[object]:
+        root = logging.getLogger()
+        return [
+            root.level,
+            LOG.level,
+            LOG.propagate,
+            *root.handlers,
+            *LOG.handlers,
+            *root.filters,
+            *LOG.filters,
+        ]
+
+    before = state()
+    train(*ONE_EPOCH)
+    assert state() == before
+
+
+class Heard(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+@pytest.mark.parametrize(
+    ("level", "hears"), [(logging.WARNING, False), (logging.INFO, True)], ids=["warning", "info"]
+)
+def test_the_caller_hears_what_its_level_lets_through(
+    level: int, hears: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+    monkeypatch.setattr(LOG, "handlers", [heard])
+    monkeypatch.setattr(LOG, "level", level)
+    logging.getLogger().manager._clear_cache()
+    train(*ONE_EPOCH)
+    assert any("Test accuracy" in line for line in heard.lines) == hears
+
+
+def test_the_log_of_the_run_does_not_depend_on_the_callers_level(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "level", logging.ERROR)
+    logging.getLogger().manager._clear_cache()
+    logged = (train(*ONE_EPOCH).directory / "train.log").read_text()
+    assert " INFO lenet_relu on part of Fashion-MNIST at " in logged.partition("\n")[0]
+    assert "INFO Test accuracy" in logged
+
+
+def test_prints_nothing(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        logging.getLogger(), "handlers", []
+    )  # those of a command that ran before in this process
+    train(*ONE_EPOCH)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_progress_alone_prints_the_lines_of_the_log_and_a_bar(
+    progress: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    directory = train(*TINY, progress=progress).directory
+    log = (directory / "train.log").read_text()
+    logged = re.findall(r"^\S+ \S+ [A-Z]+ (.*)$", log, re.MULTILINE)
+    printed = capsys.readouterr()
+    assert os.path.relpath(directory) in logged
+    assert printed.out.splitlines() == (logged if progress else [])
+    assert ("examples/s" in printed.err) is progress
+    assert "TQDM_DISABLE" not in os.environ
+
+
+def test_leaves_hydra_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "application.yaml").write_text("defaults: [schema, _self_]\nkey: 1\n")
+    store = ConfigStore.instance()
+    kept = dict(store.repo)
+    store.store("schema", {"theirs": True})
+    try:
+        with hydra.initialize_config_dir(str(tmp_path / "theirs"), version_base="1.2"):
+            application = GlobalHydra.instance().hydra
+            train(*ONE_EPOCH)
+            assert GlobalHydra.instance().hydra is application
+            assert str(version.getbase()) == "1.2"
+            assert hydra.compose("application") == {"theirs": True, "key": 1}
+    finally:
+        store.repo = kept
+
+
+def test_leaves_no_hydra_where_there_was_none() -> None:
+    GlobalHydra.instance().clear()
+    train(*ONE_EPOCH)
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_a_second_run_at_the_same_time_is_refused() -> None:
+    def again(row: Row) -> None:
+        with pytest.raises(ConfigError, match="A run is under way in this process"):
+            train(*TINY)
+
+    train(*ONE_EPOCH, on_epoch=again)
+
+
+def test_has_the_same_numbers_in_another_thread(tmp_path: Path) -> None:
+    thread = threading.Thread(
+        target=train, args=TINY, kwargs={"directory": tmp_path / "in_a_thread"}
+    )
+    thread.start()
+    thread.join()
+    assert differences(train(*TINY).directory, tmp_path / "in_a_thread") == []
+
+
+IMPORTS = """
+import os, sys
+import cnnbench
+print("torch" in sys.modules, cnnbench.errors.ConfigError.exit_code, hasattr(cnnbench, "nothing"))
+try:
+    cnnbench.api
+except ImportError:
+    print(os.environ["GOMP_SPINCOUNT"])
+"""
+
+
+def test_pytorch_is_imported_by_the_api_alone_once_threads_are_set(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError")
+    command = [sys.executable, "-c", IMPORTS]
+    environment = clean_environment(tmp_path)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("False 2 False\n20000\n", "")
+
+
+def test_the_api_is_an_attribute_of_the_package() -> None:
+    assert cnnbench.__getattr__("api").train is train
