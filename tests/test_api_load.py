@@ -25,11 +25,11 @@ ONE_EPOCH = (*TINY, "train.epochs=1", "train.fail_if_not_learning=false")
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _change_to_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_results_are_shown_in_a_line() -> None:
+def test_repr_of_results_is_one_line() -> None:
     result = train(*ONE_EPOCH, directory="run")
     figures = f"value={result.value:.4f}, test_accuracy={result.test_accuracy:.4f}"
     assert repr(result) == f"Result('run', epochs=1, {figures})"
@@ -44,7 +44,9 @@ def run(runs: Runs, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_evaluate_has_the_figures_of_the_command(run: Path, within: Command, kind: type) -> None:
+def test_evaluate_returns_the_metrics_of_the_command(
+    run: Path, within: Command, kind: type
+) -> None:
     assert within("evaluate", "run", "data.test_examples=10").returncode == 0
     recorded = json.loads((run / "evaluation_data.test_examples=10.json").read_text())
     before = contents(run)
@@ -55,7 +57,7 @@ def test_evaluate_has_the_figures_of_the_command(run: Path, within: Command, kin
 
 
 @pytest.mark.usefixtures("run")
-def test_evaluate_compares_classes_of_other_names_by_order_if_it_is_told_to(
+def test_evaluate_matches_other_class_names_by_order_on_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     other = dataclasses.replace(CATALOG["sample"], name="mnist", classes=tuple("0123456789"))
@@ -66,7 +68,7 @@ def test_evaluate_compares_classes_of_other_names_by_order_if_it_is_told_to(
 
 
 @pytest.mark.usefixtures("run")
-def test_load_gives_the_network_its_classes_and_what_its_images_are() -> None:
+def test_load_returns_the_network_its_classes_and_preprocessing() -> None:
     network = load("run", "device=cpu")
     images = torch.tensor(clothes()[:3]).view(3, 1, 28, 28)
     assert (len(network.classes), network.classes[0]) == (10, "T-shirt/top")
@@ -85,7 +87,7 @@ def test_images_of_another_type_or_shape_are_refused(shape: tuple[int, ...]) -> 
 
 
 @pytest.mark.usefixtures("run")
-def test_predict_has_the_classes_of_the_command(within: Command, tmp_path: Path) -> None:
+def test_predict_returns_the_classes_of_the_command(within: Command, tmp_path: Path) -> None:
     Image.fromarray(clothes()[0]).save("shirt.png")
     Path("notes.png").write_text("these are notes")
     (told,) = json.loads(within("predict", "run", "shirt.png", "--json", "--topk", "4").stdout)
@@ -100,7 +102,7 @@ def test_predict_has_the_classes_of_the_command(within: Command, tmp_path: Path)
 
 
 @pytest.mark.parametrize("call", [load, evaluate, lambda run, **more: predict(run, [], **more)])
-def test_code_of_an_untrusted_run_is_run_with_consent_alone(
+def test_custom_model_of_an_untrusted_run_needs_allow_custom_model(
     call: Callable[..., object], within: Command, tmp_path: Path
 ) -> None:
     marks = "from pathlib import Path\nPath('mark').touch()\n"
@@ -115,7 +117,7 @@ def test_code_of_an_untrusted_run_is_run_with_consent_alone(
     del sys.modules["own"]
 
 
-def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"## From Python\n.*?```python\n(.*?)```", page, re.DOTALL)
     Image.fromarray(clothes()[0]).save("shirt.png")

@@ -27,7 +27,7 @@ LOG = logging.getLogger("cnnbench")
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _change_to_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -36,7 +36,7 @@ def status(directory: Path) -> dict[str, str]:
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_sigint_is_raised_once_the_run_is_saved(tmp_path: Path) -> None:
+def test_sigint_is_raised_after_the_run_is_saved(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(*TINY, on_epoch=lambda row: os.kill(os.getpid(), signal.SIGINT))
     run = only_run(tmp_path)
@@ -44,7 +44,7 @@ def test_a_sigint_is_raised_once_the_run_is_saved(tmp_path: Path) -> None:
     assert (run / "checkpoints" / "last.pt").exists()
 
 
-def test_a_schedulers_signal_reaches_its_handler_once_the_run_is_saved() -> None:
+def test_scheduler_signal_reaches_its_handler_after_the_run_is_saved() -> None:
     states = []
 
     def handle(number: int, frame: object) -> None:
@@ -59,13 +59,13 @@ def test_a_schedulers_signal_reaches_its_handler_once_the_run_is_saved() -> None
     assert states == ["interrupted"]
 
 
-def test_the_callers_signal_handlers_are_as_before() -> None:
+def test_train_restores_signal_handlers() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     train(*ONE_EPOCH)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_the_callers_logging_is_as_before() -> None:
+def test_train_restores_logging() -> None:
     def state() -> list[object]:
         root = logging.getLogger()
         return [
@@ -95,7 +95,7 @@ class Heard(logging.Handler):
 @pytest.mark.parametrize(
     ("level", "hears"), [(logging.WARNING, False), (logging.INFO, True)], ids=["warning", "info"]
 )
-def test_the_caller_hears_what_its_level_lets_through(
+def test_handlers_of_the_caller_get_lines_of_its_level(
     level: int, hears: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = Heard()
@@ -106,7 +106,7 @@ def test_the_caller_hears_what_its_level_lets_through(
     assert any("Test accuracy" in line for line in heard.lines) == hears
 
 
-def test_the_log_of_the_run_does_not_depend_on_the_callers_level(
+def test_train_log_does_not_depend_on_the_log_level_of_the_caller(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "level", logging.ERROR)
@@ -116,7 +116,9 @@ def test_the_log_of_the_run_does_not_depend_on_the_callers_level(
     assert "INFO Test accuracy" in logged
 
 
-def test_prints_nothing(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_prints_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         logging.getLogger(), "handlers", []
     )  # those of a command that ran before in this process
@@ -125,7 +127,7 @@ def test_prints_nothing(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("progress", [False, True])
-def test_progress_alone_prints_the_lines_of_the_log_and_a_bar(
+def test_progress_prints_log_lines_and_a_bar(
     progress: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
@@ -140,7 +142,7 @@ def test_progress_alone_prints_the_lines_of_the_log_and_a_bar(
     assert "TQDM_DISABLE" not in os.environ
 
 
-def test_leaves_hydra_as_it_was(tmp_path: Path) -> None:
+def test_train_restores_hydra(tmp_path: Path) -> None:
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "application.yaml").write_text("defaults: [schema, _self_]\nkey: 1\n")
     store = ConfigStore.instance()
@@ -157,13 +159,13 @@ def test_leaves_hydra_as_it_was(tmp_path: Path) -> None:
         store.repo = kept
 
 
-def test_leaves_no_hydra_where_there_was_none() -> None:
+def test_train_leaves_hydra_uninitialized() -> None:
     GlobalHydra.instance().clear()
     train(*ONE_EPOCH)
     assert not GlobalHydra.instance().is_initialized()
 
 
-def test_a_second_run_at_the_same_time_is_refused() -> None:
+def test_concurrent_run_in_one_process_is_refused() -> None:
     def again(row: Row) -> None:
         with pytest.raises(ConfigError, match="A run is under way in this process"):
             train(*TINY)
@@ -171,7 +173,7 @@ def test_a_second_run_at_the_same_time_is_refused() -> None:
     train(*ONE_EPOCH, on_epoch=again)
 
 
-def test_has_the_same_numbers_in_another_thread(tmp_path: Path) -> None:
+def test_train_in_another_thread_has_the_same_numbers(tmp_path: Path) -> None:
     thread = threading.Thread(
         target=train, args=TINY, kwargs={"directory": tmp_path / "in_a_thread"}
     )
@@ -191,7 +193,7 @@ except ImportError:
 """
 
 
-def test_pytorch_is_imported_by_the_api_alone_once_threads_are_set(tmp_path: Path) -> None:
+def test_only_the_api_imports_torch_after_setting_threads(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError")
     command = [sys.executable, "-c", IMPORTS]
     environment = clean_environment(tmp_path)
@@ -199,5 +201,5 @@ def test_pytorch_is_imported_by_the_api_alone_once_threads_are_set(tmp_path: Pat
     assert (done.stdout, done.stderr) == ("False 2 False\n20000\n", "")
 
 
-def test_the_api_is_an_attribute_of_the_package() -> None:
+def test_api_is_an_attribute_of_the_package() -> None:
     assert cnnbench.__getattr__("api").train is train

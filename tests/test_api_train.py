@@ -15,7 +15,7 @@ ONE_EPOCH = (*TINY, "train.epochs=1", "train.fail_if_not_learning=false")
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _change_to_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -23,12 +23,12 @@ def status(directory: Path) -> dict[str, str]:
     return json.loads((directory / "status.json").read_text())
 
 
-def test_has_the_numbers_of_the_command_line(within: Command, tmp_path: Path) -> None:
+def test_train_has_the_numbers_of_the_command_line(within: Command, tmp_path: Path) -> None:
     within(*TINY, "hydra.run.dir=typed")
     assert differences(train(*TINY).directory, tmp_path / "typed") == []
 
 
-def test_leaves_the_files_of_the_command_line(within: Command, tmp_path: Path) -> None:
+def test_train_writes_the_files_of_the_command_line(within: Command, tmp_path: Path) -> None:
     within(*TINY, "hydra.run.dir=typed")
     ours, typed = (
         {path.relative_to(run) for path in run.rglob("*")}
@@ -38,7 +38,7 @@ def test_leaves_the_files_of_the_command_line(within: Command, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["config.yaml", ".hydra/config.yaml", ".hydra/overrides.yaml"])
-def test_records_the_configuration_as_the_command_line_does(
+def test_train_records_the_configuration_of_the_command_line(
     name: str, within: Command, tmp_path: Path
 ) -> None:
     overrides = (*TINY, "sweep=one")
@@ -49,7 +49,7 @@ def test_records_the_configuration_as_the_command_line_does(
     assert ours == typed
 
 
-def test_the_result_says_what_the_records_say() -> None:
+def test_result_equals_the_records() -> None:
     result = train(*TINY)
     with (result.directory / "metrics.csv").open() as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
@@ -64,19 +64,19 @@ def test_the_result_says_what_the_records_say() -> None:
     )
 
 
-def test_without_a_validation_set_runs_are_compared_by_the_last_test_accuracy() -> None:
+def test_value_without_validation_set_is_the_last_test_accuracy() -> None:
     result = train(*TINY, "data.validation=0")
     assert (result.best, result.value) == (None, result.rows[-1]["test_accuracy"])
 
 
-def test_the_directory_is_named_as_the_command_names_it(tmp_path: Path) -> None:
+def test_default_directory_is_that_of_the_command(tmp_path: Path) -> None:
     directory = train(*ONE_EPOCH).directory
     assert directory == only_run(tmp_path)
     assert directory.parent == tmp_path / "outputs" / "lenet_relu-sample-28px"
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_takes_the_directory_it_is_given(tmp_path: Path, kind: type) -> None:
+def test_directory_argument_is_used(tmp_path: Path, kind: type) -> None:
     assert train(*ONE_EPOCH, directory=kind("here")).directory == tmp_path / "here"
 
 
@@ -93,16 +93,16 @@ def test_a_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:
         train(*TINY, directory=tmp_path / "here")
 
 
-def test_on_epoch_is_given_each_row() -> None:
+def test_on_epoch_gets_each_row() -> None:
     given: list[Row] = []
     assert train(*TINY, on_epoch=given.append).rows == given
 
 
-def test_what_on_epoch_does_to_its_row_stays_its_own() -> None:
+def test_on_epoch_gets_a_copy_of_the_row() -> None:
     assert "mine" not in train(*TINY, on_epoch=lambda row: row.update(mine=1.0)).rows[0]
 
 
-def test_on_epoch_stops_a_run_by_returning_false() -> None:
+def test_on_epoch_stops_the_run_by_returning_false() -> None:
     result = train(*TINY, on_epoch=lambda row: False)
     assert result.stopped
     assert len(result.rows) == 1
@@ -110,7 +110,7 @@ def test_on_epoch_stops_a_run_by_returning_false() -> None:
     assert result.test_accuracy is None
 
 
-def test_a_stopped_run_is_recorded_as_interrupted() -> None:
+def test_stopped_run_is_recorded_as_interrupted() -> None:
     directory = train(*TINY, on_epoch=lambda row: False).directory
     assert (status(directory)["state"], status(directory)["error"]) == (
         "interrupted",
@@ -118,14 +118,12 @@ def test_a_stopped_run_is_recorded_as_interrupted() -> None:
     )
 
 
-def test_the_test_set_of_a_stopped_run_is_not_measured() -> None:
+def test_stopped_run_has_no_test_result() -> None:
     directory = train(*TINY, on_epoch=lambda row: row["epoch"] < 2).directory
     assert not (directory / "result.json").exists()
 
 
-def test_a_stopped_run_goes_on_to_the_numbers_of_one_never_stopped(
-    within: Command, tmp_path: Path
-) -> None:
+def test_stopped_run_resumes_to_the_same_numbers(within: Command, tmp_path: Path) -> None:
     stopped = train(
         *TINY, "train.checkpoint_every.epochs=null", on_epoch=lambda row: False
     ).directory
@@ -137,7 +135,7 @@ class PrunedError(Exception):
     """As searches have one."""
 
 
-def test_an_exception_of_on_epoch_is_passed_on_and_recorded(tmp_path: Path) -> None:
+def test_exception_of_on_epoch_is_raised_and_recorded(tmp_path: Path) -> None:
     def prune(row: Row) -> None:
         raise PrunedError("worse than others")
 
@@ -152,7 +150,7 @@ def test_an_exception_of_on_epoch_is_passed_on_and_recorded(tmp_path: Path) -> N
     ["lr=0.1", "model=lenett", "+model=alexnet", "data.resize=3", "train.epochs=some", "a b",
      "+nothing=1", "device.precision=fp8"],
 )  # fmt: skip
-def test_a_mistake_is_told_in_the_words_of_the_command_line(override: str, within: Command) -> None:
+def test_errors_have_the_messages_of_the_command_line(override: str, within: Command) -> None:
     typed = within("data=sample", "device=cpu", override)
     assert typed.returncode == 2
     with pytest.raises(ConfigError) as told:
@@ -161,7 +159,7 @@ def test_a_mistake_is_told_in_the_words_of_the_command_line(override: str, withi
 
 
 @pytest.mark.parametrize("override", ["optimizer.lr=0.1,0.2", "-m", "--help"])
-def test_what_is_for_the_command_line_alone_is_refused(override: str) -> None:
+def test_flags_of_the_command_line_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=override):
         train(override)
 
@@ -172,7 +170,7 @@ def test_divergence_is_raised(tmp_path: Path) -> None:
     assert status(only_run(tmp_path))["state"] == "failed"
 
 
-def test_after_a_run_that_failed_there_can_be_another() -> None:
+def test_train_works_after_a_failed_run() -> None:
     with pytest.raises(ConfigError):
         train("lr=0.1")
     assert train(*ONE_EPOCH).test_accuracy is not None

@@ -102,11 +102,11 @@ def test_imports_go_downwards(path: Path) -> None:
         ("cnnbench", "from cnnbench.errors import ConfigError"),
     ],
 )
-def test_an_upward_or_sideways_import_is_caught(module: str, source: str) -> None:
+def test_upward_or_sideways_import_is_found(module: str, source: str) -> None:
     assert len(forbidden(source, module)) == 1
 
 
-def test_downward_own_and_foreign_imports_are_allowed() -> None:
+def test_downward_and_external_imports_are_allowed() -> None:
     source = "import torch\nimport cnnbench\nfrom cnnbench.training import loop\nfrom cnnbench.errors import ConfigError"
     assert forbidden(source, "cnnbench.training.engine") == []
 
@@ -120,7 +120,7 @@ def test_downward_own_and_foreign_imports_are_allowed() -> None:
     ],
     ids=label,
 )
-def test_a_network_needs_torch_and_the_standard_library_alone(path: Path) -> None:
+def test_networks_import_only_torch_and_the_standard_library(path: Path) -> None:
     assert roots(path.read_text()) - sys.stdlib_module_names <= {"torch"}
 
 
@@ -131,9 +131,7 @@ def test_a_network_needs_torch_and_the_standard_library_alone(path: Path) -> Non
         ("omegaconf", {"config/overrides.py"}),
     ],
 )
-def test_below_the_command_line_and_sweeps_none_knows_hydra(
-    library: str, importers: set[str]
-) -> None:
+def test_only_the_command_line_and_sweeps_import_hydra(library: str, importers: set[str]) -> None:
     """But for the grammar of values, which is in one place."""
     below = [path for path in SOURCES if label(path).split("/")[0] not in ("cli", "sweeps")]
     assert {label(path) for path in below if library in roots(path.read_text())} == importers
@@ -178,7 +176,7 @@ def private_uses(source: str) -> list[str]:
 @pytest.mark.parametrize(
     "path", [*SOURCES, *sorted(PLUGINS.glob("*.py"))], ids=lambda path: path.stem
 )
-def test_hydra_is_used_by_its_documented_interfaces(path: Path) -> None:
+def test_only_documented_interfaces_of_hydra_are_used(path: Path) -> None:
     assert private_uses(path.read_text()) == []
 
 
@@ -194,7 +192,7 @@ def test_hydra_is_used_by_its_documented_interfaces(path: Path) -> None:
         "from hydra import compose\nsetattr(compose, 'x', 1)",
     ],
 )
-def test_private_hydra_is_caught(source: str) -> None:
+def test_private_use_of_hydra_is_found(source: str) -> None:
     assert len(private_uses(source)) == 1
 
 

@@ -20,7 +20,7 @@ OTHERS = "'.' already exists and is not an empty folder. Name another directory"
      ("benchmark", "-m", "seed=0,1", "hydra.sweep.dir=.")],
     ids=" ".join,
 )  # fmt: skip
-def test_a_folder_with_other_files_is_refused_and_left_alone(
+def test_folder_with_other_files_is_refused_and_unchanged(
     within: Command, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     (tmp_path / "notes").touch()
@@ -29,7 +29,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
 
-def test_an_empty_folder_is_taken_for_a_run_or_a_sweep(within: Command, tmp_path: Path) -> None:
+def test_run_or_sweep_uses_an_empty_folder(within: Command, tmp_path: Path) -> None:
     for name in ("run", "sweep"):
         (tmp_path / name).mkdir()
     assert within(*SMALL, "hydra.run.dir=run").returncode == 0
@@ -39,7 +39,7 @@ def test_an_empty_folder_is_taken_for_a_run_or_a_sweep(within: Command, tmp_path
 
 
 @pytest.mark.slow
-def test_five_runs_started_at_once_get_five_directories(tmp_path: Path) -> None:
+def test_five_concurrent_runs_get_five_directories(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "cnnbench", *TINY], cwd=tmp_path, env=clean_environment(tmp_path)
@@ -53,7 +53,7 @@ def test_five_runs_started_at_once_get_five_directories(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words", [["experiment=book/lenet"], ["experiment=claims/relu_lenet", "model=lenet"]], ids=str
 )
-def test_one_run_of_an_experiment_needs_the_values_that_it_compares(
+def test_single_run_of_an_experiment_needs_values_for_its_swept_keys(
     within: Command, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     monkeypatch.setattr("cnnbench.training.preflight.check", lambda *_, **__: None)
@@ -62,7 +62,9 @@ def test_one_run_of_an_experiment_needs_the_values_that_it_compares(
     assert done.returncode == 0, done.stderr
 
 
-def test_an_output_folder_that_cannot_be_made_is_named(cnnbench: Command, tmp_path: Path) -> None:
+def test_error_names_an_output_folder_that_cannot_be_created(
+    cnnbench: Command, tmp_path: Path
+) -> None:
     (tmp_path / "outputs").write_text("a file where the folder should be")
     done = cnnbench(*TINY)
     assert done.returncode == 2
@@ -72,7 +74,9 @@ def test_an_output_folder_that_cannot_be_made_is_named(cnnbench: Command, tmp_pa
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_an_output_folder_without_permission_is_named(cnnbench: Command, tmp_path: Path) -> None:
+def test_error_names_an_output_folder_without_write_permission(
+    cnnbench: Command, tmp_path: Path
+) -> None:
     (tmp_path / "outputs").mkdir(mode=0o555)
     done = cnnbench(*TINY)
     assert done.returncode == 2

@@ -42,18 +42,18 @@ def smoke(
 Smoke = tuple["subprocess.CompletedProcess[str]", Path]
 
 
-def test_the_run_directory_says_model_data_and_size(smoke: Smoke) -> None:
+def test_run_directory_is_named_after_model_data_and_size(smoke: Smoke) -> None:
     assert smoke[1].parent.name == "lenet_relu-sample-28px"
 
 
-def test_a_log_gets_one_line_per_epoch_and_no_progress_bar(smoke: Smoke) -> None:
+def test_piped_output_has_a_line_per_epoch_and_no_progress_bar(smoke: Smoke) -> None:
     done, _ = smoke
     assert done.stderr == ""
     assert "\r" not in done.stdout
     assert [line.split()[0] for line in done.stdout.splitlines() if "/2 " in line] == ["1/2", "2/2"]
 
 
-def test_the_end_says_accuracy_time_and_directory(smoke: Smoke) -> None:
+def test_last_lines_are_accuracy_time_and_directory(smoke: Smoke) -> None:
     done, run = smoke
     accuracy, wall, directory = done.stdout.splitlines()[-3:]
     assert accuracy.startswith("Test accuracy 0.")
@@ -66,20 +66,20 @@ def test_the_end_says_accuracy_time_and_directory(smoke: Smoke) -> None:
     [".hydra/overrides.yaml", "config.yaml", "environment.json", "status.json", "metrics.csv", "result.json",
      "curves.png", "train.log", "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"],
 )  # fmt: skip
-def test_the_run_directory_holds(smoke: Smoke, name: str) -> None:
+def test_run_directory_has_file(smoke: Smoke, name: str) -> None:
     assert (smoke[1] / name).stat().st_size > 0
 
 
-def test_no_temporary_file_is_left(smoke: Smoke) -> None:
+def test_run_leaves_no_temporary_files(smoke: Smoke) -> None:
     assert not list(smoke[1].rglob("*.tmp"))
 
 
-def test_the_configuration_loads_back(smoke: Smoke) -> None:
+def test_recorded_configuration_can_be_loaded(smoke: Smoke) -> None:
     loaded = config.load(config.to_plain(OmegaConf.load(smoke[1] / "config.yaml")))
     assert (loaded.model.name, loaded.train.epochs, loaded.optimizer.lr) == ("lenet_relu", 2, 0.95)
 
 
-def test_the_environment_says_device_precision_versions_and_split(smoke: Smoke) -> None:
+def test_environment_records_device_precision_versions_and_split(smoke: Smoke) -> None:
     environment = json.loads((smoke[1] / "environment.json").read_text())
     assert (
         environment["torch"] == torch.__version__
@@ -91,12 +91,12 @@ def test_the_environment_says_device_precision_versions_and_split(smoke: Smoke) 
     assert "experiment=smoke" in environment["command"]
 
 
-def test_threads_spin_briefly_and_that_is_recorded(smoke: Smoke) -> None:
+def test_environment_records_short_spinning_of_threads(smoke: Smoke) -> None:
     environment = json.loads((smoke[1] / "environment.json").read_text())
     assert environment["openmp"] == {"GOMP_SPINCOUNT": "20000"}
 
 
-def test_the_wall_time_is_split_into_parts_that_sum_up(smoke: Smoke) -> None:
+def test_wall_time_is_split_into_parts(smoke: Smoke) -> None:
     wall = json.loads((smoke[1] / "result.json").read_text())["wall_s"]
     total = wall.pop("total")
     assert set(wall) == {
@@ -111,11 +111,11 @@ def test_the_wall_time_is_split_into_parts_that_sum_up(smoke: Smoke) -> None:
     assert sum(wall.values()) <= total
 
 
-def test_the_status_is_finished(smoke: Smoke) -> None:
+def test_status_is_finished(smoke: Smoke) -> None:
     assert json.loads((smoke[1] / "status.json").read_text())["state"] == "finished"
 
 
-def test_the_test_accuracy_is_of_the_best_epoch_on_validation(smoke: Smoke) -> None:
+def test_best_checkpoint_is_of_the_epoch_with_best_validation_accuracy(smoke: Smoke) -> None:
     _, run = smoke
     result = json.loads((run / "result.json").read_text())
     best = max(metrics(run), key=lambda row: float(row["validation_accuracy"]))
@@ -123,7 +123,7 @@ def test_the_test_accuracy_is_of_the_best_epoch_on_validation(smoke: Smoke) -> N
     assert checkpoint.load(run / "checkpoints" / "best.pt")["epoch"] == int(best["epoch"])
 
 
-def test_the_result_has_what_the_network_costs(smoke: Smoke) -> None:
+def test_result_records_parameters_and_multiply_adds(smoke: Smoke) -> None:
     result = json.loads((smoke[1] / "result.json").read_text())
     assert (result["model"], result["parameters"], result["multiply_adds"]) == (
         "lenet_relu",
@@ -132,13 +132,13 @@ def test_the_result_has_what_the_network_costs(smoke: Smoke) -> None:
     )
 
 
-def test_the_log_file_repeats_the_terminal(smoke: Smoke) -> None:
+def test_train_log_has_all_printed_lines(smoke: Smoke) -> None:
     done, run = smoke
     logged = (run / "train.log").read_text()
     assert all(line in logged for line in done.stdout.splitlines())
 
 
-def test_the_same_command_twice_gives_the_same_bits(
+def test_same_command_gives_bit_identical_runs(
     smoke: Smoke, cnnbench: Command, tmp_path: Path
 ) -> None:
     assert cnnbench("experiment=smoke").returncode == 0
@@ -151,7 +151,7 @@ def test_the_same_command_twice_gives_the_same_bits(
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
 
 
-def test_another_seed_gives_another_run(smoke: Smoke, cnnbench: Command, tmp_path: Path) -> None:
+def test_other_seed_gives_other_metrics(smoke: Smoke, cnnbench: Command, tmp_path: Path) -> None:
     assert cnnbench("experiment=smoke", "seed=1").returncode == 0
     assert metrics(only_run(tmp_path)) != metrics(smoke[1])
 
@@ -169,7 +169,7 @@ def test_without_validation_the_test_set_is_measured_each_epoch(
     assert not (run / "checkpoints" / "best.pt").exists()
 
 
-def test_the_last_picture_has_the_test_accuracy_of_the_result(
+def test_title_of_the_last_curves_has_the_test_accuracy(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     titles: list[str] = []
@@ -180,7 +180,7 @@ def test_the_last_picture_has_the_test_accuracy_of_the_result(
     assert titles == [title, f"{title}: test accuracy {accuracy:.4f}"]
 
 
-def test_a_network_and_a_group_of_ones_own(cnnbench: Command, tmp_path: Path) -> None:
+def test_custom_model_and_custom_group_train(cnnbench: Command, tmp_path: Path) -> None:
     (tmp_path / "my_module.py").write_text(
         "from torch import nn\n"
         "class MyNet(nn.Sequential):\n"

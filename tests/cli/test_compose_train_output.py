@@ -18,7 +18,7 @@ from cnnbench.trackers import curves
 
 
 @pytest.mark.skipif(shutil.which("taskset") is None, reason="sets the affinity by taskset")
-def test_threads_are_no_more_than_the_affinity_allows(tmp_path: Path) -> None:
+def test_number_of_threads_follows_cpu_affinity(tmp_path: Path) -> None:
     cpu = str(min(os.sched_getaffinity(0)))
     environment = clean_environment(tmp_path) | {"OMP_WAIT_POLICY": "nonsense"}
     del environment["OMP_NUM_THREADS"]
@@ -32,7 +32,7 @@ def test_threads_are_no_more_than_the_affinity_allows(tmp_path: Path) -> None:
     assert policy == "OMP_WAIT_POLICY=nonsense is neither ACTIVE nor PASSIVE: it is ignored."
 
 
-def test_more_threads_than_cpus_are_allowed_and_logged_once(
+def test_more_threads_than_cpus_are_allowed_with_one_warning(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(machine, "usable_cpus", lambda: 1)
@@ -45,7 +45,7 @@ def test_more_threads_than_cpus_are_allowed_and_logged_once(
 
 
 @pytest.mark.parametrize("arguments", [SMALL, ("-m", *SMALL, "seed=0,1")], ids=["run", "sweep"])
-def test_lines_of_other_libraries_stay_out_of_the_output(
+def test_log_lines_of_other_libraries_are_not_printed(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     def draw(*_: object) -> None:
@@ -63,7 +63,7 @@ def test_lines_of_other_libraries_stay_out_of_the_output(
 
 
 @pytest.mark.slow
-def test_a_machine_without_matplotlibs_cache_of_fonts_prints_nothing_of_it(tmp_path: Path) -> None:
+def test_missing_font_cache_of_matplotlib_prints_nothing(tmp_path: Path) -> None:
     commands = [
         (*TINY, "hydra.run.dir=run"),
         ("inspect", "run"),

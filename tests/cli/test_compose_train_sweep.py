@@ -5,7 +5,7 @@ from pathlib import Path
 from helpers.command import TINY, Command
 
 
-def test_a_sweep_makes_a_directory_for_each_combination(cnnbench: Command, tmp_path: Path) -> None:
+def test_sweep_has_a_directory_for_each_combination(cnnbench: Command, tmp_path: Path) -> None:
     done = cnnbench(
         "-m",
         "optimizer.lr=0.1,0.5",
@@ -23,7 +23,7 @@ def test_a_sweep_makes_a_directory_for_each_combination(cnnbench: Command, tmp_p
     assert all("optimizer.lr=0." in job and "train.batch_size=" in job for job in jobs)
 
 
-def test_a_failed_job_does_not_stop_a_sweep_and_gives_its_exit_code(
+def test_sweep_continues_after_a_failed_job_and_returns_its_exit_code(
     cnnbench: Command, tmp_path: Path
 ) -> None:
     done = cnnbench("-m", "optimizer.lr=1e30,0.5", *TINY, "sweep=mine")

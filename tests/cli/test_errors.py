@@ -14,7 +14,7 @@ from helpers.command import TINY, Command, clean_environment, only_run
 @pytest.mark.parametrize(
     "argument", ["model=lenett", "train.epochs=0", "data.validation=60001", "+foo=1"]
 )
-def test_an_error_of_composing_or_of_values_imports_no_torch(tmp_path: Path, argument: str) -> None:
+def test_configuration_errors_do_not_import_torch(tmp_path: Path, argument: str) -> None:
     code = (
         f"import sys; sys.argv[1:] = [{argument!r}]\n"
         "from cnnbench.cli.main import main\n"
@@ -32,7 +32,7 @@ def test_an_error_of_composing_or_of_values_imports_no_torch(tmp_path: Path, arg
     assert done.returncode == 2
 
 
-def test_missing_data_without_network_says_what_was_tried_and_how_to_go_on(
+def test_missing_data_without_network_reports_attempts_and_alternatives(
     cnnbench: Command, tmp_path: Path
 ) -> None:
     done = cnnbench("data=mnist", "model=mlp")
@@ -46,7 +46,7 @@ def test_missing_data_without_network_says_what_was_tried_and_how_to_go_on(
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_the_run_and_leaves_no_checkpoint(tmp_path: Path) -> None:
+def test_full_disk_ends_the_run_without_a_checkpoint(tmp_path: Path) -> None:
     limit = 100_000  # bytes a file may have: no room for a checkpoint, the same refusal as of a full disk
     done = subprocess.run(
         [sys.executable, "-m", "cnnbench", *TINY],
@@ -65,7 +65,7 @@ def test_a_full_disk_ends_the_run_and_leaves_no_checkpoint(tmp_path: Path) -> No
     assert json.loads((run / "status.json").read_text())["state"] == "failed"
 
 
-def test_divergence_has_its_exit_code_and_names_epoch_and_steps(
+def test_divergence_exits_with_4_and_names_epoch_and_steps(
     cnnbench: Command, tmp_path: Path
 ) -> None:
     done = cnnbench(*TINY, "optimizer.lr=1e30")
@@ -75,14 +75,14 @@ def test_divergence_has_its_exit_code_and_names_epoch_and_steps(
     assert list((only_run(tmp_path) / "checkpoints").iterdir()) == []
 
 
-def test_a_run_that_must_learn_and_does_not_has_the_same_exit_code(cnnbench: Command) -> None:
+def test_run_that_fails_to_learn_exits_with_4(cnnbench: Command) -> None:
     done = cnnbench(*TINY, "optimizer.lr=1e-30")
     assert done.returncode == 4
     assert "The training loss did not fall" in done.stderr
     assert "The network learnt nothing" in done.stdout
 
 
-def test_a_network_that_learnt_in_its_only_step_is_not_said_to_have_learnt_nothing(
+def test_no_learnt_nothing_warning_after_a_single_step(
     within: Command,
 ) -> None:
     # Training accuracy is the mean as the epoch went: that of one step is from before the step.
@@ -100,12 +100,12 @@ def test_a_network_that_learnt_in_its_only_step_is_not_said_to_have_learnt_nothi
 
 
 @pytest.mark.parametrize("variable", ["CNNBENCH_DEBUG", "HYDRA_FULL_ERROR"])
-def test_debugging_shows_the_traceback_of_any_error(cnnbench: Command, variable: str) -> None:
+def test_debug_variable_shows_the_traceback(cnnbench: Command, variable: str) -> None:
     done = cnnbench("train.epochs=0", **{variable: "1"})
     assert done.returncode == 2
     assert "Traceback" in done.stderr
 
 
-def test_a_command_after_another_in_a_process_is_not_debugged(within: Command) -> None:
+def test_debugging_does_not_leak_into_the_next_command(within: Command) -> None:
     within("train.epochs=0")
     assert "Traceback" not in within("train.epochs=0").stderr

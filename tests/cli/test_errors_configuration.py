@@ -121,7 +121,7 @@ CONFIGURATION_ERRORS = [
 
 
 @pytest.mark.parametrize(("words", "message"), CONFIGURATION_ERRORS, ids=ascii)
-def test_a_configuration_error_is_one_helpful_block(
+def test_configuration_error_is_reported_in_one_block(
     cnnbench: Command, tmp_path: Path, words: str, message: str
 ) -> None:
     done = cnnbench(*words.split(" "))
@@ -178,7 +178,7 @@ OWN_FILES = [
 
 
 @pytest.mark.parametrize(("text", "message"), OWN_FILES)
-def test_a_mistake_in_an_experiment_of_ones_own_is_told_with_its_file(
+def test_error_in_a_custom_experiment_names_its_file(
     cnnbench: Command, tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "experiment").mkdir()
@@ -188,14 +188,14 @@ def test_a_mistake_in_an_experiment_of_ones_own_is_told_with_its_file(
     assert not RAW_TEXT.search(done.stderr)
 
 
-def test_a_mistake_that_was_typed_is_not_that_of_a_file(cnnbench: Command, tmp_path: Path) -> None:
+def test_error_in_a_typed_override_names_no_file(cnnbench: Command, tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\ntrain: {epochs: 3}")
     done = cnnbench("--config-dir", str(tmp_path), "experiment=mine", "train.epochs=x")
     assert done.stderr == "cnnbench: train.epochs=x is not a whole number.\n"
 
 
-def test_a_broken_yaml_of_ones_own_is_named(cnnbench: Command, tmp_path: Path) -> None:
+def test_error_names_an_invalid_custom_yaml(cnnbench: Command, tmp_path: Path) -> None:
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "broken.yaml").write_text("name: lenet\nname: lenet\n")
     done = cnnbench("--config-dir", "mine", "model=broken")
@@ -218,7 +218,7 @@ def test_a_broken_yaml_of_ones_own_is_named(cnnbench: Command, tmp_path: Path) -
         ),
     ],
 )
-def test_an_experiment_in_a_folder_is_found_whatever_was_mistyped(
+def test_mistyped_experiment_suggests_those_in_folders(
     within: Command, override: str, told: str
 ) -> None:
     done = within(override)
@@ -228,7 +228,7 @@ def test_an_experiment_in_a_folder_is_found_whatever_was_mistyped(
 @pytest.mark.skipif(
     torch.cuda.is_available(), reason="CUDA is there, so asking for it is no mistake"
 )
-def test_a_missing_device_is_named_with_those_present(cnnbench: Command) -> None:
+def test_missing_device_error_lists_present_devices(cnnbench: Command) -> None:
     done = cnnbench("device=cuda", "data=sample")
     assert done.returncode == 2
     assert "device=cuda" in done.stderr

@@ -26,7 +26,7 @@ from cnnbench.errors import from_machine
     ],
     ids=["gpu", "cpu"],
 )
-def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
+def test_out_of_memory_error_names_the_settings_to_lower(
     error: RuntimeError, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -52,7 +52,7 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_lower(
     ],
     ids=repr,
 )
-def test_memory_of_the_process_that_does_not_suffice_is_no_bug(
+def test_out_of_process_memory_is_not_reported_as_a_bug(
     error: Exception, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -66,13 +66,13 @@ def test_memory_of_the_process_that_does_not_suffice_is_no_bug(
     assert "ulimit -v" in done.stderr
 
 
-def test_memory_that_tensors_lack_is_that_of_the_device() -> None:
+def test_tensor_allocation_failure_is_out_of_device_memory() -> None:
     text = "DefaultCPUAllocator: can't allocate memory. Error code 12 (Cannot allocate memory)"
     error = from_machine(RuntimeError(text))
     assert "Lower train.batch_size or data.resize" in str(error)
 
 
-def test_addresses_that_do_not_suffice_to_load_pytorch_are_told(tmp_path: Path) -> None:
+def test_too_few_addresses_to_load_pytorch_are_reported(tmp_path: Path) -> None:
     limit = 2**30
     done = subprocess.run(
         [sys.executable, "-m", "cnnbench", *TINY],

@@ -19,7 +19,7 @@ def examples(text: str) -> list[list[str]]:
     return [shlex.split(re.split(r" {2,}| \| ", line)[0])[1:] for line in lines]
 
 
-def test_the_overview_fits_one_screen(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overview_fits_one_screen(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     done = within("--help")
     lines = done.stdout.splitlines()
     assert (done.returncode, len(lines), len(examples(done.stdout))) == (0, 24, 5)
@@ -33,7 +33,7 @@ def test_the_overview_fits_one_screen(within: Command, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("columns", [80, 200])
 @pytest.mark.parametrize("command", PARSERS)
-def test_the_help_of_a_command_has_one_form(
+def test_help_of_each_command_has_the_same_form(
     command: str, columns: int, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -48,7 +48,7 @@ def test_the_help_of_a_command_has_one_form(
 
 
 @pytest.mark.parametrize("command", ["", *PARSERS])
-def test_an_example_of_the_help_works(command: str, within: Command) -> None:
+def test_examples_in_help_are_valid(command: str, within: Command) -> None:
     for words in examples(within(*filter(None, [command]), "--help").stdout):
         name = words[0] if words and words[0] in PARSERS else "train"
         rest = words[1:] if words[:1] == [name] else words
@@ -60,7 +60,7 @@ def test_an_example_of_the_help_works(command: str, within: Command) -> None:
         PARSERS[name]().read(rest)
 
 
-def test_the_help_of_training_lists_choices_as_they_are_typed(
+def test_train_help_lists_choices_as_they_are_typed(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
@@ -73,6 +73,6 @@ def test_the_help_of_training_lists_choices_as_they_are_typed(
     assert "own," not in within("train", "--help", "--config-dir", "nowhere").stdout.split()
 
 
-def test_other_helps_are_those_of_hydra(within: Command) -> None:
+def test_hydra_help_and_info_are_printed(within: Command) -> None:
     assert "== Flags ==" in within("--hydra-help").stdout
     assert "name: mlp" in within("model=mlp", "--info").stdout

@@ -18,7 +18,9 @@ from cnnbench.cli import compose
 CHDIR = "hydra.job.chdir=true"
 
 
-def test_a_run_with_chdir_takes_and_prints_paths_as_typed(within: Command, tmp_path: Path) -> None:
+def test_chdir_run_takes_and_prints_paths_relative_to_the_start_folder(
+    within: Command, tmp_path: Path
+) -> None:
     fill(tmp_path / "photos", {"Bag": 12, "Sandal": 12})
     data = ("data=folder", "data.path=photos", "data.image_size=8")
     small = [word for word in SMALL if not word.startswith("data")]
@@ -29,16 +31,14 @@ def test_a_run_with_chdir_takes_and_prints_paths_as_typed(within: Command, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "run"]
 
 
-def test_interrupted_with_chdir_a_run_prints_how_to_resume(
-    forks: ForkServer, tmp_path: Path
-) -> None:
+def test_interrupted_chdir_run_prints_the_resume_command(forks: ForkServer, tmp_path: Path) -> None:
     strikes = [(int(signal.SIGINT), "step", 3)]
     done = forks.run(*SMALL, CHDIR, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
     hint = "To resume: cnnbench resume run\n"
     assert (done.returncode, hint in done.stderr) == (130, True), done.stderr
 
 
-def test_a_sweep_with_chdir_is_stopped_by_a_job_that_fails(within: Command, tmp_path: Path) -> None:
+def test_failed_job_stops_a_sweep_with_chdir(within: Command, tmp_path: Path) -> None:
     rates = ("optimizer.lr=1e30,0.01", "sweep_on_error=stop", "sweep=mine")
     done = within("-m", *SMALL, *rates, CHDIR)
     assert (done.returncode, "Not begun: the sweep was stopped." in done.stdout) == (4, True), done
@@ -47,7 +47,7 @@ def test_a_sweep_with_chdir_is_stopped_by_a_job_that_fails(within: Command, tmp_
     assert (tmp_path / job / "status.json").exists()
 
 
-def test_cfg_job_prints_a_configuration_that_follows_the_recipe(cnnbench: Command) -> None:
+def test_cfg_job_prints_values_of_the_recipe(cnnbench: Command) -> None:
     done = cnnbench("model=alexnet", "data.resize=96", "--cfg", "job", "--resolve")
     composed = OmegaConf.create(done.stdout)
     assert (composed.data.resize, composed.train.batch_size, composed.optimizer.lr) == (
@@ -57,7 +57,7 @@ def test_cfg_job_prints_a_configuration_that_follows_the_recipe(cnnbench: Comman
     )
 
 
-def test_a_configuration_composed_before_leaves_nothing_in_the_next(within: Command) -> None:
+def test_composing_is_independent_of_earlier_configurations(within: Command) -> None:
     first = within("--cfg", "job", "optimizer=adam").stdout
     within(
         "--cfg", "job", "model=alexnet", "optimizer=rmsprop", "+model.width=3", "train.epochs=99"
@@ -65,7 +65,7 @@ def test_a_configuration_composed_before_leaves_nothing_in_the_next(within: Comm
     assert within("--cfg", "job", "optimizer=adam").stdout == first
 
 
-def test_garbage_is_collected_while_a_job_runs(
+def test_garbage_collection_is_on_during_a_job(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collected: list[bool] = []
@@ -74,6 +74,6 @@ def test_garbage_is_collected_while_a_job_runs(
     assert collected == [True]
 
 
-def test_garbage_is_collected_after_a_command_without_a_job(within: Command) -> None:
+def test_garbage_collection_is_on_after_a_command_without_a_job(within: Command) -> None:
     within("--cfg", "job")
     assert gc.isenabled()

@@ -16,7 +16,7 @@ VALUES = {
 }
 
 
-def test_the_options_of_hydra_are_known(within: Command) -> None:
+def test_options_of_hydra_are_accepted(within: Command) -> None:
     flags = re.findall(r"^(--?[\w-]+(?:,-\w+)?) :", within("--hydra-help").stdout, re.MULTILINE)
     assert len(flags) > 10
     for flag in {name for names in flags for name in names.split(",")} - {"--help", "-h"}:
@@ -41,5 +41,5 @@ def test_the_options_of_hydra_are_known(within: Command) -> None:
         "data.path=a=b hydra/launcher=joblib",
     ],
 )
-def test_words_of_hydra_pass(words: str) -> None:
+def test_overrides_of_hydra_are_accepted(words: str) -> None:
     PARSERS["train"]().read(words.split())

@@ -27,7 +27,9 @@ def refusal(number: int, *name: object) -> OSError:
 
 @pytest.mark.parametrize("name", [(), ("run/file",)], ids=["unnamed", "named"])
 @pytest.mark.parametrize("number", REFUSALS, ids=errno.errorcode.get)
-def test_what_the_system_refuses_is_an_error_for_people(number: int, name: tuple[str, ...]) -> None:
+def test_refusals_of_the_system_are_configuration_errors(
+    number: int, name: tuple[str, ...]
+) -> None:
     known = from_machine(refusal(number, *name))
     assert isinstance(known, ConfigError)
     place = "The run directory or the output"
@@ -52,9 +54,7 @@ def test_what_the_system_refuses_is_an_error_for_people(number: int, name: tuple
     ],
     ids=repr,
 )
-def test_errors_of_named_files_are_for_people_and_others_bugs(
-    error: Exception, told: str | None
-) -> None:
+def test_system_errors_are_bugs_unless_they_name_a_file(error: Exception, told: str | None) -> None:
     known = from_machine(error)
     assert known is None if told is None else str(known).startswith(told)
 
@@ -93,7 +93,7 @@ def fail(
         (("report", "run"), "run/report.html", errno.EBADF),
     ],
 )
-def test_a_file_that_cannot_be_written_ends_in_words(
+def test_unwritable_file_is_reported_without_traceback(
     command: tuple[str, ...],
     name: str,
     number: int,
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_written_ends_in_words(
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO], ids=errno.errorcode.get)
 @pytest.mark.parametrize("command", ["evaluate", "inspect", "export", "predict"])
-def test_a_file_that_cannot_be_read_ends_in_words(
+def test_unreadable_file_is_reported_without_traceback(
     command: str, number: int, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, os, "open", number, "dataset.json")
@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_read_ends_in_words(
 
 
 @pytest.mark.parametrize("command", ["evaluate", "resume"])
-def test_a_checkpoint_that_cannot_be_reached_is_not_told_as_damaged(
+def test_unreachable_checkpoint_is_not_reported_as_damaged(
     command: str, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def out_of_files(path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_checkpoint_that_cannot_be_reached_is_not_told_as_damaged(
     assert f"pt: {os.strerror(errno.EMFILE)}. " in done.stderr
 
 
-def test_a_bad_sector_in_the_last_checkpoint_is_damage(
+def test_bad_sector_is_reported_as_damaged_checkpoint(
     run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, zipfile, "ZipFile", errno.EIO, "last.pt")
@@ -152,7 +152,7 @@ def test_a_bad_sector_in_the_last_checkpoint_is_damage(
 
 
 @pytest.mark.parametrize("name", ["run/config.yaml", "sweep/sweep.json"])
-def test_a_record_that_cannot_be_read_need_not_be_deleted(
+def test_unreadable_record_error_does_not_advise_deleting_it(
     name: str, run: Path, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for path in (run / "checkpoints").iterdir():
@@ -185,9 +185,7 @@ def locked_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return theirs
 
 
-def test_a_run_that_may_not_be_read_is_listed_and_the_others_reported(
-    within: Command, locked_away: Path
-) -> None:
+def test_report_lists_a_run_without_read_permission(within: Command, locked_away: Path) -> None:
     done = within("report", "runs")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("2 runs: 1 finished, 1 refused\n")
@@ -195,7 +193,7 @@ def test_a_run_that_may_not_be_read_is_listed_and_the_others_reported(
     assert "Permission denied" in (locked_away.parent / "report.html").read_text()
 
 
-def test_a_sweep_of_another_person_is_reported_elsewhere(
+def test_report_on_an_unwritable_sweep_uses_the_output_folder(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run(tmp_path / "sweep" / "job")

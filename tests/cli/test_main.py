@@ -16,12 +16,12 @@ from helpers.paths import ROOT
 import cnnbench as package
 
 
-def test_version(cnnbench: Command) -> None:
+def test_version_flag_prints_the_version(cnnbench: Command) -> None:
     assert cnnbench("--version").stdout.startswith("cnnbench 0.")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_run_as_interrupted(
+def test_signal_ends_the_run_with_status_interrupted(
     forks: ForkServer, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     running = forks.start(*TINY, "train.epochs=100000", folder=tmp_path)
@@ -35,16 +35,16 @@ def test_a_signal_ends_the_run_as_interrupted(
 
 
 @pytest.mark.parametrize("words", [["version"], ["-V"], ["--version"], ["train", "--version"]])
-def test_the_version_is_printed(cnnbench: Command, words: list[str]) -> None:
+def test_version_is_printed_by_command_and_flags(cnnbench: Command, words: list[str]) -> None:
     assert cnnbench(*words).stdout == f"cnnbench {package.__version__}\n"
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["report"], ["model=mlp"]])
-def test_help_is_a_command_too(cnnbench: Command, command: list[str]) -> None:
+def test_help_command_prints_the_same_as_the_flag(cnnbench: Command, command: list[str]) -> None:
     assert cnnbench("help", *command).stdout == cnnbench(*command, "--help").stdout
 
 
-def test_a_working_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_deleted_working_folder_is_reported(tmp_path: Path) -> None:
     shell = 'mkdir gone && cd gone && rmdir ../gone && exec "$0" -m cnnbench models'
     command = ["sh", "-c", shell, sys.executable]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -61,7 +61,7 @@ def test_a_working_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, said)
 
 
-def test_a_reader_who_has_read_enough_gets_no_error_but_a_code_for_it(tmp_path: Path) -> None:
+def test_closed_pipe_exits_with_141_without_an_error(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "cnnbench", "summary", "model=resnet110"],
         cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -47,7 +47,7 @@ def test_a_user_without_home_or_name_lists_data_sets(within: Command, tmp_path: 
 
 @pytest.mark.usefixtures("homeless")
 @pytest.mark.parametrize("root", ["~/data", "~no-such-user/data"])
-def test_data_in_an_unknown_home_is_an_error(within: Command, tmp_path: Path, root: str) -> None:
+def test_unknown_home_in_data_root_is_an_error(within: Command, tmp_path: Path, root: str) -> None:
     done = within(*SMALL, f"data.root='{root}'")
     assert done.returncode == 2
     assert done.stderr.startswith(f"cnnbench: data.root={root}: ~")
@@ -59,7 +59,7 @@ def test_data_in_an_unknown_home_is_an_error(within: Command, tmp_path: Path, ro
 @pytest.mark.skipif(os.getuid() != 0, reason="changes the user id")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="changes the user id by setpriv")
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra mlflow is not installed")
-def test_a_process_of_such_a_user_leaves_only_its_run_and_is_tracked(tmp_path: Path) -> None:
+def test_user_without_home_trains_with_mlflow_and_leaves_only_its_run(tmp_path: Path) -> None:
     """Let the user read an interpreter that lies in root's home, by a capability."""
     tmp_path.chmod(0o777)
     uid = 54321

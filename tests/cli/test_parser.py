@@ -39,7 +39,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("line", "message"), MISTAKES.items(), ids=MISTAKES)
-def test_a_mistake_in_options_or_words_is_one_block(
+def test_wrong_options_or_words_are_reported_in_one_block(
     line: str, message: str, within: Command
 ) -> None:
     done = within(*line.split())

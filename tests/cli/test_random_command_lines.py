@@ -193,13 +193,13 @@ def check(arguments: list[str]) -> None:
     ],
     ids=lambda line: ascii(" ".join(line))[:40],
 )
-def test_a_line_that_no_part_expects_is_answered(line: list[str]) -> None:
+def test_odd_command_line_is_answered_without_traceback(line: list[str]) -> None:
     check(line)
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("examples", [40, pytest.param(1_000, marks=pytest.mark.slow)])
-def test_no_line_ends_in_a_traceback(examples: int) -> None:
+def test_random_command_lines_never_end_in_a_traceback(examples: int) -> None:
     @settings(
         max_examples=examples,
         derandomize=True,

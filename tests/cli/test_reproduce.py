@@ -31,13 +31,13 @@ EXPERIMENTS["all"] = EXPERIMENTS["book"] | EXPERIMENTS["claims"]
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("part", EXPERIMENTS)
-def test_a_part_is_every_experiment_of_it_at_each_scale(part: str, scale: str) -> None:
+def test_part_has_all_its_experiments_at_each_scale(part: str, scale: str) -> None:
     assert set(jobs_of(part, scale)) == EXPERIMENTS[part]
     changes = yaml.safe_load((conf_folder() / "reproduce.yaml").read_text())[scale]
     assert set(changes) - {"all"} <= EXPERIMENTS["all"]
 
 
-def test_a_scale_varies_its_own_values_in_place_of_those_of_the_experiment() -> None:
+def test_values_of_the_scale_replace_those_of_the_experiment() -> None:
     full = jobs_of("all", "full")["claims/padding"]
     assert len(full) == 2 * 3
     assert set(full[0]) == {"experiment=claims/padding", "model.padding_mode=zeros", "seed=0"}
@@ -48,12 +48,12 @@ def test_a_scale_varies_its_own_values_in_place_of_those_of_the_experiment() -> 
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS["all"]))
-def test_the_last_job_of_each_experiment_can_be_run_at_reduced_scale(name: str) -> None:
+def test_last_job_of_each_experiment_passes_preflight_at_reduced_scale(name: str) -> None:
     job = jobs_of("all", "reduced")[name][-1]
     check(config.load(config.to_plain(compose_config([*job, "device=cpu"]))))
 
 
-def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:
+def test_select_runs_omits_runs_that_are_not_jobs_of_the_scale() -> None:
     job, run = jobs_of("book", "reduced")["book/alexnet"][0], made_record("book/alexnet", {})
     asked = [replace(run, overrides=[*job[::-1], "device=cpu", "device.precision=bf16"])]
     left = [replace(run, overrides=[*job[:-1], "seed=9"]), run]
@@ -71,7 +71,7 @@ def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:
         (["seed=0"], "Other values: cnnbench -m experiment=claims/relu_lenet seed=0"),
     ],
 )
-def test_a_mistake_is_told_with_what_is_allowed(
+def test_wrong_arguments_are_reported_with_allowed_values(
     within: Command, tmp_path: Path, arguments: list[str], told: str
 ) -> None:
     done = within("reproduce", *arguments)
@@ -83,7 +83,7 @@ def test_a_mistake_is_told_with_what_is_allowed(
     ("environment", "code", "told"),
     [({}, 3, "Fashion-MNIST"), (TORCHRUN, 2, "Start it without torchrun")],
 )
-def test_without_data_or_by_torchrun_nothing_is_begun(
+def test_reproduce_starts_nothing_without_data_or_under_torchrun(
     tmp_path: Path, environment: dict[str, str], code: int, told: str
 ) -> None:
     done = run_in_process("reproduce", "book", folder=tmp_path, **environment)
@@ -128,7 +128,7 @@ def own_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("own_conf")
-def test_interrupted_reproduction_resumes_and_judges_a_claim_of_ones_own(
+def test_interrupted_reproduction_resumes_and_judges_a_custom_claim(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_step, steps = EagerEngine.train_step, 0
@@ -183,7 +183,7 @@ def test_a_dry_run_lists_experiments_and_starts_nothing(within: Command, tmp_pat
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_mistake_in_the_claims_is_told_before_anything_is_trained(
+def test_error_in_claims_is_reported_before_training(
     within: Command, tmp_path: Path, own_conf: Path
 ) -> None:
     path = own_conf / "claims.yaml"
@@ -195,7 +195,7 @@ def test_a_mistake_in_the_claims_is_told_before_anything_is_trained(
 
 
 @pytest.mark.slow
-def test_the_smoke_scale_runs_all_and_a_job_that_failed_leaves_the_others(tmp_path: Path) -> None:
+def test_smoke_scale_runs_all_jobs_and_keeps_results_after_a_failure(tmp_path: Path) -> None:
     jobs = sum(map(len, jobs_of("all", "smoke").values()))
     done = run_in_process(*SMOKE, folder=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -47,21 +47,19 @@ def imported(watched: str, arguments: tuple[str, ...], folder: Path) -> str:
     ],
     ids=" ".join,
 )
-def test_help_completion_and_mistakes_import_neither_torch_nor_numpy(
+def test_help_completion_and_errors_import_neither_torch_nor_numpy(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     assert imported("cnnbench.cli torch numpy", arguments, tmp_path) == "['cnnbench.cli']"
 
 
-def test_training_imports_neither_the_compiler_nor_torchvision_nor_trackers(tmp_path: Path) -> None:
+def test_training_does_not_import_compiler_torchvision_or_trackers(tmp_path: Path) -> None:
     trackers = "tensorboard mlflow wandb cnnbench.trackers.tensorboard"
     watched = f"torch torch._dynamo torch._inductor torchvision sympy {trackers}"
     assert imported(watched, TINY, tmp_path) == "['torch']"
 
 
-def test_an_image_is_classified_without_what_else_pytorch_and_cnnbench_can_do(
-    runs: Runs, tmp_path: Path
-) -> None:
+def test_predict_imports_only_torch_and_pillow(runs: Runs, tmp_path: Path) -> None:
     runs.copy("finished", tmp_path / "run")
     Image.new("L", (28, 28)).save(tmp_path / "black.png")
     watched = (

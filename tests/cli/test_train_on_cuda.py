@@ -89,7 +89,7 @@ def test_alexnet_at_224_pixels_trains_within_three_gib(within: Command, tmp_path
 
 
 @pytest.mark.parametrize("graph", ["true", "false"])
-def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(
+def test_run_resumed_within_an_epoch_is_bit_identical(
     graph: str, within: Command, tmp_path: Path
 ) -> None:
     options = (
@@ -115,7 +115,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(
     assert all(torch.equal(last["model"][key], value) for key, value in weights.items())
 
 
-def test_a_batch_that_does_not_fit_is_named_with_the_memory_there_is(within: Command) -> None:
+def test_out_of_memory_error_names_batch_and_memory(within: Command) -> None:
     done = within(
         "data=sample", "device=cuda", "model=vgg19", "data.resize=1024", "train.batch_size=4500"
     )

@@ -51,7 +51,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "message"), WRONG)
-def test_a_word_that_is_no_override_is_answered(words: str, message: str) -> None:
+def test_wrong_word_is_reported_with_a_suggestion(words: str, message: str) -> None:
     with pytest.raises(ConfigError) as raised:
         PARSERS["train"]().read(words.split())
     assert message in str(raised.value)
@@ -68,7 +68,7 @@ def test_a_word_that_is_no_override_is_answered(words: str, message: str) -> Non
         ("epochs", ["3"], "Did you mean train.epochs=...?"),
     ],
 )
-def test_a_command_that_is_not_there_is_answered_with_what_was_meant(
+def test_unknown_command_is_reported_with_a_suggestion(
     command: str, arguments: list[str], message: str
 ) -> None:
     assert message in explain_command(command, arguments, COMMANDS)

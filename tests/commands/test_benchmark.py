@@ -52,7 +52,9 @@ def test_a_network_is_measured_and_recorded(within: Command, tmp_path: Path) -> 
     assert result["peak_gib"] > 0
 
 
-def test_after_a_failure_no_more_are_measured_if_asked_so(within: Command, tmp_path: Path) -> None:
+def test_sweep_on_error_stop_skips_networks_after_a_failure(
+    within: Command, tmp_path: Path
+) -> None:
     words = ("train.batch_size=9999,32", "sweep_on_error=stop", "--rounds", "1")
     done = within("benchmark", "-m", *QUICK, *words)
     assert (done.returncode, "train.batch_size=9999" in done.stderr) == (2, True), done.stderr
@@ -87,7 +89,7 @@ NO_MEMORY = (
     ],
     ids=["gpu", "cpu", "another error"],
 )
-def test_memory_that_does_not_suffice_is_a_result_and_no_other_error_is(
+def test_only_out_of_memory_errors_become_results(
     error: RuntimeError, code: int, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -114,7 +116,7 @@ def test_memory_that_does_not_suffice_is_a_result_and_no_other_error_is(
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[-2:]),
 )
-def test_a_mistake_is_told_in_a_line(
+def test_wrong_arguments_are_reported_in_one_line(
     arguments: tuple[str, ...], message: str, within: Command
 ) -> None:
     done = within("benchmark", *arguments)
@@ -135,7 +137,7 @@ def test_rows_show_the_overrides_in_which_they_differ(within: Command) -> None:
     assert "data.test_examples" not in done.stdout.partition("network ")[2]
 
 
-def test_what_was_measured_before_an_interruption_is_printed(
+def test_interruption_prints_the_networks_measured_before(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured, shown = benchmark.run, []

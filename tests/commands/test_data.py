@@ -7,7 +7,7 @@ from helpers.command import Command
 from helpers.paths import SAMPLE
 
 
-def test_data_lists_what_is_here_and_what_is_not(cnnbench: Command) -> None:
+def test_data_lists_present_and_missing_files(cnnbench: Command) -> None:
     done = cnnbench("data")
     assert done.returncode == 0
     assert "sample: part of Fashion-MNIST, licence MIT" in done.stdout
@@ -15,7 +15,7 @@ def test_data_lists_what_is_here_and_what_is_not(cnnbench: Command) -> None:
     assert "not on this machine: train-images-idx3-ubyte" in done.stdout
 
 
-def test_a_file_of_another_data_set_is_named_and_not_used(
+def test_file_of_another_data_set_is_reported_and_not_used(
     cnnbench: Command, tmp_path: Path
 ) -> None:
     swapped = tmp_path / "mine" / "train-images-idx3-ubyte.gz"
@@ -30,7 +30,7 @@ def test_a_file_of_another_data_set_is_named_and_not_used(
     assert swapped.exists()
 
 
-def test_a_truncated_file_is_named_and_not_used(cnnbench: Command, tmp_path: Path) -> None:
+def test_truncated_file_is_reported_and_not_used(cnnbench: Command, tmp_path: Path) -> None:
     truncated = tmp_path / "mine" / "t10k-images-idx3-ubyte.gz"
     truncated.parent.mkdir()
     truncated.write_bytes(gzip.compress(bytes(range(256)) * 100)[:-20])

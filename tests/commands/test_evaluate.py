@@ -27,7 +27,7 @@ def read(path: Path) -> dict[str, Any]:
     return values
 
 
-def test_the_figures_are_those_that_the_run_measured(run: Path, within: Command) -> None:
+def test_metrics_are_those_that_the_run_measured(run: Path, within: Command) -> None:
     done = within("evaluate", "run", "--topk", "2", "3")
     assert (done.returncode, done.stderr) == (0, "")
     evaluation, result = read(run / "evaluation.json"), read(run / "result.json")
@@ -49,13 +49,13 @@ def test_the_figures_are_those_that_the_run_measured(run: Path, within: Command)
     assert imread(run / "confusion.png").ndim == 3
 
 
-def test_a_run_that_measured_something_else_is_told_so(run: Path, within: Command) -> None:
+def test_other_accuracy_of_the_run_is_printed(run: Path, within: Command) -> None:
     result = read(run / "result.json")
     (run / "result.json").write_text(json.dumps({**result, "test_accuracy": 0.123}))
     assert "The run itself measured 0.1230" in within("evaluate", "run").stdout
 
 
-def test_overrides_have_files_of_their_own(run: Path, within: Command) -> None:
+def test_overrides_have_separate_files(run: Path, within: Command) -> None:
     within("evaluate", "run")
     before = (run / "evaluation.json").read_bytes()
     done = within("evaluate", "run", "data.test_examples=10")
@@ -65,7 +65,7 @@ def test_overrides_have_files_of_their_own(run: Path, within: Command) -> None:
     assert (run / "evaluation.json").read_bytes() == before
 
 
-def test_other_data_are_evaluated_with_the_normalisation_of_the_training_data(
+def test_other_data_are_normalized_as_the_training_data(
     run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same images under another name and other facts: had those been used, the logits would be others."""
@@ -81,7 +81,7 @@ def test_other_data_are_evaluated_with_the_normalisation_of_the_training_data(
     assert ours["loss"] == theirs["loss"]
 
 
-def test_the_classes_of_other_data_are_known_by_their_names(
+def test_classes_of_other_data_are_matched_by_name(
     run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the names in reverse, label 0 is what the network knows as class 9."""
@@ -104,7 +104,7 @@ def digits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("digits")
 @pytest.mark.parametrize("command", ["evaluate", "inspect"])
-def test_classes_of_other_names_are_refused_with_what_would_compare_them(
+def test_other_class_names_are_refused_with_match_by_order_hint(
     command: str, run: Path, within: Command
 ) -> None:
     before = contents(run)
@@ -118,7 +118,7 @@ def test_classes_of_other_names_are_refused_with_what_would_compare_them(
 
 
 @pytest.mark.usefixtures("digits")
-def test_a_flag_compares_classes_of_other_names_in_their_order(run: Path, within: Command) -> None:
+def test_match_by_order_compares_other_class_names_in_order(run: Path, within: Command) -> None:
     note = "compared in their order: 0 as T-shirt/top, 1 as Trouser, "
     done = within("evaluate", "run", "data=mnist", "--match-by-order")
     assert done.returncode == 0, done.stderr
@@ -131,7 +131,7 @@ def test_a_flag_compares_classes_of_other_names_in_their_order(run: Path, within
     assert note in (run / "inspect" / "index.html").read_text()
 
 
-def test_the_flag_to_match_by_order_has_no_effect_on_names_that_agree(
+def test_match_by_order_has_no_effect_on_equal_names(
     run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = CATALOG["sample"]
@@ -157,7 +157,7 @@ NOT_TAUGHT = "classes that the network was not taught: "
     ],
     ids=["one other name", "names at other places", "fewer", "more"],
 )
-def test_only_as_many_classes_whose_names_are_not_elsewhere_are_matched_by_order(
+def test_match_by_order_needs_as_many_classes_without_known_names_elsewhere(
     classes: str,
     told: str,
     matches: bool,
@@ -198,7 +198,7 @@ def test_data_of_other_channels_are_refused(
         ("run data.test_examples=1001", "has 1,000 test examples"),
     ],
 )
-def test_mistakes_are_told_in_one_block(
+def test_wrong_arguments_are_reported_in_one_block(
     arguments: str, told: str, run: Path, within: Command
 ) -> None:
     done = within("evaluate", *arguments.split())
@@ -207,7 +207,7 @@ def test_mistakes_are_told_in_one_block(
     assert not (run / "evaluation.json").exists()
 
 
-def test_data_that_are_not_here_are_told_with_code_3(run: Path, cnnbench: Command) -> None:
+def test_missing_data_exit_with_3(run: Path, cnnbench: Command) -> None:
     done = cnnbench("evaluate", "run", "data=mnist", "--match-by-order")
     assert done.returncode == 3
     assert "MNIST is not complete on this machine" in done.stderr
@@ -240,7 +240,7 @@ def evaluate(folder: Path, within: Command, *overrides: str) -> dict[str, Any]:
     return read(folder / done.stdout.splitlines()[-2])
 
 
-def test_of_the_folder_that_was_trained_on_only_what_was_left_out_is_evaluated(
+def test_training_folder_is_evaluated_on_its_test_split_only(
     trained_on_folder: Path, within: Command
 ) -> None:
     evaluation = evaluate(trained_on_folder, within, f"data.path={trained_on_folder / 'own'}")
@@ -250,7 +250,7 @@ def test_of_the_folder_that_was_trained_on_only_what_was_left_out_is_evaluated(
     )
 
 
-def test_of_another_folder_all_images_are_evaluated_in_the_channels_and_by_the_classes_of_the_network(
+def test_other_folder_is_evaluated_on_all_images_with_classes_of_the_network(
     trained_on_folder: Path, within: Command
 ) -> None:
     fill(trained_on_folder / "others", {"c": 7, "b": 4}, "RGB")
@@ -259,9 +259,7 @@ def test_of_another_folder_all_images_are_evaluated_in_the_channels_and_by_the_c
     assert supports == {"a": 0, "b": 4, "c": 7}
 
 
-def test_a_class_is_the_same_with_its_letters_composed_or_apart(
-    within: Command, tmp_path: Path
-) -> None:
+def test_class_names_match_across_unicode_normal_forms(within: Command, tmp_path: Path) -> None:
     """As one system names a file `é`, and another `e` with a mark."""
     fill(tmp_path / "own", {"caf\u00e9": 6, "th\u00e9": 6}, "L")
     fill(tmp_path / "others", {"cafe\u0301": 3, "the\u0301": 4}, "L")
@@ -274,7 +272,7 @@ def test_a_class_is_the_same_with_its_letters_composed_or_apart(
     assert evaluation["matched_by_order"] is False
 
 
-def test_a_folder_with_a_test_part_is_evaluated_on_that_part(
+def test_folder_with_a_test_part_is_evaluated_on_it(
     trained_on_folder: Path, within: Command
 ) -> None:
     fill(trained_on_folder / "split" / "train", {"a": 3, "b": 3, "c": 3}, "L")
@@ -283,7 +281,7 @@ def test_a_folder_with_a_test_part_is_evaluated_on_that_part(
     assert [each["support"] for each in evaluation["classes"]] == [1, 2, 3]
 
 
-def test_a_folder_that_was_trained_on_and_has_changed_is_refused_whatever_it_is_called(
+def test_changed_training_folder_is_refused_under_any_name(
     trained_on_folder: Path, within: Command
 ) -> None:
     os.chdir(trained_on_folder)
@@ -307,7 +305,7 @@ def test_a_folder_that_was_trained_on_and_has_changed_is_refused_whatever_it_is_
 
 
 @pytest.mark.parametrize(("part", "code"), [("train", 2), ("test", 0)])
-def test_of_a_folder_with_parts_the_one_that_was_trained_on_is_refused(
+def test_train_part_of_the_training_folder_is_refused(
     part: str, code: int, within: Command, tmp_path: Path
 ) -> None:
     for each, number in (("train", 4), ("test", 2)):

@@ -59,7 +59,7 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("form", SUFFIXES)
-def test_the_file_is_named_after_the_network_and_what_is_printed_says_what_it_is(
+def test_export_is_named_after_the_network_and_prints_its_interface(
     form: str, run: Path, within: Command
 ) -> None:
     done = within(
@@ -96,7 +96,7 @@ def test_with_preprocessing_the_file_takes_pixels(run: Path, within: Command) ->
     )
 
 
-def test_the_weights_go_back_into_the_network_that_the_metadata_describe(
+def test_safetensors_weights_load_into_the_network_of_the_metadata(
     run: Path, within: Command
 ) -> None:
     within("export", "run", "--format", "safetensors")
@@ -114,7 +114,7 @@ def test_the_weights_go_back_into_the_network_that_the_metadata_describe(
     )
 
 
-def test_a_run_in_16_bits_is_exported_in_32(
+def test_bf16_run_is_exported_in_fp32(
     run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     precise = opened(run).engine.classify(CLOTHES)
@@ -133,7 +133,7 @@ def test_a_run_in_16_bits_is_exported_in_32(
     )
 
 
-def test_a_run_on_a_device_that_is_not_here_is_exported(run: Path, within: Command) -> None:
+def test_run_of_a_missing_device_is_exported(run: Path, within: Command) -> None:
     forge(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["device"].update(name="mps", cuda_graphs=True),
@@ -145,7 +145,7 @@ def test_a_run_on_a_device_that_is_not_here_is_exported(run: Path, within: Comma
 
 
 @pytest.mark.parametrize("form", SUFFIXES)
-def test_the_metadata_say_what_whoever_has_the_file_must_know(
+def test_metadata_describe_the_network_and_its_inputs(
     form: str, run: Path, within: Command
 ) -> None:
     within("export", "run", "--format", form)
@@ -189,16 +189,14 @@ NOT_OF_THESE_WEIGHTS = {
 
 
 @pytest.mark.parametrize("why", NOT_OF_THESE_WEIGHTS)
-def test_an_accuracy_that_may_be_of_other_weights_is_left_out(
-    why: str, run: Path, within: Command
-) -> None:
+def test_metadata_omit_an_accuracy_of_other_weights(why: str, run: Path, within: Command) -> None:
     NOT_OF_THESE_WEIGHTS[why](run)
     within("export", "run", "--format", "safetensors")
     assert "test_accuracy" not in metadata_of(run / "export" / "mlp.safetensors")
 
 
 @pytest.mark.parametrize("content", ["{", '{"commit": 7}'], ids=["damaged", "no words"])
-def test_a_commit_that_is_not_known_is_left_out(content: str, run: Path, within: Command) -> None:
+def test_metadata_omit_an_unknown_commit(content: str, run: Path, within: Command) -> None:
     (run / "environment.json").write_text(content)
     within("export", "run", "--format", "safetensors")
     assert "commit" not in metadata_of(run / "export" / "mlp.safetensors")
@@ -207,14 +205,14 @@ def test_a_commit_that_is_not_known_is_left_out(content: str, run: Path, within:
 # where it is written
 
 
-def test_another_place_and_its_folders_are_made(run: Path, within: Command, tmp_path: Path) -> None:
+def test_export_creates_missing_output_folders(run: Path, within: Command, tmp_path: Path) -> None:
     done = within("export", "run", "--format", "safetensors", "--output", "new/folder/net.st")
     assert done.stdout.startswith("new/folder/net.st, ")
     assert load_file(tmp_path / "new" / "folder" / "net.st")
     assert not (run / "export").exists()
 
 
-def test_an_earlier_export_is_replaced(run: Path, within: Command) -> None:
+def test_export_replaces_an_earlier_file(run: Path, within: Command) -> None:
     within("export", "run", "--format", "torch_export")
     before = (run / "export" / "mlp.pt2").read_bytes()
     within("export", "run", "--format", "torch_export", "--preprocessing")
@@ -222,7 +220,7 @@ def test_an_earlier_export_is_replaced(run: Path, within: Command) -> None:
 
 
 @pytest.mark.parametrize("output", ["run", "run/status.json/net.st"])
-def test_a_place_that_cannot_be_written_is_told(output: str, within: Command) -> None:
+def test_unwritable_output_is_reported(output: str, within: Command) -> None:
     done = within("export", "run", "--format", "safetensors", "--output", output)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{output} cannot be written: " in done.stderr
@@ -233,7 +231,7 @@ def test_a_place_that_cannot_be_written_is_told(output: str, within: Command) ->
 
 
 @pytest.mark.parametrize("error", [1e-3, float("nan")])
-def test_what_computes_something_else_is_not_written(
+def test_export_with_different_logits_is_not_written(
     error: float, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = export.Classifier.forward
@@ -248,7 +246,7 @@ def test_what_computes_something_else_is_not_written(
 @pytest.mark.parametrize(
     "is_other", [False, True], ids=["no data", "another data set of that name"]
 )
-def test_without_the_data_of_the_run_it_is_compared_on_random_images(
+def test_export_is_compared_on_random_images_without_the_data(
     is_other: bool, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if is_other:
@@ -281,7 +279,7 @@ def test_without_the_data_of_the_run_it_is_compared_on_random_images(
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
-def test_wrong_usage_is_told_with_code_2(
+def test_wrong_arguments_exit_with_2(
     arguments: tuple[str, ...], told: str, within: Command
 ) -> None:
     done = within("export", *arguments)
@@ -289,7 +287,7 @@ def test_wrong_usage_is_told_with_code_2(
     assert told in done.stderr
 
 
-def test_words_of_a_hostile_run_do_not_steer_the_terminal(run: Path, within: Command) -> None:
+def test_control_characters_of_a_run_are_not_printed(run: Path, within: Command) -> None:
     forge(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["model"].update(name="\x1b[31m:Net"),
@@ -306,7 +304,7 @@ class Net(MLP):
 """
 
 
-def test_a_network_that_pytorch_cannot_export_is_told(
+def test_network_that_pytorch_cannot_export_is_reported(
     run: Path, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "undecided_net.py").write_text(NETWORK)
@@ -324,7 +322,7 @@ def test_a_network_that_pytorch_cannot_export_is_told(
     )
 
 
-def test_a_network_of_ones_own_is_exported_under_the_name_of_its_class(
+def test_custom_model_is_exported_under_its_class_name(
     run: Path, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "plain_net.py").write_text(

@@ -24,7 +24,7 @@ class Wrong(nn.Linear):
         )
 
 
-def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(
+def test_every_layer_of_lenet_agrees_with_torch_and_numerical_derivatives(
     within: Command, tmp_path: Path
 ) -> None:
     result = within("gradcheck", "model=lenet")
@@ -123,9 +123,7 @@ class MyNet(nn.Module):
 """
 
 
-def test_a_network_of_ones_own_may_have_what_those_of_the_zoo_have_not(
-    within: Command, tmp_path: Path
-) -> None:
+def test_custom_model_may_have_layers_without_a_reference(within: Command, tmp_path: Path) -> None:
     (tmp_path / "check_my_module.py").write_text(MINE)
     result = within(
         "gradcheck", "model=simple_cnn", "model.name=check_my_module:MyNet", "data.resize=9"
@@ -135,7 +133,7 @@ def test_a_network_of_ones_own_may_have_what_those_of_the_zoo_have_not(
     assert "unused" not in result.stdout
 
 
-def test_a_wrong_gradient_ends_it_with_another_code_and_is_named(
+def test_wrong_gradient_is_named_and_exits_with_6(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(swap.TWINS, nn.Linear, Wrong)
@@ -156,7 +154,7 @@ def test_a_wrong_gradient_ends_it_with_another_code_and_is_named(
         ("backward", lambda ctx, grad: (2 * grad, None, None, None, None, None)),
     ],
 )
-def test_evaluation_is_looked_at_where_it_is_another(
+def test_wrong_batch_norm_in_evaluation_mode_is_found(
     within: Command, monkeypatch: pytest.MonkeyPatch, operation: str, broken: Callable[..., object]
 ) -> None:
     monkeypatch.setattr(batch_norm.NormaliseByMoving, operation, staticmethod(broken))
@@ -167,14 +165,14 @@ def test_evaluation_is_looked_at_where_it_is_another(
     )
 
 
-def test_moving_averages_are_looked_at(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_moving_averages_are_found(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         batch_norm, "_move", lambda layer, mean, variance: layer.running_mean.add_(mean)
     )
     assert within("gradcheck", "model=bn_lenet").returncode == 6
 
 
-def test_json_says_that_all_passed(within: Command) -> None:
+def test_json_reports_that_all_passed(within: Command) -> None:
     assert json.loads(within("gradcheck", "model=lenet", "--json").stdout)["passed"] is True
 
 
@@ -196,7 +194,7 @@ def test_json_says_that_all_passed(within: Command) -> None:
     ],
     ids=str,
 )
-def test_a_mistake_is_said(
+def test_wrong_arguments_are_reported(
     within: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "check_lists.py").write_text(LISTS)

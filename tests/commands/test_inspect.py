@@ -53,7 +53,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_it_leaves_pictures_and_a_page_and_says_where(
+def test_inspect_writes_pictures_and_a_page_and_prints_their_paths(
     within: Command, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(run)
@@ -82,7 +82,7 @@ def test_it_leaves_pictures_and_a_page_and_says_where(
     assert "dead units of ReLU: at most" in done.stdout
 
 
-def test_what_is_asked_for_is_looked_at_and_others_go(within: Command, run: Path) -> None:
+def test_chosen_images_and_layers_replace_earlier_pictures(within: Command, run: Path) -> None:
     within("inspect", "run")
     first = contents(run / "inspect")
     within("inspect", "run")
@@ -109,7 +109,9 @@ def test_what_is_asked_for_is_looked_at_and_others_go(within: Command, run: Path
         (["data.resize=14"], "the network was built for images of 28 pixels"),
     ],
 )
-def test_a_mistake_is_told(arguments: list[str], told: str, within: Command, run: Path) -> None:
+def test_wrong_arguments_are_reported(
+    arguments: list[str], told: str, within: Command, run: Path
+) -> None:
     done = within("inspect", "run", *arguments)
     assert (done.returncode, told in done.stderr) == (2, True), done.stderr
 
@@ -119,7 +121,9 @@ def forge_all(run: Path, change: Callable[[Any], object]) -> None:
         forge(path, change)
 
 
-def test_weights_that_give_no_logits_are_a_damaged_checkpoint(within: Command, run: Path) -> None:
+def test_weights_with_non_finite_logits_are_a_damaged_checkpoint(
+    within: Command, run: Path
+) -> None:
     forge_all(run, lambda state: next(iter(state["model"].values())).fill_(math.nan))
     done = within("inspect", "run")
     assert done.returncode == 5
@@ -133,7 +137,7 @@ def test_a_custom_model_needs_consent(within: Command, run: Path) -> None:
     assert "cnnbench inspect run --allow-custom-model" in done.stderr
 
 
-def test_pictures_are_in_full_precision_and_of_the_same_data_unless_others_are_asked_for(
+def test_pictures_use_fp32_and_the_data_of_the_run_by_default(
     within: Command, run: Path, unsaved: None
 ) -> None:
     forge_all(run, lambda state: state["config"]["device"].update(precision="bf16"))
@@ -196,7 +200,7 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda overrides: overrides.split()[0],
 )
-def test_any_network_can_be_looked_at(
+def test_any_network_can_be_inspected(
     overrides: str, make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sections, "MAX_MULTIPLY_ADDS", 1e8)
@@ -207,14 +211,14 @@ def test_any_network_can_be_looked_at(
 
 
 @pytest.mark.parametrize("images", [1, 9])
-def test_color_images_of_any_classes_can_be_looked_at(make: Make, images: int) -> None:
+def test_color_images_with_odd_class_names_can_be_inspected(make: Make, images: int) -> None:
     classes = ("$\\frac{", "<i>", "a\nb", "\ud800", "W" * 999, *map(str, range(95)))
     _, page = inspect(*make(*SIMPLE, channels=3, classes=classes, images=images))
     assert "<i>" not in page
 
 
 @pytest.mark.parametrize(("most", "images"), [(5e10, 256), (1, 32)])
-def test_activations_are_over_as_many_images_as_the_work_allows(
+def test_number_of_images_for_activations_is_limited_by_work(
     most: float, images: int, make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sections, "MAX_MULTIPLY_ADDS", most)
@@ -222,7 +226,7 @@ def test_activations_are_over_as_many_images_as_the_work_allows(
     assert f"over {images} images, evenly spread" in page
 
 
-def test_where_there_are_no_mistakes_that_is_said(make: Make, unsaved: None) -> None:
+def test_page_reports_that_there_are_no_mistakes(make: Make, unsaved: None) -> None:
     trained, examples = make(*SIMPLE, images=6)
     (trained.directory / "inspect").mkdir()
     (trained.directory / "inspect" / "mistakes.png").touch()  # of data that were looked at before
@@ -232,7 +236,7 @@ def test_where_there_are_no_mistakes_that_is_said(make: Make, unsaved: None) -> 
     assert "mistakes.png" not in made
 
 
-def test_the_first_image_of_each_class_that_is_right_is_looked_at_and_the_worst_mistake(
+def test_default_images_are_the_first_right_of_some_classes_and_the_worst_mistake(
     make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked_at: list[Shown] = []
@@ -290,7 +294,7 @@ NONE = (
 
 
 @pytest.mark.parametrize(("network", "found"), [(Odd, ODD), (WithoutLayers, NONE)])
-def test_a_custom_network_without_layers_can_be_looked_at(
+def test_custom_model_without_layers_can_be_inspected(
     network: type[nn.Module],
     found: tuple[str, ...],
     make: Make,

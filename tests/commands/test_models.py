@@ -5,7 +5,7 @@ from helpers.command import Command
 from cnnbench import models
 
 
-def test_models_lists_the_registry_with_recipes_and_takes_no_arguments(within: Command) -> None:
+def test_models_lists_the_registry_and_takes_no_arguments(within: Command) -> None:
     assert within("models", "lenet").returncode == 2
     lines = [" ".join(line.split()) for line in within("models").stdout.splitlines()]
     assert any(

@@ -62,7 +62,7 @@ def test_the_classes_are_those_that_the_network_gives(
         assert list(each["classes"].values()) == sorted(each["classes"].values(), reverse=True)
 
 
-def test_images_are_first_brought_to_the_size_of_the_data_set_and_then_to_that_of_the_network(
+def test_images_are_resized_to_the_data_set_and_then_to_the_network(
     run: Path, within: Command
 ) -> None:
     def enlarge(state: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ def test_images_are_first_brought_to_the_size_of_the_data_set_and_then_to_that_o
     assert prediction["classes"] == pytest.approx(expected)
 
 
-def test_table_json_and_csv_tell_the_same(images: list[str], within: Command) -> None:
+def test_table_json_and_csv_have_the_same_predictions(images: list[str], within: Command) -> None:
     objects = as_json(within, *images)
     rows = list(csv.DictReader(within("predict", "run", "--csv", *images).stdout.splitlines()))
     done = within("predict", "run", *images)
@@ -93,7 +93,7 @@ def test_table_json_and_csv_tell_the_same(images: list[str], within: Command) ->
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv"])
-def test_stdout_is_for_programs_alone(form: str, images: list[str], within: Command) -> None:
+def test_stdout_has_no_messages(form: str, images: list[str], within: Command) -> None:
     done = within("predict", "run", form, images[0], "nothing.png")
     assert "cnnbench:" not in done.stdout
     assert done.stderr.splitlines() == [
@@ -102,7 +102,7 @@ def test_stdout_is_for_programs_alone(form: str, images: list[str], within: Comm
     ]
 
 
-def test_a_set_of_more_than_a_batch_keeps_its_order(
+def test_more_images_than_a_batch_keep_their_order(
     run: Path, within: Command, tmp_path: Path
 ) -> None:
     count = 2 * BATCH + 3
@@ -116,9 +116,7 @@ def test_a_set_of_more_than_a_batch_keeps_its_order(
     assert [each["class"] for each in predictions] == expected
 
 
-def test_a_folder_of_nothing_but_unreadable_images_gives_an_error_for_each(
-    within: Command, tmp_path: Path
-) -> None:
+def test_folder_of_unreadable_images_has_an_error_for_each(within: Command, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for index in range(BATCH + 1):
         (tmp_path / "folder" / f"{index:03}.png").write_text("text")
@@ -130,9 +128,7 @@ def test_a_folder_of_nothing_but_unreadable_images_gives_an_error_for_each(
     assert len(done.stderr.splitlines()) == BATCH + 2
 
 
-def test_without_a_network_that_gives_numbers_an_image_has_no_class(
-    run: Path, images: list[str], within: Command
-) -> None:
+def test_non_finite_logits_give_no_class(run: Path, images: list[str], within: Command) -> None:
     forge(
         run / "checkpoints" / "best.pt",
         lambda state: [value.fill_(torch.nan) for value in state["model"].values()],
@@ -146,7 +142,7 @@ def test_without_a_network_that_gives_numbers_an_image_has_no_class(
 # inverted images
 
 
-def test_inverted_images_are_told_once_with_what_to_do(
+def test_inverted_images_are_reported_once_with_advice(
     images: list[str], within: Command, tmp_path: Path
 ) -> None:
     for index in range(4):
@@ -159,7 +155,7 @@ def test_inverted_images_are_told_once_with_what_to_do(
     )
 
 
-def test_inverting_gives_what_the_image_itself_gives(
+def test_invert_flag_gives_the_prediction_of_the_original(
     images: list[str], within: Command, tmp_path: Path
 ) -> None:
     Image.fromarray(255 - clothes()[0]).save(tmp_path / "inverted.png")
@@ -171,7 +167,9 @@ def test_inverting_gives_what_the_image_itself_gives(
 # the device
 
 
-def test_the_device_may_be_another(run: Path, images: list[str], within: Command) -> None:
+def test_device_overrides_change_the_prediction(
+    run: Path, images: list[str], within: Command
+) -> None:
     (prediction,) = as_json(within, "device=cpu", images[0], "device.precision=bf16")
     expected = probabilities(run, clothes()[:1], "device.precision=bf16")
     assert prediction["probability"] == pytest.approx(float(expected.max()))
@@ -189,9 +187,7 @@ def test_a_file_may_be_named_like_an_override(
     ]
 
 
-def test_flips_are_averaged_if_the_run_has_them(
-    run: Path, images: list[str], within: Command
-) -> None:
+def test_tta_of_the_run_is_used(run: Path, images: list[str], within: Command) -> None:
     (plain,) = as_json(within, images[0])
     forge(
         run / "checkpoints" / "best.pt", lambda state: state["config"]["train"].update(tta="hflip")
@@ -200,9 +196,7 @@ def test_flips_are_averaged_if_the_run_has_them(
     assert averaged["probability"] != plain["probability"]
 
 
-def test_data_in_a_folder_of_its_own_need_no_consent_as_none_are_read(
-    run: Path, images: list[str], within: Command
-) -> None:
+def test_data_root_of_a_run_needs_no_consent(run: Path, images: list[str], within: Command) -> None:
     forge(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["data"].update(root="elsewhere"),
@@ -236,7 +230,7 @@ def test_data_in_a_folder_of_its_own_need_no_consent_as_none_are_read(
     ],
     ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
-def test_wrong_usage_is_told_with_code_2(
+def test_wrong_arguments_exit_with_2(
     arguments: tuple[str, ...], told: str, images: list[str], within: Command
 ) -> None:
     done = within("predict", *arguments)
@@ -244,15 +238,13 @@ def test_wrong_usage_is_told_with_code_2(
     assert told in done.stderr
 
 
-def test_a_run_without_checkpoint_is_told_with_code_5(
-    run: Path, images: list[str], within: Command
-) -> None:
+def test_run_without_checkpoint_exits_with_5(run: Path, images: list[str], within: Command) -> None:
     (run / "checkpoints").rename(run.parent / "elsewhere")
     done = within("predict", "run", images[0])
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1)
 
 
-def test_names_of_classes_do_not_steer_the_terminal(
+def test_control_characters_of_class_names_are_not_printed(
     run: Path, images: list[str], within: Command
 ) -> None:
     facts = json.loads((run / "dataset.json").read_text())

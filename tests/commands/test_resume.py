@@ -48,26 +48,26 @@ def recorded(run: Path, name: str) -> dict[str, Any]:
     return values
 
 
-def test_a_run_trained_longer_equals_one_as_long_from_the_start(extended: Path) -> None:
+def test_extended_run_equals_a_run_of_that_length(extended: Path) -> None:
     assert differences(extended / "run", extended / "straight") == []
 
 
-def test_the_configuration_says_how_long_it_trained_in_the_end(extended: Path) -> None:
+def test_extended_run_records_its_final_epochs(extended: Path) -> None:
     values = config.parse((extended / "run" / "config.yaml").read_text())
     assert values["train"]["epochs"] == 5
 
 
-def test_the_environment_says_where_it_went_on_and_with_what(extended: Path) -> None:
+def test_environment_records_where_the_run_was_resumed(extended: Path) -> None:
     (where,) = recorded(extended / "run", "environment.json")["continued"]
     assert (where["epoch"], where["step"], where["changes"]) == (3, 0, {"train.epochs": 5})
     assert where["command"] == "cnnbench resume run train.epochs=5"
 
 
-def test_the_result_is_that_of_the_last_epoch(extended: Path) -> None:
+def test_result_is_of_the_last_epoch(extended: Path) -> None:
     assert recorded(extended / "run", "result.json")["final"]["epoch"] == 5
 
 
-def test_a_finished_run_says_so_and_nothing_is_written(extended: Path) -> None:
+def test_resuming_a_finished_run_writes_nothing(extended: Path) -> None:
     before = content(extended / "run")
     done = run_in_process("resume", "run", folder=extended)
     assert (done.returncode, done.stderr) == (0, "")
@@ -79,9 +79,7 @@ def test_a_finished_run_says_so_and_nothing_is_written(extended: Path) -> None:
 @pytest.mark.parametrize(
     "change", ["train.epochs=2", "seed=1", "optimizer=sgd", "model.width=3", "train.epochs=0"]
 )
-def test_what_cannot_be_changed_is_refused_and_nothing_is_written(
-    extended: Path, change: str
-) -> None:
+def test_refused_change_writes_nothing(extended: Path, change: str) -> None:
     before = content(extended / "run")
     done = run_in_process("resume", "run", change, folder=extended)
     assert (done.returncode, done.stderr.startswith(f"cnnbench: {change.partition('=')[0]}")) == (
@@ -92,7 +90,7 @@ def test_what_cannot_be_changed_is_refused_and_nothing_is_written(
     assert content(extended / "run") == before
 
 
-def test_an_extension_that_is_killed_goes_on_as_one(
+def test_killed_extension_resumes_as_an_extension(
     forks: ForkServer, extended: Path, tmp_path: Path
 ) -> None:
     done = [
@@ -124,21 +122,19 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_finished_sweep_repeated_says_so_and_trains_nothing(sweep: Path) -> None:
+def test_repeating_a_finished_sweep_trains_nothing(sweep: Path) -> None:
     done = run_in_process(*SWEEP, folder=sweep)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 jobs finished already." in done.stdout
     assert "examples/s" not in done.stdout
 
 
-def test_a_finished_sweep_resumed_says_so(sweep: Path) -> None:
+def test_resuming_a_finished_sweep_trains_nothing(sweep: Path) -> None:
     done = run_in_process("resume", "outputs/sweeps/twice", folder=sweep)
     assert (done.returncode, "2 of 2 jobs finished already." in done.stdout) == (0, True), done
 
 
-def test_a_sweep_under_the_name_of_another_is_told_what_differs(
-    sweep: Path, tmp_path: Path
-) -> None:
+def test_sweep_with_a_taken_name_reports_the_differences(sweep: Path, tmp_path: Path) -> None:
     # a job's directory is named after its overrides, so what changes is in a configuration of the user's own
     (tmp_path / "experiment").mkdir()
     mine = tmp_path / "experiment" / "mine.yaml"

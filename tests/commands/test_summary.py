@@ -9,7 +9,7 @@ import pytest
 from helpers.command import TINY, Command
 
 
-def summarised(within: Command, *arguments: str) -> Any:
+def summarize(within: Command, *arguments: str) -> Any:
     result = within("summary", *arguments, "--json")
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
@@ -32,8 +32,8 @@ def test_the_table_shows_layers_totals_and_memory(within: Command, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []  # it leaves nothing behind
 
 
-def test_json_holds_what_the_table_holds(within: Command) -> None:
-    report = summarised(
+def test_json_has_the_values_of_the_table(within: Command) -> None:
+    report = summarize(
         within, "model=alexnet", "data.resize=96", "train.batch_size=8", "optimizer=momentum"
     )
     memory = report["training_memory"]
@@ -50,17 +50,17 @@ def test_json_holds_what_the_table_holds(within: Command) -> None:
     assert memory["optimizer_state_bytes"] == memory["weights_bytes"] == 4 * 21_598_922
 
 
-def test_a_gpu_and_half_precision_may_be_configured_where_there_is_none(within: Command) -> None:
-    memory = summarised(within, "device=cuda", "device.precision=bf16")["training_memory"]
+def test_summary_accepts_a_gpu_that_is_not_present(within: Command) -> None:
+    memory = summarize(within, "device=cuda", "device.precision=bf16")["training_memory"]
     assert memory["dtype"] == "bfloat16"
 
 
-def test_depth_folds(within: Command) -> None:
-    layers = summarised(within, "model=preact_resnet1001", "--depth", "1")["layers"]
+def test_depth_folds_layers(within: Command) -> None:
+    layers = summarize(within, "model=preact_resnet1001", "--depth", "1")["layers"]
     assert [layer["name"] for layer in layers] == ["stem", "stages", "classifier"]
 
 
-def test_a_layer_is_explained_by_the_formula(within: Command) -> None:
+def test_layer_flag_prints_the_arithmetic_of_a_convolution(within: Command) -> None:
     result = within("summary", "--layer", "features.3", "model=lenet")
     assert "multiplications  16 x 10 x 10 x (6 x 5 x 5) = 240,000" in result.stdout
     assert "twice both 32 x 10 x 10 9,632 960,000 x 4.00 960,000 x 4.00" in " ".join(
@@ -68,8 +68,8 @@ def test_a_layer_is_explained_by_the_formula(within: Command) -> None:
     )
 
 
-def test_an_explained_layer_as_json(within: Command) -> None:
-    outcomes = summarised(within, "--layer", "features.0")
+def test_layer_flag_with_json(within: Command) -> None:
+    outcomes = summarize(within, "--layer", "features.0")
     assert outcomes["as it is"]["multiplications"] == 117_600
     assert outcomes["no padding"]["output_shape"] == [6, 24, 24]
 
@@ -100,9 +100,7 @@ def test_an_explained_layer_as_json(within: Command) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
-def test_a_mistake_is_told_and_ends_with_code_2(
-    within: Command, arguments: list[str], message: str
-) -> None:
+def test_wrong_arguments_exit_with_2(within: Command, arguments: list[str], message: str) -> None:
     result = within("summary", *arguments)
     assert (result.returncode, message in result.stderr) == (2, True), result.stderr
 
@@ -142,19 +140,17 @@ class FailsInTraining(Tiny):
 """
 
 
-def test_a_network_in_the_working_folder_is_found(within: Command, own: str) -> None:
-    report = summarised(within, "model=simple_cnn", f"{own}:Tiny", "+model.width=32")
+def test_custom_model_in_the_working_folder_is_found(within: Command, own: str) -> None:
+    report = summarize(within, "model=simple_cnn", f"{own}:Tiny", "+model.width=32")
     assert report["total"]["parameters"] == 7_850
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
-def test_a_network_of_lazy_layers_trains_and_its_padding_is_explained(
-    within: Command, own: str
-) -> None:
+def test_lazy_layers_train_and_have_an_arithmetic(within: Command, own: str) -> None:
     result = within("model=simple_cnn", f"{own}:Lazy", *TINY[1:], "data=sample", "train.epochs=1")
     assert result.returncode == 0, result.stderr
     assert "31,410 parameters" in result.stdout
-    outcomes = summarised(within, "model=simple_cnn", f"{own}:Lazy", "--layer", "0")
+    outcomes = summarize(within, "model=simple_cnn", f"{own}:Lazy", "--layer", "0")
     assert outcomes["a kernel of 5 x 5"]["output_shape"] == [4, 28, 28]
     assert "twice the stride" not in outcomes
 
@@ -180,14 +176,14 @@ def test_a_network_of_lazy_layers_trains_and_its_padding_is_explained(
         ("summary model=simple_cnn model.name=no_python:Net", "SyntaxError: "),
     ],
 )
-def test_a_mistake_in_a_network_of_ones_own_is_no_bug_of_cnnbench(
+def test_error_in_a_custom_model_is_not_a_bug(
     within: Command, own: str, arguments: str, message: str
 ) -> None:
     result = within(*arguments.format(own).split())
     assert (result.returncode, message in result.stderr) == (2, True), result.stderr
 
 
-def test_a_last_batch_that_cannot_be_trained_on_is_refused_beforehand(within: Command) -> None:
+def test_last_batch_of_one_image_is_refused_before_training(within: Command) -> None:
     data = ("data=sample", "data.resize=28", "data.train_examples=129", "train.batch_size=128")
     result = within("model=resnet18", *data)
     assert result.returncode == 2

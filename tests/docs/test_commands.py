@@ -166,7 +166,7 @@ SLOW = [command for command in RUN if quick_form(command) is not None]
 
 
 @pytest.mark.parametrize("command", SLOW, ids=str)
-def test_a_slow_command_of_the_docs_composes(
+def test_slow_command_of_the_docs_composes(
     command: Shown, within: Command, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(prepared)
@@ -180,7 +180,7 @@ def test_a_slow_command_of_the_docs_composes(
     [pytest.param(each, marks=pytest.mark.slow) if each in SLOW else each for each in RUN],
     ids=str,
 )
-def test_a_command_of_the_docs_does_what_they_say(
+def test_command_of_the_docs_runs_as_documented(
     command: Shown, within: Command, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = shutil.copytree(prepared, tmp_path / "place")
@@ -207,7 +207,7 @@ def test_a_command_of_the_docs_does_what_they_say(
         assert result.stdout.strip() == command.output
 
 
-def test_the_network_that_the_readme_adds_trains_once_it_is_added(
+def test_network_added_in_the_readme_trains(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cnnbench import models
@@ -223,7 +223,7 @@ def test_the_network_that_the_readme_adds_trains_once_it_is_added(
 
 
 @pytest.mark.parametrize("command", OTHERS, ids=str)
-def test_what_is_not_cnnbenchs_own_is_there(command: Shown) -> None:
+def test_targets_of_other_commands_exist(command: Shown) -> None:
     words = command.words
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -246,7 +246,7 @@ LINKS = [
 @pytest.mark.parametrize(
     ("page", "target"), LINKS, ids=lambda each: each.name if isinstance(each, Path) else each
 )
-def test_a_link_leads_somewhere(page: Path, target: str) -> None:
+def test_link_target_exists(page: Path, target: str) -> None:
     path, _, heading = target.partition("#")
     linked = page.parent / path if path else page
     assert linked.exists()

@@ -47,7 +47,7 @@ def without_extras(tmp_path: Path, packages: Path) -> Command:
 @pytest.mark.parametrize(
     ("launcher", "extra"), [("slurm", "slurm"), ("slurm_local", "slurm"), ("joblib", "joblib")]
 )
-def test_a_launcher_that_is_not_installed_is_named_by_its_extra(
+def test_missing_launcher_error_names_its_extra(
     without_extras: Command, launcher: str, extra: str
 ) -> None:
     done = without_extras("-m", "seed=0,1", f"hydra/launcher={launcher}")
@@ -56,7 +56,7 @@ def test_a_launcher_that_is_not_installed_is_named_by_its_extra(
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb"])
-def test_a_tracker_that_is_not_installed_is_named_by_its_extra_before_anything_starts(
+def test_missing_tracker_error_names_its_extra_before_the_run_starts(
     without_extras: Command, tmp_path: Path, tracker: str
 ) -> None:
     (tmp_path / tracker).mkdir()  # which Python would import as well
@@ -70,7 +70,7 @@ def test_a_tracker_that_is_not_installed_is_named_by_its_extra_before_anything_s
     ("form", "needed"),
     [("onnx", "onnx and onnxscript and onnxruntime"), ("safetensors", "safetensors")],
 )
-def test_a_format_whose_packages_are_not_installed_is_refused_before_any_run_is_looked_at(
+def test_missing_export_packages_are_reported_before_the_run_is_read(
     without_extras: Command, tmp_path: Path, form: str, needed: str
 ) -> None:
     (tmp_path / form).mkdir()  # which Python would import as well
@@ -79,7 +79,7 @@ def test_a_format_whose_packages_are_not_installed_is_refused_before_any_run_is_
     assert (done.returncode, done.stderr) == (2, told)
 
 
-def test_without_scipy_nothing_is_reproduced(without_extras: Command, tmp_path: Path) -> None:
+def test_reproduce_needs_scipy(without_extras: Command, tmp_path: Path) -> None:
     (tmp_path / "scipy").mkdir()  # which Python would import as well
     done = without_extras("reproduce", "--scale", "smoke")
     told = "cnnbench: cnnbench reproduce needs scipy: pip install 'cnnbench[reproduce]'\n"
@@ -88,6 +88,6 @@ def test_without_scipy_nothing_is_reproduced(without_extras: Command, tmp_path: 
 
 
 @pytest.mark.parametrize("flag", ["--help", "--info"])
-def test_looking_around_needs_no_extra(without_extras: Command, flag: str) -> None:
+def test_help_and_info_need_no_extra(without_extras: Command, flag: str) -> None:
     done = without_extras(flag)
     assert (done.returncode, done.stderr) == (0, "")

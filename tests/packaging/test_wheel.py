@@ -24,9 +24,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_smoke_run_works_from_the_wheel_in_another_directory(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_smoke_experiment_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     environment = clean_environment(tmp_path) | {"PYTHONPATH": os.fspath(installed)}
     where = "import cnnbench, sys; sys.exit(not cnnbench.__file__.startswith(sys.argv[1]))"
     assert (
@@ -55,5 +53,5 @@ def test_the_smoke_run_works_from_the_wheel_in_another_directory(
         "hydra_plugins/cnnbench_sweeper.py",
     ],
 )
-def test_the_wheel_holds(installed: Path, name: str) -> None:
+def test_wheel_has_file(installed: Path, name: str) -> None:
     assert (installed / name).is_file()
