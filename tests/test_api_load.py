@@ -20,7 +20,6 @@ from cnnbench.api import evaluate, load, predict, train
 from cnnbench.data.catalog import CATALOG
 from cnnbench.errors import ConfigError
 
-
 ONE_EPOCH = (*TINY, "train.epochs=1", "train.fail_if_not_learning=false")
 
 
@@ -53,7 +52,7 @@ def test_evaluate_returns_the_metrics_of_the_command(
     evaluation = evaluate(kind("run"), "data.test_examples=10")
     measured = json.loads(json.dumps(dataclasses.asdict(evaluation)))
     assert measured == {key: recorded[key] for key in measured}
-    assert contents(run) == before  # it writes nothing
+    assert contents(run) == before
 
 
 @pytest.mark.usefixtures("run")
@@ -90,10 +89,10 @@ def test_images_of_another_type_or_shape_are_refused(shape: tuple[int, ...]) -> 
 def test_predict_returns_the_classes_of_the_command(within: Command, tmp_path: Path) -> None:
     Image.fromarray(clothes()[0]).save("shirt.png")
     Path("notes.png").write_text("these are notes")
-    (told,) = json.loads(within("predict", "run", "shirt.png", "--json", "--topk", "4").stdout)
+    (recorded,) = json.loads(within("predict", "run", "shirt.png", "--json", "--topk", "4").stdout)
     for images in ("shirt.png", Path("shirt.png"), ["shirt.png"]):
         (predicted,) = predict("run", images, "device=cpu", topk=4)
-        assert (predicted.image, dict(predicted.classes)) == ("shirt.png", told["classes"])
+        assert (predicted.image, dict(predicted.classes)) == ("shirt.png", recorded["classes"])
     first, second = predict("run", ["notes.png", "shirt.png"])
     assert ("notes.png is not" in first.error, first.classes) == (True, [])
     assert len(second.classes) == 3

@@ -1,4 +1,4 @@
-"""The commands from Python: their numbers, files and words; the process stays as it was."""
+"""Training from Python restores signals, logging, Hydra and streams of the process."""
 
 import json
 import logging
@@ -83,7 +83,7 @@ def test_train_restores_logging() -> None:
     assert state() == before
 
 
-class Heard(logging.Handler):
+class LineHandler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
@@ -93,17 +93,19 @@ class Heard(logging.Handler):
 
 
 @pytest.mark.parametrize(
-    ("level", "hears"), [(logging.WARNING, False), (logging.INFO, True)], ids=["warning", "info"]
+    ("level", "is_logged"),
+    [(logging.WARNING, False), (logging.INFO, True)],
+    ids=["warning", "info"],
 )
 def test_handlers_of_the_caller_get_lines_of_its_level(
-    level: int, hears: bool, monkeypatch: pytest.MonkeyPatch
+    level: int, is_logged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard = Heard()
-    monkeypatch.setattr(LOG, "handlers", [heard])
+    handler = LineHandler()
+    monkeypatch.setattr(LOG, "handlers", [handler])
     monkeypatch.setattr(LOG, "level", level)
     logging.getLogger().manager._clear_cache()
     train(*ONE_EPOCH)
-    assert any("Test accuracy" in line for line in heard.lines) == hears
+    assert any("Test accuracy" in line for line in handler.lines) == is_logged
 
 
 def test_train_log_does_not_depend_on_the_log_level_of_the_caller(
@@ -119,9 +121,8 @@ def test_train_log_does_not_depend_on_the_log_level_of_the_caller(
 def test_train_prints_nothing(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        logging.getLogger(), "handlers", []
-    )  # those of a command that ran before in this process
+    # Earlier commands in this process have left handlers.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
     train(*ONE_EPOCH)
     assert capfd.readouterr() == ("", "")
 

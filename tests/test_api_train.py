@@ -30,11 +30,9 @@ def test_train_has_the_numbers_of_the_command_line(within: Command, tmp_path: Pa
 
 def test_train_writes_the_files_of_the_command_line(within: Command, tmp_path: Path) -> None:
     within(*TINY, "hydra.run.dir=typed")
-    ours, typed = (
-        {path.relative_to(run) for path in run.rglob("*")}
-        for run in (train(*TINY).directory, tmp_path / "typed")
-    )
-    assert ours == typed
+    run, typed = train(*TINY).directory, tmp_path / "typed"
+    files = {path.relative_to(run) for path in run.rglob("*")}
+    assert files == {path.relative_to(typed) for path in typed.rglob("*")}
 
 
 @pytest.mark.parametrize("name", ["config.yaml", ".hydra/config.yaml", ".hydra/overrides.yaml"])
@@ -43,10 +41,8 @@ def test_train_records_the_configuration_of_the_command_line(
 ) -> None:
     overrides = (*TINY, "sweep=one")
     within(*overrides, "hydra.run.dir=typed")
-    ours, typed = (
-        (run / name).read_text() for run in (train(*overrides).directory, tmp_path / "typed")
-    )
-    assert ours == typed
+    recorded = (train(*overrides).directory / name).read_text()
+    assert recorded == (tmp_path / "typed" / name).read_text()
 
 
 def test_result_equals_the_records() -> None:
@@ -132,7 +128,7 @@ def test_stopped_run_resumes_to_the_same_numbers(within: Command, tmp_path: Path
 
 
 class PrunedError(Exception):
-    """As searches have one."""
+    """The exception with which a search ends a run."""
 
 
 def test_exception_of_on_epoch_is_raised_and_recorded(tmp_path: Path) -> None:
@@ -153,9 +149,9 @@ def test_exception_of_on_epoch_is_raised_and_recorded(tmp_path: Path) -> None:
 def test_errors_have_the_messages_of_the_command_line(override: str, within: Command) -> None:
     typed = within("data=sample", "device=cpu", override)
     assert typed.returncode == 2
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         train("data=sample", "device=cpu", override)
-    assert f"cnnbench: {told.value}\n" == typed.stderr
+    assert f"cnnbench: {raised.value}\n" == typed.stderr
 
 
 @pytest.mark.parametrize("override", ["optimizer.lr=0.1,0.2", "-m", "--help"])

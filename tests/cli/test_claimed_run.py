@@ -1,4 +1,4 @@
-"""The directory of a single run: which ones are claimed and which are refused."""
+"""The directories that a single run claims or refuses."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from helpers.command import TINY, Command, clean_environment
 from helpers.small_runs import SMALL
 
-OTHERS = "'.' already exists and is not an empty folder. Name another directory"
+REFUSED = "'.' already exists and is not an empty folder. Name another directory"
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_folder_with_other_files_is_refused_and_unchanged(
 ) -> None:
     (tmp_path / "notes").touch()
     done = within(*arguments, *SMALL)
-    assert (done.returncode, OTHERS in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, REFUSED in done.stderr) == (2, True), done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
 
 

@@ -1,4 +1,4 @@
-"""What the TAB key offers. The scripts of the shells are Hydra's."""
+"""Shell completion: the words that `cnnbench -sc query=SHELL` prints."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from cnnbench.cli.options import PARSERS
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two runs, a sweep, images and groups of the user's own."""
+    """Return a folder with two runs, a sweep, images and custom groups."""
     folder = tmp_path_factory.mktemp("completion")
     for run in (
         "outputs/lenet/1",
@@ -59,13 +59,17 @@ def offer(folder: Path, line: str, shell: str = "fish", point: str | None = None
         ("experiment=book/al", "experiment=book/alexnet"),
         ("model=alexnet model.d", "model.dropout="),
         ("train.e", "train.epochs= train.ema_decay="),
-        ("train.checkpoint_every.", "train.checkpoint_every.epochs= train.checkpoint_every.minutes= "
+        ("train.checkpoint_every.",
+         "train.checkpoint_every.epochs= train.checkpoint_every.minutes= "
          "train.checkpoint_every.steps="),
         ("seed=", "seed=0"),
         ("train.l", "train.loss= train.label_smoothing= train.l1="),
-        ("train.init=", "train.init=default train.init=kaiming_normal train.init=normal train.init=xavier_uniform"),
+        ("train.init=",
+         "train.init=default train.init=kaiming_normal train.init=normal "
+         "train.init=xavier_uniform"),
         ("device.compile=", "device.compile=false device.compile=true"),
-        ("device.channels_last=", "device.channels_last=auto device.channels_last=false device.channels_last=true"),
+        ("device.channels_last=",
+         "device.channels_last=auto device.channels_last=false device.channels_last=true"),
         ("hydra/la", "hydra/launcher="),
         ("hydra/sweeper=", "hydra/sweeper=basic hydra/sweeper=cnnbench"),
         ("hydra.run.", "hydra.run.dir="),
@@ -119,8 +123,9 @@ def test_completion_reads_the_line_up_to_the_cursor(folder: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     ["", "cnnbench", "ls -l x", "cnnbench \udcff=", "cnnbench evaluate nowhere/",
-     "cnnbench nonsense -- x", "cnnbench model=nonsense model.", "cnnbench ~=", "cnnbench /=", "cnnbench train=",
-     "cnnbench a.b.c=", "cnnbench hydra/nonsense=", "cnnbench model=[ model.", "cnnbench evaluate ~nobody/"],
+     "cnnbench nonsense -- x", "cnnbench model=nonsense model.", "cnnbench ~=", "cnnbench /=",
+     "cnnbench train=", "cnnbench a.b.c=", "cnnbench hydra/nonsense=", "cnnbench model=[ model.",
+     "cnnbench evaluate ~nobody/"],
 )  # fmt: skip
 def test_completion_offers_nothing_where_nothing_fits(folder: Path, line: str) -> None:
     assert offer(folder, line) <= {"model="}

@@ -1,4 +1,4 @@
-"""`--plot`: the curves of a run on the terminal when it has ended."""
+"""`--plot`: the curves that are plotted on the terminal when a run has ended."""
 
 import csv
 import io
@@ -62,7 +62,7 @@ def test_the_plot_fits_the_terminal(
 
 
 def test_interrupted_run_plots_its_finished_epochs(forks: ForkServer, tmp_path: Path) -> None:
-    strikes = [(int(signal.SIGINT), "step", 6)]  # of 4 an epoch
+    strikes = [(int(signal.SIGINT), "step", 6)]  # an epoch has 4 steps
     done = forks.run(*SMALL, "--plot", "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
     assert done.returncode == 130
     assert done.stdout.endswith(f"\n{plot(read_rows(tmp_path / 'run'), 80, unicode=True)}\n")
@@ -97,21 +97,17 @@ def test_each_job_of_a_sweep_plots_its_curves_under_its_name(tmp_path: Path) -> 
     sweep = tmp_path / "outputs" / "sweeps" / "mine"
     for run in (status.parent for status in sweep.glob("*/status.json")):
         assert f"\n\n{run.name}\n{plot(read_rows(run), 80, unicode=True)}\n" in done.stdout
-    assert (
-        len(re.findall("┤.*┤", done.stdout)) == 4
-    )  # the first and the last line of two pairs of charts
+    # Each of two pairs of charts has a first and a last line.
+    assert len(re.findall("┤.*┤", done.stdout)) == 4
 
 
 def test_resume_plots_the_jobs_that_it_starts(forks: ForkServer, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "seed=0,1", "sweep=mine")
-    assert (
-        forks.run(*sweep, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 3)]).returncode
-        == 130
-    )
+    strikes = [(int(signal.SIGINT), "step", 3)]
+    assert forks.run(*sweep, folder=tmp_path, strikes=strikes).returncode == 130
     done = run_in_process("resume", "outputs/sweeps/mine", "--plot", folder=tmp_path)
-    assert (done.returncode, len(re.findall("┤.*┤", done.stdout))) == (0, 4), (
-        done.stdout + done.stderr
-    )
+    output = done.stdout + done.stderr
+    assert (done.returncode, len(re.findall("┤.*┤", done.stdout))) == (0, 4), output
 
 
 def test_plot_flag_takes_no_value(within: Command) -> None:

@@ -1,4 +1,4 @@
-"""`cnnbench train` through the installed command: what it prints, what it leaves, how it composes."""
+"""`cnnbench train`: its output, the files of a run, and reproducibility."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ TIMES = {"epoch_s", "examples_per_s", "peak_gib"}
 
 
 def metrics(run: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv but for the columns that no two runs share."""
+    """Return the rows of metrics.csv without columns of times and memory."""
     with (run / "metrics.csv").open() as file:
         return [
             {key: value for key, value in row.items() if key not in TIMES}
@@ -32,7 +32,7 @@ def metrics(run: Path) -> list[dict[str, str]]:
 def smoke(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple["subprocess.CompletedProcess[str]", Path]:
-    """The smoke run, once for all tests that look at it: the finished process and the run directory."""
+    """Run the smoke experiment once for all tests; return the process and the run directory."""
     folder = tmp_path_factory.mktemp("smoke")
     done = run_command(["experiment=smoke"], folder)
     assert done.returncode == 0, done.stderr
@@ -63,8 +63,9 @@ def test_last_lines_are_accuracy_time_and_directory(smoke: Smoke) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [".hydra/overrides.yaml", "config.yaml", "environment.json", "status.json", "metrics.csv", "result.json",
-     "curves.png", "train.log", "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"],
+    [".hydra/overrides.yaml", "config.yaml", "environment.json", "status.json", "metrics.csv",
+     "result.json", "curves.png", "train.log",
+     "checkpoints/last.pt", "checkpoints/previous.pt", "checkpoints/best.pt"],
 )  # fmt: skip
 def test_run_directory_has_file(smoke: Smoke, name: str) -> None:
     assert (smoke[1] / name).stat().st_size > 0
@@ -81,12 +82,9 @@ def test_recorded_configuration_can_be_loaded(smoke: Smoke) -> None:
 
 def test_environment_records_device_precision_versions_and_split(smoke: Smoke) -> None:
     environment = json.loads((smoke[1] / "environment.json").read_text())
-    assert (
-        environment["torch"] == torch.__version__
-        or environment["torch"] == torch.__version__.partition("+")[0]
-    )
+    assert environment["torch"] in (torch.__version__, torch.__version__.partition("+")[0])
     assert environment["device"] == "cpu"
-    assert environment["precision"] in ("fp32", "bf16")  # as the chip multiplies
+    assert environment["precision"] in ("fp32", "bf16")  # it depends on the chip
     assert (environment["data"]["train"], environment["data"]["validation"]) == (1024, 500)
     assert "experiment=smoke" in environment["command"]
 
@@ -99,15 +97,8 @@ def test_environment_records_short_spinning_of_threads(smoke: Smoke) -> None:
 def test_wall_time_is_split_into_parts(smoke: Smoke) -> None:
     wall = json.loads((smoke[1] / "result.json").read_text())["wall_s"]
     total = wall.pop("total")
-    assert set(wall) == {
-        "start",
-        "data",
-        "preparation",
-        "train",
-        "evaluation",
-        "records",
-        "checkpoints",
-    }
+    parts = ("start", "data", "preparation", "train", "evaluation", "records", "checkpoints")
+    assert set(wall) == set(parts)
     assert sum(wall.values()) <= total
 
 
@@ -125,11 +116,8 @@ def test_best_checkpoint_is_of_the_epoch_with_best_validation_accuracy(smoke: Sm
 
 def test_result_records_parameters_and_multiply_adds(smoke: Smoke) -> None:
     result = json.loads((smoke[1] / "result.json").read_text())
-    assert (result["model"], result["parameters"], result["multiply_adds"]) == (
-        "lenet_relu",
-        32_000,
-        212_520,
-    )
+    costs = (result["parameters"], result["multiply_adds"])
+    assert (result["model"], *costs) == ("lenet_relu", 32_000, 212_520)
 
 
 def test_train_log_has_all_printed_lines(smoke: Smoke) -> None:
@@ -162,10 +150,8 @@ def test_without_validation_the_test_set_is_measured_each_epoch(
     assert cnnbench(*TINY, "data.validation=0").returncode == 0
     run = only_run(tmp_path)
     rows = metrics(run)
-    assert (
-        float(rows[-1]["test_accuracy"])
-        == json.loads((run / "result.json").read_text())["test_accuracy"]
-    )
+    result = json.loads((run / "result.json").read_text())
+    assert float(rows[-1]["test_accuracy"]) == result["test_accuracy"]
     assert not (run / "checkpoints" / "best.pt").exists()
 
 
@@ -185,8 +171,9 @@ def test_custom_model_and_custom_group_train(cnnbench: Command, tmp_path: Path) 
         "from torch import nn\n"
         "class MyNet(nn.Sequential):\n"
         "    def __init__(self, in_channels, num_classes, image_size, width=8):\n"
-        "        super().__init__(nn.Flatten(), nn.Linear(in_channels * image_size**2, width), nn.ReLU(),\n"
-        "                         nn.Linear(width, num_classes))\n"
+        "        first = nn.Linear(in_channels * image_size**2, width)\n"
+        "        last = nn.Linear(width, num_classes)\n"
+        "        super().__init__(nn.Flatten(), first, nn.ReLU(), last)\n"
     )
     (tmp_path / "mine" / "optimizer").mkdir(parents=True)
     (tmp_path / "mine" / "optimizer" / "careful.yaml").write_text(

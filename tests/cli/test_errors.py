@@ -1,4 +1,4 @@
-"""Mistakes, typed at the installed command: the exit code, one helpful block, no traceback, nothing left."""
+"""Errors of the installed command: the exit code, the message, and no traceback."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def test_missing_data_without_network_reports_attempts_and_alternatives(
 
 @pytest.mark.slow
 def test_full_disk_ends_the_run_without_a_checkpoint(tmp_path: Path) -> None:
-    limit = 100_000  # bytes a file may have: no room for a checkpoint, the same refusal as of a full disk
+    limit = 100_000  # bytes of a file: too few for a checkpoint, with the error of a full disk
     done = subprocess.run(
         [sys.executable, "-m", "cnnbench", *TINY],
         cwd=tmp_path,
@@ -85,7 +85,7 @@ def test_run_that_fails_to_learn_exits_with_4(cnnbench: Command) -> None:
 def test_no_learnt_nothing_warning_after_a_single_step(
     within: Command,
 ) -> None:
-    # Training accuracy is the mean as the epoch went: that of one step is from before the step.
+    # Training accuracy is a mean over the epoch. With one step it is measured before the update.
     one_step = (
         "data.train_examples=1000",
         "train.batch_size=1000",

@@ -9,7 +9,7 @@ from helpers.command import Command
 from helpers.raw_messages import RAW_TEXT
 
 CONFIGURATION_ERRORS = [
-    # a choice or a key that is not there
+    # unknown choices and keys
     ("trian", "There is no command 'trian'. Did you mean 'train'?"),
     ("model=lenett", "model=lenett is not known. Did you mean 'lenet'?"),
     ("model=", "model= has no value. Allowed: alexnet, "),
@@ -35,7 +35,7 @@ CONFIGURATION_ERRORS = [
     ("foo/bar=baz", "There is no key 'foo/bar'"),
     ("hydra.foo=3", "There is no key 'hydra.foo'. Allowed: callbacks, "),
     ("model@foo=lenet", "There is no group 'model@foo'."),
-    # a value of the wrong kind
+    # wrong values
     ("train.epochs=many", "train.epochs=many is not a whole number."),
     ("train.epochs=1e3", "train.epochs=1000.0 is not a whole number. Write train.epochs=1000."),
     ("train.epochs==3", "train.epochs==3 is not a whole number."),
@@ -68,7 +68,7 @@ CONFIGURATION_ERRORS = [
     ),
     ("-m optimizer.lr=range(1,2,0)", "optimizer.lr=range(1,2,0) is not a range: its step is 0."),
     ("-m hydra/sweeper=basic seed=interval(1,2)", "This sweeper takes no intervals."),
-    # the signs of Hydra before a key
+    # signs of Hydra before a key
     ("~train.l1", "~train.l1 deletes what every run needs. Give another value: train.l1=..."),
     ("~model", "~model deletes what every run needs."),
     ("~foo", "There is no key 'foo' to delete."),
@@ -80,7 +80,7 @@ CONFIGURATION_ERRORS = [
     ),
     ("++model=lenet", "A choice takes no ++. Write model=lenet"),
     ("+train.epochs=3", "The key is there already. Change it without the +: train.epochs=3"),
-    # words that are no KEY=VALUE
+    # words without KEY=VALUE
     ("lenet", "There is no command 'lenet'. Did you mean model=lenet?"),
     ("summary lenet", "'lenet' is not an override. Did you mean model=lenet?"),
     ("train.epochs", "'train.epochs' is not an override. Did you mean train.epochs=...?"),
@@ -98,7 +98,7 @@ CONFIGURATION_ERRORS = [
     ("--resolve", "--resolve is for --cfg and --help."),
     ("--config-path x", "Add your own configurations: --config-dir DIR."),
     ("--config-dir nowhere", "nowhere is not a folder."),
-    # networks of one's own
+    # custom models
     ("+model.widht=2", "lenet takes no argument 'model.widht'"),
     (
         "model=my_module:Tiny",
@@ -129,13 +129,12 @@ def test_configuration_error_is_reported_in_one_block(
     assert message in done.stderr
     assert done.stderr.startswith("cnnbench: ")
     assert not RAW_TEXT.search(done.stderr)
-    assert re.fullmatch(
-        r"(.* at \d+ x \d+: .* test examples\n)?", done.stdout
-    )  # its heading at most
+    # At most the heading of the run is printed before the error.
+    assert re.fullmatch(r"(.* at \d+ x \d+: .* test examples\n)?", done.stdout)
     assert not (tmp_path / "outputs").exists()
 
 
-OWN_FILES = [
+EXPERIMENT_ERRORS = [
     ("train: {epochs: 3}", "mine.yaml needs '# @package _global_' as its first line"),
     (
         "# @package _global_\ntrain: {epoch: 3}",
@@ -177,7 +176,7 @@ OWN_FILES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "message"), OWN_FILES)
+@pytest.mark.parametrize(("text", "message"), EXPERIMENT_ERRORS)
 def test_error_in_a_custom_experiment_names_its_file(
     cnnbench: Command, tmp_path: Path, text: str, message: str
 ) -> None:
@@ -204,7 +203,7 @@ def test_error_names_an_invalid_custom_yaml(cnnbench: Command, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         (
             "experiment=book/alexnt",
@@ -219,10 +218,10 @@ def test_error_names_an_invalid_custom_yaml(cnnbench: Command, tmp_path: Path) -
     ],
 )
 def test_mistyped_experiment_suggests_those_in_folders(
-    within: Command, override: str, told: str
+    within: Command, override: str, message: str
 ) -> None:
     done = within(override)
-    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
 @pytest.mark.skipif(

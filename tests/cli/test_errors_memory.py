@@ -1,4 +1,4 @@
-"""Errors of memory, on the device and in the process: the message says what to lower."""
+"""Out of memory, on the device or in the process: the messages name the settings to lower."""
 
 import errno
 import os
@@ -21,7 +21,8 @@ from cnnbench.errors import from_machine
             "CUDA out of memory. Tried to allocate 20.00 GiB.\nProcess 1 has 70 GiB in use."
         ),
         RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"
+            "[enforce fail at alloc_cpu.cpp:127] "
+            "DefaultCPUAllocator: can't allocate memory: you tried"
         ),
     ],
     ids=["gpu", "cpu"],

@@ -1,4 +1,4 @@
-"""The help of all commands: one form, within the terminal, with examples that work."""
+"""The help of commands: its form, its width and its examples."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ COMPOSING = ("train", "summary", "benchmark", "gradcheck")
 
 
 def examples(text: str) -> list[list[str]]:
-    """The command lines below the examples of a help, without what is said of them, or piped to."""
+    """Return the arguments of the examples in a help, without comments and pipes."""
     below = text.lower().partition("examples:")[2]
     lines = re.findall(r"^  (cnnbench .*|cnnbench)$", below, re.MULTILINE)
     return [shlex.split(re.split(r" {2,}| \| ", line)[0])[1:] for line in lines]

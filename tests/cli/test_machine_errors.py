@@ -1,4 +1,4 @@
-"""Errors of the machine in any command: told in words, whatever file they meet, never as a bug."""
+"""Errors of the machine in any command are reported in a message, never as a bug."""
 
 import errno
 import os
@@ -33,7 +33,7 @@ def test_refusals_of_the_system_are_configuration_errors(
     known = from_machine(refusal(number, *name))
     assert isinstance(known, ConfigError)
     place = "The run directory or the output"
-    if number == errno.ENOMEM:  # without the name of a file it is the memory of the process
+    if number == errno.ENOMEM:  # without a file name it is the memory of the process
         place = "The memory of this process"
     assert str(known).startswith(name or place)
     assert os.strerror(number) in str(known)
@@ -41,27 +41,32 @@ def test_refusals_of_the_system_are_configuration_errors(
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         *((refusal(number), None) for number in (errno.EINVAL, errno.ESRCH, errno.EBADF)),
         *((error, None) for error in (OSError("not an image"), KeyError("x"))),
         (refusal(errno.EINVAL, "run/file"), "run/file: Invalid argument. "),
         (refusal(errno.EBADF, "run/file"), "run/file: Bad file descriptor. "),
-        (refusal(errno.EIO, 7), "The run directory or the output: "),  # a descriptor is no name
+        (
+            refusal(errno.EIO, 7),
+            "The run directory or the output: ",
+        ),  # a descriptor is not a file name
         (refusal(errno.ENOSPC, "run/file"), "run/file cannot be written: "),
         (refusal(errno.EROFS, "run/file"), "run/file cannot be written: "),
         (refusal(errno.EACCES, "run/file"), "run/file: "),
     ],
     ids=repr,
 )
-def test_system_errors_are_bugs_unless_they_name_a_file(error: Exception, told: str | None) -> None:
+def test_system_errors_are_bugs_unless_they_name_a_file(
+    error: Exception, message: str | None
+) -> None:
     known = from_machine(error)
-    assert known is None if told is None else str(known).startswith(told)
+    assert known is None if message is None else str(known).startswith(message)
 
 
 @pytest.fixture
 def run(runs: Runs, tmp_path: Path) -> Path:
-    """A run in its second epoch, and an image beside it."""
+    """Return the directory of a run in its second epoch; write an image beside it."""
     Image.new("L", (28, 28)).save(tmp_path / "image.png")
     return runs.copy("in_second_epoch", tmp_path / "run")
 
@@ -69,7 +74,7 @@ def run(runs: Runs, tmp_path: Path) -> Path:
 def fail(
     patch: pytest.MonkeyPatch, owner: Any, method: str, number: int, name: str, place: int = 0
 ) -> None:
-    """Have `owner.method` fail where its argument at `place` is a path that ends in `name`."""
+    """Make `owner.method` fail if its argument at `place` is a path that ends in `name`."""
     real: Callable[..., Any] = getattr(owner, method)
 
     def failing(*arguments: Any, **more: Any) -> Any:
@@ -103,14 +108,12 @@ def test_unwritable_file_is_reported_without_traceback(
 ) -> None:
     fail(monkeypatch, Path, "replace", number, name, place=1)
     done = within(*command)
-    assert (done.returncode, "Traceback" in done.stderr, "hydra.run.dir" in done.stderr) == (
-        2,
-        False,
-        False,
-    )
-    heading = (
-        "Exporting mlp (best.pt, epoch 1) as safetensors ...\n" if command[0] == "export" else ""
-    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "hydra.run.dir" not in done.stderr
+    heading = ""
+    if command[0] == "export":
+        heading = "Exporting mlp (best.pt, epoch 1) as safetensors ...\n"
     assert done.stderr.startswith(f"{heading}cnnbench: {name}")
     assert os.strerror(number) in done.stderr
 
@@ -167,7 +170,7 @@ def test_unreadable_record_error_does_not_advise_deleting_it(
 
 @pytest.fixture
 def locked_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a sweep with a sound job and one that may not be looked into, by root neither."""
+    """Return a job directory without read permission, even for root, beside a readable one."""
     for name in ("sound", "theirs"):
         make_run(tmp_path / "runs" / name)
     theirs = tmp_path / "runs" / "theirs"
@@ -202,5 +205,6 @@ def test_report_on_an_unwritable_sweep_uses_the_output_folder(
     done = within("report", "sweep", "--output", "mine")
     assert (done.returncode, (tmp_path / "mine" / "report.html").exists()) == (0, True)
     assert done.stderr == (
-        "cnnbench: sweep/sweep.csv cannot be written: Permission denied. To try again: cnnbench report sweep\n"
+        "cnnbench: sweep/sweep.csv cannot be written: Permission denied. "
+        "To try again: cnnbench report sweep\n"
     )

@@ -1,4 +1,4 @@
-"""The command line as a whole: commands, versions, streams, signals and exit codes."""
+"""The command line: versions, help, signals and exit codes."""
 
 import json
 import os
@@ -57,15 +57,19 @@ def test_deleted_working_folder_is_reported(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    said = "cnnbench: The working folder is gone. Change to another.\n"
-    assert (done.returncode, done.stderr) == (2, said)
+    message = "cnnbench: The working folder is gone. Change to another.\n"
+    assert (done.returncode, done.stderr) == (2, message)
 
 
 def test_closed_pipe_exits_with_141_without_an_error(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "cnnbench", "summary", "model=resnet110"],
-        cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=clean_environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     process.stdout.close()
     _, errors = process.communicate(timeout=120)

@@ -1,4 +1,4 @@
-"""Users without a home folder or a name, as in a container that runs under a bare number."""
+"""Users without a home folder or a name, as in a container that runs with only a user id."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ NAMES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOGNAME", "USER", "LNAME"
 
 @pytest.fixture
 def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let this process have a user id that is in no list of users, and no HOME."""
+    """Give this process a user id without a name, and no HOME."""
 
     def know_nobody(uid: int) -> pwd.struct_passwd:
         raise KeyError(f"getpwuid(): uid not found: {uid}")
@@ -60,7 +60,7 @@ def test_unknown_home_in_data_root_is_an_error(within: Command, tmp_path: Path, 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="changes the user id by setpriv")
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra mlflow is not installed")
 def test_user_without_home_trains_with_mlflow_and_leaves_only_its_run(tmp_path: Path) -> None:
-    """Let the user read an interpreter that lies in root's home, by a capability."""
+    """Train as an unknown user, with the capability to read an interpreter in root's home."""
     tmp_path.chmod(0o777)
     uid = 54321
     environment = clean_environment(tmp_path) | {"PYTHONDONTWRITEBYTECODE": "1"}

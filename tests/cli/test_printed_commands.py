@@ -1,4 +1,4 @@
-"""Each command that cnnbench prints does what it says when it is pasted."""
+"""The commands that cnnbench prints as hints work when they are run."""
 
 import errno
 import json
@@ -33,7 +33,7 @@ GROUPS = ("--config-dir", "my groups")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of a custom model, a sweep with a group of the user's own, and images."""
+    """Return a folder with a run of a custom model, a sweep with a custom group, and images."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "my.py").write_text(NETWORK)
     (folder / "my groups" / "optimizer").mkdir(parents=True)
@@ -52,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(made: Path, tmp_path: Path) -> Path:
-    """A copy of that folder, in which `within` works."""
+    """Copy that folder into the one in which `within` works."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
@@ -133,7 +133,7 @@ def test_printed_command_resumes_a_diverged_run(within: Command) -> None:
     done = within(*SMALL, "model.name=my:Net", "optimizer.lr=1e30", "hydra.run.dir=other run")
     words = printed(done.stderr, "To resume from there")
     assert words == ["resume", "other run", "--allow-custom-model", "optimizer.lr=1e+29"]
-    assert within(*words).returncode == 4  # it diverges again
+    assert within(*words).returncode == 4
 
 
 @pytest.mark.usefixtures("place")

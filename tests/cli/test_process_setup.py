@@ -1,4 +1,4 @@
-"""Streams that are closed, full, left by their reader or lack signs; what libraries say, and where they keep things."""
+"""Closed, full or ASCII streams, messages of libraries, and the folders of their caches."""
 
 import io
 import logging
@@ -62,7 +62,7 @@ def test_stderr_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_nonblocking_stream_gets_all_output(tmp_path: Path) -> None:
-    """More than a pipe holds, to a reader that waits first."""
+    """Print more than a pipe holds to a reader that waits first."""
     program = (
         "import os, sys\n"
         "from cnnbench.cli.process_setup import shield_stream\n"
@@ -116,7 +116,7 @@ def test_sweep_name_may_be_invalid_utf8(forks: ForkServer, tmp_path: Path) -> No
         assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stdout
 
 
-@pytest.mark.slow  # quick: the tests of the stream and of the log, above
+@pytest.mark.slow  # the tests of streams and of the log above are quick
 def test_a_run_in_an_ascii_locale_prints_every_line(tmp_path: Path) -> None:
     done = run_command([*TINY, "hydra.run.dir='größe'"], tmp_path, ASCII_LOCALE)
     assert done.returncode == 0, done.stderr
@@ -193,7 +193,7 @@ def test_verbose_shows_debug_lines_of_cnnbench_only(
 def test_commands_silence_libraries(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {"TORCH_LOGS": "-all", "TORCH_CPP_LOG_LEVEL": "ERROR", "ORT_DISABLE_TELEMETRY": "1"}
     for name in wanted:
-        monkeypatch.setenv(name, "")  # so that it is restored in any case
+        monkeypatch.setenv(name, "")  # so that pytest restores it
         monkeypatch.delenv(name)
     within("--version")
     assert {name: os.environ[name] for name in wanted} == wanted
@@ -201,12 +201,14 @@ def test_commands_silence_libraries(within: Command, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def silenced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Silence warnings as in a process whose user has decided nothing about them."""
+    """Silence warnings as in a process whose user has not configured them."""
     monkeypatch.setattr(process_setup.sys, "warnoptions", [])
     monkeypatch.setenv("TORCH_LOGS", "+dynamo")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # so that it is restored
+        monkeypatch.setattr(
+            warnings, "showwarning", warnings.showwarning
+        )  # so that pytest restores it
         silence_libraries()
         yield
 
@@ -246,9 +248,9 @@ VARIABLES = ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the temporary cache; nothing is placed yet, and the user has a home and a name."""
+    """Return the temporary cache of a user with a home and a name; no cache is placed yet."""
     for name in (*VARIABLES, "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, "")  # so that it is restored in any case
+        monkeypatch.setenv(name, "")  # so that pytest restores it
         monkeypatch.delenv(name)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(Path, "home", lambda: tmp_path)

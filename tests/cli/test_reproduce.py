@@ -1,4 +1,4 @@
-"""`cnnbench reproduce`: its jobs, its words, and the whole of it at smoke scale."""
+"""`cnnbench reproduce`: its jobs, its arguments, and a whole reproduction at smoke scale."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def test_values_of_the_scale_replace_those_of_the_experiment() -> None:
     rates = jobs_of("all", "smoke", ["device=cpu"])["claims/batch_norm_rate"]
     jobs = [job for job in rates if "optimizer.lr=3" in job]
     assert [job for job in jobs if {"seed=0", "device=cpu", "train.epochs=1"} <= set(job)] == jobs
-    assert len(jobs) == 2  # of the networks; the experiment varies four rates and three seeds
+    assert len(jobs) == 2  # one for each network; the experiment has four rates and three seeds
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS["all"]))
@@ -61,7 +61,7 @@ def test_select_runs_omits_runs_that_are_not_jobs_of_the_scale() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["boo"], "knows no part 'boo'. Did you mean 'book'? Allowed: all, book, claims."),
         (["--scale", "smok"], "--scale smok is not known. Did you mean 'smoke'? Allowed: full, "),
@@ -72,22 +72,22 @@ def test_select_runs_omits_runs_that_are_not_jobs_of_the_scale() -> None:
     ],
 )
 def test_wrong_arguments_are_reported_with_allowed_values(
-    within: Command, tmp_path: Path, arguments: list[str], told: str
+    within: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     done = within("reproduce", *arguments)
-    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("environment", "code", "told"),
+    ("environment", "code", "message"),
     [({}, 3, "Fashion-MNIST"), (TORCHRUN, 2, "Start it without torchrun")],
 )
 def test_reproduce_starts_nothing_without_data_or_under_torchrun(
-    tmp_path: Path, environment: dict[str, str], code: int, told: str
+    tmp_path: Path, environment: dict[str, str], code: int, message: str
 ) -> None:
     done = run_in_process("reproduce", "book", folder=tmp_path, **environment)
-    assert (done.returncode, told in done.stderr) == (code, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
@@ -99,7 +99,7 @@ def test_help_says_how_long_each_scale_takes(within: Command) -> None:
 
 SWEEP = Path("outputs") / "sweeps" / "reproduce-smoke"
 SMOKE = ("reproduce", "all", "--scale", "smoke", "device=cpu", "device.precision=fp32")
-OWN_CLAIMS = """
+CUSTOM_CLAIMS = """
 book:
   book/lenet: {title: LeNet, accuracies: [0.776, 0.779]}
 claims:
@@ -115,19 +115,19 @@ claims:
 
 
 @pytest.fixture
-def own_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a claim of its own and two experiments on small networks: three jobs."""
+def custom_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a custom claim and two experiments on small networks: three jobs."""
     conf = tmp_path / "conf"
     experiments = ("experiment/book/lenet.yaml", "experiment/claims/relu_lenet.yaml")
     for name in ("reproduce.yaml", *experiments):
         (conf / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(conf_folder() / name, conf / name)
-    (conf / "claims.yaml").write_text(OWN_CLAIMS)
+    (conf / "claims.yaml").write_text(CUSTOM_CLAIMS)
     monkeypatch.setattr(reproduce, "conf_folder", lambda: conf)
     return conf
 
 
-@pytest.mark.usefixtures("own_conf")
+@pytest.mark.usefixtures("custom_conf")
 def test_interrupted_reproduction_resumes_and_judges_a_custom_claim(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +136,7 @@ def test_interrupted_reproduction_resumes_and_judges_a_custom_claim(
     def interrupt_in_third_job(*values: Any, **more: Any) -> Any:
         nonlocal steps
         steps += 1
-        if steps == 5:  # each job has two
+        if steps == 5:  # each job has two steps
             raise KeyboardInterrupt
         return train_step(*values, **more)
 
@@ -168,7 +168,7 @@ def test_interrupted_reproduction_resumes_and_judges_a_custom_claim(
         assert line == before or line.startswith(of_each)
 
 
-@pytest.mark.usefixtures("own_conf")
+@pytest.mark.usefixtures("custom_conf")
 def test_a_dry_run_lists_experiments_and_starts_nothing(within: Command, tmp_path: Path) -> None:
     done = within(*SMOKE, "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
@@ -184,13 +184,15 @@ def test_a_dry_run_lists_experiments_and_starts_nothing(within: Command, tmp_pat
 
 
 def test_error_in_claims_is_reported_before_training(
-    within: Command, tmp_path: Path, own_conf: Path
+    within: Command, tmp_path: Path, custom_conf: Path
 ) -> None:
-    path = own_conf / "claims.yaml"
-    path.write_text(OWN_CLAIMS.replace("figure: accuracy", "figure: accurcy"))
+    path = custom_conf / "claims.yaml"
+    path.write_text(CUSTOM_CLAIMS.replace("figure: accuracy", "figure: accurcy"))
     done = within(*SMOKE)
-    told = f"cnnbench: {path}: claims.11.figure: 'accurcy' is not known. Did you mean 'accuracy'?"
-    assert (done.returncode, done.stderr.startswith(told)) == (2, True), done.stderr
+    message = (
+        f"cnnbench: {path}: claims.11.figure: 'accurcy' is not known. Did you mean 'accuracy'?"
+    )
+    assert (done.returncode, done.stderr.startswith(message)) == (2, True), done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
@@ -206,10 +208,10 @@ def test_smoke_scale_runs_all_jobs_and_keeps_results_after_a_failure(tmp_path: P
     assert len(rows) == 9
     assert all(float(row[2]) >= 0 for row in rows)
     assert "not run" not in text
-    # each arm that is judged was found; at no rate does a network learn in two steps
+    # Each judged arm was found. Two steps are too few to learn at any rate.
     missing = set(re.findall("Not measured: .*?[.] ", text))
     assert missing <= {"Not measured: model=bn_lenet, model=lenet. "}
-    for number in (9, 10):  # of what is computed, whatever was trained
+    for number in (9, 10):  # their figures are computed without training
         assert re.search(rf"### {number}[.] .*\n\nVerdict: [*]{{2}}repeated[*]{{2}}", text)
     (nin,) = (path for path in (tmp_path / SWEEP).iterdir() if "experiment=book_nin" in path.name)
     failed = {"state": "failed", "verb": "train", "error": "Out of memory.", "exit_code": 2}
@@ -222,4 +224,4 @@ def test_smoke_scale_runs_all_jobs_and_keeps_results_after_a_failure(tmp_path: P
     text = (tmp_path / SWEEP / "results.md").read_text()
     (line,) = (line for line in text.splitlines() if line.startswith("| NiN |"))
     assert "1 failed (" in line
-    shutil.rmtree(tmp_path / "outputs")  # checkpoints of a gigabyte
+    shutil.rmtree(tmp_path / "outputs")  # a gigabyte of checkpoints

@@ -1,4 +1,4 @@
-"""`latest`, the newest run under outputs/, wherever a run is named; and folders of several runs."""
+"""The argument that names a run: `latest`, and folders of several runs."""
 
 import argparse
 import importlib
@@ -18,7 +18,7 @@ SINGLE = Path("outputs/mlp-sample-28px/2026-11-24_10-00-00")
 
 
 def put(runs: Runs, path: Path, began: str, state: str = "finished", verb: str = "train") -> None:
-    """Copy a run to a path, as one that began at a time of this day and ended long after."""
+    """Copy a run to a path; let it begin at a time of this day and end the next day."""
     runs.copy(state, path)
     status = json.loads((path / "status.json").read_text())
     times = {"began": f"2026-11-24T{began}.000+00:00", "since": f"2026-11-25T{began}.000+00:00"}
@@ -27,7 +27,7 @@ def put(runs: Runs, path: Path, began: str, state: str = "finished", verb: str =
 
 @pytest.fixture
 def _outputs(runs: Runs, tmp_path: Path) -> None:
-    """The job of a sweep, which began last, two single runs, and what is none."""
+    """Make a sweep's job, which began last, two single runs, and directories that are not runs."""
     put(runs, tmp_path / SINGLE, "10:00:00")
     put(runs, tmp_path / JOB, "12:00:00")
     put(runs, tmp_path / SINGLE.with_name("resumed"), "11:00:00", "in_first_epoch")

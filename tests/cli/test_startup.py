@@ -1,4 +1,4 @@
-"""What the command leaves undone so that it starts fast. The time itself is measured in benchmarks/startup.py."""
+"""The modules that commands import. benchmarks/startup.py measures the time of starting."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ finally:
 
 
 def imported(watched: str, arguments: tuple[str, ...], folder: Path) -> str:
-    """Which of the modules `watched` the command has imported when it ends."""
+    """Run a command; return those of the modules `watched` that it has imported."""
     done = subprocess.run(
         [sys.executable, "-c", IMPORTED_BY_THE_COMMAND, watched, *arguments],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""The words of a command line that are no overrides."""
+"""The words of a command line that are not overrides."""
 
 import pytest
 
@@ -29,7 +29,8 @@ WRONG = [
     ("--config_dir x", "Did you mean '--config-dir'?"),
     (
         "--frobnicate",
-        "There is no option --frobnicate of cnnbench train. Values are KEY=VALUE, such as train.epochs=3.",
+        "There is no option --frobnicate of cnnbench train. "
+        "Values are KEY=VALUE, such as train.epochs=3.",
     ),
     ("-x", "There is no option -x of cnnbench train."),
     ("--cfg jub", "--cfg jub is not known. Did you mean 'job'? Allowed: all, hydra, job."),

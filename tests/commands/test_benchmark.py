@@ -1,4 +1,4 @@
-"""`cnnbench benchmark`, as a user meets it."""
+"""`cnnbench benchmark`: measurements, records, tables and errors."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from helpers.command import TINY, Command
 from cnnbench.commands import benchmark
 from cnnbench.config import Config
 
-QUICK = (*TINY, "device.threads=1", "device.precision=fp32")  # auto depends on the chip
+QUICK = (*TINY, "device.threads=1", "device.precision=fp32")  # "auto" depends on the chip
 
 
 def results(folder: Path) -> list[dict[str, object]]:
@@ -97,8 +97,8 @@ def test_only_out_of_memory_errors_become_results(
 
     monkeypatch.setattr("cnnbench.training.engine.EagerEngine.train_step", fail)
     done = within("benchmark", *QUICK)
-    told = [(result["out_of_memory"], result["batch_size"]) for result in results(tmp_path)]
-    assert (done.returncode, told) == (code, [] if code else [(str(error), 32)])
+    recorded = [(result["out_of_memory"], result["batch_size"]) for result in results(tmp_path)]
+    assert (done.returncode, recorded) == (code, [] if code else [(str(error), 32)])
     assert ("out of memory" in done.stdout) is not bool(code)
 
 
@@ -125,15 +125,10 @@ def test_wrong_arguments_are_reported_in_one_line(
 
 def test_rows_show_the_overrides_in_which_they_differ(within: Command) -> None:
     done = within("benchmark", "-m", *QUICK, "optimizer=sgd,muon", "--rounds", "1")
-    rows = [
-        line
-        for line in done.stdout.splitlines()
-        if line.startswith("lenet_relu ") and " fp32 " in line
-    ]
-    assert ["fp32 eager optimizer=sgd" in rows[0], "fp32 eager optimizer=muon" in rows[1]] == [
-        True,
-        True,
-    ]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("lenet_relu ")]
+    rows = [line for line in lines if " fp32 " in line]
+    assert "fp32 eager optimizer=sgd" in rows[0]
+    assert "fp32 eager optimizer=muon" in rows[1]
     assert "data.test_examples" not in done.stdout.partition("network ")[2]
 
 
@@ -143,7 +138,7 @@ def test_interruption_prints_the_networks_measured_before(
     measured, shown = benchmark.run, []
 
     def interrupted(config: Config, *arguments: object, **options: object) -> object:
-        shown.append(sys.stdout.getvalue().splitlines()[-1])  # type: ignore[attr-defined]  # in memory
+        shown.append(sys.stdout.getvalue().splitlines()[-1])  # type: ignore[attr-defined]
         if config.model.name == "mlp":
             raise KeyboardInterrupt
         return measured(config, *arguments, **options)  # type: ignore[arg-type]  # as they came
@@ -151,10 +146,7 @@ def test_interruption_prints_the_networks_measured_before(
     monkeypatch.setattr(benchmark, "run", interrupted)
     done = within("benchmark", "-m", *QUICK, "model=lenet,mlp", "--rounds", "1")
     assert done.returncode == 130
-    assert [line.partition(" on ")[0] for line in shown] == [
-        "lenet",
-        "mlp",
-    ]  # before each is measured
-    assert [line.split()[0] for line in done.stdout.splitlines() if " fp32 eager " in line] == [
-        "lenet"
-    ]
+    # The heading of a network is printed before it is measured.
+    assert [line.partition(" on ")[0] for line in shown] == ["lenet", "mlp"]
+    rows = [line.split()[0] for line in done.stdout.splitlines() if " fp32 eager " in line]
+    assert rows == ["lenet"]

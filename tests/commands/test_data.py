@@ -23,10 +23,8 @@ def test_file_of_another_data_set_is_reported_and_not_used(
     swapped.write_bytes((SAMPLE / swapped.name).read_bytes())
     done = cnnbench("data", "mnist", CNNBENCH_DATA=str(swapped.parent))
     assert done.returncode == 3
-    assert (
-        f"{swapped}: holds part of Fashion-MNIST's train-images-idx3-ubyte, not MNIST's"
-        in done.stderr
-    )
+    content = "part of Fashion-MNIST's train-images-idx3-ubyte, not MNIST's"
+    assert f"{swapped}: holds {content}" in done.stderr
     assert swapped.exists()
 
 

@@ -1,4 +1,4 @@
-"""`cnnbench doctor`: what it finds, what it calls unusual, and that it works on odd machines."""
+"""`cnnbench doctor`: facts, unusual findings, obstacles, and odd machines."""
 
 import errno
 import io
@@ -22,7 +22,7 @@ from cnnbench.analysis.machine import EXTRAS, PROBES, Diagnosis
 
 @pytest.fixture(autouse=True)
 def _ordinary_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what is unusual about the machine of the tests out of them."""
+    """Hide unusual properties of the machine that runs the tests."""
     for name in [name for name in os.environ if machine.VARIABLES.match(name)]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
@@ -48,11 +48,11 @@ def test_ordinary_machine_has_nothing_unusual(within: Command, tmp_path: Path) -
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("\n\nNothing is unusual.\n")
     lines = done.stdout.splitlines()
-    assert max(len(line) for line in lines if "/" not in line) <= 80  # a path is not broken
+    assert max(len(line) for line in lines if "/" not in line) <= 80  # paths are not broken
     titles = " ".join(line for line in lines[:-2] if not line.startswith(" "))
     assert titles == "Versions Processor Memory PyTorch Outputs Cache Data Extras User"
     assert f"{tmp_path}/outputs" in done.stdout.split()
-    assert list(tmp_path.iterdir()) == []  # it leaves nothing behind
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_has_every_probe(within: Command) -> None:
@@ -80,7 +80,7 @@ def fail_to_find_home() -> Path:
 
 
 def answer(file: str, text: str) -> Callable[[str, str], str | None]:
-    """Let `text` be what is found in `file`, and nothing in others."""
+    """Return a search that finds `text` in `file` and nothing in other files."""
     return lambda path, _: text if path == file else None
 
 
@@ -155,7 +155,7 @@ MACHINE = "cnnbench.analysis.machine"
             "There is no home folder: caches are in the temporary folder. Set HOME",
         ),
         (
-            {"in_process.io.StringIO": AsciiOutput},
+            {"helpers.in_process.io.StringIO": AsciiOutput},
             "encoding is ascii: some signs are replaced. Set LC_ALL",
         ),
     ],
@@ -171,7 +171,7 @@ def test_unusual_findings_are_reported_with_advice(
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
-    """Replace what stands under dotted names, set variables, and let modules be None."""
+    """Replace attributes with dotted names, set environment variables, and hide modules."""
     for name, value in changes.items():
         if "." in name:
             monkeypatch.setattr(name, value)

@@ -1,4 +1,4 @@
-"""`cnnbench export`: files that other programs read, what they say of themselves, and what is refused."""
+"""`cnnbench export`: the exported files, their metadata, and errors."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def logits(path: Path, images: torch.Tensor) -> torch.Tensor:
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """As each format's own readers give it."""
+    """Return the metadata of a file, read with the library of its format."""
     if path.suffix == ".onnx":
         return dict(session(path).get_modelmeta().custom_metadata_map)
     if path.suffix == ".pt2":
@@ -62,15 +62,12 @@ def metadata_of(path: Path) -> dict[str, str]:
 def test_export_is_named_after_the_network_and_prints_its_interface(
     form: str, run: Path, within: Command
 ) -> None:
-    done = within(
-        "export", "run", *([] if form == "onnx" else ["--format", form])
-    )  # which is what it is by itself
-    assert (done.returncode, done.stderr) == (
-        0,
-        f"Exporting mlp (best.pt, epoch 2) as {form} ...\n",
-    )
+    flags = [] if form == "onnx" else ["--format", form]  # ONNX is the default
+    done = within("export", "run", *flags)
+    heading = f"Exporting mlp (best.pt, epoch 2) as {form} ...\n"
+    assert (done.returncode, done.stderr) == (0, heading)
     path = run / "export" / f"mlp.{SUFFIXES[form]}"
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
     heading, takes, gives, checked = done.stdout.splitlines()
     assert heading.startswith(f"run/export/{path.name}, ")
     assert heading.endswith(" KiB: mlp (best.pt, epoch 2)")
@@ -118,9 +115,7 @@ def test_bf16_run_is_exported_in_fp32(
     run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     precise = opened(run).engine.classify(CLOTHES)
-    monkeypatch.setattr(
-        device, "_multiplies_in_bf16", lambda: True
-    )  # where bf16 is what auto means
+    monkeypatch.setattr(device, "_multiplies_in_bf16", lambda: True)  # so that auto selects bf16
     monkeypatch.setattr(device, "BF16_INTENSITY", 0)
     forge(
         run / "checkpoints" / "best.pt",
@@ -139,9 +134,6 @@ def test_run_of_a_missing_device_is_exported(run: Path, within: Command) -> None
         lambda state: state["config"]["device"].update(name="mps", cuda_graphs=True),
     )
     assert within("export", "run", "--format", "safetensors").returncode == 0
-
-
-# what the file says of itself
 
 
 @pytest.mark.parametrize("form", SUFFIXES)
@@ -180,7 +172,7 @@ def change(path: Path, **values: Any) -> None:
 
 
 NOT_OF_THESE_WEIGHTS = {
-    "the run went on": lambda run: change(run / "status.json", state="interrupted"),
+    "the run was resumed": lambda run: change(run / "status.json", state="interrupted"),
     "the result is of the last epoch": lambda run: change(run / "result.json", best=None),
     "the result is damaged": lambda run: (run / "result.json").write_text("{"),
     "the result has none": lambda run: change(run / "result.json", test_accuracy="high"),
@@ -200,9 +192,6 @@ def test_metadata_omit_an_unknown_commit(content: str, run: Path, within: Comman
     (run / "environment.json").write_text(content)
     within("export", "run", "--format", "safetensors")
     assert "commit" not in metadata_of(run / "export" / "mlp.safetensors")
-
-
-# where it is written
 
 
 def test_export_creates_missing_output_folders(run: Path, within: Command, tmp_path: Path) -> None:
@@ -225,9 +214,6 @@ def test_unwritable_output_is_reported(output: str, within: Command) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{output} cannot be written: " in done.stderr
     assert "--output" in done.stderr
-
-
-# the comparison
 
 
 @pytest.mark.parametrize("error", [1e-3, float("nan")])
@@ -256,11 +242,8 @@ def test_export_is_compared_on_random_images_without_the_data(
     assert " on 64 random images: " in within("export", "run", "--format", "torch_export").stdout
 
 
-# what is wrong
-
-
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ((), "Name a run directory: cnnbench export RUN"),
         (
@@ -277,14 +260,14 @@ def test_export_is_compared_on_random_images_without_the_data(
         ),
         (("nowhere",), "nowhere is no directory"),
     ],
-    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_wrong_arguments_exit_with_2(
-    arguments: tuple[str, ...], told: str, within: Command
+    arguments: tuple[str, ...], message: str, within: Command
 ) -> None:
     done = within("export", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr
+    assert message in done.stderr
 
 
 def test_control_characters_of_a_run_are_not_printed(run: Path, within: Command) -> None:
@@ -300,7 +283,8 @@ NETWORK = """
 from cnnbench.models.mlp import MLP
 class Net(MLP):
     def forward(self, images):
-        return super().forward(images) if self.training or images.is_meta or images.sum() != 0 else None
+        if self.training or images.is_meta or images.sum() != 0:
+            return super().forward(images)
 """
 
 

@@ -1,4 +1,4 @@
-"""`cnnbench gradcheck`: the table of differences, and how it ends."""
+"""`cnnbench gradcheck`: the table of differences, and exit codes."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from cnnbench.reference import batch_norm, swap
 
 
 class Wrong(nn.Linear):
-    """Outputs that are right, and a gradient of the weights that is not."""
+    """A linear layer with right outputs and a wrong gradient of the weights."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return (
@@ -37,9 +37,8 @@ def test_every_layer_of_lenet_agrees_with_torch_and_numerical_derivatives(
         "network",
     ]
     assert "BEYOND" not in result.stdout
-    assert (
-        len({len(line) for line in result.stdout.splitlines()[2:19]}) == 1
-    )  # numbers end in one column
+    widths = {len(line) for line in result.stdout.splitlines()[2:19]}
+    assert len(widths) == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -140,9 +139,9 @@ def test_wrong_gradient_is_named_and_exits_with_6(
     result = within("gradcheck", "model=simple_cnn")
     assert result.returncode == 6
     assert "Beyond the tolerance: layers.7, network." in result.stdout
-    told = json.loads(within("gradcheck", "model=simple_cnn", "--json").stdout)
-    assert (told["model"], told["passed"]) == ("simple_cnn", False)
-    linear = next(row for row in told["compared"] if row["kind"] == "Linear")
+    report = json.loads(within("gradcheck", "model=simple_cnn", "--json").stdout)
+    assert (report["model"], report["passed"]) == ("simple_cnn", False)
+    linear = next(row for row in report["compared"] if row["kind"] == "Linear")
     assert linear["differences"]["outputs"] < 1e-9 < linear["differences"]["gradients"]
     assert list(linear["beyond"]) == ["gradients"]
 

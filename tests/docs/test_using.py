@@ -1,4 +1,4 @@
-"""The programs in docs/using.md, run as they stand."""
+"""The programs in docs/using.md, run unchanged."""
 
 import re
 from pathlib import Path
