@@ -29,7 +29,7 @@ from cnnbench.cli.hydra_app import (
     run_hydra_app,
 )
 from cnnbench.cli.options import PARSERS
-from cnnbench.cli.run_argument import locate_run, words_beside
+from cnnbench.cli.run_argument import locate_run, remove_run_argument
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError, format_count
 from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly, resume_command
 from cnnbench.runs.reading import find_runs, runs_of_this_launch
@@ -161,7 +161,7 @@ def resume(arguments: list[str]) -> int:
     """Resume a run, or the unfinished jobs of a sweep."""
     options, words = PARSERS["resume"]().read(arguments)
     options.run, *options.changes = words
-    options.directory, options.rest = Path(options.run), words_beside(options.run, arguments)
+    options.directory, options.rest = Path(options.run), remove_run_argument(options.run, arguments)
     jobs = None
     if processes().rank == 0:  # worker ranks may run where the directory does not exist
         options.directory = locate_run(options.run)

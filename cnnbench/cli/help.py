@@ -1,4 +1,4 @@
-"""`cnnbench --help` and `cnnbench COMMAND --help`, whatever else is on the command line."""
+"""`cnnbench --help` and `cnnbench COMMAND --help`, with any other words on the line."""
 
 import argparse
 from collections.abc import Sequence

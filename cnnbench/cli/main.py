@@ -25,7 +25,7 @@ from cnnbench.cli.process_setup import (
     shield_stream,
     silence_libraries,
 )
-from cnnbench.cli.run_argument import locate_run, words_beside
+from cnnbench.cli.run_argument import locate_run, remove_run_argument
 from cnnbench.cli.words import explain_command
 from cnnbench.errors import ConfigError
 from cnnbench.runs.reading import check_is_run
@@ -148,7 +148,7 @@ def _run_module(command: str, arguments: list[str], needs_conf: bool = False) ->
     options.words = words
     if command in RUN_DIRECTORY_COMMANDS:
         run = options.words.pop(0)
-        options.directory, options.rest = locate_run(run), words_beside(run, arguments)
+        options.directory, options.rest = locate_run(run), remove_run_argument(run, arguments)
         if command != "export":  # export first checks that its packages are installed
             check_is_run(options.directory, command)  # before PyTorch is imported
     if command == "report":

@@ -45,7 +45,7 @@ def _resume() -> Parser:
     parser.word("RUN", RESUME_HELP, NEEDS_RUN)
     parser.word("KEY=VALUE ...", f"changes of {', '.join(RESUME_OVERRIDES)}")
     parser.flag("--plot", "draw accuracy and loss on the terminal at the end")
-    parser.option("--config-dir DIR", "your own groups, for a sweep that was given them")
+    parser.option("--config-dir DIR", "your own groups, for a sweep that uses them")
     _add_custom_model(parser)
     return parser
 
@@ -102,13 +102,13 @@ def _predict() -> Parser:
 def _inspect() -> Parser:
     parser = Parser(
         "inspect",
-        "Picture what a network has learnt and where it is wrong",
+        "Draw the mistakes, saliency, feature maps and filters of a network",
         "cnnbench inspect latest",
         "cnnbench inspect latest --images 3,17 --layers features.0,features.3",
     )
     parser.details = (
-        "Writes its mistakes, saliency, feature maps, filters, activations, weights and receptive "
-        "fields into the folder inspect of RUN, with a page that shows them."
+        "Writes pictures of these, and of activations, weights and receptive fields, into the "
+        "folder inspect of RUN, with a page that shows them."
     )
     parser.word("RUN", RUN_HELP, NEEDS_RUN)
     parser.word("KEY=VALUE ...", DATA_HELP)
@@ -175,7 +175,7 @@ def _summary() -> Parser:
     )
     parser.hydra = build_hydra_options()
     parser.word("KEY=VALUE ...", VALUES_HELP)
-    depth = "put layers together that are more than N parts deep (default: all apart)"
+    depth = "combine layers whose names have more than N parts (default: none)"
     parser.option("--depth N", depth, type=number("--depth", 1))
     layer = (
         "one convolution: its multiplications and additions by the formula, and how channels, "
@@ -271,7 +271,7 @@ def _data() -> Parser:
 
     parser = Parser(
         "data",
-        "List the data sets, or fetch and verify those named",
+        "List the data sets, or download and verify some",
         "cnnbench data",
         "cnnbench data fashion_mnist mnist",
     )
@@ -283,7 +283,7 @@ def _data() -> Parser:
 def _doctor() -> Parser:
     parser = Parser(
         "doctor",
-        "Check what a run finds on this machine, and what is unusual",
+        "Check this machine, and report what is unusual",
         "cnnbench doctor",
         "cnnbench doctor --json",
     )
@@ -293,7 +293,7 @@ def _doctor() -> Parser:
 
 
 def _add_json(parser: Parser) -> None:
-    parser.flag("--json", "print it for programs", dest="as_json")
+    parser.flag("--json", "print JSON", dest="as_json")
 
 
 def _add_match_by_order(parser: Parser) -> None:
@@ -301,7 +301,7 @@ def _add_match_by_order(parser: Parser) -> None:
 
 
 def _add_custom_model(parser: Parser) -> None:
-    parser.flag("--allow-custom-model", "let it run a network that is not cnnbench's")
+    parser.flag("--allow-custom-model", "import and run the custom model that RUN names")
 
 
 PARSERS: dict[str, Callable[[], Parser]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from cnnbench.analysis.format import printable
 from cnnbench.runs.reading import find_latest
 
-__all__ = ["LATEST", "locate_run", "words_beside"]
+__all__ = ["LATEST", "locate_run", "remove_run_argument"]
 
 LATEST = "latest"
 
@@ -25,7 +25,7 @@ def locate_run(word: str) -> Path:
     return run
 
 
-def words_beside(run: str, arguments: Sequence[str]) -> list[str]:
+def remove_run_argument(run: str, arguments: Sequence[str]) -> list[str]:
     """Return the arguments without the word that names the run."""
     position = arguments.index(run)
     return [*arguments[:position], *arguments[position + 1 :]]

@@ -89,8 +89,9 @@ def inspect_network(
         shown = [*pick_evenly(of_classes, NUM_CLASSES), *wrong[:1]]
     folder = trained.directory / FOLDER
     folder.mkdir(exist_ok=True)
-    for path in (path for pattern in LEFT_OVERS for path in folder.glob(pattern)):
-        path.unlink(missing_ok=True)
+    for pattern in LEFT_OVERS:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
     cost = sum_layers(measure_layers(network, image)).multiplications
     subject = Subject(folder, title, trained.engine, layers, cost, *image.shape[1:3])
     facts = _describe(trained, len(test), len(wrong))

@@ -63,18 +63,13 @@ def run(
 def _print_layers(layers: list[Layer], foldable: bool) -> None:
     whole = sum_layers(layers)
     rows = [("layer", "kind", "output", "parameters", "", "multiply-adds", "")]
-    rows += [
-        (
-            layer.name or "(network)",
-            layer.kind,
-            "(not called in evaluation)"
-            if layer.output_shape is None
-            else _format_shape(layer.output_shape),
-            *_format_share(layer.parameters, whole.parameters),
-            *_format_share(layer.multiplications, whole.multiplications),
-        )
-        for layer in layers
-    ]
+    for layer in layers:
+        output = "(not called in evaluation)"
+        if layer.output_shape is not None:
+            output = _format_shape(layer.output_shape)
+        parameters = _format_share(layer.parameters, whole.parameters)
+        multiply_adds = _format_share(layer.multiplications, whole.multiplications)
+        rows.append((layer.name or "(network)", layer.kind, output, *parameters, *multiply_adds))
     rows.append(("total", "", "", f"{whole.parameters:,}", "", f"{whole.multiplications:,}", ""))
     print(align(rows, right=range(3, 7)))
     if foldable and len(rows) > MAX_ROWS:
@@ -147,16 +142,17 @@ def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_js
     print(f"additions        {numbers} x ({terms}{fewer}) = {now.additions:,}")
     print(f"                 sums of {terms} products" + ("" if fewer else ", and the bias") + "\n")
     rows = [("", "output", "parameters", "multiplications", "", "additions", "")]
-    rows += [
-        (
-            change,
-            _format_shape(outcome.output_shape or ()),
-            f"{outcome.parameters:,}",
-            f"{outcome.multiplications:,}",
-            f"x {outcome.multiplications / now.multiplications:.2f}",
-            f"{outcome.additions:,}",
-            f"x {outcome.additions / now.additions:.2f}" if now.additions else "",
+    for change, outcome in outcomes.items():
+        additions_ratio = f"x {outcome.additions / now.additions:.2f}" if now.additions else ""
+        rows.append(
+            (
+                change,
+                _format_shape(outcome.output_shape or ()),
+                f"{outcome.parameters:,}",
+                f"{outcome.multiplications:,}",
+                f"x {outcome.multiplications / now.multiplications:.2f}",
+                f"{outcome.additions:,}",
+                additions_ratio,
+            )
         )
-        for change, outcome in outcomes.items()
-    ]
     print(align(rows, right=range(2, 7)))
