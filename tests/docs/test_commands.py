@@ -97,7 +97,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny(language: str) -> str:
     """Return the Python code or the YAML of the network that the README adds."""
-    section = (ROOT / "README.md").read_text().partition("## Add a network")[2]
+    section = (ROOT / "README.md").read_text().partition("## Adding a network")[2]
     return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
 
 
