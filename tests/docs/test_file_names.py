@@ -21,8 +21,12 @@ def named_files(text: str) -> set[str]:
     return {path for path in paths - PARTS_OF_DATA if not path.startswith(EXAMPLES)}
 
 
+def is_source(path: str) -> bool:
+    return (ROOT / path).exists() or (ROOT / "cnnbench" / path).exists()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_named_files_exist(page: Path) -> None:
-    folders = (ROOT, ROOT / "cnnbench")
-    for path in named_files(page.read_text()) - ADDED_BY_THE_READER:
-        assert any((folder / path).exists() for folder in folders), path
+    named = sorted(named_files(page.read_text()) - ADDED_BY_THE_READER)
+    missing = [path for path in named if not is_source(path)]
+    assert missing == []
