@@ -34,14 +34,14 @@ HYDRA_KEYS = """
     hydra/job_logging hydra/callbacks hydra/output
 """.split()
 VALUES = r"""
-    0 1 -1 3 1000000 -0.0 1e-300 1e300 1e999 nan -inf 0x10 1_0 2024_11_24 1e3 1:30 03 1. .5 +1 on
-    no ~ '' null true auto none ??? lenet ü 日本 😀 ½ ٣ .inf - -- # % & * ! | > @ ` ? [ ] { } ( ) , ;
-    : 'x "x "'" \" '\ x\ 'a#b' ~/x ~nobody_at_all ../x /proc/x C:\x file:///x photos(1) x=y --x
-    /dev/null [] {} [1,[2,{a:3}]] {a:{b:[null]}} [8,0] [-1] [nan] {name:lenet} ${x} ${seed}
-    ${model} ${.name} ${...x} ${ ${} $ \${x} ${oc.env:HOME} ${oc.env:NOT_SET} ${oc.decode:'[1'}
-    ${oc.create:{a:1}} ${hydra:job.num} ${oc.dict.keys:model} ${now:%Y} ${job_directory:x/y}
-    ${nobody:1} ${oc.select:a,b} 1,2 a,b range(1,3) range(3,1) choice(1,2) interval(0,1) glob(*)
-    sort(2,1) int(x) x,
+    0 1 -1 3 1000000 -0.0 1e-300 1e300 1e999 nan -inf 0x10 1_0 2024_11_24 1e3 1:30 03 1. .5 +1
+    on no ~ '' null true auto none ??? lenet ü 日本 😀 ½ ٣ .inf - -- # % & * ! | > @ ` ? [ ] { } (
+    ) , ; : 'x "x "'" \" '\ x\ 'a#b' ~/x ~nobody_at_all ../x /proc/x C:\x file:///x photos(1)
+    x=y --x /dev/null [] {} [1,[2,{a:3}]] {a:{b:[null]}} [8,0] [-1] [nan] {name:lenet} ${x}
+    ${seed} ${model} ${.name} ${...x} ${ ${} $ \${x} ${oc.env:HOME} ${oc.env:NOT_SET}
+    ${oc.decode:'[1'} ${oc.create:{a:1}} ${hydra:job.num} ${oc.dict.keys:model} ${now:%Y}
+    ${job_directory:x/y} ${nobody:1} ${oc.select:a,b} 1,2 a,b range(1,3) range(3,1) choice(1,2)
+    interval(0,1) glob(*) sort(2,1) int(x) x,
 """.split()
 VALUES += [
     "",
