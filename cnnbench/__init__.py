@@ -9,11 +9,11 @@ from typing import Any
 
 __version__ = "0.2.0"
 
-STARTED = time.perf_counter()  # the wall time of a run counts from here
+STARTED = time.perf_counter()  # when the wall time of a run begins
 
 
 def __getattr__(name: str) -> Any:
-    """Import the modules for Python programs when they are first used: PyTorch takes seconds."""
+    """Import api, errors or models when it is first used: importing PyTorch takes seconds."""
     if name in ("api", "errors", "models"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,9 +1,17 @@
-"""What the commands do, from Python and in this process: train, load, evaluate and predict.
+"""Train, load, evaluate and predict from Python, in this process.
 
-import cnnbench
+    import cnnbench
 
-result = cnnbench.api.train("model=lenet_relu", "data=sample", "train.epochs=3")
-print(result.value, cnnbench.api.evaluate(result.directory).accuracy)
+    result = cnnbench.api.train("model=lenet_relu", "data=sample", "train.epochs=3")
+    print(result.value, cnnbench.api.evaluate(result.directory).accuracy)
+
+    train(*overrides)        trains a network and returns a `Result`
+    load(run)                returns the trained network, a `TrainedModel`
+    evaluate(run)            returns its metrics on the test set, an `Evaluation`
+    predict(run, images)     returns a `Prediction` for each image file
+
+A run is named by its directory. Overrides are those of the command line, such as "device=cpu".
+Errors that the user can fix are subclasses of `cnnbench.errors.CnnbenchError`.
 """
 
 import logging
@@ -15,8 +23,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# before PyTorch is imported: it sets how threads wait
-from cnnbench.cli.hydra_app import claim_run, compose_config, conf_folder, write_hydra_files
+# This import sets how threads wait, which PyTorch reads when it is imported.
+from cnnbench.cli.claimed_run import claim_run
+from cnnbench.cli.hydra_app import compose_config, conf_folder, write_hydra_files
 
 # isort: split
 from cnnbench.analysis.metrics import Evaluation
@@ -46,12 +55,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended.
+    """The result of a training run.
 
-    `rows` are those of metrics.csv, accuracies in [0, 1]. `best` is the row that was chosen on the validation set,
-    None with data.validation=0. `value` is what runs are compared by: the best validation accuracy or, with
-    data.validation=0, the last test accuracy. `test_accuracy`, of the chosen weights, is None if `stopped` is
-    true: `on_epoch` ended the run, and the test set was not measured at the end.
+    `directory` is the absolute path of the run directory. `rows` are the rows of metrics.csv, one
+    for each epoch. Accuracies are in [0, 1]. `best` is the row of the epoch with the highest
+    validation accuracy, or None with data.validation=0. `value` is the figure by which runs are
+    compared: the best validation accuracy or, with data.validation=0, the last test accuracy.
+    `test_accuracy` is the accuracy of the best epoch's weights on the test set (of the last
+    weights with data.validation=0). It is None if `on_epoch` stopped the run.
     """
 
     directory: Path
@@ -62,26 +73,34 @@ class Result:
 
     @property
     def stopped(self) -> bool:
+        """Return whether `on_epoch` stopped the run, so that the test set was not measured."""
         return self.test_accuracy is None
 
     def __repr__(self) -> str:
-        place, epochs = os.path.relpath(self.directory), len(self.rows)
+        path, epochs = os.path.relpath(self.directory), len(self.rows)
         test = "None" if self.test_accuracy is None else f"{self.test_accuracy:.4f}"
-        return f"Result({place!r}, epochs={epochs}, value={self.value:.4f}, test_accuracy={test})"
+        return f"Result({path!r}, epochs={epochs}, value={self.value:.4f}, test_accuracy={test})"
 
 
 def load(run: str | Path, *overrides: str, allow_custom_model: bool = False) -> TrainedModel:
     """Load the trained network of a run directory.
 
     If the run had a validation set, the weights of its best epoch are used; otherwise the last
-    weights. `overrides` are those that `cnnbench evaluate` takes, such as "device=cpu". The
-    directory may be untrusted: a network that is not cnnbench's is imported with
-    `allow_custom_model` alone. Threads and precision are the whole process's, and are set as the
-    configuration says.
+    weights. The directory may be untrusted: a custom model is imported only with
+    `allow_custom_model`. Loading sets the threads and the precision of the whole process.
+
+    Args:
+        run: the run directory.
+        overrides: overrides that `cnnbench evaluate` takes, such as "device=cpu".
+        allow_custom_model: import and run a custom model that the run names.
+
+    Returns:
+        The network on its device. Called with uint8 images (N, C, H, W), it returns logits (N, K)
+        for its K `classes`.
 
     Raises:
-        ConfigError: it holds no such run or is not trusted so far, or an override is wrong.
-        CheckpointError: it has no checkpoint, or a damaged or refused one.
+        ConfigError: the directory is not a training run, is not trusted, or an override is wrong.
+        CheckpointError: there is no checkpoint, or it is damaged or refused.
     """
     return load_trained_model(Path(run), overrides, conf_folder(), "load", allow_custom_model)
 
@@ -89,15 +108,22 @@ def load(run: str | Path, *overrides: str, allow_custom_model: bool = False) -> 
 def evaluate(
     run: str | Path, *overrides: str, match_by_order: bool = False, allow_custom_model: bool = False
 ) -> Evaluation:
-    """Measure the network of a run as `cnnbench evaluate RUN OVERRIDE...` does, and write no files.
+    """Evaluate the network of a run on its test set, as `cnnbench evaluate`; write no files.
 
-    That is on the run's own test set or, with overrides such as "data=mnist", on other images.
-    `match_by_order` compares classes of other names in their order. See `load` for untrusted runs.
+    Args:
+        run: the run directory. See `load` for untrusted ones.
+        overrides: such as "device=cpu", or "data=mnist" to evaluate on another test set.
+        match_by_order: compare classes with other names by their order.
+        allow_custom_model: import and run a custom model that the run names.
+
+    Returns:
+        The metrics over the N test images: loss, accuracy and its 95 % interval, metrics of each
+        class, and the confusion matrix (K, K) with a row for each true class.
 
     Raises:
-        ConfigError: as `load`, or the network was taught other classes.
-        CheckpointError: as `load`.
-        DataError: the data cannot be found or fetched, or are damaged.
+        ConfigError: as for `load`, or the test set has classes that the network was not trained on.
+        CheckpointError: as for `load`.
+        DataError: the data cannot be found or downloaded, or are damaged.
     """
     trained = load(run, *overrides, allow_custom_model=allow_custom_model)
     return evaluate_model(trained, match_by_order)[1]
@@ -110,20 +136,29 @@ def predict(
     topk: int = 3,
     allow_custom_model: bool = False,
 ) -> list[Prediction]:
-    """Classify image files as `cnnbench predict RUN IMAGE...` does.
+    """Classify image files with the network of a run, as `cnnbench predict`.
 
-    `images` are files, folders of them, or IDX files, plain or gzipped. Each prediction has the
-    name of the `image` and the `topk` most probable `classes` with their probabilities, or an
-    `error` if the image could not be classified. `overrides` are such as "device=cpu". See `load`
-    for untrusted runs, and for a network that classifies arrays.
+    To classify arrays or tensors, call the network that `load` returns.
+
+    Args:
+        run: the run directory. See `load` for untrusted ones.
+        images: an image file, a folder of images, an IDX file (plain or gzipped), or several.
+        overrides: such as "device=cpu".
+        topk: how many classes to return for each image, the most probable first.
+        allow_custom_model: import and run a custom model that the run names.
+
+    Returns:
+        A prediction for each image, in the order of the files: the name of the `image` and its
+        `classes`, pairs of a name and a probability. An image that could not be classified has an
+        `error` and no classes.
 
     Raises:
-        ConfigError: as `load`, or `topk` is less than 1.
-        CheckpointError: as `load`.
+        ConfigError: as for `load`, or `topk` is less than 1.
+        CheckpointError: as for `load`.
     """
     if topk < 1:
         raise ConfigError(f"topk={topk} is out of range. It must be at least 1.")
-    # the data are not read, so it does not matter whose folder they are in
+    # Predictions read no data set, so an untrusted run needs no consent for its data folder.
     trained = load(run, *overrides, "data.root=null", allow_custom_model=allow_custom_model)
     paths = [images] if isinstance(images, (str, Path)) else images
     return list(classify_files(trained, [Path(path) for path in paths], topk))
@@ -135,37 +170,45 @@ def train(
     directory: str | Path | None = None,
     progress: bool = False,
 ) -> Result:
-    """Train as `cnnbench OVERRIDE...` would, with the same numbers and the same files.
+    """Train a network as `cnnbench OVERRIDE...` does, with the same numbers and the same files.
 
-    `on_epoch` is called after each epoch, once it is recorded, with its row of metrics.csv. If it returns False the
-    run ends there: saved, its status "interrupted", to be gone on with by `cnnbench resume`. An exception of its
-    own is passed on, and the run's status is "failed". `directory` is that of the run, in place of the one under
-    outputs/: a new folder or an empty one. `progress` prints what the command line prints, with a
-    bar on a terminal.
+    Seeds, threads and precision belong to the whole process, so it trains one run at a time, in
+    any thread. They stay as the run has set them. Log lines go to train.log and to the logger
+    "cnnbench".
 
-    Seeds, threads and precision are the whole process's, so there is one run in it at a time, in any thread; they
-    stay as the run has set them. What the run says goes to train.log and, by the logger "cnnbench", wherever the
-    caller has it go.
+    Args:
+        overrides: such as "model=lenet" or "train.epochs=3".
+        on_epoch: called after each epoch with its row of metrics.csv, once the row is recorded. If
+            it returns False, the run stops: it is saved with the status "interrupted", and
+            `cnnbench resume` can resume it. If it raises an exception, the run's status is
+            "failed" and `train` raises that exception.
+        directory: the run directory, new or empty. By default it is made under outputs/.
+        progress: print log lines to stdout and, on a terminal, a progress bar.
+
+    Returns:
+        The metrics of each epoch, the test accuracy and the run directory.
 
     Raises:
-        CnnbenchError: as the command line would report it; ConfigError also if another run is under way.
-        KeyboardInterrupt, SystemExit: a signal, such as SIGINT or SIGTERM; what was done is saved.
+        CnnbenchError: the error that the command line would report, such as `DivergedError`.
+        ConfigError: an override is wrong, or another run is under way in this process.
+        KeyboardInterrupt, SystemExit: a signal, such as SIGINT or SIGTERM. The run is saved first.
         OSError: the run directory cannot be written to.
     """
     started = time.perf_counter()
     if processes().several:
         raise ConfigError(
-            "cnnbench.api trains in one process. Several train together by torchrun -m cnnbench OVERRIDE..."
+            "cnnbench.api trains in one process. "
+            "Several train together by torchrun -m cnnbench OVERRIDE..."
         )
-    with _the_only_one():
+    with _hold_run_lock():
         composed = compose_config(overrides)
         claimed = claim_run(composed, None if directory is None else Path(directory))
         run = claimed.run
-        assert run is not None  # torchrun, which may start it again, is refused
+        assert run is not None  # only torchrun resumes an earlier attempt
         history: TrainingHistory
         test_accuracy = None
         try:
-            with _logging_to(run.path / "train.log", progress), _bars_if(progress):
+            with _log_to(run.path / "train.log", progress), _hide_bars_unless(progress):
                 write_hydra_files(composed, run.path)
                 history = result = training.train(
                     claimed.settings,
@@ -185,54 +228,55 @@ def train(
     return Result(run.path.absolute(), history.rows, history.best, history.value, test_accuracy)
 
 
-_under_way = threading.Lock()
+_run_lock = threading.Lock()
 
 
 @contextmanager
-def _the_only_one() -> Iterator[None]:
-    if not _under_way.acquire(blocking=False):
+def _hold_run_lock() -> Iterator[None]:
+    if not _run_lock.acquire(blocking=False):
         raise ConfigError(
-            "A run is under way in this process, and seeds and threads are the whole process's: only one can be. "
-            "Start several processes instead (with Optuna those that share a storage, not n_jobs)."
+            "A run is under way in this process. Runs share the seeds and threads of a process, so "
+            "only one can train at a time. Start several processes instead "
+            "(with Optuna, processes that share a storage, not n_jobs)."
         )
     try:
         yield
     finally:
-        _under_way.release()
+        _run_lock.release()
 
 
 @contextmanager
-def _logging_to(path: Path, progress: bool) -> Iterator[None]:
-    """Write all that the run says to `path` and, for `progress`, to stdout.
+def _log_to(path: Path, progress: bool) -> Iterator[None]:
+    """Write the log lines of the block to `path` and, with `progress`, to stdout.
 
-    What the caller's logging would have passed on is passed on.
+    The caller's handlers get the lines that its log level lets through.
     """
     log = logging.getLogger("cnnbench")
-    level, passed_on = log.level, log.getEffectiveLevel()
+    level, caller_level = log.level, log.getEffectiveLevel()
     file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    # without a handler Python prints warnings on stderr: these are printed already
-    is_passed_on = log.hasHandlers() or not progress
+    # Without a handler Python prints warnings on stderr, and `progress` has printed them already.
+    has_listener = log.hasHandlers() or not progress
 
-    def keep(record: logging.LogRecord) -> bool:
+    def write(record: logging.LogRecord) -> bool:
         file.handle(record)
         if progress:
             print(record.getMessage())
-        return is_passed_on and record.levelno >= passed_on
+        return has_listener and record.levelno >= caller_level
 
-    log.addFilter(keep)
-    log.setLevel(min(passed_on, logging.INFO))
+    log.addFilter(write)
+    log.setLevel(min(caller_level, logging.INFO))
     try:
         yield
     finally:
-        log.removeFilter(keep)
+        log.removeFilter(write)
         log.setLevel(level)
         file.close()
 
 
 @contextmanager
-def _bars_if(progress: bool) -> Iterator[None]:
-    """Show no progress bar in the block, unless `progress` asks for it."""
+def _hide_bars_unless(progress: bool) -> Iterator[None]:
+    """Hide the progress bars of the block unless `progress` is true."""
     before = os.environ.get("TQDM_DISABLE")
     if not progress:
         os.environ["TQDM_DISABLE"] = "1"

@@ -1,4 +1,7 @@
-"""Which module may import which. The sources are read, not run, so an import inside a function counts too."""
+"""The layers of the package: a module imports only lower layers.
+
+The sources are parsed, so an import inside a function counts, too.
+"""
 
 import ast
 import importlib
@@ -14,7 +17,7 @@ PACKAGE = Path(cnnbench.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 PLUGINS = PACKAGE.parent / "hydra_plugins"
 
-# Top first. A part imports itself and parts of lower layers: neither upwards nor its neighbors.
+# From top to bottom. A part may import itself and parts of lower layers.
 LAYERS = (
     {"__main__", "api"},
     {"cli"},
@@ -41,7 +44,7 @@ def label(path: Path) -> str:
 
 
 def imports(source: str, module: str = "cnnbench") -> set[str]:
-    """The dotted names that the source of `module` imports, and those it reaches as cnnbench.NAME."""
+    """Return the names that the source of `module` imports or reaches as cnnbench.NAME."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -61,7 +64,7 @@ def roots(source: str) -> set[str]:
 
 
 def forbidden(source: str, module: str) -> list[str]:
-    """The imports that break the layers."""
+    """Return the imports that break the layers."""
     part = module.split(".")[1] if "." in module else ""
     depth = next((depth for depth, layer in enumerate(LAYERS) if part in layer), len(LAYERS))
     allowed = {part}.union(*LAYERS[depth + 1 :])
@@ -102,12 +105,15 @@ def test_imports_go_downwards(path: Path) -> None:
         ("cnnbench", "from cnnbench.errors import ConfigError"),
     ],
 )
-def test_an_upward_or_sideways_import_is_caught(module: str, source: str) -> None:
+def test_upward_or_sideways_import_is_found(module: str, source: str) -> None:
     assert len(forbidden(source, module)) == 1
 
 
-def test_downward_own_and_foreign_imports_are_allowed() -> None:
-    source = "import torch\nimport cnnbench\nfrom cnnbench.training import loop\nfrom cnnbench.errors import ConfigError"
+def test_downward_and_external_imports_are_allowed() -> None:
+    source = (
+        "import torch\nimport cnnbench\n"
+        "from cnnbench.training import loop\nfrom cnnbench.errors import ConfigError"
+    )
     assert forbidden(source, "cnnbench.training.engine") == []
 
 
@@ -120,7 +126,7 @@ def test_downward_own_and_foreign_imports_are_allowed() -> None:
     ],
     ids=label,
 )
-def test_a_network_needs_torch_and_the_standard_library_alone(path: Path) -> None:
+def test_networks_import_only_torch_and_the_standard_library(path: Path) -> None:
     assert roots(path.read_text()) - sys.stdlib_module_names <= {"torch"}
 
 
@@ -131,18 +137,16 @@ def test_a_network_needs_torch_and_the_standard_library_alone(path: Path) -> Non
         ("omegaconf", {"config/overrides.py"}),
     ],
 )
-def test_below_the_command_line_and_sweeps_none_knows_hydra(
-    library: str, importers: set[str]
-) -> None:
-    """But for the grammar of values, which is in one place."""
+def test_only_the_command_line_and_sweeps_import_hydra(library: str, importers: set[str]) -> None:
+    """Allow one exception: the module with the grammar of values."""
     below = [path for path in SOURCES if label(path).split("/")[0] not in ("cli", "sweeps")]
     assert {label(path) for path in below if library in roots(path.read_text())} == importers
 
 
 def private_uses(source: str) -> list[str]:
-    """What a source does with Hydra beside calling its documented interfaces.
+    """Return the uses of undocumented interfaces of Hydra in a source.
 
-    That is importing what is private, assigning to what was imported, or asking for singletons.
+    These are imports of private names, assignments to imported names, and uses of singletons.
     """
     tree, names, found = ast.parse(source), set(), []
     for node in ast.walk(tree):
@@ -178,7 +182,7 @@ def private_uses(source: str) -> list[str]:
 @pytest.mark.parametrize(
     "path", [*SOURCES, *sorted(PLUGINS.glob("*.py"))], ids=lambda path: path.stem
 )
-def test_hydra_is_used_by_its_documented_interfaces(path: Path) -> None:
+def test_only_documented_interfaces_of_hydra_are_used(path: Path) -> None:
     assert private_uses(path.read_text()) == []
 
 
@@ -194,7 +198,7 @@ def test_hydra_is_used_by_its_documented_interfaces(path: Path) -> None:
         "from hydra import compose\nsetattr(compose, 'x', 1)",
     ],
 )
-def test_private_hydra_is_caught(source: str) -> None:
+def test_private_use_of_hydra_is_found(source: str) -> None:
     assert len(private_uses(source)) == 1
 
 

@@ -1,4 +1,4 @@
-"""The commands that compose a configuration. Flags that are not their own are Hydra's."""
+"""The commands that compose a configuration with Hydra, which reads their other flags."""
 
 import argparse
 import logging
@@ -18,9 +18,9 @@ from omegaconf import DictConfig
 import cnnbench
 from cnnbench import config
 from cnnbench.analysis.format import printable
+from cnnbench.cli.claimed_run import ClaimedRun
 from cnnbench.cli.errors import report
 from cnnbench.cli.hydra_app import (
-    ClaimedRun,
     HydraJob,
     conf_folder,
     is_multirun,
@@ -28,7 +28,8 @@ from cnnbench.cli.hydra_app import (
     log_to_file,
     run_hydra_app,
 )
-from cnnbench.cli.options import PARSERS, locate_run, words_beside
+from cnnbench.cli.options import PARSERS
+from cnnbench.cli.run_argument import locate_run, remove_run_argument
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError, format_count
 from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly, resume_command
 from cnnbench.runs.reading import find_runs, runs_of_this_launch
@@ -50,7 +51,8 @@ def train(arguments: list[str]) -> int:
         if options.jobs_file is not None or options.dry_run:
             raise ConfigError("--jobs-file and --dry-run are for a sweep: add -m.")
         return run_hydra_app("train", words, HydraJob(partial(train_job, plot=options.plot)))
-    if not any(word.startswith("sweep=") for word in words):  # by default it is named by the time
+    if not any(word.startswith("sweep=") for word in words):
+        # The default name is the time of the first attempt, which torchrun may have restarted.
         attempts = runs_of_this_launch(Path("outputs/sweeps/*/*"))[-1:]
         words += [config.format_override("sweep", job.parent.name) for job in attempts]
     if options.jobs_file is not None:
@@ -66,21 +68,24 @@ def run_sweep_command(words: Sequence[str], request: SweepRequest, plot: bool = 
 
 
 def train_job(composed: DictConfig, claimed: ClaimedRun | None, plot: bool) -> float:
-    """Train a single run, which is claimed, or a job of a sweep, or resume what is there of it."""
+    """Train a single run or a job of a sweep; resume it if it has begun. Return its value.
+
+    `claimed` is None for a job of a sweep.
+    """
     if processes().rank > 0:
-        _train_along()
+        _train_worker_rank()
         return math.nan
     with one_broadcast():
         started = cnnbench.STARTED
-        if claimed is None:  # a job of a sweep
+        if claimed is None:
             started, directory = time.perf_counter(), Path(HydraConfig.get().runtime.output_dir)
             settings = config.load(config.to_plain(composed))
-            import_module("cnnbench.training.run")  # seconds, in which the sweep may be stopped
+            import_module("cnnbench.training.run")  # takes seconds: the sweep may be stopped then
             if _is_sweep_stopped():
                 return math.nan
             claimed = ClaimedRun(settings, None, directory, claim(directory))
         elif claimed.checked is not None:
-            log_to_file(claimed.checked.heading)  # the terminal has it
+            log_to_file(claimed.checked.heading)  # printed before train.log was opened
         from cnnbench.training.run import resume_job, train
 
         directory, settings = claimed.directory, claimed.settings
@@ -99,11 +104,13 @@ def _is_sweep_stopped() -> bool:
     return stopped
 
 
-def _train_along() -> None:
-    """Train what rank 0 trains, if anything; it reports what all ranks come to alike.
+def _train_worker_rank() -> None:
+    """Train the configuration that rank 0 broadcasts, if it does.
+
+    Rank 0 reports errors that all ranks have.
 
     Raises:
-        SystemExit: this rank alone has an error, which is reported.
+        SystemExit: only this rank has an error; it has been reported.
     """
     values = broadcast()
     if values is None:
@@ -127,9 +134,9 @@ def _train_along() -> None:
 def plot_and_hint_on_exit(
     directory: Path, command: Callable[[], str], plot: bool, in_sweep: bool = False
 ) -> Iterator[None]:
-    """Plot the curves after the block. If it was interrupted, print the command that resumes.
+    """Plot the curves after the block; if it was interrupted, print the resume command.
 
-    In a sweep that goes to the log alone, as the sweep has a command of its own.
+    In a sweep the command is only logged: the sweep prints the command that resumes all jobs.
     """
     ending: BaseException | None = None
     try:
@@ -137,14 +144,13 @@ def plot_and_hint_on_exit(
     except (KeyboardInterrupt, SystemExit, DivergedError) as error:
         ending = error
     if plot:
-        from cnnbench.reports.terminal_plot import (
-            plot_run,
-        )  # which other commands need not wait for
+        # imported here, so that other commands need not wait for it
+        from cnnbench.reports.terminal_plot import plot_run
 
         plot_run(directory, in_sweep)
     if isinstance(ending, (KeyboardInterrupt, SystemExit)):
         line = f"To resume: {command()}"
-        log_to_file(line)  # the terminal may be gone
+        log_to_file(line)  # the terminal may be closed
         if not in_sweep:
             print(line, file=sys.stderr)
     if ending is not None:
@@ -152,17 +158,17 @@ def plot_and_hint_on_exit(
 
 
 def resume(arguments: list[str]) -> int:
-    """Resume what is unfinished in a run directory, or in those of a sweep."""
+    """Resume a run, or the unfinished jobs of a sweep."""
     options, words = PARSERS["resume"]().read(arguments)
     options.run, *options.changes = words
-    options.directory, options.rest = Path(options.run), words_beside(options.run, arguments)
+    options.directory, options.rest = Path(options.run), remove_run_argument(options.run, arguments)
     jobs = None
-    if processes().rank == 0:  # the machines of other ranks need not have the directory
+    if processes().rank == 0:  # worker ranks may run where the directory does not exist
         options.directory = locate_run(options.run)
         is_run = (options.directory / STATUS).exists()
         jobs = {} if is_run else recorded_jobs(options.directory)
     jobs = broadcast(jobs)
-    if jobs is None:  # rank 0 has an error, and reports it
+    if jobs is None:  # rank 0 reports an error
         return 0
     return _resume_sweep(options, arguments, jobs) if jobs else _resume_runs(options)
 
@@ -170,25 +176,25 @@ def resume(arguments: list[str]) -> int:
 def _resume_sweep(
     options: argparse.Namespace, arguments: Sequence[str], recorded: Mapping[str, Sequence[str]]
 ) -> int:
-    """Run the recorded jobs of a sweep that are not finished, or those that have begun, changed."""
+    """Run the unfinished jobs of a sweep or, with changes, resume all that have begun."""
     from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
 
-    directory, given = options.directory, options.changes
+    directory, words = options.directory, options.changes
     jobs = {name: config.quote_texts(overrides) for name, overrides in recorded.items()}
-    launcher = [word for word in given if word.startswith(("hydra/launcher=", "hydra.launcher."))]
-    options.changes = [word for word in given if word not in launcher]
-    trusts, groups = options.allow_custom_model, options.config_dir
-    policy = UntrustedSweepPolicy(directory, arguments, options.changes, trusts, groups)
+    launcher = [word for word in words if word.startswith(("hydra/launcher=", "hydra.launcher."))]
+    options.changes = [word for word in words if word not in launcher]
+    trusts, config_dir = options.allow_custom_model, options.config_dir
+    policy = UntrustedSweepPolicy(directory, arguments, options.changes, trusts, config_dir)
     if policy.only_confirms(jobs):
         if processes().rank == 0:
             policy.check_overrides(jobs)
-        flags = ["-m", *(["--config-dir", groups] if groups else [])]
-        words = [*flags, f"hydra.sweep.dir={quote_path(directory)}", *launcher]
+        flags = ["-m", *(["--config-dir", config_dir] if config_dir else [])]
+        sweep_words = [*flags, f"hydra.sweep.dir={quote_path(directory)}", *launcher]
         request = SweepRequest(["resume", *arguments], list(jobs.values()), policy)
-        return run_sweep_command(words, request, options.plot)
+        return run_sweep_command(sweep_words, request, options.plot)
     waiting = [name for name in jobs if not (directory / name / STATUS).exists()]
     if waiting and processes().rank == 0:
-        flags = [word for word in options.rest if word not in given]
+        flags = [word for word in options.rest if word not in words]
         begin = [*processes().program(), "resume", str(directory), *flags]
         raise ConfigError(
             f"{directory} has jobs that have not begun: {len(waiting):,} of "
@@ -211,7 +217,7 @@ def _resume_runs(options: argparse.Namespace) -> int:
     codes = []
     if processes().rank > 0:
         for _ in range(broadcast() or 0):
-            _train_along()
+            _train_worker_rank()
         return 0
     directories = find_runs(options.directory)
     broadcast(len(directories))
@@ -223,7 +229,7 @@ def _resume_runs(options: argparse.Namespace) -> int:
             with one_broadcast(), plot_and_hint_on_exit(directory, lambda: command, options.plot):
                 resume_run(directory, changes, trusts, conf_folder(), started, options.rest)
         except Exception as error:
-            codes.append(report(error))  # the others go on
+            codes.append(report(error))  # then resume the other runs
     return codes[0] if codes else 0
 
 
@@ -242,16 +248,15 @@ def gradcheck(arguments: list[str]) -> int:
 
 
 def _run_on_network(command: str, words: Sequence[str], options: argparse.Namespace) -> int:
-    """Compose a single configuration, and run the module of the command on it."""
+    """Compose a single configuration and run the module of the command on it."""
     if not MULTIRUN.isdisjoint(words):
         raise ConfigError(f"cnnbench {command} looks at one network: -m is for cnnbench train.")
     codes = []
 
     def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
         settings = config.load_composed(composed)
-        module = import_module(
-            f"cnnbench.commands.{command}"
-        )  # torch, which mistakes need not wait for
+        # imports PyTorch, which takes seconds: configuration errors are reported before
+        module = import_module(f"cnnbench.commands.{command}")
         codes.append(module.run(settings, **vars(options)) or 0)
 
     return run_hydra_app(command, words, HydraJob(job)) or max(codes, default=0)
@@ -269,32 +274,32 @@ def benchmark(arguments: list[str]) -> int:
         )
     if not MULTIRUN.isdisjoint(words):
         swept = [word for word in words if is_override(word) and "glob(" not in word]
-        list_jobs(swept)  # too many are an error, before Hydra lists them until the memory is full
+        list_jobs(swept)  # refuses too many jobs, before Hydra fills the memory with them
     results: list[dict[str, Any]] = []
 
     def job(composed: DictConfig, claimed: ClaimedRun | None) -> None:
         if _is_sweep_stopped():
             return
-        if claimed is None:  # one of several
+        if claimed is None:  # a job of a sweep
             settings = config.load(config.to_plain(composed))
             directory = Path(HydraConfig.get().runtime.output_dir)
             run: RunDirectory | None = claim_exactly(directory, "benchmark")
         else:
             settings, run = claimed.settings, claimed.run
-        assert run is not None  # torchrun, which may start it again, is refused
+        assert run is not None  # only torchrun resumes an earlier attempt
         from cnnbench.training import preflight
 
         with run.recorded_status():
             if claimed is None:
                 preflight.check(settings, announce=True)
-            from cnnbench.commands import benchmark  # torch, after the heading
+            from cnnbench.commands import benchmark  # imports PyTorch, after the heading
 
             overrides = list(HydraConfig.get().overrides.task)
             results.append(benchmark.run(settings, run, overrides, **vars(options)))
 
     try:
         return run_hydra_app("benchmark", words, HydraJob(job))
-    finally:  # what was measured before an interruption, too
+    finally:  # also after an interruption
         if results:
             from cnnbench.commands.benchmark import print_table
 

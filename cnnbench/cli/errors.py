@@ -1,4 +1,4 @@
-"""Errors as one block on stderr and an exit code."""
+"""Report errors as one block on stderr and an exit code."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from cnnbench.errors import CnnbenchError, ConfigError, did_you_mean, from_machi
 
 __all__ = ["EXPLAINED", "as_cnnbench_error", "explain_hydra", "report"]
 
-# What installs a plugin of Hydra's.
+# The package to install for a plugin of Hydra.
 PACKAGES = {
     "hydra/launcher=joblib": "'cnnbench[joblib]'",
     "hydra/launcher=submitit_local": "'cnnbench[slurm]'",
@@ -30,7 +30,7 @@ SWEEPER_FLAGS = {"dry_run": "--dry-run", "jobs_file": "--jobs-file"}
 SEVERAL = "{0} gives several values. Add -m for a run of each, or quote a text, or bracket a list."
 ONE_CHOICE = "{0} has a choice already. Change it without the +: {0}=NAME."
 NO_GROUP = "There is no group '{0}'. cnnbench train --help lists the groups."
-# What Hydra refuses, by a pattern in its message, and words for it. The first one found counts.
+# Patterns in messages of Hydra, and the message to print instead. The first match counts.
 HYDRA_REFUSALS = {
     r"Ambiguous value for argument '(.*)'\n": SEVERAL,
     r"Sweep parameters '(.*)' requires": SEVERAL,
@@ -67,12 +67,15 @@ HYDRA_REFUSALS = {
 }
 OTHERWISE = "These overrides make no configuration. CNNBENCH_DEBUG=1 shows why."
 
-# What `as_cnnbench_error` has words for wherever it comes from.
+# Errors that `as_cnnbench_error` explains wherever they are raised.
 EXPLAINED = (CnnbenchError, HydraException, OmegaConfBaseException, YAMLError, OSError)
 
 
 def report(error: Exception, who: str = "cnnbench") -> int:
-    """Print an error as one block on stderr, with a traceback only if it is a bug; returns the exit code."""
+    """Print an error as one block on stderr and return its exit code.
+
+    A traceback is printed only for a bug, or with CNNBENCH_DEBUG=1.
+    """
     known = as_cnnbench_error(error)
     if known is None or os.environ.get("CNNBENCH_DEBUG") == "1":
         traceback.print_exception(error)
@@ -84,7 +87,7 @@ def report(error: Exception, who: str = "cnnbench") -> int:
 
 
 def as_cnnbench_error(error: Exception) -> CnnbenchError | None:
-    """The error as one for people, or None if it is a bug."""
+    """Return the error as one that the user can fix, or None if it is a bug."""
     match error:
         case CnnbenchError():
             return error
@@ -112,13 +115,12 @@ def _explain_hydra_error(error: HydraException) -> str:
             return _explain_experiment(
                 str(error.missing_cfg_file).partition("/")[2], error.options or ()
             )
-        listed = (
-            (*config.TRACKERS, "none") if group == "tracker" else ()
-        )  # Hydra gives no options for lists of choices
+        # Hydra gives no options for a group of which several can be chosen.
+        trackers = (*config.TRACKERS, "none") if group == "tracker" else ()
         if group == "model" and ":" in name:
-            return f"A network of your own is a name: model=simple_cnn model.name={name}"
+            return f"A custom model is set by model.name: model=simple_cnn model.name={name}"
         state = "is not known" if name else "has no value"
-        return f"{group}={name} {state}. {did_you_mean(name, error.options or listed)}"
+        return f"{group}={name} {state}. {did_you_mean(name, error.options or trackers)}"
     if isinstance(error, OverrideParseException):
         return config.explain_syntax(str(error.override))
     flag = re.match(r"Could not override 'hydra\.sweeper\.(\w+)'", str(error))
@@ -132,7 +134,7 @@ def _explain_hydra_error(error: HydraException) -> str:
 
 
 def explain_hydra(message: str) -> str:
-    """Return what Hydra refuses, by the words of its message, in words for people."""
+    """Return a message for the user in place of a message of Hydra."""
     for pattern, words in HYDRA_REFUSALS.items():
         refused = re.search(pattern, message.strip())
         if refused:
@@ -141,14 +143,13 @@ def explain_hydra(message: str) -> str:
 
 
 def _explain_experiment(name: str, listed: Iterable[str]) -> str:
-    """What an experiment that is not there could have been meant to be: Hydra lists none of those in folders."""
-    from cnnbench.cli.hydra_app import conf_folder  # which imports this
+    """Suggest experiments in place of an unknown one, with those in folders, which Hydra omits."""
+    from cnnbench.cli.hydra_app import conf_folder  # that module imports this one
 
     folder = conf_folder() / "experiment"
-    known = {
-        path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml")
-    }.union(listed)
-    inside = sorted(each for each in known if each.startswith(f"{name}/"))
+    paths = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.yaml"))
+    known = {*(path.as_posix() for path in paths), *listed}
+    inside = sorted(known_name for known_name in known if known_name.startswith(f"{name}/"))
     if inside:
         return f"experiment={name} is a folder of experiments. Name one: {', '.join(inside)}."
     return f"experiment={name} is not known. {did_you_mean(name, known)}"

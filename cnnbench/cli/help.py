@@ -1,4 +1,4 @@
-"""`cnnbench --help` and `cnnbench COMMAND --help`, whatever else is on the line."""
+"""`cnnbench --help` and `cnnbench COMMAND --help`, with any other words on the line."""
 
 import argparse
 from collections.abc import Sequence
@@ -27,19 +27,19 @@ cnnbench --cfg job. More: cnnbench COMMAND --help, README.md and docs/."""
 
 
 def print_help(command: str | None, arguments: Sequence[str]) -> None:
-    """Print the help of a command; without one, that of all."""
+    """Print the help of a command, or the overview of all commands."""
     if command is None:
         lines = [f"  {name:<11}{build().summary}" for name, build in PARSERS.items()]
         print(OVERVIEW.format(commands="\n".join(lines)))
         return
     print(PARSERS[command]().format_help(), end="")
     if command == "train":
-        folders = [conf_folder(), *_own_folders(arguments)]
+        folders = [conf_folder(), *_find_user_folders(arguments)]
         print(f"\nchoices (GROUP=NAME):\n{format_rows(_list_choices(folders))}")
 
 
-def _own_folders(arguments: Sequence[str]) -> list[Path]:
-    """Return the folder that --config-dir names, whether it is there or not."""
+def _find_user_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return the folder that --config-dir names, even if it does not exist."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", "-cd", nargs="?", type=Path)
     folder = parser.parse_known_args(arguments)[0].config_dir
@@ -47,7 +47,7 @@ def _own_folders(arguments: Sequence[str]) -> list[Path]:
 
 
 def _list_choices(folders: Sequence[Path]) -> list[tuple[str, str]]:
-    """Return each group and its choices as they are typed: experiment=book/alexnet."""
+    """Return each group and its choices, written as in experiment=book/alexnet."""
     choices: dict[str, set[str]] = {}
     for folder in folders:
         for path in folder.glob("*/**/*.yaml"):

@@ -1,20 +1,19 @@
-"""Hydra, by its documented interfaces: composing, run directories, logging, and the task function."""
+"""Hydra, by its documented interfaces: compose configurations and run the task function."""
 
 import gc
 import logging
 import math
 import os
-import shlex
 import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -27,6 +26,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from packaging.version import Version
 
 from cnnbench import config
+from cnnbench.cli.claimed_run import (
+    ClaimedRun,
+    claim_run,
+    find_earlier_attempt,
+    refuse_single_run,
+)
 from cnnbench.cli.errors import EXPLAINED, as_cnnbench_error, explain_hydra, report
 from cnnbench.cli.process_setup import (
     SIGPIPE_CODE,
@@ -35,29 +40,17 @@ from cnnbench.cli.process_setup import (
     silence_libraries,
 )
 from cnnbench.errors import ConfigError
-from cnnbench.runs.directory import (
-    STATUS,
-    RunDirectory,
-    claim_exactly,
-    claim_new,
-    job_directory_name,
-    require_empty,
-)
+from cnnbench.runs.directory import job_directory_name, require_empty
 from cnnbench.runs.machine import limit_spinning
-from cnnbench.runs.reading import read_config, runs_of_this_launch
 from cnnbench.runs.signals import STOP_SIGNALS, end
 from cnnbench.runs.sweep import JOBS, is_stopped, stop
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.sweeps.jobs import SweepRequest
 from cnnbench.sweeps.slurm import end_or_restart
 
-if TYPE_CHECKING:
-    from cnnbench.training.preflight import Preflight
-
 __all__ = [
     "HydraJob",
     "RunCallback",
-    "claim_run",
     "compose_config",
     "conf_folder",
     "is_multirun",
@@ -67,46 +60,33 @@ __all__ = [
     "write_hydra_files",
 ]
 
-# All at import, so that it is done wherever a launcher starts a job, and before torch is imported.
+# At import, so that each process in which a launcher starts a job does it before importing PyTorch.
 limit_spinning()
 place_third_party_caches()
 OmegaConf.register_new_resolver("job_directory", job_directory_name, replace=True)
 
 log = logging.getLogger("cnnbench")
 
-# Ranks of torchrun beyond the first compose the same configuration, and write nothing.
+# Worker ranks of torchrun compose the same configuration and write no files.
 SILENT = (
     *("hydra.run.dir=.", "hydra.sweep.dir=.", "hydra.sweep.subdir=.", "hydra.output_subdir=null"),
     *("hydra/job_logging=none", "hydra/hydra_logging=none"),
 )
 
 
-@dataclass(frozen=True)
-class ClaimedRun:
-    """A single run: its configuration, and its directory, which is this process's alone.
-
-    `run` is None if torchrun has restarted: then the run in `directory` is to be resumed.
-    """
-
-    settings: config.Config
-    checked: "Preflight | None"
-    directory: Path
-    run: RunDirectory | None
-
-
 class JobFailedError(Exception):
-    """Give a sweeper that searches the message and exit code of a job's error.
+    """The message and exit code of a job's error, for a sweeper that searches.
 
-    The error itself would keep all that the job had in memory: its traceback holds the frames.
+    The error itself would keep the job's memory: its traceback holds the frames.
     """
 
 
 class HydraJob:
-    """The task function: Hydra calls it with each composed configuration, perhaps elsewhere.
+    """The task function. Hydra calls it with each configuration, perhaps in another process.
 
-    `work` is called with the configuration, and with the run that was claimed for it, unless it is
-    a job of a sweep. What it returns is the value of the job, NaN if there is none. An error is
-    reported and, unless the sweeper searches, goes no further.
+    `work` is called with the configuration and the claimed run, which is None in a sweep. It
+    returns the value of the job, NaN if there is none. Errors are reported, and raised only if the
+    sweeper searches for the best values.
     """
 
     def __init__(
@@ -117,24 +97,24 @@ class HydraJob:
         self.work = work
         self.sweep = sweep
         self.claimed: ClaimedRun | None = None
-        self.exit_codes: list[int] = []  # of jobs in this process that failed
+        self.exit_codes: list[int] = []  # one for each job of this process that failed
         self.command = list(sys.orig_argv)
         self.launched_by = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave behind what only the launching process needs: it may list thousands of jobs."""
-        lean = None if self.sweep is None else replace(self.sweep, jobs=None, policy=None)
-        return {**vars(self), "sweep": lean}
+        """Omit what only the launching process needs: the sweep may list thousands of jobs."""
+        sweep = None if self.sweep is None else replace(self.sweep, jobs=None, policy=None)
+        return {**vars(self), "sweep": sweep}
 
     def __call__(self, composed: DictConfig) -> float | None:
         gc.enable()
-        if HydraConfig.get().job.chdir:  # all paths are those of the folder of the command
+        if HydraConfig.get().job.chdir:  # paths are relative to the folder of the command
             os.chdir(HydraConfig.get().runtime.cwd)
         sweep = Path(HydraConfig.get().sweep.dir) if is_multirun() else None
         is_elsewhere = os.getpid() != self.launched_by
         if is_elsewhere:
             silence_libraries()
-            sys.orig_argv[:] = self.command  # to be recorded
+            sys.orig_argv[:] = self.command  # the run records the command
             for name in ("stdout", "stderr"):
                 shield_stream(name, lossy=True)
         choices = HydraConfig.get().runtime.choices
@@ -147,14 +127,14 @@ class HydraJob:
         failed: JobFailedError | None = None
         try:
             return self.work(composed, self.claimed)
-        except BrokenPipeError:  # from a command that only prints
+        except BrokenPipeError:  # the reader of a command that only prints has ended
             self.exit_codes.append(SIGPIPE_CODE)
         except (KeyboardInterrupt, SystemExit) as ending:
             if not is_parallel:
                 end_or_restart(ending)
             log.info("Interrupted.")
         except Exception as error:
-            self.exit_codes.append(report(error))  # the other jobs of a sweep go on
+            self.exit_codes.append(report(error))  # the other jobs of a sweep still run
             if sweep is not None and composed.get("sweep_on_error") == "stop":
                 stop(sweep)
             if choices["hydra/sweeper"] not in ("cnnbench", "basic"):
@@ -165,11 +145,11 @@ class HydraJob:
 
 
 def _configure_parallel_job() -> None:
-    """Let a job beside others print no bars, and its number in front of each line."""
-    # The process that waits for the jobs ends them, by SIGTERM. The limit of CPU time is their own.
+    """Hide the bars of a parallel job, and print its number in front of each line."""
+    # The process that waits for the jobs ends them by SIGTERM. Each has its limit of CPU time.
     for number in (signal.SIGINT, *STOP_SIGNALS):
-        own = number in (signal.SIGTERM, signal.SIGXCPU)
-        signal.signal(number, end if own else signal.SIG_IGN)
+        ends_job = number in (signal.SIGTERM, signal.SIGXCPU)
+        signal.signal(number, end if ends_job else signal.SIG_IGN)
     _end_with_parent()
     os.environ["TQDM_DISABLE"] = "1"
     for handler in logging.getLogger().handlers:
@@ -177,13 +157,13 @@ def _configure_parallel_job() -> None:
             handler.setFormatter(logging.Formatter(f"#{HydraConfig.get().job.num} %(message)s"))
 
 
-@cache  # a process of joblib's has one job after another
+@cache  # a process of joblib runs several jobs
 def _end_with_parent() -> None:
-    """End this process by SIGTERM soon after its parent is gone, even if that was killed."""
+    """End this process by SIGTERM soon after its parent ends, even if the parent is killed."""
     parent = os.getppid()
 
     def watch() -> None:
-        while True:  # the first SIGTERM may end a job, the next the process that waits for another
+        while True:  # the first SIGTERM may end only a job, the next one ends the waiting process
             time.sleep(1)
             if os.getppid() != parent:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -192,10 +172,10 @@ def _end_with_parent() -> None:
 
 
 def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> int:
-    """Let Hydra compose a configuration, or those of a sweep, and call `job`; return the exit code.
+    """Let Hydra compose the configuration of each job and call `job`; return the exit code.
 
     Raises:
-        ConfigError: a word is wrong, or Hydra fails.
+        ConfigError: an argument is wrong, or Hydra fails.
     """
     words = sorted(arguments, key=is_override)  # argparse fails on a flag between overrides
     if processes().several:
@@ -206,7 +186,7 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
     sys.argv[1:] = config.quote_texts(words)
     full_error = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors instead of printing them
-    gc.disable()  # composing and importing leave no garbage; looking for it takes an eighth of it
+    gc.disable()  # composing and importing leave no garbage; searching costs 1/8 of their time
     try:
         hydra.main(config_path=str(conf_folder()), config_name=config_name, version_base="1.3")(
             job
@@ -224,7 +204,7 @@ def run_hydra_app(config_name: str, arguments: Sequence[str], job: HydraJob) -> 
 
 
 def _check_torchrun(words: Sequence[str]) -> None:
-    """Refuse sweepers and launchers whose jobs the ranks cannot run together, in one order."""
+    """Refuse sweepers and launchers whose jobs the ranks cannot run in the same order."""
     for word in words:
         key, _, name = word.partition("=")
         if key == "hydra/launcher" and name != "basic":
@@ -239,22 +219,22 @@ def _check_torchrun(words: Sequence[str]) -> None:
 
 
 def _explain(error: Exception, job: HydraJob) -> Exception:
-    """Return an error of Hydra, of a launcher or of another sweeper as one for people."""
+    """Return an error that the user can fix for an error of Hydra, a launcher or a sweeper."""
     *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
     module = str(innermost.f_globals["__name__"]).partition(".")[0]
-    if isinstance(error, EXPLAINED) or module in ("cnnbench", "torch"):  # the latter is a bug
-        return error
-    if isinstance(error.__cause__, OSError):  # of a train.log that cannot be opened
+    if isinstance(error, EXPLAINED) or module in ("cnnbench", "torch"):
+        return error  # unless it is explained, it is a bug
+    if isinstance(error.__cause__, OSError):  # train.log cannot be opened
         return error.__cause__
     if type(error).__module__.startswith("submitit."):
-        told = "Jobs that Slurm has taken go on, but are not waited for: see squeue."
-        return ConfigError(f"submitit: {error}\n{told}")
+        hint = "Submitted jobs still run, but cnnbench does not wait for them: see squeue."
+        return ConfigError(f"submitit: {error}\n{hint}")
     if isinstance(error, UnicodeDecodeError):
         return ConfigError("A configuration file is not UTF-8 text.")
     reason = str(error) or type(error).__name__
     if module == "submitit":
         return ConfigError(f"submitit: {reason}")
-    if job.exit_codes:  # such as Optuna's, if no trial has a value
+    if job.exit_codes:  # an error of a sweeper, such as Optuna's if no trial has a value
         return ConfigError(f"The sweeper ends, as jobs have failed: {reason}")
     if module in ("hydra", "omegaconf", "antlr4"):
         return ConfigError(explain_hydra(reason))
@@ -266,12 +246,12 @@ def is_override(argument: str) -> bool:
 
 
 def compose_config(overrides: Sequence[str], config_name: str = "train") -> DictConfig:
-    """Compose what the command line would for one run, Hydra's settings included.
+    """Compose the configuration of one run with Hydra's settings, as the command line does.
 
-    The caller may be a Hydra application itself: its Hydra is afterwards as it was.
+    If the caller is a Hydra application itself, its Hydra is restored.
 
     Raises:
-        ConfigError: in the words of the command line, what is wrong.
+        ConfigError: an override or a choice is wrong. The message is that of the command line.
     """
     app, base = GlobalHydra.instance().hydra, VersionBase.instance().getbase()
     name = str(JobRuntime.instance().get("name"))
@@ -290,40 +270,10 @@ def compose_config(overrides: Sequence[str], config_name: str = "train") -> Dict
             VersionBase.instance().setbase(base)
 
 
-def claim_run(
-    composed: DictConfig,
-    directory: Path | None = None,
-    verb: str = "train",
-    *,
-    announce: bool = False,
-) -> ClaimedRun:
-    """Check a configuration, then claim `directory` or, if that is None, what Hydra's part names.
-
-    With `announce`, log the heading of the run as soon as it is known.
-
-    Raises:
-        ConfigError: the configuration is wrong, or the directory holds a run or other files.
-    """
-    settings = config.load_composed(composed)
-    path = directory or Path(composed.hydra.run.dir)
-    require_empty(path, STATUS)
-    from cnnbench.training import preflight  # numpy, which a mistake need not wait for
-
-    checked = preflight.check(settings, announce=announce)
-    claim = claim_new if directory is None and not _is_named(composed) else claim_exactly
-    run = claim(path, verb)
-    return ClaimedRun(settings, checked, run.path, run)
-
-
-def _is_named(composed: DictConfig) -> bool:
-    """Return whether the user has named the directory of a single run."""
-    return any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
-
-
 class RunCallback(Callback):
-    """Claim the directory of a single run, check that of a sweep; free memory after a job.
+    """The callback that claims a run directory, checks that of a sweep and frees memory.
 
-    Hydra turns an Exception of a callback into a warning, so errors leave as SystemExit.
+    Hydra turns an Exception of a callback into a warning, so errors are raised as SystemExit.
     """
 
     _claimed: ClaimedRun | None = None
@@ -331,12 +281,12 @@ class RunCallback(Callback):
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         if processes().rank > 0:
             return
-        verb = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
+        command = "benchmark" if config.hydra.job.config_name == "benchmark" else "train"
         try:
-            if verb == "train":
-                _refuse_single_run(config)
-            earlier = _find_earlier_attempt(config)
-            self._claimed = earlier or claim_run(config, verb=verb, announce=True)
+            if command == "train":
+                refuse_single_run(config)
+            earlier = find_earlier_attempt(config)
+            self._claimed = earlier or claim_run(config, command=command, announce=True)
         except Exception as error:
             raise SystemExit(report(error)) from error
         with read_write(config), open_dict(config):
@@ -344,7 +294,7 @@ class RunCallback(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         is_known = config.hydra.runtime.choices["hydra/sweeper"] in ("cnnbench", "basic")
-        if processes().rank > 0 or not is_known:  # other sweepers leave other files in theirs
+        if processes().rank > 0 or not is_known:  # other sweepers write other files there
             return
         try:
             require_empty(Path(config.hydra.sweep.dir), JOBS, "multirun.yaml")
@@ -358,41 +308,12 @@ class RunCallback(Callback):
             task_function.claimed = self._claimed
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Drop the job's configuration, 1 MiB, which Hydra keeps to the end of a sweep."""
+        """Drop the job's configuration of 1 MiB, which Hydra keeps to the end of a sweep."""
         job_return.cfg = job_return.hydra_cfg = None
 
 
-def _refuse_single_run(composed: DictConfig) -> None:
-    """Refuse an experiment that compares values, if it is not run as a sweep."""
-    overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task)
-    given = {word.partition("=")[0].lstrip("+") for word in overrides}
-    params = OmegaConf.select(composed, "hydra.sweeper.params")
-    compared = set(params if isinstance(params, DictConfig) else ()) - given
-    compared -= set(config.REPEATED_KEYS)
-    if compared:
-        keys = " and ".join(sorted(compared))
-        again = shlex.join(["cnnbench", "-m", *overrides])
-        one_run = "For one run, give a value of each."
-        raise ConfigError(f"This is a sweep over {keys}. Add -m: {again}\n{one_run}")
-
-
-def _find_earlier_attempt(composed: DictConfig) -> ClaimedRun | None:
-    """Find this run if torchrun has restarted in the middle of it: its name may hold the time."""
-    if not processes().restarts:
-        return None
-    directory = Path(composed.hydra.run.dir)
-    pattern = directory if _is_named(composed) else directory.with_name("*")
-    for attempt in reversed(runs_of_this_launch(pattern)):
-        settings = config.load_composed(composed)
-        wanted = config.job_identity(config.as_dict(settings))
-        has_config = (attempt / "config.yaml").exists()
-        if not has_config or config.job_identity(read_config(attempt)) == wanted:
-            return ClaimedRun(settings, None, attempt, None)
-    return None
-
-
 def write_hydra_files(composed: DictConfig, directory: Path) -> None:
-    """Write into a run directory what Hydra writes there of a command line."""
+    """Write the files into .hydra/ of a run directory that Hydra writes for a command line."""
     parts = {
         "config.yaml": config.without_hydra(composed),
         "hydra.yaml": OmegaConf.masked_copy(composed, "hydra"),
@@ -405,7 +326,7 @@ def write_hydra_files(composed: DictConfig, directory: Path) -> None:
 
 
 def conf_folder() -> Path:
-    """Return conf/: inside the package when installed from a wheel, beside it in a checkout."""
+    """Return the folder conf/: in the package of a wheel, beside the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
     return next(folder for folder in (package / "conf", package.parent / "conf") if folder.is_dir())
 
@@ -415,7 +336,7 @@ def is_multirun() -> bool:
 
 
 def log_to_file(line: str) -> None:
-    """Write a line to train.log alone, where the log has a file."""
+    """Write a line only to train.log, if the log has a file."""
     record = log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):

@@ -1,4 +1,4 @@
-"""The command line: argv to a command, errors to a message and an exit code."""
+"""The command line: run the command that argv names, print errors and return an exit code."""
 
 import gc
 import logging
@@ -12,12 +12,12 @@ from importlib import import_module
 from pathlib import Path
 
 import cnnbench
-import cnnbench.runs.supported_systems  # first: it ends the program on a system without file locks
+import cnnbench.runs.supported_systems  # first: exits on a system without file locks
 from cnnbench.cli import compose, reproduce
 from cnnbench.cli.errors import report
 from cnnbench.cli.help import HELP_FLAGS, print_help
 from cnnbench.cli.hydra_app import conf_folder
-from cnnbench.cli.options import PARSERS, locate_run, words_beside
+from cnnbench.cli.options import PARSERS
 from cnnbench.cli.process_setup import (
     SIGPIPE_CODE,
     discard_unwritten,
@@ -25,6 +25,7 @@ from cnnbench.cli.process_setup import (
     shield_stream,
     silence_libraries,
 )
+from cnnbench.cli.run_argument import locate_run, remove_run_argument
 from cnnbench.cli.words import explain_command
 from cnnbench.errors import ConfigError
 from cnnbench.runs.reading import check_is_run
@@ -35,7 +36,7 @@ __all__ = ["main"]
 
 SIGINT_CODE = 130
 
-TRAINING_COMMANDS = ("train", "resume")  # which take part in torchrun
+TORCHRUN_COMMANDS = ("train", "resume")
 RUN_DIRECTORY_COMMANDS = ("evaluate", "predict", "inspect", "export")
 PRINTING_COMMANDS = ("summary", "gradcheck", "predict", "models", "data", "doctor")
 PRINTING_FLAGS = {
@@ -43,14 +44,14 @@ PRINTING_FLAGS = {
     *("--shell-completion", "-sc", "--dry-run"),
 }
 
-# What was imported stays to the end. To look through it again when Python ends takes 0.02 s.
+# Imported modules stay to the end. Without this, Python collects them at exit, in 0.02 s.
 freeze_imports = cache(gc.freeze)
 
 
 def main() -> int:
     """Run the command that sys.argv names; return the exit code.
 
-    Under torchrun each rank runs the same command: rank 0 writes and prints, the others train along.
+    Under torchrun each rank runs the same command. Only rank 0 writes files and prints.
     """
     freeze_imports()
     open_missing_streams()
@@ -72,7 +73,7 @@ def main() -> int:
             code = _run(command, rest)
             sys.stdout.flush()
             return code
-        except BrokenPipeError:  # nobody reads on, as in `cnnbench models | head`
+        except BrokenPipeError:  # the reader has ended, as in `cnnbench models | head`
             return SIGPIPE_CODE
         except KeyboardInterrupt:
             print("cnnbench: interrupted", file=sys.stderr)
@@ -81,16 +82,15 @@ def main() -> int:
             return report(error)
         finally:
             discard_unwritten()
-            if processes().several and command in TRAINING_COMMANDS:
-                with suppress(Exception):  # worker ranks are gone, or none waits
+            if processes().several and command in TORCHRUN_COMMANDS:
+                with suppress(Exception):  # worker ranks may have ended already
                     broadcast(None)
 
 
 def _run(command: str, arguments: list[str]) -> int:
     if " ".join(arguments).startswith(("-sc query=", "--shell-completion query=")):
-        from cnnbench.cli.completion import (
-            print_completions,
-        )  # which other commands need not wait for
+        # imported here, so that other commands need not wait for it
+        from cnnbench.cli.completion import print_completions
 
         print_completions(arguments[1].removeprefix("query="), COMMANDS)
         return 0
@@ -111,50 +111,50 @@ def _run(command: str, arguments: list[str]) -> int:
 
 
 def _run_worker_rank(command: str, arguments: list[str]) -> int:
-    """Run the same command as rank 0 without a word: what fails here fails there, and is reported."""
-    if command not in TRAINING_COMMANDS:
+    """Run the same command as rank 0 without any output: rank 0 prints the same errors."""
+    if command not in TORCHRUN_COMMANDS:
         return 0
-    for number in (signal.SIGINT, *STOP_SIGNALS):  # before a run there is nothing to save
+    for number in (signal.SIGINT, *STOP_SIGNALS):  # before training there is nothing to save
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     logging.disable()
     with (
-        Path(os.devnull).open("w") as nowhere,
-        redirect_stdout(nowhere),
-        redirect_stderr(nowhere),
+        Path(os.devnull).open("w") as null,
+        redirect_stdout(null),
+        redirect_stderr(null),
         suppress(Exception),
     ):
         try:
             _run(command, arguments)
         finally:
-            shared_store()  # rank 0, which may keep the store, waits at its end until all have come
+            shared_store()  # rank 0, which may hold the store, waits until all ranks have joined
     return 0
 
 
 def _only_prints(command: str, arguments: list[str]) -> bool:
-    """Return whether a command does nothing but print, so that it may end with its reader."""
+    """Return whether a command only prints, so that it may end when its reader does."""
     words = {argument.partition("=")[0] for argument in arguments}
     return command in PRINTING_COMMANDS or not words.isdisjoint(PRINTING_FLAGS)
 
 
 def _is_command_name(argument: str) -> bool:
-    """Return whether an argument is a bare word: no flag, and no override or half of one."""
+    """Return whether an argument is a bare word: neither a flag nor a part of an override."""
     return not any(sign in argument for sign in "=.@/") and argument[:1] not in ("-", "~", "+")
 
 
 def _run_module(command: str, arguments: list[str], needs_conf: bool = False) -> int:
-    """Run a command on its options, whose `words` are those beside them."""
+    """Run the module of a command with the options and words of its arguments."""
     options, words = PARSERS[command]().read(arguments)
     options.words = words
     if command in RUN_DIRECTORY_COMMANDS:
         run = options.words.pop(0)
-        options.directory, options.rest = locate_run(run), words_beside(run, arguments)
-        if command != "export":  # which first checks its packages
-            check_is_run(options.directory, command)  # an error that need not wait for PyTorch
+        options.directory, options.rest = locate_run(run), remove_run_argument(run, arguments)
+        if command != "export":  # export first checks that its packages are installed
+            check_is_run(options.directory, command)  # before PyTorch is imported
     if command == "report":
         options.directories = [locate_run(word) for word in options.words]
-    more = [conf_folder()] if needs_conf else []
-    return int(import_module(f"cnnbench.commands.{command}").run(options, *more) or 0)
+    folders = [conf_folder()] if needs_conf else []
+    return int(import_module(f"cnnbench.commands.{command}").run(options, *folders) or 0)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {

@@ -1,21 +1,15 @@
-"""The options and words of each command. Nothing here imports torch."""
+"""The options and words of each command. This module does not import PyTorch."""
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
-from cnnbench.analysis.format import printable
-from cnnbench.cli.parser import INFO_TOPICS, Parser, choice, number
+from cnnbench.cli.hydra_options import build_hydra_options
+from cnnbench.cli.parser import Parser, choice, number
 from cnnbench.config import RESUME_OVERRIDES
-from cnnbench.errors import ConfigError
-from cnnbench.runs.reading import find_latest
 
-__all__ = ["EXPORT_FORMATS", "PARSERS", "locate_run", "words_beside"]
+__all__ = ["EXPORT_FORMATS", "PARSERS"]
 
-CFG_PARTS = ("job", "hydra", "all")
 EXPORT_FORMATS = ("onnx", "torch_export", "safetensors")
-LATEST = "latest"
 MAX_MISTAKES = 200
 
 NEEDS_RUN = "a run directory"
@@ -25,34 +19,6 @@ VALUES_HELP = "values and choices, as for cnnbench train"
 DATA_HELP = "other data or another device, such as data=mnist or device=cpu"
 
 
-def _hydra_options(multirun: str = "") -> Parser:
-    """Return the options that Hydra documents; `multirun` is the help of -m."""
-    parser = Parser("", "")
-    parser.flag("-m", multirun, "--multirun")
-    cfg, info = choice("--cfg", CFG_PARTS), choice("--info", INFO_TOPICS)
-    whole = "print the configuration alone; --resolve fills in references"
-    parser.option("--cfg job", whole, "-c", type=cfg)
-    parser.option("--info defaults", "print how the configuration is composed", "-i", type=info)
-    parser.option("--config-dir DIR", "add groups and choices of your own", "-cd")
-    complete = 'complete words: eval "$(cnnbench -sc install=bash)"'
-    parser.flag("-sc", complete, "--shell-completion")
-    parser.flag("--hydra-help", "print Hydra's help")
-    # without a text they are not in the help
-    parser.flag("--resolve")
-    parser.flag("--version")
-    parser.flag("--run", "", "-r")
-    parser.option("--config-path DIR", "", "-cp", type=_refuse_config_path)
-    parser.option("--config-name NAME", "", "-cn")
-    parser.option("--package NAME", "", "-p")
-    parser.option("--experimental-rerun FILE")
-    return parser
-
-
-def _refuse_config_path(_: str) -> NoReturn:
-    advice = "Add configurations of your own: --config-dir DIR."
-    raise ConfigError(f"--config-path would hide those of cnnbench. {advice}")
-
-
 def _train() -> Parser:
     parser = Parser(
         "train",
@@ -60,7 +26,7 @@ def _train() -> Parser:
         "cnnbench model=alexnet data.resize=96 train.epochs=5",
         "cnnbench -m optimizer.lr=0.1,0.5 seed=0,1,2 sweep=rates",
     )
-    parser.hydra = _hydra_options("a sweep: a run for each combination of values")
+    parser.hydra = build_hydra_options("a sweep: a run for each combination of values")
     parser.word("KEY=VALUE ...", "values such as train.epochs=5, choices such as model=nin")
     parser.flag("--plot", "draw accuracy and loss on the terminal at the end")
     parser.option("--jobs-file FILE", "with -m: a run for each line of values in FILE, too")
@@ -79,7 +45,7 @@ def _resume() -> Parser:
     parser.word("RUN", RESUME_HELP, NEEDS_RUN)
     parser.word("KEY=VALUE ...", f"changes of {', '.join(RESUME_OVERRIDES)}")
     parser.flag("--plot", "draw accuracy and loss on the terminal at the end")
-    parser.option("--config-dir DIR", "your own groups, for a sweep that was given them")
+    parser.option("--config-dir DIR", "your own groups, for a sweep that uses them")
     _add_custom_model(parser)
     return parser
 
@@ -136,13 +102,13 @@ def _predict() -> Parser:
 def _inspect() -> Parser:
     parser = Parser(
         "inspect",
-        "Picture what a network has learnt and where it is wrong",
+        "Draw the mistakes, saliency, feature maps and filters of a network",
         "cnnbench inspect latest",
         "cnnbench inspect latest --images 3,17 --layers features.0,features.3",
     )
     parser.details = (
-        "Writes its mistakes, saliency, feature maps, filters, activations, weights and receptive "
-        "fields into the folder inspect of RUN, with a page that shows them."
+        "Writes pictures of these, and of activations, weights and receptive fields, into the "
+        "folder inspect of RUN, with a page that shows them."
     )
     parser.word("RUN", RUN_HELP, NEEDS_RUN)
     parser.word("KEY=VALUE ...", DATA_HELP)
@@ -207,9 +173,9 @@ def _summary() -> Parser:
         "cnnbench summary model=vgg16 data.resize=96 train.batch_size=64 optimizer=adam",
         "cnnbench summary model=lenet --layer features.3",
     )
-    parser.hydra = _hydra_options()
+    parser.hydra = build_hydra_options()
     parser.word("KEY=VALUE ...", VALUES_HELP)
-    depth = "put layers together that are more than N parts deep (default: all apart)"
+    depth = "combine layers whose names have more than N parts (default: none)"
     parser.option("--depth N", depth, type=number("--depth", 1))
     layer = (
         "one convolution: its multiplications and additions by the formula, and how channels, "
@@ -227,7 +193,7 @@ def _benchmark() -> Parser:
         "cnnbench benchmark model=alexnet",
         "cnnbench benchmark -m model=lenet,nin device.precision=fp32,bf16",
     )
-    parser.hydra = _hydra_options("measure several: one for each combination of values")
+    parser.hydra = build_hydra_options("measure several: one for each combination of values")
     parser.details = (
         "Each network leaves a benchmark.json, with its share of the chip's peak. A batch that "
         "does not fit into memory is reported, and never made smaller."
@@ -244,11 +210,11 @@ def _benchmark() -> Parser:
 def _gradcheck() -> Parser:
     parser = Parser(
         "gradcheck",
-        "Compare the layers written by hand with PyTorch's",
+        "Compare the reference implementation of layers with PyTorch's",
         "cnnbench gradcheck model=alexnet data.resize=96",
         "cnnbench gradcheck model=lenet model.padding_mode=reflect train.loss=mse",
     )
-    parser.hydra = _hydra_options()
+    parser.hydra = build_hydra_options()
     parser.details = (
         "Prints the largest differences of each layer and of the network in float64: of outputs, "
         "of gradients from those of autograd, and of gradients from numerical derivatives. The "
@@ -305,7 +271,7 @@ def _data() -> Parser:
 
     parser = Parser(
         "data",
-        "List the data sets, or fetch and verify those named",
+        "List the data sets, or download and verify some",
         "cnnbench data",
         "cnnbench data fashion_mnist mnist",
     )
@@ -317,7 +283,7 @@ def _data() -> Parser:
 def _doctor() -> Parser:
     parser = Parser(
         "doctor",
-        "Check what a run finds on this machine, and what is unusual",
+        "Check this machine, and report what is unusual",
         "cnnbench doctor",
         "cnnbench doctor --json",
     )
@@ -327,7 +293,7 @@ def _doctor() -> Parser:
 
 
 def _add_json(parser: Parser) -> None:
-    parser.flag("--json", "print it for programs", dest="as_json")
+    parser.flag("--json", "print JSON", dest="as_json")
 
 
 def _add_match_by_order(parser: Parser) -> None:
@@ -335,7 +301,7 @@ def _add_match_by_order(parser: Parser) -> None:
 
 
 def _add_custom_model(parser: Parser) -> None:
-    parser.flag("--allow-custom-model", "let it run a network that is not cnnbench's")
+    parser.flag("--allow-custom-model", "import and run the custom model that RUN names")
 
 
 PARSERS: dict[str, Callable[[], Parser]] = {
@@ -354,22 +320,3 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "data": _data,
     "doctor": _doctor,
 }
-
-
-def locate_run(word: str) -> Path:
-    """Return the directory that a word names; print which run `latest` is.
-
-    Raises:
-        ConfigError: there is no run yet.
-    """
-    if word != LATEST or Path(word).is_dir():
-        return Path(word)
-    run = find_latest()
-    print(printable(f"cnnbench: latest is {run}"), file=sys.stderr)
-    return run
-
-
-def words_beside(run: str, arguments: Sequence[str]) -> list[str]:
-    """Return the arguments without the word that names the run."""
-    place = arguments.index(run)
-    return [*arguments[:place], *arguments[place + 1 :]]

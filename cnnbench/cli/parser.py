@@ -1,4 +1,4 @@
-"""Read the options and words of a command; put its errors and its help into one form."""
+"""Parse the options and words of a command; format its errors and its help."""
 
 import argparse
 import re
@@ -15,17 +15,17 @@ __all__ = ["INFO_TOPICS", "Parser", "choice", "format_rows", "number"]
 
 INFO_TOPICS = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 MIN_WIDTH, MAX_WIDTH = 40, 100
-LABEL = 24  # columns of a name in the help
+LABEL = 24  # width of the column of names in the help, in characters
 
 Rows = list[tuple[str, str]]
 
 
 class Parser(argparse.ArgumentParser):
-    """The options of one command, and the words beside them.
+    """A parser for the options of one command and the words between them.
 
-    argparse reads the options, wherever they are. The other words keep their order. Hydra gets
-    them, and its own options, if the command has a parser `hydra`; otherwise their number is
-    checked.
+    argparse reads the options, wherever they are. The other words keep their order. If the command
+    has a parser `hydra`, Hydra gets the words and its own options. Otherwise the number of words
+    is checked.
     """
 
     hydra: "Parser | None" = None
@@ -45,13 +45,13 @@ class Parser(argparse.ArgumentParser):
         self._lists: list[str] = []
 
     def word(self, name: str, text: str, needs: str = "") -> None:
-        """Declare a word, or several (`NAME ...`). `needs` says what a required one is."""
+        """Declare a word, or several (`NAME ...`). `needs` describes a required one."""
         self.words.append((name, text))
         if needs:
             self._needs[name] = needs
 
     def flag(self, name: str, text: str = "", *others: str, **how: Any) -> None:
-        """Declare an option without a value, and its other names."""
+        """Declare an option without a value; `others` are its other names."""
         self.add_argument(name, *others, action="store_true", **how)
         self._describe(name, text, (name, *others))
 
@@ -66,17 +66,17 @@ class Parser(argparse.ArgumentParser):
         self._describe(label, text and text + default, names)
 
     def _describe(self, label: str, text: str, names: Sequence[str]) -> None:
-        """Put an option into the help, if it has a text."""
+        """Add an option to the help if it has a text."""
         if text:
             self.options.append((label, text))
             self._flags += [name for name in names if name.startswith("--")]
 
     def read(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-        """Return the options, and the words in their order.
+        """Parse the arguments; return the options, and the words in their order.
 
         Raises:
-            ConfigError: an option is not known, or has no value or a wrong one, or there are too
-                few or too many words.
+            ConfigError: an option is unknown or has a missing or wrong value, or there are too few
+                or too many words.
         """
         options, words = self._read_options(self._join_lists(arguments))
         left = words
@@ -85,7 +85,7 @@ class Parser(argparse.ArgumentParser):
             left = self.hydra._read_options(words)[1]
         end = left.index("--") if "--" in left else len(left)
         for number, word in enumerate(left[:end]):
-            if re.match(r"-(?![\d.])", word):  # no number
+            if re.match(r"-(?![\d.])", word):  # a flag, not a negative number
                 raise ConfigError(self._explain_flag(word, "".join(left[number + 1 : number + 2])))
         if self.hydra is not None:
             check_overrides([word for word in left if word != "--"])
@@ -116,7 +116,7 @@ class Parser(argparse.ArgumentParser):
     def _read_options(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         try:
             return self.parse_known_args(arguments)
-        except argparse.ArgumentError as error:  # types raise their own
+        except argparse.ArgumentError as error:  # `number` and `choice` raise ConfigError
             flag = str(error.argument_name).partition("/")[0]
             metavar = self._metavars.get(flag)
             wrong = "takes no value" if metavar is None else f"needs a value: {flag} {metavar}"
@@ -136,12 +136,12 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError(f"{self.prog}: {message}.")
 
     def usage_line(self) -> str:
-        """Return the form of a command line."""
+        """Return the usage of the command in one line."""
         words = [name if name in self._needs else f"[{name}]" for name, _ in self.words]
         return " ".join([self.prog, *words, "[options]"])
 
     def format_help(self) -> str:
-        """Return the help, as wide as the terminal, in one form for all commands."""
+        """Return the help, wrapped to the width of the terminal."""
         options = [*self.options, *(() if self.hydra is None else self.hydra.options)]
         options.append(("-h, --help", "print this help"))
         parts = [f"usage: {self.usage_line()}", _fill(f"{self.summary}. {self.details}")]
@@ -153,7 +153,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def format_rows(rows: Rows) -> str:
-    """Return names with their texts beside them, or below long names."""
+    """Return a line for each name and its text. The text of a long name begins below it."""
     lines = []
     for name, text in rows:
         label = f"  {name}".ljust(LABEL)
@@ -177,7 +177,7 @@ def _fill(text: str, initial_indent: str = "", subsequent_indent: str = "") -> s
 
 
 def _complete_info(words: Sequence[str]) -> list[str]:
-    """Return the words with a topic for --info, for which Hydra would take the next override."""
+    """Add a topic to a bare --info. Hydra would take the next override for its topic."""
     completed = []
     for word, after in pairwise([*words, ""]):
         is_bare = word in ("--info", "-i") and after not in INFO_TOPICS
@@ -186,18 +186,24 @@ def _complete_info(words: Sequence[str]) -> list[str]:
 
 
 def number(
-    flag: str, least: int, most: int | None = None, why: str = "", kind: type[int | float] = int
+    flag: str,
+    minimum: int,
+    maximum: int | None = None,
+    why: str = "",
+    kind: type[int | float] = int,
 ) -> Callable[[str], Any]:
-    """Return what reads a number in a range."""
-    allowed = f"at least {least}{why}" if most is None else f"from {least} to {most}"
+    """Return a function that parses a number and checks that it is in a range."""
+    allowed = f"from {minimum} to {maximum}"
+    if maximum is None:
+        allowed = f"at least {minimum}{why}"
 
     def read(word: str) -> Any:
         try:
             value = kind(word)
         except ValueError:
-            a_number = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{flag} {word} is not {a_number}. It must be {allowed}.") from None
-        if not value >= least or (most is not None and value > most):  # NaN is neither
+            kind_name = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"{flag} {word} is not {kind_name}. It must be {allowed}.") from None
+        if not value >= minimum or (maximum is not None and value > maximum):  # also if it is NaN
             raise ConfigError(f"{flag} {word} is out of range. It must be {allowed}.")
         return value
 
@@ -205,7 +211,7 @@ def number(
 
 
 def choice(flag: str, allowed: Iterable[str]) -> Callable[[str], str]:
-    """Return what reads one of the allowed words."""
+    """Return a function that checks that a word is allowed and returns it."""
 
     def read(word: str) -> str:
         if word not in allowed:

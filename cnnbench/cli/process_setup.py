@@ -1,6 +1,6 @@
-"""Prepare the process: streams that cannot end a run, and libraries that talk or need a place.
+"""Prepare the process: protect the standard streams, silence libraries and place their caches.
 
-Libraries read what is set for them when they are imported, so this comes before torch.
+Libraries read these settings when they are imported, so this must run before PyTorch is imported.
 """
 
 import codecs
@@ -28,13 +28,13 @@ __all__ = [
     "silence_libraries",
 ]
 
-SIGPIPE_CODE = 141  # as if the process had been killed when its reader left
+SIGPIPE_CODE = 141  # the exit code of a process that SIGPIPE ends
 
-# What the tool prints beyond ASCII, for terminals that cannot show it. All else is escaped: \u5b66.
+# ASCII for the signs that cnnbench prints, for terminals without them. Others are escaped: \u5b66.
 _ASCII = str.maketrans({"±": "+-", "×": "x", "·": "*", "…": "...", "→": "->"})
 
 OWN = ("cnnbench", "hydra", "hydra_plugins", "submitit")
-# torch's C++ part warns in the name of the line that called it, which is one of cnnbench
+# Warnings of PyTorch's C++ code name the Python line that called it, which is in cnnbench.
 LIBRARY_FOLDERS = (
     "/site-packages/",
     "/dist-packages/",
@@ -46,9 +46,10 @@ log = logging.getLogger("cnnbench")
 
 
 def open_missing_streams() -> None:
-    """Open the null device in place of standard streams that were closed, as by ``2>&-``.
+    """Open the null device in place of standard streams that are closed, as by ``2>&-``.
 
-    Else the next file that is opened, perhaps a checkpoint, gets their number and what is printed.
+    Otherwise the next file that is opened gets the stream's file descriptor. If that file is a
+    checkpoint, printed lines would be written into it.
     """
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -65,12 +66,12 @@ def open_missing_streams() -> None:
 
 
 def shield_stream(name: str, *, lossy: bool) -> None:
-    """Let sys.stdout or sys.stderr print any text.
+    """Make sys.stdout or sys.stderr print any text, whatever its encoding.
 
-    If `lossy`, discard what the system does not take, in place of an error. A stream that is not
-    Python's own is left alone.
+    If `lossy`, discard output that the system refuses, instead of raising an error. A stream that
+    Python did not open is left alone.
     """
-    logging.raiseExceptions = False  # a line of the log that cannot be written is lost, too
+    logging.raiseExceptions = False  # also discard log lines that cannot be written
     stream = getattr(sys, name)
     if not isinstance(stream, io.TextIOWrapper):
         return
@@ -78,7 +79,7 @@ def shield_stream(name: str, *, lossy: bool) -> None:
         stream.reconfigure(errors="cnnbench")
     try:
         descriptor = stream.fileno()
-    except OSError:  # it is kept in memory
+    except OSError:  # a stream in memory
         return
     if lossy:
         shielded = io.TextIOWrapper(
@@ -92,7 +93,7 @@ def shield_stream(name: str, *, lossy: bool) -> None:
 
 
 def discard_unwritten() -> None:
-    """Discard what stdout did not take, so that Python does not report it when it ends."""
+    """Discard unwritten output of stdout, so that Python does not report it at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -100,11 +101,11 @@ def discard_unwritten() -> None:
 
 
 class _LossyFile(io.FileIO):
-    """A file descriptor to which every write succeeds. What it does not take is lost."""
+    """A file descriptor to which every write succeeds. Output that fails is lost."""
 
     def write(self, data: Any) -> int:
         try:
-            while (written := super().write(data)) is None:  # it is full and does not block: wait
+            while (written := super().write(data)) is None:  # full and not blocking: wait
                 select.select([], [self], [])
         except OSError:
             return memoryview(data).nbytes
@@ -112,7 +113,7 @@ class _LossyFile(io.FileIO):
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """Replace what an encoding does not have."""
+    """Replace the signs that an encoding lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].translate(_ASCII)
@@ -125,32 +126,32 @@ codecs.register_error("cnnbench", _replace)
 def silence_libraries() -> None:
     """Hide warnings of other libraries, unless the user has set how to show them.
 
-    Warnings of a custom model are shown, and that CUDA does not start is logged.
+    Warnings of a custom model are shown. If CUDA does not start, the reason is logged.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns that it lists fonts
-    os.environ.setdefault("TORCH_LOGS", "-all")  # torch's handlers show errors alone
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns when it lists fonts
+    os.environ.setdefault("TORCH_LOGS", "-all")  # PyTorch then logs only errors
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime warns if it has no home
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # ONNX Runtime warns without a home folder
     if not sys.warnoptions and warnings.showwarning is not _show_warning:
         warnings.showwarning = _show_warning
 
 
-_show_as_python_does = warnings.showwarning
+_show_python_warning = warnings.showwarning
 
 
 def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, *place: Any, **more: Any
 ) -> None:
     if not _is_library(filename):
-        _show_as_python_does(message, category, filename, *place, **more)
+        _show_python_warning(message, category, filename, *place, **more)
     elif str(message).startswith("CUDA initialization"):
         log.warning("PyTorch finds no GPU. %s", str(message).partition("\n")[0])
 
 
 class OwnLines(logging.Filter):
-    """Pass the lines of cnnbench and Hydra, errors of libraries, and warnings of custom models.
+    """A filter that passes lines of cnnbench and Hydra, library errors and custom model warnings.
 
-    `verbose` is hydra.verbose: loggers that it names pass, too. If it is true, all lines of custom
+    `verbose` is hydra.verbose. Loggers that it names pass, too. If it is true, all lines of custom
     models pass.
     """
 
@@ -174,19 +175,19 @@ def _is_library(path: str) -> bool:
 
 
 def place_third_party_caches() -> None:
-    """Put caches into the temporary folder if a library has no place of its own.
+    """Put caches of libraries into the temporary folder if their default folders are missing.
 
-    Without one, matplotlib lists the fonts anew in each process. Without the name of the user, the
-    compiler of some releases of torch fails. What the user has set stays.
+    Without a cache, matplotlib lists the fonts in each process. For a user without a name, the
+    compiler of some releases of PyTorch fails. Folders that the user has set stay.
     """
-    with suppress(OSError):  # no temporary folder either: each library says what it lacks
-        if not os.environ.get("MPLCONFIGDIR") and not _matplotlib_has_place():
+    with suppress(OSError):  # without a temporary folder, each library reports its problem
+        if not os.environ.get("MPLCONFIGDIR") and not _has_matplotlib_folders():
             os.environ["MPLCONFIGDIR"] = str(temporary_cache() / "matplotlib")
-        if not os.environ.get("TORCHINDUCTOR_CACHE_DIR") and not _user_has_name():
+        if not os.environ.get("TORCHINDUCTOR_CACHE_DIR") and not _has_user_name():
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(temporary_cache() / "torchinductor")
 
 
-def _matplotlib_has_place() -> bool:
+def _has_matplotlib_folders() -> bool:
     try:
         home = Path.home()
     except RuntimeError:
@@ -198,7 +199,7 @@ def _matplotlib_has_place() -> bool:
     return is_writable(Path(config, "matplotlib")) and is_writable(Path(cache, "matplotlib"))
 
 
-def _user_has_name() -> bool:
+def _has_user_name() -> bool:
     try:
         getpass.getuser()
     except (KeyError, OSError):

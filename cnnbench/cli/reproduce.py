@@ -1,4 +1,4 @@
-"""`cnnbench reproduce`: the sweep of the experiments of the book and the claims, at a scale."""
+"""`cnnbench reproduce`: run the experiments of the book and of the claims as one sweep."""
 
 import argparse
 from collections.abc import Sequence
@@ -27,11 +27,12 @@ MACHINE_KEYS = ("device*", "data.root", "train.checkpoint_every.*", "tracker*")
 
 
 def run(arguments: list[str]) -> int:
-    """Run what is left of the sweep, and write the results; return the exit code."""
+    """Run the unfinished jobs of the sweep and write the results; return the exit code."""
     options = _parse(arguments)
     if processes().several:
-        alone = "cnnbench reproduce measures times, in one process. Start it without torchrun."
-        raise ConfigError(alone)
+        raise ConfigError(
+            "cnnbench reproduce measures times, in one process. Start it without torchrun."
+        )
     jobs = list(chain(*jobs_of(options.part, options.scale, options.overrides).values()))
     directory = Path("outputs/sweeps") / f"reproduce-{options.scale}"
     words = ["-m", f"hydra.sweep.dir={quote_path(directory)}"]
@@ -41,9 +42,10 @@ def run(arguments: list[str]) -> int:
     try:
         import_module("scipy.stats")
     except ImportError as error:
-        needed = "cnnbench reproduce needs scipy: pip install 'cnnbench[reproduce]'"
-        raise ConfigError(needed) from error
-    from cnnbench.analysis.claims import compute_figures  # torch, which a mistake need not wait for
+        command = "pip install 'cnnbench[reproduce]'"
+        raise ConfigError(f"cnnbench reproduce needs scipy: {command}") from error
+    # These import PyTorch, which takes seconds. Errors above are reported before.
+    from cnnbench.analysis.claims import compute_figures
     from cnnbench.reports.reproduction.arms import sort_runs
     from cnnbench.reports.reproduction.findings import FIGURES
     from cnnbench.reports.reproduction.results import judge_runs
@@ -54,7 +56,7 @@ def run(arguments: list[str]) -> int:
     statements = load_statements(conf_folder() / "claims.yaml", full, FIGURES, computed)
     try:
         return run_sweep_command(words, request)
-    finally:  # what there is after an interruption, too
+    finally:  # an interrupted sweep has results, too
         if request.launched:
             runs = select_runs(read_records(directory), options.scale)
             experiments = sort_runs(runs, full, read_scale(options.scale))
@@ -83,13 +85,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _is_of_machine(override: str) -> bool:
-    return any(fnmatch(override.partition("=")[0], each) for each in MACHINE_KEYS)
+    return any(fnmatch(override.partition("=")[0], pattern) for pattern in MACHINE_KEYS)
 
 
 def select_runs(runs: Sequence[Record], scale: str) -> list[Record]:
-    """Return those that are jobs of the scale as it is today; others were left by one that was."""
-    asked = {_without_machine(job) for job in chain(*jobs_of("all", scale).values())}
-    return [run for run in runs if _without_machine(run.overrides) in asked]
+    """Return the runs that are jobs of the scale, without those of an earlier version of it."""
+    jobs = {_without_machine(job) for job in chain(*jobs_of("all", scale).values())}
+    return [run for run in runs if _without_machine(run.overrides) in jobs]
 
 
 def _without_machine(overrides: Sequence[str]) -> frozenset[str]:
@@ -97,7 +99,7 @@ def _without_machine(overrides: Sequence[str]) -> frozenset[str]:
 
 
 def read_scale(scale: str) -> dict[str, str]:
-    """Return the overrides by which the scale makes each experiment smaller.
+    """Return the overrides with which a scale reduces each experiment, by its name.
 
     Raises:
         ConfigError: there is no such scale.
@@ -113,8 +115,10 @@ def read_scale(scale: str) -> dict[str, str]:
     return reduced
 
 
-def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> dict[str, list[Overrides]]:
-    """Return the overrides of each job: of the experiment, of the scale, and those `given`.
+def jobs_of(part: str, scale: str, overrides: Sequence[str] = ()) -> dict[str, list[Overrides]]:
+    """Return the jobs of each experiment of a part: the overrides of each job.
+
+    They are the values of the experiment, then those of the scale, then `overrides`.
 
     Raises:
         ConfigError: there is no such part or scale.
@@ -125,7 +129,7 @@ def jobs_of(part: str, scale: str, given: Sequence[str] = ()) -> dict[str, list[
     for name, changes in read_scale(scale).items():
         if part in ("all", name.partition("/")[0]):
             experiment = (conf_folder() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
-            varied = yaml.safe_load(experiment)["hydra"]["sweeper"]["params"]
-            own = [f"{key}={values}" for key, values in varied.items()]
-            jobs[name] = list_jobs([f"experiment={name}", *own, *changes.split(), *given])
+            params = yaml.safe_load(experiment)["hydra"]["sweeper"]["params"]
+            swept = [f"{key}={values}" for key, values in params.items()]
+            jobs[name] = list_jobs([f"experiment={name}", *swept, *changes.split(), *overrides])
     return jobs

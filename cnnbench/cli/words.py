@@ -1,4 +1,4 @@
-"""What is wrong with words of a command line that are no overrides: flags, blanks, bare names."""
+"""Explain the words of a command line that are not overrides: flags, blanks, bare names."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ from cnnbench.errors import ConfigError, did_you_mean, find_similar
 __all__ = ["check_overrides", "explain_command", "suggest_flag"]
 
 KEY_VALUE = "Values are KEY=VALUE"
-# a key and its value in several words, which are joined by \0
+# A key and its value in several words. The words are joined by \0.
 SPACED = re.compile(r"(?:^|\0)([^=\0]+)(?:\0=\0?|=\0)([^=\0]+)(?=\0|$)")
 
 
@@ -18,13 +18,13 @@ def check_overrides(words: Sequence[str]) -> None:
     """Check that words are overrides, KEY=VALUE or ~KEY.
 
     Raises:
-        ConfigError: there are blanks around an =, or a name without a key.
+        ConfigError: there are blanks around an =, or a word is a bare name.
     """
     _check_blanks(words)
     for word in words:
         if "=" not in word and not word.startswith("~"):
-            meant = _suggest(word) or "Write KEY=VALUE, such as train.epochs=3."
-            raise ConfigError(f"'{word}' is not an override. {meant}")
+            suggestion = _suggest(word) or "Write KEY=VALUE, such as train.epochs=3."
+            raise ConfigError(f"'{word}' is not an override. {suggestion}")
 
 
 def _check_blanks(words: Sequence[str]) -> None:
@@ -35,7 +35,7 @@ def _check_blanks(words: Sequence[str]) -> None:
 
 
 def suggest_flag(flag: str, following: str, known: Iterable[str]) -> str:
-    """Return what was meant by an unknown flag that this word follows: an override or a flag."""
+    """Suggest an override or a flag in place of an unknown flag and the word that follows it."""
     name, equals, value = flag.lstrip("-").partition("=")
     if not equals and not following.startswith("-"):
         value = following
@@ -49,8 +49,8 @@ def suggest_flag(flag: str, following: str, known: Iterable[str]) -> str:
 
 
 def _suggest(word: str) -> str:
-    """Return the override that was meant by a name alone, or nothing."""
-    from cnnbench.cli.hydra_app import conf_folder  # which imports this
+    """Suggest an override in place of a bare name; return "" if there is none."""
+    from cnnbench.cli.hydra_app import conf_folder  # that module imports this one
 
     for group in sorted(config.GROUPS):
         folder = conf_folder() / group
@@ -63,13 +63,13 @@ def _suggest(word: str) -> str:
 
 
 def explain_command(command: str, arguments: Sequence[str], commands: Iterable[str]) -> str:
-    """Say that there is no such command, and what was meant.
+    """Return the message for an unknown command, with a suggestion.
 
     Raises:
-        ConfigError: it is a key, with blanks around its =.
+        ConfigError: the command is a key, with blanks around its =.
     """
     _check_blanks([command, *arguments])
     is_command = find_similar(command, commands, cutoff=1) is not None
-    suggestion = "" if is_command else _suggest(command)
-    meant = suggestion or did_you_mean(command, commands)
-    return f"There is no command '{command}'. {meant}"
+    override = "" if is_command else _suggest(command)
+    suggestion = override or did_you_mean(command, commands)
+    return f"There is no command '{command}'. {suggestion}"

@@ -1,4 +1,4 @@
-"""The commands, one module each, and what several of them do alike."""
+"""The commands, one module each, and the function with which they write results."""
 
 import os
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ __all__ = ["write_results"]
 
 @contextmanager
 def write_results(output: Path, *names: str) -> Iterator[RunDirectory]:
-    """Give the block a folder to write files of these names into; then print where they are.
+    """Yield a folder to write the named files into; afterwards print their paths.
 
     Raises:
-        ConfigError: they cannot be written there.
+        ConfigError: the files cannot be written there.
     """
     try:
         yield RunDirectory(output)

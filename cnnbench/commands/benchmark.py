@@ -1,4 +1,7 @@
-"""`cnnbench benchmark`: how fast a network trains and infers here, with what memory, near what the chip can do."""
+"""`cnnbench benchmark`: measure the speed and memory of networks on this machine.
+
+Training, inference and an epoch are timed. The speed of training is compared with the chip's peak.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -41,12 +44,13 @@ HEADER = (
 def run(
     config: Config, run: RunDirectory, overrides: list[str], rounds: int, epoch_limit_s: float
 ) -> Result:
-    """Measure one network, and record it in benchmark.json.
+    """Measure one network and write benchmark.json.
 
-    Memory that does not suffice is a result, not an error: the batch is never made smaller.
+    Running out of memory is a result, not an error: the batch is never made smaller.
 
     Raises:
-        CnnbenchError: too few examples for a batch, the data are not to be had, the network cannot be compiled.
+        CnnbenchError: there are too few examples for a batch, the data cannot be loaded, or the
+            network cannot be compiled.
     """
     dataset = datasets.dataset_info(config.data)
     num_train = check_sizes(config.data, dataset)
@@ -129,9 +133,9 @@ def _measure(
 
 
 def print_table(results: Sequence[Result]) -> None:
-    """Print a row for each network, with the overrides that are not the same for all, and the chips."""
+    """Print a row for each network, with the overrides in which they differ, and the chips."""
     shared = set.intersection(*(set(result["overrides"]) for result in results))
-    rows = [_row(result, shared) for result in results]
+    rows = [_format_row(result, shared) for result in results]
     print(align([HEADER, *rows], right=[1, 2, *range(4, len(HEADER))]))
     chips = []
     for result in results:
@@ -139,15 +143,15 @@ def print_table(results: Sequence[Result]) -> None:
         chips.append(f"{result['device']} ({result['chip']}), {threads}")
     print(*dict.fromkeys(chips), sep="\n")
     print(
-        f"torch {torch.__version__}; step and infer: medians of rounds; epoch: with evaluation; GFLOP: of a step; "
-        "GiB: the most of a run, on a CPU of the whole process"
+        f"torch {torch.__version__}; step and infer: medians of rounds; epoch: with evaluation; "
+        "GFLOP: of a step; GiB: the most of a run, on a CPU of the whole process"
     )
 
 
-def _row(result: Result, shared: set[str]) -> tuple[str, ...]:
+def _format_row(result: Result, shared: set[str]) -> tuple[str, ...]:
     how = [result["precision"], result["engine"], *(["compiled"] if result["compile"] else [])]
-    own = [each for each in result["overrides"] if each not in shared]
-    how += [each for each in own if not each.startswith(SHOWN)]
+    differing = [override for override in result["overrides"] if override not in shared]
+    how += [override for override in differing if not override.startswith(SHOWN)]
     start = (result["model"], str(result["image_size"]), str(result["batch_size"]), " ".join(how))
     if "out_of_memory" in result:
         return (*start, "out of memory", *[""] * (len(HEADER) - 5))

@@ -1,4 +1,4 @@
-"""`cnnbench data`: list the data sets, or fetch and verify those named."""
+"""`cnnbench data`: list the data sets, or download and verify some."""
 
 import argparse
 import textwrap
@@ -11,11 +11,11 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> None:
-    """List all data sets; with names, make sure that those are there and whole.
+    """List all data sets or, with names, download and verify the named ones.
 
     Raises:
-        ConfigError: no data set of that name.
-        DataError: one could not be fetched.
+        ConfigError: there is no data set of that name.
+        DataError: a data set could not be downloaded.
     """
     named = [catalog.get(name) for name in options.words]
     for dataset in named:

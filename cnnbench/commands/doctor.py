@@ -1,4 +1,4 @@
-"""`cnnbench doctor`: what a run finds on this machine, what is unusual, and what to do."""
+"""`cnnbench doctor`: describe this machine, report what is unusual, and advise."""
 
 import argparse
 import json
@@ -18,14 +18,14 @@ WIDTH = 80
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what is found; return 0, or 2 if a run could not work in this place."""
+    """Print the diagnosis; return 2 if a run cannot work on this machine, otherwise 0."""
     diagnosis = Diagnosis()
     for name, probe in PROBES.items():
         try:
             diagnosis.facts[name] = probe(diagnosis)
             if name == "pytorch":
                 diagnosis.facts[name] |= _describe_cpu_defaults()
-        except Exception as error:  # any probe may fail on an odd machine
+        except Exception as error:  # a probe may fail in any way on an odd machine
             reason = " ".join(str(error).split())
             diagnosis.facts[name] = {"error": f"{type(error).__name__}: {reason}"}
             if not diagnosis.obstacles:
@@ -33,12 +33,12 @@ def run(options: argparse.Namespace) -> int:
     if options.as_json:
         print(json.dumps({**asdict(diagnosis), "works": not diagnosis.obstacles}, indent=2))
     else:
-        print(_as_text(diagnosis))
+        print(_format_diagnosis(diagnosis))
     return 2 if diagnosis.obstacles else 0
 
 
 def _describe_cpu_defaults() -> Facts:
-    """Return what `auto` means on the CPU."""
+    """Return the threads and the precision that `auto` selects on the CPU."""
     from cnnbench.training.device import describe_threads, resolve_device
 
     config = DeviceConfig(
@@ -57,7 +57,7 @@ def _describe_cpu_defaults() -> Facts:
     return {"cpu_threads": describe_threads("auto"), "cpu_precision": precision}
 
 
-def _as_text(diagnosis: Diagnosis) -> str:
+def _format_diagnosis(diagnosis: Diagnosis) -> str:
     labels = [_label(section, key) for section, facts in diagnosis.facts.items() for key in facts]
     width = 2 + max(map(len, labels))
     lines: list[str] = []
@@ -65,7 +65,7 @@ def _as_text(diagnosis: Diagnosis) -> str:
         if facts:
             lines.append("PyTorch" if section == "pytorch" else section.capitalize())
         for key, value in facts.items():
-            lines += _wrap(f"  {_label(section, key).ljust(width)}", _in_words(key, value))
+            lines += _wrap(f"  {_label(section, key).ljust(width)}", _format_value(key, value))
     lines += ["", "Unusual" if diagnosis.unusual else "Nothing is unusual."]
     for note in diagnosis.unusual:
         lines += _wrap("- ", note)
@@ -76,7 +76,7 @@ def _as_text(diagnosis: Diagnosis) -> str:
 
 
 def _wrap(label: str, text: str) -> list[str]:
-    """Return lines of at most WIDTH characters, the first with the label; a path is not broken."""
+    """Return lines of at most WIDTH characters, the first with the label. Paths are not broken."""
     return textwrap.wrap(
         text,
         WIDTH,
@@ -93,8 +93,8 @@ def _label(section: str, key: str) -> str:
     return re.sub("_(bytes|s)$", "", key).replace("_", " ")
 
 
-def _in_words(key: str, value: Any) -> str:
-    """Return a value for people; the end of its key says the unit."""
+def _format_value(key: str, value: Any) -> str:
+    """Format a value. The suffix of its key names its unit."""
     if value in (None, [], ""):
         return "none"
     if isinstance(value, bool):

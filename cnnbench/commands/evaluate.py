@@ -1,4 +1,4 @@
-"""`cnnbench evaluate`: what a trained network gets right and wrong on the test set."""
+"""`cnnbench evaluate`: measure a trained network on the test set."""
 
 import argparse
 import os
@@ -22,24 +22,25 @@ from cnnbench.training.load_model import TrainedModel, load_trained_model
 
 __all__ = ["evaluate_model", "format_metrics", "run"]
 
-TOP = 5
+DEFAULT_TOPK = 5
 
 
 def run(options: argparse.Namespace, conf: Path) -> None:
-    """Evaluate the network of a run; print the figures, write evaluation.json and confusion.png.
+    """Evaluate the network of a run; print the metrics, write evaluation.json and confusion.png.
 
     Raises:
-        CnnbenchError: as `load_trained_model` and `load_eval_set`.
+        CnnbenchError: as for `load_trained_model` and `load_eval_set`.
         OSError: the run directory cannot be written to.
     """
     topk, overrides = options.topk or [], options.words
     run, trust = options.directory, options.allow_custom_model
     trained = load_trained_model(run, overrides, conf, "evaluate", trust, options.rest)
     config, device = trained.config, trained.engine.device
-    most = len(trained.dataset.classes) - 1
-    if max(topk, default=0) > most:
+    num_classes = len(trained.dataset.classes)
+    if max(topk, default=0) > num_classes - 1:
         raise ConfigError(
-            f"--topk {max(topk)} is out of range. It must be at most {most}: all classes are sure."
+            f"--topk {max(topk)} is out of range. It must be at most {num_classes - 1}: "
+            f"with all {num_classes} classes every prediction counts as correct."
         )
     test, result = evaluate_model(trained, options.match_by_order, topk)
     heading = f"{config.model.name} ({trained.weights}) on {test.title}"
@@ -52,22 +53,22 @@ def run(options: argparse.Namespace, conf: Path) -> None:
 def evaluate_model(
     trained: TrainedModel, match_by_order: bool = False, topk: Sequence[int] = ()
 ) -> tuple[EvalSet, Evaluation]:
-    """Measure a trained network on the test set of its configuration; return that and the figures.
+    """Measure a trained network on its test set; return the test set and the metrics.
 
-    `topk` is TOP by default, or the most that leaves a class out.
+    `topk` is DEFAULT_TOPK by default, or all classes but one if there are fewer.
 
     Raises:
-        CnnbenchError: as `load_eval_set`.
+        CnnbenchError: as for `load_eval_set`.
     """
     config, dataset, device = trained.config, trained.dataset, trained.engine.device.torch_device
-    place, changes = trained.directory, trained.overrides
-    test = load_eval_set(config, dataset, place, changes, device, match_by_order)
-    default = [min(TOP, len(dataset.classes) - 1)]
+    directory, overrides = trained.directory, trained.overrides
+    test = load_eval_set(config, dataset, directory, overrides, device, match_by_order)
+    default = [min(DEFAULT_TOPK, len(dataset.classes) - 1)]
     return test, _measure(trained, test.examples, sorted(set(topk)) or default)
 
 
 def _measure(trained: TrainedModel, examples: Examples, topk: Sequence[int]) -> Evaluation:
-    """In batches of the size that training measured in, so that the figures are the same."""
+    """Return the metrics, computed in the batches of training so that they agree with its own."""
     engine, logits, losses = trained.engine, [], []
     for images, labels in examples.batches_in_order(trained.config.train.batch_size):
         logits.append(engine.classify(images))
@@ -77,7 +78,7 @@ def _measure(trained: TrainedModel, examples: Examples, topk: Sequence[int]) -> 
 
 
 def format_metrics(result: Evaluation) -> str:
-    """Return the tables that the terminal shows."""
+    """Return the tables to print."""
     low, high = result.accuracy_95_interval
     totals = [
         ("accuracy", f"{result.accuracy:.4f}", f"95 % interval {low:.4f} to {high:.4f}"),
@@ -86,10 +87,10 @@ def format_metrics(result: Evaluation) -> str:
         ("calibration error", f"{result.expected_calibration_error:.4f}", f"expected, {BINS} bins"),
     ]
     rows: list[tuple[str, ...]] = [("class", "precision", "recall", "F1", "examples")]
-    for each in result.classes:
-        shares = (each.precision, each.recall, each.f1)
+    for metrics in result.classes:
+        shares = (metrics.precision, metrics.recall, metrics.f1)
         cells = ("-" if share is None else f"{share:.4f}" for share in shares)
-        rows.append((each.name, *cells, f"{each.support:,}"))
+        rows.append((metrics.name, *cells, f"{metrics.support:,}"))
     means = (f"{share:.4f}" for share in result.macro_mean.values())
     rows.append(("mean", *means, f"{result.examples:,}"))
     parts = [align(totals), align(rows, right=range(1, 5))]
@@ -103,7 +104,7 @@ def format_metrics(result: Evaluation) -> str:
 def _record(
     trained: TrainedModel, test: EvalSet, result: Evaluation, heading: str, overrides: Sequence[str]
 ) -> None:
-    """Write the files and print where they are, and what the run itself measured if that differs."""
+    """Write the files, print their paths, and print the run's own accuracy if it differs."""
     run = RunDirectory(trained.directory)
     end = f"_{job_directory_name(','.join(overrides))}" if overrides else ""
     record = {

@@ -1,4 +1,4 @@
-"""`cnnbench export`: a trained network as a file for other programs, compared with the network before it is kept."""
+"""`cnnbench export`: write a trained network as a file and compare it with the network."""
 
 import argparse
 import json
@@ -21,24 +21,24 @@ from cnnbench.training.load_model import TrainedModel, load_trained_model
 
 __all__ = ["TOLERANCE", "run"]
 
-TOLERANCE = 1e-4  # the most that logits may differ by, in parts of the largest; single precision makes some 1e-6 of it
+# Largest difference of logits, as a share of the largest logit. Float32 makes about 1e-6.
+TOLERANCE = 1e-4
+NUM_COMPARED = 64  # images
 
-COMPARED = 64  # images
-
-# the network as it was trained, but computed as other programs compute; the data are not read from where it says
-SETTINGS = (
+# Other programs compute on the CPU in float32. The data of the run are not read.
+OVERRIDES = (
     *("device=cpu", "device.precision=fp32", "device.channels_last=false"),
     *("reference=none", "data.root=null"),
 )
 
 
 def run(options: argparse.Namespace, conf: Path) -> None:
-    """Write the file and say what is in it.
+    """Write the file and print what it takes and returns.
 
     Raises:
-        CnnbenchError: as `load_trained_model`.
-        ConfigError: a package is missing, the network cannot be exported so or comes out as another, or the file
-            cannot be written.
+        CnnbenchError: as for `load_trained_model`.
+        ConfigError: a package is missing, the network cannot be exported in this format, the
+            exported network computes other logits, or the file cannot be written.
     """
     form, preprocesses = FORMATS[options.format], options.preprocessing
     if preprocesses and options.format == "safetensors":
@@ -46,14 +46,14 @@ def run(options: argparse.Namespace, conf: Path) -> None:
             "--preprocessing: safetensors holds weights alone. Use --format onnx or torch_export."
         )
     specs = {package: find_spec(package) for package in form.packages}
-    # one without an origin is a mere folder of that name
+    # A spec without an origin is only a folder of that name.
     missing = [package for package, spec in specs.items() if spec is None or spec.origin is None]
     if missing:
         raise ConfigError(
             f"--format {options.format} needs {' and '.join(missing)}: pip install 'cnnbench[onnx]'"
         )
     run, trust = options.directory, options.allow_custom_model
-    trained = load_trained_model(run, SETTINGS, conf, "export", trust, options.rest)
+    trained = load_trained_model(run, OVERRIDES, conf, "export", trust, options.rest)
     config, engine, dataset = trained.config, trained.engine, trained.dataset
     side = dataset.image_size if preprocesses else config.data.resize
     network = f"{config.model.name} ({trained.weights})"
@@ -61,9 +61,9 @@ def run(options: argparse.Namespace, conf: Path) -> None:
     preprocessing = Preprocessing(engine.preprocess, side) if preprocesses else None
     classifier = Classifier(engine.eval_model, engine.config.tta, preprocessing)
     takes = torch.zeros(2, dataset.in_channels, side, side)
-    metadata = _metadata(trained, preprocesses, side)
+    metadata = _describe_file(trained, preprocesses, side)
     content = pack(options.format, classifier, takes.byte() if preprocesses else takes, metadata)
-    checked = _check(options.format, content, trained, preprocesses)
+    checked = _check_logits(options.format, content, trained, preprocesses)
     name = config.model.name.rpartition(":")[2]
     path = options.output or trained.directory / "export" / f"{name}{form.suffix}"
     try:
@@ -76,8 +76,8 @@ def run(options: argparse.Namespace, conf: Path) -> None:
     print(printable(f"{heading}\n{takes_and_gives}\nchecked  {checked}"))
 
 
-def _metadata(trained: TrainedModel, preprocessing: bool, side: int) -> dict[str, str]:
-    """Return what whoever has the file alone must know, each a string."""
+def _describe_file(trained: TrainedModel, preprocessing: bool, side: int) -> dict[str, str]:
+    """Return what a user of the file must know, as strings."""
     dataset, config = trained.dataset, trained.config
     shape = f"(N, {dataset.in_channels}, {side}, {side})"
     values = "pixels / 255, less the mean, divided by std"
@@ -104,33 +104,42 @@ def _metadata(trained: TrainedModel, preprocessing: bool, side: int) -> dict[str
     commit, accuracy = run.environment.get("commit"), run.result.get("test_accuracy")
     if isinstance(commit, str):
         metadata["commit"] = commit
-    is_chosen = trained.weights.startswith("best.pt")  # else the result is of other weights
+    is_chosen = trained.weights.startswith("best.pt")  # otherwise the result has other weights
     if type(accuracy) is float and is_chosen == isinstance(run.result.get("best"), dict):
         metadata["test_accuracy"] = json.dumps(accuracy)
     return metadata
 
 
-def _check(form: str, content: bytes, trained: TrainedModel, preprocessing: bool) -> str:
-    """Require that what was exported computes what the network does; return in words how nearly."""
-    images, whose = _images(trained.dataset)
+def _check_logits(form: str, content: bytes, trained: TrainedModel, preprocessing: bool) -> str:
+    """Check that the exported network computes the same logits; return the difference as text.
+
+    Raises:
+        ConfigError: the logits differ by more than TOLERANCE.
+    """
+    images, source = _load_images(trained.dataset)
     difference, largest = differences(form, content, trained.engine, images, not preprocessing)
-    if not difference <= TOLERANCE * largest:  # which NaN is not
+    if not difference <= TOLERANCE * largest:  # also if it is NaN
         raise ConfigError(
-            f"--format {form}: what was exported does not compute what the network does. On {whose} logits differ by "
-            f"up to {difference:.2g}, and may by {TOLERANCE * largest:.2g}. Nothing was written. Try another format."
+            f"--format {form}: the exported network does not compute what the network does. "
+            f"On {source} logits differ by up to {difference:.2g}, more than the allowed "
+            f"{TOLERANCE * largest:.2g}. Nothing was written. Try another format."
         )
-    return f"with {FORMATS[form].runtime} on {whose}: largest difference {difference:.2g}, largest logit {largest:.3g}"
+    found = f"largest difference {difference:.2g}, largest logit {largest:.3g}"
+    return f"with {FORMATS[form].runtime} on {source}: {found}"
 
 
-def _images(dataset: Dataset) -> tuple[torch.Tensor, str]:
-    """Return what to compare on, uint8 (N, C, H, W), test images if they are on this machine, and its description."""
-    shape = (COMPARED, dataset.in_channels, dataset.image_size, dataset.image_size)
+def _load_images(dataset: Dataset) -> tuple[torch.Tensor, str]:
+    """Return images to compare on, uint8 (N, C, H, W), and a description of them.
+
+    They are test images if these are on this machine, otherwise random.
+    """
+    shape = (NUM_COMPARED, dataset.in_channels, dataset.image_size, dataset.image_size)
     known = catalog.CATALOG.get(dataset.name)
     if known is not None and known.sha256 == dataset.sha256:
         arrays = download.load_local(known)
         if arrays is not None:
-            images = torch.from_numpy(arrays.test_images[:COMPARED].copy())
-            return images.view(shape), f"{COMPARED} test images of {dataset.title}"
+            images = torch.from_numpy(arrays.test_images[:NUM_COMPARED].copy())
+            return images.view(shape), f"{NUM_COMPARED} test images of {dataset.title}"
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    return images, f"{COMPARED} random images"
+    return images, f"{NUM_COMPARED} random images"

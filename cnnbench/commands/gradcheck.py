@@ -1,4 +1,4 @@
-"""`cnnbench gradcheck`: the layers of a network by hand, against those of PyTorch."""
+"""`cnnbench gradcheck`: compare the reference implementation of a network with PyTorch's."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,17 +26,17 @@ from cnnbench.training.losses import make_losses
 
 __all__ = ["run"]
 
-# numerical derivatives err by their steps
+# Numerical derivatives have an error that grows with their steps.
 TOLERANCE = Differences(outputs=1e-9, gradients=1e-9, numerical=1e-6)
-TIMES_ROUNDING = 10  # of a network, what it may differ by if it is more: see `compare_network`
+TIMES_ROUNDING = 10  # a network may differ by this many times its rounding: see `compare_network`
 EXCEEDED = 6  # exit code: a difference beyond its tolerance
 HEADER = ("layer", "kind", "outputs", "gradients", "numerical", "")
-OF_NETWORK = "of the network"  # the row of its tolerance
+NETWORK_TOLERANCE = "of the network"  # the name of a row
 
 
 @dataclass(frozen=True)
 class Row:
-    """A layer, loss or network and its differences: None if there is nothing to compare with."""
+    """A layer, loss or network and its differences: None without a reference implementation."""
 
     name: str
     kind: str
@@ -45,7 +45,7 @@ class Row:
 
     @property
     def beyond(self) -> dict[str, float]:
-        """The differences that exceed their tolerance; what is not a number does."""
+        """Return the differences that exceed their tolerance, and those that are NaN."""
         found = asdict(self.differences) if self.differences else {}
         allowed = asdict(self.tolerance)
         return {name: value for name, value in found.items() if not value <= allowed[name]}
@@ -68,11 +68,11 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
     shape = (batch_size, dataset.in_channels, size, size)
     images = torch.randn(shape, dtype=torch.float64, device=device)
     shapes = record_input_shapes(network, images)
-    rows: Iterable[Row] = _rows(config, network, images, len(dataset.classes), shapes)
+    rows: Iterable[Row] = _compare_all(config, network, images, len(dataset.classes), shapes)
     if not as_json:
         numbers = f"{' x '.join(map(str, shape))} random numbers, float64"
         print(f"{name} on {numbers}, {device.type}\n", flush=True)
-        kinds = {layer: _kind(network, layer) for layer in shapes}
+        kinds = {layer: _layer_kind(network, layer) for layer in shapes}
         rows = _print_rows(rows, {**kinds, "loss": config.train.loss, "network": name})
     rows = list(rows)
     failed = [row for row in rows if row.beyond]
@@ -85,31 +85,30 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
     return EXCEEDED if failed else 0
 
 
-def _kind(network: nn.Module, layer: str) -> str:
+def _layer_kind(network: nn.Module, layer: str) -> str:
     return type(network.get_submodule(layer)).__name__
 
 
-def _rows(
+def _compare_all(
     config: Config,
     network: nn.Module,
     images: torch.Tensor,
     num_classes: int,
     shapes: Mapping[str, torch.Size],
 ) -> Iterator[Row]:
-    """Compare the layers in the order of their calls, then the loss, then the network."""
+    """Yield the rows of the layers in the order of their calls, of the loss and of the network."""
     for name, shape in shapes.items():
         layer = network.get_submodule(name)
         differences = compare_layer(layer, shape, images.device) if find_twin(layer) else None
-        yield Row(name, _kind(network, name), differences)
-    by_hand = make_losses(config.train, reference=True).loss
-    library = make_losses(config.train).loss
+        yield Row(name, _layer_kind(network, name), differences)
+    reference_loss = make_losses(config.train, reference=True).loss
+    torch_loss = make_losses(config.train).loss
     logits = torch.randn(len(images), num_classes, dtype=torch.float64, device=images.device)
     labels = torch.randint(num_classes, (len(images),), device=images.device)
-    yield Row(
-        "loss",
-        config.train.loss,
-        compare(lambda x: by_hand(x, labels), lambda x: library(x, labels), logits),
+    differences = compare(
+        lambda x: reference_loss(x, labels), lambda x: torch_loss(x, labels), logits
     )
+    yield Row("loss", config.train.loss, differences)
     differences, rounding = compare_network(network, images)
     allowed = asdict(TOLERANCE)
     for name, value in asdict(rounding).items():
@@ -118,11 +117,11 @@ def _rows(
 
 
 def _print_rows(rows: Iterable[Row], kinds: Mapping[str, str]) -> list[Row]:
-    """Print each row as soon as it is known, then the tolerances; return the rows.
+    """Print each row as soon as it is computed, then the tolerances; return the rows.
 
-    `kinds` are those of the rows, by name, for columns wide enough for all of them.
+    `kinds` has the name and kind of each row, from which the widths of the columns follow.
     """
-    widest = max((*kinds, OF_NETWORK), key=len), max(kinds.values(), key=len), *HEADER[2:]
+    widest = max((*kinds, NETWORK_TOLERANCE), key=len), max(kinds.values(), key=len), *HEADER[2:]
 
     def print_row(*cells: str) -> None:
         print(align([widest, cells], right=range(2, 5)).partition("\n")[2], flush=True)
@@ -130,26 +129,27 @@ def _print_rows(rows: Iterable[Row], kinds: Mapping[str, str]) -> list[Row]:
     print_row(*HEADER)
     printed = []
     for row in rows:
-        print_row(*_cells(row))
+        print_row(*_format_row(row))
         printed.append(row)
-    for name, tolerance in (("tolerance", TOLERANCE), (OF_NETWORK, printed[-1].tolerance)):
+    for name, tolerance in (("tolerance", TOLERANCE), (NETWORK_TOLERANCE, printed[-1].tolerance)):
         print_row(name, "", *(f"{value:.0e}" for value in asdict(tolerance).values()), "")
     return printed
 
 
 def _print_notes(rows: Sequence[Row], failed: Sequence[Row]) -> None:
     print(
-        "\nThe largest differences of what is computed by hand: from torch's outputs, from the gradients of autograd,\n"
-        "and from numerical derivatives, each as a share of the largest number there is."
+        "\nThe largest differences of the reference implementation: from torch's outputs, from "
+        "the gradients of autograd,\nand from numerical derivatives, each as a share of the "
+        "largest number there is."
     )
-    alone = sorted({row.kind for row in rows if row.differences is None})
-    if alone:
-        print(f"Not written by hand, and torch's in both: {', '.join(alone)}.")
+    torch_only = sorted({row.kind for row in rows if row.differences is None})
+    if torch_only:
+        print(f"Without a reference implementation, torch's in both: {', '.join(torch_only)}.")
     if failed:
         print(f"Beyond the tolerance: {', '.join(row.name for row in failed)}.")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _format_row(row: Row) -> tuple[str, ...]:
     if row.differences is None:
         return row.name, row.kind, "", "", "", ""
     values = (f"{value:.1e}" for value in asdict(row.differences).values())

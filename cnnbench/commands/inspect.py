@@ -1,4 +1,4 @@
-"""`cnnbench inspect`: what a trained network gets wrong, looks at and has learnt, as pictures."""
+"""`cnnbench inspect`: draw the mistakes, saliency, feature maps and filters of a network."""
 
 import argparse
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ __all__ = ["inspect_network", "run"]
 FOLDER = "inspect"
 LEFT_OVERS = ("feature_maps_*.png", "mistakes.png", "filters.png", "receptive_field.png")
 MAX_IMAGES = 24
-CLASSES = 4  # of which an image each is looked at, and the worst mistake
+NUM_CLASSES = 4  # shown with an image each, besides the worst mistake
 
 
 def run(options: argparse.Namespace, conf: Path) -> None:
@@ -38,14 +38,14 @@ def run(options: argparse.Namespace, conf: Path) -> None:
     `conf` is the folder with the YAMLs.
 
     Raises:
-        CnnbenchError: as `load_trained_model`, the data cannot be found or fetched, or there is no
-            such image or layer.
+        CnnbenchError: as for `load_trained_model`, or the data cannot be found or downloaded, or
+            there is no such image or layer.
     """
-    options.layers, options.images = _words(options.layers), _words(options.images)
+    options.layers, options.images = _split(options.layers), _split(options.images)
     if len(options.images) > MAX_IMAGES:
         count = f"{len(options.images)} are too many to look at"
         raise ConfigError(f"--images: {count}. Give at most {MAX_IMAGES}.")
-    # by torch in full precision, whatever the run was trained in, unless another is asked for
+    # PyTorch's layers in float32, whatever the run was trained with, unless an override differs
     overrides = ["reference=none", "device.precision=fp32", *options.words]
     run, trust, by_order = options.directory, options.allow_custom_model, options.match_by_order
     trained = load_trained_model(run, overrides, conf, "inspect", trust, options.rest)
@@ -58,14 +58,15 @@ def run(options: argparse.Namespace, conf: Path) -> None:
 def inspect_network(
     trained: TrainedModel, test: Examples, options: argparse.Namespace, notes: Sequence[str] = ()
 ) -> None:
-    """Make the pictures and the page, and print the findings.
+    """Draw the pictures, write the page, and print the findings.
 
-    `options` has `images` and `layers`, by number and name or empty to choose some, and the number
-    of `mistakes`. `notes` on the test set are shown with the findings.
+    `options.images` are numbers of images and `options.layers` names of layers; if one is empty,
+    some are chosen. `options.mistakes` is the number of mistakes to show. `notes` on the test set
+    are shown with the findings.
 
     Raises:
         ConfigError: there is no such image or layer.
-        CheckpointError: the weights give no finite logits.
+        CheckpointError: the logits are not finite.
     """
     network, image = on_meta(trained.config, trained.dataset, 1)
     traced = trace(network, image)
@@ -78,33 +79,35 @@ def inspect_network(
     title = f"{trained.config.model.name} on {trained.dataset.title}"
     print(printable(title), flush=True)
     predictions = _predict(trained, test)
-    wrong = [each for each in predictions if not each.is_right]
-    wrong.sort(key=lambda each: each.probability, reverse=True)
+    wrong = [prediction for prediction in predictions if not prediction.is_right]
+    wrong.sort(key=lambda prediction: prediction.probability, reverse=True)
     shown = [predictions[int(word)] for word in options.images]
     if not shown:
-        firsts = {each.true: each for each in reversed(predictions) if each.is_right}
-        right = [firsts[name] for name in trained.dataset.classes if name in firsts]
-        shown = [*pick_evenly(right, CLASSES), *wrong[:1]]
+        right = [prediction for prediction in predictions if prediction.is_right]
+        firsts = {prediction.true: prediction for prediction in reversed(right)}
+        of_classes = [firsts[name] for name in trained.dataset.classes if name in firsts]
+        shown = [*pick_evenly(of_classes, NUM_CLASSES), *wrong[:1]]
     folder = trained.directory / FOLDER
     folder.mkdir(exist_ok=True)
-    for path in (path for pattern in LEFT_OVERS for path in folder.glob(pattern)):
-        path.unlink(missing_ok=True)
+    for pattern in LEFT_OVERS:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
     cost = sum_layers(measure_layers(network, image)).multiplications
     subject = Subject(folder, title, trained.engine, layers, cost, *image.shape[1:3])
-    facts = _facts(trained, len(test), len(wrong))
+    facts = _describe(trained, len(test), len(wrong))
     if notes:
         facts["note"] = " ".join(notes)
     lines = (f"{name}: {value}" for name, value in facts.items() if name != "run")
     print(printable("\n".join(lines)), end="\n\n", flush=True)
-    made = partial(_print_pictures, folder)
+    report = partial(_print_pictures, folder)
     page = {
-        "mistakes": made(sections.mistakes(subject, wrong, options.mistakes)),
-        "saliency": made(sections.saliency(subject, shown)),
-        "feature_maps": made(sections.feature_maps(subject, shown, rows)),
-        "kernels": made(sections.kernels(subject)),
-        "activations": made(sections.activations(subject, test.images)),
-        "weights": made(sections.weights(subject)),
-        "receptive_fields": made(sections.receptive_fields(subject, shown[0])),
+        "mistakes": report(sections.mistakes(subject, wrong, options.mistakes)),
+        "saliency": report(sections.saliency(subject, shown)),
+        "feature_maps": report(sections.feature_maps(subject, shown, rows)),
+        "kernels": report(sections.kernels(subject)),
+        "activations": report(sections.activations(subject, test.images)),
+        "weights": report(sections.weights(subject)),
+        "receptive_fields": report(sections.receptive_fields(subject, shown[0])),
     }
     text = render_page("inspection.html.jinja", title=title, facts=facts, sections=page)
     index = folder / "index.html"
@@ -115,14 +118,14 @@ def inspect_network(
 
 
 def _print_pictures(folder: Path, section: Section) -> Section:
-    """Print where the pictures of a section are; return it."""
+    """Print the paths of the pictures of a section; return the section."""
     for file, _ in section.pictures:
         print(folder / file, flush=True)
     return section
 
 
-def _words(given: str | None) -> list[str]:
-    words = [word.strip() for word in (given or "").split(",")]
+def _split(listed: str | None) -> list[str]:
+    words = [word.strip() for word in (listed or "").split(",")]
     return list(dict.fromkeys(filter(None, words)))
 
 
@@ -132,18 +135,21 @@ def _predict(trained: TrainedModel, test: Examples) -> list[Shown]:
         for images, _ in test.batches_in_order(trained.config.train.batch_size):
             logits.append(trained.engine.classify(images).cpu())
             bar.update(len(images))
-    together = torch.cat(logits)
-    if not together.isfinite().all():
+    all_logits = torch.cat(logits)
+    if not all_logits.isfinite().all():
         damage = "are damaged: they give logits that are not finite"
         raise CheckpointError(f"The weights of {trained.directory} {damage}.")
-    probabilities, predicted = together.softmax(dim=1).max(dim=1)
-    names = [trained.dataset.classes[label] for label in test.labels.tolist()]
-    taken = [trained.dataset.classes[label] for label in predicted.tolist()]
-    columns = zip(range(len(test)), test.images, names, taken, probabilities.tolist(), strict=True)
+    probabilities, predicted = all_logits.softmax(dim=1).max(dim=1)
+    classes = trained.dataset.classes
+    true_names = [classes[label] for label in test.labels.tolist()]
+    names = [classes[label] for label in predicted.tolist()]
+    columns = zip(
+        range(len(test)), test.images, true_names, names, probabilities.tolist(), strict=True
+    )
     return [Shown(*values) for values in columns]
 
 
-def _facts(trained: TrainedModel, images: int, mistakes: int) -> dict[str, str]:
+def _describe(trained: TrainedModel, images: int, mistakes: int) -> dict[str, str]:
     data, device = trained.config.data, trained.engine.device
     accuracy = (images - mistakes) / images
     computed = f"on {device.describe()} in {device.precision}"

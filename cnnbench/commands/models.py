@@ -1,4 +1,4 @@
-"""`cnnbench models`: the networks there are."""
+"""`cnnbench models`: list the networks."""
 
 import argparse
 from pathlib import Path
@@ -31,7 +31,8 @@ def run(options: argparse.Namespace, conf: Path) -> None:
         rows.append((name, f"{parameters:,}", *sizes, *rates, str(recipe.epochs), spec.source))
     print(align(rows, right=range(1, 8)))
     print(
-        "\nSizes are in pixels. Parameters are for one channel and 10 classes at the size of the recipe. The recipe\n"
-        "is that of the source: of Dive into Deep Learning the first edition's, whose rates are larger, if the\n"
-        "network is in it. To see the layers of one: cnnbench summary model=lenet"
+        "\nSizes are in pixels. Parameters are for one channel and 10 classes at the size of the "
+        "recipe. The recipe\nis that of the source: of Dive into Deep Learning the first "
+        "edition's, whose rates are larger, if the\nnetwork is in it. To see the layers of one: "
+        "cnnbench summary model=lenet"
     )

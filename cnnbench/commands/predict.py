@@ -1,4 +1,4 @@
-"""`cnnbench predict`: what a trained network takes images to be."""
+"""`cnnbench predict`: classify images with a trained network."""
 
 import argparse
 import re
@@ -19,15 +19,15 @@ from cnnbench.training.load_model import TrainedModel, load_trained_model
 
 __all__ = ["classify_files", "run"]
 
-BATCH = 64  # images at a time: memory stays bounded however many there are
+BATCH = 64  # images at a time, to bound the memory
 
 
 def run(options: argparse.Namespace, conf: Path) -> None:
-    """Print the most probable classes of each image on stdout; on stderr, what is wrong with any.
+    """Print the most probable classes of each image on stdout, and errors on stderr.
 
     Raises:
-        CnnbenchError: as `load_trained_model`.
-        DataError: some images could not be classified; all others were.
+        CnnbenchError: as for `load_trained_model`.
+        DataError: some images could not be classified. All others were.
     """
     paths = [Path(word) for word in options.words if not _is_override(word)]
     if not paths:
@@ -36,18 +36,18 @@ def run(options: argparse.Namespace, conf: Path) -> None:
     if options.json and options.csv:
         raise ConfigError("--json and --csv are two forms: choose one.")
     overrides = [word for word in options.words if _is_override(word)]
-    # the data are not read, so it does not matter whose folder they are in
+    # Predictions read no data set, so an untrusted run needs no consent for its data folder.
     overrides.append("data.root=null")
     run, trust = options.directory, options.allow_custom_model
     trained = load_trained_model(run, overrides, conf, "predict", trust, options.rest)
     dataset = trained.dataset
-    top = min(options.topk, len(dataset.classes))
+    topk = min(options.topk, len(dataset.classes))
     tally = Tally()
-    predictions = tally.count(classify_files(trained, paths, top, options.invert))
+    predictions = tally.count(classify_files(trained, paths, topk, options.invert))
     if options.json:
         lines = as_json(predictions)
     elif options.csv:
-        lines = as_csv(predictions, top)
+        lines = as_csv(predictions, topk)
     else:
         network = f"{trained.config.model.name} ({trained.weights})"
         print(printable(f"{network}, trained on {dataset.title}\n"))
@@ -64,15 +64,15 @@ def _is_override(word: str) -> bool:
 def classify_files(
     trained: TrainedModel, paths: Sequence[Path], topk: int, invert: bool = False
 ) -> Iterator[Prediction]:
-    """Yield the `topk` most probable classes of each image, or what is wrong with it.
+    """Yield the `topk` most probable classes of each image, or its error.
 
-    `paths` are those that `read_inputs` takes; `invert` makes dark pixels light.
+    `paths` are files and folders as for `read_inputs`. `invert` makes dark pixels light.
     """
-    top = min(topk, len(trained.dataset.classes))
+    topk = min(topk, len(trained.dataset.classes))
     waiting = read_inputs(paths, trained.dataset.in_channels, trained.dataset.image_size)
     while block := list(islice(waiting, BATCH)):
         readable = [image.pixels for image in block if image.pixels is not None]
-        classified = _classify(trained, readable, top, invert)
+        classified = _classify(trained, readable, topk, invert)
         for image in block:
             if image.pixels is None:
                 yield Prediction(image.name, [], error=image.error)
@@ -83,23 +83,23 @@ def classify_files(
 
 
 def _classify(
-    trained: TrainedModel, pixels: list[Pixels], top: int, invert: bool
+    trained: TrainedModel, pixels: list[Pixels], topk: int, invert: bool
 ) -> Iterator[tuple[list[tuple[str, float]], bool]]:
-    """Yield for each image its classes, none if not finite, and whether it looks inverted."""
+    """Yield the classes of each image, none if logits are not finite, and if it looks inverted."""
     images = 255 - np.stack(pixels) if invert else np.stack(pixels)
     device = trained.engine.device.torch_device
     logits = trained.engine.classify(torch.tensor(images, device=device))
-    best, places = logits.cpu().double().softmax(dim=1).topk(top)
+    best, indices = logits.cpu().double().softmax(dim=1).topk(topk)
     inverted = looks_inverted(images, trained.dataset.mean).tolist()
-    for row, indices, is_inverted in zip(best, places.tolist(), inverted, strict=True):
-        names = [trained.dataset.classes[index] for index in indices]
+    for row, labels, is_inverted in zip(best, indices.tolist(), inverted, strict=True):
+        names = [trained.dataset.classes[label] for label in labels]
         is_finite = bool(row.isfinite().all())
         classes = list(zip(names, row.tolist(), strict=True)) if is_finite else []
         yield classes, is_finite and is_inverted
 
 
 class Tally:
-    """Report on stderr what is wrong with images: errors at once, all else in the end."""
+    """A counter that reports problems of images on stderr: errors at once, the rest at the end."""
 
     def __init__(self) -> None:
         self.total = self.failed = self.inverted = 0
@@ -120,7 +120,7 @@ class Tally:
         """Warn of images that look inverted.
 
         Raises:
-            DataError: some were not classified.
+            DataError: some images were not classified.
         """
         if self.inverted:
             theirs, ours = ("light", "dark") if trained_on.mean[0] < 1 / 2 else ("dark", "light")

@@ -1,4 +1,4 @@
-"""`cnnbench report`: runs compared, in a table on the terminal, as a page, as CSV and as Markdown."""
+"""`cnnbench report`: compare runs in a table, on a page, as CSV and as Markdown."""
 
 import argparse
 import shlex
@@ -26,10 +26,10 @@ PAGE, TABLE, MARKDOWN = "report.html", "report.csv", "report.md"
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print how runs compare, and write it.
+    """Print the comparison of runs and write the report.
 
     Raises:
-        ConfigError: a directory holds no run, or the place for the report cannot be written to.
+        ConfigError: a directory holds no run, or the report cannot be written.
         OSError: a directory cannot be read.
     """
     runs = ranked(print_comparison(options.directories))
@@ -38,10 +38,10 @@ def run(options: argparse.Namespace) -> None:
     with write_results(output, PAGE, TABLE, MARKDOWN) as folder:
         folder.write_text(PAGE, render(runs, shlex.join(map(str, options.directories))))
         folder.write_rows(TABLE, csv_rows(columns))
-        folder.write_text(MARKDOWN, _in_markdown(runs, columns))
+        folder.write_text(MARKDOWN, _format_markdown(runs, columns))
 
 
-def _in_markdown(runs: Sequence[Record], columns: Sequence[Column]) -> str:
+def _format_markdown(runs: Sequence[Record], columns: Sequence[Column]) -> str:
     groups, constant = columns_of_groups(runs), constant_columns(columns)
     parts = [f"# {how_many(runs)}"]
     if constant:

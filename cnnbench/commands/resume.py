@@ -17,15 +17,16 @@ def resume_run(
     started: float,
     rest: Sequence[str],
 ) -> None:
-    """Resume the training run in `directory`, which may be untrusted; of a finished one, say so.
+    """Resume the training run in `directory`, which may be untrusted; report if it is finished.
 
-    `changes` are keys of the configuration and their new values. `rest` are the words that gave
-    them, and flags. `conf` is the folder of the YAMLs.
+    `changes` maps keys of the configuration to their new values. `rest` has the words of the
+    command line with these changes, and its flags. `conf` is the folder of the YAMLs.
 
     Raises:
-        ConfigError: it holds no training run, is in use, leads out of itself, or cannot be changed.
-        CheckpointError: what it holds is damaged or refused. Nothing is overwritten.
-        CnnbenchError: as training itself.
+        ConfigError: the directory is not a training run, is in use, has links that leave it, or
+            the run does not allow the changes.
+        CheckpointError: a checkpoint is damaged or refused. Nothing is overwritten.
+        CnnbenchError: as for training.
     """
     from cnnbench.training.resume import check_resume, describe_finished, reopen_run
     from cnnbench.training.run import train

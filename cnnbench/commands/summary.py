@@ -1,4 +1,4 @@
-"""`cnnbench summary`: the layers of a network, what they cost, and the memory that training it takes."""
+"""`cnnbench summary`: list the layers of a network, their cost and the memory of training."""
 
 import json
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ from cnnbench.training.build import on_meta
 __all__ = ["run"]
 
 COSTS = ("parameters", "multiplications", "additions", "multiply_adds")
-LONG = 60  # rows from which on folding is offered
+MAX_ROWS = 60  # a longer table suggests --depth
 
 
 def run(
     config: Config, depth: int | None = None, layer: str | None = None, as_json: bool = False
 ) -> None:
-    """Print the table of layers, folded at `depth`; with `layer`, the arithmetic of that convolution.
+    """Print the layers, folded at `depth`, or with `layer` the arithmetic of one convolution.
 
     Raises:
         ConfigError: the network cannot be built as configured, or has no such convolution.
@@ -46,7 +46,7 @@ def run(
     if as_json:
         _print_json(config, layers, memory, dtype_name)
         return
-    size = _by(images.shape[1:])
+    size = _format_shape(images.shape[1:])
     print(f"{config.model.name} on {dataset.title}, {size}, {len(dataset.classes)} classes")
     if config.model.name in models.REGISTRY:
         print(models.REGISTRY[config.model.name].source)
@@ -63,25 +63,22 @@ def run(
 def _print_layers(layers: list[Layer], foldable: bool) -> None:
     whole = sum_layers(layers)
     rows = [("layer", "kind", "output", "parameters", "", "multiply-adds", "")]
-    rows += [
-        (
-            layer.name or "(network)",
-            layer.kind,
-            "(not called in evaluation)" if layer.output_shape is None else _by(layer.output_shape),
-            *_with_share(layer.parameters, whole.parameters),
-            *_with_share(layer.multiplications, whole.multiplications),
-        )
-        for layer in layers
-    ]
+    for layer in layers:
+        output = "(not called in evaluation)"
+        if layer.output_shape is not None:
+            output = _format_shape(layer.output_shape)
+        parameters = _format_share(layer.parameters, whole.parameters)
+        multiply_adds = _format_share(layer.multiplications, whole.multiplications)
+        rows.append((layer.name or "(network)", layer.kind, output, *parameters, *multiply_adds))
     rows.append(("total", "", "", f"{whole.parameters:,}", "", f"{whole.multiplications:,}", ""))
     print(align(rows, right=range(3, 7)))
-    if foldable and len(rows) > LONG:
+    if foldable and len(rows) > MAX_ROWS:
         print("(shorter: --depth 2)")
     arithmetic = f"{whole.multiplications:,} multiplications, {whole.additions:,} additions"
     print(f"\nconvolutions and linear layers, one image: {arithmetic}")
 
 
-def _with_share(number: int, whole: int) -> tuple[str, str]:
+def _format_share(number: int, whole: int) -> tuple[str, str]:
     return (f"{number:,}", f"{100 * number / whole:.1f} %") if number else ("", "")
 
 
@@ -95,13 +92,13 @@ def _print_json(
         "image_size": config.data.resize,
         "layers": [
             {
-                **_plain(layer),
+                **_to_dict(layer),
                 "parameters_share": layer.parameters / max(1, whole.parameters),
                 "multiply_adds_share": layer.multiplications / max(1, whole.multiplications),
             }
             for layer in layers
         ],
-        "total": {key: _plain(whole)[key] for key in COSTS},
+        "total": {key: _to_dict(whole)[key] for key in COSTS},
         "training_memory": {
             "batch_size": config.train.batch_size,
             "optimizer": config.optimizer.name,
@@ -113,16 +110,16 @@ def _print_json(
     print(json.dumps(report, indent=2))
 
 
-def _plain(layer: Layer) -> dict[str, Any]:
+def _to_dict(layer: Layer) -> dict[str, Any]:
     return {**asdict(layer), "multiply_adds": layer.multiplications}
 
 
-def _by(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
 def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_json: bool) -> None:
-    """Print the arithmetic of one convolution by its formula, and what changing it changes."""
+    """Print the arithmetic of one convolution, and of variants of it, by the formula."""
     with ShapeRules():
         shapes = record_input_shapes(network, image)
     layers = {seen: network.get_submodule(seen) for seen in shapes}
@@ -133,28 +130,29 @@ def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_js
     layer, size = convolutions[name], shapes[name][1:]
     outcomes = vary_convolution(layer, size[1:])
     if as_json:
-        report = {change: _plain(outcome) for change, outcome in outcomes.items()}
+        report = {change: _to_dict(outcome) for change, outcome in outcomes.items()}
         print(json.dumps(report, indent=2))
         return
     now = outcomes["as it is"]
-    terms = _by((layer.in_channels // layer.groups, *layer.kernel_size))
-    numbers = _by(now.output_shape or ())
+    terms = _format_shape((layer.in_channels // layer.groups, *layer.kernel_size))
+    numbers = _format_shape(now.output_shape or ())
     fewer = "" if layer.bias is not None else " - 1"
-    print(f"{name}: {layer}\non maps of {_by(size)}\n")
+    print(f"{name}: {layer}\non maps of {_format_shape(size)}\n")
     print(f"multiplications  {numbers} x ({terms}) = {now.multiplications:,}")
     print(f"additions        {numbers} x ({terms}{fewer}) = {now.additions:,}")
     print(f"                 sums of {terms} products" + ("" if fewer else ", and the bias") + "\n")
     rows = [("", "output", "parameters", "multiplications", "", "additions", "")]
-    rows += [
-        (
-            change,
-            _by(outcome.output_shape or ()),
-            f"{outcome.parameters:,}",
-            f"{outcome.multiplications:,}",
-            f"x {outcome.multiplications / now.multiplications:.2f}",
-            f"{outcome.additions:,}",
-            f"x {outcome.additions / now.additions:.2f}" if now.additions else "",
+    for change, outcome in outcomes.items():
+        additions_ratio = f"x {outcome.additions / now.additions:.2f}" if now.additions else ""
+        rows.append(
+            (
+                change,
+                _format_shape(outcome.output_shape or ()),
+                f"{outcome.parameters:,}",
+                f"{outcome.multiplications:,}",
+                f"x {outcome.multiplications / now.multiplications:.2f}",
+                f"{outcome.additions:,}",
+                additions_ratio,
+            )
         )
-        for change, outcome in outcomes.items()
-    ]
     print(align(rows, right=range(2, 7)))

@@ -1,4 +1,4 @@
-"""What the TAB key offers. The scripts of the shells are Hydra's."""
+"""Shell completion: the words that `cnnbench -sc query=SHELL` prints."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from cnnbench.cli.options import PARSERS
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two runs, a sweep, images and groups of the user's own."""
+    """Return a folder with two runs, a sweep, images and custom groups."""
     folder = tmp_path_factory.mktemp("completion")
     for run in (
         "outputs/lenet/1",
@@ -59,13 +59,17 @@ def offer(folder: Path, line: str, shell: str = "fish", point: str | None = None
         ("experiment=book/al", "experiment=book/alexnet"),
         ("model=alexnet model.d", "model.dropout="),
         ("train.e", "train.epochs= train.ema_decay="),
-        ("train.checkpoint_every.", "train.checkpoint_every.epochs= train.checkpoint_every.minutes= "
+        ("train.checkpoint_every.",
+         "train.checkpoint_every.epochs= train.checkpoint_every.minutes= "
          "train.checkpoint_every.steps="),
         ("seed=", "seed=0"),
         ("train.l", "train.loss= train.label_smoothing= train.l1="),
-        ("train.init=", "train.init=default train.init=kaiming_normal train.init=normal train.init=xavier_uniform"),
+        ("train.init=",
+         "train.init=default train.init=kaiming_normal train.init=normal "
+         "train.init=xavier_uniform"),
         ("device.compile=", "device.compile=false device.compile=true"),
-        ("device.channels_last=", "device.channels_last=auto device.channels_last=false device.channels_last=true"),
+        ("device.channels_last=",
+         "device.channels_last=auto device.channels_last=false device.channels_last=true"),
         ("hydra/la", "hydra/launcher="),
         ("hydra/sweeper=", "hydra/sweeper=basic hydra/sweeper=cnnbench"),
         ("hydra.run.", "hydra.run.dir="),
@@ -102,41 +106,42 @@ def offer(folder: Path, line: str, shell: str = "fish", point: str | None = None
         ("doctor ", ""),
     ],
 )  # fmt: skip
-def test_words_that_can_stand_at_the_cursor_are_offered(
+def test_completion_offers_words_that_fit_at_the_cursor(
     folder: Path, line: str, offered: str
 ) -> None:
     assert offer(folder, f"cnnbench {line}") == set(offered.split())
 
 
-def test_all_commands_and_keys_are_offered_first(folder: Path) -> None:
+def test_completion_offers_commands_and_keys_as_the_first_word(folder: Path) -> None:
     assert offer(folder, "cnnbench ") > {*COMMANDS, "model=", "train.", "seed=", "hydra.", "hydra/"}
 
 
-def test_the_line_is_read_up_to_the_cursor(folder: Path) -> None:
+def test_completion_reads_the_line_up_to_the_cursor(folder: Path) -> None:
     assert offer(folder, "cnnbench su model=lenet", "bash", point="11") == {"summary"}
 
 
 @pytest.mark.parametrize(
     "line",
     ["", "cnnbench", "ls -l x", "cnnbench \udcff=", "cnnbench evaluate nowhere/",
-     "cnnbench nonsense -- x", "cnnbench model=nonsense model.", "cnnbench ~=", "cnnbench /=", "cnnbench train=",
-     "cnnbench a.b.c=", "cnnbench hydra/nonsense=", "cnnbench model=[ model.", "cnnbench evaluate ~nobody/"],
+     "cnnbench nonsense -- x", "cnnbench model=nonsense model.", "cnnbench ~=", "cnnbench /=",
+     "cnnbench train=", "cnnbench a.b.c=", "cnnbench hydra/nonsense=", "cnnbench model=[ model.",
+     "cnnbench evaluate ~nobody/"],
 )  # fmt: skip
-def test_nothing_is_offered_where_nothing_fits(folder: Path, line: str) -> None:
+def test_completion_offers_nothing_where_nothing_fits(folder: Path, line: str) -> None:
     assert offer(folder, line) <= {"model="}
 
 
 @pytest.mark.parametrize("point", ["x", "-1", "9" * 5000, "99"])
-def test_a_cursor_that_is_nowhere_is_no_error(folder: Path, point: str) -> None:
+def test_completion_ignores_an_invalid_cursor(folder: Path, point: str) -> None:
     offer(folder, "cnnbench su", point=point)
 
 
-def test_a_folder_that_cannot_be_read_is_no_error(folder: Path) -> None:
+def test_completion_ignores_an_unreadable_folder(folder: Path) -> None:
     with patch.object(os, "scandir", side_effect=PermissionError):
         assert offer(folder, "cnnbench evaluate ") == {"latest"}
 
 
-def test_a_folder_of_many_files_is_offered_without_a_search(tmp_path: Path) -> None:
+def test_completion_offers_a_folder_of_many_files_without_searching_it(tmp_path: Path) -> None:
     (tmp_path / "many").mkdir()
     with patch("cnnbench.cli.completion.MAX_ENTRIES", 3):
         assert offer(tmp_path, "cnnbench evaluate ") == {"latest"}
@@ -146,13 +151,13 @@ def test_a_folder_of_many_files_is_offered_without_a_search(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_options_in_the_help_of_a_command_are_offered(folder: Path, command: str) -> None:
+def test_completion_offers_the_options_in_the_help(folder: Path, command: str) -> None:
     helped = run_in_process(command, "--help", folder=folder).stdout.partition("\noptions:")[2]
     shown = {line.split()[0].rstrip(",") for line in helped.splitlines() if line.startswith("  -")}
     assert offer(folder, f"cnnbench {command} -") == shown - {"-h"} | {"--help"}
 
 
-def test_the_values_offered_to_options_are_those_of_hydra_and_of_reproduce() -> None:
+def test_completion_offers_the_option_values_of_hydra_and_reproduce() -> None:
     hydra = PARSERS["train"]().hydra
     assert hydra is not None
     for flag in ("--cfg", "--info"):
@@ -172,7 +177,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-def test_bash_completes_and_runs_nothing_that_a_folder_is_named(tmp_path: Path) -> None:
+def test_bash_completion_does_not_run_folder_names_as_code(tmp_path: Path) -> None:
     for run in ("1", "$(touch hacked)"):
         (tmp_path / "outputs" / run).mkdir(parents=True)
         (tmp_path / "outputs" / run / "status.json").touch()

@@ -1,4 +1,4 @@
-"""`--plot`: the curves of a run on the terminal when it has ended."""
+"""`--plot`: the curves that are plotted on the terminal when a run has ended."""
 
 import csv
 import io
@@ -40,7 +40,7 @@ def plotted(run: Path, in_sweep: bool = False) -> AbstractContextManager[None]:
     return plot_and_hint_on_exit(run, lambda: "cnnbench resume", True, in_sweep)
 
 
-def test_a_run_ends_with_its_curves_which_are_not_in_the_log(
+def test_plot_flag_prints_curves_at_the_end_but_not_to_the_log(
     within: Command, tmp_path: Path
 ) -> None:
     done = within(*SMALL, "--plot", "hydra.run.dir=run")
@@ -49,7 +49,7 @@ def test_a_run_ends_with_its_curves_which_are_not_in_the_log(
     assert (tmp_path / "run" / "train.log").read_text().splitlines()[-1].endswith(" INFO run")
 
 
-def test_nothing_is_plotted_unasked(within: Command) -> None:
+def test_no_curves_without_plot_flag(within: Command) -> None:
     assert within(*SMALL, "hydra.run.dir=run").stdout.endswith("\nrun\n")
 
 
@@ -61,15 +61,15 @@ def test_the_plot_fits_the_terminal(
     assert done.stdout.endswith(f"\n\n{plot(read_rows(tmp_path / 'run'), 50, unicode=True)}\n")
 
 
-def test_an_interrupted_run_shows_how_far_it_came(forks: ForkServer, tmp_path: Path) -> None:
-    strikes = [(int(signal.SIGINT), "step", 6)]  # of 4 an epoch
+def test_interrupted_run_plots_its_finished_epochs(forks: ForkServer, tmp_path: Path) -> None:
+    strikes = [(int(signal.SIGINT), "step", 6)]  # an epoch has 4 steps
     done = forks.run(*SMALL, "--plot", "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
     assert done.returncode == 130
     assert done.stdout.endswith(f"\n{plot(read_rows(tmp_path / 'run'), 80, unicode=True)}\n")
 
 
 @pytest.mark.parametrize("state", [BETWEEN, "finished"])
-def test_resume_plots_a_run_that_it_finishes_or_finds_finished(
+def test_resume_plots_a_run_whether_or_not_it_was_finished(
     state: str, runs: Runs, within: Command, tmp_path: Path
 ) -> None:
     run = runs.copy(state, tmp_path / "run")
@@ -82,7 +82,7 @@ def test_resume_plots_a_run_that_it_finishes_or_finds_finished(
     "text",
     ["", "epoch,train_loss\n1,2\n", "\x00\xff", "train_accuracy,train_accuracy\n\x1b[2J,1,2\n"],
 )
-def test_metrics_that_are_none_are_not_plotted(
+def test_invalid_metrics_file_is_not_plotted(
     runs: Runs, within: Command, tmp_path: Path, text: str
 ) -> None:
     run = runs.copy("finished", tmp_path / "run")
@@ -91,30 +91,26 @@ def test_metrics_that_are_none_are_not_plotted(
     assert (done.returncode, done.stdout.count("\n")) == (0, 2), done
 
 
-def test_each_job_of_a_sweep_shows_its_curves_under_its_name(tmp_path: Path) -> None:
+def test_each_job_of_a_sweep_plots_its_curves_under_its_name(tmp_path: Path) -> None:
     done = run_in_process("-m", *SMALL, "--plot", "seed=0,1", "sweep=mine", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     sweep = tmp_path / "outputs" / "sweeps" / "mine"
     for run in (status.parent for status in sweep.glob("*/status.json")):
         assert f"\n\n{run.name}\n{plot(read_rows(run), 80, unicode=True)}\n" in done.stdout
-    assert (
-        len(re.findall("┤.*┤", done.stdout)) == 4
-    )  # the first and the last line of two pairs of charts
+    # Each of two pairs of charts has a first and a last line.
+    assert len(re.findall("┤.*┤", done.stdout)) == 4
 
 
-def test_the_jobs_that_resume_begins_are_plotted_too(forks: ForkServer, tmp_path: Path) -> None:
+def test_resume_plots_the_jobs_that_it_starts(forks: ForkServer, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "seed=0,1", "sweep=mine")
-    assert (
-        forks.run(*sweep, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 3)]).returncode
-        == 130
-    )
+    strikes = [(int(signal.SIGINT), "step", 3)]
+    assert forks.run(*sweep, folder=tmp_path, strikes=strikes).returncode == 130
     done = run_in_process("resume", "outputs/sweeps/mine", "--plot", folder=tmp_path)
-    assert (done.returncode, len(re.findall("┤.*┤", done.stdout))) == (0, 4), (
-        done.stdout + done.stderr
-    )
+    output = done.stdout + done.stderr
+    assert (done.returncode, len(re.findall("┤.*┤", done.stdout))) == (0, 4), output
 
 
-def test_the_flag_takes_no_value(within: Command) -> None:
+def test_plot_flag_takes_no_value(within: Command) -> None:
     done = within(*SMALL, "--plot=yes")
     assert (done.returncode, done.stderr) == (2, "cnnbench: --plot takes no value.\n")
 
@@ -122,7 +118,7 @@ def test_the_flag_takes_no_value(within: Command) -> None:
 @pytest.mark.parametrize(
     ("encoding", "unicode"), [("ascii", False), ("iso-8859-1", False), ("utf-8", True)]
 )
-def test_what_the_output_cannot_hold_is_drawn_in_ascii(
+def test_plot_uses_ascii_where_the_encoding_lacks_signs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, unicode: bool
 ) -> None:
     output = io.BytesIO()
@@ -144,7 +140,7 @@ ENDINGS = [KeyboardInterrupt(), SystemExit(143), DivergedError("It became nan.")
         (ConfigError("Not that."), ""),
     ],
 )
-def test_whatever_ends_a_run_its_curves_are_shown_but_for_a_mistake(
+def test_curves_are_plotted_unless_the_run_ended_with_a_configuration_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: BaseException, shown: str
 ) -> None:
     with suppress(type(ending)), plotted(write_rows(tmp_path, ROWS)):

@@ -1,4 +1,4 @@
-"""Users without a home folder or a name, as in a container that runs under a bare number."""
+"""Users without a home folder or a name, as in a container that runs with only a user id."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ NAMES = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "LOGNAME", "USER", "LNAME"
 
 @pytest.fixture
 def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Let this process have a user id that is in no list of users, and no HOME."""
+    """Give this process a user id without a name, and no HOME."""
 
     def know_nobody(uid: int) -> pwd.struct_passwd:
         raise KeyError(f"getpwuid(): uid not found: {uid}")
@@ -47,7 +47,7 @@ def test_a_user_without_home_or_name_lists_data_sets(within: Command, tmp_path: 
 
 @pytest.mark.usefixtures("homeless")
 @pytest.mark.parametrize("root", ["~/data", "~no-such-user/data"])
-def test_data_in_an_unknown_home_is_an_error(within: Command, tmp_path: Path, root: str) -> None:
+def test_unknown_home_in_data_root_is_an_error(within: Command, tmp_path: Path, root: str) -> None:
     done = within(*SMALL, f"data.root='{root}'")
     assert done.returncode == 2
     assert done.stderr.startswith(f"cnnbench: data.root={root}: ~")
@@ -59,8 +59,8 @@ def test_data_in_an_unknown_home_is_an_error(within: Command, tmp_path: Path, ro
 @pytest.mark.skipif(os.getuid() != 0, reason="changes the user id")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="changes the user id by setpriv")
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="the extra mlflow is not installed")
-def test_a_process_of_such_a_user_leaves_only_its_run_and_is_tracked(tmp_path: Path) -> None:
-    """Let the user read an interpreter that lies in root's home, by a capability."""
+def test_user_without_home_trains_with_mlflow_and_leaves_only_its_run(tmp_path: Path) -> None:
+    """Train as an unknown user, with the capability to read an interpreter in root's home."""
     tmp_path.chmod(0o777)
     uid = 54321
     environment = clean_environment(tmp_path) | {"PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,4 +1,4 @@
-"""Mistakes in options and words, which all commands report in one form."""
+"""Errors in options and words, which all commands report in one form."""
 
 import pytest
 from helpers.command import Command
@@ -10,11 +10,15 @@ MISTAKES = {
     "evaluate --topk 3": "Name a run directory: cnnbench evaluate RUN",
     "resume": "Name a run directory: cnnbench resume RUN",
     "inspect device=cpu --images": "--images needs a value: --images I[,I...].",
-    "export run --formt x": "There is no option --formt of cnnbench export. Did you mean '--format'?",
+    "export run --formt x": (
+        "There is no option --formt of cnnbench export. Did you mean '--format'?"
+    ),
     "export run --format": "--format needs a value: --format FORMAT.",
     "export run --preprocessing=yes": "--preprocessing takes no value.",
     "report --output": "--output needs a value: --output DIR.",
-    "reproduce --scal x": "There is no option --scal of cnnbench reproduce. Did you mean '--scale'?",
+    "reproduce --scal x": (
+        "There is no option --scal of cnnbench reproduce. Did you mean '--scale'?"
+    ),
     "models lenet": "'lenet' is one word too many: cnnbench models [options]",
     "doctor --jsn": "There is no option --jsn of cnnbench doctor. Did you mean '--json'?",
     "data --rot /tmp": "There is no option --rot of cnnbench data. Did you mean '--root'?",
@@ -29,7 +33,9 @@ MISTAKES = {
         "There is no option --device of cnnbench predict. Values are KEY=VALUE: device=cpu"
     ),
     "--plott": "There is no option --plott of cnnbench train. Did you mean '--plot'?",
-    "--multrun seed=0": "There is no option --multrun of cnnbench train. Did you mean '--multirun'?",
+    "--multrun seed=0": (
+        "There is no option --multrun of cnnbench train. Did you mean '--multirun'?"
+    ),
     "--cfg": "--cfg needs a value: --cfg job.",
     "--cfg jobs": "--cfg jobs is not known. Did you mean 'job'?",
     "--cfg model=mlp": "--cfg model=mlp is not known. Allowed: all, hydra, job.",
@@ -39,7 +45,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("line", "message"), MISTAKES.items(), ids=MISTAKES)
-def test_a_mistake_in_options_or_words_is_one_block(
+def test_wrong_options_or_words_are_reported_in_one_block(
     line: str, message: str, within: Command
 ) -> None:
     done = within(*line.split())

@@ -1,4 +1,4 @@
-"""Each command that cnnbench prints does what it says when it is pasted."""
+"""The commands that cnnbench prints as hints work when they are run."""
 
 import errno
 import json
@@ -33,7 +33,7 @@ GROUPS = ("--config-dir", "my groups")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of a custom model, a sweep with a group of the user's own, and images."""
+    """Return a folder with a run of a custom model, a sweep with a custom group, and images."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "my.py").write_text(NETWORK)
     (folder / "my groups" / "optimizer").mkdir(parents=True)
@@ -52,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def place(made: Path, tmp_path: Path) -> Path:
-    """A copy of that folder, in which `within` works."""
+    """Copy that folder into the one in which `within` works."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
@@ -76,9 +76,7 @@ def printed(text: str, hint: str) -> list[str]:
     ids=join_words,
 )  # fmt: skip
 @pytest.mark.usefixtures("place")
-def test_the_command_that_trusts_a_run_has_all_words(
-    within: Command, arguments: tuple[str, ...]
-) -> None:
+def test_trust_command_repeats_all_words(within: Command, arguments: tuple[str, ...]) -> None:
     refused = within(*arguments)
     heading = f"Resuming {RUN} ...\n" if arguments[0] == "resume" else ""
     assert (refused.returncode, refused.stdout) == (2, heading)
@@ -90,7 +88,7 @@ def test_the_command_that_trusts_a_run_has_all_words(
 
 
 @pytest.mark.usefixtures("place")
-def test_a_value_is_confirmed_in_front_of_a_flag_with_several(within: Command) -> None:
+def test_confirming_override_precedes_a_flag_with_several_values(within: Command) -> None:
     for path in Path(RUN, "checkpoints").glob("*.pt"):
         forge(path, lambda state: state["config"]["data"].update(root="my data"))
     refused = within("evaluate", RUN, "--allow-custom-model", "--topk", "1", "3")
@@ -102,7 +100,7 @@ def test_a_value_is_confirmed_in_front_of_a_flag_with_several(within: Command) -
 
 
 @pytest.mark.usefixtures("place")
-def test_of_a_sweep_in_place_of_a_run_the_newest_is_evaluated_by_the_command(
+def test_printed_command_evaluates_the_newest_run_of_a_sweep(
     within: Command,
 ) -> None:
     refused = within("evaluate", SWEEP)
@@ -111,7 +109,7 @@ def test_of_a_sweep_in_place_of_a_run_the_newest_is_evaluated_by_the_command(
 
 
 @pytest.mark.usefixtures("place")
-def test_an_unwritten_table_is_tried_again(
+def test_printed_command_retries_an_unwritten_table(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -122,7 +120,7 @@ def test_an_unwritten_table_is_tried_again(
 
 
 @pytest.mark.usefixtures("place")
-def test_the_best_command_has_the_groups_of_the_user(within: Command, made: Path) -> None:
+def test_best_command_has_the_custom_groups(within: Command, made: Path) -> None:
     words = printed(within("report", SWEEP).stdout, "the best")
     assert words[0] == "--config-dir"
     assert Path(words[1]).samefile(made / "my groups")
@@ -131,15 +129,15 @@ def test_the_best_command_has_the_groups_of_the_user(within: Command, made: Path
 
 
 @pytest.mark.usefixtures("place")
-def test_a_run_that_diverges_is_resumed_by_the_command(within: Command) -> None:
+def test_printed_command_resumes_a_diverged_run(within: Command) -> None:
     done = within(*SMALL, "model.name=my:Net", "optimizer.lr=1e30", "hydra.run.dir=other run")
     words = printed(done.stderr, "To resume from there")
     assert words == ["resume", "other run", "--allow-custom-model", "optimizer.lr=1e+29"]
-    assert within(*words).returncode == 4  # it diverges again
+    assert within(*words).returncode == 4
 
 
 @pytest.mark.usefixtures("place")
-def test_a_run_directory_that_is_taken_is_resumed_by_the_command(within: Command) -> None:
+def test_printed_command_resumes_the_run_in_a_taken_directory(within: Command) -> None:
     refused = within(*SMALL, f"hydra.run.dir={SWEEP}/other")
     assert refused.returncode == 0
     refused = within(*SMALL, f"hydra.run.dir={SWEEP}/other")
@@ -147,7 +145,7 @@ def test_a_run_directory_that_is_taken_is_resumed_by_the_command(within: Command
     assert (done.returncode, "Nothing to do" in done.stdout) == (0, True), done.stderr
 
 
-def test_a_job_with_other_values_is_resumed_by_the_command(within: Command) -> None:
+def test_printed_command_resumes_a_job_with_other_values(within: Command) -> None:
     sweep = ("-m", *SMALL, "sweep=mine", "hydra.sweep.subdir=job")
     assert within(*sweep, "seed=0").returncode == 0
     refused = within(*sweep, "seed=1")
@@ -155,7 +153,7 @@ def test_a_job_with_other_values_is_resumed_by_the_command(within: Command) -> N
     assert (done.returncode, "Nothing to do" in done.stdout) == (0, True), done.stderr
 
 
-def test_jobs_that_have_not_begun_are_begun_by_the_command(within: Command, place: Path) -> None:
+def test_printed_command_starts_waiting_jobs(within: Command, place: Path) -> None:
     record = json.loads((place / SWEEP / "sweep.json").read_text())
     ((_, job),) = record["jobs"].items()
     record["jobs"]["waiting"] = [*job[:-1], "seed=1"]
@@ -168,7 +166,7 @@ def test_jobs_that_have_not_begun_are_begun_by_the_command(within: Command, plac
 
 
 @pytest.mark.usefixtures("place")
-def test_a_sweep_that_is_interrupted_is_resumed_by_the_command(
+def test_printed_command_resumes_an_interrupted_sweep(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object, plot: bool) -> float:
@@ -182,12 +180,12 @@ def test_a_sweep_that_is_interrupted_is_resumed_by_the_command(
     assert (done.returncode, len(list(Path("outputs/sweeps").iterdir()))) == (0, 1), done.stderr
 
 
-def test_submitted_jobs_are_compared_by_the_command() -> None:
+def test_printed_command_reports_on_submitted_jobs() -> None:
     sweep = SimpleNamespace(launcher="submitit_slurm", directory=Path(SWEEP))
     assert printed(Sweep._resume_hint(sweep), "See how far they are") == ["report", SWEEP]
 
 
-def test_fewer_processes_are_started_by_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printed_command_starts_fewer_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     several = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     for name, value in several.items():
         monkeypatch.setenv(name, value)
@@ -203,14 +201,14 @@ def test_fewer_processes_are_started_by_the_command(monkeypatch: pytest.MonkeyPa
     assert words == ["torchrun", "--nproc-per-node=1", "-m", "cnnbench", *typed]
 
 
-def test_a_value_that_reproduce_refuses_is_taken_by_the_command(within: Command) -> None:
+def test_printed_command_takes_a_value_that_reproduce_refuses(within: Command) -> None:
     refused = within("reproduce", "train.epochs=3")
     multirun, *words = printed(refused.stderr, "Other values")
     done = within(*words, "--cfg", "job")
     assert (multirun, done.returncode, "epochs: 3" in done.stdout) == ("-m", 0, True), done.stderr
 
 
-def test_the_layers_of_one_network_are_shown(
+def test_printed_command_shows_the_layers_of_a_network(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "REGISTRY", {"lenet": models.REGISTRY["lenet"]})
@@ -226,7 +224,7 @@ EXTRAS = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.MU
      ("export", RUN, "--format", "onnx"), ("reproduce",)],
     ids=join_words,
 )  # fmt: skip
-def test_what_is_not_installed_is_installed_by_the_command(
+def test_printed_command_installs_missing_packages(
     within: Command, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     for module in ("training.preflight", "commands.export"):
@@ -239,7 +237,7 @@ def test_what_is_not_installed_is_installed_by_the_command(
 
 
 @pytest.mark.parametrize("requirement", errors.PACKAGES.values())
-def test_what_installs_a_plugin_is_one_requirement(requirement: str) -> None:
+def test_plugin_package_is_a_single_requirement(requirement: str) -> None:
     (word,) = shlex.split(requirement)
     extra = re.fullmatch(r"cnnbench\[(\w+)\]", word)
     assert extra is None or extra[1] in EXTRAS
@@ -251,6 +249,6 @@ def test_what_installs_a_plugin_is_one_requirement(requirement: str) -> None:
      ("model.widths=[8]", "'model.widths=[8]'"), ("my run", "'my run'"), ("", "''"),
      ("data.path='a, b'", "\"data.path='a, b'\""), ("it's $HOME", "'it'\"'\"'s $HOME'")],
 )  # fmt: skip
-def test_words_are_quoted_as_a_person_would(word: str, quoted: str) -> None:
+def test_words_are_quoted_only_where_needed(word: str, quoted: str) -> None:
     assert join_words([word]) == quoted
     assert shlex.split(quoted) == [word]

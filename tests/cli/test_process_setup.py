@@ -1,4 +1,4 @@
-"""Streams that are closed, full, left by their reader or lack signs; what libraries say, and where they keep things."""
+"""Closed, full or ASCII streams, messages of libraries, and the folders of their caches."""
 
 import io
 import logging
@@ -53,9 +53,7 @@ def test_an_ascii_stream_gets_replacements(
     assert stream.buffer.getvalue() == printed.encode()
 
 
-def test_what_goes_to_stderr_is_there_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stderr_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (tmp_path / "errors").open("w") as stream:
         monkeypatch.setattr(sys, "stderr", stream)
         shield_stream("stderr", lossy=True)
@@ -63,8 +61,8 @@ def test_what_goes_to_stderr_is_there_at_once(
         assert (tmp_path / "errors").read_text() == "Exporting ...\n"
 
 
-def test_a_file_that_is_not_blocking_gets_all_lines(tmp_path: Path) -> None:
-    """More than a pipe holds, to a reader that waits first."""
+def test_nonblocking_stream_gets_all_output(tmp_path: Path) -> None:
+    """Print more than a pipe holds to a reader that waits first."""
     program = (
         "import os, sys\n"
         "from cnnbench.cli.process_setup import shield_stream\n"
@@ -77,7 +75,7 @@ def test_a_file_that_is_not_blocking_gets_all_lines(tmp_path: Path) -> None:
     assert int(done.stdout) == 300_001, done.stderr
 
 
-def test_closed_streams_do_not_give_their_numbers_to_files(tmp_path: Path) -> None:
+def test_files_do_not_get_descriptors_of_closed_streams(tmp_path: Path) -> None:
     program = (
         "import subprocess, sys\n"
         "from cnnbench.cli.process_setup import open_missing_streams\n"
@@ -111,14 +109,14 @@ def test_the_log_is_utf8_in_an_ascii_locale(tmp_path: Path) -> None:
     assert (tmp_path / "train.log").read_text("utf-8").endswith("größe 学 \\udcff\n")
 
 
-def test_a_sweep_may_be_named_by_bytes_that_are_no_text(forks: ForkServer, tmp_path: Path) -> None:
+def test_sweep_name_may_be_invalid_utf8(forks: ForkServer, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "sweep=gr\udcf6\udcdfe", "data.root=\udcff", "seed=1")
     for _ in range(2):
         done = forks.run(*sweep, folder=tmp_path)
         assert (done.returncode, "1 run: 1 finished" in done.stdout) == (0, True), done.stdout
 
 
-@pytest.mark.slow  # quick: the tests of the stream and of the log, above
+@pytest.mark.slow  # the tests of streams and of the log above are quick
 def test_a_run_in_an_ascii_locale_prints_every_line(tmp_path: Path) -> None:
     done = run_command([*TINY, "hydra.run.dir='größe'"], tmp_path, ASCII_LOCALE)
     assert done.returncode == 0, done.stderr
@@ -149,7 +147,7 @@ def passes(name: str, level: int, path: str, verbose: bool | str | list[str] = F
         ("cnnbenchmark", logging.INFO, INSTALLED, False),
     ],
 )
-def test_lines_are_shown_of_cnnbench_of_custom_models_and_of_errors(
+def test_filter_passes_cnnbench_custom_model_warnings_and_errors(
     name: str, level: int, path: str, is_shown: bool
 ) -> None:
     assert passes(name, level, path) == is_shown
@@ -164,14 +162,14 @@ def test_lines_are_shown_of_cnnbench_of_custom_models_and_of_errors(
         ("filelock", INSTALLED, ["torch", "filelock"], True),
     ],
 )
-def test_verbose_shows_lines_of_custom_models_and_of_libraries_that_it_names(
+def test_verbose_passes_custom_models_and_named_libraries(
     name: str, path: str, verbose: bool | str | list[str], is_shown: bool
 ) -> None:
     assert passes(name, logging.DEBUG, path, verbose) == is_shown
 
 
 @pytest.mark.parametrize("arguments", [SMALL, ("-m", *SMALL, "seed=0,1")], ids=["run", "sweep"])
-def test_verbose_shows_debug_lines_of_cnnbench_alone(
+def test_verbose_shows_debug_lines_of_cnnbench_only(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
     describe = recording.describe
@@ -195,7 +193,7 @@ def test_verbose_shows_debug_lines_of_cnnbench_alone(
 def test_commands_silence_libraries(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {"TORCH_LOGS": "-all", "TORCH_CPP_LOG_LEVEL": "ERROR", "ORT_DISABLE_TELEMETRY": "1"}
     for name in wanted:
-        monkeypatch.setenv(name, "")  # so that it is restored in any case
+        monkeypatch.setenv(name, "")  # so that pytest restores it
         monkeypatch.delenv(name)
     within("--version")
     assert {name: os.environ[name] for name in wanted} == wanted
@@ -203,12 +201,14 @@ def test_commands_silence_libraries(within: Command, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def silenced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Silence warnings as in a process whose user has decided nothing about them."""
+    """Silence warnings as in a process whose user has not configured them."""
     monkeypatch.setattr(process_setup.sys, "warnoptions", [])
     monkeypatch.setenv("TORCH_LOGS", "+dynamo")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # so that it is restored
+        monkeypatch.setattr(
+            warnings, "showwarning", warnings.showwarning
+        )  # so that pytest restores it
         silence_libraries()
         yield
 
@@ -226,20 +226,20 @@ def test_warnings_of_libraries_are_not_shown(capsys: pytest.CaptureFixture[str])
 @pytest.mark.usefixtures("silenced")
 def test_warnings_of_custom_models_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
-    show = "_show_as_python_does"
+    show = "_show_python_warning"
     monkeypatch.setattr(process_setup, show, lambda message, *_: shown.append(str(message)))
     warn("a hint", CUSTOM)
     assert shown == ["a hint"]
 
 
 @pytest.mark.usefixtures("silenced")
-def test_why_cuda_does_not_start_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_reason_why_cuda_does_not_start_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     warn("CUDA initialization: The driver is too old.\n(Triggered internally at ...)", INSTALLED)
     assert caplog.messages == ["PyTorch finds no GPU. CUDA initialization: The driver is too old."]
 
 
 @pytest.mark.usefixtures("silenced")
-def test_log_settings_of_torch_that_the_user_has_made_stay() -> None:
+def test_log_settings_of_the_user_stay() -> None:
     assert os.environ["TORCH_LOGS"] == "+dynamo"
 
 
@@ -248,9 +248,9 @@ VARIABLES = ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR")
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the temporary cache; nothing is placed yet, and the user has a home and a name."""
+    """Return the temporary cache of a user with a home and a name; no cache is placed yet."""
     for name in (*VARIABLES, "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, "")  # so that it is restored in any case
+        monkeypatch.setenv(name, "")  # so that pytest restores it
         monkeypatch.delenv(name)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
@@ -267,7 +267,7 @@ def placed() -> list[str | None]:
     return [os.environ.get(name) for name in VARIABLES]
 
 
-def test_libraries_keep_their_own_places_in_a_home(cache: Path) -> None:
+def test_caches_stay_in_the_home_folder(cache: Path) -> None:
     assert placed() == [None, None]
     assert not cache.exists()
 
@@ -275,14 +275,14 @@ def test_libraries_keep_their_own_places_in_a_home(cache: Path) -> None:
 @pytest.mark.parametrize(
     "home", [have_no_home, lambda: Path("/dev/null")], ids=["none", "unwritable"]
 )
-def test_fonts_are_listed_once_without_a_home(
+def test_font_cache_is_temporary_without_a_home_folder(
     cache: Path, monkeypatch: pytest.MonkeyPatch, home: Callable[[], Path]
 ) -> None:
     monkeypatch.setattr(Path, "home", home)
     assert placed() == [str(cache / "matplotlib"), None]
 
 
-def test_compiler_has_a_place_for_a_user_without_a_name(
+def test_compiler_cache_is_temporary_for_a_user_without_a_name(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def know_nobody(uid: int) -> object:
@@ -295,14 +295,14 @@ def test_compiler_has_a_place_for_a_user_without_a_name(
 
 
 @pytest.mark.usefixtures("cache")
-def test_places_that_the_user_has_named_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_folders_of_the_user_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", have_no_home)
     monkeypatch.setenv("MPLCONFIGDIR", "/fonts")
     assert placed() == ["/fonts", None]
 
 
 @pytest.mark.usefixtures("cache")
-def test_nothing_is_placed_without_a_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_cache_is_placed_without_a_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", have_no_home)
     monkeypatch.setattr(tempfile, "tempdir", "/proc")
     assert placed() == [None, None]

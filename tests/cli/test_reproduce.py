@@ -1,4 +1,4 @@
-"""`cnnbench reproduce`: its jobs, its words, and the whole of it at smoke scale."""
+"""`cnnbench reproduce`: its jobs, its arguments, and a whole reproduction at smoke scale."""
 
 import json
 import re
@@ -31,29 +31,29 @@ EXPERIMENTS["all"] = EXPERIMENTS["book"] | EXPERIMENTS["claims"]
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("part", EXPERIMENTS)
-def test_a_part_is_every_experiment_of_it_at_each_scale(part: str, scale: str) -> None:
+def test_part_has_all_its_experiments_at_each_scale(part: str, scale: str) -> None:
     assert set(jobs_of(part, scale)) == EXPERIMENTS[part]
     changes = yaml.safe_load((conf_folder() / "reproduce.yaml").read_text())[scale]
     assert set(changes) - {"all"} <= EXPERIMENTS["all"]
 
 
-def test_a_scale_varies_its_own_values_in_place_of_those_of_the_experiment() -> None:
+def test_values_of_the_scale_replace_those_of_the_experiment() -> None:
     full = jobs_of("all", "full")["claims/padding"]
     assert len(full) == 2 * 3
     assert set(full[0]) == {"experiment=claims/padding", "model.padding_mode=zeros", "seed=0"}
     rates = jobs_of("all", "smoke", ["device=cpu"])["claims/batch_norm_rate"]
     jobs = [job for job in rates if "optimizer.lr=3" in job]
     assert [job for job in jobs if {"seed=0", "device=cpu", "train.epochs=1"} <= set(job)] == jobs
-    assert len(jobs) == 2  # of the networks; the experiment varies four rates and three seeds
+    assert len(jobs) == 2  # one for each network; the experiment has four rates and three seeds
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS["all"]))
-def test_the_last_job_of_each_experiment_can_be_run_at_reduced_scale(name: str) -> None:
+def test_last_job_of_each_experiment_passes_preflight_at_reduced_scale(name: str) -> None:
     job = jobs_of("all", "reduced")[name][-1]
     check(config.load(config.to_plain(compose_config([*job, "device=cpu"]))))
 
 
-def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:
+def test_select_runs_omits_runs_that_are_not_jobs_of_the_scale() -> None:
     job, run = jobs_of("book", "reduced")["book/alexnet"][0], made_record("book/alexnet", {})
     asked = [replace(run, overrides=[*job[::-1], "device=cpu", "device.precision=bf16"])]
     left = [replace(run, overrides=[*job[:-1], "seed=9"]), run]
@@ -61,7 +61,7 @@ def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["boo"], "knows no part 'boo'. Did you mean 'book'? Allowed: all, book, claims."),
         (["--scale", "smok"], "--scale smok is not known. Did you mean 'smoke'? Allowed: full, "),
@@ -71,23 +71,23 @@ def test_what_the_scale_does_not_ask_for_today_is_no_result_of_it() -> None:
         (["seed=0"], "Other values: cnnbench -m experiment=claims/relu_lenet seed=0"),
     ],
 )
-def test_a_mistake_is_told_with_what_is_allowed(
-    within: Command, tmp_path: Path, arguments: list[str], told: str
+def test_wrong_arguments_are_reported_with_allowed_values(
+    within: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     done = within("reproduce", *arguments)
-    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("environment", "code", "told"),
+    ("environment", "code", "message"),
     [({}, 3, "Fashion-MNIST"), (TORCHRUN, 2, "Start it without torchrun")],
 )
-def test_without_data_or_by_torchrun_nothing_is_begun(
-    tmp_path: Path, environment: dict[str, str], code: int, told: str
+def test_reproduce_starts_nothing_without_data_or_under_torchrun(
+    tmp_path: Path, environment: dict[str, str], code: int, message: str
 ) -> None:
     done = run_in_process("reproduce", "book", folder=tmp_path, **environment)
-    assert (done.returncode, told in done.stderr) == (code, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
@@ -99,7 +99,7 @@ def test_help_says_how_long_each_scale_takes(within: Command) -> None:
 
 SWEEP = Path("outputs") / "sweeps" / "reproduce-smoke"
 SMOKE = ("reproduce", "all", "--scale", "smoke", "device=cpu", "device.precision=fp32")
-OWN_CLAIMS = """
+CUSTOM_CLAIMS = """
 book:
   book/lenet: {title: LeNet, accuracies: [0.776, 0.779]}
 claims:
@@ -115,20 +115,20 @@ claims:
 
 
 @pytest.fixture
-def own_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a claim of its own and two experiments on small networks: three jobs."""
+def custom_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a custom claim and two experiments on small networks: three jobs."""
     conf = tmp_path / "conf"
     experiments = ("experiment/book/lenet.yaml", "experiment/claims/relu_lenet.yaml")
     for name in ("reproduce.yaml", *experiments):
         (conf / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(conf_folder() / name, conf / name)
-    (conf / "claims.yaml").write_text(OWN_CLAIMS)
+    (conf / "claims.yaml").write_text(CUSTOM_CLAIMS)
     monkeypatch.setattr(reproduce, "conf_folder", lambda: conf)
     return conf
 
 
-@pytest.mark.usefixtures("own_conf")
-def test_interrupted_reproduction_resumes_and_judges_a_claim_of_ones_own(
+@pytest.mark.usefixtures("custom_conf")
+def test_interrupted_reproduction_resumes_and_judges_a_custom_claim(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train_step, steps = EagerEngine.train_step, 0
@@ -136,7 +136,7 @@ def test_interrupted_reproduction_resumes_and_judges_a_claim_of_ones_own(
     def interrupt_in_third_job(*values: Any, **more: Any) -> Any:
         nonlocal steps
         steps += 1
-        if steps == 5:  # each job has two
+        if steps == 5:  # each job has two steps
             raise KeyboardInterrupt
         return train_step(*values, **more)
 
@@ -168,7 +168,7 @@ def test_interrupted_reproduction_resumes_and_judges_a_claim_of_ones_own(
         assert line == before or line.startswith(of_each)
 
 
-@pytest.mark.usefixtures("own_conf")
+@pytest.mark.usefixtures("custom_conf")
 def test_a_dry_run_lists_experiments_and_starts_nothing(within: Command, tmp_path: Path) -> None:
     done = within(*SMOKE, "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
@@ -183,19 +183,21 @@ def test_a_dry_run_lists_experiments_and_starts_nothing(within: Command, tmp_pat
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_mistake_in_the_claims_is_told_before_anything_is_trained(
-    within: Command, tmp_path: Path, own_conf: Path
+def test_error_in_claims_is_reported_before_training(
+    within: Command, tmp_path: Path, custom_conf: Path
 ) -> None:
-    path = own_conf / "claims.yaml"
-    path.write_text(OWN_CLAIMS.replace("figure: accuracy", "figure: accurcy"))
+    path = custom_conf / "claims.yaml"
+    path.write_text(CUSTOM_CLAIMS.replace("figure: accuracy", "figure: accurcy"))
     done = within(*SMOKE)
-    told = f"cnnbench: {path}: claims.11.figure: 'accurcy' is not known. Did you mean 'accuracy'?"
-    assert (done.returncode, done.stderr.startswith(told)) == (2, True), done.stderr
+    message = (
+        f"cnnbench: {path}: claims.11.figure: 'accurcy' is not known. Did you mean 'accuracy'?"
+    )
+    assert (done.returncode, done.stderr.startswith(message)) == (2, True), done.stderr
     assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.slow
-def test_the_smoke_scale_runs_all_and_a_job_that_failed_leaves_the_others(tmp_path: Path) -> None:
+def test_smoke_scale_runs_all_jobs_and_keeps_results_after_a_failure(tmp_path: Path) -> None:
     jobs = sum(map(len, jobs_of("all", "smoke").values()))
     done = run_in_process(*SMOKE, folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -206,10 +208,10 @@ def test_the_smoke_scale_runs_all_and_a_job_that_failed_leaves_the_others(tmp_pa
     assert len(rows) == 9
     assert all(float(row[2]) >= 0 for row in rows)
     assert "not run" not in text
-    # each arm that is judged was found; at no rate does a network learn in two steps
+    # Each judged arm was found. Two steps are too few to learn at any rate.
     missing = set(re.findall("Not measured: .*?[.] ", text))
     assert missing <= {"Not measured: model=bn_lenet, model=lenet. "}
-    for number in (9, 10):  # of what is computed, whatever was trained
+    for number in (9, 10):  # their figures are computed without training
         assert re.search(rf"### {number}[.] .*\n\nVerdict: [*]{{2}}repeated[*]{{2}}", text)
     (nin,) = (path for path in (tmp_path / SWEEP).iterdir() if "experiment=book_nin" in path.name)
     failed = {"state": "failed", "verb": "train", "error": "Out of memory.", "exit_code": 2}
@@ -222,4 +224,4 @@ def test_the_smoke_scale_runs_all_and_a_job_that_failed_leaves_the_others(tmp_pa
     text = (tmp_path / SWEEP / "results.md").read_text()
     (line,) = (line for line in text.splitlines() if line.startswith("| NiN |"))
     assert "1 failed (" in line
-    shutil.rmtree(tmp_path / "outputs")  # checkpoints of a gigabyte
+    shutil.rmtree(tmp_path / "outputs")  # a gigabyte of checkpoints

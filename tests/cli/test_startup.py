@@ -1,16 +1,13 @@
-"""What the command leaves undone so that it starts fast. The time itself is measured in benchmarks/startup.py."""
+"""The modules that commands import. benchmarks/startup.py measures the time of starting."""
 
-import gc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import TINY, Command, clean_environment
+from helpers.command import TINY, clean_environment
 from helpers.small_runs import Runs
 from PIL import Image
-
-from cnnbench.cli import compose
 
 IMPORTED_BY_THE_COMMAND = """
 import sys
@@ -24,7 +21,7 @@ finally:
 
 
 def imported(watched: str, arguments: tuple[str, ...], folder: Path) -> str:
-    """Which of the modules `watched` the command has imported when it ends."""
+    """Run a command; return those of the modules `watched` that it has imported."""
     done = subprocess.run(
         [sys.executable, "-c", IMPORTED_BY_THE_COMMAND, watched, *arguments],
         cwd=folder,
@@ -50,46 +47,22 @@ def imported(watched: str, arguments: tuple[str, ...], folder: Path) -> str:
     ],
     ids=" ".join,
 )
-def test_help_completion_and_mistakes_import_neither_torch_nor_numpy(
+def test_help_completion_and_errors_import_neither_torch_nor_numpy(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
     assert imported("cnnbench.cli torch numpy", arguments, tmp_path) == "['cnnbench.cli']"
 
 
-def test_training_imports_neither_the_compiler_nor_torchvision_nor_trackers(tmp_path: Path) -> None:
+def test_training_does_not_import_compiler_torchvision_or_trackers(tmp_path: Path) -> None:
     trackers = "tensorboard mlflow wandb cnnbench.trackers.tensorboard"
     watched = f"torch torch._dynamo torch._inductor torchvision sympy {trackers}"
     assert imported(watched, TINY, tmp_path) == "['torch']"
 
 
-def test_an_image_is_classified_without_what_else_pytorch_and_cnnbench_can_do(
-    runs: Runs, tmp_path: Path
-) -> None:
+def test_predict_imports_only_torch_and_pillow(runs: Runs, tmp_path: Path) -> None:
     runs.copy("finished", tmp_path / "run")
     Image.new("L", (28, 28)).save(tmp_path / "black.png")
     watched = (
         "torch PIL torch._dynamo torch._inductor torchvision sympy matplotlib onnx onnxruntime"
     )
     assert imported(watched, ("predict", "run", "black.png"), tmp_path) == "['torch', 'PIL']"
-
-
-def test_a_configuration_composed_before_leaves_nothing_in_the_next(within: Command) -> None:
-    first = within("--cfg", "job", "optimizer=adam").stdout
-    within(
-        "--cfg", "job", "model=alexnet", "optimizer=rmsprop", "+model.width=3", "train.epochs=99"
-    )
-    assert within("--cfg", "job", "optimizer=adam").stdout == first
-
-
-def test_garbage_is_collected_while_a_job_runs(
-    within: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    collected: list[bool] = []
-    monkeypatch.setattr(compose, "train_job", lambda *_, plot: collected.append(gc.isenabled()))
-    within("data=sample", "device=cpu")
-    assert collected == [True]
-
-
-def test_garbage_is_collected_after_a_command_without_a_job(within: Command) -> None:
-    within("--cfg", "job")
-    assert gc.isenabled()

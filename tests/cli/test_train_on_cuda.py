@@ -1,4 +1,4 @@
-"""Training on an NVIDIA GPU, as a user meets it: what is captured, what it takes, that it repeats itself."""
+"""Training on an NVIDIA GPU: captured steps, memory and reproducibility."""
 
 import csv
 import json
@@ -82,14 +82,13 @@ def test_captured_dropout_and_augmentation_follow_the_seed(within: Command, tmp_
 
 
 def test_alexnet_at_224_pixels_trains_within_three_gib(within: Command, tmp_path: Path) -> None:
-    assert (
-        within(*SMALL, "model=alexnet", "data.resize=224", "train.batch_size=128").returncode == 0
-    )
+    done = within(*SMALL, "model=alexnet", "data.resize=224", "train.batch_size=128")
+    assert done.returncode == 0, done.stderr
     assert max(float(row["peak_gib"]) for row in rows(tmp_path)) < 3
 
 
 @pytest.mark.parametrize("graph", ["true", "false"])
-def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(
+def test_run_resumed_within_an_epoch_is_bit_identical(
     graph: str, within: Command, tmp_path: Path
 ) -> None:
     options = (
@@ -101,21 +100,17 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(
     assert within(*SMALL, *options, "train.checkpoint_every.steps=3").returncode == 0
     run = only_run(tmp_path)
     whole, last = rows(tmp_path), checkpoint.load(run / "checkpoints" / "last.pt")
-    (run / "checkpoints" / "last.pt").unlink()  # previous.pt is of the middle of the last epoch
+    (run / "checkpoints" / "last.pt").unlink()  # previous.pt is from within the last epoch
     (run / "status.json").write_text('{"state": "interrupted"}')
     assert within("resume", str(run)).returncode == 0
     measured = ("epoch_s", "examples_per_s", "peak_gib")
-    assert all(
-        one[key] == two[key]
-        for one, two in zip(whole, rows(tmp_path), strict=True)
-        for key in one
-        if key not in measured
-    )
+    for row, resumed_row in zip(whole, rows(tmp_path), strict=True):
+        assert all(row[key] == resumed_row[key] for key in row if key not in measured)
     weights = checkpoint.load(run / "checkpoints" / "last.pt")["model"]
     assert all(torch.equal(last["model"][key], value) for key, value in weights.items())
 
 
-def test_a_batch_that_does_not_fit_is_named_with_the_memory_there_is(within: Command) -> None:
+def test_out_of_memory_error_names_batch_and_memory(within: Command) -> None:
     done = within(
         "data=sample", "device=cuda", "model=vgg19", "data.resize=1024", "train.batch_size=4500"
     )

@@ -1,4 +1,4 @@
-"""`cnnbench benchmark`, as a user meets it."""
+"""`cnnbench benchmark`: measurements, records, tables and errors."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from helpers.command import TINY, Command
 from cnnbench.commands import benchmark
 from cnnbench.config import Config
 
-QUICK = (*TINY, "device.threads=1", "device.precision=fp32")  # auto depends on the chip
+QUICK = (*TINY, "device.threads=1", "device.precision=fp32")  # "auto" depends on the chip
 
 
 def results(folder: Path) -> list[dict[str, object]]:
@@ -52,7 +52,9 @@ def test_a_network_is_measured_and_recorded(within: Command, tmp_path: Path) -> 
     assert result["peak_gib"] > 0
 
 
-def test_after_a_failure_no_more_are_measured_if_asked_so(within: Command, tmp_path: Path) -> None:
+def test_sweep_on_error_stop_skips_networks_after_a_failure(
+    within: Command, tmp_path: Path
+) -> None:
     words = ("train.batch_size=9999,32", "sweep_on_error=stop", "--rounds", "1")
     done = within("benchmark", "-m", *QUICK, *words)
     assert (done.returncode, "train.batch_size=9999" in done.stderr) == (2, True), done.stderr
@@ -87,7 +89,7 @@ NO_MEMORY = (
     ],
     ids=["gpu", "cpu", "another error"],
 )
-def test_memory_that_does_not_suffice_is_a_result_and_no_other_error_is(
+def test_only_out_of_memory_errors_become_results(
     error: RuntimeError, code: int, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -95,8 +97,8 @@ def test_memory_that_does_not_suffice_is_a_result_and_no_other_error_is(
 
     monkeypatch.setattr("cnnbench.training.engine.EagerEngine.train_step", fail)
     done = within("benchmark", *QUICK)
-    told = [(result["out_of_memory"], result["batch_size"]) for result in results(tmp_path)]
-    assert (done.returncode, told) == (code, [] if code else [(str(error), 32)])
+    recorded = [(result["out_of_memory"], result["batch_size"]) for result in results(tmp_path)]
+    assert (done.returncode, recorded) == (code, [] if code else [(str(error), 32)])
     assert ("out of memory" in done.stdout) is not bool(code)
 
 
@@ -114,7 +116,7 @@ def test_memory_that_does_not_suffice_is_a_result_and_no_other_error_is(
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value[-2:]),
 )
-def test_a_mistake_is_told_in_a_line(
+def test_wrong_arguments_are_reported_in_one_line(
     arguments: tuple[str, ...], message: str, within: Command
 ) -> None:
     done = within("benchmark", *arguments)
@@ -123,25 +125,20 @@ def test_a_mistake_is_told_in_a_line(
 
 def test_rows_show_the_overrides_in_which_they_differ(within: Command) -> None:
     done = within("benchmark", "-m", *QUICK, "optimizer=sgd,muon", "--rounds", "1")
-    rows = [
-        line
-        for line in done.stdout.splitlines()
-        if line.startswith("lenet_relu ") and " fp32 " in line
-    ]
-    assert ["fp32 eager optimizer=sgd" in rows[0], "fp32 eager optimizer=muon" in rows[1]] == [
-        True,
-        True,
-    ]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("lenet_relu ")]
+    rows = [line for line in lines if " fp32 " in line]
+    assert "fp32 eager optimizer=sgd" in rows[0]
+    assert "fp32 eager optimizer=muon" in rows[1]
     assert "data.test_examples" not in done.stdout.partition("network ")[2]
 
 
-def test_what_was_measured_before_an_interruption_is_printed(
+def test_interruption_prints_the_networks_measured_before(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured, shown = benchmark.run, []
 
     def interrupted(config: Config, *arguments: object, **options: object) -> object:
-        shown.append(sys.stdout.getvalue().splitlines()[-1])  # type: ignore[attr-defined]  # in memory
+        shown.append(sys.stdout.getvalue().splitlines()[-1])  # type: ignore[attr-defined]
         if config.model.name == "mlp":
             raise KeyboardInterrupt
         return measured(config, *arguments, **options)  # type: ignore[arg-type]  # as they came
@@ -149,10 +146,7 @@ def test_what_was_measured_before_an_interruption_is_printed(
     monkeypatch.setattr(benchmark, "run", interrupted)
     done = within("benchmark", "-m", *QUICK, "model=lenet,mlp", "--rounds", "1")
     assert done.returncode == 130
-    assert [line.partition(" on ")[0] for line in shown] == [
-        "lenet",
-        "mlp",
-    ]  # before each is measured
-    assert [line.split()[0] for line in done.stdout.splitlines() if " fp32 eager " in line] == [
-        "lenet"
-    ]
+    # The heading of a network is printed before it is measured.
+    assert [line.partition(" on ")[0] for line in shown] == ["lenet", "mlp"]
+    rows = [line.split()[0] for line in done.stdout.splitlines() if " fp32 eager " in line]
+    assert rows == ["lenet"]

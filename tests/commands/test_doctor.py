@@ -1,4 +1,4 @@
-"""`cnnbench doctor`: what it finds, what it calls unusual, and that it works on odd machines."""
+"""`cnnbench doctor`: facts, unusual findings, obstacles, and odd machines."""
 
 import errno
 import io
@@ -22,7 +22,7 @@ from cnnbench.analysis.machine import EXTRAS, PROBES, Diagnosis
 
 @pytest.fixture(autouse=True)
 def _ordinary_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what is unusual about the machine of the tests out of them."""
+    """Hide unusual properties of the machine that runs the tests."""
     for name in [name for name in os.environ if machine.VARIABLES.match(name)]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
@@ -43,19 +43,19 @@ def examined(within: Command) -> Any:
     return json.loads(done.stdout)
 
 
-def test_nothing_is_unusual_about_an_ordinary_machine(within: Command, tmp_path: Path) -> None:
+def test_ordinary_machine_has_nothing_unusual(within: Command, tmp_path: Path) -> None:
     done = within("doctor")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("\n\nNothing is unusual.\n")
     lines = done.stdout.splitlines()
-    assert max(len(line) for line in lines if "/" not in line) <= 80  # a path is not broken
+    assert max(len(line) for line in lines if "/" not in line) <= 80  # paths are not broken
     titles = " ".join(line for line in lines[:-2] if not line.startswith(" "))
     assert titles == "Versions Processor Memory PyTorch Outputs Cache Data Extras User"
     assert f"{tmp_path}/outputs" in done.stdout.split()
-    assert list(tmp_path.iterdir()) == []  # it leaves nothing behind
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_json_holds_every_probe_in_plain_values(within: Command) -> None:
+def test_json_has_every_probe(within: Command) -> None:
     found = examined(within)
     assert list(found) == ["facts", "unusual", "obstacles", "works"]
     assert list(found["facts"]) == list(PROBES)
@@ -80,7 +80,7 @@ def fail_to_find_home() -> Path:
 
 
 def answer(file: str, text: str) -> Callable[[str, str], str | None]:
-    """Let `text` be what is found in `file`, and nothing in others."""
+    """Return a search that finds `text` in `file` and nothing in other files."""
     return lambda path, _: text if path == file else None
 
 
@@ -161,7 +161,7 @@ MACHINE = "cnnbench.analysis.machine"
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_unusual_is_told_with_what_to_do(
+def test_unusual_findings_are_reported_with_advice(
     within: Command, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], words: str
 ) -> None:
     pretend(monkeypatch, changes)
@@ -171,7 +171,7 @@ def test_what_is_unusual_is_told_with_what_to_do(
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
-    """Replace what stands under dotted names, set variables, and let modules be None."""
+    """Replace attributes with dotted names, set environment variables, and hide modules."""
     for name, value in changes.items():
         if "." in name:
             monkeypatch.setattr(name, value)
@@ -182,7 +182,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", PROBES)
-def test_a_probe_that_fails_is_told_and_the_others_go_on(
+def test_failed_probe_is_reported_and_the_others_run(
     within: Command, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def fail(_: Diagnosis) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def test_a_probe_that_fails_is_told_and_the_others_go_on(
     ],
     ids=["no place", "no torch", "no memory"],
 )
-def test_a_machine_on_which_no_run_works_ends_with_exit_code_2(
+def test_machine_without_a_working_run_exits_with_2(
     within: Command, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], words: str
 ) -> None:
     pretend(monkeypatch, changes)
@@ -218,7 +218,7 @@ def test_a_machine_on_which_no_run_works_ends_with_exit_code_2(
     assert words in " ".join(done.stdout.partition("A run cannot work here\n- ")[2].split())
 
 
-def test_a_limit_of_addresses_is_tried_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_limit_is_tested_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (2**33, 2**33))
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     diagnosis = Diagnosis()

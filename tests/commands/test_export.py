@@ -1,4 +1,4 @@
-"""`cnnbench export`: files that other programs read, what they say of themselves, and what is refused."""
+"""`cnnbench export`: the exported files, their metadata, and errors."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def logits(path: Path, images: torch.Tensor) -> torch.Tensor:
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """As each format's own readers give it."""
+    """Return the metadata of a file, read with the library of its format."""
     if path.suffix == ".onnx":
         return dict(session(path).get_modelmeta().custom_metadata_map)
     if path.suffix == ".pt2":
@@ -59,18 +59,15 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("form", SUFFIXES)
-def test_the_file_is_named_after_the_network_and_what_is_printed_says_what_it_is(
+def test_export_is_named_after_the_network_and_prints_its_interface(
     form: str, run: Path, within: Command
 ) -> None:
-    done = within(
-        "export", "run", *([] if form == "onnx" else ["--format", form])
-    )  # which is what it is by itself
-    assert (done.returncode, done.stderr) == (
-        0,
-        f"Exporting mlp (best.pt, epoch 2) as {form} ...\n",
-    )
+    flags = [] if form == "onnx" else ["--format", form]  # ONNX is the default
+    done = within("export", "run", *flags)
+    heading = f"Exporting mlp (best.pt, epoch 2) as {form} ...\n"
+    assert (done.returncode, done.stderr) == (0, heading)
     path = run / "export" / f"mlp.{SUFFIXES[form]}"
-    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
     heading, takes, gives, checked = done.stdout.splitlines()
     assert heading.startswith(f"run/export/{path.name}, ")
     assert heading.endswith(" KiB: mlp (best.pt, epoch 2)")
@@ -96,7 +93,7 @@ def test_with_preprocessing_the_file_takes_pixels(run: Path, within: Command) ->
     )
 
 
-def test_the_weights_go_back_into_the_network_that_the_metadata_describe(
+def test_safetensors_weights_load_into_the_network_of_the_metadata(
     run: Path, within: Command
 ) -> None:
     within("export", "run", "--format", "safetensors")
@@ -114,13 +111,11 @@ def test_the_weights_go_back_into_the_network_that_the_metadata_describe(
     )
 
 
-def test_a_run_in_16_bits_is_exported_in_32(
+def test_bf16_run_is_exported_in_fp32(
     run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     precise = opened(run).engine.classify(CLOTHES)
-    monkeypatch.setattr(
-        device, "_multiplies_in_bf16", lambda: True
-    )  # where bf16 is what auto means
+    monkeypatch.setattr(device, "_multiplies_in_bf16", lambda: True)  # so that auto selects bf16
     monkeypatch.setattr(device, "BF16_INTENSITY", 0)
     forge(
         run / "checkpoints" / "best.pt",
@@ -133,7 +128,7 @@ def test_a_run_in_16_bits_is_exported_in_32(
     )
 
 
-def test_a_run_on_a_device_that_is_not_here_is_exported(run: Path, within: Command) -> None:
+def test_run_of_a_missing_device_is_exported(run: Path, within: Command) -> None:
     forge(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["device"].update(name="mps", cuda_graphs=True),
@@ -141,11 +136,8 @@ def test_a_run_on_a_device_that_is_not_here_is_exported(run: Path, within: Comma
     assert within("export", "run", "--format", "safetensors").returncode == 0
 
 
-# what the file says of itself
-
-
 @pytest.mark.parametrize("form", SUFFIXES)
-def test_the_metadata_say_what_whoever_has_the_file_must_know(
+def test_metadata_describe_the_network_and_its_inputs(
     form: str, run: Path, within: Command
 ) -> None:
     within("export", "run", "--format", form)
@@ -180,7 +172,7 @@ def change(path: Path, **values: Any) -> None:
 
 
 NOT_OF_THESE_WEIGHTS = {
-    "the run went on": lambda run: change(run / "status.json", state="interrupted"),
+    "the run was resumed": lambda run: change(run / "status.json", state="interrupted"),
     "the result is of the last epoch": lambda run: change(run / "result.json", best=None),
     "the result is damaged": lambda run: (run / "result.json").write_text("{"),
     "the result has none": lambda run: change(run / "result.json", test_accuracy="high"),
@@ -189,32 +181,27 @@ NOT_OF_THESE_WEIGHTS = {
 
 
 @pytest.mark.parametrize("why", NOT_OF_THESE_WEIGHTS)
-def test_an_accuracy_that_may_be_of_other_weights_is_left_out(
-    why: str, run: Path, within: Command
-) -> None:
+def test_metadata_omit_an_accuracy_of_other_weights(why: str, run: Path, within: Command) -> None:
     NOT_OF_THESE_WEIGHTS[why](run)
     within("export", "run", "--format", "safetensors")
     assert "test_accuracy" not in metadata_of(run / "export" / "mlp.safetensors")
 
 
 @pytest.mark.parametrize("content", ["{", '{"commit": 7}'], ids=["damaged", "no words"])
-def test_a_commit_that_is_not_known_is_left_out(content: str, run: Path, within: Command) -> None:
+def test_metadata_omit_an_unknown_commit(content: str, run: Path, within: Command) -> None:
     (run / "environment.json").write_text(content)
     within("export", "run", "--format", "safetensors")
     assert "commit" not in metadata_of(run / "export" / "mlp.safetensors")
 
 
-# where it is written
-
-
-def test_another_place_and_its_folders_are_made(run: Path, within: Command, tmp_path: Path) -> None:
+def test_export_creates_missing_output_folders(run: Path, within: Command, tmp_path: Path) -> None:
     done = within("export", "run", "--format", "safetensors", "--output", "new/folder/net.st")
     assert done.stdout.startswith("new/folder/net.st, ")
     assert load_file(tmp_path / "new" / "folder" / "net.st")
     assert not (run / "export").exists()
 
 
-def test_an_earlier_export_is_replaced(run: Path, within: Command) -> None:
+def test_export_replaces_an_earlier_file(run: Path, within: Command) -> None:
     within("export", "run", "--format", "torch_export")
     before = (run / "export" / "mlp.pt2").read_bytes()
     within("export", "run", "--format", "torch_export", "--preprocessing")
@@ -222,18 +209,15 @@ def test_an_earlier_export_is_replaced(run: Path, within: Command) -> None:
 
 
 @pytest.mark.parametrize("output", ["run", "run/status.json/net.st"])
-def test_a_place_that_cannot_be_written_is_told(output: str, within: Command) -> None:
+def test_unwritable_output_is_reported(output: str, within: Command) -> None:
     done = within("export", "run", "--format", "safetensors", "--output", output)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{output} cannot be written: " in done.stderr
     assert "--output" in done.stderr
 
 
-# the comparison
-
-
 @pytest.mark.parametrize("error", [1e-3, float("nan")])
-def test_what_computes_something_else_is_not_written(
+def test_export_with_different_logits_is_not_written(
     error: float, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forward = export.Classifier.forward
@@ -248,7 +232,7 @@ def test_what_computes_something_else_is_not_written(
 @pytest.mark.parametrize(
     "is_other", [False, True], ids=["no data", "another data set of that name"]
 )
-def test_without_the_data_of_the_run_it_is_compared_on_random_images(
+def test_export_is_compared_on_random_images_without_the_data(
     is_other: bool, run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if is_other:
@@ -258,11 +242,8 @@ def test_without_the_data_of_the_run_it_is_compared_on_random_images(
     assert " on 64 random images: " in within("export", "run", "--format", "torch_export").stdout
 
 
-# what is wrong
-
-
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ((), "Name a run directory: cnnbench export RUN"),
         (
@@ -279,17 +260,17 @@ def test_without_the_data_of_the_run_it_is_compared_on_random_images(
         ),
         (("nowhere",), "nowhere is no directory"),
     ],
-    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_wrong_usage_is_told_with_code_2(
-    arguments: tuple[str, ...], told: str, within: Command
+def test_wrong_arguments_exit_with_2(
+    arguments: tuple[str, ...], message: str, within: Command
 ) -> None:
     done = within("export", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr
+    assert message in done.stderr
 
 
-def test_words_of_a_hostile_run_do_not_steer_the_terminal(run: Path, within: Command) -> None:
+def test_control_characters_of_a_run_are_not_printed(run: Path, within: Command) -> None:
     forge(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["model"].update(name="\x1b[31m:Net"),
@@ -302,11 +283,12 @@ NETWORK = """
 from cnnbench.models.mlp import MLP
 class Net(MLP):
     def forward(self, images):
-        return super().forward(images) if self.training or images.is_meta or images.sum() != 0 else None
+        if self.training or images.is_meta or images.sum() != 0:
+            return super().forward(images)
 """
 
 
-def test_a_network_that_pytorch_cannot_export_is_told(
+def test_network_that_pytorch_cannot_export_is_reported(
     run: Path, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "undecided_net.py").write_text(NETWORK)
@@ -324,7 +306,7 @@ def test_a_network_that_pytorch_cannot_export_is_told(
     )
 
 
-def test_a_network_of_ones_own_is_exported_under_the_name_of_its_class(
+def test_custom_model_is_exported_under_its_class_name(
     run: Path, within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "plain_net.py").write_text(

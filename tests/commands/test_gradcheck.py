@@ -1,4 +1,4 @@
-"""`cnnbench gradcheck`: the table of differences, and how it ends."""
+"""`cnnbench gradcheck`: the table of differences, and exit codes."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from cnnbench.reference import batch_norm, swap
 
 
 class Wrong(nn.Linear):
-    """Outputs that are right, and a gradient of the weights that is not."""
+    """A linear layer with right outputs and a wrong gradient of the weights."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return (
@@ -24,7 +24,7 @@ class Wrong(nn.Linear):
         )
 
 
-def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(
+def test_every_layer_of_lenet_agrees_with_torch_and_numerical_derivatives(
     within: Command, tmp_path: Path
 ) -> None:
     result = within("gradcheck", "model=lenet")
@@ -37,9 +37,8 @@ def test_every_layer_of_lenet_agrees_with_torch_and_with_numerical_derivatives(
         "network",
     ]
     assert "BEYOND" not in result.stdout
-    assert (
-        len({len(line) for line in result.stdout.splitlines()[2:19]}) == 1
-    )  # numbers end in one column
+    widths = {len(line) for line in result.stdout.splitlines()[2:19]}
+    assert len(widths) == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -123,28 +122,26 @@ class MyNet(nn.Module):
 """
 
 
-def test_a_network_of_ones_own_may_have_what_those_of_the_zoo_have_not(
-    within: Command, tmp_path: Path
-) -> None:
+def test_custom_model_may_have_layers_without_a_reference(within: Command, tmp_path: Path) -> None:
     (tmp_path / "check_my_module.py").write_text(MINE)
     result = within(
         "gradcheck", "model=simple_cnn", "model.name=check_my_module:MyNet", "data.resize=9"
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert "Not written by hand, and torch's in both: Conv2d, GELU." in result.stdout
+    assert "Without a reference implementation, torch's in both: Conv2d, GELU." in result.stdout
     assert "unused" not in result.stdout
 
 
-def test_a_wrong_gradient_ends_it_with_another_code_and_is_named(
+def test_wrong_gradient_is_named_and_exits_with_6(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(swap.TWINS, nn.Linear, Wrong)
     result = within("gradcheck", "model=simple_cnn")
     assert result.returncode == 6
     assert "Beyond the tolerance: layers.7, network." in result.stdout
-    told = json.loads(within("gradcheck", "model=simple_cnn", "--json").stdout)
-    assert (told["model"], told["passed"]) == ("simple_cnn", False)
-    linear = next(row for row in told["compared"] if row["kind"] == "Linear")
+    report = json.loads(within("gradcheck", "model=simple_cnn", "--json").stdout)
+    assert (report["model"], report["passed"]) == ("simple_cnn", False)
+    linear = next(row for row in report["compared"] if row["kind"] == "Linear")
     assert linear["differences"]["outputs"] < 1e-9 < linear["differences"]["gradients"]
     assert list(linear["beyond"]) == ["gradients"]
 
@@ -156,7 +153,7 @@ def test_a_wrong_gradient_ends_it_with_another_code_and_is_named(
         ("backward", lambda ctx, grad: (2 * grad, None, None, None, None, None)),
     ],
 )
-def test_evaluation_is_looked_at_where_it_is_another(
+def test_wrong_batch_norm_in_evaluation_mode_is_found(
     within: Command, monkeypatch: pytest.MonkeyPatch, operation: str, broken: Callable[..., object]
 ) -> None:
     monkeypatch.setattr(batch_norm.NormalizeByMovingAverages, operation, staticmethod(broken))
@@ -167,7 +164,7 @@ def test_evaluation_is_looked_at_where_it_is_another(
     )
 
 
-def test_moving_averages_are_looked_at(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_moving_averages_are_found(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         batch_norm,
         "_update_moving_averages",
@@ -176,7 +173,7 @@ def test_moving_averages_are_looked_at(within: Command, monkeypatch: pytest.Monk
     assert within("gradcheck", "model=bn_lenet").returncode == 6
 
 
-def test_json_says_that_all_passed(within: Command) -> None:
+def test_json_reports_that_all_passed(within: Command) -> None:
     assert json.loads(within("gradcheck", "model=lenet", "--json").stdout)["passed"] is True
 
 
@@ -198,7 +195,7 @@ def test_json_says_that_all_passed(within: Command) -> None:
     ],
     ids=str,
 )
-def test_a_mistake_is_said(
+def test_wrong_arguments_are_reported(
     within: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "check_lists.py").write_text(LISTS)

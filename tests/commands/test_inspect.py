@@ -1,4 +1,4 @@
-"""`cnnbench inspect`: the pictures and the page of a run, and what it refuses."""
+"""`cnnbench inspect`: the pictures and the page of a run, and its errors."""
 
 import json
 import math
@@ -39,13 +39,13 @@ PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "w
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of few dots, which take less time."""
+    """Draw pictures at a low resolution, which takes less time."""
     monkeypatch.setattr("cnnbench.reports.figures.DOTS_PER_INCH", 30)
 
 
 @pytest.fixture
 def run(runs: Runs, tmp_path: Path) -> Path:
-    """A perceptron for the sample, with 20 test images."""
+    """Return the directory of a run: an MLP on the sample with 20 test images."""
     return runs.copy("finished", tmp_path / "run")
 
 
@@ -53,7 +53,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_it_leaves_pictures_and_a_page_and_says_where(
+def test_inspect_writes_pictures_and_a_page_and_prints_their_paths(
     within: Command, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(run)
@@ -61,14 +61,16 @@ def test_it_leaves_pictures_and_a_page_and_says_where(
     make_saliency = sections.saliency
 
     def make_and_note(*arguments: Any) -> Section:
-        shown.append(sys.stdout.getvalue())  # type: ignore[attr-defined]  # which is kept in memory
+        shown.append(sys.stdout.getvalue())  # type: ignore[attr-defined]  # a StringIO
         return make_saliency(*arguments)
 
     monkeypatch.setattr(sections, "saliency", make_and_note)
     done = within("inspect", "run")
     assert done.returncode == 0, done.stderr
     assert shown[0].startswith("mlp on part of Fashion-MNIST\nweights: ")
-    assert shown[0].endswith("\n\nrun/inspect/mistakes.png\n")  # before the next is made
+    assert shown[0].endswith(
+        "\n\nrun/inspect/mistakes.png\n"
+    )  # printed before the next picture is drawn
     made = names(run / "inspect")
     printed = set(re.findall("^run/inspect/(.*)$", done.stdout, re.MULTILINE))
     linked = re.findall(r'<img src="(.*?)"', (run / "inspect" / "index.html").read_text())
@@ -82,7 +84,7 @@ def test_it_leaves_pictures_and_a_page_and_says_where(
     assert "dead units of ReLU: at most" in done.stdout
 
 
-def test_what_is_asked_for_is_looked_at_and_others_go(within: Command, run: Path) -> None:
+def test_chosen_images_and_layers_replace_earlier_pictures(within: Command, run: Path) -> None:
     within("inspect", "run")
     first = contents(run / "inspect")
     within("inspect", "run")
@@ -97,7 +99,7 @@ def test_what_is_asked_for_is_looked_at_and_others_go(within: Command, run: Path
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--layers", "layer.1"], "no layer 'layer.1' gives out maps or a vector. Did you mean"),
         (["--images", "20"], "there is no test image 20. There are 20, 0 to 19."),
@@ -109,9 +111,11 @@ def test_what_is_asked_for_is_looked_at_and_others_go(within: Command, run: Path
         (["data.resize=14"], "the network was built for images of 28 pixels"),
     ],
 )
-def test_a_mistake_is_told(arguments: list[str], told: str, within: Command, run: Path) -> None:
+def test_wrong_arguments_are_reported(
+    arguments: list[str], message: str, within: Command, run: Path
+) -> None:
     done = within("inspect", "run", *arguments)
-    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
 def forge_all(run: Path, change: Callable[[Any], object]) -> None:
@@ -119,7 +123,9 @@ def forge_all(run: Path, change: Callable[[Any], object]) -> None:
         forge(path, change)
 
 
-def test_weights_that_give_no_logits_are_a_damaged_checkpoint(within: Command, run: Path) -> None:
+def test_weights_with_non_finite_logits_are_a_damaged_checkpoint(
+    within: Command, run: Path
+) -> None:
     forge_all(run, lambda state: next(iter(state["model"].values())).fill_(math.nan))
     done = within("inspect", "run")
     assert done.returncode == 5
@@ -133,7 +139,7 @@ def test_a_custom_model_needs_consent(within: Command, run: Path) -> None:
     assert "cnnbench inspect run --allow-custom-model" in done.stderr
 
 
-def test_pictures_are_in_full_precision_and_of_the_same_data_unless_others_are_asked_for(
+def test_pictures_use_fp32_and_the_data_of_the_run_by_default(
     within: Command, run: Path, unsaved: None
 ) -> None:
     forge_all(run, lambda state: state["config"]["device"].update(precision="bf16"))
@@ -148,7 +154,7 @@ Make = Callable[..., tuple[TrainedModel, Examples]]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    """Makes a network with weights by chance, and random images."""
+    """Return a function that makes a network with random weights, and random images."""
 
     def of(*overrides: str, images: int = 5, channels: int = 1, classes: Any = None) -> Any:
         small = ["data=sample", "device=cpu", "device.precision=fp32", "device.threads=1"]
@@ -172,7 +178,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def inspect(trained: TrainedModel, examples: Examples) -> tuple[set[str], str]:
-    """The names of the files that are made, and the page."""
+    """Inspect a network; return the names of the files and the text of the page."""
     inspect_network(trained, examples, Namespace(images=[], layers=[], mistakes=25))
     folder = trained.directory / "inspect"
     return names(folder), (folder / "index.html").read_text()
@@ -180,7 +186,7 @@ def inspect(trained: TrainedModel, examples: Examples) -> tuple[set[str], str]:
 
 @pytest.fixture
 def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures are drawn but not laid out and saved, which takes most of the time."""
+    """Draw pictures without laying them out and saving them, which takes most of the time."""
     monkeypatch.setattr(Figure, "savefig", lambda *arguments, **keywords: None)
 
 
@@ -196,7 +202,7 @@ def unsaved(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda overrides: overrides.split()[0],
 )
-def test_any_network_can_be_looked_at(
+def test_any_network_can_be_inspected(
     overrides: str, make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sections, "MAX_MULTIPLY_ADDS", 1e8)
@@ -207,14 +213,14 @@ def test_any_network_can_be_looked_at(
 
 
 @pytest.mark.parametrize("images", [1, 9])
-def test_color_images_of_any_classes_can_be_looked_at(make: Make, images: int) -> None:
+def test_color_images_with_odd_class_names_can_be_inspected(make: Make, images: int) -> None:
     classes = ("$\\frac{", "<i>", "a\nb", "\ud800", "W" * 999, *map(str, range(95)))
     _, page = inspect(*make(*SIMPLE, channels=3, classes=classes, images=images))
     assert "<i>" not in page
 
 
 @pytest.mark.parametrize(("most", "images"), [(5e10, 256), (1, 32)])
-def test_activations_are_over_as_many_images_as_the_work_allows(
+def test_number_of_images_for_activations_is_limited_by_work(
     most: float, images: int, make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sections, "MAX_MULTIPLY_ADDS", most)
@@ -222,23 +228,23 @@ def test_activations_are_over_as_many_images_as_the_work_allows(
     assert f"over {images} images, evenly spread" in page
 
 
-def test_where_there_are_no_mistakes_that_is_said(make: Make, unsaved: None) -> None:
+def test_page_reports_that_there_are_no_mistakes(make: Make, unsaved: None) -> None:
     trained, examples = make(*SIMPLE, images=6)
     (trained.directory / "inspect").mkdir()
-    (trained.directory / "inspect" / "mistakes.png").touch()  # of data that were looked at before
+    (trained.directory / "inspect" / "mistakes.png").touch()  # left by an earlier inspection
     right = trained.engine.classify(examples.images).argmax(1)
     made, page = inspect(trained, Examples(examples.images, right))
     assert "There are none: every test image is classified correctly." in page
     assert "mistakes.png" not in made
 
 
-def test_the_first_image_of_each_class_that_is_right_is_looked_at_and_the_worst_mistake(
+def test_default_images_are_the_first_right_of_some_classes_and_the_worst_mistake(
     make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked_at: list[Shown] = []
+    drawn: list[Shown] = []
 
     def draw(subject: object, shown: list[Shown], layers: object) -> Section:
-        looked_at.extend(shown)
+        drawn.extend(shown)
         return Section()
 
     monkeypatch.setattr(sections, "feature_maps", draw)
@@ -248,15 +254,19 @@ def test_the_first_image_of_each_class_that_is_right_is_looked_at_and_the_worst_
     labels[::2] = (predicted[::2] + 1) % 10
     _, page = inspect(trained, Examples(examples.images, labels))
     right = range(1, 40, 2)
-    firsts = [next(i for i in right if predicted[i] == each) for each in predicted[1::2].unique()]
+    labels_right = predicted[1::2].unique()
+    firsts = [next(i for i in right if predicted[i] == label) for label in labels_right]
     worst = 2 * int(probabilities[::2].argmax())
-    assert [each.index for each in looked_at] == [*pick_evenly(firsts, 4), worst]
-    assert looked_at[-1].pixels.equal(examples.images[worst])
+    assert [image.index for image in drawn] == [*pick_evenly(firsts, 4), worst]
+    assert drawn[-1].pixels.equal(examples.images[worst])
     assert f"The worst is test image {worst}: " in page
 
 
 class Odd(nn.Module):
-    """Functions in place of layers, a layer that runs twice, in place, and weights of no layer's."""
+    """A network with functions instead of layers, an in-place layer that runs twice, and weights.
+
+    The weights do not belong to a layer.
+    """
 
     def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
         super().__init__()
@@ -290,7 +300,7 @@ NONE = (
 
 
 @pytest.mark.parametrize(("network", "found"), [(Odd, ODD), (WithoutLayers, NONE)])
-def test_a_custom_network_without_layers_can_be_looked_at(
+def test_custom_model_without_layers_can_be_inspected(
     network: type[nn.Module],
     found: tuple[str, ...],
     make: Make,
@@ -300,5 +310,5 @@ def test_a_custom_network_without_layers_can_be_looked_at(
 ) -> None:
     monkeypatch.setitem(models.REGISTRY, "simple_cnn", ModelSpec(network, 1, "a test"))
     _, page = inspect(*make("model=simple_cnn", "data.resize=6"))
-    told = page + capsys.readouterr().out
-    assert [words for words in found if words not in told] == []
+    text = page + capsys.readouterr().out
+    assert [words for words in found if words not in text] == []

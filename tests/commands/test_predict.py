@@ -1,4 +1,4 @@
-"""`cnnbench predict`: classes and probabilities of images, in three forms; what is wrong with some; exit codes."""
+"""`cnnbench predict`: classes and probabilities of images in three forms, and errors."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def run(runs: Runs, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def images(tmp_path: Path) -> list[str]:
-    """Three image files."""
+    """Write three image files; return their names."""
     for index in range(3):
         Image.fromarray(clothes()[index]).save(tmp_path / f"{index}.png")
     return ["0.png", "1.png", "2.png"]
@@ -53,16 +53,17 @@ def test_the_classes_are_those_that_the_network_gives(
     run: Path, images: list[str], within: Command
 ) -> None:
     predictions = as_json(within, *images, "--topk", "99")
-    assert [each["image"] for each in predictions] == images
+    assert [prediction["image"] for prediction in predictions] == images
     expected = probabilities(run, clothes()[:3])
-    for each, row in zip(predictions, expected, strict=True):
-        assert each["class"] == CLASSES[int(row.argmax())]
-        assert each["probability"] == pytest.approx(float(row.max()))
-        assert each["classes"] == pytest.approx(dict(zip(CLASSES, row.tolist(), strict=True)))
-        assert list(each["classes"].values()) == sorted(each["classes"].values(), reverse=True)
+    for prediction, row in zip(predictions, expected, strict=True):
+        assert prediction["class"] == CLASSES[int(row.argmax())]
+        assert prediction["probability"] == pytest.approx(float(row.max()))
+        classes = prediction["classes"]
+        assert classes == pytest.approx(dict(zip(CLASSES, row.tolist(), strict=True)))
+        assert list(classes.values()) == sorted(classes.values(), reverse=True)
 
 
-def test_images_are_first_brought_to_the_size_of_the_data_set_and_then_to_that_of_the_network(
+def test_images_are_resized_to_the_data_set_and_then_to_the_network(
     run: Path, within: Command
 ) -> None:
     def enlarge(state: dict[str, Any]) -> None:
@@ -78,22 +79,22 @@ def test_images_are_first_brought_to_the_size_of_the_data_set_and_then_to_that_o
     assert prediction["classes"] == pytest.approx(expected)
 
 
-def test_table_json_and_csv_tell_the_same(images: list[str], within: Command) -> None:
+def test_table_json_and_csv_have_the_same_predictions(images: list[str], within: Command) -> None:
     objects = as_json(within, *images)
     rows = list(csv.DictReader(within("predict", "run", "--csv", *images).stdout.splitlines()))
     done = within("predict", "run", *images)
     title, blank, header, *table = done.stdout.splitlines()
     assert (done.returncode, done.stderr, blank, header.split()[0]) == (0, "", "", "image")
     assert title == "mlp (best.pt, epoch 2), trained on part of Fashion-MNIST"
-    for each, row, line in zip(objects, rows, table, strict=True):
-        (first, most), (second, more), _ = each["classes"].items()
-        assert (row["class"], float(row["probability"])) == (first, most)
-        assert (row["class_2"], float(row["probability_2"])) == (second, more)
-        assert f"{first:<11}  {most:11.4f}  {second} {more:.4f}, " in line
+    for prediction, row, line in zip(objects, rows, table, strict=True):
+        (first, largest), (second, next_largest), _ = prediction["classes"].items()
+        assert (row["class"], float(row["probability"])) == (first, largest)
+        assert (row["class_2"], float(row["probability_2"])) == (second, next_largest)
+        assert f"{first:<11}  {largest:11.4f}  {second} {next_largest:.4f}, " in line
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv"])
-def test_stdout_is_for_programs_alone(form: str, images: list[str], within: Command) -> None:
+def test_stdout_has_no_messages(form: str, images: list[str], within: Command) -> None:
     done = within("predict", "run", form, images[0], "nothing.png")
     assert "cnnbench:" not in done.stdout
     assert done.stderr.splitlines() == [
@@ -102,37 +103,34 @@ def test_stdout_is_for_programs_alone(form: str, images: list[str], within: Comm
     ]
 
 
-def test_a_set_of_more_than_a_batch_keeps_its_order(
+def test_more_images_than_a_batch_keep_their_order(
     run: Path, within: Command, tmp_path: Path
 ) -> None:
     count = 2 * BATCH + 3
     header = bytes([0, 0, 8, 3]) + struct.pack(">3I", count, 28, 28)
     (tmp_path / "images").write_bytes(header + clothes()[:count].tobytes())
     predictions = as_json(within, "images")
-    assert [each["image"] for each in predictions] == [f"images[{index}]" for index in range(count)]
-    expected = [
-        CLASSES[place] for place in probabilities(run, clothes()[:count]).argmax(dim=1).tolist()
-    ]
-    assert [each["class"] for each in predictions] == expected
+    names = [prediction["image"] for prediction in predictions]
+    assert names == [f"images[{index}]" for index in range(count)]
+    labels = probabilities(run, clothes()[:count]).argmax(dim=1).tolist()
+    classes = [prediction["class"] for prediction in predictions]
+    assert classes == [CLASSES[label] for label in labels]
 
 
-def test_a_folder_of_nothing_but_unreadable_images_gives_an_error_for_each(
-    within: Command, tmp_path: Path
-) -> None:
+def test_folder_of_unreadable_images_has_an_error_for_each(within: Command, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for index in range(BATCH + 1):
         (tmp_path / "folder" / f"{index:03}.png").write_text("text")
     done = within("predict", "run", "folder", "--json")
     assert done.returncode == 3
-    assert [each["error"] for each in json.loads(done.stdout)] == [
+    errors = [prediction["error"] for prediction in json.loads(done.stdout)]
+    assert errors == [
         f"folder/{index:03}.png is not a {FORMATS} image." for index in range(BATCH + 1)
     ]
     assert len(done.stderr.splitlines()) == BATCH + 2
 
 
-def test_without_a_network_that_gives_numbers_an_image_has_no_class(
-    run: Path, images: list[str], within: Command
-) -> None:
+def test_non_finite_logits_give_no_class(run: Path, images: list[str], within: Command) -> None:
     forge(
         run / "checkpoints" / "best.pt",
         lambda state: [value.fill_(torch.nan) for value in state["model"].values()],
@@ -143,10 +141,7 @@ def test_without_a_network_that_gives_numbers_an_image_has_no_class(
     )  # fmt: skip
 
 
-# inverted images
-
-
-def test_inverted_images_are_told_once_with_what_to_do(
+def test_inverted_images_are_reported_once_with_advice(
     images: list[str], within: Command, tmp_path: Path
 ) -> None:
     for index in range(4):
@@ -154,12 +149,13 @@ def test_inverted_images_are_told_once_with_what_to_do(
     done = within("predict", "run", *images, *(f"inverted_{index}.png" for index in range(4)))
     assert done.returncode == 0
     assert done.stderr == (
-        "cnnbench: 4 of 7 images look inverted (inverted_0.png, inverted_1.png, inverted_2.png, ...): their background "
+        "cnnbench: 4 of 7 images look inverted "
+        "(inverted_0.png, inverted_1.png, inverted_2.png, ...): their background "
         "is light, that of the training images dark. --invert inverts all images first.\n"
     )
 
 
-def test_inverting_gives_what_the_image_itself_gives(
+def test_invert_flag_gives_the_prediction_of_the_original(
     images: list[str], within: Command, tmp_path: Path
 ) -> None:
     Image.fromarray(255 - clothes()[0]).save(tmp_path / "inverted.png")
@@ -168,10 +164,9 @@ def test_inverting_gives_what_the_image_itself_gives(
     assert "Leave out --invert." in within("predict", "run", images[0], "--invert").stderr
 
 
-# the device
-
-
-def test_the_device_may_be_another(run: Path, images: list[str], within: Command) -> None:
+def test_device_overrides_change_the_prediction(
+    run: Path, images: list[str], within: Command
+) -> None:
     (prediction,) = as_json(within, "device=cpu", images[0], "device.precision=bf16")
     expected = probabilities(run, clothes()[:1], "device.precision=bf16")
     assert prediction["probability"] == pytest.approx(float(expected.max()))
@@ -184,14 +179,11 @@ def test_a_file_may_be_named_like_an_override(
     images: list[str], within: Command, tmp_path: Path
 ) -> None:
     (tmp_path / images[0]).rename(tmp_path / "device=cpu")
-    assert [each["image"] for each in as_json(within, "device=cpu", "device.threads=1")] == [
-        "device=cpu"
-    ]
+    (prediction,) = as_json(within, "device=cpu", "device.threads=1")
+    assert prediction["image"] == "device=cpu"
 
 
-def test_flips_are_averaged_if_the_run_has_them(
-    run: Path, images: list[str], within: Command
-) -> None:
+def test_tta_of_the_run_is_used(run: Path, images: list[str], within: Command) -> None:
     (plain,) = as_json(within, images[0])
     forge(
         run / "checkpoints" / "best.pt", lambda state: state["config"]["train"].update(tta="hflip")
@@ -200,9 +192,7 @@ def test_flips_are_averaged_if_the_run_has_them(
     assert averaged["probability"] != plain["probability"]
 
 
-def test_data_in_a_folder_of_its_own_need_no_consent_as_none_are_read(
-    run: Path, images: list[str], within: Command
-) -> None:
+def test_data_root_of_a_run_needs_no_consent(run: Path, images: list[str], within: Command) -> None:
     forge(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["data"].update(root="elsewhere"),
@@ -210,11 +200,8 @@ def test_data_in_a_folder_of_its_own_need_no_consent_as_none_are_read(
     assert within("predict", "run", images[0]).returncode == 0
 
 
-# what is wrong
-
-
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ((), "Name a run directory: cnnbench predict RUN IMAGE ..."),
         (
@@ -234,25 +221,23 @@ def test_data_in_a_folder_of_its_own_need_no_consent_as_none_are_read(
         (("nowhere", "0.png"), "nowhere is no directory"),
         (("0.png", "0.png"), "0.png is no directory"),
     ],
-    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_wrong_usage_is_told_with_code_2(
-    arguments: tuple[str, ...], told: str, images: list[str], within: Command
+def test_wrong_arguments_exit_with_2(
+    arguments: tuple[str, ...], message: str, images: list[str], within: Command
 ) -> None:
     done = within("predict", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr
+    assert message in done.stderr
 
 
-def test_a_run_without_checkpoint_is_told_with_code_5(
-    run: Path, images: list[str], within: Command
-) -> None:
+def test_run_without_checkpoint_exits_with_5(run: Path, images: list[str], within: Command) -> None:
     (run / "checkpoints").rename(run.parent / "elsewhere")
     done = within("predict", "run", images[0])
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1)
 
 
-def test_names_of_classes_do_not_steer_the_terminal(
+def test_control_characters_of_class_names_are_not_printed(
     run: Path, images: list[str], within: Command
 ) -> None:
     facts = json.loads((run / "dataset.json").read_text())

@@ -1,4 +1,4 @@
-"""`cnnbench report`: what it writes and where, what it says, how it ends."""
+"""`cnnbench report`: the files that it writes, its output, and errors."""
 
 import csv
 import json
@@ -16,9 +16,7 @@ def written(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("report."))
 
 
-def test_a_folder_of_runs_has_the_report_beside_them_and_the_table_is_printed(
-    within: Command, tmp_path: Path
-) -> None:
+def test_report_on_one_folder_is_written_into_it(within: Command, tmp_path: Path) -> None:
     make_run(tmp_path / "outputs" / "lenet" / "1", lr=0.1)
     make_run(tmp_path / "outputs" / "sweeps" / "mine" / "job", lr=0.2)
     done = within("report", "outputs")
@@ -34,7 +32,7 @@ def test_a_folder_of_runs_has_the_report_beside_them_and_the_table_is_printed(
 
 
 @pytest.mark.parametrize("place", ["", "site/today/"])
-def test_of_several_folders_the_report_is_here_or_where_asked(
+def test_report_on_several_folders_is_written_here_or_to_output(
     within: Command, tmp_path: Path, place: str
 ) -> None:
     for name in ("a", "b"):
@@ -45,21 +43,17 @@ def test_of_several_folders_the_report_is_here_or_where_asked(
     assert done.stdout.splitlines()[-3:] == [f"{place}report.{kind}" for kind in kinds]
 
 
-def test_a_place_that_cannot_be_written_to_is_told(within: Command, tmp_path: Path) -> None:
+def test_unwritable_output_is_reported(within: Command, tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     (tmp_path / "file").write_text("")
     done = within("report", "run", "--output", "file")
     assert done.returncode == 2
-    assert (
-        done.stderr
-        == "cnnbench: file cannot be written: File exists. Name another place: --output DIR.\n"
-    )
+    message = "file cannot be written: File exists. Name another place: --output DIR."
+    assert done.stderr == f"cnnbench: {message}\n"
 
 
 @pytest.mark.parametrize("name", ["empty", "nothing", "file"])
-def test_a_report_over_nothing_is_told_and_not_written(
-    within: Command, tmp_path: Path, name: str
-) -> None:
+def test_report_without_runs_is_an_error(within: Command, tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     done = within("report", name)
@@ -68,24 +62,22 @@ def test_a_report_over_nothing_is_told_and_not_written(
     assert written(tmp_path) + written(tmp_path / "empty") == []
 
 
-def test_no_directory_is_bad_usage(within: Command) -> None:
+def test_report_without_arguments_is_an_error(within: Command) -> None:
     done = within("report")
     message = "cnnbench: Name a run, a sweep, or a folder of them: cnnbench report DIR ...\n"
     assert (done.returncode, done.stderr) == (2, message)
 
 
-def test_a_run_that_is_found_twice_is_one(within: Command, tmp_path: Path) -> None:
+def test_run_that_is_found_twice_counts_once(within: Command, tmp_path: Path) -> None:
     make_run(tmp_path / "outputs" / "run")
     done = within("report", "outputs", "outputs/run", str(tmp_path / "outputs"))
     assert "1 run: 1 finished" in done.stdout
-    assert (
-        len((tmp_path / "report.csv").read_text().splitlines()) == 2
-    )  # with the names of the columns
+    header, *rows = (tmp_path / "report.csv").read_text().splitlines()
+    assert header
+    assert len(rows) == 1
 
 
-def test_the_csv_has_a_row_for_each_run_the_best_first_with_what_became_of_it(
-    within: Command, tmp_path: Path
-) -> None:
+def test_csv_has_a_row_for_each_run_the_best_first(within: Command, tmp_path: Path) -> None:
     grid(tmp_path / "runs", ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 4)
     done = within("report", "runs")
     assert done.returncode == 0, done.stderr
@@ -97,9 +89,7 @@ def test_the_csv_has_a_row_for_each_run_the_best_first_with_what_became_of_it(
     assert rows[7]["error"] == "The training loss became nan in epoch 1."
 
 
-def test_both_tables_in_files_have_the_same_columns_network_data_and_all_keys(
-    within: Command, tmp_path: Path
-) -> None:
+def test_sweep_and_report_csv_are_equal(within: Command, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     run = make_run(sweep / "job", lr=0.5)
     (run / ".hydra" / "overrides.yaml").unlink()
@@ -124,7 +114,7 @@ def test_both_tables_in_files_have_the_same_columns_network_data_and_all_keys(
     assert all(shown)
 
 
-def test_the_markdown_has_means_and_runs(within: Command, tmp_path: Path) -> None:
+def test_markdown_has_means_and_runs(within: Command, tmp_path: Path) -> None:
     for seed in (0, 1):
         make_run(tmp_path / "runs" / str(seed), seed=seed)
     make_run(tmp_path / "runs" / "other", model="a|b")
@@ -138,9 +128,7 @@ def test_the_markdown_has_means_and_runs(within: Command, tmp_path: Path) -> Non
     assert "| a\\|b | 0 | 1,000 |" in text
 
 
-def test_a_link_in_place_of_the_report_is_replaced_not_followed(
-    within: Command, tmp_path: Path
-) -> None:
+def test_report_replaces_links_instead_of_following_them(within: Command, tmp_path: Path) -> None:
     make_run(tmp_path / "outputs" / "run")
     (tmp_path / "precious").write_text("mine")
     for name in FILES:
@@ -149,7 +137,9 @@ def test_a_link_in_place_of_the_report_is_replaced_not_followed(
     assert (tmp_path / "precious").read_text() == "mine"
 
 
-def test_names_that_could_steer_the_terminal_cannot(within: Command, tmp_path: Path) -> None:
+def test_control_characters_of_folder_names_are_not_printed(
+    within: Command, tmp_path: Path
+) -> None:
     make_run(tmp_path / "a\x1b[2J" / "run")
     done = within("report", "a\x1b[2J")
     assert (done.returncode, "\x1b" in done.stdout) == (0, False), done.stderr

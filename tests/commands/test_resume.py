@@ -1,4 +1,4 @@
-"""Runs that are finished: they say so, are trained longer when asked, and are never trained with other values."""
+"""`cnnbench resume` on finished runs and sweeps: no training, longer training, refused changes."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ JOB = (
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the run of 3 epochs, made one of 5, and the run of 5 epochs from the start."""
+    """Return a folder with a run of 3 epochs extended to 5, and a run of 5 epochs."""
     folder = tmp_path_factory.mktemp("extended")
     commands = [
         (*JOB, "train.epochs=5", "hydra.run.dir=straight"),
@@ -38,7 +38,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def content(run: Path) -> dict[Path, bytes]:
-    """All files but the lock, which says who had it last, and what Hydra notes of each command by itself."""
+    """Return the content of all files except the lock and those that Hydra writes."""
     paths = (path for path in run.rglob("[!.]*") if path.is_file() and path.parent.name != ".hydra")
     return {path: path.read_bytes() for path in paths}
 
@@ -48,26 +48,26 @@ def recorded(run: Path, name: str) -> dict[str, Any]:
     return values
 
 
-def test_a_run_trained_longer_equals_one_as_long_from_the_start(extended: Path) -> None:
+def test_extended_run_equals_a_run_of_that_length(extended: Path) -> None:
     assert differences(extended / "run", extended / "straight") == []
 
 
-def test_the_configuration_says_how_long_it_trained_in_the_end(extended: Path) -> None:
+def test_extended_run_records_its_final_epochs(extended: Path) -> None:
     values = config.parse((extended / "run" / "config.yaml").read_text())
     assert values["train"]["epochs"] == 5
 
 
-def test_the_environment_says_where_it_went_on_and_with_what(extended: Path) -> None:
+def test_environment_records_where_the_run_was_resumed(extended: Path) -> None:
     (where,) = recorded(extended / "run", "environment.json")["continued"]
     assert (where["epoch"], where["step"], where["changes"]) == (3, 0, {"train.epochs": 5})
     assert where["command"] == "cnnbench resume run train.epochs=5"
 
 
-def test_the_result_is_that_of_the_last_epoch(extended: Path) -> None:
+def test_result_is_of_the_last_epoch(extended: Path) -> None:
     assert recorded(extended / "run", "result.json")["final"]["epoch"] == 5
 
 
-def test_a_finished_run_says_so_and_nothing_is_written(extended: Path) -> None:
+def test_resuming_a_finished_run_writes_nothing(extended: Path) -> None:
     before = content(extended / "run")
     done = run_in_process("resume", "run", folder=extended)
     assert (done.returncode, done.stderr) == (0, "")
@@ -79,20 +79,16 @@ def test_a_finished_run_says_so_and_nothing_is_written(extended: Path) -> None:
 @pytest.mark.parametrize(
     "change", ["train.epochs=2", "seed=1", "optimizer=sgd", "model.width=3", "train.epochs=0"]
 )
-def test_what_cannot_be_changed_is_refused_and_nothing_is_written(
-    extended: Path, change: str
-) -> None:
+def test_refused_change_writes_nothing(extended: Path, change: str) -> None:
     before = content(extended / "run")
     done = run_in_process("resume", "run", change, folder=extended)
-    assert (done.returncode, done.stderr.startswith(f"cnnbench: {change.partition('=')[0]}")) == (
-        2,
-        True,
-    ), done.stderr
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"cnnbench: {change.partition('=')[0]}")
     assert "Traceback" not in done.stderr
     assert content(extended / "run") == before
 
 
-def test_an_extension_that_is_killed_goes_on_as_one(
+def test_killed_extension_resumes_as_an_extension(
     forks: ForkServer, extended: Path, tmp_path: Path
 ) -> None:
     done = [
@@ -106,9 +102,8 @@ def test_an_extension_that_is_killed_goes_on_as_one(
         ),
         run_in_process("resume", "run", folder=tmp_path),
     ]
-    assert [each.returncode for each in done] == [0, -signal.SIGKILL, 0], [
-        each.stderr for each in done
-    ]
+    errors = [process.stderr for process in done]
+    assert [process.returncode for process in done] == [0, -signal.SIGKILL, 0], errors
     assert differences(tmp_path / "run", extended / "straight") == []
 
 
@@ -117,29 +112,27 @@ SWEEP = ("-m", *JOB, "seed=0,1", "sweep=twice")
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder where a sweep has finished."""
+    """Return a folder with a finished sweep."""
     folder = tmp_path_factory.mktemp("sweep")
     done = run_in_process(*SWEEP, folder=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def test_a_finished_sweep_repeated_says_so_and_trains_nothing(sweep: Path) -> None:
+def test_repeating_a_finished_sweep_trains_nothing(sweep: Path) -> None:
     done = run_in_process(*SWEEP, folder=sweep)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 jobs finished already." in done.stdout
     assert "examples/s" not in done.stdout
 
 
-def test_a_finished_sweep_resumed_says_so(sweep: Path) -> None:
+def test_resuming_a_finished_sweep_trains_nothing(sweep: Path) -> None:
     done = run_in_process("resume", "outputs/sweeps/twice", folder=sweep)
     assert (done.returncode, "2 of 2 jobs finished already." in done.stdout) == (0, True), done
 
 
-def test_a_sweep_under_the_name_of_another_is_told_what_differs(
-    sweep: Path, tmp_path: Path
-) -> None:
-    # a job's directory is named after its overrides, so what changes is in a configuration of the user's own
+def test_sweep_with_a_taken_name_reports_the_differences(sweep: Path, tmp_path: Path) -> None:
+    # A directory is named after the overrides of its job, so only a file of the user can change.
     (tmp_path / "experiment").mkdir()
     mine = tmp_path / "experiment" / "mine.yaml"
     job = ("--config-dir", str(tmp_path), "-m", "experiment=mine", "sweep=mine")

@@ -1,18 +1,15 @@
-"""`cnnbench summary` and `cnnbench models`, by the installed command."""
+"""`cnnbench summary`: the layers, their cost, memory, JSON and errors."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.command import TINY, Command, clean_environment
-
-from cnnbench import models
+from helpers.command import TINY, Command
 
 
-def summarised(within: Command, *arguments: str) -> Any:
+def summarize(within: Command, *arguments: str) -> Any:
     result = within("summary", *arguments, "--json")
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
@@ -23,29 +20,23 @@ def test_the_table_shows_layers_totals_and_memory(within: Command, tmp_path: Pat
     lines = result.stdout.splitlines()
     assert result.returncode == 0
     assert lines[0] == "lenet on Fashion-MNIST, 1 x 28 x 28, 10 classes"
-    assert "features.3 Conv2d 16 x 10 x 10 2,416 3.9 % 240,000 57.6 %" in [
-        " ".join(line.split()) for line in lines
-    ]
-    assert "total 61,706 416,520" in [" ".join(line.split()) for line in lines]
-    assert (
-        "convolutions and linear layers, one image: 416,520 multiplications, 416,520 additions"
-        in lines
-    )
+    rows = [" ".join(line.split()) for line in lines]
+    assert "features.3 Conv2d 16 x 10 x 10 2,416 3.9 % 240,000 57.6 %" in rows
+    assert "total 61,706 416,520" in rows
+    arithmetic = "416,520 multiplications, 416,520 additions"
+    assert f"convolutions and linear layers, one image: {arithmetic}" in lines
     assert "training at batch 256 with adam, float32: about 9.6 MiB" in lines
-    assert list(tmp_path.iterdir()) == []  # it leaves nothing behind
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_json_holds_what_the_table_holds(within: Command) -> None:
-    report = summarised(
+def test_json_has_the_values_of_the_table(within: Command) -> None:
+    report = summarize(
         within, "model=alexnet", "data.resize=96", "train.batch_size=8", "optimizer=momentum"
     )
     memory = report["training_memory"]
     parts = ("weights", "gradients", "optimizer_state", "activations")
-    assert (
-        report["total"]["parameters"]
-        == sum(layer["parameters"] for layer in report["layers"])
-        == 21_598_922
-    )
+    total = sum(layer["parameters"] for layer in report["layers"])
+    assert report["total"]["parameters"] == total == 21_598_922
     assert report["total"]["multiply_adds"] == 134_474_112
     assert sum(layer["multiply_adds_share"] for layer in report["layers"]) == pytest.approx(1)
     assert report["layers"][0]["output_shape"] == [96, 22, 22]
@@ -53,26 +44,25 @@ def test_json_holds_what_the_table_holds(within: Command) -> None:
     assert memory["optimizer_state_bytes"] == memory["weights_bytes"] == 4 * 21_598_922
 
 
-def test_a_gpu_and_half_precision_may_be_configured_where_there_is_none(within: Command) -> None:
-    memory = summarised(within, "device=cuda", "device.precision=bf16")["training_memory"]
+def test_summary_accepts_a_gpu_that_is_not_present(within: Command) -> None:
+    memory = summarize(within, "device=cuda", "device.precision=bf16")["training_memory"]
     assert memory["dtype"] == "bfloat16"
 
 
-def test_depth_folds(within: Command) -> None:
-    layers = summarised(within, "model=preact_resnet1001", "--depth", "1")["layers"]
+def test_depth_folds_layers(within: Command) -> None:
+    layers = summarize(within, "model=preact_resnet1001", "--depth", "1")["layers"]
     assert [layer["name"] for layer in layers] == ["stem", "stages", "classifier"]
 
 
-def test_a_layer_is_explained_by_the_formula(within: Command) -> None:
+def test_layer_flag_prints_the_arithmetic_of_a_convolution(within: Command) -> None:
     result = within("summary", "--layer", "features.3", "model=lenet")
     assert "multiplications  16 x 10 x 10 x (6 x 5 x 5) = 240,000" in result.stdout
-    assert "twice both 32 x 10 x 10 9,632 960,000 x 4.00 960,000 x 4.00" in " ".join(
-        result.stdout.split()
-    )
+    words = " ".join(result.stdout.split())
+    assert "twice both 32 x 10 x 10 9,632 960,000 x 4.00 960,000 x 4.00" in words
 
 
-def test_an_explained_layer_as_json(within: Command) -> None:
-    outcomes = summarised(within, "--layer", "features.0")
+def test_layer_flag_with_json(within: Command) -> None:
+    outcomes = summarize(within, "--layer", "features.0")
     assert outcomes["as it is"]["multiplications"] == 117_600
     assert outcomes["no padding"]["output_shape"] == [6, 24, 24]
 
@@ -82,37 +72,56 @@ def test_an_explained_layer_as_json(within: Command) -> None:
     [
         (["--depth", "0"], "--depth 0 is out of range"),
         (["--depth", "two"], "--depth two is not a whole number. It must be at least 1."),
-        (["--layer", "features.1"], "--layer features.1 is not a Conv2d that the network calls. Did you"),
-        (["--layer", "layers.1", "model=mlp"], "--layer layers.1 is not a Conv2d that the network calls. It has none."),
-        (["--layer", "auxiliary_4a.1", "model=googlenet", "model.auxiliary=true"], "auxiliary_4a.1 is not a Conv2d"),
-        (["--layer", "stem", "model=preact_resnet1001"], "Did you mean 'stem.0'? There are 1,003, such as stages.0.0."),
+        (
+            ["--layer", "features.1"],
+            "--layer features.1 is not a Conv2d that the network calls. Did you",
+        ),
+        (
+            ["--layer", "layers.1", "model=mlp"],
+            "--layer layers.1 is not a Conv2d that the network calls. It has none.",
+        ),
+        (
+            ["--layer", "auxiliary_4a.1", "model=googlenet", "model.auxiliary=true"],
+            "auxiliary_4a.1 is not a Conv2d",
+        ),
+        (
+            ["--layer", "stem", "model=preact_resnet1001"],
+            "Did you mean 'stem.0'? There are 1,003, such as stages.0.0.",
+        ),
         (["--layer", "features.0", "--depth", "1"], "choose one"),
-        (["model=resnet18", "data.resize=28", "train.batch_size=1"], "cannot train on a batch of 1: Expected more"),
+        (
+            ["model=resnet18", "data.resize=28", "train.batch_size=1"],
+            "cannot train on a batch of 1: Expected more",
+        ),
         (["-m", "model=lenet,mlp"], "-m is for cnnbench train"),
         (["model=resnet18", "model.depth=17"], "Allowed: 18, 34, 50, 101, 152."),
         (["model=preact_resnet110", "model.depth=111"], "the nearest are 110 and 116"),
         (["model=preact_resnet110", "model.shortcut=gated"], "model.shortcut=gated is not known."),
         (["model=vgg11", "model.width=0"], "width=0 must be finite and above 0"),
-        (["model=nin", "data.resize=64"], "nin cannot take images of 64 pixels. The smallest size is data.resize=67."),
+        (
+            ["model=nin", "data.resize=64"],
+            "nin cannot take images of 64 pixels. The smallest size is data.resize=67.",
+        ),
         (["model=vgg11", "model.width=1e9"], "Storage size calculation overflowed"),
         (["model=mlp", "model.widths=[100000000000000000000]"], "model mlp: "),
         (["model=mlp", "model.widths=100"], "mlp wants a list of whole numbers or null."),
         (["model=vgg11", "model.batch_norm=yes"], "vgg11 wants true or false."),
-        (["model=resnet18", "model.padding_mode=reflect", "data.resize=28"], "padding_mode=reflect is data.resize=33."),
-        (["model.colour=red"], "There is no key 'model.colour'."),
+        (
+            ["model=resnet18", "model.padding_mode=reflect", "data.resize=28"],
+            "padding_mode=reflect is data.resize=33.",
+        ),
+        (["model.hue=red"], "There is no key 'model.hue'."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)  # fmt: skip
-def test_a_mistake_is_told_and_ends_with_code_2(
-    within: Command, arguments: list[str], message: str
-) -> None:
+)
+def test_wrong_arguments_exit_with_2(within: Command, arguments: list[str], message: str) -> None:
     result = within("summary", *arguments)
     assert (result.returncode, message in result.stderr) == (2, True), result.stderr
 
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The overrides for a network of one's own, in the folder from which the command is called."""
+    """Write custom models into the working folder; return the override that names their module."""
     monkeypatch.setattr("sys.path", [*sys.path])
     (tmp_path / "networks_of_mine.py").write_text(OWN)
     (tmp_path / "no_python.py").write_text("class Net(")
@@ -124,7 +133,7 @@ import torch
 from torch import nn
 
 class Tiny(nn.Sequential):
-    def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28, width: int = 16) -> None:
+    def __init__(self, in_channels=1, num_classes=10, image_size=28, width=16):
         super().__init__(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes))
 
 class ByValues(Tiny):
@@ -133,7 +142,8 @@ class ByValues(Tiny):
 
 class Lazy(nn.Sequential):
     def __init__(self, in_channels, num_classes, image_size):
-        super().__init__(nn.LazyConv2d(4, 3, padding="same"), nn.Flatten(), nn.LazyLinear(num_classes))
+        convolution = nn.LazyConv2d(4, 3, padding="same")
+        super().__init__(convolution, nn.Flatten(), nn.LazyLinear(num_classes))
 
 class Empty(nn.Sequential):
     def __init__(self, in_channels, num_classes, image_size):
@@ -145,19 +155,17 @@ class FailsInTraining(Tiny):
 """
 
 
-def test_a_network_in_the_working_folder_is_found(within: Command, own: str) -> None:
-    report = summarised(within, "model=simple_cnn", f"{own}:Tiny", "+model.width=32")
+def test_custom_model_in_the_working_folder_is_found(within: Command, own: str) -> None:
+    report = summarize(within, "model=simple_cnn", f"{own}:Tiny", "+model.width=32")
     assert report["total"]["parameters"] == 7_850
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
-def test_a_network_of_lazy_layers_trains_and_its_padding_is_explained(
-    within: Command, own: str
-) -> None:
+def test_lazy_layers_train_and_have_an_arithmetic(within: Command, own: str) -> None:
     result = within("model=simple_cnn", f"{own}:Lazy", *TINY[1:], "data=sample", "train.epochs=1")
     assert result.returncode == 0, result.stderr
     assert "31,410 parameters" in result.stdout
-    outcomes = summarised(within, "model=simple_cnn", f"{own}:Lazy", "--layer", "0")
+    outcomes = summarize(within, "model=simple_cnn", f"{own}:Lazy", "--layer", "0")
     assert outcomes["a kernel of 5 x 5"]["output_shape"] == [4, 28, 28]
     assert "twice the stride" not in outcomes
 
@@ -183,41 +191,18 @@ def test_a_network_of_lazy_layers_trains_and_its_padding_is_explained(
         ("summary model=simple_cnn model.name=no_python:Net", "SyntaxError: "),
     ],
 )
-def test_a_mistake_in_a_network_of_ones_own_is_no_bug_of_cnnbench(
+def test_error_in_a_custom_model_is_not_a_bug(
     within: Command, own: str, arguments: str, message: str
 ) -> None:
     result = within(*arguments.format(own).split())
     assert (result.returncode, message in result.stderr) == (2, True), result.stderr
 
 
-def test_a_reader_who_has_read_enough_gets_no_error_but_a_code_for_it(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cnnbench", "summary", "model=resnet110"],
-        cwd=tmp_path, env=clean_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    process.stdout.close()
-    _, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (141, "")
-
-
-def test_models_lists_the_registry_with_recipes_and_takes_no_arguments(within: Command) -> None:
-    assert within("models", "lenet").returncode == 2
-    lines = [" ".join(line.split()) for line in within("models").stdout.splitlines()]
-    assert any(
-        line.startswith("alexnet 46,764,746 67 224 128 0.01 0 10 Krizhevsky") for line in lines
-    )
-    assert [line.split()[0] for line in lines[1 : 1 + len(models.REGISTRY)]] == list(
-        models.REGISTRY
-    )
-
-
-def test_a_last_batch_that_cannot_be_trained_on_is_refused_beforehand(within: Command) -> None:
+def test_last_batch_of_one_image_is_refused_before_training(within: Command) -> None:
     data = ("data=sample", "data.resize=28", "data.train_examples=129", "train.batch_size=128")
     result = within("model=resnet18", *data)
     assert result.returncode == 2
     assert "resnet18 at 28 pixels cannot train on a batch of 1: " in result.stderr
-    assert (
-        "last batch of 129 training examples. Take another train.batch_size, or " in result.stderr
-    )
+    advice = "last batch of 129 training examples. Take another train.batch_size, or "
+    assert advice in result.stderr
     assert "data.train_examples=128." in result.stderr

@@ -1,6 +1,7 @@
-"""Every command that README and docs show, run: where it trains or measures, on little data and for one epoch.
+"""Run every command that README and docs show, with little data and one epoch.
 
-What takes longer than two seconds even so is slow, and has a quick form: its configuration or its jobs.
+A command that still takes more than two seconds is marked slow. Its quick form only composes the
+configuration or prints the help.
 """
 
 import re
@@ -17,11 +18,11 @@ from helpers.in_process import run_in_process
 from helpers.sample_images import clothes
 from PIL import Image
 
-SHOWN = list(
-    {(each.text, each.output): each for each in reversed(list(shown()))}.values()
-)  # README wins
-OF_CNNBENCH = [each for each in SHOWN if each.words[0] in ("cnnbench", "torchrun")]
-OTHERS = [each for each in SHOWN if each not in OF_CNNBENCH]
+# A command that several pages show is run as the first page shows it, README before others.
+BY_TEXT = {(command.text, command.output): command for command in reversed(list(shown()))}
+SHOWN = list(BY_TEXT.values())
+CNNBENCH_COMMANDS = [command for command in SHOWN if command.words[0] in ("cnnbench", "torchrun")]
+OTHERS = [command for command in SHOWN if command not in CNNBENCH_COMMANDS]
 
 LITTLE_DATA = (
     "data=sample",
@@ -47,7 +48,7 @@ LITTLE = {
         "0",
     ),
 }
-# of these the configuration is composed, or their jobs are listed, and that is all
+# Of commands with these words only the configuration is composed, or the jobs are listed.
 COMPOSED = {
     "device.compile=on": "compiling takes half a minute; tests/training/test_compile.py does it",
     "hydra/launcher=slurm": "needs a cluster; tests/sweeps/test_slurm_cluster.py starts one",
@@ -57,16 +58,22 @@ COMPOSED = {
     "tracker=[tensorboard,mlflow]": "likewise",
 }
 NOT_RUN = {
-    "tracker.mlflow.uri=http://HOST:5000": "there is no such server; tests/trackers/test_mlflow.py starts one",
-    "outputs/sweeps/seeds": "goes on with the jobs of a cluster; tests/sweeps/test_slurm_cluster.py does",
-    "model=tiny": "once the network is added: see the test below",
-    "install=fish": "prints a script for fish to read; tests/cli/test_completion.py asks what the script asks",
+    "tracker.mlflow.uri=http://HOST:5000": (
+        "there is no such server; tests/trackers/test_mlflow.py starts one"
+    ),
+    "outputs/sweeps/seeds": (
+        "resumes the jobs of a cluster; tests/sweeps/test_slurm_cluster.py does so"
+    ),
+    "model=tiny": "needs the network that the README adds: see the test below",
+    "install=fish": (
+        "prints a script for fish; tests/cli/test_completion.py makes the calls of the script"
+    ),
 }
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all that the commands speak of."""
+    """Return a folder with all files and directories that the commands name."""
     folder = tmp_path_factory.mktemp("documented")
     for arguments in (["hydra.run.dir=RUN"], ["-m", "optimizer.lr=0.1", "sweep=rates"]):
         done = run_in_process("model=lenet", *LITTLE["train"], *arguments, folder=folder)
@@ -89,33 +96,29 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tiny(language: str) -> str:
-    """The network that the README adds, or its YAML."""
+    """Return the Python code or the YAML of the network that the README adds."""
     section = (ROOT / "README.md").read_text().partition("## Adding a network")[2]
     return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
 
 
-def verb_of(words: list[str]) -> str:
+def command_name(words: list[str]) -> str:
     return words[0] if words and not re.search(r"[=.@/-]", words[0]) else "train"
 
 
 def as_run(command: Shown) -> list[str]:
-    """The arguments of cnnbench: those of the page, with what cuts them down."""
+    """Return the arguments of a command on a page, changed so that it takes little time."""
     words = command.words[command.words.index("cnnbench") + 1 :]
     words = [word.replace("$RUN", "RUN").removesuffix("...") for word in words if word != "..."]
     if any(word in COMPOSED for word in words):
-        return (
-            [*words, *LITTLE["train"], "--dry-run"] if "-m" in words else [*words, "--cfg", "job"]
-        )
-    if words[0:1] == ["reproduce"]:  # tests/cli/test_reproduce.py runs it to its end
-        return [word for word in words if word not in ("--scale", "reduced")] + [
-            "--scale",
-            "smoke",
-            "--dry-run",
-        ]
-    verb = verb_of(words)
-    little = (
-        [] if {"--help", "--cfg", "experiment=smoke"}.intersection(words) else LITTLE.get(verb, ())
-    )
+        if "-m" in words:
+            return [*words, *LITTLE["train"], "--dry-run"]
+        return [*words, "--cfg", "job"]
+    if words[0:1] == ["reproduce"]:  # tests/cli/test_reproduce.py runs a whole reproduction
+        words = [word for word in words if word not in ("--scale", "reduced")]
+        return [*words, "--scale", "smoke", "--dry-run"]
+    little = LITTLE.get(command_name(words), ())
+    if {"--help", "--cfg", "experiment=smoke"}.intersection(words):
+        little = ()
     if {"data=folder", "experiment=photos"}.intersection(words):
         little = [word for word in little if not word.startswith("data")]
     swept = {word.partition("=")[0] for word in words if "," in word}
@@ -126,33 +129,29 @@ def as_run(command: Shown) -> list[str]:
 
 
 def quick_form(command: Shown) -> list[str] | None:
-    """Return arguments that compose the configuration of a slow command, or None if the command itself is quick.
+    """Return arguments that compose the configuration of a slow command, or None if it is quick.
 
-    Slow are sweeps, reproduce, measuring, large networks, and training and pictures as pages other than the README
-    have them.
+    Slow commands are sweeps, reproductions, benchmarks and large networks. Training and inspecting
+    are slow, too, except as the README shows them.
     """
     words = as_run(command)
     if words[:1] == ["reproduce"]:
         return ["reproduce", "--help"]
     if words[:1] == ["inspect"] and command.page != "README.md":
         return ["inspect", "--help"]
-    only_composes = {"--cfg", "--info", "--help"}.intersection(words) or command.output.startswith(
-        "cnnbench: "
-    )
-    large = {
-        "-m",
-        "model=preact_resnet164",
-        "model=alexnet",
-        "experiment=book/alexnet",
-    }.intersection(words)
-    elsewhere = verb_of(words) == "train" and command.page != "README.md"
-    if only_composes or not (large or elsewhere or words[:1] == ["benchmark"]):
+    prints = {"--cfg", "--info", "--help"}.intersection(words)
+    if prints or command.output.startswith("cnnbench: "):
+        return None
+    large = {"-m", "model=preact_resnet164", "model=alexnet", "experiment=book/alexnet"}
+    is_large = not large.isdisjoint(words) or words[:1] == ["benchmark"]
+    trains_elsewhere = command_name(words) == "train" and command.page != "README.md"
+    if not is_large and not trains_elsewhere:
         return None
     return [*first_job(words), "--cfg", "job"]
 
 
 def first_job(words: list[str]) -> Iterator[str]:
-    """Yield the words without flags of sweeps and benchmarks, and with the first of several values."""
+    """Yield the words of the first job: no flags of sweeps, the first of several values."""
     left = iter(words)
     for word in left:
         if word in ("--jobs-file", "--rounds", "--epoch-limit"):
@@ -161,12 +160,14 @@ def first_job(words: list[str]) -> Iterator[str]:
             yield re.sub(r"range\(\d+\)", "0", word).partition(",")[0] if "-m" in words else word
 
 
-RUN = [command for command in OF_CNNBENCH if not any(word in NOT_RUN for word in command.words)]
+RUN = [
+    command for command in CNNBENCH_COMMANDS if not any(word in NOT_RUN for word in command.words)
+]
 SLOW = [command for command in RUN if quick_form(command) is not None]
 
 
 @pytest.mark.parametrize("command", SLOW, ids=str)
-def test_a_slow_command_of_the_docs_composes(
+def test_slow_command_of_the_docs_composes(
     command: Shown, within: Command, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(prepared)
@@ -177,16 +178,18 @@ def test_a_slow_command_of_the_docs_composes(
 
 @pytest.mark.parametrize(
     "command",
-    [pytest.param(each, marks=pytest.mark.slow) if each in SLOW else each for each in RUN],
+    [pytest.param(command, marks=[pytest.mark.slow] if command in SLOW else []) for command in RUN],
     ids=str,
 )
-def test_a_command_of_the_docs_does_what_they_say(
+def test_command_of_the_docs_runs_as_documented(
     command: Shown, within: Command, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = shutil.copytree(prepared, tmp_path / "place")
     monkeypatch.chdir(place)
-    said = command.output.partition("\n")[0] if command.output.startswith("cnnbench: ") else ""
-    if "problems in photos" in said:
+    error = ""
+    if command.output.startswith("cnnbench: "):
+        error = command.output.partition("\n")[0]
+    if "problems in photos" in error:
         shutil.rmtree(place / "photos")
         fill(place / "photos", {"cat": 8, "dog": 8})
         cat = place / "photos" / "cat" / "003.png"
@@ -194,20 +197,19 @@ def test_a_command_of_the_docs_does_what_they_say(
         (place / "photos" / "dog" / "7.png").write_text("not a picture")
     result = within(*as_run(command))
     assert "Traceback" not in result.stderr
-    if said:
-        assert said in result.stderr
+    if error:
+        assert error in result.stderr
         assert result.returncode in (2, 3)
     elif command.text == "cnnbench data fashion_mnist" and result.returncode == 3:
-        assert (
-            "fashion_mnist" in result.stderr
-        )  # where it is neither on this machine nor to be fetched
+        # The data set is not on this machine and cannot be downloaded.
+        assert "fashion_mnist" in result.stderr
     else:
         assert result.returncode == 0, result.stderr
-    if command.words[1:2] == ["summary"] and command.output:  # which says the same on every machine
+    if command.words[1:2] == ["summary"] and command.output:  # the same on every machine
         assert result.stdout.strip() == command.output
 
 
-def test_the_network_that_the_readme_adds_trains_once_it_is_added(
+def test_network_added_in_the_readme_trains(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cnnbench import models
@@ -217,13 +219,13 @@ def test_the_network_that_the_readme_adds_trains_once_it_is_added(
     monkeypatch.setitem(models.REGISTRY, "tiny", models.ModelSpec(names["Tiny"], 3, "my own"))
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "model" / "tiny.yaml").write_text(tiny("yaml"))
-    (command,) = (each for each in OF_CNNBENCH if "model=tiny" in each.words)
+    (command,) = (command for command in CNNBENCH_COMMANDS if "model=tiny" in command.words)
     result = within("--config-dir", "mine", *as_run(command))
     assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("command", OTHERS, ids=str)
-def test_what_is_not_cnnbenchs_own_is_there(command: Shown) -> None:
+def test_targets_of_other_commands_exist(command: Shown) -> None:
     words = command.words
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -244,14 +246,13 @@ LINKS = [
 
 
 @pytest.mark.parametrize(
-    ("page", "target"), LINKS, ids=lambda each: each.name if isinstance(each, Path) else each
+    ("page", "target"), LINKS, ids=lambda value: value.name if isinstance(value, Path) else value
 )
-def test_a_link_leads_somewhere(page: Path, target: str) -> None:
+def test_link_target_exists(page: Path, target: str) -> None:
     path, _, heading = target.partition("#")
     linked = page.parent / path if path else page
     assert linked.exists()
     if heading:
         headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
-        assert heading in [
-            re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings
-        ]
+        anchors = [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings]
+        assert heading in anchors

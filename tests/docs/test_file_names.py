@@ -1,4 +1,4 @@
-"""Files that README, docs and CONTRIBUTING name are there."""
+"""The files that README, docs and CONTRIBUTING name exist."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from helpers.doc_commands import PAGES
 from helpers.paths import ROOT
 
 PATH = re.compile(r"(?<![\w/.-])((?:\w+/)+(?:\w+\.(?:py|yaml|md|jinja|js))?)(?![\w/.-])")
-# folders and files of users and runs, which the pages name as examples
+# The pages name folders and files of users and runs as examples.
 EXAMPLES = ("mine/", "outputs/", "photos/", "export/", "inspect/", "tensorboard/", "wandb/")
 PARTS_OF_DATA = {"train/", "val/", "test/", "valid/"}
 ADDED_BY_THE_READER = {"cnnbench/models/tiny.py", "conf/model/tiny.yaml"}
@@ -21,11 +21,12 @@ def named_files(text: str) -> set[str]:
     return {path for path in paths - PARTS_OF_DATA if not path.startswith(EXAMPLES)}
 
 
+def is_source(path: str) -> bool:
+    return (ROOT / path).exists() or (ROOT / "cnnbench" / path).exists()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_named_file_exists(page: Path) -> None:
-    missing = [
-        path
-        for path in sorted(named_files(page.read_text()) - ADDED_BY_THE_READER)
-        if not (ROOT / path).exists() and not (ROOT / "cnnbench" / path).exists()
-    ]
+def test_named_files_exist(page: Path) -> None:
+    named = sorted(named_files(page.read_text()) - ADDED_BY_THE_READER)
+    missing = [path for path in named if not is_source(path)]
     assert missing == []

@@ -18,7 +18,7 @@ def code_of(page: Path) -> list[str]:
 
 
 def words_of(page: Path) -> list[str]:
-    """Return the code spans with a command, a key or a path, in any order."""
+    """Return the code spans with a command, a key or a path, sorted."""
     spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text(encoding="utf-8"))
     return sorted(set(spans))
 
@@ -28,12 +28,12 @@ def images_of(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", TRANSLATED, ids=lambda page: page.name)
-def test_a_translation_has_the_code_and_pictures_of_its_original(page: Path) -> None:
+def test_translation_has_the_code_and_pictures_of_its_original(page: Path) -> None:
     original = page.with_name(page.name.replace(".zh-CN", ""))
     assert code_of(page) == code_of(original)
     assert words_of(page) == words_of(original)
     assert images_of(page) == images_of(original)
 
 
-def test_there_are_translations() -> None:
+def test_all_translations_are_found() -> None:
     assert [page.name for page in TRANSLATED] == ["README.zh-CN.md", "students.zh-CN.md"]

@@ -1,4 +1,4 @@
-"""The programs in docs/using.md, run as they stand."""
+"""The programs in docs/using.md, run unchanged."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def _run(runs: Runs, tmp_path: Path) -> None:
     runs.copy("finished", tmp_path / "run")
 
 
-def test_onnx_runtime_names_the_class_that_predict_names(
+def test_onnx_example_predicts_the_same_class(
     within: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(clothes()[7]).convert("RGB").resize((300, 200)).save(tmp_path / "shirt.png")
@@ -32,7 +32,7 @@ def test_onnx_runtime_names_the_class_that_predict_names(
     assert capsys.readouterr().out == f"{predicted}\n"
 
 
-def test_torch_export_needs_neither_the_network_nor_its_classes(
+def test_torch_export_example_needs_no_model_code(
     within: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("L", (28, 28)).save(tmp_path / "black.png")
@@ -42,7 +42,7 @@ def test_torch_export_needs_neither_the_network_nor_its_classes(
     assert capsys.readouterr().out == f"{predicted}\n"
 
 
-def test_weights_alone_go_into_a_network_that_the_metadata_describe(within: Command) -> None:
+def test_safetensors_example_builds_the_network_from_metadata(within: Command) -> None:
     within("export", "run", "--format", "safetensors", "--output", "lenet.safetensors")
     names: dict[str, object] = {}
     exec(OF_SAFETENSORS, names)

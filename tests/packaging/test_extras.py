@@ -1,4 +1,4 @@
-"""Without the packages of an extra: all else works, and the error says which extra to install."""
+"""Without the packages of an extra, errors name the extra and everything else works."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ EXTRAS = (
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All that is installed but the extras."""
+    """Return a folder with all installed packages except those of extras."""
     folder = tmp_path_factory.mktemp("packages")
     for package in Path(sysconfig.get_path("purelib")).iterdir():
         if package.name not in EXTRAS:
@@ -47,7 +47,7 @@ def without_extras(tmp_path: Path, packages: Path) -> Command:
 @pytest.mark.parametrize(
     ("launcher", "extra"), [("slurm", "slurm"), ("slurm_local", "slurm"), ("joblib", "joblib")]
 )
-def test_a_launcher_that_is_not_installed_is_named_by_its_extra(
+def test_missing_launcher_error_names_its_extra(
     without_extras: Command, launcher: str, extra: str
 ) -> None:
     done = without_extras("-m", "seed=0,1", f"hydra/launcher={launcher}")
@@ -56,38 +56,38 @@ def test_a_launcher_that_is_not_installed_is_named_by_its_extra(
 
 
 @pytest.mark.parametrize("tracker", ["tensorboard", "mlflow", "wandb"])
-def test_a_tracker_that_is_not_installed_is_named_by_its_extra_before_anything_starts(
+def test_missing_tracker_error_names_its_extra_before_the_run_starts(
     without_extras: Command, tmp_path: Path, tracker: str
 ) -> None:
-    (tmp_path / tracker).mkdir()  # which Python would import as well
+    (tmp_path / tracker).mkdir()  # Python would import this folder as a package
     done = without_extras("data=sample", f"tracker={tracker}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert f"pip install 'cnnbench[{tracker}]'" in done.stderr
-    assert [each.name for each in tmp_path.iterdir()] == [tracker]
+    assert [path.name for path in tmp_path.iterdir()] == [tracker]
 
 
 @pytest.mark.parametrize(
     ("form", "needed"),
     [("onnx", "onnx and onnxscript and onnxruntime"), ("safetensors", "safetensors")],
 )
-def test_a_format_whose_packages_are_not_installed_is_refused_before_any_run_is_looked_at(
+def test_missing_export_packages_are_reported_before_the_run_is_read(
     without_extras: Command, tmp_path: Path, form: str, needed: str
 ) -> None:
-    (tmp_path / form).mkdir()  # which Python would import as well
+    (tmp_path / form).mkdir()  # Python would import this folder as a package
     done = without_extras("export", "nowhere", "--format", form)
-    told = f"cnnbench: --format {form} needs {needed}: pip install 'cnnbench[onnx]'\n"
-    assert (done.returncode, done.stderr) == (2, told)
+    message = f"cnnbench: --format {form} needs {needed}: pip install 'cnnbench[onnx]'\n"
+    assert (done.returncode, done.stderr) == (2, message)
 
 
-def test_without_scipy_nothing_is_reproduced(without_extras: Command, tmp_path: Path) -> None:
-    (tmp_path / "scipy").mkdir()  # which Python would import as well
+def test_reproduce_needs_scipy(without_extras: Command, tmp_path: Path) -> None:
+    (tmp_path / "scipy").mkdir()  # Python would import this folder as a package
     done = without_extras("reproduce", "--scale", "smoke")
-    told = "cnnbench: cnnbench reproduce needs scipy: pip install 'cnnbench[reproduce]'\n"
-    assert (done.returncode, done.stderr) == (2, told)
-    assert [each.name for each in tmp_path.iterdir()] == ["scipy"]
+    message = "cnnbench: cnnbench reproduce needs scipy: pip install 'cnnbench[reproduce]'\n"
+    assert (done.returncode, done.stderr) == (2, message)
+    assert [path.name for path in tmp_path.iterdir()] == ["scipy"]
 
 
 @pytest.mark.parametrize("flag", ["--help", "--info"])
-def test_looking_around_needs_no_extra(without_extras: Command, flag: str) -> None:
+def test_help_and_info_need_no_extra(without_extras: Command, flag: str) -> None:
     done = without_extras(flag)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""The wheel, installed away from any checkout: configuration and sample travel with it."""
+"""The wheel, installed outside of a checkout: it has the configuration and the sample data."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from helpers.paths import ROOT
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds what the wheel holds."""
+    """Install the wheel into a folder; return the folder."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "-q"]
     subprocess.run(
@@ -24,17 +24,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_smoke_run_works_from_the_wheel_in_another_directory(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_smoke_experiment_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     environment = clean_environment(tmp_path) | {"PYTHONPATH": os.fspath(installed)}
-    where = "import cnnbench, sys; sys.exit(not cnnbench.__file__.startswith(sys.argv[1]))"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", where, installed], cwd=tmp_path, env=environment
-        ).returncode
-        == 0
-    )
+    code = "import cnnbench, sys; sys.exit(not cnnbench.__file__.startswith(sys.argv[1]))"
+    command = [sys.executable, "-c", code, installed]
+    assert subprocess.run(command, cwd=tmp_path, env=environment).returncode == 0
     command = [sys.executable, "-m", "cnnbench", "experiment=smoke"]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
@@ -55,5 +49,5 @@ def test_the_smoke_run_works_from_the_wheel_in_another_directory(
         "hydra_plugins/cnnbench_sweeper.py",
     ],
 )
-def test_the_wheel_holds(installed: Path, name: str) -> None:
+def test_wheel_has_file(installed: Path, name: str) -> None:
     assert (installed / name).is_file()

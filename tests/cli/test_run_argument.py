@@ -1,4 +1,4 @@
-"""`latest`, the newest run under outputs/, wherever a run is named; and folders of several runs."""
+"""The argument that names a run: `latest`, and folders of several runs."""
 
 import argparse
 import importlib
@@ -18,7 +18,7 @@ SINGLE = Path("outputs/mlp-sample-28px/2026-11-24_10-00-00")
 
 
 def put(runs: Runs, path: Path, began: str, state: str = "finished", verb: str = "train") -> None:
-    """Copy a run to a path, as one that began at a time of this day and ended long after."""
+    """Copy a run to a path; let it begin at a time of this day and end the next day."""
     runs.copy(state, path)
     status = json.loads((path / "status.json").read_text())
     times = {"began": f"2026-11-24T{began}.000+00:00", "since": f"2026-11-25T{began}.000+00:00"}
@@ -27,7 +27,7 @@ def put(runs: Runs, path: Path, began: str, state: str = "finished", verb: str =
 
 @pytest.fixture
 def _outputs(runs: Runs, tmp_path: Path) -> None:
-    """The job of a sweep, which began last, two single runs, and what is none."""
+    """Make a sweep's job, which began last, two single runs, and directories that are not runs."""
     put(runs, tmp_path / SINGLE, "10:00:00")
     put(runs, tmp_path / JOB, "12:00:00")
     put(runs, tmp_path / SINGLE.with_name("resumed"), "11:00:00", "in_first_epoch")
@@ -57,7 +57,7 @@ def test_latest_is_the_training_run_that_began_last(
 
 
 @pytest.mark.usefixtures("_outputs")
-def test_report_and_resume_take_the_job_and_not_its_sweep(within: Command) -> None:
+def test_report_and_resume_take_the_latest_job_not_its_sweep(within: Command) -> None:
     done = within("resume", "latest")
     assert done.stdout.startswith(f"Resuming {JOB} ...\n{JOB} is finished")
     assert done.stderr == f"cnnbench: latest is {JOB}\n"
@@ -66,7 +66,7 @@ def test_report_and_resume_take_the_job_and_not_its_sweep(within: Command) -> No
 
 
 @pytest.mark.usefixtures("_outputs")
-def test_a_run_that_is_resumed_began_when_it_first_did(within: Command, tmp_path: Path) -> None:
+def test_resuming_does_not_make_a_run_the_latest(within: Command, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / JOB)
     resumed = SINGLE.with_name("resumed")
     assert within("resume", str(SINGLE), "train.epochs=3").returncode == 0
@@ -76,7 +76,7 @@ def test_a_run_that_is_resumed_began_when_it_first_did(within: Command, tmp_path
 
 
 @pytest.mark.usefixtures("_outputs")
-def test_a_folder_called_latest_wins(runs: Runs, within: Command, tmp_path: Path) -> None:
+def test_folder_named_latest_takes_precedence(runs: Runs, within: Command, tmp_path: Path) -> None:
     runs.copy("in_first_epoch", tmp_path / "latest")
     done = within("evaluate", "latest")
     assert (done.returncode, done.stderr) == (0, "")
@@ -84,7 +84,7 @@ def test_a_folder_called_latest_wins(runs: Runs, within: Command, tmp_path: Path
 
 
 @pytest.mark.parametrize("command", [*RUN_DIRECTORY_COMMANDS, "resume", "report"])
-def test_without_a_run_none_is_the_latest(command: str, within: Command, tmp_path: Path) -> None:
+def test_latest_without_any_run_is_an_error(command: str, within: Command, tmp_path: Path) -> None:
     words = ["latest", *(["a.png"] if command == "predict" else [])]
     message = "cnnbench: There is no run under outputs/ here. Train one first: cnnbench\n"
     for _ in range(2):
@@ -94,7 +94,7 @@ def test_without_a_run_none_is_the_latest(command: str, within: Command, tmp_pat
 
 
 @pytest.mark.usefixtures("_outputs")
-def test_a_latest_run_that_cannot_be_read_is_named(within: Command, tmp_path: Path) -> None:
+def test_error_names_a_latest_run_that_cannot_be_loaded(within: Command, tmp_path: Path) -> None:
     running = claim(tmp_path / "outputs" / "begun")
     assert running is not None
     named = "cnnbench: latest is outputs/begun\ncnnbench: outputs/begun"
@@ -118,7 +118,7 @@ def test_a_latest_run_that_cannot_be_read_is_named(within: Command, tmp_path: Pa
         ("resume", "outputs", "3 runs", JOB, True),
     ],
 )
-def test_a_folder_of_runs_offers_the_newest(
+def test_folder_of_runs_suggests_the_newest(
     command: str, folder: str, number: str, newest: Path, is_latest: bool, within: Command
 ) -> None:
     done = within(command, str(folder))

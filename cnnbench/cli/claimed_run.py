@@ -1,0 +1,108 @@
+"""Check the configuration of a single run and claim its directory."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cnnbench import config
+from cnnbench.errors import ConfigError
+from cnnbench.runs.directory import (
+    STATUS,
+    RunDirectory,
+    claim_exactly,
+    claim_new,
+    require_empty,
+)
+from cnnbench.runs.reading import read_config, runs_of_this_launch
+from cnnbench.runs.torchrun_env import processes
+
+if TYPE_CHECKING:
+    from cnnbench.training.preflight import Preflight
+
+__all__ = ["ClaimedRun", "claim_run", "find_earlier_attempt", "refuse_single_run"]
+
+
+@dataclass(frozen=True)
+class ClaimedRun:
+    """A single run: its configuration, and its directory, which no other process may claim.
+
+    `run` is None if torchrun has restarted: then the run in `directory` is to be resumed.
+    """
+
+    settings: config.Config
+    checked: "Preflight | None"
+    directory: Path
+    run: RunDirectory | None
+
+
+def claim_run(
+    composed: DictConfig,
+    directory: Path | None = None,
+    command: str = "train",
+    *,
+    announce: bool = False,
+) -> ClaimedRun:
+    """Check a configuration, then claim the run directory.
+
+    The directory is `directory` or, if that is None, `hydra.run.dir` of the configuration.
+    `command` is recorded in status.json. With `announce`, log the heading of the run as soon as
+    it is known.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the directory holds a run or other files.
+    """
+    settings = config.load_composed(composed)
+    path = directory or Path(composed.hydra.run.dir)
+    require_empty(path, STATUS)
+    from cnnbench.training import preflight  # imports numpy: configuration errors come first
+
+    checked = preflight.check(settings, announce=announce)
+    is_unnamed = directory is None and not _is_named(composed)
+    claim = claim_new if is_unnamed else claim_exactly
+    run = claim(path, command)
+    return ClaimedRun(settings, checked, run.path, run)
+
+
+def _is_named(composed: DictConfig) -> bool:
+    """Return whether the user has named the directory of a single run."""
+    return any(word.startswith("hydra.run.dir=") for word in composed.hydra.overrides.hydra)
+
+
+def refuse_single_run(composed: DictConfig) -> None:
+    """Refuse to train one run of an experiment that compares values.
+
+    Raises:
+        ConfigError: the experiment sweeps over keys that the command line does not set.
+    """
+    overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task)
+    override_keys = {word.partition("=")[0].lstrip("+") for word in overrides}
+    params = OmegaConf.select(composed, "hydra.sweeper.params")
+    swept = set(params) if isinstance(params, DictConfig) else set()
+    compared = swept - override_keys - set(config.REPEATED_KEYS)
+    if compared:
+        keys = " and ".join(sorted(compared))
+        command = shlex.join(["cnnbench", "-m", *overrides])
+        one_run = "For one run, give a value of each."
+        raise ConfigError(f"This is a sweep over {keys}. Add -m: {command}\n{one_run}")
+
+
+def find_earlier_attempt(composed: DictConfig) -> ClaimedRun | None:
+    """Return the run to resume if torchrun has restarted its processes, otherwise None.
+
+    The default name of a run directory holds the time, so the earlier one is found by its
+    configuration.
+    """
+    if not processes().restarts:
+        return None
+    directory = Path(composed.hydra.run.dir)
+    pattern = directory if _is_named(composed) else directory.with_name("*")
+    for attempt in reversed(runs_of_this_launch(pattern)):
+        settings = config.load_composed(composed)
+        wanted = config.job_identity(config.as_dict(settings))
+        has_config = (attempt / "config.yaml").exists()
+        if not has_config or config.job_identity(read_config(attempt)) == wanted:
+            return ClaimedRun(settings, None, attempt, None)
+    return None
