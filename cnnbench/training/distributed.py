@@ -17,7 +17,7 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.nn.parallel import DistributedDataParallel
 
 from cnnbench.data.device_data import Examples
-from cnnbench.runs.signals import SIGTERM_CODE, Stopping
+from cnnbench.runs.signals import SIGTERM_CODE, SignalGuard
 from cnnbench.runs.torchrun_env import TIMEOUT, broadcast, processes, shared_store
 from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, StepFn, copy_to_cpu
 from cnnbench.training.optimizers import set_lr
@@ -150,7 +150,7 @@ class DistributedEngine(EagerEngine):
     """
 
     sums_class = _SharedSums
-    _signals: Stopping | None = None
+    _signals: SignalGuard | None = None
 
     def join(self, group: dist.ProcessGroup, sync_batchnorm: bool) -> None:
         self._control = group
@@ -187,7 +187,7 @@ class DistributedEngine(EagerEngine):
         return self._flags.reduce(flags)
 
     @contextmanager
-    def interruptible(self, signals: Stopping) -> Iterator[None]:
+    def interruptible(self, signals: SignalGuard) -> Iterator[None]:
         self._signals = signals
         try:
             yield

@@ -20,7 +20,7 @@ from cnnbench.data.augment import Augment
 from cnnbench.data.device_data import Examples
 from cnnbench.data.preprocess import Preprocess
 from cnnbench.errors import ConfigError, is_out_of_memory
-from cnnbench.runs.signals import Stopping
+from cnnbench.runs.signals import SignalGuard
 from cnnbench.training.device import Device
 from cnnbench.training.ema import WeightEma
 from cnnbench.training.losses import make_losses
@@ -159,9 +159,9 @@ class EagerEngine:
         """Return of each flag the largest on any rank, so that all ranks do the same."""
         return flags
 
-    def interruptible(self, signals: Stopping) -> AbstractContextManager[None]:
+    def interruptible(self, signals: SignalGuard) -> AbstractContextManager[None]:
         """Let a signal end the block at once, an evaluation, and on all ranks."""
-        return signals.raising()
+        return signals.interruptible()
 
     def prepare(self, train: Examples, batch_size: int) -> None:
         """Do ahead of training what takes time once; weights and generators stay as they were.

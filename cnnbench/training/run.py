@@ -21,7 +21,7 @@ from cnnbench.data.device_data import ResidentData
 from cnnbench.errors import ConfigError, DivergedError, is_out_of_memory
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.reading import read_accuracy
-from cnnbench.runs.signals import Stopping
+from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
@@ -172,7 +172,9 @@ def _build_state(
         engine = build_engine(config, dataset, device)
     with watch("data"):
         data = ResidentData.from_arrays(config.data, arrays, config.seed, device.torch_device)
-    return TrainingState(config, engine, dataset, data, watch, Stopping(told=run is not None), run)
+    return TrainingState(
+        config, engine, dataset, data, watch, SignalGuard(prints_notice=run is not None), run
+    )
 
 
 def _restore_and_prepare(state: TrainingState, resume: ResumeState, group: Group) -> None:

@@ -13,7 +13,7 @@ from cnnbench.data.catalog import Dataset
 from cnnbench.data.device_data import Examples, ResidentData
 from cnnbench.errors import CheckpointError, is_out_of_memory
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.signals import Stopping
+from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.training.engine import EagerEngine, Metrics, copy_to_cpu
@@ -73,7 +73,7 @@ class TrainingState:
     dataset: Dataset
     data: ResidentData
     watch: Stopwatch
-    signals: Stopping
+    signals: SignalGuard
     run_directory: RunDirectory | None
     rows: list[Row] = field(default_factory=list)
     step: int = 0
