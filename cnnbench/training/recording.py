@@ -142,7 +142,7 @@ def _record_environment(
     part = f" and {format_count(step, 'step')} of the next" if step else ""
     log.info(f"Resumes after {format_count(epoch, 'epoch')}{part}.")
     where = {"epoch": epoch, "step": step, "changes": dict(resume.changes)}
-    differs = environment.add_continuation(run, now, where)
+    differs = environment.record_resume(run, now, where)
     if differs:
         log.info(f"It does not go on as it began, so its figures may differ: {'; '.join(differs)}.")
     _log_lr_jump(state, load(resume.last["config"]))
