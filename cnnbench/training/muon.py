@@ -18,7 +18,7 @@ from torch.optim.optimizer import ParamsT
 
 from cnnbench.config import AdamConfig, AdamWConfig, MuonConfig, NesterovConfig, SgdConfig
 
-__all__ = ["Muon", "fallback_config", "orthogonalise", "split_parameters"]
+__all__ = ["Muon", "fallback_config", "orthogonalize", "split_parameters"]
 
 NEWTON_SCHULZ = (
     3.4445,
@@ -93,14 +93,14 @@ class Muon(Optimizer):
         )  # (B, C', C, kh, kw)
         matrices = ahead.flatten(2)  # (B, C', C kh kw)
         rows, columns = matrices.shape[1:]
-        updates = orthogonalise(matrices) * (lr * max(1.0, rows / columns) ** 0.5)
+        updates = orthogonalize(matrices) * (lr * max(1.0, rows / columns) ** 0.5)
         if weight_decay > 0:
             for weight in weights:
                 weight.mul_(1 - lr * weight_decay)
         torch._foreach_sub_(weights, updates.view(ahead.shape).unbind())
 
 
-def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
+def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
     """Replace the singular values of each matrix in (B, R, C) by numbers from 0.68 to 1.21.
 
     Those below a five-hundredth of the matrix's norm end in proportion to what they were; zeros stay.
