@@ -19,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from cnnbench.data.device_data import Examples
 from cnnbench.runs.signals import SIGTERM_CODE, SignalGuard
 from cnnbench.runs.torchrun_env import TIMEOUT, broadcast, processes, shared_store
-from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, StepFn, copy_to_cpu
+from cnnbench.training.engine import EagerEngine, StepFn, copy_to_cpu
+from cnnbench.training.metric_sums import Metrics, MetricSums
 from cnnbench.training.optimizers import set_lr
 from cnnbench.training.sync_batch_norm import use_sync_batch_norm
 
@@ -264,7 +265,7 @@ class DistributedEngine(EagerEngine):
         self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         results = super()._run(forward, inputs, labels)
-        if not self.skips or forward.__name__ != "_objective":
+        if not self.skips_nonfinite or forward.__name__ != "_objective":
             return results
         objective, loss, logits = results
         total = loss.detach().clone()

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from cnnbench.analysis.format import format_count, format_time_left
 from cnnbench.data.device_data import epoch_order
 from cnnbench.training.checkpoint import CheckpointManager
-from cnnbench.training.engine import Metrics
+from cnnbench.training.metric_sums import Metrics
 from cnnbench.training.schedules import lr_factor
 from cnnbench.training.state import Row, TrainingState
 

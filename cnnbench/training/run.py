@@ -27,8 +27,8 @@ from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine
 from cnnbench.training.device import Device, cleaned_up
-from cnnbench.training.engine import Metrics
 from cnnbench.training.loop import fit
+from cnnbench.training.metric_sums import Metrics
 from cnnbench.training.preflight import Preflight, check
 from cnnbench.training.recording import Recorder, log_setup, recording
 from cnnbench.training.resume import ResumeState, check_resume, describe_finished, reopen_run

@@ -16,7 +16,8 @@ from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.torchrun_env import processes
-from cnnbench.training.engine import EagerEngine, Metrics, copy_to_cpu
+from cnnbench.training.engine import EagerEngine, copy_to_cpu
+from cnnbench.training.metric_sums import Metrics
 
 __all__ = [
     "Row",

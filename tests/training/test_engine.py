@@ -23,7 +23,8 @@ from cnnbench.config import (
 )
 from cnnbench.data.device_data import Examples
 from cnnbench.training.device import Device
-from cnnbench.training.engine import Metrics, endless_steps
+from cnnbench.training.engine import endless_steps
+from cnnbench.training.metric_sums import Metrics
 
 LR = 0.1
 
