@@ -169,7 +169,7 @@ class EagerEngine:
         previous_values = [buffer.clone() for buffer in buffers]
         objective, loss, logits = self._run(self._objective, inputs, targets)
         self.train_metrics.update(loss, logits, labels)
-        self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]  # unannotated in torch
+        self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]
         for buffer, previous in zip(buffers, previous_values, strict=True):
             buffer.copy_(torch.where(loss.isfinite(), buffer, previous))
         if self.config.grad_clip_norm is not None:

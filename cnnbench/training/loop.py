@@ -89,7 +89,9 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
     except (KeyboardInterrupt, SystemExit):
         if not state.signals.at_once:
             checkpoints.save()
-            log.info(f"Stopped. checkpoints/last.pt holds {checkpoints.kept or 'the start'}.")
+            log.info(
+                f"Stopped. checkpoints/last.pt holds {checkpoints.saved_progress or 'the start'}."
+            )
         raise
     finally:
         bar.close()

@@ -240,7 +240,7 @@ def _out_of_memory(config: Config, device: Device, error: RuntimeError) -> Confi
         f"The memory of the device does not suffice for a batch of "
         f"{format_count(config.train.batch_size, 'image')} of {size} x {size} pixels: "
         f"{str(error).partition(chr(10))[0]}\n"
-        f"{device.memory_in_words()}\n"
+        f"{device.describe_memory()}\n"
         f"Lower train.batch_size={config.train.batch_size} or data.resize={size}. cnnbench summary "
         "estimates what training takes; nothing is made smaller by itself."
     )
