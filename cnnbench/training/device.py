@@ -291,7 +291,7 @@ def cleaned_up() -> Iterator[None]:
     try:
         yield
     finally:
-        on_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # untyped in torch
+        on_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         compiler = sys.modules.get("torch._dynamo")
         if compiler is not None:
             compiler.reset()
