@@ -46,7 +46,7 @@ class Recorder:
     def epoch(self, row: Row) -> None:
         """Record and log an epoch that has ended."""
         state, epochs = self.state, self.state.config.train.epochs
-        part = state.evaluated_part
+        part = state.eval_part
         with tqdm.external_write_mode():
             log.info(
                 f"{row['epoch']:>3}/{epochs:<3}  {row['lr']:>8.3g}  "
@@ -124,7 +124,7 @@ def recording(
     with state.watch("start"):
         trackers = start_trackers(state.config, run.path, now, state.rows)
     with trackers.ended_after(state.signals):
-        _log_columns(state.evaluated_part)
+        _log_columns(state.eval_part)
         yield Recorder(state, run, trackers, multiply_adds)
 
 

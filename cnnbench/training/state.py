@@ -95,12 +95,12 @@ class TrainingState:
         return math.ceil(len(self.data.train) / self.batch_size)
 
     @property
-    def evaluated_part(self) -> str:
+    def eval_part(self) -> str:
         """What is measured after each epoch: without a validation set it is the test set."""
         return "validation" if len(self.data.validation) else "test"
 
     @property
-    def evaluated_examples(self) -> Examples:
+    def eval_examples(self) -> Examples:
         return self.data.validation if len(self.data.validation) else self.data.test
 
 
@@ -212,7 +212,7 @@ def _check_progress(state: TrainingState) -> None:
     is_taken = state.step == 0 or state.engine.train_metrics.examples == taken
     if state.step > state.steps_per_epoch or not is_taken:
         raise ValueError(f"no epoch of it has {state.step} such steps.")
-    if any(f"{state.evaluated_part}_loss" not in row for row in state.rows):
+    if any(f"{state.eval_part}_loss" not in row for row in state.rows):
         raise ValueError("another part of the data was measured.")
 
 
