@@ -23,8 +23,7 @@ from cnnbench.config import (
 )
 from cnnbench.data.device_data import Examples
 from cnnbench.training.device import Device
-from cnnbench.training.engine import endless_steps
-from cnnbench.training.metric_sums import Metrics
+from cnnbench.training.engine import Metrics, endless_steps
 
 LR = 0.1
 

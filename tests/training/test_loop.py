@@ -21,8 +21,7 @@ from cnnbench.errors import DivergedError
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.device import Device, resolve_device, setup_device
-from cnnbench.training.engine import EagerEngine
-from cnnbench.training.metric_sums import Metrics
+from cnnbench.training.engine import EagerEngine, Metrics
 from cnnbench.training.state import Row
 
 Start = Callable[[], tuple[EagerEngine, Iterator[Row]]]
