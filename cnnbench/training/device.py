@@ -228,8 +228,7 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
         )
     if precision == "fp64" and name == "mps":
         raise ConfigError(
-            "device.precision=fp64 is not for device=mps, which has no such numbers. "
-            "Use device=cpu."
+            "device.precision=fp64: device=mps does not support fp64. Use device=cpu."
         )
     channels_last = config.channels_last
     if isinstance(channels_last, str):

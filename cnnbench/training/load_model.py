@@ -164,7 +164,7 @@ def _load_checkpoint(directory: Path) -> tuple[State, str]:
     state, problems = checkpoint.load_newest(folder)
     if state is None:
         raise CheckpointError(
-            f"{directory} has no checkpoint: its run had not come to the first, or they were "
+            f"{directory} has no checkpoint: the run ended before the first one, or they were "
             "deleted. Train it, or give another run."
         )
     for problem in problems:

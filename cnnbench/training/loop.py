@@ -52,7 +52,7 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
                 train_metrics = _train_epoch(state, checkpoints, bar)
             if train_metrics.num_nonfinite:
                 examples = format_count(train_metrics.num_nonfinite, "example")
-                log.info(f"In epoch {epoch} the steps of {examples} are skipped: no finite loss.")
+                log.info(f"Epoch {epoch}: skipped the steps of {examples} with a non-finite loss.")
             evaluation_start_s = watch.spent("evaluation")
             with watch("evaluation"), engine.interruptible(state.signals):
                 eval_metrics = engine.evaluate(state.eval_examples, config.train.batch_size)

@@ -147,7 +147,7 @@ def _read(
     check_values(last)
     identity = configuration.job_identity
     if values is not None and identity(values) != identity(last["config"]):
-        problems.append(f"config.yaml is not what the run was trained with; {used}.")
+        problems.append(f"config.yaml differs from the configuration of the training; {used}.")
     has_best = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
     best = checkpoint.load(directory / "checkpoints" / "best.pt") if has_best else None
     return last["config"], ResumeState(last, best, problems, changes, is_finished)
@@ -157,7 +157,7 @@ def _require_epochs(directory: Path, config: Config, resume: ResumeState) -> Non
     """Check that train.epochs is not below the trained epochs, and that a checkpoint exists."""
     if resume.last is None and resume.is_finished:
         finished = describe_finished(directory)
-        raise CheckpointError(f"{finished} It has no checkpoint to train it longer from.")
+        raise CheckpointError(f"{finished} It has no checkpoint, so it cannot be trained longer.")
     epochs, step = config.train.epochs, 0 if resume.last is None else resume.last["step"]
     if epochs < resume.epochs + (step > 0):
         trained = format_count(resume.epochs, "epoch")

@@ -233,7 +233,7 @@ def _require_learning(config: Config, rows: list[Row]) -> None:
     if config.train.fail_if_not_learning and not last < 0.99 * first:
         raise DivergedError(
             f"The training loss did not fall by 1 %: {first:.4f} in the first epoch, {last:.4f} in "
-            "the last, and train.fail_if_not_learning=true asks that it does."
+            "the last, but train.fail_if_not_learning=true requires it."
         )
 
 
@@ -245,5 +245,5 @@ def _out_of_memory(config: Config, device: Device, error: RuntimeError) -> Confi
         f"{size} x {size} pixels: {reason}\n"
         f"{device.describe_memory()}\n"
         f"Lower train.batch_size={config.train.batch_size} or data.resize={size}. cnnbench summary "
-        "estimates what training takes; nothing is made smaller by itself."
+        "estimates the memory of training. The batch size is never reduced automatically."
     )

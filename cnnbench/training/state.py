@@ -143,7 +143,7 @@ def check_values(last: State) -> None:
     }
     wrong = " and ".join(key for key, is_sound in sound.items() if not is_sound)
     if wrong:
-        raise CheckpointError(f"{UNFIT}: cnnbench writes no such {wrong}.")
+        raise CheckpointError(f"{UNFIT}: invalid {wrong}.")
 
 
 def _is_row(value: Any) -> bool:
@@ -182,7 +182,7 @@ def restore(state: TrainingState, last: State, best: State | None) -> None:
     try:
         if best is not None:
             if not _is_row(best["row"]):
-                raise ValueError("best.pt does not say what it was chosen by")
+                raise ValueError("best.pt has no valid row of metrics")
             # Only to check that the weights fit: those of `last` replace them below.
             engine.eval_model.load_state_dict(best["model"])
         engine.model.load_state_dict(last["model"])
@@ -202,7 +202,7 @@ def restore(state: TrainingState, last: State, best: State | None) -> None:
                 torch.cuda.set_rng_state(generators["cuda"], device)
         state.rows = [{str(key): value for key, value in row.items()} for row in last["rows"]]
         if [row["epoch"] for row in state.rows] != list(range(1, len(state.rows) + 1)):
-            raise ValueError("its rows are not those of one epoch after the other")
+            raise ValueError("its rows do not number the epochs from 1")
         state.watch.add({str(part): float(seconds) for part, seconds in last["wall_s"].items()})
         state.step = max(0, int(last["step"]))
         state.train_s = float(last["train_s"])
@@ -220,9 +220,9 @@ def _check_progress(state: TrainingState) -> None:
     num_trained = min(state.step * state.batch_size, len(state.data.train))
     is_consistent = state.step == 0 or state.engine.train_metrics.examples == num_trained
     if state.step > state.steps_per_epoch or not is_consistent:
-        raise ValueError(f"no epoch of it has {state.step} such steps.")
+        raise ValueError(f"step {state.step} does not fit the batch size and the training examples")
     if any(f"{state.eval_part}_loss" not in row for row in state.rows):
-        raise ValueError("another part of the data was measured.")
+        raise ValueError("its rows evaluate another part of the data")
 
 
 def seed_for(seed: int, rank: int, epoch: int, step: int) -> int:
@@ -257,9 +257,9 @@ def _load_optimizer(optimizer: Optimizer, values: dict[int, dict[str, Any]]) -> 
         for key, value in state.items():
             shape = torch.Size() if key == "step" else weights[index].shape
             if value is not None and value.shape != shape:
-                raise ValueError(f"the optimizer's {key} has not the shape of its weights")
+                raise ValueError(f"the optimizer's {key} does not have the shape of its weights")
     if len({tuple(state) for state in values.values()}) > 1:
-        raise ValueError("the optimizer does not remember the same of all weights")
+        raise ValueError("the optimizer's state has other parts for some weights")
     optimizer_state = optimizer.state_dict()
     # State that the checkpoint lacks remains as initialized.
     state_dict = {**optimizer_state, "state": {**optimizer_state["state"], **values}}
