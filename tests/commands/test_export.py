@@ -116,7 +116,7 @@ def test_bf16_run_is_exported_in_fp32(
 ) -> None:
     precise = opened(run).engine.classify(CLOTHES)
     monkeypatch.setattr(device, "_multiplies_in_bf16", lambda: True)  # so that auto selects bf16
-    monkeypatch.setattr(device, "BF16_INTENSITY", 0)
+    monkeypatch.setattr(device, "MIN_BF16_INTENSITY", 0)
     forge(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["device"].update(precision="bf16"),

@@ -24,7 +24,7 @@ from cnnbench.config import (
 from cnnbench.config.fields import allowed_by, fields_of
 from cnnbench.errors import ConfigError
 from cnnbench.training import muon
-from cnnbench.training.muon import Muon, fallback_config, orthogonalise, split_parameters
+from cnnbench.training.muon import Muon, fallback_config, orthogonalize, split_parameters
 
 CONVOLUTIONS = [
     (8, 4, 3, 3),
@@ -199,7 +199,7 @@ def test_singular_values_come_near_one(
     rows: int, columns: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(muon, "_working_dtype", lambda device: dtype)
-    orthogonal = orthogonalise(
+    orthogonal = orthogonalize(
         matrices_with_singular_values(torch.linspace(5, 100, 16), rows, columns)
     )
     values = torch.linalg.svdvals(orthogonal)

@@ -32,7 +32,7 @@ from cnnbench.data.device_data import Examples
 from cnnbench.errors import CheckpointError, DivergedError
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import read_rows
-from cnnbench.runs.signals import Stopping
+from cnnbench.runs.signals import SignalGuard
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
@@ -92,7 +92,7 @@ class Training:
                 list(rows)
         return [{key: row[key] for key in row if key not in MEASURED} for row in state.rows]
 
-    def _stop_in(self, signals: Stopping, after: int | None, in_evaluation: bool) -> None:
+    def _stop_in(self, signals: SignalGuard, after: int | None, in_evaluation: bool) -> None:
         steps, evaluate, count = self.engine.steps, self.engine.evaluate, 0
 
         def stopped_steps(*arguments: Any) -> Iterator[int]:
