@@ -49,7 +49,7 @@ LITTLE = {
 }
 # of these the configuration is composed, or their jobs are listed, and that is all
 COMPOSED = {
-    "device.compile=on": "compiling takes half a minute; tests/training/test_engine_compile.py does it",
+    "device.compile=on": "compiling takes half a minute: see tests/training/test_engine_compile.py",
     "hydra/launcher=slurm": "needs a cluster; tests/sweeps/test_slurm_cluster.py starts one",
     "hydra/launcher=joblib": "16 jobs; tests/sweeps/test_sweep_runs.py runs some",
     "tracker=mlflow": "MLflow takes seconds to start; tests/trackers/test_mlflow.py does",

@@ -1,4 +1,4 @@
-"""Steps without a finite loss are left out, if train.on_nonfinite_loss=skip asks for it."""
+"""Steps with a non-finite loss are skipped if train.on_nonfinite_loss=skip."""
 
 import copy
 import math
@@ -8,117 +8,113 @@ import pytest
 import torch
 from helpers.config_changes import change
 from helpers.devices import EACH_DEVICE, MakeEngine
-from helpers.softmax_regression import by_hand, moved
+from helpers.softmax_regression import compute_softmax_regression, compute_update
 from torch import nn
 
-from cnnbench.config import Config, SgdConfig
+from cnnbench.config import Config
 from cnnbench.data.device_data import Examples
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
 
-
-@pytest.fixture
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+EACH_PRECISION = pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 
 
 @pytest.fixture
-def plain(config: Config) -> Config:
-    """Gradient descent that skips."""
-    change(config, optimizer=SgdConfig(lr=0.1, momentum=0.0, weight_decay=0.0))
-    change(config, train__on_nonfinite_loss="skip")
-    return config
+def skipping_config(sgd_config: Config) -> Config:
+    """Return gradient descent that skips steps with a non-finite loss."""
+    change(sgd_config, train__on_nonfinite_loss="skip")
+    return sgd_config
 
 
-def nan_at(engine: EagerEngine, step: int) -> None:
-    """Let the loss be NaN at a step, counted from 1."""
-    whole, count = engine.loss, 0
+def set_nan_loss_at(engine: EagerEngine, step: int) -> None:
+    """Make the loss NaN at a step, counted from 1."""
+    finite_loss, count = engine.loss, 0
 
     def loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         nonlocal count
         count += 1
-        return whole(logits, targets) * (torch.nan if count == step else 1.0)
+        return finite_loss(logits, targets) * (torch.nan if count == step else 1.0)
 
     engine.loss = loss
 
 
-SKIPPED_IN = pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-
-
 @EACH_DEVICE
-@SKIPPED_IN
-def test_a_step_without_a_finite_loss_is_skipped_if_that_is_asked_for(
+@EACH_PRECISION
+def test_step_with_nonfinite_loss_is_skipped(
     precision: str,
-    network: nn.Sequential,
-    plain: Config,
+    linear_network: nn.Sequential,
+    skipping_config: Config,
     device: Device,
     examples: Examples,
     make_engine: MakeEngine,
 ) -> None:
-    engine = make_engine(network, plain, replace(device, precision=precision))
-    nan_at(engine, 1)
-    assert not any(change.any() for change in moved(engine, examples))
+    engine = make_engine(linear_network, skipping_config, replace(device, precision=precision))
+    set_nan_loss_at(engine, 1)
+    weight, bias = compute_update(engine, examples)
+    assert not weight.any()
+    assert not bias.any()
 
 
-@SKIPPED_IN
-def test_skipped_steps_leave_statistics_and_momentum_alone(
-    precision: str, plain: Config, device: Device, examples: Examples, make_engine: MakeEngine
+@EACH_PRECISION
+def test_skipped_step_leaves_statistics_and_momentum_unchanged(
+    precision: str,
+    skipping_config: Config,
+    device: Device,
+    examples: Examples,
+    make_engine: MakeEngine,
 ) -> None:
-    change(plain, optimizer__momentum=0.9)
+    change(skipping_config, optimizer__momentum=0.9)
     network = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 4))
-    engine = make_engine(network, plain, replace(device, precision=precision))
-    nan_at(engine, 2)
+    engine = make_engine(network, skipping_config, replace(device, precision=precision))
+    set_nan_loss_at(engine, 2)
     engine.train_step(examples.images, examples.labels)
-    weights = {key: value.clone() for key, value in network.state_dict().items()}
-    momenta = [state["momentum_buffer"].clone() for state in engine.optimizers[0].state.values()]
+    weights = copy.deepcopy(network.state_dict())
+    states = list(engine.optimizers[0].state.values())
+    momenta = [state["momentum_buffer"].clone() for state in states]
     engine.train_step(examples.images, examples.labels)
-    assert all(torch.equal(weights[key], value) for key, value in network.state_dict().items())
-    assert all(
-        map(
-            torch.equal,
-            momenta,
-            [state["momentum_buffer"] for state in engine.optimizers[0].state.values()],
-        )
-    )
+    torch.testing.assert_close(network.state_dict(), weights, rtol=0, atol=0)
+    for state, momentum in zip(states, momenta, strict=True):
+        assert torch.equal(state["momentum_buffer"], momentum)
 
 
-def test_what_is_skipped_is_counted_and_not_in_the_mean_loss(
-    network: nn.Sequential,
-    plain: Config,
+def test_skipped_examples_are_counted_and_excluded_from_the_mean_loss(
+    linear_network: nn.Sequential,
+    skipping_config: Config,
     device: Device,
     examples: Examples,
     make_engine: MakeEngine,
 ) -> None:
-    engine = make_engine(network, plain, device)
-    expected, _, _ = by_hand(network, examples)
-    nan_at(engine, 2)
+    engine = make_engine(linear_network, skipping_config, device)
+    expected, _, _ = compute_softmax_regression(linear_network, examples)
+    set_nan_loss_at(engine, 2)
     for _ in range(2):
         engine.train_step(examples.images, examples.labels, weight=0.0)
     metrics = engine.train_metrics.compute()
     assert (metrics.loss, metrics.num_nonfinite) == (pytest.approx(expected.loss, rel=1e-5), 21)
 
 
-def test_if_all_is_skipped_there_is_no_loss(
-    network: nn.Sequential,
-    plain: Config,
+def test_loss_is_nan_if_all_steps_are_skipped(
+    linear_network: nn.Sequential,
+    skipping_config: Config,
     device: Device,
     examples: Examples,
     make_engine: MakeEngine,
 ) -> None:
-    engine = make_engine(network, plain, device)
-    nan_at(engine, 1)
+    engine = make_engine(linear_network, skipping_config, device)
+    set_nan_loss_at(engine, 1)
     engine.train_step(examples.images, examples.labels)
     assert math.isnan(engine.train_metrics.compute().loss)
 
 
-def test_steps_that_are_not_skipped_are_the_same_to_the_bit(
-    network: nn.Sequential,
-    plain: Config,
+def test_step_with_finite_loss_has_the_same_bits_with_and_without_skipping(
+    linear_network: nn.Sequential,
+    skipping_config: Config,
     device: Device,
     examples: Examples,
     make_engine: MakeEngine,
 ) -> None:
-    skipping = moved(make_engine(copy.deepcopy(network), plain, device), examples)
-    change(plain, train__on_nonfinite_loss="stop")
-    assert all(map(torch.equal, moved(make_engine(network, plain, device), examples), skipping))
+    engine = make_engine(copy.deepcopy(linear_network), skipping_config, device)
+    skipping = compute_update(engine, examples)
+    change(skipping_config, train__on_nonfinite_loss="stop")
+    stopping = compute_update(make_engine(linear_network, skipping_config, device), examples)
+    assert all(map(torch.equal, stopping, skipping))
