@@ -1,6 +1,7 @@
 """Fixtures for tests of training: a small configuration, random images and an engine."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from helpers.config_changes import change
 from helpers.devices import MakeEngine
 from helpers.paths import CONF
+from helpers.training_states import StartTraining, make_state
 from hydra import compose, initialize_config_dir
 from torch import nn
 
@@ -16,9 +18,12 @@ from cnnbench.config import Config, SgdConfig
 from cnnbench.data.augment import Augment
 from cnnbench.data.device_data import Examples
 from cnnbench.data.preprocess import Preprocess
-from cnnbench.training.device import Device
+from cnnbench.runs.directory import RunDirectory
+from cnnbench.training import loop
+from cnnbench.training.device import Device, resolve_device, setup_device
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.optimizers import make_optimizers
+from cnnbench.training.state import Row
 
 SMALL = [
     "model=mlp",
@@ -113,3 +118,33 @@ def make_engine() -> MakeEngine:
         return engine_class(model, optimizers, preprocess, augment, device, config)
 
     return make
+
+
+@pytest.fixture
+def run_directory(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(tmp_path / "run")
+
+
+@pytest.fixture
+def start_training(
+    config: Config,
+    device: Device,
+    examples: Examples,
+    run_directory: RunDirectory,
+    make_engine: MakeEngine,
+) -> StartTraining:
+    """Return a function that gives a new engine, of a network with dropout, and its rows.
+
+    The random images are both the training and the validation set.
+    """
+    change(config, device__name=device.torch_device.type)
+
+    def start() -> tuple[EagerEngine, Iterator[Row]]:
+        setup_device(resolve_device(config.device), config.device, config.seed)
+        network = nn.Sequential(
+            nn.Flatten(), nn.Linear(16, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 4)
+        )
+        engine = make_engine(network, config, device)
+        return engine, loop.fit(make_state(config, engine, examples, run_directory))
+
+    return start
