@@ -46,5 +46,6 @@ def collect_rows(start: StartTraining) -> list[Row]:
 
 def drop_measured(rows: list[Row]) -> list[Row]:
     """Return the rows without the columns that differ from run to run."""
-    kept = [key for key in rows[0] if key not in MEASURED_COLUMNS]
-    return [{key: row[key] for key in kept} for row in rows]
+    return [
+        {key: value for key, value in row.items() if key not in MEASURED_COLUMNS} for row in rows
+    ]

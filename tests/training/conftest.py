@@ -1,6 +1,7 @@
 """Fixtures for tests of training: a small configuration, random images and an engine."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import torch
 from helpers.config_changes import change
 from helpers.devices import MakeEngine
 from helpers.paths import CONF
+from helpers.resumable_training import NewTraining, ResumableTraining
+from helpers.tape_engine import Net
 from helpers.training_states import StartTraining, make_state
 from hydra import compose, initialize_config_dir
 from torch import nn
 
 from cnnbench import config as configuration
-from cnnbench.config import Config, SgdConfig
+from cnnbench.config import Config, CosineConfig, NesterovConfig, SgdConfig
 from cnnbench.data.augment import Augment
 from cnnbench.data.device_data import Examples
 from cnnbench.data.preprocess import Preprocess
@@ -148,3 +151,27 @@ def start_training(
         return engine, loop.fit(make_state(config, engine, examples, run_directory))
 
     return start
+
+
+@pytest.fixture
+def new_training(
+    tmp_path: Path, config: Config, device: Device, examples: Examples, make_engine: MakeEngine
+) -> NewTraining:
+    """Return a factory of trainings in which everything with a state takes part.
+
+    That is momentum, a schedule, dropout, batch statistics, augmentation and averaged weights.
+    """
+    change(config, optimizer=NesterovConfig(lr=0.1, momentum=0.9, weight_decay=0.0))
+    change(config, scheduler=CosineConfig(min_lr_ratio=0.0, warmup_epochs=0.5))
+    change(config, augment__hflip=True, augment__mixup=0.4)
+    change(config, train__epochs=3, train__ema_decay=0.8)
+
+    def new(
+        name: str, engine_class: type[EagerEngine] = EagerEngine, precision: str = "fp32"
+    ) -> ResumableTraining:
+        def make() -> EagerEngine:
+            return make_engine(Net(), config, replace(device, precision=precision), engine_class)
+
+        return ResumableTraining(tmp_path / name, config, examples, make)
+
+    return new
