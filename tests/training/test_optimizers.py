@@ -132,7 +132,7 @@ def test_gradients_that_overflow_in_the_first_step_leave_the_momentum_at_zero(
     )
     scaler = torch.amp.GradScaler(device.torch_device.type)
     before = weights.detach().clone()
-    scaler.scale((weights * torch.inf).sum()).backward()  # type: ignore[no-untyped-call]  # so in torch
+    scaler.scale((weights * torch.inf).sum()).backward()  # type: ignore[no-untyped-call]
     scaler.step(optimizer)
     assert not optimizer.state[weights]["momentum_buffer"].any()
     assert torch.equal(weights, before)
