@@ -1,6 +1,6 @@
-"""The command under torchrun itself: its signals, its restarts, and what a person sees.
+"""Runs under torchrun: signals, restarts and output.
 
-tests/training/test_distributed_runs.py has the same, quicker, with ranks that are forked.
+tests/training/test_distributed_runs.py tests more, with forked ranks, which start faster.
 """
 
 import json
@@ -20,28 +20,29 @@ from helpers.two_process_runs import Done, told_apart
 
 from cnnbench.runs.reading import read_status
 
-# 4 epochs of a second: long enough to be struck after the first checkpoint
+# Each of the 4 epochs takes a second: long enough for a signal after the first checkpoint.
 JOB = (
-    *(
-        "model=lenet_relu",
-        "data=sample",
-        "data.train_examples=1500",
-        "data.validation=30",
-        "data.test_examples=30",
-    ),
-    *(
-        "train.batch_size=10",
-        "train.epochs=4",
-        "optimizer=momentum",
-        "optimizer.lr=0.02",
-        "device=cpu",
-    ),
+    "model=lenet_relu",
+    "data=sample",
+    "data.train_examples=1500",
+    "data.validation=30",
+    "data.test_examples=30",
+    "train.batch_size=10",
+    "train.epochs=4",
+    "optimizer=momentum",
+    "optimizer.lr=0.02",
+    "device=cpu",
     "device.precision=fp32",
 )
 
 
-def torchrun(folder: Path, *words: str, strike: Callable[[int], None] | None = None) -> Done:
-    """torchrun with two processes; `strike` is called with its process id once there is a checkpoint."""
+def torchrun(
+    folder: Path, *arguments: str, after_checkpoint: Callable[[int], None] | None = None
+) -> Done:
+    """Run torchrun with two ranks.
+
+    `after_checkpoint` is called with torchrun's process id once there is a checkpoint.
+    """
     port = told_apart(2)[0]["MASTER_PORT"]
     command = [
         sys.executable,
@@ -49,10 +50,10 @@ def torchrun(folder: Path, *words: str, strike: Callable[[int], None] | None = N
         "torch.distributed.run",
         "--nproc-per-node=2",
         f"--master-port={port}",
-        *words,
+        *arguments,
     ]
     environment = clean_environment(folder)
-    del environment["PYTHONWARNINGS"]  # torchrun has some of its own
+    del environment["PYTHONWARNINGS"]  # torchrun itself emits warnings
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -61,104 +62,108 @@ def torchrun(folder: Path, *words: str, strike: Callable[[int], None] | None = N
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    if strike is not None:
+    if after_checkpoint is not None:
         while process.poll() is None and not list(folder.glob("**/last.pt")):
             time.sleep(0.01)
-        strike(process.pid)
+        after_checkpoint(process.pid)
     output, errors = process.communicate(timeout=120)
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
-def kill_second(torchrun: int) -> None:
-    """SIGKILL to the process of rank 1 that this torchrun has started."""
+def kill_rank_1(torchrun: int) -> None:
+    """Send SIGKILL to the process of rank 1 that this torchrun has started."""
     children = Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split()
-    (second,) = (
+    (rank_1,) = (
         pid
         for pid in children
         if b"RANK=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     )
-    os.kill(int(second), signal.SIGKILL)
+    os.kill(int(rank_1), signal.SIGKILL)
 
 
-def interrupt(torchrun: int) -> None:
+def send_sigint(torchrun: int) -> None:
     os.kill(torchrun, signal.SIGINT)
 
 
-def hang_up(torchrun: int) -> None:
+def send_sighup(torchrun: int) -> None:
     os.kill(torchrun, signal.SIGHUP)
 
 
-def ours(done: Done) -> list[str]:
-    """The lines on stderr that are not torchrun's."""
-    return [
-        line
-        for line in done.stderr.splitlines()
-        if line.startswith(("cnnbench: ", "cnnbench (", "To resume: "))
-    ]
+def filter_cnnbench_lines(done: Done) -> list[str]:
+    """Return the lines on stderr that are not torchrun's."""
+    prefixes = ("cnnbench: ", "cnnbench (", "To resume: ")
+    return [line for line in done.stderr.splitlines() if line.startswith(prefixes)]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nothing interrupts."""
-    folder = tmp_path_factory.mktemp("whole")
+def uninterrupted_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a run that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     done = torchrun(folder, "-m", "cnnbench", *JOB, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
 
 @pytest.mark.slow
-def test_threads_of_a_rank_spin_briefly(whole: Path) -> None:
-    assert json.loads((whole / "environment.json").read_text())["openmp"] == {
-        "GOMP_SPINCOUNT": "20000"
-    }
+def test_each_rank_sets_a_short_openmp_spin_count(uninterrupted_run: Path) -> None:
+    environment = json.loads((uninterrupted_run / "environment.json").read_text())
+    assert environment["openmp"] == {"GOMP_SPINCOUNT": "20000"}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of torchrun in /proc")
-def test_what_torchrun_restarts_goes_on_in_its_directory_to_the_same_bits(
-    tmp_path: Path, whole: Path
+def test_restarted_run_resumes_in_its_directory_with_the_same_bits(
+    tmp_path: Path, uninterrupted_run: Path
 ) -> None:
-    done = torchrun(tmp_path, "--max-restarts=1", "-m", "cnnbench", *JOB, strike=kill_second)
+    job = ("--max-restarts=1", "-m", "cnnbench", *JOB)
+    done = torchrun(tmp_path, *job, after_checkpoint=kill_rank_1)
     assert done.returncode == 0, done.stderr
     (run,) = (status.parent for status in (tmp_path / "outputs").glob("*/*/status.json"))
     assert json.loads((run / "environment.json").read_text())["continued"][0]["epoch"] >= 1
-    assert differences(run, whole) == []
+    assert differences(run, uninterrupted_run) == []
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_prints_the_command_of_torchrun_that_goes_on(
-    tmp_path: Path, whole: Path
+def test_ctrl_c_saves_and_prints_the_torchrun_command_that_resumes(
+    tmp_path: Path, uninterrupted_run: Path
 ) -> None:
-    struck = torchrun(tmp_path, "-m", "cnnbench", *JOB, "hydra.run.dir=run", strike=interrupt)
-    *_, printed, interrupted = ours(struck)
-    assert interrupted == "cnnbench: interrupted"
-    words = shlex.split(printed.removeprefix("To resume: "))
-    assert words[:2] == ["torchrun", "--nproc-per-node=2"]
-    done = torchrun(tmp_path, *words[2:])
+    job = ("-m", "cnnbench", *JOB, "hydra.run.dir=run")
+    interrupted = torchrun(tmp_path, *job, after_checkpoint=send_sigint)
+    *_, hint, last_line = filter_cnnbench_lines(interrupted)
+    assert last_line == "cnnbench: interrupted"
+    command = shlex.split(hint.removeprefix("To resume: "))
+    assert command[:2] == ["torchrun", "--nproc-per-node=2"]
+    done = torchrun(tmp_path, *command[2:])
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", whole) == []
+    assert differences(tmp_path / "run", uninterrupted_run) == []
 
 
 @pytest.mark.slow
-def test_a_closed_terminal_saves_what_the_processes_have_done(tmp_path: Path, whole: Path) -> None:
-    struck = torchrun(tmp_path, "-m", "cnnbench", *JOB, "hydra.run.dir=run", strike=hang_up)
-    assert struck.returncode != 0
+def test_closed_terminal_saves_a_checkpoint_to_resume_from(
+    tmp_path: Path, uninterrupted_run: Path
+) -> None:
+    job = ("-m", "cnnbench", *JOB, "hydra.run.dir=run")
+    interrupted = torchrun(tmp_path, *job, after_checkpoint=send_sighup)
+    assert interrupted.returncode != 0
     assert read_status(tmp_path / "run")["state"] == "interrupted"
     log = (tmp_path / "run" / "train.log").read_text("utf-8")
-    (printed,) = (line for line in log.splitlines() if "To resume: " in line)
-    done = torchrun(tmp_path, *shlex.split(printed.partition("torchrun --nproc-per-node=2 ")[2]))
+    (hint,) = (line for line in log.splitlines() if "To resume: " in line)
+    _, _, arguments = hint.partition("torchrun --nproc-per-node=2 ")
+    done = torchrun(tmp_path, *shlex.split(arguments))
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", whole) == []
+    assert differences(tmp_path / "run", uninterrupted_run) == []
 
 
 @pytest.mark.slow
-def test_a_mistake_is_told_once(tmp_path: Path) -> None:
+def test_configuration_error_is_printed_once_by_torchrun(tmp_path: Path) -> None:
     done = torchrun(tmp_path, "-m", "cnnbench", "train.epochs=0")
-    assert ours(done) == ["cnnbench: train.epochs=0 is out of range. It must be at least 1."]
+    assert filter_cnnbench_lines(done) == [
+        "cnnbench: train.epochs=0 is out of range. It must be at least 1."
+    ]
 
 
 @pytest.mark.slow
-def test_help_is_printed_once_and_ends_all_processes(tmp_path: Path) -> None:
+def test_help_is_printed_once_and_ends_all_ranks(tmp_path: Path) -> None:
     done = torchrun(tmp_path, "-m", "cnnbench", "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("usage: cnnbench [COMMAND]") == 1

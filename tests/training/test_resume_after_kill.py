@@ -16,45 +16,45 @@ from cnnbench.runs.reading import read_status
 from cnnbench.training import checkpoint
 
 SMALL = (
-    *(
-        "data=sample",
-        "data.train_examples=250",
-        "data.validation=90",
-        "data.test_examples=90",
-        "device=cpu",
-    ),
-    *("train.batch_size=32", "train.epochs=3", "train.checkpoint_every.steps=3"),
+    "data=sample",
+    "data.train_examples=250",
+    "data.validation=90",
+    "data.test_examples=90",
+    "device=cpu",
+    "train.batch_size=32",
+    "train.epochs=3",
+    "train.checkpoint_every.steps=3",
 )
 RECIPES = {
     "batch_norm_dropout_average": (
-        *(
-            "model=densenet40",
-            "model.depth=7",
-            "model.growth_rate=4",
-            "model.dropout=0.2",
-            "augment=hflip_translate",
-        ),
-        *("optimizer=adamw", "optimizer.lr=0.01", "scheduler=cosine", "train.ema_decay=0.9"),
+        "model=densenet40",
+        "model.depth=7",
+        "model.growth_rate=4",
+        "model.dropout=0.2",
+        "augment=hflip_translate",
+        "optimizer=adamw",
+        "optimizer.lr=0.01",
+        "scheduler=cosine",
+        "train.ema_decay=0.9",
     ),
     "momentum_measured_on_the_test_set": (
-        *(
-            "model=bn_lenet",
-            "data.validation=0",
-            "optimizer=momentum",
-            "optimizer.lr=0.1",
-            "augment=cutmix",
-        ),
-        *("scheduler=step", "train.checkpoint_every.epochs=null"),
+        "model=bn_lenet",
+        "data.validation=0",
+        "optimizer=momentum",
+        "optimizer.lr=0.1",
+        "augment=cutmix",
+        "scheduler=step",
+        "train.checkpoint_every.epochs=null",
     ),
     "muon_mixed_images_skipping": (
-        *(
-            "model=lenet_relu",
-            "augment=mixup",
-            "augment.random_erasing=0.5",
-            "optimizer=muon",
-            "optimizer.lr=0.02",
-        ),
-        *("scheduler=onecycle", "train.on_nonfinite_loss=skip", "train.grad_clip_norm=1"),
+        "model=lenet_relu",
+        "augment=mixup",
+        "augment.random_erasing=0.5",
+        "optimizer=muon",
+        "optimizer.lr=0.02",
+        "scheduler=onecycle",
+        "train.on_nonfinite_loss=skip",
+        "train.grad_clip_norm=1",
     ),
 }
 
