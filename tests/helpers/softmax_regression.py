@@ -8,10 +8,10 @@ from torch.nn import functional
 from cnnbench.data.device_data import Examples
 from cnnbench.training.engine import EagerEngine, Metrics
 
-__all__ = ["assert_metrics_close", "compute_softmax_regression", "compute_update"]
+__all__ = ["assert_metrics_close", "compute_expected", "measure_update"]
 
 
-def compute_softmax_regression(
+def compute_expected(
     network: nn.Sequential, examples: Examples
 ) -> tuple[Metrics, torch.Tensor, torch.Tensor]:
     """Return mean loss and accuracy, and the gradients of the weight and the bias."""
@@ -25,7 +25,7 @@ def compute_softmax_regression(
     return Metrics(loss, accuracy), (error.T @ inputs).float(), error.sum(dim=0).float()
 
 
-def compute_update(
+def measure_update(
     engine: EagerEngine, examples: Examples, **arguments: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Train one step on all the examples; return the change of the weight and of the bias."""

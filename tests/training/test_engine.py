@@ -10,8 +10,8 @@ from helpers.config_changes import change
 from helpers.devices import EACH_DEVICE, MakeEngine
 from helpers.softmax_regression import (
     assert_metrics_close,
-    compute_softmax_regression,
-    compute_update,
+    compute_expected,
+    measure_update,
 )
 from torch import nn
 from torch.nn import functional
@@ -37,7 +37,7 @@ def test_train_metrics_average_over_examples_with_a_smaller_last_batch(
     engine = make_engine(linear_network, sgd_config, device)
     for images, labels in examples.batches_in_order(8):
         engine.train_step(images, labels)
-    expected, _, _ = compute_softmax_regression(linear_network, examples)
+    expected, _, _ = compute_expected(linear_network, examples)
     assert_metrics_close(engine.train_metrics.compute(), expected)
 
 
@@ -53,7 +53,7 @@ def test_reset_clears_train_metrics(
     engine.train_step(examples.images, torch.zeros_like(examples.labels))
     engine.train_metrics.reset()
     engine.train_step(examples.images, examples.labels)
-    expected, _, _ = compute_softmax_regression(linear_network, examples)
+    expected, _, _ = compute_expected(linear_network, examples)
     assert_metrics_close(engine.train_metrics.compute(), expected)
 
 
@@ -66,8 +66,8 @@ def test_sgd_step_is_the_computed_gradient_times_lr(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(linear_network, sgd_config, device)
-    _, weight_gradient, bias_gradient = compute_softmax_regression(linear_network, examples)
-    weight, bias = compute_update(engine, examples)
+    _, weight_gradient, bias_gradient = compute_expected(linear_network, examples)
+    weight, bias = measure_update(engine, examples)
     assert_close(weight, -LR * weight_gradient)
     assert_close(bias, -LR * bias_gradient)
 
@@ -80,9 +80,9 @@ def test_gradients_do_not_accumulate_over_steps(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(linear_network, sgd_config, device)
-    compute_update(engine, examples)
-    _, weight_gradient, _ = compute_softmax_regression(linear_network, examples)
-    assert_close(compute_update(engine, examples)[0], -LR * weight_gradient)
+    measure_update(engine, examples)
+    _, weight_gradient, _ = compute_expected(linear_network, examples)
+    assert_close(measure_update(engine, examples)[0], -LR * weight_gradient)
 
 
 def test_weight_of_a_step_scales_its_update(
@@ -93,8 +93,8 @@ def test_weight_of_a_step_scales_its_update(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(linear_network, sgd_config, device)
-    _, weight_gradient, _ = compute_softmax_regression(linear_network, examples)
-    weight, _ = compute_update(engine, examples, weight=0.25)
+    _, weight_gradient, _ = compute_expected(linear_network, examples)
+    weight, _ = measure_update(engine, examples, weight=0.25)
     assert_close(weight, -LR * 0.25 * weight_gradient)
 
 
@@ -106,8 +106,8 @@ def test_weight_of_a_step_does_not_scale_the_reported_loss(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(linear_network, sgd_config, device)
-    expected, _, _ = compute_softmax_regression(linear_network, examples)
-    compute_update(engine, examples, weight=0.25)
+    expected, _, _ = compute_expected(linear_network, examples)
+    measure_update(engine, examples, weight=0.25)
     assert_metrics_close(engine.train_metrics.compute(), expected)
 
 
@@ -121,9 +121,9 @@ def test_l1_penalty_shrinks_weights_but_not_biases(
 ) -> None:
     change(sgd_config, train__l1=0.05)
     engine = make_engine(linear_network, sgd_config, device)
-    _, weight_gradient, bias_gradient = compute_softmax_regression(linear_network, examples)
+    _, weight_gradient, bias_gradient = compute_expected(linear_network, examples)
     signs = linear_network[1].weight.detach().sign()
-    weight, bias = compute_update(engine, examples)
+    weight, bias = measure_update(engine, examples)
     assert_close(weight, -LR * (weight_gradient + 0.05 * signs))
     assert_close(bias, -LR * bias_gradient)
 
@@ -149,7 +149,7 @@ def test_auxiliary_loss_has_weight_0_3(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(WithAuxiliary(linear_network), sgd_config, device)
-    _, weight_gradient, _ = compute_softmax_regression(linear_network, examples)
+    _, weight_gradient, _ = compute_expected(linear_network, examples)
     before = linear_network[1].weight.detach().clone()
     engine.train_step(examples.images, examples.labels)
     assert_close(linear_network[1].weight - before, -LR * 1.3 * weight_gradient)
@@ -162,7 +162,7 @@ def test_reported_loss_excludes_the_auxiliary_loss(
     examples: Examples,
     make_engine: MakeEngine,
 ) -> None:
-    expected, _, _ = compute_softmax_regression(linear_network, examples)
+    expected, _, _ = compute_expected(linear_network, examples)
     engine = make_engine(WithAuxiliary(linear_network), sgd_config, device)
     engine.train_step(examples.images, examples.labels)
     assert_metrics_close(engine.train_metrics.compute(), expected)
@@ -177,8 +177,8 @@ def test_reported_loss_excludes_the_l1_penalty(
 ) -> None:
     change(sgd_config, train__l1=0.05)
     engine = make_engine(linear_network, sgd_config, device)
-    expected, _, _ = compute_softmax_regression(linear_network, examples)
-    compute_update(engine, examples)
+    expected, _, _ = compute_expected(linear_network, examples)
+    measure_update(engine, examples)
     assert_metrics_close(engine.train_metrics.compute(), expected)
 
 
@@ -211,9 +211,9 @@ def test_step_trains_on_augmented_images_and_mixed_targets(
 ) -> None:
     engine = make_engine(linear_network, sgd_config, device)
     mirrored = Examples(examples.images.flip(-1), examples.labels)
-    _, weight_gradient, _ = compute_softmax_regression(linear_network, mirrored)
+    _, weight_gradient, _ = compute_expected(linear_network, mirrored)
     engine.augment = lambda images, labels: (images.flip(-1), functional.one_hot(labels, 4).float())
-    assert_close(compute_update(engine, examples)[0], -LR * weight_gradient)
+    assert_close(measure_update(engine, examples)[0], -LR * weight_gradient)
 
 
 @EACH_DEVICE
@@ -225,7 +225,7 @@ def test_gradient_above_grad_clip_norm_is_scaled_down_to_it(
     make_engine: MakeEngine,
 ) -> None:
     change(sgd_config, train__grad_clip_norm=0.01)
-    weight, bias = compute_update(make_engine(linear_network, sgd_config, device), examples)
+    weight, bias = measure_update(make_engine(linear_network, sgd_config, device), examples)
     norm = (weight.square().sum() + bias.square().sum()).sqrt().item()
     assert norm == pytest.approx(LR * 0.01, rel=1e-3)
 
@@ -238,9 +238,9 @@ def test_gradient_below_grad_clip_norm_is_unchanged(
     make_engine: MakeEngine,
 ) -> None:
     change(sgd_config, train__grad_clip_norm=100.0)
-    _, weight_gradient, _ = compute_softmax_regression(linear_network, examples)
+    _, weight_gradient, _ = compute_expected(linear_network, examples)
     engine = make_engine(linear_network, sgd_config, device)
-    assert_close(compute_update(engine, examples)[0], -LR * weight_gradient)
+    assert_close(measure_update(engine, examples)[0], -LR * weight_gradient)
 
 
 def test_endless_steps_continue_after_an_epoch() -> None:

@@ -8,8 +8,8 @@ from helpers.config_changes import change
 from helpers.devices import EACH_DEVICE, MakeEngine
 from helpers.softmax_regression import (
     assert_metrics_close,
-    compute_softmax_regression,
-    compute_update,
+    compute_expected,
+    measure_update,
 )
 from torch import nn
 from torch.nn import functional
@@ -28,7 +28,7 @@ def test_evaluation_averages_over_examples_with_a_smaller_last_batch(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(linear_network, sgd_config, device)
-    expected, _, _ = compute_softmax_regression(linear_network, examples)
+    expected, _, _ = compute_expected(linear_network, examples)
     assert_metrics_close(engine.evaluate(examples, batch_size=8), expected)
 
 
@@ -82,7 +82,7 @@ def test_evaluation_disables_dropout(
     make_engine: MakeEngine,
 ) -> None:
     on_cpu = Examples(examples.images.cpu(), examples.labels.cpu())
-    expected, _, _ = compute_softmax_regression(linear_network, on_cpu)
+    expected, _, _ = compute_expected(linear_network, on_cpu)
     engine = make_engine(nn.Sequential(nn.Dropout(0.9), *linear_network), sgd_config, device)
     engine.model.train()
     assert_metrics_close(engine.evaluate(examples, 8), expected)
@@ -96,7 +96,7 @@ def test_evaluation_does_not_augment_images(
     make_engine: MakeEngine,
 ) -> None:
     change(sgd_config, augment__hflip=True, augment__translate=1, augment__mixup=1.0)
-    expected, _, _ = compute_softmax_regression(linear_network, examples)
+    expected, _, _ = compute_expected(linear_network, examples)
     engine = make_engine(linear_network, sgd_config, device)
     assert_metrics_close(engine.evaluate(examples, 8), expected)
 
@@ -125,7 +125,7 @@ def test_evaluation_uses_averaged_weights(
     make_engine: MakeEngine,
 ) -> None:
     change(sgd_config, train__ema_decay=1.0)  # the average stays at the initial weights
-    expected, _, _ = compute_softmax_regression(linear_network, examples)
+    expected, _, _ = compute_expected(linear_network, examples)
     engine = make_engine(linear_network, sgd_config, device)
-    compute_update(engine, examples)
+    measure_update(engine, examples)
     assert_metrics_close(engine.evaluate(examples, 8), expected)

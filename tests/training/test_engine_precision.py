@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.config_changes import change
 from helpers.devices import EACH_DEVICE, MakeEngine
-from helpers.softmax_regression import compute_softmax_regression, compute_update
+from helpers.softmax_regression import compute_expected, measure_update
 from torch import nn
 
 from cnnbench.config import (
@@ -67,8 +67,8 @@ def test_sgd_step_in_half_precision_is_near_the_computed_one(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(linear_network, sgd_config, replace(device, precision=precision))
-    _, weight_gradient, _ = compute_softmax_regression(linear_network, examples)
-    weight, _ = compute_update(engine, examples)
+    _, weight_gradient, _ = compute_expected(linear_network, examples)
+    weight, _ = measure_update(engine, examples)
     torch.testing.assert_close(weight, -LR * weight_gradient, rtol=0.02, atol=2e-4)
 
 
@@ -114,7 +114,7 @@ def test_gradients_too_small_for_fp16_are_scaled(
     engine = make_engine(linear_network, sgd_config, replace(device, precision="fp16"))
     loss = engine.loss
     engine.loss = lambda logits, labels: 1e-9 * loss(logits, labels)
-    weight, _ = compute_update(engine, examples)
+    weight, _ = measure_update(engine, examples)
     assert weight.any(dim=0).all()
 
 
@@ -127,6 +127,6 @@ def test_gradients_in_fp16_are_unscaled_before_clipping(
 ) -> None:
     change(sgd_config, train__grad_clip_norm=0.01)
     engine = make_engine(linear_network, sgd_config, replace(device, precision="fp16"))
-    weight, bias = compute_update(engine, examples)
+    weight, bias = measure_update(engine, examples)
     norm = (weight.square().sum() + bias.square().sum()).sqrt().item()
     assert norm == pytest.approx(LR * 0.01, rel=1e-2)

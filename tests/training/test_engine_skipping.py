@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.config_changes import change
 from helpers.devices import EACH_DEVICE, MakeEngine
-from helpers.softmax_regression import compute_softmax_regression, compute_update
+from helpers.softmax_regression import compute_expected, measure_update
 from torch import nn
 
 from cnnbench.config import Config
@@ -50,7 +50,7 @@ def test_step_with_nonfinite_loss_is_skipped(
 ) -> None:
     engine = make_engine(linear_network, skipping_config, replace(device, precision=precision))
     set_nan_loss_at(engine, 1)
-    weight, bias = compute_update(engine, examples)
+    weight, bias = measure_update(engine, examples)
     assert not weight.any()
     assert not bias.any()
 
@@ -85,7 +85,7 @@ def test_skipped_examples_are_counted_and_excluded_from_the_mean_loss(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(linear_network, skipping_config, device)
-    expected, _, _ = compute_softmax_regression(linear_network, examples)
+    expected, _, _ = compute_expected(linear_network, examples)
     set_nan_loss_at(engine, 2)
     for _ in range(2):
         engine.train_step(examples.images, examples.labels, weight=0.0)
@@ -114,7 +114,7 @@ def test_step_with_finite_loss_has_the_same_bits_with_and_without_skipping(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(copy.deepcopy(linear_network), skipping_config, device)
-    skipping = compute_update(engine, examples)
+    skipping = measure_update(engine, examples)
     change(skipping_config, train__on_nonfinite_loss="stop")
-    stopping = compute_update(make_engine(linear_network, skipping_config, device), examples)
+    stopping = measure_update(make_engine(linear_network, skipping_config, device), examples)
     assert all(map(torch.equal, stopping, skipping))
