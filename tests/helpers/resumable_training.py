@@ -77,7 +77,7 @@ class ResumableTraining:
         self.engine.steps, self.engine.evaluate = steps_with_signal, evaluate_or_interrupt
 
     def load_compared(self) -> State:
-        """Return what must have the same bits in the newest checkpoint."""
+        """Return the values of the newest checkpoint whose bits are compared."""
         state, _ = checkpoint.load_newest(self.run.checkpoints)
         assert state is not None
         return {key: state[key] for key in COMPARED_KEYS}

@@ -52,7 +52,10 @@ def _restore_process_settings() -> Iterator[None]:
     precisions = matmul.fp32_precision, conv.fp32_precision
     algorithms = cudnn.benchmark, cudnn.deterministic
     torch.set_num_threads(1)  # small tensors are quickest with one
-    conv.fp32_precision, cudnn.deterministic = "ieee", True  # as exact as the CPU
+    conv.fp32_precision, cudnn.deterministic = (
+        "ieee",
+        True,
+    )  # convolutions are as exact as on the CPU
     with torch.random.fork_rng(devices=[]):
         yield
     torch.set_num_threads(threads)

@@ -15,7 +15,7 @@ from cnnbench.training import checkpoint
 
 
 def make_state() -> dict[str, Any]:
-    """Return each kind of value in a run's checkpoint: Adam's state, rows, generators."""
+    """Return a state with every kind of value in a run's checkpoint."""
     torch.manual_seed(0)
     network = nn.Linear(3, 2)
     optimizer = torch.optim.Adam(network.parameters(), betas=(0.8, 0.9))

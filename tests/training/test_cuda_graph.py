@@ -77,7 +77,10 @@ def make_prepared(
 
 
 def train(engine: EagerEngine, examples: Examples, epochs: int = 20) -> list[float]:
-    """Return the loss of each epoch of three steps, the last of five examples; each has its lr."""
+    """Train with a different learning rate at each step; return the loss of each epoch.
+
+    An epoch has three steps, the last of five examples.
+    """
     losses = []
     for epoch in range(1, epochs + 1):
         engine.train_metrics.reset()

@@ -267,7 +267,7 @@ def test_fp32_disables_tf32_in_all_libraries(config: Config) -> None:
 
 def fill_memory(mebibytes: int) -> None:
     """Allocate and free this much memory."""
-    torch.ones(mebibytes * 2**18)  # each is of 4 bytes
+    torch.ones(mebibytes * 2**18)  # an element has 4 bytes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset the peak of a process")

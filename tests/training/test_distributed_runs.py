@@ -91,7 +91,7 @@ def single_run(forks: ForkServer, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def two_rank_run(forks: ForkServer, folder: Path) -> tuple[list[Done], Path]:
-    """Return two ranks that have ended, and the directory of their run."""
+    """Return the finished processes of two ranks, and the directory of their run."""
     ranks = run_together(forks, *JOB, folder=folder / "two_ranks")
     assert_success(ranks)
     return ranks, folder / "two_ranks" / "run"

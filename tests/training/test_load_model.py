@@ -84,7 +84,7 @@ def test_damaged_last_checkpoint_is_reported_and_the_previous_one_used(
     last, previous = (interrupted / "checkpoints" / f"{name}.pt" for name in ("last", "previous"))
     last.write_bytes(b"damaged")
     trained = load(interrupted)
-    step = checkpoint.load(previous)["step"]  # 2, or 1 if a slow disk skipped that of step 2
+    step = checkpoint.load(previous)["step"]  # 2, or 1 if a slow disk skipped 2
     assert re.fullmatch(f"previous.pt, epoch 0 and {step} steps?", trained.weights)
     assert_weights(trained, load_weights(previous))
     output = capsys.readouterr().err

@@ -42,7 +42,7 @@ def train(
 def orthogonalize_by_svd(matrix: torch.Tensor) -> torch.Tensor:
     """Apply the quintic polynomial of Muon's author to the singular values of one matrix."""
     u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
-    s = s / matrix.norm()  # at most 1
+    s = s / matrix.norm()  # makes them at most 1
     for _ in range(5):
         s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
     return u @ torch.diag(s) @ vh

@@ -73,16 +73,12 @@ def test_every_optimizer_resumes_with_the_same_bits(
     assert_resumes_to(new_training("uninterrupted"), interrupted)
 
 
-REPLAYED = [
-    pytest.param(
-        config, marks=() if config.name in ("momentum", "adam", "muon") else pytest.mark.slow
-    )
-    for config in OPTIMIZERS
-]
+FAST = [config for config in OPTIMIZERS if config.name in ("momentum", "adam", "muon")]
+SLOW = [pytest.param(config, marks=pytest.mark.slow) for config in OPTIMIZERS if config not in FAST]
 
 
 @EACH_DEVICE
-@pytest.mark.parametrize("optimizer", REPLAYED, ids=lambda config: config.name)
+@pytest.mark.parametrize("optimizer", [*FAST, *SLOW], ids=lambda config: config.name)
 def test_every_optimizer_resumes_with_the_same_bits_with_cuda_graphs(
     new_training: NewTraining, config: Config, device: Device, optimizer: OptimizerConfig
 ) -> None:

@@ -115,7 +115,9 @@ def test_cosine_equals_pytorch(steps_per_epoch: int, epochs: int, min_lr_ratio: 
 
 @pytest.mark.parametrize(("steps_per_epoch", "epochs"), LENGTHS)
 @pytest.mark.parametrize("pct_start", [0.0, 0.1, 0.3, 0.9])
-@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")  # one call too many
+@pytest.mark.filterwarnings(
+    "ignore:Detected call of `lr_scheduler.step"
+)  # OneCycleLR warns at the end
 def test_one_cycle_equals_pytorch(steps_per_epoch: int, epochs: int, pct_start: float) -> None:
     steps = steps_per_epoch * epochs
 
