@@ -19,7 +19,10 @@ def test_row_has_epoch_lr_and_metrics_of_train_and_validation(
     assert list(collect_rows(start_training)[0]) == [
         "epoch",
         "lr",
-        *("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
+        "train_loss",
+        "train_accuracy",
+        "validation_loss",
+        "validation_accuracy",
         *MEASURED_COLUMNS,
     ]
 

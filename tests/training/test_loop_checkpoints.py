@@ -64,8 +64,19 @@ def test_last_checkpoint_has_all_keys_needed_to_resume(
 ) -> None:
     collect_rows(start_training)
     assert set(checkpoint.load(run_directory.checkpoints / "last.pt")) == {
-        *("epoch", "step", "train_s", "rows", "wall_s", "config", "sums", "examples"),
-        *("model", "average", "optimizers", "scaler", "generators"),
+        "epoch",
+        "step",
+        "train_s",
+        "rows",
+        "wall_s",
+        "config",
+        "sums",
+        "examples",
+        "model",
+        "average",
+        "optimizers",
+        "scaler",
+        "generators",
     }
 
 
