@@ -13,7 +13,7 @@ from cnnbench.analysis.timing import count_flops, time_rounds
 from cnnbench.config import Config, load
 from cnnbench.data import datasets
 from cnnbench.data.device_data import ResidentData
-from cnnbench.data.splits import check_sizes, num_held_out
+from cnnbench.data.splits import check_sizes, count_validation
 from cnnbench.errors import CnnbenchError, DataError
 from cnnbench.runs.directory import STATUS
 from cnnbench.runs.records import Record, read_records
@@ -143,7 +143,8 @@ class Estimator:
     def _work(self, config: Config, epochs_done: int = 0) -> Work:
         """Return what is left of a run."""
         dataset = datasets.dataset_info(config.data)
-        num_train, held_out = check_sizes(config.data, dataset), num_held_out(config.data, dataset)
+        num_train = check_sizes(config.data, dataset)
+        held_out = count_validation(config.data, dataset)
         num_test = config.data.test_examples or dataset.test_examples
         epochs = config.train.epochs - epochs_done
         evaluated = epochs * held_out + num_test if held_out else epochs * num_test
