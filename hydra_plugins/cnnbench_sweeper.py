@@ -1,6 +1,6 @@
-"""The sweeper of cnnbench, hydra/sweeper=cnnbench. Hydra finds its plugins in this package.
+"""The sweeper plugin of cnnbench, hydra/sweeper=cnnbench. Hydra finds plugins in this package.
 
-Every Hydra application of the environment imports this file, so it imports nothing of cnnbench.
+Every Hydra application in the environment imports this file, so it imports nothing of cnnbench.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from omegaconf import DictConfig
 
 
 class CnnbenchSweeper(Sweeper):
-    """Run what is left of a sweep: skip finished jobs, resume interrupted ones, retry failed ones.
+    """Runs a sweep, or what is left of it: finished jobs are skipped, interrupted ones resumed.
 
-    The parameters are those of conf/hydra/sweeper/cnnbench.yaml.
+    Failed jobs are run again. conf/hydra/sweeper/cnnbench.yaml documents the parameters.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class CnnbenchSweeper(Sweeper):
         task_function: TaskFunction,
         config: DictConfig,
     ) -> None:
+        """Prepare the sweep; Hydra calls this first."""
         from cnnbench.sweeps.compose_once import ComposeOnce
 
         loader: Any = ComposeOnce(hydra_context.config_loader)
@@ -48,6 +49,7 @@ class CnnbenchSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Run the jobs of the overrides in `arguments`; return their results."""
         from cnnbench.sweeps.sweeper import run_sweep
 
         return run_sweep(self, arguments)

@@ -17,7 +17,7 @@ from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.machine import cpu_quota, openmp_variables, usable_cpus
 from cnnbench.runs.reading import read_json_or_empty
 
-__all__ = ["add_continuation", "describe"]
+__all__ = ["describe", "record_resume"]
 
 _PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
 _DECIDES_BITS = (
@@ -44,7 +44,7 @@ def describe() -> dict[str, object]:
     }
 
 
-def add_continuation(
+def record_resume(
     run: RunDirectory, now: Mapping[str, Any], where: Mapping[str, Any]
 ) -> list[str]:
     """Add to environment.json that the run is resumed, and return what is not as it was.

@@ -12,7 +12,7 @@ __all__ = [
     "SIGTERM_CODE",
     "STOP_SIGNALS",
     "Preempted",
-    "Stopping",
+    "SignalGuard",
     "end",
     "end_on_signals",
     "preemption_signal",
@@ -60,18 +60,18 @@ class Preempted(SystemExit):
     """The run has ended because a scheduler wants the machine back, and means to start it again."""
 
 
-class Stopping:
+class SignalGuard:
     """While it is entered, the first signal is only noted, and a SIGINT after it ends the run at once.
 
     After that one more SIGINT kills the process: files are replaced whole, so nothing on disk is harmed.
     Noted are SIGINT, SIGTERM and others of STOP_SIGNALS that would end the process. Ignored ones, as
     by nohup, stay ignored. In a job of a scheduler its `preemption_signal` is noted, also after a
     SIGTERM. `suspended` becomes true when the process was suspended (Ctrl-Z, SIGSTOP) and goes on.
-    With `told` the first signal prints a line, as one of several processes does for all.
+    With `prints_notice` the first signal prints a line, as one of several processes does for all.
     """
 
-    def __init__(self, *, told: bool = True) -> None:
-        self.told = told
+    def __init__(self, *, prints_notice: bool = True) -> None:
+        self.prints_notice = prints_notice
         self.signal: int | None = None
         self.at_once = False
         self.suspended = False
@@ -79,7 +79,7 @@ class Stopping:
         self._preemption: int | None = None
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> "Stopping":
+    def __enter__(self) -> "SignalGuard":
         if (
             threading.current_thread() is threading.main_thread()
         ):  # only there can signals be handled
@@ -110,7 +110,7 @@ class Stopping:
         raise SystemExit(128 + self.signal)
 
     @contextmanager
-    def raising(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """For what can be broken off anywhere and done again, such as an evaluation: a signal ends it at once."""
         self._raises = True
         try:
@@ -129,7 +129,7 @@ class Stopping:
                 self.signal = number  # schedulers repeat theirs, and send one after the other
             return
         self.signal = number
-        if self.told:
+        if self.prints_notice:
             print_from_handler(
                 "\ncnnbench: stopping after this step, with a checkpoint (once more: at once)"
             )

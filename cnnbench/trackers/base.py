@@ -21,7 +21,7 @@ from cnnbench.analysis.format import truncate
 from cnnbench.config import TRACKERS, Config, as_dict, flatten, job_identity
 from cnnbench.data.user_folders import expand_user
 from cnnbench.runs.reading import read_json_or_empty
-from cnnbench.runs.signals import Stopping
+from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.sweep import JOBS
 
 __all__ = ["Row", "Rows", "Tracker", "Trackers", "start_trackers"]
@@ -100,7 +100,7 @@ class Trackers:
         self.call("the final figures", "log_result", figures, result["final"])
 
     @contextmanager
-    def ended_after(self, signals: Stopping) -> Iterator[None]:
+    def ended_after(self, signals: SignalGuard) -> Iterator[None]:
         """End the trackers after the block, unless a second signal ends the run at once."""
         state = "failed"
         try:

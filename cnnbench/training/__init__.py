@@ -1,1 +1,1 @@
-"""Training: the loop, the step engine, and what they are made of."""
+"""Training: the loop, the step engines and their parts, checkpoints and resuming."""

@@ -1,4 +1,4 @@
-"""Build from a checked configuration the engine that trains it."""
+"""Build the step engine of a checked configuration."""
 
 import torch
 from torch import nn
@@ -23,9 +23,9 @@ __all__ = ["build_engine", "describe", "on_meta"]
 
 
 def build_engine(config: Config, dataset: Dataset, device: Device | None = None) -> EagerEngine:
-    """Set this process up for the device, and build the network and what trains it there.
+    """Set up this process for the device, and build the network and its engine.
 
-    `device` is the one that the configuration means, if that is known already.
+    `device` is the resolved device of the configuration; it is resolved here if it is None.
     """
     if device is None:
         device = resolve_device(
@@ -36,11 +36,12 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
     name, channels, classes = config.model.name, dataset.in_channels, len(dataset.classes)
     model = models.build(name, channels, classes, config.data.resize, **config.model.arguments)
     initialize(model, config.train.init)
-    # where it was measured to help
+    # Only half precision on CUDA was faster with it (benchmarks/NOTES.md).
     if device.torch_device.type == "cuda" and device.autocast_dtype is not None:
         use_space_to_depth(model)
     if config.reference.layers:
-        from cnnbench.reference.swap import use_reference  # other runs need not wait for it
+        # Imported here, so that other runs need not wait for it.
+        from cnnbench.reference.swap import use_reference
 
         use_reference(model)
     model = model.to(device.torch_device, device.dtype).to(memory_format=device.memory_format)
@@ -48,7 +49,8 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
     black = [-mean / std for mean, std in zip(means, stds, strict=True)]
     engine_class: type[EagerEngine] = GraphEngine if device.cuda_graphs else EagerEngine
     if processes().several:
-        from cnnbench.training.distributed import DistributedEngine  # one process need not wait
+        # Imported here, so that a single process need not wait for it.
+        from cnnbench.training.distributed import DistributedEngine
 
         engine_class = DistributedEngine
     return engine_class(
@@ -62,14 +64,14 @@ def build_engine(config: Config, dataset: Dataset, device: Device | None = None)
 
 
 def on_meta(config: Config, dataset: Dataset, batch_size: int) -> tuple[nn.Module, torch.Tensor]:
-    """Return the network and a batch of images (N, C, H, W) on the meta device."""
+    """Return the network and a batch of images (N, C, H, W), both on the meta device."""
     size, channels, classes = config.data.resize, dataset.in_channels, len(dataset.classes)
     network = check_forward(config.model.name, channels, classes, size, **config.model.arguments)
     return network, torch.empty(batch_size, channels, size, size, device="meta")
 
 
 def describe(engine: EagerEngine) -> dict[str, object]:
-    """Return in plain values what the device is and what was chosen for it."""
+    """Return the device and its settings as plain values, for the record of a run."""
     device = engine.device
     return {
         "device": device.torch_device.type,

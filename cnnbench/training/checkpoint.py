@@ -1,6 +1,7 @@
-"""Checkpoints: their format, and when and how they are written while training goes on.
+"""Checkpoints: their file format, when to write them, and a thread that writes them.
 
-They hold tensors and plain values, with a format version and a checksum, and are replaced atomically.
+A checkpoint holds tensors and plain values, a format version and a checksum. Each file is replaced
+atomically.
 """
 
 import hashlib
@@ -31,31 +32,29 @@ __all__ = [
 ]
 
 FORMAT = 3
-FORMAT_OF_0_1 = 2  # its configuration has other keys
+FORMAT_OF_0_1 = 2  # with other configuration keys
 
-_SAME_SIZE = {
-    1: torch.uint8,
-    2: torch.int16,
-    4: torch.int32,
-    8: torch.int64,
-}  # NumPy has no bfloat16
+# NumPy has no bfloat16, so the checksum reads tensors as integers of the same size in bytes.
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
-_NEW = ".new.pt"  # is last.pt to be; all there is where the process was killed as a damaged last.pt became previous.pt
+# The new last.pt before it has its name. If the process is killed just after a damaged last.pt
+# became previous.pt, this is the only sound checkpoint.
+_NEW = ".new.pt"
 
 
 def save(path: Path, state: State) -> None:
     """Write a checkpoint. A reader sees the whole new file or the whole old one.
 
     Raises:
-        OSError: the disk will not take it; what was at `path` is still there.
+        OSError: the file cannot be written. The old file at `path` is unchanged.
     """
-    packed = io.BytesIO()  # torch.save hides what a full disk says to it
+    packed = io.BytesIO()  # torch.save to a file hides the error of a full disk
     torch.save({**state, "format": FORMAT, "sha256": _digest(state)}, packed)
     write_atomically(path, lambda file: file.write(packed.getbuffer()))
 
 
 def save_rotating(folder: Path, state: State) -> None:
-    """Write last.pt, after what it was has become previous.pt."""
+    """Write last.pt, and keep the former last.pt as previous.pt."""
     last, new = folder / "last.pt", folder / _NEW
     save(new, state)
     if last.exists():
@@ -64,13 +63,13 @@ def save_rotating(folder: Path, state: State) -> None:
 
 
 def load_newest(folder: Path) -> tuple[State | None, list[str]]:
-    """Return the newest sound checkpoint, None if there is none, and what to report of damaged ones.
+    """Return the newest sound checkpoint, None if there is none, and the problems of newer ones.
 
-    That is last.pt or, where that is not there or damaged, previous.pt or one not yet named.
+    The newest is last.pt. If it is missing or damaged, previous.pt or .new.pt is used.
 
     Raises:
-        CheckpointError: what there is cannot be used.
-        OSError: what may be sound cannot be reached.
+        CheckpointError: there are checkpoints, but none can be used.
+        OSError: a checkpoint that may be sound cannot be read.
     """
     problems: list[str] = []
     for name in ("last.pt", "previous.pt", _NEW):
@@ -80,17 +79,20 @@ def load_newest(folder: Path) -> tuple[State | None, list[str]]:
             except CheckpointError as error:
                 problems.append(str(error))
     if problems:
-        problems.append("There is no other checkpoint to go on from. Nothing was changed.")
+        problems.append("There is no other checkpoint to resume from. Nothing was changed.")
         raise CheckpointError("\n".join(problems))
     return None, problems
 
 
 def load(path: Path) -> State:
-    """Read a checkpoint onto the CPU; it can hold no code, and takes no more memory than the file.
+    """Read an untrusted checkpoint onto the CPU.
+
+    Code in the file is refused. The values take no more memory than the file.
 
     Raises:
-        CheckpointError: not there, damaged, of another format, or it holds more than tensors and plain values.
-        OSError: it cannot be reached, and may be sound.
+        CheckpointError: the file is missing, damaged, of another format, or holds more than tensors
+            and plain values.
+        OSError: the file cannot be read, but may be sound.
     """
     try:
         size = _check_archive(path)
@@ -99,11 +101,11 @@ def load(path: Path) -> State:
             sealed = torch.load(path, map_location="cpu", weights_only=True)
         _check_values(sealed, size)
         state = dict(sealed) if isinstance(sealed, dict) else {}
-        form, digest = state.pop("format", None), state.pop("sha256", None)
-        intact = digest == _digest(state)
+        file_format, digest = state.pop("format", None), state.pop("sha256", None)
+        is_intact = digest == _digest(state)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not there.") from error
-    except pickle.UnpicklingError as error:  # PyTorch's own words advise to load it all the same
+    except pickle.UnpicklingError as error:  # PyTorch's message advises to load the file anyway
         raise CheckpointError(
             f"{path} is refused: it holds more than tensors and plain values."
         ) from error
@@ -114,25 +116,25 @@ def load(path: Path) -> State:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         reason = reason or type(error).__name__
         raise CheckpointError(f"{path} is damaged or is no checkpoint: {reason}") from error
-    if form == FORMAT_OF_0_1:
-        made = f"{path} was made by cnnbench 0.1, whose configuration had other keys."
-        raise CheckpointError(f"{made} Train anew, or use cnnbench 0.1.")
-    if form != FORMAT:
+    if file_format == FORMAT_OF_0_1:
+        reason = f"{path} was made by cnnbench 0.1, whose configuration had other keys."
+        raise CheckpointError(f"{reason} Train anew, or use cnnbench 0.1.")
+    if file_format != FORMAT:
         raise CheckpointError(
             f"{path} is not a checkpoint of format {FORMAT}, which this version of cnnbench reads."
         )
-    if not intact:
+    if not is_intact:
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum.")
     return state
 
 
 def _check_archive(path: Path) -> int:
-    """Check that the file is a ZIP archive without compression, as PyTorch writes; return its size in bytes."""
+    """Check that the file is an uncompressed ZIP archive, as PyTorch writes; return its bytes."""
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
-        parts = archive.infolist()
-    compressed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
-    if compressed or sum(part.file_size for part in parts) > size:
+        members = archive.infolist()
+    is_compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if is_compressed or sum(member.file_size for member in members) > size:
         raise ValueError("it is compressed, or claims to be larger than it is")
     return size
 
@@ -140,8 +142,8 @@ def _check_archive(path: Path) -> int:
 def _check_values(value: Any, size: int) -> None:
     """Check that nested values, written one by one, would fit into a file of `size` bytes.
 
-    A tensor can claim more than it has, and lists that are shared double at each level, or never
-    end. Nor may a text be an interpolation, which looks into this machine's environment.
+    A tensor can claim more elements than it stores. Shared lists can double at each level, or
+    contain themselves. Interpolations are refused, as they can read environment variables.
     """
     waiting = [value]
     while waiting:
@@ -151,24 +153,23 @@ def _check_values(value: Any, size: int) -> None:
             raise ValueError("its values are larger than the file")
         if isinstance(item, str) and "${" in item:
             raise ValueError("it holds an interpolation")
-        waiting += (
-            item.values()
-            if isinstance(item, dict)
-            else item
-            if isinstance(item, (list, tuple))
-            else ()
-        )
+        if isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, (list, tuple)):
+            waiting += item
 
 
 def _digest(value: Any) -> str:
+    """Return the SHA-256 checksum of nested values."""
     digest = hashlib.sha256()
 
     def add(item: Any) -> None:
         if isinstance(item, torch.Tensor):
             digest.update(f"tensor {item.dtype} {tuple(item.shape)} ".encode())
-            # By NumPy, as PyTorch would copy in several threads. A second team of them, in the thread that writes
-            # checkpoints, lets OpenMP send those that train to sleep between operations (benchmarks/NOTES.md).
-            numbers = item.detach().cpu().view(_SAME_SIZE[item.element_size()]).numpy()
+            # NumPy copies in one thread. PyTorch would start a second team of OpenMP threads in
+            # the thread that writes checkpoints. OpenMP then lets the training threads sleep
+            # between operations (benchmarks/NOTES.md).
+            numbers = item.detach().cpu().view(_INTEGERS[item.element_size()]).numpy()
             digest.update(np.ascontiguousarray(numbers).data)
         elif isinstance(item, dict):
             digest.update(f"dict {len(item)} ".encode())
@@ -187,10 +188,10 @@ def _digest(value: Any) -> str:
 
 
 class AsyncCheckpointWriter:
-    """Writes checkpoints in a thread of its own.
+    """Writes checkpoints in a background thread.
 
-    What is submitted while it is busy replaces what still waits. best.pt is written before last.pt,
-    so that it is never older than what last.pt tells of.
+    A checkpoint submitted while the thread is busy replaces the one that waits. best.pt is written
+    before last.pt, so that best.pt always exists for the best epoch that last.pt records.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -202,7 +203,11 @@ class AsyncCheckpointWriter:
         Thread(target=self._work, name="checkpoints", daemon=True).start()
 
     def submit(self, states: Mapping[str, State]) -> None:
-        """Have `states`, by the names best and last, written soon; raise what came of earlier ones."""
+        """Have `states`, under the keys best and last, written soon.
+
+        Raises:
+            OSError: an earlier checkpoint could not be written.
+        """
         with self._changed:
             if self._error is not None:
                 raise self._error
@@ -210,7 +215,7 @@ class AsyncCheckpointWriter:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wait until all is on disk; raise OSError if it could not be written."""
+        """Wait until every checkpoint is on disk; raise OSError if one cannot be written."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -233,7 +238,7 @@ class AsyncCheckpointWriter:
                     save(self.folder / "best.pt", states["best"])
                 if "last" in states:
                     save_rotating(self.folder, states["last"])
-            except BaseException as error:  # it is whoever waits that raises it
+            except BaseException as error:  # the training thread raises it
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()
@@ -241,10 +246,10 @@ class AsyncCheckpointWriter:
 
 
 class CheckpointManager:
-    """Takes the checkpoints of a run: the copy here and now, the rest in a thread.
+    """Saves the checkpoints of a run: copies the state at once, and writes it in a thread.
 
-    `kept` says in words what last.pt holds. Without a run directory, on a worker rank, nothing is
-    written.
+    `saved_progress` describes the progress in last.pt. On a worker rank, which has no run
+    directory, nothing is written.
     """
 
     def __init__(self, state: TrainingState) -> None:
@@ -253,34 +258,35 @@ class CheckpointManager:
         run = state.run_directory
         self.writer = None if run is None else AsyncCheckpointWriter(run.checkpoints)
         self.saved_at = time.monotonic()
-        self.kept = _describe_progress(state)
+        self.saved_progress = _describe_progress(state)
 
     def due_by_time(self) -> bool:
-        """Return whether the clock asks for a checkpoint, which may be before an evaluation."""
+        """Return whether train.checkpoint_every.minutes have passed since the last checkpoint."""
         minutes = self.every.minutes
         return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
 
     def due_at_step(self, steps: int) -> bool:
-        """Return whether the number of steps since training began asks for a checkpoint."""
+        """Return whether a checkpoint is due after so many steps of the whole run."""
         return self.every.steps is not None and steps % self.every.steps == 0
 
     def due_after_epoch(self, epoch: int) -> bool:
+        """Return whether a checkpoint is due after this epoch; it always is after the last."""
         is_last = epoch == self.state.config.train.epochs
         return is_last or (self.every.epochs is not None and epoch % self.every.epochs == 0)
 
     def save(self, best: Row | None = None) -> None:
-        """Save the state, and the measured weights as best.pt if `best` is their row.
+        """Save the state as last.pt and, if `best` is the row of its weights, these as best.pt.
 
         Raises:
-            DivergedError: there is nothing worth saving: a weight is not finite.
+            DivergedError: a weight is not finite; nothing is saved.
             OSError: an earlier checkpoint could not be written.
         """
         state, progress = self.state, _describe_progress(self.state)
         with state.watch("checkpoints"):
             state.engine.broadcast_weights()
             values = state.engine.model.state_dict().values()
-            finite = [value.isfinite().all() for value in values if value.is_floating_point()]
-            if not torch.stack(finite).all():  # waits for the device
+            are_finite = [value.isfinite().all() for value in values if value.is_floating_point()]
+            if not torch.stack(are_finite).all():  # waits for the device
                 raise self.diverged(f"The weights are no longer finite after {progress}")
             shared = state.engine.state()
             if self.writer is not None:
@@ -296,33 +302,33 @@ class CheckpointManager:
                     }
                 self.writer.submit(states)
         self.saved_at = time.monotonic()
-        self.kept = progress
+        self.saved_progress = progress
 
     def close(self) -> None:
-        """Wait until all is on disk; raise OSError if it could not be written."""
+        """Wait until every checkpoint is on disk; raise OSError if one cannot be written."""
         if self.writer is not None:
             with self.state.watch("checkpoints"):
                 self.writer.close()
 
-    def diverged(self, what: str) -> DivergedError:
-        """Return the error that `what` is, with what is kept and what to do."""
+    def diverged(self, problem: str) -> DivergedError:
+        """Return the error for `problem`, with the progress in last.pt and the next step."""
         if self.writer is None:
-            return DivergedError(what)
+            return DivergedError(problem)
         lr = self.state.config.optimizer.lr
         advice = (
-            f"Lower optimizer.lr={lr:g}, warm up with scheduler.warmup_epochs=1, or shorten "
+            f"Lower optimizer.lr={lr:g}, warm up with scheduler.warmup_epochs=1, or clip "
             "gradients with train.grad_clip_norm=1."
         )
-        if not self.kept:
-            return DivergedError(f"{what}. There is no checkpoint yet.\n{advice}")
+        if not self.saved_progress:
+            return DivergedError(f"{problem}. There is no checkpoint yet.\n{advice}")
         run, change = self.writer.folder.parent, f"optimizer.lr={lr / 10:g}"
         command = resume_command(run, self.state.config, change)
-        kept = f"checkpoints/last.pt holds {self.kept}."
-        return DivergedError(f"{what}. {kept}\n{advice}\nTo resume from there: {command}")
+        saved = f"checkpoints/last.pt holds {self.saved_progress}."
+        return DivergedError(f"{problem}. {saved}\n{advice}\nTo resume from there: {command}")
 
 
 def _describe_progress(state: TrainingState) -> str:
-    """Return what is finished, such as ``epoch 2 and epoch 3 up to step 14``; "" at the start."""
+    """Return the progress, such as ``epoch 2 and epoch 3 up to step 14``; "" at the start."""
     parts = [f"epoch {len(state.rows)}"] if state.rows else []
     parts += [f"epoch {state.epoch} up to step {state.step}"] if state.step else []
     return " and ".join(parts)

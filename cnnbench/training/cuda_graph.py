@@ -1,8 +1,9 @@
-"""The step engine that lets a GPU work without the host: a whole step is one CUDA graph.
+"""The step engine that captures a whole training step in one CUDA graph.
 
-A step of a small network is some hundred kernels of microseconds each, and to launch one takes the host
-about as long as the GPU takes to run it. A graph launches them all at once. Nothing in it waits for the host
-either: the order of the epoch and the learning rates lie on the device, where a counter tells whose turn it is.
+A step of a small network launches about a hundred kernels of microseconds each. To launch one takes
+the host about as long as the GPU takes to run it. A graph launches all kernels at once. The order
+of the epoch's examples and the learning rates lie on the device, where a counter selects the
+current row. So no step waits for the host.
 """
 
 import gc
@@ -25,17 +26,16 @@ Step = Callable[[], None]
 
 log = logging.getLogger("cnnbench")
 
-WARM_UP_STEPS = (
-    3  # in which cuDNN chooses its algorithms and Triton compiles: a capture cannot wait for that
-)
+# In these steps cuDNN chooses its algorithms and Triton compiles, which a capture does not allow.
+WARM_UP_STEPS = 3
 
 
 class CaptureError(Exception):
-    """What a step does that a graph cannot hold."""
+    """A step does something that a CUDA graph cannot capture."""
 
 
 class GraphEngine(EagerEngine):
-    """Replays the step of a full batch; the last, smaller batch of an epoch runs as in the eager engine."""
+    """Replays the step of a full batch. A smaller last batch runs as in the eager engine."""
 
     _pool: Any = None
     _replay_training: Step | None = None
@@ -44,7 +44,9 @@ class GraphEngine(EagerEngine):
     def prepare(self, train: Examples, batch_size: int) -> None:
         self.name = "eager"
         self._replay_training = self._replay_evaluation = None
-        gc.collect()  # graphs of a run before: PyTorch frees what they work in when they go, and this one shares it
+        # Collect the graphs of an earlier run now: PyTorch frees their memory pool with them, and
+        # the new graphs use the same pool.
+        gc.collect()
         super().prepare(train, batch_size)
         device = self.device.torch_device
         rows = max(len(train) // batch_size, WARM_UP_STEPS + 1)
@@ -56,7 +58,7 @@ class GraphEngine(EagerEngine):
         try:
             with self.preserve_state(), self._lrs_on_device():
                 self.model.train()
-                self._replay_training = self.capture(self._step_of_row)
+                self._replay_training = self.capture(self._train_on_row)
             with self.preserve_state(), torch.inference_mode():
                 self.eval_model.eval()
                 self._replay_evaluation = self.capture(
@@ -65,21 +67,23 @@ class GraphEngine(EagerEngine):
             self.name = "graph"
         except CaptureError as error:
             self._replay_training = self._replay_evaluation = None
-            interrupted, self.scaler = (
-                self.scaler,
-                torch.amp.GradScaler(device.type, enabled=self.scaler.is_enabled()),
-            )
-            self.scaler.load_state_dict(interrupted.state_dict())
+            # The failed capture leaves the scaler in the middle of a step.
+            state, is_enabled = self.scaler.state_dict(), self.scaler.is_enabled()
+            self.scaler = torch.amp.GradScaler(device.type, enabled=is_enabled)
+            self.scaler.load_state_dict(state)
             log.warning(
                 f"The step cannot be captured in a CUDA graph ({error}). It runs eagerly instead."
             )
 
     def capture(self, step: Step) -> Step:
-        """Run `step` a few times, then record it; return what replays it, or raise CaptureError."""
+        """Warm up and record `step`; return a function that replays it.
+
+        Raises:
+            CaptureError: the step cannot be recorded.
+        """
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # optimizers made for capture warn when they run without it
+            # Optimizers with capturable=True warn if a step is not captured.
+            warnings.simplefilter("ignore")
             for _ in range(WARM_UP_STEPS):
                 step()
             try:
@@ -90,13 +94,13 @@ class GraphEngine(EagerEngine):
                 raise CaptureError(str(error).strip().partition("\n")[0]) from error
 
     def record(self, step: Step) -> Step:
-        """Record `step` as a CUDA graph; return what replays it.
+        """Record `step` as a CUDA graph; return a function that replays it.
 
-        A step that waits for the GPU, or that PyTorch refuses to record, is a RuntimeError.
+        Raises:
+            RuntimeError: the step waits for the GPU, or PyTorch cannot record it.
         """
-        torch.cuda.set_sync_debug_mode(
-            "error"
-        )  # first, as a capture that fails leaves the generators unusable
+        # Find synchronizing steps before the capture: a failed one breaks the random generators.
+        torch.cuda.set_sync_debug_mode("error")
         try:
             step()
         finally:
@@ -104,7 +108,7 @@ class GraphEngine(EagerEngine):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
             step()
-        self._pool = graph.pool()  # two graphs that never run at once may use the same memory
+        self._pool = graph.pool()  # shared: the two graphs never run at the same time
         return graph.replay
 
     def steps(
@@ -137,8 +141,8 @@ class GraphEngine(EagerEngine):
         self._replay_evaluation()
         self.eval_metrics.examples += len(labels)
 
-    def _step_of_row(self) -> None:
-        """Train on the examples that the next row of the order names."""
+    def _train_on_row(self) -> None:
+        """Train on the batch in the current row of the order, and advance the row."""
         lr_factor = self._lr_factors.index_select(0, self._row)[0]
         for lr, initial_lr in self._lrs:
             torch.mul(lr_factor, initial_lr, out=lr)
@@ -147,28 +151,24 @@ class GraphEngine(EagerEngine):
 
     @contextmanager
     def _lrs_on_device(self) -> Iterator[None]:
-        """Let the optimizers take their learning rates from tensors: a graph would keep a number for ever."""
+        """Keep the learning rates in tensors during the block: a graph would freeze a number."""
+        device = self.device.torch_device
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
-        before = [dict(group) for group in groups]
-        self._lrs = [
-            (
-                torch.zeros((), dtype=self.device.dtype, device=self.device.torch_device),
-                group["initial_lr"],
-            )
-            for group in groups
-        ]
+        previous_groups = [dict(group) for group in groups]
+        self._lrs: list[tuple[torch.Tensor, float]] = []
         for optimizer in self.optimizers:
             if "capturable" in optimizer.defaults:
-                for state in (
-                    optimizer.state.values()
-                ):  # a run that goes on has read its steps onto the host
-                    state["step"] = state["step"].to(self.device.torch_device)
-        for group, (lr, _) in zip(groups, self._lrs, strict=True):
+                for state in optimizer.state.values():
+                    # A resumed run has loaded the step counts onto the CPU.
+                    state["step"] = state["step"].to(device)
+        for group in groups:
+            lr = torch.zeros((), dtype=self.device.dtype, device=device)
+            self._lrs.append((lr, group["initial_lr"]))
             group["lr"] = lr
             if "capturable" in group:
                 group["capturable"] = True
         try:
             yield
         finally:
-            for group, values in zip(groups, before, strict=True):
-                group.update(values)
+            for group, previous in zip(groups, previous_groups, strict=True):
+                group.update(previous)

@@ -1,4 +1,4 @@
-"""The device of a run: chosen, set up, described."""
+"""Choose the device of a run, set it up, and describe it."""
 
 import ctypes
 import gc
@@ -30,19 +30,19 @@ __all__ = [
     "setup_device",
 ]
 
-_DEFAULT_THREADS = torch.get_num_threads()  # by OMP_NUM_THREADS, or one per physical core
+_DEFAULT_THREADS = torch.get_num_threads()  # OMP_NUM_THREADS, or one per physical core
 _GIB = 1024**3
-_earlier_peak_gib = 0.0  # of the runs before in this process, where the system cannot forget it
-BF16_INTENSITY = 5.0  # see benchmarks/NOTES.md
+_earlier_peak_gib = 0.0  # peak of earlier runs in this process, if the system cannot reset it
+MIN_BF16_INTENSITY = 5.0  # multiply-adds per parameter and image, see benchmarks/NOTES.md
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 @dataclass(frozen=True)
 class Device:
-    """A torch device and how it works.
+    """A torch device, with the precision, memory layout and execution of training on it.
 
-    `precision` of its arithmetic (fp64, fp32, tf32, bf16 or fp16), layout of its images, whether the network is
-    compiled, whether steps are to be captured in CUDA graphs.
+    `precision` is fp64, fp32, tf32, bf16 or fp16. With `compile` the network is compiled. With
+    `cuda_graphs` training steps are captured in CUDA graphs.
     """
 
     torch_device: torch.device
@@ -57,7 +57,7 @@ class Device:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of weights, images and logits."""
+        """The type of weights, images and logits."""
         return torch.float64 if self.precision == "fp64" else torch.float32
 
     @property
@@ -66,42 +66,46 @@ class Device:
 
     @property
     def backend(self) -> str:
-        """What several processes talk to each other with."""
+        """The torch.distributed backend of several processes."""
         return "nccl" if self.torch_device.type == "cuda" else "gloo"
 
     def describe(self) -> str:
-        """The maker's name of the chip."""
+        """Return the manufacturer's name of the chip."""
         if self.torch_device.type == "cuda":
             return torch.cuda.get_device_name(self.torch_device)
         return _cpu_info("model name") or platform.processor() or platform.machine()
 
     def synchronize(self) -> None:
-        """Wait until the device has done all it was asked to."""
+        """Wait until the device has finished all queued work."""
         if self.torch_device.type != "cpu":
             torch.accelerator.synchronize(self.torch_device)
 
     def whole_memory(self) -> int:
-        """Bytes, used or not: of the GPU; else of this machine, or of the container that this runs in."""
+        """Return the total memory in bytes, free or not.
+
+        On a CUDA GPU it is that of the GPU, otherwise that of the machine or the container.
+        """
         if self.torch_device.type == "cuda":
             return torch.cuda.get_device_properties(self.torch_device).total_memory
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return min(machine, memory_limit() or machine)
 
     def peak_memory_gib(self) -> float | None:
-        """Return the most memory held since `setup_device`: by tensors on a GPU, else by the process.
+        """Return the peak memory since `setup_device`, of tensors on a GPU or of the process.
 
-        None where an earlier run in the process held more and the system cannot forget that.
+        It is None if an earlier run in the process had a higher peak, and the system cannot reset
+        the peak.
         """
         if self.torch_device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.torch_device) / _GIB
         peak_gib = _process_peak_gib()
         return peak_gib if peak_gib > _earlier_peak_gib else None
 
-    def memory_in_words(self) -> str:
-        """How much memory there is, is free, and is held by tensors."""
+    def describe_memory(self) -> str:
+        """Return a sentence on total and free memory, and on the memory of tensors."""
         if self.torch_device.type != "cuda":
             return f"This process has held up to {_process_peak_gib():.2f} GiB."
-        free, total = (each / _GIB for each in torch.cuda.mem_get_info(self.torch_device))
+        free, total = (size / _GIB for size in torch.cuda.mem_get_info(self.torch_device))
         held = torch.cuda.memory_allocated(self.torch_device) / _GIB
         peak = torch.cuda.max_memory_allocated(self.torch_device) / _GIB
         tensors = f"tensors hold {held:.2f}, at most {peak:.2f}"
@@ -113,14 +117,14 @@ def _multiplies_in_bf16() -> bool:
 
 
 def _cpu_info(key: str) -> str:
-    """What Linux tells of the first core under `key`; nothing elsewhere."""
+    """Return the value of `key` for the first core in /proc/cpuinfo; "" on other systems."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
 def _process_peak_gib() -> float:
-    """Return the most memory that this process has held, on Linux since that was last forgotten."""
+    """Return the peak memory of this process, on Linux since the last reset."""
     status = Path("/proc/self/status")
     found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text()) if status.exists() else None
     if found is not None:
@@ -129,8 +133,8 @@ def _process_peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _GIB
 
 
-def _forget_process_peak() -> None:
-    """Count the memory of this process anew, without what malloc keeps of earlier runs."""
+def _reset_process_peak() -> None:
+    """Reset the peak memory of this process, after malloc returned what earlier runs freed."""
     global _earlier_peak_gib
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
@@ -145,19 +149,18 @@ def _forget_process_peak() -> None:
 def _keep_freed_memory() -> None:
     """Let malloc keep the memory of a step for the next one.
 
-    glibc gives blocks of more than 128 KiB back to the system when they are freed. Every activation is
-    one, so each step would have all its pages mapped and zeroed again: a third of LeNet's step.
+    glibc returns freed blocks of more than 128 KiB to the system. Every activation is such a block.
+    So each step would map and zero all its pages again, which takes a third of LeNet's step.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        mallopt(
-            M_MMAP_THRESHOLD, 32 * 1024**2
-        )  # the activations of small networks; larger blocks still go back
+        # Keep the activations of small networks. Larger blocks are still returned.
+        mallopt(M_MMAP_THRESHOLD, 32 * 1024**2)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def device_config(config: Config) -> DeviceConfig:
-    """Return config.device, with what suits the reference layers where `auto` is for PyTorch's."""
+    """Return config.device; with reference layers, replace `auto` by values they are fast with."""
     device = config.device
     if config.reference.layers and device.precision == "auto":
         device = replace(device, precision="fp32")
@@ -167,29 +170,30 @@ def device_config(config: Config) -> DeviceConfig:
 
 
 def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda: 0.0) -> Device:
-    """Return the device and how it works, as the configuration means it on this machine.
+    """Return the device of the configuration, with every ``auto`` resolved for this machine.
 
-    ``cuda_graphs=auto`` is true on a CUDA GPU. ``precision=auto`` is bf16 on one of the Ampere generation or later
-    whose steps are captured, tf32 on one whose steps are not: casting costs as many launches as it saves
-    arithmetic. On a CPU that multiplies in bf16 it is bf16 for a network of at least BF16_INTENSITY
-    multiply-adds per parameter and image (`intensity`). Elsewhere it is fp32. ``channels_last=auto`` is true on the
-    CPU, and on a CUDA GPU in bf16 and fp16, whose kernels are written for that layout.
+    - ``cuda_graphs=auto`` is true on a CUDA GPU.
+    - ``precision=auto`` is bf16 or tf32 on a CUDA GPU of the Ampere generation or later: bf16 if
+      steps are captured, otherwise tf32, as casts launch as many kernels as bf16 saves arithmetic.
+      It is bf16 on a CPU with bf16 multiplication if `intensity` returns at least
+      MIN_BF16_INTENSITY multiply-adds per parameter and image. Otherwise it is fp32.
+    - ``channels_last=auto`` is true on the CPU, and on a CUDA GPU in bf16 and fp16, whose kernels
+      are written for that layout.
 
-    Of several processes each has a GPU of its own, and captures nothing.
+    Each of several processes has one GPU, and captures no graphs.
 
     Raises:
-        ConfigError: the device is not there or lacks what was asked of it.
+        ConfigError: the device is missing, or does not support a setting.
     """
     ours = processes()
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available() and not ours.several
-    there = {"cpu": True, "cuda": cuda, "mps": mps}
-    name = config.name
-    if name == "auto":
-        name = "cuda" if cuda else "mps" if mps else "cpu"
-    if not there[name]:
-        present = ", ".join(key for key, value in there.items() if value)
+    available = [name for name, found in (("cuda", cuda), ("mps", mps), ("cpu", True)) if found]
+    name = available[0] if config.name == "auto" else config.name
+    if name not in available:
+        present = ", ".join(sorted(available))
         raise ConfigError(
-            f"device={name}: PyTorch {torch.__version__} finds no such device here. Present: {present}."
+            f"device={name}: PyTorch {torch.__version__} finds no such device here. "
+            f"Present: {present}."
         )
     gpus = torch.cuda.device_count()
     if name == "cuda" and ours.several and ours.local_size > gpus:
@@ -200,46 +204,47 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
         )
     if config.cuda_graphs is True and ours.several:
         raise ConfigError(
-            "device.cuda_graphs=true is for one process: CUDA graphs do not wait for other processes. Use auto."
+            "device.cuda_graphs=true is for one process: CUDA graphs do not wait for other "
+            "processes. Use auto."
         )
-    graph = (
-        name == "cuda" and not ours.several
-        if isinstance(config.cuda_graphs, str)
-        else config.cuda_graphs
-    )
-    if graph and name != "cuda":
+    cuda_graphs = config.cuda_graphs
+    if isinstance(cuda_graphs, str):
+        cuda_graphs = name == "cuda" and not ours.several
+    if cuda_graphs and name != "cuda":
         raise ConfigError(
             f"device.cuda_graphs=true needs device=cuda, not {name}: only a CUDA GPU has graphs."
         )
-    ampere = name == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+    is_ampere = name == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
     precision = config.precision
-    if precision == "auto" and ampere:
-        precision = "bf16" if graph else "tf32"
+    if precision == "auto" and is_ampere:
+        precision = "bf16" if cuda_graphs else "tf32"
     elif precision == "auto":
-        quick = name == "cpu" and _multiplies_in_bf16() and intensity() >= BF16_INTENSITY
-        precision = "bf16" if quick else "fp32"
-    if precision == "tf32" and not ampere:
+        is_faster = name == "cpu" and _multiplies_in_bf16() and intensity() >= MIN_BF16_INTENSITY
+        precision = "bf16" if is_faster else "fp32"
+    if precision == "tf32" and not is_ampere:
         raise ConfigError(
-            "device.precision=tf32 needs a CUDA GPU of the Ampere generation or later. Use fp32 or bf16."
+            "device.precision=tf32 needs a CUDA GPU of the Ampere generation or later. "
+            "Use fp32 or bf16."
         )
     if precision == "fp64" and name == "mps":
         raise ConfigError(
-            "device.precision=fp64 is not for device=mps, which has no such numbers. Use device=cpu."
+            "device.precision=fp64: device=mps does not support fp64. Use device=cpu."
         )
     channels_last = config.channels_last
     if isinstance(channels_last, str):
         channels_last = name == "cpu" or (name == "cuda" and precision in ("bf16", "fp16"))
-    of_rank = f":{ours.local_rank}" if name == "cuda" and ours.several else ""
-    return Device(torch.device(f"{name}{of_rank}"), precision, channels_last, config.compile, graph)
+    index = f":{ours.local_rank}" if name == "cuda" and ours.several else ""
+    torch_device = torch.device(f"{name}{index}")
+    return Device(torch_device, precision, channels_last, config.compile, cuda_graphs)
 
 
 def _resolve_threads(threads: int | str) -> int:
-    """Return a number as it is, and ``auto`` as torch's own number, but no more than the CPUs this process may use."""
+    """Return the number of threads; ``auto`` is PyTorch's default, limited to the usable CPUs."""
     return min(_DEFAULT_THREADS, usable_cpus()) if isinstance(threads, str) else threads
 
 
 def describe_threads(threads: int | str) -> str:
-    """Return the number of threads in words, with the CPU quota if ``auto`` was decided by it."""
+    """Return the number of threads in words, with the CPU quota if the quota limits ``auto``."""
     number, quota = _resolve_threads(threads), cpu_quota()
     text = format_count(number, "thread")
     if threads == "auto" and quota is not None and number == max(1, int(quota)) < _DEFAULT_THREADS:
@@ -248,47 +253,48 @@ def describe_threads(threads: int | str) -> str:
 
 
 def setup_device(device: Device, config: DeviceConfig, seed: int) -> None:
-    """Set the whole process up for the device: threads, precision, determinism, seeds.
+    """Set threads, precision, determinism and seeds of the whole process.
 
-    Every setting is set, not only those that differ from PyTorch's, so that nothing is left over
-    from an earlier run in this process.
+    Every setting is set, also to PyTorch's default, so that no setting of an earlier run in this
+    process remains.
     """
     torch.set_num_threads(_resolve_threads(config.threads))
     if device.torch_device.type == "cpu":
         _keep_freed_memory()
     tf32 = device.precision == "tf32"
-    # not cuda.matmul.fp32_precision, after which torch.compile of PyTorch 2.9 and 2.10 cannot read the setting
+    # If cuda.matmul.fp32_precision is set, torch.compile of PyTorch 2.9 and 2.10 cannot read it.
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    torch.backends.cudnn.conv.fp32_precision = "tf32" if tf32 else "ieee"  # type: ignore[attr-defined]  # missing in torch's stubs
-    # in each run: cuBLAS reads it once in a process, and a later run may be deterministic
+    cudnn = torch.backends.cudnn
+    cudnn.conv.fp32_precision = "tf32" if tf32 else "ieee"  # type: ignore[attr-defined]  # no stub
+    # Also in runs that are not deterministic: cuBLAS reads it only once in a process.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # use_deterministic_algorithms sets the same flag, but takes 2 s to import torch._inductor for it
+    # use_deterministic_algorithms sets the same flag, but first imports torch._inductor for 2 s.
     torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
-    torch.backends.cudnn.benchmark = not config.deterministic
+    cudnn.benchmark = not config.deterministic
     torch.manual_seed(seed)
     if device.torch_device.type == "cuda":
         if device.torch_device.index is not None:
             torch.cuda.set_device(device.torch_device)
         torch.cuda.reset_peak_memory_stats(device.torch_device)
     else:
-        _forget_process_peak()
+        _reset_process_peak()
 
 
 @contextmanager
 def cleaned_up() -> Iterator[None]:
-    """At the end of the block, let go of what was compiled and captured, and of memory the GPU keeps for later.
+    """Free compiled functions, captured graphs and cached GPU memory at the end of the block.
 
-    What the block does to settings need not be undone: `setup_device` sets them all. On a CPU without a compiler
-    nothing is left that reference counting does not free; to look for more would take 0.1 s.
+    Settings need no reset, as `setup_device` sets every one. On a CPU without a compiler, reference
+    counting frees everything, so the garbage collection of 0.1 s is skipped.
     """
     try:
         yield
     finally:
-        on_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # so in torch
+        on_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         compiler = sys.modules.get("torch._dynamo")
         if compiler is not None:
             compiler.reset()
         if on_cuda or compiler is not None:
-            gc.collect()  # graphs and compiled functions are in cycles
+            gc.collect()  # graphs and compiled functions are in reference cycles
         if on_cuda:
             torch.cuda.empty_cache()

@@ -1,7 +1,8 @@
 """Train one run in several processes, each with its share of every batch.
 
-Every rank runs the same code over the same jobs. Rank 0 alone logs and writes, and decides what all
-must agree on, by `broadcast`. Each training run has a process group of its own.
+Every rank runs the same code and the same jobs. Only rank 0 logs and writes. Rank 0 also makes the
+decisions on which all ranks must agree, and sends them with `broadcast`. Each training run opens a
+new process group.
 """
 
 import sys
@@ -17,9 +18,10 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.nn.parallel import DistributedDataParallel
 
 from cnnbench.data.device_data import Examples
-from cnnbench.runs.signals import SIGTERM_CODE, Stopping
+from cnnbench.runs.signals import SIGTERM_CODE, SignalGuard
 from cnnbench.runs.torchrun_env import TIMEOUT, broadcast, processes, shared_store
-from cnnbench.training.engine import EagerEngine, Metrics, MetricSums, StepFn, copy_to_cpu
+from cnnbench.training.engine import EagerEngine, StepFn, copy_to_cpu
+from cnnbench.training.metric_sums import Metrics, MetricSums
 from cnnbench.training.optimizers import set_lr
 from cnnbench.training.sync_batch_norm import use_sync_batch_norm
 
@@ -31,7 +33,8 @@ __all__ = [
     "process_group",
 ]
 
-_LOST = (
+# Parts of the messages with which gloo and NCCL report a lost peer.
+_PEER_LOST_MESSAGES = (
     "Connection closed",
     "Connection reset",
     "Broken pipe",
@@ -46,13 +49,13 @@ T = TypeVar("T")
 
 @contextmanager
 def process_group(backend: str) -> Iterator[dist.ProcessGroup]:
-    """Open the process group of one training run, and close it whatever ends the block.
+    """Open the process group of one training run, and close it at the end of the block.
 
-    A `broadcast` must have come since the last group. Gives another group of the same ranks, for
-    what lies in host memory.
+    Yield a second group of the same ranks, for tensors in host memory. Call `broadcast` at least
+    once between two groups, as the number of broadcasts names the group.
 
     Raises:
-        SystemExit: another rank is gone; rank 0 says so. Nothing was saved after it.
+        SystemExit: another rank ended; rank 0 has printed it. Nothing was saved after that.
     """
     ours, shared = processes(), shared_store()
     store = PrefixStore(f"run {shared.broadcasts}", shared.store)
@@ -63,12 +66,12 @@ def process_group(backend: str) -> Iterator[dist.ProcessGroup]:
         assert isinstance(control, dist.ProcessGroup)
         yield control
     except BaseException as error:
-        if backend == "nccl" and dist.is_initialized():  # it would wait for those that are gone
+        if backend == "nccl" and dist.is_initialized():  # destroying it would wait for them
             dist.distributed_c10d._abort_process_group()
         if not isinstance(error, Exception) or not is_peer_lost(error):
             raise
         if ours.rank == 0:
-            # of what gloo or NCCL say not where in their sources it was found
+            # Remove the place in the sources that gloo and NCCL put before their message.
             reason = str(error).partition("\n")[0].rpartition("] ")[2].partition(". This is")[0]
             reason = reason.rstrip(".") or type(error).__name__
             print(
@@ -84,27 +87,29 @@ def process_group(backend: str) -> Iterator[dist.ProcessGroup]:
 
 def broadcast_checkpoint(value: T, group: dist.ProcessGroup) -> T:
     """Return the value of rank 0, which may hold tensors, on every rank of the group."""
-    holder = [value]
-    dist.broadcast_object_list(holder, 0, group=group)
-    return holder[0]
+    values = [value]
+    dist.broadcast_object_list(values, 0, group=group)
+    return values[0]
 
 
 def is_peer_lost(error: BaseException | None) -> bool:
-    """Whether an error says that another process of the group is gone, or cannot be reached."""
+    """Return whether the error means that another process ended or cannot be reached."""
     while error is not None:
         if isinstance(error, dist.DistError):
             return True
-        if type(error) is RuntimeError and any(sign in str(error) for sign in _LOST):
-            return True
+        if type(error) is RuntimeError:
+            message = str(error)
+            if any(part in message for part in _PEER_LOST_MESSAGES):
+                return True
         error = error.__cause__
     return False
 
 
 class _DelayedMax:
-    """Reduces flags to their largest over all ranks, one call later: so no rank waits for others.
+    """Computes the maximum of flags over all ranks, one call later, so that no rank waits.
 
-    A result that is not zero is not given twice running: what was asked before it was known is the
-    same request.
+    After a nonzero result the next result of that flag is zero. A rank that set the flag before it
+    knew the result made the same request.
     """
 
     def __init__(self, group: dist.ProcessGroup) -> None:
@@ -113,29 +118,28 @@ class _DelayedMax:
         self._pending: tuple[dist.Work, torch.Tensor] | None = None
 
     def reduce(self, flags: Sequence[int]) -> list[int]:
-        """Return the result for the flags of the call before, and begin to reduce these."""
+        """Return the result for the flags of the previous call, and begin to reduce these."""
         result = self.settle() or [0] * len(flags)
-        numbers = torch.tensor(flags, dtype=torch.int32)
-        work = dist.all_reduce(numbers, dist.ReduceOp.MAX, self._group, async_op=True)
-        self._pending = work, numbers
+        maxima = torch.tensor(flags, dtype=torch.int32)
+        work = dist.all_reduce(maxima, dist.ReduceOp.MAX, self._group, async_op=True)
+        self._pending = work, maxima
         return result
 
     def settle(self) -> list[int]:
-        """Wait for the result for the flags of the call before; empty if there was none."""
+        """Wait for the result for the flags of the previous call; empty if there was none."""
         if self._pending is None:
             return []
-        work, numbers = self._pending
+        work, maxima = self._pending
         work.wait()
-        before = self._result or [0] * len(numbers)
-        self._result = [
-            0 if old else new for old, new in zip(before, numbers.tolist(), strict=True)
-        ]
+        previous = self._result or [0] * len(maxima)
+        pairs = zip(previous, maxima.tolist(), strict=True)
+        self._result = [0 if old else new for old, new in pairs]
         self._pending = None
         return self._result
 
 
 class _SharedSums(MetricSums):
-    """`sums` are those of this process, `examples` count those of all."""
+    """Metric sums over all ranks: `sums` holds those of this rank, `examples` counts all."""
 
     def total(self) -> torch.Tensor:
         total = self.sums.clone()
@@ -144,20 +148,20 @@ class _SharedSums(MetricSums):
 
 
 class DistributedEngine(EagerEngine):
-    """Takes every `world_size`-th example of a batch; gradients and metrics are of the whole batch.
+    """Trains on every `world_size`-th example of a batch, with gradients of the whole batch.
 
-    To be used from `join` on, within a `process_group`.
+    Metrics cover the whole batch, too. Call `join` first, within a `process_group`.
     """
 
     sums_class = _SharedSums
-    _signals: Stopping | None = None
+    _signals: SignalGuard | None = None
 
     def join(self, group: dist.ProcessGroup, sync_batchnorm: bool) -> None:
         self._control = group
         self._flags = _DelayedMax(group)
         self._synchronized = use_sync_batch_norm(self.model) if sync_batchnorm else []
         self.broadcast_weights()
-        # where a layout costs a copy
+        # DistributedDataParallel warns that the channels-last layout costs it a copy.
         warnings.filterwarnings("ignore", "Grad strides do not match")
         device = self.device.torch_device
         with warnings.catch_warnings():
@@ -166,15 +170,15 @@ class DistributedEngine(EagerEngine):
             self._network = DistributedDataParallel(
                 self.model,
                 device_ids=[device.index] if device.type == "cuda" else None,
-                broadcast_buffers=False,  # those of rank 0 count, and are sent where they are used
+                broadcast_buffers=False,  # `broadcast_weights` sends the buffers of rank 0
             )
 
     @torch.no_grad()
     def broadcast_weights(self) -> None:
         for tensor in self.tensors():
-            flat = tensor.contiguous()  # which one in channels-last format is not
-            dist.broadcast(flat, 0)
-            tensor.copy_(flat)
+            contiguous = tensor.contiguous()  # channels-last tensors cannot be sent
+            dist.broadcast(contiguous, 0)
+            tensor.copy_(contiguous)
 
     def state(self) -> dict[str, Any]:
         state, ours = super().state(), processes()
@@ -187,7 +191,7 @@ class DistributedEngine(EagerEngine):
         return self._flags.reduce(flags)
 
     @contextmanager
-    def interruptible(self, signals: Stopping) -> Iterator[None]:
+    def interruptible(self, signals: SignalGuard) -> Iterator[None]:
         self._signals = signals
         try:
             yield
@@ -197,8 +201,8 @@ class DistributedEngine(EagerEngine):
     def prepare(self, train: Examples, batch_size: int) -> None:
         """Prepare as in one process, and run a trial step.
 
-        After it DistributedDataParallel puts its buckets into their final order, so that gradients
-        are added up in the same order in every step, also in those of a resumed run.
+        After its first step DistributedDataParallel reorders its buckets. With a trial step every
+        training step sums gradients in the same order, also the first step of a resumed run.
         """
         super().prepare(train, -(-batch_size // processes().world_size))
         with self.preserve_state():
@@ -206,7 +210,7 @@ class DistributedEngine(EagerEngine):
             batch = torch.arange(batch_size, device=self.device.torch_device)
             images, labels = train.take(self._part(batch))
             objective, *_ = self._objective(*self.augment(self.inputs(images), labels))
-            objective.backward()  # type: ignore[no-untyped-call]  # so in torch
+            objective.backward()  # type: ignore[no-untyped-call]
 
     def steps(
         self, examples: Examples, order: torch.Tensor, batch_size: int, lr_factors: Sequence[float]
@@ -216,15 +220,16 @@ class DistributedEngine(EagerEngine):
         for batch, factor in zip(batches, lr_factors, strict=True):
             set_lr(self.optimizers, factor)
             part = self._part(batch)
-            before = self.train_metrics.sums.clone(), self.train_metrics.examples
+            sums, num_examples = self.train_metrics.sums.clone(), self.train_metrics.examples
             for module in self._synchronized:
-                module.counts = len(part) > 0
-            # DistributedDataParallel divides by the number of ranks; one without a share takes part
+                module.is_counted = len(part) > 0
+            # Every rank must take each step, so a rank without a share trains with weight 0.
+            # DistributedDataParallel divides the sum of gradients by the number of ranks.
             images, labels = examples.take(part if len(part) else batch)
             self.train_step(images, labels, weight=len(part) * processes().world_size / batch_size)
             if not len(part):
-                self.train_metrics.sums.copy_(before[0])
-            self.train_metrics.examples = before[1] + len(batch)
+                self.train_metrics.sums.copy_(sums)
+            self.train_metrics.examples = num_examples + len(batch)
             yield len(batch)
 
     def evaluate(self, examples: Examples, batch_size: int) -> Metrics:
@@ -238,35 +243,36 @@ class DistributedEngine(EagerEngine):
                 if len(part):
                     self.evaluate_step(*examples.take(part))
                 self._stop_if_agreed()
-            self._stop_if_agreed(last=True)
+            self._stop_if_agreed(is_last=True)
             self.eval_metrics.examples = len(examples)
             return self.eval_metrics.compute()
 
-    def _stop_if_agreed(self, *, last: bool = False) -> None:
+    def _stop_if_agreed(self, *, is_last: bool = False) -> None:
+        """End the evaluation on all ranks if any rank has received a signal."""
         signals = self._signals
         if signals is None:
             return
-        flags = self._flags.settle() if last else self.reduce_max([signals.signal or 0, 0, 0])
+        flags = self._flags.settle() if is_last else self.reduce_max([signals.signal or 0, 0, 0])
         if any(flags[:1]):
             signals.signal = flags[0]
             signals.check()
 
     def _part(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return what this rank takes of a batch (N), which may be nothing."""
+        """Return the share of this rank, which may be empty, of the indices (N) of a batch."""
         ours = processes()
         return batch[ours.rank :: ours.world_size]
 
     def _forward(self, model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        trains = model is self.model and torch.is_grad_enabled()
-        return super()._forward(self._network if trains else model, inputs)
+        is_training = model is self.model and torch.is_grad_enabled()
+        return super()._forward(self._network if is_training else model, inputs)
 
     def _run(
         self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         results = super()._run(forward, inputs, labels)
-        if not self.skips or forward.__name__ != "_objective":
+        if not self.skips_nonfinite or forward.__name__ != "_objective":
             return results
         objective, loss, logits = results
         total = loss.detach().clone()
-        dist.all_reduce(total)  # the step is skipped if the loss is not finite in any process
+        dist.all_reduce(total)  # a non-finite loss on any rank makes all ranks skip the step
         return objective, torch.where(total.isfinite(), loss, total), logits

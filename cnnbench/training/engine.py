@@ -1,14 +1,11 @@
-"""Step engines: how batches are trained on and how a data set is evaluated.
+"""The step engine: train on batches, and evaluate data sets.
 
-Metrics are summed on the device; reading them is what makes the host wait, so the loop does it when
-something is to be shown.
+Metrics are summed on the device. Reading a sum makes the host wait, so the loop reads them rarely.
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,77 +17,29 @@ from cnnbench.data.augment import Augment
 from cnnbench.data.device_data import Examples
 from cnnbench.data.preprocess import Preprocess
 from cnnbench.errors import ConfigError, is_out_of_memory
-from cnnbench.runs.signals import Stopping
+from cnnbench.runs.signals import SignalGuard
 from cnnbench.training.device import Device
 from cnnbench.training.ema import WeightEma
 from cnnbench.training.losses import make_losses
+from cnnbench.training.metric_sums import Metrics, MetricSums
 from cnnbench.training.optimizers import set_lr
 
-__all__ = ["EagerEngine", "MetricSums", "Metrics", "StepFn", "copy_to_cpu", "endless_steps"]
+__all__ = ["EagerEngine", "StepFn", "copy_to_cpu", "endless_steps"]
 
 log = logging.getLogger("cnnbench")
 
 StepFn = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
-AUXILIARY_WEIGHT = 0.3  # of the loss of an auxiliary classifier: Szegedy et al. 2015, section 5
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """The mean loss and the accuracy, in [0, 1], over some examples.
-
-    `num_nonfinite` of them, whose loss was not finite, are not in the mean loss.
-    """
-
-    loss: float
-    accuracy: float
-    num_nonfinite: int = 0
-
-
-class MetricSums:
-    """Sums over examples on the device: `update` never waits for it, `compute` does.
-
-    Batches whose loss is not finite are left out of the mean loss if `skip_nonfinite` is true.
-    """
-
-    def __init__(self, device: torch.device, skip_nonfinite: bool = False) -> None:
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        self.sums = torch.zeros(3, dtype=dtype, device=device)  # loss, correct, left out
-        self.examples = 0
-        self.skip_nonfinite = skip_nonfinite
-
-    def reset(self) -> None:
-        self.sums.zero_()
-        self.examples = 0
-
-    def update(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add a batch: its mean `loss`, `logits` (N, K), `labels` (N)."""
-        correct = (logits.argmax(dim=1) == labels).sum()
-        loss, num_nonfinite = loss.detach(), torch.zeros_like(correct)
-        if self.skip_nonfinite:
-            num_nonfinite = ~loss.isfinite()
-            loss = loss.masked_fill(num_nonfinite, 0.0)
-        self.sums += torch.stack([loss * len(labels), correct, num_nonfinite * len(labels)])
-        self.examples += len(labels)
-
-    def total(self) -> torch.Tensor:
-        """Return the sums of the loss, of correct and of non-finite examples: float64 (3)."""
-        return self.sums
-
-    def compute(self) -> Metrics:
-        loss, correct, num_nonfinite = self.total().tolist()
-        counted = self.examples - num_nonfinite
-        mean_loss = loss / counted if counted else math.nan
-        return Metrics(mean_loss, correct / self.examples, round(num_nonfinite))
+AUXILIARY_WEIGHT = 0.3  # weight of an auxiliary classifier's loss: Szegedy et al. 2015, section 5
 
 
 class EagerEngine:
-    """Runs each operation as it comes, on any device.
+    """Runs each operation when Python reaches it, on any device.
 
-    `train_metrics` are those of training since the last reset.
+    `train_metrics` sums over the training steps since its last reset.
     """
 
-    name = "eager"  # how the steps run: eager or graph
+    name = "eager"  # "eager" or "graph", as run directories record it
     sums_class = MetricSums
 
     def __init__(
@@ -116,55 +65,56 @@ class EagerEngine:
             dtype=device.autocast_dtype,
             enabled=device.autocast_dtype is not None,
         )
-        self.scales = (
-            device.precision == "fp16"
-        )  # alone needs its gradients scaled: its smallest number is 6e-8
-        self.skips = (
-            config.train.on_nonfinite_loss == "skip"
-        )  # which is what a scaler does, be it by 1
+        # Only fp16 needs scaled gradients: its smallest number is 6e-8.
+        self.scales_gradients = device.precision == "fp16"
+        # A gradient scaler skips steps with non-finite gradients, also at a scale of 1.
+        self.skips_nonfinite = config.train.on_nonfinite_loss == "skip"
         self.scaler = torch.amp.GradScaler(
             device.torch_device.type,
-            init_scale=2.0**16 if self.scales else 1.0,
-            enabled=self.scales or self.skips,
+            init_scale=2.0**16 if self.scales_gradients else 1.0,
+            enabled=self.scales_gradients or self.skips_nonfinite,
         )
-        self.train_metrics = self.sums_class(device.torch_device, skip_nonfinite=self.skips)
+        self.train_metrics = self.sums_class(device.torch_device, self.skips_nonfinite)
         self.eval_metrics = self.sums_class(device.torch_device)
         self.compiled: dict[str, StepFn] = {}
         self.compiled_batch_size = 0
 
     @property
     def eval_model(self) -> nn.Module:
-        """The network that is measured and kept: the one that trains, or its average over time."""
+        """The network to evaluate and save: with train.ema_decay the average of the weights."""
         return self.model if self.average is None else self.average.model
 
     def tensors(self) -> list[torch.Tensor]:
-        """Return the weights and statistics of the network, and of its average."""
+        """Return the weights and statistics of the network and of its average."""
         average = {} if self.average is None else self.average.model.state_dict()
         return [*self.model.state_dict().values(), *average.values()]
 
     def join(self, group: "torch.distributed.ProcessGroup", sync_batchnorm: bool) -> None:
-        """Begin to work with the other ranks, who call this too; all have rank 0's weights then."""
+        """Begin to train with the other ranks, and take the weights of rank 0.
+
+        Every rank must call this. `group` holds the same ranks, for tensors in host memory.
+        """
 
     def broadcast_weights(self) -> None:
-        """Give all ranks the weights and statistics of rank 0."""
+        """Send the weights and statistics of rank 0 to all ranks."""
 
     def state(self) -> dict[str, Any]:
-        """Return the metric sums and the generators of random numbers, for a checkpoint."""
+        """Return the metric sums and the states of the random generators, for a checkpoint."""
         device, metrics = self.device.torch_device, self.train_metrics
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         generators = {"cpu": torch.get_rng_state(), "cuda": cuda}
         return {"sums": metrics.sums, "examples": metrics.examples, "generators": generators}
 
     def reduce_max(self, flags: Sequence[int]) -> Sequence[int]:
-        """Return of each flag the largest on any rank, so that all ranks do the same."""
+        """Return the maximum of each flag over all ranks, so that all ranks act alike."""
         return flags
 
-    def interruptible(self, signals: Stopping) -> AbstractContextManager[None]:
-        """Let a signal end the block at once, an evaluation, and on all ranks."""
-        return signals.raising()
+    def interruptible(self, signals: SignalGuard) -> AbstractContextManager[None]:
+        """Let a signal end the block, an evaluation, at once and on all ranks."""
+        return signals.interruptible()
 
     def prepare(self, train: Examples, batch_size: int) -> None:
-        """Do ahead of training what takes time once; weights and generators stay as they were.
+        """Compile the network if asked to; weights and generators do not change.
 
         Raises:
             ConfigError: the network cannot be compiled.
@@ -173,9 +123,9 @@ class EagerEngine:
             return
         log.info("Compiling the network, which may take minutes ...")
         images, labels = train.take(torch.arange(batch_size, device=self.device.torch_device))
-        passes = (self._objective, self._measure)
+        steps = (self._objective, self._measure)
         try:
-            self.compiled = {each.__name__: torch.compile(each, dynamic=False) for each in passes}
+            self.compiled = {step.__name__: torch.compile(step, dynamic=False) for step in steps}
             self.compiled_batch_size = batch_size
             with self.preserve_state():
                 self.model.train()
@@ -183,22 +133,23 @@ class EagerEngine:
                 self.eval_model.eval()
                 with torch.inference_mode():
                     self.evaluate_step(images, labels)
-        except (RuntimeError, OSError, KeyError) as error:  # the last two: its cache has no place
+        except (RuntimeError, OSError, KeyError) as error:  # the last two: no folder for its cache
             if is_out_of_memory(error):
                 raise
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise ConfigError(
-                f"device.compile=on: PyTorch cannot compile this network here: {reason}. Use device.compile=off."
+                f"device.compile=on: PyTorch cannot compile this network here: {reason}. "
+                "Use device.compile=off."
             ) from error
 
     def steps(
         self, examples: Examples, order: torch.Tensor, batch_size: int, lr_factors: Sequence[float]
     ) -> Iterator[int]:
-        """Train on the examples in the given order; yield after each step how many it took.
+        """Train on the examples in the given order; yield the number of examples of each step.
 
-        The learning rates of step i are the configured ones times lr_factors[i]. A last batch that is
-        smaller moves the weights by its share of a full step. At a full step its noisier gradient would be
-        the last thing before each evaluation.
+        Step i multiplies the configured learning rates by lr_factors[i]. A smaller last batch moves
+        the weights by its share of a full step. Otherwise its noisier gradient would have the
+        weight of a full batch just before each evaluation.
         """
         self.model.train()
         for (images, labels), factor in zip(
@@ -209,17 +160,18 @@ class EagerEngine:
             yield len(labels)
 
     def train_step(self, images: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> None:
-        """Update once from uint8 images (N, C, H, W) and labels (N), the gradient times `weight`.
+        """Update the weights once, with the gradient times `weight`, and add to `train_metrics`.
 
-        Their metrics are added to `train_metrics`.
+        Takes uint8 images (N, C, H, W) and labels (N).
         """
         inputs, targets = self.augment(self.inputs(images), labels)
-        statistics = [each.clone() for each in self.model.buffers()] if self.skips else []
+        buffers = list(self.model.buffers()) if self.skips_nonfinite else []
+        previous_values = [buffer.clone() for buffer in buffers]
         objective, loss, logits = self._run(self._objective, inputs, targets)
         self.train_metrics.update(loss, logits, labels)
-        self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]  # so in torch
-        for now, before in zip(self.model.buffers(), statistics, strict=False):
-            now.copy_(torch.where(loss.isfinite(), now, before))
+        self.scaler.scale(objective * weight).backward()  # type: ignore[no-untyped-call]
+        for buffer, previous in zip(buffers, previous_values, strict=True):
+            buffer.copy_(torch.where(loss.isfinite(), buffer, previous))
         if self.config.grad_clip_norm is not None:
             for optimizer in self.optimizers:
                 self.scaler.unscale_(optimizer)
@@ -227,13 +179,13 @@ class EagerEngine:
         for optimizer in self.optimizers:
             self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
-        self.scaler.update(None if self.scales else 1.0)
+        self.scaler.update(None if self.scales_gradients else 1.0)
         if self.average is not None:
             self.average.update()
 
     @torch.inference_mode()
     def evaluate(self, examples: Examples, batch_size: int) -> Metrics:
-        """Return the metrics of all examples, by the network in evaluation mode."""
+        """Return the metrics of `eval_model`, in evaluation mode, on all examples."""
         self.eval_model.eval()
         self.eval_metrics.reset()
         for images, labels in examples.batches_in_order(batch_size):
@@ -247,18 +199,18 @@ class EagerEngine:
 
     @torch.inference_mode()
     def classify(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the logits (N, K) of uint8 images (N, C, H, W), in evaluation mode."""
+        """Return the logits (N, K) of uint8 images (N, C, H, W) in evaluation mode."""
         self.eval_model.eval()
         return self.logits(self.inputs(images))
 
     def inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the inputs (N, C, size, size) of the network for uint8 images (N, C, H, W)."""
+        """Preprocess uint8 images (N, C, H, W) to inputs (N, C, size, size) of the network."""
         return self.preprocess(images).contiguous(memory_format=self.device.memory_format)
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the logits (N, K) of `eval_model` for inputs (N, C, size, size).
 
-        With train.tta=hflip the mean of both ways round.
+        With train.tta=hflip this is the mean over the inputs and their mirror images.
         """
         logits, *_ = self._forward(self.eval_model, inputs)
         if self.config.tta == "hflip":
@@ -268,42 +220,44 @@ class EagerEngine:
 
     @contextmanager
     def preserve_state(self) -> Iterator[None]:
-        """Put weights, statistics, optimizers, sums and generators back after trial steps."""
-        kept = [*self.tensors(), self.train_metrics.sums, self.eval_metrics.sums]
-        # not in memory of the GPU, whose peak is to be that of training
-        copies, scaler = copy_to_cpu(kept), self.scaler.state_dict()
-        states = [copy_to_cpu(_tensors(optimizer)) for optimizer in self.optimizers]
+        """Restore weights, statistics, optimizers, sums and generators after trial steps."""
+        tensors = [*self.tensors(), self.train_metrics.sums, self.eval_metrics.sums]
+        # On the CPU, so that the peak memory of the GPU remains that of training.
+        copies, scaler = copy_to_cpu(tensors), self.scaler.state_dict()
+        states = [copy_to_cpu(_optimizer_tensors(optimizer)) for optimizer in self.optimizers]
         examples = self.train_metrics.examples, self.eval_metrics.examples
         try:
             device = self.device.torch_device
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 yield
         finally:
-            for tensor, copy in zip(kept, copies, strict=True):
+            for tensor, copy in zip(tensors, copies, strict=True):
                 tensor.copy_(copy)
             for optimizer, state in zip(self.optimizers, states, strict=True):
                 optimizer.zero_grad(set_to_none=True)
-                for key, value in _tensors(optimizer).items():
-                    value.copy_(
-                        state[key]
-                    ) if key in state else value.zero_()  # all of PyTorch's begin with zeros
+                for key, value in _optimizer_tensors(optimizer).items():
+                    if key in state:
+                        value.copy_(state[key])
+                    else:
+                        value.zero_()  # the initial value of all state in PyTorch's optimizers
             self.scaler.load_state_dict(scaler)
             self.train_metrics.examples, self.eval_metrics.examples = examples
 
     def _run(
         self, forward: StepFn, inputs: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Run `forward`, for full batches as compiled: any other size would be compiled anew."""
-        full = len(labels) == self.compiled_batch_size
-        return (self.compiled[forward.__name__] if full else forward)(inputs, labels)
+        """Run `forward`, compiled for full batches: any other size would be compiled again."""
+        if len(labels) == self.compiled_batch_size:
+            forward = self.compiled[forward.__name__]
+        return forward(inputs, labels)
 
     def _objective(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return what the gradient is of, the loss that is reported, and the logits (N, K)."""
+        """Return the objective to minimize, the loss to report, and the logits (N, K)."""
         logits, *auxiliary = self._forward(self.model, inputs)
         loss = self.loss(logits, targets)
         objective = loss
-        for theirs in auxiliary:
-            objective = objective + AUXILIARY_WEIGHT * self.loss(theirs, targets)
+        for auxiliary_logits in auxiliary:
+            objective = objective + AUXILIARY_WEIGHT * self.loss(auxiliary_logits, targets)
         if self.config.l1 > 0:
             objective = objective + self.config.l1 * self.l1_penalty(self.model)
         return objective, loss, logits
@@ -314,7 +268,7 @@ class EagerEngine:
         return self.loss(logits, labels), logits
 
     def _forward(self, model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the logits (N, K) in `device.dtype`, then those of auxiliary classifiers."""
+        """Return the logits (N, K) in `device.dtype`, then the logits of auxiliary classifiers."""
         with self.autocast:
             outputs = model(inputs)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -322,7 +276,7 @@ class EagerEngine:
 
 
 def copy_to_cpu(value: Any) -> Any:
-    """A copy of nested values, with all tensors in host memory."""
+    """Return a copy of nested values with all tensors in host memory."""
     match value:
         case torch.Tensor():
             return value.to("cpu", copy=True)
@@ -333,8 +287,8 @@ def copy_to_cpu(value: Any) -> Any:
     return value
 
 
-def _tensors(optimizer: Optimizer) -> dict[tuple[torch.Tensor, str], torch.Tensor]:
-    """Return all that the optimizer remembers, by parameter and name."""
+def _optimizer_tensors(optimizer: Optimizer) -> dict[tuple[torch.Tensor, str], torch.Tensor]:
+    """Return the tensors in the optimizer's state, by parameter and name."""
     return {
         (parameter, name): value
         for parameter, state in optimizer.state.items()
@@ -344,7 +298,7 @@ def _tensors(optimizer: Optimizer) -> dict[tuple[torch.Tensor, str], torch.Tenso
 
 
 def endless_steps(engine: EagerEngine, train: Examples, batch_size: int) -> Iterator[int]:
-    """Take training steps on full batches, epoch after epoch."""
+    """Train on full batches, epoch after epoch; yield the number of examples of each step."""
     steps = len(train) // batch_size
     while True:
         order = torch.randperm(len(train))[: steps * batch_size]

@@ -1,6 +1,7 @@
-"""A trained network as a file for other programs: ONNX, torch.export and safetensors.
+"""Export a trained network to a file for other programs: ONNX, torch.export or safetensors.
 
-What is in the file computes in fp32 what `EagerEngine.classify` does; `differences` measures how nearly.
+The exported network computes in fp32 the same as `EagerEngine.classify`. `differences` measures
+the error.
 """
 
 import copy
@@ -24,14 +25,14 @@ __all__ = ["FORMATS", "Classifier", "Preprocessing", "differences", "pack"]
 
 Run = Callable[[torch.Tensor], torch.Tensor]  # images (N, C, H, W) to logits (N, K)
 
-BATCHES = (1, 2, 7)  # what an exported batch that was not dynamic would fail on
+BATCHES = (1, 2, 7)  # batch sizes on which an export with a fixed batch size fails
 
 
 class Preprocessing(nn.Module):
-    """uint8 images (N, C, side, side) to the network's input, as `Preprocess` makes it but for rounding.
+    """Preprocesses uint8 images (N, C, side, side) like `Preprocess`, except for rounding.
 
-    Resizing with antialiasing is linear: a product with a matrix from each side. Every runtime can multiply, and it is
-    more exact than ONNX's own Resize (benchmarks/NOTES.md).
+    Resizing with antialiasing is linear: a product with a matrix from each side. Every runtime can
+    multiply matrices, and the result is more exact than ONNX's Resize (benchmarks/NOTES.md).
     """
 
     weights: torch.Tensor | None
@@ -57,7 +58,10 @@ class Preprocessing(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Images (N, C, H, W), as the network takes them or before `preprocessing`, to logits (N, K)."""
+    """Computes logits (N, K) from images (N, C, H, W).
+
+    With `preprocessing` the images are uint8. Without it they are inputs of the network.
+    """
 
     def __init__(
         self, network: nn.Module, tta: str, preprocessing: Preprocessing | None = None
@@ -80,77 +84,84 @@ class Classifier(nn.Module):
 
 
 def pack(
-    form: str, classifier: Classifier, images: torch.Tensor, metadata: Mapping[str, str]
+    format_name: str, classifier: Classifier, images: torch.Tensor, metadata: Mapping[str, str]
 ) -> bytes:
-    """The content of a file in one of `FORMATS`. `images` is a batch of at least two, of the shape and type it takes.
+    """Return the content of a file in one of `FORMATS`.
+
+    `images` is an example input of `classifier`: a batch of at least two.
 
     Raises:
-        ConfigError: the network has what the format has not.
+        ConfigError: the format does not support an operation of the network.
     """
-    refusal = f"--format {form}: PyTorch cannot export this network"
-    with _explained(refusal), _as_torch_export_wants_it():
-        return FORMATS[form].pack(classifier, images, metadata)
+    problem = f"--format {format_name}: PyTorch cannot export this network"
+    with _raise_config_error(problem), _prepare_torch_export():
+        return FORMATS[format_name].pack(classifier, images, metadata)
 
 
 def differences(
-    form: str, content: bytes, engine: EagerEngine, images: torch.Tensor, preprocessed: bool
+    format_name: str, content: bytes, engine: EagerEngine, images: torch.Tensor, preprocessed: bool
 ) -> tuple[float, float]:
-    """Run such a file on the CPU, by the program it is for: the largest difference of a logit from the engine's.
+    """Run an exported file on the CPU in its runtime, and compare its logits with the engine's.
 
-    Also gives the largest logit; NaN if any is. The uint8 `images` (N, C, H, W), N above 10, go in
-    as batches of several sizes; if the file has no preprocessing, `preprocessed`.
+    Return the largest absolute difference and the largest absolute logit of the engine. They are
+    NaN if a logit is NaN. The uint8 `images` (N, C, H, W), N above 10, run in batches of several
+    sizes. `preprocessed` is true if the file expects preprocessed images.
 
     Raises:
-        ConfigError: it does not run.
+        ConfigError: the file does not run.
     """
-    largest = difference = torch.zeros(())
-    with _explained(f"--format {form}: what was exported does not run"):
+    max_logit = max_difference = torch.zeros(())
+    with _raise_config_error(f"--format {format_name}: what was exported does not run"):
         classifier = Classifier(copy.deepcopy(engine.eval_model), engine.config.tta)
-        run = FORMATS[form].unpack(content, classifier)
+        run = FORMATS[format_name].unpack(content, classifier)
         for batch in torch.split(images, [*BATCHES, len(images) - sum(BATCHES)]):
             expected = engine.classify(batch)
-            given = run(engine.preprocess(batch) if preprocessed else batch)
-            difference = torch.maximum(difference, (given - expected).abs().max())
-            largest = torch.maximum(largest, expected.abs().max())
-    return difference.item(), largest.item()
+            logits = run(engine.preprocess(batch) if preprocessed else batch)
+            max_difference = torch.maximum(max_difference, (logits - expected).abs().max())
+            max_logit = torch.maximum(max_logit, expected.abs().max())
+    return max_difference.item(), max_logit.item()
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Make what other programs raise of a network, which may be anyone's, an error for people."""
+def _raise_config_error(problem: str) -> Iterator[None]:
+    """Turn any error of the block into a ConfigError: a custom network can raise anything."""
     try:
         yield
     except Exception as error:
         if is_out_of_memory(error):
             raise
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        raise ConfigError(f"{what}: {reason}.") from error
+        raise ConfigError(f"{problem}: {reason}.") from error
 
 
 @contextmanager
-def _as_torch_export_wants_it() -> Iterator[None]:
-    """Let PyTorch capture a network and, if it cannot, not print the graph so far beside the error that says why.
+def _prepare_torch_export() -> Iterator[None]:
+    """Set cuDNN up for torch.export, and print its messages only if the block succeeds.
 
-    It reads a setting of cuDNN by its old name, which fails once `device.select` has set it by the new one.
+    torch.export reads cuDNN's precision by its old name. That fails after `setup_device` has set
+    the precision by its new name. If the export fails, torch.export prints the graph so far, which
+    would hide the error.
     """
     logger, cudnn = logging.getLogger("torch.fx.experimental.symbolic_shapes"), torch.backends.cudnn
-    disabled, convolution = logger.disabled, cudnn.conv.fp32_precision  # type: ignore[attr-defined]  # as in device.py
+    was_disabled = logger.disabled
+    precision = cudnn.conv.fp32_precision  # type: ignore[attr-defined]  # no stub
     logger.disabled, cudnn.allow_tf32 = True, False
     try:
-        with redirect_stderr(io.StringIO()) as told:
+        with redirect_stderr(io.StringIO()) as stderr:
             yield
-        sys.stderr.write(told.getvalue())
+        sys.stderr.write(stderr.getvalue())
     finally:
-        logger.disabled, cudnn.conv.fp32_precision = disabled, convolution  # type: ignore[attr-defined]  # no stub
+        logger.disabled = was_disabled
+        cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]  # no stub
 
 
 def _capture(classifier: Classifier, images: torch.Tensor) -> torch.export.ExportedProgram:
-    """The operations, for batches of any size."""
+    """Return the operations of the classifier, for batches of any size."""
     shapes = ({0: torch.export.Dim("batch")},)
     program = torch.export.export(classifier, (images,), dynamic_shapes=shapes)
-    for part in program.graph_module.modules():
-        if isinstance(part, fx.GraphModule):
-            for node in part.graph.nodes:
+    for module in program.graph_module.modules():
+        if isinstance(module, fx.GraphModule):
+            for node in module.graph.nodes:
                 node.meta.pop("stack_trace", None)  # it names paths of this machine
     return program
 
@@ -176,7 +187,7 @@ def _unpack_onnx(content: bytes, _: Classifier) -> Run:
     import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; not what it makes of the machine's devices
+    options.log_severity_level = 3  # errors, but no warnings about the machine's devices
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
@@ -200,10 +211,10 @@ def _pack_safetensors(
 ) -> bytes:
     from safetensors.torch import save
 
-    # copies, as the format has no place for weights that are shared
+    # Copies, as the format does not support shared weights.
     weights = {
-        name: each.clone(memory_format=torch.contiguous_format)
-        for name, each in classifier.network.state_dict().items()
+        name: weight.clone(memory_format=torch.contiguous_format)
+        for name, weight in classifier.network.state_dict().items()
     }
     return save(weights, dict(metadata))
 
@@ -212,16 +223,17 @@ def _unpack_safetensors(content: bytes, classifier: Classifier) -> Run:
     from safetensors.torch import load
 
     for weight in classifier.network.state_dict().values():
-        weight.zero_()  # only the weights of the file count
+        weight.zero_()  # a weight that the file lacks must not go unnoticed
     classifier.network.load_state_dict(load(content))
     return classifier
 
 
 @dataclass(frozen=True)
 class Format:
-    """`runtime` is what runs such a file, `packages` what must be installed for it.
+    """A file format: its suffix, the runtime of its files, and the packages that it needs.
 
-    `unpack` may put the weights of the file into a classifier of the same kind.
+    `pack` returns the content of a file. `unpack` returns a function that runs the content. It may
+    load the weights into the given classifier, which has the same network.
     """
 
     suffix: str

@@ -1,4 +1,4 @@
-"""How the weights of Linear and Conv2d layers begin. Biases begin as PyTorch makes them."""
+"""Initialize the weights of Linear and Conv2d layers. Biases keep PyTorch's initialization."""
 
 from collections.abc import Callable
 
@@ -10,17 +10,17 @@ __all__ = ["initialize"]
 NORMAL_STD = 0.01
 
 _METHODS: dict[str, Callable[[torch.Tensor], object]] = {
-    "xavier_uniform": nn.init.xavier_uniform_,  # Glorot and Bengio 2010: suits sigmoid and tanh
-    "kaiming_normal": lambda weight: nn.init.kaiming_normal_(
-        weight, nonlinearity="relu"
-    ),  # He et al. 2015
+    # Glorot and Bengio 2010, for sigmoid and tanh.
+    "xavier_uniform": nn.init.xavier_uniform_,
+    # He et al. 2015.
+    "kaiming_normal": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
     "normal": lambda weight: nn.init.normal_(weight, std=NORMAL_STD),
     "default": lambda weight: None,
 }
 
 
 def initialize(model: nn.Module, method: str) -> None:
-    """Fill the weights of every Linear and Conv2d in place; `method` is a value of train.init."""
+    """Initialize the weights of every Linear and Conv2d in place; `method` is train.init."""
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             _METHODS[method](module.weight)

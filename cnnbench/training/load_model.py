@@ -28,16 +28,16 @@ from cnnbench.training.state import State
 __all__ = ["TrainedModel", "load_trained_model", "read_dataset"]
 
 MAX_SIDE = 4096  # pixels of a training image; data.resize has the same limit
-MAX_REASON = 300  # characters of an error of PyTorch
+MAX_REASON = 300  # characters of a PyTorch error message
 
 
 @dataclass(frozen=True)
 class TrainedModel:
     """A network on a device, with the weights of a checkpoint.
 
-    `config` is the configuration of the run with `overrides` applied. `dataset` is what the network
-    was trained on: its classes are the outputs. `weights` names the checkpoint and its epoch, such
-    as "best.pt, epoch 5".
+    `config` is the configuration of the run with `overrides` applied. `dataset` describes the
+    training data, whose classes are the outputs of the network. `weights` names the checkpoint and
+    its epoch, such as "best.pt, epoch 5".
     """
 
     directory: Path
@@ -49,42 +49,44 @@ class TrainedModel:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The names of the K classes, in the order of the logits."""
         return tuple(self.dataset.classes)
 
     @property
     def model(self) -> nn.Module:
-        """The network in evaluation mode: images (N, C, S, S) to logits (N, K).
+        """The network in evaluation mode.
 
-        Its images are those that `preprocess` returns.
+        It computes logits (N, K) from the images (N, C, S, S) that `preprocess` returns.
         """
         return self.engine.eval_model
 
     def preprocess(self, images: torch.Tensor) -> torch.Tensor:
-        """Return normalized images (N, C, S, S) for uint8 images (N, C, H, W).
+        """Resize and normalize uint8 images (N, C, H, W); return images (N, C, S, S).
 
-        S is `config.data.resize`. Both are on the device of the network.
+        S is `config.data.resize`. Both tensors are on the device of the network.
         """
         return self.engine.inputs(images)
 
     def __call__(self, images: npt.ArrayLike | torch.Tensor) -> torch.Tensor:
         """Return the logits (N, K) of uint8 images (N, C, H, W), a tensor or an array.
 
-        They are computed as in training: in the precision of the device, and with train.tta.
+        They are computed as in the evaluations during training: in the precision of the device, and
+        with train.tta.
 
         Raises:
-            ConfigError: the images are of another type or shape.
+            ConfigError: the images have another type or shape.
         """
         pixels = torch.as_tensor(images, device=self.engine.device.torch_device)
         channels = self.dataset.in_channels
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[1] != channels:
-            given = f"{str(pixels.dtype).removeprefix('torch.')} {tuple(pixels.shape)}"
-            raise ConfigError(f"The images are {given}. They must be uint8 (N, {channels}, H, W).")
+            actual = f"{str(pixels.dtype).removeprefix('torch.')} {tuple(pixels.shape)}"
+            raise ConfigError(f"The images are {actual}. They must be uint8 (N, {channels}, H, W).")
         return self.engine.classify(pixels)
 
     def __repr__(self) -> str:
-        place, name = os.path.relpath(self.directory), self.config.model.name
-        figures = f"model={name!r}, classes={len(self.classes)}, weights={self.weights!r}"
-        return f"TrainedModel({place!r}, {figures})"
+        directory, name = os.path.relpath(self.directory), self.config.model.name
+        values = f"model={name!r}, classes={len(self.classes)}, weights={self.weights!r}"
+        return f"TrainedModel({directory!r}, {values})"
 
 
 def load_trained_model(
@@ -95,16 +97,25 @@ def load_trained_model(
     allow_custom_model: bool = False,
     rest: Sequence[str] | None = None,
 ) -> TrainedModel:
-    """Load the network that the run in `directory` has trained.
+    """Load the trained network of the run in `directory`, which may be untrusted.
 
     If the run had a validation set, the weights of its best epoch are used; otherwise the last
-    weights. `overrides` may change the data, the device and how the network is measured; `conf` is
-    the folder of the YAMLs that they choose from. The network and its input size stay. `rest` is
-    what the user has typed after `command`, beside the directory; None for a call from Python.
+    weights.
+
+    Args:
+        directory: a training run.
+        overrides: changes of the data, the device and the evaluation. The network and its input
+            size cannot be changed.
+        conf: the folder of the YAML files that the overrides choose from.
+        command: the command's first word, for messages.
+        allow_custom_model: whether the Python file of a custom model may be run.
+        rest: the words of the command line after `command`, without the directory. None for a
+            call from Python.
 
     Raises:
-        ConfigError: it holds no such run, leads out of itself, or the overrides are wrong.
-        CheckpointError: it has no checkpoint, or a damaged or refused one.
+        ConfigError: `directory` is not a training run, has links to outside, or the overrides are
+            wrong.
+        CheckpointError: the checkpoint is missing, damaged or refused.
     """
     if processes().several:
         raise ConfigError(f"cnnbench {command} works in one process. Start it without torchrun.")
@@ -113,29 +124,30 @@ def load_trained_model(
     refusal = f"by {command}: the network is as it was trained"
     changes = configuration.parse_changes(overrides, INFERENCE_OVERRIDES, refusal)
     state, name = _load_checkpoint(directory)
-    place = directory / "checkpoints" / name
+    path = directory / "checkpoints" / name
     values = state.get("config")
     if not isinstance(values, dict):
-        raise CheckpointError(f"{place} does not say how its network is built.")
+        raise CheckpointError(f"{path} does not say how its network is built.")
     recorded = configuration.load(values)
     dataset = read_dataset(directory)
     locked = _lock_input_settings(configuration.expand_groups(changes, conf), recorded)
     config = configuration.apply_overrides(values, locked)
     confirmed = {(key, str(value)) for key, value in changes.items()}
-    confirmed.add(("data.path", str(config.data.path)))  # images are read, and nothing is written
+    confirmed.add(("data.path", str(config.data.path)))  # a folder that is only read
     words = [] if rest is None else ["cnnbench", command, str(directory)]
     trusts = allow_custom_model
     configuration.check_trust(directory, config, confirmed, trusts, words, rest or ())
-    # Compiling and capturing pay off in training alone.
+    # Compiling and capturing pay off only in training.
     eager = replace(config, device=replace(config.device, cuda_graphs=False, compile=False))
     weights: Any = state.get("model") if state.get("average") is None else state["average"]
     network, _ = on_meta(eager, dataset, 1)
     try:
-        network.load_state_dict(weights, assign=True)  # before untrusted values take memory
+        # On the meta device, so that the untrusted configuration cannot take memory.
+        network.load_state_dict(weights, assign=True)
         epoch, step = int(state["epoch"]), int(state.get("step", 0))
     except Exception as error:  # values in an untrusted file may raise anything
         reason = truncate(str(error) or type(error).__name__, MAX_REASON)
-        raise CheckpointError(f"{place} does not fit {config.model.name}: {reason}") from error
+        raise CheckpointError(f"{path} does not fit {config.model.name}: {reason}") from error
     engine = build_engine(eager, dataset)
     engine.eval_model.load_state_dict(weights)
     engine.eval_model.eval()
@@ -145,15 +157,15 @@ def load_trained_model(
 
 
 def _load_checkpoint(directory: Path) -> tuple[State, str]:
-    """Return the checkpoint to use and its name: best.pt if there is one, otherwise the last."""
+    """Return the checkpoint to use and its file name: best.pt if it exists, otherwise the last."""
     folder = directory / "checkpoints"
     if (folder / "best.pt").exists():
         return checkpoint.load(folder / "best.pt"), "best.pt"
     state, problems = checkpoint.load_newest(folder)
     if state is None:
         raise CheckpointError(
-            f"{directory} has no checkpoint: its run had not come to the first, or they were deleted. "
-            "Train it, or give another run."
+            f"{directory} has no checkpoint: the run ended before the first one, or they were "
+            "deleted. Train it, or give another run."
         )
     for problem in problems:
         text = f"cnnbench: {problem.rstrip('.')}. The checkpoint before it is used."
@@ -162,7 +174,7 @@ def _load_checkpoint(directory: Path) -> tuple[State, str]:
 
 
 def read_dataset(directory: Path) -> Dataset:
-    """Read what the network was trained on from an untrusted run directory.
+    """Read the record of the training data in an untrusted run directory.
 
     Raises:
         CheckpointError: the record is missing or damaged.
@@ -182,7 +194,11 @@ def read_dataset(directory: Path) -> Dataset:
 
 
 def _lock_input_settings(changes: Mapping[str, Any], recorded: Config) -> dict[str, Any]:
-    """Return the changes with the input as it was in training: its size and normalization."""
+    """Return the changes with the input size and normalization of training.
+
+    Raises:
+        ConfigError: the changes ask for another size, or for no normalization.
+    """
     size = recorded.data.resize
     allowed = (size, "${model.recipe.resize}", "${data.image_size}")
     wanted = changes.get("data.resize", size)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from cnnbench.analysis.format import format_count, format_time_left
 from cnnbench.data.device_data import epoch_order
 from cnnbench.training.checkpoint import CheckpointManager
-from cnnbench.training.engine import Metrics
+from cnnbench.training.metric_sums import Metrics
 from cnnbench.training.schedules import lr_factor
 from cnnbench.training.state import Row, TrainingState
 
@@ -20,55 +20,54 @@ __all__ = ["fit"]
 
 log = logging.getLogger("cnnbench")
 
-REFRESH_S = 0.5  # how often the host reads the sums during an epoch
-PROGRESS_S = 60.0  # how often the progress of an epoch is logged where there is no bar
+REFRESH_S = 0.5  # seconds between reads of the metric sums, which make the host wait
+PROGRESS_S = 60.0  # seconds between log lines of progress if there is no progress bar
 
 
 def fit(state: TrainingState) -> Generator[Row, None, None]:
-    """Train from `state` on for the configured epochs; yield the row of metrics.csv after each.
+    """Train until the configured number of epochs; yield the row of metrics.csv after each.
 
-    With a validation set best.pt is chosen on it. With data.validation=0 the test set is measured
-    each epoch, and nothing is chosen.
+    With a validation set, best.pt holds the weights of the epoch with the best validation accuracy.
+    With data.validation=0 the test set is evaluated after each epoch, and there is no best.pt.
 
     Raises:
-        DivergedError: a loss or a weight is not finite. The checkpoints are from before.
-        KeyboardInterrupt, SystemExit: a signal asked for it. What was done is saved.
+        DivergedError: a loss or a weight is not finite. The last checkpoint is older.
+        KeyboardInterrupt, SystemExit: a signal ended the run. Its progress is saved.
         OSError: a checkpoint cannot be written.
     """
     config, engine, watch = state.config, state.engine, state.watch
-    name, num_train = state.evaluated_part, len(state.data.train)
+    name, num_train = state.eval_part, len(state.data.train)
     checkpoints = CheckpointManager(state)
     shows_bar = state.run_directory is not None and "TQDM_DISABLE" not in os.environ
     bar = tqdm(
         total=config.train.epochs * num_train,
         unit=" examples",
         unit_scale=True,
-        disable=None if shows_bar else True,  # None: where there is no terminal
+        disable=None if shows_bar else True,  # None disables it unless stderr is a terminal
         leave=False,
     )
     try:
         for epoch in range(state.epoch, config.train.epochs + 1):
             with watch("train"):
-                trained = _train_epoch(state, checkpoints, bar)
-            if trained.num_nonfinite:
-                examples = format_count(trained.num_nonfinite, "example")
-                log.info(f"In epoch {epoch} the steps of {examples} are skipped: no finite loss.")
-            evaluated_s = watch.spent("evaluation")
+                train_metrics = _train_epoch(state, checkpoints, bar)
+            if train_metrics.num_nonfinite:
+                examples = format_count(train_metrics.num_nonfinite, "example")
+                log.info(f"Epoch {epoch}: skipped the steps of {examples} with a non-finite loss.")
+            evaluation_start_s = watch.spent("evaluation")
             with watch("evaluation"), engine.interruptible(state.signals):
-                measured = engine.evaluate(state.evaluated_examples, config.train.batch_size)
-            evaluated_s = watch.spent("evaluation") - evaluated_s
-            if not math.isfinite(measured.loss):
-                raise checkpoints.diverged(
-                    f"The {name} loss is {measured.loss} after epoch {epoch}"
-                )
+                eval_metrics = engine.evaluate(state.eval_examples, config.train.batch_size)
+            evaluation_s = watch.spent("evaluation") - evaluation_start_s
+            if not math.isfinite(eval_metrics.loss):
+                problem = f"The {name} loss is {eval_metrics.loss} after epoch {epoch}"
+                raise checkpoints.diverged(problem)
             row: Row = {
                 "epoch": epoch,
                 "lr": config.optimizer.lr * _lr_factors(state)[-1],
-                "train_loss": trained.loss,
-                "train_accuracy": trained.accuracy,
-                f"{name}_loss": measured.loss,
-                f"{name}_accuracy": measured.accuracy,
-                "epoch_s": state.train_s + evaluated_s,
+                "train_loss": train_metrics.loss,
+                "train_accuracy": train_metrics.accuracy,
+                f"{name}_loss": eval_metrics.loss,
+                f"{name}_accuracy": eval_metrics.accuracy,
+                "epoch_s": state.train_s + evaluation_s,
                 "examples_per_s": num_train / state.train_s,
             }
             peak_gib = engine.device.peak_memory_gib()
@@ -77,7 +76,7 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
             state.rows.append(row)
             state.step, state.train_s = 0, 0.0
             if state.run_directory:
-                # Not synced: the checkpoint has the rows, and training need not wait for the disk.
+                # Without sync, as the checkpoint has the rows: training does not wait for the disk.
                 with watch("records"):
                     state.run_directory.write_rows("metrics.csv", state.rows, sync=False)
             best = None
@@ -89,7 +88,9 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
     except (KeyboardInterrupt, SystemExit):
         if not state.signals.at_once:
             checkpoints.save()
-            log.info(f"Stopped. checkpoints/last.pt holds {checkpoints.kept or 'the start'}.")
+            log.info(
+                f"Stopped. checkpoints/last.pt holds {checkpoints.saved_progress or 'the start'}."
+            )
         raise
     finally:
         bar.close()
@@ -98,13 +99,13 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
 
 
 def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqdm[Any]") -> Metrics:
-    """Train on what is left of an epoch; return the means over the epoch, as it went."""
+    """Train on the rest of an epoch; return the training metrics of the whole epoch."""
     config, engine, train = state.config, state.engine, state.data.train
     signals, watch, batch_size = state.signals, state.watch, state.batch_size
     lr_factors = _lr_factors(state)
     if state.step == 0:
         engine.train_metrics.reset()
-    before = (state.epoch - 1) * len(lr_factors)  # the steps of earlier epochs
+    earlier_steps = (state.epoch - 1) * len(lr_factors)  # in earlier epochs
     bar.set_description(f"epoch {state.epoch}/{config.train.epochs}")
     bar.update((state.epoch - 1) * len(train) + engine.train_metrics.examples - bar.n)
     earlier_s = state.train_s - watch.spent("train")
@@ -113,7 +114,7 @@ def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqd
     order = epoch_order(len(train), config.seed, state.epoch)[state.step * batch_size :]
     for examples in engine.steps(train, order, batch_size, lr_factors[state.step :]):
         state.step += 1
-        if signals.suspended:  # the time since the last step says nothing about the speed
+        if signals.suspended:  # the time of the suspension is not training time
             signals.suspended = False
             if state.train_s > 0:
                 watch.exclude(earlier_s + watch.spent("train") - state.train_s)
@@ -121,14 +122,14 @@ def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqd
         bar.update(examples)
         is_old = time.perf_counter() - refreshed_at > REFRESH_S
         flags = signals.signal or 0, checkpoints.due_by_time(), is_old
-        signal, timely, refresh = engine.reduce_max(flags)
-        due = timely or checkpoints.due_at_step(before + state.step)
-        if state.step == len(lr_factors) or due or signal or refresh:
+        signal, is_due_by_time, refresh = engine.reduce_max(flags)
+        is_due = is_due_by_time or checkpoints.due_at_step(earlier_steps + state.step)
+        if state.step == len(lr_factors) or is_due or signal or refresh:
             metrics = engine.train_metrics.compute()
             if not math.isfinite(metrics.loss):
-                steps = f"steps {before + refreshed_step + 1} to {before + state.step}"
-                what = f"The training loss became {metrics.loss} in epoch {state.epoch}, {steps}"
-                raise checkpoints.diverged(what)
+                first, last = earlier_steps + refreshed_step + 1, earlier_steps + state.step
+                became = f"The training loss became {metrics.loss} in epoch {state.epoch}"
+                raise checkpoints.diverged(f"{became}, steps {first} to {last}")
             shown = {"loss": f"{metrics.loss:.4f}", "accuracy": f"{metrics.accuracy:.4f}"}
             bar.set_postfix(shown, refresh=False)
             refreshed_at, refreshed_step = time.perf_counter(), state.step
@@ -137,15 +138,15 @@ def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqd
                 _log_progress(state)
                 logged_at = refreshed_at
             if signal:
-                signals.signal = signal  # it may have come to another process
+                signals.signal = signal  # another rank may have received it
                 signals.check()
-        if due:
+        if is_due:
             checkpoints.save()
     return engine.train_metrics.compute()
 
 
 def _log_progress(state: TrainingState) -> None:
-    """Log how far the epoch is, and what is left of it and of all training."""
+    """Log the progress of the epoch, and the time left of the epoch and of the run."""
     epochs, share = state.config.train.epochs, state.step / state.steps_per_epoch
     epoch_s = state.train_s / share
     left_s = epoch_s - state.train_s
@@ -161,7 +162,7 @@ def _is_better(row: Row, best: Row | None) -> bool:
 
 
 def _lr_factors(state: TrainingState) -> list[float]:
-    """Return what the learning rate is multiplied by at each step of the current epoch."""
+    """Return the factor of the learning rate at each step of the current epoch."""
     steps, scheduler = state.steps_per_epoch, state.config.scheduler
     total, first = state.config.train.epochs * steps, (state.epoch - 1) * steps
     return [lr_factor(scheduler, first + step, steps, total) for step in range(steps)]

@@ -1,7 +1,7 @@
-"""The losses: logits (N, K) and targets to the mean loss of the batch.
+"""Loss functions: the mean loss of a batch from logits (N, K) and targets.
 
-The targets are labels, int64 (N), or the probabilities of the classes, float (N, K), as mixed images have them.
-One-hot probabilities are the same as labels.
+Targets are labels, int64 (N), or probabilities of the classes, float (N, K), for mixed images.
+One-hot probabilities give the same loss as labels.
 """
 
 from collections.abc import Callable
@@ -20,30 +20,29 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Losses(NamedTuple):
-    """What training makes small: `loss` of a batch, and `l1_penalty` of the network, times train.l1."""
+    """The terms of the objective: `loss` of a batch, and train.l1 times `l1_penalty`."""
 
     loss: Loss
     l1_penalty: Callable[[nn.Module], torch.Tensor]
 
 
 def make_losses(config: TrainConfig, *, reference: bool = False) -> Losses:
-    """Return the loss that train.loss names, and the penalty: PyTorch's, or the reference."""
-    smoothed = partial(functional.cross_entropy, label_smoothing=config.label_smoothing)
-    named: dict[str, Loss] = {"cross_entropy": smoothed, "nll": _nll, "mse": _mse}
+    """Return the loss that train.loss names and the L1 penalty, of PyTorch or of the reference."""
+    named: dict[str, Loss]
     if reference:
-        from cnnbench.reference import (
-            losses,
-            penalties,
-        )  # other runs need not wait for their import
+        # Imported here, so that other runs need not wait for it.
+        from cnnbench.reference import losses, penalties
 
-        smoothed = partial(losses.cross_entropy, label_smoothing=config.label_smoothing)
-        named = {"cross_entropy": smoothed, "nll": losses.nll, "mse": losses.mse}
+        cross_entropy = partial(losses.cross_entropy, label_smoothing=config.label_smoothing)
+        named = {"cross_entropy": cross_entropy, "nll": losses.nll, "mse": losses.mse}
         return Losses(named[config.loss], penalties.l1_penalty)
+    cross_entropy = partial(functional.cross_entropy, label_smoothing=config.label_smoothing)
+    named = {"cross_entropy": cross_entropy, "nll": _nll, "mse": _mse}
     return Losses(named[config.loss], _l1_penalty)
 
 
 def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Log-softmax, then the negative log-likelihood: cross-entropy in two steps."""
+    """Return the negative log-likelihood of the log-softmax: cross-entropy in two steps."""
     log_probabilities = functional.log_softmax(logits, dim=1)
     if targets.is_floating_point():
         return -(targets * log_probabilities).sum(dim=1).mean()
@@ -51,12 +50,19 @@ def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _mse(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """The mean square difference between softmax and targets, one-hot if labels, over all N * K numbers."""
+    """Return the mean squared difference of softmax and targets over all N * K numbers.
+
+    Labels count as one-hot probabilities.
+    """
     if not targets.is_floating_point():
         targets = functional.one_hot(targets, logits.shape[1])
     return functional.mse_loss(logits.softmax(dim=1), targets.to(logits.dtype))
 
 
 def _l1_penalty(model: nn.Module) -> torch.Tensor:
-    """The sum of the absolute values of all weights; biases and normalisation, which have one dimension, are free."""
-    return torch.stack([p.abs().sum() for p in model.parameters() if p.ndim > 1]).sum()
+    """Return the sum of the absolute values of all weights.
+
+    Biases and parameters of normalization, which have one dimension, are not penalized.
+    """
+    sums = [weight.abs().sum() for weight in model.parameters() if weight.ndim > 1]
+    return torch.stack(sums).sum()

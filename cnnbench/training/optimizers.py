@@ -1,4 +1,4 @@
-"""The optimizers: torch.optim's, Muon, and where the configuration asks for it the reference."""
+"""Create the optimizers of the configuration: PyTorch's, Muon, or the reference implementation."""
 
 import inspect
 from collections.abc import Iterable
@@ -24,9 +24,9 @@ __all__ = ["make_optimizer", "make_optimizers", "set_lr"]
 def make_optimizers(
     config: OptimizerConfig, model: nn.Module, device: torch.device, reference: bool = False
 ) -> list[Optimizer]:
-    """Return the optimizer of the configuration, and for Muon the one of the other parameters.
+    """Return the optimizer of the configuration, and for Muon also that of its other parameters.
 
-    With `reference` it is the one of cnnbench/reference.
+    With `reference` it is the reference implementation.
     """
     parts = [(config, list(model.parameters()))]
     if isinstance(config, MuonConfig):
@@ -49,9 +49,9 @@ def make_optimizer(
     device: torch.device,
     reference: bool = False,
 ) -> Optimizer:
-    """Return the optimizer of `config`, in its fused form where PyTorch has one for the device.
+    """Return the optimizer of `config`, fused if PyTorch has a fused one for the device.
 
-    With `reference` it is the one of cnnbench/reference.
+    With `reference` it is the reference implementation.
     """
     parameters = list(parameters)
     if reference:
@@ -62,30 +62,29 @@ def make_optimizer(
         case SgdConfig():
             nesterov = config.name == "nesterov"
             settings |= {"momentum": config.momentum, "nesterov": nesterov, "fused": fused}
-            optimizer = _eager(SGD)(parameters, **settings)
+            optimizer = _without_compiler_wrappers(SGD)(parameters, **settings)
             if config.momentum > 0:
-                # Left to itself, fused SGD takes what is in memory for the momentum if the very first gradients
-                # overflow, as they do in fp16 (PyTorch 2.14). From zero, the first step is the same to the bit.
+                # Fused SGD of PyTorch 2.14 does not initialize the momentum if the first gradients
+                # overflow, as they do in fp16. With zeros, the first step has the same bits.
                 for parameter in parameters:
                     optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
             return optimizer
         case AdagradConfig():
-            return _eager(Adagrad)(
-                parameters, eps=config.eps, fused=device.type == "cpu" or None, **settings
-            )
+            settings |= {"eps": config.eps, "fused": device.type == "cpu" or None}
+            return _without_compiler_wrappers(Adagrad)(parameters, **settings)
         case AdamConfig():
-            kind = _eager(Adam if config.name == "adam" else AdamW)
+            adam = Adam if config.name == "adam" else AdamW
             settings |= {"betas": tuple(config.betas), "eps": config.eps, "fused": fused}
-            return kind(parameters, **settings)
+            return _without_compiler_wrappers(adam)(parameters, **settings)
         case RMSpropConfig():
             settings |= {"alpha": config.alpha, "eps": config.eps, "momentum": config.momentum}
-            return _eager(RMSprop)(parameters, **settings)
+            return _without_compiler_wrappers(RMSprop)(parameters, **settings)
         case MuonConfig():
             return Muon(parameters, momentum=config.momentum, **settings)
 
 
 def _make_reference_optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> Optimizer:
-    # imported here: other runs need not wait for it
+    # Imported here, so that other runs need not wait for it.
     from cnnbench.reference.optimizers import SGD, AdaGrad, Adam, Momentum
 
     settings: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
@@ -99,28 +98,28 @@ def _make_reference_optimizer(config: OptimizerConfig, parameters: list[nn.Param
         case AdamConfig():
             settings |= {"betas": tuple(config.betas), "eps": config.eps}
             return Adam(parameters, **settings)
-    raise AssertionError(config.name)  # validation allows the reference for these alone
+    raise AssertionError(config.name)  # validation refuses the other optimizers
 
 
 T = TypeVar("T", bound=Optimizer)
 
 
-def _eager(kind: type[T]) -> type[T]:
-    """The optimizer `kind` without what keeps torch.compile away from its methods.
+def _without_compiler_wrappers(optimizer_class: type[T]) -> type[T]:
+    """Return a subclass whose methods are not wrapped to keep torch.compile away.
 
-    PyTorch wraps them in functions that import its compiler when first called, 1.5 s before the first step, and
-    change nothing outside of a compiled function. A release that wraps them without `__wrapped__` is slower to start.
+    The wrappers import the compiler when first called, which takes 1.5 s before the first step.
+    They change nothing outside of compiled functions. If a release of PyTorch wraps methods without
+    `__wrapped__`, training only starts more slowly.
     """
     names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
-    methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
-    methods["step"] = torch.no_grad()(
-        inspect.unwrap(kind.step)
-    )  # as its wrapper does unless `differentiable`
-    return cast("type[T]", type(kind.__name__, (kind,), methods))
+    methods = {name: inspect.unwrap(getattr(optimizer_class, name)) for name in names}
+    # The wrapper of `step` disables gradients, unless the optimizer is differentiable.
+    methods["step"] = torch.no_grad()(inspect.unwrap(optimizer_class.step))
+    return cast("type[T]", type(optimizer_class.__name__, (optimizer_class,), methods))
 
 
 def set_lr(optimizers: Iterable[Optimizer], factor: float) -> None:
-    """Let each learning rate be `factor` times the one that was configured."""
+    """Set each learning rate to `factor` times the configured one."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor

@@ -1,4 +1,4 @@
-"""Check a configuration before any data is read: all that can be known to be wrong by then."""
+"""Check a configuration before training: whatever can be checked without reading the data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnnbench.data.splits import check_sizes, count_validation
 from cnnbench.errors import ConfigError
 from cnnbench.runs.torchrun_env import processes
 
-if TYPE_CHECKING:  # what is wrong without PyTorch is told before PyTorch is imported
+if TYPE_CHECKING:  # errors that need no PyTorch are reported before it is imported
     import torch
     from torch import nn
 
@@ -29,9 +29,9 @@ log = logging.getLogger("cnnbench")
 
 @dataclass(frozen=True)
 class Preflight:
-    """What the check of a configuration has found out: the device, and the cost of one image.
+    """The result of checking a configuration: the device, and the cost of one image.
 
-    `heading` is the first line of the run, and `is_announced` whether it has been logged.
+    `heading` is the first log line of the run. `is_announced` is true if it has been logged.
     """
 
     device: Device
@@ -46,12 +46,12 @@ def check(config: Config, *, announce: bool = False) -> Preflight:
     With `announce`, log the heading of the run before PyTorch is imported, which takes seconds.
 
     Raises:
-        ConfigError: the first thing that is wrong. What needs no PyTorch is looked at first.
+        ConfigError: a check failed. Checks that need no PyTorch come first.
     """
     _check_trackers(config)
     dataset = datasets.dataset_info(config.data)
     num_train = check_sizes(config.data, dataset)
-    datasets.prefetch(config.data)  # while PyTorch is imported; `load` tells what is wrong
+    datasets.prefetch(config.data)  # while PyTorch is imported; `load` raises the errors
     heading = _describe_run(config, dataset, num_train)
     if announce:
         log.info(heading)
@@ -71,15 +71,15 @@ def check(config: Config, *, announce: bool = False) -> Preflight:
     cost = sum_layers(measure_layers(network, image))
     device = resolve_device(device_config(config), lambda: cost.intensity)
     _check_last_batch(config, network, image, num_train)
-    if config.data.name == FOLDER:  # those of the catalog are small
-        _compare_images(dataset, device)
+    if config.data.name == FOLDER:  # the data sets of the catalog are small
+        _check_images_fit(dataset, device)
     batch_size = min(config.train.batch_size, num_train)
     _check_memory(config, network, image.new_empty(batch_size, channels, size, size), device)
     return Preflight(device, cost.multiplications, heading, announce)
 
 
 def _describe_run(config: Config, dataset: Dataset, num_train: int) -> str:
-    """Return what is trained on what, in a line."""
+    """Return a line with the network, the data set and the numbers of examples."""
     data = config.data
     return (
         f"{config.model.name} on {dataset.title} at {data.resize} x {data.resize}: "
@@ -89,13 +89,15 @@ def _describe_run(config: Config, dataset: Dataset, num_train: int) -> str:
 
 
 def _check_trackers(config: Config) -> None:
-    """Look for the packages of the trackers.
+    """Check that the packages of the trackers are installed.
 
-    They are not imported: that takes a second, and what they do to a process stays with it.
+    They are not imported, as an import takes a second and changes the process.
     """
-    for name in (name for name in TRACKERS if getattr(config.tracker, name) is not None):
+    for name in TRACKERS:
+        if getattr(config.tracker, name) is None:
+            continue
         package = find_spec(name)
-        if package is None or package.origin is None:  # a mere folder of that name
+        if package is None or package.origin is None:  # without origin: only a folder of that name
             raise ConfigError(
                 f"The packages of tracker={name} are not installed. "
                 f"Train without (tracker=none), or install them: pip install 'cnnbench[{name}]'"
@@ -105,7 +107,7 @@ def _check_trackers(config: Config) -> None:
 def _check_last_batch(
     config: Config, network: nn.Module, image: torch.Tensor, num_train: int
 ) -> None:
-    """Check that each process has a share of a batch, and that the last batch can be trained on."""
+    """Check that every process has a share of a batch, and that the last batch is large enough."""
     from cnnbench.analysis.meta_shapes import check_training_forward
 
     world_size, batch_size = processes().world_size, min(config.train.batch_size, num_train)
@@ -133,47 +135,48 @@ def _check_last_batch(
 
 
 def _check_memory(config: Config, network: nn.Module, images: torch.Tensor, device: Device) -> None:
-    """Compare the least that training on batches such as `images` takes with all there is.
+    """Check that training on batches like `images` can fit into the memory of the device.
 
-    Without this a system ends the process, and nobody says why.
+    Otherwise the operating system would kill the process without an error message.
     """
     from cnnbench.analysis.memory import estimate_fixed_memory, estimate_memory
 
-    _compare(config, device, estimate_fixed_memory(network, config.optimizer))
-    # A GPU's libraries, a compiler and a custom model may keep less than what is estimated.
+    _check_fits(config, device, estimate_fixed_memory(network, config.optimizer))
+    # GPU libraries, a compiler or a custom model may need less than the estimate of activations.
     on_cpu = device.torch_device.type == "cpu"
     if on_cpu and not device.compile and ":" not in config.model.name:
         dtype = device.autocast_dtype or device.dtype
-        _compare(config, device, estimate_memory(network, images, config.optimizer, dtype))
+        _check_fits(config, device, estimate_memory(network, images, config.optimizer, dtype))
 
 
-def _compare_images(dataset: Dataset, device: Device) -> None:
-    whole, size = device.whole_memory(), dataset.image_size
-    number = dataset.train_examples + dataset.test_examples
-    num_bytes = number * dataset.in_channels * size**2
-    if num_bytes > whole:
+def _check_images_fit(dataset: Dataset, device: Device) -> None:
+    """Check that the images of a folder data set fit into the memory of the device."""
+    device_bytes, size = device.whole_memory(), dataset.image_size
+    num_images = dataset.train_examples + dataset.test_examples
+    num_bytes = num_images * dataset.in_channels * size**2
+    if num_bytes > device_bytes:
         raise ConfigError(
-            f"The memory of the device does not suffice: "
-            f"{format_count(number, 'image')} of {size} x {size} "
+            f"Out of memory: {format_count(num_images, 'image')} of {size} x {size} "
             f"pixels in {dataset.title} take {format_bytes(num_bytes)}, and "
-            f"{device.torch_device} has {format_bytes(whole)} in all.\n"
+            f"{device.torch_device} has {format_bytes(device_bytes)} in all.\n"
             "Lower data.image_size, or take fewer images."
         )
 
 
-def _compare(config: Config, device: Device, memory: TrainingMemory) -> None:
-    whole = device.whole_memory()
-    if memory.least <= whole:
+def _check_fits(config: Config, device: Device, memory: TrainingMemory) -> None:
+    """Check that the least memory of training fits into the memory of the device."""
+    device_bytes = device.whole_memory()
+    if memory.least <= device_bytes:
         return
     sizes = asdict(memory).items()
     parts = ", ".join(f"{name.replace('_', ' ')} {format_bytes(size)}" for name, size in sizes)
-    smaller = "data.resize, or take a smaller network"
+    remedy = "data.resize, or take a smaller network"
     if memory.activations:
-        smaller = "train.batch_size or data.resize"
+        remedy = "train.batch_size or data.resize"
     raise ConfigError(
-        f"The memory of the device does not suffice: training {config.model.name} with "
+        f"Out of memory: training {config.model.name} with "
         f"train.batch_size={config.train.batch_size} data.resize={config.data.resize} "
         f"takes at least {format_bytes(memory.least)} ({parts}), and {device.torch_device} has "
-        f"{format_bytes(whole)} in all.\n"
-        f"Lower {smaller}. cnnbench summary estimates what training takes."
+        f"{format_bytes(device_bytes)} in all.\n"
+        f"Lower {remedy}. cnnbench summary estimates what training takes."
     )

@@ -1,4 +1,4 @@
-"""Record and log a run while it trains: environment, epochs, result. Rank 0 alone does."""
+"""Record and log a run while it trains: environment, epochs, result. Only rank 0 does this."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ log = logging.getLogger("cnnbench")
 
 
 class Recorder:
-    """Records a run in its directory and by its trackers, and logs it."""
+    """Records a run in its directory and in its trackers, and logs it."""
 
     def __init__(
         self, state: TrainingState, run: RunDirectory, trackers: Trackers, multiply_adds: int
@@ -44,9 +44,9 @@ class Recorder:
         self.curves = Curves(run.path / "curves.png", title)
 
     def epoch(self, row: Row) -> None:
-        """Record and log an epoch that has ended."""
+        """Record and log a finished epoch."""
         state, epochs = self.state, self.state.config.train.epochs
-        part = state.evaluated_part
+        part = state.eval_part
         with tqdm.external_write_mode():
             log.info(
                 f"{row['epoch']:>3}/{epochs:<3}  {row['lr']:>8.3g}  "
@@ -60,7 +60,7 @@ class Recorder:
                 self.curves.update(state.rows)
 
     def result(self, result: TrainingResult) -> None:
-        """Record and log how training ended."""
+        """Record and log the result of the run."""
         config, engine = self.state.config, self.state.engine
         with self.state.watch("records"):
             self.curves.draw(result.rows, result.test.accuracy)
@@ -92,15 +92,14 @@ class Recorder:
             weights = f"with the weights of epoch {result.best['epoch']}, the best on validation"
         tta = " with TTA hflip" if config.train.tta == "hflip" else ""
         log.info(f"Test accuracy{tta} {result.test.accuracy:.4f}, {weights}.")
-        seconds = [f"{part} {s:.1f}" for part, s in watch.seconds.items() if s >= 0.05]
-        log.info(f"{watch.total_s:.1f} s in all: {', '.join(seconds)}.")
+        parts = [f"{part} {part_s:.1f}" for part, part_s in watch.seconds.items() if part_s >= 0.05]
+        log.info(f"{watch.total_s:.1f} s in all: {', '.join(parts)}.")
         log.info(os.path.relpath(self.run.path))
         dataset = self.state.dataset
         chance = 1 / len(dataset.classes)
         accuracies = [row["train_accuracy"] for row in result.rows]
         if max(result.test.accuracy, *accuracies) < 1.5 * chance:
-            photos = " Or take the recipe experiment=photos."
-            recipe = photos if dataset.name == FOLDER else ""
+            recipe = " Or take the recipe experiment=photos." if dataset.name == FOLDER else ""
             log.info(
                 f"The network learnt nothing: its accuracy stayed at chance ({chance:.2f}). "
                 f"Try another learning rate than optimizer.lr={config.optimizer.lr:g}, "
@@ -112,9 +111,9 @@ class Recorder:
 def recording(
     state: TrainingState, resume: ResumeState, multiply_adds: int
 ) -> Iterator[Recorder | None]:
-    """Record the environment and log the columns; give what records the training of the block.
+    """Record the environment, start the trackers, and yield the recorder of the run.
 
-    That is None on a worker rank.
+    Worker ranks get None.
     """
     run = state.run_directory
     if run is None:
@@ -124,14 +123,17 @@ def recording(
     with state.watch("start"):
         trackers = start_trackers(state.config, run.path, now, state.rows)
     with trackers.ended_after(state.signals):
-        _log_columns(state.evaluated_part)
+        _log_columns(state.eval_part)
         yield Recorder(state, run, trackers, multiply_adds)
 
 
 def _record_environment(
     state: TrainingState, run: RunDirectory, resume: ResumeState
 ) -> dict[str, Any]:
-    """Record data set and environment, or add where and how the run resumes; return what is now."""
+    """Record the data set and the environment of a new run, or add those of a resumed one.
+
+    Return the current environment. Differences from the first environment are logged.
+    """
     run.write_json(DATASET, state.dataset.as_record())
     split = state.data.split.summary()
     now = {**environment.describe(), **describe(state.engine), "data": split}
@@ -142,17 +144,20 @@ def _record_environment(
     part = f" and {format_count(step, 'step')} of the next" if step else ""
     log.info(f"Resumes after {format_count(epoch, 'epoch')}{part}.")
     where = {"epoch": epoch, "step": step, "changes": dict(resume.changes)}
-    differs = environment.add_continuation(run, now, where)
-    if differs:
-        log.info(f"It does not go on as it began, so its figures may differ: {'; '.join(differs)}.")
+    differences = environment.record_resume(run, now, where)
+    if differences:
+        log.info(
+            "The environment differs from that of the start, so results may differ: "
+            f"{'; '.join(differences)}."
+        )
     _log_lr_jump(state, load(resume.last["config"]))
     return now
 
 
 def _log_lr_jump(state: TrainingState, before: Config) -> None:
-    """Log it where another number of epochs makes the learning rate jump.
+    """Log a jump of the learning rate if a changed number of epochs causes one.
 
-    It does where the schedule is one over the whole run, such as a cosine.
+    Schedules over the whole run, such as a cosine, depend on the number of epochs.
     """
     now, steps = state.config, state.steps_per_epoch
     total, total_before = (config.train.epochs * steps for config in (now, before))
@@ -170,7 +175,7 @@ def _log_lr_jump(state: TrainingState, before: Config) -> None:
 
 
 def log_setup(state: TrainingState) -> None:
-    """Log the network and the device, and what is to be known of the data."""
+    """Log the network, the device, notes on the data set, and doubtful settings."""
     config, dataset, engine, data = state.config, state.dataset, state.engine, state.data
     parameters = format_count(count_parameters(engine.model.parameters()), "parameter")
     log.info(f"{parameters} on {_describe_device(config, engine)}")
@@ -179,29 +184,36 @@ def log_setup(state: TrainingState) -> None:
     if dataset.validation_examples and not len(data.validation):
         unused = f"{format_count(dataset.validation_examples, 'image')} in the validation folder"
         log.info(f"Not used, as data.validation=0: {unused}. Set data.validation=0.1 to use them.")
-    threads = config.device.threads
-    if threads != "auto" and threads > machine.usable_cpus():
-        usable = f"the CPUs that this process may use ({machine.usable_cpus()})"
-        log.info(f"device.threads={threads} is more than {usable}.")
+    threads, num_cpus = config.device.threads, machine.usable_cpus()
+    if threads != "auto" and threads > num_cpus:
+        log.info(
+            f"device.threads={threads} is more than the CPUs that this process may use "
+            f"({num_cpus})."
+        )
     policy = machine.replaced_wait_policy
     if policy is not None:
         log.warning(f"OMP_WAIT_POLICY={policy} is neither ACTIVE nor PASSIVE: it is ignored.")
 
 
 def _log_columns(part: str) -> None:
-    """Log the names of what `Recorder.epoch` logs."""
+    """Log the headings of the columns that `Recorder.epoch` logs."""
     log.info(f"{'epoch':>7}  {'lr':>8}  {'train':>15}  {part:>15}  {'time':>8}  {'examples/s':>10}")
     log.info(f"{'':>7}  {'':>8}  {'loss':>7} {'acc.':>7}  {'loss':>7} {'acc.':>7}")
 
 
 def _describe_device(config: Config, engine: EagerEngine) -> str:
+    """Return the device with its settings, such as ``cpu (NAME), fp32, ..., 2 threads``."""
     device = engine.device
-    how = [device.precision, "channels last" if device.channels_last else "channels first"]
-    how += ["CUDA graph"] if device.cuda_graphs else []
-    how += ["compiled"] if device.compile else []
-    how += ["test-time augmentation hflip"] if config.train.tta == "hflip" else []
+    settings = [device.precision, "channels last" if device.channels_last else "channels first"]
+    if device.cuda_graphs:
+        settings.append("CUDA graph")
+    if device.compile:
+        settings.append("compiled")
+    if config.train.tta == "hflip":
+        settings.append("test-time augmentation hflip")
     threads = describe_threads(config.device.threads)
     if processes().several:
-        number = processes().world_size
-        threads = f"{number} processes ({device.backend}), each with {threads}"
-    return f"{device.torch_device.type} ({device.describe()}), {', '.join([*how, threads])}"
+        world_size = processes().world_size
+        threads = f"{world_size} processes ({device.backend}), each with {threads}"
+    settings.append(threads)
+    return f"{device.torch_device.type} ({device.describe()}), {', '.join(settings)}"

@@ -1,4 +1,4 @@
-"""Read what a run resumes from, and check that it may be resumed as asked."""
+"""Read the state of an interrupted run, and check that it can be resumed as requested."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,10 +31,10 @@ __all__ = ["ResumeState", "check_resume", "describe_finished", "reopen_run"]
 
 @dataclass(frozen=True)
 class ResumeState:
-    """What a run resumes from.
+    """The checkpoints that a run resumes from.
 
-    `last` and `best` are last.pt and best.pt; `last` is None before the first checkpoint.
-    `problems` are to be logged; `changes` are the changed keys of the configuration.
+    `last` and `best` are last.pt and best.pt. `last` is None before the first checkpoint.
+    `problems` are messages to log. `changes` are the changed keys of the configuration.
     """
 
     last: State | None = None
@@ -45,7 +45,7 @@ class ResumeState:
 
     @property
     def epochs(self) -> int:
-        """How many epochs are finished."""
+        """The number of finished epochs."""
         return 0 if self.last is None else len(self.last["rows"])
 
 
@@ -58,16 +58,21 @@ def reopen_run(
     allow_custom_model: bool = False,
     rest: Sequence[str] = (),
 ) -> Iterator[tuple[RunDirectory, Config, ResumeState]]:
-    """Open a training run that ended, for this process alone, and read what it resumes from.
+    """Lock a training run that ended, which may be untrusted, and read its state.
 
-    Gives its directory, the configuration to go on with, and its state. The configuration is the
-    `wanted` one of a job, whose values the run must have been trained with; without it the recorded
-    one with `changes`. The directory may be untrusted: `rest` is what the user has typed beside it.
+    Yield its directory, its configuration and its state. Nothing is overwritten.
+
+    Args:
+        directory: the run directory.
+        wanted: the configuration of a job. The run must have been trained with its values.
+        changes: changes of the recorded configuration, if `wanted` is None.
+        allow_custom_model: whether the Python file of a custom model may be run.
+        rest: the words of the command line after the directory.
 
     Raises:
-        ConfigError: it holds no training run, is in use, leads out of itself, has other values, or
-            cannot be changed so.
-        CheckpointError: what it holds is damaged or refused. Nothing is overwritten.
+        ConfigError: `directory` is not a training run, is in use, has links to outside, was trained
+            with other values, or the changes are refused.
+        CheckpointError: a checkpoint is damaged or refused.
     """
     status = check_training_run(directory)
     began = str(status.get("began", status.get("since")))
@@ -80,12 +85,13 @@ def reopen_run(
             return
         if values is None:
             raise ConfigError(
-                f"{directory} holds nothing to go on from: the run had not begun. Delete it, and "
+                f"{directory} has nothing to resume: the run had not begun. Delete it, and "
                 "start the run again with its own command."
             )
         config = configuration.apply_overrides(values, resume.changes)
         confirmed = {(key, str(value)) for key, value in resume.changes.items()}
-        if resume.last is not None:  # the images must be those of before, so who made it had them
+        if resume.last is not None:
+            # Safe to read: `check_resume` requires the images that the run was trained on.
             confirmed.add(("data.path", str(config.data.path)))
         command = [*processes().program(), "resume", os.path.relpath(directory)]
         configuration.check_trust(directory, config, confirmed, allow_custom_model, command, rest)
@@ -94,14 +100,14 @@ def reopen_run(
 
 
 def check_resume(directory: Path, config: Config, resume: ResumeState) -> Preflight:
-    """Check the configuration as for a new run, and that the images are those trained on before.
+    """Check the configuration as for a new run, and that a folder still has the same images.
 
     Raises:
-        ConfigError: the configuration is wrong here, or the images of a folder are others.
-        CheckpointError: the run does not say which images they were.
+        ConfigError: the configuration is wrong, or the images have changed.
+        CheckpointError: the record of the data set is missing or damaged.
     """
     checked = check(config)
-    if config.data.name == FOLDER and resume.last is not None:  # those of the catalog are the same
+    if config.data.name == FOLDER and resume.last is not None:  # only folders can change
         before, (now, _) = read_dataset(directory), datasets.load(config.data)
         if (before.sha256, before.classes) != (now.sha256, now.classes):
             raise ConfigError(
@@ -113,18 +119,18 @@ def check_resume(directory: Path, config: Config, resume: ResumeState) -> Prefli
 
 
 def describe_finished(directory: Path) -> str:
-    """Return the sentence that the run is finished, with its test accuracy."""
+    """Return a sentence that the run is finished, with its test accuracy if it is recorded."""
     accuracy = find_figure(read_json_or_empty(directory / "result.json"), "test_accuracy")
-    end = "" if accuracy is None else f" with a test accuracy of {accuracy:.4f}"
-    return f"{os.path.relpath(directory)} is finished{end}."
+    result = "" if accuracy is None else f" with a test accuracy of {accuracy:.4f}"
+    return f"{os.path.relpath(directory)} is finished{result}."
 
 
 def _read(
     directory: Path, is_finished: bool, changes: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, ResumeState]:
-    """Return the values of the recorded configuration, None if there are none, and the state.
+    """Return the recorded configuration, None if there is none, and the state of the run.
 
-    The checkpoint's configuration counts: it has a checksum.
+    The configuration in the checkpoint takes precedence over config.yaml, as it has a checksum.
     """
     used = "the checkpoint's configuration is used"
     last, problems = checkpoint.load_newest(directory / "checkpoints")
@@ -133,7 +139,7 @@ def _read(
         values = read_config(directory)
     except (OSError, ConfigError) as error:
         if last is None and isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-            raise  # what cannot be read has begun all the same
+            raise  # the run may have begun
         if last is not None:
             problems.append(f"config.yaml is damaged ({error}); {used}.")
     if last is None:
@@ -141,34 +147,39 @@ def _read(
     check_values(last)
     identity = configuration.job_identity
     if values is not None and identity(values) != identity(last["config"]):
-        problems.append(f"config.yaml is not what the run was trained with; {used}.")
-    chooses = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
-    best = checkpoint.load(directory / "checkpoints" / "best.pt") if chooses else None
+        problems.append(f"config.yaml differs from the configuration of the training; {used}.")
+    has_best = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
+    best = checkpoint.load(directory / "checkpoints" / "best.pt") if has_best else None
     return last["config"], ResumeState(last, best, problems, changes, is_finished)
 
 
 def _require_epochs(directory: Path, config: Config, resume: ResumeState) -> None:
-    """Check that train.epochs is not below what is done, and that there is what to resume from."""
+    """Check that train.epochs is not below the trained epochs, and that a checkpoint exists."""
     if resume.last is None and resume.is_finished:
         finished = describe_finished(directory)
-        raise CheckpointError(f"{finished} It has no checkpoint to train it longer from.")
+        raise CheckpointError(f"{finished} It has no checkpoint, so it cannot be trained longer.")
     epochs, step = config.train.epochs, 0 if resume.last is None else resume.last["step"]
     if epochs < resume.epochs + (step > 0):
-        done = format_count(resume.epochs, "epoch")
-        done += f" and {format_count(step, 'step')} of the next" if step else ""
-        finished = f"{directory} has finished {done}"
-        raise ConfigError(f"train.epochs={epochs}: {finished}. It can only become more.")
+        trained = format_count(resume.epochs, "epoch")
+        if step:
+            trained += f" and {format_count(step, 'step')} of the next"
+        raise ConfigError(
+            f"train.epochs={epochs} is less than the {trained} already trained in {directory}."
+        )
 
 
 def _describe_changes(before: Dataset, now: Dataset) -> str:
-    """Return in words what is not the same in two data sets."""
+    """Return the differences of two data sets in words."""
     new = [name for name in now.classes if name not in before.classes]
-    gone = [name for name in before.classes if name not in now.classes]
-    lists = (("new classes", new), ("missing classes", gone))
-    changes = [f"{what} {', '.join(names)}" for what, names in lists if names]
-    number = now.train_examples + now.test_examples
-    number_before = before.train_examples + before.test_examples
-    if number != number_before:
-        changes.append(f"{format_count(number, 'image')}, not {number_before:,}")
-    same_number = f"some of the {format_count(number, 'image')} were changed, renamed or moved"
-    return "; ".join(changes) or same_number
+    missing = [name for name in before.classes if name not in now.classes]
+    changes = []
+    if new:
+        changes.append(f"new classes {', '.join(new)}")
+    if missing:
+        changes.append(f"missing classes {', '.join(missing)}")
+    num_images = now.train_examples + now.test_examples
+    num_images_before = before.train_examples + before.test_examples
+    if num_images != num_images_before:
+        changes.append(f"{format_count(num_images, 'image')}, not {num_images_before:,}")
+    unlisted = f"some of the {format_count(num_images, 'image')} were changed, renamed or moved"
+    return "; ".join(changes) or unlisted

@@ -1,7 +1,7 @@
 """Train one run, from a checked configuration to a finished run directory.
 
-The command line, jobs of sweeps, `cnnbench resume`, cnnbench.api and every rank of torchrun come
-through `train`.
+The command line, jobs of sweeps, `cnnbench resume`, cnnbench.api and every rank of torchrun call
+`train`.
 """
 
 import logging
@@ -21,14 +21,14 @@ from cnnbench.data.device_data import ResidentData
 from cnnbench.errors import ConfigError, DivergedError, is_out_of_memory
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.reading import read_accuracy
-from cnnbench.runs.signals import Stopping
+from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine
 from cnnbench.training.device import Device, cleaned_up
-from cnnbench.training.engine import Metrics
 from cnnbench.training.loop import fit
+from cnnbench.training.metric_sums import Metrics
 from cnnbench.training.preflight import Preflight, check
 from cnnbench.training.recording import Recorder, log_setup, recording
 from cnnbench.training.resume import ResumeState, check_resume, describe_finished, reopen_run
@@ -50,7 +50,7 @@ Group: TypeAlias = "torch.distributed.ProcessGroup | None"
 
 
 class StoppedByOnEpoch(KeyboardInterrupt):
-    """An interruption that `on_epoch` asked for: as at any other, what was done is saved."""
+    """`on_epoch` ended the run. As at any interruption, its progress is saved."""
 
     def __init__(self, history: TrainingHistory) -> None:
         super().__init__()
@@ -67,24 +67,25 @@ def train(
     checked: Preflight | None = None,
     started: float | None = None,
 ) -> TrainingResult:
-    """Train, measure on the test set, and record it all in the run directory.
+    """Train, evaluate on the test set, and record the run in its directory.
 
-    Of several processes each calls this: rank 0 with the run directory, the worker ranks with None
-    and the configuration that this broadcasts to them on rank 0. Worker ranks record nothing.
+    With several processes every rank calls this. Rank 0 passes the run directory, and broadcasts
+    the configuration from here. The worker ranks pass that configuration and None, and record
+    nothing.
 
     Args:
-        config: it is checked here, unless `checked` is given.
+        config: checked here, unless `checked` is given.
         run_directory: claimed or reopened by the caller; released at the end.
-        resume: what the run resumes from; None for a new run.
+        resume: the state to resume from; None for a new run.
         on_epoch: called after each epoch, once it is recorded. If it returns False the run ends.
-        checked: what `preflight.check` has found out about `config`.
-        started: the perf_counter time that wall time counts from, by default now.
+        checked: the result of `preflight.check` for `config`.
+        started: the perf_counter time at which wall time begins, by default now.
 
     Raises:
-        CnnbenchError: the configuration is wrong, the data are not to be had, training diverged,
+        CnnbenchError: the configuration is wrong, the data are unavailable, training diverged,
             memory is short, or the checkpoint does not fit.
-        StoppedByOnEpoch: `on_epoch` returned False; what was done is saved.
-        KeyboardInterrupt, SystemExit: a signal asked for it; what was done is saved.
+        StoppedByOnEpoch: `on_epoch` returned False; the progress is saved.
+        KeyboardInterrupt, SystemExit: a signal ended the run; the progress is saved.
         OSError: the run directory cannot be written to.
     """
     watch = Stopwatch(time.perf_counter() if started is None else started)
@@ -117,11 +118,11 @@ def train(
 
 
 def resume_job(directory: Path, config: Config, started: float | None = None) -> float:
-    """Resume a job of a sweep whose directory holds a run; return what runs are compared by.
+    """Resume a job of a sweep in its run directory; return the value of `TrainingHistory`.
 
     Raises:
-        ConfigError: the run is in use, or has other values.
-        CnnbenchError: as `train`.
+        ConfigError: the run is in use, or was trained with other values.
+        CnnbenchError: as in `train`.
     """
     with reopen_run(directory, config) as (run_directory, config, resume):
         if resume.is_finished:
@@ -134,7 +135,7 @@ def resume_job(directory: Path, config: Config, started: float | None = None) ->
 
 
 def _record_start(run: RunDirectory, config: Config, resume: ResumeState | None) -> None:
-    """Record the configuration, so that the run can be resumed, and log what was wrong with it."""
+    """Record the configuration, so that the run can be resumed, and log problems of `resume`."""
     if resume is not None:
         run.set_status("running")
     run.write_text("config.yaml", to_yaml(config))
@@ -142,21 +143,22 @@ def _record_start(run: RunDirectory, config: Config, resume: ResumeState | None)
         for problem in resume.problems:
             log.warning(problem)
         if resume.last is None:
-            log.info("There is no checkpoint yet: training begins anew.")
+            log.info("There is no checkpoint yet: training starts from the beginning.")
 
 
 @contextmanager
 def _join_ranks(state: TrainingState, resume: ResumeState) -> Iterator[tuple[Group, ResumeState]]:
-    """Let all ranks take part in the block; give their group, and what rank 0 resumes from.
+    """Open the process group for the block; yield the group and the resume state of rank 0.
 
-    Worker ranks hear of the run only now: until here an error of rank 0 is no matter of theirs.
+    Worker ranks wait for the configuration until now, so an earlier error ends only rank 0.
     """
     if not processes().several:
         yield None, resume
         return
-    from cnnbench.training import distributed  # half a second, which one process need not wait
+    # Imported here, as a single process need not wait half a second for it.
+    from cnnbench.training import distributed
 
-    if state.run_directory is not None:  # the others wait for it before they call `train`
+    if state.run_directory is not None:  # the worker ranks call `train` with it
         distributed.broadcast(as_dict(state.config))
     with distributed.process_group(state.engine.device.backend) as group:
         yield group, distributed.broadcast_checkpoint(resume, group)
@@ -165,22 +167,24 @@ def _join_ranks(state: TrainingState, resume: ResumeState) -> Iterator[tuple[Gro
 def _build_state(
     config: Config, run: RunDirectory | None, device: Device, watch: Stopwatch
 ) -> TrainingState:
-    """Load the data, and build the network and what trains it."""
+    """Load the data, and build the network and its engine."""
     with watch("data"):
         dataset, arrays = datasets.load(config.data)
     with watch("start"):
         engine = build_engine(config, dataset, device)
     with watch("data"):
         data = ResidentData.from_arrays(config.data, arrays, config.seed, device.torch_device)
-    return TrainingState(config, engine, dataset, data, watch, Stopping(told=run is not None), run)
+    return TrainingState(
+        config, engine, dataset, data, watch, SignalGuard(prints_notice=run is not None), run
+    )
 
 
 def _restore_and_prepare(state: TrainingState, resume: ResumeState, group: Group) -> None:
-    """Restore what the run resumes from, and make the first step ready on all ranks."""
+    """Restore the checkpoint of a resumed run, and prepare the first step on all ranks."""
     config, engine, run, last = state.config, state.engine, state.run_directory, resume.last
     rank, step = processes().rank, 0 if last is None else last["step"]
     with state.watch("start"):
-        if rank > 0:  # rank 0 goes on with the generators that have made the weights
+        if rank > 0:  # rank 0 keeps the generators that have initialized the weights
             torch.manual_seed(seed_for(config.seed, rank, resume.epochs, step))
         if last is not None:
             restore(state, last, resume.best)
@@ -191,31 +195,32 @@ def _restore_and_prepare(state: TrainingState, resume: ResumeState, group: Group
     with state.watch("preparation"):
         engine.prepare(state.data.train, state.batch_size)
     if run is not None and last is not None and resume.changes:
-        # the checkpoint must know at once what it is resumed with
+        # A resume after an early interruption must use the changed configuration.
         checkpoint.save_rotating(run.checkpoints, {**last, "config": as_dict(config)})
 
 
 def _fit_and_test(
     state: TrainingState, recorder: Recorder | None, on_epoch: OnEpoch | None
 ) -> TrainingResult:
-    """Train all epochs, then measure the test set with the weights that were chosen."""
-    # closed here, whatever ends the block, so that an error of the last checkpoint is heard
+    """Train all epochs, then evaluate the best or else the last weights on the test set."""
+    # Close the generator here, so that an error of the last checkpoint is raised.
     with closing(fit(state)) as rows:
         for row in rows:
             if recorder is not None:
                 recorder.epoch(row)
-            wanted = None if on_epoch is None else on_epoch(dict(row))
-            if wanted is not None and not wanted:
+            answer = None if on_epoch is None else on_epoch(dict(row))
+            if answer is not None and not answer:
                 rows.throw(StoppedByOnEpoch(TrainingHistory(state.rows, state.best)))
     engine, run = state.engine, state.run_directory
     if run is not None:
-        with state.watch("records"):  # again, where a run was killed before it had written all
+        # Again, as a run that was killed and resumed may lack rows.
+        with state.watch("records"):
             run.write_rows("metrics.csv", state.rows)
     if not len(state.data.validation):
         last = state.rows[-1]
         return TrainingResult(state.rows, None, Metrics(last["test_loss"], last["test_accuracy"]))
     with state.watch("evaluation"), engine.interruptible(state.signals):
-        if run is not None:  # the other ranks get these weights from this one
+        if run is not None:  # rank 0 sends these weights to the other ranks
             best = checkpoint.load(run.checkpoints / "best.pt")
             engine.eval_model.load_state_dict(best["model"])
         test = engine.evaluate(state.data.test, state.config.train.batch_size)
@@ -223,22 +228,22 @@ def _fit_and_test(
 
 
 def _require_learning(config: Config, rows: list[Row]) -> None:
+    """Raise DivergedError if train.fail_if_not_learning is true and the loss has not fallen."""
     first, last = rows[0]["train_loss"], rows[-1]["train_loss"]
     if config.train.fail_if_not_learning and not last < 0.99 * first:
         raise DivergedError(
             f"The training loss did not fall by 1 %: {first:.4f} in the first epoch, {last:.4f} in "
-            "the last, and train.fail_if_not_learning=true asks that it does."
+            "the last, but train.fail_if_not_learning=true requires it."
         )
 
 
 def _out_of_memory(config: Config, device: Device, error: RuntimeError) -> ConfigError:
-    """Return the error that says what did not fit, with figures, and what to lower."""
-    size = config.data.resize
+    """Return the error for a batch that does not fit, with the memory and the keys to lower."""
+    size, reason = config.data.resize, str(error).partition("\n")[0]
     return ConfigError(
-        f"The memory of the device does not suffice for a batch of "
-        f"{format_count(config.train.batch_size, 'image')} of {size} x {size} pixels: "
-        f"{str(error).partition(chr(10))[0]}\n"
-        f"{device.memory_in_words()}\n"
+        f"Out of memory for a batch of {format_count(config.train.batch_size, 'image')} of "
+        f"{size} x {size} pixels: {reason}\n"
+        f"{device.describe_memory()}\n"
         f"Lower train.batch_size={config.train.batch_size} or data.resize={size}. cnnbench summary "
-        "estimates what training takes; nothing is made smaller by itself."
+        "estimates the memory of training. The batch size is never reduced automatically."
     )

@@ -1,4 +1,4 @@
-"""Learning rate schedules: pure functions of the step, so a resumed run needs nothing to go on."""
+"""Learning rate schedules: pure functions of the step, without state to save and restore."""
 
 import math
 
@@ -16,10 +16,10 @@ __all__ = ["lr_factor"]
 
 
 def lr_factor(config: SchedulerConfig, step: int, steps_per_epoch: int, total_steps: int) -> float:
-    """What the learning rate is multiplied by at `step`, counted from 0 over the whole run.
+    """Return the factor of the learning rate at `step`, counted from 0 over the whole run.
 
-    A warm-up goes up in a straight line to the schedule's value at its end, or stays at `warmup_ratio` of it; the
-    schedule's own clock runs from step 0.
+    A warm-up multiplies the schedule by a factor that rises linearly to 1, or by `warmup_ratio`.
+    The schedule itself starts at step 0, not after the warm-up.
     """
     if isinstance(config, OneCycleConfig):
         return _one_cycle(config, step, total_steps)
@@ -31,19 +31,17 @@ def lr_factor(config: SchedulerConfig, step: int, steps_per_epoch: int, total_st
 
 
 def _decay(config: SchedulerConfig, step: int, steps_per_epoch: int, total_steps: int) -> float:
+    """Return the factor of a schedule without its warm-up."""
     match config:
         case StepConfig():
-            return math.pow(
-                config.gamma, step // max(1, round(config.step_epochs * steps_per_epoch))
-            )
+            step_size = max(1, round(config.step_epochs * steps_per_epoch))
+            return math.pow(config.gamma, step // step_size)
         case MultiStepConfig(milestones=None):
-            return math.pow(
-                config.gamma, sum(step >= round(share * total_steps) for share in (0.5, 0.75))
-            )
+            passed = sum(step >= round(share * total_steps) for share in (0.5, 0.75))
+            return math.pow(config.gamma, passed)
         case MultiStepConfig(milestones=list(milestones)):
-            return math.pow(
-                config.gamma, sum(step >= round(epoch * steps_per_epoch) for epoch in milestones)
-            )
+            passed = sum(step >= round(epoch * steps_per_epoch) for epoch in milestones)
+            return math.pow(config.gamma, passed)
         case ExponentialConfig():
             return math.pow(config.gamma, step / steps_per_epoch)
         case CosineConfig():
@@ -63,5 +61,5 @@ def _one_cycle(config: OneCycleConfig, step: int, total_steps: int) -> float:
 
 
 def _cosine(start: float, end: float, progress: float) -> float:
-    """From `start` to `end` along half a cosine as progress goes from 0 to 1."""
+    """Return the value between `start` and `end` on half a cosine, for progress from 0 to 1."""
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,4 +1,4 @@
-"""The state of a run in training, and its copy in a checkpoint, which resumes to the same bits."""
+"""The state of a run in training, and its copy in a checkpoint, which resumes bit-exactly."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,10 +13,11 @@ from cnnbench.data.catalog import Dataset
 from cnnbench.data.device_data import Examples, ResidentData
 from cnnbench.errors import CheckpointError, is_out_of_memory
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.signals import Stopping
+from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.torchrun_env import processes
-from cnnbench.training.engine import EagerEngine, Metrics, copy_to_cpu
+from cnnbench.training.engine import EagerEngine, copy_to_cpu
+from cnnbench.training.metric_sums import Metrics
 
 __all__ = [
     "Row",
@@ -38,34 +39,34 @@ UNFIT = "The checkpoint does not fit this run"
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """The rows of metrics.csv, and the one chosen on the validation set, if there is one."""
+    """The rows of metrics.csv, and the best of them on the validation set, if there is one."""
 
     rows: list[Row]
     best: Row | None
 
     @property
     def value(self) -> float:
-        """What runs are compared by: the accuracy on the validation set, at its best.
+        """The figure that runs are compared by: the best validation accuracy.
 
-        With data.validation=0 it is the last accuracy on the test set.
+        With data.validation=0 it is the last test accuracy.
         """
         return self.best["validation_accuracy"] if self.best else self.rows[-1]["test_accuracy"]
 
 
 @dataclass(frozen=True)
 class TrainingResult(TrainingHistory):
-    """How training ended, with the test metrics of the weights that were chosen."""
+    """The history of a finished run, with the test metrics of its best or else last weights."""
 
     test: Metrics
 
 
 @dataclass
 class TrainingState:
-    """What trains, on what, and how far it has come.
+    """The engine, the data and the progress of a run in training.
 
-    `rows` are those of the finished epochs. `step` counts the steps of the epoch after, which have
-    taken `train_s` seconds. `best` is the row of the weights in best.pt, if any are chosen.
-    `run_directory` is None on worker ranks, which write nothing.
+    `rows` holds a row for each finished epoch. `step` counts the finished steps of the current
+    epoch, which took `train_s` seconds. `best` is the row of the weights in best.pt, if there is a
+    validation set. `run_directory` is None on worker ranks, which write nothing.
     """
 
     config: Config
@@ -73,7 +74,7 @@ class TrainingState:
     dataset: Dataset
     data: ResidentData
     watch: Stopwatch
-    signals: Stopping
+    signals: SignalGuard
     run_directory: RunDirectory | None
     rows: list[Row] = field(default_factory=list)
     step: int = 0
@@ -82,7 +83,7 @@ class TrainingState:
 
     @property
     def epoch(self) -> int:
-        """The epoch that is trained, counted from 1."""
+        """The current epoch, counted from 1."""
         return len(self.rows) + 1
 
     @property
@@ -94,17 +95,17 @@ class TrainingState:
         return math.ceil(len(self.data.train) / self.batch_size)
 
     @property
-    def evaluated_part(self) -> str:
-        """What is measured after each epoch: without a validation set it is the test set."""
+    def eval_part(self) -> str:
+        """The part that is evaluated after each epoch: validation if there is one, else test."""
         return "validation" if len(self.data.validation) else "test"
 
     @property
-    def evaluated_examples(self) -> Examples:
+    def eval_examples(self) -> Examples:
         return self.data.validation if len(self.data.validation) else self.data.test
 
 
 def snapshot(state: TrainingState, shared: State) -> State:
-    """Return a copy on the host of all that a resume needs; `shared` is the engine's own state."""
+    """Return a copy in host memory of the state to resume from; `shared` is `engine.state()`."""
     engine = state.engine
     values = {
         "epoch": len(state.rows),
@@ -123,9 +124,12 @@ def snapshot(state: TrainingState, shared: State) -> State:
 
 
 def check_values(last: State) -> None:
-    """Raise CheckpointError unless last.pt has such plain values as are written here.
+    """Check the plain values of an untrusted last.pt.
 
-    A right checksum says nothing of that: anyone can compute it.
+    A matching checksum proves nothing, as anyone can compute it.
+
+    Raises:
+        CheckpointError: a value has another type or range than `snapshot` writes.
     """
     config, rows, step, wall_s = (last.get(key) for key in ("config", "rows", "step", "wall_s"))
     train_s: Any = last.get("train_s")
@@ -139,17 +143,21 @@ def check_values(last: State) -> None:
     }
     wrong = " and ".join(key for key, is_sound in sound.items() if not is_sound)
     if wrong:
-        raise CheckpointError(f"{UNFIT}: cnnbench writes no such {wrong}.")
+        raise CheckpointError(f"{UNFIT}: invalid {wrong}.")
 
 
 def _is_row(value: Any) -> bool:
-    ends = ("epoch_s", "examples_per_s", "peak_gib")
-    columns = [
-        ("epoch", "lr", "train_loss", "train_accuracy", f"{name}_loss", f"{name}_accuracy", *ends)
-        for name in ("validation", "test")
+    """Return whether an untrusted value has the columns and numbers of a row of metrics.csv."""
+    first, last = ("epoch", "lr", "train_loss", "train_accuracy"), ("epoch_s", "examples_per_s")
+    headers = [
+        (*first, f"{name}_loss", f"{name}_accuracy", *last) for name in ("validation", "test")
     ]
-    is_row = isinstance(value, dict) and tuple({**value, "peak_gib": None}) in columns
-    return is_row and all(map(_is_number, value.values()))
+    if not isinstance(value, dict):
+        return False
+    columns = tuple(value)
+    if columns[-1:] == ("peak_gib",):  # not measured on every system
+        columns = columns[:-1]
+    return columns in headers and all(map(_is_number, value.values()))
 
 
 def _is_duration(value: Any) -> bool:
@@ -157,48 +165,50 @@ def _is_duration(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    # neither NaN nor too large for a float
+    """Return whether an untrusted value is a number, not NaN, and not too large for a float."""
     return type(value) in (int, float) and abs(value) < 1e300
 
 
 def restore(state: TrainingState, last: State, best: State | None) -> None:
-    """Put engine, generators, rows and watch where they were when the checkpoint `last` was taken.
+    """Restore engine, random generators, rows and watch from the checkpoint `last`.
 
-    `best` is what best.pt holds. Call it before `engine.prepare`, which looks at the optimizers.
+    `best` is the content of best.pt. Call this before `engine.prepare`, which reads the state of
+    the optimizers.
 
     Raises:
-        CheckpointError: the checkpoint is of another network, optimizer or data, or was changed.
+        CheckpointError: the checkpoint has another network, optimizer or data, or was changed.
     """
     engine = state.engine
     try:
         if best is not None:
             if not _is_row(best["row"]):
-                raise ValueError("best.pt does not say what it was chosen by")
-            # to see that it fits; what follows replaces it
+                raise ValueError("best.pt has no valid row of metrics")
+            # Only to check that the weights fit: those of `last` replace them below.
             engine.eval_model.load_state_dict(best["model"])
         engine.model.load_state_dict(last["model"])
         if engine.average is not None:
             engine.average.model.load_state_dict(last["average"])
         for optimizer, values in zip(engine.optimizers, last["optimizers"], strict=True):
-            _load(optimizer, values)
+            _load_optimizer(optimizer, values)
         engine.scaler.load_state_dict(last["scaler"])
         engine.train_metrics.examples = int(last["examples"])
-        own = _state_of_rank(last)
-        if "sums" in own:
-            engine.train_metrics.sums.copy_(own["sums"])
-        if "generators" in own:
-            torch.set_rng_state(own["generators"]["cpu"])
-            if engine.device.torch_device.type == "cuda" and own["generators"]["cuda"] is not None:
-                torch.cuda.set_rng_state(own["generators"]["cuda"], engine.device.torch_device)
+        rank_state = _state_of_rank(last)
+        if "sums" in rank_state:
+            engine.train_metrics.sums.copy_(rank_state["sums"])
+        if "generators" in rank_state:
+            generators, device = rank_state["generators"], engine.device.torch_device
+            torch.set_rng_state(generators["cpu"])
+            if device.type == "cuda" and generators["cuda"] is not None:
+                torch.cuda.set_rng_state(generators["cuda"], device)
         state.rows = [{str(key): value for key, value in row.items()} for row in last["rows"]]
         if [row["epoch"] for row in state.rows] != list(range(1, len(state.rows) + 1)):
-            raise ValueError("its rows are not those of one epoch after the other")
+            raise ValueError("its rows do not number the epochs from 1")
         state.watch.add({str(part): float(seconds) for part, seconds in last["wall_s"].items()})
         state.step = max(0, int(last["step"]))
         state.train_s = float(last["train_s"])
         state.best = None if best is None else best["row"]
         _check_progress(state)
-    except Exception as error:  # whatever the values of a stranger's file lead to
+    except Exception as error:  # the values of an untrusted file can raise anything
         if isinstance(error, RuntimeError) and is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -206,44 +216,51 @@ def restore(state: TrainingState, last: State, best: State | None) -> None:
 
 
 def _check_progress(state: TrainingState) -> None:
-    """Check that a run with these examples can have come as far as `state` says."""
-    taken = min(state.step * state.batch_size, len(state.data.train))
-    is_taken = state.step == 0 or state.engine.train_metrics.examples == taken
-    if state.step > state.steps_per_epoch or not is_taken:
-        raise ValueError(f"no epoch of it has {state.step} such steps.")
-    if any(f"{state.evaluated_part}_loss" not in row for row in state.rows):
-        raise ValueError("another part of the data was measured.")
+    """Check that a run with this data can have the progress of `state`."""
+    num_trained = min(state.step * state.batch_size, len(state.data.train))
+    is_consistent = state.step == 0 or state.engine.train_metrics.examples == num_trained
+    if state.step > state.steps_per_epoch or not is_consistent:
+        raise ValueError(f"step {state.step} does not fit the batch size and the training examples")
+    if any(f"{state.eval_part}_loss" not in row for row in state.rows):
+        raise ValueError("its rows evaluate another part of the data")
 
 
 def seed_for(seed: int, rank: int, epoch: int, step: int) -> int:
-    """Return the seed of dropout and augmentation on a rank that has no generators to resume."""
+    """Return the seed of dropout and augmentation for a rank without generators to restore."""
     sequence = np.random.SeedSequence([seed, rank, epoch, step])
     return int(sequence.generate_state(1, np.uint64)[0]) & (2**63 - 1)
 
 
 def _state_of_rank(last: State) -> State:
-    """Return the sums and generators that this rank resumes with, as far as there are any for it.
+    """Return the metric sums and generators in the checkpoint for this rank, if there are any.
 
-    Where there were as many processes, each has its own. Else rank 0 has the sums of all.
+    With the same number of processes every rank has both. Otherwise rank 0 gets the total sums.
     """
     parts, ours = last.get("processes", []), processes()
     if len(parts) == ours.world_size:
         return {key: parts[ours.rank][key] for key in ("sums", "generators")}
     if ours.rank == 0:
         return {key: last[key] for key in ("sums", "generators")}
-    return {"generators": parts[ours.rank]["generators"]} if ours.rank < len(parts) else {}
+    if ours.rank < len(parts):
+        return {"generators": parts[ours.rank]["generators"]}
+    return {}
 
 
-def _load(optimizer: Optimizer, values: dict[int, dict[str, Any]]) -> None:
-    """Give the optimizer what it remembers; its settings stay those of the configuration."""
+def _load_optimizer(optimizer: Optimizer, values: dict[int, dict[str, Any]]) -> None:
+    """Load the state of the optimizer; its settings remain those of the configuration.
+
+    Raises:
+        ValueError: the state does not fit the weights.
+    """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for index, state in values.items():
         for key, value in state.items():
             shape = torch.Size() if key == "step" else weights[index].shape
             if value is not None and value.shape != shape:
-                raise ValueError(f"the optimizer's {key} has not the shape of its weights")
+                raise ValueError(f"the optimizer's {key} does not have the shape of its weights")
     if len({tuple(state) for state in values.values()}) > 1:
-        raise ValueError("the optimizer does not remember the same of all weights")
-    whole = optimizer.state_dict()
-    ours = {index: state for index, state in whole["state"].items() if index not in values}
-    optimizer.load_state_dict({**whole, "state": {**ours, **values}})
+        raise ValueError("the optimizer's state has other parts for some weights")
+    optimizer_state = optimizer.state_dict()
+    # State that the checkpoint lacks remains as initialized.
+    state_dict = {**optimizer_state, "state": {**optimizer_state["state"], **values}}
+    optimizer.load_state_dict(state_dict)

@@ -1,6 +1,7 @@
-"""Batch normalisation over the examples of all processes, on any device, as one process would normalise the batch.
+"""Batch normalization over the examples of all processes, on any device.
 
-torch.nn.SyncBatchNorm does the same on GPUs alone.
+The result is that of one process with the whole batch. torch.nn.SyncBatchNorm does the same, but
+only on GPUs.
 """
 
 from typing import Any
@@ -13,6 +14,8 @@ __all__ = ["SyncBatchNorm", "use_sync_batch_norm"]
 
 
 class _SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes, with its gradient."""
+
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
         total = values.clone()
@@ -25,36 +28,39 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """In training, the mean and variance are those of the whole batch; `counts` is false for one that takes no part."""
+    """Batch normalization that trains with the mean and variance of the whole batch.
 
-    counts = True
+    On a rank without a share of the batch set `is_counted` to false: its inputs do not count.
+    """
+
+    is_counted = True
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(N, C, ...) to the same shape, type and memory format."""
+        """Normalize inputs (N, C, ...); the outputs have the same shape, type and memory format."""
         if not self.training:
             return super().forward(inputs)
-        self._check_input_dim(inputs)  # type: ignore[no-untyped-call]  # so in torch
+        self._check_input_dim(inputs)  # type: ignore[no-untyped-call]
         values = inputs.to(torch.promote_types(inputs.dtype, torch.float32))
-        others = [dimension for dimension in range(inputs.ndim) if dimension != 1]
-        each = [-1 if dimension == 1 else 1 for dimension in range(inputs.ndim)]
+        other_dims = [dim for dim in range(inputs.ndim) if dim != 1]
+        per_channel = [-1 if dim == 1 else 1 for dim in range(inputs.ndim)]  # a shape
 
-        def total(terms: torch.Tensor) -> torch.Tensor:
-            sums: torch.Tensor = _SumOverProcesses.apply(terms.sum(others) * self.counts)
+        def sum_per_channel(terms: torch.Tensor) -> torch.Tensor:
+            sums: torch.Tensor = _SumOverProcesses.apply(terms.sum(other_dims) * self.is_counted)
             return sums
 
-        count = values.new_tensor([self.counts * inputs.numel() / inputs.shape[1]])
+        count = values.new_tensor([self.is_counted * inputs.numel() / inputs.shape[1]])
         dist.all_reduce(count)
-        mean = total(values) / count
-        centred = values - mean.view(each)
-        variance = total(centred.square()) / count
-        self._remember(mean.detach(), variance.detach() * count / (count - 1))
-        outputs = centred * (variance + self.eps).rsqrt().view(each)
+        mean = sum_per_channel(values) / count
+        centered = values - mean.view(per_channel)
+        variance = sum_per_channel(centered.square()) / count
+        self._update_running_stats(mean.detach(), variance.detach() * count / (count - 1))
+        outputs = centered * (variance + self.eps).rsqrt().view(per_channel)
         if self.affine:
-            outputs = outputs * self.weight.view(each) + self.bias.view(each)
+            outputs = outputs * self.weight.view(per_channel) + self.bias.view(per_channel)
         return outputs.to(inputs.dtype)
 
     @torch.no_grad()
-    def _remember(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+    def _update_running_stats(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
         if (
             self.running_mean is None
             or self.running_var is None
@@ -75,18 +81,21 @@ class _SyncBatchNorm2d(SyncBatchNorm, nn.BatchNorm2d):
     pass
 
 
-_KINDS: dict[type, type[SyncBatchNorm]] = {
+_SYNC_CLASSES: dict[type, type[SyncBatchNorm]] = {
     nn.BatchNorm1d: _SyncBatchNorm1d,
     nn.BatchNorm2d: _SyncBatchNorm2d,
 }
 
 
 def use_sync_batch_norm(network: nn.Module) -> list[SyncBatchNorm]:
-    """Let all batch normalisation in `network` be over all processes, with the same parameters and statistics."""
-    found = []
+    """Replace batch normalization in `network` by SyncBatchNorm; return the replaced modules.
+
+    Parameters and running statistics stay.
+    """
+    replaced = []
     for module in network.modules():
-        if type(module) in _KINDS:
-            module.__class__ = _KINDS[type(module)]  # it has no state of its own
+        if type(module) in _SYNC_CLASSES:
+            module.__class__ = _SYNC_CLASSES[type(module)]  # a subclass without more state
             assert isinstance(module, SyncBatchNorm)
-            found.append(module)
-    return found
+            replaced.append(module)
+    return replaced

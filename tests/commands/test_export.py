@@ -121,7 +121,7 @@ def test_a_run_in_16_bits_is_exported_in_32(
     monkeypatch.setattr(
         device, "_multiplies_in_bf16", lambda: True
     )  # where bf16 is what auto means
-    monkeypatch.setattr(device, "BF16_INTENSITY", 0)
+    monkeypatch.setattr(device, "MIN_BF16_INTENSITY", 0)
     forge(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["device"].update(precision="bf16"),

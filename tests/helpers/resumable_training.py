@@ -12,7 +12,7 @@ from helpers.training_states import drop_measured, make_state
 from cnnbench.config import Config
 from cnnbench.data.device_data import Examples
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.signals import Stopping
+from cnnbench.runs.signals import SignalGuard
 from cnnbench.training import checkpoint, loop
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.state import Row, State, restore
@@ -58,7 +58,7 @@ class ResumableTraining:
                 list(rows)
         return drop_measured(state.rows)
 
-    def _interrupt(self, signals: Stopping, stop_after: int | None, in_evaluation: bool) -> None:
+    def _interrupt(self, signals: SignalGuard, stop_after: int | None, in_evaluation: bool) -> None:
         steps, evaluate, count = self.engine.steps, self.engine.evaluate, 0
 
         def steps_with_signal(*arguments: Any) -> Iterator[int]:

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional
 
 from cnnbench.data.device_data import Examples
-from cnnbench.training.engine import EagerEngine, Metrics
+from cnnbench.training.engine import EagerEngine
+from cnnbench.training.metric_sums import Metrics
 
 __all__ = ["assert_metrics_close", "compute_expected", "measure_update"]
 

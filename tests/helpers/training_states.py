@@ -9,7 +9,7 @@ from cnnbench.data.catalog import get
 from cnnbench.data.device_data import Examples, ResidentData
 from cnnbench.data.splits import Split
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.runs.signals import Stopping
+from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.state import Row, TrainingState
@@ -35,7 +35,7 @@ def make_state(
         split=Split(no_indices, no_indices, no_indices),
     )
     dataset, watch = get("sample"), Stopwatch(0.0)
-    return TrainingState(config, engine, dataset, data, watch, Stopping(), run)
+    return TrainingState(config, engine, dataset, data, watch, SignalGuard(), run)
 
 
 def collect_rows(start: StartTraining) -> list[Row]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cnnbench.runs.signals import Preempted, Stopping, preemption_signal
+from cnnbench.runs.signals import Preempted, SignalGuard, preemption_signal
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +35,13 @@ def send(number: int) -> None:
 def test_the_first_signal_is_noted(number: int) -> None:
     if number in (signal.SIGUSR1, signal.SIGUSR2):
         in_a_job_of_a_scheduler(number)
-    with Stopping() as stopping:
+    with SignalGuard() as stopping:
         send(number)
     assert (stopping.signal, stopping.at_once) == (number, False)
 
 
 def test_check_lets_a_run_go_on_that_nobody_stops() -> None:
-    with Stopping() as stopping:
+    with SignalGuard() as stopping:
         stopping.check()
     assert stopping.signal is None
 
@@ -60,7 +60,7 @@ def test_check_ends_the_run_as_the_signals_ask(
     signals: list[int], ending: type[BaseException], code: int | None
 ) -> None:
     in_a_job_of_a_scheduler()
-    with Stopping() as stopping:
+    with SignalGuard() as stopping:
         for number in signals:
             send(number)
         with pytest.raises(ending) as ended:
@@ -70,14 +70,14 @@ def test_check_ends_the_run_as_the_signals_ask(
 
 
 def test_a_termination_that_is_repeated_changes_nothing() -> None:
-    with Stopping() as stopping:
+    with SignalGuard() as stopping:
         for _ in range(3):
             send(signal.SIGTERM)
     assert (stopping.signal, stopping.at_once) == (signal.SIGTERM, False)
 
 
 def test_the_third_signal_kills() -> None:
-    with Stopping():
+    with SignalGuard():
         send(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
@@ -89,20 +89,20 @@ def test_the_third_signal_kills() -> None:
 )
 def test_what_can_be_broken_off_is(number: int, ending: type[BaseException]) -> None:
     in_a_job_of_a_scheduler()
-    with pytest.raises(ending), Stopping() as stopping, stopping.raising():
+    with pytest.raises(ending), SignalGuard() as stopping, stopping.interruptible():
         send(number)
 
 
 def test_what_can_be_broken_off_does_not_begin_after_a_signal() -> None:
-    with Stopping() as stopping:
+    with SignalGuard() as stopping:
         send(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt), stopping.raising():
+        with pytest.raises(KeyboardInterrupt), stopping.interruptible():
             raise AssertionError("it began")
 
 
 def test_after_what_can_be_broken_off_signals_are_noted_again() -> None:
-    with Stopping() as stopping:
-        with stopping.raising():
+    with SignalGuard() as stopping:
+        with stopping.interruptible():
             pass
         send(signal.SIGINT)
     assert stopping.signal == signal.SIGINT
@@ -112,13 +112,13 @@ def test_after_what_can_be_broken_off_signals_are_noted_again() -> None:
 def test_the_handlers_are_as_before_in_the_end(number: int) -> None:
     in_a_job_of_a_scheduler()
     before = signal.getsignal(number)
-    with Stopping():
+    with SignalGuard():
         send(number)
     assert signal.getsignal(number) == before
 
 
 def test_it_says_what_it_does_and_how_to_be_quicker(capfd: pytest.CaptureFixture[str]) -> None:
-    with Stopping():
+    with SignalGuard():
         send(signal.SIGINT)
     assert (
         "stopping after this step, with a checkpoint (once more: at once)" in capfd.readouterr().err
@@ -137,7 +137,7 @@ def test_the_signal_that_a_scheduler_handles_is_the_preemption(number: int) -> N
 
 def test_a_preemption_that_comes_while_a_termination_is_saved_counts() -> None:
     def save_after_a_termination() -> None:
-        with Stopping() as stopping:
+        with SignalGuard() as stopping:
             send(signal.SIGTERM)
             try:
                 stopping.check()
@@ -152,7 +152,7 @@ def test_a_preemption_that_comes_while_a_termination_is_saved_counts() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
 def test_ctrl_c_after_a_signal_ends_the_run_where_it_is(number: int) -> None:
     in_a_job_of_a_scheduler()
-    with Stopping() as stopping:
+    with SignalGuard() as stopping:
         send(number)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)

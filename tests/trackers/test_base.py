@@ -21,7 +21,7 @@ from helpers.two_process_runs import run_together
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
 from cnnbench.config.schema import TensorboardConfig
-from cnnbench.runs.signals import Stopping
+from cnnbench.runs.signals import SignalGuard
 from cnnbench.runs.sweep import JOBS
 from cnnbench.trackers import base, tensorboard
 from cnnbench.trackers.base import Tracker, Trackers
@@ -230,7 +230,7 @@ def test_an_id_is_read_only_if_it_is_one(content: str, run_id: str, tmp_path: Pa
 )
 def test_trackers_end_as_their_run_unless_at_once(error: BaseException | None, state: str) -> None:
     for at_once in (False, True):
-        tracker, signals = client(), Stopping()
+        tracker, signals = client(), SignalGuard()
         signals.at_once = at_once
         expected = nullcontext() if error is None else pytest.raises(type(error))
         with expected, Trackers({"a": tracker}).ended_after(signals):

@@ -8,7 +8,8 @@ from helpers.training_states import StartTraining, collect_rows
 from cnnbench.config import Config, as_dict, load
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training import checkpoint
-from cnnbench.training.engine import EagerEngine, Metrics
+from cnnbench.training.engine import EagerEngine
+from cnnbench.training.metric_sums import Metrics
 
 
 def set_validation_accuracies(engine: EagerEngine, accuracies: list[float]) -> None:

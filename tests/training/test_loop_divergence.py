@@ -10,7 +10,8 @@ from cnnbench.config import Config
 from cnnbench.errors import DivergedError
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training import checkpoint, loop
-from cnnbench.training.engine import EagerEngine, Metrics
+from cnnbench.training.engine import EagerEngine
+from cnnbench.training.metric_sums import Metrics
 
 
 def set_nan_loss_from(engine: EagerEngine, step: int) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnbench.training import muon
-from cnnbench.training.muon import Muon, orthogonalise
+from cnnbench.training.muon import Muon, orthogonalize
 
 # As matrices these are wide, square and tall.
 CONVOLUTIONS = [(8, 4, 3, 3), (8, 4, 3, 3), (4, 8, 1, 1), (16, 1, 3, 3), (8, 4, 3, 3)]
@@ -180,7 +180,7 @@ def test_orthogonalized_matrices_have_singular_values_near_one(
 ) -> None:
     monkeypatch.setattr(muon, "_working_dtype", lambda device: dtype)
     matrices = make_matrices(torch.linspace(5, 100, 16), rows, columns)
-    orthogonal = orthogonalise(matrices)
+    orthogonal = orthogonalize(matrices)
     values = torch.linalg.svdvals(orthogonal)
     assert orthogonal.dtype == torch.float32
     assert values.min() > 0.65
