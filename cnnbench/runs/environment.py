@@ -44,9 +44,7 @@ def describe() -> dict[str, object]:
     }
 
 
-def record_resume(
-    run: RunDirectory, now: Mapping[str, Any], where: Mapping[str, Any]
-) -> list[str]:
+def record_resume(run: RunDirectory, now: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
     """Add to environment.json that the run is resumed, and return what is not as it was.
 
     Raises:
