@@ -93,10 +93,7 @@ def _advise_quotes(key: str, typed: str) -> str:
 def _parse(override: str) -> Override:
     try:
         return OverridesParser.create().parse_override(override)
-    except (
-        RecursionError,
-        ValueError,
-    ) as error:  # from deep nesting or a number with too many digits
+    except (RecursionError, ValueError) as error:  # deep nesting, or a number with too many digits
         raise HydraException(str(error)) from error
 
 
