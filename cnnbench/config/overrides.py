@@ -134,7 +134,8 @@ def _quote_text(override: str) -> str:
             return override
         override = f"{sign_and_key}={quote(text)}"
     if key in FOLDER_KEYS and str(value).startswith("~"):
-        path = os.path.expanduser(str(value))  # noqa: PTH111  # Path.expanduser fails without a home
+        # Path.expanduser fails without a home folder
+        path = os.path.expanduser(str(value))  # noqa: PTH111
         return f"{sign_and_key}={quote(path)}"
     if key in GROUPS - COMBINED and isinstance(value, list):
         sweep = f"-m {key}={','.join(map(str, value))}"
