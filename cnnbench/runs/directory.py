@@ -1,7 +1,6 @@
-"""A run directory: claimed by one run, with files that are replaced as a whole."""
+"""A run directory, which belongs to one run, and its files."""
 
 import csv
-import errno
 import hashlib
 import io
 import json
@@ -9,22 +8,17 @@ import logging.config
 import os
 import socket
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import yaml
 
 from cnnbench.config import Config, external_targets, format_override, join_words
-from cnnbench.errors import (
-    NOT_SUPPORTED,
-    CnnbenchError,
-    ConfigError,
-    explain_write_error,
-    from_machine,
-)
+from cnnbench.errors import CnnbenchError, ConfigError, explain_write_error, from_machine
+from cnnbench.runs.atomic_files import write_atomically
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.torchrun_env import processes
 
@@ -41,10 +35,7 @@ __all__ = [
     "reopen",
     "require_empty",
     "resume_command",
-    "write_atomically",
 ]
-
-log = logging.getLogger("cnnbench")
 
 STATUS, DATASET, LOCK = "status.json", "dataset.json", ".lock"
 CHOOSE_DIRECTORY = (
@@ -184,76 +175,6 @@ def job_directory_name(overrides: str) -> str:
     if len(encoded) <= 200:
         return name
     return f"{encoded[:180].decode(errors='ignore')}...{hashlib.sha256(encoded).hexdigest()[:8]}"
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
-    """Replace the file at `path`. `write` writes the new content to the open file it is given.
-
-    Readers see the old content or all of the new content. With `sync` the new content is on disk
-    before readers see it. That may take seconds, so do without it for files that can be recreated.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as file:  # mode x does not follow links
-            write(file)
-            file.flush()
-            if sync:
-                _sync(file.fileno(), path)
-        temporary.replace(path)
-        if sync:
-            _sync_folder(path.parent)
-    except OSError as error:
-        error.filename = str(path)  # in place of the temporary file or, for a full disk, none
-        raise
-    finally:
-        with suppress(OSError):  # a failing disk has already raised an error
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Wait until the file names in `folder` are on disk. Skip a folder that cannot be opened."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        if error.errno in (errno.EIO, errno.ESTALE):
-            _warn_once(folder, error)
-        return
-    try:
-        _sync(descriptor, folder)
-    finally:
-        os.close(descriptor)
-
-
-def _sync(descriptor: int, path: Path) -> None:
-    """Wait until `path` is on disk. Ignore a file system without support, and warn of a failure.
-
-    The content stays readable as long as the machine stays up, so a failure need not end the run.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        if error.errno not in NOT_SUPPORTED:
-            _warn_once(path, error)
-
-
-_warned = False
-
-
-def _warn_once(path: Path, error: OSError) -> None:
-    """Warn, once per process, that content may be lost if the machine goes down."""
-    global _warned
-    if not _warned:
-        _warned = True
-        log.warning(
-            f"{path} may not be on disk: {error.strerror}. Nothing is lost as long as the machine "
-            "stays up. Check the disk or the network share."
-        )
 
 
 def _now() -> str:

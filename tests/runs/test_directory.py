@@ -1,7 +1,6 @@
 """The run directory: one run per directory, whole files, and how it ended."""
 
 import csv
-import errno
 import json
 import os
 import socket
@@ -10,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from threading import Barrier
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 
-from cnnbench.errors import NOT_SUPPORTED, ConfigError
+from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import (
     LOCK,
     STATUS,
@@ -22,7 +21,6 @@ from cnnbench.runs.directory import (
     claim_exactly,
     claim_new,
     require_empty,
-    write_atomically,
 )
 
 RIVALS = 8
@@ -90,103 +88,6 @@ def test_of_many_that_claim_one_directory_one_wins(tmp_path: Path) -> None:
 def test_many_that_claim_a_new_directory_get_one_each(tmp_path: Path) -> None:
     claimed = race(lambda: claim_new(tmp_path / "run").path)
     assert claimed == ["run", *(f"run_{number}" for number in range(2, RIVALS + 1))]
-
-
-def fail(file: BinaryIO) -> None:
-    file.write(b"half of the new")
-    raise OSError(28, "No space left on device")
-
-
-def test_the_old_content_is_there_until_all_is_written_and_no_other_file_is_left(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def write(file: BinaryIO) -> None:
-        file.write(b"new")
-        file.flush()
-        assert path.read_text() == "old"
-
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(path, fail)
-    assert (path.read_text(), list(tmp_path.iterdir())) == ("old", [path])
-    write_atomically(path, write)
-    assert (path.read_text(), list(tmp_path.iterdir())) == ("new", [path])
-
-
-def refuse_syncing(patch: pytest.MonkeyPatch, number: int) -> None:
-    def refuse(descriptor: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    patch.setattr("cnnbench.runs.directory._warned", False)
-    patch.setattr(os, "fsync", refuse)
-
-
-@pytest.mark.parametrize("number", sorted(NOT_SUPPORTED), ids=errno.errorcode.get)
-def test_where_syncing_is_not_supported_files_are_written_without_a_word(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    refuse_syncing(monkeypatch, number)
-    write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
-    assert ((tmp_path / "file").read_text(), caplog.text) == ("new", "")
-
-
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
-def test_a_failing_disk_is_warned_of_once_and_files_are_written(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    refuse_syncing(monkeypatch, number)
-    for name in ("a", "b"):
-        write_atomically(tmp_path / name, lambda file: file.write(b"new"))
-    assert [(tmp_path / name).read_text() for name in ("a", "b")] == ["new", "new"]
-    assert [record.message for record in caplog.records] == [
-        f"{tmp_path / 'a'} may not be on disk: {os.strerror(number)}. Nothing is lost as long as the machine stays "
-        "up. Check the disk or the network share."
-    ]
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
-def test_a_disk_that_is_full_when_a_file_is_synced_leaves_the_old_content(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("old")
-    refuse_syncing(monkeypatch, number)
-    with pytest.raises(OSError, match=os.strerror(number)):
-        write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
-    assert (tmp_path / "file").read_text() == "old"
-
-
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE], ids=errno.errorcode.get)
-def test_where_a_folder_cannot_be_opened_files_are_written_without_a_word(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(path: Path, flags: int) -> int:
-        raise OSError(number, os.strerror(number), str(path))
-
-    monkeypatch.setattr(os, "open", refuse)
-    write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
-    assert ((tmp_path / "file").read_text(), caplog.text) == ("new", "")
-
-
-def test_a_file_that_can_be_made_again_is_not_synced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refuse_syncing(monkeypatch, errno.ENOSPC)
-    write_atomically(tmp_path / "file", lambda file: file.write(b"new"), sync=False)
-    assert (tmp_path / "file").read_text() == "new"
-
-
-def test_the_error_of_a_write_is_not_hidden_by_that_of_clearing_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: Path, missing_ok: bool = False) -> None:
-        if path.exists():
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(Path, "unlink", refuse)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(tmp_path / "file", fail)
 
 
 def test_there_is_a_place_for_checkpoints(run: RunDirectory) -> None:

@@ -13,7 +13,7 @@ from helpers.command import Command
 from helpers.compare_runs import differences
 from helpers.small_runs import SMALL, Runs
 
-from cnnbench.runs import directory
+from cnnbench.runs import atomic_files
 
 WARNING = "may not be on disk: Input/output error"
 
@@ -23,7 +23,7 @@ Disk = Callable[..., None]
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """Call as disk(errno.EIO, files=True): folders, and files too, can no longer be synced or locked."""
-    monkeypatch.setattr(directory, "_warned", False)
+    monkeypatch.setattr(atomic_files, "_warned", False)
 
     def become(number: int, *, files: bool) -> None:
         def refuse(descriptor: int, kind: int = 0) -> None:
