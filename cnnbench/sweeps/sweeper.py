@@ -3,17 +3,13 @@
 import gc
 import itertools
 import json
-import os
-import signal
-import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn
@@ -22,12 +18,10 @@ from omegaconf import OmegaConf, open_dict
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError, format_count
 from cnnbench.reports.terminal_table import print_comparison
-from cnnbench.runs.directory import LOCK
-from cnnbench.runs.lock import Lock
 from cnnbench.runs.reading import read_accuracy, read_config, read_status
 from cnnbench.runs.records import read_records
-from cnnbench.runs.signals import SIGTERM_CODE, STOP_SIGNALS, print_from_handler
-from cnnbench.runs.sweep import add_jobs, allow, recorded_jobs, stop
+from cnnbench.runs.signals import SIGTERM_CODE
+from cnnbench.runs.sweep import add_jobs, allow, recorded_jobs
 from cnnbench.runs.torchrun_env import broadcast, processes
 from cnnbench.sweeps.jobs import (
     Overrides,
@@ -36,6 +30,7 @@ from cnnbench.sweeps.jobs import (
     list_jobs,
     read_jobs_file,
 )
+from cnnbench.sweeps.signals import stop_jobs_on_signal
 
 if TYPE_CHECKING:
     from hydra_plugins.cnnbench_sweeper import CnnbenchSweeper
@@ -98,7 +93,7 @@ class Sweep:
             return []
         gc.freeze()  # likewise, now that PyTorch is imported
         try:
-            with self._stopping_together():
+            with stop_jobs_on_signal(self.directory, self.jobs, self.launcher == JOBLIB):
                 returns = self.sweeper.launcher.launch(waiting, 0) if waiting else []
         except BaseException as ending:
             begun = any((self.directory / name).exists() for name in self.jobs)
@@ -312,62 +307,3 @@ class Sweep:
         if not self.request.jobs and not any(word.startswith("sweep=") for word in words):
             words.append(config.format_override("sweep", self.composed.sweep))
         return f"To resume: {config.join_words(words)}"
-
-    @contextmanager
-    def _stopping_together(self) -> Iterator[None]:
-        """Save and end all jobs of joblib at a signal to this process, which waits for them."""
-        signals: list[int] = []
-
-        def stop_all(number: int, frame: FrameType | None) -> None:
-            if signals and number != signal.SIGINT:
-                return  # terminals and schedulers repeat theirs
-            if signals or self.launcher != JOBLIB:
-                handlers[number](number, frame)  # a second time: at once
-                return
-            signals.append(number)
-            print_from_handler(
-                "\ncnnbench: stopping all jobs, with a checkpoint of each (once more: at once)"
-            )
-            stop(self.directory)
-            for name in self.jobs:
-                _terminate(self.directory / name)
-
-        handlers: dict[int, Any] = {
-            number: signal.signal(number, stop_all)
-            for number in (signal.SIGINT, *STOP_SIGNALS)
-            if callable(signal.getsignal(number))  # nohup and the like have some ignored
-        }
-        try:
-            yield
-        except Exception as error:
-            if signals:
-                pass  # joblib reports processes that have ended
-            elif type(error.__cause__).__name__ == "TerminatedWorkerError":
-                raise ConfigError(
-                    "A process that ran jobs was killed, as systems do when memory is short; the "
-                    "others were ended with it. Lower hydra.launcher.n_jobs."
-                ) from error
-            else:
-                raise
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        if signals:
-            handlers[signals[0]](signals[0], None)
-
-
-def _terminate(run: Path) -> None:
-    """Send SIGTERM to a job on this machine. One that Ctrl-C has reached already ignores it.
-
-    A job that resumes holds its lock for a while before its status is running.
-    """
-    lock = Lock(run / LOCK)
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        if lock.is_held() is None:  # the file system has no locks
-            status = read_status(run)
-            is_running, process, host = status["state"] == "running", status["pid"], status["host"]
-        else:
-            is_running = bool(lock.is_held())
-            process, _, host = lock.holder().removeprefix("process ").partition(" on ")
-        if is_running and host == socket.gethostname() and int(process) > 1:
-            os.kill(int(process), signal.SIGTERM)

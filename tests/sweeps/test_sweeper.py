@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +13,8 @@ from helpers.in_process import run_in_process
 from helpers.small_runs import SMALL
 from hydra.core.plugins import Plugins
 
-from cnnbench.runs.directory import LOCK
-from cnnbench.runs.lock import Lock
 from cnnbench.runs.reading import read_status
 from cnnbench.runs.sweep import recorded_jobs
-from cnnbench.sweeps.sweeper import _terminate
 
 SEARCH = '''
 from hydra.core.plugins import Plugins
@@ -226,16 +221,3 @@ def test_the_time_in_the_names_of_jobs_is_recorded(cnnbench: Command, tmp_path: 
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     (name,) = recorded_jobs(sweep)
     assert read_status(sweep / name)["state"] == "finished"
-
-
-def test_a_job_that_is_about_to_resume_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "kill", lambda process, number: sent.append((process, number)))
-    lock = Lock(tmp_path / LOCK)
-    assert lock.acquire()  # as a job does before its status is running
-    _terminate(tmp_path)
-    lock.release()
-    _terminate(tmp_path)
-    assert sent == [(os.getpid(), signal.SIGTERM)]
