@@ -48,23 +48,21 @@ def stop_jobs_on_signal(
         for name in names:
             _terminate(directory / name)
 
-    handlers: dict[int, Any] = {
-        number: signal.signal(number, stop_all)
-        for number in (signal.SIGINT, *STOP_SIGNALS)
-        if callable(signal.getsignal(number))  # nohup lets some be ignored
-    }
+    handlers: dict[int, Any] = {}
+    for number in (signal.SIGINT, *STOP_SIGNALS):
+        if callable(signal.getsignal(number)):  # signals that are ignored stay so, as with nohup
+            handlers[number] = signal.signal(number, stop_all)
     try:
         yield
     except Exception as error:
-        if signals:
-            pass  # joblib raises an error for the processes that have ended
-        elif type(error.__cause__).__name__ == "TerminatedWorkerError":
+        # After a signal this is only the error of joblib for the processes that have ended.
+        if not signals:
+            if type(error.__cause__).__name__ != "TerminatedWorkerError":
+                raise
             raise ConfigError(
                 "A process that ran jobs was killed, as systems do when memory is short; the "
                 "others were ended with it. Lower hydra.launcher.n_jobs."
             ) from error
-        else:
-            raise
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
