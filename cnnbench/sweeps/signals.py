@@ -73,8 +73,7 @@ def stop_jobs_on_signal(
 def _terminate(run: Path) -> None:
     """Send SIGTERM to a job on this machine. A job that Ctrl-C has already reached ignores it.
 
-    The lock tells which process runs the job, as a job that resumes holds it before its status is
-    running.
+    The lock names the process. A job that resumes holds the lock before its status is running.
     """
     lock = Lock(run / LOCK)
     with suppress(OSError, ValueError, KeyError, TypeError):
