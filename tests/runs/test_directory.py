@@ -1,4 +1,4 @@
-"""The run directory: one run per directory, whole files, and how it ended."""
+"""The run directory: one run per directory, its files and its status."""
 
 import csv
 import json
@@ -36,14 +36,14 @@ def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path / "run")
 
 
-def test_a_claimed_directory_is_made_and_says_which_process_runs(tmp_path: Path) -> None:
+def test_claimed_directory_is_created_and_records_its_process(tmp_path: Path) -> None:
     claim_exactly(tmp_path / "a" / "b")
-    said = status(tmp_path / "a" / "b")
-    who = (said["state"], said["pid"], said["host"])
+    recorded = status(tmp_path / "a" / "b")
+    who = (recorded["state"], recorded["pid"], recorded["host"])
     assert who == ("running", os.getpid(), socket.gethostname())
 
 
-def test_a_directory_that_holds_a_run_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text('{"state": "finished"}')
     with pytest.raises(ConfigError, match="already holds a run"):
         claim_exactly(tmp_path)
@@ -51,24 +51,28 @@ def test_a_directory_that_holds_a_run_is_refused_and_left_alone(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("names", "is_taken"),
+    ("names", "is_allowed"),
     [((), True), ((LOCK,), True), ((STATUS, "b"), True), (("a",), False), ((LOCK, "a"), False)],
     ids=str,
 )
-def test_other_files_are_refused(tmp_path: Path, names: tuple[str, ...], is_taken: bool) -> None:
+def test_directory_with_only_other_files_is_refused(
+    tmp_path: Path, names: tuple[str, ...], is_allowed: bool
+) -> None:
     for name in names:
         (tmp_path / name).touch()
-    with nullcontext() if is_taken else pytest.raises(ConfigError, match="is not an empty folder"):
+    with (
+        nullcontext() if is_allowed else pytest.raises(ConfigError, match="is not an empty folder")
+    ):
         require_empty(tmp_path, STATUS)
 
 
-def test_a_directory_that_is_not_there_is_empty(tmp_path: Path) -> None:
+def test_missing_directory_counts_as_empty(tmp_path: Path) -> None:
     require_empty(tmp_path / "new", STATUS)
     assert not (tmp_path / "new").exists()
 
 
 def race(claim: Callable[[], Path | None]) -> list[str]:
-    """Return the names of the directories that rivals get who claim at the same time."""
+    """Claim directories from several threads at once. Return the names of the claimed ones."""
     together = Barrier(RIVALS)
 
     def run(_: int) -> Path | None:
@@ -81,16 +85,16 @@ def race(claim: Callable[[], Path | None]) -> list[str]:
         return sorted(path.name for path in rivals.map(run, range(RIVALS)) if path is not None)
 
 
-def test_of_many_that_claim_one_directory_one_wins(tmp_path: Path) -> None:
+def test_one_of_many_rivals_claims_a_directory(tmp_path: Path) -> None:
     assert race(lambda: claim_exactly(tmp_path / "run").path) == ["run"]
 
 
-def test_many_that_claim_a_new_directory_get_one_each(tmp_path: Path) -> None:
+def test_each_rival_claims_a_separate_new_directory(tmp_path: Path) -> None:
     claimed = race(lambda: claim_new(tmp_path / "run").path)
     assert claimed == ["run", *(f"run_{number}" for number in range(2, RIVALS + 1))]
 
 
-def test_there_is_a_place_for_checkpoints(run: RunDirectory) -> None:
+def test_folder_of_checkpoints_is_created(run: RunDirectory) -> None:
     assert run.checkpoints.is_dir()
 
 
@@ -113,43 +117,47 @@ def test_text_and_values_are_written_as_utf_8(run: RunDirectory) -> None:
     }
 
 
-def test_a_run_is_finished_at_its_end_and_running_before(run: RunDirectory) -> None:
+def test_run_is_running_in_the_block_and_finished_after_it(run: RunDirectory) -> None:
     claim_exactly(run.path)
     with run.recorded_status():
         assert status(run.path)["state"] == "running"
     assert status(run.path)["state"] == "finished"
 
 
-def test_a_run_that_fails_says_why_and_where(run: RunDirectory) -> None:
+def test_failed_run_records_its_error_and_traceback(run: RunDirectory) -> None:
     with pytest.raises(ZeroDivisionError), run.recorded_status():
         raise ZeroDivisionError("division by zero")
-    said = status(run.path)
-    assert (said["state"], said["error"]) == ("failed", "ZeroDivisionError: division by zero")
-    assert "in test_a_run_that_fails_says_why_and_where" in said["traceback"]
+    recorded = status(run.path)
+    assert (recorded["state"], recorded["error"]) == (
+        "failed",
+        "ZeroDivisionError: division by zero",
+    )
+    assert "in test_failed_run_records_its_error_and_traceback" in recorded["traceback"]
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("wraps", [False, True])  # as Python does before 3.12 in a class body
-def test_a_run_that_is_stopped_is_interrupted(
-    wraps: bool, stop: type[BaseException], run: RunDirectory
+# Python before 3.12 wraps an interruption at the end of a class body.
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_stopped_run_is_interrupted(
+    is_wrapped: bool, stop: type[BaseException], run: RunDirectory
 ) -> None:
     error: BaseException = stop()
-    if wraps:
+    if is_wrapped:
         error = RuntimeError("Error calling __set_name__")
         error.__cause__ = stop()
     with pytest.raises(stop), run.recorded_status():
         raise error
-    said = status(run.path)
-    assert (said["state"], said["error"]) == ("interrupted", stop.__name__)
+    recorded = status(run.path)
+    assert (recorded["state"], recorded["error"]) == ("interrupted", stop.__name__)
 
 
-def test_an_error_for_people_stays_one_whatever_it_came_from(run: RunDirectory) -> None:
+def test_error_caused_by_an_exit_is_a_failure(run: RunDirectory) -> None:
     with pytest.raises(ConfigError), run.recorded_status():
         raise ConfigError("model.name=mine:Net ends the program") from SystemExit()
     assert status(run.path)["state"] == "failed"
 
 
-def test_a_full_disk_does_not_hide_the_error_of_the_run(
+def test_full_disk_does_not_hide_the_error_of_the_run(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(descriptor: int) -> None:
