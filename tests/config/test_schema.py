@@ -79,7 +79,7 @@ def test_group_of_trackers_may_be_missing(values: dict[str, Any]) -> None:
 
 
 def load_trackers(*overrides: str) -> dict[str, Any]:
-    """The trackers of a composed configuration, as a run records them."""
+    """Return the trackers of a composed configuration, as a run records them."""
     return config.as_dict(config.load(compose_values(*overrides)))["tracker"]
 
 

@@ -71,9 +71,8 @@ def test_dry_run_lists_jobs_and_times_and_starts_nothing(tmp_path: Path) -> None
     found = re.findall(r"seed=\d .* ([\d.]+) s  to run$", done.stdout, re.MULTILINE)
     times = [float(seconds) for seconds in found]
     assert len(times) == 4, done.stdout
-    assert times[2] == pytest.approx(
-        2 * times[0], rel=0.2
-    )  # the times are rounded to one or two digits
+    # The times are rounded to one or two digits.
+    assert times[2] == pytest.approx(2 * times[0], rel=0.2)
     assert "4 jobs in outputs/sweeps/mine. Nothing was started." in done.stdout
     assert not (tmp_path / "outputs").exists()
 
