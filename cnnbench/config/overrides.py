@@ -74,7 +74,7 @@ def explain_syntax(override: str) -> str:
     if not equals or not key:
         return f"'{override}' is not an override. Write KEY=VALUE, such as train.epochs=3."
     if not KEY.fullmatch(key):
-        return f"'{key}' is no key. Write KEY=VALUE, such as train.epochs=3."
+        return f"'{key}' is not a key. Write KEY=VALUE, such as train.epochs=3."
     value = format_value(typed)
     if typed.strip(BLANKS).startswith(("[", "{")):
         return f"{key}={value} cannot be read. Close its brackets, and quote the texts in it."

@@ -120,7 +120,7 @@ def check_trust(
             reasons.append(f"{KEYS_NEEDING_CONFIRMATION[key]}: {words[-1]}")
     if ":" in config.model.name and not allow_custom_model:
         words.append("--allow-custom-model" if command else "allow_custom_model=True")
-        reasons.append(f"runs code that is not cnnbench's: model.name={config.model.name}")
+        reasons.append(f"runs code from outside cnnbench: model.name={config.model.name}")
     if reasons:
         again = join_words([*command, *words, *rest])
         raise ConfigError(f"{directory} {' and '.join(reasons)}. If you trust it: {again}")

@@ -172,7 +172,7 @@ class TrainConfig(Group, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.ema_decay == 1:
             advice = "It must be below 1, such as 0.99."
-            raise ConfigError(f"train.ema_decay=1 keeps the initial weights for ever. {advice}")
+            raise ConfigError(f"train.ema_decay=1 keeps the initial weights forever. {advice}")
         if self.label_smoothing > 0 and self.loss != "cross_entropy":
             given = f"train.label_smoothing={self.label_smoothing}"
             raise ConfigError(f"{given} is for train.loss=cross_entropy, not {self.loss}.")

@@ -72,10 +72,10 @@ def _explain_no_run(directory: Path, command: str) -> str:
         offer = config.join_words(["cnnbench", command, str(runs[-1])]) + latest
         count = format_count(len(runs), "run")
         return f"{directory} holds {count}. The newest is {runs[-1]}: {offer}"
-    there = "is no directory"
+    problem = "is no directory"
     if directory.is_dir():
-        there = f"holds no run: it has no {STATUS}, nor has a folder in it"
-    return f"{directory} {there}. Give a run or sweep directory, such as those under {OUTPUTS}/."
+        problem = f"holds no run: there is no {STATUS} in it or in its folders"
+    return f"{directory} {problem}. Give a run or sweep directory, such as those under {OUTPUTS}/."
 
 
 def find_latest() -> Path:

@@ -29,8 +29,6 @@ from cnnbench.runs.sweep import recorded_jobs
 
 __all__ = ["Record", "read_records", "read_rows"]
 
-JSON_FILES = ("environment", "dataset", "evaluation")
-
 
 @dataclass(frozen=True)
 class Record:
@@ -84,9 +82,10 @@ class Record:
 
         For an unfinished run, return the sum over its epochs.
         """
-        parts = self.figure("wall_s", "train"), self.figure("wall_s", "evaluation")
-        known = [seconds for seconds in parts if seconds is not None]
-        return sum(known) if len(known) == len(parts) else sum(self.column("epoch_s")) or None
+        train_s, evaluation_s = self.figure("wall_s", "train"), self.figure("wall_s", "evaluation")
+        if train_s is not None and evaluation_s is not None:
+            return train_s + evaluation_s
+        return sum(self.column("epoch_s")) or None
 
     @property
     def error(self) -> str:
@@ -105,8 +104,10 @@ class Record:
         The spelling is that of the override, unless the run was resumed with another value.
         """
         given, value = self._given.get(key), self._configured(key)
-        is_as_given = value is None or isinstance(value, dict) or _same(str(given), value)
-        return self.plain_value(key) if given is None or not is_as_given else given
+        if given is None:
+            return self.plain_value(key)
+        is_as_given = value is None or isinstance(value, dict) or _has_value(given, value)
+        return given if is_as_given else self.plain_value(key)
 
     def plain_value(self, key: str) -> str:
         """Return the value of a key with the same spelling in all runs, such as 0.001 for 1e-3."""
@@ -119,7 +120,7 @@ class Record:
         return look_up(self.config, *key.lstrip("+").split("."))
 
 
-def _same(given: str, value: Any) -> bool:
+def _has_value(given: str, value: Any) -> bool:
     """Return whether the text of an override has this value."""
     try:
         return bool(given == str(value) or yaml.safe_load(given) == value or float(given) == value)
@@ -137,17 +138,19 @@ def read_records(directory: Path) -> list[Record]:
         ConfigError: there is no run, or `directory` has a damaged record of a sweep.
         OSError: `directory` cannot be read. A folder below it that cannot be read is refused.
     """
-    is_run = (directory / STATUS).exists()
-    found = [_read(directory, None)] if is_run else _read_below(directory, MAX_DEPTH)
+    if (directory / STATUS).exists():
+        found = [_read(directory, None)]
+    else:
+        found = _read_below(directory, MAX_DEPTH)
     # The runs of cnnbench benchmark have no epochs.
     runs = [run for run in found if run.status.get("verb", "train") == "train"]
     if not runs:
-        there = "is no directory"
+        problem = "is no directory"
         if directory.is_dir():
             searched = f"up to {MAX_DEPTH} folders down"
-            there = f"holds no run: there is no {STATUS} of training {searched}"
+            problem = f"holds no run: there is no {STATUS} of training {searched}"
         advice = "Give run or sweep directories, or a folder of them, such as outputs."
-        raise ConfigError(f"{directory} {there}. {advice}")
+        raise ConfigError(f"{directory} {problem}. {advice}")
     return runs
 
 
@@ -168,8 +171,10 @@ def _read_below(folder: Path, depth: int) -> list[Record]:
         except (ConfigError, OSError) as error:
             found.append(_refused(path, jobs.get(name), error))
     begun = {run.path.name for run in found if run.path.parent == folder}
-    waiting = {name: overrides for name, overrides in jobs.items() if name not in begun}
-    return found + [Record(folder / name, "not begun", waiting[name]) for name in waiting]
+    for name, overrides in jobs.items():
+        if name not in begun:
+            found.append(Record(folder / name, "not begun", overrides))
+    return found
 
 
 def _refused(run: Path, overrides: Sequence[str] | None, error: Exception) -> Record:
@@ -188,14 +193,16 @@ def _read(run: Path, overrides: Sequence[str] | None) -> Record:
         values = read_config(run)
     is_finished = status["state"] == "finished"
     return Record(
-        run,
-        status["state"],
-        _read_overrides(run) if overrides is None else overrides,
-        values,
-        status,
-        read_json_or_empty(run / "result.json") if is_finished else {},
-        list(read_rows(run)),
-        **{name: read_json_or_empty(run / f"{name}.json") for name in JSON_FILES},
+        path=run,
+        state=status["state"],
+        overrides=_read_overrides(run) if overrides is None else overrides,
+        config=values,
+        status=status,
+        result=read_json_or_empty(run / "result.json") if is_finished else {},
+        rows=list(read_rows(run)),
+        environment=read_json_or_empty(run / "environment.json"),
+        dataset=read_json_or_empty(run / "dataset.json"),
+        evaluation=read_json_or_empty(run / "evaluation.json"),
     )
 
 
@@ -205,7 +212,9 @@ def _read_overrides(run: Path) -> list[str]:
         words = yaml.load(read_text(run / ".hydra" / "overrides.yaml"), yaml.BaseLoader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return []
-    return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+    if not isinstance(words, list):
+        return []
+    return [word for word in words if isinstance(word, str)]
 
 
 def read_rows(run: Path) -> Iterator[dict[str, float]]:

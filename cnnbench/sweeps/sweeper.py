@@ -167,7 +167,9 @@ class Sweep:
         is_swept = any(config.parse_override(word).is_sweep_override() for word in given)
         if is_swept or not isinstance(name, str) or not name or ".." in Path(name).parts:
             wrong = given[-1] if given else f"sweep={name}"
-            raise ConfigError(f"{wrong} is no name for a folder. Give one, such as sweep=rates.")
+            raise ConfigError(
+                f"{wrong} is not the name of a folder. Give one, such as sweep=rates."
+            )
 
     def _claim_name(self) -> None:
         """Create the directory of a sweep that is named by the time. Give its name to all jobs."""

@@ -97,8 +97,10 @@ class UntrustedSweepPolicy:
                 Hydra works.
         """
         if _hydra_settings(composed) != _hydra_settings(shared):
-            more = "more than training values: it changes how Hydra works"
-            raise ConfigError(f"{self.directory} asks for {more}.")
+            raise ConfigError(
+                f"Refused {self.directory / JOBS}: a recorded job may not change how Hydra works. "
+                "Run the original sweep command again."
+            )
         command = [*processes().program(), "resume", *self.arguments]
         trusts = self.allow_custom_model
         config.check_trust(self.directory, settings, self._confirmed, trusts, command)

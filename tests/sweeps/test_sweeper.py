@@ -199,11 +199,11 @@ def test_another_sweeper_cannot_resume_a_sweep(cnnbench: Command, tmp_path: Path
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("sweep=a,b", "sweep=a,b is no name for a folder"),
-        ("sweep=[x]", "sweep=[x] is no name for a folder"),
-        ("sweep=null", "sweep=null is no name for a folder"),
-        ("sweep=", "sweep= is no name for a folder"),
-        ("sweep=../up", "sweep=../up is no name for a folder"),
+        ("sweep=a,b", "sweep=a,b is not the name of a folder"),
+        ("sweep=[x]", "sweep=[x] is not the name of a folder"),
+        ("sweep=null", "sweep=null is not the name of a folder"),
+        ("sweep=", "sweep= is not the name of a folder"),
+        ("sweep=../up", "sweep=../up is not the name of a folder"),
         ("--jobs-file=", "The jobs file . cannot be read"),
     ],
 )
