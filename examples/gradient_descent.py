@@ -1,11 +1,13 @@
-"""SGD, Momentum, AdaGrad and Adam on a long valley, by the optimizers that are written by hand.
+"""SGD, Momentum, AdaGrad and Adam in a long valley, by the reference implementation.
 
     python examples/gradient_descent.py [PICTURE]
 
-prints where each of them is on f(x0, x1) = x0^2 / 20 + x1^2 in thirty steps from (-7, 2), and draws their paths over
-the contours of f, to optimizers.png unless another file is named. Across the valley f is twenty times as steep as along
-it: SGD bounces from side to side where it is fast enough to get on at all, Momentum lets the bounces cancel, AdaGrad
-and Adam give each direction a learning rate of its own. The formulas are in cnnbench/reference/optimizers.py.
+Minimizes f(x0, x1) = x0^2 / 20 + x1^2 in thirty steps from (-7, 2). Prints the points of each
+optimizer and draws their paths over the contours of f, to optimizers.png by default.
+
+Across the valley f is twenty times as steep as along it. SGD bounces from side to side at any
+learning rate that moves it along the valley. In Momentum the bounces cancel. AdaGrad and Adam give
+each direction a separate learning rate. The formulas are in cnnbench/reference/optimizers.py.
 """
 
 import argparse
@@ -32,8 +34,8 @@ def f(x0: torch.Tensor, x1: torch.Tensor) -> torch.Tensor:
     return x0**2 / 20 + x1**2
 
 
-def path(make: Callable[..., Optimizer], lr: float) -> torch.Tensor:
-    """The points (STEPS + 1, 2) from START on."""
+def descend(make: Callable[..., Optimizer], lr: float) -> torch.Tensor:
+    """Return the points of the path from START: (STEPS + 1, 2)."""
     point = torch.tensor(START, dtype=torch.float64, requires_grad=True)
     optimizer = make([point], lr=lr)
     points = [point.detach().clone()]
@@ -49,34 +51,30 @@ def print_table(paths: dict[str, torch.Tensor]) -> None:
     titles = [f"{name}, lr {lr:g}" for name, (_, lr) in OPTIMIZERS.items()]
     print("step" + "".join(f"{title:>18}" for title in titles))
     for step in (0, 1, 2, 3, 5, 10, 20, 30):
-        places = [f"({points[step][0]:.3f}, {points[step][1]:.3f})" for points in paths.values()]
-        print(f"{step:4}" + "".join(f"{place:>18}" for place in places))
+        cells = [f"({points[step][0]:.3f}, {points[step][1]:.3f})" for points in paths.values()]
+        print(f"{step:4}" + "".join(f"{cell:>18}" for cell in cells))
     print("   f" + "".join(f"{f(*points[-1]).item():18.1e}" for points in paths.values()))
 
 
 def draw(paths: dict[str, torch.Tensor], picture: Path) -> None:
+    """Draw the paths over the contours of f, one panel for each optimizer."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5.4), dpi=150, layout="constrained")
-    x0, x1 = torch.meshgrid(
-        torch.linspace(-8.5, 8.5, 200), torch.linspace(-3.2, 3.2, 200), indexing="xy"
-    )
+    x0 = torch.linspace(-8.5, 8.5, 200)
+    x1 = torch.linspace(-3.2, 3.2, 200)
+    x0, x1 = torch.meshgrid(x0, x1, indexing="xy")
     panels = figure.subplots(2, 2, sharex=True, sharey=True).flat
     for axes, color, (name, points) in zip(panels, COLORS, paths.items(), strict=True):
-        axes.contour(
-            x0,
-            x1,
-            f(x0, x1),
-            levels=[0.1, 0.5, 1, 2, 3.5, 5.5, 8],
-            colors="#999999",
-            linewidths=0.8,
-        )
+        levels = [0.1, 0.5, 1, 2, 3.5, 5.5, 8]
+        axes.contour(x0, x1, f(x0, x1), levels=levels, colors="#999999", linewidths=0.8)
         axes.plot(*points.T, color=color, marker="o", markersize=4, linewidth=1.5)
         axes.plot(0, 0, color="black", marker="+", markersize=12, markeredgewidth=1.5)
         axes.set_title(
-            f"{name}, learning rate {OPTIMIZERS[name][1]:g}: f = {f(*points[-1]):.2g} after {STEPS} steps"
+            f"{name}, learning rate {OPTIMIZERS[name][1]:g}: "
+            f"f = {f(*points[-1]):.2g} after {STEPS} steps"
         )
-        # one scale for both axes, as else gradients would not be drawn at right angles to contours
+        # Both axes need one scale, so that gradients are drawn at right angles to contours.
         axes.set(xlim=(-8.5, 8.5), ylim=(-3.2, 3.2), aspect="equal")
         axes.label_outer()
     figure.supxlabel("$x_0$")
@@ -97,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
         help="a PNG, SVG or PDF file",
     )
     options = parser.parse_args(arguments)
-    paths = {name: path(make, lr) for name, (make, lr) in OPTIMIZERS.items()}
+    paths = {name: descend(make, lr) for name, (make, lr) in OPTIMIZERS.items()}
     print_table(paths)
     draw(paths, options.picture)
     print(f"\nThe paths are drawn in {options.picture}.")

@@ -5,10 +5,12 @@
 
 takes half a minute on two cores of an AMD EPYC, and prunes 7 of the 20 trials.
 
-A trial is a run of cnnbench with a run directory of its own. One that after some epoch is worse than the median of
-the earlier ones was there is pruned; trials are compared by their best validation accuracy, and the test set of a
-pruned one is never measured. With --storage sqlite:///search.db the search may be interrupted: the same command goes
-on with it, and several such commands at once share the work.
+A trial is a run of cnnbench with its run directory. A trial is pruned if after an epoch it is worse
+than the median of earlier trials at that epoch. Trials are compared by their best validation
+accuracy, and pruned trials are not evaluated on the test set.
+
+With --storage sqlite:///search.db an interrupted search can be resumed by the same command. Several
+such commands may share the work.
 """
 
 import argparse
@@ -23,8 +25,8 @@ from cnnbench.errors import DivergedError
 LEARNING_RATES = {"momentum": (0.001, 0.3), "adam": (0.0001, 0.03)}
 
 
-def suggest(trial: optuna.Trial) -> list[str]:
-    """The trial's own part of the command line."""
+def suggest_overrides(trial: optuna.Trial) -> list[str]:
+    """Return the overrides of a trial."""
     optimizer = trial.suggest_categorical("optimizer", list(LEARNING_RATES))
     lr = trial.suggest_float(f"{optimizer}.lr", *LEARNING_RATES[optimizer], log=True)
     batch_size = trial.suggest_categorical("batch_size", [32, 64, 128, 256])
@@ -32,26 +34,25 @@ def suggest(trial: optuna.Trial) -> list[str]:
 
 
 def search(study: optuna.Study, trials: int, overrides: Sequence[str]) -> None:
-    """Run what is missing to `trials` trials, each of them with `overrides`."""
+    """Run trials until `trials` of them have finished, each with `overrides`."""
 
     def objective(trial: optuna.Trial) -> float:
-        def goes_on(row: Row) -> bool:
+        def report_epoch(row: Row) -> bool:
             trial.report(row["validation_accuracy"], int(row["epoch"]))
             return not trial.should_prune()
 
-        line = [*overrides, *suggest(trial)]
-        trial.set_user_attr("command", shlex.join(["cnnbench", *line]))
-        result = train(*line, on_epoch=goes_on)
+        arguments = [*overrides, *suggest_overrides(trial)]
+        trial.set_user_attr("command", shlex.join(["cnnbench", *arguments]))
+        result = train(*arguments, on_epoch=report_epoch)
         trial.set_user_attr("directory", str(result.directory))
         if result.stopped:
             raise optuna.TrialPruned
         return result.value
 
-    ended = sum(trial.state.is_finished() for trial in study.trials)
-    study.sampler = optuna.samplers.TPESampler(
-        seed=len(study.trials)
-    )  # not what an interrupted search began with
-    study.optimize(objective, n_trials=max(0, trials - ended), catch=DivergedError)
+    num_finished = sum(trial.state.is_finished() for trial in study.trials)
+    # A new seed, so that a resumed search does not repeat its first trials.
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
+    study.optimize(objective, n_trials=max(0, trials - num_finished), catch=DivergedError)
 
 
 def main(arguments: Sequence[str] | None = None) -> optuna.Study:
@@ -60,11 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> optuna.Study:
     )
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument(
-        "--storage", help="a database to keep the search in, such as sqlite:///search.db"
-    )
-    parser.add_argument("--study", default="cnnbench", help="its name there")
-    parser.add_argument("overrides", nargs="*", help="of the configuration, for all trials")
+    parser.add_argument("--storage", help="database for the search, such as sqlite:///search.db")
+    parser.add_argument("--study", default="cnnbench", help="name of the study in the database")
+    parser.add_argument("overrides", nargs="*", help="configuration overrides for all trials")
     options = parser.parse_intermixed_args(arguments)
     study = optuna.create_study(
         storage=options.storage,

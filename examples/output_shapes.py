@@ -1,9 +1,9 @@
-"""The size of feature maps: the formula against what comes out.
+"""The size of feature maps: the formula and the measured size.
 
     python examples/output_shapes.py
 
-H' = floor((H + 2p - k) / s) + 1 for H rows, a kernel of k, a stride of s and p rows of padding on both sides. Where s
-does not divide H + 2p - k, no window sees the rows that remain.
+H' = floor((H + 2p - k) / s) + 1 for H rows, a kernel of k, a stride of s and p rows of padding on
+both sides. Where s does not divide H + 2p - k, no window contains the remaining rows.
 """
 
 import torch
@@ -11,9 +11,9 @@ import torch
 from cnnbench.reference.convolution import CrossCorrelation, output_size
 from cnnbench.reference.padding import pad
 
-Pair = tuple[int, int]  # of rows and columns
+Pair = tuple[int, int]  # rows, columns
 
-# the sizes of image, kernel, stride and padding
+# image, kernel, stride, padding
 LAYERS: dict[str, tuple[Pair, Pair, Pair, Pair]] = {
     "a small example": ((3, 3), (2, 2), (1, 1), (0, 0)),
     "LeNet, first layer": ((28, 28), (5, 5), (1, 1), (2, 2)),
@@ -29,45 +29,38 @@ LAYERS: dict[str, tuple[Pair, Pair, Pair, Pair]] = {
 }
 
 
-def by_formula(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+def compute_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
     rows, columns = zip(size, kernel, stride, padding, strict=True)
     return output_size(*rows), output_size(*columns)
 
 
-def what_comes_out(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+def measure_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
     down, right = padding
     images = pad(torch.zeros(1, 1, *size), (right, right, down, down))
-    outputs: torch.Tensor = CrossCorrelation.apply(
-        images, torch.zeros(1, 1, *kernel), None, stride, 1
-    )
+    weight = torch.zeros(1, 1, *kernel)
+    outputs: torch.Tensor = CrossCorrelation.apply(images, weight, None, stride, 1)
     return outputs.shape[2], outputs.shape[3]
 
 
-def unseen(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """The rows below the last window and the columns beside it, of the padded image."""
+def count_unused(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    """Return how many rows and columns of the padded image are in no window."""
     rows, columns = (
         (n + 2 * p - k) % s for n, k, s, p in zip(size, kernel, stride, padding, strict=True)
     )
     return rows, columns
 
 
-def table() -> list[tuple[str, ...]]:
-    header = ("", "image", "kernel", "stride", "padding", "formula", "comes out", "unseen")
-    rows = [
-        (
-            name,
-            *(
-                f"{a} x {b}"
-                for a, b in (*layer, by_formula(*layer), what_comes_out(*layer), unseen(*layer))
-            ),
-        )
-        for name, layer in LAYERS.items()
-    ]
-    return [header, *rows]
+def make_table() -> list[tuple[str, ...]]:
+    """Return a header and a row of cells for each layer."""
+    table = [("", "image", "kernel", "stride", "padding", "formula", "measured", "unused")]
+    for name, layer in LAYERS.items():
+        pairs = (*layer, compute_size(*layer), measure_size(*layer), count_unused(*layer))
+        table.append((name, *(f"{rows} x {columns}" for rows, columns in pairs)))
+    return table
 
 
 def main() -> None:
-    for name, *cells in table():
+    for name, *cells in make_table():
         print(f"{name:28}", *(f"{cell:>9}" for cell in cells), sep="  ")
 
 

@@ -17,9 +17,9 @@ from cnnbench.reference.checking import (
     compare,
     compare_layer,
     compare_network,
-    shapes_seen,
+    record_input_shapes,
 )
-from cnnbench.reference.swap import twin_of
+from cnnbench.reference.swap import find_twin
 from cnnbench.training.device import resolve_device
 from cnnbench.training.init import initialize
 from cnnbench.training.losses import make_losses
@@ -67,7 +67,7 @@ def run(config: Config, batch_size: int, as_json: bool = False) -> int:
     network = network.to(device, torch.float64)
     shape = (batch_size, dataset.in_channels, size, size)
     images = torch.randn(shape, dtype=torch.float64, device=device)
-    shapes = shapes_seen(network, images)
+    shapes = record_input_shapes(network, images)
     rows: Iterable[Row] = _rows(config, network, images, len(dataset.classes), shapes)
     if not as_json:
         numbers = f"{' x '.join(map(str, shape))} random numbers, float64"
@@ -99,7 +99,7 @@ def _rows(
     """Compare the layers in the order of their calls, then the loss, then the network."""
     for name, shape in shapes.items():
         layer = network.get_submodule(name)
-        differences = compare_layer(layer, shape, images.device) if twin_of(layer) else None
+        differences = compare_layer(layer, shape, images.device) if find_twin(layer) else None
         yield Row(name, _kind(network, name), differences)
     by_hand = make_losses(config.train, reference=True).loss
     library = make_losses(config.train).loss

@@ -16,7 +16,7 @@ from cnnbench.analysis.meta_shapes import ShapeRules, check_training_forward
 from cnnbench.config import Config
 from cnnbench.data import datasets
 from cnnbench.errors import ConfigError, did_you_mean
-from cnnbench.reference.checking import shapes_seen
+from cnnbench.reference.checking import record_input_shapes
 from cnnbench.training.build import on_meta
 
 __all__ = ["run"]
@@ -124,7 +124,7 @@ def _by(shape: Sequence[int]) -> str:
 def _print_convolution(network: nn.Module, image: torch.Tensor, name: str, as_json: bool) -> None:
     """Print the arithmetic of one convolution by its formula, and what changing it changes."""
     with ShapeRules():
-        shapes = shapes_seen(network, image)
+        shapes = record_input_shapes(network, image)
     layers = {seen: network.get_submodule(seen) for seen in shapes}
     convolutions = {seen: layer for seen, layer in layers.items() if isinstance(layer, nn.Conv2d)}
     if name not in convolutions:

@@ -1,7 +1,8 @@
-"""Augmentation on the device, inside the training step; every image by random numbers of its own.
+"""Augmentation on the device, inside the training step, with separate random numbers per image.
 
-Only tensor operations of fixed shapes, and random numbers from the device's default generator alone: a
-CUDA graph can hold them, each replay draws anew, and `seed` decides what is drawn.
+All operations are tensor operations of fixed shapes. All random numbers are drawn from the default
+generator of the device. So a CUDA graph can hold the operations, each replay draws new numbers, and
+`seed` determines them.
 """
 
 import math
@@ -12,28 +13,32 @@ from cnnbench.config import AugmentConfig
 
 __all__ = ["Augment"]
 
-# as Zhong et al. 2020 have them in all experiments
-ERASED_AREA = (0.02, 0.4)  # shares of the image
+# Zhong et al. 2020 use these ranges in all experiments.
+ERASED_AREA = (0.02, 0.4)  # share of the image
 ERASED_ASPECT = (0.3, 1 / 0.3)  # height to width
 
 
 class Augment:
-    """Augments a batch as the configuration says: mirrors, shifts, erases, cuts out and mixes, in this order.
+    """Augments a batch: flips, translates, erases, cuts out and mixes, in this order.
 
     Args:
-        config: what to do; what is 0 or false in it is left out.
-        num_classes: K, of the targets where images are mixed.
-        black: what a black pixel is after normalisation, a number or (C, 1, 1): it comes in where an image is
-            shifted. Erased and cut-out pixels become 0, which after normalisation is the mean of the data.
+        config: the settings of each operation; 0 or false turns it off.
+        num_classes: K, the number of classes in the targets of mixed images.
+        black: the value of a black pixel after normalization, a number or (C, 1, 1). It fills the
+            area that translation uncovers. Erased and cut-out pixels become 0, which after
+            normalization is the mean of the data.
 
     **Deviations**
 
-    - Random erasing (Zhong et al. 2020) fills with the mean, one of the paper's variants, not with noise; and
-      where the paper draws a rectangle again that does not fit, its sides are shortened to the image's here.
-    - Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) draw a share per image where the papers' programs
-      draw one per batch. An image is mixed with the one before it in the batch, as batches are shuffled already.
-    - In mixup the image itself has the larger share, so that the accuracy against `labels` means something:
-      max(lambda, 1 - lambda). In CutMix its share is what the square leaves of it, be it little.
+    - Random erasing (Zhong et al. 2020) fills with the mean, one of the paper's variants, not with
+      noise. Where the paper draws a rectangle that does not fit again, its sides are shortened to
+      those of the image here.
+    - Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019) draw a share per image. The papers'
+      programs draw one per batch. An image is mixed with the one before it in the batch, because
+      batches are shuffled already.
+    - In mixup the image itself has the larger share, max(lambda, 1 - lambda), so that the accuracy
+      against `labels` is meaningful. In CutMix its share is what the square leaves of it, even if
+      that is little.
     """
 
     def __init__(
@@ -46,107 +51,112 @@ class Augment:
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised float images (N, C, S, S) and labels int64 (N) to images alike and the targets of the loss.
+        """Return the augmented images and the targets of the loss.
 
-        Type and memory format stay; the arguments are not changed. The targets are `labels` themselves or,
-        where images are mixed, the probabilities of the classes: (N, K), of the type of the images.
+        The arguments are not changed. The returned images keep type and memory format. The targets
+        are `labels` themselves or, if images are mixed, the probabilities of the classes: (N, K),
+        of the type of the images.
+
+        Args:
+            images: normalized, float (N, C, S, S).
+            labels: int64 (N).
         """
         config = self.config
         if config.hflip or config.translate > 0:
-            images = self._flip_and_shift(images)
+            images = self._flip_and_translate(images)
         if config.random_erasing > 0:
-            images = _without(images, _rectangles(images, config.random_erasing))
+            images = _fill_with_mean(images, _make_erasing_masks(images, config.random_erasing))
         if config.cutout > 0:
-            images = _without(images, _squares(images, config.cutout))
+            images = _fill_with_mean(images, _make_square_masks(images, config.cutout))
         if config.mixup > 0:
             return self._mixup(images, labels)
         if config.cutmix > 0:
             return self._cutmix(images, labels)
         return images, labels
 
-    def _flip_and_shift(self, images: torch.Tensor) -> torch.Tensor:
+    def _flip_and_translate(self, images: torch.Tensor) -> torch.Tensor:
         count, _, size, _ = images.shape
         pixels = torch.arange(size, device=images.device)
-        shift = self.config.translate
-        down, right = torch.randint(-shift, shift + 1, (2, count, 1), device=images.device).unbind()
-        rows, columns = (
-            pixels - down,
-            pixels - right,
-        )  # (N, S): where each row and column comes from
-        black = _outside(rows, size)[:, :, None] | _outside(columns, size)[:, None, :]  # (N, S, S)
+        limit = self.config.translate
+        down, right = torch.randint(-limit, limit + 1, (2, count, 1), device=images.device).unbind()
+        rows, columns = pixels - down, pixels - right  # the sources of each row and column: (N, S)
+        black = _is_outside(rows, size)[:, :, None] | _is_outside(columns, size)[:, None, :]
         if self.config.hflip:
-            mirrored = torch.rand(count, 1, device=images.device) < 0.5
-            columns = torch.where(mirrored, size - 1 - columns, columns)
+            flipped = torch.rand(count, 1, device=images.device) < 0.5
+            columns = torch.where(flipped, size - 1 - columns, columns)
         batch = torch.arange(count, device=images.device)
         rows, columns = rows.clamp(0, size - 1), columns.clamp(0, size - 1)
-        # dimensions that are indexed come first: (N, S, S, C)
+        # Indexed dimensions come first: (N, S, S, C)
         moved = images[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-        # copied for the memory format: a new tensor has that of the indexing
+        # A new tensor would have the memory format of the indexing, so copy into one like `images`.
         moved = torch.empty_like(images).copy_(moved.permute(0, 3, 1, 2))
-        return torch.where(
-            black[:, None].logical_not(), moved, self.black
-        )  # the first decides the memory format
+        # The first of the two tensors decides the memory format.
+        return torch.where(black[:, None].logical_not(), moved, self.black)
 
     def _mixup(
         self, images: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each image faded into the one before it: Zhang et al. 2018."""
-        share = _symmetric_beta(self.config.mixup, images)
-        share = torch.minimum(share, 1 - share)  # of the other image
+        """Blend each image with the one before it (Zhang et al. 2018)."""
+        share = _draw_symmetric_beta(self.config.mixup, images)
+        share = torch.minimum(share, 1 - share)  # the share of the other image
         mixed = images.lerp(images.roll(1, 0), share.to(images.dtype)[:, None, None, None])
-        return mixed, self._probabilities(labels, share.to(images.dtype))
+        return mixed, self._mix_targets(labels, share.to(images.dtype))
 
     def _cutmix(
         self, images: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A square of each image replaced by the same one of the image before it: Yun et al. 2019."""
-        share = _symmetric_beta(self.config.cutmix, images)
-        squares = _squares(images, (images.shape[-1] * share.sqrt()).long())
-        mixed = torch.where(
-            squares.logical_not(), images, images.roll(1, 0)
-        )  # the first decides the memory format
-        return mixed, self._probabilities(labels, squares.to(images.dtype).mean(dim=(1, 2, 3)))
+        """Replace a square of each image by that of the image before it (Yun et al. 2019)."""
+        share = _draw_symmetric_beta(self.config.cutmix, images)
+        squares = _make_square_masks(images, (images.shape[-1] * share.sqrt()).long())
+        # The first of the two tensors decides the memory format.
+        mixed = torch.where(squares.logical_not(), images, images.roll(1, 0))
+        return mixed, self._mix_targets(labels, squares.to(images.dtype).mean(dim=(1, 2, 3)))
 
-    def _probabilities(self, labels: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
-        """Targets (N, K) in which the label of the image before has `share` (N)."""
+    def _mix_targets(self, labels: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+        """Return targets (N, K) in which the label of the image before has `share` (N)."""
+        # functional.one_hot would read the labels on the host.
         classes = torch.arange(self.num_classes, device=labels.device)
-        one_hot = (labels[:, None] == classes).to(
-            share.dtype
-        )  # functional.one_hot reads labels on the host
+        one_hot = (labels[:, None] == classes).to(share.dtype)
         return one_hot.lerp(one_hot.roll(1, 0), share[:, None])
 
 
-def _outside(positions: torch.Tensor, size: int) -> torch.Tensor:
+def _is_outside(positions: torch.Tensor, size: int) -> torch.Tensor:
     return (positions < 0) | (positions >= size)
 
 
-def _without(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    return images.clone().masked_fill_(masks, 0)  # the memory format is lost unless filled in place
+def _fill_with_mean(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    return images.clone().masked_fill_(masks, 0)  # in place, to keep the memory format
 
 
-def _boxes(
+def _make_box_masks(
     size: int,
     top: torch.Tensor,
     left: torch.Tensor,
     height: torch.Tensor | int,
     width: torch.Tensor | int,
 ) -> torch.Tensor:
-    """Masks bool (N, 1, S, S), true in a box per image; what lies outside the image is cut off."""
+    """Return masks bool (N, 1, S, S), true in one box per image, clipped to the image."""
     pixels = torch.arange(size, device=top.device)
     rows = (pixels >= top[:, None]) & (pixels < (top + height)[:, None])
     columns = (pixels >= left[:, None]) & (pixels < (left + width)[:, None])
     return rows[:, None, :, None] & columns[:, None, None, :]
 
 
-def _squares(images: torch.Tensor, sides: torch.Tensor | int) -> torch.Tensor:
-    """Masks (N, 1, S, S) of squares around random pixels, which may lie partly outside: DeVries and Taylor 2017."""
+def _make_square_masks(images: torch.Tensor, sides: torch.Tensor | int) -> torch.Tensor:
+    """Return masks (N, 1, S, S) of squares around random pixels (DeVries and Taylor 2017).
+
+    Squares may lie partly outside the image.
+    """
     size = images.shape[-1]
     down, right = torch.randint(size, (2, len(images)), device=images.device).unbind()
-    return _boxes(size, down - sides // 2, right - sides // 2, sides, sides)
+    return _make_box_masks(size, down - sides // 2, right - sides // 2, sides, sides)
 
 
-def _rectangles(images: torch.Tensor, probability: float) -> torch.Tensor:
-    """Masks (N, 1, S, S) of random rectangles, empty but with `probability`: Zhong et al. 2020, algorithm 1."""
+def _make_erasing_masks(images: torch.Tensor, probability: float) -> torch.Tensor:
+    """Return masks (N, 1, S, S) of random rectangles (Zhong et al. 2020, algorithm 1).
+
+    A mask has a rectangle with `probability` and is empty otherwise.
+    """
     size = images.shape[-1]
     area, aspect, down, right, chance = torch.rand(5, len(images), device=images.device).unbind()
     area = size * size * (ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * area)
@@ -154,14 +164,18 @@ def _rectangles(images: torch.Tensor, probability: float) -> torch.Tensor:
     height = (area * aspect).sqrt().round().clamp(1, size)
     width = (area / aspect).sqrt().round().clamp(1, size)
     top, left = (down * (size - height + 1)).floor(), (right * (size - width + 1)).floor()
-    return _boxes(size, top, left, height, width) & (chance < probability)[:, None, None, None]
+    return (
+        _make_box_masks(size, top, left, height, width)
+        & (chance < probability)[:, None, None, None]
+    )
 
 
-def _symmetric_beta(alpha: float, images: torch.Tensor) -> torch.Tensor:
-    """Random numbers float32 (N) from Beta(alpha, alpha), by Devroye 1996 ("in one line of code").
+def _draw_symmetric_beta(alpha: float, images: torch.Tensor) -> torch.Tensor:
+    """Draw float32 (N) from Beta(alpha, alpha), by Devroye 1996 ("in one line of code").
 
-    A Student's t by Bailey's polar method, transformed. Nothing is rejected, so it takes a fixed number of
-    operations, and those of every device: torch.distributions.Beta needs a gamma that not every device has.
+    The method transforms a Student's t drawn by Bailey's polar method. It rejects nothing, so it
+    takes a fixed number of operations. torch.distributions.Beta needs a gamma sampler, which some
+    devices lack.
     """
     radius, angle = torch.rand(2, len(images), device=images.device).unbind()
     power = radius ** (1 / alpha)

@@ -1,4 +1,4 @@
-"""Keep the data set that was loaded last in memory, for the next job of a process."""
+"""In-memory cache of the last loaded data set, for the next job in the same process."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,13 +14,13 @@ __all__ = ["Fingerprint", "clear", "file_fingerprint", "lookup", "store"]
 Fingerprint = tuple[int, ...]
 Content = tuple[Dataset, Arrays]
 
-_entry: tuple[Any, dict[Path, Fingerprint], Content] | None = None  # with its key
+_entry: tuple[Any, dict[Path, Fingerprint], Content] | None = None  # key, files, content
 
 
 def store(key: Any, paths: Iterable[Path], dataset: Dataset, arrays: Arrays) -> None:
-    """Keep a data set while the files at `paths` do not change; make `arrays` read-only.
+    """Store a data set until one of the files at `paths` changes; make `arrays` read-only.
 
-    `key` says all that decides which files those are and what becomes of them.
+    `key` must hold every setting that decides which files are read and how.
     """
     global _entry
     for array in arrays[:4]:
@@ -30,11 +30,11 @@ def store(key: Any, paths: Iterable[Path], dataset: Dataset, arrays: Arrays) -> 
 
 
 def lookup(key: Any) -> Content | None:
-    """Return what was stored for `key`, if its files have not changed."""
+    """Return the data set stored for `key`, or None if there is none or its files have changed."""
     if _entry is None or _entry[0] != key:
         return None
     _, fingerprints, content = _entry
-    is_unchanged = all(file_fingerprint(path) == was for path, was in fingerprints.items())
+    is_unchanged = all(file_fingerprint(path) == old for path, old in fingerprints.items())
     return content if is_unchanged else None
 
 
@@ -44,7 +44,7 @@ def clear() -> None:
 
 
 def file_fingerprint(path: Path) -> Fingerprint:
-    """Return what changes when a file does, nothing if there is no file."""
+    """Return inode, size and times of a file, which change with it; () if it does not exist."""
     with suppress(OSError):
         status = path.stat()
         if S_ISREG(status.st_mode):

@@ -1,4 +1,4 @@
-"""The public data sets: what is known of each. Nothing here imports torch."""
+"""The public data sets, with their classes, sizes and digests. Must not import torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,11 +20,11 @@ FILES = (
     "t10k-labels-idx1-ubyte",
 )
 
-# what dataset.json says of the data that a network was trained on
+# Fields of dataset.json, which records the data that a network was trained on.
 RECORDED_FIELDS = (
     *("name", "title", "classes", "mean", "std"),
     *("image_size", "train_examples", "test_examples", "sha256", "licence"),
-    *("validation_examples", "path"),  # if there are any
+    *("validation_examples", "path"),  # left out if 0 or empty
 )
 
 _Count = Annotated[int, Meta(ge=1)]
@@ -34,13 +34,15 @@ _Positive = Annotated[float, Meta(gt=0, le=1e300)]
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What a network that is trained on a data set must know of it.
+    """Facts about a data set that training on it needs.
 
-    `mean` and `std` are of the training pixels in [0, 1], one for each channel. `sha256` has the
-    digest of each file. Of `train_examples` the last `validation_examples` are the validation set,
-    if it was given. For a folder of images, `path` says where it is; `split_here`, that the test
-    set was split off there; `notes` are to be printed. The last two are not recorded. The names of
-    `classes` are in NFC, as systems differ in how they compose the letters of a file's name.
+    `mean` and `std` are those of the training pixels in [0, 1], one for each channel. `sha256` has
+    the digest of each file. If the data set comes with a validation set, it is the last
+    `validation_examples` of the `train_examples`. The names of `classes` are in NFC, because
+    systems compose the letters of file names in different ways.
+
+    For a folder dataset, `path` is the folder. `split_here` is true if its test set was split off
+    the training images. `notes` are to be printed. `split_here` and `notes` are not recorded.
     """
 
     name: str
@@ -70,19 +72,19 @@ class Dataset:
 
     @property
     def is_measured(self) -> bool:
-        """Return whether `mean` and `std` are known, or are measured when the images are read."""
+        """Return whether `mean` and `std` are known before the images are read."""
         return set(self.std) != {1.0}
 
     def as_record(self) -> dict[str, Any]:
-        """Return the content of dataset.json."""
+        """Return the content of dataset.json, without empty fields."""
         return {name: value for name in RECORDED_FIELDS if (value := getattr(self, name))}
 
     @staticmethod
     def from_record(values: Mapping[str, Any]) -> "Dataset":
-        """Return the data set of a record, which may be untrusted.
+        """Return the data set of a record, which may come from an untrusted run directory.
 
         Raises:
-            ValueError: `as_record` returns no such values.
+            ValueError: the values are not ones that `as_record` returns.
         """
         recorded = {name: values[name] for name in RECORDED_FIELDS if name in values}
         try:
@@ -93,17 +95,17 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class PublicDataset(Dataset):
-    """A data set that is found on this machine, or else downloaded by torchvision's class `source`.
+    """A data set found on this machine, or else downloaded by torchvision's class `source`.
 
-    `sha256` is of the unpacked content or, where the name says so, of the published archive. All
-    files are needed, but of `archives`, with their sizes in bytes, one is enough. `folders` are its
-    names in a folder of data sets; downloads go to the first. `options` are arguments of the class,
-    `hint` says how else to get it.
+    `sha256` has the digests of the unpacked files or, for names of archives, of the published
+    archives. All files are needed. But one of the `archives`, which map names to sizes in bytes, is
+    enough. `folders` are the data set's names in a folder of data sets; downloads go to the first.
+    `options` are arguments of the torchvision class. `hint` names another way to get the files.
     """
 
-    mean: tuple[float, ...] = (0.0,)  # to be measured when the images are read, as std
+    mean: tuple[float, ...] = (0.0,)  # mean and std are measured when the images are read
     std: tuple[float, ...] = (1.0,)
-    image_size: _Count = 28  # this and the next two are those of MNIST and most others
+    image_size: _Count = 28  # the sizes of MNIST and most others
     train_examples: _Count = 60_000
     test_examples: _Count = 10_000
     source: str
@@ -115,9 +117,9 @@ class PublicDataset(Dataset):
     hint: str = ""
 
     def max_bytes(self, file: str) -> int:
-        """Return the most bytes that a file may have: those of its archive, or of its images.
+        """Return the maximum size of a file in bytes: that of its archive, or of its images.
 
-        A hundredth more is allowed, as gzip stores what it cannot compress in blocks with headers.
+        One percent is added, because gzip adds headers to blocks that it cannot compress.
         """
         num_examples = max(self.train_examples, self.test_examples)
         size = self.archives.get(file) or num_examples * self.image_size**2
@@ -185,8 +187,8 @@ _MNIST = PublicDataset(
     folders=("mnist", "MNIST/raw"),
 )
 
-# Digests of the archives of KMNIST and EMNIST are published in TensorFlow Datasets' url_checksums,
-# of QMNIST in torchvision's prototype datasets.
+# TensorFlow Datasets' url_checksums publish the digests of KMNIST's and EMNIST's archives.
+# torchvision's prototype datasets publish those of QMNIST.
 
 _KMNIST = PublicDataset(
     name="kmnist",
@@ -209,10 +211,18 @@ _QMNIST = PublicDataset(
     classes=_DIGITS,
     test_examples=60_000,
     sha256={
-        "qmnist-train-images-idx3-ubyte.gz": "9e26a7bf1683614e065d7b76460ccd52807165b3f22561fb782bd9f38c52b51d",
-        "qmnist-train-labels-idx2-int.gz": "2c05dc77f6b916b38e455e97ab129a42a444f3dbef09b278a366f82904e0dd9f",
-        "qmnist-test-images-idx3-ubyte.gz": "43fc22bf7498b8fc98de98369d72f752d0deabc280a43a7bcc364ab19e57b375",
-        "qmnist-test-labels-idx2-int.gz": "9fbcbe594c3766fdf4f0b15c5165dc0d1e57ac604e01422608bb72c906030d06",
+        "qmnist-train-images-idx3-ubyte.gz": (
+            "9e26a7bf1683614e065d7b76460ccd52807165b3f22561fb782bd9f38c52b51d"
+        ),
+        "qmnist-train-labels-idx2-int.gz": (
+            "2c05dc77f6b916b38e455e97ab129a42a444f3dbef09b278a366f82904e0dd9f"
+        ),
+        "qmnist-test-images-idx3-ubyte.gz": (
+            "43fc22bf7498b8fc98de98369d72f752d0deabc280a43a7bcc364ab19e57b375"
+        ),
+        "qmnist-test-labels-idx2-int.gz": (
+            "9fbcbe594c3766fdf4f0b15c5165dc0d1e57ac604e01422608bb72c906030d06"
+        ),
     },
     licence="BSD",
     source="QMNIST",
@@ -220,18 +230,21 @@ _QMNIST = PublicDataset(
 )
 
 
-def _emnist(part: str, classes: str, train_examples: int, first_label: int = 0) -> PublicDataset:
+def _emnist(split: str, classes: str, train_examples: int, first_label: int = 0) -> PublicDataset:
     return PublicDataset(
-        name=f"emnist_{part}",
-        title=f"EMNIST {part.title()}",
+        name=f"emnist_{split}",
+        title=f"EMNIST {split.title()}",
         classes=tuple(classes),
         train_examples=train_examples,
         test_examples=train_examples // 6,
         archives={"gzip.zip": 561_753_746},
         sha256={"gzip.zip": "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e"},
-        licence="not stated (to be cited: Cohen et al., EMNIST: an extension of MNIST to handwritten letters, 2017)",
+        licence=(
+            "not stated (to be cited: Cohen et al., "
+            "EMNIST: an extension of MNIST to handwritten letters, 2017)"
+        ),
         source="EMNIST",
-        options={"split": part},
+        options={"split": split},
         folders=("emnist", "EMNIST/raw"),
         first_label=first_label,
     )
@@ -246,14 +259,17 @@ def _cifar(name: str, **facts: Any) -> PublicDataset:
         title=name,
         image_size=32,
         train_examples=50_000,
-        licence="not stated (to be cited: Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009)",
+        licence=(
+            "not stated (to be cited: Krizhevsky, "
+            "Learning Multiple Layers of Features from Tiny Images, 2009)"
+        ),
         source=name.replace("-", ""),
         folders=(name.lower().replace("-", ""), name.replace("-", "")),
         **facts,
     )
 
 
-# Mean and standard deviation of both are those in common use, not computed anew from the files.
+# Mean and std of CIFAR are the values in common use, not computed from the files.
 _CIFAR10 = _cifar(
     "CIFAR-10",
     classes=(
@@ -264,8 +280,12 @@ _CIFAR10 = _cifar(
     std=(0.2470, 0.2435, 0.2616),
     archives={"cifar-10-python.tar.gz": 170_498_071, "cifar-10-binary.tar.gz": 170_052_171},
     sha256={
-        "cifar-10-python.tar.gz": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-        "cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        "cifar-10-python.tar.gz": (
+            "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
+        ),
+        "cifar-10-binary.tar.gz": (
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+        ),
     },
 )
 
@@ -291,8 +311,12 @@ _CIFAR100 = _cifar(
     std=(0.2673, 0.2564, 0.2762),
     archives={"cifar-100-python.tar.gz": 169_001_437, "cifar-100-binary.tar.gz": 168_513_733},
     sha256={
-        "cifar-100-python.tar.gz": "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-        "cifar-100-binary.tar.gz": "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+        "cifar-100-python.tar.gz": (
+            "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
+        ),
+        "cifar-100-binary.tar.gz": (
+            "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"
+        ),
     },
 )
 
@@ -310,7 +334,7 @@ def get(name: str) -> PublicDataset:
     """Return the public data set `name`.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: no data set has this name.
     """
     if name not in CATALOG:
         raise ConfigError(f"data.name={name} is not known. {did_you_mean(name, CATALOG)}")

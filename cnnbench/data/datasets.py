@@ -1,4 +1,4 @@
-"""The data set that a configuration names: a public one, or a folder of images."""
+"""Load the data set that a configuration names: a public one, or a folder dataset."""
 
 from collections.abc import Sequence
 
@@ -11,23 +11,23 @@ __all__ = ["dataset_info", "load", "normalization", "prefetch"]
 
 
 def dataset_info(config: DataConfig) -> Dataset:
-    """Return what is known of the data set before it is read.
+    """Return the facts about the data set that are known before it is read.
 
-    Mean, standard deviation and digests of a folder are not.
+    Mean, standard deviation and digests of a folder dataset are not known yet.
 
     Raises:
         ConfigError: there is no such data set.
-        DataError: the folder holds none.
+        DataError: the folder holds no data set.
     """
     return folder.dataset_info(config) if config.name == FOLDER else catalog.get(config.name)
 
 
 def load(config: DataConfig) -> tuple[Dataset, Arrays]:
-    """Return the data set and its content, found, fetched or read; keep it for the next call.
+    """Find or download the data set and return it with its content; cache it for the next call.
 
     Raises:
         ConfigError: there is no such data set.
-        DataError: it cannot be found or fetched, or is damaged.
+        DataError: it cannot be found or downloaded, or is damaged.
     """
     if config.name == FOLDER:
         return folder.load(config)
@@ -35,13 +35,16 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
 
 
 def prefetch(config: DataConfig) -> None:
-    """Begin to read for the next `load` in the background, where it has nothing to report."""
+    """Begin to read a public data set in the background, for the next `load`."""
     if config.name != FOLDER:
         download.prefetch(catalog.get(config.name), config.root)
 
 
 def normalization(config: DataConfig, dataset: Dataset) -> tuple[Sequence[float], Sequence[float]]:
-    """Return for each channel what is taken from pixels in [0, 1], and what they are divided by."""
+    """Return the mean to subtract and the std to divide by, for each channel of pixels in [0, 1].
+
+    Without data.normalize these are 0 and 1.
+    """
     if config.normalize:
         return dataset.mean, dataset.std
     return (0.0,) * dataset.in_channels, (1.0,) * dataset.in_channels

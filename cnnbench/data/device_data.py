@@ -1,4 +1,4 @@
-"""Images and labels on the device as they are on disk: uint8, a batch gathered by index."""
+"""Images and labels on the device, uint8 as on disk, gathered into batches by index."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # images and labels
 
 @dataclass(frozen=True)
 class Examples:
-    """`images` uint8 (N, C, H, W) and `labels` int64 (N) on one device."""
+    """Images uint8 (N, C, H, W) and labels int64 (N) on one device."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -32,24 +32,28 @@ class Examples:
         device: torch.device,
     ) -> "Examples":
         """Copy the examples at `indices` of images [N, H, W] or [N, C, H, W] to the device."""
-        chosen = torch.from_numpy(images[indices])
-        chosen = chosen.unsqueeze(1) if chosen.ndim == 3 else chosen
+        selected = torch.from_numpy(images[indices])
+        if selected.ndim == 3:
+            selected = selected.unsqueeze(1)
         targets = torch.from_numpy(labels[indices].astype(np.int64))
-        return cls(chosen.to(device), targets.to(device))
+        return cls(selected.to(device), targets.to(device))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: torch.Tensor) -> Batch:
-        """Return the images and labels at `indices` (N), which are on the same device."""
+        """Return the images and labels at `indices` (N), which must be on the same device."""
         return self.images[indices], self.labels[indices]
 
     def batches(self, batch_size: int, order: torch.Tensor) -> Iterator[Batch]:
-        """Yield the examples in the given order; the last batch holds what is left."""
-        for indices in torch.split(order.to(self.labels.device), batch_size) if len(order) else ():
+        """Yield the examples in the given order; the last batch may be smaller."""
+        if len(order) == 0:
+            return
+        for indices in torch.split(order.to(self.labels.device), batch_size):
             yield self.take(indices)
 
     def batches_in_order(self, batch_size: int) -> Iterator[Batch]:
+        """Return an iterator over the examples in their stored order, without copying them."""
         images, labels = (torch.split(part, batch_size) for part in (self.images, self.labels))
         return zip(images, labels, strict=True)
 
@@ -67,7 +71,7 @@ class ResidentData:
     def from_arrays(
         config: DataConfig, arrays: Arrays, seed: int, device: torch.device
     ) -> "ResidentData":
-        """Split a data set as the configuration and the seed say, and copy it to the device."""
+        """Split a data set by the configuration and the seed, and copy it to the device."""
         train_images, train_labels, test_images, test_labels, num_validation = arrays
         split = make_split(config, train_labels, test_labels, seed, num_validation)
         return ResidentData(
@@ -79,7 +83,10 @@ class ResidentData:
 
 
 def epoch_order(num_examples: int, seed: int, epoch: int) -> torch.Tensor:
-    """Return the order of one epoch, int64 (num_examples), the same on every device."""
+    """Return the order of the examples in one epoch, int64 (num_examples).
+
+    Seed and epoch determine it, the same on every device.
+    """
     state = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
     generator = torch.Generator().manual_seed(state & (2**63 - 1))
     return torch.randperm(num_examples, generator=generator)

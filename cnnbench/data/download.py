@@ -1,4 +1,4 @@
-"""Load a public data set; torchvision's data set classes download what is not on this machine."""
+"""Load public data sets; download missing files with the data set classes of torchvision."""
 
 import socket
 import sys
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from cnnbench.data import cache
 from cnnbench.data.archives import parse_files
-from cnnbench.data.arrays import Arrays, mean_and_std
+from cnnbench.data.arrays import Arrays, measure_mean_and_std
 from cnnbench.data.cache import Content
 from cnnbench.data.catalog import PublicDataset
 from cnnbench.data.public_files import (
@@ -32,10 +32,10 @@ from cnnbench.errors import DataError
 
 __all__ = ["load", "load_local", "prefetch"]
 
-ATTEMPTS = 2  # at each mirror
+NUM_ATTEMPTS = 2  # for each mirror
 TIMEOUT_S = 15
-MAX_BYTES = 1 << 30  # of a downloaded file
-PATIENCE_S = 1  # before a run that waits for another says so
+MAX_BYTES = 1 << 30  # maximum size of a downloaded file
+LOCK_NOTICE_S = 1  # time to wait for another run before reporting it
 
 Result = tuple[Found, Content | None]
 
@@ -43,19 +43,19 @@ _prefetched: dict[Hashable, "Future[Result]"] = {}
 
 
 def load(dataset: PublicDataset, root: str | None = None) -> Content:
-    """Return the data set, its mean and standard deviation known, and its content.
+    """Return the data set with measured mean and standard deviation, and its content.
 
-    What is not on this machine is downloaded.
+    Files that are not on this machine are downloaded into `root` or, if None, the user's cache.
 
     Raises:
-        DataError: a file cannot be found or downloaded, with all that was tried.
+        DataError: a file cannot be found or downloaded. The message lists all attempts.
     """
     key = (dataset.name, *list_folders(dataset, root))
     future = _prefetched.pop(key, None)
-    known = cache.lookup((dataset, key))
-    if known is not None:
-        return known
-    cache.clear()  # before others are read, so that both are never in memory
+    cached = cache.lookup((dataset, key))
+    if cached is not None:
+        return cached
+    cache.clear()  # before reading, so that two data sets are never in memory
     found, content = _read(dataset, root) if future is None else future.result()
     tried = found.tried
     if content is None and dataset.source:
@@ -68,20 +68,23 @@ def load(dataset: PublicDataset, root: str | None = None) -> Content:
 
 
 def load_local(dataset: PublicDataset) -> Arrays | None:
-    """Return the content of the files, None if one is not on this machine; download nothing."""
+    """Return the images and labels, or None if a file is not on this machine; download nothing."""
     _, content = _read(dataset, None)
-    return None if content is None else content[1]
+    if content is None:
+        return None
+    _, arrays = content
+    return arrays
 
 
 def prefetch(dataset: PublicDataset, root: str | None = None) -> None:
-    """Begin to find, verify and read the files in a thread, for the next `load`; download nothing.
+    """Find, verify and read the files in a thread, for the next `load`; download nothing.
 
-    That leaves the interpreter free for the import of PyTorch, which takes longer.
+    Meanwhile the interpreter can import PyTorch, which takes longer.
     """
     key = (dataset.name, *list_folders(dataset, root))
     if key not in _prefetched and cache.lookup((dataset, key)) is None:
         future = _prefetched[key] = Future()
-        # a daemon, so that the end of the program need not wait for it
+        # A daemon thread, so that the program can end before it.
         Thread(target=_read_into, args=(future, dataset, root), daemon=True).start()
 
 
@@ -93,74 +96,76 @@ def _read_into(future: "Future[Result]", dataset: PublicDataset, root: str | Non
 
 
 def _read(dataset: PublicDataset, root: str | None) -> Result:
-    """Return the files that are here and, if they are complete, what is in them."""
+    """Return the files on this machine and, if all are there, their content."""
     found = find_files(dataset, root)
     if found.missing:
         return found, None
     arrays = parse_files(dataset, list(found.contents.values()))
     if dataset.is_measured:
         return found, (dataset, arrays)
-    mean, std = mean_and_std(arrays.train_images)
+    mean, std = measure_mean_and_std(arrays.train_images)
     return found, (replace(dataset, mean=mean, std=std), arrays)
 
 
 def _download_missing(dataset: PublicDataset, root: Path, tried: list[str]) -> None:
-    """Download the data set, as far as it can be had; of parallel runs only one does.
+    """Download the missing files that can be downloaded; append failures to `tried`.
+
+    Of several runs at once, one downloads and the others wait.
 
     Raises:
-        DataError: nothing can be written to the cache.
+        DataError: the cache cannot be written to.
     """
     folder = root / dataset.folders[0]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(dataset, folder), TemporaryDirectory(prefix=".part-", dir=folder) as part:
+        with _lock(dataset, folder), TemporaryDirectory(prefix=".part-", dir=folder) as part:
             found = find_files(dataset, str(root))  # another run may have downloaded them
             if not found.missing:
                 return
-            _fetch(dataset, part, tried)
+            _download(dataset, part, tried)
             for file in dataset.sha256.keys() - found.paths.keys():
                 for path in Path(part).rglob(published_name(file)):
-                    _keep(dataset, file, path, folder / path.name, tried)
+                    _move_verified(dataset, file, path, folder / path.name, tried)
     except OSError as error:
         reason = f"Cannot write to the cache {folder}: {error}."
         raise DataError(f"{reason} Name another folder with data.root=DIR.") from error
 
 
 @contextmanager
-def _locked(dataset: PublicDataset, folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder. Where it cannot be locked, each run downloads for itself."""
+def _lock(dataset: PublicDataset, folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder; if it cannot be locked, let each run download for itself."""
     lock = FileLock(folder / ".lock")
     with suppress(OSError, NotImplementedError), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "flock not supported")  # filelock then marks the folder
+        warnings.filterwarnings("ignore", "flock not supported")  # filelock then uses a lock file
         try:
-            lock.acquire(timeout=PATIENCE_S)
+            lock.acquire(timeout=LOCK_NOTICE_S)
         except Timeout:
-            waiting = f"waiting for another run, which is fetching {dataset.title} into {folder}"
-            print(f"cnnbench: {waiting}", file=sys.stderr)
-            lock.acquire()  # the lock dies with its process, but not a mark that stands for it
+            message = f"waiting for another run to download {dataset.title} into {folder}"
+            print(f"cnnbench: {message}", file=sys.stderr)
+            lock.acquire()  # a lock ends with its process, a lock file must be deleted
     try:
         yield
     finally:
         lock.release()
 
 
-def _fetch(dataset: PublicDataset, folder: str, tried: list[str]) -> None:
-    """Let torchvision download the data set into a folder; if it fails, `tried` says why."""
-    try:
-        from torchvision import datasets  # type: ignore[import-untyped]  # has none; takes seconds
-    except Exception as error:  # not installed, or not made for this PyTorch
+def _download(dataset: PublicDataset, folder: str, tried: list[str]) -> None:
+    """Let torchvision download the data set into a folder; append failures to `tried`."""
+    try:  # imported here, because it takes seconds
+        from torchvision import datasets  # type: ignore[import-untyped]
+    except Exception as error:  # not installed, or built for another PyTorch
         tried.append(f"torchvision cannot be imported ({error}): pip install torchvision")
         return
     source = getattr(datasets, dataset.source)
-    # one mirror at a time, as torchvision gives up at the first that is silent
-    for mirror in vars(source).get("mirrors", [""]) * ATTEMPTS:
+    # One mirror at a time, because torchvision gives up at the first that does not answer.
+    for mirror in vars(source).get("mirrors", [""]) * NUM_ATTEMPTS:
         one_mirror = type(source.__name__, (source,), {"mirrors": [mirror]})
         try:
-            with _bounded():
+            with _limit_downloads():
                 for is_train in (True, False):
                     one_mirror(folder, train=is_train, download=True, **dataset.options)
             return
-        except Exception as error:  # also what damaged archives raise
+        except Exception as error:  # damaged archives raise errors of many types
             if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
                 raise
             reason = " ".join(str(error).split())
@@ -170,17 +175,17 @@ def _fetch(dataset: PublicDataset, folder: str, tried: list[str]) -> None:
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
-    """Let no connection be silent for long and no file grow without end; show bars on terminals."""
-    import resource  # Windows has none
+def _limit_downloads() -> Iterator[None]:
+    """Limit waiting times and file sizes; show progress bars on terminals only."""
+    import resource  # imported here, because Windows lacks it
 
     timeout = socket.getdefaulttimeout()
     limit, hard_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    bound = MAX_BYTES if limit == resource.RLIM_INFINITY else limit
+    max_bytes = MAX_BYTES if limit == resource.RLIM_INFINITY else limit
     stderr = sys.stderr if sys.stderr.isatty() else StringIO()
     try:
         socket.setdefaulttimeout(TIMEOUT_S)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (bound, hard_limit))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, hard_limit))
         with redirect_stderr(stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
@@ -189,14 +194,16 @@ def _bounded() -> Iterator[None]:
         socket.setdefaulttimeout(timeout)
 
 
-def _keep(dataset: PublicDataset, file: str, path: Path, target: Path, tried: list[str]) -> None:
-    """Move a downloaded file to its place, if it is the known one."""
+def _move_verified(
+    dataset: PublicDataset, file: str, path: Path, target: Path, tried: list[str]
+) -> None:
+    """Move a downloaded file to `target` if its digest is right; otherwise append to `tried`."""
     try:
         read_verified(dataset, file, path)
     except ValueError as error:
         tried.append(f"{path.name}: {error}")
         return
-    if target.is_file():  # a damaged one
+    if target.is_file():  # it is damaged, or it would not have been downloaded
         target.replace(f"{target}.damaged")
     path.replace(target)
 
@@ -206,11 +213,11 @@ def _missing_error(
 ) -> DataError:
     wanted = ", ".join(map(published_name, missing))
     lines = [
-        f"{dataset.title} is not complete on this machine and could not be fetched.",
+        f"{dataset.title} is not complete on this machine and could not be downloaded.",
         f"Missing: {', '.join(missing)}",
-        *(["What was tried:"] if tried else []),
+        *(["Tried:"] if tried else []),
         *(f"  {attempt}" for attempt in dict.fromkeys(tried)),
-        "How to go on:",
+        "To fix this:",
         f"  put {wanted} into {root / dataset.folders[0]}, or name their folder in CNNBENCH_DATA,",
         *([f"  {dataset.hint}"] if dataset.hint else []),
         "  or use data=sample, real images that are installed with cnnbench",

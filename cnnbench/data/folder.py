@@ -1,4 +1,4 @@
-"""Load a folder data set (`data=folder`): image files in folders of classes, or IDX files."""
+"""Load a folder dataset (`data=folder`): image files in folders of classes, or IDX files."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -9,55 +9,55 @@ import numpy as np
 
 from cnnbench.config import FOLDER, DataConfig
 from cnnbench.data import cache
-from cnnbench.data.arrays import Arrays, Labels, mean_and_std
+from cnnbench.data.arrays import Arrays, Labels, measure_mean_and_std
 from cnnbench.data.catalog import FILES, Dataset
 from cnnbench.data.idx import idx_digest, read_idx, read_idx_shape
 from cnnbench.data.images import are_gray, read_images
-from cnnbench.data.scan_folder import class_name, list_images, shown
+from cnnbench.data.scan_folder import ImageFile, escape_name, list_images, normalize_class_name
 from cnnbench.data.user_folders import expand_user
 from cnnbench.errors import ConfigError, DataError, format_count
 
 __all__ = ["dataset_error", "dataset_info", "load"]
 
-CLASSES_FILE = "classes.txt"  # beside IDX files: a name on each line, that of label 0 first
-MAX_PROBLEMS = 10  # beyond which they are only counted
-LARGE_SHARE = 1.5  # of the training images in one class, as a multiple of an even share
+CLASSES_FILE = "classes.txt"  # beside IDX files: one class name per line, label 0 first
+MAX_PROBLEMS = 10  # problems listed in a message; the others are counted
+LARGE_SHARE = 1.5  # a class of more than 1.5 times an even share of the images is noted
 
-Reader = Callable[[], tuple[Arrays, list[str]]]  # gives notes on the arrays, too
-Opened = tuple[Dataset, Hashable, Reader]  # in the middle is what changes when the files do
+Reader = Callable[[], tuple[Arrays, list[str]]]  # returns the content and notes on it
+Opened = tuple[Dataset, Hashable, Reader]  # the second changes when the files change
 
 
 def dataset_info(config: DataConfig) -> Dataset:
-    """Return what is known without reading the images: all but mean, std and the digests.
+    """Return the facts known without reading the images: all but mean, std and digests.
 
     Raises:
-        DataError: the folder holds no data set.
-        ConfigError: it does not go with the configuration.
+        DataError: the folder is not a data set.
+        ConfigError: the configuration does not suit the folder.
     """
     info, _, _ = _open(config)
     return info
 
 
 def load(config: DataConfig) -> tuple[Dataset, Arrays]:
-    """Load the folder, with mean and std of the training images and digests of the content.
+    """Load the folder; measure mean and std of the training images and digests of the content.
 
     Raises:
-        DataError, ConfigError: as `dataset_info`; or images cannot be read, or are all alike.
+        DataError: as `dataset_info`, or images cannot be read, or all have one color.
+        ConfigError: as `dataset_info`.
     """
     info, content, read = _open(config)
     key = (info.path, content, info.notes)
-    recalled = cache.lookup(key)
-    if recalled is not None:
-        return recalled
-    cache.clear()  # before others are read, so that both are never in memory
+    cached = cache.lookup(key)
+    if cached is not None:
+        return cached
+    cache.clear()  # before reading, so that two data sets are never in memory
     arrays, notes = read()
-    num_trained = info.train_examples - info.validation_examples
-    mean, std = mean_and_std(arrays.train_images[:num_trained])
+    num_train = info.train_examples - info.validation_examples
+    mean, std = measure_mean_and_std(arrays.train_images[:num_train])
     if 0 in std:
-        place = shown(info.path)
-        raise DataError(f"The training images in {place} are of one and the same color.")
+        raise DataError(f"All training images in {escape_name(info.path)} have one color.")
     digests = {file: idx_digest(array) for file, array in zip(FILES, arrays[:4], strict=True)}
-    notes += _note_large_class(arrays.train_labels[:num_trained], info.classes)
+    notes += _note_large_class(arrays.train_labels[:num_train], info.classes)
     notes += _note_copies(arrays)
     dataset = replace(info, mean=mean, std=std, sha256=digests, notes=(*info.notes, *notes))
     cache.store(key, [], dataset, arrays)
@@ -69,12 +69,16 @@ def _open(config: DataConfig) -> Opened:
     try:
         is_folder = folder.is_dir()
         has_idx = any(_find_idx(folder, file).is_file() for file in FILES)
-    except OSError as error:  # its name is too long, or it may not be entered
-        raise DataError(f"data.path={shown(folder)} cannot be read: {error.strerror}.") from error
+    except OSError as error:  # the name is too long, or permission is missing
+        raise DataError(
+            f"data.path={escape_name(folder)} cannot be read: {error.strerror}."
+        ) from error
     if not is_folder:
         where = "" if folder.is_absolute() else f" in {Path.cwd()}"
-        told = f"data.path={shown(folder)}: there is no such folder{where}"
-        raise DataError(f"{told}. Name the folder of your images.")
+        raise DataError(
+            f"data.path={escape_name(folder)}: there is no such folder{where}. "
+            "Name the folder of your images."
+        )
     return _open_idx(folder, config) if has_idx else _open_images(folder, config)
 
 
@@ -82,7 +86,7 @@ def _describe(folder: Path, in_channels: int, **info: Any) -> Dataset:
     folder = folder.resolve()
     return Dataset(
         name=FOLDER,
-        title=shown(folder.name) or str(folder),
+        title=escape_name(folder.name) or str(folder),
         mean=(0.0,) * in_channels,
         std=(1.0,) * in_channels,
         sha256={},
@@ -93,7 +97,7 @@ def _describe(folder: Path, in_channels: int, **info: Any) -> Dataset:
 
 
 def _open_images(folder: Path, config: DataConfig) -> Opened:
-    """Open a folder of images, which are squeezed to data.image_size, square."""
+    """Open a folder of images, which are resized to squares of data.image_size."""
     size = config.image_size or config.resize
     if config.resize > size:
         raise ConfigError(
@@ -102,7 +106,9 @@ def _open_images(folder: Path, config: DataConfig) -> Opened:
         )
     listing = list_images(folder)
     classes = tuple(listing.train)
-    files, labels, ends = [], [], []
+    files: list[ImageFile] = []
+    labels: list[int] = []
+    ends: list[int] = []  # the number of files after each part
     for part in (listing.train, listing.validation, listing.test):
         for label, name in enumerate(classes):
             images = part.get(name, [])
@@ -110,17 +116,20 @@ def _open_images(folder: Path, config: DataConfig) -> Opened:
             labels += [label] * len(images)
         ends.append(len(files))
     num_train, num_validation = ends[1], ends[1] - ends[0]
-    title = f"reading {shown(folder.resolve().name)}"
-    if listing.problems:  # report damaged images with them, not only after they are mended
-        raise dataset_error(folder, [*listing.problems, *read_images(files, 1, 1, title)[1]])
-    in_channels = config.channels or (1 if are_gray(tuple(files)) else 3)
+    title = f"reading {escape_name(folder.resolve().name)}"
+    if listing.problems:  # report damaged images together with the other problems
+        _, damaged, _ = read_images(files, 1, 1, title)
+        raise dataset_error(folder, [*listing.problems, *damaged])
+    in_channels = config.channels
+    if in_channels is None:
+        in_channels = 1 if are_gray(tuple(files)) else 3
 
     def read() -> tuple[Arrays, list[str]]:
         pixels, problems, notes = read_images(files, in_channels, size, title)
         if problems:
             raise dataset_error(folder, problems)
-        kind = np.uint8 if len(classes) <= 256 else np.int32
-        train, test = np.split(np.array(labels, kind), [num_train])
+        dtype = np.uint8 if len(classes) <= 256 else np.int32
+        train, test = np.split(np.array(labels, dtype), [num_train])
         parts = (pixels[:num_train], train, pixels[num_train:], test)
         return Arrays(*parts, num_validation), notes
 
@@ -143,27 +152,30 @@ def _open_images(folder: Path, config: DataConfig) -> Opened:
 
 
 def dataset_error(folder: Path, problems: Sequence[str]) -> DataError:
-    """Return the error that reports the first problems in a folder, and how many more there are."""
+    """Return an error with the first problems in a folder and the number of others."""
     problems = list(dict.fromkeys(problems))
     if len(problems) == 1:
         return DataError(problems[0])
-    lines = [f"There are {len(problems):,} problems in {shown(folder)}:", *problems[:MAX_PROBLEMS]]
+    lines = [
+        f"There are {len(problems):,} problems in {escape_name(folder)}:",
+        *problems[:MAX_PROBLEMS],
+    ]
     if len(problems) > MAX_PROBLEMS:
         lines.append(f"and {len(problems) - MAX_PROBLEMS:,} more")
     return DataError("\n  ".join(lines))
 
 
 def _note_large_class(labels: Labels, classes: Sequence[str]) -> list[str]:
-    """Return a note on the largest class if it has far more than an even share of the images."""
+    """Return a note on the largest class if its share of the images is large."""
     counts = np.bincount(labels)
     share, even = counts.max() / len(labels), 1 / len(classes)
-    name = shown(classes[int(counts.argmax())])
+    name = escape_name(classes[int(counts.argmax())])
     note = f"{share:.0%} of the training images are of class {name}; an even share is {even:.0%}."
     return [note] if share > LARGE_SHARE * even else []
 
 
 def _note_copies(arrays: Arrays) -> list[str]:
-    """Return a note on the test images that are also training images: these measure memory."""
+    """Return a note on test images that are also training images, which bias the accuracy."""
     known = {hash(image.tobytes()) for image in arrays.train_images}
     copies = sum(hash(image.tobytes()) in known for image in arrays.test_images)
     of_all = f"{copies:,} of the {format_count(len(arrays.test_images), 'test image')}"
@@ -171,7 +183,7 @@ def _note_copies(arrays: Arrays) -> list[str]:
 
 
 def _find_idx(folder: Path, file: str) -> Path:
-    """Return where a file is, plain or gzipped; without either, where it would be."""
+    """Return the path of a plain file or else a gzipped one; if neither exists, the plain path."""
     plain, packed = folder / file, folder / f"{file}.gz"
     return packed if packed.is_file() and not plain.is_file() else plain
 
@@ -184,8 +196,9 @@ def _open_idx(folder: Path, config: DataConfig) -> Opened:
     in_channels = 1 if len(train) == 3 else train[1]
     if config.channels not in (None, in_channels):
         raise ConfigError(
-            f"data.channels={config.channels} is for image files. The IDX files in {shown(folder)} "
-            f"have images of {format_count(in_channels, 'channel')}, which are taken as they are."
+            f"data.channels={config.channels} is for image files. "
+            f"The IDX files in {escape_name(folder)} have images of "
+            f"{format_count(in_channels, 'channel')}, which are taken as they are."
         )
 
     def read() -> tuple[Arrays, list[str]]:
@@ -209,40 +222,44 @@ def _check_idx_shapes(paths: Sequence[Path], shapes: Sequence[tuple[int, ...]]) 
         images, labels = shapes[index : index + 2]
         is_images = len(images) == 3 or (len(images) == 4 and images[1] in (1, 3))
         if not is_images or 0 in images:
-            shape = _by(images)
-            raise DataError(f"{shown(paths[index])} should hold images; its shape is {shape}.")
+            path, shape = escape_name(paths[index]), _format_shape(images)
+            raise DataError(f"{path} should hold images; its shape is {shape}.")
         if labels != images[:1]:
             raise DataError(
-                f"{shown(paths[index + 1])} should hold {images[0]:,} labels, one for each image; "
-                f"its shape is {_by(labels)}."
+                f"{escape_name(paths[index + 1])} should hold {images[0]:,} labels, "
+                f"one for each image; its shape is {_format_shape(labels)}."
             )
     if shapes[0][1:] != shapes[2][1:]:
-        sizes = f"{_by(shapes[2][1:])}, {paths[0].name} of {_by(shapes[0][1:])}"
-        raise DataError(f"{shown(paths[2])} has images of {sizes}.")
+        train_size, test_size = (_format_shape(shapes[index][1:]) for index in (0, 2))
+        raise DataError(
+            f"{escape_name(paths[2])} has images of {test_size}, {paths[0].name} of {train_size}."
+        )
 
 
-def _by(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
 
 def _read_idx_classes(folder: Path, paths: Sequence[Path]) -> tuple[str, ...]:
     """Return the names in classes.txt or, without it, the numbers from 0 to the largest label."""
-    labels = [read_idx(path) for path in paths]
-    if len(np.unique(labels[0])) < 2:
-        single = f"has a single label, {labels[0][0]}: there is nothing to tell apart"
-        raise DataError(f"{shown(paths[0])} {single}.")
-    num_labels = max(int(each.max()) for each in labels) + 1
+    train_labels, test_labels = (read_idx(path) for path in paths)
+    if len(np.unique(train_labels)) < 2:
+        raise DataError(
+            f"{escape_name(paths[0])} has a single label, {train_labels[0]}: training needs images "
+            "of at least two classes."
+        )
+    num_labels = int(max(train_labels.max(), test_labels.max())) + 1
     path = folder / CLASSES_FILE
     try:
         lines = path.read_text("utf-8-sig").rstrip().split("\n")
     except FileNotFoundError:
         return tuple(map(str, range(num_labels)))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{shown(path)} cannot be read: {error}.") from error
-    names = tuple(filter(None, [class_name(line.strip()) for line in lines]))
+        raise DataError(f"{escape_name(path)} cannot be read: {error}.") from error
+    names = tuple(filter(None, [normalize_class_name(line.strip()) for line in lines]))
     if len(set(names)) < max(len(lines), 2, num_labels):
         raise DataError(
-            f"{shown(path)} must have the name of a class on each line, each another one, and at "
-            f"least {max(2, num_labels)} for labels up to {num_labels - 1}."
+            f"{escape_name(path)} must have the name of a class on each line, all different, "
+            f"and at least {max(2, num_labels)} for labels up to {num_labels - 1}."
         )
     return names

@@ -1,4 +1,4 @@
-"""From uint8 pixels to the network's input, on whatever device the pixels are."""
+"""Preprocessing of uint8 pixels to the network's input, on the device of the pixels."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ __all__ = ["Preprocess", "per_channel"]
 
 
 class Preprocess:
-    """uint8 images (N, C, H, W) to normalized images (N, C, size, size) of the type `dtype`.
+    """Resizes and normalizes uint8 images (N, C, H, W) to (N, C, size, size) of type `dtype`.
 
-    Resizing is bilinear with antialiasing and keeps fractions, so it equals torchvision's Resize on
-    uint8 images but for that one's last rounding to whole numbers.
+    Resizing is bilinear with antialiasing and keeps fractions. So it equals torchvision's Resize on
+    uint8 images, except that torchvision rounds the result to integers.
     """
 
     def __init__(
@@ -23,15 +23,16 @@ class Preprocess:
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """`mean` and `std` of pixels in [0, 1], one for each channel; images come on `device`."""
+        """Set up for images on `device`; `mean` and `std` are those of each channel in [0, 1]."""
         self.size = size
         self.mean = mean
         self.std = std
         self.dtype = dtype
-        self._shift = per_channel([255 * each for each in mean], device)
-        self._scale = per_channel([1 / (255 * each) for each in std], device)
+        self._shift = per_channel([255 * value for value in mean], device)
+        self._scale = per_channel([1 / (255 * value) for value in std], device)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the resized and normalized images; the argument is not changed."""
         values = images.to(self.dtype)
         if images.shape[-2:] != (self.size, self.size):
             size = (self.size, self.size)
@@ -40,5 +41,8 @@ class Preprocess:
 
 
 def per_channel(values: Sequence[float], device: torch.device | None) -> float | torch.Tensor:
-    """Return values to calculate with images (N, C, H, W); one alone stays a number: quicker."""
+    """Return one value per channel in a shape that broadcasts over images (N, C, H, W).
+
+    A single value stays a number, which is faster.
+    """
     return values[0] if len(values) == 1 else torch.tensor(values, device=device).view(-1, 1, 1)

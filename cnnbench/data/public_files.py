@@ -1,8 +1,8 @@
 """Find the files of a public data set on this machine, and verify them.
 
-They are looked for in the cache, in the folders of CNNBENCH_DATA and in system folders, and used
-only if their SHA-256 is the known one: mirrors recompress, proxies serve pages of their own, and
-data sets share the names of files.
+Files are searched in the cache, in the folders of CNNBENCH_DATA and in system folders. A file is
+used only if its SHA-256 is the known one, because mirrors recompress files, proxies send web pages
+instead, and data sets share file names.
 """
 
 import gzip
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Found", "cache_folder", "find_files", "list_folders", "published_name", "read_verified"]
 
-GZIP = b"\x1f\x8b"  # how gzipped files begin
-PORTION = 1 << 16  # bytes that are read at a time
+GZIP = b"\x1f\x8b"  # first bytes of gzipped files
+CHUNK = 1 << 16  # bytes read at a time
 
 
 class Found(NamedTuple):
-    """The verified files of a data set on this machine; `tried` says what was passed over."""
+    """The verified files of a data set on this machine; `tried` lists rejected files and why."""
 
     paths: dict[str, Path]
     contents: dict[str, bytes]
@@ -40,10 +40,10 @@ class Found(NamedTuple):
 
 
 def cache_folder(root: str | None) -> Path:
-    """Return where downloaded data sets are kept: `root` or, if None, the user's cache.
+    """Return the folder of downloaded data sets: `root` or, if None, the user's cache.
 
     Raises:
-        ConfigError: it is in a home folder that is not known.
+        ConfigError: `root` begins with ~ and the home folder is not known.
     """
     if root is None:
         return user_cache()
@@ -55,7 +55,7 @@ def cache_folder(root: str | None) -> Path:
 
 
 def find_files(dataset: PublicDataset, root: str | None = None) -> Found:
-    """Return the files that are on this machine, verified."""
+    """Return the verified files of a data set that are on this machine."""
     found = Found({}, {}, [], [])
     for file in dataset.sha256:
         place = _find_file(dataset, file, list_folders(dataset, root), found.tried)
@@ -71,30 +71,30 @@ def find_files(dataset: PublicDataset, root: str | None = None) -> Found:
 
 
 def list_folders(dataset: PublicDataset, root: str | None) -> list[Path]:
-    """Return every folder the files may lie in, in the order they are looked at."""
+    """Return the folders to search for the files, in order."""
     parts = os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)
     places = [cache_folder(root), *(expand_user(part) for part in parts if part)]
     folders = [place / name for place in places for name in ("", *dataset.folders)]
-    if not dataset.source:  # it is installed with cnnbench
+    if not dataset.source:  # installed with cnnbench
         return [*dataset.system_folders, *folders]
     return [*folders, *dataset.system_folders]
 
 
 def published_name(file: str) -> str:
-    """Return the name under which a file is published: what is no archive is gzipped."""
+    """Return the published name of a file: IDX files are published gzipped, archives are not."""
     return file if "." in file else f"{file}.gz"
 
 
 def _find_file(
     dataset: PublicDataset, file: str, places: list[Path], tried: list[str]
 ) -> tuple[Path, bytes] | None:
-    """Return the path and the verified content of one file; add to `tried` what is passed over."""
+    """Return path and content of the first file with the known digest; append others to `tried`."""
     for folder in places:
         for path in dict.fromkeys((folder / file, folder / published_name(file))):
             try:
                 if path.is_file():
                     return path, read_verified(dataset, file, path)
-            except OSError as error:  # the folder may not be entered, or the file not be read
+            except OSError as error:  # no permission for the folder or the file
                 tried.append(f"{path}: cannot be read ({error.strerror})")
             except ValueError as error:
                 tried.append(f"{path}: {error}")
@@ -102,12 +102,12 @@ def _find_file(
 
 
 def read_verified(dataset: PublicDataset, file: str, path: Path) -> bytes:
-    """Return the content of a file, unpacked if it is gzipped and no archive.
+    """Return the content of a file, unpacked if it is gzipped and not an archive.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: neither the content nor what is packed in it is the known one; no more is read
-            or unpacked than shows it.
+        OSError: the file cannot be read.
+        ValueError: neither the packed nor the unpacked content has the known digest. Files that
+            are too large are neither read nor unpacked to the end.
     """
     limit = dataset.max_bytes(file)
     with path.open("rb") as stream:
@@ -128,7 +128,7 @@ def read_verified(dataset: PublicDataset, file: str, path: Path) -> bytes:
 
 
 def _find_owner(digests: list[str]) -> str | None:
-    """Return which file of which data set has one of the digests."""
+    """Return the data set and file that have one of the digests, for messages; None if unknown."""
     for dataset in CATALOG.values():
         for file, sha256 in dataset.sha256.items():
             if sha256 in digests:
@@ -137,14 +137,14 @@ def _find_owner(digests: list[str]) -> str | None:
 
 
 def _read_at_most(stream: "SupportsRead[bytes]", limit: int) -> bytes:
-    """Return the content of a stream; of what is longer, read no more than shows it.
+    """Return the content of a stream of at most `limit` bytes.
 
     Raises:
-        ValueError: it is longer.
+        ValueError: the stream is longer.
     """
-    content = BytesIO()
-    while content.tell() <= limit and (portion := stream.read(PORTION)):
-        content.write(portion)
-    if content.tell() > limit:
-        raise ValueError(f"larger than {limit:,} bytes, the most that it may have")
+    content, size = BytesIO(), 0
+    while size <= limit and (chunk := stream.read(CHUNK)):
+        size += content.write(chunk)
+    if size > limit:
+        raise ValueError(f"larger than {limit:,} bytes, the maximum")
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""Which examples train, which are held out. Seeded, class-balanced, and free of torch."""
+"""Seeded, class-balanced splits into training, validation and test set. Must not import torch."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from cnnbench.data.arrays import Labels
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import ConfigError, DataError, format_count
 
-__all__ = ["Split", "check_sizes", "make_split", "num_held_out"]
+__all__ = ["Split", "check_sizes", "count_validation", "make_split"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -25,7 +25,7 @@ class Split:
     test: Indices
 
     def summary(self) -> dict[str, object]:
-        """Return how many examples each part has, and a digest that equal splits share."""
+        """Return the size of each part, and a digest that is the same for equal splits."""
         digest = hashlib.sha256()
         for part in vars(self).values():
             digest.update(np.sort(part).astype("<i8").tobytes() + b"/")
@@ -34,16 +34,16 @@ class Split:
 
 
 def check_sizes(config: DataConfig, dataset: Dataset) -> int:
-    """Check the numbers of examples asked for against the data set, before any of it is read.
+    """Check the configured sizes against the data set, before it is read.
 
-    Returns how many there are to train on.
+    Returns the number of training examples.
 
     Raises:
-        ConfigError: more is asked for than there is.
-        DataError: there is nothing to test on.
+        ConfigError: a size is larger than the data set allows.
+        DataError: there are no test examples.
     """
-    given = 0 if config.folds else dataset.validation_examples  # in files of their own
-    available = dataset.train_examples - given
+    num_provided = 0 if config.folds else dataset.validation_examples  # in a validation folder
+    available = dataset.train_examples - num_provided
     all_examples = format_count(available, "training example")
     name = dataset.title if dataset.name == FOLDER else dataset.name
     if not dataset.test_examples:
@@ -52,18 +52,20 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
         )
     if config.folds is not None and config.folds > available:
         raise ConfigError(f"data.folds={config.folds}: {name} has {all_examples}.")
-    held_out = 0 if given else num_held_out(config, dataset)
-    if held_out >= available:
+    num_validation = 0 if num_provided else count_validation(config, dataset)
+    if num_validation >= available:
         raise ConfigError(
             f"data.validation={config.validation} leaves nothing to train on: {name} has "
             f"{all_examples}. It must be at most {available - 1}; 0 trains on all of them."
         )
-    left = available - held_out
+    left = available - num_validation
     if config.train_examples is not None and config.train_examples > left:
         examples = f"{all_examples}."
-        if held_out:
-            beside = f"left beside the {held_out:,} held out. Lower it or data.validation."
-            examples = f"{left:,} of its {all_examples} {beside}"
+        if num_validation:
+            examples = (
+                f"{left:,} of its {all_examples} left beside the {num_validation:,} validation "
+                "examples. Lower it or data.validation."
+            )
         raise ConfigError(f"data.train_examples={config.train_examples}: {name} has {examples}")
     if config.test_examples is not None and config.test_examples > dataset.test_examples:
         examples = f"{format_count(dataset.test_examples, 'test example')}."
@@ -71,20 +73,21 @@ def check_sizes(config: DataConfig, dataset: Dataset) -> int:
     return left if config.train_examples is None else config.train_examples
 
 
-def num_held_out(config: DataConfig, dataset: Dataset) -> int:
-    """Return how many of the training examples are held out for validation."""
-    if config.folds is None and dataset.validation_examples:
+def count_validation(config: DataConfig, dataset: Dataset) -> int:
+    """Return the number of validation examples."""
+    if config.folds is not None:
+        smallest, num_larger = divmod(dataset.train_examples, config.folds)  # as in array_split
+        return smallest + int((config.fold or 0) < num_larger)
+    if dataset.validation_examples:
         return dataset.validation_examples if config.validation else 0
-    if config.folds is None:
-        return _num_validation(config, dataset.train_examples)
-    smallest, larger = divmod(dataset.train_examples, config.folds)  # as numpy.array_split cuts
-    return smallest + int((config.fold or 0) < larger)
+    return _resolve_share(config.validation, dataset.train_examples)
 
 
-def _num_validation(config: DataConfig, num_examples: int) -> int:
-    """Return data.validation as a number: of a share the nearest one, but at least 1."""
-    asked: int | float = config.validation
-    return max(1, round(asked * num_examples)) if 0 < asked < 1 else int(asked)
+def _resolve_share(validation: int | float, num_examples: int) -> int:
+    """Return data.validation as a number of examples; a share is rounded, but to at least 1."""
+    if 0 < validation < 1:
+        return max(1, round(validation * num_examples))
+    return int(validation)
 
 
 def make_split(
@@ -94,39 +97,41 @@ def make_split(
     seed: int,
     num_validation: int = 0,
 ) -> Split:
-    """Return the split for a configuration and a seed; the sizes have passed `check_sizes`.
+    """Return the split for a configuration that passed `check_sizes` and a seed.
 
-    The last `num_validation` of the training examples are the validation set, not used with
-    data.validation=0; data.folds divides them with all others.
+    If the data set comes with a validation set, it is the last `num_validation` training examples.
+    With data.validation=0 they are not used. data.folds divides them together with the others.
     """
-    given = 0 if config.folds else num_validation
-    num_train = len(train_labels) - given
-    order = _balanced_order(train_labels[:num_train], np.random.default_rng([seed, 0]))
+    num_provided = 0 if config.folds else num_validation
+    num_train = len(train_labels) - num_provided
+    order = _draw_balanced_order(train_labels[:num_train], np.random.default_rng([seed, 0]))
     if config.folds is not None:
         parts = np.array_split(order, config.folds)
         validation = parts.pop(config.fold or 0)
         train = np.concatenate(parts)
-    elif given:
+    elif num_provided:
         train, validation = order, np.arange(num_train, len(train_labels))
-        validation = validation if config.validation else validation[:0]
+        if not config.validation:
+            validation = validation[:0]
     else:
-        held_out = _num_validation(config, len(train_labels))
-        validation, train = order[:held_out], order[held_out:]
+        size = _resolve_share(config.validation, len(train_labels))
+        validation, train = order[:size], order[size:]
     test = np.arange(len(test_labels))
     if config.test_examples is not None:
-        order = _balanced_order(test_labels, np.random.default_rng([seed, 1]))
+        order = _draw_balanced_order(test_labels, np.random.default_rng([seed, 1]))
         test = order[: config.test_examples]
     return Split(train[: config.train_examples], validation, test)
 
 
-def _balanced_order(labels: Labels, generator: np.random.Generator) -> Indices:
-    """Return a random order, any stretch of which holds the classes in their proportions.
+def _draw_balanced_order(labels: Labels, generator: np.random.Generator) -> Indices:
+    """Return a random order in which each stretch holds the classes in their proportions.
 
-    Each example's place within its own shuffled class, as a fraction, is its place in the whole.
+    Each class is shuffled. The position of an example within its class, as a fraction, is the key
+    by which all examples are sorted.
     """
-    place = np.empty(len(labels))
+    positions = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        places = (np.arange(len(members)) + generator.random(len(members))) / len(members)
-        place[generator.permutation(members)] = places
-    return np.argsort(place, kind="stable")
+        fractions = (np.arange(len(members)) + generator.random(len(members))) / len(members)
+        positions[generator.permutation(members)] = fractions
+    return np.argsort(positions, kind="stable")

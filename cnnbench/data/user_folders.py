@@ -1,4 +1,4 @@
-"""Folders of the user, who may have no home: a container may run under a bare number."""
+"""Home and cache folders of the user, who may have no home, as in a container."""
 
 import os
 from contextlib import suppress
@@ -16,7 +16,7 @@ __all__ = [
 
 
 def expand_user(path: str | Path) -> Path:
-    """Return `path` with the home folder in place of its ~, or as it is if no home is known."""
+    """Return `path` with ~ replaced by the home folder, or unchanged if no home is known."""
     try:
         return Path(path).expanduser()
     except RuntimeError:  # no such user, or no home folder
@@ -24,14 +24,14 @@ def expand_user(path: str | Path) -> Path:
 
 
 def user_cache() -> Path:
-    """Return the user's cache folder of cnnbench, or a temporary one where that cannot be made.
+    """Return the user's cache folder of cnnbench, or a temporary one if that cannot be created.
 
     Raises:
-        ConfigError: there is neither.
+        ConfigError: neither folder can be created.
     """
     from platformdirs import user_cache_path
 
-    with suppress(RuntimeError):  # old releases return "~/.cache" if there is no home
+    with suppress(RuntimeError):  # without a home, old releases return "~/.cache"
         cache = user_cache_path("cnnbench")
         if cache.is_absolute() and (cache.is_dir() or is_writable(cache)):
             return cache
@@ -45,12 +45,12 @@ def user_cache() -> Path:
 
 
 def temporary_cache() -> Path:
-    """Make a folder of this user's in the temporary folder, the same one each time; return it.
+    """Create the user's folder in the temporary folder, unless it exists, and return it.
 
     Raises:
-        OSError: it cannot be made, or another user has made it.
+        OSError: it cannot be created, or belongs to another user.
     """
-    import tempfile  # here, as every command would wait for it
+    import tempfile  # imported here, so that other commands start faster
 
     folder = Path(tempfile.gettempdir()) / f"cnnbench-{os.getuid()}"
     with suppress(FileExistsError):
@@ -61,9 +61,9 @@ def temporary_cache() -> Path:
 
 
 def is_writable(folder: Path) -> bool:
-    """Return whether files can be made in `folder`, which itself may have to be made first."""
-    place = find_existing_parent(folder)
-    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    """Return whether files can be created in `folder`, which need not exist yet."""
+    existing = find_existing_parent(folder)
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
 def find_existing_parent(folder: Path) -> Path:

@@ -1,1 +1,1 @@
-"""Every layer, loss and optimizer written out by hand: one file per chapter, each to be read alone."""
+"""Reference implementations of every layer, loss and optimizer: one chapter a file."""

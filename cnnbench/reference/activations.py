@@ -1,33 +1,37 @@
-"""Activations: functions of one number, applied to every number x of a tensor of any shape; y is as many.
+"""Activations: functions of one number, applied to every number x of a tensor of any shape.
 
-    identity    y = x                                           dy/dx = 1
-    sigmoid     y = 1 / (1 + e^-x)           in (0, 1)          dy/dx = y (1 - y)     at most 1/4, at x = 0
-    tanh        y = (e^x - e^-x)             in (-1, 1)         dy/dx = 1 - y^2       at most 1, at x = 0
-                    / (e^x + e^-x)
-    ReLU        y = max(x, 0)                                   dy/dx = 1 if x > 0, else 0
-    step        y = 1 if x > 0, else 0                          dy/dx = 0
+    identity  y = x                                  dy/dx = 1
+    sigmoid   y = 1 / (1 + e^-x)         in (0, 1)   dy/dx = y (1 - y)   at most 1/4, at x = 0
+    tanh      y = (e^x - e^-x)           in (-1, 1)  dy/dx = 1 - y^2     at most 1, at x = 0
+                  / (e^x + e^-x)
+    ReLU      y = max(x, 0)                          dy/dx = 1 if x > 0, else 0
+    step      y = 1 if x > 0, else 0                 dy/dx = 0
 
-Backward. One output depends on one input alone, so the chain rule is a product, number by number:
+Backward. Each output depends on one input only, so the chain rule is an elementwise product:
 
     dX = dY * dy/dx
 
-For all but the step, dy/dx can be told from y: it is the outputs that are saved, not the inputs. With
-u = 1 + e^-x, the derivative of the sigmoid 1/u is e^-x / u^2 = (1/u) (u - 1)/u = y (1 - y). That of tanh = s/c, with
-s' = c and c' = s, is (c^2 - s^2) / c^2 = 1 - y^2.
+For every activation but the step, dy/dx is a function of y, so the outputs are saved and not the
+inputs. With u = 1 + e^-x, the derivative of the sigmoid 1/u is
+e^-x / u^2 = (1/u) (u - 1)/u = y (1 - y). The derivative of tanh = s/c, with s' = c and c' = s, is
+(c^2 - s^2) / c^2 = 1 - y^2.
 
-ReLU has a kink at 0 and no derivative there; 0 is taken, one of its subgradients. The step is flat everywhere but at
-its jump. Its derivative is 0, hence dX = 0 whatever dY is: no weight before a step ever gets a gradient, and nothing
-can be learnt through it by descent. That is what the sigmoid, a step made smooth, is for.
+ReLU has a kink at 0 and no derivative there. We take 0, which is one of its subgradients. The step
+is flat everywhere except at its jump. Its derivative is 0, so dX = 0 for every dY: the weights
+before a step never get a gradient, and gradient descent learns nothing through it. The sigmoid is
+a smooth step that solves this problem.
 
-Far from 0, e^-x or e^x overflows. No exponent is above 0, and nothing overflows, if the sigmoid is taken as
+Far from 0, e^-x or e^x overflows. Nothing overflows if no exponent is above 0. For the sigmoid:
 
-    1 / (1 + e^-x) if x >= 0, and e^x / (1 + e^x) if x < 0, which in one is e^min(x, 0) / (1 + e^-|x|)
+    1 / (1 + e^-x) if x >= 0, and e^x / (1 + e^x) if x < 0
 
-and tanh, with z = e^-2|x| and m = z - 1, as that of |x| with the sign of x:
+Both cases in one formula are e^min(x, 0) / (1 + e^-|x|). For tanh, take the value at |x| and copy
+the sign of x. With z = e^-2|x| and m = z - 1:
 
     (1 - z) / (1 + z) = -m / (2 + m)
 
-where expm1(t) = e^t - 1 gives m with the digits that a subtraction of two numbers near 1 loses.
+The function expm1(t) = e^t - 1 computes m without the digits that are lost when two numbers near 1
+are subtracted.
 
 Cost for each number, M multiplications or divisions, A additions or subtractions:
 
@@ -57,7 +61,7 @@ class IdentityMap(Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor) -> torch.Tensor:
-        return inputs.clone()  # what follows may work in place
+        return inputs.clone()  # The next layer may change its inputs in place.
 
     @staticmethod
     @once_differentiable
@@ -115,7 +119,7 @@ class Rectifier(Function):
 
 
 class Step(Function):
-    """y = 1 if x > 0, else 0: the perceptron's activation, through which nothing can be learnt."""
+    """y = 1 if x > 0, else 0: the perceptron's activation, which passes no gradient."""
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor) -> torch.Tensor:
@@ -128,7 +132,7 @@ class Step(Function):
 
 
 class Identity(nn.Identity):
-    """Computed by `IdentityMap`."""
+    """The identity layer of PyTorch, computed by `IdentityMap`."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = IdentityMap.apply(inputs)
@@ -136,7 +140,7 @@ class Identity(nn.Identity):
 
 
 class Sigmoid(nn.Sigmoid):
-    """Computed by `Logistic`."""
+    """The sigmoid layer of PyTorch, computed by `Logistic`."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = Logistic.apply(inputs)
@@ -144,7 +148,7 @@ class Sigmoid(nn.Sigmoid):
 
 
 class Tanh(nn.Tanh):
-    """Computed by `HyperbolicTangent`."""
+    """The tanh layer of PyTorch, computed by `HyperbolicTangent`."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = HyperbolicTangent.apply(inputs)
@@ -152,7 +156,10 @@ class Tanh(nn.Tanh):
 
 
 class ReLU(nn.ReLU):
-    """Computed by `Rectifier`; with `inplace` the inputs become the outputs, as a network may rely on."""
+    """The ReLU layer of PyTorch, computed by `Rectifier`.
+
+    With `inplace` the outputs overwrite the inputs, because a network may rely on that.
+    """
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         outputs: torch.Tensor = Rectifier.apply(inputs)

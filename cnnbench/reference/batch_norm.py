@@ -1,46 +1,51 @@
-"""Batch normalisation: each channel shifted and scaled to mean 0 and variance 1, then to a mean and scale it learns.
+"""Batch normalization: each channel becomes mean 0 and variance 1, then a learned mean and scale.
 
-X (N, C), or (N, C, H, W) with all places of a map counted alike: a channel has M = N or M = N H W numbers x[i]. For
-each channel by itself, with its weight g, its bias b, and a small epsilon that keeps the root away from 0:
+X is (N, C), or (N, C, H, W), where all places of a map count alike. A channel has M = N or
+M = N H W numbers x[i]. Each channel has its own weight g and bias b. The small number epsilon keeps
+the root away from 0:
 
     mean        mu   = 1/M sum of x[i]
     variance    v    = 1/M sum of (x[i] - mu)^2
-    normalised  h[i] = (x[i] - mu) r,    r = 1 / sqrt(v + epsilon)
-    output      y[i] = g h[i] + b                                     Y has the shape of X; g and b are (C)
+    normalized  h[i] = (x[i] - mu) r,    r = 1 / sqrt(v + epsilon)
+    output      y[i] = g h[i] + b                       Y has the shape of X; g and b are (C)
 
-The variance is taken in two passes, first mu, then the squares. In one, as the mean of x^2 less mu^2, it would be a
-small difference of two large numbers wherever mu is large beside sqrt(v), and its digits would be lost.
+The variance takes two passes: first mu, then the squares. The mean of x^2 less mu^2 takes one pass,
+but it is a small difference of two large numbers wherever mu is large beside sqrt(v). Its digits
+would be lost.
 
-In evaluation an output must not depend on what else is in the batch. There mu and v are moving averages, which each
-batch of the training moves part of the way, by the momentum (0.1 as a rule; None is 1/t for batch t, which makes them
-the means of all batches so far):
+In evaluation an output must not depend on the other examples of the batch. There mu and v are
+moving averages. Each training batch moves them by the momentum, which is usually 0.1. None stands
+for 1/t in batch t, so that the averages are the means of all batches so far:
 
     moving mean      <- (1 - momentum) moving mean      + momentum mu
     moving variance  <- (1 - momentum) moving variance  + momentum v M / (M - 1)
 
-v itself is biased: the squares of deviations from the batch's own mean are on average smaller than of those from the
-true one, by the factor (M - 1) / M. What stands for all data is freed of that; what normalises the batch is not, so
-that the variance of h is 1 (but for epsilon). With M = 1 there is nothing to normalise by, which is an error. With
-M = 2, h is +-1 whatever x is, unless epsilon is large beside v: little is left of it.
+v itself is biased. It takes the squares around the mean of the batch, which are on average smaller
+than around the true mean, by the factor (M - 1) / M. The moving variance stands for all data, so it
+is corrected. The variance that normalizes the batch is not, so that the variance of h is 1 (except
+for epsilon). With M = 1 there is nothing to normalize by, which is an error. With M = 2, h is +-1
+for every x unless epsilon is large beside v, so little information is left.
 
 Backward, in training. Let dy[i] be the derivative of the loss with respect to y[i]. By y = g h + b,
 
     db = sum of dy[i]          dg = sum of dy[i] h[i]          dh[i] = g dy[i]
 
-x[i] acts on the loss in three ways: on its own h[i], on all of them through v, and on all of them through mu.
+x[i] acts on the loss in three ways: on its own h[i], on every h[j] through v, and on every h[j]
+through mu.
 
-    dv    = sum of dh[i] (x[i] - mu) (-1/2) (v + epsilon)^(-3/2)       as dr/dv = -1/2 r^3
+    dv    = sum of dh[i] (x[i] - mu) (-1/2) (v + epsilon)^(-3/2)     as dr/dv = -1/2 r^3
           = -1/2 r^2 sum of dh[i] h[i]
-    dmu   = -r sum of dh[i] + dv (-2/M) sum of (x[i] - mu)             the last sum is 0
+    dmu   = -r sum of dh[i] + dv (-2/M) sum of (x[i] - mu)           the last sum is 0
           = -r sum of dh[i]
-    dx[i] = r dh[i] + dv 2/M (x[i] - mu) + dmu 1/M                     with x[i] - mu = h[i] / r:
+    dx[i] = r dh[i] + dv 2/M (x[i] - mu) + dmu 1/M                   with x[i] - mu = h[i] / r:
           = r (dh[i] - 1/M sum of dh[j] - h[i] 1/M sum of dh[j] h[j])
           = g r (dy[i] - db/M - h[i] dg/M)
 
-What is taken off dy is its mean, and its part along h: to shift or to stretch all x together changes nothing. In
-evaluation mu and v are constants, those two terms are missing, and dx[i] = g r dy[i].
+The two subtracted terms are the mean of dy and its part along h: shifting or stretching all x
+together changes nothing. In evaluation mu and v are constants. The two terms are then missing, and
+dx[i] = g r dy[i].
 
-Cost for each of the C M numbers (r and the like are a few for each channel):
+Cost for each of the C M numbers (r and other values of a channel are few and do not count):
 
                     forward                                     backward
     training        3 multiplications, 4 additions              3 multiplications, 4 additions
@@ -54,35 +59,39 @@ from torch import nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "NormaliseByBatch", "NormaliseByMoving"]
+__all__ = ["BatchNorm1d", "BatchNorm2d", "NormalizeByBatch", "NormalizeByMovingAverages"]
 
 Gradients = tuple[torch.Tensor | None, ...]
 
 
-def _axes(tensor: torch.Tensor) -> list[int]:
-    """All dimensions of (N, C, ...) but the channels."""
+def _list_batch_axes(tensor: torch.Tensor) -> list[int]:
+    """Return all dimensions of (N, C, ...) except the channels."""
     return [0, *range(2, tensor.ndim)]
 
 
-def _per_channel(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """One value for each channel, (C), as (1, C, 1, 1) or as many dimensions as `like` has."""
+def _broadcast_channels(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return one value per channel, (C), as (1, C, 1, ...) with as many dimensions as `like`."""
     return values.view(1, -1, *[1] * (like.ndim - 2))
 
 
-def _scaled(
-    normalised: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
+def _scale_and_shift(
+    normalized: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    """y = g h + b; without a weight g is 1, without a bias b is 0."""
-    outputs = (
-        normalised.clone() if weight is None else normalised * _per_channel(weight, normalised)
-    )
-    return outputs if bias is None else outputs + _per_channel(bias, outputs)
+    """Return y = g h + b. Without a weight g is 1; without a bias b is 0."""
+    if weight is None:
+        outputs = normalized.clone()  # The next layer may change its inputs in place.
+    else:
+        outputs = normalized * _broadcast_channels(weight, normalized)
+    return outputs if bias is None else outputs + _broadcast_channels(bias, outputs)
 
 
-class NormaliseByBatch(Function):
-    """inputs (N, C, ...), weight (C) and bias (C) or None, epsilon to outputs (N, C, ...), mean (C), variance (C).
+class NormalizeByBatch(Function):
+    """Batch normalization in training.
 
-    The mean and the variance, the biased one, are for the moving averages: no gradient comes back through them.
+    inputs (N, C, ...), weight (C) and bias (C) or None, epsilon
+    -> outputs (N, C, ...), mean (C), biased variance (C)
+
+    The mean and the variance are for the moving averages. No gradient flows through them.
     """
 
     @staticmethod
@@ -93,30 +102,29 @@ class NormaliseByBatch(Function):
         bias: torch.Tensor | None,
         epsilon: float,
     ) -> tuple[torch.Tensor, ...]:
-        mean = inputs.mean(dim=_axes(inputs))
-        deviations = inputs - _per_channel(mean, inputs)
-        variance = (deviations * deviations).mean(dim=_axes(inputs))
+        mean = inputs.mean(dim=_list_batch_axes(inputs))
+        deviations = inputs - _broadcast_channels(mean, inputs)
+        variance = (deviations * deviations).mean(dim=_list_batch_axes(inputs))
         r = 1 / torch.sqrt(variance + epsilon)
-        normalised = deviations * _per_channel(r, inputs)
-        ctx.save_for_backward(normalised, r, weight)
+        normalized = deviations * _broadcast_channels(r, inputs)
+        ctx.save_for_backward(normalized, r, weight)
         ctx.mark_non_differentiable(mean, variance)
-        return _scaled(normalised, weight, bias), mean, variance
+        return _scale_and_shift(normalized, weight, bias), mean, variance
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor, *_: torch.Tensor) -> Gradients:
-        normalised, r, weight = ctx.saved_tensors
+        normalized, r, weight = ctx.saved_tensors
         wanted_inputs, wanted_weight, wanted_bias, _epsilon = ctx.needs_input_grad
-        grad_bias = grad.sum(dim=_axes(grad))
-        grad_weight = (grad * normalised).sum(dim=_axes(grad))
+        grad_bias = grad.sum(dim=_list_batch_axes(grad))
+        grad_weight = (grad * normalized).sum(dim=_list_batch_axes(grad))
         grad_inputs = None
         if wanted_inputs:
             numbers = grad.numel() // len(r)
-            along = normalised * _per_channel(grad_weight / numbers, grad)
+            along = normalized * _broadcast_channels(grad_weight / numbers, grad)
             scale = r if weight is None else weight * r
-            grad_inputs = (grad - _per_channel(grad_bias / numbers, grad) - along) * _per_channel(
-                scale, grad
-            )
+            centered = grad - _broadcast_channels(grad_bias / numbers, grad)
+            grad_inputs = (centered - along) * _broadcast_channels(scale, grad)
         return (
             grad_inputs,
             grad_weight if wanted_weight else None,
@@ -125,8 +133,12 @@ class NormaliseByBatch(Function):
         )
 
 
-class NormaliseByMoving(Function):
-    """inputs (N, C, ...), moving mean and variance (C), weight (C) and bias (C) or None, epsilon to outputs."""
+class NormalizeByMovingAverages(Function):
+    """Batch normalization in evaluation.
+
+    inputs (N, C, ...), moving mean (C) and variance (C), weight (C) and bias (C) or None, epsilon
+    -> outputs (N, C, ...)
+    """
 
     @staticmethod
     def forward(
@@ -139,32 +151,36 @@ class NormaliseByMoving(Function):
         epsilon: float,
     ) -> torch.Tensor:
         r = 1 / torch.sqrt(variance + epsilon)
-        normalised = (inputs - _per_channel(mean, inputs)) * _per_channel(r, inputs)
-        ctx.save_for_backward(normalised, r, weight)
-        return _scaled(normalised, weight, bias)
+        normalized = (inputs - _broadcast_channels(mean, inputs)) * _broadcast_channels(r, inputs)
+        ctx.save_for_backward(normalized, r, weight)
+        return _scale_and_shift(normalized, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> Gradients:
-        normalised, r, weight = ctx.saved_tensors
+        normalized, r, weight = ctx.saved_tensors
         wanted_inputs, _mean, _variance, wanted_weight, wanted_bias, _epsilon = ctx.needs_input_grad
-        scale = r if weight is None else weight * r
-        return (
-            grad * _per_channel(scale, grad) if wanted_inputs else None,
-            None,
-            None,
-            (grad * normalised).sum(dim=_axes(grad)) if wanted_weight else None,
-            grad.sum(dim=_axes(grad)) if wanted_bias else None,
-            None,
-        )
+        grad_inputs = grad_weight = grad_bias = None
+        if wanted_inputs:
+            scale = r if weight is None else weight * r
+            grad_inputs = grad * _broadcast_channels(scale, grad)
+        if wanted_weight:
+            grad_weight = (grad * normalized).sum(dim=_list_batch_axes(grad))
+        if wanted_bias:
+            grad_bias = grad.sum(dim=_list_batch_axes(grad))
+        return grad_inputs, None, None, grad_weight, grad_bias, None
 
 
-def _outputs(layer: nn.BatchNorm1d | nn.BatchNorm2d, inputs: torch.Tensor) -> torch.Tensor:
-    """What a layer computes; in training its moving averages are moved, in place."""
+def _normalize(layer: nn.BatchNorm1d | nn.BatchNorm2d, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the outputs of a layer. In training, update its moving averages in place.
+
+    Raises:
+        ValueError: training with one value per channel, or inputs with the wrong number of axes.
+    """
     layer._check_input_dim(inputs)
     outputs: torch.Tensor
     if not layer.training and layer.running_mean is not None:
-        outputs = NormaliseByMoving.apply(
+        outputs = NormalizeByMovingAverages.apply(
             inputs, layer.running_mean, layer.running_var, layer.weight, layer.bias, layer.eps
         )
         return outputs
@@ -173,16 +189,16 @@ def _outputs(layer: nn.BatchNorm1d | nn.BatchNorm2d, inputs: torch.Tensor) -> to
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size {inputs.size()}"
         )
-    outputs, mean, variance = NormaliseByBatch.apply(inputs, layer.weight, layer.bias, layer.eps)
+    outputs, mean, variance = NormalizeByBatch.apply(inputs, layer.weight, layer.bias, layer.eps)
     if layer.track_running_stats:
-        _move(layer, mean, variance * (numbers / (numbers - 1)))
+        _update_moving_averages(layer, mean, variance * (numbers / (numbers - 1)))
     return outputs
 
 
-def _move(
+def _update_moving_averages(
     layer: nn.BatchNorm1d | nn.BatchNorm2d, mean: torch.Tensor, variance: torch.Tensor
 ) -> None:
-    """Moves the averages of a layer towards the mean (C) and the unbiased variance (C) of a batch."""
+    """Move the averages of a layer towards the mean (C) and unbiased variance (C) of a batch."""
     assert layer.running_mean is not None
     assert layer.running_var is not None
     assert layer.num_batches_tracked is not None
@@ -195,14 +211,14 @@ def _move(
 
 
 class BatchNorm1d(nn.BatchNorm1d):
-    """The layer of (N, C), with its parameters and moving averages, computed by the operations above."""
+    """The layer of PyTorch for (N, C), with the same parameters and moving averages."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return _outputs(self, inputs)
+        return _normalize(self, inputs)
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Likewise of (N, C, H, W)."""
+    """The layer of PyTorch for (N, C, H, W), with the same parameters and moving averages."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return _outputs(self, inputs)
+        return _normalize(self, inputs)

@@ -1,7 +1,9 @@
-"""What is computed by hand, against torch: outputs, gradients, and numerical derivatives that trust neither.
+"""The reference implementation compared with torch and with numerical derivatives.
 
-Each layer is given the same random inputs in both forms, so that a mistake shows where it is made; the network as a
-whole shows that its layers fit together. Everything is in float64.
+Three things are compared: the outputs, the gradients, and numerical derivatives that depend on
+neither implementation. Each layer gets the same random inputs in both forms, so that a mistake
+shows in the layer that makes it. The whole network shows that its layers fit together. Everything
+is in float64.
 """
 
 import copy
@@ -15,13 +17,14 @@ from torch.func import functional_call
 from cnnbench.reference.differentiation import numerical_gradient
 from cnnbench.reference.swap import use_reference
 
-__all__ = ["Differences", "compare", "compare_layer", "compare_network", "shapes_seen"]
+__all__ = ["Differences", "compare", "compare_layer", "compare_network", "record_input_shapes"]
 
-ENTRIES = 4  # of each tensor, whose derivatives are taken numerically: two calls for each
-MOST_TENSORS = 8  # of a network, likewise
-STEP = 1e-7  # of a network: the smaller, the fewer kinks of its ReLUs are crossed
-LEAST = 1e-3  # of the largest gradient of all: what others are compared with at the least
-TINY = 1e-300
+# A numerical derivative takes two calls of the operation, so only some are computed.
+MAX_ENTRIES = 4  # of each tensor
+MAX_TENSORS = 8  # of a network
+NETWORK_STEP = 1e-7  # A smaller step crosses fewer kinks of the ReLUs of a network.
+MIN_SCALE = 1e-3  # Lower limit of the scale of a gradient, as a share of the largest gradient.
+TINY = 1e-300  # keeps divisors away from 0
 SEED = 0
 
 Operation = Callable[..., torch.Tensor]
@@ -29,9 +32,12 @@ Operation = Callable[..., torch.Tensor]
 
 @dataclass(frozen=True)
 class Differences:
-    """The largest differences, each as a share of the largest number of what is compared.
+    """The largest differences, each as a share of the largest number in the compared tensor.
 
-    Those by hand are compared with torch's outputs, with autograd's gradients, and with numerical derivatives.
+    Attributes:
+        outputs: from the outputs of torch.
+        gradients: from the gradients of autograd.
+        numerical: from numerical derivatives.
     """
 
     outputs: float
@@ -40,71 +46,77 @@ class Differences:
 
 
 def compare(
-    by_hand: Operation,
+    reference: Operation,
     library: Operation,
     *tensors: torch.Tensor,
-    most: int | None = None,
+    max_tensors: int | None = None,
     h: float | None = None,
 ) -> Differences:
-    """Two forms of an operation on the same float64 tensors, with the gradients of a random mixture of its outputs.
+    """Compare two forms of an operation on the same float64 tensors.
 
-    The numerical derivatives are those of no more than `most` of the tensors, by steps of `h`.
+    The gradients are those of a sum of the outputs with random weights.
+
+    Args:
+        reference: the operation of the reference implementation.
+        library: the same operation of torch.
+        tensors: the inputs of both; they are not changed.
+        max_tensors: compute numerical derivatives by at most so many tensors (None: by all).
+        h: step of the numerical derivatives (None: chosen for each number).
     """
-    ours, theirs = ([each.detach().clone().requires_grad_() for each in tensors] for _ in range(2))
-    outputs, expected = _seeded(by_hand, *ours), _seeded(library, *theirs)
-    mixture = torch.randn_like(expected)
-    gradients, autograds = (
-        torch.autograd.grad(
-            out, given, mixture, materialize_grads=True
-        )  # of a weight that is not used: zeros
-        for out, given in ((outputs, ours), (expected, theirs))
-    )
-    # A gradient that is next to nothing beside the others, as of a bias before batch normalisation, is rounding.
-    floor = max(LEAST * max(map(_largest, autograds)), TINY)
-    scales = [max(_largest(each), floor) for each in autograds]
+    outputs, reference_inputs = _run_on_leaves(reference, tensors)
+    expected, library_inputs = _run_on_leaves(library, tensors)
+    weights = torch.randn_like(expected)
+    # materialize_grads gives zeros to a weight that the operation does not use.
+    gradients = torch.autograd.grad(outputs, reference_inputs, weights, materialize_grads=True)
+    autograds = torch.autograd.grad(expected, library_inputs, weights, materialize_grads=True)
+    # A gradient that is tiny beside the others is rounding: that of a bias before batch
+    # normalization, for example. It is compared at the scale of the others.
+    floor = max(MIN_SCALE * max(map(_max_abs, autograds)), TINY)
+    scales = [max(_max_abs(gradient), floor) for gradient in autograds]
 
-    def numerically(index: int) -> float:
-        """How far some entries of a gradient are from what small steps of the tensor say."""
+    def compare_numerically(index: int) -> float:
+        """Return the largest difference of some entries of a gradient from numerical ones."""
 
-        def mixed(tensor: torch.Tensor) -> torch.Tensor:
-            return (
-                _seeded(by_hand, *tensors[:index], tensor, *tensors[index + 1 :]) * mixture
-            ).sum()
+        def weighted_sum(tensor: torch.Tensor) -> torch.Tensor:
+            outputs = _run_seeded(reference, *tensors[:index], tensor, *tensors[index + 1 :])
+            return (outputs * weights).sum()
 
         gradient = gradients[index]
-        entries = torch.randperm(gradient.numel())[:ENTRIES].tolist()
-        estimates = numerical_gradient(mixed, tensors[index].detach().clone(), entries, h)
-        return _largest(estimates - gradient.flatten()[entries]) / scales[index]
+        entries = torch.randperm(gradient.numel())[:MAX_ENTRIES].tolist()
+        estimates = numerical_gradient(weighted_sum, tensors[index].detach().clone(), entries, h)
+        return _max_abs(estimates - gradient.flatten()[entries]) / scales[index]
 
-    every = -(-len(tensors) // most) if most else 1
+    stride = -(-len(tensors) // max_tensors) if max_tensors else 1
     with torch.no_grad():
-        numerical = max(numerically(index) for index in range(0, len(tensors), every))
+        numerical = max(compare_numerically(index) for index in range(0, len(tensors), stride))
     differences = [
-        _largest(a - b) / scale for a, b, scale in zip(gradients, autograds, scales, strict=True)
+        _max_abs(gradient - autograd) / scale
+        for gradient, autograd, scale in zip(gradients, autograds, scales, strict=True)
     ]
-    return Differences(
-        _largest(outputs - expected) / max(_largest(expected), TINY), max(differences), numerical
-    )
+    return Differences(_compare_outputs(outputs, expected), max(differences), numerical)
 
 
-def shapes_seen(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Size]:
-    """The shape of what each innermost layer is given first, by its name, in the order of the calls."""
+def record_input_shapes(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Size]:
+    """Return the shape of the first input of each innermost layer, by name, in the order of calls.
+
+    Args:
+        network: the network to call once, without gradients.
+        images: its inputs (N, C, H, W).
+    """
     shapes: dict[str, torch.Size] = {}
 
     def record(name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
-        def see(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        def hook(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             if inputs and isinstance(inputs[0], torch.Tensor):
                 shapes.setdefault(name, inputs[0].shape)
 
-        return see
+        return hook
 
-    innermost = [
-        (name, layer)
-        for name, layer in network.named_modules()
-        if not list(layer.children())
-        and not isinstance(layer, nn.Sequential)  # one with nothing in it
-    ]
-    hooks = [layer.register_forward_pre_hook(record(name)) for name, layer in innermost]
+    hooks = []
+    for name, layer in network.named_modules():
+        # An nn.Sequential without children is an empty container, not a layer.
+        if not (list(layer.children()) or isinstance(layer, nn.Sequential)):
+            hooks.append(layer.register_forward_pre_hook(record(name)))
     with torch.no_grad():
         network(images)
     for hook in hooks:
@@ -113,76 +125,98 @@ def shapes_seen(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Siz
 
 
 def compare_layer(layer: nn.Module, shape: Sequence[int], device: torch.device) -> Differences:
-    """A layer of a network, in float64, and its twin, on random inputs of `shape`.
+    """Compare a float64 layer with its twin on random inputs of `shape`.
 
-    One that remembers something, such as moving averages, is compared in that and in evaluation too.
+    If the layer has buffers, such as moving averages, they are compared after one step of training,
+    and the layer is also compared in evaluation.
     """
-    by_hand, library = copy.deepcopy(layer).train(), copy.deepcopy(layer).train()
-    use_reference(by_hand)
+    reference, library = copy.deepcopy(layer).train(), copy.deepcopy(layer).train()
+    use_reference(reference)
     parameters = dict(layer.named_parameters())
     inputs = torch.randn(*shape, dtype=torch.float64, device=device)
     with torch.no_grad():
-        _seeded(by_hand, inputs), _seeded(library, inputs)
-    remembered = [
-        _largest(a - b) / max(_largest(b), TINY)
-        for a, b in zip(by_hand.buffers(), library.buffers(), strict=True)
+        _run_seeded(reference, inputs)
+        _run_seeded(library, inputs)
+    outputs = [
+        _compare_outputs(buffer, library_buffer)
+        for buffer, library_buffer in zip(reference.buffers(), library.buffers(), strict=True)
     ]
+    modes = (True, False) if outputs else (True,)
     found = []
-    for training in (True, False) if remembered else (True,):
-        ours, theirs = (
-            _of(copy.deepcopy(each).train(training), parameters) for each in (by_hand, library)
-        )
-        found.append(compare(ours, theirs, inputs, *parameters.values()))
+    for training in modes:
+        operation = _to_operation(copy.deepcopy(reference).train(training), parameters)
+        expected = _to_operation(copy.deepcopy(library).train(training), parameters)
+        found.append(compare(operation, expected, inputs, *parameters.values()))
+    outputs += [differences.outputs for differences in found]
     return Differences(
-        max([*remembered, *(each.outputs for each in found)]),
-        max(each.gradients for each in found),
-        max(each.numerical for each in found),
+        max(outputs),
+        max(differences.gradients for differences in found),
+        max(differences.numerical for differences in found),
     )
 
 
 def compare_network(network: nn.Module, images: torch.Tensor) -> tuple[Differences, Differences]:
-    """A network, in float64, and what it is by hand, on images (N, C, H, W): by its logits and all of its weights.
+    """Compare a float64 network with its reference implementation on images (N, C, H, W).
 
-    And the network and itself, where its images are rounded another way: what a difference of the first is worth. Batch
-    normalisation of few numbers makes rounding large, and in a deep network a step may cross the kink of a ReLU.
+    The gradients are those of the logits with respect to the images and all weights.
+
+    Returns:
+        The differences of the reference implementation from the network, and the differences of the
+        network from itself when the images are rounded another way. The second show how far
+        rounding can go: batch normalization of few numbers makes rounding large, and in a deep
+        network a step may cross the kink of a ReLU.
     """
-    reference = copy.deepcopy(network)
-    use_reference(reference)
+    reference_network = copy.deepcopy(network)
+    use_reference(reference_network)
     parameters = dict(network.named_parameters())
-    ours, library, tensors = (
-        _of(reference, parameters),
-        _of(network, parameters),
-        (images, *parameters.values()),
-    )
+    library = _to_operation(network, parameters)
 
     def rounded(inputs: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
         return library(inputs * (1 + torch.finfo(inputs.dtype).eps), *values)
 
-    by_hand, itself = (
-        compare(each, library, *tensors, most=MOST_TENSORS, h=STEP) for each in (ours, rounded)
+    tensors = images, *parameters.values()
+    differences, rounding = (
+        compare(operation, library, *tensors, max_tensors=MAX_TENSORS, h=NETWORK_STEP)
+        for operation in (_to_operation(reference_network, parameters), rounded)
     )
-    return by_hand, itself
+    return differences, rounding
 
 
-def _of(network: nn.Module, parameters: dict[str, nn.Parameter]) -> Operation:
-    """The network as a function of its inputs and of its parameters."""
+def _to_operation(network: nn.Module, parameters: dict[str, nn.Parameter]) -> Operation:
+    """Return the network as a function of its inputs and its parameters."""
 
     def operation(inputs: torch.Tensor, *values: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor | tuple[torch.Tensor, ...]
         outputs = functional_call(network, dict(zip(parameters, values, strict=True)), (inputs,))
-        return (
-            torch.cat(outputs, dim=1) if isinstance(outputs, tuple) else outputs
-        )  # those of auxiliary classifiers
+        if isinstance(outputs, tuple):  # The network has auxiliary classifiers.
+            return torch.cat(outputs, dim=1)
+        return outputs
 
     return operation
 
 
-def _seeded(operation: Operation, *tensors: torch.Tensor) -> torch.Tensor:
-    """The outputs of an operation that draws the same random numbers, such as those of dropout, each time."""
+def _run_on_leaves(
+    operation: Operation, tensors: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Return the outputs of an operation on copies of `tensors`, and the copies: leaf tensors."""
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+    return _run_seeded(operation, *leaves), leaves
+
+
+def _run_seeded(operation: Operation, *tensors: torch.Tensor) -> torch.Tensor:
+    """Return the outputs of an operation, with the same random numbers in each call.
+
+    Dropout draws the same mask in both forms, for example.
+    """
     with torch.random.fork_rng([tensors[0].device] if tensors[0].is_cuda else []):
         torch.manual_seed(SEED)
         inputs, *others = tensors
-        return operation(inputs.clone(), *others)  # which an operation in place may change
+        return operation(inputs.clone(), *others)  # An operation in place may change its inputs.
 
 
-def _largest(tensor: torch.Tensor) -> float:
+def _compare_outputs(outputs: torch.Tensor, expected: torch.Tensor) -> float:
+    return _max_abs(outputs - expected) / max(_max_abs(expected), TINY)
+
+
+def _max_abs(tensor: torch.Tensor) -> float:
     return tensor.abs().max().item()

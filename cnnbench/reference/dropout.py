@@ -1,24 +1,25 @@
 """Dropout: in training, each number is dropped with probability p; in evaluation, none is.
 
-    Y = X * mask           each number of the mask by itself: 0 with probability p, else 1 / (1 - p)
+    Y = X * mask       each number of the mask by itself: 0 with probability p, else 1 / (1 - p)
 
-X, Y and the mask have any one shape. A network that may lose any of its units at any step cannot rely on a few of
-them working together.
+X, Y and the mask have the same shape, which is any. A network that may lose any of its units at any
+step cannot rely on a few of them working together.
 
-Why 1 / (1 - p). The layer after this one sums over its inputs. Were those that are kept passed on unchanged, each
-would be (1 - p) x on average in training, but x in evaluation: the sums would be larger there by the factor
-1 / (1 - p) than those the layer has learnt from. Divided by the probability to be kept, the average is the same:
+Why 1 / (1 - p). The next layer sums over its inputs. If the kept inputs were passed on unchanged,
+each would be (1 - p) x on average in training, but x in evaluation. In evaluation the sums would be
+larger by the factor 1 / (1 - p) than those the layer has learned from. Division by the probability
+to be kept makes the averages equal:
 
     E[y] = p 0 + (1 - p) x / (1 - p) = x
 
-and evaluation has nothing to do: Y = X. This is called inverted dropout; the original (Srivastava and others, 2014)
-divides nothing in training and multiplies the weights of the layer after by 1 - p in evaluation. For p = 1 all are
-dropped, and Y = 0.
+and evaluation has nothing to do: Y = X. This is called inverted dropout. The original (Srivastava
+et al. 2014) divides nothing in training and multiplies the weights of the next layer by 1 - p in
+evaluation. For p = 1 all numbers are dropped, and Y = 0.
 
-Backward. The mask is a constant: dX = dY * mask. What was dropped gets no gradient.
+Backward. The mask is a constant: dX = dY * mask. Dropped numbers get no gradient.
 
-Cost for each number: forward a random number and 1 multiplication, and 1 division for the mask; backward
-1 multiplication. In evaluation, nothing.
+Cost for each number: forward a random number and 1 multiplication, and 1 division for the mask;
+backward 1 multiplication. In evaluation, nothing.
 """
 
 from typing import Any
@@ -32,9 +33,10 @@ __all__ = ["Dropout", "InvertedDropout"]
 
 
 class InvertedDropout(Function):
-    """inputs of any shape, and p in [0, 1], to outputs of the same shape.
+    """Dropout in training: inputs of any shape, p in [0, 1] -> outputs of the same shape.
 
-    On the CPU the mask is the one that torch draws from the same seed. With p = 0 or 1 nothing is drawn.
+    On the CPU the mask is the one that torch draws from the same seed. With p = 0 or 1 no random
+    numbers are drawn.
     """
 
     @staticmethod
@@ -53,7 +55,10 @@ class InvertedDropout(Function):
 
 
 class Dropout(nn.Dropout):
-    """In training computed by `InvertedDropout`; with `inplace` the inputs become the outputs."""
+    """The layer of PyTorch, computed by `InvertedDropout` in training.
+
+    With `inplace` the outputs overwrite the inputs.
+    """
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         if not self.training:

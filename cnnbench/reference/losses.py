@@ -1,20 +1,25 @@
-"""The losses of a classifier: logits X (N, K) of N examples and K classes, and targets T, to one number, the mean loss.
+"""The losses of a classifier: logits X (N, K) and targets T to one number, the mean loss.
 
-T (N, K) holds the probability of each class, float, all at least 0 and 1 in sum, or else (N) the labels, int64, which
-stand for one-hot probabilities: 1 for the class, 0 for all others. Targets are given: no gradient goes to them.
+There are N examples and K classes. T (N, K), float, holds the probability of each class; the
+probabilities are at least 0 and sum to 1. Or T (N), int64, holds the labels, which stand for
+one-hot probabilities: 1 for the class, 0 for all others. Targets are constants and get no gradient.
 
-    softmax                     P[k] = e^X[k] / S,  S = sum of e^X[j] over j        (N, K), each row by itself
-    log-softmax                 L[k] = log P[k] = X[k] - log S                      (N, K)
-    negative log-likelihood     l = -1/N sum of T[n, k] L[n, k] over n and k        of labels: -1/N sum of L[n, label n]
-    cross-entropy               the same, of the log-softmax of X, in one step
-    mean squared error          l = 1/(N K) sum of (Y[n, k] - T[n, k])^2            of any Y (N, K); here Y = softmax(X)
+    softmax                  P[k] = e^X[k] / S,  S = sum of e^X[j] over j    (N, K), row by row
+    log-softmax              L[k] = log P[k] = X[k] - log S                  (N, K)
+    negative log-likelihood  l = -1/N sum of T[n, k] L[n, k] over n and k
+                             for labels: -1/N sum of L[n, label n]
+    cross-entropy            the same, of the log-softmax of X, in one step
+    mean squared error       l = 1/(N K) sum of (Y[n, k] - T[n, k])^2
+                             of any Y (N, K); here Y = softmax(X)
 
-Label smoothing s takes the targets for (1 - s) T + s/K: a share s of each is spread evenly over all classes.
+Label smoothing s replaces the targets by (1 - s) T + s/K: a share s of each is spread evenly over
+all classes.
 
-No overflow. e^1000 is too large a number, but numerator and denominator of P may both be divided by e^m: with the
-largest logit of the row as m, P[k] = e^(X[k] - m) / sum of e^(X[j] - m), where no exponent is above 0 and the sum at
-least 1. Likewise log S = m + log sum of e^(X[j] - m), called log-sum-exp. The log-softmax is not taken as the
-logarithm of the softmax: a P that rounds to 0 would make it -infinity, where X[k] - log S is an ordinary number.
+No overflow. e^1000 is too large a number, but numerator and denominator of P may both be divided by
+e^m. Let m be the largest logit of the row. Then P[k] = e^(X[k] - m) / sum of e^(X[j] - m), where no
+exponent is above 0 and the sum is at least 1. In the same way log S = m + log sum of e^(X[j] - m),
+called log-sum-exp. The log-softmax is not computed as the logarithm of the softmax. A P that rounds
+to 0 would make it -infinity, where X[k] - log S is an ordinary number.
 
 Backward. Let dP, dL, dY be the derivatives of the loss with respect to each number of P, L, Y.
 
@@ -23,19 +28,19 @@ Backward. Let dP, dL, dY be the derivatives of the loss with respect to each num
     log-softmax     dL[j]/dX[k] = [j = k] - P[k], as d log S / dX[k] = P[k]; hence
                     dX[k] = dL[k] - P[k] sum of dL[j] over j
     likelihood      dL[n, k] = -T[n, k] / N
-    cross-entropy   the last into the one before, where T sums to 1:
-                    dX[n, k] = (P[n, k] - T[n, k]) / N            what the network says, less what is so
+    cross-entropy   the likelihood through the log-softmax, where T sums to 1:
+                    dX[n, k] = (P[n, k] - T[n, k]) / N      predicted less true probability
     squared error   dY[n, k] = 2 (Y[n, k] - T[n, k]) / (N K)
 
-Cost for each of the N K numbers, M multiplications or divisions, A additions or subtractions; besides, each example
-takes a logarithm in log-softmax, and the K - 1 comparisons that find m:
+Cost for each of the N K numbers, M multiplications or divisions, A additions or subtractions. Each
+example also takes a logarithm in log-softmax, and the K - 1 comparisons that find m:
 
-                                forward                                         backward
-    softmax                     1 exponential, 1 M, 2 A                         2 M, 2 A
-    log-softmax                 1 exponential, 3 A                              1 exponential, 1 M, 2 A
-    negative log-likelihood     1 M, 1 A                                        1 M
-    cross-entropy               1 exponential, 1 M, 4 A                         1 exponential, 1 M, 1 A
-    mean squared error          1 M, 2 A                                        1 M
+                                forward                         backward
+    softmax                     1 exponential, 1 M, 2 A         2 M, 2 A
+    log-softmax                 1 exponential, 3 A              1 exponential, 1 M, 2 A
+    negative log-likelihood     1 M, 1 A                        1 M
+    cross-entropy               1 exponential, 1 M, 4 A         1 exponential, 1 M, 1 A
+    mean squared error          1 M, 2 A                        1 M
 """
 
 from typing import Any
@@ -52,29 +57,29 @@ __all__ = [
 Gradients = tuple[torch.Tensor | None, ...]
 
 
-def _below_largest(logits: torch.Tensor) -> torch.Tensor:
-    """X - m, the logits (N, K) less the largest of their row, which has the same softmax."""
+def _subtract_max(logits: torch.Tensor) -> torch.Tensor:
+    """Return the logits (N, K) less the largest of their row; the softmax is the same."""
     return logits - logits.amax(dim=1, keepdim=True)
 
 
 def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
-    below = _below_largest(logits)
-    return below - below.exp().sum(dim=1, keepdim=True).log()
+    shifted = _subtract_max(logits)
+    return shifted - shifted.exp().sum(dim=1, keepdim=True).log()
 
 
-def _probabilities(targets: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """T (N, K), with the shape and the type of `like`, from labels or probabilities."""
+def _to_probabilities(targets: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Return targets (N, K) with the shape and dtype of `like`, from labels or probabilities."""
     if targets.is_floating_point():
         return targets.to(like.dtype)
     return torch.zeros_like(like).scatter_(1, targets[:, None], 1.0)
 
 
 class Softmax(Function):
-    """logits (N, K) to probabilities (N, K)."""
+    """The softmax: logits (N, K) -> probabilities (N, K)."""
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor) -> torch.Tensor:
-        exponentials = _below_largest(logits).exp()
+        exponentials = _subtract_max(logits).exp()
         probabilities = exponentials / exponentials.sum(dim=1, keepdim=True)
         ctx.save_for_backward(probabilities)
         return probabilities
@@ -87,7 +92,7 @@ class Softmax(Function):
 
 
 class LogSoftmax(Function):
-    """logits (N, K) to the logarithms (N, K) of the probabilities."""
+    """The log-softmax: logits (N, K) -> logarithms of the probabilities (N, K)."""
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor) -> torch.Tensor:
@@ -103,11 +108,11 @@ class LogSoftmax(Function):
 
 
 class NegativeLogLikelihood(Function):
-    """log-probabilities (N, K) and targets to the mean over the examples."""
+    """The negative log-likelihood: log-probabilities (N, K), targets -> mean over the examples."""
 
     @staticmethod
     def forward(ctx: Any, log_probabilities: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        targets = _probabilities(targets, like=log_probabilities)
+        targets = _to_probabilities(targets, like=log_probabilities)
         ctx.save_for_backward(targets)
         return -(targets * log_probabilities).sum() / len(targets)
 
@@ -119,14 +124,14 @@ class NegativeLogLikelihood(Function):
 
 
 class CrossEntropy(Function):
-    """logits (N, K), targets and the share of label smoothing to the mean over the examples."""
+    """The cross-entropy: logits (N, K), targets, share of label smoothing -> mean over examples."""
 
     @staticmethod
     def forward(
         ctx: Any, logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float
     ) -> torch.Tensor:
         log_probabilities = _log_softmax(logits)
-        targets = _probabilities(targets, like=logits)
+        targets = _to_probabilities(targets, like=logits)
         if label_smoothing > 0:
             targets = (1 - label_smoothing) * targets + label_smoothing / logits.shape[1]
         ctx.save_for_backward(log_probabilities, targets)
@@ -140,11 +145,11 @@ class CrossEntropy(Function):
 
 
 class MeanSquaredError(Function):
-    """outputs (N, K) and targets to the mean over all N K numbers."""
+    """The squared error: outputs (N, K), targets -> mean over all N K numbers."""
 
     @staticmethod
     def forward(ctx: Any, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        errors = outputs - _probabilities(targets, like=outputs)
+        errors = outputs - _to_probabilities(targets, like=outputs)
         ctx.save_for_backward(errors)
         return (errors * errors).sum() / errors.numel()
 
@@ -158,18 +163,27 @@ class MeanSquaredError(Function):
 def cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """The mean cross-entropy of the softmax of logits (N, K), with the targets smoothed."""
+    """Return the mean cross-entropy of the softmax of logits (N, K), with label smoothing.
+
+    Targets are labels (N) or probabilities (N, K).
+    """
     loss: torch.Tensor = CrossEntropy.apply(logits, targets, label_smoothing)
     return loss
 
 
 def nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Log-softmax, then the negative log-likelihood: cross-entropy in two steps."""
+    """Return the mean negative log-likelihood of the log-softmax of logits (N, K).
+
+    This is the cross-entropy in two steps. Targets are labels (N) or probabilities (N, K).
+    """
     loss: torch.Tensor = NegativeLogLikelihood.apply(LogSoftmax.apply(logits), targets)
     return loss
 
 
 def mse(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Softmax, then its mean squared error, over all N K numbers."""
+    """Return the mean squared error of the softmax of logits (N, K), over all N K numbers.
+
+    Targets are labels (N) or probabilities (N, K).
+    """
     loss: torch.Tensor = MeanSquaredError.apply(Softmax.apply(logits), targets)
     return loss

@@ -1,21 +1,24 @@
-"""The nodes of a computation graph without weights: sum, product, concatenation, another shape; and branches.
+"""The nodes of a computation graph without weights: sum, product, concatenation, reshape; branches.
 
-Forward, a node computes z of its inputs x and y. Backward it is given dz, the derivative of the loss with respect to z.
-By the chain rule it hands to each input dz times the derivative of z with respect to that input:
+Forward, a node computes z from its inputs x and y. Backward it receives dz, the derivative of the
+loss with respect to z. By the chain rule it passes to each input dz times the derivative of z with
+respect to that input:
 
-    sum             z = x + y           dx = dz         dy = dz         a shortcut: gradients pass unchanged
-    product         z = x y             dx = dz y       dy = dz x       a gate: each is scaled by the other
-    concatenation   z = (x, y)          dx, dy: their parts of dz       an Inception or a dense block
-    another shape   z = x, rearranged   dx = dz, arranged as x          from maps to a row of features
+    sum             z = x + y           dx = dz         dy = dz     a shortcut passes gradients on
+    product         z = x y             dx = dz y       dy = dz x   a gate scales one by the other
+    concatenation   z = (x, y)          dx, dy: their parts of dz   an Inception or dense block
+    reshape         z = x, rearranged   dx = dz, arranged as x      from maps to a row of features
 
-A branch. If one value goes to several nodes, a change of it reaches the loss on all of these ways, so its gradient is
-the sum of what they hand back. For z = x x, a product of x with itself, that is dx = dz x + dz x = 2 x dz.
+A branch. If one value goes to several nodes, a change of it reaches the loss through all of them.
+Its gradient is the sum of the gradients that these nodes pass back. For z = x x, a product of x
+with itself, that is dx = dz x + dz x = 2 x dz.
 
-Shapes may differ as in tensor arithmetic: where x has one number along an axis on which y has many, it is used for all
-of them, for instance a scale (N, C, 1, 1) of maps (N, C, H, W). That is a branch too: dx is the sum along the axis.
+Shapes may differ as in tensor arithmetic. Where x has one number along an axis and y has many, the
+number is used for all of them, for instance a scale (N, C, 1, 1) of maps (N, C, H, W). That is a
+branch too: dx is the sum along the axis.
 
-Cost for D numbers of z: a sum takes D additions forward; a product D multiplications forward, and D backward for each
-input; the others compute nothing.
+Cost for D numbers of z: a sum takes D additions forward; a product takes D multiplications forward,
+and D backward for each input. The others compute nothing.
 """
 
 import math
@@ -26,14 +29,11 @@ from torch import nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-__all__ = [
-    *("Add", "Concatenate", "Multiply", "Reshape"),
-    *("Flatten",),
-]
+__all__ = ["Add", "Concatenate", "Flatten", "Multiply", "Reshape"]
 
 
 class Add(Function):
-    """x and y to x + y."""
+    """The sum: x, y -> x + y."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -45,13 +45,13 @@ class Add(Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         wanted_x, wanted_y = ctx.needs_input_grad
         shape_x, shape_y = ctx.shapes
-        return grad.sum_to_size(shape_x) if wanted_x else None, grad.sum_to_size(
-            shape_y
-        ) if wanted_y else None
+        grad_x = grad.sum_to_size(shape_x) if wanted_x else None
+        grad_y = grad.sum_to_size(shape_y) if wanted_y else None
+        return grad_x, grad_y
 
 
 class Multiply(Function):
-    """x and y to x y, number by number."""
+    """The elementwise product: x, y -> x y."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -63,37 +63,34 @@ class Multiply(Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, y = ctx.saved_tensors
         wanted_x, wanted_y = ctx.needs_input_grad
-        return (
-            (grad * y).sum_to_size(x.shape) if wanted_x else None,
-            (grad * x).sum_to_size(y.shape) if wanted_y else None,
-        )
+        grad_x = (grad * y).sum_to_size(x.shape) if wanted_x else None
+        grad_y = (grad * x).sum_to_size(y.shape) if wanted_y else None
+        return grad_x, grad_y
 
 
 class Concatenate(Function):
-    """Maps (N, C1, H, W), (N, C2, H, W), ... to (N, C1 + C2 + ..., H, W)."""
+    """The concatenation: maps (N, C1, H, W), (N, C2, H, W), ... -> (N, C1 + C2 + ..., H, W)."""
 
     @staticmethod
     def forward(ctx: Any, *maps: torch.Tensor) -> torch.Tensor:
-        ctx.channels = [each.shape[1] for each in maps]
+        ctx.channels = [tensor.shape[1] for tensor in maps]
         return torch.cat(maps, dim=1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         parts = torch.split(grad, ctx.channels, dim=1)
-        return tuple(
-            part if wanted else None
-            for part, wanted in zip(parts, ctx.needs_input_grad, strict=True)
-        )
+        # Autograd drops the gradients that no input needs.
+        return tuple(parts)
 
 
 class Reshape(Function):
-    """x to the same numbers in another shape."""
+    """The same numbers in another shape: x, shape -> (*shape)."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         ctx.shape = x.shape
-        return x.reshape(shape).clone()  # what follows may work in place
+        return x.reshape(shape).clone()  # The next layer may change its inputs in place.
 
     @staticmethod
     @once_differentiable
@@ -102,12 +99,11 @@ class Reshape(Function):
 
 
 class Flatten(nn.Flatten):
-    """The layer of the networks, computed by `Reshape`: maps (N, C, H, W) to features (N, C H W)."""
+    """The layer of PyTorch, computed by `Reshape`: maps (N, C, H, W) -> features (N, C H W)."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         first, after = self.start_dim, self.end_dim % maps.ndim + 1
         flat = math.prod(maps.shape[first:after])
-        features: torch.Tensor = Reshape.apply(
-            maps, (*maps.shape[:first], flat, *maps.shape[after:])
-        )
+        shape = (*maps.shape[:first], flat, *maps.shape[after:])
+        features: torch.Tensor = Reshape.apply(maps, shape)
         return features

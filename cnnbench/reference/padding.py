@@ -1,28 +1,31 @@
 """Padding: rows and columns around an image, so that windows also fit at its border.
 
-    images (N, C, H, W), sides (left, right, top, bottom)  ->  (N, C, top + H + bottom, left + W + right)
+    images (N, C, H, W), sides (left, right, top, bottom)
+    ->  (N, C, top + H + bottom, left + W + right)
 
-What the new pixels are, for a row of pixels a b c d and two more on each side:
+The new pixels, for a row of pixels a b c d and two more on each side:
 
     constant    0 0 a b c d 0 0     zeros, or any other number
     reflect     c b a b c d c b     mirrored; the outermost pixel is the mirror and is not repeated
     replicate   a a a b c d d d     the outermost pixel again and again
     circular    c d a b c d a b     as if the image were repeated without end
 
-All but the first copy pixels. Columns are padded as rows are, so it suffices to say which row each new one copies:
+All modes but the first copy pixels. Columns are padded in the same way as rows, so a rule for rows
+is enough: which row each new one copies.
 
     Y[p] = X[source(p)]         p from 0 to top + H + bottom - 1
 
-Backward, with dY the derivative of the loss with respect to each pixel of Y. A pixel that was copied acts through all
-of its copies, so their gradients are folded back onto it; what a constant is given is of no use:
+Backward, with dY the derivative of the loss with respect to each pixel of Y. A copied pixel acts
+through all of its copies, so their gradients are added to it. The gradient of a constant is
+dropped:
 
     dX[r] = sum of dY[p] over all p with source(p) = r
     dX    = dY without its border                           for constants
 
-Zeros are an edge that the image does not have: wherever its border is bright, a kernel that looks for edges finds one
-along it. Replicated and mirrored pixels make none.
+Zeros are an edge that the image does not have. Where the border of the image is bright, a kernel
+that looks for edges finds one along it. Replicated and mirrored pixels make no edge.
 
-Cost: nothing is computed forward. Backward an addition for each pixel, but for constants nothing.
+Cost: nothing is computed forward. Backward an addition for each pixel, and nothing for constants.
 """
 
 from typing import Any
@@ -31,31 +34,32 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-__all__ = ["MODES", "Pad", "pad", "sources"]
+__all__ = ["MODES", "Pad", "find_sources", "pad"]
 
 MODES = ("constant", "reflect", "replicate", "circular")
 
 Sides = tuple[int, int, int, int]  # left, right, top, bottom
 
 
-def sources(
+def find_sources(
     size: int, before: int, after: int, mode: str, device: torch.device | None = None
 ) -> torch.Tensor:
-    """Which of `size` rows each padded row copies: int64 (before + size + after).
+    """Return the source row of each padded row: int64 (before + size + after).
 
     Raises:
-        ValueError: there is no such mode, or it has not as many rows to copy.
+        ValueError: the mode is not known, or it needs more rows than there are to copy.
     """
     positions = torch.arange(-before, size + after, device=device)  # negative above the image
-    most = {"reflect": size - 1, "circular": size}.get(mode)
-    if most is not None and max(before, after) > most:
+    max_padding = {"reflect": size - 1, "circular": size}.get(mode)
+    largest = max(before, after)
+    if max_padding is not None and largest > max_padding:
         raise ValueError(
-            f"{mode} padding of {size} pixels adds at most {most} on a side, not {max(before, after)}."
+            f"{mode} padding of {size} pixels adds at most {max_padding} on a side, not {largest}."
         )
     match mode:
         case "reflect":
             last = size - 1
-            return last - (last - positions.abs()).abs()  # mirrored at row 0, then at the last one
+            return last - (last - positions.abs()).abs()  # mirrored at row 0, then at the last row
         case "replicate":
             return positions.clamp(0, size - 1)
         case "circular":
@@ -64,7 +68,11 @@ def sources(
 
 
 class Pad(Function):
-    """images (N, C, H, W), sides, mode, value of constants to (N, C, top + H + bottom, left + W + right)."""
+    """Padding of images with pixels of the image or a constant.
+
+    images (N, C, H, W), sides, mode, value of constants
+    -> (N, C, top + H + bottom, left + W + right)
+    """
 
     @staticmethod
     def forward(
@@ -74,14 +82,13 @@ class Pad(Function):
         height, width = images.shape[2:]
         ctx.copies, ctx.shape = mode != "constant", images.shape
         if ctx.copies:
-            rows = sources(height, top, bottom, mode, images.device)
-            columns = sources(width, left, right, mode, images.device)
+            rows = find_sources(height, top, bottom, mode, images.device)
+            columns = find_sources(width, left, right, mode, images.device)
             ctx.save_for_backward(rows, columns)
             return images[:, :, rows][:, :, :, columns]
         ctx.inside = (..., slice(top, top + height), slice(left, left + width))
-        padded = images.new_full(
-            (*images.shape[:2], top + height + bottom, left + width + right), value
-        )
+        shape = (*images.shape[:2], top + height + bottom, left + width + right)
+        padded = images.new_full(shape, value)
         padded[ctx.inside] = images
         return padded
 
@@ -91,14 +98,24 @@ class Pad(Function):
         if not ctx.copies:
             return grad[ctx.inside], None, None, None
         rows, columns = ctx.saved_tensors
-        of_rows = grad.new_zeros(*ctx.shape[:3], grad.shape[3]).index_add_(2, rows, grad)
-        of_images = grad.new_zeros(ctx.shape).index_add_(3, columns, of_rows)
-        return of_images, None, None, None
+        grad_rows = grad.new_zeros(*ctx.shape[:3], grad.shape[3]).index_add_(2, rows, grad)
+        grad_images = grad.new_zeros(ctx.shape).index_add_(3, columns, grad_rows)
+        return grad_images, None, None, None
 
 
 def pad(
     images: torch.Tensor, sides: Sides, mode: str = "constant", value: float = 0.0
 ) -> torch.Tensor:
-    """images (N, C, H, W) with so many more pixels on the left, on the right, above and below."""
+    """Return images (N, C, H, W) with more pixels on the sides (left, right, top, bottom).
+
+    Args:
+        images: (N, C, H, W).
+        sides: how many pixels to add on the left, right, top and bottom.
+        mode: one of MODES.
+        value: the number to add in mode "constant".
+
+    Raises:
+        ValueError: the mode is not known, or it needs more pixels than there are to copy.
+    """
     padded: torch.Tensor = Pad.apply(images, sides, mode, value) if any(sides) else images
     return padded

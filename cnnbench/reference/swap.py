@@ -1,8 +1,8 @@
-"""Any network, computed by hand: each of its layers that has a twin in this package becomes that twin.
+"""The reference implementation of any network: layers with a twin in this package become that twin.
 
-A twin is a subclass of the library's layer that computes its outputs another way and has the same parameters, so that
-changing the class of a layer is all it takes. What a network computes between its layers, such as the sum of a
-shortcut, is left to torch.
+A twin is a subclass of a PyTorch layer that computes its outputs another way and has the same
+parameters. Changing the class of a layer therefore swaps its implementation. Operations between
+the layers, such as the sum of a shortcut, stay those of torch.
 """
 
 from torch import nn
@@ -15,16 +15,16 @@ from cnnbench.reference.dropout import Dropout
 from cnnbench.reference.linear import Linear
 from cnnbench.reference.nodes import Flatten
 from cnnbench.reference.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from cnnbench.reference.pooling import MinPool2d as MinPool2dByHand
+from cnnbench.reference.pooling import MinPool2d as ReferenceMinPool2d
 
-__all__ = ["TWINS", "twin_of", "use_reference"]
+__all__ = ["TWINS", "find_twin", "use_reference"]
 
 TWINS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: Conv2d,
     nn.Linear: Linear,
     nn.MaxPool2d: MaxPool2d,
     nn.AvgPool2d: AvgPool2d,
-    MinPool2d: MinPool2dByHand,
+    MinPool2d: ReferenceMinPool2d,
     nn.AdaptiveAvgPool2d: AdaptiveAvgPool2d,
     nn.Identity: Identity,
     nn.ReLU: ReLU,
@@ -36,9 +36,9 @@ TWINS: dict[type[nn.Module], type[nn.Module]] = {
     nn.Flatten: Flatten,
 }
 
-
-# What is written by hand of the options that a network of one's own may have; none of the zoo has others.
-WRITTEN: dict[str, tuple[object, ...]] = {
+# The implemented values of the options that a custom model may set to others. The built-in networks
+# use only these.
+SUPPORTED_OPTIONS: dict[str, tuple[object, ...]] = {
     "dilation": (1, (1, 1)),
     "ceil_mode": (False,),
     "count_include_pad": (True,),
@@ -47,16 +47,20 @@ WRITTEN: dict[str, tuple[object, ...]] = {
 }
 
 
-def twin_of(layer: nn.Module) -> type[nn.Module] | None:
-    """The class that computes by hand what `layer` does; None if there is none."""
-    if any(getattr(layer, option, values[0]) not in values for option, values in WRITTEN.items()):
-        return None
+def find_twin(layer: nn.Module) -> type[nn.Module] | None:
+    """Return the class of the reference implementation of `layer`, or None if there is none."""
+    for option, values in SUPPORTED_OPTIONS.items():
+        if getattr(layer, option, values[0]) not in values:
+            return None
     return TWINS.get(type(layer))
 
 
 def use_reference(network: nn.Module) -> None:
-    """Let the layers of `network` compute by hand, with the parameters, buffers and hooks they have."""
+    """Replace the layers of `network` in place by their twins.
+
+    They keep their parameters, buffers and hooks. A layer without a twin stays as it is.
+    """
     for layer in network.modules():
-        twin = twin_of(layer)
+        twin = find_twin(layer)
         if twin is not None:
             layer.__class__ = twin

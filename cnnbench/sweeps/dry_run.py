@@ -13,7 +13,7 @@ from cnnbench.analysis.timing import count_flops, time_rounds
 from cnnbench.config import Config, load
 from cnnbench.data import datasets
 from cnnbench.data.device_data import ResidentData
-from cnnbench.data.splits import check_sizes, num_held_out
+from cnnbench.data.splits import check_sizes, count_validation
 from cnnbench.errors import CnnbenchError, DataError
 from cnnbench.runs.directory import STATUS
 from cnnbench.runs.records import Record, read_records
@@ -147,7 +147,7 @@ class Estimator:
         """Return the work in the rest of a run."""
         dataset = datasets.dataset_info(config.data)
         num_train = check_sizes(config.data, dataset)
-        num_validation = num_held_out(config.data, dataset)
+        num_validation = count_validation(config.data, dataset)
         num_test = config.data.test_examples or dataset.test_examples
         epochs = config.train.epochs - epochs_done
         # Without a validation set each epoch is evaluated on the test set.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cnnbench.analysis.format import format_bytes, format_count
 from cnnbench.config import FOLDER, TRACKERS, Config
 from cnnbench.data import datasets
-from cnnbench.data.splits import check_sizes, num_held_out
+from cnnbench.data.splits import check_sizes, count_validation
 from cnnbench.errors import ConfigError
 from cnnbench.runs.torchrun_env import processes
 
@@ -83,7 +83,7 @@ def _describe_run(config: Config, dataset: Dataset, num_train: int) -> str:
     data = config.data
     return (
         f"{config.model.name} on {dataset.title} at {data.resize} x {data.resize}: "
-        f"{num_train:,} training, {num_held_out(data, dataset):,} validation "
+        f"{num_train:,} training, {count_validation(data, dataset):,} validation "
         f"and {data.test_examples or dataset.test_examples:,} test examples"
     )
 

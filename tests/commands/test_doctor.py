@@ -155,7 +155,7 @@ MACHINE = "cnnbench.analysis.machine"
             "There is no home folder: caches are in the temporary folder. Set HOME",
         ),
         (
-            {"in_process.io.StringIO": AsciiOutput},
+            {"helpers.in_process.io.StringIO": AsciiOutput},
             "encoding is ascii: some signs are replaced. Set LC_ALL",
         ),
     ],

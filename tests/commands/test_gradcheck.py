@@ -88,7 +88,7 @@ def test_other_networks_agree(within: Command, overrides: list[str]) -> None:
     assert result.returncode == 0, result.stdout
 
 
-MOVING = batch_norm.NormaliseByMoving.forward
+MOVING = batch_norm.NormalizeByMovingAverages.forward
 LISTS = """
 from torch import nn
 
@@ -159,7 +159,7 @@ def test_a_wrong_gradient_ends_it_with_another_code_and_is_named(
 def test_evaluation_is_looked_at_where_it_is_another(
     within: Command, monkeypatch: pytest.MonkeyPatch, operation: str, broken: Callable[..., object]
 ) -> None:
-    monkeypatch.setattr(batch_norm.NormaliseByMoving, operation, staticmethod(broken))
+    monkeypatch.setattr(batch_norm.NormalizeByMovingAverages, operation, staticmethod(broken))
     result = within("gradcheck", "model=bn_lenet")
     assert result.returncode == 6
     assert "BatchNorm2d" in next(
@@ -169,7 +169,9 @@ def test_evaluation_is_looked_at_where_it_is_another(
 
 def test_moving_averages_are_looked_at(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        batch_norm, "_move", lambda layer, mean, variance: layer.running_mean.add_(mean)
+        batch_norm,
+        "_update_moving_averages",
+        lambda layer, mean, variance: layer.running_mean.add_(mean),
     )
     assert within("gradcheck", "model=bn_lenet").returncode == 6
 

@@ -1,15 +1,19 @@
-"""What the tests of the data layer share."""
+"""Fixtures of the tests of the data package."""
 
 import gc
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 from helpers.data_mirrors import NOWHERE, ByFile, Mirror, Site, packed_files
+from helpers.image_files import Save
 from helpers.paths import CONF
+from PIL import Image
 
 from cnnbench import config
 from cnnbench.config import DataConfig
@@ -21,6 +25,14 @@ from cnnbench.data.public_files import find_files
 SAMPLE_YAML = CONF / "data" / "sample.yaml"
 
 
+@pytest.fixture
+def seeded_torch() -> Iterator[None]:
+    """Seed the generator of the CPU, and restore its state after the test."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def sample() -> ByFile:
     return dict(zip(FILES, download.load(get("sample"))[1][:4], strict=True))
@@ -28,7 +40,7 @@ def sample() -> ByFile:
 
 @pytest.fixture(scope="session")
 def full_set() -> ByFile:
-    """Fashion-MNIST as it lies on this machine; never downloaded."""
+    """Return Fashion-MNIST if it is on this machine; do not download it."""
     found = find_files(get("fashion_mnist"))
     if found.missing:
         pytest.skip("Fashion-MNIST is not on this machine; CNNBENCH_DATA may name its folder")
@@ -37,7 +49,7 @@ def full_set() -> ByFile:
 
 @pytest.fixture
 def data_config() -> Callable[..., DataConfig]:
-    """Makes a configuration of which only the given keys differ from the sample's."""
+    """Make a configuration of the sample data set with the given changes."""
 
     def make(**changes: object) -> DataConfig:
         values = yaml.safe_load(SAMPLE_YAML.read_text())
@@ -47,8 +59,46 @@ def data_config() -> Callable[..., DataConfig]:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return the path of a folder dataset, which is not created."""
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def folder_config(
+    folder: Path, data_config: Callable[..., DataConfig]
+) -> Callable[..., DataConfig]:
+    """Make a configuration of data=folder, with images of 6 pixels by default."""
+
+    def make(**changes: object) -> DataConfig:
+        values = {"name": "folder", "path": str(folder), "image_size": 6, "resize": 6}
+        return data_config(**values | changes)
+
+    return make
+
+
+@pytest.fixture
+def empty_cache() -> None:
+    cache.clear()
+
+
+@pytest.fixture
+def save_image(tmp_path: Path) -> Save:
+    """Save an image or an array under a name, and return its path."""
+
+    def save(image: Any, name: str = "image.png", **options: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+        image.save(path, **options)
+        return path
+
+    return save
+
+
+@pytest.fixture
 def nothing_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No data sets, nothing kept in memory, and no network."""
+    """Hide all data sets on this machine, clear the cache and replace the mirrors."""
     from torchvision import datasets
 
     monkeypatch.delenv("CNNBENCH_DATA", raising=False)
@@ -72,7 +122,7 @@ def mnist(nothing_on_this_machine: None, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def start_mirror() -> Iterator[Callable[[Mapping[str, bytes]], Mirror]]:
-    """Starts a mirror that has these files."""
+    """Start a mirror that serves the given files."""
     with ExitStack() as stack:
 
         def start(files: Mapping[str, bytes]) -> Mirror:
@@ -83,12 +133,12 @@ def start_mirror() -> Iterator[Callable[[Mapping[str, bytes]], Mirror]]:
         yield start
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()  # connections that failed, which torchvision leaves open
+        gc.collect()  # closes failed connections, which torchvision leaves open
 
 
 @pytest.fixture
 def mirror(fashion: Site, start_mirror: Callable[[Mapping[str, bytes]], Mirror]) -> Mirror:
-    """The mirror of Fashion-MNIST that torchvision knows."""
+    """Start the only mirror of Fashion-MNIST that torchvision knows."""
     mirror = start_mirror(packed_files(fashion.arrays))
     fashion.mirrors(mirror.url)
     return mirror

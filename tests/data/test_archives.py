@@ -1,4 +1,4 @@
-"""What is in the files of public data sets, made up in the forms of the real ones."""
+"""Parsing of the files of public data sets, with made-up content in the real formats."""
 
 import pickle
 from pathlib import Path
@@ -17,16 +17,21 @@ from cnnbench.errors import DataError
 pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
 
 
-def equal(one: Arrays, other: Arrays) -> bool:
-    return all(np.array_equal(ours, theirs) for ours, theirs in zip(one, other, strict=True))
+def are_equal(arrays: Arrays, expected: Arrays) -> bool:
+    return all(map(np.array_equal, arrays, expected))
+
+
+def array_formats(arrays: Arrays) -> set[tuple[str, bool]]:
+    """Return the type of each array, and whether it is C-contiguous."""
+    return {(array.dtype.name, array.flags.c_contiguous) for array in arrays[:4]}
 
 
 @pytest.mark.parametrize("place", ["", "first", "last"])
 @pytest.mark.parametrize("name", [name for name in CATALOG if name != "sample"])
-def test_published_files_are_read_from_each_named_folder(
+def test_published_files_are_parsed_from_each_named_folder(
     name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EMNIST's images come out upright and its letters counted from 0, of QMNIST's labels the classes."""
+    """Expect upright images of EMNIST, its letters numbered from 0, and class labels of QMNIST."""
     dataset, files = published(name)
     folder = tmp_path / {"": "", "first": dataset.folders[0], "last": dataset.folders[-1]}[place]
     folder.mkdir(exist_ok=True, parents=True)
@@ -34,28 +39,24 @@ def test_published_files_are_read_from_each_named_folder(
         (folder / file).write_bytes(content)
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path))
     _, arrays = load(dataset)
-    assert equal(arrays, made_up_images(name))
-    assert {(array.dtype.name, array.flags.c_contiguous) for array in arrays[:4]} == {
-        ("uint8", True)
-    }
+    assert are_equal(arrays, made_up_images(name))
+    assert array_formats(arrays) == {("uint8", True)}
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 @pytest.mark.parametrize("is_binary", [True, False])
-def test_either_archive_of_cifar_is_read_in_the_order_of_its_batches(
-    name: str, is_binary: bool
-) -> None:
+def test_cifar_archives_are_parsed_in_the_order_of_the_batches(name: str, is_binary: bool) -> None:
     arrays = made_up_images(name)
-    turned = dict(reversed(cifar_files(name, arrays, is_binary).items()))  # in no order
-    read = parse_files(get(name), [archive_of(turned)])
-    assert equal(read, arrays)
-    assert {(array.dtype.name, array.flags.c_contiguous) for array in read[:4]} == {("uint8", True)}
+    files = dict(reversed(cifar_files(name, arrays, is_binary).items()))
+    parsed = parse_files(get(name), [archive_of(files)])
+    assert are_equal(parsed, arrays)
+    assert array_formats(parsed) == {("uint8", True)}
 
 
-@pytest.mark.parametrize("one", [0, 1], ids=["python", "binary"])
-def test_one_archive_of_cifar_is_enough(one: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("index", [0, 1], ids=["python", "binary"])
+def test_one_archive_of_cifar_is_enough(index: int, tmp_path: Path) -> None:
     dataset, files = published("cifar10")
-    name, content = list(files.items())[one]
+    name, content = list(files.items())[index]
     (tmp_path / name).write_bytes(content)
     found = find_files(dataset, str(tmp_path))
     assert (found.missing, list(found.paths)) == ([], [name])
@@ -66,22 +67,21 @@ class Hostile:
         return print, ("hello from the archive",)
 
 
-def test_an_archive_that_was_changed_is_not_unpickled(
+def test_changed_archive_is_not_unpickled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset, _ = published("cifar10")
     hostile = archive_of({"cifar-10-batches-py/test_batch": pickle.dumps(Hostile())})
     for name in dataset.archives:
         (tmp_path / name).write_bytes(hostile)
-    with pytest.raises(
-        DataError, match=r"put cifar-10-python\.tar\.gz or cifar-10-binary\.tar\.gz into"
-    ):
+    message = r"put cifar-10-python\.tar\.gz or cifar-10-binary\.tar\.gz into"
+    with pytest.raises(DataError, match=message):
         load(dataset, str(tmp_path))
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ["kmnist", "emnist_letters"])
-def test_mean_and_std_that_nobody_published_are_measured(name: str, tmp_path: Path) -> None:
+def test_unpublished_mean_and_std_are_measured(name: str, tmp_path: Path) -> None:
     dataset, files = published(name)
     for file, content in files.items():
         (tmp_path / file).write_bytes(content)
@@ -89,4 +89,4 @@ def test_mean_and_std_that_nobody_published_are_measured(name: str, tmp_path: Pa
     pixels = arrays.train_images / 255
     assert (*measured.mean, *measured.std) == (round(pixels.mean(), 4), round(pixels.std(), 4))
     assert (dataset.is_measured, measured.is_measured) == (False, True)
-    assert load(dataset, str(tmp_path)) == (measured, arrays)  # as it stays in memory
+    assert load(dataset, str(tmp_path)) == (measured, arrays)  # from the cache

@@ -1,4 +1,4 @@
-"""What was loaded last stays for the next job, and is never given for anything else."""
+"""The in-memory cache returns the last data set, and no other data set or changed file."""
 
 import os
 from pathlib import Path
@@ -13,54 +13,52 @@ from cnnbench.data.download import load
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are read."""
+    """Record the names of the files that are read."""
     names: list[str] = []
     read = public_files.read_verified
 
-    def note(dataset: PublicDataset, file: str, path: Path) -> bytes:
+    def record(dataset: PublicDataset, file: str, path: Path) -> bytes:
         names.append(path.name)
         assert cache._entry is None, "two data sets would be in memory"
         return read(dataset, file, path)
 
-    monkeypatch.setattr(public_files, "read_verified", note)
+    monkeypatch.setattr(public_files, "read_verified", record)
     return names
 
 
 @pytest.fixture
 def loaded(fashion: Site, opened: list[str]) -> Site:
-    """Fashion-MNIST, which was loaded once from the cache."""
+    """Load Fashion-MNIST once from the cache folder."""
     fashion.put(fashion.cache)
     assert fashion.loads()
     opened.clear()
     return fashion
 
 
-def test_a_second_load_opens_no_file(loaded: Site, opened: list[str]) -> None:
+def test_second_load_opens_no_file(loaded: Site, opened: list[str]) -> None:
     loaded.prefetch()
     assert download._prefetched == {}
     assert loaded.loads()
     assert opened == []
 
 
-def test_nobody_can_change_what_others_are_given(loaded: Site) -> None:
+def test_cached_arrays_are_read_only(loaded: Site) -> None:
     for array in load(loaded.dataset, str(loaded.cache))[1][:4]:
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
 
 @pytest.mark.parametrize("name", PACKED)
-def test_a_file_that_was_damaged_meanwhile_is_not_used(loaded: Site, name: str) -> None:
+def test_file_damaged_after_loading_is_reported(loaded: Site, name: str) -> None:
     path = loaded.cache / name
     before, content = path.stat(), bytearray(path.read_bytes())
-    content[-9] ^= 1  # of the same length
+    content[-9] ^= 1  # the length stays
     path.write_bytes(content)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert f"Missing: {name.removesuffix('.gz')}\n" in loaded.error()
 
 
-def test_a_file_that_was_replaced_with_the_time_of_the_old_is_read(
-    loaded: Site, opened: list[str]
-) -> None:
+def test_replaced_file_with_the_same_time_is_read_again(loaded: Site, opened: list[str]) -> None:
     path = loaded.cache / PACKED[0]
     before = path.stat()
     copy = path.with_name("copy")
@@ -71,17 +69,17 @@ def test_a_file_that_was_replaced_with_the_time_of_the_old_is_read(
     assert opened == PACKED
 
 
-def test_a_file_that_is_gone_is_missed(loaded: Site) -> None:
+def test_deleted_file_is_reported_as_missing(loaded: Site) -> None:
     (loaded.cache / PACKED[0]).unlink()
     assert f"Missing: {IMAGES}\n" in loaded.error()
 
 
-def test_another_root_is_looked_into(loaded: Site, tmp_path: Path) -> None:
+def test_cache_is_not_used_for_another_root(loaded: Site, tmp_path: Path) -> None:
     loaded.cache = tmp_path / "elsewhere"
     loaded.error()
 
 
-def test_another_folder_of_the_environment_is_looked_into(
+def test_cache_is_not_used_for_another_value_of_cnnbench_data(
     loaded: Site, opened: list[str], tmp_path: Path
 ) -> None:
     loaded.look_into(tmp_path)
@@ -89,12 +87,12 @@ def test_another_folder_of_the_environment_is_looked_into(
     assert opened == PACKED
 
 
-def test_another_data_set_of_the_same_name_is_not_the_same(loaded: Site) -> None:
+def test_cache_is_not_used_for_another_data_set_of_the_same_name(loaded: Site) -> None:
     loaded.dataset = made_up("fashion_mnist", made_up_arrays(7))
     loaded.error()
 
 
-def test_the_second_of_two_data_sets_takes_the_place_of_the_first(
+def test_cache_holds_the_last_data_set_only(
     loaded: Site, mnist: Site, opened: list[str], tmp_path: Path
 ) -> None:
     mnist.cache = tmp_path / "digits"

@@ -1,4 +1,4 @@
-"""The catalog's facts, and the sample that is shipped with the package."""
+"""Facts of the catalog, and the sample data set that is installed with cnnbench."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from helpers.data_mirrors import ByFile
 
-from cnnbench.data.arrays import mean_and_std
+from cnnbench.data.arrays import measure_mean_and_std
 from cnnbench.data.catalog import CATALOG, FILES, get
 from cnnbench.data.public_files import find_files
 
 SAMPLE_FOLDER = get("sample").system_folders[0]
 PARTS = ("train", "t10k")
 
-# the classes, the images to train on and to test on
+# Numbers of classes, training images and test images
 SIZES = {
     "fashion_mnist": (10, 60_000, 10_000),
     "mnist": (10, 60_000, 10_000),
@@ -28,12 +28,13 @@ SIZES = {
 }
 
 
-def pairs(arrays: ByFile, part: str) -> set[tuple[bytes, int]]:
+def to_pairs(arrays: ByFile, part: str) -> set[tuple[bytes, int]]:
+    """Return the images of a part as bytes, each with its label."""
     images, labels = arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"]
     return {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
 
 
-def test_sizes_are_those_of_the_publications() -> None:
+def test_sizes_match_the_publications() -> None:
     sizes = {
         name: (len(set(dataset.classes)), dataset.train_examples, dataset.test_examples)
         for name, dataset in CATALOG.items()
@@ -41,7 +42,7 @@ def test_sizes_are_those_of_the_publications() -> None:
     assert sizes == SIZES
 
 
-def test_no_two_files_of_the_catalog_share_a_digest() -> None:
+def test_all_files_of_the_catalog_have_different_digests() -> None:
     datasets = [
         dataset
         for name, dataset in CATALOG.items()
@@ -58,31 +59,31 @@ def test_classes_are_in_the_order_of_the_labels(name: str) -> None:
     assert classes == tuple(sorted(classes))
 
 
-def test_classes_of_emnist_balanced_are_those_of_its_mapping() -> None:
-    """Fifteen lower-case letters look like the upper-case ones, and share their classes."""
+def test_classes_of_emnist_balanced_match_its_mapping() -> None:
+    """Expect no classes for the fifteen lower-case letters that look like upper-case ones."""
     merged = set("cijklmopsuvwxyz")
     small = [letter for letter in "abcdefghijklmnopqrstuvwxyz" if letter not in merged]
     assert get("emnist_balanced").classes == (*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", *small)
 
 
 @pytest.mark.parametrize(("part", "per_class"), [("train", 500), ("t10k", 100)])
-def test_sample_has_as_many_of_each_class(sample: ByFile, part: str, per_class: int) -> None:
+def test_sample_is_class_balanced(sample: ByFile, part: str, per_class: int) -> None:
     assert sample[f"{part}-images-idx3-ubyte"].shape == (10 * per_class, 28, 28)
     assert np.bincount(sample[f"{part}-labels-idx1-ubyte"]).tolist() == [per_class] * 10
 
 
-def test_most_bytes_of_a_file_are_those_of_its_archive_or_images_and_a_hundredth_more() -> None:
+def test_max_bytes_is_the_size_of_archive_or_images_and_one_percent() -> None:
     assert get("qmnist").max_bytes(FILES[2]) == 60_000 * 28 * 28 + 470_400 + 4096
     assert get("emnist_letters").max_bytes("gzip.zip") == 561_753_746 + 5_617_537 + 4096
 
 
-def test_sample_bears_its_licence() -> None:
-    licence = (SAMPLE_FOLDER / "LICENSE").read_text()
-    assert "The MIT License" in licence
-    assert "Zalando" in licence
+def test_sample_has_its_license_file() -> None:
+    text = (SAMPLE_FOLDER / "LICENSE").read_text()
+    assert "The MIT License" in text
+    assert "Zalando" in text
 
 
-def test_sample_is_read_from_the_package_before_any_other_place(
+def test_sample_is_read_from_the_package_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in FILES:
@@ -93,10 +94,10 @@ def test_sample_is_read_from_the_package_before_any_other_place(
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_sample_is_a_part_of_fashion_mnist(sample: ByFile, full_set: ByFile, part: str) -> None:
-    assert pairs(sample, part) <= pairs(full_set, part)
+def test_sample_is_a_subset_of_fashion_mnist(sample: ByFile, full_set: ByFile, part: str) -> None:
+    assert to_pairs(sample, part) <= to_pairs(full_set, part)
 
 
 def test_catalog_has_the_mean_and_std_of_the_training_pixels(full_set: ByFile) -> None:
     dataset = get("fashion_mnist")
-    assert mean_and_std(full_set[FILES[0]]) == (dataset.mean, dataset.std)
+    assert measure_mean_and_std(full_set[FILES[0]]) == (dataset.mean, dataset.std)

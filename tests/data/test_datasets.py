@@ -1,4 +1,4 @@
-"""The data set that a configuration names, and what a run records of it."""
+"""The data set that a configuration names, and its record in a run directory."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from cnnbench.errors import ConfigError
 Make = Callable[..., DataConfig]
 
 
-def test_a_public_data_set_is_prefetched_and_loaded_from_the_given_root(
+def test_public_data_set_is_prefetched_and_loaded_from_the_root(
     fashion: Site, data_config: Make
 ) -> None:
     fashion.put(fashion.cache)
@@ -27,28 +27,28 @@ def test_a_public_data_set_is_prefetched_and_loaded_from_the_given_root(
     assert download._prefetched == {}
 
 
-def test_a_folder_is_not_prefetched(fashion: Site, data_config: Make) -> None:
+def test_folder_dataset_is_not_prefetched(fashion: Site, data_config: Make) -> None:
     datasets.prefetch(data_config(name="folder", path="photos", image_size=28))
     assert download._prefetched == {}
 
 
-def test_an_unknown_data_set_is_refused(data_config: Make) -> None:
+def test_unknown_data_set_is_refused(data_config: Make) -> None:
     with pytest.raises(ConfigError, match=r"data\.name=mnits is not known\. Did you mean 'mnist'"):
         datasets.dataset_info(data_config(name="mnits"))
 
 
-def test_without_normalization_pixels_stay_as_they_are(data_config: Make) -> None:
+def test_normalization_off_keeps_pixels(data_config: Make) -> None:
     dataset = get("cifar10")
     assert datasets.normalization(data_config(), dataset) == (dataset.mean, dataset.std)
     assert datasets.normalization(data_config(normalize=False), dataset) == ((0.0,) * 3, (1.0,) * 3)
 
 
 @pytest.mark.parametrize("name", CATALOG)
-def test_a_record_gives_the_data_set_back(name: str) -> None:
+def test_record_is_read_back_as_the_data_set(name: str) -> None:
     dataset = get(name)
     record = json.loads(json.dumps(dataset.as_record()))
-    assert {"path", "validation_examples"}.isdisjoint(record)  # of a folder alone
-    again = Dataset.from_record({**record, "notes": ["of someone else"], "split_here": True})
+    assert {"path", "validation_examples"}.isdisjoint(record)  # recorded for folder datasets only
+    again = Dataset.from_record({**record, "notes": ["an untrusted note"], "split_here": True})
     assert again.as_record() == dataset.as_record()
     assert (again.notes, again.split_here) == ((), False)
 
@@ -61,7 +61,7 @@ def test_a_record_gives_the_data_set_back(name: str) -> None:
         *(("validation_examples", -1), ("name", ...), ("classes", ...), ("licence", ...)),
     ],
 )
-def test_a_record_that_cnnbench_does_not_write_is_refused(field: str, value: object) -> None:
+def test_invalid_record_is_refused(field: str, value: object) -> None:
     record = {**get("mnist").as_record(), "path": "", field: value}
     if value is ...:
         del record[field]

@@ -1,14 +1,12 @@
-"""Loading and downloading small made-up data sets, from mirrors on 127.0.0.1."""
+"""Loading and downloading of small made-up data sets, from mirrors on 127.0.0.1."""
 
 import errno
 import fcntl
 import gzip
 import io
 import os
-import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +36,7 @@ from cnnbench.data.download import load_local
 pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
 
 
-def test_reading_what_is_there_imports_neither_torch_nor_torchvision() -> None:
+def test_loading_local_files_imports_neither_torch_nor_torchvision() -> None:
     code = (
         "import sys; from cnnbench.data import catalog, download\n"
         "download.load(catalog.get('sample')); print({'torch', 'torchvision'} & set(sys.modules))"
@@ -47,37 +45,36 @@ def test_reading_what_is_there_imports_neither_torch_nor_torchvision() -> None:
     assert done.stdout == "set()\n"
 
 
-# Nothing to be had
+# Errors
 
 
-def test_the_error_names_what_is_missing_what_was_tried_and_how_to_go_on(
-    fashion: Site, mnist: Site
-) -> None:
+def test_error_lists_missing_files_attempts_and_remedies(fashion: Site, mnist: Site) -> None:
     folder = fashion.cache / "fashion_mnist"
     put(folder, {FILES[1]: fashion.arrays[FILES[1]]})
     put(fashion.cache, {IMAGES: mnist.arrays[IMAGES]})
     assert fashion.error().splitlines() == [
-        "Fashion-MNIST is not complete on this machine and could not be fetched.",
+        "Fashion-MNIST is not complete on this machine and could not be downloaded.",
         f"Missing: {IMAGES}, {FILES[2]}, {FILES[3]}",
-        "What was tried:",
+        "Tried:",
         f"  {fashion.cache / IMAGES}.gz: holds MNIST's {IMAGES}, not Fashion-MNIST's {IMAGES}",
         f"  torchvision's FashionMNIST: Error downloading {PACKED[0]}: Tried {NOWHERE}, got: "
         f"<urlopen error [Errno {errno.ECONNREFUSED}] Connection refused>",
-        "How to go on:",
-        f"  put {PACKED[0]}, {PACKED[2]}, {PACKED[3]} into {folder}, or name their folder in CNNBENCH_DATA,",
+        "To fix this:",
+        f"  put {PACKED[0]}, {PACKED[2]}, {PACKED[3]} into {folder}, "
+        "or name their folder in CNNBENCH_DATA,",
         "  on Debian or Ubuntu: apt-get install dataset-fashion-mnist",
         "  or use data=sample, real images that are installed with cnnbench",
     ]
 
 
-def test_files_put_where_the_error_says_are_found(fashion: Site) -> None:
+def test_files_put_into_the_folder_that_the_error_names_are_found(fashion: Site) -> None:
     advised = fashion.error().partition(" into ")[2].partition(",")[0]
     fashion.put(Path(advised))
     assert fashion.loads()
 
 
 @pytest.mark.parametrize("is_full", [True, False])
-def test_a_cache_that_cannot_be_written_to_is_not_taken_for_a_broken_mirror(
+def test_cache_that_cannot_be_written_to_is_not_reported_as_a_broken_mirror(
     fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, is_full: bool
 ) -> None:
     def fail(url: str, path: str) -> None:
@@ -89,13 +86,13 @@ def test_a_cache_that_cannot_be_written_to_is_not_taken_for_a_broken_mirror(
         monkeypatch.setattr(torchvision.datasets.utils, "_urlretrieve", fail)
     else:
         fashion.cache.touch()
-    told = fashion.error()
-    assert told.startswith(f"Cannot write to the cache {fashion.cache / 'fashion_mnist'}: ")
-    assert told.endswith("Name another folder with data.root=DIR.")
+    error = fashion.error()
+    assert error.startswith(f"Cannot write to the cache {fashion.cache / 'fashion_mnist'}: ")
+    assert error.endswith("Name another folder with data.root=DIR.")
     assert attempts == (PACKED[:1] if is_full else [])
 
 
-def test_a_data_set_that_is_not_published_needs_no_cache(fashion: Site) -> None:
+def test_unpublished_data_set_needs_no_cache(fashion: Site) -> None:
     fashion.cache.touch()
     fashion.dataset = replace(fashion.dataset, source="")
     assert fashion.error().startswith("Fashion-MNIST is not complete")
@@ -104,7 +101,7 @@ def test_a_data_set_that_is_not_published_needs_no_cache(fashion: Site) -> None:
 @pytest.mark.parametrize(
     "error", [ImportError("No module named 'torchvision'"), RuntimeError("no operator nms")]
 )
-def test_without_a_working_torchvision_the_error_says_what_to_install(
+def test_error_without_torchvision_names_the_package_to_install(
     fashion: Site, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     class Broken:
@@ -115,9 +112,8 @@ def test_without_a_working_torchvision_the_error_says_what_to_install(
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    assert (
-        f"  torchvision cannot be imported ({error}): pip install torchvision\n" in fashion.error()
-    )
+    message = f"  torchvision cannot be imported ({error}): pip install torchvision\n"
+    assert message in fashion.error()
 
 
 # Downloading
@@ -129,7 +125,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("stderr", [io.StringIO(), Terminal()], ids=["log file", "terminal"])
-def test_missing_files_are_downloaded_with_a_bar_on_a_terminal(
+def test_download_shows_a_progress_bar_on_a_terminal_only(
     fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO
 ) -> None:
     monkeypatch.setattr(sys, "stderr", stderr)
@@ -138,9 +134,7 @@ def test_missing_files_are_downloaded_with_a_bar_on_a_terminal(
     assert stderr.isatty() or stderr.getvalue() == ""
 
 
-def test_downloads_are_found_by_the_next_process_and_nothing_else_is_left(
-    fashion: Site, mirror: Mirror
-) -> None:
+def test_downloads_are_found_again_without_leftover_files(fashion: Site, mirror: Mirror) -> None:
     for _ in range(2):
         assert fashion.loads()
         cache.clear()
@@ -165,49 +159,46 @@ BAD_MIRRORS: dict[str, tuple[Callable[[Mirror], None], str]] = {
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("worsen", "told"), BAD_MIRRORS.values(), ids=BAD_MIRRORS.keys())
-def test_a_mirror_is_reported_and_another_stands_in_if_it(
+@pytest.mark.parametrize(("break_mirror", "message"), BAD_MIRRORS.values(), ids=BAD_MIRRORS.keys())
+def test_bad_mirror_is_reported_and_another_one_used(
     fashion: Site,
     mirror: Mirror,
     start_mirror: Callable[[Mapping[str, bytes]], Mirror],
     monkeypatch: pytest.MonkeyPatch,
-    worsen: Callable[[Mirror], None],
-    told: str,
+    break_mirror: Callable[[Mirror], None],
+    message: str,
 ) -> None:
     monkeypatch.setattr(download, "TIMEOUT_S", 0.5)
     monkeypatch.setattr(download, "MAX_BYTES", 1 << 20)
     bad = start_mirror(packed_files(fashion.arrays))
-    worsen(bad)
+    break_mirror(bad)
     fashion.mirrors(bad.url)
-    (line,) = (
-        line for line in fashion.error().splitlines() if "torchvision's FashionMNIST: " in line
-    )
+    lines = fashion.error().splitlines()
+    (line,) = (line for line in lines if "torchvision's FashionMNIST: " in line)
     assert bad.url in line
-    assert told in line
+    assert message in line
     assert [path.name for path in fashion.cache.rglob("*")] == ["fashion_mnist", ".lock"]
     fashion.mirrors(bad.url, mirror.url)
     assert fashion.loads()
 
 
-def test_each_mirror_is_asked_twice_and_the_next_file_not_at_all(
-    fashion: Site, mirror: Mirror
-) -> None:
+def test_failed_download_is_tried_twice_before_giving_up(fashion: Site, mirror: Mirror) -> None:
     mirror.cut_short = 1
     mirror.files.pop(PACKED[1])
     assert f"Missing: {', '.join(FILES[1:])}\n" in fashion.error()
     assert mirror.requests == [PACKED[0]] * 2
 
 
-def test_what_a_killed_run_left_does_not_matter(fashion: Site, mirror: Mirror) -> None:
-    left = fashion.cache / "fashion_mnist" / ".part-left"
-    left.mkdir(parents=True)
+def test_leftover_files_of_a_killed_download_are_ignored(fashion: Site, mirror: Mirror) -> None:
+    leftover = fashion.cache / "fashion_mnist" / ".part-left"
+    leftover.mkdir(parents=True)
     for name in PACKED:
-        (left / name).write_bytes(b"half")
+        (leftover / name).write_bytes(b"half")
     assert fashion.loads()
 
 
 @pytest.mark.usefixtures("mirror")
-def test_an_interrupted_download_leaves_nothing(
+def test_interrupted_download_leaves_no_files(
     fashion: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(url: str, path: str) -> None:
@@ -220,7 +211,7 @@ def test_an_interrupted_download_leaves_nothing(
     assert [path.name for path in fashion.cache.rglob("*")] == ["fashion_mnist", ".lock"]
 
 
-def test_a_wrong_file_is_kept_beside_a_better_one_in_the_cache_and_untouched_elsewhere(
+def test_damaged_file_is_renamed_in_the_cache_and_untouched_elsewhere(
     fashion: Site, mirror: Mirror, tmp_path: Path
 ) -> None:
     places = [folder / "fashion_mnist" / PACKED[0] for folder in (fashion.cache, tmp_path / "data")]
@@ -233,12 +224,12 @@ def test_a_wrong_file_is_kept_beside_a_better_one_in_the_cache_and_untouched_els
     assert [place.read_bytes() for place in places] == [b"wrong"] * 2
     mirror.files = files
     assert fashion.loads()
-    kept = places[0].with_name(f"{PACKED[0]}.damaged")
-    assert [place.read_bytes() for place in (kept, places[1])] == [b"wrong"] * 2
+    renamed = places[0].with_name(f"{PACKED[0]}.damaged")
+    assert [place.read_bytes() for place in (renamed, places[1])] == [b"wrong"] * 2
 
 
 @pytest.mark.parametrize("name", [name for name in CATALOG if CATALOG[name].source])
-def test_every_data_set_is_downloaded_once(
+def test_each_public_data_set_is_downloaded_once(
     name: str,
     start_mirror: Callable[[Mapping[str, bytes]], Mirror],
     tmp_path: Path,
@@ -251,10 +242,8 @@ def test_every_data_set_is_downloaded_once(
     let_torchvision_know(name, files, mirror.url, monkeypatch)
     for _ in range(2):
         _, arrays = download.load(dataset, str(tmp_path))
-        assert all(
-            np.array_equal(ours, theirs)
-            for ours, theirs in zip(arrays, made_up_images(name), strict=True)
-        )
+        for array, expected in zip(arrays, made_up_images(name), strict=True):
+            assert np.array_equal(array, expected)
         cache.clear()
     is_archive = bool(dataset.archives)
     assert mirror.requests == (list(files)[:1] if is_archive else list(files))
@@ -263,23 +252,23 @@ def test_every_data_set_is_downloaded_once(
 # Several runs at once
 
 
-def test_a_run_that_waits_for_another_says_so_and_uses_what_that_downloaded(
+def test_run_reports_waiting_for_another_and_uses_its_files(
     fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", said)
-    monkeypatch.setattr(download, "PATIENCE_S", 0.05)
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr(download, "LOCK_NOTICE_S", 0.05)
     folder = fashion.cache / "fashion_mnist"
     folder.mkdir(parents=True)
     with ThreadPoolExecutor(1) as pool:
         with FileLock(folder / ".lock"):
             waiting = pool.submit(fashion.loads)
-            while not (said.getvalue() or waiting.done()):
+            while not (stderr.getvalue() or waiting.done()):
                 time.sleep(0.01)
             fashion.put(folder)
         assert waiting.result()
-    assert said.getvalue() == (
-        f"cnnbench: waiting for another run, which is fetching Fashion-MNIST into {folder}\n"
+    assert stderr.getvalue() == (
+        f"cnnbench: waiting for another run to download Fashion-MNIST into {folder}\n"
     )
     assert mirror.requests == []
 
@@ -289,7 +278,7 @@ def test_a_run_that_waits_for_another_says_so_and_uses_what_that_downloaded(
     [*map(OSError, (errno.ENOLCK, errno.ENOSYS), ("", "")), NotImplementedError()],
     ids=repr,
 )
-def test_where_a_folder_cannot_be_locked_files_are_downloaded_all_the_same(
+def test_files_are_downloaded_to_a_folder_that_cannot_be_locked(
     fashion: Site, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def refuse(descriptor: int, operation: int) -> None:
@@ -298,56 +287,6 @@ def test_where_a_folder_cannot_be_locked_files_are_downloaded_all_the_same(
     monkeypatch.setattr(fcntl, "flock", refuse)
     assert fashion.loads()
     assert mirror.requests == PACKED
-
-
-# Reading ahead
-
-
-def test_what_was_prefetched_is_loaded_once(fashion: Site) -> None:
-    fashion.put(fashion.cache)
-    fashion.prefetch()
-    for future in download._prefetched.values():
-        future.result()
-    shutil.rmtree(fashion.cache)
-    assert fashion.loads()
-    cache.clear()
-    fashion.error()
-
-
-def test_what_was_prefetched_elsewhere_is_not_loaded(fashion: Site, tmp_path: Path) -> None:
-    fashion.put(fashion.cache)
-    fashion.prefetch()
-    fashion.cache = tmp_path / "elsewhere"
-    fashion.error()
-
-
-def test_what_is_wrong_with_prefetched_files_is_reported_by_load(fashion: Site) -> None:
-    fashion.put(fashion.cache)
-    (fashion.cache / PACKED[0]).write_bytes(b"not gzipped")
-    without = fashion.error()
-    fashion.prefetch()
-    assert fashion.error() == without
-
-
-def test_an_error_while_prefetching_is_raised_by_load(
-    fashion: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(download, "find_files", None)
-    fashion.prefetch()
-    with pytest.raises(TypeError):
-        fashion.loads()
-
-
-def test_the_end_of_the_program_does_not_wait_for_what_is_prefetched(
-    fashion: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go_on = threading.Event()
-    monkeypatch.setattr(download, "find_files", lambda *_: go_on.wait())
-    before = set(threading.enumerate())
-    fashion.prefetch()
-    threads = set(threading.enumerate()) - before
-    go_on.set()
-    assert [thread.daemon for thread in threads] == [True]
 
 
 def test_load_local_downloads_nothing(fashion: Site, mirror: Mirror, tmp_path: Path) -> None:

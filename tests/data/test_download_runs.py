@@ -1,4 +1,4 @@
-"""Public data sets through the command, and the papers' own configurations of CIFAR, on made-up files."""
+"""Commands on made-up public data sets, and the papers' configurations of CIFAR."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ PUBLIC = [name for name in CATALOG if name != "sample"]
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with all data sets but the sample, made up."""
+    """Set the folder of public data sets, which is empty at first."""
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "data"
@@ -42,7 +42,7 @@ def place(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", ["kmnist", "qmnist", "emnist_letters", "cifar10", "cifar100"])
-def test_a_network_is_trained(
+def test_train_on_a_public_data_set(
     name: str, within: Command, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place(name, root, monkeypatch)
@@ -52,10 +52,10 @@ def test_a_network_is_trained(
     assert done.returncode == 0, done.stderr
     run = only_run(tmp_path)
     assert run.parent.name == f"lenet_relu-{name}-32px"
-    known, dataset = json.loads((run / "dataset.json").read_text()), CATALOG[name]
-    assert (tuple(known["classes"]), known["sha256"]) == (dataset.classes, dataset.sha256)
-    assert (len(known["mean"]), known["image_size"]) == (dataset.in_channels, dataset.image_size)
-    assert (tuple(known["mean"]) == dataset.mean) == dataset.is_measured
+    record, dataset = json.loads((run / "dataset.json").read_text()), CATALOG[name]
+    assert (tuple(record["classes"]), record["sha256"]) == (dataset.classes, dataset.sha256)
+    assert (len(record["mean"]), record["image_size"]) == (dataset.in_channels, dataset.image_size)
+    assert (tuple(record["mean"]) == dataset.mean) == dataset.is_measured
     if not dataset.is_measured:
         (run / "dataset.json").unlink()
         done = within("evaluate", str(run))
@@ -63,7 +63,7 @@ def test_a_network_is_trained(
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_the_data_command_says_what_a_data_set_is_and_where(
+def test_data_command_describes_a_data_set_and_its_folder(
     name: str, within: Command, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = place(name, root, monkeypatch)
@@ -76,21 +76,20 @@ def test_the_data_command_says_what_a_data_set_is_and_where(
     assert lines[-1] == f"  verified in {folder}"
 
 
-def test_the_data_command_lists_all_and_what_was_passed_over(within: Command, root: Path) -> None:
+def test_data_command_lists_all_data_sets_and_rejected_files(within: Command, root: Path) -> None:
     root.mkdir()
     (root / "gzip.zip").write_bytes(b"<html>")
     lines = within("data").stdout.splitlines()
     assert [line.partition(":")[0] for line in lines if line[0] != " "][:-1] == list(CATALOG)
-    passed = [line for line in lines if line.startswith("  passed over")]
-    assert [line.partition(": ")[0] for line in passed] == [
-        f"  passed over {root / 'gzip.zip'}"
-    ] * 3
+    rejected = [line for line in lines if line.startswith("  passed over")]
+    expected = [f"  passed over {root / 'gzip.zip'}"] * 3
+    assert [line.partition(": ")[0] for line in rejected] == expected
     assert "  not on this machine: cifar-10-python.tar.gz or cifar-10-binary.tar.gz" in lines
     assert lines[-1] == "Your own images are a data set too: data=folder data.path=DIR"
 
 
 @pytest.mark.parametrize(("experiment", "smaller"), EXPERIMENTS.items(), ids=EXPERIMENTS.keys())
-def test_a_papers_configuration_trains(
+def test_train_with_the_configuration_of_a_paper(
     experiment: str,
     smaller: tuple[str, ...],
     within: Command,
@@ -104,39 +103,38 @@ def test_a_papers_configuration_trains(
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_another_network_and_data_set_take_their_place_in_it(
+def test_configuration_of_a_paper_with_another_network_and_data_set(
     experiment: str, within: Command
 ) -> None:
-    done = within(
-        f"experiment={experiment}", "model=densenet_bc100", "data=cifar100", "--cfg", "job"
-    )
+    overrides = (f"experiment={experiment}", "model=densenet_bc100", "data=cifar100")
+    done = within(*overrides, "--cfg", "job")
     assert "name: densenet_bc100" in done.stdout
     assert "name: cifar100" in done.stdout
 
 
-def rates(
-    experiment: str, steps: list[int], steps_per_epoch: int, within: Command, folder: Path
+def compute_rates(
+    experiment: str, steps: list[int], steps_per_epoch: int, within: Command
 ) -> list[float]:
-    """The learning rates of these steps, as the experiment is printed."""
-    shown = within(f"experiment={experiment}", "--cfg", "job", "--resolve").stdout
-    settings = config.load(config.parse(shown))
+    """Return the learning rates of an experiment at the given steps."""
+    printed = within(f"experiment={experiment}", "--cfg", "job", "--resolve").stdout
+    settings = config.load(config.parse(printed))
     total = settings.train.epochs * steps_per_epoch
     factors = [lr_factor(settings.scheduler, step, steps_per_epoch, total) for step in steps]
     return [settings.optimizer.lr * factor for factor in factors]
 
 
-def test_preact_resnets_rates_are_the_papers_by_images_seen(
-    within: Command, tmp_path: Path
-) -> None:
-    # 391 steps in an epoch: the last one has 80 images of 128, so that 32,000 of the paper's steps take 32,031
+def test_learning_rates_of_preact_resnet_are_those_of_the_paper(within: Command) -> None:
+    # An epoch has 391 steps, the last with 80 images instead of 128. So 32,000 full batches of the
+    # paper correspond to 32,031 steps.
     steps = [0, 399, 401, 32_030, 32_031, 48_045, 48_047, 64_123]
     expected = [0.01, 0.01, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
-    assert rates("preact_resnet_cifar10", steps, 391, within, tmp_path) == pytest.approx(expected)
+    assert compute_rates("preact_resnet_cifar10", steps, 391, within) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("experiment", ["densenet_cifar10", "densenet_cifar10_plus"])
-def test_densenets_rates_are_the_papers(experiment: str, within: Command, tmp_path: Path) -> None:
+def test_learning_rates_of_densenet_are_those_of_the_paper(
+    experiment: str, within: Command
+) -> None:
     steps = [0, 150 * 782 - 1, 150 * 782, 225 * 782 - 1, 225 * 782, 300 * 782 - 1]
-    assert rates(experiment, steps, 782, within, tmp_path) == pytest.approx(
-        [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
-    )
+    expected = [0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    assert compute_rates(experiment, steps, 782, within) == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""The IDX format, plain and gzipped."""
+"""Reading of IDX files, plain and gzipped."""
 
 import gzip
 from collections.abc import Callable
@@ -17,15 +17,15 @@ Pack = Callable[[bytes], bytes]
 
 @pytest.mark.parametrize("shape", [(5,), (3, 4, 2), (0,), (2, 300, 9)], ids=str)
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-@pytest.mark.parametrize("portion", [1, 100, 1 << 24])
-def test_an_idx_file_is_read_as_its_array(
+@pytest.mark.parametrize("chunk", [1, 100, 1 << 24])
+def test_idx_file_is_read_as_its_array(
     tmp_path: Path,
     shape: tuple[int, ...],
     pack: Pack,
-    portion: int,
+    chunk: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "PORTION", portion)
+    monkeypatch.setattr(module, "CHUNK", chunk)
     array = np.arange(np.prod(shape)).astype(np.uint8).reshape(shape)
     path = tmp_path / "images"
     path.write_bytes(pack(idx(array)))
@@ -45,14 +45,19 @@ WRONG = {
     "one size missing": (b"\x00\x00\x08\x02\x00\x00\x00\x02xyz", "ends within its header"),
     "too short": (b"\x00\x00\x08\x01\x00\x00\x00\x02x", r"1 bytes for the shape \(2,\)"),
     "too long": (b"\x00\x00\x08\x01\x00\x00\x00\x02xyz", r"3 bytes for the shape \(2,\)"),
-    "too long to be": (b"\x00\x00\x08\x03" + b"\xff" * 12, r"0 bytes for the shape \(4294967295,"),
+    "shape larger than memory": (
+        b"\x00\x00\x08\x03" + b"\xff" * 12,
+        r"0 bytes for the shape \(4294967295,",
+    ),
 }
 
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(("content", "message"), WRONG.values(), ids=WRONG.keys())
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_wrong_content_is_refused(tmp_path: Path, content: bytes, message: str, pack: Pack) -> None:
+def test_invalid_content_is_a_data_error(
+    tmp_path: Path, content: bytes, message: str, pack: Pack
+) -> None:
     path = tmp_path / "images"
     path.write_bytes(pack(content))
     with pytest.raises(DataError, match=f"^{path} .*{message}"):
@@ -71,22 +76,22 @@ def test_wrong_content_is_refused(tmp_path: Path, content: bytes, message: str, 
     ],
     ids=["cut", "wrong checksum", "no header", "two bytes"],
 )
-def test_a_damaged_gzip_file_is_a_data_error(tmp_path: Path, content: bytes) -> None:
+def test_damaged_gzip_file_is_a_data_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "images.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"images\.gz cannot be read: \S"):
         read_idx(tmp_path / "images.gz")
 
 
-def test_no_more_is_unpacked_than_shows_that_a_file_is_too_long(
+def test_unpacking_stops_when_a_file_is_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "PORTION", 1000)
+    monkeypatch.setattr(module, "CHUNK", 1000)
     (tmp_path / "images").write_bytes(gzip.compress(idx(np.zeros(9, np.uint8)) + bytes(1 << 20)))
     with pytest.raises(DataError, match=r"1,007 bytes|2,0\d\d bytes"):
         read_idx(tmp_path / "images")
 
 
-def test_a_missing_file_is_a_data_error_and_no_idx_file(tmp_path: Path) -> None:
+def test_missing_file_is_a_data_error_and_not_an_idx_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"^{tmp_path}/none cannot be read: No such file"):
         read_idx_shape(tmp_path / "none")
     assert not is_idx(tmp_path / "none")
@@ -94,6 +99,6 @@ def test_a_missing_file_is_a_data_error_and_no_idx_file(tmp_path: Path) -> None:
     assert not is_idx(tmp_path / "image")
 
 
-def test_a_digest_tells_apart_large_labels() -> None:
-    labels = ([0, 1], [0, 257], [256, 1], [0, 1, 0])
-    assert len({idx_digest(np.array(each, np.int32)) for each in labels}) == 4
+def test_digests_of_labels_over_255_differ() -> None:
+    arrays = [np.array(labels, np.int32) for labels in ([0, 1], [0, 257], [256, 1], [0, 1, 0])]
+    assert len(set(map(idx_digest, arrays))) == 4

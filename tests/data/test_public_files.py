@@ -1,4 +1,4 @@
-"""Finding and verifying the files of public data sets, with small made-up ones."""
+"""Finding and verifying the files of public data sets, with small made-up data sets."""
 
 import gzip
 import hashlib
@@ -28,22 +28,20 @@ def test_files_are_found_in_a_named_folder(
 
 
 @pytest.mark.parametrize("inside", ["", "mnist", "MNIST/raw"])
-def test_two_data_sets_lie_beside_each_other(fashion: Site, mnist: Site, inside: str) -> None:
+def test_two_data_sets_share_a_folder(fashion: Site, mnist: Site, inside: str) -> None:
     fashion.put(fashion.cache / "FashionMNIST/raw")
     mnist.put(fashion.cache / inside)
     assert (fashion.loads(), mnist.loads()) == (True, True)
 
 
-def test_files_may_be_spread_over_several_folders(fashion: Site, tmp_path: Path) -> None:
+def test_files_are_found_in_several_folders(fashion: Site, tmp_path: Path) -> None:
     for name in FILES:
         put(tmp_path / name, {name: fashion.arrays[name]})
     fashion.look_into(*(tmp_path / name for name in FILES))
     assert fashion.loads()
 
 
-def test_folders_are_looked_at_in_order_the_cache_first_the_systems_last(
-    fashion: Site, tmp_path: Path
-) -> None:
+def test_cache_is_searched_first_and_system_folders_last(fashion: Site, tmp_path: Path) -> None:
     in_order = [fashion.cache, tmp_path / "first", tmp_path / "second", tmp_path / "system"]
     for folder in in_order:
         fashion.put(folder)
@@ -54,7 +52,7 @@ def test_folders_are_looked_at_in_order_the_cache_first_the_systems_last(
         (folder / PACKED[0]).unlink()
 
 
-def test_empty_parts_of_the_variable_do_not_mean_the_working_folder(
+def test_empty_parts_of_cnnbench_data_are_not_the_working_folder(
     fashion: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fashion.put(tmp_path / "here")
@@ -63,7 +61,7 @@ def test_empty_parts_of_the_variable_do_not_mean_the_working_folder(
     assert fashion.find().missing == list(FILES)
 
 
-def test_a_tilde_in_the_variable_is_the_home_folder(
+def test_tilde_in_cnnbench_data_is_the_home_folder(
     fashion: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fashion.put(tmp_path / "home" / "data")
@@ -72,18 +70,16 @@ def test_a_tilde_in_the_variable_is_the_home_folder(
     assert fashion.loads()
 
 
-def test_a_folder_that_cannot_be_looked_at_is_passed_over(fashion: Site, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_searched_is_skipped(fashion: Site, tmp_path: Path) -> None:
     fashion.put(tmp_path / "good")
     fashion.look_into("x" * 5000, tmp_path / "good")
     found = fashion.find()
     assert (found.missing, found.folders) == ([], str(tmp_path / "good"))
 
 
-def test_cache_is_the_users_own_unless_a_root_is_given(tmp_path: Path) -> None:
-    assert (cache_folder(None), cache_folder("/given")) == (
-        tmp_path / "user-cache" / "cnnbench",
-        Path("/given"),
-    )
+def test_cache_folder_is_the_root_or_the_users_cache(tmp_path: Path) -> None:
+    assert cache_folder(None) == tmp_path / "user-cache" / "cnnbench"
+    assert cache_folder("/given") == Path("/given")
 
 
 # Verifying
@@ -102,12 +98,12 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "nonsense after the header": lambda packed: packed[:10] + b"\xff" * len(packed[10:]),
     "a page of a proxy": lambda packed: b"<html>" + packed,
     "other content": lambda packed: gzip.compress(b"something else"),
-    "as long as it may be": lambda packed: bytes(4580),
+    "of the maximum size": lambda packed: bytes(4580),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_a_damaged_file_is_reported_and_not_used(
+def test_damaged_file_is_reported_and_not_used(
     fashion: Site, damage: Callable[[bytes], bytes]
 ) -> None:
     fashion.put(fashion.cache)
@@ -118,23 +114,21 @@ def test_a_damaged_file_is_reported_and_not_used(
     assert found.tried[0].startswith(f"{path}: damaged or truncated")
 
 
-def test_a_good_file_stands_in_for_wrong_ones(fashion: Site, tmp_path: Path) -> None:
+def test_verified_file_is_used_instead_of_damaged_ones(fashion: Site, tmp_path: Path) -> None:
     put(tmp_path / "bad", {IMAGES: fashion.arrays[IMAGES][:-1]}, packed=False)
     fashion.put(tmp_path / "good")
-    (tmp_path / "good" / IMAGES).write_bytes(b"something else")  # beside the gzipped one
+    (tmp_path / "good" / IMAGES).write_bytes(b"something else")  # next to the gzipped file
     fashion.look_into(tmp_path / "bad", tmp_path / "good")
     assert fashion.loads()
 
 
-def test_files_of_another_data_set_are_recognized(
+def test_files_of_another_data_set_are_reported_by_its_name(
     fashion: Site, mnist: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mnist.put(fashion.cache)
     (fashion.cache / PACKED[3]).write_bytes(packed_files(fashion.arrays)[PACKED[1]])
     digest = hashlib.sha256((fashion.cache / PACKED[2]).read_bytes()).hexdigest()
-    kmnist = replace(
-        get("kmnist"), sha256={PACKED[2]: digest}
-    )  # known by the digests of its archives
+    kmnist = replace(get("kmnist"), sha256={PACKED[2]: digest})
     monkeypatch.delitem(mnist.dataset.sha256, FILES[2])  # type: ignore[arg-type]  # a dict
     monkeypatch.setitem(CATALOG, "kmnist", kmnist)
     owners = [f"MNIST's {FILES[0]}", f"MNIST's {FILES[1]}", f"Kuzushiji-MNIST's {PACKED[2]}"]
@@ -145,7 +139,7 @@ def test_files_of_another_data_set_are_recognized(
     ]
 
 
-def test_a_file_that_may_not_be_read_is_passed_over(
+def test_file_without_read_permission_is_skipped(
     fashion: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path, mode: str) -> bytes:
@@ -153,19 +147,17 @@ def test_a_file_that_may_not_be_read_is_passed_over(
 
     fashion.put(fashion.cache)
     monkeypatch.setattr(Path, "open", refuse)
-    assert (
-        fashion.find().tried[0]
-        == f"{fashion.cache / PACKED[0]}: cannot be read (Permission denied)"
-    )
+    expected = f"{fashion.cache / PACKED[0]}: cannot be read (Permission denied)"
+    assert fashion.find().tried[0] == expected
 
 
-def test_a_named_pipe_is_not_waited_for(fashion: Site) -> None:
+def test_fifos_are_not_opened(fashion: Site) -> None:
     fashion.cache.mkdir()
     os.mkfifo(fashion.cache / IMAGES)
     assert fashion.find().tried == []
 
 
-# The made-up images may have 4,580 bytes. The first two compress to less than that.
+# The maximum for the made-up images is 4,580 bytes. The first two compress to less than that.
 TOO_LARGE: dict[str, tuple[str, bytes]] = {
     "a bomb": (".gz", gzip.compress(bytes(4_000_000))),
     "a bomb of many members": (".gz", gzip.compress(bytes(200_000)) * 18),
@@ -178,7 +170,7 @@ TOO_LARGE: dict[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize(("suffix", "content"), TOO_LARGE.values(), ids=TOO_LARGE.keys())
-def test_a_file_that_is_too_large_is_reported_and_takes_no_memory(
+def test_too_large_file_is_reported_without_reading_it_all(
     fashion: Site, suffix: str, content: bytes
 ) -> None:
     fashion.cache.mkdir()
@@ -192,7 +184,7 @@ def test_a_file_that_is_too_large_is_reported_and_takes_no_memory(
     assert peak < 1_000_000
 
 
-def test_a_file_that_gzip_made_no_smaller_is_used(tmp_path: Path) -> None:
+def test_gzipped_file_larger_than_its_content_is_used(tmp_path: Path) -> None:
     sample = get("sample")
     content = gzip.decompress((sample.system_folders[0] / PACKED[0]).read_bytes())
     pieces = [content[start : start + 4096] for start in range(0, len(content), 4096)]

@@ -1,4 +1,4 @@
-"""The splits: seeded, disjoint, class-balanced, and no larger than the data set."""
+"""Splits are seeded, disjoint, class-balanced and no larger than the data set."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from cnnbench.config import DataConfig
 from cnnbench.data.arrays import Labels
 from cnnbench.data.catalog import get
-from cnnbench.data.splits import Indices, Split, check_sizes, make_split, num_held_out
+from cnnbench.data.splits import Indices, Split, check_sizes, count_validation, make_split
 from cnnbench.errors import ConfigError
 
 ConfigMaker = Callable[..., DataConfig]
@@ -20,12 +20,12 @@ TEST_LABELS = np.random.default_rng(1).permutation(np.arange(200) % CLASSES).ast
 PARTS = ("train", "validation", "test")
 
 
-def split(config: DataConfig, seed: int = 0) -> Split:
+def split_labels(config: DataConfig, seed: int = 0) -> Split:
     return make_split(config, TRAIN_LABELS, TEST_LABELS, seed)
 
 
-def spread(labels: Labels, indices: Indices) -> int:
-    """How many more examples the most frequent class has than the rarest."""
+def measure_imbalance(labels: Labels, indices: Indices) -> int:
+    """Return the difference in size between the largest and the smallest class."""
     return int(np.ptp(np.bincount(labels[indices], minlength=CLASSES)))
 
 
@@ -34,9 +34,9 @@ def spread(labels: Labels, indices: Indices) -> int:
     [{"validation": 100, "train_examples": 300, "test_examples": 50}, {"folds": 5, "fold": 0}],
     ids=str,
 )
-def test_the_seed_alone_decides_the_split(data_config: ConfigMaker, asked: dict[str, int]) -> None:
+def test_split_is_determined_by_the_seed(data_config: ConfigMaker, asked: dict[str, int]) -> None:
     config = data_config(**asked)
-    first, again, other = (split(config, seed) for seed in (7, 7, 8))
+    first, again, other = (split_labels(config, seed) for seed in (7, 7, 8))
     for part in PARTS if config.test_examples else PARTS[:2]:
         assert np.array_equal(getattr(first, part), getattr(again, part))
         assert set(getattr(first, part)) != set(getattr(other, part))
@@ -60,40 +60,43 @@ def test_splits_are_those_of_earlier_versions(
 
 
 @pytest.mark.parametrize("validation", [0, 1, 10, 100, 105, 999])
-def test_validation_is_of_the_size_asked_for_and_both_parts_are_balanced(
+def test_validation_set_has_the_configured_size_and_is_balanced(
     data_config: ConfigMaker, validation: int
 ) -> None:
-    parts = split(data_config(validation=validation))
+    parts = split_labels(data_config(validation=validation))
     assert sorted([*parts.train, *parts.validation]) == list(range(1000))
     assert len(parts.validation) == validation
-    assert max(spread(TRAIN_LABELS, part) for part in (parts.train, parts.validation)) <= 1
+    assert (
+        max(measure_imbalance(TRAIN_LABELS, part) for part in (parts.train, parts.validation)) <= 1
+    )
     assert sorted(parts.test) == list(range(200))
 
 
 @pytest.mark.parametrize(
     ("share", "number"), [(0.25, 250), (0.0006, 1), (0.0001, 1), (0.0, 0), (0.9996, 1000)]
 )
-def test_a_share_held_out_is_the_nearest_number_but_not_none(
+def test_validation_share_is_rounded_to_at_least_one_example(
     data_config: ConfigMaker, share: float, number: int
 ) -> None:
-    assert len(split(data_config(validation=share)).validation) == number
+    assert len(split_labels(data_config(validation=share)).validation) == number
 
 
 @pytest.mark.parametrize("train_examples", [1, 10, 255, 899, 900])
-def test_fewer_training_examples_are_balanced_and_leave_validation_as_it_is(
+def test_fewer_training_examples_are_balanced_and_keep_the_validation_set(
     data_config: ConfigMaker, train_examples: int
 ) -> None:
-    parts = split(data_config(validation=100, train_examples=train_examples))
+    parts = split_labels(data_config(validation=100, train_examples=train_examples))
     assert len(set(parts.train)) == train_examples
-    assert spread(TRAIN_LABELS, parts.train) <= 1
+    assert measure_imbalance(TRAIN_LABELS, parts.train) <= 1
     assert not set(parts.train) & set(parts.validation)
-    assert np.array_equal(parts.validation, split(data_config(validation=100)).validation)
+    assert np.array_equal(parts.validation, split_labels(data_config(validation=100)).validation)
 
 
 @pytest.mark.parametrize("test_examples", [1, 10, 55, 199, 200])
 def test_fewer_test_examples_are_balanced(data_config: ConfigMaker, test_examples: int) -> None:
-    test = split(data_config(validation=100, test_examples=test_examples)).test
-    assert (len(set(test)), spread(TEST_LABELS, test) <= 1) == (test_examples, True)
+    test = split_labels(data_config(validation=100, test_examples=test_examples)).test
+    assert len(set(test)) == test_examples
+    assert measure_imbalance(TEST_LABELS, test) <= 1
 
 
 def test_classes_of_unequal_size_keep_their_proportions(data_config: ConfigMaker) -> None:
@@ -103,33 +106,33 @@ def test_classes_of_unequal_size_keep_their_proportions(data_config: ConfigMaker
 
 
 @pytest.mark.parametrize(
-    ("folds", "sizes", "most_uneven"), [(2, {500}, 0), (4, {250}, 0), (7, {142, 143}, 2)]
+    ("folds", "sizes", "max_imbalance"), [(2, {500}, 0), (4, {250}, 0), (7, {142, 143}, 2)]
 )
-def test_each_example_is_held_out_in_one_fold_whatever_validation_says(
-    data_config: ConfigMaker, folds: int, sizes: set[int], most_uneven: int
+def test_each_example_is_in_the_validation_set_of_one_fold(
+    data_config: ConfigMaker, folds: int, sizes: set[int], max_imbalance: int
 ) -> None:
     configs = [data_config(folds=folds, fold=fold, validation=100 * fold) for fold in range(folds)]
-    parts = [split(config) for config in configs]
-    held_out = [part.validation for part in parts]
-    assert sorted(np.concatenate(held_out)) == list(range(1000))
-    assert set(map(len, held_out)) == sizes
+    parts = [split_labels(config) for config in configs]
+    validation_sets = [part.validation for part in parts]
+    assert sorted(np.concatenate(validation_sets)) == list(range(1000))
+    assert set(map(len, validation_sets)) == sizes
     dataset = replace(get("mnist"), train_examples=1000)
-    assert [num_held_out(config, dataset) for config in configs] == [*map(len, held_out)]
+    assert [count_validation(config, dataset) for config in configs] == [*map(len, validation_sets)]
     for part in parts:
         assert sorted([*part.train, *part.validation]) == list(range(1000))
-        assert spread(TRAIN_LABELS, part.train) <= most_uneven
-        assert spread(TRAIN_LABELS, part.validation) <= most_uneven
+        assert measure_imbalance(TRAIN_LABELS, part.train) <= max_imbalance
+        assert measure_imbalance(TRAIN_LABELS, part.validation) <= max_imbalance
 
 
-def test_summary_has_the_sizes_and_a_digest_whatever_the_order(data_config: ConfigMaker) -> None:
-    parts = split(data_config(validation=100, train_examples=300, test_examples=50))
-    turned = Split(parts.train[::-1], parts.validation[::-1], parts.test[::-1])
+def test_summary_has_sizes_and_a_digest_that_ignores_order(data_config: ConfigMaker) -> None:
+    parts = split_labels(data_config(validation=100, train_examples=300, test_examples=50))
+    reversed_parts = Split(parts.train[::-1], parts.validation[::-1], parts.test[::-1])
     summary = parts.summary()
-    assert turned.summary() == summary
+    assert reversed_parts.summary() == summary
     assert [summary[part] for part in PARTS] == [300, 100, 50]
     one, two, none = np.array([1]), np.array([2]), np.array([], np.int64)
     moved = [Split(one, two, none), Split(two, one, none), Split(one, none, two)]
-    assert len({each.summary()["sha256"] for each in moved}) == 3
+    assert len({split.summary()["sha256"] for split in moved}) == 3
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ def test_summary_has_the_sizes_and_a_digest_whatever_the_order(data_config: Conf
     ],
     ids=str,
 )
-def test_sizes_that_the_data_set_has_are_allowed(
+def test_sizes_up_to_the_data_set_are_allowed(
     data_config: ConfigMaker, asked: dict[str, int]
 ) -> None:
     check_sizes(data_config(**asked), get("fashion_mnist"))
@@ -160,7 +163,7 @@ def test_sizes_that_the_data_set_has_are_allowed(
             r"data\.validation=60000 leaves nothing to train on.* at most 59999",
         ),
         ({"validation": 0.999999}, r"data\.validation=0\.999999 leaves nothing to train on"),
-        ({"validation": 1 / 12, "train_examples": 55_001}, "beside the 5,000 held out"),
+        ({"validation": 1 / 12, "train_examples": 55_001}, "beside the 5,000 validation examples"),
         (
             {"validation": 5000, "train_examples": 55_001},
             r"data\.train_examples=55001: .* 55,000 of its",

@@ -1,4 +1,4 @@
-"""The folders of users who have a home, and of those who have none."""
+"""Home and cache folders, with and without a home."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ from cnnbench.data.public_files import cache_folder, find_files
 from cnnbench.data.user_folders import expand_user, is_writable, temporary_cache, user_cache
 from cnnbench.errors import ConfigError
 
-NOBODY = "~no-such-user/data"
+UNKNOWN_HOME = "~no-such-user/data"
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def have_no_home(monkeypatch: pytest.MonkeyPatch, answer: str | None) -> None:
-    """Let platformdirs give `answer`, as its old releases do, or raise, as its new ones do."""
+def remove_home(monkeypatch: pytest.MonkeyPatch, answer: str | None) -> None:
+    """Let platformdirs return `answer`, as old releases do, or raise, as new releases do."""
 
     def find(name: str) -> Path:
         if answer is None:
@@ -38,19 +38,19 @@ def have_no_home(monkeypatch: pytest.MonkeyPatch, answer: str | None) -> None:
 def test_cache_of_a_user_without_a_home_is_in_the_temporary_folder(
     temporary: Path, monkeypatch: pytest.MonkeyPatch, answer: str | None
 ) -> None:
-    have_no_home(monkeypatch, answer)
+    remove_home(monkeypatch, answer)
     cache = user_cache()
     assert cache == temporary / f"cnnbench-{os.getuid()}"
     assert cache.stat().st_mode & 0o777 == 0o700
     assert user_cache() == cache
 
 
-def test_temporary_cache_that_another_user_has_made_is_refused(
+def test_temporary_cache_that_is_a_link_is_refused(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (temporary / "theirs").mkdir()
     (temporary / f"cnnbench-{os.getuid()}").symlink_to(temporary / "theirs")
-    have_no_home(monkeypatch, None)
+    remove_home(monkeypatch, None)
     with pytest.raises(PermissionError, match="belongs to another user"):
         temporary_cache()
     with pytest.raises(ConfigError, match=r"belongs to another user.*XDG_CACHE_HOME"):
@@ -68,21 +68,21 @@ def test_temporary_cache_of_another_owner_is_refused(
         temporary_cache()
 
 
-def test_a_home_that_is_not_known_leaves_the_path_as_it_is() -> None:
-    assert expand_user(NOBODY) == Path(NOBODY)
+def test_unknown_user_in_tilde_path_leaves_it_unchanged() -> None:
+    assert expand_user(UNKNOWN_HOME) == Path(UNKNOWN_HOME)
 
 
-def test_data_root_in_a_home_that_is_not_known_is_refused() -> None:
+def test_data_root_in_an_unknown_home_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"data\.root=~no-such-user/data: ~no-such-user stands"):
-        cache_folder(NOBODY)
+        cache_folder(UNKNOWN_HOME)
 
 
-def test_data_folder_in_an_unknown_home_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNBENCH_DATA", NOBODY)
+def test_data_folder_in_an_unknown_home_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNBENCH_DATA", UNKNOWN_HOME)
     assert find_files(get("sample")).missing == []
 
 
-def test_a_folder_that_must_be_made_first_is_writable_if_its_parent_is(tmp_path: Path) -> None:
+def test_missing_folder_is_writable_if_its_parent_is(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert is_writable(tmp_path / "new" / "newer")
     assert not is_writable(tmp_path / "file")

@@ -90,7 +90,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny(language: str) -> str:
     """The network that the README adds, or its YAML."""
-    section = (ROOT / "README.md").read_text().partition("## Add a network")[2]
+    section = (ROOT / "README.md").read_text().partition("## Adding a network")[2]
     return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
 
 

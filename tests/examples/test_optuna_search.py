@@ -17,8 +17,8 @@ from cnnbench.api import train
 SOURCE = EXAMPLES / "optuna_search.py"
 
 
-class TheSecondTrial(optuna.pruners.BasePruner):
-    """Prunes trial 1, after its first epoch."""
+class SecondTrialPruner(optuna.pruners.BasePruner):
+    """A pruner of trial 1, which ends after its first epoch."""
 
     def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
         return trial.number == 1
@@ -36,48 +36,45 @@ def example() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def study(example: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> optuna.Study:
-    """Three trials, the second of which is pruned."""
-    study = optuna.create_study(direction="maximize", pruner=TheSecondTrial())
+    """Run three trials, the second of which is pruned."""
+    study = optuna.create_study(direction="maximize", pruner=SecondTrialPruner())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("search"))
         example.search(study, 3, [*TINY, "train.fail_if_not_learning=false"])
     return study
 
 
-def directory(trial: optuna.trial.FrozenTrial) -> Path:
+def run_directory(trial: optuna.trial.FrozenTrial) -> Path:
     return Path(trial.user_attrs["directory"])
 
 
-def test_a_trial_is_pruned_after_the_epoch_that_is_worse(study: optuna.Study) -> None:
-    assert [(trial.state.name, trial.last_step) for trial in study.trials] == [
-        ("COMPLETE", 2), ("PRUNED", 1), ("COMPLETE", 2)
-    ]  # fmt: skip
+def test_trial_is_pruned_after_its_epoch(study: optuna.Study) -> None:
+    trials = [(trial.state.name, trial.last_step) for trial in study.trials]
+    assert trials == [("COMPLETE", 2), ("PRUNED", 1), ("COMPLETE", 2)]
 
 
-def test_the_run_of_a_pruned_trial_is_interrupted(study: optuna.Study) -> None:
-    assert (
-        json.loads((directory(study.trials[1]) / "status.json").read_text())["state"]
-        == "interrupted"
-    )
+def test_run_of_a_pruned_trial_is_interrupted(study: optuna.Study) -> None:
+    status = json.loads((run_directory(study.trials[1]) / "status.json").read_text())
+    assert status["state"] == "interrupted"
 
 
-def test_the_test_set_of_a_pruned_trial_is_not_measured(study: optuna.Study) -> None:
-    assert not (directory(study.trials[1]) / "result.json").exists()
+def test_pruned_trial_is_not_evaluated_on_the_test_set(study: optuna.Study) -> None:
+    assert not (run_directory(study.trials[1]) / "result.json").exists()
 
 
-def test_the_best_value_is_that_of_the_best_row(study: optuna.Study) -> None:
-    best = json.loads((directory(study.best_trial) / "result.json").read_text())["best"]
+def test_best_value_is_the_validation_accuracy_of_the_best_epoch(study: optuna.Study) -> None:
+    best = json.loads((run_directory(study.best_trial) / "result.json").read_text())["best"]
     assert study.best_value == best["validation_accuracy"]
 
 
-def test_the_command_of_a_trial_repeats_it(study: optuna.Study, tmp_path: Path) -> None:
+def test_recorded_command_reproduces_the_trial(study: optuna.Study, tmp_path: Path) -> None:
     best = study.best_trial
     repeated = train(*shlex.split(best.user_attrs["command"])[1:], directory=tmp_path / "repeated")
-    assert differences(repeated.directory, directory(best)) == []
+    assert differences(repeated.directory, run_directory(best)) == []
 
 
 @pytest.mark.slow
-def test_an_interrupted_search_goes_on(
+def test_interrupted_search_can_be_resumed(
     example: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -94,7 +91,7 @@ def test_an_interrupted_search_goes_on(
     assert len(example.main(["--trials=2", *search]).trials) == 2
 
 
-def test_a_trial_that_diverges_does_not_end_the_search(
+def test_search_continues_after_a_trial_with_nonfinite_loss(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,13 @@ from itertools import takewhile
 
 from helpers.paths import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("README*.md")),
+    ROOT / "CONTRIBUTING.md",
+    *sorted(ROOT.glob("docs/*.md")),
+]
+# tests/docs/test_translations.py compares the code of the translations with that of these
+ORIGINALS = [page for page in PAGES if not page.name.endswith(".zh-CN.md")]
 PROGRAMS = ("cnnbench", "torchrun", "python", "pip", "make")
 
 _IN_BLOCK = re.compile(r"^ {4}(?:\$ )?((?:" + "|".join(PROGRAMS) + r")(?: .*)?)$")
@@ -34,7 +40,7 @@ class Shown:
 
 def shown() -> Iterator[Shown]:
     """All of them."""
-    for page in PAGES:
+    for page in ORIGINALS:
         lines = page.read_text().splitlines()
         for number, line in enumerate(lines):
             block = _IN_BLOCK.match(line)

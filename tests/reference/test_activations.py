@@ -1,4 +1,4 @@
-"""The activations by hand, against torch's."""
+"""The activations of the reference implementation, compared with PyTorch's."""
 
 import math
 from collections.abc import Callable
@@ -23,8 +23,8 @@ OPERATIONS = {
     "tanh": (HyperbolicTangent.apply, torch.tanh),
     "relu": (Rectifier.apply, torch.relu),
 }
-AND_TORCH = [pytest.param(*both, id=name) for name, both in OPERATIONS.items()]
-DIFFERENTIABLE = [pytest.param(by_hand, id=name) for name, (by_hand, _) in OPERATIONS.items()]
+WITH_TORCH = [pytest.param(*operations, id=name) for name, operations in OPERATIONS.items()]
+DIFFERENTIABLE = [pytest.param(reference, id=name) for name, (reference, _) in OPERATIONS.items()]
 ALL = [*DIFFERENTIABLE, pytest.param(Step.apply, id="step")]
 LAYERS = [nn.Identity(), nn.Sigmoid(), nn.Tanh(), nn.ReLU()]
 NUMBERS = (
@@ -34,47 +34,49 @@ NUMBERS = (
 )
 
 
-@pytest.mark.parametrize(("by_hand", "library"), AND_TORCH)
+@pytest.mark.parametrize(("reference", "library"), WITH_TORCH)
 @CASES
 @given(numbers=st.lists(NUMBERS, min_size=1, max_size=24))
-def test_outputs_and_gradients_are_those_of_torch(
-    by_hand: Operation, library: Operation, numbers: list[float]
+def test_outputs_and_gradients_match_torch(
+    reference: Operation, library: Operation, numbers: list[float]
 ) -> None:
     inputs = torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
-    assert_close(by_hand(inputs), library(inputs), **EXACTLY)
-    assert_close(grads(by_hand, inputs), grads(library, inputs), **EXACTLY)
+    assert_close(reference(inputs), library(inputs), **EXACTLY)
+    assert_close(grads(reference, inputs), grads(library, inputs), **EXACTLY)
 
 
-@pytest.mark.parametrize(("by_hand", "library"), AND_TORCH)
+@pytest.mark.parametrize(("reference", "library"), WITH_TORCH)
 @CASES
 @given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=4))
-def test_tensors_of_any_shape(by_hand: Operation, library: Operation, shape: list[int]) -> None:
+def test_tensors_of_any_shape_match_torch(
+    reference: Operation, library: Operation, shape: list[int]
+) -> None:
     inputs = drawn(*shape)
-    assert_close(by_hand(inputs), library(inputs), **EXACTLY)
-    assert_close(grads(by_hand, inputs), grads(library, inputs), **EXACTLY)
+    assert_close(reference(inputs), library(inputs), **EXACTLY)
+    assert_close(grads(reference, inputs), grads(library, inputs), **EXACTLY)
 
 
 @CASES
 @given(numbers=st.lists(NUMBERS, min_size=1, max_size=24))
-def test_the_step_is_that_of_torch(numbers: list[float]) -> None:
+def test_step_matches_heaviside(numbers: list[float]) -> None:
     inputs = torch.tensor(numbers, dtype=torch.float64)
     assert_close(Step.apply(inputs), torch.heaviside(inputs, torch.zeros_like(inputs)), **EXACTLY)
 
 
-def test_no_gradient_gets_through_a_step() -> None:
+def test_gradient_of_step_is_zero() -> None:
     assert grads(Step.apply, drawn(3, 4))[0].count_nonzero() == 0
 
 
-@pytest.mark.parametrize("by_hand", DIFFERENTIABLE)
-def test_backward_is_the_derivative_of_forward(by_hand: Operation) -> None:
+@pytest.mark.parametrize("reference", DIFFERENTIABLE)
+def test_backward_passes_gradcheck(reference: Operation) -> None:
     inputs = torch.tensor(
         [-3.0, -0.7, -0.1, 0.2, 0.9, 2.5], dtype=torch.float64, requires_grad=True
     )
-    assert gradcheck(by_hand, inputs)
+    assert gradcheck(reference, inputs)
 
 
 @pytest.mark.parametrize(
-    ("by_hand", "number", "output", "derivative"),
+    ("reference", "number", "output", "derivative"),
     [
         (IdentityMap.apply, -7.0, -7.0, 1.0),
         (Logistic.apply, 0.0, 1 / 2, 1 / 4),
@@ -89,11 +91,11 @@ def test_backward_is_the_derivative_of_forward(by_hand: Operation) -> None:
         (Rectifier.apply, -2.0, 0.0, 0.0),
     ],
 )
-def test_values_known_by_hand(
-    by_hand: Operation, number: float, output: float, derivative: float
+def test_known_outputs_and_derivatives(
+    reference: Operation, number: float, output: float, derivative: float
 ) -> None:
     inputs = torch.tensor(number, dtype=torch.float64, requires_grad=True)
-    outputs = by_hand(inputs)
+    outputs = reference(inputs)
     outputs.backward()
     assert outputs.item() == pytest.approx(output, abs=1e-15)
     assert inputs.grad is not None
@@ -101,7 +103,7 @@ def test_values_known_by_hand(
 
 
 @pytest.mark.parametrize(
-    ("by_hand", "library", "numbers"),
+    ("reference", "library", "numbers"),
     [
         pytest.param(Logistic.apply, torch.sigmoid, [-30.0, -700.0], id="sigmoid far below 0"),
         pytest.param(
@@ -109,41 +111,39 @@ def test_values_known_by_hand(
         ),
     ],
 )
-def test_small_outputs_keep_their_digits(
-    by_hand: Operation, library: Operation, numbers: list[float]
+def test_small_outputs_keep_relative_precision(
+    reference: Operation, library: Operation, numbers: list[float]
 ) -> None:
     inputs = torch.tensor(numbers, dtype=torch.float64)
-    assert_close(by_hand(inputs), library(inputs), rtol=1e-14, atol=0.0)
+    assert_close(reference(inputs), library(inputs), rtol=1e-14, atol=0.0)
 
 
-@pytest.mark.parametrize(("by_hand", "library"), AND_TORCH)
-def test_infinite_inputs_give_what_they_give_in_torch(
-    by_hand: Operation, library: Operation
-) -> None:
+@pytest.mark.parametrize(("reference", "library"), WITH_TORCH)
+def test_infinite_inputs_match_torch(reference: Operation, library: Operation) -> None:
     inputs = torch.tensor([math.inf, -math.inf])
-    assert_close(by_hand(inputs), library(inputs))
+    assert_close(reference(inputs), library(inputs))
 
 
-@pytest.mark.parametrize("by_hand", DIFFERENTIABLE)
-def test_what_is_not_a_number_stays_so(by_hand: Operation) -> None:
-    assert by_hand(torch.tensor(math.nan)).isnan()
+@pytest.mark.parametrize("reference", DIFFERENTIABLE)
+def test_nan_stays_nan(reference: Operation) -> None:
+    assert reference(torch.tensor(math.nan)).isnan()
 
 
-@pytest.mark.parametrize("by_hand", ALL)
-def test_the_layout_of_memory_is_kept(by_hand: Operation) -> None:
+@pytest.mark.parametrize("reference", ALL)
+def test_memory_format_is_kept(reference: Operation) -> None:
     inputs = torch.ones(2, 3, 4, 5).to(memory_format=torch.channels_last)
-    assert by_hand(inputs).is_contiguous(memory_format=torch.channels_last)
+    assert reference(inputs).is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("by_hand", ALL)
-def test_no_value_is_read(by_hand: Operation) -> None:
-    inputs = torch.ones(2, 3, device="meta", requires_grad=True)  # where there is none
-    by_hand(inputs).sum().backward()
+@pytest.mark.parametrize("reference", ALL)
+def test_forward_and_backward_read_no_value(reference: Operation) -> None:
+    inputs = torch.ones(2, 3, device="meta", requires_grad=True)  # A meta tensor has no values.
+    reference(inputs).sum().backward()
     assert inputs.grad is not None
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
-def test_a_twin_computes_what_its_layer_does(layer: nn.Module) -> None:
+def test_twin_layer_matches_torch_layer(layer: nn.Module) -> None:
     name, inputs = type(layer).__name__, drawn(3, 4)
     twin = type(layer)()
     twin.__class__ = getattr(activations, name)
@@ -151,7 +151,7 @@ def test_a_twin_computes_what_its_layer_does(layer: nn.Module) -> None:
     assert_close(grads(twin, inputs), grads(layer, inputs), **EXACTLY)
 
 
-def test_relu_in_place_changes_what_it_is_given() -> None:
+def test_inplace_relu_overwrites_its_inputs() -> None:
     twin = nn.ReLU(inplace=True)
     twin.__class__ = activations.ReLU
 
@@ -162,6 +162,6 @@ def test_relu_in_place_changes_what_it_is_given() -> None:
 
         return operation
 
-    by_hand, library = with_shortcut(twin), with_shortcut(nn.ReLU(inplace=True))
-    assert_close(by_hand(drawn(3, 4)), library(drawn(3, 4)), **EXACTLY)
-    assert_close(grads(by_hand, drawn(3, 4)), grads(library, drawn(3, 4)), **EXACTLY)
+    reference, library = with_shortcut(twin), with_shortcut(nn.ReLU(inplace=True))
+    assert_close(reference(drawn(3, 4)), library(drawn(3, 4)), **EXACTLY)
+    assert_close(grads(reference, drawn(3, 4)), grads(library, drawn(3, 4)), **EXACTLY)

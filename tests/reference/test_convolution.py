@@ -1,4 +1,4 @@
-"""Convolution by hand: loops against products, and both against torch's."""
+"""The convolution of the reference implementation, compared with loops, PyTorch and scipy."""
 
 import copy
 from types import SimpleNamespace
@@ -28,17 +28,17 @@ from cnnbench.reference.convolution import (
 from cnnbench.reference.linear import Affine
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, tuple[int, int], int]
-FEW = st.integers(1, 3)
+SMALL = st.integers(1, 3)
 
 
 @st.composite
-def inputs(draw: st.DrawFn, largest_group: int = 3) -> Inputs:
-    """Images, weight, bias or None, stride and groups that fit together."""
-    kernel, stride = draw(st.tuples(FEW, FEW)), draw(st.tuples(FEW, FEW))
+def inputs(draw: st.DrawFn, max_groups: int = 3) -> Inputs:
+    """Draw images, weight, bias or None, stride and groups that fit together."""
+    kernel, stride = draw(st.tuples(SMALL, SMALL)), draw(st.tuples(SMALL, SMALL))
     height, width = (size + draw(st.integers(0, 5)) for size in kernel)
-    groups = draw(st.integers(1, largest_group))
-    images = drawn(draw(FEW), groups * draw(FEW), height, width)
-    weight = drawn(groups * draw(FEW), images.shape[1] // groups, *kernel)
+    groups = draw(st.integers(1, max_groups))
+    images = drawn(draw(SMALL), groups * draw(SMALL), height, width)
+    weight = drawn(groups * draw(SMALL), images.shape[1] // groups, *kernel)
     bias = drawn(len(weight)) if draw(st.booleans()) else None
     return images, weight, bias, stride, groups
 
@@ -52,45 +52,43 @@ def library(
 
 @CASES
 @given(inputs())
-def test_outputs_are_those_of_torch(case: Inputs) -> None:
+def test_outputs_match_torch(case: Inputs) -> None:
     assert_close(CrossCorrelation.apply(*case), library(*case), **EXACTLY)
 
 
 @CASES
 @given(inputs())
-def test_gradients_are_those_of_torch(case: Inputs) -> None:
+def test_gradients_match_torch(case: Inputs) -> None:
     assert_close(grads(CrossCorrelation.apply, *case), grads(library, *case), **EXACTLY)
 
 
 @CASES
-@given(inputs(largest_group=1))
-def test_loops_and_the_matrix_product_agree(case: Inputs) -> None:
-    images, weight, bias, stride, _ = (
-        each.detach() if isinstance(each, torch.Tensor) else each for each in case
-    )
-    by_loops = cross_correlate_loops(images, weight, bias, stride)
-    assert_close(CrossCorrelation.apply(images, weight, bias, stride, 1), by_loops, **EXACTLY)
+@given(inputs(max_groups=1))
+def test_matrix_product_matches_loops(case: Inputs) -> None:
+    images, weight, bias, stride, _ = case
+    with torch.no_grad():  # The loops write into their outputs in place.
+        by_loops = cross_correlate_loops(images, weight, bias, stride)
+        assert_close(CrossCorrelation.apply(images, weight, bias, stride, 1), by_loops, **EXACTLY)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_backward_is_the_derivative_of_forward(groups: int) -> None:
+def test_backward_passes_gradcheck(groups: int) -> None:
     images, weight, bias = drawn(2, 4, 5, 4), drawn(2, 4 // groups, 3, 2), drawn(2)
     assert gradcheck(CrossCorrelation.apply, (images, weight, bias, (2, 1), groups))
 
 
 @pytest.mark.parametrize("index", range(3), ids=["images", "weight", "bias"])
-def test_a_gradient_is_computed_for_what_wants_it_alone(index: int) -> None:
+def test_backward_computes_only_the_gradient_that_is_needed(index: int) -> None:
     images, weight, bias = drawn(2, 2, 4, 4), drawn(3, 2, 2, 2), drawn(3)
     expected: list[torch.Tensor | None] = [None] * 5
     expected[index] = grads(CrossCorrelation.apply, images, weight, bias, (1, 1), 1)[index]
-    wanted = [each is not None for each in expected]
+    wanted = [gradient is not None for gradient in expected]
     context = SimpleNamespace(
         saved_tensors=(images, weight), stride=(1, 1), groups=1, needs_input_grad=wanted
     )
-    of_outputs = torch.linspace(-1.0, 1.5, 2 * 3 * 3 * 3, dtype=torch.float64).view(
-        2, 3, 3, 3
-    )  # as in grads
-    assert_close(list(CrossCorrelation.backward(context, of_outputs)), expected, **EXACTLY)
+    # The same weights of the outputs as in grads().
+    grad_outputs = torch.linspace(-1.0, 1.5, 2 * 3 * 3 * 3, dtype=torch.float64).view(2, 3, 3, 3)
+    assert_close(list(CrossCorrelation.backward(context, grad_outputs)), expected, **EXACTLY)
 
 
 @CASES
@@ -98,73 +96,63 @@ def test_a_gradient_is_computed_for_what_wants_it_alone(index: int) -> None:
 def test_col2im_is_the_transpose_of_im2col(case: Inputs) -> None:
     images, weight, _, stride, _ = case
     columns = im2col(images.detach(), weight.shape[2:], stride)
-    others = torch.randn(
-        columns.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
-    there = (columns * others).sum()
-    assert_close(
-        (images * col2im(others, images.shape[2:], stride)).sum(), there, rtol=1e-9, atol=1e-9
-    )
+    generator = torch.Generator().manual_seed(0)
+    others = torch.randn(columns.shape, dtype=torch.float64, generator=generator)
+    expected = (columns * others).sum()
+    transposed = (images * col2im(others, images.shape[2:], stride)).sum()
+    assert_close(transposed, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_the_columns_are_the_windows() -> None:
+def test_im2col_columns_are_the_windows() -> None:
     images = torch.arange(12.0).view(1, 1, 3, 4)
     columns = im2col(images, (2, 2), (1, 2)).reshape(4, -1)
     assert columns.T.tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [4, 5, 8, 9], [6, 7, 10, 11]]
 
 
 @CASES
-@given(inputs(largest_group=1))
-def test_true_convolution_is_torchs_with_the_kernel_turned(case: Inputs) -> None:
+@given(inputs(max_groups=1))
+def test_true_convolution_matches_torch_with_flipped_kernel(case: Inputs) -> None:
     images, weight, _, stride, _ = case
 
-    def turned(images: torch.Tensor, weight: torch.Tensor, stride: tuple[int, int]) -> torch.Tensor:
+    def flipped(images: torch.Tensor, weight: torch.Tensor, stride: Any) -> torch.Tensor:
         return functional.conv2d(images, weight.flip(2, 3), stride=stride)
 
-    assert_close(convolve(images, weight, stride), turned(images, weight, stride), **EXACTLY)
-    assert_close(
-        grads(convolve, images, weight, stride), grads(turned, images, weight, stride), **EXACTLY
-    )
+    arguments = images, weight, stride
+    assert_close(convolve(*arguments), flipped(*arguments), **EXACTLY)
+    assert_close(grads(convolve, *arguments), grads(flipped, *arguments), **EXACTLY)
 
 
-def test_true_convolution_is_that_of_scipy() -> None:
+def test_true_convolution_matches_scipy() -> None:
     image, kernel = drawn(6, 7).detach(), drawn(3, 2).detach()
     expected = torch.from_numpy(signal.convolve2d(image.numpy(), kernel.numpy(), mode="valid"))
     assert_close(convolve(image[None, None], kernel[None, None])[0, 0], expected, **EXACTLY)
 
 
 @CASES
-@given(n=FEW, c=FEW, h=FEW, w=FEW, m=FEW)
-def test_a_1x1_convolution_is_an_affine_layer_over_channels(
+@given(n=SMALL, c=SMALL, h=SMALL, w=SMALL, m=SMALL)
+def test_1x1_convolution_is_affine_layer_over_channels(
     n: int, c: int, h: int, w: int, m: int
 ) -> None:
     images, weight, bias = drawn(n, c, h, w).detach(), drawn(m, c).detach(), drawn(m).detach()
     by_windows = CrossCorrelation.apply(images, weight[:, :, None, None], bias, (1, 1), 1)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, c)
-    assert_close(
-        Affine.apply(pixels, weight, bias).view(n, h, w, m).permute(0, 3, 1, 2),
-        by_windows,
-        **EXACTLY,
-    )
+    affine = Affine.apply(pixels, weight, bias).view(n, h, w, m).permute(0, 3, 1, 2)
+    assert_close(affine, by_windows, **EXACTLY)
     assert_close(pointwise(images, weight, bias), by_windows, **EXACTLY)
 
 
 @CASES
-@given(kernel=st.integers(1, 7), stride=FEW, padding=st.integers(0, 4), more=st.integers(0, 9))
-def test_the_size_of_the_outputs_follows_the_formula(
-    kernel: int, stride: int, padding: int, more: int
-) -> None:
+@given(kernel=st.integers(1, 7), stride=SMALL, padding=st.integers(0, 4), more=st.integers(0, 9))
+def test_output_size_matches_torch(kernel: int, stride: int, padding: int, more: int) -> None:
     size = max(kernel - 2 * padding, 1) + more
-    outputs = functional.conv2d(
-        torch.empty(1, 1, size, size), torch.empty(1, 1, kernel, kernel), None, stride, padding
-    )
+    images, weight = torch.empty(1, 1, size, size), torch.empty(1, 1, kernel, kernel)
+    outputs = functional.conv2d(images, weight, None, stride, padding)
     assert output_size(size, kernel, stride, padding) == outputs.shape[2]
 
 
-def test_a_kernel_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match="A kernel of 5 does not fit into 4 pixels with a padding of 0"
-    ):
+def test_kernel_larger_than_image_is_refused() -> None:
+    message = "A kernel of 5 does not fit into 4 pixels with a padding of 0"
+    with pytest.raises(ValueError, match=message):
         CrossCorrelation.apply(drawn(1, 1, 6, 4), drawn(1, 1, 5, 5), None, (1, 1), 1)
 
 
@@ -188,9 +176,7 @@ LAYERS: dict[str, dict[str, Any]] = {
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
-def test_the_layer_with_its_class_changed_has_the_same_outputs_and_gradients(
-    options: dict[str, Any], channels_last: bool
-) -> None:
+def test_twin_layer_matches_torch_layer(options: dict[str, Any], channels_last: bool) -> None:
     layer = nn.Conv2d(4, 4, **options).double()
     twin = copy.deepcopy(layer)
     twin.__class__ = Conv2d
@@ -205,7 +191,7 @@ def test_the_layer_with_its_class_changed_has_the_same_outputs_and_gradients(
     assert_close(gradients(twin), gradients(layer), **EXACTLY)
 
 
-def test_dropout_of_the_maps_draws_the_same_mask_as_of_torchs() -> None:
+def test_dropout_after_the_layer_draws_the_same_mask() -> None:
     layer, images = nn.Conv2d(2, 3, 3).double(), drawn(2, 2, 5, 5).detach()
 
     def dropped() -> torch.Tensor:
@@ -217,7 +203,7 @@ def test_dropout_of_the_maps_draws_the_same_mask_as_of_torchs() -> None:
     assert_close(dropped(), expected, **EXACTLY)
 
 
-def test_the_layer_computes_in_float32_too() -> None:
+def test_float32_layer_matches_torch() -> None:
     layer = nn.Conv2d(3, 4, 3, padding=1)
     images = drawn(2, 3, 6, 6).detach().float()
     expected = layer(images)
@@ -226,10 +212,9 @@ def test_the_layer_computes_in_float32_too() -> None:
     assert_close(layer(images), expected)
 
 
-def test_dilation_is_refused_in_words() -> None:
+def test_dilation_is_refused() -> None:
     layer = nn.Conv2d(1, 1, 3, dilation=2)
     layer.__class__ = Conv2d
-    with pytest.raises(
-        ValueError, match=r"\(dilation\) are not written by hand. Allowed: dilation=1"
-    ):
+    message = "dilation is not implemented in the reference implementation. Allowed: dilation=1"
+    with pytest.raises(ValueError, match=message):
         layer(drawn(1, 1, 8, 8).float())

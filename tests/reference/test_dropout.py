@@ -1,4 +1,4 @@
-"""Dropout by hand, against torch's."""
+"""The dropout of the reference implementation, compared with PyTorch's."""
 
 import pytest
 import torch
@@ -16,14 +16,14 @@ SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 PROBABILITIES = st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]) | st.floats(0, 1)
 
 
-def layer_and_twin(p: float, inplace: bool = False) -> tuple[nn.Dropout, nn.Dropout]:
+def make_layer_and_twin(p: float, inplace: bool = False) -> tuple[nn.Dropout, nn.Dropout]:
     layer, twin = nn.Dropout(p, inplace), nn.Dropout(p, inplace)
     twin.__class__ = Dropout
     return layer, twin
 
 
-def seeded(layer: nn.Module, inputs: torch.Tensor) -> list[torch.Tensor]:
-    """Outputs, gradient, and what is drawn next."""
+def run_seeded(layer: nn.Module, inputs: torch.Tensor) -> list[torch.Tensor]:
+    """Return the outputs, the gradient, and the next random numbers of the generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         outputs = layer(inputs)
@@ -38,25 +38,24 @@ def seeded(layer: nn.Module, inputs: torch.Tensor) -> list[torch.Tensor]:
     dtype=st.sampled_from([torch.float32, torch.float64]),
     training=st.booleans(),
 )
-def test_the_same_seed_drops_what_torch_drops(
+def test_same_seed_drops_the_same_numbers_as_torch(
     shape: list[int], p: float, dtype: torch.dtype, training: bool
 ) -> None:
-    layer, twin = layer_and_twin(p)
+    layer, twin = make_layer_and_twin(p)
     inputs = drawn(*shape).to(dtype)
-    assert_close(
-        seeded(twin.train(training), inputs), seeded(layer.train(training), inputs), **SAME_BITS
-    )
+    expected = run_seeded(layer.train(training), inputs)
+    assert_close(run_seeded(twin.train(training), inputs), expected, **SAME_BITS)
 
 
-def test_inputs_in_channels_last_order() -> None:
-    layer, twin = layer_and_twin(0.5)
+def test_channels_last_inputs_match_torch() -> None:
+    layer, twin = make_layer_and_twin(0.5)
     inputs = drawn(3, 4, 5, 2).to(memory_format=torch.channels_last)
-    assert_close(seeded(twin, inputs), seeded(layer, inputs), **SAME_BITS)
+    assert_close(run_seeded(twin, inputs), run_seeded(layer, inputs), **SAME_BITS)
     assert twin(inputs).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
-def test_backward_is_the_derivative_of_forward(p: float) -> None:
+def test_backward_passes_gradcheck(p: float) -> None:
     def operation(inputs: torch.Tensor) -> torch.Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
@@ -65,24 +64,24 @@ def test_backward_is_the_derivative_of_forward(p: float) -> None:
     assert gradcheck(operation, drawn(3, 4))
 
 
-def test_what_is_kept_is_divided_by_the_probability_to_be_kept() -> None:
+def test_kept_numbers_are_divided_by_the_probability_to_be_kept() -> None:
     outputs = InvertedDropout.apply(torch.ones(100), 0.75)
     assert outputs.unique().tolist() == [0.0, 4.0]
 
 
-def test_each_step_drops_others() -> None:
-    _, twin = layer_and_twin(0.5)
+def test_each_step_draws_another_mask() -> None:
+    _, twin = make_layer_and_twin(0.5)
     assert not torch.equal(twin(torch.ones(100)), twin(torch.ones(100)))
 
 
-def test_dropout_in_place_changes_what_it_is_given() -> None:
-    _, twin = layer_and_twin(1.0, inplace=True)
+def test_inplace_dropout_overwrites_its_inputs() -> None:
+    _, twin = make_layer_and_twin(1.0, inplace=True)
     inputs = torch.ones(3)
     assert twin(inputs).tolist() == inputs.tolist() == [0.0, 0.0, 0.0]
 
 
-def test_no_value_is_read() -> None:
-    _, twin = layer_and_twin(0.5)
-    inputs = torch.ones(2, 3, device="meta", requires_grad=True)  # where there is none
+def test_forward_and_backward_read_no_value() -> None:
+    _, twin = make_layer_and_twin(0.5)
+    inputs = torch.ones(2, 3, device="meta", requires_grad=True)  # A meta tensor has no values.
     twin(inputs).sum().backward()
     assert inputs.grad is not None

@@ -1,4 +1,4 @@
-"""The losses by hand, against torch's and those of training."""
+"""The losses of the reference implementation, compared with PyTorch's and those of training."""
 
 import math
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ TARGETS = [pytest.param(LABELS, id="labels"), pytest.param(PROBABILITIES, id="pr
 
 @st.composite
 def logits(draw: st.DrawFn) -> torch.Tensor:
-    """(N, K), in float64; some numbers are far above or below all others."""
+    """Draw float64 logits (N, K), some of them far above or below all others."""
     n, k = draw(st.integers(1, 6)), draw(st.integers(1, 6))
     numbers = draw(st.lists(NUMBERS, min_size=n * k, max_size=n * k))
     return torch.tensor(numbers, dtype=torch.float64).view(n, k).requires_grad_()
@@ -38,7 +38,7 @@ def logits(draw: st.DrawFn) -> torch.Tensor:
 
 @st.composite
 def logits_and_targets(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (N, K) with labels (N) or probabilities (N, K)."""
+    """Draw logits (N, K) with labels (N) or probabilities (N, K)."""
     inputs = draw(logits())
     n, k = inputs.shape
     if draw(st.booleans()):
@@ -65,7 +65,7 @@ def torch_mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 @CASES
 @given(inputs=logits())
-def test_softmax_is_that_of_torch(inputs: torch.Tensor) -> None:
+def test_softmax_matches_torch(inputs: torch.Tensor) -> None:
     library = torch.nn.Softmax(dim=1)
     assert_close(Softmax.apply(inputs), library(inputs), **EXACTLY)
     assert_close(grads(Softmax.apply, inputs), grads(library, inputs), **EXACTLY)
@@ -73,7 +73,7 @@ def test_softmax_is_that_of_torch(inputs: torch.Tensor) -> None:
 
 @CASES
 @given(inputs=logits())
-def test_log_softmax_is_that_of_torch(inputs: torch.Tensor) -> None:
+def test_log_softmax_matches_torch(inputs: torch.Tensor) -> None:
     library = torch.nn.LogSoftmax(dim=1)
     assert_close(LogSoftmax.apply(inputs), library(inputs), **EXACTLY)
     assert_close(grads(LogSoftmax.apply, inputs), grads(library, inputs), **EXACTLY)
@@ -81,14 +81,14 @@ def test_log_softmax_is_that_of_torch(inputs: torch.Tensor) -> None:
 
 @CASES
 @given(case=logits_and_targets())
-def test_negative_log_likelihood_is_that_of_torch(case: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_negative_log_likelihood_matches_torch(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert_close(NegativeLogLikelihood.apply(*case), torch_nll(*case), **EXACTLY)
     assert_close(grads(NegativeLogLikelihood.apply, *case), grads(torch_nll, *case), **EXACTLY)
 
 
 @CASES
 @given(case=logits_and_targets(), label_smoothing=st.just(0.0) | st.floats(0, 1))
-def test_cross_entropy_is_that_of_torch(
+def test_cross_entropy_matches_torch(
     case: tuple[torch.Tensor, torch.Tensor], label_smoothing: float
 ) -> None:
     def library(
@@ -96,19 +96,14 @@ def test_cross_entropy_is_that_of_torch(
     ) -> torch.Tensor:
         return functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
-    assert_close(
-        CrossEntropy.apply(*case, label_smoothing), library(*case, label_smoothing), **EXACTLY
-    )
-    assert_close(
-        grads(CrossEntropy.apply, *case, label_smoothing),
-        grads(library, *case, label_smoothing),
-        **EXACTLY,
-    )
+    arguments = *case, label_smoothing
+    assert_close(CrossEntropy.apply(*arguments), library(*arguments), **EXACTLY)
+    assert_close(grads(CrossEntropy.apply, *arguments), grads(library, *arguments), **EXACTLY)
 
 
 @CASES
 @given(case=logits_and_targets())
-def test_mean_squared_error_is_that_of_torch(case: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_mean_squared_error_matches_torch(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert_close(MeanSquaredError.apply(*case), torch_mse(*case), **EXACTLY)
     assert_close(grads(MeanSquaredError.apply, *case), grads(torch_mse, *case), **EXACTLY)
 
@@ -116,29 +111,29 @@ def test_mean_squared_error_is_that_of_torch(case: tuple[torch.Tensor, torch.Ten
 @pytest.mark.parametrize("name", ["cross_entropy", "nll", "mse"])
 @CASES
 @given(case=logits_and_targets(), smoothing=st.just(0.0) | st.floats(0, 1))
-def test_training_gets_the_same_losses(
+def test_losses_match_those_of_training(
     name: str, case: tuple[torch.Tensor, torch.Tensor], smoothing: float
 ) -> None:
     in_training = make_losses(SimpleNamespace(loss=name, label_smoothing=smoothing)).loss
     rest = [smoothing] if name == "cross_entropy" else []
 
-    def by_hand(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def reference(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return getattr(losses, name)(logits, targets, *rest)
 
-    assert_close(by_hand(*case), in_training(*case), **EXACTLY)
-    assert_close(grads(by_hand, *case), grads(in_training, *case), **EXACTLY)
+    assert_close(reference(*case), in_training(*case), **EXACTLY)
+    assert_close(grads(reference, *case), grads(in_training, *case), **EXACTLY)
 
 
 @pytest.mark.parametrize(
-    "by_hand", [Softmax.apply, LogSoftmax.apply], ids=["softmax", "log-softmax"]
+    "reference", [Softmax.apply, LogSoftmax.apply], ids=["softmax", "log-softmax"]
 )
-def test_backward_is_the_derivative_of_forward(by_hand: Any) -> None:
-    assert gradcheck(by_hand, drawn(3, 4))
+def test_backward_passes_gradcheck(reference: Any) -> None:
+    assert gradcheck(reference, drawn(3, 4))
 
 
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize(
-    ("by_hand", "rest"),
+    ("reference", "rest"),
     [
         pytest.param(NegativeLogLikelihood.apply, (), id="likelihood"),
         pytest.param(CrossEntropy.apply, (0.0,), id="cross-entropy"),
@@ -146,13 +141,13 @@ def test_backward_is_the_derivative_of_forward(by_hand: Any) -> None:
         pytest.param(MeanSquaredError.apply, (), id="squared error"),
     ],
 )
-def test_backward_of_a_loss_is_its_derivative(
-    by_hand: Any, rest: tuple[float, ...], targets: torch.Tensor
+def test_backward_of_a_loss_passes_gradcheck(
+    reference: Any, rest: tuple[float, ...], targets: torch.Tensor
 ) -> None:
-    assert gradcheck(by_hand, (drawn(3, 4), targets, *rest))
+    assert gradcheck(reference, (drawn(3, 4), targets, *rest))
 
 
-def test_softmax_known_by_hand() -> None:
+def test_known_softmax() -> None:
     logits = torch.tensor([[0.0, math.log(2), math.log(5)]], dtype=torch.float64)
     expected = torch.tensor([[1 / 8, 2 / 8, 5 / 8]], dtype=torch.float64)
     assert_close(Softmax.apply(logits), expected, **EXACTLY)
@@ -160,56 +155,48 @@ def test_softmax_known_by_hand() -> None:
 
 def test_softmax_of_large_logits_does_not_overflow() -> None:
     logits = torch.tensor([[1000.0, 1000.0], [-1000.0, -1000.0], [1000.0, -1000.0]])
-    assert_close(
-        Softmax.apply(logits), torch.tensor([[0.5, 0.5], [0.5, 0.5], [1.0, 0.0]]), rtol=0, atol=0
-    )
+    assert Softmax.apply(logits).tolist() == [[0.5, 0.5], [0.5, 0.5], [1.0, 0.0]]
 
 
 def test_log_softmax_is_finite_where_a_probability_rounds_to_zero() -> None:
-    assert_close(
-        LogSoftmax.apply(torch.tensor([[0.0, 1000.0]])),
-        torch.tensor([[-1000.0, 0.0]]),
-        rtol=0,
-        atol=0,
-    )
+    assert LogSoftmax.apply(torch.tensor([[0.0, 1000.0]])).tolist() == [[-1000.0, 0.0]]
 
 
 @pytest.mark.parametrize(
     ("loss", "rest"), [(losses.nll, ()), (losses.cross_entropy, ()), (losses.cross_entropy, (0.3,))]
 )
-def test_equal_logits_lose_the_logarithm_of_the_number_of_classes(
+def test_loss_of_equal_logits_is_log_of_the_number_of_classes(
     loss: Any, rest: tuple[float, ...]
 ) -> None:
-    assert loss(
-        torch.full((4, 10), 3.0), torch.tensor([0, 3, 3, 9]), *rest
-    ).item() == pytest.approx(math.log(10))
+    logits, labels = torch.full((4, 10), 3.0), torch.tensor([0, 3, 3, 9])
+    assert loss(logits, labels, *rest).item() == pytest.approx(math.log(10))
 
 
-def test_gradient_of_cross_entropy_is_probability_less_target() -> None:
+def test_gradient_of_cross_entropy_is_probability_minus_target() -> None:
     logits = torch.tensor([[0.0, math.log(2), math.log(5)], [0.0, 0.0, 0.0]], requires_grad=True)
     losses.cross_entropy(logits, torch.tensor([2, 0])).backward()
     assert_close(logits.grad, torch.tensor([[1 / 16, 2 / 16, -3 / 16], [-2 / 6, 1 / 6, 1 / 6]]))
 
 
-def test_mean_squared_error_known_by_hand() -> None:
+def test_known_mean_squared_error() -> None:
     logits = torch.tensor([[0.0, math.log(2), math.log(5)]], dtype=torch.float64)
     assert losses.mse(logits, torch.tensor([2])).item() == pytest.approx((1 + 4 + 9) / 64 / 3)
 
 
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.nll, losses.mse])
-def test_probabilities_of_another_precision_are_taken_in_that_of_the_logits(loss: Any) -> None:
+def test_targets_are_converted_to_the_dtype_of_the_logits(loss: Any) -> None:
     assert_close(loss(drawn(3, 4).float(), PROBABILITIES), loss(drawn(3, 4), PROBABILITIES).float())
 
 
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.nll, losses.mse])
-def test_a_label_that_is_no_class_is_refused(loss: Any) -> None:
+def test_label_out_of_range_is_refused(loss: Any) -> None:
     with pytest.raises(RuntimeError, match="out of bounds"):
         loss(drawn(3, 4), torch.tensor([0, 4, 1]))
 
 
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.nll, losses.mse])
-def test_no_value_is_read(loss: Any, targets: torch.Tensor) -> None:
-    inputs = torch.ones(3, 4, device="meta", requires_grad=True)  # where there is none
+def test_forward_and_backward_read_no_value(loss: Any, targets: torch.Tensor) -> None:
+    inputs = torch.ones(3, 4, device="meta", requires_grad=True)  # A meta tensor has no values.
     loss(inputs, targets.to("meta")).backward()
     assert inputs.grad is not None

@@ -1,4 +1,4 @@
-"""The nodes of a computation graph by hand, against torch's arithmetic."""
+"""The graph nodes of the reference implementation, compared with PyTorch's arithmetic."""
 
 from types import SimpleNamespace
 
@@ -15,88 +15,85 @@ from cnnbench.reference.nodes import Add, Concatenate, Flatten, Multiply, Reshap
 
 SIZES = st.integers(1, 4)
 SHAPES = st.tuples(SIZES, SIZES, SIZES, SIZES)
-ALONG = st.sets(st.integers(0, 3))  # the axes along which there is one number for all
+BROADCAST = st.sets(st.integers(0, 3))  # the axes along which there is one number for all
 
 
-def two(
-    shape: tuple[int, ...], along_x: set[int], along_y: set[int]
+def draw_two(
+    shape: tuple[int, ...], broadcast_x: set[int], broadcast_y: set[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Different random numbers, of one shape but for the axes along which either has one alone."""
-    x, y = (
-        [1 if axis in along else size for axis, size in enumerate(shape)]
-        for along in (along_x, along_y)
-    )
-    return drawn(*x), drawn(1, *y).detach()[0].mul(2).requires_grad_()
+    """Return x and y with different random numbers.
+
+    Both have `shape`, but size 1 along the axes in `broadcast_x` and `broadcast_y`.
+    """
+    shape_x = [1 if axis in broadcast_x else size for axis, size in enumerate(shape)]
+    shape_y = [1 if axis in broadcast_y else size for axis, size in enumerate(shape)]
+    return drawn(*shape_x), drawn(1, *shape_y).detach()[0].mul(2).requires_grad_()
 
 
 @CASES
-@given(shape=SHAPES, along_x=ALONG, along_y=ALONG)
-def test_sums_and_their_gradients_are_those_of_torch(
-    shape: tuple[int, ...], along_x: set[int], along_y: set[int]
+@given(shape=SHAPES, broadcast_x=BROADCAST, broadcast_y=BROADCAST)
+def test_sum_and_its_gradients_match_torch(
+    shape: tuple[int, ...], broadcast_x: set[int], broadcast_y: set[int]
 ) -> None:
-    x, y = two(shape, along_x, along_y)
+    x, y = draw_two(shape, broadcast_x, broadcast_y)
     assert_close(Add.apply(x, y), x + y, **EXACTLY)
     assert_close(grads(Add.apply, x, y), grads(torch.add, x, y), **EXACTLY)
 
 
 @CASES
-@given(shape=SHAPES, along_x=ALONG, along_y=ALONG)
-def test_products_and_their_gradients_are_those_of_torch(
-    shape: tuple[int, ...], along_x: set[int], along_y: set[int]
+@given(shape=SHAPES, broadcast_x=BROADCAST, broadcast_y=BROADCAST)
+def test_product_and_its_gradients_match_torch(
+    shape: tuple[int, ...], broadcast_x: set[int], broadcast_y: set[int]
 ) -> None:
-    x, y = two(shape, along_x, along_y)
+    x, y = draw_two(shape, broadcast_x, broadcast_y)
     assert_close(Multiply.apply(x, y), x * y, **EXACTLY)
     assert_close(grads(Multiply.apply, x, y), grads(torch.mul, x, y), **EXACTLY)
 
 
 @CASES
 @given(channels=st.lists(SIZES, min_size=1, max_size=4), n=SIZES, h=SIZES, w=SIZES)
-def test_concatenation_and_its_gradients_are_those_of_torch(
+def test_concatenation_and_its_gradients_match_torch(
     channels: list[int], n: int, h: int, w: int
 ) -> None:
     maps = [drawn(n, c, h, w) for c in channels]
     assert_close(Concatenate.apply(*maps), torch.cat(maps, dim=1), **EXACTLY)
-    assert_close(
-        grads(Concatenate.apply, *maps),
-        grads(lambda *each: torch.cat(each, dim=1), *maps),
-        **EXACTLY,
-    )
+    expected = grads(lambda *tensors: torch.cat(tensors, dim=1), *maps)
+    assert_close(grads(Concatenate.apply, *maps), expected, **EXACTLY)
 
 
 @pytest.mark.parametrize("operation", [Add.apply, Multiply.apply, Concatenate.apply])
-def test_backward_is_the_derivative_of_forward(operation: object) -> None:
-    assert gradcheck(operation, two((2, 3, 2, 2), set(), set()))
+def test_backward_passes_gradcheck(operation: object) -> None:
+    assert gradcheck(operation, draw_two((2, 3, 2, 2), set(), set()))
 
 
 @pytest.mark.parametrize("operation", [Add.apply, Multiply.apply, Concatenate.apply])
-def test_an_input_without_gradient_is_given_none(operation: object) -> None:
-    x, y = two((2, 3, 2, 2), set(), set())
+def test_input_that_requires_no_gradient_gets_none(operation: object) -> None:
+    x, y = draw_two((2, 3, 2, 2), set(), set())
     assert_close(grads(operation, x, y.detach()), grads(operation, x, y)[:1], **EXACTLY)
     assert_close(grads(operation, x.detach(), y), grads(operation, x, y)[1:], **EXACTLY)
 
 
-def test_an_input_has_a_gradient_of_its_own_shape() -> None:
+def test_gradient_of_a_broadcast_input_has_the_shape_of_the_input() -> None:
     x, y = drawn(2, 3, 1, 1).detach(), drawn(3, 4, 5).detach()
-    of_outputs = torch.ones(2, 3, 4, 5, dtype=torch.float64)
+    grad_outputs = torch.ones(2, 3, 4, 5, dtype=torch.float64)
     context = SimpleNamespace(
         shapes=(x.shape, y.shape), saved_tensors=(x, y), needs_input_grad=(True, True)
     )
-    for node in (Add, Multiply):  # autograd would mend it
-        assert [gradient.shape for gradient in node.backward(context, of_outputs)] == [
-            x.shape,
-            y.shape,
-        ]
+    # Call backward directly, because autograd would correct a wrong shape.
+    for node in (Add, Multiply):
+        gradients = node.backward(context, grad_outputs)
+        assert [gradient.shape for gradient in gradients] == [x.shape, y.shape]
 
 
-def test_a_value_that_is_used_twice_has_the_sum_of_both_gradients() -> None:
+def test_gradient_of_a_value_used_twice_is_a_sum() -> None:
     x = torch.tensor([1.0, -3.0], requires_grad=True)
     (gradient,) = torch.autograd.grad(Multiply.apply(x, x).sum(), x)
-    assert gradient.tolist() == [2.0, -6.0]  # of x x
+    assert gradient.tolist() == [2.0, -6.0]  # x x has two uses of x.
     (gradient,) = torch.autograd.grad(Add.apply(Multiply.apply(x, x), x).sum(), x)
-    assert gradient.tolist() == [3.0, -5.0]  # of x x + x: three uses
+    assert gradient.tolist() == [3.0, -5.0]  # x x + x has three.
 
 
-def test_a_scale_for_each_map_has_the_sum_over_its_pixels() -> None:
+def test_gradient_of_a_scale_per_map_is_the_sum_over_its_pixels() -> None:
     maps, scale = torch.ones(2, 3, 4, 5), torch.ones(2, 3, 1, 1, requires_grad=True)
     (gradient,) = torch.autograd.grad(Multiply.apply(maps, scale).sum(), scale)
     assert_close(gradient, torch.full((2, 3, 1, 1), 20.0))
@@ -106,7 +103,7 @@ def test_a_scale_for_each_map_has_the_sum_over_its_pixels() -> None:
 @pytest.mark.parametrize(
     "layer", [nn.Flatten(), nn.Flatten(0), nn.Flatten(2), nn.Flatten(1, 2), nn.Flatten(-3, -2)]
 )
-def test_the_layer_flattens_as_that_of_torch(layer: nn.Flatten, channels_last: bool) -> None:
+def test_flatten_layer_matches_torch(layer: nn.Flatten, channels_last: bool) -> None:
     maps = drawn(2, 3, 4, 5)
     if channels_last:
         maps = maps.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -115,5 +112,5 @@ def test_the_layer_flattens_as_that_of_torch(layer: nn.Flatten, channels_last: b
     assert_close(grads(twin, maps), grads(layer, maps), **EXACTLY)
 
 
-def test_another_shape_is_given_back_its_gradients_in_the_old_one() -> None:
+def test_backward_of_reshape_passes_gradcheck() -> None:
     assert gradcheck(Reshape.apply, (drawn(2, 3, 2), (3, 4)))

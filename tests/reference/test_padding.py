@@ -1,4 +1,4 @@
-"""Padding by hand, against torch's."""
+"""The padding of the reference implementation, compared with PyTorch's."""
 
 import pytest
 import torch
@@ -9,89 +9,83 @@ from torch.autograd import gradcheck
 from torch.nn import functional
 from torch.testing import assert_close
 
-from cnnbench.reference.padding import MODES, pad, sources
+from cnnbench.reference.padding import MODES, find_sources, pad
 
 SIDES = st.tuples(*[st.integers(0, 4)] * 4)
-LEAST = {
-    "constant": 1,
-    "reflect": 5,
-    "replicate": 1,
-    "circular": 4,
-}  # the pixels that 4 more on a side take
+# The size that each mode needs to add 4 pixels on a side.
+MIN_SIZE = {"constant": 1, "reflect": 5, "replicate": 1, "circular": 4}
 
 
 @pytest.mark.parametrize("mode", MODES)
 @CASES
 @given(data=st.data())
-def test_outputs_and_gradients_are_those_of_torch(mode: str, data: st.DataObject) -> None:
-    few, side = st.integers(1, 3), st.integers(LEAST[mode], 7)
-    images, sides = drawn(*data.draw(st.tuples(few, few, side, side))), data.draw(SIDES)
+def test_outputs_and_gradients_match_torch(mode: str, data: st.DataObject) -> None:
+    count, size = st.integers(1, 3), st.integers(MIN_SIZE[mode], 7)
+    images = drawn(*data.draw(st.tuples(count, count, size, size)))
+    sides = data.draw(SIDES)
 
     def library(x: torch.Tensor) -> torch.Tensor:
         return functional.pad(x, sides, mode)
 
-    def by_hand(x: torch.Tensor) -> torch.Tensor:
+    def reference(x: torch.Tensor) -> torch.Tensor:
         return pad(x, sides, mode)
 
-    assert_close(by_hand(images), library(images), **EXACTLY)
-    assert_close(grads(by_hand, images), grads(library, images), **EXACTLY)
+    assert_close(reference(images), library(images), **EXACTLY)
+    assert_close(grads(reference, images), grads(library, images), **EXACTLY)
 
 
 @pytest.mark.parametrize("value", [-2.5, float("inf"), -float("inf")])
-def test_constants_other_than_zero(value: float) -> None:
+def test_constants_other_than_zero_match_torch(value: float) -> None:
     images = drawn(2, 3, 4, 5)
-    assert_close(
-        pad(images, (1, 2, 3, 0), "constant", value),
-        functional.pad(images, (1, 2, 3, 0), value=value),
-    )
+    expected = functional.pad(images, (1, 2, 3, 0), value=value)
+    assert_close(pad(images, (1, 2, 3, 0), "constant", value), expected)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_backward_is_the_derivative_of_forward(mode: str) -> None:
+def test_backward_passes_gradcheck(mode: str) -> None:
     assert gradcheck(lambda images: pad(images, (1, 2, 3, 0), mode), drawn(2, 1, 4, 3))
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_images_in_any_memory_format_and_precision(mode: str) -> None:
+def test_channels_last_float32_images_match_torch(mode: str) -> None:
     images = drawn(2, 3, 4, 5).detach().float().contiguous(memory_format=torch.channels_last)
-    assert_close(
-        pad(images, (1, 2, 3, 0), mode), functional.pad(images, (1, 2, 3, 0), mode), rtol=0, atol=0
-    )
+    expected = functional.pad(images, (1, 2, 3, 0), mode)
+    assert_close(pad(images, (1, 2, 3, 0), mode), expected, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
     ("mode", "row"), [("reflect", "cbabcdcb"), ("replicate", "aaabcddd"), ("circular", "cdabcdab")]
 )
-def test_the_rows_that_the_chapter_shows(mode: str, row: str) -> None:
-    assert "".join("abcd"[source] for source in sources(4, 2, 2, mode)) == row
+def test_padded_rows_match_the_docstring(mode: str, row: str) -> None:
+    assert "".join("abcd"[source] for source in find_sources(4, 2, 2, mode)) == row
 
 
-def test_the_gradients_of_all_copies_of_a_pixel_are_folded_back_onto_it() -> None:
+def test_gradients_of_all_copies_are_added_to_their_pixel() -> None:
     images = torch.arange(9.0).view(1, 1, 3, 3).requires_grad_()
     (gradient,) = torch.autograd.grad(pad(images, (2, 2, 2, 2), "replicate").sum(), images)
     assert gradient[0, 0].tolist() == [[9.0, 3.0, 9.0], [3.0, 1.0, 3.0], [9.0, 3.0, 9.0]]
 
 
-@pytest.mark.parametrize(("mode", "most"), [("reflect", 2), ("circular", 3)])
+@pytest.mark.parametrize(("mode", "max_padding"), [("reflect", 2), ("circular", 3)])
 @pytest.mark.parametrize("side", range(4))
-def test_more_than_there_is_to_copy_is_refused(mode: str, most: int, side: int) -> None:
-    sides = [most] * 4
-    pad(drawn(1, 1, 3, 3), (most, most, most, most), mode)
+def test_more_padding_than_pixels_to_copy_is_refused(
+    mode: str, max_padding: int, side: int
+) -> None:
+    sides = [max_padding] * 4
+    pad(drawn(1, 1, 3, 3), (max_padding, max_padding, max_padding, max_padding), mode)
     sides[side] += 1
-    with pytest.raises(
-        ValueError,
-        match=rf"{mode} padding of 3 pixels adds at most {most} on a side, not {most + 1}",
-    ):
+    message = f"{mode} padding of 3 pixels adds at most {max_padding} on a side"
+    with pytest.raises(ValueError, match=f"{message}, not {max_padding + 1}"):
         pad(drawn(1, 1, 3, 3), (sides[0], sides[1], sides[2], sides[3]), mode)
 
 
-def test_a_mode_that_is_not_known_is_told_with_those_that_are() -> None:
+def test_unknown_mode_is_refused_with_the_allowed_ones() -> None:
     with pytest.raises(
         ValueError, match=r"'mirror' is not known\. Allowed: constant, reflect, replicate, circular"
     ):
         pad(drawn(1, 1, 3, 3), (1, 1, 1, 1), "mirror")
 
 
-def test_no_padding_leaves_the_images_as_they_are() -> None:
+def test_no_padding_returns_the_images_themselves() -> None:
     images = drawn(1, 1, 3, 3)
     assert pad(images, (0, 0, 0, 0), "reflect") is images

@@ -1,7 +1,7 @@
-"""Pooling by hand, against torch's."""
+"""The pooling of the reference implementation, compared with PyTorch's."""
 
+import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -21,67 +21,65 @@ Pair = tuple[int, int]
 Operation = Callable[..., torch.Tensor]
 Windows = tuple[torch.Tensor, Pair, Pair]
 
-FEW = st.integers(1, 3)
+SMALL = st.integers(1, 3)
 KINDS: dict[str, tuple[Operation, Operation]] = {
     "max": (MaxPool.apply, functional.max_pool2d),
     "min": (MinPool.apply, lambda maps, *options: -functional.max_pool2d(-maps, *options)),
     "mean": (MeanPool.apply, functional.avg_pool2d),
 }
-OPERATIONS = pytest.mark.parametrize(("by_hand", "library"), KINDS.values(), ids=KINDS)
-LEVELS = st.sampled_from([-1.0, 0.0, 2.0])  # few, so that windows have several largest pixels
+OPERATIONS = pytest.mark.parametrize(("reference", "library"), KINDS.values(), ids=KINDS)
+LEVELS = st.sampled_from([-1.0, 0.0, 2.0])  # Few levels give windows several largest pixels.
 
 
 @st.composite
 def windows(draw: st.DrawFn) -> Windows:
-    """Maps, kernel size and stride that fit together."""
-    kernel, stride = draw(st.tuples(FEW, FEW)), draw(st.tuples(FEW, FEW))
+    """Draw maps, kernel size and stride that fit together."""
+    kernel, stride = draw(st.tuples(SMALL, SMALL)), draw(st.tuples(SMALL, SMALL))
     height, width = (size + draw(st.integers(0, 5)) for size in kernel)
-    return drawn(draw(FEW), draw(FEW), height, width), kernel, stride
+    return drawn(draw(SMALL), draw(SMALL), height, width), kernel, stride
 
 
 @OPERATIONS
 @CASES
 @given(windows())
-def test_outputs_and_gradients_are_those_of_torch(
-    by_hand: Operation, library: Operation, case: Windows
+def test_outputs_and_gradients_match_torch(
+    reference: Operation, library: Operation, case: Windows
 ) -> None:
-    assert_close(by_hand(*case), library(*case), **EXACTLY)
-    assert_close(grads(by_hand, *case), grads(library, *case), **EXACTLY)
+    assert_close(reference(*case), library(*case), **EXACTLY)
+    assert_close(grads(reference, *case), grads(library, *case), **EXACTLY)
 
 
 @OPERATIONS
 @CASES
 @given(
     levels=st.lists(LEVELS, min_size=30, max_size=30),
-    kernel=st.tuples(FEW, FEW),
-    stride=st.tuples(FEW, FEW),
+    kernel=st.tuples(SMALL, SMALL),
+    stride=st.tuples(SMALL, SMALL),
 )
-def test_of_several_equal_pixels_the_first_has_the_gradient(
-    by_hand: Operation, library: Operation, levels: list[float], kernel: Pair, stride: Pair
+def test_first_of_several_equal_pixels_gets_the_gradient(
+    reference: Operation, library: Operation, levels: list[float], kernel: Pair, stride: Pair
 ) -> None:
     maps = torch.tensor(levels, dtype=torch.float64).view(1, 1, 5, 6).requires_grad_()
-    assert_close(
-        grads(by_hand, maps, kernel, stride), grads(library, maps, kernel, stride), **EXACTLY
-    )
+    expected = grads(library, maps, kernel, stride)
+    assert_close(grads(reference, maps, kernel, stride), expected, **EXACTLY)
 
 
-@pytest.mark.parametrize("by_hand", [MaxPool.apply, MinPool.apply, MeanPool.apply])
+@pytest.mark.parametrize("reference", [MaxPool.apply, MinPool.apply, MeanPool.apply])
 @pytest.mark.parametrize("stride", [(2, 1), (3, 4)], ids=["overlapping", "with gaps"])
-def test_backward_is_the_derivative_of_forward(by_hand: Operation, stride: Pair) -> None:
+def test_backward_passes_gradcheck(reference: Operation, stride: Pair) -> None:
     distinct = torch.randperm(60, generator=torch.Generator().manual_seed(0)).double() / 10
-    assert gradcheck(by_hand, (distinct.view(1, 2, 6, 5).requires_grad_(), (3, 2), stride))
+    assert gradcheck(reference, (distinct.view(1, 2, 6, 5).requires_grad_(), (3, 2), stride))
 
 
 @OPERATIONS
-def test_what_is_not_a_number_is_not_hidden(by_hand: Operation, library: Operation) -> None:
+def test_nan_pixel_makes_the_output_nan(reference: Operation, library: Operation) -> None:
     for pixel in range(4):
         maps = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
         maps[pixel] = torch.nan
         maps = maps.view(1, 1, 2, 2).requires_grad_()
-        assert by_hand(maps, (2, 2), (2, 2)).isnan().all()
-        assert_close(
-            grads(by_hand, maps, (2, 2), (2, 2)), grads(library, maps, (2, 2), (2, 2)), **EXACTLY
-        )
+        assert reference(maps, (2, 2), (2, 2)).isnan().all()
+        expected = grads(library, maps, (2, 2), (2, 2))
+        assert_close(grads(reference, maps, (2, 2), (2, 2)), expected, **EXACTLY)
 
 
 @CASES
@@ -90,19 +88,13 @@ def test_what_is_not_a_number_is_not_hidden(by_hand: Operation, library: Operati
     width=st.integers(1, 7),
     size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
 )
-def test_means_of_regions_are_those_of_torch(height: int, width: int, size: Pair) -> None:
-    maps = drawn(2, 3, height, width)
-    assert_close(
-        RegionMeans.apply(maps, size), functional.adaptive_avg_pool2d(maps, size), **EXACTLY
-    )
-    assert_close(
-        grads(RegionMeans.apply, maps, size),
-        grads(functional.adaptive_avg_pool2d, maps, size),
-        **EXACTLY,
-    )
+def test_region_means_match_torch(height: int, width: int, size: Pair) -> None:
+    maps, library = drawn(2, 3, height, width), functional.adaptive_avg_pool2d
+    assert_close(RegionMeans.apply(maps, size), library(maps, size), **EXACTLY)
+    assert_close(grads(RegionMeans.apply, maps, size), grads(library, maps, size), **EXACTLY)
 
 
-def test_backward_of_means_of_regions_is_their_derivative() -> None:
+def test_backward_of_region_means_passes_gradcheck() -> None:
     assert gradcheck(RegionMeans.apply, (drawn(2, 2, 5, 4), (2, 3)))
 
 
@@ -134,21 +126,17 @@ LAYERS: list[nn.Module] = [
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
-def test_the_layer_with_its_class_changed_has_the_same_outputs_and_gradients(
-    layer: nn.Module, channels_last: bool
-) -> None:
+def test_twin_layer_matches_torch_layer(layer: nn.Module, channels_last: bool) -> None:
     maps = drawn(2, 3, 7, 8)
     if channels_last:
         maps = maps.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-    expected, gradients, kind = layer(maps), grads(layer, maps), type(layer)
-    layer.__class__ = TWINS[kind]
-    outputs, by_hand = layer(maps), grads(layer, maps)
-    layer.__class__ = kind
-    assert_close(outputs, expected, **EXACTLY)
-    assert_close(by_hand, gradients, **EXACTLY)
+    twin = copy.deepcopy(layer)
+    twin.__class__ = TWINS[type(layer)]
+    assert_close(twin(maps), layer(maps), **EXACTLY)
+    assert_close(grads(twin, maps), grads(layer, maps), **EXACTLY)
 
 
-def test_padding_of_the_smallest_is_larger_than_all() -> None:
+def test_min_pooling_ignores_padding() -> None:
     maps = drawn(1, 2, 4, 4).detach() + 9
     expected = -functional.max_pool2d(-maps, 3, 2, 1)
     assert_close(pooling.MinPool2d(3, 2, 1)(maps), expected, **EXACTLY)
@@ -166,12 +154,14 @@ def test_padding_of_the_smallest_is_larger_than_all() -> None:
     ],
     ids=str,
 )
-def test_options_that_no_network_uses_are_refused_in_words(layer: nn.Module, option: str) -> None:
-    with pytest.raises(ValueError, match=f"{option} is not written by hand. Allowed: "):
+def test_options_that_are_not_implemented_are_refused(layer: nn.Module, option: str) -> None:
+    message = f"{option} is not implemented in the reference implementation. Allowed: "
+    with pytest.raises(ValueError, match=message):
         layer(drawn(1, 1, 4, 4))
 
 
-def test_maps_of_float32_stay_so() -> None:
+def test_float32_maps_give_float32_outputs() -> None:
     maps = drawn(1, 2, 4, 4).detach().float()
-    results: list[Any] = [by_hand(maps, (2, 2), (2, 2)) for by_hand, _ in KINDS.values()]
-    assert {each.dtype for each in [*results, RegionMeans.apply(maps, (1, 1))]} == {torch.float32}
+    for reference, _ in KINDS.values():
+        assert reference(maps, (2, 2), (2, 2)).dtype == torch.float32
+    assert RegionMeans.apply(maps, (1, 1)).dtype == torch.float32

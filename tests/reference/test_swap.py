@@ -1,4 +1,4 @@
-"""Networks of the zoo by hand: which layers are swapped, and that the numbers stay."""
+"""Networks swapped to the reference implementation: which layers change, and equal results."""
 
 import copy
 
@@ -10,11 +10,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from cnnbench import models
-from cnnbench.reference.swap import TWINS, twin_of, use_reference
+from cnnbench.reference.swap import TWINS, find_twin, use_reference
 
-ALONE = {"ConstantPad3d"}  # there is none by hand
+WITHOUT_TWIN = {"ConstantPad3d"}
 
-SENSITIVE = ("resnet50", "d2l_resnext")  # to rounding, if batch normalisation has few pixels
+# Batch normalization of few pixels makes these networks sensitive to rounding.
+SENSITIVE = ("resnet50", "d2l_resnext")
 
 NETWORKS = [
     ("lenet", {}),
@@ -47,19 +48,19 @@ NETWORKS = [
 ]
 
 
-def both(name: str, **arguments: object) -> tuple[nn.Module, nn.Module, torch.Tensor]:
-    """A network in float64, what it is by hand, and images for it."""
+def make_both(name: str, **arguments: object) -> tuple[nn.Module, nn.Module, torch.Tensor]:
+    """Return a float64 network, its reference implementation, and images for both."""
     torch.manual_seed(0)
-    least = 65 if name in SENSITIVE or "auxiliary" in arguments else 8
-    size = max(models.REGISTRY[name].min_image_size, least)
+    min_size = 65 if name in SENSITIVE or "auxiliary" in arguments else 8
+    size = max(models.REGISTRY[name].min_image_size, min_size)
     network = models.build(name, image_size=size, **arguments).double()
-    by_hand = copy.deepcopy(network)
-    use_reference(by_hand)
-    return network, by_hand, torch.randn(3, 1, size, size, dtype=torch.float64)
+    reference = copy.deepcopy(network)
+    use_reference(reference)
+    return network, reference, torch.randn(3, 1, size, size, dtype=torch.float64)
 
 
-def passed(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """Logits, the gradients of all weights for a mixture of them, and the buffers after it."""
+def run_step(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    """Return the logits, the gradients of all weights, and the buffers after the step."""
     torch.manual_seed(1)
     outputs = network(images)
     logits = torch.cat(outputs, 1) if isinstance(outputs, tuple) else outputs
@@ -68,34 +69,36 @@ def passed(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(("name", "arguments"), NETWORKS, ids=str)
-def test_a_network_by_hand_has_the_same_logits_gradients_and_statistics(
+def test_reference_network_has_the_same_logits_gradients_and_buffers(
     name: str, arguments: dict[str, object]
 ) -> None:
-    network, by_hand, images = both(name, **arguments)
-    for ours, theirs in zip(passed(by_hand, images), passed(network, images), strict=True):
+    network, reference, images = make_both(name, **arguments)
+    for ours, theirs in zip(run_step(reference, images), run_step(network, images), strict=True):
         largest = theirs.abs().max().clamp_min(1.0)
         assert_close(ours / largest, theirs / largest, **EXACTLY)
 
 
-def test_evaluation_is_the_same_by_hand() -> None:
-    network, by_hand, images = both("bn_lenet")
-    passed(network, images), passed(by_hand, images)
-    assert_close(by_hand.eval()(images), network.eval()(images), **EXACTLY)
+def test_reference_network_is_the_same_in_evaluation() -> None:
+    network, reference, images = make_both("bn_lenet")
+    run_step(network, images)
+    run_step(reference, images)
+    assert_close(reference.eval()(images), network.eval()(images), **EXACTLY)
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_every_layer_of_the_zoo_has_a_twin_but_those_that_are_known_to_have_none(name: str) -> None:
+def test_every_builtin_layer_has_a_twin_except_known_ones(name: str) -> None:
     with torch.device("meta"):
         network = models.build(name, image_size=max(models.REGISTRY[name].min_image_size, 32))
-    innermost = [
-        each
-        for each in network.modules()
-        if not (list(each.children()) or isinstance(each, nn.Sequential))
-    ]
-    assert {type(layer).__name__ for layer in innermost if twin_of(layer) is None} <= ALONE
+    layers = [layer for layer in network.modules() if not list(layer.children())]
+    without_twin = {
+        type(layer).__name__
+        for layer in layers
+        if not (isinstance(layer, nn.Sequential) or find_twin(layer))
+    }
+    assert without_twin <= WITHOUT_TWIN
 
 
-def test_parameters_buffers_names_and_hooks_stay() -> None:
+def test_swap_keeps_parameters_buffers_names_and_hooks() -> None:
     network = models.build("bn_lenet")
     before = dict(network.state_dict(keep_vars=True))
     calls: list[str] = []
@@ -120,12 +123,12 @@ def test_parameters_buffers_names_and_hooks_stay() -> None:
     ],
     ids=str,
 )
-def test_a_layer_with_an_option_that_is_not_written_by_hand_stays_as_it_is(
+def test_layer_with_an_option_that_is_not_implemented_is_not_swapped(
     layer: nn.Module,
 ) -> None:
     network = nn.Sequential(layer, nn.ReLU())
     use_reference(network)
-    assert [type(each) for each in network] == [type(layer), TWINS[nn.ReLU]]
+    assert [type(child) for child in network] == [type(layer), TWINS[nn.ReLU]]
 
 
 @pytest.mark.parametrize(
@@ -142,26 +145,29 @@ def test_a_layer_with_an_option_that_is_not_written_by_hand_stays_as_it_is(
     ],
     ids=str,
 )
-def test_what_follows_a_layer_may_work_in_place(layer: nn.Module, shape: tuple[int, ...]) -> None:
+def test_layer_may_be_followed_by_an_inplace_layer(
+    layer: nn.Module, shape: tuple[int, ...]
+) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(copy.deepcopy(layer), nn.ReLU(inplace=True)).double()
-    by_hand = copy.deepcopy(network)
-    use_reference(by_hand)
-    given = torch.randn(*shape, dtype=torch.float64)
-    gradients = []
-    for each in (by_hand, network):
-        inputs = given.clone().requires_grad_()
+    reference = copy.deepcopy(network)
+    use_reference(reference)
+    values = torch.randn(*shape, dtype=torch.float64)
+
+    def compute_gradient(network: nn.Module) -> torch.Tensor | None:
+        inputs = values.clone().requires_grad_()
         torch.manual_seed(1)
-        each(inputs * 1).square().sum().backward()
-        gradients.append(inputs.grad)
-    assert_close(gradients[0], gradients[1], **EXACTLY)
+        network(inputs * 1).square().sum().backward()
+        return inputs.grad
+
+    assert_close(compute_gradient(reference), compute_gradient(network), **EXACTLY)
 
 
-def test_a_layer_is_swapped_once_and_a_kind_of_ones_own_is_left() -> None:
-    class Mine(nn.Linear):
+def test_subclass_of_a_torch_layer_is_not_swapped() -> None:
+    class CustomLinear(nn.Linear):
         pass
 
-    network = nn.Sequential(Mine(2, 2), nn.Linear(2, 2))
+    network = nn.Sequential(CustomLinear(2, 2), nn.Linear(2, 2))
     use_reference(network)
-    use_reference(network)
-    assert [type(layer) for layer in network] == [Mine, TWINS[nn.Linear]]
+    use_reference(network)  # A second swap changes nothing.
+    assert [type(layer) for layer in network] == [CustomLinear, TWINS[nn.Linear]]

@@ -1,8 +1,7 @@
-"""Runs whose layers, loss and optimizer are computed by hand, by the command line."""
+"""Runs on the command line with the layers, loss and optimizer of the reference implementation."""
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers.command import Command
@@ -10,33 +9,28 @@ from helpers.compare_runs import differences
 
 SMALL = (
     *("data=sample", "data.train_examples=60", "data.test_examples=20", "data.validation=20"),
-    *(
-        "train.epochs=2",
-        "train.batch_size=16",
-        "device=cpu",
-        "device.threads=1",
-        "device.precision=fp64",
-    ),
+    *("train.epochs=2", "train.batch_size=16"),
+    *("device=cpu", "device.threads=1", "device.precision=fp64"),
 )
 TIMES = ("epoch_s", "examples_per_s", "peak_gib")
 
 
-def rows(run: Path) -> list[dict[str, float]]:
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    metrics = []
     with (run / "metrics.csv").open() as file:
-        return [
-            {key: float(value) for key, value in row.items() if key not in TIMES}
-            for row in csv.DictReader(file)
-        ]
+        for row in csv.DictReader(file):
+            metrics.append({key: float(row[key]) for key in row if key not in TIMES})
+    return metrics
 
 
-def trained(within: Command, name: str, *overrides: str) -> list[dict[str, float]]:
+def train(within: Command, name: str, *overrides: str) -> list[dict[str, float]]:
     result = within(*SMALL, *overrides, f"hydra.run.dir={name}")
     assert result.returncode == 0, result.stderr
-    return rows(Path(name))
+    return read_metrics(Path(name))
 
 
 @pytest.mark.parametrize(
-    ("by_hand", "shared"),
+    ("reference", "shared"),
     [
         (["reference.layers=true"], ["model=lenet", "optimizer.lr=0.5"]),
         (["reference.layers=true"], ["model=bn_lenet", "scheduler=cosine"]),
@@ -55,13 +49,12 @@ def trained(within: Command, name: str, *overrides: str) -> list[dict[str, float
     ],
     ids=str,
 )
-def test_a_run_by_hand_has_the_same_curve_within_rounding(
-    within: Command, by_hand: list[str], shared: list[str]
+def test_reference_run_has_the_same_metrics_within_rounding(
+    within: Command, reference: list[str], shared: list[str]
 ) -> None:
-    library = trained(within, "torch", *shared)
-    assert trained(within, "reference", *shared, *by_hand) == [
-        pytest.approx(row, abs=1e-9, rel=1e-9) for row in library
-    ]
+    library = train(within, "torch", *shared)
+    expected = [pytest.approx(row, abs=1e-9, rel=1e-9) for row in library]
+    assert train(within, "reference", *shared, *reference) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,29 +65,27 @@ def test_a_run_by_hand_has_the_same_curve_within_rounding(
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adagrad")),
     ],
 )
-def test_a_run_by_hand_goes_on_with_the_same_bits(within: Command, optimizer: str) -> None:
+def test_resumed_reference_run_has_the_same_bits(within: Command, optimizer: str) -> None:
     overrides = (f"optimizer={optimizer}", "reference.optimizer=true", "reference.layers=true")
-    trained(within, "whole", *overrides)
-    trained(within, "parts", *overrides, "train.epochs=1")
+    train(within, "whole", *overrides)
+    train(within, "parts", *overrides, "train.epochs=1")
     assert within("resume", "parts", "train.epochs=2").returncode == 0
     assert set(differences(Path("whole"), Path("parts"))) <= {"best.pt.config.train.epochs"}
 
 
-def evaluated(within: Command, *arguments: str) -> Any:
+def evaluate(within: Command, *arguments: str) -> str:
     result = within("evaluate", *arguments)
     assert result.returncode == 0, result.stderr
     return result.stdout.partition("most confused")[0]
 
 
-def test_what_was_trained_by_hand_is_evaluated_by_either(within: Command) -> None:
-    trained(within, "run", "reference.layers=true", "model=simple_cnn")
-    assert evaluated(within, "run", "reference=none") == evaluated(within, "run")
+def test_reference_run_can_be_evaluated_with_torch_layers(within: Command) -> None:
+    train(within, "run", "reference.layers=true", "model=simple_cnn")
+    assert evaluate(within, "run", "reference=none") == evaluate(within, "run")
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32"])
-def test_the_reference_computes_in_single_precision_unless_told_otherwise(
-    within: Command, precision: str
-) -> None:
+def test_precision_auto_and_fp32_compute_in_fp32(within: Command, precision: str) -> None:
     result = within(
         *SMALL, "reference.layers=true", f"device.precision={precision}", "train.epochs=1"
     )
@@ -122,7 +113,7 @@ def test_the_reference_computes_in_single_precision_unless_told_otherwise(
     ],
     ids=str,
 )
-def test_what_there_is_not_by_hand_is_said(
+def test_settings_that_are_not_implemented_are_refused(
     within: Command, overrides: list[str], message: str
 ) -> None:
     result = within(*overrides)
