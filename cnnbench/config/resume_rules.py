@@ -73,13 +73,13 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
     Raises:
         ConfigError: some values differ.
     """
-    theirs = flatten(job_identity(as_dict(load(recorded))))
-    ours = flatten(job_identity(wanted))
-    differences = [
-        f"{key}={theirs.get(key)} instead of {ours.get(key)}"
-        for key in {**theirs, **ours}
-        if theirs.get(key) != ours.get(key)
-    ]
+    recorded_values = flatten(job_identity(as_dict(load(recorded))))
+    wanted_values = flatten(job_identity(wanted))
+    differences = []
+    for key in {**recorded_values, **wanted_values}:
+        has, wants = recorded_values.get(key), wanted_values.get(key)
+        if has != wants:
+            differences.append(f"{key}={has} instead of {wants}")
     if differences:
         raise ConfigError(
             f"{place} holds a run with other values: {', '.join(differences)}. "

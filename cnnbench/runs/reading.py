@@ -95,12 +95,12 @@ def list_runs(folder: Path) -> list[Path]:
 
     Links are not followed.
     """
-    begun = []
+    runs = []
     for run in _walk(folder, MAX_DEPTH):
         status = read_json_or_empty(run / STATUS)
         if status.get("verb", "train") == "train":
-            begun.append((_find_start(status), run))
-    return [run for _, run in sorted(begun)]
+            runs.append((_find_start(status), run))
+    return [run for _, run in sorted(runs)]
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
@@ -127,18 +127,18 @@ def runs_of_this_launch(pattern: Path) -> list[Path]:
 
     The directories of the runs match `pattern`, whose last parts may have ``*``.
     """
-    ours = processes()
-    if not ours.restarts:
+    current = processes()
+    if not current.restarts:
         return []
     fixed = next(folder for folder in pattern.parents if "*" not in str(folder))
     found = fixed.glob(str(pattern.relative_to(fixed) / STATUS))
-    begun = []
+    runs = []
     for path in sorted(found, key=lambda path: path.stat().st_mtime):
         status = read_status(path.parent)
-        is_ours = (status.get("launch"), status.get("verb")) == (ours.launch, "train")
-        if is_ours and status["state"] != "finished":
-            begun.append(path.parent)
-    return begun
+        is_of_launch = (status.get("launch"), status.get("verb")) == (current.launch, "train")
+        if is_of_launch and status["state"] != "finished":
+            runs.append(path.parent)
+    return runs
 
 
 def check_training_run(directory: Path) -> dict[str, Any]:
@@ -194,10 +194,10 @@ def read_status(directory: Path) -> dict[str, Any]:
         status = {}
     if status.get("state") not in ("running", "finished", "interrupted", "failed"):
         status["state"] = "running"
-    held = Lock(directory / LOCK).is_held()
-    if held:
+    is_held = Lock(directory / LOCK).is_held()
+    if is_held:
         status["state"] = "running"
-    elif status["state"] == "running" and (held is False or not _may_be_alive(status)):
+    elif status["state"] == "running" and (is_held is False or not _may_be_alive(status)):
         status["state"] = "interrupted"
     return status
 

@@ -75,9 +75,11 @@ class SharedStore:
         from torch._C._distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
 
-        ours = processes()
-        store, _, _ = next(iter(rendezvous("env://", ours.rank, ours.world_size, timeout=TIMEOUT)))
-        self.store = PrefixStore(f"cnnbench/{ours.restarts}", store)
+        current = processes()
+        store, _, _ = next(
+            iter(rendezvous("env://", current.rank, current.world_size, timeout=TIMEOUT))
+        )
+        self.store = PrefixStore(f"cnnbench/{current.restarts}", store)
         self.broadcasts = 0
 
 
@@ -93,13 +95,13 @@ def broadcast(value: Any = None) -> Any:
     Raises:
         torch.distributed.DistError: rank 0 has ended.
     """
-    ours = processes()
-    if not ours.several:
+    current = processes()
+    if not current.several:
         return value
     shared = shared_store()
     shared.broadcasts += 1
     key = f"broadcast {shared.broadcasts}"
-    if ours.rank == 0:
+    if current.rank == 0:
         shared.store.set(key, json.dumps(value))
         return value
     shared.store.wait([key], BROADCAST_TIMEOUT)

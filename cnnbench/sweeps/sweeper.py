@@ -294,11 +294,11 @@ class Sweep:
         else:
             print()
             runs = print_comparison([self.directory])
-        ours = [run for run in runs if run.path.name in self.jobs]
-        codes = [run.status.get("exit_code") for run in ours if run.state == "failed"]
-        codes += [SIGTERM_CODE for run in ours if run.state == "interrupted"]
-        if self.launcher in LOCAL:  # our jobs have ended, so another command runs these
-            codes += [ConfigError.exit_code for run in ours if run.state == "running"]
+        runs = [run for run in runs if run.path.name in self.jobs]
+        codes = [run.status.get("exit_code") for run in runs if run.state == "failed"]
+        codes += [SIGTERM_CODE for run in runs if run.state == "interrupted"]
+        if self.launcher in LOCAL:  # the jobs have ended, so another command runs these
+            codes += [ConfigError.exit_code for run in runs if run.state == "running"]
         self.request.exit_code = next((code for code in codes if isinstance(code, int)), 0)
 
     def _resume_hint(self) -> str:

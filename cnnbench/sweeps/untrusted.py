@@ -29,7 +29,7 @@ CHOICE = re.compile(r"\w[\w .+-]*(/\w[\w .+-]*)*")  # the name of a YAML file, p
 
 @dataclass(frozen=True)
 class UntrustedSweepPolicy:
-    """A policy that lets recorded jobs set training values only, except what the user confirms.
+    """The policy for recorded jobs: they may set training values, and the user confirms the rest.
 
     `arguments` are the words after `cnnbench resume`. `given` are the overrides among them.
     """
@@ -44,8 +44,11 @@ class UntrustedSweepPolicy:
     def _confirmed(self) -> set[tuple[str, str]]:
         """Return the keys and values of the overrides that the user has given."""
         allowed, where = config.RESUME_OVERRIDES, "in a run that is resumed"
-        changes = [config.parse_changes([word], allowed, where) for word in self.given]
-        return {(key, str(value)) for change in changes for key, value in change.items()}
+        confirmed = set()
+        for word in self.given:
+            changes = config.parse_changes([word], allowed, where)
+            confirmed |= {(key, str(value)) for key, value in changes.items()}
+        return confirmed
 
     def only_confirms(self, jobs: Jobs) -> bool:
         """Return whether all overrides that the user has given only confirm recorded values."""

@@ -120,7 +120,7 @@ def test_null_is_not_a_text(recorded: Mapping[str, Any]) -> None:
 
 
 @pytest.fixture
-def trained(
+def list_data_paths(
     within: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., list[str | None]]:
     """Run a command without training; return the folder of images of each job."""
@@ -142,35 +142,38 @@ def trained(
 
 
 @pytest.mark.parametrize("sweep", ["{}, {}, {}, {}, {}, {}, {}", "choice({},{},{},{},{},{},{})"])
-def test_sweep_reads_each_text_as_typed(trained: Callable[..., list[str]], sweep: str) -> None:
+def test_sweep_reads_each_text_as_typed(
+    list_data_paths: Callable[..., list[str]], sweep: str
+) -> None:
     typed = ["2024_11_24", "1e3", "2024", "'a, b'", "true", "007", "${oc.env:FROM}/x"]
-    assert trained("-m", "data=folder", f"data.path={sweep.format(*typed)}") == [
+    assert list_data_paths("-m", "data=folder", f"data.path={sweep.format(*typed)}") == [
         TEXTS[word] for word in typed
     ]
 
 
 def test_sweep_of_an_experiment_reads_each_text_as_written(
-    trained: Callable[..., list[str]], tmp_path: Path
+    list_data_paths: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "experiment").mkdir()
     params = "{data.path: '2024_11_24,1_0,on'}"
     proposed = f"# @package _global_\nsweep: '1e3'\nhydra: {{sweeper: {{params: {params}}}}}\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(proposed)
     mine = ("--config-dir", str(tmp_path))
-    assert trained("-m", *mine, "data=folder", "experiment=mine") == ["2024_11_24", "1_0", "on"]
-    assert trained("resume", "outputs/sweeps/1e3", *mine) == ["2024_11_24", "1_0", "on"]
+    texts = ["2024_11_24", "1_0", "on"]
+    assert list_data_paths("-m", *mine, "data=folder", "experiment=mine") == texts
+    assert list_data_paths("resume", "outputs/sweeps/1e3", *mine) == texts
 
 
 def test_jobs_file_reads_each_text_as_typed_and_resume_keeps_it(
-    trained: Callable[..., list[str]], tmp_path: Path
+    list_data_paths: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     typed = ["2024_11_24", "true", "a #b", "我的照片", "'a, b'"]
     Path("jobs").write_text(
         "\n".join(shlex.quote(f"data.path={word}") for word in typed), encoding="utf-8"
     )
     texts = [TEXTS[word] for word in typed]
-    assert trained("-m", "data=folder", "sweep=2024_11_24", "--jobs-file", "jobs") == texts
-    assert trained("resume", "outputs/sweeps/2024_11_24") == texts
+    assert list_data_paths("-m", "data=folder", "sweep=2024_11_24", "--jobs-file", "jobs") == texts
+    assert list_data_paths("resume", "outputs/sweeps/2024_11_24") == texts
 
 
 def test_list_jobs_reads_text_as_typed() -> None:

@@ -26,7 +26,7 @@ from cnnbench.runs.directory import (
 RIVALS = 8
 
 
-def status(directory: Path) -> dict[str, Any]:
+def load_status(directory: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads((directory / "status.json").read_text())
     return values
 
@@ -38,7 +38,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def test_claimed_directory_is_created_and_records_its_process(tmp_path: Path) -> None:
     claim_exactly(tmp_path / "a" / "b")
-    recorded = status(tmp_path / "a" / "b")
+    recorded = load_status(tmp_path / "a" / "b")
     who = (recorded["state"], recorded["pid"], recorded["host"])
     assert who == ("running", os.getpid(), socket.gethostname())
 
@@ -47,7 +47,7 @@ def test_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text('{"state": "finished"}')
     with pytest.raises(ConfigError, match="already holds a run"):
         claim_exactly(tmp_path)
-    assert status(tmp_path) == {"state": "finished"}
+    assert load_status(tmp_path) == {"state": "finished"}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_missing_directory_counts_as_empty(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def race(claim: Callable[[], Path | None]) -> list[str]:
+def claim_at_once(claim: Callable[[], Path | None]) -> list[str]:
     """Claim directories from several threads at once. Return the names of the claimed ones."""
     together = Barrier(RIVALS)
 
@@ -86,11 +86,11 @@ def race(claim: Callable[[], Path | None]) -> list[str]:
 
 
 def test_one_of_many_rivals_claims_a_directory(tmp_path: Path) -> None:
-    assert race(lambda: claim_exactly(tmp_path / "run").path) == ["run"]
+    assert claim_at_once(lambda: claim_exactly(tmp_path / "run").path) == ["run"]
 
 
 def test_each_rival_claims_a_separate_new_directory(tmp_path: Path) -> None:
-    claimed = race(lambda: claim_new(tmp_path / "run").path)
+    claimed = claim_at_once(lambda: claim_new(tmp_path / "run").path)
     assert claimed == ["run", *(f"run_{number}" for number in range(2, RIVALS + 1))]
 
 
@@ -120,14 +120,14 @@ def test_text_and_values_are_written_as_utf_8(run: RunDirectory) -> None:
 def test_run_is_running_in_the_block_and_finished_after_it(run: RunDirectory) -> None:
     claim_exactly(run.path)
     with run.recorded_status():
-        assert status(run.path)["state"] == "running"
-    assert status(run.path)["state"] == "finished"
+        assert load_status(run.path)["state"] == "running"
+    assert load_status(run.path)["state"] == "finished"
 
 
 def test_failed_run_records_its_error_and_traceback(run: RunDirectory) -> None:
     with pytest.raises(ZeroDivisionError), run.recorded_status():
         raise ZeroDivisionError("division by zero")
-    recorded = status(run.path)
+    recorded = load_status(run.path)
     assert (recorded["state"], recorded["error"]) == (
         "failed",
         "ZeroDivisionError: division by zero",
@@ -147,14 +147,14 @@ def test_stopped_run_is_interrupted(
         error.__cause__ = stop()
     with pytest.raises(stop), run.recorded_status():
         raise error
-    recorded = status(run.path)
+    recorded = load_status(run.path)
     assert (recorded["state"], recorded["error"]) == ("interrupted", stop.__name__)
 
 
 def test_error_caused_by_an_exit_is_a_failure(run: RunDirectory) -> None:
     with pytest.raises(ConfigError), run.recorded_status():
         raise ConfigError("model.name=mine:Net ends the program") from SystemExit()
-    assert status(run.path)["state"] == "failed"
+    assert load_status(run.path)["state"] == "failed"
 
 
 def test_full_disk_does_not_hide_the_error_of_the_run(

@@ -10,7 +10,7 @@ from helpers.fake_runs import make_run
 from cnnbench.runs.records import Record, read_records
 
 
-def names(folder: Path) -> list[str]:
+def list_names(folder: Path) -> list[str]:
     return [str(run.path.relative_to(folder)) for run in read_records(folder)]
 
 
@@ -22,21 +22,21 @@ def read_one(folder: Path) -> Record:
 def test_runs_are_found_at_most_four_folders_down(tmp_path: Path) -> None:
     for place in ("lenet/1", "sweeps/mine/job", "1/2/3/4", "1/2/3/other/5"):
         make_run(tmp_path / place)
-    assert names(tmp_path) == ["1/2/3/4", "lenet/1", "sweeps/mine/job"]
+    assert list_names(tmp_path) == ["1/2/3/4", "lenet/1", "sweeps/mine/job"]
 
 
 def test_inside_of_a_run_is_not_searched(tmp_path: Path) -> None:
     make_run(tmp_path / "run" / "copy")
     (tmp_path / "run" / "status.json").write_text('{"state": "finished"}')
-    assert names(tmp_path) == ["run"]
+    assert list_names(tmp_path) == ["run"]
 
 
 def test_link_is_followed_only_if_it_is_the_argument(tmp_path: Path) -> None:
     make_run(tmp_path / "elsewhere" / "run")
     make_run(tmp_path / "here" / "run")
     (tmp_path / "here" / "linked").symlink_to(tmp_path / "elsewhere")
-    assert names(tmp_path / "here") == ["run"]
-    assert names(tmp_path / "here" / "linked") == ["run"]
+    assert list_names(tmp_path / "here") == ["run"]
+    assert list_names(tmp_path / "here" / "linked") == ["run"]
 
 
 def test_jobs_of_a_sweep_have_the_recorded_overrides(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_jobs_of_a_sweep_have_the_recorded_overrides(tmp_path: Path) -> None:
 def test_directories_of_benchmarks_are_skipped(tmp_path: Path) -> None:
     make_run(tmp_path / "benchmarks" / "1", status={"state": "finished", "verb": "benchmark"})
     make_run(tmp_path / "lenet" / "1")
-    assert names(tmp_path) == ["lenet/1"]
+    assert list_names(tmp_path) == ["lenet/1"]
 
 
 def test_run_with_an_escaping_link_is_refused_unread(tmp_path: Path) -> None:

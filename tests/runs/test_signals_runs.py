@@ -46,9 +46,9 @@ MOMENTS = {
 
 
 @pytest.fixture(scope="module")
-def unharmed(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uninterrupted(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a run without interruptions."""
-    folder = tmp_path_factory.mktemp("unharmed")
+    folder = tmp_path_factory.mktemp("uninterrupted")
     done = forks.run(*JOB, "hydra.run.dir=run", folder=folder)
     assert done.returncode == 0, done.stderr
     return folder / "run"
@@ -82,7 +82,7 @@ def test_sigterm_before_training_ends_the_command_with_its_code(
     ],
 )
 def test_printed_command_resumes_to_the_same_bits(
-    forks: ForkServer, tmp_path: Path, unharmed: Path, number: int, code: int, moment: str
+    forks: ForkServer, tmp_path: Path, uninterrupted: Path, number: int, code: int, moment: str
 ) -> None:
     interrupted = forks.run(
         *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(number, *MOMENTS[moment])]
@@ -94,7 +94,7 @@ def test_printed_command_resumes_to_the_same_bits(
     assert "Traceback" not in interrupted.stderr
     done = forks.run(*printed_command(interrupted), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", unharmed) == []
+    assert differences(tmp_path / "run", uninterrupted) == []
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_fatal_signals_save_and_log_the_resume_command(
 
 
 def test_run_in_a_closed_terminal_is_resumed_to_the_same_bits(
-    forks: ForkServer, tmp_path: Path, unharmed: Path
+    forks: ForkServer, tmp_path: Path, uninterrupted: Path
 ) -> None:
     strikes = [(signal.SIGHUP, "step", 10)]
     closed = forks.run(
@@ -128,7 +128,7 @@ def test_run_in_a_closed_terminal_is_resumed_to_the_same_bits(
     assert closed.returncode == 129
     done = forks.run("resume", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", unharmed) == []
+    assert differences(tmp_path / "run", uninterrupted) == []
 
 
 def test_ignored_sighup_stays_ignored(forks: ForkServer, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_signal_in_an_epoch_ends_the_run_after_the_step(forks: ForkServer, tmp_p
     ],
 )
 def test_second_sigint_ends_at_once_without_damage(
-    forks: ForkServer, tmp_path: Path, unharmed: Path, second: tuple[str, int]
+    forks: ForkServer, tmp_path: Path, uninterrupted: Path, second: tuple[str, int]
 ) -> None:
     strikes = [(INT, "step", 10), (INT, *second)]
     interrupted = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
@@ -225,10 +225,12 @@ def test_second_sigint_ends_at_once_without_damage(
     assert read_status(tmp_path / "run")["state"] == "interrupted"
     done = forks.run(*printed_command(interrupted), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", unharmed) == []
+    assert differences(tmp_path / "run", uninterrupted) == []
 
 
-def signal_at_random(forks: ForkServer, folder: Path, unharmed: Path, seed: int) -> None:
+def run_with_random_signals(
+    forks: ForkServer, folder: Path, uninterrupted: Path, seed: int
+) -> None:
     """Send up to three signals to a run at random moments, and then let it finish.
 
     A signal before the command has its handlers, or while Python ends, kills the process. A shell
@@ -251,7 +253,7 @@ def signal_at_random(forks: ForkServer, folder: Path, unharmed: Path, seed: int)
         assert is_clear or state in ("nothing", "finished"), "\n".join(story)
     done = forks.run(*go_on(run, JOB), folder=folder)
     assert done.returncode == 0, "\n".join([*story, done.stderr])
-    assert differences(run, unharmed) == [], "\n".join(story)
+    assert differences(run, uninterrupted) == [], "\n".join(story)
 
 
 def test_handlers_are_restored_after_a_command(within: Command) -> None:
@@ -261,17 +263,17 @@ def test_handlers_are_restored_after_a_command(within: Command) -> None:
 
 
 def test_signals_at_random_moments_do_not_change_the_bits(
-    forks: ForkServer, tmp_path: Path, unharmed: Path
+    forks: ForkServer, tmp_path: Path, uninterrupted: Path
 ) -> None:
-    signal_at_random(forks, tmp_path, unharmed, seed=0)
+    run_with_random_signals(forks, tmp_path, uninterrupted, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 16))
 def test_signals_at_many_random_moments_do_not_change_the_bits(
-    forks: ForkServer, tmp_path: Path, unharmed: Path, seed: int
+    forks: ForkServer, tmp_path: Path, uninterrupted: Path, seed: int
 ) -> None:
-    signal_at_random(forks, tmp_path, unharmed, seed)
+    run_with_random_signals(forks, tmp_path, uninterrupted, seed)
 
 
 Sweep = tuple[Done, Path, Path]
@@ -286,8 +288,8 @@ def sweep(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     interruptions.
     """
     folder = tmp_path_factory.mktemp("sweep")
-    unharmed = forks.run(*SWEEP, "sweep=unharmed", folder=folder)
-    assert unharmed.returncode == 0, unharmed.stderr
+    uninterrupted = forks.run(*SWEEP, "sweep=uninterrupted", folder=folder)
+    assert uninterrupted.returncode == 0, uninterrupted.stderr
     interrupted = forks.run(*SWEEP, folder=folder, strikes=[(INT, "step", 21 + 10)])
     assert interrupted.returncode == 130, interrupted.stderr
     killed = forks.run(
@@ -297,16 +299,16 @@ def sweep(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     done = forks.run(*printed_command(interrupted), folder=folder)
     assert done.returncode == 0, done.stderr
     sweeps = folder / "outputs" / "sweeps"
-    (ours,) = (path for path in sweeps.iterdir() if path.name != "unharmed")
-    return done, ours, sweeps / "unharmed"
+    (ours,) = (path for path in sweeps.iterdir() if path.name != "uninterrupted")
+    return done, ours, sweeps / "uninterrupted"
 
 
 @pytest.mark.slow
 def test_printed_command_resumes_a_sweep_to_the_same_bits(sweep: Sweep) -> None:
-    _, ours, unharmed = sweep
-    jobs = {path.name for path in unharmed.iterdir() if path.is_dir()}
+    _, ours, uninterrupted = sweep
+    jobs = {path.name for path in uninterrupted.iterdir() if path.is_dir()}
     assert len(jobs) == 3
-    found = {job: differences(ours / job, unharmed / job) for job in jobs}
+    found = {job: differences(ours / job, uninterrupted / job) for job in jobs}
     assert found == {job: [] for job in jobs}
 
 

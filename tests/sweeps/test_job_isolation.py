@@ -68,7 +68,7 @@ def test_jobs_of_a_sweep_have_the_same_bits_as_alone(within: Command, tmp_path: 
     ] == [[], []]
 
 
-def settings() -> dict[str, Any]:
+def read_process_settings() -> dict[str, Any]:
     """Return all settings of the process that a job may change."""
     return {
         "threads": torch.get_num_threads(),
@@ -85,10 +85,10 @@ def settings() -> dict[str, Any]:
 
 def test_settings_depend_on_the_last_job_only() -> None:
     train(*ONE_EPOCH)
-    alone = settings()
+    alone = read_process_settings()
     train(*ONE_EPOCH, "device.threads=2", "device.deterministic=true", "device.precision=bf16")
     train(*ONE_EPOCH)
-    assert settings() == alone
+    assert read_process_settings() == alone
 
 
 class Remains:

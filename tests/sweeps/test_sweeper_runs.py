@@ -16,7 +16,7 @@ Done = subprocess.CompletedProcess[str]
 SWEEP = ("-m", *SMALL, "sweep=mine")
 
 
-def table(sweep: Path) -> list[dict[str, str]]:
+def read_table(sweep: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((sweep / "sweep.csv").read_text().splitlines()))
 
 
@@ -51,7 +51,7 @@ def test_failed_jobs_do_not_stop_others_and_are_listed_at_the_end(grid: tuple[Pa
 
 def test_csv_has_a_row_for_each_job_with_the_best_first(grid: tuple[Path, Done]) -> None:
     sweep, _ = grid
-    rows = table(sweep)
+    rows = read_table(sweep)
     accuracies = [float(row["validation_accuracy"] or 0) for row in rows]
     assert (len(rows), accuracies) == (6, sorted(accuracies, reverse=True))
     assert [(row["status"], row["optimizer.lr"]) for row in rows[4:]] == [("failed", "1e+30")] * 2

@@ -264,28 +264,28 @@ OTHERS = (
 )
 
 
-def mostly(usual: str, *odd: str) -> st.SearchStrategy[str]:
+def draw_mostly(usual: str, *odd: str) -> st.SearchStrategy[str]:
     """Draw `usual` in three of four cases, so that most examples are odd in only one way."""
     return st.sampled_from([usual] * 3 * len(odd) + list(odd))
 
 
 @st.composite
-def spelled(draw: st.DrawFn, value: str) -> str:
+def draw_spelling(draw: st.DrawFn, value: str) -> str:
     """Draw a spelling of a value."""
     escape = draw(st.sampled_from(["\\", "\\\\"]))
     escaped = draw(st.sets(st.sampled_from("${}/.:")) | st.just(set()))
     value = "".join(escape + letter if letter in escaped else letter for letter in value)
     quote = draw(st.sampled_from(["", "'", '"']))
-    value = draw(mostly("{}", *AROUND)).format(f"{quote}{value}{quote}")
-    return f"{draw(mostly('', ' '))}{value}"
+    value = draw(draw_mostly("{}", *AROUND)).format(f"{quote}{value}{quote}")
+    return f"{draw(draw_mostly('', ' '))}{value}"
 
 
 hostile = st.builds(
     lambda before, key, package, value: f"{before}{key}{package}={value}",
-    mostly("", "+", "++", "~", " "),
-    st.sampled_from(TEXTS) | mostly("sweep", *OTHERS),
-    mostly("", "@data", "@", " "),
-    st.sampled_from([*REFERENCES, *OUTSIDE]).flatmap(spelled),
+    draw_mostly("", "+", "++", "~", " "),
+    st.sampled_from(TEXTS) | draw_mostly("sweep", *OTHERS),
+    draw_mostly("", "@data", "@", " "),
+    st.sampled_from([*REFERENCES, *OUTSIDE]).flatmap(draw_spelling),
 )
 compose_default = cache(lambda: compose_config([]))
 
