@@ -127,14 +127,14 @@ def test_a_network_needs_torch_and_the_standard_library_alone(path: Path) -> Non
 @pytest.mark.parametrize(
     ("library", "importers"),
     [
-        ("hydra", {"config/overrides.py"}),
-        ("omegaconf", {"config/overrides.py"}),
+        ("hydra", {"config/composed.py", "config/overrides.py"}),
+        ("omegaconf", {"config/composed.py", "config/overrides.py"}),
     ],
 )
 def test_below_the_command_line_and_sweeps_none_knows_hydra(
     library: str, importers: set[str]
 ) -> None:
-    """But for the grammar of values, which is in one place."""
+    """Allow config/ alone to read composed configurations and the grammar of overrides."""
     below = [path for path in SOURCES if label(path).split("/")[0] not in ("cli", "sweeps")]
     assert {label(path) for path in below if library in roots(path.read_text())} == importers
 

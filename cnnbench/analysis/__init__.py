@@ -1,1 +1,1 @@
-"""Computations without pictures, which training and reports share."""
+"""Computations that training, commands and reports share. Nothing here draws pictures."""

@@ -1,4 +1,4 @@
-"""Record the outputs of layers, and tell which do nothing."""
+"""Record the outputs of layers, and measure the share of dead and saturated units."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -13,16 +13,17 @@ __all__ = ["DEAD", "SATURATED", "measure_idle", "pick_evenly", "record_outputs"]
 
 T = TypeVar("T")
 
-NEAR = 0.01  # of the ends of a sigmoid or tanh, where its gradient is next to nothing
+# This close to an end of a sigmoid or tanh, the gradient is almost zero.
+SATURATION_MARGIN = 0.01
 DEAD = "dead units of ReLU"
 SATURATED = "saturated outputs of sigmoid and tanh"
 
 
-def pick_evenly(items: Sequence[T], most: int) -> list[T]:
-    """Return at most so many of the items, evenly spread, the first and the last among them."""
-    if len(items) <= most:
+def pick_evenly(items: Sequence[T], max_items: int) -> list[T]:
+    """Return at most `max_items` of the items, evenly spread, with the first and the last."""
+    if len(items) <= max_items:
         return list(items)
-    return [items[round(index)] for index in np.linspace(0, len(items) - 1, most)]
+    return [items[round(index)] for index in np.linspace(0, len(items) - 1, max_items)]
 
 
 @torch.inference_mode()
@@ -33,10 +34,10 @@ def record_outputs(
     layers: Sequence[Traced],
     reduce: Callable[[Traced, torch.Tensor], T],
 ) -> list[T]:
-    """Return what `reduce` makes of each of `layers` and its output for the inputs (N, C, S, S).
+    """Return `reduce(layer, output)` for each of `layers`, in their order.
 
-    It is called before the layers that follow, which may change the output in place. `forward`
-    runs the network.
+    `forward` runs the network on the inputs (N, C, S, S). `reduce` is called before the next layer
+    runs, because that layer may change the output in place.
     """
     by_label = {layer.label: layer for layer in layers}
     found: dict[str, T] = {}
@@ -51,10 +52,11 @@ def record_outputs(
 
 
 def measure_idle(module: nn.Module, outputs: torch.Tensor) -> tuple[str, float, str]:
-    """Return `DEAD` or `SATURATED`, the share of the outputs (N, ...) that are, and that in words.
+    """Return the kind of idle units (`DEAD` or `SATURATED`), their share, and a description.
 
-    A unit of a ReLU is dead if it is 0 for each image. Outputs of a sigmoid or tanh are saturated
-    within 0.01 of its ends. Of other layers all of that is empty.
+    `outputs` (N, ...) are those of `module`. A unit of a ReLU is dead if it is 0 for all images.
+    An output of a sigmoid or tanh is saturated within 0.01 of its ends. For other layers the result
+    is ("", 0.0, "").
     """
     match module:
         case nn.ReLU() | nn.ReLU6():
@@ -66,7 +68,7 @@ def measure_idle(module: nn.Module, outputs: torch.Tensor) -> tuple[str, float, 
             return DEAD, share, words
         case nn.Sigmoid() | nn.Tanh():
             lowest = 0 if isinstance(module, nn.Sigmoid) else -1
-            is_near = (outputs < lowest + NEAR) | (outputs > 1 - NEAR)
-            share = is_near.float().mean().item()
+            is_low, is_high = outputs < lowest + SATURATION_MARGIN, outputs > 1 - SATURATION_MARGIN
+            share = (is_low | is_high).float().mean().item()
             return SATURATED, share, f"saturated: {100 * share:.1f} %"
     return "", 0.0, ""

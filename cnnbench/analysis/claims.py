@@ -1,4 +1,4 @@
-"""Compute the figures of claims that need no training: of pooling, padding and convolution."""
+"""Compute the figures of claims that need no training: pooling, padding and convolution."""
 
 import math
 
@@ -15,15 +15,15 @@ from cnnbench.models.lenet import POOLINGS
 __all__ = ["compare_convolutions", "compute_figures", "measure_pooling"]
 
 SIZE = 28
-PADDING = 2  # pixels, of the first layer of LeNet
-PADDING_MODES = {"zeros": "constant", "reflect": "reflect"}
+PADDING = 2  # pixels, as in the first layer of LeNet
+PADDING_MODES = {"zeros": "constant", "reflect": "reflect"}  # names of Conv2d: names of pad
 
 
 def compute_figures(data: DataConfig) -> dict[str, Estimate]:
-    """Return all figures by name, on the CPU, the same each time.
+    """Return all figures by name, computed on the CPU with fixed seeds.
 
     Raises:
-        DataError: the test images of `data` cannot be found or fetched.
+        DataError: the test images of `data` cannot be found or downloaded.
     """
     _, arrays = datasets.load(data)
     images = torch.from_numpy(arrays.test_images.astype(np.float32))
@@ -34,10 +34,11 @@ def compute_figures(data: DataConfig) -> dict[str, Estimate]:
 
 
 def measure_pooling(images: torch.Tensor) -> dict[str, Estimate]:
-    """Return what pooling by 2 x 2 changes of images (N, ..., H, W), as means over those not black.
+    """Return the mean change of brightness and texture by 2 x 2 pooling of images (N, ..., H, W).
 
-    `brightness` is the change of an image's mean, as a share of it. `texture` is the mean squared
-    difference of neighboring pixels, divided by that of the image.
+    Black images are left out. `brightness` is the absolute change of an image's mean, divided by
+    that mean. `texture` is the mean squared difference of neighboring pixels after pooling, divided
+    by the same before pooling.
     """
     images = images[images.flatten(1).mean(1) > 0]
     before = images.flatten(1).mean(1)
@@ -59,25 +60,28 @@ def _measure_texture(images: torch.Tensor) -> torch.Tensor:
 
 
 def _measure_borders() -> dict[str, Estimate]:
-    """Return how far outputs at the border of a uniform image are from those inside.
+    """Return the relative difference of outputs at the border of a uniform image and inside it.
 
-    The mean of absolute differences over the ring that padding reaches, as a share of the mean of
-    absolute outputs inside; of a kernel that averages, and of the first layer of LeNet, over all
-    its maps, as PyTorch initializes it.
+    It is the mean absolute difference over the ring that padding reaches, divided by the mean
+    absolute output inside. One kernel averages its window. The other kernels are the first layer of
+    LeNet, initialized as in PyTorch, with the mean over all maps.
     """
     generator = torch.Generator().manual_seed(0)
-    first = torch.empty(6, 1, 5, 5, dtype=torch.float64)
-    nn.init.kaiming_uniform_(first, a=math.sqrt(5), generator=generator)
-    smoothing = torch.full((1, 1, 5, 5), 1 / 25, dtype=torch.float64)
+    first_layer = torch.empty(6, 1, 5, 5, dtype=torch.float64)
+    nn.init.kaiming_uniform_(first_layer, a=math.sqrt(5), generator=generator)
+    kernels = {
+        "smoothing": torch.full((1, 1, 5, 5), 1 / 25, dtype=torch.float64),
+        "lenet": first_layer,
+    }
     at_border = torch.ones(SIZE, SIZE, dtype=torch.bool)
     at_border[PADDING:-PADDING, PADDING:-PADDING] = False
     figures = {}
     for mode, padding in PADDING_MODES.items():
         image = torch.ones(1, 1, SIZE, SIZE, dtype=torch.float64)
         image = functional.pad(image, [PADDING] * 4, padding)
-        for name, kernel in {"smoothing": smoothing, "lenet": first}.items():
+        for name, kernel in kernels.items():
             maps = functional.conv2d(image, kernel)
-            inside = maps[..., SIZE // 2, SIZE // 2, None, None]  # all inside are alike
+            inside = maps[..., SIZE // 2, SIZE // 2, None, None]  # the same at all inner pixels
             differences = (maps - inside).abs()[..., at_border]
             share = float(differences.mean() / inside.abs().mean())
             figures[f"border_{mode}_{name}"] = Estimate(share)
@@ -85,10 +89,10 @@ def _measure_borders() -> dict[str, Estimate]:
 
 
 def compare_convolutions(dtype: torch.dtype) -> dict[str, Estimate]:
-    """Return the largest differences of two computations, as shares of the largest output.
+    """Return the largest difference of two ways to convolve, divided by the largest output.
 
-    `im2col` compares a convolution with a product of matrices, `pointwise` one by 1 x 1 with a
-    linear layer over channels. Images are random (8, 6, 28, 28), the kernels 16.
+    `im2col` compares a convolution with a matrix product, `pointwise` a 1 x 1 convolution with a
+    linear layer over channels. The images are random (8, 6, 28, 28), with 16 random kernels.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -103,7 +107,7 @@ def compare_convolutions(dtype: torch.dtype) -> dict[str, Estimate]:
         "pointwise": (linear, functional.conv2d(images, points)),
     }
     figures = {}
-    for name, (one, other) in pairs.items():
-        share = float((one - other).abs().max() / other.abs().max())
+    for name, (product, convolution) in pairs.items():
+        share = float((product - convolution).abs().max() / convolution.abs().max())
         figures[f"{name}_{str(dtype).removeprefix('torch.')}"] = Estimate(share)
     return figures

@@ -1,4 +1,4 @@
-"""What pictures of a run's epochs share: the lines, the best epoch, the scale of an axis."""
+"""The epochs of a run as a plot needs them: the lines, the best epoch, the scale of an axis."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,80 +16,86 @@ __all__ = [
     "take_valid_rows",
 ]
 
-Rows = Sequence[Mapping[str, float]]  # of metrics.csv, one for each epoch from 1 on
-Lines = Mapping[str, Sequence[float]]  # the values of each part over the epochs
+Rows = Sequence[Mapping[str, float]]  # the rows of metrics.csv, one for each epoch
+Lines = Mapping[str, Sequence[float]]  # the values over the epochs, by part of the data
 
-_MIN_LATER_EPOCHS = 4  # epochs that may do without the first
+_MIN_LATER_EPOCHS = 4  # with fewer epochs after it, the first epoch is always shown
 
 
 def take_valid_rows(rows: Iterable[Mapping[str, float]]) -> Rows:
-    """The rows up to the first that has not the figures of an epoch: they may come from anyone's metrics.csv."""
+    """Return the rows before the first invalid row.
+
+    The rows may come from an untrusted run directory. A row is invalid if a loss or an accuracy is
+    missing or out of range.
+    """
     return list(takewhile(_is_valid, rows))
 
 
 def _is_valid(row: Mapping[str, float]) -> bool:
-    parts = ("train", evaluated_part([row]))
-    losses, accuracies = (
-        [row.get(f"{part}_{name}", math.nan) for part in parts] for name in ("loss", "accuracy")
-    )
-    return all(abs(loss) < 1e300 for loss in losses) and all(
-        0 <= accuracy <= 1 for accuracy in accuracies
-    )
+    for part in ("train", evaluated_part([row])):
+        loss = row.get(f"{part}_loss", math.nan)
+        accuracy = row.get(f"{part}_accuracy", math.nan)
+        if not (abs(loss) < 1e300 and 0 <= accuracy <= 1):
+            return False
+    return True
 
 
 def evaluated_part(rows: Rows) -> str:
-    """The part that was measured after each epoch: validation or, where nothing is held out, test."""
+    """Return the part evaluated after each epoch: "validation", or "test" without validation."""
     return "validation" if "validation_accuracy" in rows[0] else "test"
 
 
 def metric_lines(rows: Rows, quantity: str) -> Lines:
-    """The loss or the accuracy: first that of train, then that of what is held out."""
-    return {
-        part: [row[f"{part}_{quantity}"] for row in rows]
-        for part in ("train", evaluated_part(rows))
-    }
+    """Return the loss or the accuracy over the epochs, of train and of the evaluated part."""
+    lines = {}
+    for part in ("train", evaluated_part(rows)):
+        lines[part] = [row[f"{part}_{quantity}"] for row in rows]
+    return lines
 
 
 def find_best_row(rows: Rows) -> Mapping[str, float] | None:
-    """The row that training chooses, the first with the best accuracy on validation; None where nothing is chosen."""
-    return (
-        max(rows, key=lambda row: row["validation_accuracy"])
-        if evaluated_part(rows) == "validation"
-        else None
-    )
+    """Return the row of the best epoch, or None without a validation set.
+
+    As in training, the best epoch is the first with the highest validation accuracy.
+    """
+    if evaluated_part(rows) != "validation":
+        return None
+    return max(rows, key=lambda row: row["validation_accuracy"])
 
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis that shows the values from `low` to `high`, linear or logarithmic."""
+    """A linear or logarithmic axis with the values from `low` to `high`."""
 
     low: float
     high: float
     log: bool
 
     def position(self, value: float) -> float:
-        """Where a value is: 0 at `low`, 1 at `high`, and below 0 or above 1 if it is not shown."""
-        low, high, on_axis = map(self._on_axis, (self.low, self.high, value))
-        return (on_axis - low) / (high - low)
+        """Return the position of a value: 0 at `low`, 1 at `high`, outside [0, 1] if not shown."""
+        low, high = self._to_axis(self.low), self._to_axis(self.high)
+        return (self._to_axis(value) - low) / (high - low)
 
     def at(self, position: float) -> float:
-        """The value that is there."""
-        low, high = self._on_axis(self.low), self._on_axis(self.high)
+        """Return the value at a position, the inverse of `position`."""
+        low, high = self._to_axis(self.low), self._to_axis(self.high)
         on_axis = low + position * (high - low)
-        # as far as a float reaches
-        return math.exp(max(-700.0, min(on_axis, 700.0))) if self.log else on_axis
+        if not self.log:
+            return on_axis
+        return math.exp(max(-700.0, min(on_axis, 700.0)))  # exp(710) overflows a float
 
-    def _on_axis(self, value: float) -> float:
+    def _to_axis(self, value: float) -> float:
         if not self.log:
             return value
         return math.log(value) if value > 0 else -math.inf
 
 
 def choose_scale(lines: Lines, may_be_log: bool = True) -> Scale:
-    """The scale for the values of some lines, of all epochs or of all but the first.
+    """Return the scale for the values of all epochs, or of all epochs but the first.
 
-    A first epoch far from all that follow, as of a network whose loss begins in the thousands, is not shown if it
-    would leave the others less than a quarter of the axis. Whoever draws must say so.
+    The first epoch is left out if the later epochs would get less than a quarter of the axis. This
+    happens if the loss begins in the thousands. The caller must mark in the plot that a value is
+    not shown.
     """
     scale = _fit_scale([value for line in lines.values() for value in line], may_be_log)
     later = [value for line in lines.values() for value in line[1:]]
@@ -101,9 +107,11 @@ def choose_scale(lines: Lines, may_be_log: bool = True) -> Scale:
 
 
 def _fit_scale(values: Sequence[float], may_be_log: bool) -> Scale:
-    """From the least to the greatest. It is logarithmic if on a linear axis a quarter would lie in the lowest tenth.
+    """Return the scale from the smallest to the largest value.
 
-    A few that are small are no reason: a cosine ends near 0, and looks like a cosine on a linear axis alone.
+    It is logarithmic if a quarter of the values would lie in the lowest tenth of a linear axis. A
+    few small values are not enough: a cosine schedule ends near 0, and only a linear axis shows its
+    shape.
     """
     ascending = sorted(values)
     low, high = ascending[0], ascending[-1]

@@ -1,4 +1,4 @@
-"""Fonts for Chinese, Japanese and Korean, whose letters matplotlib's own font lacks."""
+"""Fonts for Chinese, Japanese and Korean letters, which the font of matplotlib lacks."""
 
 from contextlib import suppress
 from functools import cache
@@ -9,8 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["use_fallback_fonts"]
 
-# as Linux, macOS and Windows have them
-CJK_FAMILIES = (
+CJK_FAMILIES = (  # the families of Linux, macOS and Windows
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC"),
     *("WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "AR PL UMing CN"),
     *("PingFang SC", "Hiragino Sans GB", "Heiti TC", "Arial Unicode MS", "Apple SD Gothic Neo"),
@@ -19,31 +18,31 @@ CJK_FAMILIES = (
 
 
 def use_fallback_fonts(figure: "Figure") -> None:
-    """Draw letters that the default font lacks in the CJK fonts that are installed, if any is."""
+    """Set installed CJK fonts as fallbacks if a text has letters that the default font lacks."""
     from matplotlib.text import Text
 
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
     letters = set().union(*(text.get_text() for text in texts))
-    if not letters <= _default_letters():
+    if not letters <= _list_default_letters():
         for text in texts:
-            text.set_fontfamily(_families())
+            text.set_fontfamily(_list_families())
 
 
 @cache
-def _default_letters() -> set[str]:
+def _list_default_letters() -> set[str]:
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     return {"\n", *map(chr, get_font(findfont(FontProperties())).get_charmap())}
 
 
 @cache
-def _families() -> list[str]:
-    """Return the default family and those to fall back to."""
+def _list_families() -> list[str]:
+    """Return the default family and the installed CJK families."""
     from matplotlib import rcParams
     from matplotlib.font_manager import findSystemFonts, fontManager
 
     listed = {font.fname for font in fontManager.ttflist}
-    for path in set(findSystemFonts()) - listed:  # installed since matplotlib made its list
+    for path in set(findSystemFonts()) - listed:  # installed after matplotlib cached its list
         with suppress(OSError, RuntimeError):
             fontManager.addfont(path)
     installed = {font.name for font in fontManager.ttflist}

@@ -22,20 +22,24 @@ __all__ = [
     "truncate",
 ]
 
-MIN_TEXT = 12  # columns that are left of a text
+MIN_TEXT = 12  # columns that `fit` leaves of a text
 
 
 def display_width(text: str) -> int:
-    """Return how many columns of a terminal the text takes: Chinese and emoji take two each."""
+    """Return the width of a text in terminal columns: Chinese letters and emoji take two."""
     if text.isascii():
         return len(text)
-    shown = [each for each in text if unicodedata.category(each) not in ("Mn", "Me", "Cf")]
-    return len(shown) + sum(unicodedata.east_asian_width(each) in "WF" for each in shown)
+    invisible = ("Mn", "Me", "Cf")  # combining marks and format characters
+    shown = [letter for letter in text if unicodedata.category(letter) not in invisible]
+    return len(shown) + sum(unicodedata.east_asian_width(letter) in "WF" for letter in shown)
 
 
 def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Rows of cells as lines with columns of equal width, two spaces apart; columns in `right` end flush."""
-    widths = _widths(rows)
+    """Return rows of cells as lines with aligned columns, two spaces apart.
+
+    The columns whose indices are in `right` are aligned to the right.
+    """
+    widths = _measure_columns(rows)
     lines = []
     for row in rows:
         cells = []
@@ -47,13 +51,14 @@ def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
 
 
 def fit(rows: Sequence[Sequence[str]], right: Sequence[int], width: int) -> str:
-    """Return the rows as `align` does, in lines of at most `width` columns, numbers whole.
+    """Return the rows as `align` does, in lines of at most `width` terminal columns.
 
-    First the longest texts are cut, then each row takes several lines.
+    First the longest texts are truncated. If that is not enough, each row takes several lines.
+    Numbers are never truncated.
     """
     cells, least = [list(row) for row in rows], min(MIN_TEXT, width)
     texts = [column for column in range(len(cells[0])) if column not in right]
-    widths = _widths(cells)
+    widths = _measure_columns(cells)
     for column in sorted(texts, key=lambda column: -widths[column]):
         excess = max(0, table_width(cells) - width)
         limit = max(least, widths[column] - excess)
@@ -73,12 +78,12 @@ def fit(rows: Sequence[Sequence[str]], right: Sequence[int], width: int) -> str:
 
 
 def table_width(rows: Sequence[Sequence[str]]) -> int:
-    """Return how many columns of a terminal the rows take, aligned."""
-    widths = _widths(rows)
+    """Return the width of the aligned rows in terminal columns."""
+    widths = _measure_columns(rows)
     return sum(widths) + 2 * (len(widths) - 1)
 
 
-def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+def _measure_columns(rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(display_width, column)) for column in zip(*rows, strict=True)]
 
 
@@ -91,14 +96,14 @@ def _is_number(text: str) -> bool:
 
 
 def format_bytes(number: int) -> str:
-    """A number of bytes for people: 512 B, 4.2 KiB, 1.5 GiB."""
+    """Return a number of bytes with a unit: 512 B, 4.2 KiB, 1.5 GiB."""
     units = ("B", "KiB", "MiB", "GiB", "TiB")
-    thousands = min(int(math.log(number, 1024)), 4) if number else 0
-    return f"{number / 1024**thousands:.{int(thousands > 0)}f} {units[thousands]}"
+    power = min(int(math.log(number, 1024)), 4) if number else 0
+    return f"{number / 1024**power:.{int(power > 0)}f} {units[power]}"
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people: 0.8 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    """Return a duration with units: 0.8 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds < 60:
         return f"{seconds:.{int(seconds < 10)}f} s"
     minutes, rest = divmod(int(seconds), 60)
@@ -106,7 +111,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_time_left(seconds: float) -> str:
-    """A time to wait, in whole minutes if there are any: 40 s, 4 min, 2 h 5 min."""
+    """Return a remaining time, in whole minutes from half a minute on: 29 s, 4 min, 2 h 5 min."""
     minutes = round(seconds / 60)
     if not minutes:
         return f"{seconds:.0f} s"
@@ -114,14 +119,21 @@ def format_time_left(seconds: float) -> str:
 
 
 def three_digits(number: float) -> str:
-    """A number above 0 with three digits that count, or all of those before the point: 0.0123, 1.23, 12,345."""
-    return (
-        f"{number:,.{max(0, 2 - math.floor(math.log10(number)))}f}" if number > 0 else f"{number:g}"
-    )
+    """Return a positive number with three significant digits: 0.0123, 1.23, 416.
+
+    All digits before the decimal point are kept: 12,346. Other numbers are formatted by "g".
+    """
+    if number <= 0:
+        return f"{number:g}"
+    decimals = max(0, 2 - math.floor(math.log10(number)))
+    return f"{number:,.{decimals}f}"
 
 
 def mean_and_std(values: Sequence[float], form: str = ".4f") -> str:
-    """Return the mean and, of two values or more, the standard deviation; "" of none."""
+    """Return the mean with the standard deviation: 0.9000 ± 0.0100.
+
+    One value has no standard deviation. Without values the result is "".
+    """
     if not values:
         return ""
     spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
@@ -129,16 +141,16 @@ def mean_and_std(values: Sequence[float], form: str = ".4f") -> str:
 
 
 def printable(text: str) -> str:
-    """Replace what could steer a terminal: the text may come from an untrusted run directory."""
-    return "".join(each if is_harmless(each) or each == "\n" else "?" for each in text)
+    """Replace control characters by "?": the text may come from an untrusted run directory."""
+    return "".join(letter if is_harmless(letter) or letter == "\n" else "?" for letter in text)
 
 
-def truncate(text: str, most: int) -> str:
-    """Return a text, which may be untrusted, as one line of at most so many columns."""
-    line = printable(" ".join(text[: 10 * most].split()))
-    if display_width(line) <= most:
+def truncate(text: str, max_width: int) -> str:
+    """Return a text, which may be untrusted, as one line of at most `max_width` columns."""
+    line = printable(" ".join(text[: 10 * max_width].split()))
+    if display_width(line) <= max_width:
         return line
-    line = line[: most - 1]
-    while display_width(line) >= most:
+    line = line[: max_width - 1]
+    while display_width(line) >= max_width:
         line = line[:-1]
     return f"{line}…"

@@ -1,4 +1,4 @@
-"""Judge a figure by the range that was stated for it, with its 95 % confidence interval."""
+"""Compare a figure and its 95 % confidence interval with the range that a claim states."""
 
 import math
 import warnings
@@ -18,6 +18,7 @@ class Estimate(NamedTuple):
     margin: float = 0.0
 
     def show(self, form: str) -> str:
+        """Return the figure and, if it is known and not 0, the margin: "1.50 ± 0.25"."""
         margin = f" ± {self.margin:{form}}" if self.margin > 0 else ""
         return f"{self.value:{form}}{margin}"
 
@@ -26,49 +27,56 @@ UNKNOWN = Estimate(math.nan, math.nan)
 
 
 def mean(samples: Sequence[float]) -> Estimate:
-    """Return the mean of repeated runs, with Student's interval."""
+    """Return the mean of repeated runs, with the interval of Student's t-test."""
     return _estimate(fmean(samples), stats.ttest_1samp, samples, popmean=0)
 
 
 def difference(ones: Sequence[float], others: Sequence[float]) -> Estimate:
-    """Return the mean of `ones` less that of `others`, with Welch's interval."""
+    """Return the mean of `ones` minus the mean of `others`, with the interval of Welch's t-test."""
     value = fmean(ones) - fmean(others)
     return _estimate(value, stats.ttest_ind, ones, others, equal_var=False)
 
 
 def ratio(ones: Sequence[float], others: Sequence[float]) -> Estimate:
-    """Return the mean of `ones` divided by that of `others`, with an interval of first order.
+    """Return the mean of `ones` divided by the mean of `others`, or UNKNOWN if the latter is 0.
 
-    Scaled to the same mean, the one group and the other vary the ratio as they vary a difference.
+    The interval is a first-order approximation: that of the difference of both groups after scaling
+    them to the same mean.
     """
     base = fmean(others)
     if base == 0:
         return UNKNOWN
     value = fmean(ones) / base
-    scaled = [one / base for one in ones], [other * value / base for other in others]
-    return Estimate(value, difference(*scaled).margin)
+    scaled_ones = [one / base for one in ones]
+    scaled_others = [other * value / base for other in others]
+    return Estimate(value, difference(scaled_ones, scaled_others).margin)
 
 
 def _estimate(value: float, test: Callable[..., Any], *groups: Any, **options: Any) -> Estimate:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of groups of one value or of equal ones
+        # scipy warns about groups of one value and groups of equal values.
+        warnings.simplefilter("ignore", RuntimeWarning)
         interval = test(*groups, **options).confidence_interval(0.95)
     return Estimate(value, float(interval.high - interval.low) / 2)
 
 
 def judge(estimate: Estimate, low: float, high: float) -> str:
-    """Return the verdict on the statement that the figure lies between `low` and `high`."""
-    least, most = estimate.value - estimate.margin, estimate.value + estimate.margin
-    if low < least and most < high:
+    """Return the verdict on the statement that the figure lies between `low` and `high`.
+
+    It is "repeated" if the interval lies inside the range, "not repeated" if it lies outside, and
+    otherwise "undecided".
+    """
+    lower, upper = estimate.value - estimate.margin, estimate.value + estimate.margin
+    if low < lower and upper < high:
         return "repeated"
-    return "not repeated" if most < low or high < least else "undecided"
+    return "not repeated" if upper < low or high < lower else "undecided"
 
 
 def combine(verdicts: Iterable[str]) -> str:
     """Return the verdict on a claim of several statements."""
-    given = set(verdicts)
-    if len(given) == 1:
-        return given.pop()
-    if "repeated" in given:
+    distinct = set(verdicts)
+    if len(distinct) == 1:
+        return distinct.pop()
+    if "repeated" in distinct:
         return "in part"
-    return "not repeated" if "not repeated" in given else "undecided"
+    return "not repeated" if "not repeated" in distinct else "undecided"

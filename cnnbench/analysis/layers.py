@@ -1,18 +1,19 @@
-"""What the layers of a network give out, hold and cost.
+"""The layers of a network: output shapes, parameters and arithmetic.
 
-Counted are convolutions and linear layers, forward, for one image, as papers do. A convolution gives out
-C' x H' x W' numbers, each a sum over C / groups channels and k x k pixels. It takes
+As in papers, the arithmetic is that of convolutions and linear layers in the forward pass for one
+image. Each of the C' x H' x W' outputs of a convolution is a sum over C / groups channels and k x k
+pixels. The convolution takes
 
     multiplications   C' H' W' x (C / groups) k k
-    additions         C' H' W' x ((C / groups) k k - 1), and one more for each number if there is a bias
+    additions         C' H' W' x ((C / groups) k k - 1), and C' H' W' more with a bias
 
-and a linear layer is one of 1 x 1 on a map of one pixel. A multiply-add is a multiplication and the addition
-of its product, so there are as many as multiplications. Transposed convolutions, and whatever a network does
-by functions instead of layers, are not counted.
+A linear layer counts as a 1 x 1 convolution of a map of one pixel. A multiply-add is a
+multiplication and the addition of its product: there are as many as multiplications. Transposed
+convolutions and functions that a network calls without a layer are not counted.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,9 +28,10 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer, or a part of the network as one: its output without the batch, its cost for one image.
+    """A layer, or a part of the network as one layer, with its arithmetic for one image.
 
-    The shape is () for an output that is not a tensor, None if the layer is not called.
+    `output_shape` is without the batch. It is () if the output is not a tensor, and None if the
+    layer is not called.
     """
 
     name: str
@@ -41,19 +43,20 @@ class Layer:
 
     @property
     def intensity(self) -> float:
-        """Multiply-adds per parameter and image."""
+        """Return the multiply-adds per parameter and image."""
         return self.multiplications / max(1, self.parameters)
 
 
 def measure_layers(
     network: nn.Module, image: torch.Tensor, depth: int | None = None
 ) -> list[Layer]:
-    """The layers in the order they run, in evaluation mode, on one image (1, C, H, W) on the meta device.
+    """Return the layers in the order in which they run in evaluation mode.
 
-    A layer that runs twice is listed twice, its parameters the first time. A part with parameters besides
-    those of its layers is listed for them. Layers with parameters that are not called, such as those of an
-    auxiliary classifier, are listed last. `depth` puts layers whose names have more parts than that together as
-    the part they are in.
+    `network` and `image` (1, C, H, W) are on the meta device. A layer that runs twice is listed
+    twice, the second time without its parameters. A module with parameters besides those of its
+    layers is listed too. Layers with parameters that do not run, such as those of an auxiliary
+    classifier, are listed last. If `depth` is given, layers whose names have more parts than
+    `depth` are summed up as the module they are in.
     """
     names = {module: name for name, module in network.named_modules()}
     layers: list[Layer] = []
@@ -63,13 +66,12 @@ def measure_layers(
     def record(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: object) -> None:
         name = names[module]
         outputs[name] = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else ()
-        own = set(module.parameters(recurse=False)) - counted
-        if own or not list(module.children()):
-            counted.update(own)
-            kind, parameters = type(module).__name__, count_parameters(own)
-            layers.append(
-                Layer(name, kind, outputs[name], parameters, *_arithmetic(module, output))
-            )
+        direct = set(module.parameters(recurse=False)) - counted
+        if direct or not list(module.children()):
+            counted.update(direct)
+            kind, parameters = type(module).__name__, count_parameters(direct)
+            arithmetic = _count_arithmetic(module, output)
+            layers.append(Layer(name, kind, outputs[name], parameters, *arithmetic))
 
     hooks = [module.register_forward_hook(record) for module in names]
     with ShapeRules(), torch.no_grad():
@@ -77,10 +79,10 @@ def measure_layers(
     for hook in hooks:
         hook.remove()
     for module, name in names.items():
-        own = set(module.parameters(recurse=False)) - counted
-        if own:
-            counted.update(own)
-            layers.append(Layer(name, type(module).__name__, None, count_parameters(own), 0, 0))
+        direct = set(module.parameters(recurse=False)) - counted
+        if direct:
+            counted.update(direct)
+            layers.append(Layer(name, type(module).__name__, None, count_parameters(direct), 0, 0))
     if depth is None:
         return layers
     parts: dict[str, list[Layer]] = {}
@@ -96,12 +98,12 @@ def measure_layers(
 
 
 def count_parameters(parameters: Iterable[nn.Parameter]) -> int:
-    """Return how many numbers the parameters hold."""
+    """Return the number of elements of the parameters."""
     return sum(parameter.numel() for parameter in parameters)
 
 
-def _arithmetic(module: nn.Module, output: object) -> tuple[int, int]:
-    """Multiplications and additions."""
+def _count_arithmetic(module: nn.Module, output: object) -> tuple[int, int]:
+    """Return the multiplications and the additions of a layer."""
     match module:
         case nn.Linear():
             terms = module.in_features
@@ -116,7 +118,7 @@ def _arithmetic(module: nn.Module, output: object) -> tuple[int, int]:
 def sum_layers(
     layers: Iterable[Layer], name: str = "", kind: str = "", output_shape: Shape | None = None
 ) -> Layer:
-    """All of `layers` as one."""
+    """Return the sum of `layers` as one layer."""
     layers = list(layers)
     return Layer(
         name,
@@ -129,18 +131,19 @@ def sum_layers(
 
 
 def vary_convolution(convolution: nn.Conv2d, size: Shape) -> dict[str, Layer]:
-    """A convolution of maps of `size` (height, width): as it is, and with one thing changed.
+    """Return a convolution of maps of `size` (height, width) as it is and with one change each.
 
-    Changes that cannot be, such as a kernel larger than the padded map, are left out.
+    Impossible changes are left out, such as a kernel larger than the padded map.
     """
-    c = convolution
-    (height, width), padding = c.kernel_size, c.padding
-    changes: dict[str, dict[str, object]] = {
+    (height, width), padding = convolution.kernel_size, convolution.padding
+    twice_in = {"in_channels": 2 * convolution.in_channels}
+    twice_out = {"out_channels": 2 * convolution.out_channels}
+    changes: dict[str, Mapping[str, object]] = {
         "as it is": {},
-        "twice the input channels": {"in_channels": 2 * c.in_channels},
-        "twice the output channels": {"out_channels": 2 * c.out_channels},
-        "twice both": {"in_channels": 2 * c.in_channels, "out_channels": 2 * c.out_channels},
-        "twice the stride": {"stride": tuple(2 * step for step in c.stride)},
+        "twice the input channels": twice_in,
+        "twice the output channels": twice_out,
+        "twice both": {**twice_in, **twice_out},
+        "twice the stride": {"stride": tuple(2 * step for step in convolution.stride)},
     }
     for high, wide in ((height - 2, width - 2), (height + 2, width + 2)):
         if min(high, wide) > 0:
@@ -150,19 +153,19 @@ def vary_convolution(convolution: nn.Conv2d, size: Shape) -> dict[str, Layer]:
         changes["one more pixel of padding"] = {"padding": tuple(pad + 1 for pad in padding)}
         changes["twice the padding"] = {"padding": tuple(2 * pad for pad in padding)}
     keys = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
-    arguments = {"bias": c.bias is not None, **{key: getattr(c, key) for key in keys}}
+    arguments = {key: getattr(convolution, key) for key in keys}
+    arguments["bias"] = convolution.bias is not None
     outcomes: dict[str, Layer] = {}
     tried: list[dict[str, object]] = []
     for change, values in changes.items():
         changed = {**arguments, **values}
-        if changed in tried:  # no padding where there is none
+        if changed in tried:  # for example "no padding" of a convolution without padding
             continue
         tried.append(changed)
         try:
             layer = nn.Conv2d(**changed, device="meta")
-            outcomes[change] = measure_layers(
-                layer, torch.empty(1, layer.in_channels, *size, device="meta")
-            )[0]
+            image = torch.empty(1, layer.in_channels, *size, device="meta")
+            outcomes[change] = measure_layers(layer, image)[0]
         except (RuntimeError, ValueError):  # ValueError: a stride with padding="same"
             continue
     return outcomes

@@ -1,4 +1,4 @@
-"""Probes of this machine: each returns facts, and notes what is unusual for training."""
+"""Probes of this machine. Each returns facts and notes problems for training."""
 
 import fcntl
 import getpass
@@ -58,30 +58,30 @@ SLOW_FSYNC_S = 0.5
 
 @dataclass
 class Diagnosis:
-    """Facts by section, what is unusual, and why a run cannot work here: both with what to do."""
+    """Facts by section, unusual facts and obstacles to a run, both with advice."""
 
     facts: dict[str, Facts] = field(default_factory=dict)
     unusual: list[str] = field(default_factory=list)
     obstacles: list[str] = field(default_factory=list)
 
-    def note(self, what: str, advice: str, is_obstacle: bool = False) -> None:
-        """Add something unusual, or an obstacle, and what to do about it."""
+    def note(self, problem: str, advice: str, is_obstacle: bool = False) -> None:
+        """Add an unusual fact, or an obstacle, with advice."""
         notes = self.obstacles if is_obstacle else self.unusual
-        notes.append(f"{what} {advice}")
+        notes.append(f"{problem} {advice}")
 
 
 def examine_versions(_: Diagnosis) -> Facts:
-    """Return the versions of what runs depend on."""
+    """Return the versions of cnnbench, Python and the packages that runs depend on."""
     return {
         "cnnbench": cnnbench.__version__,
         "python": platform.python_version(),
-        **{name: _version(name) or "missing" for name in PACKAGES},
+        **{name: _find_version(name) or "missing" for name in PACKAGES},
         "on": platform.platform(),
     }
 
 
 def examine_processor(diagnosis: Diagnosis) -> Facts:
-    """Return the chip, what it computes fast with, and the CPUs that may be used."""
+    """Return the chip, its vector instructions, and the usable CPUs."""
     cpus, usable, quota, load = os.cpu_count() or 1, usable_cpus(), cpu_quota(), os.getloadavg()[0]
     if usable < cpus:
         limit = "their quota" if quota is not None and quota < cpus else "the affinity (taskset)"
@@ -92,12 +92,12 @@ def examine_processor(diagnosis: Diagnosis) -> Facts:
         diagnosis.note(busy, advice)
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads) < usable:
-        what = f"OMP_NUM_THREADS={threads} keeps training to fewer threads than CPUs."
-        diagnosis.note(what, "Unset it, or set device.threads.")
+        problem = f"OMP_NUM_THREADS={threads} keeps training to fewer threads than CPUs."
+        diagnosis.note(problem, "Unset it, or set device.threads.")
     flags = (_search("/proc/cpuinfo", r"^(?:flags|Features)\s*:(.*)$") or "").split()
     if platform.machine() == "x86_64" and flags and "avx2" not in flags:
-        what = "The chip has no AVX2: training is several times slower."
-        diagnosis.note(what, "In a virtual machine, choose the host's CPU type.")
+        problem = "The chip has no AVX2: training is several times slower."
+        diagnosis.note(problem, "In a virtual machine, choose the host's CPU type.")
     chip = _search("/proc/cpuinfo", r"^model name\s*:\s*(.*)$")
     if sys.platform == "darwin":
         chip = _run("sysctl", "-n", "machdep.cpu.brand_string").stdout.strip()
@@ -112,7 +112,7 @@ def examine_processor(diagnosis: Diagnosis) -> Facts:
 
 
 def examine_memory(diagnosis: Diagnosis) -> Facts:
-    """Return the memory there is, what is free of it, and the limits of this process."""
+    """Return the total and the available memory, and the limits of this process."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     listed = _search("/proc/meminfo", r"^MemAvailable:\s+(\d+) kB")
     available = int(listed) * 1024 if listed else None
@@ -137,12 +137,12 @@ def examine_memory(diagnosis: Diagnosis) -> Facts:
 
 
 def examine_pytorch(diagnosis: Diagnosis) -> Facts:
-    """Return what PyTorch was built for, and the GPUs that it uses."""
+    """Return the platform that PyTorch was built for, and the GPUs that it uses."""
     try:
         _import_torch()
     except Exception as error:
-        what = f"PyTorch cannot be imported: {' '.join(str(error).split())}."
-        diagnosis.note(what, "Raise ulimit -v, or install PyTorch anew.", is_obstacle=True)
+        problem = f"PyTorch cannot be imported: {' '.join(str(error).split())}."
+        diagnosis.note(problem, "Raise ulimit -v, or reinstall PyTorch.", is_obstacle=True)
         raise
     import torch
 
@@ -155,52 +155,65 @@ def examine_pytorch(diagnosis: Diagnosis) -> Facts:
         reason = str(caught[0].message).partition("\n")[0] if caught else "PyTorch finds no CUDA."
         if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
             reason = "CUDA_VISIBLE_DEVICES hides all GPUs."
-        what = f"There is an NVIDIA driver, but no GPU is used. {reason}"
-        diagnosis.note(what, "The driver and PyTorch must go together: see pytorch.org.")
+        problem = f"There is an NVIDIA driver, but no GPU is used. {reason}"
+        diagnosis.note(problem, "Install a PyTorch that matches the driver: see pytorch.org.")
     return {
         "built_for": f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU",
-        "cuda": [f"{each.name}, {format_bytes(each.total_memory)}" for each in devices],
+        "cuda": [f"{device.name}, {format_bytes(device.total_memory)}" for device in devices],
         "cuda_driver": driver,
         "mps": torch.backends.mps.is_available(),
     }
 
 
 def _import_torch() -> None:
-    """Import torch. Where the import may end the process, let another process try it first."""
+    """Check that torch can be imported.
+
+    With a limited address space the import may kill the process, so another process tries it first.
+
+    Raises:
+        ImportError: the import fails in this process or in the other.
+    """
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
-        done = _run(sys.executable, "-c", "import torch, numpy")
-        if done.returncode:
-            said = done.stderr.strip() or f"exit code {done.returncode}"
-            raise ImportError(said.splitlines()[-1])
-    import torch  # noqa: F401  # to see that it can be
+        finished = _run(sys.executable, "-c", "import torch, numpy")
+        if finished.returncode:
+            message = finished.stderr.strip() or f"exit code {finished.returncode}"
+            raise ImportError(message.splitlines()[-1])
+    import torch  # noqa: F401
 
 
 def examine_outputs(diagnosis: Diagnosis) -> Facts:
-    """Return whether runs can be written below the working folder, and how well."""
+    """Return whether runs can be written below the working folder, and how fast."""
     facts = _examine_folder(Path("outputs"), "hydra.run.dir=DIR", diagnosis)
     if facts["writable"] is not True:
-        what = f"{facts['path']} cannot be written: {facts['writable']}."
+        problem = f"{facts['path']} cannot be written: {facts['writable']}."
         advice = "Change to another folder, or name one with hydra.run.dir=DIR."
-        diagnosis.note(what, advice, is_obstacle=True)
+        diagnosis.note(problem, advice, is_obstacle=True)
     return facts
 
 
 def examine_cache(diagnosis: Diagnosis) -> Facts:
-    """Return whether data sets that are fetched can be kept."""
+    """Return whether downloaded datasets can be stored, and how fast."""
     facts = _examine_folder(user_cache(), "data.root=DIR", diagnosis)
     if facts["writable"] is not True:
-        what = f"Data sets cannot be kept in {facts['path']}: {facts['writable']}."
-        diagnosis.note(what, "Set XDG_CACHE_HOME, or name a folder with data.root=DIR.")
+        problem = f"Datasets cannot be stored in {facts['path']}: {facts['writable']}."
+        diagnosis.note(problem, "Set XDG_CACHE_HOME, or name a folder with data.root=DIR.")
     return facts
 
 
 def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
-    """Write, lock and sync a small file where `folder` is or would be made."""
+    """Return the facts of a folder, by writing a small file in it or in its nearest parent.
+
+    `setting` is the override that chooses another folder.
+    """
     place = find_existing_parent(folder.absolute())
     if place.is_symlink() and not place.exists():
         return {"path": str(folder.absolute()), "writable": "it is a link to nothing"}
     free = shutil.disk_usage(place).free
-    facts = {"path": str(folder.absolute()), "free_bytes": free, "filesystem": _filesystem(place)}
+    facts = {
+        "path": str(folder.absolute()),
+        "free_bytes": free,
+        "filesystem": _find_filesystem(place),
+    }
     try:
         with tempfile.NamedTemporaryFile(prefix=".cnnbench-doctor-", dir=place) as file:
             file.write(bytes(2**16))
@@ -213,11 +226,11 @@ def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
         return {**facts, "writable": error.strerror or str(error)}
     advice = f"Use another disk: {setting}."
     if locks != "work":
-        what = f"Files in {place} cannot be locked ({locks}): two runs could use one directory."
-        diagnosis.note(what, advice)
+        problem = f"Files in {place} cannot be locked ({locks}): two runs could use one directory."
+        diagnosis.note(problem, advice)
     if fsync != "work":
-        what = f"Files in {place} cannot be synced ({fsync}): a power failure may lose them."
-        diagnosis.note(what, advice)
+        problem = f"Files in {place} cannot be synced ({fsync}): a power failure may lose them."
+        diagnosis.note(problem, advice)
     if fsync_s > SLOW_FSYNC_S:
         diagnosis.note(f"The disk of {place} is slow: fsync took {fsync_s:.1f} s.", advice)
     if free < LITTLE_DISK:
@@ -226,19 +239,19 @@ def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
 
 
 def examine_data(diagnosis: Diagnosis) -> Facts:
-    """Return where the data sets are."""
+    """Return the folders of the datasets."""
     if sys.modules.get("torch") is None:
-        raise ImportError("it needs what PyTorch needs")
+        raise ImportError("PyTorch cannot be imported")
     from cnnbench.data.catalog import CATALOG
     from cnnbench.data.public_files import find_files
 
     for part in filter(None, os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)):
         if not expand_user(part).is_dir():
-            diagnosis.note(f"CNNBENCH_DATA names {part}, which is no folder.", "Correct it.")
+            diagnosis.note(f"CNNBENCH_DATA names {part}, which is no folder.", "Correct the path.")
     facts: Facts = {}
     for name, dataset in CATALOG.items():
         found = find_files(dataset)
-        facts[name] = "not here, fetched when needed" if found.missing else found.folders
+        facts[name] = "not here, downloaded when needed" if found.missing else found.folders
     return facts
 
 
@@ -246,24 +259,24 @@ def examine_extras(_: Diagnosis) -> Facts:
     """Return the optional packages by the extra that installs them."""
     found: Facts = {}
     for extra, names in EXTRAS.items():
-        found[extra] = [f"{name} {_version(name)}" for name in names if _version(name)]
+        found[extra] = [f"{name} {_find_version(name)}" for name in names if _find_version(name)]
     return found
 
 
 def examine_user(diagnosis: Diagnosis) -> Facts:
-    """Return who runs this, and what signs the terminal takes."""
+    """Return the user, the home folder, and the encoding of the terminal."""
     try:
         home: Path | None = Path.home()
     except RuntimeError:
         home = None
     if not os.environ.get("XDG_CACHE_HOME") and (home is None or not is_writable(home)):
         state = "There is no home folder" if home is None else f"{home} cannot be written"
-        what = f"{state}: caches are in the temporary folder."
-        diagnosis.note(what, "Set HOME or XDG_CACHE_HOME to a folder of yours.")
+        problem = f"{state}: caches are in the temporary folder."
+        diagnosis.note(problem, "Set HOME or XDG_CACHE_HOME to a folder that you can write.")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     if encoding.lower().replace("-", "") != "utf8":
-        what = f"The terminal's encoding is {encoding}: some signs are replaced."
-        diagnosis.note(what, "Set LC_ALL=C.UTF-8 or PYTHONIOENCODING=utf-8.")
+        problem = f"The terminal's encoding is {encoding}: some signs are replaced."
+        diagnosis.note(problem, "Set LC_ALL=C.UTF-8 or PYTHONIOENCODING=utf-8.")
     try:
         name = getpass.getuser()
     except (KeyError, OSError):
@@ -277,12 +290,12 @@ def examine_user(diagnosis: Diagnosis) -> Facts:
 
 
 def examine_environment(_: Diagnosis) -> Facts:
-    """Return the variables that change what a run does."""
+    """Return the environment variables that affect a run."""
     names = sorted(name for name in os.environ if VARIABLES.match(name))
     return {name: os.environ[name] for name in names}
 
 
-def _version(package: str) -> str | None:
+def _find_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -294,13 +307,14 @@ def _run(*command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _search(path: str, pattern: str) -> str | None:
-    """Return what the group of `pattern` matches in a file, if there is such a file."""
+    """Return the first group of `pattern` in a file, or None if it or the file is missing."""
     text = Path(path).read_text(errors="replace") if Path(path).exists() else ""
     found = re.search(pattern, text, re.MULTILINE)
     return found[1] if found else None
 
 
 def _attempt(call: Callable[[], object]) -> str:
+    """Return "work", or the error of the system call."""
     try:
         call()
     except OSError as error:
@@ -308,13 +322,13 @@ def _attempt(call: Callable[[], object]) -> str:
     return "work"
 
 
-def _filesystem(place: Path) -> str | None:
-    """Return the type of the file system, where df can tell it."""
+def _find_filesystem(place: Path) -> str | None:
+    """Return the type of the file system, or None if df does not print it."""
     words = _run("df", "--output=fstype", str(place)).stdout.split()
     return words[-1] if words else None
 
 
-# By section, in the order they are shown.
+# The probe of each section, in the order of the report.
 PROBES: dict[str, Callable[[Diagnosis], Facts]] = {
     "versions": examine_versions,
     "processor": examine_processor,

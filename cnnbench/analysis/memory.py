@@ -1,4 +1,4 @@
-"""The memory that training takes, worked out before it is taken."""
+"""Estimate the memory of training before it starts."""
 
 from dataclasses import dataclass, replace
 
@@ -21,7 +21,10 @@ __all__ = ["TrainingMemory", "compute_dtype", "estimate_fixed_memory", "estimate
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes. Activations are what the forward pass keeps for the backward pass."""
+    """The bytes of each kind of tensor.
+
+    Activations are the tensors that the forward pass keeps for the backward pass.
+    """
 
     weights: int
     gradients: int
@@ -30,55 +33,57 @@ class TrainingMemory:
 
     @property
     def total(self) -> int:
-        """As if all were there at once: the most that there can be of these tensors."""
+        """Return the sum of all kinds, an upper bound of the bytes at one time."""
         return self.weights + self.gradients + self.optimizer_state + self.activations
 
     @property
     def least(self) -> int:
-        """What is certainly there at once: gradients are freed before the forward pass fills the activations."""
+        """Return a lower bound of the peak.
+
+        Gradients are freed before the forward pass fills the activations.
+        """
         return self.weights + self.optimizer_state + max(self.gradients, self.activations)
 
 
 def compute_dtype(precision: str) -> torch.dtype:
-    """What the network computes in, of a value of device.precision."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}.get(
-        precision, torch.float32
-    )
+    """Return the dtype in which the network computes, for a value of device.precision."""
+    dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
+    return dtypes.get(precision, torch.float32)
 
 
 def estimate_fixed_memory(network: nn.Module, optimizer: OptimizerConfig) -> TrainingMemory:
-    """What training takes whatever the batch is."""
+    """Return the memory that does not depend on the batch: all but the activations."""
     weights = sum(parameter.nbytes for parameter in network.parameters())
-    return TrainingMemory(weights, weights, weights * _state_tensors(optimizer), 0)
+    return TrainingMemory(weights, weights, weights * _count_state_tensors(optimizer), 0)
 
 
 def estimate_memory(
     network: nn.Module, images: torch.Tensor, optimizer: OptimizerConfig, dtype: torch.dtype
 ) -> TrainingMemory:
-    """What a step of training on `images` (N, C, H, W) takes; both are on the meta device.
+    """Return the memory of a training step on `images` (N, C, H, W).
 
-    The tensors that autograd saves are counted, each storage once. The network is converted to `dtype`. One of 16 bits
-    is that of autocast: the weights then have 32, and their copies in 16 are activations.
-    Dropout counts as on the CPU, which keeps a number for each; a GPU keeps a byte.
+    `network` and `images` are on the meta device. The network is converted to `dtype`. The
+    activations are the tensors that autograd saves, each storage once. A 16-bit `dtype` stands for
+    autocast: the weights have 32 bits, and their 16-bit copies are activations. Dropout counts as
+    on the CPU, which keeps a number for each element. A GPU keeps a byte.
 
     Raises:
-        ConfigError: it is more than a computer can count.
+        ConfigError: the number of bytes overflows.
     """
-    own = torch.promote_types(dtype, torch.float32)
-    memory = estimate_fixed_memory(network.to(own), optimizer)
-    lasting = list(network.to(dtype).buffers())
-    if dtype == own:
-        lasting += network.parameters()
-    known = {tensor.untyped_storage()._cdata for tensor in lasting}
+    weight_dtype = torch.promote_types(dtype, torch.float32)
+    memory = estimate_fixed_memory(network.to(weight_dtype), optimizer)
+    permanent = list(network.to(dtype).buffers())
+    if dtype == weight_dtype:
+        permanent += network.parameters()
+    known = {tensor.untyped_storage()._cdata for tensor in permanent}
     saved: dict[int, torch.UntypedStorage] = {}
-
-    nothing = torch.empty(0, device="meta")
+    placeholder = torch.empty(0, device="meta")
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in known:
             saved[storage._cdata] = storage
-        return nothing  # a graph that is given its own tensors holds itself, for ever
+        return placeholder  # returning the tensor would leave a reference cycle in the graph
 
     try:
         with ShapeRules(), torch.autograd.graph.saved_tensors_hooks(count, lambda packed: packed):
@@ -87,14 +92,15 @@ def estimate_memory(
         if "overflow" not in str(error):
             raise
         raise ConfigError(
-            f"The memory that a batch takes is beyond counting: {error}. Lower train.batch_size or data.resize."
+            f"The memory of a batch is too large to compute: {error}. "
+            "Lower train.batch_size or data.resize."
         ) from error
     activations = sum(storage.nbytes() for storage in saved.values())
     return replace(memory, activations=activations)
 
 
-def _state_tensors(optimizer: OptimizerConfig) -> int:
-    """How many numbers the optimizer keeps for each weight."""
+def _count_state_tensors(optimizer: OptimizerConfig) -> int:
+    """Return how many numbers the optimizer keeps for each weight."""
     match optimizer:
         case SgdConfig():
             return int(optimizer.momentum > 0)
@@ -105,4 +111,5 @@ def _state_tensors(optimizer: OptimizerConfig) -> int:
         case AdagradConfig():
             return 1
         case MuonConfig():
-            return 1  # AdamW keeps 2 for the rest, which is little but for the classifier of a perceptron
+            # The fallback AdamW keeps 2 for the classifier: few weights, except in a perceptron.
+            return 1

@@ -1,9 +1,9 @@
-"""Compute shapes on the meta device, fast, and check there that a network runs.
+"""Compute shapes on the meta device quickly, and check there that a network runs.
 
-On that device PyTorch works out the shape of an addition or a batch normalization in Python, after
-importing sympy and its compiler: two seconds before the first answer, and milliseconds for each.
-`ShapeRules` answers for the operations that convolutional networks are made of and leaves all
-others, and whatever looks unusual, to PyTorch.
+On that device PyTorch computes the shape of an addition or a batch normalization in Python, after
+importing sympy and its compiler: two seconds before the first result, then milliseconds for each.
+`ShapeRules` computes the shapes of the usual operations of convolutional networks. It leaves other
+operations and unusual arguments to PyTorch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,11 @@ aten = torch.ops.aten
 Output = torch.Tensor | tuple[torch.Tensor, ...] | None
 
 
-class ShapeRules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__ has no types
-    """While it is active, `RULES` give the outputs of operations on meta tensors: right in shape, without content."""
+class ShapeRules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no type here
+    """A context in which `RULES` compute the outputs of operations on meta tensors."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves its constructor without types
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no type here
 
     def __torch_dispatch__(
         self,
@@ -37,25 +37,27 @@ class ShapeRules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         rule = RULES.get(func)
-        output = rule(*args) if rule is not None and not kwargs and _all_on_meta(args) else None
-        return func(*args, **(kwargs or {})) if output is None else output
+        if rule is not None and not kwargs and _all_on_meta(args):
+            output = rule(*args)
+            if output is not None:
+                return output
+        return func(*args, **(kwargs or {}))
 
     @classmethod
-    def _should_skip_dynamo(
-        cls,
-    ) -> bool:  # otherwise PyTorch imports its compiler to keep it from this class
-        return False
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # True would import PyTorch's compiler
 
 
 def check_forward(
     name: str, in_channels: int, num_classes: int, image_size: int, **arguments: Any
 ) -> nn.Module:
-    """Build the network on the meta device, run one image through it and return it.
+    """Return the network on the meta device, after it has run on one image there.
 
-    The weights take no memory there.
+    On the meta device the weights take no memory.
 
     Raises:
-        ConfigError: as `models.build`, or the network fails on the image or does not return logits.
+        ConfigError: the network cannot be built (see `models.build`), fails on the image, or does
+            not return logits.
     """
     network = _build_on_meta(name, in_channels, num_classes, image_size, arguments)
     try:
@@ -63,7 +65,10 @@ def check_forward(
     except Exception as error:
         message = f"{name} fails on an image of {image_size} pixels: {error}"
         if ":" in name:
-            message += f"\n{DEBUG_HINT} It is tried on the meta device, where tensors have shapes but no values."
+            message += (
+                f"\n{DEBUG_HINT} It is tried on the meta device, "
+                "where tensors have shapes but no values."
+            )
         elif "padding_mode" in arguments:
             message += _smallest_with_padding(name, in_channels, num_classes, image_size, arguments)
         raise ConfigError(message) from error
@@ -76,10 +81,10 @@ def check_forward(
 
 
 def check_training_forward(name: str, network: nn.Module, images: torch.Tensor) -> None:
-    """Run a forward pass in training mode, which may fail where `check_forward` does not.
+    """Check that a forward pass in training mode works.
 
-    Only custom models and batch normalization of a single example can fail: others are skipped.
-    `network` and `images` (N, C, H, W) are on the meta device.
+    Only custom models and batch normalization of a single example can fail after `check_forward`:
+    other networks are not run. `network` and `images` (N, C, H, W) are on the meta device.
 
     Raises:
         ConfigError: the network fails on `images`.
@@ -99,9 +104,9 @@ def check_training_forward(name: str, network: nn.Module, images: torch.Tensor) 
 def _smallest_with_padding(
     name: str, in_channels: int, num_classes: int, image_size: int, arguments: Mapping[str, Any]
 ) -> str:
-    """Return a line with the smallest size for reflected or circular padding, "" if there is none.
+    """Return a line with the smallest image size for the padding mode, or "" if there is none.
 
-    Such padding needs maps larger than itself.
+    Reflected and circular padding needs maps larger than the padding.
     """
     for size in range(image_size + 1, 225):
         with suppress(RuntimeError):
@@ -137,43 +142,34 @@ def _like(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
 
 
 def _elementwise(tensor: torch.Tensor, *others: Any) -> Output:
-    tensors = [other for other in others if isinstance(other, torch.Tensor)]
-    same = all(other.shape == tensor.shape and other.dtype == tensor.dtype for other in tensors)
-    return _like(tensor, tensor.shape) if same and tensor.is_floating_point() else None
+    kinds = {(other.shape, other.dtype) for other in others if isinstance(other, torch.Tensor)}
+    is_same = kinds <= {(tensor.shape, tensor.dtype)}
+    return _like(tensor, tensor.shape) if is_same and tensor.is_floating_point() else None
 
 
 def _in_place(tensor: torch.Tensor, *others: Any) -> Output:
     return tensor if not any(isinstance(other, torch.Tensor) for other in others) else None
 
 
-def _convolution(
-    images: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-) -> Output:
+def _convolution(images: torch.Tensor, weight: torch.Tensor, *arguments: Any) -> Output:
+    _, stride, padding, dilation, transposed, _, groups = arguments
     if transposed or images.dim() != weight.dim() or images.shape[1] != weight.shape[1] * groups:
         return None
-    reach = [step * (size - 1) + 1 for step, size in zip(dilation, weight.shape[2:], strict=True)]
-    return _slide(images, weight.shape[0], reach, stride, padding)
+    window = [step * (size - 1) + 1 for step, size in zip(dilation, weight.shape[2:], strict=True)]
+    return _slide(images, weight.shape[0], window, stride, padding)
 
 
 def _slide(
     images: torch.Tensor,
     channels: int,
-    reach: Sequence[int],
+    window: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
 ) -> torch.Tensor | None:
-    """What a window of `reach` pixels leaves; None if it fits nowhere."""
+    """Return the output of a sliding window, or None if the window does not fit."""
     sides = [
         (side + 2 * pad - size) // step + 1
-        for side, size, step, pad in zip(images.shape[2:], reach, stride, padding, strict=True)
+        for side, size, step, pad in zip(images.shape[2:], window, stride, padding, strict=True)
     ]
     return _like(images, (images.shape[0], channels, *sides)) if min(sides) > 0 else None
 
@@ -182,22 +178,15 @@ def _max_pool2d(
     images: torch.Tensor, kernel: list[int], stride: Sequence[int] = (), *rest: Any
 ) -> Output:
     padding = rest[0] if rest else (0, 0)
-    if (
-        images.dim() != 4
-        or len(kernel) != 2
-        or len(padding) != 2
-        or len(rest) > 1
-        or len(stride) not in (0, 2)
-    ):
+    stride = stride or kernel
+    if images.dim() != 4 or len(rest) > 1 or not len(kernel) == len(stride) == len(padding) == 2:
         return None
     if any(2 * pad > size for pad, size in zip(padding, kernel, strict=True)):
         return None
-    pooled = _slide(images, images.shape[1], kernel, stride or kernel, padding)
-    return (
-        None
-        if pooled is None
-        else (pooled, torch.empty(pooled.shape, dtype=torch.int64, device="meta"))
-    )
+    pooled = _slide(images, images.shape[1], kernel, stride, padding)
+    if pooled is None:
+        return None
+    return pooled, torch.empty(pooled.shape, dtype=torch.int64, device="meta")
 
 
 def _avg_pool2d(
@@ -217,7 +206,8 @@ def _batch_norm(
     *rest: float,
 ) -> Output:
     channels = maps.shape[1]
-    if any(each is not None and each.shape != (channels,) for each in (weight, bias, mean, var)):
+    vectors = [vector for vector in (weight, bias, mean, var) if vector is not None]
+    if any(vector.shape != (channels,) for vector in vectors):
         return None
     saved = (channels if training else 0,)
     return _like(maps, maps.shape), _like(maps, saved), _like(maps, saved)
@@ -225,13 +215,12 @@ def _batch_norm(
 
 def _cat(tensors: list[torch.Tensor], dim: int = 0) -> Output:
     first = tensors[0]
-    kept = {(*each.shape[:dim], *each.shape[dim + 1 :]) for each in tensors}
-    if dim < 0 or len(kept) > 1 or any(each.dtype != first.dtype for each in tensors):
+    before, after = first.shape[:dim], first.shape[dim + 1 :]
+    kinds = {(tensor.shape[:dim], tensor.shape[dim + 1 :], tensor.dtype) for tensor in tensors}
+    if dim < 0 or len(kinds) > 1:
         return None
-    return _like(
-        first,
-        (*first.shape[:dim], sum(each.shape[dim] for each in tensors), *first.shape[dim + 1 :]),
-    )
+    joined = sum(tensor.shape[dim] for tensor in tensors)
+    return _like(first, (*before, joined, *after))
 
 
 def _addmm(bias: torch.Tensor, inputs: torch.Tensor, weight: torch.Tensor) -> Output:
@@ -241,7 +230,7 @@ def _addmm(bias: torch.Tensor, inputs: torch.Tensor, weight: torch.Tensor) -> Ou
 
 
 def _mean(maps: torch.Tensor, dims: list[int], keepdim: bool = False) -> Output:
-    """Global average pooling."""
+    """Return the output of global average pooling."""
     if maps.dim() != 4 or sorted(dims) not in ([-2, -1], [2, 3]) or not keepdim:
         return None
     return _like(maps, (*maps.shape[:2], 1, 1))
@@ -263,7 +252,7 @@ RULES: dict[Any, Callable[..., Output]] = {
     aten.mul.Tensor: _elementwise,
     aten.rsub.Scalar: _elementwise,
     aten.empty_like.default: _elementwise,
-    aten.add_.Tensor: _in_place,  # the batches that a batch normalisation has seen
-    aten.div_.Scalar: _in_place,  # dropout
-    aten.bernoulli_.float: _in_place,
+    aten.add_.Tensor: _in_place,  # batch normalization counts batches
+    aten.div_.Scalar: _in_place,  # dropout scales its mask
+    aten.bernoulli_.float: _in_place,  # dropout draws its mask
 }

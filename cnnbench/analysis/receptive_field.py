@@ -1,14 +1,14 @@
 """Receptive fields: the pixels of the image that a unit of a layer can depend on.
 
-Along each side, the units of a layer lie `jump` pixels apart, and the first sees the pixels `first`
-to `last`. A window of k units, d apart, that moves by s over maps padded by p makes of them
-(Araujo, Norris, Sim: Computing Receptive Fields of Convolutional Neural Networks, 2019)
+Along each side, the units of a layer lie `jump` pixels apart, and the first unit sees the pixels
+`first` to `last`. After a window of k units, d apart, that moves by s over maps padded by p, these
+numbers are (Araujo, Norris, Sim: Computing Receptive Fields of Convolutional Neural Networks, 2019)
 
     first - p jump        last + ((k - 1) d - p) jump        jump s
 
-Where branches meet, a unit sees what any of them sees. The recurrence follows the operations that
-PyTorch runs on the meta device, so it holds for whatever a network does between its layers. After
-an operation that is not listed below, the field is not known.
+If branches meet, a unit sees all pixels that one of the branches sees. The recurrence follows the
+operations that PyTorch runs on the meta device, so it includes functions that a network calls
+without a layer. After an operation that is not listed below, the field is unknown.
 """
 
 import copy
@@ -33,9 +33,9 @@ aten = torch.ops.aten
 
 
 class Span(NamedTuple):
-    """The first and last pixel along a side that the first unit sees, and how far on the next are.
+    """The pixels that the first unit sees along a side, and the distance of units.
 
-    Pixels below 0 are padding.
+    Pixels below 0 are padding. `jump` is the distance of neighboring units in pixels.
     """
 
     first: float
@@ -44,6 +44,7 @@ class Span(NamedTuple):
 
     @property
     def size(self) -> float:
+        """Return the number of pixels."""
         return self.last - self.first + 1
 
     def of_unit(self, index: int) -> tuple[float, float]:
@@ -51,7 +52,7 @@ class Span(NamedTuple):
         return self.first + index * self.jump, self.last + index * self.jump
 
 
-Field = tuple[Span, ...]  # down and across
+Field = tuple[Span, ...]  # vertical and horizontal
 PIXEL: Field = (Span(0, 0, 1), Span(0, 0, 1))
 WHOLE: Field = (Span(-math.inf, math.inf, 1), Span(-math.inf, math.inf, 1))
 ONE = (1, 1)
@@ -61,10 +62,10 @@ Record = Callable[[str, str, nn.Module, torch.Tensor], None]
 
 @dataclass(frozen=True)
 class Traced:
-    """What a module gave out when it was called: its shape without the batch, its receptive field.
+    """One call of a module, with the shape of the output (without batch) and its receptive field.
 
-    `label` is its name, with the number of the call where it is called again. The field is None if
-    it is not known.
+    `label` is the name of the module, with the number of the call from the second call on. The
+    field is None if it is unknown.
     """
 
     name: str
@@ -75,14 +76,15 @@ class Traced:
 
     @property
     def side(self) -> float:
-        """The side of the field in pixels, down; 0 if it is not known."""
+        """Return the height of the field in pixels, or 0 if it is unknown."""
         return 0 if self.field is None else self.field[0].size
 
 
 def watch_calls(network: nn.Module, record: Record) -> RemovableHandle:
-    """Call `record` with name, label, module and output whenever a module gives out a tensor.
+    """Call `record` with name, label, module and output after each call that returns a tensor.
 
-    It does so until the block of the handle ends. The network as a whole is left out.
+    Use the result in a `with` statement, which removes the hook. Calls of the network itself are
+    not recorded.
     """
     names = {module: name for name, module in network.named_modules()}
     calls: Counter[str] = Counter()
@@ -98,9 +100,10 @@ def watch_calls(network: nn.Module, record: Record) -> RemovableHandle:
 
 
 def trace(network: nn.Module, image: torch.Tensor) -> list[Traced]:
-    """Return the modules in the order they end, in evaluation mode, on `image` (1, C, H, W).
+    """Return the calls of modules in the order in which they end, in evaluation mode.
 
-    Both are on the meta device. Modules that give out no tensor are left out.
+    `network` and `image` (1, C, H, W) are on the meta device. Calls that do not return a tensor are
+    left out.
     """
     traced: list[Traced] = []
     network, image = copy.deepcopy(network).eval(), image.clone()
@@ -111,32 +114,37 @@ def trace(network: nn.Module, image: torch.Tensor) -> list[Traced]:
 
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
-            module.padding_mode = "zeros"  # the field does not depend on what the padding holds
-    image.field = PIXEL  # type: ignore[attr-defined]  # our mark
+            module.padding_mode = "zeros"  # the values of the padding do not change the field
+    image.field = PIXEL  # type: ignore[attr-defined]  # an attribute that only this module uses
     with torch.no_grad(), _FieldMode(), watch_calls(network, record):
         network(image)
     return traced
 
 
-class _FieldMode(ShapeRules):  # type: ignore[no-untyped-call]  # torch leaves it without types
-    """While it is active, tensors that depend on the image are marked with their field."""
+class _FieldMode(ShapeRules):  # type: ignore[no-untyped-call]  # torch has no type here
+    """A context in which tensors that depend on the image get an attribute `field`."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = super().__torch_dispatch__(func, types, args, kwargs)
-        inputs = [each for each in tree_leaves((args, kwargs)) if hasattr(each, "field")]
-        outputs = [each for each in tree_leaves(output) if isinstance(each, torch.Tensor)]
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if hasattr(leaf, "field")]
+        outputs = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
         if inputs and outputs:
             named = normalize_function(func, tuple(args), kwargs, normalize_to_only_use_kwargs=True)
-            field = _field_after(func, named.kwargs if named else {}, outputs[0], inputs)
+            field = _compute_field(func, named.kwargs if named else {}, outputs[0], inputs)
             for tensor in outputs:
-                tensor.field = field  # type: ignore[attr-defined]  # our mark
+                tensor.field = field  # type: ignore[attr-defined]
         return output
 
 
-def _field_after(func: Any, named: Named, output: torch.Tensor, inputs: list[Any]) -> Field | None:
-    """Return the field of what `func` makes of the marked `inputs`, with its arguments by name."""
+def _compute_field(
+    func: Any, named: Named, output: torch.Tensor, inputs: list[Any]
+) -> Field | None:
+    """Return the field of an output of `func`, called with the arguments `named`.
+
+    `inputs` are the arguments that have a field.
+    """
     fields = [tensor.field for tensor in inputs]
     if WHOLE in fields:
         return WHOLE
@@ -151,19 +159,19 @@ def _field_after(func: Any, named: Named, output: torch.Tensor, inputs: list[Any
     match func:
         case aten.hardswish.default | aten._prelu_kernel.default:
             return field
-        case aten.native_batch_norm.default:  # by statistics of this image, or those of training
+        case aten.native_batch_norm.default:  # in training it uses statistics of the image
             return WHOLE if named["training"] else field
         case aten.addmm.default | aten.mm.default | aten.native_group_norm.default:
             return WHOLE
         case aten.mean.dim | aten.sum.dim_IntList | aten.amax.default:
             sides = {dim % dims for dim in named["dim"]} & {dims - 2, dims - 1}
-            return (field, None, WHOLE)[len(sides)]
+            return (field, None, WHOLE)[len(sides)]  # reduced over no side, one side, both sides
         case aten.cat.default:
             return field if named["dim"] % dims == 1 else None
         case aten.view.default | aten.clone.default | aten.split.Tensor:
-            has_places = dims > 2 and output.shape[-2:] == maps.shape[-2:]
+            keeps_sides = dims > 2 and output.shape[-2:] == maps.shape[-2:]
             is_vector = output.ndim == 2 and len(output) == len(maps)
-            return field if has_places or is_vector else None
+            return field if keeps_sides or is_vector else None
     if dims != 4:
         return None
     match func:
@@ -189,7 +197,10 @@ def _field_after(func: Any, named: Named, output: torch.Tensor, inputs: list[Any
 
 
 def _unite(fields: Sequence[Field | None]) -> Field | None:
-    """Return what a unit sees that depends on the units at its place in maps with these fields."""
+    """Return the field of a unit that depends on the units at its place in several maps.
+
+    `fields` are those of the maps. The result is None if it is unknown.
+    """
     if None in fields:
         return None
     united = []
@@ -201,7 +212,7 @@ def _unite(fields: Sequence[Field | None]) -> Field | None:
     return tuple(united)
 
 
-Pair = Sequence[int]  # down and across
+Pair = Sequence[int]  # vertical and horizontal
 
 
 def _slide(field: Field, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = ONE) -> Field:

@@ -1,4 +1,4 @@
-"""How long steps take, how much arithmetic they are, and how fast the chip multiplies."""
+"""The time of training steps, their floating-point operations, and the peak of the chip."""
 
 import statistics
 import time
@@ -13,14 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 __all__ = ["Timing", "count_flops", "measure_matrix_peak", "time_calls", "time_rounds"]
 
-WARM_UP_S = 0.5  # and at least two calls
-MAX_ROWS = 8192  # in the matrix product that stands for the chip's peak
-ROUND_S = 0.3  # a round repeats the call until it takes this long, so that reading the clock costs nothing
+WARM_UP_S = 0.5  # a warm-up takes at least this long, and at least two calls
+MAX_ROWS = 8192  # rows of the matrix product that measures the peak of the chip
+ROUND_S = 0.3  # a round repeats a call about this long, so that reading the clock costs nothing
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call: the median over rounds, and the quickest and slowest round."""
+    """The seconds of one call: the median over rounds, the fastest and the slowest round."""
 
     median_s: float
     min_s: float
@@ -29,43 +29,48 @@ class Timing:
     calls_per_round: int
 
     def as_dict(self, examples: int) -> dict[str, Any]:
-        """Plain values, with the rate of a call on so many examples."""
+        """Return the fields and `examples_per_s`, if a call takes that number of examples."""
         return {**asdict(self), "examples_per_s": examples / self.median_s}
 
 
 def time_rounds(call: Callable[[], object], synchronize: Callable[[], None], rounds: int) -> Timing:
-    """Warm up, then time `rounds` rounds of calls; `synchronize` waits for the device."""
+    """Return the times of `rounds` rounds of calls after a warm-up.
+
+    `synchronize` waits for the device.
+    """
     warm_up = [time_calls(call, synchronize), time_calls(call, synchronize)]
     while sum(warm_up) < WARM_UP_S:
         warm_up.append(time_calls(call, synchronize))
     calls_per_round = max(1, round(ROUND_S / warm_up[-1]))
-    each = [time_calls(call, synchronize, calls_per_round) / calls_per_round for _ in range(rounds)]
-    return Timing(statistics.median(each), min(each), max(each), rounds, calls_per_round)
+    seconds = []
+    for _ in range(rounds):
+        seconds.append(time_calls(call, synchronize, calls_per_round) / calls_per_round)
+    return Timing(statistics.median(seconds), min(seconds), max(seconds), rounds, calls_per_round)
 
 
 def time_calls(
     call: Callable[[], object], synchronize: Callable[[], None], calls: int = 1
 ) -> float:
-    """Return the seconds that some calls take together, until the device has done them."""
+    """Return the seconds that all calls take together, until the device has finished them."""
     synchronize()
-    began = time.perf_counter()
+    began_at = time.perf_counter()
     for _ in range(calls):
         call()
     synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - began_at
 
 
 def count_flops(network: nn.Module, images: torch.Tensor) -> tuple[int, int]:
-    """Count the floating-point operations of a training step and of inference.
+    """Return the floating-point operations of a training step and of inference.
 
-    A step is forward and backward; a multiply-add is two operations. Convolutions and matrix
-    products are counted, the rest is small. `network` and `images` (N, C, H, W) are on the meta
-    device.
+    A step is a forward and a backward pass. A multiply-add is two operations. Only convolutions and
+    matrix products are counted: the other operations are few. `network` and `images` (N, C, H, W)
+    are on the meta device.
     """
     with FlopCounterMode(display=False) as training:
         outputs = network.train()(images)
         logits = outputs if isinstance(outputs, tuple) else (outputs,)
-        sum(each.sum() for each in logits).backward()
+        sum(output.sum() for output in logits).backward()
     with FlopCounterMode(display=False) as inference, torch.no_grad():
         network.eval()(images)
     return training.get_total_flops(), inference.get_total_flops()
@@ -76,7 +81,8 @@ def measure_matrix_peak(
 ) -> float:
     """Return the floating-point operations per second of a large square matrix product.
 
-    It has 512 rows, doubled as long as a product takes no more than a tenth of a second.
+    The number of rows starts at 512 and doubles as long as the next product would take at most a
+    tenth of a second.
     """
     size = 512
     while True:

@@ -1,4 +1,7 @@
-"""The networks. Adding one takes its file, a line in `REGISTRY` and a YAML in conf/model."""
+"""The networks, built by name.
+
+A new network needs a file in this folder, a line in `REGISTRY` and a YAML in conf/model.
+"""
 
 import importlib
 import sys
@@ -38,7 +41,11 @@ __all__ = ["DEBUG_HINT", "REGISTRY", "ModelSpec", "build", "names"]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """`build` takes (in_channels, num_classes, image_size, ...) and returns a network that gives logits."""
+    """A network of the registry.
+
+    `build` takes (in_channels, num_classes, image_size, ...) and returns a module that maps images
+    to logits. `source` names the paper or the book.
+    """
 
     build: Callable[..., nn.Module]
     min_image_size: int
@@ -119,26 +126,29 @@ REGISTRY = {
 
 
 def names() -> list[str]:
-    """The names in the registry, sorted."""
+    """Return the names in the registry, sorted."""
     return sorted(REGISTRY)
 
 
 def build(
     name: str, in_channels: int = 1, num_classes: int = 10, image_size: int = 28, **arguments: Any
 ) -> nn.Module:
-    """Build a network that maps (N, in_channels, image_size, image_size) to logits (N, num_classes).
+    """Build a network from images (N, in_channels, image_size, image_size) to logits.
 
-    `name` is in the registry, or is ``my_module:MyNet`` for a class of your own.
+    The logits are (N, num_classes). `name` is in the registry, or is ``my_module:MyNet`` for a
+    custom model.
 
     Raises:
-        ConfigError: an unknown name, an argument the network does not take, too small an image, too large a network.
+        ConfigError: the name or an argument is unknown, an argument is out of range, the images are
+            too small, the network is too large, or a custom model fails.
     """
-    spec = _custom(name) if ":" in name else REGISTRY.get(name)
+    spec = _import_custom(name) if ":" in name else REGISTRY.get(name)
     if spec is None:
         raise ConfigError(f"model.name={name} is not known. {did_you_mean(name, REGISTRY)}")
     if image_size < spec.min_image_size:
         raise ConfigError(
-            f"{name} cannot take images of {image_size} pixels. The smallest size is data.resize={spec.min_image_size}."
+            f"{name} cannot take images of {image_size} pixels. "
+            f"The smallest size is data.resize={spec.min_image_size}."
         )
     try:
         check_arguments(name, spec.build, arguments)
@@ -146,34 +156,35 @@ def build(
             in_channels=in_channels, num_classes=num_classes, image_size=image_size, **arguments
         )
         if isinstance(network, nn.Module) and any(map(is_lazy, network.parameters())):
-            with torch.no_grad():
+            with torch.no_grad():  # lazy layers take their sizes from the first batch
                 network.eval()(torch.zeros(1, in_channels, image_size, image_size))
             network.train()
         return network
     except ConfigError:
         raise
     except Exception as error:
-        if ":" in name:  # any mistake in a network of one's own is one's own
+        if ":" in name:  # errors in a custom model are the user's
             advice = f"It is called with in_channels, num_classes and image_size. {DEBUG_HINT}"
             raise ConfigError(f"model {name}: {error}. {advice}") from error
-        if isinstance(
-            error, (ValueError, RuntimeError, TypeError)
-        ):  # the last two are torch's, of sizes too large
-            raise ConfigError(f"model {name}: {str(error).partition(chr(10))[0]}") from error
+        # PyTorch raises RuntimeError or TypeError for sizes that are too large.
+        if isinstance(error, (ValueError, RuntimeError, TypeError)):
+            first_line = str(error).partition("\n")[0]
+            raise ConfigError(f"model {name}: {first_line}") from error
         raise
 
 
-def _custom(name: str) -> ModelSpec:
-    """The class ``my_module:MyNet``."""
+def _import_custom(name: str) -> ModelSpec:
+    """Return the spec of a custom model, named ``my_module:MyNet``."""
     module_name, _, class_name = name.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path:  # `python -m cnnbench` has it there, the installed command has not
+    if here not in sys.path:  # only `python -m cnnbench` puts the working folder on the path
         sys.path.append(here)
     try:
         factory = getattr(importlib.import_module(module_name), class_name)
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"model.name={name}: {type(error).__name__}: {error}. "
-            f"It must name an importable module and a class in it, as in my_module:MyNet. {DEBUG_HINT}"
+            "It must name an importable module and a class in it, "
+            f"as in my_module:MyNet. {DEBUG_HINT}"
         ) from error
     return ModelSpec(factory, 1, module_name)

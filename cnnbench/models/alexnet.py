@@ -1,12 +1,15 @@
 """AlexNet.
 
-Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, 2012,
-section 3.5; in the form of the first edition of Dive into Deep Learning, section 7.1. (Later editions pad
-the first convolution by 1, with maps of the same size at 224 pixels.)
+Paper: Krizhevsky, Sutskever, Hinton, ImageNet Classification with Deep Convolutional Neural
+Networks, 2012, section 3.5. The form is that of Dive into Deep Learning, first edition, section
+7.1. Later editions pad the first convolution by 1, which gives the same maps at 224 pixels.
 
-Deviations from the paper, as in the book: one tower instead of two halves on two GPUs, so the second,
-fourth and fifth convolution see all maps; no local response normalisation; no padding of the first
-convolution (54 x 54 maps where the paper has 55 x 55).
+**Deviations** from the paper, as in the book:
+
+- One tower replaces the two halves on two GPUs: the second, fourth and fifth convolution see all
+  maps.
+- There is no local response normalization.
+- The first convolution has no padding: its maps are 54 x 54, in the paper 55 x 55.
 """
 
 from typing import Literal
@@ -20,7 +23,7 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class AlexNet(nn.Module):
-    """Five ReLU convolutions with overlapping max pooling, three linear layers with dropout."""
+    """Five convolutions with ReLU and overlapping max pooling, three linear layers with dropout."""
 
     def __init__(
         self,
@@ -35,25 +38,17 @@ class AlexNet(nn.Module):
         for _ in range(3):
             side = (side - 3) // 2 + 1
         self.features = nn.Sequential(  # (N, 1, 224, 224)
-            nn.Conv2d(in_channels, 96, kernel_size=11, stride=4),  # (N, 96, 54, 54)
+            nn.Conv2d(in_channels, 96, 11, stride=4),  # (N, 96, 54, 54)
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 96, 26, 26)
-            nn.Conv2d(
-                96, 256, kernel_size=5, padding=2, padding_mode=padding_mode
-            ),  # (N, 256, 26, 26)
+            nn.Conv2d(96, 256, 5, padding=2, padding_mode=padding_mode),  # (N, 256, 26, 26)
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 256, 12, 12)
-            nn.Conv2d(
-                256, 384, kernel_size=3, padding=1, padding_mode=padding_mode
-            ),  # (N, 384, 12, 12)
+            nn.Conv2d(256, 384, 3, padding=1, padding_mode=padding_mode),  # (N, 384, 12, 12)
             nn.ReLU(),
-            nn.Conv2d(
-                384, 384, kernel_size=3, padding=1, padding_mode=padding_mode
-            ),  # (N, 384, 12, 12)
+            nn.Conv2d(384, 384, 3, padding=1, padding_mode=padding_mode),  # (N, 384, 12, 12)
             nn.ReLU(),
-            nn.Conv2d(
-                384, 256, kernel_size=3, padding=1, padding_mode=padding_mode
-            ),  # (N, 256, 12, 12)
+            nn.Conv2d(384, 256, 3, padding=1, padding_mode=padding_mode),  # (N, 256, 12, 12)
             nn.ReLU(),
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 256, 5, 5)
         )

@@ -1,9 +1,11 @@
-"""LeNet with batch normalisation.
+"""LeNet with batch normalization.
 
-Ioffe, Szegedy: Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
-Shift, 2015; in the form of Dive into Deep Learning, section 7.5 of the first edition, 8.5 of the later.
+Paper: Ioffe, Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing Internal
+Covariate Shift, 2015. The form is that of Dive into Deep Learning, first edition, section 7.5
+(later editions: 8.5).
 
-Deviations: none from the book, whose LeNet pads its first convolution; this one does not.
+**Deviations**: none from the book. Unlike the book's LeNet, its LeNet with batch normalization does
+not pad the first convolution.
 """
 
 import torch
@@ -13,7 +15,7 @@ __all__ = ["BNLeNet"]
 
 
 class BNLeNet(nn.Module):
-    """LeNet with batch normalisation before each sigmoid."""
+    """LeNet with batch normalization before each sigmoid."""
 
     def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
         super().__init__()

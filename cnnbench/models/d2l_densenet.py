@@ -1,9 +1,11 @@
-"""DenseNet as Dive into Deep Learning has it, section 8.7.
+"""DenseNet in the form of Dive into Deep Learning, section 8.7.
 
-Huang, Liu, van der Maaten, Weinberger: Densely Connected Convolutional Networks, 2017.
+Paper: Huang, Liu, van der Maaten, Weinberger, Densely Connected Convolutional Networks, 2017.
 
-Deviations from the paper, as in the book: four dense blocks of four layers, without bottlenecks; the
-convolutions have biases.
+**Deviations** from the paper, as in the book:
+
+- Each of the four dense blocks has four layers, without bottlenecks.
+- The convolutions have biases.
 """
 
 from typing import Literal
@@ -19,7 +21,7 @@ LAYERS_PER_BLOCK, GROWTH_RATE = 4, 32
 
 
 class D2LDenseNet(nn.Module):
-    """A 7x7 stem, four dense blocks with transitions between, global average pooling and one linear layer."""
+    """A 7x7 stem, four dense blocks with transitions, global average pooling, one linear layer."""
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class D2LDenseNet(nn.Module):
 
 
 class DenseLayer(nn.Module):
-    """Adds GROWTH_RATE maps to those it sees: (N, C, S, S) to (N, C + 32, S, S)."""
+    """A convolution whose 32 new maps follow its input: (N, C, S, S) to (N, C + 32, S, S)."""
 
     def __init__(self, in_channels: int, padding_mode: PaddingMode) -> None:
         super().__init__()
@@ -77,16 +79,16 @@ class DenseLayer(nn.Module):
 
 
 def dense_block(in_channels: int, padding_mode: PaddingMode) -> nn.Sequential:
-    return nn.Sequential(
-        *(
-            DenseLayer(in_channels + layer * GROWTH_RATE, padding_mode)
-            for layer in range(LAYERS_PER_BLOCK)
-        )
-    )
+    """Return a dense block: (N, C, S, S) to (N, C + 128, S, S)."""
+    layers = []
+    for _ in range(LAYERS_PER_BLOCK):
+        layers.append(DenseLayer(in_channels, padding_mode))
+        in_channels += GROWTH_RATE
+    return nn.Sequential(*layers)
 
 
 def transition(in_channels: int) -> nn.Sequential:
-    """Halves channels and sides: (N, C, S, S) to (N, C/2, S/2, S/2)."""
+    """Return layers that halve channels and sides: (N, C, S, S) to (N, C/2, S/2, S/2)."""
     return nn.Sequential(
         nn.BatchNorm2d(in_channels),
         nn.ReLU(),

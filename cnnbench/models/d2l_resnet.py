@@ -1,9 +1,11 @@
-"""ResNet-18 as Dive into Deep Learning has it, section 8.6.
+"""ResNet-18 in the form of Dive into Deep Learning, section 8.6.
 
-He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, 2015.
+Paper: He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, 2015.
 
-Deviations from the paper, as in the book: the convolutions have biases, though batch normalisation
-follows, and none follows the 1x1 convolution of a shortcut.
+**Deviations** from the paper, as in the book:
+
+- The convolutions have biases, although batch normalization follows.
+- No batch normalization follows the 1x1 convolution of a shortcut.
 """
 
 from typing import Literal
@@ -17,7 +19,7 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class D2LResNet18(nn.Module):
-    """A 7x7 stem, four stages of two residual blocks, global average pooling and one linear layer."""
+    """A 7x7 stem, four stages of two residual blocks, global average pooling, one linear layer."""
 
     def __init__(
         self,
@@ -80,12 +82,9 @@ class Residual(nn.Module):
             nn.Conv2d(channels, channels, kernel_size=3, padding=1, padding_mode=padding_mode),
             nn.BatchNorm2d(channels),
         )
-        same = stride == 1 and in_channels == channels
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride)
-        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride)
         self.relu = nn.ReLU()
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:

@@ -1,11 +1,15 @@
-"""ResNeXt and RegNetX of the blocks of Dive into Deep Learning, sections 8.6.5 and 8.8.
+"""ResNeXt and RegNetX with the blocks of Dive into Deep Learning, sections 8.6.5 and 8.8.
 
-`D2LResNeXt`: Xie, Girshick, Dollar, Tu, He: Aggregated Residual Transformations for Deep Neural Networks,
-2017, table 1, ResNeXt-50 (32x4d). The book has its block only; the network is put together as the paper's.
-`D2LRegNetX`: Radosavovic, Kosaraju, Girshick, He, Dollar: Designing Network Design Spaces, 2020, in the
-book's small form of two stages, RegNetX-32.
+Papers:
 
-Deviations from the papers, as in the book: the convolutions have biases, though batch normalisation follows.
+- `D2LResNeXt`: Xie, Girshick, Dollar, Tu, He, Aggregated Residual Transformations for Deep Neural
+  Networks, 2017, table 1, ResNeXt-50 (32x4d). The book has only the block. The network around it is
+  the paper's.
+- `D2LRegNetX`: Radosavovic, Kosaraju, Girshick, He, Dollar, Designing Network Design Spaces, 2020.
+  The form is the book's small one of two stages, RegNetX-32.
+
+**Deviations** from the papers, as in the book: the convolutions have biases, although batch
+normalization follows.
 """
 
 from typing import Literal
@@ -19,7 +23,7 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class D2LResNeXt(nn.Module):
-    """A 7x7 stem, four stages of 3, 4, 6 and 3 blocks, global average pooling and one linear layer."""
+    """A 7x7 stem, stages of 3, 4, 6 and 3 blocks, global average pooling, one linear layer."""
 
     def __init__(
         self,
@@ -61,7 +65,10 @@ class D2LResNeXt(nn.Module):
 
 
 class D2LRegNetX(nn.Module):
-    """A 3x3 stem, stages of 4 and 6 blocks in groups of 16 channels, global average pooling, one linear layer."""
+    """A 3x3 stem, stages of 4 and 6 blocks, global average pooling, one linear layer.
+
+    The groups of a block have 16 channels.
+    """
 
     def __init__(
         self,
@@ -100,9 +107,10 @@ class D2LRegNetX(nn.Module):
 
 
 class ResNeXtBlock(nn.Module):
-    """ReLU(shortcut(x) + F(x)), F a bottleneck whose 3x3 convolution is in groups.
+    """ReLU(shortcut(x) + F(x)), where F is a bottleneck with a grouped 3x3 convolution.
 
-    (N, in_channels, S, S) to (N, channels, S/stride, S/stride), by way of `width` channels.
+    (N, in_channels, S, S) to (N, channels, S/stride, S/stride). The grouped convolution has `width`
+    channels.
     """
 
     def __init__(
@@ -145,7 +153,7 @@ def resnext_stage(
     stride: int,
     padding_mode: PaddingMode,
 ) -> nn.Sequential:
-    """`blocks` blocks, the first with the stride."""
+    """Return `blocks` blocks in a row, of which the first has the stride."""
     first = ResNeXtBlock(in_channels, channels, width, groups, stride, padding_mode)
     rest = (
         ResNeXtBlock(channels, channels, width, groups, 1, padding_mode) for _ in range(1, blocks)

@@ -1,9 +1,9 @@
 """DenseNet.
 
-Huang, Liu, van der Maaten, Weinberger: Densely Connected Convolutional Networks, 2017: `CifarDenseNet` is
-section 3, "Implementation details", and table 2; `DenseNet` is table 1.
+Paper: Huang, Liu, van der Maaten, Weinberger, Densely Connected Convolutional Networks, 2017.
+`DenseNet` is table 1. `CifarDenseNet` is table 2 and the implementation details of section 3.
 
-Deviations: none. As there, dropout follows every convolution but the first.
+**Deviations**: none. As in the paper, dropout follows every convolution but the first.
 """
 
 from typing import Literal
@@ -15,11 +15,16 @@ __all__ = ["CifarDenseNet", "DenseNet"]
 
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
-LAYERS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32), 264: (6, 12, 64, 48)}
+LAYERS = {  # the layers of each dense block, by depth
+    121: (6, 12, 24, 16),
+    169: (6, 12, 32, 32),
+    201: (6, 12, 48, 32),
+    264: (6, 12, 64, 48),
+}
 
 
 class DenseNet(nn.Module):
-    """A 7x7 stem, four dense blocks with bottlenecks, transitions between them, one linear layer."""
+    """A 7x7 stem, four dense blocks with bottlenecks and transitions, one linear layer."""
 
     def __init__(
         self,
@@ -35,10 +40,9 @@ class DenseNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth not in LAYERS:
-            raise ValueError(
-                f"depth={depth} is not in table 1 of the paper. Allowed: {', '.join(map(str, LAYERS))}."
-            )
-        check(growth_rate, compression)
+            allowed = ", ".join(map(str, LAYERS))
+            raise ValueError(f"depth={depth} is not in table 1 of the paper. Allowed: {allowed}.")
+        check_ranges(growth_rate, compression)
         channels = 2 * growth_rate
         self.stem = nn.Sequential(  # (N, 1, 224, 224)
             nn.Conv2d(
@@ -48,7 +52,7 @@ class DenseNet(nn.Module):
             nn.ReLU(),  # (N, 64, 112, 112)
             nn.MaxPool2d(kernel_size=3, stride=2, padding=1),  # (N, 64, 56, 56)
         )
-        # DenseNet-121: (N, 256, 56, 56) -> (N, 512, 28, 28) -> (N, 1024, 14, 14) -> (N, 1024, 7, 7)
+        # DenseNet-121: (N, 256, 56, 56), (N, 512, 28, 28), (N, 1024, 14, 14), (N, 1024, 7, 7)
         self.blocks, channels = dense_blocks(
             LAYERS[depth], channels, growth_rate, bottleneck, compression, dropout, padding_mode
         )
@@ -60,9 +64,9 @@ class DenseNet(nn.Module):
 
 
 class CifarDenseNet(nn.Module):
-    """One 3x3 convolution, three dense blocks, transitions between them, one linear layer.
+    """One 3x3 convolution, three dense blocks with transitions, one linear layer.
 
-    DenseNet-BC has `bottleneck` and a `compression` below 1.
+    DenseNet-BC has `bottleneck=true` and a `compression` below 1.
     """
 
     def __init__(
@@ -78,24 +82,20 @@ class CifarDenseNet(nn.Module):
         padding_mode: PaddingMode = "zeros",
     ) -> None:
         super().__init__()
-        per_layer = (
-            6 if bottleneck else 3
-        )  # convolutions that one more layer in each of three blocks adds
-        layers, rest = divmod(depth - 4, per_layer)
+        step = 6 if bottleneck else 3  # convolutions of one layer in each of three blocks
+        layers, rest = divmod(depth - 4, step)
         if layers < 1 or rest:
-            nearest = " and ".join(
-                str(per_layer * n + 4) for n in (max(layers, 1), max(layers, 1) + 1)
-            )
-            form = f"bottleneck={str(bottleneck).lower()}"
+            below = step * max(layers, 1) + 4
             raise ValueError(
-                f"depth={depth} must be {per_layer}n + 4 with {form}; the nearest are {nearest}."
+                f"depth={depth} must be {step}n + 4 with bottleneck={str(bottleneck).lower()}; "
+                f"the nearest are {below} and {below + step}."
             )
-        check(growth_rate, compression)
+        check_ranges(growth_rate, compression)
         channels = 2 * growth_rate if bottleneck and compression < 1 else 16
         self.stem = nn.Conv2d(
             in_channels, channels, 3, padding=1, bias=False, padding_mode=padding_mode
         )
-        # DenseNet-40: (N, 16, 32, 32) -> (N, 160, 32, 32) -> (N, 304, 16, 16) -> (N, 448, 8, 8)
+        # DenseNet-40: (N, 16, 32, 32), (N, 160, 32, 32), (N, 304, 16, 16), (N, 448, 8, 8)
         self.blocks, channels = dense_blocks(
             (layers, layers, layers),
             channels,
@@ -112,7 +112,12 @@ class CifarDenseNet(nn.Module):
         return logits
 
 
-def check(growth_rate: int, compression: float) -> None:
+def check_ranges(growth_rate: int, compression: float) -> None:
+    """Check the arguments that both networks take.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
     if growth_rate < 1:
         raise ValueError(
             f"growth_rate={growth_rate} must be at least 1; the paper has 12, 24, 32, 40 and 48."
@@ -124,7 +129,7 @@ def check(growth_rate: int, compression: float) -> None:
 
 
 class DenseLayer(nn.Module):
-    """Adds `growth_rate` maps to those it sees: (N, C, S, S) to (N, C + growth_rate, S, S)."""
+    """A layer whose new maps follow its input: (N, C, S, S) to (N, C + growth_rate, S, S)."""
 
     def __init__(
         self,
@@ -158,9 +163,9 @@ def dense_blocks(
     dropout: float,
     padding_mode: PaddingMode,
 ) -> tuple[nn.Sequential, int]:
-    """Dense blocks, with transitions between that compress the channels and halve the sides.
+    """Return dense blocks and their number of output channels.
 
-    Returns them and the number of channels that leave them.
+    Transitions between the blocks compress the channels and halve the sides.
     """
     blocks: list[nn.Module] = []
     for layers in layers_per_block:
@@ -173,18 +178,16 @@ def dense_blocks(
             ]
             blocks.append(nn.Sequential(*transition))
             channels = compressed
-        inputs = range(channels, channels + layers * growth_rate, growth_rate)
-        blocks.append(
-            nn.Sequential(
-                *(DenseLayer(c, growth_rate, bottleneck, dropout, padding_mode) for c in inputs)
-            )
-        )
-        channels += layers * growth_rate
+        block = []
+        for _ in range(layers):
+            block.append(DenseLayer(channels, growth_rate, bottleneck, dropout, padding_mode))
+            channels += growth_rate
+        blocks.append(nn.Sequential(*block))
     return nn.Sequential(*blocks), channels
 
 
 def classifier(channels: int, num_classes: int) -> nn.Sequential:
-    """(N, channels, S, S) to logits (N, num_classes)."""
+    """Return layers from (N, channels, S, S) to logits (N, num_classes)."""
     return nn.Sequential(
         nn.BatchNorm2d(channels),
         nn.ReLU(),
@@ -197,12 +200,12 @@ def classifier(channels: int, num_classes: int) -> nn.Sequential:
 def bn_relu_conv(
     in_channels: int, out_channels: int, kernel_size: int, padding_mode: PaddingMode
 ) -> list[nn.Module]:
-    padding = kernel_size // 2
+    """Return batch normalization, ReLU and a convolution that keeps the sides."""
     conv = nn.Conv2d(
         in_channels,
         out_channels,
         kernel_size,
-        padding=padding,
+        padding=kernel_size // 2,
         bias=False,
         padding_mode=padding_mode,
     )

@@ -1,11 +1,14 @@
 """GoogLeNet.
 
-Szegedy et al.: Going Deeper with Convolutions, 2015, table 1; in the form of Dive into Deep Learning,
-section 8.4. The 5x5 convolutions are 5x5 convolutions. (torchvision's has 3x3 in their place, and batch
-normalisation throughout.)
+Paper: Szegedy et al., Going Deeper with Convolutions, 2015, table 1. The form is that of Dive into
+Deep Learning, section 8.4. `auxiliary=true` adds the two auxiliary classifiers of figure 3. The 5x5
+convolutions are 5x5 convolutions, as in the paper: torchvision has 3x3 convolutions instead, and
+batch normalization everywhere.
 
-Deviations from the paper, as in the book: no local response normalisation, no dropout before the last
-layer. The two auxiliary classifiers of figure 3 come with `auxiliary=true`.
+**Deviations** from the paper, as in the book:
+
+- There is no local response normalization.
+- There is no dropout before the last layer.
 """
 
 from typing import Literal
@@ -19,7 +22,10 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class GoogLeNet(nn.Module):
-    """A stem and nine Inception blocks, two of them watched by auxiliary classifiers if asked for."""
+    """A stem, nine Inception blocks, global average pooling, one linear layer.
+
+    With `auxiliary`, two classifiers read the maps of blocks 4a and 4d during training.
+    """
 
     def __init__(
         self,
@@ -43,7 +49,7 @@ class GoogLeNet(nn.Module):
         def conv(
             in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
         ) -> nn.Conv2d:
-            padding = kernel_size // 2
+            padding = kernel_size // 2  # keeps the sides, or halves them with stride 2
             return nn.Conv2d(
                 in_channels, out_channels, kernel_size, stride, padding, padding_mode=padding_mode
             )
@@ -75,18 +81,19 @@ class GoogLeNet(nn.Module):
             nn.Linear(1024, num_classes),
         )
         if auxiliary:
-            side = (image_size + 15) // 16  # of the maps of stage 4: halved four times, rounded up
+            side = (image_size + 15) // 16  # stage 4 follows four halvings, each rounded up
             if side < 5:
                 raise ValueError(
-                    f"auxiliary=true pools 5 x 5 pixels of stage 4, which has {side} x {side} for images of "
-                    f"{image_size} pixels. The smallest size for it is data.resize=65."
+                    "auxiliary=true pools 5 x 5 pixels of stage 4, "
+                    f"which has {side} x {side} for images of {image_size} pixels. "
+                    "The smallest size for it is data.resize=65."
                 )
             self.auxiliary_4a = auxiliary_classifier(512, num_classes, side)
             self.auxiliary_4d = auxiliary_classifier(528, num_classes, side)
         self.auxiliary = auxiliary
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """Logits (N, K); while training with auxiliary classifiers, theirs after them in a tuple."""
+        """Return logits (N, K); in training with `auxiliary`, also those of both classifiers."""
         maps = self.pool_3(self.inception_3b(self.inception_3a(self.stem(images))))
         maps_4a = self.inception_4a(maps)
         maps_4d = self.inception_4d(self.inception_4c(self.inception_4b(maps_4a)))
@@ -98,9 +105,10 @@ class GoogLeNet(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches side by side (figure 2b), their maps concatenated: (N, C, S, S) to (N, C', S, S).
+    """Four concatenated branches (figure 2b): (N, C, S, S) to (N, C', S, S).
 
-    `via_3x3` is the channels of that branch after its 1x1 and after its 3x3 convolution; `via_5x5` likewise.
+    `via_3x3` holds the channels after the 1x1 and after the 3x3 convolution of that branch, and
+    `via_5x5` those after the 1x1 and after the 5x5 convolution.
     """
 
     def __init__(
@@ -138,7 +146,7 @@ class Inception(nn.Module):
 
 
 def auxiliary_classifier(in_channels: int, num_classes: int, side: int) -> nn.Sequential:
-    """The classifier of section 5: (N, in_channels, side, side) to logits (N, num_classes)."""
+    """Return the classifier of section 5: (N, in_channels, side, side) to (N, num_classes)."""
     pooled = (side - 5) // 3 + 1
     return nn.Sequential(
         nn.AvgPool2d(kernel_size=5, stride=3),

@@ -1,7 +1,12 @@
-"""The course notes' small network with Inception blocks, after Szegedy et al. 2015.
+"""The small network with Inception blocks of the course notes.
 
-Deviations: none from the notes. Unlike the paper's, its Inception block has two 3x3 convolutions in a
-row, pools by average, and has no activation between its layers.
+Paper of the block: Szegedy et al., Going Deeper with Convolutions, 2015, figure 2b.
+
+**Deviations**: none from the notes. From the paper:
+
+- The block has two 3x3 convolutions in a row.
+- The block has average pooling.
+- The block has no activations.
 """
 
 from typing import Literal
@@ -15,7 +20,7 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class InceptionNet(nn.Module):
-    """Two 5x5 convolutions, an Inception block after each, and one linear layer."""
+    """Two 5x5 convolutions, each followed by an Inception block, and one linear layer."""
 
     def __init__(
         self,
@@ -45,7 +50,7 @@ class InceptionNet(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four branches side by side, 16 + 24 + 24 + 24 = 88 maps: (N, C, S, S) to (N, 88, S, S)."""
+    """Four concatenated branches of 16, 24, 24 and 24 maps: (N, C, S, S) to (N, 88, S, S)."""
 
     def __init__(self, in_channels: int, padding_mode: PaddingMode) -> None:
         super().__init__()

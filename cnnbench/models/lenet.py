@@ -1,12 +1,15 @@
 """LeNet.
 
-LeCun, Bottou, Bengio, Haffner: Gradient-Based Learning Applied to Document Recognition, 1998,
-figure 2; in the form of Dive into Deep Learning, section 7.6.
+Paper: LeCun, Bottou, Bengio, Haffner, Gradient-Based Learning Applied to Document Recognition,
+1998, figure 2. The form is that of Dive into Deep Learning, section 7.6.
 
-Deviations from the paper, as in the book: every map of the second convolution sees every map of the
-first; sigmoid in place of a scaled tanh; pooling has no weights and no activation after it; a linear layer
-of logits in place of the Gaussian connections. The first convolution is padded by 2, so that 28 pixels
-serve as the paper's 32.
+**Deviations** from the paper, as in the book:
+
+- Each map of the second convolution sees all maps of the first.
+- Sigmoid replaces a scaled tanh.
+- Pooling has no weights, and no activation follows it.
+- A linear layer of logits replaces the Gaussian connections.
+- The first convolution is padded by 2: images of 28 pixels give the maps that the paper has for 32.
 """
 
 from typing import Literal
@@ -21,7 +24,7 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class MinPool2d(nn.MaxPool2d):
-    """The smallest value of each window, in place of the largest."""
+    """Pooling by the smallest value of each window."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return -functional.max_pool2d(-maps, self.kernel_size, self.stride)
@@ -47,12 +50,10 @@ class LeNet(nn.Module):
         act, pool = ACTIVATIONS[activation], POOLINGS[pooling]
         side = (image_size // 2 - 4) // 2
         self.features = nn.Sequential(  # (N, 1, 28, 28)
-            nn.Conv2d(
-                in_channels, 6, kernel_size=5, padding=2, padding_mode=padding_mode
-            ),  # (N, 6, 28, 28)
+            nn.Conv2d(in_channels, 6, 5, padding=2, padding_mode=padding_mode),  # (N, 6, 28, 28)
             act(),
             pool(kernel_size=2),  # (N, 6, 14, 14)
-            nn.Conv2d(6, 16, kernel_size=5),  # (N, 16, 10, 10)
+            nn.Conv2d(6, 16, 5),  # (N, 16, 10, 10)
             act(),
             pool(kernel_size=2),  # (N, 16, 5, 5)
         )
@@ -71,7 +72,10 @@ class LeNet(nn.Module):
 
 
 class LeNetReLU(nn.Module):
-    """The course notes' improved LeNet: ReLU and max pooling, and ten `second_maps` suffice in the second layer."""
+    """The improved LeNet of the course notes, with ReLU and max pooling.
+
+    `second_maps` is the number of maps of the second convolution.
+    """
 
     def __init__(
         self,
@@ -83,10 +87,10 @@ class LeNetReLU(nn.Module):
         super().__init__()
         side = ((image_size - 4) // 2 - 4) // 2
         self.features = nn.Sequential(  # (N, 1, 28, 28)
-            nn.Conv2d(in_channels, 6, kernel_size=5),  # (N, 6, 24, 24)
+            nn.Conv2d(in_channels, 6, 5),  # (N, 6, 24, 24)
             nn.ReLU(),
             nn.MaxPool2d(2),  # (N, 6, 12, 12)
-            nn.Conv2d(6, second_maps, kernel_size=5),  # (N, 10, 8, 8)
+            nn.Conv2d(6, second_maps, 5),  # (N, 10, 8, 8)
             nn.ReLU(),
             nn.MaxPool2d(2),  # (N, 10, 4, 4)
         )

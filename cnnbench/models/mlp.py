@@ -1,6 +1,6 @@
-"""The multilayer perceptron of the course notes: the fully connected network that a CNN replaces.
+"""The multilayer perceptron of the course notes, a fully connected network to compare CNNs with.
 
-Deviations: none.
+**Deviations**: none.
 """
 
 import torch
@@ -10,7 +10,7 @@ __all__ = ["MLP"]
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between; `widths` are those of the hidden layers."""
+    """Linear layers with ReLU between them; `widths` holds the features of each hidden layer."""
 
     def __init__(
         self,

@@ -1,11 +1,15 @@
 """Network in Network.
 
-Lin, Chen, Yan: Network In Network, 2014, section 3; in the form of Dive into Deep Learning, section 8.3,
-whose shapes are AlexNet's.
+Paper: Lin, Chen, Yan, Network In Network, 2014, section 3. The form is that of Dive into Deep
+Learning, section 8.3, with the shapes of AlexNet.
 
-Deviations from the paper, as in the book: four blocks where the paper has three, and dropout before the
-last alone. (As there, a ReLU follows the very last 1x1 convolution, so no logit is below zero, and a class
-whose maps die gets no gradient: some runs lose classes for good.)
+**Deviations** from the paper, as in the book:
+
+- There are four blocks, in the paper three.
+- Dropout precedes only the last block.
+
+As in the book, a ReLU follows the last 1x1 convolution. No logit is below zero, and a
+class with dead maps gets no gradient: some runs never predict some classes again.
 """
 
 from typing import Literal
@@ -19,7 +23,10 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class NiN(nn.Module):
-    """Convolutions each followed by two of 1x1, a perceptron at every pixel; no linear layers at all."""
+    """Four convolutions, each followed by two 1x1 convolutions; no linear layer.
+
+    The 1x1 convolutions are a perceptron at every pixel.
+    """
 
     def __init__(
         self,
@@ -31,22 +38,16 @@ class NiN(nn.Module):
     ) -> None:
         super().__init__()
         self.features = nn.Sequential(  # (N, 1, 224, 224)
-            nin_block(in_channels, 96, kernel_size=11, stride=4, padding=0),  # (N, 96, 54, 54)
+            nin_block(in_channels, 96, 11, stride=4, padding=0),  # (N, 96, 54, 54)
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 96, 26, 26)
-            nin_block(
-                96, 256, kernel_size=5, padding=2, padding_mode=padding_mode
-            ),  # (N, 256, 26, 26)
+            nin_block(96, 256, 5, padding=2, padding_mode=padding_mode),  # (N, 256, 26, 26)
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 256, 12, 12)
-            nin_block(
-                256, 384, kernel_size=3, padding=1, padding_mode=padding_mode
-            ),  # (N, 384, 12, 12)
+            nin_block(256, 384, 3, padding=1, padding_mode=padding_mode),  # (N, 384, 12, 12)
             nn.MaxPool2d(kernel_size=3, stride=2),  # (N, 384, 5, 5)
             nn.Dropout(dropout),
         )
         self.classifier = nn.Sequential(
-            nin_block(
-                384, num_classes, kernel_size=3, padding=1, padding_mode=padding_mode
-            ),  # (N, 10, 5, 5)
+            nin_block(384, num_classes, 3, padding=1, padding_mode=padding_mode),  # (N, 10, 5, 5)
             nn.AdaptiveAvgPool2d(1),  # (N, 10, 1, 1)
             nn.Flatten(),
         )
@@ -64,7 +65,7 @@ def nin_block(
     stride: int = 1,
     padding_mode: PaddingMode = "zeros",
 ) -> nn.Sequential:
-    """(N, in_channels, S, S) to (N, out_channels, S', S')."""
+    """Return a convolution and two 1x1: (N, in_channels, S, S) to (N, out_channels, S', S')."""
     return nn.Sequential(
         nn.Conv2d(
             in_channels, out_channels, kernel_size, stride, padding, padding_mode=padding_mode

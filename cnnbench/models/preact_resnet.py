@@ -1,13 +1,17 @@
 """Pre-activation ResNet, with the shortcuts and the orders of activation that its paper compares.
 
-He, Zhang, Ren, Sun: Identity Mappings in Deep Residual Networks, 2016: `shortcut` is table 1 and figure 2,
-measured there with `activation_order=original`; `activation_order` is table 2 and figure 4.
+Paper: He, Zhang, Ren, Sun, Identity Mappings in Deep Residual Networks, 2016. `shortcut` is table 1
+and figure 2, measured there with `activation_order=original`. `activation_order` is table 2 and
+figure 4.
 
-Deviations: none known. Where channels grow, bottlenecks project what has been activated, as its appendix
-says. What the paper leaves open follows the authors' code (KaimingHe/resnet-1k-layers) and their first paper:
-basic units pad with zeros there (option A), bottlenecks halve the map in their first convolution. Where table
-1 has several rows for a shortcut, this is the best: both branches scaled by 0.5, gates that start nearly
-closed (bias -6).
+**Deviations**: none known. Details that the paper leaves open follow the authors' code
+(KaimingHe/resnet-1k-layers) and their first paper:
+
+- When the channels grow, bottlenecks project the activated maps (appendix of the paper).
+- When the channels grow, basic units pad with zeros (option A of the first paper).
+- Bottlenecks halve the map in their first convolution.
+- If table 1 has several rows for a shortcut, this is the best row: both branches scaled by 0.5, and
+  gates that start nearly closed (bias -6).
 """
 
 from itertools import pairwise
@@ -30,7 +34,9 @@ ActivationOrder = Literal[
     "full_preactivation",
 ]
 
-ORDERS = {  # B, batch normalisation, and R, ReLU: before a convolution, after one, after the last, after the addition
+# Batch normalization (B) and ReLU (R) of each order: before a convolution, after a convolution,
+# after the last convolution, after the addition.
+ORDERS = {
     "original": ("", "BR", "B", "R"),
     "bn_after_addition": ("", "BR", "", "BR"),
     "relu_before_addition": ("", "BR", "BR", ""),
@@ -42,7 +48,7 @@ ORDERS = {  # B, batch normalisation, and R, ReLU: before a convolution, after o
 class PreActResNet(nn.Module):
     """One convolution, three stages of residual units, one linear layer.
 
-    The depth is 6n + 2 with units of two convolutions, 9n + 2 with bottlenecks of three.
+    With n units in each stage the depth is 6n + 2, or 9n + 2 with bottlenecks.
     """
 
     def __init__(
@@ -57,15 +63,13 @@ class PreActResNet(nn.Module):
         padding_mode: PaddingMode = "zeros",
     ) -> None:
         super().__init__()
-        per_unit = 9 if bottleneck else 6  # layers that one more unit in each of three stages adds
-        units, rest = divmod(depth - 2, per_unit)
+        step = 9 if bottleneck else 6  # convolutions of one unit in each of three stages
+        units, rest = divmod(depth - 2, step)
         if units < 1 or rest:
-            nearest = " and ".join(
-                str(per_unit * n + 2) for n in (max(units, 1), max(units, 1) + 1)
-            )
-            form = f"bottleneck={str(bottleneck).lower()}"
+            below = step * max(units, 1) + 2
             raise ValueError(
-                f"depth={depth} must be {per_unit}n + 2 with {form}; the nearest are {nearest}."
+                f"depth={depth} must be {step}n + 2 with bottleneck={str(bottleneck).lower()}; "
+                f"the nearest are {below} and {below + step}."
             )
 
         before, after, _, _ = ORDERS[activation_order]
@@ -76,22 +80,17 @@ class PreActResNet(nn.Module):
         ) -> nn.Sequential:
             options = (bottleneck, shortcut, activation_order, padding_mode)
             first = Unit(in_channels, channels, stride, *options, after_stem)
-            return nn.Sequential(
-                first, *(Unit(channels * out, channels, 1, *options) for _ in range(1, units))
-            )
+            others = (Unit(channels * out, channels, 1, *options) for _ in range(1, units))
+            return nn.Sequential(first, *others)
 
-        self.stem = nn.Sequential(
-            nn.Conv2d(
-                in_channels, 16, 3, padding=1, bias=False, padding_mode=padding_mode
-            ),  # (N, 16, 32, 32)
+        self.stem = nn.Sequential(  # (N, 1, 32, 32)
+            conv(in_channels, 16, 3, 1, padding_mode),  # (N, 16, 32, 32)
             *norm_and_relu(after, 16),
         )
-        self.stages = (
-            nn.Sequential(  # the shapes of basic units; bottlenecks have four times the channels
-                stage(16, 16, stride=1, after_stem=True),  # (N, 16, 32, 32)
-                stage(16 * out, 32, stride=2),  # (N, 32, 16, 16)
-                stage(32 * out, 64, stride=2),  # (N, 64, 8, 8)
-            )
+        self.stages = nn.Sequential(  # shapes with basic units; bottlenecks: 4 times the channels
+            stage(16, 16, stride=1, after_stem=True),  # (N, 16, 32, 32)
+            stage(16 * out, 32, stride=2),  # (N, 32, 16, 16)
+            stage(32 * out, 64, stride=2),  # (N, 64, 8, 8)
         )
         self.classifier = nn.Sequential(
             *norm_and_relu(before, 64 * out),
@@ -108,7 +107,7 @@ class PreActResNet(nn.Module):
 class Unit(nn.Module):
     """The sum of a shortcut and a residual branch: (N, C, S, S) to (N, C', S/stride, S/stride).
 
-    C' is `channels`, with a bottleneck four times as many.
+    C' is `channels`, or four times as many with a bottleneck.
     """
 
     def __init__(
@@ -140,15 +139,13 @@ class Unit(nn.Module):
         projects = shortcut == "conv1x1" or (grows and bottleneck)
         self.shortcut: nn.Module = nn.Identity()
         if projects:
+            projection = conv(in_channels, out_channels, 1, stride, padding_mode)
             norm = norm_and_relu(after_last.removesuffix("R"), out_channels)
-            self.shortcut = nn.Sequential(
-                conv(in_channels, out_channels, 1, stride, padding_mode), *norm
-            )
+            self.shortcut = nn.Sequential(projection, *norm)
         elif grows:
             subsample = nn.AvgPool2d(kernel_size=1, stride=stride)
-            self.shortcut = nn.Sequential(
-                subsample, nn.ConstantPad3d((0, 0, 0, 0, 0, out_channels - in_channels), 0.0)
-            )
+            pad = nn.ConstantPad3d((0, 0, 0, 0, 0, out_channels - in_channels), 0.0)
+            self.shortcut = nn.Sequential(subsample, pad)
         self.activates_both = projects or after_stem
 
         self.form = shortcut
@@ -178,20 +175,20 @@ class Unit(nn.Module):
 
 
 def norm_and_relu(order: str, channels: int) -> list[nn.Module]:
-    """The layers that the letters of `order` name."""
+    """Return a batch normalization for each B of `order` and a ReLU for each R."""
     return [nn.BatchNorm2d(channels) if letter == "B" else nn.ReLU() for letter in order]
 
 
 def conv(
     in_channels: int, out_channels: int, kernel_size: int, stride: int, padding_mode: PaddingMode
 ) -> nn.Conv2d:
-    padding = kernel_size // 2
+    """Return a convolution without bias whose padding keeps the sides at stride 1."""
     return nn.Conv2d(
         in_channels,
         out_channels,
         kernel_size,
         stride,
-        padding,
+        padding=kernel_size // 2,
         bias=False,
         padding_mode=padding_mode,
     )

@@ -1,6 +1,9 @@
-"""The course notes' small network with residual blocks, after He et al. 2015.
+"""The small network with residual blocks of the course notes.
 
-Deviations: none from the notes. Unlike the paper's, its block has no normalisation.
+Paper of the block: He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, 2015, figure
+2.
+
+**Deviations**: none from the notes. From the paper: the block has no normalization.
 """
 
 from typing import Literal
@@ -14,7 +17,7 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class ResidualNet(nn.Module):
-    """Two 5x5 convolutions, a residual block after each, and one linear layer."""
+    """Two 5x5 convolutions, each followed by a residual block, and one linear layer."""
 
     def __init__(
         self,
@@ -44,7 +47,10 @@ class ResidualNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """ReLU(x + F(x)), where F is two 3x3 convolutions with ReLU between: (N, C, S, S) stays so."""
+    """ReLU(x + F(x)), where F is two 3x3 convolutions with ReLU between them.
+
+    (N, C, S, S) to (N, C, S, S).
+    """
 
     def __init__(self, channels: int, padding_mode: PaddingMode) -> None:
         super().__init__()

@@ -1,11 +1,16 @@
 """ResNet.
 
-He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, 2015: `ResNet` is table 1, `CifarResNet`
-section 4.2.
+Paper: He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, 2015. `ResNet` is table 1,
+`CifarResNet` is section 4.2.
 
-Deviations: as in torchvision, a bottleneck that halves the map does so in its 3x3 convolution, where the
-authors' models do so in the 1x1 before it; and where channels grow, ResNet-18 and 34 too project (option B),
-where the paper's table 2 pads with zeros (option A). `stem=small` is for images of 28 and 32 pixels.
+**Deviations**, as in torchvision:
+
+- A bottleneck that halves the map does so in its 3x3 convolution. The authors' models do so in the
+  1x1 convolution before it.
+- When the channels grow, ResNet-18 and ResNet-34 project (option B). Table 2 of the paper pads with
+  zeros (option A).
+
+`stem=small` is for images of 28 and 32 pixels. The paper does not have it.
 """
 
 from typing import Literal
@@ -19,7 +24,7 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 class ResNet(nn.Module):
-    """A stem, four stages of residual blocks, global average pooling and one linear layer."""
+    """A stem, four stages of residual blocks, global average pooling, one linear layer."""
 
     def __init__(
         self,
@@ -32,31 +37,33 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         if depth not in BLOCKS:
-            raise ValueError(
-                f"depth={depth} is not in table 1 of the paper. Allowed: {', '.join(map(str, BLOCKS))}."
-            )
+            allowed = ", ".join(map(str, BLOCKS))
+            raise ValueError(f"depth={depth} is not in table 1 of the paper. Allowed: {allowed}.")
         block, blocks = BLOCKS[depth]
-        self.stem = nn.Sequential(  # (N, 1, 224, 224)
-            nn.Conv2d(
+        if stem == "imagenet":
+            conv = nn.Conv2d(
                 in_channels, 64, 7, stride=2, padding=3, bias=False, padding_mode=padding_mode
             )
-            if stem == "imagenet"
-            else conv3x3(in_channels, 64, 1, padding_mode),
+            pool: nn.Module = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        else:
+            conv, pool = conv3x3(in_channels, 64, 1, padding_mode), nn.Identity()
+        self.stem = nn.Sequential(  # (N, 1, 224, 224)
+            conv,  # (N, 64, 112, 112)
             nn.BatchNorm2d(64),
-            nn.ReLU(),  # (N, 64, 112, 112)
-            nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-            if stem == "imagenet"
-            else nn.Identity(),
-        )  # (N, 64, 56, 56)
+            nn.ReLU(),
+            pool,  # (N, 64, 56, 56)
+        )
         out = block.expansion
-        self.stages = nn.Sequential(  # ResNet-18's shapes; those with bottlenecks have four times the channels
+        self.stages = nn.Sequential(  # shapes with basic blocks; bottlenecks: 4 times the channels
             stage(block, blocks[0], 64, 64, 1, padding_mode),  # (N, 64, 56, 56)
             stage(block, blocks[1], 64 * out, 128, 2, padding_mode),  # (N, 128, 28, 28)
             stage(block, blocks[2], 128 * out, 256, 2, padding_mode),  # (N, 256, 14, 14)
             stage(block, blocks[3], 256 * out, 512, 2, padding_mode),  # (N, 512, 7, 7)
         )
         self.classifier = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512 * out, num_classes)
+            nn.AdaptiveAvgPool2d(1),  # (N, 512, 1, 1)
+            nn.Flatten(),
+            nn.Linear(512 * out, num_classes),
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -65,7 +72,10 @@ class ResNet(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """6n + 2 layers: one convolution, three stages of n blocks, one linear layer; shortcuts without weights."""
+    """One convolution, three stages of n blocks, one linear layer: 6n + 2 layers.
+
+    The shortcuts have no weights.
+    """
 
     def __init__(
         self,
@@ -78,9 +88,10 @@ class CifarResNet(nn.Module):
         super().__init__()
         n, rest = divmod(depth - 2, 6)
         if n < 1 or rest:
-            nearest = ", ".join(str(6 * m + 2) for m in (max(n, 1), max(n, 1) + 1))
+            below = 6 * max(n, 1) + 2
             raise ValueError(
-                f"depth={depth} must be 6n + 2: 20, 32, 44, 56 or 110 as in the paper; nearest {nearest}."
+                f"depth={depth} must be 6n + 2: 20, 32, 44, 56 or 110 as in the paper; "
+                f"nearest {below}, {below + 6}."
             )
         self.stem = nn.Sequential(  # (N, 1, 32, 32)
             conv3x3(in_channels, 16, 1, padding_mode),  # (N, 16, 32, 32)
@@ -93,7 +104,9 @@ class CifarResNet(nn.Module):
             stage(CifarBlock, n, 32, 64, 2, padding_mode),  # (N, 64, 8, 8)
         )
         self.classifier = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes)
+            nn.AdaptiveAvgPool2d(1),  # (N, 64, 1, 1)
+            nn.Flatten(),
+            nn.Linear(64, num_classes),
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -104,7 +117,7 @@ class CifarResNet(nn.Module):
 class Block(nn.Module):
     """ReLU(shortcut(x) + F(x)): (N, C, S, S) to (N, expansion * channels, S/stride, S/stride)."""
 
-    expansion = 1  # channels that leave, by channels of the 3x3 convolution
+    expansion = 1  # output channels for each channel of the 3x3 convolution
 
     def __init__(
         self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode
@@ -118,10 +131,11 @@ class Block(nn.Module):
     def make_residual(
         self, in_channels: int, channels: int, stride: int, padding_mode: PaddingMode
     ) -> nn.Module:
+        """Return F."""
         raise NotImplementedError
 
     def make_shortcut(self, in_channels: int, channels: int, stride: int) -> nn.Module:
-        """Option B of the paper: a projection."""
+        """Return option B of the paper, a projection."""
         out_channels = channels * self.expansion
         return nn.Sequential(
             nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
@@ -149,7 +163,7 @@ class BasicBlock(Block):
 
 
 class Bottleneck(Block):
-    """1x1 to fewer channels, 3x3, 1x1 to four times as many (figure 5, right)."""
+    """1x1, 3x3 and 1x1 convolution, the last with 4 times the channels (figure 5, right)."""
 
     expansion = 4
 
@@ -169,16 +183,17 @@ class Bottleneck(Block):
 
 
 class CifarBlock(BasicBlock):
-    """A basic block whose shortcut is option A of the paper: every other pixel, and zeros for the new channels."""
+    """A basic block whose shortcut has no weights."""
 
     def make_shortcut(self, in_channels: int, channels: int, stride: int) -> nn.Module:
+        """Return option A of the paper: every other pixel, and zeros for the new channels."""
         subsample = nn.AvgPool2d(kernel_size=1, stride=stride)
-        return nn.Sequential(
-            subsample, nn.ConstantPad3d((0, 0, 0, 0, 0, channels - in_channels), 0.0)
-        )
+        pad = nn.ConstantPad3d((0, 0, 0, 0, 0, channels - in_channels), 0.0)
+        return nn.Sequential(subsample, pad)
 
 
-BLOCKS: dict[int, tuple[type[Block], tuple[int, int, int, int]]] = {  # of each stage, by depth
+# The block of each depth and the number of blocks in each stage: table 1.
+BLOCKS: dict[int, tuple[type[Block], tuple[int, int, int, int]]] = {
     18: (BasicBlock, (2, 2, 2, 2)),
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),
@@ -195,12 +210,11 @@ def stage(
     stride: int,
     padding_mode: PaddingMode,
 ) -> nn.Sequential:
-    """`blocks` blocks, the first with the stride."""
+    """Return `blocks` blocks in a row, of which the first has the stride."""
     out_channels = channels * block.expansion
     first = block(in_channels, channels, stride, padding_mode)
-    return nn.Sequential(
-        first, *(block(out_channels, channels, 1, padding_mode) for _ in range(1, blocks))
-    )
+    others = (block(out_channels, channels, 1, padding_mode) for _ in range(1, blocks))
+    return nn.Sequential(first, *others)
 
 
 def conv3x3(

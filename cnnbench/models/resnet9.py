@@ -1,11 +1,12 @@
-"""ResNet-9, made to be trained in seconds.
+"""ResNet-9, a network that trains in seconds.
 
-David Page: How to Train Your ResNet, myrtle.ai, 2018 and 2019: the network of part 4, which trained to 94 % on
-CIFAR-10 in 79 seconds, and of the parts after it; `dawn.py` in davidcpage/cifar10-fast.
+Source: David Page, How to Train Your ResNet, myrtle.ai, 2018 and 2019, and `dawn.py` in
+davidcpage/cifar10-fast. This is the network of part 4, which trained to 94 % on CIFAR-10 in 79
+seconds, and of the later parts.
 
-Deviations: none at 32 pixels. For images of other sizes the last pooling takes the whole map, as its 4x4 do there.
-Part 8's later changes are left out: CELU for ReLU, ghost batch normalisation, its scale fixed at 1/4, and a first
-convolution that whitens patches.
+**Deviations**: none at 32 pixels. At other sizes the last pooling takes the whole map, as the 4x4
+pooling does at 32 pixels. The changes of part 8 are left out: CELU for ReLU, ghost batch
+normalization, its scale fixed at 1/4, and a first convolution that whitens patches.
 """
 
 from typing import Literal
@@ -21,8 +22,8 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 class ResNet9(nn.Module):
     """Eight 3x3 convolutions, of which two pairs are residual, and one linear layer without bias.
 
-    `width` is the channels of the first convolution. `scale` multiplies the logits: below 1, it keeps the softmax
-    soft while the weights grow.
+    `width` is the number of channels of the first convolution. `scale` multiplies the logits: a
+    value below 1 keeps the softmax soft while the weights grow.
     """
 
     def __init__(
@@ -75,14 +76,13 @@ class ResNet9(nn.Module):
         self.scale = scale
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.classifier(
-            self.layer3(self.layer2(self.layer1(self.prep(images))))
-        )
+        maps = self.layer3(self.layer2(self.layer1(self.prep(images))))
+        logits: torch.Tensor = self.classifier(maps)
         return self.scale * logits
 
 
 class Residual(nn.Module):
-    """x + F(x), added after F's last ReLU: (N, C, S, S) to the same."""
+    """x + F(x), where F ends in ReLU: (N, C, S, S) to (N, C, S, S)."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()

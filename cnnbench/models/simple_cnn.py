@@ -1,7 +1,7 @@
-"""The course notes' first convolutional networks.
+"""The first convolutional networks of the course notes.
 
-Deviations: none from the notes. (`SimpleCNN` pools before ReLU, `ThreeConv` after; with max pooling the
-result is the same.)
+**Deviations**: none from the notes. As in the notes, `SimpleCNN` pools before ReLU and `ThreeConv`
+after ReLU. With max pooling both orders give the same values.
 """
 
 import torch
@@ -33,7 +33,7 @@ class SimpleCNN(nn.Module):
 
 
 class ThreeConv(nn.Module):
-    """Three convolutions of falling kernel size and one linear layer."""
+    """Three convolutions of 5x5, 3x3 and 2x2 and one linear layer."""
 
     def __init__(self, in_channels: int = 1, num_classes: int = 10, image_size: int = 28) -> None:
         super().__init__()

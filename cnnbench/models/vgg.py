@@ -1,10 +1,12 @@
 """VGG.
 
-Simonyan, Zisserman: Very Deep Convolutional Networks for Large-Scale Image Recognition, 2015, table 1,
-configurations A, B, D and E; and Dive into Deep Learning, section 8.2.
+Paper: Simonyan, Zisserman, Very Deep Convolutional Networks for Large-Scale Image Recognition,
+2015, table 1, configurations A, B, D and E. Book: Dive into Deep Learning, section 8.2.
 
-Deviations: `batch_norm` puts batch normalisation, which is younger, after each convolution. `width`
-scales the channels of the convolutions; the book trains `width=0.25`.
+**Deviations**: none by default. Two options go beyond the paper:
+
+- `batch_norm` adds batch normalization, which is younger, after each convolution.
+- `width` scales the channels of the convolutions. The book trains `width=0.25`.
 """
 
 import math
@@ -18,7 +20,7 @@ __all__ = ["VGG"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 CHANNELS = (64, 128, 256, 512, 512)
-CONVOLUTIONS = {  # of each block, by the number of layers with weights
+CONVOLUTIONS = {  # the convolutions of each block, by depth
     11: (1, 1, 2, 2, 2),  # A
     13: (2, 2, 2, 2, 2),  # B
     16: (2, 2, 3, 3, 3),  # D
@@ -42,9 +44,8 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         if depth not in CONVOLUTIONS:
-            raise ValueError(
-                f"depth={depth} is not in the paper. Allowed: {', '.join(map(str, CONVOLUTIONS))}."
-            )
+            allowed = ", ".join(map(str, CONVOLUTIONS))
+            raise ValueError(f"depth={depth} is not in the paper. Allowed: {allowed}.")
         if not 0 < width < math.inf:
             raise ValueError(
                 f"width={width} must be finite and above 0; 1 is the paper's, 0.25 the book's."
@@ -52,13 +53,13 @@ class VGG(nn.Module):
         blocks: list[nn.Module] = []
         for convolutions, channels in zip(CONVOLUTIONS[depth], CHANNELS, strict=True):
             out_channels = max(1, round(channels * width))
-            blocks.append(
-                vgg_block(convolutions, in_channels, out_channels, batch_norm, padding_mode)
-            )
+            block = vgg_block(convolutions, in_channels, out_channels, batch_norm, padding_mode)
+            blocks.append(block)
             in_channels = out_channels
         side = image_size // 32
-        # (N, 1, 224, 224) -> (N, 64, 112, 112) -> (N, 128, 56, 56) -> (N, 256, 28, 28) -> (N, 512, 14, 14)
-        self.features = nn.Sequential(*blocks)  # (N, 512, 7, 7)
+        # From (N, 1, 224, 224): (N, 64, 112, 112), (N, 128, 56, 56), (N, 256, 28, 28),
+        # (N, 512, 14, 14), (N, 512, 7, 7).
+        self.features = nn.Sequential(*blocks)
         self.classifier = nn.Sequential(
             nn.Flatten(),  # (N, 25088)
             nn.Linear(in_channels * side * side, 4096),
@@ -82,14 +83,11 @@ def vgg_block(
     batch_norm: bool,
     padding_mode: PaddingMode,
 ) -> nn.Sequential:
-    """(N, in_channels, S, S) to (N, out_channels, S/2, S/2)."""
+    """Return convolutions and a pooling: (N, in_channels, S, S) to (N, out_channels, S/2, S/2)."""
     layers: list[nn.Module] = []
     for _ in range(convolutions):
-        layers.append(
-            nn.Conv2d(
-                in_channels, out_channels, kernel_size=3, padding=1, padding_mode=padding_mode
-            )
-        )
+        conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode=padding_mode)
+        layers.append(conv)
         if batch_norm:
             layers.append(nn.BatchNorm2d(out_channels))
         layers.append(nn.ReLU())

@@ -1,9 +1,12 @@
-"""Wide ResNet, WRN-d-k: fewer layers than a ResNet for CIFAR has, with k times the channels.
+"""Wide ResNet, WRN-d-k: a shallow ResNet for CIFAR with k times the channels.
 
-Zagoruyko, Komodakis: Wide Residual Networks, 2016, table 1, with the blocks B(3, 3) that it settles on.
+Paper: Zagoruyko, Komodakis, Wide Residual Networks, 2016, table 1, with blocks B(3, 3).
 
-Deviations: none known. What the paper leaves open follows the authors' code (szagoruyko/wide-residual-networks): where
-channels grow, a 1x1 convolution projects what has been activated, and the stride is in the first 3x3 convolution.
+**Deviations**: none known. Details that the paper leaves open follow the authors' code
+(szagoruyko/wide-residual-networks):
+
+- When the channels grow, a 1x1 convolution projects the activated maps.
+- The stride is in the first 3x3 convolution.
 """
 
 from typing import Literal
@@ -19,8 +22,8 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 class WideResNet(nn.Module):
     """One convolution, three stages of n blocks, one linear layer.
 
-    The depth is the number of convolutions, 6n + 4, of which 3 are projections; `width` is k; `dropout` is that
-    between the two convolutions of a block.
+    The depth is the number of convolutions, 6n + 4, of which 3 are projections. `width` is k.
+    `dropout` is the rate between the two convolutions of a block.
     """
 
     def __init__(
@@ -36,21 +39,23 @@ class WideResNet(nn.Module):
         super().__init__()
         n, rest = divmod(depth - 4, 6)
         if n < 1 or rest:
-            nearest = " and ".join(str(6 * m + 4) for m in (max(n, 1), max(n, 1) + 1))
-            raise ValueError(f"depth={depth} must be 6n + 4; the nearest are {nearest}.")
+            below = 6 * max(n, 1) + 4
+            raise ValueError(
+                f"depth={depth} must be 6n + 4; the nearest are {below} and {below + 6}."
+            )
         if width < 1:
             raise ValueError(
-                f"width={width} must be at least 1, which is as wide as ResNet; the paper has 1 to 12."
+                f"width={width} must be at least 1, which is as wide as ResNet; "
+                "the paper has 1 to 12."
             )
 
         def stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
             first = Block(in_channels, channels, stride, dropout, padding_mode)
-            return nn.Sequential(
-                first, *(Block(channels, channels, 1, dropout, padding_mode) for _ in range(1, n))
-            )
+            others = (Block(channels, channels, 1, dropout, padding_mode) for _ in range(1, n))
+            return nn.Sequential(first, *others)
 
         self.stem = conv3x3(in_channels, 16, 1, padding_mode)  # (N, 16, 32, 32)
-        self.stages = nn.Sequential(  # the shapes of WRN-28-10
+        self.stages = nn.Sequential(  # shapes of WRN-28-10
             stage(16, 16 * width, stride=1),  # (N, 160, 32, 32)
             stage(16 * width, 32 * width, stride=2),  # (N, 320, 16, 16)
             stage(32 * width, 64 * width, stride=2),  # (N, 640, 8, 8)
@@ -69,7 +74,10 @@ class WideResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """The sum of a shortcut and two pre-activated convolutions: (N, C, S, S) to (N, channels, S/stride, S/stride)."""
+    """The sum of a shortcut and two pre-activated convolutions.
+
+    (N, C, S, S) to (N, channels, S/stride, S/stride).
+    """
 
     def __init__(
         self,
@@ -89,17 +97,14 @@ class Block(nn.Module):
             conv3x3(channels, channels, 1, padding_mode),
         )
         self.projects = in_channels != channels
-        self.shortcut = (
-            nn.Conv2d(in_channels, channels, 1, stride, bias=False)
-            if self.projects
-            else nn.Identity()
-        )
+        self.shortcut: nn.Module = nn.Identity()
+        if self.projects:
+            self.shortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         activated = self.activation(maps)
-        out: torch.Tensor = self.shortcut(activated if self.projects else maps) + self.residual(
-            activated
-        )
+        shortcut = self.shortcut(activated if self.projects else maps)
+        out: torch.Tensor = shortcut + self.residual(activated)
         return out
 
 

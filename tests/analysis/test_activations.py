@@ -1,4 +1,4 @@
-"""What layers give out, and which do nothing."""
+"""Recorded outputs of layers, and shares of dead and saturated units."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ IMAGES = torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 
 
 def outputs_of(network: nn.Module) -> list[Any]:
-    """The outputs of each call of a layer for `IMAGES`, in the order they run."""
+    """Return the outputs of all calls of layers for `IMAGES`, in the order in which they run."""
     layers = trace(network.to("meta"), torch.empty(1, 1, 6, 6, device="meta"))
     network.to_empty(device="cpu")
     for parameter in network.parameters():
@@ -33,7 +33,7 @@ def outputs_of(network: nn.Module) -> list[Any]:
     return [output for _, output in found]
 
 
-def test_outputs_are_those_of_the_layers_before_what_comes_next_changes_them() -> None:
+def test_outputs_are_recorded_before_in_place_changes() -> None:
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2))
     convolved, rectified, pooled = outputs_of(network)
     expected = network[0](IMAGES)
@@ -43,20 +43,20 @@ def test_outputs_are_those_of_the_layers_before_what_comes_next_changes_them() -
     torch.testing.assert_close(pooled, nn.MaxPool2d(2)(expected.relu()))
 
 
-def test_outputs_of_each_call_of_a_layer_are_told_apart() -> None:
-    again = nn.Conv2d(1, 1, 3)
-    first, second = outputs_of(nn.Sequential(again, again))
-    torch.testing.assert_close(first, again(IMAGES))
-    torch.testing.assert_close(second, again(again(IMAGES)))
+def test_calls_of_one_layer_are_recorded_separately() -> None:
+    conv = nn.Conv2d(1, 1, 3)
+    first, second = outputs_of(nn.Sequential(conv, conv))
+    torch.testing.assert_close(first, conv(IMAGES))
+    torch.testing.assert_close(second, conv(conv(IMAGES)))
 
 
-def test_dead_units_and_maps_are_those_that_are_zero_for_each_image() -> None:
+def test_units_that_are_zero_for_all_images_are_dead() -> None:
     outputs = torch.zeros(7, 3, 2, 2)
-    outputs[6, 0, 0, 0] = 1.0  # active once
+    outputs[6, 0, 0, 0] = 1.0  # active for one image
     outputs[0, 1] = 1.0
     expected = (DEAD, pytest.approx(7 / 12), "dead: 58.3 % of units, 1 of 3 maps")
     assert measure_idle(nn.ReLU(), outputs) == expected
-    vector = torch.tensor([[0.0, 1.0, 0.0, 0.0]])  # has no maps
+    vector = torch.tensor([[0.0, 1.0, 0.0, 0.0]])
     assert measure_idle(nn.ReLU6(), vector) == (DEAD, 0.75, "dead: 75.0 % of units")
 
 
@@ -68,7 +68,7 @@ def test_dead_units_and_maps_are_those_that_are_zero_for_each_image() -> None:
         (nn.Tanh(), [0.001, 0.0, 0.5, -0.5], 0.0),
     ],
 )
-def test_saturated_are_outputs_near_the_ends(last: nn.Module, values: Any, share: float) -> None:
+def test_outputs_near_ends_are_saturated(last: nn.Module, values: Any, share: float) -> None:
     found = measure_idle(last, torch.tensor([values] * 2))
     assert found == (SATURATED, share, f"saturated: {100 * share:.1f} %")
 
@@ -77,5 +77,5 @@ def test_other_layers_are_neither_dead_nor_saturated() -> None:
     assert measure_idle(nn.Identity(), torch.zeros(2, 3)) == ("", 0.0, "")
 
 
-def test_some_are_chosen_evenly_with_both_ends() -> None:
+def test_pick_evenly_keeps_both_ends() -> None:
     assert (pick_evenly(range(10), 4), pick_evenly("abc", 4)) == ([0, 3, 6, 9], ["a", "b", "c"])

@@ -1,4 +1,4 @@
-"""Chinese in pictures: drawn where a font for it is installed, boxes elsewhere."""
+"""Chinese letters in figures: drawn if a font for them is installed, otherwise boxes."""
 
 import warnings
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ CHINESE = "猫 and dog"
 
 
 @pytest.fixture(autouse=True)
-def forget_fonts() -> Iterator[None]:
-    fonts._families.cache_clear()
+def _clear_font_cache() -> Iterator[None]:
+    fonts._list_families.cache_clear()
     yield
-    fonts._families.cache_clear()
+    fonts._list_families.cache_clear()
 
 
 def draw(title: str) -> Figure:
@@ -30,30 +30,30 @@ def draw(title: str) -> Figure:
     return figure
 
 
-def test_chinese_is_drawn_by_a_font_that_was_installed_since_matplotlib_listed_them(
+def test_chinese_uses_font_installed_after_matplotlib_cached_fonts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     files = font_manager.findSystemFonts()
     chinese = {file for file in files if font_manager.get_font(file).family_name in CJK_FAMILIES}
     if not chinese:
         pytest.skip("needs a Chinese font: apt-get install fonts-wqy-microhei")
-    # a font is listed by each of its names, of which some are in Chinese
+    # matplotlib lists a font under each of its names, and some names are Chinese
     listed = [font for font in font_manager.fontManager.ttflist if font.fname not in chinese]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a glyph that is missing is a warning
+        warnings.simplefilter("error")  # matplotlib warns about missing glyphs
         draw(CHINESE)
 
 
-def test_without_a_chinese_font_the_default_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_font_draws_without_cjk_font(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fonts, "CJK_FAMILIES", ())
     with pytest.warns(UserWarning, match="missing from font"):
         figure = draw(CHINESE)
     assert figure.get_suptitle() == "title"
 
 
-def test_fonts_are_not_looked_for_where_the_default_has_all_letters(
+def test_fonts_are_not_searched_if_default_has_all_letters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: pytest.fail("looked for fonts"))
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: pytest.fail("searched for fonts"))
     draw("é ± → … ×\nkü")

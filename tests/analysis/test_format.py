@@ -1,4 +1,4 @@
-"""Numbers as text."""
+"""Tables and numbers as plain text."""
 
 import pytest
 
@@ -26,29 +26,25 @@ from cnnbench.analysis.format import (
         (0, "0"),
     ],
 )
-def test_three_digits_count(number: float, text: str) -> None:
+def test_three_digits(number: float, text: str) -> None:
     assert three_digits(number) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        *(
-            (0.04, "0.0 s"),
-            (9.94, "9.9 s"),
-            (12.4, "12 s"),
-            (60, "1 min 0 s"),
-            (200.9, "3 min 20 s"),
-        ),
-        *(
-            (3599, "59 min 59 s"),
-            (3600, "1 h 0 min"),
-            (7530, "2 h 5 min"),
-            (360_000, "100 h 0 min"),
-        ),
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (12.4, "12 s"),
+        (60, "1 min 0 s"),
+        (200.9, "3 min 20 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h 0 min"),
+        (7530, "2 h 5 min"),
+        (360_000, "100 h 0 min"),
     ],
 )
-def test_in_time(seconds: float, text: str) -> None:
+def test_format_duration(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
@@ -63,17 +59,17 @@ def test_in_time(seconds: float, text: str) -> None:
         (7530, "2 h 6 min"),
     ],
 )
-def test_a_time_to_wait_is_rounded_to_minutes(seconds: float, text: str) -> None:
+def test_format_time_left_rounds_to_minutes(seconds: float, text: str) -> None:
     assert format_time_left(seconds) == text
 
 
-def test_printable_leaves_joiners_and_spaces_of_all_scripts() -> None:
+def test_printable_keeps_joiners_and_spaces_of_all_scripts() -> None:
     text = "\u0646\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f52c a\u00a0b \u72ac\u3000\u732b"
     assert printable(text) == text
     assert printable("a\u202eb\u2028c\u2066") == "a?b?c?"
 
 
-def test_printable_leaves_lines_and_letters_and_takes_what_steers_a_terminal() -> None:
+def test_printable_replaces_control_characters() -> None:
     assert printable("a ± é\n\x1b[2J\r\x9b") == "a ± é\n?[2J??"
 
 
@@ -88,11 +84,11 @@ def test_printable_leaves_lines_and_letters_and_takes_what_steers_a_terminal() -
         ("猫猫猫猫", "猫猫…"),
     ],
 )
-def test_a_long_text_is_cut_to_a_line(text: str, line: str) -> None:
+def test_truncate_returns_one_line(text: str, line: str) -> None:
     assert truncate(text, 6) == line
 
 
-def test_columns_are_aligned_by_what_a_terminal_shows() -> None:
+def test_align_uses_terminal_width_of_letters() -> None:
     rows = [("name", "n"), ("猫和狗", "1"), ("🚀", "22"), ("e\u0301te\u0301", "3")]
     assert align(rows, right=[1]).split("\n") == [
         "name     n",
@@ -102,7 +98,7 @@ def test_columns_are_aligned_by_what_a_terminal_shows() -> None:
     ]
 
 
-def test_a_table_is_cut_before_its_rows_are_folded_and_numbers_are_neither() -> None:
+def test_fit_truncates_texts_before_wrapping_rows() -> None:
     rows = [
         ("a long heading", "lr", "accuracy"),
         ("x" * 30, "0.123456789012345", "0.5000 ± 0.0100"),
@@ -126,5 +122,5 @@ def test_a_table_is_cut_before_its_rows_are_folded_and_numbers_are_neither() -> 
         (3, "class", "3 classes"),
     ],
 )
-def test_one_thing_is_counted_in_the_singular(number: int, noun: str, text: str) -> None:
+def test_format_count_uses_singular_for_one(number: int, noun: str, text: str) -> None:
     assert format_count(number, noun) == text

@@ -22,9 +22,13 @@ def by_name(layers: list[Layer]) -> dict[str, Layer]:
     return {layer.name: layer for layer in layers}
 
 
-def test_lenet_is_listed_layer_by_layer() -> None:
+def test_layers_of_lenet() -> None:
     layers = measure_layers(*meta_network("lenet", 28))
-    assert [(it.name, it.kind, it.output_shape, it.parameters, it.multiplications) for it in layers] == [
+    rows = [
+        (layer.name, layer.kind, layer.output_shape, layer.parameters, layer.multiplications)
+        for layer in layers
+    ]
+    assert rows == [
         ("features.0", "Conv2d", (6, 28, 28), 156, 117_600),
         ("features.1", "Sigmoid", (6, 28, 28), 0, 0),
         ("features.2", "AvgPool2d", (6, 14, 14), 0, 0),
@@ -41,7 +45,7 @@ def test_lenet_is_listed_layer_by_layer() -> None:
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_totals_are_those_of_pytorch(name: str) -> None:
+def test_totals_match_pytorch(name: str) -> None:
     network, image = meta_network(name, max(32, models.REGISTRY[name].min_image_size))
     whole = sum_layers(measure_layers(network, image))
     with ShapeRules(), FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -54,25 +58,21 @@ def test_totals_are_those_of_pytorch(name: str) -> None:
     ("layer", "multiplications", "additions"),
     [
         (nn.Conv2d(3, 4, (3, 2), padding=1), 4 * 6 * 7 * 3 * 6, 4 * 6 * 7 * 3 * 6),
-        (
-            nn.Conv2d(3, 4, (3, 2), padding=1, bias=False),
-            4 * 6 * 7 * 3 * 6,
-            4 * 6 * 7 * (3 * 6 - 1),
-        ),
+        (nn.Conv2d(3, 4, (3, 2), padding=1, bias=False), 4 * 6 * 7 * 3 * 6, 4 * 6 * 7 * 17),
         (nn.Conv2d(3, 6, 3, stride=2, groups=3, bias=False), 6 * 2 * 2 * 9, 6 * 2 * 2 * 8),
         (nn.Sequential(nn.Flatten(), nn.Linear(108, 5)), 5 * 108, 5 * 108),
         (nn.Sequential(nn.Flatten(), nn.Linear(108, 5, bias=False)), 5 * 108, 5 * 107),
     ],
-    ids=["with bias", "without", "in groups", "linear", "linear without"],
+    ids=["with bias", "without bias", "in groups", "linear", "linear without bias"],
 )
-def test_multiplications_and_additions_are_those_of_the_formula(
+def test_multiplications_and_additions_match_formula(
     layer: nn.Module, multiplications: int, additions: int
 ) -> None:
     whole = sum_layers(measure_layers(layer.to("meta"), torch.empty(1, 3, 6, 6, device="meta")))
     assert (whole.multiplications, whole.additions) == (multiplications, additions)
 
 
-def test_folded_the_parts_have_their_own_outputs_and_the_same_total() -> None:
+def test_depth_keeps_total_and_gives_outputs_of_parts() -> None:
     network, image = meta_network("googlenet", 96)
     folded, whole = measure_layers(network, image, depth=1), measure_layers(network, image)
     assert by_name(folded)["inception_3a"].output_shape == (256, 12, 12)
@@ -80,7 +80,7 @@ def test_folded_the_parts_have_their_own_outputs_and_the_same_total() -> None:
     assert sum_layers(folded) == sum_layers(whole)
 
 
-def test_folded_names_have_no_more_parts_than_the_depth() -> None:
+def test_depth_limits_parts_of_names() -> None:
     layers = measure_layers(*meta_network("resnet18", 32), depth=2)
     assert [layer.name for layer in layers] == [
         "stem.0", "stem.1", "stem.2", "stem.3", "stages.0", "stages.1", "stages.2", "stages.3",
@@ -88,7 +88,7 @@ def test_folded_names_have_no_more_parts_than_the_depth() -> None:
     ]  # fmt: skip
 
 
-def test_what_runs_in_training_only_is_listed_last_without_an_output() -> None:
+def test_auxiliary_classifiers_are_listed_last_without_output() -> None:
     network, image = meta_network("googlenet", 96, auxiliary=True)
     layers = measure_layers(network, image, depth=1)
     assert [(layer.name, layer.output_shape, layer.multiplications) for layer in layers[-2:]] == [
@@ -97,7 +97,7 @@ def test_what_runs_in_training_only_is_listed_last_without_an_output() -> None:
 
 
 class Twice(nn.Module):
-    """A layer that runs twice, and a parameter of its own."""
+    """A network with a layer that runs twice, and with a parameter outside layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,50 +105,48 @@ class Twice(nn.Module):
         self.scale = nn.Parameter(torch.ones(3))
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        maps = self.conv(self.conv(maps))
-        return maps
+        output: torch.Tensor = self.conv(self.conv(maps))
+        return output
 
 
-def test_a_layer_that_runs_twice_costs_twice_and_has_its_parameters_once() -> None:
+def test_layer_called_twice_counts_parameters_once() -> None:
     layers = measure_layers(Twice().to("meta"), torch.empty(1, 2, 4, 4, device="meta"))
     assert [(layer.name, layer.parameters, layer.multiplications) for layer in layers] == [
         ("conv", 6, 64), ("conv", 0, 64), ("", 3, 0),
     ]  # fmt: skip
 
 
-def test_a_part_that_is_called_piece_by_piece_is_not_taken_for_one_that_is_not_called() -> None:
-    class Pieces(nn.Module):
+def test_container_with_called_layers_counts_as_called() -> None:
+    class Containers(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.called, self.left = (
-                nn.ModuleList([nn.Conv2d(1, 1, 1)]),
-                nn.ModuleList([nn.Conv2d(1, 1, 1)]),
-            )
+            self.called = nn.ModuleList([nn.Conv2d(1, 1, 1)])
+            self.unused = nn.ModuleList([nn.Conv2d(1, 1, 1)])
 
         def forward(self, maps: torch.Tensor) -> torch.Tensor:
             output: torch.Tensor = self.called[0](maps)
             return output
 
-    layers = measure_layers(Pieces().to("meta"), torch.empty(1, 1, 4, 4, device="meta"), depth=1)
-    assert [(layer.name, layer.output_shape) for layer in layers] == [
-        ("called", ()),
-        ("left", None),
-    ]
+    image = torch.empty(1, 1, 4, 4, device="meta")
+    layers = measure_layers(Containers().to("meta"), image, depth=1)
+    shapes = [(layer.name, layer.output_shape) for layer in layers]
+    assert shapes == [("called", ()), ("unused", None)]
 
 
-def test_no_hook_stays_behind() -> None:
+def test_hooks_are_removed() -> None:
     network, image = meta_network("lenet", 28)
     measure_layers(network, image)
     assert not any(layer._forward_hooks for layer in network.modules())
 
 
 def factors(convolution: nn.Conv2d, size: tuple[int, int]) -> dict[str, float]:
+    """Return the multiplications after each change, divided by those without a change."""
     outcomes = vary_convolution(convolution.to("meta"), size)
-    now = outcomes["as it is"].multiplications
-    return {change: outcome.multiplications / now for change, outcome in outcomes.items()}
+    unchanged = outcomes["as it is"].multiplications
+    return {change: outcome.multiplications / unchanged for change, outcome in outcomes.items()}
 
 
-def test_a_convolution_that_keeps_its_size_changes_as_its_formula_says() -> None:
+def test_changes_of_convolution_match_formula() -> None:
     assert factors(nn.Conv2d(4, 8, 3, padding=1), (10, 10)) == pytest.approx(
         {
             "as it is": 1,
@@ -164,5 +162,5 @@ def test_a_convolution_that_keeps_its_size_changes_as_its_formula_says() -> None
     )
 
 
-def test_a_kernel_larger_than_the_map_is_left_out() -> None:
+def test_kernel_larger_than_map_is_left_out() -> None:
     assert "a kernel of 5 x 5" not in factors(nn.Conv2d(1, 1, 3), (4, 4))

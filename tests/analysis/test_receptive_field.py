@@ -1,4 +1,4 @@
-"""Receptive fields: the values of the literature, and the pixels that units depend on."""
+"""Receptive fields, compared with the literature and with the pixels that units depend on."""
 
 from collections.abc import Callable
 from functools import partial
@@ -38,29 +38,29 @@ def trace_network(name: str, size: int, **arguments: Any) -> list[Traced]:
         ("resnet20", 32, {"stem.0": 3, "stages.0": 15, "stages.1": 37, "stages.2": 81}),
     ],
 )
-def test_fields_are_those_by_hand(name: str, size: int, expected: dict[str, float]) -> None:
+def test_field_sizes_match_literature(name: str, size: int, expected: dict[str, float]) -> None:
     fields = {layer.name: layer.field for layer in trace_network(name, size)}
     assert {layer: fields[layer][0].size for layer in expected} == expected  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_a_network_ends_with_the_whole_image_in_view(name: str) -> None:
+def test_last_layer_sees_whole_image(name: str) -> None:
     layers = trace_network(name, max(32, models.REGISTRY[name].min_image_size))
     assert [layer.name for layer in layers if layer.field is None] == []
     assert layers[-1].field == WHOLE
 
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
-def test_a_field_does_not_depend_on_what_the_padding_holds(mode: str) -> None:
+def test_field_does_not_depend_on_padding_mode(mode: str) -> None:
     fields = [layer.field for layer in trace_network("inception_net", 28)]
     layers = trace_network("inception_net", 28, padding_mode=mode)
     assert [layer.field for layer in layers] == fields
 
 
 def check_fields(network: nn.Module, size: int) -> None:
-    """Check all units whose field lies in the image, down and across, by which pixels reach them.
+    """Check that units whose field lies in the image depend on exactly the pixels of their field.
 
-    A pixel that is not a number makes every unit not a number that depends on it.
+    Each image has a row or a column of NaN, which makes all units NaN that depend on it.
     """
     outputs: dict[str, torch.Tensor] = {}
 
@@ -79,12 +79,12 @@ def check_fields(network: nn.Module, size: int) -> None:
         network(images)
     for layer in layers:
         reached = outputs[layer.label]
-        if layer.field == WHOLE:  # but for the edge, which windows that do not fit leave out
+        if layer.field == WHOLE:  # windows that do not fit may leave out the edge
             assert reached[size // 4 : 3 * size // 4].all(), layer.label
         elif len(layer.shape) == 3:
             assert layer.field is not None, layer.label
-            down, across = reached[:size].any(dim=(1, 3)), reached[size:].any(dim=(1, 2))
-            for span, units in zip(layer.field, (down.T, across.T), strict=True):
+            vertical, horizontal = reached[:size].any(dim=(1, 3)), reached[size:].any(dim=(1, 2))
+            for span, units in zip(layer.field, (vertical.T, horizontal.T), strict=True):
                 for unit, pixels in enumerate(units):
                     first, last = span.of_unit(unit)
                     if first >= 0 and last < size:
@@ -97,7 +97,7 @@ def constructor(name: str) -> Callable[..., nn.Module]:
     return build.func if isinstance(build, partial) else build
 
 
-SMALLER: dict[str, dict[str, Any]] = {  # with all that makes fields, but fewer channels or layers
+SMALLER: dict[str, dict[str, Any]] = {  # fewer channels or layers, with the same kinds of fields
     "densenet40": {"depth": 10},
     "preact_resnet110": {"depth": 20},
     "resnet9": {"width": 8},
@@ -112,7 +112,7 @@ ONE_OF_EACH = [
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
-def test_a_unit_depends_on_exactly_the_pixels_of_its_field(name: str) -> None:
+def test_units_depend_on_exactly_the_pixels_of_their_fields(name: str) -> None:
     size = max(32, models.REGISTRY[name].min_image_size)
     with torch.device("meta"):
         network = models.build(name, image_size=size, **SMALLER.get(name, {}))
@@ -162,7 +162,7 @@ def field_after(operation: Callable[[torch.Tensor], Any]) -> Any:
         lambda maps: torch.cat([maps, functional.pad(maps, (2, -2, 0, 0))], 1),
     ],
 )
-def test_operations_are_followed(operation: Callable[[torch.Tensor], Any]) -> None:
+def test_known_operations_have_exact_fields(operation: Callable[[torch.Tensor], Any]) -> None:
     assert field_after(operation) not in (None, WHOLE)
     check_fields(network_of(operation), 16)
 
@@ -180,7 +180,7 @@ def test_operations_are_followed(operation: Callable[[torch.Tensor], Any]) -> No
         lambda maps: maps.flatten(1) @ ones(maps, 784, 3),
     ],
 )
-def test_some_operations_see_the_whole_image(operation: Callable[[torch.Tensor], Any]) -> None:
+def test_global_operations_see_whole_image(operation: Callable[[torch.Tensor], Any]) -> None:
     assert field_after(operation) == WHOLE
 
 
@@ -201,11 +201,11 @@ def test_some_operations_see_the_whole_image(operation: Callable[[torch.Tensor],
         lambda maps: functional.linear(maps, ones(maps, 3, 14)),
     ],
 )
-def test_what_is_not_known_is_not_guessed(operation: Callable[[torch.Tensor], Any]) -> None:
+def test_unknown_operations_have_no_field(operation: Callable[[torch.Tensor], Any]) -> None:
     assert field_after(operation) is None
 
 
-def test_a_layer_that_runs_twice_is_told_apart() -> None:
+def test_second_call_of_layer_has_its_own_label() -> None:
     relu = nn.ReLU()
     with torch.device("meta"):
         network = nn.Sequential(nn.Conv2d(1, 1, 3), relu, nn.Conv2d(1, 1, 3), relu)
@@ -214,7 +214,7 @@ def test_a_layer_that_runs_twice_is_told_apart() -> None:
     assert [layer.field[0].size for layer in layers if layer.field] == [3, 3, 5, 5]
 
 
-def test_the_network_is_left_as_it_is() -> None:
+def test_trace_leaves_network_unchanged() -> None:
     with torch.device("meta"):
         network = models.build("lenet", padding_mode="reflect")
         trace(network, torch.empty(1, 1, 28, 28))

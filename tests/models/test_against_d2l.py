@@ -1,4 +1,4 @@
-"""The same weights give the same logits as in networks put together from the book's own package."""
+"""Networks with the same weights as networks built from the package of the book: equal logits."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,19 +9,16 @@ from torch import nn
 
 from cnnbench import models
 
-d2l = pytest.importorskip(
-    "d2l.torch", reason="the book's package, which `make test` installs, is not here"
-)
+d2l = pytest.importorskip("d2l.torch", reason="needs the package d2l, which `make test` installs")
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Lazy modules are a new feature:UserWarning"
-)  # the book builds on them
+# The networks of the book have lazy modules.
+pytestmark = pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
 
-Randomise = Callable[[nn.Module], None]
+Randomize = Callable[[nn.Module], None]
 
 
 def layers_as_run(network: nn.Module, images: torch.Tensor) -> list[nn.Module]:
-    """The layers with weights, in the order in which the network calls them."""
+    """Return the layers with weights, in the order in which the network calls them."""
     called: list[nn.Module] = []
     hooks = [
         layer.register_forward_hook(lambda layer, _inputs, _output: called.append(layer))
@@ -35,18 +32,20 @@ def layers_as_run(network: nn.Module, images: torch.Tensor) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def assert_equal_logits(name: str, size: int, book: nn.Module, randomise: Randomise) -> None:
-    """Pair the layers as they run, in both the branch before the shortcut, and take each one's values over."""
+def assert_equal_logits(name: str, size: int, book: nn.Module, randomize: Randomize) -> None:
+    """Copy the weights of `book` layer by layer, in the order in which layers run, and compare.
+
+    Both networks run the branch of a block before its shortcut.
+    """
     torch.manual_seed(0)
     images = torch.randn(2, 1, size, size)
-    book(images)  # its layers learn their sizes from the first images
+    book(images)  # lazy layers take their sizes from the first images
     ours = models.build(name, image_size=size).eval()
     book.eval()
-    randomise(book)
+    randomize(book)
     pairs = list(zip(layers_as_run(ours, images), layers_as_run(book, images), strict=True))
-    assert {id(layer) for layer, _ in pairs} == {
-        id(layer) for layer in ours.modules() if list(layer.parameters(False))
-    }
+    with_weights = [layer for layer in ours.modules() if list(layer.parameters(False))]
+    assert {id(layer) for layer, _ in pairs} == {id(layer) for layer in with_weights}
     for mine, theirs in pairs:
         assert repr(mine) == repr(theirs)  # kind, channels, kernel, stride, padding, groups
         mine.load_state_dict(theirs.state_dict())
@@ -71,13 +70,13 @@ def head() -> nn.Sequential:
 def stage(
     block: Callable[..., nn.Module], blocks: int, strides: int, project: bool = True
 ) -> nn.Sequential:
-    """`blocks` of the book's blocks, the first with the stride and, if asked for, the 1x1 convolution."""
+    """Return blocks of the book. The first has the strides and, if `project`, a 1x1 convolution."""
     first = block(use_1x1conv=project, strides=strides)
     return nn.Sequential(first, *(block() for _ in range(1, blocks)))
 
 
 def resnet18() -> nn.Sequential:
-    """Section 8.6.2."""
+    """Return the network of section 8.6.2."""
     residual = d2l.Residual
     return nn.Sequential(
         imagenet_stem(),
@@ -90,10 +89,11 @@ def resnet18() -> nn.Sequential:
 
 
 def resnext50() -> nn.Sequential:
-    """Table 1 of its paper, of the block of section 8.6.5, whose second argument is the channels of a group."""
+    """Return the network of table 1 of the paper, with the block of section 8.6.5."""
 
     def block(channels: int) -> Callable[..., nn.Module]:
-        return partial(d2l.ResNeXtBlock, channels, channels // 2 // 32, 0.5)
+        channels_per_group = channels // 2 // 32
+        return partial(d2l.ResNeXtBlock, channels, channels_per_group, 0.5)
 
     return nn.Sequential(
         imagenet_stem(),
@@ -106,7 +106,7 @@ def resnext50() -> nn.Sequential:
 
 
 def regnetx32() -> nn.Sequential:
-    """Section 8.8.3."""
+    """Return the network of section 8.8.3."""
     return nn.Sequential(
         nn.Sequential(
             nn.LazyConv2d(32, kernel_size=3, stride=2, padding=1), nn.LazyBatchNorm2d(), nn.ReLU()
@@ -117,13 +117,13 @@ def regnetx32() -> nn.Sequential:
     )
 
 
-def test_logits_of_lenet(randomise: Randomise) -> None:
-    assert_equal_logits("lenet", 28, d2l.LeNet(), randomise)
+def test_logits_of_lenet_match_book(randomize: Randomize) -> None:
+    assert_equal_logits("lenet", 28, d2l.LeNet(), randomize)
 
 
 @pytest.mark.parametrize(
     ("name", "book"),
     [("d2l_resnet18", resnet18), ("d2l_resnext", resnext50), ("d2l_regnetx", regnetx32)],
 )
-def test_logits(name: str, book: Callable[[], nn.Module], randomise: Randomise) -> None:
-    assert_equal_logits(name, 64, book(), randomise)
+def test_logits_match_book(name: str, book: Callable[[], nn.Module], randomize: Randomize) -> None:
+    assert_equal_logits(name, 64, book(), randomize)

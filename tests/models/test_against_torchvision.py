@@ -1,4 +1,4 @@
-"""The same weights give the same logits as in torchvision's networks."""
+"""Networks with the same weights as those of torchvision: equal logits and parameter counts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,18 +13,18 @@ RESNETS = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 DENSENETS = ["densenet121", "densenet169", "densenet201"]
 
 Network = Callable[..., nn.Module]
-Randomise = Callable[[nn.Module], None]
+Randomize = Callable[[nn.Module], None]
 
 
-def torchvisions(name: str, **arguments: Any) -> nn.Module:
-    """Without memory for its weights, and without the time it takes to draw them."""
+def torchvision_network(name: str, **arguments: Any) -> nn.Module:
+    """Build a network on the meta device, which takes neither memory nor time for the weights."""
     with torch.device("meta"):
         network: nn.Module = getattr(torchvision.models, name)(weights=None, **arguments)
         return network.eval()
 
 
 def split(name: str) -> tuple[str, dict[str, bool]]:
-    """Our name and arguments for torchvision's name."""
+    """Return our name and arguments for a name of torchvision."""
     return name.removesuffix("_bn"), ({"batch_norm": True} if name.endswith("_bn") else {})
 
 
@@ -34,11 +34,11 @@ def count(network: nn.Module) -> int:
 
 @torch.no_grad()
 def assert_equal_logits(
-    ours: nn.Module, theirs: nn.Module, size: int, randomise: Randomise
+    ours: nn.Module, theirs: nn.Module, size: int, randomize: Randomize
 ) -> None:
-    """Fill `theirs` at random, take its values over one by one, and compare."""
+    """Fill `theirs` at random, copy its state to `ours` in order, and compare the logits."""
     theirs = theirs.to_empty(device="cpu")
-    randomise(theirs)
+    randomize(theirs)
     mine, values = ours.state_dict(), list(theirs.state_dict().values())
     assert [value.shape for value in mine.values()] == [value.shape for value in values]
     ours.load_state_dict(dict(zip(mine, values, strict=True)), assign=True)
@@ -51,51 +51,56 @@ def assert_equal_logits(
 @pytest.mark.parametrize("name", [*VGGS, *RESNETS, *DENSENETS])
 def test_number_of_parameters(name: str, meta_network: Network) -> None:
     ours, arguments = split(name)
-    assert count(meta_network(ours, 224, 3, num_classes=1000, **arguments)) == count(
-        torchvisions(name)
-    )
+    network = meta_network(ours, 224, 3, num_classes=1000, **arguments)
+    assert count(network) == count(torchvision_network(name))
 
 
 @pytest.mark.parametrize("name", VGGS)
-def test_logits_of_a_vgg_for_small_images(
-    name: str, meta_network: Network, randomise: Randomise
+def test_logits_of_vgg_at_64_pixels_match_torchvision(
+    name: str, meta_network: Network, randomize: Randomize
 ) -> None:
-    # torchvision's classifier wants the 7 x 7 pixels of images of 224; this one, as ours, the 2 x 2 of images of 64.
-    theirs = torchvisions(name, num_classes=10)
+    # The classifier of torchvision takes 7 x 7 pixels, as from images of 224 pixels. Images of 64
+    # pixels end in 2 x 2 pixels.
+    theirs = torchvision_network(name, num_classes=10)
     theirs.avgpool = nn.Identity()
     theirs.get_submodule("classifier")[0] = nn.Linear(512 * 2 * 2, 4096, device="meta")
     ours, arguments = split(name)
-    assert_equal_logits(meta_network(ours, 64, 3, **arguments), theirs, 64, randomise)
+    assert_equal_logits(meta_network(ours, 64, 3, **arguments), theirs, 64, randomize)
 
 
-def test_logits_of_vgg11_for_imagenet(meta_network: Network, randomise: Randomise) -> None:
+def test_logits_of_vgg11_at_224_pixels_match_torchvision(
+    meta_network: Network, randomize: Randomize
+) -> None:
     ours = meta_network("vgg11", 224, 3, num_classes=1000)
-    assert_equal_logits(ours, torchvisions("vgg11"), 224, randomise)
+    assert_equal_logits(ours, torchvision_network("vgg11"), 224, randomize)
 
 
 @pytest.mark.parametrize("name", [*RESNETS, *DENSENETS])
-def test_logits(name: str, meta_network: Network, randomise: Randomise) -> None:
-    assert_equal_logits(
-        meta_network(name, 64, 3, num_classes=1000), torchvisions(name), 64, randomise
-    )
+def test_logits_match_torchvision(name: str, meta_network: Network, randomize: Randomize) -> None:
+    ours = meta_network(name, 64, 3, num_classes=1000)
+    assert_equal_logits(ours, torchvision_network(name), 64, randomize)
 
 
 def without_biases(network: nn.Module) -> nn.Module:
-    """torchvision's convolutions have none."""
+    """Remove the biases of convolutions, which torchvision does not have."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             layer.bias = None
     return network
 
 
-def test_number_of_parameters_of_resnext_but_for_biases(meta_network: Network) -> None:
+def test_number_of_parameters_of_resnext_without_biases_matches_torchvision(
+    meta_network: Network,
+) -> None:
     ours = without_biases(meta_network("d2l_resnext", 224, 3, num_classes=1000))
-    assert count(ours) == count(torchvisions("resnext50_32x4d"))
+    assert count(ours) == count(torchvision_network("resnext50_32x4d"))
 
 
-def test_logits_of_resnext_but_for_biases(meta_network: Network, randomise: Randomise) -> None:
+def test_logits_of_resnext_without_biases_match_torchvision(
+    meta_network: Network, randomize: Randomize
+) -> None:
     ours = without_biases(meta_network("d2l_resnext", 64, 3, num_classes=1000))
-    assert_equal_logits(ours, torchvisions("resnext50_32x4d"), 64, randomise)
+    assert_equal_logits(ours, torchvision_network("resnext50_32x4d"), 64, randomize)
 
 
 def widths(block: nn.Module) -> list[int]:
@@ -103,11 +108,9 @@ def widths(block: nn.Module) -> list[int]:
 
 
 @pytest.mark.parametrize("block", ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"])
-def test_widths_of_googlenets_branches(block: str, meta_network: Network) -> None:
-    # Of its form torchvision's differs: it has batch normalisation, and 3x3 convolutions in place of 5x5.
-    theirs = torchvisions("googlenet", init_weights=False, aux_logits=False).get_submodule(
-        f"inception{block}"
-    )
-    assert widths(meta_network("googlenet", 96, 3).get_submodule(f"inception_{block}")) == widths(
-        theirs
-    )
+def test_widths_of_googlenet_branches_match_torchvision(block: str, meta_network: Network) -> None:
+    # Logits cannot be compared: torchvision has batch normalization, and 3x3 convolutions for 5x5.
+    theirs = torchvision_network("googlenet", init_weights=False, aux_logits=False)
+    ours = meta_network("googlenet", 96, 3)
+    expected = widths(theirs.get_submodule(f"inception{block}"))
+    assert widths(ours.get_submodule(f"inception_{block}")) == expected

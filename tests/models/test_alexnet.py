@@ -11,7 +11,7 @@ from cnnbench import models
 Shapes = list[tuple[int, ...]]
 
 
-def test_has_the_maps_of_the_book(output_shapes: Callable[[str, int], Shapes]) -> None:
+def test_map_shapes_match_book(output_shapes: Callable[[str, int], Shapes]) -> None:
     assert output_shapes("alexnet", 224) == [
         (96, 54, 54), (96, 26, 26), (256, 26, 26), (256, 12, 12),
         (384, 12, 12), (384, 12, 12), (256, 12, 12), (256, 5, 5),
@@ -19,7 +19,7 @@ def test_has_the_maps_of_the_book(output_shapes: Callable[[str, int], Shapes]) -
     ]  # fmt: skip
 
 
-def test_has_the_layers_of_the_book(layer_names: Callable[[str, int], list[str]]) -> None:
+def test_layers_match_book(layer_names: Callable[[str, int], list[str]]) -> None:
     assert layer_names("alexnet", 224) == [
         "Conv2d", "ReLU", "MaxPool2d", "Conv2d", "ReLU", "MaxPool2d",
         "Conv2d", "ReLU", "Conv2d", "ReLU", "Conv2d", "ReLU", "MaxPool2d",
@@ -41,7 +41,7 @@ def test_number_of_multiply_adds(
     assert multiply_adds("alexnet", size) == expected
 
 
-def test_dropout_is_what_was_asked_for() -> None:
+def test_dropout_argument_sets_rate() -> None:
     with torch.device("meta"):
         network = models.build("alexnet", image_size=96, dropout=0.25)
     assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.25, 0.25]

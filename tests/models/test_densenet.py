@@ -1,4 +1,4 @@
-"""DenseNet, block by block, against the tables of its paper."""
+"""DenseNet, block by block, compared with the tables of its paper."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -16,7 +16,7 @@ BLOCKS = [f"blocks.{index}" for index in range(7)]
 BN_RELU_CONV = ["BatchNorm2d", "ReLU", "Conv2d"]
 
 
-# As shallow as they come: what is true of one layer or transition is true of all.
+# The shallowest networks: their layers and transitions are those of all depths.
 SMALL: list[tuple[str, dict[str, int]]] = [
     ("densenet121", {}), ("densenet40", {"depth": 10}), ("densenet_bc100", {"depth": 16}),
 ]  # fmt: skip
@@ -31,11 +31,12 @@ SMALL: list[tuple[str, dict[str, int]]] = [
         (264, [2304, 1152, 2688]),
     ],
 )
-def test_has_the_maps_of_table_1(
+def test_map_shapes_match_table_1(
     depth: int, last: list[int], stage_shapes: Callable[..., Shapes]
 ) -> None:
-    block_3, transition_3, block_4 = last  # 32 channels more with each of the layers that differ
-    assert stage_shapes(["stem.0", "stem", *BLOCKS, "classifier.2", "classifier"], f"densenet{depth}", 224) == [
+    block_3, transition_3, block_4 = last
+    stages = ["stem.0", "stem", *BLOCKS, "classifier.2", "classifier"]
+    assert stage_shapes(stages, f"densenet{depth}", 224) == [
         (64, 112, 112), (64, 56, 56),
         (256, 56, 56), (128, 28, 28),
         (512, 28, 28), (256, 14, 14),
@@ -55,7 +56,7 @@ def test_has_the_maps_of_table_1(
         ("densenet_bc190", {}, [80, 1320, 660, 1900, 950, 2190]),
     ],
 )
-def test_densenets_for_cifar_double_halve_and_end_as_worked_out_by_hand(
+def test_cifar_map_shapes_match_formula(
     name: str, arguments: dict[str, int], channels: list[int], stage_shapes: Callable[..., Shapes]
 ) -> None:
     stages = ["stem", *BLOCKS[:5], "classifier.2", "classifier"]
@@ -74,7 +75,7 @@ def test_densenets_for_cifar_double_halve_and_end_as_worked_out_by_hand(
         ("densenet_bc190", {}, 25.6),
     ],
 )
-def test_number_of_parameters_is_that_of_table_2(
+def test_number_of_parameters_matches_table_2(
     name: str, arguments: dict[str, int], millions: float, num_parameters: Callable[..., int]
 ) -> None:
     assert round(num_parameters(name, 32, 3, **arguments) / 1e6, 1) == millions
@@ -88,7 +89,7 @@ def test_number_of_parameters_is_that_of_table_2(
         ("densenet_bc100", []),
     ],
 )
-def test_only_the_stem_for_large_images_is_normalised_and_pooled(
+def test_only_imagenet_stem_has_normalization_and_pooling(
     name: str, stem: list[str], meta_network: Callable[..., nn.Module]
 ) -> None:
     layers = meta_network(name, 32).get_submodule("stem").children()
@@ -96,7 +97,7 @@ def test_only_the_stem_for_large_images_is_normalised_and_pooled(
 
 
 @pytest.mark.parametrize(("name", "arguments"), [SMALL[0], SMALL[2]])
-def test_a_layer_with_a_bottleneck_is_bn_relu_conv_twice(
+def test_layer_with_bottleneck_is_bn_relu_conv_twice(
     name: str,
     arguments: dict[str, int],
     meta_network: Callable[..., nn.Module],
@@ -106,7 +107,7 @@ def test_a_layer_with_a_bottleneck_is_bn_relu_conv_twice(
     assert steps(layer) == [*BN_RELU_CONV, "Dropout", *BN_RELU_CONV, "Dropout"]
 
 
-def test_a_layer_without_a_bottleneck_is_bn_relu_conv_once(
+def test_layer_without_bottleneck_is_bn_relu_conv(
     meta_network: Callable[..., nn.Module], steps: Callable[[nn.Module], list[str]]
 ) -> None:
     assert steps(meta_network("densenet40", 32).get_submodule("blocks.0.0")) == [
@@ -116,7 +117,7 @@ def test_a_layer_without_a_bottleneck_is_bn_relu_conv_once(
 
 
 @pytest.mark.parametrize(("name", "arguments"), SMALL)
-def test_a_transition_pools_after_its_convolution(
+def test_transition_pools_after_convolution(
     name: str,
     arguments: dict[str, int],
     meta_network: Callable[..., nn.Module],
@@ -130,7 +131,7 @@ def test_a_transition_pools_after_its_convolution(
 
 
 @pytest.mark.parametrize(("name", "arguments"), SMALL)
-def test_the_end_is_bn_relu_and_the_global_average(
+def test_classifier_is_bn_relu_global_average_linear(
     name: str,
     arguments: dict[str, int],
     meta_network: Callable[..., nn.Module],
@@ -141,7 +142,7 @@ def test_the_end_is_bn_relu_and_the_global_average(
     ]  # fmt: skip
 
 
-def test_a_bottleneck_has_four_times_the_growth_rate(
+def test_bottleneck_has_four_times_growth_rate(
     meta_network: Callable[..., nn.Module],
 ) -> None:
     layers = meta_network("densenet_bc100", 32).get_submodule("blocks.0.3").modules()
@@ -154,9 +155,7 @@ def test_a_bottleneck_has_four_times_the_growth_rate(
 @pytest.mark.parametrize(
     ("name", "depth", "channels"), [("densenet40", 10, 16), ("densenet_bc100", 16, 24)]
 )
-def test_a_layer_passes_on_what_it_sees_before_what_it_adds(
-    name: str, depth: int, channels: int
-) -> None:
+def test_layer_output_starts_with_its_input(name: str, depth: int, channels: int) -> None:
     torch.manual_seed(0)
     layer = models.build(name, image_size=8, depth=depth).get_submodule("blocks.0.0")
     maps = torch.randn(2, channels, 4, 4)
@@ -166,14 +165,11 @@ def test_a_layer_passes_on_what_it_sees_before_what_it_adds(
 
 
 @pytest.mark.parametrize(("name", "arguments"), SMALL)
-def test_no_convolution_has_a_bias(
+def test_convolutions_have_no_bias(
     name: str, arguments: dict[str, int], meta_network: Callable[..., nn.Module]
 ) -> None:
-    assert {
-        layer.bias
-        for layer in meta_network(name, 32, **arguments).modules()
-        if isinstance(layer, nn.Conv2d)
-    } == {None}
+    layers = meta_network(name, 32, **arguments).modules()
+    assert {layer.bias for layer in layers if isinstance(layer, nn.Conv2d)} == {None}
 
 
 @pytest.mark.parametrize(("name", "arguments"), SMALL)
@@ -181,16 +177,16 @@ def test_dropout_follows_every_convolution_but_the_first(
     name: str, arguments: dict[str, int], layer_names: Callable[..., list[str]]
 ) -> None:
     names = layer_names(name, 32, dropout=0.2, **arguments)
-    followers = [after for layer, after in pairwise(names) if layer == "Conv2d"]
-    assert followers == ["BatchNorm2d"] + ["Dropout"] * (len(followers) - 1)
+    next_layers = [next_layer for layer, next_layer in pairwise(names) if layer == "Conv2d"]
+    assert next_layers == ["BatchNorm2d"] + ["Dropout"] * (len(next_layers) - 1)
 
 
-def test_dropout_is_what_was_asked_for(meta_network: Callable[..., nn.Module]) -> None:
+def test_dropout_argument_sets_rate(meta_network: Callable[..., nn.Module]) -> None:
     layers = meta_network("densenet40", 32, dropout=0.2).modules()
     assert {layer.p for layer in layers if isinstance(layer, nn.Dropout)} == {0.2}
 
 
-def test_compression_alone_leaves_the_first_convolution_at_16_channels(
+def test_compression_without_bottleneck_keeps_16_channels_in_stem(
     stage_shapes: Callable[..., Shapes],
 ) -> None:
     assert stage_shapes(["stem", "blocks.0", "blocks.1"], "densenet40", 32, compression=0.5) == [
@@ -198,7 +194,7 @@ def test_compression_alone_leaves_the_first_convolution_at_16_channels(
     ]  # fmt: skip
 
 
-def test_a_bottleneck_alone_leaves_the_first_convolution_at_16_channels(
+def test_bottleneck_without_compression_keeps_16_channels_in_stem(
     stage_shapes: Callable[..., Shapes],
 ) -> None:
     assert stage_shapes(["stem", "blocks.0", "blocks.1"], "densenet40", 32, bottleneck=True) == [
@@ -215,7 +211,7 @@ def test_a_bottleneck_alone_leaves_the_first_convolution_at_16_channels(
         (4, True, "10 and 16"),
     ],
 )
-def test_a_depth_that_cannot_be_is_answered_with_the_nearest(
+def test_invalid_depth_error_lists_nearest_depths(
     depth: int, bottleneck: bool, nearest: str, meta_network: Callable[..., nn.Module]
 ) -> None:
     with pytest.raises(
@@ -224,7 +220,7 @@ def test_a_depth_that_cannot_be_is_answered_with_the_nearest(
         meta_network("densenet40", 32, depth=depth, bottleneck=bottleneck)
 
 
-def test_a_depth_that_is_not_in_table_1_is_refused(meta_network: Callable[..., nn.Module]) -> None:
+def test_depth_outside_table_1_raises(meta_network: Callable[..., nn.Module]) -> None:
     with pytest.raises(ConfigError, match=r"depth=161 .* Allowed: 121, 169, 201, 264\."):
         meta_network("densenet121", 32, depth=161)
 
@@ -234,7 +230,7 @@ def test_a_depth_that_is_not_in_table_1_is_refused(meta_network: Callable[..., n
     ("argument", "value"),
     [("growth_rate", 0), ("compression", 0.0), ("compression", 1.1), ("compression", -0.5)],
 )
-def test_a_growth_or_compression_that_cannot_be_is_refused(
+def test_growth_rate_or_compression_out_of_range_raises(
     name: str, argument: str, value: float, meta_network: Callable[..., nn.Module]
 ) -> None:
     with pytest.raises(ConfigError, match=f"{argument}={value} must be"):

@@ -1,4 +1,4 @@
-"""What holds for every network of the registry."""
+"""Properties of all networks of the registry."""
 
 import inspect
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from cnnbench import models
 from cnnbench.analysis.meta_shapes import check_forward
 from cnnbench.errors import ConfigError
 
-WITH_A_SMALLEST_SIZE = [
+WITH_MIN_SIZE = [
     pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name
     for name in models.names()
     if models.REGISTRY[name].min_image_size > 1
@@ -26,12 +26,12 @@ def constructor(name: str) -> Callable[..., nn.Module]:
     return build.func if isinstance(build, partial) else build
 
 
-# One of each class: the first in the registry, which lists families from their shallowest.
+# The shallowest network of each class, which is the first in the registry.
 SHALLOW = list({constructor(name): name for name in reversed(models.REGISTRY)}.values())
 
 
 def build_small(name: str, num_classes: int = 10) -> tuple[nn.Module, torch.Tensor]:
-    """The network at its smallest size, but not below 8 pixels, and four random images."""
+    """Return the network for its smallest size from 8 pixels on, and four random images."""
     size = max(models.REGISTRY[name].min_image_size, 8)
     torch.manual_seed(0)
     return models.build(name, 1, num_classes, size), torch.randn(4, 1, size, size)
@@ -39,42 +39,40 @@ def build_small(name: str, num_classes: int = 10) -> tuple[nn.Module, torch.Tens
 
 @pytest.mark.parametrize("size", [28, 32, 64, 96, 224])
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_usual_sizes_work_or_are_answered_with_the_smallest(name: str, size: int) -> None:
+def test_common_image_sizes_work_or_error_names_smallest(name: str, size: int) -> None:
     smallest = models.REGISTRY[name].min_image_size
     if size >= smallest:
         check_forward(name, 3, 7, size)
     else:
-        with pytest.raises(
-            ConfigError, match=rf"{name} .*{size} pixels.*data\.resize={smallest}\b"
-        ):
+        message = rf"{name} .*{size} pixels.*data\.resize={smallest}\b"
+        with pytest.raises(ConfigError, match=message):
             check_forward(name, 3, 7, size)
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-@pytest.mark.parametrize("name", WITH_A_SMALLEST_SIZE)
-def test_the_smallest_size_is_the_smallest_that_works(name: str) -> None:
+@pytest.mark.parametrize("name", WITH_MIN_SIZE)
+def test_min_image_size_is_smallest_that_works(name: str) -> None:
     spec = models.REGISTRY[name]
     check_forward(name, 1, 10, spec.min_image_size)
     size = spec.min_image_size - 1
+    image = torch.empty(1, 1, size, size, device="meta")
     with torch.device("meta"), pytest.raises((RuntimeError, ValueError)):
-        spec.build(in_channels=1, num_classes=10, image_size=size).eval()(
-            torch.zeros(1, 1, size, size)
-        )
+        spec.build(in_channels=1, num_classes=10, image_size=size).eval()(image)
 
 
 @pytest.mark.parametrize("name", SHALLOW)
-def test_takes_every_size_from_its_smallest_on(name: str) -> None:
+def test_all_sizes_from_smallest_work(name: str) -> None:
     smallest = models.REGISTRY[name].min_image_size
     for size in range(smallest, smallest + 33):
         check_forward(name, 1, 10, size)
 
 
-def test_a_perceptron_takes_a_single_pixel() -> None:
+def test_perceptron_takes_single_pixel() -> None:
     assert models.build("mlp", image_size=1)(torch.zeros(2, 1, 1, 1)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_the_padding_mode_reaches_every_convolution_that_pads(
+def test_padding_mode_reaches_all_padded_convolutions(
     name: str, padding_modes: Callable[..., set[str]]
 ) -> None:
     if padding_modes(name, 224) == set():
@@ -84,20 +82,20 @@ def test_the_padding_mode_reaches_every_convolution_that_pads(
 
 
 @pytest.mark.parametrize("name", EVERY_NETWORK)
-def test_every_parameter_gets_a_finite_gradient(name: str) -> None:
+def test_all_parameters_get_finite_gradients(name: str) -> None:
     network, images = build_small(name)
     functional.cross_entropy(network(images), torch.arange(4)).backward()
-    without = [
-        key
-        for key, parameter in network.named_parameters()
-        if parameter.grad is None or not parameter.grad.isfinite().all() or not parameter.grad.any()
-    ]
-    assert without == []
+    failed = []
+    for key, parameter in network.named_parameters():
+        gradient = parameter.grad
+        if gradient is None or not gradient.isfinite().all() or not gradient.any():
+            failed.append(key)
+    assert failed == []
 
 
 @torch.no_grad()
 def initialize(network: nn.Module) -> None:
-    """Normalisation as PyTorch starts it; weights as He et al. 2015, without which no deep VGG learns."""
+    """Initialize weights as He et al. 2015, without which deep VGGs do not learn."""
     for parameter in network.parameters():
         if parameter.ndim > 1:
             nn.init.kaiming_uniform_(parameter, nonlinearity="relu")
@@ -105,7 +103,10 @@ def initialize(network: nn.Module) -> None:
 
 @torch.no_grad()
 def keep_classes_alive(nin: nn.Module) -> None:
-    """NiN ends in three activations of ten maps: one that is zero for all four images never learns again."""
+    """Initialize the last block of NiN so that no map is zero for all images.
+
+    A ReLU follows each of its three convolutions, and a map that is always zero gets no gradient.
+    """
     *_, spatial, first, second = (layer for layer in nin.modules() if isinstance(layer, nn.Conv2d))
     for layer in (spatial, first, second):
         nn.init.constant_(layer.get_parameter("bias"), 0.5)
@@ -113,24 +114,19 @@ def keep_classes_alive(nin: nn.Module) -> None:
         nn.init.dirac_(layer.weight)
 
 
-LEARNING_RATES = {
-    "vgg16": 3e-4,
-    "vgg19": 3e-4,
-    "nin": 1e-4,
-}  # where 1e-3 is too large without normalisation
-
-
-LEARN_SLOWLY = {*LARGE, "resnet34", "resnet50", "vgg13", "d2l_resnext"}
+# Without normalization, 1e-3 is too large for these.
+LEARNING_RATES = {"vgg16": 3e-4, "vgg19": 3e-4, "nin": 1e-4}
+SLOW = {*LARGE, "resnet34", "resnet50", "vgg13", "d2l_resnext"}
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if name in LEARN_SLOWLY else name
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
         for name in models.names()
     ],
 )
-def test_learns_one_batch(name: str) -> None:
+def test_network_learns_one_batch(name: str) -> None:
     network, images = build_small(name, num_classes=4)
     initialize(network)
     if name == "nin":
@@ -149,4 +145,4 @@ def test_learns_one_batch(name: str) -> None:
         optimizer.zero_grad()
         functional.cross_entropy(logits, labels).backward()
         optimizer.step()
-    pytest.fail(f"after 100 steps it takes {labels.tolist()} for {logits.argmax(1).tolist()}")
+    pytest.fail(f"after 100 steps it predicts {logits.argmax(1).tolist()}")

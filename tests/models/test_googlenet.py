@@ -22,25 +22,25 @@ STAGES = [
 
 
 def maps_at(sides: list[int]) -> Shapes:
-    """Table 1 of the paper, for the side after the first convolution and after each of the four halvings."""
+    """Return the shapes of table 1 for the sides after the stem's convolution and each halving."""
     conv, pool, stage_3, stage_4, stage_5 = ([side, side] for side in sides)
     return [
         (64, *conv), (64, *pool), (64, *pool), (192, *pool), (192, *stage_3),
         (256, *stage_3), (480, *stage_3), (480, *stage_4),
-        (512, *stage_4), (512, *stage_4), (512, *stage_4), (528, *stage_4), (832, *stage_4), (832, *stage_5),
-        (832, *stage_5), (1024, *stage_5),
+        (512, *stage_4), (512, *stage_4), (512, *stage_4), (528, *stage_4), (832, *stage_4),
+        (832, *stage_5), (832, *stage_5), (1024, *stage_5),
         (1024, 1, 1), (1024,), (10,),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("size", "sides"), [(96, [48, 24, 12, 6, 3]), (224, [112, 56, 28, 14, 7])])
-def test_has_the_maps_of_the_paper(
+def test_map_shapes_match_paper(
     size: int, sides: list[int], stage_shapes: Callable[..., Shapes]
 ) -> None:
     assert stage_shapes(STAGES, "googlenet", size) == maps_at(sides)
 
 
-def test_runs_its_stages_in_the_order_of_table_1(meta_network: Callable[..., nn.Module]) -> None:
+def test_stages_run_in_order_of_table_1(meta_network: Callable[..., nn.Module]) -> None:
     network = meta_network("googlenet", 96)
     expected = [stage for stage in STAGES if "." not in stage]
     ran: list[str] = []
@@ -66,7 +66,7 @@ def test_runs_its_stages_in_the_order_of_table_1(meta_network: Callable[..., nn.
         ("5b", [384, 192, 384, 48, 128, 128]),
     ],
 )
-def test_the_branches_have_the_widths_of_table_1(
+def test_branch_widths_match_table_1(
     block: str, widths: list[int], meta_network: Callable[..., nn.Module]
 ) -> None:
     layers = meta_network("googlenet", 96).get_submodule(f"inception_{block}").modules()
@@ -78,7 +78,7 @@ def test_the_branches_have_the_widths_of_table_1(
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_every_convolution_of_an_inception_block_is_activated(
+def test_relu_follows_each_convolution_of_inception(
     block: str, meta_network: Callable[..., nn.Module], steps: Callable[[nn.Module], list[str]]
 ) -> None:
     assert steps(meta_network("googlenet", 96).get_submodule(f"inception_{block}")) == [
@@ -89,24 +89,19 @@ def test_every_convolution_of_an_inception_block_is_activated(
     ]  # fmt: skip
 
 
-def test_the_branches_are_joined_1x1_3x3_5x5_pool() -> None:
+def test_branches_are_joined_in_order_1x1_3x3_5x5_pool() -> None:
     block = models.build("googlenet", image_size=32).get_submodule("inception_3a")
-    for branch, value in {
-        "branch_1x1": 1.0,
-        "branch_3x3": 3.0,
-        "branch_5x5": 5.0,
-        "branch_pool": 0.5,
-    }.items():
-        last = [
-            layer for layer in block.get_submodule(branch).modules() if isinstance(layer, nn.Conv2d)
-        ][-1]
+    values = {"branch_1x1": 1.0, "branch_3x3": 3.0, "branch_5x5": 5.0, "branch_pool": 0.5}
+    for name, value in values.items():
+        branch = block.get_submodule(name)
+        last = [layer for layer in branch.modules() if isinstance(layer, nn.Conv2d)][-1]
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.get_parameter("bias"), value)
     joined = block(torch.zeros(1, 192, 1, 1)).flatten().tolist()
     assert joined == [1.0] * 64 + [3.0] * 128 + [5.0] * 32 + [0.5] * 32
 
 
-def test_layers_of_the_stem(
+def test_layers_of_stem(
     meta_network: Callable[..., nn.Module], steps: Callable[[nn.Module], list[str]]
 ) -> None:
     assert steps(meta_network("googlenet", 96).get_submodule("stem")) == [
@@ -114,14 +109,11 @@ def test_layers_of_the_stem(
     ]  # fmt: skip
 
 
-def test_every_pooling_is_3x3_and_four_of_them_halve(
+def test_poolings_are_3x3_and_four_halve(
     meta_network: Callable[..., nn.Module],
 ) -> None:
-    pools = [
-        layer
-        for layer in meta_network("googlenet", 96).modules()
-        if isinstance(layer, nn.MaxPool2d)
-    ]
+    layers = meta_network("googlenet", 96).modules()
+    pools = [layer for layer in layers if isinstance(layer, nn.MaxPool2d)]
     assert sorted((pool.kernel_size, pool.stride) for pool in pools) == [(3, 1)] * 9 + [(3, 2)] * 4
 
 
@@ -133,59 +125,54 @@ def test_number_of_multiply_adds(multiply_adds: Callable[..., int]) -> None:
     assert multiply_adds("googlenet", 96) == 276_066_304
 
 
-def test_without_auxiliary_classifiers_training_gives_logits_alone() -> None:
+def test_training_returns_logits_without_auxiliary_classifiers() -> None:
     network = models.build("googlenet", image_size=32).train()
     assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("size", [65, 96, 224])
-def test_while_training_both_auxiliary_logits_follow_the_networks(
+def test_training_returns_logits_and_both_auxiliary_logits(
     size: int, meta_network: Callable[..., nn.Module]
 ) -> None:
-    outputs = meta_network("googlenet", size, auxiliary=True).train()(
-        torch.empty(2, 1, size, size, device="meta")
-    )
+    network = meta_network("googlenet", size, auxiliary=True).train()
+    outputs = network(torch.empty(2, 1, size, size, device="meta"))
     assert [tuple(output.shape) for output in outputs] == [(2, 10), (2, 10), (2, 10)]
 
 
-def test_in_eval_auxiliary_classifiers_are_silent(meta_network: Callable[..., nn.Module]) -> None:
-    logits = meta_network("googlenet", 65, auxiliary=True).eval()(
-        torch.empty(2, 1, 65, 65, device="meta")
-    )
-    assert logits.shape == (2, 10)
+def test_evaluation_returns_logits_only(meta_network: Callable[..., nn.Module]) -> None:
+    network = meta_network("googlenet", 65, auxiliary=True).eval()
+    assert network(torch.empty(2, 1, 65, 65, device="meta")).shape == (2, 10)
 
 
-def test_auxiliary_classifiers_do_not_change_the_logits() -> None:
+def test_auxiliary_classifiers_do_not_change_logits() -> None:
     torch.manual_seed(0)
-    network, images = (
-        models.build("googlenet", image_size=65, auxiliary=True),
-        torch.randn(2, 1, 65, 65),
-    )
-    in_training = network.train()(images)[0]
-    torch.testing.assert_close(in_training, network.eval()(images))
+    network = models.build("googlenet", image_size=65, auxiliary=True)
+    images = torch.randn(2, 1, 65, 65)
+    logits, _, _ = network.train()(images)
+    torch.testing.assert_close(logits, network.eval()(images))
 
 
 @pytest.mark.parametrize(
-    ("name", "watched"), [("auxiliary_4a", "inception_4a"), ("auxiliary_4d", "inception_4d")]
+    ("name", "block"), [("auxiliary_4a", "inception_4a"), ("auxiliary_4d", "inception_4d")]
 )
-def test_an_auxiliary_classifier_watches_the_block_it_is_named_after(
-    name: str, watched: str, meta_network: Callable[..., nn.Module]
+def test_auxiliary_classifier_reads_block_of_its_name(
+    name: str, block: str, meta_network: Callable[..., nn.Module]
 ) -> None:
     network = meta_network("googlenet", 65, auxiliary=True).train()
-    left: list[torch.Tensor] = []
-    entered: list[torch.Tensor] = []
-    network.get_submodule(watched).register_forward_hook(
-        lambda _layer, _inputs, output: left.append(output)
+    block_outputs: list[torch.Tensor] = []
+    classifier_inputs: list[torch.Tensor] = []
+    network.get_submodule(block).register_forward_hook(
+        lambda _layer, _inputs, output: block_outputs.append(output)
     )
     network.get_submodule(name).register_forward_pre_hook(
-        lambda _layer, inputs: entered.append(inputs[0])
+        lambda _layer, inputs: classifier_inputs.append(inputs[0])
     )
     network(torch.empty(2, 1, 65, 65, device="meta"))
-    assert entered[0] is left[0]
+    assert classifier_inputs[0] is block_outputs[0]
 
 
 @pytest.mark.parametrize(("name", "channels"), [("auxiliary_4a", 512), ("auxiliary_4d", 528)])
-def test_an_auxiliary_classifier_has_the_maps_of_the_paper(
+def test_auxiliary_classifier_map_shapes_match_paper(
     name: str, channels: int, meta_network: Callable[..., nn.Module]
 ) -> None:
     head = meta_network("googlenet", 224, auxiliary=True).get_submodule(name)
@@ -199,12 +186,14 @@ def test_an_auxiliary_classifier_has_the_maps_of_the_paper(
     ]  # fmt: skip
 
 
-def test_an_auxiliary_classifier_drops_seven_in_ten(meta_network: Callable[..., nn.Module]) -> None:
+def test_auxiliary_classifier_has_dropout_of_70_percent(
+    meta_network: Callable[..., nn.Module],
+) -> None:
     network = meta_network("googlenet", 65, auxiliary=True)
     assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.7, 0.7]
 
 
-def test_every_parameter_of_the_auxiliary_classifiers_is_used() -> None:
+def test_parameters_of_auxiliary_classifiers_get_gradients() -> None:
     torch.manual_seed(0)
     network = models.build("googlenet", image_size=65, auxiliary=True).train()
     logits, auxiliary_4a, auxiliary_4d = network(torch.randn(2, 1, 65, 65))
@@ -213,14 +202,14 @@ def test_every_parameter_of_the_auxiliary_classifiers_is_used() -> None:
     assert unused == []
 
 
-def test_auxiliary_classifiers_refuse_maps_smaller_than_their_pooling(
+def test_too_small_images_for_auxiliary_classifiers_raise(
     meta_network: Callable[..., nn.Module],
 ) -> None:
     with pytest.raises(ConfigError, match=r"images of 64 pixels.*data\.resize=65\b"):
         meta_network("googlenet", 64, auxiliary=True)
 
 
-def test_without_auxiliary_classifiers_small_images_are_taken(
+def test_small_images_work_without_auxiliary_classifiers(
     stage_shapes: Callable[..., Shapes],
 ) -> None:
     assert stage_shapes(["classifier"], "googlenet", 64) == [(10,)]

@@ -1,4 +1,4 @@
-"""LeNet and the course notes' LeNet, layer by layer."""
+"""LeNet and the improved LeNet of the course notes, layer by layer."""
 
 from collections.abc import Callable
 
@@ -11,19 +11,19 @@ from cnnbench import models
 Shapes = list[tuple[int, ...]]
 
 
-def test_lenet_has_the_maps_of_the_book(output_shapes: Callable[[str, int], Shapes]) -> None:
+def test_lenet_map_shapes_match_book(output_shapes: Callable[[str, int], Shapes]) -> None:
     assert output_shapes("lenet", 28) == [
         (6, 28, 28), (6, 14, 14), (16, 10, 10), (16, 5, 5), (400,), (120,), (84,), (10,),
     ]  # fmt: skip
 
 
-def test_lenet_relu_has_the_maps_of_the_notes(output_shapes: Callable[[str, int], Shapes]) -> None:
+def test_lenet_relu_map_shapes_match_notes(output_shapes: Callable[[str, int], Shapes]) -> None:
     assert output_shapes("lenet_relu", 28) == [
         (6, 24, 24), (6, 12, 12), (10, 8, 8), (10, 4, 4), (160,), (120,), (84,), (10,),
     ]  # fmt: skip
 
 
-def test_lenet_pools_by_average_and_is_sigmoid_throughout(
+def test_lenet_has_average_pooling_and_sigmoid(
     layer_names: Callable[[str, int], list[str]],
 ) -> None:
     assert layer_names("lenet", 28) == [
@@ -32,7 +32,7 @@ def test_lenet_pools_by_average_and_is_sigmoid_throughout(
     ]  # fmt: skip
 
 
-def test_lenet_relu_pools_by_maximum_and_is_sigmoid_at_the_end(
+def test_lenet_relu_has_max_pooling_and_sigmoid_classifier(
     layer_names: Callable[[str, int], list[str]],
 ) -> None:
     assert layer_names("lenet_relu", 28) == [
@@ -58,7 +58,7 @@ def test_number_of_multiply_adds(
 @pytest.mark.parametrize(
     ("activation", "layer"), [("sigmoid", "Sigmoid"), ("tanh", "Tanh"), ("relu", "ReLU")]
 )
-def test_lenets_activation_is_the_one_asked_for(
+def test_activation_argument_sets_all_activations(
     activation: str, layer: str, layer_names: Callable[..., list[str]]
 ) -> None:
     names = layer_names("lenet", 28, activation=activation)
@@ -66,18 +66,16 @@ def test_lenets_activation_is_the_one_asked_for(
 
 
 @pytest.mark.parametrize(("pooling", "expected"), [("avg", 2.75), ("max", 5.0), ("min", 1.0)])
-def test_lenet_pools_as_asked(pooling: str, expected: float) -> None:
+def test_pooling_argument_sets_poolings(pooling: str, expected: float) -> None:
     network = models.build("lenet", pooling=pooling)
-    pools = [
-        layer for layer in network.modules() if isinstance(layer, (nn.AvgPool2d, nn.MaxPool2d))
-    ]
-    assert [layer(torch.tensor([[[1.0, 2.0], [3.0, 5.0]]])).tolist() for layer in pools] == [
-        [[[expected]]]
-    ] * 2
+    kinds = (nn.AvgPool2d, nn.MaxPool2d)
+    pools = [layer for layer in network.modules() if isinstance(layer, kinds)]
+    window = torch.tensor([[[1.0, 2.0], [3.0, 5.0]]])
+    assert [pool(window).tolist() for pool in pools] == [[[[expected]]]] * 2
 
 
 @pytest.mark.parametrize("pooling", ["max", "min"])
-def test_lenets_maps_are_of_the_same_size_with_every_pooling(
+def test_lenet_map_shapes_do_not_depend_on_pooling(
     pooling: str, output_shapes: Callable[..., Shapes]
 ) -> None:
     assert output_shapes("lenet", 28, pooling=pooling) == [
@@ -85,17 +83,16 @@ def test_lenets_maps_are_of_the_same_size_with_every_pooling(
     ]  # fmt: skip
 
 
-def test_min_pooling_gives_the_smallest_value_of_each_window() -> None:
+def test_min_pooling_returns_minimum_of_window() -> None:
     torch.manual_seed(0)
     maps = torch.randn(2, 6, 28, 28)
     minima = maps.unflatten(3, (14, 2)).unflatten(2, (14, 2)).amin(dim=(3, 5))
-    torch.testing.assert_close(
-        models.build("lenet", pooling="min").get_submodule("features.2")(maps), minima
-    )
+    pool = models.build("lenet", pooling="min").get_submodule("features.2")
+    torch.testing.assert_close(pool(maps), minima)
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
-def test_the_padding_mode_reaches_the_convolution_that_pads(
+def test_padding_mode_reaches_padded_convolution(
     mode: str, padding_modes: Callable[..., set[str]]
 ) -> None:
     assert padding_modes("lenet", 28, padding_mode=mode) == {mode}

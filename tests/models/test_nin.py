@@ -12,7 +12,7 @@ Shapes = list[tuple[int, ...]]
 BLOCK = ["Conv2d", "ReLU"] * 3
 
 
-def test_has_the_maps_of_the_book(output_shapes: Callable[..., Shapes]) -> None:
+def test_map_shapes_match_book(output_shapes: Callable[..., Shapes]) -> None:
     assert output_shapes("nin", 224) == [
         *[(96, 54, 54)] * 3, (96, 26, 26),
         *[(256, 26, 26)] * 3, (256, 12, 12),
@@ -21,7 +21,7 @@ def test_has_the_maps_of_the_book(output_shapes: Callable[..., Shapes]) -> None:
     ]  # fmt: skip
 
 
-def test_has_the_layers_of_the_book(layer_names: Callable[..., list[str]]) -> None:
+def test_layers_match_book(layer_names: Callable[..., list[str]]) -> None:
     assert layer_names("nin", 224) == [
         *[*BLOCK, "MaxPool2d"] * 3, "Dropout",
         *BLOCK, "AdaptiveAvgPool2d", "Flatten",
@@ -43,16 +43,16 @@ def test_number_of_multiply_adds(multiply_adds: Callable[..., int]) -> None:
     assert multiply_adds("nin", 224) == 762_297_352
 
 
-def test_the_last_block_has_a_map_for_each_class(output_shapes: Callable[..., Shapes]) -> None:
+def test_last_block_has_one_map_per_class(output_shapes: Callable[..., Shapes]) -> None:
     assert output_shapes("nin", 224, 3, num_classes=7)[-5:] == [*[(7, 5, 5)] * 3, (7, 1, 1), (7,)]
 
 
-def test_no_logit_is_below_zero() -> None:
+def test_logits_are_not_negative() -> None:
     torch.manual_seed(0)
     logits = models.build("nin", image_size=67)(torch.randn(2, 1, 67, 67))
     assert logits.min() >= 0
 
 
-def test_dropout_is_what_was_asked_for(meta_network: Callable[..., nn.Module]) -> None:
+def test_dropout_argument_sets_rate(meta_network: Callable[..., nn.Module]) -> None:
     network = meta_network("nin", 224, dropout=0.25)
     assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.25]

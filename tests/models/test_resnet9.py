@@ -1,4 +1,4 @@
-"""ResNet-9, stage by stage, against the network of How to Train Your ResNet."""
+"""ResNet-9, stage by stage, compared with the network of How to Train Your ResNet."""
 
 from collections.abc import Callable
 
@@ -13,20 +13,13 @@ from cnnbench.errors import ConfigError
 Shapes = list[tuple[int, ...]]
 
 STAGES = [
-    "prep",
-    "layer1.0",
-    "layer1",
-    "layer2.0",
-    "layer2",
-    "layer3.0",
-    "layer3",
-    "classifier.0",
-    "classifier",
+    *("prep", "layer1.0", "layer1", "layer2.0", "layer2", "layer3.0", "layer3"),
+    *("classifier.0", "classifier"),
 ]
 
 
 @pytest.mark.parametrize(("size", "sides"), [(32, [32, 16, 8, 4]), (28, [28, 14, 7, 3])])
-def test_every_layer_halves_the_map_and_doubles_the_channels(
+def test_layers_halve_maps_and_double_channels(
     size: int, sides: list[int], stage_shapes: Callable[..., Shapes]
 ) -> None:
     first, second, third, fourth = sides
@@ -39,31 +32,22 @@ def test_every_layer_halves_the_map_and_doubles_the_channels(
     ]  # fmt: skip
 
 
-def test_the_width_is_that_of_the_first_convolution(stage_shapes: Callable[..., Shapes]) -> None:
-    channels = [
-        shape[0]
-        for shape in stage_shapes(["prep", "layer1", "layer2", "layer3"], "resnet9", 32, width=16)
-    ]
-    assert channels == [16, 32, 64, 128]
+def test_width_sets_channels_of_first_convolution(stage_shapes: Callable[..., Shapes]) -> None:
+    shapes = stage_shapes(["prep", "layer1", "layer2", "layer3"], "resnet9", 32, width=16)
+    assert [shape[0] for shape in shapes] == [16, 32, 64, 128]
 
 
-def test_number_of_parameters_by_hand(num_parameters: Callable[..., int]) -> None:
+def test_number_of_parameters_matches_formula(num_parameters: Callable[..., int]) -> None:
     convolutions = [
-        (3, 64),
-        (64, 128),
-        (128, 128),
-        (128, 128),
-        (128, 256),
-        (256, 512),
-        (512, 512),
-        (512, 512),
+        *((3, 64), (64, 128), (128, 128), (128, 128)),
+        *((128, 256), (256, 512), (512, 512), (512, 512)),
     ]
     weights = sum(9 * in_channels * out_channels for in_channels, out_channels in convolutions)
-    normalisation = sum(2 * out_channels for _, out_channels in convolutions)
-    assert num_parameters("resnet9", 32, 3) == weights + normalisation + 512 * 10
+    normalization = sum(2 * out_channels for _, out_channels in convolutions)
+    assert num_parameters("resnet9", 32, 3) == weights + normalization + 512 * 10
 
 
-def test_number_of_multiply_adds_by_hand(multiply_adds: Callable[..., int]) -> None:
+def test_number_of_multiply_adds_matches_formula(multiply_adds: Callable[..., int]) -> None:
     at_28 = 9 * (1 * 64 + 64 * 128) * 28 * 28
     at_14 = 9 * (2 * 128 * 128 + 128 * 256) * 14 * 14
     at_7 = 9 * 256 * 512 * 7 * 7
@@ -71,9 +55,9 @@ def test_number_of_multiply_adds_by_hand(multiply_adds: Callable[..., int]) -> N
     assert multiply_adds("resnet9", 28) == at_28 + at_14 + at_7 + at_3 + 512 * 10
 
 
-def test_logits_by_hand(randomise: Callable[[nn.Module], None]) -> None:
+def test_logits_match_functional_implementation(randomize: Callable[[nn.Module], None]) -> None:
     network = models.build("resnet9", 3, image_size=32, width=4, scale=0.25).eval()
-    randomise(network)
+    randomize(network)
     weights = network.state_dict()
 
     def conv(maps: torch.Tensor, key: str) -> torch.Tensor:
@@ -94,21 +78,15 @@ def test_logits_by_hand(randomise: Callable[[nn.Module], None]) -> None:
     torch.testing.assert_close(network(images), expected)
 
 
-def test_the_last_pooling_takes_the_whole_map() -> None:
-    network = models.build("resnet9", image_size=28)
+def test_last_pooling_covers_whole_map() -> None:
+    pool = models.build("resnet9", image_size=28).get_submodule("classifier.0")
     maps = torch.randn(2, 512, 3, 3)
-    torch.testing.assert_close(
-        network.get_submodule("classifier.0")(maps).flatten(1), maps.amax((2, 3))
-    )
+    torch.testing.assert_close(pool(maps).flatten(1), maps.amax((2, 3)))
 
 
-def test_no_layer_but_normalisation_has_a_bias(meta_network: Callable[..., nn.Module]) -> None:
-    layers = [
-        layer
-        for layer in meta_network("resnet9", 32).modules()
-        if isinstance(layer, (nn.Conv2d, nn.Linear))
-    ]
-    assert {layer.bias for layer in layers} == {None}
+def test_only_normalization_has_biases(meta_network: Callable[..., nn.Module]) -> None:
+    layers = meta_network("resnet9", 32).modules()
+    assert {layer.bias for layer in layers if isinstance(layer, (nn.Conv2d, nn.Linear))} == {None}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +99,7 @@ def test_no_layer_but_normalisation_has_a_bias(meta_network: Callable[..., nn.Mo
         ("scale", float("nan"), r"scale=nan must be finite and above 0"),
     ],
 )
-def test_an_impossible_width_or_scale_is_refused(
+def test_width_or_scale_out_of_range_raises(
     argument: str, value: float, answer: str, meta_network: Callable[..., nn.Module]
 ) -> None:
     with pytest.raises(ConfigError, match=answer):

@@ -1,4 +1,4 @@
-"""Every network trains by the README's command, on 28 pixels or on as few as it takes."""
+"""All networks train with the command line, on 28 pixels or their smallest size."""
 
 import csv
 import json
@@ -22,17 +22,16 @@ FEW = (
     "data.validation=30",
     "data.test_examples=30",
 )
-# An epoch of 512 images and what is evaluated after it takes two cores more than a minute.
+# An epoch of 512 images and its evaluation takes more than a minute on two cores.
 GIANTS = {"densenet100", "densenet_bc190", "densenet_bc250", "preact_resnet1001"}
 
 
 def train(within: Command, folder: Path, name: str, *arguments: str) -> list[dict[str, str]]:
-    """Train for one epoch of the sample and return the rows of its metrics."""
+    """Train for one epoch of the sample dataset and return the rows of metrics.csv."""
     size = max(28, models.REGISTRY[name].min_image_size)
-    done = within(
-        f"model={name}", "data=sample", "train.epochs=1", f"data.resize={size}", *arguments
-    )
-    assert done.returncode == 0, done.stderr
+    settings = ("data=sample", "train.epochs=1", f"data.resize={size}")
+    finished = within(f"model={name}", *settings, *arguments)
+    assert finished.returncode == 0, finished.stderr
     run = only_run(folder)
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
     with (run / "metrics.csv").open() as file:
@@ -48,9 +47,8 @@ def train(within: Command, folder: Path, name: str, *arguments: str) -> list[dic
     ],
 )
 def test_trains_for_an_epoch(name: str, within: Command, tmp_path: Path) -> None:
-    (epoch,) = train(
-        within, tmp_path, name, *(["data.train_examples=512"] if name in SLOW else FEW)
-    )
+    examples = ("data.train_examples=512",) if name in SLOW else FEW
+    (epoch,) = train(within, tmp_path, name, *examples)
     assert epoch["epoch"] == "1"
     assert 0 < float(epoch["train_loss"]) < 100
     assert 0 <= float(epoch["validation_accuracy"]) <= 1
@@ -58,10 +56,9 @@ def test_trains_for_an_epoch(name: str, within: Command, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(GIANTS))
-def test_a_giant_trains_on_twenty_batches_of_two(
-    name: str, within: Command, tmp_path: Path
-) -> None:
-    # After two batches the running statistics of 1001 layers are still those of no data: its evaluation overflows.
+def test_giant_trains_on_twenty_batches_of_two(name: str, within: Command, tmp_path: Path) -> None:
+    # Twenty batches: after two, the running statistics of 1001 layers are far from those of the
+    # data, and the evaluation overflows.
     few = (
         "train.batch_size=2",
         "data.train_examples=40",

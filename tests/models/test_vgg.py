@@ -1,4 +1,4 @@
-"""VGG, block by block, against table 1 of its paper and the book."""
+"""VGG, block by block, compared with table 1 of its paper and the book."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ Shapes = list[tuple[int, ...]]
 DEPTHS = [11, 13, 16, 19]
 STAGES = [
     *(f"features.{block}" for block in range(5)),
-    *(f"classifier.{layer}" for layer in (0, 1, 4, 7)),
+    *("classifier.0", "classifier.1", "classifier.4", "classifier.7"),
 ]
 
 
@@ -21,14 +21,14 @@ def conv_widths(network: nn.Module) -> list[int]:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_has_the_maps_of_the_paper(depth: int, stage_shapes: Callable[..., Shapes]) -> None:
+def test_map_shapes_match_paper(depth: int, stage_shapes: Callable[..., Shapes]) -> None:
     assert stage_shapes(STAGES, f"vgg{depth}", 224) == [
         (64, 112, 112), (128, 56, 56), (256, 28, 28), (512, 14, 14), (512, 7, 7),
         (25088,), (4096,), (4096,), (10,),
     ]  # fmt: skip
 
 
-def test_vgg11_keeps_the_size_in_each_convolution_and_halves_it_in_each_pooling(
+def test_vgg11_convolutions_keep_size_and_poolings_halve_it(
     output_shapes: Callable[..., Shapes],
 ) -> None:
     assert output_shapes("vgg11", 32) == [
@@ -50,18 +50,17 @@ def test_vgg11_keeps_the_size_in_each_convolution_and_halves_it_in_each_pooling(
         (19, [64, 64, 128, 128, 256, 256, 256, 256, 512, 512, 512, 512, 512, 512, 512, 512]),
     ],
 )
-def test_the_convolutions_are_those_of_its_column_in_the_paper(
+def test_convolutions_match_columns_of_table_1(
     depth: int, widths: list[int], meta_network: Callable[..., nn.Module]
 ) -> None:
     assert conv_widths(meta_network(f"vgg{depth}", 32)) == widths
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_every_kernel_is_3x3(depth: int, meta_network: Callable[..., nn.Module]) -> None:
-    layers = [
-        layer for layer in meta_network(f"vgg{depth}", 32).modules() if isinstance(layer, nn.Conv2d)
-    ]
-    assert {layer.kernel_size for layer in layers} == {(3, 3)}
+def test_all_kernels_are_3x3(depth: int, meta_network: Callable[..., nn.Module]) -> None:
+    layers = meta_network(f"vgg{depth}", 32).modules()
+    kernels = {layer.kernel_size for layer in layers if isinstance(layer, nn.Conv2d)}
+    assert kernels == {(3, 3)}
 
 
 CLASSIFIER = ["Flatten", "Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
@@ -72,7 +71,7 @@ def test_layers_of_vgg11(layer_names: Callable[..., list[str]]) -> None:
     assert layer_names("vgg11", 32) == [*once * 2, *twice * 3, *CLASSIFIER]
 
 
-def test_batch_normalisation_follows_each_convolution(
+def test_batch_normalization_follows_each_convolution(
     layer_names: Callable[..., list[str]],
 ) -> None:
     conv = ["Conv2d", "BatchNorm2d", "ReLU"]
@@ -80,7 +79,7 @@ def test_batch_normalisation_follows_each_convolution(
     assert layer_names("vgg11", 32, batch_norm=True) == [*once * 2, *twice * 3, *CLASSIFIER]
 
 
-def test_dropout_is_what_was_asked_for(meta_network: Callable[..., nn.Module]) -> None:
+def test_dropout_argument_sets_rate(meta_network: Callable[..., nn.Module]) -> None:
     network = meta_network("vgg11", 32, dropout=0.25)
     assert [layer.p for layer in network.modules() if isinstance(layer, nn.Dropout)] == [0.25, 0.25]
 
@@ -100,44 +99,32 @@ def test_number_of_multiply_adds_of_vgg11(
 
 
 @pytest.mark.parametrize(("depth", "millions"), [(11, 133), (13, 133), (16, 138), (19, 144)])
-def test_number_of_parameters_is_that_of_table_2(
+def test_number_of_parameters_matches_table_2(
     depth: int, millions: int, num_parameters: Callable[..., int]
 ) -> None:
     assert round(num_parameters(f"vgg{depth}", 224, 3, num_classes=1000) / 1e6) == millions
 
 
-def test_a_width_scales_the_convolutions_alone(
+def test_width_scales_only_convolutions(
     stage_shapes: Callable[..., Shapes], meta_network: Callable[..., nn.Module]
 ) -> None:
-    assert conv_widths(meta_network("vgg11", 32, width=0.25)) == [
-        16,
-        32,
-        64,
-        64,
-        128,
-        128,
-        128,
-        128,
-    ]
-    assert stage_shapes(["classifier.1", "classifier.4"], "vgg11", 32, width=0.25) == [
-        (4096,),
-        (4096,),
-    ]
+    widths = conv_widths(meta_network("vgg11", 32, width=0.25))
+    assert widths == [16, 32, 64, 64, 128, 128, 128, 128]
+    linear_layers = ["classifier.1", "classifier.4"]
+    assert stage_shapes(linear_layers, "vgg11", 32, width=0.25) == [(4096,), (4096,)]
 
 
-def test_a_very_small_width_leaves_one_channel(meta_network: Callable[..., nn.Module]) -> None:
+def test_tiny_width_keeps_one_channel(meta_network: Callable[..., nn.Module]) -> None:
     assert conv_widths(meta_network("vgg11", 32, width=1e-9)) == [1] * 8
 
 
 @pytest.mark.parametrize("width", [0.0, -1.0, float("inf"), float("nan")])
-def test_a_width_without_channels_is_refused(
-    width: float, meta_network: Callable[..., nn.Module]
-) -> None:
+def test_width_out_of_range_raises(width: float, meta_network: Callable[..., nn.Module]) -> None:
     with pytest.raises(ConfigError, match=rf"width={width} must be finite and above 0"):
         meta_network("vgg11", 32, width=width)
 
 
-def test_a_depth_that_is_not_in_the_paper_is_refused(
+def test_depth_outside_paper_raises(
     meta_network: Callable[..., nn.Module],
 ) -> None:
     with pytest.raises(ConfigError, match=r"depth=12 .* Allowed: 11, 13, 16, 19\."):
