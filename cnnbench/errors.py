@@ -1,7 +1,7 @@
-"""What can go wrong, one class per exit code.
+"""Errors the user can fix, with a class for each exit code.
 
-The message of each says what was given, what is allowed and what to do next; the command line prints
-it as it stands and exits with the code. Any other exception is a bug: traceback, exit code 1.
+A message has the wrong value, the allowed values and the next step. The command line prints the
+message and exits with the code. Any other exception is a bug: it gets a traceback and exit code 1.
 """
 
 import difflib
@@ -31,25 +31,25 @@ __all__ = [
 
 
 class CnnbenchError(Exception):
-    """An error that a person can mend. Never raised itself: its children are."""
+    """Base class of errors the user can fix. Raise a subclass."""
 
     exit_code: int
 
 
 class ConfigError(CnnbenchError):
-    """Bad usage or configuration, or a file that the machine refuses."""
+    """Wrong usage or configuration, or a file or memory that the system refuses."""
 
     exit_code = 2
 
 
 class DataError(CnnbenchError):
-    """Data missing or damaged."""
+    """Missing or damaged data."""
 
     exit_code = 3
 
 
 class DivergedError(CnnbenchError):
-    """Training diverged, or did not learn where it had to."""
+    """Training that diverged, or that did not learn with train.fail_if_not_learning."""
 
     exit_code = 4
 
@@ -61,16 +61,14 @@ class CheckpointError(CnnbenchError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether PyTorch says that the memory of the device does not suffice. (Nothing here imports it.)"""
-    forms = (
-        "DefaultCPUAllocator: can't allocate memory",
-        "CUDA error: out of memory",
-        "_STATUS_ALLOC_FAILED",
-    )
-    return type(error).__name__ == "OutOfMemoryError" or any(form in str(error) for form in forms)
+    """Return whether an error of PyTorch means that the device is out of memory."""
+    # The name of the class stands for the class, as this module does not import PyTorch.
+    if type(error).__name__ == "OutOfMemoryError":
+        return True
+    return any(message in str(error) for message in _DEVICE_OUT_OF_MEMORY)
 
 
-# What a file system says to fsync or flock if it has none.
+# errors of fsync and flock on file systems that do not support them
 NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -85,7 +83,7 @@ _DEVICE = {
     getattr(errno, "EREMOTEIO", errno.EIO),
 }  # fmt: skip
 
-# What the system says of a file that may well be sound. A bad sector, EIO, is damage.
+# errors of files that may be intact; EIO means a bad sector, so the file is damaged
 UNREACHABLE = (_FORBIDDEN | _LIMITS | _DEVICE) - {errno.EIO}
 
 _ADVICE = (
@@ -97,27 +95,34 @@ _ADVICE = (
     (_DEVICE, "Check the disk or the network share, and try again."),
 )
 
-
-# What the loader of libraries, the system and threads say if the process may have no more memory.
-LACK_OF_MEMORY = ("failed to map segment", "Cannot allocate memory", "can't start new thread")
+_DEVICE_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "_STATUS_ALLOC_FAILED",
+)
+# messages of the library loader, the system and threads when the process is out of memory
+_PROCESS_OUT_OF_MEMORY = (
+    "failed to map segment",
+    "Cannot allocate memory",
+    "can't start new thread",
+)
 
 
 def from_machine(error: BaseException) -> CnnbenchError | None:
-    """Return what the machine refuses, memory or a file, as an error for people; None for others.
+    """Return an error of memory or of a file as an error the user can fix; None for a bug.
 
-    An error of the system that names no file is one of the machine if a disk, a device or a limit
-    can be its cause. Any other is a bug.
+    A system error that names no file is a bug, unless a disk, a device or a limit can cause it.
     """
     if isinstance(error, RuntimeError) and is_out_of_memory(error):
         reason = str(error).partition("\n")[0]
         return ConfigError(
-            f"The memory of the device does not suffice: {reason}\n"
+            f"Out of memory: {reason}\n"
             "Lower train.batch_size or data.resize. cnnbench summary estimates what training takes."
         )
     lines = str(error).splitlines()
-    reasons = [line for line in lines if any(form in line for form in LACK_OF_MEMORY)]
-    is_of_file = getattr(error, "filename", None) is not None
-    if isinstance(error, MemoryError) or (reasons and not is_of_file):
+    reasons = [line for line in lines if any(text in line for text in _PROCESS_OUT_OF_MEMORY)]
+    names_file = getattr(error, "filename", None) is not None
+    if isinstance(error, MemoryError) or (reasons and not names_file):
         reason = (*reasons, *lines, "no more can be had")[0]
         return ConfigError(
             f"The memory of this process does not suffice: {reason}.\n"
@@ -126,37 +131,36 @@ def from_machine(error: BaseException) -> CnnbenchError | None:
         )
     if not isinstance(error, OSError) or error.errno is None:
         return None
-    is_named = isinstance(error.filename, (str, bytes, os.PathLike))  # else it is a descriptor
+    is_named = isinstance(error.filename, (str, bytes, os.PathLike))  # not a descriptor
     place = os.fsdecode(error.filename) if is_named else "The run directory or the output"
     if error.errno == errno.ENOENT:
         return ConfigError(f"{place} is gone: its folder was moved or deleted while it was in use.")
-    advice = next((advice for kind, advice in _ADVICE if error.errno in kind), None)
+    advice = next((advice for numbers, advice in _ADVICE if error.errno in numbers), None)
     if not is_named and (advice is None or error.errno == errno.EBADF):
         return None
-    written = " cannot be written" if error.errno in _FULL | _READ_ONLY else ""
-    return ConfigError(f"{place}{written}: {error.strerror}. {advice or _ADVICE[-1][1]}")
+    problem = " cannot be written" if error.errno in _FULL | _READ_ONLY else ""
+    return ConfigError(f"{place}{problem}: {error.strerror}. {advice or _ADVICE[-1][1]}")
 
 
 def explain_write_error(place: object, error: OSError, advice: str) -> ConfigError:
-    """Return the error that `place` cannot be written, with advice."""
+    """Return the error for a `place` that cannot be written, with advice on what to do."""
     path = Path(str(place))
     if path.is_symlink() and not os.access(path, os.F_OK):
         return ConfigError(f"{place} is a link to nothing. {advice}")
     if error.errno in _LIMITS:
-        advice = next(advice for kind, advice in _ADVICE if error.errno in kind)
+        advice = next(advice for numbers, advice in _ADVICE if error.errno in numbers)
     return ConfigError(f"{place} cannot be written: {error.strerror}. {advice}")
 
 
 def format_count(number: int, noun: str) -> str:
-    """Return a number of things in words: 1 run, 2,000 runs, 3 classes."""
+    """Return a count with its noun: 1 run, 2,000 runs, 3 classes."""
     plural = "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
-MANY = 60  # words, more than which no message lists all
+MAX_LISTED = 60  # words in a message; of more it gives examples
 
-
-# what users of other tools type, less case, - and _, and the word for it here
+# words of other tools, in lower case without - and _, and the words of cnnbench
 SYNONYMS = {
     **{"gpu": "cuda", "half": "fp16", "float16": "fp16", "bfloat16": "bf16"},
     **{"float32": "fp32", "float64": "fp64", "he": "kaiming_normal", "glorot": "xavier_uniform"},
@@ -168,9 +172,9 @@ SYNONYMS = {
 
 
 def find_similar(word: str, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the allowed word that was meant: a synonym, or the nearest but for case, - and _.
+    """Return the allowed word that was probably meant: a synonym or the most similar word.
 
-    A `cutoff` of 1 finds no others than these and the word itself.
+    Case, hyphens and underscores do not count. A `cutoff` of 1 allows no other differences.
     """
     words = {_normalize(known): known for known in sorted(map(str, allowed))}
     typed = _normalize(word)
@@ -184,17 +188,17 @@ def _normalize(word: str) -> str:
 
 
 def did_you_mean(word: str, allowed: Iterable[str], group: str = "") -> str:
-    """``Did you mean 'x'?`` and the allowed words, for the end of an error message.
+    """Return ``Did you mean 'x'?`` and the allowed words, for the end of an error message.
 
-    The words may be keys of a `group`: then the whole key is what was meant.
+    If the words are keys of a `group`, the suggestion is the dotted key.
     """
     words = sorted(map(str, allowed))
     if not words:
         return "There are none."
     near = find_similar(word, words)
-    whole = f"{group}.{near}" if group else near
-    guess = f"Did you mean '{whole}'? " if near else ""
-    if len(words) > MANY:
+    meant = f"{group}.{near}" if group else near
+    guess = f"Did you mean '{meant}'? " if near else ""
+    if len(words) > MAX_LISTED:
         return f"{guess}There are {len(words):,}, such as {', '.join(words[:5])}."
     return f"{guess}Allowed: {', '.join(words)}."
 
@@ -203,7 +207,7 @@ JOINERS = "\u200c\u200d"  # between letters of many scripts, and in emoji
 
 
 def is_harmless(character: str) -> bool:
-    """Return whether a character can be shown on a terminal without steering it."""
+    """Return whether a character can be printed on a terminal without controlling it."""
     if character.isprintable() or character in JOINERS:
         return True
     return unicodedata.category(character) == "Zs"  # spaces of all kinds

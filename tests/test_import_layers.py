@@ -133,12 +133,12 @@ def test_networks_import_only_torch_and_the_standard_library(path: Path) -> None
 @pytest.mark.parametrize(
     ("library", "importers"),
     [
-        ("hydra", {"config/overrides.py"}),
-        ("omegaconf", {"config/overrides.py"}),
+        ("hydra", {"config/composed.py", "config/overrides.py"}),
+        ("omegaconf", {"config/composed.py", "config/overrides.py"}),
     ],
 )
 def test_only_the_command_line_and_sweeps_import_hydra(library: str, importers: set[str]) -> None:
-    """Allow one exception: the module with the grammar of values."""
+    """Allow config/ alone to read composed configurations and the grammar of overrides."""
     below = [path for path in SOURCES if label(path).split("/")[0] not in ("cli", "sweeps")]
     assert {label(path) for path in below if library in roots(path.read_text())} == importers
 

@@ -14,7 +14,7 @@ from cnnbench.analysis.format import format_bytes, printable
 from cnnbench.data import catalog, download
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import ConfigError, explain_write_error
-from cnnbench.runs.directory import write_atomically
+from cnnbench.runs.atomic_files import write_atomically
 from cnnbench.runs.records import read_records
 from cnnbench.training.export import FORMATS, Classifier, Preprocessing, differences, pack
 from cnnbench.training.load_model import TrainedModel, load_trained_model

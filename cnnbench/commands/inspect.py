@@ -20,7 +20,7 @@ from cnnbench.reports.inspection.layers import choose_layers, main_layers, named
 from cnnbench.reports.inspection.pictures import Shown
 from cnnbench.reports.inspection.sections import Section, Subject
 from cnnbench.reports.page import render_page
-from cnnbench.runs.directory import write_atomically
+from cnnbench.runs.atomic_files import write_atomically
 from cnnbench.training.build import on_meta
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 

@@ -1,11 +1,13 @@
 """The configuration: typed, converted and checked.
 
-`load` turns what was composed, or what a run directory's config.yaml holds, into a `Config`.
-Nothing here imports torch, so a mistake in a value is reported at once.
+`load` makes a `Config` of plain values, from Hydra or from the config.yaml of a run directory.
+Nothing here imports torch, so that errors in values are reported at once.
 """
 
-# ruff: noqa: F403  # each module lists what it offers
+# ruff: noqa: F403  # each module has its own list of public names
+from cnnbench.config.composed import *
 from cnnbench.config.load import *
+from cnnbench.config.optimizers import *
 from cnnbench.config.overrides import *
 from cnnbench.config.resume_rules import *
 from cnnbench.config.schema import *

@@ -1,4 +1,4 @@
-"""The fields of the schema: which keys there are, and what each may hold."""
+"""Read the keys of the schema, and the values that each key allows, from the types."""
 
 import types
 from collections.abc import Iterator, Mapping
@@ -8,23 +8,23 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 import msgspec
 from msgspec import Meta
 
-from cnnbench.config.schema import Group
+from cnnbench.config.field_types import Group
 
 __all__ = ["Allowed", "allowed_by", "fields_of", "group_of", "join_key", "list_keys"]
 
 
 class Allowed(NamedTuple):
-    """Hold what a type allows, null aside."""
+    """Values that a type allows, besides null."""
 
     kinds: list[Any]  # bool, int, float, str, list and groups
-    choices: list[Any]  # of a Literal, or the names of groups
+    choices: list[Any]  # the values of a Literal, or the names of groups
     limits: list[Meta]
-    item: Any  # the type of the items of a list
-    description: str  # in words, if it has any
+    item: Any  # the type of the items, for a list
+    description: str  # the description of the type in words, or ""
 
     @property
     def scalars(self) -> set[Any]:
-        """The types of single values; a group with choices has that of their names."""
+        """Return the types of single values. The name of a choice counts as a value."""
         return {*self.kinds, *map(type, self.choices)}
 
     @property
@@ -34,7 +34,7 @@ class Allowed(NamedTuple):
 
 @cache
 def allowed_by(hint: Any) -> Allowed:
-    """Return what a type allows."""
+    """Return the values that a type allows."""
     kinds: list[Any] = []
     choices: list[Any] = []
     limits, item, description = [], None, ""
@@ -55,7 +55,7 @@ def allowed_by(hint: Any) -> Allowed:
 
 
 def _split(hint: Any) -> Iterator[Any]:
-    """Yield the alternatives of a union, and what annotates them."""
+    """Yield the alternatives of a union and their annotations."""
     if get_origin(hint) is Annotated:
         yield from _split(hint.__origin__)
         yield from hint.__metadata__
@@ -72,19 +72,19 @@ def _tag(kind: Any) -> Any:
 
 @cache
 def fields_of(group: Any) -> dict[str, Any]:
-    """Return the keys of a group and their types."""
+    """Return the type of each key of a group."""
     name = {"name": str} if _tag(group) else {}
     return name | {field.name: field.type for field in msgspec.structs.fields(group)}
 
 
 def group_of(hint: Any, values: Mapping[str, Any]) -> type[Group] | None:
-    """Return the group that has these values, by their name if there are several, or None."""
+    """Return the group with these values, or None. A group with choices is found by its name."""
     groups = allowed_by(hint).groups
     return next((group for group in groups if _tag(group) in (None, values.get("name"))), None)
 
 
 def list_keys(hint: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys and their types; a group with choices has the keys of all."""
+    """Yield each dotted key and its type, including the keys of all choices of a group."""
     groups = allowed_by(hint).groups
     for group in groups:
         for name, inner in fields_of(group).items():

@@ -1,4 +1,4 @@
-"""From plain values to a `Config`, and back; what is wrong with a value, in words."""
+"""Convert plain values to a `Config` and back, and explain wrong values."""
 
 import json
 import math
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
+from cnnbench.config.field_types import FINITE
 from cnnbench.config.fields import (
     Allowed,
     allowed_by,
@@ -19,14 +20,14 @@ from cnnbench.config.fields import (
     join_key,
     list_keys,
 )
-from cnnbench.config.schema import FINITE, FOLDER, TRACKERS, Config, Recipe
+from cnnbench.config.schema import FOLDER, TRACKERS, Config, Recipe
 from cnnbench.errors import ConfigError, did_you_mean, find_similar
 
 __all__ = ["as_dict", "find_key", "flatten", "from_dict", "load", "load_recipe", "parse", "to_yaml"]
 
 T = TypeVar("T")
 
-MAX_DEPTH = 20  # of a config.yaml; ours have three levels
+MAX_DEPTH = 20  # levels of a config.yaml; cnnbench writes three
 BOOLEANS = {
     **dict.fromkeys(("true", "on", "yes", "y", "1"), True),
     **dict.fromkeys(("false", "off", "no", "n", "0"), False),
@@ -39,8 +40,8 @@ IN_WORDS = {
     list: "a list",
 }
 MAX_SHOWN = 80  # characters of a value in a message
-ENDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}  # of a range
-# keys that only some choices have
+RANGE_WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+# keys that only some choices have, and those choices in words
 COMES_WITH = {
     **{f"tracker.{name}": f"tracker={name}" for name in TRACKERS},
     **dict.fromkeys(("data.path", "data.image_size", "data.channels"), f"data={FOLDER}"),
@@ -49,10 +50,10 @@ COMES_WITH = {
 
 
 def load(values: Mapping[str, Any]) -> Config:
-    """Type and check plain values, as they were composed or read from a run directory.
+    """Return the configuration with these plain values, after checks of types and ranges.
 
     Raises:
-        ConfigError: a key nobody knows, a value of the wrong type or out of range.
+        ConfigError: a key is unknown, or a value has the wrong type or is out of range.
     """
     _refuse_references(values)
     train, model = values.get("train"), values.get("model")
@@ -69,40 +70,41 @@ def load(values: Mapping[str, Any]) -> Config:
 
 
 def from_dict(schema: type[T], values: Mapping[str, Any], group: str = "") -> T:
-    """Return an instance of `schema` with these plain values, which are those of the key `group`.
+    """Return an instance of `schema` with these plain values, the values of the key `group`.
 
     Raises:
-        ConfigError: as `load`.
+        ConfigError: see `load`.
     """
     read = _read_scalars(values, schema)
     try:
         return msgspec.convert(read, schema)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(error, schema, read, group)) from error
-    except UnicodeEncodeError as error:  # bytes of a command line that are no UTF-8
+    except UnicodeEncodeError as error:  # the command line had bytes that are not UTF-8
         raise ConfigError(f"'{error.object}' is not UTF-8 text.") from error
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Return the recipe in the YAML of a network.
+    """Return the recipe in the YAML file of a network.
 
     Raises:
-        ConfigError: it is not one.
+        ConfigError: a value is missing or wrong.
     """
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     return from_dict(Recipe, values["recipe"], "model.recipe")
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """Return plain values, in the form that `load` takes."""
+    """Return the plain values of a configuration, in the form that `load` takes."""
     values: dict[str, Any] = msgspec.to_builtins(config)
     values["model"] |= values["model"].pop("arguments")
-    values["tracker"] = {name: each for name, each in values["tracker"].items() if each is not None}
+    trackers = values["tracker"].items()
+    values["tracker"] = {name: tracker for name, tracker in trackers if tracker is not None}
     return values
 
 
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of nested groups by their whole keys, such as optimizer.lr."""
+    """Return the values of nested groups by their dotted keys, such as optimizer.lr."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -113,19 +115,19 @@ def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_yaml(config: Config) -> str:
-    """Return YAML that `load` takes back, for a run directory's config.yaml."""
+    """Return a configuration as YAML, for the config.yaml of a run directory."""
     return str(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True))
 
 
 def parse(text: str) -> dict[str, Any]:
     """Return the values of an untrusted config.yaml, for `load`.
 
-    What `to_yaml` never writes is refused: aliases, by which a small file grows without bound,
-    nesting, which takes time by its square, and interpolations, which can look into this machine's
-    environment.
+    Refuse constructs that `to_yaml` never writes: aliases, with which a small file grows without
+    bound; deep nesting, whose parsing takes quadratic time; interpolations, which can read the
+    environment of this machine.
 
     Raises:
-        ConfigError: it is damaged or refused.
+        ConfigError: the file is damaged or refused.
     """
     try:
         depth = 0
@@ -147,7 +149,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def _refuse_references(value: Any, key: str = "") -> None:
-    """Refuse a text that looks like an interpolation: Hydra would resolve it on a command line."""
+    """Refuse texts that look like an interpolation, as Hydra would resolve them in an override."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             _refuse_references(inner, join_key(key, str(name)))
@@ -159,9 +161,9 @@ def _refuse_references(value: Any, key: str = "") -> None:
 
 
 def _read_scalars(value: Any, hint: Any) -> Any:
-    """Return a value in which scalars are of the type of their key: on is true, '5' is 5, 5 a text.
+    """Convert the scalars of a value to the types of their keys: 'on' to true, '5' to 5.
 
-    YAML and the grammar of overrides do not know these types. What fits none is left as it is.
+    YAML and the grammar of overrides do not know these types. A scalar that fits no type stays.
     """
     allowed = allowed_by(hint)
     scalars = allowed.scalars
@@ -188,18 +190,18 @@ def _read_scalars(value: Any, hint: Any) -> Any:
 
 
 def _explain(error: msgspec.ValidationError, schema: Any, values: Any, group: str) -> str:
-    """Say what is wrong with `values` of the type `schema`, which are those of the key `group`."""
+    """Explain a validation error of `values`, the values of the key `group`, of type `schema`."""
     message, _, path = str(error).partition(" - at ")
     key, hint, value = group, schema, values
     for name in re.findall(r"[^.$`\[\]]+", path):
         if isinstance(value, list):
-            if allowed_by(hint).description:  # of the whole list
+            if allowed_by(hint).description:  # it describes the whole list
                 break
             hint, value = allowed_by(hint).item, value[int(name)]
         elif name in value:
             inner = group_of(hint, value)
             key, value = join_key(key, name), value[name]
-            hint = fields_of(inner)[name] if inner else hint  # of an unknown choice stays the union
+            hint = fields_of(inner)[name] if inner else hint  # an unknown choice keeps the union
     field = re.search("`(.*)`", message)
     if field and message.startswith("Object missing"):
         missing = join_key(key, field[1])
@@ -235,25 +237,25 @@ def _explain_value(key: str, value: Any, allowed: Allowed) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Return a value as it is typed in an override, shortened."""
+    """Return a value as in an override, truncated to MAX_SHOWN characters."""
     is_text = isinstance(value, (int, float, str)) and not isinstance(value, bool)
     text = str(value) if is_text else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _range(limits: list[msgspec.Meta], value: float) -> str:
-    """Return a range in words, such as at least 0 and at most 1."""
+    """Return a range in words, such as "at least 0 and at most 1"."""
     words = ["finite"] if isinstance(value, float) and not math.isfinite(value) else []
     for limit in limits:
-        ends = {word: getattr(limit, end) for end, word in ENDS.items()}
+        ends = {word: getattr(limit, end) for end, word in RANGE_WORDS.items()}
         words += [f"{word} {end}" for word, end in ends.items() if end not in (None, FINITE)]
     return " and ".join(words)
 
 
 def explain_unknown_key(key: str, siblings: Mapping[Any, Any]) -> str:
-    """Say that there is no such key, and which one was meant.
+    """Return the error message for an unknown key, with the key that was probably meant.
 
-    It is the key of this very name in another group, else the most alike of the `siblings`.
+    That is a key of the same name in another group, else the most similar of the `siblings`.
     """
     group, _, word = key.rpartition(".")
     unknown = f"There is no key '{key}'."
@@ -271,7 +273,7 @@ def explain_unknown_key(key: str, siblings: Mapping[Any, Any]) -> str:
 
 @cache
 def _keys_by_name() -> dict[str, str]:
-    """Return the keys of the schema by their last words; of several the shortest."""
+    """Return the keys of the schema by their last words. The shortest key of a word counts."""
     keys = [key for key, _ in list_keys(Config) if not key.endswith(".name")]
     keys.sort(key=lambda key: (key.count("."), key), reverse=True)
     groups = {name: name for name in (*fields_of(Config), "experiment")}
@@ -279,9 +281,9 @@ def _keys_by_name() -> dict[str, str]:
 
 
 def find_key(word: str, cutoff: float) -> str | None:
-    """Return the whole key that was meant by a word, such as train.epochs by epoch.
+    """Return the dotted key that a word probably means, such as train.epochs for epoch; or None.
 
-    The `cutoff` is that of `find_similar`.
+    `cutoff` is passed to `find_similar`.
     """
     keys = _keys_by_name()
     near = find_similar(word.rpartition(".")[2], keys, cutoff)

@@ -1,7 +1,6 @@
-"""Overrides, KEY=VALUE, as all commands read and write them, and what they make of a configuration.
+"""Overrides, KEY=VALUE: parse, quote and apply them, in the same way in all commands.
 
-The grammar is Hydra's. In addition, a text is what was typed. Interpolations are OmegaConf's. This
-module alone knows either, below the command line and sweeps.
+The grammar is Hydra's, except that the value of a text key is the text as typed.
 """
 
 import os
@@ -14,28 +13,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigKeyError,
-    GrammarParseError,
-    InterpolationResolutionError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
-)
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from cnnbench.config.composed import explain_omegaconf, to_plain
 from cnnbench.config.fields import allowed_by, fields_of, list_keys
-from cnnbench.config.load import (
-    COMES_WITH,
-    explain_unknown_key,
-    find_key,
-    flatten,
-    format_value,
-    load,
-)
+from cnnbench.config.load import COMES_WITH, find_key, format_value, load
 from cnnbench.config.schema import TRACKERS, Config
 from cnnbench.errors import ConfigError, did_you_mean
 
@@ -44,41 +30,37 @@ __all__ = [
     "KEYS",
     "apply_overrides",
     "expand_groups",
-    "explain_omegaconf",
     "explain_syntax",
     "format_override",
     "join_words",
     "leads_out",
-    "load_composed",
     "parse_changes",
     "parse_override",
     "quote",
     "quote_texts",
-    "to_plain",
-    "without_hydra",
 ]
 
 HINTS = dict(list_keys(Config))
-KEYS = frozenset(HINTS) - {"model.arguments"}  # arguments of the network are keys of model itself
+KEYS = frozenset(HINTS) - {"model.arguments"}  # constructor arguments are keys of the group model
 FOLDER_KEYS = frozenset({"hydra.run.dir", "hydra.sweep.dir"})
 TEXT_KEYS = FOLDER_KEYS.union(key for key in KEYS if allowed_by(HINTS[key]).scalars == {str})
 GROUPS = frozenset(fields_of(Config)) - KEYS - {"train"} | {"experiment"}
-COMBINED = frozenset({"tracker", "experiment"})  # groups of which several may be chosen
+COMBINED = frozenset({"tracker", "experiment"})  # groups that allow several choices
 NEEDED = (KEYS | GROUPS | {"train"}) - COMBINED - COMES_WITH.keys()
 
-BLANKS = " \t"  # around a value, they are no part of it
-SHELL_SIGNS = frozenset('"$`\\!')  # mean something to a shell between double quotes
+BLANKS = " \t"  # stripped from both ends of a value
+SHELL_SIGNS = frozenset('"$`\\!')  # special to a shell within double quotes
 KEY = re.compile(r"[+~]*[\w$][\w/.@:${}\[\]-]*")
-SIMPLE = re.compile(r"[\w.+-]{1,100}", re.ASCII)  # values that are in the grammar
+SIMPLE = re.compile(r"[\w.+-]{1,100}", re.ASCII)  # values that need no parsing
 # text up to a comma or bracket outside quotes and interpolations
 PIECE = re.compile(r"""(?s:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\$\{[^}]*\}|\\.|[^,()])+""")
 
 
 def parse_override(override: str) -> Override:
-    """Parse an override of a command line, in which a text is what was typed.
+    """Parse an override. The value of a text key is the text as typed.
 
     Raises:
-        ConfigError: it is not in the grammar.
+        ConfigError: the grammar does not allow it.
     """
     try:
         return _parse(_quote_text(override))
@@ -87,12 +69,12 @@ def parse_override(override: str) -> Override:
 
 
 def explain_syntax(override: str) -> str:
-    """Say what is wrong with an override that is not in the grammar."""
+    """Return the error message for an override that the grammar does not allow."""
     key, equals, typed = override.partition("=")
     if not equals or not key:
         return f"'{override}' is not an override. Write KEY=VALUE, such as train.epochs=3."
     if not KEY.fullmatch(key):
-        return f"'{key}' is no key. Write KEY=VALUE, such as train.epochs=3."
+        return f"'{key}' is not a key. Write KEY=VALUE, such as train.epochs=3."
     value = format_value(typed)
     if typed.strip(BLANKS).startswith(("[", "{")):
         return f"{key}={value} cannot be read. Close its brackets, and quote the texts in it."
@@ -100,7 +82,7 @@ def explain_syntax(override: str) -> str:
 
 
 def _advise_quotes(key: str, typed: str) -> str:
-    """Propose the override that gives what was typed as one text, unless the key takes no text."""
+    """Return the advice to quote the typed value as one text, or to give one value."""
     if key in KEYS - TEXT_KEYS:
         return "Give one value."
     override = f"{key}={quote(typed)}"
@@ -111,24 +93,24 @@ def _advise_quotes(key: str, typed: str) -> str:
 def _parse(override: str) -> Override:
     try:
         return OverridesParser.create().parse_override(override)
-    except (RecursionError, ValueError) as error:  # deep nesting, a number of too many digits
+    except (RecursionError, ValueError) as error:  # deep nesting, or a number with too many digits
         raise HydraException(str(error)) from error
 
 
 def quote_texts(overrides: Sequence[str]) -> list[str]:
-    """Quote the values of text keys and groups that Hydra would take for something else.
+    """Quote the values of text keys and groups that Hydra would not read as texts.
 
-    Such are 2024_11_24, 1e3, true. So is any value that the grammar does not know, such as a=b.
-    What means something to the grammar keeps its meaning: null, quotes, the commas of a sweep,
-    functions.
+    Examples are 2024_11_24, 1e3 and true, and values that the grammar does not allow, such as a=b.
+    Syntax of the grammar keeps its meaning: null, quotes, the commas of a sweep, functions.
 
     Raises:
-        ConfigError: an override has no key, deletes what is needed, or chooses several of a group.
+        ConfigError: an override has no key, deletes a required key, or gives several choices to a
+            group that allows one.
     """
     return [_quote_text(override) for override in overrides]
 
 
-@lru_cache(1 << 14)  # the jobs of a sweep share most of theirs
+@lru_cache(1 << 14)  # the jobs of a sweep share most of their overrides
 def _quote_text(override: str) -> str:
     sign_and_key, equals, typed = override.partition("=")
     key = sign_and_key.lstrip("+~")
@@ -137,7 +119,7 @@ def _quote_text(override: str) -> str:
             advice = f"Give another value: {key}=..."
             raise ConfigError(f"{override} deletes what every run needs. {advice}")
         return override
-    if not equals or sign_and_key.startswith("-"):  # a flag
+    if not equals or sign_and_key.startswith("-"):  # it is a flag
         return override
     if not key:
         raise ConfigError(explain_syntax(override))
@@ -152,11 +134,12 @@ def _quote_text(override: str) -> str:
             return override
         override = f"{sign_and_key}={quote(text)}"
     if key in FOLDER_KEYS and str(value).startswith("~"):
-        path = os.path.expanduser(str(value))  # noqa: PTH111  # Path's fails without a home
+        # Path.expanduser fails without a home folder
+        path = os.path.expanduser(str(value))  # noqa: PTH111
         return f"{sign_and_key}={quote(path)}"
     if key in GROUPS - COMBINED and isinstance(value, list):
-        each = f"-m {key}={','.join(map(str, value))}"
-        raise ConfigError(f"{override}: choose one, or train with each: {each}")
+        sweep = f"-m {key}={','.join(map(str, value))}"
+        raise ConfigError(f"{override}: choose one, or train with each: {sweep}")
     values = value.list if isinstance(value, ChoiceSweep) else [value]
     if not is_text_key or not any(isinstance(value, (bool, int, float)) for value in values):
         return override
@@ -164,17 +147,18 @@ def _quote_text(override: str) -> str:
 
 
 def _quote_piece(key: str, piece: str) -> str:
-    """Quote a value, or one of those of a sweep, if Hydra would read it as a number or truth value.
+    """Quote one value, perhaps of a sweep, if Hydra would read it as a number or truth value.
 
-    A number that is spelled as Python does needs no quotes, unless it names a choice.
+    A number in Python's spelling needs no quotes, unless it names a choice.
     """
     text = piece.strip(BLANKS)
     try:
         value = _parse(f"{key}={text}").value()
     except HydraException:
         return piece
-    is_no_text = isinstance(value, (bool, int, float))
-    return quote(text) if is_no_text and (key in GROUPS or str(value) != text) else piece
+    is_number = isinstance(value, (bool, int, float))
+    needs_quotes = is_number and (key in GROUPS or str(value) != text)
+    return quote(text) if needs_quotes else piece
 
 
 def leads_out(path: str) -> bool:
@@ -188,7 +172,7 @@ def quote(text: str) -> str:
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Return the words as a line for the shell, quoted as a person would, where it needs that."""
+    """Return the words as a line for the shell, quoted only where necessary."""
     return " ".join(map(_quote_word, words))
 
 
@@ -200,7 +184,7 @@ def _quote_word(word: str) -> str:
 
 
 def format_override(key: str, value: str) -> str:
-    """Write an override that gives this value, quoted where a text needs it."""
+    """Return the override that sets a key to this value, quoted only where necessary."""
     override = f"{key}={value}"
     if key not in TEXT_KEYS:
         return override
@@ -213,12 +197,12 @@ def format_override(key: str, value: str) -> str:
 
 
 def parse_changes(words: Sequence[str], changeable: Sequence[str], where: str) -> dict[str, Any]:
-    """Return keys and values from words KEY=VALUE, of keys that are `changeable`.
+    """Return the keys and values of words KEY=VALUE.
 
-    `where` ends the message about another key.
+    `changeable` are patterns of the allowed keys. `where` ends the message about another key.
 
     Raises:
-        ConfigError: it is not of that form, or a key that may not change.
+        ConfigError: a word is not KEY=VALUE, or its key may not change.
     """
     changes = {}
     for word in words:
@@ -239,13 +223,13 @@ def parse_changes(words: Sequence[str], changeable: Sequence[str], where: str) -
 
 
 def expand_groups(changes: Mapping[str, Any], conf: Path) -> dict[str, Any]:
-    """Return changes to keys, in place of those to groups, such as data=mnist.
+    """Replace changes to groups, such as data=mnist, by changes to their keys.
 
-    A choice stands for the keys of its YAML in the folder `conf`. Keys that this does not have get
-    their defaults: those of a choice before shall not stay.
+    The values are in the YAML file of the choice, in the folder `conf`. Keys that are missing there
+    get their defaults, so that no value of the previous choice remains.
 
     Raises:
-        ConfigError: there is no such choice.
+        ConfigError: the choice is unknown.
     """
     keys: dict[str, Any] = {}
     for group, name in changes.items():
@@ -263,15 +247,15 @@ def expand_groups(changes: Mapping[str, Any], conf: Path) -> dict[str, Any]:
 
 
 def apply_overrides(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Config:
-    """Return the configuration with these plain values, after changes to some keys.
+    """Return the configuration with these plain values and changes to some keys.
 
     Raises:
-        ConfigError: there is no such key, or as `load`.
+        ConfigError: a key is unknown, or see `load`.
     """
-    load(values)  # in what is not a configuration, keys cannot be changed
+    load(values)  # a clear error if the recorded values are no configuration
     try:
         merged = OmegaConf.create(dict(values))
-        if "tracker" in changes:  # first: its other keys change what was chosen
+        if "tracker" in changes:  # before the keys of the new trackers
             choice = changes["tracker"]
             names = choice if isinstance(choice, list) else [choice]
             for name in names:
@@ -289,96 +273,3 @@ def apply_overrides(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Co
 def _check_name(group: str, name: str, allowed: Sequence[str]) -> None:
     if name not in allowed:
         raise ConfigError(f"{group}={name} is not known. {did_you_mean(name, allowed)}")
-
-
-def without_hydra(composed: DictConfig) -> DictConfig:
-    """Return what was composed, less Hydra's own settings."""
-    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-
-
-def to_plain(composed: DictConfig) -> dict[str, Any]:
-    """Return the plain values of what was composed, without Hydra's own.
-
-    Raises:
-        ConfigError: an interpolation leads nowhere, or a value is missing.
-    """
-    try:
-        # in place: in a copy ${now:} might be a second later
-        values = {str(key): composed[key] for key in composed if key != "hydra"}
-        return {key: _to_plain_value(value) for key, value in values.items()}
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain_omegaconf(error)) from error
-
-
-def _to_plain_value(value: Any) -> Any:
-    if not OmegaConf.is_config(value):
-        return value
-    return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
-
-
-def load_composed(composed: DictConfig) -> Config:
-    """Type and check what Hydra has composed. An error names the user's YAML that has its key.
-
-    Raises:
-        ConfigError: as `load`.
-    """
-    try:
-        return load(to_plain(composed))
-    except ConfigError as error:
-        key = re.sub(r"^(?:There is no key ')?([\w.]*).*", r"\1", str(error), flags=re.DOTALL)
-        path = _find_own_file(composed, key)
-        if path is None:
-            raise
-        if key == "experiment":
-            message = f"{path} needs '# @package _global_' as its first line, as all experiments."
-            raise ConfigError(message) from error
-        raise ConfigError(f"{path}: {error}") from error
-
-
-def _find_own_file(composed: DictConfig, key: str) -> Path | None:
-    """Return the YAML from outside the package that gives a key; of experiment, its choice."""
-    hydra = composed.hydra if "hydra" in composed else HydraConfig.get()
-    runtime = hydra.runtime
-    overrides: Any = OmegaConf.to_container(hydra.overrides.task)
-    is_typed = any(override.lstrip("+").startswith(f"{key}=") for override in overrides)
-    if is_typed and key not in runtime.choices:
-        return None
-    own = [source.path for source in runtime.config_sources if source.provider != "main"]
-    for group, choice in runtime.choices.items():
-        for folder in own:
-            path = Path(folder, group, f"{choice}.yaml")
-            if not path.is_file():
-                continue
-            values: Any = OmegaConf.to_container(OmegaConf.load(path))
-            keys = flatten(values) if isinstance(values, dict) else ()
-            if group == key or any(f".{key}".endswith(f".{given}") for given in keys):
-                return path
-    return None
-
-
-# what OmegaConf refuses, and words for it
-OMEGACONF_REFUSALS = {
-    r"Environment variable '(.+)' not found": "the environment variable {} is not set.",
-    r"Interpolation key '(.+)' not found": "there is no key '{}', to which it refers.",
-    r"Unsupported interpolation type (\S+)": "there is no resolver '{}'. Use ${{oc.env:NAME}}.",
-}
-
-
-def explain_omegaconf(error: OmegaConfBaseException) -> str:
-    """Return what OmegaConf refuses, in words for people."""
-    key = str(error.full_key or "")
-    if isinstance(error, MissingMandatoryValue):
-        return f"{key} has no value. Set {key}=..."
-    parent = error.parent_node
-    if isinstance(error, (ConfigKeyError, AttributeError)) and isinstance(parent, DictConfig):
-        siblings = dict(parent.items_ex(resolve=False))
-        siblings.pop("hydra", None)
-        return explain_unknown_key(key, siblings)
-    place = f"{key}: " if key else "An override: "
-    for pattern, words in OMEGACONF_REFUSALS.items():
-        refused = re.search(pattern, str(error.msg or error))
-        if refused:
-            return place + words.format(*refused.groups())
-    if isinstance(error, (InterpolationResolutionError, GrammarParseError)):
-        return f"{place}its value cannot be resolved. Check what is in ${{...}}."
-    return f"{key}={format_value(error.value)} does not fit: it takes another kind of value."

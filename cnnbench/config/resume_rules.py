@@ -1,4 +1,4 @@
-"""Which keys may differ from a recorded configuration, and what a record may not decide."""
+"""Rules for recorded configurations: keys that may change, and values that need confirmation."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,62 +23,63 @@ __all__ = [
     "require_same",
 ]
 
-# what may change when a run is resumed
+# keys that may change when a run is resumed
 RESUME_OVERRIDES = (
     *("train.epochs", "train.checkpoint_every.*", "train.on_nonfinite_loss"),
     *("train.grad_clip_norm", "optimizer.lr", "device.*", "data.root", "data.path"),
     *("tracker", "tracker.*"),
 )
 
-# what may change when a trained network is used
+# keys that may change when a trained network is used
 INFERENCE_OVERRIDES = (
     *("data", "data.*", "device", "device.*", "reference", "reference.*"),
     *("train.batch_size", "train.tta"),
 )
 
-# what an untrusted run directory may not decide by itself
+# keys of an untrusted run directory that the user must confirm, and what they do
 KEYS_NEEDING_CONFIRMATION = {
     "data.path": "reads images from elsewhere",
-    "data.root": "keeps its data in a folder of its own",
+    "data.root": "keeps its data in a folder that it names",
     "tracker.mlflow.uri": "is tracked by a server that it names (tracker=none resumes without)",
     "tracker.wandb.entity": "is tracked in an account that it names (tracker=none resumes without)",
 }
 
-# keys that say nothing about what a run computes
+# keys that do not affect the results of a run
 BOOKKEEPING_KEYS = ("sweep", "sweep_on_error", "tracker")
 
-# groups and keys that leave the figures of a run as they are: runs that differ in these are alike
+# keys and groups that reports ignore when they compare runs
 IGNORED_KEYS = (
     *BOOKKEEPING_KEYS,
     *("data.root", "device.threads", "train.checkpoint_every", "model.recipe"),
 )
 
-# runs that differ in these alone are repetitions of one another
+# runs that differ only in these keys are repetitions
 REPEATED_KEYS = ("seed", "data.fold")
 
 
 def is_below(key: str, groups: Iterable[str]) -> bool:
-    """Return whether a key is one of these keys and groups, or inside one of the groups."""
+    """Return whether a key is among these keys and groups, or in one of the groups."""
     return any(f"{key}.".startswith(f"{group}.") for group in groups)
 
 
 def job_identity(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the plain values of a configuration that say what a run computes, and on what."""
+    """Return the plain values of a configuration that identify a job: all but bookkeeping."""
     return {key: value for key, value in values.items() if key not in BOOKKEEPING_KEYS}
 
 
 def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Check that the run in `place` was made with the values that are wanted.
+    """Check that the recorded values of the run in `place` equal the wanted ones.
 
     Raises:
-        ConfigError: it has others.
+        ConfigError: some values differ.
     """
-    theirs, ours = (flatten(job_identity(values)) for values in (as_dict(load(recorded)), wanted))
-    differences = [
-        f"{key}={theirs.get(key)} instead of {ours.get(key)}"
-        for key in {**theirs, **ours}
-        if theirs.get(key) != ours.get(key)
-    ]
+    recorded_values = flatten(job_identity(as_dict(load(recorded))))
+    wanted_values = flatten(job_identity(wanted))
+    differences = []
+    for key in {**recorded_values, **wanted_values}:
+        has, wants = recorded_values.get(key), wanted_values.get(key)
+        if has != wants:
+            differences.append(f"{key}={has} instead of {wants}")
     if differences:
         raise ConfigError(
             f"{place} holds a run with other values: {', '.join(differences)}. "
@@ -88,7 +89,7 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
 
 
 def external_targets(config: Config) -> dict[str, str]:
-    """Return the keys that let a run read or write outside its directory, and their values."""
+    """Return the values of the keys that let a run read or write outside its directory."""
     values = flatten(as_dict(config))
     targets = {key: values.get(key) for key in KEYS_NEEDING_CONFIRMATION}
     if not leads_out(targets["data.path"] or ""):
@@ -104,13 +105,13 @@ def check_trust(
     command: Sequence[str],
     rest: Sequence[str] = (),
 ) -> None:
-    """Check what an untrusted run directory may not decide: which code runs, what is outside it.
+    """Check that the user has confirmed the code and the places that a run directory asks for.
 
     `confirmed` are the keys and values that the user has given. `command` and `rest` are the words
-    of the command, before and after those that confirm; there are none of a call from Python.
+    of the command before and after the confirmation; both are empty for calls from Python.
 
     Raises:
-        ConfigError: the user has to confirm something. The message has the command that does.
+        ConfigError: a confirmation is missing. The message has the command that gives it.
     """
     reasons, words = [], []
     for key, value in external_targets(config).items():
@@ -119,7 +120,7 @@ def check_trust(
             reasons.append(f"{KEYS_NEEDING_CONFIRMATION[key]}: {words[-1]}")
     if ":" in config.model.name and not allow_custom_model:
         words.append("--allow-custom-model" if command else "allow_custom_model=True")
-        reasons.append(f"runs code that is not cnnbench's: model.name={config.model.name}")
+        reasons.append(f"runs code from outside cnnbench: model.name={config.model.name}")
     if reasons:
         again = join_words([*command, *words, *rest])
         raise ConfigError(f"{directory} {' and '.join(reasons)}. If you trust it: {again}")

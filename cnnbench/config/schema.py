@@ -1,77 +1,48 @@
-"""The configuration: each field once, with its type, its range and its meaning.
+"""The configuration: each field with its type, its range and its meaning.
 
-The values are the YAML files in conf/. msgspec checks types and ranges, `__post_init__` what values
-mean together. A class with a tag is one choice of its group, whose key `name` has the tag.
+The YAML files in conf/ have the values. msgspec checks types and ranges. `__post_init__` checks
+values that depend on each other. A class with a tag is one choice of its group, and the tag is the
+value of its key `name`. The choices of optimizer and scheduler are in config/optimizers.py.
 """
 
-import sys
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
 
+from cnnbench.config.field_types import (
+    Auto,
+    Group,
+    NonNegativeFloat,
+    NonNegativeInt,
+    Pixels,
+    PositiveFloat,
+    PositiveInt,
+    Ratio,
+    Share,
+    Text,
+)
+from cnnbench.config.optimizers import REFERENCE_OPTIMIZERS, OptimizerConfig, SchedulerConfig
 from cnnbench.errors import ConfigError
 
 __all__ = [
     "FOLDER",
-    "REFERENCE_OPTIMIZERS",
     "TRACKERS",
-    "AdagradConfig",
-    "AdamConfig",
-    "AdamWConfig",
     "AugmentConfig",
     "Config",
-    "ConstantConfig",
-    "CosineConfig",
     "DataConfig",
     "DeviceConfig",
-    "ExponentialConfig",
     "MlflowConfig",
-    "MomentumConfig",
-    "MultiStepConfig",
-    "MuonConfig",
-    "NesterovConfig",
-    "OneCycleConfig",
-    "OptimizerConfig",
-    "RMSpropConfig",
     "Recipe",
-    "SchedulerConfig",
-    "SgdConfig",
-    "StepConfig",
     "TrackerConfig",
     "TrainConfig",
     "WandbConfig",
 ]
 
-FINITE = sys.float_info.max  # bounds a range that has no end of its own: inf and nan are refused
-FOLDER = "folder"  # the dataset that is not known beforehand
-REFERENCE_OPTIMIZERS = ("adagrad", "adam", "momentum", "sgd")  # those in cnnbench/reference
-
-PositiveInt = Annotated[int, Meta(ge=1)]
-NonNegativeInt = Annotated[int, Meta(ge=0)]
-PositiveFloat = Annotated[float, Meta(gt=0, le=FINITE)]
-NonNegativeFloat = Annotated[float, Meta(ge=0, le=FINITE)]
-Ratio = Annotated[float, Meta(ge=0, le=1)]
-Share = Annotated[float, Meta(ge=0, lt=1)]
-Pixels = Annotated[int, Meta(ge=1, le=4096)]
-Auto = Literal["auto"]
-Text = Annotated[str, Meta(min_length=1)]
-
-
-class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A group of keys."""
-
-
-class Choice(Group, frozen=True, tag_field="name"):
-    """A group whose keys depend on the choice made."""
-
-    @property
-    def name(self) -> str:
-        return str(self.__struct_config__.tag)
+FOLDER = "folder"  # the dataset whose images the user supplies
 
 
 class Recipe(Group, frozen=True, kw_only=True):
-    """What the source of a network trains it with; the other groups default to it."""
+    """Values that the paper of a network trains it with: the defaults of the other groups."""
 
     resize: Pixels
     batch_size: PositiveInt
@@ -81,7 +52,7 @@ class Recipe(Group, frozen=True, kw_only=True):
 
 
 class ModelConfig(Group, frozen=True, kw_only=True):
-    """A network and the arguments of its constructor, which are keys of `model` itself."""
+    """A network. The arguments of its constructor are keys of the group `model`."""
 
     name: str  # in the registry, or my_module:MyNet
     recipe: Recipe
@@ -98,17 +69,18 @@ class DataConfig(Group, frozen=True, kw_only=True):
     name: str
     resize: Pixels  # size of the square images that the network sees
     normalize: bool  # by mean and std of the training images
-    validation: Annotated[  # examples held out of the training set
+    validation: Annotated[  # training examples that form the validation set
         NonNegativeInt | Share,
         Meta(description="at least 0: a whole number of examples, or a share of them below 1"),
     ]
-    train_examples: PositiveInt | None  # a class-balanced part of the rest; None: all
+    train_examples: PositiveInt | None  # a class-balanced subset of the rest; None: all
     test_examples: PositiveInt | None
     folds: Annotated[int, Meta(ge=2)] | None  # of cross-validation
-    fold: int | None  # which is held out, from 0
-    root: str | None = None  # folder of the data files; not for data=folder
-    path: str | None = None  # folder of the images; this and the next two for data=folder alone
-    image_size: Pixels | None = None  # that images are resized to when they are read
+    fold: int | None  # the fold that is the validation set, from 0
+    root: str | None = None  # folder of the data files, for all datasets but data=folder
+    # The following keys are for data=folder.
+    path: str | None = None  # folder of the images
+    image_size: Pixels | None = None  # size to which images are resized when they are read
     channels: int | None = None  # 1 or 3; None: either
 
     def __post_init__(self) -> None:
@@ -136,15 +108,15 @@ class DataConfig(Group, frozen=True, kw_only=True):
 
 
 class AugmentConfig(Group, frozen=True, kw_only=True):
-    """Augmentations that can be combined. Pixels are those of the resized image."""
+    """Augmentations, which can be combined. Sizes are in pixels of the resized image."""
 
     name: Literal["cutmix", "cutout", "hflip_translate", "mixup", "none", "random_erasing"]
     hflip: bool  # mirror left to right, with probability 1/2
-    translate: NonNegativeInt  # move by up to so many pixels in each direction
+    translate: NonNegativeInt  # maximum shift in pixels, in each direction
     cutout: NonNegativeInt  # side in pixels of the square that is masked
     random_erasing: Ratio  # probability of masking a random rectangle
     mixup: NonNegativeFloat  # alpha of Beta(alpha, alpha); 0: off
-    cutmix: NonNegativeFloat  # likewise
+    cutmix: NonNegativeFloat  # alpha of Beta(alpha, alpha); 0: off
 
     def __post_init__(self) -> None:
         if self.mixup > 0 and self.cutmix > 0:
@@ -154,101 +126,8 @@ class AugmentConfig(Group, frozen=True, kw_only=True):
             )
 
 
-class SgdConfig(Choice, frozen=True, kw_only=True, tag="sgd"):
-    lr: PositiveFloat
-    momentum: Ratio
-    weight_decay: NonNegativeFloat
-
-
-class MomentumConfig(SgdConfig, frozen=True, kw_only=True, tag="momentum"):
-    """SGD with a momentum of its own instead of the recipe's."""
-
-
-class NesterovConfig(SgdConfig, frozen=True, kw_only=True, tag="nesterov"):
-    momentum: Annotated[float, Meta(gt=0, le=1)]
-
-
-class AdagradConfig(Choice, frozen=True, kw_only=True, tag="adagrad"):
-    lr: PositiveFloat
-    eps: PositiveFloat
-    weight_decay: NonNegativeFloat
-
-
-class AdamConfig(Choice, frozen=True, kw_only=True, tag="adam"):
-    lr: PositiveFloat
-    betas: Annotated[
-        list[Share],
-        Meta(min_length=2, max_length=2, description="two numbers from 0 up to, not including, 1"),
-    ]
-    eps: PositiveFloat
-    weight_decay: NonNegativeFloat
-
-
-class AdamWConfig(AdamConfig, frozen=True, kw_only=True, tag="adamw"):
-    """Adam with weight decay apart from the gradient."""
-
-
-class RMSpropConfig(Choice, frozen=True, kw_only=True, tag="rmsprop"):
-    lr: PositiveFloat
-    alpha: Ratio
-    eps: PositiveFloat
-    momentum: Ratio
-    weight_decay: NonNegativeFloat
-
-
-class MuonConfig(Choice, frozen=True, kw_only=True, tag="muon"):
-    """Muon for weights that are matrices; the other parameters get the optimizer `fallback`."""
-
-    lr: PositiveFloat
-    momentum: Ratio
-    weight_decay: NonNegativeFloat
-    fallback: Literal["adamw", "sgd"]
-    fallback_lr: PositiveFloat
-
-
-Sgds = SgdConfig | MomentumConfig | NesterovConfig
-OptimizerConfig = Sgds | AdagradConfig | AdamConfig | AdamWConfig | RMSpropConfig | MuonConfig
-
-
-class Warmup(Choice, frozen=True, kw_only=True):
-    warmup_epochs: NonNegativeFloat  # in which the rate grows from 0
-
-
-class ConstantConfig(Warmup, frozen=True, kw_only=True, tag="constant"):
-    """The optimizer's rate throughout."""
-
-
-class StepConfig(Warmup, frozen=True, kw_only=True, tag="step"):
-    step_epochs: PositiveFloat
-    gamma: Ratio
-
-
-class MultiStepConfig(Warmup, frozen=True, kw_only=True, tag="multistep"):
-    milestones: list[PositiveFloat] | None  # in epochs; None: after 1/2 and 3/4 of all steps
-    gamma: Ratio
-    warmup_ratio: Ratio | None  # share of the rate during the warm-up; None: it grows linearly
-
-
-class ExponentialConfig(Warmup, frozen=True, kw_only=True, tag="exponential"):
-    gamma: Ratio  # per epoch
-
-
-class CosineConfig(Warmup, frozen=True, kw_only=True, tag="cosine"):
-    min_lr_ratio: Ratio
-
-
-class OneCycleConfig(Choice, frozen=True, kw_only=True, tag="onecycle"):
-    pct_start: Ratio
-    div_factor: PositiveFloat
-    final_div_factor: PositiveFloat
-
-
-Steps = StepConfig | MultiStepConfig
-SchedulerConfig = ConstantConfig | Steps | ExponentialConfig | CosineConfig | OneCycleConfig
-
-
 class DeviceConfig(Group, frozen=True, kw_only=True):
-    """`auto` is the fastest choice that keeps accuracy within noise."""
+    """Device settings. `auto` is the fastest choice that keeps accuracy within noise."""
 
     name: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "bf16", "fp16", "fp32", "fp64", "tf32"]
@@ -261,7 +140,7 @@ class DeviceConfig(Group, frozen=True, kw_only=True):
 
 
 class ReferenceConfig(Group, frozen=True, kw_only=True):
-    """What cnnbench/reference computes in place of PyTorch."""
+    """Parts of training that cnnbench/reference computes in place of PyTorch."""
 
     layers: bool
     loss: bool
@@ -269,7 +148,7 @@ class ReferenceConfig(Group, frozen=True, kw_only=True):
 
 
 class CheckpointEvery(Group, frozen=True, kw_only=True):
-    """How much training lies between two checkpoints: whichever comes first; None: never."""
+    """Amounts of training between two checkpoints. The first to be reached counts; None: never."""
 
     epochs: PositiveInt | None
     steps: PositiveInt | None
@@ -293,7 +172,7 @@ class TrainConfig(Group, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.ema_decay == 1:
             advice = "It must be below 1, such as 0.99."
-            raise ConfigError(f"train.ema_decay=1 keeps the initial weights for ever. {advice}")
+            raise ConfigError(f"train.ema_decay=1 keeps the initial weights forever. {advice}")
         if self.label_smoothing > 0 and self.loss != "cross_entropy":
             given = f"train.label_smoothing={self.label_smoothing}"
             raise ConfigError(f"{given} is for train.loss=cross_entropy, not {self.loss}.")
@@ -303,18 +182,18 @@ class TrainConfig(Group, frozen=True, kw_only=True):
 
 
 class TensorboardConfig(Group, frozen=True, kw_only=True):
-    """There is nothing to choose: the files are in the run directory."""
+    """TensorBoard. It has no keys: its files are in the run directory."""
 
 
 class MlflowConfig(Group, frozen=True, kw_only=True):
-    """The defaults are those of conf/, for a run that is resumed with a tracker it did not have."""
+    """MLflow. The defaults equal conf/tracker, for a run that is resumed with another tracker."""
 
     uri: Text | None = None
     experiment: Text = "cnnbench"
 
 
 class WandbConfig(Group, frozen=True, kw_only=True):
-    """The defaults are those of conf/, as in MlflowConfig."""
+    """Weights & Biases. The defaults equal conf/tracker, as in MlflowConfig."""
 
     project: Text = "cnnbench"
     entity: Text | None = None
@@ -322,7 +201,7 @@ class WandbConfig(Group, frozen=True, kw_only=True):
 
 
 class TrackerConfig(Group, frozen=True, kw_only=True):
-    """The trackers that show a run; None for those that do not."""
+    """Trackers of a run. A tracker that is not used is None."""
 
     tensorboard: TensorboardConfig | None = None
     mlflow: MlflowConfig | None = None
@@ -345,7 +224,7 @@ class Config(Group, frozen=True, kw_only=True):
     tracker: TrackerConfig = TrackerConfig()
     train: TrainConfig
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-    sweep: str  # name of the sweep's folder
+    sweep: str  # name of the folder of the sweep
     sweep_on_error: Literal["continue", "stop"]
 
     def __post_init__(self) -> None:
@@ -369,7 +248,10 @@ class Config(Group, frozen=True, kw_only=True):
 
 
 def _check_range(key: str, value: int, high: int, reason: str = "") -> None:
-    """Check that 0 <= value <= high, where `high` depends on another key."""
+    """Check that 0 <= value <= high, where `high` depends on another key.
+
+    `reason` ends the message with the cause of the limit.
+    """
     if not 0 <= value <= high:
         allowed = f"at least 0 and at most {high}{reason}"
         raise ConfigError(f"{key}={value} is out of range. It must be {allowed}.")

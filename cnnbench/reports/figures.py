@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnbench.analysis.fonts import use_fallback_fonts
 from cnnbench.analysis.format import truncate
-from cnnbench.runs.directory import write_atomically
+from cnnbench.runs.atomic_files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,7 +1,6 @@
-"""A run directory: claimed by one run, and written so that no reader ever sees half a file."""
+"""A run directory, which belongs to one run, and its files."""
 
 import csv
-import errno
 import hashlib
 import io
 import json
@@ -9,22 +8,17 @@ import logging.config
 import os
 import socket
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import yaml
 
 from cnnbench.config import Config, external_targets, format_override, join_words
-from cnnbench.errors import (
-    NOT_SUPPORTED,
-    CnnbenchError,
-    ConfigError,
-    explain_write_error,
-    from_machine,
-)
+from cnnbench.errors import CnnbenchError, ConfigError, explain_write_error, from_machine
+from cnnbench.runs.atomic_files import write_atomically
 from cnnbench.runs.lock import Lock
 from cnnbench.runs.torchrun_env import processes
 
@@ -41,21 +35,20 @@ __all__ = [
     "reopen",
     "require_empty",
     "resume_command",
-    "write_atomically",
 ]
 
-log = logging.getLogger("cnnbench")
-
 STATUS, DATASET, LOCK = "status.json", "dataset.json", ".lock"
-OTHER = "Name another directory (hydra.run.dir=DIR or sweep=NAME), or leave it to cnnbench."
-WAIT_S = 1.0  # for a lock that someone holds for a moment to see whether it is free
+CHOOSE_DIRECTORY = (
+    "Name another directory (hydra.run.dir=DIR or sweep=NAME), or leave it to cnnbench."
+)
+WAIT_S = 1.0  # a reader may hold the lock for a moment to test whether it is free
 
 
-def claim(directory: Path, verb: str = "train") -> "RunDirectory | None":
-    """Make `directory` the run's own: of many processes that try, one gets it, the others None.
+def claim(directory: Path, command: str = "train") -> "RunDirectory | None":
+    """Claim `directory` for a run of a command; return None if another process has claimed it.
 
     Raises:
-        OSError: the directory cannot be made or written to.
+        OSError: the directory cannot be created or written to.
     """
     directory.mkdir(parents=True, exist_ok=True)
     lock = Lock(directory / LOCK)
@@ -63,63 +56,65 @@ def claim(directory: Path, verb: str = "train") -> "RunDirectory | None":
         return None
     try:
         began = _now()
-        with (directory / STATUS).open("x") as file:  # where there are no locks this alone decides
-            json.dump(_status("running", verb, began), file)
+        with (directory / STATUS).open("x") as file:  # decides on file systems without locks
+            json.dump(_status("running", command, began), file)
     except OSError as error:
         lock.release()
         if isinstance(error, FileExistsError):
             return None
         raise
-    return RunDirectory(directory, verb, lock, began)
+    return RunDirectory(directory, command, lock, began)
 
 
 def require_empty(directory: Path, *marks: str) -> None:
-    """Check that `directory` is empty, is still to be made, or has a file of the names `marks`.
+    """Check that `directory` is missing or empty, or has a file with one of the names `marks`.
 
     Raises:
-        ConfigError: it has other files alone, which are not to be mixed with those of a run.
+        ConfigError: it has only other files, which must not be mixed with the files of a run.
     """
     try:
-        # a rival that is about to claim it has the lock
+        # a process that is about to claim the directory has created the lock
         names = {path.name for path in directory.iterdir()} - {LOCK}
-    except OSError:  # there is none, or claiming it says what is wrong
+    except OSError:  # it is missing, or the claim will raise a clear error
         return
     if names and names.isdisjoint(marks):
-        raise ConfigError(f"'{directory}' already exists and is not an empty folder. {OTHER}")
+        raise ConfigError(
+            f"'{directory}' already exists and is not an empty folder. {CHOOSE_DIRECTORY}"
+        )
 
 
-def claim_exactly(directory: Path, verb: str = "train") -> "RunDirectory":
-    """Claim the directory that was asked for by name.
+def claim_exactly(directory: Path, command: str = "train") -> "RunDirectory":
+    """Claim a directory that the user has named.
 
     Raises:
         ConfigError: it already holds a run, or cannot be written to.
     """
-    run = _claim_or_explain(directory, verb)
+    run = _claim_or_explain(directory, command)
     if run is None:
         resume = join_words([*processes().program(), "resume", str(directory)])
-        hint = f"\nTo resume that run: {resume}" if verb == "train" else ""
-        held = f"{directory} already holds a run, and a run directory is never used twice"
-        raise ConfigError(f"{held}. {OTHER}{hint}")
+        hint = f"\nTo resume that run: {resume}" if command == "train" else ""
+        reason = f"{directory} already holds a run, and a run directory is never used twice"
+        raise ConfigError(f"{reason}. {CHOOSE_DIRECTORY}{hint}")
     return run
 
 
-def claim_new(wanted: Path, verb: str = "train") -> "RunDirectory":
-    """Claim `wanted` or, where it belongs to another run, the first free of `wanted`_2, _3, ...
+def claim_new(wanted: Path, command: str = "train") -> "RunDirectory":
+    """Claim `wanted` or, if it holds a run, the first free directory of `wanted`_2, _3, ...
 
     Raises:
-        ConfigError: the directory cannot be made or written to.
+        ConfigError: the directory cannot be created or written to.
     """
     directory, number = wanted, 2
-    while (run := _claim_or_explain(directory, verb)) is None:
+    while (run := _claim_or_explain(directory, command)) is None:
         directory = wanted.parent / f"{wanted.name}_{number}"
         number += 1
     return run
 
 
-def _claim_or_explain(directory: Path, verb: str) -> "RunDirectory | None":
-    """Claim a directory as `claim` does; an error of the machine names the option for another."""
+def _claim_or_explain(directory: Path, command: str) -> "RunDirectory | None":
+    """Call `claim`, and turn a system error into one that names the option for another place."""
     try:
-        return claim(directory, verb)
+        return claim(directory, command)
     except OSError as error:
         advice = "Name another place: hydra.run.dir=DIR."
         raise explain_write_error(error.filename or directory, error, advice) from error
@@ -127,34 +122,35 @@ def _claim_or_explain(directory: Path, verb: str) -> "RunDirectory | None":
 
 @contextmanager
 def reopen(directory: Path, began: str) -> "Iterator[RunDirectory]":
-    """Hold the directory of a training run that is not running any more, for the block.
+    """Lock the directory of a training run that has stopped, for the block.
 
-    `began` is the time at which its status says that it began.
+    `began` is the start time in its status.
 
     Raises:
-        ConfigError: it is running; the message says where.
+        ConfigError: the run is running. The message names the process and its machine.
     """
     with Lock(directory / LOCK).taken(WAIT_S) as lock:
         for folder in (directory, directory / "checkpoints"):
-            for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
+            for leftover in folder.glob(".*.tmp"):  # from a process that was killed
                 leftover.unlink()
         yield RunDirectory(directory, "train", lock, began)
 
 
 def resume_command(directory: Path, config: Config, *changes: str) -> str:
-    """Return the command line that resumes a run with `changes`, words KEY=VALUE."""
+    """Return the command line that resumes a run, with the overrides `changes`."""
     words = [*processes().program(), "resume", os.path.relpath(directory)]
     targets = external_targets(config)
-    targets.pop("data.path", None)  # which the checkpoint is trusted with
+    targets.pop("data.path", None)  # resume trusts the path in the checkpoint
     words += [format_override(key, value) for key, value in targets.items()]
-    words += ["--allow-custom-model"] if ":" in config.model.name else []
+    if ":" in config.model.name:
+        words.append("--allow-custom-model")
     return join_words([*words, *changes])
 
 
 def log_to(directory: Path, conf: Path) -> None:
-    """Log on the terminal and in a run's train.log, as in a run that Hydra starts.
+    """Log to the terminal and to the train.log of a run, as in a run that Hydra starts.
 
-    `conf` is the folder of the YAMLs.
+    `conf` is the folder of the YAML files.
 
     Raises:
         OSError: train.log cannot be written.
@@ -162,133 +158,75 @@ def log_to(directory: Path, conf: Path) -> None:
     path = conf / "hydra" / "job_logging" / "plain.yaml"
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     settings["handlers"]["file"]["filename"] = str(directory / "train.log")
-    settings["filters"]["own"]["verbose"] = False  # Hydra's switch, which is not at hand here
+    settings["filters"]["own"]["verbose"] = False  # in place of ${hydra.verbose}
     try:
         logging.config.dictConfig(settings)
-    except ValueError as error:  # which is what becomes of a train.log that cannot be opened
+    except ValueError as error:  # dictConfig replaces the OSError of a file that cannot be opened
         raise error.__cause__ or error from None
 
 
 def job_directory_name(overrides: str) -> str:
-    """The overrides of a job as the name of one directory, which may have no slash and 255 bytes."""
+    """Return the name of the directory of a job, from its overrides.
+
+    A name of a file may not have slashes, nor more than 255 bytes.
+    """
     name = overrides.replace("/", "_") or "as_configured"
-    encoded = name.encode(errors="surrogateescape")  # bytes of the command line may be no UTF-8
+    encoded = name.encode(errors="surrogateescape")  # the command line may not be UTF-8
     if len(encoded) <= 200:
         return name
     return f"{encoded[:180].decode(errors='ignore')}...{hashlib.sha256(encoded).hexdigest()[:8]}"
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, sync: bool = True) -> None:
-    """Replace `path` with what `write` puts into the file it is given.
-
-    No reader sees half a file. With `sync` the file is on disk before it is seen. A file that can
-    be made again needs no `sync`, which may take seconds.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as file:  # which follows no link
-            write(file)
-            file.flush()
-            if sync:
-                _sync(file.fileno(), path)
-        temporary.replace(path)
-        if sync:
-            _sync_folder(path.parent)
-    except OSError as error:
-        error.filename = str(path)  # not of the temporary file, or of none, as for a full disk
-        raise
-    finally:
-        with suppress(OSError):  # the error of a failing disk is on its way
-            temporary.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Wait until the names of files in `folder` are on disk, if it can be opened for that."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        if error.errno in (errno.EIO, errno.ESTALE):
-            _warn_once(folder, error)
-        return
-    try:
-        _sync(descriptor, folder)
-    finally:
-        os.close(descriptor)
-
-
-def _sync(descriptor: int, path: Path) -> None:
-    """Wait until `path` is on disk. Go on where the file system does not support that, or fails.
-
-    What was written can be read as long as the machine stays up, so a run need not end.
-    """
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        if error.errno not in NOT_SUPPORTED:
-            _warn_once(path, error)
-
-
-_warned = False
-
-
-def _warn_once(path: Path, error: OSError) -> None:
-    """Warn, once in a process, that what is written may be lost with the machine."""
-    global _warned
-    if not _warned:
-        _warned = True
-        log.warning(
-            f"{path} may not be on disk: {error.strerror}. Nothing is lost as long as the machine "
-            "stays up. Check the disk or the network share."
-        )
 
 
 def _now() -> str:
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
-def _status(state: str, verb: str, began: str, **more: object) -> dict[str, object]:
-    launch = processes().launch
-    who = {
+def _status(state: str, command: str, began: str, **more: object) -> dict[str, object]:
+    """Return the content of status.json. The command has the key "verb"."""
+    status: dict[str, object] = {
+        "state": state,
+        "verb": command,
+        "began": began,
+        "since": _now(),
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        **({} if launch is None else {"launch": launch}),
     }
-    return {"state": state, "verb": verb, "began": began, "since": _now(), **who, **more}
+    launch = processes().launch
+    if launch is not None:
+        status["launch"] = launch
+    return {**status, **more}
 
 
 class RunDirectory:
-    """The files of one run. All methods that write raise OSError if the disk will not take it."""
+    """The files of one run. Methods that write raise OSError if a file cannot be written."""
 
     def __init__(
         self,
         path: Path,
-        verb: str = "train",
+        command: str = "train",
         lock: Lock | None = None,
         began: str = "",
     ) -> None:
         self.path = path
-        self.verb = verb
+        self.command = command
         self.began = began
         self._lock = lock
         path.mkdir(parents=True, exist_ok=True)
 
     def release(self) -> None:
-        """Let another process write here. The end of the process does that too, whatever ends it."""
+        """Release the lock. The system also releases it when the process ends."""
         if self._lock is not None:
             self._lock.release()
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of the checkpoints, made when it is first asked for."""
+        """Return the folder of the checkpoints, and create it if it is missing."""
         folder = self.path / "checkpoints"
         folder.mkdir(exist_ok=True)
         return folder
 
     def write_text(self, name: str, text: str, *, sync: bool = True) -> None:
-        """Write text as UTF-8. Bytes of a file's name that are no text are escaped."""
+        """Write text as UTF-8. Escape surrogates, which stand for undecodable file names."""
         content = text.encode(errors="backslashreplace")
         write_atomically(self.path / name, lambda file: file.write(content), sync=sync)
 
@@ -298,7 +236,7 @@ class RunDirectory:
     def write_rows(
         self, name: str, rows: Sequence[Mapping[str, object]], *, sync: bool = True
     ) -> None:
-        """A CSV file with a line of names and a line for each row; floats keep every digit."""
+        """Write a CSV file with a header and a line for each row. Floats keep every digit."""
         text = io.StringIO()
         names = dict.fromkeys(name for row in rows for name in row)
         writer = csv.DictWriter(text, fieldnames=list(names), lineterminator="\n")
@@ -307,36 +245,43 @@ class RunDirectory:
         self.write_text(name, text.getvalue(), sync=sync)
 
     def set_status(self, state: str, **more: object) -> None:
-        self.write_json(STATUS, _status(state, self.verb, self.began, **more))
+        self.write_json(STATUS, _status(state, self.command, self.began, **more))
 
     @contextmanager
     def recorded_status(self) -> Iterator[None]:
-        """status.json says how the block ended: finished, interrupted or failed, with its error. Releases the run."""
+        """Record in status.json how the block ended: finished, interrupted or failed.
+
+        Release the lock of the run afterwards.
+        """
         try:
             yield
             self.set_status("finished")
         except BaseException as error:
             stop = _interruption(error)
             if stop is not None:
-                with suppress(OSError):  # a full disk must not hide it
+                with suppress(OSError):  # a full disk must not hide the interruption
                     self.set_status("interrupted", error=type(stop).__name__)
                 raise stop from None
             known = error if isinstance(error, CnnbenchError) else from_machine(error)
-            told = f"{type(error).__name__}: {error}" if known is None else str(known)
-            code, trace = 1 if known is None else known.exit_code, traceback.format_exc()
+            code, message = 1, f"{type(error).__name__}: {error}"
+            if known is not None:
+                code, message = known.exit_code, str(known)
+            trace = traceback.format_exc()
             with suppress(OSError):
-                self.set_status("failed", exit_code=code, error=told, traceback=trace)
+                self.set_status("failed", exit_code=code, error=message, traceback=trace)
             raise
         finally:
             self.release()
 
 
 def _interruption(error: BaseException | None) -> BaseException | None:
-    """Return what stopped the program, if that is what `error` comes from.
+    """Return the KeyboardInterrupt or SystemExit that caused `error`, or None.
 
-    Before 3.12 Python makes a RuntimeError of an interruption as a class body ends, as in an import.
+    Before 3.12 Python turns an interruption at the end of a class body into a RuntimeError. A
+    CnnbenchError counts as an error of the run, whatever its cause.
     """
     while error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
-        told = isinstance(error, CnnbenchError)  # whatever it came from, it is meant as it is
-        error = None if told else error.__cause__ or error.__context__
+        if isinstance(error, CnnbenchError):
+            return None
+        error = error.__cause__ or error.__context__
     return error

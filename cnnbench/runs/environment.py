@@ -1,4 +1,4 @@
-"""What a run ran on and with: enough to judge its figures, or to repeat it."""
+"""The software and hardware of a run, recorded so that its figures can be judged and repeated."""
 
 import os
 import platform
@@ -20,16 +20,16 @@ from cnnbench.runs.reading import read_json_or_empty
 __all__ = ["describe", "record_resume"]
 
 _PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf")
-_DECIDES_BITS = (
+REPRODUCIBILITY_KEYS = (  # entries on which the exact results depend
     *("cnnbench", "commit", "torch", "numpy", "device", "chip", "threads"),
     *("precision", "channels_last", "engine", "compile", "world_size", "data"),
 )
 
 
 def describe() -> dict[str, object]:
-    """Versions, machine, commit (of a checkout of cnnbench; None if installed from a wheel), command line."""
+    """Return versions, machine, command line and commit; the commit is None without a checkout."""
     return {
-        "cnnbench": cnnbench.__version__,  # a checkout on PYTHONPATH has no metadata
+        "cnnbench": cnnbench.__version__,  # as a checkout on PYTHONPATH has no metadata
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in _PACKAGES},
         "platform": platform.platform(),
@@ -44,17 +44,17 @@ def describe() -> dict[str, object]:
     }
 
 
-def record_resume(
-    run: RunDirectory, now: Mapping[str, Any], where: Mapping[str, Any]
-) -> list[str]:
-    """Add to environment.json that the run is resumed, and return what is not as it was.
+def record_resume(run: RunDirectory, now: Mapping[str, Any], where: Mapping[str, Any]) -> list[str]:
+    """Record in environment.json that the run is resumed, and return the differences in words.
+
+    `now` is the present environment, as from `describe`. `where` has the epoch and step.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
-    # if it is lost or damaged, the environment it goes on in is all there is to record
+    # if the file is lost or damaged, record the present environment
     began = read_json_or_empty(run.path / "environment.json") or dict(now)
-    known = [key for key in _DECIDES_BITS if key in began]
+    known = [key for key in REPRODUCIBILITY_KEYS if key in began]
     differs = {key: now[key] for key in known if began[key] != now.get(key)}
     continuation = {
         "since": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -71,10 +71,13 @@ def record_resume(
 
 @cache
 def _commit(checkout: Path) -> str | None:
-    """Return the commit of a checkout as first asked, with ``+changes`` if files differ from it."""
+    """Return the commit of a checkout, with ``+changes`` if tracked files differ from it.
+
+    The answer of the first call is kept.
+    """
     if not (checkout / ".git").exists():
         return None
-    # without locks: a command that is killed, as by Ctrl-C, would leave its own behind
+    # without locks, as a command that is killed would leave its lock behind
     command = ["git", "--no-optional-locks", "status", "--porcelain=v2", "--branch", "-uno"]
     try:
         done = subprocess.run(command, cwd=checkout, capture_output=True, check=True, timeout=10)

@@ -1,4 +1,4 @@
-"""A lock that a process holds to its end, however that comes."""
+"""A file lock, which the system releases at the end of its process."""
 
 import errno
 import fcntl
@@ -17,10 +17,10 @@ POLL_S = 0.02
 
 
 class Lock:
-    """flock(2) on a file, which the system lets go of however the process ends.
+    """flock(2) on a file. The system releases it when the process ends, even if it is killed.
 
-    Over NFS it is kept by the server. On a file system without locks `acquire` lets everyone in, and
-    `is_held` does not know.
+    Over NFS the server holds it. On a file system without locks `acquire` always succeeds, and
+    `is_held` returns None.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,7 +28,7 @@ class Lock:
         self._descriptor: int | None = None
 
     def acquire(self, wait_s: float = 0.0) -> bool:
-        """Take the lock; False if another still holds it after `wait_s` seconds."""
+        """Acquire the lock. Return False if another process keeps it for `wait_s` seconds."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         give_up_at = time.monotonic() + wait_s
         while _try_lock(descriptor, fcntl.LOCK_EX) is False:
@@ -36,7 +36,7 @@ class Lock:
                 os.close(descriptor)
                 return False
             time.sleep(POLL_S)
-        with suppress(OSError):  # on a full disk the lock has no name, but holds
+        with suppress(OSError):  # on a full disk the lock works without the name of its holder
             os.truncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
         self._descriptor = descriptor
@@ -52,7 +52,7 @@ class Lock:
         """Hold the lock for the block.
 
         Raises:
-            ConfigError: another still holds it after `wait_s` seconds; the message says who.
+            ConfigError: another process still holds it after `wait_s` seconds.
         """
         if not self.acquire(wait_s):
             user = f"{self.path.parent} is in use: {self.holder()} writes there"
@@ -63,19 +63,19 @@ class Lock:
             self.release()
 
     def is_held(self) -> bool | None:
-        """Return whether any process holds the lock now; None where that cannot be known."""
+        """Return whether a process holds the lock; None on a file system without locks."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return False
         try:
-            free = _try_lock(descriptor, fcntl.LOCK_SH)
-            return None if free is None else not free
+            was_free = _try_lock(descriptor, fcntl.LOCK_SH)
+            return None if was_free is None else not was_free
         finally:
             os.close(descriptor)
 
     def holder(self) -> str:
-        """Return who took the lock last, such as ``process 7 on gauss``."""
+        """Return the last process that acquired the lock, such as ``process 7 on gauss``."""
         with suppress(OSError):
             return self.path.read_bytes()[:200].decode(errors="replace") or "another process"
         return "another process"

@@ -1,4 +1,4 @@
-"""Read files of a run directory that may be in use, damaged, or untrusted: made to harm."""
+"""Read the files of run directories, which may be in use, damaged, or untrusted."""
 
 import json
 import os
@@ -36,15 +36,15 @@ __all__ = [
 ]
 
 OUTPUTS = Path("outputs")
-MAX_DEPTH = 4  # folders below the one given: ./outputs/sweeps/<sweep>/<job>
-MAX_BYTES = 1 << 20  # of a text file; ours have a few thousand
+MAX_DEPTH = 4  # levels of folders, as in ./outputs/sweeps/<sweep>/<job>
+MAX_BYTES = 1 << 20  # size of a text file; cnnbench writes a few thousand bytes
 
 
 def find_runs(directory: Path) -> list[Path]:
-    """Return the run directory itself, or those in the directory of a sweep that are no links.
+    """Return the run directory, or the run directories in a sweep, except links.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: `directory` holds no run.
     """
     if (directory / STATUS).exists():
         return [directory]
@@ -56,10 +56,10 @@ def find_runs(directory: Path) -> list[Path]:
 
 
 def check_is_run(directory: Path, command: str) -> None:
-    """Require the directory of one run, for a command that reads one.
+    """Check that `directory` is a run directory, for a command that reads one run.
 
     Raises:
-        ConfigError: it is none. If there are runs in it, the newest is offered.
+        ConfigError: it is not one. If it holds runs, the message proposes the newest.
     """
     if not (directory / STATUS).exists():
         raise ConfigError(_explain_no_run(directory, command))
@@ -72,17 +72,17 @@ def _explain_no_run(directory: Path, command: str) -> str:
         offer = config.join_words(["cnnbench", command, str(runs[-1])]) + latest
         count = format_count(len(runs), "run")
         return f"{directory} holds {count}. The newest is {runs[-1]}: {offer}"
-    there = "is no directory"
+    problem = "is no directory"
     if directory.is_dir():
-        there = f"holds no run: it has no {STATUS}, nor has a folder in it"
-    return f"{directory} {there}. Give a run or sweep directory, such as those under {OUTPUTS}/."
+        problem = f"holds no run: there is no {STATUS} in it or in its folders"
+    return f"{directory} {problem}. Give a run or sweep directory, such as those under {OUTPUTS}/."
 
 
 def find_latest() -> Path:
     """Return the run under outputs/ that began last.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no run under outputs/.
     """
     runs = list_runs(OUTPUTS)
     if not runs:
@@ -91,16 +91,16 @@ def find_latest() -> Path:
 
 
 def list_runs(folder: Path) -> list[Path]:
-    """Return the training runs up to MAX_DEPTH below a folder in the order in which they began.
+    """Return the training runs up to MAX_DEPTH levels below a folder, by start time.
 
     Links are not followed.
     """
-    begun = []
+    runs = []
     for run in _walk(folder, MAX_DEPTH):
         status = read_json_or_empty(run / STATUS)
         if status.get("verb", "train") == "train":
-            begun.append((_find_start(status), run))
-    return [run for _, run in sorted(begun)]
+            runs.append((_find_start(status), run))
+    return [run for _, run in sorted(runs)]
 
 
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
@@ -115,7 +115,7 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _find_start(status: Mapping[str, Any]) -> float:
-    """Return when a run began; 0 if its status does not say."""
+    """Return the start time of a run in seconds; 0 if its status does not have one."""
     try:
         return datetime.fromisoformat(str(status.get("began", status.get("since")))).timestamp()
     except (ValueError, OverflowError, OSError):
@@ -123,29 +123,29 @@ def _find_start(status: Mapping[str, Any]) -> float:
 
 
 def runs_of_this_launch(pattern: Path) -> list[Path]:
-    """Return the unfinished runs that this very torchrun began before it restarted; newest last.
+    """Return the unfinished runs that this torchrun began before it restarted; newest last.
 
-    They are in folders of the form `pattern`, which may end in ``*``s.
+    The directories of the runs match `pattern`, whose last parts may have ``*``.
     """
-    ours = processes()
-    if not ours.restarts:
+    current = processes()
+    if not current.restarts:
         return []
     fixed = next(folder for folder in pattern.parents if "*" not in str(folder))
     found = fixed.glob(str(pattern.relative_to(fixed) / STATUS))
-    begun = []
+    runs = []
     for path in sorted(found, key=lambda path: path.stat().st_mtime):
         status = read_status(path.parent)
-        is_ours = (status.get("launch"), status.get("verb")) == (ours.launch, "train")
-        if is_ours and status["state"] != "finished":
-            begun.append(path.parent)
-    return begun
+        is_of_launch = (status.get("launch"), status.get("verb")) == (current.launch, "train")
+        if is_of_launch and status["state"] != "finished":
+            runs.append(path.parent)
+    return runs
 
 
 def check_training_run(directory: Path) -> dict[str, Any]:
     """Return the status of a training run whose directory may be untrusted.
 
     Raises:
-        ConfigError: it leads out of itself, or another command created it.
+        ConfigError: a link in it leads out of it, or another command created it.
     """
     reject_escaping_links(directory)
     status = read_status(directory)
@@ -156,17 +156,17 @@ def check_training_run(directory: Path) -> dict[str, Any]:
 
 
 def reject_escaping_links(directory: Path) -> None:
-    """Refuse links that lead out of the directory, and all but files and folders.
+    """Refuse links that lead out of the directory, and devices, pipes and sockets.
 
     Raises:
-        ConfigError: there is such a thing.
+        ConfigError: the directory has one of these.
     """
     root = directory.resolve()
     for folder, folders, files in os.walk(directory):
         for path in (Path(folder, name) for name in (*folders, *files)):
             try:
                 kind = path.lstat().st_mode
-            except FileNotFoundError:  # a temporary file of a run that goes on
+            except FileNotFoundError:  # a temporary file of a running run
                 continue
             if stat.S_ISLNK(kind):
                 target = Path(os.path.realpath(path))  # path.resolve() fails on a link to itself
@@ -179,12 +179,12 @@ def reject_escaping_links(directory: Path) -> None:
 
 
 def read_status(directory: Path) -> dict[str, Any]:
-    """Return what status.json says; a run whose process is gone is interrupted, not running.
+    """Return status.json. A run without a live process is interrupted, not running.
 
-    `state` is running, finished, interrupted or failed, whatever became of the file.
+    `state` is always running, finished, interrupted or failed, even if the file is damaged.
 
     Raises:
-        OSError: the file cannot be reached.
+        OSError: the file may be intact, but cannot be read.
     """
     try:
         status = read_json(directory / STATUS)
@@ -194,16 +194,16 @@ def read_status(directory: Path) -> dict[str, Any]:
         status = {}
     if status.get("state") not in ("running", "finished", "interrupted", "failed"):
         status["state"] = "running"
-    held = Lock(directory / LOCK).is_held()
-    if held:
+    is_held = Lock(directory / LOCK).is_held()
+    if is_held:
         status["state"] = "running"
-    elif status["state"] == "running" and (held is False or not _may_be_alive(status)):
+    elif status["state"] == "running" and (is_held is False or not _may_be_alive(status)):
         status["state"] = "interrupted"
     return status
 
 
 def _may_be_alive(status: dict[str, Any]) -> bool:
-    """Return whether a run may still have its process, where the file system has no locks."""
+    """Return whether the process of a run may be alive, on a file system without locks."""
     pid = status.get("pid")
     if status.get("host") != socket.gethostname() or not isinstance(pid, int):
         return True
@@ -211,29 +211,29 @@ def _may_be_alive(status: dict[str, Any]) -> bool:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # the process belongs to another user
         return True
     return True
 
 
 def look_up(values: Any, *keys: str) -> Any:
-    """Return the value by these keys, each inside the one before; None if there is none."""
+    """Return the value at a path of keys in nested mappings; None if it is missing."""
     for key in keys:
         values = values.get(key) if isinstance(values, Mapping) else None
     return values
 
 
 def find_figure(result: Mapping[str, Any], *keys: str) -> float | None:
-    """Return a number of result.json, such as "best", "validation_accuracy"; None without one."""
+    """Return a number of result.json, such as "best", "validation_accuracy"; or None."""
     value = look_up(result, *keys)
-    # neither NaN nor too large to be squared
+    # Refuse NaN, and numbers whose square overflows.
     return float(value) if type(value) in (int, float) and abs(value) < 1e150 else None
 
 
 def read_accuracy(directory: Path) -> float | None:
-    """Return what finished runs are compared by; None if result.json is missing or damaged.
+    """Return the accuracy by which finished runs are compared; None without a result.json.
 
-    That is the accuracy on the validation set or, if nothing was held out, on the test set.
+    It is the accuracy on the validation set or, without one, on the test set.
     """
     result = read_json_or_empty(directory / "result.json")
     keys = ("best", "validation_accuracy") if result.get("best") else ("test_accuracy",)
@@ -244,8 +244,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     """Return the plain values of config.yaml, for `config.load`.
 
     Raises:
-        OSError: it cannot be read.
-        ConfigError: it is damaged or refused.
+        OSError: the file cannot be read.
+        ConfigError: the file is damaged or refused.
     """
     try:
         return config.parse(read_text(directory / "config.yaml"))
@@ -254,7 +254,7 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def read_json_or_empty(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; an empty one if the file is missing or damaged."""
+    """Return the object in a JSON file; {} if the file is missing or damaged."""
     try:
         return read_json(path)
     except (OSError, ValueError):
@@ -265,8 +265,8 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Return the object in a JSON file.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged.
+        OSError: the file cannot be read.
+        ValueError: the file is damaged or longer than `max_bytes`.
     """
     try:
         values = json.loads(read_text(path, max_bytes))
@@ -281,11 +281,11 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     """Return the content of a text file.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no regular file, not UTF-8, or longer than `max_bytes`.
+        OSError: the file cannot be read.
+        ValueError: it is not a regular file, not UTF-8, or longer than `max_bytes`.
     """
     try:
-        # the other end of a pipe may never be opened
+        # Do not wait for the other end of a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -294,7 +294,7 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
     except IsADirectoryError as error:
         raise ValueError(f"{path} is not a text file.") from error
     except OSError as error:
-        error.filename = str(path)  # errors in reading do not name it
+        error.filename = str(path)  # errors of read() do not have it
         raise
     if len(content) > max_bytes:
         raise ValueError(f"{path} is longer than {max_bytes:,} bytes.")

@@ -1,4 +1,4 @@
-"""Records of runs, to compare them. Their directories may be untrusted, unfinished or damaged."""
+"""Records of runs, for comparisons. The runs may be untrusted, unfinished or damaged."""
 
 import csv
 import io
@@ -29,16 +29,15 @@ from cnnbench.runs.sweep import recorded_jobs
 
 __all__ = ["Record", "read_records", "read_rows"]
 
-JSON_FILES = ("environment", "dataset", "evaluation")
-
 
 @dataclass(frozen=True)
 class Record:
-    """A run: where it is, how it went, what it was asked for, and its figures.
+    """The files of a run: its status, configuration, results and environment.
 
     `state` is running, finished, interrupted, failed or, for a job without a directory, not begun.
-    It is refused, with the reason in `status`, if links in it lead elsewhere or it cannot be read.
-    `rows` are those of metrics.csv; the last three are JSON files of that name, empty without one.
+    It is refused if a link in the directory leads out of it or the directory cannot be read. Then
+    `status` has the reason. `rows` are the rows of metrics.csv. `environment`, `dataset` and
+    `evaluation` are the JSON files of these names, and empty if the file is missing.
     """
 
     path: Path
@@ -59,55 +58,59 @@ class Record:
 
     @property
     def config_dir(self) -> str | None:
-        """Return the folder of groups of the user's own, --config-dir; None if there was none."""
+        """Return the folder given by --config-dir, or None."""
         try:
             recorded = yaml.load(read_text(self.path / ".hydra" / "hydra.yaml"), yaml.BaseLoader)
             sources = look_up(recorded, "hydra", "runtime", "config_sources")
-            typed = (each["path"] for each in sources if each["provider"] == "command-line")
-            return next(filter(os.path.isabs, typed), None)
-        except Exception:  # it is missing, or untrusted: it may hold anything
+            folders = (file["path"] for file in sources if file["provider"] == "command-line")
+            return next(filter(os.path.isabs, folders), None)
+        except Exception:  # the file may be missing, and an untrusted one may hold anything
             return None
 
     def figure(self, *keys: str) -> float | None:
-        """Return a number of result.json; None if there is none."""
+        """Return a number of result.json by its path of keys, or None."""
         return find_figure(self.result, *keys)
 
     @property
     def validation_accuracy(self) -> float | None:
-        """Return that of the chosen epoch; None with data.validation=0, where none is chosen."""
+        """Return the validation accuracy of the best epoch; None without a validation set."""
         return self.figure("best", "validation_accuracy")
 
     @property
     def train_eval_s(self) -> float | None:
-        """Return the seconds of training and evaluation, not of imports, data and pictures.
+        """Return the seconds of training and evaluation, without imports, data and plots.
 
-        Of a run that is not finished they are those of its epochs.
+        For an unfinished run, return the sum over its epochs.
         """
-        parts = self.figure("wall_s", "train"), self.figure("wall_s", "evaluation")
-        known = [seconds for seconds in parts if seconds is not None]
-        return sum(known) if len(known) == len(parts) else sum(self.column("epoch_s")) or None
+        train_s, evaluation_s = self.figure("wall_s", "train"), self.figure("wall_s", "evaluation")
+        if train_s is not None and evaluation_s is not None:
+            return train_s + evaluation_s
+        return sum(self.column("epoch_s")) or None
 
     @property
     def error(self) -> str:
-        """Return the first line of the error of a failed run, or of why one was refused."""
-        is_told = self.state in ("failed", "refused")
-        return str(self.status.get("error", "")).partition("\n")[0] if is_told else ""
+        """Return the first line of the error of a failed or refused run; "" for other runs."""
+        if self.state not in ("failed", "refused"):
+            return ""
+        return str(self.status.get("error", "")).partition("\n")[0]
 
     def column(self, name: str) -> list[float]:
-        """Return the numbers in a column of metrics.csv that are finite."""
+        """Return the finite numbers in a column of metrics.csv."""
         return [row[name] for row in self.rows if math.isfinite(row.get(name, math.nan))]
 
     def value(self, key: str) -> str:
-        """Return what the run has for a key of the configuration, or for a group; "" if nothing.
+        """Return the value of a key of the configuration, or the choice of a group; or "".
 
-        It is spelt as it was given, unless a run that was resumed has another value by now.
+        The spelling is that of the override, unless the run was resumed with another value.
         """
         given, value = self._given.get(key), self._configured(key)
-        is_as_given = value is None or isinstance(value, dict) or _same(str(given), value)
-        return self.plain_value(key) if given is None or not is_as_given else given
+        if given is None:
+            return self.plain_value(key)
+        is_as_given = value is None or isinstance(value, dict) or _has_value(given, value)
+        return given if is_as_given else self.plain_value(key)
 
     def plain_value(self, key: str) -> str:
-        """Return the value as `value` does, spelt the same in all runs: 0.001 for 1e-3, too."""
+        """Return the value of a key with the same spelling in all runs, such as 0.001 for 1e-3."""
         value = self._configured(key)
         if isinstance(value, dict):
             value = value.get("name")
@@ -117,34 +120,37 @@ class Record:
         return look_up(self.config, *key.lstrip("+").split("."))
 
 
-def _same(given: str, value: Any) -> bool:
-    """Return whether a word of the command line stands for the value."""
+def _has_value(given: str, value: Any) -> bool:
+    """Return whether the text of an override has this value."""
     try:
         return bool(given == str(value) or yaml.safe_load(given) == value or float(given) == value)
-    except Exception:  # odd tags of YAML raise almost anything
+    except Exception:  # odd YAML tags raise many kinds of errors
         return False
 
 
 def read_records(directory: Path) -> list[Record]:
-    """Return the training run in `directory`, or those below it; of sweeps all jobs, begun or not.
+    """Return the training run in `directory`, or the runs below it.
 
-    Searched are folders up to `MAX_DEPTH` below, neither links nor the inside of a run.
+    Search folders up to `MAX_DEPTH` levels down, except links and the inside of runs. Jobs of a
+    sweep that have not begun count as runs.
 
     Raises:
-        ConfigError: there is none, or `directory` has a damaged record of a sweep.
-        OSError: `directory` cannot be read. Folders below it that cannot are refused.
+        ConfigError: there is no run, or `directory` has a damaged record of a sweep.
+        OSError: `directory` cannot be read. A folder below it that cannot be read is refused.
     """
-    is_run = (directory / STATUS).exists()
-    found = [_read(directory, None)] if is_run else _read_below(directory, MAX_DEPTH)
-    # those of benchmarks have no epochs
+    if (directory / STATUS).exists():
+        found = [_read(directory, None)]
+    else:
+        found = _read_below(directory, MAX_DEPTH)
+    # The runs of cnnbench benchmark have no epochs.
     runs = [run for run in found if run.status.get("verb", "train") == "train"]
     if not runs:
-        there = "is no directory"
+        problem = "is no directory"
         if directory.is_dir():
             searched = f"up to {MAX_DEPTH} folders down"
-            there = f"holds no run: there is no {STATUS} of training {searched}"
+            problem = f"holds no run: there is no {STATUS} of training {searched}"
         advice = "Give run or sweep directories, or a folder of them, such as outputs."
-        raise ConfigError(f"{directory} {there}. {advice}")
+        raise ConfigError(f"{directory} {problem}. {advice}")
     return runs
 
 
@@ -158,15 +164,17 @@ def _read_below(folder: Path, depth: int) -> list[Record]:
     for name in names:
         path = folder / name
         try:
-            if (path / STATUS).exists():  # an error of permission is raised
+            if (path / STATUS).exists():  # raises an OSError without permission
                 found.append(_read(path, jobs.get(name)))
             elif depth > 1:
                 found += _read_below(path, depth - 1)
         except (ConfigError, OSError) as error:
             found.append(_refused(path, jobs.get(name), error))
     begun = {run.path.name for run in found if run.path.parent == folder}
-    waiting = {name: overrides for name, overrides in jobs.items() if name not in begun}
-    return found + [Record(folder / name, "not begun", waiting[name]) for name in waiting]
+    for name, overrides in jobs.items():
+        if name not in begun:
+            found.append(Record(folder / name, "not begun", overrides))
+    return found
 
 
 def _refused(run: Path, overrides: Sequence[str] | None, error: Exception) -> Record:
@@ -176,7 +184,7 @@ def _refused(run: Path, overrides: Sequence[str] | None, error: Exception) -> Re
 
 def _read(run: Path, overrides: Sequence[str] | None) -> Record:
     try:
-        reject_escaping_links(run)  # they may lead to a secret, and a report is made to be shown
+        reject_escaping_links(run)  # a report must not show the content of other files
         status = read_status(run)
     except (ConfigError, OSError) as error:
         return _refused(run, overrides, error)
@@ -185,28 +193,32 @@ def _read(run: Path, overrides: Sequence[str] | None) -> Record:
         values = read_config(run)
     is_finished = status["state"] == "finished"
     return Record(
-        run,
-        status["state"],
-        _read_overrides(run) if overrides is None else overrides,
-        values,
-        status,
-        read_json_or_empty(run / "result.json") if is_finished else {},
-        list(read_rows(run)),
-        **{name: read_json_or_empty(run / f"{name}.json") for name in JSON_FILES},
+        path=run,
+        state=status["state"],
+        overrides=_read_overrides(run) if overrides is None else overrides,
+        config=values,
+        status=status,
+        result=read_json_or_empty(run / "result.json") if is_finished else {},
+        rows=list(read_rows(run)),
+        environment=read_json_or_empty(run / "environment.json"),
+        dataset=read_json_or_empty(run / "dataset.json"),
+        evaluation=read_json_or_empty(run / "evaluation.json"),
     )
 
 
 def _read_overrides(run: Path) -> list[str]:
-    """Return the overrides as Hydra recorded them."""
+    """Return the overrides that Hydra recorded."""
     try:
         words = yaml.load(read_text(run / ".hydra" / "overrides.yaml"), yaml.BaseLoader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return []
-    return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+    if not isinstance(words, list):
+        return []
+    return [word for word in words if isinstance(word, str)]
 
 
 def read_rows(run: Path) -> Iterator[dict[str, float]]:
-    """Yield the rows of metrics.csv, up to the first that is damaged."""
+    """Yield the rows of metrics.csv, up to the first damaged row."""
     with suppress(OSError, ValueError, TypeError, csv.Error):
         for row in csv.DictReader(io.StringIO(read_text(run / "metrics.csv"))):
             yield {str(name): float(value) for name, value in row.items() if value != ""}

@@ -1,4 +1,4 @@
-"""Where the wall time of a run went."""
+"""The wall time of the parts of a run."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -8,9 +8,10 @@ __all__ = ["Stopwatch"]
 
 
 class Stopwatch:
-    """Adds up the seconds spent in named parts; what is inside another part counts for itself alone.
+    """The seconds spent in each named part. An inner part does not count for the outer one.
 
-    `total_s` counts from `started`, a perf_counter time, and includes what was spent before a run went on.
+    `total_s` counts from `started`, a time of perf_counter. It includes the time before the run was
+    resumed.
     """
 
     def __init__(self, started: float) -> None:
@@ -29,12 +30,12 @@ class Stopwatch:
             self._switch(outer)
 
     def spent(self, part: str) -> float:
-        """Seconds in `part` up to now."""
+        """Return the seconds spent in `part` until now."""
         running = time.perf_counter() - self._since if part == self._part else 0.0
         return self.seconds.get(part, 0.0) + running
 
     def exclude(self, seconds: float) -> None:
-        """Take these last seconds out of the part that is running; `total_s` keeps them."""
+        """Subtract these last seconds from the running part, but not from `total_s`."""
         self._since += seconds
 
     @property
@@ -42,12 +43,12 @@ class Stopwatch:
         return time.perf_counter() - self.started
 
     def as_dict(self) -> dict[str, float]:
-        """Seconds by part, and their `total`."""
+        """Return the seconds of each part, and `total_s` as `total`."""
         parts = {part: self.spent(part) for part in self.seconds}
         return {**parts, "total": self.total_s}
 
     def add(self, earlier: Mapping[str, float]) -> None:
-        """Count what an earlier part of the run took, as `as_dict` gave it."""
+        """Add the times of the run before it was resumed, as `as_dict` returned them."""
         for part, seconds in earlier.items():
             if part == "total":
                 self.started -= seconds

@@ -1,9 +1,9 @@
-"""End the program with one line on a system without file locks. Import this before runs.directory."""
+"""End the program on systems without file locks. Import this before runs.directory."""
 
 import sys
 
 try:
-    import fcntl  # noqa: F401  # only to see whether it is there
+    import fcntl  # noqa: F401  # tests whether the system has it
 except ImportError:
     print(
         f"cnnbench: {sys.platform} is not supported. "

@@ -1,4 +1,4 @@
-"""The directory of a sweep: which jobs belong to it, and the mark that lets no more of them begin."""
+"""The directory of a sweep: the record of its jobs, and the mark that stops it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,30 +15,31 @@ __all__ = ["JOBS", "Jobs", "add_jobs", "allow", "is_stopped", "recorded_jobs", "
 
 JOBS, STOP = "sweep.json", ".stop"
 WAIT_S = 10.0
-MAX_BYTES = 16 << 20  # of the record: 10,000 jobs of 1.6 kB
-MAX_OVERRIDES = 1_000  # of a job
+MAX_BYTES = 16 << 20  # size of the record: 10,000 jobs of 1.6 kB
+MAX_OVERRIDES = 1_000  # in a job
+RECREATE = "Delete it, and run the original sweep command again."
 
 Jobs = Mapping[str, Sequence[str]]  # the overrides of each job, by the name of its directory
 
 
 def add_jobs(directory: Path, jobs: Jobs) -> None:
-    """Record `jobs` as belonging to the sweep, beside those that do already.
+    """Add `jobs` to the record of the sweep.
 
     Raises:
-        ConfigError: what is recorded there is damaged.
-        OSError: it cannot be written.
+        ConfigError: the record is damaged.
+        OSError: the record cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with Lock(directory / LOCK).taken(WAIT_S):  # another command may add jobs at this moment
+    with Lock(directory / LOCK).taken(WAIT_S):  # another command may be adding jobs
         RunDirectory(directory).write_json(JOBS, {"jobs": {**recorded_jobs(directory), **jobs}})
 
 
 def recorded_jobs(directory: Path) -> dict[str, list[str]]:
-    """The jobs that were ever given to the sweep in `directory`; none if it is no sweep.
+    """Return all recorded jobs of the sweep in `directory`; {} if it has no record.
 
     Raises:
         ConfigError: the record is damaged.
-        OSError: it cannot be read.
+        OSError: the record cannot be read.
     """
     path = directory / JOBS
     try:
@@ -46,31 +47,26 @@ def recorded_jobs(directory: Path) -> dict[str, list[str]]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {str(error).rstrip('.')}. Delete it, and start the sweep by its own command."
-        ) from error
-    if not isinstance(jobs, dict) or not all(
-        _is_job(name, overrides) for name, overrides in jobs.items()
-    ):
-        raise ConfigError(
-            f"{path} does not list jobs. Delete it, and start the sweep by its own command."
-        )
+        reason = str(error).rstrip(".")
+        raise ConfigError(f"{path} cannot be read: {reason}. {RECREATE}") from error
+    if not isinstance(jobs, dict) or not all(_is_job(*job) for job in jobs.items()):
+        raise ConfigError(f"{path} does not list jobs. {RECREATE}")
     return jobs
 
 
 def _is_job(name: str, overrides: Any) -> bool:
-    """Return whether it names a folder in the sweep's own, and holds words that may name files."""
+    """Return whether `name` is the name of one folder, and `overrides` are texts for file names."""
     try:
         "".join([name, *overrides]).encode(errors="surrogateescape")
-    except (TypeError, UnicodeEncodeError):  # other values; half a character, which JSON can hold
+    except (TypeError, UnicodeEncodeError):  # no texts, or a lone surrogate, which JSON allows
         return False
     is_folder = name not in ("", ".", "..") and "/" not in name and "\0" not in name
     return is_folder and isinstance(overrides, list) and len(overrides) <= MAX_OVERRIDES
 
 
 def stop(directory: Path) -> None:
-    """Let no more jobs begin, in whatever process or machine they wait."""
-    with suppress(OSError):  # whoever stops a sweep has an error to tell already
+    """Let no more jobs of a sweep begin, in any process and on any machine."""
+    with suppress(OSError):  # the caller already has an error to report
         os.close(os.open(directory / STOP, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o644))
 
 
@@ -79,5 +75,5 @@ def is_stopped(directory: Path) -> bool:
 
 
 def allow(directory: Path) -> None:
-    """Let jobs begin."""
+    """Let the jobs of a sweep begin, after a `stop`."""
     (directory / STOP).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which of the ranks of torchrun this process is, and what rank 0 decides for all of them."""
+"""The rank of this process under torchrun, and broadcasts from rank 0 to the worker ranks."""
 
 import json
 import os
@@ -13,14 +13,15 @@ from typing import Any
 __all__ = ["TIMEOUT", "Processes", "broadcast", "one_broadcast", "processes", "shared_store"]
 
 BROADCAST_TIMEOUT = timedelta(days=365)
-TIMEOUT = timedelta(minutes=30)  # for what all ranks do together: the slowest may fetch data
+TIMEOUT = timedelta(minutes=30)  # ranks wait for the slowest, which may download data
 
 
 @dataclass(frozen=True)
 class Processes:
-    """`world_size` processes, of which this is number `rank`; on this machine it is `local_rank` of `local_size`.
+    """The `world_size` processes of a run. This one is `rank`, and `local_rank` on its machine.
 
-    `restarts` counts how often torchrun has begun again; `launch` names the torchrun, the same after a restart.
+    `local_size` is the number of processes on this machine. `restarts` counts the restarts by
+    torchrun. `launch` identifies the torchrun, and a restart does not change it.
     """
 
     rank: int = 0
@@ -35,24 +36,22 @@ class Processes:
         return self.world_size > 1
 
     def program(self, local_size: int | None = None) -> list[str]:
-        """Return the words that a command line of cnnbench begins with.
+        """Return the first words of a command line that starts cnnbench in the same way.
 
-        `local_size` is the number of processes on each machine, if it shall be another.
+        `local_size` replaces the number of processes on each machine.
         """
         if self.launch is None:
             return ["cnnbench"]
         machines = self.world_size // self.local_size
-        where = [
-            f"--nnodes={machines}",
-            "--rdzv-backend=c10d",
-            f"--rdzv-endpoint={os.environ['MASTER_ADDR']}",
-        ]
-        count = f"--nproc-per-node={local_size or self.local_size}"
-        return ["torchrun", *(where if machines > 1 else []), count, "-m", "cnnbench"]
+        options = [f"--nproc-per-node={local_size or self.local_size}"]
+        if machines > 1:
+            endpoint = f"--rdzv-endpoint={os.environ['MASTER_ADDR']}"
+            options = [f"--nnodes={machines}", "--rdzv-backend=c10d", endpoint, *options]
+        return ["torchrun", *options, "-m", "cnnbench"]
 
 
 def processes() -> Processes:
-    """What the environment says now: one process, unless something like torchrun has started this one."""
+    """Return the processes of this run, from the environment variables that torchrun sets."""
     environment = os.environ
     if not environment.keys() >= {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}:
         return Processes()
@@ -69,17 +68,18 @@ def processes() -> Processes:
 
 
 class SharedStore:
-    """The store of torchrun, and how often this process has called `broadcast`."""
+    """The key-value store of torchrun, and the number of broadcasts of this process."""
 
     def __init__(self) -> None:
-        from torch._C._distributed_c10d import (
-            PrefixStore,
-        )  # which a single process need not wait for
+        # imported here, as a single process does not need torch yet
+        from torch._C._distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
 
-        ours = processes()
-        store, _, _ = next(iter(rendezvous("env://", ours.rank, ours.world_size, timeout=TIMEOUT)))
-        self.store = PrefixStore(f"cnnbench/{ours.restarts}", store)
+        current = processes()
+        store, _, _ = next(
+            iter(rendezvous("env://", current.rank, current.world_size, timeout=TIMEOUT))
+        )
+        self.store = PrefixStore(f"cnnbench/{current.restarts}", store)
         self.broadcasts = 0
 
 
@@ -87,21 +87,21 @@ shared_store = cache(SharedStore)
 
 
 def broadcast(value: Any = None) -> Any:
-    """Return the value of rank 0 on every rank; in a single process, the value.
+    """Return the value of rank 0 on every rank; in a single process, return `value`.
 
-    It is what JSON can hold. All ranks must call this the same number of times. Rank 0 does not
-    wait for the others; they wait as long as rank 0 takes.
+    The value must fit into JSON. All ranks must call this the same number of times. Rank 0 does not
+    wait for the worker ranks. They wait for rank 0 as long as it takes.
 
     Raises:
-        torch.distributed.DistError: rank 0 is gone.
+        torch.distributed.DistError: rank 0 has ended.
     """
-    ours = processes()
-    if not ours.several:
+    current = processes()
+    if not current.several:
         return value
     shared = shared_store()
     shared.broadcasts += 1
     key = f"broadcast {shared.broadcasts}"
-    if ours.rank == 0:
+    if current.rank == 0:
         shared.store.set(key, json.dumps(value))
         return value
     shared.store.wait([key], BROADCAST_TIMEOUT)
@@ -110,7 +110,7 @@ def broadcast(value: Any = None) -> Any:
 
 @contextmanager
 def one_broadcast() -> Iterator[None]:
-    """On rank 0, broadcast None at the end of the block unless the block has broadcast a value."""
+    """Broadcast None at the end of the block, unless the block has broadcast a value."""
     if not processes().several:
         yield
         return

@@ -1,4 +1,4 @@
-"""Composing the jobs of a sweep quickly: reading the YAML files takes Hydra 0.1 s, changing a value nothing."""
+"""Compose the jobs of a sweep quickly, as Hydra takes 0.1 s to read the YAML files of a job."""
 
 import copy
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ MAX_COMPOSED = 20  # configurations, of 1 MiB each
 
 
 class ComposeOnce:
-    """Hydra's loader of configurations, which here composes once what jobs of the same choices share.
+    """Hydra's loader of configurations, which composes jobs with the same choices only once.
 
-    A job's plain values are set in a copy of that, as Hydra sets them. All else is left to `loader`.
+    It sets the plain values of a job in a copy, as Hydra does. `loader` does everything else.
     """
 
     def __init__(self, loader: ConfigLoader) -> None:
@@ -27,7 +27,7 @@ class ComposeOnce:
         self.composed: dict[tuple[str, ...], DictConfig] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave behind what is composed, as jobs elsewhere take few or one of it."""
+        """Pickle without the composed configurations: a job in another process uses few of them."""
         return ComposeOnce, (self.loader,)
 
     def __getattr__(self, name: str) -> Any:
@@ -36,7 +36,7 @@ class ComposeOnce:
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: Sequence[str]
     ) -> DictConfig:
-        """Compose a job: `master_config` with its overrides."""
+        """Return `master_config` with the overrides of a job."""
         overrides = OverridesParser.create().parse_overrides(list(sweep_overrides))
         groups = self.groups.union(master_config.hydra.runtime.choices)
         values = [override for override in overrides if _is_plain_value(override, groups)]
@@ -52,21 +52,20 @@ class ComposeOnce:
         try:
             for override in values:
                 OmegaConf.update(composed, override.key_or_group, override.value(), merge=True)
-        except OmegaConfBaseException:  # Hydra says what is wrong
+        except OmegaConfBaseException:  # let Hydra raise the error
             return self.loader.load_sweep_config(master_config, list(sweep_overrides))
         lines = [str(override.input_line) for override in overrides]
         composed.hydra.overrides.task = lines
         names = composed.hydra.job.config.override_dirname
         kept = [line for line in lines if line.partition("=")[0] not in names.exclude_keys]
-        composed.hydra.job.override_dirname = names.item_sep.join(sorted(kept)).replace(
-            "=", names.kv_sep
-        )
+        dirname = names.item_sep.join(sorted(kept))
+        composed.hydra.job.override_dirname = dirname.replace("=", names.kv_sep)
         OmegaConf.copy_cache(from_config=master_config, to_config=composed)
         return composed
 
 
 def _is_plain_value(override: Override, groups: frozenset[str]) -> bool:
-    """Return whether it is KEY=VALUE of a key that is no group of choices and not Hydra's."""
+    """Return whether an override is KEY=VALUE of a key that is neither a group nor of Hydra."""
     key = override.key_or_group
     is_change = not (override.is_add() or override.is_force_add() or override.is_delete())
     is_value = is_change and override.package is None and not override.is_sweep_override()

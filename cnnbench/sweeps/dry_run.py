@@ -1,4 +1,4 @@
-"""`cnnbench -m --dry-run`: the jobs of a sweep, and how long they will take, by the measured speed of the first."""
+"""`cnnbench -m --dry-run`: list the jobs of a sweep and estimate their time."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -26,24 +26,25 @@ if TYPE_CHECKING:
 
 __all__ = ["estimate"]
 
-PAIR = 2  # of images, whose arithmetic is counted: one alone is too few for batch normalisation
-MAX_CPU_FLOPS = 1e11  # of the step that is measured on a CPU: a full one may take many seconds
+PAIR = 2  # images for which operations are counted, as batch normalization needs two
+MAX_CPU_FLOPS = 1e11  # in a measured step on a CPU, as a full batch may take many seconds
 
 
 @dataclass(frozen=True)
 class Work:
-    """Floating-point operations of training and of evaluation; in a speed, the seconds that one of each takes."""
+    """Floating-point operations of training and evaluation; in a speed, seconds per operation."""
 
     training: float
     evaluation: float
 
     def seconds(self, speed: "Work") -> float:
+        """Return the seconds that the work takes at a speed."""
         return self.training * speed.training + self.evaluation * speed.evaluation
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """Hold the plan of a job. `seconds` is 0 if it is not to run."""
+    """A job in the list. `seconds` is 0 if the job need not or cannot run."""
 
     overrides: Overrides
     state: str
@@ -51,13 +52,14 @@ class PlannedJob:
 
 
 def estimate(sweep: "Sweep") -> int:
-    """List the jobs of a sweep and estimate their time; start none. Return the exit code.
+    """Print the jobs of a sweep and their estimated time. Start none of them.
 
-    That is 0, or the code of the first job that would fail.
+    Return the exit code: 0, or the code of the first job that would fail.
     """
     directory, jobs = sweep.directory, sweep.jobs
-    begun = any(directory.glob(f"*/{STATUS}"))
-    recorded = {record.path.name: record for record in (read_records(directory) if begun else [])}
+    has_begun = any(directory.glob(f"*/{STATUS}"))
+    records = read_records(directory) if has_begun else []
+    recorded = {record.path.name: record for record in records}
     estimator = Estimator(recorded.values())
     planned, codes = [], []
     for name, job in jobs.items():
@@ -71,8 +73,8 @@ def estimate(sweep: "Sweep") -> int:
             codes.append(error.exit_code)
             state = f"would fail: {str(error).partition(chr(10))[0]}"
         planned.append(PlannedJob(job.overrides, state, seconds))
-    by_experiment = sweep.request.is_reproduction
-    print(printable(_list_experiments(planned) if by_experiment else _list_jobs(planned)))
+    list_planned = _list_experiments if sweep.request.is_reproduction else _list_jobs
+    print(printable(list_planned(planned)))
     print(f"{format_count(len(jobs), 'job')} in {directory}. Nothing was started.")
     if estimator.speed is not None:
         duration = format_duration(sum(job.seconds for job in planned))
@@ -82,34 +84,35 @@ def estimate(sweep: "Sweep") -> int:
 
 
 def _list_jobs(planned: Sequence[PlannedJob]) -> str:
-    rows = []
-    for number, job in enumerate(planned):
-        rows.append([f"#{number}", " ".join(job.overrides), _time(job), job.state])
+    rows = [
+        [f"#{number}", " ".join(job.overrides), _format_time([job]), job.state]
+        for number, job in enumerate(planned)
+    ]
     return align(rows, right=[0, 2])
 
 
 def _list_experiments(planned: Sequence[PlannedJob]) -> str:
-    """Return a table of the experiments, which are the first override of their jobs."""
+    """Return a table of the experiments. The first override of a job is its experiment."""
     experiments: dict[str, list[PlannedJob]] = {}
     for job in planned:
         experiments.setdefault(job.overrides[0].partition("=")[2], []).append(job)
     rows = [["experiment", "jobs", "time", ""]]
     for name, jobs in experiments.items():
         states = Counter(job.state for job in jobs)
-        counted = ", ".join(f"{number} {state}" for state, number in states.items())
-        rows.append([name, str(len(jobs)), _time(*jobs), counted])
+        counts = ", ".join(f"{number} {state}" for state, number in states.items())
+        rows.append([name, str(len(jobs)), _format_time(jobs), counts])
     return align(rows, right=[1, 2])
 
 
-def _time(*jobs: PlannedJob) -> str:
+def _format_time(jobs: Sequence[PlannedJob]) -> str:
     seconds = sum(job.seconds for job in jobs)
     return format_duration(seconds) if seconds else ""
 
 
 class Estimator:
-    """Estimates the time of jobs. `speed` is that of a finished run or, if none is, of some steps.
+    """An estimate of the time of jobs, from a finished run or from some measured steps.
 
-    `speed` is None before a job needed it. Second in it is what ran or was measured.
+    `speed` is the speed and its source in words. It is None until a job needs it.
     """
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -124,14 +127,14 @@ class Estimator:
                 self.speed = speed, f"as {record.path.name} ran"
 
     def seconds(self, config: Config, epochs_done: int) -> float:
-        """Return what is left of a job.
+        """Return the seconds that the rest of a job will take.
 
         Raises:
             CnnbenchError: the job would fail.
         """
         data = config.data
         place = (data.name, data.path, data.root)
-        if place in self._missing:  # to look for it takes time: the network may be slow, or gone
+        if place in self._missing:  # do not search again, as the network may be slow
             raise self._missing[place]
         try:
             self.speed = self.speed or self._measure(config)
@@ -141,18 +144,21 @@ class Estimator:
         return self._work(config, epochs_done).seconds(self.speed[0])
 
     def _work(self, config: Config, epochs_done: int = 0) -> Work:
-        """Return what is left of a run."""
+        """Return the work in the rest of a run."""
         dataset = datasets.dataset_info(config.data)
         num_train = check_sizes(config.data, dataset)
-        held_out = count_validation(config.data, dataset)
+        num_validation = count_validation(config.data, dataset)
         num_test = config.data.test_examples or dataset.test_examples
         epochs = config.train.epochs - epochs_done
-        evaluated = epochs * held_out + num_test if held_out else epochs * num_test
-        of_training, of_inference = self._flops_per_image(config)
-        return Work(epochs * num_train * of_training, evaluated * of_inference)
+        # Without a validation set each epoch is evaluated on the test set.
+        num_evaluated = epochs * (num_validation or num_test)
+        if num_validation:
+            num_evaluated += num_test
+        training_flops, inference_flops = self._flops_per_image(config)
+        return Work(epochs * num_train * training_flops, num_evaluated * inference_flops)
 
     def _flops_per_image(self, config: Config) -> tuple[float, float]:
-        """Count the operations of training and of inference, once for each network."""
+        """Return the operations per image in training and in inference, once for each network."""
         dataset = datasets.dataset_info(config.data)
         sizes = (config.data.resize, dataset.in_channels, len(dataset.classes))
         key = repr((config.model.name, config.model.arguments, sizes))
@@ -162,15 +168,15 @@ class Estimator:
         return self._flops[key]
 
     def _measure(self, config: Config) -> tuple[Work, str]:
-        """Return the speed of some steps of a job, taken here and now."""
-        of_training, of_evaluation = self._flops_per_image(config)
+        """Measure the speed of some steps of a job. Return the speed and its source in words."""
+        training_flops, evaluation_flops = self._flops_per_image(config)
         dataset, arrays = datasets.load(config.data)
         engine = build_engine(config, dataset)
         device, synchronize = engine.device.torch_device, engine.device.synchronize
         data = ResidentData.from_arrays(config.data, arrays, config.seed, device)
         batch_size = min(config.train.batch_size, len(data.train))
         if device.type == "cpu":
-            batch_size = min(batch_size, max(PAIR, int(MAX_CPU_FLOPS / of_training)))
+            batch_size = min(batch_size, max(PAIR, int(MAX_CPU_FLOPS / training_flops)))
         engine.prepare(data.train, batch_size)
         steps = endless_steps(engine, data.train, batch_size)
         training = time_rounds(lambda: next(steps), synchronize, rounds=1)
@@ -182,4 +188,4 @@ class Estimator:
         rate = f"{batch_size / training.median_s:,.0f} training examples/s"
         source = f"as the first was measured just now on {device}, {rate}"
         training_s, evaluation_s = training.median_s / batch_size, evaluation.median_s / batch_size
-        return Work(training_s / of_training, evaluation_s / of_evaluation), source
+        return Work(training_s / training_flops, evaluation_s / evaluation_flops), source

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: every combination of the values, times the lines of a jobs file."""
+"""The jobs of a sweep: all combinations of the values, for each line of a jobs file."""
 
 import itertools
 import logging
@@ -42,11 +42,11 @@ Overrides = list[str]
 
 @dataclass
 class SweepRequest:
-    """What a command asks of a sweep, beside values. The last three are the answer.
+    """The request of a command for a sweep, and its outcome.
 
-    `command` is what the user typed. `jobs` take the place of those that the values span, and
-    are subject to `policy`, if there is one. A reproduction lists experiments, and has a table of
-    its own.
+    `command` has the words that the user typed. `jobs` replace the jobs of the overrides. `policy`
+    checks them. `is_reproduction` is for cnnbench reproduce, which prints a table of experiments.
+    The sweep sets the last three fields.
     """
 
     command: Sequence[str]
@@ -60,9 +60,10 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """Log how far a sweep is: `finished` of `total` jobs before it was started, at `started`.
+    """The progress of a sweep of `total` jobs. `finished` of them had finished at the start.
 
-    So many jobs run in parallel. The time is that of the system, as they may be other processes.
+    `parallel` is the number of jobs that run at once. `started` is a value of time.time(), which
+    other processes share.
     """
 
     total: int
@@ -71,10 +72,10 @@ class SweepProgress:
     started: float
 
     def log(self, number: int) -> None:
-        """Log "3 of 12, about 8 min left" as the job of a number begins, once others have ended."""
+        """Log "3 of 12, about 8 min left" when job `number` begins, if other jobs have ended."""
         if number < self.parallel:
             return
-        ended = number - (self.parallel - 1) / 2  # those that run beside it are half done
+        ended = number - (self.parallel - 1) / 2  # jobs that still run are half done on average
         left = self.total - self.finished - ended
         left_s = (time.time() - self.started) / ended * left
         place = f"{self.finished + number + 1:,} of {self.total:,}"
@@ -87,13 +88,14 @@ def list_jobs(
     lines: Sequence[Sequence[str]] = ((),),
     loader: ConfigLoader | None = None,
 ) -> list[Overrides]:
-    """Return the overrides of each job: every combination of the values, with each of the lines.
+    """Return the overrides of each job: all combinations of the values, for each of the lines.
 
-    Of several overrides of a key the last counts. `proposed` are those of an experiment,
-    hydra.sweeper.params, which give way to all others. With a `loader` a value may be glob(*).
+    The last override of a key counts. `proposed` are the values of an experiment, in its
+    hydra.sweeper.params. Other values of the same key replace them. glob(*) needs a `loader`.
 
     Raises:
-        ConfigError: a key has no value or is given twice, or there are more than MAX_JOBS.
+        ConfigError: a key has no value, or is in `overrides` and `lines`; or there are more than
+            MAX_JOBS jobs.
     """
     in_lines = {word.partition("=")[0].lstrip("+") for line in lines for word in line}
     defaults = [f"{key}={value}" for key, value in (proposed or {}).items() if key not in in_lines]
@@ -106,38 +108,39 @@ def list_jobs(
             raise ConfigError(
                 f"{key} is given by the jobs file and on the command line. Leave one out."
             )
-    number = len(lines) * math.prod(map(len, values.values()))
-    if number > MAX_JOBS:
+    num_jobs = len(lines) * math.prod(map(len, values.values()))
+    if num_jobs > MAX_JOBS:
         longest = max(values, key=lambda key: len(values[key]))
+        num_values = min(len(values[longest]), MAX_JOBS)
         raise ConfigError(
-            f"This is a sweep of more than {MAX_JOBS:,} jobs, which is too many: {longest} alone has "
-            f"{min(len(values[longest]), MAX_JOBS):,} values or more. "
+            f"This is a sweep of more than {MAX_JOBS:,} jobs, which is too many: {longest} alone "
+            f"has {num_values:,} values or more. "
             "Give fewer values, or several sweeps of the same name (sweep=NAME)."
         )
     combinations = list(itertools.product(*values.values()))
-    # choice(...) takes the quotes away from its texts
+    # Quote texts again, as choice(...) removes their quotes.
     return [config.quote_texts([*line, *job]) for line in lines for job in combinations]
 
 
 def _expand(override: Override) -> Overrides:
-    """Return an override for each value of a sweep, at most one more than MAX_JOBS."""
+    """Return an override for each value of a sweep. A range gives at most MAX_JOBS + 1."""
     key, typed = override.get_key_element(), override.input_line
     if override.is_interval_sweep():
         raise ConfigError(
             f"{typed}: an interval has no values to list. Give values, such as {key}=0.01,0.1 or "
             f"{key}=range(1,5). Sweepers that search take intervals, such as hydra/sweeper=optuna."
         )
+    if override.is_delete():
+        return [str(typed)]
     if not override.is_sweep_override():
-        return [
-            str(typed) if override.is_delete() else f"{key}={override.get_value_element_as_str()}"
-        ]
+        return [f"{key}={override.get_value_element_as_str()}"]
     if not override.is_range_sweep():
         values = list(override.sweep_string_iterator())
     else:
         try:
             sweep: Any = override.value()
             numbers = list(itertools.islice(sweep.range(), MAX_JOBS + 1))
-        except ValueError as error:  # a step of 0
+        except ValueError as error:  # the step is 0
             raise ConfigError(f"{typed} is not a range: its step is 0.") from error
         if sweep.shuffle and len(numbers) <= MAX_JOBS:
             random.shuffle(numbers)
@@ -148,15 +151,15 @@ def _expand(override: Override) -> Overrides:
 
 
 def _format_number(value: Any) -> str:
-    """Write a number of a range without the rounding errors that its steps add up to."""
+    """Return a number of a range without the rounding errors of its steps."""
     return str(float(f"{value:.12g}")) if isinstance(value, float) else str(value)
 
 
 def read_jobs_file(path: Path) -> list[Overrides]:
-    """Read the overrides of each job: a line for each, as typed on a command line.
+    """Read the overrides of each job: a line for each job, as on a command line.
 
     Raises:
-        ConfigError: the file cannot be read, or a line holds more than values of one job.
+        ConfigError: the file cannot be read, or a line is not the values of one job.
     """
     try:
         lines = read_text(path).removeprefix("\ufeff").splitlines()
@@ -170,8 +173,8 @@ def read_jobs_file(path: Path) -> list[Overrides]:
             is_value = "=" in word and not key.startswith(("-", "~", "hydra"))
             if not is_value or key == "sweep" or config.parse_override(word).is_sweep_override():
                 raise ConfigError(
-                    f"{path}, line {number}: '{word}' is not a value of one job. Each line is a job, "
-                    "as on the command line: optimizer.lr=0.1 train.batch_size=64"
+                    f"{path}, line {number}: '{word}' is not a value of one job. Each line is a "
+                    "job, as on the command line: optimizer.lr=0.1 train.batch_size=64"
                 )
             if keys.count(key) > 1:
                 raise ConfigError(f"{path}, line {number}: {key} is given twice. Leave one out.")
@@ -183,5 +186,5 @@ def read_jobs_file(path: Path) -> list[Overrides]:
 
 
 def quote_path(path: Path) -> str:
-    """Quote a path as the value of an override that holds no reference."""
+    """Quote a path as the value of an override, and escape ${ in it."""
     return config.quote(re.sub(r"(\\*)\$\{", r"\1\1\\${", str(path)))

@@ -1,19 +1,15 @@
-"""A sweep, from the list of its jobs to the end of the last: what hydra/sweeper=cnnbench does."""
+"""Run a sweep, from the list of its jobs to the table of results: hydra/sweeper=cnnbench."""
 
 import gc
 import itertools
 import json
-import os
-import signal
-import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn
@@ -22,12 +18,10 @@ from omegaconf import OmegaConf, open_dict
 from cnnbench import config
 from cnnbench.errors import CnnbenchError, ConfigError, format_count
 from cnnbench.reports.terminal_table import print_comparison
-from cnnbench.runs.directory import LOCK
-from cnnbench.runs.lock import Lock
 from cnnbench.runs.reading import read_accuracy, read_config, read_status
 from cnnbench.runs.records import read_records
-from cnnbench.runs.signals import SIGTERM_CODE, STOP_SIGNALS, print_from_handler
-from cnnbench.runs.sweep import add_jobs, allow, recorded_jobs, stop
+from cnnbench.runs.signals import SIGTERM_CODE
+from cnnbench.runs.sweep import add_jobs, allow, recorded_jobs
 from cnnbench.runs.torchrun_env import broadcast, processes
 from cnnbench.sweeps.jobs import (
     Overrides,
@@ -36,6 +30,7 @@ from cnnbench.sweeps.jobs import (
     list_jobs,
     read_jobs_file,
 )
+from cnnbench.sweeps.signals import stop_jobs_on_signal
 
 if TYPE_CHECKING:
     from hydra_plugins.cnnbench_sweeper import CnnbenchSweeper
@@ -43,16 +38,13 @@ if TYPE_CHECKING:
 __all__ = ["Sweep", "run_sweep"]
 
 JOBLIB = "joblib"
-LOCAL = (
-    "basic",
-    JOBLIB,
-)  # launchers that run jobs on this machine, and return when they have ended
+LOCAL = ("basic", JOBLIB)  # launchers that run jobs on this machine and wait for them
 
 
 def run_sweep(sweeper: "CnnbenchSweeper", arguments: Sequence[str]) -> Sequence[JobReturn]:
-    """Run a sweep, as the command that made the task function asks. See `Sweep.run`."""
-    gc.enable()  # what is composed is in cycles: 1 MiB for each job
-    gc.freeze()  # but need not be looked for in what was imported
+    """Run the sweep that a command has requested. See `Sweep.run`."""
+    gc.enable()  # composed configurations are in cycles: 1 MiB for each job
+    gc.freeze()  # imported modules need no collection
     request = getattr(sweeper.task_function, "sweep", None)
     if not isinstance(request, SweepRequest):
         raise ConfigError("hydra/sweeper=cnnbench is for cnnbench train. Leave it out.")
@@ -61,34 +53,35 @@ def run_sweep(sweeper: "CnnbenchSweeper", arguments: Sequence[str]) -> Sequence[
 
 @dataclass
 class Job:
-    """A job of a sweep. `settings` is its configuration, or what is wrong with that."""
+    """A job of a sweep. `settings` is its configuration, or the error of it."""
 
     overrides: Overrides
     settings: config.Config | ConfigError
 
 
 class Sweep:
-    """The jobs of one command, in the directory of a sweep that other commands may share.
+    """The jobs of one command, in the directory of a sweep. Several commands may share it.
 
-    `composed` is what all jobs share; `jobs` are known by the names of their directories.
+    `composed` is the configuration that all jobs share. The keys of `jobs` are the names of their
+    directories.
     """
 
     def __init__(self, sweeper: "CnnbenchSweeper", request: SweepRequest) -> None:
         self.sweeper = sweeper
         self.request = request
         self.composed = sweeper.config
-        self.written: Any = OmegaConf.to_container(self.composed, resolve=False)
+        self.unresolved: Any = OmegaConf.to_container(self.composed, resolve=False)
         self.directory = Path(self.composed.hydra.sweep.dir)
         self.launcher = str(self.composed.hydra.runtime.choices["hydra/launcher"])
         self.jobs: dict[str, Job] = {}
-        self.mistakes: dict[str, CnnbenchError | None] = {}
+        self.errors: dict[str, CnnbenchError | None] = {}
 
     def run(self, arguments: Sequence[str]) -> Sequence[JobReturn]:
-        """Run the jobs that are not finished, and print the table of all.
+        """Run the jobs that are not finished, and print the table of all jobs.
 
         Raises:
-            CnnbenchError: a job has a mistake. Nothing was started.
-            KeyboardInterrupt, SystemExit: a signal; jobs on this machine are saved.
+            CnnbenchError: the configuration of a job is wrong. No job was started.
+            KeyboardInterrupt, SystemExit: a signal came. Jobs on this machine are saved.
         """
         if processes().rank > 0:
             waiting = broadcast(None)
@@ -96,21 +89,21 @@ class Sweep:
         waiting = broadcast(self._prepare(arguments))
         if not self.request.launched:
             return []
-        gc.freeze()  # likewise, now that PyTorch is imported
+        gc.freeze()  # by now PyTorch is imported too
         try:
-            with self._stopping_together():
+            with stop_jobs_on_signal(self.directory, self.jobs, self.launcher == JOBLIB):
                 returns = self.sweeper.launcher.launch(waiting, 0) if waiting else []
-        except BaseException as ending:
-            begun = any((self.directory / name).exists() for name in self.jobs)
-            if begun or not isinstance(ending, Exception):
-                self._conclude()
+        except BaseException as error:
+            has_begun = any((self.directory / name).exists() for name in self.jobs)
+            if has_begun or not isinstance(error, Exception):
+                self._print_summary()
                 print(self._resume_hint(), file=sys.stderr)
             raise
-        self._conclude()
+        self._print_summary()
         return returns
 
     def _prepare(self, arguments: Sequence[str]) -> list[Overrides]:
-        """Return the overrides of the jobs to run, once all jobs are known to be sound."""
+        """Check all jobs and record the sweep. Return the overrides of the jobs to run."""
         sweeper = self.sweeper
         if processes().several and self.launcher != "basic":
             raise ConfigError(
@@ -123,7 +116,8 @@ class Sweep:
         if jobs is None:
             path = sweeper.jobs_file
             lines = [[]] if path is None else read_jobs_file(Path(path))
-            jobs = list_jobs(arguments, sweeper.params, lines, sweeper.hydra_context.config_loader)
+            loader = sweeper.hydra_context.config_loader
+            jobs = list_jobs(arguments, sweeper.params, lines, loader)
         print(f"Checking {format_count(len(jobs), 'job')} ...", flush=True)
         self._compose(jobs)
         if self.request.policy is not None:
@@ -133,20 +127,19 @@ class Sweep:
 
             self.request.exit_code = estimate(self)
             return []
-        self._refuse_mistakes()
+        self._refuse_wrong_jobs()
         self._claim_name()
         finished = [name for name in self.jobs if self.is_finished(name)]
         if finished:
             print(f"{len(finished):,} of {format_count(len(self.jobs), 'job')} finished already.")
         add_jobs(self.directory, {name: job.overrides for name, job in self.jobs.items()})
-        OmegaConf.save(
-            self.composed, self.directory / "multirun.yaml"
-        )  # as Hydra's own sweeper does
+        # Hydra's basic sweeper writes this file too.
+        OmegaConf.save(self.composed, self.directory / "multirun.yaml")
         allow(self.directory)
         self.request.launched = True
-        subdir = self.written["hydra"]["sweep"]["subdir"]
+        subdir = self.unresolved["hydra"]["sweep"]["subdir"]
         is_numbered = "hydra.job.num" in subdir or "hydra.job.id" in subdir
-        # directories that have the numbers of jobs are found by launching all in order
+        # Directories named by job numbers keep their numbers only if all jobs are launched.
         skipped = set() if is_numbered else set(finished)
         waiting = [job.overrides for name, job in self.jobs.items() if name not in skipped]
         if self.launcher in LOCAL:
@@ -154,48 +147,52 @@ class Sweep:
             if self.launcher == JOBLIB:
                 n_jobs = self.composed.hydra.launcher.n_jobs
                 parallel = import_module("joblib").effective_n_jobs(n_jobs)
-            numbers = len(self.jobs), len(skipped), parallel
-            self.request.progress = SweepProgress(*numbers, time.time())
+            self.request.progress = SweepProgress(
+                len(self.jobs), len(skipped), parallel, time.time()
+            )
         return waiting
 
     def _refuse_other_names(self) -> None:
-        """Check that recorded jobs that have begun are in the directories that they have today."""
+        """Check that the directories of recorded jobs have the names that this command gives."""
         others = recorded_jobs(self.directory).keys() - self.jobs.keys()
         if any((self.directory / name).exists() for name in others):
             raise ConfigError(
-                f"The jobs in {self.directory} are not named by their overrides, as by hydra.sweep.subdir. "
-                "Run the original sweep command again."
+                f"The jobs in {self.directory} are not named by their overrides, as by "
+                "hydra.sweep.subdir. Run the original sweep command again."
             )
 
     def _check_name(self) -> None:
-        name, overrides = self.composed.sweep, self.written["hydra"]["overrides"]["task"]
+        name, overrides = self.composed.sweep, self.unresolved["hydra"]["overrides"]["task"]
         given = [word for word in overrides if word.lstrip("+").startswith("sweep=")]
         is_swept = any(config.parse_override(word).is_sweep_override() for word in given)
         if is_swept or not isinstance(name, str) or not name or ".." in Path(name).parts:
-            wrong = (given or [f"sweep={name}"])[-1]
-            raise ConfigError(f"{wrong} is no name for a folder. Give one, such as sweep=rates.")
+            wrong = given[-1] if given else f"sweep={name}"
+            raise ConfigError(
+                f"{wrong} is not the name of a folder. Give one, such as sweep=rates."
+            )
 
     def _claim_name(self) -> None:
-        """Make the directory of a sweep that is named by the time; give its name to all jobs."""
-        by_time = "${now:" in self.written["sweep"]
-        if not by_time or "${sweep}" not in self.written["hydra"]["sweep"]["dir"]:
+        """Create the directory of a sweep that is named by the time. Give its name to all jobs."""
+        is_named_by_time = "${now:" in self.unresolved["sweep"]
+        if not is_named_by_time or "${sweep}" not in self.unresolved["hydra"]["sweep"]["dir"]:
             return
         name = self.composed.sweep
-        for number in itertools.count(2):  # two may start in the same second
+        for number in itertools.count(2):  # two sweeps may start in the same second
             with suppress(FileExistsError):
                 self.directory.mkdir(parents=True)
                 break
             self.composed.sweep = f"{name}_{number}"
             self.directory = Path(self.composed.hydra.sweep.dir)
-        named = config.quote_texts([f"sweep={self.composed.sweep}"])
+        name_override = config.quote_texts([f"sweep={self.composed.sweep}"])
         for job in self.jobs.values():
-            job.overrides += named
+            job.overrides += name_override
         if "sweep" not in self.composed.hydra.job.config.override_dirname.exclude_keys:
-            jobs, self.jobs = list(self.jobs.values()), {}
-            self._compose([job.overrides for job in jobs])  # for their new names
+            jobs = [job.overrides for job in self.jobs.values()]
+            self.jobs = {}
+            self._compose(jobs)  # the names of the directories have changed
 
     def _compose(self, jobs: Sequence[Overrides]) -> None:
-        """Compose each job, for the name of its directory and its configuration."""
+        """Compose each job, to find the name of its directory and its configuration."""
         loader = self.sweeper.hydra_context.config_loader
         for number, overrides in enumerate(jobs):
             composed = loader.load_sweep_config(self.composed, list(overrides))
@@ -207,8 +204,9 @@ class Sweep:
                     f"hydra.sweep.subdir={name} must name one folder in the directory of the sweep."
                 )
             if name in self.jobs and sorted(self.jobs[name].overrides) != sorted(overrides):
+                other = " ".join(self.jobs[name].overrides)
                 raise ConfigError(
-                    f"Two jobs would share the directory {name}: {' '.join(self.jobs[name].overrides)} "
+                    f"Two jobs would share the directory {name}: {other} "
                     f"and {' '.join(overrides)}. Its name has neither slashes nor the keys of "
                     "hydra.job.config.override_dirname.exclude_keys, such as sweep and tracker. "
                     "(Two trackers for each job are tracker=[tensorboard,mlflow].)"
@@ -222,58 +220,57 @@ class Sweep:
             self.jobs[name] = Job(list(overrides), settings)
 
     def check(self, job: Job) -> config.Config:
-        """Return the configuration of a job, checked as far as it can be before data are read.
+        """Return the configuration of a job, after all checks that need no data.
 
         Raises:
-            CnnbenchError: it has a mistake.
+            CnnbenchError: the configuration is wrong.
         """
         if isinstance(job.settings, ConfigError):
             raise job.settings
         if self.launcher not in LOCAL:
-            return job.settings  # its network and memory are the other machine's to judge
+            return job.settings  # the other machine checks its network and memory
         from cnnbench.training import preflight
 
         values = config.as_dict(job.settings)
         values["optimizer"] = values["optimizer"]["name"]
-        for key in ("seed", "scheduler", "augment", "sweep"):  # preflight does not look at these
+        for key in ("seed", "scheduler", "augment", "sweep"):  # preflight does not read these
             del values[key]
         key = json.dumps(values)
-        if key not in self.mistakes:
-            self.mistakes[key] = None
+        if key not in self.errors:
+            self.errors[key] = None
             try:
                 preflight.check(job.settings)
             except CnnbenchError as error:
-                self.mistakes[key] = error
-        mistake = self.mistakes[key]
-        if mistake is not None:
-            raise mistake
+                self.errors[key] = error
+        known_error = self.errors[key]
+        if known_error is not None:
+            raise known_error
         return job.settings
 
-    def _refuse_mistakes(self) -> None:
-        """Raise the mistakes of all jobs as one error, before the first job begins."""
-        jobs_by_mistake: dict[str, list[Job]] = {}
-        codes = []
+    def _refuse_wrong_jobs(self) -> None:
+        """Raise the errors of all jobs as one error, before the first job begins."""
+        jobs_by_message: dict[str, list[Job]] = {}
+        error_types = []
         for job in self.jobs.values():
             try:
                 self.check(job)
             except CnnbenchError as error:
-                jobs_by_mistake.setdefault(str(error), []).append(job)
-                codes.append(type(error))
-        if not codes:
+                jobs_by_message.setdefault(str(error), []).append(job)
+                error_types.append(type(error))
+        if not error_types:
             return
         lines = []
-        for message, jobs in jobs_by_mistake.items():
-            example = " ".join(jobs[0].overrides)
-            count = (
-                f"{len(jobs):,} of {len(self.jobs):,} jobs, such as" if len(jobs) > 1 else "The job"
-            )
-            lines += [message, f"  {count} {example}"]
+        for message, jobs in jobs_by_message.items():
+            count = "The job"
+            if len(jobs) > 1:
+                count = f"{len(jobs):,} of {len(self.jobs):,} jobs, such as"
+            lines += [message, f"  {count} {' '.join(jobs[0].overrides)}"]
         if len(self.jobs) > 1:
             lines.append("No job was started.")
-        raise codes[0]("\n".join(lines))
+        raise error_types[0]("\n".join(lines))
 
     def is_finished(self, name: str) -> bool:
-        """Return whether a job has finished, with the values that it has today.
+        """Return whether a job has finished with the values of its configuration.
 
         Raises:
             ConfigError: it has finished with other values.
@@ -286,88 +283,30 @@ class Sweep:
         try:
             recorded = read_config(run)
         except (OSError, ConfigError):
-            return False  # the job itself says what is damaged, and mends it
+            return False  # the job itself reports and repairs the damage
         config.require_same(run, recorded, config.as_dict(settings))
         return True
 
-    def _conclude(self) -> None:
-        """Print the table of the sweep, and find the exit code of the first job that failed."""
+    def _print_summary(self) -> None:
+        """Print the table of the sweep, and set the exit code to that of the first failed job."""
         if self.request.is_reproduction:
             runs = read_records(self.directory)
         else:
             print()
             runs = print_comparison([self.directory])
-        ours = [run for run in runs if run.path.name in self.jobs]
-        codes = [run.status.get("exit_code") for run in ours if run.state == "failed"]
-        codes += [SIGTERM_CODE for run in ours if run.state == "interrupted"]  # as by a scheduler
-        if self.launcher in LOCAL:  # all have ended, so another command has these
-            codes += [ConfigError.exit_code for run in ours if run.state == "running"]
+        runs = [run for run in runs if run.path.name in self.jobs]
+        codes = [run.status.get("exit_code") for run in runs if run.state == "failed"]
+        codes += [SIGTERM_CODE for run in runs if run.state == "interrupted"]
+        if self.launcher in LOCAL:  # the jobs have ended, so another command runs these
+            codes += [ConfigError.exit_code for run in runs if run.state == "running"]
         self.request.exit_code = next((code for code in codes if isinstance(code, int)), 0)
 
     def _resume_hint(self) -> str:
+        """Return the command that resumes the sweep or, for submitted jobs, reports on it."""
         if self.launcher not in LOCAL:
             report = config.join_words(["cnnbench", "report", str(self.directory)])
-            return f"Submitted jobs go on. See how far they are: {report}"
+            return f"Submitted jobs keep running. See how far they are: {report}"
         words = [*processes().program(), *self.request.command]
         if not self.request.jobs and not any(word.startswith("sweep=") for word in words):
             words.append(config.format_override("sweep", self.composed.sweep))
         return f"To resume: {config.join_words(words)}"
-
-    @contextmanager
-    def _stopping_together(self) -> Iterator[None]:
-        """Save and end all jobs of joblib at a signal to this process, which waits for them."""
-        signals: list[int] = []
-
-        def stop_all(number: int, frame: FrameType | None) -> None:
-            if signals and number != signal.SIGINT:
-                return  # terminals and schedulers repeat theirs
-            if signals or self.launcher != JOBLIB:
-                handlers[number](number, frame)  # a second time: at once
-                return
-            signals.append(number)
-            print_from_handler(
-                "\ncnnbench: stopping all jobs, with a checkpoint of each (once more: at once)"
-            )
-            stop(self.directory)
-            for name in self.jobs:
-                _terminate(self.directory / name)
-
-        handlers: dict[int, Any] = {
-            number: signal.signal(number, stop_all)
-            for number in (signal.SIGINT, *STOP_SIGNALS)
-            if callable(signal.getsignal(number))  # nohup and the like have some ignored
-        }
-        try:
-            yield
-        except Exception as error:
-            if signals:
-                pass  # joblib reports processes that have ended
-            elif type(error.__cause__).__name__ == "TerminatedWorkerError":
-                raise ConfigError(
-                    "A process that ran jobs was killed, as systems do when memory is short; the "
-                    "others were ended with it. Lower hydra.launcher.n_jobs."
-                ) from error
-            else:
-                raise
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        if signals:
-            handlers[signals[0]](signals[0], None)
-
-
-def _terminate(run: Path) -> None:
-    """Send SIGTERM to a job on this machine. One that Ctrl-C has reached already ignores it.
-
-    A job that resumes holds its lock for a while before its status is running.
-    """
-    lock = Lock(run / LOCK)
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        if lock.is_held() is None:  # the file system has no locks
-            status = read_status(run)
-            is_running, process, host = status["state"] == "running", status["pid"], status["host"]
-        else:
-            is_running = bool(lock.is_held())
-            process, _, host = lock.holder().removeprefix("process ").partition(" on ")
-        if is_running and host == socket.gethostname() and int(process) > 1:
-            os.kill(int(process), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Jobs that the directory of a sweep records: it may be untrusted, so it is not obeyed blindly."""
+"""Checks of the recorded jobs of a sweep, whose directory may be untrusted."""
 
 import re
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ from cnnbench.runs.torchrun_env import processes
 
 __all__ = ["UntrustedSweepPolicy"]
 
-# a parser that knows no functions: neither casts nor sweeps
+# a parser without functions: neither casts nor sweeps
 PLAIN = OverridesParser(functions=type(OverridesParser.create().functions)())
 
-CHOICE = re.compile(r"\w[\w .+-]*(/\w[\w .+-]*)*")  # the name of a YAML, which may be in folders
+CHOICE = re.compile(r"\w[\w .+-]*(/\w[\w .+-]*)*")  # the name of a YAML file, perhaps in folders
 
 
 @dataclass(frozen=True)
 class UntrustedSweepPolicy:
-    """Let recorded jobs train with plain values. Refuse all else that the user has not confirmed.
+    """The policy for recorded jobs: they may set training values, and the user confirms the rest.
 
-    `arguments` are those of `cnnbench resume`, `given` the overrides among them.
+    `arguments` are the words after `cnnbench resume`. `given` are the overrides among them.
     """
 
     directory: Path
@@ -42,26 +42,29 @@ class UntrustedSweepPolicy:
 
     @cached_property
     def _confirmed(self) -> set[tuple[str, str]]:
-        """Return the keys and values that the user has given."""
+        """Return the keys and values of the overrides that the user has given."""
         allowed, where = config.RESUME_OVERRIDES, "in a run that is resumed"
-        changes = [config.parse_changes([word], allowed, where) for word in self.given]
-        return {(key, str(value)) for change in changes for key, value in change.items()}
+        confirmed = set()
+        for word in self.given:
+            changes = config.parse_changes([word], allowed, where)
+            confirmed |= {(key, str(value)) for key, value in changes.items()}
+        return confirmed
 
     def only_confirms(self, jobs: Jobs) -> bool:
-        """Return whether the overrides that the user has given confirm recorded values."""
+        """Return whether all overrides that the user has given only confirm recorded values."""
         words = {word for overrides in jobs.values() for word in overrides if "data.path" in word}
         recorded = {str(override.value()) for override in map(_parse_plain, words) if override}
         new = {key for key, value in self._confirmed if key != "data.path" or value not in recorded}
         return new <= config.KEYS_NEEDING_CONFIRMATION.keys() - {"data.path"}
 
     def check_overrides(self, jobs: Jobs) -> None:
-        """Check recorded jobs before any is composed: plain values of known keys, and choices.
+        """Check that recorded jobs only have plain values of known keys, and choices.
 
         Raises:
-            ConfigError: a job would read this machine's environment, change how Hydra works, or
-                leave its directory.
+            ConfigError: a job would read the environment of this machine, change how Hydra
+                works, or write outside its directory.
         """
-        reject_escaping_links(self.directory)  # Hydra writes there before a job begins
+        reject_escaping_links(self.directory)  # Hydra writes into it before a job begins
         for word in dict.fromkeys(word for overrides in jobs.values() for word in overrides):
             override = _parse_plain(word)
             if override is None or not self._is_allowed(override):
@@ -79,49 +82,54 @@ class UntrustedSweepPolicy:
             return all(isinstance(name, str) and CHOICE.fullmatch(name) for name in values)
         if not (key in config.KEYS or key.startswith("model.")):
             return False
-        return all(isinstance(each, (str, int, float)) and "${" not in str(each) for each in values)
+        return all(
+            isinstance(value, (str, int, float)) and "${" not in str(value) for value in values
+        )
 
     def _is_group(self, key: str) -> bool:
-        """Return whether the key chooses a configuration of cnnbench, or one of the user's."""
-        is_hydras = key.partition("/")[0].partition(".")[0] in ("", "hydra")
-        is_users = self.config_dir is not None and Path(self.config_dir, key).is_dir()
-        return key in config.GROUPS or (is_users and not is_hydras)
+        """Return whether the key is a group of cnnbench or of the user."""
+        is_of_hydra = key.partition("/")[0].partition(".")[0] in ("", "hydra")
+        is_of_user = self.config_dir is not None and Path(self.config_dir, key).is_dir()
+        return key in config.GROUPS or (is_of_user and not is_of_hydra)
 
     def check_job(self, composed: DictConfig, shared: DictConfig, settings: config.Config) -> None:
-        """Check what a job is composed to; `shared` is composed without any of its overrides.
+        """Check the composed configuration of a job. `shared` is composed without its overrides.
 
         Raises:
-            ConfigError: it would run code, reach outside its directory, or change how Hydra works.
+            ConfigError: the job would run code, use places outside its directory, or change how
+                Hydra works.
         """
         if _hydra_settings(composed) != _hydra_settings(shared):
-            more = "more than training values: it changes how Hydra works"
-            raise ConfigError(f"{self.directory} asks for {more}.")
+            raise ConfigError(
+                f"Refused {self.directory / JOBS}: a recorded job may not change how Hydra works. "
+                "Run the original sweep command again."
+            )
         command = [*processes().program(), "resume", *self.arguments]
         trusts = self.allow_custom_model
         config.check_trust(self.directory, settings, self._confirmed, trusts, command)
 
 
 def _parse_plain(word: str) -> Override | None:
-    """Parse a recorded override; return None if it is not in the grammar, or calls a function."""
+    """Parse a recorded override. Return None if it is invalid or calls a function."""
     try:
         return PLAIN.parse_override(word)
-    except (HydraException, RecursionError, ValueError):  # the last for numbers of too many digits
+    except (HydraException, RecursionError, ValueError):  # ValueError: a number has too many digits
         return None
 
 
 def _list_values(value: Any) -> list[Any]:
-    """Return the plain values in a value: those of a list, none of null."""
+    """Return the scalars of a value: all items of a list, or none for null."""
     if isinstance(value, list):
         return [inner for item in value for inner in _list_values(item)]
     return [] if value is None else [value]
 
 
 def _hydra_settings(composed: DictConfig) -> object:
-    """Return what Hydra does with a job, less which job it is."""
+    """Return the settings of Hydra for a job, without those that identify the job."""
     hydra: Any = OmegaConf.to_container(composed.hydra, resolve=False)
     for key in ("mode", "overrides", "runtime"):
         del hydra[key]
     for key in ("override_dirname", "num", "id"):
         hydra["job"].pop(key, None)
-    hydra["sweeper"].pop("params", None)  # which jobs an experiment proposes
+    hydra["sweeper"].pop("params", None)  # the values that an experiment proposes
     return hydra

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cnnbench.analysis.epochs import Lines, Rows, choose_scale, find_best_row, metric_lines
 from cnnbench.analysis.fonts import use_fallback_fonts
-from cnnbench.runs.directory import write_atomically
+from cnnbench.runs.atomic_files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

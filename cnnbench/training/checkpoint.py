@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from cnnbench.errors import UNREACHABLE, CheckpointError, DivergedError
-from cnnbench.runs.directory import resume_command, write_atomically
+from cnnbench.runs.atomic_files import write_atomically
+from cnnbench.runs.directory import resume_command
 from cnnbench.training.state import Row, State, TrainingState, snapshot
 
 __all__ = [

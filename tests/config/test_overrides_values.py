@@ -1,4 +1,4 @@
-"""A value given for a text is that text, and a number is the same number, in all commands."""
+"""Texts and numbers in overrides have the same values in all commands."""
 
 import re
 import shlex
@@ -18,11 +18,11 @@ from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import resume_command
 from cnnbench.sweeps.jobs import list_jobs, quote_path
 
-# as typed, and the text that is meant
 NUMBER_LIKE = "2024_11_24 2024-11-24 1e3 1E+3 1.50 .5 5. +1 -0 007 03 0x5 1:30 1_0 2024 0.5 nan Inf"
 WORDS = "true TRUE on off no y none # a=b =a ~ ~/photos [a 我的照片 é 😀 a&b %d !x * &a"
 SIGNS = "it's 50% f(x)"
 SPACED = ("a: b", "a #b", "photos (1)", "a b", "a\tb", "a\nb", "- a")
+# values as typed, and the texts that they mean
 TEXTS = {
     **{text: text for text in (*f"{NUMBER_LIKE} {WORDS} {SIGNS}".split(), *SPACED)},
     "'2024_11_24'": "2024_11_24",
@@ -61,20 +61,21 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FROM", "there")
 
 
-def composed(*overrides: str) -> Config:
+def compose_settings(*overrides: str) -> Config:
     return config.load(config.to_plain(compose_config(overrides)))
 
 
 @pytest.fixture(scope="module")
 def recorded() -> Mapping[str, Any]:
-    return config.as_dict(composed("data=sample", "tracker=mlflow"))
+    return config.as_dict(compose_settings("data=sample", "tracker=mlflow"))
 
 
-def test_a_run_takes_each_text_as_it_is_typed() -> None:
+def test_training_reads_each_text_as_typed() -> None:
     keys = ("data.root", "sweep", "tracker.mlflow.uri", "++tracker.mlflow.experiment")
     typed = list(TEXTS)
-    for some in (typed[first : first + len(keys)] for first in range(0, len(typed), len(keys))):
-        settings = composed(
+    for first in range(0, len(typed), len(keys)):
+        some = typed[first : first + len(keys)]
+        settings = compose_settings(
             "data=sample",
             "tracker=mlflow",
             *(f"{key}={word}" for key, word in zip(keys, some, strict=False)),
@@ -90,7 +91,7 @@ def test_a_run_takes_each_text_as_it_is_typed() -> None:
 
 
 @pytest.mark.parametrize(("typed", "text"), TEXTS.items(), ids=ascii)
-def test_commands_that_read_runs_take_a_text_as_it_is_typed(
+def test_commands_for_runs_read_each_text_as_typed(
     typed: str, text: str, recorded: Mapping[str, Any]
 ) -> None:
     for keys in (config.RESUME_OVERRIDES, config.INFERENCE_OVERRIDES):
@@ -99,7 +100,7 @@ def test_commands_that_read_runs_take_a_text_as_it_is_typed(
 
 
 @pytest.mark.parametrize("key", ["hydra.run.dir", "++hydra.sweep.dir"])
-def test_folders_of_hydra_are_as_typed(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_hydra_are_read_as_typed(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     plain = {typed: text for typed, text in TEXTS.items() if not text.startswith(("~", "there"))}
     homes = {"~": "/home/somebody", "~/a (1)": "/home/somebody/a (1)", "'~/x'": "/home/somebody/x"}
@@ -107,8 +108,8 @@ def test_folders_of_hydra_are_as_typed(key: str, monkeypatch: pytest.MonkeyPatch
         assert str(config.parse_override(f"{key}={typed}").value()) == text
 
 
-def test_null_is_no_text(recorded: Mapping[str, Any]) -> None:
-    assert composed("data=sample", "data.root=null").data.root is None
+def test_null_is_not_a_text(recorded: Mapping[str, Any]) -> None:
+    assert compose_settings("data=sample", "data.root=null").data.root is None
     with_root = {**recorded, "data": {**recorded["data"], "root": "mine"}}
     assert (
         config.apply_overrides(
@@ -119,10 +120,10 @@ def test_null_is_no_text(recorded: Mapping[str, Any]) -> None:
 
 
 @pytest.fixture
-def trained(
+def list_data_paths(
     within: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., list[str | None]]:
-    """The folders of images that the jobs of a command would train with."""
+    """Run a command without training; return the folder of images of each job."""
 
     def run(*arguments: str) -> list[str | None]:
         paths: list[str | None] = []
@@ -141,45 +142,47 @@ def trained(
 
 
 @pytest.mark.parametrize("sweep", ["{}, {}, {}, {}, {}, {}, {}", "choice({},{},{},{},{},{},{})"])
-def test_a_sweep_over_texts_takes_each_as_it_is_typed(
-    trained: Callable[..., list[str]], sweep: str
+def test_sweep_reads_each_text_as_typed(
+    list_data_paths: Callable[..., list[str]], sweep: str
 ) -> None:
     typed = ["2024_11_24", "1e3", "2024", "'a, b'", "true", "007", "${oc.env:FROM}/x"]
-    assert trained("-m", "data=folder", f"data.path={sweep.format(*typed)}") == [
+    assert list_data_paths("-m", "data=folder", f"data.path={sweep.format(*typed)}") == [
         TEXTS[word] for word in typed
     ]
 
 
-def test_an_experiment_proposes_each_text_as_it_is_written(
-    trained: Callable[..., list[str]], tmp_path: Path
+def test_sweep_of_an_experiment_reads_each_text_as_written(
+    list_data_paths: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "experiment").mkdir()
-    proposed = "# @package _global_\nsweep: '1e3'\nhydra: {sweeper: {params: {data.path: '2024_11_24,1_0,on'}}}\n"
+    params = "{data.path: '2024_11_24,1_0,on'}"
+    proposed = f"# @package _global_\nsweep: '1e3'\nhydra: {{sweeper: {{params: {params}}}}}\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(proposed)
     mine = ("--config-dir", str(tmp_path))
-    assert trained("-m", *mine, "data=folder", "experiment=mine") == ["2024_11_24", "1_0", "on"]
-    assert trained("resume", "outputs/sweeps/1e3", *mine) == ["2024_11_24", "1_0", "on"]
+    texts = ["2024_11_24", "1_0", "on"]
+    assert list_data_paths("-m", *mine, "data=folder", "experiment=mine") == texts
+    assert list_data_paths("resume", "outputs/sweeps/1e3", *mine) == texts
 
 
-def test_jobs_of_a_file_take_a_text_as_it_is_typed_and_are_resumed_with_it(
-    trained: Callable[..., list[str]], tmp_path: Path
+def test_jobs_file_reads_each_text_as_typed_and_resume_keeps_it(
+    list_data_paths: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     typed = ["2024_11_24", "true", "a #b", "我的照片", "'a, b'"]
     Path("jobs").write_text(
         "\n".join(shlex.quote(f"data.path={word}") for word in typed), encoding="utf-8"
     )
     texts = [TEXTS[word] for word in typed]
-    assert trained("-m", "data=folder", "sweep=2024_11_24", "--jobs-file", "jobs") == texts
-    assert trained("resume", "outputs/sweeps/2024_11_24") == texts
+    assert list_data_paths("-m", "data=folder", "sweep=2024_11_24", "--jobs-file", "jobs") == texts
+    assert list_data_paths("resume", "outputs/sweeps/2024_11_24") == texts
 
 
-def test_the_jobs_of_reproduce_take_a_text_as_it_is_typed() -> None:
+def test_list_jobs_reads_text_as_typed() -> None:
     assert list_jobs(["data.root=2024_11_24", "seed=1_0"]) == [
         ["data.root='2024_11_24'", "seed=10"]
     ]
 
 
-def test_a_configuration_of_ones_own_may_be_named_like_a_number(
+def test_name_of_a_user_experiment_may_look_like_a_number(
     tmp_path: Path, within: Callable[..., Any]
 ) -> None:
     (tmp_path / "experiment").mkdir()
@@ -215,7 +218,7 @@ NUMBERS = {
 @pytest.mark.parametrize(
     ("key", "typed"), [(key, typed) for key, words in NUMBERS.items() for typed in words]
 )
-def test_a_run_and_its_resumption_agree_on_a_value(
+def test_train_and_resume_read_the_same_value(
     key: str, typed: str, recorded: Mapping[str, Any]
 ) -> None:
     def value(settings: Callable[[], Config]) -> str:
@@ -233,18 +236,18 @@ def test_a_run_and_its_resumption_agree_on_a_value(
             recorded, config.parse_changes([word], config.RESUME_OVERRIDES, "")
         )
     )
-    assert resumed == value(lambda: composed("data=sample", word))
+    assert resumed == value(lambda: compose_settings("data=sample", word))
 
 
 @pytest.mark.parametrize("typed", ["1:30", "0x5"])
-def test_what_is_no_number_is_refused_in_words(typed: str, recorded: Mapping[str, Any]) -> None:
+def test_invalid_number_is_refused(typed: str, recorded: Mapping[str, Any]) -> None:
     changes = config.parse_changes([f"train.epochs={typed}"], config.RESUME_OVERRIDES, "")
     with pytest.raises(ConfigError, match=rf"^train\.epochs={typed} is not a whole number\.$"):
         config.apply_overrides(recorded, changes)
 
 
 @pytest.mark.parametrize("typed", ["1,2", "range(1,3)", "glob(*)", "choice(a,b)"])
-def test_commands_that_read_runs_take_one_value(typed: str) -> None:
+def test_commands_for_runs_refuse_several_values(typed: str) -> None:
     with pytest.raises(ConfigError, match=r"data\.path=.* gives several values, .*\. Quote a text"):
         config.parse_changes([f"data.path={typed}"], config.RESUME_OVERRIDES, "")
 
@@ -270,21 +273,21 @@ def test_commands_that_read_runs_take_one_value(typed: str) -> None:
         ),
     ],
 )
-def test_commands_that_read_runs_say_how_to_quote(word: str, advice: str) -> None:
+def test_commands_for_runs_explain_how_to_quote(word: str, advice: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(advice)):
         config.parse_changes([word], config.RESUME_OVERRIDES, "")
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
-def test_a_text_comes_back_from_config_yaml(text: str, recorded: Mapping[str, Any]) -> None:
+def test_text_survives_a_round_trip_through_config_yaml(
+    text: str, recorded: Mapping[str, Any]
+) -> None:
     settings = config.load({**recorded, "data": {**recorded["data"], "root": text}, "sweep": text})
     assert config.load(config.parse(config.to_yaml(settings))) == settings
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
-def test_the_command_that_resumes_gives_the_same_text(
-    text: str, recorded: Mapping[str, Any]
-) -> None:
+def test_printed_resume_command_sets_the_same_text(text: str, recorded: Mapping[str, Any]) -> None:
     tracker = {"mlflow": {"uri": text or "x", "experiment": "cnnbench"}}
     settings = config.load(
         {**recorded, "data": {**recorded["data"], "root": text}, "tracker": tracker}
@@ -300,7 +303,7 @@ def test_the_command_that_resumes_gives_the_same_text(
 @pytest.mark.parametrize(
     "path", [*ODD[1:], "${x}", "\\${x}", "a\\\\${x}'", "${", "a\\b${x}\\"], ids=ascii
 )
-def test_a_path_given_to_hydra_is_that_path(path: str) -> None:
+def test_quoted_path_is_read_as_the_same_path(path: str) -> None:
     value = OverridesParser.create().parse_override(f"x={quote_path(Path(path))}").value()
     assert OmegaConf.to_container(OmegaConf.create({"x": value}), resolve=True) == {
         "x": str(Path(path))
@@ -308,15 +311,15 @@ def test_a_path_given_to_hydra_is_that_path(path: str) -> None:
 
 
 @pytest.mark.parametrize("override", ["data.root=\\${oc.env:FROM}", "sweep='\\${oc.env:FROM}'"])
-def test_what_only_looks_like_a_reference_is_not_resolved(override: str) -> None:
+def test_escaped_interpolation_is_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=r"\w=\${oc\.env:FROM} cannot be kept: it holds '\${'"):
-        composed("data=sample", override)
+        compose_settings("data=sample", override)
 
 
 @pytest.mark.parametrize(
     "spelled",
     ['"\\x24{oc.env:FROM}"', '"\\u0024{oc.env:FROM}"', '"$\\\n  {oc.env:FROM}"', "${oc.env:FROM}"],
 )
-def test_no_spelling_of_a_reference_is_read_from_config_yaml(spelled: str) -> None:
+def test_config_yaml_refuses_every_spelling_of_an_interpolation(spelled: str) -> None:
     with pytest.raises(ConfigError, match="it has aliases, interpolations"):
         config.parse(f"data:\n  root: {spelled}\n")

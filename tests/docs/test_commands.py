@@ -50,9 +50,9 @@ LITTLE = {
 }
 # Of commands with these words only the configuration is composed, or the jobs are listed.
 COMPOSED = {
-    "device.compile=on": "compiling takes half a minute; tests/training/test_compile.py does it",
+    "device.compile=on": "compiling takes half a minute: see tests/training/test_engine_compile.py",
     "hydra/launcher=slurm": "needs a cluster; tests/sweeps/test_slurm_cluster.py starts one",
-    "hydra/launcher=joblib": "16 jobs; tests/sweeps/test_sweep_runs.py runs some",
+    "hydra/launcher=joblib": "16 jobs; tests/sweeps/test_sweeper_joblib.py runs some",
     "tracker=mlflow": "MLflow takes seconds to start; tests/trackers/test_mlflow.py does",
     "tracker=wandb": "needs an account; tests/trackers/test_wandb.py runs it offline",
     "tracker=[tensorboard,mlflow]": "likewise",

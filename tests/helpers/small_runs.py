@@ -87,9 +87,10 @@ class Runs:
         return self.folder / ("extended" if state == "finished" else "finished")
 
 
-def job_of(sweep: Path, override: str) -> Path:
-    """The directory of the one job of a sweep that was given `override`."""
-    (name,) = (name for name, overrides in recorded_jobs(sweep).items() if override in overrides)
+def job_of(sweep: Path, *overrides: str) -> Path:
+    """Return the directory of the one job of a sweep that has these overrides."""
+    jobs = recorded_jobs(sweep)
+    (name,) = (name for name, given in jobs.items() if set(overrides) <= set(given))
     return sweep / name
 
 

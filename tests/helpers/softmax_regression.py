@@ -1,5 +1,6 @@
 """Softmax regression of 16 pixels, computed without PyTorch's loss and autograd."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -8,18 +9,15 @@ from cnnbench.data.device_data import Examples
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.metric_sums import Metrics
 
-__all__ = ["by_hand", "moved", "pixels"]
+__all__ = ["assert_metrics_close", "compute_expected", "measure_update"]
 
 
-def pixels(examples: Examples) -> torch.Tensor:
-    return examples.images.flatten(1).float() / 255
-
-
-def by_hand(
+def compute_expected(
     network: nn.Sequential, examples: Examples
 ) -> tuple[Metrics, torch.Tensor, torch.Tensor]:
-    """Softmax regression: mean loss and accuracy, and the gradients of the weight and the bias."""
-    inputs, labels, layer = pixels(examples).double(), examples.labels, network[1]
+    """Return mean loss and accuracy, and the gradients of the weight and the bias."""
+    inputs = (examples.images.flatten(1).float() / 255).double()
+    labels, layer = examples.labels, network[1]
     logits = inputs @ layer.weight.detach().double().T + layer.bias.detach().double()
     probabilities = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
     loss = -probabilities[torch.arange(len(labels)), labels].log().mean().item()
@@ -28,12 +26,18 @@ def by_hand(
     return Metrics(loss, accuracy), (error.T @ inputs).float(), error.sum(dim=0).float()
 
 
-def moved(
+def measure_update(
     engine: EagerEngine, examples: Examples, **arguments: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far one step on all the examples moves the weight and the bias."""
+    """Train one step on all the examples; return the change of the weight and of the bias."""
     weight, bias = engine.model.parameters()
     before = weight.detach().clone(), bias.detach().clone()
     engine.model.train()
     engine.train_step(examples.images, examples.labels, **arguments)
     return weight.detach() - before[0], bias.detach() - before[1]
+
+
+def assert_metrics_close(measured: Metrics, expected: Metrics) -> None:
+    """Compare loss and accuracy, with a relative tolerance of 1e-5."""
+    approximately = pytest.approx((expected.loss, expected.accuracy), rel=1e-5)
+    assert (measured.loss, measured.accuracy) == approximately

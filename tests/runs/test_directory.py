@@ -1,7 +1,6 @@
-"""The run directory: one run per directory, whole files, and how it ended."""
+"""The run directory: one run per directory, its files and its status."""
 
 import csv
-import errno
 import json
 import os
 import socket
@@ -10,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from threading import Barrier
-from typing import Any, BinaryIO
+from typing import Any
 
 import pytest
 
-from cnnbench.errors import NOT_SUPPORTED, ConfigError
+from cnnbench.errors import ConfigError
 from cnnbench.runs.directory import (
     LOCK,
     STATUS,
@@ -22,13 +21,12 @@ from cnnbench.runs.directory import (
     claim_exactly,
     claim_new,
     require_empty,
-    write_atomically,
 )
 
 RIVALS = 8
 
 
-def status(directory: Path) -> dict[str, Any]:
+def load_status(directory: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads((directory / "status.json").read_text())
     return values
 
@@ -38,39 +36,43 @@ def run(tmp_path: Path) -> RunDirectory:
     return RunDirectory(tmp_path / "run")
 
 
-def test_a_claimed_directory_is_made_and_says_which_process_runs(tmp_path: Path) -> None:
+def test_claimed_directory_is_created_and_records_its_process(tmp_path: Path) -> None:
     claim_exactly(tmp_path / "a" / "b")
-    said = status(tmp_path / "a" / "b")
-    who = (said["state"], said["pid"], said["host"])
+    recorded = load_status(tmp_path / "a" / "b")
+    who = (recorded["state"], recorded["pid"], recorded["host"])
     assert who == ("running", os.getpid(), socket.gethostname())
 
 
-def test_a_directory_that_holds_a_run_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_directory_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text('{"state": "finished"}')
     with pytest.raises(ConfigError, match="already holds a run"):
         claim_exactly(tmp_path)
-    assert status(tmp_path) == {"state": "finished"}
+    assert load_status(tmp_path) == {"state": "finished"}
 
 
 @pytest.mark.parametrize(
-    ("names", "is_taken"),
+    ("names", "is_allowed"),
     [((), True), ((LOCK,), True), ((STATUS, "b"), True), (("a",), False), ((LOCK, "a"), False)],
     ids=str,
 )
-def test_other_files_are_refused(tmp_path: Path, names: tuple[str, ...], is_taken: bool) -> None:
+def test_directory_with_only_other_files_is_refused(
+    tmp_path: Path, names: tuple[str, ...], is_allowed: bool
+) -> None:
     for name in names:
         (tmp_path / name).touch()
-    with nullcontext() if is_taken else pytest.raises(ConfigError, match="is not an empty folder"):
+    with (
+        nullcontext() if is_allowed else pytest.raises(ConfigError, match="is not an empty folder")
+    ):
         require_empty(tmp_path, STATUS)
 
 
-def test_a_directory_that_is_not_there_is_empty(tmp_path: Path) -> None:
+def test_missing_directory_counts_as_empty(tmp_path: Path) -> None:
     require_empty(tmp_path / "new", STATUS)
     assert not (tmp_path / "new").exists()
 
 
-def race(claim: Callable[[], Path | None]) -> list[str]:
-    """Return the names of the directories that rivals get who claim at the same time."""
+def claim_at_once(claim: Callable[[], Path | None]) -> list[str]:
+    """Claim directories from several threads at once. Return the names of the claimed ones."""
     together = Barrier(RIVALS)
 
     def run(_: int) -> Path | None:
@@ -83,113 +85,16 @@ def race(claim: Callable[[], Path | None]) -> list[str]:
         return sorted(path.name for path in rivals.map(run, range(RIVALS)) if path is not None)
 
 
-def test_of_many_that_claim_one_directory_one_wins(tmp_path: Path) -> None:
-    assert race(lambda: claim_exactly(tmp_path / "run").path) == ["run"]
+def test_one_of_many_rivals_claims_a_directory(tmp_path: Path) -> None:
+    assert claim_at_once(lambda: claim_exactly(tmp_path / "run").path) == ["run"]
 
 
-def test_many_that_claim_a_new_directory_get_one_each(tmp_path: Path) -> None:
-    claimed = race(lambda: claim_new(tmp_path / "run").path)
+def test_each_rival_claims_a_separate_new_directory(tmp_path: Path) -> None:
+    claimed = claim_at_once(lambda: claim_new(tmp_path / "run").path)
     assert claimed == ["run", *(f"run_{number}" for number in range(2, RIVALS + 1))]
 
 
-def fail(file: BinaryIO) -> None:
-    file.write(b"half of the new")
-    raise OSError(28, "No space left on device")
-
-
-def test_the_old_content_is_there_until_all_is_written_and_no_other_file_is_left(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def write(file: BinaryIO) -> None:
-        file.write(b"new")
-        file.flush()
-        assert path.read_text() == "old"
-
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(path, fail)
-    assert (path.read_text(), list(tmp_path.iterdir())) == ("old", [path])
-    write_atomically(path, write)
-    assert (path.read_text(), list(tmp_path.iterdir())) == ("new", [path])
-
-
-def refuse_syncing(patch: pytest.MonkeyPatch, number: int) -> None:
-    def refuse(descriptor: int) -> None:
-        raise OSError(number, os.strerror(number))
-
-    patch.setattr("cnnbench.runs.directory._warned", False)
-    patch.setattr(os, "fsync", refuse)
-
-
-@pytest.mark.parametrize("number", sorted(NOT_SUPPORTED), ids=errno.errorcode.get)
-def test_where_syncing_is_not_supported_files_are_written_without_a_word(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    refuse_syncing(monkeypatch, number)
-    write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
-    assert ((tmp_path / "file").read_text(), caplog.text) == ("new", "")
-
-
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
-def test_a_failing_disk_is_warned_of_once_and_files_are_written(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    refuse_syncing(monkeypatch, number)
-    for name in ("a", "b"):
-        write_atomically(tmp_path / name, lambda file: file.write(b"new"))
-    assert [(tmp_path / name).read_text() for name in ("a", "b")] == ["new", "new"]
-    assert [record.message for record in caplog.records] == [
-        f"{tmp_path / 'a'} may not be on disk: {os.strerror(number)}. Nothing is lost as long as the machine stays "
-        "up. Check the disk or the network share."
-    ]
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
-def test_a_disk_that_is_full_when_a_file_is_synced_leaves_the_old_content(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("old")
-    refuse_syncing(monkeypatch, number)
-    with pytest.raises(OSError, match=os.strerror(number)):
-        write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
-    assert (tmp_path / "file").read_text() == "old"
-
-
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE], ids=errno.errorcode.get)
-def test_where_a_folder_cannot_be_opened_files_are_written_without_a_word(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(path: Path, flags: int) -> int:
-        raise OSError(number, os.strerror(number), str(path))
-
-    monkeypatch.setattr(os, "open", refuse)
-    write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
-    assert ((tmp_path / "file").read_text(), caplog.text) == ("new", "")
-
-
-def test_a_file_that_can_be_made_again_is_not_synced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refuse_syncing(monkeypatch, errno.ENOSPC)
-    write_atomically(tmp_path / "file", lambda file: file.write(b"new"), sync=False)
-    assert (tmp_path / "file").read_text() == "new"
-
-
-def test_the_error_of_a_write_is_not_hidden_by_that_of_clearing_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(path: Path, missing_ok: bool = False) -> None:
-        if path.exists():
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(Path, "unlink", refuse)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(tmp_path / "file", fail)
-
-
-def test_there_is_a_place_for_checkpoints(run: RunDirectory) -> None:
+def test_folder_of_checkpoints_is_created(run: RunDirectory) -> None:
     assert run.checkpoints.is_dir()
 
 
@@ -212,43 +117,47 @@ def test_text_and_values_are_written_as_utf_8(run: RunDirectory) -> None:
     }
 
 
-def test_a_run_is_finished_at_its_end_and_running_before(run: RunDirectory) -> None:
+def test_run_is_running_in_the_block_and_finished_after_it(run: RunDirectory) -> None:
     claim_exactly(run.path)
     with run.recorded_status():
-        assert status(run.path)["state"] == "running"
-    assert status(run.path)["state"] == "finished"
+        assert load_status(run.path)["state"] == "running"
+    assert load_status(run.path)["state"] == "finished"
 
 
-def test_a_run_that_fails_says_why_and_where(run: RunDirectory) -> None:
+def test_failed_run_records_its_error_and_traceback(run: RunDirectory) -> None:
     with pytest.raises(ZeroDivisionError), run.recorded_status():
         raise ZeroDivisionError("division by zero")
-    said = status(run.path)
-    assert (said["state"], said["error"]) == ("failed", "ZeroDivisionError: division by zero")
-    assert "in test_a_run_that_fails_says_why_and_where" in said["traceback"]
+    recorded = load_status(run.path)
+    assert (recorded["state"], recorded["error"]) == (
+        "failed",
+        "ZeroDivisionError: division by zero",
+    )
+    assert "in test_failed_run_records_its_error_and_traceback" in recorded["traceback"]
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("wraps", [False, True])  # as Python does before 3.12 in a class body
-def test_a_run_that_is_stopped_is_interrupted(
-    wraps: bool, stop: type[BaseException], run: RunDirectory
+# Python before 3.12 wraps an interruption at the end of a class body.
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_stopped_run_is_interrupted(
+    is_wrapped: bool, stop: type[BaseException], run: RunDirectory
 ) -> None:
     error: BaseException = stop()
-    if wraps:
+    if is_wrapped:
         error = RuntimeError("Error calling __set_name__")
         error.__cause__ = stop()
     with pytest.raises(stop), run.recorded_status():
         raise error
-    said = status(run.path)
-    assert (said["state"], said["error"]) == ("interrupted", stop.__name__)
+    recorded = load_status(run.path)
+    assert (recorded["state"], recorded["error"]) == ("interrupted", stop.__name__)
 
 
-def test_an_error_for_people_stays_one_whatever_it_came_from(run: RunDirectory) -> None:
+def test_error_caused_by_an_exit_is_a_failure(run: RunDirectory) -> None:
     with pytest.raises(ConfigError), run.recorded_status():
         raise ConfigError("model.name=mine:Net ends the program") from SystemExit()
-    assert status(run.path)["state"] == "failed"
+    assert load_status(run.path)["state"] == "failed"
 
 
-def test_a_full_disk_does_not_hide_the_error_of_the_run(
+def test_full_disk_does_not_hide_the_error_of_the_run(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_space(descriptor: int) -> None:

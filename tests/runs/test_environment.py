@@ -1,4 +1,4 @@
-"""What a run records of its surroundings."""
+"""The recorded software and hardware of a run."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Git repository with one commit, which holds the module as cnnbench/runs/environment.py."""
+    """Make a Git repository with one commit, as the checkout of the package."""
     git(tmp_path, "init", "--quiet")
     (tmp_path / "tracked").write_text("as committed")
     git(tmp_path, "add", "tracked")
@@ -38,17 +38,17 @@ def test_versions_machine_and_command_are_recorded(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.orig_argv", ["python", "-m", "cnnbench", "data.root=/my folder"])
-    said = environment.describe()
+    described = environment.describe()
     packages = ("cnnbench", "torch", "torchvision", "numpy", "hydra-core", "omegaconf")
-    assert [said[name] for name in packages] == [metadata.version(name) for name in packages]
-    assert (said["python"], said["host"]) == (platform.python_version(), platform.node())
-    assert said["command"] == "python -m cnnbench 'data.root=/my folder'"
-    assert said["folder"] == str(tmp_path)
-    assert json.loads(json.dumps(said)) == said
+    assert [described[name] for name in packages] == [metadata.version(name) for name in packages]
+    assert (described["python"], described["host"]) == (platform.python_version(), platform.node())
+    assert described["command"] == "python -m cnnbench 'data.root=/my folder'"
+    assert described["folder"] == str(tmp_path)
+    assert json.loads(json.dumps(described)) == described
 
 
-def test_asking_for_the_commit_takes_no_lock(checkout: Path) -> None:
-    """A lock would stay if the command is killed; without one the index is not brought up to date either."""
+def test_commit_is_found_without_a_lock(checkout: Path) -> None:
+    # Git would update the index under the lock, which stays if the command is killed.
     index = checkout / ".git" / "index"
     os.utime(checkout / "tracked", (0, 0))
     before = index.read_bytes()
@@ -59,26 +59,21 @@ def test_asking_for_the_commit_takes_no_lock(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "end"), [("outputs", ""), ("tracked", "+changes")], ids=["new file", "changed file"]
 )
-def test_the_commit_is_recorded_and_whether_files_changed(
+def test_commit_is_recorded_with_a_mark_for_changed_files(
     checkout: Path, name: str, end: str
 ) -> None:
     (checkout / name).write_text("as changed")
     assert environment.describe()["commit"] == git(checkout, "rev-parse", "HEAD") + end
 
 
-def test_an_installed_package_has_no_commit(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installed = (
-        checkout / "lib" / "cnnbench" / "runs" / "environment.py"
-    )  # even inside somebody's checkout
+def test_installed_package_has_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The package is installed in a folder of another checkout.
+    installed = checkout / "lib" / "cnnbench" / "runs" / "environment.py"
     installed.parent.mkdir(parents=True)
     monkeypatch.setattr(environment, "__file__", str(installed))
     assert environment.describe()["commit"] is None
 
 
-def test_a_machine_without_git_records_no_commit(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_commit_is_recorded_without_git(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(checkout))
     assert environment.describe()["commit"] is None

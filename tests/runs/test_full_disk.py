@@ -1,4 +1,4 @@
-"""Disks that fill up or are taken away, and clocks that go back, while a run trains."""
+"""Runs on disks that are full, read-only or removed, and with clocks that go back."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ LONG = (*SMALL, "train.epochs=100000", "hydra.run.dir=run")
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, to be filled up."""
+    """Mount a small file system, to fill it up."""
     path = tmp_path / "disk"
     path.mkdir()
     made = subprocess.run(
@@ -36,19 +36,19 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         check=False,
     )
     if made.returncode:
-        pytest.skip("a file system may be mounted by root alone")
+        pytest.skip("only root may mount a file system")
     yield path
     subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 def fill(disk: Path, room: int) -> None:
-    """Leave `room` bytes free."""
+    """Fill a disk until `room` bytes are free."""
     with (disk / "ballast").open("wb") as file:
         left = os.statvfs(disk)
         file.write(bytes(left.f_bavail * left.f_frsize - room))
 
 
-def ended_clearly(done: "subprocess.CompletedProcess[str]") -> bool:
+def is_clear_error(done: "subprocess.CompletedProcess[str]") -> bool:
     return done.returncode == 2 and "cnnbench: " in done.stderr and "Traceback" not in done.stderr
 
 
@@ -56,15 +56,15 @@ def ended_clearly(done: "subprocess.CompletedProcess[str]") -> bool:
     "kilobytes",
     [
         *(0, 8, 16, 48, 96, 128, 192),
-        *(pytest.param(each, marks=pytest.mark.slow) for each in (4, 12, 24, 32, 64, 160)),
+        *(pytest.param(number, marks=pytest.mark.slow) for number in (4, 12, 24, 32, 64, 160)),
     ],
 )
-def test_a_run_on_a_full_disk_ends_clearly_and_goes_on_once_there_is_room(
+def test_run_on_a_full_disk_ends_with_an_error_and_is_resumed_with_space(
     kilobytes: int, runs: Runs, disk: Path
 ) -> None:
     fill(disk, kilobytes << 10)
     done = run_in_process(*SMALL, "hydra.run.dir=run", folder=disk)
-    assert ended_clearly(done), done
+    assert is_clear_error(done), done
     assert "Logging error" not in done.stderr
     (disk / "ballast").unlink()
     for path in disk.glob("run/checkpoints/*.pt"):
@@ -75,37 +75,34 @@ def test_a_run_on_a_full_disk_ends_clearly_and_goes_on_once_there_is_room(
         assert differences(disk / "run", runs.uninterrupted("in_first_epoch")) == []
 
 
-@pytest.mark.parametrize(
-    "kilobytes", [0, 4, 8, 16, 32, 56, 60]
-)  # a checkpoint has a little more than 60
-def test_a_run_that_goes_on_on_a_full_disk_leaves_what_is_there(
-    kilobytes: int, runs: Runs, disk: Path
-) -> None:
+# A checkpoint has a little more than 60 kB.
+@pytest.mark.parametrize("kilobytes", [0, 4, 8, 16, 32, 56, 60])
+def test_resume_on_a_full_disk_keeps_the_files(kilobytes: int, runs: Runs, disk: Path) -> None:
     run = runs.copy("in_second_epoch", disk / "run")
     fill(disk, kilobytes << 10)
     done = run_in_process("resume", "run", folder=disk)
-    assert ended_clearly(done), done
+    assert is_clear_error(done), done
     (disk / "ballast").unlink()
     done = run_in_process("resume", "run", folder=disk)
     assert done.returncode == 0, done.stderr
     assert differences(run, runs.uninterrupted("in_second_epoch")) == []
 
 
-def test_a_disk_that_is_read_only_is_told_of_and_nothing_lost(runs: Runs, disk: Path) -> None:
+def test_read_only_disk_is_reported_and_keeps_the_files(runs: Runs, disk: Path) -> None:
     run = runs.copy("in_second_epoch", disk / "run")
     before = contents(run)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     done = run_in_process("resume", "run", folder=disk)
-    assert ended_clearly(done), done
+    assert is_clear_error(done), done
     assert "Read-only" in done.stderr
     assert contents(run) == before
 
 
-def limited() -> None:
+def limit_file_size() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
 
-def test_a_checkpoint_larger_than_a_file_may_be_ends_clearly(tmp_path: Path) -> None:
+def test_checkpoint_above_the_file_size_limit_is_an_error(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cnnbench", *SMALL, "hydra.run.dir=run"]
     done = subprocess.run(
         command,
@@ -115,14 +112,14 @@ def test_a_checkpoint_larger_than_a_file_may_be_ends_clearly(tmp_path: Path) -> 
         text=True,
         timeout=120,
         check=False,
-        preexec_fn=limited,
+        preexec_fn=limit_file_size,
     )
-    assert ended_clearly(done), done
+    assert is_clear_error(done), done
     assert "too large" in done.stderr
 
 
-def begun(forks: ForkServer, folder: Path) -> Running:
-    """A run that would go on for hours, and has saved something."""
+def start_long_run(forks: ForkServer, folder: Path) -> Running:
+    """Start a run of hours, and wait for its first checkpoint."""
     running = forks.start(*LONG, folder=folder)
     while not (folder / "run" / "checkpoints" / "last.pt").exists():
         assert running.is_running(), running.errors
@@ -131,21 +128,21 @@ def begun(forks: ForkServer, folder: Path) -> Running:
 
 
 @pytest.mark.parametrize("name", ["run", "run/checkpoints"])
-def test_a_run_whose_folder_is_deleted_ends_clearly(
+def test_run_whose_folder_is_deleted_ends_with_an_error(
     name: str, forks: ForkServer, tmp_path: Path
 ) -> None:
-    running = begun(forks, tmp_path)
+    running = start_long_run(forks, tmp_path)
     (tmp_path / name).rename(tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone")
-    assert ended_clearly(running.wait()), running.errors
+    assert is_clear_error(running.wait()), running.errors
 
 
 @pytest.mark.parametrize("name", ["run", pytest.param("run/checkpoints", marks=pytest.mark.slow)])
-def test_a_run_that_may_no_longer_write_ends_clearly(name: str, tmp_path: Path) -> None:
+def test_run_without_write_permission_ends_with_an_error(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "cnnbench", *LONG]
     if os.geteuid() == 0:
         if shutil.which("setpriv") is None:
-            pytest.skip("root may write anywhere, and there is no setpriv to take that away")
+            pytest.skip("root may write anywhere, and setpriv is missing")
         command = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", *command]
     pipe = subprocess.PIPE
     process = subprocess.Popen(
@@ -157,24 +154,23 @@ def test_a_run_that_may_no_longer_write_ends_clearly(name: str, tmp_path: Path) 
     (tmp_path / name).chmod(0o555)
     output, errors = process.communicate(timeout=120)
     (tmp_path / name).chmod(0o755)
-    assert ended_clearly(
-        subprocess.CompletedProcess(command, process.returncode, output, errors)
-    ), errors
+    done = subprocess.CompletedProcess(command, process.returncode, output, errors)
+    assert is_clear_error(done), errors
     assert "Permission denied" in errors
 
 
 class Backwards(datetime):
-    """A clock that goes back an hour whenever it is looked at."""
+    """A clock that goes back an hour with every call."""
 
-    looks = 0
+    calls = 0
 
     @classmethod
     def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
-        cls.looks += 1
-        return datetime(2026, 1, 1) - timedelta(hours=cls.looks)
+        cls.calls += 1
+        return datetime(2026, 1, 1) - timedelta(hours=cls.calls)
 
 
-def test_durations_do_not_follow_a_clock_that_goes_back(
+def test_durations_do_not_depend_on_the_system_clock(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began = time.time()

@@ -1,4 +1,4 @@
-"""The lock on a run directory: one holder, known by name, gone with its process."""
+"""The lock on a run directory: one holder, which is named, until its process ends."""
 
 import errno
 import fcntl
@@ -27,21 +27,21 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / ".lock"
 
 
-def test_of_two_one_gets_it_and_the_other_after_its_release(path: Path) -> None:
+def test_second_process_acquires_the_lock_after_a_release(path: Path) -> None:
     first, second = Lock(path), Lock(path)
     assert [first.acquire(), second.acquire()] == [True, False]
     first.release()
     assert second.acquire()
 
 
-def test_it_names_a_new_holder_whose_number_is_shorter(path: Path) -> None:
+def test_name_of_a_new_holder_replaces_a_longer_one(path: Path) -> None:
     path.write_text("process 123456789 on a-machine-with-a-long-name-that-must-not-remain")
     lock = Lock(path)
     lock.acquire()
     assert lock.holder() == f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def test_is_held_says_whether_it_is(path: Path) -> None:
+def test_is_held_while_it_is_acquired(path: Path) -> None:
     lock, reader = Lock(path), Lock(path)
     before = reader.is_held()
     lock.acquire()
@@ -50,12 +50,12 @@ def test_is_held_says_whether_it_is(path: Path) -> None:
     assert (before, during, reader.is_held()) == (False, True, False)
 
 
-def test_looking_makes_no_file(path: Path) -> None:
+def test_is_held_creates_no_file(path: Path) -> None:
     Lock(path).is_held()
     assert not path.exists()
 
 
-def test_it_dies_with_a_process_that_is_killed(path: Path) -> None:
+def test_lock_is_released_when_its_process_is_killed(path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDS, str(path)], stdout=subprocess.PIPE, text=True
     )
@@ -67,7 +67,7 @@ def test_it_dies_with_a_process_that_is_killed(path: Path) -> None:
     assert (held, Lock(path).is_held(), Lock(path).acquire()) == (True, False, True)
 
 
-def test_a_link_in_its_place_is_not_followed(path: Path, tmp_path: Path) -> None:
+def test_lock_follows_no_link(path: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("mine")
     path.symlink_to(outside)
@@ -77,7 +77,7 @@ def test_a_link_in_its_place_is_not_followed(path: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EIO], ids=errno.errorcode.get)
-def test_without_locks_everyone_is_let_in_and_nobody_knows_whether_it_is_held(
+def test_acquire_succeeds_and_is_held_is_unknown_without_locks(
     number: int, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(descriptor: int, kind: int) -> None:

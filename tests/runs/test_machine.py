@@ -1,4 +1,4 @@
-"""The CPUs that a process may use, with files that stand in for its control groups; OpenMP's variables."""
+"""CPU and memory limits from fake control groups, and the variables of OpenMP."""
 
 import logging
 import os
@@ -24,7 +24,7 @@ LIMITED = {"GOMP_SPINCOUNT": str(SPIN_COUNT)}
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder that stands in for /sys/fs/cgroup, with 8 CPUs in the process's affinity."""
+    """Return the fake of /sys/fs/cgroup. The affinity of the process has 8 CPUs."""
     monkeypatch.setattr(machine, "CGROUP_ROOT", tmp_path / "cgroup")
     monkeypatch.setattr(machine, "CGROUP_OF_PROCESS", tmp_path / "self")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
@@ -36,7 +36,7 @@ def put_process_in(root: Path, *lines: str) -> None:
 
 
 def limit(group: Path, quota: str) -> None:
-    """Limit a group as version 2 does, or below the folder cpu as version 1 does."""
+    """Write the quota of a group in version 2 or, below the folder cpu, in version 1."""
     group.mkdir(parents=True, exist_ok=True)
     if "cpu" not in group.parts:
         (group / "cpu.max").write_text(quota + "\n")
@@ -62,7 +62,7 @@ LIMITS: dict[str, tuple[list[str], dict[str, str], float | None, int]] = {
     "container": ([V1], {"cpu": "200000 100000"}, 2.0, 2),
     "half a CPU": (["0::/"], {"": "50000 100000"}, 0.5, 1),
     "above the affinity": (["0::/"], {"": "1600000 100000"}, 16.0, 8),
-    "garbage hides none above": ([HALF], {"user/session": "x", "user": "100000 100000"}, 1.0, 1),
+    "damaged file below a limit": ([HALF], {"user/session": "x", "user": "100000 100000"}, 1.0, 1),
 }
 
 
@@ -83,7 +83,7 @@ ODD_V1 = ["", "-1 100000", "1e5 100000", "100000 0"]
 @pytest.mark.parametrize(
     ("group", "text"), [*(("", text) for text in ODD_V2), *(("cpu", text) for text in ODD_V1)]
 )
-def test_a_file_that_cannot_be_parsed_is_no_limit(root: Path, group: str, text: str) -> None:
+def test_unparsable_file_is_no_limit(root: Path, group: str, text: str) -> None:
     put_process_in(root, "0::/", "2:cpu:/")
     limit(root / group, text)
     assert (cpu_quota(), usable_cpus()) == (None, 8)
@@ -95,7 +95,7 @@ def test_odd_list_of_groups_is_no_limit(root: Path, lines: list[str]) -> None:
     assert (cpu_quota(), usable_cpus()) == (None, 8)
 
 
-def test_bytes_that_are_no_text_are_no_limit(root: Path) -> None:
+def test_undecodable_file_is_no_limit(root: Path) -> None:
     (root.parent / "self").write_bytes(b"0::/\xff\xfe\n")
     limit(root, "max 100000")
     (root / "cpu.max").write_bytes(b"\xff\xfe")
@@ -140,11 +140,11 @@ def test_affinity_limits_cpus() -> None:
 
 @pytest.fixture(autouse=True)
 def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that torch is not imported yet, and that nobody has chosen."""
+    """Pretend that torch is not imported and that no variable is set."""
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.setattr(machine, "replaced_wait_policy", None)
     for name in VARIABLES:
-        monkeypatch.setenv(name, "")  # so that it is restored in any case
+        monkeypatch.setenv(name, "")  # so that it is restored after the test
         monkeypatch.delenv(name)
 
 
@@ -162,9 +162,7 @@ def test_spinning_is_limited_by_default() -> None:
         ("KMP_BLOCKTIME", "0"),
     ],
 )
-def test_what_the_user_has_set_stays(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+def test_variables_of_the_user_stay(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     limit_spinning()
     assert openmp_variables() == {name: value}
@@ -172,15 +170,13 @@ def test_what_the_user_has_set_stays(
 
 
 @pytest.mark.parametrize("policy", ["", "nonsense", " "])
-def test_policy_that_does_not_exist_is_ignored(
-    monkeypatch: pytest.MonkeyPatch, policy: str
-) -> None:
+def test_invalid_wait_policy_is_replaced(monkeypatch: pytest.MonkeyPatch, policy: str) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", policy)
     limit_spinning()
     assert (machine.replaced_wait_policy, openmp_variables()) == (policy or None, LIMITED)
 
 
-def test_too_late_after_torch_is_imported(
+def test_spinning_is_not_limited_after_torch_is_imported(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", object())

@@ -1,4 +1,4 @@
-"""Signals while a run trains: the first is noted, a second SIGINT ends it."""
+"""Signals while a run trains: the first is recorded, and a second SIGINT ends the run."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from cnnbench.runs.signals import Preempted, SignalGuard, preemption_signal
 
 
 @pytest.fixture(autouse=True)
-def _handlers_as_they_were() -> Iterator[None]:
+def _restore_handlers() -> Iterator[None]:
     signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     before = [(number, signal.getsignal(number)) for number in signals]
     yield
@@ -18,11 +18,11 @@ def _handlers_as_they_were() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def in_a_job_of_a_scheduler(number: int = signal.SIGUSR2) -> None:
-    """As submitit does: the process ends wherever it is."""
+def install_scheduler_handler(number: int = signal.SIGUSR2) -> None:
+    """Install a handler like that of submitit, which ends the process at once."""
 
     def end(number: int, frame: object) -> None:
-        raise AssertionError("the scheduler's handler was not kept from ending the step")
+        raise AssertionError("the handler of the scheduler was not replaced")
 
     signal.signal(number, end)
 
@@ -32,18 +32,18 @@ def send(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
-def test_the_first_signal_is_noted(number: int) -> None:
+def test_first_signal_is_recorded(number: int) -> None:
     if number in (signal.SIGUSR1, signal.SIGUSR2):
-        in_a_job_of_a_scheduler(number)
-    with SignalGuard() as stopping:
+        install_scheduler_handler(number)
+    with SignalGuard() as guard:
         send(number)
-    assert (stopping.signal, stopping.at_once) == (number, False)
+    assert (guard.signal, guard.at_once) == (number, False)
 
 
-def test_check_lets_a_run_go_on_that_nobody_stops() -> None:
-    with SignalGuard() as stopping:
-        stopping.check()
-    assert stopping.signal is None
+def test_check_does_nothing_without_a_signal() -> None:
+    with SignalGuard() as guard:
+        guard.check()
+    assert guard.signal is None
 
 
 @pytest.mark.parametrize(
@@ -56,27 +56,27 @@ def test_check_lets_a_run_go_on_that_nobody_stops() -> None:
         ([signal.SIGUSR2, signal.SIGTERM], Preempted, 143),
     ],
 )
-def test_check_ends_the_run_as_the_signals_ask(
+def test_check_raises_the_error_of_the_signals(
     signals: list[int], ending: type[BaseException], code: int | None
 ) -> None:
-    in_a_job_of_a_scheduler()
-    with SignalGuard() as stopping:
+    install_scheduler_handler()
+    with SignalGuard() as guard:
         for number in signals:
             send(number)
         with pytest.raises(ending) as ended:
-            stopping.check()
+            guard.check()
     assert type(ended.value) is ending
     assert getattr(ended.value, "code", None) == code
 
 
-def test_a_termination_that_is_repeated_changes_nothing() -> None:
-    with SignalGuard() as stopping:
+def test_repeated_sigterm_changes_nothing() -> None:
+    with SignalGuard() as guard:
         for _ in range(3):
             send(signal.SIGTERM)
-    assert (stopping.signal, stopping.at_once) == (signal.SIGTERM, False)
+    assert (guard.signal, guard.at_once) == (signal.SIGTERM, False)
 
 
-def test_the_third_signal_kills() -> None:
+def test_third_sigint_kills() -> None:
     with SignalGuard():
         send(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
@@ -87,73 +87,72 @@ def test_the_third_signal_kills() -> None:
 @pytest.mark.parametrize(
     ("number", "ending"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGUSR2, Preempted)]
 )
-def test_what_can_be_broken_off_is(number: int, ending: type[BaseException]) -> None:
-    in_a_job_of_a_scheduler()
-    with pytest.raises(ending), SignalGuard() as stopping, stopping.interruptible():
+def test_signal_ends_an_interruptible_block(number: int, ending: type[BaseException]) -> None:
+    install_scheduler_handler()
+    with pytest.raises(ending), SignalGuard() as guard, guard.interruptible():
         send(number)
 
 
-def test_what_can_be_broken_off_does_not_begin_after_a_signal() -> None:
-    with SignalGuard() as stopping:
+def test_interruptible_block_does_not_begin_after_a_signal() -> None:
+    with SignalGuard() as guard:
         send(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt), stopping.interruptible():
+        with pytest.raises(KeyboardInterrupt), guard.interruptible():
             raise AssertionError("it began")
 
 
-def test_after_what_can_be_broken_off_signals_are_noted_again() -> None:
-    with SignalGuard() as stopping:
-        with stopping.interruptible():
+def test_signals_are_recorded_after_an_interruptible_block() -> None:
+    with SignalGuard() as guard:
+        with guard.interruptible():
             pass
         send(signal.SIGINT)
-    assert stopping.signal == signal.SIGINT
+    assert guard.signal == signal.SIGINT
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
-def test_the_handlers_are_as_before_in_the_end(number: int) -> None:
-    in_a_job_of_a_scheduler()
+def test_handlers_are_restored(number: int) -> None:
+    install_scheduler_handler()
     before = signal.getsignal(number)
     with SignalGuard():
         send(number)
     assert signal.getsignal(number) == before
 
 
-def test_it_says_what_it_does_and_how_to_be_quicker(capfd: pytest.CaptureFixture[str]) -> None:
+def test_first_signal_prints_how_to_stop_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     with SignalGuard():
         send(signal.SIGINT)
-    assert (
-        "stopping after this step, with a checkpoint (once more: at once)" in capfd.readouterr().err
-    )
+    message = "stopping after this step, with a checkpoint (once more: at once)"
+    assert message in capfd.readouterr().err
 
 
-def test_no_signal_is_a_preemption_where_no_scheduler_handles_one() -> None:
+def test_no_signal_is_a_preemption_without_a_scheduler() -> None:
     assert preemption_signal() is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-def test_the_signal_that_a_scheduler_handles_is_the_preemption(number: int) -> None:
-    in_a_job_of_a_scheduler(number)
+def test_signal_handled_by_a_scheduler_is_the_preemption(number: int) -> None:
+    install_scheduler_handler(number)
     assert preemption_signal() == number
 
 
-def test_a_preemption_that_comes_while_a_termination_is_saved_counts() -> None:
+def test_preemption_after_a_sigterm_counts() -> None:
     def save_after_a_termination() -> None:
-        with SignalGuard() as stopping:
+        with SignalGuard() as guard:
             send(signal.SIGTERM)
             try:
-                stopping.check()
+                guard.check()
             finally:
                 send(signal.SIGUSR2)
 
-    in_a_job_of_a_scheduler()
+    install_scheduler_handler()
     with pytest.raises(Preempted):
         save_after_a_termination()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
-def test_ctrl_c_after_a_signal_ends_the_run_where_it_is(number: int) -> None:
-    in_a_job_of_a_scheduler()
-    with SignalGuard() as stopping:
+def test_sigint_after_a_signal_ends_the_run_at_once(number: int) -> None:
+    install_scheduler_handler()
+    with SignalGuard() as guard:
         send(number)
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
-    assert stopping.at_once
+    assert guard.at_once

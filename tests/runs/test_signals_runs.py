@@ -1,4 +1,4 @@
-"""Signals: the step is finished and saved, and the command that is printed goes on from there."""
+"""Runs that get signals: they save a checkpoint and print the command that resumes them."""
 
 import json
 import random
@@ -20,7 +20,7 @@ from cnnbench.runs.reading import read_status
 INT, TERM, KILL = signal.SIGINT, signal.SIGTERM, signal.SIGKILL
 Done = subprocess.CompletedProcess[str]
 
-# 7 steps an epoch, 3 batches of the validation set after each, then 2 of the test set
+# 7 steps per epoch, then 3 batches of the validation set; at the end 2 batches of the test set
 JOB = (
     *(
         "model=bn_lenet",
@@ -46,16 +46,16 @@ MOMENTS = {
 
 
 @pytest.fixture(scope="module")
-def unharmed(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the run that nothing interrupts."""
-    folder = tmp_path_factory.mktemp("unharmed")
+def uninterrupted(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a run without interruptions."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     done = forks.run(*JOB, "hydra.run.dir=run", folder=folder)
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
 
 def printed_command(done: Done) -> list[str]:
-    """The arguments of the command that goes on, as a person would copy it from the end of stderr."""
+    """Return the arguments of the resume command at the end of stderr."""
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("To resume: "))
     program, *arguments = shlex.split(line.removeprefix("To resume: "))
     assert program == "cnnbench"
@@ -81,19 +81,20 @@ def test_sigterm_before_training_ends_the_command_with_its_code(
         pytest.param(TERM, 143, "final_evaluation", marks=pytest.mark.slow),
     ],
 )
-def test_what_a_signal_prints_goes_on_to_the_same_bits(
-    forks: ForkServer, tmp_path: Path, unharmed: Path, number: int, code: int, moment: str
+def test_printed_command_resumes_to_the_same_bits(
+    forks: ForkServer, tmp_path: Path, uninterrupted: Path, number: int, code: int, moment: str
 ) -> None:
-    struck = forks.run(
+    interrupted = forks.run(
         *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(number, *MOMENTS[moment])]
     )
-    assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted"), (
-        struck.stderr
-    )
-    assert "Traceback" not in struck.stderr
-    done = forks.run(*printed_command(struck), folder=tmp_path)
+    assert (interrupted.returncode, read_status(tmp_path / "run")["state"]) == (
+        code,
+        "interrupted",
+    ), interrupted.stderr
+    assert "Traceback" not in interrupted.stderr
+    done = forks.run(*printed_command(interrupted), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", unharmed) == []
+    assert differences(tmp_path / "run", uninterrupted) == []
 
 
 @pytest.mark.parametrize(
@@ -106,18 +107,20 @@ def test_what_a_signal_prints_goes_on_to_the_same_bits(
         (signal.SIGALRM, 142),
     ],
 )
-def test_each_signal_that_would_kill_saves_and_logs_the_command_that_resumes(
+def test_fatal_signals_save_and_log_the_resume_command(
     forks: ForkServer, tmp_path: Path, number: int, code: int
 ) -> None:
     strikes = [(number, "step", 10)]
-    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
-    assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
+    interrupted = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    assert (interrupted.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
     log = (tmp_path / "run" / "train.log").read_text()
     assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in log
     assert "To resume: cnnbench resume run" in log
 
 
-def test_a_closed_terminal_loses_nothing(forks: ForkServer, tmp_path: Path, unharmed: Path) -> None:
+def test_run_in_a_closed_terminal_is_resumed_to_the_same_bits(
+    forks: ForkServer, tmp_path: Path, uninterrupted: Path
+) -> None:
     strikes = [(signal.SIGHUP, "step", 10)]
     closed = forks.run(
         *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable="pipe"
@@ -125,10 +128,10 @@ def test_a_closed_terminal_loses_nothing(forks: ForkServer, tmp_path: Path, unha
     assert closed.returncode == 129
     done = forks.run("resume", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", unharmed) == []
+    assert differences(tmp_path / "run", uninterrupted) == []
 
 
-def test_an_ignored_hangup_stays_ignored(forks: ForkServer, tmp_path: Path) -> None:
+def test_ignored_sighup_stays_ignored(forks: ForkServer, tmp_path: Path) -> None:
     ignored = [signal.SIGHUP]
     strikes = [(signal.SIGHUP, "step", 10)]
     done = forks.run(
@@ -142,9 +145,7 @@ def is_suspended(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the state of a process in /proc")
-def test_the_time_in_which_a_process_was_suspended_is_not_training(
-    forks: ForkServer, tmp_path: Path
-) -> None:
+def test_suspended_time_is_not_training_time(forks: ForkServer, tmp_path: Path) -> None:
     running = forks.start(
         *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(signal.SIGSTOP, "step", 10)]
     )
@@ -159,20 +160,20 @@ def test_the_time_in_which_a_process_was_suspended_is_not_training(
 
 @pytest.mark.parametrize("unwritable", ["full", "pipe"])
 @pytest.mark.parametrize(("number", "code"), [(INT, 130), (TERM, 143)])
-def test_a_signal_saves_where_nothing_can_be_printed(
+def test_signal_saves_a_checkpoint_when_nothing_can_be_printed(
     forks: ForkServer, tmp_path: Path, number: int, code: int, unwritable: str
 ) -> None:
     strikes = [(number, "step", 10)]
-    struck = forks.run(
+    interrupted = forks.run(
         *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable=unwritable
     )
-    assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
+    assert (interrupted.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
     log = (tmp_path / "run" / "train.log").read_text()
     assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in log
 
 
 @pytest.mark.parametrize("unwritable", ["full", "pipe"])
-def test_a_run_is_finished_where_nothing_can_be_printed(
+def test_run_finishes_when_nothing_can_be_printed(
     forks: ForkServer, tmp_path: Path, unwritable: str
 ) -> None:
     done = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, unwritable=unwritable)
@@ -180,9 +181,7 @@ def test_a_run_is_finished_where_nothing_can_be_printed(
     assert (tmp_path / "run" / "result.json").exists()
 
 
-def test_a_signal_ends_a_sweep_where_nothing_can_be_printed(
-    forks: ForkServer, tmp_path: Path
-) -> None:
+def test_signal_ends_a_sweep_when_nothing_can_be_printed(forks: ForkServer, tmp_path: Path) -> None:
     strikes = [(signal.SIGHUP, "step", 10)]
     sweep = forks.run(
         *("-m", *JOB, "sweep=x", "seed=1,2"), folder=tmp_path, strikes=strikes, unwritable="pipe"
@@ -195,50 +194,52 @@ def test_a_signal_ends_a_sweep_where_nothing_can_be_printed(
     assert (folder / "sweep.csv").exists()
 
 
-def test_what_only_prints_ends_with_its_reader(forks: ForkServer, tmp_path: Path) -> None:
+def test_printing_command_ends_with_its_reader(forks: ForkServer, tmp_path: Path) -> None:
     for command in (["models"], ["--cfg", "job"]):
         done = forks.run(*command, folder=tmp_path, unwritable="pipe")
         assert done.returncode == 141, command
 
 
-def test_a_signal_in_an_epoch_is_followed_by_one_more_step_at_most(
-    forks: ForkServer, tmp_path: Path
-) -> None:
-    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(INT, "step", 10)])
-    assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in struck.stdout
+def test_signal_in_an_epoch_ends_the_run_after_the_step(forks: ForkServer, tmp_path: Path) -> None:
+    interrupted = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(INT, "step", 10)])
+    assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in interrupted.stdout
 
 
+# The second signal comes while the checkpoint is copied, just before or after it replaces the old
+# one, or while the status is written.
 @pytest.mark.parametrize(
-    "second",  # as the checkpoint is copied, or put into place; just before, just after, and as the status is
+    "second",
     [
         ("save", 2),
         ("file", 36),
         *(pytest.param(("file", n), marks=pytest.mark.slow) for n in (33, 37, 39)),
     ],
 )
-def test_a_second_sigint_ends_at_once_and_harms_nothing(
-    forks: ForkServer, tmp_path: Path, unharmed: Path, second: tuple[str, int]
+def test_second_sigint_ends_at_once_without_damage(
+    forks: ForkServer, tmp_path: Path, uninterrupted: Path, second: tuple[str, int]
 ) -> None:
     strikes = [(INT, "step", 10), (INT, *second)]
-    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
-    assert struck.returncode == 130, struck.stderr
-    assert "Traceback" not in struck.stderr
+    interrupted = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    assert interrupted.returncode == 130, interrupted.stderr
+    assert "Traceback" not in interrupted.stderr
     assert read_status(tmp_path / "run")["state"] == "interrupted"
-    done = forks.run(*printed_command(struck), folder=tmp_path)
+    done = forks.run(*printed_command(interrupted), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", unharmed) == []
+    assert differences(tmp_path / "run", uninterrupted) == []
 
 
-def signal_at_random(forks: ForkServer, folder: Path, unharmed: Path, seed: int) -> None:
-    """Signals from outside, anywhere in the life of a run, up to three before it may finish.
+def run_with_random_signals(
+    forks: ForkServer, folder: Path, uninterrupted: Path, seed: int
+) -> None:
+    """Send up to three signals to a run at random moments, and then let it finish.
 
-    One that comes before the command looks out for it, or while Python ends, ends it with the signal itself. To a
-    shell that is the same code.
+    A signal before the command has its handlers, or while Python ends, kills the process. A shell
+    reports the same code for that.
     """
-    chance, run, story = random.Random(seed), folder / "run", [f"seed {seed}"]
+    generator, run, story = random.Random(seed), folder / "run", [f"seed {seed}"]
     for _ in range(3):
-        number, code = chance.choice([(INT, 130), (TERM, 143)])
-        wait_s = chance.uniform(0.05, 1.0)
+        number, code = generator.choice([(INT, 130), (TERM, 143)])
+        wait_s = generator.uniform(0.05, 1.0)
         running = forks.start(*go_on(run, JOB), folder=folder)
         time.sleep(wait_s)
         running.send(number)
@@ -246,33 +247,33 @@ def signal_at_random(forks: ForkServer, folder: Path, unharmed: Path, seed: int)
         state = read_status(run)["state"] if run.exists() else "nothing"
         story.append(f"{wait_s:.3f} s, signal {number}: {done.returncode}, {state}\n{done.stderr}")
         assert done.returncode in (0, code, -number), "\n".join(story)
-        # a signal in the middle of open() leaves a file unclosed, of which only tests are warned
+        # A signal within open() leaves a file unclosed. Only tests show this warning.
         is_quiet = "Traceback" not in done.stderr or "ResourceWarning: unclosed file" in done.stderr
-        clear = done.returncode == code and is_quiet
-        assert clear or state in ("nothing", "finished"), "\n".join(story)
+        is_clear = done.returncode == code and is_quiet
+        assert is_clear or state in ("nothing", "finished"), "\n".join(story)
     done = forks.run(*go_on(run, JOB), folder=folder)
     assert done.returncode == 0, "\n".join([*story, done.stderr])
-    assert differences(run, unharmed) == [], "\n".join(story)
+    assert differences(run, uninterrupted) == [], "\n".join(story)
 
 
-def test_a_signal_after_the_command_finds_what_it_found_before(within: Command) -> None:
+def test_handlers_are_restored_after_a_command(within: Command) -> None:
     before = signal.getsignal(TERM)
     within("--version")
     assert signal.getsignal(TERM) == before
 
 
-def test_signals_at_random_moments_leave_the_same_bits(
-    forks: ForkServer, tmp_path: Path, unharmed: Path
+def test_signals_at_random_moments_do_not_change_the_bits(
+    forks: ForkServer, tmp_path: Path, uninterrupted: Path
 ) -> None:
-    signal_at_random(forks, tmp_path, unharmed, seed=0)
+    run_with_random_signals(forks, tmp_path, uninterrupted, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 16))
-def test_signals_at_many_random_moments_leave_the_same_bits(
-    forks: ForkServer, tmp_path: Path, unharmed: Path, seed: int
+def test_signals_at_many_random_moments_do_not_change_the_bits(
+    forks: ForkServer, tmp_path: Path, uninterrupted: Path, seed: int
 ) -> None:
-    signal_at_random(forks, tmp_path, unharmed, seed)
+    run_with_random_signals(forks, tmp_path, uninterrupted, seed)
 
 
 Sweep = tuple[Done, Path, Path]
@@ -281,36 +282,38 @@ SWEEP = ("-m", *JOB, "seed=0,1,2")
 
 @pytest.fixture(scope="module")
 def sweep(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """A sweep interrupted in its second job, gone on with as printed, killed in its third, and gone on with again.
+    """Interrupt a sweep in its second job, resume it, kill it in its third job, and resume it.
 
-    What the last command printed, the folder of that sweep, and of one that nothing interrupted.
+    Return the output of the last command, the folder of the sweep, and that of a sweep without
+    interruptions.
     """
     folder = tmp_path_factory.mktemp("sweep")
-    unharmed = forks.run(*SWEEP, "sweep=unharmed", folder=folder)
-    assert unharmed.returncode == 0, unharmed.stderr
-    struck = forks.run(*SWEEP, folder=folder, strikes=[(INT, "step", 21 + 10)])
-    assert struck.returncode == 130, struck.stderr
-    killed = forks.run(*printed_command(struck), folder=folder, strikes=[(KILL, "step", 11 + 10)])
+    uninterrupted = forks.run(*SWEEP, "sweep=uninterrupted", folder=folder)
+    assert uninterrupted.returncode == 0, uninterrupted.stderr
+    interrupted = forks.run(*SWEEP, folder=folder, strikes=[(INT, "step", 21 + 10)])
+    assert interrupted.returncode == 130, interrupted.stderr
+    killed = forks.run(
+        *printed_command(interrupted), folder=folder, strikes=[(KILL, "step", 11 + 10)]
+    )
     assert killed.returncode == -KILL, killed.stderr
-    done = forks.run(*printed_command(struck), folder=folder)
+    done = forks.run(*printed_command(interrupted), folder=folder)
     assert done.returncode == 0, done.stderr
     sweeps = folder / "outputs" / "sweeps"
-    (ours,) = (each for each in sweeps.iterdir() if each.name != "unharmed")
-    return done, ours, sweeps / "unharmed"
+    (ours,) = (path for path in sweeps.iterdir() if path.name != "uninterrupted")
+    return done, ours, sweeps / "uninterrupted"
 
 
 @pytest.mark.slow
-def test_the_command_printed_in_a_sweep_ends_with_the_same_bits_in_all_jobs(sweep: Sweep) -> None:
-    _, ours, unharmed = sweep
-    jobs = {each.name for each in unharmed.iterdir() if each.is_dir()}
+def test_printed_command_resumes_a_sweep_to_the_same_bits(sweep: Sweep) -> None:
+    _, ours, uninterrupted = sweep
+    jobs = {path.name for path in uninterrupted.iterdir() if path.is_dir()}
     assert len(jobs) == 3
-    assert {job: differences(ours / job, unharmed / job) for job in jobs} == {
-        job: [] for job in jobs
-    }
+    found = {job: differences(ours / job, uninterrupted / job) for job in jobs}
+    assert found == {job: [] for job in jobs}
 
 
 @pytest.mark.slow
-def test_a_sweep_that_goes_on_trains_no_finished_job_again(sweep: Sweep) -> None:
+def test_resumed_sweep_skips_finished_jobs(sweep: Sweep) -> None:
     done, *_ = sweep
     assert "2 of 3 jobs finished already." in done.stdout
     assert done.stdout.count("Test accuracy") == 1

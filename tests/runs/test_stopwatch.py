@@ -1,4 +1,4 @@
-"""Where wall time went; time itself is replaced by a clock that tests turn."""
+"""The wall time of parts of a run, with a clock that tests set."""
 
 import time
 
@@ -27,7 +27,7 @@ def test_parts_add_up(clock: Clock) -> None:
     assert watch.as_dict() == {"train": 6, "total": 7}
 
 
-def test_a_part_within_a_part_counts_for_itself_alone(clock: Clock) -> None:
+def test_inner_part_does_not_count_for_the_outer_part(clock: Clock) -> None:
     watch = Stopwatch(100.0)
     with watch("train"):
         clock.now += 3
@@ -37,14 +37,14 @@ def test_a_part_within_a_part_counts_for_itself_alone(clock: Clock) -> None:
     assert watch.as_dict() == {"train": 4, "checkpoints": 2, "total": 6}
 
 
-def test_what_is_spent_is_known_while_it_goes_on(clock: Clock) -> None:
+def test_spent_includes_the_running_part(clock: Clock) -> None:
     watch = Stopwatch(100.0)
     with watch("train"):
         clock.now += 3
         assert watch.spent("train") == 3
 
 
-def test_what_a_run_took_before_it_went_on_is_added(clock: Clock) -> None:
+def test_time_before_a_resume_is_added(clock: Clock) -> None:
     watch = Stopwatch(100.0)
     with watch("train"):
         clock.now += 3

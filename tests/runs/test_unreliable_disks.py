@@ -1,4 +1,4 @@
-"""File systems that cannot sync or lock, that fail or are slow: a run goes on and loses nothing."""
+"""Runs on file systems that cannot sync or lock, that fail or are slow, lose nothing."""
 
 import errno
 import fcntl
@@ -13,7 +13,7 @@ from helpers.command import Command
 from helpers.compare_runs import differences
 from helpers.small_runs import SMALL, Runs
 
-from cnnbench.runs import directory
+from cnnbench.runs import atomic_files
 
 WARNING = "may not be on disk: Input/output error"
 
@@ -22,10 +22,10 @@ Disk = Callable[..., None]
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
-    """Call as disk(errno.EIO, files=True): folders, and files too, can no longer be synced or locked."""
-    monkeypatch.setattr(directory, "_warned", False)
+    """Return a function that lets sync and lock of folders fail, and with `files` of files too."""
+    monkeypatch.setattr(atomic_files, "_warned", False)
 
-    def become(number: int, *, files: bool) -> None:
+    def fail(number: int, *, files: bool) -> None:
         def refuse(descriptor: int, kind: int = 0) -> None:
             if files or stat.S_ISDIR(os.fstat(descriptor).st_mode):
                 raise OSError(number, os.strerror(number))
@@ -33,11 +33,11 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
         monkeypatch.setattr(os, "fsync", refuse)
         monkeypatch.setattr(fcntl, "flock", refuse)
 
-    return become
+    return fail
 
 
-def trained_and_resumed(within: Command) -> str:
-    """Train for two epochs and resume for a third; returns what was printed."""
+def train_and_resume(within: Command) -> str:
+    """Train for two epochs and resume for a third. Return the output."""
     done = within(*SMALL, "hydra.run.dir=run")
     assert done.returncode == 0, done.stderr
     resumed = within("resume", "run", "train.epochs=3")
@@ -47,18 +47,18 @@ def trained_and_resumed(within: Command) -> str:
 
 @pytest.mark.parametrize("files", [False, True], ids=["folders", "all"])
 @pytest.mark.parametrize(("number", "warnings"), [(errno.EINVAL, 0), (errno.EIO, 1)])
-def test_a_disk_that_cannot_sync_ends_no_run_and_one_that_fails_is_warned_of_once(
+def test_run_continues_without_sync_and_warns_once_of_a_failing_disk(
     number: int, warnings: int, files: bool, disk: Disk, within: Command, runs: Runs, tmp_path: Path
 ) -> None:
     disk(number, files=files)
-    said = trained_and_resumed(within)
+    output = train_and_resume(within)
     log = (tmp_path / "run" / "train.log").read_text()
-    assert [text.count("may not be on disk") for text in (said, log)] == [warnings] * 2
-    assert os.strerror(number) not in said or warnings
+    assert [text.count("may not be on disk") for text in (output, log)] == [warnings] * 2
+    assert os.strerror(number) not in output or warnings
     assert differences(tmp_path / "run", runs.uninterrupted("finished")) == []
 
 
-def test_commands_that_log_nothing_warn_of_a_failing_disk_too(
+def test_export_warns_of_a_failing_disk(
     disk: Disk, within: Command, runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs.copy("finished", tmp_path / "run")
@@ -83,21 +83,19 @@ def test_training_does_not_wait_for_the_disk_after_each_epoch(
     assert numbers[0] == numbers[1] > 0
 
 
-def test_other_errors_of_a_sync_end_no_run_either(disk: Disk, within: Command) -> None:
+def test_run_continues_after_other_errors_of_sync(disk: Disk, within: Command) -> None:
     disk(errno.EACCES, files=True)
-    printed = trained_and_resumed(within)
-    assert printed.count("may not be on disk: ") == 1, printed
+    output = train_and_resume(within)
+    assert output.count("may not be on disk: ") == 1, output
 
 
-def test_a_full_disk_ends_a_run_though_it_is_told_by_a_sync(disk: Disk, within: Command) -> None:
+def test_full_disk_at_sync_ends_a_run(disk: Disk, within: Command) -> None:
     disk(errno.ENOSPC, files=True)
     done = within(*SMALL, "hydra.run.dir=run")
     assert (done.returncode, "No space left on device" in done.stderr) == (2, True), done.stderr
 
 
-def test_a_link_to_a_disk_that_is_not_there_is_named_as_that(
-    within: Command, tmp_path: Path
-) -> None:
+def test_broken_link_to_the_output_folder_is_reported(within: Command, tmp_path: Path) -> None:
     (tmp_path / "outputs").symlink_to(tmp_path / "missing")
     done = within(*SMALL)
     assert (done.returncode, "outputs is a link to nothing. Name another place" in done.stderr) == (

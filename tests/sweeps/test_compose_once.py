@@ -1,4 +1,4 @@
-"""Jobs composed quickly are what Hydra composes, value for value."""
+"""ComposeOnce composes the same jobs as Hydra."""
 
 import pickle
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ JOBS = {
     "texts": ['sweep="a b"', "data.root='x=y, z'", "train.loss=hinge"],
     "null, a list and a reference": ["data.resize=null", "tracker=[]", "train.epochs=${seed}"],
     "choices": ["model=vgg11", "optimizer=adamw", "experiment=smoke"],
-    "choices and values of theirs": [
+    "choices and values in them": [
         "optimizer=sgd",
         "optimizer.momentum=0.5",
         "model=resnet18",
@@ -30,8 +30,8 @@ JOBS = {
     "several choices of a group": ["tracker=[tensorboard,mlflow]", "seed=1"],
     "an added key": ["+model.width=2", "seed=1"],
     "an added choice": ["+optimizer@other=sgd", "seed=1"],
-    "a key taken away": ["~train.l1", "seed=1"],
-    "a key that names do not show": ["sweep=a", "tracker=tensorboard", "seed=1"],
+    "a deleted key": ["~train.l1", "seed=1"],
+    "a key excluded from names": ["sweep=a", "tracker=tensorboard", "seed=1"],
     "the last of several": ["seed=1", "seed=2"],
     "none": [],
 }
@@ -48,12 +48,12 @@ def loader() -> Iterator[ConfigLoader]:
 def shared(loader: ConfigLoader) -> DictConfig:
     words = ["hydra.verbose=true", "hydra.job.config.override_dirname.item_sep=+"]
     composed = hydra.compose("train", words, return_hydra_config=True)
-    assert composed.sweep  # named by the time: once, as for the jobs of a sweep
+    assert composed.sweep  # resolve the time once, as for the jobs of a sweep
     return composed
 
 
 @pytest.mark.parametrize("overrides", JOBS.values(), ids=JOBS)
-def test_a_job_is_composed_as_hydra_composes_it(
+def test_job_equals_that_of_hydra(
     loader: ConfigLoader, shared: DictConfig, overrides: list[str]
 ) -> None:
     quick = ComposeOnce(loader)
@@ -63,10 +63,10 @@ def test_a_job_is_composed_as_hydra_composes_it(
         assert OmegaConf.to_yaml(composed) == OmegaConf.to_yaml(expected)
         assert config.to_plain(composed) == config.to_plain(expected)
         assert composed.hydra.sweep.subdir == expected.hydra.sweep.subdir
-        composed.seed = 99  # which must not reach the next job
+        composed.seed = 99  # must not affect the next job
 
 
-def test_jobs_of_the_same_choices_are_composed_once(
+def test_jobs_with_the_same_choices_are_composed_once(
     loader: ConfigLoader, shared: DictConfig
 ) -> None:
     quick = ComposeOnce(loader)
@@ -76,7 +76,7 @@ def test_jobs_of_the_same_choices_are_composed_once(
     assert len(quick.composed) == 2
 
 
-def test_what_is_kept_has_a_limit(
+def test_number_of_kept_configurations_is_limited(
     loader: ConfigLoader, shared: DictConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compose_once, "MAX_COMPOSED", 2)
@@ -89,18 +89,16 @@ def test_what_is_kept_has_a_limit(
 @pytest.mark.parametrize(
     "wrong", ["optimizer.nothing=1", "model=nothing", "nothing=1", "seed.x=1", "+seed=1"]
 )
-def test_a_mistake_is_told_in_the_words_of_hydra(
-    loader: ConfigLoader, shared: DictConfig, wrong: str
-) -> None:
+def test_errors_equal_those_of_hydra(loader: ConfigLoader, shared: DictConfig, wrong: str) -> None:
     messages = []
-    for loads in (loader, ComposeOnce(loader)):
+    for composer in (loader, ComposeOnce(loader)):
         with pytest.raises(ConfigCompositionException) as caught:
-            loads.load_sweep_config(shared, ["seed=1", wrong])
+            composer.load_sweep_config(shared, ["seed=1", wrong])
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
 
-def test_it_goes_to_other_processes_without_what_it_holds(
+def test_pickled_loader_has_no_composed_configurations(
     loader: ConfigLoader, shared: DictConfig
 ) -> None:
     quick = ComposeOnce(loader)

@@ -1,4 +1,4 @@
-"""Jobs that follow one another in a process: each has the bits it has alone, and leaves nothing for the next."""
+"""Jobs that follow one another in a process have the same bits as alone, and leave nothing."""
 
 import gc
 import logging
@@ -30,7 +30,7 @@ from cnnbench.training.state import TrainingHistory
 
 ONE_EPOCH = (*TINY, "train.epochs=1", "train.fail_if_not_learning=false")
 
-# after all of which a job must be what it is alone
+# overrides of earlier jobs, which must not affect a later one
 UNLIKE = (
     ("seed=7", "device.precision=bf16", "device.threads=2"),
     ("device.deterministic=true", "device.channels_last=false", "train.ema_decay=0.9"),
@@ -45,11 +45,11 @@ UNLIKE = (
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _empty_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_job_after_others_has_the_bits_it_has_alone(forks: ForkServer, tmp_path: Path) -> None:
+def test_job_after_others_has_the_same_bits_as_alone(forks: ForkServer, tmp_path: Path) -> None:
     alone = forks.run(
         *TINY, "model=mlp", "seed=3", "device.threads=1", "hydra.run.dir=alone", folder=tmp_path
     )
@@ -60,7 +60,7 @@ def test_a_job_after_others_has_the_bits_it_has_alone(forks: ForkServer, tmp_pat
     assert differences(after_others, tmp_path / "alone") == []
 
 
-def test_the_jobs_of_a_sweep_have_the_bits_they_have_alone(within: Command, tmp_path: Path) -> None:
+def test_jobs_of_a_sweep_have_the_same_bits_as_alone(within: Command, tmp_path: Path) -> None:
     assert within("-m", *TINY, "sweep=both", "seed=1,2").returncode == 0
     jobs = sorted((tmp_path / "outputs" / "sweeps" / "both").glob("*seed=*"))
     assert [
@@ -68,8 +68,8 @@ def test_the_jobs_of_a_sweep_have_the_bits_they_have_alone(within: Command, tmp_
     ] == [[], []]
 
 
-def settings() -> dict[str, Any]:
-    """All that a job may set for the whole process."""
+def read_process_settings() -> dict[str, Any]:
+    """Return all settings of the process that a job may change."""
     return {
         "threads": torch.get_num_threads(),
         "dtype": torch.get_default_dtype(),
@@ -83,23 +83,23 @@ def settings() -> dict[str, Any]:
     }
 
 
-def test_settings_are_those_of_the_last_job_alone() -> None:
+def test_settings_depend_on_the_last_job_only() -> None:
     train(*ONE_EPOCH)
-    alone = settings()
+    alone = read_process_settings()
     train(*ONE_EPOCH, "device.threads=2", "device.deterministic=true", "device.precision=bf16")
     train(*ONE_EPOCH)
-    assert settings() == alone
+    assert read_process_settings() == alone
 
 
 class Remains:
-    """What the process holds once a job has ended."""
+    """Objects and resources of the process after a job has ended."""
 
     def __init__(self) -> None:
         gc.collect()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old names in torch, when all objects are looked at
+            warnings.simplefilter("ignore")  # from deprecated objects of torch
             alive = gc.get_objects()
-            self.tensors = sum(issubclass(type(each), torch.Tensor) for each in alive)
+            self.tensors = sum(issubclass(type(value), torch.Tensor) for value in alive)
         self.descriptors = Counter(map(_target, Path("/proc/self/fd").iterdir()))
         self.threads = sorted(thread.name for thread in threading.enumerate())
         self.handlers = len(logging.getLogger().handlers) + len(
@@ -110,7 +110,7 @@ class Remains:
 def _target(descriptor: Path) -> str:
     try:
         return str(descriptor.readlink())
-    except OSError:  # that of the list itself
+    except OSError:  # the descriptor of the list of descriptors is closed
         return ""
 
 
@@ -118,10 +118,10 @@ def _target(descriptor: Path) -> str:
 @pytest.mark.parametrize(
     "ends", ["finished", pytest.param("stopped", marks=pytest.mark.slow), "failed"]
 )
-def test_a_third_job_leaves_what_the_second_left(ends: str) -> None:
+def test_third_job_leaves_as_much_as_the_second(ends: str) -> None:
     def on_epoch(row: object) -> bool:
         if ends == "failed":
-            raise ValueError("as a job may")
+            raise ValueError("a job that fails")
         return ends == "finished"
 
     remains = []
@@ -148,7 +148,7 @@ def test_jobs_of_a_sweep_leave_no_tensors(within: Command, monkeypatch: pytest.M
     assert tensors[2] == tensors[1]
 
 
-def test_the_files_of_a_sweep_are_read_once(
+def test_dataset_files_are_read_once_in_a_sweep(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.clear()
@@ -164,7 +164,7 @@ def test_the_files_of_a_sweep_are_read_once(
     assert sorted(opened) == sorted(f"{name}.gz" for name in FILES)
 
 
-def test_hydra_composes_once_what_the_jobs_of_a_sweep_share(
+def test_hydra_composes_each_choice_of_a_sweep_once(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds: list[int] = []
@@ -189,7 +189,7 @@ def test_hydra_composes_once_what_the_jobs_of_a_sweep_share(
     assert models == ["model=lenet", "model=mlp"]
 
 
-def test_hydra_keeps_no_configuration_of_a_job(
+def test_results_of_jobs_have_no_configuration(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     returned: list[JobReturn] = []
@@ -201,7 +201,7 @@ def test_hydra_keeps_no_configuration_of_a_job(
 
     monkeypatch.setattr(RunCallback, "on_job_end", collecting)
     within("-m", *ONE_EPOCH, "seed=1,2")
-    assert [(each.cfg, each.hydra_cfg) for each in returned] == [(None, None)] * 2
+    assert [(result.cfg, result.hydra_cfg) for result in returned] == [(None, None)] * 2
 
 
 def test_no_hydra_is_left_after_a_sweep(within: Command) -> None:
@@ -209,7 +209,7 @@ def test_no_hydra_is_left_after_a_sweep(within: Command) -> None:
     assert not GlobalHydra.instance().is_initialized()
 
 
-def test_the_compiler_forgets_what_a_job_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiler_is_reset_after_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
     class Compiler:

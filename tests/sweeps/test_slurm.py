@@ -1,6 +1,6 @@
-"""What becomes of a job that was stopped, by what Slurm says of it; scontrol is a script that says what it is told to.
+"""The end of a stopped job, with a script in place of scontrol.
 
-tests/sweeps/test_slurm_cluster.py asks a Slurm that runs.
+tests/sweeps/test_slurm_cluster.py uses a running Slurm.
 """
 
 import os
@@ -20,11 +20,11 @@ REQUEUED = "JobId=7 JobState=COMPLETING Restarts=1"
 
 
 class Restarted(BaseException):
-    """Raised in place of the end of the process."""
+    """A restart by submitit, in place of the end of the process."""
 
 
 @pytest.fixture(autouse=True)
-def _handler_as_it_was() -> Iterator[None]:
+def _restore_handler() -> Iterator[None]:
     before = signal.getsignal(signal.SIGUSR2)
     yield
     signal.signal(signal.SIGUSR2, before)
@@ -45,7 +45,7 @@ def _submitit() -> None:
 
 
 class Slurm:
-    """A job of Slurm's, with the id 7."""
+    """A job of Slurm with the id 7."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked = folder / "asked"
@@ -56,7 +56,7 @@ class Slurm:
         monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
         monkeypatch.setenv("SLURM_JOB_ID", "7")
 
-    def says(self, text: str) -> None:
+    def set_answer(self, text: str) -> None:
         self._answer.write_text(text)
 
 
@@ -66,7 +66,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _submitit: None) -> S
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), TERMINATED])
-def test_without_a_scheduler_the_process_ends_as_it_was_about_to(
+def test_without_a_scheduler_the_stop_is_raised(
     stop: KeyboardInterrupt | SystemExit,
 ) -> None:
     with pytest.raises(type(stop)) as ended:
@@ -75,32 +75,32 @@ def test_without_a_scheduler_the_process_ends_as_it_was_about_to(
 
 
 @pytest.mark.usefixtures("_submitit")
-def test_a_preempted_job_is_handed_over_to_submitit() -> None:
+def test_submitit_restarts_a_preempted_job() -> None:
     with pytest.raises(Restarted):
         end_or_restart(Preempted(143))
 
 
 @pytest.mark.usefixtures("_submitit")
-def test_a_terminated_job_has_ended_where_there_is_no_slurm() -> None:
+def test_without_slurm_a_terminated_job_has_ended() -> None:
     end_or_restart(TERMINATED)
 
 
-def test_a_terminated_job_that_slurm_preempts_is_handed_over_to_submitit(slurm: Slurm) -> None:
-    slurm.says(IN_GRACE_TIME)
+def test_submitit_restarts_a_job_terminated_in_its_grace_time(slurm: Slurm) -> None:
+    slurm.set_answer(IN_GRACE_TIME)
     with pytest.raises(Restarted):
         end_or_restart(TERMINATED)
 
 
 @pytest.mark.parametrize("answer", [RUNNING, "JobId=7 JobState=CANCELLED Restarts=0", ""])
-def test_a_terminated_job_that_slurm_does_not_preempt_has_ended(slurm: Slurm, answer: str) -> None:
-    slurm.says(answer)
+def test_terminated_job_without_preemption_has_ended(slurm: Slurm, answer: str) -> None:
+    slurm.set_answer(answer)
     end_or_restart(TERMINATED)
 
 
-def test_a_job_that_was_queued_again_before_has_ended_all_the_same(
+def test_terminated_job_with_an_earlier_restart_has_ended(
     slurm: Slurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slurm.says("JobId=7 JobState=CANCELLED Restarts=1")
+    slurm.set_answer("JobId=7 JobState=CANCELLED Restarts=1")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     end_or_restart(TERMINATED)
 
@@ -110,29 +110,27 @@ def test_a_job_that_was_queued_again_before_has_ended_all_the_same(
     [(REQUEUED, TERMINATED), (RUNNING, SystemExit(-1))],
     ids=["queued again", "ended by submitit before the run began"],
 )
-def test_a_job_without_a_result_ends_as_it_was_about_to(
+def test_stop_of_a_job_without_a_result_is_raised(
     slurm: Slurm, answer: str, ending: SystemExit
 ) -> None:
-    slurm.says(answer)
+    slurm.set_answer(answer)
     with pytest.raises(SystemExit) as ended:
         end_or_restart(ending)
     assert ended.value is ending
 
 
-def test_a_job_that_submitit_does_not_start_again_has_ended(slurm: Slurm) -> None:
+def test_job_that_submitit_does_not_restart_has_ended(slurm: Slurm) -> None:
     def refuse(number: int, frame: object) -> None:
         raise RuntimeError("timed-out too many times")
 
     signal.signal(signal.SIGUSR2, refuse)
-    slurm.says(RUNNING)
+    slurm.set_answer(RUNNING)
     end_or_restart(Preempted(143))
 
 
-def test_of_an_array_slurm_is_asked_for_this_job_alone(
-    slurm: Slurm, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_job_of_an_array_has_its_task_id(slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    slurm.says(RUNNING)
+    slurm.set_answer(RUNNING)
     end_or_restart(TERMINATED)
     assert slurm.asked.read_text().split()[-1] == "7_3"

@@ -1,4 +1,4 @@
-"""Sweeps on a Slurm that runs, of one node: jobs that are preempted, queued again and cancelled."""
+"""Sweeps on a running Slurm of one node, with jobs that are preempted, requeued and canceled."""
 
 import sys
 import time
@@ -25,7 +25,7 @@ SEARCH_PATH = ":".join(
 ON_SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1")
 TIMEOUT_S = 200
 
-# what happens to each job of the first sweep in its sixth step: 4 steps are an epoch
+# the command that each job of the first sweep runs in its sixth step; an epoch has 4 steps
 ONE_JOB = "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
 STRIKE = f"""case $SLURM_ARRAY_TASK_ID in
     1) scancel --signal=USR2 {ONE_JOB} ;;
@@ -33,7 +33,7 @@ STRIKE = f"""case $SLURM_ARRAY_TASK_ID in
     3) scancel {ONE_JOB} ;;
     *) exit 1 ;;
 esac"""
-UNDISTURBED, SIGNALLED, QUEUED_AGAIN, CANCELLED = range(4)
+UNDISTURBED, SIGNALED, REQUEUED, CANCELED = range(4)
 
 URGENT = "sbatch --partition=urgent --exclusive --output=/dev/null --wrap=true"
 
@@ -67,7 +67,7 @@ class Slurm:
 
 @pytest.fixture(scope="module")
 def slurm(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    """Also the sweep `unharmed`, which has nothing to do with it."""
+    """Start a Slurm, and run the sweep `unharmed` without it."""
     if MISSING:
         pytest.skip(
             f"there is no {', '.join(MISSING)}: apt-get install slurmctld slurmd slurm-client munge"
@@ -81,7 +81,7 @@ def slurm(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def states(slurm: Slurm) -> list[str]:
-    """How the four jobs of a sweep have ended; then the same command has gone on with the one that was cancelled."""
+    """Return the states of the four jobs of a sweep. Then resume the canceled job."""
     first = slurm.sweep("struck", "0,1,2,3", STRIKE)
     states = [slurm.state("struck", seed) for seed in range(4)]
     assert "Traceback" not in first.stderr, first.stderr
@@ -90,18 +90,16 @@ def states(slurm: Slurm) -> list[str]:
     return states
 
 
-def test_all_jobs_but_one_that_is_cancelled_finish(states: list[str]) -> None:
+def test_all_jobs_except_the_canceled_one_finish(states: list[str]) -> None:
     assert states == ["finished", "finished", "finished", "interrupted"]
 
 
-@pytest.mark.parametrize("seed", [UNDISTURBED, SIGNALLED, QUEUED_AGAIN, CANCELLED])
-def test_whatever_happens_to_a_job_it_ends_with_the_same_bits(
-    slurm: Slurm, states: list[str], seed: int
-) -> None:
+@pytest.mark.parametrize("seed", [UNDISTURBED, SIGNALED, REQUEUED, CANCELED])
+def test_every_job_has_the_same_bits(slurm: Slurm, states: list[str], seed: int) -> None:
     assert differences(slurm.job("struck", seed), slurm.job("unharmed", seed)) == []
 
 
-def test_a_job_that_slurm_gives_time_to_end_is_started_again(slurm: Slurm) -> None:
+def test_job_in_its_grace_time_is_restarted(slurm: Slurm) -> None:
     done = slurm.sweep("preempted", "0", URGENT)
     assert (done.returncode, slurm.state("preempted", 0)) == (0, "finished"), slurm.logs(
         "preempted"

@@ -1,6 +1,6 @@
-"""Sweeps whose jobs submitit starts, without Slurm: in processes that are sent signals and started again as Slurm does.
+"""Sweeps whose jobs submitit starts, in local processes that get the signals of Slurm.
 
-tests/sweeps/test_slurm_cluster.py has the same with a Slurm that runs.
+tests/sweeps/test_slurm_cluster.py tests the same with a running Slurm.
 """
 
 import json
@@ -25,7 +25,7 @@ SEARCH_PATH = ":".join(
 
 @dataclass(frozen=True)
 class Sweeps:
-    """The exit code and the directory of a sweep of submitit's, and a sweep that nothing interrupts."""
+    """A sweep started by submitit, with its exit code, and a sweep without interruptions."""
 
     code: int
     ours: Path
@@ -34,7 +34,7 @@ class Sweeps:
 
 @pytest.fixture(scope="module")
 def sweeps(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweeps:
-    """Two jobs, one of which diverges; the other is preempted once, in the middle of its second epoch."""
+    """Run two jobs. One diverges. The other is preempted in the middle of its second epoch."""
     folder = tmp_path_factory.mktemp("locally")
     unharmed = forks.run("-m", *JOB, GOOD, "sweep=unharmed", folder=folder)
     assert unharmed.returncode == 0, unharmed.stderr
@@ -47,7 +47,7 @@ def sweeps(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweep
 
 
 @pytest.mark.slow
-def test_each_job_has_its_own_end(sweeps: Sweeps) -> None:
+def test_one_job_finishes_and_one_fails(sweeps: Sweeps) -> None:
     states = {job: read_status(job_of(sweeps.ours, job))["state"] for job in (GOOD, BAD)}
     assert states == {GOOD: "finished", BAD: "failed"}
 
@@ -59,26 +59,25 @@ def test_threads_of_a_job_spin_briefly(sweeps: Sweeps) -> None:
 
 
 @pytest.mark.slow
-def test_the_exit_code_is_that_of_the_failure(sweeps: Sweeps) -> None:
+def test_exit_code_is_that_of_the_failed_job(sweeps: Sweeps) -> None:
     assert sweeps.code == 4
 
 
 @pytest.mark.slow
-def test_a_job_that_is_preempted_goes_on_where_it_stood(sweeps: Sweeps) -> None:
-    continued = json.loads((job_of(sweeps.ours, GOOD) / "environment.json").read_text())[
-        "continued"
-    ]
-    assert [(each["epoch"], each["step"]) for each in continued] == [(1, 2)]
+def test_preempted_job_resumes_at_its_last_step(sweeps: Sweeps) -> None:
+    environment = json.loads((job_of(sweeps.ours, GOOD) / "environment.json").read_text())
+    continued = environment["continued"]
+    assert [(record["epoch"], record["step"]) for record in continued] == [(1, 2)]
 
 
 @pytest.mark.slow
-def test_a_job_that_is_preempted_ends_with_the_same_bits(sweeps: Sweeps) -> None:
+def test_preempted_job_has_the_same_bits(sweeps: Sweeps) -> None:
     assert differences(job_of(sweeps.ours, GOOD), job_of(sweeps.unharmed, GOOD)) == []
 
 
 @pytest.fixture
-def slurm_that_refuses(tmp_path: Path) -> str:
-    """A PATH with commands of Slurm's that fail."""
+def failing_slurm(tmp_path: Path) -> str:
+    """Return a PATH on which the commands of Slurm fail."""
     for name in ("sbatch", "srun"):
         (tmp_path / name).write_text(
             "#!/bin/sh\necho invalid partition specified: gpu >&2\nexit 1\n"
@@ -87,20 +86,16 @@ def slurm_that_refuses(tmp_path: Path) -> str:
     return f"{tmp_path}:/usr/bin:/bin"
 
 
-def test_what_sbatch_says_is_told(
-    forks: ForkServer, tmp_path: Path, slurm_that_refuses: str
-) -> None:
-    done = forks.run("-m", *SMALL, "hydra/launcher=slurm", folder=tmp_path, PATH=slurm_that_refuses)
+def test_error_of_sbatch_is_printed(forks: ForkServer, tmp_path: Path, failing_slurm: str) -> None:
+    done = forks.run("-m", *SMALL, "hydra/launcher=slurm", folder=tmp_path, PATH=failing_slurm)
     assert done.returncode == 2, done.stderr
     assert "invalid partition specified: gpu" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_where_there_is_no_slurm_that_is_told(forks: ForkServer, tmp_path: Path) -> None:
+def test_missing_slurm_is_reported(forks: ForkServer, tmp_path: Path) -> None:
     done = forks.run("-m", *SMALL, "hydra/launcher=slurm", folder=tmp_path, PATH=str(tmp_path))
     assert done.returncode == 2, done.stderr
-    assert (
-        done.stderr
-        == 'cnnbench: submitit: Could not detect "srun", are you indeed on a slurm cluster?\n'
-    )
+    message = 'submitit: Could not detect "srun", are you indeed on a slurm cluster?'
+    assert done.stderr == f"cnnbench: {message}\n"
     assert "not begun" not in done.stdout

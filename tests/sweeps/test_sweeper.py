@@ -1,9 +1,7 @@
-"""The sweeper as a plugin of Hydra's, and other sweepers in its place."""
+"""The sweeper of cnnbench as a plugin of Hydra, and other sweepers in its place."""
 
 import importlib
 import json
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,21 +13,19 @@ from helpers.in_process import run_in_process
 from helpers.small_runs import SMALL
 from hydra.core.plugins import Plugins
 
-from cnnbench.runs.directory import LOCK
-from cnnbench.runs.lock import Lock
 from cnnbench.runs.reading import read_status
 from cnnbench.runs.sweep import recorded_jobs
-from cnnbench.sweeps.sweeper import _terminate
 
 SEARCH = '''
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 
 class Search(Sweeper):
-    """Try two rates, the second of which diverges, and write down what the jobs return."""
+    """Try two rates, of which the second diverges, and record the results."""
 
     def setup(self, *, hydra_context, task_function, config):
-        self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
+        instantiate = Plugins.instance().instantiate_launcher
+        self.launcher = instantiate(hydra_context, task_function, config)
 
     def sweep(self, arguments):
         jobs = [[*arguments, "optimizer.lr=0.01"], [*arguments, "optimizer.lr=1e30"]]
@@ -37,15 +33,15 @@ class Search(Sweeper):
         try:
             failed.return_value
         except Exception as error:
-            name, held = type(error).__name__, error.__context__ or error.__cause__
+            name, cause = type(error).__name__, error.__context__ or error.__cause__
         with open("values", "w") as file:
-            print(finished.return_value, name, held, file=file)
+            print(finished.return_value, name, cause, file=file)
 '''
 
 
 @pytest.fixture
 def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, ...]]:
-    """The words that choose a sweeper of someone else's."""
+    """Install another sweeper; return the words that choose it."""
     (tmp_path / "hydra_plugins").mkdir()
     (tmp_path / "hydra_plugins" / "search.py").write_text(SEARCH)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -58,16 +54,16 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     del sys.modules["hydra_plugins.search"]
 
 
-def test_another_sweeper_gets_the_value_of_a_job_and_the_error_of_one_that_diverged(
+def test_another_sweeper_gets_the_value_or_the_error_of_a_job(
     search: tuple[str, ...], tmp_path: Path
 ) -> None:
     done = run_in_process("-m", *SMALL, *search, "sweep=mine", folder=tmp_path)
     assert done.returncode == 4, done.stderr
-    value, error, held = (tmp_path / "values").read_text().split()
+    value, error, cause = (tmp_path / "values").read_text().split()
     (result,) = (tmp_path / "outputs" / "sweeps" / "mine").glob("*/result.json")
     best = json.loads(result.read_text())["best"]["validation_accuracy"]
     assert (float(value), error) == (best, "JobFailedError")
-    assert held == "None"  # an error that keeps the memory of its job
+    assert cause == "None"  # a cause would keep the memory of its job
     assert done.stderr.count("The training loss became") == 1
 
 
@@ -80,7 +76,7 @@ def test_flags_of_the_sweeper_are_refused_with_another(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_the_basic_sweeper_runs_every_job(tmp_path: Path) -> None:
+def test_basic_sweeper_runs_every_job(tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "seed=0,1", "sweep=mine", "hydra/sweeper=basic")
     done = run_in_process(*sweep, folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -92,7 +88,7 @@ def test_the_basic_sweeper_runs_every_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["hydra/sweeper=nope"], "hydra/sweeper=nope is not known. Allowed: basic, cnnbench."),
         (["hydra/sweeper=ax"], "hydra/sweeper=ax is not installed: pip install hydra-ax-sweeper"),
@@ -106,16 +102,16 @@ def test_the_basic_sweeper_runs_every_job(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_sweep_that_cannot_be_starts_nothing(
-    cnnbench: Command, tmp_path: Path, words: list[str], told: str
+def test_invalid_sweep_starts_no_job(
+    cnnbench: Command, tmp_path: Path, words: list[str], message: str
 ) -> None:
     done = cnnbench("-m", *SMALL, *words)
-    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert "Launching" not in done.stdout
     assert not (tmp_path / "outputs").exists()
 
 
-def test_mistakes_of_all_jobs_are_told_before_the_first_begins(
+def test_errors_of_all_jobs_are_reported_before_the_first_begins(
     cnnbench: Command, tmp_path: Path
 ) -> None:
     done = cnnbench("-m", *SMALL, "optimizer.lr=0.1,-1", "seed=0,1,x")
@@ -127,7 +123,7 @@ def test_mistakes_of_all_jobs_are_told_before_the_first_begins(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_an_image_too_small_for_one_network_is_told_before_the_first_begins(
+def test_images_too_small_for_one_network_are_reported_before_the_first_job_begins(
     cnnbench: Command, tmp_path: Path
 ) -> None:
     small = [word for word in SMALL if not word.startswith("model")]
@@ -136,7 +132,7 @@ def test_an_image_too_small_for_one_network_is_told_before_the_first_begins(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_keys_left_out_of_names_by_the_user_are_recorded_so(
+def test_sweep_with_other_names_of_jobs_is_found_but_not_resumed(
     cnnbench: Command, tmp_path: Path
 ) -> None:
     words = (
@@ -155,10 +151,8 @@ def test_keys_left_out_of_names_by_the_user_are_recorded_so(
     )
 
 
-def test_sweeps_of_the_same_second_have_folders_of_their_own(
-    forks: ForkServer, tmp_path: Path
-) -> None:
-    now = "sweep=${now:%Y}"  # as the default, but a second that lasts for a year
+def test_sweeps_of_the_same_second_have_separate_folders(forks: ForkServer, tmp_path: Path) -> None:
+    now = "sweep=${now:%Y}"  # like the default, but with a year in place of the second
     experiment = tmp_path / "experiment" / "mine.yaml"
     experiment.parent.mkdir()
     experiment.write_text(f"# @package _global_\n{now.replace('=', ': ')}\n")
@@ -174,7 +168,7 @@ def test_sweeps_of_the_same_second_have_folders_of_their_own(
     assert resumed == f"sweep='{second.name}'"
 
 
-def test_a_sweep_may_lie_outside_the_working_folder(tmp_path: Path) -> None:
+def test_sweep_may_be_outside_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     place = tmp_path / "outside"
     done = run_in_process("-m", *SMALL, f"hydra.sweep.dir={place}", folder=tmp_path / "here")
@@ -182,7 +176,7 @@ def test_a_sweep_may_lie_outside_the_working_folder(tmp_path: Path) -> None:
     assert [read_status(place / name)["state"] for name in recorded_jobs(place)] == ["finished"]
 
 
-def test_a_changed_sweep_begins_no_jobs_silently(cnnbench: Command, tmp_path: Path) -> None:
+def test_resume_with_changes_refuses_waiting_jobs(cnnbench: Command, tmp_path: Path) -> None:
     sweep = tmp_path / "outputs" / "sweeps" / "mine"
     assert cnnbench("-m", *SMALL, "sweep=mine", "seed=0").returncode == 0
     record = json.loads((sweep / "sweep.json").read_text())
@@ -203,39 +197,26 @@ def test_another_sweeper_cannot_resume_a_sweep(cnnbench: Command, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("word", "told"),
+    ("word", "message"),
     [
-        ("sweep=a,b", "sweep=a,b is no name for a folder"),
-        ("sweep=[x]", "sweep=[x] is no name for a folder"),
-        ("sweep=null", "sweep=null is no name for a folder"),
-        ("sweep=", "sweep= is no name for a folder"),
-        ("sweep=../up", "sweep=../up is no name for a folder"),
+        ("sweep=a,b", "sweep=a,b is not the name of a folder"),
+        ("sweep=[x]", "sweep=[x] is not the name of a folder"),
+        ("sweep=null", "sweep=null is not the name of a folder"),
+        ("sweep=", "sweep= is not the name of a folder"),
+        ("sweep=../up", "sweep=../up is not the name of a folder"),
         ("--jobs-file=", "The jobs file . cannot be read"),
     ],
 )
-def test_a_name_or_file_that_is_none_is_told_as_typed(
-    cnnbench: Command, word: str, told: str
+def test_invalid_name_or_file_is_reported_as_typed(
+    cnnbench: Command, word: str, message: str
 ) -> None:
     done = cnnbench("-m", *SMALL, "seed=0", word)
-    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
-def test_the_time_in_the_names_of_jobs_is_recorded(cnnbench: Command, tmp_path: Path) -> None:
+def test_time_in_the_names_of_jobs_is_recorded(cnnbench: Command, tmp_path: Path) -> None:
     exclude = "hydra.job.config.override_dirname.exclude_keys=[data]"
     assert cnnbench("-m", *SMALL, "seed=0", exclude).returncode == 0
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     (name,) = recorded_jobs(sweep)
     assert read_status(sweep / name)["state"] == "finished"
-
-
-def test_a_job_that_is_about_to_resume_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "kill", lambda process, number: sent.append((process, number)))
-    lock = Lock(tmp_path / LOCK)
-    assert lock.acquire()  # as a job does before its status is running
-    _terminate(tmp_path)
-    lock.release()
-    _terminate(tmp_path)
-    assert sent == [(os.getpid(), signal.SIGTERM)]

@@ -1,4 +1,4 @@
-"""Untrusted directories of sweeps: they say what to train with, and nothing else happens."""
+"""Untrusted directories of sweeps can set training values and nothing else."""
 
 import json
 import os
@@ -24,14 +24,14 @@ from cnnbench.sweeps.untrusted import UntrustedSweepPolicy
 SECRET = "hush-hush"
 
 
-def make(folder: Path, jobs: Any) -> Path:
+def make_sweep(folder: Path, jobs: Any) -> Path:
     sweep = folder / "sweep"
     sweep.mkdir()
     (sweep / "sweep.json").write_text(jobs if isinstance(jobs, str) else json.dumps({"jobs": jobs}))
     return sweep
 
 
-def resumed(folder: Path, *more: str) -> tuple[int, str]:
+def resume_sweep(folder: Path, *more: str) -> tuple[int, str]:
     done = run_in_process("resume", "sweep", *more, folder=folder, SECRET=SECRET)
     assert "Traceback" not in done.stderr, done.stderr
     assert SECRET not in done.stdout + done.stderr
@@ -59,13 +59,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("override", REFUSED.values(), ids=REFUSED)
-def test_more_than_plain_values_is_refused_before_any_job(tmp_path: Path, override: str) -> None:
-    sweep = make(tmp_path, {"harmless": [*SMALL], "job": [*SMALL, override]})
-    code, said = resumed(tmp_path)
-    (as_composed,) = config.quote_texts([override])  # values that the grammar cannot read are texts
-    assert (code, as_composed.lstrip("+")[:150] in said) == (2, True), said
-    assert [each.name for each in sweep.iterdir()] == ["sweep.json"]
-    assert [each.name for each in tmp_path.iterdir()] == ["sweep"]
+def test_override_other_than_plain_values_is_refused(tmp_path: Path, override: str) -> None:
+    sweep = make_sweep(tmp_path, {"harmless": [*SMALL], "job": [*SMALL, override]})
+    code, output = resume_sweep(tmp_path)
+    (as_composed,) = config.quote_texts([override])  # invalid values become texts
+    assert (code, as_composed.lstrip("+")[:150] in output) == (2, True), output
+    assert [path.name for path in sweep.iterdir()] == ["sweep.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
 
 
 FOLDER = ["data=folder", "data.path={}"]
@@ -81,7 +81,7 @@ ASKS = {
 
 
 @pytest.mark.parametrize(("overrides", "value"), ASKS.values(), ids=ASKS)
-def test_things_outside_need_the_command_that_is_printed(
+def test_outside_places_and_code_need_the_printed_confirmation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: Sequence[str], value: str
 ) -> None:
     seen = []
@@ -92,23 +92,23 @@ def test_things_outside_need_the_command_that_is_printed(
 
     monkeypatch.setattr("cnnbench.cli.compose.train_job", note)
     monkeypatch.setattr("cnnbench.training.preflight.check", lambda settings: None)
-    sweep = make(tmp_path, {"job": [word.format(config.quote(value)) for word in overrides]})
-    code, said = resumed(tmp_path, "--plot")
-    assert (code, value in said, [each.name for each in sweep.iterdir()]) == (
+    sweep = make_sweep(tmp_path, {"job": [word.format(config.quote(value)) for word in overrides]})
+    code, output = resume_sweep(tmp_path, "--plot")
+    assert (code, value in output, [path.name for path in sweep.iterdir()]) == (
         2,
         True,
         ["sweep.json"],
     )
-    again = said.partition("If you trust it: cnnbench resume sweep --plot ")[2]
-    code, said = resumed(tmp_path, "--plot", *shlex.split(again))
-    assert (code, [value in text for text in seen]) == (0, [True]), said
+    again = output.partition("If you trust it: cnnbench resume sweep --plot ")[2]
+    code, output = resume_sweep(tmp_path, "--plot", *shlex.split(again))
+    assert (code, [value in text for text in seen]) == (0, [True]), output
 
 
-def test_other_values_than_the_recorded_confirm_nothing(tmp_path: Path) -> None:
-    make(tmp_path, {"a": ["data=folder", "data.path=/photos"]})
-    code, said = resumed(tmp_path, "data.path=/others")
-    assert (code, "have not begun" in said) == (2, True), said
-    assert [each.name for each in (tmp_path / "sweep").iterdir()] == ["sweep.json"]
+def test_value_that_is_not_recorded_confirms_nothing(tmp_path: Path) -> None:
+    make_sweep(tmp_path, {"a": ["data=folder", "data.path=/photos"]})
+    code, output = resume_sweep(tmp_path, "data.path=/others")
+    assert (code, "have not begun" in output) == (2, True), output
+    assert [path.name for path in (tmp_path / "sweep").iterdir()] == ["sweep.json"]
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_other_values_than_the_recorded_confirm_nothing(tmp_path: Path) -> None:
         ],
     ],
 )
-def test_plain_values_and_choices_are_composed(overrides: list[str]) -> None:
+def test_plain_values_and_choices_are_allowed(overrides: list[str]) -> None:
     UntrustedSweepPolicy(Path("sweep"), [], [], False, None).check_overrides({"job": overrides})
     assert config.load(config.to_plain(compose_config(overrides)))
 
 
-def test_groups_of_the_user_are_chosen_with_config_dir_alone(tmp_path: Path) -> None:
+def test_groups_of_the_user_need_config_dir(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "hydra").mkdir()
     jobs = {"job": ["+mine=a"]}
@@ -158,22 +158,22 @@ def test_groups_of_the_user_are_chosen_with_config_dir_alone(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("asks", "told"),
+    ("asks", "message"),
     [
         ("model: {name: 'own:Evil'}", "model.name=own:Evil"),
         ("hydra: {job: {chdir: true}}", "how Hydra works"),
     ],
 )
-def test_configurations_of_the_user_may_not_let_a_job_do_more(
-    tmp_path: Path, asks: str, told: str
+def test_configurations_of_the_user_give_a_job_no_more_rights(
+    tmp_path: Path, asks: str, message: str
 ) -> None:
     (tmp_path / "own.py").write_text("open('ran', 'w')\n")
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "evil.yaml").write_text(f"# @package _global_\n{asks}\n")
-    make(tmp_path, {"job": [*SMALL, "experiment=evil"]})
-    code, said = resumed(tmp_path, "--config-dir", "mine")
-    assert (code, told in said) == (2, True), said
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["mine", "own.py", "sweep"]
+    make_sweep(tmp_path, {"job": [*SMALL, "experiment=evil"]})
+    code, output = resume_sweep(tmp_path, "--config-dir", "mine")
+    assert (code, message in output) == (2, True), output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "own.py", "sweep"]
 
 
 @pytest.mark.parametrize(
@@ -185,43 +185,41 @@ def test_configurations_of_the_user_may_not_let_a_job_do_more(
     ],
     ids=lambda jobs: str(jobs)[:12],
 )
-def test_a_damaged_list_of_jobs_is_refused(tmp_path: Path, jobs: Any) -> None:
-    make(tmp_path, jobs)
-    code, said = resumed(tmp_path)
-    assert (code, "sweep.json" in said) == (2, True), said
-    assert [each.name for each in tmp_path.iterdir()] == ["sweep"]
+def test_damaged_record_of_jobs_is_refused(tmp_path: Path, jobs: Any) -> None:
+    make_sweep(tmp_path, jobs)
+    code, output = resume_sweep(tmp_path)
+    assert (code, "sweep.json" in output) == (2, True), output
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
 
 
 @pytest.mark.parametrize("name", ["job", "multirun.yaml", "job/train.log"])
-def test_a_link_that_leads_out_is_refused_before_anything_is_written(
-    tmp_path: Path, name: str
-) -> None:
+def test_escaping_link_is_refused_before_any_write(tmp_path: Path, name: str) -> None:
     victim = tmp_path / "victim"
     victim.mkdir()
-    sweep = make(tmp_path, {"job": [*SMALL]})
+    sweep = make_sweep(tmp_path, {"job": [*SMALL]})
     (sweep / name).parent.mkdir(exist_ok=True)
     (sweep / name).symlink_to(victim)
-    code, said = resumed(tmp_path)
-    assert (code, f"{name} is a link that leads out of sweep" in said) == (2, True), said
+    code, output = resume_sweep(tmp_path)
+    assert (code, f"{name} is a link that leads out of sweep" in output) == (2, True), output
     assert list(victim.iterdir()) == []
 
 
-def test_the_directory_of_a_job_is_named_by_its_overrides_whatever_the_record_says(
+def test_recorded_name_of_a_job_is_ignored(
     tmp_path: Path,
 ) -> None:
-    sweep = make(tmp_path, {"harmless": [*SMALL]})
-    code, said = resumed(tmp_path)
-    assert (code, "1 finished, 1 not begun" in said) == (0, True), said
+    sweep = make_sweep(tmp_path, {"harmless": [*SMALL]})
+    code, output = resume_sweep(tmp_path)
+    assert (code, "1 finished, 1 not begun" in output) == (0, True), output
     assert not (sweep / "harmless").exists()
 
 
-def test_report_writes_through_no_link_and_prints_nothing_that_steers_the_terminal(
+def test_report_follows_no_links_and_prints_no_control_characters(
     tmp_path: Path,
 ) -> None:
-    sweep = make(tmp_path, {"job\x1b[2J": ["seed=1\x1b[2J"], "other": ["seed=2"]})
+    sweep = make_sweep(tmp_path, {"job\x1b[2J": ["seed=1\x1b[2J"], "other": ["seed=2"]})
     (tmp_path / "outside").write_text("mine")
     (sweep / "sweep.csv").symlink_to(tmp_path / "outside")
-    for pid in range(os.getpid(), os.getpid() + 2_000):  # of the processes to come
+    for pid in range(os.getpid(), os.getpid() + 2_000):  # any of the next processes may write
         (sweep / f".sweep.csv.{pid}.tmp").symlink_to(tmp_path / "outside")
     done = run_in_process("report", "sweep", folder=tmp_path)
     assert (done.returncode, "seed=1?[2J" in done.stdout, "\x1b" in done.stdout) == (0, True, False)
@@ -266,28 +264,28 @@ OTHERS = (
 )
 
 
-def mostly(usual: str, *odd: str) -> st.SearchStrategy[str]:
-    """Draw one thing in three of four cases, so that most examples are odd in one way alone."""
+def draw_mostly(usual: str, *odd: str) -> st.SearchStrategy[str]:
+    """Draw `usual` in three of four cases, so that most examples are odd in only one way."""
     return st.sampled_from([usual] * 3 * len(odd) + list(odd))
 
 
 @st.composite
-def spelled(draw: st.DrawFn, value: str) -> str:
-    """Draw one of the many ways to write a value."""
+def draw_spelling(draw: st.DrawFn, value: str) -> str:
+    """Draw a spelling of a value."""
     escape = draw(st.sampled_from(["\\", "\\\\"]))
     escaped = draw(st.sets(st.sampled_from("${}/.:")) | st.just(set()))
     value = "".join(escape + letter if letter in escaped else letter for letter in value)
     quote = draw(st.sampled_from(["", "'", '"']))
-    value = draw(mostly("{}", *AROUND)).format(f"{quote}{value}{quote}")
-    return f"{draw(mostly('', ' '))}{value}"
+    value = draw(draw_mostly("{}", *AROUND)).format(f"{quote}{value}{quote}")
+    return f"{draw(draw_mostly('', ' '))}{value}"
 
 
 hostile = st.builds(
     lambda before, key, package, value: f"{before}{key}{package}={value}",
-    mostly("", "+", "++", "~", " "),
-    st.sampled_from(TEXTS) | mostly("sweep", *OTHERS),
-    mostly("", "@data", "@", " "),
-    st.sampled_from([*REFERENCES, *OUTSIDE]).flatmap(spelled),
+    draw_mostly("", "+", "++", "~", " "),
+    st.sampled_from(TEXTS) | draw_mostly("sweep", *OTHERS),
+    draw_mostly("", "@data", "@", " "),
+    st.sampled_from([*REFERENCES, *OUTSIDE]).flatmap(draw_spelling),
 )
 compose_default = cache(lambda: compose_config([]))
 
@@ -305,7 +303,7 @@ def compose_recorded(overrides: list[str]) -> DictConfig | str:
 
 
 @pytest.mark.parametrize("examples", [30, pytest.param(1_000, marks=pytest.mark.slow)])
-def test_no_spelling_of_what_is_forbidden_is_composed(
+def test_every_spelling_of_a_forbidden_override_is_refused(
     examples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", SECRET)

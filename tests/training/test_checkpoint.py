@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back, and nothing else does."""
+"""Checkpoints are loaded as they were saved; damaged and incomplete files are refused."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from cnnbench.training import checkpoint
 
 
 def make_state() -> dict[str, Any]:
-    """Everything that a run puts into a checkpoint: the state of a step of Adam, rows, generators."""
+    """Return a state with every kind of value in a run's checkpoint."""
     torch.manual_seed(0)
     network = nn.Linear(3, 2)
     optimizer = torch.optim.Adam(network.parameters(), betas=(0.8, 0.9))
@@ -34,7 +34,7 @@ def make_state() -> dict[str, Any]:
     }
 
 
-def equal(left: Any, right: Any) -> bool:
+def is_equal(left: Any, right: Any) -> bool:
     if isinstance(left, torch.Tensor):
         return (
             isinstance(right, torch.Tensor)
@@ -43,89 +43,92 @@ def equal(left: Any, right: Any) -> bool:
         )
     if isinstance(left, dict):
         return list(left) == list(right) and all(
-            equal(value, right[key]) for key, value in left.items()
+            is_equal(value, right[key]) for key, value in left.items()
         )
     if isinstance(left, (list, tuple)):
         return (
-            type(left) is type(right) and len(left) == len(right) and all(map(equal, left, right))
+            type(left) is type(right)
+            and len(left) == len(right)
+            and all(map(is_equal, left, right))
         )
     return type(left) is type(right) and bool(left == right)
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> Path:
+def saved_checkpoint(tmp_path: Path) -> Path:
     path = tmp_path / "last.pt"
     checkpoint.save(path, make_state())
     return path
 
 
-def test_what_was_saved_is_loaded(saved: Path) -> None:
-    assert equal(checkpoint.load(saved), make_state())
+def test_load_returns_what_was_saved(saved_checkpoint: Path) -> None:
+    assert is_equal(checkpoint.load(saved_checkpoint), make_state())
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.pt is not there"):
         checkpoint.load(tmp_path / "none.pt")
 
 
 @pytest.mark.parametrize("key", ["epoch", "model", "rows"])
-def test_content_that_is_not_what_was_sealed_is_found(key: str, saved: Path) -> None:
-    sealed = torch.load(saved, weights_only=True)
-    changed = {
+def test_changed_content_does_not_match_the_checksum(key: str, saved_checkpoint: Path) -> None:
+    content = torch.load(saved_checkpoint, weights_only=True)
+    changes = {
         "epoch": 3,
         "model": {"weight": torch.zeros(2, 3)},
         "rows": [{"epoch": 1, "train_loss": 0.4}],
     }
-    torch.save({**sealed, key: changed[key]}, saved)
+    torch.save({**content, key: changes[key]}, saved_checkpoint)
     with pytest.raises(CheckpointError, match="does not match its checksum"):
-        checkpoint.load(saved)
+        checkpoint.load(saved_checkpoint)
 
 
-def damages(path: Path, contents: Iterable[bytes]) -> list[str]:
-    """What went wrong, where loading was to be a CheckpointError or to give what was saved."""
-    expected, wrong = checkpoint.load(path), []
+def find_undetected(path: Path, contents: Iterable[bytes]) -> list[str]:
+    """Return the damaged contents that load as other values or raise no CheckpointError."""
+    expected, undetected = checkpoint.load(path), []
     for number, content in enumerate(contents):
         path.write_bytes(content)
         try:
-            if not equal(checkpoint.load(path), expected):
-                wrong.append(f"{number}: another content")
+            if not is_equal(checkpoint.load(path), expected):
+                undetected.append(f"{number}: other values")
         except CheckpointError:
             pass
         except Exception as error:
-            wrong.append(f"{number}: {error!r}")
-    return wrong
+            undetected.append(f"{number}: {error!r}")
+    return undetected
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """A checkpoint small enough to damage it everywhere."""
+def tiny_checkpoint(tmp_path: Path) -> Path:
+    """Return a checkpoint small enough to damage each of its bytes."""
     path = tmp_path / "tiny.pt"
-    checkpoint.save(
-        path,
-        {"epoch": 1, "model": {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}},
-    )
+    model = {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.tensor([3.0])}
+    checkpoint.save(path, {"epoch": 1, "model": model})
     return path
 
 
-def test_a_flipped_byte_anywhere_is_an_error_or_changes_nothing(tiny: Path) -> None:
-    whole = tiny.read_bytes()
+def test_flipped_bit_anywhere_is_refused_or_harmless(tiny_checkpoint: Path) -> None:
+    whole = tiny_checkpoint.read_bytes()
     flipped = (
-        whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
-        for place in range(len(whole))
+        whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :]
+        for index in range(len(whole))
     )
-    assert damages(tiny, flipped) == []
+    assert find_undetected(tiny_checkpoint, flipped) == []
 
 
-def test_a_file_cut_short_anywhere_is_an_error(tiny: Path) -> None:
-    whole = tiny.read_bytes()
-    assert damages(tiny, (whole[:length] for length in range(0, len(whole), 8))) == []
+def test_truncated_checkpoint_is_refused(tiny_checkpoint: Path) -> None:
+    whole = tiny_checkpoint.read_bytes()
+    assert (
+        find_undetected(tiny_checkpoint, (whole[:length] for length in range(0, len(whole), 8)))
+        == []
+    )
 
 
 FORMAT = f"not a checkpoint of format {checkpoint.FORMAT}"
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ({"epoch": 1}, FORMAT),
         ({"epoch": 1, "format": checkpoint.FORMAT + 1}, FORMAT),
@@ -135,10 +138,10 @@ FORMAT = f"not a checkpoint of format {checkpoint.FORMAT}"
     ],
     ids=repr,
 )
-def test_another_format_is_refused(content: object, told: str, tmp_path: Path) -> None:
+def test_other_format_is_refused(content: object, message: str, tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(CheckpointError, match=told):
+    with pytest.raises(CheckpointError, match=message):
         checkpoint.load(path)
 
 
@@ -148,28 +151,32 @@ def save_both(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damaged", "gone", "found"),
+    ("damaged", "missing", "expected"),
     [
         ((), (), (2, 0)),
         (("last.pt",), (), (1, 1)),
         ((), ("last.pt",), (1, 0)),
         ((), ("last.pt", "previous.pt"), (None, 0)),
     ],
-    ids=["both", "last damaged", "last gone", "none"],
+    ids=["both", "last damaged", "last missing", "none"],
 )
-def test_the_newest_sound_checkpoint_is_found(
-    damaged: Sequence[str], gone: Sequence[str], found: tuple[int | None, int], tmp_path: Path
+def test_load_newest_skips_damaged_and_missing_checkpoints(
+    damaged: Sequence[str],
+    missing: Sequence[str],
+    expected: tuple[int | None, int],
+    tmp_path: Path,
 ) -> None:
     save_both(tmp_path)
     for name in damaged:
         (tmp_path / name).write_bytes(b"")
-    for name in gone:
+    for name in missing:
         (tmp_path / name).unlink()
     state, problems = checkpoint.load_newest(tmp_path)
-    assert (None if state is None else state["epoch"], len(problems)) == found
+    epoch = None if state is None else state["epoch"]
+    assert (epoch, len(problems)) == expected
 
 
-def test_where_all_are_damaged_each_is_told(tmp_path: Path) -> None:
+def test_load_newest_names_all_damaged_checkpoints(tmp_path: Path) -> None:
     save_both(tmp_path)
     for path in tmp_path.iterdir():
         path.write_bytes(b"PK")
@@ -187,21 +194,19 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", no_space)
 
 
-@pytest.mark.parametrize("rotating", [False, True])
-def test_a_failing_write_leaves_what_was_there_and_no_other_file(
-    rotating: bool, saved: Path, full_disk: None
+@pytest.mark.parametrize("is_rotating", [False, True])
+def test_failed_write_leaves_only_the_old_checkpoint(
+    is_rotating: bool, saved_checkpoint: Path, full_disk: None
 ) -> None:
-    save = (
-        partial(checkpoint.save_rotating, saved.parent)
-        if rotating
-        else partial(checkpoint.save, saved)
-    )
+    save = partial(checkpoint.save, saved_checkpoint)
+    if is_rotating:
+        save = partial(checkpoint.save_rotating, saved_checkpoint.parent)
     with pytest.raises(OSError, match="No space"):
         save({"epoch": 3})
-    assert [checkpoint.load(path)["epoch"] for path in saved.parent.iterdir()] == [2]
+    assert [checkpoint.load(path)["epoch"] for path in saved_checkpoint.parent.iterdir()] == [2]
 
 
-def test_rotation_keeps_the_one_before(tmp_path: Path) -> None:
+def test_rotation_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         checkpoint.save_rotating(tmp_path, {"epoch": epoch})
     kept = {path.name: checkpoint.load(path)["epoch"] for path in tmp_path.iterdir()}

@@ -1,7 +1,7 @@
-"""The engine that replays its steps: the same numbers as the eager one.
+"""The engine that replays its steps computes the same numbers as the eager engine.
 
-Where there is no GPU the graph is a list of operations, recorded and repeated on the same tensors as a CUDA graph
-is: what is computed in Python at the time of recording stays as it was.
+Without a GPU, a list of operations on fixed tensors stands in for the CUDA graph. Like a graph, it
+does not repeat what Python computed during the recording.
 """
 
 import math
@@ -34,13 +34,10 @@ from cnnbench.training.cuda_graph import GraphEngine
 from cnnbench.training.device import Device
 from cnnbench.training.engine import EagerEngine
 
-Step = Callable[[], None]
-
-
-SGD = MomentumConfig(lr=0.05, momentum=0.9, weight_decay=0.001)
+MOMENTUM = MomentumConfig(lr=0.05, momentum=0.9, weight_decay=0.001)
 OPTIMIZERS = [
     SgdConfig(lr=0.05, momentum=0.0, weight_decay=0.0),
-    SGD,
+    MOMENTUM,
     NesterovConfig(lr=0.05, momentum=0.9, weight_decay=0.0),
     AdamConfig(lr=0.01, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.0),
     AdamWConfig(lr=0.01, betas=[0.9, 0.999], eps=1e-8, weight_decay=0.01),
@@ -60,27 +57,30 @@ CASES = [
     ),
 ]
 BATCH = 8
-KINDS = (EagerEngine, GraphEngine)
+ENGINE_CLASSES = (EagerEngine, GraphEngine)
 
 
 @pytest.fixture
-def make(
+def make_prepared(
     make_engine: MakeEngine, config: Config, device: Device, examples: Examples
 ) -> Callable[..., EagerEngine]:
-    """An engine of a class, prepared, with the generators as they are for the other one."""
-    change(config, optimizer=SGD)
+    """Return a factory of prepared engines of a class, with the same weights and generators."""
+    change(config, optimizer=MOMENTUM)
 
-    def prepared(kind: type[EagerEngine]) -> EagerEngine:
-        engine = make_engine(Net(), config, device, kind)
+    def prepare(engine_class: type[EagerEngine]) -> EagerEngine:
+        engine = make_engine(Net(), config, device, engine_class)
         torch.manual_seed(2)
         engine.prepare(examples, BATCH)
         return engine
 
-    return prepared
+    return prepare
 
 
 def train(engine: EagerEngine, examples: Examples, epochs: int = 20) -> list[float]:
-    """The loss of each epoch; three steps an epoch, the last of five examples, each at another rate."""
+    """Train with a different learning rate at each step; return the loss of each epoch.
+
+    An epoch has three steps, the last of five examples.
+    """
     losses = []
     for epoch in range(1, epochs + 1):
         engine.train_metrics.reset()
@@ -90,73 +90,74 @@ def train(engine: EagerEngine, examples: Examples, epochs: int = 20) -> list[flo
     return losses
 
 
-def trained(engine: EagerEngine, examples: Examples) -> EagerEngine:
+def train_three_epochs(engine: EagerEngine, examples: Examples) -> EagerEngine:
     train(engine, examples, epochs=3)
     return engine
 
 
-def assert_same(ours: EagerEngine, theirs: EagerEngine, rtol: float = 1e-5) -> None:
-    for name, value in theirs.model.state_dict().items():
-        torch.testing.assert_close(
-            ours.model.state_dict()[name], value, rtol=rtol, atol=1e-6, msg=name
-        )
+def assert_same_weights(captured: EagerEngine, eager: EagerEngine) -> None:
+    torch.testing.assert_close(
+        captured.model.state_dict(), eager.model.state_dict(), rtol=1e-5, atol=1e-6
+    )
 
 
 @EACH_DEVICE
 @pytest.mark.parametrize(("optimizer", "reference"), CASES)
-def test_sixty_steps_are_those_of_the_eager_engine(
+def test_replayed_steps_equal_eager_steps(
     optimizer: OptimizerConfig,
     reference: bool,
-    make: Callable[..., EagerEngine],
+    make_prepared: Callable[..., EagerEngine],
     config: Config,
     examples: Examples,
 ) -> None:
     change(config, optimizer=optimizer, reference__optimizer=reference)
-    eager = make(EagerEngine)
+    eager = make_prepared(EagerEngine)
     expected = train(eager, examples)
-    captured = make(TapeEngine)
+    captured = make_prepared(TapeEngine)
     assert captured.name == "graph"
     assert train(captured, examples) == pytest.approx(expected, rel=1e-5)
-    assert_same(captured, eager)
+    assert_same_weights(captured, eager)
 
 
-def test_an_epoch_may_be_full_batches_alone(
-    make: Callable[..., EagerEngine], examples: Examples
+def test_epoch_without_smaller_last_batch_is_replayed(
+    make_prepared: Callable[..., EagerEngine], examples: Examples
 ) -> None:
-    assert list(make(TapeEngine).steps(examples, torch.arange(16), BATCH, [1.0, 1.0])) == [8, 8]
+    engine = make_prepared(TapeEngine)
+    assert list(engine.steps(examples, torch.arange(16), BATCH, [1.0, 1.0])) == [8, 8]
 
 
 @EACH_DEVICE
-def test_replayed_evaluation_is_that_of_the_eager_engine(
-    make: Callable[..., EagerEngine], examples: Examples
+def test_replayed_evaluation_equals_eager_evaluation(
+    make_prepared: Callable[..., EagerEngine], examples: Examples
 ) -> None:
-    eager, captured = (trained(make(kind), examples) for kind in (EagerEngine, TapeEngine))
-    ours, theirs = (engine.evaluate(examples, BATCH) for engine in (captured, eager))
-    assert ours.accuracy == theirs.accuracy
-    assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
+    eager = train_three_epochs(make_prepared(EagerEngine), examples)
+    captured = train_three_epochs(make_prepared(TapeEngine), examples)
+    measured, expected = captured.evaluate(examples, BATCH), eager.evaluate(examples, BATCH)
+    assert measured.accuracy == expected.accuracy
+    assert measured.loss == pytest.approx(expected.loss, rel=1e-5)
 
 
-def test_an_evaluation_replays_full_batches_on_other_examples_than_those_captured(
-    make: Callable[..., EagerEngine], examples: Examples
+def test_evaluation_replays_on_other_examples_than_those_captured(
+    make_prepared: Callable[..., EagerEngine], examples: Examples
 ) -> None:
-    eager, captured = make(EagerEngine), make(TapeEngine)
+    eager, captured = make_prepared(EagerEngine), make_prepared(TapeEngine)
     others = Examples(255 - examples.images, examples.labels.flip(0))
-    ours, theirs = (engine.evaluate(others, BATCH) for engine in (captured, eager))
-    assert ours.loss == pytest.approx(theirs.loss, rel=1e-6)
-    assert ours.loss != pytest.approx(captured.evaluate(examples, BATCH).loss, rel=1e-3)
+    measured, expected = captured.evaluate(others, BATCH), eager.evaluate(others, BATCH)
+    assert measured.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert measured.loss != pytest.approx(captured.evaluate(examples, BATCH).loss, rel=1e-3)
 
 
 @EACH_DEVICE
-@pytest.mark.parametrize("kind", [TapeEngine, EagerEngine])
-def test_preparing_leaves_no_trace(
-    kind: type[EagerEngine],
+@pytest.mark.parametrize("engine_class", [TapeEngine, EagerEngine])
+def test_prepare_leaves_weights_generators_and_metrics_unchanged(
+    engine_class: type[EagerEngine],
     make_engine: MakeEngine,
     config: Config,
     device: Device,
     examples: Examples,
 ) -> None:
     change(config, train__ema_decay=0.9)
-    engine = make_engine(Net(), config, device, kind)
+    engine = make_engine(Net(), config, device, engine_class)
     torch.manual_seed(2)
     networks = (engine.model, engine.average.model) if engine.average else ()
     before = [value.clone() for network in networks for value in network.state_dict().values()]
@@ -170,11 +171,11 @@ def test_preparing_leaves_no_trace(
 
 
 @EACH_DEVICE
-def test_the_learning_rates_are_numbers_again_after_preparing(
-    make: Callable[..., EagerEngine], config: Config
+def test_prepare_restores_optimizer_settings(
+    make_prepared: Callable[..., EagerEngine], config: Config
 ) -> None:
     change(config, optimizer=OPTIMIZERS[-2])
-    (group,) = make(TapeEngine).optimizers[0].param_groups
+    (group,) = make_prepared(TapeEngine).optimizers[0].param_groups
     assert (group["lr"], group["initial_lr"], group["capturable"]) == (0.01, 0.01, False)
 
 
@@ -194,56 +195,54 @@ def test_dropout_differs_from_step_to_step(
 
 
 @EACH_DEVICE
-def test_averaged_weights_follow_the_replayed_steps(
-    make: Callable[..., EagerEngine], config: Config, examples: Examples
+def test_replayed_steps_update_averaged_weights(
+    make_prepared: Callable[..., EagerEngine], config: Config, examples: Examples
 ) -> None:
     change(config, train__ema_decay=0.8)
-    eager, captured = (trained(make(kind), examples) for kind in (EagerEngine, TapeEngine))
-    for ours, theirs in zip(
-        captured.eval_model.parameters(), eager.eval_model.parameters(), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    eager = train_three_epochs(make_prepared(EagerEngine), examples)
+    captured = train_three_epochs(make_prepared(TapeEngine), examples)
+    averaged = list(captured.eval_model.parameters())
+    expected = list(eager.eval_model.parameters())
+    torch.testing.assert_close(averaged, expected, rtol=1e-5, atol=1e-6)
 
 
 @EACH_DEVICE
-def test_a_clipped_gradient_is_clipped_in_replays(
-    make: Callable[..., EagerEngine], config: Config, examples: Examples
+def test_replayed_steps_clip_gradients(
+    make_prepared: Callable[..., EagerEngine], config: Config, examples: Examples
 ) -> None:
     change(config, train__grad_clip_norm=0.01)
-    eager, captured = (trained(make(kind), examples) for kind in (EagerEngine, TapeEngine))
-    assert_same(captured, eager)
+    eager = train_three_epochs(make_prepared(EagerEngine), examples)
+    captured = train_three_epochs(make_prepared(TapeEngine), examples)
+    assert_same_weights(captured, eager)
 
 
 @EACH_DEVICE
-def test_colour_is_normalised_and_augmented_in_replays(
+def test_replayed_steps_normalize_and_augment_color_images(
     make_engine: MakeEngine, config: Config, device: Device
 ) -> None:
-    """Mean, deviation and black are tensors there, one value for each channel."""
-    change(config, optimizer=SGD)
+    change(config, optimizer=MOMENTUM)
     change(config, augment__hflip=True, augment__translate=1)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (21, 3, 4, 4), dtype=torch.uint8, generator=generator)
-    examples = Examples(
-        pixels.to(device.torch_device), (torch.arange(21) % 4).to(device.torch_device)
-    )
+    labels = torch.arange(21) % 4
+    examples = Examples(pixels.to(device.torch_device), labels.to(device.torch_device))
     engines = []
-    for kind in (EagerEngine, TapeEngine):
+    for engine_class in (EagerEngine, TapeEngine):
         network = Net()
         network[0] = nn.Conv2d(3, 3, 3, bias=False)
-        engine = make_engine(network, config, device, kind)
+        engine = make_engine(network, config, device, engine_class)
         engine.preprocess = Preprocess(4, [0.4, 0.5, 0.6], [0.1, 0.2, 0.3], device.torch_device)
-        engine.augment = Augment(
-            config.augment, 4, per_channel([-4.0, -2.5, -2.0], device.torch_device)
-        )
+        black = per_channel([-4.0, -2.5, -2.0], device.torch_device)
+        engine.augment = Augment(config.augment, 4, black)
         torch.manual_seed(2)
         engine.prepare(examples, BATCH)
-        engines.append(trained(engine, examples))
+        engines.append(train_three_epochs(engine, examples))
     assert engines[1].name == "graph"
-    assert_same(engines[1], engines[0])
+    assert_same_weights(engines[1], engines[0])
 
 
-class Waits(Net):
-    """Asks for a number in its forward pass."""
+class Synchronizing(Net):
+    """A network that reads a number from the device in its forward pass."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         scale = 1.0 if images.mean().item() > -math.inf else 0.0
@@ -252,15 +251,18 @@ class Waits(Net):
 
 
 @EACH_DEVICE
-def test_a_step_that_waits_runs_eagerly_and_says_so(
+def test_synchronizing_step_runs_eagerly_with_a_warning(
     make_engine: MakeEngine,
     config: Config,
     device: Device,
     examples: Examples,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    change(config, optimizer=SGD)
-    engines = [make_engine(Waits(), config, device, kind) for kind in (EagerEngine, TapeEngine)]
+    change(config, optimizer=MOMENTUM)
+    engines = [
+        make_engine(Synchronizing(), config, device, engine_class)
+        for engine_class in (EagerEngine, TapeEngine)
+    ]
     losses = []
     for engine in engines:
         torch.manual_seed(2)
@@ -288,11 +290,11 @@ def test_a_step_that_waits_runs_eagerly_and_says_so(
             "fp16",
             "eager",
         ),
-        (SGD, "fp16", "graph"),
+        (MOMENTUM, "fp16", "graph"),
     ],
     ids=["adagrad", "rmsprop", "rmsprop-fp16", "momentum-fp16"],
 )
-def test_what_can_be_captured_on_a_gpu(
+def test_gpu_captures_optimizers_except_rmsprop_in_fp16(
     optimizer: OptimizerConfig,
     precision: str,
     name: str,
@@ -303,7 +305,8 @@ def test_what_can_be_captured_on_a_gpu(
 ) -> None:
     change(config, optimizer=optimizer)
     engines = [
-        make_engine(Net(), config, replace(device, precision=precision), kind) for kind in KINDS
+        make_engine(Net(), config, replace(device, precision=precision), engine_class)
+        for engine_class in ENGINE_CLASSES
     ]
     losses = []
     for engine in engines:

@@ -25,229 +25,214 @@ IMAGES = torch.arange(2 * 784, dtype=torch.uint8).view(2, 1, 28, 28)
 
 @pytest.fixture
 def run(runs: Runs, tmp_path: Path) -> Path:
-    """A finished run, whose epoch was chosen: it has best.pt."""
+    """Return a finished run with best.pt."""
     return runs.copy("finished", tmp_path / "run")
 
 
 @pytest.fixture
 def interrupted(runs: Runs, tmp_path: Path) -> Path:
-    """A run that was interrupted in its first epoch, at step 3: it has no best.pt."""
+    """Return a run interrupted at step 3 of its first epoch, without best.pt."""
     return runs.copy("in_first_epoch", tmp_path / "interrupted")
 
 
-def opened(run: Path, *overrides: str) -> TrainedModel:
+def load(run: Path, *overrides: str) -> TrainedModel:
     return load_trained_model(run, list(overrides), CONF, "evaluate")
 
 
-def refusal(kind: type[CnnbenchError], run: Path, *overrides: str) -> str:
-    with pytest.raises(kind) as caught:
-        opened(run, *overrides)
-    return str(caught.value)
+def get_error(error: type[CnnbenchError], run: Path, *overrides: str) -> str:
+    with pytest.raises(error) as raised:
+        load(run, *overrides)
+    return str(raised.value)
 
 
-def weights_of(path: Path) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = checkpoint.load(path)["model"]
-    return weights
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    state_dict: dict[str, torch.Tensor] = checkpoint.load(path)["model"]
+    return state_dict
 
 
-def are_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
-    return ours.keys() == theirs.keys() and all(
-        torch.equal(ours[name], theirs[name]) for name in ours
-    )
+def assert_weights(trained: TrainedModel, expected: dict[str, torch.Tensor]) -> None:
+    state_dict = dict(trained.engine.eval_model.state_dict())
+    torch.testing.assert_close(state_dict, expected, rtol=0, atol=0)
 
 
-def test_the_weights_are_those_of_the_epoch_that_was_chosen(run: Path) -> None:
+def test_weights_are_those_of_the_best_epoch(run: Path) -> None:
     forge(run / "checkpoints" / "best.pt", lambda state: state.update(epoch=1))
-    trained = opened(run)
+    trained = load(run)
     assert (trained.weights, trained.overrides) == ("best.pt, epoch 1", {})
     assert trained.dataset.classes == catalog.get("sample").classes
     assert not trained.engine.eval_model.training
-    assert are_equal(
-        trained.engine.eval_model.state_dict(), weights_of(run / "checkpoints" / "best.pt")
-    )
+    assert_weights(trained, load_weights(run / "checkpoints" / "best.pt"))
 
 
-def test_where_none_was_chosen_they_are_the_last(interrupted: Path) -> None:
-    trained = opened(interrupted)
+def test_weights_are_the_last_without_best_epoch(interrupted: Path) -> None:
+    trained = load(interrupted)
     assert trained.weights == "last.pt, epoch 0 and 3 steps"
-    assert are_equal(
-        trained.engine.eval_model.state_dict(), weights_of(interrupted / "checkpoints" / "last.pt")
-    )
+    assert_weights(trained, load_weights(interrupted / "checkpoints" / "last.pt"))
 
 
-def test_an_average_of_weights_is_used_where_it_is_what_was_measured(interrupted: Path) -> None:
+def test_averaged_weights_are_used_with_ema_decay(interrupted: Path) -> None:
     last = interrupted / "checkpoints" / "last.pt"
-    average = {name: value + 1 for name, value in weights_of(last).items()}
-    forge(
-        last,
-        lambda state: (
-            state["config"]["train"].update(ema_decay=0.9),
-            state.update(average=average),
-        ),
-    )
-    assert are_equal(opened(interrupted).engine.eval_model.state_dict(), average)
+    average = {name: value + 1 for name, value in load_weights(last).items()}
+    forge(last, set_config("train", ema_decay=0.9))
+    forge(last, set_values(average=average))
+    assert_weights(load(interrupted), average)
 
 
-def test_a_damaged_last_checkpoint_is_told_and_the_one_before_used(
+def test_damaged_last_checkpoint_is_reported_and_the_previous_one_used(
     interrupted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last, previous = (interrupted / "checkpoints" / f"{name}.pt" for name in ("last", "previous"))
     last.write_bytes(b"damaged")
-    trained = opened(interrupted)
-    step = checkpoint.load(previous)[
-        "step"
-    ]  # 2, or 1 where the disk was slow and that of step 2 replaced in waiting
+    trained = load(interrupted)
+    step = checkpoint.load(previous)["step"]  # 2, or 1 if a slow disk skipped 2
     assert re.fullmatch(f"previous.pt, epoch 0 and {step} steps?", trained.weights)
-    assert are_equal(trained.engine.eval_model.state_dict(), weights_of(previous))
-    told = capsys.readouterr().err
-    assert ("last.pt is damaged" in told, ". The checkpoint before it is used." in told) == (
-        True,
-        True,
-    )
+    assert_weights(trained, load_weights(previous))
+    output = capsys.readouterr().err
+    assert "last.pt is damaged" in output
+    assert ". The checkpoint before it is used." in output
 
 
-def test_the_directory_of_a_sweep_is_refused_naming_a_run_in_it(runs: Runs, tmp_path: Path) -> None:
+def test_sweep_directory_is_refused_naming_its_newest_run(runs: Runs, tmp_path: Path) -> None:
     for name in ("b", "a"):
         runs.copy("finished", tmp_path / "sweep" / name)
-    words = refusal(ConfigError, tmp_path / "sweep")
     newest = tmp_path / "sweep" / "b"
-    offer = f"The newest is {newest}: cnnbench evaluate {newest}"
-    assert words == f"{newest.parent} holds 2 runs. {offer}"
+    hint = f"The newest is {newest}: cnnbench evaluate {newest}"
+    message = get_error(ConfigError, tmp_path / "sweep")
+    assert message == f"{newest.parent} holds 2 runs. {hint}"
 
 
-def test_several_processes_are_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_ranks_are_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     for name, value in torchrun.items():
         monkeypatch.setenv(name, value)
-    assert "without torchrun" in refusal(ConfigError, run)
+    assert "without torchrun" in get_error(ConfigError, run)
 
 
-# checkpoints
-
-
-def test_a_run_without_checkpoint_is_refused(run: Path) -> None:
+def test_run_without_checkpoint_is_refused(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
-    assert "has no checkpoint" in refusal(CheckpointError, run)
+    assert "has no checkpoint" in get_error(CheckpointError, run)
 
 
-def test_a_damaged_best_checkpoint_is_not_replaced_by_the_last(run: Path) -> None:
+def test_damaged_best_checkpoint_is_refused(run: Path) -> None:
     (run / "checkpoints" / "best.pt").write_bytes(b"damaged")
-    assert "best.pt is damaged" in refusal(CheckpointError, run)
+    assert "best.pt is damaged" in get_error(CheckpointError, run)
 
 
-def top(**values: Any) -> Callable[[State], None]:
+def set_values(**values: Any) -> Callable[[State], None]:
     return lambda state: state.update(values)
 
 
-def configured(group: str, **values: Any) -> Callable[[State], None]:
+def set_config(group: str, **values: Any) -> Callable[[State], None]:
     return lambda state: state["config"][group].update(values)
 
 
-def without(key: str) -> Callable[[State], None]:
+def remove_key(key: str) -> Callable[[State], None]:
     return lambda state: state.pop(key)
 
 
-def weights(change: Callable[[torch.Tensor], Any]) -> Callable[[State], None]:
-    return lambda state: state["model"].update({k: change(v) for k, v in state["model"].items()})
+def change_weights(change: Callable[[torch.Tensor], Any]) -> Callable[[State], None]:
+    def apply(state: State) -> None:
+        state["model"] = {name: change(weight) for name, weight in state["model"].items()}
+
+    return apply
 
 
-UNFIT = "does not fit mlp"
-HOSTILE: dict[str, tuple[Callable[[State], Any], type[CnnbenchError], str]] = {
-    "no configuration": (without("config"), CheckpointError, "does not say how"),
-    "an empty configuration": (top(config={}), ConfigError, "has no value"),
-    "no weights": (without("model"), CheckpointError, UNFIT),
-    "plain weights": (weights(lambda weight: 1), CheckpointError, UNFIT),
-    "weights of another shape": (weights(torch.flatten), CheckpointError, "size mismatch for"),
-    "weights of another type": (weights(torch.Tensor.long), CheckpointError, UNFIT),
-    "more weights": (
+DOES_NOT_FIT = "does not fit mlp"
+INVALID: dict[str, tuple[Callable[[State], Any], type[CnnbenchError], str]] = {
+    "missing configuration": (remove_key("config"), CheckpointError, "does not say how"),
+    "empty configuration": (set_values(config={}), ConfigError, "has no value"),
+    "missing weights": (remove_key("model"), CheckpointError, DOES_NOT_FIT),
+    "weights as numbers": (change_weights(lambda weight: 1), CheckpointError, DOES_NOT_FIT),
+    "weights of another shape": (
+        change_weights(torch.flatten),
+        CheckpointError,
+        "size mismatch for",
+    ),
+    "weights of another type": (change_weights(torch.Tensor.long), CheckpointError, DOES_NOT_FIT),
+    "unknown weights": (
         lambda state: state["model"].update(more=torch.zeros(1)),
         CheckpointError,
         "Unexpected key",
     ),
-    "terabytes": (configured("model", widths=[1 << 40]), CheckpointError, UNFIT),
-    "another network": (configured("model", name="lenet"), ConfigError, "widths"),
-    "an unknown network": (configured("model", name="resnet21"), ConfigError, "is not known"),
-    "an epoch in words": (top(epoch="\x1b[31m"), CheckpointError, UNFIT),
-    "no epoch": (without("epoch"), CheckpointError, UNFIT),
+    "terabytes": (set_config("model", widths=[1 << 40]), CheckpointError, DOES_NOT_FIT),
+    "another network": (set_config("model", name="lenet"), ConfigError, "widths"),
+    "an unknown network": (set_config("model", name="resnet21"), ConfigError, "is not known"),
+    "epoch not a number": (set_values(epoch="\x1b[31m"), CheckpointError, DOES_NOT_FIT),
+    "missing epoch": (remove_key("epoch"), CheckpointError, DOES_NOT_FIT),
 }
 
 
-@pytest.mark.parametrize(("change", "kind", "told"), HOSTILE.values(), ids=HOSTILE)
-def test_a_checkpoint_with_a_checksum_and_absurd_values_is_refused(
-    change: Callable[[State], Any], kind: type[CnnbenchError], told: str, run: Path
+@pytest.mark.parametrize(("change", "error", "message"), INVALID.values(), ids=INVALID)
+def test_checkpoint_with_checksum_and_invalid_values_is_refused(
+    change: Callable[[State], Any], error: type[CnnbenchError], message: str, run: Path
 ) -> None:
     forge(run / "checkpoints" / "best.pt", change)
-    assert told in refusal(kind, run)
+    assert message in get_error(error, run)
 
 
-# the data set
-
-
-def test_without_dataset_json_the_names_of_the_classes_are_lost(run: Path) -> None:
+def test_missing_dataset_json_is_refused(run: Path) -> None:
     (run / "dataset.json").unlink()
-    assert "dataset.json is gone" in refusal(CheckpointError, run)
+    assert "dataset.json is gone" in get_error(CheckpointError, run)
 
 
 DAMAGED = "dataset.json is damaged"
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "told"),
+    ("key", "value", "message"),
     [
-        *(("classes", ["one"], DAMAGED), ("classes", "0123456789", DAMAGED)),
-        *(("mean", [], DAMAGED), ("mean", [float("nan")], DAMAGED)),
-        *(("std", [0.0], DAMAGED), ("std", [0.1, 0.2], DAMAGED)),
-        *(("image_size", number, DAMAGED) for number in (0, 1 << 30, 28.0)),
+        ("classes", ["one"], DAMAGED),
+        ("classes", "0123456789", DAMAGED),
+        ("mean", [], DAMAGED),
+        ("mean", [float("nan")], DAMAGED),
+        ("std", [0.0], DAMAGED),
+        ("std", [0.1, 0.2], DAMAGED),
+        ("image_size", 0, DAMAGED),
+        ("image_size", 1 << 30, DAMAGED),
+        ("image_size", 28.0, DAMAGED),
         ("classes", ["one", "two"], "does not fit"),
     ],
 )
-def test_absurd_facts_of_a_data_set_are_refused(key: str, value: Any, told: str, run: Path) -> None:
-    facts = json.loads((run / "dataset.json").read_text())
-    (run / "dataset.json").write_text(json.dumps({**facts, key: value}))
-    assert told in refusal(CheckpointError, run)
+def test_invalid_dataset_info_is_refused(key: str, value: Any, message: str, run: Path) -> None:
+    info = json.loads((run / "dataset.json").read_text())
+    (run / "dataset.json").write_text(json.dumps({**info, key: value}))
+    assert message in get_error(CheckpointError, run)
 
 
-# overrides
+def test_data_root_outside_the_run_is_used_if_given_again(run: Path) -> None:
+    forge(run / "checkpoints" / "best.pt", set_config("data", root="../../outside"))
+    assert load(run, "data.root=../../outside").config.data.root == "../../outside"
 
 
-def test_a_folder_outside_that_is_named_again_is_used(run: Path) -> None:
-    forge(run / "checkpoints" / "best.pt", configured("data", root="../../outside"))
-    assert opened(run, "data.root=../../outside").config.data.root == "../../outside"
-
-
-def test_the_device_and_how_it_is_measured_may_be_others(run: Path) -> None:
-    trained = opened(
-        run, "device=cpu", "device.precision=bf16", "train.batch_size=7", "train.tta=hflip"
-    )
+def test_device_and_evaluation_settings_may_be_overridden(run: Path) -> None:
+    overrides = ("device.precision=bf16", "train.batch_size=7", "train.tta=hflip")
+    trained = load(run, "device=cpu", *overrides)
     train = trained.config.train
     assert (trained.engine.device.precision, train.batch_size, train.tta) == ("bf16", 7, "hflip")
 
 
-def test_other_data_leave_the_network_and_its_classes(run: Path) -> None:
-    trained = opened(run, "data=mnist")
+def test_other_data_keeps_the_network_and_its_classes(run: Path) -> None:
+    trained = load(run, "data=mnist")
     assert (trained.config.data.name, trained.config.data.resize) == ("mnist", 28)
     assert trained.dataset.classes == catalog.get("sample").classes
 
 
-def test_pixels_that_were_not_normalized_stay_from_0_to_1(within: Command) -> None:
-    assert (
-        within(*SMALL, "train.epochs=1", "data.normalize=false", "hydra.run.dir=plain").returncode
-        == 0
-    )
+def test_pixels_stay_from_0_to_1_without_normalization(within: Command) -> None:
+    done = within(*SMALL, "train.epochs=1", "data.normalize=false", "hydra.run.dir=plain")
+    assert done.returncode == 0
     white = torch.full((1, 1, 28, 28), 255, dtype=torch.uint8)
     for overrides in ([], ["data=mnist"]):
-        trained = opened(Path("plain"), *overrides)
+        trained = load(Path("plain"), *overrides)
         assert trained.engine.preprocess(white).unique().tolist() == [1.0]
-    assert (
-        trained.dataset.mean == catalog.get("sample").mean
-    )  # which tells whether an image looks inverted
+    # It decides whether an image looks inverted.
+    assert trained.dataset.mean == catalog.get("sample").mean
     assert within("export", "plain", "--format", "safetensors").returncode == 0
     with safe_open("plain/export/mlp.safetensors", "pt") as file:
         assert (file.metadata()["mean"], file.metadata()["std"]) == ("[0.0]", "[1.0]")
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "message"),
     [
         ("optimizer.lr=1", "cannot be changed by evaluate"),
         ("model.widths=[4]", "cannot be changed by evaluate"),
@@ -259,28 +244,28 @@ def test_pixels_that_were_not_normalized_stay_from_0_to_1(within: Command) -> No
         ("lenet", "is not an override"),
     ],
 )
-def test_other_overrides_are_refused(override: str, told: str, run: Path) -> None:
-    assert told in refusal(ConfigError, run, override)
+def test_overrides_of_training_settings_are_refused(override: str, message: str, run: Path) -> None:
+    assert message in get_error(ConfigError, run, override)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU is there")
-def test_a_device_that_is_not_here_is_refused_and_can_be_overridden(run: Path) -> None:
-    forge(run / "checkpoints" / "best.pt", configured("device", name="cuda"))
-    assert "Present: cpu" in refusal(ConfigError, run)
-    assert opened(run, "device=cpu").engine.device.torch_device.type == "cpu"
+def test_unavailable_device_is_refused_and_can_be_overridden(run: Path) -> None:
+    forge(run / "checkpoints" / "best.pt", set_config("device", name="cuda"))
+    assert "Present: cpu" in get_error(ConfigError, run)
+    assert load(run, "device=cpu").engine.device.torch_device.type == "cpu"
 
 
-def test_what_is_worth_it_in_training_alone_is_not_done(run: Path) -> None:
-    forge(run / "checkpoints" / "best.pt", configured("device", compile=True))
-    assert not opened(run).engine.device.compile
+def test_loaded_network_is_not_compiled(run: Path) -> None:
+    forge(run / "checkpoints" / "best.pt", set_config("device", compile=True))
+    assert not load(run).engine.device.compile
 
 
-def test_a_run_that_goes_on_meanwhile_can_be_used(forks: ForkServer, tmp_path: Path) -> None:
-    endless = [word for word in SMALL if not word.startswith("train.epochs")]
-    running = forks.start(*endless, "train.epochs=1000000", "hydra.run.dir=run", folder=tmp_path)
+def test_running_training_can_be_loaded(forks: ForkServer, tmp_path: Path) -> None:
+    job = [override for override in SMALL if not override.startswith("train.epochs")]
+    running = forks.start(*job, "train.epochs=1000000", "hydra.run.dir=run", folder=tmp_path)
     try:
         while not (tmp_path / "run" / "checkpoints" / "best.pt").exists():
             assert running.is_running(), running.errors
-        assert opened(tmp_path / "run").engine.classify(IMAGES).shape == (2, 10)
+        assert load(tmp_path / "run").engine.classify(IMAGES).shape == (2, 10)
     finally:
         running.kill()

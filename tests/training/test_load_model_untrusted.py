@@ -1,4 +1,4 @@
-"""Untrusted run directories: they run no code, lead nowhere, and are refused in plain words."""
+"""Untrusted run directories run no code, lead nowhere, and are refused without a traceback."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from helpers.small_runs import BETWEEN, SMALL, Runs, contents, forge, refused
 
 from cnnbench.runs.directory import claim_exactly
 
-COMMANDS = ["resume", "evaluate"]
+COMMANDS = ["evaluate", "resume"]
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def run(runs: Runs, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
-    ("group", "values", "told"),
+    ("group", "values", "arguments"),
     [
         ("data", {"root": "../outside"}, "data.root=../outside\n"),
         ("model", {"name": "os:system"}, "--allow-custom-model\n"),
@@ -31,20 +31,20 @@ def run(runs: Runs, tmp_path: Path) -> Path:
     ],
     ids=["data", "network", "server", "account"],
 )
-def test_a_run_reaches_outside_its_directory_with_consent_alone(
-    command: str, group: str, values: dict[str, object], told: str, run: Path
+def test_settings_outside_the_run_directory_need_confirmation(
+    command: str, group: str, values: dict[str, object], arguments: str, run: Path
 ) -> None:
     for name in ("last", "best"):
         path = run / "checkpoints" / f"{name}.pt"
         forge(path, lambda state: state["config"][group].update(values))
     before = contents(run)
     done = run_in_process(command, "run", folder=run.parent)
-    again = f"If you trust it: cnnbench {command} run {told}"
-    assert (done.returncode, again in done.stderr) == (2, True), done.stderr
+    hint = f"If you trust it: cnnbench {command} run {arguments}"
+    assert (done.returncode, hint in done.stderr) == (2, True), done.stderr
     assert contents(run) == before
 
 
-NETWORK = """
+CUSTOM_MODEL = """
 import os
 from cnnbench.models.mlp import MLP
 if os.environ.get("MARK"):
@@ -53,52 +53,53 @@ class Net(MLP): pass
 """
 
 
-@pytest.mark.parametrize("allowed", [False, True])
-def test_a_custom_model_is_imported_with_consent_alone(
-    allowed: bool, forks: ForkServer, tmp_path: Path
+@pytest.mark.parametrize("is_allowed", [False, True])
+def test_custom_model_is_imported_only_with_its_flag(
+    is_allowed: bool, forks: ForkServer, tmp_path: Path
 ) -> None:
-    (tmp_path / "my.py").write_text(NETWORK)
+    (tmp_path / "my.py").write_text(CUSTOM_MODEL)
     strikes = [(int(signal.SIGINT), "step", 6)]
-    words = (*SMALL, "model.name=my:Net", "hydra.run.dir=run")
-    forks.run(*words, folder=tmp_path, strikes=strikes)
-    flags = ["--allow-custom-model"] if allowed else []
-    for command in ("evaluate", "resume"):
+    job = (*SMALL, "model.name=my:Net", "hydra.run.dir=run")
+    forks.run(*job, folder=tmp_path, strikes=strikes)
+    flags = ["--allow-custom-model"] if is_allowed else []
+    for command in COMMANDS:
         mark = tmp_path / command
         done = run_in_process(command, "run", *flags, folder=tmp_path, MARK=str(mark))
-        assert (done.returncode, mark.exists()) == ((0, True) if allowed else (2, False)), done
+        assert mark.exists() == is_allowed, done
+        assert done.returncode == (0 if is_allowed else 2), done
 
 
-def test_images_elsewhere_are_read_without_a_checkpoint_with_consent_alone(run: Path) -> None:
+def test_folder_dataset_of_a_run_without_checkpoint_needs_confirmation(run: Path) -> None:
     for path in (run / "checkpoints").iterdir():
         path.unlink()
     text = (run / "config.yaml").read_text().replace("name: sample", "name: folder")
     (run / "config.yaml").write_text(text.replace("path: null", "path: /photos, mine"))
     done = run_in_process("resume", "run", folder=run.parent)
-    again = "cnnbench resume run \"data.path='/photos, mine'\"\n"
-    assert (done.returncode, f"If you trust it: {again}" in done.stderr) == (2, True), done.stderr
+    hint = "If you trust it: cnnbench resume run \"data.path='/photos, mine'\"\n"
+    assert (done.returncode, hint in done.stderr) == (2, True), done.stderr
 
 
-LAUGHS = "a: &a [lol, lol]\n" + "".join(
+ALIASES = "a: &a [lol, lol]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{before}'] * 8)}]\n"
     for before, name in zip("abcdefghijklm", "bcdefghijklmn", strict=True)
 )
 CONFIGS = {
-    "aliases": LAUGHS,
+    "aliases": ALIASES,
     "environment": "sweep: ${oc.env:SECRET}\n",
     "python tag": "sweep: !!python/object/apply:os.mkdir [evil]\n",
     "deep": "[" * 100_000,
     "deep lines": "".join(f"{' ' * depth}a:\n" for depth in range(1000)),
-    "no YAML": "a: [",
-    "no UTF-8": b"\xff\xfe",
+    "not YAML": "a: [",
+    "not UTF-8": b"\xff\xfe",
     "a list": "[1, 2]",
     "100 MB": None,
 }
 
 
-@pytest.mark.parametrize("with_checkpoint", [True, False], ids=["checkpoint", ""])
+@pytest.mark.parametrize("has_checkpoint", [True, False], ids=["checkpoint", ""])
 @pytest.mark.parametrize("hostile", CONFIGS)
-def test_a_hostile_configuration_counts_for_nothing(
-    hostile: str, with_checkpoint: bool, forks: ForkServer, runs: Runs, run: Path
+def test_hostile_configuration_is_ignored(
+    hostile: str, has_checkpoint: bool, forks: ForkServer, runs: Runs, run: Path
 ) -> None:
     content = CONFIGS[hostile]
     with (run / "config.yaml").open("wb") as file:
@@ -106,36 +107,38 @@ def test_a_hostile_configuration_counts_for_nothing(
             file.truncate(100 << 20)
         else:
             file.write(content.encode() if isinstance(content, str) else content)
-    if not with_checkpoint:
+    if not has_checkpoint:
         (run / "checkpoints" / "last.pt").unlink()
     running = forks.start("resume", "run", folder=run.parent, SECRET="xyzzy")
     done = running.wait(timeout_s=60)
     assert not (run.parent / "evil").exists()
     assert "xyzzy" not in done.stdout + done.stderr + repr(contents(run))
-    expected = (0, True) if with_checkpoint else (2, False)
-    assert (done.returncode, "config.yaml is damaged" in done.stdout) == expected, done
-    assert not with_checkpoint or differences(run, runs.uninterrupted(BETWEEN)) == []
+    assert done.returncode == (0 if has_checkpoint else 2), done
+    assert ("config.yaml is damaged" in done.stdout) == has_checkpoint, done
+    if has_checkpoint:
+        assert differences(run, runs.uninterrupted(BETWEEN)) == []
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "train.log", ".lock"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_link_that_leads_out_is_refused_and_its_target_unharmed(
+def test_link_out_of_the_run_is_refused_and_its_target_unchanged(
     command: str, name: str, run: Path, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    (run / name).rename(outside / "it")
-    (run / name).symlink_to(outside / "it")
+    (run / name).rename(outside / "target")
+    (run / name).symlink_to(outside / "target")
     before = contents(outside)
     done = run_in_process(command, "run", folder=tmp_path)
     assert (done.returncode, "leads out" in done.stderr) == (2, True), done.stderr
     assert contents(outside) == before
 
 
-def test_links_within_the_directory_are_followed(runs: Runs, run: Path) -> None:
-    for name, kept in (("checkpoints", "kept"), ("train.log", "log"), ("status.json", "status")):
-        (run / name).rename(run / kept)
-        (run / name).symlink_to(kept)
+def test_links_within_the_run_are_followed(runs: Runs, run: Path) -> None:
+    targets = {"checkpoints": "kept", "train.log": "log", "status.json": "status"}
+    for name, target in targets.items():
+        (run / name).rename(run / target)
+        (run / name).symlink_to(target)
     done = run_in_process("resume", "run", folder=run.parent)
     assert done.returncode == 0, done.stderr
     assert differences(run, runs.uninterrupted(BETWEEN)) == []
@@ -144,52 +147,52 @@ def test_links_within_the_directory_are_followed(runs: Runs, run: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["checkpoints/last.pt", "status.json", ".lock", "config.yaml", "train.log"]
 )
-@pytest.mark.parametrize("odd", ["a pipe", "a folder", "a link to itself", "a link to a folder"])
-def test_no_file_in_the_place_of_one_ends_in_plain_words(
-    odd: str, name: str, forks: ForkServer, run: Path
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link to itself", "link to a folder"])
+def test_fifos_folders_and_links_in_place_of_files_print_no_traceback(
+    kind: str, name: str, forks: ForkServer, run: Path
 ) -> None:
     path = run / name
     path.unlink()
-    if odd == "a pipe":
+    if kind == "fifo":
         os.mkfifo(path)
-    elif odd == "a folder":
+    elif kind == "folder":
         path.mkdir()
     else:
-        path.symlink_to(path if odd == "a link to itself" else run)
+        path.symlink_to(path if kind == "link to itself" else run)
     done = forks.start("resume", "run", folder=run.parent).wait(timeout_s=60)
     assert "Traceback" not in done.stderr, done.stderr
-    if odd == "a pipe":
-        words = "neither a file nor a folder"
-        assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+    if kind == "fifo":
+        assert done.returncode == 2, done.stderr
+        assert "neither a file nor a folder" in done.stderr
 
 
-def test_a_directory_of_a_benchmark_is_no_training_run(tmp_path: Path) -> None:
+def test_benchmark_directory_is_refused(tmp_path: Path) -> None:
     benchmark = claim_exactly(tmp_path / "run", "benchmark")
     with benchmark.recorded_status():
         benchmark.write_json("benchmark.json", {})
     before = contents(tmp_path / "run")
     for command in COMMANDS:
         done = run_in_process(command, "run", folder=tmp_path)
-        told = "run is not a training run: cnnbench benchmark created it."
-        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+        message = "run is not a training run: cnnbench benchmark created it."
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert contents(tmp_path / "run") == before
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", ["empty", "file", "nothing"])
-def test_no_run_directory_is_refused(name: str, command: str, tmp_path: Path) -> None:
+def test_directory_that_is_not_a_run_is_refused(name: str, command: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     done = run_in_process(command, name, folder=tmp_path)
-    told = "Give a run or sweep directory"
-    assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    assert done.returncode == 2, done.stderr
+    assert "Give a run or sweep directory" in done.stderr
 
 
-def test_the_configuration_in_a_checkpoint_does_not_look_into_the_environment(
+def test_configuration_in_a_checkpoint_does_not_read_the_environment(
     forks: ForkServer, run: Path
 ) -> None:
     secret = "${oc.env:SECRET}"
     forge(run / "checkpoints" / "last.pt", lambda state: state["config"].update(sweep=secret))
-    code, words = refused(forks, run, SECRET="xyzzy")
-    assert (code, "no checkpoint: it holds an interpolation" in words) == (5, True), words
-    assert "xyzzy" not in words + repr(contents(run))
+    code, output = refused(forks, run, SECRET="xyzzy")
+    assert (code, "no checkpoint: it holds an interpolation" in output) == (5, True), output
+    assert "xyzzy" not in output + repr(contents(run))

@@ -1,4 +1,4 @@
-"""The losses, against their formulas."""
+"""Losses equal their formulas."""
 
 import math
 
@@ -14,9 +14,10 @@ LOGITS = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 3.0]])
 LABELS = torch.tensor([1, 0])
 EXPONENTIALS = [[math.exp(logit) for logit in row] for row in LOGITS.tolist()]
 PROBABILITIES = [[value / sum(row) for value in row] for row in EXPONENTIALS]
+FLAT_PROBABILITIES = [*PROBABILITIES[0], *PROBABILITIES[1]]
 
 
-def loss_of(
+def compute_loss(
     config: Config, name: str, label_smoothing: float = 0.0, targets: torch.Tensor = LABELS
 ) -> float:
     change(config, train__loss=name, train__label_smoothing=label_smoothing)
@@ -24,69 +25,67 @@ def loss_of(
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "nll"])
-def test_is_the_mean_negative_log_probability_of_the_label(name: str, config: Config) -> None:
+def test_loss_is_mean_negative_log_probability_of_the_label(name: str, config: Config) -> None:
     expected = -(math.log(PROBABILITIES[0][1]) + math.log(PROBABILITIES[1][0])) / 2
-    assert loss_of(config, name) == pytest.approx(expected, rel=1e-6)
+    assert compute_loss(config, name) == pytest.approx(expected, rel=1e-6)
 
 
-def test_nll_is_finite_where_a_probability_rounds_to_zero(config: Config) -> None:
+def test_nll_is_finite_if_a_probability_rounds_to_zero(config: Config) -> None:
     change(config, train__loss="nll")
-    assert (
-        make_losses(config.train).loss(torch.tensor([[0.0, 1000.0]]), torch.tensor([0])).item()
-        == 1000
-    )
+    logits, labels = torch.tensor([[0.0, 1000.0]]), torch.tensor([0])
+    assert make_losses(config.train).loss(logits, labels).item() == 1000
 
 
-def test_mse_is_the_mean_square_to_one_hot_over_all_classes(config: Config) -> None:
-    one_hot = [[0, 1, 0], [1, 0, 0]]
-    squares = [
-        (p - t) ** 2
-        for ps, ts in zip(PROBABILITIES, one_hot, strict=True)
-        for p, t in zip(ps, ts, strict=True)
-    ]
-    assert loss_of(config, "mse") == pytest.approx(sum(squares) / 6, rel=1e-6)
+def test_mse_is_mean_squared_error_to_one_hot_labels(config: Config) -> None:
+    one_hot = [0, 1, 0, 1, 0, 0]  # two rows of three classes
+    pairs = zip(FLAT_PROBABILITIES, one_hot, strict=True)
+    expected = sum((probability - target) ** 2 for probability, target in pairs) / 6
+    assert compute_loss(config, "mse") == pytest.approx(expected, rel=1e-6)
 
 
-def test_label_smoothing_spreads_its_share_over_all_classes(config: Config) -> None:
+def test_label_smoothing_averages_over_all_classes(config: Config) -> None:
     share = 0.3
     labels = -(math.log(PROBABILITIES[0][1]) + math.log(PROBABILITIES[1][0])) / 2
-    all_classes = -sum(math.log(p) for row in PROBABILITIES for p in row) / 6
+    all_classes = -sum(math.log(probability) for probability in FLAT_PROBABILITIES) / 6
     expected = (1 - share) * labels + share * all_classes
-    assert loss_of(config, "cross_entropy", share) == pytest.approx(expected, rel=1e-6)
+    assert compute_loss(config, "cross_entropy", share) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize(
     ("name", "label_smoothing"),
     [("cross_entropy", 0.0), ("cross_entropy", 0.3), ("nll", 0.0), ("mse", 0.0)],
 )
-def test_one_hot_probabilities_are_the_same_as_labels(
+def test_one_hot_targets_give_the_loss_of_labels(
     name: str, label_smoothing: float, config: Config
 ) -> None:
     one_hot = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
-    expected = loss_of(config, name, label_smoothing)
-    assert loss_of(config, name, label_smoothing, one_hot) == pytest.approx(expected, rel=1e-6)
+    expected = compute_loss(config, name, label_smoothing)
+    assert compute_loss(config, name, label_smoothing, one_hot) == pytest.approx(expected, rel=1e-6)
 
 
-MIXED = [[0.0, 0.7, 0.3], [0.6, 0.4, 0.0]]
-PAIRS = [
-    pair for rows in zip(PROBABILITIES, MIXED, strict=True) for pair in zip(*rows, strict=True)
-]
+MIXED = [0.0, 0.7, 0.3, 0.6, 0.4, 0.0]  # two rows of three targets
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "nll"])
-def test_is_the_mean_of_negative_log_probabilities_by_their_targets(
+def test_loss_of_mixed_targets_weights_negative_log_probabilities(
     name: str, config: Config
 ) -> None:
-    expected = -sum(target * math.log(probability) for probability, target in PAIRS) / 2
-    assert loss_of(config, name, targets=torch.tensor(MIXED)) == pytest.approx(expected, rel=1e-6)
+    pairs = zip(FLAT_PROBABILITIES, MIXED, strict=True)
+    expected = -sum(target * math.log(probability) for probability, target in pairs) / 2
+    assert compute_loss(config, name, targets=torch.tensor(MIXED).view(2, 3)) == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
-def test_mse_is_the_mean_square_to_the_probabilities_of_the_targets(config: Config) -> None:
-    expected = sum((probability - target) ** 2 for probability, target in PAIRS) / 6
-    assert loss_of(config, "mse", targets=torch.tensor(MIXED)) == pytest.approx(expected, rel=1e-6)
+def test_mse_of_mixed_targets_is_mean_squared_error_to_them(config: Config) -> None:
+    pairs = zip(FLAT_PROBABILITIES, MIXED, strict=True)
+    expected = sum((probability - target) ** 2 for probability, target in pairs) / 6
+    assert compute_loss(config, "mse", targets=torch.tensor(MIXED).view(2, 3)) == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
-def test_l1_adds_the_absolute_weights_and_neither_biases_nor_normalisation(config: Config) -> None:
+def test_l1_penalty_excludes_biases_and_batch_norm(config: Config) -> None:
     network = nn.Sequential(nn.Conv2d(1, 1, 2), nn.BatchNorm2d(1), nn.Linear(2, 1))
     with torch.no_grad():
         for parameter in network.parameters():

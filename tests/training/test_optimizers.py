@@ -1,4 +1,4 @@
-"""The optimizers: PyTorch's class and hyperparameters for each name."""
+"""Optimizers have the class, hyperparameters and first steps of PyTorch's."""
 
 import inspect
 from pathlib import Path
@@ -34,7 +34,7 @@ from cnnbench.training.optimizers import make_optimizer, make_optimizers, set_lr
 YAMLS = sorted((CONF / "optimizer").glob("*.yaml"))
 CPU = torch.device("cpu")
 
-MADE = [
+CASES = [
     (SgdConfig(lr=0.2, momentum=0.0, weight_decay=0.01), SGD, {"momentum": 0.0, "nesterov": False}),
     (
         MomentumConfig(lr=0.2, momentum=0.7, weight_decay=0.01),
@@ -68,49 +68,48 @@ MADE = [
         {"momentum": 0.7},
     ),
 ]
-BY_NAME = pytest.mark.parametrize(
-    ("config", "kind", "own"), MADE, ids=[config.name for config, _, _ in MADE]
+EACH_OPTIMIZER = pytest.mark.parametrize(
+    ("config", "optimizer_class", "settings"), CASES, ids=[config.name for config, _, _ in CASES]
 )
 
 
-def load(path: Path, config: Config) -> OptimizerConfig:
-    """The optimizer of a YAML, in an otherwise small configuration."""
+def load_yaml(path: Path, config: Config) -> OptimizerConfig:
+    """Return the optimizer of a YAML, in an otherwise small configuration."""
     values = {**as_dict(config), "optimizer": OmegaConf.load(path)}
     return configuration.load(configuration.to_plain(OmegaConf.create(values))).optimizer
 
 
-def test_every_name_is_tried_here() -> None:
-    assert {config.name for config, _, _ in MADE} == set(allowed_by(OptimizerConfig).choices)
+def test_all_optimizers_are_tested() -> None:
+    assert {config.name for config, _, _ in CASES} == set(allowed_by(OptimizerConfig).choices)
 
 
-@BY_NAME
-def test_the_name_makes_its_class(
-    config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]
+@EACH_OPTIMIZER
+def test_name_selects_the_optimizer_class(
+    config: OptimizerConfig, optimizer_class: type[Optimizer], settings: dict[str, Any]
 ) -> None:
-    made = make_optimizer(config, [nn.Parameter(torch.zeros(2, 3))], CPU)
-    assert kind in (type(made), *type(made).__bases__)  # not isinstance: AdamW is an Adam
+    made = type(make_optimizer(config, [nn.Parameter(torch.zeros(2, 3))], CPU))
+    assert optimizer_class in (made, *made.__bases__)  # not issubclass: AdamW is an Adam
 
 
-@BY_NAME
-def test_the_class_gets_its_hyperparameters(
-    config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]
+@EACH_OPTIMIZER
+def test_optimizer_gets_its_hyperparameters(
+    config: OptimizerConfig, optimizer_class: type[Optimizer], settings: dict[str, Any]
 ) -> None:
-    wanted = {"lr": 0.2, "weight_decay": 0.01, **own}
+    expected = {"lr": 0.2, "weight_decay": 0.01, **settings}
     group = make_optimizer(config, [nn.Parameter(torch.zeros(2, 3))], CPU).param_groups[0]
-    assert {key: group[key] for key in wanted} == wanted
+    assert {key: group[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_every_yaml_loads_as_the_optimizer_of_its_name(path: Path, config: Config) -> None:
-    loaded = load(path, config)
-    assert loaded.name == path.stem
+def test_every_yaml_is_named_after_its_optimizer(path: Path, config: Config) -> None:
+    assert load_yaml(path, config).name == path.stem
 
 
 @EACH_DEVICE
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_every_yaml_lowers_a_square(path: Path, config: Config, device: Device) -> None:
+def test_every_yaml_minimizes_a_square(path: Path, config: Config, device: Device) -> None:
     point = nn.Parameter(torch.tensor([[1.0, -2.0]], device=device.torch_device))
-    optimizer = make_optimizer(load(path, config), [point], device.torch_device)
+    optimizer = make_optimizer(load_yaml(path, config), [point], device.torch_device)
     losses = []
     for _ in range(20):
         loss = point.square().sum()
@@ -122,59 +121,54 @@ def test_every_yaml_lowers_a_square(path: Path, config: Config, device: Device) 
 
 
 @EACH_DEVICE
-@pytest.mark.parametrize("kind", [MomentumConfig, NesterovConfig])
-def test_gradients_that_overflow_in_the_first_step_leave_the_momentum_at_zero(
-    kind: type[SgdConfig], device: Device
+@pytest.mark.parametrize("config_class", [MomentumConfig, NesterovConfig])
+def test_overflowing_gradients_in_the_first_step_leave_momentum_at_zero(
+    config_class: type[SgdConfig], device: Device
 ) -> None:
     weights = nn.Parameter(torch.ones(1000, device=device.torch_device))
-    optimizer = make_optimizer(
-        kind(lr=0.1, momentum=0.9, weight_decay=0.0), [weights], device.torch_device
-    )
+    config = config_class(lr=0.1, momentum=0.9, weight_decay=0.0)
+    optimizer = make_optimizer(config, [weights], device.torch_device)
     scaler = torch.amp.GradScaler(device.torch_device.type)
     before = weights.detach().clone()
-    scaler.scale((weights * torch.inf).sum()).backward()  # type: ignore[no-untyped-call]  # so in torch
+    scaler.scale((weights * torch.inf).sum()).backward()  # type: ignore[no-untyped-call]
     scaler.step(optimizer)
     assert not optimizer.state[weights]["momentum_buffer"].any()
     assert torch.equal(weights, before)
 
 
-@BY_NAME
-def test_the_first_steps_are_those_of_pytorch(
-    config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]
+@EACH_OPTIMIZER
+def test_first_steps_equal_pytorch(
+    config: OptimizerConfig, optimizer_class: type[Optimizer], settings: dict[str, Any]
 ) -> None:
     ours, theirs = (nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3)) for _ in range(2))
     made = make_optimizer(config, [ours], CPU)
-    settings = made.param_groups[0]
-    options = {
-        name: settings[name]
-        for name in inspect.signature(kind).parameters
-        if name in settings.keys() - {"params"}
-    }
-    for weights, optimizer in ((ours, made), (theirs, kind([theirs], **options))):
+    group = made.param_groups[0]
+    names = inspect.signature(optimizer_class).parameters.keys() & group.keys() - {"params"}
+    expected = optimizer_class([theirs], **{name: group[name] for name in names})
+    for weights, optimizer in ((ours, made), (theirs, expected)):
         for _ in range(3):
             weights.grad = weights.detach().square()
             optimizer.step()
     assert torch.equal(ours, theirs)
 
 
-@BY_NAME
-def test_the_state_goes_into_pytorchs_own_optimizer(
-    config: OptimizerConfig, kind: type[Optimizer], own: dict[str, Any]
+@EACH_OPTIMIZER
+def test_state_dict_loads_into_the_pytorch_optimizer(
+    config: OptimizerConfig, optimizer_class: type[Optimizer], settings: dict[str, Any]
 ) -> None:
     weights = nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3))
     made = make_optimizer(config, [weights], CPU)
     weights.grad = weights.detach().square()
     made.step()
-    taken = kind([weights], lr=0.5)  # type: ignore[call-arg]  # which every one of them takes
-    taken.load_state_dict(made.state_dict())
-    assert str(taken.state_dict()) == str(made.state_dict())
+    loaded = optimizer_class([weights], lr=0.5)  # type: ignore[call-arg]
+    loaded.load_state_dict(made.state_dict())
+    assert str(loaded.state_dict()) == str(made.state_dict())
 
 
-def test_the_weights_of_a_compiled_network_are_updated() -> None:
+def test_weights_of_a_compiled_network_are_updated() -> None:
     network = nn.Linear(2, 3)
-    optimizer = make_optimizer(
-        SgdConfig(lr=0.1, momentum=0.0, weight_decay=0.0), network.parameters(), CPU
-    )
+    config = SgdConfig(lr=0.1, momentum=0.0, weight_decay=0.0)
+    optimizer = make_optimizer(config, network.parameters(), CPU)
     compiled = torch.compile(network, backend="eager")
     for _ in range(2):
         before = network.weight.detach().clone()
@@ -185,14 +179,12 @@ def test_the_weights_of_a_compiled_network_are_updated() -> None:
 
 
 def test_parameters_may_come_from_a_generator() -> None:
-    network = nn.Linear(2, 3)
-    optimizer = make_optimizer(
-        SgdConfig(lr=0.1, momentum=0.0, weight_decay=0.0), network.parameters(), CPU
-    )
+    config = SgdConfig(lr=0.1, momentum=0.0, weight_decay=0.0)
+    optimizer = make_optimizer(config, nn.Linear(2, 3).parameters(), CPU)
     assert len(optimizer.param_groups[0]["params"]) == 2
 
 
-def test_a_factor_multiplies_the_initial_learning_rate_of_every_group() -> None:
+def test_set_lr_multiplies_the_initial_lr_of_every_group() -> None:
     optimizer = SGD(
         [{"params": [nn.Parameter(torch.zeros(1))]}, {"params": [nn.Parameter(torch.zeros(1))]}],
         lr=0.1,
@@ -203,23 +195,18 @@ def test_a_factor_multiplies_the_initial_learning_rate_of_every_group() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.2]
 
 
-def test_muon_leaves_biases_and_the_classifier_to_an_optimizer_of_their_own() -> None:
+def test_muon_uses_the_fallback_for_biases_and_classifier() -> None:
     network = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     hidden, bias, *classifier = network.parameters()
-    muon, rest = make_optimizers(
-        MuonConfig(lr=0.2, momentum=0.7, weight_decay=0.0, fallback="sgd", fallback_lr=0.05),
-        network,
-        CPU,
-    )
+    config = MuonConfig(lr=0.2, momentum=0.7, weight_decay=0.0, fallback="sgd", fallback_lr=0.05)
+    muon, fallback = make_optimizers(config, network, CPU)
     assert (type(muon), muon.param_groups[0]["params"]) == (Muon, [hidden])
-    assert rest.param_groups[0]["params"] == [bias, *classifier]
-    assert [each.param_groups[0]["initial_lr"] for each in (muon, rest)] == [0.2, 0.05]
+    assert fallback.param_groups[0]["params"] == [bias, *classifier]
+    assert muon.param_groups[0]["initial_lr"] == 0.2
+    assert fallback.param_groups[0]["initial_lr"] == 0.05
 
 
-def test_muon_without_a_hidden_layer_is_the_other_optimizer_alone() -> None:
-    (rest,) = make_optimizers(
-        MuonConfig(lr=0.2, momentum=0.7, weight_decay=0.0, fallback="adamw", fallback_lr=0.05),
-        nn.Linear(4, 3),
-        CPU,
-    )
-    assert isinstance(rest, AdamW)
+def test_muon_without_a_hidden_layer_is_only_the_fallback() -> None:
+    config = MuonConfig(lr=0.2, momentum=0.7, weight_decay=0.0, fallback="adamw", fallback_lr=0.05)
+    (fallback,) = make_optimizers(config, nn.Linear(4, 3), CPU)
+    assert isinstance(fallback, AdamW)

@@ -1,4 +1,4 @@
-"""Training that a machine cannot hold is refused before it starts, and nothing that it might hold is."""
+"""Training that needs more memory than the device has is refused before it starts."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,73 +17,71 @@ LENET = (
     "data.resize=28",
     "train.batch_size=256",
 )
-WEIGHTS, ACTIVATIONS = (
-    241.04 * KIB,
-    8.66 * 1024 * KIB,
-)  # as `cnnbench summary` shows them; sgd keeps nothing
+# From `cnnbench summary`. SGD without momentum adds nothing.
+WEIGHTS, ACTIVATIONS = 241.04 * KIB, 8.66 * 1024 * KIB
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+def _skip_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnnbench.training.run.train", lambda *_, **__: SimpleNamespace(value=0.0))
 
 
-def give(monkeypatch: pytest.MonkeyPatch, memory: float) -> None:
-    """Let the device have so many bytes."""
+def set_device_memory(monkeypatch: pytest.MonkeyPatch, memory: float) -> None:
+    """Set the memory of the device in bytes."""
     monkeypatch.setattr(Device, "whole_memory", lambda _: int(memory))
 
 
-def test_activations_beyond_the_memory_are_answered_with_the_batch(
+def test_too_many_activations_suggest_a_smaller_batch(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(monkeypatch, 4 * 1024 * KIB)
+    set_device_memory(monkeypatch, 4 * 1024 * KIB)
     done = within(*LENET)
     assert done.returncode == 2
     assert "train.batch_size=256 data.resize=28 takes at least 8.9 MiB" in done.stderr
     assert "cpu has 4.0 MiB in all.\nLower train.batch_size or data.resize." in done.stderr
 
 
-def test_weights_beyond_the_memory_are_answered_with_the_network(
+def test_too_many_weights_suggest_a_smaller_network(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(monkeypatch, 1.5 * WEIGHTS)
+    set_device_memory(monkeypatch, 1.5 * WEIGHTS)
     done = within(*LENET)
     assert done.returncode == 2
     assert "Lower data.resize, or take a smaller network." in done.stderr
 
 
 @pytest.mark.parametrize(("share", "code"), [(0.99, 2), (1.01, 0)])
-def test_what_fits_barely_is_not_refused(
+def test_memory_limit_is_exact(
     share: float, code: int, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(monkeypatch, share * (WEIGHTS + ACTIVATIONS))
+    set_device_memory(monkeypatch, share * (WEIGHTS + ACTIVATIONS))
     assert within(*LENET).returncode == code
 
 
-def test_a_batch_has_no_more_examples_than_there_are(
+def test_batch_is_limited_to_the_number_of_examples(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(monkeypatch, 2 * WEIGHTS + ACTIVATIONS)
+    set_device_memory(monkeypatch, 2 * WEIGHTS + ACTIVATIONS)
     assert within(*LENET, "train.batch_size=100000", "data.train_examples=256").returncode == 0
 
 
-def test_a_compiler_may_keep_less_activations(
+def test_compiled_networks_may_keep_fewer_activations(
     within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    give(monkeypatch, 3 * WEIGHTS)
+    set_device_memory(monkeypatch, 3 * WEIGHTS)
     assert within(*LENET, "device.compile=on").returncode == 0
 
 
-def test_a_gpu_may_keep_less_activations(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    give(monkeypatch, 3 * WEIGHTS)
+def test_gpus_may_keep_fewer_activations(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_device_memory(monkeypatch, 3 * WEIGHTS)
     gpu = Device(torch.device("cuda"), "fp32", channels_last=False)
     monkeypatch.setattr("cnnbench.training.device.resolve_device", lambda *_: gpu)
     assert within(*LENET).returncode == 0
 
 
-def test_a_network_of_ones_own_may_keep_less_activations(
+def test_custom_models_may_keep_fewer_activations(
     within: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    give(monkeypatch, 3 * WEIGHTS)
+    set_device_memory(monkeypatch, 3 * WEIGHTS)
     (tmp_path / "frugal.py").write_text("from cnnbench.models.simple_cnn import SimpleCNN\n")
     assert within(*LENET, "model=simple_cnn", "model.name=frugal:SimpleCNN").returncode == 0

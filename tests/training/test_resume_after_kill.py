@@ -1,5 +1,6 @@
-"""Runs that are killed, anywhere and again and again, and end as if they never had been."""
+"""Runs that are killed repeatedly, at any moment, end with the bits of an uninterrupted run."""
 
+import functools
 import random
 import signal
 import time
@@ -16,85 +17,83 @@ from cnnbench.runs.reading import read_status
 from cnnbench.training import checkpoint
 
 SMALL = (
-    *(
-        "data=sample",
-        "data.train_examples=250",
-        "data.validation=90",
-        "data.test_examples=90",
-        "device=cpu",
-    ),
-    *("train.batch_size=32", "train.epochs=3", "train.checkpoint_every.steps=3"),
+    "data=sample",
+    "data.train_examples=250",
+    "data.validation=90",
+    "data.test_examples=90",
+    "device=cpu",
+    "train.batch_size=32",
+    "train.epochs=3",
+    "train.checkpoint_every.steps=3",
 )
 RECIPES = {
     "batch_norm_dropout_average": (
-        *(
-            "model=densenet40",
-            "model.depth=7",
-            "model.growth_rate=4",
-            "model.dropout=0.2",
-            "augment=hflip_translate",
-        ),
-        *("optimizer=adamw", "optimizer.lr=0.01", "scheduler=cosine", "train.ema_decay=0.9"),
+        "model=densenet40",
+        "model.depth=7",
+        "model.growth_rate=4",
+        "model.dropout=0.2",
+        "augment=hflip_translate",
+        "optimizer=adamw",
+        "optimizer.lr=0.01",
+        "scheduler=cosine",
+        "train.ema_decay=0.9",
     ),
     "momentum_measured_on_the_test_set": (
-        *(
-            "model=bn_lenet",
-            "data.validation=0",
-            "optimizer=momentum",
-            "optimizer.lr=0.1",
-            "augment=cutmix",
-        ),
-        *("scheduler=step", "train.checkpoint_every.epochs=null"),
+        "model=bn_lenet",
+        "data.validation=0",
+        "optimizer=momentum",
+        "optimizer.lr=0.1",
+        "augment=cutmix",
+        "scheduler=step",
+        "train.checkpoint_every.epochs=null",
     ),
     "muon_mixed_images_skipping": (
-        *(
-            "model=lenet_relu",
-            "augment=mixup",
-            "augment.random_erasing=0.5",
-            "optimizer=muon",
-            "optimizer.lr=0.02",
-        ),
-        *("scheduler=onecycle", "train.on_nonfinite_loss=skip", "train.grad_clip_norm=1"),
+        "model=lenet_relu",
+        "augment=mixup",
+        "augment.random_erasing=0.5",
+        "optimizer=muon",
+        "optimizer.lr=0.02",
+        "scheduler=onecycle",
+        "train.on_nonfinite_loss=skip",
+        "train.grad_clip_norm=1",
     ),
 }
 
-KILL, IN_WRITING = signal.SIGKILL, signal.SIGXFSZ
-KILLED = (-KILL, -IN_WRITING)
+KILL, KILL_IN_WRITE = signal.SIGKILL, signal.SIGXFSZ
+KILLED = (-KILL, -KILL_IN_WRITE)
 
-Reference = Callable[[str], Path]
+GetRun = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def reference(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    """The directory of a run that nothing interrupts, by the name of its recipe."""
-    made: dict[str, Path] = {}
+def uninterrupted_run(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> GetRun:
+    """Return a function that gives the directory of an uninterrupted run of a recipe."""
 
-    def get(recipe: str) -> Path:
-        if recipe not in made:
-            folder = tmp_path_factory.mktemp(recipe)
-            done = forks.run(*SMALL, *RECIPES[recipe], "hydra.run.dir=run", folder=folder)
-            assert done.returncode == 0, done.stderr
-            made[recipe] = folder / "run"
-        return made[recipe]
+    @functools.cache
+    def get_run(recipe: str) -> Path:
+        folder = tmp_path_factory.mktemp(recipe)
+        done = forks.run(*SMALL, *RECIPES[recipe], "hydra.run.dir=run", folder=folder)
+        assert done.returncode == 0, done.stderr
+        return folder / "run"
 
-    return get
+    return get_run
 
 
-def what_is_left(run: Path) -> str:
-    """The state of a killed run in words; fails where it is not as it should be."""
+def describe_state(run: Path) -> str:
+    """Return the state and the progress of a killed run; fail if its files are damaged."""
     if not run.exists():
         return "nothing"
-    status = read_status(run)
-    assert status["state"] in ("interrupted", "finished")
+    state: str = read_status(run)["state"]
+    assert state in ("interrupted", "finished")
     last, problems = checkpoint.load_newest(run / "checkpoints")
     assert not problems
-    return status["state"] + (
-        "" if last is None else f" after epoch {last['epoch']} and {last['step']} steps"
-    )
+    if last is None:
+        return state
+    return f"{state} after epoch {last['epoch']} and {last['step']} steps"
 
 
 def kill(forks: ForkServer, folder: Path, arguments: list[str], moment: float | Strike) -> int:
-    """Run a command, killed after so many seconds or by a strike, if it is not done before; returns its exit code."""
+    """Run a command that is killed after some seconds or by a strike; return its exit code."""
     if not isinstance(moment, float):
         return forks.run(*arguments, folder=folder, strikes=[moment]).returncode
     running = forks.start(*arguments, folder=folder)
@@ -102,37 +101,39 @@ def kill(forks: ForkServer, folder: Path, arguments: list[str], moment: float | 
     return running.kill().returncode
 
 
-def any_moment(chance: random.Random) -> float | Strike:
-    """Seconds since the start, or a strike at a step, a batch of an evaluation or a change of the disk.
+def choose_moment(chance: random.Random) -> float | Strike:
+    """Return seconds since the start, or a strike at a step, evaluation batch or disk change.
 
-    None is late in a run, so that most runs are killed as often as they may be, further on each time.
+    No moment is late in a run, so that most runs are killed as often as allowed.
     """
     kinds = ("seconds", 0), ("step", 10), ("evaluation", 5), ("file", 30), ("checkpoint", 16)
-    kind, most = chance.choice(kinds)
+    kind, max_count = chance.choice(kinds)
     if kind == "seconds":
         return chance.uniform(0.05, 0.6)
-    number = chance.choice([KILL, IN_WRITING]) if kind in ("file", "checkpoint") else KILL
-    return number, kind, chance.randint(1, most)
+    number = chance.choice([KILL, KILL_IN_WRITE]) if kind in ("file", "checkpoint") else KILL
+    return number, kind, chance.randint(1, max_count)
 
 
-def kill_again_and_again(
-    forks: ForkServer, folder: Path, recipe: str, unharmed: Path, seed: int, kills: int
+def kill_repeatedly(
+    forks: ForkServer, folder: Path, recipe: str, uninterrupted: Path, seed: int, max_kills: int
 ) -> None:
-    chance, run, job, moments = random.Random(seed), folder / "run", (*SMALL, *RECIPES[recipe]), []
-    code, had = -KILL, False
-    while code in KILLED and len(moments) < kills:
-        moment = any_moment(chance)
+    """Resume and kill a run up to `max_kills` times; compare the bits of its end."""
+    chance, run, job = random.Random(seed), folder / "run", (*SMALL, *RECIPES[recipe])
+    code, had_checkpoint, moments = -KILL, False, []
+    while code in KILLED and len(moments) < max_kills:
+        moment = choose_moment(chance)
         code = kill(forks, folder, go_on(run, job), moment)
-        left = what_is_left(run)
-        moments.append(f"{moment}: {left}")
-        story = f"{recipe}, seed {seed}, killed at\n" + "\n".join(moments)
-        assert code in (0, *KILLED), story
-        assert not (had and " after " not in left), f"No checkpoint any more. {story}"
-        had = " after " in left
+        state = describe_state(run)
+        moments.append(f"{moment}: {state}")
+        report = f"{recipe}, seed {seed}, killed at\n" + "\n".join(moments)
+        assert code in (0, *KILLED), report
+        has_checkpoint = " after " in state
+        assert has_checkpoint or not had_checkpoint, f"The checkpoint is lost. {report}"
+        had_checkpoint = has_checkpoint
     done = forks.run(*go_on(run, job), folder=folder)
-    assert done.returncode == 0, f"{done.stderr}\n{story}"
-    assert differences(run, unharmed) == [], story
-    assert read_status(run)["state"] == "finished", story
+    assert done.returncode == 0, f"{done.stderr}\n{report}"
+    assert differences(run, uninterrupted) == [], report
+    assert read_status(run)["state"] == "finished", report
 
 
 @pytest.mark.parametrize(
@@ -142,26 +143,26 @@ def kill_again_and_again(
         for seed, recipe in enumerate(RECIPES)
     ],
 )
-def test_a_run_killed_four_times_ends_with_the_same_bits(
-    forks: ForkServer, reference: Reference, tmp_path: Path, recipe: str, seed: int
+def test_run_killed_four_times_ends_with_the_same_bits(
+    forks: ForkServer, uninterrupted_run: GetRun, tmp_path: Path, recipe: str, seed: int
 ) -> None:
-    kill_again_and_again(forks, tmp_path, recipe, reference(recipe), seed, kills=4)
+    kill_repeatedly(forks, tmp_path, recipe, uninterrupted_run(recipe), seed, max_kills=4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10, 18))
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_run_killed_six_times_ends_with_the_same_bits(
-    forks: ForkServer, reference: Reference, tmp_path: Path, recipe: str, seed: int
+def test_run_killed_six_times_ends_with_the_same_bits(
+    forks: ForkServer, uninterrupted_run: GetRun, tmp_path: Path, recipe: str, seed: int
 ) -> None:
-    kill_again_and_again(forks, tmp_path, recipe, reference(recipe), seed, kills=6)
+    kill_repeatedly(forks, tmp_path, recipe, uninterrupted_run(recipe), seed, max_kills=6)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("number", [KILL, IN_WRITING])
-def test_a_run_killed_at_any_change_of_the_disk_ends_with_the_same_bits(
-    forks: ForkServer, reference: Reference, tmp_path: Path, number: int
+@pytest.mark.parametrize("number", [KILL, KILL_IN_WRITE])
+def test_run_killed_at_any_change_of_the_disk_ends_with_the_same_bits(
+    forks: ForkServer, uninterrupted_run: GetRun, tmp_path: Path, number: int
 ) -> None:
     recipe, count, code = "batch_norm_dropout_average", 0, -number
     job = (*SMALL, *RECIPES[recipe])
@@ -170,10 +171,8 @@ def test_a_run_killed_at_any_change_of_the_disk_ends_with_the_same_bits(
         run = tmp_path / str(count) / "run"
         run.parent.mkdir()
         code = kill(forks, run.parent, go_on(run, job), (number, "file", count))
-        left = what_is_left(run)
+        report = f"killed at change {count} of the disk: {describe_state(run)}"
         done = forks.run(*go_on(run, job), folder=run.parent)
-        assert done.returncode == 0, f"{done.stderr}\nkilled at change {count}, which left {left}"
-        assert differences(run, reference(recipe)) == [], (
-            f"killed at change {count}, which left {left}"
-        )
+        assert done.returncode == 0, f"{done.stderr}\n{report}"
+        assert differences(run, uninterrupted_run(recipe)) == [], report
     assert count > 50

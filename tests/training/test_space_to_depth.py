@@ -1,4 +1,4 @@
-"""The same convolution by space-to-depth: equal maps and gradients, the same parameters."""
+"""Convolutions by space-to-depth have the same maps, gradients and parameters."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from torch import nn
 from cnnbench import models
 from cnnbench.training.space_to_depth import SpaceToDepthConv2d, use_space_to_depth
 
-# AlexNet's, ResNet's, one whose kernel is its stride, and some that leave pixels over
+# AlexNet's, ResNet's, one whose kernel is its stride, and some that leave pixels unused.
 CASES = [
     (1, 11, 4, 0, 224),
     (1, 7, 2, 3, 96),
@@ -21,7 +21,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("channels", "kernel", "stride", "padding", "size"), CASES)
-def test_maps_and_gradients_are_those_of_the_convolution(
+def test_maps_and_gradients_equal_those_of_the_convolution(
     channels: int, kernel: int, stride: int, padding: int, size: int
 ) -> None:
     torch.manual_seed(0)
@@ -31,21 +31,18 @@ def test_maps_and_gradients_are_those_of_the_convolution(
     use_space_to_depth(ours)
     assert type(ours) is SpaceToDepthConv2d
     images = torch.randn(2, channels, size, size, dtype=torch.float64)
-    inputs = [images.clone().requires_grad_() for _ in range(2)]
-    maps = [layer(each) for layer, each in zip((plain, ours), inputs, strict=True)]
+    gradients = []
+    maps = []
+    for layer in (plain, ours):
+        inputs = images.clone().requires_grad_()
+        maps.append(layer(inputs))
+        maps[-1].square().sum().backward()
+        gradients.append([inputs.grad, layer.weight.grad, layer.bias.grad])
     torch.testing.assert_close(maps[1], maps[0], rtol=0, atol=1e-13)
-    for each in maps:
-        each.square().sum().backward()
-    pairs = [
-        (plain.weight.grad, ours.weight.grad),
-        (plain.bias.grad, ours.bias.grad),
-        (inputs[0].grad, inputs[1].grad),
-    ]
-    for theirs, own in pairs:
-        torch.testing.assert_close(own, theirs, rtol=0, atol=1e-10)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-10)
 
 
-def test_images_that_are_not_square_keep_their_shape() -> None:
+def test_images_may_be_rectangular() -> None:
     layer = nn.Conv2d(1, 2, 7, 2, 3)
     images = torch.randn(2, 1, 20, 33)
     expected = layer(images)
@@ -74,10 +71,9 @@ def test_maps_are_channels_last() -> None:
     ],
     ids=str,
 )
-def test_other_convolutions_stay_as_they_are(options: Mapping[str, object]) -> None:
-    layer = nn.Conv2d(
-        **{"in_channels": 1, "out_channels": 4, "kernel_size": 3, "stride": 2, **options}
-    )  # type: ignore[arg-type]  # values of several types
+def test_other_convolutions_are_unchanged(options: Mapping[str, object]) -> None:
+    defaults = {"in_channels": 1, "out_channels": 4, "kernel_size": 3, "stride": 2}
+    layer = nn.Conv2d(**{**defaults, **options})  # type: ignore[arg-type]
     use_space_to_depth(layer)
     assert type(layer) is nn.Conv2d
 
@@ -94,7 +90,7 @@ def test_other_convolutions_stay_as_they_are(options: Mapping[str, object]) -> N
         ("lenet", 0),
     ],
 )
-def test_of_a_network_the_first_convolution_fits(name: str, expected: int) -> None:
+def test_number_of_replaced_convolutions_of_networks(name: str, expected: int) -> None:
     network = models.build(name, image_size=224)
     keys = list(network.state_dict())
     use_space_to_depth(network)

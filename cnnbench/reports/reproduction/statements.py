@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from cnnbench import config
-from cnnbench.config.schema import Group, Ratio, Text
+from cnnbench.config.field_types import Group, Ratio, Text
 from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = ["Claim", "Finding", "Network", "Statements", "load_statements", "parse_arm"]
