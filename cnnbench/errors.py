@@ -158,7 +158,7 @@ def format_count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
-MAX_LISTED = 60  # words in a message; of more it gives examples
+MAX_LISTED = 60  # words in a message, which otherwise gives examples
 
 # words of other tools, in lower case without - and _, and the words of cnnbench
 SYNONYMS = {

@@ -141,7 +141,7 @@ def parse(text: str) -> dict[str, Any]:
         values = yaml.safe_load(text)
     except ConfigError:
         raise
-    except Exception as error:  # PyYAML raises almost anything at odd tags and deep nesting
+    except Exception as error:  # PyYAML raises many kinds of errors at odd tags and deep nesting
         raise ConfigError(f"it is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError("it holds no keys.")

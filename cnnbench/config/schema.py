@@ -75,7 +75,7 @@ class DataConfig(Group, frozen=True, kw_only=True):
     ]
     train_examples: PositiveInt | None  # a class-balanced subset of the rest; None: all
     test_examples: PositiveInt | None
-    folds: Annotated[int, Meta(ge=2)] | None  # of cross-validation
+    folds: Annotated[int, Meta(ge=2)] | None  # number of folds of the cross-validation
     fold: int | None  # the fold that is the validation set, from 0
     root: str | None = None  # folder of the data files, for all datasets but data=folder
     # The following keys are for data=folder.
@@ -132,7 +132,7 @@ class DeviceConfig(Group, frozen=True, kw_only=True):
     name: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "bf16", "fp16", "fp32", "fp64", "tf32"]
     channels_last: bool | Auto
-    threads: Annotated[int, Meta(ge=1, le=1024)] | Auto  # of the CPU
+    threads: Annotated[int, Meta(ge=1, le=1024)] | Auto  # CPU threads
     compile: bool
     cuda_graphs: bool | Auto
     deterministic: bool
@@ -162,9 +162,9 @@ class TrainConfig(Group, frozen=True, kw_only=True):
     loss: Literal["cross_entropy", "mse", "nll"]
     label_smoothing: Ratio
     l1: NonNegativeFloat
-    grad_clip_norm: PositiveFloat | None
-    ema_decay: Ratio | None
-    tta: Literal["hflip", "none"]
+    grad_clip_norm: PositiveFloat | None  # maximum global gradient norm; None: no clipping
+    ema_decay: Ratio | None  # decay of the weight average used for evaluation; None: off
+    tta: Literal["hflip", "none"]  # test-time augmentation
     fail_if_not_learning: bool
     on_nonfinite_loss: Literal["skip", "stop"]
     checkpoint_every: CheckpointEvery

@@ -16,7 +16,7 @@ __all__ = ["JOBS", "Jobs", "add_jobs", "allow", "is_stopped", "recorded_jobs", "
 JOBS, STOP = "sweep.json", ".stop"
 WAIT_S = 10.0
 MAX_BYTES = 16 << 20  # size of the record: 10,000 jobs of 1.6 kB
-MAX_OVERRIDES = 1_000  # in a job
+MAX_OVERRIDES = 1_000  # per job
 RECREATE = "Delete it, and run the original sweep command again."
 
 Jobs = Mapping[str, Sequence[str]]  # the overrides of each job, by the name of its directory

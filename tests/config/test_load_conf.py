@@ -20,7 +20,7 @@ EXPERIMENTS = {
 }
 
 
-SWEEPS = [name for name in EXPERIMENTS if "/" in name]  # the book's and the claims
+SWEEPS = [name for name in EXPERIMENTS if "/" in name]  # experiments of the book and of the claims
 
 
 CHOICES = [
