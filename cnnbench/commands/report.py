@@ -17,7 +17,7 @@ from cnnbench.reports.tables import (
     escaped,
     markdown,
 )
-from cnnbench.reports.terminal_table import how_many, print_comparison
+from cnnbench.reports.terminal_table import count_by_state, print_comparison
 from cnnbench.runs.records import Record
 
 __all__ = ["run"]
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _in_markdown(runs: Sequence[Record], columns: Sequence[Column]) -> str:
     groups, constant = columns_of_groups(runs), constant_columns(columns)
-    parts = [f"# {how_many(runs)}"]
+    parts = [f"# {count_by_state(runs)}"]
     if constant:
         same = (f"{column.heading} {column.cells[0].text}" for column in constant)
         parts.append(f"The same in all runs: {escaped(', '.join(same))}")

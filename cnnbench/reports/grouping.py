@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cnnbench.config import BOOKKEEPING_KEYS, IGNORED_KEYS, REPEATED_KEYS, flatten, is_below
 from cnnbench.runs.records import Record
 
-__all__ = ["Group", "differing", "distinguishing", "given", "group", "ranked"]
+__all__ = ["Group", "group", "grouping_keys", "override_keys", "ranked", "varying_keys"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ def ranked(runs: Sequence[Record]) -> list[Record]:
     return sorted(runs, key=lambda run: -Group((), [run]).rank)
 
 
-def distinguishing(runs: Sequence[Record]) -> list[str]:
+def grouping_keys(runs: Sequence[Record]) -> list[str]:
     """Return the keys in which runs differ that are no repetitions.
 
     First come network and data, then what was given, then what nobody gave.
     """
     named = [key for key in ("model", "data") if _num_known(runs, key) > 1]
     left_out = (*REPEATED_KEYS, *(f"{key}.name" for key in named))
-    keys = dict.fromkeys([*named, *differing(runs)])
+    keys = dict.fromkeys([*named, *varying_keys(runs)])
     columns = [key for key in keys if key not in left_out]
     return columns + _hidden([run for run in runs if run.state == "finished"], columns)
 
@@ -73,7 +73,7 @@ def group(finished: Sequence[Record], columns: Sequence[str]) -> list[Group]:
     return sorted(groups, key=lambda group: -group.rank)
 
 
-def given(runs: Sequence[Record]) -> list[str]:
+def override_keys(runs: Sequence[Record]) -> list[str]:
     """Return the keys that were given to any run, in the order of their first use."""
     words = [word for run in runs for word in run.overrides if "=" in word]
     keys = dict.fromkeys(word.partition("=")[0] for word in words)
@@ -81,9 +81,9 @@ def given(runs: Sequence[Record]) -> list[str]:
     return [key for key in keys if not is_below(key, BOOKKEEPING_KEYS)]
 
 
-def differing(runs: Sequence[Record]) -> list[str]:
+def varying_keys(runs: Sequence[Record]) -> list[str]:
     """Return the given keys whose values are not the same in all runs."""
-    return [key for key in given(runs) if len({run.plain_value(key) for run in runs}) > 1]
+    return [key for key in override_keys(runs) if len({run.plain_value(key) for run in runs}) > 1]
 
 
 def _num_known(runs: Sequence[Record], key: str) -> int:

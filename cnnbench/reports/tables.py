@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from cnnbench.analysis.format import mean_and_std, truncate
 from cnnbench.config import REPEATED_KEYS
-from cnnbench.reports.grouping import Group, distinguishing, given, group
+from cnnbench.reports.grouping import Group, group, grouping_keys, override_keys
 from cnnbench.runs.records import Record
 
 __all__ = [
@@ -99,7 +99,7 @@ def columns_of_runs(runs: Sequence[Record]) -> list[Column]:
         known.append(_figures(name, [of_run.get(name, ()) for of_run in figures]))
     for name, value in FACTS.items():
         known.append(Column(name, name, [Cell(as_text(value(run))) for run in runs], "fact"))
-    wanted = [key.lstrip("+") for key in (*given(runs), *distinguishing(runs))]
+    wanted = [key.lstrip("+") for key in (*override_keys(runs), *grouping_keys(runs))]
     taken = {column.name for column in known}  # device=cpu, too, which is device.name
     others = dict.fromkeys(f"{key}.name" if key in taken else key for key in wanted)
     keys = [key for key in others if key.removesuffix(".name") not in NAMED]
@@ -112,7 +112,7 @@ def columns_of_runs(runs: Sequence[Record]) -> list[Column]:
 
 def columns_of_groups(runs: Sequence[Record]) -> list[Column]:
     """Return means and deviations over seeds and folds; no columns if there is but one of each."""
-    keys = distinguishing(runs)
+    keys = grouping_keys(runs)
     groups = group([run for run in runs if run.state == "finished"], keys)
     counts = [len(alike.repetitions) for alike in groups]
     if max(counts, default=1) == 1:

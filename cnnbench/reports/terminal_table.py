@@ -20,13 +20,20 @@ from cnnbench.config import (
     join_words,
 )
 from cnnbench.errors import explain_write_error
-from cnnbench.reports.grouping import Group, differing, distinguishing, given, group, ranked
+from cnnbench.reports.grouping import (
+    Group,
+    group,
+    grouping_keys,
+    override_keys,
+    ranked,
+    varying_keys,
+)
 from cnnbench.reports.tables import columns_of_runs, csv_rows
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import Record, read_records
 from cnnbench.runs.sweep import recorded_jobs
 
-__all__ = ["compare", "how_many", "print_comparison"]
+__all__ = ["compare", "count_by_state", "print_comparison"]
 
 CSV = "sweep.csv"
 
@@ -70,9 +77,9 @@ def compare(runs: Sequence[Record]) -> str:
     """
     finished = [run for run in runs if run.state == "finished"]
     same = _shared(runs)
-    parts = [how_many(runs) + (f"\n{_wrap(f'all with {same}')}" if same else "")]
+    parts = [count_by_state(runs) + (f"\n{_wrap(f'all with {same}')}" if same else "")]
     if finished:
-        columns = distinguishing(runs)
+        columns = grouping_keys(runs)
         groups, apart = group(finished, columns), _measured_apart(finished)
         places: dict[tuple[str, ...], int] = {}  # of data, by their best row: its rows are together
         for alike in groups:
@@ -82,11 +89,11 @@ def compare(runs: Sequence[Record]) -> str:
         reason = f"no best run: accuracies do not compare where {' and '.join(apart)} differ"
         parts.append(_wrap(reason) if apart else _best(groups[0]))
     if len(finished) < len(runs):
-        parts.append(_unfinished(runs, differing(runs)))
+        parts.append(_unfinished(runs, varying_keys(runs)))
     return printable("\n\n".join(parts))
 
 
-def how_many(runs: Sequence[Record]) -> str:
+def count_by_state(runs: Sequence[Record]) -> str:
     """Return the number of runs by state, such as ``3 runs: 2 finished, 1 failed``."""
     counts = Counter(run.state for run in runs)
     parts = [f"{counts[state]:,} {state}" for state in STATES if state in counts]
@@ -95,8 +102,10 @@ def how_many(runs: Sequence[Record]) -> str:
 
 def _shared(runs: Sequence[Record]) -> str:
     """Return the given values that are the same for all, such as ``data=sample train.epochs=8``."""
-    varied = differing(runs)
-    return " ".join(f"{key}={runs[0].value(key)}" for key in given(runs) if key not in varied)
+    varied = varying_keys(runs)
+    return " ".join(
+        f"{key}={runs[0].value(key)}" for key in override_keys(runs) if key not in varied
+    )
 
 
 def _measured_apart(runs: Sequence[Record]) -> list[str]:
@@ -112,11 +121,11 @@ def _table(runs: Sequence[Record], groups: Sequence[Group], keys: Sequence[str])
     """Return a row for each group: settings, figures, and last the settings that matter least."""
     parts = ["validation", "test"]
     parts = [part for part in parts if any(alike.accuracies(part) for alike in groups)]
-    repeated = [key for key in differing(runs) if key in REPEATED_KEYS]
+    repeated = [key for key in varying_keys(runs) if key in REPEATED_KEYS]
     settings: Columns = []
     minor: Columns = []
     for place, key in enumerate(keys):
-        is_given = key in ("model", "data", *given(runs))
+        is_given = key in ("model", "data", *override_keys(runs))
         is_minor = not is_given or is_below(key, ("device", *IGNORED_KEYS))
         column = [key, *(alike.values[place] for alike in groups)]
         (minor if is_minor else settings).append(column)

@@ -11,7 +11,7 @@ from typing import Any
 import cnnbench
 from cnnbench.config import flatten
 from cnnbench.reports.grid import BATCH_SIZE, RATE, Grid, grids
-from cnnbench.reports.grouping import distinguishing, group, ranked
+from cnnbench.reports.grouping import group, grouping_keys, ranked
 from cnnbench.reports.page import render_page
 from cnnbench.reports.tables import (
     NAMED,
@@ -21,7 +21,7 @@ from cnnbench.reports.tables import (
     columns_of_runs,
     constant_columns,
 )
-from cnnbench.reports.terminal_table import how_many
+from cnnbench.reports.terminal_table import count_by_state
 from cnnbench.runs.records import Record
 
 __all__ = ["data_of", "render"]
@@ -43,7 +43,7 @@ def render(runs: Sequence[Record], source: str) -> str:
         "report.html.jinja",
         [get_plotlyjs(), "charts.js", "report.js"],
         data=Markup(_json(data_of(runs, columns))),
-        title=how_many(runs),
+        title=count_by_state(runs),
         made=datetime.now().astimezone().isoformat(" ", timespec="minutes"),
         host=platform.node(),
         version=cnnbench.__version__,
@@ -60,7 +60,7 @@ def render(runs: Sequence[Record], source: str) -> str:
 
 def data_of(runs: Sequence[Record], columns: Sequence[Column]) -> dict[str, Any]:
     """Return what the script shows beside the tables, for JSON: no number is NaN or infinite."""
-    keys = distinguishing(runs)
+    keys = grouping_keys(runs)
     alike = [tuple(map(run.plain_value, keys)) for run in runs]
     parts = zip(runs, _settings(columns), _configurations(runs), alike, strict=True)
     found = grids(runs)
@@ -100,7 +100,7 @@ def _settings(columns: Sequence[Column]) -> list[dict[str, str]]:
 
 def _best_groups(runs: Sequence[Record]) -> list[int]:
     """Return the runs that are shown at first, by number: those of the best groups."""
-    groups = group([run for run in runs if run.state == "finished"], distinguishing(runs))
+    groups = group([run for run in runs if run.state == "finished"], grouping_keys(runs))
     return [runs.index(run) for alike in groups[:CHOSEN_AT_FIRST] for run in alike.repetitions]
 
 

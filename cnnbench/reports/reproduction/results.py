@@ -11,7 +11,7 @@ from cnnbench.reports.reproduction.arms import Arm, Experiment
 from cnnbench.reports.reproduction.findings import judge_finding, judge_network
 from cnnbench.reports.reproduction.statements import Network, Statements
 from cnnbench.reports.tables import Cell, Column, as_text, escaped, markdown
-from cnnbench.reports.terminal_table import how_many
+from cnnbench.reports.terminal_table import count_by_state
 from cnnbench.runs.records import Record
 
 __all__ = ["judge_runs"]
@@ -108,7 +108,7 @@ def _describe(runs: Sequence[Record]) -> dict[str, str]:
     made = [{key: str(run.environment.get(key)) for key in ENVIRONMENT} for run in finished]
     return {
         "made": datetime.now().astimezone().isoformat(" ", timespec="minutes"),
-        "trained": f"{how_many(runs)}; {_spent(finished)} in all" if runs else "none yet",
+        "trained": f"{count_by_state(runs)}; {_spent(finished)} in all" if runs else "none yet",
         "machine": _list("{device} ({chip}), {precision}".format(**each) for each in made),
         "versions": _list("cnnbench {cnnbench}, torch {torch}".format(**each) for each in made),
         "commit": _list("{commit:.12}".format(**each) for each in made),
