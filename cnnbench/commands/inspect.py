@@ -16,8 +16,8 @@ from cnnbench.data.device_data import Examples
 from cnnbench.data.eval_set import load_eval_set
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
-from cnnbench.reports.inspection.layers import choose_layers, main_layers, named_layers
-from cnnbench.reports.inspection.pictures import Shown
+from cnnbench.reports.inspection.layers import choose_layers, find_main_layers, find_named_layers
+from cnnbench.reports.inspection.pictures import ClassifiedImage
 from cnnbench.reports.inspection.sections import Section, Subject
 from cnnbench.reports.page import render_page
 from cnnbench.runs.directory import write_atomically
@@ -69,8 +69,8 @@ def inspect_network(
     """
     network, image = on_meta(trained.config, trained.dataset, 1)
     traced = trace(network, image)
-    layers = main_layers(traced)
-    rows = named_layers(traced, options.layers) if options.layers else choose_layers(layers)
+    layers = find_main_layers(traced)
+    rows = find_named_layers(traced, options.layers) if options.layers else choose_layers(layers)
     for word in options.images:
         if not word.isdecimal() or int(word) >= len(test):
             count = f"There are {len(test):,}, 0 to {len(test) - 1:,}."
@@ -98,13 +98,13 @@ def inspect_network(
     print(printable("\n".join(lines)), end="\n\n", flush=True)
     made = partial(_print_pictures, folder)
     page = {
-        "mistakes": made(sections.mistakes(subject, wrong, options.mistakes)),
-        "saliency": made(sections.saliency(subject, shown)),
-        "feature_maps": made(sections.feature_maps(subject, shown, rows)),
-        "kernels": made(sections.kernels(subject)),
-        "activations": made(sections.activations(subject, test.images)),
-        "weights": made(sections.weights(subject)),
-        "receptive_fields": made(sections.receptive_fields(subject, shown[0])),
+        "mistakes": made(sections.draw_mistakes(subject, wrong, options.mistakes)),
+        "saliency": made(sections.draw_saliency(subject, shown)),
+        "feature_maps": made(sections.draw_feature_maps(subject, shown, rows)),
+        "kernels": made(sections.draw_kernels(subject)),
+        "activations": made(sections.draw_activations(subject, test.images)),
+        "weights": made(sections.draw_weights(subject)),
+        "receptive_fields": made(sections.draw_receptive_fields(subject, shown[0])),
     }
     text = render_page("inspection.html.jinja", title=title, facts=facts, sections=page)
     index = folder / "index.html"
@@ -126,7 +126,7 @@ def _words(given: str | None) -> list[str]:
     return list(dict.fromkeys(filter(None, words)))
 
 
-def _predict(trained: TrainedModel, test: Examples) -> list[Shown]:
+def _predict(trained: TrainedModel, test: Examples) -> list[ClassifiedImage]:
     logits = []
     with tqdm(total=len(test), unit=" images", unit_scale=True, disable=None, leave=False) as bar:
         for images, _ in test.batches_in_order(trained.config.train.batch_size):
@@ -140,7 +140,7 @@ def _predict(trained: TrainedModel, test: Examples) -> list[Shown]:
     names = [trained.dataset.classes[label] for label in test.labels.tolist()]
     taken = [trained.dataset.classes[label] for label in predicted.tolist()]
     columns = zip(range(len(test)), test.images, names, taken, probabilities.tolist(), strict=True)
-    return [Shown(*values) for values in columns]
+    return [ClassifiedImage(*values) for values in columns]
 
 
 def _facts(trained: TrainedModel, images: int, mistakes: int) -> dict[str, str]:

@@ -10,7 +10,7 @@ from cnnbench.config import IGNORED_KEYS, REPEATED_KEYS, flatten, is_below
 from cnnbench.reports.grouping import Group
 from cnnbench.runs.records import Record
 
-__all__ = ["BATCH_SIZE", "RATE", "Grid", "grids"]
+__all__ = ["BATCH_SIZE", "RATE", "Grid", "find_grids"]
 
 RATE, BATCH_SIZE = "optimizer.lr", "train.batch_size"
 
@@ -43,7 +43,7 @@ class Grid:
         return max((statistics.fmean(cell) for cell in cells if cell), default=0.0)
 
 
-def grids(runs: Sequence[Record]) -> list[Grid]:
+def find_grids(runs: Sequence[Record]) -> list[Grid]:
     """Return all with two rates or more, two batch sizes or more and a finished run, best first."""
     alike: dict[str, list[tuple[float, float, Record]]] = defaultdict(list)
     for run in runs:

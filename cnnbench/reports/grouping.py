@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cnnbench.config import BOOKKEEPING_KEYS, IGNORED_KEYS, REPEATED_KEYS, flatten, is_below
 from cnnbench.runs.records import Record
 
-__all__ = ["Group", "group", "grouping_keys", "override_keys", "ranked", "varying_keys"]
+__all__ = ["Group", "group_runs", "grouping_keys", "override_keys", "rank_runs", "varying_keys"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Group:
         return statistics.fmean(self.accuracies("validation") or self.accuracies("test") or [0.0])
 
 
-def ranked(runs: Sequence[Record]) -> list[Record]:
+def rank_runs(runs: Sequence[Record]) -> list[Record]:
     """Return the runs, the best first, those without a figure last."""
     return sorted(runs, key=lambda run: -Group((), [run]).rank)
 
@@ -64,7 +64,7 @@ def grouping_keys(runs: Sequence[Record]) -> list[str]:
     return columns + _hidden([run for run in runs if run.state == "finished"], columns)
 
 
-def group(finished: Sequence[Record], columns: Sequence[str]) -> list[Group]:
+def group_runs(finished: Sequence[Record], columns: Sequence[str]) -> list[Group]:
     """Return runs with the same values of the keys in `columns` together, the best first."""
     together: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for run in finished:
@@ -97,7 +97,7 @@ def _hidden(finished: Sequence[Record], columns: Sequence[str]) -> list[str]:
     They come of other versions of a recipe, or of runs that were resumed with other values.
     """
     hidden: dict[str, None] = {}
-    for alike in group(finished, columns):
+    for alike in group_runs(finished, columns):
         configs = [flatten(run.config) for run in alike.runs]
         for name in dict.fromkeys(name for config in configs for name in config):
             if len({repr(config.get(name)) for config in configs}) > 1:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from cnnbench.analysis.format import mean_and_std, truncate
 from cnnbench.config import REPEATED_KEYS
-from cnnbench.reports.grouping import Group, group, grouping_keys, override_keys
+from cnnbench.reports.grouping import Group, group_runs, grouping_keys, override_keys
 from cnnbench.runs.records import Record
 
 __all__ = [
@@ -16,12 +16,12 @@ __all__ = [
     "Cell",
     "Column",
     "as_text",
-    "columns_of_groups",
-    "columns_of_runs",
-    "constant_columns",
-    "csv_rows",
-    "escaped",
-    "markdown",
+    "escape_markdown",
+    "find_constant_columns",
+    "format_markdown",
+    "make_csv_rows",
+    "tabulate_groups",
+    "tabulate_runs",
 ]
 
 MAX_CELL = 300  # characters
@@ -91,7 +91,7 @@ class Column:
         )
 
 
-def columns_of_runs(runs: Sequence[Record]) -> list[Column]:
+def tabulate_runs(runs: Sequence[Record]) -> list[Column]:
     """Return what is known of each run: settings, all that were given too, figures, its end."""
     known: list[Column] = []
     figures = [_figures_of(run) for run in runs]
@@ -110,10 +110,10 @@ def columns_of_runs(runs: Sequence[Record]) -> list[Column]:
     ]
 
 
-def columns_of_groups(runs: Sequence[Record]) -> list[Column]:
+def tabulate_groups(runs: Sequence[Record]) -> list[Column]:
     """Return means and deviations over seeds and folds; no columns if there is but one of each."""
     keys = grouping_keys(runs)
-    groups = group([run for run in runs if run.state == "finished"], keys)
+    groups = group_runs([run for run in runs if run.state == "finished"], keys)
     counts = [len(alike.repetitions) for alike in groups]
     if max(counts, default=1) == 1:
         return []
@@ -131,27 +131,27 @@ def columns_of_groups(runs: Sequence[Record]) -> list[Column]:
     ]
 
 
-def constant_columns(columns: Sequence[Column]) -> list[Column]:
+def find_constant_columns(columns: Sequence[Column]) -> list[Column]:
     """Return the columns that say the same of all runs, if there are several."""
     several = [column for column in columns if len(column.cells) > 1 and not column.is_empty]
     return [column for column in several if len(set(column.cells)) == 1]
 
 
-def csv_rows(columns: Sequence[Column]) -> list[dict[str, object]]:
+def make_csv_rows(columns: Sequence[Column]) -> list[dict[str, object]]:
     """For report.csv: figures with every digit, and no text that a spreadsheet would take for a formula."""
     cells = zip(*(column.cells for column in columns), strict=True)
     names = [_no_formula(column.name) for column in columns]
     return [dict(zip(names, map(_plain, row, columns), strict=True)) for row in cells]
 
 
-def markdown(columns: Sequence[Column]) -> str:
+def format_markdown(columns: Sequence[Column]) -> str:
     """A table in GitHub's Markdown; columns without any value are left out."""
     columns = [column for column in columns if not column.is_empty]
     lines = [
-        [escaped(column.heading) for column in columns],
+        [escape_markdown(column.heading) for column in columns],
         ["---:" if column.is_numeric else "---" for column in columns],
         *(
-            [escaped(cell.text) for cell in row]
+            [escape_markdown(cell.text) for cell in row]
             for row in zip(*(column.cells for column in columns), strict=True)
         ),
     ]
@@ -253,6 +253,6 @@ def _no_formula(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is; underscores inside a word are none of its signs."""
     return re.sub(r"([\\`*\[\]<>|&~$#]|\b_|_\b)", r"\\\1", text)

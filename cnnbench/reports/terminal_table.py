@@ -22,18 +22,18 @@ from cnnbench.config import (
 from cnnbench.errors import explain_write_error
 from cnnbench.reports.grouping import (
     Group,
-    group,
+    group_runs,
     grouping_keys,
     override_keys,
-    ranked,
+    rank_runs,
     varying_keys,
 )
-from cnnbench.reports.tables import columns_of_runs, csv_rows
+from cnnbench.reports.tables import make_csv_rows, tabulate_runs
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import Record, read_records
 from cnnbench.runs.sweep import recorded_jobs
 
-__all__ = ["compare", "count_by_state", "print_comparison"]
+__all__ = ["count_by_state", "format_comparison", "print_comparison"]
 
 CSV = "sweep.csv"
 
@@ -60,17 +60,19 @@ def print_comparison(directories: Sequence[Path]) -> list[Record]:
         runs = read_records(directory)
         if recorded_jobs(directory):
             try:
-                RunDirectory(directory).write_rows(CSV, csv_rows(columns_of_runs(ranked(runs))))
+                RunDirectory(directory).write_rows(
+                    CSV, make_csv_rows(tabulate_runs(rank_runs(runs)))
+                )
             except OSError as error:
                 again = f"To try again: {join_words(['cnnbench', 'report', str(directory)])}"
                 message = explain_write_error(error.filename, error, again)
                 print(f"cnnbench: {printable(str(message))}", file=sys.stderr)
         found |= {run.path.resolve(): run for run in runs}
-    print(compare(list(found.values())))
+    print(format_comparison(list(found.values())))
     return list(found.values())
 
 
-def compare(runs: Sequence[Record]) -> str:
+def format_comparison(runs: Sequence[Record]) -> str:
     """Return the table of the finished runs, the best command, and what became of the others.
 
     Lines are at most as wide as the terminal, but for commands and paths.
@@ -80,7 +82,7 @@ def compare(runs: Sequence[Record]) -> str:
     parts = [count_by_state(runs) + (f"\n{_wrap(f'all with {same}')}" if same else "")]
     if finished:
         columns = grouping_keys(runs)
-        groups, apart = group(finished, columns), _measured_apart(finished)
+        groups, apart = group_runs(finished, columns), _measured_apart(finished)
         places: dict[tuple[str, ...], int] = {}  # of data, by their best row: its rows are together
         for alike in groups:
             places.setdefault(_measured(alike, apart), len(places))

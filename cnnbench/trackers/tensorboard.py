@@ -11,12 +11,12 @@ from PIL import Image
 from cnnbench.config import join_words
 from cnnbench.trackers.base import Row, Rows, Tracker
 
-__all__ = ["Client", "tag_of"]
+__all__ = ["Client", "make_tag"]
 
 report_thread_error = threading.excepthook
 
 
-def tag_of(column: str) -> str:
+def make_tag(column: str) -> str:
     """Return the tag of a column of metrics.csv. Tags are grouped by what is before a slash."""
     part, _, quantity = column.partition("_")
     return f"{quantity}/{part}" if quantity in ("loss", "accuracy") else column
@@ -41,7 +41,7 @@ class Client(Tracker):
     def log_rows(self, rows: Rows) -> None:
         for row, ended_at in rows:
             for column in row.keys() - {"epoch"}:
-                self.writer.add_scalar(tag_of(column), row[column], int(row["epoch"]), ended_at)
+                self.writer.add_scalar(make_tag(column), row[column], int(row["epoch"]), ended_at)
         self.writer.flush()
 
     def log_result(self, figures: Row, last_row: Row) -> None:

@@ -27,7 +27,7 @@ from cnnbench.data import catalog
 from cnnbench.data.device_data import Examples
 from cnnbench.models import ModelSpec
 from cnnbench.reports.inspection import sections
-from cnnbench.reports.inspection.pictures import Shown
+from cnnbench.reports.inspection.pictures import ClassifiedImage
 from cnnbench.reports.inspection.sections import Section
 from cnnbench.training.build import build_engine
 from cnnbench.training.load_model import TrainedModel
@@ -58,13 +58,13 @@ def test_it_leaves_pictures_and_a_page_and_says_where(
 ) -> None:
     before = contents(run)
     shown: list[str] = []
-    make_saliency = sections.saliency
+    make_saliency = sections.draw_saliency
 
     def make_and_note(*arguments: Any) -> Section:
         shown.append(sys.stdout.getvalue())  # type: ignore[attr-defined]  # which is kept in memory
         return make_saliency(*arguments)
 
-    monkeypatch.setattr(sections, "saliency", make_and_note)
+    monkeypatch.setattr(sections, "draw_saliency", make_and_note)
     done = within("inspect", "run")
     assert done.returncode == 0, done.stderr
     assert shown[0].startswith("mlp on part of Fashion-MNIST\nweights: ")
@@ -235,13 +235,13 @@ def test_where_there_are_no_mistakes_that_is_said(make: Make, unsaved: None) -> 
 def test_the_first_image_of_each_class_that_is_right_is_looked_at_and_the_worst_mistake(
     make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked_at: list[Shown] = []
+    looked_at: list[ClassifiedImage] = []
 
-    def draw(subject: object, shown: list[Shown], layers: object) -> Section:
+    def draw(subject: object, shown: list[ClassifiedImage], layers: object) -> Section:
         looked_at.extend(shown)
         return Section()
 
-    monkeypatch.setattr(sections, "feature_maps", draw)
+    monkeypatch.setattr(sections, "draw_feature_maps", draw)
     trained, examples = make(*SIMPLE, images=40)
     probabilities, predicted = trained.engine.classify(examples.images).softmax(1).max(1)
     labels = predicted.clone()

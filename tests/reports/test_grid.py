@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers.fake_runs import make_run
 
-from cnnbench.reports.grid import Grid, grids
+from cnnbench.reports.grid import Grid, find_grids
 from cnnbench.runs.records import read_records
 
 
@@ -25,7 +25,7 @@ SQUARE = ((0.1, 64, 0.1), (0.1, 256, 0.2), (0.01, 64, 0.3), (0.01, 256, 0.4))
 
 def test_rates_and_batch_sizes_ascend(tmp_path: Path) -> None:
     make(tmp_path, *SQUARE)
-    (grid,) = grids(read_records(tmp_path))
+    (grid,) = find_grids(read_records(tmp_path))
     assert (grid.rates, grid.batch_sizes) == ([0.01, 0.1], [64, 256])
     assert means(grid) == [[[0.3], [0.1]], [[0.4], [0.2]]]
 
@@ -33,13 +33,13 @@ def test_rates_and_batch_sizes_ascend(tmp_path: Path) -> None:
 @pytest.mark.parametrize("runs", [SQUARE[:1], SQUARE[:2], SQUARE[::2]])
 def test_a_line_is_no_grid(tmp_path: Path, runs: tuple[tuple[float, int, float], ...]) -> None:
     make(tmp_path, *runs)
-    assert grids(read_records(tmp_path)) == []
+    assert find_grids(read_records(tmp_path)) == []
 
 
 def test_seeds_are_together_in_a_cell(tmp_path: Path) -> None:
     make(tmp_path, *SQUARE)
     make(tmp_path, (0.1, 64, 0.7), seed=1)
-    (grid,) = grids(read_records(tmp_path))
+    (grid,) = find_grids(read_records(tmp_path))
     assert sorted(means(grid)[0][1]) == [0.1, 0.7]
 
 
@@ -47,29 +47,29 @@ def test_what_differs_in_anything_else_is_a_grid_of_its_own_the_best_first(tmp_p
     make(tmp_path, *SQUARE)
     make(tmp_path, *((lr, size, accuracy + 0.5) for lr, size, accuracy in SQUARE), model="mlp")
     make(tmp_path, (0.5, 64, 0.9), model="nin")
-    found = grids(read_records(tmp_path))
+    found = find_grids(read_records(tmp_path))
     assert [grid.runs[0].value("model") for grid in found] == ["mlp", "lenet"]
     assert [grid.best for grid in found] == pytest.approx([0.9, 0.4])
 
 
 def test_a_cell_may_have_no_run_or_one_that_failed(tmp_path: Path) -> None:
     make(tmp_path, *SQUARE[:3])
-    (grid,) = grids(read_records(tmp_path))
+    (grid,) = find_grids(read_records(tmp_path))
     assert grid.cells[1][0] == []
     make_run(tmp_path / "failed", lr=0.01, batch_size=256, state="failed")
-    (grid,) = grids(read_records(tmp_path))
+    (grid,) = find_grids(read_records(tmp_path))
     assert [run.state for run in grid.cells[1][0]] == ["failed"]
     assert means(grid)[1][0] == []
 
 
 def test_failed_runs_alone_are_no_grid(tmp_path: Path) -> None:
     make(tmp_path, *SQUARE, state="failed", result={})
-    assert grids(read_records(tmp_path)) == []
+    assert find_grids(read_records(tmp_path)) == []
 
 
 def test_without_a_validation_set_accuracies_are_those_of_the_test_set(tmp_path: Path) -> None:
     make(tmp_path, *SQUARE, result={"best": None, "test_accuracy": 0.25})
-    (grid,) = grids(read_records(tmp_path))
+    (grid,) = find_grids(read_records(tmp_path))
     assert (grid.part, grid.best) == ("test", 0.25)
 
 
@@ -78,5 +78,5 @@ def test_a_rate_that_is_none_is_passed_over(tmp_path: Path, value: str) -> None:
     make(tmp_path, *SQUARE)
     path = make_run(tmp_path / "odd") / "config.yaml"
     path.write_text(path.read_text().replace("lr: 0.1", f"lr: {value}"))
-    (grid,) = grids(read_records(tmp_path))
+    (grid,) = find_grids(read_records(tmp_path))
     assert len(grid.runs) == 4

@@ -9,11 +9,11 @@ from helpers.fake_runs import make_run
 from cnnbench.reports.tables import (
     Cell,
     Column,
-    columns_of_groups,
-    columns_of_runs,
-    csv_rows,
-    escaped,
-    markdown,
+    escape_markdown,
+    format_markdown,
+    make_csv_rows,
+    tabulate_groups,
+    tabulate_runs,
 )
 from cnnbench.runs.records import Record, read_records
 
@@ -28,7 +28,7 @@ def texts(columns: list[Column], name: str) -> list[str]:
 
 
 def of_one(path: Path, **more: Any) -> list[Column]:
-    return columns_of_runs(read_records(make_run(path / "run", **more)))
+    return tabulate_runs(read_records(make_run(path / "run", **more)))
 
 
 COSTS = {"parameters": 61_706, "multiply_adds": 416_520}
@@ -51,14 +51,14 @@ def test_speed_is_the_median_over_epochs_and_memory_the_most(tmp_path: Path) -> 
     (run / "metrics.csv").write_text(
         "epoch,examples_per_s,peak_gib\n1,10,0.5\n2,1000,0.75\n3,20,0.25\n"
     )
-    columns = columns_of_runs(read_records(run))
+    columns = tabulate_runs(read_records(run))
     assert (texts(columns, "examples_per_s"), texts(columns, "peak_gib")) == (["20"], ["0.75"])
 
 
 def test_an_unfinished_run_shows_the_best_accuracy_so_far(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", state="interrupted")
     (run / "metrics.csv").write_text("epoch,validation_accuracy\n1,0.5\n2,0.75\n3,0.25\n")
-    columns = columns_of_runs(read_records(run))
+    columns = tabulate_runs(read_records(run))
     assert (texts(columns, "validation_accuracy"), texts(columns, "test_accuracy")) == (
         ["0.7500"],
         [""],
@@ -68,14 +68,14 @@ def test_an_unfinished_run_shows_the_best_accuracy_so_far(tmp_path: Path) -> Non
 def test_a_figure_that_older_runs_lack_is_an_empty_cell(tmp_path: Path) -> None:
     make_run(tmp_path / "older", result={"test_accuracy": 0.5})
     make_run(tmp_path / "now")
-    columns = columns_of_runs(read_records(tmp_path))
+    columns = tabulate_runs(read_records(tmp_path))
     assert texts(columns, "multiply_adds") == ["416,520", ""]
 
 
 def test_every_setting_that_differs_has_a_column(tmp_path: Path) -> None:
     for name, given in (("a", ["experiment=mine"]), ("b", ["+model.width=8"])):
         (make_run(tmp_path / name) / ".hydra" / "overrides.yaml").write_text(str(given))
-    columns = columns_of_runs(read_records(tmp_path))
+    columns = tabulate_runs(read_records(tmp_path))
     assert texts(columns, "model.width") == ["", "8"]
     assert texts(columns, "experiment") == ["mine", ""]
 
@@ -83,7 +83,7 @@ def test_every_setting_that_differs_has_a_column(tmp_path: Path) -> None:
 def test_a_network_of_ones_own_goes_by_its_name(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", model="my:Net")
     (run / ".hydra" / "overrides.yaml").write_text("[model=lenet, model.name=my:Net]")
-    assert texts(columns_of_runs(read_records(run)), "model") == ["my:Net"]
+    assert texts(tabulate_runs(read_records(run)), "model") == ["my:Net"]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_folder_of_images_goes_by_its_title(tmp_path: Path, title: Any, shown:
         tmp_path / "run", dataset={} if title is None else {"name": "folder", "title": title}
     )
     (run / "config.yaml").write_text("data: {name: folder}")
-    assert texts(columns_of_runs(read_records(run)), "data") == [shown]
+    assert texts(tabulate_runs(read_records(run)), "data") == [shown]
 
 
 def test_devices_that_were_asked_for_have_a_column_beside_those_that_were_used(
@@ -105,7 +105,7 @@ def test_devices_that_were_asked_for_have_a_column_beside_those_that_were_used(
         (run / ".hydra" / "overrides.yaml").write_text(f"[device={device}]")
         config = (run / "config.yaml").read_text()
         (run / "config.yaml").write_text(config.replace("name: auto", f"name: {device}"))
-    columns = columns_of_runs(read_records(tmp_path))
+    columns = tabulate_runs(read_records(tmp_path))
     assert texts(columns, "device.name") == ["auto", "cuda"]
     assert texts(columns, "device") == ["cuda (NVIDIA H100)"] * 2
 
@@ -136,7 +136,7 @@ def test_an_environment_that_makes_no_sense_is_survived(
 def test_a_column_is_numeric_only_if_all_its_values_are(tmp_path: Path) -> None:
     for name, lr in (("a", 0.1), ("b", "nan"), ("c", 0.2)):
         make_run(tmp_path / name, lr=lr)  # type: ignore[arg-type]
-    columns = columns_of_runs(read_records(tmp_path))
+    columns = tabulate_runs(read_records(tmp_path))
     assert not column(columns, "optimizer.lr").is_numeric
     assert column(columns, "train.batch_size").is_numeric
 
@@ -154,7 +154,7 @@ def seeds(folder: Path, *accuracies: float) -> list[Record]:
 
 
 def test_mean_and_sample_deviation_over_seeds(tmp_path: Path) -> None:
-    columns = columns_of_groups(seeds(tmp_path, 0.1, 0.2, 0.6))
+    columns = tabulate_groups(seeds(tmp_path, 0.1, 0.2, 0.6))
     assert texts(columns, "test_accuracy") == ["0.3000 ± 0.2646"]  # sqrt((0.04 + 0.01 + 0.09) / 2)
     assert texts(columns, "train_eval_s") == ["10.0 ± 10.0"]
     assert (texts(columns, "n"), texts(columns, "seed")) == (["3"], ["0, 1, 2"])
@@ -163,13 +163,13 @@ def test_mean_and_sample_deviation_over_seeds(tmp_path: Path) -> None:
 def test_there_are_no_means_of_single_runs(tmp_path: Path) -> None:
     make_run(tmp_path / "a", lr=0.1)
     make_run(tmp_path / "b", lr=0.2)
-    assert columns_of_groups(read_records(tmp_path)) == []
+    assert tabulate_groups(read_records(tmp_path)) == []
 
 
 def test_a_group_of_one_beside_others_has_no_deviation(tmp_path: Path) -> None:
     seeds(tmp_path, 0.5, 0.7)
     make_run(tmp_path / "other", lr=0.3, result={"best": {"validation_accuracy": 0.1}})
-    assert texts(columns_of_groups(read_records(tmp_path)), "validation_accuracy") == [
+    assert texts(tabulate_groups(read_records(tmp_path)), "validation_accuracy") == [
         "0.6000 ± 0.1414",
         "0.1000",
     ]
@@ -177,7 +177,7 @@ def test_a_group_of_one_beside_others_has_no_deviation(tmp_path: Path) -> None:
 
 def test_the_csv_has_every_digit_of_figures_and_settings_as_they_are(tmp_path: Path) -> None:
     figures = {"best": {"validation_accuracy": 0.123456789}, "parameters": 61_706}
-    (row,) = csv_rows(of_one(tmp_path, lr=0.003, result=figures))
+    (row,) = make_csv_rows(of_one(tmp_path, lr=0.003, result=figures))
     assert (row["validation_accuracy"], row["parameters"], row["optimizer.lr"]) == (
         0.123456789,
         61_706,
@@ -188,20 +188,20 @@ def test_the_csv_has_every_digit_of_figures_and_settings_as_they_are(tmp_path: P
 
 @pytest.mark.parametrize("text", ["=1+1", "+cmd", "@SUM(A1)", "-x"])
 def test_no_text_of_the_csv_is_a_formula(text: str) -> None:
-    (row,) = csv_rows([Column("error", "error", [Cell(text)], "fact")])
+    (row,) = make_csv_rows([Column("error", "error", [Cell(text)], "fact")])
     assert row == {"error": f"'{text}"}
 
 
 def test_no_key_that_was_given_is_a_formula_or_markdown(tmp_path: Path) -> None:
     for value in "ab":
         (make_run(tmp_path / value) / ".hydra" / "overrides.yaml").write_text(f"['@x|y={value}']")
-    columns = columns_of_runs(read_records(tmp_path))
-    assert "'@x|y" in csv_rows(columns)[0]
-    assert "| @x\\|y |" in markdown(columns)
+    columns = tabulate_runs(read_records(tmp_path))
+    assert "'@x|y" in make_csv_rows(columns)[0]
+    assert "| @x\\|y |" in format_markdown(columns)
 
 
 def test_a_negative_number_is_no_formula() -> None:
-    (row,) = csv_rows([Column("optimizer.momentum", "momentum", [Cell("-1", -1.0)])])
+    (row,) = make_csv_rows([Column("optimizer.momentum", "momentum", [Cell("-1", -1.0)])])
     assert row == {"optimizer.momentum": "-1"}
 
 
@@ -212,7 +212,8 @@ def test_a_markdown_table() -> None:
         Column("error", "error", [Cell(""), Cell("")], "fact"),
     ]
     assert (
-        markdown(columns) == "| network | seed |\n| --- | ---: |\n| lenet_relu | 0 |\n| mlp |  |\n"
+        format_markdown(columns)
+        == "| network | seed |\n| --- | ---: |\n| lenet_relu | 0 |\n| mlp |  |\n"
     )
 
 
@@ -227,4 +228,4 @@ def test_a_markdown_table() -> None:
     ],
 )
 def test_markdown_shows_text_as_it_is(text: str, shown: str) -> None:
-    assert escaped(text) == shown
+    assert escape_markdown(text) == shown

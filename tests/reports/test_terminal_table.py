@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cnnbench.analysis.format import display_width
-from cnnbench.reports.terminal_table import compare
+from cnnbench.reports.terminal_table import format_comparison
 from cnnbench.runs.records import Record
 
 
@@ -64,7 +64,7 @@ def test_rows_are_sorted_by_their_mean_on_the_validation_set() -> None:
         *(run(value, "a=low", f"seed={seed}", test=0.9) for seed, value in enumerate((0.1, 0.6))),
         *(run(value, "a=high", f"seed={seed}", test=0.1) for seed, value in enumerate((0.4, 0.5))),
     ]
-    assert [row[0] for row in body(compare(runs))[:2]] == ["high", "low"]
+    assert [row[0] for row in body(format_comparison(runs))[:2]] == ["high", "low"]
 
 
 def test_the_same_seed_again_makes_no_deviation() -> None:
@@ -72,25 +72,25 @@ def test_the_same_seed_again_makes_no_deviation() -> None:
         run(value, status={"since": since})
         for value, since in ((0.3, "2026-02"), (0.2, "2026-03"), (0.1, "2026-01"))
     ]
-    (row,) = body(compare(runs))
+    (row,) = body(format_comparison(runs))
     assert row[0] == "0.2000"  # the latest
     assert "±" not in row
 
 
 def test_a_value_that_is_spelt_in_two_ways_is_one() -> None:
     runs = [run(0.1, "optimizer.lr=0.1", "seed=0"), run(0.2, "optimizer.lr=1e-1", "seed=1")]
-    assert body(compare(runs))[0][:2] == ["0.1500", "±"]
+    assert body(format_comparison(runs))[0][:2] == ["0.1500", "±"]
 
 
 def test_without_a_validation_set_the_test_set_sorts_and_that_is_said() -> None:
-    text = compare([run(None, "a=low", test=0.2), run(None, "a=high", test=0.3)])
+    text = format_comparison([run(None, "a=low", test=0.2), run(None, "a=high", test=0.3)])
     assert [row[0] for row in body(text)[:2]] == ["high", "low"]
     assert "nothing was held out: sorted by test accuracy" in text
 
 
 def test_a_key_that_a_run_was_not_given_has_the_value_of_its_configuration() -> None:
     runs = [run(0.2, "optimizer.lr=0.5", config={"optimizer": {"lr": 0.5}}), run(0.1)]
-    assert [row[0] for row in body(compare(runs))] == ["0.5", "0.1"]
+    assert [row[0] for row in body(format_comparison(runs))] == ["0.5", "0.1"]
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_values_are_spelt_as_they_were_given(given: str) -> None:
 
 
 def test_keys_that_are_the_same_for_all_stand_above_the_table() -> None:
-    text = compare([run(0.1, "b=same", "a=1"), run(0.2, "b=same", "a=2")])
+    text = format_comparison([run(0.1, "b=same", "a=1"), run(0.2, "b=same", "a=2")])
     assert "all with b=same" in text
     assert "b" not in body(text)[0]
 
 
 def test_the_best_command_leaves_out_what_belongs_to_the_sweep() -> None:
-    text = compare(
+    text = format_comparison(
         [
             run(0.2, "optimizer.lr=0.1", "sweep=mine", "sweep_on_error=stop"),
             run(0.1, "optimizer.lr=0.2"),
@@ -144,7 +144,7 @@ def test_trackers_make_no_difference() -> None:
         ),
         run(0.1, "a=1", "seed=1", config={"tracker": {}}),
     ]
-    text = compare(runs)
+    text = format_comparison(runs)
     assert "tracker" not in text
     assert body(text)[0][0] == "0.1500"
 
@@ -154,13 +154,13 @@ def test_runs_that_differ_in_what_nobody_gave_are_no_repetitions() -> None:
         run(0.1, "seed=0", config={"train": {"epochs": 10}, "seed": 0}),
         run(0.2, "seed=1", config={"train": {"epochs": 20}, "seed": 1}),
     ]
-    rows = body(compare(runs))
+    rows = body(format_comparison(runs))
     assert [[row[0], row[-1]] for row in rows[:2]] == [["0.2000", "20"], ["0.1000", "10"]]
 
 
 def test_the_best_command_has_the_values_a_run_went_on_with_and_quotes_them() -> None:
     moved = run(0.5, "data.path=there", "seed=1", config={"data": {"path": "a, b"}, "seed": 1})
-    assert """the best: cnnbench "data.path='a, b'" seed=1""" in compare([moved])
+    assert """the best: cnnbench "data.path='a, b'" seed=1""" in format_comparison([moved])
 
 
 def test_what_is_not_finished_is_listed_the_failed_first() -> None:
@@ -169,7 +169,7 @@ def test_what_is_not_finished_is_listed_the_failed_first() -> None:
         run(None, "a=2", state="interrupted"),
         run(None, "a=3", state="failed", status={"error": "why\nmore"}, rows=[]),
     ]
-    text = compare(runs)
+    text = format_comparison(runs)
     assert "3 runs: 1 interrupted, 1 failed, 1 not begun" in text
     lines = text.splitlines()
     first = lines.index("failed: a=3")
@@ -178,7 +178,7 @@ def test_what_is_not_finished_is_listed_the_failed_first() -> None:
 
 
 def test_a_run_that_was_refused_is_listed_with_the_reason() -> None:
-    lines = compare(
+    lines = format_comparison(
         [run(0.1, "a=1"), run(None, "a=2", state="refused", status={"error": "a link"})]
     ).splitlines()
     assert lines[-2:] == ["refused after epoch 1: a=2", "  a link"]
@@ -195,7 +195,7 @@ def test_network_and_data_are_columns_where_they_differ_though_nobody_gave_them(
         run(0.2, "experiment=a", config={"model": {"name": "lenet"}, "data": {"name": "mnist"}}),
         run(0.1, "experiment=b", config={"model": {"name": "nin"}, "data": {"name": "sample"}}),
     ]
-    text = compare(runs)
+    text = format_comparison(runs)
     assert headings(text)[:3] == ["model", "data", "experiment"]
     assert [row[:3] for row in body(text)] == [["lenet", "mnist", "a"], ["nin", "sample", "b"]]
 
@@ -206,7 +206,7 @@ def test_device_and_what_nobody_gave_come_after_the_figures() -> None:
         run(0.1, "device.threads=1", "a=1", config={"train": {"epochs": 2}}),
         run(0.1, "device.threads=2", "a=2"),
     ]
-    shown = headings(compare(runs))
+    shown = headings(format_comparison(runs))
     assert (shown[0], shown[-2:]) == ("a", ["device.threads", "train.epochs"])
 
 
@@ -227,7 +227,7 @@ def test_there_is_no_best_run_over_what_accuracies_do_not_compare_on(key: str, v
         run(0.8, f"{key}={values[1]}", "a=2", config=config(values[1])),
         run(0.1, f"{key}={values[0]}", "a=3", config=config(values[0])),
     ]
-    text = compare(runs)
+    text = format_comparison(runs)
     assert "the best:" not in text
     assert f"no best run: accuracies do not compare where {key} differ" in text
     place = headings(text).index(key)
@@ -237,7 +237,7 @@ def test_there_is_no_best_run_over_what_accuracies_do_not_compare_on(key: str, v
 def test_time_is_that_of_training_and_evaluation() -> None:
     older = run(0.1, "a=2", rows=[{"epoch_s": 1.0}, {"epoch_s": 2.0}])
     older.result["wall_s"] = {"total": 9.0}
-    text = compare([run(0.2, "a=1"), older])
+    text = format_comparison([run(0.2, "a=1"), older])
     assert "train + eval" in headings(text)
     assert re.findall(r"\S+ s$", text, re.MULTILINE) == ["1.8 s", "3.0 s"]
 
@@ -256,7 +256,7 @@ def test_the_table_is_as_wide_as_the_terminal_and_numbers_are_whole(
         name = WIDE if threads == 1 else "a" * 60
         runs[-1].config.update(model={"name": name}, optimizer={"lr": lr})
     monkeypatch.setenv("COLUMNS", str(width))
-    lines = compare(runs).partition("\n\n")[2].partition("\n\nthe best")[0].splitlines()
+    lines = format_comparison(runs).partition("\n\n")[2].partition("\n\nthe best")[0].splitlines()
     assert max(map(display_width, lines)) <= width
     table = "\n".join(lines)
     for number in ("0.5500 ± 0.0707", "0.2500 ± 0.0000", "1.8 s"):
@@ -269,4 +269,4 @@ def test_an_output_that_is_no_terminal_has_the_whole_table(monkeypatch: pytest.M
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr("sys.__stdout__", io.StringIO())
     runs = [run(0.1, f"key{number}={value}") for number in range(40) for value in (1, 2)]
-    assert len(headings(compare(runs))) > 40
+    assert len(headings(format_comparison(runs))) > 40

@@ -12,14 +12,14 @@ from helpers.small_runs import SMALL, Runs
 from helpers.tracker_contents import READERS, read_events, read_recorded
 from PIL import Image
 
-from cnnbench.trackers.tensorboard import Client, except_writer, tag_of
+from cnnbench.trackers.tensorboard import Client, except_writer, make_tag
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 
 def test_metrics_are_grouped_by_quantity() -> None:
-    tags = [tag_of(name) for name in ("train_loss", "validation_accuracy", "epoch_s", "lr")]
+    tags = [make_tag(name) for name in ("train_loss", "validation_accuracy", "epoch_s", "lr")]
     assert tags == ["loss/train", "accuracy/validation", "epoch_s", "lr"]
 
 

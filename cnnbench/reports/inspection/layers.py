@@ -13,12 +13,12 @@ from cnnbench.errors import ConfigError, did_you_mean
 __all__ = [
     "POOLINGS",
     "WINDOWS",
-    "by",
     "choose_layers",
     "describe_field",
     "describe_module",
-    "main_layers",
-    "named_layers",
+    "find_main_layers",
+    "find_named_layers",
+    "format_shape",
 ]
 
 MAX_ROWS = 8  # layers in a picture of feature maps, unless more are named
@@ -29,7 +29,7 @@ PASSING = (nn.Identity, nn.Sequential, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.
 MINOR = (*NORMALIZATIONS, *PASSING)
 
 
-def by(sides: Iterable[int]) -> str:
+def format_shape(sides: Iterable[int]) -> str:
     """Return such as 16 × 10 × 10."""
     return " × ".join(f"{side:,}" for side in sides)
 
@@ -42,7 +42,7 @@ def describe_module(module: nn.Module) -> str:
     sizes: Any = module.kernel_size, module.stride
     window, stride = ((size, size) if isinstance(size, int) else size for size in sizes)
     usual = window if isinstance(module, POOLINGS) else (1, 1)
-    return f"{kind} {by(window)}" + (f", stride {stride[0]}" if stride != usual else "")
+    return f"{kind} {format_shape(window)}" + (f", stride {stride[0]}" if stride != usual else "")
 
 
 def describe_field(layer: Traced, size: int) -> str:
@@ -52,10 +52,10 @@ def describe_field(layer: Traced, size: int) -> str:
     sides = [span.size for span in layer.field]
     if math.inf in sides:
         return "whole image"
-    return by(map(round, sides)) + (", whole image" if min(sides) >= size else "")
+    return format_shape(map(round, sides)) + (", whole image" if min(sides) >= size else "")
 
 
-def main_layers(traced: Sequence[Traced]) -> list[Traced]:
+def find_main_layers(traced: Sequence[Traced]) -> list[Traced]:
     """Return the modules without parts, but for those that change their input little."""
     layers = [layer for layer in traced if not list(layer.module.children())]
     return [layer for layer in layers if not isinstance(layer.module, MINOR)]
@@ -74,7 +74,7 @@ def choose_layers(layers: Sequence[Traced]) -> list[Traced]:
     return pick_evenly(maps or vectors, MAX_ROWS)
 
 
-def named_layers(traced: Sequence[Traced], names: Sequence[str]) -> list[Traced]:
+def find_named_layers(traced: Sequence[Traced], names: Sequence[str]) -> list[Traced]:
     """Return the modules of these names, in the order they run.
 
     Raises:

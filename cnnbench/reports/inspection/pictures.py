@@ -21,8 +21,8 @@ __all__ = [
     "MIN_COLUMNS",
     "STEP",
     "WIDTH",
+    "ClassifiedImage",
     "Histogram",
-    "Shown",
     "count_maps",
     "make_histogram",
     "show_histograms",
@@ -41,7 +41,7 @@ MAX_BINS = 60
 
 
 @dataclass(frozen=True)
-class Shown:
+class ClassifiedImage:
     """A test image: uint8 (C, H, W), its true and predicted class, the probability of that."""
 
     index: int

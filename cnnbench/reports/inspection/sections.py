@@ -24,16 +24,16 @@ from cnnbench.reports.figures import draw_figure
 from cnnbench.reports.inspection.layers import (
     POOLINGS,
     WINDOWS,
-    by,
     describe_field,
     describe_module,
+    format_shape,
 )
 from cnnbench.reports.inspection.pictures import (
     MIN_COLUMNS,
     STEP,
     WIDTH,
+    ClassifiedImage,
     Histogram,
-    Shown,
     count_maps,
     make_histogram,
     show_histograms,
@@ -49,13 +49,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Section",
     "Subject",
-    "activations",
-    "feature_maps",
-    "kernels",
-    "mistakes",
-    "receptive_fields",
-    "saliency",
-    "weights",
+    "draw_activations",
+    "draw_feature_maps",
+    "draw_kernels",
+    "draw_mistakes",
+    "draw_receptive_fields",
+    "draw_saliency",
+    "draw_weights",
 ]
 
 MAX_MULTIPLY_ADDS = 5e10  # for a picture: seconds on two cores
@@ -107,7 +107,7 @@ class Subject:
         return draw_figure(self.folder / file, f"{self.title}: {what}", (WIDTH, WIDTH), note)
 
 
-def mistakes(subject: Subject, wrong: Sequence[Shown], number: int) -> Section:
+def draw_mistakes(subject: Subject, wrong: Sequence[ClassifiedImage], number: int) -> Section:
     """Show at most `number` of its mistakes, of which the most confident come first."""
     if not wrong:
         return Section(note="There are none: every test image is classified correctly.")
@@ -132,7 +132,7 @@ def mistakes(subject: Subject, wrong: Sequence[Shown], number: int) -> Section:
     return Section([("mistakes.png", caption)], [head, *rows], findings=findings)
 
 
-def saliency(subject: Subject, shown: Sequence[Shown]) -> Section:
+def draw_saliency(subject: Subject, shown: Sequence[ClassifiedImage]) -> Section:
     """Show which pixels move the logits of the predicted classes."""
     size, logits, columns = subject.size, subject.engine.logits, min(6, len(shown))
     affordable = (MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds * len(shown))) ** 0.5
@@ -175,7 +175,9 @@ def saliency(subject: Subject, shown: Sequence[Shown]) -> Section:
     return Section([("saliency.png", caption)])
 
 
-def feature_maps(subject: Subject, shown: Sequence[Shown], layers: Sequence[Traced]) -> Section:
+def draw_feature_maps(
+    subject: Subject, shown: Sequence[ClassifiedImage], layers: Sequence[Traced]
+) -> Section:
     """Show a picture for each image: a row for each layer, its maps or units in one scale."""
     if not layers:
         return Section(note="The network has no layers that give out maps or vectors.")
@@ -196,7 +198,9 @@ def feature_maps(subject: Subject, shown: Sequence[Shown], layers: Sequence[Trac
             axes["image"].set_title(verdict, loc="left", size=8, color=each.color)
             for row, (layer, values) in enumerate(zip(layers, outputs, strict=True)):
                 last = show_maps(axes[row], values)
-                name = f"{layer.label} · {describe_module(layer.module)} · {by(layer.shape)}"
+                name = (
+                    f"{layer.label} · {describe_module(layer.module)} · {format_shape(layer.shape)}"
+                )
                 axes[row].set_title(truncate(name, 80), loc="left", size=9, weight="bold")
                 ticks = last.get_clim()
                 figure.colorbar(last, ax=axes[row], ticks=ticks, fraction=0.02, **BAR)
@@ -208,7 +212,7 @@ def _copy(layer: Traced, output: torch.Tensor) -> Any:
     return output[0].cpu().numpy().copy()
 
 
-def kernels(subject: Subject) -> Section:
+def draw_kernels(subject: Subject) -> Section:
     """Show the kernels of the first convolution or, without any, of a linear layer on the image."""
     convolutions = [layer for layer in subject.layers if isinstance(layer.module, nn.Conv2d)]
     linear = [layer for layer in subject.layers if isinstance(layer.module, nn.Linear)]
@@ -244,17 +248,19 @@ def kernels(subject: Subject) -> Section:
     return Section([("filters.png", f"{name}: {some}, numbered by output channel.{mean}")])
 
 
-def weights(subject: Subject) -> Section:
+def draw_weights(subject: Subject) -> Section:
     """Show histograms of the weights."""
     named = [each for each in subject.engine.eval_model.named_parameters() if each[1].ndim > 1]
     chosen = pick_evenly(named, MAX_HISTOGRAMS)
-    drawn = [make_histogram(name, by(weight.shape), weight.detach()) for name, weight in chosen]
+    drawn = [
+        make_histogram(name, format_shape(weight.shape), weight.detach()) for name, weight in chosen
+    ]
     with subject.draw("weights.png", "weights", "without biases and normalization") as figure:
         show_histograms(figure, drawn, "#0072b2", "linear")
     return Section([("weights.png", f"{_of_all(len(drawn), len(named), 'weight tensors')}.")])
 
 
-def activations(subject: Subject, images: torch.Tensor) -> Section:
+def draw_activations(subject: Subject, images: torch.Tensor) -> Section:
     """Show histograms of the outputs of layers over some of the images: uint8 (N, C, H, W)."""
     layers = [each for each in subject.layers if not isinstance(each.module, POOLINGS)]
     if not layers:
@@ -268,7 +274,7 @@ def activations(subject: Subject, images: torch.Tensor) -> Section:
         kind, share, words = measure_idle(layer.module, outputs)
         shares[kind].append((share, layer.label))
         title = f"{layer.label} · {type(layer.module).__name__}"
-        return make_histogram(title, words or f"{by(layer.shape)} units", outputs)
+        return make_histogram(title, words or f"{format_shape(layer.shape)} units", outputs)
 
     inputs = engine.inputs(chosen)
     outputs = record_outputs(engine.eval_model, engine.logits, inputs, layers, summarize)
@@ -293,7 +299,7 @@ def _of_all(drawn: int, number: int, what: str) -> str:
     return f"{drawn} of {number:,} {what}, evenly chosen"
 
 
-def receptive_fields(subject: Subject, shown: Shown) -> Section:
+def draw_receptive_fields(subject: Subject, shown: ClassifiedImage) -> Section:
     """Show a table of the layers with windows or weights, and the fields of some on an image."""
     head = ("layer", "kind", "output", "receptive field", "jump", "center of the first unit")
     table: list[Sequence[str]] = [head]
@@ -321,7 +327,7 @@ def receptive_fields(subject: Subject, shown: Shown) -> Section:
     return Section([("receptive_field.png", caption)], table, findings=findings)
 
 
-def _draw_fields(subject: Subject, shown: Shown, layers: Sequence[Traced]) -> None:
+def _draw_fields(subject: Subject, shown: ClassifiedImage, layers: Sequence[Traced]) -> None:
     """Draw for each layer the image, bright and framed where the middle unit of its maps sees."""
     from matplotlib.patches import Rectangle
 
@@ -353,4 +359,11 @@ def _describe(layer: Traced, size: int) -> Sequence[str]:
         down, _ = layer.field
         jump, center = f"{down.jump:g}", f"{(down.first + down.last) / 2:g}"
     field = describe_field(layer, size)
-    return layer.label, describe_module(layer.module), by(layer.shape), field, jump, center
+    return (
+        layer.label,
+        describe_module(layer.module),
+        format_shape(layer.shape),
+        field,
+        jump,
+        center,
+    )

@@ -10,21 +10,21 @@ from typing import Any
 
 import cnnbench
 from cnnbench.config import flatten
-from cnnbench.reports.grid import BATCH_SIZE, RATE, Grid, grids
-from cnnbench.reports.grouping import group, grouping_keys, ranked
+from cnnbench.reports.grid import BATCH_SIZE, RATE, Grid, find_grids
+from cnnbench.reports.grouping import group_runs, grouping_keys, rank_runs
 from cnnbench.reports.page import render_page
 from cnnbench.reports.tables import (
     NAMED,
     Column,
     as_text,
-    columns_of_groups,
-    columns_of_runs,
-    constant_columns,
+    find_constant_columns,
+    tabulate_groups,
+    tabulate_runs,
 )
 from cnnbench.reports.terminal_table import count_by_state
 from cnnbench.runs.records import Record
 
-__all__ = ["data_of", "render"]
+__all__ = ["collect_page_data", "render"]
 
 MAX_POINTS = 500  # of a curve: more than a chart has room for
 CHOSEN_AT_FIRST = 5
@@ -36,13 +36,13 @@ def render(runs: Sequence[Record], source: str) -> str:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # has no types
 
-    runs = ranked(runs)
-    columns = columns_of_runs(runs)
-    constant = constant_columns(columns)
+    runs = rank_runs(runs)
+    columns = tabulate_runs(runs)
+    constant = find_constant_columns(columns)
     return render_page(
         "report.html.jinja",
         [get_plotlyjs(), "charts.js", "report.js"],
-        data=Markup(_json(data_of(runs, columns))),
+        data=Markup(_json(collect_page_data(runs, columns))),
         title=count_by_state(runs),
         made=datetime.now().astimezone().isoformat(" ", timespec="minutes"),
         host=platform.node(),
@@ -54,16 +54,16 @@ def render(runs: Sequence[Record], source: str) -> str:
         states=list(dict.fromkeys(run.state for run in runs)),
         chosen=_best_groups(runs),
         labels=[", ".join(settings.values()) for settings in _settings(columns)],
-        groups=[column for column in columns_of_groups(runs) if not column.is_empty],
+        groups=[column for column in tabulate_groups(runs) if not column.is_empty],
     )
 
 
-def data_of(runs: Sequence[Record], columns: Sequence[Column]) -> dict[str, Any]:
+def collect_page_data(runs: Sequence[Record], columns: Sequence[Column]) -> dict[str, Any]:
     """Return what the script shows beside the tables, for JSON: no number is NaN or infinite."""
     keys = grouping_keys(runs)
     alike = [tuple(map(run.plain_value, keys)) for run in runs]
     parts = zip(runs, _settings(columns), _configurations(runs), alike, strict=True)
-    found = grids(runs)
+    found = find_grids(runs)
     return {
         "runs": [
             {
@@ -100,7 +100,7 @@ def _settings(columns: Sequence[Column]) -> list[dict[str, str]]:
 
 def _best_groups(runs: Sequence[Record]) -> list[int]:
     """Return the runs that are shown at first, by number: those of the best groups."""
-    groups = group([run for run in runs if run.state == "finished"], grouping_keys(runs))
+    groups = group_runs([run for run in runs if run.state == "finished"], grouping_keys(runs))
     return [runs.index(run) for alike in groups[:CHOSEN_AT_FIRST] for run in alike.repetitions]
 
 

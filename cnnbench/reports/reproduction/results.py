@@ -10,7 +10,7 @@ from cnnbench.analysis.judge import Estimate, combine
 from cnnbench.reports.reproduction.arms import Arm, Experiment
 from cnnbench.reports.reproduction.findings import judge_finding, judge_network
 from cnnbench.reports.reproduction.statements import Network, Statements
-from cnnbench.reports.tables import Cell, Column, as_text, escaped, markdown
+from cnnbench.reports.tables import Cell, Column, as_text, escape_markdown, format_markdown
 from cnnbench.reports.terminal_table import count_by_state
 from cnnbench.runs.records import Record
 
@@ -43,7 +43,7 @@ def judge_runs(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"escaped": escaped, "table": _table, "as_row": _arm_row}
+    environment.filters |= {"escaped": escape_markdown, "table": _table, "as_row": _arm_row}
     page = environment.get_template("results.md.jinja").render(
         facts=facts,
         book=book,
@@ -60,7 +60,7 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
     columns = []
     for heading in rows[0]:
         columns.append(Column(heading, heading, [Cell(row[heading]) for row in rows]))
-    return markdown(columns).rstrip("\n")
+    return format_markdown(columns).rstrip("\n")
 
 
 def _book_row(network: Network, experiment: Experiment) -> dict[str, str]:

@@ -15,8 +15,8 @@ from cnnbench.reports.inspection.layers import (
     choose_layers,
     describe_field,
     describe_module,
-    main_layers,
-    named_layers,
+    find_main_layers,
+    find_named_layers,
 )
 
 
@@ -34,7 +34,7 @@ def names(layers: list[Traced]) -> list[str]:
 
 
 def chosen(network: nn.Module, size: int) -> list[Traced]:
-    return choose_layers(main_layers(traced(network, size)))
+    return choose_layers(find_main_layers(traced(network, size)))
 
 
 def test_of_a_large_network_activations_are_left_out() -> None:
@@ -48,7 +48,7 @@ def test_of_a_large_network_activations_are_left_out() -> None:
     "name", ["vgg19", "resnet20", "densenet40", "preact_resnet164", "googlenet"]
 )
 def test_of_a_deep_one_some_are_from_its_first_to_its_last(name: str) -> None:
-    layers = main_layers(traced(network(name, 32), 32))
+    layers = find_main_layers(traced(network(name, 32), 32))
     windows = [layer for layer in layers if isinstance(layer.module, WINDOWS)]
     candidates = names([layer for layer in windows if layer.shape[1] > 1])
     shown = choose_layers(layers)
@@ -70,17 +70,17 @@ def test_layers_of_any_kind_may_give_out_maps_and_without_maps_vectors_are_shown
 
 
 def test_main_layers_have_no_parts_and_do_more_than_normalize_or_pass_on() -> None:
-    found = names(main_layers(traced(network("bn_lenet", 28), 28)))
+    found = names(find_main_layers(traced(network("bn_lenet", 28), 28)))
     assert found[:6] == [f"features.{index}" for index in (0, 2, 3, 4, 6, 7)]
     assert found[6:] == [f"classifier.{index}" for index in (1, 3, 4, 6, 7)]
     for name in ("resnet20", "preact_resnet110", "densenet40"):
-        kinds = {type(each.module) for each in main_layers(traced(network(name, 32), 32))}
+        kinds = {type(each.module) for each in find_main_layers(traced(network(name, 32), 32))}
         assert kinds <= {*WINDOWS, nn.ReLU, nn.Linear}
 
 
 def test_named_layers_come_in_the_order_they_run() -> None:
     layers = traced(network("lenet", 28), 28)
-    found = named_layers(layers, ["classifier.1", "features", "features.1"])
+    found = find_named_layers(layers, ["classifier.1", "features", "features.1"])
     assert names(found) == ["features.1", "features", "classifier.1"]
 
 
@@ -99,7 +99,7 @@ class Parts(nn.Module):
 def test_a_layer_that_cannot_be_shown_is_refused(name: str) -> None:
     told = f"no layer '{name}' gives out maps or a vector."
     with pytest.raises(ConfigError, match=re.escape(told)) as refused:
-        named_layers(traced(Parts(), 4), [name])
+        find_named_layers(traced(Parts(), 4), [name])
     assert ("Did you mean 'features.3'?" in str(refused.value)) == (name == "feature.3")
 
 

@@ -16,11 +16,11 @@ from torch import nn
 from cnnbench import models
 from cnnbench.analysis.receptive_field import Span, Traced, trace
 from cnnbench.reports.inspection import sections
-from cnnbench.reports.inspection.layers import main_layers
-from cnnbench.reports.inspection.pictures import Shown, make_histogram
+from cnnbench.reports.inspection.layers import find_main_layers
+from cnnbench.reports.inspection.pictures import ClassifiedImage, make_histogram
 from cnnbench.reports.inspection.sections import Subject
 
-IMAGE = Shown(7, torch.full((1, 28, 28), 255, dtype=torch.uint8), "Shirt", "Coat", 0.97)
+IMAGE = ClassifiedImage(7, torch.full((1, 28, 28), 255, dtype=torch.uint8), "Shirt", "Coat", 0.97)
 RANDOM = np.random.default_rng(0)
 
 
@@ -35,7 +35,7 @@ def figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Figure]:
 
 def subject(network: nn.Module, channels: int = 1, size: int = 28) -> Subject:
     twin, image = network.to("meta"), torch.empty(1, channels, size, size, device="meta")
-    layers = main_layers(trace(twin, image))
+    layers = find_main_layers(trace(twin, image))
     network.to_empty(device="cpu")
     for parameter in network.parameters():
         nn.init.normal_(parameter)
@@ -62,7 +62,7 @@ def colors(axes: Any) -> list[Any]:
 def test_every_mistake_is_shown_with_its_classes(
     number: int, height: float, perceptron: Subject, figures: list[Figure]
 ) -> None:
-    sections.mistakes(perceptron, [IMAGE] * 99, number)
+    sections.draw_mistakes(perceptron, [IMAGE] * 99, number)
     assert labels(figures[0].axes) == ["Shirt\n→ Coat\n7: 0.970"] * number
     for row in figures[0].axes:
         lefts, rights, _, _ = zip(*(image.get_extent() for image in row.images), strict=True)
@@ -76,7 +76,7 @@ def test_pairs_of_classes_are_counted_from_the_most_frequent_on(
     perceptron: Subject, figures: list[Figure]
 ) -> None:
     other = replace(IMAGE, true="Coat", predicted="W" * 99)
-    section = sections.mistakes(perceptron, [IMAGE] * 2 + [other] * 1_200, 5)
+    section = sections.draw_mistakes(perceptron, [IMAGE] * 2 + [other] * 1_200, 5)
     long = "W" * 39 + "…"
     assert section.table[1:] == [("Coat", long, "1,200"), ("Shirt", "Coat", "2")]
     worst = "The worst is test image 7: Shirt\n→ Coat, 0.97."
@@ -101,7 +101,7 @@ def test_saliency_is_on_scales_of_its_own(
     monkeypatch.setattr(
         sections, "measure_occlusion", lambda *_: np.full((5, 5), -next(drops) / 20)
     )
-    sections.saliency(perceptron, [replace(IMAGE, true="Coat"), *[IMAGE] * (number - 1)])
+    sections.draw_saliency(perceptron, [replace(IMAGE, true="Coat"), *[IMAGE] * (number - 1)])
     images, gradient, occlusion, *others = figures[0].axes
     assert len(images.images) == min(6, number)
     assert labels([images])[:2] == ["Coat, 0.97", "Shirt\n→ Coat, 0.97"][:number]
@@ -129,7 +129,7 @@ def test_saliency_says_how_far_the_probability_falls_at_places_that_the_work_all
     )
     it = replace(perceptron, multiply_adds=work)
     black = replace(IMAGE, pixels=torch.zeros_like(IMAGE.pixels))
-    section = sections.saliency(it, [black, replace(IMAGE, pixels=black.pixels + 1)])
+    section = sections.draw_saliency(it, [black, replace(IMAGE, pixels=black.pixels + 1)])
     assert figures[0].axes[2].images[1].get_array().shape == (places, places)
     assert section.pictures[0][1] == (
         f"The patch hides 6 × 6 of 28 × 28 pixels, at {places} × {places} places. The probability "
@@ -151,7 +151,7 @@ def test_maps_of_any_shape_are_drawn(
     values = RANDOM.random(shape)
     monkeypatch.setattr(sections, "record_outputs", lambda *_: [values] * 3)
     layers = [layer(f"features.{index}", *shape) for index in range(3)]
-    section = sections.feature_maps(perceptron, [IMAGE], layers)
+    section = sections.draw_feature_maps(perceptron, [IMAGE], layers)
     image, *rows = figures[0].axes
     assert image.images[0].get_array().shape == (28, 28)
     assert image.get_title(loc="left") == "test image 7\nShirt\n→ Coat, 0.97"
@@ -172,7 +172,7 @@ def test_the_maps_that_vary_most_are_shown_in_one_scale(
     maps[[3, 30, *range(5, 19)], 0, 0] = -1
     maps[[3, 30], 1, 1] = [1, 0.5]
     monkeypatch.setattr(sections, "record_outputs", lambda *_: [maps])
-    sections.feature_maps(perceptron, [IMAGE], [layer("it", 40, 3, 3)])
+    sections.draw_feature_maps(perceptron, [IMAGE], [layer("it", 40, 3, 3)])
     _, row, bar = figures[0].axes
     assert labels([row]) == [str(channel) for channel in [3, *range(5, 19), 30]]
     assert row.get_anchor() == "NW"  # also beside a color bar
@@ -185,7 +185,7 @@ def test_outputs_are_copied_before_the_next_layer_changes_them(figures: list[Fig
     it = subject(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True)))
     with torch.no_grad():
         it.engine.eval_model[0].weight.fill_(-1)
-    sections.feature_maps(it, [IMAGE], it.layers)
+    sections.draw_feature_maps(it, [IMAGE], it.layers)
     _, convolved, rectified, *_ = figures[0].axes
     assert convolved.images[0].get_array().max() < 0 == rectified.images[0].get_array().max()
 
@@ -194,7 +194,7 @@ def test_of_many_kernels_those_with_the_largest_norm_are_shown(figures: list[Fig
     it = subject(nn.Sequential(nn.Conv2d(1, 70, 3)))
     with torch.no_grad():
         it.engine.eval_model[0].weight[:] = torch.arange(70.0).view(-1, 1, 1, 1)
-    section = sections.kernels(it)
+    section = sections.draw_kernels(it)
     rows = figures[0].axes[:4]
     assert labels(rows) == [str(number) for number in range(6, 70)]
     assert rows[0].images[0].get_array()[0, 0] == 6
@@ -216,7 +216,7 @@ def test_kernels_are_around_white_or_of_color_images_gray(
     it = subject(nn.Sequential(nn.Conv2d(channels, 9, 3)), channels)
     with torch.no_grad():
         it.engine.eval_model[0].weight.zero_()[:, 0] = value
-    section = sections.kernels(it)
+    section = sections.draw_kernels(it)
     assert colors(figures[0].axes[0])[0] == color
     assert labels(figures[0].axes[:2]) == [str(number) for number in range(9)]
     assert section.pictures[0][1].endswith(f"all 9 kernels, numbered by output channel.{mean}")
@@ -224,7 +224,7 @@ def test_kernels_are_around_white_or_of_color_images_gray(
 
 def test_a_perceptrons_rows_are_shown_as_images(figures: list[Figure]) -> None:
     it = subject(models.build("mlp", 2, image_size=6, widths=[5]), 2, 6)
-    sections.kernels(it)
+    sections.draw_kernels(it)
     weight = it.engine.eval_model.get_parameter("layers.1.weight").detach()
     shown = figures[0].axes[0].images[4].get_array()
     np.testing.assert_allclose(shown, weight[4].view(2, 6, 6).mean(dim=0), rtol=1e-6)
@@ -232,7 +232,7 @@ def test_a_perceptrons_rows_are_shown_as_images(figures: list[Figure]) -> None:
 
 def test_a_linear_layer_that_does_not_see_the_image_is_not_shown() -> None:
     pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 784))
-    section = sections.kernels(subject(nn.Sequential(pooled, nn.Linear(784, 4))))
+    section = sections.draw_kernels(subject(nn.Sequential(pooled, nn.Linear(784, 4))))
     assert (section.pictures, "nor a linear layer on the image" in section.note) == ((), True)
 
 
@@ -263,7 +263,7 @@ def test_weights_are_those_of_two_or_more_dimensions(figures: list[Figure]) -> N
     it = subject(nn.Sequential(nn.Conv2d(1, 2, 5), nn.BatchNorm2d(2), nn.Conv2d(2, 1_200, 1)))
     with torch.no_grad():
         it.engine.eval_model[0].weight.view(-1)[:] = torch.arange(50.0)
-    section = sections.weights(it)
+    section = sections.draw_weights(it)
     first, second = texts(figures[0].axes)
     assert first == ("0.weight", "mean 24.5, sd 14.4\n2 × 1 × 5 × 5")
     assert (second[0], second[1].splitlines()[1]) == ("2.weight", "1,200 × 2 × 1 × 1")
@@ -282,7 +282,7 @@ def test_histograms_of_activations_say_what_is_dead_or_saturated(
             linear.weight.zero_()
             linear.bias[:] = torch.tensor(bias)
     images = torch.zeros(7, 1, 28, 28, dtype=torch.uint8)
-    section = sections.activations(it, images)
+    section = sections.draw_activations(it, images)
     assert texts(figures[0].axes) == [
         ("2 · Linear", "mean 1.25, sd 1.3\n4 units"),
         ("3 · ReLU", "mean 1.5, sd 0.866\ndead: 25.0 % of units"),
@@ -300,7 +300,7 @@ def test_histograms_of_activations_say_what_is_dead_or_saturated(
         "saturated outputs of sigmoid and tanh: at most 50.0 %, in 6",
     ]
     monkeypatch.setattr(sections, "MAX_HISTOGRAMS", 2)
-    section = sections.activations(it, images)
+    section = sections.draw_activations(it, images)
     assert section.pictures[0][1] == f"2 of 5 layers, evenly chosen, {caption}"
     assert [title for title, _ in texts(figures[1].axes)] == ["2 · Linear", "6 · Sigmoid"]
 
@@ -311,7 +311,7 @@ def test_a_field_is_framed_within_the_image(
     fields = [(Span(-3, grown, 2), Span(1, 2, 1)) for grown in range(4)]
     fields.append((Span(-3, 4, 2), Span(1, 9, 1)))
     layers = [layer(f"it.{index}", 4, 3, 3, field=field) for index, field in enumerate(fields)]
-    section = sections.receptive_fields(replace(perceptron, layers=layers, size=8), IMAGE)
+    section = sections.draw_receptive_fields(replace(perceptron, layers=layers, size=8), IMAGE)
     first, second = figures[0].axes
     assert first.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 3 / 8)  # of unit 1
     veil = first.images[4].get_alpha()  # after the four pictures
@@ -335,7 +335,7 @@ def test_a_field_is_framed_within_the_image(
 def test_frames_are_drawn_for_layers_that_see_more_than_those_before_up_to_the_whole_image(
     name: str, sides: list[int], figures: list[Figure]
 ) -> None:
-    sections.receptive_fields(subject(models.build(name, image_size=28)), IMAGE)
+    sections.draw_receptive_fields(subject(models.build(name, image_size=28)), IMAGE)
     fields = [label.splitlines()[2] for label in labels(figures[0].axes)]
     assert [int(field.split()[0]) for field in fields] == sides
 
@@ -344,13 +344,13 @@ def test_global_pooling_has_no_frame_and_of_equal_fields_the_last_is_named(
     figures: list[Figure],
 ) -> None:
     layers = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.AdaptiveAvgPool2d(1)
-    section = sections.receptive_fields(subject(nn.Sequential(*layers)), IMAGE)
+    section = sections.draw_receptive_fields(subject(nn.Sequential(*layers)), IMAGE)
     assert labels(figures[0].axes) == ["0\nConv2d 3 × 3\n3 × 3"]
     assert section.findings == ["largest receptive field of a convolution: 3 x 3, in 1"]
 
 
 def test_the_table_has_field_jump_and_center_of_each_layer(figures: list[Figure]) -> None:
-    section = sections.receptive_fields(subject(models.build("lenet")), IMAGE)
+    section = sections.draw_receptive_fields(subject(models.build("lenet")), IMAGE)
     largest = "largest receptive field of a convolution: 14 x 14, in features.3"
     table = section.table
     assert section.findings == [largest]

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from helpers.fake_runs import grid, make_run
 
-from cnnbench.reports.grouping import ranked
-from cnnbench.reports.page.report import data_of, render
-from cnnbench.reports.tables import columns_of_runs
+from cnnbench.reports.grouping import rank_runs
+from cnnbench.reports.page.report import collect_page_data, render
+from cnnbench.reports.tables import tabulate_runs
 from cnnbench.runs.records import read_records
 
 
 def data(folder: Path) -> Any:
-    runs = ranked(read_records(folder))
-    return json.loads(json.dumps(data_of(runs, columns_of_runs(runs)), allow_nan=False))
+    runs = rank_runs(read_records(folder))
+    return json.loads(json.dumps(collect_page_data(runs, tabulate_runs(runs)), allow_nan=False))
 
 
 def elements(page: str) -> list[tuple[str, dict[str, str | None]]]:
