@@ -18,6 +18,7 @@ from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.layers import choose_layers, find_main_layers, find_named_layers
 from cnnbench.reports.inspection.pictures import ClassifiedImage
+from cnnbench.reports.inspection.receptive_fields import draw_receptive_fields
 from cnnbench.reports.inspection.sections import Section, Subject
 from cnnbench.reports.page import render_page
 from cnnbench.runs.directory import write_atomically
@@ -104,7 +105,7 @@ def inspect_network(
         "kernels": made(sections.draw_kernels(subject)),
         "activations": made(sections.draw_activations(subject, test.images)),
         "weights": made(sections.draw_weights(subject)),
-        "receptive_fields": made(sections.draw_receptive_fields(subject, shown[0])),
+        "receptive_fields": made(draw_receptive_fields(subject, shown[0])),
     }
     text = render_page("inspection.html.jinja", title=title, facts=facts, sections=page)
     index = folder / "index.html"

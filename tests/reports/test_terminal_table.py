@@ -85,7 +85,7 @@ def test_a_value_that_is_spelt_in_two_ways_is_one() -> None:
 def test_without_a_validation_set_the_test_set_sorts_and_that_is_said() -> None:
     text = format_comparison([run(None, "a=low", test=0.2), run(None, "a=high", test=0.3)])
     assert [row[0] for row in body(text)[:2]] == ["high", "low"]
-    assert "nothing was held out: sorted by test accuracy" in text
+    assert "no validation set: sorted by test accuracy" in text
 
 
 def test_a_key_that_a_run_was_not_given_has_the_value_of_its_configuration() -> None:

@@ -18,6 +18,7 @@ from cnnbench.analysis.receptive_field import Span, Traced, trace
 from cnnbench.reports.inspection import sections
 from cnnbench.reports.inspection.layers import find_main_layers
 from cnnbench.reports.inspection.pictures import ClassifiedImage, make_histogram
+from cnnbench.reports.inspection.receptive_fields import draw_receptive_fields
 from cnnbench.reports.inspection.sections import Subject
 
 IMAGE = ClassifiedImage(7, torch.full((1, 28, 28), 255, dtype=torch.uint8), "Shirt", "Coat", 0.97)
@@ -311,7 +312,7 @@ def test_a_field_is_framed_within_the_image(
     fields = [(Span(-3, grown, 2), Span(1, 2, 1)) for grown in range(4)]
     fields.append((Span(-3, 4, 2), Span(1, 9, 1)))
     layers = [layer(f"it.{index}", 4, 3, 3, field=field) for index, field in enumerate(fields)]
-    section = sections.draw_receptive_fields(replace(perceptron, layers=layers, size=8), IMAGE)
+    section = draw_receptive_fields(replace(perceptron, layers=layers, size=8), IMAGE)
     first, second = figures[0].axes
     assert first.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 3 / 8)  # of unit 1
     veil = first.images[4].get_alpha()  # after the four pictures
@@ -335,7 +336,7 @@ def test_a_field_is_framed_within_the_image(
 def test_frames_are_drawn_for_layers_that_see_more_than_those_before_up_to_the_whole_image(
     name: str, sides: list[int], figures: list[Figure]
 ) -> None:
-    sections.draw_receptive_fields(subject(models.build(name, image_size=28)), IMAGE)
+    draw_receptive_fields(subject(models.build(name, image_size=28)), IMAGE)
     fields = [label.splitlines()[2] for label in labels(figures[0].axes)]
     assert [int(field.split()[0]) for field in fields] == sides
 
@@ -344,13 +345,13 @@ def test_global_pooling_has_no_frame_and_of_equal_fields_the_last_is_named(
     figures: list[Figure],
 ) -> None:
     layers = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 1), nn.AdaptiveAvgPool2d(1)
-    section = sections.draw_receptive_fields(subject(nn.Sequential(*layers)), IMAGE)
+    section = draw_receptive_fields(subject(nn.Sequential(*layers)), IMAGE)
     assert labels(figures[0].axes) == ["0\nConv2d 3 × 3\n3 × 3"]
     assert section.findings == ["largest receptive field of a convolution: 3 x 3, in 1"]
 
 
 def test_the_table_has_field_jump_and_center_of_each_layer(figures: list[Figure]) -> None:
-    section = sections.draw_receptive_fields(subject(models.build("lenet")), IMAGE)
+    section = draw_receptive_fields(subject(models.build("lenet")), IMAGE)
     largest = "largest receptive field of a convolution: 14 x 14, in features.3"
     table = section.table
     assert section.findings == [largest]

@@ -36,19 +36,19 @@ def test_curves_are_those_of_metrics_csv(tmp_path: Path) -> None:
     )
     (found,) = data(tmp_path)["runs"]
     assert found["curves"] == {
-        "held_out": "validation",
+        "eval_part": "validation",
         "epoch": [1, 2],
         "train_loss": [2.5, 1.2346],
         "train_accuracy": [0.1, 0.3],
-        "held_out_loss": [2, None],
-        "held_out_accuracy": [0.2, None],
+        "eval_loss": [2, None],
+        "eval_accuracy": [0.2, None],
     }
 
 
 def test_without_a_validation_set_curves_are_of_the_test_set(tmp_path: Path) -> None:
     (make_run(tmp_path / "run") / "metrics.csv").write_text("epoch,test_accuracy\n1,0.5\n")
     curves = data(tmp_path)["runs"][0]["curves"]
-    assert (curves["held_out"], curves["held_out_accuracy"]) == ("test", [0.5])
+    assert (curves["eval_part"], curves["eval_accuracy"]) == ("test", [0.5])
 
 
 def test_of_very_many_epochs_some_are_drawn_the_last_among_them(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_heat_map_has_means_deviations_and_what_became_of_others(tmp_path: Pat
         [False, True],
         [False, False],
     ]
-    assert [[each is None for each in row] for row in found["deviations"]] == [
+    assert [[each is None for each in row] for row in found["stds"]] == [
         [True, True],
         [False, False],
     ]
