@@ -17,18 +17,18 @@ report_thread_error = threading.excepthook
 
 
 def make_tag(column: str) -> str:
-    """Return the tag of a column of metrics.csv. Tags are grouped by what is before a slash."""
+    """Return the tag of a column of metrics.csv. TensorBoard groups tags by their prefix."""
     part, _, quantity = column.partition("_")
     return f"{quantity}/{part}" if quantity in ("loss", "accuracy") else column
 
 
 class Client(Tracker):
-    """Writes each epoch to the file at once."""
+    """The writer of an event file. Each epoch is written at once."""
 
     writer: Any
 
     def start(self) -> str:
-        """Begin a file. That of a resumed run has all epochs and voids the earlier files."""
+        """Begin an event file. In a resumed run it has all epochs and replaces earlier files."""
         from torch.utils.tensorboard import SummaryWriter
 
         threading.excepthook = except_writer
@@ -51,7 +51,7 @@ class Client(Tracker):
         self.writer.add_image("curves", pixels, step, dataformats="HWC")
         self.writer.flush()
         final = {f"final/{name}": value for name, value in figures.items()}
-        # in a second file of the same folder, which TensorBoard reads after the first
+        # run_name: a second file in the same folder, which TensorBoard reads after the first
         self.writer.add_hparams(dict(self.parameters), final, run_name=".", global_step=step)
 
     def end(self, state: str) -> None:

@@ -11,7 +11,7 @@ from helpers.reproduced_statements import JOBS, STATEMENTS
 from cnnbench.analysis.judge import Estimate
 from cnnbench.reports.reproduction import arms, statements
 from cnnbench.reports.reproduction.arms import sort_runs
-from cnnbench.reports.reproduction.findings import Judged, judge_finding, judge_network
+from cnnbench.reports.reproduction.findings import JudgedFinding, judge_finding, judge_network
 from cnnbench.reports.reproduction.statements import Finding, Network
 from cnnbench.runs.records import Record
 
@@ -26,7 +26,7 @@ RATIOS = ("epoch_s", "memory")
 DEVIATION = 1e-5  # of the accuracy over seeds
 
 
-def judge_one(finding: Finding, runs: Sequence[Record] = (), **given: Any) -> Judged:
+def judge_one(finding: Finding, runs: Sequence[Record] = (), **given: Any) -> JudgedFinding:
     reduced = dict.fromkeys(JOBS, given.pop("reduced", ""))
     return judge_finding(finding, sort_runs(runs, JOBS, reduced), given)
 
@@ -132,7 +132,7 @@ def alexnet_and_lenet(**others: Any) -> list[Record]:
 def test_a_finding_has_mean_and_std_of_both_arms_and_how_they_compare() -> None:
     accuracy = judge_one(of_networks(), alexnet_and_lenet())
     told = "Test accuracy: 0.9000 ± 0.0100 with model=alexnet, 0.8000 ± 0.0100 with model=lenet; "
-    assert accuracy == Judged(f"{told}difference 0.1000 ± 0.0227.", "more", "repeated")
+    assert accuracy == JudgedFinding(f"{told}difference 0.1000 ± 0.0227.", "more", "repeated")
     time = judge_one(of_networks(figure="epoch_s"), alexnet_and_lenet(epoch_s=5.0)).sentence
     assert time.endswith("5 ± 0 with model=alexnet, 2 ± 0 with model=lenet; ratio 2.5.")
 
@@ -142,7 +142,7 @@ def test_a_finding_without_a_range_is_told_and_not_judged() -> None:
     assert (told.stated, told.verdict) == ("", "")
     assert "difference 0.1000" in told.sentence
     computed = judge_one(FINDINGS["6-1"], brightness_avg=Estimate(0.25, 0.125))
-    assert computed == Judged(f"{FINDINGS['6-1'].text} 0.25 ± 0.125.", "", "")
+    assert computed == JudgedFinding(f"{FINDINGS['6-1'].text} 0.25 ± 0.125.", "", "")
 
 
 def test_one_seed_alone_is_undecided() -> None:
