@@ -34,7 +34,7 @@ def of_one(path: Path, **more: Any) -> list[Column]:
 COSTS = {"parameters": 61_706, "multiply_adds": 416_520}
 
 
-def test_settings_and_figures_of_a_run(tmp_path: Path) -> None:
+def test_run_table_has_settings_and_figures(tmp_path: Path) -> None:
     columns = of_one(
         tmp_path, lr=0.5, dataset={"title": "Fashion-MNIST"}, result={**COSTS, "tta": "hflip"}
     )
@@ -46,7 +46,7 @@ def test_settings_and_figures_of_a_run(tmp_path: Path) -> None:
     assert [shown[name] for name in figures] == known
 
 
-def test_speed_is_the_median_over_epochs_and_memory_the_most(tmp_path: Path) -> None:
+def test_speed_is_median_and_memory_is_maximum_over_epochs(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     (run / "metrics.csv").write_text(
         "epoch,examples_per_s,peak_gib\n1,10,0.5\n2,1000,0.75\n3,20,0.25\n"
@@ -55,7 +55,7 @@ def test_speed_is_the_median_over_epochs_and_memory_the_most(tmp_path: Path) -> 
     assert (texts(columns, "examples_per_s"), texts(columns, "peak_gib")) == (["20"], ["0.75"])
 
 
-def test_an_unfinished_run_shows_the_best_accuracy_so_far(tmp_path: Path) -> None:
+def test_unfinished_run_shows_best_accuracy_so_far(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", state="interrupted")
     (run / "metrics.csv").write_text("epoch,validation_accuracy\n1,0.5\n2,0.75\n3,0.25\n")
     columns = tabulate_runs(read_records(run))
@@ -65,14 +65,14 @@ def test_an_unfinished_run_shows_the_best_accuracy_so_far(tmp_path: Path) -> Non
     )
 
 
-def test_a_figure_that_older_runs_lack_is_an_empty_cell(tmp_path: Path) -> None:
+def test_missing_figure_is_an_empty_cell(tmp_path: Path) -> None:
     make_run(tmp_path / "older", result={"test_accuracy": 0.5})
     make_run(tmp_path / "now")
     columns = tabulate_runs(read_records(tmp_path))
     assert texts(columns, "multiply_adds") == ["416,520", ""]
 
 
-def test_every_setting_that_differs_has_a_column(tmp_path: Path) -> None:
+def test_every_varying_setting_has_a_column(tmp_path: Path) -> None:
     for name, given in (("a", ["experiment=mine"]), ("b", ["+model.width=8"])):
         (make_run(tmp_path / name) / ".hydra" / "overrides.yaml").write_text(str(given))
     columns = tabulate_runs(read_records(tmp_path))
@@ -80,7 +80,7 @@ def test_every_setting_that_differs_has_a_column(tmp_path: Path) -> None:
     assert texts(columns, "experiment") == ["mine", ""]
 
 
-def test_a_network_of_ones_own_goes_by_its_name(tmp_path: Path) -> None:
+def test_custom_model_is_shown_by_its_name(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", model="my:Net")
     (run / ".hydra" / "overrides.yaml").write_text("[model=lenet, model.name=my:Net]")
     assert texts(tabulate_runs(read_records(run)), "model") == ["my:Net"]
@@ -89,7 +89,7 @@ def test_a_network_of_ones_own_goes_by_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("title", "shown"), [("Leaves of trees", "Leaves of trees"), (7, "folder"), (None, "folder")]
 )
-def test_a_folder_of_images_goes_by_its_title(tmp_path: Path, title: Any, shown: str) -> None:
+def test_folder_dataset_is_shown_by_its_title(tmp_path: Path, title: Any, shown: str) -> None:
     run = make_run(
         tmp_path / "run", dataset={} if title is None else {"name": "folder", "title": title}
     )
@@ -97,7 +97,7 @@ def test_a_folder_of_images_goes_by_its_title(tmp_path: Path, title: Any, shown:
     assert texts(tabulate_runs(read_records(run)), "data") == [shown]
 
 
-def test_devices_that_were_asked_for_have_a_column_beside_those_that_were_used(
+def test_requested_and_used_device_have_separate_columns(
     tmp_path: Path,
 ) -> None:
     for device in ("auto", "cuda"):
@@ -110,14 +110,14 @@ def test_devices_that_were_asked_for_have_a_column_beside_those_that_were_used(
     assert texts(columns, "device") == ["cuda (NVIDIA H100)"] * 2
 
 
-def test_a_failed_run_has_its_error_and_no_figures(tmp_path: Path) -> None:
+def test_failed_run_has_error_and_no_figures(tmp_path: Path) -> None:
     columns = of_one(tmp_path, state="failed")
     assert texts(columns, "status") == ["failed"]
     assert texts(columns, "error") == ["The training loss became nan in epoch 1."]
     assert [each.name for each in columns if each.kind == "figure" and not each.is_empty] == []
 
 
-def test_text_is_one_line_without_what_steers_or_hides(tmp_path: Path) -> None:
+def test_cell_text_is_one_line_without_control_characters(tmp_path: Path) -> None:
     columns = of_one(tmp_path, model="a\nb\x1b[2J\u202ec" + "x" * 1_000)
     (shown,) = texts(columns, "model")
     assert shown.startswith("a b?[2J?cxxx")
@@ -127,13 +127,13 @@ def test_text_is_one_line_without_what_steers_or_hides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values", [{"device": ["x"]}, {"device": "cuda", "chip": 3, "world_size": "many"}, {}]
 )
-def test_an_environment_that_makes_no_sense_is_survived(
+def test_invalid_environment_leaves_device_cell_readable(
     tmp_path: Path, values: dict[str, Any]
 ) -> None:
     assert len(texts(of_one(tmp_path, environment=values), "device")) == 1
 
 
-def test_a_column_is_numeric_only_if_all_its_values_are(tmp_path: Path) -> None:
+def test_column_is_numeric_only_if_all_values_are(tmp_path: Path) -> None:
     for name, lr in (("a", 0.1), ("b", "nan"), ("c", 0.2)):
         make_run(tmp_path / name, lr=lr)  # type: ignore[arg-type]
     columns = tabulate_runs(read_records(tmp_path))
@@ -153,20 +153,20 @@ def seeds(folder: Path, *accuracies: float) -> list[Record]:
     return read_records(folder)
 
 
-def test_mean_and_sample_deviation_over_seeds(tmp_path: Path) -> None:
+def test_group_table_has_mean_and_sample_std_over_seeds(tmp_path: Path) -> None:
     columns = tabulate_groups(seeds(tmp_path, 0.1, 0.2, 0.6))
     assert texts(columns, "test_accuracy") == ["0.3000 ± 0.2646"]  # sqrt((0.04 + 0.01 + 0.09) / 2)
     assert texts(columns, "train_eval_s") == ["10.0 ± 10.0"]
     assert (texts(columns, "n"), texts(columns, "seed")) == (["3"], ["0, 1, 2"])
 
 
-def test_there_are_no_means_of_single_runs(tmp_path: Path) -> None:
+def test_group_table_is_empty_without_repetitions(tmp_path: Path) -> None:
     make_run(tmp_path / "a", lr=0.1)
     make_run(tmp_path / "b", lr=0.2)
     assert tabulate_groups(read_records(tmp_path)) == []
 
 
-def test_a_group_of_one_beside_others_has_no_deviation(tmp_path: Path) -> None:
+def test_group_of_one_run_has_no_std(tmp_path: Path) -> None:
     seeds(tmp_path, 0.5, 0.7)
     make_run(tmp_path / "other", lr=0.3, result={"best": {"validation_accuracy": 0.1}})
     assert texts(tabulate_groups(read_records(tmp_path)), "validation_accuracy") == [
@@ -175,7 +175,7 @@ def test_a_group_of_one_beside_others_has_no_deviation(tmp_path: Path) -> None:
     ]
 
 
-def test_the_csv_has_every_digit_of_figures_and_settings_as_they_are(tmp_path: Path) -> None:
+def test_csv_rows_have_every_digit_of_figures_and_unchanged_settings(tmp_path: Path) -> None:
     figures = {"best": {"validation_accuracy": 0.123456789}, "parameters": 61_706}
     (row,) = make_csv_rows(of_one(tmp_path, lr=0.003, result=figures))
     assert (row["validation_accuracy"], row["parameters"], row["optimizer.lr"]) == (
@@ -187,12 +187,12 @@ def test_the_csv_has_every_digit_of_figures_and_settings_as_they_are(tmp_path: P
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+cmd", "@SUM(A1)", "-x"])
-def test_no_text_of_the_csv_is_a_formula(text: str) -> None:
+def test_csv_text_is_no_formula(text: str) -> None:
     (row,) = make_csv_rows([Column("error", "error", [Cell(text)], "fact")])
     assert row == {"error": f"'{text}"}
 
 
-def test_no_key_that_was_given_is_a_formula_or_markdown(tmp_path: Path) -> None:
+def test_override_key_is_no_formula_and_no_markdown(tmp_path: Path) -> None:
     for value in "ab":
         (make_run(tmp_path / value) / ".hydra" / "overrides.yaml").write_text(f"['@x|y={value}']")
     columns = tabulate_runs(read_records(tmp_path))
@@ -200,12 +200,12 @@ def test_no_key_that_was_given_is_a_formula_or_markdown(tmp_path: Path) -> None:
     assert "| @x\\|y |" in format_markdown(columns)
 
 
-def test_a_negative_number_is_no_formula() -> None:
+def test_negative_number_is_not_quoted_as_formula() -> None:
     (row,) = make_csv_rows([Column("optimizer.momentum", "momentum", [Cell("-1", -1.0)])])
     assert row == {"optimizer.momentum": "-1"}
 
 
-def test_a_markdown_table() -> None:
+def test_format_markdown_aligns_numbers_and_drops_empty_columns() -> None:
     columns = [
         Column("model", "network", [Cell("lenet_relu"), Cell("mlp")]),
         Column("seed", "seed", [Cell("0", 0.0), Cell("")]),
@@ -227,5 +227,5 @@ def test_a_markdown_table() -> None:
         ("[a](b) &amp; c\\d", r"\[a\](b) \&amp; c\\d"),
     ],
 )
-def test_markdown_shows_text_as_it_is(text: str, shown: str) -> None:
+def test_escape_markdown(text: str, shown: str) -> None:
     assert escape_markdown(text) == shown

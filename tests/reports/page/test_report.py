@@ -29,7 +29,7 @@ def elements(page: str) -> list[tuple[str, dict[str, str | None]]]:
     return found
 
 
-def test_curves_are_those_of_metrics_csv(tmp_path: Path) -> None:
+def test_page_curves_are_columns_of_metrics_csv(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     (run / "metrics.csv").write_text(
         "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy\n1,2.5,0.1,2,0.2\n2,1.23456789,0.3,inf,nan\n"
@@ -45,20 +45,20 @@ def test_curves_are_those_of_metrics_csv(tmp_path: Path) -> None:
     }
 
 
-def test_without_a_validation_set_curves_are_of_the_test_set(tmp_path: Path) -> None:
+def test_page_curves_use_test_set_without_validation_set(tmp_path: Path) -> None:
     (make_run(tmp_path / "run") / "metrics.csv").write_text("epoch,test_accuracy\n1,0.5\n")
     curves = data(tmp_path)["runs"][0]["curves"]
     assert (curves["eval_part"], curves["eval_accuracy"]) == ("test", [0.5])
 
 
-def test_of_very_many_epochs_some_are_drawn_the_last_among_them(tmp_path: Path) -> None:
+def test_page_curves_are_thinned_and_keep_the_last_epoch(tmp_path: Path) -> None:
     make_run(tmp_path / "run", epochs=1_700)
     epochs = data(tmp_path)["runs"][0]["curves"]["epoch"]
     assert 400 < len(epochs) <= 500
     assert (epochs[-1], epochs[-1] - epochs[-2]) == (1_700, 4)
 
 
-def test_configurations_are_of_the_keys_that_differ(tmp_path: Path) -> None:
+def test_page_configurations_have_varying_keys(tmp_path: Path) -> None:
     make_run(tmp_path / "a", lr=0.1)
     config = make_run(tmp_path / "b", lr=0.2) / "config.yaml"
     config.write_text(config.read_text().replace("compile: false", "compile: null"))
@@ -73,7 +73,7 @@ def test_configurations_are_of_the_keys_that_differ(tmp_path: Path) -> None:
     ]
 
 
-def test_runs_are_told_apart_by_settings_or_go_by_their_network(tmp_path: Path) -> None:
+def test_page_settings_have_varying_keys_or_the_model(tmp_path: Path) -> None:
     make_run(tmp_path / "a", model="lenet", seed=0)
     make_run(tmp_path / "b", model="mlp", seed=1)
     settings = [run["settings"] for run in data(tmp_path)["runs"]]
@@ -81,7 +81,7 @@ def test_runs_are_told_apart_by_settings_or_go_by_their_network(tmp_path: Path) 
     assert data(tmp_path / "a")["runs"][0]["settings"] == {"model": "lenet"}
 
 
-def test_runs_that_differ_in_seed_alone_are_a_group(tmp_path: Path) -> None:
+def test_page_groups_runs_that_differ_only_in_seed(tmp_path: Path) -> None:
     for number, (lr, seed) in enumerate([(0.1, 0), (0.1, 1), (0.2, 0)]):
         make_run(
             tmp_path / str(number), lr=lr, seed=seed, result={"test_accuracy": 1 - number / 10}
@@ -89,7 +89,7 @@ def test_runs_that_differ_in_seed_alone_are_a_group(tmp_path: Path) -> None:
     assert [run["group"] for run in data(tmp_path)["runs"]] == [0, 0, 2]
 
 
-def test_a_heat_map_has_means_deviations_and_what_became_of_others(tmp_path: Path) -> None:
+def test_heat_map_has_means_stds_and_states(tmp_path: Path) -> None:
     grid(
         tmp_path, ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 3
     )  # 0.2 with 64 failed, 0.1 with 64 once interrupted
@@ -110,7 +110,7 @@ def test_a_heat_map_has_means_deviations_and_what_became_of_others(tmp_path: Pat
     ]
 
 
-def test_several_heat_maps_are_titled_by_what_tells_them_apart(tmp_path: Path) -> None:
+def test_heat_map_titles_have_varying_keys(tmp_path: Path) -> None:
     grid(tmp_path, ["lenet", "mlp"], [0.1, 0.2], [64, 128], [0], 2)
     assert [each["title"] for each in data(tmp_path)["grids"]] == ["model=mlp", "model=lenet"]
 
@@ -123,7 +123,7 @@ ODD = [3, {}, {"name": "a", "recall": "1"}, {"name": "b", "recall": float("nan")
     ("classes", "recall"),
     [(EVALUATED, {"Bag": 0.25, "Coat": 1}), (None, {}), (3, {}), ({}, {}), (ODD, {})],
 )
-def test_recall_is_that_of_an_evaluation_that_makes_sense(
+def test_page_recall_skips_invalid_evaluations(
     classes: Any, recall: dict[str, float], tmp_path: Path
 ) -> None:
     make_run(tmp_path / "run", evaluation={"accuracy": 0.5, "classes": classes})

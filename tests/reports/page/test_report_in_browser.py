@@ -92,7 +92,7 @@ def box(page: Any, run: int) -> Any:
     return page.get_by_role("checkbox", name=f"choose run {run}:")
 
 
-def test_a_heading_sorts_numbers_either_way_what_is_missing_last(opened: Any) -> None:
+def test_heading_sorts_in_both_directions_with_empty_cells_last(opened: Any) -> None:
     numbers = sorted(filter(None, column(opened, "test_accuracy")))
     assert len(numbers) == 7
     header = opened.locator("#runs th[data-name='test_accuracy']")
@@ -102,7 +102,7 @@ def test_a_heading_sorts_numbers_either_way_what_is_missing_last(opened: Any) ->
         assert column(opened, "test_accuracy") == [*values, "", "", ""]
 
 
-def test_numbers_sort_as_numbers_text_as_text_and_one_heading_is_marked(opened: Any) -> None:
+def test_numbers_sort_numerically_and_text_alphabetically(opened: Any) -> None:
     opened.locator("#runs th[data-name='train.batch_size'] button").click()
     assert column(opened, "train.batch_size") == ["32"] * 2 + ["64"] * 4 + ["128"] * 4
     opened.locator("#runs th[data-name='model'] button").click()
@@ -129,7 +129,7 @@ def test_numbers_sort_as_numbers_text_as_text_and_one_heading_is_marked(opened: 
         ("test_accuracy<1 mlp", ["mlp"]),
     ],
 )
-def test_the_filter_shows_what_has_all_its_words(
+def test_filter_shows_rows_that_match_all_words(
     opened: Any, typed: str, networks: list[str]
 ) -> None:
     opened.get_by_label("Filter").fill(typed)
@@ -137,7 +137,7 @@ def test_the_filter_shows_what_has_all_its_words(
     expect(opened.locator("#count")).to_contain_text(f"{len(networks)} of 10 shown")
 
 
-def test_status_and_words_filter_the_table_and_the_cost_chart(opened: Any) -> None:
+def test_filters_apply_to_table_and_cost_chart(opened: Any) -> None:
     points = opened.locator("#cost-chart .point")
     expect(points).to_have_count(7)
     opened.get_by_label("Filter").fill("lenet")
@@ -149,7 +149,7 @@ def test_status_and_words_filter_the_table_and_the_cost_chart(opened: Any) -> No
     expect(points).to_have_count(0)
 
 
-def test_choosing_changes_curves_and_differences(opened: Any) -> None:
+def test_choosing_runs_updates_curves_and_differences(opened: Any) -> None:
     expect(drawn(opened)).to_have_count(0)
     expect(opened.locator("#differences-note")).to_have_text(
         "Choose runs that differ in more than seed or fold."
@@ -168,7 +168,7 @@ def test_choosing_changes_curves_and_differences(opened: Any) -> None:
     opened.get_by_label("training too").check()
 
 
-def test_a_run_keeps_its_colour_while_it_is_chosen(opened: Any) -> None:
+def test_chosen_run_keeps_its_color(opened: Any) -> None:
     for run in (1, 2):
         box(opened, run).check()
     look = "(mark) => mark.textContent + mark.style.color"
@@ -182,7 +182,7 @@ def test_a_run_keeps_its_colour_while_it_is_chosen(opened: Any) -> None:
     assert len(set(looks)) == 3
 
 
-def test_a_look_means_one_group_in_the_table_in_both_charts_and_in_their_legends(
+def test_group_has_same_color_in_table_charts_and_legends(
     opened: Any,
 ) -> None:
     opened.get_by_label("Filter").fill("lenet finished lr=0.1")
@@ -207,7 +207,7 @@ def test_a_look_means_one_group_in_the_table_in_both_charts_and_in_their_legends
     assert colors <= set(points)
 
 
-def test_a_column_that_is_not_there_is_told_with_those_that_are(opened: Any) -> None:
+def test_unknown_column_in_filter_lists_known_columns(opened: Any) -> None:
     opened.get_by_label("Filter").fill("lenet foo=3")
     told = opened.locator("#unknown-column")
     expect(told).to_have_text(
@@ -217,7 +217,7 @@ def test_a_column_that_is_not_there_is_told_with_those_that_are(opened: Any) -> 
     expect(told).to_have_text("")
 
 
-def test_columns_that_are_the_same_for_all_stand_above_the_table_and_can_be_filtered_by(
+def test_constant_columns_stand_above_table_and_can_be_filtered(
     opened: Any,
 ) -> None:
     expect(opened.locator("#constant")).to_contain_text("data fashion_mnist")
@@ -229,7 +229,7 @@ def test_columns_that_are_the_same_for_all_stand_above_the_table_and_can_be_filt
     expect(opened.locator("#count")).to_contain_text("10 of 10 shown")
 
 
-def test_all_that_are_shown_can_be_chosen(opened: Any) -> None:
+def test_choose_all_shown(opened: Any) -> None:
     opened.get_by_label("Filter").fill("lenet finished")
     opened.get_by_role("button", name="Choose all shown").click()
     expect(opened.locator("#count")).to_have_text("5 of 10 shown, 5 chosen")
@@ -247,13 +247,13 @@ def test_all_that_are_shown_can_be_chosen(opened: Any) -> None:
         ("#accuracy", "#cost-chart .ytitle", ["best validation accuracy", "test accuracy"]),
     ],
 )
-def test_charts_show_what_is_asked_for(opened: Any, select: str, title: str, options: Any) -> None:
+def test_charts_show_selected_quantity(opened: Any, select: str, title: str, options: Any) -> None:
     for option in options:
         opened.locator(select).select_option(label=option)
         expect(opened.locator(title)).to_have_text(option)
 
 
-def test_the_heat_map_has_a_number_in_each_cell_or_says_why_not(opened: Any) -> None:
+def test_heat_map_cell_has_number_or_state(opened: Any) -> None:
     expect(opened.locator("#grid-chart .heatmaplayer image")).to_be_visible()
     cells = opened.locator("#grid-chart .annotation-text")
     expect(cells).to_have_count(4)
@@ -262,7 +262,7 @@ def test_the_heat_map_has_a_number_in_each_cell_or_says_why_not(opened: Any) -> 
     expect(opened.locator("#grid")).to_be_hidden()  # a choice of one is not offered
 
 
-def test_recall_is_shown_of_chosen_runs_that_have_it(opened: Any) -> None:
+def test_recall_is_shown_for_chosen_runs_that_have_it(opened: Any) -> None:
     box(opened, 1).check()
     expect(opened.locator("#recall tbody tr")).to_have_text(
         [re.compile("Bag.*0.2500"), re.compile("Coat.*0.7500")]
@@ -271,7 +271,7 @@ def test_recall_is_shown_of_chosen_runs_that_have_it(opened: Any) -> None:
     expect(opened.locator("#recall-section")).to_be_hidden()
 
 
-def test_the_keyboard_alone_sorts_filters_and_chooses(opened: Any) -> None:
+def test_page_works_with_keyboard_only(opened: Any) -> None:
     def tab_to(what: str) -> None:
         for _ in range(60):
             opened.keyboard.press("Tab")
@@ -302,9 +302,7 @@ LUMINANCE = """(selector) => {
 
 
 @pytest.mark.slow
-def test_dark_is_as_the_system_has_it_until_the_button_changes_it(
-    browser: Any, report: str
-) -> None:
+def test_dark_mode_follows_system_until_button_is_clicked(browser: Any, report: str) -> None:
     with window(browser, report, viewport=DESKTOP, color_scheme="dark") as page:
         expect(page.locator("#curves .xtitle")).to_be_visible()
         assert page.evaluate(LUMINANCE, "body") < 50
@@ -316,7 +314,7 @@ def test_dark_is_as_the_system_has_it_until_the_button_changes_it(
         expect(page.get_by_role("button", name="Dark")).to_be_visible()
 
 
-def test_the_page_of_inspect_has_pictures_and_light_and_dark(browser: Any, tmp_path: Path) -> None:
+def test_inspect_page_has_pictures_and_dark_mode(browser: Any, tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "filters.png")
     names = ("mistakes", "saliency", "feature_maps", "kernels")
     sections = dict.fromkeys((*names, "activations", "weights", "receptive_fields"), Section())
@@ -333,7 +331,7 @@ def test_the_page_of_inspect_has_pictures_and_light_and_dark(browser: Any, tmp_p
 
 
 @pytest.mark.slow
-def test_on_a_phone_tables_scroll_and_the_page_does_not(browser: Any, report: str) -> None:
+def test_tables_scroll_on_a_phone_and_the_page_does_not(browser: Any, report: str) -> None:
     with window(browser, report, viewport=PHONE, is_mobile=True, has_touch=True) as page:
         expect(drawn(page).first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") == 360
@@ -347,7 +345,7 @@ def test_on_a_phone_tables_scroll_and_the_page_does_not(browser: Any, report: st
 
 
 @pytest.mark.slow
-def test_a_page_over_runs_that_have_nothing_opens_too(browser: Any, tmp_path: Path) -> None:
+def test_page_of_runs_without_files_opens(browser: Any, tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     jobs = {"one": ["seed=1"], "two": ["seed=2"]}
     (tmp_path / "sweep" / "sweep.json").write_text(json.dumps({"jobs": jobs}))
@@ -370,7 +368,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write(folder)
 
 
-def test_whatever_a_run_is_named_it_is_text(browser: Any, hostile: str) -> None:
+def test_hostile_names_of_runs_are_shown_as_text(browser: Any, hostile: str) -> None:
     with window(browser, hostile, viewport=DESKTOP) as page:
         page.get_by_role("button", name="Choose all shown").click()
         expect(page.locator("#curves-legend li")).to_have_count(4)
@@ -386,7 +384,7 @@ def test_whatever_a_run_is_named_it_is_text(browser: Any, hostile: str) -> None:
         assert page.evaluate("({}).polluted") is None
 
 
-def test_markup_that_got_in_all_the_same_could_run_nothing(browser: Any, hostile: str) -> None:
+def test_content_security_policy_blocks_injected_scripts(browser: Any, hostile: str) -> None:
     opened = Window(browser, hostile)
     page = opened.page
     for markup in (

@@ -131,7 +131,7 @@ def test_the_verdicts_have_a_line_each() -> None:
     assert last == "3 runs: 3 finished; 30 s in all"
 
 
-def test_words_of_a_run_are_text() -> None:
+def test_text_of_a_run_is_escaped() -> None:
     where = {"chip": HOSTILE, "commit": HOSTILE, "precision": HOSTILE}
     runs = made("book/lenet", {"data": HOSTILE}, [0.5], environment=where)
     runs += made("claims/pooling", {"model.pooling": HOSTILE}, [0.5, 0.6], environment=where)
