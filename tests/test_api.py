@@ -17,11 +17,11 @@ import hydra
 import numpy as np
 import pytest
 import torch
-from helpers.command import TINY, Command, clean_environment, only_run
-from helpers.compare_runs import differences
+from helpers.command import TINY, Command, clean_environment, find_only_run
+from helpers.compare_runs import find_differences
 from helpers.paths import ROOT
-from helpers.sample_images import clothes
-from helpers.small_runs import SMALL, Runs, contents
+from helpers.sample_images import load_sample_images
+from helpers.small_runs import SMALL, Runs, read_files
 from hydra import version
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -47,7 +47,7 @@ def status(directory: Path) -> dict[str, str]:
 
 def test_has_the_numbers_of_the_command_line(within: Command, tmp_path: Path) -> None:
     within(*TINY, "hydra.run.dir=typed")
-    assert differences(train(*TINY).directory, tmp_path / "typed") == []
+    assert find_differences(train(*TINY).directory, tmp_path / "typed") == []
 
 
 def test_leaves_the_files_of_the_command_line(within: Command, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_without_a_validation_set_runs_are_compared_by_the_last_test_accuracy() 
 
 def test_the_directory_is_named_as_the_command_names_it(tmp_path: Path) -> None:
     directory = train(*ONE_EPOCH).directory
-    assert directory == only_run(tmp_path)
+    assert directory == find_only_run(tmp_path)
     assert directory.parent == tmp_path / "outputs" / "lenet_relu-sample-28px"
 
 
@@ -152,7 +152,10 @@ def test_a_stopped_run_goes_on_to_the_numbers_of_one_never_stopped(
         *TINY, "train.checkpoint_every.epochs=null", on_epoch=lambda row: False
     ).directory
     assert within("resume", str(stopped)).returncode == 0
-    assert differences(stopped, train(*TINY, "train.checkpoint_every.epochs=null").directory) == []
+    assert (
+        find_differences(stopped, train(*TINY, "train.checkpoint_every.epochs=null").directory)
+        == []
+    )
 
 
 class PrunedError(Exception):
@@ -165,7 +168,7 @@ def test_an_exception_of_on_epoch_is_passed_on_and_recorded(tmp_path: Path) -> N
 
     with pytest.raises(PrunedError):
         train(*TINY, on_epoch=prune)
-    recorded = status(only_run(tmp_path))
+    recorded = status(find_only_run(tmp_path))
     assert (recorded["state"], recorded["error"]) == ("failed", "PrunedError: worse than others")
 
 
@@ -191,14 +194,14 @@ def test_what_is_for_the_command_line_alone_is_refused(override: str) -> None:
 def test_divergence_is_raised(tmp_path: Path) -> None:
     with pytest.raises(DivergedError):
         train(*TINY, "optimizer.lr=1e30")
-    assert status(only_run(tmp_path))["state"] == "failed"
+    assert status(find_only_run(tmp_path))["state"] == "failed"
 
 
 @pytest.mark.filterwarnings("default")
 def test_a_sigint_is_raised_once_the_run_is_saved(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(*TINY, on_epoch=lambda row: os.kill(os.getpid(), signal.SIGINT))
-    run = only_run(tmp_path)
+    run = find_only_run(tmp_path)
     assert status(run)["state"] == "interrupted"
     assert (run / "checkpoints" / "last.pt").exists()
 
@@ -207,7 +210,7 @@ def test_a_schedulers_signal_reaches_its_handler_once_the_run_is_saved() -> None
     states = []
 
     def handle(number: int, frame: object) -> None:
-        states.append(json.loads((only_run(Path()) / "status.json").read_text())["state"])
+        states.append(json.loads((find_only_run(Path()) / "status.json").read_text())["state"])
 
     before = signal.signal(signal.SIGUSR2, handle)
     try:
@@ -342,7 +345,7 @@ def test_has_the_same_numbers_in_another_thread(tmp_path: Path) -> None:
     )
     thread.start()
     thread.join()
-    assert differences(train(*TINY).directory, tmp_path / "in_a_thread") == []
+    assert find_differences(train(*TINY).directory, tmp_path / "in_a_thread") == []
 
 
 def test_results_are_shown_in_a_line() -> None:
@@ -363,11 +366,11 @@ def run(runs: Runs, tmp_path: Path) -> Path:
 def test_evaluate_has_the_figures_of_the_command(run: Path, within: Command, kind: type) -> None:
     assert within("evaluate", "run", "data.test_examples=10").returncode == 0
     recorded = json.loads((run / "evaluation_data.test_examples=10.json").read_text())
-    before = contents(run)
+    before = read_files(run)
     evaluation = evaluate(kind("run"), "data.test_examples=10")
     measured = json.loads(json.dumps(dataclasses.asdict(evaluation)))
     assert measured == {key: recorded[key] for key in measured}
-    assert contents(run) == before  # it writes nothing
+    assert read_files(run) == before  # it writes nothing
 
 
 @pytest.mark.usefixtures("run")
@@ -384,7 +387,7 @@ def test_evaluate_compares_classes_of_other_names_by_order_if_it_is_told_to(
 @pytest.mark.usefixtures("run")
 def test_load_gives_the_network_its_classes_and_what_its_images_are() -> None:
     network = load("run", "device=cpu")
-    images = torch.tensor(clothes()[:3]).view(3, 1, 28, 28)
+    images = torch.tensor(load_sample_images()[:3]).view(3, 1, 28, 28)
     assert (len(network.classes), network.classes[0]) == (10, "T-shirt/top")
     assert (network.config.model.name, network.model.training) == ("mlp", False)
     with torch.no_grad():
@@ -402,7 +405,7 @@ def test_images_of_another_type_or_shape_are_refused(shape: tuple[int, ...]) -> 
 
 @pytest.mark.usefixtures("run")
 def test_predict_has_the_classes_of_the_command(within: Command, tmp_path: Path) -> None:
-    Image.fromarray(clothes()[0]).save("shirt.png")
+    Image.fromarray(load_sample_images()[0]).save("shirt.png")
     Path("notes.png").write_text("these are notes")
     (told,) = json.loads(within("predict", "run", "shirt.png", "--json", "--topk", "4").stdout)
     for images in ("shirt.png", Path("shirt.png"), ["shirt.png"]):
@@ -457,7 +460,7 @@ def test_the_api_is_an_attribute_of_the_package() -> None:
 def test_the_example_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"## From Python\n.*?```python\n(.*?)```", page, re.DOTALL)
-    Image.fromarray(clothes()[0]).save("shirt.png")
+    Image.fromarray(load_sample_images()[0]).save("shirt.png")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     exec(code.replace('"data=sample"', f"*{TINY}"), {})
     assert (tmp_path / "rates.png").stat().st_size > 0

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from helpers.fake_metrics import epochs
+from helpers.fake_metrics import make_epochs
 
 from cnnbench.analysis.epochs import choose_scale, find_best_row, take_valid_rows
 
@@ -29,12 +29,12 @@ MEMORISED = [1 / epoch**2 for epoch in range(1, 13)]  # to 0.007
 
 
 def test_the_best_epoch_is_the_first_of_equals() -> None:
-    rows = epochs([0.5] * 4, [0.6, 0.8, 0.8, 0.7])
+    rows = make_epochs([0.5] * 4, [0.6, 0.8, 0.8, 0.7])
     assert find_best_row(rows) is rows[1]
 
 
 def test_nothing_is_best_on_the_test_set() -> None:
-    assert find_best_row(epochs([0.5] * 2, [0.6, 0.8], part="test")) is None
+    assert find_best_row(make_epochs([0.5] * 2, [0.6, 0.8], part="test")) is None
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_what_a_hostile_checkpoint_may_say_has_a_scale(losses: Sequence[float]) 
     ],
 )
 def test_rows_are_sound_up_to_the_first_with_what_no_epoch_has(damage: dict[str, float]) -> None:
-    rows = epochs([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
+    rows = make_epochs([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
     rows[1].update(damage)
     assert take_valid_rows(rows) == rows[:1]
 

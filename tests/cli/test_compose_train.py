@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.command import TINY, Command, clean_environment, only_run, run_command
+from helpers.command import TINY, Command, clean_environment, find_only_run, run_command
 from helpers.fork_server import ForkServer
 from helpers.image_folders import fill
 from helpers.shortcuts import SHORTCUTS
@@ -47,7 +47,7 @@ def smoke(
     folder = tmp_path_factory.mktemp("smoke")
     done = run_command(["experiment=smoke"], folder)
     assert done.returncode == 0, done.stderr
-    return done, only_run(folder)
+    return done, find_only_run(folder)
 
 
 Smoke = tuple["subprocess.CompletedProcess[str]", Path]
@@ -214,7 +214,7 @@ def test_the_same_command_twice_gives_the_same_bits(
     smoke: Smoke, cnnbench: Command, tmp_path: Path
 ) -> None:
     assert cnnbench("experiment=smoke").returncode == 0
-    again = only_run(tmp_path)
+    again = find_only_run(tmp_path)
     assert metrics(again) == metrics(smoke[1])
     ours, theirs = (
         checkpoint.load(run / "checkpoints" / "last.pt")["model"] for run in (again, smoke[1])
@@ -225,14 +225,14 @@ def test_the_same_command_twice_gives_the_same_bits(
 
 def test_another_seed_gives_another_run(smoke: Smoke, cnnbench: Command, tmp_path: Path) -> None:
     assert cnnbench("experiment=smoke", "seed=1").returncode == 0
-    assert metrics(only_run(tmp_path)) != metrics(smoke[1])
+    assert metrics(find_only_run(tmp_path)) != metrics(smoke[1])
 
 
 def test_without_validation_the_test_set_is_measured_each_epoch(
     cnnbench: Command, tmp_path: Path
 ) -> None:
     assert cnnbench(*TINY, "data.validation=0").returncode == 0
-    run = only_run(tmp_path)
+    run = find_only_run(tmp_path)
     rows = metrics(run)
     assert (
         float(rows[-1]["test_accuracy"])
@@ -315,7 +315,9 @@ def test_a_signal_ends_the_run_as_interrupted(
     done = running.wait()
     assert done.returncode == code
     assert "Traceback" not in done.stderr
-    assert json.loads((only_run(tmp_path) / "status.json").read_text())["state"] == "interrupted"
+    assert (
+        json.loads((find_only_run(tmp_path) / "status.json").read_text())["state"] == "interrupted"
+    )
 
 
 @pytest.mark.slow
@@ -369,8 +371,8 @@ def test_a_run_with_chdir_takes_and_prints_paths_as_typed(within: Command, tmp_p
 def test_interrupted_with_chdir_a_run_prints_how_to_resume(
     forks: ForkServer, tmp_path: Path
 ) -> None:
-    strikes = [(int(signal.SIGINT), "step", 3)]
-    done = forks.run(*SMALL, CHDIR, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    faults = [(int(signal.SIGINT), "step", 3)]
+    done = forks.run(*SMALL, CHDIR, "hydra.run.dir=run", folder=tmp_path, faults=faults)
     hint = "To resume: cnnbench resume run\n"
     assert (done.returncode, hint in done.stderr) == (130, True), done.stderr
 

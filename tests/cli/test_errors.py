@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.command import TINY, Command, clean_environment, only_run
+from helpers.command import TINY, Command, clean_environment, find_only_run
 from helpers.paths import ROOT, SAMPLE
 from helpers.raw_messages import RAW_TEXT
 
@@ -269,7 +269,7 @@ def test_missing_data_without_network_says_what_was_tried_and_how_to_go_on(
     assert "data=sample" in done.stderr
     assert "CNNBENCH_DATA" in done.stderr
     assert "Traceback" not in done.stderr
-    assert json.loads((only_run(tmp_path) / "status.json").read_text())["state"] == "failed"
+    assert json.loads((find_only_run(tmp_path) / "status.json").read_text())["state"] == "failed"
 
 
 def test_a_file_of_another_data_set_is_named_and_not_used(
@@ -335,7 +335,7 @@ def test_a_full_disk_ends_the_run_and_leaves_no_checkpoint(tmp_path: Path) -> No
         text=True,
         check=False,
     )
-    run = only_run(tmp_path)
+    run = find_only_run(tmp_path)
     assert done.returncode == 2
     assert "cannot be written: File too large" in done.stderr
     assert "Traceback" not in done.stderr
@@ -350,7 +350,7 @@ def test_divergence_has_its_exit_code_and_names_epoch_and_steps(
     assert done.returncode == 4
     assert re.search(r"in epoch 1, steps [1-8] to [1-8]\.", done.stderr)
     assert "optimizer.lr=1e+30" in done.stderr
-    assert list((only_run(tmp_path) / "checkpoints").iterdir()) == []
+    assert list((find_only_run(tmp_path) / "checkpoints").iterdir()) == []
 
 
 def test_a_run_that_must_learn_and_does_not_has_the_same_exit_code(cnnbench: Command) -> None:

@@ -15,7 +15,7 @@ from helpers.command import Command
 from helpers.image_folders import fill
 from helpers.in_process import run_in_process
 from helpers.paths import ROOT
-from helpers.small_runs import SMALL, forge
+from helpers.small_runs import SMALL, rewrite_checkpoint
 
 from cnnbench import models
 from cnnbench.cli import compose, errors
@@ -92,7 +92,7 @@ def test_the_command_that_trusts_a_run_has_all_words(
 @pytest.mark.usefixtures("place")
 def test_a_value_is_confirmed_in_front_of_a_flag_with_several(within: Command) -> None:
     for path in Path(RUN, "checkpoints").glob("*.pt"):
-        forge(path, lambda state: state["config"]["data"].update(root="my data"))
+        rewrite_checkpoint(path, lambda state: state["config"]["data"].update(root="my data"))
     refused = within("evaluate", RUN, "--allow-custom-model", "--topk", "1", "3")
     words = printed(refused.stderr, "If you trust it")
     flags = ["--allow-custom-model", "--topk", "1", "3"]

@@ -11,8 +11,8 @@ import pytest
 import torch
 from helpers.command import Command
 from helpers.paths import CONF
-from helpers.sample_images import clothes
-from helpers.small_runs import Runs, forge
+from helpers.sample_images import load_sample_images
+from helpers.small_runs import Runs, rewrite_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -30,7 +30,7 @@ def run(runs: Runs, tmp_path: Path) -> Path:
     return runs.copy("finished", tmp_path / "run")
 
 
-CLOTHES = torch.tensor(clothes()[:5]).view(-1, 1, 28, 28)
+CLOTHES = torch.tensor(load_sample_images()[:5]).view(-1, 1, 28, 28)
 
 
 def opened(run: Path) -> TrainedModel:
@@ -87,7 +87,7 @@ def test_with_preprocessing_the_file_takes_pixels(run: Path, within: Command) ->
         state["config"]["data"]["resize"] = 40
         state["model"]["layers.1.weight"] = torch.rand(8, 40 * 40) - 0.5
 
-    forge(run / "checkpoints" / "best.pt", enlarge)
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", enlarge)
     done = within("export", "run", "--preprocessing")
     assert "takes    images: uint8 (N, 1, 28, 28)" in done.stdout
     expected = opened(run).engine.classify(CLOTHES)
@@ -122,7 +122,7 @@ def test_a_run_in_16_bits_is_exported_in_32(
         device, "_multiplies_in_bf16", lambda: True
     )  # where bf16 is what auto means
     monkeypatch.setattr(device, "BF16_INTENSITY", 0)
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["device"].update(precision="bf16"),
     )
@@ -134,7 +134,7 @@ def test_a_run_in_16_bits_is_exported_in_32(
 
 
 def test_a_run_on_a_device_that_is_not_here_is_exported(run: Path, within: Command) -> None:
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["device"].update(name="mps", cuda_graphs=True),
     )
@@ -290,7 +290,7 @@ def test_wrong_usage_is_told_with_code_2(
 
 
 def test_words_of_a_hostile_run_do_not_steer_the_terminal(run: Path, within: Command) -> None:
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["model"].update(name="\x1b[31m:Net"),
     )
@@ -311,7 +311,7 @@ def test_a_network_that_pytorch_cannot_export_is_told(
 ) -> None:
     (tmp_path / "undecided_net.py").write_text(NETWORK)
     monkeypatch.syspath_prepend(tmp_path)
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["model"].update(name="undecided_net:Net"),
     )
@@ -331,7 +331,7 @@ def test_a_network_of_ones_own_is_exported_under_the_name_of_its_class(
         "from cnnbench.models.mlp import MLP\nclass Net(MLP): pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["model"].update(name="plain_net:Net"),
     )

@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers.command import Command
 from helpers.paths import CONF
-from helpers.small_runs import Runs, contents, forge
+from helpers.small_runs import Runs, read_files, rewrite_checkpoint
 from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from torch import nn
@@ -56,7 +56,7 @@ def names(folder: Path) -> set[str]:
 def test_it_leaves_pictures_and_a_page_and_says_where(
     within: Command, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = contents(run)
+    before = read_files(run)
     shown: list[str] = []
     make_saliency = sections.draw_saliency
 
@@ -73,7 +73,7 @@ def test_it_leaves_pictures_and_a_page_and_says_where(
     printed = set(re.findall("^run/inspect/(.*)$", done.stdout, re.MULTILINE))
     linked = re.findall(r'<img src="(.*?)"', (run / "inspect" / "index.html").read_text())
     assert printed == made == {*linked, "index.html"} >= PICTURES
-    after = contents(run)
+    after = read_files(run)
     assert {name: after[name] for name in after if "/inspect/" not in name} == before
     result = json.loads((run / "result.json").read_text())
     wrong = round(20 * (1 - result["test_accuracy"]))
@@ -84,9 +84,9 @@ def test_it_leaves_pictures_and_a_page_and_says_where(
 
 def test_what_is_asked_for_is_looked_at_and_others_go(within: Command, run: Path) -> None:
     within("inspect", "run")
-    first = contents(run / "inspect")
+    first = read_files(run / "inspect")
     within("inspect", "run")
-    assert contents(run / "inspect") == first
+    assert read_files(run / "inspect") == first
     within("inspect", "run", "--images", "3,17,3", "--layers", "layers.1", "--mistakes", "2")
     maps = {name for name in names(run / "inspect") if name.startswith("feature_maps")}
     page = (run / "inspect" / "index.html").read_text()
@@ -116,7 +116,7 @@ def test_a_mistake_is_told(arguments: list[str], told: str, within: Command, run
 
 def forge_all(run: Path, change: Callable[[Any], object]) -> None:
     for path in (run / "checkpoints").glob("*.pt"):
-        forge(path, change)
+        rewrite_checkpoint(path, change)
 
 
 def test_weights_that_give_no_logits_are_a_damaged_checkpoint(within: Command, run: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 from helpers.command import Command
 from helpers.paths import CONF
-from helpers.sample_images import clothes
-from helpers.small_runs import Runs, forge
+from helpers.sample_images import load_sample_images
+from helpers.small_runs import Runs, rewrite_checkpoint
 from PIL import Image
 
 from cnnbench.commands.predict import BATCH
@@ -33,7 +33,7 @@ def run(runs: Runs, tmp_path: Path) -> Path:
 def images(tmp_path: Path) -> list[str]:
     """Three image files."""
     for index in range(3):
-        Image.fromarray(clothes()[index]).save(tmp_path / f"{index}.png")
+        Image.fromarray(load_sample_images()[index]).save(tmp_path / f"{index}.png")
     return ["0.png", "1.png", "2.png"]
 
 
@@ -54,7 +54,7 @@ def test_the_classes_are_those_that_the_network_gives(
 ) -> None:
     predictions = as_json(within, *images, "--topk", "99")
     assert [each["image"] for each in predictions] == images
-    expected = probabilities(run, clothes()[:3])
+    expected = probabilities(run, load_sample_images()[:3])
     for each, row in zip(predictions, expected, strict=True):
         assert each["class"] == CLASSES[int(row.argmax())]
         assert each["probability"] == pytest.approx(float(row.max()))
@@ -69,8 +69,8 @@ def test_images_are_first_brought_to_the_size_of_the_data_set_and_then_to_that_o
         state["config"]["data"]["resize"] = 40
         state["model"]["layers.1.weight"] = torch.rand(8, 40 * 40) - 0.5
 
-    forge(run / "checkpoints" / "best.pt", enlarge)
-    large = Image.fromarray(clothes()[0]).resize((300, 300), Image.Resampling.BICUBIC)
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", enlarge)
+    large = Image.fromarray(load_sample_images()[0]).resize((300, 300), Image.Resampling.BICUBIC)
     large.save(run.parent / "large.png")
     small = np.asarray(large.resize((28, 28), Image.Resampling.BILINEAR))
     (prediction,) = as_json(within, "large.png", "--topk", "10")
@@ -107,11 +107,12 @@ def test_a_set_of_more_than_a_batch_keeps_its_order(
 ) -> None:
     count = 2 * BATCH + 3
     header = bytes([0, 0, 8, 3]) + struct.pack(">3I", count, 28, 28)
-    (tmp_path / "images").write_bytes(header + clothes()[:count].tobytes())
+    (tmp_path / "images").write_bytes(header + load_sample_images()[:count].tobytes())
     predictions = as_json(within, "images")
     assert [each["image"] for each in predictions] == [f"images[{index}]" for index in range(count)]
     expected = [
-        CLASSES[place] for place in probabilities(run, clothes()[:count]).argmax(dim=1).tolist()
+        CLASSES[place]
+        for place in probabilities(run, load_sample_images()[:count]).argmax(dim=1).tolist()
     ]
     assert [each["class"] for each in predictions] == expected
 
@@ -133,7 +134,7 @@ def test_a_folder_of_nothing_but_unreadable_images_gives_an_error_for_each(
 def test_without_a_network_that_gives_numbers_an_image_has_no_class(
     run: Path, images: list[str], within: Command
 ) -> None:
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: [value.fill_(torch.nan) for value in state["model"].values()],
     )
@@ -150,7 +151,7 @@ def test_inverted_images_are_told_once_with_what_to_do(
     images: list[str], within: Command, tmp_path: Path
 ) -> None:
     for index in range(4):
-        Image.fromarray(255 - clothes()[index]).save(tmp_path / f"inverted_{index}.png")
+        Image.fromarray(255 - load_sample_images()[index]).save(tmp_path / f"inverted_{index}.png")
     done = within("predict", "run", *images, *(f"inverted_{index}.png" for index in range(4)))
     assert done.returncode == 0
     assert done.stderr == (
@@ -162,7 +163,7 @@ def test_inverted_images_are_told_once_with_what_to_do(
 def test_inverting_gives_what_the_image_itself_gives(
     images: list[str], within: Command, tmp_path: Path
 ) -> None:
-    Image.fromarray(255 - clothes()[0]).save(tmp_path / "inverted.png")
+    Image.fromarray(255 - load_sample_images()[0]).save(tmp_path / "inverted.png")
     (plain,), (inverted,) = as_json(within, images[0]), as_json(within, "inverted.png", "--invert")
     assert inverted == {**plain, "image": "inverted.png"}
     assert "Leave out --invert." in within("predict", "run", images[0], "--invert").stderr
@@ -173,10 +174,10 @@ def test_inverting_gives_what_the_image_itself_gives(
 
 def test_the_device_may_be_another(run: Path, images: list[str], within: Command) -> None:
     (prediction,) = as_json(within, "device=cpu", images[0], "device.precision=bf16")
-    expected = probabilities(run, clothes()[:1], "device.precision=bf16")
+    expected = probabilities(run, load_sample_images()[:1], "device.precision=bf16")
     assert prediction["probability"] == pytest.approx(float(expected.max()))
     assert prediction["probability"] != pytest.approx(
-        float(probabilities(run, clothes()[:1]).max())
+        float(probabilities(run, load_sample_images()[:1]).max())
     )
 
 
@@ -193,7 +194,7 @@ def test_flips_are_averaged_if_the_run_has_them(
     run: Path, images: list[str], within: Command
 ) -> None:
     (plain,) = as_json(within, images[0])
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt", lambda state: state["config"]["train"].update(tta="hflip")
     )
     (averaged,) = as_json(within, images[0])
@@ -203,7 +204,7 @@ def test_flips_are_averaged_if_the_run_has_them(
 def test_data_in_a_folder_of_its_own_need_no_consent_as_none_are_read(
     run: Path, images: list[str], within: Command
 ) -> None:
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["data"].update(root="elsewhere"),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.command import TINY
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.in_process import run_in_process
 
@@ -49,7 +49,7 @@ def recorded(run: Path, name: str) -> dict[str, Any]:
 
 
 def test_a_run_trained_longer_equals_one_as_long_from_the_start(extended: Path) -> None:
-    assert differences(extended / "run", extended / "straight") == []
+    assert find_differences(extended / "run", extended / "straight") == []
 
 
 def test_the_configuration_says_how_long_it_trained_in_the_end(extended: Path) -> None:
@@ -102,14 +102,14 @@ def test_an_extension_that_is_killed_goes_on_as_one(
             "run",
             "train.epochs=5",
             folder=tmp_path,
-            strikes=[(signal.SIGKILL, "step", 12)],
+            faults=[(signal.SIGKILL, "step", 12)],
         ),
         run_in_process("resume", "run", folder=tmp_path),
     ]
     assert [each.returncode for each in done] == [0, -signal.SIGKILL, 0], [
         each.stderr for each in done
     ]
-    assert differences(tmp_path / "run", extended / "straight") == []
+    assert find_differences(tmp_path / "run", extended / "straight") == []
 
 
 SWEEP = ("-m", *JOB, "seed=0,1", "sweep=twice")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.data_mirrors import NOWHERE, ByFile, Mirror, Site, packed_files
+from helpers.data_mirrors import NOWHERE, ByFile, Mirror, Site, make_packed_files
 from helpers.paths import CONF
 
 from cnnbench import config
@@ -89,6 +89,6 @@ def start_mirror() -> Iterator[Callable[[Mapping[str, bytes]], Mirror]]:
 @pytest.fixture
 def mirror(fashion: Site, start_mirror: Callable[[Mapping[str, bytes]], Mirror]) -> Mirror:
     """The mirror of Fashion-MNIST that torchvision knows."""
-    mirror = start_mirror(packed_files(fashion.arrays))
+    mirror = start_mirror(make_packed_files(fashion.arrays))
     fashion.mirrors(mirror.url)
     return mirror

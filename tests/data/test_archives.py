@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.public_datasets import archive_of, cifar_files, made_up_images, published
+from helpers.public_datasets import make_archive, make_cifar_files, make_images, make_published
 
 from cnnbench.data.archives import parse_files
 from cnnbench.data.arrays import Arrays
@@ -27,14 +27,14 @@ def test_published_files_are_read_from_each_named_folder(
     name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EMNIST's images come out upright and its letters counted from 0, of QMNIST's labels the classes."""
-    dataset, files = published(name)
+    dataset, files = make_published(name)
     folder = tmp_path / {"": "", "first": dataset.folders[0], "last": dataset.folders[-1]}[place]
     folder.mkdir(exist_ok=True, parents=True)
     for file, content in files.items():
         (folder / file).write_bytes(content)
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path))
     _, arrays = load(dataset)
-    assert equal(arrays, made_up_images(name))
+    assert equal(arrays, make_images(name))
     assert {(array.dtype.name, array.flags.c_contiguous) for array in arrays[:4]} == {
         ("uint8", True)
     }
@@ -45,16 +45,16 @@ def test_published_files_are_read_from_each_named_folder(
 def test_either_archive_of_cifar_is_read_in_the_order_of_its_batches(
     name: str, is_binary: bool
 ) -> None:
-    arrays = made_up_images(name)
-    turned = dict(reversed(cifar_files(name, arrays, is_binary).items()))  # in no order
-    read = parse_files(get(name), [archive_of(turned)])
+    arrays = make_images(name)
+    turned = dict(reversed(make_cifar_files(name, arrays, is_binary).items()))  # in no order
+    read = parse_files(get(name), [make_archive(turned)])
     assert equal(read, arrays)
     assert {(array.dtype.name, array.flags.c_contiguous) for array in read[:4]} == {("uint8", True)}
 
 
 @pytest.mark.parametrize("one", [0, 1], ids=["python", "binary"])
 def test_one_archive_of_cifar_is_enough(one: int, tmp_path: Path) -> None:
-    dataset, files = published("cifar10")
+    dataset, files = make_published("cifar10")
     name, content = list(files.items())[one]
     (tmp_path / name).write_bytes(content)
     found = find_files(dataset, str(tmp_path))
@@ -69,8 +69,8 @@ class Hostile:
 def test_an_archive_that_was_changed_is_not_unpickled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset, _ = published("cifar10")
-    hostile = archive_of({"cifar-10-batches-py/test_batch": pickle.dumps(Hostile())})
+    dataset, _ = make_published("cifar10")
+    hostile = make_archive({"cifar-10-batches-py/test_batch": pickle.dumps(Hostile())})
     for name in dataset.archives:
         (tmp_path / name).write_bytes(hostile)
     with pytest.raises(
@@ -82,7 +82,7 @@ def test_an_archive_that_was_changed_is_not_unpickled(
 
 @pytest.mark.parametrize("name", ["kmnist", "emnist_letters"])
 def test_mean_and_std_that_nobody_published_are_measured(name: str, tmp_path: Path) -> None:
-    dataset, files = published(name)
+    dataset, files = make_published(name)
     for file, content in files.items():
         (tmp_path / file).write_bytes(content)
     measured, arrays = load(dataset, str(tmp_path))

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers.data_mirrors import IMAGES, PACKED, Site, made_up, made_up_arrays
+from helpers.data_mirrors import IMAGES, PACKED, Site, make_arrays, replace_content
 
 from cnnbench.data import cache, download, public_files
 from cnnbench.data.catalog import FILES, PublicDataset
@@ -90,7 +90,7 @@ def test_another_folder_of_the_environment_is_looked_into(
 
 
 def test_another_data_set_of_the_same_name_is_not_the_same(loaded: Site) -> None:
-    loaded.dataset = made_up("fashion_mnist", made_up_arrays(7))
+    loaded.dataset = replace_content("fashion_mnist", make_arrays(7))
     loaded.error()
 
 

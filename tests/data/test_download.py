@@ -25,11 +25,11 @@ from helpers.data_mirrors import (
     PACKED,
     Mirror,
     Site,
-    let_torchvision_know,
-    packed_files,
-    put,
+    make_packed_files,
+    patch_torchvision,
+    write_files,
 )
-from helpers.public_datasets import made_up_images, published
+from helpers.public_datasets import make_images, make_published
 
 from cnnbench.data import cache, download
 from cnnbench.data.catalog import CATALOG, FILES
@@ -54,8 +54,8 @@ def test_the_error_names_what_is_missing_what_was_tried_and_how_to_go_on(
     fashion: Site, mnist: Site
 ) -> None:
     folder = fashion.cache / "fashion_mnist"
-    put(folder, {FILES[1]: fashion.arrays[FILES[1]]})
-    put(fashion.cache, {IMAGES: mnist.arrays[IMAGES]})
+    write_files(folder, {FILES[1]: fashion.arrays[FILES[1]]})
+    write_files(fashion.cache, {IMAGES: mnist.arrays[IMAGES]})
     assert fashion.error().splitlines() == [
         "Fashion-MNIST is not complete on this machine and could not be fetched.",
         f"Missing: {IMAGES}, {FILES[2]}, {FILES[3]}",
@@ -176,7 +176,7 @@ def test_a_mirror_is_reported_and_another_stands_in_if_it(
 ) -> None:
     monkeypatch.setattr(download, "TIMEOUT_S", 0.5)
     monkeypatch.setattr(download, "MAX_BYTES", 1 << 20)
-    bad = start_mirror(packed_files(fashion.arrays))
+    bad = start_mirror(make_packed_files(fashion.arrays))
     worsen(bad)
     fashion.mirrors(bad.url)
     (line,) = (
@@ -244,16 +244,16 @@ def test_every_data_set_is_downloaded_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    dataset, files = published(name)
+    dataset, files = make_published(name)
     if name in ("mnist", "fashion_mnist"):
         files = {f"{file}.gz": gzip.compress(content) for file, content in files.items()}
     mirror = start_mirror(files)
-    let_torchvision_know(name, files, mirror.url, monkeypatch)
+    patch_torchvision(name, files, mirror.url, monkeypatch)
     for _ in range(2):
         _, arrays = download.load(dataset, str(tmp_path))
         assert all(
             np.array_equal(ours, theirs)
-            for ours, theirs in zip(arrays, made_up_images(name), strict=True)
+            for ours, theirs in zip(arrays, make_images(name), strict=True)
         )
         cache.clear()
     is_archive = bool(dataset.archives)

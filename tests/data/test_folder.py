@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.data_mirrors import ByFile, made_up_arrays, put
-from helpers.image_folders import fill, picture, put_images
-from helpers.public_datasets import idx
+from helpers.data_mirrors import ByFile, make_arrays, write_files
+from helpers.image_folders import fill, make_picture, put_images
+from helpers.public_datasets import encode_idx
 from PIL import Image
 
 from cnnbench.config import DataConfig
@@ -217,7 +217,7 @@ def test_recorded_info_comes_back_with_digests_of_the_content(
         fill(folder / part, {"cats": 9, "dogs": 7})
     dataset, arrays = datasets.load(of_folder())
     for file, array in zip(FILES, arrays[:4], strict=True):
-        assert dataset.sha256[file] == hashlib.sha256(idx(array)).hexdigest()
+        assert dataset.sha256[file] == hashlib.sha256(encode_idx(array)).hexdigest()
     record = dataset.as_record()
     record |= {key: list(value) for key, value in record.items() if isinstance(value, tuple)}
     again = type(dataset).from_record(record)
@@ -329,7 +329,7 @@ def test_fewer_training_examples_leave_val_as_it_is(of_folder: Make) -> None:
 def test_images_named_for_another_format_are_noted(folder: Path, of_folder: Make) -> None:
     fill(folder, {"cats": 4, "dogs": 4})
     for name in ("cats/000.png", "dogs/002.png"):
-        picture(1 + ord(name[0])).save(folder / name, "WEBP")
+        make_picture(1 + ord(name[0])).save(folder / name, "WEBP")
     assert datasets.load(of_folder())[0].notes[1] == (
         f"Named for another format: 2 images, such as {folder}/cats/000.png, which is WEBP."
     )
@@ -401,8 +401,8 @@ def test_changed_files_are_read_again(folder: Path, of_folder: Make, change: Cha
 @pytest.fixture
 def arrays(folder: Path) -> ByFile:
     """30 and 10 images of 4 x 4 pixels in ten classes, in IDX files in the folder."""
-    arrays = made_up_arrays(0) | {TEST_LABELS: np.arange(10, dtype=np.uint8)}
-    put(folder, arrays, packed=False)
+    arrays = make_arrays(0) | {TEST_LABELS: np.arange(10, dtype=np.uint8)}
+    write_files(folder, arrays, packed=False)
     return arrays
 
 
@@ -411,7 +411,7 @@ def test_idx_files_plain_or_gzipped_are_read_as_they_are(
     of_folder: Make, folder: Path, arrays: ByFile, packed: str
 ) -> None:
     (folder / packed).unlink()
-    put(folder, {packed: arrays[packed]})
+    write_files(folder, {packed: arrays[packed]})
     other = TRAIN_IMAGES if packed == TRAIN_LABELS else TRAIN_LABELS
     (folder / f"{other}.gz").write_bytes(b"not used, as there is a plain file")
     info = datasets.dataset_info(of_folder())
@@ -430,7 +430,7 @@ def test_idx_files_plain_or_gzipped_are_read_as_they_are(
 def test_idx_images_may_have_channels(of_folder: Make, folder: Path, channels: int) -> None:
     for file, number in ((TRAIN_IMAGES, 30), (TEST_IMAGES, 10)):
         array = np.arange(number * channels * 20, dtype=np.uint16).astype(np.uint8)
-        put(folder, {file: array.reshape(number, channels, 4, 5)}, packed=False)
+        write_files(folder, {file: array.reshape(number, channels, 4, 5)}, packed=False)
     dataset, loaded = datasets.load(of_folder(channels=channels))
     assert (dataset.in_channels, dataset.image_size) == (channels, 5)
     assert loaded.train_images.shape == (30, channels, 4, 5)
@@ -442,7 +442,7 @@ def test_idx_images_may_have_channels(of_folder: Make, folder: Path, channels: i
 def test_an_idx_class_need_not_have_images(of_folder: Make, folder: Path, arrays: ByFile) -> None:
     """EMNIST's letters begin with 1."""
     labels = {TRAIN_LABELS: np.array([1, 3] * 15, np.uint8), TEST_LABELS: np.ones(10, np.uint8)}
-    put(folder, labels, packed=False)
+    write_files(folder, labels, packed=False)
     assert datasets.dataset_info(of_folder()).classes == tuple("0123")
 
 
@@ -497,7 +497,7 @@ WRONG_SHAPES = {
 def test_idx_files_that_do_not_go_together_are_refused(
     of_folder: Make, folder: Path, arrays: ByFile, file: str, array: np.ndarray, told: str
 ) -> None:
-    put(folder, {file: np.ascontiguousarray(array)}, packed=False)
+    write_files(folder, {file: np.ascontiguousarray(array)}, packed=False)
     with pytest.raises(DataError, match=f"^{folder / file} .*{told}"):
         datasets.dataset_info(of_folder())
 
@@ -515,7 +515,7 @@ def test_a_missing_or_damaged_idx_file_is_refused(of_folder: Make, folder: Path,
 
 
 def test_a_folder_of_the_samples_files_is_it(folder: Path, of_folder: Make, sample: ByFile) -> None:
-    put(folder, sample)
+    write_files(folder, sample)
     dataset, arrays = datasets.load(of_folder())
     known = get("sample")
     for file, array in zip(FILES, arrays[:4], strict=True):

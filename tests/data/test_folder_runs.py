@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.command import Command, only_run
+from helpers.command import Command, find_only_run
 from helpers.image_folders import draw_shapes, fill, put_images
 from helpers.in_process import run_in_process
-from helpers.small_runs import contents
+from helpers.small_runs import read_files
 
 from cnnbench.data import cache, datasets, folder
 from cnnbench.data.scan_folder import FORMATS
@@ -55,7 +55,7 @@ def photos(tmp_path: Path) -> Path:
 def test_a_run_says_what_it_is_of(within: Command, photos: Path, tmp_path: Path) -> None:
     done = within(*SMALL)
     assert done.returncode == 0, done.stderr
-    run = only_run(tmp_path)
+    run = find_only_run(tmp_path)
     assert run.parent.name == "mlp-folder-8px"
     assert "on photos at 8 x 8: 31 training, 4 validation and 7 test examples" in done.stdout
     assert (
@@ -159,7 +159,7 @@ def test_the_recipe_for_photos_learns_from_few_drawings(within: Command, tmp_pat
     exact = ("device=cpu", "device.precision=fp32", "device.threads=1")
     done = within("experiment=photos", "data.path=photos", *tiny, *exact)
     assert done.returncode == 0, done.stderr
-    result = json.loads((only_run(tmp_path) / "result.json").read_text())
+    result = json.loads((find_only_run(tmp_path) / "result.json").read_text())
     assert result["test_accuracy"] >= 0.6  # by chance 1/3
 
 
@@ -303,10 +303,10 @@ def test_a_run_does_not_go_on_with_other_images(
     change: Callable[[Path], object], message: str, within: Command, run: Path
 ) -> None:
     change(run.parent / "photos")
-    before = contents(run)
+    before = read_files(run)
     done = within("resume", "run", "train.epochs=2")
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
-    assert contents(run) == before
+    assert read_files(run) == before
 
 
 def test_a_job_of_a_sweep_does_not_go_on_with_other_images(

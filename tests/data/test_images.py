@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from helpers.public_datasets import idx
-from helpers.sample_images import clothes
+from helpers.public_datasets import encode_idx
+from helpers.sample_images import load_sample_images
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
@@ -442,7 +442,7 @@ def test_an_input_that_cannot_be_read_does_not_stop_the_rest(
     (tmp_path / "many").mkdir()
     for number in range(60):
         (tmp_path / "many" / f"{number}.txt").touch()
-    (tmp_path / "half").write_bytes(idx(noise(3, 8, 8))[:-100])
+    (tmp_path / "half").write_bytes(encode_idx(noise(3, 8, 8))[:-100])
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder" / "last").mkdir()
     scandir = os.scandir
@@ -486,7 +486,7 @@ def test_images_of_an_idx_file_are_as_they_would_be_as_files(
 ) -> None:
     pixels = noise(3, *shape)
     path = tmp_path / "images"
-    path.write_bytes(pack(idx(pixels)))
+    path.write_bytes(pack(encode_idx(pixels)))
     ours = read(path, in_channels=in_channels)
     assert [image.name for image in ours] == [f"{path}[{index}]" for index in range(3)]
     last = pixels.transpose(0, 2, 3, 1).squeeze() if len(shape) == 3 else pixels
@@ -498,9 +498,9 @@ def test_images_of_an_idx_file_are_as_they_would_be_as_files(
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (idx(noise(5)), r"holds no images: its shape is \(5,\)"),
-        (idx(noise(1, 5, 8, 8)), r"holds no images: its shape is \(1, 5, 8, 8\)"),
-        (idx(noise(1, 0, 8)), r"holds no images: its shape is \(1, 0, 8\)"),
+        (encode_idx(noise(5)), r"holds no images: its shape is \(5,\)"),
+        (encode_idx(noise(1, 5, 8, 8)), r"holds no images: its shape is \(1, 5, 8, 8\)"),
+        (encode_idx(noise(1, 0, 8)), r"holds no images: its shape is \(1, 0, 8\)"),
         (gzip.compress(b"hello"), "is no IDX file"),
     ],
     ids=["labels", "five channels", "no pixels", "gzipped text"],  # gzip writes the time
@@ -513,7 +513,7 @@ def test_an_idx_file_without_images_is_told(content: bytes, told: str, tmp_path:
 
 
 def test_a_network_of_two_channels_has_no_inputs(save: Save, tmp_path: Path) -> None:
-    (tmp_path / "images").write_bytes(idx(noise(1, 8, 8)))
+    (tmp_path / "images").write_bytes(encode_idx(noise(1, 8, 8)))
     for image in read(save(noise(8, 8)), tmp_path / "images", in_channels=2):
         assert "the network takes 2" in image.error
 
@@ -521,7 +521,7 @@ def test_a_network_of_two_channels_has_no_inputs(save: Save, tmp_path: Path) -> 
 # Inverted images
 
 DARK, LIGHT = (0.286,), (0.87,)  # means of training pixels
-IMAGES = np.concatenate([clothes("train"), clothes()])[:, None]
+IMAGES = np.concatenate([load_sample_images("train"), load_sample_images()])[:, None]
 
 
 def test_no_image_of_fashion_mnist_looks_inverted_and_every_inverted_one_does() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.data_mirrors import IMAGES, PACKED, Site, packed_files, put
+from helpers.data_mirrors import IMAGES, PACKED, Site, make_packed_files, write_files
 
 from cnnbench.data.catalog import CATALOG, FILES, get
 from cnnbench.data.public_files import cache_folder, find_files
@@ -36,7 +36,7 @@ def test_two_data_sets_lie_beside_each_other(fashion: Site, mnist: Site, inside:
 
 def test_files_may_be_spread_over_several_folders(fashion: Site, tmp_path: Path) -> None:
     for name in FILES:
-        put(tmp_path / name, {name: fashion.arrays[name]})
+        write_files(tmp_path / name, {name: fashion.arrays[name]})
     fashion.look_into(*(tmp_path / name for name in FILES))
     assert fashion.loads()
 
@@ -119,7 +119,7 @@ def test_a_damaged_file_is_reported_and_not_used(
 
 
 def test_a_good_file_stands_in_for_wrong_ones(fashion: Site, tmp_path: Path) -> None:
-    put(tmp_path / "bad", {IMAGES: fashion.arrays[IMAGES][:-1]}, packed=False)
+    write_files(tmp_path / "bad", {IMAGES: fashion.arrays[IMAGES][:-1]}, packed=False)
     fashion.put(tmp_path / "good")
     (tmp_path / "good" / IMAGES).write_bytes(b"something else")  # beside the gzipped one
     fashion.look_into(tmp_path / "bad", tmp_path / "good")
@@ -130,7 +130,7 @@ def test_files_of_another_data_set_are_recognized(
     fashion: Site, mnist: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mnist.put(fashion.cache)
-    (fashion.cache / PACKED[3]).write_bytes(packed_files(fashion.arrays)[PACKED[1]])
+    (fashion.cache / PACKED[3]).write_bytes(make_packed_files(fashion.arrays)[PACKED[1]])
     digest = hashlib.sha256((fashion.cache / PACKED[2]).read_bytes()).hexdigest()
     kmnist = replace(
         get("kmnist"), sha256={PACKED[2]: digest}

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Command
-from helpers.doc_commands import PAGES, ROOT, Shown, shown
+from helpers.doc_commands import PAGES, ROOT, DocCommand, find_commands
 from helpers.image_folders import fill
 from helpers.in_process import run_in_process
-from helpers.sample_images import clothes
+from helpers.sample_images import load_sample_images
 from PIL import Image
 
 SHOWN = list(
-    {(each.text, each.output): each for each in reversed(list(shown()))}.values()
+    {(each.text, each.output): each for each in reversed(list(find_commands()))}.values()
 )  # README wins
 OF_CNNBENCH = [each for each in SHOWN if each.words[0] in ("cnnbench", "torchrun")]
 OTHERS = [each for each in SHOWN if each not in OF_CNNBENCH]
@@ -76,7 +76,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for copy in ("NAME", "seeds", "baseline"):
         shutil.copytree(folder / "outputs/sweeps/rates", folder / "outputs/sweeps" / copy)
     fill(folder / "photos", {"Bag": 12, "Sandal": 12}, "L")
-    Image.fromarray(clothes()[7]).save(folder / "shirt.png")
+    Image.fromarray(load_sample_images()[7]).save(folder / "shirt.png")
     (folder / "notes.png").write_text("these are notes")
     page = (ROOT / "docs" / "sweeps.md").read_text()
     (folder / "rates.txt").write_text(re.search(r"# rates.txt.*\n((?: {4}\S.*\n)+)", page)[1])
@@ -98,7 +98,7 @@ def verb_of(words: list[str]) -> str:
     return words[0] if words and not re.search(r"[=.@/-]", words[0]) else "train"
 
 
-def as_run(command: Shown) -> list[str]:
+def as_run(command: DocCommand) -> list[str]:
     """The arguments of cnnbench: those of the page, with what cuts them down."""
     words = command.words[command.words.index("cnnbench") + 1 :]
     words = [word.replace("$RUN", "RUN").removesuffix("...") for word in words if word != "..."]
@@ -125,7 +125,7 @@ def as_run(command: Shown) -> list[str]:
     return [*(word for word in words if word.partition("=")[0] not in fixed), *little]
 
 
-def quick_form(command: Shown) -> list[str] | None:
+def quick_form(command: DocCommand) -> list[str] | None:
     """Return arguments that compose the configuration of a slow command, or None if the command itself is quick.
 
     Slow are sweeps, reproduce, measuring, large networks, and training and pictures as pages other than the README
@@ -167,7 +167,7 @@ SLOW = [command for command in RUN if quick_form(command) is not None]
 
 @pytest.mark.parametrize("command", SLOW, ids=str)
 def test_a_slow_command_of_the_docs_composes(
-    command: Shown, within: Command, prepared: Path, monkeypatch: pytest.MonkeyPatch
+    command: DocCommand, within: Command, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(prepared)
     result = within(*quick_form(command))
@@ -181,7 +181,11 @@ def test_a_slow_command_of_the_docs_composes(
     ids=str,
 )
 def test_a_command_of_the_docs_does_what_they_say(
-    command: Shown, within: Command, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: DocCommand,
+    within: Command,
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place = shutil.copytree(prepared, tmp_path / "place")
     monkeypatch.chdir(place)
@@ -223,7 +227,7 @@ def test_the_network_that_the_readme_adds_trains_once_it_is_added(
 
 
 @pytest.mark.parametrize("command", OTHERS, ids=str)
-def test_what_is_not_cnnbenchs_own_is_there(command: Shown) -> None:
+def test_what_is_not_cnnbenchs_own_is_there(command: DocCommand) -> None:
     words = command.words
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

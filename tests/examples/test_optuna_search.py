@@ -9,7 +9,7 @@ from types import ModuleType
 import optuna
 import pytest
 from helpers.command import TINY
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.paths import EXAMPLES
 
 from cnnbench.api import train
@@ -73,7 +73,7 @@ def test_the_best_value_is_that_of_the_best_row(study: optuna.Study) -> None:
 def test_the_command_of_a_trial_repeats_it(study: optuna.Study, tmp_path: Path) -> None:
     best = study.best_trial
     repeated = train(*shlex.split(best.user_attrs["command"])[1:], directory=tmp_path / "repeated")
-    assert differences(repeated.directory, directory(best)) == []
+    assert find_differences(repeated.directory, directory(best)) == []
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["CHROMIUM", "DESKTOP", "MARKS", "PHONE", "Window", "sync_api", "window"]
+__all__ = ["CHROMIUM", "DESKTOP", "MARKS", "PHONE", "Window", "sync_api", "open_window"]
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: pip install playwright"
@@ -40,9 +40,9 @@ class Window:
 
 
 @contextmanager
-def window(browser: Any, address: str, **options: Any) -> Iterator[Any]:
+def open_window(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     """The page in a window of its own."""
-    window = Window(browser, address, **options)
-    yield window.page
-    window.context.close()
-    assert window.complaints == []
+    open_window = Window(browser, address, **options)
+    yield open_window.page
+    open_window.context.close()
+    assert open_window.complaints == []

@@ -53,13 +53,13 @@ def run_command(
     )
 
 
-def only_run(folder: Path) -> Path:
+def find_only_run(folder: Path) -> Path:
     """The one run directory under outputs/."""
     (run,) = (status.parent for status in (folder / "outputs").rglob("status.json"))
     return run
 
 
-def go_on(run: Path, job: Sequence[str]) -> list[str]:
+def resume_arguments(run: Path, job: Sequence[str]) -> list[str]:
     """The arguments that go on with a run, in its folder's parent; one that had written nothing down begins again."""
     if (run / "config.yaml").exists():
         return ["resume", run.name]

@@ -9,13 +9,13 @@ import torch
 
 from cnnbench.training import checkpoint
 
-__all__ = ["differences"]
+__all__ = ["find_differences"]
 
 # what no two runs share
 OWN = {"epoch_s", "examples_per_s", "peak_gib", "wall_s", "train_s", "sweep"}
 
 
-def differences(run: Path, other: Path) -> list[str]:
+def find_differences(run: Path, other: Path) -> list[str]:
     """The names of all that differs in their records and checkpoints, such as ``last.pt.model.0.weight``."""
     ours, theirs = _content(run), _content(other)
     return [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]

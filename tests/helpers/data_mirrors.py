@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from helpers.public_datasets import idx
+from helpers.public_datasets import encode_idx
 
 from cnnbench.data import download
 from cnnbench.data.catalog import CATALOG, FILES, PublicDataset, get
@@ -27,7 +27,7 @@ NOWHERE = "http://127.0.0.1:9/"  # refuses every connection
 PACKED = [f"{name}.gz" for name in FILES]
 
 
-def made_up_arrays(seed: int) -> ByFile:
+def make_arrays(seed: int) -> ByFile:
     generator = np.random.default_rng(seed)
     shapes = ((30, 4, 4), (30,), (10, 4, 4), (10,))
     return {
@@ -36,21 +36,25 @@ def made_up_arrays(seed: int) -> ByFile:
     }
 
 
-def made_up(name: str, arrays: ByFile) -> PublicDataset:
+def replace_content(name: str, arrays: ByFile) -> PublicDataset:
     """The data set `name` with this content instead of its own."""
-    digests = {file: hashlib.sha256(idx(array)).hexdigest() for file, array in arrays.items()}
+    digests = {
+        file: hashlib.sha256(encode_idx(array)).hexdigest() for file, array in arrays.items()
+    }
     sizes = {"train_examples": 30, "test_examples": 10, "image_size": 4}
     return dataclasses.replace(get(name), sha256=digests, system_folders=(), **sizes)
 
 
-def packed_files(arrays: ByFile) -> dict[str, bytes]:
-    return {f"{name}.gz": gzip.compress(idx(array), mtime=0) for name, array in arrays.items()}
+def make_packed_files(arrays: ByFile) -> dict[str, bytes]:
+    return {
+        f"{name}.gz": gzip.compress(encode_idx(array), mtime=0) for name, array in arrays.items()
+    }
 
 
-def put(folder: Path, arrays: ByFile, packed: bool = True) -> None:
+def write_files(folder: Path, arrays: ByFile, packed: bool = True) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    plain = {name: idx(array) for name, array in arrays.items()}
-    for name, content in (packed_files(arrays) if packed else plain).items():
+    plain = {name: encode_idx(array) for name, array in arrays.items()}
+    for name, content in (make_packed_files(arrays) if packed else plain).items():
         (folder / name).write_bytes(content)
 
 
@@ -60,7 +64,7 @@ def torchvision_class(dataset: PublicDataset) -> Any:
     return getattr(datasets, dataset.source)
 
 
-def let_torchvision_know(
+def patch_torchvision(
     name: str,
     files: Mapping[str, bytes],
     url: str,
@@ -96,22 +100,22 @@ class Site:
     """A cache, and a small public data set that may be put into folders, served and loaded."""
 
     def __init__(self, name: str, seed: int, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.arrays = made_up_arrays(seed)
-        self.dataset = made_up(name, self.arrays)
+        self.arrays = make_arrays(seed)
+        self.dataset = replace_content(name, self.arrays)
         self.cache = cache
         self.monkeypatch = monkeypatch
         monkeypatch.setitem(CATALOG, name, self.dataset)
 
     def put(self, folder: Path, packed: bool = True) -> None:
-        put(folder, self.arrays, packed)
+        write_files(folder, self.arrays, packed)
 
     def look_into(self, *folders: Path | str) -> None:
         self.monkeypatch.setenv("CNNBENCH_DATA", os.pathsep.join(map(str, folders)))
 
     def mirrors(self, *urls: str) -> None:
         """Let torchvision know these mirrors."""
-        files = packed_files(self.arrays)
-        let_torchvision_know(self.dataset.name, files, "", self.monkeypatch)
+        files = make_packed_files(self.arrays)
+        patch_torchvision(self.dataset.name, files, "", self.monkeypatch)
         self.monkeypatch.setattr(torchvision_class(self.dataset), "mirrors", list(urls))
 
     def find(self) -> Found:

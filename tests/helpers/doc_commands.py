@@ -16,7 +16,7 @@ _IN_LINE = re.compile(r"`((?:" + "|".join(PROGRAMS) + r") [^`]+)`")
 
 
 @dataclass(frozen=True)
-class Shown:
+class DocCommand:
     """A command on a page, without its comment, and what it is shown to print, if it is after a $."""
 
     page: str
@@ -32,7 +32,7 @@ class Shown:
         return f"{self.page}:{self.line}: {self.text}"
 
 
-def shown() -> Iterator[Shown]:
+def find_commands() -> Iterator[DocCommand]:
     """All of them."""
     for page in PAGES:
         lines = page.read_text().splitlines()
@@ -54,6 +54,6 @@ def shown() -> Iterator[Shown]:
                     if line.startswith("    $")
                     else ""
                 )
-                yield Shown(
+                yield DocCommand(
                     page.name, number + 1, re.sub(r"\s{2,}#.*$|\s# .*$", "", text).strip(), output
                 )

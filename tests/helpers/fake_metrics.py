@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-__all__ = ["Row", "epochs"]
+__all__ = ["Row", "make_epochs"]
 
 Row = dict[str, float]
 
 
-def epochs(
+def make_epochs(
     train: Sequence[float],
     other: Sequence[float],
     *,

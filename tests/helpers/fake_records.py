@@ -6,12 +6,12 @@ from typing import Any
 
 from cnnbench.runs.records import Record
 
-__all__ = ["made", "made_record"]
+__all__ = ["make_records", "make_record"]
 
 GROUPS = ("model", "optimizer", "data")
 
 
-def made_record(
+def make_record(
     experiment: str,
     values: dict[str, str],
     seed: int = 0,
@@ -73,11 +73,11 @@ def configuration(values: dict[str, str], seed: int) -> dict[str, Any]:
     return nested
 
 
-def made(
+def make_records(
     experiment: str, values: dict[str, str], accuracies: Sequence[float], **others: Any
 ) -> list[Record]:
     """A run for each accuracy, each with a seed of its own."""
     return [
-        made_record(experiment, values, seed, accuracy, **others)
+        make_record(experiment, values, seed, accuracy, **others)
         for seed, accuracy in enumerate(accuracies)
     ]

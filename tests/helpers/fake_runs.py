@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["grid", "make_run"]
+__all__ = ["make_grid", "make_run"]
 
 COSTS = {  # parameters and multiply-adds
     "lenet": (61_706, 416_520),
@@ -153,7 +153,7 @@ def result(rows: list[dict[str, float]], parameters: int, multiply_adds: int) ->
     }
 
 
-def grid(
+def make_grid(
     folder: Path,
     models: list[str],
     rates: list[float],

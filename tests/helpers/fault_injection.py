@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Strike", "arm"]
+__all__ = ["Fault", "inject_faults"]
 
-Strike = tuple[int, str, int]
+Fault = tuple[int, str, int]
 
 METHODS = {
     "step": ("cnnbench.training.engine", "EagerEngine", "train_step"),
@@ -29,14 +29,14 @@ METHODS = {
 CHANGES = {"os.rename", "os.remove", "os.mkdir"}
 
 
-def arm(strikes: Sequence[Strike]) -> None:
+def inject_faults(faults: Sequence[Fault]) -> None:
     """Have this process strike itself; files count if they are below the current folder."""
     counts: Counter[str] = Counter()
     folder = Path.cwd()
 
     def happens(what: str) -> None:
         counts[what] += 1
-        for number, at, count in strikes:
+        for number, at, count in faults:
             if (at, count) == (what, counts[what]):
                 _strike(number)
 
@@ -53,7 +53,7 @@ def arm(strikes: Sequence[Strike]) -> None:
                     happens("checkpoint")
 
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
-    for _, what, _ in strikes:
+    for _, what, _ in faults:
         if what in METHODS:
             _announce(what, happens)
     sys.addaudithook(heard)

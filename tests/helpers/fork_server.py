@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from helpers.command import clean_environment
-from helpers.fault_injection import Strike, arm
+from helpers.fault_injection import Fault, inject_faults
 
 __all__ = ["ForkServer", "Running"]
 
@@ -96,7 +96,7 @@ class ForkServer:
         self,
         *arguments: str,
         folder: Path,
-        strikes: Sequence[Strike] = (),
+        faults: Sequence[Fault] = (),
         ignored_signals: Sequence[int] = (),
         unwritable: str = "",
         **changes: str,
@@ -111,7 +111,7 @@ class ForkServer:
             "arguments": arguments,
             "folder": str(folder),
             "environment": environment,
-            "strikes": strikes,
+            "faults": faults,
         }
         order |= {"ignored_signals": ignored_signals, "unwritable": unwritable}
         pid = self.ask({**order, "output": str(output), "errors": str(errors)})
@@ -119,9 +119,9 @@ class ForkServer:
         return Running(self, arguments, pid, output, errors)
 
     def run(
-        self, *arguments: str, folder: Path, strikes: Sequence[Strike] = (), **more: Any
+        self, *arguments: str, folder: Path, faults: Sequence[Fault] = (), **more: Any
     ) -> "subprocess.CompletedProcess[str]":
-        return self.start(*arguments, folder=folder, strikes=strikes, **more).wait()
+        return self.start(*arguments, folder=folder, faults=faults, **more).wait()
 
     def ask(self, order: dict[str, Any]) -> int | None:
         assert self._process.stdin is not None
@@ -212,8 +212,8 @@ def _become(order: dict[str, Any]) -> None:
         signal.signal(number, signal.SIG_IGN)
     sys.argv[1:] = order["arguments"]
     sys.orig_argv[:] = ["cnnbench", *order["arguments"]]
-    if order["strikes"]:
-        arm([tuple(strike) for strike in order["strikes"]])
+    if order["faults"]:
+        inject_faults([tuple(strike) for strike in order["faults"]])
 
 
 if __name__ == "__main__":

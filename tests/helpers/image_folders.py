@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-__all__ = ["draw_shapes", "fill", "picture", "put_images"]
+__all__ = ["draw_shapes", "fill", "make_picture", "put_images"]
 
 
-def picture(number: int, mode: str = "RGB", size: tuple[int, int] = (9, 7)) -> Image.Image:
+def make_picture(number: int, mode: str = "RGB", size: tuple[int, int] = (9, 7)) -> Image.Image:
     """A picture that no other number has."""
     pixels: npt.NDArray[np.uint8] = np.random.default_rng(number).integers(
         0, 256, (size[1], size[0], 3), np.uint8
@@ -24,7 +24,7 @@ def put_images(folder: Path, names: Sequence[str], mode: str = "RGB") -> None:
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture(zlib.crc32(name.encode()), mode).save(
+        make_picture(zlib.crc32(name.encode()), mode).save(
             path, "PNG" if path.suffix.lower() == ".png" else "JPEG"
         )
 

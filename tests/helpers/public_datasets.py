@@ -16,13 +16,13 @@ import numpy.typing as npt
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import PublicDataset, get
 
-__all__ = ["archive_of", "cifar_files", "idx", "made_up_images", "published"]
+__all__ = ["make_archive", "make_cifar_files", "encode_idx", "make_images", "make_published"]
 
 NUM_TRAIN, NUM_TEST = 50, 20
 Files = dict[str, bytes]
 
 
-def made_up_images(name: str) -> Arrays:
+def make_images(name: str) -> Arrays:
     """50 images to train on and 20 to test on, with a color for each class of the first ten."""
     generator = np.random.default_rng(0)
     dataset = get(name)
@@ -37,15 +37,17 @@ def made_up_images(name: str) -> Arrays:
     return Arrays(*parts)
 
 
-def published(name: str) -> tuple[PublicDataset, Files]:
+def make_published(name: str) -> tuple[PublicDataset, Files]:
     """The data set `name` with made-up images in place of its own, and its files."""
-    dataset, arrays = get(name), made_up_images(name)
+    dataset, arrays = get(name), make_images(name)
     if name.startswith("cifar"):
-        contents = [archive_of(cifar_files(name, arrays, is_binary)) for is_binary in (False, True)]
+        contents = [
+            make_archive(make_cifar_files(name, arrays, is_binary)) for is_binary in (False, True)
+        ]
     elif name.startswith("emnist"):
         contents = [_emnist_zip(dataset, arrays)]
     else:
-        contents = [idx(array) for array in arrays[:4]]
+        contents = [encode_idx(array) for array in arrays[:4]]
         if name == "qmnist":
             contents[1::2] = [_long_labels(labels) for labels in arrays[1:4:2]]
         if name in ("kmnist", "qmnist"):
@@ -61,7 +63,7 @@ def published(name: str) -> tuple[PublicDataset, Files]:
     return changed, files
 
 
-def idx(array: npt.NDArray[np.uint8]) -> bytes:
+def encode_idx(array: npt.NDArray[np.uint8]) -> bytes:
     """Return the IDX file of an array."""
     header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + array.tobytes()
@@ -88,12 +90,12 @@ def _emnist_zip(dataset: PublicDataset, arrays: Arrays) -> bytes:
             }
             for kind, array in contents.items():
                 archive.writestr(
-                    f"gzip/emnist-{part}-{split}-{kind}-ubyte.gz", gzip.compress(idx(array))
+                    f"gzip/emnist-{part}-{split}-{kind}-ubyte.gz", gzip.compress(encode_idx(array))
                 )
     return packed.getvalue()
 
 
-def cifar_files(name: str, arrays: Arrays, is_binary: bool) -> Files:
+def make_cifar_files(name: str, arrays: Arrays, is_binary: bool) -> Files:
     """Return the files in an archive of CIFAR, the binary one or that for Python."""
     is_fine = name == "cifar100"
     if is_fine:
@@ -134,7 +136,7 @@ def _pickle(values: object) -> bytes:
     return file.getvalue()
 
 
-def archive_of(files: Files) -> bytes:
+def make_archive(files: Files) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name, content in files.items():

@@ -18,11 +18,11 @@ __all__ = [
     "STATES",
     "Runs",
     "State",
-    "checkpoints",
-    "contents",
-    "forge",
-    "job_of",
-    "refused",
+    "read_checkpoints",
+    "read_files",
+    "rewrite_checkpoint",
+    "find_job",
+    "resume_refused",
 ]
 
 SMALL = (
@@ -59,12 +59,12 @@ class Runs:
     def __init__(self, forks: ForkServer, folder: Path) -> None:
         self.folder = folder
         for state, step in STATES.items():
-            strikes = [] if step is None else [(int(signal.SIGINT), "step", step)]
+            faults = [] if step is None else [(int(signal.SIGINT), "step", step)]
             done = None
             while done is None or not (folder / state / "checkpoints" / "previous.pt").exists():
                 # again, where the thread that writes checkpoints was too busy to write two
                 shutil.rmtree(folder / state, ignore_errors=True)
-                done = forks.run(*SMALL, f"hydra.run.dir={state}", folder=folder, strikes=strikes)
+                done = forks.run(*SMALL, f"hydra.run.dir={state}", folder=folder, faults=faults)
                 assert done.returncode == (0 if step is None else 130), done.stderr
         shutil.copytree(folder / "finished", folder / "extended")
         done = run_in_process("resume", "extended", "train.epochs=3", folder=folder)
@@ -87,13 +87,13 @@ class Runs:
         return self.folder / ("extended" if state == "finished" else "finished")
 
 
-def job_of(sweep: Path, override: str) -> Path:
+def find_job(sweep: Path, override: str) -> Path:
     """The directory of the one job of a sweep that was given `override`."""
     (name,) = (name for name, overrides in recorded_jobs(sweep).items() if override in overrides)
     return sweep / name
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def read_files(folder: Path) -> dict[str, bytes]:
     """All files below a folder but the lock, which names who looked last."""
     return {
         str(path): path.read_bytes()
@@ -102,21 +102,23 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def checkpoints(run: Path) -> dict[str, bytes]:
-    return contents(run / "checkpoints")
+def read_checkpoints(run: Path) -> dict[str, bytes]:
+    return read_files(run / "checkpoints")
 
 
-def refused(forks: ForkServer, run: Path, *changes: str, **environment: str) -> tuple[int, str]:
+def resume_refused(
+    forks: ForkServer, run: Path, *changes: str, **environment: str
+) -> tuple[int, str]:
     """Resume, and see that it ends in plain words with the checkpoints as they were: the code and the words."""
-    before = checkpoints(run)
+    before = read_checkpoints(run)
     running = forks.start("resume", run.name, *changes, folder=run.parent, **environment)
     done = running.wait(timeout_s=60)
     assert "Traceback" not in done.stderr, done.stderr
-    assert checkpoints(run) == before
+    assert read_checkpoints(run) == before
     return done.returncode, done.stdout + done.stderr
 
 
-def forge(path: Path, change: Callable[[State], Any]) -> None:
+def rewrite_checkpoint(path: Path, change: Callable[[State], Any]) -> None:
     """Change a checkpoint, and give it the checksum of what it now holds."""
     state = checkpoint.load(path)
     change(state)

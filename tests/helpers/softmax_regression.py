@@ -7,18 +7,18 @@ from torch.nn import functional
 from cnnbench.data.device_data import Examples
 from cnnbench.training.engine import EagerEngine, Metrics
 
-__all__ = ["by_hand", "moved", "pixels"]
+__all__ = ["compute_expected", "measure_update", "flatten_pixels"]
 
 
-def pixels(examples: Examples) -> torch.Tensor:
+def flatten_pixels(examples: Examples) -> torch.Tensor:
     return examples.images.flatten(1).float() / 255
 
 
-def by_hand(
+def compute_expected(
     network: nn.Sequential, examples: Examples
 ) -> tuple[Metrics, torch.Tensor, torch.Tensor]:
     """Softmax regression: mean loss and accuracy, and the gradients of the weight and the bias."""
-    inputs, labels, layer = pixels(examples).double(), examples.labels, network[1]
+    inputs, labels, layer = flatten_pixels(examples).double(), examples.labels, network[1]
     logits = inputs @ layer.weight.detach().double().T + layer.bias.detach().double()
     probabilities = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
     loss = -probabilities[torch.arange(len(labels)), labels].log().mean().item()
@@ -27,7 +27,7 @@ def by_hand(
     return Metrics(loss, accuracy), (error.T @ inputs).float(), error.sum(dim=0).float()
 
 
-def moved(
+def measure_update(
     engine: EagerEngine, examples: Examples, **arguments: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """How far one step on all the examples moves the weight and the bias."""

@@ -18,7 +18,14 @@ from typing import Any
 
 from cnnbench.trackers.base import VARIABLES
 
-__all__ = ["READERS", "read_events", "read_mlflow", "read_recorded", "read_wandb", "server"]
+__all__ = [
+    "READERS",
+    "read_events",
+    "read_mlflow",
+    "read_recorded",
+    "read_wandb",
+    "run_mlflow_server",
+]
 
 Point = tuple[str, int, float]  # name, epoch, value
 START_S = 120.0
@@ -118,7 +125,7 @@ READERS = {
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
+def run_mlflow_server(folder: Path) -> Iterator[str]:
     """Run `mlflow server` with a store of its own in `folder`; give its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

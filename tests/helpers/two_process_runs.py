@@ -5,15 +5,15 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers.fault_injection import Strike
+from helpers.fault_injection import Fault
 from helpers.fork_server import ForkServer, Running
 
-__all__ = ["Done", "run_together", "start_together", "told_apart"]
+__all__ = ["Done", "run_ranks", "start_ranks", "rank_environments"]
 
 Done = subprocess.CompletedProcess[str]
 
 
-def told_apart(world_size: int) -> list[dict[str, str]]:
+def rank_environments(world_size: int) -> list[dict[str, str]]:
     """What the environment of each process says."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -21,31 +21,31 @@ def told_apart(world_size: int) -> list[dict[str, str]]:
     return [{**shared, "RANK": str(rank)} for rank in range(world_size)]
 
 
-def start_together(
+def start_ranks(
     forks: ForkServer,
     *arguments: str,
     folder: Path,
     processes: int = 2,
-    strikes: Sequence[Strike] = (),
-    strikes_on: int = 0,
+    faults: Sequence[Fault] = (),
+    faulty_rank: int = 0,
     **changes: str,
 ) -> list[Running]:
-    """Start them all; `strikes` are for process number `strikes_on`."""
+    """Start them all; `faults` are for process number `faulty_rank`."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
         forks.start(
             *arguments,
             folder=folder,
-            strikes=strikes if rank == strikes_on else (),
+            faults=faults if rank == faulty_rank else (),
             **changes,
             **environment,
         )
-        for rank, environment in enumerate(told_apart(processes))
+        for rank, environment in enumerate(rank_environments(processes))
     ]
 
 
-def run_together(
+def run_ranks(
     forks: ForkServer, *arguments: str, folder: Path, processes: int = 2, **more: object
 ) -> list[Done]:
-    running = start_together(forks, *arguments, folder=folder, processes=processes, **more)  # type: ignore[arg-type]
+    running = start_ranks(forks, *arguments, folder=folder, processes=processes, **more)  # type: ignore[arg-type]
     return [each.wait() for each in running]

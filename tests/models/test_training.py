@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.command import Command, only_run
+from helpers.command import Command, find_only_run
 
 from cnnbench import models
 
@@ -33,7 +33,7 @@ def train(within: Command, folder: Path, name: str, *arguments: str) -> list[dic
         f"model={name}", "data=sample", "train.epochs=1", f"data.resize={size}", *arguments
     )
     assert done.returncode == 0, done.stderr
-    run = only_run(folder)
+    run = find_only_run(folder)
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
     with (run / "metrics.csv").open() as file:
         return list(csv.DictReader(file))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -42,16 +42,16 @@ def test_outputs_and_gradients_are_those_of_torch(
 ) -> None:
     inputs = torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
     assert_close(by_hand(inputs), library(inputs), **EXACTLY)
-    assert_close(grads(by_hand, inputs), grads(library, inputs), **EXACTLY)
+    assert_close(compute_gradients(by_hand, inputs), compute_gradients(library, inputs), **EXACTLY)
 
 
 @pytest.mark.parametrize(("by_hand", "library"), AND_TORCH)
 @CASES
 @given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_tensors_of_any_shape(by_hand: Operation, library: Operation, shape: list[int]) -> None:
-    inputs = drawn(*shape)
+    inputs = random_tensor(*shape)
     assert_close(by_hand(inputs), library(inputs), **EXACTLY)
-    assert_close(grads(by_hand, inputs), grads(library, inputs), **EXACTLY)
+    assert_close(compute_gradients(by_hand, inputs), compute_gradients(library, inputs), **EXACTLY)
 
 
 @CASES
@@ -62,7 +62,7 @@ def test_the_step_is_that_of_torch(numbers: list[float]) -> None:
 
 
 def test_no_gradient_gets_through_a_step() -> None:
-    assert grads(Step.apply, drawn(3, 4))[0].count_nonzero() == 0
+    assert compute_gradients(Step.apply, random_tensor(3, 4))[0].count_nonzero() == 0
 
 
 @pytest.mark.parametrize("by_hand", DIFFERENTIABLE)
@@ -144,11 +144,11 @@ def test_no_value_is_read(by_hand: Operation) -> None:
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
 def test_a_twin_computes_what_its_layer_does(layer: nn.Module) -> None:
-    name, inputs = type(layer).__name__, drawn(3, 4)
+    name, inputs = type(layer).__name__, random_tensor(3, 4)
     twin = type(layer)()
     twin.__class__ = getattr(activations, name)
     assert_close(twin(inputs), layer(inputs), **EXACTLY)
-    assert_close(grads(twin, inputs), grads(layer, inputs), **EXACTLY)
+    assert_close(compute_gradients(twin, inputs), compute_gradients(layer, inputs), **EXACTLY)
 
 
 def test_relu_in_place_changes_what_it_is_given() -> None:
@@ -163,5 +163,9 @@ def test_relu_in_place_changes_what_it_is_given() -> None:
         return operation
 
     by_hand, library = with_shortcut(twin), with_shortcut(nn.ReLU(inplace=True))
-    assert_close(by_hand(drawn(3, 4)), library(drawn(3, 4)), **EXACTLY)
-    assert_close(grads(by_hand, drawn(3, 4)), grads(library, drawn(3, 4)), **EXACTLY)
+    assert_close(by_hand(random_tensor(3, 4)), library(random_tensor(3, 4)), **EXACTLY)
+    assert_close(
+        compute_gradients(by_hand, random_tensor(3, 4)),
+        compute_gradients(library, random_tensor(3, 4)),
+        **EXACTLY,
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn
+from helpers.random_tensors import CASES, EXACTLY, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -40,7 +40,7 @@ def layer_and_twin(shape: tuple[int, ...], **options: Any) -> tuple[nn.Module, n
     kind = nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d
     layer = kind(shape[1], **options).double()
     for index, parameter in enumerate(layer.parameters()):
-        parameter.data = drawn(index + 2, shape[1])[0].detach()
+        parameter.data = random_tensor(index + 2, shape[1])[0].detach()
     twin = copy.deepcopy(layer)
     twin.__class__ = TWINS[kind]
     return layer, twin
@@ -48,7 +48,7 @@ def layer_and_twin(shape: tuple[int, ...], **options: Any) -> tuple[nn.Module, n
 
 def batch(shape: tuple[int, ...], step: int) -> torch.Tensor:
     """Random inputs, other ones in each step, with a mean and a variance that change."""
-    return ((step + 1) * drawn(step + 1, *shape)[step] + step).detach().requires_grad_()
+    return ((step + 1) * random_tensor(step + 1, *shape)[step] + step).detach().requires_grad_()
 
 
 def assert_the_same(layer: nn.Module, twin: nn.Module, inputs: torch.Tensor) -> None:
@@ -110,7 +110,7 @@ def test_the_only_gradient_that_is_wanted(wanted: str, training: bool) -> None:
 def test_backward_is_the_derivative_of_forward(shape: tuple[int, ...]) -> None:
     assert gradcheck(
         lambda *given: NormaliseByBatch.apply(*given, 1e-5)[0],
-        (drawn(*shape), drawn(2), drawn(1, 2)[0]),
+        (random_tensor(*shape), random_tensor(2), random_tensor(1, 2)[0]),
     )
 
 
@@ -121,7 +121,7 @@ def test_backward_in_evaluation_is_the_derivative_of_forward(shape: tuple[int, .
     def operation(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         return NormaliseByMoving.apply(inputs, mean, variance, weight, bias, 1e-5)
 
-    assert gradcheck(operation, (drawn(*shape), drawn(2), drawn(1, 2)[0]))
+    assert gradcheck(operation, (random_tensor(*shape), random_tensor(2), random_tensor(1, 2)[0]))
 
 
 def test_values_known_by_hand() -> None:
@@ -138,7 +138,7 @@ def test_the_moving_variance_is_unbiased() -> None:
 
 
 def test_the_variance_is_not_lost_beside_a_large_mean() -> None:
-    inputs = drawn(1000, 3).detach() + 1e5
+    inputs = random_tensor(1000, 3).detach() + 1e5
     expected, _, _ = NormaliseByBatch.apply(inputs, None, None, 1e-5)
     outputs, _, _ = NormaliseByBatch.apply(inputs.float(), None, None, 1e-5)
     assert_close(
@@ -152,18 +152,18 @@ def test_one_value_per_channel_is_refused_in_training_as_torch_does(shape: tuple
     with pytest.raises(
         ValueError, match="Expected more than 1 value per channel when training"
     ) as expected:
-        layer(drawn(*shape))
+        layer(random_tensor(*shape))
     with pytest.raises(
         ValueError, match="Expected more than 1 value per channel when training"
     ) as refused:
-        twin(drawn(*shape))
+        twin(random_tensor(*shape))
     assert str(refused.value) == str(expected.value)
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
 def test_one_value_per_channel_is_taken_in_evaluation(shape: tuple[int, ...]) -> None:
     layer, twin = layer_and_twin(shape)
-    assert_the_same(layer.eval(), twin.eval(), drawn(*shape))
+    assert_the_same(layer.eval(), twin.eval(), random_tensor(*shape))
 
 
 @pytest.mark.parametrize(("shape", "wrong"), [((2, 3), (2, 3, 4, 5)), ((2, 3, 4, 5), (2, 3))])
@@ -172,7 +172,7 @@ def test_inputs_of_the_other_layer_are_refused(
 ) -> None:
     _, twin = layer_and_twin(shape)
     with pytest.raises(ValueError, match="input"):
-        twin(drawn(*wrong))
+        twin(random_tensor(*wrong))
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])

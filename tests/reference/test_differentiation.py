@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers.drawing import CASES, drawn
+from helpers.random_tensors import CASES, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -141,7 +141,7 @@ def test_a_partial_derivative_is_that_on_paper(index: tuple[int, ...], expected:
 def test_a_gradient_is_that_on_paper_in_the_shape_and_order_of_x(
     shape: list[int], reverse: bool
 ) -> None:
-    x = drawn(*shape).detach()
+    x = random_tensor(*shape).detach()
     if reverse:
         x = x.permute(*reversed(range(x.ndim)))  # and so not contiguous
     assert_close(numerical_gradient(waves, x), slope_of_waves(x), rtol=0.0, atol=1e-9)
@@ -154,7 +154,7 @@ def test_a_tensor_without_dimensions_has_one_partial_derivative() -> None:
 
 
 def test_a_one_sided_gradient_is_less_precise() -> None:
-    x = drawn(3, 2).detach()
+    x = random_tensor(3, 2).detach()
     central, one_sided = (
         (numerical_gradient(waves, x, difference=difference) - slope_of_waves(x)).abs().max()
         for difference in (central_difference, one_sided_difference)
@@ -168,7 +168,7 @@ def test_the_step_that_is_given_is_taken() -> None:
 
 
 def test_chosen_entries_are_those_of_the_whole_gradient_in_the_order_asked_for() -> None:
-    x = drawn(2, 3, 4).detach().transpose(0, 2)
+    x = random_tensor(2, 3, 4).detach().transpose(0, 2)
     entries = [7, 0, 23, -1, 7]
     assert torch.equal(
         numerical_gradient(waves, x, entries), numerical_gradient(waves, x).flatten()[entries]
@@ -182,7 +182,7 @@ def test_an_entry_takes_two_calls() -> None:
         calls.append(x.clone())
         return bowl(x)
 
-    numerical_gradient(counted, drawn(5, 5).detach(), [3, 4, 5])
+    numerical_gradient(counted, random_tensor(5, 5).detach(), [3, 4, 5])
     assert len(calls) == 6
 
 
@@ -215,7 +215,7 @@ def fails(x: torch.Tensor) -> float:
 
 def test_a_parameter_that_the_function_finds_by_itself_is_differentiated_by() -> None:
     layer = torch.nn.Linear(3, 1).double()
-    inputs = drawn(5, 3).detach()
+    inputs = random_tensor(5, 3).detach()
     gradient = numerical_gradient(lambda _: layer(inputs).sum(), layer.weight)
     assert_close(gradient, inputs.sum(dim=0, keepdim=True), rtol=0.0, atol=1e-9)
     assert layer.weight.requires_grad
@@ -229,13 +229,13 @@ def test_single_precision_is_refused() -> None:
 @pytest.mark.parametrize("entry", [6, -7])
 def test_an_entry_that_there_is_not_is_refused(entry: int) -> None:
     with pytest.raises(IndexError):
-        numerical_gradient(bowl, drawn(2, 3).detach(), [entry])
+        numerical_gradient(bowl, random_tensor(2, 3).detach(), [entry])
 
 
 @CASES
 @given(shape=st.lists(SIZES, min_size=1, max_size=3))
 def test_a_right_gradient_passes_its_check(shape: list[int]) -> None:
-    x = drawn(*shape).detach()
+    x = random_tensor(*shape).detach()
     assert gradient_check(waves, slope_of_waves(x), x) < 1e-9
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.drawing import CASES, drawn
+from helpers.random_tensors import CASES, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -42,7 +42,7 @@ def test_the_same_seed_drops_what_torch_drops(
     shape: list[int], p: float, dtype: torch.dtype, training: bool
 ) -> None:
     layer, twin = layer_and_twin(p)
-    inputs = drawn(*shape).to(dtype)
+    inputs = random_tensor(*shape).to(dtype)
     assert_close(
         seeded(twin.train(training), inputs), seeded(layer.train(training), inputs), **SAME_BITS
     )
@@ -50,7 +50,7 @@ def test_the_same_seed_drops_what_torch_drops(
 
 def test_inputs_in_channels_last_order() -> None:
     layer, twin = layer_and_twin(0.5)
-    inputs = drawn(3, 4, 5, 2).to(memory_format=torch.channels_last)
+    inputs = random_tensor(3, 4, 5, 2).to(memory_format=torch.channels_last)
     assert_close(seeded(twin, inputs), seeded(layer, inputs), **SAME_BITS)
     assert twin(inputs).is_contiguous(memory_format=torch.channels_last)
 
@@ -62,7 +62,7 @@ def test_backward_is_the_derivative_of_forward(p: float) -> None:
             torch.manual_seed(3)
             return InvertedDropout.apply(inputs, p)
 
-    assert gradcheck(operation, drawn(3, 4))
+    assert gradcheck(operation, random_tensor(3, 4))
 
 
 def test_what_is_kept_is_divided_by_the_probability_to_be_kept() -> None:

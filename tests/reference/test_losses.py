@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
@@ -24,7 +24,7 @@ from cnnbench.reference.losses import (
 from cnnbench.training.losses import make_losses
 
 NUMBERS = st.sampled_from([0.0, 1000.0, -1000.0]) | st.floats(-1000, 1000) | st.floats(-3, 3)
-LABELS, PROBABILITIES = torch.tensor([2, 0, 1]), drawn(3, 4).softmax(dim=1).detach()
+LABELS, PROBABILITIES = torch.tensor([2, 0, 1]), random_tensor(3, 4).softmax(dim=1).detach()
 TARGETS = [pytest.param(LABELS, id="labels"), pytest.param(PROBABILITIES, id="probabilities")]
 
 
@@ -68,7 +68,9 @@ def torch_mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def test_softmax_is_that_of_torch(inputs: torch.Tensor) -> None:
     library = torch.nn.Softmax(dim=1)
     assert_close(Softmax.apply(inputs), library(inputs), **EXACTLY)
-    assert_close(grads(Softmax.apply, inputs), grads(library, inputs), **EXACTLY)
+    assert_close(
+        compute_gradients(Softmax.apply, inputs), compute_gradients(library, inputs), **EXACTLY
+    )
 
 
 @CASES
@@ -76,14 +78,20 @@ def test_softmax_is_that_of_torch(inputs: torch.Tensor) -> None:
 def test_log_softmax_is_that_of_torch(inputs: torch.Tensor) -> None:
     library = torch.nn.LogSoftmax(dim=1)
     assert_close(LogSoftmax.apply(inputs), library(inputs), **EXACTLY)
-    assert_close(grads(LogSoftmax.apply, inputs), grads(library, inputs), **EXACTLY)
+    assert_close(
+        compute_gradients(LogSoftmax.apply, inputs), compute_gradients(library, inputs), **EXACTLY
+    )
 
 
 @CASES
 @given(case=logits_and_targets())
 def test_negative_log_likelihood_is_that_of_torch(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert_close(NegativeLogLikelihood.apply(*case), torch_nll(*case), **EXACTLY)
-    assert_close(grads(NegativeLogLikelihood.apply, *case), grads(torch_nll, *case), **EXACTLY)
+    assert_close(
+        compute_gradients(NegativeLogLikelihood.apply, *case),
+        compute_gradients(torch_nll, *case),
+        **EXACTLY,
+    )
 
 
 @CASES
@@ -100,8 +108,8 @@ def test_cross_entropy_is_that_of_torch(
         CrossEntropy.apply(*case, label_smoothing), library(*case, label_smoothing), **EXACTLY
     )
     assert_close(
-        grads(CrossEntropy.apply, *case, label_smoothing),
-        grads(library, *case, label_smoothing),
+        compute_gradients(CrossEntropy.apply, *case, label_smoothing),
+        compute_gradients(library, *case, label_smoothing),
         **EXACTLY,
     )
 
@@ -110,7 +118,11 @@ def test_cross_entropy_is_that_of_torch(
 @given(case=logits_and_targets())
 def test_mean_squared_error_is_that_of_torch(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert_close(MeanSquaredError.apply(*case), torch_mse(*case), **EXACTLY)
-    assert_close(grads(MeanSquaredError.apply, *case), grads(torch_mse, *case), **EXACTLY)
+    assert_close(
+        compute_gradients(MeanSquaredError.apply, *case),
+        compute_gradients(torch_mse, *case),
+        **EXACTLY,
+    )
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "nll", "mse"])
@@ -126,14 +138,16 @@ def test_training_gets_the_same_losses(
         return getattr(losses, name)(logits, targets, *rest)
 
     assert_close(by_hand(*case), in_training(*case), **EXACTLY)
-    assert_close(grads(by_hand, *case), grads(in_training, *case), **EXACTLY)
+    assert_close(
+        compute_gradients(by_hand, *case), compute_gradients(in_training, *case), **EXACTLY
+    )
 
 
 @pytest.mark.parametrize(
     "by_hand", [Softmax.apply, LogSoftmax.apply], ids=["softmax", "log-softmax"]
 )
 def test_backward_is_the_derivative_of_forward(by_hand: Any) -> None:
-    assert gradcheck(by_hand, drawn(3, 4))
+    assert gradcheck(by_hand, random_tensor(3, 4))
 
 
 @pytest.mark.parametrize("targets", TARGETS)
@@ -149,7 +163,7 @@ def test_backward_is_the_derivative_of_forward(by_hand: Any) -> None:
 def test_backward_of_a_loss_is_its_derivative(
     by_hand: Any, rest: tuple[float, ...], targets: torch.Tensor
 ) -> None:
-    assert gradcheck(by_hand, (drawn(3, 4), targets, *rest))
+    assert gradcheck(by_hand, (random_tensor(3, 4), targets, *rest))
 
 
 def test_softmax_known_by_hand() -> None:
@@ -198,13 +212,16 @@ def test_mean_squared_error_known_by_hand() -> None:
 
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.nll, losses.mse])
 def test_probabilities_of_another_precision_are_taken_in_that_of_the_logits(loss: Any) -> None:
-    assert_close(loss(drawn(3, 4).float(), PROBABILITIES), loss(drawn(3, 4), PROBABILITIES).float())
+    assert_close(
+        loss(random_tensor(3, 4).float(), PROBABILITIES),
+        loss(random_tensor(3, 4), PROBABILITIES).float(),
+    )
 
 
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.nll, losses.mse])
 def test_a_label_that_is_no_class_is_refused(loss: Any) -> None:
     with pytest.raises(RuntimeError, match="out of bounds"):
-        loss(drawn(3, 4), torch.tensor([0, 4, 1]))
+        loss(random_tensor(3, 4), torch.tensor([0, 4, 1]))
 
 
 @pytest.mark.parametrize("targets", TARGETS)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -26,7 +26,7 @@ def two(
         [1 if axis in along else size for axis, size in enumerate(shape)]
         for along in (along_x, along_y)
     )
-    return drawn(*x), drawn(1, *y).detach()[0].mul(2).requires_grad_()
+    return random_tensor(*x), random_tensor(1, *y).detach()[0].mul(2).requires_grad_()
 
 
 @CASES
@@ -36,7 +36,7 @@ def test_sums_and_their_gradients_are_those_of_torch(
 ) -> None:
     x, y = two(shape, along_x, along_y)
     assert_close(Add.apply(x, y), x + y, **EXACTLY)
-    assert_close(grads(Add.apply, x, y), grads(torch.add, x, y), **EXACTLY)
+    assert_close(compute_gradients(Add.apply, x, y), compute_gradients(torch.add, x, y), **EXACTLY)
 
 
 @CASES
@@ -46,7 +46,9 @@ def test_products_and_their_gradients_are_those_of_torch(
 ) -> None:
     x, y = two(shape, along_x, along_y)
     assert_close(Multiply.apply(x, y), x * y, **EXACTLY)
-    assert_close(grads(Multiply.apply, x, y), grads(torch.mul, x, y), **EXACTLY)
+    assert_close(
+        compute_gradients(Multiply.apply, x, y), compute_gradients(torch.mul, x, y), **EXACTLY
+    )
 
 
 @CASES
@@ -54,11 +56,11 @@ def test_products_and_their_gradients_are_those_of_torch(
 def test_concatenation_and_its_gradients_are_those_of_torch(
     channels: list[int], n: int, h: int, w: int
 ) -> None:
-    maps = [drawn(n, c, h, w) for c in channels]
+    maps = [random_tensor(n, c, h, w) for c in channels]
     assert_close(Concatenate.apply(*maps), torch.cat(maps, dim=1), **EXACTLY)
     assert_close(
-        grads(Concatenate.apply, *maps),
-        grads(lambda *each: torch.cat(each, dim=1), *maps),
+        compute_gradients(Concatenate.apply, *maps),
+        compute_gradients(lambda *each: torch.cat(each, dim=1), *maps),
         **EXACTLY,
     )
 
@@ -71,12 +73,20 @@ def test_backward_is_the_derivative_of_forward(operation: object) -> None:
 @pytest.mark.parametrize("operation", [Add.apply, Multiply.apply, Concatenate.apply])
 def test_an_input_without_gradient_is_given_none(operation: object) -> None:
     x, y = two((2, 3, 2, 2), set(), set())
-    assert_close(grads(operation, x, y.detach()), grads(operation, x, y)[:1], **EXACTLY)
-    assert_close(grads(operation, x.detach(), y), grads(operation, x, y)[1:], **EXACTLY)
+    assert_close(
+        compute_gradients(operation, x, y.detach()),
+        compute_gradients(operation, x, y)[:1],
+        **EXACTLY,
+    )
+    assert_close(
+        compute_gradients(operation, x.detach(), y),
+        compute_gradients(operation, x, y)[1:],
+        **EXACTLY,
+    )
 
 
 def test_an_input_has_a_gradient_of_its_own_shape() -> None:
-    x, y = drawn(2, 3, 1, 1).detach(), drawn(3, 4, 5).detach()
+    x, y = random_tensor(2, 3, 1, 1).detach(), random_tensor(3, 4, 5).detach()
     of_outputs = torch.ones(2, 3, 4, 5, dtype=torch.float64)
     context = SimpleNamespace(
         shapes=(x.shape, y.shape), saved_tensors=(x, y), needs_input_grad=(True, True)
@@ -107,13 +117,13 @@ def test_a_scale_for_each_map_has_the_sum_over_its_pixels() -> None:
     "layer", [nn.Flatten(), nn.Flatten(0), nn.Flatten(2), nn.Flatten(1, 2), nn.Flatten(-3, -2)]
 )
 def test_the_layer_flattens_as_that_of_torch(layer: nn.Flatten, channels_last: bool) -> None:
-    maps = drawn(2, 3, 4, 5)
+    maps = random_tensor(2, 3, 4, 5)
     if channels_last:
         maps = maps.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     twin = Flatten(layer.start_dim, layer.end_dim)
     assert_close(twin(maps), layer(maps), **EXACTLY)
-    assert_close(grads(twin, maps), grads(layer, maps), **EXACTLY)
+    assert_close(compute_gradients(twin, maps), compute_gradients(layer, maps), **EXACTLY)
 
 
 def test_another_shape_is_given_back_its_gradients_in_the_old_one() -> None:
-    assert gradcheck(Reshape.apply, (drawn(2, 3, 2), (3, 4)))
+    assert gradcheck(Reshape.apply, (random_tensor(2, 3, 2), (3, 4)))

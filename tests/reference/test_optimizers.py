@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn
+from helpers.random_tensors import CASES, EXACTLY, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -80,7 +80,7 @@ def test_twenty_steps_are_those_of_torch(
     options = {name: data.draw(values) for name, values in OWN[kind].items()} | {
         "weight_decay": weight_decay
     }
-    start = drawn(*shape)
+    start = random_tensor(*shape)
     assert_close(
         path(kind, start, lrs, **options), path(LIBRARY[kind], start, lrs, **options), **EXACTLY
     )
@@ -89,13 +89,13 @@ def test_twenty_steps_are_those_of_torch(
 @EACH
 def test_hyperparameters_not_given_are_those_of_torch(kind: Make) -> None:
     given_by_all = {"momentum": 0.9} if kind is Momentum else {}  # which is 0 in torch
-    start, lrs = drawn(3, 2), [0.1] * 20
+    start, lrs = random_tensor(3, 2), [0.1] * 20
     assert_close(path(kind, start, lrs), path(LIBRARY[kind], start, lrs, **given_by_all), **EXACTLY)
 
 
 @EACH
 def test_single_precision_is_as_precise_as_torchs(kind: Make) -> None:
-    start, lrs = drawn(3, 4).float(), [0.1, 0.2, 0.05] * 3
+    start, lrs = random_tensor(3, 4).float(), [0.1, 0.2, 0.05] * 3
     assert_close(
         path(kind, start, lrs), path(LIBRARY[kind], start, lrs, **DEFAULTS[kind]), rtol=0, atol=1e-6
     )
@@ -103,7 +103,7 @@ def test_single_precision_is_as_precise_as_torchs(kind: Make) -> None:
 
 @EACH
 def test_weights_with_channels_last_are_updated_alike(kind: Make) -> None:
-    start = drawn(2, 3, 4, 4).detach()
+    start = random_tensor(2, 3, 4, 4).detach()
     assert_close(
         path(kind, start.to(memory_format=torch.channels_last), [0.1] * 5),
         path(kind, start, [0.1] * 5),
@@ -114,20 +114,20 @@ def test_weights_with_channels_last_are_updated_alike(kind: Make) -> None:
 @EACH
 def test_a_learning_rate_in_a_tensor_is_read_when_the_step_runs(kind: Make) -> None:
     lrs = [0.1, 0.3, 0.02]
-    weights = nn.Parameter(drawn(2, 3).detach().clone())
+    weights = nn.Parameter(random_tensor(2, 3).detach().clone())
     lr = torch.zeros((), dtype=torch.float64)
     optimizer = kind([weights], lr=lr)
     for value in lrs:
         lr.fill_(value)
         step(optimizer, weights)
-    assert_close(weights.detach(), path(kind, drawn(2, 3), lrs)[-1], **EXACTLY)
+    assert_close(weights.detach(), path(kind, random_tensor(2, 3), lrs)[-1], **EXACTLY)
 
 
 @EACH
 def test_groups_have_hyperparameters_of_their_own_and_weights_without_gradient_stay(
     kind: Make,
 ) -> None:
-    first, second, idle = (nn.Parameter(drawn(3).detach().clone()) for _ in range(3))
+    first, second, idle = (nn.Parameter(random_tensor(3).detach().clone()) for _ in range(3))
     optimizer = kind(
         [{"params": [first, idle]}, {"params": [second], "lr": 0.3, "weight_decay": 0.5}], lr=0.1
     )
@@ -135,15 +135,15 @@ def test_groups_have_hyperparameters_of_their_own_and_weights_without_gradient_s
         weights.grad = torch.ones_like(weights)
     optimizer.step()
     for weights, options in ((first, {"lr": 0.1}), (second, {"lr": 0.3, "weight_decay": 0.5})):
-        alone = nn.Parameter(drawn(3).detach().clone())
+        alone = nn.Parameter(random_tensor(3).detach().clone())
         alone.grad = torch.ones_like(alone)
         kind([alone], **options).step()
         assert torch.equal(weights, alone)
-    assert torch.equal(idle, drawn(3))
+    assert torch.equal(idle, random_tensor(3))
 
 
 def test_the_textbooks_velocity_gives_the_same_path_while_the_learning_rate_is_constant() -> None:
-    w, lr, momentum = drawn(4).detach().clone(), 0.1, 0.9
+    w, lr, momentum = random_tensor(4).detach().clone(), 0.1, 0.9
     v, places = torch.zeros(4, dtype=torch.float64), []
     for _ in range(20):
         gradient = w.sin() + torch.linspace(-0.5, 1, 4, dtype=torch.float64)
@@ -151,7 +151,9 @@ def test_the_textbooks_velocity_gives_the_same_path_while_the_learning_rate_is_c
         w = w + v
         places.append(w)
     assert_close(
-        path(Momentum, drawn(4), [lr] * 20, momentum=momentum), torch.stack(places), **EXACTLY
+        path(Momentum, random_tensor(4), [lr] * 20, momentum=momentum),
+        torch.stack(places),
+        **EXACTLY,
     )
 
 
@@ -232,8 +234,8 @@ def test_a_weights_decay_is_a_gradient_of_its_own(kind: Make) -> None:
 
 @EACH
 def test_what_is_remembered_survives_a_file_bit_for_bit(kind: Make) -> None:
-    whole = path(kind, drawn(2, 3), [0.1] * 6)[-1]
-    weights = nn.Parameter(drawn(2, 3).detach().clone())
+    whole = path(kind, random_tensor(2, 3), [0.1] * 6)[-1]
+    weights = nn.Parameter(random_tensor(2, 3).detach().clone())
     first = kind([weights], lr=0.1)
     for _ in range(3):
         step(first, weights)
@@ -249,7 +251,7 @@ def test_what_is_remembered_survives_a_file_bit_for_bit(kind: Make) -> None:
 
 @EACH
 def test_what_torchs_optimizer_remembers_can_be_gone_on_with(kind: Make) -> None:
-    weights = nn.Parameter(drawn(2, 3).detach().clone())
+    weights = nn.Parameter(random_tensor(2, 3).detach().clone())
     theirs = LIBRARY[kind]([weights], lr=0.1, **DEFAULTS[kind])
     for _ in range(3):
         step(theirs, weights)
@@ -257,12 +259,12 @@ def test_what_torchs_optimizer_remembers_can_be_gone_on_with(kind: Make) -> None
     ours.load_state_dict({**ours.state_dict(), "state": theirs.state_dict()["state"]})
     for _ in range(3):
         step(ours, weights)
-    assert_close(weights.detach(), path(kind, drawn(2, 3), [0.1] * 6)[-1], **EXACTLY)
+    assert_close(weights.detach(), path(kind, random_tensor(2, 3), [0.1] * 6)[-1], **EXACTLY)
 
 
 def test_a_count_of_steps_that_was_read_onto_the_host_goes_where_the_weights_are() -> None:
     on_host, elsewhere = (
-        nn.Parameter(drawn(2).detach()),
+        nn.Parameter(random_tensor(2).detach()),
         nn.Parameter(torch.empty(2, device="meta")),
     )
     saved, loaded = Adam([on_host], lr=0.1), Adam([elsewhere], lr=0.1)
@@ -272,7 +274,7 @@ def test_a_count_of_steps_that_was_read_onto_the_host_goes_where_the_weights_are
 
 @EACH
 def test_the_memory_begins_with_zeros_before_the_first_step(kind: Make) -> None:
-    weights = nn.Parameter(drawn(2, 3).detach())
+    weights = nn.Parameter(random_tensor(2, 3).detach())
     optimizer = kind([weights], lr=0.1)
     names = set(optimizer.state[weights])
     assert not any(value.any() for value in optimizer.state[weights].values())
@@ -354,7 +356,7 @@ class Counted(TorchDispatchMode):
 def test_a_step_costs_what_the_chapter_says(
     kind: Make, remembered: int, expected: dict[str, int], weight_decay: float
 ) -> None:
-    weights = nn.Parameter(drawn(3, 2).detach())
+    weights = nn.Parameter(random_tensor(3, 2).detach())
     weights.grad = torch.ones_like(weights)
     optimizer = kind([weights], lr=0.1, weight_decay=weight_decay)
     with Counted(weights.shape) as counted:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
@@ -25,7 +25,7 @@ LEAST = {
 @given(data=st.data())
 def test_outputs_and_gradients_are_those_of_torch(mode: str, data: st.DataObject) -> None:
     few, side = st.integers(1, 3), st.integers(LEAST[mode], 7)
-    images, sides = drawn(*data.draw(st.tuples(few, few, side, side))), data.draw(SIDES)
+    images, sides = random_tensor(*data.draw(st.tuples(few, few, side, side))), data.draw(SIDES)
 
     def library(x: torch.Tensor) -> torch.Tensor:
         return functional.pad(x, sides, mode)
@@ -34,12 +34,12 @@ def test_outputs_and_gradients_are_those_of_torch(mode: str, data: st.DataObject
         return pad(x, sides, mode)
 
     assert_close(by_hand(images), library(images), **EXACTLY)
-    assert_close(grads(by_hand, images), grads(library, images), **EXACTLY)
+    assert_close(compute_gradients(by_hand, images), compute_gradients(library, images), **EXACTLY)
 
 
 @pytest.mark.parametrize("value", [-2.5, float("inf"), -float("inf")])
 def test_constants_other_than_zero(value: float) -> None:
-    images = drawn(2, 3, 4, 5)
+    images = random_tensor(2, 3, 4, 5)
     assert_close(
         pad(images, (1, 2, 3, 0), "constant", value),
         functional.pad(images, (1, 2, 3, 0), value=value),
@@ -48,12 +48,14 @@ def test_constants_other_than_zero(value: float) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_backward_is_the_derivative_of_forward(mode: str) -> None:
-    assert gradcheck(lambda images: pad(images, (1, 2, 3, 0), mode), drawn(2, 1, 4, 3))
+    assert gradcheck(lambda images: pad(images, (1, 2, 3, 0), mode), random_tensor(2, 1, 4, 3))
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_images_in_any_memory_format_and_precision(mode: str) -> None:
-    images = drawn(2, 3, 4, 5).detach().float().contiguous(memory_format=torch.channels_last)
+    images = (
+        random_tensor(2, 3, 4, 5).detach().float().contiguous(memory_format=torch.channels_last)
+    )
     assert_close(
         pad(images, (1, 2, 3, 0), mode), functional.pad(images, (1, 2, 3, 0), mode), rtol=0, atol=0
     )
@@ -76,22 +78,22 @@ def test_the_gradients_of_all_copies_of_a_pixel_are_folded_back_onto_it() -> Non
 @pytest.mark.parametrize("side", range(4))
 def test_more_than_there_is_to_copy_is_refused(mode: str, most: int, side: int) -> None:
     sides = [most] * 4
-    pad(drawn(1, 1, 3, 3), (most, most, most, most), mode)
+    pad(random_tensor(1, 1, 3, 3), (most, most, most, most), mode)
     sides[side] += 1
     with pytest.raises(
         ValueError,
         match=rf"{mode} padding of 3 pixels adds at most {most} on a side, not {most + 1}",
     ):
-        pad(drawn(1, 1, 3, 3), (sides[0], sides[1], sides[2], sides[3]), mode)
+        pad(random_tensor(1, 1, 3, 3), (sides[0], sides[1], sides[2], sides[3]), mode)
 
 
 def test_a_mode_that_is_not_known_is_told_with_those_that_are() -> None:
     with pytest.raises(
         ValueError, match=r"'mirror' is not known\. Allowed: constant, reflect, replicate, circular"
     ):
-        pad(drawn(1, 1, 3, 3), (1, 1, 1, 1), "mirror")
+        pad(random_tensor(1, 1, 3, 3), (1, 1, 1, 1), "mirror")
 
 
 def test_no_padding_leaves_the_images_as_they_are() -> None:
-    images = drawn(1, 1, 3, 3)
+    images = random_tensor(1, 1, 3, 3)
     assert pad(images, (0, 0, 0, 0), "reflect") is images

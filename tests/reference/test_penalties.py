@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -46,12 +46,14 @@ def test_value_and_gradient_are_those_of_autograd(
 ) -> None:
     weights = torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
     assert_close(by_hand(weights), formula(weights), **EXACTLY)
-    assert_close(grads(by_hand, weights), grads(formula, weights), **EXACTLY)
+    assert_close(
+        compute_gradients(by_hand, weights), compute_gradients(formula, weights), **EXACTLY
+    )
 
 
 @pytest.mark.parametrize("by_hand", [L2Penalty.apply, L1Penalty.apply])
 def test_backward_is_the_derivative_of_forward(by_hand: Penalty) -> None:
-    assert gradcheck(by_hand, drawn(3, 4))
+    assert gradcheck(by_hand, random_tensor(3, 4))
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_l2_in_the_loss_is_weight_decay_in_the_optimizer(kind: type[Optimizer]) 
         kind(decayed.parameters(), lr=0.1, weight_decay=0.01),
     )
     for step in range(3):
-        inputs = drawn(4, 3) + step
+        inputs = random_tensor(4, 3) + step
         penalised.zero_grad()
         decayed.zero_grad()
         (penalised(inputs).square().mean() + 0.01 * l2_penalty(penalised)).backward()

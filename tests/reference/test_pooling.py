@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -36,7 +36,7 @@ def windows(draw: st.DrawFn) -> Windows:
     """Maps, kernel size and stride that fit together."""
     kernel, stride = draw(st.tuples(FEW, FEW)), draw(st.tuples(FEW, FEW))
     height, width = (size + draw(st.integers(0, 5)) for size in kernel)
-    return drawn(draw(FEW), draw(FEW), height, width), kernel, stride
+    return random_tensor(draw(FEW), draw(FEW), height, width), kernel, stride
 
 
 @OPERATIONS
@@ -46,7 +46,7 @@ def test_outputs_and_gradients_are_those_of_torch(
     by_hand: Operation, library: Operation, case: Windows
 ) -> None:
     assert_close(by_hand(*case), library(*case), **EXACTLY)
-    assert_close(grads(by_hand, *case), grads(library, *case), **EXACTLY)
+    assert_close(compute_gradients(by_hand, *case), compute_gradients(library, *case), **EXACTLY)
 
 
 @OPERATIONS
@@ -61,7 +61,9 @@ def test_of_several_equal_pixels_the_first_has_the_gradient(
 ) -> None:
     maps = torch.tensor(levels, dtype=torch.float64).view(1, 1, 5, 6).requires_grad_()
     assert_close(
-        grads(by_hand, maps, kernel, stride), grads(library, maps, kernel, stride), **EXACTLY
+        compute_gradients(by_hand, maps, kernel, stride),
+        compute_gradients(library, maps, kernel, stride),
+        **EXACTLY,
     )
 
 
@@ -80,7 +82,9 @@ def test_what_is_not_a_number_is_not_hidden(by_hand: Operation, library: Operati
         maps = maps.view(1, 1, 2, 2).requires_grad_()
         assert by_hand(maps, (2, 2), (2, 2)).isnan().all()
         assert_close(
-            grads(by_hand, maps, (2, 2), (2, 2)), grads(library, maps, (2, 2), (2, 2)), **EXACTLY
+            compute_gradients(by_hand, maps, (2, 2), (2, 2)),
+            compute_gradients(library, maps, (2, 2), (2, 2)),
+            **EXACTLY,
         )
 
 
@@ -91,19 +95,19 @@ def test_what_is_not_a_number_is_not_hidden(by_hand: Operation, library: Operati
     size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
 )
 def test_means_of_regions_are_those_of_torch(height: int, width: int, size: Pair) -> None:
-    maps = drawn(2, 3, height, width)
+    maps = random_tensor(2, 3, height, width)
     assert_close(
         RegionMeans.apply(maps, size), functional.adaptive_avg_pool2d(maps, size), **EXACTLY
     )
     assert_close(
-        grads(RegionMeans.apply, maps, size),
-        grads(functional.adaptive_avg_pool2d, maps, size),
+        compute_gradients(RegionMeans.apply, maps, size),
+        compute_gradients(functional.adaptive_avg_pool2d, maps, size),
         **EXACTLY,
     )
 
 
 def test_backward_of_means_of_regions_is_their_derivative() -> None:
-    assert gradcheck(RegionMeans.apply, (drawn(2, 2, 5, 4), (2, 3)))
+    assert gradcheck(RegionMeans.apply, (random_tensor(2, 2, 5, 4), (2, 3)))
 
 
 TWINS: dict[type[nn.Module], type[nn.Module]] = {
@@ -137,19 +141,19 @@ LAYERS: list[nn.Module] = [
 def test_the_layer_with_its_class_changed_has_the_same_outputs_and_gradients(
     layer: nn.Module, channels_last: bool
 ) -> None:
-    maps = drawn(2, 3, 7, 8)
+    maps = random_tensor(2, 3, 7, 8)
     if channels_last:
         maps = maps.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-    expected, gradients, kind = layer(maps), grads(layer, maps), type(layer)
+    expected, gradients, kind = layer(maps), compute_gradients(layer, maps), type(layer)
     layer.__class__ = TWINS[kind]
-    outputs, by_hand = layer(maps), grads(layer, maps)
+    outputs, by_hand = layer(maps), compute_gradients(layer, maps)
     layer.__class__ = kind
     assert_close(outputs, expected, **EXACTLY)
     assert_close(by_hand, gradients, **EXACTLY)
 
 
 def test_padding_of_the_smallest_is_larger_than_all() -> None:
-    maps = drawn(1, 2, 4, 4).detach() + 9
+    maps = random_tensor(1, 2, 4, 4).detach() + 9
     expected = -functional.max_pool2d(-maps, 3, 2, 1)
     assert_close(pooling.MinPool2d(3, 2, 1)(maps), expected, **EXACTLY)
 
@@ -168,10 +172,10 @@ def test_padding_of_the_smallest_is_larger_than_all() -> None:
 )
 def test_options_that_no_network_uses_are_refused_in_words(layer: nn.Module, option: str) -> None:
     with pytest.raises(ValueError, match=f"{option} is not written by hand. Allowed: "):
-        layer(drawn(1, 1, 4, 4))
+        layer(random_tensor(1, 1, 4, 4))
 
 
 def test_maps_of_float32_stay_so() -> None:
-    maps = drawn(1, 2, 4, 4).detach().float()
+    maps = random_tensor(1, 2, 4, 4).detach().float()
     results: list[Any] = [by_hand(maps, (2, 2), (2, 2)) for by_hand, _ in KINDS.values()]
     assert {each.dtype for each in [*results, RegionMeans.apply(maps, (1, 1))]} == {torch.float32}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from helpers.command import Command
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 
 SMALL = (
     *("data=sample", "data.train_examples=60", "data.test_examples=20", "data.validation=20"),
@@ -77,7 +77,7 @@ def test_a_run_by_hand_goes_on_with_the_same_bits(within: Command, optimizer: st
     trained(within, "whole", *overrides)
     trained(within, "parts", *overrides, "train.epochs=1")
     assert within("resume", "parts", "train.epochs=2").returncode == 0
-    assert set(differences(Path("whole"), Path("parts"))) <= {"best.pt.config.train.epochs"}
+    assert set(find_differences(Path("whole"), Path("parts"))) <= {"best.pt.config.train.epochs"}
 
 
 def evaluated(within: Command, *arguments: str) -> Any:

@@ -17,8 +17,8 @@ ENDLESS = (*TINY, "train.epochs=10000", "train.checkpoint_every.epochs=100")
 @pytest.fixture
 def interrupted(forks: ForkServer, tmp_path: Path) -> Path:
     """The directory of a run that has long to go yet, and that nobody writes to."""
-    strikes = [(signal.SIGINT, "step", 3)]
-    struck = forks.run(*ENDLESS, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    faults = [(signal.SIGINT, "step", 3)]
+    struck = forks.run(*ENDLESS, "hydra.run.dir=run", folder=tmp_path, faults=faults)
     assert struck.returncode == 130, struck.stderr
     return tmp_path / "run"
 

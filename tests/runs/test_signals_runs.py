@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.command import Command, go_on
-from helpers.compare_runs import differences
+from helpers.command import Command, resume_arguments
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 
 from cnnbench.cli import main
@@ -85,7 +85,7 @@ def test_what_a_signal_prints_goes_on_to_the_same_bits(
     forks: ForkServer, tmp_path: Path, unharmed: Path, number: int, code: int, moment: str
 ) -> None:
     struck = forks.run(
-        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(number, *MOMENTS[moment])]
+        *JOB, "hydra.run.dir=run", folder=tmp_path, faults=[(number, *MOMENTS[moment])]
     )
     assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted"), (
         struck.stderr
@@ -93,7 +93,7 @@ def test_what_a_signal_prints_goes_on_to_the_same_bits(
     assert "Traceback" not in struck.stderr
     done = forks.run(*printed_command(struck), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", unharmed) == []
+    assert find_differences(tmp_path / "run", unharmed) == []
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_what_a_signal_prints_goes_on_to_the_same_bits(
 def test_each_signal_that_would_kill_saves_and_logs_the_command_that_resumes(
     forks: ForkServer, tmp_path: Path, number: int, code: int
 ) -> None:
-    strikes = [(number, "step", 10)]
-    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    faults = [(number, "step", 10)]
+    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, faults=faults)
     assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
     log = (tmp_path / "run" / "train.log").read_text()
     assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in log
@@ -118,21 +118,19 @@ def test_each_signal_that_would_kill_saves_and_logs_the_command_that_resumes(
 
 
 def test_a_closed_terminal_loses_nothing(forks: ForkServer, tmp_path: Path, unharmed: Path) -> None:
-    strikes = [(signal.SIGHUP, "step", 10)]
-    closed = forks.run(
-        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable="pipe"
-    )
+    faults = [(signal.SIGHUP, "step", 10)]
+    closed = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, faults=faults, unwritable="pipe")
     assert closed.returncode == 129
     done = forks.run("resume", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", unharmed) == []
+    assert find_differences(tmp_path / "run", unharmed) == []
 
 
 def test_an_ignored_hangup_stays_ignored(forks: ForkServer, tmp_path: Path) -> None:
     ignored = [signal.SIGHUP]
-    strikes = [(signal.SIGHUP, "step", 10)]
+    faults = [(signal.SIGHUP, "step", 10)]
     done = forks.run(
-        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, ignored_signals=ignored
+        *JOB, "hydra.run.dir=run", folder=tmp_path, faults=faults, ignored_signals=ignored
     )
     assert done.returncode == 0, done.stderr
 
@@ -146,7 +144,7 @@ def test_the_time_in_which_a_process_was_suspended_is_not_training(
     forks: ForkServer, tmp_path: Path
 ) -> None:
     running = forks.start(
-        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(signal.SIGSTOP, "step", 10)]
+        *JOB, "hydra.run.dir=run", folder=tmp_path, faults=[(signal.SIGSTOP, "step", 10)]
     )
     while running.is_running() and not is_suspended(running.pid):
         time.sleep(0.01)
@@ -162,9 +160,9 @@ def test_the_time_in_which_a_process_was_suspended_is_not_training(
 def test_a_signal_saves_where_nothing_can_be_printed(
     forks: ForkServer, tmp_path: Path, number: int, code: int, unwritable: str
 ) -> None:
-    strikes = [(number, "step", 10)]
+    faults = [(number, "step", 10)]
     struck = forks.run(
-        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable=unwritable
+        *JOB, "hydra.run.dir=run", folder=tmp_path, faults=faults, unwritable=unwritable
     )
     assert (struck.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
     log = (tmp_path / "run" / "train.log").read_text()
@@ -183,9 +181,9 @@ def test_a_run_is_finished_where_nothing_can_be_printed(
 def test_a_signal_ends_a_sweep_where_nothing_can_be_printed(
     forks: ForkServer, tmp_path: Path
 ) -> None:
-    strikes = [(signal.SIGHUP, "step", 10)]
+    faults = [(signal.SIGHUP, "step", 10)]
     sweep = forks.run(
-        *("-m", *JOB, "sweep=x", "seed=1,2"), folder=tmp_path, strikes=strikes, unwritable="pipe"
+        *("-m", *JOB, "sweep=x", "seed=1,2"), folder=tmp_path, faults=faults, unwritable="pipe"
     )
     assert sweep.returncode == 129
     folder = tmp_path / "outputs" / "sweeps" / "x"
@@ -204,7 +202,7 @@ def test_what_only_prints_ends_with_its_reader(forks: ForkServer, tmp_path: Path
 def test_a_signal_in_an_epoch_is_followed_by_one_more_step_at_most(
     forks: ForkServer, tmp_path: Path
 ) -> None:
-    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(INT, "step", 10)])
+    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, faults=[(INT, "step", 10)])
     assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in struck.stdout
 
 
@@ -219,14 +217,14 @@ def test_a_signal_in_an_epoch_is_followed_by_one_more_step_at_most(
 def test_a_second_sigint_ends_at_once_and_harms_nothing(
     forks: ForkServer, tmp_path: Path, unharmed: Path, second: tuple[str, int]
 ) -> None:
-    strikes = [(INT, "step", 10), (INT, *second)]
-    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    faults = [(INT, "step", 10), (INT, *second)]
+    struck = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, faults=faults)
     assert struck.returncode == 130, struck.stderr
     assert "Traceback" not in struck.stderr
     assert read_status(tmp_path / "run")["state"] == "interrupted"
     done = forks.run(*printed_command(struck), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", unharmed) == []
+    assert find_differences(tmp_path / "run", unharmed) == []
 
 
 def signal_at_random(forks: ForkServer, folder: Path, unharmed: Path, seed: int) -> None:
@@ -239,7 +237,7 @@ def signal_at_random(forks: ForkServer, folder: Path, unharmed: Path, seed: int)
     for _ in range(3):
         number, code = chance.choice([(INT, 130), (TERM, 143)])
         wait_s = chance.uniform(0.05, 1.0)
-        running = forks.start(*go_on(run, JOB), folder=folder)
+        running = forks.start(*resume_arguments(run, JOB), folder=folder)
         time.sleep(wait_s)
         running.send(number)
         done = running.wait()
@@ -250,9 +248,9 @@ def signal_at_random(forks: ForkServer, folder: Path, unharmed: Path, seed: int)
         is_quiet = "Traceback" not in done.stderr or "ResourceWarning: unclosed file" in done.stderr
         clear = done.returncode == code and is_quiet
         assert clear or state in ("nothing", "finished"), "\n".join(story)
-    done = forks.run(*go_on(run, JOB), folder=folder)
+    done = forks.run(*resume_arguments(run, JOB), folder=folder)
     assert done.returncode == 0, "\n".join([*story, done.stderr])
-    assert differences(run, unharmed) == [], "\n".join(story)
+    assert find_differences(run, unharmed) == [], "\n".join(story)
 
 
 def test_a_signal_after_the_command_finds_what_it_found_before(within: Command) -> None:
@@ -288,9 +286,9 @@ def sweep(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     folder = tmp_path_factory.mktemp("sweep")
     unharmed = forks.run(*SWEEP, "sweep=unharmed", folder=folder)
     assert unharmed.returncode == 0, unharmed.stderr
-    struck = forks.run(*SWEEP, folder=folder, strikes=[(INT, "step", 21 + 10)])
+    struck = forks.run(*SWEEP, folder=folder, faults=[(INT, "step", 21 + 10)])
     assert struck.returncode == 130, struck.stderr
-    killed = forks.run(*printed_command(struck), folder=folder, strikes=[(KILL, "step", 11 + 10)])
+    killed = forks.run(*printed_command(struck), folder=folder, faults=[(KILL, "step", 11 + 10)])
     assert killed.returncode == -KILL, killed.stderr
     done = forks.run(*printed_command(struck), folder=folder)
     assert done.returncode == 0, done.stderr
@@ -304,7 +302,7 @@ def test_the_command_printed_in_a_sweep_ends_with_the_same_bits_in_all_jobs(swee
     _, ours, unharmed = sweep
     jobs = {each.name for each in unharmed.iterdir() if each.is_dir()}
     assert len(jobs) == 3
-    assert {job: differences(ours / job, unharmed / job) for job in jobs} == {
+    assert {job: find_differences(ours / job, unharmed / job) for job in jobs} == {
         job: [] for job in jobs
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Command
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.small_runs import SMALL, Runs
 
 from cnnbench.runs import directory
@@ -55,7 +55,7 @@ def test_a_disk_that_cannot_sync_ends_no_run_and_one_that_fails_is_warned_of_onc
     log = (tmp_path / "run" / "train.log").read_text()
     assert [text.count("may not be on disk") for text in (said, log)] == [warnings] * 2
     assert os.strerror(number) not in said or warnings
-    assert differences(tmp_path / "run", runs.uninterrupted("finished")) == []
+    assert find_differences(tmp_path / "run", runs.uninterrupted("finished")) == []
 
 
 def test_commands_that_log_nothing_warn_of_a_failing_disk_too(

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from helpers.command import run_command
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.in_process import run_in_process
 from helpers.small_runs import SMALL
-from helpers.two_process_runs import told_apart
+from helpers.two_process_runs import rank_environments
 
 from cnnbench.runs.reading import read_status
 
@@ -57,7 +57,7 @@ def test_the_best_command_line_repeats_the_best_job(grid: Grid, tmp_path: Path) 
     again = run_in_process(*line.replace("'", "").split(), "hydra.run.dir=again", folder=tmp_path)
     assert again.returncode == 0, again.stderr
     varied = [word for word in line.split() if word.startswith(("optimizer.lr", "seed"))]
-    assert differences(job(sweep, *varied), tmp_path / "again") == []
+    assert find_differences(job(sweep, *varied), tmp_path / "again") == []
 
 
 def test_each_job_but_the_first_begins_with_how_many_and_how_long(grid: Grid) -> None:
@@ -168,7 +168,7 @@ def test_resume_begins_the_jobs_that_had_not_begun_with_their_bits(
     forks: ForkServer, grid: Grid, tmp_path: Path, mine: Path
 ) -> None:
     sweep = (*SWEEP, "optimizer.lr=0.005,0.02", "seed=0,1")
-    struck = forks.run(*sweep, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 6)])
+    struck = forks.run(*sweep, folder=tmp_path, faults=[(int(signal.SIGINT), "step", 6)])
     assert (struck.returncode, "4 runs: 1 interrupted, 3 not begun" in struck.stdout) == (
         130,
         True,
@@ -178,7 +178,7 @@ def test_resume_begins_the_jobs_that_had_not_begun_with_their_bits(
         done.stdout + done.stderr
     )
     finished = [each.parent.name for each in mine.glob("*/result.json")]
-    assert {name: differences(mine / name, grid[0] / name) for name in finished} == {
+    assert {name: find_differences(mine / name, grid[0] / name) for name in finished} == {
         name: [] for name in finished
     }
 
@@ -186,9 +186,9 @@ def test_resume_begins_the_jobs_that_had_not_begun_with_their_bits(
 def test_a_sweep_that_torchrun_restarts_goes_on_whatever_it_was_named(
     forks: ForkServer, tmp_path: Path
 ) -> None:
-    launch = {**told_apart(1)[0], "TORCHELASTIC_RUN_ID": "launch"}
+    launch = {**rank_environments(1)[0], "TORCHELASTIC_RUN_ID": "launch"}
     words = ("-m", *SMALL, "seed=0,1")
-    struck = forks.run(*words, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 6)], **launch)
+    struck = forks.run(*words, folder=tmp_path, faults=[(int(signal.SIGINT), "step", 6)], **launch)
     assert struck.returncode == 130, struck.stderr
     (named_by_the_time,) = (tmp_path / "outputs" / "sweeps").iterdir()
     named_by_the_time.rename(named_by_the_time.with_name("earlier"))
@@ -298,7 +298,7 @@ def test_jobs_side_by_side_are_those_of_one_after_another(
     for line in (r"#3 Test accuracy", r"#3 4 of 4, about \d+ s left$"):
         assert re.search(f"^{line}", done.stdout, re.MULTILINE), done.stdout
     names = [each.parent.name for each in mine.glob("*/result.json")]
-    assert {name: differences(mine / name, grid[0] / name) for name in names} == {
+    assert {name: find_differences(mine / name, grid[0] / name) for name in names} == {
         name: [] for name in names
     }
 
@@ -410,7 +410,7 @@ def test_resume_finds_the_groups_of_the_user(forks: ForkServer, tmp_path: Path) 
     struck = forks.run(
         *("--config-dir", "mine", *SWEEP, "experiment=mine"),
         folder=tmp_path,
-        strikes=[(int(signal.SIGINT), "step", 3)],
+        faults=[(int(signal.SIGINT), "step", 3)],
     )
     assert struck.returncode == 130, struck.stderr
     done = run_in_process("resume", "outputs/sweeps/mine", "--config-dir", "mine", folder=tmp_path)
@@ -442,8 +442,8 @@ def test_a_sweep_varies_what_its_experiment_proposes(tmp_path: Path) -> None:
 def test_a_sweep_that_an_experiment_proposes_is_resumed(
     forks: ForkServer, tmp_path: Path, mine: Path
 ) -> None:
-    strikes = [(int(signal.SIGINT), "step", 3)]
-    assert forks.run(*PROPOSED, "seed=0", folder=tmp_path, strikes=strikes).returncode == 130
+    faults = [(int(signal.SIGINT), "step", 3)]
+    assert forks.run(*PROPOSED, "seed=0", folder=tmp_path, faults=faults).returncode == 130
     done = run_in_process("resume", "outputs/sweeps/mine", folder=tmp_path)
     assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), (
         done.stdout + done.stderr

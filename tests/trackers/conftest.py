@@ -40,8 +40,8 @@ def tracked_by_all(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("tracked_by_all")
     for name in ("html.py", "mlflow.py"):
         (folder / name).write_text("raise SystemExit('not this one')")
-    strikes = [(int(signal.SIGINT), "step", 6)]
-    done = forks.run(*SMALL, *WORDS, folder=folder, strikes=strikes)
+    faults = [(int(signal.SIGINT), "step", 6)]
+    done = forks.run(*SMALL, *WORDS, folder=folder, faults=faults)
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     assert "wandb: " not in done.stderr

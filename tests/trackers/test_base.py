@@ -11,12 +11,12 @@ from unittest.mock import Mock, call
 
 import pytest
 from helpers.command import Command
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.in_process import run_in_process
 from helpers.small_runs import SMALL, Runs
 from helpers.tracker_contents import READERS, read_recorded
-from helpers.two_process_runs import run_together
+from helpers.two_process_runs import run_ranks
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
@@ -48,7 +48,7 @@ def test_a_tracker_has_each_epoch_and_figure_once(tracker: str, tracked_by_all: 
 
 @pytest.mark.slow
 def test_tracking_changes_no_number(tracked_by_all: Path, runs: Runs) -> None:
-    differ = differences(tracked_by_all, runs.folder / "extended")
+    differ = find_differences(tracked_by_all, runs.folder / "extended")
     assert [name for name in differ if ".config." not in name] == []
 
 
@@ -97,7 +97,7 @@ def test_a_run_whose_tracker_fails_ends_as_without_it_after_one_warning(
     messages = [line for line in done.stdout.splitlines() if line.startswith("The tracker ")]
     failed = f"The tracker tensorboard failed at {moment}, and the run continues without it"
     assert messages == [f"{failed}: ZeroDivisionError: no room"]
-    differ = differences(Path("outputs/run"), runs.folder / "finished")
+    differ = find_differences(Path("outputs/run"), runs.folder / "finished")
     assert [name for name in differ if ".config." not in name] == []
 
 
@@ -249,6 +249,6 @@ def test_a_run_is_resumed_without_its_trackers_when_asked(tracked: Path, tmp_pat
 
 @pytest.mark.slow
 def test_of_several_processes_one_tracks(forks: ForkServer, tmp_path: Path) -> None:
-    done = run_together(forks, *TRACKED, folder=tmp_path, PYTHONWARNINGS="default")
+    done = run_ranks(forks, *TRACKED, folder=tmp_path, PYTHONWARNINGS="default")
     assert [each.returncode for each in done] == [0, 0], done
     assert len({path.suffixes[-2] for path in tmp_path.rglob("*tfevents*")}) == 1  # of a process

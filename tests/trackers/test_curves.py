@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.fake_metrics import Row, epochs
+from helpers.fake_metrics import Row, make_epochs
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -29,10 +29,10 @@ MEMORISED = [1 / epoch**2 for epoch in range(1, 13)]
 def some(number: int, part: str = "validation") -> list[Row]:
     """Epochs with a best one in the middle."""
     values = [epoch / (2 * number) for epoch in range(1, number + 1)]
-    return epochs(values, [0.5 - abs(value - 0.25) for value in values], part=part)
+    return make_epochs(values, [0.5 - abs(value - 0.25) for value in values], part=part)
 
 
-WILD = epochs(
+WILD = make_epochs(
     *(
         [0.1, *[0.9 + epoch / 1000 for epoch in range(11)]],
         [0.1, *[0.9 + epoch / 1000 for epoch in range(11)]],
@@ -127,16 +127,16 @@ def test_no_epoch_is_best_where_nothing_is_held_out() -> None:
 
 def test_the_learning_rate_is_plotted() -> None:
     rates = [0.3, 0.2, 0.1]
-    rate = panels(epochs([0.1] * 3, [0.1] * 3, lr=rates))[2]
+    rate = panels(make_epochs([0.1] * 3, [0.1] * 3, lr=rates))[2]
     assert list(curve(rate, "lr").get_ydata()) == rates
 
 
 def test_a_constant_learning_rate_is_told_in_figures() -> None:
-    assert notes(panels(epochs([0.1] * 3, [0.1] * 3, lr=[0.95] * 3))[2]) == ["0.95"]
+    assert notes(panels(make_epochs([0.1] * 3, [0.1] * 3, lr=[0.95] * 3))[2]) == ["0.95"]
 
 
 def test_loss_and_rate_are_logarithmic_where_they_fall_through_decades_and_say_so() -> None:
-    axes = panels(epochs(MEMORISED, MEMORISED, losses=(MEMORISED, MEMORISED), lr=MEMORISED))
+    axes = panels(make_epochs(MEMORISED, MEMORISED, losses=(MEMORISED, MEMORISED), lr=MEMORISED))
     assert [each.get_yscale() for each in axes] == ["log", "linear", "log"]
     assert [each.get_title() for each in axes] == [
         "loss (log scale)",
@@ -154,7 +154,9 @@ def test_after_a_logarithmic_axis_comes_a_linear_one() -> None:
 
 def test_a_first_epoch_beyond_the_axis_is_told_in_figures() -> None:
     losses = [1e4, 2.0, 1.5, 1.2, 1.0], [2.0, 1.9, 1.5, 1.2, 1.1]
-    loss, accuracy, _ = panels(epochs([0.1, 0.97, 0.98, 0.985, 0.99], [0.97] * 5, losses=losses))
+    loss, accuracy, _ = panels(
+        make_epochs([0.1, 0.97, 0.98, 0.985, 0.99], [0.97] * 5, losses=losses)
+    )
     assert (notes(loss), notes(accuracy)) == (["▲ epoch 1: train 1e+04"], ["▼ epoch 1: train 0.1"])
     assert loss.get_ylim()[1] < 3
     assert accuracy.get_ylim()[0] > 0.9
@@ -183,7 +185,7 @@ def test_a_curve_has_no_more_markers_than_can_be_seen(number: int) -> None:
 
 
 def test_accuracies_close_to_1_are_told_apart_on_the_axis() -> None:
-    figure = render(epochs([0.99912, 0.99931, 0.99946], [0.99921, 0.99932, 0.99935]), "")
+    figure = render(make_epochs([0.99912, 0.99931, 0.99946], [0.99921, 0.99932, 0.99935]), "")
     figure.canvas.draw()
     labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
     assert len(labels) == len(set(labels)) > 3
@@ -194,7 +196,7 @@ def test_accuracies_close_to_1_are_told_apart_on_the_axis() -> None:
 def test_what_a_hostile_checkpoint_may_say_can_be_drawn() -> None:
     losses = [9e299, 1e-300, 1e-300, -0.0], [-9e299, 0.0, 1.0, 1.0]
     draw(
-        epochs(
+        make_epochs(
             [9e299, 0.0, 1.0, -1.0], [0.1] * 4, losses=losses, lr=[1e-300, 9e299, 1e-300, 1e-300]
         ),
         "",

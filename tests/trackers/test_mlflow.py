@@ -16,7 +16,7 @@ import pytest
 from helpers.command import Command
 from helpers.fork_server import ForkServer
 from helpers.small_runs import SMALL
-from helpers.tracker_contents import read_mlflow, read_recorded, server
+from helpers.tracker_contents import read_mlflow, read_recorded, run_mlflow_server
 
 from cnnbench import api, config
 from cnnbench.cli.hydra_app import compose_config
@@ -227,7 +227,7 @@ def test_a_server_has_the_run_until_it_is_killed(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     with ExitStack() as running:
-        uri = running.enter_context(server(tmp_path))
+        uri = running.enter_context(run_mlflow_server(tmp_path))
         words = (*SMALL, "tracker=mlflow", f"tracker.mlflow.uri={uri}")
         api.train(*words, directory=tmp_path / "run")
         found = read_mlflow(uri)["run"]

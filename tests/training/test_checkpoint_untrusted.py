@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.fork_server import ForkServer
-from helpers.small_runs import Runs, State, forge, refused
+from helpers.small_runs import Runs, State, resume_refused, rewrite_checkpoint
 
 from cnnbench.training import checkpoint
 
@@ -38,7 +38,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(
     path = run / "checkpoints" / name
     evil = {"format": checkpoint.FORMAT, "more": Evil(tmp_path / "evil")}
     torch.save({**checkpoint.load(path), **evil}, path)
-    code, words = refused(forks, run)
+    code, words = resume_refused(forks, run)
     told = f"{name} is refused: it holds more than tensors and plain values"
     assert (code, told in words, (tmp_path / "evil").exists()) == (5, True, False), words
 
@@ -88,7 +88,7 @@ def test_a_checkpoint_that_grows_as_it_is_read_is_refused(
     write: Callable[[Path], None], told: str, forks: ForkServer, run: Path
 ) -> None:
     write(run / "checkpoints" / "last.pt")
-    code, words = refused(forks, run)
+    code, words = resume_refused(forks, run)
     assert (code, told in words) == (5, True), words
 
 
@@ -161,12 +161,12 @@ ABSURD: dict[str, tuple[str, Callable[[State], Any]]] = {
 def test_a_checkpoint_with_a_checksum_and_absurd_values_is_refused(
     name: str, change: Callable[[State], Any], forks: ForkServer, run: Path
 ) -> None:
-    forge(run / "checkpoints" / f"{name}.pt", change)
-    code, words = refused(forks, run, "train.epochs=3")
+    rewrite_checkpoint(run / "checkpoints" / f"{name}.pt", change)
+    code, words = resume_refused(forks, run, "train.epochs=3")
     assert code == 5, words
 
 
 def test_a_checkpoint_with_an_empty_configuration_is_refused(forks: ForkServer, run: Path) -> None:
-    forge(run / "checkpoints" / "last.pt", top(config={}))
-    code, words = refused(forks, run)
+    rewrite_checkpoint(run / "checkpoints" / "last.pt", top(config={}))
+    code, words = resume_refused(forks, run)
     assert (code, "has no value" in words) == (2, True), words

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
-from helpers.two_process_runs import Done, run_together
+from helpers.two_process_runs import Done, run_ranks
 
 from cnnbench.cli.hydra_app import HydraJob, run_hydra_app
 from cnnbench.training import checkpoint
@@ -103,7 +103,7 @@ def alone(forks: ForkServer, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def pair(forks: ForkServer, folder: Path) -> tuple[list[Done], Path]:
     """What each of two processes said, and their run."""
-    done = run_together(forks, *JOB, folder=folder / "pair")
+    done = run_ranks(forks, *JOB, folder=folder / "pair")
     succeeded(done)
     return done, folder / "pair" / "run"
 
@@ -111,7 +111,7 @@ def pair(forks: ForkServer, folder: Path) -> tuple[list[Done], Path]:
 @pytest.fixture(scope="module")
 def random_pair(forks: ForkServer, folder: Path) -> Path:
     """A run of two processes with dropout and augmentation, which nothing interrupts."""
-    succeeded(run_together(forks, *RANDOM, folder=folder / "random"))
+    succeeded(run_ranks(forks, *RANDOM, folder=folder / "random"))
     return folder / "random" / "run"
 
 
@@ -123,7 +123,7 @@ def test_two_processes_have_the_metrics_of_one(alone: Path, pair: tuple[list[Don
 def test_three_processes_have_the_metrics_of_one(
     forks: ForkServer, tmp_path: Path, alone: Path
 ) -> None:
-    succeeded(run_together(forks, *JOB, folder=tmp_path, processes=3))
+    succeeded(run_ranks(forks, *JOB, folder=tmp_path, processes=3))
     assert metrics(tmp_path / "run") == pytest.approx(metrics(alone), rel=1e-4)
 
 
@@ -156,7 +156,7 @@ def test_with_sync_batchnorm_the_metrics_are_those_of_one_process(
     (tmp_path / "alone").mkdir()
     succeeded([forks.run(*JOB, *SYNCHRONISED, folder=tmp_path / "alone")])
     succeeded(
-        run_together(forks, *JOB, *SYNCHRONISED, folder=tmp_path / "several", processes=processes)
+        run_ranks(forks, *JOB, *SYNCHRONISED, folder=tmp_path / "several", processes=processes)
     )
     assert metrics(tmp_path / "several" / "run") == pytest.approx(
         metrics(tmp_path / "alone" / "run"), rel=1e-4
@@ -164,7 +164,7 @@ def test_with_sync_batchnorm_the_metrics_are_those_of_one_process(
 
 
 @pytest.mark.parametrize(
-    ("strikes_on", "number", "moment", "code"),
+    ("faulty_rank", "number", "moment", "code"),
     [
         pytest.param(1, signal.SIGTERM, ("step", 4), 143, id="second"),
         pytest.param(0, signal.SIGINT, ("step", 4), 130, id="first", marks=pytest.mark.slow),
@@ -185,19 +185,19 @@ def test_a_signal_to_any_process_stops_all_and_the_run_goes_on_to_the_same_bits(
     forks: ForkServer,
     tmp_path: Path,
     random_pair: Path,
-    strikes_on: int,
+    faulty_rank: int,
     number: int,
     moment: tuple[str, int],
     code: int,
 ) -> None:
-    strikes = [(int(number), *moment)]
-    first, second = run_together(
-        forks, *RANDOM, folder=tmp_path, strikes=strikes, strikes_on=strikes_on
+    faults = [(int(number), *moment)]
+    first, second = run_ranks(
+        forks, *RANDOM, folder=tmp_path, faults=faults, faulty_rank=faulty_rank
     )
     assert (first.returncode, second.returncode) == (code, 0), first.stderr + second.stderr
     assert "To resume: " in first.stderr
-    succeeded(run_together(forks, "resume", "run", folder=tmp_path))
-    assert differences(tmp_path / "run", random_pair) == []
+    succeeded(run_ranks(forks, "resume", "run", folder=tmp_path))
+    assert find_differences(tmp_path / "run", random_pair) == []
 
 
 @pytest.mark.parametrize(
@@ -209,14 +209,12 @@ def test_checkpoints_go_on_with_another_number_of_processes(
 ) -> None:
     def command(processes: int, *arguments: str) -> list[Done]:
         if processes == 1:
-            return [forks.run(*arguments, folder=tmp_path, strikes=strikes)]
-        return run_together(
-            forks, *arguments, folder=tmp_path, processes=processes, strikes=strikes
-        )
+            return [forks.run(*arguments, folder=tmp_path, faults=faults)]
+        return run_ranks(forks, *arguments, folder=tmp_path, processes=processes, faults=faults)
 
-    strikes = [(int(signal.SIGINT), "step", 8)]
+    faults = [(int(signal.SIGINT), "step", 8)]
     assert command(before, *JOB)[0].returncode == 130
-    strikes = []
+    faults = []
     succeeded(command(after, "resume", "run"))
     assert metrics(tmp_path / "run") == pytest.approx(metrics(alone), rel=1e-4)
 
@@ -233,10 +231,10 @@ def test_processes_without_a_generator_to_go_on_with_get_one_of_their_own(
 def test_a_process_that_is_killed_ends_the_run_with_the_last_good_checkpoint(
     forks: ForkServer, tmp_path: Path, random_pair: Path, killed: int
 ) -> None:
-    strikes = [(int(signal.SIGKILL), "step", 5)]
+    faults = [(int(signal.SIGKILL), "step", 5)]
     job = [word for word in RANDOM if not word.startswith("hydra.run.dir")]
     launch = {"folder": tmp_path, "TORCHELASTIC_RUN_ID": "launch"}
-    done = run_together(forks, *job, strikes=strikes, strikes_on=killed, **launch)
+    done = run_ranks(forks, *job, faults=faults, faulty_rank=killed, **launch)
     (run,) = (status.parent for status in tmp_path.glob("outputs/*/*/status.json"))
     assert done[killed].returncode == -signal.SIGKILL
     assert "Traceback" not in done[1].stderr
@@ -251,9 +249,9 @@ def test_a_process_that_is_killed_ends_the_run_with_the_last_good_checkpoint(
     again = (
         ["resume", str(run)] if killed == 0 else job
     )  # which torchrun starts again, and which resumes by itself
-    succeeded(run_together(forks, *again, **launch, TORCHELASTIC_RESTART_COUNT=str(killed)))
+    succeeded(run_ranks(forks, *again, **launch, TORCHELASTIC_RESTART_COUNT=str(killed)))
     assert json.loads((run / "environment.json").read_text())["continued"][0]["epoch"] == 1
-    assert differences(run, random_pair) == []
+    assert find_differences(run, random_pair) == []
 
 
 @pytest.mark.slow
@@ -261,7 +259,7 @@ def test_a_sweep_trains_all_its_jobs_with_the_same_processes(
     forks: ForkServer, tmp_path: Path, alone: Path
 ) -> None:
     job = [each for each in JOB if not each.startswith("hydra.run.dir")]
-    succeeded(run_together(forks, "-m", *job, "seed=0,1", "sweep=s", folder=tmp_path))
+    succeeded(run_ranks(forks, "-m", *job, "seed=0,1", "sweep=s", folder=tmp_path))
     first, second = sorted((tmp_path / "outputs" / "sweeps" / "s").glob("*seed*"))
     assert metrics(first) == pytest.approx(metrics(alone), rel=1e-4)
     assert json.loads((second / "result.json").read_text())["world_size"] == 2
@@ -274,7 +272,7 @@ def test_a_sweep_goes_on_after_a_job_whose_training_diverged(
 ) -> None:
     job = [each for each in JOB if not each.startswith(("hydra.run.dir", "optimizer.lr"))]
     job += ["optimizer.lr=1e30,0.02", "sweep=s", f"hydra/sweeper={sweeper}"]
-    first, second = run_together(forks, "-m", *job, folder=tmp_path)
+    first, second = run_ranks(forks, "-m", *job, folder=tmp_path)
     assert (first.returncode, second.returncode) == (4, 0), first.stderr + second.stderr
     assert len(list((tmp_path / "outputs" / "sweeps" / "s").glob("*lr=0.02*/result.json"))) == 1
 
@@ -293,7 +291,7 @@ def test_a_sweep_goes_on_after_a_job_whose_training_diverged(
 def test_what_cannot_be_is_told_once(
     forks: ForkServer, tmp_path: Path, change: str, words: str
 ) -> None:
-    first, second = run_together(forks, *JOB, change, folder=tmp_path)
+    first, second = run_ranks(forks, *JOB, change, folder=tmp_path)
     assert (first.returncode, second.returncode) == (2, 0)
     assert first.stderr.count(words) == 1
     assert second.stdout + second.stderr == ""
@@ -301,13 +299,13 @@ def test_what_cannot_be_is_told_once(
 
 
 def test_benchmark_measures_one_process(forks: ForkServer, tmp_path: Path) -> None:
-    first, second = run_together(forks, "benchmark", *JOB, folder=tmp_path)
+    first, second = run_ranks(forks, "benchmark", *JOB, folder=tmp_path)
     assert (first.returncode, second.returncode) == (2, 0)
     assert first.stderr.startswith("cnnbench: cnnbench benchmark measures one process.")
 
 
 def test_other_verbs_are_done_by_the_first_process(forks: ForkServer, tmp_path: Path) -> None:
-    first, second = run_together(forks, "models", folder=tmp_path)
+    first, second = run_ranks(forks, "models", folder=tmp_path)
     assert (first.returncode, second.returncode) == (0, 0)
     assert "lenet" in first.stdout
     assert second.stdout + second.stderr == ""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.config_changes import change
 from helpers.devices import EACH_DEVICE, MakeEngine
-from helpers.softmax_regression import by_hand, moved
+from helpers.softmax_regression import compute_expected, measure_update
 from torch import nn
 from torch.nn import functional
 
@@ -59,7 +59,7 @@ def test_evaluation_is_the_mean_over_examples_with_a_smaller_last_batch(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(network, plain, device)
-    expected, _, _ = by_hand(network, examples)
+    expected, _, _ = compute_expected(network, examples)
     assert values(engine.evaluate(examples, batch_size=8)) == about(expected)
 
 
@@ -75,7 +75,7 @@ def test_training_sums_the_mean_over_examples_with_a_smaller_last_batch(
     engine = make_engine(network, plain, device)
     for images, labels in examples.batches_in_order(8):
         engine.train_step(images, labels)
-    expected, _, _ = by_hand(network, examples)
+    expected, _, _ = compute_expected(network, examples)
     assert values(engine.train_metrics.compute()) == about(expected)
 
 
@@ -91,7 +91,7 @@ def test_sums_begin_anew_after_a_reset(
     engine.train_step(examples.images, torch.zeros_like(examples.labels))
     engine.train_metrics.reset()
     engine.train_step(examples.images, examples.labels)
-    expected, _, _ = by_hand(network, examples)
+    expected, _, _ = compute_expected(network, examples)
     assert values(engine.train_metrics.compute()) == about(expected)
 
 
@@ -104,8 +104,8 @@ def test_a_step_of_gradient_descent_is_the_one_by_hand(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(network, plain, device)
-    _, weight_gradient, bias_gradient = by_hand(network, examples)
-    weight, bias = moved(engine, examples)
+    _, weight_gradient, bias_gradient = compute_expected(network, examples)
+    weight, bias = measure_update(engine, examples)
     torch.testing.assert_close(weight, -LR * weight_gradient, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(bias, -LR * bias_gradient, rtol=1e-4, atol=1e-6)
 
@@ -118,10 +118,10 @@ def test_gradients_do_not_add_up_over_steps(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(network, plain, device)
-    moved(engine, examples)
-    _, weight_gradient, _ = by_hand(network, examples)
+    measure_update(engine, examples)
+    _, weight_gradient, _ = compute_expected(network, examples)
     torch.testing.assert_close(
-        moved(engine, examples)[0], -LR * weight_gradient, rtol=1e-4, atol=1e-6
+        measure_update(engine, examples)[0], -LR * weight_gradient, rtol=1e-4, atol=1e-6
     )
 
 
@@ -133,9 +133,12 @@ def test_a_weighted_step_moves_by_its_share(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(network, plain, device)
-    _, weight_gradient, _ = by_hand(network, examples)
+    _, weight_gradient, _ = compute_expected(network, examples)
     torch.testing.assert_close(
-        moved(engine, examples, weight=0.25)[0], -LR * 0.25 * weight_gradient, rtol=1e-4, atol=1e-6
+        measure_update(engine, examples, weight=0.25)[0],
+        -LR * 0.25 * weight_gradient,
+        rtol=1e-4,
+        atol=1e-6,
     )
 
 
@@ -147,8 +150,8 @@ def test_the_loss_of_a_weighted_step_is_reported_whole(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(network, plain, device)
-    expected, _, _ = by_hand(network, examples)
-    moved(engine, examples, weight=0.25)
+    expected, _, _ = compute_expected(network, examples)
+    measure_update(engine, examples, weight=0.25)
     assert values(engine.train_metrics.compute()) == about(expected)
 
 
@@ -162,9 +165,9 @@ def test_l1_draws_the_weights_and_not_the_biases_towards_zero(
 ) -> None:
     change(plain, train__l1=0.05)
     engine = make_engine(network, plain, device)
-    _, weight_gradient, bias_gradient = by_hand(network, examples)
+    _, weight_gradient, bias_gradient = compute_expected(network, examples)
     signs = network[1].weight.detach().sign()
-    weight, bias = moved(engine, examples)
+    weight, bias = measure_update(engine, examples)
     torch.testing.assert_close(weight, -LR * (weight_gradient + 0.05 * signs), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(bias, -LR * bias_gradient, rtol=1e-4, atol=1e-6)
 
@@ -189,7 +192,7 @@ def test_the_loss_of_an_auxiliary_classifier_counts_three_tenths(
     examples: Examples,
     make_engine: MakeEngine,
 ) -> None:
-    _, weight_gradient, _ = by_hand(network.to(device.torch_device), examples)
+    _, weight_gradient, _ = compute_expected(network.to(device.torch_device), examples)
     engine = make_engine(WithAuxiliary(network), plain, device)
     before = network[1].weight.detach().clone()
     engine.train_step(examples.images, examples.labels)
@@ -205,7 +208,7 @@ def test_the_loss_of_an_auxiliary_classifier_is_not_reported(
     examples: Examples,
     make_engine: MakeEngine,
 ) -> None:
-    expected, _, _ = by_hand(network, examples)
+    expected, _, _ = compute_expected(network, examples)
     engine = make_engine(WithAuxiliary(network), plain, device)
     engine.train_step(examples.images, examples.labels)
     assert values(engine.train_metrics.compute()) == about(expected)
@@ -220,8 +223,8 @@ def test_l1_is_no_part_of_the_reported_loss(
 ) -> None:
     change(plain, train__l1=0.05)
     engine = make_engine(network, plain, device)
-    expected, _, _ = by_hand(network, examples)
-    moved(engine, examples)
+    expected, _, _ = compute_expected(network, examples)
+    measure_update(engine, examples)
     assert values(engine.train_metrics.compute()) == about(expected)
 
 
@@ -275,7 +278,9 @@ def test_evaluation_is_without_dropout(
     examples: Examples,
     make_engine: MakeEngine,
 ) -> None:
-    expected, _, _ = by_hand(network, Examples(examples.images.cpu(), examples.labels.cpu()))
+    expected, _, _ = compute_expected(
+        network, Examples(examples.images.cpu(), examples.labels.cpu())
+    )
     engine = make_engine(nn.Sequential(nn.Dropout(0.9), *network), plain, device)
     engine.model.train()
     assert values(engine.evaluate(examples, 8)) == about(expected)
@@ -327,9 +332,9 @@ def test_a_step_in_half_precision_is_nearly_the_one_by_hand(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(network, plain, replace(device, precision=precision))
-    _, weight_gradient, _ = by_hand(network, examples)
+    _, weight_gradient, _ = compute_expected(network, examples)
     torch.testing.assert_close(
-        moved(engine, examples)[0], -LR * weight_gradient, rtol=0.02, atol=2e-4
+        measure_update(engine, examples)[0], -LR * weight_gradient, rtol=0.02, atol=2e-4
     )
 
 
@@ -376,7 +381,7 @@ def test_gradients_too_small_for_fp16_are_not_lost(
     engine = make_engine(network, plain, replace(device, precision="fp16"))
     full_loss = engine.loss
     engine.loss = lambda logits, labels: 1e-9 * full_loss(logits, labels)
-    weight, _ = moved(engine, examples)
+    weight, _ = measure_update(engine, examples)
     assert weight.any(dim=0).all()
 
 
@@ -405,10 +410,10 @@ def test_the_network_trains_on_augmented_images_and_mixed_targets(
 ) -> None:
     engine = make_engine(network, plain, device)
     mirrored = Examples(examples.images.flip(-1), examples.labels)
-    _, weight_gradient, _ = by_hand(network, mirrored)
+    _, weight_gradient, _ = compute_expected(network, mirrored)
     engine.augment = lambda images, labels: (images.flip(-1), functional.one_hot(labels, 4).float())
     torch.testing.assert_close(
-        moved(engine, examples)[0], -LR * weight_gradient, rtol=1e-4, atol=1e-6
+        measure_update(engine, examples)[0], -LR * weight_gradient, rtol=1e-4, atol=1e-6
     )
 
 
@@ -420,7 +425,7 @@ def test_evaluation_is_of_images_as_they_are(
     make_engine: MakeEngine,
 ) -> None:
     change(plain, augment__hflip=True, augment__translate=1, augment__mixup=1.0)
-    expected, _, _ = by_hand(network, examples)
+    expected, _, _ = compute_expected(network, examples)
     assert values(make_engine(network, plain, device).evaluate(examples, 8)) == about(expected)
 
 
@@ -449,7 +454,7 @@ def test_a_gradient_that_is_too_long_is_shortened_to_the_norm_allowed(
     make_engine: MakeEngine,
 ) -> None:
     change(plain, train__grad_clip_norm=0.01)
-    weight, bias = moved(make_engine(network, plain, device), examples)
+    weight, bias = measure_update(make_engine(network, plain, device), examples)
     assert (weight.square().sum() + bias.square().sum()).sqrt().item() == pytest.approx(
         LR * 0.01, rel=1e-3
     )
@@ -463,9 +468,9 @@ def test_a_gradient_that_is_short_enough_stays(
     make_engine: MakeEngine,
 ) -> None:
     change(plain, train__grad_clip_norm=100.0)
-    _, weight_gradient, _ = by_hand(network, examples)
+    _, weight_gradient, _ = compute_expected(network, examples)
     torch.testing.assert_close(
-        moved(make_engine(network, plain, device), examples)[0],
+        measure_update(make_engine(network, plain, device), examples)[0],
         -LR * weight_gradient,
         rtol=1e-4,
         atol=1e-6,
@@ -480,7 +485,9 @@ def test_gradients_in_fp16_are_clipped_at_their_own_length(
     make_engine: MakeEngine,
 ) -> None:
     change(plain, train__grad_clip_norm=0.01)
-    weight, bias = moved(make_engine(network, plain, replace(device, precision="fp16")), examples)
+    weight, bias = measure_update(
+        make_engine(network, plain, replace(device, precision="fp16")), examples
+    )
     assert (weight.square().sum() + bias.square().sum()).sqrt().item() == pytest.approx(
         LR * 0.01, rel=1e-2
     )
@@ -494,9 +501,9 @@ def test_averaged_weights_are_what_is_evaluated(
     make_engine: MakeEngine,
 ) -> None:
     change(plain, train__ema_decay=1.0)  # the initial weights for ever
-    expected, _, _ = by_hand(network, examples)
+    expected, _, _ = compute_expected(network, examples)
     engine = make_engine(network, plain, device)
-    moved(engine, examples)
+    measure_update(engine, examples)
     assert values(engine.evaluate(examples, 8)) == about(expected)
 
 

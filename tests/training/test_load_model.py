@@ -12,7 +12,7 @@ import torch
 from helpers.command import Command
 from helpers.fork_server import ForkServer
 from helpers.paths import CONF
-from helpers.small_runs import SMALL, Runs, State, forge
+from helpers.small_runs import SMALL, Runs, State, rewrite_checkpoint
 from safetensors import safe_open
 
 from cnnbench.data import catalog
@@ -57,7 +57,7 @@ def are_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
 
 
 def test_the_weights_are_those_of_the_epoch_that_was_chosen(run: Path) -> None:
-    forge(run / "checkpoints" / "best.pt", lambda state: state.update(epoch=1))
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", lambda state: state.update(epoch=1))
     trained = opened(run)
     assert (trained.weights, trained.overrides) == ("best.pt, epoch 1", {})
     assert trained.dataset.classes == catalog.get("sample").classes
@@ -78,7 +78,7 @@ def test_where_none_was_chosen_they_are_the_last(interrupted: Path) -> None:
 def test_an_average_of_weights_is_used_where_it_is_what_was_measured(interrupted: Path) -> None:
     last = interrupted / "checkpoints" / "last.pt"
     average = {name: value + 1 for name, value in weights_of(last).items()}
-    forge(
+    rewrite_checkpoint(
         last,
         lambda state: (
             state["config"]["train"].update(ema_decay=0.9),
@@ -176,7 +176,7 @@ HOSTILE: dict[str, tuple[Callable[[State], Any], type[CnnbenchError], str]] = {
 def test_a_checkpoint_with_a_checksum_and_absurd_values_is_refused(
     change: Callable[[State], Any], kind: type[CnnbenchError], told: str, run: Path
 ) -> None:
-    forge(run / "checkpoints" / "best.pt", change)
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", change)
     assert told in refusal(kind, run)
 
 
@@ -211,7 +211,7 @@ def test_absurd_facts_of_a_data_set_are_refused(key: str, value: Any, told: str,
 
 
 def test_a_folder_outside_that_is_named_again_is_used(run: Path) -> None:
-    forge(run / "checkpoints" / "best.pt", configured("data", root="../../outside"))
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", configured("data", root="../../outside"))
     assert opened(run, "data.root=../../outside").config.data.root == "../../outside"
 
 
@@ -265,13 +265,13 @@ def test_other_overrides_are_refused(override: str, told: str, run: Path) -> Non
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU is there")
 def test_a_device_that_is_not_here_is_refused_and_can_be_overridden(run: Path) -> None:
-    forge(run / "checkpoints" / "best.pt", configured("device", name="cuda"))
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", configured("device", name="cuda"))
     assert "Present: cpu" in refusal(ConfigError, run)
     assert opened(run, "device=cpu").engine.device.torch_device.type == "cpu"
 
 
 def test_what_is_worth_it_in_training_alone_is_not_done(run: Path) -> None:
-    forge(run / "checkpoints" / "best.pt", configured("device", compile=True))
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", configured("device", compile=True))
     assert not opened(run).engine.device.compile
 
 

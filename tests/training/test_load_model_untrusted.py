@@ -5,10 +5,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.in_process import run_in_process
-from helpers.small_runs import BETWEEN, SMALL, Runs, contents, forge, refused
+from helpers.small_runs import BETWEEN, SMALL, Runs, read_files, resume_refused, rewrite_checkpoint
 
 from cnnbench.runs.directory import claim_exactly
 
@@ -36,12 +36,12 @@ def test_a_run_reaches_outside_its_directory_with_consent_alone(
 ) -> None:
     for name in ("last", "best"):
         path = run / "checkpoints" / f"{name}.pt"
-        forge(path, lambda state: state["config"][group].update(values))
-    before = contents(run)
+        rewrite_checkpoint(path, lambda state: state["config"][group].update(values))
+    before = read_files(run)
     done = run_in_process(command, "run", folder=run.parent)
     again = f"If you trust it: cnnbench {command} run {told}"
     assert (done.returncode, again in done.stderr) == (2, True), done.stderr
-    assert contents(run) == before
+    assert read_files(run) == before
 
 
 NETWORK = """
@@ -58,9 +58,9 @@ def test_a_custom_model_is_imported_with_consent_alone(
     allowed: bool, forks: ForkServer, tmp_path: Path
 ) -> None:
     (tmp_path / "my.py").write_text(NETWORK)
-    strikes = [(int(signal.SIGINT), "step", 6)]
+    faults = [(int(signal.SIGINT), "step", 6)]
     words = (*SMALL, "model.name=my:Net", "hydra.run.dir=run")
-    forks.run(*words, folder=tmp_path, strikes=strikes)
+    forks.run(*words, folder=tmp_path, faults=faults)
     flags = ["--allow-custom-model"] if allowed else []
     for command in ("evaluate", "resume"):
         mark = tmp_path / command
@@ -111,10 +111,10 @@ def test_a_hostile_configuration_counts_for_nothing(
     running = forks.start("resume", "run", folder=run.parent, SECRET="xyzzy")
     done = running.wait(timeout_s=60)
     assert not (run.parent / "evil").exists()
-    assert "xyzzy" not in done.stdout + done.stderr + repr(contents(run))
+    assert "xyzzy" not in done.stdout + done.stderr + repr(read_files(run))
     expected = (0, True) if with_checkpoint else (2, False)
     assert (done.returncode, "config.yaml is damaged" in done.stdout) == expected, done
-    assert not with_checkpoint or differences(run, runs.uninterrupted(BETWEEN)) == []
+    assert not with_checkpoint or find_differences(run, runs.uninterrupted(BETWEEN)) == []
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "train.log", ".lock"])
@@ -126,10 +126,10 @@ def test_a_link_that_leads_out_is_refused_and_its_target_unharmed(
     outside.mkdir()
     (run / name).rename(outside / "it")
     (run / name).symlink_to(outside / "it")
-    before = contents(outside)
+    before = read_files(outside)
     done = run_in_process(command, "run", folder=tmp_path)
     assert (done.returncode, "leads out" in done.stderr) == (2, True), done.stderr
-    assert contents(outside) == before
+    assert read_files(outside) == before
 
 
 def test_links_within_the_directory_are_followed(runs: Runs, run: Path) -> None:
@@ -138,7 +138,7 @@ def test_links_within_the_directory_are_followed(runs: Runs, run: Path) -> None:
         (run / name).symlink_to(kept)
     done = run_in_process("resume", "run", folder=run.parent)
     assert done.returncode == 0, done.stderr
-    assert differences(run, runs.uninterrupted(BETWEEN)) == []
+    assert find_differences(run, runs.uninterrupted(BETWEEN)) == []
 
 
 @pytest.mark.parametrize(
@@ -167,12 +167,12 @@ def test_a_directory_of_a_benchmark_is_no_training_run(tmp_path: Path) -> None:
     benchmark = claim_exactly(tmp_path / "run", "benchmark")
     with benchmark.recorded_status():
         benchmark.write_json("benchmark.json", {})
-    before = contents(tmp_path / "run")
+    before = read_files(tmp_path / "run")
     for command in COMMANDS:
         done = run_in_process(command, "run", folder=tmp_path)
         told = "run is not a training run: cnnbench benchmark created it."
         assert (done.returncode, told in done.stderr) == (2, True), done.stderr
-    assert contents(tmp_path / "run") == before
+    assert read_files(tmp_path / "run") == before
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -189,7 +189,9 @@ def test_the_configuration_in_a_checkpoint_does_not_look_into_the_environment(
     forks: ForkServer, run: Path
 ) -> None:
     secret = "${oc.env:SECRET}"
-    forge(run / "checkpoints" / "last.pt", lambda state: state["config"].update(sweep=secret))
-    code, words = refused(forks, run, SECRET="xyzzy")
+    rewrite_checkpoint(
+        run / "checkpoints" / "last.pt", lambda state: state["config"].update(sweep=secret)
+    )
+    code, words = resume_refused(forks, run, SECRET="xyzzy")
     assert (code, "no checkpoint: it holds an interpolation" in words) == (5, True), words
-    assert "xyzzy" not in words + repr(contents(run))
+    assert "xyzzy" not in words + repr(read_files(run))

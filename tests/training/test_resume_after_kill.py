@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.command import go_on
-from helpers.compare_runs import differences
-from helpers.fault_injection import Strike
+from helpers.command import resume_arguments
+from helpers.compare_runs import find_differences
+from helpers.fault_injection import Fault
 from helpers.fork_server import ForkServer
 
 from cnnbench.runs.reading import read_status
@@ -93,16 +93,16 @@ def what_is_left(run: Path) -> str:
     )
 
 
-def kill(forks: ForkServer, folder: Path, arguments: list[str], moment: float | Strike) -> int:
+def kill(forks: ForkServer, folder: Path, arguments: list[str], moment: float | Fault) -> int:
     """Run a command, killed after so many seconds or by a strike, if it is not done before; returns its exit code."""
     if not isinstance(moment, float):
-        return forks.run(*arguments, folder=folder, strikes=[moment]).returncode
+        return forks.run(*arguments, folder=folder, faults=[moment]).returncode
     running = forks.start(*arguments, folder=folder)
     time.sleep(moment)
     return running.kill().returncode
 
 
-def any_moment(chance: random.Random) -> float | Strike:
+def any_moment(chance: random.Random) -> float | Fault:
     """Seconds since the start, or a strike at a step, a batch of an evaluation or a change of the disk.
 
     None is late in a run, so that most runs are killed as often as they may be, further on each time.
@@ -122,16 +122,16 @@ def kill_again_and_again(
     code, had = -KILL, False
     while code in KILLED and len(moments) < kills:
         moment = any_moment(chance)
-        code = kill(forks, folder, go_on(run, job), moment)
+        code = kill(forks, folder, resume_arguments(run, job), moment)
         left = what_is_left(run)
         moments.append(f"{moment}: {left}")
         story = f"{recipe}, seed {seed}, killed at\n" + "\n".join(moments)
         assert code in (0, *KILLED), story
         assert not (had and " after " not in left), f"No checkpoint any more. {story}"
         had = " after " in left
-    done = forks.run(*go_on(run, job), folder=folder)
+    done = forks.run(*resume_arguments(run, job), folder=folder)
     assert done.returncode == 0, f"{done.stderr}\n{story}"
-    assert differences(run, unharmed) == [], story
+    assert find_differences(run, unharmed) == [], story
     assert read_status(run)["state"] == "finished", story
 
 
@@ -169,11 +169,11 @@ def test_a_run_killed_at_any_change_of_the_disk_ends_with_the_same_bits(
         count += 1
         run = tmp_path / str(count) / "run"
         run.parent.mkdir()
-        code = kill(forks, run.parent, go_on(run, job), (number, "file", count))
+        code = kill(forks, run.parent, resume_arguments(run, job), (number, "file", count))
         left = what_is_left(run)
-        done = forks.run(*go_on(run, job), folder=run.parent)
+        done = forks.run(*resume_arguments(run, job), folder=run.parent)
         assert done.returncode == 0, f"{done.stderr}\nkilled at change {count}, which left {left}"
-        assert differences(run, reference(recipe)) == [], (
+        assert find_differences(run, reference(recipe)) == [], (
             f"killed at change {count}, which left {left}"
         )
     assert count > 50

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.in_process import run_in_process
-from helpers.small_runs import SMALL, STATES, Runs, checkpoints, contents
+from helpers.small_runs import SMALL, STATES, Runs, read_checkpoints, read_files
 
 QUICK, ALL = 36, 348  # cases; in the quick ones each file of each state is damaged once
 
@@ -40,15 +40,15 @@ def test_a_damaged_file_is_survived_with_the_same_bits_or_refused_with_nothing_o
     run = runs.copy(state, tmp_path / "run")
     files = sorted(path for path in run.rglob("*") if path.is_file())
     told = damage(files[seed // len(STATES) % len(files)], random.Random(seed))
-    before = checkpoints(run)
+    before = read_checkpoints(run)
     done = run_in_process("resume", "run", *runs.changes(state), folder=tmp_path)
     told = f"seed {seed}, {state}, {told}:\n{done.stdout}{done.stderr}"
     assert done.returncode in (0, 2, 5), told
     assert "Traceback" not in told
     if done.returncode == 0:
-        assert differences(run, runs.uninterrupted(state)) == [], told
+        assert find_differences(run, runs.uninterrupted(state)) == [], told
     else:
-        assert checkpoints(run) == before, told
+        assert read_checkpoints(run) == before, told
 
 
 def break_file(path: Path) -> None:
@@ -67,7 +67,7 @@ def test_the_previous_checkpoint_is_used_where_the_last_is_damaged_or_gone(
     last.unlink() if is_gone else break_file(last)
     done = run_in_process("resume", "run", *runs.changes(state), folder=tmp_path)
     assert (done.returncode, "last.pt is damaged" in done.stdout) == (0, not is_gone), done.stderr
-    assert differences(run, runs.uninterrupted(state)) == []
+    assert find_differences(run, runs.uninterrupted(state)) == []
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_without_a_sound_checkpoint_nothing_in_the_directory_changes(
     run = runs.copy(state, tmp_path / "run")
     for name in damaged:
         break_file(run / "checkpoints" / f"{name}.pt")
-    before = contents(run)
+    before = read_files(run)
     done = run_in_process("resume", "run", *runs.changes(state), folder=tmp_path)
-    assert (done.returncode, contents(run) == before) == (5, True), done.stderr
+    assert (done.returncode, read_files(run) == before) == (5, True), done.stderr
 
 
 def test_a_run_goes_on_that_was_killed_while_a_damaged_checkpoint_was_replaced(
@@ -95,7 +95,7 @@ def test_a_run_goes_on_that_was_killed_while_a_damaged_checkpoint_was_replaced(
     break_file(folder / "previous.pt")
     done = run_in_process("resume", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(run, runs.uninterrupted("in_second_epoch")) == []
+    assert find_differences(run, runs.uninterrupted("in_second_epoch")) == []
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"best": 7}', "{"])

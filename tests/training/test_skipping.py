@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.config_changes import change
 from helpers.devices import EACH_DEVICE, MakeEngine
-from helpers.softmax_regression import by_hand, moved
+from helpers.softmax_regression import compute_expected, measure_update
 from torch import nn
 
 from cnnbench.config import Config, SgdConfig
@@ -58,7 +58,7 @@ def test_a_step_without_a_finite_loss_is_skipped_if_that_is_asked_for(
 ) -> None:
     engine = make_engine(network, plain, replace(device, precision=precision))
     nan_at(engine, 1)
-    assert not any(change.any() for change in moved(engine, examples))
+    assert not any(change.any() for change in measure_update(engine, examples))
 
 
 @SKIPPED_IN
@@ -91,7 +91,7 @@ def test_what_is_skipped_is_counted_and_not_in_the_mean_loss(
     make_engine: MakeEngine,
 ) -> None:
     engine = make_engine(network, plain, device)
-    expected, _, _ = by_hand(network, examples)
+    expected, _, _ = compute_expected(network, examples)
     nan_at(engine, 2)
     for _ in range(2):
         engine.train_step(examples.images, examples.labels, weight=0.0)
@@ -119,6 +119,8 @@ def test_steps_that_are_not_skipped_are_the_same_to_the_bit(
     examples: Examples,
     make_engine: MakeEngine,
 ) -> None:
-    skipping = moved(make_engine(copy.deepcopy(network), plain, device), examples)
+    skipping = measure_update(make_engine(copy.deepcopy(network), plain, device), examples)
     change(plain, train__on_nonfinite_loss="stop")
-    assert all(map(torch.equal, moved(make_engine(network, plain, device), examples), skipping))
+    assert all(
+        map(torch.equal, measure_update(make_engine(network, plain, device), examples), skipping)
+    )

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from helpers.command import clean_environment
-from helpers.compare_runs import differences
-from helpers.two_process_runs import Done, told_apart
+from helpers.compare_runs import find_differences
+from helpers.two_process_runs import Done, rank_environments
 
 from cnnbench.runs.reading import read_status
 
@@ -42,7 +42,7 @@ JOB = (
 
 def torchrun(folder: Path, *words: str, strike: Callable[[int], None] | None = None) -> Done:
     """torchrun with two processes; `strike` is called with its process id once there is a checkpoint."""
-    port = told_apart(2)[0]["MASTER_PORT"]
+    port = rank_environments(2)[0]["MASTER_PORT"]
     command = [
         sys.executable,
         "-m",
@@ -122,7 +122,7 @@ def test_what_torchrun_restarts_goes_on_in_its_directory_to_the_same_bits(
     assert done.returncode == 0, done.stderr
     (run,) = (status.parent for status in (tmp_path / "outputs").glob("*/*/status.json"))
     assert json.loads((run / "environment.json").read_text())["continued"][0]["epoch"] >= 1
-    assert differences(run, whole) == []
+    assert find_differences(run, whole) == []
 
 
 @pytest.mark.slow
@@ -136,7 +136,7 @@ def test_ctrl_c_saves_and_prints_the_command_of_torchrun_that_goes_on(
     assert words[:2] == ["torchrun", "--nproc-per-node=2"]
     done = torchrun(tmp_path, *words[2:])
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", whole) == []
+    assert find_differences(tmp_path / "run", whole) == []
 
 
 @pytest.mark.slow
@@ -148,7 +148,7 @@ def test_a_closed_terminal_saves_what_the_processes_have_done(tmp_path: Path, wh
     (printed,) = (line for line in log.splitlines() if "To resume: " in line)
     done = torchrun(tmp_path, *shlex.split(printed.partition("torchrun --nproc-per-node=2 ")[2]))
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", whole) == []
+    assert find_differences(tmp_path / "run", whole) == []
 
 
 @pytest.mark.slow

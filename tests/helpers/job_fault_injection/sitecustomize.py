@@ -16,7 +16,7 @@ ENDS = {signal.SIGTERM, signal.SIGUSR2}
 
 
 def _arm(command: str) -> None:
-    from cnnbench.cli import hydra_app  # noqa: F401  # before torch, as in a job that nothing strikes
+    from cnnbench.cli import hydra_app  # noqa: F401  # before torch, as in a job that nothing faults
     from cnnbench.training.engine import EagerEngine
 
     train_step, steps = EagerEngine.train_step, 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fake_runs import grid, make_run
+from helpers.fake_runs import make_grid, make_run
 
 from cnnbench.reports.grouping import rank_runs
 from cnnbench.reports.page.report import collect_page_data, render
@@ -90,7 +90,7 @@ def test_page_groups_runs_that_differ_only_in_seed(tmp_path: Path) -> None:
 
 
 def test_heat_map_has_means_stds_and_states(tmp_path: Path) -> None:
-    grid(
+    make_grid(
         tmp_path, ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 3
     )  # 0.2 with 64 failed, 0.1 with 64 once interrupted
     (found,) = data(tmp_path)["grids"]
@@ -111,7 +111,7 @@ def test_heat_map_has_means_stds_and_states(tmp_path: Path) -> None:
 
 
 def test_heat_map_titles_have_varying_keys(tmp_path: Path) -> None:
-    grid(tmp_path, ["lenet", "mlp"], [0.1, 0.2], [64, 128], [0], 2)
+    make_grid(tmp_path, ["lenet", "mlp"], [0.1, 0.2], [64, 128], [0], 2)
     assert [each["title"] for each in data(tmp_path)["grids"]] == ["model=mlp", "model=lenet"]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.browser import DESKTOP, MARKS, PHONE, Window, sync_api, window
-from helpers.fake_runs import grid, make_run
+from helpers.browser import DESKTOP, MARKS, PHONE, Window, open_window, sync_api
+from helpers.fake_runs import make_grid, make_run
 from PIL import Image
 
 from cnnbench.reports.inspection.sections import Section
@@ -26,7 +26,7 @@ HOSTILE = "</script><img src=x onerror=document.title='run'><b>%{x}</b>&lt;i&gt;
 def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Of a grid of 8 runs with two failed and one interrupted, and of two others, one of them evaluated."""
     folder = tmp_path_factory.mktemp("report")
-    grid(folder / "runs", ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 4)
+    make_grid(folder / "runs", ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 4)
     make_run(folder / "runs" / "mlp", "mlp", lr=0.01, batch_size=32, accuracy=0.5)
     classes = [{"name": "Bag", "recall": 0.25}, {"name": "Coat", "recall": 0.75}]
     make_run(
@@ -50,9 +50,9 @@ def write(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def shared(browser: Any, report: str) -> Iterator[Window]:
     """One window for most tests: it is the opening that takes time."""
-    window = Window(browser, report, viewport=DESKTOP)
-    yield window
-    window.context.close()
+    open_window = Window(browser, report, viewport=DESKTOP)
+    yield open_window
+    open_window.context.close()
 
 
 @pytest.fixture
@@ -303,7 +303,7 @@ LUMINANCE = """(selector) => {
 
 @pytest.mark.slow
 def test_dark_mode_follows_system_until_button_is_clicked(browser: Any, report: str) -> None:
-    with window(browser, report, viewport=DESKTOP, color_scheme="dark") as page:
+    with open_window(browser, report, viewport=DESKTOP, color_scheme="dark") as page:
         expect(page.locator("#curves .xtitle")).to_be_visible()
         assert page.evaluate(LUMINANCE, "body") < 50
         assert page.evaluate(LUMINANCE, "#curves .xtitle") > 200
@@ -321,7 +321,7 @@ def test_inspect_page_has_pictures_and_dark_mode(browser: Any, tmp_path: Path) -
     sections["kernels"] = Section([("filters.png", HOSTILE)])
     text = render_page("inspection.html.jinja", title=HOSTILE, facts={}, sections=sections)
     (tmp_path / "index.html").write_text(text)
-    with window(browser, (tmp_path / "index.html").as_uri(), viewport=PHONE) as page:
+    with open_window(browser, (tmp_path / "index.html").as_uri(), viewport=PHONE) as page:
         assert page.evaluate("document.querySelector('img').naturalWidth") == 30
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
         assert page.title() == f"{HOSTILE} (cnnbench)"
@@ -332,7 +332,7 @@ def test_inspect_page_has_pictures_and_dark_mode(browser: Any, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_tables_scroll_on_a_phone_and_the_page_does_not(browser: Any, report: str) -> None:
-    with window(browser, report, viewport=PHONE, is_mobile=True, has_touch=True) as page:
+    with open_window(browser, report, viewport=PHONE, is_mobile=True, has_touch=True) as page:
         expect(drawn(page).first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") == 360
         first = page.locator("#runs tbody th.first").first
@@ -349,7 +349,7 @@ def test_page_of_runs_without_files_opens(browser: Any, tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     jobs = {"one": ["seed=1"], "two": ["seed=2"]}
     (tmp_path / "sweep" / "sweep.json").write_text(json.dumps({"jobs": jobs}))
-    with window(browser, write(tmp_path), viewport=DESKTOP) as page:
+    with open_window(browser, write(tmp_path), viewport=DESKTOP) as page:
         page.get_by_role("button", name="Choose all shown").click()
         settle(page)
         assert column(page, "status") == ["not begun", "not begun"]
@@ -358,7 +358,7 @@ def test_page_of_runs_without_files_opens(browser: Any, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("hostile")
-    grid(folder / "runs", [HOSTILE], [0.1, 0.2], [64, 128], [0], 4)
+    make_grid(folder / "runs", [HOSTILE], [0.1, 0.2], [64, 128], [0], 4)
     failed = {"state": "failed", "error": HOSTILE}
     name = HOSTILE.replace("/", "")
     make_run(folder / "runs" / name, "long" * 100, state="failed", status=failed)
@@ -369,7 +369,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_hostile_names_of_runs_are_shown_as_text(browser: Any, hostile: str) -> None:
-    with window(browser, hostile, viewport=DESKTOP) as page:
+    with open_window(browser, hostile, viewport=DESKTOP) as page:
         page.get_by_role("button", name="Choose all shown").click()
         expect(page.locator("#curves-legend li")).to_have_count(4)
         page.locator("#cost-chart .point").first.hover(force=True)

@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from helpers.fake_records import made, made_record
+from helpers.fake_records import make_record, make_records
 
 from cnnbench.reports.reproduction.arms import Arm, sort_runs
 from cnnbench.runs.records import Record
@@ -24,8 +24,8 @@ def only_arm(runs: list[Record]) -> Arm:
 
 
 def test_runs_that_differ_in_the_seed_alone_are_one_arm_in_the_order_of_their_values() -> None:
-    others = made("claims/y", LENET, [0.5])
-    arms = sort(others + made(NAME, ALEXNET, [0.9]) + made(NAME, LENET, [0.7, 0.8]))
+    others = make_records("claims/y", LENET, [0.5])
+    arms = sort(others + make_records(NAME, ALEXNET, [0.9]) + make_records(NAME, LENET, [0.7, 0.8]))
     assert [arm.values for arm in arms] == [LENET, ALEXNET]
     assert [arm.samples("accuracy") for arm in arms] == [[0.7, 0.8], [0.9]]
     assert arms[0].words == ("model=lenet", "optimizer.lr=0.3")
@@ -33,19 +33,19 @@ def test_runs_that_differ_in_the_seed_alone_are_one_arm_in_the_order_of_their_va
 
 def test_a_job_that_has_not_begun_is_of_the_arm_of_those_that_have() -> None:
     values = {"model": "lenet", "optimizer.lr": "10"}  # which a configuration has as 10.0
-    waiting = made_record(NAME, values, seed=1, state="not begun")
-    arm = only_arm([made_record(NAME, values), waiting])
+    waiting = make_record(NAME, values, seed=1, state="not begun")
+    arm = only_arm([make_record(NAME, values), waiting])
     assert (arm.values, len(arm.runs), arm.unfinished) == (values, 2, "1 not begun")
 
 
 def test_of_a_seed_that_was_run_twice_the_latest_counts() -> None:
     days = {0.9: "2026-01-02", 0.5: "2026-01-01"}
-    runs = [made_record(NAME, LENET, accuracy=each, since=day) for each, day in days.items()]
+    runs = [make_record(NAME, LENET, accuracy=each, since=day) for each, day in days.items()]
     assert only_arm(runs).samples("accuracy") == [0.9]
 
 
 def test_a_finished_run_without_its_files_has_no_figures() -> None:
-    runs = made(NAME, LENET, [0.5, 0.6, 0.7])
+    runs = make_records(NAME, LENET, [0.5, 0.6, 0.7])
     runs[0].rows.clear()
     del runs[1].result["test_accuracy"]
     assert only_arm(runs).samples("accuracy") == [0.7]
@@ -56,7 +56,7 @@ def test_a_finished_run_without_its_files_has_no_figures() -> None:
 
 def test_the_figures_of_a_run_are_those_of_its_epochs() -> None:
     losses = [0.9, 0.4, 0.5, 0.55]
-    run = made_record(NAME, LENET, earlier=[0.1, 0.76, 0.7], test_losses=losses, epoch_s=2.0)
+    run = make_record(NAME, LENET, earlier=[0.1, 0.76, 0.7], test_losses=losses, epoch_s=2.0)
     run.rows[0]["epoch_s"] = 90.0  # which prepares
     arm = only_arm([run])
     assert arm.samples("epoch_s") == [2.0]
@@ -66,14 +66,14 @@ def test_the_figures_of_a_run_are_those_of_its_epochs() -> None:
 
 
 def test_what_diverged_counts_as_nothing_learned_and_what_failed_otherwise_is_not_there() -> None:
-    runs = [made_record(NAME, LENET)]
+    runs = [make_record(NAME, LENET)]
     for seed, code in ((1, 4), (2, 2)):
-        runs.append(made_record(NAME, LENET, seed, state="failed", exit_code=code))
+        runs.append(make_record(NAME, LENET, seed, state="failed", exit_code=code))
     assert only_arm(runs).accuracy_by_seed == {"0": 0.8, "1": 0.0}
 
 
 @pytest.mark.parametrize("value", ["9" * 5000, "²", "\x1b[31m", "1_0"])
 def test_an_untrusted_value_is_no_harm(value: str) -> None:
-    (word, _) = only_arm(made(NAME, {**LENET, "model": value}, [0.7])).words
+    (word, _) = only_arm(make_records(NAME, {**LENET, "model": value}, [0.7])).words
     assert "\x1b" not in word
     assert len(word) < 400

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from helpers.fake_records import made, made_record
+from helpers.fake_records import make_record, make_records
 from helpers.reproduced_statements import JOBS, STATEMENTS
 
 from cnnbench.analysis.judge import Estimate
@@ -53,7 +53,7 @@ def make_arm(finding: Finding, arm: str, value: float) -> list[Record]:
     first = dict(word.split("=") for word in JOBS[finding.experiment][0][1:-1])
     accuracy = given("accuracy", 0.0) + (0.5 if len(finding.arms) > 1 else 0.0)
     slow_epochs = 2 + int(given("epochs_to_converge", -1))
-    return made(
+    return make_records(
         finding.experiment,
         first | values,
         [accuracy - DEVIATION, accuracy, accuracy + DEVIATION],
@@ -70,7 +70,7 @@ def make_arms(finding: Finding, values: Values, accuracies: list[float]) -> list
     others = dict.fromkeys(job[2] for job in JOBS[finding.experiment])  # after the network
     for other, accuracy in zip(others, accuracies, strict=False):
         own = values | dict([other.split("=")])
-        runs += made(finding.experiment, own, [accuracy] * 3)
+        runs += make_records(finding.experiment, own, [accuracy] * 3)
     return runs
 
 
@@ -125,8 +125,8 @@ def of_networks(*arms: str, figure: str = "accuracy", only_if: Any = None) -> Fi
 
 
 def alexnet_and_lenet(**others: Any) -> list[Record]:
-    runs = made("claims/alexnet_lenet", {"model": "alexnet"}, [0.89, 0.9, 0.91], **others)
-    return runs + made("claims/alexnet_lenet", {"model": "lenet"}, [0.79, 0.8, 0.81])
+    runs = make_records("claims/alexnet_lenet", {"model": "alexnet"}, [0.89, 0.9, 0.91], **others)
+    return runs + make_records("claims/alexnet_lenet", {"model": "lenet"}, [0.79, 0.8, 0.81])
 
 
 def test_a_finding_has_mean_and_std_of_both_arms_and_how_they_compare() -> None:
@@ -160,12 +160,12 @@ def test_of_several_arms_that_fit_the_most_accurate_counts() -> None:
     finding = FINDINGS["6-5"]  # min against the better of avg and max
     runs = make_runs(finding, -0.2)
     for reached, better in ((0.3, "± 0.0000 with model.pooling=avg; "), (0.6, "0.6000 ± ")):
-        others = made("claims/pooling", {"model.pooling": "max"}, [reached] * 3)
+        others = make_records("claims/pooling", {"model.pooling": "max"}, [reached] * 3)
         assert better in judge_one(finding, runs + others).sentence
 
 
 IN_BF16 = alexnet_and_lenet(epoch_s=5.0, environment={"precision": "bf16"})
-DIVERGED = made_record("claims/alexnet_lenet", {"model": "lenet"}, 3, state="failed", exit_code=4)
+DIVERGED = make_record("claims/alexnet_lenet", {"model": "lenet"}, 3, state="failed", exit_code=4)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def at_rates(network: str, accuracies: Accuracies, seeds: int = 3) -> list[Recor
         for seed in range(seeds):
             ended = {"state": "failed", "exit_code": 4} if reached is None else {}
             values = {"model": network, "optimizer.lr": rate}
-            runs.append(made_record("claims/batch_norm_rate", values, seed, reached or 0, **ended))
+            runs.append(make_record("claims/batch_norm_rate", values, seed, reached or 0, **ended))
     return runs
 
 
@@ -228,7 +228,7 @@ def test_a_usable_rate_costs_little_against_the_best(normalized: Accuracies, tol
 def test_an_experiment_without_rates_has_no_largest() -> None:
     runs = []
     for pooling in ("avg", "max"):
-        runs += made("claims/pooling", {"model.pooling": pooling}, [0.8] * 3)
+        runs += make_records("claims/pooling", {"model.pooling": pooling}, [0.8] * 3)
     arms = ["model.pooling=avg,max"]
     finding = Finding(figure="log10_largest_rate", experiment="claims/pooling", arms=arms)
     assert judge_one(finding, runs).sentence == f"Not measured: {arms[0]}."
@@ -256,7 +256,7 @@ def test_a_seed_that_has_not_run_with_every_rate_is_left_out() -> None:
     ],
 )
 def test_a_network_is_held_against_the_book(accuracies: Any, reduced: str, expected: str) -> None:
-    runs, name = made("book/lenet", {}, accuracies), "book/lenet"
+    runs, name = make_records("book/lenet", {}, accuracies), "book/lenet"
     experiment = sort_runs(runs, JOBS, dict.fromkeys(JOBS, reduced))[name]
     assert judge_network(STATEMENTS.book[name], experiment) == expected
     assert judge_network(Network("Unknown"), experiment) == ""

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from helpers.fake_records import made, made_record
+from helpers.fake_records import make_record, make_records
 from helpers.reproduced_statements import COMPUTED, JOBS, STATEMENTS
 
 from cnnbench import config
@@ -30,7 +30,7 @@ def lines(text: str, start: str) -> list[str]:
 
 
 def test_a_row_of_the_book_has_our_mean_the_books_runs_and_the_verdict() -> None:
-    text = write(made("book/lenet", {}, [0.776, 0.778, 0.780], epoch_s=1.5))
+    text = write(make_records("book/lenet", {}, [0.776, 0.778, 0.780], epoch_s=1.5))
     (line,) = lines(text, "| LeNet |")
     assert line == "| LeNet | 0.7780 ± 0.0020 | 3 | 0.776, 0.779 | within | 1.5 ± 0 | 30 s |"
     assert lines(text, "| ResNet-18 |") == ["| ResNet-18 |  | 0 | 0.919, 0.893 | not run |  |  |"]
@@ -38,7 +38,7 @@ def test_a_row_of_the_book_has_our_mean_the_books_runs_and_the_verdict() -> None
 
 
 def test_what_is_reduced_stands_beside_the_figure() -> None:
-    runs = made("book/lenet", {}, [0.5]) + made("claims/padding", {}, [0.5])
+    runs = make_records("book/lenet", {}, [0.5]) + make_records("claims/padding", {}, [0.5])
     text = write(runs, "reduced", "train.epochs=1")
     (line,) = lines(text, "| LeNet |")
     assert line.endswith("| not comparable | 2 | 10 s | train.epochs=1 |")
@@ -48,16 +48,16 @@ def test_what_is_reduced_stands_beside_the_figure() -> None:
 
 def test_seeds_that_failed_are_told_with_the_reason() -> None:
     failed = {"state": "failed", "error": "Out of memory.\nMore.", "exit_code": 2}
-    runs = made("book/lenet", {}, [0.8, 0.9])
-    runs += [made_record("book/lenet", {}, seed, **failed) for seed in (2, 3)]
-    text = write([*runs, made_record("book/nin", {}, **failed)])
+    runs = make_records("book/lenet", {}, [0.8, 0.9])
+    runs += [make_record("book/lenet", {}, seed, **failed) for seed in (2, 3)]
+    text = write([*runs, make_record("book/nin", {}, **failed)])
     (lenet,), (nin,) = lines(text, "| LeNet |"), lines(text, "| NiN |")
     assert lenet.endswith("| 20 s | 2 failed (Out of memory) |")
     assert nin == "| NiN |  | 0 | 0.865, 0.790 |  |  |  | 1 failed (Out of memory) |"
 
 
 def test_every_claim_has_a_row_and_a_section_with_findings_and_experiments() -> None:
-    text = write(made("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82]))
+    text = write(make_records("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82]))
     for number, claim in STATEMENTS.claims.items():
         (row,) = lines(text, f"| {number}. ")
         assert row.endswith(("repeated |", "undecided |", "in part |"))
@@ -71,10 +71,10 @@ def test_every_claim_has_a_row_and_a_section_with_findings_and_experiments() -> 
 
 
 def test_the_arms_of_an_experiment_are_a_table() -> None:
-    runs = made("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82], train_accuracy=0.9)
+    runs = make_records("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82], train_accuracy=0.9)
     on_gpu = {"device": "cuda"}
-    runs += made("claims/pooling", {"model.pooling": "min"}, [0.1], result=on_gpu)
-    runs.append(made_record("claims/pooling", {"model.pooling": "min"}, 1, state="not begun"))
+    runs += make_records("claims/pooling", {"model.pooling": "min"}, [0.1], result=on_gpu)
+    runs.append(make_record("claims/pooling", {"model.pooling": "min"}, 1, state="not begun"))
     text = write(runs)
     header = "| model.pooling | test accuracy | seeds | train less test | s per epoch |"
     assert f"`claims/pooling`:\n\n{header} MiB of tensors | others |\n" in text
@@ -86,7 +86,7 @@ def test_the_arms_of_an_experiment_are_a_table() -> None:
 
 def test_the_memory_is_worked_out_of_the_configuration_of_a_run() -> None:
     zeros = {"model.padding_mode": "zeros"}
-    runs = made("claims/padding", zeros, [0.8, 0.8], result={"precision": "bf16"})
+    runs = make_records("claims/padding", zeros, [0.8, 0.8], result={"precision": "bf16"})
     for run in runs:
         run.config.update(config.to_plain(compose_config(list(run.overrides))))
     assert "| zeros | 0.8000 ± 0.0000 | 2 | 0.0000 ± 0.0000 | 2 ± 0 | 4.9 |" in write(runs)
@@ -95,9 +95,11 @@ def test_the_memory_is_worked_out_of_the_configuration_of_a_run() -> None:
 
 
 def test_the_results_say_how_they_were_made() -> None:
-    runs = made("book/lenet", {}, [0.7, 0.8], environment={"commit": "a" * 40, "cnnbench": "1"})
-    runs += made("book/nin", {}, [0.7], environment={"commit": "b" * 40, "chip": "another"})
-    runs.append(made_record("book/nin", {}, 1, state="not begun"))
+    runs = make_records(
+        "book/lenet", {}, [0.7, 0.8], environment={"commit": "a" * 40, "cnnbench": "1"}
+    )
+    runs += make_records("book/nin", {}, [0.7], environment={"commit": "b" * 40, "chip": "another"})
+    runs.append(make_record("book/nin", {}, 1, state="not begun"))
     text = write(runs)
     for fact in (
         "command: cnnbench reproduce",
@@ -123,7 +125,7 @@ def test_the_results_open_with_their_scale(scale: str, words: str) -> None:
 
 
 def test_the_verdicts_have_a_line_each() -> None:
-    verdicts, _ = judge(made("book/lenet", {}, [0.776, 0.778, 0.780]))
+    verdicts, _ = judge(make_records("book/lenet", {}, [0.776, 0.778, 0.780]))
     first, *claims, last = verdicts.splitlines()
     assert first == "LeNet     0.7780 ± 0.0020  within"
     assert [line.split()[1] for line in claims] == list(STATEMENTS.claims)
@@ -133,10 +135,12 @@ def test_the_verdicts_have_a_line_each() -> None:
 
 def test_text_of_a_run_is_escaped() -> None:
     where = {"chip": HOSTILE, "commit": HOSTILE, "precision": HOSTILE}
-    runs = made("book/lenet", {"data": HOSTILE}, [0.5], environment=where)
-    runs += made("claims/pooling", {"model.pooling": HOSTILE}, [0.5, 0.6], environment=where)
+    runs = make_records("book/lenet", {"data": HOSTILE}, [0.5], environment=where)
+    runs += make_records(
+        "claims/pooling", {"model.pooling": HOSTILE}, [0.5, 0.6], environment=where
+    )
     failed = {"state": "failed", "error": HOSTILE, "exit_code": 2}
-    text = write([*runs, made_record("book/nin", {}, **failed)])
+    text = write([*runs, make_record("book/nin", {}, **failed)])
     assert not re.search(r"(?<!\\)<", text.replace("<br>", ""))
     assert "\x1b" not in text
     (line,) = lines(text, "| NiN |")
