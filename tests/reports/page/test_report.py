@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fake_runs import make_grid, make_run
+from helpers.fake_runs import FakeTraining, make_grid, make_run
 
 from cnnbench.reports.grouping import rank_runs
 from cnnbench.reports.page.report import collect_page_data, render
@@ -52,7 +52,7 @@ def test_page_curves_use_test_set_without_validation_set(tmp_path: Path) -> None
 
 
 def test_page_curves_are_thinned_and_keep_the_last_epoch(tmp_path: Path) -> None:
-    make_run(tmp_path / "run", epochs=1_700)
+    make_run(tmp_path / "run", training=FakeTraining(epochs=1_700))
     epochs = data(tmp_path)["runs"][0]["curves"]["epoch"]
     assert 400 < len(epochs) <= 500
     assert (epochs[-1], epochs[-1] - epochs[-2]) == (1_700, 4)

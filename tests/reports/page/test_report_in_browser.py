@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.browser import DESKTOP, MARKS, PHONE, Window, open_window, sync_api
-from helpers.fake_runs import make_grid, make_run
+from helpers.fake_runs import FakeTraining, make_grid, make_run
 from PIL import Image
 
 from cnnbench.reports.inspection.sections import Section
@@ -27,14 +27,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Of a grid of 8 runs with two failed and one interrupted, and of two others, one of them evaluated."""
     folder = tmp_path_factory.mktemp("report")
     make_grid(folder / "runs", ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 4)
-    make_run(folder / "runs" / "mlp", "mlp", lr=0.01, batch_size=32, accuracy=0.5)
+    low, high = FakeTraining(accuracy=0.5), FakeTraining(accuracy=0.99)
+    make_run(folder / "runs" / "mlp", "mlp", lr=0.01, batch_size=32, training=low)
     classes = [{"name": "Bag", "recall": 0.25}, {"name": "Coat", "recall": 0.75}]
     make_run(
         folder / "runs" / "nin",
         "nin",
         lr=0.02,
         batch_size=32,
-        accuracy=0.99,
+        training=high,
         evaluation={"classes": classes},
     )
     return write(folder)

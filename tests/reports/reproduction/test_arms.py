@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from helpers.fake_records import make_record, make_records
+from helpers.fake_records import FakeEpochs, make_record, make_records
 
 from cnnbench.reports.reproduction.arms import Arm, sort_runs
 from cnnbench.runs.records import Record
@@ -40,7 +40,9 @@ def test_a_job_that_has_not_begun_is_of_the_arm_of_those_that_have() -> None:
 
 def test_of_a_seed_that_was_run_twice_the_latest_counts() -> None:
     days = {0.9: "2026-01-02", 0.5: "2026-01-01"}
-    runs = [make_record(NAME, LENET, accuracy=each, since=day) for each, day in days.items()]
+    runs = []
+    for accuracy, day in days.items():
+        runs.append(make_record(NAME, LENET, accuracy=accuracy, status={"since": day}))
     assert only_arm(runs).samples("accuracy") == [0.9]
 
 
@@ -56,8 +58,9 @@ def test_a_finished_run_without_its_files_has_no_figures() -> None:
 
 def test_the_figures_of_a_run_are_those_of_its_epochs() -> None:
     losses = [0.9, 0.4, 0.5, 0.55]
-    run = make_record(NAME, LENET, earlier=[0.1, 0.76, 0.7], test_losses=losses, epoch_s=2.0)
-    run.rows[0]["epoch_s"] = 90.0  # which prepares
+    epochs = FakeEpochs(earlier=[0.1, 0.76, 0.7], test_losses=losses, epoch_s=2.0)
+    run = make_record(NAME, LENET, epochs=epochs)
+    run.rows[0]["epoch_s"] = 90.0  # the first epoch includes preparations
     arm = only_arm([run])
     assert arm.samples("epoch_s") == [2.0]
     assert arm.samples("test_loss_rise") == pytest.approx([0.15])
@@ -68,7 +71,7 @@ def test_the_figures_of_a_run_are_those_of_its_epochs() -> None:
 def test_what_diverged_counts_as_nothing_learned_and_what_failed_otherwise_is_not_there() -> None:
     runs = [make_record(NAME, LENET)]
     for seed, code in ((1, 4), (2, 2)):
-        runs.append(make_record(NAME, LENET, seed, state="failed", exit_code=code))
+        runs.append(make_record(NAME, LENET, seed, state="failed", status={"exit_code": code}))
     assert only_arm(runs).accuracy_by_seed == {"0": 0.8, "1": 0.0}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from helpers.fake_records import make_record, make_records
+from helpers.fake_records import FakeEpochs, make_record, make_records
 from helpers.reproduced_statements import JOBS, STATEMENTS
 
 from cnnbench.analysis.judge import Estimate
@@ -53,13 +53,16 @@ def make_arm(finding: Finding, arm: str, value: float) -> list[Record]:
     first = dict(word.split("=") for word in JOBS[finding.experiment][0][1:-1])
     accuracy = given("accuracy", 0.0) + (0.5 if len(finding.arms) > 1 else 0.0)
     slow_epochs = 2 + int(given("epochs_to_converge", -1))
+    epochs = FakeEpochs(
+        earlier=[0.1] * slow_epochs,
+        test_losses=[0.5] * slow_epochs + [0.8 + given("test_loss_rise", 0.0)],
+        epoch_s=2.0 * given("epoch_s", 1.0),
+    )
     return make_records(
         finding.experiment,
         first | values,
         [accuracy - DEVIATION, accuracy, accuracy + DEVIATION],
-        earlier=[0.1] * slow_epochs,
-        test_losses=[0.5] * slow_epochs + [0.8 + given("test_loss_rise", 0.0)],
-        epoch_s=2.0 * given("epoch_s", 1.0),
+        epochs=epochs,
         environment={"memory": int(2**30 * given("memory", 1.0))},
     )
 
@@ -124,16 +127,20 @@ def of_networks(*arms: str, figure: str = "accuracy", only_if: Any = None) -> Fi
     return Finding(figure=figure, experiment=name, low=0.0, stated="more", **given)
 
 
-def alexnet_and_lenet(**others: Any) -> list[Record]:
-    runs = make_records("claims/alexnet_lenet", {"model": "alexnet"}, [0.89, 0.9, 0.91], **others)
-    return runs + make_records("claims/alexnet_lenet", {"model": "lenet"}, [0.79, 0.8, 0.81])
+SLOW = FakeEpochs(epoch_s=5.0)
+
+
+def alexnet_and_lenet(epochs: FakeEpochs | None = None, **files: Any) -> list[Record]:
+    name, accuracies = "claims/alexnet_lenet", [0.89, 0.9, 0.91]
+    runs = make_records(name, {"model": "alexnet"}, accuracies, epochs=epochs, **files)
+    return runs + make_records(name, {"model": "lenet"}, [0.79, 0.8, 0.81])
 
 
 def test_a_finding_has_mean_and_std_of_both_arms_and_how_they_compare() -> None:
     accuracy = judge_one(of_networks(), alexnet_and_lenet())
     told = "Test accuracy: 0.9000 ± 0.0100 with model=alexnet, 0.8000 ± 0.0100 with model=lenet; "
     assert accuracy == JudgedFinding(f"{told}difference 0.1000 ± 0.0227.", "more", "repeated")
-    time = judge_one(of_networks(figure="epoch_s"), alexnet_and_lenet(epoch_s=5.0)).sentence
+    time = judge_one(of_networks(figure="epoch_s"), alexnet_and_lenet(SLOW)).sentence
     assert time.endswith("5 ± 0 with model=alexnet, 2 ± 0 with model=lenet; ratio 2.5.")
 
 
@@ -164,8 +171,9 @@ def test_of_several_arms_that_fit_the_most_accurate_counts() -> None:
         assert better in judge_one(finding, runs + others).sentence
 
 
-IN_BF16 = alexnet_and_lenet(epoch_s=5.0, environment={"precision": "bf16"})
-DIVERGED = make_record("claims/alexnet_lenet", {"model": "lenet"}, 3, state="failed", exit_code=4)
+IN_BF16 = alexnet_and_lenet(SLOW, environment={"precision": "bf16"})
+AS_DIVERGED: dict[str, Any] = {"state": "failed", "status": {"exit_code": 4}}
+DIVERGED = make_record("claims/alexnet_lenet", {"model": "lenet"}, 3, **AS_DIVERGED)
 
 
 @pytest.mark.parametrize(
@@ -204,9 +212,9 @@ def at_rates(network: str, accuracies: Accuracies, seeds: int = 3) -> list[Recor
     runs = []
     for rate, reached in accuracies.items():
         for seed in range(seeds):
-            ended = {"state": "failed", "exit_code": 4} if reached is None else {}
+            ending = AS_DIVERGED if reached is None else {}
             values = {"model": network, "optimizer.lr": rate}
-            runs.append(make_record("claims/batch_norm_rate", values, seed, reached or 0, **ended))
+            runs.append(make_record("claims/batch_norm_rate", values, seed, reached or 0, **ending))
     return runs
 
 

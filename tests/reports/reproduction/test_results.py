@@ -1,9 +1,10 @@
 """The results as Markdown: what is there, what is missing, and whatever words runs bring."""
 
 import re
+from typing import Any
 
 import pytest
-from helpers.fake_records import make_record, make_records
+from helpers.fake_records import FakeEpochs, make_record, make_records
 from helpers.reproduced_statements import COMPUTED, JOBS, STATEMENTS
 
 from cnnbench import config
@@ -30,7 +31,8 @@ def lines(text: str, start: str) -> list[str]:
 
 
 def test_a_row_of_the_book_has_our_mean_the_books_runs_and_the_verdict() -> None:
-    text = write(make_records("book/lenet", {}, [0.776, 0.778, 0.780], epoch_s=1.5))
+    runs = make_records("book/lenet", {}, [0.776, 0.778, 0.780], epochs=FakeEpochs(epoch_s=1.5))
+    text = write(runs)
     (line,) = lines(text, "| LeNet |")
     assert line == "| LeNet | 0.7780 ± 0.0020 | 3 | 0.776, 0.779 | within | 1.5 ± 0 | 30 s |"
     assert lines(text, "| ResNet-18 |") == ["| ResNet-18 |  | 0 | 0.919, 0.893 | not run |  |  |"]
@@ -47,7 +49,8 @@ def test_what_is_reduced_stands_beside_the_figure() -> None:
 
 
 def test_seeds_that_failed_are_told_with_the_reason() -> None:
-    failed = {"state": "failed", "error": "Out of memory.\nMore.", "exit_code": 2}
+    status = {"error": "Out of memory.\nMore.", "exit_code": 2}
+    failed: dict[str, Any] = {"state": "failed", "status": status}
     runs = make_records("book/lenet", {}, [0.8, 0.9])
     runs += [make_record("book/lenet", {}, seed, **failed) for seed in (2, 3)]
     text = write([*runs, make_record("book/nin", {}, **failed)])
@@ -71,7 +74,8 @@ def test_every_claim_has_a_row_and_a_section_with_findings_and_experiments() -> 
 
 
 def test_the_arms_of_an_experiment_are_a_table() -> None:
-    runs = make_records("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82], train_accuracy=0.9)
+    epochs = FakeEpochs(train_accuracy=0.9)
+    runs = make_records("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82], epochs=epochs)
     on_gpu = {"device": "cuda"}
     runs += make_records("claims/pooling", {"model.pooling": "min"}, [0.1], result=on_gpu)
     runs.append(make_record("claims/pooling", {"model.pooling": "min"}, 1, state="not begun"))
@@ -139,7 +143,8 @@ def test_text_of_a_run_is_escaped() -> None:
     runs += make_records(
         "claims/pooling", {"model.pooling": HOSTILE}, [0.5, 0.6], environment=where
     )
-    failed = {"state": "failed", "error": HOSTILE, "exit_code": 2}
+    status = {"error": HOSTILE, "exit_code": 2}
+    failed: dict[str, Any] = {"state": "failed", "status": status}
     text = write([*runs, make_record("book/nin", {}, **failed)])
     assert not re.search(r"(?<!\\)<", text.replace("<br>", ""))
     assert "\x1b" not in text
