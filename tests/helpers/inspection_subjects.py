@@ -1,4 +1,4 @@
-"""Subjects of `cnnbench inspect` without training, and what their figures show."""
+"""Untrained subjects of `cnnbench inspect`, and readers of the figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +38,6 @@ def tick_labels(rows: Sequence[Any]) -> list[str]:
 
 
 def picture_colors(axes: Any) -> list[Any]:
-    """The color in the middle of each picture of a row."""
+    """Return the color in the middle of each picture of a row."""
     images = [image.to_rgba(image.get_array()) for image in axes.images]
     return [tuple(np.round(image[len(image) // 2, len(image) // 2, :3], 2)) for image in images]

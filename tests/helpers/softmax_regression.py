@@ -7,7 +7,7 @@ from torch.nn import functional
 from cnnbench.data.device_data import Examples
 from cnnbench.training.engine import EagerEngine, Metrics
 
-__all__ = ["compute_expected", "measure_update", "flatten_pixels"]
+__all__ = ["compute_expected", "flatten_pixels", "measure_update"]
 
 
 def flatten_pixels(examples: Examples) -> torch.Tensor:
@@ -17,7 +17,7 @@ def flatten_pixels(examples: Examples) -> torch.Tensor:
 def compute_expected(
     network: nn.Sequential, examples: Examples
 ) -> tuple[Metrics, torch.Tensor, torch.Tensor]:
-    """Softmax regression: mean loss and accuracy, and the gradients of the weight and the bias."""
+    """Return mean loss and accuracy, and the gradients of the weight and the bias."""
     inputs, labels, layer = flatten_pixels(examples).double(), examples.labels, network[1]
     logits = inputs @ layer.weight.detach().double().T + layer.bias.detach().double()
     probabilities = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
@@ -30,7 +30,7 @@ def compute_expected(
 def measure_update(
     engine: EagerEngine, examples: Examples, **arguments: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far one step on all the examples moves the weight and the bias."""
+    """Return the changes of the weight and the bias in one step on all the examples."""
     weight, bias = engine.model.parameters()
     before = weight.detach().clone(), bias.detach().clone()
     engine.model.train()

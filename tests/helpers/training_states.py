@@ -1,4 +1,4 @@
-"""The state of a run that is trained, validated and tested on the same examples."""
+"""The state of a run whose training, validation and test set are the same examples."""
 
 import numpy as np
 
@@ -18,15 +18,18 @@ __all__ = ["make_state"]
 def make_state(
     config: Config, engine: EagerEngine, examples: Examples, run: RunDirectory
 ) -> TrainingState:
-    """Return the state before the first step; the validation set is as the configuration asks."""
-    nothing = np.arange(0)
-    validates = config.data.validation > 0 or config.data.folds is not None
-    none = Examples(examples.images[:0], examples.labels[:0])
+    """Return the state before the first step.
+
+    There is a validation set if the configuration asks for one.
+    """
+    no_indices = np.arange(0)
+    has_validation = config.data.validation > 0 or config.data.folds is not None
+    no_examples = Examples(examples.images[:0], examples.labels[:0])
     data = ResidentData(
         train=examples,
-        validation=examples if validates else none,
+        validation=examples if has_validation else no_examples,
         test=examples,
-        split=Split(nothing, nothing, nothing),
+        split=Split(no_indices, no_indices, no_indices),
     )
     dataset, watch = get("sample"), Stopwatch(0.0)
     return TrainingState(config, engine, dataset, data, watch, Stopping(), run)
