@@ -1,6 +1,7 @@
 """Grids of learning rates and batch sizes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.fake_runs import make_run
@@ -9,11 +10,12 @@ from cnnbench.reports.grid import Grid, find_grids
 from cnnbench.runs.records import read_records
 
 
-def make(folder: Path, *runs: tuple[float, int, float], **more: object) -> None:
+def make(folder: Path, *runs: tuple[float, int, float], **others: Any) -> None:
     for lr, batch_size, accuracy in runs:
-        result = {"best": {"validation_accuracy": accuracy}, "test_accuracy": 0.01}
+        best = {"validation_accuracy": accuracy}
+        values = {"result": {"best": best, "test_accuracy": 0.01}} | others
         number = len(list(folder.iterdir()))
-        make_run(folder / str(number), lr=lr, batch_size=batch_size, **{"result": result, **more})  # type: ignore[arg-type]
+        make_run(folder / str(number), lr=lr, batch_size=batch_size, **values)
 
 
 def means(grid: Grid) -> list[list[list[float]]]:

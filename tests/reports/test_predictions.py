@@ -70,6 +70,6 @@ def test_csv_has_columns_for_top_classes_and_every_digit() -> None:
 
 
 def test_predictions_contain_no_terminal_control_characters() -> None:
-    told = [*as_table([HOSTILE], ["\x1b[31mred\n"]), *as_json([HOSTILE]), *as_csv([HOSTILE], 1)]
-    assert all(line.isprintable() for line in told)
+    lines = [*as_table([HOSTILE], ["\x1b[31mred\n"]), *as_json([HOSTILE]), *as_csv([HOSTILE], 1)]
+    assert all(line.isprintable() for line in lines)
     assert json.loads("".join(as_json([HOSTILE])))[0]["image"] == HOSTILE.image

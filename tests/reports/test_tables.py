@@ -19,7 +19,7 @@ from cnnbench.runs.records import Record, read_records
 
 
 def column(columns: list[Column], name: str) -> Column:
-    (found,) = (each for each in columns if each.name == name)
+    (found,) = (column for column in columns if column.name == name)
     return found
 
 
@@ -27,18 +27,18 @@ def texts(columns: list[Column], name: str) -> list[str]:
     return [cell.text for cell in column(columns, name).cells]
 
 
-def of_one(path: Path, **more: Any) -> list[Column]:
-    return tabulate_runs(read_records(make_run(path / "run", **more)))
+def tabulate_one(path: Path, **values: Any) -> list[Column]:
+    return tabulate_runs(read_records(make_run(path / "run", **values)))
 
 
 COSTS = {"parameters": 61_706, "multiply_adds": 416_520}
 
 
 def test_run_table_has_settings_and_figures(tmp_path: Path) -> None:
-    columns = of_one(
+    columns = tabulate_one(
         tmp_path, lr=0.5, dataset={"title": "Fashion-MNIST"}, result={**COSTS, "tta": "hflip"}
     )
-    shown = {each.name: each.cells[0].text for each in columns}
+    shown = {column.name: column.cells[0].text for column in columns}
     settings = ("model", "data", "data.resize", "optimizer", "optimizer.lr", "seed")
     assert [shown[name] for name in settings] == ["lenet", "fashion_mnist", "28", "sgd", "0.5", "0"]
     figures = ("parameters", "multiply_adds", "epochs", "device", "precision", "tta")
@@ -73,8 +73,8 @@ def test_missing_figure_is_an_empty_cell(tmp_path: Path) -> None:
 
 
 def test_every_varying_setting_has_a_column(tmp_path: Path) -> None:
-    for name, given in (("a", ["experiment=mine"]), ("b", ["+model.width=8"])):
-        (make_run(tmp_path / name) / ".hydra" / "overrides.yaml").write_text(str(given))
+    for name, overrides in (("a", ["experiment=mine"]), ("b", ["+model.width=8"])):
+        (make_run(tmp_path / name) / ".hydra" / "overrides.yaml").write_text(str(overrides))
     columns = tabulate_runs(read_records(tmp_path))
     assert texts(columns, "model.width") == ["", "8"]
     assert texts(columns, "experiment") == ["mine", ""]
@@ -111,14 +111,15 @@ def test_requested_and_used_device_have_separate_columns(
 
 
 def test_failed_run_has_error_and_no_figures(tmp_path: Path) -> None:
-    columns = of_one(tmp_path, state="failed")
+    columns = tabulate_one(tmp_path, state="failed")
     assert texts(columns, "status") == ["failed"]
     assert texts(columns, "error") == ["The training loss became nan in epoch 1."]
-    assert [each.name for each in columns if each.kind == "figure" and not each.is_empty] == []
+    figures = [column for column in columns if column.kind == "figure"]
+    assert [column.name for column in figures if not column.is_empty] == []
 
 
 def test_cell_text_is_one_line_without_control_characters(tmp_path: Path) -> None:
-    columns = of_one(tmp_path, model="a\nb\x1b[2J\u202ec" + "x" * 1_000)
+    columns = tabulate_one(tmp_path, model="a\nb\x1b[2J\u202ec" + "x" * 1_000)
     (shown,) = texts(columns, "model")
     assert shown.startswith("a b?[2J?cxxx")
     assert len(shown) < 400
@@ -130,7 +131,7 @@ def test_cell_text_is_one_line_without_control_characters(tmp_path: Path) -> Non
 def test_invalid_environment_leaves_device_cell_readable(
     tmp_path: Path, values: dict[str, Any]
 ) -> None:
-    assert len(texts(of_one(tmp_path, environment=values), "device")) == 1
+    assert len(texts(tabulate_one(tmp_path, environment=values), "device")) == 1
 
 
 def test_column_is_numeric_only_if_all_values_are(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_column_is_numeric_only_if_all_values_are(tmp_path: Path) -> None:
     assert column(columns, "train.batch_size").is_numeric
 
 
-def seeds(folder: Path, *accuracies: float) -> list[Record]:
+def make_seeds(folder: Path, *accuracies: float) -> list[Record]:
     for seed, accuracy in enumerate(accuracies):
         wall_s = {"train": 9 * seed, "evaluation": seed, "total": 100}
         figures = {
@@ -154,7 +155,7 @@ def seeds(folder: Path, *accuracies: float) -> list[Record]:
 
 
 def test_group_table_has_mean_and_sample_std_over_seeds(tmp_path: Path) -> None:
-    columns = tabulate_groups(seeds(tmp_path, 0.1, 0.2, 0.6))
+    columns = tabulate_groups(make_seeds(tmp_path, 0.1, 0.2, 0.6))
     assert texts(columns, "test_accuracy") == ["0.3000 ± 0.2646"]  # sqrt((0.04 + 0.01 + 0.09) / 2)
     assert texts(columns, "train_eval_s") == ["10.0 ± 10.0"]
     assert (texts(columns, "n"), texts(columns, "seed")) == (["3"], ["0, 1, 2"])
@@ -167,7 +168,7 @@ def test_group_table_is_empty_without_repetitions(tmp_path: Path) -> None:
 
 
 def test_group_of_one_run_has_no_std(tmp_path: Path) -> None:
-    seeds(tmp_path, 0.5, 0.7)
+    make_seeds(tmp_path, 0.5, 0.7)
     make_run(tmp_path / "other", lr=0.3, result={"best": {"validation_accuracy": 0.1}})
     assert texts(tabulate_groups(read_records(tmp_path)), "validation_accuracy") == [
         "0.6000 ± 0.1414",
@@ -177,7 +178,7 @@ def test_group_of_one_run_has_no_std(tmp_path: Path) -> None:
 
 def test_csv_rows_have_every_digit_of_figures_and_unchanged_settings(tmp_path: Path) -> None:
     figures = {"best": {"validation_accuracy": 0.123456789}, "parameters": 61_706}
-    (row,) = make_csv_rows(of_one(tmp_path, lr=0.003, result=figures))
+    (row,) = make_csv_rows(tabulate_one(tmp_path, lr=0.003, result=figures))
     assert (row["validation_accuracy"], row["parameters"], row["optimizer.lr"]) == (
         0.123456789,
         61_706,

@@ -109,11 +109,9 @@ def test_chart_width_has_minimum_and_maximum(columns: int, as_wide_as: int) -> N
 
 def test_curve_of_thousand_epochs_has_no_gap() -> None:
     rising = [epoch / 1000 for epoch in range(1, 1001)]
-    drawn = [
-        line[7:30]
-        for line in plot(make_epochs(rising, [0.0] * 1000), 63, unicode=False).splitlines()[1:11]
-    ]
-    assert [any(line[column] in ".8" for line in drawn) for column in range(23)] == [True] * 23
+    text = plot(make_epochs(rising, [0.0] * 1000), 63, unicode=False)
+    lines = [line[7:30] for line in text.splitlines()[1:11]]
+    assert [any(line[column] in ".8" for line in lines) for column in range(23)] == [True] * 23
 
 
 def test_heading_notes_first_epoch_outside_the_scale() -> None:
@@ -129,14 +127,13 @@ def test_heading_notes_first_epoch_outside_the_scale() -> None:
 def test_curve_starts_after_first_epoch_outside_the_scale() -> None:
     losses = [1e30, 2.0, 1.5, 1.2, 1.0]
     text = plot(make_epochs([0.5] * 5, [0.5] * 5, losses=(losses, losses)), 63, unicode=False)
-    assert text.splitlines()[1].endswith(
-        " 2+       8"
-    )  # a quarter of 28 columns from the left, and nothing before
+    # the second epoch is a quarter of 28 columns from the left
+    assert text.splitlines()[1].endswith(" 2+       8")
 
 
 def test_heading_notes_log_scale() -> None:
-    memorised = [1 / epoch**2 for epoch in range(1, 13)]
-    rows = make_epochs([0.5] * 12, [0.5] * 12, losses=(memorised, memorised))
+    memorized = [1 / epoch**2 for epoch in range(1, 13)]
+    rows = make_epochs([0.5] * 12, [0.5] * 12, losses=(memorized, memorized))
     assert plot(rows, 80, unicode=True).splitlines()[0].endswith("loss (log scale)")
 
 

@@ -1,3 +1,5 @@
+"""The comparison of runs on the terminal: rows, columns, the best command, unfinished runs."""
+
 import io
 import re
 from itertools import product
@@ -13,7 +15,7 @@ from cnnbench.runs.records import Record
 
 @pytest.fixture(autouse=True)
 def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may have set a width."""
+    """Remove a width that is set in the shell."""
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
@@ -22,39 +24,27 @@ def run(
     *overrides: str,
     test: float | None = 0.5,
     state: str = "finished",
-    **more: Any,
+    **others: Any,
 ) -> Record:
-    best = (
-        None
-        if accuracy is None
-        else {"epoch": 1, "validation_accuracy": accuracy, "validation_loss": 1.0}
-    )
-    result = (
-        {
-            "best": best,
-            "test_accuracy": test,
-            "wall_s": {"train": 1.5, "evaluation": 0.25, "total": 9.0},
-        }
-        if state == "finished"
-        else {}
-    )
-    seed = next(
-        (int(each.removeprefix("seed=")) for each in overrides if each.startswith("seed=")), 0
-    )
-    values: dict[str, Any] = {
-        "config": {
-            "optimizer": {"name": "sgd", "lr": 0.1},
-            "seed": seed,
-            "device": {"compile": False},
-        },
-        "status": {},
-        "rows": [{"epoch": 1.0}],
+    """Return a record with the accuracies on the validation and the test set."""
+    best = None
+    if accuracy is not None:
+        best = {"epoch": 1, "validation_accuracy": accuracy, "validation_loss": 1.0}
+    wall_s = {"train": 1.5, "evaluation": 0.25, "total": 9.0}
+    result = {"best": best, "test_accuracy": test, "wall_s": wall_s}
+    seeds = [int(word[len("seed=") :]) for word in overrides if word.startswith("seed=")]
+    config = {
+        "optimizer": {"name": "sgd", "lr": 0.1},
+        "seed": seeds[0] if seeds else 0,
+        "device": {"compile": False},
     }
-    return Record(Path("job"), state, overrides, result=result, **(values | more))
+    values: dict[str, Any] = {"config": config, "status": {}, "rows": [{"epoch": 1.0}]}
+    values["result"] = result if state == "finished" else {}
+    return Record(Path("job"), state, overrides, **(values | others))
 
 
 def body(text: str) -> list[list[str]]:
-    """The cells of the table's rows."""
+    """Return the cells of the table's rows."""
     table = next(part for part in text.split("\n\n") if "accuracy" in part.partition("\n")[0])
     return [line.split() for line in table.splitlines()[1:]]
 
@@ -104,16 +94,16 @@ def test_key_without_override_has_value_of_configuration() -> None:
     ],
 )
 def test_record_value_is_from_current_configuration(key: str, value: str) -> None:
-    # a resumed run may have another rate than it was first given
+    # a resumed run may have another rate than in its first overrides
     assert run(0.1, "optimizer.lr=0.9", "experiment=mine").value(key) == value
 
 
 @pytest.mark.parametrize(
-    "given", ["seed=0", "optimizer.lr=1e-1", "optimizer.lr=.1", "device.compile=false"]
+    "override", ["seed=0", "optimizer.lr=1e-1", "optimizer.lr=.1", "device.compile=false"]
 )
-def test_record_value_keeps_spelling_of_override(given: str) -> None:
-    key, _, value = given.partition("=")
-    assert run(0.1, given).value(key) == value
+def test_record_value_keeps_spelling_of_override(override: str) -> None:
+    key, _, value = override.partition("=")
+    assert run(0.1, override).value(key) == value
 
 
 def test_shared_overrides_stand_above_the_table() -> None:
@@ -185,7 +175,7 @@ def test_refused_run_is_listed_with_reason() -> None:
 
 
 def headings(text: str) -> list[str]:
-    """The first line of the table, in which columns are two spaces apart or more."""
+    """Return the headings of the table, which are at least two spaces apart."""
     line = next(line for line in text.splitlines() if "accuracy" in line)
     return re.split(r"\s{2,}", line.strip())
 
@@ -251,8 +241,8 @@ def test_table_fits_terminal_and_keeps_numbers_whole(
 ) -> None:
     runs = []
     for lr, threads, seed in product((0.0001, 0.1), (1, 2), (0, 1)):
-        given = (f"optimizer.lr={lr}", f"seed={seed}", f"device.threads={threads}")
-        runs.append(run(0.5 + seed / 10, *given, test=0.25))
+        overrides = (f"optimizer.lr={lr}", f"seed={seed}", f"device.threads={threads}")
+        runs.append(run(0.5 + seed / 10, *overrides, test=0.25))
         name = WIDE if threads == 1 else "a" * 60
         runs[-1].config.update(model={"name": name}, optimizer={"lr": lr})
     monkeypatch.setenv("COLUMNS", str(width))

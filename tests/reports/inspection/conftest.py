@@ -12,7 +12,7 @@ from cnnbench.reports.inspection.sections import Subject
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Figure]:
-    """The figures that are drawn; their files are empty."""
+    """Return the list of figures that the test draws. No files are written."""
     drawn: list[Figure] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))

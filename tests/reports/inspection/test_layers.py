@@ -1,4 +1,4 @@
-"""Which layers are looked at, and what they are called."""
+"""The choice of layers to show, and their descriptions."""
 
 import re
 
@@ -74,7 +74,8 @@ def test_main_layers_are_leaves_other_than_normalizations() -> None:
     assert found[:6] == [f"features.{index}" for index in (0, 2, 3, 4, 6, 7)]
     assert found[6:] == [f"classifier.{index}" for index in (1, 3, 4, 6, 7)]
     for name in ("resnet20", "preact_resnet110", "densenet40"):
-        kinds = {type(each.module) for each in find_main_layers(traced(network(name, 32), 32))}
+        layers = find_main_layers(traced(network(name, 32), 32))
+        kinds = {type(layer.module) for layer in layers}
         assert kinds <= {*WINDOWS, nn.ReLU, nn.Linear}
 
 
@@ -97,8 +98,8 @@ class Parts(nn.Module):
 
 @pytest.mark.parametrize("name", ["feature.3", "auxiliary", "rows"])
 def test_named_layers_rejects_layers_without_maps_or_vector(name: str) -> None:
-    told = f"no layer '{name}' gives out maps or a vector."
-    with pytest.raises(ConfigError, match=re.escape(told)) as refused:
+    message = f"no layer '{name}' gives out maps or a vector."
+    with pytest.raises(ConfigError, match=re.escape(message)) as refused:
         find_named_layers(traced(Parts(), 4), [name])
     assert ("Did you mean 'features.3'?" in str(refused.value)) == (name == "feature.3")
 

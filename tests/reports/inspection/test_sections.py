@@ -1,4 +1,4 @@
-"""The sections of the page: what their pictures show, and what is said of them."""
+"""The sections of the page: their pictures, captions, tables and findings."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The page that shows the pictures."""
+"""The page of `cnnbench inspect`."""
 
 import re
 

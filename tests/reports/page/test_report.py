@@ -1,4 +1,4 @@
-"""What goes into the page. How it behaves is tests/reports/page/test_report_in_browser.py's."""
+"""The data of the page. The tests in_browser test its behavior."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def data(folder: Path) -> Any:
 
 
 def elements(page: str) -> list[tuple[str, dict[str, str | None]]]:
-    """The elements of a page with their attributes."""
+    """Return the elements of a page with their attributes."""
     found = []
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attrs: found.append((tag, dict(attrs)))
@@ -31,9 +31,9 @@ def elements(page: str) -> list[tuple[str, dict[str, str | None]]]:
 
 def test_page_curves_are_columns_of_metrics_csv(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    (run / "metrics.csv").write_text(
-        "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy\n1,2.5,0.1,2,0.2\n2,1.23456789,0.3,inf,nan\n"
-    )
+    header = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy"
+    rows = "1,2.5,0.1,2,0.2\n2,1.23456789,0.3,inf,nan\n"
+    (run / "metrics.csv").write_text(f"{header}\n{rows}")
     (found,) = data(tmp_path)["runs"]
     assert found["curves"] == {
         "eval_part": "validation",
@@ -62,10 +62,8 @@ def test_page_configurations_have_varying_keys(tmp_path: Path) -> None:
     make_run(tmp_path / "a", lr=0.1)
     config = make_run(tmp_path / "b", lr=0.2) / "config.yaml"
     config.write_text(config.read_text().replace("compile: false", "compile: null"))
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "status.json").write_text(
-        '{"state": "failed"}'
-    )  # before it had a configuration
+    (tmp_path / "c").mkdir()  # a run that failed before it had a configuration
+    (tmp_path / "c" / "status.json").write_text('{"state": "failed"}')
     assert [run["config"] for run in data(tmp_path)["runs"]] == [
         {"device.compile": "false", "optimizer.lr": "0.1"},
         {"device.compile": "null", "optimizer.lr": "0.2"},
@@ -90,9 +88,8 @@ def test_page_groups_runs_that_differ_only_in_seed(tmp_path: Path) -> None:
 
 
 def test_heat_map_has_means_stds_and_states(tmp_path: Path) -> None:
-    make_grid(
-        tmp_path, ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 3
-    )  # 0.2 with 64 failed, 0.1 with 64 once interrupted
+    # rate 0.2 with batch 64 failed, rate 0.1 with batch 64 was interrupted once
+    make_grid(tmp_path, ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 3)
     (found,) = data(tmp_path)["grids"]
     assert (found["rates"], found["batch_sizes"], found["part"]) == (
         ["0.1", "0.2"],

@@ -1,4 +1,4 @@
-"""The results as Markdown: what is there, what is missing, and whatever words runs bring."""
+"""The results as Markdown: figures, missing runs, and untrusted text of runs."""
 
 import re
 from typing import Any
@@ -30,7 +30,7 @@ def lines(text: str, start: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(start)]
 
 
-def test_a_row_of_the_book_has_our_mean_the_books_runs_and_the_verdict() -> None:
+def test_book_row_has_our_mean_the_book_runs_and_the_verdict() -> None:
     runs = make_records("book/lenet", {}, [0.776, 0.778, 0.780], epochs=FakeEpochs(epoch_s=1.5))
     text = write(runs)
     (line,) = lines(text, "| LeNet |")
@@ -39,7 +39,7 @@ def test_a_row_of_the_book_has_our_mean_the_books_runs_and_the_verdict() -> None
     assert lines(text, "| RegNetX-32 |") == ["| RegNetX-32 |  | 0 | not known | not run |  |  |"]
 
 
-def test_what_is_reduced_stands_beside_the_figure() -> None:
+def test_reduction_stands_beside_the_figure() -> None:
     runs = make_records("book/lenet", {}, [0.5]) + make_records("claims/padding", {}, [0.5])
     text = write(runs, "reduced", "train.epochs=1")
     (line,) = lines(text, "| LeNet |")
@@ -48,7 +48,7 @@ def test_what_is_reduced_stands_beside_the_figure() -> None:
     assert "`claims/pooling`, reduced by `train.epochs=1`, not run." in text
 
 
-def test_seeds_that_failed_are_told_with_the_reason() -> None:
+def test_failed_seeds_are_listed_with_reason() -> None:
     status = {"error": "Out of memory.\nMore.", "exit_code": 2}
     failed: dict[str, Any] = {"state": "failed", "status": status}
     runs = make_records("book/lenet", {}, [0.8, 0.9])
@@ -59,7 +59,7 @@ def test_seeds_that_failed_are_told_with_the_reason() -> None:
     assert nin == "| NiN |  | 0 | 0.865, 0.790 |  |  |  | 1 failed (Out of memory) |"
 
 
-def test_every_claim_has_a_row_and_a_section_with_findings_and_experiments() -> None:
+def test_every_claim_has_row_and_section() -> None:
     text = write(make_records("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82]))
     for number, claim in STATEMENTS.claims.items():
         (row,) = lines(text, f"| {number}. ")
@@ -67,13 +67,14 @@ def test_every_claim_has_a_row_and_a_section_with_findings_and_experiments() -> 
         section = text.partition(f"\n### {number}. ")[2].partition("\n###")[0]
         assert re.search(r"\n\nVerdict: \*\*[a-z ]+\*\*.\n\n- ", section)
         assert len(lines(section, "- ")) == len(claim.findings)
-        assert section.count(" Stated: ") == len([each for each in claim.findings if each.stated])
+        stated = [finding for finding in claim.findings if finding.stated]
+        assert section.count(" Stated: ") == len(stated)
         for name in claim.experiments:
             assert f"\n\n`{name}`" in section
     assert "Stated: at least three points more. **undecided**.\n" in text
 
 
-def test_the_arms_of_an_experiment_are_a_table() -> None:
+def test_arms_of_an_experiment_are_a_table() -> None:
     epochs = FakeEpochs(train_accuracy=0.9)
     runs = make_records("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82], epochs=epochs)
     on_gpu = {"device": "cuda"}
@@ -88,17 +89,17 @@ def test_the_arms_of_an_experiment_are_a_table() -> None:
     assert line.endswith("|  (measured at most 1.50 GiB) | 1 not begun |")
 
 
-def test_the_memory_is_worked_out_of_the_configuration_of_a_run() -> None:
+def test_memory_is_estimated_from_the_configuration() -> None:
     zeros = {"model.padding_mode": "zeros"}
     runs = make_records("claims/padding", zeros, [0.8, 0.8], result={"precision": "bf16"})
     for run in runs:
         run.config.update(config.to_plain(compose_config(list(run.overrides))))
     assert "| zeros | 0.8000 ± 0.0000 | 2 | 0.0000 ± 0.0000 | 2 ± 0 | 4.9 |" in write(runs)
-    runs[0].config["model"] = {"name": "mine:Network"}  # code of anyone's, which is not run
+    runs[0].config["model"] = {"name": "mine:Network"}  # untrusted code, which must not run
     assert "| zeros | 0.8000 | 1 | 0.0000 | 2 |\n" in write(runs[:1])
 
 
-def test_the_results_say_how_they_were_made() -> None:
+def test_results_list_command_machine_and_versions() -> None:
     runs = make_records(
         "book/lenet", {}, [0.7, 0.8], environment={"commit": "a" * 40, "cnnbench": "1"}
     )
@@ -121,14 +122,14 @@ SCALES = {"full": "", "reduced": "reduced scale", "smoke": "smoke scale"}
 
 
 @pytest.mark.parametrize(("scale", "words"), SCALES.items())
-def test_the_results_open_with_their_scale(scale: str, words: str) -> None:
+def test_results_begin_with_their_scale(scale: str, words: str) -> None:
     opening = write([], scale).partition("- command")[0]
     assert opening.startswith("# Results\n\nThe networks of Dive into Deep Learning")
     assert words in opening
     assert ("smoke" in opening or "reduced" in opening) == bool(words)
 
 
-def test_the_verdicts_have_a_line_each() -> None:
+def test_verdicts_for_the_terminal_have_one_line_each() -> None:
     verdicts, _ = judge(make_records("book/lenet", {}, [0.776, 0.778, 0.780]))
     first, *claims, last = verdicts.splitlines()
     assert first == "LeNet     0.7780 ± 0.0020  within"
