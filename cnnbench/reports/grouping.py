@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from cnnbench.config import BOOKKEEPING_KEYS, IGNORED_KEYS, REPEATED_KEYS, flatten, is_below
 from cnnbench.runs.records import Record
 
-__all__ = ["Group", "group_runs", "grouping_keys", "override_keys", "rank_runs", "varying_keys"]
+__all__ = [
+    "Group",
+    "group_runs",
+    "grouping_keys",
+    "is_varying",
+    "override_keys",
+    "rank_runs",
+    "varying_keys",
+]
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,12 @@ def override_keys(runs: Sequence[Record]) -> list[str]:
 
 def varying_keys(runs: Sequence[Record]) -> list[str]:
     """Return the overridden keys whose values are not the same in all runs."""
-    return [key for key in override_keys(runs) if len({run.plain_value(key) for run in runs}) > 1]
+    return [key for key in override_keys(runs) if is_varying(key, runs)]
+
+
+def is_varying(key: str, runs: Sequence[Record]) -> bool:
+    """Return whether the value of a key is not the same in all runs."""
+    return len({run.plain_value(key) for run in runs}) > 1
 
 
 def _num_known(runs: Sequence[Record], key: str) -> int:

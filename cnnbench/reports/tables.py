@@ -97,18 +97,15 @@ def tabulate_runs(runs: Sequence[Record]) -> list[Column]:
     figures = [_figures_of(run) for run in runs]
     for name in FIGURES:
         known.append(_figures(name, [of_run.get(name, ()) for of_run in figures]))
-    for name, value in FACTS.items():
-        known.append(Column(name, name, [Cell(as_text(value(run))) for run in runs], "fact"))
+    for name, read in FACTS.items():
+        known.append(Column(name, name, [Cell(as_text(read(run))) for run in runs], "fact"))
     wanted = [key.lstrip("+") for key in (*override_keys(runs), *grouping_keys(runs))]
     taken = {column.name for column in known}
     # device=cpu sets device.name; the column "device" has the device that was used
     others = dict.fromkeys(f"{key}.name" if key in taken else key for key in wanted)
     keys = [key for key in others if key.removesuffix(".name") not in NAMED]
-    return [
-        *(_settings(key, runs) for key in SETTINGS),
-        *known,
-        *(_settings(key, runs) for key in keys if key not in SETTINGS),
-    ]
+    settings = [_settings(key, runs) for key in SETTINGS]
+    return settings + known + [_settings(key, runs) for key in keys if key not in SETTINGS]
 
 
 def tabulate_groups(runs: Sequence[Record]) -> list[Column]:
@@ -121,18 +118,17 @@ def tabulate_groups(runs: Sequence[Record]) -> list[Column]:
     counts = [len(group.repetitions) for group in groups]
     if max(counts, default=1) == 1:
         return []
-    columns = [_settings(key.lstrip("+"), [group.runs[0] for group in groups]) for key in keys]
+    first_runs = [group.runs[0] for group in groups]
+    columns = [_settings(key.lstrip("+"), first_runs) for key in keys]
     columns.append(Column("n", "n", [Cell(str(count), float(count)) for count in counts], "figure"))
     for key in REPEATED_KEYS:
         cells = [_values(group, key) for group in groups]
         columns.append(Column(key, f"{SETTINGS[key]}s", cells))
-    validation = [group.accuracies("validation") for group in groups]
-    return [
-        *columns,
-        _figures("test_accuracy", [group.accuracies("test") for group in groups]),
-        _figures("validation_accuracy", validation),
-        _figures("train_eval_s", [group.times for group in groups]),
-    ]
+    for part in ("test", "validation"):
+        accuracies = [group.accuracies(part) for group in groups]
+        columns.append(_figures(f"{part}_accuracy", accuracies))
+    columns.append(_figures("train_eval_s", [group.times for group in groups]))
+    return columns
 
 
 def find_constant_columns(columns: Sequence[Column]) -> list[Column]:
@@ -199,11 +195,12 @@ def _figures(name: str, values: Sequence[Sequence[float]]) -> Column:
 
 def _figures_of(run: Record) -> dict[str, tuple[float]]:
     """Return the figures that a run has. An unfinished run has its best accuracy so far."""
-    best_so_far = max(run.column("validation_accuracy"), default=None)
+    best = run.validation_accuracy
+    if not run.result:
+        best = max(run.column("validation_accuracy"), default=None)
     speeds = run.column("examples_per_s")
-    figures = {
-        **{name: run.figure(name) for name in RESULT_KEYS},
-        "validation_accuracy": run.validation_accuracy if run.result else best_so_far,
+    figures = {name: run.figure(name) for name in RESULT_KEYS} | {
+        "validation_accuracy": best,
         "epochs": len(run.rows) or None,
         "train_eval_s": run.train_eval_s,
         "examples_per_s": statistics.median(speeds) if speeds else None,

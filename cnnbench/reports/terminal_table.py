@@ -24,6 +24,7 @@ from cnnbench.reports.grouping import (
     Group,
     group_runs,
     grouping_keys,
+    is_varying,
     override_keys,
     rank_runs,
     varying_keys,
@@ -86,7 +87,7 @@ def format_comparison(runs: Sequence[Record]) -> str:
     if finished:
         columns = grouping_keys(runs)
         groups = group_runs(finished, columns)
-        keys = [key for key in EXAMPLE_KEYS if len({run.plain_value(key) for run in finished}) > 1]
+        keys = [key for key in EXAMPLE_KEYS if is_varying(key, finished)]
         # rows whose accuracies compare stand together, and the best row decides on the order
         places: dict[tuple[str, ...], int] = {}
         for group in groups:
@@ -120,8 +121,10 @@ def _values(group: Group, keys: Sequence[str]) -> tuple[str, ...]:
 
 def _table(runs: Sequence[Record], groups: Sequence[Group], keys: Sequence[str]) -> str:
     """Return a row for each group: settings, figures, and last the settings that matter least."""
-    parts = ["validation", "test"]
-    parts = [part for part in parts if any(group.accuracies(part) for group in groups)]
+    parts = []
+    for part in ("validation", "test"):
+        if any(group.accuracies(part) for group in groups):
+            parts.append(part)
     repeated = [key for key in varying_keys(runs) if key in REPEATED_KEYS]
     settings: Columns = []
     minor: Columns = []

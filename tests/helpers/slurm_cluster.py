@@ -62,9 +62,10 @@ def missing_programs() -> list[str]:
 
 
 class SlurmCluster:
-    """While it is entered the daemons run. `environment` is what Slurm's commands need to find it.
+    """A cluster whose daemons run inside a `with` block.
 
-    A job in the partition `urgent` preempts those in `usual`, the default, after a minute of grace.
+    `environment` has the variables that Slurm's commands need to find it. A job in the partition
+    `urgent` preempts jobs in `usual`, the default partition, after a minute of grace.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -39,10 +39,11 @@ def describe_module(module: nn.Module) -> str:
     kind = type(module).__name__
     if not hasattr(module, "kernel_size"):
         return kind
-    sizes: Any = module.kernel_size, module.stride
+    sizes: list[Any] = [module.kernel_size, module.stride]
     window, stride = ((size, size) if isinstance(size, int) else size for size in sizes)
-    usual = window if isinstance(module, POOLINGS) else (1, 1)
-    return f"{kind} {format_shape(window)}" + (f", stride {stride[0]}" if stride != usual else "")
+    default_stride = window if isinstance(module, POOLINGS) else (1, 1)
+    text = f"{kind} {format_shape(window)}"
+    return text if stride == default_stride else f"{text}, stride {stride[0]}"
 
 
 def describe_field(layer: Traced, size: int) -> str:

@@ -37,8 +37,9 @@ def render_page(template: str, scripts: Sequence[str] = (), **values: Any) -> st
         trim_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
+    images = "data: blob:" if scripts else "'self' file:"
     return environment.get_template(template).render(
-        policy=_policy(sources, "data: blob:" if scripts else "'self' file:"),
+        policy=_policy(sources, images),
         scripts=[Markup(script) for script in sources],
         style=Markup((files / "page.css").read_text(encoding="utf-8")),
         **values,

@@ -11,7 +11,7 @@ from typing import Any
 import cnnbench
 from cnnbench.config import flatten
 from cnnbench.reports.grid import BATCH_SIZE, RATE, Grid, find_grids
-from cnnbench.reports.grouping import group_runs, grouping_keys, rank_runs
+from cnnbench.reports.grouping import group_runs, grouping_keys, is_varying, rank_runs
 from cnnbench.reports.page import render_page
 from cnnbench.reports.tables import (
     NAMED,
@@ -37,8 +37,9 @@ def render(runs: Sequence[Record], source: str) -> str:
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # has no types
 
     runs = rank_runs(runs)
-    columns = tabulate_runs(runs)
+    columns, groups = tabulate_runs(runs), tabulate_groups(runs)
     constant = find_constant_columns(columns)
+    labels = [", ".join(settings.values()) for settings in _settings(columns)]
     return render_page(
         "report.html.jinja",
         [get_plotlyjs(), "charts.js", "report.js"],
@@ -53,8 +54,8 @@ def render(runs: Sequence[Record], source: str) -> str:
         folded={column.name for column in constant},
         states=list(dict.fromkeys(run.state for run in runs)),
         chosen=_preselect_runs(runs),
-        labels=[", ".join(settings.values()) for settings in _settings(columns)],
-        groups=[column for column in tabulate_groups(runs) if not column.is_empty],
+        labels=labels,
+        groups=[column for column in groups if not column.is_empty],
     )
 
 
@@ -145,7 +146,10 @@ def _configurations(runs: Sequence[Record]) -> list[dict[str, str]]:
                 config[key] = value if isinstance(value, str) else json.dumps(value, default=str)
     known = [config for config in configs if config]
     keys = dict.fromkeys(key for config in configs for key in config)
-    varying = [key for key in keys if len({config.get(key) for config in known}) > 1]
+    varying = []
+    for key in keys:
+        if len({config.get(key) for config in known}) > 1:
+            varying.append(key)
     shown: list[dict[str, str]] = []
     for config in configs:
         own_keys = [key for key in varying if key in config]
@@ -168,8 +172,11 @@ def _titles(grids: Sequence[Grid], keys: Sequence[str]) -> list[str]:
     """Return the settings in which each grid differs from the others."""
     runs = [grid.runs[0] for grid in grids]
     others = [key for key in keys if key not in (RATE, BATCH_SIZE)]
-    varying = [key for key in others if len({run.plain_value(key) for run in runs}) > 1]
-    return [as_text(", ".join(f"{key}={run.value(key)}" for key in varying)) for run in runs]
+    varying = [key for key in others if is_varying(key, runs)]
+    titles = []
+    for run in runs:
+        titles.append(as_text(", ".join(f"{key}={run.value(key)}" for key in varying)))
+    return titles
 
 
 def _heat_map(grid: Grid, title: str) -> dict[str, Any]:
