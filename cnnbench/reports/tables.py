@@ -27,7 +27,7 @@ __all__ = [
     "tabulate_runs",
 ]
 
-MAX_CELL = 300  # characters
+MAX_CELL = 300  # characters in a cell
 SETTINGS = {
     "model": "network",
     "data": "data",
@@ -57,7 +57,8 @@ FIGURES = {
     "train_loss": ("train loss", ".4f", False),
     "train_accuracy": ("train accuracy", ".4f", True),
 }
-RESULT_KEYS = ("parameters", "multiply_adds", "test_accuracy", "test_loss")  # of result.json
+# figures that result.json has at its top level
+RESULT_KEYS = ("parameters", "multiply_adds", "test_accuracy", "test_loss")
 
 
 class Cell(NamedTuple):

@@ -31,8 +31,8 @@ RING: dict[str, Any] = {
     "markeredgewidth": 1.5,
 }
 HEADINGS = {"loss": "loss", "accuracy": "accuracy", "lr": "learning rate"}
-MAX_MARKERS = 20  # on a line
-MAX_SHARE = 0.1  # of a run's time for drawing
+MAX_MARKERS = 20  # markers of one curve
+MAX_SHARE = 0.1  # share of a run's time that drawing may take
 
 
 class Curves:

@@ -16,7 +16,7 @@ __all__ = ["Client"]
 STORE = Path("outputs")  # in the current folder, shared by all runs that are started there
 FILES = ("config.yaml", "curves.png", "result.json")
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-MAX_WAIT_S = 30.0  # while another run creates the store
+MAX_WAIT_S = 30.0  # seconds to wait while another run creates the store
 
 
 class Client(Tracker):

@@ -10,7 +10,7 @@ from cnnbench.trackers.base import Row, Rows, Tracker
 
 __all__ = ["Client"]
 
-MAX_WAIT_S = 10.0  # for the server, both at the start and at the end
+MAX_WAIT_S = 10.0  # seconds to wait for the server, both at the start and at the end
 
 
 class Client(Tracker):

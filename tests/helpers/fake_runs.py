@@ -13,7 +13,7 @@ import yaml
 
 __all__ = ["FakeTraining", "make_grid", "make_run"]
 
-COSTS = {  # parameters and multiply-adds
+COSTS = {  # parameters and multiply-adds of each network
     "lenet": (61_706, 416_520),
     "lenet_relu": (32_000, 212_520),
     "nin": (1_992_166, 33_423_360),

@@ -26,8 +26,8 @@ from cnnbench.runs.records import Record
 
 __all__ = ["collect_page_data", "render"]
 
-MAX_POINTS = 500  # of a curve: a chart has no room for more
-NUM_PRESELECTED = 5  # groups
+MAX_POINTS = 500  # points of a curve: a chart has no room for more
+NUM_PRESELECTED = 5  # groups that are chosen when the page opens
 REDUNDANT_KEYS = ("sweep", "model.recipe")  # other keys say the same
 
 

@@ -16,9 +16,9 @@ from cnnbench.reports.tables import as_text
 from cnnbench.runs.records import Record
 from cnnbench.training.build import on_meta
 
-__all__ = ["CLOSE", "Arm", "Experiment", "sort_runs"]
+__all__ = ["ACCURACY_TOLERANCE", "Arm", "Experiment", "sort_runs"]
 
-CLOSE = 0.05  # of accuracy
+ACCURACY_TOLERANCE = 0.05  # accuracies this close count as equal
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _measure(run: Record) -> dict[str, float]:
     if train_accuracies:
         figures["train_less_test"] = train_accuracies[-1] - figures["accuracy"]
     if accuracies:
-        close = [accuracy >= accuracies[-1] - CLOSE for accuracy in accuracies]
+        close = [accuracy >= accuracies[-1] - ACCURACY_TOLERANCE for accuracy in accuracies]
         figures["epochs_to_converge"] = 1.0 + close.index(True)
     if losses:
         figures["test_loss_rise"] = losses[-1] - min(losses)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cnnbench.analysis.format import mean_and_std
 from cnnbench.analysis.judge import UNKNOWN, Estimate, difference, judge, mean, ratio
-from cnnbench.reports.reproduction.arms import CLOSE, Arm, Experiment
+from cnnbench.reports.reproduction.arms import ACCURACY_TOLERANCE, Arm, Experiment
 from cnnbench.reports.reproduction.statements import Finding, Network, parse_arm
 
 __all__ = ["FIGURES", "JudgedFinding", "judge_finding", "judge_network"]
@@ -26,13 +26,13 @@ def _ratio_of_exact(numerators: Sequence[float], denominators: Sequence[float]) 
 def _log10_largest_rates(arms: Sequence[Arm]) -> list[float]:
     """Return the logarithm of the largest usable learning rate for each seed.
 
-    Seeds that learn at no rate are left out. A usable rate is at most `CLOSE` less accurate than
-    the best one.
+    Seeds that learn at no rate are left out. The accuracy of a usable rate is at most
+    `ACCURACY_TOLERANCE` below that of the best rate.
     """
     rates = np.array([[float(arm.values.get("optimizer.lr", "nan"))] for arm in arms])
     accuracies = _accuracies(arms)
     best = accuracies.max(axis=0)
-    usable = np.where(accuracies >= best - CLOSE, rates, 0.0)
+    usable = np.where(accuracies >= best - ACCURACY_TOLERANCE, rates, 0.0)
     largest = usable.max(axis=0)[best > MIN_LEARNED]
     return list(np.log10(largest[largest > 0]))  # NaN, from arms without rates, is not above 0
 

@@ -24,7 +24,7 @@ def test_receptive_field_frame_is_clipped_to_image(
     ]
     section = draw_receptive_fields(replace(perceptron, layers=layers, size=8), IMAGE)
     first, second = figures[0].axes
-    assert first.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 3 / 8)  # of unit 1
+    assert first.patches[0].get_bbox().bounds == (2 / 8, 0, 2 / 8, 3 / 8)  # the field of unit 1
     veil = first.images[4].get_alpha()  # after the four pictures
     assert np.argwhere(veil == 0).tolist() == [
         [row, column] for row in range(3) for column in (2, 3)

@@ -35,7 +35,7 @@ def test_mistakes_are_labeled_with_true_and_predicted_class(
         assert rights == tuple(left + 1 for left in lefts)
         assert list(lefts) == [tick.get_loc() for tick in row.xaxis.get_major_ticks()]
     assert figures[0].get_suptitle() == "a network: the most confident mistakes"
-    assert figures[0].get_figheight() == pytest.approx(height)  # of rows of 5, of 10
+    assert figures[0].get_figheight() == pytest.approx(height)  # with rows of 5 or 10 images
 
 
 def test_mistakes_table_counts_class_pairs_in_descending_order(
@@ -139,7 +139,7 @@ def test_feature_maps_that_vary_most_share_one_scale(
     assert tick_labels([row]) == [str(channel) for channel in [3, *range(5, 19), 30]]
     assert row.get_anchor() == "NW"  # also beside a color bar
     middles = picture_colors(row)
-    assert (middles[0], middles[1]) == ((0.99, 0.91, 0.14), (0.13, 0.57, 0.55))  # of viridis
+    assert (middles[0], middles[1]) == ((0.99, 0.91, 0.14), (0.13, 0.57, 0.55))  # colors of viridis
     assert [label.get_text() for label in bar.get_yticklabels()] == ["−1", "1"]
 
 
@@ -199,7 +199,7 @@ def test_linear_layer_behind_pooling_has_no_kernels() -> None:
 
 
 def texts(axes: Sequence[Any]) -> list[tuple[str, str]]:
-    return [(each.get_title(loc="left"), each.get_xlabel()) for each in axes]
+    return [(panel.get_title(loc="left"), panel.get_xlabel()) for panel in axes]
 
 
 def test_weights_section_skips_one_dimensional_parameters(figures: list[Figure]) -> None:

@@ -101,7 +101,7 @@ def test_heat_map_has_means_stds_and_states(tmp_path: Path) -> None:
         [False, True],
         [False, False],
     ]
-    assert [[each is None for each in row] for row in found["stds"]] == [
+    assert [[std is None for std in row] for row in found["stds"]] == [
         [True, True],
         [False, False],
     ]
@@ -109,7 +109,7 @@ def test_heat_map_has_means_stds_and_states(tmp_path: Path) -> None:
 
 def test_heat_map_titles_have_varying_keys(tmp_path: Path) -> None:
     make_grid(tmp_path, ["lenet", "mlp"], [0.1, 0.2], [64, 128], [0], 2)
-    assert [each["title"] for each in data(tmp_path)["grids"]] == ["model=mlp", "model=lenet"]
+    assert [grid["title"] for grid in data(tmp_path)["grids"]] == ["model=mlp", "model=lenet"]
 
 
 EVALUATED = [{"name": "Bag", "precision": 0.5, "recall": 0.25}, {"name": "Coat", "recall": 1}]
@@ -130,7 +130,7 @@ def test_page_recall_skips_invalid_evaluations(
 HOSTILE = "</script><img src=x onerror=alert(1)>&amp;\"'<!--"
 
 
-def test_what_a_run_brings_is_text_and_data(tmp_path: Path) -> None:
+def test_hostile_values_of_runs_are_text_and_data(tmp_path: Path) -> None:
     make_run(tmp_path / "harmless")
     before = elements(render(read_records(tmp_path), "runs"))
     recall = {"classes": [{"name": HOSTILE, "recall": 0.5}]}
@@ -149,13 +149,13 @@ def test_what_a_run_brings_is_text_and_data(tmp_path: Path) -> None:
     assert HOSTILE in [run["settings"]["model"] for run in embedded["runs"]]
 
 
-def test_the_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_report_loads_nothing_from_the_network(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     for _, attributes in elements(render(read_records(tmp_path), "runs")):
         assert not {"src", "href", "action", "data"} & attributes.keys()
 
 
-def test_the_runs_of_the_best_groups_are_chosen_at_first(tmp_path: Path) -> None:
+def test_best_groups_are_preselected(tmp_path: Path) -> None:
     for number in range(14):
         result = {"best": {"validation_accuracy": number / 20}}
         run = tmp_path / str(number)

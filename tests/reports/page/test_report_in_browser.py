@@ -99,7 +99,7 @@ def test_choose_all_shown(opened: Any) -> None:
     expect(opened.locator("#curves-legend li")).to_have_count(
         3
     )  # two groups of two seeds, and one alone
-    expect(find_curves(opened)).to_have_count(8)  # of each group both curves, and two bands
+    expect(find_curves(opened)).to_have_count(8)  # three groups with two curves each, and two bands
 
 
 def test_page_works_with_keyboard_only(opened: Any) -> None:

@@ -23,7 +23,7 @@ FINDINGS = {
 }
 JUDGED = [name for name, finding in FINDINGS.items() if finding.stated]
 RATIOS = ("epoch_s", "memory")
-STD = 1e-5  # of the accuracy over seeds
+STD = 1e-5  # standard deviation of the accuracy over seeds
 
 
 def judge_one(
