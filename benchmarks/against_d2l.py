@@ -1,13 +1,14 @@
-"""Time cnnbench against the book's own package, d2l 1.0.3, both in one run, turn by turn.
+"""Time cnnbench against d2l 1.0.3, the package of the book, in turns.
 
     pip install --no-deps d2l==1.0.3
     pip install pandas scipy matplotlib-inline ipython requests
-    python benchmarks/against_d2l.py [--model lenet] [--rounds 3] [--examples 60000 10000] [OVERRIDE...]
+    python benchmarks/against_d2l.py [--model lenet] [--rounds 3]
+        [--examples 60000 10000] [OVERRIDE...]
 
-The same network, batch and image size; wall time per epoch, loading and the evaluation on the test images
-included. The book's training function runs as it is, but for its plotting, which is silenced. With --examples
-both train and evaluate on the first so many, where a whole epoch would take hours. Prints each round, the medians
-and their ratio, and what cnnbench ran with.
+Network, batch size and image size are the same. Measured is the wall time of an epoch with loading
+and the evaluation on the test images. The book's training function is unchanged, except that it
+does not plot. With --examples both use only the first examples, if a whole epoch would take hours.
+Prints each round, the medians and their ratio, and the device and precision of cnnbench.
 """
 
 import argparse
@@ -38,13 +39,12 @@ warnings.filterwarnings("ignore")
 def settings_for(model: str, overrides: list[str]) -> config.Config:
     OmegaConf.register_new_resolver("job_directory", str)
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
-        return config.load(
-            config.to_plain(compose("train", overrides=[f"model={model}", *overrides]))
-        )
+        composed = compose("train", overrides=[f"model={model}", *overrides])
+        return config.load(config.to_plain(composed))
 
 
 def place_files(folder: Path) -> None:
-    """Put the verified files where d2l looks: ../data/FashionMNIST/raw beside its working directory."""
+    """Write the verified files where d2l looks: ../data/FashionMNIST/raw."""
     dataset = catalog.get("fashion_mnist")
     raw = folder / "data" / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
@@ -65,20 +65,16 @@ def peer_epoch_s(settings: config.Config, examples: list[int], device: torch.dev
     d2l.Animator = Silent
     size, batch_size = settings.data.resize, settings.train.batch_size
     resize = None if size == 28 else size
-    train_iter, test_iter = (
-        DataLoader(
-            Subset(whole.dataset, range(number)),
-            batch_size,
-            shuffle=isinstance(whole.sampler, RandomSampler),
-            num_workers=d2l.get_dataloader_workers(),
-        )
-        for whole, number in zip(
-            d2l.load_data_fashion_mnist(batch_size, resize=resize), examples, strict=True
-        )
-    )
-    network: nn.Module = models.build(
-        settings.model.name, image_size=size, **settings.model.arguments
-    )
+    whole_loaders = d2l.load_data_fashion_mnist(batch_size, resize=resize)
+    loaders = []
+    for loader, number in zip(whole_loaders, examples, strict=True):
+        part = Subset(loader.dataset, range(number))
+        shuffle = isinstance(loader.sampler, RandomSampler)
+        workers = d2l.get_dataloader_workers()
+        loaders.append(DataLoader(part, batch_size, shuffle=shuffle, num_workers=workers))
+    train_iter, test_iter = loaders
+    arguments = settings.model.arguments
+    network: nn.Module = models.build(settings.model.name, image_size=size, **arguments)
     began = time.perf_counter()
     d2l.train_ch6(network, train_iter, test_iter, 1, settings.optimizer.lr, device)
     return time.perf_counter() - began
@@ -86,18 +82,9 @@ def peer_epoch_s(settings: config.Config, examples: list[int], device: torch.dev
 
 def our_epoch_s(model: str, examples: list[int], overrides: list[str], folder: Path) -> float:
     sizes = [f"data.train_examples={examples[0]}", f"data.test_examples={examples[1]}"]
-    command = [
-        "-m",
-        "cnnbench",
-        f"model={model}",
-        "data.validation=0",
-        "train.epochs=2",
-        *sizes,
-        *overrides,
-    ]
-    subprocess.run(
-        [sys.executable, *command, f"hydra.run.dir={folder}"], check=True, stdout=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", "cnnbench", f"model={model}", "data.validation=0"]
+    command += ["train.epochs=2", *sizes, *overrides, f"hydra.run.dir={folder}"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     with (folder / "metrics.csv").open() as file:
         return statistics.mean(float(row["epoch_s"]) for row in csv.DictReader(file))
 
@@ -122,20 +109,15 @@ def main() -> None:
         (folder / "work").mkdir()
         for number in range(1, parsed.rounds + 1):
             os.chdir(folder / "work")
+            run = folder / f"run{number}"
             theirs.append(peer_epoch_s(settings, parsed.examples, device))
-            ours.append(
-                our_epoch_s(
-                    parsed.model, parsed.examples, parsed.overrides, folder / f"run{number}"
-                )
-            )
-            chosen = json.loads((folder / f"run{number}" / "environment.json").read_text())
-            print(
-                f"round {number}: d2l {theirs[-1]:.2f} s, cnnbench {ours[-1]:.2f} s an epoch",
-                flush=True,
-            )
+            ours.append(our_epoch_s(parsed.model, parsed.examples, parsed.overrides, run))
+            environment = json.loads((run / "environment.json").read_text())
+            seconds = f"d2l {theirs[-1]:.2f} s, cnnbench {ours[-1]:.2f} s an epoch"
+            print(f"round {number}: {seconds}", flush=True)
     median, peer = statistics.median(ours), statistics.median(theirs)
     print(f"median: d2l {peer:.2f} s, cnnbench {median:.2f} s, ratio {peer / median:.2f}")
-    print("{chip}, {precision}, {engine}, torch {torch}, {threads} threads".format(**chosen))
+    print("{chip}, {precision}, {engine}, torch {torch}, {threads} threads".format(**environment))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Time training on an idle machine and beside busy processes: plain PyTorch, d2l 1.0.3 and cnnbench, in turns.
+"""Time plain PyTorch, d2l 1.0.3 and cnnbench on an idle machine and beside busy processes.
 
     pip install --no-deps d2l==1.0.3
     pip install pandas scipy requests matplotlib-inline ipython
-    python benchmarks/busy.py [--rounds 3] [--examples 5120 1000] [--also GOMP_SPINCOUNT=0] [--also device.threads=1]
+    python benchmarks/busy.py [--rounds 3] [--examples 5120 1000]
+        [--also GOMP_SPINCOUNT=0] [--also device.threads=1]
 
-Each trains LeNet at batch 256 on Fashion-MNIST in a process of its own. The seconds of its second epoch count,
-evaluation and (for d2l) loading included. The neighbors are pure-Python loops, or trainings in plain PyTorch as it
-comes. --also measures cnnbench once more, with an environment variable or an override. Prints a table of medians, and
-the range of the rounds below each.
+Each of them trains LeNet at batch 256 on Fashion-MNIST in a new process. Measured is the second
+epoch with evaluation and (for d2l) loading. The neighbors are pure-Python loops, or trainings in
+plain PyTorch with its defaults. --also measures cnnbench once more, with an environment variable or
+an override. Prints a table of medians, with the range of the rounds below each.
 """
 
 import argparse
@@ -33,7 +34,7 @@ NEIGHBORS = {
 
 
 def plain_epochs(examples: list[int]) -> Iterator[float]:
-    """Yield the seconds of each epoch of a training loop as tutorials write it, its data in memory."""
+    """Yield the seconds of each epoch of a tutorial's training loop, with its data in memory."""
     import torch
     from torch import nn
 
@@ -41,10 +42,11 @@ def plain_epochs(examples: list[int]) -> Iterator[float]:
     from cnnbench.data import catalog, download
 
     _, arrays = download.load(catalog.get("fashion_mnist"))
-    (images, labels), (test_images, test_labels) = (
-        (torch.tensor(x[:n]).unsqueeze(1) / 255, torch.tensor(y[:n]).long())
-        for x, y, n in zip(arrays[::2], arrays[1::2], examples, strict=True)
-    )
+    num_train, num_test = examples
+    images = torch.tensor(arrays[0][:num_train]).unsqueeze(1) / 255
+    labels = torch.tensor(arrays[1][:num_train]).long()
+    test_images = torch.tensor(arrays[2][:num_test]).unsqueeze(1) / 255
+    test_labels = torch.tensor(arrays[3][:num_test]).long()
     net, criterion = models.build("lenet"), nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.9)
     while True:
@@ -60,7 +62,7 @@ def plain_epochs(examples: list[int]) -> Iterator[float]:
 
 
 def d2l_epochs(examples: list[int]) -> Iterator[float]:
-    """Yield the seconds of each epoch of the book's own loop."""
+    """Yield the seconds of each epoch of the book's loop."""
     import torch
     from against_d2l import peer_epoch_s, settings_for
 
@@ -72,65 +74,43 @@ def d2l_epochs(examples: list[int]) -> Iterator[float]:
 LOOPS = {"plain": plain_epochs, "d2l": d2l_epochs}
 
 
-def second_epoch_s(way: str, setting: str, examples: list[int], folder: Path) -> float:
+def second_epoch_s(program: str, setting: str, examples: list[int], folder: Path) -> float:
     """Return the seconds of the second epoch of a new process.
 
-    `setting` is an environment variable if its name is in capitals, else an override.
+    `setting` is an environment variable if its name is in capitals, otherwise an override.
     """
-    name, _, value = setting.partition("=")
-    environment = {**os.environ, name: value} if name.isupper() else dict(os.environ)
-    overrides = [setting] if setting and not name.isupper() else []
-    if way in LOOPS:
-        command = [__file__, "--loop", way, "--examples", *map(str, examples)]
-        done = subprocess.run(
-            [sys.executable, *command], cwd=folder, check=True, text=True, stdout=subprocess.PIPE
-        )
+    if program in LOOPS:
+        command = [sys.executable, __file__, "--loop", program, "--examples", *map(str, examples)]
+        done = subprocess.run(command, cwd=folder, check=True, text=True, stdout=subprocess.PIPE)
         return float(done.stdout.split()[-1])
+    environment, overrides = dict(os.environ), []
+    name, _, value = setting.partition("=")
+    if name.isupper():
+        environment[name] = value
+    elif setting:
+        overrides.append(setting)
+    sizes = [f"data.train_examples={examples[0]}", f"data.test_examples={examples[1]}"]
+    command = [sys.executable, "-m", "cnnbench", "device=cpu", "train.epochs=2"]
+    command += [f"train.batch_size={BATCH_SIZE}", *sizes, "data.validation=0", *overrides]
     with tempfile.TemporaryDirectory() as run:
-        sizes = [
-            f"data.train_examples={examples[0]}",
-            f"data.test_examples={examples[1]}",
-            "data.validation=0",
-        ]
-        command = [
-            "-m",
-            "cnnbench",
-            "device=cpu",
-            "train.epochs=2",
-            f"train.batch_size={BATCH_SIZE}",
-            *sizes,
-        ]
-        command += [*overrides, f"hydra.run.dir={run}/run"]
-        subprocess.run(
-            [sys.executable, *command],
-            cwd=folder,
-            env=environment,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        command.append(f"hydra.run.dir={run}/run")
+        output = subprocess.DEVNULL
+        subprocess.run(command, cwd=folder, env=environment, check=True, stdout=output)
         with (Path(run) / "run" / "metrics.csv").open() as file:
             return float(list(csv.DictReader(file))[-1]["epoch_s"])
 
 
 @contextmanager
 def neighbors(kind: str, number: int, examples: list[int], folder: Path) -> Iterator[None]:
-    """Keep processes busy beside the block, once all of them have begun their work."""
+    """Run busy processes beside the block, which begins once all of them work."""
     loop = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
     if kind == "plain":
-        loop = [
-            sys.executable,
-            __file__,
-            "--loop",
-            "plain",
-            "--forever",
-            "--examples",
-            *map(str, examples),
-        ]
+        options = ["--forever", "--examples", *map(str, examples)]
+        loop = [sys.executable, __file__, "--loop", "plain", *options]
     with ExitStack() as stack:
         for _ in range(number):
-            process = stack.enter_context(
-                subprocess.Popen(loop, cwd=folder, stdout=subprocess.PIPE)
-            )
+            process = subprocess.Popen(loop, cwd=folder, stdout=subprocess.PIPE)
+            stack.enter_context(process)
             stack.callback(process.kill)
             assert process.stdout is not None
             process.stdout.readline()
@@ -154,12 +134,8 @@ def main() -> None:
             print(epoch_s, flush=True)
             if epoch == 2 and not options.forever:
                 return
-    ways = [
-        ("plain", ""),
-        ("d2l", ""),
-        ("cnnbench", ""),
-        *(("cnnbench", setting) for setting in options.also),
-    ]
+    programs = [("plain", ""), ("d2l", ""), ("cnnbench", "")]
+    programs += [("cnnbench", setting) for setting in options.also]
     seconds: dict[tuple[str, str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         from against_d2l import place_files
@@ -169,23 +145,21 @@ def main() -> None:
         work.mkdir()
         for _ in range(options.rounds):
             for situation, (kind, number) in NEIGHBORS.items():
-                for way in ways:
+                for program in programs:
                     with neighbors(kind, number, options.examples, work):
-                        epoch_s = second_epoch_s(*way, options.examples, work)
-                    seconds.setdefault((situation, *way), []).append(epoch_s)
-                    print(
-                        f"{situation}: {' '.join(way)} {epoch_s:.2f} s", file=sys.stderr, flush=True
-                    )
-    print("| beside | " + " | ".join(f"{way} {setting}".strip() for way, setting in ways) + " |")
-    print("| --- |" + " --- |" * len(ways))
+                        epoch_s = second_epoch_s(*program, options.examples, work)
+                    seconds.setdefault((situation, *program), []).append(epoch_s)
+                    line = f"{situation}: {' '.join(program)} {epoch_s:.2f} s"
+                    print(line, file=sys.stderr, flush=True)
+    headings = [" ".join(program).strip() for program in programs]
+    print(f"| beside | {' | '.join(headings)} |")
+    print("| --- |" + " --- |" * len(programs))
     for situation in NEIGHBORS:
-        cells = [seconds[(situation, *way)] for way in ways]
-        print(
-            f"| {situation} | "
-            + " | ".join(f"{statistics.median(cell):.2f}" for cell in cells)
-            + " |"
-        )
-        print("| | " + " | ".join(f"{min(cell):.2f}-{max(cell):.2f}" for cell in cells) + " |")
+        cells = [seconds[(situation, *program)] for program in programs]
+        medians = [f"{statistics.median(cell):.2f}" for cell in cells]
+        ranges = [f"{min(cell):.2f}-{max(cell):.2f}" for cell in cells]
+        print(f"| {situation} | {' | '.join(medians)} |")
+        print(f"| | {' | '.join(ranges)} |")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What `cnnbench report` takes for many runs: seconds to make the page, its size, and how fast it reacts in a browser.
+"""Time `cnnbench report` for many runs: making the page, its size, and its reactions in a browser.
 
     python benchmarks/report.py [--runs 200] [--epochs 50] [--browser /usr/bin/chromium]
 
-Makes runs with made-up figures, a grid over networks, rates, batch sizes and seeds, and compares them by the command
-line. In the browser it prints milliseconds from an action to the frame in which the table shows it, and until all
-charts do: of each the median of several, and the slowest.
+Makes runs with made-up figures, a grid over networks, rates, batch sizes and seeds, and reports
+them. In the browser it measures milliseconds from an action to the frame in which the table shows
+its effect, and to the frame in which all charts do. Prints medians, with the slowest in brackets.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from made_runs import grid
+from helpers.fake_runs import make_grid
 
 ROUNDS = 7
 TIMED = """async (action) => {
@@ -33,7 +33,7 @@ TIMED = """async (action) => {
     return [seen, performance.now() - began];
 }"""
 TYPED = "find('filter').value = '{}'; find('filter').dispatchEvent(new Event('input'))"
-ACTIONS = {  # name: what is done in turn
+ACTIONS = {  # statements that run in turn, by name
     "sort": [f"headers[{column}].querySelector('button').click()" for column in (9, 4, 1)],
     "filter": [TYPED.format(text) for text in ("l", "lenet", "lenet lr=0.1", "")],
     "choose one": ["rows[50].querySelector('input').click()"] * 2,
@@ -42,10 +42,10 @@ ACTIONS = {  # name: what is done in turn
 }
 
 
-def make(folder: Path, runs: int, epochs: int) -> None:
+def make_runs(folder: Path, runs: int, epochs: int) -> None:
     models = ["lenet", "lenet_relu", "nin", "resnet18", "mlp"]
     rates, batch_sizes = [0.003, 0.01, 0.03, 0.1, 0.3], [32, 64, 128, 256]
-    grid(folder, models, rates, batch_sizes, list(range(max(1, runs // 100))), epochs)
+    make_grid(folder, models, rates, batch_sizes, list(range(max(1, runs // 100))), epochs)
 
 
 def measure_browser(page_file: Path, executable: str) -> None:
@@ -53,9 +53,8 @@ def measure_browser(page_file: Path, executable: str) -> None:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        page = browser.new_page(
-            viewport={"width": 1440, "height": 900}, bypass_csp=True
-        )  # for eval
+        viewport = {"width": 1440, "height": 900}
+        page = browser.new_page(viewport=viewport, bypass_csp=True)  # the policy forbids eval
         began = time.perf_counter()
         page.goto(page_file.as_uri())
         page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
@@ -63,10 +62,8 @@ def measure_browser(page_file: Path, executable: str) -> None:
         print(f"{'':<12} {'seen':>14}    {'drawn':>14}")
         for name, actions in ACTIONS.items():
             times = [page.evaluate(TIMED, action) for _ in range(ROUNDS) for action in actions]
-            seen, drawn = (
-                f"{statistics.median(each):6.0f} ({max(each):.0f})"
-                for each in zip(*times, strict=True)
-            )
+            columns = zip(*times, strict=True)
+            seen, drawn = (f"{statistics.median(ms):6.0f} ({max(ms):.0f})" for ms in columns)
             print(f"{name:<12} {seen:>14} ms {drawn:>14} ms")
         browser.close()
 
@@ -80,15 +77,14 @@ def main() -> None:
     parser.add_argument("--browser", default="/usr/bin/chromium")
     options: Any = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder, "runs"), options.runs, options.epochs)
+        make_runs(Path(folder, "runs"), options.runs, options.epochs)
         began = time.perf_counter()
         command = [sys.executable, "-m", "cnnbench", "report", "runs"]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - began
         page = Path(folder, "runs", "report.html")
-        print(
-            f"{options.runs} runs of {options.epochs} epochs: {seconds:.1f} s, {page.stat().st_size / 1e6:.1f} MB"
-        )
+        size = f"{page.stat().st_size / 1e6:.1f} MB"
+        print(f"{options.runs} runs of {options.epochs} epochs: {seconds:.1f} s, {size}")
         measure_browser(page, options.browser)
 
 

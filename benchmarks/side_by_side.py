@@ -1,10 +1,10 @@
-"""Small networks side by side against one after another: the wall time of a sweep, by jobs at once.
+"""Time a sweep of small networks with parallel jobs against one job after another.
 
     python benchmarks/side_by_side.py --at-once 2 --rounds 3 data=sample train.epochs=5
     python benchmarks/side_by_side.py --at-once 4,8,16 device=cuda train.epochs=5       # on a GPU
 
-Each round runs the same sweep over seeds with Hydra's own launcher and with joblib's, each in a directory of its own.
-Prints medians, and how many times faster side by side is. The times include starting the processes.
+Each round runs the same sweep over seeds with Hydra's basic launcher and with joblib's, each in a
+new directory. Prints median wall times and speedups. The times include the start of the processes.
 """
 
 import argparse
@@ -27,23 +27,23 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     sweep = [*LENET, *options.overrides, f"seed=range({options.jobs})"]
-    ways = {"one after another": []} | {
-        f"{number} at once": ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={number}"]
-        for number in options.at_once.split(",")
-    }
-    times: dict[str, list[float]] = {way: [] for way in ways}
+    launchers: dict[str, list[str]] = {"one after another": []}
+    for number in options.at_once.split(","):
+        joblib = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={number}"]
+        launchers[f"{number} at once"] = joblib
+    times: dict[str, list[float]] = {name: [] for name in launchers}
     for _ in range(options.rounds):
-        for way, launcher in ways.items():
-            times[way].append(seconds([*sweep, *launcher]))
-    first, *_ = (statistics.median(each) for each in times.values())
-    for way, each in times.items():
-        median = statistics.median(each)
-        spread = f"{min(each):.1f}-{max(each):.1f}"
-        print(f"{way:>18}  {median:7.1f} s  ({spread})  x {first / median:.2f}")
+        for name, launcher in launchers.items():
+            times[name].append(time_sweep([*sweep, *launcher]))
+    first = statistics.median(times["one after another"])
+    for name, walls in times.items():
+        median = statistics.median(walls)
+        spread = f"{min(walls):.1f}-{max(walls):.1f}"
+        print(f"{name:>18}  {median:7.1f} s  ({spread})  x {first / median:.2f}")
 
 
-def seconds(sweep: list[str]) -> float:
-    """How long a sweep takes, from the command to its end."""
+def time_sweep(sweep: list[str]) -> float:
+    """Return the seconds of a sweep, from the command to its end."""
     command = [sys.executable, "-m", "cnnbench", "-m", *sweep]
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()

@@ -1,10 +1,10 @@
-"""Time what a user waits for before anything happens: help, mistakes, the first training step.
+"""Time the start of commands: help, errors, the first training step.
 
     python benchmarks/startup.py [--rounds 7] [--against CHECKOUT]
 
-Wall time of whole processes, Python's own start included, each case in turn. With --against, another checkout
-runs beside this one, turn by turn. Prints the medians and the median of the ratios round by round. Fashion-MNIST
-must be on this machine.
+Measured is the wall time of whole processes, with the start of Python, each case in turn. With
+--against, another checkout runs in turn with this one. Prints the medians, and the median of the
+ratios of the rounds. Fashion-MNIST must be on this machine.
 """
 
 import argparse
@@ -16,10 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 
-# The command as it is, but for its end after the first step. Nothing is imported earlier than it
-# would be, and a checkout of an earlier version can be the other side.
+# The command, which ends after the first step. It imports nothing earlier than usual, and works
+# with earlier versions, which --against may name.
 TO_THE_FIRST_STEP = """
 import importlib.abc, importlib.machinery, os, sys
 
@@ -59,23 +59,19 @@ CASES = {
 }
 
 
-def seconds(checkout: Path, arguments: list[str], expected: int) -> float:
-    """The wall time of one process, in a folder of its own."""
+def time_process(checkout: Path, arguments: list[str], expected: int) -> float:
+    """Return the wall time of one process in a new folder, which must end with `expected`."""
+    command = [sys.executable, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(checkout)},
-            capture_output=True,
-            text=True,
-            check=False,
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )
         wall_s = time.perf_counter() - began
     if done.returncode != expected:
-        sys.exit(
-            f"{' '.join(arguments)} ended with {done.returncode}, not {expected}:\n{done.stderr}"
-        )
+        ended = f"{' '.join(arguments)} ended with {done.returncode}, not {expected}"
+        sys.exit(f"{ended}:\n{done.stderr}")
     return wall_s
 
 
@@ -86,14 +82,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--against", type=Path, metavar="CHECKOUT")
     parsed = parser.parse_args()
-    checkouts = [HERE] if parsed.against is None else [parsed.against.resolve(), HERE]
+    checkouts = [ROOT] if parsed.against is None else [parsed.against.resolve(), ROOT]
     for case in CASES.values():
-        seconds(HERE, *case)  # so that files are in memory and compiled
-    walls = {
-        name: [[seconds(each, *case) for each in checkouts] for _ in range(parsed.rounds)]
-        for name, case in CASES.items()
-    }
-    print("| case |" + " before | after | ratio |" if parsed.against else "| case | wall |")
+        time_process(ROOT, *case)  # reads the files into memory and compiles them
+    walls: dict[str, list[list[float]]] = {}
+    for name, case in CASES.items():
+        walls[name] = []
+        for _ in range(parsed.rounds):
+            walls[name].append([time_process(checkout, *case) for checkout in checkouts])
+    print("| case | before | after | ratio |" if parsed.against else "| case | wall |")
     for name, rounds in walls.items():
         medians = [f"{statistics.median(column):.2f} s" for column in zip(*rounds, strict=True)]
         if parsed.against:

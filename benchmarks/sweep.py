@@ -1,11 +1,11 @@
-"""What a job of a sweep costs beside its training, and whether memory grows from job to job.
+"""Measure the overhead of a sweep's job in time, and the growth of memory from job to job.
 
     python benchmarks/sweep.py [--jobs 100] [OVERRIDE...]
 
-One process runs LeNet for one epoch on the sample, seed after seed. Prints the memory of the process (RSS) after every
-tenth job; then, as the median of all jobs after the first, the seconds from the beginning of a job to that of the next
-beside training and evaluation, and where they went. What comes before the first job, such as checking all jobs, is
-divided by their number.
+One process trains LeNet for one epoch on the sample, seed after seed. Prints the memory of the
+process (RSS) after every tenth job, then the overhead by part: the seconds between the beginnings
+of two jobs without training and evaluation, as the median of all jobs after the first. The time
+before the first job, such as checking all jobs, is divided by their number.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def rss_mib() -> float:
 
 
 class Clock:
-    """When each job began and ended, and the memory of the process at its end."""
+    """The time at which each job began and ended, and the memory of the process at its end."""
 
     def __init__(self) -> None:
         self.began: list[float] = []
@@ -54,7 +54,7 @@ class Clock:
                     line = f"{len(self.ended):>5} jobs  {self.memory[-1]:7.1f} MiB"
                     print(line, file=sys.stderr, flush=True)
 
-        HydraJob.__call__ = timed  # type: ignore[method-assign]  # to time it
+        HydraJob.__call__ = timed  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -69,7 +69,7 @@ def in_empty_folder() -> Iterator[None]:
 
 
 def split_overhead(clock: Clock, started: float) -> dict[str, float]:
-    """Return the median seconds of each part of a job that is no training, the first job aside."""
+    """Return the median seconds of each part of the overhead, without the first job."""
     paths = sorted(Path("outputs").rglob("result.json"), key=lambda path: path.stat().st_mtime)
     walls = [json.loads(path.read_text())["wall_s"] for path in paths][1:]
     assert len(walls) == len(clock.began) - 1, "a job has failed"
@@ -105,11 +105,9 @@ def main() -> None:
         if code != 0:
             sys.exit(code)
         parts = split_overhead(clock, started)
-    print(
-        f"RSS after 10 jobs {clock.memory[9]:.1f} MiB, after {options.jobs} {clock.memory[-1]:.1f} MiB: ",
-        end="",
-    )
-    print(f"{clock.memory[-1] / clock.memory[9]:.3f}")
+    early, late = clock.memory[9], clock.memory[-1]
+    growth = f"RSS after 10 jobs {early:.1f} MiB, after {options.jobs} {late:.1f} MiB"
+    print(f"{growth}: {late / early:.3f}")
     print(f"{'a job beside training and evaluation':<44} {sum(parts.values()):.3f} s")
     for name, seconds in parts.items():
         print(f"  {name:<42} {seconds:.3f} s")

@@ -1,10 +1,10 @@
-"""Make the data set `sample`: a class-balanced part of Fashion-MNIST that is shipped with the package.
+"""Make the data set `sample`: a class-balanced part of Fashion-MNIST, installed with the package.
 
     python scripts/make_sample.py
 
-reads Fashion-MNIST where cnnbench finds it, writes cnnbench/data/sample/ and prints the SHA-256 digests
-that cnnbench/data/catalog.py must name. The first examples of each class are taken, in the order in
-which they stand in the full set, so the files depend on the full set alone.
+Reads Fashion-MNIST from where cnnbench finds it, writes cnnbench/data/sample/, and prints the
+SHA-256 digests for cnnbench/data/catalog.py. It takes the first examples of each class, in the
+order of the full set, so that the files depend on the full set alone.
 """
 
 import gzip
@@ -22,13 +22,10 @@ FOLDER = Path(__file__).parents[1] / "cnnbench" / "data" / "sample"
 EXAMPLES_PER_CLASS = {"train": 500, "t10k": 100}
 
 
-def idx(array: npt.NDArray[np.uint8]) -> bytes:
-    return (
-        b"\x00\x00\x08"
-        + bytes([array.ndim])
-        + struct.pack(f">{array.ndim}I", *array.shape)
-        + array.tobytes()
-    )
+def encode_idx(array: npt.NDArray[np.uint8]) -> bytes:
+    """Return the content of the IDX file of an array."""
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()
 
 
 def main() -> None:
@@ -37,12 +34,10 @@ def main() -> None:
     for name in FILES:
         part = name.partition("-")[0]
         labels = arrays[f"{part}-labels-idx1-ubyte"]
-        chosen = np.sort(
-            np.concatenate(
-                [np.flatnonzero(labels == label)[: EXAMPLES_PER_CLASS[part]] for label in range(10)]
-            )
-        )
-        content = idx(arrays[name][chosen])
+        number = EXAMPLES_PER_CLASS[part]
+        by_class = [np.flatnonzero(labels == label)[:number] for label in range(10)]
+        chosen = np.sort(np.concatenate(by_class))
+        content = encode_idx(arrays[name][chosen])
         (FOLDER / f"{name}.gz").write_bytes(gzip.compress(content, 9, mtime=0))
         print(hashlib.sha256(content).hexdigest(), name)
 

@@ -1,9 +1,9 @@
-"""What all tests may use."""
+"""Fixtures for all tests."""
 
 import gc
 import os
 
-# Before anything imports torch: two workers share two cores, and threads that spin while they wait slow both.
+# Set before torch is imported. Two workers share two cores, and threads that spin would slow both.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -21,13 +21,16 @@ from helpers.small_runs import Runs
 
 @pytest.fixture
 def cnnbench(tmp_path: Path) -> Command:
-    """Call as cnnbench("data=sample", "train.epochs=1"): stdout, stderr and returncode, with a clean environment."""
+    """Return a function that runs a command: cnnbench("data=sample", "train.epochs=1").
+
+    The command has a clean environment. The result has stdout, stderr and returncode.
+    """
     return partial(run_in_process, folder=tmp_path)
 
 
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """Commands in processes of their own, to be killed and sent signals, quickly: see helpers/fork_server.py."""
+    """Return a server that starts commands in new processes, which can be killed."""
     server = ForkServer(tmp_path_factory.mktemp("forks"))
     yield server
     server.close()
@@ -35,26 +38,25 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
 
 @pytest.fixture(scope="session")
 def runs(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    """Small runs to be copied, broken and gone on with: see helpers/small_runs.py."""
+    """Return small runs, to be copied, damaged and resumed."""
     return Runs(forks, tmp_path_factory.mktemp("small_runs"))
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, for tests that are marked by what helpers/browser.py says of it."""
+    """Return Chromium, for tests with the MARKS of helpers/browser.py."""
     from helpers.browser import CHROMIUM, sync_api
 
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox"]
-        )  # root needs that
+        arguments = ["--no-sandbox"]  # root cannot use the sandbox
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def within(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """As the fixture `cnnbench`, with the environment of the test."""
+    """Return a function that runs a command in the environment of the test."""
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: main(arguments)
 
@@ -64,6 +66,6 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over all that was imported and collected, which stays until the end anyway."""
+    """Make the garbage collector skip all that was imported, since it stays until the end."""
     gc.freeze()
     gc.enable()

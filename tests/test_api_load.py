@@ -12,8 +12,8 @@ import pytest
 import torch
 from helpers.command import TINY, Command
 from helpers.paths import ROOT
-from helpers.sample_images import clothes
-from helpers.small_runs import SMALL, Runs, contents
+from helpers.sample_images import load_sample_images
+from helpers.small_runs import SMALL, Runs, read_files
 from PIL import Image
 
 from cnnbench.api import evaluate, load, predict, train
@@ -48,11 +48,11 @@ def test_evaluate_returns_the_metrics_of_the_command(
 ) -> None:
     assert within("evaluate", "run", "data.test_examples=10").returncode == 0
     recorded = json.loads((run / "evaluation_data.test_examples=10.json").read_text())
-    before = contents(run)
+    before = read_files(run)
     evaluation = evaluate(kind("run"), "data.test_examples=10")
     measured = json.loads(json.dumps(dataclasses.asdict(evaluation)))
     assert measured == {key: recorded[key] for key in measured}
-    assert contents(run) == before
+    assert read_files(run) == before
 
 
 @pytest.mark.usefixtures("run")
@@ -69,7 +69,7 @@ def test_evaluate_matches_other_class_names_by_order_on_request(
 @pytest.mark.usefixtures("run")
 def test_load_returns_the_network_its_classes_and_preprocessing() -> None:
     network = load("run", "device=cpu")
-    images = torch.tensor(clothes()[:3]).view(3, 1, 28, 28)
+    images = torch.tensor(load_sample_images()[:3]).view(3, 1, 28, 28)
     assert (len(network.classes), network.classes[0]) == (10, "T-shirt/top")
     assert (network.config.model.name, network.model.training) == ("mlp", False)
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_images_of_another_type_or_shape_are_refused(shape: tuple[int, ...]) -> 
 
 @pytest.mark.usefixtures("run")
 def test_predict_returns_the_classes_of_the_command(within: Command, tmp_path: Path) -> None:
-    Image.fromarray(clothes()[0]).save("shirt.png")
+    Image.fromarray(load_sample_images()[0]).save("shirt.png")
     Path("notes.png").write_text("these are notes")
     (recorded,) = json.loads(within("predict", "run", "shirt.png", "--json", "--topk", "4").stdout)
     for images in ("shirt.png", Path("shirt.png"), ["shirt.png"]):
@@ -119,7 +119,7 @@ def test_custom_model_of_an_untrusted_run_needs_allow_custom_model(
 def test_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"## From Python\n.*?```python\n(.*?)```", page, re.DOTALL)
-    Image.fromarray(clothes()[0]).save("shirt.png")
+    Image.fromarray(load_sample_images()[0]).save("shirt.png")
     monkeypatch.setenv("MPLBACKEND", "Agg")
     exec(code.replace('"data=sample"', f"*{TINY}"), {})
     assert (tmp_path / "rates.png").stat().st_size > 0

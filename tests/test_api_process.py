@@ -12,8 +12,8 @@ from pathlib import Path
 
 import hydra
 import pytest
-from helpers.command import TINY, clean_environment, only_run
-from helpers.compare_runs import differences
+from helpers.command import TINY, clean_environment, find_only_run
+from helpers.compare_runs import find_differences
 from hydra import version
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -39,7 +39,7 @@ def status(directory: Path) -> dict[str, str]:
 def test_sigint_is_raised_after_the_run_is_saved(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(*TINY, on_epoch=lambda row: os.kill(os.getpid(), signal.SIGINT))
-    run = only_run(tmp_path)
+    run = find_only_run(tmp_path)
     assert status(run)["state"] == "interrupted"
     assert (run / "checkpoints" / "last.pt").exists()
 
@@ -48,7 +48,7 @@ def test_scheduler_signal_reaches_its_handler_after_the_run_is_saved() -> None:
     states = []
 
     def handle(number: int, frame: object) -> None:
-        states.append(json.loads((only_run(Path()) / "status.json").read_text())["state"])
+        states.append(json.loads((find_only_run(Path()) / "status.json").read_text())["state"])
 
     before = signal.signal(signal.SIGUSR2, handle)
     try:
@@ -180,7 +180,7 @@ def test_train_in_another_thread_has_the_same_numbers(tmp_path: Path) -> None:
     )
     thread.start()
     thread.join()
-    assert differences(train(*TINY).directory, tmp_path / "in_a_thread") == []
+    assert find_differences(train(*TINY).directory, tmp_path / "in_a_thread") == []
 
 
 IMPORTS = """

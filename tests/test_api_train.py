@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.command import TINY, Command, only_run
-from helpers.compare_runs import differences
+from helpers.command import TINY, Command, find_only_run
+from helpers.compare_runs import find_differences
 
 from cnnbench.api import Result, Row, train
 from cnnbench.errors import ConfigError, DivergedError
@@ -25,7 +25,7 @@ def status(directory: Path) -> dict[str, str]:
 
 def test_train_has_the_numbers_of_the_command_line(within: Command, tmp_path: Path) -> None:
     within(*TINY, "hydra.run.dir=typed")
-    assert differences(train(*TINY).directory, tmp_path / "typed") == []
+    assert find_differences(train(*TINY).directory, tmp_path / "typed") == []
 
 
 def test_train_writes_the_files_of_the_command_line(within: Command, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_value_without_validation_set_is_the_last_test_accuracy() -> None:
 
 def test_default_directory_is_that_of_the_command(tmp_path: Path) -> None:
     directory = train(*ONE_EPOCH).directory
-    assert directory == only_run(tmp_path)
+    assert directory == find_only_run(tmp_path)
     assert directory.parent == tmp_path / "outputs" / "lenet_relu-sample-28px"
 
 
@@ -124,7 +124,10 @@ def test_stopped_run_resumes_to_the_same_numbers(within: Command, tmp_path: Path
         *TINY, "train.checkpoint_every.epochs=null", on_epoch=lambda row: False
     ).directory
     assert within("resume", str(stopped)).returncode == 0
-    assert differences(stopped, train(*TINY, "train.checkpoint_every.epochs=null").directory) == []
+    assert (
+        find_differences(stopped, train(*TINY, "train.checkpoint_every.epochs=null").directory)
+        == []
+    )
 
 
 class PrunedError(Exception):
@@ -137,7 +140,7 @@ def test_exception_of_on_epoch_is_raised_and_recorded(tmp_path: Path) -> None:
 
     with pytest.raises(PrunedError):
         train(*TINY, on_epoch=prune)
-    recorded = status(only_run(tmp_path))
+    recorded = status(find_only_run(tmp_path))
     assert (recorded["state"], recorded["error"]) == ("failed", "PrunedError: worse than others")
 
 
@@ -163,7 +166,7 @@ def test_flags_of_the_command_line_are_refused(override: str) -> None:
 def test_divergence_is_raised(tmp_path: Path) -> None:
     with pytest.raises(DivergedError):
         train(*TINY, "optimizer.lr=1e30")
-    assert status(only_run(tmp_path))["state"] == "failed"
+    assert status(find_only_run(tmp_path))["state"] == "failed"
 
 
 def test_train_works_after_a_failed_run() -> None:

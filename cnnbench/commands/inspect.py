@@ -16,8 +16,9 @@ from cnnbench.data.device_data import Examples
 from cnnbench.data.eval_set import load_eval_set
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
-from cnnbench.reports.inspection.layers import choose_layers, main_layers, named_layers
-from cnnbench.reports.inspection.pictures import Shown
+from cnnbench.reports.inspection.layers import choose_layers, find_main_layers, find_named_layers
+from cnnbench.reports.inspection.pictures import ClassifiedImage
+from cnnbench.reports.inspection.receptive_fields import draw_receptive_fields
 from cnnbench.reports.inspection.sections import Section, Subject
 from cnnbench.reports.page import render_page
 from cnnbench.runs.atomic_files import write_atomically
@@ -70,8 +71,8 @@ def inspect_network(
     """
     network, image = on_meta(trained.config, trained.dataset, 1)
     traced = trace(network, image)
-    layers = main_layers(traced)
-    rows = named_layers(traced, options.layers) if options.layers else choose_layers(layers)
+    layers = find_main_layers(traced)
+    rows = find_named_layers(traced, options.layers) if options.layers else choose_layers(layers)
     for word in options.images:
         if not word.isdecimal() or int(word) >= len(test):
             count = f"There are {len(test):,}, 0 to {len(test) - 1:,}."
@@ -101,13 +102,13 @@ def inspect_network(
     print(printable("\n".join(lines)), end="\n\n", flush=True)
     report = partial(_print_pictures, folder)
     page = {
-        "mistakes": report(sections.mistakes(subject, wrong, options.mistakes)),
-        "saliency": report(sections.saliency(subject, shown)),
-        "feature_maps": report(sections.feature_maps(subject, shown, rows)),
-        "kernels": report(sections.kernels(subject)),
-        "activations": report(sections.activations(subject, test.images)),
-        "weights": report(sections.weights(subject)),
-        "receptive_fields": report(sections.receptive_fields(subject, shown[0])),
+        "mistakes": report(sections.draw_mistakes(subject, wrong, options.mistakes)),
+        "saliency": report(sections.draw_saliency(subject, shown)),
+        "feature_maps": report(sections.draw_feature_maps(subject, shown, rows)),
+        "kernels": report(sections.draw_kernels(subject)),
+        "activations": report(sections.draw_activations(subject, test.images)),
+        "weights": report(sections.draw_weights(subject)),
+        "receptive_fields": report(draw_receptive_fields(subject, shown[0])),
     }
     text = render_page("inspection.html.jinja", title=title, facts=facts, sections=page)
     index = folder / "index.html"
@@ -129,7 +130,7 @@ def _split(listed: str | None) -> list[str]:
     return list(dict.fromkeys(filter(None, words)))
 
 
-def _predict(trained: TrainedModel, test: Examples) -> list[Shown]:
+def _predict(trained: TrainedModel, test: Examples) -> list[ClassifiedImage]:
     logits = []
     with tqdm(total=len(test), unit=" images", unit_scale=True, disable=None, leave=False) as bar:
         for images, _ in test.batches_in_order(trained.config.train.batch_size):
@@ -146,7 +147,7 @@ def _predict(trained: TrainedModel, test: Examples) -> list[Shown]:
     columns = zip(
         range(len(test)), test.images, true_names, names, probabilities.tolist(), strict=True
     )
-    return [Shown(*values) for values in columns]
+    return [ClassifiedImage(*values) for values in columns]
 
 
 def _describe(trained: TrainedModel, images: int, mistakes: int) -> dict[str, str]:

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnbench.commands import write_results
-from cnnbench.reports.grouping import ranked
+from cnnbench.reports.grouping import rank_runs
 from cnnbench.reports.page.report import render
 from cnnbench.reports.tables import (
     Column,
-    columns_of_groups,
-    columns_of_runs,
-    constant_columns,
-    csv_rows,
-    escaped,
-    markdown,
+    escape_markdown,
+    find_constant_columns,
+    format_markdown,
+    make_csv_rows,
+    tabulate_groups,
+    tabulate_runs,
 )
-from cnnbench.reports.terminal_table import how_many, print_comparison
+from cnnbench.reports.terminal_table import count_by_state, print_comparison
 from cnnbench.runs.records import Record
 
 __all__ = ["run"]
@@ -32,22 +32,22 @@ def run(options: argparse.Namespace) -> None:
         ConfigError: a directory holds no run, or the report cannot be written.
         OSError: a directory cannot be read.
     """
-    runs = ranked(print_comparison(options.directories))
+    runs = rank_runs(print_comparison(options.directories))
     output = options.output or (options.directories[0] if len(options.directories) == 1 else Path())
-    columns = columns_of_runs(runs)
+    columns = tabulate_runs(runs)
     with write_results(output, PAGE, TABLE, MARKDOWN) as folder:
         folder.write_text(PAGE, render(runs, shlex.join(map(str, options.directories))))
-        folder.write_rows(TABLE, csv_rows(columns))
+        folder.write_rows(TABLE, make_csv_rows(columns))
         folder.write_text(MARKDOWN, _format_markdown(runs, columns))
 
 
 def _format_markdown(runs: Sequence[Record], columns: Sequence[Column]) -> str:
-    groups, constant = columns_of_groups(runs), constant_columns(columns)
-    parts = [f"# {how_many(runs)}"]
+    groups, constant = tabulate_groups(runs), find_constant_columns(columns)
+    parts = [f"# {count_by_state(runs)}"]
     if constant:
         same = (f"{column.heading} {column.cells[0].text}" for column in constant)
-        parts.append(f"The same in all runs: {escaped(', '.join(same))}")
+        parts.append(f"The same in all runs: {escape_markdown(', '.join(same))}")
     if groups:
-        parts += ["## Mean ± standard deviation over seeds", markdown(groups)]
-    parts += ["## Runs", markdown([column for column in columns if column not in constant])]
+        parts += ["## Mean ± standard deviation over seeds", format_markdown(groups)]
+    parts += ["## Runs", format_markdown([column for column in columns if column not in constant])]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"

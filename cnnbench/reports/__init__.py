@@ -1,1 +1,1 @@
-"""Pictures and tables of runs."""
+"""Pictures, tables and pages of runs."""

@@ -1,4 +1,4 @@
-"""Figures whose text may be anything, laid out by matplotlib's constrained layout."""
+"""Figures for untrusted text, laid out by matplotlib's constrained layout."""
 
 import warnings
 from collections.abc import Iterator
@@ -24,9 +24,12 @@ DOTS_PER_INCH = 150
 def draw_figure(path: Path, title: str, size: Inches, note: str = "") -> Iterator["Figure"]:
     """Give the block a figure of `size` in inches, with a title and a note; then save it as a PNG.
 
-    A name with dollar signs is no formula, and letters that no font has are boxes.
+    Dollar signs in a text do not begin a formula. A box stands for a letter that no font has.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    from matplotlib import rc_context  # 0.7 s that other commands need not wait for
+    from matplotlib import rc_context  # the import takes 0.7 s, which other commands avoid
     from matplotlib.figure import Figure
 
     with rc_context({"text.parse_math": False}), warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Grids of runs that differ in learning rate and batch size alone, with their mean accuracies."""
+"""Grids of runs that differ only in learning rate and batch size, with their mean accuracies."""
 
 import statistics
 from collections import defaultdict
@@ -10,14 +10,17 @@ from cnnbench.config import IGNORED_KEYS, REPEATED_KEYS, flatten, is_below
 from cnnbench.reports.grouping import Group
 from cnnbench.runs.records import Record
 
-__all__ = ["BATCH_SIZE", "RATE", "Grid", "grids"]
+__all__ = ["BATCH_SIZE", "RATE", "Grid", "find_grids"]
 
 RATE, BATCH_SIZE = "optimizer.lr", "train.batch_size"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """`cells[i][j]` are the runs with batch_sizes[i] and rates[j]: none, one, or repetitions."""
+    """The runs of a grid: `cells[i][j]` has those with batch_sizes[i] and rates[j].
+
+    A cell has no run, one run, or repetitions of a run.
+    """
 
     rates: list[float]
     batch_sizes: list[float]
@@ -29,22 +32,29 @@ class Grid:
 
     @property
     def part(self) -> str:
-        """What accuracies are of, validation or, without a validation set, test."""
+        """Return the part that accuracies are measured on.
+
+        It is "validation" if a run has a validation set, otherwise "test".
+        """
         is_validated = any(run.validation_accuracy is not None for run in self.runs)
         return "validation" if is_validated else "test"
 
     def accuracies(self, cell: Sequence[Record]) -> list[float]:
+        """Return the accuracies of the finished runs of a cell."""
         return Group((), [run for run in cell if run.state == "finished"]).accuracies(self.part)
 
     @property
     def best(self) -> float:
-        """The highest mean of a cell."""
+        """Return the highest mean accuracy of a cell, 0 if no cell has one."""
         cells = [self.accuracies(cell) for row in self.cells for cell in row]
         return max((statistics.fmean(cell) for cell in cells if cell), default=0.0)
 
 
-def grids(runs: Sequence[Record]) -> list[Grid]:
-    """Return all with two rates or more, two batch sizes or more and a finished run, best first."""
+def find_grids(runs: Sequence[Record]) -> list[Grid]:
+    """Return the grids among the runs, the best first.
+
+    A grid has at least two learning rates, two batch sizes and one finished run.
+    """
     alike: dict[str, list[tuple[float, float, Record]]] = defaultdict(list)
     for run in runs:
         values = flatten(run.config)
@@ -53,16 +63,16 @@ def grids(runs: Sequence[Record]) -> list[Grid]:
             others = [key for key in values if not is_below(key, (*REPEATED_KEYS, *IGNORED_KEYS))]
             key = repr(sorted((key, repr(values[key])) for key in others))
             alike[key].append((float(rate), float(batch_size), run))
-    found = [_grid(members) for members in alike.values()]
-    found = [grid for grid in found if min(len(grid.rates), len(grid.batch_sizes)) > 1]
-    return sorted([grid for grid in found if grid.best > 0], key=lambda grid: -grid.best)
+    grids = [_make_grid(members) for members in alike.values()]
+    grids = [grid for grid in grids if min(len(grid.rates), len(grid.batch_sizes)) > 1]
+    return sorted([grid for grid in grids if grid.best > 0], key=lambda grid: -grid.best)
 
 
 def _is_positive(value: Any) -> bool:
     return isinstance(value, (int, float)) and 0 < value < 1e300
 
 
-def _grid(members: Sequence[tuple[float, float, Record]]) -> Grid:
+def _make_grid(members: Sequence[tuple[float, float, Record]]) -> Grid:
     rates = sorted({rate for rate, _, _ in members})
     batch_sizes = sorted({batch_size for _, batch_size, _ in members})
     cells: list[list[list[Record]]] = [[[] for _ in rates] for _ in batch_sizes]

@@ -1,4 +1,7 @@
-"""The table of runs in columns, for the page, report.csv and report.md, and that of their means over seeds."""
+"""Tables of runs and of their means over seeds, in columns.
+
+The page, report.csv and report.md are made of them.
+"""
 
 import re
 import statistics
@@ -8,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from cnnbench.analysis.format import mean_and_std, truncate
 from cnnbench.config import REPEATED_KEYS
-from cnnbench.reports.grouping import Group, distinguishing, given, group
+from cnnbench.reports.grouping import Group, group_runs, grouping_keys, override_keys
 from cnnbench.runs.records import Record
 
 __all__ = [
@@ -16,15 +19,15 @@ __all__ = [
     "Cell",
     "Column",
     "as_text",
-    "columns_of_groups",
-    "columns_of_runs",
-    "constant_columns",
-    "csv_rows",
-    "escaped",
-    "markdown",
+    "escape_markdown",
+    "find_constant_columns",
+    "format_markdown",
+    "make_csv_rows",
+    "tabulate_groups",
+    "tabulate_runs",
 ]
 
-MAX_CELL = 300  # characters
+MAX_CELL = 300  # characters in a cell
 SETTINGS = {
     "model": "network",
     "data": "data",
@@ -35,13 +38,10 @@ SETTINGS = {
     "seed": "seed",
     "data.fold": "fold",
 }
-NAMED = (
-    "model",
-    "data",
-    "optimizer",
-)  # groups of the configuration, which go by the name of the choice
+# groups of the configuration: a cell shows the name of the choice
+NAMED = ("model", "data", "optimizer")
 
-# of each figure the heading, the format, and whether more is better
+# heading, format, and whether more is better
 FIGURES = {
     "parameters": ("parameters", ",.0f", False),
     "multiply_adds": ("multiply-adds", ",.0f", False),
@@ -57,11 +57,12 @@ FIGURES = {
     "train_loss": ("train loss", ".4f", False),
     "train_accuracy": ("train accuracy", ".4f", True),
 }
-PLAIN = ("parameters", "multiply_adds", "test_accuracy", "test_loss")  # as result.json has them
+# figures that result.json has at its top level
+RESULT_KEYS = ("parameters", "multiply_adds", "test_accuracy", "test_loss")
 
 
 class Cell(NamedTuple):
-    """What is shown, nothing if there is nothing, and the number it stands for, if it is one."""
+    """The text of a cell, and its number if the text shows one."""
 
     text: str
     number: float | None = None
@@ -71,11 +72,12 @@ class Cell(NamedTuple):
 class Column:
     """One cell for each row.
 
-    `name` is that of the configuration's key or, of a figure, that in the run's files.
+    `name` is the key of the configuration or, for a figure, its name in the run's files. `heading`
+    has the unit.
     """
 
     name: str
-    heading: str  # with the unit
+    heading: str
     cells: list[Cell]
     kind: Literal["setting", "figure", "fact"] = "setting"
     more_is_better: bool = False
@@ -86,80 +88,80 @@ class Column:
 
     @property
     def is_numeric(self) -> bool:
-        return not self.is_empty and all(
-            cell.number is not None for cell in self.cells if cell.text
-        )
+        filled = [cell for cell in self.cells if cell.text]
+        return bool(filled) and all(cell.number is not None for cell in filled)
 
 
-def columns_of_runs(runs: Sequence[Record]) -> list[Column]:
-    """Return what is known of each run: settings, all that were given too, figures, its end."""
+def tabulate_runs(runs: Sequence[Record]) -> list[Column]:
+    """Return a table with a row for each run: settings, figures, state, all overridden keys."""
     known: list[Column] = []
     figures = [_figures_of(run) for run in runs]
     for name in FIGURES:
         known.append(_figures(name, [of_run.get(name, ()) for of_run in figures]))
-    for name, value in FACTS.items():
-        known.append(Column(name, name, [Cell(as_text(value(run))) for run in runs], "fact"))
-    wanted = [key.lstrip("+") for key in (*given(runs), *distinguishing(runs))]
-    taken = {column.name for column in known}  # device=cpu, too, which is device.name
+    for name, read in FACTS.items():
+        known.append(Column(name, name, [Cell(as_text(read(run))) for run in runs], "fact"))
+    wanted = [key.lstrip("+") for key in (*override_keys(runs), *grouping_keys(runs))]
+    taken = {column.name for column in known}
+    # device=cpu sets device.name; the column "device" has the device that was used
     others = dict.fromkeys(f"{key}.name" if key in taken else key for key in wanted)
     keys = [key for key in others if key.removesuffix(".name") not in NAMED]
-    return [
-        *(_settings(key, runs) for key in SETTINGS),
-        *known,
-        *(_settings(key, runs) for key in keys if key not in SETTINGS),
-    ]
+    settings = [_settings(key, runs) for key in SETTINGS]
+    return settings + known + [_settings(key, runs) for key in keys if key not in SETTINGS]
 
 
-def columns_of_groups(runs: Sequence[Record]) -> list[Column]:
-    """Return means and deviations over seeds and folds; no columns if there is but one of each."""
-    keys = distinguishing(runs)
-    groups = group([run for run in runs if run.state == "finished"], keys)
-    counts = [len(alike.repetitions) for alike in groups]
+def tabulate_groups(runs: Sequence[Record]) -> list[Column]:
+    """Return a table of means and standard deviations, with a row for each group of repetitions.
+
+    Without repetitions it has no columns.
+    """
+    keys = grouping_keys(runs)
+    groups = group_runs([run for run in runs if run.state == "finished"], keys)
+    counts = [len(group.repetitions) for group in groups]
     if max(counts, default=1) == 1:
         return []
-    columns = [_settings(key.lstrip("+"), [alike.runs[0] for alike in groups]) for key in keys]
+    first_runs = [group.runs[0] for group in groups]
+    columns = [_settings(key.lstrip("+"), first_runs) for key in keys]
     columns.append(Column("n", "n", [Cell(str(count), float(count)) for count in counts], "figure"))
     for key in REPEATED_KEYS:
-        cells = [_values(alike, key) for alike in groups]
+        cells = [_values(group, key) for group in groups]
         columns.append(Column(key, f"{SETTINGS[key]}s", cells))
-    validation = [alike.accuracies("validation") for alike in groups]
-    return [
-        *columns,
-        _figures("test_accuracy", [alike.accuracies("test") for alike in groups]),
-        _figures("validation_accuracy", validation),
-        _figures("train_eval_s", [alike.times for alike in groups]),
-    ]
+    for part in ("test", "validation"):
+        accuracies = [group.accuracies(part) for group in groups]
+        columns.append(_figures(f"{part}_accuracy", accuracies))
+    columns.append(_figures("train_eval_s", [group.times for group in groups]))
+    return columns
 
 
-def constant_columns(columns: Sequence[Column]) -> list[Column]:
-    """Return the columns that say the same of all runs, if there are several."""
+def find_constant_columns(columns: Sequence[Column]) -> list[Column]:
+    """Return the columns whose cells are the same in all rows, if there are several rows."""
     several = [column for column in columns if len(column.cells) > 1 and not column.is_empty]
     return [column for column in several if len(set(column.cells)) == 1]
 
 
-def csv_rows(columns: Sequence[Column]) -> list[dict[str, object]]:
-    """For report.csv: figures with every digit, and no text that a spreadsheet would take for a formula."""
+def make_csv_rows(columns: Sequence[Column]) -> list[dict[str, object]]:
+    """Return the rows of a CSV file, with every digit of figures.
+
+    No text begins as a formula of a spreadsheet does.
+    """
     cells = zip(*(column.cells for column in columns), strict=True)
-    names = [_no_formula(column.name) for column in columns]
-    return [dict(zip(names, map(_plain, row, columns), strict=True)) for row in cells]
+    names = [_quote_formula(column.name) for column in columns]
+    return [dict(zip(names, map(_csv_value, row, columns), strict=True)) for row in cells]
 
 
-def markdown(columns: Sequence[Column]) -> str:
-    """A table in GitHub's Markdown; columns without any value are left out."""
+def format_markdown(columns: Sequence[Column]) -> str:
+    """Return a table in GitHub's Markdown, without columns that are empty."""
     columns = [column for column in columns if not column.is_empty]
     lines = [
-        [escaped(column.heading) for column in columns],
+        [escape_markdown(column.heading) for column in columns],
         ["---:" if column.is_numeric else "---" for column in columns],
-        *(
-            [escaped(cell.text) for cell in row]
-            for row in zip(*(column.cells for column in columns), strict=True)
-        ),
     ]
+    for row in zip(*(column.cells for column in columns), strict=True):
+        lines.append([escape_markdown(cell.text) for cell in row])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def as_text(value: object) -> str:
-    """Return an untrusted value as one line of text that is not too long for a cell."""
+    """Return an untrusted value as one line of text that fits into a cell."""
     return truncate(str(value), MAX_CELL)
 
 
@@ -178,26 +180,28 @@ def _setting(run: Record, key: str) -> Cell:
         number = float(value)
     except ValueError:
         return Cell(value.lower() if value in ("True", "False") else as_text(value))
-    return Cell(
-        as_text(value.removesuffix(".0")), number if abs(number) < 1e300 else None
-    )  # which NaN is not
+    is_shown = abs(number) < 1e300  # false for NaN
+    return Cell(as_text(value.removesuffix(".0")), number if is_shown else None)
 
 
 def _figures(name: str, values: Sequence[Sequence[float]]) -> Column:
-    """Return the column of a figure, of which each row has one, several to be averaged, or none."""
+    """Return the column of a figure: `values` has for each row one, several to average, or none."""
     heading, form, more_is_better = FIGURES[name]
-    means = [statistics.fmean(each) if each else None for each in values]
-    cells = [Cell(mean_and_std(each, form), mean) for each, mean in zip(values, means, strict=True)]
+    cells = []
+    for row in values:
+        mean = statistics.fmean(row) if row else None
+        cells.append(Cell(mean_and_std(row, form), mean))
     return Column(name, heading, cells, "figure", more_is_better)
 
 
 def _figures_of(run: Record) -> dict[str, tuple[float]]:
-    """Return the figures that a run has; while it is not finished, the best accuracy so far."""
-    best_so_far = max(run.column("validation_accuracy"), default=None)
+    """Return the figures that a run has. An unfinished run has its best accuracy so far."""
+    best = run.validation_accuracy
+    if not run.result:
+        best = max(run.column("validation_accuracy"), default=None)
     speeds = run.column("examples_per_s")
-    figures = {
-        **{name: run.figure(name) for name in PLAIN},
-        "validation_accuracy": run.validation_accuracy if run.result else best_so_far,
+    figures = {name: run.figure(name) for name in RESULT_KEYS} | {
+        "validation_accuracy": best,
         "epochs": len(run.rows) or None,
         "train_eval_s": run.train_eval_s,
         "examples_per_s": statistics.median(speeds) if speeds else None,
@@ -210,16 +214,15 @@ def _figures_of(run: Record) -> dict[str, tuple[float]]:
     return {name: (figure,) for name, figure in figures.items() if figure is not None}
 
 
-def _values(alike: Group, key: str) -> Cell:
-    """Return the values of all that are counted, such as ``0, 1, 2``."""
-    cells = sorted(
-        (_setting(run, key) for run in alike.repetitions), key=lambda cell: cell.number or 0.0
-    )
+def _values(group: Group, key: str) -> Cell:
+    """Return the values of the repetitions, such as ``0, 1, 2``."""
+    cells = [_setting(run, key) for run in group.repetitions]
+    cells.sort(key=lambda cell: cell.number or 0.0)
     return Cell(", ".join(dict.fromkeys(cell.text for cell in cells if cell.text)))
 
 
 def _device(run: Record) -> str:
-    """Such as ``cuda (NVIDIA H100)``."""
+    """Return the device that a run used, such as ``cuda (NVIDIA H100)``."""
     device, chip, processes = map(run.environment.get, ("device", "chip", "world_size"))
     if not isinstance(device, str):
         device = run.result.get("device")
@@ -239,20 +242,21 @@ FACTS: dict[str, Callable[[Record], str]] = {
 }
 
 
-def _plain(cell: Cell, column: Column) -> object:
+def _csv_value(cell: Cell, column: Column) -> object:
     if column.kind == "figure":
-        return (
-            int(cell.number)
-            if cell.number is not None and cell.number.is_integer()
-            else cell.number
-        )
-    return cell.text if cell.number is not None else _no_formula(cell.text)
+        if cell.number is not None and cell.number.is_integer():
+            return int(cell.number)
+        return cell.number
+    return cell.text if cell.number is not None else _quote_formula(cell.text)
 
 
-def _no_formula(text: str) -> str:
+def _quote_formula(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is; underscores inside a word are none of its signs."""
+def escape_markdown(text: str) -> str:
+    """Return the text such that Markdown shows it unchanged.
+
+    An underscore inside a word needs no backslash.
+    """
     return re.sub(r"([\\`*\[\]<>|&~$#]|\b_|_\b)", r"\\\1", text)

@@ -1,4 +1,4 @@
-"""Compare runs: a table by validation accuracy, with mean and deviation over seeds, and a CSV."""
+"""The terminal's table of runs by validation accuracy, with mean and std over seeds."""
 
 import os
 import shutil
@@ -20,129 +20,142 @@ from cnnbench.config import (
     join_words,
 )
 from cnnbench.errors import explain_write_error
-from cnnbench.reports.grouping import Group, differing, distinguishing, given, group, ranked
-from cnnbench.reports.tables import columns_of_runs, csv_rows
+from cnnbench.reports.grouping import (
+    Group,
+    group_runs,
+    grouping_keys,
+    is_varying,
+    override_keys,
+    rank_runs,
+    varying_keys,
+)
+from cnnbench.reports.tables import make_csv_rows, tabulate_runs
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.runs.records import Record, read_records
 from cnnbench.runs.sweep import recorded_jobs
 
-__all__ = ["compare", "how_many", "print_comparison"]
+__all__ = ["count_by_state", "format_comparison", "print_comparison"]
 
 CSV = "sweep.csv"
 
 STATES = ("finished", "running", "interrupted", "failed", "refused", "not begun")
 
-# accuracies of runs that differ in these are of different examples
-MEASURED_KEYS = ("data", "data.path", "data.validation", "data.folds", "data.test_examples")
+# runs that differ in one of these keys measure their accuracies on different examples
+EXAMPLE_KEYS = ("data", "data.path", "data.validation", "data.folds", "data.test_examples")
 
-Columns = list[list[str]]  # each with its heading
-MAX_WIDTH = 10_000  # of a table in a file
+Columns = list[list[str]]  # the first cell of a column is its heading
+MAX_WIDTH = 10_000  # characters in a line of an output that is not a terminal
 
 
 def print_comparison(directories: Sequence[Path]) -> list[Record]:
-    """Print how the runs in or below the directories compare; write sweep.csv into those of sweeps.
+    """Print the table of the runs in or below the directories, and return the runs.
 
-    A sweep.csv that cannot be written, as in another user's sweep, is reported on stderr.
+    A directory of a sweep gets a sweep.csv. If that cannot be written, as in another user's sweep,
+    a message on stderr says so.
 
     Raises:
         ConfigError: a directory holds no run.
         OSError: a directory cannot be read.
     """
-    found: dict[Path, Record] = {}  # a run that is given twice is one
+    found: dict[Path, Record] = {}  # by resolved path, so that no run is counted twice
     for directory in directories:
         runs = read_records(directory)
         if recorded_jobs(directory):
             try:
-                RunDirectory(directory).write_rows(CSV, csv_rows(columns_of_runs(ranked(runs))))
+                RunDirectory(directory).write_rows(
+                    CSV, make_csv_rows(tabulate_runs(rank_runs(runs)))
+                )
             except OSError as error:
                 again = f"To try again: {join_words(['cnnbench', 'report', str(directory)])}"
                 message = explain_write_error(error.filename, error, again)
                 print(f"cnnbench: {printable(str(message))}", file=sys.stderr)
         found |= {run.path.resolve(): run for run in runs}
-    print(compare(list(found.values())))
+    print(format_comparison(list(found.values())))
     return list(found.values())
 
 
-def compare(runs: Sequence[Record]) -> str:
-    """Return the table of the finished runs, the best command, and what became of the others.
+def format_comparison(runs: Sequence[Record]) -> str:
+    """Return the table of the finished runs, the best command, and a list of unfinished runs.
 
-    Lines are at most as wide as the terminal, but for commands and paths.
+    Lines are at most as wide as the terminal, except commands and paths.
     """
     finished = [run for run in runs if run.state == "finished"]
-    same = _shared(runs)
-    parts = [how_many(runs) + (f"\n{_wrap(f'all with {same}')}" if same else "")]
+    heading, shared = count_by_state(runs), _shared_overrides(runs)
+    if shared:
+        heading += f"\n{_wrap(f'all with {shared}')}"
+    parts = [heading]
     if finished:
-        columns = distinguishing(runs)
-        groups, apart = group(finished, columns), _measured_apart(finished)
-        places: dict[tuple[str, ...], int] = {}  # of data, by their best row: its rows are together
-        for alike in groups:
-            places.setdefault(_measured(alike, apart), len(places))
-        groups.sort(key=lambda alike: places[_measured(alike, apart)])
+        columns = grouping_keys(runs)
+        groups = group_runs(finished, columns)
+        keys = [key for key in EXAMPLE_KEYS if is_varying(key, finished)]
+        # rows whose accuracies compare stand together, and the best row decides on the order
+        places: dict[tuple[str, ...], int] = {}
+        for group in groups:
+            places.setdefault(_values(group, keys), len(places))
+        groups.sort(key=lambda group: places[_values(group, keys)])
         parts.append(_table(runs, groups, columns))
-        reason = f"no best run: accuracies do not compare where {' and '.join(apart)} differ"
-        parts.append(_wrap(reason) if apart else _best(groups[0]))
+        reason = f"no best run: accuracies do not compare where {' and '.join(keys)} differ"
+        parts.append(_wrap(reason) if keys else _best_command(groups[0]))
     if len(finished) < len(runs):
-        parts.append(_unfinished(runs, differing(runs)))
+        parts.append(_list_unfinished(runs, varying_keys(runs)))
     return printable("\n\n".join(parts))
 
 
-def how_many(runs: Sequence[Record]) -> str:
+def count_by_state(runs: Sequence[Record]) -> str:
     """Return the number of runs by state, such as ``3 runs: 2 finished, 1 failed``."""
     counts = Counter(run.state for run in runs)
     parts = [f"{counts[state]:,} {state}" for state in STATES if state in counts]
     return f"{format_count(len(runs), 'run')}: {', '.join(parts)}"
 
 
-def _shared(runs: Sequence[Record]) -> str:
-    """Return the given values that are the same for all, such as ``data=sample train.epochs=8``."""
-    varied = differing(runs)
-    return " ".join(f"{key}={runs[0].value(key)}" for key in given(runs) if key not in varied)
+def _shared_overrides(runs: Sequence[Record]) -> str:
+    """Return the overrides that all runs share, such as ``data=sample train.epochs=8``."""
+    varying = varying_keys(runs)
+    shared = [key for key in override_keys(runs) if key not in varying]
+    return " ".join(f"{key}={runs[0].value(key)}" for key in shared)
 
 
-def _measured_apart(runs: Sequence[Record]) -> list[str]:
-    """Return the keys by which the accuracies of runs are of different examples."""
-    return [key for key in MEASURED_KEYS if len({run.plain_value(key) for run in runs}) > 1]
-
-
-def _measured(group: Group, apart: Sequence[str]) -> tuple[str, ...]:
-    return tuple(map(group.runs[0].plain_value, apart))
+def _values(group: Group, keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(group.runs[0].plain_value, keys))
 
 
 def _table(runs: Sequence[Record], groups: Sequence[Group], keys: Sequence[str]) -> str:
     """Return a row for each group: settings, figures, and last the settings that matter least."""
-    parts = ["validation", "test"]
-    parts = [part for part in parts if any(alike.accuracies(part) for alike in groups)]
-    repeated = [key for key in differing(runs) if key in REPEATED_KEYS]
+    parts = []
+    for part in ("validation", "test"):
+        if any(group.accuracies(part) for group in groups):
+            parts.append(part)
+    repeated = [key for key in varying_keys(runs) if key in REPEATED_KEYS]
     settings: Columns = []
     minor: Columns = []
     for place, key in enumerate(keys):
-        is_given = key in ("model", "data", *given(runs))
-        is_minor = not is_given or is_below(key, ("device", *IGNORED_KEYS))
-        column = [key, *(alike.values[place] for alike in groups)]
+        is_override = key in ("model", "data", *override_keys(runs))
+        is_minor = not is_override or is_below(key, ("device", *IGNORED_KEYS))
+        column = [key, *(group.values[place] for group in groups)]
         (minor if is_minor else settings).append(column)
     figures = []
     for part in parts:
-        accuracies = [mean_and_std(alike.accuracies(part)) for alike in groups]
+        accuracies = [mean_and_std(group.accuracies(part)) for group in groups]
         figures.append([f"{part} accuracy", *accuracies])
     if repeated:
-        figures.append(["runs", *(str(len(alike.repetitions)) for alike in groups)])
+        figures.append(["runs", *(str(len(group.repetitions)) for group in groups)])
     epochs, times = ["epochs"], ["train + eval"]
-    for alike in groups:
-        epochs.append("-".join(dict.fromkeys(str(len(run.rows)) for run in alike.runs)))
-        times.append(f"{statistics.fmean(alike.times):.1f} s" if alike.times else "")
+    for group in groups:
+        epochs.append("-".join(dict.fromkeys(str(len(run.rows)) for run in group.runs)))
+        times.append(f"{statistics.fmean(group.times):.1f} s" if group.times else "")
     lines = [_fit(settings, [*figures, epochs, times], minor)]
     if repeated:
-        over = " and ".join(f"{key.rpartition('.')[2]}s" for key in repeated)
-        lines.append(_wrap(f"mean ± standard deviation over {over}"))
+        names = " and ".join(f"{key.rpartition('.')[2]}s" for key in repeated)
+        lines.append(_wrap(f"mean ± standard deviation over {names}"))
     if parts == ["test"]:
-        lines.append(_wrap("nothing was held out: sorted by test accuracy"))
+        lines.append(_wrap("no validation set: sorted by test accuracy"))
     return "\n".join(lines)
 
 
 def _fit(settings: Columns, figures: Columns, minor: Columns) -> str:
     """Return the table in the width of the terminal.
 
-    First headings are shortened, then minor columns are left out, then `fit` does the rest.
+    Headings are shortened first, then minor columns are left out, then `fit` shortens cells.
     """
     width = _terminal_width()
     right = range(len(settings), len(settings) + len(figures))
@@ -167,38 +180,39 @@ def _fit(settings: Columns, figures: Columns, minor: Columns) -> str:
 
 
 def _terminal_width() -> int:
-    """Return the columns of the terminal, and of an output that is none more than any line has."""
+    """Return the width of the terminal, or one wider than any line if there is no terminal."""
     return shutil.get_terminal_size((MAX_WIDTH, 0)).columns
 
 
 def _wrap(text: str) -> str:
-    """Return a sentence in lines as wide as the terminal; long words stay whole."""
+    """Return a sentence in lines as wide as the terminal, without breaking long words."""
     style: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
     return textwrap.fill(text, _terminal_width(), subsequent_indent="  ", **style)
 
 
-def _best(group: Group) -> str:
+def _best_command(group: Group) -> str:
     run = group.runs[0]
     words = ["cnnbench"]
     if run.config_dir is not None:
         words += ["--config-dir", os.path.relpath(run.config_dir)]
     for override in run.overrides:
-        key, equals, typed = override.partition("=")
+        key, equals, value = override.partition("=")
         if not is_below(key, BOOKKEEPING_KEYS):
-            is_as_given = not equals or run.value(key) == typed
-            words.append(override if is_as_given else format_override(key, run.value(key)))
+            is_unchanged = not equals or run.value(key) == value
+            words.append(override if is_unchanged else format_override(key, run.value(key)))
     return f"the best: {join_words(words)}"
 
 
-def _unfinished(runs: Sequence[Record], varied: Sequence[str]) -> str:
-    """Return what became of the runs that are not finished, first of those with an error."""
-    others = [run for run in runs if run.state != "finished"]
+def _list_unfinished(runs: Sequence[Record], keys: Sequence[str]) -> str:
+    """Return the state of each unfinished run, runs with an error first."""
+    unfinished = [run for run in runs if run.state != "finished"]
     lines = []
-    for run in sorted(others, key=lambda run: not run.error):
-        which = " ".join(f"{key}={run.value(key)}" for key in varied) or run.path.name
-        so_far = f" after epoch {len(run.rows)}" if run.rows else ""
-        lines.append(_wrap(f"{run.state}{so_far}: {which}"))
-        lines += [_wrap(f"  {run.error}")] if run.error else []
+    for run in sorted(unfinished, key=lambda run: not run.error):
+        name = " ".join(f"{key}={run.value(key)}" for key in keys) or run.path.name
+        epoch = f" after epoch {len(run.rows)}" if run.rows else ""
+        lines.append(_wrap(f"{run.state}{epoch}: {name}"))
+        if run.error:
+            lines.append(_wrap(f"  {run.error}"))
         if run.state == "failed":
             lines.append(f"  more: {os.path.relpath(run.path / 'status.json')}")
     return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""What shows a run while it trains: curves.png, and trackers, each in a thread of its own."""
+"""curves.png and trackers: they show a run while it trains."""

@@ -1,4 +1,4 @@
-"""Show a run by trackers while it trains. One that fails is turned off, and the run goes on."""
+"""Trackers show a run while it trains. If one fails, it is turned off and the run continues."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ log = logging.getLogger("cnnbench")
 
 # keys of environment.json
 TAGS = ("cnnbench", "commit", "host", "device", "chip", "precision", "engine", "world_size")
-# for the clients, where the environment does not say
+# defaults of environment variables, for the clients
 VARIABLES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -39,17 +39,17 @@ VARIABLES = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "WANDB_ERROR_REPORTING": "false",
 }
-MAX_REASON = 300  # characters: errors of clients quote whole requests
+MAX_REASON = 300  # characters, since the errors of clients quote whole requests
 
 Row = Mapping[str, float]
-Rows = Sequence[tuple[Row, float]]  # each with the time in s at which its epoch ended
+Rows = Sequence[tuple[Row, float]]  # a row, and the time in s at which its epoch ended
 
 
 @dataclass
 class Tracker(ABC):
-    """The client of a tracker, for one run. All methods may raise.
+    """The client of a tracker, for one run. All methods may raise any error.
 
-    `config` is its part of the configuration, `parameters` the whole of it, flat. `history`
+    `config` has the settings of the tracker, `parameters` the whole configuration, flat. `history`
     has the rows that a resumed run starts with.
     """
 
@@ -69,14 +69,17 @@ class Tracker(ABC):
 
     @abstractmethod
     def log_result(self, figures: Row, last_row: Row) -> None:
-        """Log the final figures. curves.png and result.json are written."""
+        """Log the final figures. curves.png and result.json have been written before."""
 
     @abstractmethod
     def end(self, state: str) -> None:
         """End the run as finished, interrupted or failed."""
 
     def read_id(self, name: str) -> str:
-        """Return the id in a file of the run directory, which is untrusted; "" if there is none."""
+        """Return the id in a file of the run directory, or "" if there is none.
+
+        The directory is untrusted, so that only hexadecimal digits and hyphens are accepted.
+        """
         run_id = str(read_json_or_empty(self.directory / name).get("run_id"))
         return run_id if re.fullmatch("[0-9a-f-]+", run_id) else ""
 
@@ -114,7 +117,10 @@ class Trackers:
                 self.call("the end", "end", state)
 
     def call(self, moment: str, method: str, *values: Any) -> dict[str, Any]:
-        """Call a method of each tracker; return what it returns by tracker."""
+        """Call a method of each tracker and return the results by tracker.
+
+        A tracker that fails is turned off, and a warning is logged.
+        """
         returned = {}
         for name, tracker in list(self.clients.items()):
             try:
@@ -125,9 +131,9 @@ class Trackers:
                 del self.clients[name]
                 cause = _root_cause(error)
                 reason = _remove_password(f"{type(cause).__name__}: {cause}")
-                failed = f"The tracker {name} failed at {moment}, and the run continues without it"
+                event = f"The tracker {name} failed at {moment}, and the run continues without it"
                 with tqdm.external_write_mode():
-                    log.warning(f"{failed}: {truncate(reason, MAX_REASON)}")
+                    log.warning(f"{event}: {truncate(reason, MAX_REASON)}")
         return returned
 
 
@@ -137,7 +143,7 @@ def start_trackers(
     environment: Mapping[str, Any],
     rows: Sequence[Row],
 ) -> Trackers:
-    """Start the trackers that are configured; `rows` are those that a resumed run starts with."""
+    """Start the configured trackers; `rows` has the rows that a resumed run starts with."""
     tags = {key: str(environment[key]) for key in TAGS if environment[key] is not None}
     tags["run_directory"] = str(directory.absolute())
     if (directory.parent / JOBS).exists():
@@ -156,10 +162,10 @@ def start_trackers(
             client = import_module(f"cnnbench.trackers.{name}").Client
             run = (directory.absolute(), parameters, tags, history)
             trackers.clients[name] = client(settings, *run)
-    if trackers.clients:  # which read the variables when they are imported at the start
+    if trackers.clients:  # clients read the variables when `start` imports them
         for variable, value in VARIABLES.items():
             os.environ.setdefault(variable, value)
-        if expand_user("~") == Path("~"):  # MLflow needs a home
+        if expand_user("~") == Path("~"):  # MLflow fails without a home directory
             os.environ["HOME"] = "/nonexistent"
     for name, place in trackers.call("the start", "start").items():
         log.info(f"Tracked by {name}: {_remove_password(place)}")
@@ -167,7 +173,7 @@ def start_trackers(
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """Return the exception that `error` repeats with more words around it."""
+    """Return the original exception if the text of `error` only quotes it."""
     cause = error.__cause__ or error.__context__
     if cause is None or not str(cause) or str(cause) not in str(error):
         return error
@@ -175,5 +181,5 @@ def _root_cause(error: BaseException) -> BaseException:
 
 
 def _remove_password(text: str) -> str:
-    """Return the text without what stands before the host in addresses."""
+    """Return the text without user names and passwords in URLs."""
     return re.sub(r"//[^/@\s]*@", "//", text)

@@ -13,14 +13,14 @@ from cnnbench.trackers.base import Row, Rows, Tracker
 
 __all__ = ["Client"]
 
-STORE = Path("outputs")  # of the current folder: all runs that are started there share it
+STORE = Path("outputs")  # in the current folder, shared by all runs that are started there
 FILES = ("config.yaml", "curves.png", "result.json")
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-MAX_WAIT_S = 30.0  # for other runs that create the store
+MAX_WAIT_S = 30.0  # seconds to wait while another run creates the store
 
 
 class Client(Tracker):
-    """A run in MLflow. mlflow.json in the run directory has its id."""
+    """The client of a run in MLflow. mlflow.json in the run directory has the run's id."""
 
     def start(self) -> str:
         place = self.config.uri or os.environ.get("MLFLOW_TRACKING_URI")
@@ -40,7 +40,7 @@ class Client(Tracker):
         return str(place)
 
     def _open_experiment(self, uri: str, artifacts: str | None = None) -> str:
-        """Return the id of the experiment, which is created if there is none."""
+        """Return the id of the experiment, and create it if there is none."""
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
@@ -50,7 +50,8 @@ class Client(Tracker):
             try:
                 self.client.create_experiment(name, artifacts)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was faster
+                # another run may have created it since
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
         experiment: Any = self.client.get_experiment_by_name(name)
         return str(experiment.experiment_id)
@@ -58,15 +59,15 @@ class Client(Tracker):
     def _open_run(self, experiment_id: str) -> None:
         """Resume MLflow's run of this directory or create one, and log the configuration.
 
-        MLflow keeps the first value of a parameter: what has changed since becomes a tag.
+        MLflow keeps the first value of a parameter, so that a changed value becomes a tag.
         """
         from mlflow.entities import Param, RunTag
 
         directory, tags = self.directory, dict(self.tags)
         with suppress(OSError, KeyError):  # a container may not know the user
             tags["mlflow.user"] = getpass.getuser()
-        named = f"attributes.run_id = '{self.read_id('mlflow.json')}'"
-        run = next(iter(self.client.search_runs([experiment_id], named)), None)
+        query = f"attributes.run_id = '{self.read_id('mlflow.json')}'"
+        run = next(iter(self.client.search_runs([experiment_id], query)), None)
         if run is None or run.data.tags.get("run_directory") != str(directory):
             run = self.client.create_run(experiment_id, run_name=directory.name)
         self.run_id = run.info.run_id
@@ -83,7 +84,7 @@ class Client(Tracker):
         self.client.log_batch(self.run_id, params=params, tags=run_tags)
 
     def log_rows(self, rows: Rows) -> None:
-        """Log rows, less those that are there already: MLflow would keep both."""
+        """Log rows, except those that were logged before: MLflow would keep both."""
         from mlflow.entities import Metric
 
         metrics = []
@@ -101,6 +102,6 @@ class Client(Tracker):
 
     def end(self, state: str) -> None:
         self.client.set_terminated(self.run_id, STATUS[state])
-        for name in FILES:  # last: not every server has a place for them
+        for name in FILES:  # at the end, since not every server stores artifacts
             if (self.directory / name).exists():
                 self.client.log_artifact(self.run_id, str(self.directory / name))

@@ -11,24 +11,24 @@ from PIL import Image
 from cnnbench.config import join_words
 from cnnbench.trackers.base import Row, Rows, Tracker
 
-__all__ = ["Client", "tag_of"]
+__all__ = ["Client", "make_tag"]
 
 report_thread_error = threading.excepthook
 
 
-def tag_of(column: str) -> str:
-    """Return the tag of a column of metrics.csv. Tags are grouped by what is before a slash."""
+def make_tag(column: str) -> str:
+    """Return the tag of a column of metrics.csv. TensorBoard groups tags by their prefix."""
     part, _, quantity = column.partition("_")
     return f"{quantity}/{part}" if quantity in ("loss", "accuracy") else column
 
 
 class Client(Tracker):
-    """Writes each epoch to the file at once."""
+    """The writer of an event file. Each epoch is written at once."""
 
     writer: Any
 
     def start(self) -> str:
-        """Begin a file. That of a resumed run has all epochs and voids the earlier files."""
+        """Begin an event file. In a resumed run it has all epochs and replaces earlier files."""
         from torch.utils.tensorboard import SummaryWriter
 
         threading.excepthook = except_writer
@@ -41,7 +41,7 @@ class Client(Tracker):
     def log_rows(self, rows: Rows) -> None:
         for row, ended_at in rows:
             for column in row.keys() - {"epoch"}:
-                self.writer.add_scalar(tag_of(column), row[column], int(row["epoch"]), ended_at)
+                self.writer.add_scalar(make_tag(column), row[column], int(row["epoch"]), ended_at)
         self.writer.flush()
 
     def log_result(self, figures: Row, last_row: Row) -> None:
@@ -51,7 +51,7 @@ class Client(Tracker):
         self.writer.add_image("curves", pixels, step, dataformats="HWC")
         self.writer.flush()
         final = {f"final/{name}": value for name, value in figures.items()}
-        # in a second file of the same folder, which TensorBoard reads after the first
+        # run_name: a second file in the same folder, which TensorBoard reads after the first
         self.writer.add_hparams(dict(self.parameters), final, run_name=".", global_step=step)
 
     def end(self, state: str) -> None:

@@ -10,17 +10,17 @@ from cnnbench.trackers.base import Row, Rows, Tracker
 
 __all__ = ["Client"]
 
-MAX_WAIT_S = 10.0  # for the server, at the start and at the end
+MAX_WAIT_S = 10.0  # seconds to wait for the server, both at the start and at the end
 
 
 class Client(Tracker):
-    """A run in Weights & Biases. wandb.json in the run directory has its id."""
+    """The client of a run in Weights & Biases. wandb.json in the run directory has the run's id."""
 
     def start(self) -> str:
         import wandb
 
         directory = self.directory
-        # a copied directory begins another run: ids start with a digest of the directory
+        # ids start with a digest of the directory, so that a copied directory begins another run
         owner = hashlib.sha256(str(directory).encode()).hexdigest()[:8]
         run_id = self.read_id("wandb.json")
         is_resumed = run_id.startswith(f"{owner}-")
@@ -49,12 +49,12 @@ class Client(Tracker):
                 allow_val_change=True,
                 reinit="create_new",
             )
-        except wandb.errors.UsageError as error:  # there is no key
+        except wandb.errors.UsageError as error:  # no API key is configured
             error.args = (f"{error} Or set tracker.wandb.mode=offline.",)
             raise
         finally:
             for link in directory.glob("wandb/*/logs/*-core.log"):
-                link.unlink()  # a run with links that lead out of it could not be resumed
+                link.unlink()  # a run directory with links to places outside cannot be resumed
         RunDirectory(directory).write_json("wandb.json", {"run_id": run_id})
         if not (is_resumed and self.tracked.offline):
             self.log_rows(self.history)  # a server ignores epochs that it has

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from helpers.fake_metrics import epochs
+from helpers.fake_metrics import make_epochs
 
 from cnnbench.analysis.epochs import choose_scale, find_best_row, take_valid_rows
 
@@ -19,12 +19,12 @@ MEMORIZED = [1 / epoch**2 for epoch in range(1, 13)]  # from 1 to 0.007
 
 
 def test_best_row_is_first_of_equal_rows() -> None:
-    rows = epochs([0.5] * 4, [0.6, 0.8, 0.8, 0.7])
+    rows = make_epochs([0.5] * 4, [0.6, 0.8, 0.8, 0.7])
     assert find_best_row(rows) is rows[1]
 
 
 def test_best_row_needs_validation_set() -> None:
-    assert find_best_row(epochs([0.5] * 2, [0.6, 0.8], part="test")) is None
+    assert find_best_row(make_epochs([0.5] * 2, [0.6, 0.8], part="test")) is None
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_extreme_values_have_finite_scale(losses: Sequence[float]) -> None:
     ],
 )
 def test_rows_end_before_first_impossible_value(damage: dict[str, float]) -> None:
-    rows = epochs([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
+    rows = make_epochs([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
     rows[1].update(damage)
     assert take_valid_rows(rows) == rows[:1]
 

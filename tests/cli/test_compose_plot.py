@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Command
-from helpers.fake_metrics import Row, epochs
+from helpers.fake_metrics import Row, make_epochs
 from helpers.fork_server import ForkServer
 from helpers.in_process import run_in_process
 from helpers.small_runs import BETWEEN, SMALL, Runs
@@ -19,7 +19,7 @@ from cnnbench.cli.compose import plot_and_hint_on_exit
 from cnnbench.errors import ConfigError, DivergedError
 from cnnbench.reports.terminal_plot import plot
 
-ROWS = epochs([0.1, 0.5, 0.7], [0.2, 0.5, 0.6])
+ROWS = make_epochs([0.1, 0.5, 0.7], [0.2, 0.5, 0.6])
 
 
 def write_rows(run: Path, rows: list[Row]) -> Path:
@@ -62,8 +62,8 @@ def test_the_plot_fits_the_terminal(
 
 
 def test_interrupted_run_plots_its_finished_epochs(forks: ForkServer, tmp_path: Path) -> None:
-    strikes = [(int(signal.SIGINT), "step", 6)]  # an epoch has 4 steps
-    done = forks.run(*SMALL, "--plot", "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    faults = [(int(signal.SIGINT), "step", 6)]  # an epoch has 4 steps
+    done = forks.run(*SMALL, "--plot", "hydra.run.dir=run", folder=tmp_path, faults=faults)
     assert done.returncode == 130
     assert done.stdout.endswith(f"\n{plot(read_rows(tmp_path / 'run'), 80, unicode=True)}\n")
 
@@ -103,8 +103,8 @@ def test_each_job_of_a_sweep_plots_its_curves_under_its_name(tmp_path: Path) -> 
 
 def test_resume_plots_the_jobs_that_it_starts(forks: ForkServer, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "seed=0,1", "sweep=mine")
-    strikes = [(int(signal.SIGINT), "step", 3)]
-    assert forks.run(*sweep, folder=tmp_path, strikes=strikes).returncode == 130
+    faults = [(int(signal.SIGINT), "step", 3)]
+    assert forks.run(*sweep, folder=tmp_path, faults=faults).returncode == 130
     done = run_in_process("resume", "outputs/sweeps/mine", "--plot", folder=tmp_path)
     output = done.stdout + done.stderr
     assert (done.returncode, len(re.findall("┤.*┤", done.stdout))) == (0, 4), output

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.command import TINY, Command, only_run, run_command
+from helpers.command import TINY, Command, find_only_run, run_command
 from helpers.shortcuts import SHORTCUTS
 from helpers.small_runs import SMALL
 from omegaconf import OmegaConf
@@ -36,7 +36,7 @@ def smoke(
     folder = tmp_path_factory.mktemp("smoke")
     done = run_command(["experiment=smoke"], folder)
     assert done.returncode == 0, done.stderr
-    return done, only_run(folder)
+    return done, find_only_run(folder)
 
 
 Smoke = tuple["subprocess.CompletedProcess[str]", Path]
@@ -130,7 +130,7 @@ def test_same_command_gives_bit_identical_runs(
     smoke: Smoke, cnnbench: Command, tmp_path: Path
 ) -> None:
     assert cnnbench("experiment=smoke").returncode == 0
-    again = only_run(tmp_path)
+    again = find_only_run(tmp_path)
     assert metrics(again) == metrics(smoke[1])
     ours, theirs = (
         checkpoint.load(run / "checkpoints" / "last.pt")["model"] for run in (again, smoke[1])
@@ -141,14 +141,14 @@ def test_same_command_gives_bit_identical_runs(
 
 def test_other_seed_gives_other_metrics(smoke: Smoke, cnnbench: Command, tmp_path: Path) -> None:
     assert cnnbench("experiment=smoke", "seed=1").returncode == 0
-    assert metrics(only_run(tmp_path)) != metrics(smoke[1])
+    assert metrics(find_only_run(tmp_path)) != metrics(smoke[1])
 
 
 def test_without_validation_the_test_set_is_measured_each_epoch(
     cnnbench: Command, tmp_path: Path
 ) -> None:
     assert cnnbench(*TINY, "data.validation=0").returncode == 0
-    run = only_run(tmp_path)
+    run = find_only_run(tmp_path)
     rows = metrics(run)
     result = json.loads((run / "result.json").read_text())
     assert float(rows[-1]["test_accuracy"]) == result["test_accuracy"]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.command import TINY, Command, clean_environment, only_run
+from helpers.command import TINY, Command, clean_environment, find_only_run
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_missing_data_without_network_reports_attempts_and_alternatives(
     assert "data=sample" in done.stderr
     assert "CNNBENCH_DATA" in done.stderr
     assert "Traceback" not in done.stderr
-    assert json.loads((only_run(tmp_path) / "status.json").read_text())["state"] == "failed"
+    assert json.loads((find_only_run(tmp_path) / "status.json").read_text())["state"] == "failed"
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_full_disk_ends_the_run_without_a_checkpoint(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    run = only_run(tmp_path)
+    run = find_only_run(tmp_path)
     assert done.returncode == 2
     assert "cannot be written: File too large" in done.stderr
     assert "Traceback" not in done.stderr
@@ -72,7 +72,7 @@ def test_divergence_exits_with_4_and_names_epoch_and_steps(
     assert done.returncode == 4
     assert re.search(r"in epoch 1, steps [1-8] to [1-8]\.", done.stderr)
     assert "optimizer.lr=1e+30" in done.stderr
-    assert list((only_run(tmp_path) / "checkpoints").iterdir()) == []
+    assert list((find_only_run(tmp_path) / "checkpoints").iterdir()) == []
 
 
 def test_run_that_fails_to_learn_exits_with_4(cnnbench: Command) -> None:

@@ -32,8 +32,8 @@ def test_chdir_run_takes_and_prints_paths_relative_to_the_start_folder(
 
 
 def test_interrupted_chdir_run_prints_the_resume_command(forks: ForkServer, tmp_path: Path) -> None:
-    strikes = [(int(signal.SIGINT), "step", 3)]
-    done = forks.run(*SMALL, CHDIR, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    faults = [(int(signal.SIGINT), "step", 3)]
+    done = forks.run(*SMALL, CHDIR, "hydra.run.dir=run", folder=tmp_path, faults=faults)
     hint = "To resume: cnnbench resume run\n"
     assert (done.returncode, hint in done.stderr) == (130, True), done.stderr
 

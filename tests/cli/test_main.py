@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.command import TINY, Command, clean_environment, only_run
+from helpers.command import TINY, Command, clean_environment, find_only_run
 from helpers.fork_server import ForkServer
 from helpers.paths import ROOT
 
@@ -31,7 +31,9 @@ def test_signal_ends_the_run_with_status_interrupted(
     done = running.wait()
     assert done.returncode == code
     assert "Traceback" not in done.stderr
-    assert json.loads((only_run(tmp_path) / "status.json").read_text())["state"] == "interrupted"
+    assert (
+        json.loads((find_only_run(tmp_path) / "status.json").read_text())["state"] == "interrupted"
+    )
 
 
 @pytest.mark.parametrize("words", [["version"], ["-V"], ["--version"], ["train", "--version"]])

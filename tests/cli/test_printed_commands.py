@@ -15,7 +15,7 @@ from helpers.command import Command
 from helpers.image_folders import fill
 from helpers.in_process import run_in_process
 from helpers.paths import ROOT
-from helpers.small_runs import SMALL, forge
+from helpers.small_runs import SMALL, rewrite_checkpoint
 
 from cnnbench import models
 from cnnbench.cli import compose, errors
@@ -90,7 +90,7 @@ def test_trust_command_repeats_all_words(within: Command, arguments: tuple[str, 
 @pytest.mark.usefixtures("place")
 def test_confirming_override_precedes_a_flag_with_several_values(within: Command) -> None:
     for path in Path(RUN, "checkpoints").glob("*.pt"):
-        forge(path, lambda state: state["config"]["data"].update(root="my data"))
+        rewrite_checkpoint(path, lambda state: state["config"]["data"].update(root="my data"))
     refused = within("evaluate", RUN, "--allow-custom-model", "--topk", "1", "3")
     words = printed(refused.stderr, "If you trust it")
     flags = ["--allow-custom-model", "--topk", "1", "3"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from helpers.command import Command
-from helpers.fake_records import made_record
+from helpers.fake_records import make_record
 from helpers.in_process import run_in_process
 
 from cnnbench import config
@@ -54,7 +54,7 @@ def test_last_job_of_each_experiment_passes_preflight_at_reduced_scale(name: str
 
 
 def test_select_runs_omits_runs_that_are_not_jobs_of_the_scale() -> None:
-    job, run = jobs_of("book", "reduced")["book/alexnet"][0], made_record("book/alexnet", {})
+    job, run = jobs_of("book", "reduced")["book/alexnet"][0], make_record("book/alexnet", {})
     asked = [replace(run, overrides=[*job[::-1], "device=cpu", "device.precision=bf16"])]
     left = [replace(run, overrides=[*job[:-1], "seed=9"]), run]
     assert select_runs([*left, *asked], "reduced") == asked

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.command import Command, only_run
+from helpers.command import Command, find_only_run
 
 from cnnbench.training import checkpoint
 
@@ -25,7 +25,7 @@ SMALL = (
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    with (only_run(folder) / "metrics.csv").open() as file:
+    with (find_only_run(folder) / "metrics.csv").open() as file:
         return list(csv.DictReader(file))
 
 
@@ -61,7 +61,9 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def test_steps_are_captured(options: tuple[str, ...], within: Command, tmp_path: Path) -> None:
     done = within(*SMALL, *options)
     assert done.returncode == 0, done.stderr
-    assert json.loads((only_run(tmp_path) / "environment.json").read_text())["engine"] == "graph"
+    assert (
+        json.loads((find_only_run(tmp_path) / "environment.json").read_text())["engine"] == "graph"
+    )
     assert all(float(row["train_loss"]) > 0 for row in rows(tmp_path))
 
 
@@ -98,7 +100,7 @@ def test_run_resumed_within_an_epoch_is_bit_identical(
         f"device.cuda_graphs={graph}",
     )
     assert within(*SMALL, *options, "train.checkpoint_every.steps=3").returncode == 0
-    run = only_run(tmp_path)
+    run = find_only_run(tmp_path)
     whole, last = rows(tmp_path), checkpoint.load(run / "checkpoints" / "last.pt")
     (run / "checkpoints" / "last.pt").unlink()  # previous.pt is from within the last epoch
     (run / "status.json").write_text('{"state": "interrupted"}')

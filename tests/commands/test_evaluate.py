@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from helpers.command import Command
-from helpers.image_folders import fill, picture
+from helpers.image_folders import fill, make_picture
 from helpers.in_process import run_in_process
-from helpers.small_runs import Runs, contents
+from helpers.small_runs import Runs, read_files
 from matplotlib.image import imread
 
 from cnnbench.data import catalog
@@ -107,14 +107,14 @@ def digits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_class_names_are_refused_with_match_by_order_hint(
     command: str, run: Path, within: Command
 ) -> None:
-    before = contents(run)
+    before = read_files(run)
     done = within(command, "run", "data=mnist")
     assert (done.returncode, done.stdout) == (2, "")
     assert "data=mnist has classes that the network was not taught: 0, 1, 2, 3, " in done.stderr
     assert "It knows T-shirt/top, Trouser, " in done.stderr
     assert "(0 as T-shirt/top, 1 as Trouser, " in done.stderr
     assert done.stderr.endswith(") add: --match-by-order\n")
-    assert contents(run) == before
+    assert read_files(run) == before
 
 
 @pytest.mark.usefixtures("digits")
@@ -287,7 +287,7 @@ def test_changed_training_folder_is_refused_under_any_name(
     os.chdir(trained_on_folder)
     Path("copy").symlink_to("own")
     Path("elsewhere").mkdir()
-    picture(99, "L").save("own/a/new.png")
+    make_picture(99, "L").save("own/a/new.png")
     for folder, run, path in (
         (".", "run", "own"),
         (".", "run", "copy"),

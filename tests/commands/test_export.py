@@ -11,8 +11,8 @@ import pytest
 import torch
 from helpers.command import Command
 from helpers.paths import CONF
-from helpers.sample_images import clothes
-from helpers.small_runs import Runs, forge
+from helpers.sample_images import load_sample_images
+from helpers.small_runs import Runs, rewrite_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -30,7 +30,7 @@ def run(runs: Runs, tmp_path: Path) -> Path:
     return runs.copy("finished", tmp_path / "run")
 
 
-CLOTHES = torch.tensor(clothes()[:5]).view(-1, 1, 28, 28)
+CLOTHES = torch.tensor(load_sample_images()[:5]).view(-1, 1, 28, 28)
 
 
 def opened(run: Path) -> TrainedModel:
@@ -84,7 +84,7 @@ def test_with_preprocessing_the_file_takes_pixels(run: Path, within: Command) ->
         state["config"]["data"]["resize"] = 40
         state["model"]["layers.1.weight"] = torch.rand(8, 40 * 40) - 0.5
 
-    forge(run / "checkpoints" / "best.pt", enlarge)
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", enlarge)
     done = within("export", "run", "--preprocessing")
     assert "takes    images: uint8 (N, 1, 28, 28)" in done.stdout
     expected = opened(run).engine.classify(CLOTHES)
@@ -117,7 +117,7 @@ def test_bf16_run_is_exported_in_fp32(
     precise = opened(run).engine.classify(CLOTHES)
     monkeypatch.setattr(device, "_multiplies_in_bf16", lambda: True)  # so that auto selects bf16
     monkeypatch.setattr(device, "MIN_BF16_INTENSITY", 0)
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["device"].update(precision="bf16"),
     )
@@ -129,7 +129,7 @@ def test_bf16_run_is_exported_in_fp32(
 
 
 def test_run_of_a_missing_device_is_exported(run: Path, within: Command) -> None:
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["device"].update(name="mps", cuda_graphs=True),
     )
@@ -271,7 +271,7 @@ def test_wrong_arguments_exit_with_2(
 
 
 def test_control_characters_of_a_run_are_not_printed(run: Path, within: Command) -> None:
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["model"].update(name="\x1b[31m:Net"),
     )
@@ -293,7 +293,7 @@ def test_network_that_pytorch_cannot_export_is_reported(
 ) -> None:
     (tmp_path / "undecided_net.py").write_text(NETWORK)
     monkeypatch.syspath_prepend(tmp_path)
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["model"].update(name="undecided_net:Net"),
     )
@@ -313,7 +313,7 @@ def test_custom_model_is_exported_under_its_class_name(
         "from cnnbench.models.mlp import MLP\nclass Net(MLP): pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["model"].update(name="plain_net:Net"),
     )

@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers.command import Command
 from helpers.paths import CONF
-from helpers.small_runs import Runs, contents, forge
+from helpers.small_runs import Runs, read_files, rewrite_checkpoint
 from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from torch import nn
@@ -27,7 +27,7 @@ from cnnbench.data import catalog
 from cnnbench.data.device_data import Examples
 from cnnbench.models import ModelSpec
 from cnnbench.reports.inspection import sections
-from cnnbench.reports.inspection.pictures import Shown
+from cnnbench.reports.inspection.pictures import ClassifiedImage
 from cnnbench.reports.inspection.sections import Section
 from cnnbench.training.build import build_engine
 from cnnbench.training.load_model import TrainedModel
@@ -56,15 +56,15 @@ def names(folder: Path) -> set[str]:
 def test_inspect_writes_pictures_and_a_page_and_prints_their_paths(
     within: Command, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = contents(run)
+    before = read_files(run)
     shown: list[str] = []
-    make_saliency = sections.saliency
+    make_saliency = sections.draw_saliency
 
     def make_and_note(*arguments: Any) -> Section:
         shown.append(sys.stdout.getvalue())  # type: ignore[attr-defined]  # a StringIO
         return make_saliency(*arguments)
 
-    monkeypatch.setattr(sections, "saliency", make_and_note)
+    monkeypatch.setattr(sections, "draw_saliency", make_and_note)
     done = within("inspect", "run")
     assert done.returncode == 0, done.stderr
     assert shown[0].startswith("mlp on part of Fashion-MNIST\nweights: ")
@@ -75,7 +75,7 @@ def test_inspect_writes_pictures_and_a_page_and_prints_their_paths(
     printed = set(re.findall("^run/inspect/(.*)$", done.stdout, re.MULTILINE))
     linked = re.findall(r'<img src="(.*?)"', (run / "inspect" / "index.html").read_text())
     assert printed == made == {*linked, "index.html"} >= PICTURES
-    after = contents(run)
+    after = read_files(run)
     assert {name: after[name] for name in after if "/inspect/" not in name} == before
     result = json.loads((run / "result.json").read_text())
     wrong = round(20 * (1 - result["test_accuracy"]))
@@ -86,9 +86,9 @@ def test_inspect_writes_pictures_and_a_page_and_prints_their_paths(
 
 def test_chosen_images_and_layers_replace_earlier_pictures(within: Command, run: Path) -> None:
     within("inspect", "run")
-    first = contents(run / "inspect")
+    first = read_files(run / "inspect")
     within("inspect", "run")
-    assert contents(run / "inspect") == first
+    assert read_files(run / "inspect") == first
     within("inspect", "run", "--images", "3,17,3", "--layers", "layers.1", "--mistakes", "2")
     maps = {name for name in names(run / "inspect") if name.startswith("feature_maps")}
     page = (run / "inspect" / "index.html").read_text()
@@ -120,7 +120,7 @@ def test_wrong_arguments_are_reported(
 
 def forge_all(run: Path, change: Callable[[Any], object]) -> None:
     for path in (run / "checkpoints").glob("*.pt"):
-        forge(path, change)
+        rewrite_checkpoint(path, change)
 
 
 def test_weights_with_non_finite_logits_are_a_damaged_checkpoint(
@@ -241,13 +241,13 @@ def test_page_reports_that_there_are_no_mistakes(make: Make, unsaved: None) -> N
 def test_default_images_are_the_first_right_of_some_classes_and_the_worst_mistake(
     make: Make, unsaved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn: list[Shown] = []
+    drawn: list[ClassifiedImage] = []
 
-    def draw(subject: object, shown: list[Shown], layers: object) -> Section:
+    def draw(subject: object, shown: list[ClassifiedImage], layers: object) -> Section:
         drawn.extend(shown)
         return Section()
 
-    monkeypatch.setattr(sections, "feature_maps", draw)
+    monkeypatch.setattr(sections, "draw_feature_maps", draw)
     trained, examples = make(*SIMPLE, images=40)
     probabilities, predicted = trained.engine.classify(examples.images).softmax(1).max(1)
     labels = predicted.clone()

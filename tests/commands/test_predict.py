@@ -12,8 +12,8 @@ import pytest
 import torch
 from helpers.command import Command
 from helpers.paths import CONF
-from helpers.sample_images import clothes
-from helpers.small_runs import Runs, forge
+from helpers.sample_images import load_sample_images
+from helpers.small_runs import Runs, rewrite_checkpoint
 from PIL import Image
 
 from cnnbench.commands.predict import BATCH
@@ -33,7 +33,7 @@ def run(runs: Runs, tmp_path: Path) -> Path:
 def images(tmp_path: Path) -> list[str]:
     """Write three image files; return their names."""
     for index in range(3):
-        Image.fromarray(clothes()[index]).save(tmp_path / f"{index}.png")
+        Image.fromarray(load_sample_images()[index]).save(tmp_path / f"{index}.png")
     return ["0.png", "1.png", "2.png"]
 
 
@@ -54,7 +54,7 @@ def test_the_classes_are_those_that_the_network_gives(
 ) -> None:
     predictions = as_json(within, *images, "--topk", "99")
     assert [prediction["image"] for prediction in predictions] == images
-    expected = probabilities(run, clothes()[:3])
+    expected = probabilities(run, load_sample_images()[:3])
     for prediction, row in zip(predictions, expected, strict=True):
         assert prediction["class"] == CLASSES[int(row.argmax())]
         assert prediction["probability"] == pytest.approx(float(row.max()))
@@ -70,8 +70,8 @@ def test_images_are_resized_to_the_data_set_and_then_to_the_network(
         state["config"]["data"]["resize"] = 40
         state["model"]["layers.1.weight"] = torch.rand(8, 40 * 40) - 0.5
 
-    forge(run / "checkpoints" / "best.pt", enlarge)
-    large = Image.fromarray(clothes()[0]).resize((300, 300), Image.Resampling.BICUBIC)
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", enlarge)
+    large = Image.fromarray(load_sample_images()[0]).resize((300, 300), Image.Resampling.BICUBIC)
     large.save(run.parent / "large.png")
     small = np.asarray(large.resize((28, 28), Image.Resampling.BILINEAR))
     (prediction,) = as_json(within, "large.png", "--topk", "10")
@@ -108,11 +108,11 @@ def test_more_images_than_a_batch_keep_their_order(
 ) -> None:
     count = 2 * BATCH + 3
     header = bytes([0, 0, 8, 3]) + struct.pack(">3I", count, 28, 28)
-    (tmp_path / "images").write_bytes(header + clothes()[:count].tobytes())
+    (tmp_path / "images").write_bytes(header + load_sample_images()[:count].tobytes())
     predictions = as_json(within, "images")
     names = [prediction["image"] for prediction in predictions]
     assert names == [f"images[{index}]" for index in range(count)]
-    labels = probabilities(run, clothes()[:count]).argmax(dim=1).tolist()
+    labels = probabilities(run, load_sample_images()[:count]).argmax(dim=1).tolist()
     classes = [prediction["class"] for prediction in predictions]
     assert classes == [CLASSES[label] for label in labels]
 
@@ -131,7 +131,7 @@ def test_folder_of_unreadable_images_has_an_error_for_each(within: Command, tmp_
 
 
 def test_non_finite_logits_give_no_class(run: Path, images: list[str], within: Command) -> None:
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: [value.fill_(torch.nan) for value in state["model"].values()],
     )
@@ -145,7 +145,7 @@ def test_inverted_images_are_reported_once_with_advice(
     images: list[str], within: Command, tmp_path: Path
 ) -> None:
     for index in range(4):
-        Image.fromarray(255 - clothes()[index]).save(tmp_path / f"inverted_{index}.png")
+        Image.fromarray(255 - load_sample_images()[index]).save(tmp_path / f"inverted_{index}.png")
     done = within("predict", "run", *images, *(f"inverted_{index}.png" for index in range(4)))
     assert done.returncode == 0
     assert done.stderr == (
@@ -158,7 +158,7 @@ def test_inverted_images_are_reported_once_with_advice(
 def test_invert_flag_gives_the_prediction_of_the_original(
     images: list[str], within: Command, tmp_path: Path
 ) -> None:
-    Image.fromarray(255 - clothes()[0]).save(tmp_path / "inverted.png")
+    Image.fromarray(255 - load_sample_images()[0]).save(tmp_path / "inverted.png")
     (plain,), (inverted,) = as_json(within, images[0]), as_json(within, "inverted.png", "--invert")
     assert inverted == {**plain, "image": "inverted.png"}
     assert "Leave out --invert." in within("predict", "run", images[0], "--invert").stderr
@@ -168,10 +168,10 @@ def test_device_overrides_change_the_prediction(
     run: Path, images: list[str], within: Command
 ) -> None:
     (prediction,) = as_json(within, "device=cpu", images[0], "device.precision=bf16")
-    expected = probabilities(run, clothes()[:1], "device.precision=bf16")
+    expected = probabilities(run, load_sample_images()[:1], "device.precision=bf16")
     assert prediction["probability"] == pytest.approx(float(expected.max()))
     assert prediction["probability"] != pytest.approx(
-        float(probabilities(run, clothes()[:1]).max())
+        float(probabilities(run, load_sample_images()[:1]).max())
     )
 
 
@@ -185,7 +185,7 @@ def test_a_file_may_be_named_like_an_override(
 
 def test_tta_of_the_run_is_used(run: Path, images: list[str], within: Command) -> None:
     (plain,) = as_json(within, images[0])
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt", lambda state: state["config"]["train"].update(tta="hflip")
     )
     (averaged,) = as_json(within, images[0])
@@ -193,7 +193,7 @@ def test_tta_of_the_run_is_used(run: Path, images: list[str], within: Command) -
 
 
 def test_data_root_of_a_run_needs_no_consent(run: Path, images: list[str], within: Command) -> None:
-    forge(
+    rewrite_checkpoint(
         run / "checkpoints" / "best.pt",
         lambda state: state["config"]["data"].update(root="elsewhere"),
     )

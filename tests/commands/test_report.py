@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Command
-from helpers.fake_runs import grid, make_run
+from helpers.fake_runs import make_grid, make_run
 
 FILES = ["report.csv", "report.html", "report.md"]
 
@@ -78,7 +78,7 @@ def test_run_that_is_found_twice_counts_once(within: Command, tmp_path: Path) ->
 
 
 def test_csv_has_a_row_for_each_run_the_best_first(within: Command, tmp_path: Path) -> None:
-    grid(tmp_path / "runs", ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 4)
+    make_grid(tmp_path / "runs", ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 4)
     done = within("report", "runs")
     assert done.returncode == 0, done.stderr
     with (tmp_path / "runs" / "report.csv").open() as file:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from helpers.command import TINY
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.in_process import run_in_process
 
@@ -49,7 +49,7 @@ def recorded(run: Path, name: str) -> dict[str, Any]:
 
 
 def test_extended_run_equals_a_run_of_that_length(extended: Path) -> None:
-    assert differences(extended / "run", extended / "straight") == []
+    assert find_differences(extended / "run", extended / "straight") == []
 
 
 def test_extended_run_records_its_final_epochs(extended: Path) -> None:
@@ -98,13 +98,13 @@ def test_killed_extension_resumes_as_an_extension(
             "run",
             "train.epochs=5",
             folder=tmp_path,
-            strikes=[(signal.SIGKILL, "step", 12)],
+            faults=[(signal.SIGKILL, "step", 12)],
         ),
         run_in_process("resume", "run", folder=tmp_path),
     ]
     errors = [process.stderr for process in done]
     assert [process.returncode for process in done] == [0, -signal.SIGKILL, 0], errors
-    assert differences(tmp_path / "run", extended / "straight") == []
+    assert find_differences(tmp_path / "run", extended / "straight") == []
 
 
 SWEEP = ("-m", *JOB, "seed=0,1", "sweep=twice")

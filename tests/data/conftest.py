@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from helpers.data_mirrors import NOWHERE, ByFile, Mirror, Site, packed_files
+from helpers.data_mirrors import NOWHERE, ByFile, Mirror, Site, make_packed_files
 from helpers.image_files import Save
 from helpers.paths import CONF
 from PIL import Image
@@ -139,6 +139,6 @@ def start_mirror() -> Iterator[Callable[[Mapping[str, bytes]], Mirror]]:
 @pytest.fixture
 def mirror(fashion: Site, start_mirror: Callable[[Mapping[str, bytes]], Mirror]) -> Mirror:
     """Start the only mirror of Fashion-MNIST that torchvision knows."""
-    mirror = start_mirror(packed_files(fashion.arrays))
+    mirror = start_mirror(make_packed_files(fashion.arrays))
     fashion.mirrors(mirror.url)
     return mirror

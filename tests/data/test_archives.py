@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.public_datasets import archive_of, cifar_files, made_up_images, published
+from helpers.public_datasets import make_archive, make_cifar_files, make_images, make_published
 
 from cnnbench.data.archives import parse_files
 from cnnbench.data.arrays import Arrays
@@ -32,30 +32,30 @@ def test_published_files_are_parsed_from_each_named_folder(
     name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Expect upright images of EMNIST, its letters numbered from 0, and class labels of QMNIST."""
-    dataset, files = published(name)
+    dataset, files = make_published(name)
     folder = tmp_path / {"": "", "first": dataset.folders[0], "last": dataset.folders[-1]}[place]
     folder.mkdir(exist_ok=True, parents=True)
     for file, content in files.items():
         (folder / file).write_bytes(content)
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path))
     _, arrays = load(dataset)
-    assert are_equal(arrays, made_up_images(name))
+    assert are_equal(arrays, make_images(name))
     assert array_formats(arrays) == {("uint8", True)}
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 @pytest.mark.parametrize("is_binary", [True, False])
 def test_cifar_archives_are_parsed_in_the_order_of_the_batches(name: str, is_binary: bool) -> None:
-    arrays = made_up_images(name)
-    files = dict(reversed(cifar_files(name, arrays, is_binary).items()))
-    parsed = parse_files(get(name), [archive_of(files)])
+    arrays = make_images(name)
+    files = dict(reversed(make_cifar_files(name, arrays, is_binary).items()))
+    parsed = parse_files(get(name), [make_archive(files)])
     assert are_equal(parsed, arrays)
     assert array_formats(parsed) == {("uint8", True)}
 
 
 @pytest.mark.parametrize("index", [0, 1], ids=["python", "binary"])
 def test_one_archive_of_cifar_is_enough(index: int, tmp_path: Path) -> None:
-    dataset, files = published("cifar10")
+    dataset, files = make_published("cifar10")
     name, content = list(files.items())[index]
     (tmp_path / name).write_bytes(content)
     found = find_files(dataset, str(tmp_path))
@@ -70,8 +70,8 @@ class Hostile:
 def test_changed_archive_is_not_unpickled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dataset, _ = published("cifar10")
-    hostile = archive_of({"cifar-10-batches-py/test_batch": pickle.dumps(Hostile())})
+    dataset, _ = make_published("cifar10")
+    hostile = make_archive({"cifar-10-batches-py/test_batch": pickle.dumps(Hostile())})
     for name in dataset.archives:
         (tmp_path / name).write_bytes(hostile)
     message = r"put cifar-10-python\.tar\.gz or cifar-10-binary\.tar\.gz into"
@@ -82,7 +82,7 @@ def test_changed_archive_is_not_unpickled(
 
 @pytest.mark.parametrize("name", ["kmnist", "emnist_letters"])
 def test_unpublished_mean_and_std_are_measured(name: str, tmp_path: Path) -> None:
-    dataset, files = published(name)
+    dataset, files = make_published(name)
     for file, content in files.items():
         (tmp_path / file).write_bytes(content)
     measured, arrays = load(dataset, str(tmp_path))

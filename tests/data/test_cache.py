@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers.data_mirrors import IMAGES, PACKED, Site, made_up, made_up_arrays
+from helpers.data_mirrors import IMAGES, PACKED, Site, make_arrays, replace_content
 
 from cnnbench.data import cache, download, public_files
 from cnnbench.data.catalog import FILES, PublicDataset
@@ -88,7 +88,7 @@ def test_cache_is_not_used_for_another_value_of_cnnbench_data(
 
 
 def test_cache_is_not_used_for_another_data_set_of_the_same_name(loaded: Site) -> None:
-    loaded.dataset = made_up("fashion_mnist", made_up_arrays(7))
+    loaded.dataset = replace_content("fashion_mnist", make_arrays(7))
     loaded.error()
 
 

@@ -23,11 +23,11 @@ from helpers.data_mirrors import (
     PACKED,
     Mirror,
     Site,
-    let_torchvision_know,
-    packed_files,
-    put,
+    make_packed_files,
+    patch_torchvision,
+    write_files,
 )
-from helpers.public_datasets import made_up_images, published
+from helpers.public_datasets import make_images, make_published
 
 from cnnbench.data import cache, download
 from cnnbench.data.catalog import CATALOG, FILES
@@ -50,8 +50,8 @@ def test_loading_local_files_imports_neither_torch_nor_torchvision() -> None:
 
 def test_error_lists_missing_files_attempts_and_remedies(fashion: Site, mnist: Site) -> None:
     folder = fashion.cache / "fashion_mnist"
-    put(folder, {FILES[1]: fashion.arrays[FILES[1]]})
-    put(fashion.cache, {IMAGES: mnist.arrays[IMAGES]})
+    write_files(folder, {FILES[1]: fashion.arrays[FILES[1]]})
+    write_files(fashion.cache, {IMAGES: mnist.arrays[IMAGES]})
     assert fashion.error().splitlines() == [
         "Fashion-MNIST is not complete on this machine and could not be downloaded.",
         f"Missing: {IMAGES}, {FILES[2]}, {FILES[3]}",
@@ -170,7 +170,7 @@ def test_bad_mirror_is_reported_and_another_one_used(
 ) -> None:
     monkeypatch.setattr(download, "TIMEOUT_S", 0.5)
     monkeypatch.setattr(download, "MAX_BYTES", 1 << 20)
-    bad = start_mirror(packed_files(fashion.arrays))
+    bad = start_mirror(make_packed_files(fashion.arrays))
     break_mirror(bad)
     fashion.mirrors(bad.url)
     lines = fashion.error().splitlines()
@@ -235,14 +235,14 @@ def test_each_public_data_set_is_downloaded_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    dataset, files = published(name)
+    dataset, files = make_published(name)
     if name in ("mnist", "fashion_mnist"):
         files = {f"{file}.gz": gzip.compress(content) for file, content in files.items()}
     mirror = start_mirror(files)
-    let_torchvision_know(name, files, mirror.url, monkeypatch)
+    patch_torchvision(name, files, mirror.url, monkeypatch)
     for _ in range(2):
         _, arrays = download.load(dataset, str(tmp_path))
-        for array, expected in zip(arrays, made_up_images(name), strict=True):
+        for array, expected in zip(arrays, make_images(name), strict=True):
             assert np.array_equal(array, expected)
         cache.clear()
     is_archive = bool(dataset.archives)

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.command import Command, only_run
-from helpers.public_datasets import published
+from helpers.command import Command, find_only_run
+from helpers.public_datasets import make_published
 
 from cnnbench import config
 from cnnbench.data.catalog import CATALOG
@@ -32,7 +32,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def place(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put the files of a data set into a folder; return it."""
-    dataset, files = published(name)
+    dataset, files = make_published(name)
     monkeypatch.setitem(CATALOG, name, dataset)
     folder = root / dataset.folders[-1]
     folder.mkdir(parents=True)
@@ -50,7 +50,7 @@ def test_train_on_a_public_data_set(
         f"data={name}", "model=lenet_relu", "data.resize=32", "data.validation=10", *SMALL
     )
     assert done.returncode == 0, done.stderr
-    run = only_run(tmp_path)
+    run = find_only_run(tmp_path)
     assert run.parent.name == f"lenet_relu-{name}-32px"
     record, dataset = json.loads((run / "dataset.json").read_text()), CATALOG[name]
     assert (tuple(record["classes"]), record["sha256"]) == (dataset.classes, dataset.sha256)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.data_mirrors import ByFile, made_up_arrays, put
+from helpers.data_mirrors import ByFile, make_arrays, write_files
 
 from cnnbench.config import DataConfig
 from cnnbench.data import datasets
@@ -21,8 +21,8 @@ Make = Callable[..., DataConfig]
 @pytest.fixture
 def arrays(folder: Path) -> ByFile:
     """Put 30 and 10 images of 4 x 4 pixels in ten classes into the folder, as IDX files."""
-    arrays = made_up_arrays(0) | {TEST_LABELS: np.arange(10, dtype=np.uint8)}
-    put(folder, arrays, packed=False)
+    arrays = make_arrays(0) | {TEST_LABELS: np.arange(10, dtype=np.uint8)}
+    write_files(folder, arrays, packed=False)
     return arrays
 
 
@@ -31,7 +31,7 @@ def test_idx_files_are_read_plain_or_gzipped(
     folder_config: Make, folder: Path, arrays: ByFile, packed: str
 ) -> None:
     (folder / packed).unlink()
-    put(folder, {packed: arrays[packed]})
+    write_files(folder, {packed: arrays[packed]})
     other = TRAIN_IMAGES if packed == TRAIN_LABELS else TRAIN_LABELS
     (folder / f"{other}.gz").write_bytes(b"not used, because there is a plain file")
     info = datasets.dataset_info(folder_config())
@@ -50,7 +50,7 @@ def test_idx_files_are_read_plain_or_gzipped(
 def test_idx_images_may_have_channels(folder_config: Make, folder: Path, channels: int) -> None:
     for file, number in ((TRAIN_IMAGES, 30), (TEST_IMAGES, 10)):
         array = np.arange(number * channels * 20, dtype=np.uint16).astype(np.uint8)
-        put(folder, {file: array.reshape(number, channels, 4, 5)}, packed=False)
+        write_files(folder, {file: array.reshape(number, channels, 4, 5)}, packed=False)
     dataset, loaded = datasets.load(folder_config(channels=channels))
     assert (dataset.in_channels, dataset.image_size) == (channels, 5)
     assert loaded.train_images.shape == (30, channels, 4, 5)
@@ -66,7 +66,7 @@ def test_idx_classes_without_images_are_kept(
 ) -> None:
     """Use labels that skip numbers; for example, EMNIST's letters begin with 1."""
     labels = {TRAIN_LABELS: np.array([1, 3] * 15, np.uint8), TEST_LABELS: np.ones(10, np.uint8)}
-    put(folder, labels, packed=False)
+    write_files(folder, labels, packed=False)
     assert datasets.dataset_info(folder_config()).classes == tuple("0123")
 
 
@@ -123,7 +123,7 @@ WRONG_SHAPES = {
 def test_idx_files_of_inconsistent_shapes_are_refused(
     folder_config: Make, folder: Path, arrays: ByFile, file: str, array: np.ndarray, message: str
 ) -> None:
-    put(folder, {file: np.ascontiguousarray(array)}, packed=False)
+    write_files(folder, {file: np.ascontiguousarray(array)}, packed=False)
     with pytest.raises(DataError, match=f"^{folder / file} .*{message}"):
         datasets.dataset_info(folder_config())
 
@@ -145,7 +145,7 @@ def test_missing_or_damaged_idx_file_is_refused(
 def test_idx_files_of_the_sample_have_its_facts(
     folder: Path, folder_config: Make, sample: ByFile
 ) -> None:
-    put(folder, sample)
+    write_files(folder, sample)
     dataset, arrays = datasets.load(folder_config())
     known = get("sample")
     for file, array in zip(FILES, arrays[:4], strict=True):

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.image_folders import fill, picture, put_images
-from helpers.public_datasets import idx
+from helpers.image_folders import fill, make_picture, put_images
+from helpers.public_datasets import encode_idx
 from PIL import Image
 
 from cnnbench.config import DataConfig
@@ -193,7 +193,7 @@ def test_record_has_digests_of_the_content_and_is_read_back(
         fill(folder / part, {"cats": 9, "dogs": 7})
     dataset, arrays = datasets.load(folder_config())
     for file, array in zip(FILES, arrays[:4], strict=True):
-        assert dataset.sha256[file] == hashlib.sha256(idx(array)).hexdigest()
+        assert dataset.sha256[file] == hashlib.sha256(encode_idx(array)).hexdigest()
     record = dataset.as_record()
     record |= {key: list(value) for key, value in record.items() if isinstance(value, tuple)}
     restored = type(dataset).from_record(record)
@@ -243,7 +243,7 @@ def test_error_lists_the_first_ten_problems(folder: Path, number: int, num_lines
 def test_note_on_images_named_for_another_format(folder: Path, folder_config: Make) -> None:
     fill(folder, {"cats": 4, "dogs": 4})
     for name in ("cats/000.png", "dogs/002.png"):
-        picture(1 + ord(name[0])).save(folder / name, "WEBP")
+        make_picture(1 + ord(name[0])).save(folder / name, "WEBP")
     assert datasets.load(folder_config())[0].notes[1] == (
         f"Named for another format: 2 images, such as {folder}/cats/000.png, which is WEBP."
     )

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.command import Command, only_run
+from helpers.command import Command, find_only_run
 from helpers.image_folders import draw_shapes, fill, put_images
 from helpers.in_process import run_in_process
-from helpers.small_runs import contents
+from helpers.small_runs import read_files
 
 from cnnbench.data import cache, datasets, folder
 from cnnbench.data.scan_folder import FORMATS, ImageFile
@@ -46,7 +46,7 @@ def test_training_reports_and_records_the_folder_dataset(
 ) -> None:
     done = within(*SMALL)
     assert done.returncode == 0, done.stderr
-    run = only_run(tmp_path)
+    run = find_only_run(tmp_path)
     assert run.parent.name == "mlp-folder-8px"
     assert "on photos at 8 x 8: 31 training, 4 validation and 7 test examples" in done.stdout
     note = "Set apart for testing: 7 images, a sixth of each class, the same with any seed."
@@ -145,7 +145,7 @@ def test_photos_experiment_learns_from_few_drawings(within: Command, tmp_path: P
     exact = ("device=cpu", "device.precision=fp32", "device.threads=1")
     done = within("experiment=photos", "data.path=photos", *tiny, *exact)
     assert done.returncode == 0, done.stderr
-    result = json.loads((only_run(tmp_path) / "result.json").read_text())
+    result = json.loads((find_only_run(tmp_path) / "result.json").read_text())
     assert result["test_accuracy"] >= 0.6  # chance is 1/3
 
 
@@ -285,10 +285,10 @@ def test_run_does_not_resume_with_other_images(
     change: Callable[[Path], object], message: str, within: Command, run: Path
 ) -> None:
     change(run.parent / "photos")
-    original = contents(run)
+    original = read_files(run)
     done = within("resume", "run", "train.epochs=2")
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
-    assert contents(run) == original
+    assert read_files(run) == original
 
 
 def test_job_of_a_sweep_does_not_resume_with_other_images(

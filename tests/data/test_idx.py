@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.public_datasets import idx
+from helpers.public_datasets import encode_idx
 
 from cnnbench.data import idx as module
 from cnnbench.data.idx import idx_digest, is_idx, parse_idx, read_idx, read_idx_shape
@@ -28,8 +28,8 @@ def test_idx_file_is_read_as_its_array(
     monkeypatch.setattr(module, "CHUNK", chunk)
     array = np.arange(np.prod(shape)).astype(np.uint8).reshape(shape)
     path = tmp_path / "images"
-    path.write_bytes(pack(idx(array)))
-    for read in (read_idx(path), parse_idx(idx(array))):
+    path.write_bytes(pack(encode_idx(array)))
+    for read in (read_idx(path), parse_idx(encode_idx(array))):
         assert (read.shape, read.dtype.name, read.tolist()) == (shape, "uint8", array.tolist())
     assert (read_idx_shape(path), is_idx(path)) == (shape, True)
 
@@ -69,8 +69,8 @@ def test_invalid_content_is_a_data_error(
 @pytest.mark.parametrize(
     "content",
     [
-        gzip.compress(idx(np.zeros(999, np.uint8)))[:-9],
-        gzip.compress(idx(np.zeros(999, np.uint8)))[:-8] + bytes(8),
+        gzip.compress(encode_idx(np.zeros(999, np.uint8)))[:-9],
+        gzip.compress(encode_idx(np.zeros(999, np.uint8)))[:-8] + bytes(8),
         b"\x1f\x8b" + bytes(20),
         b"\x1f\x8b",
     ],
@@ -86,7 +86,9 @@ def test_unpacking_stops_when_a_file_is_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", 1000)
-    (tmp_path / "images").write_bytes(gzip.compress(idx(np.zeros(9, np.uint8)) + bytes(1 << 20)))
+    (tmp_path / "images").write_bytes(
+        gzip.compress(encode_idx(np.zeros(9, np.uint8)) + bytes(1 << 20))
+    )
     with pytest.raises(DataError, match=r"1,007 bytes|2,0\d\d bytes"):
         read_idx(tmp_path / "images")
 

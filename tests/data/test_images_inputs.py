@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.image_files import Pixels, Save, noise
-from helpers.public_datasets import idx
-from helpers.sample_images import clothes
+from helpers.public_datasets import encode_idx
+from helpers.sample_images import load_sample_images
 
 from cnnbench.data import scan_folder
 from cnnbench.data.images import InputImage, looks_inverted, read_image, read_inputs
@@ -70,7 +70,7 @@ def test_unreadable_inputs_do_not_stop_the_others(
     (tmp_path / "many").mkdir()
     for number in range(60):
         (tmp_path / "many" / f"{number}.txt").touch()
-    (tmp_path / "half").write_bytes(idx(noise(3, 8, 8))[:-100])
+    (tmp_path / "half").write_bytes(encode_idx(noise(3, 8, 8))[:-100])
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder" / "last").mkdir()
     scandir = os.scandir
@@ -114,7 +114,7 @@ def test_images_of_an_idx_file_equal_image_files(
 ) -> None:
     pixels = noise(3, *shape)
     path = tmp_path / "images"
-    path.write_bytes(pack(idx(pixels)))
+    path.write_bytes(pack(encode_idx(pixels)))
     inputs = read_all(path, in_channels=in_channels)
     assert [image.name for image in inputs] == [f"{path}[{index}]" for index in range(3)]
     channels_last = pixels.transpose(0, 2, 3, 1).squeeze() if len(shape) == 3 else pixels
@@ -126,9 +126,9 @@ def test_images_of_an_idx_file_equal_image_files(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (idx(noise(5)), r"holds no images: its shape is \(5,\)"),
-        (idx(noise(1, 5, 8, 8)), r"holds no images: its shape is \(1, 5, 8, 8\)"),
-        (idx(noise(1, 0, 8)), r"holds no images: its shape is \(1, 0, 8\)"),
+        (encode_idx(noise(5)), r"holds no images: its shape is \(5,\)"),
+        (encode_idx(noise(1, 5, 8, 8)), r"holds no images: its shape is \(1, 5, 8, 8\)"),
+        (encode_idx(noise(1, 0, 8)), r"holds no images: its shape is \(1, 0, 8\)"),
         (gzip.compress(b"hello"), "is no IDX file"),
     ],
     ids=[
@@ -148,7 +148,7 @@ def test_idx_file_without_images_is_an_error(content: bytes, message: str, tmp_p
 def test_network_of_two_channels_gets_errors_for_all_inputs(
     save_image: Save, tmp_path: Path
 ) -> None:
-    (tmp_path / "images").write_bytes(idx(noise(1, 8, 8)))
+    (tmp_path / "images").write_bytes(encode_idx(noise(1, 8, 8)))
     for image in read_all(save_image(noise(8, 8)), tmp_path / "images", in_channels=2):
         assert "the network takes 2" in image.error
 
@@ -156,7 +156,7 @@ def test_network_of_two_channels_gets_errors_for_all_inputs(
 # Inverted images
 
 DARK, LIGHT = (0.286,), (0.87,)  # means of training pixels
-CLOTHES = np.concatenate([clothes("train"), clothes()])[:, None]
+CLOTHES = np.concatenate([load_sample_images("train"), load_sample_images()])[:, None]
 
 
 def test_inverted_images_of_fashion_mnist_are_detected() -> None:

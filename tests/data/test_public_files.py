@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.data_mirrors import IMAGES, PACKED, Site, packed_files, put
+from helpers.data_mirrors import IMAGES, PACKED, Site, make_packed_files, write_files
 
 from cnnbench.data.catalog import CATALOG, FILES, get
 from cnnbench.data.public_files import cache_folder, find_files
@@ -36,7 +36,7 @@ def test_two_data_sets_share_a_folder(fashion: Site, mnist: Site, inside: str) -
 
 def test_files_are_found_in_several_folders(fashion: Site, tmp_path: Path) -> None:
     for name in FILES:
-        put(tmp_path / name, {name: fashion.arrays[name]})
+        write_files(tmp_path / name, {name: fashion.arrays[name]})
     fashion.look_into(*(tmp_path / name for name in FILES))
     assert fashion.loads()
 
@@ -115,7 +115,7 @@ def test_damaged_file_is_reported_and_not_used(
 
 
 def test_verified_file_is_used_instead_of_damaged_ones(fashion: Site, tmp_path: Path) -> None:
-    put(tmp_path / "bad", {IMAGES: fashion.arrays[IMAGES][:-1]}, packed=False)
+    write_files(tmp_path / "bad", {IMAGES: fashion.arrays[IMAGES][:-1]}, packed=False)
     fashion.put(tmp_path / "good")
     (tmp_path / "good" / IMAGES).write_bytes(b"something else")  # next to the gzipped file
     fashion.look_into(tmp_path / "bad", tmp_path / "good")
@@ -126,7 +126,7 @@ def test_files_of_another_data_set_are_reported_by_its_name(
     fashion: Site, mnist: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mnist.put(fashion.cache)
-    (fashion.cache / PACKED[3]).write_bytes(packed_files(fashion.arrays)[PACKED[1]])
+    (fashion.cache / PACKED[3]).write_bytes(make_packed_files(fashion.arrays)[PACKED[1]])
     digest = hashlib.sha256((fashion.cache / PACKED[2]).read_bytes()).hexdigest()
     kmnist = replace(get("kmnist"), sha256={PACKED[2]: digest})
     monkeypatch.delitem(mnist.dataset.sha256, FILES[2])  # type: ignore[arg-type]  # a dict

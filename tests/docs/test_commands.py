@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Command
-from helpers.doc_commands import PAGES, ROOT, Shown, shown
+from helpers.doc_commands import PAGES, ROOT, DocCommand, find_commands
 from helpers.image_folders import fill
 from helpers.in_process import run_in_process
-from helpers.sample_images import clothes
+from helpers.sample_images import load_sample_images
 from PIL import Image
 
 # A command that several pages show is run as the first page shows it, README before others.
-BY_TEXT = {(command.text, command.output): command for command in reversed(list(shown()))}
+BY_TEXT = {(command.text, command.output): command for command in reversed(list(find_commands()))}
 SHOWN = list(BY_TEXT.values())
 CNNBENCH_COMMANDS = [command for command in SHOWN if command.words[0] in ("cnnbench", "torchrun")]
 OTHERS = [command for command in SHOWN if command not in CNNBENCH_COMMANDS]
@@ -83,7 +83,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for copy in ("NAME", "seeds", "baseline"):
         shutil.copytree(folder / "outputs/sweeps/rates", folder / "outputs/sweeps" / copy)
     fill(folder / "photos", {"Bag": 12, "Sandal": 12}, "L")
-    Image.fromarray(clothes()[7]).save(folder / "shirt.png")
+    Image.fromarray(load_sample_images()[7]).save(folder / "shirt.png")
     (folder / "notes.png").write_text("these are notes")
     page = (ROOT / "docs" / "sweeps.md").read_text()
     (folder / "rates.txt").write_text(re.search(r"# rates.txt.*\n((?: {4}\S.*\n)+)", page)[1])
@@ -105,7 +105,7 @@ def command_name(words: list[str]) -> str:
     return words[0] if words and not re.search(r"[=.@/-]", words[0]) else "train"
 
 
-def as_run(command: Shown) -> list[str]:
+def as_run(command: DocCommand) -> list[str]:
     """Return the arguments of a command on a page, changed so that it takes little time."""
     words = command.words[command.words.index("cnnbench") + 1 :]
     words = [word.replace("$RUN", "RUN").removesuffix("...") for word in words if word != "..."]
@@ -128,7 +128,7 @@ def as_run(command: Shown) -> list[str]:
     return [*(word for word in words if word.partition("=")[0] not in fixed), *little]
 
 
-def quick_form(command: Shown) -> list[str] | None:
+def quick_form(command: DocCommand) -> list[str] | None:
     """Return arguments that compose the configuration of a slow command, or None if it is quick.
 
     Slow commands are sweeps, reproductions, benchmarks and large networks. Training and inspecting
@@ -168,7 +168,7 @@ SLOW = [command for command in RUN if quick_form(command) is not None]
 
 @pytest.mark.parametrize("command", SLOW, ids=str)
 def test_slow_command_of_the_docs_composes(
-    command: Shown, within: Command, prepared: Path, monkeypatch: pytest.MonkeyPatch
+    command: DocCommand, within: Command, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(prepared)
     result = within(*quick_form(command))
@@ -182,7 +182,11 @@ def test_slow_command_of_the_docs_composes(
     ids=str,
 )
 def test_command_of_the_docs_runs_as_documented(
-    command: Shown, within: Command, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: DocCommand,
+    within: Command,
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     place = shutil.copytree(prepared, tmp_path / "place")
     monkeypatch.chdir(place)
@@ -225,7 +229,7 @@ def test_network_added_in_the_readme_trains(
 
 
 @pytest.mark.parametrize("command", OTHERS, ids=str)
-def test_targets_of_other_commands_exist(command: Shown) -> None:
+def test_targets_of_other_commands_exist(command: DocCommand) -> None:
     words = command.words
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.command import Command
 from helpers.paths import ROOT
-from helpers.sample_images import clothes
+from helpers.sample_images import load_sample_images
 from helpers.small_runs import Runs
 from PIL import Image
 
@@ -25,7 +25,9 @@ def _run(runs: Runs, tmp_path: Path) -> None:
 def test_onnx_example_predicts_the_same_class(
     within: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Image.fromarray(clothes()[7]).convert("RGB").resize((300, 200)).save(tmp_path / "shirt.png")
+    Image.fromarray(load_sample_images()[7]).convert("RGB").resize((300, 200)).save(
+        tmp_path / "shirt.png"
+    )
     predicted = within("predict", "run", "shirt.png", "--csv").stdout.splitlines()[1].split(",")[1]
     within("export", "run", "--preprocessing", "--output", "lenet.onnx")
     exec(OF_ONNX, {})

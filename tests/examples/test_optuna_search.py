@@ -9,7 +9,7 @@ from types import ModuleType
 import optuna
 import pytest
 from helpers.command import TINY
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.paths import EXAMPLES
 
 from cnnbench.api import train
@@ -70,7 +70,7 @@ def test_best_value_is_the_validation_accuracy_of_the_best_epoch(study: optuna.S
 def test_recorded_command_reproduces_the_trial(study: optuna.Study, tmp_path: Path) -> None:
     best = study.best_trial
     repeated = train(*shlex.split(best.user_attrs["command"])[1:], directory=tmp_path / "repeated")
-    assert differences(repeated.directory, run_directory(best)) == []
+    assert find_differences(repeated.directory, run_directory(best)) == []
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A page in a real browser, opened from disk; without Playwright the module that imports this is skipped."""
+"""Pages from disk in a real browser. Without Playwright, modules that import this are skipped."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["CHROMIUM", "DESKTOP", "MARKS", "PHONE", "Window", "sync_api", "window"]
+__all__ = ["CHROMIUM", "DESKTOP", "MARKS", "PHONE", "Window", "open_window", "sync_api"]
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: pip install playwright"
@@ -21,7 +21,7 @@ DESKTOP, PHONE = {"width": 1400, "height": 900}, {"width": 360, "height": 740}
 
 
 class Window:
-    """A page that is open, and what the browser had to complain of; that it asked for other addresses, too."""
+    """An open page, and the complaints: errors, and requests to places outside its folder."""
 
     def __init__(self, browser: Any, address: str, **options: Any) -> None:
         self.context = browser.new_context(**options)
@@ -30,7 +30,7 @@ class Window:
         self.complaints: list[str] = []
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        folder = address.rpartition("/")[0]  # where pictures lie, too
+        folder = address.rpartition("/")[0]  # pictures are in the same folder
         self.page.on("request", lambda request: self.complain_unless_in(folder, request.url))
         self.page.goto(address)
 
@@ -40,8 +40,8 @@ class Window:
 
 
 @contextmanager
-def window(browser: Any, address: str, **options: Any) -> Iterator[Any]:
-    """The page in a window of its own."""
+def open_window(browser: Any, address: str, **options: Any) -> Iterator[Any]:
+    """Open the page in a new window, and check after the block that there are no complaints."""
     window = Window(browser, address, **options)
     yield window.page
     window.context.close()

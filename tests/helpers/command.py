@@ -1,4 +1,4 @@
-"""The installed command, run as a stranger runs it: in a folder of its own, by subprocess."""
+"""The installed command, run by subprocess in a fresh folder, as a new user runs it."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from helpers.paths import ROOT
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
-NOWHERE = "http://127.0.0.1:9"  # a port that refuses: no network, told at once
+NOWHERE = "http://127.0.0.1:9"  # a closed port: connections are refused at once
 
 TINY = (
     "experiment=smoke",
@@ -22,7 +22,7 @@ TINY = (
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
-    """No data but the sample, no network, a cache of its own."""
+    """Return an environment with no network, no data but the sample, and an empty cache."""
     own = {
         "CNNBENCH_DATA": "",
         "XDG_CACHE_HOME": str(folder / "cache"),
@@ -31,11 +31,10 @@ def clean_environment(folder: Path) -> dict[str, str]:
         "https_proxy": NOWHERE,
         "no_proxy": "",
         "PYTHONWARNINGS": "error",
-        "OMP_NUM_THREADS": "1",  # two threads wait for each other where the cores are busy with other tests
+        "OMP_NUM_THREADS": "1",  # other tests keep the cores busy, and threads would wait
     }
-    inherited = {
-        key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"
-    }  # of tests/conftest.py
+    inherited = dict(os.environ)
+    inherited.pop("OMP_WAIT_POLICY", None)  # tests/conftest.py sets it
     return {**inherited, **own}
 
 
@@ -53,14 +52,17 @@ def run_command(
     )
 
 
-def only_run(folder: Path) -> Path:
-    """The one run directory under outputs/."""
+def find_only_run(folder: Path) -> Path:
+    """Return the only run directory under outputs/."""
     (run,) = (status.parent for status in (folder / "outputs").rglob("status.json"))
     return run
 
 
-def go_on(run: Path, job: Sequence[str]) -> list[str]:
-    """The arguments that go on with a run, in its folder's parent; one that had written nothing down begins again."""
+def resume_arguments(run: Path, job: Sequence[str]) -> list[str]:
+    """Return arguments that resume a run from its parent folder.
+
+    A run without a config.yaml is removed and begins again.
+    """
     if (run / "config.yaml").exists():
         return ["resume", run.name]
     shutil.rmtree(run, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Whether two runs ended with the same bits."""
+"""The bit-exact comparison of two runs."""
 
 import csv
 import json
@@ -9,14 +9,17 @@ import torch
 
 from cnnbench.training import checkpoint
 
-__all__ = ["differences"]
+__all__ = ["find_differences"]
 
-# what no two runs share
-OWN = {"epoch_s", "examples_per_s", "peak_gib", "wall_s", "train_s", "sweep"}
+# keys whose values differ between any two runs
+IGNORED_KEYS = {"epoch_s", "examples_per_s", "peak_gib", "wall_s", "train_s", "sweep"}
 
 
-def differences(run: Path, other: Path) -> list[str]:
-    """The names of all that differs in their records and checkpoints, such as ``last.pt.model.0.weight``."""
+def find_differences(run: Path, other: Path) -> list[str]:
+    """Return the names of values that differ in metrics, result and checkpoints of two runs.
+
+    An example is ``last.pt.model.0.weight``.
+    """
     ours, theirs = _content(run), _content(other)
     return [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
 
@@ -35,11 +38,10 @@ def _flat(value: Any, name: str) -> list[tuple[str, Any]]:
         exact = value.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         return [(name, (value.dtype, tuple(value.shape), exact))]
     if isinstance(value, dict):
-        inner = [
-            (f"{name}.{key}".lstrip("."), each) for key, each in value.items() if key not in OWN
-        ]
+        kept = [key for key in value if key not in IGNORED_KEYS]
+        inner = [(f"{name}.{key}".lstrip("."), value[key]) for key in kept]
     elif isinstance(value, list):
-        inner = [(f"{name}.{index}", each) for index, each in enumerate(value)]
+        inner = [(f"{name}.{index}", item) for index, item in enumerate(value)]
     else:
         return [(name, value)]
-    return [pair for key, each in inner for pair in _flat(each, key)]
+    return [pair for key, item in inner for pair in _flat(item, key)]

@@ -1,4 +1,4 @@
-"""Changes to a configuration, which is frozen, in tests whose fixtures share it."""
+"""Changes to a frozen configuration, in tests whose fixtures share it."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from msgspec.structs import force_setattr
 
 
 def change(config: Any, **values: Any) -> None:
-    """Change values in place, unchecked; a key's dots are written as two underscores."""
+    """Change values in place without checks. Two underscores stand for a dot in a key."""
     for key, value in values.items():
         *groups, name = key.split("__")
         group = config

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from helpers.public_datasets import idx
+from helpers.public_datasets import encode_idx
 
 from cnnbench.data import download
 from cnnbench.data.catalog import CATALOG, FILES, PublicDataset, get
@@ -27,7 +27,7 @@ NOWHERE = "http://127.0.0.1:9/"  # refuses every connection
 PACKED = [f"{name}.gz" for name in FILES]
 
 
-def made_up_arrays(seed: int) -> ByFile:
+def make_arrays(seed: int) -> ByFile:
     generator = np.random.default_rng(seed)
     shapes = ((30, 4, 4), (30,), (10, 4, 4), (10,))
     return {
@@ -36,21 +36,25 @@ def made_up_arrays(seed: int) -> ByFile:
     }
 
 
-def made_up(name: str, arrays: ByFile) -> PublicDataset:
-    """The data set `name` with this content instead of its own."""
-    digests = {file: hashlib.sha256(idx(array)).hexdigest() for file, array in arrays.items()}
+def replace_content(name: str, arrays: ByFile) -> PublicDataset:
+    """Return the data set `name` with these arrays as its content."""
+    digests = {
+        file: hashlib.sha256(encode_idx(array)).hexdigest() for file, array in arrays.items()
+    }
     sizes = {"train_examples": 30, "test_examples": 10, "image_size": 4}
     return dataclasses.replace(get(name), sha256=digests, system_folders=(), **sizes)
 
 
-def packed_files(arrays: ByFile) -> dict[str, bytes]:
-    return {f"{name}.gz": gzip.compress(idx(array), mtime=0) for name, array in arrays.items()}
+def make_packed_files(arrays: ByFile) -> dict[str, bytes]:
+    return {
+        f"{name}.gz": gzip.compress(encode_idx(array), mtime=0) for name, array in arrays.items()
+    }
 
 
-def put(folder: Path, arrays: ByFile, packed: bool = True) -> None:
+def write_files(folder: Path, arrays: ByFile, packed: bool = True) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    plain = {name: idx(array) for name, array in arrays.items()}
-    for name, content in (packed_files(arrays) if packed else plain).items():
+    plain = {name: encode_idx(array) for name, array in arrays.items()}
+    for name, content in (make_packed_files(arrays) if packed else plain).items():
         (folder / name).write_bytes(content)
 
 
@@ -60,13 +64,13 @@ def torchvision_class(dataset: PublicDataset) -> Any:
     return getattr(datasets, dataset.source)
 
 
-def let_torchvision_know(
+def patch_torchvision(
     name: str,
     files: Mapping[str, bytes],
     url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Let torchvision's class of the data set expect these files, at `url`."""
+    """Make torchvision's class of the data set expect these files at `url`."""
     source = torchvision_class(get(name))
     digests = {file: hashlib.md5(content).hexdigest() for file, content in files.items()}
     first = next(iter(files))
@@ -77,15 +81,15 @@ def let_torchvision_know(
     elif name.startswith("emnist"):
         values = {"url": url + first, "md5": digests[first]}
     elif name.startswith("cifar"):
-        batches = [f"data_batch_{number}" for number in range(1, 6)]
+        batches, test = [f"data_batch_{number}" for number in range(1, 6)], "test_batch"
+        if name == "cifar100":
+            batches, test = ["train"], "test"
         values = {
             "base_folder": "folder",
             "url": url + first,
             "tgz_md5": digests[first],
-            "train_list": [
-                (batch, None) for batch in (["train"] if name == "cifar100" else batches)
-            ],
-            "test_list": [("test" if name == "cifar100" else "test_batch", None)],
+            "train_list": [(batch, None) for batch in batches],
+            "test_list": [(test, None)],
             "meta": {"filename": "meta", "key": "label_names", "md5": None},
         }
     for attribute, value in values.items():
@@ -93,25 +97,25 @@ def let_torchvision_know(
 
 
 class Site:
-    """A cache, and a small public data set that may be put into folders, served and loaded."""
+    """A cache, and a small public data set that can be put into folders, served and loaded."""
 
     def __init__(self, name: str, seed: int, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.arrays = made_up_arrays(seed)
-        self.dataset = made_up(name, self.arrays)
+        self.arrays = make_arrays(seed)
+        self.dataset = replace_content(name, self.arrays)
         self.cache = cache
         self.monkeypatch = monkeypatch
         monkeypatch.setitem(CATALOG, name, self.dataset)
 
     def put(self, folder: Path, packed: bool = True) -> None:
-        put(folder, self.arrays, packed)
+        write_files(folder, self.arrays, packed)
 
     def look_into(self, *folders: Path | str) -> None:
         self.monkeypatch.setenv("CNNBENCH_DATA", os.pathsep.join(map(str, folders)))
 
     def mirrors(self, *urls: str) -> None:
-        """Let torchvision know these mirrors."""
-        files = packed_files(self.arrays)
-        let_torchvision_know(self.dataset.name, files, "", self.monkeypatch)
+        """Make torchvision fetch the data set from these mirrors."""
+        files = make_packed_files(self.arrays)
+        patch_torchvision(self.dataset.name, files, "", self.monkeypatch)
         self.monkeypatch.setattr(torchvision_class(self.dataset), "mirrors", list(urls))
 
     def find(self) -> Found:
@@ -121,12 +125,11 @@ class Site:
         download.prefetch(self.dataset, str(self.cache))
 
     def loads(self) -> bool:
-        """Load; whether the data set and the arrays are those that were put."""
+        """Load the data set; return whether it and its arrays are those that were put."""
         dataset, arrays = download.load(self.dataset, str(self.cache))
-        return dataset == self.dataset and all(
-            np.array_equal(array, self.arrays[file])
-            for array, file in zip(arrays[:4], FILES, strict=True)
-        )
+        pairs = zip(arrays[:4], FILES, strict=True)
+        is_same = all(np.array_equal(array, self.arrays[file]) for array, file in pairs)
+        return dataset == self.dataset and is_same
 
     def error(self) -> str:
         with pytest.raises(DataError) as caught:
@@ -135,10 +138,10 @@ class Site:
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files` by name and notes what it was asked for, and does as `fault` says.
+    """A server of `files` by name, which records the requests and misbehaves according to `fault`.
 
-    torchvision first asks where a file is, which is not noted. Of the first `cut_short` files,
-    only half is sent.
+    It does not record torchvision's first request, which only finds the place of a file. It sends
+    half of each of the first `cut_short` files.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -169,14 +172,14 @@ class Answer(BaseHTTPRequestHandler):
             self.server.requests.append(name)
         if fault == "silent":
             self.server.closing.wait()
-            return  # who asked may be gone
+            return  # the client may be gone
         if fault == "no HTTP":
             self.wfile.write(b"hello\r\n\r\n")
             return
         if fault == "endless":
             self.send_response(200)
             self.end_headers()
-            with suppress(OSError):  # the other end has enough
+            with suppress(OSError):  # the client closes the connection
                 while True:
                     self.wfile.write(bytes(1 << 16))
             return
@@ -190,7 +193,7 @@ class Answer(BaseHTTPRequestHandler):
         if is_file_wanted and self.server.cut_short > 0:
             self.server.cut_short -= 1
             body = body[: len(body) // 2]
-        with suppress(OSError):  # who asked where it is does not read it
+        with suppress(OSError):  # a request for the place alone does not read the body
             self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:

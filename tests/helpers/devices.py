@@ -1,4 +1,4 @@
-"""The devices that tests of training are run on, and what makes an engine for one."""
+"""The devices that tests of training run on, and the type of fixtures that make an engine."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The commands that README and docs show, and how each is run here: as it stands, but on little data."""
+"""The commands that README and docs show."""
 
 import re
 import shlex
@@ -22,8 +22,8 @@ _IN_LINE = re.compile(r"`((?:" + "|".join(PROGRAMS) + r") [^`]+)`")
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A command on a page, without its comment, and what it is shown to print, if it is after a $."""
+class DocCommand:
+    """A command on a page, without its comment, and the output below a command after a $."""
 
     page: str
     line: int
@@ -38,28 +38,29 @@ class Shown:
         return f"{self.page}:{self.line}: {self.text}"
 
 
-def shown() -> Iterator[Shown]:
-    """All of them."""
+def find_commands() -> Iterator[DocCommand]:
+    """Yield all commands, in the order of pages and lines."""
     for page in ORIGINALS:
         lines = page.read_text().splitlines()
         for number, line in enumerate(lines):
             block = _IN_BLOCK.match(line)
-            texts = (
-                [block[1]] if block else [] if line.startswith("    ") else _IN_LINE.findall(line)
-            )
+            texts = []
+            if block:
+                texts = [block[1]]
+            elif not line.startswith("    "):
+                texts = _IN_LINE.findall(line)
             for text in texts:
-                ends = number
+                last = number
                 while text.endswith("\\"):
-                    ends += 1
-                    text = text[:-1] + lines[ends].strip()
-                shows = takewhile(
-                    lambda each: each.startswith("    ") or not each, lines[ends + 1 :]
-                )
-                output = (
-                    "\n".join(each[4:] for each in shows).strip()
-                    if line.startswith("    $")
-                    else ""
-                )
-                yield Shown(
-                    page.name, number + 1, re.sub(r"\s{2,}#.*$|\s# .*$", "", text).strip(), output
-                )
+                    last += 1
+                    text = text[:-1] + lines[last].strip()
+                output = ""
+                if line.startswith("    $"):
+                    below = takewhile(_is_output, lines[last + 1 :])
+                    output = "\n".join(shown[4:] for shown in below).strip()
+                command = re.sub(r"\s{2,}#.*$|\s# .*$", "", text).strip()
+                yield DocCommand(page.name, number + 1, command, output)
+
+
+def _is_output(line: str) -> bool:
+    return line.startswith("    ") or not line

@@ -1,83 +1,90 @@
-"""Runs of an experiment as `read_records` would give them, with figures that are made up, and no files."""
+"""Records of runs with made-up figures, as `read_records` returns them, without files."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cnnbench.runs.records import Record
 
-__all__ = ["made", "made_record"]
+__all__ = ["FakeEpochs", "make_record", "make_records"]
 
 GROUPS = ("model", "optimizer", "data")
 
 
-def made_record(
+@dataclass(frozen=True)
+class FakeEpochs:
+    """The epochs of a run: `earlier` accuracies before the last, `test_losses` of all epochs.
+
+    Without `train_accuracy` the accuracies on train and test set are the same.
+    """
+
+    earlier: Sequence[float] = ()
+    test_losses: Sequence[float] = ()
+    train_accuracy: float | None = None
+    epoch_s: float = 2.0
+
+    def rows(self, accuracy: float) -> list[dict[str, float]]:
+        rows = []
+        for epoch, reached in enumerate((*self.earlier, accuracy), start=1):
+            row = {"epoch": epoch, "test_accuracy": reached, "train_accuracy": reached}
+            if self.train_accuracy is not None:
+                row["train_accuracy"] = self.train_accuracy
+            rows.append(row | {"epoch_s": self.epoch_s, "peak_gib": 1.5})
+        for row, loss in zip(rows, self.test_losses, strict=False):
+            row["test_loss"] = loss
+        return rows
+
+
+def make_record(
     experiment: str,
     values: dict[str, str],
     seed: int = 0,
     accuracy: float = 0.8,
-    train_accuracy: float | None = None,
-    earlier: Sequence[float] = (),
-    test_losses: Sequence[float] = (),
-    epoch_s: float = 2.0,
     state: str = "finished",
-    environment: dict[str, Any] | None = None,
-    result: dict[str, Any] | None = None,
-    **status: Any,
+    epochs: FakeEpochs | None = None,
+    **files: dict[str, Any],
 ) -> Record:
-    """`values` are overrides by key, `earlier` the accuracies of the epochs before the last, `test_losses` of all."""
-    overrides = [
-        f"experiment={experiment}",
-        *(f"{key}={value}" for key, value in values.items()),
-        f"seed={seed}",
-    ]
-    rows = [
-        {
-            "epoch": epoch,
-            "test_accuracy": reached,
-            "train_accuracy": reached if train_accuracy is None else train_accuracy,
-            "epoch_s": epoch_s,
-            "peak_gib": 1.5,
-        }
-        for epoch, reached in enumerate((*earlier, accuracy), start=1)
-    ]
-    for row, loss in zip(rows, test_losses, strict=False):
-        row["test_loss"] = loss
+    """Return a record of a run.
+
+    `values` has overrides by key. `files` has values to add to what the files result,
+    environment and status of the run hold.
+    """
+    overrides = [f"experiment={experiment}"]
+    overrides += [f"{key}={value}" for key, value in values.items()]
+    overrides.append(f"seed={seed}")
+    rows = (epochs or FakeEpochs()).rows(accuracy)
     figures = {"test_accuracy": accuracy, "device": "cpu", "wall_s": {"total": 10.0}}
+    machine = {"device": "cpu", "chip": "a chip", "precision": "fp32", "torch": "2.9"}
+    is_finished = state == "finished"
     return Record(
         Path("sweep") / "_".join(overrides).replace("/", "_"),
         state,
         overrides,
-        {} if state == "not begun" else configuration(values, seed),
-        {"state": state, **status},
-        {**figures, **(result or {})} if state == "finished" else {},
-        rows if state == "finished" else [],
-        {
-            "device": "cpu",
-            "chip": "a chip",
-            "precision": "fp32",
-            "torch": "2.9",
-            **(environment or {}),
-        },
+        {} if state == "not begun" else make_config(values, seed),
+        {"state": state} | files.get("status", {}),
+        figures | files.get("result", {}) if is_finished else {},
+        rows if is_finished else [],
+        machine | files.get("environment", {}),
     )
 
 
-def configuration(values: dict[str, str], seed: int) -> dict[str, Any]:
-    nested: dict[str, Any] = {"seed": seed}
+def make_config(values: dict[str, str], seed: int) -> dict[str, Any]:
+    config: dict[str, Any] = {"seed": seed}
     for key, value in values.items():
         *groups, last = f"{key}.name".split(".") if key in GROUPS else key.split(".")
-        node = nested
+        node = config
         for group in groups:
             node = node.setdefault(group, {})
         node[last] = float(value) if last == "lr" else value
-    return nested
+    return config
 
 
-def made(
+def make_records(
     experiment: str, values: dict[str, str], accuracies: Sequence[float], **others: Any
 ) -> list[Record]:
-    """A run for each accuracy, each with a seed of its own."""
+    """Return a record for each accuracy, with seeds from 0."""
     return [
-        made_record(experiment, values, seed, accuracy, **others)
+        make_record(experiment, values, seed, accuracy, **others)
         for seed, accuracy in enumerate(accuracies)
     ]

@@ -1,18 +1,19 @@
-"""Run directories as training leaves them, with figures that are made up, in milliseconds each."""
+"""Run directories as training leaves them, with made-up figures, in milliseconds each."""
 
 import csv
 import json
 import math
 import random
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-__all__ = ["grid", "make_run"]
+__all__ = ["FakeTraining", "make_grid", "make_run"]
 
-COSTS = {  # parameters and multiply-adds
+COSTS = {  # parameters and multiply-adds of each network
     "lenet": (61_706, 416_520),
     "lenet_relu": (32_000, 212_520),
     "nin": (1_992_166, 33_423_360),
@@ -21,7 +22,15 @@ COSTS = {  # parameters and multiply-adds
 }
 
 
-def configuration(model: str, lr: float, batch_size: int, seed: int, epochs: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class FakeTraining:
+    """The length of a training and the validation accuracy that it approaches."""
+
+    epochs: int = 5
+    accuracy: float = 0.8
+
+
+def make_config(model: str, lr: float, batch_size: int, seed: int, epochs: int) -> dict[str, Any]:
     return {
         "data": {
             "name": "fashion_mnist",
@@ -61,26 +70,25 @@ def configuration(model: str, lr: float, batch_size: int, seed: int, epochs: int
     }
 
 
-def metrics(accuracy: float, epochs: int, rng: random.Random) -> list[dict[str, float]]:
-    """Curves that rise to about `accuracy`, at a speed of their own."""
+def make_rows(training: FakeTraining, rng: random.Random) -> list[dict[str, float]]:
+    """Return epochs whose accuracy rises towards `training.accuracy`, at a random speed."""
     speed = rng.uniform(2, 8)
     rows = []
-    for epoch in range(1, epochs + 1):
-        train = accuracy * (1 - 0.8 * math.exp(-epoch / speed)) + 0.02
-        validation = train - 0.03 * epoch / epochs + rng.gauss(0, 0.005)
-        rows.append(
-            {
-                "epoch": epoch,
-                "lr": 0.1,
-                "train_loss": -math.log(min(train, 0.999)),
-                "train_accuracy": train,
-                "validation_loss": -math.log(min(max(validation, 0.001), 0.999)),
-                "validation_accuracy": validation,
-                "epoch_s": 1.5 + rng.random(),
-                "examples_per_s": 55_000 / (1.4 + rng.random()),
-                "peak_gib": 0.6 + epoch / 1000,
-            }
-        )
+    for epoch in range(1, training.epochs + 1):
+        train = training.accuracy * (1 - 0.8 * math.exp(-epoch / speed)) + 0.02
+        validation = train - 0.03 * epoch / training.epochs + rng.gauss(0, 0.005)
+        row = {
+            "epoch": epoch,
+            "lr": 0.1,
+            "train_loss": -math.log(min(train, 0.999)),
+            "train_accuracy": train,
+            "validation_loss": -math.log(min(max(validation, 0.001), 0.999)),
+            "validation_accuracy": validation,
+            "epoch_s": 1.5 + rng.random(),
+            "examples_per_s": 55_000 / (1.4 + rng.random()),
+            "peak_gib": 0.6 + epoch / 1000,
+        }
+        rows.append(row)
     return rows
 
 
@@ -90,56 +98,50 @@ def make_run(
     lr: float = 0.1,
     batch_size: int = 64,
     seed: int = 0,
-    epochs: int = 5,
     state: str = "finished",
-    accuracy: float = 0.8,
+    training: FakeTraining | None = None,
     **files: Any,
 ) -> Path:
-    """A run in `path`; `files` are values for JSON files of that name, beside or instead of what is made here."""
+    """Make a run directory in `path`.
+
+    An interrupted run has done half of its epochs, a failed run none. `files` has the values of
+    JSON files by name, which are added or replace made-up ones.
+    """
+    training = training or FakeTraining()
+    done = training
+    if state == "interrupted":
+        done = FakeTraining(training.epochs // 2, training.accuracy)
     rng = random.Random(repr((model, lr, batch_size, seed)))
-    rows = (
-        []
-        if state == "failed"
-        else metrics(accuracy, epochs // 2 if state == "interrupted" else epochs, rng)
-    )
-    parameters, multiply_adds = COSTS.get(model, (1_000, 2_000))
-    overrides = [
-        f"model={model}",
-        f"optimizer.lr={lr}",
-        f"train.batch_size={batch_size}",
-        f"seed={seed}",
-    ]
+    rows = [] if state == "failed" else make_rows(done, rng)
     path.mkdir(parents=True)
     (path / ".hydra").mkdir()
+    overrides = [f"model={model}", f"optimizer.lr={lr}"]
+    overrides += [f"train.batch_size={batch_size}", f"seed={seed}"]
     (path / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(overrides))
-    (path / "config.yaml").write_text(
-        yaml.safe_dump(configuration(model, lr, batch_size, seed, epochs))
-    )
+    config = make_config(model, lr, batch_size, seed, training.epochs)
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
     if rows:
         with (path / "metrics.csv").open("w") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-    error = {
-        "error": "The training loss became nan in epoch 1.\nLower optimizer.lr.",
-        "exit_code": 4,
-    }
-    made = {
-        "status": {"state": state, "verb": "train", **(error if state == "failed" else {})},
-        "environment": {
-            "device": "cuda",
-            "chip": "NVIDIA H100",
-            "precision": "bf16",
-            "world_size": 1,
-        },
-        **({"result": result(rows, parameters, multiply_adds)} if state == "finished" else {}),
-    }
+    status: dict[str, Any] = {"state": state, "verb": "train"}
+    if state == "failed":
+        status["error"] = "The training loss became nan in epoch 1.\nLower optimizer.lr."
+        status["exit_code"] = 4
+    chip = {"device": "cuda", "chip": "NVIDIA H100", "precision": "bf16", "world_size": 1}
+    made: dict[str, Any] = {"status": status, "environment": chip}
+    if state == "finished":
+        parameters, multiply_adds = COSTS.get(model, (1_000, 2_000))
+        made["result"] = make_result(rows, parameters, multiply_adds)
     for name, values in (made | files).items():
         (path / f"{name}.json").write_text(json.dumps(values))
     return path
 
 
-def result(rows: list[dict[str, float]], parameters: int, multiply_adds: int) -> dict[str, Any]:
+def make_result(
+    rows: list[dict[str, float]], parameters: int, multiply_adds: int
+) -> dict[str, Any]:
     best = max(rows, key=lambda row: row["validation_accuracy"])
     return {
         "parameters": parameters,
@@ -153,7 +155,7 @@ def result(rows: list[dict[str, float]], parameters: int, multiply_adds: int) ->
     }
 
 
-def grid(
+def make_grid(
     folder: Path,
     models: list[str],
     rates: list[float],
@@ -161,13 +163,17 @@ def grid(
     seeds: list[int],
     epochs: int,
 ) -> None:
-    """A run for each combination; of the highest rate those with the smallest batches failed, one was interrupted."""
-    for number, (model, lr, batch_size, seed) in enumerate(
-        product(models, rates, batch_sizes, seeds)
-    ):
-        diverged = lr == max(rates) and batch_size == min(batch_sizes)
-        state = "failed" if diverged else "interrupted" if number == 1 else "finished"
-        accuracy = (
-            0.9 - 0.04 * abs(math.log10(lr / rates[len(rates) // 2])) - 0.01 * models.index(model)
-        )
-        make_run(folder / f"run{number:03}", model, lr, batch_size, seed, epochs, state, accuracy)
+    """Make a run directory for each combination.
+
+    With the highest rate, runs with the smallest batches failed. Another run was interrupted.
+    """
+    combinations = product(models, rates, batch_sizes, seeds)
+    for number, (model, lr, batch_size, seed) in enumerate(combinations):
+        state = "finished"
+        if lr == max(rates) and batch_size == min(batch_sizes):
+            state = "failed"
+        elif number == 1:
+            state = "interrupted"
+        accuracy = 0.9 - 0.04 * abs(math.log10(lr / rates[len(rates) // 2]))
+        training = FakeTraining(epochs, accuracy - 0.01 * models.index(model))
+        make_run(folder / f"run{number:03}", model, lr, batch_size, seed, state, training)

@@ -1,9 +1,9 @@
-"""Signals at exact moments of a command: it sends them to itself, as those from outside may come anywhere.
+"""Signals at exact moments of a command, which sends them to itself.
 
-A strike is the signal, what it waits for, and the how-many-eth of these. With `file` a kill falls between any two
-changes of the disk: before a file is opened for writing, renamed or removed, or a folder made, in whatever thread.
-`checkpoint` counts those of checkpoints alone. SIGXFSZ comes later than asked for: once 100 bytes of a file are
-written, so that it kills in the middle of writing.
+A fault is a signal, a kind of event, and the number of the event at which the signal is sent. The
+event `file` is any change of the disk: before a file is opened for writing, renamed or removed, or
+a folder is made, in any thread. The event `checkpoint` counts only changes to checkpoints. SIGXFSZ
+is sent later, after 100 bytes of a file are written, so that it kills while a file is written.
 """
 
 import functools
@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Strike", "arm"]
+__all__ = ["Fault", "inject_faults"]
 
-Strike = tuple[int, str, int]
+Fault = tuple[int, str, int]
 
 METHODS = {
     "step": ("cnnbench.training.engine", "EagerEngine", "train_step"),
@@ -29,51 +29,49 @@ METHODS = {
 CHANGES = {"os.rename", "os.remove", "os.mkdir"}
 
 
-def arm(strikes: Sequence[Strike]) -> None:
-    """Have this process strike itself; files count if they are below the current folder."""
+def inject_faults(faults: Sequence[Fault]) -> None:
+    """Make this process send itself signals. Only files below the current folder count."""
     counts: Counter[str] = Counter()
     folder = Path.cwd()
 
-    def happens(what: str) -> None:
-        counts[what] += 1
-        for number, at, count in strikes:
-            if (at, count) == (what, counts[what]):
-                _strike(number)
+    def count_event(event: str) -> None:
+        counts[event] += 1
+        for number, awaited, count in faults:
+            if (awaited, count) == (event, counts[event]):
+                _send_signal(number)
 
-    def heard(event: str, values: tuple[Any, ...]) -> None:
-        if event in CHANGES or (
-            event == "open" and values[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        ):
-            path = Path(
-                "/dev/fd" if isinstance(values[0], int) else os.fsdecode(values[0])
-            ).absolute()
+    def audit(name: str, values: tuple[Any, ...]) -> None:
+        writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+        if name in CHANGES or (name == "open" and values[2] & writes):
+            file = "/dev/fd" if isinstance(values[0], int) else os.fsdecode(values[0])
+            path = Path(file).absolute()
             if path.is_relative_to(folder):
-                happens("file")
+                count_event("file")
                 if ".pt" in path.suffixes:
-                    happens("checkpoint")
+                    count_event("checkpoint")
 
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
-    for _, what, _ in strikes:
-        if what in METHODS:
-            _announce(what, happens)
-    sys.addaudithook(heard)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it by default
+    for _, event, _ in faults:
+        if event in METHODS:
+            _count_calls(event, count_event)
+    sys.addaudithook(audit)
 
 
-def _strike(number: int) -> None:
+def _send_signal(number: int) -> None:
     if number == signal.SIGXFSZ:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
     else:
         os.kill(os.getpid(), number)
 
 
-def _announce(what: str, happens: Callable[[str], None]) -> None:
-    module, kind, name = METHODS[what]
+def _count_calls(event: str, count_event: Callable[[str], None]) -> None:
+    module, kind, name = METHODS[event]
     owner = getattr(importlib.import_module(module), kind)
     method = getattr(owner, name)
 
     @functools.wraps(method)
-    def announced(*values: Any, **more: Any) -> Any:
-        happens(what)
-        return method(*values, **more)
+    def counted(*values: Any, **keywords: Any) -> Any:
+        count_event(event)
+        return method(*values, **keywords)
 
-    setattr(owner, name, announced)
+    setattr(owner, name, counted)

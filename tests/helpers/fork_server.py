@@ -1,7 +1,7 @@
-"""Commands without the seconds that each takes to import PyTorch, in processes of their own that can be killed.
+"""Commands in processes that can be killed, without the seconds that importing PyTorch takes.
 
-Run as a script this is the server: it imports all that training needs, and forks for each line of stdin. It runs no
-operation of PyTorch, which would start threads; what is forked with threads may stand still.
+Run as a script, this is the server: it imports all that training needs, and forks for each line of
+stdin. It runs no operation of PyTorch, since that would start threads and a fork could hang.
 """
 
 import atexit
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from helpers.command import clean_environment
-from helpers.fault_injection import Strike, arm
+from helpers.fault_injection import Fault, inject_faults
 
 __all__ = ["ForkServer", "Running"]
 
@@ -27,7 +27,7 @@ TIMEOUT_S = 120.0
 
 
 class Running:
-    """A command that was started; `pid` is its process, until `wait` has returned."""
+    """A command that was started. `pid` is its process until `wait` has returned."""
 
     def __init__(
         self, server: "ForkServer", arguments: Sequence[str], pid: int, output: Path, errors: Path
@@ -53,34 +53,36 @@ class Running:
         return self._code is None
 
     def send(self, number: int) -> None:
-        """Send a signal, if it is not too late."""
+        """Send a signal, unless the process has ended."""
         if self.is_running():
             os.kill(self.pid, number)
 
     def kill(self) -> "subprocess.CompletedProcess[str]":
-        """SIGKILL; the code is -9 unless it was too late."""
+        """Send SIGKILL. The exit code is -9 unless the process ended before."""
         self.send(signal.SIGKILL)
         return self.wait()
 
     def wait(self, timeout_s: float = TIMEOUT_S) -> "subprocess.CompletedProcess[str]":
-        """As subprocess.run gives it. What is not done in time is killed, and fails the test."""
+        """Return the result as subprocess.run does.
+
+        Raises:
+            AssertionError: the command did not end in time. It is killed.
+        """
         give_up_at = time.monotonic() + timeout_s
         while self.is_running():
             if time.monotonic() > give_up_at:
                 self.kill()
-                raise AssertionError(
-                    f"{self._arguments} still ran after {timeout_s:g} s:\n{self.output}{self.errors}"
-                )
+                printed = f"{self.output}{self.errors}"
+                raise AssertionError(f"{self._arguments} ran over {timeout_s:g} s:\n{printed}")
             time.sleep(0.002)
         assert self._code is not None
         return subprocess.CompletedProcess(self._arguments, self._code, self.output, self.errors)
 
 
 class ForkServer:
-    """Starts commands, each in a folder, with the environment of `clean_environment` and `changes`."""
+    """A server that starts commands. `folder` gets the files of their stdout and stderr."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` holds what commands write to stdout and stderr."""
         self.folder = folder
         self._commands = 0
         self._process = subprocess.Popen(
@@ -96,12 +98,15 @@ class ForkServer:
         self,
         *arguments: str,
         folder: Path,
-        strikes: Sequence[Strike] = (),
+        faults: Sequence[Fault] = (),
         ignored_signals: Sequence[int] = (),
         unwritable: str = "",
         **changes: str,
     ) -> Running:
-        """`unwritable` makes stdout and stderr a "full" disk, or a "pipe" that nobody reads."""
+        """Start a command in `folder`, with `clean_environment` and `changes` to it.
+
+        `unwritable` makes stdout and stderr a "full" disk, or a "pipe" without a reader.
+        """
         self._commands += 1
         output, errors = (self.folder / f"{self._commands}.{name}" for name in ("out", "err"))
         for path in (output, errors):
@@ -111,7 +116,7 @@ class ForkServer:
             "arguments": arguments,
             "folder": str(folder),
             "environment": environment,
-            "strikes": strikes,
+            "faults": faults,
         }
         order |= {"ignored_signals": ignored_signals, "unwritable": unwritable}
         pid = self.ask({**order, "output": str(output), "errors": str(errors)})
@@ -119,9 +124,9 @@ class ForkServer:
         return Running(self, arguments, pid, output, errors)
 
     def run(
-        self, *arguments: str, folder: Path, strikes: Sequence[Strike] = (), **more: Any
+        self, *arguments: str, folder: Path, faults: Sequence[Fault] = (), **options: Any
     ) -> "subprocess.CompletedProcess[str]":
-        return self.start(*arguments, folder=folder, strikes=strikes, **more).wait()
+        return self.start(*arguments, folder=folder, faults=faults, **options).wait()
 
     def ask(self, order: dict[str, Any]) -> int | None:
         assert self._process.stdin is not None
@@ -136,7 +141,7 @@ class ForkServer:
 
 
 def _serve() -> int:
-    """Answer each line on stdin: the process that was forked, or how one ended."""
+    """Answer each line on stdin with the id of a forked process, or with the exit code of one."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
     from helpers.in_process import main
@@ -145,15 +150,13 @@ def _serve() -> int:
     import cnnbench
     from cnnbench.cli import main as command_line
     from cnnbench.commands import resume  # noqa: F401
-    from cnnbench.training import distributed, run  # noqa: F401  # and all that they import
+    from cnnbench.training import distributed, run  # noqa: F401
 
     for (owner, name), value in SHORTCUTS.items():
         setattr(owner, name, value)
 
-    main(
-        ["--cfg", "job"]
-    )  # what the first command of a process does and all others share: find plugins, build parsers
-    gc.freeze()  # a collection in a fork need not look through all that was imported
+    main(["--cfg", "job"])  # finds plugins and builds parsers, which the forks share
+    gc.freeze()  # a collection in a fork skips all that was imported
     for line in sys.stdin:
         order = json.loads(line)
         if "ended" in order:
@@ -162,7 +165,7 @@ def _serve() -> int:
         else:
             answer = os.fork()
             if answer == 0:
-                _become(order)
+                _set_up_process(order)
                 cnnbench.STARTED = time.perf_counter()
                 _exit_quickly(command_line.main)
         print(json.dumps(answer), flush=True)
@@ -170,9 +173,9 @@ def _serve() -> int:
 
 
 def _exit_quickly(main: Callable[[], int]) -> NoReturn:
-    """End this process with the code of `main`, without taking down all that was imported.
+    """End this process with the code of `main`, without freeing all that was imported.
 
-    To free those objects would copy most pages of the fork: it takes longer than a small run.
+    Freeing would copy most pages of the fork, which takes longer than a small run.
     """
     try:
         code = main()
@@ -181,14 +184,14 @@ def _exit_quickly(main: Callable[[], int]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
         code = 1
-    threading._shutdown()  # type: ignore[attr-defined]  # what Python itself does first: it waits for threads
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python does
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def _become(order: dict[str, Any]) -> None:
+def _set_up_process(order: dict[str, Any]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
@@ -198,22 +201,19 @@ def _become(order: dict[str, Any]) -> None:
         for descriptor in (1, 2):
             os.dup2(os.open("/dev/full", os.O_WRONLY), descriptor)
     if order["unwritable"] == "pipe":
-        left, end = os.pipe()
+        read_end, write_end = os.pipe()
         for descriptor in (1, 2):
-            os.dup2(end, descriptor)
-        os.close(left)
-    for number in (
-        signal.SIGHUP,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-    ):  # which the tests may be run without
+            os.dup2(write_end, descriptor)
+        os.close(read_end)
+    # the tests may run in a shell that ignores these
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
     for number in order["ignored_signals"]:
         signal.signal(number, signal.SIG_IGN)
     sys.argv[1:] = order["arguments"]
     sys.orig_argv[:] = ["cnnbench", *order["arguments"]]
-    if order["strikes"]:
-        arm([tuple(strike) for strike in order["strikes"]])
+    if order["faults"]:
+        inject_faults([tuple(fault) for fault in order["faults"]])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Commands in the process of the tests, which has all imported: for what a process of its own proves no more of."""
+"""Commands in the process of the tests, which saves the imports of a new process."""
 
 import io
 import logging
@@ -21,7 +21,7 @@ __all__ = ["main", "run_in_process"]
 def run_in_process(
     *arguments: str, folder: Path, **changes: str
 ) -> "subprocess.CompletedProcess[str]":
-    """As ForkServer.run, but a signal would end the tests."""
+    """Run a command as ForkServer.run does, but without faults: a signal would end the tests."""
     with (
         patch.dict(os.environ, clean_environment(folder) | changes, clear=True),
         _working_in(folder),
@@ -30,7 +30,7 @@ def run_in_process(
 
 
 def main(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    """The command line in the folder and environment of the tests, with `helpers/shortcuts.py`."""
+    """Run the command line in the folder and environment of the test, with the SHORTCUTS."""
     output, errors = io.StringIO(), io.StringIO()
     with ExitStack() as stack:
         stack.callback(_forget_modules_of, Path.cwd(), set(sys.modules))
@@ -49,19 +49,19 @@ def main(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
 
 
 def _forget_modules_of(folder: Path, known: set[str]) -> None:
-    """Let the next command import its own module of a name that one in `folder` had."""
+    """Remove new modules of `folder`, so that the next command imports its own of the same name."""
     for name in sys.modules.keys() - known:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
             del sys.modules[name]
 
 
 def _log_only_to(handlers: list[logging.Handler]) -> None:
-    """Close what a command has logged to: a later test would write there, too."""
+    """Close the log files of a command, so that later tests do not write to them."""
     root = logging.getLogger()
-    for each in root.handlers:
-        if each not in handlers:
-            with suppress(OSError):  # on a full disk, as when Python ends
-                each.close()
+    for handler in root.handlers:
+        if handler not in handlers:
+            with suppress(OSError):  # the disk may be full
+                handler.close()
     root.handlers[:] = handlers
 
 

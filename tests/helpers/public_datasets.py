@@ -1,4 +1,4 @@
-"""Public data sets with made-up images, in the files in which the real ones are published."""
+"""Public data sets with made-up images, in the formats of the real files."""
 
 import dataclasses
 import gzip
@@ -16,14 +16,14 @@ import numpy.typing as npt
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import PublicDataset, get
 
-__all__ = ["archive_of", "cifar_files", "idx", "made_up_images", "published"]
+__all__ = ["encode_idx", "make_archive", "make_cifar_files", "make_images", "make_published"]
 
 NUM_TRAIN, NUM_TEST = 50, 20
 Files = dict[str, bytes]
 
 
-def made_up_images(name: str) -> Arrays:
-    """50 images to train on and 20 to test on, with a color for each class of the first ten."""
+def make_images(name: str) -> Arrays:
+    """Return 50 images for training and 20 for testing, with a color for each of ten classes."""
     generator = np.random.default_rng(0)
     dataset = get(name)
     channels = () if dataset.in_channels == 1 else (3,)
@@ -37,15 +37,17 @@ def made_up_images(name: str) -> Arrays:
     return Arrays(*parts)
 
 
-def published(name: str) -> tuple[PublicDataset, Files]:
-    """The data set `name` with made-up images in place of its own, and its files."""
-    dataset, arrays = get(name), made_up_images(name)
+def make_published(name: str) -> tuple[PublicDataset, Files]:
+    """Return the data set `name` with made-up images, and its files."""
+    dataset, arrays = get(name), make_images(name)
     if name.startswith("cifar"):
-        contents = [archive_of(cifar_files(name, arrays, is_binary)) for is_binary in (False, True)]
+        contents = [
+            make_archive(make_cifar_files(name, arrays, is_binary)) for is_binary in (False, True)
+        ]
     elif name.startswith("emnist"):
         contents = [_emnist_zip(dataset, arrays)]
     else:
-        contents = [idx(array) for array in arrays[:4]]
+        contents = [encode_idx(array) for array in arrays[:4]]
         if name == "qmnist":
             contents[1::2] = [_long_labels(labels) for labels in arrays[1:4:2]]
         if name in ("kmnist", "qmnist"):
@@ -61,21 +63,21 @@ def published(name: str) -> tuple[PublicDataset, Files]:
     return changed, files
 
 
-def idx(array: npt.NDArray[np.uint8]) -> bytes:
+def encode_idx(array: npt.NDArray[np.uint8]) -> bytes:
     """Return the IDX file of an array."""
     header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + array.tobytes()
 
 
 def _long_labels(labels: npt.NDArray[Any]) -> bytes:
-    """QMNIST's labels: 32-bit integers in eight columns, of which the first is the class."""
+    """Return QMNIST's labels: eight columns of 32-bit integers, the first one is the class."""
     rows = np.arange(8 * len(labels)).reshape(-1, 8)
     rows[:, 0] = labels
     return b"\x00\x00\x0c\x02" + struct.pack(">2I", *rows.shape) + rows.astype(">i4").tobytes()
 
 
 def _emnist_zip(dataset: PublicDataset, arrays: Arrays) -> bytes:
-    """EMNIST's archive with this part: images column by column, letters counted from 1."""
+    """Return EMNIST's archive with this part: images column by column, letters counted from 1."""
     part = dataset.name.removeprefix("emnist_")
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -87,13 +89,12 @@ def _emnist_zip(dataset: PublicDataset, arrays: Arrays) -> bytes:
                 "labels-idx1": labels + np.uint8(first),
             }
             for kind, array in contents.items():
-                archive.writestr(
-                    f"gzip/emnist-{part}-{split}-{kind}-ubyte.gz", gzip.compress(idx(array))
-                )
+                file = f"gzip/emnist-{part}-{split}-{kind}-ubyte.gz"
+                archive.writestr(file, gzip.compress(encode_idx(array)))
     return packed.getvalue()
 
 
-def cifar_files(name: str, arrays: Arrays, is_binary: bool) -> Files:
+def make_cifar_files(name: str, arrays: Arrays, is_binary: bool) -> Files:
     """Return the files in an archive of CIFAR, the binary one or that for Python."""
     is_fine = name == "cifar100"
     if is_fine:
@@ -110,16 +111,19 @@ def cifar_files(name: str, arrays: Arrays, is_binary: bool) -> Files:
             rows = np.concatenate(columns if is_fine else columns[1:], axis=1)
             files[f"folder/{file}.bin"] = rows.astype(np.uint8).tobytes()
         else:
-            own = {b"fine_labels": labels.tolist(), b"coarse_labels": [0] * len(labels)}
-            values = own if is_fine else {b"labels": labels.tolist()}
+            values = {b"labels": labels.tolist()}
+            if is_fine:
+                values = {b"fine_labels": labels.tolist(), b"coarse_labels": [0] * len(labels)}
             files[f"folder/{file}"] = _pickle({b"data": pixels, **values})
     return files
 
 
-class PythonTwoPickler(pickle._Pickler):  # type: ignore[name-defined]  # the one in Python, which can be changed
-    """Writes byte strings as Python 2 did, whose `str` they were: the archives are of 2009."""
+class PythonTwoPickler(pickle._Pickler):  # type: ignore[name-defined]  # private, but extensible
+    """A pickler that writes byte strings as Python 2 wrote `str`: the archives are from 2009."""
 
-    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]  # private
+    dispatch: ClassVar[dict[type, Any]] = dict(
+        pickle._Pickler.dispatch  # type: ignore[attr-defined]  # private
+    )
 
     def save_bytes(self, value: bytes) -> None:
         self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
@@ -134,7 +138,7 @@ def _pickle(values: object) -> bytes:
     return file.getvalue()
 
 
-def archive_of(files: Files) -> bytes:
+def make_archive(files: Files) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name, content in files.items():

@@ -1,4 +1,4 @@
-"""Marks of messages of Hydra, OmegaConf and Python, which no message for people may hold."""
+"""Signs of raw messages of Hydra, OmegaConf and Python, which users must not see."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The statements of conf/claims.yaml, the jobs that test them, and figures for those that are computed."""
+"""The statements of conf/claims.yaml, their jobs, and values for figures that need no runs."""
 
 from cnnbench.analysis.judge import Estimate
 from cnnbench.cli.hydra_app import conf_folder
@@ -10,7 +10,7 @@ __all__ = ["COMPUTED", "JOBS", "NOTHING", "STATEMENTS"]
 
 
 class AnyFigure(dict[str, Estimate]):
-    """One that has a figure of each name."""
+    """A mapping that has a figure for every name."""
 
     def __contains__(self, name: object) -> bool:
         return True

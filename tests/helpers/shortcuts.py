@@ -1,7 +1,7 @@
-"""What commands do quicker in tests: measure briefly, draw small white curves, compose once.
+"""Shortcuts of commands in tests: they measure briefly, draw small white curves, compose once.
 
-tests/analysis/test_timing.py and tests/trackers/test_curves.py test what is cut short here, and so
-does every command that a test runs by `run_command`.
+tests/analysis/test_timing.py and tests/trackers/test_curves.py test the full work, and so does
+each command that a test runs by `run_command`.
 """
 
 from typing import Any, BinaryIO
@@ -23,9 +23,10 @@ find_mode = Hydra.get_mode
 
 
 def find_mode_quickly(hydra: Hydra, config_name: str | None, overrides: list[str]) -> object:
-    """Hydra composes everything twice, first to see whether a YAML has hydra.mode; ours have not."""
-    given = any("hydra.mode" in each for each in overrides)
-    return find_mode(hydra, config_name, overrides) if given else None
+    """Return the mode without composing the configuration, as no YAML sets hydra.mode."""
+    if any("hydra.mode" in override for override in overrides):
+        return find_mode(hydra, config_name, overrides)
+    return None
 
 
 SHORTCUTS: dict[tuple[Any, str], object] = {

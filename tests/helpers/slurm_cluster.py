@@ -1,7 +1,9 @@
-"""A Slurm cluster of one node in a folder of its own: apt-get install slurmctld slurmd slurm-client munge
+"""A Slurm cluster of one node, with all its files in one folder.
 
-It needs neither root nor systemd, cgroups or a data base: the daemons run as whoever starts them. Without the data
-base there is no sacct, so submitit learns from its own files alone how jobs end.
+It needs: apt-get install slurmctld slurmd slurm-client munge
+
+It needs no root, systemd, cgroups or database: the daemons run as the current user. Without the
+database there is no sacct, so that submitit learns only from its own files how jobs end.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ from pathlib import Path
 __all__ = ["SlurmCluster", "missing_programs"]
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
-PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where Debian keeps daemons; not everyone has it
+PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # Debian's folders of daemons
 PATIENCE_S = 30.0
 
 CONFIGURATION = """\
@@ -55,14 +57,15 @@ PartitionName=urgent Nodes={host} PriorityTier=2 State=UP
 
 
 def missing_programs() -> list[str]:
-    """What of it is not installed."""
+    """Return the programs of Slurm that are not installed."""
     return [program for program in PROGRAMS if shutil.which(program, path=PATH) is None]
 
 
 class SlurmCluster:
-    """While it is entered the daemons run. `environment` is what Slurm's commands need to find it.
+    """A cluster whose daemons run inside a `with` block.
 
-    A job in the partition `urgent` preempts those in `usual`, the default, after a minute of grace.
+    `environment` has the variables that Slurm's commands need to find it. A job in the partition
+    `urgent` preempts jobs in `usual`, the default partition, after a minute of grace.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,14 +109,13 @@ class SlurmCluster:
     def __exit__(self, *_: object) -> None:
         try:
             self.output("scancel", "--user", getpass.getuser())
-            self._wait_until(
-                "no job is left", lambda: self.output("squeue", "-h") == ""
-            )  # or its processes outlive us
+            # processes of jobs would outlive the tests
+            self._wait_until("no job is left", lambda: self.output("squeue", "-h") == "")
         finally:
             self._stop()
 
     def output(self, *command: str) -> str:
-        """What a command of Slurm's prints."""
+        """Return the output of a Slurm command."""
         environment = os.environ | self.environment
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=60, check=False
@@ -121,33 +123,28 @@ class SlurmCluster:
         return done.stdout.strip()
 
     def start_waiting_jobs(self) -> None:
-        """Slurm lets a job that is queued again wait for two minutes; not here."""
+        """Start requeued jobs at once: Slurm would let them wait for two minutes."""
         for line in self.output("squeue", "-h", "-r", "-t", "PENDING", "-o", "%i %r").splitlines():
             job, reason = line.split(maxsplit=1)
             if reason == "BeginTime":
                 self.output("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def _start(self, *command: str) -> None:
+        environment = os.environ | self.environment
         with (self.folder / f"{command[0]}.out").open("wb") as log:
-            self._daemons.append(
-                subprocess.Popen(
-                    command, env=os.environ | self.environment, stdout=log, stderr=subprocess.STDOUT
-                )
+            daemon = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=subprocess.STDOUT
             )
+        self._daemons.append(daemon)
 
-    def _wait_until(self, what: str, happened: Callable[[], bool]) -> None:
+    def _wait_until(self, event: str, has_happened: Callable[[], bool]) -> None:
         give_up_at = time.monotonic() + PATIENCE_S
-        while not happened():
-            if time.monotonic() > give_up_at or any(
-                each.poll() is not None for each in self._daemons
-            ):
-                logs = "\n".join(
-                    f"{path.name}:\n{path.read_text()[-2000:]}"
-                    for path in self.folder.glob("*.out")
-                )
-                raise RuntimeError(
-                    f"Slurm does not do what it should: waited until {what}.\n{logs}"
-                )
+        while not has_happened():
+            has_ended = any(daemon.poll() is not None for daemon in self._daemons)
+            if has_ended or time.monotonic() > give_up_at:
+                files = self.folder.glob("*.out")
+                logs = "\n".join(f"{file.name}:\n{file.read_text()[-2000:]}" for file in files)
+                raise RuntimeError(f"Slurm failed: waited until {event}.\n{logs}")
             time.sleep(0.1)
 
     def _stop(self) -> None:
@@ -164,7 +161,7 @@ class SlurmCluster:
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     try:
-        return [each.getsockname()[1] for each in sockets]
+        return [free.getsockname()[1] for free in sockets]
     finally:
-        for each in sockets:
-            each.close()
+        for free in sockets:
+            free.close()

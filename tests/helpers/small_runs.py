@@ -1,4 +1,4 @@
-"""Runs of less than a second that go on from every state a run can be left in."""
+"""Runs of less than a second, to be resumed from each state in which a run can end."""
 
 import shutil
 import signal
@@ -18,53 +18,38 @@ __all__ = [
     "STATES",
     "Runs",
     "State",
-    "checkpoints",
-    "contents",
-    "forge",
-    "job_of",
-    "refused",
+    "find_job",
+    "read_checkpoints",
+    "read_files",
+    "resume_refused",
+    "rewrite_checkpoint",
 ]
 
 SMALL = (
-    *(
-        "model=mlp",
-        "model.widths=[8]",
-        "data=sample",
-        "data.train_examples=64",
-        "data.validation=20",
-    ),
-    *(
-        "data.test_examples=20",
-        "device=cpu",
-        "device.precision=fp32",
-        "train.batch_size=16",
-        "train.epochs=2",
-    ),
-    *("train.checkpoint_every.steps=1", "optimizer=momentum", "optimizer.lr=0.01"),
+    *("model=mlp", "model.widths=[8]"),
+    *("data=sample", "data.train_examples=64", "data.validation=20", "data.test_examples=20"),
+    *("device=cpu", "device.precision=fp32"),
+    *("train.batch_size=16", "train.epochs=2", "train.checkpoint_every.steps=1"),
+    *("optimizer=momentum", "optimizer.lr=0.01"),
 )
-STATES = {
-    "in_first_epoch": 3,
-    "in_second_epoch": 6,
-    "finished": None,
-}  # the step a signal comes at, of 4 an epoch
-
-
-BETWEEN = "in_second_epoch"  # with every file that a run has but the result
+# the step at which a run is interrupted; an epoch has four
+STATES = {"in_first_epoch": 3, "in_second_epoch": 6, "finished": None}
+BETWEEN = "in_second_epoch"  # a run in this state has all files except the result
 State = dict[str, Any]
 
 
 class Runs:
-    """Copies of a run in each of `STATES`, and the run that each of them must become."""
+    """A run in each of `STATES` to copy, and the uninterrupted run to compare with."""
 
     def __init__(self, forks: ForkServer, folder: Path) -> None:
         self.folder = folder
         for state, step in STATES.items():
-            strikes = [] if step is None else [(int(signal.SIGINT), "step", step)]
+            faults = [] if step is None else [(int(signal.SIGINT), "step", step)]
             done = None
             while done is None or not (folder / state / "checkpoints" / "previous.pt").exists():
-                # again, where the thread that writes checkpoints was too busy to write two
+                # repeat if the thread that writes checkpoints was too busy to write two
                 shutil.rmtree(folder / state, ignore_errors=True)
-                done = forks.run(*SMALL, f"hydra.run.dir={state}", folder=folder, strikes=strikes)
+                done = forks.run(*SMALL, f"hydra.run.dir={state}", folder=folder, faults=faults)
                 assert done.returncode == (0 if step is None else 130), done.stderr
         shutil.copytree(folder / "finished", folder / "extended")
         done = run_in_process("resume", "extended", "train.epochs=3", folder=folder)
@@ -74,51 +59,53 @@ class Runs:
         return Path(shutil.copytree(self.folder / state, path))
 
     def last_chance(self, path: Path) -> Path:
-        """A copy with no checkpoint to fall back on."""
+        """Copy a run and remove its previous checkpoint, so that only the last one is left."""
         run = self.copy(BETWEEN, path)
         (run / "checkpoints" / "previous.pt").unlink()
         return run
 
     def changes(self, state: str) -> list[str]:
-        """What a run in this state is resumed with."""
+        """Return the overrides that leave training to do for a run in this state."""
         return ["train.epochs=3"] if state == "finished" else []
 
     def uninterrupted(self, state: str) -> Path:
         return self.folder / ("extended" if state == "finished" else "finished")
 
 
-def job_of(sweep: Path, *overrides: str) -> Path:
+def find_job(sweep: Path, *overrides: str) -> Path:
     """Return the directory of the one job of a sweep that has these overrides."""
     jobs = recorded_jobs(sweep)
     (name,) = (name for name, given in jobs.items() if set(overrides) <= set(given))
     return sweep / name
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files below a folder but the lock, which names who looked last."""
-    return {
-        str(path): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Return all files below a folder by path, except the lock, which each reader changes."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path): path.read_bytes() for path in files if path.name != ".lock"}
 
 
-def checkpoints(run: Path) -> dict[str, bytes]:
-    return contents(run / "checkpoints")
+def read_checkpoints(run: Path) -> dict[str, bytes]:
+    return read_files(run / "checkpoints")
 
 
-def refused(forks: ForkServer, run: Path, *changes: str, **environment: str) -> tuple[int, str]:
-    """Resume, and see that it ends in plain words with the checkpoints as they were: the code and the words."""
-    before = checkpoints(run)
+def resume_refused(
+    forks: ForkServer, run: Path, *changes: str, **environment: str
+) -> tuple[int, str]:
+    """Resume a run, and return the exit code and the output.
+
+    There must be no traceback, and the checkpoints must not change.
+    """
+    before = read_checkpoints(run)
     running = forks.start("resume", run.name, *changes, folder=run.parent, **environment)
     done = running.wait(timeout_s=60)
     assert "Traceback" not in done.stderr, done.stderr
-    assert checkpoints(run) == before
+    assert read_checkpoints(run) == before
     return done.returncode, done.stdout + done.stderr
 
 
-def forge(path: Path, change: Callable[[State], Any]) -> None:
-    """Change a checkpoint, and give it the checksum of what it now holds."""
+def rewrite_checkpoint(path: Path, change: Callable[[State], Any]) -> None:
+    """Change a checkpoint, and save it with a valid checksum."""
     state = checkpoint.load(path)
     change(state)
     checkpoint.save(path, state)

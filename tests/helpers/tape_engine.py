@@ -1,4 +1,4 @@
-"""An engine that records its step without a GPU, on a tape of operations, and a network for it."""
+"""An engine that records its step on a tape of operations without a GPU, and a network for it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ Step = Callable[[], None]
 
 
 class Tape(TorchDispatchMode):
-    """Records each operation with its tensors; `play` does all of them again, into the same memory."""
+    """A record of operations with their tensors. `play` repeats them into the same memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,15 +39,13 @@ class Tape(TorchDispatchMode):
 def tensors_in(outputs: Any) -> list[torch.Tensor]:
     if isinstance(outputs, torch.Tensor):
         return [outputs]
-    return (
-        [tensor for each in outputs for tensor in tensors_in(each)]
-        if isinstance(outputs, (tuple, list))
-        else []
-    )
+    if isinstance(outputs, (tuple, list)):
+        return [tensor for output in outputs for tensor in tensors_in(output)]
+    return []
 
 
 class TapeEngine(GraphEngine):
-    """Records on tape on the CPU, in a CUDA graph on a GPU."""
+    """An engine that records on a tape on the CPU, and in a CUDA graph on a GPU."""
 
     def record(self, step: Step) -> Step:
         if self.device.torch_device.type == "cuda":
@@ -58,12 +56,12 @@ class TapeEngine(GraphEngine):
 
 
 class Net(nn.Sequential):
-    """A convolution, batch normalisation, dropout and a classifier of four classes."""
+    """A convolution, batch normalization, dropout and a classifier of four classes."""
 
     def __init__(self) -> None:
         torch.manual_seed(1)
         super().__init__(
-            # without a bias: before batch normalisation its gradient is rounding alone, which Adam makes large
+            # a bias before batch normalization has a gradient of rounding errors, enlarged by Adam
             nn.Conv2d(1, 3, 3, bias=False),
             nn.BatchNorm2d(3),
             nn.ReLU(),

@@ -1,4 +1,4 @@
-"""What trackers have of a run, as their own packages read it, and a server of MLflow's."""
+"""The contents of trackers, read by their own packages, and a server of MLflow."""
 
 import csv
 import json
@@ -18,14 +18,21 @@ from typing import Any
 
 from cnnbench.trackers.base import VARIABLES
 
-__all__ = ["READERS", "read_events", "read_mlflow", "read_recorded", "read_wandb", "server"]
+__all__ = [
+    "READERS",
+    "read_events",
+    "read_mlflow",
+    "read_recorded",
+    "read_wandb",
+    "run_mlflow_server",
+]
 
 Point = tuple[str, int, float]  # name, epoch, value
 START_S = 120.0
 
 
 def read_recorded(run: Path) -> list[Point]:
-    """Return what the run directory has: metrics.csv, and the final figures of result.json."""
+    """Return the points of the run directory: metrics.csv, and the final figures of result.json."""
     result = json.loads((run / "result.json").read_text())
     figures = {f"best_{key}": result["best"][key] for key in ("epoch", "validation_accuracy")}
     figures["best_validation_loss"] = result["best"]["validation_loss"]
@@ -41,7 +48,7 @@ def read_recorded(run: Path) -> list[Point]:
 
 
 def read_events(run: Path) -> Any:
-    """Return the reader of TensorBoard's files of a run."""
+    """Return TensorBoard's reader of the event files of a run."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     everything = {"scalars": 0, "images": 0, "tensors": 0}
@@ -82,7 +89,7 @@ def read_mlflow(uri: str) -> dict[str, dict[str, Any]]:
 
 
 def read_wandb(run: Path) -> list[list[Any]]:
-    """Return the protobuf records of each .wandb file: of one that is a block of LevelDB's log."""
+    """Return the protobuf records of each .wandb file, which is one block of LevelDB's log."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     files = []
@@ -97,7 +104,7 @@ def read_wandb(run: Path) -> list[list[Any]]:
 
 
 def read_offline(run: Path) -> list[Point]:
-    """Return the metrics of all files, and the figures that were put into a summary."""
+    """Return the metrics of all offline files, and the figures of the summary."""
     points: list[Point] = []
     for record in (record for records in read_wandb(run) for record in records):
         for item in record.history.item:
@@ -118,8 +125,8 @@ READERS = {
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str]:
-    """Run `mlflow server` with a store of its own in `folder`; give its address."""
+def run_mlflow_server(folder: Path) -> Iterator[str]:
+    """Run `mlflow server` with a new store in `folder`, and give the block its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     words = f"--port {port} --workers 1 --backend-store-uri sqlite:///server.db"

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.command import Command, only_run
+from helpers.command import Command, find_only_run
 
 from cnnbench import models
 
@@ -32,7 +32,7 @@ def train(within: Command, folder: Path, name: str, *arguments: str) -> list[dic
     settings = ("data=sample", "train.epochs=1", f"data.resize={size}")
     finished = within(f"model={name}", *settings, *arguments)
     assert finished.returncode == 0, finished.stderr
-    run = only_run(folder)
+    run = find_only_run(folder)
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
     with (run / "metrics.csv").open() as file:
         return list(csv.DictReader(file))

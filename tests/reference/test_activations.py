@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -42,7 +42,9 @@ def test_outputs_and_gradients_match_torch(
 ) -> None:
     inputs = torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
     assert_close(reference(inputs), library(inputs), **EXACTLY)
-    assert_close(grads(reference, inputs), grads(library, inputs), **EXACTLY)
+    assert_close(
+        compute_gradients(reference, inputs), compute_gradients(library, inputs), **EXACTLY
+    )
 
 
 @pytest.mark.parametrize(("reference", "library"), WITH_TORCH)
@@ -51,9 +53,11 @@ def test_outputs_and_gradients_match_torch(
 def test_tensors_of_any_shape_match_torch(
     reference: Operation, library: Operation, shape: list[int]
 ) -> None:
-    inputs = drawn(*shape)
+    inputs = random_tensor(*shape)
     assert_close(reference(inputs), library(inputs), **EXACTLY)
-    assert_close(grads(reference, inputs), grads(library, inputs), **EXACTLY)
+    assert_close(
+        compute_gradients(reference, inputs), compute_gradients(library, inputs), **EXACTLY
+    )
 
 
 @CASES
@@ -64,7 +68,7 @@ def test_step_matches_heaviside(numbers: list[float]) -> None:
 
 
 def test_gradient_of_step_is_zero() -> None:
-    assert grads(Step.apply, drawn(3, 4))[0].count_nonzero() == 0
+    assert compute_gradients(Step.apply, random_tensor(3, 4))[0].count_nonzero() == 0
 
 
 @pytest.mark.parametrize("reference", DIFFERENTIABLE)
@@ -144,11 +148,11 @@ def test_forward_and_backward_read_no_value(reference: Operation) -> None:
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
 def test_twin_layer_matches_torch_layer(layer: nn.Module) -> None:
-    name, inputs = type(layer).__name__, drawn(3, 4)
+    name, inputs = type(layer).__name__, random_tensor(3, 4)
     twin = type(layer)()
     twin.__class__ = getattr(activations, name)
     assert_close(twin(inputs), layer(inputs), **EXACTLY)
-    assert_close(grads(twin, inputs), grads(layer, inputs), **EXACTLY)
+    assert_close(compute_gradients(twin, inputs), compute_gradients(layer, inputs), **EXACTLY)
 
 
 def test_inplace_relu_overwrites_its_inputs() -> None:
@@ -163,5 +167,9 @@ def test_inplace_relu_overwrites_its_inputs() -> None:
         return operation
 
     reference, library = with_shortcut(twin), with_shortcut(nn.ReLU(inplace=True))
-    assert_close(reference(drawn(3, 4)), library(drawn(3, 4)), **EXACTLY)
-    assert_close(grads(reference, drawn(3, 4)), grads(library, drawn(3, 4)), **EXACTLY)
+    assert_close(reference(random_tensor(3, 4)), library(random_tensor(3, 4)), **EXACTLY)
+    assert_close(
+        compute_gradients(reference, random_tensor(3, 4)),
+        compute_gradients(library, random_tensor(3, 4)),
+        **EXACTLY,
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn
+from helpers.random_tensors import CASES, EXACTLY, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -43,7 +43,7 @@ def make_layer_and_twin(shape: tuple[int, ...], **options: Any) -> tuple[nn.Modu
     kind = nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d
     layer = kind(shape[1], **options).double()
     for index, parameter in enumerate(layer.parameters()):
-        parameter.data = drawn(index + 2, shape[1])[0].detach()
+        parameter.data = random_tensor(index + 2, shape[1])[0].detach()
     twin = copy.deepcopy(layer)
     twin.__class__ = TWINS[kind]
     return layer, twin
@@ -51,7 +51,7 @@ def make_layer_and_twin(shape: tuple[int, ...], **options: Any) -> tuple[nn.Modu
 
 def draw_batch(shape: tuple[int, ...], step: int) -> torch.Tensor:
     """Return random inputs that differ in each step, also in their mean and variance."""
-    return ((step + 1) * drawn(step + 1, *shape)[step] + step).detach().requires_grad_()
+    return ((step + 1) * random_tensor(step + 1, *shape)[step] + step).detach().requires_grad_()
 
 
 def assert_same_step(layer: nn.Module, twin: nn.Module, inputs: torch.Tensor) -> None:
@@ -115,7 +115,7 @@ def test_single_gradient_matches_torch(wanted: str, training: bool) -> None:
 def test_backward_in_training_passes_gradcheck(shape: tuple[int, ...]) -> None:
     assert gradcheck(
         lambda *tensors: NormalizeByBatch.apply(*tensors, 1e-5)[0],
-        (drawn(*shape), drawn(2), drawn(1, 2)[0]),
+        (random_tensor(*shape), random_tensor(2), random_tensor(1, 2)[0]),
     )
 
 
@@ -126,7 +126,7 @@ def test_backward_in_evaluation_passes_gradcheck(shape: tuple[int, ...]) -> None
     def operation(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         return NormalizeByMovingAverages.apply(inputs, mean, variance, weight, bias, 1e-5)
 
-    assert gradcheck(operation, (drawn(*shape), drawn(2), drawn(1, 2)[0]))
+    assert gradcheck(operation, (random_tensor(*shape), random_tensor(2), random_tensor(1, 2)[0]))
 
 
 def test_known_outputs_mean_and_variance() -> None:
@@ -143,7 +143,7 @@ def test_moving_variance_is_unbiased() -> None:
 
 
 def test_variance_keeps_precision_beside_large_mean() -> None:
-    inputs = drawn(1000, 3).detach() + 1e5
+    inputs = random_tensor(1000, 3).detach() + 1e5
     expected, _, _ = NormalizeByBatch.apply(inputs, None, None, 1e-5)
     outputs, _, _ = NormalizeByBatch.apply(inputs.float(), None, None, 1e-5)
     # The float32 inputs themselves are rounded to 1/128.
@@ -157,16 +157,16 @@ def test_training_on_one_value_per_channel_raises_the_error_of_torch(
     message = "Expected more than 1 value per channel when training"
     layer, twin = make_layer_and_twin(shape)
     with pytest.raises(ValueError, match=message) as expected:
-        layer(drawn(*shape))
+        layer(random_tensor(*shape))
     with pytest.raises(ValueError, match=message) as raised:
-        twin(drawn(*shape))
+        twin(random_tensor(*shape))
     assert str(raised.value) == str(expected.value)
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
 def test_evaluation_accepts_one_value_per_channel(shape: tuple[int, ...]) -> None:
     layer, twin = make_layer_and_twin(shape)
-    assert_same_step(layer.eval(), twin.eval(), drawn(*shape))
+    assert_same_step(layer.eval(), twin.eval(), random_tensor(*shape))
 
 
 @pytest.mark.parametrize(("shape", "wrong"), [((2, 3), (2, 3, 4, 5)), ((2, 3, 4, 5), (2, 3))])
@@ -175,7 +175,7 @@ def test_inputs_with_wrong_number_of_axes_are_refused(
 ) -> None:
     _, twin = make_layer_and_twin(shape)
     with pytest.raises(ValueError, match="input"):
-        twin(drawn(*wrong))
+        twin(random_tensor(*wrong))
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])

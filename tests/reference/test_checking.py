@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from helpers.drawing import drawn
+from helpers.random_tensors import random_tensor
 from torch import nn
 
 from cnnbench.reference import swap
@@ -48,7 +48,7 @@ class SineWithWrongGradient(torch.autograd.Function):
 
 
 def test_equal_operations_agree() -> None:
-    assert_small(compare(torch.sin, torch.sin, drawn(3, 4)))
+    assert_small(compare(torch.sin, torch.sin, random_tensor(3, 4)))
 
 
 def test_wrong_output_is_reported_as_share_of_the_largest() -> None:
@@ -59,7 +59,7 @@ def test_wrong_output_is_reported_as_share_of_the_largest() -> None:
 
 
 def test_wrong_gradient_differs_from_autograd_and_from_numerical_derivative() -> None:
-    differences = compare(SineWithWrongGradient.apply, torch.sin, drawn(4))
+    differences = compare(SineWithWrongGradient.apply, torch.sin, random_tensor(4))
     assert differences.outputs == 0.0
     assert differences.gradients == pytest.approx(1.0)
     assert differences.numerical > 0.1
@@ -71,14 +71,16 @@ def test_nan_gradient_is_reported() -> None:
 
 
 def test_tensors_are_not_changed_by_an_inplace_operation() -> None:
-    inputs = drawn(3, 4).detach()
+    inputs = random_tensor(3, 4).detach()
     before = inputs.clone()
     assert_small(compare(lambda x: x.mul_(2), lambda x: x.mul(2), inputs))
     assert torch.equal(inputs, before)
 
 
 def test_unused_tensor_has_gradient_zero_in_both_forms() -> None:
-    assert_small(compare(lambda x, _: x.sin(), lambda x, _: x.sin(), drawn(3), drawn(2)))
+    assert_small(
+        compare(lambda x, _: x.sin(), lambda x, _: x.sin(), random_tensor(3), random_tensor(2))
+    )
 
 
 @pytest.mark.parametrize(("max_tensors", "compared"), [(None, 5), (5, 5), (2, 2), (1, 1)])
@@ -92,7 +94,7 @@ def test_numerical_derivatives_are_limited_to_max_tensors(
         calls += 1
         return torch.stack(tensors).sum(dim=0)
 
-    tensors = [drawn(1) for _ in range(5)]
+    tensors = [random_tensor(1) for _ in range(5)]
     compare(
         counted, lambda *tensors: torch.stack(tensors).sum(dim=0), *tensors, max_tensors=max_tensors
     )
@@ -119,7 +121,7 @@ def test_layer_is_not_changed_by_the_comparison() -> None:
 
 def test_network_agrees_with_its_reference_implementation() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(18, 3))
-    differences, rounding = compare_network(network.double(), drawn(2, 1, 5, 5).detach())
+    differences, rounding = compare_network(network.double(), random_tensor(2, 1, 5, 5).detach())
     assert_small(differences)
     assert_small(rounding)
 
@@ -133,7 +135,7 @@ def test_network_with_several_outputs_is_compared_by_all_of_them() -> None:
         def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return self.first(inputs), self.second(inputs)
 
-    differences, _ = compare_network(TwoOutputs().double(), drawn(5, 3).detach())
+    differences, _ = compare_network(TwoOutputs().double(), random_tensor(5, 3).detach())
     assert_small(differences)
 
 
@@ -144,7 +146,7 @@ def test_wrong_twin_is_found_in_a_network(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setitem(swap.TWINS, nn.Linear, WrongLinear)
     network = nn.Sequential(nn.Linear(3, 3), nn.Sigmoid(), nn.Linear(3, 2)).double()
-    differences, rounding = compare_network(network, drawn(4, 3).detach())
+    differences, rounding = compare_network(network, random_tensor(4, 3).detach())
     assert differences.outputs > 1e-4 > 1e-12 > rounding.outputs
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
@@ -37,9 +37,9 @@ def inputs(draw: st.DrawFn, max_groups: int = 3) -> Inputs:
     kernel, stride = draw(st.tuples(SMALL, SMALL)), draw(st.tuples(SMALL, SMALL))
     height, width = (size + draw(st.integers(0, 5)) for size in kernel)
     groups = draw(st.integers(1, max_groups))
-    images = drawn(draw(SMALL), groups * draw(SMALL), height, width)
-    weight = drawn(groups * draw(SMALL), images.shape[1] // groups, *kernel)
-    bias = drawn(len(weight)) if draw(st.booleans()) else None
+    images = random_tensor(draw(SMALL), groups * draw(SMALL), height, width)
+    weight = random_tensor(groups * draw(SMALL), images.shape[1] // groups, *kernel)
+    bias = random_tensor(len(weight)) if draw(st.booleans()) else None
     return images, weight, bias, stride, groups
 
 
@@ -59,7 +59,11 @@ def test_outputs_match_torch(case: Inputs) -> None:
 @CASES
 @given(inputs())
 def test_gradients_match_torch(case: Inputs) -> None:
-    assert_close(grads(CrossCorrelation.apply, *case), grads(library, *case), **EXACTLY)
+    assert_close(
+        compute_gradients(CrossCorrelation.apply, *case),
+        compute_gradients(library, *case),
+        **EXACTLY,
+    )
 
 
 @CASES
@@ -73,15 +77,21 @@ def test_matrix_product_matches_loops(case: Inputs) -> None:
 
 @pytest.mark.parametrize("groups", [1, 2])
 def test_backward_passes_gradcheck(groups: int) -> None:
-    images, weight, bias = drawn(2, 4, 5, 4), drawn(2, 4 // groups, 3, 2), drawn(2)
+    images, weight, bias = (
+        random_tensor(2, 4, 5, 4),
+        random_tensor(2, 4 // groups, 3, 2),
+        random_tensor(2),
+    )
     assert gradcheck(CrossCorrelation.apply, (images, weight, bias, (2, 1), groups))
 
 
 @pytest.mark.parametrize("index", range(3), ids=["images", "weight", "bias"])
 def test_backward_computes_only_the_gradient_that_is_needed(index: int) -> None:
-    images, weight, bias = drawn(2, 2, 4, 4), drawn(3, 2, 2, 2), drawn(3)
+    images, weight, bias = random_tensor(2, 2, 4, 4), random_tensor(3, 2, 2, 2), random_tensor(3)
     expected: list[torch.Tensor | None] = [None] * 5
-    expected[index] = grads(CrossCorrelation.apply, images, weight, bias, (1, 1), 1)[index]
+    expected[index] = compute_gradients(CrossCorrelation.apply, images, weight, bias, (1, 1), 1)[
+        index
+    ]
     wanted = [gradient is not None for gradient in expected]
     context = SimpleNamespace(
         saved_tensors=(images, weight), stride=(1, 1), groups=1, needs_input_grad=wanted
@@ -119,11 +129,13 @@ def test_true_convolution_matches_torch_with_flipped_kernel(case: Inputs) -> Non
 
     arguments = images, weight, stride
     assert_close(convolve(*arguments), flipped(*arguments), **EXACTLY)
-    assert_close(grads(convolve, *arguments), grads(flipped, *arguments), **EXACTLY)
+    assert_close(
+        compute_gradients(convolve, *arguments), compute_gradients(flipped, *arguments), **EXACTLY
+    )
 
 
 def test_true_convolution_matches_scipy() -> None:
-    image, kernel = drawn(6, 7).detach(), drawn(3, 2).detach()
+    image, kernel = random_tensor(6, 7).detach(), random_tensor(3, 2).detach()
     expected = torch.from_numpy(signal.convolve2d(image.numpy(), kernel.numpy(), mode="valid"))
     assert_close(convolve(image[None, None], kernel[None, None])[0, 0], expected, **EXACTLY)
 
@@ -133,7 +145,11 @@ def test_true_convolution_matches_scipy() -> None:
 def test_1x1_convolution_is_affine_layer_over_channels(
     n: int, c: int, h: int, w: int, m: int
 ) -> None:
-    images, weight, bias = drawn(n, c, h, w).detach(), drawn(m, c).detach(), drawn(m).detach()
+    images, weight, bias = (
+        random_tensor(n, c, h, w).detach(),
+        random_tensor(m, c).detach(),
+        random_tensor(m).detach(),
+    )
     by_windows = CrossCorrelation.apply(images, weight[:, :, None, None], bias, (1, 1), 1)
     pixels = images.permute(0, 2, 3, 1).reshape(-1, c)
     affine = Affine.apply(pixels, weight, bias).view(n, h, w, m).permute(0, 3, 1, 2)
@@ -153,7 +169,9 @@ def test_output_size_matches_torch(kernel: int, stride: int, padding: int, more:
 def test_kernel_larger_than_image_is_refused() -> None:
     message = "A kernel of 5 does not fit into 4 pixels with a padding of 0"
     with pytest.raises(ValueError, match=message):
-        CrossCorrelation.apply(drawn(1, 1, 6, 4), drawn(1, 1, 5, 5), None, (1, 1), 1)
+        CrossCorrelation.apply(
+            random_tensor(1, 1, 6, 4), random_tensor(1, 1, 5, 5), None, (1, 1), 1
+        )
 
 
 LAYERS: dict[str, dict[str, Any]] = {
@@ -180,19 +198,19 @@ def test_twin_layer_matches_torch_layer(options: dict[str, Any], channels_last: 
     layer = nn.Conv2d(4, 4, **options).double()
     twin = copy.deepcopy(layer)
     twin.__class__ = Conv2d
-    images = drawn(2, 4, 7, 6)
+    images = random_tensor(2, 4, 7, 6)
     if channels_last:
         images = images.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     assert_close(twin(images), layer(images), **EXACTLY)
 
     def gradients(layer: nn.Module) -> list[torch.Tensor]:
-        return grads(lambda images, *_: layer(images), images, *layer.parameters())
+        return compute_gradients(lambda images, *_: layer(images), images, *layer.parameters())
 
     assert_close(gradients(twin), gradients(layer), **EXACTLY)
 
 
 def test_dropout_after_the_layer_draws_the_same_mask() -> None:
-    layer, images = nn.Conv2d(2, 3, 3).double(), drawn(2, 2, 5, 5).detach()
+    layer, images = nn.Conv2d(2, 3, 3).double(), random_tensor(2, 2, 5, 5).detach()
 
     def dropped() -> torch.Tensor:
         torch.manual_seed(0)
@@ -205,7 +223,7 @@ def test_dropout_after_the_layer_draws_the_same_mask() -> None:
 
 def test_float32_layer_matches_torch() -> None:
     layer = nn.Conv2d(3, 4, 3, padding=1)
-    images = drawn(2, 3, 6, 6).detach().float()
+    images = random_tensor(2, 3, 6, 6).detach().float()
     expected = layer(images)
     layer.__class__ = Conv2d
     assert layer(images).dtype == torch.float32
@@ -217,4 +235,4 @@ def test_dilation_is_refused() -> None:
     layer.__class__ = Conv2d
     message = "dilation is not implemented in the reference implementation. Allowed: dilation=1"
     with pytest.raises(ValueError, match=message):
-        layer(drawn(1, 1, 8, 8).float())
+        layer(random_tensor(1, 1, 8, 8).float())

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers.drawing import CASES, drawn
+from helpers.random_tensors import CASES, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
@@ -134,7 +134,7 @@ def test_partial_derivative_of_bowl(index: tuple[int, ...], expected: float) -> 
 @CASES
 @given(shape=st.lists(SIZES, min_size=1, max_size=4), reverse=st.booleans())
 def test_gradient_has_shape_and_order_of_x(shape: list[int], reverse: bool) -> None:
-    x = drawn(*shape).detach()
+    x = random_tensor(*shape).detach()
     if reverse:
         x = x.permute(*reversed(range(x.ndim)))  # x is no longer contiguous.
     assert_close(numerical_gradient(waves, x), slope_of_waves(x), rtol=0.0, atol=1e-9)
@@ -147,7 +147,7 @@ def test_zero_dimensional_tensor_has_one_partial_derivative() -> None:
 
 
 def test_one_sided_gradient_is_less_precise() -> None:
-    x = drawn(3, 2).detach()
+    x = random_tensor(3, 2).detach()
     central, one_sided = (
         (numerical_gradient(waves, x, difference=difference) - slope_of_waves(x)).abs().max()
         for difference in (central_difference, one_sided_difference)
@@ -161,7 +161,7 @@ def test_given_step_is_used() -> None:
 
 
 def test_entries_select_from_gradient_in_their_order() -> None:
-    x = drawn(2, 3, 4).detach().transpose(0, 2)
+    x = random_tensor(2, 3, 4).detach().transpose(0, 2)
     entries = [7, 0, 23, -1, 7]
     expected = numerical_gradient(waves, x).flatten()[entries]
     assert torch.equal(numerical_gradient(waves, x, entries), expected)
@@ -174,7 +174,7 @@ def test_each_entry_takes_two_calls() -> None:
         calls.append(x.clone())
         return bowl(x)
 
-    numerical_gradient(counted, drawn(5, 5).detach(), [3, 4, 5])
+    numerical_gradient(counted, random_tensor(5, 5).detach(), [3, 4, 5])
     assert len(calls) == 6
 
 
@@ -204,7 +204,7 @@ def test_x_is_restored_if_the_function_raises() -> None:
 
 def test_gradient_by_parameter_that_the_function_reads_from_a_layer() -> None:
     layer = torch.nn.Linear(3, 1).double()
-    inputs = drawn(5, 3).detach()
+    inputs = random_tensor(5, 3).detach()
     gradient = numerical_gradient(lambda _: layer(inputs).sum(), layer.weight)
     assert_close(gradient, inputs.sum(dim=0, keepdim=True), rtol=0.0, atol=1e-9)
     assert layer.weight.requires_grad
@@ -218,13 +218,13 @@ def test_float32_is_refused() -> None:
 @pytest.mark.parametrize("entry", [6, -7])
 def test_missing_entry_is_refused(entry: int) -> None:
     with pytest.raises(IndexError):
-        numerical_gradient(bowl, drawn(2, 3).detach(), [entry])
+        numerical_gradient(bowl, random_tensor(2, 3).detach(), [entry])
 
 
 @CASES
 @given(shape=st.lists(SIZES, min_size=1, max_size=3))
 def test_gradient_check_accepts_right_gradient(shape: list[int]) -> None:
-    x = drawn(*shape).detach()
+    x = random_tensor(*shape).detach()
     assert gradient_check(waves, slope_of_waves(x), x) < 1e-9
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.drawing import CASES, drawn
+from helpers.random_tensors import CASES, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -42,14 +42,14 @@ def test_same_seed_drops_the_same_numbers_as_torch(
     shape: list[int], p: float, dtype: torch.dtype, training: bool
 ) -> None:
     layer, twin = make_layer_and_twin(p)
-    inputs = drawn(*shape).to(dtype)
+    inputs = random_tensor(*shape).to(dtype)
     expected = run_seeded(layer.train(training), inputs)
     assert_close(run_seeded(twin.train(training), inputs), expected, **SAME_BITS)
 
 
 def test_channels_last_inputs_match_torch() -> None:
     layer, twin = make_layer_and_twin(0.5)
-    inputs = drawn(3, 4, 5, 2).to(memory_format=torch.channels_last)
+    inputs = random_tensor(3, 4, 5, 2).to(memory_format=torch.channels_last)
     assert_close(run_seeded(twin, inputs), run_seeded(layer, inputs), **SAME_BITS)
     assert twin(inputs).is_contiguous(memory_format=torch.channels_last)
 
@@ -61,7 +61,7 @@ def test_backward_passes_gradcheck(p: float) -> None:
             torch.manual_seed(3)
             return InvertedDropout.apply(inputs, p)
 
-    assert gradcheck(operation, drawn(3, 4))
+    assert gradcheck(operation, random_tensor(3, 4))
 
 
 def test_kept_numbers_are_divided_by_the_probability_to_be_kept() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers.drawing import CASES
+from helpers.random_tensors import CASES
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
@@ -24,7 +24,7 @@ from cnnbench.reference.losses import (
 from cnnbench.training.losses import make_losses
 
 NUMBERS = st.sampled_from([0.0, 1000.0, -1000.0]) | st.floats(-1000, 1000) | st.floats(-3, 3)
-LABELS, PROBABILITIES = torch.tensor([2, 0, 1]), drawn(3, 4).softmax(dim=1).detach()
+LABELS, PROBABILITIES = torch.tensor([2, 0, 1]), random_tensor(3, 4).softmax(dim=1).detach()
 TARGETS = [pytest.param(LABELS, id="labels"), pytest.param(PROBABILITIES, id="probabilities")]
 
 
@@ -68,7 +68,9 @@ def torch_mse(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 def test_softmax_matches_torch(inputs: torch.Tensor) -> None:
     library = torch.nn.Softmax(dim=1)
     assert_close(Softmax.apply(inputs), library(inputs), **EXACTLY)
-    assert_close(grads(Softmax.apply, inputs), grads(library, inputs), **EXACTLY)
+    assert_close(
+        compute_gradients(Softmax.apply, inputs), compute_gradients(library, inputs), **EXACTLY
+    )
 
 
 @CASES
@@ -76,14 +78,20 @@ def test_softmax_matches_torch(inputs: torch.Tensor) -> None:
 def test_log_softmax_matches_torch(inputs: torch.Tensor) -> None:
     library = torch.nn.LogSoftmax(dim=1)
     assert_close(LogSoftmax.apply(inputs), library(inputs), **EXACTLY)
-    assert_close(grads(LogSoftmax.apply, inputs), grads(library, inputs), **EXACTLY)
+    assert_close(
+        compute_gradients(LogSoftmax.apply, inputs), compute_gradients(library, inputs), **EXACTLY
+    )
 
 
 @CASES
 @given(case=logits_and_targets())
 def test_negative_log_likelihood_matches_torch(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert_close(NegativeLogLikelihood.apply(*case), torch_nll(*case), **EXACTLY)
-    assert_close(grads(NegativeLogLikelihood.apply, *case), grads(torch_nll, *case), **EXACTLY)
+    assert_close(
+        compute_gradients(NegativeLogLikelihood.apply, *case),
+        compute_gradients(torch_nll, *case),
+        **EXACTLY,
+    )
 
 
 @CASES
@@ -98,14 +106,22 @@ def test_cross_entropy_matches_torch(
 
     arguments = *case, label_smoothing
     assert_close(CrossEntropy.apply(*arguments), library(*arguments), **EXACTLY)
-    assert_close(grads(CrossEntropy.apply, *arguments), grads(library, *arguments), **EXACTLY)
+    assert_close(
+        compute_gradients(CrossEntropy.apply, *arguments),
+        compute_gradients(library, *arguments),
+        **EXACTLY,
+    )
 
 
 @CASES
 @given(case=logits_and_targets())
 def test_mean_squared_error_matches_torch(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert_close(MeanSquaredError.apply(*case), torch_mse(*case), **EXACTLY)
-    assert_close(grads(MeanSquaredError.apply, *case), grads(torch_mse, *case), **EXACTLY)
+    assert_close(
+        compute_gradients(MeanSquaredError.apply, *case),
+        compute_gradients(torch_mse, *case),
+        **EXACTLY,
+    )
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "nll", "mse"])
@@ -121,14 +137,16 @@ def test_losses_match_those_of_training(
         return getattr(losses, name)(logits, targets, *rest)
 
     assert_close(reference(*case), in_training(*case), **EXACTLY)
-    assert_close(grads(reference, *case), grads(in_training, *case), **EXACTLY)
+    assert_close(
+        compute_gradients(reference, *case), compute_gradients(in_training, *case), **EXACTLY
+    )
 
 
 @pytest.mark.parametrize(
     "reference", [Softmax.apply, LogSoftmax.apply], ids=["softmax", "log-softmax"]
 )
 def test_backward_passes_gradcheck(reference: Any) -> None:
-    assert gradcheck(reference, drawn(3, 4))
+    assert gradcheck(reference, random_tensor(3, 4))
 
 
 @pytest.mark.parametrize("targets", TARGETS)
@@ -144,7 +162,7 @@ def test_backward_passes_gradcheck(reference: Any) -> None:
 def test_backward_of_a_loss_passes_gradcheck(
     reference: Any, rest: tuple[float, ...], targets: torch.Tensor
 ) -> None:
-    assert gradcheck(reference, (drawn(3, 4), targets, *rest))
+    assert gradcheck(reference, (random_tensor(3, 4), targets, *rest))
 
 
 def test_known_softmax() -> None:
@@ -185,13 +203,16 @@ def test_known_mean_squared_error() -> None:
 
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.nll, losses.mse])
 def test_targets_are_converted_to_the_dtype_of_the_logits(loss: Any) -> None:
-    assert_close(loss(drawn(3, 4).float(), PROBABILITIES), loss(drawn(3, 4), PROBABILITIES).float())
+    assert_close(
+        loss(random_tensor(3, 4).float(), PROBABILITIES),
+        loss(random_tensor(3, 4), PROBABILITIES).float(),
+    )
 
 
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.nll, losses.mse])
 def test_label_out_of_range_is_refused(loss: Any) -> None:
     with pytest.raises(RuntimeError, match="out of bounds"):
-        loss(drawn(3, 4), torch.tensor([0, 4, 1]))
+        loss(random_tensor(3, 4), torch.tensor([0, 4, 1]))
 
 
 @pytest.mark.parametrize("targets", TARGETS)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -27,7 +27,7 @@ def draw_two(
     """
     shape_x = [1 if axis in broadcast_x else size for axis, size in enumerate(shape)]
     shape_y = [1 if axis in broadcast_y else size for axis, size in enumerate(shape)]
-    return drawn(*shape_x), drawn(1, *shape_y).detach()[0].mul(2).requires_grad_()
+    return random_tensor(*shape_x), random_tensor(1, *shape_y).detach()[0].mul(2).requires_grad_()
 
 
 @CASES
@@ -37,7 +37,7 @@ def test_sum_and_its_gradients_match_torch(
 ) -> None:
     x, y = draw_two(shape, broadcast_x, broadcast_y)
     assert_close(Add.apply(x, y), x + y, **EXACTLY)
-    assert_close(grads(Add.apply, x, y), grads(torch.add, x, y), **EXACTLY)
+    assert_close(compute_gradients(Add.apply, x, y), compute_gradients(torch.add, x, y), **EXACTLY)
 
 
 @CASES
@@ -47,7 +47,9 @@ def test_product_and_its_gradients_match_torch(
 ) -> None:
     x, y = draw_two(shape, broadcast_x, broadcast_y)
     assert_close(Multiply.apply(x, y), x * y, **EXACTLY)
-    assert_close(grads(Multiply.apply, x, y), grads(torch.mul, x, y), **EXACTLY)
+    assert_close(
+        compute_gradients(Multiply.apply, x, y), compute_gradients(torch.mul, x, y), **EXACTLY
+    )
 
 
 @CASES
@@ -55,10 +57,10 @@ def test_product_and_its_gradients_match_torch(
 def test_concatenation_and_its_gradients_match_torch(
     channels: list[int], n: int, h: int, w: int
 ) -> None:
-    maps = [drawn(n, c, h, w) for c in channels]
+    maps = [random_tensor(n, c, h, w) for c in channels]
     assert_close(Concatenate.apply(*maps), torch.cat(maps, dim=1), **EXACTLY)
-    expected = grads(lambda *tensors: torch.cat(tensors, dim=1), *maps)
-    assert_close(grads(Concatenate.apply, *maps), expected, **EXACTLY)
+    expected = compute_gradients(lambda *tensors: torch.cat(tensors, dim=1), *maps)
+    assert_close(compute_gradients(Concatenate.apply, *maps), expected, **EXACTLY)
 
 
 @pytest.mark.parametrize("operation", [Add.apply, Multiply.apply, Concatenate.apply])
@@ -69,12 +71,20 @@ def test_backward_passes_gradcheck(operation: object) -> None:
 @pytest.mark.parametrize("operation", [Add.apply, Multiply.apply, Concatenate.apply])
 def test_input_that_requires_no_gradient_gets_none(operation: object) -> None:
     x, y = draw_two((2, 3, 2, 2), set(), set())
-    assert_close(grads(operation, x, y.detach()), grads(operation, x, y)[:1], **EXACTLY)
-    assert_close(grads(operation, x.detach(), y), grads(operation, x, y)[1:], **EXACTLY)
+    assert_close(
+        compute_gradients(operation, x, y.detach()),
+        compute_gradients(operation, x, y)[:1],
+        **EXACTLY,
+    )
+    assert_close(
+        compute_gradients(operation, x.detach(), y),
+        compute_gradients(operation, x, y)[1:],
+        **EXACTLY,
+    )
 
 
 def test_gradient_of_a_broadcast_input_has_the_shape_of_the_input() -> None:
-    x, y = drawn(2, 3, 1, 1).detach(), drawn(3, 4, 5).detach()
+    x, y = random_tensor(2, 3, 1, 1).detach(), random_tensor(3, 4, 5).detach()
     grad_outputs = torch.ones(2, 3, 4, 5, dtype=torch.float64)
     context = SimpleNamespace(
         shapes=(x.shape, y.shape), saved_tensors=(x, y), needs_input_grad=(True, True)
@@ -104,13 +114,13 @@ def test_gradient_of_a_scale_per_map_is_the_sum_over_its_pixels() -> None:
     "layer", [nn.Flatten(), nn.Flatten(0), nn.Flatten(2), nn.Flatten(1, 2), nn.Flatten(-3, -2)]
 )
 def test_flatten_layer_matches_torch(layer: nn.Flatten, channels_last: bool) -> None:
-    maps = drawn(2, 3, 4, 5)
+    maps = random_tensor(2, 3, 4, 5)
     if channels_last:
         maps = maps.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     twin = Flatten(layer.start_dim, layer.end_dim)
     assert_close(twin(maps), layer(maps), **EXACTLY)
-    assert_close(grads(twin, maps), grads(layer, maps), **EXACTLY)
+    assert_close(compute_gradients(twin, maps), compute_gradients(layer, maps), **EXACTLY)
 
 
 def test_backward_of_reshape_passes_gradcheck() -> None:
-    assert gradcheck(Reshape.apply, (drawn(2, 3, 2), (3, 4)))
+    assert gradcheck(Reshape.apply, (random_tensor(2, 3, 2), (3, 4)))

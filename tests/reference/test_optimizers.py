@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn
+from helpers.random_tensors import CASES, EXACTLY, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -77,7 +77,7 @@ def test_twenty_steps_match_torch(
 ) -> None:
     options = {name: data.draw(values) for name, values in OPTIONS[kind].items()}
     options["weight_decay"] = weight_decay
-    start = drawn(*shape)
+    start = random_tensor(*shape)
     expected = descend(LIBRARY[kind], start, lrs, **options)
     assert_close(descend(kind, start, lrs, **options), expected, **EXACTLY)
 
@@ -85,21 +85,21 @@ def test_twenty_steps_match_torch(
 @EVERY_OPTIMIZER
 def test_default_hyperparameters_match_torch(kind: Make) -> None:
     options = {"momentum": 0.9} if kind is Momentum else {}  # The default of torch is 0.
-    start, lrs = drawn(3, 2), [0.1] * 20
+    start, lrs = random_tensor(3, 2), [0.1] * 20
     expected = descend(LIBRARY[kind], start, lrs, **options)
     assert_close(descend(kind, start, lrs), expected, **EXACTLY)
 
 
 @EVERY_OPTIMIZER
 def test_float32_steps_match_torch(kind: Make) -> None:
-    start, lrs = drawn(3, 4).float(), [0.1, 0.2, 0.05] * 3
+    start, lrs = random_tensor(3, 4).float(), [0.1, 0.2, 0.05] * 3
     expected = descend(LIBRARY[kind], start, lrs, **DEFAULTS[kind])
     assert_close(descend(kind, start, lrs), expected, rtol=0, atol=1e-6)
 
 
 @EVERY_OPTIMIZER
 def test_channels_last_weights_get_the_same_steps(kind: Make) -> None:
-    start = drawn(2, 3, 4, 4).detach()
+    start = random_tensor(2, 3, 4, 4).detach()
     expected = descend(kind, start, [0.1] * 5)
     channels_last = start.to(memory_format=torch.channels_last)
     assert_close(descend(kind, channels_last, [0.1] * 5), expected, **EXACTLY)
@@ -108,20 +108,20 @@ def test_channels_last_weights_get_the_same_steps(kind: Make) -> None:
 @EVERY_OPTIMIZER
 def test_learning_rate_tensor_is_read_when_the_step_runs(kind: Make) -> None:
     lrs = [0.1, 0.3, 0.02]
-    weights = nn.Parameter(drawn(2, 3).detach().clone())
+    weights = nn.Parameter(random_tensor(2, 3).detach().clone())
     lr = torch.zeros((), dtype=torch.float64)
     optimizer = kind([weights], lr=lr)
     for value in lrs:
         lr.fill_(value)
         take_step(optimizer, weights)
-    assert_close(weights.detach(), descend(kind, drawn(2, 3), lrs)[-1], **EXACTLY)
+    assert_close(weights.detach(), descend(kind, random_tensor(2, 3), lrs)[-1], **EXACTLY)
 
 
 @EVERY_OPTIMIZER
 def test_groups_have_separate_hyperparameters_and_weights_without_gradient_stay(
     kind: Make,
 ) -> None:
-    first, second, idle = (nn.Parameter(drawn(3).detach().clone()) for _ in range(3))
+    first, second, idle = (nn.Parameter(random_tensor(3).detach().clone()) for _ in range(3))
     optimizer = kind(
         [{"params": [first, idle]}, {"params": [second], "lr": 0.3, "weight_decay": 0.5}], lr=0.1
     )
@@ -129,22 +129,22 @@ def test_groups_have_separate_hyperparameters_and_weights_without_gradient_stay(
         weights.grad = torch.ones_like(weights)
     optimizer.step()
     for weights, options in ((first, {"lr": 0.1}), (second, {"lr": 0.3, "weight_decay": 0.5})):
-        alone = nn.Parameter(drawn(3).detach().clone())
+        alone = nn.Parameter(random_tensor(3).detach().clone())
         alone.grad = torch.ones_like(alone)
         kind([alone], **options).step()
         assert torch.equal(weights, alone)
-    assert torch.equal(idle, drawn(3))
+    assert torch.equal(idle, random_tensor(3))
 
 
 def test_textbook_velocity_gives_the_same_path_at_constant_learning_rate() -> None:
-    w, lr, momentum = drawn(4).detach().clone(), 0.1, 0.9
+    w, lr, momentum = random_tensor(4).detach().clone(), 0.1, 0.9
     v, points = torch.zeros(4, dtype=torch.float64), []
     for _ in range(20):
         gradient = w.sin() + torch.linspace(-0.5, 1, 4, dtype=torch.float64)
         v = momentum * v - lr * gradient
         w = w + v
         points.append(w)
-    path = descend(Momentum, drawn(4), [lr] * 20, momentum=momentum)
+    path = descend(Momentum, random_tensor(4), [lr] * 20, momentum=momentum)
     assert_close(path, torch.stack(points), **EXACTLY)
 
 
@@ -226,8 +226,8 @@ def test_weight_decay_acts_as_a_gradient(kind: Make) -> None:
 
 @EVERY_OPTIMIZER
 def test_state_is_the_same_after_saving_and_loading(kind: Make) -> None:
-    whole = descend(kind, drawn(2, 3), [0.1] * 6)[-1]
-    weights = nn.Parameter(drawn(2, 3).detach().clone())
+    whole = descend(kind, random_tensor(2, 3), [0.1] * 6)[-1]
+    weights = nn.Parameter(random_tensor(2, 3).detach().clone())
     first = kind([weights], lr=0.1)
     for _ in range(3):
         take_step(first, weights)
@@ -243,7 +243,7 @@ def test_state_is_the_same_after_saving_and_loading(kind: Make) -> None:
 
 @EVERY_OPTIMIZER
 def test_state_of_torch_optimizer_can_be_loaded(kind: Make) -> None:
-    weights = nn.Parameter(drawn(2, 3).detach().clone())
+    weights = nn.Parameter(random_tensor(2, 3).detach().clone())
     theirs = LIBRARY[kind]([weights], lr=0.1, **DEFAULTS[kind])
     for _ in range(3):
         take_step(theirs, weights)
@@ -251,11 +251,11 @@ def test_state_of_torch_optimizer_can_be_loaded(kind: Make) -> None:
     ours.load_state_dict({**ours.state_dict(), "state": theirs.state_dict()["state"]})
     for _ in range(3):
         take_step(ours, weights)
-    assert_close(weights.detach(), descend(kind, drawn(2, 3), [0.1] * 6)[-1], **EXACTLY)
+    assert_close(weights.detach(), descend(kind, random_tensor(2, 3), [0.1] * 6)[-1], **EXACTLY)
 
 
 def test_loading_moves_the_step_count_to_the_device_of_the_weights() -> None:
-    on_cpu = nn.Parameter(drawn(2).detach())
+    on_cpu = nn.Parameter(random_tensor(2).detach())
     on_meta = nn.Parameter(torch.empty(2, device="meta"))
     saved, loaded = Adam([on_cpu], lr=0.1), Adam([on_meta], lr=0.1)
     loaded.load_state_dict(saved.state_dict())
@@ -264,7 +264,7 @@ def test_loading_moves_the_step_count_to_the_device_of_the_weights() -> None:
 
 @EVERY_OPTIMIZER
 def test_state_is_zero_before_the_first_step(kind: Make) -> None:
-    weights = nn.Parameter(drawn(2, 3).detach())
+    weights = nn.Parameter(random_tensor(2, 3).detach())
     optimizer = kind([weights], lr=0.1)
     names = set(optimizer.state[weights])
     assert not any(value.any() for value in optimizer.state[weights].values())

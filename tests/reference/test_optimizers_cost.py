@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.drawing import drawn
+from helpers.random_tensors import random_tensor
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -53,7 +53,7 @@ class OperationCounter(TorchDispatchMode):
 def test_step_has_documented_cost(
     kind: Make, state_size: int, expected: dict[str, int], weight_decay: float
 ) -> None:
-    weights = nn.Parameter(drawn(3, 2).detach())
+    weights = nn.Parameter(random_tensor(3, 2).detach())
     weights.grad = torch.ones_like(weights)
     optimizer = kind([weights], lr=0.1, weight_decay=weight_decay)
     with OperationCounter(weights.shape) as counter:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
@@ -21,7 +21,7 @@ MIN_SIZE = {"constant": 1, "reflect": 5, "replicate": 1, "circular": 4}
 @given(data=st.data())
 def test_outputs_and_gradients_match_torch(mode: str, data: st.DataObject) -> None:
     count, size = st.integers(1, 3), st.integers(MIN_SIZE[mode], 7)
-    images = drawn(*data.draw(st.tuples(count, count, size, size)))
+    images = random_tensor(*data.draw(st.tuples(count, count, size, size)))
     sides = data.draw(SIDES)
 
     def library(x: torch.Tensor) -> torch.Tensor:
@@ -31,24 +31,28 @@ def test_outputs_and_gradients_match_torch(mode: str, data: st.DataObject) -> No
         return pad(x, sides, mode)
 
     assert_close(reference(images), library(images), **EXACTLY)
-    assert_close(grads(reference, images), grads(library, images), **EXACTLY)
+    assert_close(
+        compute_gradients(reference, images), compute_gradients(library, images), **EXACTLY
+    )
 
 
 @pytest.mark.parametrize("value", [-2.5, float("inf"), -float("inf")])
 def test_constants_other_than_zero_match_torch(value: float) -> None:
-    images = drawn(2, 3, 4, 5)
+    images = random_tensor(2, 3, 4, 5)
     expected = functional.pad(images, (1, 2, 3, 0), value=value)
     assert_close(pad(images, (1, 2, 3, 0), "constant", value), expected)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_backward_passes_gradcheck(mode: str) -> None:
-    assert gradcheck(lambda images: pad(images, (1, 2, 3, 0), mode), drawn(2, 1, 4, 3))
+    assert gradcheck(lambda images: pad(images, (1, 2, 3, 0), mode), random_tensor(2, 1, 4, 3))
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_channels_last_float32_images_match_torch(mode: str) -> None:
-    images = drawn(2, 3, 4, 5).detach().float().contiguous(memory_format=torch.channels_last)
+    images = (
+        random_tensor(2, 3, 4, 5).detach().float().contiguous(memory_format=torch.channels_last)
+    )
     expected = functional.pad(images, (1, 2, 3, 0), mode)
     assert_close(pad(images, (1, 2, 3, 0), mode), expected, rtol=0, atol=0)
 
@@ -72,20 +76,20 @@ def test_more_padding_than_pixels_to_copy_is_refused(
     mode: str, max_padding: int, side: int
 ) -> None:
     sides = [max_padding] * 4
-    pad(drawn(1, 1, 3, 3), (max_padding, max_padding, max_padding, max_padding), mode)
+    pad(random_tensor(1, 1, 3, 3), (max_padding, max_padding, max_padding, max_padding), mode)
     sides[side] += 1
     message = f"{mode} padding of 3 pixels adds at most {max_padding} on a side"
     with pytest.raises(ValueError, match=f"{message}, not {max_padding + 1}"):
-        pad(drawn(1, 1, 3, 3), (sides[0], sides[1], sides[2], sides[3]), mode)
+        pad(random_tensor(1, 1, 3, 3), (sides[0], sides[1], sides[2], sides[3]), mode)
 
 
 def test_unknown_mode_is_refused_with_the_allowed_ones() -> None:
     with pytest.raises(
         ValueError, match=r"'mirror' is not known\. Allowed: constant, reflect, replicate, circular"
     ):
-        pad(drawn(1, 1, 3, 3), (1, 1, 1, 1), "mirror")
+        pad(random_tensor(1, 1, 3, 3), (1, 1, 1, 1), "mirror")
 
 
 def test_no_padding_returns_the_images_themselves() -> None:
-    images = drawn(1, 1, 3, 3)
+    images = random_tensor(1, 1, 3, 3)
     assert pad(images, (0, 0, 0, 0), "reflect") is images

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -46,12 +46,14 @@ def test_value_and_gradient_match_autograd(
 ) -> None:
     weights = torch.tensor(numbers, dtype=torch.float64, requires_grad=True)
     assert_close(reference(weights), formula(weights), **EXACTLY)
-    assert_close(grads(reference, weights), grads(formula, weights), **EXACTLY)
+    assert_close(
+        compute_gradients(reference, weights), compute_gradients(formula, weights), **EXACTLY
+    )
 
 
 @pytest.mark.parametrize("reference", [L2Penalty.apply, L1Penalty.apply])
 def test_backward_passes_gradcheck(reference: Penalty) -> None:
-    assert gradcheck(reference, drawn(3, 4))
+    assert gradcheck(reference, random_tensor(3, 4))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_l2_in_the_loss_equals_weight_decay_in_the_optimizer(kind: type[Optimize
     optimizer = kind(penalized.parameters(), lr=0.1)
     decaying_optimizer = kind(decayed.parameters(), lr=0.1, weight_decay=0.01)
     for step in range(3):
-        inputs = drawn(4, 3) + step
+        inputs = random_tensor(4, 3) + step
         penalized.zero_grad()
         decayed.zero_grad()
         (penalized(inputs).square().mean() + 0.01 * l2_penalty(penalized)).backward()

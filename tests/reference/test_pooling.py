@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers.drawing import CASES, EXACTLY, drawn, grads
+from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -36,7 +36,7 @@ def windows(draw: st.DrawFn) -> Windows:
     """Draw maps, kernel size and stride that fit together."""
     kernel, stride = draw(st.tuples(SMALL, SMALL)), draw(st.tuples(SMALL, SMALL))
     height, width = (size + draw(st.integers(0, 5)) for size in kernel)
-    return drawn(draw(SMALL), draw(SMALL), height, width), kernel, stride
+    return random_tensor(draw(SMALL), draw(SMALL), height, width), kernel, stride
 
 
 @OPERATIONS
@@ -46,7 +46,7 @@ def test_outputs_and_gradients_match_torch(
     reference: Operation, library: Operation, case: Windows
 ) -> None:
     assert_close(reference(*case), library(*case), **EXACTLY)
-    assert_close(grads(reference, *case), grads(library, *case), **EXACTLY)
+    assert_close(compute_gradients(reference, *case), compute_gradients(library, *case), **EXACTLY)
 
 
 @OPERATIONS
@@ -60,8 +60,8 @@ def test_first_of_several_equal_pixels_gets_the_gradient(
     reference: Operation, library: Operation, levels: list[float], kernel: Pair, stride: Pair
 ) -> None:
     maps = torch.tensor(levels, dtype=torch.float64).view(1, 1, 5, 6).requires_grad_()
-    expected = grads(library, maps, kernel, stride)
-    assert_close(grads(reference, maps, kernel, stride), expected, **EXACTLY)
+    expected = compute_gradients(library, maps, kernel, stride)
+    assert_close(compute_gradients(reference, maps, kernel, stride), expected, **EXACTLY)
 
 
 @pytest.mark.parametrize("reference", [MaxPool.apply, MinPool.apply, MeanPool.apply])
@@ -78,8 +78,8 @@ def test_nan_pixel_makes_the_output_nan(reference: Operation, library: Operation
         maps[pixel] = torch.nan
         maps = maps.view(1, 1, 2, 2).requires_grad_()
         assert reference(maps, (2, 2), (2, 2)).isnan().all()
-        expected = grads(library, maps, (2, 2), (2, 2))
-        assert_close(grads(reference, maps, (2, 2), (2, 2)), expected, **EXACTLY)
+        expected = compute_gradients(library, maps, (2, 2), (2, 2))
+        assert_close(compute_gradients(reference, maps, (2, 2), (2, 2)), expected, **EXACTLY)
 
 
 @CASES
@@ -89,13 +89,17 @@ def test_nan_pixel_makes_the_output_nan(reference: Operation, library: Operation
     size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
 )
 def test_region_means_match_torch(height: int, width: int, size: Pair) -> None:
-    maps, library = drawn(2, 3, height, width), functional.adaptive_avg_pool2d
+    maps, library = random_tensor(2, 3, height, width), functional.adaptive_avg_pool2d
     assert_close(RegionMeans.apply(maps, size), library(maps, size), **EXACTLY)
-    assert_close(grads(RegionMeans.apply, maps, size), grads(library, maps, size), **EXACTLY)
+    assert_close(
+        compute_gradients(RegionMeans.apply, maps, size),
+        compute_gradients(library, maps, size),
+        **EXACTLY,
+    )
 
 
 def test_backward_of_region_means_passes_gradcheck() -> None:
-    assert gradcheck(RegionMeans.apply, (drawn(2, 2, 5, 4), (2, 3)))
+    assert gradcheck(RegionMeans.apply, (random_tensor(2, 2, 5, 4), (2, 3)))
 
 
 TWINS: dict[type[nn.Module], type[nn.Module]] = {
@@ -127,17 +131,17 @@ LAYERS: list[nn.Module] = [
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_twin_layer_matches_torch_layer(layer: nn.Module, channels_last: bool) -> None:
-    maps = drawn(2, 3, 7, 8)
+    maps = random_tensor(2, 3, 7, 8)
     if channels_last:
         maps = maps.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
     twin = copy.deepcopy(layer)
     twin.__class__ = TWINS[type(layer)]
     assert_close(twin(maps), layer(maps), **EXACTLY)
-    assert_close(grads(twin, maps), grads(layer, maps), **EXACTLY)
+    assert_close(compute_gradients(twin, maps), compute_gradients(layer, maps), **EXACTLY)
 
 
 def test_min_pooling_ignores_padding() -> None:
-    maps = drawn(1, 2, 4, 4).detach() + 9
+    maps = random_tensor(1, 2, 4, 4).detach() + 9
     expected = -functional.max_pool2d(-maps, 3, 2, 1)
     assert_close(pooling.MinPool2d(3, 2, 1)(maps), expected, **EXACTLY)
 
@@ -157,11 +161,11 @@ def test_min_pooling_ignores_padding() -> None:
 def test_options_that_are_not_implemented_are_refused(layer: nn.Module, option: str) -> None:
     message = f"{option} is not implemented in the reference implementation. Allowed: "
     with pytest.raises(ValueError, match=message):
-        layer(drawn(1, 1, 4, 4))
+        layer(random_tensor(1, 1, 4, 4))
 
 
 def test_float32_maps_give_float32_outputs() -> None:
-    maps = drawn(1, 2, 4, 4).detach().float()
+    maps = random_tensor(1, 2, 4, 4).detach().float()
     for reference, _ in KINDS.values():
         assert reference(maps, (2, 2), (2, 2)).dtype == torch.float32
     assert RegionMeans.apply(maps, (1, 1)).dtype == torch.float32

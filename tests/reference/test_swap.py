@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from helpers.drawing import EXACTLY
 from helpers.network_names import EVERY_NETWORK
+from helpers.random_tensors import EXACTLY
 from torch import nn
 from torch.testing import assert_close
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Command
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 
 SMALL = (
     *("data=sample", "data.train_examples=60", "data.test_examples=20", "data.validation=20"),
@@ -70,7 +70,7 @@ def test_resumed_reference_run_has_the_same_bits(within: Command, optimizer: str
     train(within, "whole", *overrides)
     train(within, "parts", *overrides, "train.epochs=1")
     assert within("resume", "parts", "train.epochs=2").returncode == 0
-    assert set(differences(Path("whole"), Path("parts"))) <= {"best.pt.config.train.epochs"}
+    assert set(find_differences(Path("whole"), Path("parts"))) <= {"best.pt.config.train.epochs"}
 
 
 def evaluate(within: Command, *arguments: str) -> str:

@@ -11,7 +11,9 @@ from cnnbench.reports.confusion import draw_confusion
 
 
 @pytest.mark.parametrize("count", [2, 10, 21, 100, 150])
-def test_any_number_of_classes_fits_a_slide(count: int, tmp_path: Path) -> None:
+def test_confusion_picture_has_size_of_a_slide_for_any_number_of_classes(
+    count: int, tmp_path: Path
+) -> None:
     counts = [[row * column for column in range(count)] for row in range(count)]
     path = tmp_path / "it.png"
     draw_confusion(path, counts, [f"name {number}" for number in range(count)], "title", "note")
@@ -19,7 +21,7 @@ def test_any_number_of_classes_fits_a_slide(count: int, tmp_path: Path) -> None:
     assert 400 < height <= width < 2500
 
 
-def test_rows_are_true_classes_with_any_names(
+def test_confusion_rows_are_true_classes_with_any_names(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

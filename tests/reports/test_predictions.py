@@ -13,7 +13,7 @@ HOSTILE = Prediction("\x1b[2J\udcff\n.png", [("\x1b[31mred\n", 1.0)])
 NAMES = ["T-shirt/top", "Shirt", "Coat", "Bag"]
 
 
-def test_the_table_has_a_row_for_each_image_that_was_classified() -> None:
+def test_table_has_row_for_each_classified_image() -> None:
     assert list(as_table([SHIRT, TEXT, BAG], NAMES)) == [
         "image            class        probability  then",
         "shirt.png        Shirt             0.7500  T-shirt/top 0.1250, Coat 0.0625",
@@ -21,18 +21,18 @@ def test_the_table_has_a_row_for_each_image_that_was_classified() -> None:
     ]
 
 
-def test_with_one_class_the_table_ends_with_its_probability() -> None:
+def test_table_of_one_class_ends_with_probability() -> None:
     assert list(as_table([Prediction("a", [("Bag", 0.5)])], ["Bag"])) == [
         "image  class  probability",
         "a      Bag         0.5000",
     ]
 
 
-def test_a_table_of_nothing_has_no_header() -> None:
+def test_empty_table_has_no_header() -> None:
     assert list(as_table([TEXT], NAMES)) == []
 
 
-def test_long_tables_have_one_header_and_begin_before_all_is_read() -> None:
+def test_long_table_has_one_header_and_is_streamed() -> None:
     waiting = iter([SHIRT] * (2 * BLOCK))
     lines = as_table(waiting, NAMES)
     assert next(lines).startswith("image")
@@ -55,7 +55,7 @@ def test_json_is_one_array_of_objects() -> None:
     ]
 
 
-def test_csv_has_columns_for_the_top_classes_and_every_digit() -> None:
+def test_csv_has_columns_for_top_classes_and_every_digit() -> None:
     third = Prediction("a.png", [("Bag", 1 / 3)])
     assert list(as_csv([third, TEXT], 1)) == [
         "image,class,probability,looks_inverted,error",
@@ -69,7 +69,7 @@ def test_csv_has_columns_for_the_top_classes_and_every_digit() -> None:
     ]
 
 
-def test_nothing_steers_the_terminal() -> None:
-    told = [*as_table([HOSTILE], ["\x1b[31mred\n"]), *as_json([HOSTILE]), *as_csv([HOSTILE], 1)]
-    assert all(line.isprintable() for line in told)
+def test_predictions_contain_no_terminal_control_characters() -> None:
+    lines = [*as_table([HOSTILE], ["\x1b[31mred\n"]), *as_json([HOSTILE]), *as_csv([HOSTILE], 1)]
+    assert all(line.isprintable() for line in lines)
     assert json.loads("".join(as_json([HOSTILE])))[0]["image"] == HOSTILE.image

@@ -3,11 +3,11 @@
 import math
 
 import pytest
-from helpers.fake_metrics import epochs
+from helpers.fake_metrics import make_epochs
 
 from cnnbench.reports.terminal_plot import plot
 
-FOUR = epochs([0.1, 0.5, 0.7, 0.8], [0.3, 0.5, 0.6, 0.55])
+FOUR = make_epochs([0.1, 0.5, 0.7, 0.8], [0.3, 0.5, 0.6, 0.55])
 
 BRAILLE = """\
        accuracy                      loss
@@ -69,88 +69,85 @@ o validation
 @pytest.mark.parametrize(
     ("unicode", "text"), [(True, BRAILLE), (False, ASCII)], ids=["braille", "ascii"]
 )
-def test_a_plot_is_as_drawn_here(unicode: bool, text: str) -> None:
+def test_plot_of_four_epochs(unicode: bool, text: str) -> None:
     assert plot(FOUR, 63, unicode) == text
 
 
-def test_one_epoch_is_two_letters() -> None:
-    assert plot(epochs([0.5], [0.6]), 63, unicode=True) == ONE_EPOCH
+def test_plot_of_one_epoch_uses_letters() -> None:
+    assert plot(make_epochs([0.5], [0.6]), 63, unicode=True) == ONE_EPOCH
 
 
-def test_where_nothing_is_held_out_there_is_no_best_epoch() -> None:
-    text = plot(epochs([0.1, 0.5], [0.3, 0.4], part="test"), 80, unicode=True)
+def test_plot_without_validation_set_marks_no_best_epoch() -> None:
+    text = plot(make_epochs([0.1, 0.5], [0.3, 0.4], part="test"), 80, unicode=True)
     assert text.splitlines()[-1] == "⠒⠒⠒ train   ⠒ ⠒ test"
     assert "▲" not in text
 
 
-def test_values_that_never_change_are_a_line_in_the_middle() -> None:
-    lines = plot(epochs([0.5] * 3, [0.5] * 3), 63, unicode=False).splitlines()
+def test_constant_values_are_a_line_in_the_middle() -> None:
+    lines = plot(make_epochs([0.5] * 3, [0.5] * 3), 63, unicode=False).splitlines()
     assert [number for number, line in enumerate(lines[1:11]) if "8888" in line] == [4]
     assert (lines[1].split()[0], lines[10].split()[0]) == ("0.7500+", "0.2500+")
 
 
 @pytest.mark.parametrize("columns", [20, 28, 62, 63, 80, 200])
 @pytest.mark.parametrize("unicode", [True, False])
-def test_no_line_of_a_chart_is_longer_than_the_terminal(columns: int, unicode: bool) -> None:
-    text = plot(epochs([0.1] * 999 + [0.9], [0.2] * 1000), columns, unicode)
+def test_chart_lines_fit_the_terminal(columns: int, unicode: bool) -> None:
+    text = plot(make_epochs([0.1] * 999 + [0.9], [0.2] * 1000), columns, unicode)
     charts = [line for line in text.splitlines() if "train" not in line and "best" not in line]
     assert max(map(len, charts)) <= max(columns, 28)
 
 
-def test_a_narrow_terminal_has_the_loss_below_the_accuracy() -> None:
+def test_narrow_terminal_shows_loss_below_accuracy() -> None:
     lines = [line.strip() for line in plot(FOUR, 50, unicode=True).splitlines()]
     assert (lines.index("accuracy"), lines.index("loss")) == (0, 13)
 
 
 @pytest.mark.parametrize(("columns", "as_wide_as"), [(10, 28), (500, 123)])
-def test_a_chart_is_neither_narrower_nor_wider_than_can_be_read(
-    columns: int, as_wide_as: int
-) -> None:
+def test_chart_width_has_minimum_and_maximum(columns: int, as_wide_as: int) -> None:
     assert plot(FOUR, columns, unicode=True) == plot(FOUR, as_wide_as, unicode=True)
 
 
-def test_a_thousand_epochs_leave_no_gap() -> None:
+def test_curve_of_thousand_epochs_has_no_gap() -> None:
     rising = [epoch / 1000 for epoch in range(1, 1001)]
-    drawn = [
-        line[7:30]
-        for line in plot(epochs(rising, [0.0] * 1000), 63, unicode=False).splitlines()[1:11]
-    ]
-    assert [any(line[column] in ".8" for line in drawn) for column in range(23)] == [True] * 23
+    text = plot(make_epochs(rising, [0.0] * 1000), 63, unicode=False)
+    lines = [line[7:30] for line in text.splitlines()[1:11]]
+    assert [any(line[column] in ".8" for line in lines) for column in range(23)] == [True] * 23
 
 
-def test_a_first_epoch_that_is_not_shown_is_told() -> None:
+def test_heading_notes_first_epoch_outside_the_scale() -> None:
     losses = [1e4, 2.0, 1.5, 1.2, 1.0], [2.0, 1.9, 1.5, 1.2, 1.1]
-    text = plot(epochs([0.1, 0.97, 0.98, 0.985, 0.99], [0.97] * 5, losses=losses), 80, unicode=True)
+    text = plot(
+        make_epochs([0.1, 0.97, 0.98, 0.985, 0.99], [0.97] * 5, losses=losses), 80, unicode=True
+    )
     assert "accuracy (epoch 1 below)" in text
     assert "loss (epoch 1 above)" in text
     assert "2┤" in text.splitlines()[1]
 
 
-def test_no_line_leads_to_a_first_epoch_that_is_not_shown() -> None:
+def test_curve_starts_after_first_epoch_outside_the_scale() -> None:
     losses = [1e30, 2.0, 1.5, 1.2, 1.0]
-    text = plot(epochs([0.5] * 5, [0.5] * 5, losses=(losses, losses)), 63, unicode=False)
-    assert text.splitlines()[1].endswith(
-        " 2+       8"
-    )  # a quarter of 28 columns from the left, and nothing before
+    text = plot(make_epochs([0.5] * 5, [0.5] * 5, losses=(losses, losses)), 63, unicode=False)
+    # the second epoch is a quarter of 28 columns from the left
+    assert text.splitlines()[1].endswith(" 2+       8")
 
 
-def test_a_logarithmic_axis_is_told() -> None:
-    memorised = [1 / epoch**2 for epoch in range(1, 13)]
-    rows = epochs([0.5] * 12, [0.5] * 12, losses=(memorised, memorised))
+def test_heading_notes_log_scale() -> None:
+    memorized = [1 / epoch**2 for epoch in range(1, 13)]
+    rows = make_epochs([0.5] * 12, [0.5] * 12, losses=(memorized, memorized))
     assert plot(rows, 80, unicode=True).splitlines()[0].endswith("loss (log scale)")
 
 
-def test_an_accuracy_that_rises_through_decades_is_on_a_linear_axis() -> None:
+def test_accuracy_is_always_on_a_linear_scale() -> None:
     accuracies = [0.001, 0.002, 0.004, 0.9]
-    assert plot(epochs(accuracies, accuracies), 80, unicode=True).split()[:2] == [
+    assert plot(make_epochs(accuracies, accuracies), 80, unicode=True).split()[:2] == [
         "accuracy",
         "loss",
     ]
 
 
-def test_a_point_is_as_high_as_its_value_says() -> None:
+def test_point_height_is_proportional_to_value() -> None:
     accuracies = [0.0, 0.25, 0.5, 0.75, 1.0]
-    rows = epochs(accuracies, [0.0] * 5, part="test")
+    rows = make_epochs(accuracies, [0.0] * 5, part="test")
     train = [line[7:30] for line in plot(rows, 63, unicode=False).splitlines()[1:11]]
     highest = [
         next(number for number, line in enumerate(train) if line[column] in ".8")
@@ -159,6 +156,6 @@ def test_a_point_is_as_high_as_its_value_says() -> None:
     assert highest == [round((1 - accuracy) * 9) for accuracy in accuracies]
 
 
-def test_losses_of_three_hundred_digits_fit_into_a_chart() -> None:
-    rows = epochs([0.1, 0.2], [0.1, 0.2], losses=([9e299, 1e-300], [-9e299, math.pi]))
+def test_extreme_losses_fit_into_a_chart() -> None:
+    rows = make_epochs([0.1, 0.2], [0.1, 0.2], losses=([9e299, 1e-300], [-9e299, math.pi]))
     assert max(map(len, plot(rows, 80, unicode=True).splitlines())) <= 80

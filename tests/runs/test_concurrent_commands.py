@@ -17,8 +17,8 @@ ENDLESS = (*TINY, "train.epochs=10000", "train.checkpoint_every.epochs=100")
 @pytest.fixture
 def interrupted(forks: ForkServer, tmp_path: Path) -> Path:
     """Return the directory of an interrupted run with many epochs left."""
-    strikes = [(signal.SIGINT, "step", 3)]
-    done = forks.run(*ENDLESS, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    faults = [(signal.SIGINT, "step", 3)]
+    done = forks.run(*ENDLESS, "hydra.run.dir=run", folder=tmp_path, faults=faults)
     assert done.returncode == 130, done.stderr
     return tmp_path / "run"
 

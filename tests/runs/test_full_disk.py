@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Command, clean_environment
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer, Running
 from helpers.in_process import run_in_process
-from helpers.small_runs import SMALL, Runs, contents
+from helpers.small_runs import SMALL, Runs, read_files
 
 from cnnbench.runs import directory
 from cnnbench.training import checkpoint
@@ -72,7 +72,7 @@ def test_run_on_a_full_disk_ends_with_an_error_and_is_resumed_with_space(
     if (disk / "run" / "config.yaml").exists():
         done = run_in_process("resume", "run", folder=disk)
         assert done.returncode == 0, done.stderr
-        assert differences(disk / "run", runs.uninterrupted("in_first_epoch")) == []
+        assert find_differences(disk / "run", runs.uninterrupted("in_first_epoch")) == []
 
 
 # A checkpoint has a little more than 60 kB.
@@ -85,17 +85,17 @@ def test_resume_on_a_full_disk_keeps_the_files(kilobytes: int, runs: Runs, disk:
     (disk / "ballast").unlink()
     done = run_in_process("resume", "run", folder=disk)
     assert done.returncode == 0, done.stderr
-    assert differences(run, runs.uninterrupted("in_second_epoch")) == []
+    assert find_differences(run, runs.uninterrupted("in_second_epoch")) == []
 
 
 def test_read_only_disk_is_reported_and_keeps_the_files(runs: Runs, disk: Path) -> None:
     run = runs.copy("in_second_epoch", disk / "run")
-    before = contents(run)
+    before = read_files(run)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     done = run_in_process("resume", "run", folder=disk)
     assert is_clear_error(done), done
     assert "Read-only" in done.stderr
-    assert contents(run) == before
+    assert read_files(run) == before
 
 
 def limit_file_size() -> None:

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.command import Command, go_on
-from helpers.compare_runs import differences
+from helpers.command import Command, resume_arguments
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 
 from cnnbench.cli import main
@@ -85,7 +85,7 @@ def test_printed_command_resumes_to_the_same_bits(
     forks: ForkServer, tmp_path: Path, uninterrupted: Path, number: int, code: int, moment: str
 ) -> None:
     interrupted = forks.run(
-        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(number, *MOMENTS[moment])]
+        *JOB, "hydra.run.dir=run", folder=tmp_path, faults=[(number, *MOMENTS[moment])]
     )
     assert (interrupted.returncode, read_status(tmp_path / "run")["state"]) == (
         code,
@@ -94,7 +94,7 @@ def test_printed_command_resumes_to_the_same_bits(
     assert "Traceback" not in interrupted.stderr
     done = forks.run(*printed_command(interrupted), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", uninterrupted) == []
+    assert find_differences(tmp_path / "run", uninterrupted) == []
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_printed_command_resumes_to_the_same_bits(
 def test_fatal_signals_save_and_log_the_resume_command(
     forks: ForkServer, tmp_path: Path, number: int, code: int
 ) -> None:
-    strikes = [(number, "step", 10)]
-    interrupted = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    faults = [(number, "step", 10)]
+    interrupted = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, faults=faults)
     assert (interrupted.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
     log = (tmp_path / "run" / "train.log").read_text()
     assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in log
@@ -121,21 +121,19 @@ def test_fatal_signals_save_and_log_the_resume_command(
 def test_run_in_a_closed_terminal_is_resumed_to_the_same_bits(
     forks: ForkServer, tmp_path: Path, uninterrupted: Path
 ) -> None:
-    strikes = [(signal.SIGHUP, "step", 10)]
-    closed = forks.run(
-        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable="pipe"
-    )
+    faults = [(signal.SIGHUP, "step", 10)]
+    closed = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, faults=faults, unwritable="pipe")
     assert closed.returncode == 129
     done = forks.run("resume", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", uninterrupted) == []
+    assert find_differences(tmp_path / "run", uninterrupted) == []
 
 
 def test_ignored_sighup_stays_ignored(forks: ForkServer, tmp_path: Path) -> None:
     ignored = [signal.SIGHUP]
-    strikes = [(signal.SIGHUP, "step", 10)]
+    faults = [(signal.SIGHUP, "step", 10)]
     done = forks.run(
-        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, ignored_signals=ignored
+        *JOB, "hydra.run.dir=run", folder=tmp_path, faults=faults, ignored_signals=ignored
     )
     assert done.returncode == 0, done.stderr
 
@@ -147,7 +145,7 @@ def is_suspended(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the state of a process in /proc")
 def test_suspended_time_is_not_training_time(forks: ForkServer, tmp_path: Path) -> None:
     running = forks.start(
-        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(signal.SIGSTOP, "step", 10)]
+        *JOB, "hydra.run.dir=run", folder=tmp_path, faults=[(signal.SIGSTOP, "step", 10)]
     )
     while running.is_running() and not is_suspended(running.pid):
         time.sleep(0.01)
@@ -163,9 +161,9 @@ def test_suspended_time_is_not_training_time(forks: ForkServer, tmp_path: Path) 
 def test_signal_saves_a_checkpoint_when_nothing_can_be_printed(
     forks: ForkServer, tmp_path: Path, number: int, code: int, unwritable: str
 ) -> None:
-    strikes = [(number, "step", 10)]
+    faults = [(number, "step", 10)]
     interrupted = forks.run(
-        *JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes, unwritable=unwritable
+        *JOB, "hydra.run.dir=run", folder=tmp_path, faults=faults, unwritable=unwritable
     )
     assert (interrupted.returncode, read_status(tmp_path / "run")["state"]) == (code, "interrupted")
     log = (tmp_path / "run" / "train.log").read_text()
@@ -182,9 +180,9 @@ def test_run_finishes_when_nothing_can_be_printed(
 
 
 def test_signal_ends_a_sweep_when_nothing_can_be_printed(forks: ForkServer, tmp_path: Path) -> None:
-    strikes = [(signal.SIGHUP, "step", 10)]
+    faults = [(signal.SIGHUP, "step", 10)]
     sweep = forks.run(
-        *("-m", *JOB, "sweep=x", "seed=1,2"), folder=tmp_path, strikes=strikes, unwritable="pipe"
+        *("-m", *JOB, "sweep=x", "seed=1,2"), folder=tmp_path, faults=faults, unwritable="pipe"
     )
     assert sweep.returncode == 129
     folder = tmp_path / "outputs" / "sweeps" / "x"
@@ -201,7 +199,7 @@ def test_printing_command_ends_with_its_reader(forks: ForkServer, tmp_path: Path
 
 
 def test_signal_in_an_epoch_ends_the_run_after_the_step(forks: ForkServer, tmp_path: Path) -> None:
-    interrupted = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=[(INT, "step", 10)])
+    interrupted = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, faults=[(INT, "step", 10)])
     assert "checkpoints/last.pt holds epoch 1 and epoch 2 up to step 3." in interrupted.stdout
 
 
@@ -218,14 +216,14 @@ def test_signal_in_an_epoch_ends_the_run_after_the_step(forks: ForkServer, tmp_p
 def test_second_sigint_ends_at_once_without_damage(
     forks: ForkServer, tmp_path: Path, uninterrupted: Path, second: tuple[str, int]
 ) -> None:
-    strikes = [(INT, "step", 10), (INT, *second)]
-    interrupted = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, strikes=strikes)
+    faults = [(INT, "step", 10), (INT, *second)]
+    interrupted = forks.run(*JOB, "hydra.run.dir=run", folder=tmp_path, faults=faults)
     assert interrupted.returncode == 130, interrupted.stderr
     assert "Traceback" not in interrupted.stderr
     assert read_status(tmp_path / "run")["state"] == "interrupted"
     done = forks.run(*printed_command(interrupted), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", uninterrupted) == []
+    assert find_differences(tmp_path / "run", uninterrupted) == []
 
 
 def run_with_random_signals(
@@ -240,7 +238,7 @@ def run_with_random_signals(
     for _ in range(3):
         number, code = generator.choice([(INT, 130), (TERM, 143)])
         wait_s = generator.uniform(0.05, 1.0)
-        running = forks.start(*go_on(run, JOB), folder=folder)
+        running = forks.start(*resume_arguments(run, JOB), folder=folder)
         time.sleep(wait_s)
         running.send(number)
         done = running.wait()
@@ -251,9 +249,9 @@ def run_with_random_signals(
         is_quiet = "Traceback" not in done.stderr or "ResourceWarning: unclosed file" in done.stderr
         is_clear = done.returncode == code and is_quiet
         assert is_clear or state in ("nothing", "finished"), "\n".join(story)
-    done = forks.run(*go_on(run, JOB), folder=folder)
+    done = forks.run(*resume_arguments(run, JOB), folder=folder)
     assert done.returncode == 0, "\n".join([*story, done.stderr])
-    assert differences(run, uninterrupted) == [], "\n".join(story)
+    assert find_differences(run, uninterrupted) == [], "\n".join(story)
 
 
 def test_handlers_are_restored_after_a_command(within: Command) -> None:
@@ -290,10 +288,10 @@ def sweep(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     folder = tmp_path_factory.mktemp("sweep")
     uninterrupted = forks.run(*SWEEP, "sweep=uninterrupted", folder=folder)
     assert uninterrupted.returncode == 0, uninterrupted.stderr
-    interrupted = forks.run(*SWEEP, folder=folder, strikes=[(INT, "step", 21 + 10)])
+    interrupted = forks.run(*SWEEP, folder=folder, faults=[(INT, "step", 21 + 10)])
     assert interrupted.returncode == 130, interrupted.stderr
     killed = forks.run(
-        *printed_command(interrupted), folder=folder, strikes=[(KILL, "step", 11 + 10)]
+        *printed_command(interrupted), folder=folder, faults=[(KILL, "step", 11 + 10)]
     )
     assert killed.returncode == -KILL, killed.stderr
     done = forks.run(*printed_command(interrupted), folder=folder)
@@ -308,7 +306,7 @@ def test_printed_command_resumes_a_sweep_to_the_same_bits(sweep: Sweep) -> None:
     _, ours, uninterrupted = sweep
     jobs = {path.name for path in uninterrupted.iterdir() if path.is_dir()}
     assert len(jobs) == 3
-    found = {job: differences(ours / job, uninterrupted / job) for job in jobs}
+    found = {job: find_differences(ours / job, uninterrupted / job) for job in jobs}
     assert found == {job: [] for job in jobs}
 
 

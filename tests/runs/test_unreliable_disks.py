@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.command import Command
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.small_runs import SMALL, Runs
 
 from cnnbench.runs import atomic_files
@@ -55,7 +55,7 @@ def test_run_continues_without_sync_and_warns_once_of_a_failing_disk(
     log = (tmp_path / "run" / "train.log").read_text()
     assert [text.count("may not be on disk") for text in (output, log)] == [warnings] * 2
     assert os.strerror(number) not in output or warnings
-    assert differences(tmp_path / "run", runs.uninterrupted("finished")) == []
+    assert find_differences(tmp_path / "run", runs.uninterrupted("finished")) == []
 
 
 def test_export_warns_of_a_failing_disk(

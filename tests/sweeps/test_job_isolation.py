@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.command import TINY, Command
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
@@ -57,14 +57,15 @@ def test_job_after_others_has_the_same_bits_as_alone(forks: ForkServer, tmp_path
     for overrides in UNLIKE:
         train(*ONE_EPOCH, *overrides)
     after_others = train(*TINY, "model=mlp", "seed=3", "device.threads=1").directory
-    assert differences(after_others, tmp_path / "alone") == []
+    assert find_differences(after_others, tmp_path / "alone") == []
 
 
 def test_jobs_of_a_sweep_have_the_same_bits_as_alone(within: Command, tmp_path: Path) -> None:
     assert within("-m", *TINY, "sweep=both", "seed=1,2").returncode == 0
     jobs = sorted((tmp_path / "outputs" / "sweeps" / "both").glob("*seed=*"))
     assert [
-        differences(job, train(*TINY, f"seed={seed}").directory) for seed, job in enumerate(jobs, 1)
+        find_differences(job, train(*TINY, f"seed={seed}").directory)
+        for seed, job in enumerate(jobs, 1)
     ] == [[], []]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from helpers.in_process import run_in_process
-from helpers.small_runs import SMALL, job_of
+from helpers.small_runs import SMALL, find_job
 
 SWEEP = ("-m", *SMALL, "sweep=mine")
 
@@ -17,8 +17,8 @@ def test_lines_of_a_jobs_file_are_combined_with_swept_values(tmp_path: Path, min
     assert (done.returncode, "4 runs: 4 finished" in done.stdout) == (0, True), (
         done.stdout + done.stderr
     )
-    assert "train.grad_clip_norm" not in job_of(mine, "optimizer.momentum=0.9", "seed=1").name
-    assert job_of(mine, "optimizer.momentum=0.5", "train.grad_clip_norm=1", "seed=1")
+    assert "train.grad_clip_norm" not in find_job(mine, "optimizer.momentum=0.9", "seed=1").name
+    assert find_job(mine, "optimizer.momentum=0.5", "train.grad_clip_norm=1", "seed=1")
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.paths import ROOT
 from helpers.slurm_cluster import SlurmCluster, missing_programs
-from helpers.small_runs import SMALL, job_of
+from helpers.small_runs import SMALL, find_job
 
 from cnnbench.runs.reading import read_status
 
@@ -55,7 +55,7 @@ class Slurm:
         return running.wait(timeout_s=0)
 
     def job(self, sweep: str, seed: int) -> Path:
-        return job_of(self.folder / "outputs/sweeps" / sweep, f"seed={seed}")
+        return find_job(self.folder / "outputs/sweeps" / sweep, f"seed={seed}")
 
     def state(self, sweep: str, seed: int) -> str:
         return str(read_status(self.job(sweep, seed))["state"])
@@ -96,7 +96,7 @@ def test_all_jobs_except_the_canceled_one_finish(states: list[str]) -> None:
 
 @pytest.mark.parametrize("seed", [UNDISTURBED, SIGNALED, REQUEUED, CANCELED])
 def test_every_job_has_the_same_bits(slurm: Slurm, states: list[str], seed: int) -> None:
-    assert differences(slurm.job("struck", seed), slurm.job("unharmed", seed)) == []
+    assert find_differences(slurm.job("struck", seed), slurm.job("unharmed", seed)) == []
 
 
 def test_job_in_its_grace_time_is_restarted(slurm: Slurm) -> None:
@@ -105,4 +105,4 @@ def test_job_in_its_grace_time_is_restarted(slurm: Slurm) -> None:
         "preempted"
     )
     assert "Requeued job" in slurm.logs("preempted")
-    assert differences(slurm.job("preempted", 0), slurm.job("unharmed", 0)) == []
+    assert find_differences(slurm.job("preempted", 0), slurm.job("unharmed", 0)) == []

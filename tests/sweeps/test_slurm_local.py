@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.paths import ROOT
-from helpers.small_runs import SMALL, job_of
+from helpers.small_runs import SMALL, find_job
 
 from cnnbench.runs.reading import read_status
 
@@ -48,13 +48,13 @@ def sweeps(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Sweep
 
 @pytest.mark.slow
 def test_one_job_finishes_and_one_fails(sweeps: Sweeps) -> None:
-    states = {job: read_status(job_of(sweeps.ours, job))["state"] for job in (GOOD, BAD)}
+    states = {job: read_status(find_job(sweeps.ours, job))["state"] for job in (GOOD, BAD)}
     assert states == {GOOD: "finished", BAD: "failed"}
 
 
 @pytest.mark.slow
 def test_threads_of_a_job_spin_briefly(sweeps: Sweeps) -> None:
-    environment = json.loads((job_of(sweeps.ours, GOOD) / "environment.json").read_text())
+    environment = json.loads((find_job(sweeps.ours, GOOD) / "environment.json").read_text())
     assert environment["openmp"] == {"GOMP_SPINCOUNT": "20000"}
 
 
@@ -65,14 +65,14 @@ def test_exit_code_is_that_of_the_failed_job(sweeps: Sweeps) -> None:
 
 @pytest.mark.slow
 def test_preempted_job_resumes_at_its_last_step(sweeps: Sweeps) -> None:
-    environment = json.loads((job_of(sweeps.ours, GOOD) / "environment.json").read_text())
+    environment = json.loads((find_job(sweeps.ours, GOOD) / "environment.json").read_text())
     continued = environment["continued"]
     assert [(record["epoch"], record["step"]) for record in continued] == [(1, 2)]
 
 
 @pytest.mark.slow
 def test_preempted_job_has_the_same_bits(sweeps: Sweeps) -> None:
-    assert differences(job_of(sweeps.ours, GOOD), job_of(sweeps.unharmed, GOOD)) == []
+    assert find_differences(find_job(sweeps.ours, GOOD), find_job(sweeps.unharmed, GOOD)) == []
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from helpers.command import run_command
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.in_process import run_in_process
-from helpers.small_runs import SMALL, job_of
+from helpers.small_runs import SMALL, find_job
 
 from cnnbench.runs.reading import read_status
 
@@ -33,7 +33,7 @@ def test_parallel_jobs_have_the_bits_of_sequential_jobs(
     for line in (r"#3 Test accuracy", r"#3 4 of 4, about \d+ s left$"):
         assert re.search(f"^{line}", done.stdout, re.MULTILINE), done.stdout
     names = [path.parent.name for path in mine.glob("*/result.json")]
-    found = {name: differences(mine / name, grid[0] / name) for name in names}
+    found = {name: find_differences(mine / name, grid[0] / name) for name in names}
     assert found == {name: [] for name in names}
 
 
@@ -97,7 +97,7 @@ def test_parallel_job_records_the_typed_command(tmp_path: Path, mine: Path) -> N
         [*SWEEP, "seed=0", "hydra/launcher=joblib", "hydra.launcher.n_jobs=1"], tmp_path
     )
     assert done.returncode == 0, done.stderr
-    environment = json.loads((job_of(mine, "seed=0") / "environment.json").read_text())
+    environment = json.loads((find_job(mine, "seed=0") / "environment.json").read_text())
     assert shlex.split(environment["command"])[1:] == done.args[1:]
     assert environment["openmp"] == {"GOMP_SPINCOUNT": "20000"}
 

@@ -5,11 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.in_process import run_in_process
-from helpers.small_runs import SMALL, job_of
-from helpers.two_process_runs import told_apart
+from helpers.small_runs import SMALL, find_job
+from helpers.two_process_runs import rank_environments
 
 Done = subprocess.CompletedProcess[str]
 SWEEP = ("-m", *SMALL, "sweep=mine")
@@ -66,7 +66,7 @@ def test_resume_runs_remaining_jobs_with_the_same_bits(
     forks: ForkServer, grid: tuple[Path, Done], tmp_path: Path, mine: Path
 ) -> None:
     sweep = (*SWEEP, "optimizer.lr=0.005,0.02", "seed=0,1")
-    interrupted = forks.run(*sweep, folder=tmp_path, strikes=[(int(signal.SIGINT), "step", 6)])
+    interrupted = forks.run(*sweep, folder=tmp_path, faults=[(int(signal.SIGINT), "step", 6)])
     assert interrupted.returncode == 130, interrupted.stderr
     assert "4 runs: 1 interrupted, 3 not begun" in interrupted.stdout
     done = run_in_process("resume", "outputs/sweeps/mine", folder=tmp_path)
@@ -74,17 +74,17 @@ def test_resume_runs_remaining_jobs_with_the_same_bits(
         done.stdout + done.stderr
     )
     finished = [path.parent.name for path in mine.glob("*/result.json")]
-    found = {name: differences(mine / name, grid[0] / name) for name in finished}
+    found = {name: find_differences(mine / name, grid[0] / name) for name in finished}
     assert found == {name: [] for name in finished}
 
 
 def test_sweep_restarted_by_torchrun_is_resumed_under_any_name(
     forks: ForkServer, tmp_path: Path
 ) -> None:
-    launch = {**told_apart(1)[0], "TORCHELASTIC_RUN_ID": "launch"}
+    launch = {**rank_environments(1)[0], "TORCHELASTIC_RUN_ID": "launch"}
     words = ("-m", *SMALL, "seed=0,1")
-    strikes = [(int(signal.SIGINT), "step", 6)]
-    interrupted = forks.run(*words, folder=tmp_path, strikes=strikes, **launch)
+    faults = [(int(signal.SIGINT), "step", 6)]
+    interrupted = forks.run(*words, folder=tmp_path, faults=faults, **launch)
     assert interrupted.returncode == 130, interrupted.stderr
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     sweep.rename(sweep.with_name("earlier"))
@@ -103,7 +103,7 @@ def test_resume_finds_groups_in_config_dir(forks: ForkServer, tmp_path: Path) ->
     interrupted = forks.run(
         *("--config-dir", "mine", *SWEEP, "experiment=mine"),
         folder=tmp_path,
-        strikes=[(int(signal.SIGINT), "step", 3)],
+        faults=[(int(signal.SIGINT), "step", 3)],
     )
     assert interrupted.returncode == 130, interrupted.stderr
     done = run_in_process("resume", "outputs/sweeps/mine", "--config-dir", "mine", folder=tmp_path)
@@ -115,10 +115,10 @@ def test_resume_finds_groups_in_config_dir(forks: ForkServer, tmp_path: Path) ->
 def test_sweep_of_an_experiment_is_resumed(forks: ForkServer, tmp_path: Path, mine: Path) -> None:
     # The experiment varies the weight decay, 0 and 0.001.
     sweep = (*SWEEP, "experiment=claims/weight_decay", "seed=0")
-    strikes = [(int(signal.SIGINT), "step", 3)]
-    assert forks.run(*sweep, folder=tmp_path, strikes=strikes).returncode == 130
+    faults = [(int(signal.SIGINT), "step", 3)]
+    assert forks.run(*sweep, folder=tmp_path, faults=faults).returncode == 130
     done = run_in_process("resume", "outputs/sweeps/mine", folder=tmp_path)
     assert (done.returncode, "2 runs: 2 finished" in done.stdout) == (0, True), (
         done.stdout + done.stderr
     )
-    assert job_of(mine, "experiment=claims/weight_decay", "optimizer.weight_decay=0").is_dir()
+    assert find_job(mine, "experiment=claims/weight_decay", "optimizer.weight_decay=0").is_dir()

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.in_process import run_in_process
-from helpers.small_runs import SMALL, job_of
+from helpers.small_runs import SMALL, find_job
 
 Done = subprocess.CompletedProcess[str]
 SWEEP = ("-m", *SMALL, "sweep=mine")
@@ -26,7 +26,7 @@ def test_printed_best_command_repeats_the_best_job(grid: tuple[Path, Done], tmp_
     again = run_in_process(*line.replace("'", "").split(), "hydra.run.dir=again", folder=tmp_path)
     assert again.returncode == 0, again.stderr
     varied = [word for word in line.split() if word.startswith(("optimizer.lr", "seed"))]
-    assert differences(job_of(sweep, *varied), tmp_path / "again") == []
+    assert find_differences(find_job(sweep, *varied), tmp_path / "again") == []
 
 
 def test_each_job_but_the_first_logs_the_progress(grid: tuple[Path, Done]) -> None:
@@ -43,7 +43,7 @@ def test_failed_jobs_do_not_stop_others_and_are_listed_at_the_end(grid: tuple[Pa
     assert "6 runs: 4 finished, 2 failed" in done.stdout
     lines = done.stdout.partition("failed: optimizer.lr=1e+30 seed=1\n")[2].splitlines()
     assert "The training loss became" in lines[0]
-    place = job_of(sweep, "optimizer.lr=1e+30", "seed=1").relative_to(sweep.parents[2])
+    place = find_job(sweep, "optimizer.lr=1e+30", "seed=1").relative_to(sweep.parents[2])
     assert f"  more: {place}/status.json" in lines[:5]
     status = json.loads((sweep.parents[2] / place / "status.json").read_text())
     assert "Traceback" in status["traceback"]
@@ -72,11 +72,11 @@ def test_report_repeats_the_table_and_the_csv(grid: tuple[Path, Done]) -> None:
 @pytest.mark.slow
 def test_changed_sweep_adds_new_jobs_and_keeps_finished_ones(tmp_path: Path, mine: Path) -> None:
     assert run_in_process(*SWEEP, "seed=0,1", folder=tmp_path).returncode == 0
-    before = (job_of(mine, "seed=1") / "status.json").read_bytes()
+    before = (find_job(mine, "seed=1") / "status.json").read_bytes()
     done = run_in_process(*SWEEP, "seed=1,2", folder=tmp_path)
     assert "1 of 2 jobs finished already." in done.stdout
     assert "3 runs: 3 finished" in done.stdout
-    assert (job_of(mine, "seed=1") / "status.json").read_bytes() == before
+    assert (find_job(mine, "seed=1") / "status.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("flag", [["--dry-run"], ["--jobs-file", "jobs"]])

@@ -1,4 +1,4 @@
-"""A run that TensorBoard has, and a slow one that all trackers have."""
+"""A run tracked by TensorBoard, and a slow one tracked by all trackers."""
 
 import shutil
 import signal
@@ -22,7 +22,7 @@ WORDS = ("tracker=[tensorboard,mlflow,wandb]", "tracker.wandb.mode=offline", "hy
 
 @pytest.fixture(scope="session")
 def tracked(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that TensorBoard has, which was told of it after its second epoch."""
+    """Return a run that TensorBoard tracks since it was resumed after its second epoch."""
     folder = tmp_path_factory.mktemp("tracked")
     shutil.copytree(runs.folder / "finished", folder / "run")
     done = run_in_process("resume", "run", "tracker=tensorboard", "train.epochs=3", folder=folder)
@@ -33,15 +33,18 @@ def tracked(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tracked_by_all(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was interrupted in its second epoch, among files named as MLflow's imports."""
+    """Return a run that was interrupted in its second epoch and resumed.
+
+    Its folder has files with the names of modules that MLflow imports.
+    """
     for tracker in PLACES:
         if find_spec(tracker) is None:
             pytest.skip(f"the extra {tracker} is not installed")
     folder = tmp_path_factory.mktemp("tracked_by_all")
     for name in ("html.py", "mlflow.py"):
         (folder / name).write_text("raise SystemExit('not this one')")
-    strikes = [(int(signal.SIGINT), "step", 6)]
-    done = forks.run(*SMALL, *WORDS, folder=folder, strikes=strikes)
+    faults = [(int(signal.SIGINT), "step", 6)]
+    done = forks.run(*SMALL, *WORDS, folder=folder, faults=faults)
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     assert "wandb: " not in done.stderr

@@ -1,4 +1,4 @@
-"""A run ends as it would without trackers, whatever becomes of them."""
+"""Trackers of a run: their start and end, and failures that do not change the run."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ from unittest.mock import Mock, call
 
 import pytest
 from helpers.command import Command
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.in_process import run_in_process
 from helpers.small_runs import SMALL, Runs
 from helpers.tracker_contents import READERS, read_recorded
-from helpers.two_process_runs import run_together
+from helpers.two_process_runs import run_ranks
 
 from cnnbench import config
 from cnnbench.cli.hydra_app import compose_config
@@ -33,13 +33,13 @@ TRACKED = (*SMALL, "tracker=tensorboard", "hydra.run.dir=outputs/run")
 
 
 def client(log_rows: Any = None) -> Mock:
-    """Return a client; `log_rows` is what that method raises or does."""
+    """Return a client whose method `log_rows` raises or does as the argument says."""
     return Mock(spec=Tracker, **{"log_rows.side_effect": log_rows})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tracker", READERS)
-def test_a_tracker_has_each_epoch_and_figure_once(tracker: str, tracked_by_all: Path) -> None:
+def test_tracker_has_each_epoch_and_figure_once(tracker: str, tracked_by_all: Path) -> None:
     found, recorded = sorted(READERS[tracker](tracked_by_all)), read_recorded(tracked_by_all)
     assert [point[:2] for point in found] == [point[:2] for point in recorded]
     values = [value for *_, value in recorded]  # TensorBoard has them in single precision
@@ -47,8 +47,8 @@ def test_a_tracker_has_each_epoch_and_figure_once(tracker: str, tracked_by_all: 
 
 
 @pytest.mark.slow
-def test_tracking_changes_no_number(tracked_by_all: Path, runs: Runs) -> None:
-    differ = differences(tracked_by_all, runs.folder / "extended")
+def test_tracking_does_not_change_results(tracked_by_all: Path, runs: Runs) -> None:
+    differ = find_differences(tracked_by_all, runs.folder / "extended")
     assert [name for name in differ if ".config." not in name] == []
 
 
@@ -71,7 +71,7 @@ def test_tracking_changes_no_number(tracked_by_all: Path, runs: Runs) -> None:
         ("-m tracker=mlflow,tensorboard", "tracker=[tensorboard,mlflow]"),
     ],
 )
-def test_a_wrong_tracker_says_what_is_allowed(words: str, message: str, within: Command) -> None:
+def test_invalid_tracker_override_is_rejected(words: str, message: str, within: Command) -> None:
     done = within("data=sample", *words.split())
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
@@ -85,10 +85,10 @@ def test_a_wrong_tracker_says_what_is_allowed(words: str, message: str, within: 
         ("end", "the end"),
     ],
 )
-def test_a_run_whose_tracker_fails_ends_as_without_it_after_one_warning(
+def test_failing_tracker_gives_one_warning_and_does_not_change_results(
     method: str, moment: str, within: Command, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if method == "log_rows":  # which the start calls, too
+    if method == "log_rows":  # start calls it as well
         monkeypatch.setattr(tensorboard.Client, "start", lambda client: "there")
     fail = Mock(side_effect=ZeroDivisionError("no room"))
     monkeypatch.setattr(tensorboard.Client, method, fail)
@@ -97,11 +97,11 @@ def test_a_run_whose_tracker_fails_ends_as_without_it_after_one_warning(
     messages = [line for line in done.stdout.splitlines() if line.startswith("The tracker ")]
     failed = f"The tracker tensorboard failed at {moment}, and the run continues without it"
     assert messages == [f"{failed}: ZeroDivisionError: no room"]
-    differ = differences(Path("outputs/run"), runs.folder / "finished")
+    differ = find_differences(Path("outputs/run"), runs.folder / "finished")
     assert [name for name in differ if ".config." not in name] == []
 
 
-def test_a_tracker_that_failed_is_not_called_again_and_the_others_are() -> None:
+def test_failed_tracker_is_not_called_again() -> None:
     failing, other = client(OSError()), client()
     trackers = Trackers({"a": failing, "b": other})
     for epoch in (1, 2):
@@ -109,7 +109,7 @@ def test_a_tracker_that_failed_is_not_called_again_and_the_others_are() -> None:
     assert (failing.log_rows.call_count, other.log_rows.call_count) == (1, 2)
 
 
-def test_a_warning_has_the_first_cause_on_a_short_line_without_passwords(
+def test_tracker_warning_has_root_cause_without_password(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cause = OSError("http://me:secret@host/x\x1b[2J\n refused " + "x" * 400)
@@ -122,7 +122,7 @@ def test_a_warning_has_the_first_cause_on_a_short_line_without_passwords(
     assert len(warning) == len(begin) + base.MAX_REASON
 
 
-def test_an_error_with_another_cause_is_reported_itself(caplog: pytest.LogCaptureFixture) -> None:
+def test_error_with_unrelated_context_is_reported_itself(caplog: pytest.LogCaptureFixture) -> None:
     error = ValueError("no such run")
     error.__context__ = KeyError("x")
     Trackers({"a": client(error)}).log_epoch({"epoch": 1})
@@ -130,14 +130,14 @@ def test_an_error_with_another_cause_is_reported_itself(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("signal", [KeyboardInterrupt, SystemExit])
-def test_a_signal_while_a_tracker_is_called_ends_the_run(signal: Any) -> None:
+def test_signal_during_tracker_call_ends_the_run(signal: Any) -> None:
     with pytest.raises(signal):
         Trackers({"a": client(signal)}).log_epoch({"epoch": 1})
 
 
-def test_warnings_of_a_client_are_ignored_and_its_filters_end_with_its_call() -> None:
+def test_client_warnings_are_ignored_and_filters_restored() -> None:
     def warn(rows: base.Rows) -> None:
-        warnings.warn("nobody need see this", stacklevel=1)
+        warnings.warn("a warning of the client", stacklevel=1)
         warnings.simplefilter("always")
 
     trackers, before = Trackers({"a": client(warn)}), list(warnings.filters)
@@ -147,7 +147,10 @@ def test_warnings_of_a_client_are_ignored_and_its_filters_end_with_its_call() ->
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Starts trackers of a run; gives what the client of TensorBoard, which is replaced, got."""
+    """Return a function that starts the trackers of a run.
+
+    The client of TensorBoard is a mock, and the function returns the arguments of its constructor.
+    """
 
     def start(*overrides: str) -> Any:
         settings = config.load(config.to_plain(compose_config(overrides)))
@@ -161,7 +164,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     return start
 
 
-def test_a_client_has_the_configuration_tags_and_rows_of_its_run(
+def test_client_gets_configuration_tags_and_rows(
     start: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -183,19 +186,19 @@ def test_a_client_has_the_configuration_tags_and_rows_of_its_run(
     assert start(*words).args[3] == tags | {"sweep": "mine"}
 
 
-def test_variables_of_the_clients_are_set_where_the_user_has_not(
+def test_client_variables_do_not_override_user_variables(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    theirs = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "77", "HOME": str(tmp_path)}
-    for name in base.VARIABLES | theirs:
-        monkeypatch.setenv(name, theirs.get(name, ""))  # to be restored
-        if name not in theirs:
+    set_by_user = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "77", "HOME": str(tmp_path)}
+    for name in base.VARIABLES | set_by_user:
+        monkeypatch.setenv(name, set_by_user.get(name, ""))  # so that the test's end restores it
+        if name not in set_by_user:
             monkeypatch.delenv(name)
     start()
-    assert not os.environ.keys() & (base.VARIABLES.keys() - theirs)
+    assert not os.environ.keys() & (base.VARIABLES.keys() - set_by_user)
     start("tracker=tensorboard")
-    assert os.environ.items() > (base.VARIABLES | theirs).items()
-    monkeypatch.setattr(base, "expand_user", Path)  # as for a user without a home
+    assert os.environ.items() > (base.VARIABLES | set_by_user).items()
+    monkeypatch.setattr(base, "expand_user", Path)  # a user without a home directory
     start("tracker=tensorboard")
     assert os.environ["HOME"] == "/nonexistent"
 
@@ -211,7 +214,7 @@ def test_variables_of_the_clients_are_set_where_the_user_has_not(
         ('{"run_id": "a-0"}', "a-0"),
     ],
 )
-def test_an_id_is_read_only_if_it_is_one(content: str, run_id: str, tmp_path: Path) -> None:
+def test_read_id_accepts_only_valid_ids(content: str, run_id: str, tmp_path: Path) -> None:
     tracker = tensorboard.Client(None, tmp_path, {}, {}, [])
     assert tracker.read_id("x.json") == ""
     (tmp_path / "x.json").write_text(content)
@@ -228,7 +231,7 @@ def test_an_id_is_read_only_if_it_is_one(content: str, run_id: str, tmp_path: Pa
     ],
     ids=repr,
 )
-def test_trackers_end_as_their_run_unless_at_once(error: BaseException | None, state: str) -> None:
+def test_trackers_end_with_the_state_of_the_run(error: BaseException | None, state: str) -> None:
     for at_once in (False, True):
         tracker, signals = client(), SignalGuard()
         signals.at_once = at_once
@@ -239,7 +242,7 @@ def test_trackers_end_as_their_run_unless_at_once(error: BaseException | None, s
         assert tracker.method_calls == ([] if at_once else [call.end(state)])
 
 
-def test_a_run_is_resumed_without_its_trackers_when_asked(tracked: Path, tmp_path: Path) -> None:
+def test_resume_without_trackers(tracked: Path, tmp_path: Path) -> None:
     shutil.copytree(tracked, tmp_path / "run")
     before = set(tmp_path.rglob("*"))
     done = run_in_process("resume", "run", "tracker=none", "train.epochs=4", folder=tmp_path)
@@ -248,7 +251,8 @@ def test_a_run_is_resumed_without_its_trackers_when_asked(tracked: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_of_several_processes_one_tracks(forks: ForkServer, tmp_path: Path) -> None:
-    done = run_together(forks, *TRACKED, folder=tmp_path, PYTHONWARNINGS="default")
-    assert [each.returncode for each in done] == [0, 0], done
-    assert len({path.suffixes[-2] for path in tmp_path.rglob("*tfevents*")}) == 1  # of a process
+def test_only_rank_0_tracks(forks: ForkServer, tmp_path: Path) -> None:
+    done = run_ranks(forks, *TRACKED, folder=tmp_path, PYTHONWARNINGS="default")
+    assert [process.returncode for process in done] == [0, 0], done
+    process_ids = {path.suffixes[-2] for path in tmp_path.rglob("*tfevents*")}
+    assert len(process_ids) == 1

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.fake_metrics import Row, epochs
+from helpers.fake_metrics import Row, make_epochs
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,21 +23,21 @@ import sys
 from cnnbench.trackers.curves import draw
 draw(eval(sys.argv[1]), "of three epochs", sys.stdout.buffer)
 """
-MEMORISED = [1 / epoch**2 for epoch in range(1, 13)]
+MEMORIZED = [1 / epoch**2 for epoch in range(1, 13)]
 
 
 def some(number: int, part: str = "validation") -> list[Row]:
-    """Epochs with a best one in the middle."""
+    """Return a number of epochs, with the best one in the middle."""
     values = [epoch / (2 * number) for epoch in range(1, number + 1)]
-    return epochs(values, [0.5 - abs(value - 0.25) for value in values], part=part)
+    return make_epochs(values, [0.5 - abs(value - 0.25) for value in values], part=part)
 
 
-WILD = epochs(
+WILD = make_epochs(
     *(
         [0.1, *[0.9 + epoch / 1000 for epoch in range(11)]],
         [0.1, *[0.9 + epoch / 1000 for epoch in range(11)]],
     ),
-    losses=(MEMORISED, [1e9, *MEMORISED[1:]]),
+    losses=(MEMORIZED, [1e9, *MEMORIZED[1:]]),
     lr=[0.1] * 4 + [0.01] * 4 + [0.0001] * 4,
 )
 
@@ -67,7 +67,7 @@ def shown_ticks(axes: Axes) -> list[float]:
 
 
 @pytest.mark.parametrize("before", [some(40), WILD], ids=["longer", "wild"])
-def test_a_picture_has_nothing_of_the_one_before(before: list[Row]) -> None:
+def test_picture_does_not_depend_on_previous_picture(before: list[Row]) -> None:
     after = some(3, "test")
     alone = subprocess.run(
         [sys.executable, "-c", DRAW_ALONE, repr(after)],
@@ -81,7 +81,7 @@ def test_a_picture_has_nothing_of_the_one_before(before: list[Row]) -> None:
     assert after_another.getvalue() == alone
 
 
-def test_a_picture_says_nothing_of_when_and_by_what_it_was_drawn() -> None:
+def test_picture_has_no_metadata() -> None:
     file = io.BytesIO()
     draw(some(3), "", file)
     with Image.open(file) as image:
@@ -89,7 +89,7 @@ def test_a_picture_says_nothing_of_when_and_by_what_it_was_drawn() -> None:
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
-def test_train_and_what_is_held_out_are_plotted_and_named(part: str) -> None:
+def test_train_and_eval_curves_are_plotted_and_named(part: str) -> None:
     rows = some(4, part)
     figure = render(rows, "")
     for axes, quantity in zip(figure.axes, ("loss", "accuracy"), strict=False):
@@ -101,73 +101,74 @@ def test_train_and_what_is_held_out_are_plotted_and_named(part: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["validation", "test"])
-def test_curves_are_told_apart_without_colour(part: str) -> None:
+def test_curves_differ_without_color(part: str) -> None:
     train, other = (curve(render(some(4, part), "").axes[0], name) for name in ("train", part))
     assert train.get_linestyle() != other.get_linestyle()
     assert train.get_marker() != other.get_marker()
 
 
-def test_the_best_epoch_is_marked_on_its_value_and_in_words() -> None:
+def test_best_epoch_is_marked_and_named_in_legend() -> None:
     rows = some(12)
     figure = render(rows, "")
-    words = legend(figure)[2]
-    assert words == "best: epoch 6, validation accuracy 0.5000"
-    ring = curve(figure.axes[1], words)
+    entry = legend(figure)[2]
+    assert entry == "best: epoch 6, validation accuracy 0.5000"
+    ring = curve(figure.axes[1], entry)
     assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([6], [0.5])
-    assert [
-        [6, 6] in [list(line.get_xdata()) for line in axes.get_lines()] for axes in figure.axes
-    ] == [True] * 3
+    for axes in figure.axes:
+        assert [6, 6] in [list(line.get_xdata()) for line in axes.get_lines()]
 
 
-def test_no_epoch_is_best_where_nothing_is_held_out() -> None:
+def test_no_best_epoch_without_validation_set() -> None:
     figure = render(some(12, "test"), "")
     assert legend(figure) == ["train", "test"]
     assert [len(axes.get_lines()) for axes in figure.axes] == [2, 2, 1]
 
 
-def test_the_learning_rate_is_plotted() -> None:
+def test_learning_rate_is_plotted() -> None:
     rates = [0.3, 0.2, 0.1]
-    rate = panels(epochs([0.1] * 3, [0.1] * 3, lr=rates))[2]
+    rate = panels(make_epochs([0.1] * 3, [0.1] * 3, lr=rates))[2]
     assert list(curve(rate, "lr").get_ydata()) == rates
 
 
-def test_a_constant_learning_rate_is_told_in_figures() -> None:
-    assert notes(panels(epochs([0.1] * 3, [0.1] * 3, lr=[0.95] * 3))[2]) == ["0.95"]
+def test_constant_learning_rate_is_noted() -> None:
+    assert notes(panels(make_epochs([0.1] * 3, [0.1] * 3, lr=[0.95] * 3))[2]) == ["0.95"]
 
 
-def test_loss_and_rate_are_logarithmic_where_they_fall_through_decades_and_say_so() -> None:
-    axes = panels(epochs(MEMORISED, MEMORISED, losses=(MEMORISED, MEMORISED), lr=MEMORISED))
-    assert [each.get_yscale() for each in axes] == ["log", "linear", "log"]
-    assert [each.get_title() for each in axes] == [
+def test_loss_and_rate_have_log_scale_over_decades() -> None:
+    axes = panels(make_epochs(MEMORIZED, MEMORIZED, losses=(MEMORIZED, MEMORIZED), lr=MEMORIZED))
+    assert [panel.get_yscale() for panel in axes] == ["log", "linear", "log"]
+    assert [panel.get_title() for panel in axes] == [
         "loss (log scale)",
         "accuracy",
         "learning rate (log scale)",
     ]
 
 
-def test_after_a_logarithmic_axis_comes_a_linear_one() -> None:
+def test_linear_scale_after_log_scale() -> None:
     render(WILD, "")
     axes = panels(some(3))
-    assert [each.get_yscale() for each in axes] == ["linear"] * 3
-    assert [each.get_title() for each in axes] == ["loss", "accuracy", "learning rate"]
+    assert [panel.get_yscale() for panel in axes] == ["linear"] * 3
+    assert [panel.get_title() for panel in axes] == ["loss", "accuracy", "learning rate"]
 
 
-def test_a_first_epoch_beyond_the_axis_is_told_in_figures() -> None:
+def test_first_epoch_beyond_the_axis_is_noted() -> None:
     losses = [1e4, 2.0, 1.5, 1.2, 1.0], [2.0, 1.9, 1.5, 1.2, 1.1]
-    loss, accuracy, _ = panels(epochs([0.1, 0.97, 0.98, 0.985, 0.99], [0.97] * 5, losses=losses))
+    loss, accuracy, _ = panels(
+        make_epochs([0.1, 0.97, 0.98, 0.985, 0.99], [0.97] * 5, losses=losses)
+    )
     assert (notes(loss), notes(accuracy)) == (["▲ epoch 1: train 1e+04"], ["▼ epoch 1: train 0.1"])
     assert loss.get_ylim()[1] < 3
     assert accuracy.get_ylim()[0] > 0.9
 
 
-def test_one_epoch_is_shown_by_its_markers_and_its_number() -> None:
+def test_single_epoch_has_markers_and_tick() -> None:
     for axes in panels(some(1)):
         assert shown_ticks(axes) == [1]
         assert all(line.get_marker() not in ("", "None", None) for line in axes.get_lines()[:1])
 
 
 @pytest.mark.parametrize("number", [2, 7, 12, 300, 1000])
-def test_epochs_are_told_in_whole_numbers_from_1_on(number: int) -> None:
+def test_epoch_ticks_are_whole_numbers_from_1(number: int) -> None:
     for axes in panels(some(number)):
         ticks = shown_ticks(axes)
         assert ticks == [round(tick) for tick in ticks]
@@ -175,15 +176,15 @@ def test_epochs_are_told_in_whole_numbers_from_1_on(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [20, 21, 1000])
-def test_a_curve_has_no_more_markers_than_can_be_seen(number: int) -> None:
+def test_curve_has_limited_number_of_markers(number: int) -> None:
     (every,) = {
         curve(panels(some(number))[0], name).get_markevery() for name in ("train", "validation")
     }
     assert 10 <= math.ceil(number / every) <= 20
 
 
-def test_accuracies_close_to_1_are_told_apart_on_the_axis() -> None:
-    figure = render(epochs([0.99912, 0.99931, 0.99946], [0.99921, 0.99932, 0.99935]), "")
+def test_accuracies_close_to_1_have_distinct_tick_labels() -> None:
+    figure = render(make_epochs([0.99912, 0.99931, 0.99946], [0.99921, 0.99932, 0.99935]), "")
     figure.canvas.draw()
     labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
     assert len(labels) == len(set(labels)) > 3
@@ -191,10 +192,10 @@ def test_accuracies_close_to_1_are_told_apart_on_the_axis() -> None:
     assert figure.axes[1].yaxis.get_offset_text().get_text() == ""
 
 
-def test_what_a_hostile_checkpoint_may_say_can_be_drawn() -> None:
+def test_extreme_values_can_be_drawn() -> None:
     losses = [9e299, 1e-300, 1e-300, -0.0], [-9e299, 0.0, 1.0, 1.0]
     draw(
-        epochs(
+        make_epochs(
             [9e299, 0.0, 1.0, -1.0], [0.1] * 4, losses=losses, lr=[1e-300, 9e299, 1e-300, 1e-300]
         ),
         "",
@@ -204,22 +205,20 @@ def test_what_a_hostile_checkpoint_may_say_can_be_drawn() -> None:
 
 @pytest.fixture
 def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The titles of the pictures that are drawn, at once."""
+    """Return the list of titles of the pictures that the test draws. Drawing takes no time."""
     drawn: list[str] = []
     monkeypatch.setattr(curves, "draw", lambda rows, title, file: drawn.append(title))
     return drawn
 
 
-def test_the_test_accuracy_is_in_the_title_once_it_is_known(
-    titles: list[str], tmp_path: Path
-) -> None:
+def test_title_has_final_test_accuracy(titles: list[str], tmp_path: Path) -> None:
     picture = Curves(tmp_path / "curves.png", "lenet on MNIST")
     picture.draw(some(2))
     picture.draw(some(2), 0.98765)
     assert titles == ["lenet on MNIST", "lenet on MNIST: test accuracy 0.9877"]
 
 
-def test_only_the_last_picture_is_waited_for_until_it_is_on_disk(
+def test_only_the_last_picture_is_synced_to_disk(
     titles: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
@@ -231,12 +230,11 @@ def test_only_the_last_picture_is_waited_for_until_it_is_on_disk(
     assert len(synced) == 2  # the file and its folder
 
 
-def test_drawing_takes_no_more_than_a_tenth_of_the_time(
+def test_drawing_takes_at_most_a_tenth_of_the_time(
     titles: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock: Iterator[float] = iter(
-        [100.0, 101.0, 110.9, 111.0, 113.0, 132.9, 133.0, 134.0]
-    )  # a look; drawn, 1 s or 2
+    # drawing takes from 100 to 101, from 111 to 113 and from 133 to 134; the others are too early
+    clock: Iterator[float] = iter([100.0, 101.0, 110.9, 111.0, 113.0, 132.9, 133.0, 134.0])
     monkeypatch.setattr("cnnbench.trackers.curves.time.perf_counter", lambda: next(clock))
     picture = Curves(tmp_path / "curves.png", "")
     drawn_after = []
@@ -249,6 +247,6 @@ def test_drawing_takes_no_more_than_a_tenth_of_the_time(
 @pytest.mark.parametrize(
     "title", ["mlp on $x$, 28 px", r"mlp on $\nothing{, 28 px", "mlp on 照片, 28 px"]
 )
-def test_a_folder_may_have_any_name(title: str) -> None:
+def test_title_may_have_any_characters(title: str) -> None:
     draw(some(2), title, file := io.BytesIO())
     assert file.getvalue().startswith(b"\x89PNG")

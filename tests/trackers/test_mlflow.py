@@ -1,4 +1,4 @@
-"""What is special to MLflow: stores, its limits, and servers that fail."""
+"""MLflow: its stores, its limits, and servers that fail."""
 
 import getpass
 import json
@@ -16,7 +16,7 @@ import pytest
 from helpers.command import Command
 from helpers.fork_server import ForkServer
 from helpers.small_runs import SMALL
-from helpers.tracker_contents import read_mlflow, read_recorded, server
+from helpers.tracker_contents import read_mlflow, read_recorded, run_mlflow_server
 
 from cnnbench import api, config
 from cnnbench.cli.hydra_app import compose_config
@@ -41,7 +41,7 @@ class FakeError(Exception):
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mock:
-    """In place of MLflow's client. Its server has an experiment and no run."""
+    """Replace MLflow's client by a mock, whose server has an experiment and no run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     client, pairs = Mock(), lambda *values: values
@@ -87,7 +87,7 @@ def test_runs_of_a_folder_share_a_store(client: Mock, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("of_environment", [False, True])
-def test_a_server_is_that_of_the_configuration_or_else_of_the_environment(
+def test_server_is_from_configuration_or_environment(
     of_environment: bool, client: Mock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there" if of_environment else "http://theirs")
@@ -99,7 +99,7 @@ def test_a_server_is_that_of_the_configuration_or_else_of_the_environment(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_an_experiment_that_another_run_creates_at_once_is_used(
+def test_experiment_created_by_another_run_is_used(
     client: Mock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.create_experiment.side_effect = FakeError
@@ -112,7 +112,7 @@ def test_an_experiment_that_another_run_creates_at_once_is_used(
         start(tmp_path)
 
 
-def test_a_run_is_resumed_and_what_was_changed_becomes_a_tag(client: Mock, tmp_path: Path) -> None:
+def test_resumed_run_has_changed_values_as_tags(client: Mock, tmp_path: Path) -> None:
     start(tmp_path)
     assert json.loads((tmp_path / "mlflow.json").read_text()) == {"run_id": "a-2"}
     changed = {"changed.optimizer.lr": "0.2"}
@@ -128,7 +128,7 @@ def test_a_run_is_resumed_and_what_was_changed_becomes_a_tag(client: Mock, tmp_p
     assert first == call("a-2", params=[("model", "mlp")], tags=tags)
 
 
-def test_a_copied_directory_begins_another_run(client: Mock, tmp_path: Path) -> None:
+def test_copied_directory_begins_another_run(client: Mock, tmp_path: Path) -> None:
     client.search_runs.return_value = [make_run("a-1", run_directory="elsewhere")]
     (tmp_path / "mlflow.json").write_text('{"run_id": "a-1"}')
     start(tmp_path)
@@ -136,7 +136,7 @@ def test_a_copied_directory_begins_another_run(client: Mock, tmp_path: Path) -> 
     assert json.loads((tmp_path / "mlflow.json").read_text()) == {"run_id": "a-2"}
 
 
-def test_an_epoch_that_mlflow_has_is_not_logged_again(client: Mock, tmp_path: Path) -> None:
+def test_known_epoch_is_not_logged_again(client: Mock, tmp_path: Path) -> None:
     client.get_metric_history.return_value = [Mock(step=1, value=0.5), Mock(step=2, value=0.6)]
     start(tmp_path, ROWS)
     client.get_metric_history.assert_called_once_with("a-2", "train_loss")
@@ -144,7 +144,7 @@ def test_an_epoch_that_mlflow_has_is_not_logged_again(client: Mock, tmp_path: Pa
     assert sorted(metrics) == [("lr", 0.1, 2250, 2), ("train_loss", 0.5, 2250, 2)]
 
 
-def test_a_run_ends_with_figures_and_files(client: Mock, tmp_path: Path) -> None:
+def test_run_ends_with_figures_and_files(client: Mock, tmp_path: Path) -> None:
     tracker = start(tmp_path)
     tracker.log_result({"test_loss": 0.25, "train_loss": 0.5}, ROWS[-1][0])
     client.log_metric.assert_called_once_with("a-2", "test_loss", 0.25, step=2)
@@ -162,7 +162,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_a_run_has_parameters_tags_files_and_what_was_changed(tracked_by_all: Path) -> None:
+def test_run_has_parameters_tags_and_files(tracked_by_all: Path) -> None:
     found = read(tracked_by_all.parent)["run"]
     assert (found["experiment"], found["status"]) == ("cnnbench", "FINISHED")
     assert found["files"] == FILES
@@ -177,7 +177,7 @@ def test_a_run_has_parameters_tags_files_and_what_was_changed(tracked_by_all: Pa
 
 @pytest.mark.slow
 @needs_mlflow
-def test_jobs_that_start_at_once_share_a_new_store(forks: ForkServer, tmp_path: Path) -> None:
+def test_parallel_jobs_share_a_new_store(forks: ForkServer, tmp_path: Path) -> None:
     words = ("-m", *SMALL, "tracker=mlflow", "tracker.mlflow.experiment=mine", "sweep=s")
     commands = [forks.start(*words, f"seed={seed}", folder=tmp_path) for seed in (0, 1)]
     for done in (command.wait() for command in commands):
@@ -199,10 +199,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @needs_mlflow
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize(("is_there", "told"), [(True, "time"), (False, "Connection refused")])
-def test_a_server_that_is_silent_or_down_is_one_warning(
+@pytest.mark.parametrize(("is_there", "reason"), [(True, "time"), (False, "Connection refused")])
+def test_unreachable_server_gives_one_warning(
     is_there: bool,
-    told: str,
+    reason: str,
     within: Command,
 ) -> None:
     threads = threading.active_count()
@@ -213,21 +213,21 @@ def test_a_server_that_is_silent_or_down_is_one_warning(
         done = within(*TRACKED, f"tracker.mlflow.uri={uri}", "train.epochs=1")
     assert (done.returncode, done.stderr) == (0, "")
     (warning,) = (line for line in done.stdout.splitlines() if "The tracker mlflow failed" in line)
-    assert told in warning
-    assert threading.active_count() <= threads + 1  # of tqdm
+    assert reason in warning
+    assert threading.active_count() <= threads + 1  # tqdm has a thread
 
 
 @pytest.mark.slow
 @needs_mlflow
 @pytest.mark.usefixtures("impatient")
-def test_a_server_has_the_run_until_it_is_killed(
+def test_server_has_the_run_until_it_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("WARNING")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     with ExitStack() as running:
-        uri = running.enter_context(server(tmp_path))
+        uri = running.enter_context(run_mlflow_server(tmp_path))
         words = (*SMALL, "tracker=mlflow", f"tracker.mlflow.uri={uri}")
         api.train(*words, directory=tmp_path / "run")
         found = read_mlflow(uri)["run"]
@@ -236,11 +236,11 @@ def test_a_server_has_the_run_until_it_is_killed(
         assert not (tmp_path / "outputs").exists()
         api.train(*words, on_epoch=lambda row: running.close(), directory=tmp_path / "other")
     (warning,) = caplog.messages
-    assert warning.startswith("The tracker mlflow failed at epoch 2, and the run goes on")
+    assert warning.startswith("The tracker mlflow failed at epoch 2, and the run continues")
     assert warning.endswith(": ConnectionRefusedError: [Errno 111] Connection refused")
 
 
-def test_the_command_to_resume_names_server_and_account_again() -> None:
+def test_resume_command_has_server_and_account() -> None:
     values = config.to_plain(compose_config([]))
     targets = {"tracker.mlflow.uri": "http://127.0.0.1:5000", "tracker.wandb.entity": "us"}
     settings = config.apply_overrides(values, {"tracker": ["mlflow", "wandb"], **targets})

@@ -1,4 +1,4 @@
-"""What is special to TensorBoard: tags, pictures, texts and files."""
+"""TensorBoard: its tags, pictures, texts and files."""
 
 import os
 import threading
@@ -12,18 +12,18 @@ from helpers.small_runs import SMALL, Runs
 from helpers.tracker_contents import READERS, read_events, read_recorded
 from PIL import Image
 
-from cnnbench.trackers.tensorboard import Client, except_writer, tag_of
+from cnnbench.trackers.tensorboard import Client, except_writer, make_tag
 
 pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 
 def test_metrics_are_grouped_by_quantity() -> None:
-    tags = [tag_of(name) for name in ("train_loss", "validation_accuracy", "epoch_s", "lr")]
+    tags = [make_tag(name) for name in ("train_loss", "validation_accuracy", "epoch_s", "lr")]
     assert tags == ["loss/train", "accuracy/validation", "epoch_s", "lr"]
 
 
-def test_curves_and_configuration_are_shown(tracked: Path) -> None:
+def test_tensorboard_shows_curves_and_configuration(tracked: Path) -> None:
     events = read_events(tracked)
     (curves,) = events.Images("curves")
     with Image.open(tracked / "curves.png") as picture:
@@ -42,7 +42,7 @@ def test_parameters_are_hparams_of_the_same_run(tracked: Path) -> None:
     assert {path.parent.name for path in tracked.rglob("*tfevents*")} == {"tensorboard"}
 
 
-def test_a_resumed_run_has_each_epoch_once_in_the_file_at_once(runs: Runs, tmp_path: Path) -> None:
+def test_resumed_run_has_each_epoch_once(runs: Runs, tmp_path: Path) -> None:
     run = runs.copy("finished", tmp_path / "run")
     rows = [({"epoch": epoch, "lr": 0.5}, 0.0) for epoch in (1, 2, 3)]
     for history in (rows[:1], rows[:2]):
@@ -53,7 +53,7 @@ def test_a_resumed_run_has_each_epoch_once_in_the_file_at_once(runs: Runs, tmp_p
         client.end("interrupted")
 
 
-def test_a_tracker_that_is_added_later_has_all_epochs(tracked: Path) -> None:
+def test_tracker_added_on_resume_has_all_epochs(tracked: Path) -> None:
     found, recorded = sorted(READERS["tensorboard"](tracked)), read_recorded(tracked)
     assert [point[:2] for point in found] == [point[:2] for point in recorded]
     values = [value for *_, value in recorded]  # TensorBoard has them in single precision
@@ -63,7 +63,7 @@ def test_a_tracker_that_is_added_later_has_all_epochs(tracked: Path) -> None:
     assert second.wall_time - first.wall_time == pytest.approx(epoch_s, abs=1e-4)
 
 
-def test_a_full_disk_is_one_warning(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_gives_one_warning(within: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     written: list[bytes] = []
@@ -80,7 +80,7 @@ def test_a_full_disk_is_one_warning(within: Command, monkeypatch: pytest.MonkeyP
     assert warning.endswith("without it: OSError: [Errno 28] No space left on device")
 
 
-def test_errors_of_other_threads_are_still_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_other_threads_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     reported: list[Any] = []
     monkeypatch.setattr("cnnbench.trackers.tensorboard.report_thread_error", reported.append)
     monkeypatch.setattr(threading, "excepthook", except_writer)

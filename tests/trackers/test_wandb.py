@@ -1,4 +1,4 @@
-"""Weights & Biases: its package writes offline runs, and a fake one shows what it is asked."""
+"""Weights & Biases: offline runs of the real package, and calls of a mock."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from cnnbench.trackers.wandb import Client
 
 
 @pytest.mark.slow
-def test_the_files_of_an_offline_run_are_parts_of_one_run(tracked_by_all: Path) -> None:
+def test_offline_files_belong_to_one_run(tracked_by_all: Path) -> None:
     begun, resumed = read_wandb(tracked_by_all)
     runs = [record.run for record in (*begun, *resumed) if record.HasField("run")]
     recorded = json.loads((tracked_by_all / "wandb.json").read_text())
@@ -38,7 +38,7 @@ def test_the_files_of_an_offline_run_are_parts_of_one_run(tracked_by_all: Path) 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("wandb") is None, reason="the extra wandb is not installed")
-def test_a_user_without_a_key_is_told_what_to_do(forks: ForkServer, tmp_path: Path) -> None:
+def test_warning_without_api_key_names_the_next_step(forks: ForkServer, tmp_path: Path) -> None:
     variables = {"WANDB_BASE_URL": NOWHERE, "WANDB_API_KEY": "", "WANDB_MODE": "online"}
     words = (*SMALL, "tracker=wandb", "train.epochs=1")
     done = forks.run(*words, folder=tmp_path, HOME=str(tmp_path), **variables)
@@ -50,7 +50,7 @@ def test_a_user_without_a_key_is_told_what_to_do(forks: ForkServer, tmp_path: Pa
 
 @pytest.fixture
 def wandb(monkeypatch: pytest.MonkeyPatch) -> Mock:
-    """In place of the package; a run in it is `wandb.init.return_value`."""
+    """Replace the package by a mock, in which a run is `wandb.init.return_value`."""
     fake = Mock()
     fake.errors.UsageError = KeyError
     fake.init.return_value.url = "https://there"
@@ -58,26 +58,26 @@ def wandb(monkeypatch: pytest.MonkeyPatch) -> Mock:
     return fake
 
 
-def make(directory: Path, **config: Any) -> Client:
+def make_client(directory: Path, **config: Any) -> Client:
     rows = [({"epoch": epoch, "lr": 0.1}, 0.0) for epoch in (1, 2)]
     return Client(WandbConfig(**config), directory, {"seed": 0}, {"sweep": "s"}, rows)
 
 
 def start(directory: Path, **config: Any) -> str:
-    return make(directory, **config).start()
+    return make_client(directory, **config).start()
 
 
 def ids_of(wandb: Mock) -> set[str]:
     return {started.kwargs["id"] for started in wandb.init.call_args_list}
 
 
-def test_a_run_without_a_key_is_told_what_to_do(wandb: Mock, tmp_path: Path) -> None:
+def test_error_without_api_key_names_the_next_step(wandb: Mock, tmp_path: Path) -> None:
     wandb.init.side_effect = KeyError("no key")
     with pytest.raises(KeyError, match=r"no key.* Or set tracker\.wandb\.mode=offline\."):
         start(tmp_path)
 
 
-def test_a_run_whose_start_failed_can_be_resumed(wandb: Mock, tmp_path: Path) -> None:
+def test_run_with_failed_start_has_no_escaping_links(wandb: Mock, tmp_path: Path) -> None:
     def fail(**arguments: Any) -> None:
         (tmp_path / "wandb" / "run-1" / "logs").mkdir(parents=True)
         (tmp_path / "wandb" / "run-1" / "logs" / "debug-core.log").symlink_to("/tmp/core.log")
@@ -89,7 +89,7 @@ def test_a_run_whose_start_failed_can_be_resumed(wandb: Mock, tmp_path: Path) ->
     reject_escaping_links(tmp_path)
 
 
-def test_it_neither_asks_nor_prints_nor_waits_for_long(wandb: Mock, tmp_path: Path) -> None:
+def test_client_is_silent_and_has_short_timeouts(wandb: Mock, tmp_path: Path) -> None:
     assert start(tmp_path, entity="us", project="ours") == "https://there"
     settings = {"silent": True, "console": "off", "symlink": False, "finish_timeout_raises": True}
     settings |= {"init_timeout": 10.0, "finish_timeout": 10.0}
@@ -103,8 +103,8 @@ def test_it_neither_asks_nor_prints_nor_waits_for_long(wandb: Mock, tmp_path: Pa
     assert start(tmp_path) == f"wandb sync {os.path.relpath(tmp_path)}/wandb/offline-run-*"
 
 
-def test_a_run_ends_with_figures_curves_and_its_exit_code(wandb: Mock, tmp_path: Path) -> None:
-    client = make(tmp_path)
+def test_run_ends_with_figures_curves_and_exit_code(wandb: Mock, tmp_path: Path) -> None:
+    client = make_client(tmp_path)
     client.start()
     client.log_result({"test_loss": 0.25}, {"epoch": 2})
     wandb.Image.assert_called_once_with(str(tmp_path / "curves.png"))
@@ -117,7 +117,7 @@ def test_a_run_ends_with_figures_curves_and_its_exit_code(wandb: Mock, tmp_path:
 
 
 @pytest.mark.parametrize(("mode", "steps"), [("online", [1, 2, 1, 2]), ("offline", [1, 2])])
-def test_a_resumed_run_logs_earlier_epochs_where_the_server_drops_known_ones(
+def test_resumed_run_logs_earlier_epochs_only_online(
     mode: Any, steps: list[int], wandb: Mock, tmp_path: Path
 ) -> None:
     wandb.init.return_value.offline = mode == "offline"
@@ -128,7 +128,7 @@ def test_a_resumed_run_logs_earlier_epochs_where_the_server_drops_known_ones(
     assert logged == [call({"lr": 0.1}, step=step, commit=True) for step in steps]
 
 
-def test_a_copied_directory_begins_a_run_of_its_own(wandb: Mock, tmp_path: Path) -> None:
+def test_copied_directory_begins_another_run(wandb: Mock, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     start(tmp_path / "run")
     shutil.copytree(tmp_path / "run", tmp_path / "copy")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.fork_server import ForkServer
-from helpers.small_runs import Runs, State, forge, refused
+from helpers.small_runs import Runs, State, resume_refused, rewrite_checkpoint
 
 from cnnbench.training import checkpoint
 
@@ -38,7 +38,7 @@ def test_checkpoint_with_code_is_refused_without_running_it(
     path = run / "checkpoints" / name
     hostile = {"format": checkpoint.FORMAT, "more": MakesFolder(tmp_path / "evil")}
     torch.save({**checkpoint.load(path), **hostile}, path)
-    code, output = refused(forks, run)
+    code, output = resume_refused(forks, run)
     assert code == 5, output
     assert f"{name} is refused: it holds more than tensors and plain values" in output
     assert not (tmp_path / "evil").exists()
@@ -93,7 +93,7 @@ def test_checkpoint_that_expands_in_memory_is_refused(
     write: Callable[[Path], None], message: str, forks: ForkServer, run: Path
 ) -> None:
     write(run / "checkpoints" / "last.pt")
-    code, output = refused(forks, run)
+    code, output = resume_refused(forks, run)
     assert (code, message in output) == (5, True), output
 
 
@@ -172,12 +172,12 @@ INVALID: dict[str, tuple[str, Callable[[State], Any]]] = {
 def test_checkpoint_with_checksum_and_invalid_values_is_refused(
     name: str, change: Callable[[State], Any], forks: ForkServer, run: Path
 ) -> None:
-    forge(run / "checkpoints" / f"{name}.pt", change)
-    code, output = refused(forks, run, "train.epochs=3")
+    rewrite_checkpoint(run / "checkpoints" / f"{name}.pt", change)
+    code, output = resume_refused(forks, run, "train.epochs=3")
     assert code == 5, output
 
 
 def test_checkpoint_with_empty_configuration_is_refused(forks: ForkServer, run: Path) -> None:
-    forge(run / "checkpoints" / "last.pt", set_values(config={}))
-    code, output = refused(forks, run)
+    rewrite_checkpoint(run / "checkpoints" / "last.pt", set_values(config={}))
+    code, output = resume_refused(forks, run)
     assert (code, "has no value" in output) == (2, True), output

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
-from helpers.two_process_runs import Done, run_together
+from helpers.two_process_runs import Done, run_ranks
 
 from cnnbench.cli.hydra_app import HydraJob, run_hydra_app
 from cnnbench.training import checkpoint
@@ -92,7 +92,7 @@ def single_run(forks: ForkServer, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def two_rank_run(forks: ForkServer, folder: Path) -> tuple[list[Done], Path]:
     """Return the finished processes of two ranks, and the directory of their run."""
-    ranks = run_together(forks, *JOB, folder=folder / "two_ranks")
+    ranks = run_ranks(forks, *JOB, folder=folder / "two_ranks")
     assert_success(ranks)
     return ranks, folder / "two_ranks" / "run"
 
@@ -100,7 +100,7 @@ def two_rank_run(forks: ForkServer, folder: Path) -> tuple[list[Done], Path]:
 @pytest.fixture(scope="module")
 def random_two_rank_run(forks: ForkServer, folder: Path) -> Path:
     """Return the directory of an uninterrupted run of two ranks, with dropout and augmentation."""
-    assert_success(run_together(forks, *RANDOM, folder=folder / "random"))
+    assert_success(run_ranks(forks, *RANDOM, folder=folder / "random"))
     return folder / "random" / "run"
 
 
@@ -115,7 +115,7 @@ def test_two_ranks_have_the_metrics_of_one_process(
 def test_three_ranks_have_the_metrics_of_one_process(
     forks: ForkServer, tmp_path: Path, single_run: Path
 ) -> None:
-    assert_success(run_together(forks, *JOB, folder=tmp_path, processes=3))
+    assert_success(run_ranks(forks, *JOB, folder=tmp_path, processes=3))
     assert load_metrics(tmp_path / "run") == pytest.approx(load_metrics(single_run), rel=1e-4)
 
 
@@ -150,7 +150,7 @@ def test_sync_batchnorm_gives_the_metrics_of_one_process(
     (tmp_path / "single").mkdir()
     assert_success([forks.run(*JOB, *SYNC_BATCHNORM, folder=tmp_path / "single")])
     assert_success(
-        run_together(forks, *JOB, *SYNC_BATCHNORM, folder=tmp_path / "several", processes=processes)
+        run_ranks(forks, *JOB, *SYNC_BATCHNORM, folder=tmp_path / "several", processes=processes)
     )
     assert load_metrics(tmp_path / "several" / "run") == pytest.approx(
         load_metrics(tmp_path / "single" / "run"), rel=1e-4
@@ -184,12 +184,12 @@ def test_signal_to_any_rank_interrupts_all_and_resume_gives_the_same_bits(
     moment: tuple[str, int],
     code: int,
 ) -> None:
-    strikes = [(int(number), *moment)]
-    rank_0, rank_1 = run_together(forks, *RANDOM, folder=tmp_path, strikes=strikes, strikes_on=rank)
+    faults = [(int(number), *moment)]
+    rank_0, rank_1 = run_ranks(forks, *RANDOM, folder=tmp_path, faults=faults, faulty_rank=rank)
     assert (rank_0.returncode, rank_1.returncode) == (code, 0), rank_0.stderr + rank_1.stderr
     assert "To resume: " in rank_0.stderr
-    assert_success(run_together(forks, "resume", "run", folder=tmp_path))
-    assert differences(tmp_path / "run", random_two_rank_run) == []
+    assert_success(run_ranks(forks, "resume", "run", folder=tmp_path))
+    assert find_differences(tmp_path / "run", random_two_rank_run) == []
 
 
 @pytest.mark.parametrize(
@@ -205,14 +205,12 @@ def test_resume_with_another_number_of_ranks(
 ) -> None:
     def run_command(processes: int, *arguments: str) -> list[Done]:
         if processes == 1:
-            return [forks.run(*arguments, folder=tmp_path, strikes=strikes)]
-        return run_together(
-            forks, *arguments, folder=tmp_path, processes=processes, strikes=strikes
-        )
+            return [forks.run(*arguments, folder=tmp_path, faults=faults)]
+        return run_ranks(forks, *arguments, folder=tmp_path, processes=processes, faults=faults)
 
-    strikes = [(int(signal.SIGINT), "step", 8)]
+    faults = [(int(signal.SIGINT), "step", 8)]
     assert run_command(before, *JOB)[0].returncode == 130
-    strikes = []
+    faults = []
     assert_success(run_command(after, "resume", "run"))
     assert load_metrics(tmp_path / "run") == pytest.approx(load_metrics(single_run), rel=1e-4)
 
@@ -230,10 +228,10 @@ def test_each_rank_saves_a_different_generator_state(
 def test_killed_rank_interrupts_the_run_at_its_last_checkpoint(
     forks: ForkServer, tmp_path: Path, random_two_rank_run: Path, killed: int
 ) -> None:
-    strikes = [(int(signal.SIGKILL), "step", 5)]
+    faults = [(int(signal.SIGKILL), "step", 5)]
     job = [override for override in RANDOM if not override.startswith("hydra.run.dir")]
     launch = {"folder": tmp_path, "TORCHELASTIC_RUN_ID": "launch"}
-    ranks = run_together(forks, *job, strikes=strikes, strikes_on=killed, **launch)
+    ranks = run_ranks(forks, *job, faults=faults, faulty_rank=killed, **launch)
     (run,) = (status.parent for status in tmp_path.glob("outputs/*/*/status.json"))
     assert ranks[killed].returncode == -signal.SIGKILL
     assert "Traceback" not in ranks[1].stderr
@@ -248,9 +246,9 @@ def test_killed_rank_interrupts_the_run_at_its_last_checkpoint(
     # torchrun starts the same job again, which resumes by itself.
     arguments = ["resume", str(run)] if killed == 0 else job
     restart = {**launch, "TORCHELASTIC_RESTART_COUNT": str(killed)}
-    assert_success(run_together(forks, *arguments, **restart))
+    assert_success(run_ranks(forks, *arguments, **restart))
     assert json.loads((run / "environment.json").read_text())["continued"][0]["epoch"] == 1
-    assert differences(run, random_two_rank_run) == []
+    assert find_differences(run, random_two_rank_run) == []
 
 
 @pytest.mark.slow
@@ -258,7 +256,7 @@ def test_sweep_trains_all_jobs_with_the_same_ranks(
     forks: ForkServer, tmp_path: Path, single_run: Path
 ) -> None:
     job = [override for override in JOB if not override.startswith("hydra.run.dir")]
-    assert_success(run_together(forks, "-m", *job, "seed=0,1", "sweep=s", folder=tmp_path))
+    assert_success(run_ranks(forks, "-m", *job, "seed=0,1", "sweep=s", folder=tmp_path))
     first, second = sorted((tmp_path / "outputs" / "sweeps" / "s").glob("*seed*"))
     assert load_metrics(first) == pytest.approx(load_metrics(single_run), rel=1e-4)
     assert json.loads((second / "result.json").read_text())["world_size"] == 2
@@ -272,7 +270,7 @@ def test_sweep_continues_after_a_diverged_job(
     replaced = ("hydra.run.dir", "optimizer.lr")
     job = [override for override in JOB if not override.startswith(replaced)]
     job += ["optimizer.lr=1e30,0.02", "sweep=s", f"hydra/sweeper={sweeper}"]
-    rank_0, rank_1 = run_together(forks, "-m", *job, folder=tmp_path)
+    rank_0, rank_1 = run_ranks(forks, "-m", *job, folder=tmp_path)
     assert (rank_0.returncode, rank_1.returncode) == (4, 0), rank_0.stderr + rank_1.stderr
     assert len(list((tmp_path / "outputs" / "sweeps" / "s").glob("*lr=0.02*/result.json"))) == 1
 
@@ -291,7 +289,7 @@ def test_sweep_continues_after_a_diverged_job(
 def test_configuration_error_is_printed_once(
     forks: ForkServer, tmp_path: Path, override: str, message: str
 ) -> None:
-    rank_0, rank_1 = run_together(forks, *JOB, override, folder=tmp_path)
+    rank_0, rank_1 = run_ranks(forks, *JOB, override, folder=tmp_path)
     assert (rank_0.returncode, rank_1.returncode) == (2, 0)
     assert rank_0.stderr.count(message) == 1
     assert rank_1.stdout + rank_1.stderr == ""
@@ -299,13 +297,13 @@ def test_configuration_error_is_printed_once(
 
 
 def test_benchmark_refuses_several_ranks(forks: ForkServer, tmp_path: Path) -> None:
-    rank_0, rank_1 = run_together(forks, "benchmark", *JOB, folder=tmp_path)
+    rank_0, rank_1 = run_ranks(forks, "benchmark", *JOB, folder=tmp_path)
     assert (rank_0.returncode, rank_1.returncode) == (2, 0)
     assert rank_0.stderr.startswith("cnnbench: cnnbench benchmark measures one process.")
 
 
 def test_other_commands_run_on_rank_0(forks: ForkServer, tmp_path: Path) -> None:
-    rank_0, rank_1 = run_together(forks, "models", folder=tmp_path)
+    rank_0, rank_1 = run_ranks(forks, "models", folder=tmp_path)
     assert (rank_0.returncode, rank_1.returncode) == (0, 0)
     assert "lenet" in rank_0.stdout
     assert rank_1.stdout + rank_1.stderr == ""

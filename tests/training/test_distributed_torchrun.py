@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from helpers.command import clean_environment
-from helpers.compare_runs import differences
-from helpers.two_process_runs import Done, told_apart
+from helpers.compare_runs import find_differences
+from helpers.two_process_runs import Done, rank_environments
 
 from cnnbench.runs.reading import read_status
 
@@ -43,7 +43,7 @@ def torchrun(
 
     `after_checkpoint` is called with torchrun's process id once there is a checkpoint.
     """
-    port = told_apart(2)[0]["MASTER_PORT"]
+    port = rank_environments(2)[0]["MASTER_PORT"]
     command = [
         sys.executable,
         "-m",
@@ -120,7 +120,7 @@ def test_restarted_run_resumes_in_its_directory_with_the_same_bits(
     assert done.returncode == 0, done.stderr
     (run,) = (status.parent for status in (tmp_path / "outputs").glob("*/*/status.json"))
     assert json.loads((run / "environment.json").read_text())["continued"][0]["epoch"] >= 1
-    assert differences(run, uninterrupted_run) == []
+    assert find_differences(run, uninterrupted_run) == []
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_ctrl_c_saves_and_prints_the_torchrun_command_that_resumes(
     assert command[:2] == ["torchrun", "--nproc-per-node=2"]
     done = torchrun(tmp_path, *command[2:])
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", uninterrupted_run) == []
+    assert find_differences(tmp_path / "run", uninterrupted_run) == []
 
 
 @pytest.mark.slow
@@ -151,7 +151,7 @@ def test_closed_terminal_saves_a_checkpoint_to_resume_from(
     _, _, arguments = hint.partition("torchrun --nproc-per-node=2 ")
     done = torchrun(tmp_path, *shlex.split(arguments))
     assert done.returncode == 0, done.stderr
-    assert differences(tmp_path / "run", uninterrupted_run) == []
+    assert find_differences(tmp_path / "run", uninterrupted_run) == []
 
 
 @pytest.mark.slow

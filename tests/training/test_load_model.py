@@ -12,7 +12,7 @@ import torch
 from helpers.command import Command
 from helpers.fork_server import ForkServer
 from helpers.paths import CONF
-from helpers.small_runs import SMALL, Runs, State, forge
+from helpers.small_runs import SMALL, Runs, State, rewrite_checkpoint
 from safetensors import safe_open
 
 from cnnbench.data import catalog
@@ -56,7 +56,7 @@ def assert_weights(trained: TrainedModel, expected: dict[str, torch.Tensor]) -> 
 
 
 def test_weights_are_those_of_the_best_epoch(run: Path) -> None:
-    forge(run / "checkpoints" / "best.pt", lambda state: state.update(epoch=1))
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", lambda state: state.update(epoch=1))
     trained = load(run)
     assert (trained.weights, trained.overrides) == ("best.pt, epoch 1", {})
     assert trained.dataset.classes == catalog.get("sample").classes
@@ -73,8 +73,8 @@ def test_weights_are_the_last_without_best_epoch(interrupted: Path) -> None:
 def test_averaged_weights_are_used_with_ema_decay(interrupted: Path) -> None:
     last = interrupted / "checkpoints" / "last.pt"
     average = {name: value + 1 for name, value in load_weights(last).items()}
-    forge(last, set_config("train", ema_decay=0.9))
-    forge(last, set_values(average=average))
+    rewrite_checkpoint(last, set_config("train", ema_decay=0.9))
+    rewrite_checkpoint(last, set_values(average=average))
     assert_weights(load(interrupted), average)
 
 
@@ -166,7 +166,7 @@ INVALID: dict[str, tuple[Callable[[State], Any], type[CnnbenchError], str]] = {
 def test_checkpoint_with_checksum_and_invalid_values_is_refused(
     change: Callable[[State], Any], error: type[CnnbenchError], message: str, run: Path
 ) -> None:
-    forge(run / "checkpoints" / "best.pt", change)
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", change)
     assert message in get_error(error, run)
 
 
@@ -200,7 +200,7 @@ def test_invalid_dataset_info_is_refused(key: str, value: Any, message: str, run
 
 
 def test_data_root_outside_the_run_is_used_if_given_again(run: Path) -> None:
-    forge(run / "checkpoints" / "best.pt", set_config("data", root="../../outside"))
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", set_config("data", root="../../outside"))
     assert load(run, "data.root=../../outside").config.data.root == "../../outside"
 
 
@@ -250,13 +250,13 @@ def test_overrides_of_training_settings_are_refused(override: str, message: str,
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU is there")
 def test_unavailable_device_is_refused_and_can_be_overridden(run: Path) -> None:
-    forge(run / "checkpoints" / "best.pt", set_config("device", name="cuda"))
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", set_config("device", name="cuda"))
     assert "Present: cpu" in get_error(ConfigError, run)
     assert load(run, "device=cpu").engine.device.torch_device.type == "cpu"
 
 
 def test_loaded_network_is_not_compiled(run: Path) -> None:
-    forge(run / "checkpoints" / "best.pt", set_config("device", compile=True))
+    rewrite_checkpoint(run / "checkpoints" / "best.pt", set_config("device", compile=True))
     assert not load(run).engine.device.compile
 
 

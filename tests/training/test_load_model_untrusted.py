@@ -5,10 +5,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.fork_server import ForkServer
 from helpers.in_process import run_in_process
-from helpers.small_runs import BETWEEN, SMALL, Runs, contents, forge, refused
+from helpers.small_runs import BETWEEN, SMALL, Runs, read_files, resume_refused, rewrite_checkpoint
 
 from cnnbench.runs.directory import claim_exactly
 
@@ -36,12 +36,12 @@ def test_settings_outside_the_run_directory_need_confirmation(
 ) -> None:
     for name in ("last", "best"):
         path = run / "checkpoints" / f"{name}.pt"
-        forge(path, lambda state: state["config"][group].update(values))
-    before = contents(run)
+        rewrite_checkpoint(path, lambda state: state["config"][group].update(values))
+    before = read_files(run)
     done = run_in_process(command, "run", folder=run.parent)
     hint = f"If you trust it: cnnbench {command} run {arguments}"
     assert (done.returncode, hint in done.stderr) == (2, True), done.stderr
-    assert contents(run) == before
+    assert read_files(run) == before
 
 
 CUSTOM_MODEL = """
@@ -58,9 +58,9 @@ def test_custom_model_is_imported_only_with_its_flag(
     is_allowed: bool, forks: ForkServer, tmp_path: Path
 ) -> None:
     (tmp_path / "my.py").write_text(CUSTOM_MODEL)
-    strikes = [(int(signal.SIGINT), "step", 6)]
+    faults = [(int(signal.SIGINT), "step", 6)]
     job = (*SMALL, "model.name=my:Net", "hydra.run.dir=run")
-    forks.run(*job, folder=tmp_path, strikes=strikes)
+    forks.run(*job, folder=tmp_path, faults=faults)
     flags = ["--allow-custom-model"] if is_allowed else []
     for command in COMMANDS:
         mark = tmp_path / command
@@ -112,11 +112,11 @@ def test_hostile_configuration_is_ignored(
     running = forks.start("resume", "run", folder=run.parent, SECRET="xyzzy")
     done = running.wait(timeout_s=60)
     assert not (run.parent / "evil").exists()
-    assert "xyzzy" not in done.stdout + done.stderr + repr(contents(run))
+    assert "xyzzy" not in done.stdout + done.stderr + repr(read_files(run))
     assert done.returncode == (0 if has_checkpoint else 2), done
     assert ("config.yaml is damaged" in done.stdout) == has_checkpoint, done
     if has_checkpoint:
-        assert differences(run, runs.uninterrupted(BETWEEN)) == []
+        assert find_differences(run, runs.uninterrupted(BETWEEN)) == []
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "train.log", ".lock"])
@@ -128,10 +128,10 @@ def test_link_out_of_the_run_is_refused_and_its_target_unchanged(
     outside.mkdir()
     (run / name).rename(outside / "target")
     (run / name).symlink_to(outside / "target")
-    before = contents(outside)
+    before = read_files(outside)
     done = run_in_process(command, "run", folder=tmp_path)
     assert (done.returncode, "leads out" in done.stderr) == (2, True), done.stderr
-    assert contents(outside) == before
+    assert read_files(outside) == before
 
 
 def test_links_within_the_run_are_followed(runs: Runs, run: Path) -> None:
@@ -141,7 +141,7 @@ def test_links_within_the_run_are_followed(runs: Runs, run: Path) -> None:
         (run / name).symlink_to(target)
     done = run_in_process("resume", "run", folder=run.parent)
     assert done.returncode == 0, done.stderr
-    assert differences(run, runs.uninterrupted(BETWEEN)) == []
+    assert find_differences(run, runs.uninterrupted(BETWEEN)) == []
 
 
 @pytest.mark.parametrize(
@@ -170,12 +170,12 @@ def test_benchmark_directory_is_refused(tmp_path: Path) -> None:
     benchmark = claim_exactly(tmp_path / "run", "benchmark")
     with benchmark.recorded_status():
         benchmark.write_json("benchmark.json", {})
-    before = contents(tmp_path / "run")
+    before = read_files(tmp_path / "run")
     for command in COMMANDS:
         done = run_in_process(command, "run", folder=tmp_path)
         message = "run is not a training run: cnnbench benchmark created it."
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr
-    assert contents(tmp_path / "run") == before
+    assert read_files(tmp_path / "run") == before
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -192,7 +192,9 @@ def test_configuration_in_a_checkpoint_does_not_read_the_environment(
     forks: ForkServer, run: Path
 ) -> None:
     secret = "${oc.env:SECRET}"
-    forge(run / "checkpoints" / "last.pt", lambda state: state["config"].update(sweep=secret))
-    code, output = refused(forks, run, SECRET="xyzzy")
+    rewrite_checkpoint(
+        run / "checkpoints" / "last.pt", lambda state: state["config"].update(sweep=secret)
+    )
+    code, output = resume_refused(forks, run, SECRET="xyzzy")
     assert (code, "no checkpoint: it holds an interpolation" in output) == (5, True), output
-    assert "xyzzy" not in output + repr(contents(run))
+    assert "xyzzy" not in output + repr(read_files(run))

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers.command import go_on
-from helpers.compare_runs import differences
-from helpers.fault_injection import Strike
+from helpers.command import resume_arguments
+from helpers.compare_runs import find_differences
+from helpers.fault_injection import Fault
 from helpers.fork_server import ForkServer
 
 from cnnbench.runs.reading import read_status
@@ -92,16 +92,16 @@ def describe_state(run: Path) -> str:
     return f"{state} after epoch {last['epoch']} and {last['step']} steps"
 
 
-def kill(forks: ForkServer, folder: Path, arguments: list[str], moment: float | Strike) -> int:
+def kill(forks: ForkServer, folder: Path, arguments: list[str], moment: float | Fault) -> int:
     """Run a command that is killed after some seconds or by a strike; return its exit code."""
     if not isinstance(moment, float):
-        return forks.run(*arguments, folder=folder, strikes=[moment]).returncode
+        return forks.run(*arguments, folder=folder, faults=[moment]).returncode
     running = forks.start(*arguments, folder=folder)
     time.sleep(moment)
     return running.kill().returncode
 
 
-def choose_moment(chance: random.Random) -> float | Strike:
+def choose_moment(chance: random.Random) -> float | Fault:
     """Return seconds since the start, or a strike at a step, evaluation batch or disk change.
 
     No moment is late in a run, so that most runs are killed as often as allowed.
@@ -122,7 +122,7 @@ def kill_repeatedly(
     code, had_checkpoint, moments = -KILL, False, []
     while code in KILLED and len(moments) < max_kills:
         moment = choose_moment(chance)
-        code = kill(forks, folder, go_on(run, job), moment)
+        code = kill(forks, folder, resume_arguments(run, job), moment)
         state = describe_state(run)
         moments.append(f"{moment}: {state}")
         report = f"{recipe}, seed {seed}, killed at\n" + "\n".join(moments)
@@ -130,9 +130,9 @@ def kill_repeatedly(
         has_checkpoint = " after " in state
         assert has_checkpoint or not had_checkpoint, f"The checkpoint is lost. {report}"
         had_checkpoint = has_checkpoint
-    done = forks.run(*go_on(run, job), folder=folder)
+    done = forks.run(*resume_arguments(run, job), folder=folder)
     assert done.returncode == 0, f"{done.stderr}\n{report}"
-    assert differences(run, uninterrupted) == [], report
+    assert find_differences(run, uninterrupted) == [], report
     assert read_status(run)["state"] == "finished", report
 
 
@@ -170,9 +170,9 @@ def test_run_killed_at_any_change_of_the_disk_ends_with_the_same_bits(
         count += 1
         run = tmp_path / str(count) / "run"
         run.parent.mkdir()
-        code = kill(forks, run.parent, go_on(run, job), (number, "file", count))
+        code = kill(forks, run.parent, resume_arguments(run, job), (number, "file", count))
         report = f"killed at change {count} of the disk: {describe_state(run)}"
-        done = forks.run(*go_on(run, job), folder=run.parent)
+        done = forks.run(*resume_arguments(run, job), folder=run.parent)
         assert done.returncode == 0, f"{done.stderr}\n{report}"
-        assert differences(run, uninterrupted_run(recipe)) == [], report
+        assert find_differences(run, uninterrupted_run(recipe)) == [], report
     assert count > 50

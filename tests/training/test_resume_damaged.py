@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from helpers.compare_runs import differences
+from helpers.compare_runs import find_differences
 from helpers.in_process import run_in_process
-from helpers.small_runs import SMALL, STATES, Runs, checkpoints, contents
+from helpers.small_runs import SMALL, STATES, Runs, read_checkpoints, read_files
 
 NUM_CASES = 348
 NUM_QUICK_CASES = 36  # they damage each file of each state once
@@ -44,15 +44,15 @@ def test_damaged_file_gives_the_same_bits_or_is_refused_without_changes(
     run = runs.copy(state, tmp_path / "run")
     files = sorted(path for path in run.rglob("*") if path.is_file())
     description = damage(files[seed // len(STATES) % len(files)], random.Random(seed))
-    before = checkpoints(run)
+    before = read_checkpoints(run)
     done = run_in_process("resume", "run", *runs.changes(state), folder=tmp_path)
     case = f"seed {seed}, {state}, {description}:\n{done.stdout}{done.stderr}"
     assert done.returncode in (0, 2, 5), case
     assert "Traceback" not in case
     if done.returncode == 0:
-        assert differences(run, runs.uninterrupted(state)) == [], case
+        assert find_differences(run, runs.uninterrupted(state)) == [], case
     else:
-        assert checkpoints(run) == before, case
+        assert read_checkpoints(run) == before, case
 
 
 def flip_middle_bit(path: Path) -> None:
@@ -75,7 +75,7 @@ def test_previous_checkpoint_is_used_if_the_last_is_damaged_or_missing(
     done = run_in_process("resume", "run", *runs.changes(state), folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert ("last.pt is damaged" in done.stdout) != is_missing
-    assert differences(run, runs.uninterrupted(state)) == []
+    assert find_differences(run, runs.uninterrupted(state)) == []
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_run_without_valid_checkpoint_is_refused_without_changes(
     run = runs.copy(state, tmp_path / "run")
     for name in damaged:
         flip_middle_bit(run / "checkpoints" / f"{name}.pt")
-    before = contents(run)
+    before = read_files(run)
     done = run_in_process("resume", "run", *runs.changes(state), folder=tmp_path)
     assert done.returncode == 5, done.stderr
-    assert contents(run) == before
+    assert read_files(run) == before
 
 
 def test_run_killed_while_replacing_a_damaged_checkpoint_is_resumed(
@@ -104,7 +104,7 @@ def test_run_killed_while_replacing_a_damaged_checkpoint_is_resumed(
     flip_middle_bit(folder / "previous.pt")
     done = run_in_process("resume", "run", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert differences(run, runs.uninterrupted("in_second_epoch")) == []
+    assert find_differences(run, runs.uninterrupted("in_second_epoch")) == []
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"best": 7}', "{"])

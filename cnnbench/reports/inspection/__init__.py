@@ -1,1 +1,1 @@
-"""What a trained network sees, has learnt and gets wrong: the parts of `cnnbench inspect`."""
+"""Pictures of what a trained network sees, has learned and gets wrong, for `cnnbench inspect`."""

@@ -1,4 +1,4 @@
-"""Test images, rows of pictures, and histograms."""
+"""Rows of pictures and histograms, drawn into figures."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -21,8 +21,8 @@ __all__ = [
     "MIN_COLUMNS",
     "STEP",
     "WIDTH",
+    "ClassifiedImage",
     "Histogram",
-    "Shown",
     "count_maps",
     "make_histogram",
     "show_histograms",
@@ -32,17 +32,20 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
-Histogram = tuple[str, str, torch.Tensor, torch.Tensor]  # title, words below, counts and edges
+Histogram = tuple[str, str, torch.Tensor, torch.Tensor]  # title, text below, counts, edges
 
-WIDTH = 11.0  # inches, as wide as a slide
-STEP = 1.08  # from picture to picture in a row, in pictures
-MIN_COLUMNS, MAX_MAPS = 10, 16  # of maps in a row
+WIDTH = 11.0  # inches, the width of a slide
+STEP = 1.08  # distance from picture to picture in a row, in widths of a picture
+MIN_COLUMNS, MAX_MAPS = 10, 16  # limits of a row of feature maps
 MAX_BINS = 60
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A test image: uint8 (C, H, W), its true and predicted class, the probability of that."""
+class ClassifiedImage:
+    """A test image, its true and its predicted class, and the probability of the prediction.
+
+    `pixels` are uint8 (C, H, W). `index` is the number of the image in the test set.
+    """
 
     index: int
     pixels: torch.Tensor
@@ -60,13 +63,13 @@ class Shown:
 
     @property
     def verdict(self) -> str:
-        """Such as Shirt → Coat, 0.97, in two lines, or Coat, 0.97 where that is right."""
+        """Return ``Shirt → Coat, 0.97`` in two lines or, if it is right, ``Coat, 0.97``."""
         true = "" if self.is_right else f"{truncate(self.true, 20)}\n→ "
         return f"{true}{truncate(self.predicted, 20)}, {self.probability:.2f}"
 
     @property
     def picture(self) -> Array:
-        """Three channels as color (H, W, 3), else their mean (H, W)."""
+        """Return three channels as a color image (H, W, 3), others as their mean (H, W)."""
         pixels = self.pixels.cpu().numpy() / 255
         picture: Array = np.moveaxis(pixels, 0, -1) if len(pixels) == 3 else pixels.mean(axis=0)
         return picture
@@ -79,7 +82,10 @@ def show_row(
     columns: int,
     **scale: Any,
 ) -> "AxesImage":
-    """Show pictures as squares side by side, labels above, in a row with room for `columns`."""
+    """Show pictures as squares side by side, with labels above, in a row for `columns` pictures.
+
+    Return the last image. `scale` has arguments of `imshow`.
+    """
     scale = {"cmap": "gray", "vmin": 0, "vmax": 1, **scale}
     for place, picture in enumerate(pictures):
         left = place * STEP
@@ -95,7 +101,10 @@ def show_row(
 def show_rows(
     figure: "Figure", pictures: Sequence[Array], labels: Sequence[str], columns: int, **scale: Any
 ) -> "tuple[Any, AxesImage]":
-    """Show pictures in rows, which make the height of the figure; return the rows and the last."""
+    """Show pictures in rows and set the height of the figure.
+
+    Return the axes of the rows and the last image.
+    """
     starts = range(0, len(pictures), columns)
     figure.set_figheight(0.8 + len(starts) * (WIDTH / columns + 0.4))
     rows = figure.subplots(len(starts), squeeze=False)[:, 0]
@@ -106,12 +115,12 @@ def show_rows(
 
 
 def count_maps(values: Array) -> int:
-    """Return how many maps of (C, H, W) are shown, 1 for the stripes of units (F)."""
+    """Return the number of pictures that show an output: maps (C, H, W), or units (F) in one."""
     return min(len(values), MAX_MAPS) if values.ndim == 3 else 1
 
 
 def show_maps(axes: "Axes", values: Array) -> "AxesImage":
-    """Show maps (C, H, W), of many those that vary most over the image, or units (F) as stripes."""
+    """Show the maps (C, H, W) that vary most over the image, or units (F) as stripes."""
     scale = {"cmap": "viridis", "vmin": values.min(), "vmax": values.max()}
     if values.ndim == 1:
         axes.set(xticks=[], yticks=[])
@@ -123,10 +132,13 @@ def show_maps(axes: "Axes", values: Array) -> "AxesImage":
 
 
 def make_histogram(title: str, words: str, values: torch.Tensor) -> Histogram:
-    """Return how many finite values lie between edges, in fewer bins if there are few values."""
+    """Count the finite values between edges, in fewer bins if there are few values.
+
+    Mean and standard deviation stand in the text below, above `words`.
+    """
     std, mean = torch.std_mean(values, correction=0)
     bins = max(10, min(MAX_BINS, math.isqrt(values.numel())))
-    finite = values[values.isfinite()].cpu()  # on a GPU the counts would differ by chance
+    finite = values[values.isfinite()].cpu()  # counts on a GPU are not deterministic
     return title, f"mean {mean:.3g}, sd {std:.3g}\n{words}", *torch.histogram(finite, bins)
 
 
@@ -136,7 +148,7 @@ def show_histograms(
     color: str,
     scale: str,
 ) -> None:
-    """Draw small multiples, each on its own axis."""
+    """Draw histograms in rows of four, each with its own axis, and set the figure's height."""
     rows = -(-len(histograms) // 4)
     figure.set_figheight(0.8 + 2.0 * rows)
     for place, (title, words, counts, edges) in enumerate(histograms, start=1):

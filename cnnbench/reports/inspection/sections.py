@@ -1,6 +1,6 @@
-"""The sections of the page: each draws its pictures into the folder, and says what is special.
+"""The sections of the page: pictures in its folder, and captions for what is special about them.
 
-How to read them is said in inspection.html.jinja.
+The template inspection.html.jinja explains how to read the pictures.
 """
 
 import math
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +21,12 @@ from cnnbench.analysis.format import align, format_count, truncate
 from cnnbench.analysis.receptive_field import Traced
 from cnnbench.analysis.saliency import compute_input_gradient, measure_occlusion
 from cnnbench.reports.figures import draw_figure
-from cnnbench.reports.inspection.layers import (
-    POOLINGS,
-    WINDOWS,
-    by,
-    describe_field,
-    describe_module,
-)
+from cnnbench.reports.inspection.layers import POOLINGS, describe_module, format_shape
 from cnnbench.reports.inspection.pictures import (
     MIN_COLUMNS,
-    STEP,
     WIDTH,
+    ClassifiedImage,
     Histogram,
-    Shown,
     count_maps,
     make_histogram,
     show_histograms,
@@ -49,34 +42,33 @@ if TYPE_CHECKING:
 __all__ = [
     "Section",
     "Subject",
-    "activations",
-    "feature_maps",
-    "kernels",
-    "mistakes",
-    "receptive_fields",
-    "saliency",
-    "weights",
+    "describe_choice",
+    "draw_activations",
+    "draw_feature_maps",
+    "draw_kernels",
+    "draw_mistakes",
+    "draw_saliency",
+    "draw_weights",
 ]
 
-MAX_MULTIPLY_ADDS = 5e10  # for a picture: seconds on two cores
+MAX_MULTIPLY_ADDS = 5e10  # for one picture: seconds on two cores
 MAX_HISTOGRAMS = 24
-MAX_FIELDS = 8
 MAX_KERNELS = 64
 MAX_PAIRS = 10
-MIN_PLACES, MAX_PLACES = 7, 28  # of the patch along a side
-MIN_BATCH, MAX_BATCH = 32, 256  # images for activations: fewer if they are much work
-DIVERGING = "RdBu_r"  # as viridis, it can be read by the color-blind
-ORANGE = "#d55e00"
-SMALLEST = 1e-12  # stands for 0 where a scale must have a width
-# of a color bar: it leaves the pictures on the left
+MIN_PLACES, MAX_PLACES = 7, 28  # places of the occlusion patch along a side
+MIN_BATCH, MAX_BATCH = 32, 256  # images for activations: fewer if the network is slow
+DIVERGING = "RdBu_r"  # readable for the color-blind, as is viridis
+EPSILON = 1e-12  # replaces 0 where a scale must have a width
+# arguments of color bars: panchor keeps the pictures at the left
 BAR: dict[str, Any] = {"format": "{x:.2g}", "panchor": False}
 LOW: dict[str, Any] = {**BAR, "location": "bottom", "shrink": 0.4, "aspect": 40, "anchor": (0, 0)}
 
 
 @dataclass(frozen=True)
 class Section:
-    """Pictures, each a file in the folder with a caption; a table under its head; a note.
+    """A section of the page.
 
+    `pictures` are files in the folder with their captions. `table` begins with its header.
     `findings` are lines for the terminal.
     """
 
@@ -88,10 +80,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Subject:
-    """The network that is looked at, and the folder that its pictures go to.
+    """The network to inspect, and the folder for its pictures.
 
-    `title` names it in each picture. `layers` are its main layers, with what they do with an image
-    (channels, size, size), `multiply_adds` what that costs.
+    `title` names the network in each picture. `layers` are its main layers, traced with an image
+    (channels, size, size). `multiply_adds` is the cost of one such image.
     """
 
     folder: Path
@@ -102,48 +94,51 @@ class Subject:
     channels: int
     size: int
 
-    def draw(self, file: str, what: str, note: str = "") -> AbstractContextManager["Figure"]:
-        """Give the block a figure, to set its height and fill it; then save it in the folder."""
-        return draw_figure(self.folder / file, f"{self.title}: {what}", (WIDTH, WIDTH), note)
+    def draw(self, file: str, title: str, note: str = "") -> AbstractContextManager["Figure"]:
+        """Give the block a figure to set the height of and to fill, then save it in the folder."""
+        return draw_figure(self.folder / file, f"{self.title}: {title}", (WIDTH, WIDTH), note)
 
 
-def mistakes(subject: Subject, wrong: Sequence[Shown], number: int) -> Section:
-    """Show at most `number` of its mistakes, of which the most confident come first."""
+def draw_mistakes(subject: Subject, wrong: Sequence[ClassifiedImage], number: int) -> Section:
+    """Draw the first `number` images of `wrong`, which has the most confident mistakes first."""
     if not wrong:
         return Section(note="There are none: every test image is classified correctly.")
     shown, labels = wrong[:number], []
     columns = max(5, round((1.8 * len(shown)) ** 0.5))
-    most = 140 // columns
-    for each in shown:
-        classes = f"{truncate(each.true, most)}\n→ {truncate(each.predicted, most)}"
-        labels.append(f"{classes}\n{each.index:,}: {each.probability:.3f}")
+    max_length = 140 // columns
+    for image in shown:
+        predicted = truncate(image.predicted, max_length)
+        classes = f"{truncate(image.true, max_length)}\n→ {predicted}"
+        labels.append(f"{classes}\n{image.index:,}: {image.probability:.3f}")
     note = "true class → predicted class, number of the test image: probability of the prediction"
     with subject.draw("mistakes.png", "the most confident mistakes", note) as figure:
-        show_rows(figure, [each.picture for each in shown], labels, columns)
+        show_rows(figure, [image.picture for image in shown], labels, columns)
     caption = (
         f"The {len(shown)} most confident of {format_count(len(wrong), 'mistake')}. "
         f"The worst is test image {shown[0].index:,}: {shown[0].verdict}."
     )
-    pairs = Counter((each.true, each.predicted) for each in wrong).most_common(MAX_PAIRS)
-    rows = [(truncate(true, 40), truncate(taken, 40), f"{n:,}") for (true, taken), n in pairs]
-    printed = [(f"  {true}", f"taken for {taken}", times) for true, taken, times in rows[:5]]
+    pairs = Counter((image.true, image.predicted) for image in wrong).most_common(MAX_PAIRS)
+    rows = []
+    for (true, predicted), count in pairs:
+        rows.append((truncate(true, 40), truncate(predicted, 40), f"{count:,}"))
+    printed = [(f"  {true}", f"taken for {other}", count) for true, other, count in rows[:5]]
     findings = ["most often:", align(printed, right=[2])]
-    head = ("true class", "predicted", "mistakes")
-    return Section([("mistakes.png", caption)], [head, *rows], findings=findings)
+    header = ("true class", "predicted", "mistakes")
+    return Section([("mistakes.png", caption)], [header, *rows], findings=findings)
 
 
-def saliency(subject: Subject, shown: Sequence[Shown]) -> Section:
-    """Show which pixels move the logits of the predicted classes."""
+def draw_saliency(subject: Subject, shown: Sequence[ClassifiedImage]) -> Section:
+    """Draw input gradients and occlusion maps of the predicted classes."""
     size, logits, columns = subject.size, subject.engine.logits, min(6, len(shown))
     affordable = (MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds * len(shown))) ** 0.5
     places = min(size, max(MIN_PLACES, min(MAX_PLACES, int(affordable))))
     patch = max(1, round(size / 5))
     gradients, drops = [], []
-    for each in shown:
-        inputs = subject.engine.inputs(each.pixels[None])
+    for classified in shown:
+        inputs = subject.engine.inputs(classified.pixels[None])
         gradients.append(compute_input_gradient(logits, inputs))
         drops.append(measure_occlusion(logits, inputs, patch, places))
-    # each map its own scale, in which chance is no pattern
+    # each map has its own scale, of at least 0.01 so that noise does not look like a pattern
     highs = [max(0.01, float(np.abs(drop).max())) for drop in drops]
     maps = [drop / high for drop, high in zip(drops, highs, strict=True)]
     numbers = [f"± {high:.2f}" for high in highs]
@@ -155,11 +150,11 @@ def saliency(subject: Subject, shown: Sequence[Shown]) -> Section:
         grid = figure.subplots(3 * len(blocks)).reshape(-1, 3)
         for start, (image, gradient, occlusion) in zip(blocks, grid, strict=True):
             part = slice(start, start + columns)
-            labels = [each.verdict for each in shown[part]]
-            show_row(image, [each.picture for each in shown[part]], labels, columns)
-            for label, each in zip(image.get_xticklabels(), shown[part], strict=True):
-                label.set_color(each.color)
-            show_row(gradient, gradients[part], [], columns, vmax=None)  # each its own
+            labels = [classified.verdict for classified in shown[part]]
+            show_row(image, [classified.picture for classified in shown[part]], labels, columns)
+            for label, classified in zip(image.get_xticklabels(), shown[part], strict=True):
+                label.set_color(classified.color)
+            show_row(gradient, gradients[part], [], columns, vmax=None)  # a scale for each image
             last = show_row(occlusion, maps[part], numbers[part], columns, **scale)
             image.set_ylabel("image")
             gradient.set_ylabel("gradient")
@@ -175,32 +170,35 @@ def saliency(subject: Subject, shown: Sequence[Shown]) -> Section:
     return Section([("saliency.png", caption)])
 
 
-def feature_maps(subject: Subject, shown: Sequence[Shown], layers: Sequence[Traced]) -> Section:
-    """Show a picture for each image: a row for each layer, its maps or units in one scale."""
+def draw_feature_maps(
+    subject: Subject, shown: Sequence[ClassifiedImage], layers: Sequence[Traced]
+) -> Section:
+    """Draw a picture for each image, with a row for each layer: its maps or units in one scale."""
     if not layers:
         return Section(note="The network has no layers that give out maps or vectors.")
     drawn, names = [], ", ".join(layer.label for layer in layers)
     engine = subject.engine
     note = "a row for each layer: its name, kind and shape (channels × height × width)"
-    for each in shown:
-        inputs = engine.inputs(each.pixels[None])
+    for image in shown:
+        inputs = engine.inputs(image.pixels[None])
         outputs = record_outputs(engine.eval_model, engine.logits, inputs, layers, _copy)
-        file = f"feature_maps_{each.index}.png"
+        file = f"feature_maps_{image.index}.png"
         with subject.draw(file, "feature maps", note) as figure:
             columns = max(MIN_COLUMNS, *map(count_maps, outputs))
             figure.set_figheight(max(4.0, 0.8 + (0.5 + 8 / columns) * len(outputs)))
             mosaic = [["image", row] for row in range(len(layers))]
             axes: Any = figure.subplot_mosaic(mosaic, width_ratios=(1, 5))
-            show_row(axes["image"], [each.picture], [], 1)
-            verdict = f"test image {each.index:,}\n{each.verdict}"
-            axes["image"].set_title(verdict, loc="left", size=8, color=each.color)
+            show_row(axes["image"], [image.picture], [], 1)
+            verdict = f"test image {image.index:,}\n{image.verdict}"
+            axes["image"].set_title(verdict, loc="left", size=8, color=image.color)
             for row, (layer, values) in enumerate(zip(layers, outputs, strict=True)):
                 last = show_maps(axes[row], values)
-                name = f"{layer.label} · {describe_module(layer.module)} · {by(layer.shape)}"
-                axes[row].set_title(truncate(name, 80), loc="left", size=9, weight="bold")
+                kind, shape = describe_module(layer.module), format_shape(layer.shape)
+                heading = truncate(f"{layer.label} · {kind} · {shape}", 80)
+                axes[row].set_title(heading, loc="left", size=9, weight="bold")
                 ticks = last.get_clim()
                 figure.colorbar(last, ax=axes[row], ticks=ticks, fraction=0.02, **BAR)
-        drawn.append((file, f"Test image {each.index:,}: {each.verdict}. Layers: {names}."))
+        drawn.append((file, f"Test image {image.index:,}: {image.verdict}. Layers: {names}."))
     return Section(drawn)
 
 
@@ -208,12 +206,15 @@ def _copy(layer: Traced, output: torch.Tensor) -> Any:
     return output[0].cpu().numpy().copy()
 
 
-def kernels(subject: Subject) -> Section:
-    """Show the kernels of the first convolution or, without any, of a linear layer on the image."""
+def draw_kernels(subject: Subject) -> Section:
+    """Draw the kernels of the first convolution.
+
+    Without a convolution, draw the weights of the first linear layer if its input is the image.
+    """
     convolutions = [layer for layer in subject.layers if isinstance(layer.module, nn.Conv2d)]
     linear = [layer for layer in subject.layers if isinstance(layer.module, nn.Linear)]
     image = (subject.channels, subject.size, subject.size)
-    on_image = [each for each in linear[:1] if each.module.in_features == math.prod(image)]
+    on_image = [layer for layer in linear[:1] if layer.module.in_features == math.prod(image)]
     if not convolutions + on_image:
         note = "The network has neither a convolution nor a linear layer on the image."
         return Section(note=note)
@@ -224,61 +225,66 @@ def kernels(subject: Subject) -> Section:
     numbers = sorted(norms.argsort(descending=True, stable=True)[:MAX_KERNELS].tolist())
     chosen = values[numbers].numpy()
     note, mean, pictures = "", "", chosen.mean(axis=1)
-    high = max(float(np.abs(pictures).max()), SMALLEST)
+    high = max(float(np.abs(pictures).max()), EPSILON)
     scale: dict[str, Any] = {"cmap": DIVERGING, "vmin": -high, "vmax": high}
     if channels == 3:
-        highest = np.abs(chosen).max(axis=(1, 2, 3), keepdims=True) + SMALLEST
+        highest = np.abs(chosen).max(axis=(1, 2, 3), keepdims=True) + EPSILON
         pictures = np.moveaxis(chosen / highest / 2 + 0.5, 1, -1)
-        note = "gray is 0; each kernel has a scale of its own"
+        note = "gray is 0; each kernel has its own scale"
     elif channels > 1:
         mean = f" Shown is the mean over {channels} input channels."
     name = f"{first.label}, {describe_module(first.module)}"
-    labels, columns = [str(number) for number in numbers], 8 if len(numbers) <= 24 else 16
+    labels = [str(number) for number in numbers]
+    columns = 8 if len(numbers) <= 24 else 16
     with subject.draw("filters.png", f"weights of {name}", note) as figure:
         rows, last = show_rows(figure, pictures, labels, columns, **scale)
         if channels != 3:
             figure.colorbar(last, ax=rows, ticks=(-high, 0, high), label="weight", **LOW)
-    some = f"all {len(values)} kernels"
+    choice = f"all {len(values)} kernels"
     if len(numbers) < len(values):
-        some = f"those {len(numbers)} of {len(values):,} kernels with the largest norm"
-    return Section([("filters.png", f"{name}: {some}, numbered by output channel.{mean}")])
+        choice = f"those {len(numbers)} of {len(values):,} kernels with the largest norm"
+    return Section([("filters.png", f"{name}: {choice}, numbered by output channel.{mean}")])
 
 
-def weights(subject: Subject) -> Section:
-    """Show histograms of the weights."""
-    named = [each for each in subject.engine.eval_model.named_parameters() if each[1].ndim > 1]
-    chosen = pick_evenly(named, MAX_HISTOGRAMS)
-    drawn = [make_histogram(name, by(weight.shape), weight.detach()) for name, weight in chosen]
+def draw_weights(subject: Subject) -> Section:
+    """Draw histograms of the weights, without biases and normalization."""
+    parameters = subject.engine.eval_model.named_parameters()
+    weights = [(name, weight) for name, weight in parameters if weight.ndim > 1]
+    histograms = []
+    for name, weight in pick_evenly(weights, MAX_HISTOGRAMS):
+        histograms.append(make_histogram(name, format_shape(weight.shape), weight.detach()))
     with subject.draw("weights.png", "weights", "without biases and normalization") as figure:
-        show_histograms(figure, drawn, "#0072b2", "linear")
-    return Section([("weights.png", f"{_of_all(len(drawn), len(named), 'weight tensors')}.")])
+        show_histograms(figure, histograms, "#0072b2", "linear")
+    choice = describe_choice(len(histograms), len(weights), "weight tensors")
+    return Section([("weights.png", f"{choice}.")])
 
 
-def activations(subject: Subject, images: torch.Tensor) -> Section:
-    """Show histograms of the outputs of layers over some of the images: uint8 (N, C, H, W)."""
-    layers = [each for each in subject.layers if not isinstance(each.module, POOLINGS)]
+def draw_activations(subject: Subject, images: torch.Tensor) -> Section:
+    """Draw histograms of the outputs of layers over some of the images, uint8 (N, C, H, W)."""
+    layers = [layer for layer in subject.layers if not isinstance(layer.module, POOLINGS)]
     if not layers:
         return Section(note="The network has no layers but poolings and normalizations.")
     affordable = int(MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds))
     number = max(MIN_BATCH, min(MAX_BATCH, affordable))
     chosen, engine = images[pick_evenly(range(len(images)), number)], subject.engine
+    # the share of idle units and the label of each layer, by the kind of idleness
     shares: dict[str, list[tuple[float, str]]] = {DEAD: [], SATURATED: [], "": []}
 
     def summarize(layer: Traced, outputs: torch.Tensor) -> Histogram:
         kind, share, words = measure_idle(layer.module, outputs)
         shares[kind].append((share, layer.label))
         title = f"{layer.label} · {type(layer.module).__name__}"
-        return make_histogram(title, words or f"{by(layer.shape)} units", outputs)
+        return make_histogram(title, words or f"{format_shape(layer.shape)} units", outputs)
 
     inputs = engine.inputs(chosen)
     outputs = record_outputs(engine.eval_model, engine.logits, inputs, layers, summarize)
-    drawn = pick_evenly(outputs, MAX_HISTOGRAMS)
+    histograms = pick_evenly(outputs, MAX_HISTOGRAMS)
     meaning = "dead: 0 for each of them; saturated: within 0.01 of the ends"
     note = f"logarithmic counts over {len(chosen):,} test images; {meaning}"
     with subject.draw("activations.png", "outputs of the layers", note) as figure:
-        show_histograms(figure, drawn, "#009e73", "symlog")
-    some = _of_all(len(drawn), len(outputs), "layers")
-    caption = f"{some}, over {len(chosen):,} images, evenly spread over the test set."
+        show_histograms(figure, histograms, "#009e73", "symlog")
+    choice = describe_choice(len(histograms), len(outputs), "layers")
+    caption = f"{choice}, over {len(chosen):,} images, evenly spread over the test set."
     findings = []
     for kind in (DEAD, SATURATED):
         if shares[kind]:
@@ -287,70 +293,8 @@ def activations(subject: Subject, images: torch.Tensor) -> Section:
     return Section([("activations.png", caption)], findings=findings)
 
 
-def _of_all(drawn: int, number: int, what: str) -> str:
+def describe_choice(drawn: int, number: int, noun: str) -> str:
+    """Return ``All 5 layers`` or, if only some are drawn, ``2 of 5 layers, evenly chosen``."""
     if drawn == number:
-        return f"All {number} {what}"
-    return f"{drawn} of {number:,} {what}, evenly chosen"
-
-
-def receptive_fields(subject: Subject, shown: Shown) -> Section:
-    """Show a table of the layers with windows or weights, and the fields of some on an image."""
-    head = ("layer", "kind", "output", "receptive field", "jump", "center of the first unit")
-    table: list[Sequence[str]] = [head]
-    findings, size = [], subject.size
-    convolutions = [each for each in subject.layers if isinstance(each.module, nn.Conv2d)]
-    if convolutions:
-        last = max(reversed(convolutions), key=attrgetter("side"))
-        field = describe_field(last, size).replace("×", "x")
-        findings = [f"largest receptive field of a convolution: {field}, in {last.label}"]
-    growing: list[Traced] = []
-    largest = 0.0
-    for layer in subject.layers:
-        if isinstance(layer.module, (*WINDOWS, nn.Linear)):
-            table.append(_describe(layer, size))
-        is_larger = largest < min(layer.side, size) and layer.side < math.inf
-        if isinstance(layer.module, WINDOWS) and is_larger:
-            growing.append(layer)
-            largest = layer.side
-    if not growing:
-        return Section(table=table, findings=findings)
-    drawn = pick_evenly(growing, MAX_FIELDS)
-    _draw_fields(subject, shown, drawn)
-    some = _of_all(len(drawn), len(growing), "layers that see more than those before")
-    caption = f"Test image {shown.index:,}. {some}, up to the whole image."
-    return Section([("receptive_field.png", caption)], table, findings=findings)
-
-
-def _draw_fields(subject: Subject, shown: Shown, layers: Sequence[Traced]) -> None:
-    """Draw for each layer the image, bright and framed where the middle unit of its maps sees."""
-    from matplotlib.patches import Rectangle
-
-    size, labels = subject.size, []
-    for layer in layers:
-        kind, field = describe_module(layer.module), describe_field(layer, size)
-        labels.append(f"{truncate(layer.label, 30)}\n{kind}\n{field}")
-    note = "bright: what a unit in the middle of a layer's maps sees"
-    with subject.draw("receptive_field.png", "receptive fields", note) as figure:
-        rows, _ = show_rows(figure, [shown.picture] * len(layers), labels, 4)
-        for place, layer in enumerate(layers):
-            units = zip(layer.field or (), layer.shape[1:], strict=True)
-            first, last = np.transpose([span.of_unit(number // 2) for span, number in units])
-            top, left = first.clip(0).astype(int)
-            bottom, right = (last + 1).clip(max=size).astype(int)
-            veil = np.full((size, size), 0.6)
-            veil[top:bottom, left:right] = 0
-            axes, start = rows[place // 4], place % 4 * STEP
-            extent = (start, start + 1, 1, 0)
-            axes.imshow(np.full((size, size), 0.3), "gray", alpha=veil, extent=extent, clim=(0, 1))
-            corner = (start + left / size, top / size)
-            sides = ((right - left) / size, (bottom - top) / size)
-            axes.add_patch(Rectangle(corner, *sides, fill=False, color=ORANGE, linewidth=2))
-
-
-def _describe(layer: Traced, size: int) -> Sequence[str]:
-    jump = center = ""
-    if layer.field is not None and layer.side < math.inf:
-        down, _ = layer.field
-        jump, center = f"{down.jump:g}", f"{(down.first + down.last) / 2:g}"
-    field = describe_field(layer, size)
-    return layer.label, describe_module(layer.module), by(layer.shape), field, jump, center
+        return f"All {number} {noun}"
+    return f"{drawn} of {number:,} {noun}, evenly chosen"

@@ -1,7 +1,8 @@
 """The pages that cnnbench writes: HTML files that need no network, from one base template.
 
-A run directory may be anyone's, so nothing from it is ever HTML: the template escapes, the scripts
-set text alone, and should either fail, the page's policy runs no scripts but its own, by digests.
+A run directory is untrusted, so that no text from it may become HTML. The templates escape text,
+and the scripts set text only. If either failed, the page's policy would still run no other scripts:
+it lists the digests of the page's scripts.
 """
 
 import base64
@@ -18,8 +19,8 @@ __all__ = ["render_page"]
 def render_page(template: str, scripts: Sequence[str] = (), **values: Any) -> str:
     """Return the page as HTML.
 
-    `scripts` are names of files here or, as a library, whole scripts. A page without scripts may
-    show pictures that lie beside it.
+    `scripts` are names of files in this folder, or whole scripts such as a library. A page without
+    scripts may show pictures from its own folder.
     """
     import jinja2
     from markupsafe import Markup
@@ -36,8 +37,9 @@ def render_page(template: str, scripts: Sequence[str] = (), **values: Any) -> st
         trim_blocks=True,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
+    images = "data: blob:" if scripts else "'self' file:"
     return environment.get_template(template).render(
-        policy=_policy(sources, "data: blob:" if scripts else "'self' file:"),
+        policy=_policy(sources, images),
         scripts=[Markup(script) for script in sources],
         style=Markup((files / "page.css").read_text(encoding="utf-8")),
         **values,
@@ -45,7 +47,7 @@ def render_page(template: str, scripts: Sequence[str] = (), **values: Any) -> st
 
 
 def _policy(scripts: Sequence[str], images: str) -> str:
-    """Return the Content-Security-Policy: no network, no scripts but these, and these images."""
+    """Return the Content-Security-Policy: only these scripts, only these images, no network."""
     digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
     allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (

@@ -3,19 +3,19 @@
 const find = (id) => document.getElementById(id);
 const data = JSON.parse(find("data").textContent);
 const runs = find("runs");
-const rows = [...runs.tBodies[0].rows]; // as in data.runs, however they are sorted
-const MOST_NUMBERS = 5; // of runs in a label
+const rows = [...runs.tBodies[0].rows]; // in the order of data.runs, even if the table is sorted
+const MAX_NUMBERS = 5; // of runs in a label
 const headers = [...runs.tHead.rows[0].cells];
 
-/* Runs that differ in seed or fold alone are a group and look alike. Of each group with chosen runs here are those, and
-   the number of its look, which it keeps while any of them is chosen. */
+/* Runs that differ only in seed or fold are a group and look alike. The map has each group with chosen runs: these runs,
+   and the number of the group's style, which stays the same while any of its runs is chosen. */
 const chosen = new Map();
 
 const heading = (header) => header.textContent.trim();
 const column = (name) => headers.findIndex((header) => header.dataset.name === name);
 const number = (row, name) => Number(row.cells[column(name)]?.dataset.number ?? NaN);
 
-/** An element with text, never markup. */
+/** Return a new element with text, never markup. */
 function make(tag, text, className = "") {
   const element = document.createElement(tag);
   element.textContent = text;
@@ -23,46 +23,46 @@ function make(tag, text, className = "") {
   return element;
 }
 
-function mark({ colour, sign }) {
+function makeMark({ color, sign }) {
   const element = make("span", sign, "mark");
-  element.style.color = colour;
+  element.style.color = color;
   element.setAttribute("aria-hidden", "true");
   return element;
 }
 
 function fillLegend(list, entries) {
   list.replaceChildren(
-    ...entries.map(([label, look]) => {
+    ...entries.map(({ label, style }) => {
       const item = make("li", label);
-      item.prepend(mark(look));
+      item.prepend(makeMark(style));
       return item;
     }),
   );
 }
 
-/* Sorting: what is missing comes last either way. */
+/* Sorting: rows with an empty cell come last in either direction. */
 
 const collator = new Intl.Collator("en", { numeric: true });
 
 function sort(table, header) {
-  const before = header.getAttribute("aria-sort");
-  const descending = before === null ? "moreIsBetter" in header.dataset : before === "ascending";
-  const numeric = header.classList.contains("number") || header.dataset.name === "number";
-  const key = (row) => {
+  const previous = header.getAttribute("aria-sort");
+  const isDescending = previous === null ? "moreIsBetter" in header.dataset : previous === "ascending";
+  const isNumeric = header.classList.contains("number") || header.dataset.name === "number";
+  const sortKey = (row) => {
     const cell = row.cells[header.cellIndex];
     if (cell.textContent === "") return null;
-    return numeric ? Number(cell.dataset.number) : cell.textContent;
+    return isNumeric ? Number(cell.dataset.number) : cell.textContent;
   };
-  const sign = descending ? -1 : 1;
+  const sign = isDescending ? -1 : 1;
   const sorted = [...table.tBodies[0].rows]
-    .map((row) => [key(row), row])
+    .map((row) => [sortKey(row), row])
     .sort(([a], [b]) => {
       if (a === null || b === null) return (a === null) - (b === null);
-      return sign * (numeric ? a - b : collator.compare(a, b));
+      return sign * (isNumeric ? a - b : collator.compare(a, b));
     });
   table.tBodies[0].append(...sorted.map(([, row]) => row));
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-  header.setAttribute("aria-sort", descending ? "descending" : "ascending");
+  header.setAttribute("aria-sort", isDescending ? "descending" : "ascending");
 }
 
 for (const table of document.querySelectorAll("#runs, #groups")) {
@@ -71,7 +71,7 @@ for (const table of document.querySelectorAll("#runs, #groups")) {
   }
 }
 
-/* Filtering: every word must be in the row or, as key=value, be what that column has. */
+/* Filtering: a row is shown if each word is in one of its cells. key=value asks for a value in the column of that key. */
 
 const texts = rows.map((row) => [...row.cells].map((cell) => cell.textContent.trim().toLowerCase()));
 const keys = headers.map((header) => [
@@ -82,34 +82,35 @@ const keys = headers.map((header) => [
 
 const relations = { "=": (a, b) => a === b, "<": (a, b) => a < b, ">": (a, b) => a > b };
 
-const parts = (word) => word.match(/^([^=<>]+)([=<>])(.+)$/) ?? [];
-const place = (key) => keys.findIndex((names) => names.includes(key));
+const splitWord = (word) => word.match(/^([^=<>]+)([=<>])(.+)$/) ?? [];
+const columnOfKey = (key) => keys.findIndex((names) => names.includes(key));
 
 function matches(cells, word) {
-  const [, key, sign, value] = parts(word);
-  const at = place(key);
-  if (at < 0) return cells.some((cell) => cell.includes(word));
-  const cell = cells[at];
+  const [, key, sign, value] = splitWord(word);
+  const index = columnOfKey(key);
+  if (index < 0) return cells.some((cell) => cell.includes(word));
+  const cell = cells[index];
   if (cell === "") return false;
-  const numbers = relations[sign](Number(cell.replaceAll(",", "")), Number(value));
-  return numbers || (sign === "=" && cell.split(/\s+/).includes(value));
+  const isMatchingNumber = relations[sign](Number(cell.replaceAll(",", "")), Number(value));
+  return isMatchingNumber || (sign === "=" && cell.split(/\s+/).includes(value));
 }
 
 function filter() {
   const words = find("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   const status = find("status").value;
-  const at = column("status");
-  const unknown = words.map((word) => parts(word)[1]).find((key) => key !== undefined && place(key) < 0);
+  const statusColumn = column("status");
+  const unknown = words.map((word) => splitWord(word)[1]).find((key) => key !== undefined && columnOfKey(key) < 0);
   const names = headers.slice(1).map((header) => header.dataset.name);
   find("unknown-column").textContent =
     unknown === undefined ? "" : `There is no column '${unknown}'. Columns: ${names.join(", ")}.`;
   rows.forEach((row, run) => {
-    row.hidden = !((status === "" || texts[run][at] === status) && words.every((word) => matches(texts[run], word)));
+    const hasStatus = status === "" || texts[run][statusColumn] === status;
+    row.hidden = !(hasStatus && words.every((word) => matches(texts[run], word)));
   });
   redraw();
 }
 
-/* Choosing. */
+/* The choice of runs. */
 
 const groupOf = (run) => data.runs[run].group;
 const isChosen = (run) => chosen.get(groupOf(run))?.runs.has(run) ?? false;
@@ -117,10 +118,10 @@ const isChosen = (run) => chosen.get(groupOf(run))?.runs.has(run) ?? false;
 function choose(run, isWanted) {
   const group = groupOf(run);
   if (isWanted && !chosen.has(group)) {
-    const taken = new Set([...chosen.values()].map(({ look }) => look));
-    let look = 0;
-    while (taken.has(look)) look += 1;
-    chosen.set(group, { look, runs: new Set() });
+    const taken = new Set([...chosen.values()].map(({ style }) => style));
+    let style = 0;
+    while (taken.has(style)) style += 1;
+    chosen.set(group, { style, runs: new Set() });
   }
   const runs = chosen.get(group)?.runs;
   if (isWanted) runs.add(run);
@@ -138,37 +139,37 @@ function chooseAll(isWanted) {
 function showChosen() {
   let count = 0;
   rows.forEach((row, run) => {
-    const look = isChosen(run) ? charts.look(chosen.get(groupOf(run)).look) : { sign: "", colour: "" };
+    const style = isChosen(run) ? charts.getStyle(chosen.get(groupOf(run)).style) : { sign: "", color: "" };
     count += isChosen(run);
     row.classList.toggle("chosen", isChosen(run));
     row.querySelector("input").checked = isChosen(run);
-    row.querySelector(".mark").textContent = look.sign;
-    row.querySelector(".mark").style.color = look.colour;
+    row.querySelector(".mark").textContent = style.sign;
+    row.querySelector(".mark").style.color = style.color;
   });
   const shown = rows.filter((row) => !row.hidden).length;
   find("count").textContent = `${shown} of ${rows.length} shown, ${count} chosen`;
 }
 
-/* What is shown of those that are chosen. */
+/* The charts and tables of the chosen runs. */
 
-/** The name of a run: its number, and what tells it from all others. */
+/** Return the name of a run: its number, and the settings that distinguish it from all others. */
 const fullName = (run) => `${run + 1}: ${Object.values(data.runs[run].settings).join(", ")}`;
 
-/** The name of runs of one group: their numbers, network, and the settings in which not all chosen ones are the same. */
+/** Return the name of runs of a group: their numbers, network, and the settings in which the chosen runs differ. */
 function shortName(own, all) {
-  const telling = Object.entries(own[0].settings).filter(
+  const varying = Object.entries(own[0].settings).filter(
     ([key, value]) =>
       own.every(({ settings }) => settings[key] === value) &&
       (key === "model" || all.some(({ settings }) => settings[key] !== value)),
   );
-  const numbers = own.length > MOST_NUMBERS ? `${own.length} runs` : own.map(({ run }) => run + 1).join(", ");
-  return `${numbers}: ${telling.map(([, value]) => value).join(", ")}`;
+  const numbers = own.length > MAX_NUMBERS ? `${own.length} runs` : own.map(({ run }) => run + 1).join(", ");
+  return `${numbers}: ${varying.map(([, value]) => value).join(", ")}`;
 }
 
-/** Of each chosen group its name, its look and its chosen runs. */
+/** Return the label, the style and the chosen runs of each chosen group. */
 function chosenGroups() {
-  const groups = [...chosen.values()].map(({ runs, look }) => ({
-    look: charts.look(look),
+  const groups = [...chosen.values()].map(({ runs, style }) => ({
+    style: charts.getStyle(style),
     runs: [...runs].sort((a, b) => a - b).map((run) => ({ ...data.runs[run], run })),
   }));
   const all = groups.flatMap(({ runs }) => runs);
@@ -178,10 +179,8 @@ function chosenGroups() {
 function chosenRuns() {
   const groups = chosenGroups();
   const all = groups.flatMap(({ runs }) => runs);
-  return groups.flatMap(({ runs, look }) => runs.map((run) => ({ ...run, look, label: shortName([run], all) })));
+  return groups.flatMap(({ runs, style }) => runs.map((run) => ({ ...run, style, label: shortName([run], all) })));
 }
-
-const legend = ({ label, look }) => [label, look];
 
 function showCurves() {
   const groups = chosenGroups().map((group) => ({
@@ -189,45 +188,45 @@ function showCurves() {
     runs: group.runs.filter(({ curves }) => curves.epoch.length > 0),
   }));
   const drawn = groups.filter(({ runs }) => runs.length > 0);
-  fillLegend(find("curves-legend"), drawn.map(legend));
-  charts.curves(find("curves"), drawn, find("quantity").value, find("training").checked);
+  fillLegend(find("curves-legend"), drawn);
+  charts.drawCurves(find("curves"), drawn, find("quantity").value, find("training").checked);
 }
 
 function showCost() {
   const [x, y] = ["cost", "accuracy"].map((id) => find(id).selectedOptions[0]);
   const groups = chosenGroups();
-  const others = { label: "not chosen", look: charts.faint() };
-  const places = new Map([...chosen.keys()].map((group, at) => [group, groups[at]]));
+  const others = { label: "not chosen", style: charts.getFaintStyle() };
+  const groupsByNumber = new Map([...chosen.keys()].map((group, index) => [group, groups[index]]));
   const points = rows
     .map((row, run) => ({
       label: fullName(run),
-      series: places.get(groupOf(run)) ?? others,
+      series: groupsByNumber.get(groupOf(run)) ?? others,
       x: x ? number(row, x.value) : NaN,
       y: y ? number(row, y.value) : NaN,
       isChosen: isChosen(run),
     }))
     .filter((point, run) => !rows[run].hidden && point.x > 0 && Number.isFinite(point.y));
   const series = [...groups, others].filter((one) => points.some((point) => point.series === one));
-  fillLegend(find("cost-legend"), series.map(legend));
-  charts.cost(find("cost-chart"), points, series.reverse(), x?.text ?? "", y?.text ?? "");
+  fillLegend(find("cost-legend"), series);
+  charts.drawCost(find("cost-chart"), points, series.reverse(), x?.text ?? "", y?.text ?? "");
 }
 
 function showGrid() {
   const grid = data.grids[find("grid").selectedIndex];
   if (!grid) return;
   find("grid-part").textContent = grid.part;
-  charts.heatMap(find("grid-chart"), grid);
+  charts.drawHeatMap(find("grid-chart"), grid);
 }
 
-/** A table with a column for each of `runs` and a row for each of `names`; `value` has what is in its cells. */
-function compare(table, runs, names, value) {
+/** Fill a table with a column for each of `runs` and a row for each of `names`; `value` returns the text of a cell. */
+function fillTable(table, runs, names, value) {
   const head = make("tr", "");
   head.append(
     make("th", "", "first"),
-    ...runs.map(({ label, look }) => {
+    ...runs.map(({ label, style }) => {
       const header = make("th", label);
       header.scope = "col";
-      header.prepend(mark(look));
+      header.prepend(makeMark(style));
       return header;
     }),
   );
@@ -246,21 +245,22 @@ function showDifferences() {
   const known = chosenGroups().filter(({ runs }) => Object.keys(runs[0].config).length > 0);
   const names = [...new Set(known.flatMap(({ runs }) => runs.flatMap(({ config }) => Object.keys(config))))];
   const values = ({ runs }, name) => [...new Set(runs.map(({ config }) => config[name]))].join(", ");
-  const differing = names.filter((name) => new Set(known.map((group) => values(group, name))).size > 1);
-  compare(find("differences"), known, differing, values);
-  const none = known.length < 2 ? "Choose runs that differ in more than seed or fold." : "The chosen runs are configured alike.";
-  const some = "The keys whose values differ between the chosen runs.";
-  find("differences-note").textContent = differing.length > 0 ? some : none;
+  const varying = names.filter((name) => new Set(known.map((group) => values(group, name))).size > 1);
+  fillTable(find("differences"), known, varying, values);
+  let note = "The keys whose values differ between the chosen runs.";
+  if (known.length < 2) note = "Choose runs that differ in more than seed or fold.";
+  else if (varying.length === 0) note = "The chosen runs are configured alike.";
+  find("differences-note").textContent = note;
 }
 
 function showRecall() {
   const measured = chosenRuns().filter(({ recall }) => Object.keys(recall).length > 0);
   const names = [...new Set(measured.flatMap(({ recall }) => Object.keys(recall)))];
   find("recall-section").hidden = measured.length === 0;
-  compare(find("recall"), measured, names, ({ recall }, name) => recall[name]?.toFixed(4));
+  fillTable(find("recall"), measured, names, ({ recall }, name) => recall[name]?.toFixed(4));
 }
 
-/* The table is up to date in the next frame, the rest after that. */
+/* The next frame shows the table up to date; charts, which take longer, follow. */
 
 let isWaiting = false;
 
@@ -276,7 +276,7 @@ function showAll() {
   for (const show of [showCurves, showCost, showDifferences, showRecall]) show();
 }
 
-/* Everything together. */
+/* The start of the page. */
 
 function fillSelect(select, options) {
   select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
@@ -287,7 +287,7 @@ const known = (names) =>
   names.filter((name) => column(name) >= 0).map((name) => [name, heading(headers[column(name)])]);
 fillSelect(find("accuracy"), known(["test_accuracy", "validation_accuracy"]));
 fillSelect(find("cost"), known(["train_eval_s", "parameters", "multiply_adds"]));
-fillSelect(find("grid"), data.grids.map(({ title }, at) => [at, title]));
+fillSelect(find("grid"), data.grids.map(({ title }, index) => [index, title]));
 find("grid-section").hidden = data.grids.length === 0;
 
 rows.forEach((row, run) => {

@@ -1,1 +1,1 @@
-"""What the runs of `cnnbench reproduce` say of the book's networks and of the notes' claims."""
+"""The verdicts of `cnnbench reproduce` on the networks of the book and the claims of the notes."""

@@ -1,4 +1,4 @@
-"""The runs of an experiment, sorted into its arms: those that differ in the seed alone."""
+"""Experiments and their arms. The runs of an arm differ only in the seed."""
 
 import statistics
 from collections import Counter
@@ -16,14 +16,14 @@ from cnnbench.reports.tables import as_text
 from cnnbench.runs.records import Record
 from cnnbench.training.build import on_meta
 
-__all__ = ["CLOSE", "Arm", "Experiment", "sort_runs"]
+__all__ = ["ACCURACY_TOLERANCE", "Arm", "Experiment", "sort_runs"]
 
-CLOSE = 0.05  # of accuracy
+ACCURACY_TOLERANCE = 0.05  # accuracies this close count as equal
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that are repetitions of one another; overrides in `words` tell them from other arms."""
+    """Repetitions of one run. The overrides in `words` distinguish it from other arms."""
 
     words: Sequence[str]
     runs: Sequence[Record]
@@ -34,10 +34,10 @@ class Arm:
 
     @cached_property
     def finished(self) -> list[Record]:
-        """Return one run for each seed, the latest that has the figures of a run."""
+        """Return the latest finished run of each seed. Runs without figures are left out."""
         finished = [run for run in self.runs if run.state == "finished" and run.rows]
-        sound = [run for run in finished if run.figure("test_accuracy") is not None]
-        return Group((), sound).repetitions
+        complete = [run for run in finished if run.figure("test_accuracy") is not None]
+        return Group((), complete).repetitions
 
     @property
     def diverged(self) -> list[Record]:
@@ -45,7 +45,7 @@ class Arm:
         return [run for run in self.runs if run.status.get("exit_code") == code]
 
     def samples(self, figure: str) -> list[float]:
-        """Return a figure of each finished run that has it; the memory by one run alone."""
+        """Return a figure of each finished run that has it. One run suffices for the memory."""
         if figure == "memory":
             estimates = map(_estimate_memory, self.finished[:1])
             return [memory / 2**20 for memory in estimates if memory is not None]
@@ -54,7 +54,7 @@ class Arm:
 
     @property
     def accuracy_by_seed(self) -> dict[str, float]:
-        """Return the accuracy of each seed; 0 where training diverged."""
+        """Return the accuracy of each seed, 0 if training diverged."""
         diverged = {run.value("seed"): 0.0 for run in self.diverged}
         seeds = [run.value("seed") for run in self.finished]
         return diverged | dict(zip(seeds, self.samples("accuracy"), strict=True))
@@ -65,17 +65,17 @@ class Arm:
 
     @property
     def unfinished(self) -> str:
-        """Return what became of other runs: ``1 failed (Out of memory), 2 not begun``."""
-        others = [run for run in self.runs if run.state != "finished"]
-        states = Counter((run.state, as_text(run.error).rstrip(".")) for run in others)
-        words = []
+        """Return the states of unfinished runs: ``1 failed (Out of memory), 2 not begun``."""
+        unfinished = [run for run in self.runs if run.state != "finished"]
+        states = Counter((run.state, as_text(run.error).rstrip(".")) for run in unfinished)
+        parts = []
         for (state, reason), number in states.items():
-            words.append(f"{number} {state}" + (f" ({reason})" if reason else ""))
-        return ", ".join(words)
+            parts.append(f"{number} {state}" + (f" ({reason})" if reason else ""))
+        return ", ".join(parts)
 
 
 class Experiment(NamedTuple):
-    """`reduced` has the overrides by which a scale makes it smaller, if it does."""
+    """The arms of an experiment. `reduced` has the overrides that make it smaller, if any."""
 
     arms: list[Arm]
     reduced: str
@@ -84,31 +84,34 @@ class Experiment(NamedTuple):
 def sort_runs(
     runs: Sequence[Record], jobs: Mapping[str, Sequence[Sequence[str]]], reduced: Mapping[str, str]
 ) -> dict[str, Experiment]:
-    """Return the experiments by name, their arms in the order of their `jobs` at full scale."""
+    """Return the experiments by name, their arms in the order of their `jobs` at full scale.
+
+    `jobs` has the overrides of each job: the first names the experiment.
+    """
     experiments = {}
     for name in jobs:
         arms: dict[tuple[str, ...], list[Record]] = {}
-        for _, *words in jobs[name]:  # the first names the experiment
+        for _, *words in jobs[name]:
             arms[tuple(word for word in words if not word.startswith("seed="))] = []
         keys = [word.partition("=")[0] for word in next(iter(arms))]
         for run in runs:
             if run.value("experiment") == name:
                 values = tuple(f"{key}={as_text(run.value(key))}" for key in keys)
                 arms.setdefault(values, []).append(run)
-        found = [Arm(values, own) for values, own in arms.items() if own]
-        experiments[name] = Experiment(found, reduced[name])
+        arms_with_runs = [Arm(values, members) for values, members in arms.items() if members]
+        experiments[name] = Experiment(arms_with_runs, reduced[name])
     return experiments
 
 
 def _measure(run: Record) -> dict[str, float]:
-    """Return the figures of a finished run; those that its files lack are left out."""
+    """Return the figures of a finished run, without those that its files lack."""
     accuracies, losses = run.column("test_accuracy"), run.column("test_loss")
     times, train_accuracies = run.column("epoch_s"), run.column("train_accuracy")
     figures = {"accuracy": run.figure("test_accuracy") or 0.0}
     if train_accuracies:
         figures["train_less_test"] = train_accuracies[-1] - figures["accuracy"]
     if accuracies:
-        close = [accuracy >= accuracies[-1] - CLOSE for accuracy in accuracies]
+        close = [accuracy >= accuracies[-1] - ACCURACY_TOLERANCE for accuracy in accuracies]
         figures["epochs_to_converge"] = 1.0 + close.index(True)
     if losses:
         figures["test_loss_rise"] = losses[-1] - min(losses)
@@ -118,11 +121,11 @@ def _measure(run: Record) -> dict[str, float]:
 
 
 def _estimate_memory(run: Record) -> int | None:
-    """Return the bytes of the tensors that training took; None if they cannot be worked out."""
+    """Return the bytes of the tensors that training needs, None if they cannot be estimated."""
     try:
         settings = config.load(run.config)
         if settings.model.name not in models.REGISTRY or settings.data.name == config.FOLDER:
-            return None  # code to run, or files to read, that are anyone's
+            return None  # untrusted: an estimate would run its code or read its files
         dataset = datasets.dataset_info(settings.data)
         network, images = on_meta(settings, dataset, settings.train.batch_size)
         dtype = compute_dtype(str(run.result.get("precision")))

@@ -10,27 +10,31 @@ from numpy.typing import NDArray
 
 from cnnbench.analysis.format import mean_and_std
 from cnnbench.analysis.judge import UNKNOWN, Estimate, difference, judge, mean, ratio
-from cnnbench.reports.reproduction.arms import CLOSE, Arm, Experiment
+from cnnbench.reports.reproduction.arms import ACCURACY_TOLERANCE, Arm, Experiment
 from cnnbench.reports.reproduction.statements import Finding, Network, parse_arm
 
-__all__ = ["FIGURES", "Judged", "judge_finding", "judge_network"]
+__all__ = ["FIGURES", "JudgedFinding", "judge_finding", "judge_network"]
 
-MIN_LEARNED = 0.2  # accuracy that a network which learned nothing of ten classes stays below
-MIN_RISE = 0.05  # of the test loss, which shows that a network overfits
+MIN_LEARNED = 0.2  # accuracy on ten classes that shows that a network learned
+MIN_RISE = 0.05  # rise of the test loss that shows that a network overfits
 
 
-def _ratio_of_exact(ones: Sequence[float], others: Sequence[float]) -> Estimate:
-    return Estimate(ones[0] / others[0])
+def _ratio_of_exact(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    return Estimate(numerators[0] / denominators[0])
 
 
 def _log10_largest_rates(arms: Sequence[Arm]) -> list[float]:
-    """Return the logarithm of the largest usable rate, for each seed that learns at any."""
+    """Return the logarithm of the largest usable learning rate for each seed.
+
+    Seeds that learn at no rate are left out. The accuracy of a usable rate is at most
+    `ACCURACY_TOLERANCE` below that of the best rate.
+    """
     rates = np.array([[float(arm.values.get("optimizer.lr", "nan"))] for arm in arms])
     accuracies = _accuracies(arms)
     best = accuracies.max(axis=0)
-    usable = np.where(accuracies >= best - CLOSE, rates, 0.0)
+    usable = np.where(accuracies >= best - ACCURACY_TOLERANCE, rates, 0.0)
     largest = usable.max(axis=0)[best > MIN_LEARNED]
-    return list(np.log10(largest[largest > 0]))  # not NaN, of arms without rates
+    return list(np.log10(largest[largest > 0]))  # NaN, from arms without rates, is not above 0
 
 
 def _spreads(arms: Sequence[Arm]) -> list[float]:
@@ -38,16 +42,16 @@ def _spreads(arms: Sequence[Arm]) -> list[float]:
 
 
 def _accuracies(arms: Sequence[Arm]) -> NDArray[np.float64]:
-    """Return the accuracies (arms, seeds) of the seeds that have run in all of several arms."""
+    """Return accuracies (arms, seeds) of the seeds that ran in all arms; no seeds for one arm."""
     by_seed = [arm.accuracy_by_seed for arm in arms]
     seeds = set.intersection(*map(set, by_seed)) if len(arms) > 1 else set()
     return np.array([[accuracies[seed] for seed in seeds] for accuracies in by_seed])
 
 
 class Figure(NamedTuple):
-    """A figure of trained runs: its name, its format, and how those of two arms compare.
+    """A figure of trained runs: its name, its format, and the comparison of two arms.
 
-    `over_arms` computes it for each seed that has run in several arms; without it each run has one.
+    `over_arms` computes it for each seed that ran in several arms. Without it, each run has one.
     """
 
     title: str
@@ -55,7 +59,7 @@ class Figure(NamedTuple):
     compare: Callable[[Sequence[float], Sequence[float]], Estimate] = difference
     over_arms: Callable[[Sequence[Arm]], list[float]] | None = None
 
-    def sample(self, name: str, arms: Sequence[Arm]) -> list[float]:
+    def samples(self, name: str, arms: Sequence[Arm]) -> list[float]:
         return self.over_arms(arms) if self.over_arms else arms[0].samples(name)
 
 
@@ -72,8 +76,8 @@ FIGURES = {
 }
 
 
-class Judged(NamedTuple):
-    """A finding: a sentence with the figures, the range that was stated, and the verdict."""
+class JudgedFinding(NamedTuple):
+    """A finding: a sentence with the figures, the stated range, and the verdict."""
 
     sentence: str
     stated: str
@@ -84,22 +88,25 @@ def judge_finding(
     finding: Finding,
     experiments: Mapping[str, Experiment],
     computed: Mapping[str, Estimate],
-) -> Judged:
-    """Judge a finding by its experiment or by what was computed; not one without a range."""
+) -> JudgedFinding:
+    """Judge a finding by the runs of its experiment or by a computed figure.
+
+    A finding without a stated range has no verdict.
+    """
     if finding.experiment:
         sentence, estimate = _measure(finding, experiments[finding.experiment])
     else:
         estimate = computed[finding.figure]
         sentence = f"{finding.text} {estimate.show('.3g')}."
     verdict = judge(estimate, finding.low, finding.high) if finding.stated else ""
-    return Judged(sentence, finding.stated, verdict)
+    return JudgedFinding(sentence, finding.stated, verdict)
 
 
 def _measure(finding: Finding, experiment: Experiment) -> tuple[str, Estimate]:
     """Return the figure of the arms in sentences, and the estimate that is judged."""
     figure = FIGURES[finding.figure]
     chosen = [_choose(arm, experiment.arms, figure) for arm in finding.arms]
-    samples = [figure.sample(finding.figure, arms) for arms in chosen]
+    samples = [figure.samples(finding.figure, arms) for arms in chosen]
     missing = [arm for arm, values in zip(finding.arms, samples, strict=True) if not values]
     if missing:
         sentence, estimate = f"Not measured: {', '.join(missing)}", UNKNOWN
@@ -120,7 +127,11 @@ def _measure(finding: Finding, experiment: Experiment) -> tuple[str, Estimate]:
 
 
 def _choose(text: str, arms: Sequence[Arm], figure: Figure) -> list[Arm]:
-    """Return the arms that have these values, or the most accurate of them; else an empty one."""
+    """Return the arms that have the values in `text`.
+
+    If the figure is not one over arms, return the most accurate arm. If no arm has the values,
+    return an empty one.
+    """
     fitting = []
     for arm in arms:
         if all(not options.isdisjoint(arm.words) for options in parse_arm(text)):
@@ -135,7 +146,7 @@ def _choose(text: str, arms: Sequence[Arm], figure: Figure) -> list[Arm]:
 
 
 def _find_doubts(finding: Finding, experiment: Experiment, chosen: list[list[Arm]]) -> list[str]:
-    """Return why the runs decide nothing, whatever their figures are."""
+    """Return the reasons why the runs do not suffice for a verdict."""
     doubts = []
     if finding.only_if == "full_scale" and experiment.reduced:
         doubts.append("Not comparable: the experiment was reduced.")
@@ -155,7 +166,10 @@ def _find_doubts(finding: Finding, experiment: Experiment, chosen: list[list[Arm
 
 
 def judge_network(network: Network, experiment: Experiment) -> str:
-    """Return how the accuracy lies to the book's range; nothing if either is not known."""
+    """Return "within", "above" or "below" for the accuracy in the book's range.
+
+    Return "undecided" or "not comparable" if the runs do not suffice, and "" without figures.
+    """
     accuracies = experiment.arms[0].samples("accuracy") if experiment.arms else []
     if not network.accuracies or not accuracies:
         return ""

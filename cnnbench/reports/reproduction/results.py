@@ -1,6 +1,6 @@
-"""Judge the runs of `cnnbench reproduce`: verdicts for the terminal, and results.md."""
+"""The verdicts of `cnnbench reproduce` for the terminal, and results.md."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,8 +10,8 @@ from cnnbench.analysis.judge import Estimate, combine
 from cnnbench.reports.reproduction.arms import Arm, Experiment
 from cnnbench.reports.reproduction.findings import judge_finding, judge_network
 from cnnbench.reports.reproduction.statements import Network, Statements
-from cnnbench.reports.tables import Cell, Column, as_text, escaped, markdown
-from cnnbench.reports.terminal_table import how_many
+from cnnbench.reports.tables import Cell, Column, as_text, escape_markdown, format_markdown
+from cnnbench.reports.terminal_table import count_by_state
 from cnnbench.runs.records import Record
 
 __all__ = ["judge_runs"]
@@ -26,15 +26,19 @@ def judge_runs(
     runs: Sequence[Record],
     heading: Mapping[str, str],
 ) -> tuple[str, str]:
-    """Return the verdicts in lines, and the document. `heading` has the command and the scale."""
+    """Return the verdicts as lines for the terminal, and the text of results.md.
+
+    `computed` has the figures that need no runs, `heading` the command and the scale.
+    """
     facts = {**heading, **_describe(runs)}
     book = [_book_row(network, experiments[name]) for name, network in statements.book.items()]
     trained = [row for row in book if row["test accuracy"]]
     lines = [[row["network"], row["test accuracy"], row["verdict"]] for row in trained]
     findings, verdicts = {}, {}
     for number, claim in statements.claims.items():
-        findings[number] = [judge_finding(each, experiments, computed) for each in claim.findings]
-        verdicts[number] = combine(each.verdict for each in findings[number] if each.stated)
+        judged = [judge_finding(finding, experiments, computed) for finding in claim.findings]
+        findings[number] = judged
+        verdicts[number] = combine(finding.verdict for finding in judged if finding.stated)
         lines.append([f"claim {number}", "", verdicts[number]])
     environment = Environment(
         loader=PackageLoader("cnnbench.reports.reproduction", ""),
@@ -43,7 +47,7 @@ def judge_runs(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"escaped": escaped, "table": _table, "as_row": _arm_row}
+    environment.filters |= {"escaped": escape_markdown, "table": _table, "as_row": _arm_row}
     page = environment.get_template("results.md.jinja").render(
         facts=facts,
         book=book,
@@ -56,15 +60,15 @@ def judge_runs(
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return rows, which have cells by heading, as a table without the columns that are empty."""
+    """Return rows, which map headings to texts, as a table in Markdown without empty columns."""
     columns = []
     for heading in rows[0]:
         columns.append(Column(heading, heading, [Cell(row[heading]) for row in rows]))
-    return markdown(columns).rstrip("\n")
+    return format_markdown(columns).rstrip("\n")
 
 
 def _book_row(network: Network, experiment: Experiment) -> dict[str, str]:
-    """Return our accuracy, the book's and the verdict."""
+    """Return a row with our accuracy, the book's accuracies and the verdict."""
     arm = experiment.arms[0] if experiment.arms else Arm([], [])
     theirs = [f"{accuracy:.3f}" for accuracy in network.accuracies or []]
     verdict = judge_network(network, experiment)
@@ -75,7 +79,7 @@ def _book_row(network: Network, experiment: Experiment) -> dict[str, str]:
         "the book's two runs": ", ".join(theirs) or "not known",
         "verdict": verdict if arm.runs else "not run",
         "s per epoch": mean_and_std(arm.samples("epoch_s"), ".3g"),
-        "in all": _spent(arm.finished),
+        "in all": _total_time(arm.finished),
         "others": arm.unfinished,
         "reduced by": experiment.reduced,
     }
@@ -96,24 +100,30 @@ def _arm_row(arm: Arm) -> dict[str, str]:
     }
 
 
-def _spent(finished: Sequence[Record]) -> str:
-    """Return the time from the start of each run to its end, added up."""
+def _total_time(finished: Sequence[Record]) -> str:
+    """Return the sum of the times from the start of each run to its end."""
     seconds = sum(filter(None, (run.figure("wall_s", "total") for run in finished)))
     return format_duration(seconds) if finished else ""
 
 
 def _describe(runs: Sequence[Record]) -> dict[str, str]:
-    """Return how the runs were made."""
+    """Return the time, the machines, the versions and the commits of the runs."""
     finished = [run for run in runs if run.state == "finished"]
-    made = [{key: str(run.environment.get(key)) for key in ENVIRONMENT} for run in finished]
+    trained = f"{count_by_state(runs)}; {_total_time(finished)} in all" if runs else "none yet"
+    machines, versions, commits = [], [], []
+    for run in finished:
+        environment = {key: str(run.environment.get(key)) for key in ENVIRONMENT}
+        machines.append("{device} ({chip}), {precision}".format(**environment))
+        versions.append("cnnbench {cnnbench}, torch {torch}".format(**environment))
+        commits.append("{commit:.12}".format(**environment))
     return {
         "made": datetime.now().astimezone().isoformat(" ", timespec="minutes"),
-        "trained": f"{how_many(runs)}; {_spent(finished)} in all" if runs else "none yet",
-        "machine": _list("{device} ({chip}), {precision}".format(**each) for each in made),
-        "versions": _list("cnnbench {cnnbench}, torch {torch}".format(**each) for each in made),
-        "commit": _list("{commit:.12}".format(**each) for each in made),
+        "trained": trained,
+        "machine": _join_distinct(machines),
+        "versions": _join_distinct(versions),
+        "commit": _join_distinct(commits),
     }
 
 
-def _list(words: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(map(as_text, words)))
+def _join_distinct(texts: Sequence[str]) -> str:
+    return "; ".join(dict.fromkeys(map(as_text, texts)))

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Finding(Group, frozen=True, kw_only=True):
-    """A figure and the range that was stated: conf/claims.yaml explains the keys."""
+    """A figure and its stated range. conf/claims.yaml explains the keys."""
 
     figure: Text
     experiment: str = ""
@@ -40,18 +40,19 @@ class Finding(Group, frozen=True, kw_only=True):
 
 
 class Claim(Group, frozen=True):
-    """A claim of the course notes, or of anyone, and what it says of figures."""
+    """A claim, of the course notes or of the user, and its findings."""
 
     text: Text
     findings: Annotated[list[Finding], Meta(min_length=1)]
 
     @property
     def experiments(self) -> list[str]:
-        return list(dict.fromkeys(each.experiment for each in self.findings if each.experiment))
+        named = [finding.experiment for finding in self.findings if finding.experiment]
+        return list(dict.fromkeys(named))
 
 
 class Network(Group, frozen=True):
-    """A network of the book, with the test accuracies of two runs of its code if they are known."""
+    """A network of the book, and the test accuracies of two runs of its code if they are known."""
 
     title: Text
     accuracies: Annotated[list[Ratio], Meta(min_length=1)] | None = None
@@ -70,13 +71,13 @@ def load_statements(
     trained: Collection[str],
     computed: Collection[str],
 ) -> Statements:
-    """Return what conf/claims.yaml states.
+    """Return the statements of conf/claims.yaml.
 
-    It may name overrides of the `jobs` of each experiment, and figures that are `trained` for or
-    `computed`.
+    They may name overrides of the `jobs` of an experiment, figures of trained runs, which are in
+    `trained`, and figures that need no runs, which are in `computed`.
 
     Raises:
-        ConfigError: it is damaged, or names what is not there.
+        ConfigError: the file is damaged, or names an unknown experiment, override or figure.
     """
     try:
         values = config.parse(path.read_text(encoding="utf-8"))
@@ -113,7 +114,10 @@ def _check_known(place: str, words: Iterable[str], known: Collection[str]) -> No
 
 
 def parse_arm(arm: str) -> list[set[str]]:
-    """Return the overrides of an arm, one of each set: ``model=lenet optimizer.lr=0.1,1``."""
+    """Return sets of overrides from text such as ``model=lenet optimizer.lr=0.1,1``.
+
+    An arm has one override of each set.
+    """
     parsed = []
     for word in arm.split():
         key, _, values = word.partition("=")

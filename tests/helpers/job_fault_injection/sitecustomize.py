@@ -1,6 +1,7 @@
-"""Python runs this when it starts: a job of submitit's runs $STRIKE, once, in its sixth step, and waits for a signal.
+"""A module that Python runs at its start, to send a signal to a job of submitit.
 
-$STRIKE is a line for the shell that has the signal sent, from wherever; where it fails, none is waited for.
+The job runs the shell command $STRIKE once, in its sixth step, and waits for a signal. If the
+command fails, it does not wait.
 """
 
 import os
@@ -11,33 +12,33 @@ import sys
 from pathlib import Path
 from typing import Any
 
-AT = 6
-ENDS = {signal.SIGTERM, signal.SIGUSR2}
+STEP = 6
+SIGNALS = {signal.SIGTERM, signal.SIGUSR2}
 
 
-def _arm(command: str) -> None:
-    from cnnbench.cli import hydra_app  # noqa: F401  # before torch, as in a job that nothing strikes
+def _run_in_step(command: str) -> None:
+    from cnnbench.cli import hydra_app  # noqa: F401  # before torch, as in any job
     from cnnbench.training.engine import EagerEngine
 
     train_step, steps = EagerEngine.train_step, 0
 
-    def counted(self: EagerEngine, *values: Any, **more: Any) -> Any:
+    def counted(self: EagerEngine, *values: Any, **keywords: Any) -> Any:
         nonlocal steps
         steps += 1
-        if steps == AT:
-            _strike(command)
-        return train_step(self, *values, **more)
+        if steps == STEP:
+            _run_and_wait_for_signal(command)
+        return train_step(self, *values, **keywords)
 
     EagerEngine.train_step = counted  # type: ignore[method-assign]
 
 
-def _strike(command: str) -> None:
-    ours, pythons = socket.socketpair()
-    pythons.setblocking(False)
-    ours.settimeout(60)
-    before = signal.set_wakeup_fd(pythons.fileno())
+def _run_and_wait_for_signal(command: str) -> None:
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    receiver.settimeout(60)
+    before = signal.set_wakeup_fd(sender.fileno())
     if subprocess.run(command, shell=True, check=False).returncode == 0:
-        while ours.recv(1)[0] not in ENDS:
+        while receiver.recv(1)[0] not in SIGNALS:
             pass
     signal.set_wakeup_fd(before)
 
@@ -49,4 +50,4 @@ if "STRIKE" in os.environ and "submitit.core._submit" in sys.orig_argv:
     except FileExistsError:
         pass
     else:
-        _arm(os.environ["STRIKE"])
+        _run_in_step(os.environ["STRIKE"])

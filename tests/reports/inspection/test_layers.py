@@ -1,4 +1,4 @@
-"""Which layers are looked at, and what they are called."""
+"""The choice of layers to show, and their descriptions."""
 
 import re
 
@@ -15,8 +15,8 @@ from cnnbench.reports.inspection.layers import (
     choose_layers,
     describe_field,
     describe_module,
-    main_layers,
-    named_layers,
+    find_main_layers,
+    find_named_layers,
 )
 
 
@@ -34,10 +34,10 @@ def names(layers: list[Traced]) -> list[str]:
 
 
 def chosen(network: nn.Module, size: int) -> list[Traced]:
-    return choose_layers(main_layers(traced(network, size)))
+    return choose_layers(find_main_layers(traced(network, size)))
 
 
-def test_of_a_large_network_activations_are_left_out() -> None:
+def test_choose_layers_leaves_out_activations_of_large_networks() -> None:
     layers = chosen(network("lenet", 28), 28)
     assert names(layers) == [f"features.{index}" for index in range(6)]
     kinds = [type(layer.module) for layer in chosen(network("alexnet", 224), 224)]
@@ -47,8 +47,8 @@ def test_of_a_large_network_activations_are_left_out() -> None:
 @pytest.mark.parametrize(
     "name", ["vgg19", "resnet20", "densenet40", "preact_resnet164", "googlenet"]
 )
-def test_of_a_deep_one_some_are_from_its_first_to_its_last(name: str) -> None:
-    layers = main_layers(traced(network(name, 32), 32))
+def test_choose_layers_spreads_over_deep_networks(name: str) -> None:
+    layers = find_main_layers(traced(network(name, 32), 32))
     windows = [layer for layer in layers if isinstance(layer.module, WINDOWS)]
     candidates = names([layer for layer in windows if layer.shape[1] > 1])
     shown = choose_layers(layers)
@@ -62,25 +62,26 @@ class Scale(nn.Module):
         return 2 * maps
 
 
-def test_layers_of_any_kind_may_give_out_maps_and_without_maps_vectors_are_shown() -> None:
+def test_choose_layers_accepts_custom_modules_and_falls_back_to_vectors() -> None:
     layers = nn.Sequential(Scale(), nn.Flatten(), nn.Linear(25, 3))
     assert names(chosen(layers, 5)) == ["0"]
     assert names(chosen(network("mlp", 28), 28))[:3] == ["layers.1", "layers.2", "layers.3"]
     assert len(chosen(nn.Sequential(*[nn.ReLU()] * 9), 5)) == MAX_ROWS
 
 
-def test_main_layers_have_no_parts_and_do_more_than_normalize_or_pass_on() -> None:
-    found = names(main_layers(traced(network("bn_lenet", 28), 28)))
+def test_main_layers_are_leaves_other_than_normalizations() -> None:
+    found = names(find_main_layers(traced(network("bn_lenet", 28), 28)))
     assert found[:6] == [f"features.{index}" for index in (0, 2, 3, 4, 6, 7)]
     assert found[6:] == [f"classifier.{index}" for index in (1, 3, 4, 6, 7)]
     for name in ("resnet20", "preact_resnet110", "densenet40"):
-        kinds = {type(each.module) for each in main_layers(traced(network(name, 32), 32))}
+        layers = find_main_layers(traced(network(name, 32), 32))
+        kinds = {type(layer.module) for layer in layers}
         assert kinds <= {*WINDOWS, nn.ReLU, nn.Linear}
 
 
-def test_named_layers_come_in_the_order_they_run() -> None:
+def test_named_layers_are_in_execution_order() -> None:
     layers = traced(network("lenet", 28), 28)
-    found = named_layers(layers, ["classifier.1", "features", "features.1"])
+    found = find_named_layers(layers, ["classifier.1", "features", "features.1"])
     assert names(found) == ["features.1", "features", "classifier.1"]
 
 
@@ -96,10 +97,10 @@ class Parts(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["feature.3", "auxiliary", "rows"])
-def test_a_layer_that_cannot_be_shown_is_refused(name: str) -> None:
-    told = f"no layer '{name}' gives out maps or a vector."
-    with pytest.raises(ConfigError, match=re.escape(told)) as refused:
-        named_layers(traced(Parts(), 4), [name])
+def test_named_layers_rejects_layers_without_maps_or_vector(name: str) -> None:
+    message = f"no layer '{name}' gives out maps or a vector."
+    with pytest.raises(ConfigError, match=re.escape(message)) as refused:
+        find_named_layers(traced(Parts(), 4), [name])
     assert ("Did you mean 'features.3'?" in str(refused.value)) == (name == "feature.3")
 
 
@@ -114,11 +115,11 @@ def test_a_layer_that_cannot_be_shown_is_refused(name: str) -> None:
         (nn.ReLU(), "ReLU"),
     ],
 )
-def test_a_layer_is_described_by_kind_and_window(layer: nn.Module, words: str) -> None:
+def test_describe_module_returns_kind_and_window(layer: nn.Module, words: str) -> None:
     assert describe_module(layer) == words
 
 
-def test_a_field_is_told_in_pixels_and_against_the_image() -> None:
+def test_describe_field_returns_pixels_and_whole_image() -> None:
     layers = {layer.name: describe_field(layer, 14) for layer in traced(network("lenet", 28), 28)}
     assert layers["features.3"] == "14 × 14, whole image"
     assert layers["features.2"] == "6 × 6"

@@ -1,4 +1,4 @@
-"""The page that shows the pictures."""
+"""The page of `cnnbench inspect`."""
 
 import re
 
@@ -25,20 +25,20 @@ def page() -> str:
     return render_page("inspection.html.jinja", title=HOSTILE, facts=facts, sections=sections)
 
 
-def test_words_of_a_run_are_text(page: str) -> None:
+def test_text_of_a_run_is_escaped(page: str) -> None:
     assert page.count(TEXT) == 6  # title twice, fact, alternative text, caption, cell
     assert f'alt="The most confident mistakes: {TEXT}"' in page
     assert "alert('1')" not in page
     assert "\x1b" not in page
 
 
-def test_nothing_comes_from_elsewhere(page: str) -> None:
+def test_page_loads_nothing_from_the_network(page: str) -> None:
     links = re.findall(r'(?:src|href)="([^#].*?)"', page)
     assert links == ["mistakes.png", "mistakes.png"]
     assert "content=\"default-src 'none'; script-src 'sha256-" in page.replace("&#39;", "'")
 
 
-def test_every_section_can_be_jumped_to_and_says_why_it_is_empty(page: str) -> None:
+def test_page_has_link_and_note_for_each_section(page: str) -> None:
     assert re.findall('href="#(.*?)"', page) == SECTIONS
     assert re.findall('<section id="(.*?)">', page) == SECTIONS
     assert re.findall("<p>nothing of (.*?)</p>", page) == SECTIONS[1:]

@@ -1,4 +1,4 @@
-"""What goes into the page. How it behaves is tests/reports/page/test_report_in_browser.py's."""
+"""The data of the page. The tests in_browser test its behavior."""
 
 import json
 import re
@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.fake_runs import grid, make_run
+from helpers.fake_runs import FakeTraining, make_grid, make_run
 
-from cnnbench.reports.grouping import ranked
-from cnnbench.reports.page.report import data_of, render
-from cnnbench.reports.tables import columns_of_runs
+from cnnbench.reports.grouping import rank_runs
+from cnnbench.reports.page.report import collect_page_data, render
+from cnnbench.reports.tables import tabulate_runs
 from cnnbench.runs.records import read_records
 
 
 def data(folder: Path) -> Any:
-    runs = ranked(read_records(folder))
-    return json.loads(json.dumps(data_of(runs, columns_of_runs(runs)), allow_nan=False))
+    runs = rank_runs(read_records(folder))
+    return json.loads(json.dumps(collect_page_data(runs, tabulate_runs(runs)), allow_nan=False))
 
 
 def elements(page: str) -> list[tuple[str, dict[str, str | None]]]:
-    """The elements of a page with their attributes."""
+    """Return the elements of a page with their attributes."""
     found = []
     parser = HTMLParser()
     parser.handle_starttag = lambda tag, attrs: found.append((tag, dict(attrs)))
@@ -29,43 +29,41 @@ def elements(page: str) -> list[tuple[str, dict[str, str | None]]]:
     return found
 
 
-def test_curves_are_those_of_metrics_csv(tmp_path: Path) -> None:
+def test_page_curves_are_columns_of_metrics_csv(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    (run / "metrics.csv").write_text(
-        "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy\n1,2.5,0.1,2,0.2\n2,1.23456789,0.3,inf,nan\n"
-    )
+    header = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy"
+    rows = "1,2.5,0.1,2,0.2\n2,1.23456789,0.3,inf,nan\n"
+    (run / "metrics.csv").write_text(f"{header}\n{rows}")
     (found,) = data(tmp_path)["runs"]
     assert found["curves"] == {
-        "held_out": "validation",
+        "eval_part": "validation",
         "epoch": [1, 2],
         "train_loss": [2.5, 1.2346],
         "train_accuracy": [0.1, 0.3],
-        "held_out_loss": [2, None],
-        "held_out_accuracy": [0.2, None],
+        "eval_loss": [2, None],
+        "eval_accuracy": [0.2, None],
     }
 
 
-def test_without_a_validation_set_curves_are_of_the_test_set(tmp_path: Path) -> None:
+def test_page_curves_use_test_set_without_validation_set(tmp_path: Path) -> None:
     (make_run(tmp_path / "run") / "metrics.csv").write_text("epoch,test_accuracy\n1,0.5\n")
     curves = data(tmp_path)["runs"][0]["curves"]
-    assert (curves["held_out"], curves["held_out_accuracy"]) == ("test", [0.5])
+    assert (curves["eval_part"], curves["eval_accuracy"]) == ("test", [0.5])
 
 
-def test_of_very_many_epochs_some_are_drawn_the_last_among_them(tmp_path: Path) -> None:
-    make_run(tmp_path / "run", epochs=1_700)
+def test_page_curves_are_thinned_and_keep_the_last_epoch(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", training=FakeTraining(epochs=1_700))
     epochs = data(tmp_path)["runs"][0]["curves"]["epoch"]
     assert 400 < len(epochs) <= 500
     assert (epochs[-1], epochs[-1] - epochs[-2]) == (1_700, 4)
 
 
-def test_configurations_are_of_the_keys_that_differ(tmp_path: Path) -> None:
+def test_page_configurations_have_varying_keys(tmp_path: Path) -> None:
     make_run(tmp_path / "a", lr=0.1)
     config = make_run(tmp_path / "b", lr=0.2) / "config.yaml"
     config.write_text(config.read_text().replace("compile: false", "compile: null"))
-    (tmp_path / "c").mkdir()
-    (tmp_path / "c" / "status.json").write_text(
-        '{"state": "failed"}'
-    )  # before it had a configuration
+    (tmp_path / "c").mkdir()  # a run that failed before it had a configuration
+    (tmp_path / "c" / "status.json").write_text('{"state": "failed"}')
     assert [run["config"] for run in data(tmp_path)["runs"]] == [
         {"device.compile": "false", "optimizer.lr": "0.1"},
         {"device.compile": "null", "optimizer.lr": "0.2"},
@@ -73,7 +71,7 @@ def test_configurations_are_of_the_keys_that_differ(tmp_path: Path) -> None:
     ]
 
 
-def test_runs_are_told_apart_by_settings_or_go_by_their_network(tmp_path: Path) -> None:
+def test_page_settings_have_varying_keys_or_the_model(tmp_path: Path) -> None:
     make_run(tmp_path / "a", model="lenet", seed=0)
     make_run(tmp_path / "b", model="mlp", seed=1)
     settings = [run["settings"] for run in data(tmp_path)["runs"]]
@@ -81,7 +79,7 @@ def test_runs_are_told_apart_by_settings_or_go_by_their_network(tmp_path: Path) 
     assert data(tmp_path / "a")["runs"][0]["settings"] == {"model": "lenet"}
 
 
-def test_runs_that_differ_in_seed_alone_are_a_group(tmp_path: Path) -> None:
+def test_page_groups_runs_that_differ_only_in_seed(tmp_path: Path) -> None:
     for number, (lr, seed) in enumerate([(0.1, 0), (0.1, 1), (0.2, 0)]):
         make_run(
             tmp_path / str(number), lr=lr, seed=seed, result={"test_accuracy": 1 - number / 10}
@@ -89,10 +87,9 @@ def test_runs_that_differ_in_seed_alone_are_a_group(tmp_path: Path) -> None:
     assert [run["group"] for run in data(tmp_path)["runs"]] == [0, 0, 2]
 
 
-def test_a_heat_map_has_means_deviations_and_what_became_of_others(tmp_path: Path) -> None:
-    grid(
-        tmp_path, ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 3
-    )  # 0.2 with 64 failed, 0.1 with 64 once interrupted
+def test_heat_map_has_means_stds_and_states(tmp_path: Path) -> None:
+    # rate 0.2 with batch 64 failed, rate 0.1 with batch 64 was interrupted once
+    make_grid(tmp_path, ["lenet"], [0.1, 0.2], [64, 128], [0, 1], 3)
     (found,) = data(tmp_path)["grids"]
     assert (found["rates"], found["batch_sizes"], found["part"]) == (
         ["0.1", "0.2"],
@@ -104,15 +101,15 @@ def test_a_heat_map_has_means_deviations_and_what_became_of_others(tmp_path: Pat
         [False, True],
         [False, False],
     ]
-    assert [[each is None for each in row] for row in found["deviations"]] == [
+    assert [[std is None for std in row] for row in found["stds"]] == [
         [True, True],
         [False, False],
     ]
 
 
-def test_several_heat_maps_are_titled_by_what_tells_them_apart(tmp_path: Path) -> None:
-    grid(tmp_path, ["lenet", "mlp"], [0.1, 0.2], [64, 128], [0], 2)
-    assert [each["title"] for each in data(tmp_path)["grids"]] == ["model=mlp", "model=lenet"]
+def test_heat_map_titles_have_varying_keys(tmp_path: Path) -> None:
+    make_grid(tmp_path, ["lenet", "mlp"], [0.1, 0.2], [64, 128], [0], 2)
+    assert [grid["title"] for grid in data(tmp_path)["grids"]] == ["model=mlp", "model=lenet"]
 
 
 EVALUATED = [{"name": "Bag", "precision": 0.5, "recall": 0.25}, {"name": "Coat", "recall": 1}]
@@ -123,7 +120,7 @@ ODD = [3, {}, {"name": "a", "recall": "1"}, {"name": "b", "recall": float("nan")
     ("classes", "recall"),
     [(EVALUATED, {"Bag": 0.25, "Coat": 1}), (None, {}), (3, {}), ({}, {}), (ODD, {})],
 )
-def test_recall_is_that_of_an_evaluation_that_makes_sense(
+def test_page_recall_skips_invalid_evaluations(
     classes: Any, recall: dict[str, float], tmp_path: Path
 ) -> None:
     make_run(tmp_path / "run", evaluation={"accuracy": 0.5, "classes": classes})
@@ -133,7 +130,7 @@ def test_recall_is_that_of_an_evaluation_that_makes_sense(
 HOSTILE = "</script><img src=x onerror=alert(1)>&amp;\"'<!--"
 
 
-def test_what_a_run_brings_is_text_and_data(tmp_path: Path) -> None:
+def test_hostile_values_of_runs_are_text_and_data(tmp_path: Path) -> None:
     make_run(tmp_path / "harmless")
     before = elements(render(read_records(tmp_path), "runs"))
     recall = {"classes": [{"name": HOSTILE, "recall": 0.5}]}
@@ -152,13 +149,13 @@ def test_what_a_run_brings_is_text_and_data(tmp_path: Path) -> None:
     assert HOSTILE in [run["settings"]["model"] for run in embedded["runs"]]
 
 
-def test_the_page_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
+def test_report_loads_nothing_from_the_network(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     for _, attributes in elements(render(read_records(tmp_path), "runs")):
         assert not {"src", "href", "action", "data"} & attributes.keys()
 
 
-def test_the_runs_of_the_best_groups_are_chosen_at_first(tmp_path: Path) -> None:
+def test_best_groups_are_preselected(tmp_path: Path) -> None:
     for number in range(14):
         result = {"best": {"validation_accuracy": number / 20}}
         run = tmp_path / str(number)

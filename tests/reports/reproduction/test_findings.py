@@ -1,17 +1,17 @@
-"""How findings are judged: each of conf/claims.yaml turns where its figure crosses its range."""
+"""Verdicts on findings: each finding of conf/claims.yaml changes at the ends of its range."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from helpers.fake_records import made, made_record
+from helpers.fake_records import FakeEpochs, make_record, make_records
 from helpers.reproduced_statements import JOBS, STATEMENTS
 
 from cnnbench.analysis.judge import Estimate
 from cnnbench.reports.reproduction import arms, statements
 from cnnbench.reports.reproduction.arms import sort_runs
-from cnnbench.reports.reproduction.findings import Judged, judge_finding, judge_network
+from cnnbench.reports.reproduction.findings import JudgedFinding, judge_finding, judge_network
 from cnnbench.reports.reproduction.statements import Finding, Network
 from cnnbench.runs.records import Record
 
@@ -23,16 +23,17 @@ FINDINGS = {
 }
 JUDGED = [name for name, finding in FINDINGS.items() if finding.stated]
 RATIOS = ("epoch_s", "memory")
-DEVIATION = 1e-5  # of the accuracy over seeds
+STD = 1e-5  # standard deviation of the accuracy over seeds
 
 
-def judge_one(finding: Finding, runs: Sequence[Record] = (), **given: Any) -> Judged:
-    reduced = dict.fromkeys(JOBS, given.pop("reduced", ""))
-    return judge_finding(finding, sort_runs(runs, JOBS, reduced), given)
+def judge_one(
+    finding: Finding, runs: Sequence[Record] = (), reduced: str = "", **computed: Estimate
+) -> JudgedFinding:
+    return judge_finding(finding, sort_runs(runs, JOBS, dict.fromkeys(JOBS, reduced)), computed)
 
 
 def make_runs(finding: Finding, value: float) -> list[Record]:
-    """Runs of three seeds by which the figure is `value`."""
+    """Return runs of three seeds that give the figure `value`."""
     same = 1.0 if finding.figure in RATIOS else 0.0
     runs = []
     for arm, own in zip(finding.arms, (value, same), strict=False):
@@ -47,40 +48,44 @@ def make_arm(finding: Finding, arm: str, value: float) -> list[Record]:
     if finding.figure == "spread":
         return make_arms(finding, values, [0.8, 0.5 - value, 0.8, 0.8])
 
-    def given(figure: str, otherwise: float) -> float:
-        return value if finding.figure == figure else otherwise
+    def choose(figure: str, default: float) -> float:
+        return value if finding.figure == figure else default
 
     first = dict(word.split("=") for word in JOBS[finding.experiment][0][1:-1])
-    accuracy = given("accuracy", 0.0) + (0.5 if len(finding.arms) > 1 else 0.0)
-    slow_epochs = 2 + int(given("epochs_to_converge", -1))
-    return made(
+    accuracy = choose("accuracy", 0.0) + (0.5 if len(finding.arms) > 1 else 0.0)
+    slow_epochs = 2 + int(choose("epochs_to_converge", -1))
+    epochs = FakeEpochs(
+        earlier=[0.1] * slow_epochs,
+        test_losses=[0.5] * slow_epochs + [0.8 + choose("test_loss_rise", 0.0)],
+        epoch_s=2.0 * choose("epoch_s", 1.0),
+    )
+    return make_records(
         finding.experiment,
         first | values,
-        [accuracy - DEVIATION, accuracy, accuracy + DEVIATION],
-        earlier=[0.1] * slow_epochs,
-        test_losses=[0.5] * slow_epochs + [0.8 + given("test_loss_rise", 0.0)],
-        epoch_s=2.0 * given("epoch_s", 1.0),
-        environment={"memory": int(2**30 * given("memory", 1.0))},
+        [accuracy - STD, accuracy, accuracy + STD],
+        epochs=epochs,
+        environment={"memory": int(2**30 * choose("memory", 1.0))},
     )
 
 
 def make_arms(finding: Finding, values: Values, accuracies: list[float]) -> list[Record]:
-    """Runs with each value of the key that the arm leaves open."""
+    """Return runs with each value of the key that the arm leaves open."""
     runs = []
-    others = dict.fromkeys(job[2] for job in JOBS[finding.experiment])  # after the network
-    for other, accuracy in zip(others, accuracies, strict=False):
-        own = values | dict([other.split("=")])
-        runs += made(finding.experiment, own, [accuracy] * 3)
+    overrides = dict.fromkeys(job[2] for job in JOBS[finding.experiment])  # after the network
+    for override, accuracy in zip(overrides, accuracies, strict=False):
+        all_values = values | dict([override.split("=")])
+        runs += make_records(finding.experiment, all_values, [accuracy] * 3)
     return runs
 
 
 @pytest.fixture(autouse=True)
-def _given_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def _memory_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the estimate of the memory a value of the record."""
     monkeypatch.setattr(arms, "_estimate_memory", lambda run: run.environment.get("memory"))
 
 
 @pytest.mark.parametrize("name", JUDGED)
-def test_a_verdict_turns_where_the_figure_crosses_the_stated_range(name: str) -> None:
+def test_verdict_changes_at_the_ends_of_the_stated_range(name: str) -> None:
     finding = FINDINGS[name]
     crossed = 0
     for end, inwards in ((finding.low, 1), (finding.high, -1)):
@@ -97,17 +102,17 @@ def test_a_verdict_turns_where_the_figure_crosses_the_stated_range(name: str) ->
 
 
 @pytest.mark.parametrize("name", [name for name in JUDGED if FINDINGS[name].experiment])
-def test_without_runs_nothing_is_decided(name: str) -> None:
+def test_finding_without_runs_is_undecided(name: str) -> None:
     judged = judge_one(FINDINGS[name])
     assert judged.verdict == "undecided"
     assert judged.sentence.startswith(f"Not measured: {', '.join(FINDINGS[name].arms)}.")
 
 
-IN_A_WORD = [name for name in JUDGED if FINDINGS[name].stated in ("more", "less")]
+MORE_OR_LESS = [name for name in JUDGED if FINDINGS[name].stated in ("more", "less")]
 
 
-@pytest.mark.parametrize("name", IN_A_WORD)
-def test_the_words_of_a_range_say_what_it_is(name: str) -> None:
+@pytest.mark.parametrize("name", MORE_OR_LESS)
+def test_stated_more_or_less_matches_the_range(name: str) -> None:
     finding = FINDINGS[name]
     same = 1.0 if finding.figure in RATIOS else 0.0
     expected = (same, math.inf) if finding.stated == "more" else (-math.inf, same)
@@ -118,54 +123,60 @@ ALEXNET, LENET = "model=alexnet", "model=lenet"
 
 
 def of_networks(*arms: str, figure: str = "accuracy", only_if: Any = None) -> Finding:
-    """A finding of more with AlexNet, which may be of other arms."""
-    given = {"arms": list(arms or (ALEXNET, LENET)), "only_if": only_if}
+    """Return a finding of "more": with AlexNet than with LeNet, or with other arms."""
+    values = {"arms": list(arms or (ALEXNET, LENET)), "only_if": only_if}
     name = "claims/alexnet_lenet"
-    return Finding(figure=figure, experiment=name, low=0.0, stated="more", **given)
+    return Finding(figure=figure, experiment=name, low=0.0, stated="more", **values)
 
 
-def alexnet_and_lenet(**others: Any) -> list[Record]:
-    runs = made("claims/alexnet_lenet", {"model": "alexnet"}, [0.89, 0.9, 0.91], **others)
-    return runs + made("claims/alexnet_lenet", {"model": "lenet"}, [0.79, 0.8, 0.81])
+SLOW = FakeEpochs(epoch_s=5.0)
 
 
-def test_a_finding_has_mean_and_std_of_both_arms_and_how_they_compare() -> None:
+def alexnet_and_lenet(epochs: FakeEpochs | None = None, **files: Any) -> list[Record]:
+    name, accuracies = "claims/alexnet_lenet", [0.89, 0.9, 0.91]
+    runs = make_records(name, {"model": "alexnet"}, accuracies, epochs=epochs, **files)
+    return runs + make_records(name, {"model": "lenet"}, [0.79, 0.8, 0.81])
+
+
+def test_finding_has_mean_and_std_of_both_arms_and_their_comparison() -> None:
     accuracy = judge_one(of_networks(), alexnet_and_lenet())
-    told = "Test accuracy: 0.9000 ± 0.0100 with model=alexnet, 0.8000 ± 0.0100 with model=lenet; "
-    assert accuracy == Judged(f"{told}difference 0.1000 ± 0.0227.", "more", "repeated")
-    time = judge_one(of_networks(figure="epoch_s"), alexnet_and_lenet(epoch_s=5.0)).sentence
+    means = "0.9000 ± 0.0100 with model=alexnet, 0.8000 ± 0.0100 with model=lenet"
+    sentence = f"Test accuracy: {means}; difference 0.1000 ± 0.0227."
+    assert accuracy == JudgedFinding(sentence, "more", "repeated")
+    time = judge_one(of_networks(figure="epoch_s"), alexnet_and_lenet(SLOW)).sentence
     assert time.endswith("5 ± 0 with model=alexnet, 2 ± 0 with model=lenet; ratio 2.5.")
 
 
-def test_a_finding_without_a_range_is_told_and_not_judged() -> None:
-    told = judge_one(FINDINGS["9-5"], make_runs(FINDINGS["9-5"], 0.1))
-    assert (told.stated, told.verdict) == ("", "")
-    assert "difference 0.1000" in told.sentence
+def test_finding_without_range_has_no_verdict() -> None:
+    judged = judge_one(FINDINGS["9-5"], make_runs(FINDINGS["9-5"], 0.1))
+    assert (judged.stated, judged.verdict) == ("", "")
+    assert "difference 0.1000" in judged.sentence
     computed = judge_one(FINDINGS["6-1"], brightness_avg=Estimate(0.25, 0.125))
-    assert computed == Judged(f"{FINDINGS['6-1'].text} 0.25 ± 0.125.", "", "")
+    assert computed == JudgedFinding(f"{FINDINGS['6-1'].text} 0.25 ± 0.125.", "", "")
 
 
-def test_one_seed_alone_is_undecided() -> None:
+def test_finding_of_one_seed_is_undecided() -> None:
     runs = [run for run in alexnet_and_lenet() if run.value("seed") == "0"]
     assert judge_one(of_networks(), runs).verdict == "undecided"
 
 
-def test_memory_is_exact_so_that_one_run_is_enough() -> None:
+def test_memory_needs_only_one_run() -> None:
     runs = [run for run in make_runs(FINDINGS["4-2"], 1.5) if run.value("seed") == "0"]
     judged = judge_one(FINDINGS["4-2"], runs)
     assert (judged.verdict, "1536 with model=vgg11" in judged.sentence) == ("repeated", True)
 
 
-def test_of_several_arms_that_fit_the_most_accurate_counts() -> None:
+def test_most_accurate_of_several_matching_arms_counts() -> None:
     finding = FINDINGS["6-5"]  # min against the better of avg and max
     runs = make_runs(finding, -0.2)
     for reached, better in ((0.3, "± 0.0000 with model.pooling=avg; "), (0.6, "0.6000 ± ")):
-        others = made("claims/pooling", {"model.pooling": "max"}, [reached] * 3)
+        others = make_records("claims/pooling", {"model.pooling": "max"}, [reached] * 3)
         assert better in judge_one(finding, runs + others).sentence
 
 
-IN_BF16 = alexnet_and_lenet(epoch_s=5.0, environment={"precision": "bf16"})
-DIVERGED = made_record("claims/alexnet_lenet", {"model": "lenet"}, 3, state="failed", exit_code=4)
+IN_BF16 = alexnet_and_lenet(SLOW, environment={"precision": "bf16"})
+AS_DIVERGED: dict[str, Any] = {"state": "failed", "status": {"exit_code": 4}}
+DIVERGED = make_record("claims/alexnet_lenet", {"model": "lenet"}, 3, **AS_DIVERGED)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +189,7 @@ DIVERGED = made_record("claims/alexnet_lenet", {"model": "lenet"}, 3, state="fai
         (of_networks(LENET), [*IN_BF16, DIVERGED], ""),
     ],
 )
-def test_findings_in_doubt_are_undecided(finding: Finding, runs: list[Record], doubt: str) -> None:
+def test_finding_in_doubt_is_undecided(finding: Finding, runs: list[Record], doubt: str) -> None:
     judged = judge_one(finding, runs, reduced="train.epochs=1")
     assert judged.verdict == ("undecided" if doubt else "repeated")
     is_doubted = any(word in judged.sentence for word in ("diverged", "Not comparable"))
@@ -186,7 +197,7 @@ def test_findings_in_doubt_are_undecided(finding: Finding, runs: list[Record], d
 
 
 @pytest.mark.parametrize(("rise", "verdict"), [(0.051, "repeated"), (0.049, "undecided")])
-def test_where_nothing_overfits_nothing_works_against_it(rise: float, verdict: str) -> None:
+def test_finding_needs_overfitting(rise: float, verdict: str) -> None:
     finding = FINDINGS["8c-2"]
     runs = make_runs(finding, 0.2)
     for run in runs:
@@ -200,18 +211,18 @@ Accuracies = dict[str, float | None]
 
 
 def at_rates(network: str, accuracies: Accuracies, seeds: int = 3) -> list[Record]:
-    """Runs with these rates; None for those that diverged."""
+    """Return runs with these learning rates and accuracies. None stands for diverged runs."""
     runs = []
     for rate, reached in accuracies.items():
         for seed in range(seeds):
-            ended = {"state": "failed", "exit_code": 4} if reached is None else {}
+            ending = AS_DIVERGED if reached is None else {}
             values = {"model": network, "optimizer.lr": rate}
-            runs.append(made_record("claims/batch_norm_rate", values, seed, reached or 0, **ended))
+            runs.append(make_record("claims/batch_norm_rate", values, seed, reached or 0, **ending))
     return runs
 
 
 @pytest.mark.parametrize(
-    ("normalized", "told"),
+    ("normalized", "expected"),
     [
         ({"0.3": 0.88, "1": 0.84, "3": 0.8}, "0.00 ± 0.00 with model=bn_lenet, "),
         ({"0.3": 0.88, "1": 0.82, "10": None}, "-0.52 ± 0.00 with model=bn_lenet, "),
@@ -220,21 +231,23 @@ def at_rates(network: str, accuracies: Accuracies, seeds: int = 3) -> list[Recor
         ({"1": 0.88}, "Not measured: model=bn_lenet."),
     ],
 )
-def test_a_usable_rate_costs_little_against_the_best(normalized: Accuracies, told: str) -> None:
+def test_largest_usable_rate_is_close_to_the_best_accuracy(
+    normalized: Accuracies, expected: str
+) -> None:
     runs = at_rates("lenet", {"1": 0.8, "3": 0.1}) + at_rates("bn_lenet", normalized)
-    assert told in judge_one(FINDINGS["7b-1"], runs).sentence
+    assert expected in judge_one(FINDINGS["7b-1"], runs).sentence
 
 
-def test_an_experiment_without_rates_has_no_largest() -> None:
+def test_experiment_without_rates_has_no_largest_rate() -> None:
     runs = []
     for pooling in ("avg", "max"):
-        runs += made("claims/pooling", {"model.pooling": pooling}, [0.8] * 3)
+        runs += make_records("claims/pooling", {"model.pooling": pooling}, [0.8] * 3)
     arms = ["model.pooling=avg,max"]
     finding = Finding(figure="log10_largest_rate", experiment="claims/pooling", arms=arms)
     assert judge_one(finding, runs).sentence == f"Not measured: {arms[0]}."
 
 
-def test_a_seed_that_has_not_run_with_every_rate_is_left_out() -> None:
+def test_seed_missing_at_a_rate_is_left_out() -> None:
     runs = at_rates("lenet", {"1": 0.8, "3": 0.1})
     runs += at_rates("bn_lenet", {"1": 0.88}) + at_rates("bn_lenet", {"3": 0.88}, seeds=2)
     judged = judge_one(FINDINGS["7b-1"], runs)
@@ -255,8 +268,8 @@ def test_a_seed_that_has_not_run_with_every_rate_is_left_out() -> None:
         ([], "", ""),
     ],
 )
-def test_a_network_is_held_against_the_book(accuracies: Any, reduced: str, expected: str) -> None:
-    runs, name = made("book/lenet", {}, accuracies), "book/lenet"
+def test_judge_network_compares_with_the_book(accuracies: Any, reduced: str, expected: str) -> None:
+    runs, name = make_records("book/lenet", {}, accuracies), "book/lenet"
     experiment = sort_runs(runs, JOBS, dict.fromkeys(JOBS, reduced))[name]
     assert judge_network(STATEMENTS.book[name], experiment) == expected
     assert judge_network(Network("Unknown"), experiment) == ""

@@ -1,9 +1,10 @@
-"""The results as Markdown: what is there, what is missing, and whatever words runs bring."""
+"""The results as Markdown: figures, missing runs, and untrusted text of runs."""
 
 import re
+from typing import Any
 
 import pytest
-from helpers.fake_records import made, made_record
+from helpers.fake_records import FakeEpochs, make_record, make_records
 from helpers.reproduced_statements import COMPUTED, JOBS, STATEMENTS
 
 from cnnbench import config
@@ -29,16 +30,17 @@ def lines(text: str, start: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(start)]
 
 
-def test_a_row_of_the_book_has_our_mean_the_books_runs_and_the_verdict() -> None:
-    text = write(made("book/lenet", {}, [0.776, 0.778, 0.780], epoch_s=1.5))
+def test_book_row_has_our_mean_the_book_runs_and_the_verdict() -> None:
+    runs = make_records("book/lenet", {}, [0.776, 0.778, 0.780], epochs=FakeEpochs(epoch_s=1.5))
+    text = write(runs)
     (line,) = lines(text, "| LeNet |")
     assert line == "| LeNet | 0.7780 ± 0.0020 | 3 | 0.776, 0.779 | within | 1.5 ± 0 | 30 s |"
     assert lines(text, "| ResNet-18 |") == ["| ResNet-18 |  | 0 | 0.919, 0.893 | not run |  |  |"]
     assert lines(text, "| RegNetX-32 |") == ["| RegNetX-32 |  | 0 | not known | not run |  |  |"]
 
 
-def test_what_is_reduced_stands_beside_the_figure() -> None:
-    runs = made("book/lenet", {}, [0.5]) + made("claims/padding", {}, [0.5])
+def test_reduction_stands_beside_the_figure() -> None:
+    runs = make_records("book/lenet", {}, [0.5]) + make_records("claims/padding", {}, [0.5])
     text = write(runs, "reduced", "train.epochs=1")
     (line,) = lines(text, "| LeNet |")
     assert line.endswith("| not comparable | 2 | 10 s | train.epochs=1 |")
@@ -46,35 +48,38 @@ def test_what_is_reduced_stands_beside_the_figure() -> None:
     assert "`claims/pooling`, reduced by `train.epochs=1`, not run." in text
 
 
-def test_seeds_that_failed_are_told_with_the_reason() -> None:
-    failed = {"state": "failed", "error": "Out of memory.\nMore.", "exit_code": 2}
-    runs = made("book/lenet", {}, [0.8, 0.9])
-    runs += [made_record("book/lenet", {}, seed, **failed) for seed in (2, 3)]
-    text = write([*runs, made_record("book/nin", {}, **failed)])
+def test_failed_seeds_are_listed_with_reason() -> None:
+    status = {"error": "Out of memory.\nMore.", "exit_code": 2}
+    failed: dict[str, Any] = {"state": "failed", "status": status}
+    runs = make_records("book/lenet", {}, [0.8, 0.9])
+    runs += [make_record("book/lenet", {}, seed, **failed) for seed in (2, 3)]
+    text = write([*runs, make_record("book/nin", {}, **failed)])
     (lenet,), (nin,) = lines(text, "| LeNet |"), lines(text, "| NiN |")
     assert lenet.endswith("| 20 s | 2 failed (Out of memory) |")
     assert nin == "| NiN |  | 0 | 0.865, 0.790 |  |  |  | 1 failed (Out of memory) |"
 
 
-def test_every_claim_has_a_row_and_a_section_with_findings_and_experiments() -> None:
-    text = write(made("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82]))
+def test_every_claim_has_row_and_section() -> None:
+    text = write(make_records("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82]))
     for number, claim in STATEMENTS.claims.items():
         (row,) = lines(text, f"| {number}. ")
         assert row.endswith(("repeated |", "undecided |", "in part |"))
         section = text.partition(f"\n### {number}. ")[2].partition("\n###")[0]
         assert re.search(r"\n\nVerdict: \*\*[a-z ]+\*\*.\n\n- ", section)
         assert len(lines(section, "- ")) == len(claim.findings)
-        assert section.count(" Stated: ") == len([each for each in claim.findings if each.stated])
+        stated = [finding for finding in claim.findings if finding.stated]
+        assert section.count(" Stated: ") == len(stated)
         for name in claim.experiments:
             assert f"\n\n`{name}`" in section
     assert "Stated: at least three points more. **undecided**.\n" in text
 
 
-def test_the_arms_of_an_experiment_are_a_table() -> None:
-    runs = made("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82], train_accuracy=0.9)
+def test_arms_of_an_experiment_are_a_table() -> None:
+    epochs = FakeEpochs(train_accuracy=0.9)
+    runs = make_records("claims/pooling", {"model.pooling": "max"}, [0.8, 0.82], epochs=epochs)
     on_gpu = {"device": "cuda"}
-    runs += made("claims/pooling", {"model.pooling": "min"}, [0.1], result=on_gpu)
-    runs.append(made_record("claims/pooling", {"model.pooling": "min"}, 1, state="not begun"))
+    runs += make_records("claims/pooling", {"model.pooling": "min"}, [0.1], result=on_gpu)
+    runs.append(make_record("claims/pooling", {"model.pooling": "min"}, 1, state="not begun"))
     text = write(runs)
     header = "| model.pooling | test accuracy | seeds | train less test | s per epoch |"
     assert f"`claims/pooling`:\n\n{header} MiB of tensors | others |\n" in text
@@ -84,20 +89,22 @@ def test_the_arms_of_an_experiment_are_a_table() -> None:
     assert line.endswith("|  (measured at most 1.50 GiB) | 1 not begun |")
 
 
-def test_the_memory_is_worked_out_of_the_configuration_of_a_run() -> None:
+def test_memory_is_estimated_from_the_configuration() -> None:
     zeros = {"model.padding_mode": "zeros"}
-    runs = made("claims/padding", zeros, [0.8, 0.8], result={"precision": "bf16"})
+    runs = make_records("claims/padding", zeros, [0.8, 0.8], result={"precision": "bf16"})
     for run in runs:
         run.config.update(config.to_plain(compose_config(list(run.overrides))))
     assert "| zeros | 0.8000 ± 0.0000 | 2 | 0.0000 ± 0.0000 | 2 ± 0 | 4.9 |" in write(runs)
-    runs[0].config["model"] = {"name": "mine:Network"}  # code of anyone's, which is not run
+    runs[0].config["model"] = {"name": "mine:Network"}  # untrusted code, which must not run
     assert "| zeros | 0.8000 | 1 | 0.0000 | 2 |\n" in write(runs[:1])
 
 
-def test_the_results_say_how_they_were_made() -> None:
-    runs = made("book/lenet", {}, [0.7, 0.8], environment={"commit": "a" * 40, "cnnbench": "1"})
-    runs += made("book/nin", {}, [0.7], environment={"commit": "b" * 40, "chip": "another"})
-    runs.append(made_record("book/nin", {}, 1, state="not begun"))
+def test_results_list_command_machine_and_versions() -> None:
+    runs = make_records(
+        "book/lenet", {}, [0.7, 0.8], environment={"commit": "a" * 40, "cnnbench": "1"}
+    )
+    runs += make_records("book/nin", {}, [0.7], environment={"commit": "b" * 40, "chip": "another"})
+    runs.append(make_record("book/nin", {}, 1, state="not begun"))
     text = write(runs)
     for fact in (
         "command: cnnbench reproduce",
@@ -115,15 +122,15 @@ SCALES = {"full": "", "reduced": "reduced scale", "smoke": "smoke scale"}
 
 
 @pytest.mark.parametrize(("scale", "words"), SCALES.items())
-def test_the_results_open_with_their_scale(scale: str, words: str) -> None:
+def test_results_begin_with_their_scale(scale: str, words: str) -> None:
     opening = write([], scale).partition("- command")[0]
     assert opening.startswith("# Results\n\nThe networks of Dive into Deep Learning")
     assert words in opening
     assert ("smoke" in opening or "reduced" in opening) == bool(words)
 
 
-def test_the_verdicts_have_a_line_each() -> None:
-    verdicts, _ = judge(made("book/lenet", {}, [0.776, 0.778, 0.780]))
+def test_verdicts_for_the_terminal_have_one_line_each() -> None:
+    verdicts, _ = judge(make_records("book/lenet", {}, [0.776, 0.778, 0.780]))
     first, *claims, last = verdicts.splitlines()
     assert first == "LeNet     0.7780 ± 0.0020  within"
     assert [line.split()[1] for line in claims] == list(STATEMENTS.claims)
@@ -131,12 +138,15 @@ def test_the_verdicts_have_a_line_each() -> None:
     assert last == "3 runs: 3 finished; 30 s in all"
 
 
-def test_words_of_a_run_are_text() -> None:
+def test_text_of_a_run_is_escaped() -> None:
     where = {"chip": HOSTILE, "commit": HOSTILE, "precision": HOSTILE}
-    runs = made("book/lenet", {"data": HOSTILE}, [0.5], environment=where)
-    runs += made("claims/pooling", {"model.pooling": HOSTILE}, [0.5, 0.6], environment=where)
-    failed = {"state": "failed", "error": HOSTILE, "exit_code": 2}
-    text = write([*runs, made_record("book/nin", {}, **failed)])
+    runs = make_records("book/lenet", {"data": HOSTILE}, [0.5], environment=where)
+    runs += make_records(
+        "claims/pooling", {"model.pooling": HOSTILE}, [0.5, 0.6], environment=where
+    )
+    status = {"error": HOSTILE, "exit_code": 2}
+    failed: dict[str, Any] = {"state": "failed", "status": status}
+    text = write([*runs, make_record("book/nin", {}, **failed)])
     assert not re.search(r"(?<!\\)<", text.replace("<br>", ""))
     assert "\x1b" not in text
     (line,) = lines(text, "| NiN |")

@@ -1,4 +1,4 @@
-"""conf/claims.yaml: what it may state, and how its mistakes are told."""
+"""conf/claims.yaml: its statements, and the messages for its mistakes."""
 
 from pathlib import Path
 
@@ -28,12 +28,12 @@ def load(folder: Path, text: str) -> Statements:
 
 
 def of_finding(**changes: object) -> str:
-    """A file whose one claim has this finding; None leaves a key out."""
+    """Return a file with one claim that has this finding. None leaves a key out."""
     values = {key: value for key, value in (FINDING | changes).items() if value is not None}
     return yaml.safe_dump({"book": {}, "claims": {11: {"text": "Mine.", "findings": [values]}}})
 
 
-def test_a_claim_of_ones_own_is_read(tmp_path: Path) -> None:
+def test_custom_claim_is_loaded(tmp_path: Path) -> None:
     claim = load(tmp_path, of_finding()).claims["11"]
     (finding,) = claim.findings
     assert (claim.text, claim.experiments) == ("Mine.", ["claims/mine"])
@@ -41,7 +41,7 @@ def test_a_claim_of_ones_own_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("\udcff", "invalid start byte"),
         ("claims: [", "it is not YAML"),
@@ -69,17 +69,19 @@ def test_a_claim_of_ones_own_is_read(tmp_path: Path) -> None:
         (of_finding(low=None), "accuracy needs both a range and, as stated, its words"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+def test_invalid_claims_file_is_rejected_with_place(
+    tmp_path: Path, text: str, message: str
+) -> None:
     with pytest.raises(ConfigError) as raised:
         load(tmp_path, text)
     assert str(raised.value).startswith(f"{tmp_path / 'claims.yaml'}: ")
-    assert told in str(raised.value)
+    assert message in str(raised.value)
 
 
-def test_every_experiment_is_in_the_results() -> None:
+def test_every_experiment_is_used_by_a_statement() -> None:
     names = [name for claim in STATEMENTS.claims.values() for name in claim.experiments]
     assert {*STATEMENTS.book, *names} == set(JOBS)
 
 
-def test_the_claims_are_no_choice_of_the_command_line() -> None:
+def test_claims_are_not_a_config_group() -> None:
     assert not (conf_folder() / "claims").exists()  # Hydra offers each folder as a group
