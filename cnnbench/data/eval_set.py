@@ -114,7 +114,7 @@ def _check_unseen(run: Path, trained_on: Dataset, dataset: Dataset) -> None:
     if trained_on.path and is_overlap and not is_test:
         raise ConfigError(
             f"{run} was trained on images in {train_path}, which {path} has too, and they have "
-            "changed or are others today: which of them it has not seen cannot be told. Name a "
+            "changed or are others today: which of them it has not seen is unknown. Name a "
             "folder of other images with data.path=DIR, or put these into train/ and test/."
         )
 

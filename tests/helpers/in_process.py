@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         stack.callback(_log_only_to, list(logging.getLogger().handlers))
         for (owner, name), value in SHORTCUTS.items():
             stack.enter_context(patch.object(owner, name, value))
+        stack.enter_context(patch.object(sys, "path", list(sys.path)))  # custom models add to it
         for name in ("argv", "orig_argv"):
             stack.enter_context(patch.object(sys, name, ["cnnbench", *arguments]))
         stack.enter_context(redirect_stdout(output))
