@@ -10,7 +10,7 @@ from cnnbench.errors import format_count, is_harmless
 __all__ = [
     "align",
     "display_width",
-    "fit",
+    "fit_table",
     "format_bytes",
     "format_count",
     "format_duration",
@@ -22,7 +22,7 @@ __all__ = [
     "truncate",
 ]
 
-MIN_TEXT = 12  # columns that `fit` leaves of a text
+MIN_TEXT = 12  # columns that `fit_table` leaves of a text
 
 
 def display_width(text: str) -> int:
@@ -50,7 +50,7 @@ def align(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     return "\n".join(lines)
 
 
-def fit(rows: Sequence[Sequence[str]], right: Sequence[int], width: int) -> str:
+def fit_table(rows: Sequence[Sequence[str]], right: Sequence[int], width: int) -> str:
     """Return the rows as `align` does, in lines of at most `width` terminal columns.
 
     First the longest texts are truncated. If that is not enough, each row takes several lines.

@@ -51,8 +51,8 @@ INSTRUCTIONS = {
 VARIABLES = re.compile("(CNNBENCH|KMP|MKL|OMP|OPENBLAS)_|CUDA_VISIBLE|LANG$|LC_ALL|PYTHON(IO|UTF8)")
 
 MIN_MEMORY = 512 * 1024**2  # PyTorch and the smallest network take more
-LITTLE_MEMORY = 2 * 1024**3
-LITTLE_DISK = 1024**3
+MIN_FREE_MEMORY = 2 * 1024**3
+MIN_FREE_DISK = 1024**3
 SLOW_FSYNC_S = 0.5
 
 
@@ -122,7 +122,7 @@ def examine_memory(diagnosis: Diagnosis) -> Facts:
     if whole < MIN_MEMORY:
         advice = f"Training takes at least {format_bytes(MIN_MEMORY)}: raise the container's limit."
         diagnosis.note(f"There are {format_bytes(whole)} of memory.", advice, is_obstacle=True)
-    elif free < LITTLE_MEMORY:
+    elif free < MIN_FREE_MEMORY:
         advice = "End other programs, or lower train.batch_size."
         diagnosis.note(f"Only {format_bytes(free)} of memory can be had.", advice)
     if addresses != resource.RLIM_INFINITY:
@@ -233,7 +233,7 @@ def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
         diagnosis.note(problem, advice)
     if fsync_s > SLOW_FSYNC_S:
         diagnosis.note(f"The disk of {place} is slow: fsync took {fsync_s:.1f} s.", advice)
-    if free < LITTLE_DISK:
+    if free < MIN_FREE_DISK:
         diagnosis.note(f"Only {format_bytes(free)} are free in {place}.", f"Free some. {advice}")
     return {**facts, "writable": True, "locks": locks, "fsync": fsync, "fsync_takes_s": fsync_s}
 

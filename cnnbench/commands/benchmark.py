@@ -21,7 +21,7 @@ from cnnbench.data.splits import check_sizes
 from cnnbench.errors import ConfigError, is_out_of_memory
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory
-from cnnbench.training.build import build_engine, describe, on_meta
+from cnnbench.training.build import build_engine, describe_engine, on_meta
 from cnnbench.training.device import cleaned_up
 from cnnbench.training.engine import EagerEngine, endless_steps
 
@@ -74,7 +74,7 @@ def run(
         if not is_out_of_memory(error):
             raise
         result["out_of_memory"] = str(error).partition("\n")[0]
-    result |= describe(engine)
+    result |= describe_engine(engine)
     run.write_json("benchmark.json", {**result, **environment.describe()})
     return result
 

@@ -17,7 +17,7 @@ from cnnbench.reports.confusion import draw_confusion
 from cnnbench.runs import environment
 from cnnbench.runs.directory import RunDirectory, job_directory_name
 from cnnbench.runs.reading import find_figure, read_json_or_empty
-from cnnbench.training.build import describe
+from cnnbench.training.build import describe_engine
 from cnnbench.training.load_model import TrainedModel, load_trained_model
 
 __all__ = ["evaluate_model", "format_metrics", "run"]
@@ -114,7 +114,7 @@ def _record(
         "matched_by_order": test.matched_by_order,
         "overrides": overrides,
         **asdict(result),
-        "environment": {**environment.describe(), **describe(trained.engine)},
+        "environment": {**environment.describe(), **describe_engine(trained.engine)},
     }
     run.write_json(f"evaluation{end}.json", record)
     picture = run.path / f"confusion{end}.png"

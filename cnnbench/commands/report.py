@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnnbench.commands import write_results
 from cnnbench.reports.grouping import rank_runs
-from cnnbench.reports.page.report import render
+from cnnbench.reports.page.report import render_report
 from cnnbench.reports.tables import (
     Column,
     escape_markdown,
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     output = options.output or (options.directories[0] if len(options.directories) == 1 else Path())
     columns = tabulate_runs(runs)
     with write_results(output, PAGE, TABLE, MARKDOWN) as folder:
-        folder.write_text(PAGE, render(runs, shlex.join(map(str, options.directories))))
+        folder.write_text(PAGE, render_report(runs, shlex.join(map(str, options.directories))))
         folder.write_rows(TABLE, make_csv_rows(columns))
         folder.write_text(MARKDOWN, _format_markdown(runs, columns))
 

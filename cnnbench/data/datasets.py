@@ -19,7 +19,7 @@ def dataset_info(config: DataConfig) -> Dataset:
         ConfigError: there is no such data set.
         DataError: the folder holds no data set.
     """
-    return folder.dataset_info(config) if config.name == FOLDER else catalog.get(config.name)
+    return folder.folder_info(config) if config.name == FOLDER else catalog.get(config.name)
 
 
 def load(config: DataConfig) -> tuple[Dataset, Arrays]:

@@ -17,7 +17,7 @@ from cnnbench.data.scan_folder import ImageFile, escape_name, list_images, norma
 from cnnbench.data.user_folders import expand_user
 from cnnbench.errors import ConfigError, DataError, format_count
 
-__all__ = ["dataset_error", "dataset_info", "load"]
+__all__ = ["dataset_error", "folder_info", "load"]
 
 CLASSES_FILE = "classes.txt"  # beside IDX files: one class name per line, label 0 first
 MAX_PROBLEMS = 10  # problems listed in a message; the others are counted
@@ -27,7 +27,7 @@ Reader = Callable[[], tuple[Arrays, list[str]]]  # returns the content and notes
 Opened = tuple[Dataset, Hashable, Reader]  # the second changes when the files change
 
 
-def dataset_info(config: DataConfig) -> Dataset:
+def folder_info(config: DataConfig) -> Dataset:
     """Return the facts known without reading the images: all but mean, std and digests.
 
     Raises:
@@ -42,8 +42,8 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
     """Load the folder; measure mean and std of the training images and digests of the content.
 
     Raises:
-        DataError: as `dataset_info`, or images cannot be read, or all have one color.
-        ConfigError: as `dataset_info`.
+        DataError: as `folder_info`, or images cannot be read, or all have one color.
+        ConfigError: as `folder_info`.
     """
     info, content, read = _open(config)
     key = (info.path, content, info.notes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnbench.config import IGNORED_KEYS, REPEATED_KEYS, flatten, is_below
-from cnnbench.reports.grouping import Group
+from cnnbench.reports.grouping import RunGroup
 from cnnbench.runs.records import Record
 
 __all__ = ["BATCH_SIZE", "RATE", "Grid", "find_grids"]
@@ -41,7 +41,7 @@ class Grid:
 
     def accuracies(self, cell: Sequence[Record]) -> list[float]:
         """Return the accuracies of the finished runs of a cell."""
-        return Group((), [run for run in cell if run.state == "finished"]).accuracies(self.part)
+        return RunGroup((), [run for run in cell if run.state == "finished"]).accuracies(self.part)
 
     @property
     def best(self) -> float:

@@ -9,7 +9,7 @@ from cnnbench.config import BOOKKEEPING_KEYS, IGNORED_KEYS, REPEATED_KEYS, flatt
 from cnnbench.runs.records import Record
 
 __all__ = [
-    "Group",
+    "RunGroup",
     "group_runs",
     "grouping_keys",
     "is_varying",
@@ -20,7 +20,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Group:
+class RunGroup:
     """Finished runs that are repetitions of one another, and the values that they share."""
 
     values: tuple[str, ...]
@@ -61,7 +61,7 @@ class Group:
 
 def rank_runs(runs: Sequence[Record]) -> list[Record]:
     """Return the runs by accuracy: the best first, runs without an accuracy last."""
-    return sorted(runs, key=lambda run: -Group((), [run]).rank)
+    return sorted(runs, key=lambda run: -RunGroup((), [run]).rank)
 
 
 def grouping_keys(runs: Sequence[Record]) -> list[str]:
@@ -76,12 +76,12 @@ def grouping_keys(runs: Sequence[Record]) -> list[str]:
     return columns + _hidden_keys([run for run in runs if run.state == "finished"], columns)
 
 
-def group_runs(finished: Sequence[Record], keys: Sequence[str]) -> list[Group]:
+def group_runs(finished: Sequence[Record], keys: Sequence[str]) -> list[RunGroup]:
     """Return groups of runs that have the same values of the keys, the best group first."""
     together: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for run in finished:
         together[tuple(map(run.plain_value, keys))].append(run)
-    groups = [Group(tuple(map(runs[0].value, keys)), runs) for runs in together.values()]
+    groups = [RunGroup(tuple(map(runs[0].value, keys)), runs) for runs in together.values()]
     return sorted(groups, key=lambda group: -group.rank)
 
 

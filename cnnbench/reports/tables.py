@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 from cnnbench.analysis.format import mean_and_std, truncate
 from cnnbench.config import REPEATED_KEYS
-from cnnbench.reports.grouping import Group, group_runs, grouping_keys, override_keys
+from cnnbench.reports.grouping import RunGroup, group_runs, grouping_keys, override_keys
 from cnnbench.runs.records import Record
 
 __all__ = [
@@ -214,7 +214,7 @@ def _figures_of(run: Record) -> dict[str, tuple[float]]:
     return {name: (figure,) for name, figure in figures.items() if figure is not None}
 
 
-def _values(group: Group, key: str) -> Cell:
+def _values(group: RunGroup, key: str) -> Cell:
     """Return the values of the repetitions, such as ``0, 1, 2``."""
     cells = [_setting(run, key) for run in group.repetitions]
     cells.sort(key=lambda cell: cell.number or 0.0)

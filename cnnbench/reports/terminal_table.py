@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.analysis.format import fit, format_count, mean_and_std, printable, table_width
+from cnnbench.analysis.format import fit_table, format_count, mean_and_std, printable, table_width
 from cnnbench.config import (
     BOOKKEEPING_KEYS,
     IGNORED_KEYS,
@@ -21,7 +21,7 @@ from cnnbench.config import (
 )
 from cnnbench.errors import explain_write_error
 from cnnbench.reports.grouping import (
-    Group,
+    RunGroup,
     group_runs,
     grouping_keys,
     is_varying,
@@ -115,11 +115,11 @@ def _shared_overrides(runs: Sequence[Record]) -> str:
     return " ".join(f"{key}={runs[0].value(key)}" for key in shared)
 
 
-def _values(group: Group, keys: Sequence[str]) -> tuple[str, ...]:
+def _values(group: RunGroup, keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(map(group.runs[0].plain_value, keys))
 
 
-def _table(runs: Sequence[Record], groups: Sequence[Group], keys: Sequence[str]) -> str:
+def _table(runs: Sequence[Record], groups: Sequence[RunGroup], keys: Sequence[str]) -> str:
     """Return a row for each group: settings, figures, and last the settings that matter least."""
     parts = []
     for part in ("validation", "test"):
@@ -155,7 +155,7 @@ def _table(runs: Sequence[Record], groups: Sequence[Group], keys: Sequence[str])
 def _fit(settings: Columns, figures: Columns, minor: Columns) -> str:
     """Return the table in the width of the terminal.
 
-    Headings are shortened first, then minor columns are left out, then `fit` shortens cells.
+    Headings are shortened first, then minor columns are left out, then `fit_table` shortens cells.
     """
     width = _terminal_width()
     right = range(len(settings), len(settings) + len(figures))
@@ -173,7 +173,7 @@ def _fit(settings: Columns, figures: Columns, minor: Columns) -> str:
     left_out: list[str] = []
     while minor and table_width(rows()) > width:
         left_out.insert(0, minor.pop()[0])
-    lines = [fit(rows(), right, width)]
+    lines = [fit_table(rows(), right, width)]
     if left_out:
         lines.append(_wrap(f"only in the CSV file: {', '.join(left_out)}"))
     return "\n".join(lines)
@@ -190,7 +190,7 @@ def _wrap(text: str) -> str:
     return textwrap.fill(text, _terminal_width(), subsequent_indent="  ", **style)
 
 
-def _best_command(group: Group) -> str:
+def _best_command(group: RunGroup) -> str:
     run = group.runs[0]
     words = ["cnnbench"]
     if run.config_dir is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Curves", "draw", "render"]
+__all__ = ["Curves", "draw", "draw_figure"]
 
 STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": "#0072b2", "marker": "o", "linestyle": "-"},
@@ -70,10 +70,12 @@ def draw(rows: Rows, title: str, file: BinaryIO) -> None:
         # level 1 saves a ninth of the time, and the file is an eighth larger
         compression = {"compress_level": 1}
         metadata = {"Software": None}
-        render(rows, title).savefig(file, format="png", metadata=metadata, pil_kwargs=compression)
+        draw_figure(rows, title).savefig(
+            file, format="png", metadata=metadata, pil_kwargs=compression
+        )
 
 
-def render(rows: Rows, title: str) -> "Figure":
+def draw_figure(rows: Rows, title: str) -> "Figure":
     """Return the figure of the rows. The next call draws on the same figure."""
     figure = _empty_figure()
     for legend in list(figure.legends):

@@ -19,7 +19,7 @@ from cnnbench.training.init import initialize
 from cnnbench.training.optimizers import make_optimizers
 from cnnbench.training.space_to_depth import use_space_to_depth
 
-__all__ = ["build_engine", "describe", "on_meta"]
+__all__ = ["build_engine", "describe_engine", "on_meta"]
 
 
 def build_engine(config: Config, dataset: Dataset, device: Device | None = None) -> EagerEngine:
@@ -70,7 +70,7 @@ def on_meta(config: Config, dataset: Dataset, batch_size: int) -> tuple[nn.Modul
     return network, torch.empty(batch_size, channels, size, size, device="meta")
 
 
-def describe(engine: EagerEngine) -> dict[str, object]:
+def describe_engine(engine: EagerEngine) -> dict[str, object]:
     """Return the device and its settings as plain values, for the record of a run."""
     device = engine.device
     return {

@@ -16,7 +16,7 @@ from cnnbench.runs.directory import DATASET, RunDirectory
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.trackers.base import Trackers, start_trackers
 from cnnbench.trackers.curves import Curves
-from cnnbench.training.build import describe
+from cnnbench.training.build import describe_engine
 from cnnbench.training.device import describe_threads
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.resume import ResumeState
@@ -136,7 +136,7 @@ def _record_environment(
     """
     run.write_json(DATASET, state.dataset.as_record())
     split = state.data.split.summary()
-    now = {**environment.describe(), **describe(state.engine), "data": split}
+    now = {**environment.describe(), **describe_engine(state.engine), "data": split}
     if resume.last is None:
         run.write_json("environment.json", now)
         return now

@@ -4,7 +4,7 @@ import pytest
 
 from cnnbench.analysis.format import (
     align,
-    fit,
+    fit_table,
     format_count,
     format_duration,
     format_time_left,
@@ -103,14 +103,14 @@ def test_fit_truncates_texts_before_wrapping_rows() -> None:
         ("a long heading", "lr", "accuracy"),
         ("x" * 30, "0.123456789012345", "0.5000 ± 0.0100"),
     ]
-    assert fit(rows, [2], 100) == align(rows, [2])
-    assert fit(rows, [2], 40).split("\n") == [
+    assert fit_table(rows, [2], 100) == align(rows, [2])
+    assert fit_table(rows, [2], 40).split("\n") == [
         "a long head…  lr",
         "         accuracy",
         "xxxxxxxxxxx…  0.123456789012345",
         "  0.5000 ± 0.0100",
     ]
-    assert "0.123456789012345" in fit(rows, [2], 5)
+    assert "0.123456789012345" in fit_table(rows, [2], 5)
 
 
 @pytest.mark.parametrize(

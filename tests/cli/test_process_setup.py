@@ -172,7 +172,7 @@ def test_verbose_passes_custom_models_and_named_libraries(
 def test_verbose_shows_debug_lines_of_cnnbench_only(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    describe = recording.describe
+    describe = recording.describe_engine
 
     def talk(*values: object) -> object:
         logging.getLogger("cnnbench").debug("a detail")
@@ -181,7 +181,7 @@ def test_verbose_shows_debug_lines_of_cnnbench_only(
         logging.getLogger().handle(record)
         return describe(*values)
 
-    monkeypatch.setattr(recording, "describe", talk)
+    monkeypatch.setattr(recording, "describe_engine", talk)
     done = within(*arguments, "hydra.verbose=true")
     assert (done.returncode, done.stderr) == (0, "")
     (log, *_) = (path.read_text() for path in tmp_path.rglob("train.log"))

@@ -30,8 +30,8 @@ def _ordinary_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "usable_cpus", lambda: 4)
     monkeypatch.setattr(machine, "cpu_quota", lambda: None)
     monkeypatch.setattr(machine, "memory_limit", lambda: None)
-    monkeypatch.setattr(machine, "LITTLE_MEMORY", 0)
-    monkeypatch.setattr(machine, "LITTLE_DISK", 0)
+    monkeypatch.setattr(machine, "MIN_FREE_MEMORY", 0)
+    monkeypatch.setattr(machine, "MIN_FREE_DISK", 0)
     monkeypatch.setattr(machine, "SLOW_FSYNC_S", 3600.0)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
     monkeypatch.setattr(machine, "is_writable", lambda _: True)
@@ -114,7 +114,7 @@ MACHINE = "cnnbench.analysis.machine"
             "The chip has no AVX2: training is several times slower.",
         ),
         (
-            {f"{MACHINE}.LITTLE_MEMORY": 2**31, f"{MACHINE}.memory_limit": lambda: 2**30},
+            {f"{MACHINE}.MIN_FREE_MEMORY": 2**31, f"{MACHINE}.memory_limit": lambda: 2**30},
             "Only 1.0 GiB of memory can be had.",
         ),
         (
@@ -145,7 +145,7 @@ MACHINE = "cnnbench.analysis.machine"
             {f"{MACHINE}.SLOW_FSYNC_S": -1.0},
             "is slow: fsync took 0.0 s. Use another disk: hydra.run.dir=DIR.",
         ),
-        ({f"{MACHINE}.LITTLE_DISK": 2**70}, "Free some. Use another disk: hydra.run.dir=DIR."),
+        ({f"{MACHINE}.MIN_FREE_DISK": 2**70}, "Free some. Use another disk: hydra.run.dir=DIR."),
         (
             {"CNNBENCH_DATA": "/no/such/folder"},
             "CNNBENCH_DATA names /no/such/folder, which is no folder.",

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cnnbench.reports.page.report import render
+from cnnbench.reports.page.report import render_report
 from cnnbench.runs.records import read_records
 
 __all__ = [
@@ -28,7 +28,7 @@ LUMINANCE = """(selector) => {
 def write_page(folder: Path) -> str:
     """Write the page of the runs in `folder`, and return its address."""
     page = folder / "report.html"
-    page.write_text(render(read_records(folder), "runs"))
+    page.write_text(render_report(read_records(folder), "runs"))
     return page.as_uri()
 
 

@@ -6,7 +6,7 @@ import pytest
 from helpers.fake_records import make_record
 
 from cnnbench.reports.grouping import (
-    Group,
+    RunGroup,
     group_runs,
     grouping_keys,
     override_keys,
@@ -60,12 +60,12 @@ def test_groups_are_sorted_by_mean_validation_accuracy() -> None:
 def test_repetitions_are_the_latest_run_of_each_seed() -> None:
     starts = ((0, "2026-02"), (0, "2026-03"), (1, "2026-01"))
     runs = [make_run(LENET, seed, status={"since": since}) for seed, since in starts]
-    assert sorted(runs.index(run) for run in Group((), runs).repetitions) == [1, 2]
+    assert sorted(runs.index(run) for run in RunGroup((), runs).repetitions) == [1, 2]
 
 
 def test_group_accuracies_are_of_the_best_epoch_or_the_test_set() -> None:
     runs = [make_run(LENET, accuracy=0.7, result=validated(0.9)), make_run(LENET, 1, accuracy=0.6)]
-    group = Group((), runs)
+    group = RunGroup((), runs)
     assert group.accuracies("validation") == [0.9]
     assert group.accuracies("test") == [0.7, 0.6]
 

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from cnnbench.trackers import curves
-from cnnbench.trackers.curves import Curves, draw, render
+from cnnbench.trackers.curves import Curves, draw, draw_figure
 
 DRAW_ALONE = """
 import sys
@@ -43,7 +43,7 @@ WILD = make_epochs(
 
 
 def panels(rows: list[Row]) -> tuple[Axes, Axes, Axes]:
-    loss, accuracy, rate = render(rows, "").axes
+    loss, accuracy, rate = draw_figure(rows, "").axes
     return loss, accuracy, rate
 
 
@@ -91,7 +91,7 @@ def test_picture_has_no_metadata() -> None:
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_train_and_eval_curves_are_plotted_and_named(part: str) -> None:
     rows = some(4, part)
-    figure = render(rows, "")
+    figure = draw_figure(rows, "")
     for axes, quantity in zip(figure.axes, ("loss", "accuracy"), strict=False):
         for name in ("train", part):
             assert list(curve(axes, name).get_ydata()) == [
@@ -102,14 +102,14 @@ def test_train_and_eval_curves_are_plotted_and_named(part: str) -> None:
 
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_curves_differ_without_color(part: str) -> None:
-    train, other = (curve(render(some(4, part), "").axes[0], name) for name in ("train", part))
+    train, other = (curve(draw_figure(some(4, part), "").axes[0], name) for name in ("train", part))
     assert train.get_linestyle() != other.get_linestyle()
     assert train.get_marker() != other.get_marker()
 
 
 def test_best_epoch_is_marked_and_named_in_legend() -> None:
     rows = some(12)
-    figure = render(rows, "")
+    figure = draw_figure(rows, "")
     entry = legend(figure)[2]
     assert entry == "best: epoch 6, validation accuracy 0.5000"
     ring = curve(figure.axes[1], entry)
@@ -119,7 +119,7 @@ def test_best_epoch_is_marked_and_named_in_legend() -> None:
 
 
 def test_no_best_epoch_without_validation_set() -> None:
-    figure = render(some(12, "test"), "")
+    figure = draw_figure(some(12, "test"), "")
     assert legend(figure) == ["train", "test"]
     assert [len(axes.get_lines()) for axes in figure.axes] == [2, 2, 1]
 
@@ -145,7 +145,7 @@ def test_loss_and_rate_have_log_scale_over_decades() -> None:
 
 
 def test_linear_scale_after_log_scale() -> None:
-    render(WILD, "")
+    draw_figure(WILD, "")
     axes = panels(some(3))
     assert [panel.get_yscale() for panel in axes] == ["linear"] * 3
     assert [panel.get_title() for panel in axes] == ["loss", "accuracy", "learning rate"]
@@ -184,7 +184,7 @@ def test_curve_has_limited_number_of_markers(number: int) -> None:
 
 
 def test_accuracies_close_to_1_have_distinct_tick_labels() -> None:
-    figure = render(make_epochs([0.99912, 0.99931, 0.99946], [0.99921, 0.99932, 0.99935]), "")
+    figure = draw_figure(make_epochs([0.99912, 0.99931, 0.99946], [0.99921, 0.99932, 0.99935]), "")
     figure.canvas.draw()
     labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
     assert len(labels) == len(set(labels)) > 3

@@ -8,7 +8,7 @@ from helpers.config_changes import change
 
 from cnnbench.config import Config
 from cnnbench.data.catalog import get
-from cnnbench.training.build import build_engine, describe, on_meta
+from cnnbench.training.build import build_engine, describe_engine, on_meta
 from cnnbench.training.device import Device
 from cnnbench.training.distributed import DistributedEngine
 from cnnbench.training.engine import EagerEngine
@@ -61,7 +61,10 @@ def test_several_processes_get_the_distributed_engine(
         monkeypatch.setenv(key, value)
     engine = build_engine(config, DATASET)
     assert type(engine) is DistributedEngine
-    assert (describe(engine)["world_size"], describe(engine)["backend"]) == (2, "gloo")
+    assert (describe_engine(engine)["world_size"], describe_engine(engine)["backend"]) == (
+        2,
+        "gloo",
+    )
 
 
 def test_meta_network_and_images_take_no_memory(config: Config) -> None:
@@ -71,7 +74,7 @@ def test_meta_network_and_images_take_no_memory(config: Config) -> None:
 
 
 def test_record_describes_the_device_and_its_settings(config: Config) -> None:
-    record = describe(build_engine(config, DATASET))
+    record = describe_engine(build_engine(config, DATASET))
     assert record["device"] == "cpu"
     assert record["threads"] == 1
     assert (record["engine"], record["compile"], record["tta"]) == ("eager", False, "none")

@@ -24,14 +24,14 @@ from cnnbench.reports.tables import (
 from cnnbench.reports.terminal_table import count_by_state
 from cnnbench.runs.records import Record
 
-__all__ = ["collect_page_data", "render"]
+__all__ = ["collect_page_data", "render_report"]
 
 MAX_POINTS = 500  # points of a curve: a chart has no room for more
 NUM_PRESELECTED = 5  # groups that are chosen when the page opens
 REDUNDANT_KEYS = ("sweep", "model.recipe")  # other keys say the same
 
 
-def render(runs: Sequence[Record], source: str) -> str:
+def render_report(runs: Sequence[Record], source: str) -> str:
     """Return the page as HTML; `source` says where the runs were found."""
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]  # has no types

@@ -11,7 +11,7 @@ from cnnbench import config, models
 from cnnbench.analysis.memory import compute_dtype, estimate_memory
 from cnnbench.data import datasets
 from cnnbench.errors import CnnbenchError, DivergedError
-from cnnbench.reports.grouping import Group
+from cnnbench.reports.grouping import RunGroup
 from cnnbench.reports.tables import as_text
 from cnnbench.runs.records import Record
 from cnnbench.training.build import on_meta
@@ -37,7 +37,7 @@ class Arm:
         """Return the latest finished run of each seed. Runs without figures are left out."""
         finished = [run for run in self.runs if run.state == "finished" and run.rows]
         complete = [run for run in finished if run.figure("test_accuracy") is not None]
-        return Group((), complete).repetitions
+        return RunGroup((), complete).repetitions
 
     @property
     def diverged(self) -> list[Record]:

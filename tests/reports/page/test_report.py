@@ -10,7 +10,7 @@ import pytest
 from helpers.fake_runs import FakeTraining, make_grid, make_run
 
 from cnnbench.reports.grouping import rank_runs
-from cnnbench.reports.page.report import collect_page_data, render
+from cnnbench.reports.page.report import collect_page_data, render_report
 from cnnbench.reports.tables import tabulate_runs
 from cnnbench.runs.records import read_records
 
@@ -132,14 +132,14 @@ HOSTILE = "</script><img src=x onerror=alert(1)>&amp;\"'<!--"
 
 def test_hostile_values_of_runs_are_text_and_data(tmp_path: Path) -> None:
     make_run(tmp_path / "harmless")
-    before = elements(render(read_records(tmp_path), "runs"))
+    before = elements(render_report(read_records(tmp_path), "runs"))
     recall = {"classes": [{"name": HOSTILE, "recall": 0.5}]}
     run = make_run(tmp_path / "run", model=HOSTILE, evaluation=recall)
     overrides = [f"{HOSTILE.replace('=', '')}={HOSTILE}"]
     (run / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
     error = {"state": "failed", "error": HOSTILE}
     make_run(tmp_path / HOSTILE.replace("/", ""), status=error)
-    page = render(read_records(tmp_path), HOSTILE)
+    page = render_report(read_records(tmp_path), HOSTILE)
     after = elements(page)
     assert {tag for tag, _ in after} == {tag for tag, _ in before}
     names = {name for _, attributes in after for name in attributes}
@@ -151,7 +151,7 @@ def test_hostile_values_of_runs_are_text_and_data(tmp_path: Path) -> None:
 
 def test_report_loads_nothing_from_the_network(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
-    for _, attributes in elements(render(read_records(tmp_path), "runs")):
+    for _, attributes in elements(render_report(read_records(tmp_path), "runs")):
         assert not {"src", "href", "action", "data"} & attributes.keys()
 
 
@@ -160,6 +160,6 @@ def test_best_groups_are_preselected(tmp_path: Path) -> None:
         result = {"best": {"validation_accuracy": number / 20}}
         run = tmp_path / str(number)
         make_run(run, lr=number // 2 + 1, seed=number % 2, result=result)
-    page = render(read_records(tmp_path), "runs")
+    page = render_report(read_records(tmp_path), "runs")
     boxes = re.findall(r'<input type="checkbox".*?aria-label="choose.*?"( checked)?>', page)
     assert boxes == [" checked"] * 10 + [""] * 4
