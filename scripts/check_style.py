@@ -6,7 +6,6 @@ Usage: scripts/check_style.py [FOLDER ...]      (default: the whole checkout)
 
 import ast
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +28,7 @@ WORDS = {
     r"\bflip[ _]averaging\b": "tta",
     r"(?i)initialis|normalis|optimis|regularis|colour|neighbour|behaviour": "American spelling",
 }
+FOLDERS = ("cnnbench", "hydra_plugins", "conf", "tests", "benchmarks", "examples", "scripts")
 CODE = (".py", ".yaml", ".js", ".jinja")
 
 
@@ -43,11 +43,11 @@ def main() -> int:
     return min(found, 1)
 
 
-def list_files(folders: list[str]) -> list[Path]:
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", *folders]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    paths = [ROOT / name for name in listed.splitlines()]
-    return [path for path in paths if path.suffix in CODE and path.exists()]
+def list_files(folders: list[str]) -> Iterator[Path]:
+    for folder in folders or FOLDERS:
+        place = ROOT / folder
+        paths = [place] if place.is_file() else sorted(place.rglob("*"))
+        yield from (path for path in paths if path.suffix in CODE)
 
 
 def check_file(path: Path) -> Iterator[tuple[int, str]]:
