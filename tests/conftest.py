@@ -42,6 +42,18 @@ def runs(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return Runs(forks, tmp_path_factory.mktemp("small_runs"))
 
 
+@pytest.fixture
+def finished_run(runs: Runs, tmp_path: Path) -> Path:
+    """Return the directory of a finished run, `run` in the folder of the test."""
+    return runs.copy("finished", tmp_path / "run")
+
+
+@pytest.fixture
+def last_chance_run(runs: Runs, tmp_path: Path) -> Path:
+    """Return the directory of an interrupted run whose previous.pt is gone."""
+    return runs.last_chance(tmp_path / "run")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Return Chromium, for tests with the MARKS of helpers/browser.py."""

@@ -10,16 +10,11 @@ import pytest
 from helpers.command import Command
 from helpers.image_folders import fill, make_picture
 from helpers.in_process import run_in_process
-from helpers.small_runs import Runs, read_files
+from helpers.small_runs import read_files
 from matplotlib.image import imread
 
 from cnnbench.data import catalog
 from cnnbench.data.catalog import CATALOG
-
-
-@pytest.fixture
-def run(runs: Runs, tmp_path: Path) -> Path:
-    return runs.copy("finished", tmp_path / "run")
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -27,10 +22,10 @@ def read(path: Path) -> dict[str, Any]:
     return values
 
 
-def test_metrics_are_those_that_the_run_measured(run: Path, within: Command) -> None:
+def test_metrics_are_those_that_the_run_measured(finished_run: Path, within: Command) -> None:
     done = within("evaluate", "run", "--topk", "2", "3")
     assert (done.returncode, done.stderr) == (0, "")
-    evaluation, result = read(run / "evaluation.json"), read(run / "result.json")
+    evaluation, result = read(finished_run / "evaluation.json"), read(finished_run / "result.json")
     assert (evaluation["accuracy"], evaluation["loss"]) == (
         result["test_accuracy"],
         result["test_loss"],
@@ -46,27 +41,27 @@ def test_metrics_are_those_that_the_run_measured(run: Path, within: Command) -> 
     assert shares == [f"{evaluation['topk_accuracy'][k]:.4f}" for k in ("2", "3")]
     assert "The run itself measured" not in done.stdout
     assert lines[-2:] == ["run/evaluation.json", "run/confusion.png"]
-    assert imread(run / "confusion.png").ndim == 3
+    assert imread(finished_run / "confusion.png").ndim == 3
 
 
-def test_other_accuracy_of_the_run_is_printed(run: Path, within: Command) -> None:
-    result = read(run / "result.json")
-    (run / "result.json").write_text(json.dumps({**result, "test_accuracy": 0.123}))
+def test_other_accuracy_of_the_run_is_printed(finished_run: Path, within: Command) -> None:
+    result = read(finished_run / "result.json")
+    (finished_run / "result.json").write_text(json.dumps({**result, "test_accuracy": 0.123}))
     assert "The run itself measured 0.1230" in within("evaluate", "run").stdout
 
 
-def test_overrides_have_separate_files(run: Path, within: Command) -> None:
+def test_overrides_have_separate_files(finished_run: Path, within: Command) -> None:
     within("evaluate", "run")
-    before = (run / "evaluation.json").read_bytes()
+    before = (finished_run / "evaluation.json").read_bytes()
     done = within("evaluate", "run", "data.test_examples=10")
     assert done.returncode == 0, done.stderr
-    assert read(run / "evaluation_data.test_examples=10.json")["examples"] == 10
-    assert (run / "confusion_data.test_examples=10.png").exists()
-    assert (run / "evaluation.json").read_bytes() == before
+    assert read(finished_run / "evaluation_data.test_examples=10.json")["examples"] == 10
+    assert (finished_run / "confusion_data.test_examples=10.png").exists()
+    assert (finished_run / "evaluation.json").read_bytes() == before
 
 
 def test_other_data_are_normalized_as_the_training_data(
-    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+    finished_run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Give the same images another name, mean and std: if these were used, logits would differ."""
     other = dataclasses.replace(CATALOG["sample"], name="mnist", mean=(0.9,), std=(0.1,))
@@ -75,18 +70,18 @@ def test_other_data_are_normalized_as_the_training_data(
     done = within("evaluate", "run", "data=mnist", "data.test_examples=20")
     assert done.returncode == 0, done.stderr
     ours, theirs = (
-        read(run / "evaluation.json"),
-        read(run / "evaluation_data=mnist,data.test_examples=20.json"),
+        read(finished_run / "evaluation.json"),
+        read(finished_run / "evaluation_data=mnist,data.test_examples=20.json"),
     )
     assert ours["loss"] == theirs["loss"]
 
 
 def test_classes_of_other_data_are_matched_by_name(
-    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+    finished_run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reverse the names: label 0 of the data is class 9 of the network."""
     everything = ("evaluate", "run", "data.test_examples=null")
-    record = run / "evaluation_data.test_examples=null.json"
+    record = finished_run / "evaluation_data.test_examples=null.json"
     assert within(*everything).returncode == 0
     before = read(record)["confusion"]
     other = dataclasses.replace(CATALOG["sample"], classes=CATALOG["sample"].classes[::-1])
@@ -105,43 +100,45 @@ def digits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("digits")
 @pytest.mark.parametrize("command", ["evaluate", "inspect"])
 def test_other_class_names_are_refused_with_match_by_order_hint(
-    command: str, run: Path, within: Command
+    command: str, finished_run: Path, within: Command
 ) -> None:
-    before = read_files(run)
+    before = read_files(finished_run)
     done = within(command, "run", "data=mnist")
     assert (done.returncode, done.stdout) == (2, "")
     assert "data=mnist has classes that the network was not taught: 0, 1, 2, 3, " in done.stderr
     assert "It knows T-shirt/top, Trouser, " in done.stderr
     assert "(0 as T-shirt/top, 1 as Trouser, " in done.stderr
     assert done.stderr.endswith(") add: --match-by-order\n")
-    assert read_files(run) == before
+    assert read_files(finished_run) == before
 
 
 @pytest.mark.usefixtures("digits")
-def test_match_by_order_compares_other_class_names_in_order(run: Path, within: Command) -> None:
+def test_match_by_order_compares_other_class_names_in_order(
+    finished_run: Path, within: Command
+) -> None:
     note = "compared in their order: 0 as T-shirt/top, 1 as Trouser, "
     done = within("evaluate", "run", "data=mnist", "--match-by-order")
     assert done.returncode == 0, done.stderr
     assert note in done.stdout
     assert "classes matched by order: 1,000 examples" in done.stdout
-    by_order = read(run / "evaluation_data=mnist.json")
+    by_order = read(finished_run / "evaluation_data=mnist.json")
     assert (by_order["matched_by_order"], by_order["classes"][1]["name"]) == (True, "Trouser")
     words = ("data=mnist", "data.test_examples=10", "--match-by-order")
     assert note in within("inspect", "run", *words).stdout
-    assert note in (run / "inspect" / "index.html").read_text()
+    assert note in (finished_run / "inspect" / "index.html").read_text()
 
 
 def test_match_by_order_has_no_effect_on_equal_names(
-    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+    finished_run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = CATALOG["sample"]
     reversed_names = dataclasses.replace(sample, classes=sample.classes[::-1])
     monkeypatch.setitem(CATALOG, "sample", reversed_names)
     assert within("evaluate", "run").returncode == 0
-    before = read(run / "evaluation.json")
+    before = read(finished_run / "evaluation.json")
     done = within("evaluate", "run", "--match-by-order")
     assert "--match-by-order has no effect" in done.stdout
-    assert read(run / "evaluation.json")["confusion"] == before["confusion"]
+    assert read(finished_run / "evaluation.json")["confusion"] == before["confusion"]
 
 
 NOT_TAUGHT = "classes that the network was not taught: "
@@ -161,7 +158,7 @@ def test_match_by_order_needs_as_many_classes_without_known_names_elsewhere(
     classes: str,
     unknown: str,
     matches: bool,
-    run: Path,
+    finished_run: Path,
     within: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -176,7 +173,7 @@ def test_match_by_order_needs_as_many_classes_without_known_names_elsewhere(
 
 
 def test_data_of_other_channels_are_refused(
-    run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
+    finished_run: Path, within: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     color = dataclasses.replace(CATALOG["sample"], mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     monkeypatch.setitem(CATALOG, "sample", color)
@@ -199,15 +196,15 @@ def test_data_of_other_channels_are_refused(
     ],
 )
 def test_wrong_arguments_are_reported_in_one_block(
-    arguments: str, message: str, run: Path, within: Command
+    arguments: str, message: str, finished_run: Path, within: Command
 ) -> None:
     done = within("evaluate", *arguments.split())
     assert done.returncode == 2
     assert message in done.stderr
-    assert not (run / "evaluation.json").exists()
+    assert not (finished_run / "evaluation.json").exists()
 
 
-def test_missing_data_exit_with_3(run: Path, cnnbench: Command) -> None:
+def test_missing_data_exit_with_3(finished_run: Path, cnnbench: Command) -> None:
     done = cnnbench("evaluate", "run", "data=mnist", "--match-by-order")
     assert done.returncode == 3
     assert "MNIST is not complete on this machine" in done.stderr
@@ -288,14 +285,14 @@ def test_changed_training_folder_is_refused_under_any_name(
     Path("copy").symlink_to("own")
     Path("elsewhere").mkdir()
     make_picture(99, "L").save("own/a/new.png")
-    for folder, run, path in (
+    for folder, finished_run, path in (
         (".", "run", "own"),
         (".", "run", "copy"),
         ("elsewhere", "../run", "../own"),
     ):
         os.chdir(trained_on_folder / folder)
         for overrides in ([], ["data=folder", f"data.path={path}"]):
-            done = within("evaluate", run, *overrides)
+            done = within("evaluate", finished_run, *overrides)
             assert done.returncode == 2, done.stderr
             assert "or are others today: which of them it has not seen" in done.stderr
     (trained_on_folder / "own/a/new.png").unlink()

@@ -14,7 +14,7 @@ import pytest
 import torch
 from helpers.command import Command
 from helpers.paths import CONF
-from helpers.small_runs import Runs, read_files, rewrite_checkpoint
+from helpers.small_runs import read_files, rewrite_checkpoint
 from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 from torch import nn
@@ -43,20 +43,14 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnnbench.reports.figures.DOTS_PER_INCH", 30)
 
 
-@pytest.fixture
-def run(runs: Runs, tmp_path: Path) -> Path:
-    """Return the directory of a run: an MLP on the sample with 20 test images."""
-    return runs.copy("finished", tmp_path / "run")
-
-
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
 def test_inspect_writes_pictures_and_a_page_and_prints_their_paths(
-    within: Command, run: Path, monkeypatch: pytest.MonkeyPatch
+    within: Command, finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = read_files(run)
+    before = read_files(finished_run)
     shown: list[str] = []
     make_saliency = sections.draw_saliency
 
@@ -71,27 +65,29 @@ def test_inspect_writes_pictures_and_a_page_and_prints_their_paths(
     assert shown[0].endswith(
         "\n\nrun/inspect/mistakes.png\n"
     )  # printed before the next picture is drawn
-    made = names(run / "inspect")
+    made = names(finished_run / "inspect")
     printed = set(re.findall("^run/inspect/(.*)$", done.stdout, re.MULTILINE))
-    linked = re.findall(r'<img src="(.*?)"', (run / "inspect" / "index.html").read_text())
+    linked = re.findall(r'<img src="(.*?)"', (finished_run / "inspect" / "index.html").read_text())
     assert printed == made == {*linked, "index.html"} >= PICTURES
-    after = read_files(run)
+    after = read_files(finished_run)
     assert {name: after[name] for name in after if "/inspect/" not in name} == before
-    result = json.loads((run / "result.json").read_text())
+    result = json.loads((finished_run / "result.json").read_text())
     wrong = round(20 * (1 - result["test_accuracy"]))
     assert f"accuracy: {result['test_accuracy']:.4f}, {wrong} mistakes" in done.stdout
     assert "taken for" in done.stdout
     assert "dead units of ReLU: at most" in done.stdout
 
 
-def test_chosen_images_and_layers_replace_earlier_pictures(within: Command, run: Path) -> None:
+def test_chosen_images_and_layers_replace_earlier_pictures(
+    within: Command, finished_run: Path
+) -> None:
     within("inspect", "run")
-    first = read_files(run / "inspect")
+    first = read_files(finished_run / "inspect")
     within("inspect", "run")
-    assert read_files(run / "inspect") == first
+    assert read_files(finished_run / "inspect") == first
     within("inspect", "run", "--images", "3,17,3", "--layers", "layers.1", "--mistakes", "2")
-    maps = {name for name in names(run / "inspect") if name.startswith("feature_maps")}
-    page = (run / "inspect" / "index.html").read_text()
+    maps = {name for name in names(finished_run / "inspect") if name.startswith("feature_maps")}
+    page = (finished_run / "inspect" / "index.html").read_text()
     assert maps == {"feature_maps_3.png", "feature_maps_17.png"}
     captions = re.findall(r"<figcaption>Test image (\d+): [^<]* Layers: layers.1.<", page)
     assert captions == ["3", "17"]
@@ -112,37 +108,37 @@ def test_chosen_images_and_layers_replace_earlier_pictures(within: Command, run:
     ],
 )
 def test_wrong_arguments_are_reported(
-    arguments: list[str], message: str, within: Command, run: Path
+    arguments: list[str], message: str, within: Command, finished_run: Path
 ) -> None:
     done = within("inspect", "run", *arguments)
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
-def forge_all(run: Path, change: Callable[[Any], object]) -> None:
-    for path in (run / "checkpoints").glob("*.pt"):
+def forge_all(finished_run: Path, change: Callable[[Any], object]) -> None:
+    for path in (finished_run / "checkpoints").glob("*.pt"):
         rewrite_checkpoint(path, change)
 
 
 def test_weights_with_non_finite_logits_are_a_damaged_checkpoint(
-    within: Command, run: Path
+    within: Command, finished_run: Path
 ) -> None:
-    forge_all(run, lambda state: next(iter(state["model"].values())).fill_(math.nan))
+    forge_all(finished_run, lambda state: next(iter(state["model"].values())).fill_(math.nan))
     done = within("inspect", "run")
     assert done.returncode == 5
     assert "they give logits that are not finite" in done.stderr
 
 
-def test_a_custom_model_needs_consent(within: Command, run: Path) -> None:
-    forge_all(run, lambda state: state["config"]["model"].update(name="os:system"))
+def test_a_custom_model_needs_consent(within: Command, finished_run: Path) -> None:
+    forge_all(finished_run, lambda state: state["config"]["model"].update(name="os:system"))
     done = within("inspect", "run")
     assert done.returncode == 2
     assert "cnnbench inspect run --allow-custom-model" in done.stderr
 
 
 def test_pictures_use_fp32_and_the_data_of_the_run_by_default(
-    within: Command, run: Path, unsaved: None
+    within: Command, finished_run: Path, unsaved: None
 ) -> None:
-    forge_all(run, lambda state: state["config"]["device"].update(precision="bf16"))
+    forge_all(finished_run, lambda state: state["config"]["device"].update(precision="bf16"))
     assert " in fp32\n" in within("inspect", "run").stdout
     printed = within("inspect", "run", "device.precision=bf16", "data.test_examples=7").stdout
     assert " in bf16\n" in printed

@@ -13,7 +13,7 @@ import torch
 from helpers.command import Command
 from helpers.paths import CONF
 from helpers.sample_images import load_sample_images
-from helpers.small_runs import Runs, rewrite_checkpoint
+from helpers.small_runs import rewrite_checkpoint
 from PIL import Image
 
 from cnnbench.commands.predict import BATCH
@@ -21,12 +21,9 @@ from cnnbench.data import catalog
 from cnnbench.data.scan_folder import FORMATS
 from cnnbench.training.load_model import load_trained_model
 
+pytestmark = pytest.mark.usefixtures("finished_run")
+
 CLASSES = catalog.get("sample").classes
-
-
-@pytest.fixture(autouse=True)
-def run(runs: Runs, tmp_path: Path) -> Path:
-    return runs.copy("finished", tmp_path / "run")
 
 
 @pytest.fixture
@@ -37,8 +34,10 @@ def images(tmp_path: Path) -> list[str]:
     return ["0.png", "1.png", "2.png"]
 
 
-def probabilities(run: Path, images: npt.NDArray[np.uint8], *overrides: str) -> torch.Tensor:
-    engine = load_trained_model(run, list(overrides), CONF, "predict").engine
+def probabilities(
+    finished_run: Path, images: npt.NDArray[np.uint8], *overrides: str
+) -> torch.Tensor:
+    engine = load_trained_model(finished_run, list(overrides), CONF, "predict").engine
     return engine.classify(torch.tensor(images).view(-1, 1, 28, 28)).double().softmax(dim=1)
 
 
@@ -50,11 +49,11 @@ def as_json(within: Command, *arguments: str) -> list[dict[str, Any]]:
 
 
 def test_the_classes_are_those_that_the_network_gives(
-    run: Path, images: list[str], within: Command
+    finished_run: Path, images: list[str], within: Command
 ) -> None:
     predictions = as_json(within, *images, "--topk", "99")
     assert [prediction["image"] for prediction in predictions] == images
-    expected = probabilities(run, load_sample_images()[:3])
+    expected = probabilities(finished_run, load_sample_images()[:3])
     for prediction, row in zip(predictions, expected, strict=True):
         assert prediction["class"] == CLASSES[int(row.argmax())]
         assert prediction["probability"] == pytest.approx(float(row.max()))
@@ -64,18 +63,18 @@ def test_the_classes_are_those_that_the_network_gives(
 
 
 def test_images_are_resized_to_the_data_set_and_then_to_the_network(
-    run: Path, within: Command
+    finished_run: Path, within: Command
 ) -> None:
     def enlarge(state: dict[str, Any]) -> None:
         state["config"]["data"]["resize"] = 40
         state["model"]["layers.1.weight"] = torch.rand(8, 40 * 40) - 0.5
 
-    rewrite_checkpoint(run / "checkpoints" / "best.pt", enlarge)
+    rewrite_checkpoint(finished_run / "checkpoints" / "best.pt", enlarge)
     large = Image.fromarray(load_sample_images()[0]).resize((300, 300), Image.Resampling.BICUBIC)
-    large.save(run.parent / "large.png")
+    large.save(finished_run.parent / "large.png")
     small = np.asarray(large.resize((28, 28), Image.Resampling.BILINEAR))
     (prediction,) = as_json(within, "large.png", "--topk", "10")
-    expected = dict(zip(CLASSES, probabilities(run, small)[0].tolist(), strict=True))
+    expected = dict(zip(CLASSES, probabilities(finished_run, small)[0].tolist(), strict=True))
     assert prediction["classes"] == pytest.approx(expected)
 
 
@@ -104,7 +103,7 @@ def test_stdout_has_no_messages(form: str, images: list[str], within: Command) -
 
 
 def test_more_images_than_a_batch_keep_their_order(
-    run: Path, within: Command, tmp_path: Path
+    finished_run: Path, within: Command, tmp_path: Path
 ) -> None:
     count = 2 * BATCH + 3
     header = bytes([0, 0, 8, 3]) + struct.pack(">3I", count, 28, 28)
@@ -112,7 +111,7 @@ def test_more_images_than_a_batch_keep_their_order(
     predictions = as_json(within, "images")
     names = [prediction["image"] for prediction in predictions]
     assert names == [f"images[{index}]" for index in range(count)]
-    labels = probabilities(run, load_sample_images()[:count]).argmax(dim=1).tolist()
+    labels = probabilities(finished_run, load_sample_images()[:count]).argmax(dim=1).tolist()
     classes = [prediction["class"] for prediction in predictions]
     assert classes == [CLASSES[label] for label in labels]
 
@@ -130,9 +129,11 @@ def test_folder_of_unreadable_images_has_an_error_for_each(within: Command, tmp_
     assert len(done.stderr.splitlines()) == BATCH + 2
 
 
-def test_non_finite_logits_give_no_class(run: Path, images: list[str], within: Command) -> None:
+def test_non_finite_logits_give_no_class(
+    finished_run: Path, images: list[str], within: Command
+) -> None:
     rewrite_checkpoint(
-        run / "checkpoints" / "best.pt",
+        finished_run / "checkpoints" / "best.pt",
         lambda state: [value.fill_(torch.nan) for value in state["model"].values()],
     )
     done = within("predict", "run", "--json", images[0])
@@ -165,13 +166,13 @@ def test_invert_flag_gives_the_prediction_of_the_original(
 
 
 def test_device_overrides_change_the_prediction(
-    run: Path, images: list[str], within: Command
+    finished_run: Path, images: list[str], within: Command
 ) -> None:
     (prediction,) = as_json(within, "device=cpu", images[0], "device.precision=bf16")
-    expected = probabilities(run, load_sample_images()[:1], "device.precision=bf16")
+    expected = probabilities(finished_run, load_sample_images()[:1], "device.precision=bf16")
     assert prediction["probability"] == pytest.approx(float(expected.max()))
     assert prediction["probability"] != pytest.approx(
-        float(probabilities(run, load_sample_images()[:1]).max())
+        float(probabilities(finished_run, load_sample_images()[:1]).max())
     )
 
 
@@ -183,18 +184,21 @@ def test_a_file_may_be_named_like_an_override(
     assert prediction["image"] == "device=cpu"
 
 
-def test_tta_of_the_run_is_used(run: Path, images: list[str], within: Command) -> None:
+def test_tta_of_the_run_is_used(finished_run: Path, images: list[str], within: Command) -> None:
     (plain,) = as_json(within, images[0])
     rewrite_checkpoint(
-        run / "checkpoints" / "best.pt", lambda state: state["config"]["train"].update(tta="hflip")
+        finished_run / "checkpoints" / "best.pt",
+        lambda state: state["config"]["train"].update(tta="hflip"),
     )
     (averaged,) = as_json(within, images[0])
     assert averaged["probability"] != plain["probability"]
 
 
-def test_data_root_of_a_run_needs_no_consent(run: Path, images: list[str], within: Command) -> None:
+def test_data_root_of_a_run_needs_no_consent(
+    finished_run: Path, images: list[str], within: Command
+) -> None:
     rewrite_checkpoint(
-        run / "checkpoints" / "best.pt",
+        finished_run / "checkpoints" / "best.pt",
         lambda state: state["config"]["data"].update(root="elsewhere"),
     )
     assert within("predict", "run", images[0]).returncode == 0
@@ -231,17 +235,19 @@ def test_wrong_arguments_exit_with_2(
     assert message in done.stderr
 
 
-def test_run_without_checkpoint_exits_with_5(run: Path, images: list[str], within: Command) -> None:
-    (run / "checkpoints").rename(run.parent / "elsewhere")
+def test_run_without_checkpoint_exits_with_5(
+    finished_run: Path, images: list[str], within: Command
+) -> None:
+    (finished_run / "checkpoints").rename(finished_run.parent / "elsewhere")
     done = within("predict", "run", images[0])
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (5, "", 1)
 
 
 def test_control_characters_of_class_names_are_not_printed(
-    run: Path, images: list[str], within: Command
+    finished_run: Path, images: list[str], within: Command
 ) -> None:
-    facts = json.loads((run / "dataset.json").read_text())
+    facts = json.loads((finished_run / "dataset.json").read_text())
     hostile = {**facts, "title": "\x1b[31m", "classes": ["\x1b[31m" + name for name in CLASSES]}
-    (run / "dataset.json").write_text(json.dumps(hostile))
+    (finished_run / "dataset.json").write_text(json.dumps(hostile))
     done = within("predict", "run", *images)
     assert "\x1b" not in done.stdout + done.stderr

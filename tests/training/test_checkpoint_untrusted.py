@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.fork_server import ForkServer
-from helpers.small_runs import Runs, State, resume_refused, rewrite_checkpoint
+from helpers.small_runs import State, resume_refused, rewrite_checkpoint
 
 from cnnbench.training import checkpoint
 
@@ -26,19 +26,14 @@ class MakesFolder:
         return os.mkdir, (str(self.folder),)
 
 
-@pytest.fixture
-def run(runs: Runs, tmp_path: Path) -> Path:
-    return runs.last_chance(tmp_path / "run")
-
-
 @pytest.mark.parametrize("name", ["last.pt", "best.pt"])
 def test_checkpoint_with_code_is_refused_without_running_it(
-    name: str, forks: ForkServer, run: Path, tmp_path: Path
+    name: str, forks: ForkServer, last_chance_run: Path, tmp_path: Path
 ) -> None:
-    path = run / "checkpoints" / name
+    path = last_chance_run / "checkpoints" / name
     hostile = {"format": checkpoint.FORMAT, "more": MakesFolder(tmp_path / "evil")}
     torch.save({**checkpoint.load(path), **hostile}, path)
-    code, output = resume_refused(forks, run)
+    code, output = resume_refused(forks, last_chance_run)
     assert code == 5, output
     assert f"{name} is refused: it holds more than tensors and plain values" in output
     assert not (tmp_path / "evil").exists()
@@ -90,10 +85,10 @@ BOMBS = {
 
 @pytest.mark.parametrize(("write", "message"), BOMBS.values(), ids=BOMBS)
 def test_checkpoint_that_expands_in_memory_is_refused(
-    write: Callable[[Path], None], message: str, forks: ForkServer, run: Path
+    write: Callable[[Path], None], message: str, forks: ForkServer, last_chance_run: Path
 ) -> None:
-    write(run / "checkpoints" / "last.pt")
-    code, output = resume_refused(forks, run)
+    write(last_chance_run / "checkpoints" / "last.pt")
+    code, output = resume_refused(forks, last_chance_run)
     assert (code, message in output) == (5, True), output
 
 
@@ -170,14 +165,16 @@ INVALID: dict[str, tuple[str, Callable[[State], Any]]] = {
 
 @pytest.mark.parametrize(("name", "change"), INVALID.values(), ids=INVALID)
 def test_checkpoint_with_checksum_and_invalid_values_is_refused(
-    name: str, change: Callable[[State], Any], forks: ForkServer, run: Path
+    name: str, change: Callable[[State], Any], forks: ForkServer, last_chance_run: Path
 ) -> None:
-    rewrite_checkpoint(run / "checkpoints" / f"{name}.pt", change)
-    code, output = resume_refused(forks, run, "train.epochs=3")
+    rewrite_checkpoint(last_chance_run / "checkpoints" / f"{name}.pt", change)
+    code, output = resume_refused(forks, last_chance_run, "train.epochs=3")
     assert code == 5, output
 
 
-def test_checkpoint_with_empty_configuration_is_refused(forks: ForkServer, run: Path) -> None:
-    rewrite_checkpoint(run / "checkpoints" / "last.pt", set_values(config={}))
-    code, output = resume_refused(forks, run)
+def test_checkpoint_with_empty_configuration_is_refused(
+    forks: ForkServer, last_chance_run: Path
+) -> None:
+    rewrite_checkpoint(last_chance_run / "checkpoints" / "last.pt", set_values(config={}))
+    code, output = resume_refused(forks, last_chance_run)
     assert (code, "has no value" in output) == (2, True), output

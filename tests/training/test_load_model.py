@@ -24,24 +24,18 @@ IMAGES = torch.arange(2 * 784, dtype=torch.uint8).view(2, 1, 28, 28)
 
 
 @pytest.fixture
-def run(runs: Runs, tmp_path: Path) -> Path:
-    """Return a finished run with best.pt."""
-    return runs.copy("finished", tmp_path / "run")
-
-
-@pytest.fixture
 def interrupted(runs: Runs, tmp_path: Path) -> Path:
     """Return a run interrupted at step 3 of its first epoch, without best.pt."""
     return runs.copy("in_first_epoch", tmp_path / "interrupted")
 
 
-def load(run: Path, *overrides: str) -> TrainedModel:
-    return load_trained_model(run, list(overrides), CONF, "evaluate")
+def load(finished_run: Path, *overrides: str) -> TrainedModel:
+    return load_trained_model(finished_run, list(overrides), CONF, "evaluate")
 
 
-def get_error(error: type[CnnbenchError], run: Path, *overrides: str) -> str:
+def get_error(error: type[CnnbenchError], finished_run: Path, *overrides: str) -> str:
     with pytest.raises(error) as raised:
-        load(run, *overrides)
+        load(finished_run, *overrides)
     return str(raised.value)
 
 
@@ -55,13 +49,15 @@ def assert_weights(trained: TrainedModel, expected: dict[str, torch.Tensor]) -> 
     torch.testing.assert_close(state_dict, expected, rtol=0, atol=0)
 
 
-def test_weights_are_those_of_the_best_epoch(run: Path) -> None:
-    rewrite_checkpoint(run / "checkpoints" / "best.pt", lambda state: state.update(epoch=1))
-    trained = load(run)
+def test_weights_are_those_of_the_best_epoch(finished_run: Path) -> None:
+    rewrite_checkpoint(
+        finished_run / "checkpoints" / "best.pt", lambda state: state.update(epoch=1)
+    )
+    trained = load(finished_run)
     assert (trained.weights, trained.overrides) == ("best.pt, epoch 1", {})
     assert trained.dataset.classes == catalog.get("sample").classes
     assert not trained.engine.eval_model.training
-    assert_weights(trained, load_weights(run / "checkpoints" / "best.pt"))
+    assert_weights(trained, load_weights(finished_run / "checkpoints" / "best.pt"))
 
 
 def test_weights_are_the_last_without_best_epoch(interrupted: Path) -> None:
@@ -101,21 +97,21 @@ def test_sweep_directory_is_refused_naming_its_newest_run(runs: Runs, tmp_path: 
     assert message == f"{newest.parent} holds 2 runs. {hint}"
 
 
-def test_several_ranks_are_refused(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_ranks_are_refused(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torchrun = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     for name, value in torchrun.items():
         monkeypatch.setenv(name, value)
-    assert "without torchrun" in get_error(ConfigError, run)
+    assert "without torchrun" in get_error(ConfigError, finished_run)
 
 
-def test_run_without_checkpoint_is_refused(run: Path) -> None:
-    shutil.rmtree(run / "checkpoints")
-    assert "has no checkpoint" in get_error(CheckpointError, run)
+def test_run_without_checkpoint_is_refused(finished_run: Path) -> None:
+    shutil.rmtree(finished_run / "checkpoints")
+    assert "has no checkpoint" in get_error(CheckpointError, finished_run)
 
 
-def test_damaged_best_checkpoint_is_refused(run: Path) -> None:
-    (run / "checkpoints" / "best.pt").write_bytes(b"damaged")
-    assert "best.pt is damaged" in get_error(CheckpointError, run)
+def test_damaged_best_checkpoint_is_refused(finished_run: Path) -> None:
+    (finished_run / "checkpoints" / "best.pt").write_bytes(b"damaged")
+    assert "best.pt is damaged" in get_error(CheckpointError, finished_run)
 
 
 def set_values(**values: Any) -> Callable[[State], None]:
@@ -164,15 +160,15 @@ INVALID: dict[str, tuple[Callable[[State], Any], type[CnnbenchError], str]] = {
 
 @pytest.mark.parametrize(("change", "error", "message"), INVALID.values(), ids=INVALID)
 def test_checkpoint_with_checksum_and_invalid_values_is_refused(
-    change: Callable[[State], Any], error: type[CnnbenchError], message: str, run: Path
+    change: Callable[[State], Any], error: type[CnnbenchError], message: str, finished_run: Path
 ) -> None:
-    rewrite_checkpoint(run / "checkpoints" / "best.pt", change)
-    assert message in get_error(error, run)
+    rewrite_checkpoint(finished_run / "checkpoints" / "best.pt", change)
+    assert message in get_error(error, finished_run)
 
 
-def test_missing_dataset_json_is_refused(run: Path) -> None:
-    (run / "dataset.json").unlink()
-    assert "dataset.json is gone" in get_error(CheckpointError, run)
+def test_missing_dataset_json_is_refused(finished_run: Path) -> None:
+    (finished_run / "dataset.json").unlink()
+    assert "dataset.json is gone" in get_error(CheckpointError, finished_run)
 
 
 DAMAGED = "dataset.json is damaged"
@@ -193,26 +189,30 @@ DAMAGED = "dataset.json is damaged"
         ("classes", ["one", "two"], "does not fit"),
     ],
 )
-def test_invalid_dataset_info_is_refused(key: str, value: Any, message: str, run: Path) -> None:
-    info = json.loads((run / "dataset.json").read_text())
-    (run / "dataset.json").write_text(json.dumps({**info, key: value}))
-    assert message in get_error(CheckpointError, run)
+def test_invalid_dataset_info_is_refused(
+    key: str, value: Any, message: str, finished_run: Path
+) -> None:
+    info = json.loads((finished_run / "dataset.json").read_text())
+    (finished_run / "dataset.json").write_text(json.dumps({**info, key: value}))
+    assert message in get_error(CheckpointError, finished_run)
 
 
-def test_data_root_outside_the_run_is_used_if_given_again(run: Path) -> None:
-    rewrite_checkpoint(run / "checkpoints" / "best.pt", set_config("data", root="../../outside"))
-    assert load(run, "data.root=../../outside").config.data.root == "../../outside"
+def test_data_root_outside_the_run_is_used_if_given_again(finished_run: Path) -> None:
+    rewrite_checkpoint(
+        finished_run / "checkpoints" / "best.pt", set_config("data", root="../../outside")
+    )
+    assert load(finished_run, "data.root=../../outside").config.data.root == "../../outside"
 
 
-def test_device_and_evaluation_settings_may_be_overridden(run: Path) -> None:
+def test_device_and_evaluation_settings_may_be_overridden(finished_run: Path) -> None:
     overrides = ("device.precision=bf16", "train.batch_size=7", "train.tta=hflip")
-    trained = load(run, "device=cpu", *overrides)
+    trained = load(finished_run, "device=cpu", *overrides)
     train = trained.config.train
     assert (trained.engine.device.precision, train.batch_size, train.tta) == ("bf16", 7, "hflip")
 
 
-def test_other_data_keeps_the_network_and_its_classes(run: Path) -> None:
-    trained = load(run, "data=mnist")
+def test_other_data_keeps_the_network_and_its_classes(finished_run: Path) -> None:
+    trained = load(finished_run, "data=mnist")
     assert (trained.config.data.name, trained.config.data.resize) == ("mnist", 28)
     assert trained.dataset.classes == catalog.get("sample").classes
 
@@ -244,20 +244,22 @@ def test_pixels_stay_from_0_to_1_without_normalization(within: Command) -> None:
         ("lenet", "is not an override"),
     ],
 )
-def test_overrides_of_training_settings_are_refused(override: str, message: str, run: Path) -> None:
-    assert message in get_error(ConfigError, run, override)
+def test_overrides_of_training_settings_are_refused(
+    override: str, message: str, finished_run: Path
+) -> None:
+    assert message in get_error(ConfigError, finished_run, override)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA GPU is there")
-def test_unavailable_device_is_refused_and_can_be_overridden(run: Path) -> None:
-    rewrite_checkpoint(run / "checkpoints" / "best.pt", set_config("device", name="cuda"))
-    assert "Present: cpu" in get_error(ConfigError, run)
-    assert load(run, "device=cpu").engine.device.torch_device.type == "cpu"
+def test_unavailable_device_is_refused_and_can_be_overridden(finished_run: Path) -> None:
+    rewrite_checkpoint(finished_run / "checkpoints" / "best.pt", set_config("device", name="cuda"))
+    assert "Present: cpu" in get_error(ConfigError, finished_run)
+    assert load(finished_run, "device=cpu").engine.device.torch_device.type == "cpu"
 
 
-def test_loaded_network_is_not_compiled(run: Path) -> None:
-    rewrite_checkpoint(run / "checkpoints" / "best.pt", set_config("device", compile=True))
-    assert not load(run).engine.device.compile
+def test_loaded_network_is_not_compiled(finished_run: Path) -> None:
+    rewrite_checkpoint(finished_run / "checkpoints" / "best.pt", set_config("device", compile=True))
+    assert not load(finished_run).engine.device.compile
 
 
 def test_running_training_can_be_loaded(forks: ForkServer, tmp_path: Path) -> None:

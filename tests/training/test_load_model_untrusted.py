@@ -15,11 +15,6 @@ from cnnbench.runs.directory import claim_exactly
 COMMANDS = ["evaluate", "resume"]
 
 
-@pytest.fixture
-def run(runs: Runs, tmp_path: Path) -> Path:
-    return runs.last_chance(tmp_path / "run")
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
     ("group", "values", "arguments"),
@@ -32,16 +27,16 @@ def run(runs: Runs, tmp_path: Path) -> Path:
     ids=["data", "network", "server", "account"],
 )
 def test_settings_outside_the_run_directory_need_confirmation(
-    command: str, group: str, values: dict[str, object], arguments: str, run: Path
+    command: str, group: str, values: dict[str, object], arguments: str, last_chance_run: Path
 ) -> None:
     for name in ("last", "best"):
-        path = run / "checkpoints" / f"{name}.pt"
+        path = last_chance_run / "checkpoints" / f"{name}.pt"
         rewrite_checkpoint(path, lambda state: state["config"][group].update(values))
-    before = read_files(run)
-    done = run_in_process(command, "run", folder=run.parent)
+    before = read_files(last_chance_run)
+    done = run_in_process(command, "run", folder=last_chance_run.parent)
     hint = f"If you trust it: cnnbench {command} run {arguments}"
     assert (done.returncode, hint in done.stderr) == (2, True), done.stderr
-    assert read_files(run) == before
+    assert read_files(last_chance_run) == before
 
 
 CUSTOM_MODEL = """
@@ -69,12 +64,14 @@ def test_custom_model_is_imported_only_with_its_flag(
         assert done.returncode == (0 if is_allowed else 2), done
 
 
-def test_folder_dataset_of_a_run_without_checkpoint_needs_confirmation(run: Path) -> None:
-    for path in (run / "checkpoints").iterdir():
+def test_folder_dataset_of_a_run_without_checkpoint_needs_confirmation(
+    last_chance_run: Path,
+) -> None:
+    for path in (last_chance_run / "checkpoints").iterdir():
         path.unlink()
-    text = (run / "config.yaml").read_text().replace("name: sample", "name: folder")
-    (run / "config.yaml").write_text(text.replace("path: null", "path: /photos, mine"))
-    done = run_in_process("resume", "run", folder=run.parent)
+    text = (last_chance_run / "config.yaml").read_text().replace("name: sample", "name: folder")
+    (last_chance_run / "config.yaml").write_text(text.replace("path: null", "path: /photos, mine"))
+    done = run_in_process("resume", "run", folder=last_chance_run.parent)
     hint = "If you trust it: cnnbench resume run \"data.path='/photos, mine'\"\n"
     assert (done.returncode, hint in done.stderr) == (2, True), done.stderr
 
@@ -99,49 +96,49 @@ CONFIGS = {
 @pytest.mark.parametrize("has_checkpoint", [True, False], ids=["checkpoint", ""])
 @pytest.mark.parametrize("hostile", CONFIGS)
 def test_hostile_configuration_is_ignored(
-    hostile: str, has_checkpoint: bool, forks: ForkServer, runs: Runs, run: Path
+    hostile: str, has_checkpoint: bool, forks: ForkServer, runs: Runs, last_chance_run: Path
 ) -> None:
     content = CONFIGS[hostile]
-    with (run / "config.yaml").open("wb") as file:
+    with (last_chance_run / "config.yaml").open("wb") as file:
         if content is None:
             file.truncate(100 << 20)
         else:
             file.write(content.encode() if isinstance(content, str) else content)
     if not has_checkpoint:
-        (run / "checkpoints" / "last.pt").unlink()
-    running = forks.start("resume", "run", folder=run.parent, SECRET="xyzzy")
+        (last_chance_run / "checkpoints" / "last.pt").unlink()
+    running = forks.start("resume", "run", folder=last_chance_run.parent, SECRET="xyzzy")
     done = running.wait(timeout_s=60)
-    assert not (run.parent / "evil").exists()
-    assert "xyzzy" not in done.stdout + done.stderr + repr(read_files(run))
+    assert not (last_chance_run.parent / "evil").exists()
+    assert "xyzzy" not in done.stdout + done.stderr + repr(read_files(last_chance_run))
     assert done.returncode == (0 if has_checkpoint else 2), done
     assert ("config.yaml is damaged" in done.stdout) == has_checkpoint, done
     if has_checkpoint:
-        assert find_differences(run, runs.uninterrupted(BETWEEN)) == []
+        assert find_differences(last_chance_run, runs.uninterrupted(BETWEEN)) == []
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "train.log", ".lock"])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_link_out_of_the_run_is_refused_and_its_target_unchanged(
-    command: str, name: str, run: Path, tmp_path: Path
+    command: str, name: str, last_chance_run: Path, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
-    (run / name).rename(outside / "target")
-    (run / name).symlink_to(outside / "target")
+    (last_chance_run / name).rename(outside / "target")
+    (last_chance_run / name).symlink_to(outside / "target")
     before = read_files(outside)
     done = run_in_process(command, "run", folder=tmp_path)
     assert (done.returncode, "leads out" in done.stderr) == (2, True), done.stderr
     assert read_files(outside) == before
 
 
-def test_links_within_the_run_are_followed(runs: Runs, run: Path) -> None:
+def test_links_within_the_run_are_followed(runs: Runs, last_chance_run: Path) -> None:
     targets = {"checkpoints": "kept", "train.log": "log", "status.json": "status"}
     for name, target in targets.items():
-        (run / name).rename(run / target)
-        (run / name).symlink_to(target)
-    done = run_in_process("resume", "run", folder=run.parent)
+        (last_chance_run / name).rename(last_chance_run / target)
+        (last_chance_run / name).symlink_to(target)
+    done = run_in_process("resume", "run", folder=last_chance_run.parent)
     assert done.returncode == 0, done.stderr
-    assert find_differences(run, runs.uninterrupted(BETWEEN)) == []
+    assert find_differences(last_chance_run, runs.uninterrupted(BETWEEN)) == []
 
 
 @pytest.mark.parametrize(
@@ -149,17 +146,17 @@ def test_links_within_the_run_are_followed(runs: Runs, run: Path) -> None:
 )
 @pytest.mark.parametrize("kind", ["fifo", "folder", "link to itself", "link to a folder"])
 def test_fifos_folders_and_links_in_place_of_files_print_no_traceback(
-    kind: str, name: str, forks: ForkServer, run: Path
+    kind: str, name: str, forks: ForkServer, last_chance_run: Path
 ) -> None:
-    path = run / name
+    path = last_chance_run / name
     path.unlink()
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "folder":
         path.mkdir()
     else:
-        path.symlink_to(path if kind == "link to itself" else run)
-    done = forks.start("resume", "run", folder=run.parent).wait(timeout_s=60)
+        path.symlink_to(path if kind == "link to itself" else last_chance_run)
+    done = forks.start("resume", "run", folder=last_chance_run.parent).wait(timeout_s=60)
     assert "Traceback" not in done.stderr, done.stderr
     if kind == "fifo":
         assert done.returncode == 2, done.stderr
@@ -189,12 +186,13 @@ def test_directory_that_is_not_a_run_is_refused(name: str, command: str, tmp_pat
 
 
 def test_configuration_in_a_checkpoint_does_not_read_the_environment(
-    forks: ForkServer, run: Path
+    forks: ForkServer, last_chance_run: Path
 ) -> None:
     secret = "${oc.env:SECRET}"
     rewrite_checkpoint(
-        run / "checkpoints" / "last.pt", lambda state: state["config"].update(sweep=secret)
+        last_chance_run / "checkpoints" / "last.pt",
+        lambda state: state["config"].update(sweep=secret),
     )
-    code, output = resume_refused(forks, run, SECRET="xyzzy")
+    code, output = resume_refused(forks, last_chance_run, SECRET="xyzzy")
     assert (code, "no checkpoint: it holds an interpolation" in output) == (5, True), output
-    assert "xyzzy" not in output + repr(read_files(run))
+    assert "xyzzy" not in output + repr(read_files(last_chance_run))
