@@ -46,11 +46,13 @@ def test_latest_is_the_training_run_that_began_last(
 ) -> None:
     read: list[Path] = []
 
-    def run(options: argparse.Namespace, conf: Path) -> None:
+    def read_directory(options: argparse.Namespace, conf: Path) -> None:
         read.append(options.directory)
 
     command, *words = line.split()
-    monkeypatch.setattr(importlib.import_module(f"cnnbench.commands.{command}"), "run", run)
+    monkeypatch.setattr(
+        importlib.import_module(f"cnnbench.commands.{command}"), "run", read_directory
+    )
     done = within(command, *words)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", f"cnnbench: latest is {JOB}\n")
     assert read == [JOB]

@@ -125,7 +125,7 @@ def list_data_paths(
 ) -> Callable[..., list[str | None]]:
     """Run a command without training; return the folder of images of each job."""
 
-    def run(*arguments: str) -> list[str | None]:
+    def list_paths(*arguments: str) -> list[str | None]:
         paths: list[str | None] = []
 
         def note(composed: Any, claimed: object, plot: bool) -> float:
@@ -138,7 +138,7 @@ def list_data_paths(
         assert done.returncode == 0, done.stderr
         return paths
 
-    return run
+    return list_paths
 
 
 @pytest.mark.parametrize("sweep", ["{}, {}, {}, {}, {}, {}, {}", "choice({},{},{},{},{},{},{})"])

@@ -27,12 +27,12 @@ def run_example(
     """Return a function that runs an example in an empty directory and returns its lines."""
     monkeypatch.chdir(tmp_path)
 
-    def run(name: str) -> list[str]:
+    def run_example_file(name: str) -> list[str]:
         monkeypatch.setattr(sys, "argv", [f"{name}.py"])
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
         return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
-    return run
+    return run_example_file
 
 
 def lines_after(lines: list[str], start: str, rows: int) -> list[str]:

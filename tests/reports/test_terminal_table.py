@@ -19,7 +19,7 @@ def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
 
 
-def run(
+def make_run(
     accuracy: float | None,
     *overrides: str,
     test: float | None = 0.5,
@@ -51,15 +51,21 @@ def body(text: str) -> list[list[str]]:
 
 def test_rows_are_sorted_by_mean_validation_accuracy() -> None:
     runs = [
-        *(run(value, "a=low", f"seed={seed}", test=0.9) for seed, value in enumerate((0.1, 0.6))),
-        *(run(value, "a=high", f"seed={seed}", test=0.1) for seed, value in enumerate((0.4, 0.5))),
+        *(
+            make_run(value, "a=low", f"seed={seed}", test=0.9)
+            for seed, value in enumerate((0.1, 0.6))
+        ),
+        *(
+            make_run(value, "a=high", f"seed={seed}", test=0.1)
+            for seed, value in enumerate((0.4, 0.5))
+        ),
     ]
     assert [row[0] for row in body(format_comparison(runs))[:2]] == ["high", "low"]
 
 
 def test_repeated_seed_counts_once() -> None:
     runs = [
-        run(value, status={"since": since})
+        make_run(value, status={"since": since})
         for value, since in ((0.3, "2026-02"), (0.2, "2026-03"), (0.1, "2026-01"))
     ]
     (row,) = body(format_comparison(runs))
@@ -68,18 +74,23 @@ def test_repeated_seed_counts_once() -> None:
 
 
 def test_equal_values_in_different_spelling_are_one_group() -> None:
-    runs = [run(0.1, "optimizer.lr=0.1", "seed=0"), run(0.2, "optimizer.lr=1e-1", "seed=1")]
+    runs = [
+        make_run(0.1, "optimizer.lr=0.1", "seed=0"),
+        make_run(0.2, "optimizer.lr=1e-1", "seed=1"),
+    ]
     assert body(format_comparison(runs))[0][:2] == ["0.1500", "±"]
 
 
 def test_table_without_validation_set_is_sorted_by_test_accuracy() -> None:
-    text = format_comparison([run(None, "a=low", test=0.2), run(None, "a=high", test=0.3)])
+    text = format_comparison(
+        [make_run(None, "a=low", test=0.2), make_run(None, "a=high", test=0.3)]
+    )
     assert [row[0] for row in body(text)[:2]] == ["high", "low"]
     assert "no validation set: sorted by test accuracy" in text
 
 
 def test_key_without_override_has_value_of_configuration() -> None:
-    runs = [run(0.2, "optimizer.lr=0.5", config={"optimizer": {"lr": 0.5}}), run(0.1)]
+    runs = [make_run(0.2, "optimizer.lr=0.5", config={"optimizer": {"lr": 0.5}}), make_run(0.1)]
     assert [row[0] for row in body(format_comparison(runs))] == ["0.5", "0.1"]
 
 
@@ -95,7 +106,7 @@ def test_key_without_override_has_value_of_configuration() -> None:
 )
 def test_record_value_is_from_current_configuration(key: str, value: str) -> None:
     # a resumed run may have another rate than in its first overrides
-    assert run(0.1, "optimizer.lr=0.9", "experiment=mine").value(key) == value
+    assert make_run(0.1, "optimizer.lr=0.9", "experiment=mine").value(key) == value
 
 
 @pytest.mark.parametrize(
@@ -103,11 +114,11 @@ def test_record_value_is_from_current_configuration(key: str, value: str) -> Non
 )
 def test_record_value_keeps_spelling_of_override(override: str) -> None:
     key, _, value = override.partition("=")
-    assert run(0.1, override).value(key) == value
+    assert make_run(0.1, override).value(key) == value
 
 
 def test_shared_overrides_stand_above_the_table() -> None:
-    text = format_comparison([run(0.1, "b=same", "a=1"), run(0.2, "b=same", "a=2")])
+    text = format_comparison([make_run(0.1, "b=same", "a=1"), make_run(0.2, "b=same", "a=2")])
     assert "all with b=same" in text
     assert "b" not in body(text)[0]
 
@@ -115,8 +126,8 @@ def test_shared_overrides_stand_above_the_table() -> None:
 def test_best_command_omits_sweep_keys() -> None:
     text = format_comparison(
         [
-            run(0.2, "optimizer.lr=0.1", "sweep=mine", "sweep_on_error=stop"),
-            run(0.1, "optimizer.lr=0.2"),
+            make_run(0.2, "optimizer.lr=0.1", "sweep=mine", "sweep_on_error=stop"),
+            make_run(0.1, "optimizer.lr=0.2"),
         ]
     )
     assert "the best: cnnbench optimizer.lr=0.1\n" in text + "\n"
@@ -124,7 +135,7 @@ def test_best_command_omits_sweep_keys() -> None:
 
 def test_tracker_keys_do_not_separate_groups() -> None:
     runs = [
-        run(
+        make_run(
             0.2,
             "a=1",
             "tracker=mlflow",
@@ -132,7 +143,7 @@ def test_tracker_keys_do_not_separate_groups() -> None:
             "seed=0",
             config={"tracker": {"mlflow": {"uri": "x"}}},
         ),
-        run(0.1, "a=1", "seed=1", config={"tracker": {}}),
+        make_run(0.1, "a=1", "seed=1", config={"tracker": {}}),
     ]
     text = format_comparison(runs)
     assert "tracker" not in text
@@ -141,23 +152,23 @@ def test_tracker_keys_do_not_separate_groups() -> None:
 
 def test_runs_with_different_hidden_values_are_separate_groups() -> None:
     runs = [
-        run(0.1, "seed=0", config={"train": {"epochs": 10}, "seed": 0}),
-        run(0.2, "seed=1", config={"train": {"epochs": 20}, "seed": 1}),
+        make_run(0.1, "seed=0", config={"train": {"epochs": 10}, "seed": 0}),
+        make_run(0.2, "seed=1", config={"train": {"epochs": 20}, "seed": 1}),
     ]
     rows = body(format_comparison(runs))
     assert [[row[0], row[-1]] for row in rows[:2]] == [["0.2000", "20"], ["0.1000", "10"]]
 
 
 def test_best_command_quotes_values_of_resumed_run() -> None:
-    moved = run(0.5, "data.path=there", "seed=1", config={"data": {"path": "a, b"}, "seed": 1})
+    moved = make_run(0.5, "data.path=there", "seed=1", config={"data": {"path": "a, b"}, "seed": 1})
     assert """the best: cnnbench "data.path='a, b'" seed=1""" in format_comparison([moved])
 
 
 def test_unfinished_runs_are_listed_with_failed_first() -> None:
     runs = [
-        run(None, "a=1", state="not begun", rows=[]),
-        run(None, "a=2", state="interrupted"),
-        run(None, "a=3", state="failed", status={"error": "why\nmore"}, rows=[]),
+        make_run(None, "a=1", state="not begun", rows=[]),
+        make_run(None, "a=2", state="interrupted"),
+        make_run(None, "a=3", state="failed", status={"error": "why\nmore"}, rows=[]),
     ]
     text = format_comparison(runs)
     assert "3 runs: 1 interrupted, 1 failed, 1 not begun" in text
@@ -169,7 +180,7 @@ def test_unfinished_runs_are_listed_with_failed_first() -> None:
 
 def test_refused_run_is_listed_with_reason() -> None:
     lines = format_comparison(
-        [run(0.1, "a=1"), run(None, "a=2", state="refused", status={"error": "a link"})]
+        [make_run(0.1, "a=1"), make_run(None, "a=2", state="refused", status={"error": "a link"})]
     ).splitlines()
     assert lines[-2:] == ["refused after epoch 1: a=2", "  a link"]
 
@@ -182,8 +193,12 @@ def headings(text: str) -> list[str]:
 
 def test_varying_model_and_data_are_columns_without_overrides() -> None:
     runs = [
-        run(0.2, "experiment=a", config={"model": {"name": "lenet"}, "data": {"name": "mnist"}}),
-        run(0.1, "experiment=b", config={"model": {"name": "nin"}, "data": {"name": "sample"}}),
+        make_run(
+            0.2, "experiment=a", config={"model": {"name": "lenet"}, "data": {"name": "mnist"}}
+        ),
+        make_run(
+            0.1, "experiment=b", config={"model": {"name": "nin"}, "data": {"name": "sample"}}
+        ),
     ]
     text = format_comparison(runs)
     assert headings(text)[:3] == ["model", "data", "experiment"]
@@ -192,9 +207,9 @@ def test_varying_model_and_data_are_columns_without_overrides() -> None:
 
 def test_device_and_hidden_keys_come_after_figures() -> None:
     runs = [
-        run(0.2, "device.threads=1", "a=1", config={"train": {"epochs": 1}}),
-        run(0.1, "device.threads=1", "a=1", config={"train": {"epochs": 2}}),
-        run(0.1, "device.threads=2", "a=2"),
+        make_run(0.2, "device.threads=1", "a=1", config={"train": {"epochs": 1}}),
+        make_run(0.1, "device.threads=1", "a=1", config={"train": {"epochs": 2}}),
+        make_run(0.1, "device.threads=2", "a=2"),
     ]
     shown = headings(format_comparison(runs))
     assert (shown[0], shown[-2:]) == ("a", ["device.threads", "train.epochs"])
@@ -213,9 +228,9 @@ def test_no_best_run_if_accuracies_do_not_compare(key: str, values: Any) -> None
         return {"data": {"name": value} if key == "data" else {key.removeprefix("data."): value}}
 
     runs = [
-        run(0.9, f"{key}={values[0]}", "a=1", config=config(values[0])),
-        run(0.8, f"{key}={values[1]}", "a=2", config=config(values[1])),
-        run(0.1, f"{key}={values[0]}", "a=3", config=config(values[0])),
+        make_run(0.9, f"{key}={values[0]}", "a=1", config=config(values[0])),
+        make_run(0.8, f"{key}={values[1]}", "a=2", config=config(values[1])),
+        make_run(0.1, f"{key}={values[0]}", "a=3", config=config(values[0])),
     ]
     text = format_comparison(runs)
     assert "the best:" not in text
@@ -225,9 +240,9 @@ def test_no_best_run_if_accuracies_do_not_compare(key: str, values: Any) -> None
 
 
 def test_time_is_training_plus_evaluation() -> None:
-    older = run(0.1, "a=2", rows=[{"epoch_s": 1.0}, {"epoch_s": 2.0}])
+    older = make_run(0.1, "a=2", rows=[{"epoch_s": 1.0}, {"epoch_s": 2.0}])
     older.result["wall_s"] = {"total": 9.0}
-    text = format_comparison([run(0.2, "a=1"), older])
+    text = format_comparison([make_run(0.2, "a=1"), older])
     assert "train + eval" in headings(text)
     assert re.findall(r"\S+ s$", text, re.MULTILINE) == ["1.8 s", "3.0 s"]
 
@@ -242,7 +257,7 @@ def test_table_fits_terminal_and_keeps_numbers_whole(
     runs = []
     for lr, threads, seed in product((0.0001, 0.1), (1, 2), (0, 1)):
         overrides = (f"optimizer.lr={lr}", f"seed={seed}", f"device.threads={threads}")
-        runs.append(run(0.5 + seed / 10, *overrides, test=0.25))
+        runs.append(make_run(0.5 + seed / 10, *overrides, test=0.25))
         name = WIDE if threads == 1 else "a" * 60
         runs[-1].config.update(model={"name": name}, optimizer={"lr": lr})
     monkeypatch.setenv("COLUMNS", str(width))
@@ -258,5 +273,5 @@ def test_table_fits_terminal_and_keeps_numbers_whole(
 def test_output_to_a_file_has_the_whole_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr("sys.__stdout__", io.StringIO())
-    runs = [run(0.1, f"key{number}={value}") for number in range(40) for value in (1, 2)]
+    runs = [make_run(0.1, f"key{number}={value}") for number in range(40) for value in (1, 2)]
     assert len(headings(format_comparison(runs))) > 40

@@ -33,7 +33,7 @@ def run_ranks(monkeypatch: pytest.MonkeyPatch) -> RunRanks[T]:
         barrier.wait()  # before a rank puts its next term
         tensor.copy_(total)
 
-    def run(function: Callable[[int], T]) -> list[T]:
+    def run_all_ranks(function: Callable[[int], T]) -> list[T]:
         def run_rank(rank: int) -> T:
             local.rank = rank
             return function(rank)
@@ -42,7 +42,7 @@ def run_ranks(monkeypatch: pytest.MonkeyPatch) -> RunRanks[T]:
             return list(executor.map(run_rank, range(NUM_RANKS)))
 
     monkeypatch.setattr(dist, "all_reduce", all_reduce)
-    return run
+    return run_all_ranks
 
 
 def make_layer(inputs: torch.Tensor) -> nn.Module:
