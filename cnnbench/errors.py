@@ -125,7 +125,7 @@ def from_machine(error: BaseException) -> CnnbenchError | None:
     if isinstance(error, MemoryError) or (reasons and not names_file):
         reason = (*reasons, *lines, "no more can be had")[0]
         return ConfigError(
-            f"The memory of this process does not suffice: {reason}.\n"
+            f"Out of memory in this process: {reason}.\n"
             "Raise its limit (ulimit -v, of threads ulimit -u, or that of the container or job). "
             "cnnbench doctor shows it."
         )
@@ -146,7 +146,7 @@ def explain_write_error(place: object, error: OSError, advice: str) -> ConfigErr
     """Return the error for a `place` that cannot be written, with advice on what to do."""
     path = Path(str(place))
     if path.is_symlink() and not os.access(path, os.F_OK):
-        return ConfigError(f"{place} is a link to nothing. {advice}")
+        return ConfigError(f"{place} is a broken link. {advice}")
     if error.errno in _LIMITS:
         advice = next(advice for numbers, advice in _ADVICE if error.errno in numbers)
     return ConfigError(f"{place} cannot be written: {error.strerror}. {advice}")

@@ -53,7 +53,7 @@ def test_write_error_of_a_broken_link_names_the_link(tmp_path: Path) -> None:
     link.symlink_to("missing")
     error = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     message = str(explain_write_error(link, error, "Name another place."))
-    assert message == f"{link} is a link to nothing. Name another place."
+    assert message == f"{link} is a broken link. Name another place."
 
 
 def test_write_error_at_a_limit_of_the_system_has_its_own_advice(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def examine_memory(diagnosis: Diagnosis) -> Facts:
         diagnosis.note(f"There are {format_bytes(whole)} of memory.", advice, is_obstacle=True)
     elif free < MIN_FREE_MEMORY:
         advice = "End other programs, or lower train.batch_size."
-        diagnosis.note(f"Only {format_bytes(free)} of memory can be had.", advice)
+        diagnosis.note(f"Only {format_bytes(free)} of memory is available.", advice)
     if addresses != resource.RLIM_INFINITY:
         advice = "PyTorch reserves more than it uses: ulimit -v unlimited"
         diagnosis.note(f"ulimit -v allows {format_bytes(addresses)} of addresses.", advice)
@@ -207,7 +207,7 @@ def _examine_folder(folder: Path, setting: str, diagnosis: Diagnosis) -> Facts:
     """
     place = find_existing_parent(folder.absolute())
     if place.is_symlink() and not place.exists():
-        return {"path": str(folder.absolute()), "writable": "it is a link to nothing"}
+        return {"path": str(folder.absolute()), "writable": "it is a broken link"}
     free = shutil.disk_usage(place).free
     facts = {
         "path": str(folder.absolute()),
@@ -247,7 +247,9 @@ def examine_data(diagnosis: Diagnosis) -> Facts:
 
     for part in filter(None, os.environ.get("CNNBENCH_DATA", "").split(os.pathsep)):
         if not expand_user(part).is_dir():
-            diagnosis.note(f"CNNBENCH_DATA names {part}, which is no folder.", "Correct the path.")
+            diagnosis.note(
+                f"CNNBENCH_DATA names {part}, which is not a folder.", "Correct the path."
+            )
     facts: Facts = {}
     for name, dataset in CATALOG.items():
         found = find_files(dataset)
@@ -275,7 +277,7 @@ def examine_user(diagnosis: Diagnosis) -> Facts:
         diagnosis.note(problem, "Set HOME or XDG_CACHE_HOME to a folder that you can write.")
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     if encoding.lower().replace("-", "") != "utf8":
-        problem = f"The terminal's encoding is {encoding}: some signs are replaced."
+        problem = f"The terminal's encoding is {encoding}: some characters are replaced."
         diagnosis.note(problem, "Set LC_ALL=C.UTF-8 or PYTHONIOENCODING=utf-8.")
     try:
         name = getpass.getuser()

@@ -153,7 +153,7 @@ class FolderScan:
             has_images = self.num_images >= MIN_IMAGE_SHARE * self.num_entries
             if self.num_entries > MAX_ENTRIES_WITHOUT_IMAGES and not has_images:
                 raise DataError(
-                    f"{escape_name(self.folder)} is no folder of images: {self.num_images:,} of "
+                    f"{escape_name(self.folder)} is not a folder of images: {self.num_images:,} of "
                     f"the first {self.num_entries:,} files and folders in it are. "
                     "Name the folder that holds the images alone."
                 )
@@ -179,9 +179,7 @@ class FolderScan:
                 elif fingerprint := file_fingerprint(Path(path)):
                     images.append(ImageFile(path, fingerprint))
                 else:
-                    self.problems.append(
-                        f"{escape_name(path)} is a link to nothing, or not a file."
-                    )
+                    self.problems.append(f"{escape_name(path)} is a broken link, or not a file.")
             images.sort(key=lambda image: (_to_nfc(image.path), image.path))
         return classes
 

@@ -49,7 +49,7 @@ def check_arguments(
             allowed = did_you_mean(key, accepted) if accepted else "It takes none."
             if ":" in name:
                 allowed += (
-                    "\nStart from a network that brings no arguments: "
+                    "\nStart from a network that has no arguments: "
                     f"model=simple_cnn model.name={name}"
                 )
             raise ConfigError(f"{name} takes no argument 'model.{key}'. {allowed}")

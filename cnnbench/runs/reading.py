@@ -72,7 +72,7 @@ def _explain_no_run(directory: Path, command: str) -> str:
         offer = config.join_words(["cnnbench", command, str(runs[-1])]) + latest
         count = format_count(len(runs), "run")
         return f"{directory} holds {count}. The newest is {runs[-1]}: {offer}"
-    problem = "is no directory"
+    problem = "is not a directory"
     if directory.is_dir():
         problem = f"holds no run: there is no {STATUS} in it or in its folders"
     return f"{directory} {problem}. Give a run or sweep directory, such as those under {OUTPUTS}/."

@@ -145,7 +145,7 @@ def read_records(directory: Path) -> list[Record]:
     # The runs of cnnbench benchmark have no epochs.
     runs = [run for run in found if run.status.get("verb", "train") == "train"]
     if not runs:
-        problem = "is no directory"
+        problem = "is not a directory"
         if directory.is_dir():
             searched = f"up to {MAX_DEPTH} folders down"
             problem = f"holds no run: there is no {STATUS} of training {searched}"

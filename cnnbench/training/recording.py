@@ -101,7 +101,7 @@ class Recorder:
         if max(result.test.accuracy, *accuracies) < 1.5 * chance:
             recipe = " Or take the recipe experiment=photos." if dataset.name == FOLDER else ""
             log.info(
-                f"The network learnt nothing: its accuracy stayed at chance ({chance:.2f}). "
+                f"The network learned nothing: its accuracy stayed at chance ({chance:.2f}). "
                 f"Try another learning rate than optimizer.lr={config.optimizer.lr:g}, "
                 f"more epochs, or another train.init.{recipe}"
             )

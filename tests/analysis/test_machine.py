@@ -73,7 +73,7 @@ def test_outputs_behind_a_broken_link_are_an_obstacle(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").symlink_to("missing")
-    assert machine.examine_outputs(diagnosis)["writable"] == "it is a link to nothing"
+    assert machine.examine_outputs(diagnosis)["writable"] == "it is a broken link"
     assert len(diagnosis.obstacles) == 1
 
 

@@ -79,10 +79,10 @@ def test_run_that_fails_to_learn_exits_with_4(cnnbench: Command) -> None:
     done = cnnbench(*TINY, "optimizer.lr=1e-30")
     assert done.returncode == 4
     assert "The training loss did not fall" in done.stderr
-    assert "The network learnt nothing" in done.stdout
+    assert "The network learned nothing" in done.stdout
 
 
-def test_no_learnt_nothing_warning_after_a_single_step(
+def test_no_learned_nothing_warning_after_a_single_step(
     within: Command,
 ) -> None:
     # Training accuracy is a mean over the epoch. With one step it is measured before the update.
@@ -96,7 +96,7 @@ def test_no_learnt_nothing_warning_after_a_single_step(
         *TINY, *one_step, "data.validation=0", "model=simple_cnn", "optimizer.lr=0.2", "seed=2"
     )
     assert done.returncode == 0, done.stderr
-    assert "The network learnt nothing" not in done.stdout
+    assert "The network learned nothing" not in done.stdout
 
 
 @pytest.mark.parametrize("variable", ["CNNBENCH_DEBUG", "HYDRA_FULL_ERROR"])

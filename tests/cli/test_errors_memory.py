@@ -62,7 +62,7 @@ def test_out_of_process_memory_is_not_reported_as_a_bug(
     monkeypatch.setattr("cnnbench.training.preflight.check_sizes", fail)
     done = within(*TINY)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 2), done.stderr
-    assert "The memory of this process does not suffice: " in done.stderr
+    assert "Out of memory in this process: " in done.stderr
     assert (str(error).splitlines() or ["no more can be had"])[-1] in done.stderr
     assert "ulimit -v" in done.stderr
 
@@ -85,5 +85,5 @@ def test_too_few_addresses_to_load_pytorch_are_reported(tmp_path: Path) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("cnnbench: The memory of this process does not suffice: ")
+    assert done.stderr.startswith("cnnbench: Out of memory in this process: ")
     assert "Traceback" not in done.stderr

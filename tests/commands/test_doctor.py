@@ -115,7 +115,7 @@ MACHINE = "cnnbench.analysis.machine"
         ),
         (
             {f"{MACHINE}.MIN_FREE_MEMORY": 2**31, f"{MACHINE}.memory_limit": lambda: 2**30},
-            "Only 1.0 GiB of memory can be had.",
+            "Only 1.0 GiB of memory is available.",
         ),
         (
             {
@@ -148,7 +148,7 @@ MACHINE = "cnnbench.analysis.machine"
         ({f"{MACHINE}.MIN_FREE_DISK": 2**70}, "Free some. Use another disk: hydra.run.dir=DIR."),
         (
             {"CNNBENCH_DATA": "/no/such/folder"},
-            "CNNBENCH_DATA names /no/such/folder, which is no folder.",
+            "CNNBENCH_DATA names /no/such/folder, which is not a folder.",
         ),
         (
             {"pathlib.Path.home": fail_to_find_home, "XDG_CACHE_HOME": ""},
@@ -156,7 +156,7 @@ MACHINE = "cnnbench.analysis.machine"
         ),
         (
             {"helpers.in_process.io.StringIO": AsciiOutput},
-            "encoding is ascii: some signs are replaced. Set LC_ALL",
+            "encoding is ascii: some characters are replaced. Set LC_ALL",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

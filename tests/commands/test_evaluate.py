@@ -187,7 +187,7 @@ def test_data_of_other_channels_are_refused(
     [
         ("", "Name a run directory: cnnbench evaluate RUN"),
         ("run --topk 2,x", "--topk x is not a whole number. It must be at least 1."),
-        ("nowhere", "nowhere is no directory"),
+        ("nowhere", "nowhere is not a directory"),
         ("run --topk 0", "--topk 0 is out of range"),
         ("run --topk 2 10", "--topk 10 is out of range. It must be at most 9"),
         ("run data=samples", "Did you mean 'sample'?"),

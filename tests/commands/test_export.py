@@ -258,7 +258,7 @@ def test_export_is_compared_on_random_images_without_the_data(
             ("run", "device=cuda"),
             "'device=cuda' is one word too many: cnnbench export RUN [options]",
         ),
-        (("nowhere",), "nowhere is no directory"),
+        (("nowhere",), "nowhere is not a directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

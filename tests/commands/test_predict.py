@@ -222,8 +222,8 @@ def test_data_root_of_a_run_needs_no_consent(
         (("run", "0.png", "device=tpu"), "device=tpu is not known"),
         (("run", "0.png", "device.speed=1"), "There is no key 'device.speed'"),
         (("run", "0.png", "optimizer.lr=1"), "optimizer.lr cannot be changed by predict"),
-        (("nowhere", "0.png"), "nowhere is no directory"),
-        (("0.png", "0.png"), "0.png is no directory"),
+        (("nowhere", "0.png"), "nowhere is not a directory"),
+        (("0.png", "0.png"), "0.png is not a directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

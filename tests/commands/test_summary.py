@@ -175,7 +175,7 @@ def test_lazy_layers_train_and_have_an_arithmetic(within: Command, own: str) -> 
     [
         (
             "summary model=lenet {}:Tiny",
-            "Start from a network that brings no arguments: model=simple_cnn",
+            "Start from a network that has no arguments: model=simple_cnn",
         ),
         (
             "summary model=simple_cnn {}:ByValues",

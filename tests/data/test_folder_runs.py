@@ -149,11 +149,11 @@ def test_photos_experiment_learns_from_few_drawings(within: Command, tmp_path: P
     assert result["test_accuracy"] >= 0.6  # chance is 1/3
 
 
-def test_run_that_learnt_nothing_recommends_the_photos_experiment(
+def test_run_that_learned_nothing_recommends_the_photos_experiment(
     within: Command, photos: Path
 ) -> None:
     done = within(*SMALL, "optimizer.lr=1e-30")
-    assert "The network learnt nothing" in done.stdout
+    assert "The network learned nothing" in done.stdout
     assert "experiment=photos" in done.stdout
 
 

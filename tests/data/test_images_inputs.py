@@ -93,7 +93,7 @@ def test_unreadable_inputs_do_not_stop_the_others(
         "folder/last cannot be looked into: Permission denied."[:50],
         "nothing cannot be read: No such file or directory."[:50],
         "empty holds no image files. Name an IDX file itself."[:50],
-        "many is no folder of images: 0 of the first 60 files"[:50],
+        "many is not a folder of images: 0 of the first 60 files"[:50],
         "half is a damaged IDX file: 92 bytes for the shape (3, 8, 8)."[:50],
         "pipe is neither a file nor a folder.",
         errors[-2][:50],

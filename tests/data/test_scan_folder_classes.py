@@ -188,9 +188,9 @@ def test_all_problems_are_reported_together(folder: Path, part: str) -> None:
     (folder / f"{part}/cats/itself.png").symlink_to("itself.png")
     os.mkfifo(folder / "train/cats/pipe.png")
     expected = [
-        "train/cats/pipe.png is a link to nothing, or not a file.",
-        f"{part}/cats/broken.png is a link to nothing, or not a file.",
-        f"{part}/cats/itself.png is a link to nothing, or not a file.",
+        "train/cats/pipe.png is a broken link, or not a file.",
+        f"{part}/cats/broken.png is a broken link, or not a file.",
+        f"{part}/cats/itself.png is a broken link, or not a file.",
         f"train has no {FORMATS} files for birds.",
         f"train has no folder for cows, which {part} has.",
     ]
@@ -231,5 +231,5 @@ def test_scan_stops_if_hardly_any_file_is_an_image(
     put_images(folder, [*(f"bin/{number}.png" for number in range(num_images)), "cats/1.png"])
     for index in range(100 - num_images):
         (folder / "bin" / f"{index}.txt").touch()
-    message = f"{folder} is no folder of images: 1 of the first 100 files and folders in it are."
+    message = f"{folder} is not a folder of images: 1 of the first 100 files and folders in it are."
     assert any(problem.startswith(message) for problem in list_problems(folder)) == is_refused

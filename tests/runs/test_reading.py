@@ -118,7 +118,7 @@ def test_finds_a_run_and_the_runs_of_a_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("", "holds no run"), ("nothing", "is no directory")]
+    ("name", "message"), [("", "holds no run"), ("nothing", "is not a directory")]
 )
 def test_folder_without_a_run_is_an_error(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -105,7 +105,7 @@ def test_accuracy_at_chance_is_logged_with_advice(
     state: TrainingState, caplog: pytest.LogCaptureFixture, accuracy: float, is_warned: bool
 ) -> None:
     record(state, ResumeState(), accuracy)
-    assert ("The network learnt nothing" in caplog.text) == is_warned
+    assert ("The network learned nothing" in caplog.text) == is_warned
 
 
 def test_resumed_run_logs_its_progress_and_records_the_changes(
