@@ -79,12 +79,34 @@ def main() -> int:
             print("cnnbench: interrupted", file=sys.stderr)
             return SIGINT_CODE
         except Exception as error:
-            return report(error)
+            ending = _find_interruption(error)
+            if ending is None:
+                return report(error)
+            if isinstance(ending, SystemExit):
+                raise ending from None
+            print("cnnbench: interrupted", file=sys.stderr)
+            return SIGINT_CODE
         finally:
             discard_unwritten()
             if processes().several and command in TORCHRUN_COMMANDS:
                 with suppress(Exception):  # worker ranks may have ended already
                     broadcast(None)
+
+
+def _find_interruption(error: BaseException) -> BaseException | None:
+    """Return the signal's exception during which an error arose, or None if there was none.
+
+    A signal may come while OmegaConf builds a node. Its cleanup then fails on what is half built,
+    and that error hides the interruption.
+    """
+    codes = [128 + number for number in STOP_SIGNALS]
+    context = error.__context__
+    while context is not None:
+        is_exit = isinstance(context, SystemExit) and context.code in codes
+        if is_exit or isinstance(context, KeyboardInterrupt):
+            return context
+        context = context.__context__
+    return None
 
 
 def _run(command: str, arguments: list[str]) -> int:

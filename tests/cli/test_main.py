@@ -14,6 +14,7 @@ from helpers.fork_server import ForkServer
 from helpers.paths import ROOT
 
 import cnnbench as package
+from cnnbench.cli import main
 
 
 def test_version_flag_prints_the_version(cnnbench: Command) -> None:
@@ -34,6 +35,23 @@ def test_signal_ends_the_run_with_status_interrupted(
     assert (
         json.loads((find_only_run(tmp_path) / "status.json").read_text())["state"] == "interrupted"
     )
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143), (SystemExit(3), 1)]
+)
+def test_error_while_a_signal_is_handled_does_not_hide_the_signal(
+    within: Command, monkeypatch: pytest.MonkeyPatch, ending: BaseException, code: int
+) -> None:
+    def fail_in_cleanup(arguments: list[str]) -> int:
+        try:
+            raise ending
+        finally:
+            raise RuntimeError("half built")
+
+    monkeypatch.setitem(main.COMMANDS, "models", fail_in_cleanup)
+    done = within("models")
+    assert (done.returncode, "bug in cnnbench" in done.stderr) == (code, code == 1)
 
 
 @pytest.mark.parametrize("words", [["version"], ["-V"], ["--version"], ["train", "--version"]])
