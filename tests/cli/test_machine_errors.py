@@ -34,7 +34,7 @@ def test_refusals_of_the_system_are_configuration_errors(
     assert isinstance(known, ConfigError)
     place = "The run directory or the output"
     if number == errno.ENOMEM:  # without a file name it is the memory of the process
-        place = "The memory of this process"
+        place = "Out of memory in this process"
     assert str(known).startswith(name or place)
     assert os.strerror(number) in str(known)
     assert "hydra.run.dir" not in str(known)
