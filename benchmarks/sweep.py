@@ -54,7 +54,7 @@ class Clock:
                     line = f"{len(self.ended):>5} jobs  {self.memory[-1]:7.1f} MiB"
                     print(line, file=sys.stderr, flush=True)
 
-        HydraJob.__call__ = timed  # type: ignore[method-assign]
+        HydraJob.__call__ = timed  # type: ignore[method-assign]  # for the time of each job
 
 
 @contextmanager

@@ -178,7 +178,7 @@ def _import_torch() -> None:
         if finished.returncode:
             message = finished.stderr.strip() or f"exit code {finished.returncode}"
             raise ImportError(message.splitlines()[-1])
-    import torch  # noqa: F401
+    import torch  # noqa: F401  # its import is the check
 
 
 def examine_outputs(diagnosis: Diagnosis) -> Facts:

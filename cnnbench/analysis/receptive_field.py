@@ -134,7 +134,7 @@ class _FieldMode(ShapeRules):  # type: ignore[no-untyped-call]  # torch has no t
             named = normalize_function(func, tuple(args), kwargs, normalize_to_only_use_kwargs=True)
             field = _compute_field(func, named.kwargs if named else {}, outputs[0], inputs)
             for tensor in outputs:
-                tensor.field = field  # type: ignore[attr-defined]
+                tensor.field = field  # type: ignore[attr-defined]  # as for the image
         return output
 
 

@@ -152,7 +152,7 @@ def _lock(dataset: PublicDataset, folder: Path) -> Iterator[None]:
 def _download(dataset: PublicDataset, folder: str, tried: list[str]) -> None:
     """Let torchvision download the data set into a folder; append failures to `tried`."""
     try:  # imported here, because it takes seconds
-        from torchvision import datasets  # type: ignore[import-untyped]
+        from torchvision import datasets  # type: ignore[import-untyped]  # has no types
     except Exception as error:  # not installed, or built for another PyTorch
         tried.append(f"torchvision cannot be imported ({error}): pip install torchvision")
         return
