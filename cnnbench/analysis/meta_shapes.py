@@ -37,7 +37,8 @@ class ShapeRules(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch h
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         rule = RULES.get(func)
-        if rule is not None and not kwargs and _all_on_meta(args):
+        on_meta = all(arg.is_meta for arg in args if isinstance(arg, torch.Tensor))
+        if rule is not None and not kwargs and on_meta:
             output = rule(*args)
             if output is not None:
                 return output
@@ -131,10 +132,6 @@ def _run_on_meta(network: nn.Module, in_channels: int, image_size: int) -> objec
     image = torch.empty(1, in_channels, image_size, image_size, device="meta")
     with ShapeRules(), torch.no_grad():
         return network.eval()(image)
-
-
-def _all_on_meta(args: Sequence[Any]) -> bool:
-    return all(arg.is_meta for arg in args if isinstance(arg, torch.Tensor))
 
 
 def _like(tensor: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:

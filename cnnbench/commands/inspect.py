@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -100,7 +99,12 @@ def inspect_network(
         facts["note"] = " ".join(notes)
     lines = (f"{name}: {value}" for name, value in facts.items() if name != "run")
     print(printable("\n".join(lines)), end="\n\n", flush=True)
-    report = partial(_print_pictures, folder)
+
+    def report(section: Section) -> Section:
+        for file, _ in section.pictures:
+            print(folder / file, flush=True)
+        return section
+
     page = {
         "mistakes": report(sections.draw_mistakes(subject, wrong, options.mistakes)),
         "saliency": report(sections.draw_saliency(subject, shown)),
@@ -116,13 +120,6 @@ def inspect_network(
     findings = [line for section in page.values() for line in section.findings]
     print(printable("\n".join(["", *findings, ""])))
     print(index)
-
-
-def _print_pictures(folder: Path, section: Section) -> Section:
-    """Print the paths of the pictures of a section; return the section."""
-    for file, _ in section.pictures:
-        print(folder / file, flush=True)
-    return section
 
 
 def _split(listed: str | None) -> list[str]:

@@ -69,7 +69,8 @@ def grouping_keys(runs: Sequence[Record]) -> list[str]:
 
     First come network and data, then keys that were overridden, then keys that were not.
     """
-    named = [key for key in ("model", "data") if _num_known(runs, key) > 1]
+    known = {key: {run.plain_value(key) for run in runs} - {""} for key in ("model", "data")}
+    named = [key for key, values in known.items() if len(values) > 1]
     left_out = (*REPEATED_KEYS, *(f"{key}.name" for key in named))
     keys = dict.fromkeys([*named, *varying_keys(runs)])
     columns = [key for key in keys if key not in left_out]
@@ -101,11 +102,6 @@ def varying_keys(runs: Sequence[Record]) -> list[str]:
 def is_varying(key: str, runs: Sequence[Record]) -> bool:
     """Return whether the value of a key is not the same in all runs."""
     return len({run.plain_value(key) for run in runs}) > 1
-
-
-def _num_known(runs: Sequence[Record], key: str) -> int:
-    """Return the number of values of a key. A run that failed early has none."""
-    return len({run.plain_value(key) for run in runs} - {""})
 
 
 def _hidden_keys(finished: Sequence[Record], columns: Sequence[str]) -> list[str]:

@@ -144,15 +144,14 @@ def _expand(override: Override) -> Overrides:
             raise ConfigError(f"{typed} is not a range: its step is 0.") from error
         if sweep.shuffle and len(numbers) <= MAX_JOBS:
             random.shuffle(numbers)
-        values = [_format_number(number) for number in numbers]
+        # 12 digits are without the rounding errors of the steps.
+        values = [
+            str(float(f"{number:.12g}")) if isinstance(number, float) else str(number)
+            for number in numbers
+        ]
     if not values:
         raise ConfigError(f"{typed} has no values: nothing matches, or the range is empty.")
     return [f"{key}={value}" for value in values]
-
-
-def _format_number(value: Any) -> str:
-    """Return a number of a range without the rounding errors of its steps."""
-    return str(float(f"{value:.12g}")) if isinstance(value, float) else str(value)
 
 
 def read_jobs_file(path: Path) -> list[Overrides]:

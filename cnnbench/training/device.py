@@ -186,9 +186,35 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
         ConfigError: the device is missing, or does not support a setting.
     """
     ours = processes()
+    name = _find_device(config.name)
+    cuda_graphs = config.cuda_graphs
+    if isinstance(cuda_graphs, str):
+        cuda_graphs = name == "cuda" and not ours.several
+    if cuda_graphs and ours.several:
+        raise ConfigError(
+            "device.cuda_graphs=true is for one process: CUDA graphs do not wait for other "
+            "processes. Use auto."
+        )
+    if cuda_graphs and name != "cuda":
+        raise ConfigError(
+            f"device.cuda_graphs=true needs device=cuda, not {name}: only a CUDA GPU has graphs."
+        )
+    precision = _resolve_precision(config.precision, name, cuda_graphs, intensity)
+    channels_last = config.channels_last
+    if isinstance(channels_last, str):
+        channels_last = name == "cpu" or (name == "cuda" and precision in ("bf16", "fp16"))
+    index = f":{ours.local_rank}" if name == "cuda" and ours.several else ""
+    torch_device = torch.device(f"{name}{index}")
+    return Device(torch_device, precision, channels_last, config.compile, cuda_graphs)
+
+
+def _find_device(name: str) -> str:
+    """Return the type of device for ``device.name``: cuda, mps or cpu."""
+    ours = processes()
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available() and not ours.several
     available = [name for name, found in (("cuda", cuda), ("mps", mps), ("cpu", True)) if found]
-    name = available[0] if config.name == "auto" else config.name
+    if name == "auto":
+        name = available[0]
     if name not in available:
         present = ", ".join(sorted(available))
         raise ConfigError(
@@ -202,20 +228,14 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
             f"{ours.local_size} processes on this machine need a GPU each, and it has {gpus}. "
             f"Use device=cpu, or fewer processes: {fewer}"
         )
-    if config.cuda_graphs is True and ours.several:
-        raise ConfigError(
-            "device.cuda_graphs=true is for one process: CUDA graphs do not wait for other "
-            "processes. Use auto."
-        )
-    cuda_graphs = config.cuda_graphs
-    if isinstance(cuda_graphs, str):
-        cuda_graphs = name == "cuda" and not ours.several
-    if cuda_graphs and name != "cuda":
-        raise ConfigError(
-            f"device.cuda_graphs=true needs device=cuda, not {name}: only a CUDA GPU has graphs."
-        )
+    return name
+
+
+def _resolve_precision(
+    precision: str, name: str, cuda_graphs: bool, intensity: Callable[[], float]
+) -> str:
+    """Return the precision for a type of device, such as bf16."""
     is_ampere = name == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
-    precision = config.precision
     if precision == "auto" and is_ampere:
         precision = "bf16" if cuda_graphs else "tf32"
     elif precision == "auto":
@@ -230,12 +250,7 @@ def resolve_device(config: DeviceConfig, intensity: Callable[[], float] = lambda
         raise ConfigError(
             "device.precision=fp64: device=mps does not support fp64. Use device=cpu."
         )
-    channels_last = config.channels_last
-    if isinstance(channels_last, str):
-        channels_last = name == "cpu" or (name == "cuda" and precision in ("bf16", "fp16"))
-    index = f":{ours.local_rank}" if name == "cuda" and ours.several else ""
-    torch_device = torch.device(f"{name}{index}")
-    return Device(torch_device, precision, channels_last, config.compile, cuda_graphs)
+    return precision
 
 
 def _resolve_threads(threads: int | str) -> int:

@@ -60,27 +60,15 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
             if not math.isfinite(eval_metrics.loss):
                 problem = f"The {name} loss is {eval_metrics.loss} after epoch {epoch}"
                 raise checkpoints.diverged(problem)
-            row: Row = {
-                "epoch": epoch,
-                "lr": config.optimizer.lr * _lr_factors(state)[-1],
-                "train_loss": train_metrics.loss,
-                "train_accuracy": train_metrics.accuracy,
-                f"{name}_loss": eval_metrics.loss,
-                f"{name}_accuracy": eval_metrics.accuracy,
-                "epoch_s": state.train_s + evaluation_s,
-                "examples_per_s": num_train / state.train_s,
-            }
-            peak_gib = engine.device.peak_memory_gib()
-            if peak_gib is not None:
-                row["peak_gib"] = peak_gib
+            row = _make_row(state, train_metrics, eval_metrics, evaluation_s)
             state.rows.append(row)
             state.step, state.train_s = 0, 0.0
             if state.run_directory:
                 # Without sync, as the checkpoint has the rows: training does not wait for the disk.
                 with watch("records"):
                     state.run_directory.write_rows("metrics.csv", state.rows, sync=False)
-            best = None
-            if name == "validation" and _is_better(row, state.best):
+            best, key = None, "validation_accuracy"
+            if key in row and (state.best is None or row[key] > state.best[key]):
                 best = state.best = row
             if best or checkpoints.due_after_epoch(epoch):
                 checkpoints.save(best)
@@ -96,6 +84,25 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
         bar.close()
         if not state.signals.at_once:
             checkpoints.close()
+
+
+def _make_row(state: TrainingState, train: Metrics, evaluated: Metrics, evaluation_s: float) -> Row:
+    """Return the row of metrics.csv of the epoch that ends."""
+    config, name = state.config, state.eval_part
+    row: Row = {
+        "epoch": state.epoch,
+        "lr": config.optimizer.lr * _lr_factors(state)[-1],
+        "train_loss": train.loss,
+        "train_accuracy": train.accuracy,
+        f"{name}_loss": evaluated.loss,
+        f"{name}_accuracy": evaluated.accuracy,
+        "epoch_s": state.train_s + evaluation_s,
+        "examples_per_s": len(state.data.train) / state.train_s,
+    }
+    peak_gib = state.engine.device.peak_memory_gib()
+    if peak_gib is not None:
+        row["peak_gib"] = peak_gib
+    return row
 
 
 def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqdm[Any]") -> Metrics:
@@ -155,10 +162,6 @@ def _log_progress(state: TrainingState) -> None:
         f"epoch {state.epoch}/{epochs}, {100 * share:.0f} %, {format_time_left(left_s)} left "
         f"(in the run {format_time_left(run_s)})"
     )
-
-
-def _is_better(row: Row, best: Row | None) -> bool:
-    return best is None or row["validation_accuracy"] > best["validation_accuracy"]
 
 
 def _lr_factors(state: TrainingState) -> list[float]:

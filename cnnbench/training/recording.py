@@ -123,7 +123,11 @@ def recording(
     with state.watch("start"):
         trackers = start_trackers(state.config, run.path, now, state.rows)
     with trackers.ended_after(state.signals):
-        _log_columns(state.eval_part)
+        part = state.eval_part
+        log.info(
+            f"{'epoch':>7}  {'lr':>8}  {'train':>15}  {part:>15}  {'time':>8}  {'examples/s':>10}"
+        )
+        log.info(f"{'':>7}  {'':>8}  {'loss':>7} {'acc.':>7}  {'loss':>7} {'acc.':>7}")
         yield Recorder(state, run, trackers, multiply_adds)
 
 
@@ -193,12 +197,6 @@ def log_setup(state: TrainingState) -> None:
     policy = machine.replaced_wait_policy
     if policy is not None:
         log.warning(f"OMP_WAIT_POLICY={policy} is neither ACTIVE nor PASSIVE: it is ignored.")
-
-
-def _log_columns(part: str) -> None:
-    """Log the headings of the columns that `Recorder.epoch` logs."""
-    log.info(f"{'epoch':>7}  {'lr':>8}  {'train':>15}  {part:>15}  {'time':>8}  {'examples/s':>10}")
-    log.info(f"{'':>7}  {'':>8}  {'loss':>7} {'acc.':>7}  {'loss':>7} {'acc.':>7}")
 
 
 def _describe_device(config: Config, engine: EagerEngine) -> str:

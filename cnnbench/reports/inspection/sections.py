@@ -181,7 +181,13 @@ def draw_feature_maps(
     note = "a row for each layer: its name, kind and shape (channels × height × width)"
     for image in shown:
         inputs = engine.inputs(image.pixels[None])
-        outputs = record_outputs(engine.eval_model, engine.logits, inputs, layers, _copy)
+        outputs = record_outputs(
+            engine.eval_model,
+            engine.logits,
+            inputs,
+            layers,
+            lambda layer, output: output[0].cpu().numpy().copy(),
+        )
         file = f"feature_maps_{image.index}.png"
         with subject.draw(file, "feature maps", note) as figure:
             columns = max(MIN_COLUMNS, *map(count_maps, outputs))
@@ -200,10 +206,6 @@ def draw_feature_maps(
                 figure.colorbar(last, ax=axes[row], ticks=ticks, fraction=0.02, **BAR)
         drawn.append((file, f"Test image {image.index:,}: {image.verdict}. Layers: {names}."))
     return Section(drawn)
-
-
-def _copy(layer: Traced, output: torch.Tensor) -> Any:
-    return output[0].cpu().numpy().copy()
 
 
 def draw_kernels(subject: Subject) -> Section:

@@ -40,10 +40,11 @@ def render_report(runs: Sequence[Record], source: str) -> str:
     columns, groups = tabulate_runs(runs), tabulate_groups(runs)
     constant = find_constant_columns(columns)
     labels = [", ".join(settings.values()) for settings in _settings(columns)]
+    data = json.dumps(collect_page_data(runs, columns), allow_nan=False, separators=(",", ":"))
     return render_page(
         "report.html.jinja",
         [get_plotlyjs(), "charts.js", "report.js"],
-        data=Markup(_json(collect_page_data(runs, columns))),
+        data=Markup(data.replace("<", "\\u003c")),  # no text can end the script element
         title=count_by_state(runs),
         made=datetime.now().astimezone().isoformat(" ", timespec="minutes"),
         host=platform.node(),
@@ -79,11 +80,6 @@ def collect_page_data(runs: Sequence[Record], columns: Sequence[Column]) -> dict
         entries.append(entry)
     grids = find_grids(runs)
     return {"runs": entries, "grids": list(map(_heat_map, grids, _titles(grids, keys)))}
-
-
-def _json(values: Any) -> str:
-    """Return JSON in which no text can end the script element."""
-    return json.dumps(values, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _settings(columns: Sequence[Column]) -> list[dict[str, str]]:
