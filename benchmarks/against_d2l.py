@@ -40,7 +40,7 @@ def settings_for(model: str, overrides: list[str]) -> config.Config:
     OmegaConf.register_new_resolver("job_directory", str)
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
         composed = compose("train", overrides=[f"model={model}", *overrides])
-        return config.load(config.to_plain(composed))
+        return config.load_config(config.to_plain(composed))
 
 
 def place_files(folder: Path) -> None:

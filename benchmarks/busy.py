@@ -41,7 +41,7 @@ def plain_epochs(examples: list[int]) -> Iterator[float]:
     from cnnbench import models
     from cnnbench.data import catalog, download
 
-    _, arrays = download.load(catalog.get("fashion_mnist"))
+    _, arrays = download.load_public_dataset(catalog.get("fashion_mnist"))
     num_train, num_test = examples
     images = torch.tensor(arrays[0][:num_train]).unsqueeze(1) / 255
     labels = torch.tensor(arrays[1][:num_train]).long()

@@ -34,7 +34,7 @@ EDGES = torch.tensor([[-1.0, -1.0, -1.0], [-1.0, 8.0, -1.0], [-1.0, -1.0, -1.0]]
 
 def load_image() -> torch.Tensor:
     """Return the middle of a pullover, which reaches every border: (1, 1, 20, 20) in [0, 1]."""
-    _, arrays = download.load(catalog.get("sample"))
+    _, arrays = download.load_public_dataset(catalog.get("sample"))
     pixels = arrays.test_images[PULLOVER, 5:25, 4:24]
     return torch.from_numpy(pixels / 255).float()[None, None]
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnnbench.data.catalog import FILES, get
-from cnnbench.data.download import load
+from cnnbench.data.download import load_public_dataset
 
 FOLDER = Path(__file__).parents[1] / "cnnbench" / "data" / "sample"
 EXAMPLES_PER_CLASS = {"train": 500, "t10k": 100}
@@ -29,7 +29,7 @@ def encode_idx(array: npt.NDArray[np.uint8]) -> bytes:
 
 
 def main() -> None:
-    arrays = dict(zip(FILES, load(get("fashion_mnist"))[1], strict=True))
+    arrays = dict(zip(FILES, load_public_dataset(get("fashion_mnist"))[1], strict=True))
     FOLDER.mkdir(exist_ok=True)
     for name in FILES:
         part = name.partition("-")[0]

@@ -25,7 +25,7 @@ def compute_figures(data: DataConfig) -> dict[str, Estimate]:
     Raises:
         DataError: the test images of `data` cannot be found or downloaded.
     """
-    _, arrays = datasets.load(data)
+    _, arrays = datasets.load_dataset(data)
     images = torch.from_numpy(arrays.test_images.astype(np.float32))
     figures = measure_pooling(images) | _measure_borders()
     for dtype in (torch.float32, torch.float64):

@@ -79,7 +79,7 @@ def train_job(composed: DictConfig, claimed: ClaimedRun | None, plot: bool) -> f
         started = cnnbench.STARTED
         if claimed is None:
             started, directory = time.perf_counter(), Path(HydraConfig.get().runtime.output_dir)
-            settings = config.load(config.to_plain(composed))
+            settings = config.load_config(config.to_plain(composed))
             import_module("cnnbench.training.run")  # takes seconds: the sweep may be stopped then
             if _is_sweep_stopped():
                 return math.nan
@@ -119,7 +119,7 @@ def _train_worker_rank() -> None:
     from cnnbench.training.run import train
 
     try:
-        train(config.load(values), None)
+        train(config.load_config(values), None)
     except (CheckpointError, DivergedError, KeyboardInterrupt, SystemExit):
         pass
     except Exception as error:
@@ -281,7 +281,7 @@ def benchmark(arguments: list[str]) -> int:
         if _is_sweep_stopped():
             return
         if claimed is None:  # a job of a sweep
-            settings = config.load(config.to_plain(composed))
+            settings = config.load_config(config.to_plain(composed))
             directory = Path(HydraConfig.get().runtime.output_dir)
             run: RunDirectory | None = claim_exactly(directory, "benchmark")
         else:

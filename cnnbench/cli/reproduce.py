@@ -51,7 +51,7 @@ def run(arguments: list[str]) -> int:
     from cnnbench.reports.reproduction.results import judge_runs
     from cnnbench.reports.reproduction.statements import load_statements
 
-    computed = compute_figures(config.load(config.to_plain(compose_config(jobs[0]))).data)
+    computed = compute_figures(config.load_config(config.to_plain(compose_config(jobs[0]))).data)
     full = jobs_of("all", "full")
     statements = load_statements(conf_folder() / "claims.yaml", full, FIGURES, computed)
     try:

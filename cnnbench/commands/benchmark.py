@@ -58,7 +58,7 @@ def run(
         size = f"the training set has {format_count(num_train, 'example')}"
         raise ConfigError(f"train.batch_size={config.train.batch_size}: {size}.")
     run.write_text("config.yaml", to_yaml(config))
-    dataset, arrays = datasets.load(config.data)
+    dataset, arrays = datasets.load_dataset(config.data)
     engine = build_engine(config, dataset)
     result: Result = {
         "model": config.model.name,

@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> None:
     """
     named = [catalog.get(name) for name in options.words]
     for dataset in named:
-        download.load(dataset, options.root)
+        download.load_public_dataset(dataset, options.root)
     for dataset in named or CATALOG.values():
         _describe(dataset, options.root)
     if not named:

@@ -17,7 +17,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from cnnbench.config.load import explain_unknown_key, flatten, format_value, load
+from cnnbench.config.load import explain_unknown_key, flatten, format_value, load_config
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
 
@@ -60,10 +60,10 @@ def load_composed(composed: DictConfig) -> Config:
     """Return the `Config` of a composed configuration.
 
     Raises:
-        ConfigError: see `load`. The message names the user's YAML file that sets the key.
+        ConfigError: see `load_config`. The message names the user's YAML file that sets the key.
     """
     try:
-        return load(to_plain(composed))
+        return load_config(to_plain(composed))
     except ConfigError as error:
         key = re.sub(r"^(?:There is no key ')?([\w.]*).*", r"\1", str(error), flags=re.DOTALL)
         path = _find_user_file(composed, key)

@@ -23,7 +23,16 @@ from cnnbench.config.fields import (
 from cnnbench.config.schema import FOLDER, TRACKERS, Config, Recipe
 from cnnbench.errors import ConfigError, did_you_mean, find_similar
 
-__all__ = ["as_dict", "find_key", "flatten", "from_dict", "load", "load_recipe", "parse", "to_yaml"]
+__all__ = [
+    "as_dict",
+    "find_key",
+    "flatten",
+    "from_dict",
+    "load_config",
+    "load_recipe",
+    "parse",
+    "to_yaml",
+]
 
 T = TypeVar("T")
 
@@ -49,7 +58,7 @@ COMES_WITH = {
 }
 
 
-def load(values: Mapping[str, Any]) -> Config:
+def load_config(values: Mapping[str, Any]) -> Config:
     """Return the configuration with these plain values, after checks of types and ranges.
 
     Raises:
@@ -73,7 +82,7 @@ def from_dict(schema: type[T], values: Mapping[str, Any], group: str = "") -> T:
     """Return an instance of `schema` with these plain values, the values of the key `group`.
 
     Raises:
-        ConfigError: see `load`.
+        ConfigError: see `load_config`.
     """
     read = _read_scalars(values, schema)
     try:
@@ -95,7 +104,7 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """Return the plain values of a configuration, in the form that `load` takes."""
+    """Return the plain values of a configuration, in the form that `load_config` takes."""
     values: dict[str, Any] = msgspec.to_builtins(config)
     values["model"] |= values["model"].pop("arguments")
     trackers = values["tracker"].items()
@@ -120,7 +129,7 @@ def to_yaml(config: Config) -> str:
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return the values of an untrusted config.yaml, for `load`.
+    """Return the values of an untrusted config.yaml, for `load_config`.
 
     Refuse constructs that `to_yaml` never writes: aliases, with which a small file grows without
     bound; deep nesting, whose parsing takes quadratic time; interpolations, which can read the

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cnnbench.config.composed import explain_omegaconf, to_plain
 from cnnbench.config.fields import allowed_by, fields_of, list_keys
-from cnnbench.config.load import COMES_WITH, find_key, format_value, load
+from cnnbench.config.load import COMES_WITH, find_key, format_value, load_config
 from cnnbench.config.schema import TRACKERS, Config
 from cnnbench.errors import ConfigError, did_you_mean
 
@@ -250,9 +250,9 @@ def apply_overrides(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Co
     """Return the configuration with these plain values and changes to some keys.
 
     Raises:
-        ConfigError: a key is unknown, or see `load`.
+        ConfigError: a key is unknown, or see `load_config`.
     """
-    load(values)  # a clear error if the recorded values are no configuration
+    load_config(values)  # a clear error if the recorded values are no configuration
     try:
         merged = OmegaConf.create(dict(values))
         if "tracker" in changes:  # before the keys of the new trackers
@@ -267,7 +267,7 @@ def apply_overrides(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Co
                 OmegaConf.update(merged, key, value)
     except OmegaConfBaseException as error:
         raise ConfigError(explain_omegaconf(error)) from error
-    return load(to_plain(merged))
+    return load_config(to_plain(merged))
 
 
 def _check_name(group: str, name: str, allowed: Sequence[str]) -> None:

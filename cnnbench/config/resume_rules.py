@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnbench.config.load import as_dict, flatten, load
+from cnnbench.config.load import as_dict, flatten, load_config
 from cnnbench.config.overrides import format_override, join_words, leads_out
 from cnnbench.config.schema import Config
 from cnnbench.errors import ConfigError
@@ -73,7 +73,7 @@ def require_same(place: Path, recorded: Mapping[str, Any], wanted: Mapping[str, 
     Raises:
         ConfigError: some values differ.
     """
-    recorded_values = flatten(job_identity(as_dict(load(recorded))))
+    recorded_values = flatten(job_identity(as_dict(load_config(recorded))))
     wanted_values = flatten(job_identity(wanted))
     differences = []
     for key in {**recorded_values, **wanted_values}:

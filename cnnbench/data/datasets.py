@@ -7,7 +7,7 @@ from cnnbench.data import catalog, download, folder
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import Dataset
 
-__all__ = ["dataset_info", "load", "normalization", "prefetch"]
+__all__ = ["dataset_info", "load_dataset", "normalization", "prefetch_dataset"]
 
 
 def dataset_info(config: DataConfig) -> Dataset:
@@ -22,7 +22,7 @@ def dataset_info(config: DataConfig) -> Dataset:
     return folder.folder_info(config) if config.name == FOLDER else catalog.get(config.name)
 
 
-def load(config: DataConfig) -> tuple[Dataset, Arrays]:
+def load_dataset(config: DataConfig) -> tuple[Dataset, Arrays]:
     """Find or download the data set and return it with its content; cache it for the next call.
 
     Raises:
@@ -30,14 +30,14 @@ def load(config: DataConfig) -> tuple[Dataset, Arrays]:
         DataError: it cannot be found or downloaded, or is damaged.
     """
     if config.name == FOLDER:
-        return folder.load(config)
-    return download.load(catalog.get(config.name), config.root)
+        return folder.load_folder(config)
+    return download.load_public_dataset(catalog.get(config.name), config.root)
 
 
-def prefetch(config: DataConfig) -> None:
-    """Begin to read a public data set in the background, for the next `load`."""
+def prefetch_dataset(config: DataConfig) -> None:
+    """Begin to read a public data set in the background, for the next `load_dataset`."""
     if config.name != FOLDER:
-        download.prefetch(catalog.get(config.name), config.root)
+        download.prefetch_public_dataset(catalog.get(config.name), config.root)
 
 
 def normalization(config: DataConfig, dataset: Dataset) -> tuple[Sequence[float], Sequence[float]]:

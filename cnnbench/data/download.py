@@ -30,7 +30,7 @@ from cnnbench.data.public_files import (
 )
 from cnnbench.errors import DataError
 
-__all__ = ["load", "load_local", "prefetch"]
+__all__ = ["load_local", "load_public_dataset", "prefetch_public_dataset"]
 
 NUM_ATTEMPTS = 2  # for each mirror
 TIMEOUT_S = 15
@@ -42,7 +42,7 @@ Result = tuple[Found, Content | None]
 _prefetched: dict[Hashable, "Future[Result]"] = {}
 
 
-def load(dataset: PublicDataset, root: str | None = None) -> Content:
+def load_public_dataset(dataset: PublicDataset, root: str | None = None) -> Content:
     """Return the data set with measured mean and standard deviation, and its content.
 
     Files that are not on this machine are downloaded into `root` or, if None, the user's cache.
@@ -76,8 +76,8 @@ def load_local(dataset: PublicDataset) -> Arrays | None:
     return arrays
 
 
-def prefetch(dataset: PublicDataset, root: str | None = None) -> None:
-    """Find, verify and read the files in a thread, for the next `load`; download nothing.
+def prefetch_public_dataset(dataset: PublicDataset, root: str | None = None) -> None:
+    """Find, verify and read the files in a thread, for the next `load_public_dataset`; download nothing.
 
     Meanwhile the interpreter can import PyTorch, which takes longer.
     """
@@ -91,7 +91,7 @@ def prefetch(dataset: PublicDataset, root: str | None = None) -> None:
 def _read_into(future: "Future[Result]", dataset: PublicDataset, root: str | None) -> None:
     try:
         future.set_result(_read(dataset, root))
-    except BaseException as error:  # `load` raises it
+    except BaseException as error:  # `load_public_dataset` raises it
         future.set_exception(error)
 
 

@@ -69,7 +69,7 @@ def load_eval_set(
             f"the network takes {trained_on.in_channels}."
         )
     class_numbers, by_order, notes = _match_classes(info, trained_on, match_by_order)
-    dataset, arrays = datasets.load(data)
+    dataset, arrays = datasets.load_dataset(data)
     title = f"the test set of {dataset.title}"
     if dataset.split_here and dataset.sha256 != trained_on.sha256:
         _check_unseen(run, trained_on, dataset)

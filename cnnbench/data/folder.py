@@ -17,7 +17,7 @@ from cnnbench.data.scan_folder import ImageFile, escape_name, list_images, norma
 from cnnbench.data.user_folders import expand_user
 from cnnbench.errors import ConfigError, DataError, format_count
 
-__all__ = ["dataset_error", "folder_info", "load"]
+__all__ = ["dataset_error", "folder_info", "load_folder"]
 
 CLASSES_FILE = "classes.txt"  # beside IDX files: one class name per line, label 0 first
 MAX_PROBLEMS = 10  # problems listed in a message; the others are counted
@@ -38,7 +38,7 @@ def folder_info(config: DataConfig) -> Dataset:
     return info
 
 
-def load(config: DataConfig) -> tuple[Dataset, Arrays]:
+def load_folder(config: DataConfig) -> tuple[Dataset, Arrays]:
     """Load the folder; measure mean and std of the training images and digests of the content.
 
     Raises:

@@ -241,7 +241,7 @@ def read_accuracy(directory: Path) -> float | None:
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """Return the plain values of config.yaml, for `config.load`.
+    """Return the plain values of config.yaml, for `config.load_config`.
 
     Raises:
         OSError: the file cannot be read.

@@ -10,7 +10,7 @@ import torch
 
 from cnnbench.analysis.format import align, format_count, format_duration, printable
 from cnnbench.analysis.timing import count_flops, time_rounds
-from cnnbench.config import Config, load
+from cnnbench.config import Config, load_config
 from cnnbench.data import datasets
 from cnnbench.data.device_data import ResidentData
 from cnnbench.data.splits import check_sizes, count_validation
@@ -122,7 +122,7 @@ class Estimator:
         for record in records:
             spent = record.figure("wall_s", "train"), record.figure("wall_s", "evaluation")
             if self.speed is None and spent[0] and spent[1]:
-                work = self._work(load(record.config))
+                work = self._work(load_config(record.config))
                 speed = Work(spent[0] / work.training, spent[1] / work.evaluation)
                 self.speed = speed, f"as {record.path.name} ran"
 
@@ -170,7 +170,7 @@ class Estimator:
     def _measure(self, config: Config) -> tuple[Work, str]:
         """Measure the speed of some steps of a job. Return the speed and its source in words."""
         training_flops, evaluation_flops = self._flops_per_image(config)
-        dataset, arrays = datasets.load(config.data)
+        dataset, arrays = datasets.load_dataset(config.data)
         engine = build_engine(config, dataset)
         device, synchronize = engine.device.torch_device, engine.device.synchronize
         data = ResidentData.from_arrays(config.data, arrays, config.seed, device)

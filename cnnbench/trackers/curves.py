@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Curves", "draw", "draw_figure"]
+__all__ = ["Curves", "draw_curves", "write_curves"]
 
 STYLES: dict[str, dict[str, Any]] = {
     "train": {"color": "#0072b2", "marker": "o", "linestyle": "-"},
@@ -60,22 +60,22 @@ class Curves:
         title = self.title
         if test_accuracy is not None:
             title += f": test accuracy {test_accuracy:.4f}"
-        write_atomically(self.path, lambda file: draw(rows, title, file), sync=sync)
+        write_atomically(self.path, lambda file: write_curves(rows, title, file), sync=sync)
 
 
-def draw(rows: Rows, title: str, file: BinaryIO) -> None:
+def write_curves(rows: Rows, title: str, file: BinaryIO) -> None:
     """Draw the rows as a PNG into `file`: the same bytes for the same rows."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
         # level 1 saves a ninth of the time, and the file is an eighth larger
         compression = {"compress_level": 1}
         metadata = {"Software": None}
-        draw_figure(rows, title).savefig(
+        draw_curves(rows, title).savefig(
             file, format="png", metadata=metadata, pil_kwargs=compression
         )
 
 
-def draw_figure(rows: Rows, title: str) -> "Figure":
+def draw_curves(rows: Rows, title: str) -> "Figure":
     """Return the figure of the rows. The next call draws on the same figure."""
     figure = _empty_figure()
     for legend in list(figure.legends):

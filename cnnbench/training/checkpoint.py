@@ -26,7 +26,7 @@ from cnnbench.training.state import Row, State, TrainingState, snapshot
 __all__ = [
     "AsyncCheckpointWriter",
     "CheckpointManager",
-    "load",
+    "load_checkpoint",
     "load_newest",
     "save",
     "save_rotating",
@@ -76,7 +76,7 @@ def load_newest(folder: Path) -> tuple[State | None, list[str]]:
     for name in ("last.pt", "previous.pt", _NEW):
         if (folder / name).exists():
             try:
-                return load(folder / name), problems
+                return load_checkpoint(folder / name), problems
             except CheckpointError as error:
                 problems.append(str(error))
     if problems:
@@ -85,7 +85,7 @@ def load_newest(folder: Path) -> tuple[State | None, list[str]]:
     return None, problems
 
 
-def load(path: Path) -> State:
+def load_checkpoint(path: Path) -> State:
     """Read an untrusted checkpoint onto the CPU.
 
     Code in the file is refused. The values take no more memory than the file.

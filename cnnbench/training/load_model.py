@@ -128,7 +128,7 @@ def load_trained_model(
     values = state.get("config")
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} does not say how its network is built.")
-    recorded = configuration.load(values)
+    recorded = configuration.load_config(values)
     dataset = read_dataset(directory)
     locked = _lock_input_settings(configuration.expand_groups(changes, conf), recorded)
     config = configuration.apply_overrides(values, locked)
@@ -160,7 +160,7 @@ def _load_checkpoint(directory: Path) -> tuple[State, str]:
     """Return the checkpoint to use and its file name: best.pt if it exists, otherwise the last."""
     folder = directory / "checkpoints"
     if (folder / "best.pt").exists():
-        return checkpoint.load(folder / "best.pt"), "best.pt"
+        return checkpoint.load_checkpoint(folder / "best.pt"), "best.pt"
     state, problems = checkpoint.load_newest(folder)
     if state is None:
         raise CheckpointError(

@@ -51,7 +51,9 @@ def check(config: Config, *, announce: bool = False) -> Preflight:
     _check_trackers(config)
     dataset = datasets.dataset_info(config.data)
     num_train = check_sizes(config.data, dataset)
-    datasets.prefetch(config.data)  # while PyTorch is imported; `load` raises the errors
+    datasets.prefetch_dataset(
+        config.data
+    )  # while PyTorch is imported; `load_dataset` raises the errors
     heading = _describe_run(config, dataset, num_train)
     if announce:
         log.info(heading)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from cnnbench.analysis.format import format_count
 from cnnbench.analysis.layers import count_parameters
-from cnnbench.config import FOLDER, Config, load
+from cnnbench.config import FOLDER, Config, load_config
 from cnnbench.runs import environment, machine
 from cnnbench.runs.directory import DATASET, RunDirectory
 from cnnbench.runs.torchrun_env import processes
@@ -154,7 +154,7 @@ def _record_environment(
             "The environment differs from that of the start, so results may differ: "
             f"{'; '.join(differences)}."
         )
-    _log_lr_jump(state, load(resume.last["config"]))
+    _log_lr_jump(state, load_config(resume.last["config"]))
     return now
 
 

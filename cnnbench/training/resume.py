@@ -108,7 +108,7 @@ def check_resume(directory: Path, config: Config, resume: ResumeState) -> Prefli
     """
     checked = check(config)
     if config.data.name == FOLDER and resume.last is not None:  # only folders can change
-        before, (now, _) = read_dataset(directory), datasets.load(config.data)
+        before, (now, _) = read_dataset(directory), datasets.load_dataset(config.data)
         if (before.sha256, before.classes) != (now.sha256, now.classes):
             raise ConfigError(
                 f"The images in data.path={config.data.path} are not those that {directory} was "
@@ -149,7 +149,7 @@ def _read(
     if values is not None and identity(values) != identity(last["config"]):
         problems.append(f"config.yaml differs from the configuration of the training; {used}.")
     has_best = bool(last["rows"]) and "validation_accuracy" in last["rows"][-1]
-    best = checkpoint.load(directory / "checkpoints" / "best.pt") if has_best else None
+    best = checkpoint.load_checkpoint(directory / "checkpoints" / "best.pt") if has_best else None
     return last["config"], ResumeState(last, best, problems, changes, is_finished)
 
 

@@ -169,7 +169,7 @@ def _build_state(
 ) -> TrainingState:
     """Load the data, and build the network and its engine."""
     with watch("data"):
-        dataset, arrays = datasets.load(config.data)
+        dataset, arrays = datasets.load_dataset(config.data)
     with watch("start"):
         engine = build_engine(config, dataset, device)
     with watch("data"):
@@ -221,7 +221,7 @@ def _fit_and_test(
         return TrainingResult(state.rows, None, Metrics(last["test_loss"], last["test_accuracy"]))
     with state.watch("evaluation"), engine.interruptible(state.signals):
         if run is not None:  # rank 0 sends these weights to the other ranks
-            best = checkpoint.load(run.checkpoints / "best.pt")
+            best = checkpoint.load_checkpoint(run.checkpoints / "best.pt")
             engine.eval_model.load_state_dict(best["model"])
         test = engine.evaluate(state.data.test, state.config.train.batch_size)
     return TrainingResult(state.rows, state.best, test)

@@ -53,7 +53,7 @@ def test_difference_of_convolutions_is_relative_to_largest_output(
 
 
 def test_compute_figures_is_deterministic() -> None:
-    data = config.load(config.to_plain(compose_config(["data=sample"]))).data
+    data = config.load_config(config.to_plain(compose_config(["data=sample"]))).data
     figures = compute_figures(data)
     assert figures == compute_figures(data)
     # The share of the rows of a 5x5 window that lie in the image, by row of the output.

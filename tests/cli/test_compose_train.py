@@ -76,7 +76,7 @@ def test_run_leaves_no_temporary_files(smoke: Smoke) -> None:
 
 
 def test_recorded_configuration_can_be_loaded(smoke: Smoke) -> None:
-    loaded = config.load(config.to_plain(OmegaConf.load(smoke[1] / "config.yaml")))
+    loaded = config.load_config(config.to_plain(OmegaConf.load(smoke[1] / "config.yaml")))
     assert (loaded.model.name, loaded.train.epochs, loaded.optimizer.lr) == ("lenet_relu", 2, 0.95)
 
 
@@ -111,7 +111,9 @@ def test_best_checkpoint_is_of_the_epoch_with_best_validation_accuracy(smoke: Sm
     result = json.loads((run / "result.json").read_text())
     best = max(metrics(run), key=lambda row: float(row["validation_accuracy"]))
     assert result["best"]["epoch"] == int(best["epoch"])
-    assert checkpoint.load(run / "checkpoints" / "best.pt")["epoch"] == int(best["epoch"])
+    assert checkpoint.load_checkpoint(run / "checkpoints" / "best.pt")["epoch"] == int(
+        best["epoch"]
+    )
 
 
 def test_result_records_parameters_and_multiply_adds(smoke: Smoke) -> None:
@@ -133,7 +135,8 @@ def test_same_command_gives_bit_identical_runs(
     again = find_only_run(tmp_path)
     assert metrics(again) == metrics(smoke[1])
     ours, theirs = (
-        checkpoint.load(run / "checkpoints" / "last.pt")["model"] for run in (again, smoke[1])
+        checkpoint.load_checkpoint(run / "checkpoints" / "last.pt")["model"]
+        for run in (again, smoke[1])
     )
     assert ours.keys() == theirs.keys()
     assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []

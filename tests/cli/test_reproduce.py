@@ -50,7 +50,7 @@ def test_values_of_the_scale_replace_those_of_the_experiment() -> None:
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS["all"]))
 def test_last_job_of_each_experiment_passes_preflight_at_reduced_scale(name: str) -> None:
     job = jobs_of("all", "reduced")[name][-1]
-    check(config.load(config.to_plain(compose_config([*job, "device=cpu"]))))
+    check(config.load_config(config.to_plain(compose_config([*job, "device=cpu"]))))
 
 
 def test_select_runs_omits_runs_that_are_not_jobs_of_the_scale() -> None:

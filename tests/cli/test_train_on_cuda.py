@@ -101,14 +101,14 @@ def test_run_resumed_within_an_epoch_is_bit_identical(
     )
     assert within(*SMALL, *options, "train.checkpoint_every.steps=3").returncode == 0
     run = find_only_run(tmp_path)
-    whole, last = rows(tmp_path), checkpoint.load(run / "checkpoints" / "last.pt")
+    whole, last = rows(tmp_path), checkpoint.load_checkpoint(run / "checkpoints" / "last.pt")
     (run / "checkpoints" / "last.pt").unlink()  # previous.pt is from within the last epoch
     (run / "status.json").write_text('{"state": "interrupted"}')
     assert within("resume", str(run)).returncode == 0
     measured = ("epoch_s", "examples_per_s", "peak_gib")
     for row, resumed_row in zip(whole, rows(tmp_path), strict=True):
         assert all(row[key] == resumed_row[key] for key in row if key not in measured)
-    weights = checkpoint.load(run / "checkpoints" / "last.pt")["model"]
+    weights = checkpoint.load_checkpoint(run / "checkpoints" / "last.pt")["model"]
     assert all(torch.equal(last["model"][key], value) for key, value in weights.items())
 
 

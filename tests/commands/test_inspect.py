@@ -157,7 +157,7 @@ def make(tmp_path: Path) -> Make:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             composed = compose("train", overrides=[*small, *overrides])
         config, dataset = (
-            configuration.load(configuration.to_plain(composed)),
+            configuration.load_config(configuration.to_plain(composed)),
             catalog.get("sample"),
         )
         classes = classes or dataset.classes

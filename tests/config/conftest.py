@@ -12,7 +12,7 @@ from cnnbench import config
 @pytest.fixture(scope="session")
 def plain_values() -> dict[str, Any]:
     """Return plain values that have as many keys as possible in every group. Do not change them."""
-    return config.as_dict(config.load(compose_values("optimizer=rmsprop", "scheduler=step")))
+    return config.as_dict(config.load_config(compose_values("optimizer=rmsprop", "scheduler=step")))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cnnbench.errors import ConfigError
 
 def test_key_added_with_plus_is_unknown() -> None:
     with pytest.raises(ConfigError, match=r"There is no key 'train\.epoch'"):
-        config.load(compose_values("+train.epoch=3"))
+        config.load_config(compose_values("+train.epoch=3"))
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_key_added_with_plus_is_unknown() -> None:
 )
 def test_wrong_type_is_explained(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{message}$"):
-        config.load(compose_values(override))
+        config.load_config(compose_values(override))
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_value_out_of_range_is_reported_with_the_range(
     with pytest.raises(
         ConfigError, match=re.escape(f"{override} is out of range") + f".*{allowed}"
     ):
-        config.load(replace_values(values, **{key.replace(".", "__"): value}))
+        config.load_config(replace_values(values, **{key.replace(".", "__"): value}))
 
 
 FOLDER = {"data__name": "folder", "data__path": "photos"}
@@ -71,4 +71,4 @@ FOLDER = {"data__name": "folder", "data__path": "photos"}
     ids=str,
 )
 def test_ends_of_ranges_are_allowed(changes: dict[str, object], values: dict[str, Any]) -> None:
-    assert isinstance(config.load(replace_values(values, **changes)), Config)
+    assert isinstance(config.load_config(replace_values(values, **changes)), Config)

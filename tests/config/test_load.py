@@ -12,7 +12,9 @@ from cnnbench.errors import ConfigError
 
 
 def test_constructor_arguments_are_separate_from_name_and_recipe() -> None:
-    assert config.load(compose_values("model=alexnet", "model.dropout=0.25")).model.arguments == {
+    assert config.load_config(
+        compose_values("model=alexnet", "model.dropout=0.25")
+    ).model.arguments == {
         "dropout": 0.25,
         "padding_mode": "zeros",
     }
@@ -21,7 +23,7 @@ def test_constructor_arguments_are_separate_from_name_and_recipe() -> None:
 def test_configuration_survives_a_round_trip_through_plain_values(
     plain_values: dict[str, Any],
 ) -> None:
-    assert config.as_dict(config.load(plain_values)) == plain_values
+    assert config.as_dict(config.load_config(plain_values)) == plain_values
 
 
 @pytest.mark.parametrize(
@@ -30,8 +32,8 @@ def test_configuration_survives_a_round_trip_through_plain_values(
 def test_ambiguous_text_survives_a_round_trip_through_yaml(
     root: str, values: dict[str, Any]
 ) -> None:
-    settings = config.load(replace_values(values, data__root=root))
-    assert config.load(config.parse(config.to_yaml(settings))).data.root == root
+    settings = config.load_config(replace_values(values, data__root=root))
+    assert config.load_config(config.parse(config.to_yaml(settings))).data.root == root
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,7 @@ def test_unknown_name_suggests_the_nearest(
 ) -> None:
     key, _, value = override.partition("=")
     with pytest.raises(ConfigError, match=f"{override} is not known. .*'{suggestion}'"):
-        config.load(replace_values(values, **{key.replace(".", "__"): value}))
+        config.load_config(replace_values(values, **{key.replace(".", "__"): value}))
 
 
 NO_AUTO = "is not known. Allowed: .* or auto"
@@ -94,12 +96,12 @@ def test_wrong_type_is_reported_with_its_key(
     key: str, value: object, message: str, values: dict[str, Any]
 ) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(key.replace('__', '.'))}{message}"):
-        config.load(replace_values(values, **{key: value}))
+        config.load_config(replace_values(values, **{key: value}))
 
 
 def test_bytes_that_are_not_utf_8_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="is not UTF-8 text"):
-        config.load(replace_values(values, train__epochs="\udcff"))
+        config.load_config(replace_values(values, train__epochs="\udcff"))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def test_unknown_key_suggests_the_nearest(
     with pytest.raises(
         ConfigError, match=rf"There is no key '{key}'\. Did you mean '{suggestion}'\?"
     ):
-        config.load(values)
+        config.load_config(values)
 
 
 @pytest.mark.parametrize("key", ["optimizer.lr", "scheduler.gamma", "train.epochs", "train"])
@@ -129,7 +131,7 @@ def test_missing_key_or_group_is_reported(key: str, values: dict[str, Any]) -> N
     group, _, name = key.partition(".")
     del (values[group] if name else values)[name or group]
     with pytest.raises(ConfigError, match=rf"{key}\S* has no value\. Set {key}\S*="):
-        config.load(values)
+        config.load_config(values)
 
 
 def test_message_has_the_dotted_key() -> None:
@@ -142,7 +144,7 @@ def test_configuration_of_version_0_1_is_refused(values: dict[str, Any]) -> None
     with pytest.raises(
         ConfigError, match=r"made by cnnbench 0\.1.* Train anew, or use cnnbench 0\.1"
     ):
-        config.load(values)
+        config.load_config(values)
 
 
 @pytest.mark.parametrize(
@@ -162,14 +164,14 @@ def test_configuration_of_version_0_1_is_refused(values: dict[str, Any]) -> None
 def test_scalars_are_converted_to_the_type_of_their_key(
     key: str, given: object, expected: object, values: dict[str, Any]
 ) -> None:
-    settings: Any = config.load(replace_values(values, **{key: given}))
+    settings: Any = config.load_config(replace_values(values, **{key: given}))
     for name in key.split("__"):
         settings = getattr(settings, name)
     assert (type(settings), settings) == (type(expected), expected)
 
 
 def test_configuration_is_picklable_and_frozen(values: dict[str, Any]) -> None:
-    settings = config.load(values)
+    settings = config.load_config(values)
     assert pickle.loads(pickle.dumps(settings)) == settings
     with pytest.raises(AttributeError):
         settings.train.epochs = 7  # type: ignore[misc]

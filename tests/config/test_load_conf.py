@@ -36,8 +36,8 @@ CHOICES = [
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_survives_a_round_trip_through_yaml(choice: str) -> None:
     needed = ["data.path=photos"] if choice in ("data=folder", "experiment=photos") else []
-    chosen = config.load(compose_values(choice, *needed))
-    assert config.load(config.parse(config.to_yaml(chosen))) == chosen
+    chosen = config.load_config(compose_values(choice, *needed))
+    assert config.load_config(config.parse(config.to_yaml(chosen))) == chosen
 
 
 @pytest.mark.parametrize("group", ["model", "data", "augment", "optimizer", "scheduler", "device"])
@@ -57,7 +57,9 @@ def test_augmentation_preset_turns_on_the_augmentations_in_its_name(path: Path) 
 
 
 def test_keys_add_augmentations_to_a_preset() -> None:
-    augment = config.load(compose_values("augment=hflip_translate", "augment.cutout=8")).augment
+    augment = config.load_config(
+        compose_values("augment=hflip_translate", "augment.cutout=8")
+    ).augment
     assert (augment.hflip, augment.translate, augment.cutout) == (True, 2, 8)
 
 
@@ -78,14 +80,14 @@ def test_every_experiment_documents_its_command(name: str) -> None:
 def test_book_and_claims_have_three_seeds_and_no_validation_set(
     name: str,
 ) -> None:
-    settings = config.load(compose_values(f"experiment={name}"))
+    settings = config.load_config(compose_values(f"experiment={name}"))
     assert (settings.data.name, settings.data.validation) == ("fashion_mnist", 0)
     assert OmegaConf.load(EXPERIMENTS[name]).hydra.sweeper.params.seed == "0,1,2"
 
 
 @pytest.mark.parametrize("name", [name for name in SWEEPS if name.startswith("book/")])
 def test_book_experiments_have_the_recipe_of_the_book(name: str) -> None:
-    settings = config.load(compose_values(f"experiment={name}"))
+    settings = config.load_config(compose_values(f"experiment={name}"))
     recipe, optimizer = settings.model.recipe, settings.optimizer
     assert isinstance(optimizer, config.SgdConfig)
     taken = (
@@ -100,7 +102,7 @@ def test_book_experiments_have_the_recipe_of_the_book(name: str) -> None:
 
 
 def test_recipe_of_the_network_sets_defaults_of_other_groups() -> None:
-    settings = config.load(compose_values("model=mlp"))
+    settings = config.load_config(compose_values("model=mlp"))
     recipe = settings.model.recipe
     taken = (
         settings.data.resize,

@@ -41,7 +41,7 @@ def test_ranges_of_scheduler_keys_are_checked(
     scheduler: dict[str, Any], message: str, values: dict[str, Any]
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        config.load(replace_values(values, scheduler=scheduler))
+        config.load_config(replace_values(values, scheduler=scheduler))
 
 
 @pytest.mark.parametrize(
@@ -50,21 +50,23 @@ def test_ranges_of_scheduler_keys_are_checked(
 def test_betas_are_two_numbers_below_one(betas: list[float], values: dict[str, Any]) -> None:
     adam = {"name": "adam", "lr": 0.001, "betas": betas, "eps": 1e-8, "weight_decay": 0.0}
     with pytest.raises(ConfigError, match=r"optimizer\.betas=.* must be two numbers"):
-        config.load(replace_values(values, optimizer=adam))
+        config.load_config(replace_values(values, optimizer=adam))
 
 
 def test_nesterov_needs_a_momentum(values: dict[str, Any]) -> None:
     nesterov = {"name": "nesterov", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
     with pytest.raises(ConfigError, match=r"optimizer\.momentum=0\.0 is out of range"):
-        config.load(replace_values(values, optimizer=nesterov))
+        config.load_config(replace_values(values, optimizer=nesterov))
 
 
 def test_key_of_another_optimizer_is_unknown(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"There is no key 'optimizer\.betas'\..*Allowed: alpha"):
-        config.load(replace_values(values, optimizer__betas=[0.9, 0.999]))
+        config.load_config(replace_values(values, optimizer__betas=[0.9, 0.999]))
 
 
 def test_milestones_are_converted_to_numbers(values: dict[str, Any]) -> None:
-    settings = config.load(replace_values(values, scheduler=MULTISTEP | {"milestones": ["03", 5]}))
+    settings = config.load_config(
+        replace_values(values, scheduler=MULTISTEP | {"milestones": ["03", 5]})
+    )
     assert isinstance(settings.scheduler, config.MultiStepConfig)
     assert settings.scheduler.milestones == [3.0, 5.0]

@@ -14,7 +14,7 @@ def test_new_tracker_of_a_run_has_the_values_of_its_yaml(
     plain_values: dict[str, Any],
 ) -> None:
     changed = config.apply_overrides(plain_values, {"tracker": ["tensorboard", "mlflow", "wandb"]})
-    composed = config.load(compose_values("tracker=[tensorboard,mlflow,wandb]"))
+    composed = config.load_config(compose_values("tracker=[tensorboard,mlflow,wandb]"))
     assert changed.tracker == composed.tracker
 
 

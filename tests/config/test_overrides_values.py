@@ -62,7 +62,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compose_settings(*overrides: str) -> Config:
-    return config.load(config.to_plain(compose_config(overrides)))
+    return config.load_config(config.to_plain(compose_config(overrides)))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def list_data_paths(
         paths: list[str | None] = []
 
         def note(composed: Any, claimed: object, plot: bool) -> float:
-            paths.append(config.load(config.to_plain(composed)).data.path)
+            paths.append(config.load_config(config.to_plain(composed)).data.path)
             return 0.0
 
         monkeypatch.setattr("cnnbench.cli.compose.train_job", note)
@@ -282,14 +282,16 @@ def test_commands_for_runs_explain_how_to_quote(word: str, advice: str) -> None:
 def test_text_survives_a_round_trip_through_config_yaml(
     text: str, recorded: Mapping[str, Any]
 ) -> None:
-    settings = config.load({**recorded, "data": {**recorded["data"], "root": text}, "sweep": text})
-    assert config.load(config.parse(config.to_yaml(settings))) == settings
+    settings = config.load_config(
+        {**recorded, "data": {**recorded["data"], "root": text}, "sweep": text}
+    )
+    assert config.load_config(config.parse(config.to_yaml(settings))) == settings
 
 
 @pytest.mark.parametrize("text", ODD, ids=ascii)
 def test_printed_resume_command_sets_the_same_text(text: str, recorded: Mapping[str, Any]) -> None:
     tracker = {"mlflow": {"uri": text or "x", "experiment": "cnnbench"}}
-    settings = config.load(
+    settings = config.load_config(
         {**recorded, "data": {**recorded["data"], "root": text}, "tracker": tracker}
     )
     words = shlex.split(resume_command(Path("run"), settings))

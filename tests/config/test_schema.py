@@ -58,29 +58,29 @@ def test_conflicting_values_are_refused(
     changes: dict[str, object], message: str, values: dict[str, Any]
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        config.load(replace_values(values, **changes))
+        config.load_config(replace_values(values, **changes))
 
 
 @pytest.mark.parametrize("key", ["in_channels", "num_classes", "image_size"])
 def test_arguments_that_follow_from_the_data_cannot_be_set(key: str) -> None:
     with pytest.raises(ConfigError, match=rf"model\.{key}"):
-        check(config.load(compose_values("device=cpu", f"+model.{key}=3")))
+        check(config.load_config(compose_values("device=cpu", f"+model.{key}=3")))
 
 
 def test_keys_of_folder_datasets_may_be_missing(values: dict[str, Any]) -> None:
     for key in ("path", "image_size", "channels"):
         del values["data"][key]
-    assert config.load(values).data.path is None
+    assert config.load_config(values).data.path is None
 
 
 def test_group_of_trackers_may_be_missing(values: dict[str, Any]) -> None:
     del values["tracker"]
-    assert config.load(values).tracker == config.TrackerConfig()
+    assert config.load_config(values).tracker == config.TrackerConfig()
 
 
 def load_trackers(*overrides: str) -> dict[str, Any]:
     """Return the trackers of a composed configuration, as a run records them."""
-    return config.as_dict(config.load(compose_values(*overrides)))["tracker"]
+    return config.as_dict(config.load_config(compose_values(*overrides)))["tracker"]
 
 
 def test_no_tracker_is_used_by_default() -> None:

@@ -35,7 +35,7 @@ def seeded_torch() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def sample() -> ByFile:
-    return dict(zip(FILES, download.load(get("sample"))[1][:4], strict=True))
+    return dict(zip(FILES, download.load_public_dataset(get("sample"))[1][:4], strict=True))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from helpers.public_datasets import make_archive, make_cifar_files, make_images,
 from cnnbench.data.archives import parse_files
 from cnnbench.data.arrays import Arrays
 from cnnbench.data.catalog import CATALOG, get
-from cnnbench.data.download import load
+from cnnbench.data.download import load_public_dataset
 from cnnbench.data.public_files import find_files
 from cnnbench.errors import DataError
 
@@ -38,7 +38,7 @@ def test_published_files_are_parsed_from_each_named_folder(
     for file, content in files.items():
         (folder / file).write_bytes(content)
     monkeypatch.setenv("CNNBENCH_DATA", str(tmp_path))
-    _, arrays = load(dataset)
+    _, arrays = load_public_dataset(dataset)
     assert are_equal(arrays, make_images(name))
     assert array_formats(arrays) == {("uint8", True)}
 
@@ -76,7 +76,7 @@ def test_changed_archive_is_not_unpickled(
         (tmp_path / name).write_bytes(hostile)
     message = r"put cifar-10-python\.tar\.gz or cifar-10-binary\.tar\.gz into"
     with pytest.raises(DataError, match=message):
-        load(dataset, str(tmp_path))
+        load_public_dataset(dataset, str(tmp_path))
     assert capsys.readouterr().out == ""
 
 
@@ -85,8 +85,8 @@ def test_unpublished_mean_and_std_are_measured(name: str, tmp_path: Path) -> Non
     dataset, files = make_published(name)
     for file, content in files.items():
         (tmp_path / file).write_bytes(content)
-    measured, arrays = load(dataset, str(tmp_path))
+    measured, arrays = load_public_dataset(dataset, str(tmp_path))
     pixels = arrays.train_images / 255
     assert (*measured.mean, *measured.std) == (round(pixels.mean(), 4), round(pixels.std(), 4))
     assert (dataset.is_measured, measured.is_measured) == (False, True)
-    assert load(dataset, str(tmp_path)) == (measured, arrays)  # from the cache
+    assert load_public_dataset(dataset, str(tmp_path)) == (measured, arrays)  # from the cache

@@ -8,7 +8,7 @@ from helpers.data_mirrors import IMAGES, PACKED, Site, make_arrays, replace_cont
 
 from cnnbench.data import cache, download, public_files
 from cnnbench.data.catalog import FILES, PublicDataset
-from cnnbench.data.download import load
+from cnnbench.data.download import load_public_dataset
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_second_load_opens_no_file(loaded: Site, opened: list[str]) -> None:
 
 
 def test_cached_arrays_are_read_only(loaded: Site) -> None:
-    for array in load(loaded.dataset, str(loaded.cache))[1][:4]:
+    for array in load_public_dataset(loaded.dataset, str(loaded.cache))[1][:4]:
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 

@@ -20,15 +20,15 @@ def test_public_data_set_is_prefetched_and_loaded_from_the_root(
     fashion.put(fashion.cache)
     config = data_config(name="fashion_mnist", root=str(fashion.cache))
     assert datasets.dataset_info(config) == fashion.dataset
-    datasets.prefetch(config)
+    datasets.prefetch_dataset(config)
     assert len(download._prefetched) == 1
-    dataset, arrays = datasets.load(config)
+    dataset, arrays = datasets.load_dataset(config)
     assert (dataset, len(arrays.train_labels)) == (fashion.dataset, 30)
     assert download._prefetched == {}
 
 
 def test_folder_dataset_is_not_prefetched(fashion: Site, data_config: Make) -> None:
-    datasets.prefetch(data_config(name="folder", path="photos", image_size=28))
+    datasets.prefetch_dataset(data_config(name="folder", path="photos", image_size=28))
     assert download._prefetched == {}
 
 

@@ -79,7 +79,7 @@ def test_resident_data_holds_the_examples_of_the_split(
     data_config: Callable[..., DataConfig], sample: ByFile
 ) -> None:
     config = data_config(validation=500, train_examples=1000, test_examples=200)
-    data = ResidentData.from_arrays(config, datasets.load(config)[1], 3, CPU)
+    data = ResidentData.from_arrays(config, datasets.load_dataset(config)[1], 3, CPU)
     train_images, train_labels, test_images, test_labels = sample.values()
     parts = (
         (data.train, data.split.train, train_images, train_labels),
@@ -95,5 +95,5 @@ def test_resident_data_holds_the_examples_of_the_split(
 
 def test_validation_may_be_empty(data_config: Callable[..., DataConfig]) -> None:
     config = data_config(validation=0)
-    data = ResidentData.from_arrays(config, datasets.load(config)[1], 0, CPU)
+    data = ResidentData.from_arrays(config, datasets.load_dataset(config)[1], 0, CPU)
     assert (len(data.train), len(data.validation)) == (5000, 0)

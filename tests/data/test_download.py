@@ -39,7 +39,8 @@ pytestmark = pytest.mark.usefixtures("nothing_on_this_machine")
 def test_loading_local_files_imports_neither_torch_nor_torchvision() -> None:
     code = (
         "import sys; from cnnbench.data import catalog, download\n"
-        "download.load(catalog.get('sample')); print({'torch', 'torchvision'} & set(sys.modules))"
+        "download.load_public_dataset(catalog.get('sample'))\n"
+        "print({'torch', 'torchvision'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout == "set()\n"
@@ -241,7 +242,7 @@ def test_each_public_data_set_is_downloaded_once(
     mirror = start_mirror(files)
     patch_torchvision(name, files, mirror.url, monkeypatch)
     for _ in range(2):
-        _, arrays = download.load(dataset, str(tmp_path))
+        _, arrays = download.load_public_dataset(dataset, str(tmp_path))
         for array, expected in zip(arrays, make_images(name), strict=True):
             assert np.array_equal(array, expected)
         cache.clear()

@@ -117,7 +117,7 @@ def compute_rates(
 ) -> list[float]:
     """Return the learning rates of an experiment at the given steps."""
     printed = within(f"experiment={experiment}", "--cfg", "job", "--resolve").stdout
-    settings = config.load(config.parse(printed))
+    settings = config.load_config(config.parse(printed))
     total = settings.train.epochs * steps_per_epoch
     factors = [lr_factor(settings.scheduler, step, steps_per_epoch, total) for step in steps]
     return [settings.optimizer.lr * factor for factor in factors]

@@ -30,7 +30,7 @@ DIGITS = tuple("0123456789")
 @pytest.fixture(scope="module")
 def base_config() -> Config:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return config.load(config.to_plain(compose("train")))
+        return config.load_config(config.to_plain(compose("train")))
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def load(base_config: Config) -> Load:
 
 def test_public_data_set_is_evaluated_on_its_test_set(load: Load, data_config: Make) -> None:
     eval_set = load(data_config(train_examples=10), SAMPLE)
-    _, arrays = datasets.load(data_config())
+    _, arrays = datasets.load_dataset(data_config())
     assert eval_set.title == "the test set of part of Fashion-MNIST"
     assert torch.equal(eval_set.examples.images[:, 0], torch.tensor(arrays.test_images))
     assert eval_set.examples.labels.tolist() == arrays.test_labels.tolist()
@@ -91,7 +91,7 @@ def test_other_folder_without_a_test_part_is_evaluated_whole(
 ) -> None:
     fill(folder, {"cats": 6, "dogs": 6})
     put_images(tmp_path / "others", [f"{name}/{i}.png" for name in ("cats", "dogs") for i in "123"])
-    trained_on, _ = datasets.load(folder_config())
+    trained_on, _ = datasets.load_dataset(folder_config())
     eval_set = load(folder_config(path=str(tmp_path / "others")), trained_on)
     assert eval_set.title == "all images of others"
     assert sorted(eval_set.examples.labels.tolist()) == [0, 0, 0, 1, 1, 1]
@@ -101,7 +101,7 @@ def test_training_folder_is_evaluated_on_its_test_images(
     load: Load, folder: Path, folder_config: Make
 ) -> None:
     fill(folder, {"cats": 6, "dogs": 6})
-    trained_on, arrays = datasets.load(folder_config())
+    trained_on, arrays = datasets.load_dataset(folder_config())
     eval_set = load(folder_config(path="moved"), trained_on, overrides=())
     assert eval_set.title == "the test set of photos"
     assert torch.equal(eval_set.examples.images, torch.tensor(arrays.test_images))
@@ -109,7 +109,7 @@ def test_training_folder_is_evaluated_on_its_test_images(
 
 def test_changed_training_folder_is_refused(load: Load, folder: Path, folder_config: Make) -> None:
     fill(folder, {"cats": 6, "dogs": 6})
-    trained_on, _ = datasets.load(folder_config())
+    trained_on, _ = datasets.load_dataset(folder_config())
     put_images(folder, ["cats/new.png"])
     with pytest.raises(ConfigError, match=f"run was trained on images in {folder}"):
         load(folder_config(), trained_on)

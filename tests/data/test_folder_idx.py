@@ -35,14 +35,14 @@ def test_idx_files_are_read_plain_or_gzipped(
     other = TRAIN_IMAGES if packed == TRAIN_LABELS else TRAIN_LABELS
     (folder / f"{other}.gz").write_bytes(b"not used, because there is a plain file")
     info = datasets.dataset_info(folder_config())
-    dataset, loaded = datasets.load(folder_config(resize=96))
+    dataset, loaded = datasets.load_dataset(folder_config(resize=96))
     for array, file in zip(loaded[:4], FILES, strict=True):
         assert np.array_equal(array, arrays[file])
     for facts in (info, dataset):
         assert (facts.train_examples, facts.test_examples, facts.image_size) == (30, 10, 4)
         assert (facts.in_channels, facts.classes) == (1, tuple("0123456789"))
         assert (facts.title, facts.split_here) == ("photos", False)
-    assert datasets.load(folder_config())[1].train_images is loaded.train_images
+    assert datasets.load_dataset(folder_config())[1].train_images is loaded.train_images
 
 
 @pytest.mark.usefixtures("arrays")
@@ -51,7 +51,7 @@ def test_idx_images_may_have_channels(folder_config: Make, folder: Path, channel
     for file, number in ((TRAIN_IMAGES, 30), (TEST_IMAGES, 10)):
         array = np.arange(number * channels * 20, dtype=np.uint16).astype(np.uint8)
         write_files(folder, {file: array.reshape(number, channels, 4, 5)}, packed=False)
-    dataset, loaded = datasets.load(folder_config(channels=channels))
+    dataset, loaded = datasets.load_dataset(folder_config(channels=channels))
     assert (dataset.in_channels, dataset.image_size) == (channels, 5)
     assert loaded.train_images.shape == (30, channels, 4, 5)
     message = (
@@ -79,9 +79,13 @@ def test_idx_class_names_are_read_from_classes_txt(
     names += map(str, range(10, 17))
     text = start + newline.join(names) + end.replace("\n", newline)
     (folder / "classes.txt").write_bytes(text.encode())
-    assert datasets.load(folder_config())[0].classes == (*names[:3], "caf\u00e9", *names[4:])
+    assert datasets.load_dataset(folder_config())[0].classes == (
+        *names[:3],
+        "caf\u00e9",
+        *names[4:],
+    )
     (folder / "classes.txt").write_text("\n".join("abcdefghij"))
-    assert datasets.load(folder_config())[0].classes == tuple("abcdefghij")
+    assert datasets.load_dataset(folder_config())[0].classes == tuple("abcdefghij")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,7 @@ def test_missing_or_damaged_idx_file_is_refused(
     path = folder / file
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=f"^{path} is a damaged IDX file"):
-        datasets.load(folder_config())
+        datasets.load_dataset(folder_config())
     path.unlink()
     with pytest.raises(DataError, match=f"^{path} cannot be read: No such file"):
         datasets.dataset_info(folder_config())
@@ -146,7 +150,7 @@ def test_idx_files_of_the_sample_have_its_facts(
     folder: Path, folder_config: Make, sample: ByFile
 ) -> None:
     write_files(folder, sample)
-    dataset, arrays = datasets.load(folder_config())
+    dataset, arrays = datasets.load_dataset(folder_config())
     known = get("sample")
     for file, array in zip(FILES, arrays[:4], strict=True):
         assert np.array_equal(array, sample[file])

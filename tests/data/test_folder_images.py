@@ -71,7 +71,7 @@ def test_channels_are_those_of_the_configuration_or_the_files(
     for name, mode in zip(("cats", "dogs"), modes, strict=True):
         put_images(folder, [f"{name}/{number}.png" for number in range(3)], mode)
     config = folder_config(channels=configured)
-    info, (dataset, arrays) = datasets.dataset_info(config), datasets.load(config)
+    info, (dataset, arrays) = datasets.dataset_info(config), datasets.load_dataset(config)
     found = {info.in_channels, dataset.in_channels, arrays.train_images.shape[1]}
     assert found == {configured or channels}
 
@@ -135,7 +135,7 @@ def test_loaded_images_and_labels_are_those_of_the_files(folder: Path, folder_co
         fill(folder / part, dict.fromkeys(("cats", "cows", "dogs"), number))
     shutil.rmtree(folder / "val/cats")
     put_images(folder, ["train/dogs/a.jpg"])
-    dataset, arrays = datasets.load(folder_config())
+    dataset, arrays = datasets.load_dataset(folder_config())
     listing = list_images(folder)
     for pixels, labels, parts in (
         (arrays.train_images, arrays.train_labels, (listing.train, listing.validation)),
@@ -155,10 +155,10 @@ def test_loaded_images_and_labels_are_those_of_the_files(folder: Path, folder_co
 
 def test_more_than_256_classes_have_larger_labels(folder: Path, folder_config: Make) -> None:
     fill(folder, {f"{number:03d}": 2 for number in range(257)}, "L")
-    _, arrays = datasets.load(folder_config())
+    _, arrays = datasets.load_dataset(folder_config())
     assert arrays.train_labels.tolist() == arrays.test_labels.tolist() == list(range(257))
     shutil.rmtree(folder / "000")
-    assert datasets.load(folder_config())[1].train_labels.dtype == np.uint8
+    assert datasets.load_dataset(folder_config())[1].train_labels.dtype == np.uint8
 
 
 def test_mean_and_std_are_measured_on_the_training_images(
@@ -166,7 +166,7 @@ def test_mean_and_std_are_measured_on_the_training_images(
 ) -> None:
     for part in ("train", "val", "test"):
         fill(folder / part, {"cats": 9, "dogs": 7})
-    dataset, arrays = datasets.load(folder_config())
+    dataset, arrays = datasets.load_dataset(folder_config())
     assert (dataset.mean, dataset.std) == measure_mean_and_std(arrays.train_images[:16])
 
 
@@ -182,7 +182,7 @@ def test_images_of_one_color_are_refused(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (4, 4), (number * red, 0, 0)).convert(mode).save(folder / f"{name}.png")
     with pytest.raises(DataError, match=f"All training images in {folder} have one color"):
-        datasets.load(folder_config())
+        datasets.load_dataset(folder_config())
 
 
 @pytest.mark.parametrize("parts", [("",), ("train", "val", "test")])
@@ -191,7 +191,7 @@ def test_record_has_digests_of_the_content_and_is_read_back(
 ) -> None:
     for part in parts:
         fill(folder / part, {"cats": 9, "dogs": 7})
-    dataset, arrays = datasets.load(folder_config())
+    dataset, arrays = datasets.load_dataset(folder_config())
     for file, array in zip(FILES, arrays[:4], strict=True):
         assert dataset.sha256[file] == hashlib.sha256(encode_idx(array)).hexdigest()
     record = dataset.as_record()
@@ -213,10 +213,10 @@ def test_all_problems_are_reported_together(folder: Path, folder_config: Make) -
     ]
     datasets.dataset_info(folder_config())
     with pytest.raises(DataError) as caught:
-        datasets.load(folder_config())
+        datasets.load_dataset(folder_config())
     assert str(caught.value).splitlines() == [f"There are 2 problems in {folder}:", *damaged]
     (folder / "cows").mkdir()
-    for load in (datasets.dataset_info, datasets.load):
+    for load in (datasets.dataset_info, datasets.load_dataset):
         with pytest.raises(DataError) as caught:
             load(folder_config())
         assert str(caught.value).splitlines() == [
@@ -244,7 +244,7 @@ def test_note_on_images_named_for_another_format(folder: Path, folder_config: Ma
     fill(folder, {"cats": 4, "dogs": 4})
     for name in ("cats/000.png", "dogs/002.png"):
         make_picture(1 + ord(name[0])).save(folder / name, "WEBP")
-    assert datasets.load(folder_config())[0].notes[1] == (
+    assert datasets.load_dataset(folder_config())[0].notes[1] == (
         f"Named for another format: 2 images, such as {folder}/cats/000.png, which is WEBP."
     )
 
@@ -254,9 +254,9 @@ def test_note_on_test_images_that_are_also_training_images(
 ) -> None:
     fill(folder / "train", {"cats": 4, "dogs": 4})
     put_images(folder, [f"test/{name}/{i}.png" for name in ("cats", "dogs") for i in range(3)])
-    assert datasets.load(folder_config())[0].notes == ()
+    assert datasets.load_dataset(folder_config())[0].notes == ()
     shutil.copy(folder / "train/cats/000.png", folder / "test/cats/copy.png")
-    (note,) = datasets.load(folder_config())[0].notes
+    (note,) = datasets.load_dataset(folder_config())[0].notes
     assert note == "1 of the 7 test images are also among the training images."
 
 
@@ -267,7 +267,7 @@ def test_note_on_a_large_class(
     fill(folder / "train", {"cats": number, "cows": 4, "dogs": 4})
     put_images(folder, [f"test/{name}/1.png" for name in ("cats", "cows", "dogs")])
     note = "56% of the training images are of class cats; an even share is 33%."
-    assert (note in datasets.load(folder_config())[0].notes) == is_large
+    assert (note in datasets.load_dataset(folder_config())[0].notes) == is_large
 
 
 # Cache
@@ -277,9 +277,9 @@ def test_second_load_reads_no_images(
     folder: Path, folder_config: Make, read_paths: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(folder, {"cats": 9, "dogs": 7})
-    first = datasets.load(folder_config())
+    first = datasets.load_dataset(folder_config())
     monkeypatch.setattr(images, "GRAY_MODES", None)  # reading a header would fail
-    second = datasets.load(folder_config(validation=3))
+    second = datasets.load_dataset(folder_config(validation=3))
     assert (len(read_paths), second[0]) == (16, first[0])
     for array, cached in zip(first[1], second[1], strict=True):
         assert array is cached
@@ -292,8 +292,8 @@ def test_images_are_read_again_for_another_size_or_channels(
     folder: Path, folder_config: Make, read_paths: list[object], changes: dict[str, int]
 ) -> None:
     fill(folder, {"cats": 9, "dogs": 7})
-    datasets.load(folder_config())
-    datasets.load(folder_config(**changes))
+    datasets.load_dataset(folder_config())
+    datasets.load_dataset(folder_config(**changes))
     assert len(read_paths) == 32
 
 
@@ -310,7 +310,7 @@ def test_images_are_read_again_if_files_change(
     folder: Path, folder_config: Make, change: Change
 ) -> None:
     fill(folder, {"cats": 9, "dogs": 7})
-    before, _ = datasets.load(folder_config())
+    before, _ = datasets.load_dataset(folder_config())
     change(folder)
-    after, _ = datasets.load(folder_config())
+    after, _ = datasets.load_dataset(folder_config())
     assert before.sha256 != after.sha256

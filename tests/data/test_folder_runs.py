@@ -94,7 +94,7 @@ def test_run_with_a_validation_folder_resumes_bit_exactly(within: Command, tmp_p
     assert within(*SMALL, "hydra.run.dir=parts").returncode == 0
     assert within("resume", "parts", "train.epochs=2").returncode == 0
     runs = [tmp_path / name / "checkpoints" / "last.pt" for name in ("whole", "parts")]
-    whole, parts = map(checkpoint.load, runs)
+    whole, parts = map(checkpoint.load_checkpoint, runs)
     assert all(torch.equal(whole["model"][key], parts["model"][key]) for key in whole["model"])
     measured = [[row["validation_loss"] for row in run["rows"]] for run in (whole, parts)]
     assert measured[0] == measured[1]
@@ -163,7 +163,7 @@ def test_run_that_learned_nothing_recommends_the_photos_experiment(
 def test_summary_shows_channels_and_classes_without_reading_images(
     within: Command, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "load", None)
+    monkeypatch.setattr(datasets, "load_dataset", None)
     done = within("summary", "data=folder", "data.path=photos", "model=lenet")
     assert done.stdout.startswith("lenet on photos, 3 x 28 x 28, 2 classes")
 

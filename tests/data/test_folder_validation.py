@@ -28,7 +28,7 @@ def three_parts(folder: Path) -> Path:
 
 
 def load_parts(config: DataConfig, seed: int = 0) -> ResidentData:
-    _, arrays = datasets.load(config)
+    _, arrays = datasets.load_dataset(config)
     return ResidentData.from_arrays(config, arrays, seed, torch.device("cpu"))
 
 
@@ -49,7 +49,7 @@ def test_parts_are_the_folders_for_any_seed(
         files = [*folder.glob(f"{name}/*/*.png")]
         assert sorted(image.numpy().tobytes() for image in part.images) == read_sorted(files)
     note = "Validation set: the 8 images of the validation folder; data.validation is not used."
-    assert datasets.load(config)[0].notes == (note,)
+    assert datasets.load_dataset(config)[0].notes == (note,)
     assert check_sizes(config, datasets.dataset_info(config)) == len(data.train)
     assert count_validation(config, datasets.dataset_info(config)) == len(data.validation)
 

@@ -29,7 +29,7 @@ def _content(run: Path) -> dict[str, Any]:
         content = {"metrics.csv": list(csv.DictReader(file))}
     content["result.json"] = json.loads((run / "result.json").read_text())
     for path in ((run / "checkpoints" / name) for name in ("last.pt", "best.pt")):
-        content[path.name] = checkpoint.load(path) if path.exists() else None
+        content[path.name] = checkpoint.load_checkpoint(path) if path.exists() else None
     return dict(_flat(content, ""))
 
 

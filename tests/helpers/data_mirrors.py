@@ -122,18 +122,18 @@ class Site:
         return find_files(self.dataset, str(self.cache))
 
     def prefetch(self) -> None:
-        download.prefetch(self.dataset, str(self.cache))
+        download.prefetch_public_dataset(self.dataset, str(self.cache))
 
     def loads(self) -> bool:
         """Load the data set; return whether it and its arrays are those that were put."""
-        dataset, arrays = download.load(self.dataset, str(self.cache))
+        dataset, arrays = download.load_public_dataset(self.dataset, str(self.cache))
         pairs = zip(arrays[:4], FILES, strict=True)
         is_same = all(np.array_equal(array, self.arrays[file]) for array, file in pairs)
         return dataset == self.dataset and is_same
 
     def error(self) -> str:
         with pytest.raises(DataError) as caught:
-            download.load(self.dataset, str(self.cache))
+            download.load_public_dataset(self.dataset, str(self.cache))
         return str(caught.value)
 
 

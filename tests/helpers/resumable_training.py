@@ -46,7 +46,11 @@ class ResumableTraining:
         last, _ = checkpoint.load_newest(self.run.checkpoints)
         state = make_state(self.config, self.engine, self.examples, self.run)
         if last is not None:
-            best = checkpoint.load(self.run.checkpoints / "best.pt") if last["rows"] else None
+            best = (
+                checkpoint.load_checkpoint(self.run.checkpoints / "best.pt")
+                if last["rows"]
+                else None
+            )
             restore(state, last, best)
         self.engine.prepare(self.examples, self.config.train.batch_size)
         self._interrupt(state.signals, stop_after, in_evaluation)

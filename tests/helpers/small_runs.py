@@ -106,6 +106,6 @@ def resume_refused(
 
 def rewrite_checkpoint(path: Path, change: Callable[[State], Any]) -> None:
     """Change a checkpoint, and save it with a valid checksum."""
-    state = checkpoint.load(path)
+    state = checkpoint.load_checkpoint(path)
     change(state)
     checkpoint.save(path, state)

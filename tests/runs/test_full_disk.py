@@ -68,7 +68,7 @@ def test_run_on_a_full_disk_ends_with_an_error_and_is_resumed_with_space(
     assert "Logging error" not in done.stderr
     (disk / "ballast").unlink()
     for path in disk.glob("run/checkpoints/*.pt"):
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)
     if (disk / "run" / "config.yaml").exists():
         done = run_in_process("resume", "run", folder=disk)
         assert done.returncode == 0, done.stderr

@@ -36,7 +36,7 @@ def record_calls(monkeypatch: pytest.MonkeyPatch, name: str, *, fail: bool = Fal
 
 
 def test_missing_data_are_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loads = record_calls(monkeypatch, "datasets.load", fail=True)
+    loads = record_calls(monkeypatch, "datasets.load_dataset", fail=True)
     done = run_in_process(*DRY_RUN, "seed=0,1,2", folder=tmp_path)
     assert (done.returncode, len(loads)) == (3, 1)
     assert len(re.findall("would fail: There is no network.$", done.stdout, re.MULTILINE)) == 3

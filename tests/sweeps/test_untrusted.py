@@ -143,7 +143,7 @@ def test_value_that_is_not_recorded_confirms_nothing(tmp_path: Path) -> None:
 )
 def test_plain_values_and_choices_are_allowed(overrides: list[str]) -> None:
     UntrustedSweepPolicy(Path("sweep"), [], [], False, None).check_overrides({"job": overrides})
-    assert config.load(config.to_plain(compose_config(overrides)))
+    assert config.load_config(config.to_plain(compose_config(overrides)))
 
 
 def test_groups_of_the_user_need_config_dir(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def compose_recorded(overrides: list[str]) -> DictConfig | str:
     try:
         policy.check_overrides({"job": overrides})
         composed = compose_config(overrides)
-        policy.check_job(composed, compose_default(), config.load(config.to_plain(composed)))
+        policy.check_job(composed, compose_default(), config.load_config(config.to_plain(composed)))
     except CnnbenchError as error:
         return str(error)
     return composed

@@ -153,7 +153,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     """
 
     def start(*overrides: str) -> Any:
-        settings = config.load(config.to_plain(compose_config(overrides)))
+        settings = config.load_config(config.to_plain(compose_config(overrides)))
         environment = dict.fromkeys(base.TAGS) | {"host": "here", "world_size": 1}
         monkeypatch.setattr(tensorboard, "Client", Mock())
         tensorboard.Client.return_value.start.return_value = "http://me:secret@host/x"

@@ -16,12 +16,12 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from cnnbench.trackers import curves
-from cnnbench.trackers.curves import Curves, draw, draw_figure
+from cnnbench.trackers.curves import Curves, draw_curves, write_curves
 
 DRAW_ALONE = """
 import sys
-from cnnbench.trackers.curves import draw
-draw(eval(sys.argv[1]), "of three epochs", sys.stdout.buffer)
+from cnnbench.trackers.curves import write_curves
+write_curves(eval(sys.argv[1]), "of three epochs", sys.stdout.buffer)
 """
 MEMORIZED = [1 / epoch**2 for epoch in range(1, 13)]
 
@@ -43,7 +43,7 @@ WILD = make_epochs(
 
 
 def panels(rows: list[Row]) -> tuple[Axes, Axes, Axes]:
-    loss, accuracy, rate = draw_figure(rows, "").axes
+    loss, accuracy, rate = draw_curves(rows, "").axes
     return loss, accuracy, rate
 
 
@@ -76,14 +76,14 @@ def test_picture_does_not_depend_on_previous_picture(before: list[Row]) -> None:
         timeout=120,
     ).stdout
     after_another = io.BytesIO()
-    draw(before, "of more epochs", io.BytesIO())
-    draw(after, "of three epochs", after_another)
+    write_curves(before, "of more epochs", io.BytesIO())
+    write_curves(after, "of three epochs", after_another)
     assert after_another.getvalue() == alone
 
 
 def test_picture_has_no_metadata() -> None:
     file = io.BytesIO()
-    draw(some(3), "", file)
+    write_curves(some(3), "", file)
     with Image.open(file) as image:
         assert {key for key in image.info if key != "dpi"} == set()
 
@@ -91,7 +91,7 @@ def test_picture_has_no_metadata() -> None:
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_train_and_eval_curves_are_plotted_and_named(part: str) -> None:
     rows = some(4, part)
-    figure = draw_figure(rows, "")
+    figure = draw_curves(rows, "")
     for axes, quantity in zip(figure.axes, ("loss", "accuracy"), strict=False):
         for name in ("train", part):
             assert list(curve(axes, name).get_ydata()) == [
@@ -102,14 +102,14 @@ def test_train_and_eval_curves_are_plotted_and_named(part: str) -> None:
 
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_curves_differ_without_color(part: str) -> None:
-    train, other = (curve(draw_figure(some(4, part), "").axes[0], name) for name in ("train", part))
+    train, other = (curve(draw_curves(some(4, part), "").axes[0], name) for name in ("train", part))
     assert train.get_linestyle() != other.get_linestyle()
     assert train.get_marker() != other.get_marker()
 
 
 def test_best_epoch_is_marked_and_named_in_legend() -> None:
     rows = some(12)
-    figure = draw_figure(rows, "")
+    figure = draw_curves(rows, "")
     entry = legend(figure)[2]
     assert entry == "best: epoch 6, validation accuracy 0.5000"
     ring = curve(figure.axes[1], entry)
@@ -119,7 +119,7 @@ def test_best_epoch_is_marked_and_named_in_legend() -> None:
 
 
 def test_no_best_epoch_without_validation_set() -> None:
-    figure = draw_figure(some(12, "test"), "")
+    figure = draw_curves(some(12, "test"), "")
     assert legend(figure) == ["train", "test"]
     assert [len(axes.get_lines()) for axes in figure.axes] == [2, 2, 1]
 
@@ -145,7 +145,7 @@ def test_loss_and_rate_have_log_scale_over_decades() -> None:
 
 
 def test_linear_scale_after_log_scale() -> None:
-    draw_figure(WILD, "")
+    draw_curves(WILD, "")
     axes = panels(some(3))
     assert [panel.get_yscale() for panel in axes] == ["linear"] * 3
     assert [panel.get_title() for panel in axes] == ["loss", "accuracy", "learning rate"]
@@ -184,7 +184,7 @@ def test_curve_has_limited_number_of_markers(number: int) -> None:
 
 
 def test_accuracies_close_to_1_have_distinct_tick_labels() -> None:
-    figure = draw_figure(make_epochs([0.99912, 0.99931, 0.99946], [0.99921, 0.99932, 0.99935]), "")
+    figure = draw_curves(make_epochs([0.99912, 0.99931, 0.99946], [0.99921, 0.99932, 0.99935]), "")
     figure.canvas.draw()
     labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
     assert len(labels) == len(set(labels)) > 3
@@ -194,7 +194,7 @@ def test_accuracies_close_to_1_have_distinct_tick_labels() -> None:
 
 def test_extreme_values_can_be_drawn() -> None:
     losses = [9e299, 1e-300, 1e-300, -0.0], [-9e299, 0.0, 1.0, 1.0]
-    draw(
+    write_curves(
         make_epochs(
             [9e299, 0.0, 1.0, -1.0], [0.1] * 4, losses=losses, lr=[1e-300, 9e299, 1e-300, 1e-300]
         ),
@@ -248,5 +248,5 @@ def test_drawing_takes_at_most_a_tenth_of_the_time(
     "title", ["mlp on $x$, 28 px", r"mlp on $\nothing{, 28 px", "mlp on 照片, 28 px"]
 )
 def test_title_may_have_any_characters(title: str) -> None:
-    draw(some(2), title, file := io.BytesIO())
+    write_curves(some(2), title, file := io.BytesIO())
     assert file.getvalue().startswith(b"\x89PNG")

@@ -68,13 +68,13 @@ def _restore_process_settings() -> Iterator[None]:
 def small_values() -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = configuration.to_plain(compose("train", overrides=SMALL))
-    return configuration.as_dict(configuration.load(composed))
+    return configuration.as_dict(configuration.load_config(composed))
 
 
 @pytest.fixture
 def config(small_values: dict[str, Any]) -> Config:
     """Return a small configuration, which a test may change."""
-    return configuration.load(small_values)
+    return configuration.load_config(small_values)
 
 
 @pytest.fixture

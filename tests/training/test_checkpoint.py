@@ -62,12 +62,12 @@ def saved_checkpoint(tmp_path: Path) -> Path:
 
 
 def test_load_returns_what_was_saved(saved_checkpoint: Path) -> None:
-    assert is_equal(checkpoint.load(saved_checkpoint), make_state())
+    assert is_equal(checkpoint.load_checkpoint(saved_checkpoint), make_state())
 
 
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"none\.pt is not there"):
-        checkpoint.load(tmp_path / "none.pt")
+        checkpoint.load_checkpoint(tmp_path / "none.pt")
 
 
 @pytest.mark.parametrize("key", ["epoch", "model", "rows"])
@@ -80,16 +80,16 @@ def test_changed_content_does_not_match_the_checksum(key: str, saved_checkpoint:
     }
     torch.save({**content, key: changes[key]}, saved_checkpoint)
     with pytest.raises(CheckpointError, match="does not match its checksum"):
-        checkpoint.load(saved_checkpoint)
+        checkpoint.load_checkpoint(saved_checkpoint)
 
 
 def find_undetected(path: Path, contents: Iterable[bytes]) -> list[str]:
     """Return the damaged contents that load as other values or raise no CheckpointError."""
-    expected, undetected = checkpoint.load(path), []
+    expected, undetected = checkpoint.load_checkpoint(path), []
     for number, content in enumerate(contents):
         path.write_bytes(content)
         try:
-            if not is_equal(checkpoint.load(path), expected):
+            if not is_equal(checkpoint.load_checkpoint(path), expected):
                 undetected.append(f"{number}: other values")
         except CheckpointError:
             pass
@@ -142,7 +142,7 @@ def test_other_format_is_refused(content: object, message: str, tmp_path: Path) 
     path = tmp_path / "other.pt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.load(path)
+        checkpoint.load_checkpoint(path)
 
 
 def save_both(folder: Path) -> None:
@@ -203,11 +203,13 @@ def test_failed_write_leaves_only_the_old_checkpoint(
         save = partial(checkpoint.save_rotating, saved_checkpoint.parent)
     with pytest.raises(OSError, match="No space"):
         save({"epoch": 3})
-    assert [checkpoint.load(path)["epoch"] for path in saved_checkpoint.parent.iterdir()] == [2]
+    assert [
+        checkpoint.load_checkpoint(path)["epoch"] for path in saved_checkpoint.parent.iterdir()
+    ] == [2]
 
 
 def test_rotation_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         checkpoint.save_rotating(tmp_path, {"epoch": epoch})
-    kept = {path.name: checkpoint.load(path)["epoch"] for path in tmp_path.iterdir()}
+    kept = {path.name: checkpoint.load_checkpoint(path)["epoch"] for path in tmp_path.iterdir()}
     assert kept == {"last.pt": 3, "previous.pt": 2}

@@ -32,7 +32,7 @@ def test_checkpoint_with_code_is_refused_without_running_it(
 ) -> None:
     path = last_chance_run / "checkpoints" / name
     hostile = {"format": checkpoint.FORMAT, "more": MakesFolder(tmp_path / "evil")}
-    torch.save({**checkpoint.load(path), **hostile}, path)
+    torch.save({**checkpoint.load_checkpoint(path), **hostile}, path)
     code, output = resume_refused(forks, last_chance_run)
     assert code == 5, output
     assert f"{name} is refused: it holds more than tensors and plain values" in output

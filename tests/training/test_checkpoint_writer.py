@@ -27,7 +27,9 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Event:
 
 
 def load_epochs(folder: Path) -> dict[str, int]:
-    return {path.name: checkpoint.load(path)["epoch"] for path in sorted(folder.iterdir())}
+    return {
+        path.name: checkpoint.load_checkpoint(path)["epoch"] for path in sorted(folder.iterdir())
+    }
 
 
 def test_close_writes_submitted_checkpoints(tmp_path: Path) -> None:

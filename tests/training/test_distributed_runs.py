@@ -218,7 +218,7 @@ def test_resume_with_another_number_of_ranks(
 def test_each_rank_saves_a_different_generator_state(
     forks: ForkServer, tmp_path: Path, random_two_rank_run: Path
 ) -> None:
-    last = checkpoint.load(random_two_rank_run / "checkpoints" / "last.pt")
+    last = checkpoint.load_checkpoint(random_two_rank_run / "checkpoints" / "last.pt")
     rank_0, rank_1 = (state["generators"]["cpu"].tolist() for state in last["processes"])
     assert rank_0 == last["generators"]["cpu"].tolist()
     assert rank_0 != rank_1
@@ -242,7 +242,7 @@ def test_killed_rank_interrupts_the_run_at_its_last_checkpoint(
         )
         assert "Traceback" not in ranks[0].stderr
         assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
-    assert checkpoint.load(run / "checkpoints" / "last.pt")["step"] == 0
+    assert checkpoint.load_checkpoint(run / "checkpoints" / "last.pt")["step"] == 0
     # torchrun starts the same job again, which resumes by itself.
     arguments = ["resume", str(run)] if killed == 0 else job
     restart = {**launch, "TORCHELASTIC_RESTART_COUNT": str(killed)}

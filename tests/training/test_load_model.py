@@ -40,7 +40,7 @@ def get_error(error: type[CnnbenchError], finished_run: Path, *overrides: str) -
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    state_dict: dict[str, torch.Tensor] = checkpoint.load(path)["model"]
+    state_dict: dict[str, torch.Tensor] = checkpoint.load_checkpoint(path)["model"]
     return state_dict
 
 
@@ -80,7 +80,7 @@ def test_damaged_last_checkpoint_is_reported_and_the_previous_one_used(
     last, previous = (interrupted / "checkpoints" / f"{name}.pt" for name in ("last", "previous"))
     last.write_bytes(b"damaged")
     trained = load(interrupted)
-    step = checkpoint.load(previous)["step"]  # 2, or 1 if a slow disk skipped 2
+    step = checkpoint.load_checkpoint(previous)["step"]  # 2, or 1 if a slow disk skipped 2
     assert re.fullmatch(f"previous.pt, epoch 0 and {step} steps?", trained.weights)
     assert_weights(trained, load_weights(previous))
     output = capsys.readouterr().err

@@ -5,7 +5,7 @@ from helpers.config_changes import change
 from helpers.devices import EACH_DEVICE
 from helpers.training_states import StartTraining, collect_rows
 
-from cnnbench.config import Config, as_dict, load
+from cnnbench.config import Config, as_dict, load_config
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training import checkpoint
 from cnnbench.training.engine import EagerEngine
@@ -25,7 +25,7 @@ def test_best_checkpoint_is_of_first_epoch_with_highest_validation_accuracy(
     engine, rows = start_training()
     set_validation_accuracies(engine, [0.3, 0.6, 0.6, 0.5])
     list(rows)
-    assert checkpoint.load(run_directory.checkpoints / "best.pt")["epoch"] == 2
+    assert checkpoint.load_checkpoint(run_directory.checkpoints / "best.pt")["epoch"] == 2
 
 
 @EACH_DEVICE
@@ -37,7 +37,7 @@ def test_best_checkpoint_has_the_weights_of_its_epoch(
     next(rows)
     weights = {key: value.clone() for key, value in engine.model.state_dict().items()}
     list(rows)
-    best = checkpoint.load(run_directory.checkpoints / "best.pt")["model"]
+    best = checkpoint.load_checkpoint(run_directory.checkpoints / "best.pt")["model"]
     assert all(torch.equal(best[key], value.cpu()) for key, value in weights.items())
 
 
@@ -54,7 +54,7 @@ def test_last_and_previous_checkpoints_are_of_the_last_two_epochs(
 ) -> None:
     collect_rows(start_training)
     kept = [
-        checkpoint.load(run_directory.checkpoints / name)["epoch"]
+        checkpoint.load_checkpoint(run_directory.checkpoints / name)["epoch"]
         for name in ("previous.pt", "last.pt")
     ]
     assert kept == [1, 2]
@@ -64,7 +64,7 @@ def test_last_checkpoint_has_all_keys_needed_to_resume(
     start_training: StartTraining, run_directory: RunDirectory
 ) -> None:
     collect_rows(start_training)
-    assert set(checkpoint.load(run_directory.checkpoints / "last.pt")) == {
+    assert set(checkpoint.load_checkpoint(run_directory.checkpoints / "last.pt")) == {
         "epoch",
         "step",
         "train_s",
@@ -87,7 +87,7 @@ def test_last_checkpoint_has_the_optimizer_state(
 ) -> None:
     engine, rows = start_training()
     list(rows)
-    kept = checkpoint.load(run_directory.checkpoints / "last.pt")["optimizers"][0]
+    kept = checkpoint.load_checkpoint(run_directory.checkpoints / "last.pt")["optimizers"][0]
     for index, parameter in enumerate(engine.model.parameters()):
         momentum = engine.optimizers[0].state[parameter]["momentum_buffer"].cpu()
         assert torch.equal(kept[index]["momentum_buffer"], momentum)
@@ -97,7 +97,7 @@ def test_last_checkpoint_has_the_generator_state(
     start_training: StartTraining, run_directory: RunDirectory
 ) -> None:
     collect_rows(start_training)
-    kept = checkpoint.load(run_directory.checkpoints / "last.pt")["generators"]["cpu"]
+    kept = checkpoint.load_checkpoint(run_directory.checkpoints / "last.pt")["generators"]["cpu"]
     assert torch.equal(kept, torch.get_rng_state())
 
 
@@ -105,9 +105,9 @@ def test_last_checkpoint_has_rows_and_configuration(
     start_training: StartTraining, run_directory: RunDirectory, config: Config
 ) -> None:
     rows = collect_rows(start_training)
-    kept = checkpoint.load(run_directory.checkpoints / "last.pt")
+    kept = checkpoint.load_checkpoint(run_directory.checkpoints / "last.pt")
     assert kept["rows"] == rows
-    assert load(kept["config"]) == load(as_dict(config))
+    assert load_config(kept["config"]) == load_config(as_dict(config))
 
 
 def test_best_checkpoint_has_averaged_weights_and_last_has_both(
@@ -117,7 +117,8 @@ def test_best_checkpoint_has_averaged_weights_and_last_has_both(
     engine, rows = start_training()
     list(rows)
     best, last = (
-        checkpoint.load(run_directory.checkpoints / name) for name in ("best.pt", "last.pt")
+        checkpoint.load_checkpoint(run_directory.checkpoints / name)
+        for name in ("best.pt", "last.pt")
     )
     averaged, trained = engine.eval_model.state_dict(), engine.model.state_dict()
     assert not torch.equal(averaged["1.weight"], trained["1.weight"])

@@ -65,6 +65,6 @@ def test_nonfinite_loss_keeps_the_checkpoint_of_the_previous_epoch(
     set_nan_loss_from(engine, step=5)
     with pytest.raises(DivergedError):
         list(rows)
-    kept = checkpoint.load(run_directory.checkpoints / "last.pt")
+    kept = checkpoint.load_checkpoint(run_directory.checkpoints / "last.pt")
     assert kept["epoch"] == 1
     assert all(value.isfinite().all() for value in kept["model"].values())

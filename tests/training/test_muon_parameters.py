@@ -142,4 +142,4 @@ def test_invalid_value_is_refused_with_allowed_values(
     change: dict[str, Any], message: str, config: Config
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        configuration.load({**as_dict(config), "optimizer": {**MUON, **change}})
+        configuration.load_config({**as_dict(config), "optimizer": {**MUON, **change}})

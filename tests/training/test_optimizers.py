@@ -76,7 +76,7 @@ EACH_OPTIMIZER = pytest.mark.parametrize(
 def load_yaml(path: Path, config: Config) -> OptimizerConfig:
     """Return the optimizer of a YAML, in an otherwise small configuration."""
     values = {**as_dict(config), "optimizer": OmegaConf.load(path)}
-    return configuration.load(configuration.to_plain(OmegaConf.create(values))).optimizer
+    return configuration.load_config(configuration.to_plain(OmegaConf.create(values))).optimizer
 
 
 def test_all_optimizers_are_tested() -> None:

@@ -159,7 +159,7 @@ def test_checkpoint_with_invalid_values_is_refused(
 ) -> None:
     interrupted = new_training("interrupted")
     interrupted.train(stop_after=4)
-    state = checkpoint.load(interrupted.run.checkpoints / "last.pt")
+    state = checkpoint.load_checkpoint(interrupted.run.checkpoints / "last.pt")
     checkpoint.save(interrupted.run.checkpoints / "last.pt", {**state, key: value})
     with pytest.raises(CheckpointError, match="does not fit this run"):
         interrupted.train()

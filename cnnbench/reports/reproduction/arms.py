@@ -123,7 +123,7 @@ def _measure(run: Record) -> dict[str, float]:
 def _estimate_memory(run: Record) -> int | None:
     """Return the bytes of the tensors that training needs, None if they cannot be estimated."""
     try:
-        settings = config.load(run.config)
+        settings = config.load_config(run.config)
         if settings.model.name not in models.REGISTRY or settings.data.name == config.FOLDER:
             return None  # untrusted: an estimate would run its code or read its files
         dataset = datasets.dataset_info(settings.data)
