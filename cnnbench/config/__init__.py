@@ -1,6 +1,6 @@
 """The configuration: typed, converted and checked.
 
-`load_config` makes a `Config` of plain values, from Hydra or from the config.yaml of a run directory.
+`load_config` makes a `Config` of plain values: those of Hydra or of a config.yaml.
 Nothing here imports torch, so that errors in values are reported at once.
 """
 

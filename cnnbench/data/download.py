@@ -77,7 +77,7 @@ def load_local(dataset: PublicDataset) -> Arrays | None:
 
 
 def prefetch_public_dataset(dataset: PublicDataset, root: str | None = None) -> None:
-    """Find, verify and read the files in a thread, for the next `load_public_dataset`; download nothing.
+    """Find, verify and read files in a thread, for `load_public_dataset`; download nothing.
 
     Meanwhile the interpreter can import PyTorch, which takes longer.
     """

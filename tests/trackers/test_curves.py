@@ -207,7 +207,7 @@ def test_extreme_values_can_be_drawn() -> None:
 def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of titles of the pictures that the test draws. Drawing takes no time."""
     drawn: list[str] = []
-    monkeypatch.setattr(curves, "draw", lambda rows, title, file: drawn.append(title))
+    monkeypatch.setattr(curves, "write_curves", lambda rows, title, file: drawn.append(title))
     return drawn
 
 
