@@ -52,7 +52,7 @@ def test_log_lines_of_other_libraries_are_not_printed(
         )
         logging.getLogger("another").info("generated something")
 
-    monkeypatch.setitem(SHORTCUTS, (curves, "draw"), draw)
+    monkeypatch.setitem(SHORTCUTS, (curves, "write_curves"), draw)
     done = within(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     (log, *_) = (path.read_text() for path in tmp_path.rglob("train.log"))

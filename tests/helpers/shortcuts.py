@@ -32,6 +32,6 @@ def find_mode_quickly(hydra: Hydra, config_name: str | None, overrides: list[str
 SHORTCUTS: dict[tuple[Any, str], object] = {
     (timing, "WARM_UP_S"): 0.01,
     (timing, "ROUND_S"): 0.01,
-    (curves, "draw"): draw_nothing,
+    (curves, "write_curves"): draw_nothing,
     (Hydra, "get_mode"): find_mode_quickly,
 }
