@@ -264,12 +264,15 @@ def _log_to(path: Path, progress: bool) -> Iterator[None]:
             print(record.getMessage())
         return has_listener and record.levelno >= caller_level
 
+    file.setLevel(logging.CRITICAL + 1)  # for `log_to_file`: `write` has all other lines
+    log.addHandler(file)
     log.addFilter(write)
     log.setLevel(min(caller_level, logging.INFO))
     try:
         yield
     finally:
         log.removeFilter(write)
+        log.removeHandler(file)
         log.setLevel(level)
         file.close()
 

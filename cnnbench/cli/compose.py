@@ -25,13 +25,19 @@ from cnnbench.cli.hydra_app import (
     conf_folder,
     is_multirun,
     is_override,
-    log_to_file,
     run_hydra_app,
 )
 from cnnbench.cli.options import PARSERS
 from cnnbench.cli.run_argument import locate_run, remove_run_argument
 from cnnbench.errors import CheckpointError, ConfigError, DivergedError, format_count
-from cnnbench.runs.directory import STATUS, RunDirectory, claim, claim_exactly, resume_command
+from cnnbench.runs.directory import (
+    STATUS,
+    RunDirectory,
+    claim,
+    claim_exactly,
+    log_to_file,
+    resume_command,
+)
 from cnnbench.runs.reading import find_runs, runs_of_this_launch
 from cnnbench.runs.sweep import is_stopped, recorded_jobs
 from cnnbench.runs.torchrun_env import broadcast, one_broadcast, processes

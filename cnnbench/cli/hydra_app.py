@@ -55,7 +55,6 @@ __all__ = [
     "conf_folder",
     "is_multirun",
     "is_override",
-    "log_to_file",
     "run_hydra_app",
     "write_hydra_files",
 ]
@@ -333,11 +332,3 @@ def conf_folder() -> Path:
 
 def is_multirun() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def log_to_file(line: str) -> None:
-    """Write a line only to train.log, if the log has a file."""
-    record = log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None)
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            handler.handle(record)

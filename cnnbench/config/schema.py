@@ -168,6 +168,9 @@ class TrainConfig(Group, frozen=True, kw_only=True):
     fail_if_not_learning: bool
     on_nonfinite_loss: Literal["skip", "stop"]
     checkpoint_every: CheckpointEvery
+    # the defaults equal conf/train.yaml, for runs that were recorded without these keys
+    last_batch: Literal["weighted", "full", "drop"] = "weighted"
+    log_every: PositiveInt | None = None  # training steps
 
     def __post_init__(self) -> None:
         if self.ema_decay == 1:

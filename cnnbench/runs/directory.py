@@ -32,6 +32,7 @@ __all__ = [
     "claim_new",
     "job_directory_name",
     "log_to",
+    "log_to_file",
     "reopen",
     "require_empty",
     "resume_command",
@@ -165,6 +166,15 @@ def log_to(directory: Path, conf: Path) -> None:
         raise error.__cause__ or error from None
 
 
+def log_to_file(line: str) -> None:
+    """Write a line only to train.log, if the log has a file."""
+    log = logging.getLogger("cnnbench")
+    record = log.makeRecord(log.name, logging.INFO, __file__, 0, line, (), None)
+    for handler in (*logging.getLogger().handlers, *log.handlers):
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
 def job_directory_name(overrides: str) -> str:
     """Return the name of the directory of a job, from its overrides.
 
@@ -243,6 +253,13 @@ class RunDirectory:
         writer.writeheader()
         writer.writerows(rows)
         self.write_text(name, text.getvalue(), sync=sync)
+
+    def append_row(self, name: str, row: Mapping[str, object]) -> None:
+        """Append a line to a CSV file that `write_rows` has written with the same columns."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow(row.values())
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(text.getvalue())
 
     def set_status(self, state: str, **more: object) -> None:
         self.write_json(STATUS, _status(state, self.command, self.began, **more))

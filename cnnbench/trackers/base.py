@@ -9,7 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import accumulate
 from pathlib import Path
@@ -42,7 +42,8 @@ VARIABLES = {
 MAX_REASON = 300  # characters, since the errors of clients quote whole requests
 
 Row = Mapping[str, float]
-Rows = Sequence[tuple[Row, float]]  # a row, and the time in s at which its epoch ended
+Rows = Sequence[tuple[Row, float]]  # a row, and the time in s at which its epoch or steps ended
+SEND_S = 5.0  # seconds between the rows of steps.csv that are sent within an epoch
 
 
 @dataclass
@@ -50,7 +51,8 @@ class Tracker(ABC):
     """The client of a tracker, for one run. All methods may raise any error.
 
     `config` has the settings of the tracker, `parameters` the whole configuration, flat. `history`
-    has the rows that a resumed run starts with.
+    has the rows that a resumed run starts with, `step_history` those of steps.csv. A run without
+    train.log_every has no steps_per_epoch.
     """
 
     config: Any
@@ -58,6 +60,8 @@ class Tracker(ABC):
     parameters: Mapping[str, int | float | str]
     tags: dict[str, str]
     history: Rows
+    step_history: Rows = ()
+    steps_per_epoch: int | None = None
 
     @abstractmethod
     def start(self) -> str:
@@ -66,6 +70,10 @@ class Tracker(ABC):
     @abstractmethod
     def log_rows(self, rows: Rows) -> None:
         """Log rows of metrics.csv."""
+
+    @abstractmethod
+    def log_steps(self, rows: Rows) -> None:
+        """Log rows of steps.csv."""
 
     @abstractmethod
     def log_result(self, figures: Row, last_row: Row) -> None:
@@ -89,8 +97,24 @@ class Trackers:
     """The trackers of a run that have not failed."""
 
     clients: dict[str, Tracker]
+    unsent_steps: list[tuple[Row, float]] = field(default_factory=list)
+    sent_at: float = 0.0
+
+    def log_step(self, row: Row) -> None:
+        """Log a row of steps.csv, together with others that are as recent."""
+        now = time.time()
+        self.unsent_steps.append((row, now))
+        if now - self.sent_at >= SEND_S:
+            self._send_steps()
+
+    def _send_steps(self) -> None:
+        if self.unsent_steps:
+            last = self.unsent_steps[-1][0]
+            self.call(f"step {last['step']}", "log_steps", self.unsent_steps)
+        self.unsent_steps, self.sent_at = [], time.time()
 
     def log_epoch(self, row: Row) -> None:
+        self._send_steps()
         self.call(f"epoch {row['epoch']}", "log_rows", [(row, time.time())])
 
     def log_result(self, result: Mapping[str, Any]) -> None:
@@ -142,8 +166,13 @@ def start_trackers(
     directory: Path,
     environment: Mapping[str, Any],
     rows: Sequence[Row],
+    step_rows: Sequence[Row] = (),
+    steps_per_epoch: int | None = None,
 ) -> Trackers:
-    """Start the configured trackers; `rows` has the rows that a resumed run starts with."""
+    """Start the configured trackers; `rows` has the rows that a resumed run starts with.
+
+    `step_rows` are those of steps.csv.
+    """
     tags = {key: str(environment[key]) for key in TAGS if environment[key] is not None}
     tags["run_directory"] = str(directory.absolute())
     if (directory.parent / JOBS).exists():
@@ -151,6 +180,7 @@ def start_trackers(
     seconds = [row["epoch_s"] for row in rows]
     ended_at = accumulate(seconds[1:], initial=time.time() - sum(seconds[1:]))
     history = list(zip(rows, ended_at, strict=False))
+    step_history = [(row, time.time()) for row in step_rows]
     parameters = flatten(job_identity(as_dict(config)))
     for key, value in parameters.items():
         if type(value) not in (int, float, str):
@@ -160,7 +190,7 @@ def start_trackers(
         settings = getattr(config.tracker, name)
         if settings is not None:
             client = import_module(f"cnnbench.trackers.{name}").Client
-            run = (directory.absolute(), parameters, tags, history)
+            run = (directory.absolute(), parameters, tags, history, step_history, steps_per_epoch)
             trackers.clients[name] = client(settings, *run)
     if trackers.clients:  # clients read the variables when `start` imports them
         for variable, value in VARIABLES.items():

@@ -23,6 +23,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "test": {"color": "#009e73", "marker": "^", "linestyle": "-."},
     "lr": {"color": "#333333", "marker": ".", "linestyle": "-"},
 }
+STEP_LINE: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.6}
 BEST_LINE: dict[str, Any] = {"color": "#333333", "linewidth": 1, "linestyle": ":"}
 RING: dict[str, Any] = {
     "marker": "o",
@@ -43,16 +44,23 @@ class Curves:
         self.title = title
         self.due_at = 0.0
 
-    def update(self, rows: Rows) -> None:
+    def update(self, rows: Rows, steps: Rows = ()) -> None:
         """Draw the rows so far, unless drawing has taken more than its share of the time."""
         began = time.perf_counter()
         if began >= self.due_at:
-            self.draw(rows, sync=False)
+            self.draw(rows, steps=steps, sync=False)
             ended = time.perf_counter()
             self.due_at = ended + (ended - began) / MAX_SHARE
 
-    def draw(self, rows: Rows, test_accuracy: float | None = None, *, sync: bool = True) -> None:
-        """Draw the rows. The title has the final test accuracy, if there is one.
+    def draw(
+        self,
+        rows: Rows,
+        test_accuracy: float | None = None,
+        *,
+        steps: Rows = (),
+        sync: bool = True,
+    ) -> None:
+        """Draw the rows, and those of steps.csv. The title has the final test accuracy, if any.
 
         Raises:
             OSError: the file cannot be written.
@@ -60,23 +68,26 @@ class Curves:
         title = self.title
         if test_accuracy is not None:
             title += f": test accuracy {test_accuracy:.4f}"
-        write_atomically(self.path, lambda file: write_curves(rows, title, file), sync=sync)
+        write_atomically(self.path, lambda file: write_curves(rows, title, file, steps), sync=sync)
 
 
-def write_curves(rows: Rows, title: str, file: BinaryIO) -> None:
+def write_curves(rows: Rows, title: str, file: BinaryIO, steps: Rows = ()) -> None:
     """Draw the rows as a PNG into `file`: the same bytes for the same rows."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # a box stands for it
         # level 1 saves a ninth of the time, and the file is an eighth larger
         compression = {"compress_level": 1}
         metadata = {"Software": None}
-        draw_curves(rows, title).savefig(
+        draw_curves(rows, title, steps).savefig(
             file, format="png", metadata=metadata, pil_kwargs=compression
         )
 
 
-def draw_curves(rows: Rows, title: str) -> "Figure":
-    """Return the figure of the rows. The next call draws on the same figure."""
+def draw_curves(rows: Rows, title: str, steps: Rows = ()) -> "Figure":
+    """Return the figure of the rows of metrics.csv and, if there are any, of steps.csv.
+
+    The next call draws on the same figure.
+    """
     figure = _empty_figure()
     for legend in list(figure.legends):
         legend.remove()
@@ -85,9 +96,9 @@ def draw_curves(rows: Rows, title: str) -> "Figure":
             artist.remove()
     figure.suptitle(title, fontsize=12, parse_math=False)  # a folder's name may have dollar signs
     loss, accuracy, rate = figure.axes
-    _plot(loss, metric_lines(rows, "loss"), "loss")
-    _plot(accuracy, metric_lines(rows, "accuracy"), "accuracy")
-    _plot(rate, {"lr": [row["lr"] for row in rows]}, "lr")
+    _plot(loss, metric_lines(rows, "loss"), "loss", steps)
+    _plot(accuracy, metric_lines(rows, "accuracy"), "accuracy", steps)
+    _plot(rate, {"lr": [row["lr"] for row in rows]}, "lr", steps)
     handles, best = [*accuracy.get_lines()], find_best_row(rows)
     if best is not None:
         epoch, highest = best["epoch"], best["validation_accuracy"]
@@ -102,19 +113,30 @@ def draw_curves(rows: Rows, title: str) -> "Figure":
     return figure
 
 
-def _plot(axes: "Axes", lines: Lines, quantity: str) -> None:
-    """Plot the values of each part, and note values of the first epoch that the axis leaves out."""
+def _plot(axes: "Axes", lines: Lines, quantity: str, steps: Rows) -> None:
+    """Plot the values of each part, and note values of the first epoch that the axis leaves out.
+
+    `steps` are rows within the epochs, which become a thin line.
+    """
     num_epochs = len(next(iter(lines.values())))
     epochs = range(1, num_epochs + 1)
     every = math.ceil(num_epochs / MAX_MARKERS)
     for part, values in lines.items():
         axes.plot(epochs, values, label=part, markevery=every, markersize=5, **STYLES[part])
+    column, part = ("lr", "lr") if quantity == "lr" else (f"train_{quantity}", "train")
+    points = [(row["epoch"], row[column]) for row in steps if math.isfinite(row[column])]
+    if points:
+        within, values = zip(*points, strict=True)
+        color = STYLES[part]["color"]
+        axes.plot(within, values, label="train, within epochs", color=color, **STEP_LINE)
+        lines = {**lines, "steps": values}
     scale = choose_scale(lines, may_be_log=quantity != "accuracy")
     if axes.get_yscale() != ("log" if scale.log else "linear"):
         _set_scale(axes, quantity, scale.log)
     bottom, top = scale.at(-0.06), scale.at(1.06)
     margin = max(0.04 * (num_epochs - 1), 0.3)
-    axes.set(xlim=(max(1 - margin, 0.5), num_epochs + margin), ylim=(bottom, top))
+    left = 0.0 if points else max(1 - margin, 0.5)
+    axes.set(xlim=(left, num_epochs + margin), ylim=(bottom, top))
     beyond = {part: values[0] for part, values in lines.items() if not bottom <= values[0] <= top}
     if beyond:
         text = ", ".join(f"{part} {value:.4g}" for part, value in beyond.items())

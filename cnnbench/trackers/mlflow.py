@@ -16,6 +16,7 @@ __all__ = ["Client"]
 STORE = Path("outputs")  # in the current folder, shared by all runs that are started there
 FILES = ("config.yaml", "curves.png", "result.json")
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+MAX_METRICS = 1000  # of one request
 MAX_WAIT_S = 30.0  # seconds to wait while another run creates the store
 
 
@@ -34,9 +35,10 @@ class Client(Tracker):
                 experiment_id = self._open_experiment(uri, artifacts)
             place = f"mlflow ui --backend-store-uri sqlite:///{STORE}/mlflow.db"
         self._open_run(experiment_id)
-        logged = self.client.get_metric_history(self.run_id, "train_loss")
-        self.logged_losses = {metric.step: metric.value for metric in logged}
+        self.logged_losses = self._read_metric("train_loss")
+        self.logged_step_losses = self._read_metric("steps/train_loss") if self.step_history else {}
         self.log_rows(self.history)
+        self.log_steps(self.step_history)
         return str(place)
 
     def _open_experiment(self, uri: str, artifacts: str | None = None) -> str:
@@ -93,7 +95,28 @@ class Client(Tracker):
             if self.logged_losses.get(epoch) != row["train_loss"]:
                 for name in row.keys() - {"epoch"}:
                     metrics.append(Metric(name, row[name], int(ended_at * 1000), epoch))
-        self.client.log_batch(self.run_id, metrics=metrics)
+        self._log_metrics(metrics)
+
+    def log_steps(self, rows: Rows) -> None:
+        """Log rows of steps.csv, except those that were logged before."""
+        from mlflow.entities import Metric
+
+        metrics = []
+        for row, ended_at in rows:
+            step = int(row["step"])
+            if self.logged_step_losses.get(step) != row["train_loss"]:
+                for name in row.keys() - {"step", "epoch"}:
+                    metrics.append(Metric(f"steps/{name}", row[name], int(ended_at * 1000), step))
+        self._log_metrics(metrics)
+
+    def _read_metric(self, name: str) -> dict[int, float]:
+        """Return the values of a metric that were logged, by step."""
+        history = self.client.get_metric_history(self.run_id, name)
+        return {metric.step: metric.value for metric in history}
+
+    def _log_metrics(self, metrics: list[Any]) -> None:
+        for first in range(0, len(metrics), MAX_METRICS):
+            self.client.log_batch(self.run_id, metrics=metrics[first : first + MAX_METRICS])
 
     def log_result(self, figures: Row, last_row: Row) -> None:
         for name in figures.keys() - last_row.keys():

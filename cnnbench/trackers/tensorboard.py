@@ -36,12 +36,20 @@ class Client(Tracker):
         configuration = (self.directory / "config.yaml").read_text(encoding="utf-8")
         self.writer.add_text("configuration", indent(configuration, "    "), len(self.history))
         self.log_rows(self.history)
+        self.log_steps(self.step_history)
         return join_words(["tensorboard", "--logdir", os.path.relpath(self.directory)])
 
     def log_rows(self, rows: Rows) -> None:
         for row, ended_at in rows:
             for column in row.keys() - {"epoch"}:
                 self.writer.add_scalar(make_tag(column), row[column], int(row["epoch"]), ended_at)
+        self.writer.flush()
+
+    def log_steps(self, rows: Rows) -> None:
+        for row, ended_at in rows:
+            for column in row.keys() - {"step", "epoch"}:
+                tag = f"steps/{column}"
+                self.writer.add_scalar(tag, row[column], int(row["step"]), ended_at)
         self.writer.flush()
 
     def log_result(self, figures: Row, last_row: Row) -> None:

@@ -56,15 +56,37 @@ class Client(Tracker):
             for link in directory.glob("wandb/*/logs/*-core.log"):
                 link.unlink()  # a run directory with links to places outside cannot be resumed
         RunDirectory(directory).write_json("wandb.json", {"run_id": run_id})
+        if self.steps_per_epoch:
+            self.tracked.define_metric("*", step_metric="epoch")
+            self.tracked.define_metric("steps/*", step_metric="steps/step")
         if not (is_resumed and self.tracked.offline):
-            self.log_rows(self.history)  # a server ignores epochs that it has
+            self._log_history()  # a server ignores steps that it has
         sync = f"{join_words(['wandb', 'sync', os.path.relpath(directory)])}/wandb/offline-run-*"
         return self.tracked.url or sync
 
+    def _log_history(self) -> None:
+        """Log the rows that a resumed run starts with, in the order of their steps."""
+        steps = list(self.step_history)
+        for row, ended_at in self.history:
+            before = [step for step in steps if step[0]["epoch"] <= row["epoch"]]
+            self.log_steps(before)
+            self.log_rows([(row, ended_at)])
+            steps = steps[len(before) :]
+        self.log_steps(steps)
+
     def log_rows(self, rows: Rows) -> None:
+        """Log rows by their epoch or, if there are rows of steps, by their step."""
         for row, _ in rows:
+            epoch = int(row["epoch"])
             metrics = {name: row[name] for name in row if name != "epoch"}
-            self.tracked.log(metrics, step=int(row["epoch"]), commit=True)
+            if self.steps_per_epoch:
+                metrics["epoch"] = epoch
+            self.tracked.log(metrics, step=epoch * (self.steps_per_epoch or 1), commit=True)
+
+    def log_steps(self, rows: Rows) -> None:
+        for row, _ in rows:
+            metrics = {f"steps/{name}": row[name] for name in row if name != "epoch"}
+            self.tracked.log(metrics, step=int(row["step"]), commit=True)
 
     def log_result(self, figures: Row, last_row: Row) -> None:
         import wandb

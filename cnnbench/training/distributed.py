@@ -226,7 +226,8 @@ class DistributedEngine(EagerEngine):
             # Every rank must take each step, so a rank without a share trains with weight 0.
             # DistributedDataParallel divides the sum of gradients by the number of ranks.
             images, labels = examples.take(part if len(part) else batch)
-            self.train_step(images, labels, weight=len(part) * processes().world_size / batch_size)
+            full = self.examples_of_full_step(len(batch), batch_size)
+            self.train_step(images, labels, weight=len(part) * processes().world_size / full)
             if not len(part):
                 self.train_metrics.sums.copy_(sums)
             self.train_metrics.examples = num_examples + len(batch)

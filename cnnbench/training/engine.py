@@ -147,17 +147,23 @@ class EagerEngine:
     ) -> Iterator[int]:
         """Train on the examples in the given order; yield the number of examples of each step.
 
-        Step i multiplies the configured learning rates by lr_factors[i]. A smaller last batch moves
-        the weights by its share of a full step. Otherwise its noisier gradient would have the
-        weight of a full batch just before each evaluation.
+        Step i multiplies the configured learning rates by lr_factors[i]. With
+        train.last_batch=weighted a smaller last batch moves the weights by its share of a full
+        step. Otherwise its noisier gradient would have the weight of a full batch just before each
+        evaluation.
         """
         self.model.train()
         for (images, labels), factor in zip(
             examples.batches(batch_size, order), lr_factors, strict=True
         ):
             set_lr(self.optimizers, factor)
-            self.train_step(images, labels, weight=len(labels) / batch_size)
+            full = self.examples_of_full_step(len(labels), batch_size)
+            self.train_step(images, labels, weight=len(labels) / full)
             yield len(labels)
+
+    def examples_of_full_step(self, examples: int, batch_size: int) -> int:
+        """Return how many examples move the weights by a full step, for a batch of `examples`."""
+        return batch_size if self.config.last_batch == "weighted" else examples
 
     def train_step(self, images: torch.Tensor, labels: torch.Tensor, weight: float = 1.0) -> None:
         """Update the weights once, with the gradient times `weight`, and add to `train_metrics`.

@@ -4,13 +4,14 @@ import logging
 import math
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
 from cnnbench.analysis.format import format_count, format_time_left
 from cnnbench.data.device_data import epoch_order
+from cnnbench.runs.directory import log_to_file
 from cnnbench.training.checkpoint import CheckpointManager
 from cnnbench.training.metric_sums import Metrics
 from cnnbench.training.schedules import lr_factor
@@ -27,6 +28,7 @@ PROGRESS_S = 60.0  # seconds between log lines of progress if there is no progre
 def fit(state: TrainingState) -> Generator[Row, None, None]:
     """Train until the configured number of epochs; yield the row of metrics.csv after each.
 
+    With train.log_every also yield each row of steps.csv, which has the key "step".
     With a validation set, best.pt holds the weights of the epoch with the best validation accuracy.
     With data.validation=0 the test set is evaluated after each epoch, and there is no best.pt.
 
@@ -36,11 +38,11 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
         OSError: a checkpoint cannot be written.
     """
     config, engine, watch = state.config, state.engine, state.watch
-    name, num_train = state.eval_part, len(state.data.train)
+    name = state.eval_part
     checkpoints = CheckpointManager(state)
     shows_bar = state.run_directory is not None and "TQDM_DISABLE" not in os.environ
     bar = tqdm(
-        total=config.train.epochs * num_train,
+        total=config.train.epochs * state.examples_per_epoch,
         unit=" examples",
         unit_scale=True,
         disable=None if shows_bar else True,  # None disables it unless stderr is a terminal
@@ -49,7 +51,7 @@ def fit(state: TrainingState) -> Generator[Row, None, None]:
     try:
         for epoch in range(state.epoch, config.train.epochs + 1):
             with watch("train"):
-                train_metrics = _train_epoch(state, checkpoints, bar)
+                train_metrics = yield from _train_epoch(state, checkpoints, bar)
             if train_metrics.num_nonfinite:
                 examples = format_count(train_metrics.num_nonfinite, "example")
                 log.info(f"Epoch {epoch}: skipped the steps of {examples} with a non-finite loss.")
@@ -97,7 +99,7 @@ def _make_row(state: TrainingState, train: Metrics, evaluated: Metrics, evaluati
         f"{name}_loss": evaluated.loss,
         f"{name}_accuracy": evaluated.accuracy,
         "epoch_s": state.train_s + evaluation_s,
-        "examples_per_s": len(state.data.train) / state.train_s,
+        "examples_per_s": state.examples_per_epoch / state.train_s,
     }
     peak_gib = state.engine.device.peak_memory_gib()
     if peak_gib is not None:
@@ -105,20 +107,25 @@ def _make_row(state: TrainingState, train: Metrics, evaluated: Metrics, evaluati
     return row
 
 
-def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqdm[Any]") -> Metrics:
+def _train_epoch(
+    state: TrainingState, checkpoints: CheckpointManager, bar: "tqdm[Any]"
+) -> Generator[Row, None, Metrics]:
     """Train on the rest of an epoch; return the training metrics of the whole epoch."""
     config, engine, train = state.config, state.engine, state.data.train
     signals, watch, batch_size = state.signals, state.watch, state.batch_size
     lr_factors = _lr_factors(state)
     if state.step == 0:
+        state.step_log.begin_epoch(engine.train_metrics)
         engine.train_metrics.reset()
     earlier_steps = (state.epoch - 1) * len(lr_factors)  # in earlier epochs
     bar.set_description(f"epoch {state.epoch}/{config.train.epochs}")
-    bar.update((state.epoch - 1) * len(train) + engine.train_metrics.examples - bar.n)
+    earlier_examples = (state.epoch - 1) * state.examples_per_epoch
+    bar.update(earlier_examples + engine.train_metrics.examples - bar.n)
     earlier_s = state.train_s - watch.spent("train")
     refreshed_at, refreshed_step = time.perf_counter(), state.step
     logged_at = refreshed_at
-    order = epoch_order(len(train), config.seed, state.epoch)[state.step * batch_size :]
+    order = epoch_order(len(train), config.seed, state.epoch)[: state.examples_per_epoch]
+    order = order[state.step * batch_size :]
     for examples in engine.steps(train, order, batch_size, lr_factors[state.step :]):
         state.step += 1
         if signals.suspended:  # the time of the suspension is not training time
@@ -131,7 +138,8 @@ def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqd
         flags = signals.signal or 0, checkpoints.due_by_time(), is_old
         signal, is_due_by_time, refresh = engine.reduce_max(flags)
         is_due = is_due_by_time or checkpoints.due_at_step(earlier_steps + state.step)
-        if state.step == len(lr_factors) or is_due or signal or refresh:
+        is_logged = state.step_log.is_due(earlier_steps + state.step)
+        if state.step == len(lr_factors) or is_due or signal or refresh or is_logged:
             metrics = engine.train_metrics.compute()
             if not math.isfinite(metrics.loss):
                 first, last = earlier_steps + refreshed_step + 1, earlier_steps + state.step
@@ -139,6 +147,8 @@ def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqd
                 raise checkpoints.diverged(f"{became}, steps {first} to {last}")
             shown = {"loss": f"{metrics.loss:.4f}", "accuracy": f"{metrics.accuracy:.4f}"}
             bar.set_postfix(shown, refresh=False)
+            if is_logged:
+                yield _log_step(state, earlier_steps + state.step, lr_factors, bar)
             refreshed_at, refreshed_step = time.perf_counter(), state.step
             is_late = refreshed_at - logged_at >= PROGRESS_S
             if bar.disable and is_late and state.step < len(lr_factors):
@@ -150,6 +160,21 @@ def _train_epoch(state: TrainingState, checkpoints: CheckpointManager, bar: "tqd
         if is_due:
             checkpoints.save()
     return engine.train_metrics.compute()
+
+
+def _log_step(
+    state: TrainingState, step: int, lr_factors: Sequence[float], bar: "tqdm[Any]"
+) -> Row:
+    """Add the row of steps.csv that ends with `step`, and log it: only to train.log with a bar."""
+    lr = state.config.optimizer.lr * lr_factors[state.step - 1]
+    epoch = step / state.steps_per_epoch
+    row = state.step_log.add(step, epoch, lr, state.engine.train_metrics)
+    line = f"{epoch:>7.2f}  {lr:>8.3g}  {row['train_loss']:7.4f} {row['train_accuracy']:7.4f}"
+    if bar.disable:
+        log.info(line)
+    else:
+        log_to_file(line)
+    return row
 
 
 def _log_progress(state: TrainingState) -> None:

@@ -42,6 +42,17 @@ class Recorder:
         self.trackers = trackers
         self.multiply_adds = multiply_adds
         self.curves = Curves(run.path / "curves.png", title)
+        self.has_steps = False  # whether steps.csv has the rows before this process
+
+    def step(self, row: Row) -> None:
+        """Record a row of steps.csv."""
+        with self.state.watch("records"):
+            if self.has_steps:
+                self.run.append_row("steps.csv", row)
+            else:
+                self.run.write_rows("steps.csv", self.state.step_log.rows, sync=False)
+                self.has_steps = True
+            self.trackers.log_step(row)
 
     def epoch(self, row: Row) -> None:
         """Record and log a finished epoch."""
@@ -57,13 +68,14 @@ class Recorder:
         with state.watch("records"):
             self.trackers.log_epoch(row)
             if row["epoch"] < epochs:
-                self.curves.update(state.rows)
+                self.curves.update(state.rows, state.step_log.rows)
 
     def result(self, result: TrainingResult) -> None:
         """Record and log the result of the run."""
         config, engine = self.state.config, self.state.engine
         with self.state.watch("records"):
-            self.curves.draw(result.rows, result.test.accuracy)
+            steps = self.state.step_log.rows
+            self.curves.draw(result.rows, result.test.accuracy, steps=steps)
         values = {
             "model": config.model.name,
             "data": config.data.name,
@@ -121,7 +133,8 @@ def recording(
         return
     now = _record_environment(state, run, resume)
     with state.watch("start"):
-        trackers = start_trackers(state.config, run.path, now, state.rows)
+        steps = () if state.step_log.every is None else (state.step_log.rows, state.steps_per_epoch)
+        trackers = start_trackers(state.config, run.path, now, state.rows, *steps)
     with trackers.ended_after(state.signals):
         part = state.eval_part
         log.info(

@@ -206,6 +206,10 @@ def _fit_and_test(
     # Close the generator here, so that an error of the last checkpoint is raised.
     with closing(fit(state)) as rows:
         for row in rows:
+            if "step" in row:
+                if recorder is not None:
+                    recorder.step(row)
+                continue
             if recorder is not None:
                 recorder.epoch(row)
             answer = None if on_epoch is None else on_epoch(dict(row))
@@ -216,6 +220,8 @@ def _fit_and_test(
         # Again, as a run that was killed and resumed may lack rows.
         with state.watch("records"):
             run.write_rows("metrics.csv", state.rows)
+            if state.step_log.rows:
+                run.write_rows("steps.csv", state.step_log.rows)
     if not len(state.data.validation):
         last = state.rows[-1]
         return TrainingResult(state.rows, None, Metrics(last["test_loss"], last["test_accuracy"]))

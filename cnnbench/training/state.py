@@ -18,6 +18,7 @@ from cnnbench.runs.stopwatch import Stopwatch
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.training.engine import EagerEngine, copy_to_cpu
 from cnnbench.training.metric_sums import Metrics
+from cnnbench.training.step_log import StepLog
 
 __all__ = [
     "Row",
@@ -80,6 +81,10 @@ class TrainingState:
     step: int = 0
     train_s: float = 0.0
     best: Row | None = None
+    step_log: StepLog = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.step_log = StepLog(self.config.train.log_every)
 
     @property
     def epoch(self) -> int:
@@ -92,7 +97,12 @@ class TrainingState:
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.data.train) / self.batch_size)
+        steps = len(self.data.train) / self.batch_size
+        return math.floor(steps) if self.config.train.last_batch == "drop" else math.ceil(steps)
+
+    @property
+    def examples_per_epoch(self) -> int:
+        return min(self.steps_per_epoch * self.batch_size, len(self.data.train))
 
     @property
     def eval_part(self) -> str:
@@ -120,6 +130,8 @@ def snapshot(state: TrainingState, shared: State) -> State:
         "scaler": engine.scaler.state_dict(),
         **shared,
     }
+    if state.step_log.every is not None:
+        values["step_log"] = state.step_log.state()
     return {key: copy_to_cpu(value) for key, value in values.items()}
 
 
@@ -204,6 +216,8 @@ def restore(state: TrainingState, last: State, best: State | None) -> None:
         if [row["epoch"] for row in state.rows] != list(range(1, len(state.rows) + 1)):
             raise ValueError("its rows do not number the epochs from 1")
         state.watch.add({str(part): float(seconds) for part, seconds in last["wall_s"].items()})
+        if state.step_log.every is not None and "step_log" in last:
+            state.step_log.load_state(last["step_log"])
         state.step = max(0, int(last["step"]))
         state.train_s = float(last["train_s"])
         state.best = None if best is None else best["row"]

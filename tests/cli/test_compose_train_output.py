@@ -1,5 +1,6 @@
 """`cnnbench train`: the lines that it prints and logs, and the progress bar."""
 
+import csv
 import logging
 import os
 import re
@@ -74,3 +75,14 @@ def test_missing_font_cache_of_matplotlib_prints_nothing(tmp_path: Path) -> None
         assert (done.returncode, done.stderr) == (0, "")
         assert "font" not in done.stdout.replace(str(fonts), "").lower()
     assert list((tmp_path / "fonts0").glob("fontlist*"))
+
+
+def test_steps_are_logged_between_the_epochs(within: Command, tmp_path: Path) -> None:
+    done = within(*SMALL, "train.log_every=3", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    first_words = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert first_words[2:] == ["0.75", "1/2", "1.50", "2/2"]
+    with (tmp_path / "run" / "steps.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["3", "6"]
+    assert f"0.75      0.01  {float(rows[0]['train_loss']):7.4f}" in done.stdout

@@ -17,7 +17,7 @@ OUT_OF_RANGE = {
     "above 0": "train.grad_clip_norm=0.0 optimizer.lr=-1.0 optimizer.lr=0.0 optimizer.lr=nan "
     "optimizer.lr=inf optimizer.eps=0.0 scheduler.step_epochs=0.0",
     "at least 1": "data.resize=0 data.train_examples=0 data.test_examples=0 train.epochs=0 "
-    "train.batch_size=0",
+    "train.batch_size=0 train.log_every=0",
     "at least 0 and at most 1": "augment.random_erasing=-0.1 augment.random_erasing=1.5 "
     "train.label_smoothing=-0.1 train.label_smoothing=1.5 train.ema_decay=-0.1 train.ema_decay=1.1 "
     "optimizer.alpha=1.5 optimizer.momentum=-0.1 optimizer.momentum=2.0 scheduler.gamma=1.5",

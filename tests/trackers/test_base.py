@@ -169,7 +169,8 @@ def test_client_gets_configuration_tags_and_rows(
 ) -> None:
     caplog.set_level("INFO")
     words = ("tracker=tensorboard", "sweep=mine", "model=mlp", "data=sample")
-    settings, directory, parameters, tags, rows = start(*words).args
+    settings, directory, parameters, tags, rows, *steps = start(*words).args
+    assert steps == [[], None]
     assert (settings, directory) == (TensorboardConfig(), tmp_path / "run")
     assert rows == list(zip(ROWS, (4.5, 6.5, 7.0), strict=True))  # when the epochs ended
     assert caplog.messages == ["Tracked by tensorboard: http://host/x"]
@@ -256,3 +257,19 @@ def test_only_rank_0_tracks(forks: ForkServer, tmp_path: Path) -> None:
     assert [process.returncode for process in done] == [0, 0], done
     process_ids = {path.suffixes[-2] for path in tmp_path.rglob("*tfevents*")}
     assert len(process_ids) == 1
+
+
+def test_steps_are_sent_together_and_before_their_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100.0, 100.0, 101.0, 102.0, 103.0, 103.0])
+    monkeypatch.setattr(base.time, "time", lambda: next(times))
+    tracker = client()
+    trackers = Trackers({"fake": tracker})
+    for step in (1, 2, 3):
+        trackers.log_step({"step": step})
+    trackers.log_epoch({"epoch": 1})
+    names = [name for name, *_ in tracker.method_calls]
+    assert names == ["log_steps", "log_steps", "log_rows"]
+    sent = [
+        [row["step"] for row, _ in logged.args[0]] for logged in tracker.log_steps.call_args_list
+    ]
+    assert sent == [[1], [2, 3]]

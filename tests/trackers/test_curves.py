@@ -118,6 +118,21 @@ def test_best_epoch_is_marked_and_named_in_legend() -> None:
         assert [6, 6] in [list(line.get_xdata()) for line in axes.get_lines()]
 
 
+def test_rows_of_steps_are_a_thin_line_that_the_axes_show() -> None:
+    steps = [
+        {"epoch": step / 2, "lr": 0.1, "train_loss": loss, "train_accuracy": 0.5}
+        for step, loss in enumerate((9.0, 4.0, math.nan, 2.0), start=1)
+    ]
+    figure = draw_curves(some(2), "", steps)
+    loss, _, rate = figure.axes
+    line = curve(loss, "train, within epochs")
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0.5, 1.0, 2.0], [9.0, 4.0, 2.0])
+    assert loss.get_ylim()[1] > 9.0
+    assert loss.get_xlim()[0] == 0.0
+    assert line.get_linewidth() < curve(loss, "train").get_linewidth()
+    assert len(rate.get_lines()) == 2 + 1  # and that of the best epoch
+
+
 def test_no_best_epoch_without_validation_set() -> None:
     figure = draw_curves(some(12, "test"), "")
     assert legend(figure) == ["train", "test"]
@@ -207,7 +222,9 @@ def test_extreme_values_can_be_drawn() -> None:
 def titles(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list of titles of the pictures that the test draws. Drawing takes no time."""
     drawn: list[str] = []
-    monkeypatch.setattr(curves, "write_curves", lambda rows, title, file: drawn.append(title))
+    monkeypatch.setattr(
+        curves, "write_curves", lambda rows, title, file, steps: drawn.append(title)
+    )
     return drawn
 
 

@@ -124,7 +124,7 @@ def test_resumed_run_has_changed_values_as_tags(client: Mock, tmp_path: Path) ->
     client.update_run.assert_called_once_with("a-2", status="RUNNING")
     tags = [*tracker.tags.items(), ("mlflow.user", getpass.getuser())]
     tags += [("changed.train.epochs", "3"), ("changed.optimizer.lr", "0.1")]
-    first, _ = client.log_batch.call_args_list
+    (first,) = client.log_batch.call_args_list
     assert first == call("a-2", params=[("model", "mlp")], tags=tags)
 
 
@@ -142,6 +142,24 @@ def test_known_epoch_is_not_logged_again(client: Mock, tmp_path: Path) -> None:
     client.get_metric_history.assert_called_once_with("a-2", "train_loss")
     metrics = client.log_batch.call_args.kwargs["metrics"]
     assert sorted(metrics) == [("lr", 0.1, 2250, 2), ("train_loss", 0.5, 2250, 2)]
+
+
+def test_known_step_is_not_logged_again(client: Mock, tmp_path: Path) -> None:
+    client.get_metric_history.return_value = [Mock(step=1, value=0.5)]
+    steps = [({"step": step, "epoch": step / 4, "train_loss": 0.5}, 0.25) for step in (1, 2)]
+    tracker = Client(MlflowConfig(), tmp_path, {}, {}, [], steps)
+    tracker.start()
+    metrics = client.log_batch.call_args.kwargs["metrics"]
+    assert metrics == [("steps/train_loss", 0.5, 250, 2)]
+
+
+def test_many_metrics_are_sent_in_several_requests(client: Mock, tmp_path: Path) -> None:
+    start(tmp_path)
+    tracker = start(tmp_path)
+    client.log_batch.reset_mock()
+    tracker.log_steps([({"step": step, "train_loss": 0.5}, 0.25) for step in range(2001)])
+    sent = [logged.kwargs["metrics"] for logged in client.log_batch.call_args_list]
+    assert [len(metrics) for metrics in sent] == [1000, 1000, 1]
 
 
 def test_run_ends_with_figures_and_files(client: Mock, tmp_path: Path) -> None:

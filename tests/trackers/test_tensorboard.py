@@ -53,6 +53,17 @@ def test_resumed_run_has_each_epoch_once(runs: Runs, tmp_path: Path) -> None:
         client.end("interrupted")
 
 
+def test_steps_have_an_axis_of_their_own(runs: Runs, tmp_path: Path) -> None:
+    run = runs.copy("finished", tmp_path / "run")
+    steps = [({"step": step, "epoch": step / 4, "train_loss": 0.5}, 0.0) for step in (2, 4)]
+    client = Client(None, run, {}, {}, [], steps[:1])
+    client.start()
+    client.log_steps(steps[1:])
+    client.end("finished")
+    points = read_events(run).Scalars("steps/train_loss")
+    assert [(point.step, point.value) for point in points] == [(2, 0.5), (4, 0.5)]
+
+
 def test_tracker_added_on_resume_has_all_epochs(tracked: Path) -> None:
     found, recorded = sorted(READERS["tensorboard"](tracked)), read_recorded(tracked)
     assert [point[:2] for point in found] == [point[:2] for point in recorded]

@@ -128,6 +128,23 @@ def test_resumed_run_logs_earlier_epochs_only_online(
     assert logged == [call({"lr": 0.1}, step=step, commit=True) for step in steps]
 
 
+def test_rows_are_logged_in_the_order_of_their_steps(wandb: Mock, tmp_path: Path) -> None:
+    rows = [({"epoch": epoch, "lr": 0.1}, 0.0) for epoch in (1, 2)]
+    steps = [({"step": step, "epoch": step / 3, "lr": 0.1}, 0.0) for step in (2, 4, 6, 8)]
+    client = Client(WandbConfig(), tmp_path, {}, {}, rows, steps, steps_per_epoch=3)
+    client.start()
+    logged = [logged.args[0] for logged in wandb.init.return_value.log.call_args_list]
+    axes = [logged.kwargs["step"] for logged in wandb.init.return_value.log.call_args_list]
+    assert axes == [2, 3, 4, 6, 6, 8]
+    assert logged[0] == {"steps/step": 2, "steps/lr": 0.1}
+    assert logged[1] == {"lr": 0.1, "epoch": 1}
+    defined = wandb.init.return_value.define_metric.call_args_list
+    assert defined == [
+        call("*", step_metric="epoch"),
+        call("steps/*", step_metric="steps/step"),
+    ]
+
+
 def test_copied_directory_begins_another_run(wandb: Mock, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     start(tmp_path / "run")

@@ -54,6 +54,8 @@ SYNC_BATCHNORM = (
     "data.train_examples=102",
     "train.grad_clip_norm=1",
     "train.l1=1e-5",
+    "train.last_batch=full",
+    "train.log_every=4",
     "device.sync_batchnorm=true",
     "optimizer.lr=0.01",
 )
@@ -68,6 +70,10 @@ def load_metrics(run: Path) -> dict[str, float]:
         for row in csv.DictReader(file):
             for key in columns:
                 metrics[f"{key} {row['epoch']}"] = float(row[key])
+    if (run / "steps.csv").exists():
+        with (run / "steps.csv").open() as file:
+            for row in csv.DictReader(file):
+                metrics |= {f"{key} at step {row['step']}": float(row[key]) for key in columns[:2]}
     return metrics
 
 

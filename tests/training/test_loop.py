@@ -1,6 +1,7 @@
 """The training loop: its rows, the examples and learning rates of its steps, metrics.csv."""
 
 import csv
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from helpers.config_changes import change
 from helpers.devices import EACH_DEVICE
 from helpers.training_states import MEASURED_COLUMNS, StartTraining, collect_rows, drop_measured
 
-from cnnbench.config import Config, ConstantConfig
+from cnnbench.config import Config, ConstantConfig, CosineConfig
 from cnnbench.data.device_data import Examples, epoch_order
 from cnnbench.runs.directory import RunDirectory
 
@@ -76,7 +77,14 @@ def test_scheduler_sets_the_lr_of_each_step(start_training: StartTraining, confi
     assert rates == pytest.approx([config.optimizer.lr * factor for factor in factors])
 
 
-def test_smaller_last_batch_has_the_weight_of_its_share(start_training: StartTraining) -> None:
+@pytest.mark.parametrize(
+    ("last_batch", "expected"),
+    [("weighted", [1, 1, 5 / 8]), ("full", [1, 1, 1]), ("drop", [1, 1])],
+)
+def test_smaller_last_batch_has_the_configured_weight(
+    start_training: StartTraining, config: Config, last_batch: str, expected: list[float]
+) -> None:
+    change(config, train__last_batch=last_batch)
     engine, rows = start_training()
     weights: list[float] = []
     step = engine.train_step
@@ -87,7 +95,20 @@ def test_smaller_last_batch_has_the_weight_of_its_share(start_training: StartTra
 
     engine.train_step = train_step
     next(rows)
-    assert weights == [1, 1, 5 / 8]
+    assert weights == expected
+    assert engine.train_metrics.examples == (16 if last_batch == "drop" else 21)
+
+
+def test_dropped_batch_counts_for_neither_speed_nor_schedule(
+    start_training: StartTraining, config: Config
+) -> None:
+    change(config, train__last_batch="drop", train__epochs=2)
+    change(config, scheduler=CosineConfig(min_lr_ratio=0.0, warmup_epochs=0.0))
+    _, rows = start_training()
+    first, second = list(rows)
+    assert second["lr"] == pytest.approx(config.optimizer.lr * (1 + math.cos(math.pi * 3 / 4)) / 2)
+    for row in (first, second):
+        assert 16 / row["examples_per_s"] <= row["epoch_s"]
 
 
 def test_each_epoch_trains_on_all_examples_in_seeded_order(

@@ -49,6 +49,27 @@ def make_row(epoch: int, accuracy: float) -> Row:
     }
 
 
+def test_steps_are_written_from_the_first_and_then_appended(
+    config: Config,
+    state: TrainingState,
+) -> None:
+    change(config, train__log_every=2)
+    assert state.run_directory is not None
+    path = state.run_directory.path / "steps.csv"
+    names = ("step", "epoch", "lr", "train_loss", "train_accuracy")
+    with recording(state, ResumeState(), multiply_adds=64) as recorder:
+        assert recorder is not None
+        for step in (2, 4, 6):
+            row = dict(zip(names, (step, step / 3, 0.1, 1.5, 0.75), strict=True))
+            state.step_log.rows.append(row)
+            if step > 2:  # the first row is that of an earlier process
+                recorder.step(row)
+    lines = path.read_text().splitlines()
+    assert lines[0] == "step,epoch,lr,train_loss,train_accuracy"
+    assert [line.split(",")[0] for line in lines[1:]] == ["2", "4", "6"]
+    assert lines[2] == f"4,{4 / 3},0.1,1.5,0.75"
+
+
 def record(state: TrainingState, resume: ResumeState, accuracy: float = 0.75) -> dict[str, Any]:
     """Record two epochs and the result; return result.json."""
     with recording(state, resume, multiply_adds=64) as recorder:
