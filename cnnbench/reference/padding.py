@@ -25,6 +25,26 @@ dropped:
 Zeros are an edge that the image does not have. Where the border of the image is bright, a kernel
 that looks for edges finds one along it. Replicated and mirrored pixels make no edge.
 
+Only `pad` takes a constant v other than 0. nn.Conv2d has no such mode, so the built-in networks
+have none: their `padding_mode` zeros is the constant 0. A custom model may put nn.ConstantPad2d
+before a convolution without padding. For the first layer it adds nothing new. An image padded with
+v is v plus the image less v, padded with zeros. A convolution is a weighted sum, hence, without
+bias,
+
+    Y(X padded with v) = Y(X - v padded with 0) + v sum of W
+
+The bias learns the last term, and X - v is the image normalized by another mean.
+
+Two amounts of padding have names, which nn.Conv2d takes, too. For a kernel of k and stride 1:
+
+    valid   p = 0               only windows inside the image: H' = H - k + 1
+    same    p = (k - 1) / 2     the image keeps its size: H' = H
+
+For an odd k, p is a whole number and the middle of each window is a pixel of the image. For an even
+k it is not: k - 1 rows are needed, an odd number, so one side gets a row more than the other
+(`same_padding`). A window then has no pixel in its middle, and the maps are shifted by half a pixel
+against the image. That is why kernels are usually odd.
+
 Cost: nothing is computed forward. Backward an addition for each pixel, and nothing for constants.
 """
 
@@ -34,11 +54,26 @@ import torch
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-__all__ = ["MODES", "Pad", "find_sources", "pad"]
+__all__ = ["MODES", "Pad", "find_sources", "pad", "same_padding"]
 
 MODES = ("constant", "reflect", "replicate", "circular")
 
 Sides = tuple[int, int, int, int]  # left, right, top, bottom
+
+
+def same_padding(kernel_size: int) -> tuple[int, int]:
+    """Return how many rows to add before and after for outputs of the same size at stride 1.
+
+    Both are (k - 1) / 2 for an odd kernel. An even one needs one more after than before, as in
+    PyTorch's padding="same".
+
+    Raises:
+        ValueError: if kernel_size is below 1.
+    """
+    if kernel_size < 1:
+        raise ValueError(f"A kernel size of {kernel_size} is not allowed: it must be at least 1.")
+    before = (kernel_size - 1) // 2
+    return before, kernel_size - 1 - before
 
 
 def find_sources(

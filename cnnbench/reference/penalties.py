@@ -2,9 +2,10 @@
 
     L2    R = 1/2 sum of w^2        dR/dw = w
     L1    R = sum of |w|            dR/dw = sign(w)       1 above 0, -1 below
+    Linf  R = maximum of |w|        dR/dw = sign(w) / m   for the m weights with |w| = R, else 0
 
-The sums are over all numbers w of a tensor of any shape. With a factor lambda the objective is
-loss + lambda R. Its gradient is that of the loss plus lambda dR/dw, for any use of the weight in
+Sums and maximum are over all numbers w of a tensor of any shape. With a factor lambda the objective
+is loss + lambda R. Its gradient is that of the loss plus lambda dR/dw, for any use of the weight in
 the network. (Backward: dW = dR dR/dw, where dR, the derivative of the objective with respect to R,
 is lambda.)
 
@@ -24,8 +25,13 @@ than lambda go to 0, and few weights do the work. (In plain gradient descent the
 of lr lambda around 0.) |w| has a kink at 0 and no derivative there. We take 0, which is one of its
 subgradients, so a weight that is 0 is not pulled.
 
+Linf, the maximum norm, pulls the largest weight alone, so that no weight stands out. It has a kink
+where several weights are the largest. To pull any one of them is a subgradient, and so is the mean
+of these, which we take. Training offers L2 and L1 only.
+
 Cost for W weights: L2 takes W multiplications and W additions, and backward W multiplications. L1
-takes W additions, and backward W multiplications with the sign.
+takes W additions, and backward W multiplications with the sign. Linf takes W comparisons, and
+backward W comparisons and W multiplications with the sign.
 """
 
 from typing import Any
@@ -35,7 +41,10 @@ from torch import nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-__all__ = ["L1Penalty", "L2Penalty", "l1_penalty", "l2_penalty"]
+__all__ = [
+    *("L1Penalty", "L2Penalty", "LinfPenalty"),
+    *("l1_penalty", "l2_penalty", "linf_penalty"),
+]
 
 
 class L2Penalty(Function):
@@ -68,6 +77,23 @@ class L1Penalty(Function):
         return grad * weights.sign()
 
 
+class LinfPenalty(Function):
+    """The L infinity norm: weights of any shape -> the largest of their absolute values."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(weights)
+        return weights.abs().max()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        weights: torch.Tensor = ctx.saved_tensors[0]
+        sizes = weights.abs()
+        is_largest = sizes == sizes.max()
+        return grad * weights.sign() * is_largest / is_largest.sum()
+
+
 def l2_penalty(model: nn.Module) -> torch.Tensor:
     """Return half the sum of the squares of all weights.
 
@@ -82,3 +108,11 @@ def l1_penalty(model: nn.Module) -> torch.Tensor:
     Parameters with one dimension, biases and those of normalization layers, do not count.
     """
     return torch.stack([L1Penalty.apply(p) for p in model.parameters() if p.ndim > 1]).sum()
+
+
+def linf_penalty(model: nn.Module) -> torch.Tensor:
+    """Return the largest of the absolute values of all weights.
+
+    Parameters with one dimension, biases and those of normalization layers, do not count.
+    """
+    return torch.stack([LinfPenalty.apply(p) for p in model.parameters() if p.ndim > 1]).amax()

@@ -1,7 +1,7 @@
 """Loss functions: the mean loss of a batch from logits (N, K) and targets.
 
 Targets are labels, int64 (N), or probabilities of the classes, float (N, K), for mixed images.
-One-hot probabilities give the same loss as labels.
+One-hot probabilities, which may also be integers, give the same loss as labels.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from cnnbench.config import TrainConfig
+from cnnbench.reference import losses, penalties
 
 __all__ = ["Losses", "make_losses"]
 
@@ -30,19 +31,37 @@ def make_losses(config: TrainConfig, *, reference: bool = False) -> Losses:
     """Return the loss that train.loss names and the L1 penalty, of PyTorch or of the reference."""
     named: dict[str, Loss]
     if reference:
-        # Imported here, so that other runs need not wait for it.
-        from cnnbench.reference import losses, penalties
-
         cross_entropy = partial(losses.cross_entropy, label_smoothing=config.label_smoothing)
         named = {"cross_entropy": cross_entropy, "nll": losses.nll, "mse": losses.mse}
         return Losses(named[config.loss], penalties.l1_penalty)
-    cross_entropy = partial(functional.cross_entropy, label_smoothing=config.label_smoothing)
+    cross_entropy = partial(_cross_entropy, label_smoothing=config.label_smoothing)
     named = {"cross_entropy": cross_entropy, "nll": _nll, "mse": _mse}
     return Losses(named[config.loss], _l1_penalty)
 
 
+def _to_labels_or_floats(targets: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Return integer one-hot targets (N, K) as floats, other targets as they are.
+
+    Raises:
+        ValueError: if the targets are neither labels (N) nor as many and as wide as the logits.
+    """
+    losses.check_targets(targets, logits)
+    if targets.ndim == 1 or targets.is_floating_point():
+        return targets
+    return targets.to(logits.dtype)
+
+
+def _cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+) -> torch.Tensor:
+    """Return the cross-entropy of the softmax, with label smoothing."""
+    targets = _to_labels_or_floats(targets, logits)
+    return functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+
+
 def _nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the negative log-likelihood of the log-softmax: cross-entropy in two steps."""
+    targets = _to_labels_or_floats(targets, logits)
     log_probabilities = functional.log_softmax(logits, dim=1)
     if targets.is_floating_point():
         return -(targets * log_probabilities).sum(dim=1).mean()
@@ -54,6 +73,7 @@ def _mse(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
     Labels count as one-hot probabilities.
     """
+    targets = _to_labels_or_floats(targets, logits)
     if not targets.is_floating_point():
         targets = functional.one_hot(targets, logits.shape[1])
     return functional.mse_loss(logits.softmax(dim=1), targets.to(logits.dtype))

@@ -1,6 +1,7 @@
 """The losses of the reference implementation, compared with PyTorch's and those of training."""
 
 import math
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +17,11 @@ from torch.testing import assert_close
 from cnnbench.reference import losses
 from cnnbench.reference.losses import (
     CrossEntropy,
+    HalfSquaredError,
     LogSoftmax,
     MeanSquaredError,
     NegativeLogLikelihood,
+    RootMeanSquaredError,
     Softmax,
 )
 from cnnbench.training.losses import make_losses
@@ -26,6 +29,11 @@ from cnnbench.training.losses import make_losses
 NUMBERS = st.sampled_from([0.0, 1000.0, -1000.0]) | st.floats(-1000, 1000) | st.floats(-3, 3)
 LABELS, PROBABILITIES = torch.tensor([2, 0, 1]), random_tensor(3, 4).softmax(dim=1).detach()
 TARGETS = [pytest.param(LABELS, id="labels"), pytest.param(PROBABILITIES, id="probabilities")]
+
+EVERY_LOSS = [
+    *(losses.cross_entropy, losses.nll, losses.mse),
+    *(HalfSquaredError.apply, RootMeanSquaredError.apply),
+]
 
 
 @st.composite
@@ -124,6 +132,35 @@ def test_mean_squared_error_matches_torch(case: tuple[torch.Tensor, torch.Tensor
     )
 
 
+@pytest.mark.parametrize(
+    ("reference", "formula"),
+    [
+        (HalfSquaredError.apply, lambda errors: errors.square().sum() / 2),
+        (RootMeanSquaredError.apply, lambda errors: errors.square().mean().sqrt()),
+    ],
+    ids=["half the sum", "root"],
+)
+@CASES
+@given(case=logits_and_targets())
+def test_other_squared_errors_match_their_formulas(
+    reference: Any, formula: Any, case: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    outputs, targets = case
+
+    def library(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return formula(outputs - one_hot(targets, outputs.shape[1]))
+
+    value = library(outputs, targets)
+    assert_close(reference(outputs, targets), value, rtol=1e-12, atol=1e-9)
+    if value > 0:  # At 0 the root has a kink.
+        assert_close(
+            compute_gradients(reference, outputs, targets),
+            compute_gradients(library, outputs, targets),
+            rtol=1e-12,
+            atol=1e-9,
+        )
+
+
 @pytest.mark.parametrize("name", ["cross_entropy", "nll", "mse"])
 @CASES
 @given(case=logits_and_targets(), smoothing=st.just(0.0) | st.floats(0, 1))
@@ -157,6 +194,8 @@ def test_backward_passes_gradcheck(reference: Any) -> None:
         pytest.param(CrossEntropy.apply, (0.0,), id="cross-entropy"),
         pytest.param(CrossEntropy.apply, (0.3,), id="smoothed cross-entropy"),
         pytest.param(MeanSquaredError.apply, (), id="squared error"),
+        pytest.param(HalfSquaredError.apply, (), id="half the sum"),
+        pytest.param(RootMeanSquaredError.apply, (), id="root"),
     ],
 )
 def test_backward_of_a_loss_passes_gradcheck(
@@ -201,6 +240,65 @@ def test_known_mean_squared_error() -> None:
     assert losses.mse(logits, torch.tensor([2])).item() == pytest.approx((1 + 4 + 9) / 64 / 3)
 
 
+@pytest.mark.parametrize(
+    "targets",
+    [torch.tensor([2]), torch.eye(10)[[2]].double(), torch.eye(10)[[2]].long()],
+    ids=["label", "probabilities", "one-hot"],
+)
+def test_squared_errors_of_the_notes(targets: torch.Tensor) -> None:
+    outputs = torch.tensor([[0.1, 0.05, 0.6, 0, 0.05, 0.1, 0, 0.1, 0, 0]], dtype=torch.float64)
+    half, mean = HalfSquaredError.apply(outputs, targets), MeanSquaredError.apply(outputs, targets)
+    assert half.item() == pytest.approx(0.0975, rel=1e-12)
+    assert mean.item() == pytest.approx(0.0195, rel=1e-12)
+    assert half.item() == pytest.approx(outputs.numel() / 2 * mean.item(), rel=1e-12)
+    root = RootMeanSquaredError.apply(outputs, targets)
+    assert root.item() == pytest.approx(math.sqrt(0.0195), rel=1e-12)
+
+
+def test_squared_error_takes_one_example_without_an_axis_for_examples() -> None:
+    outputs = torch.tensor([0.1, 0.05, 0.6, 0, 0.05, 0.1, 0, 0.1, 0, 0], dtype=torch.float64)
+    targets = torch.tensor([0, 0, 1, 0, 0, 0, 0, 0, 0, 0])
+    assert HalfSquaredError.apply(outputs, targets).item() == pytest.approx(0.0975, rel=1e-12)
+
+
+def test_gradient_of_half_the_sum_of_squares_is_output_minus_target() -> None:
+    outputs = torch.tensor([[0.25, 0.75], [1.0, 0.0]], requires_grad=True)
+    HalfSquaredError.apply(outputs, torch.tensor([0, 1])).backward()
+    assert outputs.grad is not None
+    assert outputs.grad.tolist() == [[-0.75, 0.75], [1.0, -1.0]]
+
+
+def test_root_of_no_error_has_gradient_zero() -> None:
+    outputs = torch.eye(3, requires_grad=True)
+    error = RootMeanSquaredError.apply(outputs, torch.arange(3))
+    (gradient,) = torch.autograd.grad(error, outputs)
+    assert error.item() == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.nll, losses.mse])
+def test_integer_one_hot_targets_give_the_loss_and_gradients_of_labels(loss: Any) -> None:
+    logits = random_tensor(3, 4)
+    by_labels = loss(logits, LABELS)
+    integers = functional.one_hot(LABELS, 4)
+    assert not integers.is_floating_point()
+    assert loss(logits, integers).item() == by_labels.item()
+    assert torch.equal(
+        *(compute_gradients(loss, logits, targets)[0] for targets in (LABELS, integers))
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64])
+@pytest.mark.parametrize("shape", [(3, 5), (3, 1), (1, 4)])
+@pytest.mark.parametrize("loss", EVERY_LOSS)
+def test_targets_of_another_shape_are_refused(
+    loss: Any, shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    message = f"Targets of shape {shape} do not fit 3 outputs of width 4."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        loss(random_tensor(3, 4), torch.zeros(shape, dtype=dtype))
+
+
 @pytest.mark.parametrize("loss", [losses.cross_entropy, losses.nll, losses.mse])
 def test_targets_are_converted_to_the_dtype_of_the_logits(loss: Any) -> None:
     assert_close(
@@ -215,8 +313,8 @@ def test_label_out_of_range_is_refused(loss: Any) -> None:
         loss(random_tensor(3, 4), torch.tensor([0, 4, 1]))
 
 
-@pytest.mark.parametrize("targets", TARGETS)
-@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.nll, losses.mse])
+@pytest.mark.parametrize("targets", [*TARGETS, pytest.param(PROBABILITIES.long(), id="one-hot")])
+@pytest.mark.parametrize("loss", EVERY_LOSS)
 def test_forward_and_backward_read_no_value(loss: Any, targets: torch.Tensor) -> None:
     inputs = torch.ones(3, 4, device="meta", requires_grad=True)  # A meta tensor has no values.
     loss(inputs, targets.to("meta")).backward()

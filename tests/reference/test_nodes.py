@@ -11,7 +11,8 @@ from torch import nn
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
-from cnnbench.reference.nodes import Add, Concatenate, Flatten, Multiply, Reshape
+from cnnbench.reference.activations import Logistic
+from cnnbench.reference.nodes import Add, Concatenate, Divide, Exp, Flatten, Multiply, Reshape
 
 SIZES = st.integers(1, 4)
 SHAPES = st.tuples(SIZES, SIZES, SIZES, SIZES)
@@ -53,6 +54,38 @@ def test_product_and_its_gradients_match_torch(
 
 
 @CASES
+@given(shape=SHAPES, broadcast_x=BROADCAST, broadcast_y=BROADCAST)
+def test_quotient_and_its_gradients_match_torch(
+    shape: tuple[int, ...], broadcast_x: set[int], broadcast_y: set[int]
+) -> None:
+    x, y = draw_two(shape, broadcast_x, broadcast_y)
+    y = (y.sign() * (y.abs() + 0.5)).detach().requires_grad_()  # not near 0
+    assert_close(Divide.apply(x, y), x / y, **EXACTLY)
+    assert_close(
+        compute_gradients(Divide.apply, x, y), compute_gradients(torch.div, x, y), **EXACTLY
+    )
+
+
+@CASES
+@given(shape=SHAPES)
+def test_exponential_and_its_gradient_match_torch(shape: tuple[int, ...]) -> None:
+    x = random_tensor(*shape)
+    assert_close(Exp.apply(x), torch.exp(x), **EXACTLY)
+    assert_close(compute_gradients(Exp.apply, x), compute_gradients(torch.exp, x), **EXACTLY)
+
+
+def test_known_quotient_and_exponential() -> None:
+    x, y = torch.tensor(6.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
+    quotient = Divide.apply(x, y)
+    assert quotient.item() == 3
+    assert torch.autograd.grad(quotient, (x, y), torch.tensor(4.0)) == (2, -6)
+    zero = torch.tensor(0.0, requires_grad=True)
+    power = Exp.apply(zero)
+    assert power.item() == 1
+    assert torch.autograd.grad(power, zero, torch.tensor(5.0)) == (5,)
+
+
+@CASES
 @given(channels=st.lists(SIZES, min_size=1, max_size=4), n=SIZES, h=SIZES, w=SIZES)
 def test_concatenation_and_its_gradients_match_torch(
     channels: list[int], n: int, h: int, w: int
@@ -63,12 +96,16 @@ def test_concatenation_and_its_gradients_match_torch(
     assert_close(compute_gradients(Concatenate.apply, *maps), expected, **EXACTLY)
 
 
-@pytest.mark.parametrize("operation", [Add.apply, Multiply.apply, Concatenate.apply])
+@pytest.mark.parametrize("operation", [Add.apply, Multiply.apply, Divide.apply, Concatenate.apply])
 def test_backward_passes_gradcheck(operation: object) -> None:
     assert gradcheck(operation, draw_two((2, 3, 2, 2), set(), set()))
 
 
-@pytest.mark.parametrize("operation", [Add.apply, Multiply.apply, Concatenate.apply])
+def test_backward_of_the_exponential_passes_gradcheck() -> None:
+    assert gradcheck(Exp.apply, random_tensor(2, 3))
+
+
+@pytest.mark.parametrize("operation", [Add.apply, Multiply.apply, Divide.apply, Concatenate.apply])
 def test_input_that_requires_no_gradient_gets_none(operation: object) -> None:
     x, y = draw_two((2, 3, 2, 2), set(), set())
     assert_close(
@@ -93,6 +130,11 @@ def test_gradient_of_a_broadcast_input_has_the_shape_of_the_input() -> None:
     for node in (Add, Multiply):
         gradients = node.backward(context, grad_outputs)
         assert [gradient.shape for gradient in gradients] == [x.shape, y.shape]
+    context = SimpleNamespace(
+        shape=x.shape, saved_tensors=(y, x / y), needs_input_grad=(True, True)
+    )
+    gradients = Divide.backward(context, grad_outputs)
+    assert [gradient.shape for gradient in gradients] == [x.shape, y.shape]
 
 
 def test_gradient_of_a_value_used_twice_is_a_sum() -> None:
@@ -124,3 +166,42 @@ def test_flatten_layer_matches_torch(layer: nn.Flatten, channels_last: bool) -> 
 
 def test_backward_of_reshape_passes_gradcheck() -> None:
     assert gradcheck(Reshape.apply, (random_tensor(2, 3, 2), (3, 4)))
+
+
+def sigmoid_graph(x: torch.Tensor) -> list[torch.Tensor]:
+    """Return the values of the sigmoid as a graph of four nodes: -x, e^-x, 1 + e^-x and y."""
+    one = torch.ones((), dtype=x.dtype)
+    negative = Multiply.apply(x, -one)
+    power = Exp.apply(negative)
+    divisor = Add.apply(power, one)
+    return [negative, power, divisor, Divide.apply(one, divisor)]
+
+
+@CASES
+@given(shape=SHAPES)
+def test_sigmoid_as_a_graph_matches_the_sigmoid_in_one_step(shape: tuple[int, ...]) -> None:
+    x = random_tensor(*shape)
+    y = sigmoid_graph(x)[-1]
+    assert_close(y, torch.sigmoid(x), **EXACTLY)
+    assert_close(y, Logistic.apply(x), **EXACTLY)
+    by_graph = compute_gradients(lambda x: sigmoid_graph(x)[-1], x)
+    assert_close(by_graph, compute_gradients(torch.sigmoid, x), **EXACTLY)
+    assert_close(by_graph, compute_gradients(Logistic.apply, x), **EXACTLY)
+
+
+def test_gradients_in_the_sigmoid_graph_match_the_docstring() -> None:
+    x = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+    values = sigmoid_graph(x)
+    dy = torch.tensor(3.0, dtype=torch.float64)
+    gradients = torch.autograd.grad(values[-1], [x, *values[:-1]], dy)
+    y, u = torch.sigmoid(x.detach()), 1 + torch.exp(-x.detach())
+    product = dy * y * (1 - y)
+    assert_close(list(gradients), [product, -product, -dy / u**2, -dy / u**2], **EXACTLY)
+
+
+def test_sigmoid_graph_overflows_where_the_sigmoid_in_one_step_does_not() -> None:
+    x = torch.tensor(-1000.0, requires_grad=True)
+    (by_graph,) = torch.autograd.grad(sigmoid_graph(x)[-1], x)
+    (in_one_step,) = torch.autograd.grad(Logistic.apply(x), x)
+    assert by_graph.isnan()
+    assert in_one_step.item() == 0

@@ -5,11 +5,13 @@ import torch
 from helpers.random_tensors import CASES, EXACTLY, compute_gradients, random_tensor
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional
 from torch.testing import assert_close
 
-from cnnbench.reference.padding import MODES, find_sources, pad
+from cnnbench.reference.convolution import CrossCorrelation, output_size
+from cnnbench.reference.padding import MODES, find_sources, pad, same_padding
 
 SIDES = st.tuples(*[st.integers(0, 4)] * 4)
 # The size that each mode needs to add 4 pixels on a side.
@@ -93,3 +95,73 @@ def test_unknown_mode_is_refused_with_the_allowed_ones() -> None:
 def test_no_padding_returns_the_images_themselves() -> None:
     images = random_tensor(1, 1, 3, 3)
     assert pad(images, (0, 0, 0, 0), "reflect") is images
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "expected"),
+    [(1, (0, 0)), (2, (0, 1)), (3, (1, 1)), (4, (1, 2)), (5, (2, 2)), (7, (3, 3)), (11, (5, 5))],
+)
+def test_same_padding_is_half_of_the_kernel_less_one(
+    kernel_size: int, expected: tuple[int, int]
+) -> None:
+    assert same_padding(kernel_size) == expected
+    if kernel_size % 2 == 1:  # The formula of the notes is for odd kernels.
+        assert expected == ((kernel_size - 1) / 2, (kernel_size - 1) / 2)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@pytest.mark.parametrize("kernel_size", range(1, 9))
+def test_same_keeps_the_size_and_matches_torch(kernel_size: int) -> None:
+    images, weight = random_tensor(2, 1, 9, 8), random_tensor(3, 1, kernel_size, kernel_size)
+    sides = same_padding(kernel_size)
+    outputs = CrossCorrelation.apply(pad(images, sides + sides), weight, None, (1, 1), 1)
+    assert outputs.shape == (2, 3, 9, 8)
+    assert_close(outputs, functional.conv2d(images, weight, padding="same"), **EXACTLY)
+
+
+@pytest.mark.parametrize("kernel_size", range(1, 9))
+def test_valid_is_no_padding_and_matches_torch(kernel_size: int) -> None:
+    images, weight = random_tensor(2, 1, 9, 8), random_tensor(3, 1, kernel_size, kernel_size)
+    outputs = CrossCorrelation.apply(images, weight, None, (1, 1), 1)
+    assert outputs.shape == (2, 3, 10 - kernel_size, 9 - kernel_size)
+    assert_close(outputs, functional.conv2d(images, weight, padding="valid"), **EXACTLY)
+
+
+@pytest.mark.parametrize("kernel_size", [2, 4, 6])
+def test_equal_sides_cannot_keep_the_size_with_an_even_kernel(kernel_size: int) -> None:
+    sizes = [output_size(9, kernel_size, padding=padding) for padding in range(kernel_size)]
+    assert 9 not in sizes
+    assert sizes[kernel_size // 2 - 1 : kernel_size // 2 + 1] == [8, 10]
+
+
+@pytest.mark.parametrize("kernel_size", [0, -3])
+def test_same_padding_of_no_kernel_is_refused(kernel_size: int) -> None:
+    with pytest.raises(ValueError, match=f"kernel size of {kernel_size} .* must be at least 1"):
+        same_padding(kernel_size)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, -2.0])
+def test_convolution_of_constant_padding_matches_torch_layers(value: float) -> None:
+    layers = nn.Sequential(nn.ConstantPad2d((1, 2, 3, 0), value), nn.Conv2d(2, 3, 3)).double()
+    images, weight, bias = random_tensor(2, 2, 4, 5), layers[1].weight, layers[1].bias
+
+    def reference(images: torch.Tensor) -> torch.Tensor:
+        padded = pad(images, (1, 2, 3, 0), "constant", value)
+        outputs: torch.Tensor = CrossCorrelation.apply(padded, weight, bias, (1, 1), 1)
+        return outputs
+
+    assert_close(reference(images), layers(images), **EXACTLY)
+    assert_close(compute_gradients(reference, images), compute_gradients(layers, images), **EXACTLY)
+
+
+def test_padding_with_a_constant_is_zero_padding_of_shifted_images() -> None:
+    images, weight, value = random_tensor(2, 2, 4, 5), random_tensor(3, 2, 3, 3), 0.7
+
+    def convolve(padded: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = CrossCorrelation.apply(padded, weight, None, (1, 1), 1)
+        return outputs
+
+    by_value = convolve(pad(images, (1, 1, 1, 1), "constant", value))
+    by_zeros = convolve(pad(images - value, (1, 1, 1, 1)))
+    sums = value * weight.sum(dim=(1, 2, 3))
+    assert_close(by_value, by_zeros + sums[:, None, None], **EXACTLY)

@@ -1,6 +1,7 @@
 """Losses equal their formulas."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -61,6 +62,39 @@ def test_one_hot_targets_give_the_loss_of_labels(
     one_hot = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     expected = compute_loss(config, name, label_smoothing)
     assert compute_loss(config, name, label_smoothing, one_hot) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "label_smoothing"),
+    [("cross_entropy", 0.0), ("cross_entropy", 0.3), ("nll", 0.0), ("mse", 0.0)],
+)
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.bool])
+def test_integer_one_hot_targets_give_the_loss_and_gradient_of_labels(
+    name: str, label_smoothing: float, reference: bool, dtype: torch.dtype, config: Config
+) -> None:
+    change(config, train__loss=name, train__label_smoothing=label_smoothing)
+    loss = make_losses(config.train, reference=reference).loss
+    one_hot = torch.tensor([[0, 1, 0], [1, 0, 0]]).to(dtype)
+    logits = LOGITS.clone().requires_grad_()
+    values = [loss(logits, LABELS), loss(logits, one_hot)]
+    torch.testing.assert_close(values[1], values[0])
+    gradients = [torch.autograd.grad(value, logits) for value in values]
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll", "mse"])
+@pytest.mark.parametrize("reference", [False, True])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+@pytest.mark.parametrize("shape", [(2, 4), (2, 1), (1, 3), (3, 2)])
+def test_targets_of_another_shape_than_the_logits_are_refused(
+    name: str, reference: bool, dtype: torch.dtype, shape: tuple[int, int], config: Config
+) -> None:
+    change(config, train__loss=name)
+    targets = torch.zeros(shape, dtype=dtype)
+    given = re.escape(f"Targets of shape {shape} do not fit 2 outputs of width 3.")
+    with pytest.raises(ValueError, match=rf"{given} Allowed: 2 labels, or .* shape \(2, 3\)\."):
+        make_losses(config.train, reference=reference).loss(LOGITS, targets)
 
 
 MIXED = [0.0, 0.7, 0.3, 0.6, 0.4, 0.0]  # two rows of three targets
