@@ -43,6 +43,12 @@ def test_argument_for_network_without_arguments_raises() -> None:
         ("mlp", "widths", [1.5]),
         ("mlp", "widths", [True]),
         ("mlp", "widths", ["5"]),
+        ("lenet", "kernel_size", 2.5),
+        ("lenet", "channels", 6),
+        ("lenet", "hidden", None),
+        ("lenet", "padding_value", "gray"),
+        ("alexnet", "width", "x"),
+        ("inception_net", "bottleneck", 1),
     ],
 )
 def test_argument_of_wrong_type_raises(name: str, argument: str, value: object) -> None:
@@ -95,7 +101,20 @@ def test_integer_for_float_and_none_for_optional_are_accepted(
             "lenet",
             "activation",
             "gelu",
-            r"activation=gelu is not known\. .*Allowed: relu, sigmoid, tanh\.",
+            r"activation=gelu is not known\. .*Allowed: relu, sigmoid, step, tanh\.",
+        ),
+        (
+            "mlp",
+            "activation",
+            "stepp",
+            r"activation=stepp is not known\. Did you mean 'step'\? "
+            r"Allowed: relu, sigmoid, step, tanh\.",
+        ),
+        (
+            "lenet",
+            "padding_mode",
+            "wrap",
+            r"mode=wrap is not known\. Allowed: circular, constant, reflect, replicate, zeros\.",
         ),
         (
             "preact_resnet110",
@@ -112,6 +131,7 @@ def test_integer_for_float_and_none_for_optional_are_accepted(
         *[
             (name, "padding_mode", "wrap", r"mode=wrap is not known\. Allowed: circular, reflect, ")
             for name in names_with("padding_mode")
+            if name != "lenet"
         ],
     ],
 )

@@ -125,6 +125,16 @@ def test_number_of_multiply_adds(multiply_adds: Callable[..., int]) -> None:
     assert multiply_adds("googlenet", 96) == 276_066_304
 
 
+def test_bottleneck_of_first_block_saves_nine_tenths_of_multiply_adds(
+    meta_network: Callable[..., nn.Module], count_multiply_adds: Callable[..., int]
+) -> None:
+    branch = meta_network("googlenet", 224).get_submodule("inception_3a.branch_5x5")
+    direct = nn.Conv2d(192, 32, kernel_size=5, padding=2, device="meta")
+    assert count_multiply_adds(direct, 28, 192) == 120_422_400
+    # The sum in the notes, 12,433,648, is a slip.
+    assert count_multiply_adds(branch, 28, 192) == 2_408_448 + 10_035_200 == 12_443_648
+
+
 def test_training_returns_logits_without_auxiliary_classifiers() -> None:
     network = models.build("googlenet", image_size=32).train()
     assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 10)

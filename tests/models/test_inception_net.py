@@ -69,3 +69,56 @@ def test_number_of_parameters(num_parameters: Callable[..., int]) -> None:
 
 def test_number_of_multiply_adds(multiply_adds: Callable[..., int]) -> None:
     assert multiply_adds("inception_net", 28) == 6_019_200
+
+
+@pytest.mark.parametrize(("layer", "channels"), [(3, 10), (7, 20)])
+def test_branches_without_bottleneck_have_no_1x1_before_larger_kernels(
+    layer: int,
+    channels: int,
+    meta_network: Callable[..., nn.Module],
+    convolutions: Callable[[nn.Module], list[tuple[int, int, int]]],
+) -> None:
+    network = meta_network("inception_net", 28, bottleneck=False)
+    assert convolutions(network.get_submodule(f"layers.{layer}")) == [
+        (channels, 16, 1),
+        (channels, 24, 5),
+        (channels, 24, 3), (24, 24, 3),
+        (channels, 24, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "with_bottleneck", "without_bottleneck"),
+    [
+        # The 1x1 convolution makes 16 maps of 10, or of 20: it saves in the second block only.
+        (3, 12, 144 * (10 * 16 + 16 * 24 * 25), 144 * 10 * 24 * 25),
+        (7, 4, 16 * (20 * 16 + 16 * 24 * 25), 16 * 20 * 24 * 25),
+    ],
+)
+def test_multiply_adds_of_5x5_branch(
+    layer: int,
+    size: int,
+    with_bottleneck: int,
+    without_bottleneck: int,
+    meta_network: Callable[..., nn.Module],
+    count_multiply_adds: Callable[..., int],
+) -> None:
+    counts = []
+    for bottleneck in (True, False):
+        network = meta_network("inception_net", 28, bottleneck=bottleneck)
+        block = network.get_submodule(f"layers.{layer}")
+        channels = block.get_submodule("branch_1x1").in_channels
+        counts.append(count_multiply_adds(block.get_submodule("branch_5x5"), size, channels))
+    assert counts == [with_bottleneck, without_bottleneck]
+
+
+def test_number_of_multiply_adds_without_bottleneck(multiply_adds: Callable[..., int]) -> None:
+    # The first block needs (9,760 - 6,000 + 8,800 - 7,344) x 144 fewer, the second one
+    # (12,000 - 9,920 + 9,504 - 8,960) x 16 more.
+    expected = 6_019_200 - 5_216 * 144 + 2_624 * 16
+    assert multiply_adds("inception_net", 28, bottleneck=False) == expected == 5_310_080
+
+
+def test_number_of_parameters_without_bottleneck(num_parameters: Callable[..., int]) -> None:
+    # The kernels differ as above; four 1x1 convolutions of 16 maps lose their biases.
+    assert num_parameters("inception_net", 28, bottleneck=False) == 97_298 - 5_216 + 2_624 - 64
