@@ -242,6 +242,7 @@ RULES: dict[Any, Callable[..., Output]] = {
     aten.addmm.default: _addmm,
     aten.cat.default: _cat,
     aten.relu.default: _elementwise,
+    aten.sign.default: _elementwise,
     aten.sigmoid.default: _elementwise,
     aten.tanh.default: _elementwise,
     aten.neg.default: _elementwise,

@@ -20,6 +20,7 @@ NETWORKS: list[tuple[str, int, dict[str, Any]]] = [
     ("lenet", 29, {}),
     ("lenet", 28, {"activation": "tanh", "pooling": "min", "padding_mode": "reflect"}),
     ("mlp", 28, {}),
+    ("mlp", 28, {"activation": "step"}),
     ("alexnet", 97, {}),
     ("vgg11", 33, {"batch_norm": True, "padding_mode": "circular"}),
     ("nin", 96, {"padding_mode": "replicate"}),

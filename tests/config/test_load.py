@@ -15,6 +15,7 @@ def test_constructor_arguments_are_separate_from_name_and_recipe() -> None:
     assert config.load_config(
         compose_values("model=alexnet", "model.dropout=0.25")
     ).model.arguments == {
+        "width": 1.0,
         "dropout": 0.25,
         "padding_mode": "zeros",
     }
