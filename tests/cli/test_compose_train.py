@@ -162,7 +162,9 @@ def test_title_of_the_last_curves_has_the_test_accuracy(
     within: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     titles: list[str] = []
-    monkeypatch.setitem(SHORTCUTS, (curves, "write_curves"), lambda rows, title, file: titles.append(title))
+    monkeypatch.setitem(
+        SHORTCUTS, (curves, "write_curves"), lambda rows, title, file: titles.append(title)
+    )
     assert within(*SMALL, "hydra.run.dir=run", "train.tta=hflip").returncode == 0
     accuracy = json.loads((tmp_path / "run" / "result.json").read_text())["test_accuracy"]
     title = "mlp on part of Fashion-MNIST, 28 px, TTA hflip"
