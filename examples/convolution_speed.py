@@ -4,8 +4,8 @@
 
 Computes the same cross-correlation in three ways and prints the time of each: by loops over the
 outputs, as one matrix product of the kernels and the columns of im2col, and by PyTorch's
-convolution. All take 4 x 6 x 24 x 24 x (3 x 5 x 5) = 1,036,800 multiplications. The loops take them
-in 13,824 calls of Python with 75 each, the matrix product in one call.
+convolution. All take 4 x 6 x 24 x 24 x (3 x 5 x 5) = 1,036,800 multiplications: the loops in 13,824
+steps of Python with 75 each, the matrix product in one.
 """
 
 import time
