@@ -2,17 +2,20 @@
 
     python examples/edges.py
 
-Each kernel finds the edges of one direction and is blind to edges of another.
+A kernel that subtracts one pixel from another is blind to edges of one direction only: that from
+the one pixel to the other, where both lie on the same side. Diagonal edges are found by [1, -1] and
+by its transpose; [[1, 0], [0, -1]] finds the rising edge, two pixels wide, and not the falling one.
 """
 
 import torch
 
 from cnnbench.reference.convolution import cross_correlate_loops
 
-VERTICAL = torch.tensor([[1.0, -1.0]])  # the difference of a pixel and its right neighbor
-HORIZONTAL = VERTICAL.T  # the difference of a pixel and its lower neighbor
-RISING = torch.tensor([[0.0, -1.0], [1.0, 0.0]])  # along the diagonal that rises to the right
-FALLING = torch.tensor([[1.0, 0.0], [0.0, -1.0]])  # along the diagonal that falls to the right
+KERNELS = {
+    "[1, -1]": torch.tensor([[1.0, -1.0]]),  # a pixel minus its right neighbor
+    "[[1], [-1]]": torch.tensor([[1.0], [-1.0]]),  # a pixel minus its lower neighbor
+    "[[1, 0], [0, -1]]": torch.tensor([[1.0, 0.0], [0.0, -1.0]]),  # minus the one below right
+}
 
 
 def make_bars() -> torch.Tensor:
@@ -22,43 +25,29 @@ def make_bars() -> torch.Tensor:
     return image
 
 
-def make_triangle() -> torch.Tensor:
-    """Return an image (6, 6) that is white on and below the diagonal that falls to the right."""
-    return torch.ones(6, 6).tril()
-
-
 def find_edges(image: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     return cross_correlate_loops(image[None, None], kernel[None, None])[0, 0]
 
 
 def print_matrix(title: str, matrix: torch.Tensor) -> None:
-    print(f"\n{title}")
+    rows, columns = matrix.shape
+    print(f"\n{title} ({rows} x {columns})")
     for row in matrix.int().tolist():
         print("   ", *(f"{number:2}" if number else " ." for number in row))
 
 
 def main() -> None:
-    bars, triangle = make_bars(), make_triangle()
+    bars, vertical, horizontal = make_bars(), KERNELS["[1, -1]"], KERNELS["[[1], [-1]]"]
     print_matrix("an image with two vertical edges", bars)
-    print_matrix(
-        "kernel [1, -1]: +1 from white to black, -1 from black to white",
-        find_edges(bars, VERTICAL),
-    )
+    print_matrix("[1, -1]: +1 from white to black, -1 back", find_edges(bars, vertical))
     print_matrix("the image transposed: two horizontal edges", bars.T)
-    print_matrix(
-        "kernel [1, -1]: neighbors in a row are equal, it finds nothing",
-        find_edges(bars.T, VERTICAL),
-    )
-    print_matrix("its transpose, [[1], [-1]], finds them", find_edges(bars.T, HORIZONTAL))
-    print_matrix("an image with a diagonal edge", triangle)
-    print_matrix(
-        "kernel [[0, -1], [1, 0]], a difference across the edge, finds it",
-        find_edges(triangle, RISING),
-    )
-    print_matrix(
-        "kernel [[1, 0], [0, -1]], a difference along the edge, finds nothing",
-        find_edges(triangle, FALLING),
-    )
+    print_matrix("[1, -1]: neighbors in a row are equal", find_edges(bars.T, vertical))
+    print_matrix("[[1], [-1]], its transpose, finds them", find_edges(bars.T, horizontal))
+    falling = torch.ones(6, 6).tril()
+    for name, image in {"falling": falling, "rising": falling.flip(1)}.items():
+        print_matrix(f"a {name} diagonal edge", image)
+        for title, kernel in KERNELS.items():
+            print_matrix(f"{title} on the {name} edge", find_edges(image, kernel))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ With Y = cross-correlation of X and K, and the loss L = sum of (Y - T)^2 over al
     dL/dY = 2 (Y - T)
     dL/dK[u, v] = sum over i, j of dY[i, j] X[i + u, j + v]
 
-which is another cross-correlation: of the image with dY as the kernel.
+which is another cross-correlation: of the image with dY as the kernel. True convolution turns the
+kernel by 180 degrees, and so the gradient. It learns as well, and the kernel comes out turned.
 """
 
 import torch
 
-from cnnbench.reference.convolution import cross_correlate_loops
+from cnnbench.reference.convolution import convolve, cross_correlate_loops
 
 LEARNING_RATE = 0.03
 STEPS = 10
@@ -22,22 +23,20 @@ SEED = 0
 
 
 def learn(
-    image: torch.Tensor, target: torch.Tensor, kernel: torch.Tensor
+    image: torch.Tensor, target: torch.Tensor, kernel: torch.Tensor, turned: bool = False
 ) -> tuple[torch.Tensor, list[float]]:
     """Return the learned kernel and the loss before each step.
 
-    Args:
-        image: (1, 1, H, W).
-        target: the outputs to learn, (1, 1, H', W').
-        kernel: the initial kernel (1, 1, kh, kw).
+    `image` is (1, 1, H, W), `target` are the outputs to learn (1, 1, H', W'), `kernel` is the
+    initial kernel (1, 1, kh, kw). `turned` learns by true convolution.
     """
     losses = []
     for _ in range(STEPS):
-        error = cross_correlate_loops(image, kernel) - target
+        outputs = (convolve if turned else cross_correlate_loops)(image, kernel)
+        error = outputs - target
         losses.append((error**2).sum().item())
-        grad_outputs = 2 * error
-        grad_kernel = cross_correlate_loops(image, grad_outputs)
-        kernel = kernel - LEARNING_RATE * grad_kernel
+        grad_kernel = cross_correlate_loops(image, 2 * error)
+        kernel = kernel - LEARNING_RATE * (grad_kernel.flip(2, 3) if turned else grad_kernel)
     return kernel, losses
 
 
@@ -46,11 +45,13 @@ def main() -> None:
     image[..., 2:6] = 0
     edges = cross_correlate_loops(image, torch.tensor([[[[1.0, -1.0]]]]))
     initial = torch.rand(1, 1, 1, 2, generator=torch.Generator().manual_seed(SEED)) - 0.5
-    kernel, losses = learn(image, edges, initial)
-    print(f"a random kernel     [{initial[0, 0, 0, 0]:6.3f}, {initial[0, 0, 0, 1]:6.3f}]")
-    for step in range(2, STEPS + 1, 2):
-        print(f"step {step:2}    loss {losses[step - 1]:8.3f}")
-    print(f"the learned kernel  [{kernel[0, 0, 0, 0]:6.3f}, {kernel[0, 0, 0, 1]:6.3f}]")
+    print("a random kernel     [{:6.3f}, {:6.3f}]".format(*initial.flatten().tolist()))
+    for turned, name in ((False, "cross-correlation"), (True, "true convolution")):
+        kernel, losses = learn(image, edges, initial, turned)
+        print(f"by {name}")
+        for step in range(2, STEPS + 1, 2):
+            print(f"step {step:2}    loss {losses[step - 1]:8.3f}")
+        print("the learned kernel  [{:6.3f}, {:6.3f}]".format(*kernel.flatten().tolist()))
     print("the true kernel     [ 1.000, -1.000]")
 
 

@@ -1,15 +1,17 @@
-"""The size of feature maps: the formula and the measured size.
+"""The size of feature maps: the formula and the measured size; the padding "valid" and "same".
 
     python examples/output_shapes.py
 
 H' = floor((H + 2p - k) / s) + 1 for H rows, a kernel of k, a stride of s and p rows of padding on
-both sides. Where s does not divide H + 2p - k, no window contains the remaining rows.
+both sides. Where s does not divide H + 2p - k, no window contains the remaining rows. "valid" is
+p = 0, "same" is p = (k - 1) / 2, which keeps the size if s = 1. Kernels are odd because for an even
+one p is not an integer: one side needs a row more than the other.
 """
 
 import torch
 
 from cnnbench.reference.convolution import CrossCorrelation, output_size
-from cnnbench.reference.padding import pad
+from cnnbench.reference.padding import pad, same_padding
 
 Pair = tuple[int, int]  # rows, columns
 
@@ -29,39 +31,28 @@ LAYERS: dict[str, tuple[Pair, Pair, Pair, Pair]] = {
 }
 
 
-def compute_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    rows, columns = zip(size, kernel, stride, padding, strict=True)
-    return output_size(*rows), output_size(*columns)
-
-
-def measure_size(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    down, right = padding
-    images = pad(torch.zeros(1, 1, *size), (right, right, down, down))
-    weight = torch.zeros(1, 1, *kernel)
-    outputs: torch.Tensor = CrossCorrelation.apply(images, weight, None, stride, 1)
+def measure_size(size: Pair, kernel: Pair, stride: Pair, before: Pair, after: Pair) -> Pair:
+    """Return the size of the output, with padding `before` and `after` rows and columns."""
+    images = pad(torch.zeros(1, 1, *size), (before[1], after[1], before[0], after[0]))
+    outputs = CrossCorrelation.apply(images, torch.zeros(1, 1, *kernel), None, stride, 1)
     return outputs.shape[2], outputs.shape[3]
 
 
-def count_unused(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """Return how many rows and columns of the padded image are in no window."""
-    rows, columns = (
-        (n + 2 * p - k) % s for n, k, s, p in zip(size, kernel, stride, padding, strict=True)
-    )
-    return rows, columns
-
-
-def make_table() -> list[tuple[str, ...]]:
-    """Return a header and a row of cells for each layer."""
-    table = [("", "image", "kernel", "stride", "padding", "formula", "measured", "unused")]
-    for name, layer in LAYERS.items():
-        pairs = (*layer, compute_size(*layer), measure_size(*layer), count_unused(*layer))
-        table.append((name, *(f"{rows} x {columns}" for rows, columns in pairs)))
-    return table
-
-
 def main() -> None:
-    for name, *cells in make_table():
-        print(f"{name:28}", *(f"{cell:>9}" for cell in cells), sep="  ")
+    row = "{:28}" + "  {:>9}" * 7
+    print(row.format("", "image", "kernel", "stride", "padding", "formula", "measured", "unused"))
+    for name, (size, kernel, stride, padding) in LAYERS.items():
+        sides = list(zip(size, kernel, stride, padding, strict=True))
+        formula = [output_size(*side) for side in sides]
+        measured = measure_size(size, kernel, stride, padding, padding)
+        unused = [(n + 2 * p - k) % s for n, k, s, p in sides]
+        pairs = (size, kernel, stride, padding, formula, measured, unused)
+        print(row.format(name, *(f"{rows} x {columns}" for rows, columns in pairs)))
+    print("\n8 rows, stride 1:  kernel  valid    p  before  after  same")
+    for k in range(1, 8):
+        before, after = same_padding(k)
+        rows, _ = measure_size((8, 8), (k, k), (1, 1), (before, before), (after, after))
+        print(f"{k:25} {output_size(8, k):6} {(k - 1) / 2:4g} {before:7} {after:6} {rows:5}")
 
 
 if __name__ == "__main__":

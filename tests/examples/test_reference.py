@@ -1,38 +1,15 @@
 """The examples of the reference implementation, run as a student runs them."""
 
-import runpy
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers.paths import EXAMPLES
 from PIL import Image
 from torch.nn import functional
 
+LoadExample = Callable[[str], dict[str, Any]]
 RunExample = Callable[[str], list[str]]
-
-
-def load_example(name: str) -> dict[str, Any]:
-    """Return the definitions of an example, without running it."""
-    return runpy.run_path(str(EXAMPLES / f"{name}.py"))
-
-
-@pytest.fixture
-def run_example(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> RunExample:
-    """Return a function that runs an example in an empty directory and returns its lines."""
-    monkeypatch.chdir(tmp_path)
-
-    def run_example_file(name: str) -> list[str]:
-        monkeypatch.setattr(sys, "argv", [f"{name}.py"])
-        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
-        return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-
-    return run_example_file
 
 
 def lines_after(lines: list[str], start: str, rows: int) -> list[str]:
@@ -53,51 +30,101 @@ def test_cross_correlation_prints_known_matrices(run_example: RunExample) -> Non
     assert lines_after(printed, "true convolution", 2) == ["5 11", "23 29"]
 
 
-def test_kernels_find_edges_of_one_direction(run_example: RunExample) -> None:
+def test_kernels_find_vertical_and_horizontal_edges(run_example: RunExample) -> None:
     printed = run_example("edges")
-    assert lines_after(printed, "kernel [1, -1]: +1", 7) == [". 1 . . . -1 ."] * 6 + [""]
-    assert lines_after(printed, "kernel [1, -1]: neighbors", 9) == [". . . . ."] * 8 + [""]
+    expected = [". 1 . . . -1 ."] * 6 + [""]
+    assert lines_after(printed, "[1, -1]: +1 from white to black, -1 back (6 x 7)", 7) == expected
+    expected = [". . . . ."] * 8 + [""]
+    assert lines_after(printed, "[1, -1]: neighbors in a row are equal (8 x 5)", 9) == expected
     none, up, down = ". . . . . .", "1 1 1 1 1 1", "-1 -1 -1 -1 -1 -1"
-    expected = [none, up, none, none, none, down, none]
-    assert lines_after(printed, "its transpose", 7) == expected
-    assert lines_after(printed, "kernel [[0, -1], [1, 0]]", 2) == ["1 1 . . .", ". 1 1 . ."]
-    assert lines_after(printed, "kernel [[1, 0], [0, -1]]", 5) == [". . . . ."] * 5
+    expected = [none, up, none, none, none, down, none, ""]
+    assert lines_after(printed, "[[1], [-1]], its transpose, finds them (7 x 6)", 8) == expected
 
 
-def test_kernel_is_learned_in_ten_steps(run_example: RunExample) -> None:
-    printed = run_example("learn_a_kernel")
-    steps = [line.split() for line in printed if line.startswith("step")]
+def test_each_kernel_finds_a_diagonal_edge_but_along_its_own_diagonal(
+    run_example: RunExample,
+) -> None:
+    printed = run_example("edges")
+    assert lines_after(printed, "[1, -1] on the falling edge (6 x 5)", 7) == [
+        *("1 . . . .", ". 1 . . .", ". . 1 . .", ". . . 1 .", ". . . . 1", ". . . . .", ""),
+    ]
+    assert lines_after(printed, "[[1], [-1]] on the falling edge (5 x 6)", 6) == [
+        *(". -1 . . . .", ". . -1 . . .", ". . . -1 . .", ". . . . -1 .", ". . . . . -1", ""),
+    ]
+    zeros = [". . . . ."] * 5 + [""]
+    assert lines_after(printed, "[[1, 0], [0, -1]] on the falling edge (5 x 5)", 6) == zeros
+    assert lines_after(printed, "[1, -1] on the rising edge (6 x 5)", 3) == [
+        *(". . . . -1", ". . . -1 .", ". . -1 . ."),
+    ]
+    assert lines_after(printed, "[[1], [-1]] on the rising edge (5 x 6)", 3) == [
+        *(". . . . -1 .", ". . . -1 . .", ". . -1 . . ."),
+    ]
+    assert lines_after(printed, "[[1, 0], [0, -1]] on the rising edge (5 x 5)", 5) == [
+        *(". . . -1 -1", ". . -1 -1 .", ". -1 -1 . .", "-1 -1 . . .", "-1 . . . ."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"), [("cross-correlation", [1, -1]), ("true convolution", [-1, 1])]
+)
+def test_kernel_is_learned_in_ten_steps(
+    run_example: RunExample, operation: str, expected: list[int]
+) -> None:
+    *lines, learned = lines_after(run_example("learn_a_kernel"), f"by {operation}", 6)
+    steps = [line.split() for line in lines if line.startswith("step")]
     assert [step[1] for step in steps] == ["2", "4", "6", "8", "10"]
     losses = [float(step[-1]) for step in steps]
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < 0.05
-    (line,) = [line for line in printed if line.startswith("the learned kernel")]
-    numbers = line.partition("[")[2].rstrip("]").split(",")
-    assert [float(number) for number in numbers] == pytest.approx([1, -1], abs=0.05)
+    assert learned.startswith("the learned kernel")
+    numbers = learned.partition("[")[2].rstrip("]").split(",")
+    assert [float(number) for number in numbers] == pytest.approx(expected, abs=0.05)
 
 
-def test_kernel_matches_training_with_autograd() -> None:
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("true_kernel", [[[1.0, -1.0]], [[1.0, -1.0, 0.5], [2.0, 0.0, -0.5]]])
+def test_kernel_matches_training_with_autograd(
+    load_example: LoadExample, true_kernel: list[list[float]], turned: bool
+) -> None:
     example = load_example("learn_a_kernel")
     generator = torch.Generator().manual_seed(1)
+    true = torch.tensor([[true_kernel]], dtype=torch.float64)
     image = torch.randn(1, 1, 5, 4, dtype=torch.float64, generator=generator)
-    kernel = torch.randn(1, 1, 1, 2, dtype=torch.float64, generator=generator)
-    target = functional.conv2d(image, torch.tensor([[[[1.0, -1.0]]]], dtype=torch.float64))
+    kernel = torch.randn(true.shape, dtype=torch.float64, generator=generator)
+    target = functional.conv2d(image, true)
     expected = kernel.clone().requires_grad_()
     optimizer = torch.optim.SGD([expected], lr=0.03)
     for _ in range(10):
         optimizer.zero_grad()
-        (functional.conv2d(image, expected) - target).square().sum().backward()
+        outputs = functional.conv2d(image, expected.flip(2, 3) if turned else expected)
+        (outputs - target).square().sum().backward()
         optimizer.step()
-    torch.testing.assert_close(example["learn"](image, target, kernel)[0], expected.detach())
+    learned = example["learn"](image, target, kernel, turned)[0]
+    torch.testing.assert_close(learned, expected.detach())
 
 
-def test_size_formula_matches_measured_sizes(run_example: RunExample) -> None:
+def test_size_formula_matches_measured_sizes(
+    run_example: RunExample, load_example: LoadExample
+) -> None:
     printed = run_example("output_shapes")
-    rows = [row for row in load_example("output_shapes")["make_table"]() if row[0]]
-    assert len(printed) == len(rows) + 1
-    assert [row[5] for row in rows] == [row[6] for row in rows]
+    rows = printed[1 : printed.index("")]
+    assert len(rows) == len(load_example("output_shapes")["LAYERS"])
+    for row in rows:
+        cells = row.split()[-21:]  # seven of the form 28 x 28
+        assert cells[12:15] == cells[15:18]
     assert "LeNet, first layer 28 x 28 5 x 5 1 x 1 2 x 2 28 x 28 28 x 28 0 x 0" in printed
     assert "AlexNet, first layer 224 x 224 11 x 11 4 x 4 0 x 0 54 x 54 54 x 54 1 x 1" in printed
+
+
+def test_same_padding_keeps_the_size_and_is_uneven_for_even_kernels(
+    run_example: RunExample,
+) -> None:
+    printed = run_example("output_shapes")
+    assert printed[printed.index("") + 1 :] == [
+        "8 rows, stride 1: kernel valid p before after same",
+        *("1 8 0 0 0 8", "2 7 0.5 0 1 8", "3 6 1 1 1 8", "4 5 1.5 1 2 8"),
+        *("5 4 2 2 2 8", "6 3 2.5 2 3 8", "7 2 3 3 3 8"),
+    ]
 
 
 def test_zero_padding_darkens_the_border_and_makes_an_edge(run_example: RunExample) -> None:

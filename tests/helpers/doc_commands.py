@@ -11,6 +11,7 @@ from helpers.paths import ROOT
 PAGES = [
     *sorted(ROOT.glob("README*.md")),
     ROOT / "CONTRIBUTING.md",
+    ROOT / "examples" / "README.md",
     *sorted(ROOT.glob("docs/*.md")),
 ]
 # tests/docs/test_translations.py compares the code of the translations with that of these
