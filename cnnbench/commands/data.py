@@ -3,9 +3,10 @@
 import argparse
 import textwrap
 
-from cnnbench.data import catalog, download
+from cnnbench.data import download
 from cnnbench.data.catalog import CATALOG, PublicDataset
 from cnnbench.data.public_files import find_files
+from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = ["run"]
 
@@ -17,7 +18,10 @@ def run(options: argparse.Namespace) -> None:
         ConfigError: there is no data set of that name.
         DataError: a data set could not be downloaded.
     """
-    named = [catalog.get(name) for name in options.words]
+    for name in options.words:
+        if name not in CATALOG:
+            raise ConfigError(f"There is no data set '{name}'. {did_you_mean(name, CATALOG)}")
+    named = [CATALOG[name] for name in options.words]
     for dataset in named:
         download.load_public_dataset(dataset, options.root)
     for dataset in named or CATALOG.values():
@@ -27,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _describe(dataset: PublicDataset, root: str | None) -> None:
-    print(f"{dataset.name}: {dataset.title}, licence {dataset.licence}")
+    print(f"{dataset.name}: {dataset.title}, license {dataset.licence}")
     print(
         f"  {dataset.train_examples:,} training and {dataset.test_examples:,} test images of "
         f"{dataset.image_size} x {dataset.image_size}, {len(dataset.classes)} classes:"

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _describe_cpu_defaults() -> Facts:
     """Return the threads and the precision that `auto` selects on the CPU."""
-    from cnnbench.training.device import describe_threads, resolve_device
+    from cnnbench.training.device import MIN_BF16_INTENSITY, describe_threads, resolve_device
 
     config = DeviceConfig(
         name="cpu",
@@ -53,7 +53,8 @@ def _describe_cpu_defaults() -> Facts:
     )
     precision = resolve_device(config, lambda: math.inf).precision
     if precision != "fp32":
-        precision = f"fp32, for large networks {precision}"
+        few = f"fewer than {MIN_BF16_INTENSITY:g} multiply-adds per parameter"
+        precision = f"{precision}, or fp32 for networks of {few}"
     return {"cpu_threads": describe_threads("auto"), "cpu_precision": precision}
 
 

@@ -16,6 +16,7 @@ from cnnbench.runs.records import Record
 
 __all__ = [
     "NAMED",
+    "SETTINGS",
     "Cell",
     "Column",
     "as_text",

@@ -18,7 +18,13 @@ from cnnbench.config import INFERENCE_OVERRIDES, Config
 from cnnbench.data.catalog import Dataset
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.runs.directory import DATASET
-from cnnbench.runs.reading import check_is_run, check_training_run, read_json
+from cnnbench.runs.reading import (
+    OUTPUTS,
+    check_is_run,
+    check_training_run,
+    list_runs,
+    read_json,
+)
 from cnnbench.runs.torchrun_env import processes
 from cnnbench.training import checkpoint
 from cnnbench.training.build import build_engine, on_meta
@@ -163,9 +169,11 @@ def _load_checkpoint(directory: Path) -> tuple[State, str]:
         return checkpoint.load_checkpoint(folder / "best.pt"), "best.pt"
     state, problems = checkpoint.load_newest(folder)
     if state is None:
+        others = [run for run in list_runs(OUTPUTS) if any(run.glob("checkpoints/*.pt"))]
+        newest = f" The newest run with one is {others[-1]}." if others else ""
         raise CheckpointError(
             f"{directory} has no checkpoint: the run ended before the first one, or they were "
-            "deleted. Train it, or give another run."
+            f"deleted. Train it, or give another run.{newest}"
         )
     for problem in problems:
         text = f"cnnbench: {problem.rstrip('.')}. The checkpoint before it is used."

@@ -10,8 +10,8 @@ from helpers.paths import SAMPLE
 def test_data_lists_present_and_missing_files(cnnbench: Command) -> None:
     done = cnnbench("data")
     assert done.returncode == 0
-    assert "sample: part of Fashion-MNIST, licence MIT" in done.stdout
-    assert "mnist: MNIST, licence CC BY-SA 3.0" in done.stdout
+    assert "sample: part of Fashion-MNIST, license MIT" in done.stdout
+    assert "mnist: MNIST, license CC BY-SA 3.0" in done.stdout
     assert "not on this machine: train-images-idx3-ubyte" in done.stdout
 
 
@@ -35,3 +35,11 @@ def test_truncated_file_is_reported_and_not_used(cnnbench: Command, tmp_path: Pa
     done = cnnbench("data", "mnist", CNNBENCH_DATA=str(truncated.parent))
     assert done.returncode == 3
     assert f"{truncated}: damaged or truncated" in done.stderr
+
+
+def test_unknown_name_is_answered_with_the_nearest(cnnbench: Command) -> None:
+    done = cnnbench("data", "fashion-mnist")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "cnnbench: There is no data set 'fashion-mnist'. Did you mean 'fashion_mnist'?"
+    )

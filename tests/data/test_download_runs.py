@@ -69,7 +69,7 @@ def test_data_command_describes_a_data_set_and_its_folder(
     folder = place(name, root, monkeypatch)
     lines = within("data", name).stdout.splitlines()
     dataset = CATALOG[name]
-    assert lines[0] == f"{name}: {dataset.title}, licence {dataset.licence}"
+    assert lines[0] == f"{name}: {dataset.title}, license {dataset.licence}"
     size = f"{dataset.image_size} x {dataset.image_size}, {len(dataset.classes)} classes:"
     assert lines[1] == f"  50 training and 20 test images of {size}"
     assert " ".join(line.strip() for line in lines[2:-1]) == ", ".join(dataset.classes)

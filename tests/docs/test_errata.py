@@ -58,6 +58,13 @@ def test_size_after_pooling_depends_on_padding(pool: type[nn.MaxPool2d]) -> None
     assert (48 - 3) // 2 + 1 == 23  # as printed
 
 
+def test_bottleneck_leaves_12_443_648_multiplications() -> None:
+    pixels = 28 * 28
+    direct = pixels * 32 * (192 * 5 * 5)
+    reduced = pixels * 16 * 192 + pixels * 32 * (16 * 5 * 5)
+    assert (direct, reduced) == (120_422_400, 12_443_648)
+
+
 def test_im2col_has_the_window_of_all_channels() -> None:
     columns = im2col(torch.zeros(1, 3, 5, 5), (3, 3), (1, 1))
     assert columns[:, :, :, 0, 0, 0].numel() == 3 * 9

@@ -109,6 +109,16 @@ def test_run_without_checkpoint_is_refused(finished_run: Path) -> None:
     assert "has no checkpoint" in get_error(CheckpointError, finished_run)
 
 
+def test_refusal_names_the_newest_run_with_a_checkpoint(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished_run, "outputs/good")
+    shutil.rmtree(finished_run / "checkpoints")
+    error = get_error(CheckpointError, finished_run)
+    assert error.endswith(" The newest run with one is outputs/good.")
+
+
 def test_damaged_best_checkpoint_is_refused(finished_run: Path) -> None:
     (finished_run / "checkpoints" / "best.pt").write_bytes(b"damaged")
     assert "best.pt is damaged" in get_error(CheckpointError, finished_run)

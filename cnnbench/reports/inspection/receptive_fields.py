@@ -64,7 +64,7 @@ def _draw_fields(subject: Subject, shown: ClassifiedImage, layers: Sequence[Trac
     for layer in layers:
         kind, field = describe_module(layer.module), describe_field(layer, size)
         labels.append(f"{truncate(layer.label, 30)}\n{kind}\n{field}")
-    note = "bright: what a unit in the middle of a layer's maps sees"
+    note = "framed: what a unit in the middle of a layer's maps sees"
     with subject.draw("receptive_field.png", "receptive fields", note) as figure:
         rows, _ = show_rows(figure, [shown.picture] * len(layers), labels, 4)
         for place, layer in enumerate(layers):

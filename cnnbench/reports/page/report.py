@@ -15,6 +15,7 @@ from cnnbench.reports.grouping import group_runs, grouping_keys, is_varying, ran
 from cnnbench.reports.page import render_page
 from cnnbench.reports.tables import (
     NAMED,
+    SETTINGS,
     Column,
     as_text,
     find_constant_columns,
@@ -50,7 +51,7 @@ def render_report(runs: Sequence[Record], source: str) -> str:
         host=platform.node(),
         version=cnnbench.__version__,
         source=as_text(source),
-        columns=[column for column in columns if not column.is_empty],
+        columns=_order(columns),
         constant=constant,
         folded={column.name for column in constant},
         states=list(dict.fromkeys(run.state for run in runs)),
@@ -58,6 +59,13 @@ def render_report(runs: Sequence[Record], source: str) -> str:
         labels=labels,
         groups=[column for column in groups if not column.is_empty],
     )
+
+
+def _order(columns: Sequence[Column]) -> list[Column]:
+    """Return the columns to show: after the settings, whether and why a run failed."""
+    places = {**dict.fromkeys(SETTINGS, 0), "status": 1, "error": 1}
+    shown = [column for column in columns if not column.is_empty]
+    return sorted(shown, key=lambda column: places.get(column.name, 2))
 
 
 def collect_page_data(runs: Sequence[Record], columns: Sequence[Column]) -> dict[str, Any]:

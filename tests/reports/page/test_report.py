@@ -163,3 +163,13 @@ def test_best_groups_are_preselected(tmp_path: Path) -> None:
     page = render_report(read_records(tmp_path), "runs")
     boxes = re.findall(r'<input type="checkbox".*?aria-label="choose.*?"( checked)?>', page)
     assert boxes == [" checked"] * 10 + [""] * 4
+
+
+def test_status_and_error_follow_the_settings(tmp_path: Path) -> None:
+    make_run(tmp_path / "good", lr=0.1)
+    make_run(tmp_path / "bad", lr=0.2, state="failed")
+    found = elements(render_report(read_records(tmp_path), "runs"))
+    names = [values["data-name"] for tag, values in found if tag == "th" and "data-name" in values]
+    place = names.index("status")
+    assert names[place : place + 2] == ["status", "error"]
+    assert names.index("optimizer.lr") < place < names.index("test_accuracy")
