@@ -64,7 +64,7 @@ def draw_diagram(path: Path, graph: Graph, title: str) -> None:
 
 
 def lay_out(parts: Sequence[Part], image: Sequence[int]) -> Sheet:
-    """Return the sheet that leaves the text largest on a page.
+    """Return the sheet with even columns among those that leave the text largest on a page.
 
     `image` is the shape (C, H, W) of the image.
     """
@@ -79,12 +79,11 @@ def lay_out(parts: Sequence[Part], image: Sequence[int]) -> Sheet:
     for limit in np.arange(max(item.height for item in items), total + STEP, STEP):
         columns = [RowDrawing(column) for column in _stack(items, limit)]
         sheets.append(Sheet(columns, _stack(panels, max(limit, PAGE[1]))))
-
-    def rate(sheet: Sheet) -> tuple[float, float]:
-        share = max(sheet.width / PAGE[0], sheet.height / PAGE[1])
-        return round(share, 1), sheet.height  # of almost equal sheets, the one with even columns
-
-    return min(sheets, key=rate)
+    shares = [max(sheet.width / PAGE[0], sheet.height / PAGE[1]) for sheet in sheets]
+    large = [
+        sheet for sheet, share in zip(sheets, shares, strict=True) if share < 1.1 * min(shares)
+    ]
+    return min(large, key=lambda sheet: sheet.height)
 
 
 def _stack(drawings: Sequence[D], limit: float) -> list[list[D]]:
