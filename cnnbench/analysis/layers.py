@@ -10,20 +10,36 @@ pixels. The convolution takes
 A linear layer counts as a 1 x 1 convolution of a map of one pixel. A multiply-add is a
 multiplication and the addition of its product: there are as many as multiplications. Transposed
 convolutions and functions that a network calls without a layer are not counted.
+
+Pooling is counted beside them. Each of the C x H' x W' outputs of a pooling layer is the extreme or
+the mean of kh x kw pixels. Pixels of the padding count, and the division of a mean does not.
+
+    comparisons or additions   C H' W' x (kh kw - 1)
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from cnnbench.analysis.meta_shapes import ShapeRules
 
-__all__ = ["Layer", "count_parameters", "measure_layers", "sum_layers", "vary_convolution"]
+__all__ = [
+    "POOLINGS",
+    "Layer",
+    "count_parameters",
+    "measure_layers",
+    "sum_layers",
+    "vary_convolution",
+]
 
 Shape = tuple[int, ...]
+EXTREMES = (nn.MaxPool2d, nn.AdaptiveMaxPool2d)
+MEANS = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+POOLINGS = (*EXTREMES, *MEANS)
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,9 @@ class Layer:
     """A layer, or a part of the network as one layer, with its arithmetic for one image.
 
     `output_shape` is without the batch. It is () if the output is not a tensor, and None if the
-    layer is not called.
+    layer is not called. `additions` are those of convolutions and linear layers.
+    `pooling_comparisons` are those of max and min pooling, `pooling_additions` those of average
+    pooling.
     """
 
     name: str
@@ -40,11 +58,18 @@ class Layer:
     parameters: int
     multiplications: int
     additions: int
+    pooling_comparisons: int = 0
+    pooling_additions: int = 0
 
     @property
     def intensity(self) -> float:
         """Return the multiply-adds per parameter and image."""
         return self.multiplications / max(1, self.parameters)
+
+    @property
+    def pooling(self) -> int:
+        """Return the comparisons and additions of pooling."""
+        return self.pooling_comparisons + self.pooling_additions
 
 
 def measure_layers(
@@ -63,7 +88,7 @@ def measure_layers(
     outputs: dict[str, Shape] = {}
     counted: set[nn.Parameter] = set()
 
-    def record(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: object) -> None:
+    def record(module: nn.Module, args: Any, kwargs: Any, output: object) -> None:
         name = names[module]
         outputs[name] = tuple(output.shape[1:]) if isinstance(output, torch.Tensor) else ()
         direct = set(module.parameters(recurse=False)) - counted
@@ -71,9 +96,10 @@ def measure_layers(
             counted.update(direct)
             kind, parameters = type(module).__name__, count_parameters(direct)
             arithmetic = _count_arithmetic(module, output)
-            layers.append(Layer(name, kind, outputs[name], parameters, *arithmetic))
+            pooling = _count_pooling(module, [*args, *kwargs.values()], output)
+            layers.append(Layer(name, kind, outputs[name], parameters, *arithmetic, *pooling))
 
-    hooks = [module.register_forward_hook(record) for module in names]
+    hooks = [module.register_forward_hook(record, with_kwargs=True) for module in names]
     with ShapeRules(), torch.no_grad():
         network.eval()(image)
     for hook in hooks:
@@ -115,6 +141,25 @@ def _count_arithmetic(module: nn.Module, output: object) -> tuple[int, int]:
     return output.numel() * terms, output.numel() * (terms - (module.bias is None))
 
 
+def _count_pooling(module: nn.Module, inputs: Sequence[Any], output: object) -> tuple[int, int]:
+    """Return the comparisons and the additions of a pooling layer."""
+    if not isinstance(module, POOLINGS) or not isinstance(output, torch.Tensor):
+        return 0, 0
+    if isinstance(module, (nn.MaxPool2d, nn.AvgPool2d)):
+        kernel = module.kernel_size
+        pixels = output.numel() * (kernel**2 if isinstance(kernel, int) else math.prod(kernel))
+    else:  # windows may differ in size, and overlap
+        sides = zip(inputs[0].shape[-2:], output.shape[-2:], strict=True)
+        pixels = math.prod(output.shape[:-2]) * math.prod(_sum_windows(*pair) for pair in sides)
+    number = pixels - output.numel()
+    return (number, 0) if isinstance(module, EXTREMES) else (0, number)
+
+
+def _sum_windows(side: int, count: int) -> int:
+    """Return the sum of the sides of `count` adaptive windows along `side` pixels."""
+    return sum(-(-(i + 1) * side // count) - i * side // count for i in range(count))
+
+
 def sum_layers(
     layers: Iterable[Layer], name: str = "", kind: str = "", output_shape: Shape | None = None
 ) -> Layer:
@@ -127,6 +172,8 @@ def sum_layers(
         sum(layer.parameters for layer in layers),
         sum(layer.multiplications for layer in layers),
         sum(layer.additions for layer in layers),
+        sum(layer.pooling_comparisons for layer in layers),
+        sum(layer.pooling_additions for layer in layers),
     )
 
 
@@ -145,7 +192,7 @@ def vary_convolution(convolution: nn.Conv2d, size: Shape) -> dict[str, Layer]:
         "twice both": {**twice_in, **twice_out},
         "twice the stride": {"stride": tuple(2 * step for step in convolution.stride)},
     }
-    for high, wide in ((height - 2, width - 2), (height + 2, width + 2)):
+    for high, wide in ((1, 1), (height - 2, width - 2), (height + 2, width + 2)):
         if min(high, wide) > 0:
             changes[f"a kernel of {high} x {wide}"] = {"kernel_size": (high, wide)}
     if not isinstance(padding, str):

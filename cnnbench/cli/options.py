@@ -6,10 +6,12 @@ from pathlib import Path
 from cnnbench.cli.hydra_options import build_hydra_options
 from cnnbench.cli.parser import Parser, choice, number
 from cnnbench.config import RESUME_OVERRIDES
+from cnnbench.errors import ConfigError
 
 __all__ = ["EXPORT_FORMATS", "PARSERS"]
 
 EXPORT_FORMATS = ("onnx", "torch_export", "safetensors")
+DIAGRAM_SUFFIXES = (".svg", ".png")
 MAX_MISTAKES = 200
 
 NEEDS_RUN = "a run directory"
@@ -171,7 +173,7 @@ def _summary() -> Parser:
         "summary",
         "List the layers of a network, their cost and its memory",
         "cnnbench summary model=vgg16 data.resize=96 train.batch_size=64 optimizer=adam",
-        "cnnbench summary model=lenet --layer features.3",
+        "cnnbench summary model=lenet --layer features.3 --diagram lenet.svg",
     )
     parser.hydra = build_hydra_options()
     parser.word("KEY=VALUE ...", VALUES_HELP)
@@ -179,9 +181,11 @@ def _summary() -> Parser:
     parser.option("--depth N", depth, type=number("--depth", 1))
     layer = (
         "one convolution: its multiplications and additions by the formula, and how channels, "
-        "kernel, stride and padding change them"
+        "kernel, stride and padding change them; or the formula of one pooling layer"
     )
     parser.option("--layer NAME", layer)
+    diagram = "draw the network into FILE.svg or FILE.png: boxes with shapes, branches and sums"
+    parser.option("--diagram FILE", diagram, type=_check_diagram)
     _add_json(parser)
     return parser
 
@@ -290,6 +294,17 @@ def _doctor() -> Parser:
     parser.details = "The exit code is 2 if a run could not work here."
     _add_json(parser)
     return parser
+
+
+def _check_diagram(word: str) -> Path:
+    """Return the file for a diagram; check its format and its folder before PyTorch is imported."""
+    path = Path(word)
+    if path.suffix.lower() not in DIAGRAM_SUFFIXES:
+        allowed = " or ".join(DIAGRAM_SUFFIXES)
+        raise ConfigError(f"--diagram {word} must end in {allowed}.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--diagram {word}: there is no folder {path.parent}. Create it first.")
+    return path
 
 
 def _add_json(parser: Parser) -> None:

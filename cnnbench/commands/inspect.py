@@ -15,6 +15,7 @@ from cnnbench.data.device_data import Examples
 from cnnbench.data.eval_set import load_eval_set
 from cnnbench.errors import CheckpointError, ConfigError
 from cnnbench.reports.inspection import sections
+from cnnbench.reports.inspection.gradients import draw_gradients
 from cnnbench.reports.inspection.layers import choose_layers, find_main_layers, find_named_layers
 from cnnbench.reports.inspection.pictures import ClassifiedImage
 from cnnbench.reports.inspection.receptive_fields import draw_receptive_fields
@@ -112,6 +113,7 @@ def inspect_network(
         "kernels": report(sections.draw_kernels(subject)),
         "activations": report(sections.draw_activations(subject, test.images)),
         "weights": report(sections.draw_weights(subject)),
+        "gradients": report(draw_gradients(subject, test)),
         "receptive_fields": report(draw_receptive_fields(subject, shown[0])),
     }
     text = render_page("inspection.html.jinja", title=title, facts=facts, sections=page)

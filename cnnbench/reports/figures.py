@@ -22,9 +22,10 @@ DOTS_PER_INCH = 150
 
 @contextmanager
 def draw_figure(path: Path, title: str, size: Inches, note: str = "") -> Iterator["Figure"]:
-    """Give the block a figure of `size` in inches, with a title and a note; then save it as a PNG.
+    """Give the block a figure of `size` in inches, with a title and a note; then save it.
 
-    Dollar signs in a text do not begin a formula. A box stands for a letter that no font has.
+    The suffix of `path`, .png or .svg, is the format. Dollar signs in a text do not begin a
+    formula. A box stands for a letter that no font has.
 
     Raises:
         OSError: the file cannot be written.
@@ -32,7 +33,12 @@ def draw_figure(path: Path, title: str, size: Inches, note: str = "") -> Iterato
     from matplotlib import rc_context  # the import takes 0.7 s, which other commands avoid
     from matplotlib.figure import Figure
 
-    with rc_context({"text.parse_math": False}), warnings.catch_warnings():
+    form = path.suffix.lower().removeprefix(".")
+    # A salt for names in the SVG and no date: the same figure has the same bytes.
+    with (
+        rc_context({"text.parse_math": False, "svg.hashsalt": "cnnbench"}),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure = Figure(size, dpi=DOTS_PER_INCH, layout="constrained")
         style: dict[str, Any] = {"x": 0.01, "ha": "left", "wrap": True}
@@ -41,5 +47,7 @@ def draw_figure(path: Path, title: str, size: Inches, note: str = "") -> Iterato
             figure.supxlabel(truncate(note, 140), size=9, color=GRAY, **style)
         yield figure
         use_fallback_fonts(figure)
-        margin: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.15}
-        write_atomically(path, lambda file: figure.savefig(file, format="png", **margin))
+        options: dict[str, Any] = {"format": form, "bbox_inches": "tight", "pad_inches": 0.15}
+        if form == "svg":
+            options["metadata"] = {"Date": None}
+        write_atomically(path, lambda file: figure.savefig(file, **options))

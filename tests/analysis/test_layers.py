@@ -72,6 +72,62 @@ def test_multiplications_and_additions_match_formula(
     assert (whole.multiplications, whole.additions) == (multiplications, additions)
 
 
+def count_pooling(layer: nn.Module, *shape: int) -> tuple[int, int]:
+    (counted,) = measure_layers(layer.to("meta"), torch.empty(1, *shape, device="meta"))
+    return counted.pooling_comparisons, counted.pooling_additions
+
+
+@pytest.mark.parametrize(
+    ("layer", "comparisons", "additions"),
+    [
+        (nn.MaxPool2d(2), 3 * 4 * 4 * 3, 0),
+        (nn.MaxPool2d(3, stride=2, padding=1), 3 * 4 * 4 * 8, 0),
+        (nn.MaxPool2d((1, 2)), 3 * 8 * 4 * 1, 0),
+        (nn.MaxPool2d(1), 0, 0),
+        (nn.AvgPool2d(2), 0, 3 * 4 * 4 * 3),
+        (nn.AdaptiveMaxPool2d((4, 2)), 3 * 4 * 2 * 7, 0),
+        (nn.AdaptiveAvgPool2d(1), 0, 3 * 63),
+        (nn.ReLU(), 0, 0),
+    ],
+    ids=str,
+)
+def test_comparisons_and_additions_of_pooling_match_formula(
+    layer: nn.Module, comparisons: int, additions: int
+) -> None:
+    assert count_pooling(layer, 3, 8, 8) == (comparisons, additions)
+
+
+@pytest.mark.parametrize(("side", "count"), [(7, 3), (3, 5), (8, 5), (5, 5)])
+def test_pooling_counts_the_pixels_of_uneven_windows(side: int, count: int) -> None:
+    """Count the pixels of each window by the gradient of its mean: 1 / the number of pixels."""
+    pixels = torch.arange(side * side, dtype=torch.float64).view(1, 1, side, side)
+    pooled = nn.functional.adaptive_avg_pool2d(pixels.requires_grad_(), count)
+    sizes = []
+    for mean in pooled.flatten():
+        (gradient,) = torch.autograd.grad(mean, pixels, retain_graph=True)
+        sizes.append(int((gradient > 0).sum()))
+    additions = sum(size - 1 for size in sizes)
+    assert count_pooling(nn.AdaptiveAvgPool2d(count), 1, side, side) == (0, additions)
+
+
+def test_pooling_called_by_keyword_is_counted() -> None:
+    class ByKeyword(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = nn.AdaptiveAvgPool2d(2)
+
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = self.pool(input=maps)
+            return output
+
+    assert count_pooling(ByKeyword(), 1, 4, 4) == (0, 12)
+
+
+def test_pooling_is_no_addition_of_convolutions() -> None:
+    whole = sum_layers(measure_layers(*meta_network("lenet", 28)))
+    assert (whole.additions, whole.pooling_additions, whole.pooling) == (416_520, 4_728, 4_728)
+
+
 def test_depth_keeps_total_and_gives_outputs_of_parts() -> None:
     network, image = meta_network("googlenet", 96)
     folded, whole = measure_layers(network, image, depth=1), measure_layers(network, image)
@@ -160,6 +216,25 @@ def test_changes_of_convolution_match_formula() -> None:
             "one more pixel of padding": 144 / 100,
         }
     )
+
+
+@pytest.mark.parametrize(
+    ("convolution", "factor"),
+    [
+        (nn.Conv2d(6, 16, 5), 14**2 / (10**2 * 25)),
+        (nn.Conv2d(6, 16, 5, padding=2), 18**2 / (14**2 * 25)),
+        (nn.Conv2d(1, 96, 11, stride=4), 4**2 / (1 * 121)),
+    ],
+    ids=str,
+)
+def test_kernel_of_1_x_1_is_compared_whatever_the_kernel(
+    convolution: nn.Conv2d, factor: float
+) -> None:
+    assert factors(convolution, (14, 14))["a kernel of 1 x 1"] == pytest.approx(factor)
+
+
+def test_kernel_of_1_x_1_is_not_compared_with_itself() -> None:
+    assert "a kernel of 1 x 1" not in factors(nn.Conv2d(6, 16, 1), (14, 14))
 
 
 def test_kernel_larger_than_map_is_left_out() -> None:

@@ -34,7 +34,10 @@ from cnnbench.training.load_model import TrainedModel
 
 SIMPLE = ("model=simple_cnn", "data.resize=16")
 TOO_MANY = ",".join(map(str, range(25)))
-PICTURES = {"mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"}
+PICTURES = {
+    *("mistakes.png", "saliency.png", "filters.png", "activations.png", "weights.png"),
+    "gradients.png",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +79,9 @@ def test_inspect_writes_pictures_and_a_page_and_prints_their_paths(
     assert f"accuracy: {result['test_accuracy']:.4f}, {wrong} mistakes" in done.stdout
     assert "taken for" in done.stdout
     assert "dead units of ReLU: at most" in done.stdout
+    assert re.search(
+        r"gradient norm: \S+ in layers.1, the first layer, \S+ in layers.3", done.stdout
+    )
 
 
 def test_chosen_images_and_layers_replace_earlier_pictures(

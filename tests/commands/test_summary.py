@@ -25,8 +25,23 @@ def test_the_table_shows_layers_totals_and_memory(within: Command, tmp_path: Pat
     assert "total 61,706 416,520" in rows
     arithmetic = "416,520 multiplications, 416,520 additions"
     assert f"convolutions and linear layers, one image: {arithmetic}" in lines
+    assert "features.2 AvgPool2d 6 x 14 x 14 3,528" in rows
+    assert "pooling layers, one image: 4,728 additions" in lines
     assert "training at batch 256 with adam, float32: about 9.6 MiB" in lines
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pooling_is_left_out_of_the_table_of_a_network_without_it(within: Command) -> None:
+    assert "pooling" not in within("summary", "model=mlp").stdout
+
+
+def test_comparisons_and_additions_of_pooling_are_counted_apart(within: Command) -> None:
+    arguments = ("summary", "model=googlenet", "data.resize=96", "--depth", "1")
+    rows = [" ".join(line.split()) for line in within(*arguments).stdout.splitlines()]
+    assert "pool_3 MaxPool2d 480 x 6 x 6 138,240" in rows
+    assert "pooling layers, one image: 2,082,816 comparisons, 8,192 additions" in rows
+    total = summarize(within, *arguments[1:3])["total"]
+    assert (total["pooling_comparisons"], total["pooling_additions"]) == (2_082_816, 8_192)
 
 
 def test_json_has_the_values_of_the_table(within: Command) -> None:
@@ -59,6 +74,36 @@ def test_layer_flag_prints_the_arithmetic_of_a_convolution(within: Command) -> N
     assert "multiplications  16 x 10 x 10 x (6 x 5 x 5) = 240,000" in result.stdout
     words = " ".join(result.stdout.split())
     assert "twice both 32 x 10 x 10 9,632 960,000 x 4.00 960,000 x 4.00" in words
+    assert "a kernel of 1 x 1 16 x 14 x 14 112 18,816 x 0.08 18,816 x 0.08" in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "formula"),
+    [
+        (["model=lenet", "features.2"], "additions        6 x 14 x 14 x (2 x 2 - 1) = 3,528"),
+        (
+            ["model=lenet", "model.pooling=min", "features.5"],
+            "comparisons      16 x 5 x 5 x (2 x 2 - 1) = 1,200",
+        ),
+        (
+            ["model=googlenet", "data.resize=96", "classifier.0"],
+            "additions        1024 x 1 x 1 x (3 x 3 - 1) = 8,192",
+        ),
+    ],
+)
+def test_layer_flag_prints_the_arithmetic_of_pooling(
+    within: Command, arguments: list[str], formula: str
+) -> None:
+    *words, name = arguments
+    assert formula in within("summary", *words, "--layer", name).stdout.splitlines()
+    count = int(formula.rpartition("= ")[2].replace(",", ""))
+    (outcome,) = summarize(within, *words, "--layer", name).values()
+    assert outcome["pooling_comparisons"] + outcome["pooling_additions"] == count
+
+
+def test_uneven_windows_of_pooling_are_counted_one_by_one(within: Command, own: str) -> None:
+    printed = within("summary", "model=simple_cnn", f"{own}:Uneven", "--layer", "0").stdout
+    assert "999 additions, in windows of different sizes" in printed  # 32 x 32 - 25
 
 
 def test_layer_flag_with_json(within: Command) -> None:
@@ -67,18 +112,49 @@ def test_layer_flag_with_json(within: Command) -> None:
     assert outcomes["no padding"]["output_shape"] == [6, 24, 24]
 
 
+@pytest.mark.parametrize("flags", [[], ["--layer", "features.3"]], ids=["", "layer"])
+def test_diagram_flag_writes_a_picture_and_prints_its_path(
+    flags: list[str], within: Command, tmp_path: Path
+) -> None:
+    printed = within("summary", "model=lenet", *flags).stdout
+    (tmp_path / "pictures").mkdir()
+    path = Path("pictures", "lenet.svg")
+    result = within("summary", "model=lenet", "--diagram", str(path), *flags)
+    assert (result.returncode, result.stdout) == (0, f"{printed}\n{path}\n")
+    assert path.read_text().startswith("<?xml")
+    assert list(Path("pictures").iterdir()) == [path]
+
+
+def test_diagram_flag_leaves_json_as_it_is(within: Command, tmp_path: Path) -> None:
+    report = summarize(within, "model=lenet", "--diagram", "lenet.png")
+    assert report == summarize(within, "model=lenet")
+    assert (tmp_path / "lenet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_diagram_that_cannot_be_written_is_an_error(within: Command, tmp_path: Path) -> None:
+    (tmp_path / "lenet.svg").mkdir()
+    result = within("summary", "model=lenet", "--diagram", "lenet.svg")
+    assert result.returncode == 2
+    assert "lenet.svg cannot be written: Is a directory. Name another place" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["lenet.svg"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--diagram", "lenet.jpg"], "--diagram lenet.jpg must end in .svg or .png."),
+        (["--diagram", "lenet"], "--diagram lenet must end in .svg or .png."),
+        (["--diagram", "no/lenet.svg"], "--diagram no/lenet.svg: there is no folder no. Create it"),
+        (["--diagram"], "--diagram needs a value: --diagram FILE."),
         (["--depth", "0"], "--depth 0 is out of range"),
         (["--depth", "two"], "--depth two is not a whole number. It must be at least 1."),
         (
             ["--layer", "features.1"],
-            "--layer features.1 is not a Conv2d that the network calls. Did you",
+            "--layer features.1 is not a Conv2d or a pooling layer that the network calls. Did you",
         ),
         (
             ["--layer", "layers.1", "model=mlp"],
-            "--layer layers.1 is not a Conv2d that the network calls. It has none.",
+            "layers.1 is not a Conv2d or a pooling layer that the network calls. It has none.",
         ),
         (
             ["--layer", "auxiliary_4a.1", "model=googlenet", "model.auxiliary=true"],
@@ -86,7 +162,7 @@ def test_layer_flag_with_json(within: Command) -> None:
         ),
         (
             ["--layer", "stem", "model=preact_resnet1001"],
-            "Did you mean 'stem.0'? There are 1,003, such as stages.0.0.",
+            "Did you mean 'stem.0'? There are 1,004, such as classifier.2, stages.0.0.",
         ),
         (["--layer", "features.0", "--depth", "1"], "choose one"),
         (
@@ -148,6 +224,11 @@ class Lazy(nn.Sequential):
 class Empty(nn.Sequential):
     def __init__(self, in_channels, num_classes, image_size):
         super().__init__(nn.Flatten(), nn.AdaptiveAvgPool1d(num_classes))
+
+class Uneven(nn.Sequential):
+    def __init__(self, in_channels, num_classes, image_size):
+        pool = nn.AdaptiveAvgPool2d(5)
+        super().__init__(pool, nn.Flatten(), nn.Linear(25 * in_channels, num_classes))
 
 class FailsInTraining(Tiny):
     def forward(self, images):

@@ -25,6 +25,16 @@ def test_figure_accepts_any_title(tmp_path: Path, title: str) -> None:
     assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_suffix_is_the_format(tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg"):
+        with draw_figure(tmp_path / name, "a title", (4, 3)) as figure:
+            figure.subplots().plot([1, 2])
+    content = (tmp_path / "a.svg").read_bytes()
+    assert content.startswith(b"<?xml")
+    assert b"<dc:date>" not in content
+    assert content == (tmp_path / "b.svg").read_bytes()
+
+
 def test_figure_is_not_saved_after_an_error(tmp_path: Path) -> None:
     with (
         pytest.raises(ZeroDivisionError),

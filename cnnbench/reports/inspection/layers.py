@@ -7,11 +7,11 @@ from typing import Any
 from torch import nn
 
 from cnnbench.analysis.activations import pick_evenly
+from cnnbench.analysis.layers import POOLINGS
 from cnnbench.analysis.receptive_field import Traced
 from cnnbench.errors import ConfigError, did_you_mean
 
 __all__ = [
-    "POOLINGS",
     "WINDOWS",
     "choose_layers",
     "describe_field",
@@ -22,7 +22,6 @@ __all__ = [
 ]
 
 MAX_ROWS = 8  # layers in a picture of feature maps, unless --layers names more
-POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 WINDOWS = (nn.Conv2d, *POOLINGS)  # modules that enlarge the receptive field
 NORMALIZATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 PASS_THROUGH = (nn.Identity, nn.Sequential, nn.Flatten, nn.Dropout, nn.Dropout2d, nn.ConstantPad3d)

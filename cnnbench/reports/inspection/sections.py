@@ -18,10 +18,11 @@ from torch import nn
 
 from cnnbench.analysis.activations import DEAD, SATURATED, measure_idle, pick_evenly, record_outputs
 from cnnbench.analysis.format import align, format_count, truncate
+from cnnbench.analysis.layers import POOLINGS
 from cnnbench.analysis.receptive_field import Traced
 from cnnbench.analysis.saliency import compute_input_gradient, measure_occlusion
 from cnnbench.reports.figures import draw_figure
-from cnnbench.reports.inspection.layers import POOLINGS, describe_module, format_shape
+from cnnbench.reports.inspection.layers import describe_module, format_shape
 from cnnbench.reports.inspection.pictures import (
     MIN_COLUMNS,
     WIDTH,
@@ -49,6 +50,7 @@ __all__ = [
     "draw_mistakes",
     "draw_saliency",
     "draw_weights",
+    "pick_images",
 ]
 
 MAX_MULTIPLY_ADDS = 5e10  # for one picture: seconds on two cores
@@ -56,7 +58,7 @@ MAX_HISTOGRAMS = 24
 MAX_KERNELS = 64
 MAX_PAIRS = 10
 MIN_PLACES, MAX_PLACES = 7, 28  # places of the occlusion patch along a side
-MIN_BATCH, MAX_BATCH = 32, 256  # images for activations: fewer if the network is slow
+MIN_BATCH, MAX_BATCH = 32, 256  # images for activations and gradients
 DIVERGING = "RdBu_r"  # readable for the color-blind, as is viridis
 EPSILON = 1e-12  # replaces 0 where a scale must have a width
 # arguments of color bars: panchor keeps the pictures at the left
@@ -266,9 +268,7 @@ def draw_activations(subject: Subject, images: torch.Tensor) -> Section:
     layers = [layer for layer in subject.layers if not isinstance(layer.module, POOLINGS)]
     if not layers:
         return Section(note="The network has no layers but poolings and normalizations.")
-    affordable = int(MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds))
-    number = max(MIN_BATCH, min(MAX_BATCH, affordable))
-    chosen, engine = images[pick_evenly(range(len(images)), number)], subject.engine
+    chosen, engine = images[pick_images(subject, len(images))], subject.engine
     # the share of idle units and the label of each layer, by the kind of idleness
     shares: dict[str, list[tuple[float, str]]] = {DEAD: [], SATURATED: [], "": []}
 
@@ -293,6 +293,12 @@ def draw_activations(subject: Subject, images: torch.Tensor) -> Section:
             share, label = max(shares[kind], key=itemgetter(0))
             findings.append(f"{kind}: at most {100 * share:.1f} %, in {label}")
     return Section([("activations.png", caption)], findings=findings)
+
+
+def pick_images(subject: Subject, number: int) -> list[int]:
+    """Return the indices of some of `number` images, evenly spread: fewer for a slow network."""
+    affordable = int(MAX_MULTIPLY_ADDS / max(1, subject.multiply_adds))
+    return pick_evenly(range(number), max(MIN_BATCH, min(MAX_BATCH, affordable)))
 
 
 def describe_choice(drawn: int, number: int, noun: str) -> str:
