@@ -243,7 +243,7 @@ def summary(arguments: list[str]) -> int:
     """Print the layers of a network."""
     options, words = PARSERS["summary"]().read(arguments)
     if options.layer is not None and options.depth is not None:
-        raise ConfigError("--layer looks at one convolution and --depth folds all: choose one.")
+        raise ConfigError("--layer looks at one layer and --depth folds all: choose one.")
     return _run_on_network("summary", words, options)
 
 

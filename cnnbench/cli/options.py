@@ -109,8 +109,8 @@ def _inspect() -> Parser:
         "cnnbench inspect latest --images 3,17 --layers features.0,features.3",
     )
     parser.details = (
-        "Writes pictures of these, and of activations, weights and receptive fields, into the "
-        "folder inspect of RUN, with a page that shows them."
+        "Writes pictures of these, and of activations, weights, gradients and receptive fields, "
+        "into the folder inspect of RUN, with a page that shows them."
     )
     parser.word("RUN", RUN_HELP, NEEDS_RUN)
     parser.word("KEY=VALUE ...", DATA_HELP)
