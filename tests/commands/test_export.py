@@ -149,7 +149,7 @@ def test_metadata_describe_the_network_and_its_inputs(
     assert facts.pop("cnnbench")
     assert facts == {
         "model": "mlp",
-        "arguments": '{"widths": [8]}',
+        "arguments": '{"widths": [8], "activation": "relu"}',
         "input": "images: float32 (N, 1, 28, 28), pixels / 255, less the mean, divided by std",
         "output": "logits: float32 (N, 10), whose softmax are probabilities",
         "classes": json.dumps(sample.classes),
