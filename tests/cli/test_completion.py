@@ -63,7 +63,8 @@ def offer(folder: Path, line: str, shell: str = "fish", point: str | None = None
          "train.checkpoint_every.epochs= train.checkpoint_every.minutes= "
          "train.checkpoint_every.steps="),
         ("seed=", "seed=0"),
-        ("train.l", "train.loss= train.label_smoothing= train.l1= train.last_batch= train.log_every="),
+        ("train.l", "train.loss= train.label_smoothing= train.l1= train.last_batch= "
+         "train.log_every="),
         ("train.init=",
          "train.init=default train.init=kaiming_normal train.init=normal "
          "train.init=xavier_uniform"),
