@@ -13,11 +13,14 @@ from helpers.command import Command
 from helpers.fake_records import make_record
 from helpers.fake_stored_runs import make_run
 from helpers.in_process import run_in_process
+from helpers.reproduced_statements import STATEMENTS
 
 from cnnbench import config
 from cnnbench.cli import reproduce
 from cnnbench.cli.hydra_app import compose_config, conf_folder
-from cnnbench.cli.reproduce import jobs_of, read_scale, select_runs
+from cnnbench.cli.reproduce import _store_runs, jobs_of, read_scale, select_runs
+from cnnbench.errors import CheckpointError
+from cnnbench.reports.reproduction import shifts
 from cnnbench.reports.reproduction.stored_runs import read_stored_runs, write_stored_runs
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training.engine import EagerEngine
@@ -244,13 +247,44 @@ def test_error_in_claims_is_reported_before_training(
     assert not (tmp_path / "outputs").exists()
 
 
+def test_shift_ratio_is_measured_once_and_only_where_a_claim_needs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[Path] = []
+
+    def measure(directory: Path, conf: Path) -> float:
+        measured.append(directory)
+        if "seed=1" in directory.name:
+            raise CheckpointError("The checkpoint is gone.")
+        return 0.875
+
+    monkeypatch.setattr(shifts, "measure_shift_ratio", measure)
+    selected = []
+    for name in ("claims/pooling_relu", "claims/pooling"):
+        for seed in (0, 1):
+            run = make_record(name, {"model.pooling": "max"}, seed)
+            selected.append((list(run.overrides), run))
+    rows = _store_runs(selected, STATEMENTS, [])
+    assert [row.shift_ratio for row in rows] == [0.875, None, None, None]
+    assert len(measured) == 2
+    assert _store_runs(selected, STATEMENTS, rows) == rows
+    assert [directory.name[-6:] for directory in measured[2:]] == ["seed=1"]
+    trained_again = make_record("claims/pooling_relu", {"model.pooling": "max"})
+    trained_again.result["wall_s"] = {"total": 11.0}
+    _store_runs([(list(trained_again.overrides), trained_again)], STATEMENTS, rows)
+    assert len(measured) == 4
+
+
 @pytest.mark.slow
 def test_smoke_scale_runs_all_jobs_and_keeps_results_after_a_failure(tmp_path: Path) -> None:
     jobs = sum(map(len, jobs_of("all", "smoke").values()))
     done = run_in_process(*SMOKE, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"{jobs} runs: {jobs} finished" in done.stdout
-    assert len(read_stored_runs(tmp_path / SWEEP / "results.csv")) == jobs
+    stored = read_stored_runs(tmp_path / SWEEP / "results.csv")
+    assert len(stored) == jobs
+    measured = {run.overrides.split()[0] for run in stored if run.shift_ratio is not None}
+    assert measured == {f"model.pooling={pooling}" for pooling in ("avg", "max", "min")}
     text = (tmp_path / SWEEP / "results.md").read_text()
     book = text.partition("## The book's networks")[2].partition("## The course's networks")[0]
     rows = [line.split("|") for line in book.strip().splitlines()[2:]]

@@ -45,9 +45,9 @@ def judge_runs(
         lines.append([f"claim {number}", "", verdicts[number]])
     papers = []
     for name, paper in statements.papers.items():
-        command, minutes = f"cnnbench experiment={name}", f"{paper.minutes:g}"
-        papers.append({"network": paper.title, "the paper": paper.figure, "command": command})
-        papers[-1]["minutes on an H100, estimated"] = minutes
+        row = {"network": paper.title, "test error in the paper": paper.figure}
+        row["command"] = f"cnnbench experiment={name}"
+        papers.append({**row, "minutes on an H100, estimated": f"{paper.minutes:g}"})
     environment = Environment(
         loader=PackageLoader("cnnbench.reports.reproduction", ""),
         undefined=StrictUndefined,
