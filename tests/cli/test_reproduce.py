@@ -11,22 +11,29 @@ import pytest
 import yaml
 from helpers.command import Command
 from helpers.fake_records import make_record
+from helpers.fake_stored_runs import make_run
 from helpers.in_process import run_in_process
+from helpers.reproduced_statements import STATEMENTS
 
 from cnnbench import config
 from cnnbench.cli import reproduce
 from cnnbench.cli.hydra_app import compose_config, conf_folder
-from cnnbench.cli.reproduce import jobs_of, select_runs
+from cnnbench.cli.reproduce import _store_runs, jobs_of, read_scale, select_runs
+from cnnbench.errors import CheckpointError
+from cnnbench.reports.reproduction import shifts
+from cnnbench.reports.reproduction.stored_runs import read_stored_runs, write_stored_runs
+from cnnbench.runs.directory import RunDirectory
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.preflight import check
 
 TORCHRUN = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-SCALES = ("full", "reduced", "smoke")
+SCALES = ("full", "pixels", "smoke")
 EXPERIMENTS = {
     part: {f"{part}/{path.stem}" for path in (conf_folder() / "experiment" / part).glob("*")}
-    for part in ("book", "claims")
+    for part in ("book", "claims", "course")
 }
-EXPERIMENTS["all"] = EXPERIMENTS["book"] | EXPERIMENTS["claims"]
+EXPERIMENTS["all"] = set().union(*EXPERIMENTS.values())
+PIXELS = jobs_of("all", "pixels")
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -47,23 +54,49 @@ def test_values_of_the_scale_replace_those_of_the_experiment() -> None:
     assert len(jobs) == 2  # one for each network; the experiment has four rates and three seeds
 
 
-@pytest.mark.parametrize("name", sorted(EXPERIMENTS["all"]))
-def test_last_job_of_each_experiment_passes_preflight_at_reduced_scale(name: str) -> None:
-    job = jobs_of("all", "reduced")[name][-1]
+def test_pixels_scale_changes_nothing_but_the_size_of_images_and_the_seeds() -> None:
+    for name, change in read_scale("pixels").items():
+        keys = {word.partition("=")[0] for word in (change or "").split()}
+        assert keys <= {"data.resize", "seed"}, name
+    left_out = [name for name, jobs in PIXELS.items() if not jobs]
+    assert left_out == ["claims/vgg_alexnet"]
+
+
+def test_part_may_be_one_experiment() -> None:
+    assert list(jobs_of("book/alexnet", "full")) == ["book/alexnet"]
+    assert jobs_of("book/alexnet", "pixels")["book/alexnet"] == PIXELS["book/alexnet"]
+    assert len(PIXELS["book/alexnet"]) == 1
+
+
+@pytest.mark.parametrize("name", sorted(name for name, jobs in PIXELS.items() if jobs))
+def test_last_job_of_each_experiment_passes_preflight_at_pixels_scale(name: str) -> None:
+    job = PIXELS[name][-1]
     check(config.load_config(config.to_plain(compose_config([*job, "device=cpu"]))))
 
 
 def test_select_runs_omits_runs_that_are_not_jobs_of_the_scale() -> None:
-    job, run = jobs_of("book", "reduced")["book/alexnet"][0], make_record("book/alexnet", {})
-    asked = [replace(run, overrides=[*job[::-1], "device=cpu", "device.precision=bf16"])]
+    job, run = PIXELS["book/alexnet"][0], make_record("book/alexnet", {})
+    asked = replace(run, overrides=[*job[::-1], "device=cpu", "device.precision=bf16"])
     left = [replace(run, overrides=[*job[:-1], "seed=9"]), run]
-    assert select_runs([*left, *asked], "reduced") == asked
+    assert select_runs([*left, asked], "pixels") == [(job, asked)]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["boo"], "knows no part 'boo'. Did you mean 'book'? Allowed: all, book, claims."),
+        (["boo"], "knows no part 'boo'. Did you mean 'book'? Allowed: all, book, claims, course"),
+        (
+            ["book/alexnt"],
+            "knows no part 'book/alexnt'. Did you mean 'book/alexnet'? Allowed: book/",
+        ),
+        (
+            ["--scale", "reduced"],
+            "--scale reduced is not known. Did you mean 'pixels'? Allowed: full",
+        ),
+        (
+            ["claims/vgg_alexnet", "--scale", "pixels"],
+            "--scale pixels leaves out claims/vgg_alexnet, which needs a GPU. Use --scale full.",
+        ),
         (["--scale", "smok"], "--scale smok is not known. Did you mean 'smoke'? Allowed: full, "),
         (["book", "claims"], "knows no part 'book claims'. Did you mean 'claims'? Allowed: all, "),
         (["train.epochs=3"], "train.epochs would change what is measured"),
@@ -93,7 +126,7 @@ def test_reproduce_starts_nothing_without_data_or_under_torchrun(
 
 def test_help_says_how_long_each_scale_takes(within: Command) -> None:
     done = within("reproduce", "--help")
-    assert (done.returncode, "a good hour on two CPU cores" in done.stdout) == (0, True)
+    assert (done.returncode, "on two CPU cores" in done.stdout) == (0, True)
     assert all(f"\n  {scale} " in done.stdout for scale in SCALES)
 
 
@@ -144,28 +177,46 @@ def test_interrupted_reproduction_resumes_and_judges_a_custom_claim(
     struck = within(*SMOKE)
     assert struck.returncode == 130, struck.stderr
     assert f"To resume: cnnbench {' '.join(SMOKE)}" in struck.stderr
-    assert "2 finished, 1 interrupted" in (tmp_path / SWEEP / "results.md").read_text()
+    assert "\n3 runs: 2 finished, 1 interrupted; " in struck.stdout
+    assert "- runs: 2 runs, " in (tmp_path / SWEEP / "results.md").read_text()
+    assert len((tmp_path / SWEEP / "results.csv").read_text().splitlines()) == 3
     done = within(*SMOKE)
     assert done.returncode == 0, done.stderr
     assert "2 of 3 jobs finished already." in done.stdout, struck.stdout + done.stdout
     assert re.search(r"\n\nLeNet .*\nclaim 11 +undecided\n", done.stdout)
-    assert done.stdout.splitlines()[-1] == f"{SWEEP}/results.md"
+    assert done.stdout.splitlines()[-2:] == [f"{SWEEP}/results.csv", f"{SWEEP}/results.md"]
     assert not (tmp_path / "docs").exists()
     text = (tmp_path / SWEEP / "results.md").read_text()
     (lenet,) = (line for line in text.splitlines() if line.startswith("| LeNet |"))
     assert float(lenet.split("|")[2]) >= 0
-    assert lenet.rstrip(" |").endswith("train.epochs=1 train.batch_size=10 seed=0")
+    assert "train.epochs=1 train.batch_size=10 |" in lenet
     assert "### 11. A claim of a teacher's own.\n\nVerdict: **undecided**." in text
     assert "Stated: at most all. **undecided**." in text
+    rows = (tmp_path / SWEEP / "results.csv").read_text()
     words = ("reproduce", "claims", *SMOKE[2:], "--output", "elsewhere")
     again = within(*words)
     assert (again.returncode, "2 of 2 jobs finished" in again.stdout) == (0, True), again
     assert "epoch" not in again.stdout
-    anew = (tmp_path / "elsewhere" / "results.md").read_text()
-    assert f"\n- command: cnnbench {' '.join(words)}\n" in anew
-    of_each = ("- command:", "- made:")
-    for line, before in zip(anew.splitlines(), text.splitlines(), strict=True):
-        assert line == before or line.startswith(of_each)
+    for name, before in (("results.csv", rows), ("results.md", text)):
+        assert (tmp_path / "elsewhere" / name).read_text() == before
+
+
+@pytest.mark.usefixtures("custom_conf")
+def test_results_of_other_machines_are_kept_and_damage_is_reported_before_training(
+    within: Command, tmp_path: Path
+) -> None:
+    stored = tmp_path / "kept" / "results.csv"
+    other = make_run("book/lenet", {}, accuracy=0.5, chip="another", commit="0123abcd")
+    write_stored_runs(RunDirectory(stored.parent), stored.name, [other])
+    done = within("reproduce", "book", *SMOKE[2:], "--output", "kept")
+    assert done.returncode == 0, done.stderr
+    runs = read_stored_runs(stored)
+    assert (len(runs), other in runs) == (2, True)
+    stored.write_text(stored.read_text().replace(",finished,", ",ended,", 1))
+    done = within(*SMOKE, "--output", "kept")
+    message = "cnnbench: kept/results.csv is damaged. Line 2: state=ended is not known."
+    assert (done.returncode, done.stderr.startswith(message)) == (2, True), done.stderr
+    assert "epoch" not in done.stdout
 
 
 @pytest.mark.usefixtures("custom_conf")
@@ -196,21 +247,52 @@ def test_error_in_claims_is_reported_before_training(
     assert not (tmp_path / "outputs").exists()
 
 
+def test_shift_ratio_is_measured_once_and_only_where_a_claim_needs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured: list[Path] = []
+
+    def measure(directory: Path, conf: Path) -> float:
+        measured.append(directory)
+        if "seed=1" in directory.name:
+            raise CheckpointError("The checkpoint is gone.")
+        return 0.875
+
+    monkeypatch.setattr(shifts, "measure_shift_ratio", measure)
+    selected = []
+    for name in ("claims/pooling_relu", "claims/pooling"):
+        for seed in (0, 1):
+            run = make_record(name, {"model.pooling": "max"}, seed)
+            selected.append((list(run.overrides), run))
+    rows = _store_runs(selected, STATEMENTS, [])
+    assert [row.shift_ratio for row in rows] == [0.875, None, None, None]
+    assert len(measured) == 2
+    assert _store_runs(selected, STATEMENTS, rows) == rows
+    assert [directory.name[-6:] for directory in measured[2:]] == ["seed=1"]
+    trained_again = make_record("claims/pooling_relu", {"model.pooling": "max"})
+    trained_again.result["wall_s"] = {"total": 11.0}
+    _store_runs([(list(trained_again.overrides), trained_again)], STATEMENTS, rows)
+    assert len(measured) == 4
+
+
 @pytest.mark.slow
 def test_smoke_scale_runs_all_jobs_and_keeps_results_after_a_failure(tmp_path: Path) -> None:
     jobs = sum(map(len, jobs_of("all", "smoke").values()))
     done = run_in_process(*SMOKE, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"{jobs} runs: {jobs} finished" in done.stdout
+    stored = read_stored_runs(tmp_path / SWEEP / "results.csv")
+    assert len(stored) == jobs
+    measured = {run.overrides.split()[0] for run in stored if run.shift_ratio is not None}
+    assert measured == {f"model.pooling={pooling}" for pooling in ("avg", "max", "min")}
     text = (tmp_path / SWEEP / "results.md").read_text()
-    book = text.partition("## The book's networks")[2].partition("## The notes' claims")[0]
+    book = text.partition("## The book's networks")[2].partition("## The course's networks")[0]
     rows = [line.split("|") for line in book.strip().splitlines()[2:]]
     assert len(rows) == 9
-    assert all(float(row[2]) >= 0 for row in rows)
-    assert "not run" not in text
-    # Each judged arm was found. Two steps are too few to learn at any rate.
-    missing = set(re.findall("Not measured: .*?[.] ", text))
-    assert missing <= {"Not measured: model=bn_lenet, model=lenet. "}
+    # Each judged arm was found. Two steps are too few to learn enough at any rate or size.
+    assert "reproduce book/lenet" not in book
+    missing = set(re.findall(r"Not measured \(.*?\): ", text))
+    assert not any("pooling" in arms for arms in missing), missing
     for number in (9, 10):  # their figures are computed without training
         assert re.search(rf"### {number}[.] .*\n\nVerdict: [*]{{2}}repeated[*]{{2}}", text)
     (nin,) = (path for path in (tmp_path / SWEEP).iterdir() if "experiment=book_nin" in path.name)
@@ -221,7 +303,6 @@ def test_smoke_scale_runs_all_jobs_and_keeps_results_after_a_failure(tmp_path: P
         checkpoint.write_bytes(b"no checkpoint")
     done = run_in_process("reproduce", "book", *SMOKE[2:], folder=tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
-    text = (tmp_path / SWEEP / "results.md").read_text()
-    (line,) = (line for line in text.splitlines() if line.startswith("| NiN |"))
-    assert "1 failed (" in line
+    assert re.search(rf"\n{jobs} runs: {jobs - 1} finished, 1 failed \(.*\); ", done.stdout)
+    assert (tmp_path / SWEEP / "results.md").read_text() == text
     shutil.rmtree(tmp_path / "outputs")  # a gigabyte of checkpoints

@@ -111,3 +111,10 @@ def test_recipe_of_the_network_sets_defaults_of_other_groups() -> None:
         settings.optimizer.lr,
     )
     assert taken == (recipe.resize, recipe.batch_size, recipe.epochs, recipe.lr)
+
+
+def test_recipe_of_the_notes_leaves_pixels_from_0_to_1() -> None:
+    settings = config.load_config(compose_values("experiment=lenet_relu_notes"))
+    assert (settings.data.normalize, settings.data.validation) == (False, 0)
+    train, optimizer = settings.train, settings.optimizer
+    assert (train.epochs, train.batch_size, optimizer.lr) == (7, 256, 0.95)

@@ -1,24 +1,15 @@
 """Experiments and their arms. The runs of an arm differ only in the seed."""
 
-import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
-from cnnbench import config, models
-from cnnbench.analysis.memory import compute_dtype, estimate_memory
-from cnnbench.data import datasets
-from cnnbench.errors import CnnbenchError, DivergedError
-from cnnbench.reports.grouping import RunGroup
-from cnnbench.reports.tables import as_text
-from cnnbench.runs.records import Record
-from cnnbench.training.build import on_meta
+from cnnbench.reports.reproduction.stored_runs import StoredRun
 
-__all__ = ["ACCURACY_TOLERANCE", "Arm", "Experiment", "sort_runs"]
+__all__ = ["Arm", "Experiment", "sort_runs"]
 
-ACCURACY_TOLERANCE = 0.05  # accuracies this close count as equal
+MIN_ACCURACY = 0.7  # on ten classes, of a network that has learned enough to be compared
+Jobs = Mapping[str, Sequence[Sequence[str]]]  # the overrides of each job, by experiment
 
 
 @dataclass(frozen=True)
@@ -26,109 +17,105 @@ class Arm:
     """Repetitions of one run. The overrides in `words` distinguish it from other arms."""
 
     words: Sequence[str]
-    runs: Sequence[Record]
+    runs: Sequence[StoredRun]
 
     @property
     def values(self) -> dict[str, str]:
         return dict(word.split("=", 1) for word in self.words)
 
-    @cached_property
-    def finished(self) -> list[Record]:
-        """Return the latest finished run of each seed. Runs without figures are left out."""
-        finished = [run for run in self.runs if run.state == "finished" and run.rows]
-        complete = [run for run in finished if run.figure("test_accuracy") is not None]
-        return RunGroup((), complete).repetitions
+    @property
+    def finished(self) -> list[StoredRun]:
+        return [run for run in self.runs if run.state == "finished"]
 
     @property
-    def diverged(self) -> list[Record]:
-        code = DivergedError.exit_code
-        return [run for run in self.runs if run.status.get("exit_code") == code]
+    def diverged(self) -> list[StoredRun]:
+        return [run for run in self.runs if run.state == "diverged"]
 
     def samples(self, figure: str) -> list[float]:
-        """Return a figure of each finished run that has it. One run suffices for the memory."""
-        if figure == "memory":
-            estimates = map(_estimate_memory, self.finished[:1])
-            return [memory / 2**20 for memory in estimates if memory is not None]
-        measured = map(_measure, self.finished)
-        return [figures[figure] for figures in measured if figure in figures]
+        """Return a figure of each finished run that has it."""
+        figures = (getattr(run, figure) for run in self.finished)
+        return [value for value in figures if value is not None]
 
     @property
-    def accuracy_by_seed(self) -> dict[str, float]:
+    def accuracy_by_seed(self) -> dict[int, float]:
         """Return the accuracy of each seed, 0 if training diverged."""
-        diverged = {run.value("seed"): 0.0 for run in self.diverged}
-        seeds = [run.value("seed") for run in self.finished]
-        return diverged | dict(zip(seeds, self.samples("accuracy"), strict=True))
-
-    @property
-    def precisions(self) -> set[str]:
-        return {as_text(run.environment.get("precision", "?")) for run in self.finished}
-
-    @property
-    def unfinished(self) -> str:
-        """Return the states of unfinished runs: ``1 failed (Out of memory), 2 not begun``."""
-        unfinished = [run for run in self.runs if run.state != "finished"]
-        states = Counter((run.state, as_text(run.error).rstrip(".")) for run in unfinished)
-        parts = []
-        for (state, reason), number in states.items():
-            parts.append(f"{number} {state}" + (f" ({reason})" if reason else ""))
-        return ", ".join(parts)
+        return {run.seed: run.accuracy or 0.0 for run in self.runs}
 
 
 class Experiment(NamedTuple):
-    """The arms of an experiment. `reduced` has the overrides that make it smaller, if any."""
+    """The arms of an experiment, all measured on one chip and at one scale.
 
+    `reduced` has the overrides that make it smaller, if any. One of the compared arms must then be
+    more accurate than `min_accuracy`. `gpu_minutes` is the estimated time on a GPU of an experiment
+    that takes hours without one.
+    """
+
+    name: str
     arms: list[Arm]
-    reduced: str
+    reduced: str = ""
+    min_accuracy: float | None = None
+    gpu_minutes: float | None = None
+
+    @property
+    def runs(self) -> list[StoredRun]:
+        return [run for arm in self.arms for run in arm.runs]
+
+    @property
+    def how_to_measure(self) -> str:
+        """Return what it takes to measure the experiment."""
+        command = f"cnnbench reproduce {self.name}"
+        if self.gpu_minutes is None:
+            return f"run {command}"
+        minutes = "1 minute" if self.gpu_minutes == 1 else f"{self.gpu_minutes:g} minutes"
+        return f"needs a GPU: {command}, about {minutes} on an H100"
 
 
 def sort_runs(
-    runs: Sequence[Record], jobs: Mapping[str, Sequence[Sequence[str]]], reduced: Mapping[str, str]
+    runs: Sequence[StoredRun],
+    scales: Sequence[Jobs],
+    gpu_minutes: Mapping[str, float] | None = None,
+    is_smoke: bool = False,
 ) -> dict[str, Experiment]:
-    """Return the experiments by name, their arms in the order of their `jobs` at full scale.
+    """Return the experiments by name, their arms in the order of their jobs at full scale.
 
-    `jobs` has the overrides of each job: the first names the experiment.
+    `scales` has the jobs of each scale, beginning with the full one. Runs that are no job of a
+    scale, as those of an earlier version of an experiment, are left out, and so are runs that were
+    too short for the network to learn, unless `is_smoke`. Of several chips and scales those are
+    taken that measured most arms, then the fullest scale, then those with most runs.
     """
+    minutes = gpu_minutes or {}
+    usable = [run for run in runs if is_smoke or run.is_long_enough]
     experiments = {}
-    for name in jobs:
-        arms: dict[tuple[str, ...], list[Record]] = {}
-        for _, *words in jobs[name]:
-            arms[tuple(word for word in words if not word.startswith("seed="))] = []
-        keys = [word.partition("=")[0] for word in next(iter(arms))]
-        for run in runs:
-            if run.value("experiment") == name:
-                values = tuple(f"{key}={as_text(run.value(key))}" for key in keys)
-                arms.setdefault(values, []).append(run)
-        arms_with_runs = [Arm(values, members) for values, members in arms.items() if members]
-        experiments[name] = Experiment(arms_with_runs, reduced[name])
+    for name in scales[0]:
+        jobs = [{frozenset(job) for job in scale.get(name, ())} for scale in scales]
+        groups: dict[tuple[int, str], list[StoredRun]] = {}
+        for run in usable:
+            places = [place for place, known in enumerate(jobs) if run.job in known]
+            if places:
+                groups.setdefault((places[0], run.chip), []).append(run)
+        best = Experiment(name, [], gpu_minutes=minutes.get(name))
+        best_rank = (0, 0, 0)
+        for (place, _), members in groups.items():
+            arms, reduced = _sort_arms(members, scales[0][name])
+            rank = (len(arms), -place, len(members))
+            if rank > best_rank:
+                best, best_rank = best._replace(arms=arms, reduced=reduced), rank
+        if best.reduced and not is_smoke:
+            best = best._replace(min_accuracy=MIN_ACCURACY)
+        experiments[name] = best
     return experiments
 
 
-def _measure(run: Record) -> dict[str, float]:
-    """Return the figures of a finished run, without those that its files lack."""
-    accuracies, losses = run.column("test_accuracy"), run.column("test_loss")
-    times, train_accuracies = run.column("epoch_s"), run.column("train_accuracy")
-    figures = {"accuracy": run.figure("test_accuracy") or 0.0}
-    if train_accuracies:
-        figures["train_less_test"] = train_accuracies[-1] - figures["accuracy"]
-    if accuracies:
-        close = [accuracy >= accuracies[-1] - ACCURACY_TOLERANCE for accuracy in accuracies]
-        figures["epochs_to_converge"] = 1.0 + close.index(True)
-    if losses:
-        figures["test_loss_rise"] = losses[-1] - min(losses)
-    if times:
-        figures["epoch_s"] = statistics.median(times)
-    return figures
-
-
-def _estimate_memory(run: Record) -> int | None:
-    """Return the bytes of the tensors that training needs, None if they cannot be estimated."""
-    try:
-        settings = config.load_config(run.config)
-        if settings.model.name not in models.REGISTRY or settings.data.name == config.FOLDER:
-            return None  # untrusted: an estimate would run its code or read its files
-        dataset = datasets.dataset_info(settings.data)
-        network, images = on_meta(settings, dataset, settings.train.batch_size)
-        dtype = compute_dtype(str(run.result.get("precision")))
-        return estimate_memory(network, images, settings.optimizer, dtype).total
-    except CnnbenchError:
-        return None
+def _sort_arms(runs: Sequence[StoredRun], jobs: Sequence[Sequence[str]]) -> tuple[list[Arm], str]:
+    """Return the arms that have runs, and the overrides of the runs that are not of an arm."""
+    members: dict[tuple[str, ...], list[StoredRun]] = {}
+    for _, *words in jobs:
+        members[tuple(word for word in words if not word.startswith("seed="))] = []
+    keys = [word.partition("=")[0] for word in next(iter(members))]
+    reductions: dict[str, None] = {}
+    for run in runs:
+        by_key = {word.partition("=")[0]: word for word in run.words}
+        members.setdefault(tuple(by_key[key] for key in keys), []).append(run)
+        reductions |= dict.fromkeys(word for key, word in by_key.items() if key not in keys)
+    arms = [Arm(words, repeated) for words, repeated in members.items() if repeated]
+    return arms, " ".join(reductions)

@@ -1,45 +1,53 @@
 """The verdicts of `cnnbench reproduce` for the terminal, and results.md."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cnnbench.analysis.format import align, format_duration, mean_and_std
+from cnnbench.analysis.format import align, format_count, format_duration, mean_and_std
 from cnnbench.analysis.judge import Estimate, combine
 from cnnbench.reports.reproduction.arms import Arm, Experiment
 from cnnbench.reports.reproduction.findings import judge_finding, judge_network
 from cnnbench.reports.reproduction.statements import Network, Statements
+from cnnbench.reports.reproduction.stored_runs import StoredRun
 from cnnbench.reports.tables import Cell, Column, as_text, escape_markdown, format_markdown
-from cnnbench.reports.terminal_table import count_by_state
 from cnnbench.runs.records import Record
 
-__all__ = ["judge_runs"]
-
-ENVIRONMENT = ("device", "chip", "precision", "cnnbench", "torch", "commit")
+__all__ = ["judge_runs", "summarize"]
 
 
 def judge_runs(
     statements: Statements,
     computed: Mapping[str, Estimate],
     experiments: Mapping[str, Experiment],
-    runs: Sequence[Record],
-    heading: Mapping[str, str],
+    is_smoke: bool = False,
 ) -> tuple[str, str]:
     """Return the verdicts as lines for the terminal, and the text of results.md.
 
-    `computed` has the figures that need no runs, `heading` the command and the scale.
+    `computed` has the figures that need no runs. The same arguments give the same text.
     """
-    facts = {**heading, **_describe(runs)}
-    book = [_book_row(network, experiments[name]) for name, network in statements.book.items()]
-    trained = [row for row in book if row["test accuracy"]]
-    lines = [[row["network"], row["test accuracy"], row["verdict"]] for row in trained]
+    book, course = [], []
+    for name, network in statements.book.items():
+        book += _network_rows(network, experiments[name], "the book's two runs")
+    for name, network in statements.course.items():
+        course += _network_rows(network, experiments[name], "")
+    trained = [row for row in (*book, *course) if row["test accuracy"]]
+    lines = []
+    for row in trained:
+        title = f"{row['network']}, {row['data']}" if row["data"] else row["network"]
+        lines.append([title, row["test accuracy"], row["verdict"]])
     findings, verdicts = {}, {}
     for number, claim in statements.claims.items():
         judged = [judge_finding(finding, experiments, computed) for finding in claim.findings]
         findings[number] = judged
         verdicts[number] = combine(finding.verdict for finding in judged if finding.stated)
         lines.append([f"claim {number}", "", verdicts[number]])
+    papers = []
+    for name, paper in statements.papers.items():
+        row = {"network": paper.title, "test error in the paper": paper.figure}
+        row["command"] = f"cnnbench experiment={name}"
+        papers.append({**row, "minutes on an H100, estimated": f"{paper.minutes:g}"})
     environment = Environment(
         loader=PackageLoader("cnnbench.reports.reproduction", ""),
         undefined=StrictUndefined,
@@ -48,15 +56,20 @@ def judge_runs(
         keep_trailing_newline=True,
     )
     environment.filters |= {"escaped": escape_markdown, "table": _table, "as_row": _arm_row}
+    environment.filters["as_text"] = as_text
+    shown = [run for experiment in experiments.values() for run in experiment.runs]
     page = environment.get_template("results.md.jinja").render(
-        facts=facts,
+        facts=_describe(shown),
+        is_smoke=is_smoke,
         book=book,
+        course=course,
+        papers=papers,
         claims=statements.claims,
         findings=findings,
         verdicts=verdicts,
         experiments=experiments,
     )
-    return f"{align(lines)}\n{facts['trained']}", page
+    return align(lines), page
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -67,63 +80,68 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
     return format_markdown(columns).rstrip("\n")
 
 
-def _book_row(network: Network, experiment: Experiment) -> dict[str, str]:
-    """Return a row with our accuracy, the book's accuracies and the verdict."""
-    arm = experiment.arms[0] if experiment.arms else Arm([], [])
-    theirs = [f"{accuracy:.3f}" for accuracy in network.accuracies or []]
-    verdict = judge_network(network, experiment)
-    return {
-        "network": network.title,
-        "test accuracy": mean_and_std(arm.samples("accuracy")),
-        "seeds": str(len(arm.finished)),
-        "the book's two runs": ", ".join(theirs) or "not known",
-        "verdict": verdict if arm.runs else "not run",
-        "s per epoch": mean_and_std(arm.samples("epoch_s"), ".3g"),
-        "in all": _total_time(arm.finished),
-        "others": arm.unfinished,
-        "reduced by": experiment.reduced,
-    }
+def _network_rows(network: Network, experiment: Experiment, source: str) -> list[dict[str, str]]:
+    """Return a row for each arm of the experiment of a network, with our accuracy and the verdict.
+
+    `source` is the heading of the accuracies that ours is compared with, or "".
+    """
+    theirs = ", ".join(f"{accuracy:.3f}" for accuracy in network.accuracies or [])
+    rows = []
+    for arm in experiment.arms or [Arm([], [])]:
+        verdict = judge_network(network, experiment, arm)
+        figures = {**_figures(arm), "reduced by": experiment.reduced}
+        if verdict.startswith("not measured"):
+            figures = dict.fromkeys(figures, "")
+        row = {"network": network.title, "data": arm.values.get("data", ""), **figures}
+        if source:
+            row[source] = theirs or "not known"
+        rows.append({**row, "verdict": verdict})
+    return rows
 
 
 def _arm_row(arm: Arm) -> dict[str, str]:
-    on_gpu = [run for run in arm.finished if run.result.get("device") == "cuda"]
-    peaks = [peak for run in on_gpu for peak in run.column("peak_gib")]
-    peak = f" (measured at most {max(peaks):.2f} GiB)" if peaks else ""
+    """Return the row of an arm in the table of its experiment."""
     return {
         **arm.values,
-        "test accuracy": mean_and_std(arm.samples("accuracy")),
-        "seeds": str(len(arm.finished)),
+        **_figures(arm),
         "train less test": mean_and_std(arm.samples("train_less_test")),
-        "s per epoch": mean_and_std(arm.samples("epoch_s"), ".3g"),
-        "MiB of tensors": mean_and_std(arm.samples("memory"), ".1f") + peak,
-        "others": arm.unfinished,
+        "GiB": mean_and_std(arm.samples("peak_gib"), ".2f"),
     }
 
 
-def _total_time(finished: Sequence[Record]) -> str:
-    """Return the sum of the times from the start of each run to its end."""
-    seconds = sum(filter(None, (run.figure("wall_s", "total") for run in finished)))
-    return format_duration(seconds) if finished else ""
-
-
-def _describe(runs: Sequence[Record]) -> dict[str, str]:
-    """Return the time, the machines, the versions and the commits of the runs."""
-    finished = [run for run in runs if run.state == "finished"]
-    trained = f"{count_by_state(runs)}; {_total_time(finished)} in all" if runs else "none yet"
-    machines, versions, commits = [], [], []
-    for run in finished:
-        environment = {key: str(run.environment.get(key)) for key in ENVIRONMENT}
-        machines.append("{device} ({chip}), {precision}".format(**environment))
-        versions.append("cnnbench {cnnbench}, torch {torch}".format(**environment))
-        commits.append("{commit:.12}".format(**environment))
+def _figures(arm: Arm) -> dict[str, str]:
     return {
-        "made": datetime.now().astimezone().isoformat(" ", timespec="minutes"),
-        "trained": trained,
+        "test accuracy": mean_and_std(arm.samples("accuracy")),
+        "seeds": str(len(arm.finished)),
+        "diverged": str(len(arm.diverged) or ""),
+        "s per epoch": mean_and_std(arm.samples("epoch_s"), ".3g"),
+    }
+
+
+def _describe(runs: Sequence[StoredRun]) -> dict[str, str]:
+    """Return the number, the time, the machines, the versions and the commits of the runs."""
+    seconds = sum(run.seconds or 0.0 for run in runs)
+    machines = (f"{run.device} ({run.chip}), {run.precision}" for run in runs)
+    versions = (f"cnnbench {run.cnnbench}, torch {run.torch}" for run in runs)
+    commits = (f"{run.commit:.12}" for run in runs)
+    return {
+        "runs": f"{format_count(len(runs), 'run')}, {format_duration(seconds)} in all",
         "machine": _join_distinct(machines),
         "versions": _join_distinct(versions),
         "commit": _join_distinct(commits),
     }
 
 
-def _join_distinct(texts: Sequence[str]) -> str:
-    return "; ".join(dict.fromkeys(map(as_text, texts)))
+def _join_distinct(texts: Iterable[str]) -> str:
+    return "; ".join(sorted(set(map(as_text, texts)))) or "none"
+
+
+def summarize(records: Sequence[Record]) -> str:
+    """Return the states of runs: ``3 runs: 1 finished, 2 failed (Out of memory); 9 s in all``."""
+    states = Counter((run.state, as_text(run.error).rstrip(".")) for run in records)
+    parts = []
+    for (state, reason), number in states.items():
+        parts.append(f"{number:,} {state}" + (f" ({reason})" if reason else ""))
+    seconds = sum(run.figure("wall_s", "total") or 0.0 for run in records)
+    counts = f"{format_count(len(records), 'run')}: {', '.join(parts)}"
+    return f"{counts}; {format_duration(seconds)} in all"

@@ -1,6 +1,7 @@
-"""Read conf/claims.yaml: the claims of the course notes, and the accuracies of the book."""
+"""Read conf/claims.yaml: the claims of the course notes, and the networks of book and course."""
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -10,12 +11,23 @@ import msgspec
 from msgspec import Meta
 
 from cnnbench import config
-from cnnbench.config.field_types import Group, Ratio, Text
+from cnnbench.config.field_types import Group, PositiveFloat, Ratio, Text
 from cnnbench.errors import ConfigError, did_you_mean
 
-__all__ = ["Claim", "Finding", "Network", "Statements", "load_statements", "parse_arm"]
+__all__ = [
+    "Claim",
+    "Finding",
+    "Network",
+    "Paper",
+    "Statements",
+    "load_statements",
+    "parse_arm",
+]
 
 T = TypeVar("T")
+OPTIONAL: dict[str, Any] = {"course": {}, "papers": {}, "gpu_minutes": {}}
+EXPERIMENT = "experiment="
+COMMA = re.compile(r",(?![^\[]*\])")  # not inside a list
 
 
 class Finding(Group, frozen=True, kw_only=True):
@@ -31,12 +43,26 @@ class Finding(Group, frozen=True, kw_only=True):
     only_if: Literal["full_scale", "overfits"] | None = None
 
     def __post_init__(self) -> None:
-        if bool(self.experiment) != bool(self.arms) or bool(self.experiment) == bool(self.text):
+        names = [name for name, _ in self.placed_arms]
+        is_of_runs = bool(names) and all(names)
+        is_computed = not names and not self.experiment
+        if not (is_computed if self.text else is_of_runs):
             raise ConfigError(f"{self.figure} needs either experiment and arms, or a text.")
         if not self.low < self.high:
             raise ConfigError(f"{self.figure}: low={self.low:g} is not below high={self.high:g}.")
         if bool(self.stated) == (math.isinf(self.low) and math.isinf(self.high)):
             raise ConfigError(f"{self.figure} needs both a range and, as stated, its words.")
+
+    @property
+    def placed_arms(self) -> list[tuple[str, str]]:
+        """Return the experiment and the other overrides of each arm."""
+        placed = []
+        for arm in self.arms:
+            words = arm.split()
+            named = [word for word in words if word.startswith(EXPERIMENT)]
+            experiment = named[0].removeprefix(EXPERIMENT) if named else self.experiment
+            placed.append((experiment, " ".join(word for word in words if word not in named)))
+        return placed
 
 
 class Claim(Group, frozen=True):
@@ -47,22 +73,37 @@ class Claim(Group, frozen=True):
 
     @property
     def experiments(self) -> list[str]:
-        named = [finding.experiment for finding in self.findings if finding.experiment]
-        return list(dict.fromkeys(named))
+        placed = chain(*(finding.placed_arms for finding in self.findings))
+        return list(dict.fromkeys(name for name, _ in placed))
 
 
 class Network(Group, frozen=True):
-    """A network of the book, and the test accuracies of two runs of its code if they are known."""
+    """A network, and the test accuracies of two runs of the book's code if they are known."""
 
     title: Text
     accuracies: Annotated[list[Ratio], Meta(min_length=1)] | None = None
 
 
+class Paper(Group, frozen=True):
+    """A network with the figure of its paper, and the estimated minutes to train it on a GPU."""
+
+    title: Text
+    figure: Text
+    minutes: PositiveFloat
+
+
 class Statements(NamedTuple):
-    """The networks of the book by their experiment, and the claims by their number."""
+    """The statements of conf/claims.yaml.
+
+    The claims are by their number; the networks of book, course and papers, and the minutes that an
+    experiment takes on a GPU, are by their experiment.
+    """
 
     book: dict[str, Network]
+    course: dict[str, Network]
     claims: dict[str, Claim]
+    papers: dict[str, Paper]
+    gpu_minutes: dict[str, float]
 
 
 def load_statements(
@@ -80,21 +121,29 @@ def load_statements(
         ConfigError: the file is damaged, or names an unknown experiment, override or figure.
     """
     try:
-        values = config.parse(path.read_text(encoding="utf-8"))
-        book, claims = _read(Network, values, "book"), _read(Claim, values, "claims")
-        _check_known("book", book, jobs)
-        for number, claim in claims.items():
+        values = OPTIONAL | config.parse(path.read_text(encoding="utf-8"))
+        statements = Statements(
+            _read(Network, values, "book"),
+            _read(Network, values, "course"),
+            _read(Claim, values, "claims"),
+            _read(Paper, values, "papers"),
+            _read(float, values, "gpu_minutes"),
+        )
+        _check_known("book", statements.book, jobs)
+        _check_known("course", statements.course, jobs)
+        _check_known("gpu_minutes", statements.gpu_minutes, jobs)
+        for number, claim in statements.claims.items():
             place = f"claims.{number}"
             _check_known(f"{place}.experiment", claim.experiments, jobs)
             for finding in claim.findings:
-                figures = trained if finding.experiment else computed
+                figures = computed if finding.text else trained
                 _check_known(f"{place}.figure", [finding.figure], figures)
-                for arm in finding.arms:
-                    known = set(chain(*jobs[finding.experiment]))
+                for name, arm in finding.placed_arms:
+                    known = set(chain(*jobs[name]))
                     _check_known(f"{place}.arms", chain(*parse_arm(arm)), known)
     except (ConfigError, UnicodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    return Statements(book, claims)
+    return statements
 
 
 def _read(schema: type[T], values: Mapping[str, Any], group: str) -> dict[str, T]:
@@ -121,5 +170,5 @@ def parse_arm(arm: str) -> list[set[str]]:
     parsed = []
     for word in arm.split():
         key, _, values = word.partition("=")
-        parsed.append({f"{key}={value}" for value in values.split(",")})
+        parsed.append({f"{key}={value}" for value in COMMA.split(values)})
     return parsed

@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.reproduced_statements import JOBS, STATEMENTS
+from helpers.reproduced_statements import FULL, STATEMENTS
 
 from cnnbench.cli.hydra_app import conf_folder
 from cnnbench.errors import ConfigError
 from cnnbench.reports.reproduction.findings import FIGURES
-from cnnbench.reports.reproduction.statements import Statements, load_statements
+from cnnbench.reports.reproduction.statements import Statements, load_statements, parse_arm
 
-MINE = {"claims/mine": [["model=lenet", "optimizer.lr=0.1"], ["model=alexnet", "optimizer.lr=1"]]}
+MINE = {
+    "claims/mine": [["model=lenet", "optimizer.lr=0.1"], ["model=alexnet", "optimizer.lr=1"]],
+    "claims/depth": [["model.widths=[128,128]"], ["model.widths=[128]"]],
+}
 FINDING = {
     "figure": "accuracy",
     "experiment": "claims/mine",
@@ -38,6 +41,35 @@ def test_custom_claim_is_loaded(tmp_path: Path) -> None:
     (finding,) = claim.findings
     assert (claim.text, claim.experiments) == ("Mine.", ["claims/mine"])
     assert (finding.low, finding.high) == (0.1, float("inf"))
+    assert finding.placed_arms == [("claims/mine", arm) for arm in finding.arms]
+
+
+def test_arms_may_be_of_other_experiments(tmp_path: Path) -> None:
+    arms = ["model=alexnet", "experiment=claims/depth model.widths=[128,128]"]
+    claim = load(tmp_path, of_finding(arms=arms)).claims["11"]
+    places = [("claims/mine", "model=alexnet"), ("claims/depth", "model.widths=[128,128]")]
+    assert claim.findings[0].placed_arms == places
+    assert claim.experiments == ["claims/mine", "claims/depth"]
+
+
+def test_commas_in_a_list_do_not_separate_values() -> None:
+    parsed = parse_arm("model.widths=[128,128],[64] optimizer.lr=0.1,1")
+    widths = {"model.widths=[128,128]", "model.widths=[64]"}
+    assert parsed == [widths, {"optimizer.lr=0.1", "optimizer.lr=1"}]
+
+
+def test_networks_papers_and_minutes_are_loaded(tmp_path: Path) -> None:
+    text = of_finding() + yaml.safe_dump(
+        {
+            "course": {"claims/mine": {"title": "Mine"}},
+            "papers": {"mine": {"title": "Mine", "figure": "6 %", "minutes": 10}},
+            "gpu_minutes": {"claims/mine": 1.5},
+        }
+    )
+    loaded = load(tmp_path, text)
+    assert loaded.course["claims/mine"].title == "Mine"
+    assert loaded.papers["mine"].figure == "6 %"
+    assert loaded.gpu_minutes == {"claims/mine": 1.5}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +95,15 @@ def test_custom_claim_is_loaded(tmp_path: Path) -> None:
         (of_finding(arms=["model=lenet,nin"]), "arms: 'model=nin' is not known"),
         (of_finding(arms=["seed=0"] * 3), "claims.11.findings.arms"),
         (of_finding(arms=None), "accuracy needs either experiment and arms, or a text"),
+        (of_finding(experiment=None), "accuracy needs either experiment and arms, or a text"),
+        (of_finding(experiment=None, arms=None), "needs either experiment and arms, or a text"),
+        (of_finding(arms=None, text="x"), "accuracy needs either experiment and arms, or a text"),
         (of_finding(text="x"), "accuracy needs either experiment and arms, or a text"),
+        (of_finding(arms=["experiment=claims/min"]), "'claims/min' is not known. Did you mean"),
+        (of_finding() + "gpu_minutes: {claims/yours: 1}", "gpu_minutes: 'claims/yours' is not kno"),
+        (of_finding() + "gpu_minutes: {claims/mine: x}", "gpu_minutes.claims/mine=x is not a num"),
+        (of_finding() + "course: {claims/yours: {title: x}}", "course: 'claims/yours' is not know"),
+        (of_finding() + "papers: {mine: {title: x}}", "papers.mine.figure has no value"),
         (of_finding(low=1, high=1), "low=1 is not below high=1"),
         (of_finding(stated=None), "accuracy needs both a range and, as stated, its words"),
         (of_finding(low=None), "accuracy needs both a range and, as stated, its words"),
@@ -80,7 +120,7 @@ def test_invalid_claims_file_is_rejected_with_place(
 
 def test_every_experiment_is_used_by_a_statement() -> None:
     names = [name for claim in STATEMENTS.claims.values() for name in claim.experiments]
-    assert {*STATEMENTS.book, *names} == set(JOBS)
+    assert {*STATEMENTS.book, *STATEMENTS.course, *names} == set(FULL)
 
 
 def test_claims_are_not_a_config_group() -> None:
