@@ -212,7 +212,7 @@ VALUES: dict[str, Iterable[str]] = {
     "--cfg": CFG_PARTS,
     "--format": EXPORT_FORMATS,
     "--info": INFO_TOPICS,
-    "--scale": ("full", "reduced", "smoke"),
+    "--scale": ("full", "pixels", "smoke"),
 }
 NAMES = {"data": CATALOG, "reproduce": PARTS}
 TAKE_RUN = ("resume", "evaluate", "predict", "inspect", "export")

@@ -235,18 +235,18 @@ def _reproduce() -> Parser:
     parser = Parser(
         "reproduce",
         "Repeat the experiments of the book and the notes, and judge them",
-        "cnnbench reproduce claims --scale reduced",
+        "cnnbench reproduce claims --scale pixels",
         "cnnbench reproduce book device.compile=on --dry-run",
     )
     parser.details = (
-        "Trains the book's nine networks and runs the experiments of the notes' ten claims, each "
-        "over several seeds, as one sweep in outputs/sweeps/reproduce-SCALE. Writes results.md. "
-        "The same command resumes after an interruption."
+        "Trains the networks of the book and of the course, and runs the experiments of the "
+        "notes' claims, as one sweep in outputs/sweeps/reproduce-SCALE. Adds its runs to "
+        "results.csv and makes results.md of it. The same command resumes after an interruption."
     )
-    parser.word("PART", "book, claims or all (default: all)")
+    parser.word("PART", "book, claims, course, an experiment of these or all (default: all)")
     parser.word("KEY=VALUE ...", "values for this machine, such as device.compile=on")
-    parser.option("--scale SCALE", "full, reduced or smoke", default="full")
-    output = "where to write results.md (default: docs; at smoke scale the sweep)"
+    parser.option("--scale SCALE", "full, pixels or smoke", default="full")
+    output = "folder of results.csv and results.md (default: docs; at smoke scale the sweep)"
     parser.option("--output DIR", output, type=Path)
     parser.flag("--dry-run", "list the runs and estimate their time, start none")
     parser.more["scales"] = [
@@ -256,9 +256,9 @@ def _reproduce() -> Parser:
             "an H100, two days on two CPU cores. Its checkpoints take about 15 GB.",
         ),
         (
-            "reduced",
-            "a good hour on two CPU cores, as measured: the large networks with smaller images, "
-            "fewer examples, epochs and seeds, as the results say beside each figure",
+            "pixels",
+            "about six hours on two CPU cores, estimated: smaller images for large networks, and "
+            "one seed of these; all else as the experiments say. Times are not judged.",
         ),
         ("smoke", "half a minute on two CPU cores, no network: does everything work?"),
     ]

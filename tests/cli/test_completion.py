@@ -102,7 +102,7 @@ def offer(folder: Path, line: str, shell: str = "fish", point: str | None = None
         ("predict latest shirt.png de", "device= device."),
         ("data fash", "fashion_mnist"),
         ("reproduce b", "book"),
-        ("reproduce book --scale ", "full reduced smoke"),
+        ("reproduce book --scale ", "full pixels smoke"),
         ("reproduce t", "tracker= tracker. train."),
         ("doctor ", ""),
     ],

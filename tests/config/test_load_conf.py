@@ -76,18 +76,24 @@ def test_every_experiment_documents_its_command(name: str) -> None:
     assert f"#     cnnbench {flag}experiment={name}{path}\n" in EXPERIMENTS[name].read_text()
 
 
+TEN_SEEDS = ("book/lenet", "book/bn_lenet", "claims/relu_lenet")
+
+
 @pytest.mark.parametrize("name", SWEEPS)
-def test_book_and_claims_have_three_seeds_and_no_validation_set(
+def test_book_and_claims_have_three_or_ten_seeds_and_no_validation_set(
     name: str,
 ) -> None:
     settings = config.load_config(compose_values(f"experiment={name}"))
     assert (settings.data.name, settings.data.validation) == ("fashion_mnist", 0)
-    assert OmegaConf.load(EXPERIMENTS[name]).hydra.sweeper.params.seed == "0,1,2"
+    number = 10 if name in TEN_SEEDS else 3
+    seeds = ",".join(map(str, range(number)))
+    assert OmegaConf.load(EXPERIMENTS[name]).hydra.sweeper.params.seed == seeds
 
 
 @pytest.mark.parametrize("name", [name for name in SWEEPS if name.startswith("book/")])
 def test_book_experiments_have_the_recipe_of_the_book(name: str) -> None:
     settings = config.load_config(compose_values(f"experiment={name}"))
+    assert settings.train.last_batch == "full"  # as in the book's loop
     recipe, optimizer = settings.model.recipe, settings.optimizer
     assert isinstance(optimizer, config.SgdConfig)
     taken = (

@@ -114,7 +114,7 @@ def as_run(command: DocCommand) -> list[str]:
             return [*words, *LITTLE["train"], "--dry-run"]
         return [*words, "--cfg", "job"]
     if words[0:1] == ["reproduce"]:  # tests/cli/test_reproduce.py runs a whole reproduction
-        words = [word for word in words if word not in ("--scale", "reduced")]
+        words = [word for word in words if word not in ("--scale", "pixels")]
         return [*words, "--scale", "smoke", "--dry-run"]
     little = LITTLE.get(command_name(words), ())
     if {"--help", "--cfg", "experiment=smoke"}.intersection(words):
