@@ -76,7 +76,7 @@ def test_every_experiment_documents_its_command(name: str) -> None:
     assert f"#     cnnbench {flag}experiment={name}{path}\n" in EXPERIMENTS[name].read_text()
 
 
-TEN_SEEDS = ("book/lenet", "book/bn_lenet", "claims/relu_lenet")
+TEN_SEEDS = ("book/lenet", "book/bn_lenet", "claims/relu_lenet", "claims/last_batch")
 
 
 @pytest.mark.parametrize("name", SWEEPS)
