@@ -14,6 +14,7 @@ import contextlib
 import io
 import statistics
 import warnings
+from typing import ClassVar
 
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -31,7 +32,7 @@ BATCH_SIZE, LEARNING_RATE = 256, 0.9
 class Record:
     """In place of the book's animated plot: keeps the test accuracy of each epoch."""
 
-    accuracies: list[float] = []  # noqa: RUF012
+    accuracies: ClassVar[list[float]] = []
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         self.accuracies.clear()
