@@ -56,7 +56,7 @@ def judge_runs(
         keep_trailing_newline=True,
     )
     environment.filters |= {"escaped": escape_markdown, "table": _table, "as_row": _arm_row}
-    environment.filters["as_text"] = as_text
+    environment.filters["machines"] = _list_machines
     shown = [run for experiment in experiments.values() for run in experiment.runs]
     page = environment.get_template("results.md.jinja").render(
         facts=_describe(shown),
@@ -121,15 +121,25 @@ def _figures(arm: Arm) -> dict[str, str]:
 def _describe(runs: Sequence[StoredRun]) -> dict[str, str]:
     """Return the number, the time, the machines, the versions and the commits of the runs."""
     seconds = sum(run.seconds or 0.0 for run in runs)
-    machines = (f"{run.device} ({run.chip}), {run.precision}" for run in runs)
     versions = (f"cnnbench {run.cnnbench}, torch {run.torch}" for run in runs)
     commits = (f"{run.commit:.12}" for run in runs)
     return {
         "runs": f"{format_count(len(runs), 'run')}, {format_duration(seconds)} in all",
-        "machine": _join_distinct(machines),
+        "machine": _list_machines(runs),
         "versions": _join_distinct(versions),
         "commit": _join_distinct(commits),
     }
+
+
+def _list_machines(runs: Iterable[StoredRun]) -> str:
+    """Return the chips, precisions and numbers of CPU threads of runs."""
+    machines = []
+    for run in runs:
+        machine = f"{run.device} ({run.chip}), {run.precision}"
+        if run.device == "cpu" and run.threads is not None:
+            machine += f", {format_count(run.threads, 'thread')}"
+        machines.append(machine)
+    return _join_distinct(machines)
 
 
 def _join_distinct(texts: Iterable[str]) -> str:

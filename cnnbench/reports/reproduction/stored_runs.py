@@ -12,7 +12,14 @@ import msgspec
 from msgspec import Meta
 
 from cnnbench import config
-from cnnbench.config.field_types import Group, NonNegativeFloat, NonNegativeInt, Ratio, Text
+from cnnbench.config.field_types import (
+    Group,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Ratio,
+    Text,
+)
 from cnnbench.errors import ConfigError, DivergedError
 from cnnbench.reports.tables import as_text
 from cnnbench.runs.directory import RunDirectory
@@ -37,8 +44,8 @@ class StoredRun(Group, frozen=True, kw_only=True):
     """A run that finished or diverged. The fields are the columns of results.csv.
 
     `overrides` are those besides experiment and seed, and `accuracies` the test accuracies after
-    each epoch, both separated by spaces. `recipe_steps` are the steps of the first two epochs of
-    the network's recipe.
+    each epoch, both separated by spaces. `threads` counts those of the CPU. `recipe_steps` are the
+    steps of the first two epochs of the network's recipe.
     """
 
     experiment: Text
@@ -47,6 +54,7 @@ class StoredRun(Group, frozen=True, kw_only=True):
     chip: Text
     device: Text
     precision: Text
+    threads: PositiveInt | None = None
     state: Literal["diverged", "finished"]
     accuracy: Ratio | None = None
     loss: NonNegativeFloat | None = None
@@ -117,6 +125,7 @@ def store_run(run: Record, job: Sequence[str]) -> StoredRun | None:
         "overrides": " ".join(word for word in words if not word.startswith("seed=")),
         "seed": run.value("seed"),
         "state": "finished" if is_finished else "diverged",
+        "threads": run.environment.get("threads"),
         **_count_steps(run),
         **environment,
     }

@@ -64,8 +64,8 @@ def test_reduction_stands_beside_the_figure() -> None:
     text = write(runs)
     (line,) = lines(text, "| AlexNet |")
     assert line == "| AlexNet | 0.8000 | 1 | 2 | data.resize=67 | 0.879, 0.883 | not comparable |"
-    table = "`claims/dropout` on a chip, reduced by `data.resize=67`:\n\n| model.dropout |"
-    assert table in text
+    place = "`claims/dropout` on cpu (a chip), fp32, reduced by `data.resize=67`:"
+    assert f"{place}\n\n| model.dropout |" in text
     assert "`claims/pooling`, not measured: run cnnbench reproduce claims/pooling.\n" in text
 
 
@@ -101,7 +101,7 @@ def test_arms_of_an_experiment_are_a_table() -> None:
     runs.append(make_run(name, {"model.pooling": "min"}, 1, None))
     text = write(runs)
     header = "| model.pooling | test accuracy | seeds | diverged | s per epoch | train less test |"
-    assert f"`claims/pooling` on a chip:\n\n{header} GiB |\n" in text
+    assert f"`claims/pooling` on cpu (a chip), fp32:\n\n{header} GiB |\n" in text
     (line,) = lines(text, "| max |")
     assert line == "| max | 0.8100 ± 0.0141 | 2 |  | 2 ± 0 | 0.0900 ± 0.0000 |  |"
     (line,) = lines(text, "| min |")
@@ -120,6 +120,16 @@ def test_results_list_machines_and_versions_of_the_runs() -> None:
     ):
         assert f"\n- {fact}\n" in text
     assert "- runs: 0 runs, 0.0 s in all\n- machine: none\n" in write([])
+
+
+def test_results_count_the_threads_of_cpu_runs() -> None:
+    runs = make_runs("book/lenet", {}, [0.7], threads=1)
+    runs += make_runs("claims/pooling", {"model.pooling": "max"}, [0.7], threads=2)
+    runs += make_runs("book/bn_lenet", {}, [0.7], device="cuda", threads=8)
+    machines = "cpu (a chip), fp32, 1 thread; cpu (a chip), fp32, 2 threads; cuda (a chip), fp32"
+    text = write(runs)
+    assert f"\n- machine: {machines}\n" in text
+    assert "\n`claims/pooling` on cpu (a chip), fp32, 2 threads:\n" in text
 
 
 def test_same_runs_give_the_same_page() -> None:

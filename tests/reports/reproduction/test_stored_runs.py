@@ -43,7 +43,7 @@ def store(run: Record) -> StoredRun:
 
 
 def test_row_has_the_figures_of_a_finished_run() -> None:
-    run = finished()
+    run = finished(environment={"threads": 2})
     run.rows[0]["epoch_s"] = 90.0  # the first epoch includes preparations
     row = store(run)
     assert (row.experiment, row.overrides, row.seed) == (NAME, "model=lenet data.resize=32", 3)
@@ -51,7 +51,7 @@ def test_row_has_the_figures_of_a_finished_run() -> None:
     assert (row.epoch_s, row.test_loss_rise, row.train_less_test) == (2.0, 0.15, 0.05)
     assert (row.steps, row.recipe_steps) == (4 * 16, 2 * 24)
     assert (row.seconds, row.chip, row.precision, row.peak_gib) == (10.0, "a chip", "fp32", None)
-    assert row.epochs_to_converge == 2.0
+    assert (row.epochs_to_converge, row.threads) == (2.0, 2)
     assert store(finished(result={"device": "cuda"})).peak_gib == 1.5
 
 
@@ -133,8 +133,8 @@ def path(tmp_path: Path) -> Path:
         (",finished,", ",ended,", "Line 2: state=ended is not known. Allowed: diverged, finished"),
         ("0.1 0.8", "0.1;0.8", "Line 2: accuracies=0.1;0.8 are not numbers with spaces"),
         ("claims/x,,1,", "claims/x,,one,", "Line 3: seed=one is not a whole number"),
-        ("claims/x,,1,", "claims/x,1,", "Line 3: it has not 21 values, one for each column"),
-        ("claims/x,,1,", 'claims/x,"",,1,', "Line 3: it has not 21 values, one for each column"),
+        ("claims/x,,1,", "claims/x,1,", "Line 3: it has not 22 values, one for each column"),
+        ("claims/x,,1,", 'claims/x,"",,1,', "Line 3: it has not 22 values, one for each column"),
         ("claims/x,,1,", ",,1,", "Line 3: experiment has no value"),
         ("<<<", "", ""),
     ],
