@@ -134,8 +134,7 @@ def _quote_text(override: str) -> str:
             return override
         override = f"{sign_and_key}={quote(text)}"
     if key in FOLDER_KEYS and str(value).startswith("~"):
-        # Path.expanduser fails without a home folder
-        path = os.path.expanduser(str(value))  # noqa: PTH111
+        path = os.path.expanduser(str(value))  # noqa: PTH111  # Path's fails without a home folder
         return f"{sign_and_key}={quote(path)}"
     if key in GROUPS - COMBINED and isinstance(value, list):
         sweep = f"-m {key}={','.join(map(str, value))}"
