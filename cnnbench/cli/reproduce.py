@@ -166,10 +166,12 @@ def _is_of_machine(override: str) -> bool:
 def select_runs(runs: Sequence[Record], scale: str) -> list[tuple[Overrides, Record]]:
     """Return the runs that are jobs of the scale, each after the overrides of its job.
 
-    Runs of an earlier version of the scale are left out.
+    They are in the order in which they began, as the last run of a job replaces the others, such as
+    those with another precision. Runs of an earlier version of the scale are left out.
     """
     jobs = {_without_machine(job): job for job in chain(*jobs_of("all", scale).values())}
-    pairs = [(jobs.get(_without_machine(run.overrides)), run) for run in runs]
+    by_start = sorted(runs, key=lambda run: str(run.status.get("began", "")))
+    pairs = [(jobs.get(_without_machine(run.overrides)), run) for run in by_start]
     return [(job, run) for job, run in pairs if job is not None]
 
 

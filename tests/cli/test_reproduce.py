@@ -21,7 +21,11 @@ from cnnbench.cli.hydra_app import compose_config, conf_folder
 from cnnbench.cli.reproduce import _store_runs, jobs_of, read_scale, select_runs
 from cnnbench.errors import CheckpointError
 from cnnbench.reports.reproduction import shifts
-from cnnbench.reports.reproduction.stored_runs import read_stored_runs, write_stored_runs
+from cnnbench.reports.reproduction.stored_runs import (
+    merge_runs,
+    read_stored_runs,
+    write_stored_runs,
+)
 from cnnbench.runs.directory import RunDirectory
 from cnnbench.training.engine import EagerEngine
 from cnnbench.training.preflight import check
@@ -79,6 +83,17 @@ def test_select_runs_omits_runs_that_are_not_jobs_of_the_scale() -> None:
     asked = replace(run, overrides=[*job[::-1], "device=cpu", "device.precision=bf16"])
     left = [replace(run, overrides=[*job[:-1], "seed=9"]), run]
     assert select_runs([*left, asked], "pixels") == [(job, asked)]
+
+
+def test_run_that_began_last_replaces_those_of_the_same_job() -> None:
+    (job,) = PIXELS["book/alexnet"]
+    runs = []
+    for accuracy, day in ((0.9, 2), (0.8, 1)):
+        began = {"began": f"2026-11-0{day}T12:00:00.000+00:00"}
+        run = make_record("book/alexnet", {}, accuracy=accuracy, status=began)
+        runs.append(replace(run, overrides=job))
+    rows = _store_runs(select_runs(runs, "pixels"), STATEMENTS, [])
+    assert [run.accuracy for run in merge_runs([], rows)] == [0.9]
 
 
 @pytest.mark.parametrize(
