@@ -257,7 +257,7 @@ def _reproduce() -> Parser:
         ),
         (
             "pixels",
-            "about six hours on two CPU cores, estimated: smaller images for large networks, and "
+            "about five and a half hours on two CPU cores: smaller images for large networks, and "
             "one seed of these; all else as the experiments say. Times are not judged.",
         ),
         ("smoke", "half a minute on two CPU cores, no network: does everything work?"),
