@@ -118,8 +118,9 @@ def _store_runs(
     statements: "Statements",
     stored: "Sequence[StoredRun]",
 ) -> "list[StoredRun]":
-    """Return the rows of the runs that finished or diverged.
+    """Return the rows of the runs that finished or diverged, in the order in which they began.
 
+    So the last run of a job replaces the others, such as those with another precision.
     The runs of experiments that need it are loaded to measure their shift ratio, once.
     """
     from cnnbench.reports.reproduction.findings import SHIFT_RATIO
@@ -131,7 +132,7 @@ def _store_runs(
     shifted = {name for finding in compared for name, _ in finding.placed_arms}
     known = {(run.key, run.seconds): run.shift_ratio for run in stored}
     rows = []
-    for job, record in selected:
+    for job, record in sorted(selected, key=lambda run: str(run[1].status.get("began", ""))):
         row = store_run(record, job)
         if row is None:
             continue
@@ -166,12 +167,10 @@ def _is_of_machine(override: str) -> bool:
 def select_runs(runs: Sequence[Record], scale: str) -> list[tuple[Overrides, Record]]:
     """Return the runs that are jobs of the scale, each after the overrides of its job.
 
-    They are in the order in which they began, as the last run of a job replaces the others, such as
-    those with another precision. Runs of an earlier version of the scale are left out.
+    Runs of an earlier version of the scale are left out.
     """
     jobs = {_without_machine(job): job for job in chain(*jobs_of("all", scale).values())}
-    by_start = sorted(runs, key=lambda run: str(run.status.get("began", "")))
-    pairs = [(jobs.get(_without_machine(run.overrides)), run) for run in by_start]
+    pairs = [(jobs.get(_without_machine(run.overrides)), run) for run in runs]
     return [(job, run) for job, run in pairs if job is not None]
 
 
