@@ -148,6 +148,13 @@ def run_mlflow_server(folder: Path) -> Iterator[str]:
     finally:
         os.killpg(process.pid, 9)
         process.wait()
+        while _accepts_connections(port):  # its workers end a moment later
+            time.sleep(0.01)
+
+
+def _accepts_connections(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def is_healthy(uri: str) -> bool:
