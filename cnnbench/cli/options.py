@@ -257,8 +257,8 @@ def _reproduce() -> Parser:
         ),
         (
             "pixels",
-            "about five and a half hours on two CPU cores: smaller images for large networks, and "
-            "one seed of these; all else as the experiments say. Times are not judged.",
+            "about six and a half hours on two CPU cores, estimated: smaller images for large "
+            "networks, one seed of these; all else as the experiments say. Times are not judged.",
         ),
         ("smoke", "half a minute on two CPU cores, no network: does everything work?"),
     ]
